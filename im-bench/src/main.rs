@@ -1,0 +1,3 @@
+//! Load, replay and comparison tool of the im engine.
+
+fn main() {}

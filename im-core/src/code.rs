@@ -1,0 +1,188 @@
+//! Numbered codes of errors and closes. The range tells a client what to do, also for codes that it does not know.
+
+use std::fmt;
+
+/// What a client should do about a code. The hundreds of the number say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Advice {
+    /// 40xx: nothing is wrong. Reconnect if you still want to.
+    Done,
+    /// 41xx: send the same thing again, under the same message id.
+    Retry,
+    /// 42xx: the same, after a pause that doubles each time and is spread at random.
+    BackOff,
+    /// 43xx: get fresh credentials, then come back.
+    Refresh,
+    /// 44xx: your view of session or room is out of date: fetch it anew.
+    Resync,
+    /// 45xx: the request is at fault; the same one will fail again.
+    Fix,
+    /// 46xx: it was decided that this connection or session ends. Do not come back by yourself.
+    Stop,
+}
+
+macro_rules! codes {
+    ($($(#[$meta:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// Why something was refused or a connection closed. The number is also the WebSocket close code (RFC 6455
+        /// section 7.4.2: 4000 to 4999 are for applications).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        #[repr(u16)]
+        pub enum Code {
+            $($(#[$meta])* $name = $number,)*
+        }
+
+        impl Code {
+            /// Every code there is, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// What it means, in words, for somebody who has only the number.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The code with this number, if this version knows it.
+            pub const fn from_number(number: u16) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The connection ended as one side wished.
+    Closed = 4000, "closed as wished";
+    /// The server goes away in good order; come back after the stated delay.
+    Draining = 4001, "the server is going away; come back after the stated delay";
+
+    /// The outcome is unknown: it may or may not have been done. The same message id makes the retry safe.
+    Unknown = 4100, "the outcome is unknown; retry under the same message id";
+    /// Another poll or connection took this one's place.
+    Superseded = 4101, "a newer request of the same session took this one's place";
+
+    /// Commands or frames come faster than allowed.
+    RateLimited = 4200, "too many commands; slow down";
+    /// The engine has no room for more work now.
+    Overloaded = 4201, "the server is busy; try again later";
+    /// The store cannot take it now: it is full, failing or away. Nothing was kept.
+    StoreUnavailable = 4202, "the store cannot take it now; nothing was kept";
+    /// The reader took so little for so long that it was cut off.
+    SlowReader = 4203, "you read too slowly; resume from your cursors";
+    /// The user or the address has too many connections.
+    TooManyConnections = 4204, "too many connections";
+    /// Nothing was heard within the time allowed.
+    IdleTimeout = 4205, "nothing was heard from you for too long";
+
+    /// No credentials were given and none are optional.
+    Unauthenticated = 4300, "credentials are needed";
+    /// The credentials are wrong.
+    BadCredentials = 4301, "the credentials were refused";
+    /// The credentials were right once.
+    Expired = 4302, "the credentials have expired; refresh them";
+
+    /// The session is not known, has expired or is another user's.
+    UnknownSession = 4400, "the session is not known; open a new one";
+    /// The cursors given are differences from a checkpoint that is not the one held. Send all of them.
+    StaleCheckpoint = 4401, "the checkpoint is another one; send all cursors";
+    /// The epoch named is not the room's.
+    WrongEpoch = 4402, "the room has another epoch; start again from its head";
+    /// The position named lies beyond the room's last event.
+    AheadOfHead = 4403, "the position lies beyond the room's last event";
+    /// The history asked for was trimmed.
+    Trimmed = 4404, "that part of the history was trimmed";
+
+    /// The frame cannot be parsed.
+    Malformed = 4500, "the frame cannot be parsed";
+    /// The message's type does not fit the encoding agreed on.
+    WrongEncoding = 4501, "this is not the encoding agreed on";
+    /// No such kind of frame.
+    UnknownKind = 4502, "unknown kind of frame";
+    /// A field is missing.
+    MissingField = 4503, "a field is missing";
+    /// A field has a value that it must not have.
+    BadField = 4504, "a field has a value that it must not have";
+    /// The protocol version is not spoken here.
+    WrongVersion = 4505, "this protocol version is not spoken here";
+    /// The frame, or something in it, is too large.
+    TooLarge = 4506, "too large";
+    /// The values nest too deeply.
+    TooDeep = 4507, "nested too deeply";
+    /// Too many values, frames, rooms, members …
+    TooMany = 4508, "too many";
+    /// A first frame of another kind, or a second `hello`.
+    OutOfOrder = 4509, "not now: hello comes first, and once";
+    /// The hello did not come in time.
+    HandshakeTimeout = 4510, "no hello within the time allowed";
+    /// The page's origin is not allowed.
+    BadOrigin = 4511, "this origin is not allowed";
+
+    /// There is no such room, user or session, or you may not know that there is.
+    NotFound = 4520, "not found";
+    /// You may not do that.
+    Forbidden = 4521, "not allowed";
+    /// You are banned from the room.
+    Banned = 4522, "you are banned from this room";
+    /// The room exists already.
+    Exists = 4523, "it exists already";
+    /// The message id was used for other content.
+    Conflict = 4524, "this message id was used for other content";
+    /// The message id is older than the horizon of dedup.
+    TooOld = 4525, "this message id is too old";
+    /// The state stamp lies too far in the future.
+    StampAhead = 4526, "the stamp lies too far in the future";
+    /// The state held is newer.
+    Stale = 4527, "the state held is newer";
+    /// A hook of the embedder refused.
+    Refused = 4528, "refused";
+
+    /// The session was ended by an operator, or from another device.
+    Kicked = 4600, "the session was ended";
+    /// The user has logged out.
+    LoggedOut = 4601, "logged out";
+    /// You were removed from the room.
+    Removed = 4602, "you were removed from this room";
+}
+
+impl Code {
+    /// The number, as on the wire.
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// What a client should do about it.
+    pub const fn advice(self) -> Advice {
+        advice(self.number())
+    }
+}
+
+/// What a client should do about a number, known or not.
+pub const fn advice(number: u16) -> Advice {
+    match number / 100 {
+        40 => Advice::Done,
+        42 => Advice::BackOff,
+        43 => Advice::Refresh,
+        44 => Advice::Resync,
+        45 => Advice::Fix,
+        46 => Advice::Stop,
+        _ => Advice::Retry,
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.meaning(), self.number())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_ascending_and_found_again() {
+        assert!(Code::ALL.windows(2).all(|pair| pair[0].number() < pair[1].number()));
+        assert!(Code::ALL.iter().all(|code| Code::from_number(code.number()) == Some(*code)));
+        assert_eq!(Code::from_number(4999), None);
+        assert_eq!(advice(4299), Advice::BackOff);
+    }
+}

@@ -1,0 +1,3 @@
+//! engine
+/// Config.
+pub struct EngineConfig;

@@ -1,0 +1,491 @@
+//! Names of things: users, devices, rooms, sessions, messages, and the position of an event in a room.
+//!
+//! Every id is a newtype with a checked constructor, so that a value that exists is a value that is legal. Text ids
+//! are shared (`Arc<str>`): a clone is one atomic increment.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The largest integer that every encoding carries exactly: 2^53 − 1 (RFC 8259 section 6, I-JSON RFC 7493 section 2.2).
+pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// Why a text was refused as an id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// The text is empty.
+    #[error("{what} is empty")]
+    Empty {
+        /// Which id it was meant to be.
+        what: &'static str,
+    },
+    /// The text is longer than the id allows.
+    #[error("{what} is {len} bytes long; at most {max} are allowed")]
+    TooLong {
+        /// Which id it was meant to be.
+        what: &'static str,
+        /// Its length in bytes.
+        len: usize,
+        /// The longest allowed, in bytes.
+        max: usize,
+    },
+    /// The text is shorter than the id demands.
+    #[error("{what} is {len} bytes long; at least {min} are needed, so that it is unique by chance")]
+    TooShort {
+        /// Which id it was meant to be.
+        what: &'static str,
+        /// Its length in bytes.
+        len: usize,
+        /// The shortest allowed, in bytes.
+        min: usize,
+    },
+    /// The text holds a character that the id does not allow.
+    #[error("{what} holds {found:?}, which is not allowed there")]
+    BadChar {
+        /// Which id it was meant to be.
+        what: &'static str,
+        /// The first offending character.
+        found: char,
+    },
+    /// The number is outside what every encoding carries.
+    #[error("{what} must be between {min} and 2^53 - 1")]
+    OutOfRange {
+        /// Which number it was meant to be.
+        what: &'static str,
+        /// The smallest allowed.
+        min: u64,
+    },
+    /// The text has not the form of this id.
+    #[error("{what} is malformed")]
+    Malformed {
+        /// Which id it was meant to be.
+        what: &'static str,
+    },
+}
+
+/// True for characters that a person cannot see or tell apart: white space, controls, bidirectional and zero-width marks.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || c.is_whitespace()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+fn is_token(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~' | ':')
+}
+
+fn check(
+    what: &'static str,
+    text: &str,
+    min: usize,
+    max: usize,
+    allowed: impl Fn(char) -> bool,
+) -> Result<(), IdError> {
+    let len = text.len();
+    if len == 0 {
+        return Err(IdError::Empty { what });
+    }
+    if len > max {
+        return Err(IdError::TooLong { what, len, max });
+    }
+    if let Some(found) = text.chars().find(|c| !allowed(*c)) {
+        return Err(IdError::BadChar { what, found });
+    }
+    if len < min {
+        return Err(IdError::TooShort { what, len, min });
+    }
+    Ok(())
+}
+
+macro_rules! text_id {
+    ($(#[$meta:meta])* $name:ident, $what:literal, $min:literal ..= $max:literal, $allowed:expr) => {
+        $(#[$meta])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The longest allowed, in bytes of UTF-8.
+            pub const MAX_LEN: usize = $max;
+
+            /// Checks `text` and makes it an id.
+            ///
+            /// # Errors
+            ///
+            /// [`IdError`] says which rule the text breaks.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
+                let text = text.as_ref();
+                check($what, text, $min, $max, $allowed)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), &self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = IdError;
+            fn try_from(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0.as_ref().to_owned()
+            }
+        }
+    };
+}
+
+text_id! {
+    /// A person or a service, as the embedder names it: 1 to 64 bytes of UTF-8 with no white space, controls or
+    /// invisible marks. Compared byte by byte: no case folding, no Unicode normalisation.
+    UserId, "user id", 1..=64, |c| !is_invisible(c)
+}
+
+text_id! {
+    /// One of a user's devices: 1 to 64 bytes, same characters as [`UserId`].
+    DeviceId, "device id", 1..=64, |c| !is_invisible(c)
+}
+
+text_id! {
+    /// A room: 1 to 128 bytes, same characters as [`UserId`].
+    ///
+    /// Ids that begin with `dm:` or `user:` belong to the engine: see [`RoomId::direct`] and [`RoomId::inbox`].
+    RoomId, "room id", 1..=128, |c| !is_invisible(c)
+}
+
+text_id! {
+    /// A message's id, chosen by its sender: 16 to 64 of `A–Z a–z 0–9 - _ . ~ :`.
+    ///
+    /// It must carry at least 96 random bits, since (room, sender, id) is what makes a retry a retry. A UUID in its
+    /// usual text form does; so do 16 characters of random base64url.
+    MessageId, "message id", 16..=64, is_token
+}
+
+text_id! {
+    /// A session's public id, as shown in session lists: 1 to 64 of `A–Z a–z 0–9 - _ . ~ :`. It is no secret.
+    SessionId, "session id", 1..=64, is_token
+}
+
+text_id! {
+    /// A key of latest-wins state in a room: 1 to 128 bytes, same characters as [`UserId`].
+    StateKey, "state key", 1..=128, |c| !is_invisible(c)
+}
+
+text_id! {
+    /// What sort of event it is: 1 to 32 of `A–Z a–z 0–9 - _ . ~ :`.
+    ///
+    /// Kinds that begin with `im.` are the engine's own (membership changes, for instance); the rest are the
+    /// embedder's. `message` is the default.
+    EventKind, "event kind", 1..=32, is_token
+}
+
+impl RoomId {
+    const DIRECT: &'static str = "dm:";
+    const INBOX: &'static str = "user:";
+
+    /// The room of two users, the same from either side.
+    ///
+    /// `dm:` and the first 20 bytes, in hexadecimal, of the SHA-256 of both ids, sorted, each after its length as a
+    /// 32-bit big-endian number: no two different pairs give the same input.
+    pub fn direct(a: &UserId, b: &UserId) -> Self {
+        let (low, high) = if a <= b { (a, b) } else { (b, a) };
+        let mut hash = Sha256::new();
+        for user in [low, high] {
+            // A user id is at most 64 bytes long.
+            hash.update((user.as_str().len() as u32).to_be_bytes());
+            hash.update(user.as_str().as_bytes());
+        }
+        let digest = hash.finalize();
+        let mut text = String::with_capacity(43);
+        text.push_str(Self::DIRECT);
+        push_hex(&mut text, &digest[..20]);
+        Self(text.into())
+    }
+
+    /// A user's own room: what is sent to the user durably is kept there, and each of their devices may follow it.
+    pub fn inbox(user: &UserId) -> Self {
+        Self(format!("{}{user}", Self::INBOX).into())
+    }
+
+    /// Whether the engine alone may create a room with this id.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(Self::DIRECT) || self.0.starts_with(Self::INBOX)
+    }
+
+    /// The user whose own room this is, if it is one.
+    pub fn inbox_owner(&self) -> Option<UserId> {
+        UserId::new(self.0.strip_prefix(Self::INBOX)?).ok()
+    }
+}
+
+impl EventKind {
+    /// The kind of an ordinary message: `message`.
+    pub fn message() -> Self {
+        Self("message".into())
+    }
+
+    /// A change of a room's members: `im.members`. Its content is a [`MemberChange`](crate::wire::MemberChange).
+    pub fn members() -> Self {
+        Self("im.members".into())
+    }
+
+    /// Whether only the engine may write events of this kind.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with("im.")
+    }
+}
+
+impl MessageId {
+    /// A fresh random id of 128 bits, in 32 hexadecimal digits.
+    pub fn random() -> Self {
+        Self(random_hex::<16>().into())
+    }
+}
+
+impl SessionId {
+    /// A fresh random id of 96 bits, in 24 hexadecimal digits.
+    pub fn random() -> Self {
+        Self(random_hex::<12>().into())
+    }
+}
+
+/// A position in a room's log. The first event has seq 1; 0 stands before it.
+///
+/// Invariant: at most 2^53 − 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[serde(transparent)]
+pub struct Seq(u64);
+
+impl Seq {
+    /// Before the first event.
+    pub const ZERO: Self = Self(0);
+    /// The first event.
+    pub const FIRST: Self = Self(1);
+    /// The last seq that can be given out.
+    pub const MAX: Self = Self(MAX_SAFE_INTEGER);
+
+    /// Checks the range.
+    ///
+    /// # Errors
+    ///
+    /// [`IdError::OutOfRange`] above 2^53 − 1.
+    pub fn new(n: u64) -> Result<Self, IdError> {
+        if n > MAX_SAFE_INTEGER { Err(IdError::OutOfRange { what: "seq", min: 0 }) } else { Ok(Self(n)) }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The seq after this one; stays at [`Seq::MAX`].
+    #[must_use]
+    pub const fn next(self) -> Self {
+        if self.0 >= MAX_SAFE_INTEGER { self } else { Self(self.0 + 1) }
+    }
+
+    /// The seq before this one; stays at 0.
+    #[must_use]
+    pub const fn prev(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
+    /// This seq moved on by `n`, at most to [`Seq::MAX`].
+    #[must_use]
+    pub const fn plus(self, n: u64) -> Self {
+        let sum = self.0.saturating_add(n);
+        Self(if sum > MAX_SAFE_INTEGER { MAX_SAFE_INTEGER } else { sum })
+    }
+
+    /// How many events lie in (`earlier`, `self`]; 0 if `earlier` is not earlier.
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Seq {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::new(u64::deserialize(d)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which life of a room a seq belongs to: (store generation, room incarnation).
+///
+/// Two cursors may be compared only within one epoch. Wiping or restoring a store, or a recovery that may have dropped
+/// commits, changes the generation; deleting a room and creating it again changes the incarnation. Clients treat its
+/// text (`generation.incarnation`, both hexadecimal) as opaque and compare it for equality only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Epoch {
+    /// The store's generation: random, new whenever commits may have been lost.
+    pub generation: u64,
+    /// The room's incarnation: counts up through the store's life.
+    pub incarnation: u64,
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}.{:x}", self.generation, self.incarnation)
+    }
+}
+
+impl std::str::FromStr for Epoch {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let malformed = IdError::Malformed { what: "epoch" };
+        let (generation, incarnation) = text.split_once('.').ok_or(malformed.clone())?;
+        let part = |digits: &str| {
+            let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+            let canonical = digits == "0" || !digits.starts_with('0');
+            if digits.len() > 16 || !canonical || !digits.bytes().all(lower_hex) {
+                return Err(malformed.clone());
+            }
+            u64::from_str_radix(digits, 16).map_err(|_| malformed.clone())
+        };
+        Ok(Self { generation: part(generation)?, incarnation: part(incarnation)? })
+    }
+}
+
+impl TryFrom<String> for Epoch {
+    type Error = IdError;
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl From<Epoch> for String {
+    fn from(epoch: Epoch) -> String {
+        epoch.to_string()
+    }
+}
+
+/// A reader's place in a room: the last event it has, in the epoch in which it has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// The room's life that `seq` counts in.
+    pub epoch: Epoch,
+    /// The last event that the reader has; 0 if none.
+    pub seq: Seq,
+}
+
+/// A client's number for a command, given back in its reply. At most 2^53 − 1; the client's own affair otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// One engine among those that share a store. Random; it breaks ties between state stamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+impl NodeId {
+    /// A fresh random id.
+    pub fn random() -> Self {
+        Self(u32::from_be_bytes(random_bytes()))
+    }
+}
+
+/// `N` bytes from the system's generator.
+///
+/// # Panics
+///
+/// If the operating system has no random numbers to give: nothing that needs ids or secrets could go on safely.
+#[allow(clippy::expect_used, reason = "without the system's generator no id or secret would be safe to give out")]
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system's random generator failed");
+    bytes
+}
+
+fn random_hex<const N: usize>() -> String {
+    let mut text = String::with_capacity(N * 2);
+    push_hex(&mut text, &random_bytes::<N>());
+    text
+}
+
+/// Appends `bytes` to `text` in lower-case hexadecimal.
+pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_refuse_what_a_person_cannot_see() {
+        for bad in ["", "a b", "a\n", "\u{202e}evil", "a\u{200b}", "\u{feff}x"] {
+            assert!(UserId::new(bad).is_err(), "{bad:?}");
+        }
+        for good in ["|trey|", "Zoë", "用户", "a@b.example"] {
+            assert!(UserId::new(good).is_ok(), "{good:?}");
+        }
+        assert!(UserId::new("x".repeat(65)).is_err());
+        assert!(MessageId::new("short").is_err());
+    }
+
+    #[test]
+    fn a_direct_room_is_the_same_from_either_side_and_ambiguous_for_no_pair() {
+        let id = |s: &str| UserId::new(s).unwrap();
+        assert_eq!(RoomId::direct(&id("a"), &id("b")), RoomId::direct(&id("b"), &id("a")));
+        assert_ne!(RoomId::direct(&id("ab"), &id("c")), RoomId::direct(&id("a"), &id("bc")));
+        assert_eq!(RoomId::inbox(&id("a")).inbox_owner(), Some(id("a")));
+    }
+
+    #[test]
+    fn an_epoch_survives_its_text_and_nothing_else_parses() {
+        let epoch = Epoch { generation: u64::MAX, incarnation: 0 };
+        assert_eq!(epoch.to_string().parse(), Ok(epoch));
+        for bad in ["", "1", "1.", ".1", "+1.1", "01.1", "1.1.1", "A.1", "11111111111111111.1"] {
+            assert!(bad.parse::<Epoch>().is_err(), "{bad:?}");
+        }
+    }
+}

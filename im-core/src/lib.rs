@@ -1,0 +1,34 @@
+//! An instant-messaging engine to embed: what is sent is kept, ordered, delivered exactly once and resumable.
+//!
+//! Transports and stores are adapters in crates of their own; this crate knows no socket, no HTTP and no database.
+//! Read the modules in this order, which is also who may import whom:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`id`], [`time`], [`code`], [`error`] | names, points in time, numbered codes, the error |
+//! | [`wire`] | frames and their two encodings: no clock, no I/O |
+//! | [`state`] | the pure rules: order, dedup, latest-wins, resume |
+//! | `ports` | the traits that adapters implement |
+//! | `engine` | sessions, rooms, routing, fan-out |
+//! | `memory` | the reference store and an in-process bus |
+//!
+//! The last three need the feature `engine`, which is on by default; a client does without.
+
+pub mod code;
+pub mod error;
+pub mod id;
+pub mod state;
+pub mod time;
+pub mod wire;
+
+#[cfg(feature = "engine")]
+pub mod engine;
+#[cfg(feature = "engine")]
+pub mod memory;
+#[cfg(feature = "engine")]
+pub mod ports;
+
+pub use code::{Advice, Code};
+pub use error::{Error, Result};
+pub use id::{CommandId, Cursor, DeviceId, Epoch, EventKind, MessageId, NodeId, RoomId, Seq, SessionId, StateKey, UserId};
+pub use time::{Stamp, Timestamp};

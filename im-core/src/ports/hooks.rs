@@ -1,0 +1,114 @@
+//! Where the embedder has a say: before the acts that matter, and after them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::id::{EventKind, MessageId, RoomId, StateKey};
+use crate::state::Intent;
+use crate::wire::{Event, RoomKind, Target, Value};
+
+use super::auth::Identity;
+
+/// What somebody is about to do.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Make a room.
+    Create {
+        /// Its id.
+        room: RoomId,
+        /// Its kind.
+        kind: RoomKind,
+    },
+    /// Change who is in a room.
+    Change {
+        /// The room.
+        room: RoomId,
+        /// What becomes of whom.
+        intent: Intent,
+    },
+    /// Read a room: follow it, or page through its history.
+    Read {
+        /// The room.
+        room: RoomId,
+    },
+    /// Send a durable message.
+    Send {
+        /// Where to.
+        to: Target,
+        /// The sender's id for it.
+        id: MessageId,
+        /// What sort of event.
+        kind: EventKind,
+        /// What it says. A hook may answer with another content.
+        content: Value,
+    },
+    /// Send an ephemeral signal.
+    Signal {
+        /// Where to.
+        to: Target,
+        /// What sort of signal.
+        kind: EventKind,
+    },
+    /// Write a state key.
+    SetState {
+        /// The room.
+        room: RoomId,
+        /// The key.
+        key: StateKey,
+        /// Whether the writer brings a stamp of its own. Allowed by default only where state may be written.
+        stamped: bool,
+    },
+}
+
+/// What a hook says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// The engine's own rules decide.
+    Default,
+    /// It is allowed, whatever the engine's own rules say.
+    Allow,
+    /// The engine's own rules decide, and this is what the message says instead. For [`Action::Send`] only; the hash of
+    /// dedup is still that of what was submitted.
+    Replace(Value),
+    /// It is refused, with these words for the peer.
+    Refuse(String),
+}
+
+/// The embedder's say.
+#[async_trait]
+pub trait Hooks: Send + Sync {
+    /// Whether [`Hooks::before`] wants to be asked at all. If not, sends skip the extra look-up that keeps a retry
+    /// from being asked about twice.
+    fn wants_before(&self) -> bool {
+        true
+    }
+
+    /// Asked before `actor` does something. It is bounded by [`EngineConfig::hook_timeout`](crate::engine::EngineConfig);
+    /// if it takes longer, the act is refused with [`Code::Overloaded`](crate::Code). A retry of a send that was kept is
+    /// answered without asking.
+    async fn before(&self, actor: &Identity, action: &Action) -> Verdict;
+
+    /// Told after an event was committed, once per commit on the node that did it, in each room's order. It must not
+    /// block; hand longer work to a task of your own. A crash between commit and this call loses the call: follow the
+    /// room where every event matters.
+    fn after(&self, event: &Arc<Event>) {
+        let _ = event;
+    }
+}
+
+/// No say: the engine's own rules decide everything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoHooks;
+
+#[async_trait]
+impl Hooks for NoHooks {
+    fn wants_before(&self) -> bool {
+        false
+    }
+
+    async fn before(&self, _: &Identity, _: &Action) -> Verdict {
+        Verdict::Default
+    }
+}

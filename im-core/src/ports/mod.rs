@@ -1,0 +1,27 @@
+//! The traits that adapters implement and embedders plug in. All are object-safe and held as `Arc<dyn …>`.
+//!
+//! | module | port | who implements it |
+//! |---|---|---|
+//! | `store` | [`Store`] and its parts | memory, sled, SQL; your own, proved by `im-testkit` |
+//! | `auth` | [`Authenticator`] | the embedder |
+//! | `hooks` | [`Hooks`] | the embedder |
+//! | `bus` | [`Bus`] | memory; brokers later |
+//! | `clock` | [`Clock`] | the system; tests |
+//! | `limiter` | [`RateLimiter`] | token buckets here; the embedder |
+
+mod auth;
+mod bus;
+mod clock;
+mod hooks;
+mod limiter;
+mod store;
+
+pub use auth::{AllowAnonymous, Authenticator, Credentials, Identity, StaticTokens};
+pub use bus::{Bus, BusMessage, BusReceiver, Envelope};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use hooks::{Action, Hooks, NoHooks, Verdict};
+pub use limiter::{RateLimiter, TokenBuckets, Unlimited};
+pub use store::{
+    Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry, StateSnapshot, StateStore,
+    Store, StoreError, StoreErrorKind, StoreResult,
+};

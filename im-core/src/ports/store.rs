@@ -1,0 +1,279 @@
+//! Where everything durable lives. The store is the truth: it alone gives out seqs, inside its commits.
+//!
+//! `im-testkit` has a suite that an implementation must pass; the memory store of this crate is the reference.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::code::Code;
+use crate::error::Error;
+use crate::id::{Cursor, Epoch, MessageId, NodeId, RoomId, Seq, SessionId, UserId};
+use crate::state::{Append, Checkpoint, Refusal, RoomRecord, SendRecord, SessionRecord, Standing};
+use crate::time::Timestamp;
+use crate::wire::{Event, PageFrom, RoomKind, Role, StateUpdate};
+
+/// What "committed" means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Lost with the process.
+    Volatile,
+    /// Survives a kill of the process; a power loss may take what was committed last.
+    ProcessCrash,
+    /// Survives a power loss, if the disk keeps its promises.
+    PowerLoss,
+}
+
+/// What sort of failure it is. It decides what the caller does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// The rules refused an append: see the [`Refusal`]. Nothing was written.
+    Refused(Refusal),
+    /// No room on the device. Nothing was written; it may work again once there is.
+    Full,
+    /// The store is away or failing. Nothing was written; it may work again later.
+    Unavailable,
+    /// It is not known whether it was written. Retry under the same message id.
+    Unknown,
+    /// What was read makes no sense.
+    Corrupt,
+    /// The store was closed.
+    Closed,
+}
+
+/// A failure of the store.
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// A result of the store.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+impl StoreError {
+    /// A failure with words for the operator.
+    pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What sort of failure.
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::Full | StoreErrorKind::Unavailable | StoreErrorKind::Unknown)
+    }
+}
+
+impl From<Refusal> for StoreError {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(StoreErrorKind::Refused(refusal), refusal.to_string())
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for StoreError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|e| e as _)
+    }
+}
+
+impl From<StoreError> for Error {
+    /// What the peer sees: the code and general words. The details stay in the source, for the log.
+    fn from(error: StoreError) -> Self {
+        match error.kind {
+            StoreErrorKind::Refused(refusal) => Self::new(refusal.code(), "append", refusal.to_string()),
+            StoreErrorKind::Unknown => Self::of(Code::Unknown, "store").because(error),
+            StoreErrorKind::Full => {
+                Self::new(Code::StoreUnavailable, "store", "the server's storage is full; nothing was kept")
+                    .because(error)
+            }
+            StoreErrorKind::Unavailable | StoreErrorKind::Corrupt | StoreErrorKind::Closed => {
+                Self::of(Code::StoreUnavailable, "store").because(error)
+            }
+        }
+    }
+}
+
+/// What became of an append that was not refused.
+#[derive(Debug, Clone)]
+pub enum Appended {
+    /// It was committed: this is the event, with its place.
+    Committed(Arc<Event>),
+    /// Nothing was written: an earlier send did it, or membership is as wished already.
+    Repeated {
+        /// The room's epoch.
+        epoch: Epoch,
+        /// The first send's place and time; for membership, the head.
+        record: SendRecord,
+    },
+}
+
+/// Where a room's log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Epoch and last seq.
+    pub cursor: Cursor,
+    /// The first event still kept.
+    pub first: Seq,
+    /// Counts the merges that changed the room's state.
+    pub state_revision: u64,
+}
+
+/// Which part of a log to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRange {
+    /// Where to begin, and in which direction.
+    pub from: PageFrom,
+    /// At most so many events; at least 1.
+    pub limit: usize,
+    /// At most so many bytes of packed content, but never fewer than one event.
+    pub max_bytes: usize,
+}
+
+/// A part of a log, and where the log stood when it was read.
+#[derive(Debug, Clone)]
+pub struct LogPage {
+    /// The room's epoch and last seq.
+    pub head: Cursor,
+    /// The first event still kept.
+    pub first: Seq,
+    /// Consecutive events: ascending after a position, descending before one.
+    pub events: Vec<Arc<Event>>,
+}
+
+/// The logs of the rooms, with the dedup of sends.
+#[async_trait]
+pub trait RoomLog: Send + Sync {
+    /// Appends a batch. The answers stand in the order of the batch, one each; the appends are independent of one
+    /// another and one's refusal leaves the others alone.
+    ///
+    /// Each append is decided by [`crate::state::plan`] against what is committed (and what stands before it in the
+    /// batch) and all that the plan holds is written in one commit: the event, the room, the standings, the dedup
+    /// record. Appends to one room take effect in the order of the batch. When this returns `Committed`, the commit
+    /// has the durability that [`Store::durability`] states.
+    ///
+    /// Concurrent calls are allowed; a store may gather them into one commit. If the future is dropped, the appends
+    /// may or may not be written.
+    async fn append(&self, batch: Vec<Append>) -> Vec<StoreResult<Appended>>;
+
+    /// Reads a part of a room's log; `None` if there is no such room.
+    ///
+    /// The page is one consistent view. It begins at `first` where older events were trimmed: compare the first
+    /// event's seq with what was asked for. A position at or beyond the end gives no events.
+    async fn read(&self, room: &RoomId, range: LogRange) -> StoreResult<Option<LogPage>>;
+
+    /// Where the logs of these rooms end, in the order asked; `None` where there is no such room.
+    async fn heads(&self, rooms: &[RoomId]) -> StoreResult<Vec<Option<Head>>>;
+
+    /// The send that was made under this id, in the room's present incarnation.
+    async fn sent(&self, room: &RoomId, sender: &UserId, id: &MessageId) -> StoreResult<Option<SendRecord>>;
+}
+
+/// Which rooms there are and who is in them. Written by [`RoomLog::append`] alone.
+#[async_trait]
+pub trait RoomDirectory: Send + Sync {
+    /// The room; `None` if there is no such room.
+    async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>>;
+
+    /// How `user` stands to the room; `None` for a stranger, and where there is no such room.
+    async fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>>;
+
+    /// The members after `after` in the byte order of their ids, at most `limit`; the banned are left out. Empty where
+    /// there is no such room.
+    async fn members(&self, room: &RoomId, after: Option<&UserId>, limit: usize) -> StoreResult<Vec<(UserId, Role)>>;
+
+    /// The rooms that `user` is a member of, after `after` in the byte order of their ids, at most `limit`.
+    async fn rooms_of(
+        &self,
+        user: &UserId,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(RoomId, RoomKind, Role)>>;
+}
+
+/// The sessions that can be resumed, and their checkpoints.
+#[async_trait]
+pub trait SessionRegistry: Send + Sync {
+    /// Writes a session's record, in place of an earlier one with its id. A record that is revoked stays revoked.
+    async fn put_session(&self, record: SessionRecord) -> StoreResult<()>;
+
+    /// The session's record; `None` if there is none. Expired and revoked ones are returned like others.
+    async fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>>;
+
+    /// The user's sessions, oldest first, at most `limit`.
+    async fn sessions_of(&self, user: &UserId, limit: usize) -> StoreResult<Vec<SessionRecord>>;
+
+    /// Marks the session as ended for good and drops its checkpoint. Does nothing if there is none.
+    async fn revoke_session(&self, id: &SessionId) -> StoreResult<()>;
+
+    /// The session's checkpoint; the default one if none was written.
+    async fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint>;
+
+    /// Writes a session's checkpoint, unless one with a greater `rev` is there. Does nothing for a session that is
+    /// not there or is revoked.
+    async fn put_checkpoint(&self, id: &SessionId, checkpoint: Checkpoint) -> StoreResult<()>;
+
+    /// Removes sessions that expired before `now`, with their checkpoints, at most `limit` of them. Says how many.
+    async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize>;
+}
+
+/// A room's state as the store has it.
+#[derive(Debug, Clone, Default)]
+pub struct StateSnapshot {
+    /// Counts the merges that changed something.
+    pub revision: u64,
+    /// The newest update of each key, tombstones included, in the order of the keys.
+    pub entries: Vec<Arc<StateUpdate>>,
+}
+
+/// Latest-wins state. Written behind by the engine, so that a restart finds a snapshot.
+#[async_trait]
+pub trait StateStore: Send + Sync {
+    /// Merges updates, each by [`crate::state::StateMap`]'s rule: older ones are discarded. One commit per room at
+    /// least. Updates of rooms that do not exist are discarded. Not synced to disk before it returns.
+    async fn merge_state(&self, updates: Vec<Arc<StateUpdate>>) -> StoreResult<()>;
+
+    /// A room's state; empty where there is none.
+    async fn state(&self, room: &RoomId) -> StoreResult<StateSnapshot>;
+
+    /// A node begins to write state. Returns the generation: a new one if an earlier writer did not end properly, so
+    /// that updates may have been lost.
+    async fn begin_state(&self, node: NodeId) -> StoreResult<u64>;
+
+    /// The node has written all it had.
+    async fn end_state(&self, node: NodeId) -> StoreResult<()>;
+}
+
+/// A store: all of its parts, and what it promises.
+#[async_trait]
+pub trait Store: RoomLog + RoomDirectory + SessionRegistry + StateStore {
+    /// A short name for logs: `memory`, `sled` …
+    fn name(&self) -> &'static str;
+
+    /// What "committed" means here.
+    fn durability(&self) -> Durability;
+
+    /// Writes what is left, syncs and closes. Later calls fail with [`StoreErrorKind::Closed`]. Calling it again does
+    /// nothing.
+    async fn close(&self) -> StoreResult<()>;
+}

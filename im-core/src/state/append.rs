@@ -1,0 +1,456 @@
+//! What an append does to a room. Every store calls [`plan`] inside its commit and writes what it says, so that who
+//! may, what is a repeat, and which seq comes next are decided in one place and at one moment.
+
+use crate::code::Code;
+use crate::id::{Epoch, EventKind, MessageId, RoomId, Seq, UserId};
+use crate::time::Timestamp;
+use crate::wire::{Content, Event, Limits, MemberChange, Role, RoomKind};
+
+use super::dedup::{SendKey, SendRecord};
+use super::room::{RoomRecord, Standing};
+
+/// Something to be added to a room's log.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The room.
+    pub room: RoomId,
+    /// On whose authority.
+    pub guard: Guard,
+    /// What.
+    pub act: Act,
+    /// When the engine accepted it.
+    pub at: Timestamp,
+    /// How many members the room may have.
+    pub max_members: u32,
+}
+
+/// On whose authority an append is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// The service's own, or a hook has allowed it: nothing is checked but what would break the room.
+    Trusted,
+    /// This user's: their standing and the room's kind decide, at the moment of the commit.
+    As(UserId),
+}
+
+/// What is done.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// An event of the embedder's or the users' own.
+    Post {
+        /// The event.
+        event: NewEvent,
+        /// How to make the room if there is none, without an event of its own. For direct rooms and inboxes.
+        seed: Option<RoomSeed>,
+    },
+    /// Make the room; its first event tells who is in it.
+    Create {
+        /// Who makes it.
+        by: UserId,
+        /// What it is to be.
+        seed: RoomSeed,
+    },
+    /// Change who is in it.
+    Change {
+        /// Who does it.
+        by: UserId,
+        /// What becomes of whom.
+        intent: Intent,
+    },
+}
+
+/// An event that has no place yet.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Who sends it.
+    pub from: UserId,
+    /// What sort of event.
+    pub kind: EventKind,
+    /// What it says, after hooks.
+    pub content: Content,
+    /// What makes a retry a retry. Without it every append is a new one.
+    pub key: Option<SendKey>,
+}
+
+/// What a new room is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomSeed {
+    /// Its kind.
+    pub kind: RoomKind,
+    /// Whether anyone may join.
+    pub open: bool,
+    /// Its first members. Each user once.
+    pub members: Vec<(UserId, Role)>,
+}
+
+/// A wish about membership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Intent {
+    /// The actor comes in.
+    Join,
+    /// The actor goes out.
+    Leave,
+    /// Another comes in, or gets another role.
+    Add(UserId, Role),
+    /// Another goes out.
+    Remove(UserId),
+    /// Another goes out and stays out.
+    Ban(UserId),
+    /// Another may come back.
+    Unban(UserId),
+}
+
+/// What a store knows about the room at the moment of the commit, earlier appends of the same batch included.
+pub trait View {
+    /// The store's own error.
+    type Error;
+    /// The room, if it exists.
+    ///
+    /// # Errors
+    ///
+    /// The store could not say.
+    fn room(&self, room: &RoomId) -> Result<Option<RoomRecord>, Self::Error>;
+    /// How `user` stands to the room.
+    ///
+    /// # Errors
+    ///
+    /// The store could not say.
+    fn standing(&self, room: &RoomRecord, user: &UserId) -> Result<Option<Standing>, Self::Error>;
+    /// The send that was made under this id, in the room's present incarnation.
+    ///
+    /// # Errors
+    ///
+    /// The store could not say.
+    fn sent(&self, room: &RoomRecord, sender: &UserId, id: &MessageId) -> Result<Option<SendRecord>, Self::Error>;
+}
+
+/// What to write.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// Write all of this in one commit.
+    Commit(Box<Commit>),
+    /// Write nothing: it was done before, there.
+    Repeated {
+        /// The room's epoch.
+        epoch: Epoch,
+        /// The first send's record; for a membership that is as wished already, the head.
+        record: SendRecord,
+    },
+}
+
+/// All that one append writes.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// The event, with its place.
+    pub event: Event,
+    /// The room after it.
+    pub room: RoomRecord,
+    /// The standings that change; `None` removes one.
+    pub standings: Vec<(UserId, Option<Standing>)>,
+    /// The dedup record, under (room, sender, id).
+    pub send: Option<(MessageId, SendRecord)>,
+}
+
+/// Why an append was refused. Nothing was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// There is no such room.
+    #[error("there is no such room")]
+    NoSuchRoom,
+    /// The room exists already.
+    #[error("the room exists already")]
+    Exists,
+    /// The actor is not in the room, and strangers are not told that it exists.
+    #[error("there is no such room")]
+    Stranger,
+    /// The actor's role does not suffice.
+    #[error("your role in this room does not allow that")]
+    Role,
+    /// The actor, or the user to be added, is banned.
+    #[error("banned from this room")]
+    Banned,
+    /// The message id was used for other content.
+    #[error("this message id was used for other content; choose a new one")]
+    Conflict,
+    /// The members of such a room cannot change.
+    #[error("the members of such a room do not change")]
+    FixedMembers,
+    /// The room has as many members as it may have.
+    #[error("the room has as many members as it may have")]
+    Full,
+    /// The room's log has reached the last seq.
+    #[error("the room's log is full")]
+    Exhausted,
+}
+
+impl Refusal {
+    /// The code to answer with.
+    pub const fn code(self) -> Code {
+        match self {
+            Self::NoSuchRoom | Self::Stranger => Code::NotFound,
+            Self::Exists => Code::Exists,
+            Self::Role | Self::FixedMembers => Code::Forbidden,
+            Self::Banned => Code::Banned,
+            Self::Conflict => Code::Conflict,
+            Self::Full | Self::Exhausted => Code::TooMany,
+        }
+    }
+}
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub enum PlanError<E> {
+    /// The rules refuse it.
+    Refused(Refusal),
+    /// The store could not say what the rules need to know.
+    Store(E),
+}
+
+impl<E> From<Refusal> for PlanError<E> {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Decides what `append` does, given what `view` knows. `fresh` gives the epoch for a room that is made.
+///
+/// The order of the decisions is part of the contract: a repeat is recognised before membership is looked at.
+///
+/// # Errors
+///
+/// A [`Refusal`], or the view's own error.
+pub fn plan<V: View>(
+    append: &Append,
+    view: &V,
+    fresh: impl FnOnce() -> Epoch,
+) -> Result<Plan, PlanError<V::Error>> {
+    let room = view.room(&append.room).map_err(PlanError::Store)?;
+    match &append.act {
+        Act::Post { event, seed } => plan_post(append, event, seed.as_ref(), room, view, fresh),
+        Act::Create { by, seed } => match room {
+            Some(_) => Err(Refusal::Exists.into()),
+            None => plan_create(append, by, seed, fresh),
+        },
+        Act::Change { by, intent } => {
+            let room = room.ok_or(Refusal::NoSuchRoom)?;
+            plan_change(append, by, intent, room, view)
+        }
+    }
+}
+
+fn plan_post<V: View>(
+    append: &Append,
+    new: &NewEvent,
+    seed: Option<&RoomSeed>,
+    room: Option<RoomRecord>,
+    view: &V,
+    fresh: impl FnOnce() -> Epoch,
+) -> Result<Plan, PlanError<V::Error>> {
+    let (room, standings) = match (room, seed) {
+        (Some(room), _) => {
+            if let Some(key) = &new.key
+                && let Some(record) = view.sent(&room, &new.from, &key.id).map_err(PlanError::Store)?
+            {
+                return repeat(&room, key, record).map_err(PlanError::Refused);
+            }
+            if let Guard::As(user) = &append.guard {
+                let standing = view.standing(&room, user).map_err(PlanError::Store)?;
+                may_post(&room, standing)?;
+            }
+            (room, Vec::new())
+        }
+        (None, Some(seed)) => found(append, seed, fresh)?,
+        (None, None) => return Err(Refusal::NoSuchRoom.into()),
+    };
+    let commit = commit(append, room, standings, new.clone())?;
+    Ok(Plan::Commit(Box::new(commit)))
+}
+
+fn repeat(room: &RoomRecord, key: &SendKey, record: SendRecord) -> Result<Plan, Refusal> {
+    if record.hash == key.hash { Ok(Plan::Repeated { epoch: room.epoch, record }) } else { Err(Refusal::Conflict) }
+}
+
+fn may_post(room: &RoomRecord, standing: Option<Standing>) -> Result<(), Refusal> {
+    match standing {
+        Some(Standing::Banned) => Err(Refusal::Banned),
+        None if !room.open => Err(Refusal::Stranger),
+        standing if room.may_write(standing) => Ok(()),
+        _ => Err(Refusal::Role),
+    }
+}
+
+fn plan_create<E>(
+    append: &Append,
+    by: &UserId,
+    seed: &RoomSeed,
+    fresh: impl FnOnce() -> Epoch,
+) -> Result<Plan, PlanError<E>> {
+    let (room, standings) = found(append, seed, fresh)?;
+    let changes: Vec<_> =
+        seed.members.iter().map(|(user, role)| MemberChange::Joined(user.clone(), *role)).collect();
+    let commit = commit(append, room, standings, members_event(by, &changes)?)?;
+    Ok(Plan::Commit(Box::new(commit)))
+}
+
+/// A room with no event yet, and the standings of its first members.
+fn found(
+    append: &Append,
+    seed: &RoomSeed,
+    fresh: impl FnOnce() -> Epoch,
+) -> Result<(RoomRecord, Vec<(UserId, Option<Standing>)>), Refusal> {
+    let members = u32::try_from(seed.members.len()).unwrap_or(u32::MAX);
+    if members > append.max_members {
+        return Err(Refusal::Full);
+    }
+    let room = RoomRecord {
+        id: append.room.clone(),
+        kind: seed.kind,
+        open: seed.open,
+        epoch: fresh(),
+        head: Seq::ZERO,
+        first: Seq::FIRST,
+        created: append.at,
+        members,
+    };
+    let standing = |(user, role): &(UserId, Role)| (user.clone(), Some(Standing::Member(*role)));
+    Ok((room, seed.members.iter().map(standing).collect()))
+}
+
+fn plan_change<V: View>(
+    append: &Append,
+    by: &UserId,
+    intent: &Intent,
+    mut room: RoomRecord,
+    view: &V,
+) -> Result<Plan, PlanError<V::Error>> {
+    if matches!(room.kind, RoomKind::Direct | RoomKind::Inbox) {
+        return Err(Refusal::FixedMembers.into());
+    }
+    let target = intent.target().unwrap_or(by);
+    let held = view.standing(&room, target).map_err(PlanError::Store)?;
+    if let Guard::As(actor) = &append.guard {
+        let actor = view.standing(&room, actor).map_err(PlanError::Store)?;
+        may_change(&room, intent, actor, held)?;
+    }
+    let Some((change, standing)) = effect(&room, by, intent, held)? else {
+        let record = SendRecord { seq: room.head, at: append.at, hash: Default::default() };
+        return Ok(Plan::Repeated { epoch: room.epoch, record });
+    };
+    let (was, is) = (is_member(held), is_member(standing));
+    if is && !was {
+        if room.members >= append.max_members {
+            return Err(Refusal::Full.into());
+        }
+        room.members += 1;
+    } else if was && !is {
+        room.members = room.members.saturating_sub(1);
+    }
+    let standings = vec![(target.clone(), standing)];
+    let commit = commit(append, room, standings, members_event(by, &[change])?)?;
+    Ok(Plan::Commit(Box::new(commit)))
+}
+
+const fn is_member(standing: Option<Standing>) -> bool {
+    matches!(standing, Some(Standing::Member(_)))
+}
+
+/// Whether somebody who stands like `actor` may do this to somebody who stands like `held`.
+fn may_change(
+    room: &RoomRecord,
+    intent: &Intent,
+    actor: Option<Standing>,
+    held: Option<Standing>,
+) -> Result<(), Refusal> {
+    let role = match actor {
+        Some(Standing::Member(role)) => Some(role),
+        Some(Standing::Banned) if *intent != Intent::Leave => return Err(Refusal::Banned),
+        _ => None,
+    };
+    let target_role = if let Some(Standing::Member(role)) = held { Some(role) } else { None };
+    match (intent, role) {
+        (Intent::Leave, _) | (Intent::Join, Some(_)) => Ok(()),
+        (Intent::Join, None) if room.open => Ok(()),
+        (_, None) if !room.open => Err(Refusal::Stranger),
+        // A role may be given by those who stand above it and above whoever gets it; owners may give any.
+        (Intent::Add(_, given), Some(role)) => {
+            let above = role > *given && target_role.is_none_or(|target| role > target);
+            if role >= Role::Moderator && (above || role == Role::Owner) { Ok(()) } else { Err(Refusal::Role) }
+        }
+        (Intent::Remove(_) | Intent::Ban(_) | Intent::Unban(_), Some(role)) => {
+            let above = target_role.is_none_or(|target| role > target);
+            if role >= Role::Moderator && above { Ok(()) } else { Err(Refusal::Role) }
+        }
+        _ => Err(Refusal::Role),
+    }
+}
+
+type Effect = Option<(MemberChange, Option<Standing>)>;
+
+/// What changes; `None` if everything is as wished already.
+fn effect(room: &RoomRecord, by: &UserId, intent: &Intent, held: Option<Standing>) -> Result<Effect, Refusal> {
+    let into = |user: &UserId, role: Role| {
+        let standing = Some(Standing::Member(role));
+        Some((MemberChange::Joined(user.clone(), role), standing))
+    };
+    Ok(match (intent, held) {
+        (Intent::Join, Some(Standing::Member(_))) => None,
+        (Intent::Join | Intent::Add(..), Some(Standing::Banned)) => return Err(Refusal::Banned),
+        (Intent::Join, None) => into(by, room.joining_role()),
+        (Intent::Add(_, role), Some(Standing::Member(held))) if *role == held => None,
+        (Intent::Add(user, role), _) => into(user, *role),
+        (Intent::Leave, Some(Standing::Member(_))) => Some((MemberChange::Left(by.clone()), None)),
+        (Intent::Leave, _) => None,
+        (Intent::Remove(user), Some(Standing::Member(_))) => Some((MemberChange::Removed(user.clone()), None)),
+        (Intent::Remove(_), _) => None,
+        (Intent::Ban(_), Some(Standing::Banned)) => None,
+        (Intent::Ban(user), _) => Some((MemberChange::Banned(user.clone()), Some(Standing::Banned))),
+        (Intent::Unban(user), Some(Standing::Banned)) => Some((MemberChange::Unbanned(user.clone()), None)),
+        (Intent::Unban(_), _) => None,
+    })
+}
+
+impl Intent {
+    /// Whom it is about, if it is not the actor.
+    pub fn target(&self) -> Option<&UserId> {
+        match self {
+            Self::Join | Self::Leave => None,
+            Self::Add(user, _) | Self::Remove(user) | Self::Ban(user) | Self::Unban(user) => Some(user),
+        }
+    }
+}
+
+fn members_event(by: &UserId, changes: &[MemberChange]) -> Result<NewEvent, Refusal> {
+    // One entry has at most some 100 bytes, and the number of members is bounded.
+    let limits = Limits { max_content_bytes: usize::MAX, max_values: usize::MAX, ..Limits::default() };
+    let content = Content::new(&MemberChange::list_to_value(changes), &limits).map_err(|_| Refusal::Full)?;
+    Ok(NewEvent { from: by.clone(), kind: EventKind::members(), content, key: None })
+}
+
+fn commit(
+    append: &Append,
+    mut room: RoomRecord,
+    standings: Vec<(UserId, Option<Standing>)>,
+    new: NewEvent,
+) -> Result<Commit, Refusal> {
+    if room.head >= Seq::MAX {
+        return Err(Refusal::Exhausted);
+    }
+    let seq = room.head.next();
+    room.head = seq;
+    let (id, send) = match new.key {
+        Some(SendKey { id, hash }) => (Some(id.clone()), Some((id, SendRecord { seq, at: append.at, hash }))),
+        None => (None, None),
+    };
+    let event = Event {
+        room: room.id.clone(),
+        epoch: room.epoch,
+        seq,
+        from: new.from,
+        at: append.at,
+        kind: new.kind,
+        id,
+        content: new.content,
+    };
+    Ok(Commit { event, room, standings, send })
+}

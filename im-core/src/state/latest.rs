@@ -1,0 +1,172 @@
+//! Latest-wins state: of two updates to a key, the one with the greater stamp stays, in whatever order they come.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::id::StateKey;
+use crate::time::Stamp;
+use crate::wire::StateUpdate;
+
+/// How much state a room may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StateLimits {
+    /// Keys with a value. 256 by default.
+    pub max_keys: usize,
+    /// Bytes of all values, packed. 64 KiB by default; the worst case in memory is about twice that for each room
+    /// that has readers.
+    pub max_bytes: usize,
+    /// Keys that were unset and are remembered as such. 256 by default.
+    pub max_tombstones: usize,
+}
+
+impl Default for StateLimits {
+    fn default() -> Self {
+        Self { max_keys: 256, max_bytes: 64 * 1024, max_tombstones: 256 }
+    }
+}
+
+/// What became of an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merge {
+    /// It is the newest: it was taken.
+    Taken,
+    /// Something as new or newer is held: it was discarded.
+    Stale,
+    /// It would break a limit: it was refused.
+    Full,
+}
+
+/// The state of one room.
+///
+/// Invariants: for each key the update with the greatest stamp seen; at most `max_tombstones` keys without a value,
+/// and an update to a key that is not held is taken only if it is newer than every tombstone that was dropped.
+#[derive(Debug, Clone, Default)]
+pub struct StateMap {
+    entries: BTreeMap<StateKey, Arc<StateUpdate>>,
+    tombstones: usize,
+    bytes: usize,
+    /// The greatest stamp of a tombstone that was dropped.
+    floor: Option<Stamp>,
+}
+
+impl StateMap {
+    /// Merges an update.
+    pub fn merge(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
+        let held = self.entries.get(&update.key);
+        let newest = held.map(|held| held.stamp).or(self.floor);
+        if newest.is_some_and(|newest| update.stamp <= newest) {
+            return Merge::Stale;
+        }
+        let (old_size, old_live) = held.map_or((0, None), |held| (size(held), Some(held.value.is_some())));
+        let bytes = self.bytes - old_size + size(&update);
+        let live = update.value.is_some();
+        let keys = self.entries.len() - self.tombstones;
+        let new_key = live && old_live != Some(true);
+        if live && (bytes > limits.max_bytes || (new_key && keys >= limits.max_keys)) {
+            return Merge::Full;
+        }
+        self.bytes = bytes;
+        self.tombstones -= usize::from(old_live == Some(false));
+        self.tombstones += usize::from(!live);
+        self.entries.insert(update.key.clone(), update);
+        self.drop_tombstones(limits.max_tombstones);
+        Merge::Taken
+    }
+
+    fn drop_tombstones(&mut self, max: usize) {
+        while self.tombstones > max {
+            let dead = self.entries.values().filter(|e| e.value.is_none());
+            let Some(oldest) = dead.min_by_key(|e| e.stamp).cloned() else { return };
+            self.entries.remove(&oldest.key);
+            self.bytes -= size(&oldest);
+            self.tombstones -= 1;
+            self.floor = self.floor.max(Some(oldest.stamp));
+        }
+    }
+
+    /// Everything that is held, tombstones included, in the order of the keys.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<StateUpdate>> {
+        self.entries.values()
+    }
+
+    /// The newest update to `key`.
+    pub fn get(&self, key: &StateKey) -> Option<&Arc<StateUpdate>> {
+        self.entries.get(key)
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+fn size(update: &StateUpdate) -> usize {
+    update.key.as_str().len() + update.value.as_ref().map_or(0, |value| value.packed().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{NodeId, RoomId, UserId};
+    use crate::time::Timestamp;
+    use crate::wire::{Content, Limits};
+    use proptest::prelude::*;
+
+    fn update(key: u8, ms: u64, node: u32, live: bool) -> Arc<StateUpdate> {
+        let content = Content::text(&format!("{ms}/{node}"), &Limits::default()).unwrap();
+        Arc::new(StateUpdate {
+            room: RoomId::new("r").unwrap(),
+            key: StateKey::new(format!("k{key}")).unwrap(),
+            stamp: Stamp { ms: Timestamp::from_millis(ms), counter: 0, node: NodeId(node) },
+            from: UserId::new("u").unwrap(),
+            value: live.then_some(content),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_the_same_updates_ends_in_the_same_state(
+            updates in proptest::collection::vec((0u8..4, 0u64..9, 0u32..3), 0..40),
+            seed in any::<u64>(),
+        ) {
+            let limits = StateLimits::default();
+            let all: Vec<_> = updates.iter().map(|(k, ms, n)| update(*k, *ms, *n, (ms + u64::from(*n)) % 3 != 0)).collect();
+            let mut shuffled = all.clone();
+            let mut random = seed;
+            for at in (1..shuffled.len()).rev() {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
+                shuffled.swap(at, (random >> 33) as usize % (at + 1));
+            }
+            let merged = |list: &[Arc<StateUpdate>]| {
+                let mut map = StateMap::default();
+                for update in list {
+                    map.merge(update.clone(), &limits);
+                }
+                map.iter().cloned().collect::<Vec<_>>()
+            };
+            prop_assert_eq!(merged(&all), merged(&shuffled));
+        }
+    }
+
+    #[test]
+    fn a_dropped_tombstone_still_keeps_older_updates_out() {
+        let limits = StateLimits { max_tombstones: 1, ..StateLimits::default() };
+        let mut map = StateMap::default();
+        assert_eq!(map.merge(update(1, 10, 0, false), &limits), Merge::Taken);
+        assert_eq!(map.merge(update(2, 11, 0, false), &limits), Merge::Taken);
+        assert_eq!(map.iter().count(), 1);
+        assert_eq!(map.merge(update(1, 9, 0, true), &limits), Merge::Stale);
+        assert_eq!(map.merge(update(1, 12, 0, true), &limits), Merge::Taken);
+    }
+
+    #[test]
+    fn a_full_map_refuses_new_keys_and_takes_newer_values() {
+        let limits = StateLimits { max_keys: 1, ..StateLimits::default() };
+        let mut map = StateMap::default();
+        assert_eq!(map.merge(update(1, 1, 0, true), &limits), Merge::Taken);
+        assert_eq!(map.merge(update(2, 2, 0, true), &limits), Merge::Full);
+        assert_eq!(map.merge(update(1, 2, 0, true), &limits), Merge::Taken);
+        assert_eq!(map.merge(update(1, 2, 0, true), &limits), Merge::Stale);
+    }
+}

@@ -1,0 +1,27 @@
+//! The rules, pure: no clock, no I/O, no runtime. Stores, engine and clients apply the same ones.
+//!
+//! | module | the rule |
+//! |---|---|
+//! | `room` | what is known of a room and of who is in it |
+//! | `append` | what an append does to a room: who may, what is a repeat, which seq comes next |
+//! | `order` | dense order: for a node that applies and for a reader that is handed events |
+//! | `resume` | what a reader's cursor is answered |
+//! | `latest` | latest-wins state |
+//! | `dedup` | when two sends say the same |
+//! | `session` | what outlives a connection |
+
+mod append;
+mod dedup;
+mod latest;
+mod order;
+mod resume;
+mod room;
+mod session;
+
+pub use append::{Act, Append, Commit, Guard, Intent, NewEvent, Plan, PlanError, Refusal, RoomSeed, View, plan};
+pub use dedup::{ContentHash, SendKey, SendRecord, content_hash, uuid_v7_time};
+pub use latest::{Merge, StateLimits, StateMap};
+pub use order::{Offer, Sequencer, offer};
+pub use resume::answer;
+pub use room::{RoomRecord, Standing};
+pub use session::{Checkpoint, SecretHash, SessionRecord};

@@ -1,0 +1,134 @@
+//! Points in time and stamps of state. Neither reads a clock: time is passed in.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{IdError, MAX_SAFE_INTEGER, NodeId};
+
+/// Milliseconds since the Unix epoch, UTC, leap seconds not counted (POSIX). For people; never for order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// From milliseconds; values above 2^53 − 1 become that.
+    pub const fn from_millis(ms: u64) -> Self {
+        Self(if ms > MAX_SAFE_INTEGER { MAX_SAFE_INTEGER } else { ms })
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// This time moved on by `by`.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self::from_millis(self.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A hybrid logical clock's stamp (Kulkarni et al., 2014): wall time, then a counter, then the node, compared in that
+/// order. Newer stamps win in latest-wins state.
+///
+/// Its text, as on the wire, is `ms-counter-node` in decimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp {
+    /// Milliseconds since the Unix epoch.
+    pub ms: Timestamp,
+    /// Counts updates within one millisecond.
+    pub counter: u32,
+    /// Breaks ties between nodes.
+    pub node: NodeId,
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.ms.as_millis(), self.counter, self.node.0)
+    }
+}
+
+impl std::str::FromStr for Stamp {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let malformed = || IdError::Malformed { what: "stamp" };
+        let mut parts = text.split('-');
+        let mut part = |max: u64| {
+            let digits = parts.next().ok_or_else(malformed)?;
+            let canonical = digits == "0" || !digits.starts_with('0');
+            if !canonical || digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+                return Err(malformed());
+            }
+            digits.parse::<u64>().ok().filter(|n| *n <= max).ok_or_else(malformed)
+        };
+        let ms = Timestamp(part(MAX_SAFE_INTEGER)?);
+        let counter = part(u64::from(u32::MAX))? as u32;
+        let node = NodeId(part(u64::from(u32::MAX))? as u32);
+        if parts.next().is_some() { Err(malformed()) } else { Ok(Self { ms, counter, node }) }
+    }
+}
+
+/// Gives out stamps that grow, whatever the wall clock does.
+///
+/// Invariant: every stamp given out is greater than all stamps given out or observed before.
+#[derive(Debug)]
+pub struct StampClock {
+    node: NodeId,
+    last: Stamp,
+}
+
+impl StampClock {
+    /// A clock for `node`.
+    pub fn new(node: NodeId) -> Self {
+        Self { node, last: Stamp { ms: Timestamp(0), counter: 0, node } }
+    }
+
+    /// The next stamp at wall time `now`.
+    pub fn tick(&mut self, now: Timestamp) -> Stamp {
+        let (ms, counter) = if now > self.last.ms {
+            (now, 0)
+        } else if let Some(counter) = self.last.counter.checked_add(1) {
+            (self.last.ms, counter)
+        } else {
+            (Timestamp::from_millis(self.last.ms.0 + 1), 0)
+        };
+        self.last = Stamp { ms, counter, node: self.node };
+        self.last
+    }
+
+    /// Takes note of another node's stamp, so that later ticks are greater.
+    pub fn observe(&mut self, other: Stamp) {
+        self.last = self.last.max(other);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_grow_when_the_wall_clock_goes_backwards() {
+        let mut clock = StampClock::new(NodeId(7));
+        let a = clock.tick(Timestamp(100));
+        let b = clock.tick(Timestamp(50));
+        clock.observe(Stamp { ms: Timestamp(200), counter: 9, node: NodeId(1) });
+        let c = clock.tick(Timestamp(150));
+        assert!(a < b && b < c && c.ms == Timestamp(200));
+    }
+
+    #[test]
+    fn a_stamp_survives_its_text() {
+        let stamp = Stamp { ms: Timestamp(MAX_SAFE_INTEGER), counter: u32::MAX, node: NodeId(0) };
+        assert_eq!(stamp.to_string().parse(), Ok(stamp));
+        for bad in ["", "1-2", "1-2-3-4", "-1-2", "1-+2-3", "01-2-3", "1-4294967296-3"] {
+            assert!(bad.parse::<Stamp>().is_err(), "{bad:?}");
+        }
+    }
+}

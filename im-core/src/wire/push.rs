@@ -1,0 +1,248 @@
+//! What the server sends unasked, and the reading side of everything that it sends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::id::{CommandId, EventKind, RoomId, StateKey, UserId};
+use crate::time::{Stamp, Timestamp};
+
+use super::codec::{Encoding, WireError, encode};
+use super::command::Target;
+use super::event::{Content, Event};
+use super::fields::{Fields, int};
+use super::reply::{ErrorReply, RoomStatus, millis};
+use super::value::{Map, Value};
+
+/// Something the server sends unasked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Push {
+    /// A durable event: (room, epoch, seq) say where it belongs.
+    Event(Event),
+    /// An ephemeral signal: here and now, or never.
+    Signal(Signal),
+    /// A state key's newest value.
+    State(StateUpdate),
+    /// All of a room's state, or a part of it.
+    Snapshot(Snapshot),
+    /// A room that is followed answers in another way from now on.
+    Room(RoomStatus),
+    /// The connection ends; this says why.
+    Bye(Bye),
+}
+
+/// Something that concerns whoever is there: typing, a cursor, a reaction that need not last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Signal {
+    /// The room, or the user whose devices it goes to.
+    pub to: Target,
+    /// Who sent it.
+    pub from: UserId,
+    /// When the engine took it.
+    pub at: Timestamp,
+    /// What sort of signal it is.
+    pub kind: EventKind,
+    /// What it says.
+    pub content: Content,
+}
+
+/// One key's newest value. An update whose stamp is not greater than the one held is to be discarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateUpdate {
+    /// The room.
+    pub room: RoomId,
+    /// The key.
+    pub key: StateKey,
+    /// How new it is.
+    pub stamp: Stamp,
+    /// Who set it.
+    pub from: UserId,
+    /// The value; `None` if the key was unset.
+    pub value: Option<Content>,
+}
+
+/// All of a room's state, in one part or several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The room.
+    pub room: RoomId,
+    /// New whenever updates may have been lost. A client that holds state of another generation drops it.
+    pub generation: u64,
+    /// The keys and their values.
+    pub entries: Vec<StateUpdate>,
+    /// Whether further parts follow.
+    pub more: bool,
+}
+
+/// Why a connection ends, and when to come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bye {
+    /// The code, also the WebSocket close code. See [`crate::code::advice`].
+    pub code: u16,
+    /// Words.
+    pub message: String,
+    /// Come back after this long, if at all.
+    pub retry_after: Option<Duration>,
+}
+
+/// Anything a server sends, as a client reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServerFrame {
+    /// A command was carried out. What `body` holds depends on the command: see the `from_value` of the types in this
+    /// module.
+    Ok {
+        /// The command's number.
+        id: CommandId,
+        /// The fields of the reply.
+        body: Value,
+    },
+    /// A command was refused, or a message was no command.
+    Err(ErrorReply),
+    /// Sent unasked.
+    Push(Push),
+    /// A kind of frame that this version does not know: to be ignored.
+    Unknown,
+}
+
+impl Push {
+    /// The push as a frame.
+    pub fn to_value(&self) -> Value {
+        let mut map = Map::with_capacity(10);
+        match self {
+            Self::Event(event) => {
+                map.push("t", "event");
+                event.put_fields(&mut map);
+            }
+            Self::Signal(signal) => {
+                map.push("t", "signal");
+                signal.put_fields(&mut map);
+            }
+            Self::State(update) => {
+                map.push("t", "state");
+                map.push("room", &update.room);
+                update.put_entry(&mut map);
+            }
+            Self::Snapshot(snapshot) => {
+                map.push("t", "snapshot");
+                snapshot.put_fields(&mut map);
+            }
+            Self::Room(status) => {
+                map.push("t", "room");
+                for (key, value) in status.to_map().iter() {
+                    map.insert(key.to_owned(), value.clone());
+                }
+            }
+            Self::Bye(bye) => {
+                map.push("t", "bye");
+                map.push("code", int(u64::from(bye.code)));
+                map.push("msg", bye.message.as_str());
+                map.push_some("retry_ms", bye.retry_after.map(millis));
+            }
+        }
+        map.into()
+    }
+}
+
+impl ServerFrame {
+    /// Reads a frame that a server sent.
+    ///
+    /// # Errors
+    ///
+    /// A field is missing or wrong. Kinds of frames that are not known are no error.
+    pub fn from_value(value: Value) -> Result<Self, WireError> {
+        let mut f = Fields::of(value)?;
+        let kind: Arc<str> = f.need("t")?;
+        let push = match &*kind {
+            "ok" => return Ok(Self::Ok { id: f.need("id")?, body: f.rest() }),
+            "err" => return ErrorReply::from_fields(f).map(Self::Err),
+            "event" => Push::Event(Event::from_fields(f)?),
+            "signal" => Push::Signal(Signal::from_fields(f)?),
+            "state" => {
+                let room: RoomId = f.need("room")?;
+                Push::State(StateUpdate::from_entry(room, f)?)
+            }
+            "snapshot" => Push::Snapshot(Snapshot::from_fields(f)?),
+            "room" => Push::Room(RoomStatus::from_fields(f)?),
+            "bye" => Push::Bye(Bye::from_fields(f)?),
+            _ => return Ok(Self::Unknown),
+        };
+        Ok(Self::Push(push))
+    }
+}
+
+impl Signal {
+    fn put_fields(&self, map: &mut Map) {
+        self.to.put_fields(map);
+        map.push("from", &self.from);
+        map.push("at", self.at);
+        map.push("kind", &self.kind);
+        map.push("content", self.content.value());
+    }
+
+    fn from_fields(mut f: Fields) -> Result<Self, WireError> {
+        Ok(Self {
+            to: Target::from_fields(&mut f)?,
+            from: f.need("from")?,
+            at: f.need("at")?,
+            kind: f.need("kind")?,
+            content: content(f.need_value("content")?),
+        })
+    }
+}
+
+impl StateUpdate {
+    fn put_entry(&self, map: &mut Map) {
+        map.push("key", &self.key);
+        map.push("stamp", self.stamp);
+        map.push("from", &self.from);
+        map.push_some("value", self.value.as_ref().map(Content::value));
+    }
+
+    fn from_entry(room: RoomId, mut f: Fields) -> Result<Self, WireError> {
+        Ok(Self {
+            room,
+            key: f.need("key")?,
+            stamp: f.need("stamp")?,
+            from: f.need("from")?,
+            value: f.take_value("value").map(content),
+        })
+    }
+}
+
+impl Snapshot {
+    fn put_fields(&self, map: &mut Map) {
+        let entry = |update: &StateUpdate| {
+            let mut map = Map::with_capacity(4);
+            update.put_entry(&mut map);
+            Value::Map(map)
+        };
+        map.push("room", &self.room);
+        map.push("gen", format!("{:x}", self.generation));
+        map.push("entries", self.entries.iter().map(entry).collect::<Vec<_>>());
+        map.push("more", self.more);
+    }
+
+    fn from_fields(mut f: Fields) -> Result<Self, WireError> {
+        let room: RoomId = f.need("room")?;
+        let generation: Arc<str> = f.need("gen")?;
+        let generation = u64::from_str_radix(&generation, 16)
+            .map_err(|_| super::fields::bad("gen", "a hexadecimal number was expected"))?;
+        let entries = f.list("entries", |entry| StateUpdate::from_entry(room.clone(), entry))?;
+        Ok(Self { generation, entries, more: f.need("more")?, room })
+    }
+}
+
+impl Bye {
+    fn from_fields(mut f: Fields) -> Result<Self, WireError> {
+        let message: Arc<str> = f.need("msg")?;
+        Ok(Self {
+            code: f.need("code")?,
+            message: message.as_ref().to_owned(),
+            retry_after: f.take("retry_ms")?.map(Duration::from_millis),
+        })
+    }
+}
+
+/// The content of a frame that was decoded: its invariants hold already, and a client sets no limits of its own.
+fn content(value: Value) -> Content {
+    Content::from_decoded(encode(&value, Encoding::MsgPack))
+}

@@ -1,0 +1,1 @@
+//! The HTTP edge that the transports share: credentials, origin policy, upgrades, our own listener.

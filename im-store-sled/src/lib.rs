@@ -1,0 +1,1 @@
+//! Embedded store of the im engine on sled: group commit, fsync before acknowledgement, nothing to run.

@@ -1,0 +1,1 @@
+//! Conformance suites, fault injection and the history checker, for stores and transports of this workspace and yours.

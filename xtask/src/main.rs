@@ -1,0 +1,3 @@
+//! The one entry for checks and tests.
+
+fn main() {}
