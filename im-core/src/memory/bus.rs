@@ -27,8 +27,10 @@ pub struct MemoryBus {
     capacity: usize,
     subscribers: Mutex<Vec<Subscriber>>,
     dropped: AtomicU64,
-    loses: Option<Box<dyn Fn(&Envelope) -> bool + Send + Sync>>,
+    loses: Option<Box<Loses>>,
 }
+
+type Loses = dyn Fn(&Envelope) -> bool + Send + Sync;
 
 struct Subscriber {
     node: NodeId,
