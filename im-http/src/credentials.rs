@@ -16,7 +16,7 @@ const MAX_TOKEN: usize = 4096;
 /// Our own listener and the warp adapter set it. In a router of another kind a middleware of the embedder does, where
 /// limits by address are wanted; behind a trusted proxy that is also the place to take it from `Forwarded`. With axum:
 ///
-/// ```ignore
+/// ```text
 /// async fn peer(ConnectInfo(at): ConnectInfo<SocketAddr>, mut request: Request, next: Next) -> Response {
 ///     request.extensions_mut().insert(im_http::PeerAddr(at));
 ///     next.run(request).await

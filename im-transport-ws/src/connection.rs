@@ -16,10 +16,10 @@ use im_core::engine::Batch;
 use im_core::wire::{Bye, Encoding};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::farewell;
 use crate::link::Link;
@@ -72,7 +72,9 @@ impl<S: Socket> Session<S> {
             .max_write_buffer_size(MAX_CONTROL)
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
-        let ws = WebSocketStream::from_raw_socket(Link::new(socket, early), Role::Server, Some(config)).await;
+        let ws =
+            WebSocketStream::from_raw_socket(Link::new(socket, early), Role::Server, Some(config))
+                .await;
         Self { ws, live }
     }
 
@@ -203,7 +205,8 @@ impl<S: Socket> Session<S> {
     /// The pause until the next write, if one is wished for. There is none while the outbox holds more than a batch.
     fn rest(&self, full: bool) -> Option<Boxed> {
         let interval = self.live.shared().config().write_interval;
-        (interval > Duration::ZERO && !full).then(|| Box::pin(tokio::time::sleep(interval)) as Boxed)
+        (interval > Duration::ZERO && !full)
+            .then(|| Box::pin(tokio::time::sleep(interval)) as Boxed)
     }
 }
 
@@ -225,5 +228,25 @@ fn fault(error: &WsError) -> Option<Code> {
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         WsError::Protocol(_) => Some(Code::Malformed),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    fn size_of_future<F>(_: impl Fn(Session<TcpStream>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_connection_stays_small() {
+        let size = size_of_future(Session::<TcpStream>::run);
+        println!("{size} bytes, of them {} for the session", size_of::<Session<TcpStream>>());
+        assert!(size <= 1280, "{size} bytes for each connection");
     }
 }

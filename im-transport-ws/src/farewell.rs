@@ -1,10 +1,9 @@
 //! Closing in good order (RFC 6455 section 7), within a bound.
 //!
 //! A socket that is dropped with bytes unread is reset by the system, and a reset can overtake the close frame on its
-//! way to the peer. So after the last byte out, what comes in is read and forgotten until the peer closes, too.
+//! way to the peer. So where the peer has not said its own goodbye, what still comes in is read and forgotten.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
@@ -25,17 +24,19 @@ pub(crate) fn ours<'a, S: Socket>(
     ws: &'a mut WebSocketStream<Link<S>>,
     bye: &Bye,
     within: Duration,
-) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+) -> impl Future<Output = ()> + Send + use<'a, S> {
     let frame = CloseFrame { code: bye.code.into(), reason: reason(&bye.message).into() };
-    Box::pin(async move {
-        let polite = async {
-            if ws.send(Message::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = ws.next().await {}
+    bounded(within, async move {
+        if ws.send(Message::Close(Some(frame))).await.is_err() {
+            return;
+        }
+        loop {
+            match ws.next().await {
+                Some(Ok(Message::Close(_))) => return hang_up(ws).await,
+                Some(Ok(_)) => {}
+                // What comes is not, or no longer, WebSocket.
+                Some(Err(_)) | None => return linger(ws).await,
             }
-            linger(ws).await;
-        };
-        if tokio::time::timeout(within, polite).await.is_err() {
-            tracing::debug!("the peer did not close in time");
         }
     })
 }
@@ -44,26 +45,32 @@ pub(crate) fn ours<'a, S: Socket>(
 pub(crate) fn theirs<S: Socket>(
     ws: &mut WebSocketStream<Link<S>>,
     within: Duration,
-) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-    Box::pin(async move {
-        let polite = async {
-            while let Some(Ok(_)) = ws.next().await {}
-            linger(ws).await;
-        };
-        if tokio::time::timeout(within, polite).await.is_err() {
-            tracing::debug!("the peer did not take its close frame in time");
-        }
+) -> impl Future<Output = ()> + Send {
+    bounded(within, async move {
+        while let Some(Ok(_)) = ws.next().await {}
+        hang_up(ws).await;
     })
+}
+
+/// Boxed: every connection does this once, at its end.
+async fn bounded(within: Duration, polite: impl Future<Output = ()> + Send) {
+    if Box::pin(tokio::time::timeout(within, polite)).await.is_err() {
+        tracing::debug!("the peer did not close in time");
+    }
+}
+
+/// Says that nothing more will come.
+async fn hang_up<S: Socket>(ws: &mut WebSocketStream<Link<S>>) {
+    if let Err(error) = ws.get_mut().shutdown().await {
+        tracing::debug!(%error, "the peer was gone before the end");
+    }
 }
 
 /// Says that nothing more will come, and forgets what still comes in.
 async fn linger<S: Socket>(ws: &mut WebSocketStream<Link<S>>) {
-    let link = ws.get_mut();
-    if link.shutdown().await.is_err() {
-        return;
-    }
+    hang_up(ws).await;
     let mut forgotten = [0; 512];
-    while matches!(link.read(&mut forgotten).await, Ok(count) if count > 0) {}
+    while matches!(ws.get_mut().read(&mut forgotten).await, Ok(count) if count > 0) {}
 }
 
 /// As much of the text as a close frame holds.

@@ -1,6 +1,8 @@
 //! What is checked before the answer 101 (RFC 6455 section 4.2).
 
-use http::header::{ALLOW, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    ALLOW, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{Request, Response, StatusCode};
 use im_core::Code;
 use im_core::wire::Encoding;
@@ -9,7 +11,10 @@ use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 /// The answer 101 to a good request, and the encoding agreed on.
-pub(crate) fn agree<B, T>(request: &Request<B>, body: impl FnOnce() -> T) -> Result<(Response<T>, Encoding), Refusal> {
+pub(crate) fn agree<B, T>(
+    request: &Request<B>,
+    body: impl FnOnce() -> T,
+) -> Result<(Response<T>, Encoding), Refusal> {
     let mut response = create_response_with_body(request, body).map_err(|e| refuse(&e))?;
     if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
         return Err(Refusal::new(Code::Malformed, "a Host header is needed"));
@@ -36,8 +41,11 @@ fn subprotocol(headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
         }
     }
     match offered {
-        true => Err(Refusal::new(Code::WrongEncoding, "the subprotocols are im.v1.json and im.v1.msgpack")
-            .status(StatusCode::BAD_REQUEST)),
+        true => Err(Refusal::new(
+            Code::WrongEncoding,
+            "the subprotocols are im.v1.json and im.v1.msgpack",
+        )
+        .status(StatusCode::BAD_REQUEST)),
         false => Ok(None),
     }
 }
@@ -47,12 +55,16 @@ fn refuse(error: &WsError) -> Refusal {
         return Refusal::new(Code::Malformed, "this is not a WebSocket handshake");
     };
     match error {
-        ProtocolError::WrongHttpMethod => Refusal::new(Code::Malformed, "a WebSocket handshake is a GET request")
-            .status(StatusCode::METHOD_NOT_ALLOWED)
-            .header(ALLOW, HeaderValue::from_static("GET")),
-        ProtocolError::MissingConnectionUpgradeHeader | ProtocolError::MissingUpgradeWebSocketHeader => {
-            upgrade_required(Code::Malformed, "this address speaks WebSocket; send Upgrade: websocket")
+        ProtocolError::WrongHttpMethod => {
+            Refusal::new(Code::Malformed, "a WebSocket handshake is a GET request")
+                .status(StatusCode::METHOD_NOT_ALLOWED)
+                .header(ALLOW, HeaderValue::from_static("GET"))
         }
+        ProtocolError::MissingConnectionUpgradeHeader
+        | ProtocolError::MissingUpgradeWebSocketHeader => upgrade_required(
+            Code::Malformed,
+            "this address speaks WebSocket; send Upgrade: websocket",
+        ),
         ProtocolError::MissingSecWebSocketVersionHeader => {
             upgrade_required(Code::WrongVersion, "this server speaks version 13 of WebSocket")
         }
@@ -114,11 +126,15 @@ mod tests {
             ("im.v1.msgpack", Encoding::MsgPack),
             ("soap, im.v1.msgpack,im.v1.json", Encoding::MsgPack),
         ] {
-            let (response, encoding) = agree(&request(&[("sec-websocket-protocol", offered)]), || ()).unwrap();
+            let (response, encoding) =
+                agree(&request(&[("sec-websocket-protocol", offered)]), || ()).unwrap();
             assert_eq!(encoding, chosen);
             assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], chosen.subprotocol());
         }
-        assert_eq!(status(&request(&[("sec-websocket-protocol", "soap, wamp")])), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            status(&request(&[("sec-websocket-protocol", "soap, wamp")])),
+            StatusCode::BAD_REQUEST
+        );
     }
 
     #[test]

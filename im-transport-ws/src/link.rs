@@ -49,7 +49,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.late.len() {
-            let count = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.late[self.written..]))?;
+            let count =
+                ready!(Pin::new(&mut self.socket).poll_write(cx, &self.late[self.written..]))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -62,7 +63,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Link<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.early.is_empty() {
             if out.remaining() >= READ {
                 return Pin::new(&mut self.socket).poll_read(cx, out);
@@ -89,7 +94,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Link<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Link<S> {
     /// Takes what tungstenite writes: control frames. Data frames are pushed.
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if self.late.len() - self.written > MAX_CONTROL {
             ready!(self.poll_write_out(cx))?;
         }

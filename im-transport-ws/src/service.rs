@@ -41,7 +41,15 @@ impl WebSocket {
     /// WebSocket for this engine.
     pub fn new(engine: Engine, config: WsConfig) -> Self {
         let live = Mutex::new(Some(HashMap::new()));
-        Self { shared: Arc::new(Shared { engine, config, live, last: AtomicU64::new(0), tasks: TaskTracker::new() }) }
+        Self {
+            shared: Arc::new(Shared {
+                engine,
+                config,
+                live,
+                last: AtomicU64::new(0),
+                tasks: TaskTracker::new(),
+            }),
+        }
     }
 
     /// Takes no further connections, closes all with [`Code::Draining`], and waits until they have ended. That takes
@@ -57,9 +65,16 @@ impl WebSocket {
 
     fn handshake<B>(&self, mut request: Request<B>) -> Result<Response<Full<Bytes>>, Refusal> {
         let (response, encoding) = handshake::agree(&request, Full::default)?;
-        self.shared.config.origins.check(request.uri(), request.headers()).map_err(|e| Refusal::from(&e))?;
+        self.shared
+            .config
+            .origins
+            .check(request.uri(), request.headers())
+            .map_err(|e| Refusal::from(&e))?;
         let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| {
-            handshake::upgrade_required(Code::Malformed, "this connection cannot be upgraded; use HTTP/1.1")
+            handshake::upgrade_required(
+                Code::Malformed,
+                "this connection cannot be upgraded; use HTTP/1.1",
+            )
         })?;
         let live = self.accept(&request, encoding).map_err(|e| Refusal::from(&e))?;
         let span = tracing::debug_span!("ws", peer = ?im_http::peer_address(request.extensions()), ?encoding);
@@ -70,7 +85,8 @@ impl WebSocket {
     fn accept<B>(&self, request: &Request<B>, encoding: Encoding) -> im_core::Result<Live> {
         let credentials = im_http::credentials(request)?;
         let address = im_http::peer_address(request.extensions());
-        let connection = self.shared.engine.accept(Peer { transport: "ws", encoding, address, credentials })?;
+        let connection =
+            self.shared.engine.accept(Peer { transport: "ws", encoding, address, credentials })?;
         Live::register(&self.shared, connection)
     }
 }
@@ -109,7 +125,12 @@ async fn begin(upgrade: OnUpgrade, live: Live, span: tracing::Span) {
             shared.tasks.spawn(Session::new(socket, early, live).await.run().instrument(span));
         }
         Raw::Other(upgraded) => {
-            shared.tasks.spawn(Session::new(TokioIo::new(upgraded), Bytes::new(), live).await.run().instrument(span));
+            shared.tasks.spawn(
+                Session::new(TokioIo::new(upgraded), Bytes::new(), live)
+                    .await
+                    .run()
+                    .instrument(span),
+            );
         }
     }
 }
