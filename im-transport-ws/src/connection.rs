@@ -78,19 +78,21 @@ impl<S: Socket> Session<S> {
         Self { ws, live }
     }
 
-    /// Runs the connection to its end.
-    pub(crate) async fn run(mut self) {
-        let mut taking = None;
-        let end = self.talk(&mut taking).await;
-        let within = self.live.shared().config().close_timeout;
-        match end {
-            End::Bye(bye) => farewell::ours(&mut self.ws, &bye, within).await,
-            End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
-            End::Gone => {}
-        }
-        if let Some(taking) = taking {
-            // The engine is in the middle of a message. It was told of the end, so this does not take long.
-            taking.await;
+    /// Runs the connection to its end. Not an `async fn`: that would hold the session twice.
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut taking = None;
+            let end = self.talk(&mut taking).await;
+            let within = self.live.shared().config().close_timeout;
+            match end {
+                End::Bye(bye) => farewell::ours(&mut self.ws, &bye, within).await,
+                End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
+                End::Gone => {}
+            }
+            if let Some(taking) = taking {
+                // The engine is in the middle of a message. It was told of the end, so this does not take long.
+                taking.await;
+            }
         }
     }
 
