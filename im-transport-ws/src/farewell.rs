@@ -31,7 +31,8 @@ pub(crate) fn ours<'a, S: Socket>(
 ) -> Farewell<'a> {
     let frame = CloseFrame { code: bye.code.into(), reason: reason(&bye.message).into() };
     bounded(within, async move {
-        if ws.send(Message::Close(Some(frame))).await.is_err() {
+        // A pong that is due goes first: nothing may follow the close frame (RFC 6455 section 5.5.1).
+        if ws.flush().await.is_err() || ws.send(Message::Close(Some(frame))).await.is_err() {
             return;
         }
         loop {
