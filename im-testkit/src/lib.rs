@@ -1,1 +1,3 @@
 //! Conformance suites, fault injection and the history checker, for stores and transports of this workspace and yours.
+
+pub mod history;
