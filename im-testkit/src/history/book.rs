@@ -148,7 +148,9 @@ impl Book {
         self.witness(Witness::Acknowledgement, at, key, true, content, tally);
         match self.sends.get_mut(&key) {
             Some(sent) => sent.acked = Some(at),
-            None => tally.add(Rule::Invented, || format!("{}: {id} was acknowledged and never sent", self.room)),
+            None => tally.add(Rule::Invented, || {
+                format!("{}: {id} was acknowledged and never sent", self.room)
+            }),
         }
     }
 
@@ -170,15 +172,23 @@ impl Book {
             if slot.key != key {
                 tally.add(Rule::Forked, || format!("{}: two different events", place()));
             } else if slot.content != content {
-                let rule = if who == Witness::Acknowledgement { Rule::ConflictAccepted } else { Rule::Altered };
+                let rule = if who == Witness::Acknowledgement {
+                    Rule::ConflictAccepted
+                } else {
+                    Rule::Altered
+                };
                 tally.add(rule, || format!("{}: one message id, two contents", place()));
             }
             return;
         }
         life.slots.insert(at.seq, Slot { key, content, has_id, stored: who == Witness::Store });
         life.last = life.last.max(at.seq);
-        if has_id && let Some(other) = life.places.insert(key, at.seq) {
-            tally.add(Rule::Repeated, || format!("{}: the same message as at {other}", place()));
+        if !has_id {
+            return;
+        }
+        let first = *life.places.entry(key).or_insert(at.seq);
+        if first != at.seq {
+            tally.add(Rule::Repeated, || format!("{}: the same message as at {first}", place()));
         }
     }
 
@@ -210,8 +220,12 @@ impl Book {
         Counts {
             sends: self.sends.len() as u64,
             acked: self.sends.values().filter(|sent| sent.acked.is_some()).count() as u64,
-            stored: self.lives.values().flat_map(|life| life.slots.values()).filter(|slot| slot.stored).count()
-                as u64,
+            stored: self
+                .lives
+                .values()
+                .flat_map(|life| life.slots.values())
+                .filter(|slot| slot.stored)
+                .count() as u64,
         }
     }
 
@@ -223,19 +237,29 @@ impl Book {
                 at.epoch == stored.head.epoch && (at.seq < stored.first || self.is_stored(at))
             });
             if !kept {
-                let detail = || format!("{}: {} was acknowledged at {}, the store has it not", self.room, sent.id, at.seq);
+                let detail = || {
+                    format!(
+                        "{}: {} was acknowledged at {}, the store has it not",
+                        self.room, sent.id, at.seq
+                    )
+                };
                 tally.add(Rule::Lost, detail);
             }
         }
     }
 
     fn is_stored(&self, at: Cursor) -> bool {
-        self.lives.get(&at.epoch).and_then(|life| life.slots.get(&at.seq)).is_some_and(|slot| slot.stored)
+        self.lives
+            .get(&at.epoch)
+            .and_then(|life| life.slots.get(&at.seq))
+            .is_some_and(|slot| slot.stored)
     }
 
     fn check_store(&self, tally: &Tally) {
         let Some(Some(stored)) = self.stored else { return };
-        let held = |life: &Life| life.slots.iter().filter(|(seq, slot)| slot.stored && **seq >= stored.first).count();
+        let held = |life: &Life| {
+            life.slots.iter().filter(|(seq, slot)| slot.stored && **seq >= stored.first).count()
+        };
         let held = self.lives.get(&stored.head.epoch).map_or(0, held) as u64;
         let owed = stored.head.seq.since(stored.first.prev());
         tally.add_many(Rule::SilentGap, owed.saturating_sub(held), || {
@@ -247,7 +271,9 @@ impl Book {
         let Some(Some(stored)) = self.stored else { return };
         for gap in &self.gaps {
             if gap.epoch == stored.head.epoch && gap.seq.next() > stored.first {
-                let detail = || format!("{}: gap up to {}, but nothing was trimmed there", self.room, gap.seq);
+                let detail = || {
+                    format!("{}: gap up to {}, but nothing was trimmed there", self.room, gap.seq)
+                };
                 tally.add(Rule::PartialResume, detail);
             }
         }
@@ -257,9 +283,13 @@ impl Book {
         for (epoch, life) in &self.lives {
             for (seq, slot) in life.slots.iter().filter(|(_, slot)| slot.has_id) {
                 match self.sends.get(&slot.key) {
-                    None => tally.add(Rule::Invented, || format!("{} {epoch}/{seq}: nobody sent it", self.room)),
+                    None => tally.add(Rule::Invented, || {
+                        format!("{} {epoch}/{seq}: nobody sent it", self.room)
+                    }),
                     Some(sent) if sent.content != slot.content => {
-                        tally.add(Rule::Altered, || format!("{} {epoch}/{seq}: not what was sent", self.room));
+                        tally.add(Rule::Altered, || {
+                            format!("{} {epoch}/{seq}: not what was sent", self.room)
+                        });
                     }
                     Some(_) => {}
                 }
@@ -273,14 +303,21 @@ impl Book {
             let mut placed: Vec<_> = life
                 .places
                 .iter()
-                .filter_map(|(key, seq)| self.sends.get(key).map(|sent| (&sent.sender, sent.order, *seq)))
+                .filter_map(|(key, seq)| {
+                    self.sends.get(key).map(|sent| (&sent.sender, sent.order, *seq))
+                })
                 .filter(|(_, order, _)| *order != REFUSED)
                 .collect();
             placed.sort_unstable();
             for pair in placed.windows(2) {
                 let ((a, _, first), (b, _, second)) = (pair[0], pair[1]);
                 if a == b && first > second {
-                    let detail = || format!("{} {epoch}: {a}'s {second} was sent after their {first}", self.room);
+                    let detail = || {
+                        format!(
+                            "{} {epoch}: {a}'s {second} was sent after their {first}",
+                            self.room
+                        )
+                    };
                     tally.add(Rule::OutOfOrder, detail);
                 }
             }

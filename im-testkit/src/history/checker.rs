@@ -49,7 +49,14 @@ impl Checker {
     }
 
     /// The send of this content was acknowledged: it stands at `at`. Call it for first sends and for repeats alike.
-    pub fn acked(&self, sender: &UserId, room: &RoomId, id: &MessageId, content: Fingerprint, at: Cursor) {
+    pub fn acked(
+        &self,
+        sender: &UserId,
+        room: &RoomId,
+        id: &MessageId,
+        content: Fingerprint,
+        at: Cursor,
+    ) {
         self.0.room(room).lock().acked(sender, id, content, at, &self.0.tally);
     }
 
@@ -117,7 +124,8 @@ impl Checker {
 
     /// Judges what was taken down. Finish or drop all readers first.
     pub fn finish(self) -> Verdict {
-        let mut verdict = Verdict { deliveries: self.0.deliveries.load(Ordering::Relaxed), ..Verdict::default() };
+        let mut verdict =
+            Verdict { deliveries: self.0.deliveries.load(Ordering::Relaxed), ..Verdict::default() };
         for book in self.0.rooms.read().values() {
             let counts = book.lock().close(&self.0.tally);
             verdict.sends += counts.sends;

@@ -56,7 +56,14 @@ struct Live {
 
 impl Reader {
     pub(super) fn new(name: String, record: Arc<Record>) -> Self {
-        Self { name, record, connection: 0, deliveries: 0, rooms: HashMap::new(), asked: BTreeMap::new() }
+        Self {
+            name,
+            record,
+            connection: 0,
+            deliveries: 0,
+            rooms: HashMap::new(),
+            asked: BTreeMap::new(),
+        }
     }
 
     /// A new connection begins; the one before it, if any, has ended.
@@ -98,17 +105,21 @@ impl Reader {
         let (Some(cursor), false) = (cursor, place.denied) else { return };
         if let Some((rule, why)) = judge(status, cursor, head, asked.flatten(), place.whole) {
             let who = &self.name;
-            self.record.tally.add(rule, || format!("{who} in {room}: {status:?} from {}: {why}", cursor.seq));
+            self.record
+                .tally
+                .add(rule, || format!("{who} in {room}: {status:?} from {}: {why}", cursor.seq));
         }
         if status == Status::Gap {
             place.book.lock().gap(cursor);
         }
-        let behind = place.whole.filter(|whole| whole.epoch == cursor.epoch && whole.seq > cursor.seq);
+        let behind =
+            place.whole.filter(|whole| whole.epoch == cursor.epoch && whole.seq > cursor.seq);
         if status == Status::Reset || behind.is_none() {
             place.whole = Some(cursor);
         }
         let Cursor { epoch, seq } = cursor;
-        place.live = Some(Live { epoch, start: seq, last: seq, promised: head, missing: Vec::new() });
+        place.live =
+            Some(Live { epoch, start: seq, last: seq, promised: head, missing: Vec::new() });
     }
 
     /// An event was handed over. `id` is the sender's id for it, where it has one.
@@ -124,14 +135,23 @@ impl Reader {
         let place = place(&mut self.rooms, &self.record, room);
         if let Some((rule, why)) = place.take(at) {
             let (who, connection) = (&self.name, self.connection);
-            let detail = || format!("{who} in {room}, connection {connection}: {}/{} {why}", at.epoch, at.seq);
+            let detail = || {
+                format!("{who} in {room}, connection {connection}: {}/{} {why}", at.epoch, at.seq)
+            };
             self.record.tally.add(rule, detail);
             if rule == Rule::StaleEpoch {
                 return;
             }
         }
         let key = Key::of(sender, id);
-        place.book.lock().witness(Witness::Delivery, at, key, id.is_some(), content, &self.record.tally);
+        place.book.lock().witness(
+            Witness::Delivery,
+            at,
+            key,
+            id.is_some(),
+            content,
+            &self.record.tally,
+        );
     }
 
     /// A state key's value came, alone or in a snapshot.
@@ -150,16 +170,17 @@ impl Reader {
         }
     }
 
-    /// A snapshot of this generation begins; its entries follow by [`Reader::state`]. One of another generation than
-    /// the last takes the place of everything before.
-    pub fn snapshot(&mut self, room: &RoomId, generation: u64) {
+    /// A room's state is of this generation: in the reply to `sub` or `resume`, or at the head of a snapshot. Values of
+    /// another one that the reader holds are void, since updates may have been lost.
+    pub fn generation(&mut self, room: &RoomId, generation: u64) {
+        let changes = |held: Option<u64>| held.is_some_and(|held| held != generation);
         let place = place(&mut self.rooms, &self.record, room);
-        if place.generation.replace(generation).is_some_and(|held| held != generation) {
+        if changes(place.generation.replace(generation)) {
             place.state.clear();
-            let mut book = place.book.lock();
-            if book.generation.replace(generation).is_some_and(|held| held != generation) {
-                book.applied.clear();
-            }
+        }
+        let mut book = place.book.lock();
+        if changes(book.generation.replace(generation)) {
+            book.applied.clear();
         }
     }
 
@@ -186,8 +207,11 @@ impl Reader {
             Push::Room(status) => self.room_status(status),
             Push::State(update) => self.state(&update.room, &update.key, update.stamp),
             Push::Snapshot(snapshot) => {
-                self.snapshot(&snapshot.room, snapshot.generation);
-                snapshot.entries.iter().for_each(|entry| self.state(&entry.room, &entry.key, entry.stamp));
+                self.generation(&snapshot.room, snapshot.generation);
+                snapshot
+                    .entries
+                    .iter()
+                    .for_each(|entry| self.state(&entry.room, &entry.key, entry.stamp));
             }
             Push::Signal(_) | Push::Bye(_) => {}
         }
@@ -198,6 +222,14 @@ impl Reader {
         let content = Fingerprint::of(&event.kind, &event.content);
         let at = Cursor { epoch: event.epoch, seq: event.seq };
         self.delivered(&event.room, at, &event.from, event.id.as_ref(), content);
+    }
+
+    /// The reply to `sub` or `resume` came.
+    pub fn rooms(&mut self, statuses: &[RoomStatus], generation: u64) {
+        for status in statuses {
+            self.room_status(status);
+            self.generation(&status.room, generation);
+        }
     }
 
     /// [`Reader::status`] for a status as it stands in a reply or a push.
@@ -219,7 +251,9 @@ impl Reader {
         self.asked.is_empty()
             && self.rooms.iter().filter(|(_, place)| place.live.is_some()).all(|(room, place)| {
                 let (has, head) = (self.cursor(room), place.book.lock().head());
-                head.is_none_or(|head| has.is_some_and(|has| has.epoch == head.epoch && has.seq >= head.seq))
+                head.is_none_or(|head| {
+                    has.is_some_and(|has| has.epoch == head.epoch && has.seq >= head.seq)
+                })
             })
     }
 
@@ -227,12 +261,13 @@ impl Reader {
     pub fn finish(mut self) {
         for room in std::mem::take(&mut self.asked).into_keys() {
             let who = &self.name;
-            self.record.tally.add(Rule::PartialResume, || format!("{who} asked for {room} and was not answered"));
+            self.record.tally.add(Rule::PartialResume, || {
+                format!("{who} asked for {room} and was not answered")
+            });
         }
         for (room, place) in &mut self.rooms {
-            if let Some(live) = place.live.as_ref().map(|live| (live.epoch, live.promised)) {
-                place.settle(&self.name, room, &self.record);
-                place.check_end(&self.name, room, live, &self.record);
+            if let Some(live) = place.settle(&self.name, room, &self.record) {
+                place.check_end(&self.name, room, &live, &self.record);
                 place.check_state(&self.name, room, &self.record);
             }
         }
@@ -246,7 +281,11 @@ impl Drop for Reader {
     }
 }
 
-fn place<'a>(rooms: &'a mut HashMap<RoomId, Place>, record: &Record, room: &RoomId) -> &'a mut Place {
+fn place<'a>(
+    rooms: &'a mut HashMap<RoomId, Place>,
+    record: &Record,
+    room: &RoomId,
+) -> &'a mut Place {
     if !rooms.contains_key(room) {
         rooms.insert(room.clone(), Place::new(record.room(room)));
     }
@@ -265,13 +304,21 @@ fn judge(
     let from = asked.or(whole);
     match (status, from) {
         (_, None) | (Status::Denied, _) => None,
-        (Status::Ok, Some(from)) if from.epoch != cursor.epoch => Some((Rule::StaleEpoch, "the epoch is another")),
+        (Status::Ok, Some(from)) if from.epoch != cursor.epoch => {
+            Some((Rule::StaleEpoch, "the epoch is another"))
+        }
         (Status::Ok, _) if asked.is_some_and(|asked| asked.seq != cursor.seq) => {
             Some((Rule::PartialResume, "another place was asked for"))
         }
-        (Status::Ok, Some(from)) if cursor.seq > from.seq => Some((Rule::PartialResume, "events are skipped")),
-        (Status::Gap, Some(from)) if from.epoch != cursor.epoch => Some((Rule::StaleEpoch, "the epoch is another")),
-        (Status::Gap, Some(from)) if cursor.seq <= from.seq => Some((Rule::PartialResume, "there is no gap")),
+        (Status::Ok, Some(from)) if cursor.seq > from.seq => {
+            Some((Rule::PartialResume, "events are skipped"))
+        }
+        (Status::Gap, Some(from)) if from.epoch != cursor.epoch => {
+            Some((Rule::StaleEpoch, "the epoch is another"))
+        }
+        (Status::Gap, Some(from)) if cursor.seq <= from.seq => {
+            Some((Rule::PartialResume, "there is no gap"))
+        }
         (Status::Reset, Some(from)) if from.epoch == cursor.epoch && from.seq <= head => {
             Some((Rule::PartialResume, "there is no cause for a reset"))
         }
@@ -297,11 +344,13 @@ impl Live {
         if seq <= self.start {
             return Some((Rule::Repeated, "lies before the cursor where this connection began"));
         }
-        let Some(hole) = self.missing.iter().position(|(from, to)| (*from..=*to).contains(&seq)) else {
+        let Some(hole) = self.missing.iter().position(|(from, to)| (*from..=*to).contains(&seq))
+        else {
             return Some((Rule::Repeated, "came twice"));
         };
         let (from, to) = self.missing.remove(hole);
-        let rest = [(from, seq.prev()), (seq.next(), to)].into_iter().filter(|(from, to)| from <= to);
+        let rest =
+            [(from, seq.prev()), (seq.next(), to)].into_iter().filter(|(from, to)| from <= to);
         self.missing.splice(hole..hole, rest);
         Some((Rule::OutOfOrder, "came after a later one"))
     }
@@ -336,8 +385,8 @@ impl Place {
     }
 
     /// What this connection said of the room is over: what it left out is missing now.
-    fn settle(&mut self, who: &str, room: &RoomId, record: &Record) {
-        let Some(live) = self.live.take() else { return };
+    fn settle(&mut self, who: &str, room: &RoomId, record: &Record) -> Option<Live> {
+        let live = self.live.take()?;
         for (from, to) in &live.missing {
             let promised = live.promised.min(*to).since(from.prev());
             let detail = || format!("{who} in {room}: {from} to {to} left out, later ones came");
@@ -348,22 +397,25 @@ impl Place {
         if self.whole.is_none_or(|whole| whole.epoch != reached.epoch || whole.seq < reached.seq) {
             self.whole = Some(reached);
         }
+        Some(live)
     }
 
     /// The reader was there to the end: is anything of the room missing?
-    fn check_end(&self, who: &str, room: &RoomId, live: (Epoch, Seq), record: &Record) {
+    fn check_end(&self, who: &str, room: &RoomId, live: &Live, record: &Record) {
         let Some(head) = self.book.lock().head() else { return };
-        let (epoch, promised) = live;
-        if epoch != head.epoch {
-            record.tally.add(Rule::StaleEpoch, || format!("{who} in {room}: still reads {epoch}, not {}", head.epoch));
+        if live.epoch != head.epoch {
+            let detail =
+                || format!("{who} in {room}: still reads {}, not {}", live.epoch, head.epoch);
+            record.tally.add(Rule::StaleEpoch, detail);
             return;
         }
-        let last = self.whole.map_or(Seq::ZERO, |whole| whole.seq);
         let end = self.removed.unwrap_or(Seq::MAX).min(head.seq);
-        let detail = || format!("{who} in {room}: ends at {last}, the room at {end}");
-        let broken = promised.min(end).since(last);
-        record.tally.add_many(Rule::PartialResume, broken, detail);
-        record.tally.add_many(Rule::Lost, end.since(last).saturating_sub(broken), detail);
+        let detail = || format!("{who} in {room}: ends at {}, the room at {end}", live.last);
+        // What the status had named is a resume cut short, even if the reader had it from an earlier connection.
+        let promised = live.promised.min(end).since(live.last);
+        record.tally.add_many(Rule::PartialResume, promised, detail);
+        let reached = self.whole.map_or(live.last, |whole| whole.seq.max(live.promised));
+        record.tally.add_many(Rule::Lost, end.since(reached), detail);
     }
 
     fn check_state(&self, who: &str, room: &RoomId, record: &Record) {

@@ -131,7 +131,8 @@ impl fmt::Display for Verdict {
             self.sends, self.acked, self.deliveries, self.stored
         )?;
         let shown = [Rule::Lost, Rule::Repeated, Rule::OutOfOrder, Rule::SilentGap];
-        let main: Vec<_> = shown.iter().map(|rule| format!("{} {}", self.count(*rule), rule.name())).collect();
+        let main: Vec<_> =
+            shown.iter().map(|rule| format!("{} {}", self.count(*rule), rule.name())).collect();
         writeln!(f, "{}", main.join(", "))?;
         for (rule, count) in self.broken.iter().filter(|(rule, _)| !shown.contains(rule)) {
             writeln!(f, "{count} {}", rule.name())?;
