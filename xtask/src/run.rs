@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 /// The folder of the workspace.
 pub(crate) fn root() -> PathBuf {
@@ -41,7 +41,7 @@ impl Steps {
     ) -> Result<()> {
         eprintln!("\n==> {name}");
         let began = Instant::now();
-        body().with_context(|| format!("{name}\n  what to do: {advice}\n"))?;
+        body().map_err(|error| anyhow!("{name}: {error:#}\nwhat to do: {advice}"))?;
         let took = began.elapsed();
         eprintln!("    {name}: ok, {}", shown(took));
         self.done.push((name.to_owned(), took));

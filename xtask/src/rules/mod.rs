@@ -25,3 +25,11 @@ pub(crate) fn check() -> Result<()> {
     }
     bail!("{} of the imports are not allowed:\n  {}", broken.len(), broken.join("\n  "))
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn this_workspace_keeps_to_the_rule() {
+        super::check().unwrap();
+    }
+}
