@@ -154,7 +154,7 @@ async function reloadKeepsTheOutbox(ada, bela, port) {
   await isIn(ada, "waiting");
   await say(ada, "Written, and then reloaded.");
   await ada.page.locator("#outbox .pending").waitFor();
-  const kept = await ada.page.evaluate(() => sessionStorage.getItem("im.outbox.garden"));
+  const kept = await ada.page.evaluate(() => sessionStorage.getItem("im.outbox.Ada_Lovelace.garden"));
   assert.equal(JSON.parse(kept).length, 1);
   await startServer(port);
   await ada.page.reload();

@@ -76,7 +76,12 @@ function open(name, user, roomName) {
   });
   const room = new Room(roomName, {
     clear: () => messages.clear(),
-    events: (list) => { list.forEach(({ from }) => typing.delete(from)); showTyping(); messages.append(list, room.me); unread(list); },
+    events: (list) => {
+      messages.append(list, room.me);
+      list.forEach(({ from }) => typing.delete(from));
+      showTyping();
+      unread(list);
+    },
     older: (list) => messages.prepend(list, room.me),
     outbox: (entries) => messages.outbox(entries),
     typing: heardTyping,
@@ -90,7 +95,11 @@ function open(name, user, roomName) {
     on: {
       state: showState,
       push: (frame) => room.push(frame),
-      ready: async (welcome) => { await room.enter(welcome); messages.beginning(room.more); },
+      ready: async (welcome) => {
+        await room.enter(welcome);
+        messages.beginning(room.more);
+        messages.wantOlder();
+      },
     },
   });
   room.attach(connection);
@@ -117,13 +126,15 @@ function close() {
 
 async function loadOlder() {
   const { room, messages } = chat;
+  let came = false;
   try {
-    await room.older();
+    came = await room.older();
   } catch (error) {
     if (error instanceof Refused) messages.note(error.message);
     else if (!(error instanceof Lost)) throw error;
   }
   messages.beginning(room.more);
+  if (came) messages.wantOlder(); // a tall window holds more than a page
 }
 
 $("leave").addEventListener("click", async () => {

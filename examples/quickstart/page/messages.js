@@ -91,7 +91,14 @@ export class Messages {
     this.#loading = false;
     this.#ui.beginning.hidden = false;
     this.#ui.beginning.textContent = more ? "Older messages" : "This is where the room begins.";
-    this.#onScroll();
+  }
+
+  /** Asks for older messages if the first one that is there is in view. */
+  wantOlder() {
+    if (this.#ui.scroller.scrollTop >= NEAR_TOP_PX || !this.#more || this.#loading) return;
+    this.#loading = true;
+    this.#ui.beginning.textContent = "Fetching older messages…";
+    this.#on.top();
   }
 
   toEnd() {
@@ -106,11 +113,7 @@ export class Messages {
     this.#atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
     if (this.#atEnd) this.#unseen = 0;
     this.#showLatest();
-    if (scrollTop < NEAR_TOP_PX && this.#more && !this.#loading) {
-      this.#loading = true;
-      this.#ui.beginning.textContent = "Fetching older messages…";
-      this.#on.top();
-    }
+    this.wantOlder();
   }
 
   #showLatest() {

@@ -14,12 +14,12 @@ const EXISTS = 4523;
  * `outbox(entries)` what is on its way; `typing(user, name)`; `note(words)`; `denied(words)`.
  */
 export class Room {
-  #name; #on; #connection; #storageKey;
+  #name; #on; #connection;
   #cursor = null; // the last event that was shown: {epoch, seq}
   #oldest = null; // the seq of the first event that is shown
   #ahead = new Map(); // events beyond a hole, by seq
   #filling = false;
-  #outbox; // what was not confirmed yet: {mid, text, name, at, acked?, failed?}
+  #outbox = []; // what was not confirmed yet: {mid, text, name, at, acked?, failed?}
   #flushing = false;
   #inside = false;
   #typed = 0;
@@ -32,8 +32,6 @@ export class Room {
   constructor(name, on) {
     this.#name = name;
     this.#on = on;
-    this.#storageKey = `im.outbox.${name}`;
-    this.#outbox = JSON.parse(sessionStorage.getItem(this.#storageKey) ?? "[]");
   }
 
   attach(connection) {
@@ -42,9 +40,13 @@ export class Room {
 
   /** After each hello: come in, catch up, and send what is still to be sent. */
   async enter(welcome) {
-    this.me = welcome.user;
+    if (this.me === null) {
+      this.me = welcome.user;
+      const left = JSON.parse(sessionStorage.getItem(this.#storageKey()) ?? "[]"); // by this tab, before a reload
+      this.#outbox.unshift(...left);
+      this.#outboxChanged();
+    }
     this.#ahead.clear();
-    this.#on.outbox(this.#outbox);
     if (this.#cursor && welcome.resumed) {
       const { epoch, seq } = this.#cursor;
       const reply = await this.#ask("resume", { cursors: [[this.#name, epoch, seq]] });
@@ -95,18 +97,20 @@ export class Room {
   typing(name) {
     if (!this.#inside || Date.now() - this.#typed < TYPING_MS) return;
     this.#typed = Date.now();
-    this.#later(this.#ask("signal", { room: this.#name, kind: "typing", content: { name } }));
+    const told = this.#ask("signal", { room: this.#name, kind: "typing", content: { name } });
+    told.catch(() => {}); // not worth a word
   }
 
-  /** Fetches the page before the oldest event that is shown. */
+  /** Fetches the page before the oldest event that is shown. Says whether there was one. */
   async older() {
-    if (!this.#inside || !this.more || !this.#cursor) return;
+    if (!this.#inside || !this.more || !this.#cursor) return false;
     const { epoch } = this.#cursor;
     const page = await this.#ask("history", { room: this.#name, epoch, before: this.#oldest, limit: PAGE });
-    if (epoch !== this.#cursor?.epoch) return;
+    if (epoch !== this.#cursor?.epoch) return false;
     this.#oldest = page.events.at(-1)?.seq ?? this.#oldest;
     this.more = page.more;
     this.#on.older(page.events.reverse());
+    return true;
   }
 
   /** The first events are not shown any more: they can be asked for again. */
@@ -227,8 +231,13 @@ export class Room {
 
   #outboxChanged() {
     // What is acknowledged is kept by the server; only the rest has to survive a reload.
-    sessionStorage.setItem(this.#storageKey, JSON.stringify(this.#outbox.filter((entry) => !entry.acked)));
+    const left = JSON.stringify(this.#outbox.filter((entry) => !entry.acked));
+    if (this.me !== null) sessionStorage.setItem(this.#storageKey(), left);
     this.#on.outbox(this.#outbox);
+  }
+
+  #storageKey() {
+    return `im.outbox.${this.me}.${this.#name}`;
   }
 
   /** Sends one after the other, so that they arrive in the order in which they were written. */
@@ -254,13 +263,13 @@ export class Room {
     } catch (error) {
       if (error instanceof Lost) return this.pause(); // the same message goes out again after the next hello
       if (!(error instanceof Refused)) throw error;
-      if (error.passing) return pause((error.retryMs ?? 500) * (1 + Math.random() / 2));
+      if (error.passing) return wait((error.retryMs ?? 500) * (1 + Math.random() / 2));
       entry.failed = error.message;
     }
     this.#outboxChanged();
   }
 }
 
-function pause(ms) {
+function wait(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
