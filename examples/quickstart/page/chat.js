@@ -32,22 +32,29 @@ function roomInAddress() {
   }
 }
 
-function showDoor(words = "") {
+function showDoor() {
   $("chat").hidden = true;
   $("door").hidden = false;
   $("name").value = localStorage.getItem("im.name") ?? NAMES[Math.floor(Math.random() * NAMES.length)];
   $("room").value = roomInAddress() || (localStorage.getItem("im.room") ?? "lobby");
-  $("door-error").textContent = words;
+  $("door-error").textContent = "";
   document.title = "Chat";
   $("name").select();
   $("name").focus();
 }
 
+/** What is wrong with what was typed: the field is kept, so that it can be put right. */
+function refuse(field, words) {
+  $("door-error").textContent = words;
+  $(field).focus();
+}
+
 function enter(name, roomName) {
   const user = asId(name, 64);
   const room = asId(roomName, 128);
-  if (!user) return showDoor("The name needs a character that can be seen.");
-  if (!room || /^(dm|user):/.test(room)) return showDoor("That is no name for a room. Try another one.");
+  if (!user) return refuse("name", "The name needs a character that can be seen.");
+  if (!room) return refuse("room", "The room needs a character that can be seen.");
+  if (/^(dm|user):/.test(room)) return refuse("room", "Rooms that begin with dm: or user: are made by the server.");
   localStorage.setItem("im.name", name);
   localStorage.setItem("im.room", room);
   sessionStorage.setItem("im.inside", JSON.stringify({ name, room }));
@@ -173,15 +180,16 @@ function showState({ name, ms, again, code, words }) {
   clearInterval(countdown);
   const say = (text) => { if ($("state").textContent !== text) $("state").textContent = text; };
   $("state").dataset.is = name;
+  $("state").title = "";
   if (name === "online") say("Connected");
   if (name === "connecting") say(again ? "Connecting again…" : "Connecting…");
   if (name === "waiting") {
     chat.room.pause();
     const until = Date.now() + ms;
-    const why = words ? `${sentence(words)} ` : "No connection. ";
+    $("state").title = words ? sentence(words) : "The connection was lost.";
     const tell = () => {
       const left = Math.ceil((until - Date.now()) / 1000);
-      say(left > 1 ? `${why}Trying again in ${left} s` : `${why}Trying again…`);
+      say(left > 1 ? `Offline, trying again in ${left} s` : "Offline, trying again…");
     };
     tell();
     countdown = setInterval(tell, 1_000);
