@@ -127,7 +127,7 @@ async function markupIsText(ada, bela) {
 }
 
 async function reloadFindsHistory(ada, bela) {
-  const before = await texts(ada);
+  const before = await texts(ada); // all of it is confirmed: each step waits for its last message
   await bela.page.reload();
   await isIn(bela, "online");
   await sees(bela, before.at(-1));
@@ -143,7 +143,7 @@ async function survivesRestart(ada, bela, port) {
   await sees(ada, "Written while the server was away.");
   await sees(bela, "Written while the server was away.");
   await say(bela, "And it came through.");
-  await sees(ada, "And it came through.");
+  await Promise.all([sees(ada, "And it came through."), sees(bela, "And it came through.")]);
   assert.deepEqual(await texts(bela), await texts(ada), "both see the same, nothing twice");
   await reloadFindsHistory(ada, bela);
 }
