@@ -10,7 +10,7 @@ use anyhow::Context;
 use axum::{Router, http::header, routing::get};
 use clap::{Parser, ValueEnum};
 use im_core::{engine::Engine, memory::MemoryStore, ports::Store};
-use im_store_sled::SledStore;
+use im_store_sled::{SledConfig, SledStore};
 use im_transport_ws::{WebSocket, WsConfig};
 use tracing_subscriber::EnvFilter;
 
@@ -64,7 +64,7 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).init();
 
     let store: Arc<dyn Store> = match flags.store {
-        Kind::Sled => Arc::new(SledStore::open(&flags.data).await?),
+        Kind::Sled => Arc::new(SledStore::open(SledConfig::new(flags.data)).await?),
         Kind::Memory => Arc::new(MemoryStore::new()),
     };
     // Everybody is believed to be who they say they are, so anybody can write under anybody's name. A service with
