@@ -101,13 +101,7 @@ export class Connection {
 
   async #greet(socket) {
     try {
-      const welcome = await this.request("hello", {
-        v: 1,
-        user: this.#user,
-        device: keep("im.device", randomId),
-        ...this.#session(),
-        client: "im-page/1",
-      });
+      const welcome = await this.#hello();
       const { user, session, secret } = welcome;
       sessionStorage.setItem("im.session", JSON.stringify({ user, session, secret }));
       await this.#on.ready(welcome);
@@ -120,6 +114,16 @@ export class Connection {
       if (error instanceof Lost) return; // the close that follows deals with it
       if (error instanceof Refused) this.#lose(socket, { code: error.code, msg: error.message, retry_ms: error.retryMs });
       else throw error;
+    }
+  }
+
+  async #hello() {
+    const hello = { v: 1, user: this.#user, device: keep("im.device", randomId), client: "im-page/1" };
+    try {
+      return await this.request("hello", { ...hello, ...this.#session() });
+    } catch (error) {
+      if (error.code !== UNKNOWN_SESSION) throw error;
+      return this.request("hello", hello); // it has expired, or the server has lost its memory: begin a new one
     }
   }
 
@@ -169,21 +173,19 @@ export class Connection {
     if (this.#onlineSince !== null && performance.now() - this.#onlineSince > STEADY_MS) this.#failures = 0;
     this.#onlineSince = null;
 
-    // The server does not know the session any more, or another tab goes on with it: begin a new one.
-    if (code === UNKNOWN_SESSION || code === SUPERSEDED) sessionStorage.removeItem("im.session");
-    if (code === SUPERSEDED) sessionStorage.removeItem("im.device");
+    // Another tab goes on with this session (a tab that was duplicated has its storage): begin one of our own.
+    if (code === SUPERSEDED) ["im.session", "im.device"].forEach((key) => sessionStorage.removeItem(key));
     // 43xx needs other credentials, 45xx would fail again, 46xx means "do not come back": a person has to decide.
     const final = (code >= 4300 && code < 4400) || (code >= 4500 && code < 4700 && code !== HANDSHAKE_TIMEOUT);
     if (final) {
       this.#on.state({ name: "stopped", code, words: msg });
     } else {
-      this.#waitFor(this.#pause(code, retryMs), code >= 4000 ? msg : undefined);
+      this.#waitFor(this.#pause(retryMs), code >= 4000 ? msg : undefined);
     }
   }
 
   /** How long to wait: doubling, spread at random, so that not everybody comes back at the same moment. */
-  #pause(code, retryMs = 0) {
-    if (code === UNKNOWN_SESSION && this.#failures++ === 0) return 0;
+  #pause(retryMs = 0) {
     const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#failures++);
     return retryMs + longest * (0.5 + Math.random() / 2);
   }
