@@ -70,17 +70,25 @@ impl Server {
         self.pid
     }
 
-    /// Ends it as a crash would: SIGKILL, nothing flushed. Returns when it is gone.
+    /// Ends it as a crash would: SIGKILL, nothing flushed. Returns at once.
     ///
     /// # Errors
     ///
     /// It was gone before, so that nothing was killed.
-    pub(crate) async fn kill(mut self) -> Result<()> {
-        use std::os::unix::process::ExitStatusExt as _;
+    pub(crate) fn strike(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("the server had ended by itself before it was killed: {status}");
         }
-        self.child.start_kill().context("cannot kill the server")?;
+        self.child.start_kill().context("cannot kill the server")
+    }
+
+    /// Waits until a server that was struck is gone.
+    ///
+    /// # Errors
+    ///
+    /// It ended in another way than by the kill.
+    pub(crate) async fn gone(mut self) -> Result<()> {
+        use std::os::unix::process::ExitStatusExt as _;
         let status = self.child.wait().await?;
         match status.signal() {
             Some(libc::SIGKILL) => Ok(()),

@@ -13,6 +13,7 @@ mod fanout;
 mod host;
 mod idle;
 mod naive;
+mod replay;
 mod report;
 mod serve;
 mod socket;
@@ -31,6 +32,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
+    /// A chat log through real clients, with cuts and kills, and the proof that nothing was lost.
+    Replay(replay::Options),
     /// Memory of connections that are there and silent.
     Idle(idle::Options),
     /// One room, many readers: CPU per delivery and latency.
@@ -46,6 +49,7 @@ fn main() -> Result<()> {
         tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Arguments::parse().scenario {
+        Scenario::Replay(options) => on(None, replay::run(options)),
         Scenario::Idle(options) => on(options.cores.generator(), idle::run(options)),
         Scenario::Fanout(options) => on(options.cores.generator(), fanout::run(options)),
         Scenario::Serve(options) => on(options.cpu, serve::run(options)),

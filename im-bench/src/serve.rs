@@ -2,9 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
+use im_core::engine::Engine;
+use im_core::memory::MemoryStore;
+use im_core::ports::{Store, Unlimited};
+use im_http::Listener;
+use im_store_sled::{SledConfig, SledStore};
+use im_transport_ws::{WebSocket, WsConfig};
 
+use crate::child::{Ready, told_to_stop};
 use crate::subject::StoreKind;
 
 /// What `im-bench serve` is told.
@@ -24,6 +33,9 @@ pub(crate) struct Options {
     pub(crate) cpu: Option<usize>,
 }
 
+/// How long connections may take to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
 /// The command line of a server that keeps what it keeps in `data`.
 pub(crate) fn arguments(store: StoreKind, data: &Path) -> Vec<String> {
     ["serve", "--store", &store.to_string(), "--data", &data.display().to_string()]
@@ -31,7 +43,44 @@ pub(crate) fn arguments(store: StoreKind, data: &Path) -> Vec<String> {
         .to_vec()
 }
 
-/// Serves until standard input ends or SIGTERM comes.
+/// Opens a store.
+///
+/// # Errors
+///
+/// The folder is in use, or holds something else.
+pub(crate) async fn open(kind: StoreKind, data: Option<&Path>) -> Result<Arc<dyn Store>> {
+    Ok(match kind {
+        StoreKind::Memory => Arc::new(MemoryStore::new()),
+        StoreKind::Sled => {
+            let data = data.context("sled needs a folder: --data")?;
+            Arc::new(SledStore::open(SledConfig::new(data)).await?)
+        }
+    })
+}
+
+/// Serves until standard input ends or SIGTERM comes. Everyone is who they say they are, and as fast as they like.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    bail!("{options:?}")
+    let store = open(options.store, options.data.as_deref()).await?;
+    let limiter = Arc::new(Unlimited);
+    let engine = Engine::builder()
+        .allow_anonymous()
+        .store(store.clone())
+        .rate_limiter(limiter)
+        .start()
+        .await?;
+    let ws = WebSocket::new(engine.clone(), WsConfig::default());
+    let listener = Listener::bind(options.listen)
+        .await
+        .with_context(|| format!("listen on {}", options.listen))?;
+    Ready::announce(listener.local_addr()?)?;
+    let stop = async {
+        if let Err(error) = told_to_stop().await {
+            tracing::error!(%error, "cannot be told to stop, so it stops now");
+        }
+    };
+    listener.serve_until(ws.clone(), stop).await?;
+    engine.drain(DRAIN).await;
+    ws.shutdown().await;
+    store.close().await?;
+    Ok(())
 }
