@@ -97,7 +97,8 @@ impl<S: Socket> Session<S> {
         Self { ws, live, controls: 0, controls_since: Instant::now() }
     }
 
-    /// Runs the connection to its end. Not an `async fn`: that would hold the session twice.
+    /// Runs the connection to its end.
+    #[allow(clippy::manual_async_fn, reason = "an async fn would hold the session twice")]
     pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
         async move {
             let mut taking = None;
