@@ -1,4 +1,11 @@
 //! Conformance suites, fault injection and the history checker, for stores and transports of this workspace and yours.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`history`] | the history checker: was everything kept, in order, once, and resumed whole? |
+//! | [`mutants`] | twelve faults put into a running engine from outside, which the checker must catch |
+//! | [`store_suite`] | what every store must do, as tests: see [`store_suite!`] |
 
 pub mod history;
 pub mod mutants;
+pub mod store_suite;

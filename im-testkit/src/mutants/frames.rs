@@ -14,9 +14,10 @@ use super::Mutant;
 
 /// What other clients were sent: what a removed user might be handed by mistake. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Overheard(Arc<Mutex<Vec<(Seq, Bytes)>>>);
+pub struct Overheard(Arc<Mutex<Vec<(Seq, Value)>>>);
 
-/// The faulty way to one client. The fault happens once, as soon as it can.
+/// The faulty way to one client. The fault happens once for each client, as soon as it can;
+/// [`Mutant::Lose`] on each connection, since a resume would heal it.
 #[derive(Debug)]
 pub struct MutantFrames {
     mutant: Option<Mutant>,
@@ -54,6 +55,7 @@ impl MutantFrames {
     /// A new connection of the same client begins.
     pub fn connected(&mut self) {
         (self.events, self.held, self.skipped) = (0, None, None);
+        self.done &= self.mutant != Some(Mutant::Lose);
     }
 
     /// What reaches the client of these frames. Each is an encoded frame.
@@ -91,7 +93,7 @@ impl MutantFrames {
 
     fn event(&mut self, frame: Bytes, value: Value, event: &Event, passed: &mut Vec<Bytes>) {
         self.events += 1;
-        self.overheard.0.lock().push((event.seq, frame.clone()));
+        self.overheard.0.lock().push((event.seq, value.clone()));
         if self.skipped.is_some_and(|(from, to)| (from..=to).contains(&event.seq)) {
             return;
         }
@@ -153,9 +155,9 @@ impl MutantFrames {
             return;
         };
         let later = self.overheard.0.lock().iter().find(|(seq, _)| *seq > removed).cloned();
-        if let Some((seq, frame)) = later {
+        if let Some((seq, value)) = later {
             self.removed = Some(seq);
-            passed.push(frame);
+            passed.push(encode(&value, self.encoding));
         }
     }
 }
