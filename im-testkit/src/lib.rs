@@ -2,6 +2,8 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`store_suite`] | what every store must do, as tests: see [`store_suite!`] |
+//! | [`store_suite`](mod@store_suite) | what every store must do, as tests: see [`store_suite!`] |
+//! | [`faulty_store`] | a store that fails when it is told to, and holds calls |
 
+pub mod faulty_store;
 pub mod store_suite;

@@ -1,4 +1,4 @@
-//! What every store must do, as plain generic functions, and [`store_suite!`](crate::store_suite) that makes a test of
+//! What every store must do, as plain generic functions, and [`store_suite!`](crate::store_suite!) that makes a test of
 //! each.
 //!
 //! A store's own crate, also one outside this workspace, says how to open it and gets the tests:
