@@ -51,7 +51,9 @@ impl ClientEvent {
     /// The code of a disconnect or close, if it is one that this version knows.
     pub fn code(&self) -> Option<Code> {
         match self {
-            Self::Disconnected { code, .. } | Self::Closed { code, .. } => Code::from_number((*code)?),
+            Self::Disconnected { code, .. } | Self::Closed { code, .. } => {
+                Code::from_number((*code)?)
+            }
             _ => None,
         }
     }

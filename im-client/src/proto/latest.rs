@@ -49,7 +49,8 @@ impl RoomState {
             return None;
         }
         if self.generation == Some(part.generation) {
-            let newer: Vec<_> = self.held.iter().filter(|held| map.get(&held.key).is_some()).cloned().collect();
+            let newer: Vec<_> =
+                self.held.iter().filter(|held| map.get(&held.key).is_some()).cloned().collect();
             for held in newer {
                 map.merge(held, &limits());
             }
