@@ -65,12 +65,16 @@ pub enum IdError {
     },
 }
 
-/// True for characters that a person cannot see or tell apart: white space, controls, bidirectional and zero-width marks.
+/// True for characters that a person cannot see: white space, controls, what Unicode calls default-ignorable (zero-width
+/// and bidirectional marks, fillers, variation selectors, tags; DerivedCoreProperties.txt of Unicode 16), the marks
+/// of annotations, and the blank Braille pattern.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || c.is_whitespace()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn is_token(c: char) -> bool {
@@ -462,7 +466,7 @@ mod tests {
 
     #[test]
     fn ids_refuse_what_a_person_cannot_see() {
-        for bad in ["", "a b", "a\n", "\u{202e}evil", "a\u{200b}", "\u{feff}x"] {
+        for bad in ["", "a b", "a\n", "\u{202e}evil", "a\u{200b}", "\u{feff}x", "\u{3164}", "a\u{fe0f}", "a\u{e0041}"] {
             assert!(UserId::new(bad).is_err(), "{bad:?}");
         }
         for good in ["|trey|", "Zoë", "用户", "a@b.example"] {

@@ -1,1 +1,91 @@
-//! Embedded store of the im engine on sled: group commit, fsync before acknowledgement, nothing to run.
+//! A store in a folder, on [sled]: nothing to install and nothing to run.
+//!
+//! ```
+//! use im_core::ports::{Durability, Store};
+//! use im_store_sled::{SledConfig, SledStore};
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("data");
+//! let store = SledStore::open(SledConfig::new(path)).await?;
+//! assert_eq!(store.durability(), Durability::ProcessCrash);
+//! store.close().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What it promises
+//!
+//! An append that was answered is there after a kill of the process, with its dedup record. It was handed to the disk
+//! with `fdatasync` before it was answered, but as long as that is not proved by cutting power, the store claims
+//! [`Durability::ProcessCrash`](im_core::ports::Durability::ProcessCrash) and no more: if the machine stops while the
+//! store is open, the next start begins a new generation, and clients start their rooms anew instead of trusting what
+//! may have lost its end. Nobody is shown anything that is not kept yet.
+//!
+//! # How it writes
+//!
+//! One thread takes what has queued, decides each append against what is committed and what stands before it, and
+//! writes all of it as one batch in one tree: events, rooms, members, dedup records. One flush, one sync, then
+//! everybody gets an answer. While it syncs, the next batch gathers; so the cost of the sync is shared by as many as
+//! there are. Reads run beside it on threads for blocking work, a bounded number at a time.
+//!
+//! If a write fails (a full disk, a broken one), nothing more is acknowledged. The database is closed and opened
+//! again, and what is found in it tells whether the commit was written: callers get their receipt, or an error that
+//! says that nothing was written (`Full`, `Unavailable`). Only if it cannot be opened, the answer is `Unknown`. A sync
+//! that failed is never tried again on the same files: they are copied first. As long as the store is away, calls
+//! fail, and every half second one of them tries to open it.
+//!
+//! If the folder was damaged so that sled refuses to open it, a copy is opened without sled's snapshot files, which it
+//! then makes anew from its log. If every room is whole, the copy takes the folder's place, what was there stays beside
+//! it as `sled.damaged-…`, and a new generation begins. Otherwise nothing is changed, and the error says what to do.
+//!
+//! # Its limits
+//!
+//! - sled says in its own README: *if reliability is your primary constraint, use SQLite. sled is beta.* We have seen
+//!   nothing lost in our kills of the process, but sled 0.34 has not been worked on for years. Take it for what it is
+//!   good at: a server that starts with nothing installed. Choose an SQL store for what must outlive a disk's or a
+//!   machine's failure.
+//! - One process at a time. It runs on one machine and is copied for a backup only while it is closed.
+//! - Nothing is trimmed: the folder grows with what is sent. sled rewrites pages as they change and needs some times
+//!   the size of what is in it.
+//! - A record may have up to 4 MiB. It is cut into pieces of 4 KiB, because sled puts a page of more than 128 KiB into a
+//!   file of its own, which it never syncs.
+//! - A start reads the log that was written since the last start, some hundred MB a second.
+//! - If one of sled's own threads should panic while it writes, sled waits for it for ever, and so do writes to the
+//!   store. The process must then be restarted; nothing that was acknowledged is lost.
+//! - Memory: twice [`SledConfig::cache_bytes`], [`SledConfig::queue_bytes`], some 3 MB of rooms, and 1 MB of log buffers.
+//!
+//! # Map
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `config`, `store` | the public face |
+//! | `queue`, `writer`, `txn` | from a call to a commit |
+//! | `sessions`, `state`, `rooms` | what else is written, and the cache of rooms |
+//! | `shared`, `read` | what readers see |
+//! | `keys`, `record`, `bytes`, `parts` | the layout |
+//! | `folder`, `status`, `open` | lock, layout version, recovery, generation |
+//! | `device`, `error` | the calls to the disk, and what comes of their failures |
+
+mod bytes;
+mod config;
+mod device;
+mod error;
+mod folder;
+mod keys;
+mod open;
+mod parts;
+mod queue;
+mod read;
+mod record;
+mod rooms;
+mod sessions;
+mod shared;
+mod state;
+mod status;
+mod store;
+#[cfg(test)]
+mod tests;
+mod txn;
+mod writer;
+
+pub use config::SledConfig;
+pub use store::SledStore;

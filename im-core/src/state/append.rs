@@ -293,12 +293,14 @@ fn plan_create<E>(
     Ok(Plan::Commit(Box::new(commit)))
 }
 
+type Standings = Vec<(UserId, Option<Standing>)>;
+
 /// A room with no event yet, and the standings of its first members.
 fn found(
     append: &Append,
     seed: &RoomSeed,
     fresh: impl FnOnce() -> Epoch,
-) -> Result<(RoomRecord, Vec<(UserId, Option<Standing>)>), Refusal> {
+) -> Result<(RoomRecord, Standings), Refusal> {
     let members = u32::try_from(seed.members.len()).unwrap_or(u32::MAX);
     if members > append.max_members {
         return Err(Refusal::Full);

@@ -51,6 +51,25 @@ pub struct StateMap {
 }
 
 impl StateMap {
+    /// Makes a map again of what was kept of it: what [`StateMap::iter`] and [`StateMap::floor`] gave.
+    pub fn restore(entries: impl IntoIterator<Item = Arc<StateUpdate>>, floor: Option<Stamp>) -> Self {
+        let mut map = Self { floor, ..Self::default() };
+        for update in entries {
+            map.bytes += size(&update);
+            map.tombstones += usize::from(update.value.is_none());
+            if let Some(other) = map.entries.insert(update.key.clone(), update) {
+                map.bytes -= size(&other);
+                map.tombstones -= usize::from(other.value.is_none());
+            }
+        }
+        map
+    }
+
+    /// The greatest stamp of a key that was unset and forgotten: updates to keys that are not held must be newer.
+    pub fn floor(&self) -> Option<Stamp> {
+        self.floor
+    }
+
     /// Merges an update.
     pub fn merge(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
         let held = self.entries.get(&update.key);
@@ -157,6 +176,11 @@ mod tests {
         assert_eq!(map.merge(update(2, 11, 0, false), &limits), Merge::Taken);
         assert_eq!(map.iter().count(), 1);
         assert_eq!(map.merge(update(1, 9, 0, true), &limits), Merge::Stale);
+        let mut restored = StateMap::restore(map.iter().cloned(), map.floor());
+        assert_eq!(restored.merge(update(1, 9, 0, true), &limits), Merge::Stale);
+        assert_eq!(restored.merge(update(1, 12, 0, true), &limits), Merge::Taken);
+        assert_eq!(restored.merge(update(2, 12, 0, false), &limits), Merge::Taken);
+        assert_eq!((restored.iter().count(), restored.bytes), (2, size(&update(1, 12, 0, true)) + 2));
         assert_eq!(map.merge(update(1, 12, 0, true), &limits), Merge::Taken);
     }
 

@@ -102,7 +102,7 @@ impl Content {
     ///
     /// [`ContentError`] names the limit that it breaks.
     pub fn new(value: &Value, limits: &Limits) -> Result<Self, ContentError> {
-        let (depth, max) = (value.depth(), limits.max_depth);
+        let (depth, max) = (value.depth(), limits.depth());
         if depth > max {
             return Err(ContentError::TooDeep { depth, max });
         }
@@ -133,8 +133,7 @@ impl Content {
     ///
     /// [`ContentError::Damaged`] if they do not unpack.
     pub fn from_packed(bytes: Bytes) -> Result<Self, ContentError> {
-        // A store gives back what was within some limits once; these are only there so that damage cannot run wild.
-        match codec::parse(&bytes, Encoding::MsgPack, 64, 1 << 20) {
+        match codec::unpack(&bytes) {
             Ok(_) => Ok(Self(bytes)),
             Err(_) => Err(ContentError::Damaged),
         }
@@ -153,7 +152,7 @@ impl Content {
     /// The value.
     pub fn value(&self) -> Value {
         // Checked when it was made.
-        codec::parse(&self.0, Encoding::MsgPack, usize::MAX, usize::MAX / 4).unwrap_or_default()
+        codec::unpack(&self.0).unwrap_or_default()
     }
 }
 

@@ -17,11 +17,11 @@ use super::value::{Map, Value};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Push {
     /// A durable event: (room, epoch, seq) say where it belongs.
-    Event(Event),
+    Event(Arc<Event>),
     /// An ephemeral signal: here and now, or never.
-    Signal(Signal),
+    Signal(Arc<Signal>),
     /// A state key's newest value.
-    State(StateUpdate),
+    State(Arc<StateUpdate>),
     /// All of a room's state, or a part of it.
     Snapshot(Snapshot),
     /// A room that is followed answers in another way from now on.
@@ -68,7 +68,7 @@ pub struct Snapshot {
     /// New whenever updates may have been lost. A client that holds state of another generation drops it.
     pub generation: u64,
     /// The keys and their values.
-    pub entries: Vec<StateUpdate>,
+    pub entries: Vec<Arc<StateUpdate>>,
     /// Whether further parts follow.
     pub more: bool,
 }
@@ -154,11 +154,11 @@ impl ServerFrame {
         let push = match &*kind {
             "ok" => return Ok(Self::Ok { id: f.need("id")?, body: f.rest() }),
             "err" => return ErrorReply::from_fields(f).map(Self::Err),
-            "event" => Push::Event(Event::from_fields(f)?),
-            "signal" => Push::Signal(Signal::from_fields(f)?),
+            "event" => Push::Event(Arc::new(Event::from_fields(f)?)),
+            "signal" => Push::Signal(Arc::new(Signal::from_fields(f)?)),
             "state" => {
                 let room: RoomId = f.need("room")?;
-                Push::State(StateUpdate::from_entry(room, f)?)
+                Push::State(Arc::new(StateUpdate::from_entry(room, f)?))
             }
             "snapshot" => Push::Snapshot(Snapshot::from_fields(f)?),
             "room" => Push::Room(RoomStatus::from_fields(f)?),
@@ -210,23 +210,21 @@ impl StateUpdate {
 
 impl Snapshot {
     fn put_fields(&self, map: &mut Map) {
-        let entry = |update: &StateUpdate| {
+        let entry = |update: &Arc<StateUpdate>| {
             let mut map = Map::with_capacity(4);
             update.put_entry(&mut map);
             Value::Map(map)
         };
         map.push("room", &self.room);
-        map.push("gen", format!("{:x}", self.generation));
+        map.push("gen", generation_value(self.generation));
         map.push("entries", self.entries.iter().map(entry).collect::<Vec<_>>());
         map.push("more", self.more);
     }
 
     fn from_fields(mut f: Fields) -> Result<Self, WireError> {
         let room: RoomId = f.need("room")?;
-        let generation: Arc<str> = f.need("gen")?;
-        let generation = u64::from_str_radix(&generation, 16)
-            .map_err(|_| super::fields::bad("gen", "a hexadecimal number was expected"))?;
-        let entries = f.list("entries", |entry| StateUpdate::from_entry(room.clone(), entry))?;
+        let generation = take_generation(&mut f)?;
+        let entries = f.list("entries", |entry| StateUpdate::from_entry(room.clone(), entry).map(Arc::new))?;
         Ok(Self { generation, entries, more: f.need("more")?, room })
     }
 }
@@ -245,4 +243,14 @@ impl Bye {
 /// The content of a frame that was decoded: its invariants hold already, and a client sets no limits of its own.
 fn content(value: Value) -> Content {
     Content::from_decoded(encode(&value, Encoding::MsgPack))
+}
+
+/// A state generation: hexadecimal text, since it has 64 bits.
+pub(super) fn generation_value(generation: u64) -> Value {
+    Value::from(format!("{generation:x}"))
+}
+
+pub(super) fn take_generation(f: &mut Fields) -> Result<u64, WireError> {
+    let text: Arc<str> = f.need("gen")?;
+    u64::from_str_radix(&text, 16).map_err(|_| super::fields::bad("gen", "a hexadecimal number was expected"))
 }

@@ -10,6 +10,7 @@ use super::codec::WireError;
 use super::command::Secret;
 use super::event::{Event, Role, RoomKind, word_enum};
 use super::fields::{Field, Fields, int};
+use super::push::{generation_value, take_generation};
 use super::value::{Map, Value};
 
 /// The answer to a command that was carried out.
@@ -27,6 +28,9 @@ pub enum Reply {
         statuses: Vec<RoomStatus>,
         /// The checkpoint that the server holds now.
         rev: u64,
+        /// The generation of state. A client drops the state that it holds of another one; snapshots follow for the
+        /// rooms that have state.
+        generation: u64,
     },
     /// To `checkpoint` and `unsub`: the checkpoint that the server holds now.
     Checkpoint {
@@ -215,9 +219,10 @@ impl Reply {
             Self::Done => {}
             Self::Welcome(welcome) => welcome.put_fields(map),
             Self::Pong(now) => map.push("now", *now),
-            Self::Rooms { statuses, rev } => {
+            Self::Rooms { statuses, rev, generation } => {
                 map.push("rooms", statuses.iter().map(|s| Value::from(s.to_map())).collect::<Vec<_>>());
                 map.push("rev", int(*rev));
+                map.push("gen", generation_value(*generation));
             }
             Self::Checkpoint { rev } => map.push("rev", int(*rev)),
             Self::Sent(receipt) => receipt.put_fields(map),
@@ -329,14 +334,14 @@ impl RoomStatus {
         })
     }
 
-    /// Reads the reply to `sub` and `resume`: the statuses and the checkpoint's revision.
+    /// Reads the reply to `sub` and `resume`: the statuses, the checkpoint's revision and the generation of state.
     ///
     /// # Errors
     ///
     /// A field is missing or wrong.
-    pub fn list_from_value(value: Value) -> Result<(Vec<Self>, u64), WireError> {
+    pub fn list_from_value(value: Value) -> Result<(Vec<Self>, u64, u64), WireError> {
         let mut f = Fields::of(value)?;
-        Ok((f.list("rooms", Self::from_fields)?, f.need("rev")?))
+        Ok((f.list("rooms", Self::from_fields)?, f.need("rev")?, take_generation(&mut f)?))
     }
 }
 

@@ -1,0 +1,44 @@
+//! Every call that writes to the disk, in one place, so that tests can let each of them fail.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// The calls that reach the disk.
+pub(crate) trait Device: Send + Sync {
+    /// Opens the database.
+    fn open(&self, path: &Path, cache_bytes: u64) -> sled::Result<sled::Db> {
+        sled::Config::new()
+            .path(path)
+            .cache_capacity(cache_bytes)
+            // Its thread would end after a write error and only log it, and it never does what we need: we flush.
+            .flush_every_ms(None)
+            .open()
+    }
+
+    /// Puts a batch into sled's memory and log buffers.
+    fn apply(&self, db: &sled::Db, batch: sled::Batch) -> sled::Result<()> {
+        db.apply_batch(batch)
+    }
+
+    /// Hands sled's log buffers to the operating system. From then on a kill of the process takes nothing.
+    fn flush(&self, db: &sled::Db) -> sled::Result<()> {
+        db.flush().map(|_| ())
+    }
+
+    /// Makes the disk keep what it was handed.
+    ///
+    /// On Linux sled's own flush ends in `sync_file_range`, which leaves out the disk's cache and the metadata. This is
+    /// `fdatasync`: it writes the data, flushes the disk's cache, and writes the metadata that reading the data needs,
+    /// the file's size and its blocks among them (POSIX, `fdatasync`; Linux man page fdatasync(2)). What it leaves out
+    /// against `fsync` are times, which nothing here reads.
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+}
+
+/// The device as it is.
+#[derive(Debug)]
+pub(crate) struct Disk;
+
+impl Device for Disk {}

@@ -1,0 +1,221 @@
+//! The data folder around sled's own.
+//!
+//! ```text
+//! data/
+//!   lock       held while a process uses the folder
+//!   status     layout, generation, how it was left
+//!   sled/      sled's files
+//!   sled.new   a copy in the making, see `rewrite`
+//!   sled.damaged-…  what a recovery has put aside
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use im_core::id::random_bytes;
+use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
+
+use crate::error::file;
+use crate::status::{LAYOUT, Status};
+
+/// A data folder that this process holds.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// The lock goes with it.
+    _lock: File,
+}
+
+impl Folder {
+    /// Takes the folder; makes it if it is not there. Gives what its status file says, `None` for a new one.
+    pub(crate) fn take(path: &Path) -> StoreResult<(Self, Option<Status>)> {
+        fs::create_dir_all(path).map_err(|e| file("make the data folder", path, e))?;
+        let status = Status::read(&path.join("status"))?;
+        if status.is_none() {
+            refuse_foreign(path)?;
+        }
+        let folder = Self { path: path.to_owned(), _lock: lock(path)? };
+        // It may have changed before we had the lock.
+        let status = Status::read(&path.join("status"))?;
+        if let Some(Status { layout, .. }) = status
+            && layout > LAYOUT
+        {
+            let message = format!(
+                "the data folder {} was written by a newer version (layout {layout}; this version reads up to \
+                 {LAYOUT}): run that version, or choose another folder",
+                path.display()
+            );
+            return Err(StoreError::new(StoreErrorKind::Unavailable, message));
+        }
+        folder.tidy()?;
+        Ok((folder, status))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Sled's own folder.
+    pub(crate) fn sled(&self) -> PathBuf {
+        self.path.join("sled")
+    }
+
+    fn new_copy(&self) -> PathBuf {
+        self.path.join("sled.new")
+    }
+
+    /// Writes the status, whole or not at all.
+    pub(crate) fn write(&self, status: &Status) -> StoreResult<()> {
+        let (new, path) = (self.path.join("status.new"), self.path.join("status"));
+        let write = || {
+            let mut to = File::create(&new)?;
+            to.write_all(status.to_string().as_bytes())?;
+            to.sync_all()?;
+            fs::rename(&new, &path)?;
+            sync_folder(&self.path)
+        };
+        write().map_err(|e| file("write", &path, e))
+    }
+
+    /// Finishes or undoes what a killed process left half done.
+    fn tidy(&self) -> StoreResult<()> {
+        let (sled, new) = (self.sled(), self.new_copy());
+        let tidy = || {
+            match (sled.exists(), new.exists()) {
+                // The copy was whole when the old folder was put aside.
+                (false, true) => fs::rename(&new, &sled)?,
+                (true, true) => fs::remove_dir_all(&new)?,
+                _ => {}
+            }
+            self.drop_unfinished_snapshots()
+        };
+        tidy().map_err(|e| file("tidy up", &self.path, e))
+    }
+
+    /// A process that is killed while sled writes its snapshot leaves a file that sled takes for the newest snapshot at
+    /// the next start, and then calls corrupt. It is only a draft: the one before it is still there.
+    pub(crate) fn drop_unfinished_snapshots(&self) -> io::Result<()> {
+        for path in snapshots(&self.sled())? {
+            if path.extension().is_some_and(|end| end == "generating") {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies sled's folder file by file, without its snapshots if they are not to be trusted, and syncs the copy.
+    pub(crate) fn copy(&self, snapshots: Snapshots) -> StoreResult<PathBuf> {
+        let (from, to) = (self.sled(), self.new_copy());
+        let copy = || {
+            if to.exists() {
+                fs::remove_dir_all(&to)?;
+            }
+            copy_folder(&from, &to, snapshots)?;
+            Ok(to.clone())
+        };
+        copy().map_err(|e| file("copy the data of", &self.path, e))
+    }
+
+    /// Puts the copy in the place of sled's folder. Gives the name that the old one has now.
+    pub(crate) fn swap(&self, why: &str) -> StoreResult<PathBuf> {
+        let suffix = u32::from_be_bytes(random_bytes());
+        let aside = self.path.join(format!("sled.{why}-{suffix:08x}"));
+        let swap = || {
+            fs::rename(self.sled(), &aside)?;
+            // Killed here, `tidy` goes on.
+            fs::rename(self.new_copy(), self.sled())?;
+            sync_folder(&self.path)
+        };
+        swap().map_err(|e| file("exchange the data of", &self.path, e))?;
+        Ok(aside)
+    }
+
+    pub(crate) fn drop_copy(&self) {
+        // It is tidied up at the next start if this fails.
+        let _ = fs::remove_dir_all(self.new_copy());
+    }
+}
+
+/// What a copy takes along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Snapshots {
+    Keep,
+    Drop,
+}
+
+/// A folder without a status file is new, or none of ours.
+fn refuse_foreign(path: &Path) -> StoreResult<()> {
+    let entries = fs::read_dir(path).map_err(|e| file("read the data folder", path, e))?;
+    for entry in entries {
+        let name = entry.map_err(|e| file("read the data folder", path, e))?.file_name();
+        if name != "lock" && name != "status.new" {
+            let message = format!(
+                "the folder {} holds other files ({}) and no store: choose an empty folder",
+                path.display(),
+                name.to_string_lossy()
+            );
+            return Err(StoreError::new(StoreErrorKind::Unavailable, message));
+        }
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> StoreResult<File> {
+    let name = path.join("lock");
+    let lock = File::create(&name).map_err(|e| file("open", &name, e))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            let message = format!(
+                "the data folder {} is in use by another process, or opened twice: stop the other one, or choose \
+                 another folder",
+                path.display()
+            );
+            Err(StoreError::new(StoreErrorKind::Unavailable, message))
+        }
+        Err(TryLockError::Error(e)) => Err(file("lock", &name, e)),
+    }
+}
+
+/// The files of sled's folder whose names begin like those of snapshots.
+fn snapshots(sled: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(sled) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if is_snapshot(&path) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn is_snapshot(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap."))
+}
+
+fn copy_folder(from: &Path, to: &Path, snapshots: Snapshots) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let Some(name) = path.file_name() else { continue };
+        let target = to.join(name);
+        if path.is_dir() {
+            copy_folder(&path, &target, snapshots)?;
+        } else if snapshots == Snapshots::Keep || !is_snapshot(&path) {
+            fs::copy(&path, &target)?;
+            File::open(&target)?.sync_all()?;
+        }
+    }
+    sync_folder(to)
+}
+
+/// Makes the names in a folder last.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}

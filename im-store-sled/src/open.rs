@@ -1,0 +1,271 @@
+//! Opening: recovery, migration, generation.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use im_core::id::random_bytes;
+use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
+use im_core::{RoomId, Seq};
+
+use crate::device::Device;
+use crate::error::{damaged, file, reading, sled_kind};
+use crate::folder::{Folder, Snapshots};
+use crate::shared::Handle;
+use crate::state::fresh_generation;
+use crate::status::{LAYOUT, Left, Status, boot_id};
+use crate::txn::Meta;
+use crate::{keys, parts, record};
+
+/// A store that is open.
+pub(crate) struct Opened {
+    pub(crate) handle: Handle,
+    pub(crate) meta: Meta,
+}
+
+/// Opens what is in the folder, or makes it.
+pub(crate) fn open(
+    folder: &Folder,
+    status: Option<Status>,
+    device: &dyn Device,
+    cache_bytes: u64,
+) -> StoreResult<Opened> {
+    let boot = boot_id();
+    let status = match status {
+        Some(status) => status,
+        None => begin(folder)?,
+    };
+    let steps = steps(status.layout, LAYOUT, MIGRATIONS)?;
+    let (db, recovered) = match open_sled(folder, device, cache_bytes)? {
+        Ok(db) => (db, false),
+        Err(error) => (recover(folder, device, cache_bytes, &error)?, true),
+    };
+    migrate(&db, &steps)?;
+    let meta = read_meta(&db)?;
+    let why_new = why_new_generation(&status, boot.as_deref(), meta.batch, recovered);
+    let mut generation = status.generation;
+    if let Some(why) = why_new {
+        generation = u64::from_be_bytes(random_bytes());
+        tracing::warn!(folder = %folder.path().display(), why, "the store begins a new generation: clients start their rooms anew");
+    }
+    let (layout, left, batch) = (LAYOUT, Left::Open, meta.batch);
+    folder.write(&Status { layout, generation, left, boot: boot.unwrap_or_default(), batch })?;
+    let handle = handle(folder, db, generation)?;
+    // What a killed process had flushed and not synced is made to last before anybody sees it.
+    device.sync(&handle.file).map_err(|e| file("sync", folder.path(), e))?;
+    Ok(Opened { handle, meta })
+}
+
+/// Opens it again after a failure. What is found is what counts: it is synced before it is shown.
+pub(crate) fn reopen(
+    folder: &Folder,
+    generation: u64,
+    device: &dyn Device,
+    cache_bytes: u64,
+) -> StoreResult<Opened> {
+    let db = open_sled(folder, device, cache_bytes)?.map_err(|error| not_open(folder, error))?;
+    let meta = read_meta(&db)?;
+    let handle = handle(folder, db, generation)?;
+    device.sync(&handle.file).map_err(|e| file("sync", folder.path(), e))?;
+    Ok(Opened { handle, meta })
+}
+
+/// Writes the first status, before there is anything else.
+fn begin(folder: &Folder) -> StoreResult<Status> {
+    let generation = u64::from_be_bytes(random_bytes());
+    let boot = String::new();
+    let status = Status { layout: LAYOUT, generation, left: Left::Closed, boot, batch: 0 };
+    folder.write(&status)?;
+    Ok(status)
+}
+
+fn handle(folder: &Folder, db: sled::Db, generation: u64) -> StoreResult<Handle> {
+    let path = folder.sled().join("db");
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .and_then(|opened| crate::folder::sync_folder(&folder.sled()).map(|()| opened))
+        .map_err(|e| file("open", &path, e))?;
+    Ok(Handle { db, file, generation })
+}
+
+/// Why commits may have been lost, if so.
+fn why_new_generation(
+    status: &Status,
+    boot: Option<&str>,
+    batch: u64,
+    recovered: bool,
+) -> Option<&'static str> {
+    let same_boot = boot.is_some_and(|boot| boot == status.boot);
+    if recovered {
+        Some("it was recovered from damage")
+    } else if batch < status.batch {
+        Some("commits are missing that were there when it was last opened or closed")
+    } else if status.left == Left::Open && !same_boot {
+        Some("it was not closed before the machine stopped, and is not proved against power loss")
+    } else {
+        None
+    }
+}
+
+/// Opens sled's folder. The inner error is for damage that a recovery may heal.
+fn open_sled(
+    folder: &Folder,
+    device: &dyn Device,
+    cache_bytes: u64,
+) -> StoreResult<Result<sled::Db, sled::Error>> {
+    folder.drop_unfinished_snapshots().map_err(|e| file("tidy up", folder.path(), e))?;
+    match open_caught(&folder.sled(), device, cache_bytes) {
+        Ok(db) => Ok(Ok(db)),
+        Err(error @ (sled::Error::Corruption { .. } | sled::Error::ReportableBug(_))) => {
+            Ok(Err(error))
+        }
+        Err(error) => Err(not_open(folder, error)),
+    }
+}
+
+/// sled checks itself with assertions: one that fails means damage, not the end of the process.
+fn open_caught(path: &Path, device: &dyn Device, cache_bytes: u64) -> sled::Result<sled::Db> {
+    catch_unwind(AssertUnwindSafe(|| device.open(path, cache_bytes)))
+        .unwrap_or_else(|_| Err(sled::Error::ReportableBug("sled panicked on its data".into())))
+}
+
+fn not_open(folder: &Folder, error: sled::Error) -> StoreError {
+    let message = format!("the data folder {} cannot be opened: {error}", folder.path().display());
+    StoreError::new(sled_kind(&error), message).because(error)
+}
+
+/// Opens a copy without its snapshots, which sled then makes anew from its log, and takes it if all is there.
+fn recover(
+    folder: &Folder,
+    device: &dyn Device,
+    cache_bytes: u64,
+    error: &sled::Error,
+) -> StoreResult<sled::Db> {
+    tracing::warn!(folder = %folder.path().display(), %error, "the data is damaged; trying to recover it on a copy");
+    let copy = folder.copy(Snapshots::Drop)?;
+    let rooms = open_caught(&copy, device, cache_bytes)
+        .map_err(reading)
+        .and_then(|db| verify(&db).and_then(|rooms| db.flush().map(|_| rooms).map_err(reading)));
+    let rooms = match rooms {
+        Ok(rooms) => rooms,
+        Err(why) => {
+            folder.drop_copy();
+            return Err(beyond_recovery(folder, error, why));
+        }
+    };
+    let aside = folder.swap("damaged")?;
+    let aside = aside.display();
+    tracing::warn!(rooms, %aside, "recovered: every room is whole; the damaged data was put aside and can be removed");
+    open_caught(&folder.sled(), device, cache_bytes).map_err(|error| not_open(folder, error))
+}
+
+fn beyond_recovery(folder: &Folder, error: &sled::Error, why: StoreError) -> StoreError {
+    let message = format!(
+        "the data folder {} is damaged ({error}) and could not be recovered ({why}). Nothing in it was changed. \
+         Restore it from a backup, or move it away to start with an empty store",
+        folder.path().display()
+    );
+    StoreError::new(StoreErrorKind::Corrupt, message).because(why)
+}
+
+/// Whether every room's log is there from its first event to its head, each event readable. Says how many rooms.
+pub(crate) fn verify(db: &sled::Db) -> StoreResult<usize> {
+    let mut rooms = 0;
+    for row in db.scan_prefix(keys::ROOMS) {
+        let (key, value) = row.map_err(reading)?;
+        let id = std::str::from_utf8(&key[1..]).ok().and_then(|id| RoomId::new(id).ok());
+        let room = record::read_room(&id.ok_or_else(|| damaged("room"))?, 0, &value)?;
+        let mut next = room.first;
+        while next <= room.head {
+            verify_event(db, &room, next)?;
+            next = next.next();
+        }
+        if db.get(keys::event(room.epoch.incarnation, next)).map_err(reading)?.is_some() {
+            return Err(damaged("room: its head lies before its last event; it"));
+        }
+        rooms += 1;
+    }
+    let batch = read_meta(db)?.batch;
+    if rooms > 0 && batch == 0 { Err(damaged("commit number")) } else { Ok(rooms) }
+}
+
+fn verify_event(db: &sled::Db, room: &im_core::state::RoomRecord, seq: Seq) -> StoreResult<()> {
+    let key = keys::event(room.epoch.incarnation, seq);
+    let first =
+        db.get(&key).map_err(reading)?.ok_or_else(|| damaged("log: an event is missing; it"))?;
+    let bytes = parts::join(&first, |part| db.get(parts::key(&key, part)).map_err(reading))?;
+    let event = record::read_event(&room.id, room.epoch, seq, &bytes)?;
+    let Some(id) = &event.id else { return Ok(()) };
+    let key = keys::sent(room.epoch.incarnation, &event.from, id);
+    let sent = db.get(key).map_err(reading)?.map(|bytes| record::read_sent(&bytes)).transpose()?;
+    match sent {
+        Some(sent) if sent.seq == seq => Ok(()),
+        _ => Err(damaged("record of a send")),
+    }
+}
+
+fn read_meta(db: &sled::Db) -> StoreResult<Meta> {
+    let number = |key: &[u8]| match db.get(key).map_err(reading)? {
+        Some(bytes) => record::read_number(&bytes).map(Some),
+        None => Ok(None),
+    };
+    let mut state_writers = HashSet::new();
+    for row in db.scan_prefix(keys::STATE_WRITERS) {
+        let (key, _) = row.map_err(reading)?;
+        let node = key[1..].try_into().map_err(|_| damaged("writer of state"))?;
+        state_writers.insert(u32::from_be_bytes(node));
+    }
+    let state_generation = match number(keys::STATE_GENERATION)? {
+        Some(generation) => generation,
+        None => {
+            let generation = fresh_generation();
+            db.insert(keys::STATE_GENERATION, record::number(generation)).map_err(reading)?;
+            db.flush().map_err(reading)?;
+            generation
+        }
+    };
+    let batch = number(keys::BATCH)?.unwrap_or(0);
+    let incarnation = number(keys::INCARNATION)?.unwrap_or(0);
+    Ok(Meta { batch, incarnation, state_generation, state_writers })
+}
+
+/// A way from one layout to the next. It may be killed at any point and is then run again.
+pub(crate) struct Migration {
+    pub(crate) from: u32,
+    pub(crate) run: fn(&sled::Db) -> StoreResult<()>,
+}
+
+/// Layout 1 is the first.
+const MIGRATIONS: &[Migration] = &[];
+
+/// The steps from one layout to another, in order.
+pub(crate) fn steps(from: u32, to: u32, table: &[Migration]) -> StoreResult<Vec<&Migration>> {
+    let step = |layout| table.iter().find(|step| step.from == layout);
+    (from..to).map(step).collect::<Option<_>>().ok_or_else(|| {
+        let message = format!(
+            "the data has layout {from}, which this version cannot bring to {to}: use an older version, or choose \
+             another folder"
+        );
+        StoreError::new(StoreErrorKind::Unavailable, message)
+    })
+}
+
+/// Takes the steps. The status file names the new layout afterwards.
+pub(crate) fn migrate(db: &sled::Db, steps: &[&Migration]) -> StoreResult<()> {
+    for step in steps {
+        tracing::info!(from = step.from, "bringing the data to the next layout");
+        (step.run)(db)?;
+        db.flush().map_err(reading)?;
+    }
+    Ok(())
+}
+
+/// Removes a folder that was put aside, if it can.
+pub(crate) fn discard(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path) {
+        tracing::warn!(path = %path.display(), %error, "an old copy could not be removed");
+    }
+}

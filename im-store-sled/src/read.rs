@@ -1,0 +1,234 @@
+//! What readers ask for.
+
+use std::sync::Arc;
+
+use im_core::ports::{Head, LogPage, LogRange, StateSnapshot, StoreResult};
+use im_core::state::{Checkpoint, RoomRecord, SendRecord, SessionRecord, Standing};
+use im_core::wire::{Event, PageFrom, Role, RoomKind};
+use im_core::{Cursor, MessageId, RoomId, Seq, SessionId, UserId};
+use sled::IVec;
+
+use crate::error::{damaged, reading};
+use crate::shared::{Flow, Reader};
+use crate::{keys, parts, record};
+
+/// One read.
+type Row = (IVec, IVec);
+
+impl Reader<'_> {
+    pub(crate) fn room(&self, id: &RoomId) -> StoreResult<Option<RoomRecord>> {
+        let bytes = self.get(&keys::room(id))?;
+        bytes.map(|bytes| record::read_room(id, self.handle.generation, &bytes)).transpose()
+    }
+
+    pub(crate) fn page(&self, room: &RoomId, range: LogRange) -> StoreResult<Option<LogPage>> {
+        let Some(room) = self.room(room)? else { return Ok(None) };
+        let head = Cursor { epoch: room.epoch, seq: room.head };
+        let events = self.events(&room, range)?;
+        Ok(Some(LogPage { head, first: room.first, events }))
+    }
+
+    /// Events never change and those beyond the head are not looked at: this needs no care for what is hidden.
+    fn events(&self, room: &RoomRecord, range: LogRange) -> StoreResult<Vec<Arc<Event>>> {
+        let (low, high) = match range.from {
+            PageFrom::After(seq) => (room.first.max(seq.next()), room.head),
+            PageFrom::Before(seq) => (room.first, room.head.min(seq.prev())),
+        };
+        if low > high || range.from == PageFrom::After(Seq::MAX) {
+            return Ok(Vec::new());
+        }
+        let incarnation = room.epoch.incarnation;
+        let upper = parts::key(&keys::event(incarnation, high), u16::MAX);
+        let rows = self.handle.db.range(keys::event(incarnation, low)..=upper);
+        match range.from {
+            PageFrom::After(_) => self.take_events(room, rows, low, high, range),
+            PageFrom::Before(_) => self.take_events(room, rows.rev(), high, low, range),
+        }
+    }
+
+    /// Takes the events from `from` to `to`, in that direction, as many as fit.
+    fn take_events(
+        &self,
+        room: &RoomRecord,
+        rows: impl Iterator<Item = sled::Result<Row>>,
+        from: Seq,
+        to: Seq,
+        range: LogRange,
+    ) -> StoreResult<Vec<Arc<Event>>> {
+        let step = |seq: Seq| if from <= to { seq.next() } else { seq.prev() };
+        let (mut next, mut bytes) = (from, 0_usize);
+        let mut events = Vec::new();
+        for row in rows {
+            let (key, first) = row.map_err(reading)?;
+            if key.len() != keys::EVENT_LEN {
+                continue;
+            }
+            let event = self.event(room, &key, &first)?;
+            if event.seq != next {
+                break;
+            }
+            bytes = bytes.saturating_add(event.content.packed().len());
+            if bytes > range.max_bytes && !events.is_empty() {
+                return Ok(events);
+            }
+            events.push(Arc::new(event));
+            if next == to || events.len() >= range.limit.max(1) {
+                return Ok(events);
+            }
+            next = step(next);
+        }
+        Err(damaged("log: an event is missing; the log"))
+    }
+
+    fn event(&self, room: &RoomRecord, key: &[u8], first: &IVec) -> StoreResult<Event> {
+        let seq = key[9..].try_into().ok().and_then(|seq| Seq::new(u64::from_be_bytes(seq)).ok());
+        let seq = seq.ok_or_else(|| damaged("event"))?;
+        let whole;
+        let bytes = match parts::open(first)? {
+            (bytes, 0) => bytes,
+            _ => {
+                whole = parts::join(first, |part| self.handle.get(&parts::key(key, part)))?;
+                &whole
+            }
+        };
+        record::read_event(&room.id, room.epoch, seq, bytes)
+    }
+
+    pub(crate) fn head(&self, id: &RoomId) -> StoreResult<Option<Head>> {
+        let Some(room) = self.room(id)? else { return Ok(None) };
+        let state = self.get(&keys::state_head(room.epoch.incarnation))?;
+        let state_revision = match state {
+            Some(bytes) => record::read_state_head(&bytes)?.0,
+            None => 0,
+        };
+        let cursor = Cursor { epoch: room.epoch, seq: room.head };
+        Ok(Some(Head { cursor, first: room.first, state_revision }))
+    }
+
+    pub(crate) fn sent(
+        &self,
+        room: &RoomId,
+        sender: &UserId,
+        id: &MessageId,
+    ) -> StoreResult<Option<SendRecord>> {
+        let Some(room) = self.room(room)? else { return Ok(None) };
+        let bytes = self.get(&keys::sent(room.epoch.incarnation, sender, id))?;
+        bytes.map(|bytes| record::read_sent(&bytes)).transpose()
+    }
+
+    pub(crate) fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
+        let Some(room) = self.room(room)? else { return Ok(None) };
+        let bytes = self.get(&keys::standing(room.epoch.incarnation, user))?;
+        bytes.map(|bytes| record::read_standing(&bytes)).transpose()
+    }
+
+    pub(crate) fn members(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(UserId, Role)>> {
+        let mut members = Vec::new();
+        let Some(room) = self.room(room)? else { return Ok(members) };
+        if limit == 0 {
+            return Ok(members);
+        }
+        let incarnation = room.epoch.incarnation;
+        let prefix = keys::standings(incarnation);
+        let after = after.map(|user| keys::standing(incarnation, user));
+        self.scan(&prefix, after, |key, value| {
+            if let Standing::Member(role) = record::read_standing(value)? {
+                let user = text(key, prefix.len()).and_then(|text| UserId::new(text).ok());
+                members.push((user.ok_or_else(|| damaged("member"))?, role));
+            }
+            Ok(enough(members.len() >= limit))
+        })?;
+        Ok(members)
+    }
+
+    pub(crate) fn rooms_of(
+        &self,
+        user: &UserId,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(RoomId, RoomKind, Role)>> {
+        let mut rooms = Vec::new();
+        if limit == 0 {
+            return Ok(rooms);
+        }
+        let prefix = keys::rooms_of(user);
+        let after = after.map(|room| keys::room_of(user, room));
+        self.scan(&prefix, after, |key, value| {
+            let (kind, role) = record::read_room_of(value)?;
+            let room = text(key, prefix.len()).and_then(|text| RoomId::new(text).ok());
+            rooms.push((room.ok_or_else(|| damaged("membership"))?, kind, role));
+            Ok(enough(rooms.len() >= limit))
+        })?;
+        Ok(rooms)
+    }
+
+    pub(crate) fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>> {
+        let bytes = self.get(&keys::session(id))?;
+        bytes.map(|bytes| record::read_session(id, &bytes)).transpose()
+    }
+
+    pub(crate) fn sessions_of(
+        &self,
+        user: &UserId,
+        limit: usize,
+    ) -> StoreResult<Vec<SessionRecord>> {
+        let prefix = keys::sessions_of(user);
+        let mut ids = Vec::new();
+        if limit > 0 {
+            self.scan(&prefix, None, |key, _| {
+                let id = text(key, prefix.len() + 8).and_then(|text| SessionId::new(text).ok());
+                ids.push(id.ok_or_else(|| damaged("session"))?);
+                Ok(enough(ids.len() >= limit))
+            })?;
+        }
+        // One that was swept meanwhile is left out.
+        ids.iter().filter_map(|id| self.session(id).transpose()).collect()
+    }
+
+    pub(crate) fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {
+        match self.record(&keys::checkpoint(id))? {
+            Some(bytes) => record::read_checkpoint(&bytes),
+            None => Ok(Checkpoint::default()),
+        }
+    }
+
+    pub(crate) fn state(&self, id: &RoomId) -> StoreResult<StateSnapshot> {
+        let Some(room) = self.room(id)? else { return Ok(StateSnapshot::default()) };
+        let incarnation = room.epoch.incarnation;
+        loop {
+            let before = self.get(&keys::state_head(incarnation))?;
+            let mut entries = Vec::new();
+            self.scan(&keys::states(incarnation), None, |key, first| {
+                if key.len() == keys::state_len(key) {
+                    let bytes = parts::join(first, |part| self.get(&parts::key(key, part)));
+                    entries.push(bytes.and_then(|bytes| record::read_state(id, &bytes)));
+                }
+                Ok(Flow::More)
+            })?;
+            // One view: if a merge came between, read again.
+            if self.get(&keys::state_head(incarnation))? == before {
+                let mut entries: Vec<_> = entries
+                    .into_iter()
+                    .map(|entry| entry.map(Arc::new))
+                    .collect::<Result<_, _>>()?;
+                entries.sort_by(|a, b| a.key.cmp(&b.key));
+                let revision = before.map(|bytes| record::read_state_head(&bytes)).transpose()?;
+                return Ok(StateSnapshot { revision: revision.map_or(0, |(n, _)| n), entries });
+            }
+        }
+    }
+}
+
+/// The text that a key ends in.
+fn text(key: &[u8], from: usize) -> Option<&str> {
+    std::str::from_utf8(key.get(from..)?).ok()
+}
+
+fn enough(yes: bool) -> Flow {
+    if yes { Flow::Enough } else { Flow::More }
+}

@@ -1,0 +1,214 @@
+//! The records: what stands under the keys.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use im_core::ports::StoreResult;
+use im_core::state::{Checkpoint, ContentHash, RoomRecord, SendRecord, SessionRecord, Standing};
+use im_core::wire::{Content, Event, Role, RoomKind, StateUpdate};
+use im_core::{
+    Cursor, DeviceId, Epoch, EventKind, MessageId, NodeId, RoomId, Seq, SessionId, Stamp, StateKey,
+    UserId,
+};
+
+use crate::bytes::{In, Out};
+
+const KINDS: [RoomKind; 4] =
+    [RoomKind::Direct, RoomKind::Group, RoomKind::Channel, RoomKind::Inbox];
+const ROLES: [Role; 4] = [Role::Reader, Role::Member, Role::Moderator, Role::Owner];
+const BANNED: u8 = 255;
+
+fn place<T: PartialEq>(all: &[T], one: &T) -> u8 {
+    // Both lists name all that there is and are short.
+    all.iter().position(|each| each == one).and_then(|at| u8::try_from(at).ok()).unwrap_or(BANNED)
+}
+
+/// The store's generation is not written: it may change, and then changes for all rooms.
+pub(crate) fn room(record: &RoomRecord) -> Vec<u8> {
+    Out::new(40)
+        .u8(place(&KINDS, &record.kind))
+        .u8(u8::from(record.open))
+        .u64(record.epoch.incarnation)
+        .u64(record.head.get())
+        .u64(record.first.get())
+        .time(record.created)
+        .u32(record.members)
+        .end()
+}
+
+pub(crate) fn read_room(id: &RoomId, generation: u64, bytes: &[u8]) -> StoreResult<RoomRecord> {
+    let mut input = In::new(bytes, "room")?;
+    let kind = input.u8()?;
+    Ok(RoomRecord {
+        id: id.clone(),
+        kind: input.meant(KINDS.get(usize::from(kind)).copied())?,
+        open: input.u8()? != 0,
+        epoch: Epoch { generation, incarnation: input.u64()? },
+        head: input.seq()?,
+        first: input.seq()?,
+        created: input.time()?,
+        members: input.u32()?,
+    })
+}
+
+pub(crate) fn event(event: &Event) -> Vec<u8> {
+    let content = event.content.packed();
+    Out::new(64 + content.len())
+        .time(event.at)
+        .text(event.from.as_str())
+        .text(event.kind.as_str())
+        .text(event.id.as_ref().map_or("", MessageId::as_str))
+        .rest(content)
+}
+
+pub(crate) fn read_event(
+    room: &RoomId,
+    epoch: Epoch,
+    seq: Seq,
+    bytes: &[u8],
+) -> StoreResult<Event> {
+    let mut input = In::new(bytes, "event")?;
+    let at = input.time()?;
+    let (from, kind, id) = (input.text()?, input.text()?, input.text()?);
+    let id = if id.is_empty() { None } else { Some(input.made(MessageId::new(id))?) };
+    let (from, kind) = (input.made(UserId::new(from))?, input.made(EventKind::new(kind))?);
+    Ok(Event { room: room.clone(), epoch, seq, from, at, kind, id, content: content(input)? })
+}
+
+fn content(input: In<'_>) -> StoreResult<Content> {
+    Content::from_packed(Bytes::copy_from_slice(input.rest()))
+        .map_err(|_| crate::error::damaged("content"))
+}
+
+pub(crate) fn sent(record: &SendRecord) -> Vec<u8> {
+    Out::new(48).u64(record.seq.get()).time(record.at).rest(&record.hash.0)
+}
+
+pub(crate) fn read_sent(bytes: &[u8]) -> StoreResult<SendRecord> {
+    let mut input = In::new(bytes, "record of a send")?;
+    Ok(SendRecord { seq: input.seq()?, at: input.time()?, hash: ContentHash(input.array()?) })
+}
+
+pub(crate) fn standing(standing: Standing) -> Vec<u8> {
+    let byte = match standing {
+        Standing::Member(role) => place(&ROLES, &role),
+        Standing::Banned => BANNED,
+    };
+    Out::new(1).u8(byte).end()
+}
+
+pub(crate) fn read_standing(bytes: &[u8]) -> StoreResult<Standing> {
+    let mut input = In::new(bytes, "standing")?;
+    match input.u8()? {
+        BANNED => Ok(Standing::Banned),
+        role => input.meant(ROLES.get(usize::from(role)).copied()).map(Standing::Member),
+    }
+}
+
+pub(crate) fn room_of(kind: RoomKind, role: Role) -> Vec<u8> {
+    Out::new(2).u8(place(&KINDS, &kind)).u8(place(&ROLES, &role)).end()
+}
+
+pub(crate) fn read_room_of(bytes: &[u8]) -> StoreResult<(RoomKind, Role)> {
+    let mut input = In::new(bytes, "membership")?;
+    let (kind, role) = (usize::from(input.u8()?), usize::from(input.u8()?));
+    Ok((input.meant(KINDS.get(kind).copied())?, input.meant(ROLES.get(role).copied())?))
+}
+
+fn put_stamp(out: Out, stamp: Stamp) -> Out {
+    out.time(stamp.ms).u32(stamp.counter).u32(stamp.node.0)
+}
+
+fn read_stamp(input: &mut In<'_>) -> StoreResult<Stamp> {
+    Ok(Stamp { ms: input.time()?, counter: input.u32()?, node: NodeId(input.u32()?) })
+}
+
+pub(crate) fn state(update: &StateUpdate) -> Vec<u8> {
+    let value = update.value.as_ref();
+    put_stamp(Out::new(64 + value.map_or(0, |v| v.packed().len())), update.stamp)
+        .text(update.key.as_str())
+        .text(update.from.as_str())
+        .u8(u8::from(value.is_some()))
+        .rest(value.map_or(&[], |value| value.packed()))
+}
+
+pub(crate) fn read_state(room: &RoomId, bytes: &[u8]) -> StoreResult<StateUpdate> {
+    let mut input = In::new(bytes, "state update")?;
+    let stamp = read_stamp(&mut input)?;
+    let (key, from) = (input.text()?, input.text()?);
+    let (key, from) = (input.made(StateKey::new(key))?, input.made(UserId::new(from))?);
+    let value = if input.u8()? == 0 { None } else { Some(content(input)?) };
+    Ok(StateUpdate { room: room.clone(), key, stamp, from, value })
+}
+
+/// The revision of a room's state, and the stamp below which unknown keys are refused.
+pub(crate) fn state_head(revision: u64, floor: Option<Stamp>) -> Vec<u8> {
+    let out = Out::new(25).u64(revision).u8(u8::from(floor.is_some()));
+    match floor {
+        Some(floor) => put_stamp(out, floor).end(),
+        None => out.end(),
+    }
+}
+
+pub(crate) fn read_state_head(bytes: &[u8]) -> StoreResult<(u64, Option<Stamp>)> {
+    let mut input = In::new(bytes, "state revision")?;
+    let revision = input.u64()?;
+    let floor = if input.u8()? == 0 { None } else { Some(read_stamp(&mut input)?) };
+    Ok((revision, floor))
+}
+
+pub(crate) fn session(record: &SessionRecord) -> Vec<u8> {
+    // A hash of 32 bytes is an array of 32 small integers: encoding it cannot fail.
+    let secret = rmp_serde::to_vec(&record.secret).unwrap_or_default();
+    Out::new(200)
+        .text(record.user.as_str())
+        .text(record.device.as_str())
+        .time(record.created)
+        .time(record.expires)
+        .u8(u8::from(record.revoked))
+        .rest(&secret)
+}
+
+pub(crate) fn read_session(id: &SessionId, bytes: &[u8]) -> StoreResult<SessionRecord> {
+    let mut input = In::new(bytes, "session")?;
+    let (user, device) = (input.text()?, input.text()?);
+    let (user, device) = (input.made(UserId::new(user))?, input.made(DeviceId::new(device))?);
+    let (created, expires) = (input.time()?, input.time()?);
+    let revoked = input.u8()? != 0;
+    let secret =
+        rmp_serde::from_slice(input.rest()).map_err(|_| crate::error::damaged("session"))?;
+    Ok(SessionRecord { id: id.clone(), user, device, secret, created, expires, revoked })
+}
+
+pub(crate) fn checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
+    let cursors = &checkpoint.cursors;
+    let count = u32::try_from(cursors.len()).unwrap_or(u32::MAX);
+    let mut out = Out::new(12 + cursors.len() * 64).u64(checkpoint.rev).u32(count);
+    for (room, cursor) in cursors {
+        let Epoch { generation, incarnation } = cursor.epoch;
+        out = out.text(room.as_str()).u64(generation).u64(incarnation).u64(cursor.seq.get());
+    }
+    out.end()
+}
+
+pub(crate) fn read_checkpoint(bytes: &[u8]) -> StoreResult<Checkpoint> {
+    let mut input = In::new(bytes, "checkpoint")?;
+    let (rev, count) = (input.u64()?, input.u32()?);
+    let mut cursors = BTreeMap::new();
+    for _ in 0..count {
+        let room = input.text()?;
+        let room = input.made(RoomId::new(room))?;
+        let epoch = Epoch { generation: input.u64()?, incarnation: input.u64()? };
+        cursors.insert(room, Cursor { epoch, seq: input.seq()? });
+    }
+    Ok(Checkpoint { rev, cursors })
+}
+
+/// A plain number.
+pub(crate) fn number(n: u64) -> Vec<u8> {
+    Out::new(8).u64(n).end()
+}
+
+pub(crate) fn read_number(bytes: &[u8]) -> StoreResult<u64> {
+    In::new(bytes, "number")?.u64()
+}

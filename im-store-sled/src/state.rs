@@ -1,0 +1,127 @@
+//! Writes of latest-wins state.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use im_core::id::random_bytes;
+use im_core::ports::StoreResult;
+use im_core::state::{Merge, RoomRecord, StateMap};
+use im_core::wire::StateUpdate;
+use im_core::{NodeId, RoomId, Stamp, StateKey};
+
+use crate::error::reading;
+use crate::txn::{Sight, Txn};
+use crate::{keys, parts, record};
+
+/// A room's state while a commit changes it.
+#[derive(Clone)]
+pub(crate) struct Draft {
+    map: StateMap,
+    revision: u64,
+    /// What is written of it already.
+    written: HashMap<StateKey, Stamp>,
+}
+
+impl Txn<'_> {
+    /// Merges updates. They are applied but not synced: a power loss may take them, and the generation of the state
+    /// then changes.
+    pub(crate) fn merge_state(&mut self, updates: Vec<Arc<StateUpdate>>) -> StoreResult<()> {
+        let mut by_room: HashMap<RoomId, Vec<Arc<StateUpdate>>> = HashMap::new();
+        for update in updates {
+            by_room.entry(update.room.clone()).or_default().push(update);
+        }
+        let mut drafts = HashMap::new();
+        for (room, updates) in by_room {
+            if let Some(room) = self.room(&room)? {
+                drafts.insert(room.epoch.incarnation, self.merge_room(&room, updates)?);
+            }
+        }
+        // Only now: had something failed, what was written would have been taken back.
+        self.states.extend(drafts);
+        Ok(())
+    }
+
+    fn merge_room(
+        &mut self,
+        room: &RoomRecord,
+        updates: Vec<Arc<StateUpdate>>,
+    ) -> StoreResult<Draft> {
+        let incarnation = room.epoch.incarnation;
+        let mut draft = match self.states.get(&incarnation) {
+            Some(draft) => draft.clone(),
+            None => self.load_state(room)?,
+        };
+        let before = draft.revision;
+        for update in updates {
+            if draft.map.merge(update, &self.state_limits) == Merge::Taken {
+                draft.revision += 1;
+            }
+        }
+        if draft.revision != before {
+            self.write_state(incarnation, &mut draft)?;
+        }
+        Ok(draft)
+    }
+
+    fn load_state(&self, room: &RoomRecord) -> StoreResult<Draft> {
+        let incarnation = room.epoch.incarnation;
+        let mut entries = Vec::new();
+        for row in self.handle.db.scan_prefix(keys::states(incarnation)) {
+            let (key, first) = row.map_err(reading)?;
+            if key.len() == keys::state_len(&key) {
+                let bytes = parts::join(&first, |part| self.handle.get(&parts::key(&key, part)))?;
+                entries.push(Arc::new(record::read_state(&room.id, &bytes)?));
+            }
+        }
+        let head = self.get(&keys::state_head(incarnation))?;
+        let (revision, floor) = match head {
+            Some(bytes) => record::read_state_head(&bytes)?,
+            None => (0, None),
+        };
+        let written = entries.iter().map(|entry| (entry.key.clone(), entry.stamp)).collect();
+        Ok(Draft { map: StateMap::restore(entries, floor), revision, written })
+    }
+
+    fn write_state(&mut self, incarnation: u64, draft: &mut Draft) -> StoreResult<()> {
+        for entry in draft.map.iter() {
+            if draft.written.insert(entry.key.clone(), entry.stamp) != Some(entry.stamp) {
+                let key = keys::state(incarnation, &entry.key);
+                self.put_record(&key, Some(&record::state(entry)), Sight::AtOnce)?;
+            }
+        }
+        let gone: Vec<StateKey> =
+            draft.written.keys().filter(|key| draft.map.get(key).is_none()).cloned().collect();
+        for key in gone {
+            self.put_record(&keys::state(incarnation, &key), None, Sight::AtOnce)?;
+            draft.written.remove(&key);
+        }
+        let head = record::state_head(draft.revision, draft.map.floor());
+        self.put(keys::state_head(incarnation), Some(head), Sight::AtOnce)
+    }
+
+    pub(crate) fn begin_state(&mut self, node: NodeId) -> StoreResult<u64> {
+        self.needs_sync();
+        self.put(keys::state_writer(node), Some(Vec::new()), Sight::AtOnce)?;
+        let mut generation = self.meta.state_generation;
+        if !self.meta.state_writers.is_empty() {
+            generation = fresh_generation();
+            let bytes = record::number(generation);
+            self.put(keys::STATE_GENERATION.to_vec(), Some(bytes), Sight::AtOnce)?;
+        }
+        self.meta.state_generation = generation;
+        self.meta.state_writers.insert(node.0);
+        Ok(generation)
+    }
+
+    pub(crate) fn end_state(&mut self, node: NodeId) -> StoreResult<()> {
+        self.needs_sync();
+        self.put(keys::state_writer(node), None, Sight::AtOnce)?;
+        self.meta.state_writers.remove(&node.0);
+        Ok(())
+    }
+}
+
+/// A generation that no store has had, and that every encoding carries as a number.
+pub(crate) fn fresh_generation() -> u64 {
+    u64::from_be_bytes(random_bytes()) & im_core::id::MAX_SAFE_INTEGER
+}

@@ -1,0 +1,329 @@
+//! The store: calls become jobs for the writer, or reads on threads for blocking work.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use im_core::ports::{
+    Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
+    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult,
+};
+use im_core::state::{Act, Append, Checkpoint, RoomRecord, SendRecord, SessionRecord, Standing};
+use im_core::wire::{Role, RoomKind, StateUpdate};
+use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::spawn_blocking;
+
+use crate::config::SledConfig;
+use crate::device::{Device, Disk};
+use crate::error::closed;
+use crate::folder::Folder;
+use crate::open;
+use crate::queue::{Bounds, Job, Queue};
+use crate::rooms::RoomCache;
+use crate::shared::{Reader, Shared};
+use crate::txn::Txn;
+use crate::writer::{Appends, Call, Work, Writer};
+
+/// An embedded store in a folder. See the crate's documentation for what it promises.
+///
+/// [`Store::close`] it when it is not needed any more. One that is dropped commits what it was given and closes on
+/// its own thread, some moments later.
+pub struct SledStore {
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    /// Bytes that may still wait for a commit.
+    places: Arc<Semaphore>,
+    all_places: usize,
+    reads: Arc<Semaphore>,
+    /// Taken by whoever closes.
+    writer: Mutex<Option<JoinHandle<StoreResult<()>>>>,
+}
+
+impl SledStore {
+    /// Opens the store in the folder that `config` names, or makes it.
+    ///
+    /// Needs a tokio runtime, here and in every call.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` with words that name the folder: it is in use by another process, holds something else, or was
+    /// written by a newer version. `Corrupt` if it is damaged beyond recovery. `Full` if there is no room left.
+    pub async fn open(config: SledConfig) -> StoreResult<Self> {
+        Self::open_on(config, Arc::new(Disk)).await
+    }
+
+    pub(crate) async fn open_on(config: SledConfig, device: Arc<dyn Device>) -> StoreResult<Self> {
+        blocking(move || Self::open_now(config, device)).await
+    }
+
+    fn open_now(config: SledConfig, device: Arc<dyn Device>) -> StoreResult<Self> {
+        let (folder, status) = Folder::take(&config.path)?;
+        let open::Opened { handle, meta } =
+            open::open(&folder, status, &*device, config.cache_bytes)?;
+        let (shared, queue) = (Arc::new(Shared::default()), Arc::new(Queue::default()));
+        let generation = handle.generation;
+        shared.open(handle);
+        let writer = Writer {
+            folder,
+            device,
+            queue: Arc::clone(&queue),
+            shared: Arc::clone(&shared),
+            bounds: Bounds {
+                count: config.max_batch,
+                bytes: config.max_batch_bytes,
+                delay: config.commit_delay,
+            },
+            cache_bytes: config.cache_bytes,
+            state_limits: config.state_limits,
+            generation,
+            meta,
+            cache: RoomCache::default(),
+            failed_at: None,
+            suspect: false,
+        };
+        let thread = std::thread::Builder::new().name("im-store-sled".into());
+        let thread = thread.spawn(move || writer.run()).map_err(|e| {
+            StoreError::new(StoreErrorKind::Unavailable, "the writer's thread could not be started")
+                .because(e)
+        })?;
+        let all_places = config.queue_bytes.clamp(OVERHEAD, Semaphore::MAX_PERMITS.min(1 << 31));
+        Ok(Self {
+            shared,
+            queue,
+            places: Arc::new(Semaphore::new(all_places)),
+            all_places,
+            reads: Arc::new(Semaphore::new(config.max_reads)),
+            writer: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Waits for a place in the queue and hands the work to the writer.
+    async fn submit(&self, work: Box<dyn Work>, count: usize, bytes: usize) -> StoreResult<()> {
+        let wanted = (bytes + count.max(1) * OVERHEAD).min(self.all_places);
+        // Never more than 2^31.
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        let place = Arc::clone(&self.places).acquire_many_owned(wanted).await;
+        let job = Job { work, count, bytes, _place: place.map_err(|_| closed())? };
+        self.queue.push(job).map_err(|_| closed())
+    }
+
+    /// Has the writer do something, and waits until it is kept.
+    async fn write<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        act: impl FnOnce(&mut Txn<'_>) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        let (reply, answer) = oneshot::channel();
+        let call = Call { act: Some(act), result: None, reply };
+        self.submit(Box::new(call), 1, bytes).await?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Reads on a thread for blocking work.
+    async fn read<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Reader<'_>) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        let turn = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| closed())?;
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let _turn = turn;
+            shared.with(|handle| act(&Reader { handle, shared: &shared }))
+        })
+        .await
+    }
+}
+
+/// What a write takes in the queue beside its content.
+const OVERHEAD: usize = 512;
+
+/// Runs on a thread for blocking work. A panic there is sled's: its assertions on the pages that it reads.
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> StoreResult<T> + Send + 'static,
+) -> StoreResult<T> {
+    spawn_blocking(act).await.unwrap_or_else(|error| {
+        Err(StoreError::new(StoreErrorKind::Unavailable, "sled panicked").because(error))
+    })
+}
+
+/// The writer ended without an answer, which only a bug of ours could make it do.
+fn gone() -> StoreError {
+    StoreError::new(StoreErrorKind::Unknown, "the writer's thread has ended")
+}
+
+/// What an append weighs in the queue.
+fn weight(append: &Append) -> usize {
+    let seed = match &append.act {
+        Act::Post { event, seed } => {
+            event.content.packed().len() + seed.as_ref().map_or(0, |seed| seed.members.len() * 100)
+        }
+        Act::Create { seed, .. } => seed.members.len() * 200,
+        Act::Change { .. } => 0,
+    };
+    seed + 200
+}
+
+#[async_trait]
+impl RoomLog for SledStore {
+    async fn append(&self, batch: Vec<Append>) -> Vec<StoreResult<Appended>> {
+        let count = batch.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let bytes = batch.iter().map(weight).sum();
+        let (reply, answer) = oneshot::channel();
+        let work = Appends { batch, results: Vec::new(), reply };
+        if self.submit(Box::new(work), count, bytes).await.is_err() {
+            return (0..count).map(|_| Err(closed())).collect();
+        }
+        answer.await.unwrap_or_else(|_| (0..count).map(|_| Err(gone())).collect())
+    }
+
+    async fn read(&self, room: &RoomId, range: LogRange) -> StoreResult<Option<LogPage>> {
+        let room = room.clone();
+        SledStore::read(self, move |reader| reader.page(&room, range)).await
+    }
+
+    async fn heads(&self, rooms: &[RoomId]) -> StoreResult<Vec<Option<Head>>> {
+        let rooms = rooms.to_vec();
+        SledStore::read(self, move |reader| rooms.iter().map(|room| reader.head(room)).collect())
+            .await
+    }
+
+    async fn sent(
+        &self,
+        room: &RoomId,
+        sender: &UserId,
+        id: &MessageId,
+    ) -> StoreResult<Option<SendRecord>> {
+        let (room, sender, id) = (room.clone(), sender.clone(), id.clone());
+        SledStore::read(self, move |reader| reader.sent(&room, &sender, &id)).await
+    }
+}
+
+#[async_trait]
+impl RoomDirectory for SledStore {
+    async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
+        let room = room.clone();
+        self.read(move |reader| reader.room(&room)).await
+    }
+
+    async fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
+        let (room, user) = (room.clone(), user.clone());
+        self.read(move |reader| reader.standing(&room, &user)).await
+    }
+
+    async fn members(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(UserId, Role)>> {
+        let (room, after) = (room.clone(), after.cloned());
+        self.read(move |reader| reader.members(&room, after.as_ref(), limit)).await
+    }
+
+    async fn rooms_of(
+        &self,
+        user: &UserId,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(RoomId, RoomKind, Role)>> {
+        let (user, after) = (user.clone(), after.cloned());
+        self.read(move |reader| reader.rooms_of(&user, after.as_ref(), limit)).await
+    }
+}
+
+#[async_trait]
+impl SessionRegistry for SledStore {
+    async fn put_session(&self, record: SessionRecord) -> StoreResult<()> {
+        self.write(0, move |txn| txn.put_session(record)).await
+    }
+
+    async fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>> {
+        let id = id.clone();
+        self.read(move |reader| reader.session(&id)).await
+    }
+
+    async fn sessions_of(&self, user: &UserId, limit: usize) -> StoreResult<Vec<SessionRecord>> {
+        let user = user.clone();
+        self.read(move |reader| reader.sessions_of(&user, limit)).await
+    }
+
+    async fn revoke_session(&self, id: &SessionId) -> StoreResult<()> {
+        let id = id.clone();
+        self.write(0, move |txn| txn.revoke_session(&id)).await
+    }
+
+    async fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {
+        let id = id.clone();
+        self.read(move |reader| reader.checkpoint(&id)).await
+    }
+
+    async fn put_checkpoint(&self, id: &SessionId, checkpoint: Checkpoint) -> StoreResult<()> {
+        let id = id.clone();
+        let bytes = checkpoint.cursors.len() * 100;
+        self.write(bytes, move |txn| txn.put_checkpoint(&id, &checkpoint)).await
+    }
+
+    async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {
+        self.write(0, move |txn| txn.sweep_sessions(now, limit)).await
+    }
+}
+
+#[async_trait]
+impl StateStore for SledStore {
+    async fn merge_state(&self, updates: Vec<Arc<StateUpdate>>) -> StoreResult<()> {
+        let size = |update: &Arc<StateUpdate>| {
+            100 + update.value.as_ref().map_or(0, |value| value.packed().len())
+        };
+        let bytes = updates.iter().map(size).sum();
+        self.write(bytes, move |txn| txn.merge_state(updates)).await
+    }
+
+    async fn state(&self, room: &RoomId) -> StoreResult<StateSnapshot> {
+        let room = room.clone();
+        self.read(move |reader| reader.state(&room)).await
+    }
+
+    async fn begin_state(&self, node: NodeId) -> StoreResult<u64> {
+        self.write(0, move |txn| txn.begin_state(node)).await
+    }
+
+    async fn end_state(&self, node: NodeId) -> StoreResult<()> {
+        self.write(0, move |txn| txn.end_state(node)).await
+    }
+}
+
+#[async_trait]
+impl Store for SledStore {
+    fn name(&self) -> &'static str {
+        "sled"
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::ProcessCrash
+    }
+
+    async fn close(&self) -> StoreResult<()> {
+        self.queue.close();
+        let Some(writer) = self.writer.lock().take() else { return Ok(()) };
+        blocking(move || writer.join().unwrap_or_else(|_| Err(gone()))).await
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        // The thread commits what it has and ends; to wait for it here could block a thread of the runtime.
+        self.queue.close();
+    }
+}
+
+impl fmt::Debug for SledStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledStore").field("open", &self.shared.is_open()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,152 @@
+//! Reading rooms and members.
+
+use std::collections::BTreeMap;
+
+use im_core::state::{Intent, Standing};
+use im_core::wire::{Role, RoomKind};
+use im_core::{RoomId, UserId};
+
+use super::StoreFactory;
+use super::fixture::*;
+
+/// Names whose byte order is not the one of people, and some that begin with others.
+const NAMES: [&str; 12] =
+    ["a", "B", "ab", "a-b", "a.b", "a:b", "b", "z", "é", "用户", "🦀", "a\u{301}"];
+
+pub async fn what_does_not_exist_has_no_record<F: StoreFactory>(factory: &F) {
+    let (store, ann) = (factory.open().await, user("ann"));
+    assert_eq!(store.room(&room("r")).await.unwrap(), None);
+    assert_eq!(store.standing(&room("r"), &ann).await.unwrap(), None);
+    assert!(store.members(&room("r"), None, 10).await.unwrap().is_empty());
+    assert!(store.rooms_of(&ann, None, 10).await.unwrap().is_empty());
+    let group = open_group(&store, "r", &ann).await;
+    assert_eq!(store.standing(&group, &user("bob")).await.unwrap(), None);
+    assert_eq!(store.room(&room("R")).await.unwrap(), None);
+}
+
+pub async fn members_page_in_byte_order_without_the_banned<F: StoreFactory>(factory: &F) {
+    let (store, owner, room) = (factory.open().await, user("owner"), room("r"));
+    let users = NAMES.map(user);
+    let roles = [Role::Reader, Role::Member, Role::Moderator];
+    let mut members: Vec<_> = users.iter().zip(roles.into_iter().cycle()).collect();
+    members.push((&owner, Role::Owner));
+    commit(&store, create(&room, RoomKind::Group, false, &members)).await;
+    for banned in ["B", "a.b", "🦀"] {
+        commit(&store, change(&room, &owner, Intent::Ban(user(banned)))).await;
+        members.retain(|(user, _)| user.as_str() != banned);
+    }
+    let sorted: BTreeMap<UserId, Role> =
+        members.into_iter().map(|(user, role)| (user.clone(), role)).collect();
+    let sorted: Vec<_> = sorted.into_iter().collect();
+    for limit in [1, 2, 3, sorted.len(), 100, usize::MAX] {
+        let mut listed: Vec<(UserId, Role)> = Vec::new();
+        loop {
+            let after = listed.last().map(|(user, _)| user);
+            let page = store.members(&room, after, limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            assert!(page.len() == limit || listed.len() + page.len() == sorted.len());
+            listed.extend(page);
+        }
+        assert_eq!(listed, sorted, "in pages of {limit}");
+    }
+    // After one who is not in it, and after one who is banned.
+    for after in ["a.b", "aa", "zz"] {
+        let page = store.members(&room, Some(&user(after)), 2).await.unwrap();
+        let rest = sorted.iter().filter(|(user, _)| user.as_str() > after);
+        assert_eq!(page, rest.take(2).cloned().collect::<Vec<_>>());
+    }
+    assert!(store.members(&room, None, 0).await.unwrap().is_empty());
+}
+
+pub async fn the_rooms_of_a_user_page_in_byte_order<F: StoreFactory>(factory: &F) {
+    let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
+    let mut expected = BTreeMap::new();
+    for (n, name) in NAMES.into_iter().enumerate() {
+        let (room, kind) =
+            (room(name), if n % 2 == 0 { RoomKind::Group } else { RoomKind::Channel });
+        let role = if n % 3 == 0 { Role::Reader } else { Role::Moderator };
+        let members = [(&bob, Role::Owner), (&ann, role)];
+        commit(&store, create(&room, kind, false, &members[..1 + usize::from(n != 4)])).await;
+        if n != 4 {
+            expected.insert(room, (kind, role));
+        }
+    }
+    let dm = commit(&store, direct(&bob, &ann, "hi")).await.room.clone();
+    expected.insert(dm, (RoomKind::Direct, Role::Member));
+    let expected: Vec<_> =
+        expected.into_iter().map(|(room, (kind, role))| (room, kind, role)).collect();
+    for limit in [1, 3, expected.len(), 100] {
+        let mut listed: Vec<(RoomId, RoomKind, Role)> = Vec::new();
+        loop {
+            let after = listed.last().map(|(room, ..)| room);
+            let page = store.rooms_of(&ann, after, limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            listed.extend(page);
+        }
+        assert_eq!(listed, expected, "in pages of {limit}");
+    }
+    let page = store.rooms_of(&ann, Some(&room("aa")), 1).await.unwrap();
+    assert_eq!(page, [expected.iter().find(|(room, ..)| room.as_str() > "aa").unwrap().clone()]);
+}
+
+pub async fn the_directory_follows_every_change<F: StoreFactory>(factory: &F) {
+    let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
+    let room = open_group(&store, "r", &ann).await;
+    let add = |role| change(&room, &ann, Intent::Add(bob.clone(), role));
+    let member = |role| Some(Standing::Member(role));
+    let steps = [
+        (change(&room, &bob, Intent::Join), member(Role::Member)),
+        (add(Role::Moderator), member(Role::Moderator)),
+        (change(&room, &bob, Intent::Leave), None),
+        (add(Role::Reader), member(Role::Reader)),
+        (change(&room, &ann, Intent::Remove(bob.clone())), None),
+        (add(Role::Owner), member(Role::Owner)),
+        (trusted(change(&room, &ann, Intent::Ban(bob.clone()))), Some(Standing::Banned)),
+        (change(&room, &ann, Intent::Unban(bob.clone())), None),
+    ];
+    for (step, expected) in steps {
+        commit(&store, step).await;
+        assert_eq!(store.standing(&room, &bob).await.unwrap(), expected);
+        let role = if let Some(Standing::Member(role)) = expected { Some(role) } else { None };
+        let listed = store.members(&room, Some(&ann), 10).await.unwrap();
+        assert_eq!(listed, role.map(|role| (bob.clone(), role)).into_iter().collect::<Vec<_>>());
+        let rooms = store.rooms_of(&bob, None, 10).await.unwrap();
+        let expected = role.map(|role| (room.clone(), RoomKind::Group, role));
+        assert_eq!(rooms, expected.into_iter().collect::<Vec<_>>());
+    }
+}
+
+pub async fn ids_that_share_beginnings_do_not_mix<F: StoreFactory>(factory: &F) {
+    let store = factory.open().await;
+    // Put one after the other, several of these pairs give the same text.
+    let pairs = [("a", "bc"), ("ab", "c"), ("abc", "d"), ("a", "b"), ("a/", "b"), ("a:b", "c")];
+    for (n, (name, member)) in pairs.into_iter().enumerate() {
+        let (room, member) = (room(name), user(member));
+        if store.room(&room).await.unwrap().is_none() {
+            commit(&store, create(&room, RoomKind::Group, true, &[])).await;
+        }
+        commit(&store, change(&room, &member, Intent::Join)).await;
+        commit(&store, keyed(&room, &member, &n.to_string(), &mid("1"))).await;
+    }
+    for (name, _) in pairs {
+        let members: Vec<_> = pairs.into_iter().filter(|(room, _)| *room == name).collect();
+        let mut expected: Vec<_> = members.iter().map(|(_, member)| user(member)).collect();
+        expected.sort();
+        let listed = store.members(&room(name), None, 10).await.unwrap();
+        assert_eq!(listed.into_iter().map(|(user, _)| user).collect::<Vec<_>>(), expected);
+        assert_eq!(whole_log(&store, &room(name)).await.len(), 1 + 2 * expected.len());
+    }
+    for (_, member) in pairs {
+        let own = pairs.iter().filter(|(_, other)| *other == member);
+        let mut expected: Vec<_> = own.map(|(name, _)| room(name)).collect();
+        expected.sort();
+        let listed = store.rooms_of(&user(member), None, 10).await.unwrap();
+        assert_eq!(listed.into_iter().map(|(room, ..)| room).collect::<Vec<_>>(), expected);
+    }
+}

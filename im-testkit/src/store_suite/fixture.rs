@@ -1,0 +1,194 @@
+//! Short ways to say what the cases need.
+
+use std::sync::Arc;
+
+use im_core::ports::{Appended, LogPage, LogRange, Store, StoreErrorKind, StoreResult};
+use im_core::state::{
+    Act, Append, Guard, Intent, NewEvent, Refusal, RoomSeed, SendKey, SendRecord, content_hash,
+};
+use im_core::wire::{Content, Event, Limits, Map, PageFrom, Role, RoomKind, Value};
+use im_core::{Epoch, EventKind, MessageId, RoomId, Seq, SessionId, Timestamp, UserId};
+
+use super::StoreFactory;
+
+pub(super) fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+pub(super) fn room(name: &str) -> RoomId {
+    RoomId::new(name).unwrap()
+}
+
+pub(super) fn session(name: &str) -> SessionId {
+    SessionId::new(name).unwrap()
+}
+
+/// A message id that ends in `name`.
+pub(super) fn mid(name: &str) -> MessageId {
+    MessageId::new(format!("message-id-with-{name}")).unwrap()
+}
+
+pub(super) fn seq(n: u64) -> Seq {
+    Seq::new(n).unwrap()
+}
+
+pub(super) fn at(ms: u64) -> Timestamp {
+    Timestamp::from_millis(ms)
+}
+
+pub(super) fn text(text: &str) -> Value {
+    Map::from_iter([("text", text)]).into()
+}
+
+pub(super) fn packed(value: &Value) -> Content {
+    Content::new(value, &Limits::default()).unwrap()
+}
+
+pub(super) fn append(room: &RoomId, guard: Guard, act: Act) -> Append {
+    Append { room: room.clone(), guard, act, at: at(1_000), max_members: 1_000 }
+}
+
+/// `from` says `words`, without an id.
+pub(super) fn post(room: &RoomId, from: &UserId, words: &str) -> Append {
+    let content = packed(&text(words));
+    let event = NewEvent { from: from.clone(), kind: EventKind::message(), content, key: None };
+    append(room, Guard::As(from.clone()), Act::Post { event, seed: None })
+}
+
+/// `from` says `words` under `id`.
+pub(super) fn keyed(room: &RoomId, from: &UserId, words: &str, id: &MessageId) -> Append {
+    let mut append = post(room, from, words);
+    if let Act::Post { event, .. } = &mut append.act {
+        let hash = content_hash(&EventKind::message(), &text(words));
+        event.key = Some(SendKey { id: id.clone(), hash });
+    }
+    append
+}
+
+/// The same, by the service's own authority.
+pub(super) fn trusted(mut append: Append) -> Append {
+    append.guard = Guard::Trusted;
+    append
+}
+
+/// The same, making the room if there is none.
+pub(super) fn seeded(mut append: Append, room: RoomSeed) -> Append {
+    if let Act::Post { seed, .. } = &mut append.act {
+        *seed = Some(room);
+    }
+    append
+}
+
+/// The first send of one user to another.
+pub(super) fn direct(from: &UserId, to: &UserId, words: &str) -> Append {
+    let members = vec![(from.clone(), Role::Member), (to.clone(), Role::Member)];
+    let seed = RoomSeed { kind: RoomKind::Direct, open: false, members };
+    seeded(post(&RoomId::direct(from, to), from, words), seed)
+}
+
+pub(super) fn create(
+    room: &RoomId,
+    kind: RoomKind,
+    open: bool,
+    members: &[(&UserId, Role)],
+) -> Append {
+    let members: Vec<_> = members.iter().map(|(user, role)| ((*user).clone(), *role)).collect();
+    let by = members.first().map_or_else(|| user("service"), |(user, _)| user.clone());
+    append(room, Guard::Trusted, Act::Create { by, seed: RoomSeed { kind, open, members } })
+}
+
+/// `by` changes who is in the room, as far as they may.
+pub(super) fn change(room: &RoomId, by: &UserId, intent: Intent) -> Append {
+    append(room, Guard::As(by.clone()), Act::Change { by: by.clone(), intent })
+}
+
+/// Appends one alone.
+pub(super) async fn one(store: &Arc<dyn Store>, append: Append) -> StoreResult<Appended> {
+    let mut answers = store.append(vec![append]).await;
+    assert_eq!(answers.len(), 1, "one append has one answer");
+    answers.remove(0)
+}
+
+#[track_caller]
+pub(super) fn committed(answer: StoreResult<Appended>) -> Arc<Event> {
+    match answer {
+        Ok(Appended::Committed(event)) => event,
+        other => panic!("a commit was expected, not {other:?}"),
+    }
+}
+
+#[track_caller]
+pub(super) fn repeated(answer: StoreResult<Appended>) -> (Epoch, SendRecord) {
+    match answer {
+        Ok(Appended::Repeated { epoch, record }) => (epoch, record),
+        other => panic!("a repeat was expected, not {other:?}"),
+    }
+}
+
+#[track_caller]
+pub(super) fn refused(answer: StoreResult<Appended>) -> Refusal {
+    match answer.map_err(|error| error.kind()) {
+        Err(StoreErrorKind::Refused(refusal)) => refusal,
+        other => panic!("a refusal was expected, not {other:?}"),
+    }
+}
+
+/// Appends one that must be committed.
+pub(super) async fn commit(store: &Arc<dyn Store>, append: Append) -> Arc<Event> {
+    committed(one(store, append).await)
+}
+
+/// Makes a group that anybody may join, with an owner.
+pub(super) async fn open_group(store: &Arc<dyn Store>, name: &str, owner: &UserId) -> RoomId {
+    let room = room(name);
+    commit(store, create(&room, RoomKind::Group, true, &[(owner, Role::Owner)])).await;
+    room
+}
+
+/// Reads a page that must be there.
+pub(super) async fn read(
+    store: &Arc<dyn Store>,
+    room: &RoomId,
+    from: PageFrom,
+    limit: usize,
+) -> LogPage {
+    let range = LogRange { from, limit, max_bytes: usize::MAX };
+    store.read(room, range).await.unwrap().expect("the room exists")
+}
+
+/// All events of a room, read page by page; they must be dense and end at the head.
+pub(super) async fn whole_log(store: &Arc<dyn Store>, room: &RoomId) -> Vec<Arc<Event>> {
+    let mut log: Vec<Arc<Event>> = Vec::new();
+    loop {
+        let after = log.last().map_or(Seq::ZERO, |event| event.seq);
+        let page = read(store, room, PageFrom::After(after), 7).await;
+        if page.events.is_empty() {
+            assert_eq!(page.head.seq, after, "the log of {room} ends at its head");
+            return log;
+        }
+        for event in page.events {
+            let expected = log.last().map_or(Seq::FIRST, |event| event.seq.next());
+            assert_eq!(event.seq, expected, "the log of {room} is dense");
+            assert_eq!((&event.room, event.epoch), (room, page.head.epoch));
+            log.push(event);
+        }
+    }
+}
+
+/// The head's seq.
+pub(super) async fn head(store: &Arc<dyn Store>, room: &RoomId) -> u64 {
+    let heads = store.heads(std::slice::from_ref(room)).await.unwrap();
+    heads[0].expect("the room exists").cursor.seq.get()
+}
+
+/// Closes the store and opens it again. `None` only for stores that say that they are volatile.
+pub(super) async fn reopened<F: StoreFactory>(
+    factory: &F,
+    store: Arc<dyn Store>,
+) -> Option<Arc<dyn Store>> {
+    let volatile = store.durability() == im_core::ports::Durability::Volatile;
+    store.close().await.expect("the store closes");
+    let again = factory.reopen(store).await;
+    assert_eq!(again.is_none(), volatile, "a store can be opened again unless it is volatile");
+    again
+}

@@ -1,0 +1,223 @@
+//! Who may.
+
+use std::sync::Arc;
+
+use im_core::ports::Store;
+use im_core::state::{Intent, Refusal, RoomSeed};
+use im_core::wire::{Role, RoomKind};
+use im_core::{RoomId, UserId};
+
+use super::StoreFactory;
+use super::fixture::*;
+
+pub async fn there_is_nothing_to_send_to_without_a_room<F: StoreFactory>(factory: &F) {
+    let (store, ann, room) = (factory.open().await, user("ann"), room("r"));
+    let tries = [
+        post(&room, &ann, "x"),
+        trusted(post(&room, &ann, "x")),
+        change(&room, &ann, Intent::Join),
+        trusted(change(&room, &ann, Intent::Leave)),
+    ];
+    for append in tries {
+        assert_eq!(refused(one(&store, append).await), Refusal::NoSuchRoom);
+    }
+    assert_eq!(store.room(&room).await.unwrap(), None);
+}
+
+async fn refuses_post(store: &Arc<dyn Store>, room: &RoomId, from: &UserId, why: Refusal) {
+    let before = head(store, room).await;
+    assert_eq!(refused(one(store, post(room, from, "x")).await), why, "{from} in {room}");
+    assert_eq!(head(store, room).await, before);
+}
+
+pub async fn strangers_may_not_send<F: StoreFactory>(factory: &F) {
+    let (store, ann, eve) = (factory.open().await, user("ann"), user("eve"));
+    let open = open_group(&store, "open", &ann).await;
+    let closed = room("closed");
+    commit(&store, create(&closed, RoomKind::Group, false, &[(&ann, Role::Owner)])).await;
+    // Who may not see a room is told the same as where there is none.
+    refuses_post(&store, &closed, &eve, Refusal::Stranger).await;
+    refuses_post(&store, &open, &eve, Refusal::Role).await;
+    assert_eq!(Refusal::Stranger.code(), Refusal::NoSuchRoom.code());
+}
+
+pub async fn readers_may_not_send<F: StoreFactory>(factory: &F) {
+    let (store, ann, bob, room) = (factory.open().await, user("ann"), user("bob"), room("r"));
+    let members = [(&ann, Role::Owner), (&bob, Role::Reader)];
+    commit(&store, create(&room, RoomKind::Group, false, &members)).await;
+    refuses_post(&store, &room, &bob, Refusal::Role).await;
+    commit(&store, change(&room, &ann, Intent::Add(bob.clone(), Role::Member))).await;
+    commit(&store, post(&room, &bob, "at last")).await;
+    commit(&store, change(&room, &ann, Intent::Add(bob.clone(), Role::Reader))).await;
+    refuses_post(&store, &room, &bob, Refusal::Role).await;
+}
+
+pub async fn the_banned_may_not_send<F: StoreFactory>(factory: &F) {
+    let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
+    let room = open_group(&store, "r", &ann).await;
+    commit(&store, change(&room, &bob, Intent::Join)).await;
+    commit(&store, post(&room, &bob, "hello")).await;
+    commit(&store, change(&room, &ann, Intent::Ban(bob.clone()))).await;
+    refuses_post(&store, &room, &bob, Refusal::Banned).await;
+    commit(&store, change(&room, &ann, Intent::Unban(bob.clone()))).await;
+    refuses_post(&store, &room, &bob, Refusal::Role).await;
+}
+
+pub async fn who_left_may_not_send<F: StoreFactory>(factory: &F) {
+    let (store, ann, bob, room) = (factory.open().await, user("ann"), user("bob"), room("r"));
+    let members = [(&ann, Role::Owner), (&bob, Role::Member)];
+    commit(&store, create(&room, RoomKind::Group, false, &members)).await;
+    commit(&store, post(&room, &bob, "hello")).await;
+    commit(&store, change(&room, &bob, Intent::Leave)).await;
+    refuses_post(&store, &room, &bob, Refusal::Stranger).await;
+    commit(&store, change(&room, &ann, Intent::Add(bob.clone(), Role::Member))).await;
+    commit(&store, post(&room, &bob, "back")).await;
+    commit(&store, change(&room, &ann, Intent::Remove(bob.clone()))).await;
+    refuses_post(&store, &room, &bob, Refusal::Stranger).await;
+}
+
+pub async fn a_channel_is_for_its_members_with_a_voice<F: StoreFactory>(factory: &F) {
+    let (store, ann, bob, room) = (factory.open().await, user("ann"), user("bob"), room("news"));
+    commit(&store, create(&room, RoomKind::Channel, true, &[(&ann, Role::Owner)])).await;
+    refuses_post(&store, &room, &bob, Refusal::Role).await;
+    commit(&store, change(&room, &bob, Intent::Join)).await;
+    refuses_post(&store, &room, &bob, Refusal::Role).await;
+    commit(&store, post(&room, &ann, "read all about it")).await;
+    commit(&store, change(&room, &ann, Intent::Add(bob.clone(), Role::Member))).await;
+    commit(&store, post(&room, &bob, "me too")).await;
+}
+
+pub async fn an_inbox_takes_from_the_service_alone<F: StoreFactory>(factory: &F) {
+    let (store, ann, bot) = (factory.open().await, user("ann"), user("bot"));
+    let inbox = RoomId::inbox(&ann);
+    let seed = RoomSeed { kind: RoomKind::Inbox, open: false, members: Vec::new() };
+    let first = commit(&store, trusted(seeded(post(&inbox, &bot, "a"), seed.clone()))).await;
+    assert_eq!(first.seq, seq(1));
+    assert_eq!(commit(&store, trusted(post(&inbox, &bot, "b"))).await.seq, seq(2));
+    for from in [&ann, &bot] {
+        let answer = one(&store, seeded(post(&inbox, from, "x"), seed.clone())).await;
+        assert_eq!(refused(answer), Refusal::Stranger);
+    }
+    let join = one(&store, trusted(change(&inbox, &ann, Intent::Join))).await;
+    assert_eq!(refused(join), Refusal::FixedMembers);
+    assert_eq!(head(&store, &inbox).await, 2);
+}
+
+pub async fn a_direct_room_is_for_its_two<F: StoreFactory>(factory: &F) {
+    let (store, ann, bob, eve) = (factory.open().await, user("ann"), user("bob"), user("eve"));
+    let room = commit(&store, direct(&ann, &bob, "hi")).await.room.clone();
+    commit(&store, post(&room, &bob, "hi")).await;
+    refuses_post(&store, &room, &eve, Refusal::Stranger).await;
+    for intent in [
+        Intent::Join,
+        Intent::Leave,
+        Intent::Add(eve.clone(), Role::Member),
+        Intent::Remove(bob.clone()),
+        Intent::Ban(bob.clone()),
+        Intent::Unban(eve.clone()),
+    ] {
+        for append in [change(&room, &ann, intent.clone()), trusted(change(&room, &ann, intent))] {
+            assert_eq!(refused(one(&store, append).await), Refusal::FixedMembers);
+        }
+    }
+    assert_eq!(head(&store, &room).await, 2);
+}
+
+pub async fn the_service_may_send_anywhere<F: StoreFactory>(factory: &F) {
+    let (store, ann, bot) = (factory.open().await, user("ann"), user("bot"));
+    let mut expected = 1;
+    for kind in [RoomKind::Group, RoomKind::Channel] {
+        let room = room(kind.word());
+        commit(&store, create(&room, kind, false, &[(&ann, Role::Owner)])).await;
+        commit(&store, trusted(post(&room, &bot, "a"))).await;
+        commit(&store, trusted(change(&room, &bot, Intent::Ban(bot.clone())))).await;
+        let event = commit(&store, trusted(post(&room, &bot, "b"))).await;
+        assert_eq!(event.from, bot);
+        expected = expected.max(event.seq.get());
+    }
+    assert_eq!(expected, 4);
+}
+
+pub async fn roles_decide_who_changes_members<F: StoreFactory>(factory: &F) {
+    let store = factory.open().await;
+    let [owner, mo, member, reader] = ["owner", "mo", "member", "reader"].map(user);
+    let (new, room) = (user("new"), room("r"));
+    let members = [
+        (&owner, Role::Owner),
+        (&mo, Role::Moderator),
+        (&member, Role::Member),
+        (&reader, Role::Reader),
+    ];
+    commit(&store, create(&room, RoomKind::Group, true, &members)).await;
+    let add = |user: &UserId, role| Intent::Add(user.clone(), role);
+    let refusals = [
+        (&member, add(&new, Role::Reader)),
+        (&reader, Intent::Remove(member.clone())),
+        (&member, Intent::Ban(reader.clone())),
+        (&member, Intent::Unban(new.clone())),
+        (&mo, add(&new, Role::Moderator)),
+        (&mo, add(&member, Role::Moderator)),
+        (&mo, add(&owner, Role::Member)),
+        (&mo, Intent::Remove(owner.clone())),
+        (&mo, Intent::Ban(owner.clone())),
+        (&new, Intent::Remove(member.clone())),
+    ];
+    for (by, intent) in refusals {
+        let answer = one(&store, change(&room, by, intent.clone())).await;
+        assert_eq!(refused(answer), Refusal::Role, "{by}: {intent:?}");
+    }
+    assert_eq!(head(&store, &room).await, 1);
+    let commits = [
+        (&mo, add(&new, Role::Member)),
+        (&mo, Intent::Remove(new.clone())),
+        (&mo, Intent::Ban(reader.clone())),
+        (&mo, Intent::Unban(reader.clone())),
+        (&owner, add(&member, Role::Moderator)),
+        (&owner, add(&new, Role::Owner)),
+        (&owner, Intent::Remove(mo.clone())),
+    ];
+    for (n, (by, intent)) in commits.into_iter().enumerate() {
+        let event = commit(&store, change(&room, by, intent)).await;
+        assert_eq!(event.seq, seq(n as u64 + 2));
+        assert_eq!((event.from.clone(), event.member_changes().len()), (by.clone(), 1));
+    }
+}
+
+pub async fn strangers_change_nothing<F: StoreFactory>(factory: &F) {
+    let (store, ann, eve, room) = (factory.open().await, user("ann"), user("eve"), room("r"));
+    commit(&store, create(&room, RoomKind::Group, false, &[(&ann, Role::Owner)])).await;
+    for intent in [
+        Intent::Join,
+        Intent::Add(eve.clone(), Role::Owner),
+        Intent::Remove(ann.clone()),
+        Intent::Ban(ann.clone()),
+        Intent::Unban(ann.clone()),
+    ] {
+        let answer = one(&store, change(&room, &eve, intent)).await;
+        assert_eq!(refused(answer), Refusal::Stranger);
+    }
+    commit(&store, change(&room, &ann, Intent::Ban(eve.clone()))).await;
+    for intent in [Intent::Join, Intent::Remove(ann.clone()), Intent::Unban(eve.clone())] {
+        let answer = one(&store, change(&room, &eve, intent)).await;
+        assert_eq!(refused(answer), Refusal::Banned);
+    }
+}
+
+pub async fn a_refusal_writes_nothing<F: StoreFactory>(factory: &F) {
+    let (store, ann, eve) = (factory.open().await, user("ann"), user("eve"));
+    let room = open_group(&store, "r", &ann).await;
+    commit(&store, change(&room, &ann, Intent::Ban(eve.clone()))).await;
+    let before = (store.room(&room).await.unwrap(), whole_log(&store, &room).await);
+    let tries = vec![
+        keyed(&room, &eve, "x", &mid("1")),
+        change(&room, &eve, Intent::Join),
+        trusted(change(&room, &eve, Intent::Join)),
+        create(&room, RoomKind::Channel, true, &[(&eve, Role::Owner)]),
+    ];
+    for answer in store.append(tries).await {
+        refused(answer);
+    }
+    assert_eq!((store.room(&room).await.unwrap(), whole_log(&store, &room).await), before);
+    assert_eq!(store.sent(&room, &eve, &mid("1")).await.unwrap(), None);
+    assert!(store.rooms_of(&eve, None, 10).await.unwrap().is_empty());
+}

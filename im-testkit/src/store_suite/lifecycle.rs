@@ -1,0 +1,203 @@
+//! Closing and opening again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use im_core::ports::{Appended, LogRange, Store, StoreErrorKind, StoreResult};
+use im_core::state::{Checkpoint, Intent, SecretHash, SessionRecord, Standing};
+use im_core::wire::{PageFrom, Role, Secret, StateUpdate};
+use im_core::{Cursor, DeviceId, NodeId, RoomId, Seq, SessionId, Stamp, StateKey};
+
+use super::StoreFactory;
+use super::fixture::*;
+
+fn some_session(id: &SessionId) -> SessionRecord {
+    SessionRecord {
+        id: id.clone(),
+        user: user("ann"),
+        device: DeviceId::new("phone").unwrap(),
+        secret: SecretHash::of(&Secret::new("a secret that nobody guesses")),
+        created: at(1),
+        expires: at(100),
+        revoked: false,
+    }
+}
+
+fn some_state(room: &RoomId, ms: u64) -> Arc<StateUpdate> {
+    Arc::new(StateUpdate {
+        room: room.clone(),
+        key: StateKey::new("k").unwrap(),
+        stamp: Stamp { ms: at(ms), counter: 3, node: NodeId(u32::MAX) },
+        from: user("ann"),
+        value: Some(packed(&text("a value"))),
+    })
+}
+
+#[track_caller]
+fn closed<T: std::fmt::Debug>(answer: StoreResult<T>) {
+    let kind = answer.map_err(|error| error.kind()).expect_err("the store is closed");
+    assert_eq!(kind, StoreErrorKind::Closed);
+}
+
+pub async fn a_closed_store_refuses_everything<F: StoreFactory>(factory: &F) {
+    let (store, ann, id) = (factory.open().await, user("ann"), session("s"));
+    let room = open_group(&store, "r", &ann).await;
+    store.put_session(some_session(&id)).await.unwrap();
+    store.close().await.unwrap();
+    let answers = store.append(vec![post(&room, &ann, "x"), post(&room, &ann, "y")]).await;
+    assert_eq!(answers.len(), 2, "each append has its answer");
+    answers.into_iter().for_each(closed);
+    let range = LogRange { from: PageFrom::After(Seq::ZERO), limit: 1, max_bytes: 1 };
+    closed(store.read(&room, range).await);
+    closed(store.heads(std::slice::from_ref(&room)).await);
+    closed(store.sent(&room, &ann, &mid("1")).await);
+    closed(store.room(&room).await);
+    closed(store.standing(&room, &ann).await);
+    closed(store.members(&room, None, 1).await);
+    closed(store.rooms_of(&ann, None, 1).await);
+    closed(store.put_session(some_session(&id)).await);
+    closed(store.session(&id).await);
+    closed(store.sessions_of(&ann, 1).await);
+    closed(store.revoke_session(&id).await);
+    closed(store.checkpoint(&id).await);
+    closed(store.put_checkpoint(&id, Checkpoint::default()).await);
+    closed(store.sweep_sessions(at(5), 1).await);
+    closed(store.merge_state(vec![some_state(&room, 1)]).await);
+    closed(store.state(&room).await);
+    closed(store.begin_state(NodeId(1)).await);
+    closed(store.end_state(NodeId(1)).await);
+}
+
+pub async fn closing_twice_is_fine<F: StoreFactory>(factory: &F) {
+    let store = factory.open().await;
+    assert!(!store.name().is_empty());
+    for _ in 0..3 {
+        store.close().await.unwrap();
+    }
+}
+
+pub async fn closing_keeps_what_was_committed<F: StoreFactory>(factory: &F) {
+    let (store, ann) = (factory.open().await, user("ann"));
+    let room = open_group(&store, "r", &ann).await;
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (store, room, ann) = (Arc::clone(&store), room.clone(), ann.clone());
+            tokio::spawn(async move {
+                let mut kept = Vec::new();
+                for n in 0.. {
+                    match one(&store, post(&room, &ann, &format!("{writer}/{n}"))).await {
+                        Ok(Appended::Committed(event)) => kept.push(event),
+                        answer => {
+                            closed(answer);
+                            break;
+                        }
+                    }
+                    tokio::task::yield_now().await;
+                }
+                kept
+            })
+        })
+        .collect();
+    while head(&store, &room).await < 20 {
+        tokio::task::yield_now().await;
+    }
+    store.close().await.unwrap();
+    let mut kept = Vec::new();
+    for writer in writers {
+        kept.extend(writer.await.unwrap());
+    }
+    assert!(kept.len() >= 16, "some were committed before the close");
+    let Some(store) = reopened(factory, store).await else { return };
+    let log = whole_log(&store, &room).await;
+    for event in &kept {
+        assert_eq!(log.get(event.seq.get() as usize - 1), Some(event));
+    }
+}
+
+pub async fn everything_is_there_after_a_reopen<F: StoreFactory>(factory: &F) {
+    let (store, ann, bob, eve) = (factory.open().await, user("ann"), user("bob"), user("eve"));
+    let (id, gone) = (session("s"), session("gone"));
+    let room = open_group(&store, "r", &ann).await;
+    commit(&store, change(&room, &bob, Intent::Join)).await;
+    commit(&store, change(&room, &ann, Intent::Ban(eve.clone()))).await;
+    commit(&store, keyed(&room, &bob, "hello", &mid("1"))).await;
+    let dm = commit(&store, direct(&ann, &bob, "hi")).await.room.clone();
+    let record = some_session(&id);
+    store.put_session(record.clone()).await.unwrap();
+    store.put_session(some_session(&gone)).await.unwrap();
+    store.revoke_session(&gone).await.unwrap();
+    let epoch = store.room(&room).await.unwrap().unwrap().epoch;
+    let cursors = [(room.clone(), Cursor { epoch, seq: seq(2) })].into();
+    let checkpoint = Checkpoint { rev: 4, cursors };
+    store.put_checkpoint(&id, checkpoint.clone()).await.unwrap();
+    store.merge_state(vec![some_state(&room, 5)]).await.unwrap();
+    let rooms = [room.clone(), dm.clone()];
+    let before = (
+        store.room(&room).await.unwrap(),
+        store.heads(&rooms).await.unwrap(),
+        store.members(&room, None, 10).await.unwrap(),
+        store.rooms_of(&bob, None, 10).await.unwrap(),
+        store.sent(&room, &bob, &mid("1")).await.unwrap(),
+        [whole_log(&store, &room).await, whole_log(&store, &dm).await],
+    );
+    let Some(store) = reopened(factory, store).await else { return };
+    let after = (
+        store.room(&room).await.unwrap(),
+        store.heads(&rooms).await.unwrap(),
+        store.members(&room, None, 10).await.unwrap(),
+        store.rooms_of(&bob, None, 10).await.unwrap(),
+        store.sent(&room, &bob, &mid("1")).await.unwrap(),
+        [whole_log(&store, &room).await, whole_log(&store, &dm).await],
+    );
+    assert_eq!(before, after);
+    assert_eq!(store.standing(&room, &eve).await.unwrap(), Some(Standing::Banned));
+    assert_eq!(store.session(&id).await.unwrap(), Some(record));
+    assert!(store.session(&gone).await.unwrap().unwrap().revoked);
+    assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint);
+    assert_eq!(store.state(&room).await.unwrap().entries, [some_state(&room, 5)]);
+    store.merge_state(vec![some_state(&room, 4)]).await.unwrap();
+    assert_eq!(store.state(&room).await.unwrap().entries, [some_state(&room, 5)]);
+}
+
+pub async fn epochs_go_on_after_a_reopen<F: StoreFactory>(factory: &F) {
+    let (mut store, ann) = (factory.open().await, user("ann"));
+    let mut epochs = BTreeSet::new();
+    for round in 0..3 {
+        let room = open_group(&store, &format!("r{round}"), &ann).await;
+        let epoch = store.room(&room).await.unwrap().unwrap().epoch;
+        assert!(epochs.insert(epoch), "no room has the epoch of another");
+        let old = super::fixture::room("r0");
+        let event = commit(&store, post(&old, &ann, "x")).await;
+        assert_eq!((event.seq, Some(&event.epoch)), (seq(2 + round), epochs.first()));
+        let Some(again) = reopened(factory, store).await else { return };
+        store = again;
+    }
+    let role = store.rooms_of(&ann, None, 10).await.unwrap();
+    assert!(role.iter().all(|(_, _, role)| *role == Role::Owner));
+    let generations: BTreeSet<_> = epochs.iter().map(|epoch| epoch.generation).collect();
+    assert_eq!(generations.len(), 1, "a clean close loses nothing");
+}
+
+pub async fn state_that_was_never_ended_has_a_new_generation_after_a_reopen<F: StoreFactory>(
+    factory: &F,
+) {
+    let store = factory.open().await;
+    let first = store.begin_state(NodeId(1)).await.unwrap();
+    store.end_state(NodeId(1)).await.unwrap();
+    let Some(store) = reopened(factory, store).await else { return };
+    assert_eq!(store.begin_state(NodeId(2)).await.unwrap(), first, "it was ended properly");
+    let store = reopened(factory, store).await.expect("it could be opened again before");
+    assert_ne!(store.begin_state(NodeId(3)).await.unwrap(), first, "node 2 never ended");
+}
+
+pub async fn a_fresh_store_has_a_fresh_generation<F: StoreFactory>(factory: &F) {
+    let ann = user("ann");
+    let mut generations = BTreeSet::new();
+    for _ in 0..3 {
+        let store: Arc<dyn Store> = factory.open().await;
+        let room = open_group(&store, "r", &ann).await;
+        generations.insert(store.room(&room).await.unwrap().unwrap().epoch.generation);
+        store.close().await.unwrap();
+    }
+    assert_eq!(generations.len(), 3);
+}

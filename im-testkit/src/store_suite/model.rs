@@ -1,0 +1,348 @@
+//! Random operations, and a model that derives everything it knows from the events alone.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use im_core::ports::{Appended, LogRange, Store, StoreErrorKind, StoreResult};
+use im_core::state::{
+    Act, Append, ContentHash, Intent, Plan, PlanError, RoomRecord, SendRecord, Standing, View, plan,
+};
+use im_core::wire::{Event, MemberChange, PageFrom, Role, RoomKind};
+use im_core::{Epoch, MessageId, RoomId, Seq, UserId};
+
+use super::StoreFactory;
+use super::fixture::*;
+
+const SEQUENCES: u64 = 24;
+const STEPS: usize = 60;
+
+/// Runs random sequences of operations. A failure names its seed; `IM_SUITE_SEED` runs that one alone.
+pub async fn random_operations_agree_with_the_model<F: StoreFactory>(factory: &F) {
+    let chosen = std::env::var("IM_SUITE_SEED").ok().and_then(|seed| seed.parse().ok());
+    for seed in chosen.map_or(0..SEQUENCES, |seed: u64| seed..seed + 1) {
+        let _told = Told(seed);
+        sequence(factory, seed).await;
+    }
+}
+
+/// Says which seed it was if the test fails.
+struct Told(u64);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("it failed with IM_SUITE_SEED={}", self.0);
+        }
+    }
+}
+
+async fn sequence<F: StoreFactory>(factory: &F, seed: u64) {
+    let mut random = Random(seed);
+    let (mut store, mut model) = (factory.open().await, Model::default());
+    for step in 0..STEPS {
+        let batch: Vec<Append> = (0..random.below(6)).map(|_| random.append(step)).collect();
+        let answers = store.append(batch.clone()).await;
+        assert_eq!(answers.len(), batch.len());
+        for (append, answer) in batch.iter().zip(answers) {
+            let expected = model.append(append, answer.as_ref().ok());
+            assert_eq!(outcome(answer), expected, "step {step}: {append:?}");
+        }
+        if random.below(8) == 0 {
+            model.compare(&store, &mut random).await;
+        }
+        if random.below(40) == 0 && store.durability() != im_core::ports::Durability::Volatile {
+            store = reopened(factory, store).await.expect("only volatile stores are gone");
+        }
+    }
+    model.compare(&store, &mut random).await;
+    store.close().await.unwrap();
+}
+
+/// What can be compared of an answer.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    Committed(Event),
+    Repeated(Epoch, Seq, ContentHash),
+    Failed(StoreErrorKind),
+}
+
+fn outcome(answer: StoreResult<Appended>) -> Outcome {
+    match answer {
+        Ok(Appended::Committed(event)) => Outcome::Committed(Event::clone(&event)),
+        Ok(Appended::Repeated { epoch, record }) => {
+            Outcome::Repeated(epoch, record.seq, record.hash)
+        }
+        Err(error) => Outcome::Failed(error.kind()),
+    }
+}
+
+/// All that is known is each room's beginning and its events.
+#[derive(Default)]
+struct Model {
+    rooms: BTreeMap<RoomId, ModelRoom>,
+}
+
+struct ModelRoom {
+    kind: RoomKind,
+    open: bool,
+    seeded: Vec<(UserId, Role)>,
+    log: Vec<(Event, Option<ContentHash>)>,
+}
+
+impl ModelRoom {
+    fn standings(&self) -> BTreeMap<UserId, Standing> {
+        let seeded = self.seeded.iter().map(|(user, role)| (user.clone(), Standing::Member(*role)));
+        let mut standings: BTreeMap<_, _> = seeded.collect();
+        for change in self.log.iter().flat_map(|(event, _)| event.member_changes()) {
+            match change {
+                MemberChange::Joined(user, role) => {
+                    standings.insert(user, Standing::Member(role));
+                }
+                MemberChange::Banned(user) => {
+                    standings.insert(user, Standing::Banned);
+                }
+                MemberChange::Left(user)
+                | MemberChange::Removed(user)
+                | MemberChange::Unbanned(user) => {
+                    standings.remove(&user);
+                }
+            }
+        }
+        standings
+    }
+
+    fn members(&self) -> Vec<(UserId, Role)> {
+        let member = |(user, standing)| match standing {
+            Standing::Member(role) => Some((user, role)),
+            Standing::Banned => None,
+        };
+        self.standings().into_iter().filter_map(member).collect()
+    }
+
+    fn record(&self) -> RoomRecord {
+        let (first, _) = &self.log[0];
+        RoomRecord {
+            id: first.room.clone(),
+            kind: self.kind,
+            open: self.open,
+            epoch: first.epoch,
+            head: seq(self.log.len() as u64),
+            first: Seq::FIRST,
+            created: first.at,
+            members: self.members().len() as u32,
+        }
+    }
+
+    fn sent(&self, from: &UserId, id: &MessageId) -> Option<SendRecord> {
+        let found = |(event, _): &&(Event, _)| event.from == *from && event.id.as_ref() == Some(id);
+        let (event, hash) = self.log.iter().find(found)?;
+        Some(SendRecord { seq: event.seq, at: event.at, hash: (*hash)? })
+    }
+}
+
+impl View for Model {
+    type Error = Infallible;
+
+    fn room(&self, room: &RoomId) -> Result<Option<RoomRecord>, Infallible> {
+        Ok(self.rooms.get(room).map(ModelRoom::record))
+    }
+
+    fn standing(&self, room: &RoomRecord, user: &UserId) -> Result<Option<Standing>, Infallible> {
+        Ok(self.rooms[&room.id].standings().get(user).copied())
+    }
+
+    fn sent(
+        &self,
+        room: &RoomRecord,
+        sender: &UserId,
+        id: &MessageId,
+    ) -> Result<Option<SendRecord>, Infallible> {
+        Ok(self.rooms[&room.id].sent(sender, id))
+    }
+}
+
+impl Model {
+    /// What the store should have answered. Only the epoch of a new room is the store's own choice.
+    fn append(&mut self, append: &Append, answer: Option<&Appended>) -> Outcome {
+        let fresh = || match answer {
+            Some(Appended::Committed(event)) => event.epoch,
+            _ => Epoch { generation: 0, incarnation: 0 },
+        };
+        let commit = match plan(append, self, fresh) {
+            Ok(Plan::Commit(commit)) => *commit,
+            Ok(Plan::Repeated { epoch, record }) => {
+                return Outcome::Repeated(epoch, record.seq, record.hash);
+            }
+            Err(PlanError::Refused(refusal)) => {
+                return Outcome::Failed(StoreErrorKind::Refused(refusal));
+            }
+            Err(PlanError::Store(never)) => match never {},
+        };
+        let hash = commit.send.map(|(_, record)| record.hash);
+        let room = self.rooms.entry(append.room.clone()).or_insert_with(|| ModelRoom {
+            kind: commit.room.kind,
+            open: commit.room.open,
+            seeded: match &append.act {
+                Act::Post { seed: Some(seed), .. } => seed.members.clone(),
+                _ => Vec::new(),
+            },
+            log: Vec::new(),
+        });
+        room.log.push((commit.event.clone(), hash));
+        Outcome::Committed(commit.event)
+    }
+
+    /// Asks the store everything.
+    async fn compare(&self, store: &Arc<dyn Store>, random: &mut Random) {
+        for name in Random::ROOMS.map(room).into_iter().chain(Random::directs()) {
+            let expected = self.rooms.get(&name);
+            assert_eq!(store.room(&name).await.unwrap(), expected.map(ModelRoom::record));
+            let members = expected.map(ModelRoom::members).unwrap_or_default();
+            assert_eq!(store.members(&name, None, 100).await.unwrap(), members);
+            let Some(expected) = expected else { continue };
+            let log: Vec<_> = whole_log(store, &name).await.iter().map(|e| (**e).clone()).collect();
+            assert!(log.iter().eq(expected.log.iter().map(|(event, _)| event)), "{name}");
+            self.compare_page(store, &name, random).await;
+            let standings = expected.standings();
+            for user in Random::USERS.map(user) {
+                let standing = store.standing(&name, &user).await.unwrap();
+                assert_eq!(standing, standings.get(&user).copied());
+                for id in (0..Random::IDS).map(|n| mid(&n.to_string())) {
+                    let sent = store.sent(&name, &user, &id).await.unwrap();
+                    assert_eq!(sent, expected.sent(&user, &id), "{name} {user} {id}");
+                }
+            }
+        }
+        for user in Random::USERS.map(user) {
+            let role_in = |room: &ModelRoom| room.members().into_iter().find(|(u, _)| *u == user);
+            let member = |(id, room): (&RoomId, &ModelRoom)| {
+                role_in(room).map(|(_, role)| (id.clone(), room.kind, role))
+            };
+            let expected: Vec<_> = self.rooms.iter().filter_map(member).collect();
+            assert_eq!(store.rooms_of(&user, None, 100).await.unwrap(), expected);
+        }
+    }
+
+    async fn compare_page(&self, store: &Arc<dyn Store>, room: &RoomId, random: &mut Random) {
+        let log = &self.rooms[room].log;
+        let at = random.below(log.len() + 3) as u64;
+        let range = LogRange {
+            from: if random.below(2) == 0 {
+                PageFrom::After(seq(at))
+            } else {
+                PageFrom::Before(seq(at))
+            },
+            limit: 1 + random.below(6),
+            max_bytes: random.below(100),
+        };
+        let events: Vec<&Event> = match range.from {
+            PageFrom::After(at) => log.iter().map(|(e, _)| e).filter(|e| e.seq > at).collect(),
+            PageFrom::Before(at) => {
+                log.iter().map(|(e, _)| e).rev().filter(|e| e.seq < at).collect()
+            }
+        };
+        let mut bytes = 0;
+        let fits = |(n, event): &(usize, &Event)| {
+            bytes += event.content.packed().len();
+            *n < range.limit && (*n == 0 || bytes <= range.max_bytes)
+        };
+        let expected: Vec<_> = events.into_iter().enumerate().take_while(fits).collect();
+        let page = store.read(room, range).await.unwrap().unwrap();
+        let found: Vec<_> = page.events.iter().map(|event| &**event).enumerate().collect();
+        assert_eq!(found, expected, "{range:?}");
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    const USERS: [&'static str; 5] = ["ann", "bob", "eve", "a", "annb"];
+    const ROOMS: [&'static str; 4] = ["r", "r1", "room", "rb"];
+    const IDS: usize = 12;
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn one_of<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
+
+    fn user(&mut self) -> UserId {
+        user(self.one_of(&Self::USERS))
+    }
+
+    fn role(&mut self) -> Role {
+        self.one_of(&[Role::Reader, Role::Member, Role::Moderator, Role::Owner])
+    }
+
+    fn directs() -> Vec<RoomId> {
+        let users = Self::USERS.map(user);
+        let pairs =
+            users.iter().enumerate().flat_map(|(n, a)| users[..n].iter().map(move |b| (a, b)));
+        pairs.map(|(a, b)| RoomId::direct(a, b)).collect()
+    }
+
+    fn append(&mut self, step: usize) -> Append {
+        let (place, from) = (room(self.one_of(&Self::ROOMS)), self.user());
+        let mut append = match self.below(10) {
+            0 => {
+                let kind = self.one_of(&[RoomKind::Group, RoomKind::Group, RoomKind::Channel]);
+                let (owner, open) = (user(Self::USERS[0]), self.below(2) == 0);
+                let role = self.role();
+                let members = [(&owner, Role::Owner), (&from, role)];
+                let several = if from == owner { 1 } else { 2 };
+                create(&place, kind, open, &members[..several])
+            }
+            1..=3 => {
+                let intent = self.intent();
+                change(&place, &from, intent)
+            }
+            4 => {
+                let other = self.user();
+                if other == from { self.say(&place, &from) } else { direct(&from, &other, "hi") }
+            }
+            5 => {
+                let other = self.user();
+                self.say(&RoomId::direct(&from, &other), &from)
+            }
+            _ => self.say(&place, &from),
+        };
+        if self.below(4) == 0 {
+            append = trusted(append);
+        }
+        append.at = at(step as u64 * 10);
+        append.max_members = 4;
+        append
+    }
+
+    /// Mostly under an id from so few that there are repeats, and conflicts.
+    fn say(&mut self, room: &RoomId, from: &UserId) -> Append {
+        let words = self.one_of(&["x", "y", ""]);
+        match self.below(4) {
+            0 => post(room, from, words),
+            _ => keyed(room, from, words, &mid(&self.below(Self::IDS).to_string())),
+        }
+    }
+
+    fn intent(&mut self) -> Intent {
+        match self.below(7) {
+            0 | 1 => Intent::Join,
+            2 => Intent::Leave,
+            3 => Intent::Add(self.user(), self.role()),
+            4 => Intent::Remove(self.user()),
+            5 => Intent::Ban(self.user()),
+            _ => Intent::Unban(self.user()),
+        }
+    }
+}
