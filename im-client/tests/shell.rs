@@ -1,4 +1,5 @@
 //! The task and the handle, over a link in memory, with the server played by hand. Time is paused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -101,7 +102,7 @@ fn seq(n: u64) -> Seq {
 }
 
 fn event(n: u64) -> Push {
-    Push::Event(Event {
+    Push::Event(Arc::new(Event {
         room: room(),
         epoch: EPOCH,
         seq: seq(n),
@@ -110,7 +111,7 @@ fn event(n: u64) -> Push {
         kind: EventKind::message(),
         id: None,
         content: Content::text("hi", &Limits::default()).unwrap(),
-    })
+    }))
 }
 
 fn receipt(n: u64) -> Reply {
@@ -191,7 +192,7 @@ async fn events_come_in_order_and_once_and_the_tap_sees_all() {
     let cursor = Some(Cursor { epoch: EPOCH, seq: Seq::ZERO });
     let status =
         RoomStatus { room: room(), status: Status::Ok, cursor, head: Seq::ZERO, code: None };
-    peer.reply(sub.id, &Reply::Rooms { statuses: vec![status.clone()], rev: 1 });
+    peer.reply(sub.id, &Reply::Rooms { statuses: vec![status.clone()], rev: 1, generation: 1 });
     assert_eq!(follow.await.unwrap().unwrap(), status);
     for n in [1, 1, 2] {
         peer.write(&event(n).to_value());
@@ -264,13 +265,13 @@ async fn a_server_that_does_not_read_does_not_keep_the_client_from_reading() {
         waiting.push(client.post(message(n)).await.unwrap());
         tokio::task::yield_now().await;
     }
-    let signal = im_core::wire::Signal {
+    let signal = Arc::new(im_core::wire::Signal {
         to: im_core::wire::Target::Room(room()),
         from: UserId::new("bob").unwrap(),
         at: Timestamp::from_millis(1),
         kind: EventKind::new("typing").unwrap(),
         content: Content::text("", &Limits::default()).unwrap(),
-    };
+    });
     peer.write(&Push::Signal(signal.clone()).to_value());
     assert_eq!(events.next().await, Some(ClientEvent::Signal(signal)));
 }

@@ -30,8 +30,8 @@ fn at(n: u64) -> Cursor {
     Cursor { epoch: EPOCH, seq: seq(n) }
 }
 
-fn event(name: &str, n: u64) -> Event {
-    Event {
+fn event(name: &str, n: u64) -> Arc<Event> {
+    Arc::new(Event {
         room: room(name),
         epoch: EPOCH,
         seq: seq(n),
@@ -40,7 +40,7 @@ fn event(name: &str, n: u64) -> Event {
         kind: EventKind::message(),
         id: None,
         content: Content::text(&format!("event {n}"), &Limits::default()).unwrap(),
-    }
+    })
 }
 
 fn status(name: &str, status: Status, cursor: Option<Cursor>) -> RoomStatus {
@@ -185,7 +185,7 @@ impl Rig {
         let id = self.ask(CommandBody::Sub { room: room(name), since: Some(cursor) });
         self.written();
         let statuses = vec![status(name, Status::Ok, Some(cursor))];
-        self.reply(id, &Reply::Rooms { statuses, rev });
+        self.reply(id, &Reply::Rooms { statuses, rev, generation: 1 });
     }
 
     fn lost(&mut self, code: Option<Code>) {

@@ -72,9 +72,9 @@ impl Server {
         for (room, reader) in &mut self.readers {
             let head = self.logs.get(room).map_or(0, |log| log.len() as u64);
             for n in *reader + 1..=head {
-                let mut pushed = event(room.as_str(), n);
+                let mut pushed = (*event(room.as_str(), n)).clone();
                 pushed.id = self.logs[room][n as usize - 1].clone();
-                self.to_client.push_back(Push::Event(pushed).to_value());
+                self.to_client.push_back(Push::Event(Arc::new(pushed)).to_value());
             }
             *reader = head;
         }
@@ -100,7 +100,7 @@ impl Server {
             CommandBody::Sub { room, since } => {
                 let cursor = since.unwrap_or(at(0));
                 let status = self.follow(&room, cursor.seq.get());
-                Reply::Rooms { statuses: vec![status], rev: self.rev }
+                Reply::Rooms { statuses: vec![status], rev: self.rev, generation: 1 }
             }
             CommandBody::Resume { rev: Some(rev), .. } if rev != self.rev => {
                 let message = String::new();
@@ -111,7 +111,7 @@ impl Server {
                 let mut all = if rev.is_some() { self.checkpoint.clone() } else { BTreeMap::new() };
                 all.extend(cursors.into_iter().map(|(room, cursor)| (room, cursor.seq.get())));
                 let statuses = all.into_iter().map(|(room, seq)| self.follow(&room, seq)).collect();
-                Reply::Rooms { statuses, rev: self.rev }
+                Reply::Rooms { statuses, rev: self.rev, generation: 1 }
             }
             CommandBody::Checkpoint { cursors } => {
                 self.rev += 1;
@@ -167,7 +167,7 @@ impl World {
     fn collect(&mut self) {
         for event in self.rig.events() {
             if let ClientEvent::Event(event) = event {
-                self.delivered.entry(event.room).or_default().push(event.seq.get());
+                self.delivered.entry(event.room.clone()).or_default().push(event.seq.get());
             }
         }
         self.rig.pump();

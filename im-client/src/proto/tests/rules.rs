@@ -164,7 +164,11 @@ fn repeats_are_dropped_and_holes_are_filled_from_the_cursor_once() {
     assert_eq!(asked[0].body, CommandBody::Sub { room: room("a"), since: Some(at(5)) });
     rig.reply(
         asked[0].id,
-        &Reply::Rooms { statuses: vec![status("a", Status::Ok, Some(at(5)))], rev: 2 },
+        &Reply::Rooms {
+            statuses: vec![status("a", Status::Ok, Some(at(5)))],
+            rev: 2,
+            generation: 1,
+        },
     );
     for n in 6..=9 {
         rig.push(Push::Event(event("a", n)));
@@ -177,13 +181,13 @@ fn events_of_another_epoch_are_not_taken_and_the_room_is_asked_for() {
     let mut rig = Rig::online(manual());
     rig.follow("a", at(3), 1);
     let other = Epoch { generation: 2, incarnation: 1 };
-    rig.push(Push::Event(Event { epoch: other, ..event("a", 4) }));
+    rig.push(Push::Event(Arc::new(Event { epoch: other, ..(*event("a", 4)).clone() })));
     assert_eq!(rig.seqs(), [0; 0]);
     let asked = rig.written();
     let start = Cursor { epoch: other, seq: seq(3) };
     let reset = status("a", Status::Reset, Some(start));
-    rig.reply(asked[0].id, &Reply::Rooms { statuses: vec![reset.clone()], rev: 2 });
-    rig.push(Push::Event(Event { epoch: other, ..event("a", 4) }));
+    rig.reply(asked[0].id, &Reply::Rooms { statuses: vec![reset.clone()], rev: 2, generation: 1 });
+    rig.push(Push::Event(Arc::new(Event { epoch: other, ..(*event("a", 4)).clone() })));
     let events = rig.events();
     assert_eq!(events[0], ClientEvent::Room(reset));
     assert!(matches!(&events[1], ClientEvent::Event(event) if event.epoch == other));
@@ -196,7 +200,7 @@ fn a_gap_is_told_before_the_events_after_it() {
     rig.cut();
     let flight = rig.welcomed(true);
     let gap = status("a", Status::Gap, Some(at(10)));
-    rig.reply(flight[0].id, &Reply::Rooms { statuses: vec![gap.clone()], rev: 1 });
+    rig.reply(flight[0].id, &Reply::Rooms { statuses: vec![gap.clone()], rev: 1, generation: 1 });
     rig.push(Push::Event(event("a", 11)));
     let events: Vec<_> =
         rig.events().into_iter().skip_while(|e| !matches!(e, ClientEvent::Room(_))).collect();
@@ -209,7 +213,7 @@ fn a_room_that_the_answer_leaves_out_is_asked_for_by_itself() {
     rig.follow("a", at(3), 1);
     rig.cut();
     let flight = rig.welcomed(true);
-    rig.reply(flight[0].id, &Reply::Rooms { statuses: vec![], rev: 1 });
+    rig.reply(flight[0].id, &Reply::Rooms { statuses: vec![], rev: 1, generation: 1 });
     assert_eq!(rig.written()[0].body, CommandBody::Sub { room: room("a"), since: Some(at(3)) });
 }
 
@@ -269,10 +273,14 @@ fn with_several_frames_the_answer_to_the_one_that_named_a_room_counts() {
     let name = cursors[0].0.to_string();
     // The checkpoint is behind what the second frame names, and its history was trimmed meanwhile.
     let gap = status(&name, Status::Gap, Some(at(1)));
-    rig.reply(flight[0].id, &Reply::Rooms { statuses: vec![gap], rev: 600 });
+    rig.reply(flight[0].id, &Reply::Rooms { statuses: vec![gap], rev: 600, generation: 1 });
     rig.reply(
         flight[1].id,
-        &Reply::Rooms { statuses: vec![status(&name, Status::Ok, Some(at(2)))], rev: 601 },
+        &Reply::Rooms {
+            statuses: vec![status(&name, Status::Ok, Some(at(2)))],
+            rev: 601,
+            generation: 1,
+        },
     );
     let told = rig.events();
     assert!(!told.iter().any(|event| matches!(event, ClientEvent::Room(_))));
@@ -303,14 +311,14 @@ fn checkpoints_go_out_after_so_many_events_and_when_it_is_quiet() {
     assert_eq!(flight[0].body, CommandBody::Resume { cursors: vec![], rev: Some(3) });
 }
 
-fn update(ms: u64) -> StateUpdate {
-    StateUpdate {
+fn update(ms: u64) -> Arc<StateUpdate> {
+    Arc::new(StateUpdate {
         room: room("a"),
         key: StateKey::new("k").unwrap(),
         stamp: Stamp { ms: Timestamp::from_millis(ms), counter: 0, node: NodeId(1) },
         from: UserId::new("bob").unwrap(),
         value: Some(Content::text("v", &Limits::default()).unwrap()),
-    }
+    })
 }
 
 #[test]
@@ -359,7 +367,11 @@ fn a_full_queue_loses_nothing_durable() {
     assert_eq!(asked[0].body, CommandBody::Sub { room: room("a"), since: Some(at(4)) });
     rig.reply(
         asked[0].id,
-        &Reply::Rooms { statuses: vec![status("a", Status::Ok, Some(at(4)))], rev: 2 },
+        &Reply::Rooms {
+            statuses: vec![status("a", Status::Ok, Some(at(4)))],
+            rev: 2,
+            generation: 1,
+        },
     );
     for n in 5..=8 {
         rig.push(Push::Event(event("a", n)));
@@ -552,7 +564,11 @@ fn a_room_that_is_being_left_does_not_come_back_with_the_checkpoint() {
     rig.reply(flight[0].id, &Reply::Welcome(Box::new(welcome(true))));
     rig.reply(
         flight[1].id,
-        &Reply::Rooms { statuses: vec![status("a", Status::Ok, Some(at(1)))], rev: 1 },
+        &Reply::Rooms {
+            statuses: vec![status("a", Status::Ok, Some(at(1)))],
+            rev: 1,
+            generation: 1,
+        },
     );
     rig.push(Push::Event(event("a", 2)));
     assert_eq!(rig.seqs(), [0; 0]);
@@ -590,13 +606,13 @@ fn the_tap_sees_repeats_that_the_application_does_not() {
 #[test]
 fn signals_are_handed_over_and_dropped_when_there_is_no_room() {
     let mut rig = Rig::online(Config { max_queued_events: 1, ..manual() });
-    let signal = Signal {
+    let signal = Arc::new(Signal {
         to: Target::Room(room("a")),
         from: UserId::new("bob").unwrap(),
         at: Timestamp::from_millis(1),
         kind: EventKind::new("typing").unwrap(),
         content: Content::text("", &Limits::default()).unwrap(),
-    };
+    });
     rig.push(Push::Signal(signal.clone()));
     rig.push(Push::Signal(signal.clone()));
     assert_eq!(rig.events(), [ClientEvent::Signal(signal)]);
