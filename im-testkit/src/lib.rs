@@ -2,8 +2,10 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`faulty_store`] | a store that fails when it is told to, and holds calls |
 //! | [`history`] | the history checker: was everything kept, in order, once, and resumed whole? |
-//! | [`store_suite`] | what every store must do, as tests: see [`store_suite!`] |
+//! | [`store_suite`](mod@store_suite) | what every store must do, as tests: see [`store_suite!`] |
 
+pub mod faulty_store;
 pub mod history;
 pub mod store_suite;
