@@ -1,5 +1,6 @@
 //! What happens while a connection stands: frames in, commands out, heartbeats.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -84,8 +85,9 @@ impl Machine {
         match (pending.origin, reply) {
             (Origin::User, reply) => self.on_answer(id, &pending.body, reply),
             (Origin::Hello, Reply::Welcome(welcome)) => self.on_welcome(now, welcome),
-            (Origin::Resume | Origin::Fill(_), Reply::Rooms { statuses, rev }) => {
+            (Origin::Resume | Origin::Fill(_), Reply::Rooms { statuses, rev, generation }) => {
                 self.on_statuses(now, id, statuses, rev);
+                self.on_generation(generation);
             }
             (Origin::Checkpoint(cursors), Reply::Checkpoint { rev }) => {
                 self.checkpoint = self.checkpoint.filter(|waiting| *waiting != id);
@@ -98,12 +100,13 @@ impl Machine {
     /// The answer to a command of the application's.
     fn on_answer(&mut self, id: CommandId, body: &CommandBody, reply: Reply) {
         match (body, &reply) {
-            (CommandBody::Sub { .. }, Reply::Rooms { statuses, rev }) => {
+            (CommandBody::Sub { .. }, Reply::Rooms { statuses, rev, generation }) => {
                 for status in statuses {
                     let change = self.rooms.follow(status);
                     self.tell(change);
                 }
                 self.rooms.learn_rev(*rev);
+                self.on_generation(*generation);
             }
             (CommandBody::Unsub { .. }, Reply::Checkpoint { rev }) => self.rooms.learn_rev(*rev),
             (CommandBody::Checkpoint { cursors }, Reply::Checkpoint { rev }) => {
@@ -174,6 +177,12 @@ impl Machine {
         }
         self.rooms.learn_rev(rev);
         self.rooms.unanswered(now, by);
+    }
+
+    fn on_generation(&mut self, generation: u64) {
+        for room in self.rooms.generation(generation) {
+            self.events.push_back(ClientEvent::Snapshot { room, entries: Vec::new() });
+        }
     }
 
     fn tell(&mut self, change: Change) {
@@ -269,7 +278,7 @@ impl Machine {
         self.events.len() < self.config.max_queued_events
     }
 
-    fn on_event(&mut self, now: Instant, event: Event) {
+    fn on_event(&mut self, now: Instant, event: Arc<Event>) {
         if !self.has_room() {
             self.rooms.dropped(now, &event.room);
         } else if self.rooms.take(now, &event) {
@@ -277,7 +286,7 @@ impl Machine {
         }
     }
 
-    fn on_state(&mut self, now: Instant, update: StateUpdate) {
+    fn on_state(&mut self, now: Instant, update: Arc<StateUpdate>) {
         if !self.has_room() {
             self.rooms.dropped(now, &update.room);
         } else if let Some(update) = self.rooms.update(update) {

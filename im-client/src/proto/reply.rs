@@ -25,8 +25,8 @@ pub(super) fn read(body: &CommandBody, fields: Value) -> Result<Reply, WireError
         CommandBody::Members { .. } => Reply::Members(MemberPage::from_value(fields)?),
         CommandBody::Rooms { .. } => Reply::RoomList(RoomsPage::from_value(fields)?),
         CommandBody::Sub { .. } | CommandBody::Resume { .. } => {
-            let (statuses, rev) = RoomStatus::list_from_value(fields)?;
-            Reply::Rooms { statuses, rev }
+            let (statuses, rev, generation) = RoomStatus::list_from_value(fields)?;
+            Reply::Rooms { statuses, rev, generation }
         }
         CommandBody::Unsub { .. } | CommandBody::Checkpoint { .. } => {
             Reply::Checkpoint { rev: number(&fields, "rev")? }

@@ -1,6 +1,7 @@
 //! The rooms that are followed: how far each has arrived, and how far the server knows that.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use im_core::state::{Offer, offer};
@@ -141,12 +142,21 @@ impl Rooms {
         }
     }
 
-    pub(super) fn update(&mut self, update: StateUpdate) -> Option<std::sync::Arc<StateUpdate>> {
+    pub(super) fn update(&mut self, update: Arc<StateUpdate>) -> Option<Arc<StateUpdate>> {
         self.map.get_mut(&update.room)?.state.update(update)
     }
 
-    pub(super) fn snapshot(&mut self, part: Snapshot) -> Option<Vec<std::sync::Arc<StateUpdate>>> {
+    pub(super) fn snapshot(&mut self, part: Snapshot) -> Option<Vec<Arc<StateUpdate>>> {
         self.map.get_mut(&part.room)?.state.snapshot(part)
+    }
+
+    /// The server's state has this generation. Gives the rooms whose state was dropped, because it had another one.
+    pub(super) fn generation(&mut self, generation: u64) -> Vec<RoomId> {
+        let dropped = self
+            .map
+            .iter_mut()
+            .filter_map(|(id, room)| room.state.generation(generation).then(|| id.clone()));
+        dropped.collect()
     }
 
     /// Rooms to ask for again now, each with its cursor. The caller says with [`Rooms::asked`] by which command.
