@@ -2,6 +2,8 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`crash`] | kill -9, many times, and what must be there afterwards |
 //! | [`store_suite`] | what every store must do, as tests: see [`store_suite!`] |
 
+pub mod crash;
 pub mod store_suite;
