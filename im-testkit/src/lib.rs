@@ -2,6 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+<<<<<<< HEAD
 //! | [`faulty_store`] | a store that fails when it is told to, and holds calls |
 //! | [`history`] | the history checker: was everything kept, in order, once, and resumed whole? |
 //! | [`store_suite`](mod@store_suite) | what every store must do, as tests: see [`store_suite!`] |
@@ -10,4 +11,10 @@
 pub mod faulty_store;
 pub mod history;
 pub mod mutants;
+=======
+//! | [`crash`] | kill -9, many times, and what must be there afterwards |
+//! | [`store_suite`] | what every store must do, as tests: see [`store_suite!`] |
+
+pub mod crash;
+>>>>>>> sled
 pub mod store_suite;
