@@ -285,7 +285,6 @@ mod tests {
     #[test]
     fn the_future_of_a_connection_stays_small() {
         let size = size_of_future(Session::<TcpStream>::run);
-        println!("{size} bytes, of them {} for the session", size_of::<Session<TcpStream>>());
-        assert!(size <= 1280, "{size} bytes for each connection");
+        assert!(size <= 1088, "{size} bytes for each connection");
     }
 }
