@@ -1,5 +1,12 @@
 //! Our own listener and the warp adapter, spoken to over plain sockets.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;

@@ -1,5 +1,12 @@
 //! What must not be sent: each gets its close code, and nobody else notices.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use im_core::Code;

@@ -1,5 +1,12 @@
 //! The same service in every place where it can be mounted.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::sync::Arc;

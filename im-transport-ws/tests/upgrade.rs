@@ -1,5 +1,12 @@
 //! Who is let in, and what the others are told.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use im_core::Code;

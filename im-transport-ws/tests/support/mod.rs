@@ -54,12 +54,15 @@ pub async fn server(config: WsConfig) -> SocketAddr {
 /// Serves one connection in memory, so that paused time stands still while bytes travel.
 pub fn in_memory(ws: &WebSocket, buffer: usize) -> DuplexStream {
     let (client, server) = duplex(buffer);
-    let service = TowerToHyperService::new(ws.clone());
-    let connection = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(server), service)
-        .with_upgrades();
-    tokio::spawn(connection);
+    serve_over(ws, server);
     client
+}
+
+/// Serves one connection over any stream.
+pub fn serve_over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(ws: &WebSocket, stream: S) {
+    let service = TowerToHyperService::new(ws.clone());
+    let http = hyper::server::conn::http1::Builder::new();
+    tokio::spawn(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
 }
 
 /// An HTTP answer.
