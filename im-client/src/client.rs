@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 use im_core::wire::{
-    CommandBody, HistoryPage, MemberAct, MemberPage, PageFrom, Reply, RoomKind, RoomStatus, RoomsPage, Secret,
-    SendReceipt, SessionEntry, Target, Value,
+    CommandBody, HistoryPage, MemberAct, MemberPage, PageFrom, Reply, RoomKind, RoomStatus,
+    RoomsPage, Secret, SendReceipt, SessionEntry, Target, Value,
 };
 use im_core::{Cursor, Epoch, EventKind, RoomId, SessionId, Stamp, StateKey, Timestamp, UserId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -56,7 +56,11 @@ impl Client {
         Builder::new(Arc::new(link))
     }
 
-    pub(crate) fn new(asks: mpsc::UnboundedSender<Ask>, sends: Arc<Semaphore>, commands: Arc<Semaphore>) -> Self {
+    pub(crate) fn new(
+        asks: mpsc::UnboundedSender<Ask>,
+        sends: Arc<Semaphore>,
+        commands: Arc<Semaphore>,
+    ) -> Self {
         Self { asks, sends, commands }
     }
 
@@ -144,7 +148,12 @@ impl Client {
     /// # Errors
     ///
     /// The server's refusal.
-    pub async fn members(&self, room: RoomId, after: Option<UserId>, limit: u32) -> Result<MemberPage> {
+    pub async fn members(
+        &self,
+        room: RoomId,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<MemberPage> {
         match self.ask(CommandBody::Members { room, after, limit }).await? {
             Reply::Members(page) => Ok(page),
             other => Err(unexpected(&other)),
@@ -173,10 +182,11 @@ impl Client {
     /// The server's refusal.
     pub async fn subscribe(&self, room: RoomId, since: Option<Cursor>) -> Result<RoomStatus> {
         match self.ask(CommandBody::Sub { room: room.clone(), since }).await? {
-            Reply::Rooms { statuses, .. } => statuses
-                .into_iter()
-                .find(|status| status.room == room)
-                .ok_or_else(|| Error::new(ErrorKind::Protocol, None, "the server's answer leaves out the room")),
+            Reply::Rooms { statuses, .. } => {
+                statuses.into_iter().find(|status| status.room == room).ok_or_else(|| {
+                    Error::new(ErrorKind::Protocol, None, "the server's answer leaves out the room")
+                })
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -223,7 +233,13 @@ impl Client {
     /// # Errors
     ///
     /// The server's refusal. [`ErrorKind::Unknown`] if the connection was cut in between and no stamp was given.
-    pub async fn set(&self, room: RoomId, key: StateKey, value: Value, stamp: Option<Stamp>) -> Result<Stamp> {
+    pub async fn set(
+        &self,
+        room: RoomId,
+        key: StateKey,
+        value: Value,
+        stamp: Option<Stamp>,
+    ) -> Result<Stamp> {
         applied(self.ask(CommandBody::Set { room, key, value, stamp }).await?)
     }
 

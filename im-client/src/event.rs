@@ -12,9 +12,9 @@ use im_core::{Code, RoomId};
 pub enum ClientEvent {
     /// A durable event of a room that is followed. Within a room and epoch each comes once, in order, without a gap;
     /// where that cannot be, a [`ClientEvent::Room`] comes first and says so.
-    Event(Event),
+    Event(Arc<Event>),
     /// An ephemeral signal.
-    Signal(Signal),
+    Signal(Arc<Signal>),
     /// A state key has a newer value than the one told before.
     State(Arc<StateUpdate>),
     /// This is all of a room's state now: what was told before and is not here is gone.
@@ -51,7 +51,9 @@ impl ClientEvent {
     /// The code of a disconnect or close, if it is one that this version knows.
     pub fn code(&self) -> Option<Code> {
         match self {
-            Self::Disconnected { code, .. } | Self::Closed { code, .. } => Code::from_number((*code)?),
+            Self::Disconnected { code, .. } | Self::Closed { code, .. } => {
+                Code::from_number((*code)?)
+            }
             _ => None,
         }
     }

@@ -184,8 +184,9 @@ impl Shell {
                 Output::Disconnect => farewell(wire).await,
                 Output::FetchToken => {
                     let fetched = self.tokens.as_ref().map(|fetch| fetch());
-                    wire.fetching =
-                        Some(fetched.unwrap_or_else(|| Box::pin(std::future::ready(Err("there is no source".into())))));
+                    wire.fetching = Some(fetched.unwrap_or_else(|| {
+                        Box::pin(std::future::ready(Err("there is no source".into())))
+                    }));
                 }
                 Output::Reply(id, reply) => {
                     if let Some(answer) = answers.remove(&id) {
@@ -240,7 +241,8 @@ impl Shell {
     fn lost(&mut self, wire: &mut Wire, error: LinkError) {
         debug!(code = error.code, message = %error.message, "connection lost");
         wire.cut();
-        let cause = Cause { code: error.code, message: error.message, retry_after: error.retry_after };
+        let cause =
+            Cause { code: error.code, message: error.message, retry_after: error.retry_after };
         self.machine.on_lost(now(), cause);
     }
 
@@ -304,7 +306,11 @@ impl Outgoing {
         self.queue.is_empty() && !self.unflushed
     }
 
-    fn poll_write(&mut self, sink: &mut BoxSink, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    fn poll_write(
+        &mut self,
+        sink: &mut BoxSink,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), LinkError>> {
         while !self.queue.is_empty() {
             ready!(sink.as_mut().poll_ready(cx))?;
             if let Some(message) = self.queue.pop_front() {
@@ -318,7 +324,9 @@ impl Outgoing {
     }
 }
 
-async fn read(stream: Option<&mut Pin<Box<dyn futures::Stream<Item = Incoming> + Send>>>) -> Option<Incoming> {
+async fn read(
+    stream: Option<&mut Pin<Box<dyn futures::Stream<Item = Incoming> + Send>>>,
+) -> Option<Incoming> {
     match stream {
         Some(stream) => stream.next().await,
         None => std::future::pending().await,

@@ -54,7 +54,9 @@ impl WebSocket {
     }
 
     fn request(&self, encoding: Encoding) -> Result<Request<()>, LinkError> {
-        let wrong = |e: &dyn std::fmt::Display| LinkError::coded(Code::BadField.number(), format!("{}: {e}", self.url));
+        let wrong = |e: &dyn std::fmt::Display| {
+            LinkError::coded(Code::BadField.number(), format!("{}: {e}", self.url))
+        };
         let mut request = self.url.as_str().into_client_request().map_err(|e| wrong(&e))?;
         let subprotocol = HeaderValue::from_static(encoding.subprotocol());
         request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
@@ -85,9 +87,9 @@ fn split(socket: WebSocketStream<MaybeTlsStream<TcpStream>>, encoding: Encoding)
 fn to_message(bytes: Bytes, encoding: Encoding) -> Result<Message, LinkError> {
     match encoding {
         // What the encoder wrote is valid UTF-8; the check is cheap beside the write.
-        Encoding::Json => Utf8Bytes::try_from(bytes)
-            .map(Message::Text)
-            .map_err(|_| LinkError::coded(Code::Malformed.number(), "a message is not valid UTF-8")),
+        Encoding::Json => Utf8Bytes::try_from(bytes).map(Message::Text).map_err(|_| {
+            LinkError::coded(Code::Malformed.number(), "a message is not valid UTF-8")
+        }),
         Encoding::MsgPack => Ok(Message::Binary(bytes)),
     }
 }
@@ -100,7 +102,9 @@ fn incoming(item: Result<Message, WsError>) -> Incoming {
         Ok(Message::Close(Some(frame))) => {
             Incoming::Closed(LinkError::coded(frame.code.into(), frame.reason.to_string()))
         }
-        Ok(Message::Close(None)) => Incoming::Closed(LinkError::cut("the server closed without a reason")),
+        Ok(Message::Close(None)) => {
+            Incoming::Closed(LinkError::cut("the server closed without a reason"))
+        }
         Err(error) => Incoming::Closed(LinkError::cut(error.to_string())),
     }
 }
@@ -110,7 +114,9 @@ fn handshake_error(error: &WsError) -> LinkError {
     let response = match error {
         WsError::Http(response) => response,
         // Another try would meet the same address.
-        WsError::Url(error) => return LinkError::coded(Code::BadField.number(), format!("cannot connect: {error}")),
+        WsError::Url(error) => {
+            return LinkError::coded(Code::BadField.number(), format!("cannot connect: {error}"));
+        }
         error => return LinkError::cut(format!("cannot connect: {error}")),
     };
     let status = response.status();
@@ -139,7 +145,8 @@ mod tests {
     #[test]
     fn a_refusal_has_the_code_that_says_the_same() {
         let refusal = |status: u16| {
-            let response = Response::builder().status(status).header("retry-after", "7").body(None).unwrap();
+            let response =
+                Response::builder().status(status).header("retry-after", "7").body(None).unwrap();
             handshake_error(&WsError::Http(Box::new(response)))
         };
         assert_eq!(refusal(401).code, Some(4300));
@@ -152,7 +159,8 @@ mod tests {
 
     #[test]
     fn the_handshake_names_the_encoding_and_carries_headers() {
-        let link = WebSocket::new("ws://localhost/im").header(header::COOKIE, HeaderValue::from_static("a=b"));
+        let link = WebSocket::new("ws://localhost/im")
+            .header(header::COOKIE, HeaderValue::from_static("a=b"));
         let request = link.request(Encoding::MsgPack).unwrap();
         assert_eq!(request.headers()[header::SEC_WEBSOCKET_PROTOCOL], "im.v1.msgpack");
         assert_eq!(request.headers()[header::COOKIE], "a=b");

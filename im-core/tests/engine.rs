@@ -33,7 +33,8 @@ impl Client {
         while self.got.is_empty() {
             let batch = self.connection.next(1 << 16).await;
             self.connection.release(batch.id);
-            self.got.extend(batch.frames.iter().map(|f| serde_json::from_slice::<Value>(f).unwrap()));
+            self.got
+                .extend(batch.frames.iter().map(|f| serde_json::from_slice::<Value>(f).unwrap()));
         }
         self.got.pop_front().unwrap()
     }
@@ -69,7 +70,8 @@ async fn two_people_talk_in_a_group_and_one_comes_back() {
         assert_eq!(status["rooms"][0]["status"], "ok", "{status}");
     }
     let mid = "0123456789abcdef";
-    let send = json!({"t": "send", "id": 4, "room": "tea", "mid": mid, "content": {"text": "milk?"}});
+    let send =
+        json!({"t": "send", "id": 4, "room": "tea", "mid": mid, "content": {"text": "milk?"}});
     let sent = ann.ask(send.clone()).await;
     assert_eq!(sent["seq"], 3, "{sent}");
     assert_eq!(ann.ask(send).await["repeated"], true);
@@ -84,7 +86,8 @@ async fn two_people_talk_in_a_group_and_one_comes_back() {
     let back = json!({"t": "hello", "id": 1, "v": 1, "user": "ann", "session": hello["session"], "secret": secret});
     let back = ann.ask(back).await;
     assert_eq!(back["resumed"], true, "{back}");
-    let resume = json!({"t": "resume", "id": 2, "cursors": [["tea", sent["epoch"], 2]], "rev": back["rev"]});
+    let resume =
+        json!({"t": "resume", "id": 2, "cursors": [["tea", sent["epoch"], 2]], "rev": back["rev"]});
     assert_eq!(ann.ask(resume).await["rooms"][0]["status"], "ok");
     assert_eq!(ann.until(|f| f["t"] == "event").await["seq"], 3);
     assert_eq!(ann.until(|f| f["t"] == "event").await["content"]["text"], "hot");

@@ -6,7 +6,9 @@
 use bytes::Bytes;
 use im_core::EventKind;
 use im_core::state::content_hash;
-use im_core::wire::{Command, Content, Encoding, Limits, Map, ServerFrame, Value, decode, encode, encode_batch};
+use im_core::wire::{
+    Command, Content, Encoding, Limits, Map, ServerFrame, Value, decode, encode, encode_batch,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -17,13 +19,16 @@ const AROUND_CONTENT: usize = 5;
 fn float() -> impl Strategy<Value = Value> {
     // Any bits at all, and numbers near the edge of what is an integer.
     let edge = (9_007_199_254_740_980_u64..9_007_199_254_741_000).prop_map(|n| n as f64);
-    prop_oneof![any::<u64>().prop_map(f64::from_bits), edge, any::<f64>()].prop_filter_map("not finite", Value::number)
+    prop_oneof![any::<u64>().prop_map(f64::from_bits), edge, any::<f64>()]
+        .prop_filter_map("not finite", Value::number)
 }
 
 fn key() -> impl Strategy<Value = String> {
     prop_oneof![
-        select(vec!["", "$", "$$", "$bytes", "$$bytes", "text", "\u{0}", "\"", "\\", "é", "e\u{301}"])
-            .prop_map(str::to_owned),
+        select(vec![
+            "", "$", "$$", "$bytes", "$$bytes", "text", "\u{0}", "\"", "\\", "é", "e\u{301}"
+        ])
+        .prop_map(str::to_owned),
         any::<String>(),
     ]
 }
@@ -44,7 +49,8 @@ fn value() -> impl Strategy<Value = Value> {
     leaf().prop_recursive(8, 64, 20, |inner| {
         prop_oneof![
             vec(inner.clone(), 0..18).prop_map(Value::Array),
-            vec((key(), inner), 0..18).prop_map(|entries| Value::Map(entries.into_iter().collect())),
+            vec((key(), inner), 0..18)
+                .prop_map(|entries| Value::Map(entries.into_iter().collect())),
         ]
     })
 }
@@ -238,15 +244,20 @@ fn field() -> impl Strategy<Value = (&'static str, Value)> {
         "ff",
     ]);
     let text = texts.prop_map(Value::from);
-    let int = select(vec![0_i64, 1, 2, 50, 4000, 4524, 9_007_199_254_740_991, -1]).prop_map(Value::Int);
-    let cursor = (text.clone(), text.clone(), int.clone()).prop_map(|(a, b, c)| Value::Array(vec![a, b, c]));
+    let int =
+        select(vec![0_i64, 1, 2, 50, 4000, 4524, 9_007_199_254_740_991, -1]).prop_map(Value::Int);
+    let cursor =
+        (text.clone(), text.clone(), int.clone()).prop_map(|(a, b, c)| Value::Array(vec![a, b, c]));
     let names = select(vec![
-        "id", "room", "to", "peer", "user", "token", "v", "device", "session", "secret", "client", "kind", "open",
-        "members", "act", "role", "after", "before", "limit", "since", "epoch", "cursors", "rev", "mid", "content",
-        "key", "value", "stamp", "from", "at", "seq", "gen", "entries", "more", "status", "cursor", "head", "code",
-        "msg", "retry_ms", "future",
+        "id", "room", "to", "peer", "user", "token", "v", "device", "session", "secret", "client",
+        "kind", "open", "members", "act", "role", "after", "before", "limit", "since", "epoch",
+        "cursors", "rev", "mid", "content", "key", "value", "stamp", "from", "at", "seq", "gen",
+        "entries", "more", "status", "cursor", "head", "code", "msg", "retry_ms", "future",
     ]);
-    (names, prop_oneof![4 => text, 4 => int, 2 => vec(cursor, 0..3).prop_map(Value::Array), 1 => value()])
+    (
+        names,
+        prop_oneof![4 => text, 4 => int, 2 => vec(cursor, 0..3).prop_map(Value::Array), 1 => value()],
+    )
 }
 
 /// A frame in which the fields that are asked for most often are sound.

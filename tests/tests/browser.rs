@@ -11,6 +11,8 @@
 //!
 //! The pictures are left in `target/screenshots`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this file is all test")]
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +40,8 @@ fn two_tabs_chat_reload_and_survive_a_restart() {
         .env("IM_TEST_SCREENSHOTS", &screenshots)
         .output()
         .unwrap();
-    let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let told =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success(), "{}\n{}", told[0], told[1]);
     assert!(fs::metadata(&picture).unwrap().len() > 10_000, "the picture is empty");
 }
@@ -49,8 +52,11 @@ fn skip(missing: &str) {
 }
 
 fn chromium() -> Result<PathBuf, String> {
-    let path = PathBuf::from(env::var_os("IM_TEST_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into()));
-    let missing = || format!("no browser at {}: install Chromium or set IM_TEST_CHROMIUM", path.display());
+    let path = PathBuf::from(
+        env::var_os("IM_TEST_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into()),
+    );
+    let missing =
+        || format!("no browser at {}: install Chromium or set IM_TEST_CHROMIUM", path.display());
     path.is_file().then(|| path.clone()).ok_or_else(missing)
 }
 
@@ -78,7 +84,10 @@ fn quickstart() -> PathBuf {
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
-    assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(), "quickstart does not build");
+    assert!(
+        build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(),
+        "quickstart does not build"
+    );
     profile_dir().join(format!("quickstart{}", env::consts::EXE_SUFFIX))
 }
 

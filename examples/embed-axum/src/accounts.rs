@@ -75,7 +75,9 @@ impl Accounts {
 }
 
 fn token(cookies: &str) -> Option<&str> {
-    let named = |cookie: &'_ str| cookie.trim().split_once('=').is_some_and(|(name, _)| name == COOKIE_NAME);
+    let named = |cookie: &'_ str| {
+        cookie.trim().split_once('=').is_some_and(|(name, _)| name == COOKIE_NAME)
+    };
     let cookie = cookies.split(';').find(|cookie| named(cookie))?;
     cookie.trim().split_once('=').map(|(_, value)| value)
 }
@@ -84,7 +86,10 @@ fn token(cookies: &str) -> Option<&str> {
 /// RFC 6265bis). Add `Secure` behind TLS.
 pub fn set_cookie(token: &str) -> [(axum::http::HeaderName, String); 1] {
     let seconds = if token.is_empty() { 0 } else { LASTS.as_secs() };
-    [(SET_COOKIE, format!("{COOKIE_NAME}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax"))]
+    [(
+        SET_COOKIE,
+        format!("{COOKIE_NAME}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax"),
+    )]
 }
 
 /// The request's `Cookie` header; empty if there is none.

@@ -34,7 +34,8 @@ impl Chat {
     /// If the engine cannot start.
     pub async fn open(accounts: Arc<Accounts>) -> Result<Self> {
         // Without `.store(…)` everything is kept in memory. `SledStore` of im-store-sled keeps it in a folder.
-        let engine = Engine::builder().authenticator(Arc::new(ShopCookie(accounts))).start().await?;
+        let engine =
+            Engine::builder().authenticator(Arc::new(ShopCookie(accounts))).start().await?;
         let name = |e| Error::of(Code::BadField, "name").because(e);
         let chat = Self {
             engine,
@@ -111,5 +112,6 @@ pub async fn clerk(chat: Chat, orders: Arc<Orders>) -> Result<()> {
 }
 
 fn asks(event: &Event) -> bool {
-    event.kind == EventKind::message() && event.content.value().get("text").and_then(|text| text.as_text()) == Some(QUESTION)
+    event.kind == EventKind::message()
+        && event.content.value().get("text").and_then(|text| text.as_text()) == Some(QUESTION)
 }

@@ -27,9 +27,9 @@ async fn main() -> anyhow::Result<()> {
 
     let shop = Shop::open().await?;
     let clerk = tokio::spawn(chat::clerk(shop.chat.clone(), shop.orders.clone()));
-    let listener = tokio::net::TcpListener::bind(flags.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}; choose another address with --listen", flags.listen))?;
+    let listener = tokio::net::TcpListener::bind(flags.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another address with --listen", flags.listen)
+    })?;
     tracing::info!("open http://{} in a browser; Ctrl-C ends", listener.local_addr()?);
 
     let engine = shop.chat.engine.clone();

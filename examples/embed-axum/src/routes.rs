@@ -27,10 +27,16 @@ pub fn router(shop: Shop) -> Router {
         .route("/login", get(|| file(HTML, include_str!("../page/login.html"))).post(log_in))
         .route("/logout", post(log_out))
         .route("/orders", get(list).post(place))
-        .route("/shop.css", get(|| file("text/css; charset=utf-8", include_str!("../page/shop.css"))))
+        .route(
+            "/shop.css",
+            get(|| file("text/css; charset=utf-8", include_str!("../page/shop.css"))),
+        )
         .route("/shop.js", get(|| file(SCRIPT, include_str!("../page/shop.js"))))
         // The client of the quickstart's page: it keeps the connection and the room whole, and draws nothing.
-        .route("/connection.js", get(|| file(SCRIPT, include_str!("../../quickstart/page/connection.js"))))
+        .route(
+            "/connection.js",
+            get(|| file(SCRIPT, include_str!("../../quickstart/page/connection.js"))),
+        )
         .route("/room.js", get(|| file(SCRIPT, include_str!("../../quickstart/page/room.js"))))
         .route_service("/chat/ws", chat)
         .with_state(shop)
@@ -74,7 +80,11 @@ async fn list(_: LoggedIn, State(shop): State<Shop>) -> Json<Vec<Order>> {
     Json(shop.orders.all())
 }
 
-async fn place(LoggedIn(user): LoggedIn, State(shop): State<Shop>, Json(new): Json<NewOrder>) -> Response {
+async fn place(
+    LoggedIn(user): LoggedIn,
+    State(shop): State<Shop>,
+    Json(new): Json<NewOrder>,
+) -> Response {
     let order = match shop.orders.place(new, user) {
         Ok(order) => order,
         Err(words) => return (StatusCode::UNPROCESSABLE_ENTITY, words).into_response(),

@@ -1,5 +1,7 @@
 //! The shop from outside, over real sockets: log in, open the WebSocket with the cookie, order, see the message.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this file is all test")]
+
 use std::time::Duration;
 
 use embed_axum::{Shop, chat, routes};
@@ -38,7 +40,8 @@ async fn http(address: &str, line: &str, headers: &[(&str, &str)], body: &str) -
 /// Logs in and gives the session cookie.
 async fn log_in(address: &str, name: &str) -> String {
     let form = [("content-type", "application/x-www-form-urlencoded")];
-    let (head, _) = http(address, "POST /login", &form, &format!("name={name}&password={name}")).await;
+    let (head, _) =
+        http(address, "POST /login", &form, &format!("name={name}&password={name}")).await;
     assert!(head.starts_with("HTTP/1.1 303"), "{head}");
     assert!(head.contains("HttpOnly") && head.contains("SameSite=Lax"), "{head}");
     let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
@@ -66,7 +69,8 @@ impl Client {
 
     async fn frames(&mut self) -> Vec<Value> {
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("nothing came");
+            let next =
+                tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("nothing came");
             if let Message::Text(text) = next.expect("the connection ended").unwrap() {
                 return match serde_json::from_str(&text).unwrap() {
                     Value::Array(frames) => frames,
@@ -82,7 +86,8 @@ impl Client {
         command["id"] = self.last.into();
         self.socket.send(Message::text(command.to_string())).await.unwrap();
         loop {
-            let (replies, pushed) = self.frames().await.into_iter().partition::<Vec<_>, _>(|f| f["id"] == self.last);
+            let (replies, pushed) =
+                self.frames().await.into_iter().partition::<Vec<_>, _>(|f| f["id"] == self.last);
             self.pushed.extend(pushed);
             if let Some(reply) = replies.into_iter().next() {
                 return reply;
@@ -93,7 +98,8 @@ impl Client {
     /// Waits for an event with this text.
     async fn hear(&mut self, text: &str) -> Value {
         loop {
-            if let Some(at) = self.pushed.iter().position(|frame| frame["content"]["text"] == text) {
+            if let Some(at) = self.pushed.iter().position(|frame| frame["content"]["text"] == text)
+            {
                 return self.pushed.remove(at);
             }
             let frames = self.frames().await;
@@ -118,7 +124,8 @@ async fn an_order_reaches_the_team_and_the_clerk_answers() {
     assert_eq!(status["rooms"][0]["status"], "ok", "{status}");
 
     let headers = [("cookie", &*ada), ("content-type", "application/json")];
-    let (head, body) = http(&address, "POST /orders", &headers, r#"{"item": "two boxes of pears"}"#).await;
+    let (head, body) =
+        http(&address, "POST /orders", &headers, r#"{"item": "two boxes of pears"}"#).await;
     assert!(head.starts_with("HTTP/1.1 201"), "{head}\n{body}");
     let told = client.hear("Order 1: two boxes of pears (for ada)").await;
     assert_eq!(told["from"], "clerk");

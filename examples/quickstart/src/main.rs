@@ -21,7 +21,10 @@ use tracing_subscriber::EnvFilter;
 ///
 /// Anybody may come in under any name. For users who log in, see examples/embed-axum.
 #[derive(Parser)]
-#[command(version, after_help = "RUST_LOG=debug shows more of what goes on, RUST_LOG=warn shows less.")]
+#[command(
+    version,
+    after_help = "RUST_LOG=debug shows more of what goes on, RUST_LOG=warn shows less."
+)]
 struct Flags {
     /// Address and port to listen on. Use 0.0.0.0:8080 to let other machines in, and port 0 for any free port.
     #[arg(long, env = "IM_LISTEN", default_value = "127.0.0.1:8080")]
@@ -71,7 +74,8 @@ async fn main() -> anyhow::Result<()> {
     // users of its own gives the engine an `Authenticator` here.
     let engine = Engine::builder().allow_anonymous().store(Arc::clone(&store)).start().await?;
 
-    let mut app = Router::new().route_service("/ws", WebSocket::new(engine.clone(), WsConfig::default()));
+    let mut app =
+        Router::new().route_service("/ws", WebSocket::new(engine.clone(), WsConfig::default()));
     for (path, kind, text) in PAGE {
         let headers = [
             (header::CONTENT_TYPE, kind),
@@ -81,9 +85,9 @@ async fn main() -> anyhow::Result<()> {
         ];
         app = app.route(path, get(move || async move { (headers, text) }));
     }
-    let listener = tokio::net::TcpListener::bind(flags.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}; choose another address with --listen", flags.listen))?;
+    let listener = tokio::net::TcpListener::bind(flags.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another address with --listen", flags.listen)
+    })?;
     tracing::info!("open http://{} in a browser; Ctrl-C ends", listener.local_addr()?);
 
     let drain = async move {

@@ -29,7 +29,8 @@ impl Backoff {
         if self.policy.attempts.is_some_and(|most| self.failures >= most) {
             return None;
         }
-        let ceiling = self.policy.base.saturating_mul(1 << self.failures.min(20)).min(self.policy.max);
+        let ceiling =
+            self.policy.base.saturating_mul(1 << self.failures.min(20)).min(self.policy.max);
         self.failures = self.failures.saturating_add(1);
         let pause = ceiling.mul_f64(self.draw());
         Some(match at_least {
@@ -53,10 +54,12 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_the_limit_and_begin_anew() {
-        let policy = Reconnect::default().pauses(Duration::from_millis(100), Duration::from_secs(2));
+        let policy =
+            Reconnect::default().pauses(Duration::from_millis(100), Duration::from_secs(2));
         let mut backoff = Backoff::new(policy, 42);
         for failures in 0..40_u32 {
-            let ceiling = Duration::from_millis(100 << failures.min(10)).min(Duration::from_secs(2));
+            let ceiling =
+                Duration::from_millis(100 << failures.min(10)).min(Duration::from_secs(2));
             assert!(backoff.next(None).unwrap() <= ceiling, "{failures}");
         }
         backoff.reset();

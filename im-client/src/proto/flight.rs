@@ -57,13 +57,19 @@ impl Flight {
     pub(crate) fn push(&mut self, body: CommandBody, origin: Origin) -> CommandId {
         let id = self.next;
         self.next += 1;
-        self.pending.insert(id, Pending { body, origin, tries: 0, written: false, not_before: None });
+        self.pending
+            .insert(id, Pending { body, origin, tries: 0, written: false, not_before: None });
         self.unwritten.insert(id);
         CommandId(id)
     }
 
     /// Adds a command that is written at once, out of turn. Gives its number and the encoded frame.
-    pub(crate) fn write(&mut self, body: CommandBody, origin: Origin, encoding: Encoding) -> (CommandId, Bytes) {
+    pub(crate) fn write(
+        &mut self,
+        body: CommandBody,
+        origin: Origin,
+        encoding: Encoding,
+    ) -> (CommandId, Bytes) {
         let id = self.push(body, origin);
         self.unwritten.remove(&id.0);
         let frame = self.mark_written(id.0, encoding).unwrap_or_default();
@@ -79,7 +85,8 @@ impl Flight {
     /// Puts a command back that was refused for now. It keeps its number, and so its place if the connection is cut.
     pub(crate) fn retry(&mut self, id: CommandId, pending: Pending, at: Instant) {
         let tries = pending.tries + 1;
-        self.pending.insert(id.0, Pending { tries, written: false, not_before: Some(at), ..pending });
+        self.pending
+            .insert(id.0, Pending { tries, written: false, not_before: Some(at), ..pending });
         self.unwritten.insert(id.0);
     }
 
@@ -90,8 +97,10 @@ impl Flight {
     pub(crate) fn cut(&mut self, all: bool) -> Vec<(CommandId, Pending)> {
         self.pending.retain(|_, pending| pending.origin == Origin::User);
         let lost = |pending: &Pending| pending.written && (all || !repeats_safely(&pending.body));
-        let ids: Vec<u64> = self.pending.iter().filter(|(_, p)| lost(p)).map(|(id, _)| *id).collect();
-        let given_back = ids.iter().filter_map(|id| Some((CommandId(*id), self.pending.remove(id)?))).collect();
+        let ids: Vec<u64> =
+            self.pending.iter().filter(|(_, p)| lost(p)).map(|(id, _)| *id).collect();
+        let given_back =
+            ids.iter().filter_map(|id| Some((CommandId(*id), self.pending.remove(id)?))).collect();
         for pending in self.pending.values_mut() {
             pending.written = false;
             pending.not_before = None;
@@ -104,7 +113,9 @@ impl Flight {
     pub(crate) fn end(&mut self) -> Vec<(CommandId, Pending)> {
         self.unwritten.clear();
         let all = std::mem::take(&mut self.pending).into_iter();
-        all.filter(|(_, pending)| pending.origin == Origin::User).map(|(id, p)| (CommandId(id), p)).collect()
+        all.filter(|(_, pending)| pending.origin == Origin::User)
+            .map(|(id, p)| (CommandId(id), p))
+            .collect()
     }
 
     /// Whether an answer is awaited from the server.
@@ -133,9 +144,12 @@ impl Flight {
     ) -> Option<Bytes> {
         self.release(now);
         let window = as_usize(limits.in_flight).max(1);
-        let most = as_usize(limits.batch).max(1).min(window.saturating_sub(self.pending.len() - self.unwritten.len()));
+        let most = as_usize(limits.batch)
+            .max(1)
+            .min(window.saturating_sub(self.pending.len() - self.unwritten.len()));
         let max_bytes = as_usize(limits.message_bytes);
-        let ready: Vec<u64> = self.unwritten.iter().filter(|id| self.is_ready(**id)).take(most).copied().collect();
+        let ready: Vec<u64> =
+            self.unwritten.iter().filter(|id| self.is_ready(**id)).take(most).copied().collect();
         let (mut frames, mut bytes, mut values) = (Vec::new(), 2, 0);
         for id in ready {
             let weight = self.pending.get(&id).map_or(0, |pending| weight(&pending.body));
@@ -206,7 +220,9 @@ fn weight(body: &CommandBody) -> usize {
         CommandBody::Send { content, .. } | CommandBody::Signal { content, .. } => content.count(),
         CommandBody::Set { value, .. } => value.count(),
         CommandBody::Create { members, .. } => members.len(),
-        CommandBody::Resume { cursors, .. } | CommandBody::Checkpoint { cursors } => cursors.len() * 4,
+        CommandBody::Resume { cursors, .. } | CommandBody::Checkpoint { cursors } => {
+            cursors.len() * 4
+        }
         _ => 0,
     };
     content * 2 + 20

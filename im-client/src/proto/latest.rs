@@ -24,12 +24,22 @@ fn limits() -> StateLimits {
 
 impl RoomState {
     /// Takes an update. Gives it back if it is newer than what is held.
-    pub(crate) fn update(&mut self, update: StateUpdate) -> Option<Arc<StateUpdate>> {
-        let update = Arc::new(update);
+    pub(crate) fn update(&mut self, update: Arc<StateUpdate>) -> Option<Arc<StateUpdate>> {
         if let Some((_, arriving)) = &mut self.arriving {
             arriving.merge(update.clone(), &limits());
         }
         (self.held.merge(update.clone(), &limits()) == Merge::Taken).then_some(update)
+    }
+
+    /// The server's state has this generation now. Whether something was held that belongs to another one; it is
+    /// dropped.
+    pub(crate) fn generation(&mut self, generation: u64) -> bool {
+        if self.generation.is_none_or(|held| held == generation) {
+            return false;
+        }
+        let had_some = self.held.iter().any(|entry| entry.value.is_some());
+        *self = Self { generation: Some(generation), ..Self::default() };
+        had_some
     }
 
     /// Takes a part of a snapshot. With the last part, gives all keys that have a value now.
@@ -42,14 +52,15 @@ impl RoomState {
             _ => StateMap::default(),
         };
         for entry in part.entries {
-            map.merge(Arc::new(entry), &limits());
+            map.merge(entry, &limits());
         }
         if part.more {
             self.arriving = Some((part.generation, map));
             return None;
         }
         if self.generation == Some(part.generation) {
-            let newer: Vec<_> = self.held.iter().filter(|held| map.get(&held.key).is_some()).cloned().collect();
+            let newer: Vec<_> =
+                self.held.iter().filter(|held| map.get(&held.key).is_some()).cloned().collect();
             for held in newer {
                 map.merge(held, &limits());
             }
@@ -66,17 +77,17 @@ mod tests {
     use im_core::wire::{Content, Limits};
     use im_core::{NodeId, RoomId, Stamp, StateKey, Timestamp, UserId};
 
-    fn update(key: &str, ms: u64) -> StateUpdate {
-        StateUpdate {
+    fn update(key: &str, ms: u64) -> Arc<StateUpdate> {
+        Arc::new(StateUpdate {
             room: RoomId::new("r").unwrap(),
             key: StateKey::new(key).unwrap(),
             stamp: Stamp { ms: Timestamp::from_millis(ms), counter: 0, node: NodeId(1) },
             from: UserId::new("u").unwrap(),
             value: Some(Content::text(&ms.to_string(), &Limits::default()).unwrap()),
-        }
+        })
     }
 
-    fn snapshot(generation: u64, entries: Vec<StateUpdate>, more: bool) -> Snapshot {
+    fn snapshot(generation: u64, entries: Vec<Arc<StateUpdate>>, more: bool) -> Snapshot {
         Snapshot { room: RoomId::new("r").unwrap(), generation, entries, more }
     }
 
@@ -103,6 +114,16 @@ mod tests {
         let all = state.snapshot(snapshot(2, vec![update("a", 3)], false)).unwrap();
         assert_eq!(stamps(&all), [("a".into(), 3)]);
         assert!(state.update(update("a", 4)).is_some());
+    }
+
+    #[test]
+    fn another_generation_drops_what_is_held_also_without_a_snapshot() {
+        let mut state = RoomState::default();
+        assert!(!state.generation(1));
+        state.snapshot(snapshot(1, vec![update("a", 5)], false));
+        assert!(!state.generation(1));
+        assert!(state.generation(2));
+        assert!(state.update(update("a", 1)).is_some());
     }
 
     #[test]

@@ -29,7 +29,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use im_core::code::{Advice, advice};
 use im_core::wire::{
-    CommandBody, Content, Encoding, Hello, Limits, Reply, ResumeToken, Secret, ServerLimits, VERSION, Value,
+    CommandBody, Content, Encoding, Hello, Limits, Reply, ResumeToken, Secret, ServerLimits,
+    VERSION, Value,
 };
 use im_core::{Code, CommandId, Cursor, DeviceId, RoomId, UserId};
 
@@ -148,7 +149,13 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// `seed` draws the pauses between tries.
-    pub(crate) fn new(config: Config, encoding: Encoding, identity: Identity, saved: Saved, seed: u64) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        encoding: Encoding,
+        identity: Identity,
+        saved: Saved,
+        seed: u64,
+    ) -> Self {
         Self {
             backoff: Backoff::new(config.reconnect, seed),
             config,
@@ -214,7 +221,8 @@ impl Machine {
             session: self.session.clone(),
             client: self.identity.name.clone(),
         };
-        let (_, first) = self.flight.write(CommandBody::Hello(Box::new(hello)), Origin::Hello, self.encoding);
+        let (_, first) =
+            self.flight.write(CommandBody::Hello(Box::new(hello)), Origin::Hello, self.encoding);
         self.write_resume(Some(first));
     }
 
@@ -232,8 +240,9 @@ impl Machine {
         }
         self.rooms.cut();
         self.checkpoint = None;
-        if lasted.is_some_and(|lasted| lasted >= self.config.reconnect.stable || cause.advice() == Some(Advice::Done))
-        {
+        if lasted.is_some_and(|lasted| {
+            lasted >= self.config.reconnect.stable || cause.advice() == Some(Advice::Done)
+        }) {
             self.backoff.reset();
         }
         self.decide(now, cause, lasted.is_some());
@@ -245,7 +254,9 @@ impl Machine {
         match cause.advice() {
             Some(Advice::Stop) => return self.end(cause),
             // A greeting that was refused for what it is will be refused again; a slow one may be quicker.
-            Some(Advice::Fix) if !was_online && known != Some(Code::HandshakeTimeout) => return self.end(cause),
+            Some(Advice::Fix) if !was_online && known != Some(Code::HandshakeTimeout) => {
+                return self.end(cause);
+            }
             Some(Advice::Refresh) if self.identity.renewable => {
                 self.phase = Phase::Renewing;
                 self.outputs.push_back(Output::FetchToken);
@@ -270,7 +281,11 @@ impl Machine {
     }
 
     fn tell_disconnected(&mut self, cause: Cause, retry_in: Option<Duration>) {
-        self.events.push_back(ClientEvent::Disconnected { code: cause.code, message: cause.message, retry_in });
+        self.events.push_back(ClientEvent::Disconnected {
+            code: cause.code,
+            message: cause.message,
+            retry_in,
+        });
     }
 
     /// The token that was asked for, or why there is none.
@@ -285,7 +300,9 @@ impl Machine {
                 self.phase = Phase::Waiting { until: now + pause };
             }
             (Ok(_), None) => self.end(Cause::of(Code::BadCredentials)),
-            (Err(why), _) => self.end(Cause::new(Some(Code::Expired.number()), format!("no fresh token: {why}"))),
+            (Err(why), _) => {
+                self.end(Cause::new(Some(Code::Expired.number()), format!("no fresh token: {why}")))
+            }
         }
     }
 
@@ -324,7 +341,11 @@ impl Machine {
         }
         match body {
             CommandBody::Signal { .. } if !matches!(self.phase, Phase::Online(_)) => {
-                Err(Error::new(ErrorKind::Offline, None, "there is no connection now; a signal makes no sense later"))
+                Err(Error::new(
+                    ErrorKind::Offline,
+                    None,
+                    "there is no connection now; a signal makes no sense later",
+                ))
             }
             CommandBody::Send { content: value, .. }
             | CommandBody::Signal { content: value, .. }
@@ -338,7 +359,8 @@ impl Machine {
         let mut limits = Limits::default();
         limits.max_content_bytes = usize::try_from(self.limits.content_bytes).unwrap_or(usize::MAX);
         limits.max_values /= 2;
-        let refused = |e: im_core::wire::ContentError| Error::invalid(e.to_string()).with_code(e.code());
+        let refused =
+            |e: im_core::wire::ContentError| Error::invalid(e.to_string()).with_code(e.code());
         Content::new(value, &limits).map(drop).map_err(refused)
     }
 
@@ -356,14 +378,17 @@ impl Machine {
             self.outputs.push_back(Output::Reply(id, Err(error)));
         }
         self.outputs.push_back(Output::Disconnect);
-        self.events.push_back(ClientEvent::Closed { code: cause.code, message: cause.message.clone() });
+        self.events
+            .push_back(ClientEvent::Closed { code: cause.code, message: cause.message.clone() });
         self.phase = Phase::Ended(cause);
     }
 
     /// When [`Machine::on_time`] is to be called, if nothing else happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Connecting { until } | Phase::Greeting { until } | Phase::Waiting { until } => Some(*until),
+            Phase::Connecting { until } | Phase::Greeting { until } | Phase::Waiting { until } => {
+                Some(*until)
+            }
             Phase::Online(online) => self.online_deadline(online),
             Phase::Idle | Phase::Renewing | Phase::Ended(_) => None,
         }

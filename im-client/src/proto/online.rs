@@ -1,12 +1,13 @@
 //! What happens while a connection stands: frames in, commands out, heartbeats.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use im_core::code::{Advice, advice};
 use im_core::wire::{
-    Bye, CommandBody, ErrorReply, Event, Limits, Push, Reply, RoomStatus, ServerFrame, Snapshot, StateUpdate, Value,
-    Welcome, WireError, decode, join_encoded,
+    Bye, CommandBody, ErrorReply, Event, Limits, Push, Reply, RoomStatus, ServerFrame, Snapshot,
+    StateUpdate, Value, Welcome, WireError, decode, join_encoded,
 };
 use im_core::{Code, CommandId, RoomId};
 
@@ -28,7 +29,12 @@ impl Machine {
     }
 
     /// A message arrived. `tap` sees each frame before anything is dropped.
-    pub(crate) fn on_message(&mut self, now: Instant, message: &[u8], tap: &mut dyn FnMut(&ServerFrame)) {
+    pub(crate) fn on_message(
+        &mut self,
+        now: Instant,
+        message: &[u8],
+        tap: &mut dyn FnMut(&ServerFrame),
+    ) {
         self.on_heard(now);
         let frames = match decode(message, self.encoding, &generous()) {
             Ok(frames) => frames,
@@ -50,7 +56,8 @@ impl Machine {
     }
 
     fn nonsense(&mut self, now: Instant, error: &WireError) {
-        let cause = Cause::new(None, format!("the server sent something that makes no sense: {error}"));
+        let cause =
+            Cause::new(None, format!("the server sent something that makes no sense: {error}"));
         self.drop_connection(now, cause);
     }
 
@@ -78,8 +85,9 @@ impl Machine {
         match (pending.origin, reply) {
             (Origin::User, reply) => self.on_answer(id, &pending.body, reply),
             (Origin::Hello, Reply::Welcome(welcome)) => self.on_welcome(now, welcome),
-            (Origin::Resume | Origin::Fill(_), Reply::Rooms { statuses, rev }) => {
+            (Origin::Resume | Origin::Fill(_), Reply::Rooms { statuses, rev, generation }) => {
                 self.on_statuses(now, id, statuses, rev);
+                self.on_generation(generation);
             }
             (Origin::Checkpoint(cursors), Reply::Checkpoint { rev }) => {
                 self.checkpoint = self.checkpoint.filter(|waiting| *waiting != id);
@@ -92,15 +100,18 @@ impl Machine {
     /// The answer to a command of the application's.
     fn on_answer(&mut self, id: CommandId, body: &CommandBody, reply: Reply) {
         match (body, &reply) {
-            (CommandBody::Sub { .. }, Reply::Rooms { statuses, rev }) => {
+            (CommandBody::Sub { .. }, Reply::Rooms { statuses, rev, generation }) => {
                 for status in statuses {
                     let change = self.rooms.follow(status);
                     self.tell(change);
                 }
                 self.rooms.learn_rev(*rev);
+                self.on_generation(*generation);
             }
             (CommandBody::Unsub { .. }, Reply::Checkpoint { rev }) => self.rooms.learn_rev(*rev),
-            (CommandBody::Checkpoint { cursors }, Reply::Checkpoint { rev }) => self.rooms.confirmed(cursors, *rev),
+            (CommandBody::Checkpoint { cursors }, Reply::Checkpoint { rev }) => {
+                self.rooms.confirmed(cursors, *rev)
+            }
             _ => {}
         }
         let ended = matches!(body, CommandBody::Logout);
@@ -121,7 +132,8 @@ impl Machine {
             self.rooms.forget_checkpoint();
         }
         let idle = welcome.idle.max(Duration::from_secs(1));
-        self.phase = Phase::Online(Online { since: now, idle, heard: now, written: now, pinged: None });
+        self.phase =
+            Phase::Online(Online { since: now, idle, heard: now, written: now, pinged: None });
         self.events.push_back(ClientEvent::Connected(welcome));
     }
 
@@ -167,6 +179,12 @@ impl Machine {
         self.rooms.unanswered(now, by);
     }
 
+    fn on_generation(&mut self, generation: u64) {
+        for room in self.rooms.generation(generation) {
+            self.events.push_back(ClientEvent::Snapshot { room, entries: Vec::new() });
+        }
+    }
+
     fn tell(&mut self, change: Change) {
         if let Change::Tell(status) = change {
             self.events.push_back(ClientEvent::Room(status));
@@ -196,16 +214,25 @@ impl Machine {
                 let room = room.clone();
                 self.on_fill_refused(now, id, room, &refusal);
             }
-            Origin::Checkpoint(_) => self.checkpoint = self.checkpoint.filter(|waiting| *waiting != id),
+            Origin::Checkpoint(_) => {
+                self.checkpoint = self.checkpoint.filter(|waiting| *waiting != id)
+            }
             Origin::Ping => {}
         }
     }
 
     fn on_refused(&mut self, now: Instant, id: CommandId, pending: Pending, refusal: ErrorReply) {
         let for_now = matches!(advice(refusal.code), Advice::Retry | Advice::BackOff);
-        if for_now && matches!(pending.body, CommandBody::Send { .. }) && pending.tries < self.config.send_retries {
+        if for_now
+            && matches!(pending.body, CommandBody::Send { .. })
+            && pending.tries < self.config.send_retries
+        {
             let pause = Duration::from_millis(100 << pending.tries.min(7));
-            return self.flight.retry(id, pending, now + pause.max(refusal.retry_after.unwrap_or_default()));
+            return self.flight.retry(
+                id,
+                pending,
+                now + pause.max(refusal.retry_after.unwrap_or_default()),
+            );
         }
         let error = Error::from(refusal).about(super::message_id(&pending));
         self.outputs.push_back(Output::Reply(id, Err(error)));
@@ -217,14 +244,22 @@ impl Machine {
         }
         let status = im_core::wire::Status::Denied;
         let code = Code::from_number(refusal.code);
-        let change = self.rooms.moved(RoomStatus { room, status, cursor: None, head: im_core::Seq::ZERO, code });
+        let change = self.rooms.moved(RoomStatus {
+            room,
+            status,
+            cursor: None,
+            head: im_core::Seq::ZERO,
+            code,
+        });
         self.tell(change);
     }
 
     fn on_push(&mut self, now: Instant, push: Push) {
         match push {
             Push::Event(event) => self.on_event(now, event),
-            Push::Signal(signal) if self.has_room() => self.events.push_back(ClientEvent::Signal(signal)),
+            Push::Signal(signal) if self.has_room() => {
+                self.events.push_back(ClientEvent::Signal(signal))
+            }
             // At most once, and dropped first.
             Push::Signal(_) => {}
             Push::State(update) => self.on_state(now, update),
@@ -243,7 +278,7 @@ impl Machine {
         self.events.len() < self.config.max_queued_events
     }
 
-    fn on_event(&mut self, now: Instant, event: Event) {
+    fn on_event(&mut self, now: Instant, event: Arc<Event>) {
         if !self.has_room() {
             self.rooms.dropped(now, &event.room);
         } else if self.rooms.take(now, &event) {
@@ -251,7 +286,7 @@ impl Machine {
         }
     }
 
-    fn on_state(&mut self, now: Instant, update: StateUpdate) {
+    fn on_state(&mut self, now: Instant, update: Arc<StateUpdate>) {
         if !self.has_room() {
             self.rooms.dropped(now, &update.room);
         } else if let Some(update) = self.rooms.update(update) {
@@ -281,7 +316,8 @@ impl Machine {
         self.fill_holes(now);
         self.checkpoint(now);
         let mut refused = Vec::new();
-        while let Some(message) = self.flight.batch(now, &self.limits, self.encoding, &mut refused) {
+        while let Some(message) = self.flight.batch(now, &self.limits, self.encoding, &mut refused)
+        {
             self.transmit(now, message);
         }
         for (id, error) in refused {
@@ -326,7 +362,9 @@ impl Machine {
             None => online.heard.min(online.written) + online.idle / 2,
         };
         let idle = match self.config.checkpoints {
-            Checkpoints::Auto { idle, .. } if self.checkpoint.is_none() => self.rooms.idle_since(idle),
+            Checkpoints::Auto { idle, .. } if self.checkpoint.is_none() => {
+                self.rooms.idle_since(idle)
+            }
             _ => None,
         };
         let can_fill = self.events.len() <= self.config.max_queued_events / 2;
@@ -338,7 +376,10 @@ impl Machine {
         let Phase::Online(online) = &mut self.phase else { return };
         match online.pinged {
             Some(at) if now >= at + self.config.ping_timeout => {
-                return self.drop_connection(now, Cause::new(None, "nothing is heard from the server any more"));
+                return self.drop_connection(
+                    now,
+                    Cause::new(None, "nothing is heard from the server any more"),
+                );
             }
             None if now >= online.heard.min(online.written) + online.idle / 2 => {
                 online.pinged = Some(now);

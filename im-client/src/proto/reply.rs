@@ -2,8 +2,8 @@
 
 use im_core::Timestamp;
 use im_core::wire::{
-    CommandBody, HistoryPage, MemberPage, Reply, RoomStatus, RoomsPage, SendReceipt, SessionEntry, Value, Welcome,
-    WireError,
+    CommandBody, HistoryPage, MemberPage, Reply, RoomStatus, RoomsPage, SendReceipt, SessionEntry,
+    Value, Welcome, WireError,
 };
 
 use im_core::Code;
@@ -25,14 +25,15 @@ pub(super) fn read(body: &CommandBody, fields: Value) -> Result<Reply, WireError
         CommandBody::Members { .. } => Reply::Members(MemberPage::from_value(fields)?),
         CommandBody::Rooms { .. } => Reply::RoomList(RoomsPage::from_value(fields)?),
         CommandBody::Sub { .. } | CommandBody::Resume { .. } => {
-            let (statuses, rev) = RoomStatus::list_from_value(fields)?;
-            Reply::Rooms { statuses, rev }
+            let (statuses, rev, generation) = RoomStatus::list_from_value(fields)?;
+            Reply::Rooms { statuses, rev, generation }
         }
         CommandBody::Unsub { .. } | CommandBody::Checkpoint { .. } => {
             Reply::Checkpoint { rev: number(&fields, "rev")? }
         }
         CommandBody::Set { .. } | CommandBody::Unset { .. } => {
-            let stamp = fields.get("stamp").and_then(Value::as_text).and_then(|text| text.parse().ok());
+            let stamp =
+                fields.get("stamp").and_then(Value::as_text).and_then(|text| text.parse().ok());
             Reply::Applied(stamp.ok_or_else(|| wrong("stamp"))?)
         }
         CommandBody::History { .. } => Reply::History(HistoryPage::from_value(fields)?),
@@ -41,7 +42,11 @@ pub(super) fn read(body: &CommandBody, fields: Value) -> Result<Reply, WireError
 }
 
 fn number(fields: &Value, name: &str) -> Result<u64, WireError> {
-    fields.get(name).and_then(Value::as_int).and_then(|n| u64::try_from(n).ok()).ok_or_else(|| wrong(name))
+    fields
+        .get(name)
+        .and_then(Value::as_int)
+        .and_then(|n| u64::try_from(n).ok())
+        .ok_or_else(|| wrong(name))
 }
 
 fn wrong(name: &str) -> WireError {

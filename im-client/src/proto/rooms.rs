@@ -1,6 +1,7 @@
 //! The rooms that are followed: how far each has arrived, and how far the server knows that.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use im_core::state::{Offer, offer};
@@ -66,7 +67,8 @@ pub(super) enum Change {
 impl Rooms {
     /// Starts with cursors that were kept elsewhere, and the revision that they differ from.
     pub(crate) fn saved(cursors: Vec<(RoomId, Cursor)>) -> Self {
-        let map = cursors.into_iter().map(|(room, cursor)| (room, Room::at(cursor, None))).collect();
+        let map =
+            cursors.into_iter().map(|(room, cursor)| (room, Room::at(cursor, None))).collect();
         Self { map, ..Self::default() }
     }
 
@@ -110,7 +112,11 @@ impl Rooms {
     /// is noted and will be asked for.
     pub(super) fn take(&mut self, now: Instant, event: &Event) -> bool {
         let Some(room) = self.map.get_mut(&event.room) else { return false };
-        let offered = if event.epoch == room.cursor.epoch { offer(room.cursor.seq, event.seq) } else { Offer::Hole };
+        let offered = if event.epoch == room.cursor.epoch {
+            offer(room.cursor.seq, event.seq)
+        } else {
+            Offer::Hole
+        };
         match offered {
             Offer::Take => {
                 room.cursor.seq = event.seq;
@@ -136,12 +142,21 @@ impl Rooms {
         }
     }
 
-    pub(super) fn update(&mut self, update: StateUpdate) -> Option<std::sync::Arc<StateUpdate>> {
+    pub(super) fn update(&mut self, update: Arc<StateUpdate>) -> Option<Arc<StateUpdate>> {
         self.map.get_mut(&update.room)?.state.update(update)
     }
 
-    pub(super) fn snapshot(&mut self, part: Snapshot) -> Option<Vec<std::sync::Arc<StateUpdate>>> {
+    pub(super) fn snapshot(&mut self, part: Snapshot) -> Option<Vec<Arc<StateUpdate>>> {
         self.map.get_mut(&part.room)?.state.snapshot(part)
+    }
+
+    /// The server's state has this generation. Gives the rooms whose state was dropped, because it had another one.
+    pub(super) fn generation(&mut self, generation: u64) -> Vec<RoomId> {
+        let dropped = self
+            .map
+            .iter_mut()
+            .filter_map(|(id, room)| room.state.generation(generation).then(|| id.clone()));
+        dropped.collect()
     }
 
     /// Rooms to ask for again now, each with its cursor. The caller says with [`Rooms::asked`] by which command.
@@ -217,7 +232,8 @@ impl Rooms {
     pub(super) fn follow(&mut self, status: &RoomStatus) -> Change {
         match status.cursor {
             Some(cursor) if status.status != Status::Denied => {
-                let kept = self.map.remove(&status.room).filter(|room| room.cursor.epoch == cursor.epoch);
+                let kept =
+                    self.map.remove(&status.room).filter(|room| room.cursor.epoch == cursor.epoch);
                 let mut room = Room::at(cursor, Some(cursor));
                 room.state = kept.map(|room| room.state).unwrap_or_default();
                 self.map.insert(status.room.clone(), room);
@@ -248,7 +264,9 @@ impl Rooms {
         let Some(room) = self.map.get_mut(&status.room) else { return Change::Quiet };
         match (status.status, status.cursor) {
             (Status::Denied, _) => self.remove(&status.room),
-            (Status::Ok | Status::Gap, Some(cursor)) if is_behind(cursor, room.cursor) => return Change::Quiet,
+            (Status::Ok | Status::Gap, Some(cursor)) if is_behind(cursor, room.cursor) => {
+                return Change::Quiet;
+            }
             (Status::Ok, None) => return Change::Quiet,
             (_, Some(cursor)) => {
                 if cursor.epoch != room.cursor.epoch {

@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{Cursor, EventKind, MessageId, RoomId, SessionId, StateKey, UserId};
 use crate::ports::Store;
-use crate::state::{Act, Append, Guard, Intent, NewEvent, RoomSeed, answer};
+use crate::state::{Act, Intent, NewEvent, RoomSeed, answer};
 use crate::time::Stamp;
 use crate::wire::{
     Content, HistoryPage, Limits, PageFrom, SendReceipt, SessionEntry, Signal, Target, Value,
@@ -21,7 +19,6 @@ use super::commands;
 use super::connection::{Conn, Connection, Peer};
 use super::core::Core;
 use super::follower::Follower;
-use super::lanes::{Job, Waiter};
 use super::outbox::{Outbox, Start};
 
 /// An instant-messaging engine. Clones are handles to the same one; when the last is dropped, its tasks end.
@@ -126,7 +123,8 @@ impl Engine {
             let wait = core.spread(Duration::from_secs(5));
             return Err(Error::of(Code::Draining, "accept").retry_after(wait));
         }
-        let (most, handshakes) = (core.config.max_connections, core.config.max_handshakes_per_address);
+        let (most, handshakes) =
+            (core.config.max_connections, core.config.max_handshakes_per_address);
         let conn = core
             .registry
             .open(peer.address, most, handshakes, |number| Conn::new(number, peer, core))
@@ -139,11 +137,16 @@ impl Engine {
     /// # Errors
     ///
     /// [`Code::Exists`]; [`Code::Forbidden`] for ids that belong to the engine; the store's.
-    pub async fn create_room(&self, room: RoomId, seed: RoomSeed, by: &UserId) -> Result<SendReceipt> {
+    pub async fn create_room(
+        &self,
+        room: RoomId,
+        seed: RoomSeed,
+        by: &UserId,
+    ) -> Result<SendReceipt> {
         if room.is_reserved() {
             return Err(Error::of(Code::Forbidden, "create"));
         }
-        self.append(room, Act::Create { by: by.clone(), seed }).await
+        self.core().append(room, Act::Create { by: by.clone(), seed }).await
     }
 
     /// Changes who is in a room, in the name of `by`, whose role is not looked at.
@@ -151,8 +154,13 @@ impl Engine {
     /// # Errors
     ///
     /// [`Code::NotFound`], [`Code::Banned`], [`Code::TooMany`]; the store's.
-    pub async fn change_members(&self, room: &RoomId, by: &UserId, intent: Intent) -> Result<SendReceipt> {
-        self.append(room.clone(), Act::Change { by: by.clone(), intent }).await
+    pub async fn change_members(
+        &self,
+        room: &RoomId,
+        by: &UserId,
+        intent: Intent,
+    ) -> Result<SendReceipt> {
+        self.core().append(room.clone(), Act::Change { by: by.clone(), intent }).await
     }
 
     /// Keeps a message and hands it to everyone who follows the room. Returns once it is kept.
@@ -165,19 +173,14 @@ impl Engine {
         let (content, key) = commands::submitted(self.core(), &kind, &content, id)?;
         let (room, seed) = match to {
             Target::Room(room) => (room, None),
-            Target::Peer(peer) => (RoomId::direct(&from, &peer), Some(commands::direct_seed(&from, &peer))),
+            Target::Peer(peer) => {
+                (RoomId::direct(&from, &peer), Some(commands::direct_seed(&from, &peer)))
+            }
             Target::User(user) => (RoomId::inbox(&user), Some(commands::inbox_seed(&user))),
         };
-        self.append(room, Act::Post { event: NewEvent { from, kind, content, key }, seed }).await
-    }
-
-    async fn append(&self, room: RoomId, act: Act) -> Result<SendReceipt> {
-        let core = self.core();
-        let append = Append { room, guard: Guard::Trusted, act, at: core.now(), max_members: core.config.max_members };
-        let (reply, answer) = oneshot::channel();
-        let job = Job { append, waiter: Waiter::Caller(reply) };
-        core.lanes.send(job).await.map_err(|_| Error::of(Code::Draining, "append"))?;
-        answer.await.map_err(|_| Error::of(Code::Unknown, "append"))?
+        self.core()
+            .append(room, Act::Post { event: NewEvent { from, kind, content, key }, seed })
+            .await
     }
 
     /// Hands a signal to whoever is there, on every node.
@@ -185,9 +188,16 @@ impl Engine {
     /// # Errors
     ///
     /// A limit of the content.
-    pub fn signal(&self, to: Target, from: &UserId, kind: EventKind, content: &Value) -> Result<()> {
+    pub fn signal(
+        &self,
+        to: Target,
+        from: &UserId,
+        kind: EventKind,
+        content: &Value,
+    ) -> Result<()> {
         let core = self.core();
-        let content = Content::new(content, self.limits()).map_err(|e| Error::new(e.code(), "signal", e.to_string()))?;
+        let content = Content::new(content, self.limits())
+            .map_err(|e| Error::new(e.code(), "signal", e.to_string()))?;
         let to = match to {
             Target::Peer(peer) => Target::Room(RoomId::direct(from, &peer)),
             other => other,
@@ -211,7 +221,8 @@ impl Engine {
     ) -> Result<Stamp> {
         let core = self.core();
         let pack = |value| Content::new(value, self.limits());
-        let value = value.map(pack).transpose().map_err(|e| Error::new(e.code(), "set", e.to_string()))?;
+        let value =
+            value.map(pack).transpose().map_err(|e| Error::new(e.code(), "set", e.to_string()))?;
         commands::check_stamp(core, stamp)?;
         commands::put_state(core, room.clone(), key.clone(), value, from.clone(), stamp).await
     }
@@ -267,12 +278,7 @@ impl Engine {
         core.draining.store(true, Ordering::Relaxed);
         let most = within.max(Duration::from_secs(1));
         core.registry.all().iter().for_each(|conn| conn.send_off(core.spread(most)));
-        let gone = async {
-            while core.registry.len() > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        if tokio::time::timeout(within, gone).await.is_err() {
+        if tokio::time::timeout(within, core.registry.emptied()).await.is_err() {
             tracing::warn!(left = core.registry.len(), "drained with connections left");
         }
         core.stopped.cancel();

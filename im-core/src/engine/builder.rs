@@ -11,7 +11,8 @@ use crate::error::Result;
 use crate::id::NodeId;
 use crate::memory::MemoryStore;
 use crate::ports::{
-    AllowAnonymous, Authenticator, Bus, Clock, Hooks, NoHooks, RateLimiter, Store, SystemClock, TokenBuckets,
+    AllowAnonymous, Authenticator, Bus, Clock, Hooks, NoHooks, RateLimiter, Store, SystemClock,
+    TokenBuckets,
 };
 use crate::time::StampClock;
 
@@ -160,7 +161,11 @@ impl EngineBuilder {
             hub: Hub::new(windows),
             lanes,
             registry: Registry::default(),
-            cold: ColdReads::new(config.cold_reads, config.max_page as usize, config.max_page_bytes),
+            cold: ColdReads::new(
+                config.cold_reads,
+                config.max_page as usize,
+                config.max_page_bytes,
+            ),
             state_writer: StateWriter::new(config.max_state_pending),
             state_generation,
             stamps: Mutex::new(StampClock::new(node)),

@@ -38,20 +38,36 @@ pub(crate) struct ColdReads {
 impl ColdReads {
     /// At most `at_once` reads, each of a page of at most `page` events and about `page_bytes` bytes.
     pub(crate) fn new(at_once: usize, page: usize, page_bytes: usize) -> Self {
-        Self { flights: Arc::default(), permits: Arc::new(Semaphore::new(at_once.max(1))), page, page_bytes }
+        Self {
+            flights: Arc::default(),
+            permits: Arc::new(Semaphore::new(at_once.max(1))),
+            page,
+            page_bytes,
+        }
     }
 
     /// The events after `after`.
-    pub(crate) async fn read(&self, store: &Arc<dyn Store>, room: &RoomId, after: Seq) -> ColdResult {
+    pub(crate) async fn read(
+        &self,
+        store: &Arc<dyn Store>,
+        room: &RoomId,
+        after: Seq,
+    ) -> ColdResult {
         let key = (room.clone(), after);
-        let flight = self.flights.lock().entry(key.clone()).or_insert_with(|| self.start(store, key)).clone();
+        let flight = self
+            .flights
+            .lock()
+            .entry(key.clone())
+            .or_insert_with(|| self.start(store, key))
+            .clone();
         flight.await
     }
 
     fn start(&self, store: &Arc<dyn Store>, key: (RoomId, Seq)) -> Flight {
         ::metrics::counter!(metrics::COLD_READS).increment(1);
         let (store, permits, flights) = (store.clone(), self.permits.clone(), self.flights.clone());
-        let range = LogRange { from: PageFrom::After(key.1), limit: self.page, max_bytes: self.page_bytes };
+        let range =
+            LogRange { from: PageFrom::After(key.1), limit: self.page, max_bytes: self.page_bytes };
         async move {
             // The semaphore is never closed; without a permit the read would merely not be limited.
             let _permit = permits.acquire().await;

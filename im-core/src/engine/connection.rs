@@ -22,13 +22,13 @@ use crate::state::{Checkpoint, SessionRecord};
 use crate::time::Timestamp;
 use crate::wire::{Bye, Encoding, Push};
 
+use super::Engine;
 use super::commands;
 use super::core::Core;
 use super::feed;
 use super::metrics;
 use super::outbox::{Outbox, Taken};
 use super::outgoing::Outgoing;
-use super::Engine;
 
 /// What a transport knows of a peer before anything was said.
 #[derive(Debug, Clone)]
@@ -138,7 +138,8 @@ impl Connection {
             }
             let take = taken.unwrap_or_default();
             conn.mark_sent(engine.core());
-            let mut frames: Vec<Bytes> = take.items.into_iter().map(|item| conn.encoded(item)).collect();
+            let mut frames: Vec<Bytes> =
+                take.items.into_iter().map(|item| conn.encoded(item)).collect();
             if let Some(bye) = &take.bye {
                 ::metrics::counter!(metrics::CLOSED, "code" => bye.code.to_string()).increment(1);
                 frames.push(Outgoing::new(Push::Bye(bye.clone())).encoded(conn.encoding));
@@ -252,7 +253,9 @@ impl Conn {
     /// Looks at the connection's time-outs.
     pub(crate) fn tick(&self, core: &Core, running: u64, now: Timestamp) {
         let config = &core.config;
-        let over = |since: u64, most: Duration| Duration::from_millis(running.saturating_sub(since)) >= most;
+        let over = |since: u64, most: Duration| {
+            Duration::from_millis(running.saturating_sub(since)) >= most
+        };
         match self.session() {
             None if over(self.opened, config.handshake_timeout) => {
                 self.close(Code::HandshakeTimeout, Code::HandshakeTimeout.meaning());
@@ -287,7 +290,11 @@ impl Conn {
 }
 
 impl Session {
-    pub(crate) fn new(record: SessionRecord, identity: Identity, checkpoint: Option<Checkpoint>) -> Self {
+    pub(crate) fn new(
+        record: SessionRecord,
+        identity: Identity,
+        checkpoint: Option<Checkpoint>,
+    ) -> Self {
         Self {
             id: record.id.clone(),
             user: record.user.clone(),

@@ -13,8 +13,8 @@ use crate::code::Code;
 use crate::error::{Error, Fault, Result};
 use crate::id::{CommandId, Cursor, NodeId, RoomId, Seq, UserId};
 use crate::ports::{
-    Action, Authenticator, Bus, BusMessage, Clock, Envelope, Head, Hooks, Identity, LogPage, LogRange, RateLimiter,
-    StateSnapshot, Store, Verdict,
+    Action, Authenticator, Bus, BusMessage, Clock, Envelope, Head, Hooks, Identity, LogPage,
+    LogRange, RateLimiter, StateSnapshot, Store, Verdict,
 };
 use crate::state::RoomRecord;
 use crate::time::{Stamp, StampClock, Timestamp};
@@ -92,10 +92,17 @@ impl Core {
     /// What a peer is told of an error. What is our own doing goes to the log with its cause.
     pub(crate) fn refusal(&self, id: Option<CommandId>, error: &Error) -> ErrorReply {
         if error.fault() == Fault::Backend {
-            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(operation = error.operation(), code = error.code().number(), cause, "a backend failed");
+            let cause =
+                std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(
+                operation = error.operation(),
+                code = error.code().number(),
+                cause,
+                "a backend failed"
+            );
         }
-        ::metrics::counter!(metrics::REFUSALS, "code" => error.code().number().to_string()).increment(1);
+        ::metrics::counter!(metrics::REFUSALS, "code" => error.code().number().to_string())
+            .increment(1);
         ErrorReply {
             id,
             code: error.code().number(),
@@ -109,7 +116,8 @@ impl Core {
         if !self.hooks.wants_before() {
             return Ok(Verdict::Default);
         }
-        match tokio::time::timeout(self.config.hook_timeout, self.hooks.before(actor, action)).await {
+        match tokio::time::timeout(self.config.hook_timeout, self.hooks.before(actor, action)).await
+        {
             Ok(Verdict::Refuse(words)) => Err(Error::new(Code::Refused, "hook", words)),
             Ok(verdict) => Ok(verdict),
             Err(_) => Err(Error::of(Code::Overloaded, "hook").because("the hook took too long")),
@@ -155,7 +163,12 @@ impl Core {
     }
 
     /// Whether `user` may read the room now. To be asked after what is to be handed over was read.
-    pub(crate) async fn may_read(&self, record: &RoomRecord, user: &UserId, verdict: &Verdict) -> Result<()> {
+    pub(crate) async fn may_read(
+        &self,
+        record: &RoomRecord,
+        user: &UserId,
+        verdict: &Verdict,
+    ) -> Result<()> {
         let standing = self.store.standing(&record.id, user).await?;
         if *verdict == Verdict::Allow || record.may_read(user, standing) {
             return Ok(());
@@ -225,7 +238,9 @@ impl Core {
         let ids: Vec<RoomId> = rooms.iter().map(|room| room.id().clone()).collect();
         let heads = match self.store.heads(&ids).await {
             Ok(heads) => heads,
-            Err(error) => return tracing::warn!(%error, "heads could not be compared with the store"),
+            Err(error) => {
+                return tracing::warn!(%error, "heads could not be compared with the store");
+            }
         };
         for (room, head) in rooms.iter().zip(heads) {
             let (Some(head), Some(held)) = (head, room.head()) else { continue };
@@ -255,5 +270,7 @@ impl Core {
 /// Whether a page read after `cursor` goes on from it without a gap.
 fn continues(page: &LogPage, cursor: Cursor) -> bool {
     let next = page.events.first().map_or(cursor.seq.next(), |event| event.seq);
-    page.head.epoch == cursor.epoch && next == cursor.seq.next() && page.head.seq >= Seq::ZERO.max(cursor.seq)
+    page.head.epoch == cursor.epoch
+        && next == cursor.seq.next()
+        && page.head.seq >= Seq::ZERO.max(cursor.seq)
 }

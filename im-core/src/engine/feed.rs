@@ -33,7 +33,9 @@ pub(crate) async fn take(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usiz
 
 async fn feed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
     match lag.room.recent(lag.after, WINDOW_PAGE) {
-        Recent::Events(items) => fed(core, outbox, lag, outbox.feed(lag, &items, lag.room.is_open_to_strangers())),
+        Recent::Events(items) => {
+            fed(core, outbox, lag, outbox.feed(lag, &items, lag.room.is_open_to_strangers()))
+        }
         Recent::Level(head) => outbox.fed_up_to_head(lag, head),
         Recent::OtherEpoch(head) => outbox.jump(lag, Status::Reset, head, head.seq),
         Recent::Cold => feed_cold(core, outbox, lag).await,

@@ -56,7 +56,8 @@ impl Hub {
     /// Takes the room out of memory if nobody reads it.
     pub(crate) fn retire_if_idle(&self, room: &Arc<Room>) {
         let mut shard = self.shard(room.id()).lock();
-        if shard.get(room.id()).is_some_and(|held| Arc::ptr_eq(held, room)) && room.retire_if_idle() {
+        if shard.get(room.id()).is_some_and(|held| Arc::ptr_eq(held, room)) && room.retire_if_idle()
+        {
             shard.remove(room.id());
             if shard.is_empty() {
                 shard.shrink_to_fit();
@@ -66,6 +67,9 @@ impl Hub {
 
     /// All rooms in memory.
     pub(crate) fn rooms(&self) -> Vec<Arc<Room>> {
-        self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>())
+            .collect()
     }
 }

@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::id::{CommandId, RoomId};
+use crate::id::{CommandId, EventKind, RoomId, Seq, UserId};
 use crate::ports::{Appended, BusMessage};
-use crate::state::Append;
-use crate::wire::{Event, Reply, SendReceipt, encode};
+use crate::state::{Act, Append, Guard};
+use crate::wire::{Content, Event, Map, MemberChange, Reply, SendReceipt, Signal, Target, encode};
 
 use super::connection::Conn;
 use super::core::Core;
@@ -80,16 +80,19 @@ pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
 
 async fn commit(core: &Arc<Core>, batch: &mut Vec<Job>) {
     ::metrics::histogram!(metrics::BATCH).record(batch.len() as f64);
-    let (appends, waiters): (Vec<_>, Vec<_>) = batch.drain(..).map(|job| (job.append, job.waiter)).unzip();
-    let rooms: Vec<RoomId> = appends.iter().map(|append| append.room.clone()).collect();
+    let (appends, waiters): (Vec<_>, Vec<_>) =
+        batch.drain(..).map(|job| (job.append, job.waiter)).unzip();
+    let rooms: Vec<(RoomId, Vec<UserId>)> =
+        appends.iter().map(|a| (a.room.clone(), first_members(&a.act))).collect();
     let begun = Instant::now();
     let mut outcomes = core.store.append(appends).await.into_iter();
     ::metrics::histogram!(metrics::COMMIT_SECONDS).record(begun.elapsed().as_secs_f64());
     let mut committed = Vec::new();
-    for (waiter, room) in waiters.into_iter().zip(rooms) {
+    for (waiter, (room, members)) in waiters.into_iter().zip(rooms) {
         let result = match outcomes.next() {
             Some(Ok(Appended::Committed(event))) => {
                 committed.push(event.clone());
+                announce(core, &event, members);
                 Ok(publish(core, event))
             }
             Some(Ok(Appended::Repeated { epoch, record })) => {
@@ -121,6 +124,54 @@ fn publish(core: &Arc<Core>, event: Arc<Event>) -> SendReceipt {
         core.follow_up(&room, applied);
     }
     receipt
+}
+
+/// Who is in a room that an append makes without an event that says so.
+fn first_members(act: &Act) -> Vec<UserId> {
+    match act {
+        Act::Post { seed: Some(seed), .. } => {
+            seed.members.iter().map(|(user, _)| user.clone()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Tells the devices of users who came into a room by another's doing that there is a room to follow. A hint: what
+/// rooms they are in they can always ask.
+fn announce(core: &Arc<Core>, event: &Arc<Event>, first_members: Vec<UserId>) {
+    let joined = event.member_changes().into_iter().filter_map(|change| match change {
+        MemberChange::Joined(user, _) => Some(user),
+        _ => None,
+    });
+    let made_now = event.seq == Seq::FIRST;
+    let newcomers = first_members
+        .into_iter()
+        .filter(|_| made_now)
+        .chain(joined)
+        .filter(|user| *user != event.from);
+    for user in newcomers {
+        let about = Map::from_iter([("room", event.room.as_str())]).into();
+        let Ok(content) = Content::new(&about, &core.config.limits) else { continue };
+        core.signal(Signal {
+            to: Target::User(user),
+            from: event.from.clone(),
+            at: event.at,
+            kind: EventKind::room(),
+            content,
+        });
+    }
+}
+
+impl Core {
+    /// Appends on the service's own authority and waits for the outcome.
+    pub(crate) async fn append(&self, room: RoomId, act: Act) -> Result<SendReceipt> {
+        let max_members = self.config.max_members;
+        let append = Append { room, guard: Guard::Trusted, act, at: self.now(), max_members };
+        let (reply, answer) = oneshot::channel();
+        let job = Job { append, waiter: Waiter::Caller(reply) };
+        self.lanes.send(job).await.map_err(|_| Error::of(Code::Draining, "append"))?;
+        answer.await.map_err(|_| Error::of(Code::Unknown, "append"))?
+    }
 }
 
 fn answer(core: &Core, waiter: Waiter, result: Result<SendReceipt>) {

@@ -223,14 +223,9 @@ impl Outbox {
 
     // ---- following rooms ----
 
-    /// The slot that the next [`Outbox::follow`] will use. One task follows rooms for an outbox, so that it stays so.
-    pub(crate) fn next_slot(&self) -> u32 {
-        self.inner.lock().free_slot()
-    }
-
-    /// Follows `room` from `start`. The caller holds the room's lock and has put the reader on its list; `head` is what
-    /// the room has applied.
-    pub(crate) fn follow(&self, room: Arc<Room>, reader: usize, start: Start, head: Seq) {
+    /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
+    /// list at `reader`; `head` is what the room has applied.
+    pub(crate) fn follow(&self, room: Arc<Room>, reader: usize, start: Start, head: Seq) -> u32 {
         let mut inner = self.inner.lock();
         let (from, known) = (start.from, head.max(start.authorised));
         let lagging = from.seq < known;
@@ -255,6 +250,7 @@ impl Outbox {
         }
         drop(inner);
         self.ready.notify_one();
+        slot
     }
 
     /// Stops following. Gives back the sub, so that the room's list can be put right.
@@ -308,6 +304,9 @@ impl Outbox {
     pub(crate) fn offer(&self, slot: u32, item: &Arc<Outgoing>, open: bool) -> Offered {
         let Some(event) = item.as_event() else { return Offered::Kept };
         let mut inner = self.inner.lock();
+        if inner.closed {
+            return Offered::Kept;
+        }
         if item.ends_any() && inner.end_membership(slot, item, open, &self.bounds) {
             drop(inner);
             self.ready.notify_one();
@@ -423,7 +422,10 @@ impl Outbox {
             return;
         }
         if inner.signals >= self.bounds.signals {
-            let Some(at) = inner.pushes.iter().position(|q| matches!(q.item.push, Push::Signal(_))) else { return };
+            let Some(at) = inner.pushes.iter().position(|q| matches!(q.item.push, Push::Signal(_)))
+            else {
+                return;
+            };
             if let Some(old) = inner.pushes.remove(at) {
                 inner.uncount(old.item.size, &self.bounds);
                 inner.signals -= 1;
@@ -441,7 +443,7 @@ impl Outbox {
         match inner.subs.get(slot as usize) {
             // The snapshot that is still to be sent will have it.
             Some(Some(sub)) if sub.snapshot => return,
-            Some(Some(_)) => {}
+            Some(Some(_)) if !inner.closed => {}
             _ => return,
         }
         inner.count(item.size, &self.bounds);
@@ -568,7 +570,10 @@ impl Inner {
 
     /// The sub that `lag` speaks of, if it is still that one.
     fn same_sub(&mut self, lag: &Lag) -> Option<&mut Sub> {
-        self.subs.get_mut(lag.slot as usize)?.as_mut().filter(|sub| Arc::ptr_eq(&sub.room, &lag.room))
+        self.subs
+            .get_mut(lag.slot as usize)?
+            .as_mut()
+            .filter(|sub| Arc::ptr_eq(&sub.room, &lag.room))
     }
 
     /// After feeding: is the room level, or does it wait for its next turn?
@@ -617,7 +622,11 @@ impl Inner {
         metrics::counter!(super::metrics::OUTBOX_OVERFLOWS).increment(1);
         if bounds.slow_reader == SlowReader::Disconnect && self.bye.is_none() {
             let code = Code::SlowReader;
-            self.bye = Some(Bye { code: code.number(), message: code.meaning().into(), retry_after: None });
+            self.bye = Some(Bye {
+                code: code.number(),
+                message: code.meaning().into(),
+                retry_after: None,
+            });
             self.closed = true;
         }
         self.clear_pushes(bounds);
@@ -688,7 +697,13 @@ impl Inner {
     }
 
     /// If the reader's membership ends with this event: purge, tell, stop. Says whether it did.
-    fn end_membership(&mut self, slot: u32, item: &Arc<Outgoing>, open: bool, bounds: &OutboxBounds) -> bool {
+    fn end_membership(
+        &mut self,
+        slot: u32,
+        item: &Arc<Outgoing>,
+        open: bool,
+        bounds: &OutboxBounds,
+    ) -> bool {
         let Some(user) = &self.user else { return false };
         let Some(change) = item.end_for(user) else { return false };
         if reads_on(open, change) {
@@ -700,7 +715,8 @@ impl Inner {
             Some(Some(sub)) if !passed(sub) => {}
             _ => return false,
         }
-        let code = if matches!(change, MemberChange::Banned(_)) { Code::Banned } else { Code::Removed };
+        let code =
+            if matches!(change, MemberChange::Banned(_)) { Code::Banned } else { Code::Removed };
         self.deny(slot, code, bounds);
         true
     }
@@ -708,7 +724,13 @@ impl Inner {
     fn deny(&mut self, slot: u32, code: Code, bounds: &OutboxBounds) {
         let Some(sub) = self.remove_sub(slot, bounds) else { return };
         let room = sub.room.id().clone();
-        let status = RoomStatus { room, status: Status::Denied, cursor: None, head: Seq::ZERO, code: Some(code) };
+        let status = RoomStatus {
+            room,
+            status: Status::Denied,
+            cursor: None,
+            head: Seq::ZERO,
+            code: Some(code),
+        };
         self.push_unbounded(Outgoing::new(Push::Room(status)), bounds);
     }
 

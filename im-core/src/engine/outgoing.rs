@@ -24,7 +24,9 @@ impl Outgoing {
     pub(crate) fn new(push: Push) -> Arc<Self> {
         let size = size(&push);
         let ends = match &push {
-            Push::Event(event) => event.member_changes().into_iter().filter(MemberChange::ends_membership).collect(),
+            Push::Event(event) => {
+                event.member_changes().into_iter().filter(MemberChange::ends_membership).collect()
+            }
             _ => Box::default(),
         };
         Arc::new(Self { push, json: OnceLock::new(), msgpack: OnceLock::new(), size, ends })
@@ -68,7 +70,11 @@ fn size(push: &Push) -> usize {
             Push::Event(event) => event.content.packed().len(),
             Push::Signal(signal) => signal.content.packed().len(),
             Push::State(update) => update.value.as_ref().map_or(0, |value| value.packed().len()),
-            Push::Snapshot(snapshot) => snapshot.entries.iter().map(|e| 64 + e.value.as_ref().map_or(0, |v| v.packed().len())).sum(),
+            Push::Snapshot(snapshot) => snapshot
+                .entries
+                .iter()
+                .map(|e| 64 + e.value.as_ref().map_or(0, |v| v.packed().len()))
+                .sum(),
             Push::Room(_) | Push::Bye(_) => 0,
         }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::id::{SessionId, UserId};
 
@@ -15,6 +16,8 @@ use super::metrics;
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     inner: Mutex<Inner>,
+    /// The last connection has gone.
+    emptied: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +71,8 @@ impl Registry {
     ) -> Result<Option<Arc<Conn>>, Crowded> {
         let mut inner = self.inner.lock();
         let conns = inner.users.entry(user.clone()).or_default();
-        let older = conns.iter().position(|other| other.session().is_some_and(|s| s.id == *session));
+        let older =
+            conns.iter().position(|other| other.session().is_some_and(|s| s.id == *session));
         let replaced = older.map(|at| conns.swap_remove(at));
         if conns.len() >= max {
             return Err(Crowded);
@@ -85,6 +89,9 @@ impl Registry {
             return;
         }
         ::metrics::gauge!(metrics::CONNECTIONS).set(inner.all.len() as f64);
+        if inner.all.is_empty() {
+            self.emptied.notify_waiters();
+        }
         let Some(session) = conn.session() else { return inner.end_handshake(conn.address) };
         if let Some(conns) = inner.users.get_mut(&session.user) {
             conns.retain(|other| !Arc::ptr_eq(other, conn));
@@ -102,6 +109,14 @@ impl Registry {
     /// All connections.
     pub(crate) fn all(&self) -> Vec<Arc<Conn>> {
         self.inner.lock().all.values().cloned().collect()
+    }
+
+    /// Waits until there are none.
+    pub(crate) async fn emptied(&self) {
+        let emptied = self.emptied.notified();
+        if self.len() > 0 {
+            emptied.await;
+        }
     }
 
     /// How many there are.

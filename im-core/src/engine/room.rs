@@ -109,7 +109,13 @@ impl Room {
     }
 
     /// Takes what the store said of the room.
-    pub(crate) fn load(&self, record: &RoomRecord, head: Head, state: StateSnapshot, limits: &StateLimits) {
+    pub(crate) fn load(
+        &self,
+        record: &RoomRecord,
+        head: Head,
+        state: StateSnapshot,
+        limits: &StateLimits,
+    ) {
         let mut inner = self.inner.lock();
         inner.log = Some(Log {
             cursor_epoch: head.cursor,
@@ -141,25 +147,22 @@ impl Room {
             return false;
         }
         let head = inner.log.as_ref().map_or(Seq::ZERO, |log| log.sequencer.head());
-        let reader = Reader { outbox: outbox.clone(), slot: outbox.next_slot() };
-        let at = match inner.free.pop() {
-            Some(at) => {
-                inner.readers[at] = Some(reader);
-                at
-            }
-            None => {
-                inner.readers.push(Some(reader));
-                inner.readers.len() - 1
-            }
-        };
-        outbox.follow(self.clone(), at, start, head);
+        let at = inner.free.pop().unwrap_or_else(|| {
+            inner.readers.push(None);
+            inner.readers.len() - 1
+        });
+        let slot = outbox.follow(self.clone(), at, start, head);
+        inner.readers[at] = Some(Reader { outbox: outbox.clone(), slot });
         true
     }
 
     /// Takes the reader off the list.
     pub(crate) fn remove_reader(&self, at: usize, outbox: &Arc<Outbox>) {
         let mut inner = self.inner.lock();
-        let is_it = inner.readers.get(at).is_some_and(|r| r.as_ref().is_some_and(|r| Arc::ptr_eq(&r.outbox, outbox)));
+        let is_it = inner
+            .readers
+            .get(at)
+            .is_some_and(|r| r.as_ref().is_some_and(|r| Arc::ptr_eq(&r.outbox, outbox)));
         if is_it {
             inner.free_reader(at);
         }
@@ -249,7 +252,9 @@ impl Room {
         }
         // The window ends at the head, so places are found by counting back from there.
         let missing = head.since(cursor.seq);
-        let Some(begin) = (log.window.len() as u64).checked_sub(missing) else { return Recent::Cold };
+        let Some(begin) = (log.window.len() as u64).checked_sub(missing) else {
+            return Recent::Cold;
+        };
         let mut bytes = 0;
         let fits = |item: &&Arc<Outgoing>| {
             let first = bytes == 0;
@@ -362,7 +367,8 @@ impl Inner {
 
     /// Whether the caller has to start a fill.
     fn fill_wanted(&mut self) -> Applied {
-        let missing = self.log.as_ref().is_some_and(|log| log.sequencer.known() > log.sequencer.head());
+        let missing =
+            self.log.as_ref().is_some_and(|log| log.sequencer.known() > log.sequencer.head());
         if missing && !self.filling {
             self.filling = true;
             Applied::Fill

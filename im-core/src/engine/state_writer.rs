@@ -40,7 +40,10 @@ impl StateWriter {
     /// What waits of one room.
     pub(crate) fn pending(&self, room: &RoomId) -> Vec<Arc<StateUpdate>> {
         let pending = self.pending.lock();
-        let from_room = pending.iter().skip_while(|((of, _), _)| of < room).take_while(|((of, _), _)| of == room);
+        let from_room = pending
+            .iter()
+            .skip_while(|((of, _), _)| of < room)
+            .take_while(|((of, _), _)| of == room);
         from_room.map(|(_, update)| update.clone()).collect()
     }
 

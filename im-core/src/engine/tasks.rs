@@ -40,7 +40,9 @@ where
 pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
     let config = &core.config;
     core.tasks.spawn(every(core.clone(), config.tick, |core| async move { keep_time(&core) }));
-    core.tasks.spawn(every(core.clone(), config.head_check, |core| async move { check_heads(&core).await }));
+    core.tasks.spawn(every(core.clone(), config.head_check, |core| async move {
+        check_heads(&core).await
+    }));
     core.tasks.spawn(every(core.clone(), config.state_delay, |core| async move {
         core.state_writer.flush(&core.store).await;
     }));
@@ -105,6 +107,8 @@ fn hear(core: &Arc<Core>, envelope: Envelope) {
             }
         }
         BusMessage::Signal(signal) => deliver_signal(core, &signal),
-        BusMessage::Close { user, session, code } => core.close_sessions(&user, session.as_ref(), code),
+        BusMessage::Close { user, session, code } => {
+            core.close_sessions(&user, session.as_ref(), code)
+        }
     }
 }

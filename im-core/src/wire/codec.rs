@@ -103,7 +103,8 @@ impl Limits {
 /// for integers beyond 2^53 − 1, numbers that are not finite, keys that stand twice, and an empty batch.
 pub fn decode(bytes: &[u8], encoding: Encoding, limits: &Limits) -> Result<Vec<Value>, WireError> {
     if bytes.len() > limits.max_message_bytes {
-        let message = format!("{} bytes; at most {} are allowed", bytes.len(), limits.max_message_bytes);
+        let message =
+            format!("{} bytes; at most {} are allowed", bytes.len(), limits.max_message_bytes);
         return Err(WireError::new(Code::TooLarge, message));
     }
     let value = parse(bytes, encoding, limits.depth() + FRAME_DEPTH, limits.max_values)?;
@@ -112,11 +113,18 @@ pub fn decode(bytes: &[u8], encoding: Encoding, limits: &Limits) -> Result<Vec<V
         frame => vec![frame],
     };
     if frames.len() > limits.max_batch {
-        let message = format!("{} frames in one message; at most {} are allowed", frames.len(), limits.max_batch);
+        let message = format!(
+            "{} frames in one message; at most {} are allowed",
+            frames.len(),
+            limits.max_batch
+        );
         return Err(WireError::new(Code::TooMany, message));
     }
     if frames.is_empty() || !frames.iter().all(|frame| matches!(frame, Value::Map(_))) {
-        return Err(WireError::new(Code::Malformed, "a message is one frame (a map) or a list of frames"));
+        return Err(WireError::new(
+            Code::Malformed,
+            "a message is one frame (a map) or a list of frames",
+        ));
     }
     Ok(frames)
 }
@@ -133,7 +141,8 @@ pub(super) fn parse(
             let text = std::str::from_utf8(bytes)
                 .map_err(|_| WireError::new(Code::Malformed, "the text is not valid UTF-8"))?;
             scan::json(bytes, max_depth, max_values)?;
-            serde_json::from_str(text).map_err(|e| WireError::new(Code::Malformed, format!("not valid JSON: {e}")))
+            serde_json::from_str(text)
+                .map_err(|e| WireError::new(Code::Malformed, format!("not valid JSON: {e}")))
         }
         Encoding::MsgPack => {
             scan::msgpack(bytes, max_depth, max_values)?;

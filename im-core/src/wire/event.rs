@@ -69,7 +69,9 @@ pub enum ContentError {
         max: usize,
     },
     /// An integer beyond 2^53 − 1, a number that is not finite, or a key that stands twice.
-    #[error("the content holds an integer beyond 2^53 - 1, a number that is not finite, or a repeated key")]
+    #[error(
+        "the content holds an integer beyond 2^53 - 1, a number that is not finite, or a repeated key"
+    )]
     NotWellFormed,
     /// Bytes that are no packed value.
     #[error("the content is damaged")]

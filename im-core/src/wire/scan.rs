@@ -75,7 +75,11 @@ fn skip_number(rest: &mut std::slice::Iter<'_, u8>) -> Result<(), WireError> {
         }
         rest.next();
     }
-    if integer && digits > MAX_DIGITS { Err(WireError::new(Code::Malformed, TOO_LONG)) } else { Ok(()) }
+    if integer && digits > MAX_DIGITS {
+        Err(WireError::new(Code::Malformed, TOO_LONG))
+    } else {
+        Ok(())
+    }
 }
 
 /// A list or map that is being walked through.
@@ -93,7 +97,8 @@ pub(super) fn msgpack(bytes: &[u8], max_depth: usize, max_values: usize) -> Resu
     let (mut at, mut values) = (0_usize, 0_usize);
     loop {
         let head = *bytes.get(at).ok_or_else(cut_short)?;
-        let Header { fixed, body, children } = header(head, &bytes[at + 1..]).ok_or_else(cut_short)?;
+        let Header { fixed, body, children } =
+            header(head, &bytes[at + 1..]).ok_or_else(cut_short)?;
         let body_at = at + 1 + fixed;
         at = body_at.checked_add(body).filter(|at| *at <= bytes.len()).ok_or_else(cut_short)?;
         // Keys and values take turns, and the last is a value: with an odd number to come, this is a key.
@@ -121,7 +126,10 @@ pub(super) fn msgpack(bytes: &[u8], max_depth: usize, max_values: usize) -> Resu
             Some(open) => open.left -= 1,
             None if at == bytes.len() => return Ok(()),
             None => {
-                return Err(WireError::new(Code::Malformed, "bytes follow after the message's end"));
+                return Err(WireError::new(
+                    Code::Malformed,
+                    "bytes follow after the message's end",
+                ));
             }
         }
     }
@@ -150,10 +158,15 @@ struct Header {
 }
 
 fn header(head: u8, rest: &[u8]) -> Option<Header> {
-    let be = |n: usize| Some(rest.get(..n)?.iter().fold(0_usize, |sum, byte| (sum << 8) | usize::from(*byte)));
+    let be = |n: usize| {
+        Some(rest.get(..n)?.iter().fold(0_usize, |sum, byte| (sum << 8) | usize::from(*byte)))
+    };
     let plain = |body: usize| Header { fixed: 0, body, children: 0 };
-    let sized = |n: usize, extra: usize| Some(Header { fixed: n + extra, body: be(n)?, children: 0 });
-    let holds = |n: usize, each: usize| Some(Header { fixed: n, body: 0, children: be(n)?.checked_mul(each)? });
+    let sized =
+        |n: usize, extra: usize| Some(Header { fixed: n + extra, body: be(n)?, children: 0 });
+    let holds = |n: usize, each: usize| {
+        Some(Header { fixed: n, body: 0, children: be(n)?.checked_mul(each)? })
+    };
     Some(match head {
         0x80..=0x8f => Header { children: usize::from(head & 15) * 2, ..plain(0) },
         0x90..=0x9f => Header { children: usize::from(head & 15), ..plain(0) },

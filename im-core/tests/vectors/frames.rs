@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use im_core::wire::{
-    Command, CommandBody, Encoding, HistoryPage, Limits, MemberPage, Push, Reply, RoomStatus, RoomsPage, SendReceipt,
-    ServerFrame, SessionEntry, Value, Welcome, decode, encode, encode_batch,
+    Command, CommandBody, Encoding, HistoryPage, Limits, MemberPage, Push, Reply, RoomStatus,
+    RoomsPage, SendReceipt, ServerFrame, SessionEntry, Value, Welcome, decode, encode,
+    encode_batch,
 };
 use im_core::{CommandId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -99,18 +100,38 @@ fn variants() -> Vec<Variant> {
         means: means.into(),
     };
     vec![
-        text("another order and white space", "\r\n{ \"v\" : 1 ,\t\"id\":7, \"t\":\"hello\" } ", "hello, least"),
+        text(
+            "another order and white space",
+            "\r\n{ \"v\" : 1 ,\t\"id\":7, \"t\":\"hello\" } ",
+            "hello, least",
+        ),
         text(
             "null counts as absent",
             r#"{"t":"hello","id":7,"v":1,"token":null,"session":null,"secret":null}"#,
             "hello, least",
         ),
-        text("unknown fields are ignored", r#"{"t":"ping","id":7,"future":{"a":[1,2]},"room":5}"#, "ping"),
-        text("a number with an exponent is an integer", r#"{"t":"hello","id":70e-1,"v":1.0}"#, "hello, least"),
+        text(
+            "unknown fields are ignored",
+            r#"{"t":"ping","id":7,"future":{"a":[1,2]},"room":5}"#,
+            "ping",
+        ),
+        text(
+            "a number with an exponent is an integer",
+            r#"{"t":"hello","id":70e-1,"v":1.0}"#,
+            "hello, least",
+        ),
         text("escapes in names and texts", r#"{"\u0074":"\u0070ing","id":7}"#, "ping"),
         text("defaults of create", r#"{"t":"create","id":7,"room":"tea"}"#, "create, least"),
-        text("default role", r#"{"t":"member","id":7,"room":"tea","user":"bob","act":"add"}"#, "member, add a member"),
-        text("default limit of members", r#"{"t":"members","id":7,"room":"tea"}"#, "members, first page"),
+        text(
+            "default role",
+            r#"{"t":"member","id":7,"room":"tea","user":"bob","act":"add"}"#,
+            "member, add a member",
+        ),
+        text(
+            "default limit of members",
+            r#"{"t":"members","id":7,"room":"tea"}"#,
+            "members, first page",
+        ),
         text("default limit of rooms", r#"{"t":"rooms","id":7}"#, "rooms, first page"),
         text(
             "history from the head",
@@ -130,10 +151,22 @@ fn variants() -> Vec<Variant> {
         text("a batch of one", r#"[{"t":"ping","id":7}]"#, "ping"),
         packed("another order", "82a2696407a174a470696e67", "ping"),
         packed("integers wider than need be", "82a174a470696e67a26964d30000000000000007", "ping"),
-        packed("a float without a fraction is an integer", "82a174a470696e67a26964cb401c000000000000", "ping"),
+        packed(
+            "a float without a fraction is an integer",
+            "82a174a470696e67a26964cb401c000000000000",
+            "ping",
+        ),
         packed("a short float is a float", "82a174a470696e67a26964ca40e00000", "ping"),
-        packed("lengths wider than need be", "df00000002da000174d90470696e67db000000026964cc07", "ping"),
-        packed("null counts as absent", "84a174a568656c6c6fa2696407a17601a5746f6b656ec0", "hello, least"),
+        packed(
+            "lengths wider than need be",
+            "df00000002da000174d90470696e67db000000026964cc07",
+            "ping",
+        ),
+        packed(
+            "null counts as absent",
+            "84a174a568656c6c6fa2696407a17601a5746f6b656ec0",
+            "hello, least",
+        ),
     ]
 }
 
@@ -153,7 +186,10 @@ fn batches(all: &[(String, &'static str, Option<&'static str>, Value)]) -> Vec<B
     vec![
         batch("one frame stands alone", some(&["ping"])),
         batch("commands", some(&["hello, least", "sub, from the head", "ping"])),
-        batch("a reply and pushes", some(&["ok: sent", "push: event, a message", "push: signal, in a room"])),
+        batch(
+            "a reply and pushes",
+            some(&["ok: sent", "push: event, a message", "push: signal, in a room"]),
+        ),
         batch("sixteen", vec!["ping".to_owned(); 16]),
     ]
 }
@@ -168,7 +204,12 @@ fn every_frame_has_its_vector_and_every_vector_its_frame() {
         json: json(value),
         msgpack: hex(&encode(value, Encoding::MsgPack)),
     });
-    let made = File { about: ABOUT.into(), frames: frames.collect(), variants: variants(), batches: batches(&all) };
+    let made = File {
+        about: ABOUT.into(),
+        frames: frames.collect(),
+        variants: variants(),
+        batches: batches(&all),
+    };
     let names: BTreeSet<&str> = made.frames.iter().map(|frame| frame.name.as_str()).collect();
     assert_eq!(names.len(), made.frames.len(), "two vectors have one name");
     let kept: File = serde_json::from_str(&golden("frames.json", &made)).unwrap();
@@ -208,14 +249,20 @@ fn server_frame(value: &Value, answers: Option<&str>) -> Value {
     };
     let reply = match answers.unwrap() {
         "hello" => Reply::Welcome(Box::new(Welcome::from_value(body).unwrap())),
-        "ping" => Reply::Pong(Timestamp::from_millis(body.get("now").and_then(Value::as_int).unwrap() as u64)),
+        "ping" => Reply::Pong(Timestamp::from_millis(
+            body.get("now").and_then(Value::as_int).unwrap() as u64,
+        )),
         "sub" | "resume" => {
             let (statuses, rev, generation) = RoomStatus::list_from_value(body).unwrap();
             Reply::Rooms { statuses, rev, generation }
         }
-        "checkpoint" => Reply::Checkpoint { rev: body.get("rev").and_then(Value::as_int).unwrap() as u64 },
+        "checkpoint" => {
+            Reply::Checkpoint { rev: body.get("rev").and_then(Value::as_int).unwrap() as u64 }
+        }
         "send" => Reply::Sent(SendReceipt::from_value(body).unwrap()),
-        "set" => Reply::Applied(body.get("stamp").and_then(Value::as_text).unwrap().parse().unwrap()),
+        "set" => {
+            Reply::Applied(body.get("stamp").and_then(Value::as_text).unwrap().parse().unwrap())
+        }
         "history" => Reply::History(HistoryPage::from_value(body).unwrap()),
         "members" => Reply::Members(MemberPage::from_value(body).unwrap()),
         "rooms" => Reply::RoomList(RoomsPage::from_value(body).unwrap()),
@@ -240,8 +287,11 @@ fn check_variant(variant: &Variant, means: &Frame) {
 
 fn check_batch(batch: &Batch, frames: &[Frame]) {
     let find = |name: &String| frames.iter().find(|frame| frame.name == *name).unwrap();
-    let expected: Vec<Value> =
-        batch.frames.iter().map(|name| read(find(name).json.as_bytes(), Encoding::Json).remove(0)).collect();
+    let expected: Vec<Value> = batch
+        .frames
+        .iter()
+        .map(|name| read(find(name).json.as_bytes(), Encoding::Json).remove(0))
+        .collect();
     assert_eq!(read(batch.json.as_bytes(), Encoding::Json), expected, "{}", batch.name);
     assert_eq!(read(&unhex(&batch.msgpack), Encoding::MsgPack), expected, "{}", batch.name);
 }
@@ -249,7 +299,8 @@ fn check_batch(batch: &Batch, frames: &[Frame]) {
 /// Fails to compile when a command is added, and fails when one has no vector.
 #[test]
 fn no_command_reply_or_push_is_left_out() {
-    let commands: BTreeSet<&str> = commands().iter().map(|(_, body)| command_number(body)).collect();
+    let commands: BTreeSet<&str> =
+        commands().iter().map(|(_, body)| command_number(body)).collect();
     assert_eq!(commands.len(), 21);
     let replies: BTreeSet<u8> = replies().iter().map(|(_, _, reply)| reply_number(reply)).collect();
     assert_eq!(replies.len(), 11);
@@ -260,10 +311,25 @@ fn no_command_reply_or_push_is_left_out() {
 fn command_number(body: &CommandBody) -> &'static str {
     use CommandBody as C;
     match body {
-        C::Hello(_) | C::Ping | C::Refresh { .. } | C::Logout | C::Create { .. } | C::Join { .. } => body.name(),
-        C::Leave { .. } | C::Member { .. } | C::Members { .. } | C::Rooms { .. } | C::Sub { .. } => body.name(),
-        C::Unsub { .. } | C::Resume { .. } | C::Checkpoint { .. } | C::Send { .. } | C::Signal { .. } => body.name(),
-        C::Set { .. } | C::Unset { .. } | C::History { .. } | C::Sessions | C::Kick { .. } => body.name(),
+        C::Hello(_)
+        | C::Ping
+        | C::Refresh { .. }
+        | C::Logout
+        | C::Create { .. }
+        | C::Join { .. } => body.name(),
+        C::Leave { .. }
+        | C::Member { .. }
+        | C::Members { .. }
+        | C::Rooms { .. }
+        | C::Sub { .. } => body.name(),
+        C::Unsub { .. }
+        | C::Resume { .. }
+        | C::Checkpoint { .. }
+        | C::Send { .. }
+        | C::Signal { .. } => body.name(),
+        C::Set { .. } | C::Unset { .. } | C::History { .. } | C::Sessions | C::Kick { .. } => {
+            body.name()
+        }
     }
 }
 

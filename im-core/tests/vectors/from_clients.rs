@@ -1,11 +1,13 @@
 //! What clients send, and the names that all cases share.
 
 use im_core::wire::{
-    CommandBody, Content, Hello, Limits, Map, MemberAct, PageFrom, ResumeToken, Role, RoomKind, Secret,
+    CommandBody, Content, Hello, Limits, Map, MemberAct, PageFrom, ResumeToken, Role, RoomKind,
+    Secret,
 };
 use im_core::wire::{Target, Value};
 use im_core::{
-    Cursor, DeviceId, Epoch, EventKind, MessageId, RoomId, Seq, SessionId, Stamp, StateKey, Timestamp, UserId,
+    Cursor, DeviceId, Epoch, EventKind, MessageId, RoomId, Seq, SessionId, Stamp, StateKey,
+    Timestamp, UserId,
 };
 
 pub(crate) fn user(text: &str) -> UserId {
@@ -87,7 +89,8 @@ pub(crate) fn rich() -> Value {
 
 pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
     use CommandBody as C;
-    let hello = Hello { version: 1, token: None, user: None, device: None, session: None, client: None };
+    let hello =
+        Hello { version: 1, token: None, user: None, device: None, session: None, client: None };
     let full = Hello {
         version: 1,
         token: Some(Secret::new("eyJhbGciOi.J9.x")),
@@ -106,7 +109,10 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
         ("ping", C::Ping),
         ("refresh", C::Refresh { token: Secret::new("eyJhbGciOi.J9.y") }),
         ("logout", C::Logout),
-        ("create, least", C::Create { room: room("tea"), kind: RoomKind::Group, open: false, members: vec![] }),
+        (
+            "create, least",
+            C::Create { room: room("tea"), kind: RoomKind::Group, open: false, members: vec![] },
+        ),
         (
             "create, everything",
             C::Create {
@@ -126,7 +132,10 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
         ("member, ban", member(MemberAct::Ban)),
         ("member, unban", member(MemberAct::Unban)),
         ("members, first page", C::Members { room: room("tea"), after: None, limit: 50 }),
-        ("members, next page", C::Members { room: room("tea"), after: Some(user("bob")), limit: 50 }),
+        (
+            "members, next page",
+            C::Members { room: room("tea"), after: Some(user("bob")), limit: 50 },
+        ),
         ("rooms, first page", C::Rooms { after: None, limit: 50 }),
         ("rooms, next page", C::Rooms { after: Some(room("tea")), limit: 4_294_967_295 }),
         ("sub, from the head", C::Sub { room: room("tea"), since: None }),
@@ -134,11 +143,23 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
         ("unsub", C::Unsub { room: room("tea") }),
         (
             "resume, all rooms",
-            C::Resume { cursors: vec![(room("tea"), cursor(41)), (room("新闻"), cursor(0))], rev: None },
+            C::Resume {
+                cursors: vec![(room("tea"), cursor(41)), (room("新闻"), cursor(0))],
+                rev: None,
+            },
         ),
-        ("resume, with a checkpoint", C::Resume { cursors: vec![(room("tea"), cursor(41))], rev: Some(7) }),
-        ("resume, nothing but a checkpoint", C::Resume { cursors: vec![], rev: Some(9_007_199_254_740_991) }),
-        ("checkpoint", C::Checkpoint { cursors: vec![(room("tea"), cursor(9_007_199_254_740_991))] }),
+        (
+            "resume, with a checkpoint",
+            C::Resume { cursors: vec![(room("tea"), cursor(41))], rev: Some(7) },
+        ),
+        (
+            "resume, nothing but a checkpoint",
+            C::Resume { cursors: vec![], rev: Some(9_007_199_254_740_991) },
+        ),
+        (
+            "checkpoint",
+            C::Checkpoint { cursors: vec![(room("tea"), cursor(9_007_199_254_740_991))] },
+        ),
         ("send, to a room", send(Target::Room(room("tea")), EventKind::message(), text("hello"))),
         ("send, to a peer", send(Target::Peer(user("bob")), EventKind::message(), text(""))),
         ("send, to a user", send(Target::User(user("bob")), kind("order.paid"), Value::Null)),
@@ -146,13 +167,24 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
         ("signal, to a room", signal(Target::Room(room("tea")))),
         ("signal, to a peer", signal(Target::Peer(user("bob")))),
         ("signal, to a user", signal(Target::User(user("bob")))),
-        ("set", C::Set { room: room("tea"), key: key("hp:bob"), value: Value::Int(93), stamp: None }),
+        (
+            "set",
+            C::Set { room: room("tea"), key: key("hp:bob"), value: Value::Int(93), stamp: None },
+        ),
         (
             "set, to null, with a stamp",
-            C::Set { room: room("tea"), key: key("hp:bob"), value: Value::Null, stamp: Some(stamp()) },
+            C::Set {
+                room: room("tea"),
+                key: key("hp:bob"),
+                value: Value::Null,
+                stamp: Some(stamp()),
+            },
         ),
         ("unset", C::Unset { room: room("tea"), key: key("hp:bob"), stamp: None }),
-        ("unset, with a stamp", C::Unset { room: room("tea"), key: key("hp:bob"), stamp: Some(stamp()) }),
+        (
+            "unset, with a stamp",
+            C::Unset { room: room("tea"), key: key("hp:bob"), stamp: Some(stamp()) },
+        ),
         ("history, from the head backwards", history(None, PageFrom::Before(Seq::MAX))),
         ("history, before", history(Some(epoch()), PageFrom::Before(seq(42)))),
         ("history, after", history(Some(epoch()), PageFrom::After(seq(0)))),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use im_core::wire::{
-    Bye, ErrorReply, Event, HistoryPage, MemberChange, MemberEntry, MemberPage, Push, Reply, Role, RoomKind,
-    RoomStatus, RoomsPage, SendReceipt, ServerLimits, SessionEntry, Signal, Snapshot, StateUpdate, Status, Target,
-    Value, Welcome,
+    Bye, ErrorReply, Event, HistoryPage, MemberChange, MemberEntry, MemberPage, Push, Reply, Role,
+    RoomKind, RoomStatus, RoomsPage, SendReceipt, ServerLimits, SessionEntry, Signal, Snapshot,
+    StateUpdate, Status, Target, Value, Welcome,
 };
 use im_core::{Code, CommandId, DeviceId, EventKind, MessageId, RoomId, Timestamp};
 
@@ -51,15 +51,37 @@ fn statuses() -> Vec<RoomStatus> {
 
 fn update(name: &str, value: Option<Value>) -> Arc<StateUpdate> {
     let value = value.as_ref().map(content);
-    Arc::new(StateUpdate { room: room("tea"), key: key(name), stamp: stamp(), from: user("alice"), value })
+    Arc::new(StateUpdate {
+        room: room("tea"),
+        key: key(name),
+        stamp: stamp(),
+        from: user("alice"),
+        value,
+    })
 }
 
 fn welcome(resumed: bool, expires: Option<Timestamp>) -> Reply {
-    let limits =
-        ServerLimits { message_bytes: 65_536, content_bytes: 32_768, batch: 64, in_flight: 16, page: 200, rooms: 1000 };
+    let limits = ServerLimits {
+        message_bytes: 65_536,
+        content_bytes: 32_768,
+        batch: 64,
+        in_flight: 16,
+        page: 200,
+        rooms: 1000,
+    };
     let (rev, idle) = (if resumed { 7 } else { 0 }, Duration::from_secs(60));
     let (session, secret, user, device) = (session(), secret(), user("alice"), device());
-    Reply::Welcome(Box::new(Welcome { session, secret, user, device, resumed, rev, expires, idle, limits }))
+    Reply::Welcome(Box::new(Welcome {
+        session,
+        secret,
+        user,
+        device,
+        resumed,
+        rev,
+        expires,
+        idle,
+        limits,
+    }))
 }
 
 fn receipt(name: RoomId, n: u64, repeated: bool) -> Reply {
@@ -67,8 +89,9 @@ fn receipt(name: RoomId, n: u64, repeated: bool) -> Reply {
 }
 
 pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {
-    let page =
-        |events, more| Reply::History(HistoryPage { epoch: epoch(), head: seq(43), first: seq(1), events, more });
+    let page = |events, more| {
+        Reply::History(HistoryPage { epoch: epoch(), head: seq(43), first: seq(1), events, more })
+    };
     let hello = event(42, Some(mid()), EventKind::message(), &text("hello"));
     let entry = |name: &str, role| MemberEntry { user: user(name), role };
     let device_entry = |name: &str, connected| SessionEntry {
@@ -83,10 +106,18 @@ pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {
         ("welcome, resumed session", "hello", welcome(true, Some(at()))),
         ("pong", "ping", Reply::Pong(at())),
         ("rooms, none", "resume", Reply::Rooms { statuses: vec![], rev: 0, generation: 0 }),
-        ("rooms, every status", "resume", Reply::Rooms { statuses: statuses(), rev: 8, generation: u64::MAX }),
+        (
+            "rooms, every status",
+            "resume",
+            Reply::Rooms { statuses: statuses(), rev: 8, generation: u64::MAX },
+        ),
         ("checkpoint", "checkpoint", Reply::Checkpoint { rev: 9 }),
         ("sent", "send", receipt(room("tea"), 42, false)),
-        ("sent before, to a peer", "send", receipt(RoomId::direct(&user("alice"), &user("bob")), 1, true)),
+        (
+            "sent before, to a peer",
+            "send",
+            receipt(RoomId::direct(&user("alice"), &user("bob")), 1, true),
+        ),
         ("applied", "set", Reply::Applied(stamp())),
         ("history, empty", "history", page(vec![], false)),
         ("history, newest first", "history", page(vec![hello, members_event()], true)),
@@ -116,7 +147,11 @@ pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {
                 more: false,
             }),
         ),
-        ("sessions", "sessions", Reply::Sessions(vec![device_entry("phone", true), device_entry("laptop", false)])),
+        (
+            "sessions",
+            "sessions",
+            Reply::Sessions(vec![device_entry("phone", true), device_entry("laptop", false)]),
+        ),
     ]
 }
 
@@ -128,7 +163,10 @@ pub(crate) fn refusals() -> Vec<(&'static str, ErrorReply)> {
     vec![
         ("err, to a command", refusal(Some(7), Code::Forbidden, None)),
         ("err, to what has no number", refusal(None, Code::MissingField, None)),
-        ("err, come back later", refusal(Some(7), Code::RateLimited, Some(Duration::from_millis(250)))),
+        (
+            "err, come back later",
+            refusal(Some(7), Code::RateLimited, Some(Duration::from_millis(250))),
+        ),
     ]
 }
 
@@ -142,14 +180,25 @@ pub(crate) fn pushes() -> Vec<(&'static str, Push)> {
             content: content(&Value::Bool(true)),
         }))
     };
-    let snapshot = |entries, more| Push::Snapshot(Snapshot { room: room("tea"), generation: 0xbeef, entries, more });
+    let snapshot = |entries, more| {
+        Push::Snapshot(Snapshot { room: room("tea"), generation: 0xbeef, entries, more })
+    };
     let bye = |code: Code, retry_after| {
         Push::Bye(Bye { code: code.number(), message: code.meaning().to_owned(), retry_after })
     };
     let mut pushes = vec![
-        ("event, a message", Push::Event(event(42, Some(mid()), EventKind::message(), &text("hello")).into())),
-        ("event, without an id", Push::Event(event(43, None, kind("order.paid"), &Value::Null).into())),
-        ("event, every sort of value", Push::Event(event(44, Some(mid()), kind("test"), &rich()).into())),
+        (
+            "event, a message",
+            Push::Event(event(42, Some(mid()), EventKind::message(), &text("hello")).into()),
+        ),
+        (
+            "event, without an id",
+            Push::Event(event(43, None, kind("order.paid"), &Value::Null).into()),
+        ),
+        (
+            "event, every sort of value",
+            Push::Event(event(44, Some(mid()), kind("test"), &rich()).into()),
+        ),
         ("event, members", Push::Event(members_event().into())),
         ("signal, in a room", signal(Target::Room(room("tea")))),
         ("signal, to a user", signal(Target::User(user("bob")))),
@@ -157,7 +206,10 @@ pub(crate) fn pushes() -> Vec<(&'static str, Push)> {
         ("state, set to null", Push::State(update("hp:bob", Some(Value::Null)))),
         ("state, unset", Push::State(update("hp:bob", None))),
         ("snapshot, empty", snapshot(vec![], false)),
-        ("snapshot, first part", snapshot(vec![update("hp:bob", Some(Value::Int(93))), update("mp:bob", None)], true)),
+        (
+            "snapshot, first part",
+            snapshot(vec![update("hp:bob", Some(Value::Int(93))), update("mp:bob", None)], true),
+        ),
         ("bye, draining", bye(Code::Draining, Some(Duration::from_millis(1500)))),
         ("bye, for good", bye(Code::Kicked, None)),
     ];

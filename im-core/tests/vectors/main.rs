@@ -25,7 +25,10 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Vec<u8> {
     assert!(text.len().is_multiple_of(2), "{text}");
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 /// The same JSON in visible ASCII: some vectors hold characters that nobody sees.
@@ -35,7 +38,9 @@ fn ascii(json: &str) -> String {
         if c.is_ascii() && c != '\u{7f}' {
             out.push(c);
         } else {
-            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+            c.encode_utf16(&mut [0; 2])
+                .iter()
+                .for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
         }
     }
     out
@@ -54,6 +59,10 @@ fn golden(file: &str, made: &impl Serialize) -> String {
         let (made, kept) = (made.lines().nth(line), kept.lines().nth(line));
         panic!("wire/vectors/{file}, line {}:\n  file {kept:?}\n  code {made:?}", line + 1);
     }
-    assert_eq!(made.len(), kept.len(), "wire/vectors/{file} is longer or shorter than what the code makes");
+    assert_eq!(
+        made.len(),
+        kept.len(),
+        "wire/vectors/{file} is longer or shorter than what the code makes"
+    );
     kept
 }

@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use im_core::{Advice, Code, DeviceId, Epoch, EventKind, MessageId, RoomId, SessionId, Stamp, StateKey, UserId};
+use im_core::{
+    Advice, Code, DeviceId, Epoch, EventKind, MessageId, RoomId, SessionId, Stamp, StateKey, UserId,
+};
 use serde::{Deserialize, Serialize};
 
 use super::golden;
@@ -186,9 +188,14 @@ fn ids_epochs_and_stamps_are_what_the_file_says() {
     for id in &kept.ids {
         check(&id.id, &id.text, accepts(&id.id));
     }
-    check("epoch", &kept.epochs, |text| Epoch::from_str(text).is_ok_and(|epoch| epoch.to_string() == text));
-    check("stamp", &kept.stamps, |text| Stamp::from_str(text).is_ok_and(|stamp| stamp.to_string() == text));
-    let ascending: Vec<Stamp> = kept.stamps_ascending.iter().map(|text| text.parse().unwrap()).collect();
+    check("epoch", &kept.epochs, |text| {
+        Epoch::from_str(text).is_ok_and(|epoch| epoch.to_string() == text)
+    });
+    check("stamp", &kept.stamps, |text| {
+        Stamp::from_str(text).is_ok_and(|stamp| stamp.to_string() == text)
+    });
+    let ascending: Vec<Stamp> =
+        kept.stamps_ascending.iter().map(|text| text.parse().unwrap()).collect();
     assert!(ascending.windows(2).all(|pair| pair[0] < pair[1]));
 }
 

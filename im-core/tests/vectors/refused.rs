@@ -3,7 +3,9 @@
 use im_core::wire::{Command, Encoding, Limits, ServerFrame, decode};
 use serde::{Deserialize, Serialize};
 
-use super::refused_cases::{at_the_limit, broken_json, broken_msgpack, long_ids, too_much, wrong_frames};
+use super::refused_cases::{
+    at_the_limit, broken_json, broken_msgpack, long_ids, too_much, wrong_frames,
+};
 use super::{golden, unhex};
 
 /// A message that must be refused.

@@ -32,7 +32,10 @@ fn err_without_id(name: &str, code: u16, frame: &str) -> Refused {
 }
 
 pub(crate) fn broken_json() -> Vec<Refused> {
-    let bytes = |name: &str, hex: &str| Refused { hex: Some(hex.into()), ..close(name, Encoding::Json, 4500) };
+    let bytes = |name: &str, hex: &str| Refused {
+        hex: Some(hex.into()),
+        ..close(name, Encoding::Json, 4500)
+    };
     vec![
         text("nothing", 4500, ""),
         text("white space", 4500, " \n"),
@@ -53,10 +56,18 @@ pub(crate) fn broken_json() -> Vec<Refused> {
         text("-2^53", 4500, r#"{"t":"ping","id":7,"x":-9007199254740992}"#),
         text("2^64", 4500, r#"{"t":"ping","id":7,"x":18446744073709551616}"#),
         text("-2^63 - 1", 4500, r#"{"t":"ping","id":7,"x":-9223372036854775809}"#),
-        text("an integer of 40 digits", 4500, r#"{"t":"ping","id":7,"x":1000000000000000000000000000000000000000}"#),
+        text(
+            "an integer of 40 digits",
+            4500,
+            r#"{"t":"ping","id":7,"x":1000000000000000000000000000000000000000}"#,
+        ),
         text("a key twice", 4500, r#"{"t":"ping","id":7,"id":8}"#),
         text("a key twice, once escaped", 4500, r#"{"t":"ping","id":7,"\u0069d":7}"#),
-        text("a key twice, deep within", 4500, r#"{"t":"ping","id":7,"x":[{"a":[{"b":1,"b":1}]}]}"#),
+        text(
+            "a key twice, deep within",
+            4500,
+            r#"{"t":"ping","id":7,"x":[{"a":[{"b":1,"b":1}]}]}"#,
+        ),
         text("half a surrogate pair", 4500, r#"{"t":"ping","id":7,"x":"\ud83d"}"#),
         text("a control character in a text", 4500, "{\"t\":\"ping\",\"id\":7,\"x\":\"\u{1}\"}"),
         bytes("invalid UTF-8", "7b2274223a22ff227d"),
@@ -71,8 +82,16 @@ pub(crate) fn broken_json() -> Vec<Refused> {
         text("$bytes of a number", 4500, r#"{"t":"ping","id":7,"x":{"$bytes":5}}"#),
         text("$bytes of null", 4500, r#"{"t":"ping","id":7,"x":{"$bytes":null}}"#),
         text("$bytes of bytes", 4500, r#"{"t":"ping","id":7,"x":{"$bytes":{"$bytes":"AA=="}}}"#),
-        text("$bytes before another member", 4500, r#"{"t":"ping","id":7,"x":{"$bytes":"AA==","a":1}}"#),
-        text("$bytes after another member", 4500, r#"{"t":"ping","id":7,"x":{"a":1,"$bytes":"AA=="}}"#),
+        text(
+            "$bytes before another member",
+            4500,
+            r#"{"t":"ping","id":7,"x":{"$bytes":"AA==","a":1}}"#,
+        ),
+        text(
+            "$bytes after another member",
+            4500,
+            r#"{"t":"ping","id":7,"x":{"a":1,"$bytes":"AA=="}}"#,
+        ),
         text("$bytes twice", 4500, r#"{"t":"ping","id":7,"x":{"$bytes":"","$bytes":""}}"#),
         text("a lone $ before a key", 4500, r#"{"t":"ping","id":7,"x":{"$price":5}}"#),
         text("a key of a lone $", 4500, r#"{"t":"ping","id":7,"x":{"$":5}}"#),
@@ -99,7 +118,11 @@ pub(crate) fn broken_msgpack() -> Vec<Refused> {
         packed("an extension that claims 4 GiB", 4500, "82 a174 c9ffffffff01 70696e67"),
         packed("a list that claims 2^32 - 1 values", 4508, "ddffffffff"),
         packed("a map that claims 2^32 - 1 entries", 4508, "dfffffffff"),
-        packed("a list that claims more than there is", 4500, "83 a174 a470696e67 a26964 07 a178 9f01"),
+        packed(
+            "a list that claims more than there is",
+            4500,
+            "83 a174 a470696e67 a26964 07 a178 9f01",
+        ),
         packed("an extension", 4500, "83 a174 a470696e67 a26964 07 a178 d40100"),
         packed(
             "an extension of 16 bytes",
@@ -116,7 +139,11 @@ pub(crate) fn broken_msgpack() -> Vec<Refused> {
         packed("2^64 - 1", 4500, "83 a174 a470696e67 a26964 07 a178 cfffffffffffffffff"),
         packed("-2^63", 4500, "83 a174 a470696e67 a26964 07 a178 d38000000000000000"),
         packed("a key twice", 4500, "83 a174 a470696e67 a26964 07 a26964 08"),
-        packed("a key twice, once with a wider length", 4500, "83 a174 a470696e67 a26964 07 d9026964 07"),
+        packed(
+            "a key twice, once with a wider length",
+            4500,
+            "83 a174 a470696e67 a26964 07 d9026964 07",
+        ),
         packed("a key that is a number", 4500, "83 a174 a470696e67 a26964 07 01 02"),
         packed("a key that is bytes", 4500, "82 c40174 a470696e67 a26964 07"),
         packed("a key that is nil", 4500, "83 a174 a470696e67 a26964 07 c0 02"),
@@ -134,35 +161,100 @@ pub(crate) fn broken_msgpack() -> Vec<Refused> {
 pub(crate) fn too_much() -> Vec<Refused> {
     use Encoding::{Json, MsgPack};
     vec![
-        pieces("a message too large", Json, 4506, &[(r#"{"t":"ping","id":7,"x":""#, 1), ("a", 65_511), ("\"}", 1)]),
-        pieces("a message too large", MsgPack, 4506, &[("83a174a470696e67a2696407a178dafff0", 1), ("61", 65_520)]),
-        pieces("nested too deeply", Json, 4507, &[(r#"{"t":"ping","id":7,"x":"#, 1), ("[", 21), ("]", 21), ("}", 1)]),
+        pieces(
+            "a message too large",
+            Json,
+            4506,
+            &[(r#"{"t":"ping","id":7,"x":""#, 1), ("a", 65_511), ("\"}", 1)],
+        ),
+        pieces(
+            "a message too large",
+            MsgPack,
+            4506,
+            &[("83a174a470696e67a2696407a178dafff0", 1), ("61", 65_520)],
+        ),
+        pieces(
+            "nested too deeply",
+            Json,
+            4507,
+            &[(r#"{"t":"ping","id":7,"x":"#, 1), ("[", 21), ("]", 21), ("}", 1)],
+        ),
         pieces("nested too deeply and never closed", Json, 4507, &[("[", 60_000)]),
-        pieces("nested too deeply", MsgPack, 4507, &[("83a174a470696e67a2696407a178", 1), ("91", 20), ("90", 1)]),
+        pieces(
+            "nested too deeply",
+            MsgPack,
+            4507,
+            &[("83a174a470696e67a2696407a178", 1), ("91", 20), ("90", 1)],
+        ),
         pieces("nested too deeply and never closed", MsgPack, 4507, &[("91", 60_000)]),
         pieces("maps nested too deeply", MsgPack, 4507, &[("81a161", 22), ("c0", 1)]),
-        pieces("too many values", Json, 4508, &[(r#"{"t":"ping","id":7,"x":["#, 1), ("0,", 8188), ("0]}", 1)]),
-        pieces("too many values", MsgPack, 4508, &[("83a174a470696e67a2696407a178dc1ffd", 1), ("00", 8189)]),
+        pieces(
+            "too many values",
+            Json,
+            4508,
+            &[(r#"{"t":"ping","id":7,"x":["#, 1), ("0,", 8188), ("0]}", 1)],
+        ),
+        pieces(
+            "too many values",
+            MsgPack,
+            4508,
+            &[("83a174a470696e67a2696407a178dc1ffd", 1), ("00", 8189)],
+        ),
         pieces(
             "too many frames",
             Json,
             4508,
             &[("[", 1), (r#"{"t":"ping","id":7},"#, 64), (r#"{"t":"ping","id":7}]"#, 1)],
         ),
-        pieces("too many frames", MsgPack, 4508, &[("dc0041", 1), ("82a174a470696e67a2696407", 65)]),
+        pieces(
+            "too many frames",
+            MsgPack,
+            4508,
+            &[("dc0041", 1), ("82a174a470696e67a2696407", 65)],
+        ),
     ]
 }
 
 pub(crate) fn at_the_limit() -> Vec<Refused> {
     use Encoding::{Json, MsgPack};
     let mut taken = vec![
-        pieces("largest", Json, 0, &[(r#"{"t":"ping","id":7,"x":""#, 1), ("a", 65_510), ("\"}", 1)]),
+        pieces(
+            "largest",
+            Json,
+            0,
+            &[(r#"{"t":"ping","id":7,"x":""#, 1), ("a", 65_510), ("\"}", 1)],
+        ),
         pieces("largest", MsgPack, 0, &[("83a174a470696e67a2696407a178daffef", 1), ("61", 65_519)]),
-        pieces("deepest", Json, 0, &[(r#"{"t":"ping","id":7,"x":"#, 1), ("[", 20), ("]", 20), ("}", 1)]),
-        pieces("deepest", MsgPack, 0, &[("83a174a470696e67a2696407a178", 1), ("91", 19), ("90", 1)]),
-        pieces("most values", Json, 0, &[(r#"{"t":"ping","id":7,"x":["#, 1), ("0,", 8187), ("0]}", 1)]),
-        pieces("most values", MsgPack, 0, &[("83a174a470696e67a2696407a178dc1ffc", 1), ("00", 8188)]),
-        pieces("most frames", Json, 0, &[("[", 1), (r#"{"t":"ping","id":7},"#, 63), (r#"{"t":"ping","id":7}]"#, 1)]),
+        pieces(
+            "deepest",
+            Json,
+            0,
+            &[(r#"{"t":"ping","id":7,"x":"#, 1), ("[", 20), ("]", 20), ("}", 1)],
+        ),
+        pieces(
+            "deepest",
+            MsgPack,
+            0,
+            &[("83a174a470696e67a2696407a178", 1), ("91", 19), ("90", 1)],
+        ),
+        pieces(
+            "most values",
+            Json,
+            0,
+            &[(r#"{"t":"ping","id":7,"x":["#, 1), ("0,", 8187), ("0]}", 1)],
+        ),
+        pieces(
+            "most values",
+            MsgPack,
+            0,
+            &[("83a174a470696e67a2696407a178dc1ffc", 1), ("00", 8188)],
+        ),
+        pieces(
+            "most frames",
+            Json,
+            0,
+            &[("[", 1), (r#"{"t":"ping","id":7},"#, 63), (r#"{"t":"ping","id":7}]"#, 1)],
+        ),
         pieces("most frames", MsgPack, 0, &[("dc0040", 1), ("82a174a470696e67a2696407", 64)]),
         text("the largest integer", 0, r#"{"t":"ping","id":9007199254740991}"#),
         text("the largest float", 0, r#"{"t":"ping","id":7,"x":-1.7976931348623157e308}"#),
@@ -198,49 +290,113 @@ pub(crate) fn wrong_frames() -> Vec<Refused> {
         err("room is a number", 4504, r#"{"t":"join","id":7,"room":5}"#),
         err("room is bytes", 4504, r#"{"t":"join","id":7,"room":{"$bytes":"dGVh"}}"#),
         err("an empty room id", 4504, r#"{"t":"join","id":7,"room":""}"#),
-        err("an unknown kind of room", 4504, r#"{"t":"create","id":7,"room":"tea","kind":"party"}"#),
+        err(
+            "an unknown kind of room",
+            4504,
+            r#"{"t":"create","id":7,"room":"tea","kind":"party"}"#,
+        ),
         err("open is a number", 4504, r#"{"t":"create","id":7,"room":"tea","open":1}"#),
         err("members are no list", 4504, r#"{"t":"create","id":7,"room":"tea","members":"bob"}"#),
-        err("a member is no text", 4504, r#"{"t":"create","id":7,"room":"tea","members":["bob",5]}"#),
+        err(
+            "a member is no text",
+            4504,
+            r#"{"t":"create","id":7,"room":"tea","members":["bob",5]}"#,
+        ),
         err("no act", 4503, r#"{"t":"member","id":7,"room":"tea","user":"bob"}"#),
-        err("an unknown act", 4504, r#"{"t":"member","id":7,"room":"tea","user":"bob","act":"hug"}"#),
-        err("an unknown role", 4504, r#"{"t":"member","id":7,"room":"tea","user":"bob","act":"add","role":"king"}"#),
+        err(
+            "an unknown act",
+            4504,
+            r#"{"t":"member","id":7,"room":"tea","user":"bob","act":"hug"}"#,
+        ),
+        err(
+            "an unknown role",
+            4504,
+            r#"{"t":"member","id":7,"room":"tea","user":"bob","act":"add","role":"king"}"#,
+        ),
         err("limit 0", 4504, r#"{"t":"history","id":7,"room":"tea","limit":0}"#),
         err("limit negative", 4504, r#"{"t":"history","id":7,"room":"tea","limit":-1}"#),
-        err("limit beyond 2^32 - 1", 4504, r#"{"t":"history","id":7,"room":"tea","limit":4294967296}"#),
+        err(
+            "limit beyond 2^32 - 1",
+            4504,
+            r#"{"t":"history","id":7,"room":"tea","limit":4294967296}"#,
+        ),
         err("limit in text", 4504, r#"{"t":"members","id":7,"room":"tea","limit":"5"}"#),
         err("limit with a fraction", 4504, r#"{"t":"rooms","id":7,"limit":0.5}"#),
-        err("before and after", 4504, r#"{"t":"history","id":7,"room":"tea","before":5,"after":1}"#),
+        err(
+            "before and after",
+            4504,
+            r#"{"t":"history","id":7,"room":"tea","before":5,"after":1}"#,
+        ),
         err("after is negative", 4504, r#"{"t":"history","id":7,"room":"tea","after":-1}"#),
         err("since without an epoch", 4503, r#"{"t":"sub","id":7,"room":"tea","since":4}"#),
         err("an epoch without since", 4503, r#"{"t":"sub","id":7,"room":"tea","epoch":"1f.2"}"#),
-        err("an epoch in another form", 4504, r#"{"t":"sub","id":7,"room":"tea","epoch":"1F.2","since":4}"#),
+        err(
+            "an epoch in another form",
+            4504,
+            r#"{"t":"sub","id":7,"room":"tea","epoch":"1F.2","since":4}"#,
+        ),
         err("cursors are no list", 4504, r#"{"t":"resume","id":7,"cursors":{"tea":4}}"#),
         err("a cursor is no list", 4504, r#"{"t":"resume","id":7,"cursors":["tea"]}"#),
         err("a cursor of two", 4504, r#"{"t":"resume","id":7,"cursors":[["tea","1f.2"]]}"#),
         err("a cursor of four", 4504, r#"{"t":"resume","id":7,"cursors":[["tea","1f.2",4,5]]}"#),
-        err("a cursor with a bad seq", 4504, r#"{"t":"checkpoint","id":7,"cursors":[["tea","1f.2",-4]]}"#),
-        err("a cursor with a bad room", 4504, r#"{"t":"checkpoint","id":7,"cursors":[["","1f.2",4]]}"#),
+        err(
+            "a cursor with a bad seq",
+            4504,
+            r#"{"t":"checkpoint","id":7,"cursors":[["tea","1f.2",-4]]}"#,
+        ),
+        err(
+            "a cursor with a bad room",
+            4504,
+            r#"{"t":"checkpoint","id":7,"cursors":[["","1f.2",4]]}"#,
+        ),
         err("rev is negative", 4504, r#"{"t":"resume","id":7,"rev":-1}"#),
-        err("a send to nobody", 4503, r#"{"t":"send","id":7,"mid":"0123456789abcdef","content":1}"#),
+        err(
+            "a send to nobody",
+            4503,
+            r#"{"t":"send","id":7,"mid":"0123456789abcdef","content":1}"#,
+        ),
         err(
             "a send to two",
             4504,
             r#"{"t":"send","id":7,"room":"tea","peer":"bob","mid":"0123456789abcdef","content":1}"#,
         ),
         err("a send without a message id", 4503, r#"{"t":"send","id":7,"room":"tea","content":1}"#),
-        err("a send without content", 4503, r#"{"t":"send","id":7,"room":"tea","mid":"0123456789abcdef"}"#),
-        err("a message id too short", 4504, r#"{"t":"send","id":7,"room":"tea","mid":"0123456789abcde","content":1}"#),
+        err(
+            "a send without content",
+            4503,
+            r#"{"t":"send","id":7,"room":"tea","mid":"0123456789abcdef"}"#,
+        ),
+        err(
+            "a message id too short",
+            4504,
+            r#"{"t":"send","id":7,"room":"tea","mid":"0123456789abcde","content":1}"#,
+        ),
         err("a signal without content", 4503, r#"{"t":"signal","id":7,"room":"tea"}"#),
-        err("an event kind with a space", 4504, r#"{"t":"signal","id":7,"room":"tea","kind":"a b","content":1}"#),
+        err(
+            "an event kind with a space",
+            4504,
+            r#"{"t":"signal","id":7,"room":"tea","kind":"a b","content":1}"#,
+        ),
         err("no key", 4503, r#"{"t":"set","id":7,"room":"tea","value":1}"#),
         err("no value", 4503, r#"{"t":"set","id":7,"room":"tea","key":"k"}"#),
-        err("a stamp in another form", 4504, r#"{"t":"set","id":7,"room":"tea","key":"k","value":1,"stamp":"01-2-3"}"#),
-        err("a stamp that is a number", 4504, r#"{"t":"unset","id":7,"room":"tea","key":"k","stamp":5}"#),
+        err(
+            "a stamp in another form",
+            4504,
+            r#"{"t":"set","id":7,"room":"tea","key":"k","value":1,"stamp":"01-2-3"}"#,
+        ),
+        err(
+            "a stamp that is a number",
+            4504,
+            r#"{"t":"unset","id":7,"room":"tea","key":"k","stamp":5}"#,
+        ),
         err("no session", 4503, r#"{"t":"kick","id":7}"#),
         err("a session id with a slash", 4504, r#"{"t":"kick","id":7,"session":"a/b"}"#),
         err("an id with white space", 4504, "{\"t\":\"join\",\"id\":7,\"room\":\"a\u{a0}b\"}"),
-        err("an id with a mark that turns the text", 4504, "{\"t\":\"join\",\"id\":7,\"room\":\"a\u{202e}b\"}"),
+        err(
+            "an id with a mark that turns the text",
+            4504,
+            "{\"t\":\"join\",\"id\":7,\"room\":\"a\u{202e}b\"}",
+        ),
     ]
 }
 
@@ -256,8 +412,18 @@ pub(crate) fn long_ids() -> Vec<Refused> {
         long("a token too long", r#"{"t":"hello","id":7,"v":1,"token":""#, 4097, r#""}"#),
         long("a room id too long", r#"{"t":"join","id":7,"room":""#, 129, r#""}"#),
         long("a session id too long", r#"{"t":"kick","id":7,"session":""#, 65, r#""}"#),
-        long("a message id too long", r#"{"t":"send","id":7,"room":"tea","content":1,"mid":""#, 65, r#""}"#),
+        long(
+            "a message id too long",
+            r#"{"t":"send","id":7,"room":"tea","content":1,"mid":""#,
+            65,
+            r#""}"#,
+        ),
         long("a state key too long", r#"{"t":"unset","id":7,"room":"tea","key":""#, 129, r#""}"#),
-        long("an event kind too long", r#"{"t":"signal","id":7,"room":"tea","content":1,"kind":""#, 33, r#""}"#),
+        long(
+            "an event kind too long",
+            r#"{"t":"signal","id":7,"room":"tea","content":1,"kind":""#,
+            33,
+            r#""}"#,
+        ),
     ]
 }

@@ -47,24 +47,61 @@ fn map(entries: &[(&'static str, Value)]) -> Value {
 }
 
 fn contents() -> Vec<Hashed> {
-    let plain = |name, value: Value, json: &[&str], packed: &[&str]| hashed(name, "message", &value, json, packed);
+    let plain = |name, value: Value, json: &[&str], packed: &[&str]| {
+        hashed(name, "message", &value, json, packed)
+    };
     let text = map(&[("text", "hello".into())]);
     let int = Value::Int;
     vec![
         plain("null", Value::Null, &[" null "], &[]),
         plain("true", true.into(), &[], &[]),
         plain("false", false.into(), &[], &[]),
-        plain("zero", int(0), &["-0", "0.0", "-0.0", "0e9"], &["cc00", "d000", "cb8000000000000000", "ca00000000"]),
-        plain("one", int(1), &["1.0", "1e0", "10e-1"], &["d30000000000000001", "cb3ff0000000000000", "ca3f800000"]),
-        plain("minus one", int(-1), &["-1.0"], &["d0ff", "d1ffff", "d2ffffffff", "cbbff0000000000000"]),
-        plain("a hundred thousand", int(100_000), &["1e5", "1E+5", "100000.0"], &["cb40f86a0000000000"]),
-        plain("the largest integer", int(9_007_199_254_740_991), &["9007199254740991.0"], &["cb433fffffffffffff"]),
+        plain(
+            "zero",
+            int(0),
+            &["-0", "0.0", "-0.0", "0e9"],
+            &["cc00", "d000", "cb8000000000000000", "ca00000000"],
+        ),
+        plain(
+            "one",
+            int(1),
+            &["1.0", "1e0", "10e-1"],
+            &["d30000000000000001", "cb3ff0000000000000", "ca3f800000"],
+        ),
+        plain(
+            "minus one",
+            int(-1),
+            &["-1.0"],
+            &["d0ff", "d1ffff", "d2ffffffff", "cbbff0000000000000"],
+        ),
+        plain(
+            "a hundred thousand",
+            int(100_000),
+            &["1e5", "1E+5", "100000.0"],
+            &["cb40f86a0000000000"],
+        ),
+        plain(
+            "the largest integer",
+            int(9_007_199_254_740_991),
+            &["9007199254740991.0"],
+            &["cb433fffffffffffff"],
+        ),
         plain("the smallest integer", int(-9_007_199_254_740_991), &[], &[]),
-        plain("2^53 as a float", Value::Float(9_007_199_254_740_992.0), &["9007199254740992e0"], &[]),
+        plain(
+            "2^53 as a float",
+            Value::Float(9_007_199_254_740_992.0),
+            &["9007199254740992e0"],
+            &[],
+        ),
         plain("one and a half", Value::Float(1.5), &["15e-1", "1.50"], &["ca3fc00000"]),
         plain("a tenth", Value::Float(0.1), &["1e-1", "0.1000000000000000055511151231257827"], &[]),
         plain("17 digits", Value::Float(0.300_000_000_000_000_04), &[], &[]),
-        plain("a float that loses its last bit in hasty parsers", Value::Float(5.6214243962833445e-93), &[], &[]),
+        plain(
+            "a float that loses its last bit in hasty parsers",
+            Value::Float(5.6214243962833445e-93),
+            &[],
+            &[],
+        ),
         plain("the smallest float", Value::Float(5e-324), &["4.9e-324"], &[]),
         plain("the largest float", Value::Float(f64::MAX), &["179769313486231570e291"], &[]),
         plain("1e21", Value::Float(1e21), &["1e+21", "1000000000000000000000.0"], &[]),
@@ -82,7 +119,12 @@ fn contents() -> Vec<Hashed> {
         plain("32 bytes of text", "x".repeat(32).into(), &[], &[]),
         plain("256 bytes of text", "x".repeat(256).into(), &[], &[]),
         plain("no bytes", Value::Bytes(vec![]), &[], &["c50000"]),
-        plain("bytes of a", Value::Bytes(b"a".to_vec()), &[r#"{"\u0024bytes":"YQ=="}"#], &["c6 00000001 61"]),
+        plain(
+            "bytes of a",
+            Value::Bytes(b"a".to_vec()),
+            &[r#"{"\u0024bytes":"YQ=="}"#],
+            &["c6 00000001 61"],
+        ),
         plain("256 bytes", Value::Bytes(vec![255; 256]), &[], &[]),
         plain("empty list", Value::Array(vec![]), &["[ ]"], &["dc0000", "dd00000000"]),
         plain("empty map", map(&[]), &["{ }"], &["de0000", "df00000000"]),
@@ -90,11 +132,26 @@ fn contents() -> Vec<Hashed> {
         plain("a list of two", Value::Array(vec![int(1), int(2)]), &[], &[]),
         plain("the same list, turned", Value::Array(vec![int(2), int(1)]), &[], &[]),
         plain("a list in a list", Value::Array(vec![Value::Array(vec![int(1)]), int(2)]), &[], &[]),
-        plain("the same list, split elsewhere", Value::Array(vec![Value::Array(vec![int(1), int(2)])]), &[], &[]),
+        plain(
+            "the same list, split elsewhere",
+            Value::Array(vec![Value::Array(vec![int(1), int(2)])]),
+            &[],
+            &[],
+        ),
         plain("16 values", Value::Array(vec![Value::Null; 16]), &[], &[]),
-        plain("text", text.clone(), &["{ \"text\" : \"hello\" }"], &["de0001a474657874d90568656c6c6f"]),
+        plain(
+            "text",
+            text.clone(),
+            &["{ \"text\" : \"hello\" }"],
+            &["de0001a474657874d90568656c6c6f"],
+        ),
         hashed("text of another kind", "note", &text, &[], &[]),
-        plain("two keys", map(&[("a", int(1)), ("b", Value::Null)]), &[r#"{"b":null,"a":1.0}"#], &["82a162c0a16101"]),
+        plain(
+            "two keys",
+            map(&[("a", int(1)), ("b", Value::Null)]),
+            &[r#"{"b":null,"a":1.0}"#],
+            &["82a162c0a16101"],
+        ),
         plain("two keys, values swapped", map(&[("a", Value::Null), ("b", int(1))]), &[], &[]),
         plain("an absent key is not a null", map(&[("a", int(1))]), &[], &[]),
         plain(
@@ -106,7 +163,13 @@ fn contents() -> Vec<Hashed> {
         plain("the empty key", map(&[("", int(1))]), &[], &[]),
         plain(
             "keys sorted by bytes",
-            map(&[("a", int(1)), ("B", int(2)), ("é", int(3)), ("\u{1f600}", int(4)), ("\u{ffff}", int(5))]),
+            map(&[
+                ("a", int(1)),
+                ("B", int(2)),
+                ("é", int(3)),
+                ("\u{1f600}", int(4)),
+                ("\u{ffff}", int(5)),
+            ]),
             &[],
             &[],
         ),
@@ -148,23 +211,32 @@ fn the_same_content_has_one_hash_and_another_has_another() {
 
 #[test]
 fn a_content_keeps_to_each_limit_and_says_which_it_breaks() {
-    let nested = |depth: usize| (0..depth).fold(Value::Bytes(vec![1]), |inner, _| Value::Array(vec![inner]));
+    let nested =
+        |depth: usize| (0..depth).fold(Value::Bytes(vec![1]), |inner, _| Value::Array(vec![inner]));
     let mut limits = Limits::default();
     let content = Content::new(&nested(16), &limits).unwrap();
     assert_eq!(content.value(), nested(16));
-    assert_eq!(Content::new(&nested(17), &limits), Err(ContentError::TooDeep { depth: 17, max: 16 }));
+    assert_eq!(
+        Content::new(&nested(17), &limits),
+        Err(ContentError::TooDeep { depth: 17, max: 16 })
+    );
     let many = Value::Array(vec![Value::Null; 8192]);
     assert_eq!(Content::new(&many, &limits), Err(ContentError::TooMany { count: 8193, max: 8192 }));
     let long = Value::from("x".repeat(32 * 1024));
     let too_large = Err(ContentError::TooLarge { len: 32 * 1024 + 3, max: 32 * 1024 });
     assert_eq!(Content::new(&long, &limits), too_large);
     let twice: Value = Value::Float(f64::NAN);
-    for broken in [twice, Value::Float(1.0), Value::Float(-0.0), Value::Int(1 << 53), Value::Int(i64::MIN)] {
+    for broken in
+        [twice, Value::Float(1.0), Value::Float(-0.0), Value::Int(1 << 53), Value::Int(i64::MIN)]
+    {
         assert_eq!(Content::new(&broken, &limits), Err(ContentError::NotWellFormed), "{broken:?}");
     }
     // However high the limit, what is accepted can be read back.
     limits.max_depth = usize::MAX;
-    assert_eq!(Content::new(&nested(65), &limits), Err(ContentError::TooDeep { depth: 65, max: 64 }));
+    assert_eq!(
+        Content::new(&nested(65), &limits),
+        Err(ContentError::TooDeep { depth: 65, max: 64 })
+    );
     let content = Content::new(&nested(64), &limits).unwrap();
     assert_eq!(Content::from_packed(content.packed().clone()).unwrap().value(), nested(64));
     for encoding in Encoding::ALL {
@@ -180,6 +252,10 @@ fn damage_in_a_store_is_found() {
     let content = Content::new(&from_clients::rich(), &Limits::default()).unwrap();
     let packed = content.packed();
     for cut in 0..packed.len() {
-        assert_eq!(Content::from_packed(packed.slice(..cut)), Err(ContentError::Damaged), "cut at {cut}");
+        assert_eq!(
+            Content::from_packed(packed.slice(..cut)),
+            Err(ContentError::Damaged),
+            "cut at {cut}"
+        );
     }
 }

@@ -6,7 +6,9 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{CommandId, EventKind, MessageId, RoomId, UserId};
 use crate::ports::{Action, Verdict};
-use crate::state::{Act, Append, Guard, Intent, NewEvent, RoomSeed, SendKey, content_hash, uuid_v7_time};
+use crate::state::{
+    Act, Append, Guard, Intent, NewEvent, RoomSeed, SendKey, content_hash, uuid_v7_time,
+};
 use crate::wire::{Content, MemberAct, Reply, Role, RoomKind, SendReceipt, Target, Value};
 
 use super::super::connection::{Conn, Session};
@@ -23,10 +25,20 @@ pub(super) struct At<'a> {
 }
 
 impl At<'_> {
-    pub(super) async fn send(&self, to: Target, id: MessageId, kind: EventKind, content: Value) -> Result<Outcome> {
+    pub(super) async fn send(
+        &self,
+        to: Target,
+        id: MessageId,
+        kind: EventKind,
+        content: Value,
+    ) -> Result<Outcome> {
         let core = self.core;
         if kind.is_reserved() {
-            return Err(Error::new(Code::Forbidden, "send", "kinds that begin with im. are the server's own"));
+            return Err(Error::new(
+                Code::Forbidden,
+                "send",
+                "kinds that begin with im. are the server's own",
+            ));
         }
         check_age(core, &id)?;
         let (submitted, key) = submitted(core, &kind, &content, Some(id.clone()))?;
@@ -36,12 +48,21 @@ impl At<'_> {
             return Ok(Outcome::Reply(reply));
         }
         let action = Action::Send { to: to.clone(), id, kind: kind.clone(), content };
-        let verdict = if asked { core.ask(&self.session.identity(), &action).await? } else { Verdict::Default };
+        let verdict = if asked {
+            core.ask(&self.session.identity(), &action).await?
+        } else {
+            Verdict::Default
+        };
         let (guard, content) = match verdict {
             Verdict::Allow => (Guard::Trusted, submitted),
             Verdict::Replace(value) => {
                 let content = Content::new(&value, &core.config.limits).map_err(|e| {
-                    Error::new(Code::Refused, "hook", "the server's hook gave a content that is not allowed").because(e)
+                    Error::new(
+                        Code::Refused,
+                        "hook",
+                        "the server's hook gave a content that is not allowed",
+                    )
+                    .because(e)
                 })?;
                 (Guard::As(self.session.user.clone()), content)
             }
@@ -88,7 +109,12 @@ impl At<'_> {
         self.change(room, Intent::Leave).await
     }
 
-    pub(super) async fn member(&self, room: RoomId, user: UserId, act: MemberAct) -> Result<Outcome> {
+    pub(super) async fn member(
+        &self,
+        room: RoomId,
+        user: UserId,
+        act: MemberAct,
+    ) -> Result<Outcome> {
         let intent = match act {
             MemberAct::Add(role) => Intent::Add(user, role),
             MemberAct::Remove => Intent::Remove(user),
@@ -118,27 +144,37 @@ impl At<'_> {
         }
     }
 
-
     /// The answer to a retry, looked up before the hook is asked.
     async fn repeated(&self, room: &RoomId, key: Option<&SendKey>) -> Result<Option<Reply>> {
         let Some(key) = key else { return Ok(None) };
-        let Some(record) = self.core.store.sent(room, &self.session.user, &key.id).await? else { return Ok(None) };
+        let Some(record) = self.core.store.sent(room, &self.session.user, &key.id).await? else {
+            return Ok(None);
+        };
         if record.hash != key.hash {
             return Err(Error::of(Code::Conflict, "send"));
         }
         let epoch = self.core.look_up(room).await?.1.cursor.epoch;
-        let receipt = SendReceipt { room: room.clone(), epoch, seq: record.seq, at: record.at, repeated: true };
+        let receipt = SendReceipt {
+            room: room.clone(),
+            epoch,
+            seq: record.seq,
+            at: record.at,
+            repeated: true,
+        };
         Ok(Some(Reply::Sent(receipt)))
     }
 
     async fn enqueue(&self, room: RoomId, guard: Guard, act: Act) -> Result<Outcome> {
         let core = self.core;
-        let append = Append { room, guard, act, at: core.now(), max_members: core.config.max_members };
+        let append =
+            Append { room, guard, act, at: core.now(), max_members: core.config.max_members };
         let job = Job { append, waiter: Waiter::Command(self.conn.clone(), self.id) };
         self.conn.outbox.append_begun();
         if core.lanes.send(job).await.is_err() {
             let refusal = core.refusal(Some(self.id), &Error::of(Code::Draining, "append"));
-            self.conn.outbox.append_done(crate::wire::encode(&refusal.to_value(), self.conn.encoding));
+            self.conn
+                .outbox
+                .append_done(crate::wire::encode(&refusal.to_value(), self.conn.encoding));
         }
         Ok(Outcome::Later)
     }
@@ -148,7 +184,11 @@ impl At<'_> {
 fn check_age(core: &Core, id: &MessageId) -> Result<()> {
     let Some(horizon) = core.config.dedup_horizon else { return Ok(()) };
     let made = uuid_v7_time(id).ok_or_else(|| {
-        Error::new(Code::BadField, "send", "this server needs message ids that are UUIDv7 (RFC 9562)")
+        Error::new(
+            Code::BadField,
+            "send",
+            "this server needs message ids that are UUIDv7 (RFC 9562)",
+        )
     })?;
     if core.now().since(made) > horizon { Err(Error::of(Code::TooOld, "send")) } else { Ok(()) }
 }

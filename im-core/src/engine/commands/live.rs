@@ -23,7 +23,11 @@ pub(super) async fn signal(
     content: &Value,
 ) -> Result<Reply> {
     if kind.is_reserved() {
-        return Err(Error::new(Code::Forbidden, "signal", "kinds that begin with im. are the server's own"));
+        return Err(Error::new(
+            Code::Forbidden,
+            "signal",
+            "kinds that begin with im. are the server's own",
+        ));
     }
     let content = checked(core, content)?;
     let action = Action::Signal { to: to.clone(), kind: kind.clone() };
@@ -35,7 +39,13 @@ pub(super) async fn signal(
     match &to {
         Target::Room(room) => may_write(core, room, &session.user, &verdict).await?,
         _ if verdict == Verdict::Allow => {}
-        _ => return Err(Error::new(Code::Forbidden, "signal", "signals to a user need the server's leave")),
+        _ => {
+            return Err(Error::new(
+                Code::Forbidden,
+                "signal",
+                "signals to a user need the server's leave",
+            ));
+        }
     }
     let signal = Signal { to, from: session.user.clone(), at: core.now(), kind, content };
     send_signal(core, Arc::new(signal));
@@ -43,7 +53,8 @@ pub(super) async fn signal(
 }
 
 fn checked(core: &Core, value: &Value) -> Result<Content> {
-    Content::new(value, &core.config.limits).map_err(|e| Error::new(e.code(), "content", e.to_string()))
+    Content::new(value, &core.config.limits)
+        .map_err(|e| Error::new(e.code(), "content", e.to_string()))
 }
 
 async fn may_write(core: &Core, room: &RoomId, user: &UserId, verdict: &Verdict) -> Result<()> {
@@ -96,7 +107,8 @@ pub(super) async fn set(
 ) -> Result<Reply> {
     let value = value.map(|value| checked(core, &value)).transpose()?;
     check_stamp(core, stamp)?;
-    let action = Action::SetState { room: room.clone(), key: key.clone(), stamped: stamp.is_some() };
+    let action =
+        Action::SetState { room: room.clone(), key: key.clone(), stamped: stamp.is_some() };
     let verdict = core.ask(&session.identity(), &action).await?;
     may_write(core, &room, &session.user, &verdict).await?;
     let stamp = put_state(core, room, key, value, session.user.clone(), stamp).await?;
@@ -106,7 +118,11 @@ pub(super) async fn set(
 /// Refuses stamps too far ahead: they would keep everybody else out until their time has come.
 pub(crate) fn check_stamp(core: &Core, stamp: Option<Stamp>) -> Result<()> {
     let most = core.now().plus(core.config.max_stamp_ahead);
-    if stamp.is_some_and(|stamp| stamp.ms > most) { Err(Error::of(Code::StampAhead, "set")) } else { Ok(()) }
+    if stamp.is_some_and(|stamp| stamp.ms > most) {
+        Err(Error::of(Code::StampAhead, "set"))
+    } else {
+        Ok(())
+    }
 }
 
 /// Merges a state update into its room, hands it on, and queues it for the store.
@@ -149,6 +165,8 @@ pub(crate) async fn put_state(
             ::metrics::counter!(metrics::STALE_STATE).increment(1);
             Err(Error::of(Code::Stale, "set"))
         }
-        Merge::Full => Err(Error::new(Code::TooMany, "set", "the room holds as much state as it may")),
+        Merge::Full => {
+            Err(Error::new(Code::TooMany, "set", "the room holds as much state as it may"))
+        }
     }
 }

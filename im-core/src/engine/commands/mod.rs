@@ -116,7 +116,9 @@ async fn carry_out(
     let at = append::At { core, conn, session, id };
     match body {
         CommandBody::Send { to, id, kind, content } => return at.send(to, id, kind, content).await,
-        CommandBody::Create { room, kind, open, members } => return at.create(room, kind, open, members).await,
+        CommandBody::Create { room, kind, open, members } => {
+            return at.create(room, kind, open, members).await;
+        }
         CommandBody::Join { room } => return at.join(room).await,
         CommandBody::Leave { room } => return at.leave(room).await,
         CommandBody::Member { room, user, act } => return at.member(room, user, act).await,
@@ -126,21 +128,33 @@ async fn carry_out(
     // What follows must see what the appends before it did.
     conn.outbox.appends_settled().await;
     let reply = match body {
-        CommandBody::Sub { room, since } => return read::sub(core, conn, session, id, room, since).await,
-        CommandBody::Resume { cursors, rev } => return read::resume(core, conn, session, id, cursors, rev).await,
+        CommandBody::Sub { room, since } => {
+            return read::sub(core, conn, session, id, room, since).await;
+        }
+        CommandBody::Resume { cursors, rev } => {
+            return read::resume(core, conn, session, id, cursors, rev).await;
+        }
         CommandBody::Logout => return session::logout(core, conn, session, id).await,
         CommandBody::Unsub { room } => read::unsub(core, conn, session, &room).await?,
-        CommandBody::Checkpoint { cursors } => read::checkpoint(core, conn, session, &cursors).await?,
+        CommandBody::Checkpoint { cursors } => {
+            read::checkpoint(core, conn, session, &cursors).await?
+        }
         CommandBody::History { room, epoch, from, limit } => {
             Reply::History(read::history(core, session, &room, epoch, from, limit).await?)
         }
-        CommandBody::Members { room, after, limit } => read::members(core, session, &room, after, limit).await?,
+        CommandBody::Members { room, after, limit } => {
+            read::members(core, session, &room, after, limit).await?
+        }
         CommandBody::Rooms { after, limit } => read::rooms(core, session, after, limit).await?,
-        CommandBody::Signal { to, kind, content } => live::signal(core, session, to, kind, &content).await?,
+        CommandBody::Signal { to, kind, content } => {
+            live::signal(core, session, to, kind, &content).await?
+        }
         CommandBody::Set { room, key, value, stamp } => {
             live::set(core, session, room, key, Some(value), stamp).await?
         }
-        CommandBody::Unset { room, key, stamp } => live::set(core, session, room, key, None, stamp).await?,
+        CommandBody::Unset { room, key, stamp } => {
+            live::set(core, session, room, key, None, stamp).await?
+        }
         CommandBody::Refresh { token } => session::refresh(core, session, token).await?,
         CommandBody::Sessions => session::list(core, &session.user).await.map(Reply::Sessions)?,
         CommandBody::Kick { session: other } => session::kick(core, session, &other).await?,

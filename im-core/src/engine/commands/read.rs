@@ -10,7 +10,7 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{CommandId, Cursor, Epoch, RoomId, Seq, UserId};
 use crate::ports::{Action, LogRange};
-use crate::state::{Checkpoint, answer};
+use crate::state::{Act, Checkpoint, answer};
 use crate::wire::{
     HistoryPage, MemberEntry, MemberPage, PageFrom, Reply, RoomStatus, RoomsPage, Status, encode,
 };
@@ -51,8 +51,11 @@ pub(super) async fn resume(
     let mut wanted: BTreeMap<RoomId, Cursor> = BTreeMap::new();
     let held = session.checkpoint.lock().take();
     if let Some(rev) = rev {
-        let checkpoint = held.filter(|held| held.rev == rev && session.rev.load(Ordering::Relaxed) == rev);
-        let Some(checkpoint) = checkpoint else { return Err(Error::of(Code::StaleCheckpoint, "resume")) };
+        let checkpoint =
+            held.filter(|held| held.rev == rev && session.rev.load(Ordering::Relaxed) == rev);
+        let Some(checkpoint) = checkpoint else {
+            return Err(Error::of(Code::StaleCheckpoint, "resume"));
+        };
         wanted.extend(checkpoint.cursors);
     }
     wanted.extend(cursors);
@@ -79,7 +82,11 @@ fn denied(room: RoomId, code: Code) -> RoomStatus {
 fn check_room_count(core: &Core, conn: &Conn, more: &[RoomId]) -> Result<()> {
     if conn.outbox.followed_with(more) > core.config.max_rooms_per_session {
         let most = core.config.max_rooms_per_session;
-        return Err(Error::new(Code::TooMany, "sub", format!("at most {most} rooms can be followed at once")));
+        return Err(Error::new(
+            Code::TooMany,
+            "sub",
+            format!("at most {most} rooms can be followed at once"),
+        ));
     }
     Ok(())
 }
@@ -88,27 +95,64 @@ fn check_room_count(core: &Core, conn: &Conn, more: &[RoomId]) -> Result<()> {
 ///
 /// The order matters: the head is read first, the right to read is checked after it, and the reader will begin no later
 /// than that head. So a removal that the check did not see lies ahead of the reader, who will meet it in the log.
-async fn status(core: &Core, session: &Session, room: &RoomId, since: Option<Cursor>) -> Result<Answered> {
+async fn status(
+    core: &Core,
+    session: &Session,
+    room: &RoomId,
+    since: Option<Cursor>,
+) -> Result<Answered> {
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
-    let (record, head) = core.look_up(room).await?;
+    let (record, head) = match core.look_up(room).await {
+        // A user's own room is there when they want it, also before anything was sent to it.
+        Err(error)
+            if error.code() == Code::NotFound
+                && room.inbox_owner().as_ref() == Some(&session.user) =>
+        {
+            make_inbox(core, &session.user).await?;
+            core.look_up(room).await?
+        }
+        found => found?,
+    };
     core.may_read(&record, &session.user, &verdict).await?;
     let (status, from) = match since {
         Some(cursor) => answer(cursor, head.cursor, head.first),
         None => (Status::Ok, head.cursor),
     };
-    let answer = RoomStatus { room: room.clone(), status, cursor: Some(from), head: head.cursor.seq, code: None };
+    let answer = RoomStatus {
+        room: room.clone(),
+        status,
+        cursor: Some(from),
+        head: head.cursor.seq,
+        code: None,
+    };
     Ok((answer, Some(Start { from, authorised: head.cursor.seq })))
 }
 
+async fn make_inbox(core: &Core, user: &UserId) -> Result<()> {
+    let act = Act::Create { by: user.clone(), seed: super::inbox_seed(user) };
+    match core.append(RoomId::inbox(user), act).await {
+        Err(error) if error.code() != Code::Exists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Answers, then lets the events flow, then writes the checkpoint down.
-async fn begin(core: &Arc<Core>, conn: &Arc<Conn>, session: &Session, id: CommandId, answers: Vec<Answered>) {
+async fn begin(
+    core: &Arc<Core>,
+    conn: &Arc<Conn>,
+    session: &Session,
+    id: CommandId,
+    answers: Vec<Answered>,
+) {
     session.checkpoint.lock().take();
     let rev = session.next_rev();
     for (status, _) in &answers {
         unfollow(core, conn, &status.room);
     }
-    let (statuses, starts): (Vec<_>, Vec<_>) =
-        answers.into_iter().map(|(status, start)| (status.clone(), start.map(|start| (status.room, start)))).unzip();
+    let (statuses, starts): (Vec<_>, Vec<_>) = answers
+        .into_iter()
+        .map(|(status, start)| (status.clone(), start.map(|start| (status.room, start))))
+        .unzip();
     let reply = Reply::Rooms { statuses, rev, generation: core.state_generation };
     conn.outbox.reply(encode(&reply.to_value(id), conn.encoding));
     for (room, start) in starts.into_iter().flatten() {
@@ -152,7 +196,12 @@ async fn save(core: &Core, conn: &Conn, session: &Session, rev: u64) {
     }
 }
 
-pub(super) async fn unsub(core: &Core, conn: &Conn, session: &Session, room: &RoomId) -> Result<Reply> {
+pub(super) async fn unsub(
+    core: &Core,
+    conn: &Conn,
+    session: &Session,
+    room: &RoomId,
+) -> Result<Reply> {
     unfollow(core, conn, room);
     let rev = session.next_rev();
     save(core, conn, session, rev).await;
@@ -183,7 +232,8 @@ pub(super) async fn history(
     let page = history_page(core, room, from, limit).await;
     // Checked after reading, so that nothing from beyond a removal slips out; and before any other answer, so that
     // strangers learn nothing.
-    let record = core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "history"))?;
+    let record =
+        core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "history"))?;
     core.may_read(&record, &session.user, &verdict).await?;
     let page = page?;
     if epoch.is_some_and(|epoch| epoch != page.epoch) {
@@ -196,10 +246,16 @@ pub(super) async fn history(
 }
 
 /// A page of a room's log, for whoever may read it.
-pub(crate) async fn history_page(core: &Core, room: &RoomId, from: PageFrom, limit: u32) -> Result<HistoryPage> {
+pub(crate) async fn history_page(
+    core: &Core,
+    room: &RoomId,
+    from: PageFrom,
+    limit: u32,
+) -> Result<HistoryPage> {
     let limit = limit.clamp(1, core.config.max_page) as usize;
     let range = LogRange { from, limit, max_bytes: core.config.max_page_bytes };
-    let page = core.store.read(room, range).await?.ok_or_else(|| Error::of(Code::NotFound, "history"))?;
+    let page =
+        core.store.read(room, range).await?.ok_or_else(|| Error::of(Code::NotFound, "history"))?;
     let last = page.events.last().map(|event| event.seq);
     let more = match (from, last) {
         (PageFrom::After(_), Some(last)) => last < page.head.seq,
@@ -218,7 +274,8 @@ pub(super) async fn members(
     limit: u32,
 ) -> Result<Reply> {
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
-    let record = core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "members"))?;
+    let record =
+        core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "members"))?;
     core.may_read(&record, &session.user, &verdict).await?;
     let limit = limit.clamp(1, core.config.max_page) as usize;
     let mut members = core.store.members(room, after.as_ref(), limit + 1).await?;
@@ -228,7 +285,12 @@ pub(super) async fn members(
     Ok(Reply::Members(MemberPage { members, more }))
 }
 
-pub(super) async fn rooms(core: &Core, session: &Session, after: Option<RoomId>, limit: u32) -> Result<Reply> {
+pub(super) async fn rooms(
+    core: &Core,
+    session: &Session,
+    after: Option<RoomId>,
+    limit: u32,
+) -> Result<Reply> {
     let limit = limit.clamp(1, core.config.max_page) as usize;
     let mut rooms = core.store.rooms_of(&session.user, after.as_ref(), limit + 1).await?;
     let more = rooms.len() > limit;

@@ -8,14 +8,21 @@ use crate::error::{Error, Result};
 use crate::id::{CommandId, DeviceId, SessionId, UserId};
 use crate::ports::{BusMessage, Credentials, Identity};
 use crate::state::{Checkpoint, SecretHash, SessionRecord};
-use crate::wire::{Hello, Reply, ResumeToken, Secret, ServerLimits, SessionEntry, VERSION, Welcome, encode};
+use crate::wire::{
+    Hello, Reply, ResumeToken, Secret, ServerLimits, SessionEntry, VERSION, Welcome, encode,
+};
 
 use super::super::connection::{Conn, Session};
 use super::super::core::Core;
 use super::Outcome;
 
 /// The handshake. Identity comes first; nothing of a session is looked at before it is known.
-pub(super) async fn hello(core: &Arc<Core>, conn: &Arc<Conn>, id: CommandId, hello: Hello) -> Result<Outcome> {
+pub(super) async fn hello(
+    core: &Arc<Core>,
+    conn: &Arc<Conn>,
+    id: CommandId,
+    hello: Hello,
+) -> Result<Outcome> {
     match greet(core, conn, hello).await {
         Ok(welcome) => {
             tracing::debug!(connection = conn.number, transport = conn.transport, user = %welcome.user,
@@ -34,7 +41,8 @@ pub(super) async fn hello(core: &Arc<Core>, conn: &Arc<Conn>, id: CommandId, hel
 
 async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welcome> {
     if hello.version != VERSION {
-        let words = format!("version {} is not spoken here; this server speaks {VERSION}", hello.version);
+        let words =
+            format!("version {} is not spoken here; this server speaks {VERSION}", hello.version);
         return Err(Error::new(Code::WrongVersion, "hello", words));
     }
     let mut credentials = conn.credentials();
@@ -97,7 +105,9 @@ async fn open(core: &Core, identity: &Identity, claimed: Option<DeviceId>) -> Re
     let secret = Secret::new(format!("{}{}", SessionId::random(), SessionId::random()));
     let device = match identity.device.clone().or(claimed) {
         Some(device) => device,
-        None => DeviceId::new(id.as_str()).map_err(|e| Error::of(Code::BadField, "hello").because(e))?,
+        None => {
+            DeviceId::new(id.as_str()).map_err(|e| Error::of(Code::BadField, "hello").because(e))?
+        }
     };
     let now = core.now();
     let record = SessionRecord {
@@ -145,13 +155,22 @@ pub(super) async fn refresh(core: &Core, session: &Session, token: Secret) -> Re
     let credentials = Credentials { token: Some(token), ..Credentials::default() };
     let identity = authenticate(core, &credentials).await?;
     if identity.user != session.user {
-        return Err(Error::new(Code::BadCredentials, "refresh", "these credentials are another user's"));
+        return Err(Error::new(
+            Code::BadCredentials,
+            "refresh",
+            "these credentials are another user's",
+        ));
     }
     session.renew(identity);
     Ok(Reply::Done)
 }
 
-pub(super) async fn logout(core: &Arc<Core>, conn: &Conn, session: &Session, id: CommandId) -> Result<Outcome> {
+pub(super) async fn logout(
+    core: &Arc<Core>,
+    conn: &Conn,
+    session: &Session,
+    id: CommandId,
+) -> Result<Outcome> {
     core.store.revoke_session(&session.id).await?;
     conn.outbox.reply(encode(&Reply::Done.to_value(id), conn.encoding));
     conn.close(Code::LoggedOut, Code::LoggedOut.meaning());
@@ -161,8 +180,12 @@ pub(super) async fn logout(core: &Arc<Core>, conn: &Conn, session: &Session, id:
 /// The sessions of `user` that can be resumed.
 pub(crate) async fn list(core: &Core, user: &UserId) -> Result<Vec<SessionEntry>> {
     let now = core.now();
-    let here: Vec<SessionId> =
-        core.registry.of_user(user).iter().filter_map(|conn| Some(conn.session()?.id.clone())).collect();
+    let here: Vec<SessionId> = core
+        .registry
+        .of_user(user)
+        .iter()
+        .filter_map(|conn| Some(conn.session()?.id.clone()))
+        .collect();
     let records = core.store.sessions_of(user, core.config.max_sessions_listed).await?;
     let alive = records.into_iter().filter(|record| !record.revoked && record.expires > now);
     let entry = |record: SessionRecord| SessionEntry {
