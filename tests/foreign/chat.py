@@ -167,6 +167,9 @@ async def talk(alice, bob, room):
     await bob.connect()
     made = await alice.ask("create", room=room, kind="group", members=[bob.user])
     check(made["seq"] == 1 and not made["repeated"], "the room's first event tells who is in it")
+    told = lambda: [p for p in bob.others if p["t"] == "signal" and p["kind"] == "im.room"]
+    await bob.until(told, "word of the room")
+    check((told()[0]["to"], told()[0]["content"]) == (bob.user, {"room": room}), "bob is told that he is in a room")
     status = (await alice.ask("sub", room=room))["rooms"][0]
     check((status["status"], status["cursor"]) == ("ok", 1), "alice follows from the head")
     status = (await bob.ask("sub", room=room, epoch=made["epoch"], since=0))["rooms"][0]
@@ -205,8 +208,9 @@ async def once(alice, room):
 async def live(alice, bob, room):
     print("# signals and state")
     await alice.ask("signal", room=room, kind="typing", content=True)
-    typing = lambda: [p for p in bob.others if p["t"] == "signal" and p["from"] == alice.user]
+    typing = lambda: [p for p in bob.others if p["t"] == "signal" and p["kind"] == "typing"]
     await bob.until(typing, "a signal")
+    check((typing()[0]["room"], typing()[0]["from"]) == (room, alice.user), "a signal tells where and from whom")
     check(typing()[0]["content"] is True, "bob sees that alice is typing")
     stamps = [(await alice.ask("set", room=room, key="kettle", value={"heat": n + 0.5}))["stamp"] for n in range(3)]
     ordered = [tuple(map(int, stamp.split("-"))) for stamp in stamps]

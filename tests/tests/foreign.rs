@@ -76,8 +76,10 @@ fn script(python: &Path, name: &str, args: &[&str]) -> Command {
 /// Runs a client to its end. Its transcript is shown if it fails.
 async fn run(mut client: Command) {
     client.stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, client.output()).await.expect("the client hangs").unwrap();
-    let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let output =
+        tokio::time::timeout(PATIENCE, client.output()).await.expect("the client hangs").unwrap();
+    let told =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success(), "{}\n{}", told[0], told[1]);
     println!("{}", told[0]);
 }
@@ -91,7 +93,9 @@ fn node_modules() -> Result<PathBuf, String> {
     if found.is_err() {
         return Err("Node.js is not installed".into());
     }
-    let named = ["IM_TEST_NODE_MODULES_FOREIGN", "IM_TEST_NODE_MODULES"].into_iter().filter_map(env::var_os);
+    let named = ["IM_TEST_NODE_MODULES_FOREIGN", "IM_TEST_NODE_MODULES"]
+        .into_iter()
+        .filter_map(env::var_os);
     let mut folders = named.map(PathBuf::from).chain([foreign("node_modules")]);
     folders
         .find(|folder| folder.join("ws/package.json").is_file())
@@ -102,12 +106,21 @@ fn node_modules() -> Result<PathBuf, String> {
 async fn python(test: &str) -> Option<PathBuf> {
     let python = PathBuf::from(env::var_os("IM_TEST_PYTHON").unwrap_or_else(|| "python3".into()));
     let mut probe = Command::new(&python);
-    let found = probe.args(["-c", "import msgpack, websockets.asyncio.client"]).stderr(Stdio::null()).status().await;
+    let found = probe
+        .args(["-c", "import msgpack, websockets.asyncio.client"])
+        .stderr(Stdio::null())
+        .status()
+        .await;
     if found.is_ok_and(|status| status.success()) {
         return Some(python);
     }
     let shown = python.display();
-    skip(test, &format!("{shown} lacks websockets or msgpack: `pip install -r tests/foreign/requirements.txt`"));
+    skip(
+        test,
+        &format!(
+            "{shown} lacks websockets or msgpack: `pip install -r tests/foreign/requirements.txt`"
+        ),
+    );
     None
 }
 
