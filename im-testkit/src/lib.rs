@@ -5,7 +5,9 @@
 //! | [`faulty_store`] | a store that fails when it is told to, and holds calls |
 //! | [`history`] | the history checker: was everything kept, in order, once, and resumed whole? |
 //! | [`store_suite`](mod@store_suite) | what every store must do, as tests: see [`store_suite!`] |
+//! | [`transport_suite`](mod@transport_suite) | what every transport must do, as tests: see [`transport_suite!`] |
 
 pub mod faulty_store;
 pub mod history;
 pub mod store_suite;
+pub mod transport_suite;
