@@ -81,7 +81,7 @@ pub async fn strangers_neither_read_nor_write_and_learn_nothing<F: TransportFact
     let world = World::<F>::new(shape).await;
     let closed = world.group("closed", &["ann"]).await;
     let mut eve = world.peer("eve").await;
-    for r in [&closed, &room("no such room")] {
+    for r in [&closed, &room("no-such-room")] {
         let answers = [
             eve.follow(r, None).await.map(drop),
             eve.say(r, "hello?").await.map(drop),
