@@ -15,6 +15,9 @@ pub struct WsConfig {
     /// system call, and a slow reader holds no more than this beside its outbox. Worst case in memory: this and one
     /// frame per connection, while it is being written.
     pub max_write_bytes: usize,
+    /// Pings and pongs that a peer may send within 10 s. 100 by default: clients ping every few seconds at most. A
+    /// faster one is closed with `RateLimited`; commands have the engine's own limit.
+    pub max_controls: u32,
     /// How long one write may take until the reader counts as gone. 10 s by default: 16 KiB in 10 s is less than any
     /// network in use carries.
     pub write_timeout: Duration,
@@ -33,6 +36,7 @@ impl Default for WsConfig {
         Self {
             origins: OriginPolicy::SameOrigin,
             max_write_bytes: 16 * 1024,
+            max_controls: 100,
             write_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(2),
             upgrade_timeout: Duration::from_secs(10),
@@ -53,6 +57,13 @@ impl WsConfig {
     #[must_use]
     pub fn max_write_bytes(mut self, bytes: usize) -> Self {
         self.max_write_bytes = bytes;
+        self
+    }
+
+    /// Sets [`Self::max_controls`].
+    #[must_use]
+    pub fn max_controls(mut self, frames: u32) -> Self {
+        self.max_controls = frames;
         self
     }
 

@@ -15,6 +15,7 @@ use im_core::Code;
 use im_core::engine::Batch;
 use im_core::wire::{Bye, Encoding};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
@@ -31,6 +32,9 @@ const READ_BUFFER: usize = 256;
 /// Bytes of control frames that tungstenite may hold back: a few times the largest (RFC 6455 section 5.5).
 const MAX_CONTROL: usize = 1024;
 
+/// Over which time control frames are counted.
+pub(crate) const CONTROL_WINDOW: Duration = Duration::from_secs(10);
+
 /// A socket, raw or wrapped.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
@@ -42,6 +46,9 @@ type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Session<S> {
     ws: WebSocketStream<Link<S>>,
     live: Live,
+    /// Control frames since a moment at most [`CONTROL_WINDOW`] ago.
+    controls: u32,
+    controls_since: Instant,
 }
 
 /// How a conversation ended.
@@ -52,6 +59,18 @@ enum End {
     PeerClosed,
     /// The socket is of no more use.
     Gone,
+}
+
+/// What came in.
+enum Received {
+    /// A message, being taken by the engine.
+    Message(Boxed),
+    /// A ping or a pong.
+    Control,
+    /// Something that the peer must not send.
+    Fault(Code),
+    /// Nothing further.
+    End(End),
 }
 
 /// What happened next.
@@ -75,22 +94,24 @@ impl<S: Socket> Session<S> {
         let ws =
             WebSocketStream::from_raw_socket(Link::new(socket, early), Role::Server, Some(config))
                 .await;
-        Self { ws, live }
+        Self { ws, live, controls: 0, controls_since: Instant::now() }
     }
 
-    /// Runs the connection to its end.
-    pub(crate) async fn run(mut self) {
-        let mut taking = None;
-        let end = self.talk(&mut taking).await;
-        let within = self.live.shared().config().close_timeout;
-        match end {
-            End::Bye(bye) => farewell::ours(&mut self.ws, &bye, within).await,
-            End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
-            End::Gone => {}
-        }
-        if let Some(taking) = taking {
-            // The engine is in the middle of a message. It was told of the end, so this does not take long.
-            taking.await;
+    /// Runs the connection to its end. Not an `async fn`: that would hold the session twice.
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut taking = None;
+            let end = self.talk(&mut taking).await;
+            let within = self.live.shared().config().close_timeout;
+            match end {
+                End::Bye(bye) => farewell::ours(&mut self.ws, &bye, within).await,
+                End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
+                End::Gone => {}
+            }
+            if let Some(taking) = taking {
+                // The engine is in the middle of a message. It was told of the end, so this does not take long.
+                taking.await;
+            }
         }
     }
 
@@ -117,26 +138,15 @@ impl<S: Socket> Session<S> {
                         Err(code) => return self.gone(code),
                     }
                 }
-                Event::In(Some(Ok(Message::Close(_)))) => {
-                    self.live.connection().close(Code::Closed);
-                    return End::PeerClosed;
-                }
-                Event::In(Some(Ok(message))) => match self.receive(message) {
-                    Ok(begun) => *taking = begun,
-                    Err(code) => {
+                Event::In(message) => match self.receive(message) {
+                    Received::Message(future) => *taking = Some(future),
+                    Received::Control => {}
+                    Received::Fault(code) => {
                         listening = false;
                         self.live.connection().close(code);
                     }
+                    Received::End(end) => return end,
                 },
-                Event::In(Some(Err(error))) => match fault(&error) {
-                    Some(code) => {
-                        tracing::debug!(%error, "the peer broke the protocol");
-                        listening = false;
-                        self.live.connection().close(code);
-                    }
-                    None => return self.gone(Code::Closed),
-                },
-                Event::In(None) => return self.gone(Code::Closed),
             }
         }
     }
@@ -147,21 +157,49 @@ impl<S: Socket> Session<S> {
         End::Gone
     }
 
-    /// Hands a message to the engine, if it is one.
-    fn receive(&self, message: Message) -> Result<Option<Boxed>, Code> {
-        let connection = self.live.connection();
-        let bytes: Bytes = match (message, connection.encoding()) {
-            (Message::Text(text), Encoding::Json) => text.into(),
-            (Message::Binary(bytes), Encoding::MsgPack) => bytes,
-            (Message::Text(_) | Message::Binary(_), _) => return Err(Code::WrongEncoding),
-            _ => {
-                connection.heard();
-                return Ok(None);
+    fn receive(&mut self, message: Option<Result<Message, WsError>>) -> Received {
+        let bytes: Bytes = match (message, self.live.connection().encoding()) {
+            (Some(Ok(Message::Text(text))), Encoding::Json) => text.into(),
+            (Some(Ok(Message::Binary(bytes))), Encoding::MsgPack) => bytes,
+            (Some(Ok(Message::Text(_) | Message::Binary(_))), _) => {
+                return Received::Fault(Code::WrongEncoding);
             }
+            (Some(Ok(Message::Close(_))), _) => {
+                self.live.connection().close(Code::Closed);
+                return Received::End(End::PeerClosed);
+            }
+            (Some(Ok(_)), _) => return self.control(),
+            (Some(Err(error)), _) => return self.fault(&error),
+            (None, _) => return Received::End(self.gone(Code::Closed)),
         };
         tracing::trace!(bytes = bytes.len(), "message in");
-        let connection = connection.clone();
-        Ok(Some(Box::pin(async move { connection.submit(bytes).await })))
+        let connection = self.live.connection().clone();
+        Received::Message(Box::pin(async move { connection.submit(bytes).await }))
+    }
+
+    /// A ping, which tungstenite answers, or a pong.
+    fn control(&mut self) -> Received {
+        self.live.connection().heard();
+        let now = Instant::now();
+        if now - self.controls_since >= CONTROL_WINDOW {
+            self.controls_since = now;
+            self.controls = 0;
+        }
+        self.controls += 1;
+        match self.controls > self.live.shared().config().max_controls {
+            true => Received::Fault(Code::RateLimited),
+            false => Received::Control,
+        }
+    }
+
+    fn fault(&self, error: &WsError) -> Received {
+        match fault(error) {
+            Some(code) => {
+                tracing::debug!(%error, "the peer broke the protocol");
+                Received::Fault(code)
+            }
+            None => Received::End(self.gone(Code::Closed)),
+        }
     }
 
     /// Writes a batch in one go. Gives the engine's goodbye, if this was the last one.

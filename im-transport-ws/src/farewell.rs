@@ -4,6 +4,7 @@
 //! way to the peer. So where the peer has not said its own goodbye, what still comes in is read and forgotten.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
@@ -19,15 +20,19 @@ use crate::link::Link;
 /// Longest reason in a close frame, in bytes: a control frame holds 125, two of them for the code (RFC 6455 section 5.5).
 const MAX_REASON: usize = 123;
 
+/// Boxed, for every connection needs it once only, at its end.
+type Farewell<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
 /// Sends a close frame, and waits for the peer's.
 pub(crate) fn ours<'a, S: Socket>(
     ws: &'a mut WebSocketStream<Link<S>>,
     bye: &Bye,
     within: Duration,
-) -> impl Future<Output = ()> + Send + use<'a, S> {
+) -> Farewell<'a> {
     let frame = CloseFrame { code: bye.code.into(), reason: reason(&bye.message).into() };
     bounded(within, async move {
-        if ws.send(Message::Close(Some(frame))).await.is_err() {
+        // A pong that is due goes first: nothing may follow the close frame (RFC 6455 section 5.5.1).
+        if ws.flush().await.is_err() || ws.send(Message::Close(Some(frame))).await.is_err() {
             return;
         }
         loop {
@@ -45,18 +50,19 @@ pub(crate) fn ours<'a, S: Socket>(
 pub(crate) fn theirs<S: Socket>(
     ws: &mut WebSocketStream<Link<S>>,
     within: Duration,
-) -> impl Future<Output = ()> + Send {
+) -> Farewell<'_> {
     bounded(within, async move {
         while let Some(Ok(_)) = ws.next().await {}
         hang_up(ws).await;
     })
 }
 
-/// Boxed: every connection does this once, at its end.
-async fn bounded(within: Duration, polite: impl Future<Output = ()> + Send) {
-    if Box::pin(tokio::time::timeout(within, polite)).await.is_err() {
-        tracing::debug!("the peer did not close in time");
-    }
+fn bounded<'a>(within: Duration, polite: impl Future<Output = ()> + Send + 'a) -> Farewell<'a> {
+    Box::pin(async move {
+        if tokio::time::timeout(within, polite).await.is_err() {
+            tracing::debug!("the peer did not close in time");
+        }
+    })
 }
 
 /// Says that nothing more will come.

@@ -92,6 +92,12 @@ async fn frames_that_break_the_protocol() {
 }
 
 #[tokio::test]
+async fn a_flood_of_pings() {
+    let flood = frame(FIN | PING, b"").repeat(101);
+    is_closed_with(&flood, Code::RateLimited).await;
+}
+
+#[tokio::test]
 async fn fragments_are_put_together_with_a_ping_in_between() {
     let mut client = greeted(server(WsConfig::default()).await).await;
     let command = br#"{"t":"ping","id":5}"#;

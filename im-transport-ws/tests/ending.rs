@@ -119,3 +119,29 @@ async fn pings_are_answered_with_their_payload() {
     client.bytes(&frame(FIN | PING, b"are you there")).await;
     assert_eq!(client.frame().await, (FIN | PONG, b"are you there".to_vec()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn pings_may_go_on_for_ever_if_they_are_no_flood() {
+    let ws = service(WsConfig::default().max_controls(3)).await;
+    let mut client = Client::open(in_memory(&ws, 1 << 16), "").await.unwrap();
+    client.hello().await;
+    for _ in 0..30 {
+        client.bytes(&frame(FIN | PING, b"x")).await;
+        assert_eq!(client.frame().await, (FIN | PONG, b"x".to_vec()));
+        tokio::time::advance(Duration::from_secs(4)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_between_writes_delays_what_follows_and_loses_nothing() {
+    let interval = Duration::from_millis(50);
+    let ws = service(WsConfig::default().write_interval(interval)).await;
+    let mut client = Client::open(in_memory(&ws, 1 << 16), "").await.unwrap();
+    client.hello().await;
+    let began = Instant::now();
+    for id in 100..103 {
+        client.is_answered(id).await;
+    }
+    // Each answer waits for the end of the pause after the write before it.
+    assert!(began.elapsed() >= 3 * interval, "{:?}", began.elapsed());
+}

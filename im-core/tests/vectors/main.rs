@@ -11,6 +11,7 @@ mod from_servers;
 mod names;
 mod refused;
 mod refused_cases;
+mod spec;
 mod values;
 
 use std::path::PathBuf;

@@ -168,7 +168,8 @@ impl Book {
         let place = || format!("{room} {}/{}", at.epoch, at.seq);
         let life = self.lives.entry(at.epoch).or_default();
         if let Some(slot) = life.slots.get_mut(&at.seq) {
-            slot.stored |= who == Witness::Store;
+            // What the store holds there may be something else: then what was named first is not stored.
+            slot.stored |= who == Witness::Store && slot.key == key;
             if slot.key != key {
                 tally.add(Rule::Forked, || format!("{}: two different events", place()));
             } else if slot.content != content {

@@ -376,6 +376,26 @@ fn two_events_in_one_place_are_a_fork() {
 }
 
 #[test]
+fn an_acknowledged_send_whose_place_went_to_another_is_lost() {
+    let mut world = World::with_acked(1);
+    world.deliver_all([1]);
+    world.send(2, "hello");
+    let event = im_core::wire::Event {
+        room: world.room.clone(),
+        epoch: at(1).epoch,
+        seq: seq(1),
+        from: world.sender.clone(),
+        at: Timestamp::from_millis(0),
+        kind: EventKind::message(),
+        id: Some(id(2)),
+        content: Content::text("hello", &Limits::default()).unwrap(),
+    };
+    world.checker.stored(&world.room, at(1), seq(1), [event]);
+    let verdict = world.finish();
+    assert_eq!((verdict.count(Rule::Lost), verdict.count(Rule::Forked)), (1, 1), "{verdict}");
+}
+
+#[test]
 fn a_content_that_nobody_sent_is_altered_and_an_id_that_nobody_chose_is_invented() {
     let mut world = World::with_acked(0);
     world.send(1, "something else");

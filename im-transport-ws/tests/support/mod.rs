@@ -170,8 +170,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Whether the connection is alive: a command is answered.
     pub async fn is_alive(&mut self) {
-        self.text(r#"{"t":"ping","id":77}"#).await;
-        assert!(self.heard().await.contains("77"));
+        self.is_answered(77).await;
+    }
+
+    /// Whether a command with this number is answered.
+    pub async fn is_answered(&mut self, id: u32) {
+        self.text(&format!(r#"{{"t":"ping","id":{id}}}"#)).await;
+        let answer = self.heard().await;
+        assert!(answer.contains(&id.to_string()), "{answer}");
     }
 
     /// Passes over everything up to the close frame, and gives its code and reason.
