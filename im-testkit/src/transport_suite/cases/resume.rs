@@ -292,7 +292,8 @@ pub async fn every_cursor_is_answered_whole_or_refused<F: TransportFactory>(shap
     assert_eq!(brief("denied"), (Status::Denied, None, Some(Code::NotFound)));
     assert_eq!(brief("nowhere"), (Status::Denied, None, Some(Code::NotFound)));
     // What follows begins where each answer says.
-    let mut next = HashMap::from([("ok", 16), ("gap", 12), ("ahead", 22), ("epoch", 22), ("level", 22)]);
+    let mut next =
+        HashMap::from([("ok", 16), ("gap", 12), ("ahead", 22), ("epoch", 22), ("level", 22)]);
     read_on(&mut bob, &mut next, 6 + 10).await;
     for name in ["ok", "gap", "ahead", "epoch", "level"] {
         world.engine().publish(last_words(&room(name))).await.unwrap();
