@@ -165,7 +165,7 @@ async fn one(plan: &CrashPlan, command: Command, random: &mut Random, model: &mu
     let moment =
         |random: &mut Random, part| Duration::from_micros(random.next() % (longest / part + 1));
     let mut wrote = false;
-    if random.next() % 10 == 0 {
+    if random.next().is_multiple_of(10) {
         // Some die while they open the store.
         tokio::time::sleep(moment(random, 4)).await;
     } else {

@@ -131,7 +131,7 @@ async fn sender(store: Arc<dyn Store>, plan: WriterPlan, number: u32) -> Infalli
     let sender = UserId::new(format!("sender{number}")).unwrap_or_else(|e| panic!("{e}"));
     let mut count = 0_u64;
     loop {
-        let how_many = if random.next() % 4 == 0 { 1 + random.next() % 6 } else { 1 };
+        let how_many = if random.next().is_multiple_of(4) { 1 + random.next() % 6 } else { 1 };
         let mut messages = Vec::new();
         for _ in 0..how_many {
             count += 1;
@@ -142,7 +142,7 @@ async fn sender(store: Arc<dyn Store>, plan: WriterPlan, number: u32) -> Infalli
             messages.push(Message { room, sender: sender.clone(), id });
         }
         messages.iter().for_each(|message| say(format_args!("try {message}")));
-        if random.next() % 16 == 0 {
+        if random.next().is_multiple_of(16) {
             // Sent twice at the same time, as after a reconnect.
             tokio::join!(send(&*store, &messages), send(&*store, &messages));
         } else {
