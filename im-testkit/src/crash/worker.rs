@@ -106,7 +106,7 @@ pub async fn writer(store: Arc<dyn Store>, plan: WriterPlan) -> Infallible {
     senders.spawn(async move {
         let text = unanswered.await.map(Result::unwrap_or_default).unwrap_or_default();
         let messages: Vec<_> = text.lines().filter_map(Message::parse).map(|(m, _)| m).collect();
-        for message in messages.chunks(8) {
+        for message in messages.chunks(200) {
             send(&*store, message).await;
         }
         std::future::pending().await
