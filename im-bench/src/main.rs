@@ -1,3 +1,71 @@
 //! Load, replay and comparison tool of the im engine.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `serve`, `naive` | the servers, each run as a process of its own |
+//! | `child`, `host` | starting, killing and measuring such a process |
+//! | `socket`, `subject`, `report` | what the load scenarios share |
+//! | `idle`, `fanout` | the load scenarios |
+//! | `replay` | a chat log through real clients, with cuts and kills, and the proof that nothing was lost |
 
-fn main() {}
+mod child;
+mod fanout;
+mod host;
+mod idle;
+mod naive;
+mod replay;
+mod report;
+mod serve;
+mod socket;
+mod subject;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measures and proves: replays chat through a server that is cut and killed, and compares costs with a naive server.
+#[derive(Debug, Parser)]
+#[command(name = "im-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// A chat log through real clients, with cuts and kills, and the proof that nothing was lost.
+    Replay(replay::Options),
+    /// Memory of connections that are there and silent.
+    Idle(idle::Options),
+    /// One room, many readers: CPU per delivery and latency.
+    Fanout(fanout::Options),
+    /// Run the engine as a server. The scenarios start it by themselves.
+    Serve(serve::Options),
+    /// Run the naive server. The scenarios start it by themselves.
+    Naive(naive::Options),
+}
+
+fn main() -> Result<()> {
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match Arguments::parse().scenario {
+        Scenario::Replay(options) => on(None, replay::run(options)),
+        Scenario::Idle(options) => on(options.cores.generator(), idle::run(options)),
+        Scenario::Fanout(options) => on(options.cores.generator(), fanout::run(options)),
+        Scenario::Serve(options) => on(options.cpu, serve::run(options)),
+        Scenario::Naive(options) => on(options.cpu, naive::run(options)),
+    }
+}
+
+/// Runs `work` on one core if one is given, and on all of them otherwise.
+fn on(core: Option<usize>, work: impl Future<Output = Result<()>>) -> Result<()> {
+    use tokio::runtime::Builder;
+    let mut runtime = match core {
+        Some(core) => {
+            host::pin_to_core(core)?;
+            Builder::new_current_thread()
+        }
+        None => Builder::new_multi_thread(),
+    };
+    runtime.enable_all().build()?.block_on(work)
+}

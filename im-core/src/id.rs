@@ -32,7 +32,9 @@ pub enum IdError {
         max: usize,
     },
     /// The text is shorter than the id demands.
-    #[error("{what} is {len} bytes long; at least {min} are needed, so that it is unique by chance")]
+    #[error(
+        "{what} is {len} bytes long; at least {min} are needed, so that it is unique by chance"
+    )]
     TooShort {
         /// Which id it was meant to be.
         what: &'static str,
@@ -65,12 +67,16 @@ pub enum IdError {
     },
 }
 
-/// True for characters that a person cannot see or tell apart: white space, controls, bidirectional and zero-width marks.
+/// True for characters that a person cannot see: white space, controls, what Unicode calls default-ignorable (zero-width
+/// and bidirectional marks, fillers, variation selectors, tags; DerivedCoreProperties.txt of Unicode 16), the marks
+/// of annotations, and the blank Braille pattern.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || c.is_whitespace()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn is_token(c: char) -> bool {
@@ -269,6 +275,11 @@ impl EventKind {
         Self("im.members".into())
     }
 
+    /// A signal to a user's devices: you are in a room by another's doing. Its content is `{"room": …}`.
+    pub fn room() -> Self {
+        Self("im.room".into())
+    }
+
     /// Whether only the engine may write events of this kind.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with("im.")
@@ -310,7 +321,11 @@ impl Seq {
     ///
     /// [`IdError::OutOfRange`] above 2^53 − 1.
     pub fn new(n: u64) -> Result<Self, IdError> {
-        if n > MAX_SAFE_INTEGER { Err(IdError::OutOfRange { what: "seq", min: 0 }) } else { Ok(Self(n)) }
+        if n > MAX_SAFE_INTEGER {
+            Err(IdError::OutOfRange { what: "seq", min: 0 })
+        } else {
+            Ok(Self(n))
+        }
     }
 
     /// The number.
@@ -434,7 +449,10 @@ impl NodeId {
 /// # Panics
 ///
 /// If the operating system has no random numbers to give: nothing that needs ids or secrets could go on safely.
-#[allow(clippy::expect_used, reason = "without the system's generator no id or secret would be safe to give out")]
+#[allow(
+    clippy::expect_used,
+    reason = "without the system's generator no id or secret would be safe to give out"
+)]
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system's random generator failed");
@@ -462,7 +480,17 @@ mod tests {
 
     #[test]
     fn ids_refuse_what_a_person_cannot_see() {
-        for bad in ["", "a b", "a\n", "\u{202e}evil", "a\u{200b}", "\u{feff}x"] {
+        for bad in [
+            "",
+            "a b",
+            "a\n",
+            "\u{202e}evil",
+            "a\u{200b}",
+            "\u{feff}x",
+            "\u{3164}",
+            "a\u{fe0f}",
+            "a\u{e0041}",
+        ] {
             assert!(UserId::new(bad).is_err(), "{bad:?}");
         }
         for good in ["|trey|", "Zoë", "用户", "a@b.example"] {

@@ -30,5 +30,8 @@ pub mod ports;
 
 pub use code::{Advice, Code};
 pub use error::{Error, Result};
-pub use id::{CommandId, Cursor, DeviceId, Epoch, EventKind, MessageId, NodeId, RoomId, Seq, SessionId, StateKey, UserId};
+pub use id::{
+    CommandId, Cursor, DeviceId, Epoch, EventKind, MessageId, NodeId, RoomId, Seq, SessionId,
+    StateKey, UserId,
+};
 pub use time::{Stamp, Timestamp};

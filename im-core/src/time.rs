@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::id::{IdError, MAX_SAFE_INTEGER, NodeId};
 
 /// Milliseconds since the Unix epoch, UTC, leap seconds not counted (POSIX). For people; never for order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(u64);
 

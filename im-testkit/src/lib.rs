@@ -2,8 +2,14 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`crash`] | kill -9, many times, and what must be there afterwards |
-//! | [`store_suite`] | what every store must do, as tests: see [`store_suite!`] |
+//! | [`crash`] | kill -9 of a writing process, again and again, and what must be true after each |
+//! | [`faulty_store`] | a store that fails when it is told to, and holds calls |
+//! | [`history`] | the history checker: was everything kept, in order, once, and resumed whole? |
+//! | [`mutants`] | twelve faults put into a running engine from outside, which the checker must catch |
+//! | [`store_suite`](mod@store_suite) | what every store must do, as tests: see [`store_suite!`] |
 
 pub mod crash;
+pub mod faulty_store;
+pub mod history;
+pub mod mutants;
 pub mod store_suite;

@@ -1,1 +1,6 @@
 //! Tests across crates: conformance matrix, end to end, browser, clients that were not written here.
+
+/// The README's example, compiled as a doctest so that it stays true.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,3 +1,67 @@
-//! The one entry for checks and tests.
+//! The one entry for checks and tests: `cargo xtask check | test | prove`.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `check` | formatting, lints, docs, licences, and the rule of who may import whom |
+//! | `rules` | that rule, and how it is read out of manifests and sources |
+//! | `test` | getting what the tests need, and running them all |
+//! | `prove` | the long proofs, with a count |
+//! | `tools` | what is fetched, and where it is put |
+//! | `run` | running programs under headings, with their times |
 
-fn main() {}
+use std::process::ExitCode;
+
+mod check;
+mod prove;
+mod rules;
+mod run;
+mod test;
+mod tools;
+
+const HELP: &str = "\
+The one entry for checks and tests.
+
+  cargo xtask check                 formatting, clippy, docs, licences, who may import whom
+  cargo xtask test [FILTER]         gets what the tests need, builds, runs all tests
+  cargo xtask prove WHAT [OPTIONS]  the long proofs; WHAT is kills, soak or all
+
+Options of prove:
+  --count N      how many kills (1000 by default), and how many rounds of soak (10 by default)
+  --data FILE    the chat log that soak replays (the sample in im-bench by default)
+
+Everything that is fetched goes into target/xtask and is used again. The first failure stops the run and says what to
+do about it.
+
+Environment of `test`; what is set already is left as it is:
+  IM_TEST_REQUIRE=all            a test that would be skipped fails instead
+  IM_TEST_CHROMIUM               the browser's binary
+  IM_TEST_NODE_MODULES_<FOLDER>  node_modules with what tests/<folder>/package.json names
+  IM_TEST_PYTHON                 a Python with what tests/*/requirements.txt name
+  IM_TEST_SKIPPED                a file to which a skipped test adds a line with its name and the reason
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let asks_help = words.iter().any(|word| matches!(*word, "-h" | "--help"));
+    let outcome = match words.as_slice() {
+        _ if asks_help => {
+            print!("{HELP}");
+            Ok(())
+        }
+        ["check"] => check::all(),
+        ["test", rest @ ..] if rest.len() <= 1 => test::all(rest.first().copied()),
+        ["prove", rest @ ..] => prove::parse(rest).and_then(|plan| prove::all(&plan)),
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nfailed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,3 +1,42 @@
-//! An axum service with users, login and routes of its own that mounts the engine beside them.
+//! Runs the shop of this crate's library on an address.
 
-fn main() {}
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use embed_axum::{Shop, chat, routes};
+use tracing_subscriber::EnvFilter;
+
+/// A shop with its own users that has the chat engine inside. Log in as ada, bela or chidi; the password is the name.
+///
+/// Everything is kept in memory: a restart begins anew.
+#[derive(Parser)]
+#[command(version)]
+struct Flags {
+    /// Address and port to listen on.
+    #[arg(long, default_value = "127.0.0.1:8081")]
+    listen: SocketAddr,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let flags = Flags::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).init();
+
+    let shop = Shop::open().await?;
+    let clerk = tokio::spawn(chat::clerk(shop.chat.clone(), shop.orders.clone()));
+    let listener = tokio::net::TcpListener::bind(flags.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another address with --listen", flags.listen)
+    })?;
+    tracing::info!("open http://{} in a browser; Ctrl-C ends", listener.local_addr()?);
+
+    let engine = shop.chat.engine.clone();
+    let drain = async move {
+        let _ = tokio::signal::ctrl_c().await;
+        engine.drain(Duration::from_secs(5)).await;
+    };
+    axum::serve(listener, routes::router(shop)).with_graceful_shutdown(drain).await?;
+    clerk.await?.context("the clerk")
+}

@@ -1,3 +1,101 @@
 //! A complete chat server in about forty lines: WebSocket, sled in a folder, and a page to open.
+//!
+//! ```sh
+//! cargo run --release -p quickstart
+//! ```
 
-fn main() {}
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::{Router, http::header, routing::get};
+use clap::{Parser, ValueEnum};
+use im_core::{engine::Engine, memory::MemoryStore, ports::Store};
+use im_store_sled::{SledConfig, SledStore};
+use im_transport_ws::{WebSocket, WsConfig};
+use tracing_subscriber::EnvFilter;
+
+/// A chat server: open its page in a browser, pick a name and a room, and talk.
+///
+/// Nothing else has to be installed. Messages are kept in a folder and survive a crash of the server; start it again
+/// on the same folder and they are back. Ctrl-C ends it in good order: clients are told to come back.
+///
+/// Anybody may come in under any name. For users who log in, see examples/embed-axum.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "RUST_LOG=debug shows more of what goes on, RUST_LOG=warn shows less."
+)]
+struct Flags {
+    /// Address and port to listen on. Use 0.0.0.0:8080 to let other machines in, and port 0 for any free port.
+    #[arg(long, env = "IM_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where messages are kept.
+    #[arg(long, value_enum, env = "IM_STORE", default_value = "sled")]
+    store: Kind,
+    /// The folder for `--store sled`. Made if it is not there. One server at a time can use it.
+    #[arg(long, env = "IM_DATA", default_value = "im-data")]
+    data: PathBuf,
+}
+
+#[derive(Clone, ValueEnum)]
+enum Kind {
+    /// On disk, in the folder that --data names.
+    Sled,
+    /// In memory: gone when the server ends.
+    Memory,
+}
+
+/// Path, type and text of what makes up the page. It is part of the binary.
+const PAGE: [(&str, &str, &str); 7] = [
+    ("/", "text/html; charset=utf-8", include_str!("../page/index.html")),
+    ("/chat.css", "text/css; charset=utf-8", include_str!("../page/chat.css")),
+    ("/chat.js", "text/javascript; charset=utf-8", include_str!("../page/chat.js")),
+    ("/messages.js", "text/javascript; charset=utf-8", include_str!("../page/messages.js")),
+    ("/room.js", "text/javascript; charset=utf-8", include_str!("../page/room.js")),
+    ("/connection.js", "text/javascript; charset=utf-8", include_str!("../page/connection.js")),
+    ("/icon.svg", "image/svg+xml", include_str!("../page/icon.svg")),
+];
+
+/// The page runs its own scripts and nothing else, whatever a message may contain.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let flags = Flags::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).init();
+
+    let store: Arc<dyn Store> = match flags.store {
+        Kind::Sled => Arc::new(SledStore::open(SledConfig::new(flags.data)).await?),
+        Kind::Memory => Arc::new(MemoryStore::new()),
+    };
+    // Everybody is believed to be who they say they are, so anybody can write under anybody's name. A service with
+    // users of its own gives the engine an `Authenticator` here.
+    let engine = Engine::builder().allow_anonymous().store(Arc::clone(&store)).start().await?;
+
+    let mut app =
+        Router::new().route_service("/ws", WebSocket::new(engine.clone(), WsConfig::default()));
+    for (path, kind, text) in PAGE {
+        let headers = [
+            (header::CONTENT_TYPE, kind),
+            (header::CONTENT_SECURITY_POLICY, POLICY),
+            (header::CACHE_CONTROL, "no-cache"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ];
+        app = app.route(path, get(move || async move { (headers, text) }));
+    }
+    let listener = tokio::net::TcpListener::bind(flags.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another address with --listen", flags.listen)
+    })?;
+    tracing::info!("open http://{} in a browser; Ctrl-C ends", listener.local_addr()?);
+
+    let drain = async move {
+        let _ = tokio::signal::ctrl_c().await;
+        tracing::info!("ending: telling clients to come back");
+        engine.drain(Duration::from_secs(5)).await;
+    };
+    axum::serve(listener, app).with_graceful_shutdown(drain).await?;
+    store.close().await?;
+    Ok(())
+}

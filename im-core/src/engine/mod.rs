@@ -1,3 +1,42 @@
-//! engine
-/// Config.
-pub struct EngineConfig;
+//! The engine: sessions, rooms, routing, fan-out.
+//!
+//! The way of one message: a transport hands it to [`Connection::submit`]; `commands` authorises it; a lane appends it to
+//! the store; once it is committed the lane applies it to its `room`, which puts it into the `outbox` of every reader,
+//! and answers the sender; each reader's transport takes it with [`Connection::next`].
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `config`, `builder` | knobs; assembling |
+//! | `api`, `follower` | the engine in its embedder's hands |
+//! | `connection` | the transport's seam |
+//! | `commands` | carrying out what clients ask |
+//! | `lanes` | appending, answering, fanning out |
+//! | `hub`, `room` | rooms in memory: recent log, readers, state |
+//! | `outbox`, `feed`, `cold` | what waits for a reader; catching up from the log |
+//! | `registry` | connections and whose they are |
+//! | `core`, `tasks`, `state_writer` | what all share; the engine's own tasks |
+
+mod api;
+mod builder;
+mod cold;
+mod commands;
+mod config;
+mod connection;
+mod core;
+mod feed;
+mod follower;
+mod hub;
+mod lanes;
+mod metrics;
+mod outbox;
+mod outgoing;
+mod registry;
+mod room;
+mod state_writer;
+mod tasks;
+
+pub use api::{Engine, Publish};
+pub use builder::{EngineBuilder, NeedsAuthenticator};
+pub use config::{EngineConfig, SlowReader};
+pub use connection::{Batch, BatchId, Connection, Peer};
+pub use follower::Follower;

@@ -80,7 +80,8 @@ impl Authenticator for AllowAnonymous {
 
 fn guest() -> Result<UserId> {
     let random = crate::id::SessionId::random();
-    UserId::new(format!("guest-{random}")).map_err(|e| Error::of(Code::BadCredentials, "authenticate").because(e))
+    UserId::new(format!("guest-{random}"))
+        .map_err(|e| Error::of(Code::BadCredentials, "authenticate").because(e))
 }
 
 /// Knows a fixed list of tokens. For services among themselves and for tests.
@@ -109,7 +110,13 @@ impl Authenticator for StaticTokens {
         if let Some(identity) = &credentials.established {
             return Ok(identity.clone());
         }
-        let token = credentials.token.as_ref().ok_or_else(|| Error::of(Code::Unauthenticated, "authenticate"))?;
-        self.tokens.get(token.expose()).cloned().ok_or_else(|| Error::of(Code::BadCredentials, "authenticate"))
+        let token = credentials
+            .token
+            .as_ref()
+            .ok_or_else(|| Error::of(Code::Unauthenticated, "authenticate"))?;
+        self.tokens
+            .get(token.expose())
+            .cloned()
+            .ok_or_else(|| Error::of(Code::BadCredentials, "authenticate"))
     }
 }

@@ -50,7 +50,12 @@ impl TokenBuckets {
     /// `per_second` commands a second on average, `burst` at once. Remembers up to 100,000 active users, about 100
     /// bytes each.
     pub fn new(per_second: u32, burst: u32) -> Self {
-        Self { per_second: per_second.max(1), burst: burst.max(1), max_users: 100_000, buckets: Mutex::default() }
+        Self {
+            per_second: per_second.max(1),
+            burst: burst.max(1),
+            max_users: 100_000,
+            buckets: Mutex::default(),
+        }
     }
 
     fn refill(&self, bucket: Bucket, now: Timestamp) -> u64 {

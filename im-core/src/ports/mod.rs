@@ -22,6 +22,6 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use hooks::{Action, Hooks, NoHooks, Verdict};
 pub use limiter::{RateLimiter, TokenBuckets, Unlimited};
 pub use store::{
-    Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry, StateSnapshot, StateStore,
-    Store, StoreError, StoreErrorKind, StoreResult,
+    Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
+    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult,
 };

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::id::{Cursor, Epoch, MessageId, NodeId, RoomId, Seq, SessionId, UserId};
 use crate::state::{Append, Checkpoint, Refusal, RoomRecord, SendRecord, SessionRecord, Standing};
 use crate::time::Timestamp;
-use crate::wire::{Event, PageFrom, RoomKind, Role, StateUpdate};
+use crate::wire::{Event, PageFrom, Role, RoomKind, StateUpdate};
 
 /// What "committed" means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +75,10 @@ impl StoreError {
 
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::Full | StoreErrorKind::Unavailable | StoreErrorKind::Unknown)
+        matches!(
+            self.kind,
+            StoreErrorKind::Full | StoreErrorKind::Unavailable | StoreErrorKind::Unknown
+        )
     }
 }
 
@@ -101,12 +104,16 @@ impl From<StoreError> for Error {
     /// What the peer sees: the code and general words. The details stay in the source, for the log.
     fn from(error: StoreError) -> Self {
         match error.kind {
-            StoreErrorKind::Refused(refusal) => Self::new(refusal.code(), "append", refusal.to_string()),
-            StoreErrorKind::Unknown => Self::of(Code::Unknown, "store").because(error),
-            StoreErrorKind::Full => {
-                Self::new(Code::StoreUnavailable, "store", "the server's storage is full; nothing was kept")
-                    .because(error)
+            StoreErrorKind::Refused(refusal) => {
+                Self::new(refusal.code(), "append", refusal.to_string())
             }
+            StoreErrorKind::Unknown => Self::of(Code::Unknown, "store").because(error),
+            StoreErrorKind::Full => Self::new(
+                Code::StoreUnavailable,
+                "store",
+                "the server's storage is full; nothing was kept",
+            )
+            .because(error),
             StoreErrorKind::Unavailable | StoreErrorKind::Corrupt | StoreErrorKind::Closed => {
                 Self::of(Code::StoreUnavailable, "store").because(error)
             }
@@ -186,7 +193,12 @@ pub trait RoomLog: Send + Sync {
     async fn heads(&self, rooms: &[RoomId]) -> StoreResult<Vec<Option<Head>>>;
 
     /// The send that was made under this id, in the room's present incarnation.
-    async fn sent(&self, room: &RoomId, sender: &UserId, id: &MessageId) -> StoreResult<Option<SendRecord>>;
+    async fn sent(
+        &self,
+        room: &RoomId,
+        sender: &UserId,
+        id: &MessageId,
+    ) -> StoreResult<Option<SendRecord>>;
 }
 
 /// Which rooms there are and who is in them. Written by [`RoomLog::append`] alone.
@@ -200,7 +212,12 @@ pub trait RoomDirectory: Send + Sync {
 
     /// The members after `after` in the byte order of their ids, at most `limit`; the banned are left out. Empty where
     /// there is no such room.
-    async fn members(&self, room: &RoomId, after: Option<&UserId>, limit: usize) -> StoreResult<Vec<(UserId, Role)>>;
+    async fn members(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(UserId, Role)>>;
 
     /// The rooms that `user` is a member of, after `after` in the byte order of their ids, at most `limit`.
     async fn rooms_of(

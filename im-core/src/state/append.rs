@@ -121,7 +121,12 @@ pub trait View {
     /// # Errors
     ///
     /// The store could not say.
-    fn sent(&self, room: &RoomRecord, sender: &UserId, id: &MessageId) -> Result<Option<SendRecord>, Self::Error>;
+    fn sent(
+        &self,
+        room: &RoomRecord,
+        sender: &UserId,
+        id: &MessageId,
+    ) -> Result<Option<SendRecord>, Self::Error>;
 }
 
 /// What to write.
@@ -250,7 +255,8 @@ fn plan_post<V: View>(
     let (room, standings) = match (room, seed) {
         (Some(room), _) => {
             if let Some(key) = &new.key
-                && let Some(record) = view.sent(&room, &new.from, &key.id).map_err(PlanError::Store)?
+                && let Some(record) =
+                    view.sent(&room, &new.from, &key.id).map_err(PlanError::Store)?
             {
                 return repeat(&room, key, record).map_err(PlanError::Refused);
             }
@@ -268,7 +274,11 @@ fn plan_post<V: View>(
 }
 
 fn repeat(room: &RoomRecord, key: &SendKey, record: SendRecord) -> Result<Plan, Refusal> {
-    if record.hash == key.hash { Ok(Plan::Repeated { epoch: room.epoch, record }) } else { Err(Refusal::Conflict) }
+    if record.hash == key.hash {
+        Ok(Plan::Repeated { epoch: room.epoch, record })
+    } else {
+        Err(Refusal::Conflict)
+    }
 }
 
 fn may_post(room: &RoomRecord, standing: Option<Standing>) -> Result<(), Refusal> {
@@ -377,7 +387,11 @@ fn may_change(
         // A role may be given by those who stand above it and above whoever gets it; owners may give any.
         (Intent::Add(_, given), Some(role)) => {
             let above = role > *given && target_role.is_none_or(|target| role > target);
-            if role >= Role::Moderator && (above || role == Role::Owner) { Ok(()) } else { Err(Refusal::Role) }
+            if role >= Role::Moderator && (above || role == Role::Owner) {
+                Ok(())
+            } else {
+                Err(Refusal::Role)
+            }
         }
         (Intent::Remove(_) | Intent::Ban(_) | Intent::Unban(_), Some(role)) => {
             let above = target_role.is_none_or(|target| role > target);
@@ -390,7 +404,12 @@ fn may_change(
 type Effect = Option<(MemberChange, Option<Standing>)>;
 
 /// What changes; `None` if everything is as wished already.
-fn effect(room: &RoomRecord, by: &UserId, intent: &Intent, held: Option<Standing>) -> Result<Effect, Refusal> {
+fn effect(
+    room: &RoomRecord,
+    by: &UserId,
+    intent: &Intent,
+    held: Option<Standing>,
+) -> Result<Effect, Refusal> {
     let into = |user: &UserId, role: Role| {
         let standing = Some(Standing::Member(role));
         Some((MemberChange::Joined(user.clone(), role), standing))
@@ -403,11 +422,17 @@ fn effect(room: &RoomRecord, by: &UserId, intent: &Intent, held: Option<Standing
         (Intent::Add(user, role), _) => into(user, *role),
         (Intent::Leave, Some(Standing::Member(_))) => Some((MemberChange::Left(by.clone()), None)),
         (Intent::Leave, _) => None,
-        (Intent::Remove(user), Some(Standing::Member(_))) => Some((MemberChange::Removed(user.clone()), None)),
+        (Intent::Remove(user), Some(Standing::Member(_))) => {
+            Some((MemberChange::Removed(user.clone()), None))
+        }
         (Intent::Remove(_), _) => None,
         (Intent::Ban(_), Some(Standing::Banned)) => None,
-        (Intent::Ban(user), _) => Some((MemberChange::Banned(user.clone()), Some(Standing::Banned))),
-        (Intent::Unban(user), Some(Standing::Banned)) => Some((MemberChange::Unbanned(user.clone()), None)),
+        (Intent::Ban(user), _) => {
+            Some((MemberChange::Banned(user.clone()), Some(Standing::Banned)))
+        }
+        (Intent::Unban(user), Some(Standing::Banned)) => {
+            Some((MemberChange::Unbanned(user.clone()), None))
+        }
         (Intent::Unban(_), _) => None,
     })
 }
@@ -417,15 +442,19 @@ impl Intent {
     pub fn target(&self) -> Option<&UserId> {
         match self {
             Self::Join | Self::Leave => None,
-            Self::Add(user, _) | Self::Remove(user) | Self::Ban(user) | Self::Unban(user) => Some(user),
+            Self::Add(user, _) | Self::Remove(user) | Self::Ban(user) | Self::Unban(user) => {
+                Some(user)
+            }
         }
     }
 }
 
 fn members_event(by: &UserId, changes: &[MemberChange]) -> Result<NewEvent, Refusal> {
     // One entry has at most some 100 bytes, and the number of members is bounded.
-    let limits = Limits { max_content_bytes: usize::MAX, max_values: usize::MAX, ..Limits::default() };
-    let content = Content::new(&MemberChange::list_to_value(changes), &limits).map_err(|_| Refusal::Full)?;
+    let limits =
+        Limits { max_content_bytes: usize::MAX, max_values: usize::MAX, ..Limits::default() };
+    let content =
+        Content::new(&MemberChange::list_to_value(changes), &limits).map_err(|_| Refusal::Full)?;
     Ok(NewEvent { from: by.clone(), kind: EventKind::members(), content, key: None })
 }
 
@@ -441,7 +470,9 @@ fn commit(
     let seq = room.head.next();
     room.head = seq;
     let (id, send) = match new.key {
-        Some(SendKey { id, hash }) => (Some(id.clone()), Some((id, SendRecord { seq, at: append.at, hash }))),
+        Some(SendKey { id, hash }) => {
+            (Some(id.clone()), Some((id, SendRecord { seq, at: append.at, hash })))
+        }
         None => (None, None),
     };
     let event = Event {

@@ -74,7 +74,10 @@ fn feed_bytes(hash: &mut Sha256, tag: u8, bytes: &[u8]) {
 pub fn uuid_v7_time(id: &MessageId) -> Option<Timestamp> {
     let text = id.as_str().as_bytes();
     let dashed = text.len() == 36 && [8, 13, 18, 23].iter().all(|at| text[*at] == b'-');
-    if !dashed || text[14] != b'7' || !matches!(text[19].to_ascii_lowercase(), b'8' | b'9' | b'a' | b'b') {
+    if !dashed
+        || text[14] != b'7'
+        || !matches!(text[19].to_ascii_lowercase(), b'8' | b'9' | b'a' | b'b')
+    {
         return None;
     }
     let mut ms = 0_u64;
@@ -105,7 +108,8 @@ mod tests {
             Value::Bool(true),
             Value::Float(1.5),
         ];
-        let hashes: std::collections::HashSet<_> = others.iter().map(|v| content_hash(&kind, v)).collect();
+        let hashes: std::collections::HashSet<_> =
+            others.iter().map(|v| content_hash(&kind, v)).collect();
         assert_eq!(hashes.len(), others.len());
         assert_ne!(content_hash(&kind, &ab), content_hash(&EventKind::new("other").unwrap(), &ab));
     }

@@ -52,7 +52,10 @@ pub struct StateMap {
 
 impl StateMap {
     /// Makes a map again of what was kept of it: what [`StateMap::iter`] and [`StateMap::floor`] gave.
-    pub fn restore(entries: impl IntoIterator<Item = Arc<StateUpdate>>, floor: Option<Stamp>) -> Self {
+    pub fn restore(
+        entries: impl IntoIterator<Item = Arc<StateUpdate>>,
+        floor: Option<Stamp>,
+    ) -> Self {
         let mut map = Self { floor, ..Self::default() };
         for update in entries {
             map.bytes += size(&update);
@@ -77,7 +80,8 @@ impl StateMap {
         if newest.is_some_and(|newest| update.stamp <= newest) {
             return Merge::Stale;
         }
-        let (old_size, old_live) = held.map_or((0, None), |held| (size(held), Some(held.value.is_some())));
+        let (old_size, old_live) =
+            held.map_or((0, None), |held| (size(held), Some(held.value.is_some())));
         let bytes = self.bytes - old_size + size(&update);
         let live = update.value.is_some();
         let keys = self.entries.len() - self.tombstones;
@@ -180,7 +184,10 @@ mod tests {
         assert_eq!(restored.merge(update(1, 9, 0, true), &limits), Merge::Stale);
         assert_eq!(restored.merge(update(1, 12, 0, true), &limits), Merge::Taken);
         assert_eq!(restored.merge(update(2, 12, 0, false), &limits), Merge::Taken);
-        assert_eq!((restored.iter().count(), restored.bytes), (2, size(&update(1, 12, 0, true)) + 2));
+        assert_eq!(
+            (restored.iter().count(), restored.bytes),
+            (2, size(&update(1, 12, 0, true)) + 2)
+        );
         assert_eq!(map.merge(update(1, 12, 0, true), &limits), Merge::Taken);
     }
 

@@ -18,7 +18,9 @@ mod resume;
 mod room;
 mod session;
 
-pub use append::{Act, Append, Commit, Guard, Intent, NewEvent, Plan, PlanError, Refusal, RoomSeed, View, plan};
+pub use append::{
+    Act, Append, Commit, Guard, Intent, NewEvent, Plan, PlanError, Refusal, RoomSeed, View, plan,
+};
 pub use dedup::{ContentHash, SendKey, SendRecord, content_hash, uuid_v7_time};
 pub use latest::{Merge, StateLimits, StateMap};
 pub use order::{Offer, Sequencer, offer};

@@ -54,7 +54,8 @@ impl RoomRecord {
 
     /// Whether `user` may send to it and write its state.
     pub fn may_write(&self, standing: Option<Standing>) -> bool {
-        self.kind != RoomKind::Inbox && matches!(standing, Some(Standing::Member(role)) if role >= Role::Member)
+        self.kind != RoomKind::Inbox
+            && matches!(standing, Some(Standing::Member(role)) if role >= Role::Member)
     }
 
     /// The role that somebody gets who joins by themselves.

@@ -42,9 +42,9 @@ pub struct Limits {
     /// Bytes in one message, batch included. 64 KiB by default: a long chat message has 4 KiB, and a resume with
     /// a thousand cursors fits. Worst case in memory: about eight times this per connection while it is decoded.
     pub max_message_bytes: usize,
-    /// How deeply the lists and maps of a content or state value nest. 16 by default.
+    /// How deeply the lists and maps of a content or state value nest. 16 by default; more than 64 counts as 64.
     pub max_depth: usize,
-    /// Values in one message, keys of MessagePack maps included. 8,192 by default.
+    /// Values in one message, keys of maps not counted. 8,192 by default.
     pub max_values: usize,
     /// Frames in one message. 64 by default.
     pub max_batch: usize,
@@ -81,8 +81,19 @@ impl WireError {
     }
 }
 
-/// Around a content there may be: the batch's list, the frame's map, a list of entries, an entry's map.
-const FRAME_DEPTH: usize = 4;
+/// The deepest that any limit can allow: the parsers recurse, and JSON's stops at 128.
+const MAX_DEPTH: usize = 64;
+
+/// Around a content there may be: the batch's list, the frame's map, a list of entries, an entry's map; and within it
+/// the object that bytes are in JSON.
+const FRAME_DEPTH: usize = 5;
+
+impl Limits {
+    /// How deeply a content may nest: `max_depth`, but no deeper than what can be read back.
+    pub(super) fn depth(&self) -> usize {
+        self.max_depth.min(MAX_DEPTH)
+    }
+}
 
 /// Splits a message into frames: one map, or a list of maps.
 ///
@@ -92,20 +103,28 @@ const FRAME_DEPTH: usize = 4;
 /// for integers beyond 2^53 − 1, numbers that are not finite, keys that stand twice, and an empty batch.
 pub fn decode(bytes: &[u8], encoding: Encoding, limits: &Limits) -> Result<Vec<Value>, WireError> {
     if bytes.len() > limits.max_message_bytes {
-        let message = format!("{} bytes; at most {} are allowed", bytes.len(), limits.max_message_bytes);
+        let message =
+            format!("{} bytes; at most {} are allowed", bytes.len(), limits.max_message_bytes);
         return Err(WireError::new(Code::TooLarge, message));
     }
-    let value = parse(bytes, encoding, limits.max_depth + FRAME_DEPTH, limits.max_values)?;
+    let value = parse(bytes, encoding, limits.depth() + FRAME_DEPTH, limits.max_values)?;
     let frames = match value {
         Value::Array(frames) => frames,
         frame => vec![frame],
     };
     if frames.len() > limits.max_batch {
-        let message = format!("{} frames in one message; at most {} are allowed", frames.len(), limits.max_batch);
+        let message = format!(
+            "{} frames in one message; at most {} are allowed",
+            frames.len(),
+            limits.max_batch
+        );
         return Err(WireError::new(Code::TooMany, message));
     }
     if frames.is_empty() || !frames.iter().all(|frame| matches!(frame, Value::Map(_))) {
-        return Err(WireError::new(Code::Malformed, "a message is one frame (a map) or a list of frames"));
+        return Err(WireError::new(
+            Code::Malformed,
+            "a message is one frame (a map) or a list of frames",
+        ));
     }
     Ok(frames)
 }
@@ -122,7 +141,8 @@ pub(super) fn parse(
             let text = std::str::from_utf8(bytes)
                 .map_err(|_| WireError::new(Code::Malformed, "the text is not valid UTF-8"))?;
             scan::json(bytes, max_depth, max_values)?;
-            serde_json::from_str(text).map_err(|e| WireError::new(Code::Malformed, format!("not valid JSON: {e}")))
+            serde_json::from_str(text)
+                .map_err(|e| WireError::new(Code::Malformed, format!("not valid JSON: {e}")))
         }
         Encoding::MsgPack => {
             scan::msgpack(bytes, max_depth, max_values)?;
@@ -130,6 +150,12 @@ pub(super) fn parse(
                 .map_err(|e| WireError::new(Code::Malformed, format!("not valid MessagePack: {e}")))
         }
     }
+}
+
+/// Parses a content that was packed once, under limits that may have been others.
+pub(super) fn unpack(bytes: &[u8]) -> Result<Value, WireError> {
+    // Every value takes a byte at least, so that damage cannot claim more than there is.
+    parse(bytes, Encoding::MsgPack, MAX_DEPTH + FRAME_DEPTH, bytes.len())
 }
 
 /// Writes one frame.

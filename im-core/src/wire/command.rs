@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::code::Code;
 use crate::id::{
-    CommandId, Cursor, DeviceId, Epoch, EventKind, MessageId, RoomId, Seq, SessionId, StateKey, UserId,
+    CommandId, Cursor, DeviceId, Epoch, EventKind, MessageId, RoomId, Seq, SessionId, StateKey,
+    UserId,
 };
 use crate::time::Stamp;
 
@@ -25,7 +26,10 @@ pub struct Command {
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs, reason = "the fields are described in wire/SPEC.md and mean what their types say")]
+#[allow(
+    missing_docs,
+    reason = "the fields are described in wire/SPEC.md and mean what their types say"
+)]
 pub enum CommandBody {
     /// The first frame: who are you, and which session is it?
     Hello(Box<Hello>),
@@ -235,8 +239,16 @@ impl CommandBody {
             },
             "join" => Self::Join { room: f.need("room")? },
             "leave" => Self::Leave { room: f.need("room")? },
-            "member" => Self::Member { room: f.need("room")?, user: f.need("user")?, act: member_act(&mut f)? },
-            "members" => Self::Members { room: f.need("room")?, after: f.take("after")?, limit: limit(&mut f)? },
+            "member" => Self::Member {
+                room: f.need("room")?,
+                user: f.need("user")?,
+                act: member_act(&mut f)?,
+            },
+            "members" => Self::Members {
+                room: f.need("room")?,
+                after: f.take("after")?,
+                limit: limit(&mut f)?,
+            },
             "rooms" => Self::Rooms { after: f.take("after")?, limit: limit(&mut f)? },
             "sub" => Self::Sub { room: f.need("room")?, since: since(&mut f)? },
             "unsub" => Self::Unsub { room: f.need("room")? },
@@ -259,7 +271,9 @@ impl CommandBody {
                 value: f.need_value("value")?,
                 stamp: f.take("stamp")?,
             },
-            "unset" => Self::Unset { room: f.need("room")?, key: f.need("key")?, stamp: f.take("stamp")? },
+            "unset" => {
+                Self::Unset { room: f.need("room")?, key: f.need("key")?, stamp: f.take("stamp")? }
+            }
             "history" => Self::History {
                 room: f.need("room")?,
                 epoch: f.take("epoch")?,
@@ -270,7 +284,10 @@ impl CommandBody {
             "kick" => Self::Kick { session: f.need("session")? },
             unknown => {
                 let shown: String = unknown.chars().take(32).collect();
-                return Err(WireError::new(Code::UnknownKind, format!("no command is called {shown:?}")));
+                return Err(WireError::new(
+                    Code::UnknownKind,
+                    format!("no command is called {shown:?}"),
+                ));
             }
         })
     }
@@ -286,7 +303,9 @@ impl CommandBody {
                 map.push("open", *open);
                 map.push("members", members.iter().map(Value::from).collect::<Vec<_>>());
             }
-            Self::Join { room } | Self::Leave { room } | Self::Unsub { room } => map.push("room", room),
+            Self::Join { room } | Self::Leave { room } | Self::Unsub { room } => {
+                map.push("room", room)
+            }
             Self::Member { room, user, act } => {
                 map.push("room", room);
                 map.push("user", user);
@@ -425,9 +444,10 @@ fn member_act(f: &mut Fields) -> Result<MemberAct, WireError> {
 fn users(f: &mut Fields, name: &'static str) -> Result<Vec<UserId>, WireError> {
     match f.take_value(name) {
         None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(items)) => {
-            items.into_iter().map(|item| UserId::read(item).map_err(|why| bad(name, &why))).collect()
-        }
+        Some(Value::Array(items)) => items
+            .into_iter()
+            .map(|item| UserId::read(item).map_err(|why| bad(name, &why)))
+            .collect(),
         Some(_) => Err(bad(name, "a list of user ids was expected")),
     }
 }
@@ -464,9 +484,13 @@ fn cursors(f: &mut Fields) -> Result<Vec<(RoomId, Cursor)>, WireError> {
     const NAME: &str = "cursors";
     let wrong = |why: &str| bad(NAME, why);
     let Some(value) = f.take_value(NAME) else { return Ok(Vec::new()) };
-    let Value::Array(items) = value else { return Err(wrong("a list of [room, epoch, seq] was expected")) };
+    let Value::Array(items) = value else {
+        return Err(wrong("a list of [room, epoch, seq] was expected"));
+    };
     let read = |item: Value| {
-        let Value::Array(parts) = item else { return Err(wrong("each entry is [room, epoch, seq]")) };
+        let Value::Array(parts) = item else {
+            return Err(wrong("each entry is [room, epoch, seq]"));
+        };
         let Ok([room, epoch, seq]) = <[Value; 3]>::try_from(parts) else {
             return Err(wrong("each entry is [room, epoch, seq]"));
         };
@@ -481,6 +505,8 @@ fn cursors(f: &mut Fields) -> Result<Vec<(RoomId, Cursor)>, WireError> {
 fn cursors_value(cursors: &[(RoomId, Cursor)]) -> Vec<Value> {
     cursors
         .iter()
-        .map(|(room, cursor)| Value::Array(vec![room.into(), cursor.epoch.into(), cursor.seq.into()]))
+        .map(|(room, cursor)| {
+            Value::Array(vec![room.into(), cursor.epoch.into(), cursor.seq.into()])
+        })
         .collect()
 }

@@ -69,7 +69,9 @@ pub enum ContentError {
         max: usize,
     },
     /// An integer beyond 2^53 − 1, a number that is not finite, or a key that stands twice.
-    #[error("the content holds an integer beyond 2^53 - 1, a number that is not finite, or a repeated key")]
+    #[error(
+        "the content holds an integer beyond 2^53 - 1, a number that is not finite, or a repeated key"
+    )]
     NotWellFormed,
     /// Bytes that are no packed value.
     #[error("the content is damaged")]
@@ -102,7 +104,7 @@ impl Content {
     ///
     /// [`ContentError`] names the limit that it breaks.
     pub fn new(value: &Value, limits: &Limits) -> Result<Self, ContentError> {
-        let (depth, max) = (value.depth(), limits.max_depth);
+        let (depth, max) = (value.depth(), limits.depth());
         if depth > max {
             return Err(ContentError::TooDeep { depth, max });
         }
@@ -133,8 +135,7 @@ impl Content {
     ///
     /// [`ContentError::Damaged`] if they do not unpack.
     pub fn from_packed(bytes: Bytes) -> Result<Self, ContentError> {
-        // A store gives back what was within some limits once; these are only there so that damage cannot run wild.
-        match codec::parse(&bytes, Encoding::MsgPack, 64, 1 << 20) {
+        match codec::unpack(&bytes) {
             Ok(_) => Ok(Self(bytes)),
             Err(_) => Err(ContentError::Damaged),
         }
@@ -153,7 +154,7 @@ impl Content {
     /// The value.
     pub fn value(&self) -> Value {
         // Checked when it was made.
-        codec::parse(&self.0, Encoding::MsgPack, usize::MAX, usize::MAX / 4).unwrap_or_default()
+        codec::unpack(&self.0).unwrap_or_default()
     }
 }
 

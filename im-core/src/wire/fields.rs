@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::code::Code;
 use crate::id::{
-    CommandId, DeviceId, Epoch, EventKind, IdError, MAX_SAFE_INTEGER, MessageId, RoomId, Seq, SessionId, StateKey,
-    UserId,
+    CommandId, DeviceId, Epoch, EventKind, IdError, MAX_SAFE_INTEGER, MessageId, RoomId, Seq,
+    SessionId, StateKey, UserId,
 };
 use crate::time::{Stamp, Timestamp};
 
@@ -65,7 +65,9 @@ impl Fields {
     ) -> Result<Vec<T>, WireError> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(items)) => items.into_iter().map(|item| read(Fields::of(item)?)).collect(),
+            Some(Value::Array(items)) => {
+                items.into_iter().map(|item| read(Fields::of(item)?)).collect()
+            }
             Some(_) => Err(bad(name, "a list was expected")),
         }
     }
@@ -105,7 +107,10 @@ impl Field for u32 {
 
 impl Field for u16 {
     fn read(value: Value) -> Result<Self, String> {
-        value.as_int().and_then(|n| u16::try_from(n).ok()).ok_or_else(|| "a small integer was expected".into())
+        value
+            .as_int()
+            .and_then(|n| u16::try_from(n).ok())
+            .ok_or_else(|| "a small integer was expected".into())
     }
 }
 

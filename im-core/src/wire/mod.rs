@@ -26,12 +26,14 @@ mod scan;
 mod value;
 
 pub use codec::{Encoding, Limits, WireError, decode, encode, encode_batch, join_encoded};
-pub use command::{Command, CommandBody, Hello, MemberAct, PageFrom, Request, ResumeToken, Secret, Target};
+pub use command::{
+    Command, CommandBody, Hello, MemberAct, PageFrom, Request, ResumeToken, Secret, Target,
+};
 pub use event::{Content, ContentError, Event, MemberChange, Role, RoomKind};
 pub use push::{Bye, Push, ServerFrame, Signal, Snapshot, StateUpdate};
 pub use reply::{
-    ErrorReply, HistoryPage, MemberEntry, MemberPage, Reply, RoomStatus, RoomsPage, SendReceipt, ServerLimits,
-    SessionEntry, Status, Welcome,
+    ErrorReply, HistoryPage, MemberEntry, MemberPage, Reply, RoomStatus, RoomsPage, SendReceipt,
+    ServerLimits, SessionEntry, Status, Welcome,
 };
 pub use value::{Map, Value};
 

@@ -224,7 +224,8 @@ impl Snapshot {
     fn from_fields(mut f: Fields) -> Result<Self, WireError> {
         let room: RoomId = f.need("room")?;
         let generation = take_generation(&mut f)?;
-        let entries = f.list("entries", |entry| StateUpdate::from_entry(room.clone(), entry).map(Arc::new))?;
+        let entries =
+            f.list("entries", |entry| StateUpdate::from_entry(room.clone(), entry).map(Arc::new))?;
         Ok(Self { generation, entries, more: f.need("more")?, room })
     }
 }
@@ -252,5 +253,6 @@ pub(super) fn generation_value(generation: u64) -> Value {
 
 pub(super) fn take_generation(f: &mut Fields) -> Result<u64, WireError> {
     let text: Arc<str> = f.need("gen")?;
-    u64::from_str_radix(&text, 16).map_err(|_| super::fields::bad("gen", "a hexadecimal number was expected"))
+    u64::from_str_radix(&text, 16)
+        .map_err(|_| super::fields::bad("gen", "a hexadecimal number was expected"))
 }

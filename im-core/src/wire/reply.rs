@@ -104,7 +104,14 @@ pub enum Status {
     Denied,
 }
 
-word_enum!(Status, "ok, gap, reset or denied", Ok = "ok", Gap = "gap", Reset = "reset", Denied = "denied");
+word_enum!(
+    Status,
+    "ok, gap, reset or denied",
+    Ok = "ok",
+    Gap = "gap",
+    Reset = "reset",
+    Denied = "denied"
+);
 
 /// One room's answer to `sub` or `resume`; also pushed when it changes later.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,7 +227,10 @@ impl Reply {
             Self::Welcome(welcome) => welcome.put_fields(map),
             Self::Pong(now) => map.push("now", *now),
             Self::Rooms { statuses, rev, generation } => {
-                map.push("rooms", statuses.iter().map(|s| Value::from(s.to_map())).collect::<Vec<_>>());
+                map.push(
+                    "rooms",
+                    statuses.iter().map(|s| Value::from(s.to_map())).collect::<Vec<_>>(),
+                );
                 map.push("rev", int(*rev));
                 map.push("gen", generation_value(*generation));
             }
@@ -229,7 +239,10 @@ impl Reply {
             Self::Applied(stamp) => map.push("stamp", *stamp),
             Self::History(page) => page.put_fields(map),
             Self::Members(page) => {
-                map.push("members", page.members.iter().map(MemberEntry::to_value).collect::<Vec<_>>());
+                map.push(
+                    "members",
+                    page.members.iter().map(MemberEntry::to_value).collect::<Vec<_>>(),
+                );
                 map.push("more", page.more);
             }
             Self::RoomList(page) => {
@@ -237,7 +250,10 @@ impl Reply {
                 map.push("more", page.more);
             }
             Self::Sessions(sessions) => {
-                map.push("sessions", sessions.iter().map(SessionEntry::to_value).collect::<Vec<_>>());
+                map.push(
+                    "sessions",
+                    sessions.iter().map(SessionEntry::to_value).collect::<Vec<_>>(),
+                );
             }
         }
     }
@@ -419,7 +435,8 @@ impl MemberPage {
     /// A field is missing or wrong.
     pub fn from_value(value: Value) -> Result<Self, WireError> {
         let mut f = Fields::of(value)?;
-        let entry = |mut f: Fields| Ok(MemberEntry { user: f.need("user")?, role: f.need("role")? });
+        let entry =
+            |mut f: Fields| Ok(MemberEntry { user: f.need("user")?, role: f.need("role")? });
         Ok(Self { members: f.list("members", entry)?, more: f.need("more")? })
     }
 }

@@ -1,7 +1,10 @@
 //! Depth and count, checked on raw bytes in one pass and without allocation in proportion to what the bytes claim.
 //!
-//! A scan does not validate: what it lets through may still fail to parse. It promises only that parsing will not
-//! nest deeper or build more values than was allowed.
+//! A scan does not validate: what it lets through may still fail to parse. It promises that parsing will not nest
+//! deeper or build more values than was allowed, and it refuses what the parsers take and the protocol does not: in
+//! JSON, integers so long that they would become floats; in MessagePack, text that is not UTF-8 and keys that are no text.
+//!
+//! Both count alike: a value counts one, the keys of a map nothing. In JSON, bytes are an object with a member: two.
 
 use crate::code::Code;
 
@@ -10,17 +13,30 @@ use super::codec::WireError;
 const TOO_DEEP: &str = "values nest too deeply";
 const TOO_MANY: &str = "too many values in one message";
 const CUT_SHORT: &str = "the message ends in the middle of a value";
+const NOT_UTF8: &str = "the text is not valid UTF-8";
+const BAD_KEY: &str = "a key of a map is not text";
+const TOO_LONG: &str = "an integer lies outside +-(2^53 - 1)";
 
-/// Scans JSON text: counts brackets for depth, and commas and brackets for values.
+/// 2^53 - 1 has 16 digits, and JSON allows no zeros before them.
+const MAX_DIGITS: usize = 16;
+
+/// Scans JSON text: counts brackets for depth, and commas and first members for values.
 pub(super) fn json(bytes: &[u8], max_depth: usize, max_values: usize) -> Result<(), WireError> {
     let (mut depth, mut values) = (0_usize, 1_usize);
+    // Whether a list or map has just been opened: unless it closes at once, what follows is its first value.
+    let mut opened = false;
     let mut rest = bytes.iter();
     while let Some(byte) = rest.next() {
+        if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+            continue;
+        }
+        values += usize::from(opened && !matches!(byte, b']' | b'}'));
+        opened = matches!(byte, b'[' | b'{');
         match byte {
             b'"' => skip_string(&mut rest),
+            b'0'..=b'9' => skip_number(&mut rest)?,
             b'[' | b'{' => {
                 depth += 1;
-                values += 1;
                 if depth > max_depth {
                     return Err(WireError::new(Code::TooDeep, TOO_DEEP));
                 }
@@ -48,67 +64,128 @@ fn skip_string(rest: &mut std::slice::Iter<'_, u8>) {
     }
 }
 
+/// Skips the rest of a number of which the first digit is behind us.
+fn skip_number(rest: &mut std::slice::Iter<'_, u8>) -> Result<(), WireError> {
+    let (mut digits, mut integer) = (1_usize, true);
+    while let Some(byte) = rest.as_slice().first() {
+        match byte {
+            b'0'..=b'9' => digits += 1,
+            b'.' | b'e' | b'E' | b'+' | b'-' => integer = false,
+            _ => break,
+        }
+        rest.next();
+    }
+    if integer && digits > MAX_DIGITS {
+        Err(WireError::new(Code::Malformed, TOO_LONG))
+    } else {
+        Ok(())
+    }
+}
+
+/// A list or map that is being walked through.
+struct Open {
+    /// How many values, keys included, it still waits for after the one that is next.
+    left: usize,
+    /// Whether keys and values take turns.
+    map: bool,
+}
+
 /// Scans MessagePack: walks the headers, so that a length that lies is found before anything is built from it.
 pub(super) fn msgpack(bytes: &[u8], max_depth: usize, max_values: usize) -> Result<(), WireError> {
     let cut_short = || WireError::new(Code::Malformed, CUT_SHORT);
-    // How many values each open list or map still waits for.
-    let mut open: Vec<usize> = Vec::with_capacity(max_depth.min(32));
+    let mut open: Vec<Open> = Vec::with_capacity(max_depth.min(32));
     let (mut at, mut values) = (0_usize, 0_usize);
     loop {
         let head = *bytes.get(at).ok_or_else(cut_short)?;
-        let (skip, children) = header(head, &bytes[at + 1..]).ok_or_else(cut_short)?;
-        at = at.checked_add(1 + skip).filter(|at| *at <= bytes.len()).ok_or_else(cut_short)?;
-        values += 1;
-        if values > max_values || children > max_values * 2 {
+        let Header { fixed, body, children } =
+            header(head, &bytes[at + 1..]).ok_or_else(cut_short)?;
+        let body_at = at + 1 + fixed;
+        at = body_at.checked_add(body).filter(|at| *at <= bytes.len()).ok_or_else(cut_short)?;
+        // Keys and values take turns, and the last is a value: with an odd number to come, this is a key.
+        let key = open.last().is_some_and(|open| open.map && open.left % 2 == 1);
+        if key && !is_text(head) {
+            return Err(WireError::new(Code::Malformed, BAD_KEY));
+        }
+        if is_text(head) && std::str::from_utf8(&bytes[body_at..at]).is_err() {
+            return Err(WireError::new(Code::Malformed, NOT_UTF8));
+        }
+        values += usize::from(!key);
+        if values > max_values || children > max_values.saturating_mul(2) {
             return Err(WireError::new(Code::TooMany, TOO_MANY));
         }
         if is_container(head) {
             if open.len() >= max_depth {
                 return Err(WireError::new(Code::TooDeep, TOO_DEEP));
             }
-            open.push(children);
+            open.push(Open { left: children, map: is_map(head) });
         }
-        while let Some(0) = open.last() {
+        while open.last().is_some_and(|open| open.left == 0) {
             open.pop();
         }
         match open.last_mut() {
-            Some(left) => *left -= 1,
+            Some(open) => open.left -= 1,
             None if at == bytes.len() => return Ok(()),
-            None => return Err(WireError::new(Code::Malformed, "bytes follow after the message's end")),
+            None => {
+                return Err(WireError::new(
+                    Code::Malformed,
+                    "bytes follow after the message's end",
+                ));
+            }
         }
     }
 }
 
-const fn is_container(head: u8) -> bool {
-    matches!(head, 0x80..=0x9f | 0xdc..=0xdf)
+const fn is_text(head: u8) -> bool {
+    matches!(head, 0xa0..=0xbf | 0xd9..=0xdb)
 }
 
-/// How many bytes follow the head byte, and how many values follow those. Keys of maps count as values.
-fn header(head: u8, rest: &[u8]) -> Option<(usize, usize)> {
-    let be = |n: usize| Some(rest.get(..n)?.iter().fold(0_usize, |sum, byte| (sum << 8) | usize::from(*byte)));
+const fn is_map(head: u8) -> bool {
+    matches!(head, 0x80..=0x8f | 0xde | 0xdf)
+}
+
+const fn is_container(head: u8) -> bool {
+    is_map(head) || matches!(head, 0x90..=0x9f | 0xdc | 0xdd)
+}
+
+/// What follows a head byte.
+struct Header {
+    /// Bytes that say how long it is, and of what type an extension is. At most 5.
+    fixed: usize,
+    /// Bytes of the value itself.
+    body: usize,
+    /// Values that it holds, the keys of a map included.
+    children: usize,
+}
+
+fn header(head: u8, rest: &[u8]) -> Option<Header> {
+    let be = |n: usize| {
+        Some(rest.get(..n)?.iter().fold(0_usize, |sum, byte| (sum << 8) | usize::from(*byte)))
+    };
+    let plain = |body: usize| Header { fixed: 0, body, children: 0 };
+    let sized =
+        |n: usize, extra: usize| Some(Header { fixed: n + extra, body: be(n)?, children: 0 });
+    let holds = |n: usize, each: usize| {
+        Some(Header { fixed: n, body: 0, children: be(n)?.checked_mul(each)? })
+    };
     Some(match head {
-        0x80..=0x8f => (0, usize::from(head & 15) * 2),
-        0x90..=0x9f => (0, usize::from(head & 15)),
-        0xa0..=0xbf => (usize::from(head & 31), 0),
-        0xc4 | 0xd9 => (1 + be(1)?, 0),
-        0xc5 | 0xda => (2 + be(2)?, 0),
-        0xc6 | 0xdb => (4 + be(4)?, 0),
-        0xc7 => (2 + be(1)?, 0),
-        0xc8 => (3 + be(2)?, 0),
-        0xc9 => (5 + be(4)?, 0),
-        0xcc | 0xd0 => (1, 0),
-        0xcd | 0xd1 => (2, 0),
-        0xca | 0xce | 0xd2 => (4, 0),
-        0xcb | 0xcf | 0xd3 => (8, 0),
-        0xd4 => (2, 0),
-        0xd5 => (3, 0),
-        0xd6 => (5, 0),
-        0xd7 => (9, 0),
-        0xd8 => (17, 0),
-        0xdc => (2, be(2)?),
-        0xdd => (4, be(4)?),
-        0xde => (2, be(2)?.checked_mul(2)?),
-        0xdf => (4, be(4)?.checked_mul(2)?),
-        _ => (0, 0),
+        0x80..=0x8f => Header { children: usize::from(head & 15) * 2, ..plain(0) },
+        0x90..=0x9f => Header { children: usize::from(head & 15), ..plain(0) },
+        0xa0..=0xbf => plain(usize::from(head & 31)),
+        0xc4 | 0xd9 => sized(1, 0)?,
+        0xc5 | 0xda => sized(2, 0)?,
+        0xc6 | 0xdb => sized(4, 0)?,
+        0xc7 => sized(1, 1)?,
+        0xc8 => sized(2, 1)?,
+        0xc9 => sized(4, 1)?,
+        0xcc | 0xd0 => plain(1),
+        0xcd | 0xd1 => plain(2),
+        0xca | 0xce | 0xd2 => plain(4),
+        0xcb | 0xcf | 0xd3 => plain(8),
+        0xd4..=0xd8 => plain(1 + (1 << (head - 0xd4))),
+        0xdc => holds(2, 1)?,
+        0xdd => holds(4, 1)?,
+        0xde => holds(2, 2)?,
+        0xdf => holds(4, 2)?,
+        _ => plain(0),
     })
 }

@@ -156,7 +156,9 @@ impl Value {
             Self::Int(n) => n.unsigned_abs() <= MAX_SAFE_INTEGER,
             Self::Float(x) => matches!(Self::number(*x), Some(Self::Float(_))),
             Self::Array(items) => items.iter().all(Self::is_well_formed),
-            Self::Map(map) => map.repeated_key().is_none() && map.iter().all(|(_, v)| v.is_well_formed()),
+            Self::Map(map) => {
+                map.repeated_key().is_none() && map.iter().all(|(_, v)| v.is_well_formed())
+            }
             _ => true,
         }
     }
@@ -248,7 +250,9 @@ impl Serialize for Value {
             Self::Bool(b) => s.serialize_bool(*b),
             Self::Int(n) => s.serialize_i64(*n),
             Self::Float(x) if x.is_finite() => s.serialize_f64(*x),
-            Self::Float(_) => Err(serde::ser::Error::custom("a number that is not finite has no encoding")),
+            Self::Float(_) => {
+                Err(serde::ser::Error::custom("a number that is not finite has no encoding"))
+            }
             Self::Text(text) => s.serialize_str(text),
             Self::Bytes(bytes) if s.is_human_readable() => {
                 let mut map = s.serialize_map(Some(1))?;
@@ -353,7 +357,9 @@ impl<'de> Visitor<'de> for ValueVisitor {
                 if !entries.is_empty() || access.next_key::<String>()?.is_some() {
                     return Err(de::Error::custom("$bytes must be the only member of its object"));
                 }
-                let bytes = BASE64.decode(text).map_err(|_| de::Error::custom("$bytes is not standard base64"))?;
+                let bytes = BASE64
+                    .decode(text)
+                    .map_err(|_| de::Error::custom("$bytes is not standard base64"))?;
                 return Ok(Value::Bytes(bytes));
             }
             let key = if self.escaped { unescape(key)? } else { key };

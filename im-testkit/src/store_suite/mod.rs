@@ -1,4 +1,4 @@
-//! What every store must do, as plain generic functions, and [`store_suite!`](crate::store_suite) that makes a test of
+//! What every store must do, as plain generic functions, and [`store_suite!`](crate::store_suite!) that makes a test of
 //! each.
 //!
 //! A store's own crate, also one outside this workspace, says how to open it and gets the tests:
@@ -172,6 +172,7 @@ macro_rules! store_suite {
                 rooms_and_keys_are_apart,
                 concurrent_merges_keep_the_newest,
                 forgotten_tombstones_still_keep_older_updates_out,
+                forgotten_tombstones_count_after_a_reopen,
                 a_proper_end_keeps_the_generation,
                 a_missing_end_changes_the_generation;
             contents:

@@ -1,0 +1,171 @@
+//! The shop from outside, over real sockets: log in, open the WebSocket with the cookie, order, see the message.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this file is all test")]
+
+use std::time::Duration;
+
+use embed_axum::{Shop, chat, routes};
+use futures::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Serves a shop of its own and gives its address.
+async fn open_shop() -> String {
+    let shop = Shop::open().await.unwrap();
+    tokio::spawn(chat::clerk(shop.chat.clone(), shop.orders.clone()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move { axum::serve(listener, routes::router(shop)).await });
+    address
+}
+
+/// One HTTP request, spoken by hand: the answer's status line with headers, and its body.
+async fn http(address: &str, line: &str, headers: &[(&str, &str)], body: &str) -> (String, String) {
+    let mut request = format!("{line} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    request.push_str(&format!("content-length: {}\r\n", body.len()));
+    headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("{request}\r\n{body}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+/// Logs in and gives the session cookie.
+async fn log_in(address: &str, name: &str) -> String {
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let (head, _) =
+        http(address, "POST /login", &form, &format!("name={name}&password={name}")).await;
+    assert!(head.starts_with("HTTP/1.1 303"), "{head}");
+    assert!(head.contains("HttpOnly") && head.contains("SameSite=Lax"), "{head}");
+    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+/// A client that knows no more than the wire's JSON.
+struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    last: u64,
+    pushed: Vec<Value>,
+}
+
+impl Client {
+    async fn connect(address: &str, cookie: Option<&str>) -> Self {
+        let mut request = format!("ws://{address}/chat/ws").into_client_request().unwrap();
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", "im.v1.json".parse().unwrap());
+        if let Some(cookie) = cookie {
+            headers.insert("cookie", cookie.parse().unwrap());
+        }
+        let (socket, _) = connect_async(request).await.unwrap();
+        Self { socket, last: 0, pushed: Vec::new() }
+    }
+
+    async fn frames(&mut self) -> Vec<Value> {
+        loop {
+            let next =
+                tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("nothing came");
+            if let Message::Text(text) = next.expect("the connection ended").unwrap() {
+                return match serde_json::from_str(&text).unwrap() {
+                    Value::Array(frames) => frames,
+                    frame => vec![frame],
+                };
+            }
+        }
+    }
+
+    /// Sends a command and gives its reply.
+    async fn ask(&mut self, mut command: Value) -> Value {
+        self.last += 1;
+        command["id"] = self.last.into();
+        self.socket.send(Message::text(command.to_string())).await.unwrap();
+        loop {
+            let (replies, pushed) =
+                self.frames().await.into_iter().partition::<Vec<_>, _>(|f| f["id"] == self.last);
+            self.pushed.extend(pushed);
+            if let Some(reply) = replies.into_iter().next() {
+                return reply;
+            }
+        }
+    }
+
+    /// Waits for an event with this text.
+    async fn hear(&mut self, text: &str) -> Value {
+        loop {
+            if let Some(at) = self.pushed.iter().position(|frame| frame["content"]["text"] == text)
+            {
+                return self.pushed.remove(at);
+            }
+            let frames = self.frames().await;
+            self.pushed.extend(frames);
+        }
+    }
+}
+
+fn hello() -> Value {
+    json!({"t": "hello", "v": 1})
+}
+
+#[tokio::test]
+async fn an_order_reaches_the_team_and_the_clerk_answers() {
+    let address = open_shop().await;
+    let (ada, bela) = (log_in(&address, "ada").await, log_in(&address, "bela").await);
+
+    let mut client = Client::connect(&address, Some(&bela)).await;
+    let welcome = client.ask(hello()).await;
+    assert_eq!((&welcome["t"], &welcome["user"]), (&json!("ok"), &json!("bela")), "{welcome}");
+    let status = client.ask(json!({"t": "sub", "room": "team"})).await;
+    assert_eq!(status["rooms"][0]["status"], "ok", "{status}");
+
+    let headers = [("cookie", &*ada), ("content-type", "application/json")];
+    let (head, body) =
+        http(&address, "POST /orders", &headers, r#"{"item": "two boxes of pears"}"#).await;
+    assert!(head.starts_with("HTTP/1.1 201"), "{head}\n{body}");
+    let told = client.hear("Order 1: two boxes of pears (for ada)").await;
+    assert_eq!(told["from"], "clerk");
+
+    let send = json!({"t": "send", "room": "team", "mid": "0123456789abcdef0123456789abcdef",
+        "content": {"text": "how many orders?"}});
+    assert_eq!(client.ask(send).await["t"], "ok");
+    assert_eq!(client.hear("1 so far.").await["from"], "clerk");
+}
+
+#[tokio::test]
+async fn who_is_not_logged_in_gets_nowhere() {
+    let address = open_shop().await;
+    let (head, _) = http(&address, "GET /orders", &[], "").await;
+    assert!(head.starts_with("HTTP/1.1 401"), "{head}");
+    let (head, _) = http(&address, "GET /orders", &[("cookie", "shop=made-up")], "").await;
+    assert!(head.starts_with("HTTP/1.1 401"), "{head}");
+    let (head, _) = http(&address, "GET /", &[], "").await;
+    assert!(head.starts_with("HTTP/1.1 303") && head.contains("location: /login"), "{head}");
+
+    let refused = Client::connect(&address, None).await.ask(hello()).await;
+    assert_eq!((&refused["t"], &refused["code"]), (&json!("err"), &json!(4300)), "{refused}");
+    let refused = Client::connect(&address, Some("shop=made-up")).await.ask(hello()).await;
+    assert_eq!((&refused["t"], &refused["code"]), (&json!("err"), &json!(4301)), "{refused}");
+    // Saying who one is does not help: the cookie alone counts.
+    let claim = json!({"t": "hello", "v": 1, "user": "ada"});
+    let refused = Client::connect(&address, Some("shop=made-up")).await.ask(claim).await;
+    assert_eq!(refused["code"], 4301, "{refused}");
+}
+
+#[tokio::test]
+async fn logging_out_ends_the_chat_too() {
+    let address = open_shop().await;
+    let cookie = log_in(&address, "chidi").await;
+    let mut client = Client::connect(&address, Some(&cookie)).await;
+    assert_eq!(client.ask(hello()).await["t"], "ok");
+    let (head, _) = http(&address, "POST /logout", &[("cookie", &cookie)], "").await;
+    assert!(head.starts_with("HTTP/1.1 303"), "{head}");
+    let bye = client.frames().await.pop().unwrap();
+    assert_eq!((&bye["t"], &bye["code"]), (&json!("bye"), &json!(4601)), "{bye}");
+    let refused = Client::connect(&address, Some(&cookie)).await.ask(hello()).await;
+    assert_eq!(refused["code"], 4301, "{refused}");
+}

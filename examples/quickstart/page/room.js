@@ -1,0 +1,275 @@
+// One room, kept whole: history and live events spliced without a hole, and an outbox that loses nothing.
+
+import { Lost, Refused, randomId } from "./connection.js";
+
+const PAGE = 50;
+const MOST_AHEAD = 500; // events kept while a hole before them is being filled
+const TYPING_MS = 2_500; // say it again at most this often
+const NOT_FOUND = 4520;
+const EXISTS = 4523;
+
+/**
+ * Follows `name` over a connection (see `attach`). What it tells, all functions of `on`:
+ * `clear()`; `events(list)` in order, to be put at the end; `older(list)` in order, to be put before the first;
+ * `outbox(entries)` what is on its way; `typing(user, name)`; `note(words)`; `denied(words)`.
+ */
+export class Room {
+  #name; #on; #connection;
+  #cursor = null; // the last event that was shown: {epoch, seq}
+  #oldest = null; // the seq of the first event that is shown
+  #ahead = new Map(); // events beyond a hole, by seq
+  #filling = false;
+  #outbox = []; // what was not confirmed yet: {mid, text, name, at, acked?, failed?}
+  #flushing = false;
+  #inside = false;
+  #typed = 0;
+
+  /** Whether older events can be asked for. */
+  more = false;
+  /** Who we are; known after the first hello. */
+  me = null;
+
+  constructor(name, on) {
+    this.#name = name;
+    this.#on = on;
+  }
+
+  attach(connection) {
+    this.#connection = connection;
+  }
+
+  /** After each hello: come in, catch up, and send what is still to be sent. */
+  async enter(welcome) {
+    if (this.me === null) {
+      this.me = welcome.user;
+      const left = JSON.parse(sessionStorage.getItem(this.#storageKey()) ?? "[]"); // by this tab, before a reload
+      this.#outbox.unshift(...left);
+      this.#outboxChanged();
+    }
+    this.#ahead.clear();
+    if (this.#cursor && welcome.resumed) {
+      const { epoch, seq } = this.#cursor;
+      const reply = await this.#ask("resume", { cursors: [[this.#name, epoch, seq]] });
+      await this.#status(reply.rooms[0]);
+    } else {
+      await this.#join();
+      await (this.#cursor ? this.#follow() : this.#load());
+    }
+    this.#inside = true;
+    this.#flush(); // not awaited: it takes as long as it takes
+  }
+
+  /** The connection is gone; `enter` comes again. */
+  pause() {
+    this.#inside = false;
+  }
+
+  push(frame) {
+    if (frame.room !== this.#name) return;
+    if (frame.t === "event") this.#event(frame);
+    else if (frame.t === "room") this.#later(this.#status(frame));
+    else if (frame.t === "signal" && frame.kind === "typing" && frame.from !== this.me) {
+      this.#on.typing(frame.from, frame.content?.name);
+    }
+  }
+
+  /** Sends a text. It stands in the outbox until its own event has come back. */
+  send(text, name) {
+    this.#outbox.push({ mid: randomId(), text, name, at: Date.now() });
+    this.#typed = 0;
+    this.#outboxChanged();
+    this.#flush();
+  }
+
+  /** Tries a refused message again, under the same id. */
+  retry(mid) {
+    for (const entry of this.#outbox) if (entry.mid === mid) delete entry.failed;
+    this.#outboxChanged();
+    this.#flush();
+  }
+
+  discard(mid) {
+    this.#outbox = this.#outbox.filter((entry) => entry.mid !== mid);
+    this.#outboxChanged();
+  }
+
+  /** Tells the others that we type: a signal, which nobody keeps. */
+  typing(name) {
+    if (!this.#inside || Date.now() - this.#typed < TYPING_MS) return;
+    this.#typed = Date.now();
+    const told = this.#ask("signal", { room: this.#name, kind: "typing", content: { name } });
+    told.catch(() => {}); // not worth a word
+  }
+
+  /** Fetches the page before the oldest event that is shown. Says whether there was one. */
+  async older() {
+    if (!this.#inside || !this.more || !this.#cursor) return false;
+    const { epoch } = this.#cursor;
+    const page = await this.#ask("history", { room: this.#name, epoch, before: this.#oldest, limit: PAGE });
+    if (epoch !== this.#cursor?.epoch) return false;
+    this.#oldest = page.events.at(-1)?.seq ?? this.#oldest;
+    this.more = page.more;
+    this.#on.older(page.events.reverse());
+    return true;
+  }
+
+  /** The first events are not shown any more: they can be asked for again. */
+  forgotBefore(seq) {
+    this.#oldest = seq;
+    this.more = true;
+  }
+
+  async leave() {
+    await this.#ask("leave", { room: this.#name });
+  }
+
+  #ask(t, fields) {
+    return this.#connection.request(t, fields);
+  }
+
+  /** Waits for nobody: a loss is repaired by the next `enter`, a refusal is shown. */
+  #later(promise) {
+    promise.catch((error) => {
+      if (error instanceof Refused) this.#on.note(error.message);
+      else if (!(error instanceof Lost)) throw error;
+    });
+  }
+
+  /** Comes in; makes the room, open to all, if there is none. */
+  async #join() {
+    const join = () => this.#ask("join", { room: this.#name });
+    try {
+      await join();
+    } catch (error) {
+      if (error.code !== NOT_FOUND) throw error;
+      try {
+        await this.#ask("create", { room: this.#name, kind: "group", open: true });
+      } catch (error) {
+        if (error.code !== EXISTS) throw error; // somebody was quicker
+        await join();
+      }
+    }
+  }
+
+  /** Shows the newest page and follows from its end: what comes in between is pushed, so nothing is missed. */
+  async #load() {
+    const page = await this.#ask("history", { room: this.#name, limit: PAGE });
+    const events = page.events.reverse();
+    this.#cursor = { epoch: page.epoch, seq: events.at(-1)?.seq ?? page.head };
+    this.#oldest = events[0]?.seq ?? page.head + 1;
+    this.more = page.more;
+    this.#on.clear();
+    this.#show(events);
+    await this.#follow();
+  }
+
+  async #follow() {
+    const { epoch, seq } = this.#cursor;
+    const reply = await this.#ask("sub", { room: this.#name, epoch, since: seq });
+    await this.#status(reply.rooms[0]);
+  }
+
+  /** How the room answers our cursor. */
+  async #status({ status, epoch, cursor, code }) {
+    if (status === "gap") {
+      this.#cursor = { epoch, seq: cursor };
+      this.#on.note("Some messages in between are no longer kept.");
+    } else if (status === "reset") {
+      this.#cursor = null; // another life of the room: what we showed is not part of it
+      await this.#ask("unsub", { room: this.#name });
+      await this.#load();
+    } else if (status === "denied") {
+      this.#inside = false;
+      this.#on.denied(code === 4522 ? "You are banned from this room." : "You are no longer in this room.");
+    }
+  }
+
+  /** Takes an event only if it is the next one: drops repeats, and fills holes from history. */
+  #event(event) {
+    if (event.epoch !== this.#cursor?.epoch || event.seq <= this.#cursor.seq) return;
+    if (event.seq > this.#cursor.seq + 1) {
+      if (this.#ahead.size < MOST_AHEAD) this.#ahead.set(event.seq, event);
+      this.#later(this.#fill());
+      return;
+    }
+    const list = [];
+    for (let next = event; next; next = this.#ahead.get(this.#cursor.seq + 1)) {
+      this.#ahead.delete(next.seq);
+      this.#cursor.seq = next.seq;
+      list.push(next);
+    }
+    this.#show(list);
+  }
+
+  async #fill() {
+    if (this.#filling) return;
+    this.#filling = true;
+    try {
+      for (let more = true; more || this.#ahead.size > 0; ) {
+        const { epoch, seq } = this.#cursor;
+        const page = await this.#ask("history", { room: this.#name, epoch, after: seq, limit: PAGE });
+        // Not even the store has the next one: show what there is.
+        if (page.events[0]?.seq !== seq + 1) return await this.#load();
+        page.events.forEach((event) => this.#event(event));
+        more = page.more;
+      }
+    } finally {
+      this.#filling = false;
+      this.#ahead.clear();
+    }
+  }
+
+  #show(events) {
+    const mine = new Set(events.filter((event) => event.from === this.me).map((event) => event.mid));
+    const left = this.#outbox.filter((entry) => !mine.has(entry.mid));
+    this.#on.events(events);
+    if (left.length < this.#outbox.length) {
+      this.#outbox = left;
+      this.#outboxChanged();
+    }
+  }
+
+  #outboxChanged() {
+    // What is acknowledged is kept by the server; only the rest has to survive a reload.
+    const left = JSON.stringify(this.#outbox.filter((entry) => !entry.acked));
+    if (this.me !== null) sessionStorage.setItem(this.#storageKey(), left);
+    this.#on.outbox(this.#outbox);
+  }
+
+  #storageKey() {
+    return `im.outbox.${this.me}.${this.#name}`;
+  }
+
+  /** Sends one after the other, so that they arrive in the order in which they were written. */
+  async #flush() {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    try {
+      for (let entry; this.#inside && (entry = this.#outbox.find((e) => !e.acked && !e.failed)); ) {
+        await this.#deliver(entry);
+      }
+    } finally {
+      this.#flushing = false;
+    }
+  }
+
+  async #deliver(entry) {
+    const { mid, text, name } = entry;
+    try {
+      const { epoch, seq } = await this.#ask("send", { room: this.#name, mid, content: { text, name } });
+      entry.acked = true;
+      // A repeat of what was shown long ago: no event will come for it.
+      if (epoch === this.#cursor?.epoch && seq <= this.#cursor.seq) this.discard(mid);
+    } catch (error) {
+      if (error instanceof Lost) return this.pause(); // the same message goes out again after the next hello
+      if (!(error instanceof Refused)) throw error;
+      if (error.passing) return wait((error.retryMs ?? 500) * (1 + Math.random() / 2));
+      entry.failed = error.message;
+    }
+    this.#outboxChanged();
+  }
+}
+
+function wait(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,273 @@
+//! The clients of a replay: each is one user, follows every room in which it speaks, and sends its lines in their order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use futures::future::try_join_all;
+use im_client::{Client, ClientEvent, Config, Delivery, Events, Message, Reconnect, WebSocket};
+use im_core::wire::{Content, Encoding, Limits, RoomKind, Status};
+use im_core::{Cursor, EventKind, MessageId, Seq, UserId};
+use im_testkit::history::{Checker, Fingerprint};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::ledger::Ledger;
+use super::link::Cuttable;
+use super::log::{Line, Log};
+use super::witness::Witness;
+
+/// Sends of one client that may be unacknowledged.
+const WINDOW: usize = 16;
+
+/// Members that are named when a room is made. The others join.
+const FIRST_MEMBERS: usize = 200;
+
+/// One client and what it has to say.
+pub(super) struct Member {
+    pub(super) user: UserId,
+    client: Client,
+    events: Option<Events>,
+    pub(super) witness: Arc<Witness>,
+    /// Indices of its lines in the log.
+    lines: Vec<usize>,
+    /// Indices of the rooms that it follows.
+    pub(super) rooms: BTreeSet<usize>,
+}
+
+/// What all clients share.
+#[derive(Clone)]
+pub(super) struct Stage {
+    pub(super) log: Arc<Log>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) checker: Checker,
+    pub(super) seed: u64,
+    /// How many times faster than it was said; as fast as possible if `None`.
+    pub(super) speed: Option<f64>,
+}
+
+/// All of them; the last one is the service that speaks for the channel itself.
+pub(super) struct Crew {
+    pub(super) members: Vec<Member>,
+    stage: Stage,
+}
+
+impl Crew {
+    /// Connects `clients` users and the service.
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot connect.
+    pub(super) async fn connect(
+        stage: Stage,
+        clients: usize,
+        url: &str,
+        encoding: Encoding,
+    ) -> Result<Self> {
+        let mut members = Vec::with_capacity(clients + 1);
+        for nth in 0..=clients {
+            let user = if nth == clients {
+                UserId::new("service")?
+            } else {
+                UserId::new(format!("client-{nth}"))?
+            };
+            let witness = Witness::new(nth, user.as_str(), &stage.checker, stage.ledger.clone());
+            let link =
+                Cuttable { client: nth, server: WebSocket::new(url), ledger: stage.ledger.clone() };
+            let mut config = Config::default();
+            config.max_unacknowledged = WINDOW;
+            // A server that was killed is back within a second, and this run waits for it.
+            config.reconnect =
+                Reconnect::default().pauses(Duration::from_millis(50), Duration::from_millis(500));
+            config.send_retries = u32::MAX;
+            let builder = Client::over(link)
+                .user(user.clone())
+                .encoding(encoding)
+                .config(config)
+                .tap(witness.tap());
+            let (client, events) =
+                builder.connect().await.with_context(|| format!("{user} cannot connect"))?;
+            members.push(Member {
+                user,
+                client,
+                events: Some(events),
+                witness,
+                lines: Vec::new(),
+                rooms: BTreeSet::new(),
+            });
+        }
+        for (nth, line) in stage.log.lines.iter().enumerate() {
+            let member = &mut members[line.client(clients)];
+            member.lines.push(nth);
+            member.rooms.insert(line.room);
+        }
+        // The service makes all rooms.
+        members[clients].rooms.extend(0..stage.log.rooms.len());
+        Ok(Self { members, stage })
+    }
+
+    /// Makes the rooms, and has everyone follow those in which they speak. Gives each room's beginning.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses.
+    pub(super) async fn settle(&self) -> Result<Vec<Cursor>> {
+        let rooms = 0..self.stage.log.rooms.len();
+        let begin = try_join_all(rooms.map(|room| self.make(room))).await?;
+        try_join_all(self.members.iter().map(|member| self.follow(member))).await?;
+        Ok(begin)
+    }
+
+    async fn make(&self, nth: usize) -> Result<Cursor> {
+        let service = self.members.last().context("there is no service")?;
+        let room = self.stage.log.rooms[nth].clone();
+        let others = self
+            .members
+            .iter()
+            .filter(|member| member.rooms.contains(&nth) && member.user != service.user);
+        let (first, late): (Vec<_>, Vec<_>) =
+            others.enumerate().partition(|(at, _)| *at < FIRST_MEMBERS);
+        let first = first.into_iter().map(|(_, member)| member.user.clone()).collect();
+        let receipt = service.client.create(room.clone(), RoomKind::Group, true, first).await?;
+        for (_, member) in late {
+            member.client.join(room.clone()).await?;
+        }
+        Ok(Cursor { epoch: receipt.epoch, seq: Seq::ZERO })
+    }
+
+    async fn follow(&self, member: &Member) -> Result<()> {
+        let follow = |room: &usize| {
+            let room = self.stage.log.rooms[*room].clone();
+            async move {
+                let status = member.client.subscribe(room.clone(), None).await?;
+                ensure!(
+                    status.status == Status::Ok,
+                    "{} may not follow {room}: {:?}",
+                    member.user,
+                    status.status
+                );
+                Ok(())
+            }
+        };
+        try_join_all(member.rooms.iter().map(follow)).await.map(drop)
+    }
+
+    /// Has everyone send their lines; returns when all are acknowledged and counted.
+    ///
+    /// # Errors
+    ///
+    /// A client gave up, or a send was refused for good.
+    pub(super) async fn speak(&mut self) -> Result<()> {
+        let mut speaking = JoinSet::new();
+        let mut listening = JoinSet::new();
+        let begin = Instant::now();
+        for member in &mut self.members {
+            let speaker = Speaker {
+                stage: self.stage.clone(),
+                user: member.user.clone(),
+                client: member.client.clone(),
+                begin,
+            };
+            let (posted, receipts) = mpsc::unbounded_channel();
+            speaking.spawn(speaker.clone().post(member.lines.clone(), posted));
+            speaking.spawn(speaker.count(receipts));
+            if let Some(events) = member.events.take() {
+                listening.spawn(listen(events));
+            }
+        }
+        loop {
+            tokio::select! {
+                Some(done) = speaking.join_next() => done??,
+                Some(ended) = listening.join_next() => ended??,
+                else => break,
+            }
+            if speaking.is_empty() {
+                break;
+            }
+        }
+        // Those who still catch up must go on being listened to.
+        tokio::spawn(async move { while let Some(_ended) = listening.join_next().await {} });
+        Ok(())
+    }
+
+    /// A handle of the service, which may read every room.
+    pub(super) fn service(&self) -> Option<&Client> {
+        self.members.last().map(|member| &member.client)
+    }
+
+    /// Ends all clients.
+    pub(super) fn leave(&self) {
+        self.members.iter().for_each(|member| member.client.close());
+    }
+}
+
+/// Takes what a client tells; the checker has seen it all before. Ends with an error if the client gives up.
+async fn listen(mut events: Events) -> Result<()> {
+    while let Some(event) = events.next().await {
+        if let ClientEvent::Closed { code, message } = event {
+            return Err(anyhow!("a client ended: {message} ({code:?})"));
+        }
+    }
+    bail!("a client ended")
+}
+
+/// One client while it sends.
+#[derive(Clone)]
+struct Speaker {
+    stage: Stage,
+    user: UserId,
+    client: Client,
+    begin: Instant,
+}
+
+/// A send whose receipt is awaited.
+struct Posted {
+    line: usize,
+    id: MessageId,
+    content: Fingerprint,
+    delivery: Delivery,
+}
+
+impl Speaker {
+    /// Posts the lines, in order, as fast as the window and the pace allow.
+    async fn post(self, lines: Vec<usize>, posted: mpsc::UnboundedSender<Posted>) -> Result<()> {
+        let log = self.stage.log.clone();
+        for nth in lines {
+            let line = &log.lines[nth];
+            if let Some(speed) = self.stage.speed {
+                tokio::time::sleep_until(self.begin + line.due.div_f64(speed)).await;
+            }
+            let waiting =
+                self.post_one(nth, line).await.with_context(|| format!("line {}", line.number))?;
+            posted
+                .send(waiting)
+                .map_err(|_| anyhow!("nobody counts the acknowledgements of {}", self.user))?;
+        }
+        Ok(())
+    }
+
+    async fn post_one(&self, nth: usize, line: &Line) -> Result<Posted> {
+        let room = self.stage.log.rooms[line.room].clone();
+        let id = line.message_id(self.stage.seed)?;
+        let value = line.content();
+        let content =
+            Fingerprint::of(&EventKind::message(), &Content::new(&value, &Limits::default())?);
+        self.stage.checker.sent(&self.user, &room, &id, content);
+        let delivery = self.client.post(Message::room(room, value).id(id.clone())).await?;
+        Ok(Posted { line: nth, id, content, delivery })
+    }
+
+    /// Counts the acknowledgements as they come.
+    async fn count(self, mut posted: mpsc::UnboundedReceiver<Posted>) -> Result<()> {
+        while let Some(Posted { line, id, content, delivery }) = posted.recv().await {
+            let line = &self.stage.log.lines[line];
+            let receipt = delivery.await.with_context(|| format!("line {}", line.number))?;
+            let at = Cursor { epoch: receipt.epoch, seq: receipt.seq };
+            self.stage.checker.acked(&self.user, &receipt.room, &id, content, at);
+            self.stage.ledger.count().await;
+        }
+        Ok(())
+    }
+}

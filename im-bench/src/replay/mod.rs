@@ -1,0 +1,295 @@
+//! `im-bench replay`: a chat log through a real server by real clients, with cuts and kills, and the proof at the end.
+//!
+//! Each client is one user; the log's nicknames are mapped onto them and travel as content. Rooms are kept, and so is
+//! the order of each sender. The history checker is told of every send, of every acknowledgement, of every frame that
+//! any client received, before the client drops repeats, and at the end of all that the reopened store holds.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `log` | the log, and which client sends which line |
+//! | `crew` | the clients |
+//! | `link` | their network, which can be cut |
+//! | `ledger` | the count of acknowledgements, and the faults that fall due by it |
+//! | `witness` | what a client sees, told to the checker |
+//! | `report` | what comes out |
+
+mod crew;
+mod ledger;
+mod link;
+mod log;
+mod report;
+mod witness;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use im_core::wire::{Encoding, PageFrom};
+use im_core::{Cursor, RoomId, Seq};
+use im_testkit::history::{Checker, read_back};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use self::crew::{Crew, Stage};
+use self::ledger::Ledger;
+use self::log::{Log, mix};
+use self::report::{Facts, Report};
+use crate::child::Server;
+use crate::report::{Progress, thousands, write_json};
+use crate::subject::StoreKind;
+use crate::{host, serve};
+
+/// What `im-bench replay` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// The chat log: a JSON object a line, gzipped or not. By default a sample of 400 lines.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/sample/chat-sample.jsonl"))]
+    data: PathBuf,
+    /// How many users the senders of the log are mapped onto, a connection each.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    clients: u32,
+    /// How many connections to cut, without a word, while sends are pending on them.
+    #[arg(long, default_value_t = 0)]
+    cuts: u64,
+    /// How often to kill the server by SIGKILL, and start it again, while sends are pending. Needs `--store sled`.
+    #[arg(long, default_value_t = 0)]
+    kills: u64,
+    /// Where the server keeps things.
+    #[arg(long, value_enum, default_value_t = StoreKind::Sled)]
+    store: StoreKind,
+    /// Replay at this many times the log's own pace, instead of as fast as sends are acknowledged. Breaks of more than an
+    /// hour are left out.
+    #[arg(long, value_parser = pace)]
+    speed: Option<f64>,
+    /// How the clients write their frames.
+    #[arg(long, value_enum, default_value_t = Words::Msgpack)]
+    encoding: Words,
+    /// Chooses message ids and who is cut.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Also write the report as JSON, to this file; `-` for standard output.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Words {
+    Json,
+    Msgpack,
+}
+
+fn pace(text: &str) -> Result<f64, String> {
+    let speed: f64 = text.parse().map_err(|_| "a number was expected")?;
+    if speed.is_finite() && speed > 0.0 {
+        Ok(speed)
+    } else {
+        Err("a number above 0 was expected".into())
+    }
+}
+
+/// How long nothing may move before the run is given up: a restart of the server takes far less.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often the run looks how far it is.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Replays, checks, reports; fails unless everything was as it should be.
+pub(crate) async fn run(options: Options) -> Result<()> {
+    ensure!(
+        options.kills == 0 || options.store == StoreKind::Sled,
+        "a kill takes everything from a store in memory: --kills needs --store sled"
+    );
+    host::allow_open_files(u64::from(options.clients) + 100)?;
+    let log = Arc::new(Log::read(&options.data)?);
+    let report = replay(&options, log).await?;
+    print!("{report}");
+    options.json.as_deref().map_or(Ok(()), |path| write_json(path, &report))?;
+    ensure!(report.is_clean(), "the run is not clean");
+    Ok(())
+}
+
+async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
+    let folder = tempfile::tempdir()?;
+    let place = Place {
+        store: options.store,
+        data: folder.path().to_owned(),
+        address: fixed_address(options.seed)?,
+    };
+    let (sends, clients) = (log.lines.len() as u64, options.clients as usize);
+    let (killed, corpses) = mpsc::unbounded_channel();
+    let ledger = Arc::new(Ledger::new(
+        clients + 1,
+        sends,
+        (options.cuts, options.kills),
+        options.seed,
+        killed,
+    )?);
+    let checker = Checker::new();
+    let stage = Stage {
+        log: log.clone(),
+        ledger: ledger.clone(),
+        checker: checker.clone(),
+        seed: options.seed,
+        speed: options.speed,
+    };
+    ledger.up(place.start().await?);
+    let encoding = match options.encoding {
+        Words::Json => Encoding::Json,
+        Words::Msgpack => Encoding::MsgPack,
+    };
+    let mut crew =
+        Crew::connect(stage, clients, &format!("ws://{}/", place.address), encoding).await?;
+    crew.settle().await.context("making and following the rooms")?;
+
+    let begin = Instant::now();
+    let mut progress = Progress::new("acknowledged", sends);
+    tokio::select! {
+        spoken = crew.speak() => spoken?,
+        restarted = keep_up(&place, &ledger, corpses) => restarted?,
+        stuck = watch(&ledger, &mut progress) => stuck?,
+    }
+    let spoken = begin.elapsed();
+    progress.done();
+    all_heard(&crew, &log, &checker).await?;
+    let heard = begin.elapsed();
+
+    let (server, faults, missed) = ledger.close();
+    if options.store == StoreKind::Memory {
+        read_from_server(&crew, &log, &checker).await?;
+    }
+    crew.leave();
+    let readers: Vec<_> = crew.members.iter().filter_map(|member| member.witness.close()).collect();
+    server.context("the server is not up at the end")?.stop().await?;
+    if options.store == StoreKind::Sled {
+        let store =
+            serve::open(options.store, Some(&place.data)).await.context("reopen the store")?;
+        read_back(&checker, &*store).await?;
+        store.close().await?;
+    }
+    readers.into_iter().for_each(im_testkit::history::Reader::finish);
+    let facts = Facts {
+        data: options.data.display().to_string(),
+        store: options.store,
+        seed: options.seed,
+        clients,
+        rooms: log.rooms.len(),
+        lines: sends,
+        missed,
+        faults,
+        spoken,
+        heard,
+    };
+    Ok(Report::new(facts, checker.finish()))
+}
+
+/// Where the server is started, and started again.
+struct Place {
+    store: StoreKind,
+    data: PathBuf,
+    address: SocketAddr,
+}
+
+impl Place {
+    async fn start(&self) -> Result<Server> {
+        let mut args = serve::arguments(self.store, &self.data);
+        args.extend(["--listen".to_owned(), self.address.to_string()]);
+        Server::start(&args).await
+    }
+}
+
+/// A free port that no client gets as its own by chance: while the server is down, a client that connects to a port of
+/// the system's ephemeral range may be given that very port, connect to itself, and keep the server from coming back.
+fn fixed_address(seed: u64) -> Result<SocketAddr> {
+    let mut draw = mix(seed ^ u64::from(std::process::id()));
+    for _ in 0..100 {
+        draw = mix(draw);
+        let address =
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 20_000 + u16::try_from(draw % 10_000)?));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no port between 20000 and 30000 is free")
+}
+
+/// Starts the server again whenever it was killed. Ends only with an error.
+async fn keep_up(
+    place: &Place,
+    ledger: &Ledger,
+    mut corpses: mpsc::UnboundedReceiver<Server>,
+) -> Result<()> {
+    while let Some(server) = corpses.recv().await {
+        server.gone().await?;
+        let server = place.start().await.context("start the server again after a kill")?;
+        ledger.up(server);
+    }
+    bail!("nobody watches the server any more")
+}
+
+/// Shows how far the run is. Ends only with an error: if nothing moves any more.
+async fn watch(ledger: &Ledger, progress: &mut Progress) -> Result<()> {
+    let mut last = (ledger.progress(), Instant::now());
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let (acknowledged, struck) = ledger.progress();
+        progress.at(acknowledged);
+        if last.0 != (acknowledged, struck) {
+            last = ((acknowledged, struck), Instant::now());
+        }
+        ensure!(
+            last.1.elapsed() < PATIENCE,
+            "nothing moves: {acknowledged} acknowledged, {struck} faults"
+        );
+    }
+}
+
+/// Waits until every client has everything of the rooms that it follows; gives up when they no longer come nearer, and
+/// leaves it to the checker to say what is missing.
+async fn all_heard(crew: &Crew, log: &Log, checker: &Checker) -> Result<()> {
+    let end =
+        |room: &RoomId| checker.head(room).with_context(|| format!("nothing is known of {room}"));
+    let ends: Vec<(RoomId, Cursor)> =
+        log.rooms.iter().map(|room| Ok((room.clone(), end(room)?))).collect::<Result<_>>()?;
+    let mut progress = Progress::new("clients have everything", crew.members.len() as u64);
+    let (mut most, mut moved) = (0, Instant::now());
+    loop {
+        let has_all = |member: &&crew::Member| {
+            let rooms: Vec<_> = member.rooms.iter().map(|room| &ends[*room]).collect();
+            member.witness.has_all(rooms.into_iter())
+        };
+        let done = crew.members.iter().filter(has_all).count();
+        progress.at(done as u64);
+        if done == crew.members.len() {
+            progress.done();
+            return Ok(());
+        }
+        if done > most {
+            (most, moved) = (done, Instant::now());
+        }
+        if moved.elapsed() > PATIENCE {
+            progress.say(&format!("only {} clients have everything", thousands(done as u64)));
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Tells the checker what the server holds: for a store that cannot be reopened.
+async fn read_from_server(crew: &Crew, log: &Log, checker: &Checker) -> Result<()> {
+    let service = crew.service().context("there is no service")?;
+    for room in &log.rooms {
+        let mut after = Seq::ZERO;
+        loop {
+            let page = service.history(room.clone(), None, PageFrom::After(after), 200).await?;
+            let head = Cursor { epoch: page.epoch, seq: page.head };
+            after = page.events.last().map_or(after, |event| event.seq);
+            checker.stored(room, head, page.first, page.events);
+            if !page.more {
+                break;
+            }
+        }
+    }
+    Ok(())
+}

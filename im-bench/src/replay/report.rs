@@ -1,0 +1,137 @@
+//! What a replay says at its end.
+
+use std::fmt;
+use std::time::Duration;
+
+use im_testkit::history::{Rule, Verdict};
+use serde::Serialize;
+
+use super::ledger::{Fault, Struck};
+use crate::report::thousands;
+use crate::subject::StoreKind;
+
+/// The whole run.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) data: String,
+    pub(super) store: StoreKind,
+    pub(super) seed: u64,
+    pub(super) clients: usize,
+    pub(super) rooms: usize,
+    pub(super) lines: u64,
+    pub(super) acknowledged: u64,
+    pub(super) deliveries: u64,
+    pub(super) stored: u64,
+    pub(super) cuts: usize,
+    pub(super) kills: usize,
+    /// Faults that were asked for and did not happen.
+    pub(super) missed: usize,
+    pub(super) lost: u64,
+    pub(super) repeated: u64,
+    pub(super) out_of_order: u64,
+    pub(super) silent_gaps: u64,
+    /// All violations, those above included.
+    pub(super) violations: u64,
+    /// From the first send to the last acknowledgement.
+    pub(super) seconds: f64,
+    pub(super) sends_per_second: f64,
+    /// Until every follower had everything, from the first send.
+    pub(super) seconds_to_all: f64,
+    pub(super) faults: Vec<Struck>,
+    pub(super) verdict: Verdict,
+}
+
+/// What only the run knows.
+pub(super) struct Facts {
+    pub(super) data: String,
+    pub(super) store: StoreKind,
+    pub(super) seed: u64,
+    pub(super) clients: usize,
+    pub(super) rooms: usize,
+    pub(super) lines: u64,
+    pub(super) missed: usize,
+    pub(super) faults: Vec<Struck>,
+    pub(super) spoken: Duration,
+    pub(super) heard: Duration,
+}
+
+impl Report {
+    pub(super) fn new(facts: Facts, verdict: Verdict) -> Self {
+        let Facts { data, store, seed, clients, rooms, lines, missed, faults, spoken, heard } =
+            facts;
+        let struck = |fault| faults.iter().filter(|struck| struck.fault == fault).count();
+        let seconds = spoken.as_secs_f64();
+        Self {
+            data,
+            store,
+            seed,
+            clients,
+            rooms,
+            lines,
+            acknowledged: verdict.acked,
+            deliveries: verdict.deliveries,
+            stored: verdict.stored,
+            cuts: struck(Fault::Cut),
+            kills: struck(Fault::Kill),
+            missed,
+            lost: verdict.count(Rule::Lost),
+            repeated: verdict.count(Rule::Repeated),
+            out_of_order: verdict.count(Rule::OutOfOrder),
+            silent_gaps: verdict.count(Rule::SilentGap),
+            violations: verdict.violations(),
+            seconds,
+            sends_per_second: verdict.acked as f64 / seconds,
+            seconds_to_all: heard.as_secs_f64(),
+            faults,
+            verdict,
+        }
+    }
+
+    /// Whether everything was as it should be.
+    pub(super) fn is_clean(&self) -> bool {
+        self.verdict.is_clean() && self.acknowledged == self.lines && self.missed == 0
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (acknowledged, lines) = (thousands(self.acknowledged), thousands(self.lines));
+        writeln!(
+            f,
+            "{acknowledged} of {lines} sends acknowledged in {:.1} s: {:.0} a second",
+            self.seconds, self.sends_per_second
+        )?;
+        writeln!(
+            f,
+            "{} clients in {} rooms: {} deliveries, all arrived after {:.1} s; {} events in the reopened store",
+            self.clients,
+            self.rooms,
+            thousands(self.deliveries),
+            self.seconds_to_all,
+            thousands(self.stored),
+        )?;
+        let pending = |fault| {
+            self.faults
+                .iter()
+                .filter(|struck| struck.fault == fault)
+                .map(|struck| struck.pending)
+                .min()
+                .unwrap_or(0)
+        };
+        writeln!(
+            f,
+            "{} connections cut (at least {} sends pending on each), {} kills (at least {} pending), {} faults missed",
+            self.cuts,
+            pending(Fault::Cut),
+            self.kills,
+            pending(Fault::Kill),
+            self.missed,
+        )?;
+        writeln!(
+            f,
+            "{} lost, {} repeated, {} out of order, {} silent gaps; {} violations in all",
+            self.lost, self.repeated, self.out_of_order, self.silent_gaps, self.violations,
+        )?;
+        self.verdict.examples.iter().try_for_each(|violation| writeln!(f, "  - {violation}"))
+    }
+}

@@ -1,0 +1,86 @@
+//! `im-bench serve`: the engine behind its WebSocket transport, as a process to measure and to kill.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use im_core::engine::Engine;
+use im_core::memory::MemoryStore;
+use im_core::ports::{Store, Unlimited};
+use im_http::Listener;
+use im_store_sled::{SledConfig, SledStore};
+use im_transport_ws::{WebSocket, WsConfig};
+
+use crate::child::{Ready, told_to_stop};
+use crate::subject::StoreKind;
+
+/// What `im-bench serve` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Where to keep things.
+    #[arg(long, value_enum, default_value_t = StoreKind::Memory)]
+    store: StoreKind,
+    /// The store's folder; it is made if it is not there. Not needed for `memory`.
+    #[arg(long, required_if_eq("store", "sled"))]
+    data: Option<PathBuf>,
+    /// Stay on this core.
+    #[arg(long)]
+    pub(crate) cpu: Option<usize>,
+}
+
+/// How long connections may take to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The command line of a server that keeps what it keeps in `data`.
+pub(crate) fn arguments(store: StoreKind, data: &Path) -> Vec<String> {
+    ["serve", "--store", &store.to_string(), "--data", &data.display().to_string()]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+/// Opens a store.
+///
+/// # Errors
+///
+/// The folder is in use, or holds something else.
+pub(crate) async fn open(kind: StoreKind, data: Option<&Path>) -> Result<Arc<dyn Store>> {
+    Ok(match kind {
+        StoreKind::Memory => Arc::new(MemoryStore::new()),
+        StoreKind::Sled => {
+            let data = data.context("sled needs a folder: --data")?;
+            Arc::new(SledStore::open(SledConfig::new(data)).await?)
+        }
+    })
+}
+
+/// Serves until standard input ends or SIGTERM comes. Everyone is who they say they are, and as fast as they like.
+pub(crate) async fn run(options: Options) -> Result<()> {
+    let store = open(options.store, options.data.as_deref()).await?;
+    let limiter = Arc::new(Unlimited);
+    let engine = Engine::builder()
+        .allow_anonymous()
+        .store(store.clone())
+        .rate_limiter(limiter)
+        .start()
+        .await?;
+    let ws = WebSocket::new(engine.clone(), WsConfig::default());
+    let listener = Listener::bind(options.listen)
+        .await
+        .with_context(|| format!("listen on {}", options.listen))?;
+    Ready::announce(listener.local_addr()?)?;
+    let stop = async {
+        if let Err(error) = told_to_stop().await {
+            tracing::error!(%error, "cannot be told to stop, so it stops now");
+        }
+    };
+    listener.serve_until(ws.clone(), stop).await?;
+    engine.drain(DRAIN).await;
+    ws.shutdown().await;
+    store.close().await?;
+    Ok(())
+}

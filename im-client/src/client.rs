@@ -1,0 +1,405 @@
+//! The application's handle, and the stream of events.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::Stream;
+use im_core::wire::{
+    CommandBody, HistoryPage, MemberAct, MemberPage, PageFrom, Reply, RoomKind, RoomStatus,
+    RoomsPage, Secret, SendReceipt, SessionEntry, Target, Value,
+};
+use im_core::{Cursor, Epoch, EventKind, RoomId, SessionId, Stamp, StateKey, Timestamp, UserId};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::builder::Builder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::ClientEvent;
+use crate::link::Link;
+use crate::message::Message;
+use crate::proto::Saved;
+use crate::shell::{Answer, Ask};
+use crate::ws::WebSocket;
+
+/// A handle to a client, cheap to clone. The client ends when all handles and its [`Events`] are gone.
+///
+/// Commands wait while there is no connection, and are carried out on the next one.
+#[derive(Clone)]
+pub struct Client {
+    asks: mpsc::UnboundedSender<Ask>,
+    sends: Arc<Semaphore>,
+    commands: Arc<Semaphore>,
+}
+
+/// What happens, in order. Take events steadily: see
+/// [`Config::max_queued_events`](crate::Config::max_queued_events).
+pub struct Events {
+    before: VecDeque<ClientEvent>,
+    events: mpsc::Receiver<ClientEvent>,
+}
+
+/// A message that is on its way: a future of its receipt. The message is sent also if this is dropped.
+#[derive(Debug)]
+#[must_use = "the receipt says whether the message was kept"]
+pub struct Delivery(oneshot::Receiver<Result<Reply>>);
+
+impl Client {
+    /// A client of the server at `ws://host:port/path`.
+    pub fn builder(url: impl Into<String>) -> Builder {
+        Self::over(WebSocket::new(url))
+    }
+
+    /// A client over another transport, or over WebSocket with settings of one's own.
+    pub fn over(link: impl Link) -> Builder {
+        Builder::new(Arc::new(link))
+    }
+
+    pub(crate) fn new(
+        asks: mpsc::UnboundedSender<Ask>,
+        sends: Arc<Semaphore>,
+        commands: Arc<Semaphore>,
+    ) -> Self {
+        Self { asks, sends, commands }
+    }
+
+    async fn ask(&self, body: CommandBody) -> Result<Reply> {
+        enqueue(&self.asks, &self.commands, body).await?.await
+    }
+
+    /// Sends a message and waits for its receipt. Whatever happens to the connection meanwhile, the message is kept
+    /// once.
+    ///
+    /// Waits first while [`Config::max_unacknowledged`](crate::Config::max_unacknowledged) sends have no receipt.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal, or the end of the client. [`Error::message_id`] is the id for another try.
+    pub async fn send(&self, message: Message) -> Result<SendReceipt> {
+        self.post(message).await?.await
+    }
+
+    /// Hands a message over to be sent, and returns without waiting for its receipt. Messages that one task posts one
+    /// after the other are sent in that order.
+    ///
+    /// # Errors
+    ///
+    /// The client has ended.
+    pub async fn post(&self, message: Message) -> Result<Delivery> {
+        let Message { to, id, kind, content } = message;
+        let body = CommandBody::Send { to, id, kind, content };
+        enqueue(&self.asks, &self.sends, body).await.map(|waiting| Delivery(waiting.0))
+    }
+
+    /// Hands something over to whoever is there now, at most once.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Offline`] without a connection; the server's refusal.
+    pub async fn signal(&self, to: Target, kind: EventKind, content: Value) -> Result<()> {
+        self.ask(CommandBody::Signal { to, kind, content }).await.map(drop)
+    }
+
+    /// Makes a room and becomes its owner.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal: `Exists`, say. [`ErrorKind::Unknown`] if the connection was cut in between.
+    pub async fn create(
+        &self,
+        room: RoomId,
+        kind: RoomKind,
+        open: bool,
+        members: Vec<UserId>,
+    ) -> Result<SendReceipt> {
+        sent(self.ask(CommandBody::Create { room, kind, open, members }).await?)
+    }
+
+    /// Becomes a member.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn join(&self, room: RoomId) -> Result<SendReceipt> {
+        sent(self.ask(CommandBody::Join { room }).await?)
+    }
+
+    /// Stops being a member.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn leave(&self, room: RoomId) -> Result<SendReceipt> {
+        sent(self.ask(CommandBody::Leave { room }).await?)
+    }
+
+    /// Changes another user's membership.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn member(&self, room: RoomId, user: UserId, act: MemberAct) -> Result<SendReceipt> {
+        sent(self.ask(CommandBody::Member { room, user, act }).await?)
+    }
+
+    /// Who is in the room: a page after `after` in the order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn members(
+        &self,
+        room: RoomId,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<MemberPage> {
+        match self.ask(CommandBody::Members { room, after, limit }).await? {
+            Reply::Members(page) => Ok(page),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Which rooms the user is in: a page after `after` in the order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn rooms(&self, after: Option<RoomId>, limit: u32) -> Result<RoomsPage> {
+        match self.ask(CommandBody::Rooms { after, limit }).await? {
+            Reply::RoomList(page) => Ok(page),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Follows a room, from a cursor or from its head, and goes on doing so over all connections.
+    ///
+    /// The status says from where: its cursor is what the first event follows upon. `denied` means that it is not
+    /// followed.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn subscribe(&self, room: RoomId, since: Option<Cursor>) -> Result<RoomStatus> {
+        match self.ask(CommandBody::Sub { room: room.clone(), since }).await? {
+            Reply::Rooms { statuses, .. } => {
+                statuses.into_iter().find(|status| status.room == room).ok_or_else(|| {
+                    Error::new(ErrorKind::Protocol, None, "the server's answer leaves out the room")
+                })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Stops following a room.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn unsubscribe(&self, room: RoomId) -> Result<()> {
+        self.ask(CommandBody::Unsub { room }).await.map(drop)
+    }
+
+    /// Tells the server that these events have arrived and been dealt with. Only for
+    /// [`Checkpoints::Manual`](crate::Checkpoints::Manual); otherwise the client does it by itself.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn checkpoint(&self, cursors: Vec<(RoomId, Cursor)>) -> Result<()> {
+        self.ask(CommandBody::Checkpoint { cursors }).await.map(drop)
+    }
+
+    /// A page of a room's log: the events after a place, oldest first, or before one, newest first.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal; `WrongEpoch` if an epoch is given that is not the room's.
+    pub async fn history(
+        &self,
+        room: RoomId,
+        epoch: Option<Epoch>,
+        from: PageFrom,
+        limit: u32,
+    ) -> Result<HistoryPage> {
+        match self.ask(CommandBody::History { room, epoch, from, limit }).await? {
+            Reply::History(page) => Ok(page),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Sets a state key. The stamp that it got, or that was given, comes back.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal. [`ErrorKind::Unknown`] if the connection was cut in between and no stamp was given.
+    pub async fn set(
+        &self,
+        room: RoomId,
+        key: StateKey,
+        value: Value,
+        stamp: Option<Stamp>,
+    ) -> Result<Stamp> {
+        applied(self.ask(CommandBody::Set { room, key, value, stamp }).await?)
+    }
+
+    /// Takes a state key's value away.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::set`].
+    pub async fn unset(&self, room: RoomId, key: StateKey, stamp: Option<Stamp>) -> Result<Stamp> {
+        applied(self.ask(CommandBody::Unset { room, key, stamp }).await?)
+    }
+
+    /// The user's sessions.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn sessions(&self) -> Result<Vec<SessionEntry>> {
+        match self.ask(CommandBody::Sessions).await? {
+            Reply::Sessions(sessions) => Ok(sessions),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends another of the user's sessions.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn kick(&self, session: SessionId) -> Result<()> {
+        self.ask(CommandBody::Kick { session }).await.map(drop)
+    }
+
+    /// Shows new credentials in time before the old ones expire. Later connections use them too.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn refresh(&self, token: impl Into<Arc<str>>) -> Result<()> {
+        self.ask(CommandBody::Refresh { token: Secret::new(token) }).await.map(drop)
+    }
+
+    /// Asks for the server's time. A heartbeat is not needed: the client sees to that.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn ping(&self) -> Result<Timestamp> {
+        match self.ask(CommandBody::Ping).await? {
+            Reply::Pong(now) => Ok(now),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends the session for good, and the client with it.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn logout(&self) -> Result<()> {
+        self.ask(CommandBody::Logout).await.map(drop)
+    }
+
+    /// What another client needs to go on from here: the session, and how far each room has come to the application's
+    /// side of [`Events`]. `None` once the client is gone.
+    pub async fn saved(&self) -> Option<Saved> {
+        let (to, answer) = oneshot::channel();
+        self.asks.send(Ask::Saved(to)).ok()?;
+        answer.await.ok()
+    }
+
+    /// Ends the client; the session can be resumed. Commands without an answer fail.
+    pub fn close(&self) {
+        // If the task is gone, so is the client.
+        let _ = self.asks.send(Ask::Close);
+    }
+
+    /// Cuts the connection as a bad network would; the client comes back by itself. For tests.
+    pub fn cut(&self) {
+        let _ = self.asks.send(Ask::Cut);
+    }
+}
+
+/// An answer on its way.
+struct Waiting(oneshot::Receiver<Result<Reply>>);
+
+async fn enqueue(
+    asks: &mpsc::UnboundedSender<Ask>,
+    window: &Arc<Semaphore>,
+    body: CommandBody,
+) -> Result<Waiting> {
+    let gone = || Error::closed(None, "its task is gone");
+    let permit = window.clone().acquire_owned().await.map_err(|_| gone())?;
+    let (to, answer) = oneshot::channel();
+    asks.send(Ask::Command(body, Answer { to, permit })).map_err(|_| gone())?;
+    Ok(Waiting(answer))
+}
+
+impl Future for Waiting {
+    type Output = Result<Reply>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let gone = |_| Err(Error::closed(None, "its task is gone"));
+        Pin::new(&mut self.0).poll(cx).map(|answer| answer.unwrap_or_else(gone))
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<SendReceipt>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let gone = |_| Err(Error::closed(None, "its task is gone"));
+        Pin::new(&mut self.0).poll(cx).map(|answer| sent(answer.unwrap_or_else(gone)?))
+    }
+}
+
+impl Events {
+    pub(crate) fn new(events: mpsc::Receiver<ClientEvent>) -> Self {
+        Self { before: VecDeque::new(), events }
+    }
+
+    pub(crate) fn put_back(&mut self, events: Vec<ClientEvent>) {
+        self.before.extend(events);
+    }
+
+    /// The next event; `None` after [`ClientEvent::Closed`]. No event is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<ClientEvent> {
+        match self.before.pop_front() {
+            Some(event) => Some(event),
+            None => self.events.recv().await,
+        }
+    }
+}
+
+impl Stream for Events {
+    type Item = ClientEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ClientEvent>> {
+        match self.before.pop_front() {
+            Some(event) => Poll::Ready(Some(event)),
+            None => self.events.poll_recv(cx),
+        }
+    }
+}
+
+fn sent(reply: Reply) -> Result<SendReceipt> {
+    match reply {
+        Reply::Sent(receipt) => Ok(receipt),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn applied(reply: Reply) -> Result<Stamp> {
+    match reply {
+        Reply::Applied(stamp) => Ok(stamp),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Replies are read by the kind of command, so this says that the client itself is wrong.
+fn unexpected(_: &Reply) -> Error {
+    Error::new(ErrorKind::Protocol, None, "the answer belongs to another kind of command")
+}

@@ -1,0 +1,63 @@
+//! The seam between the client and what carries its messages.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{Sink, Stream};
+use im_core::wire::Encoding;
+
+/// Opens connections to a server, one after the other.
+#[async_trait]
+pub trait Link: Send + Sync + 'static {
+    /// Opens a connection for this encoding. The caller bounds the time that it takes; dropping the future gives up.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`], with a numbered code where the server gave one.
+    async fn connect(&self, encoding: Encoding) -> Result<Connected, LinkError>;
+}
+
+/// A connection, as two halves that work side by side. Dropping both cuts it.
+pub struct Connected {
+    /// Takes whole messages. Closing it says good-bye.
+    pub sink: Pin<Box<dyn Sink<Bytes, Error = LinkError> + Send>>,
+    /// Gives what arrives; ends when the connection does.
+    pub stream: Pin<Box<dyn Stream<Item = Incoming> + Send>>,
+}
+
+/// What arrives on a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// A whole message.
+    Message(Bytes),
+    /// A sign of life that is no message: the transport's own ping or pong.
+    Heard,
+    /// The connection ended. Nothing follows.
+    Closed(LinkError),
+}
+
+/// Why a connection ended or could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct LinkError {
+    /// The close code, or the one that fits the server's refusal.
+    pub code: Option<u16>,
+    /// Words for a person.
+    pub message: String,
+    /// When the server would like us back.
+    pub retry_after: Option<Duration>,
+}
+
+impl LinkError {
+    /// An end without a code: the connection was cut, or never came about.
+    pub fn cut(message: impl Into<String>) -> Self {
+        Self { code: None, message: message.into(), retry_after: None }
+    }
+
+    /// An end with a code.
+    pub fn coded(code: u16, message: impl Into<String>) -> Self {
+        Self { code: Some(code), message: message.into(), retry_after: None }
+    }
+}

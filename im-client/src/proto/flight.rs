@@ -1,0 +1,244 @@
+//! Commands from the moment they are asked until they are answered, across connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use bytes::Bytes;
+use im_core::wire::{Command, CommandBody, Encoding, ServerLimits, encode, join_encoded};
+use im_core::{Code, CommandId, Cursor, RoomId};
+
+use crate::error::Error;
+
+/// Who wants to know the answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Origin {
+    /// The application.
+    User,
+    /// The client: the greeting.
+    Hello,
+    /// The client: following rooms again after a connection ended.
+    Resume,
+    /// The client: filling a hole in one room.
+    Fill(RoomId),
+    /// The client: telling the server what has arrived.
+    Checkpoint(Vec<(RoomId, Cursor)>),
+    /// The client: is the server still there?
+    Ping,
+}
+
+/// A command that has no answer yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) body: CommandBody,
+    pub(crate) origin: Origin,
+    /// How often it was tried again because the server said so.
+    pub(crate) tries: u32,
+    written: bool,
+    not_before: Option<Instant>,
+}
+
+/// All commands without an answer, in the order in which they were asked: their numbers say it.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    next: u64,
+    pending: BTreeMap<u64, Pending>,
+    unwritten: BTreeSet<u64>,
+}
+
+/// What values a message may hold is not announced by servers; this is what they allow by default, with some to spare.
+const MAX_VALUES: usize = 8000;
+
+impl Flight {
+    pub(crate) fn new() -> Self {
+        Self { next: 1, pending: BTreeMap::new(), unwritten: BTreeSet::new() }
+    }
+
+    /// Adds a command. It is written with the next [`Flight::batch`].
+    pub(crate) fn push(&mut self, body: CommandBody, origin: Origin) -> CommandId {
+        let id = self.next;
+        self.next += 1;
+        self.pending
+            .insert(id, Pending { body, origin, tries: 0, written: false, not_before: None });
+        self.unwritten.insert(id);
+        CommandId(id)
+    }
+
+    /// Adds a command that is written at once, out of turn. Gives its number and the encoded frame.
+    pub(crate) fn write(
+        &mut self,
+        body: CommandBody,
+        origin: Origin,
+        encoding: Encoding,
+    ) -> (CommandId, Bytes) {
+        let id = self.push(body, origin);
+        self.unwritten.remove(&id.0);
+        let frame = self.mark_written(id.0, encoding).unwrap_or_default();
+        (id, frame)
+    }
+
+    /// The command was answered.
+    pub(crate) fn settle(&mut self, id: CommandId) -> Option<Pending> {
+        self.unwritten.remove(&id.0);
+        self.pending.remove(&id.0)
+    }
+
+    /// Puts a command back that was refused for now. It keeps its number, and so its place if the connection is cut.
+    pub(crate) fn retry(&mut self, id: CommandId, pending: Pending, at: Instant) {
+        let tries = pending.tries + 1;
+        self.pending
+            .insert(id.0, Pending { tries, written: false, not_before: Some(at), ..pending });
+        self.unwritten.insert(id.0);
+    }
+
+    /// The connection is gone. What can be repeated safely waits for the next one; the rest of the application's
+    /// commands is given back, and the client's own are forgotten: the next connection has its own.
+    ///
+    /// With `all`, the server closed because of something that was written: repeating it would only do it again.
+    pub(crate) fn cut(&mut self, all: bool) -> Vec<(CommandId, Pending)> {
+        self.pending.retain(|_, pending| pending.origin == Origin::User);
+        let lost = |pending: &Pending| pending.written && (all || !repeats_safely(&pending.body));
+        let ids: Vec<u64> =
+            self.pending.iter().filter(|(_, p)| lost(p)).map(|(id, _)| *id).collect();
+        let given_back =
+            ids.iter().filter_map(|id| Some((CommandId(*id), self.pending.remove(id)?))).collect();
+        for pending in self.pending.values_mut() {
+            pending.written = false;
+            pending.not_before = None;
+        }
+        self.unwritten = self.pending.keys().copied().collect();
+        given_back
+    }
+
+    /// All commands of the application, given back because the client ends.
+    pub(crate) fn end(&mut self) -> Vec<(CommandId, Pending)> {
+        self.unwritten.clear();
+        let all = std::mem::take(&mut self.pending).into_iter();
+        all.filter(|(_, pending)| pending.origin == Origin::User)
+            .map(|(id, p)| (CommandId(id), p))
+            .collect()
+    }
+
+    /// Whether an answer is awaited from the server.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        self.pending.len() > self.unwritten.len()
+    }
+
+    /// Whether a command of the application's that is not answered yet fulfils `test`.
+    pub(crate) fn any(&self, test: impl Fn(&CommandBody) -> bool) -> bool {
+        self.pending.values().any(|pending| test(&pending.body))
+    }
+
+    /// When a command that waits for its next try may be written.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.unwritten.iter().filter_map(|id| self.pending.get(id)?.not_before).min()
+    }
+
+    /// The next message to write, within what the server allows; `None` if there is nothing to write now. Commands that
+    /// can never be written land in `refused`.
+    pub(crate) fn batch(
+        &mut self,
+        now: Instant,
+        limits: &ServerLimits,
+        encoding: Encoding,
+        refused: &mut Vec<(CommandId, Error)>,
+    ) -> Option<Bytes> {
+        self.release(now);
+        let window = as_usize(limits.in_flight).max(1);
+        let most = as_usize(limits.batch)
+            .max(1)
+            .min(window.saturating_sub(self.pending.len() - self.unwritten.len()));
+        let max_bytes = as_usize(limits.message_bytes);
+        let ready: Vec<u64> =
+            self.unwritten.iter().filter(|id| self.is_ready(**id)).take(most).copied().collect();
+        let (mut frames, mut bytes, mut values) = (Vec::new(), 2, 0);
+        for id in ready {
+            let weight = self.pending.get(&id).map_or(0, |pending| weight(&pending.body));
+            if !frames.is_empty() && values + weight > MAX_VALUES {
+                break;
+            }
+            let Some(frame) = self.mark_written(id, encoding) else { continue };
+            if frame.len() > max_bytes {
+                self.settle(CommandId(id));
+                refused.push((CommandId(id), too_large(frame.len(), max_bytes)));
+                continue;
+            }
+            if bytes + frame.len() + 5 > max_bytes && !frames.is_empty() {
+                self.unmark(id);
+                break;
+            }
+            self.unwritten.remove(&id);
+            bytes += frame.len() + 1;
+            values += weight;
+            frames.push(frame);
+        }
+        (!frames.is_empty()).then(|| join_encoded(&frames, encoding))
+    }
+
+    /// Commands whose pause is over wait for nothing but room.
+    fn release(&mut self, now: Instant) {
+        for id in &self.unwritten {
+            if let Some(pending) = self.pending.get_mut(id) {
+                pending.not_before = pending.not_before.filter(|at| *at > now);
+            }
+        }
+    }
+
+    fn is_ready(&self, id: u64) -> bool {
+        self.pending.get(&id).is_some_and(|pending| pending.not_before.is_none())
+    }
+
+    fn mark_written(&mut self, id: u64, encoding: Encoding) -> Option<Bytes> {
+        let pending = self.pending.get_mut(&id)?;
+        pending.written = true;
+        // The body moves into the command for the time of the encoding, so that its content need not be copied.
+        let body = std::mem::replace(&mut pending.body, CommandBody::Ping);
+        let command = Command { id: CommandId(id), body };
+        let frame = encode(&command.to_value(), encoding);
+        pending.body = command.body;
+        Some(frame)
+    }
+
+    fn unmark(&mut self, id: u64) {
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.written = false;
+        }
+    }
+}
+
+fn too_large(len: usize, max: usize) -> Error {
+    let message = format!("the command has {len} bytes; the server takes {max} in one message");
+    Error::invalid(message).with_code(Code::TooLarge)
+}
+
+fn as_usize(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+/// About how many values the frame has, keys included.
+fn weight(body: &CommandBody) -> usize {
+    let content = match body {
+        CommandBody::Send { content, .. } | CommandBody::Signal { content, .. } => content.count(),
+        CommandBody::Set { value, .. } => value.count(),
+        CommandBody::Create { members, .. } => members.len(),
+        CommandBody::Resume { cursors, .. } | CommandBody::Checkpoint { cursors } => {
+            cursors.len() * 4
+        }
+        _ => 0,
+    };
+    content * 2 + 20
+}
+
+/// Whether a command may be carried out twice without harm, if it is not known whether it was carried out once.
+fn repeats_safely(body: &CommandBody) -> bool {
+    match body {
+        // The message id makes it safe.
+        CommandBody::Send { .. } => true,
+        // The second time it is refused, which says nothing about the first.
+        CommandBody::Create { .. } => false,
+        // At most once.
+        CommandBody::Signal { .. } => false,
+        // Without a stamp of its own it would be newer the second time than what others have set since.
+        CommandBody::Set { stamp, .. } | CommandBody::Unset { stamp, .. } => stamp.is_some(),
+        _ => true,
+    }
+}

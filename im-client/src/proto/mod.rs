@@ -1,0 +1,431 @@
+//! The client without any I/O: what arrives goes in, what is to be done comes out.
+//!
+//! A shell calls the `on_…` methods with what happened and the time at which it did, then takes [`Machine::output`]
+//! until there is none, hands [`Machine::event`]s over as the application takes them, and calls [`Machine::on_time`]
+//! at [`Machine::deadline`]. Nothing here waits, sleeps or reads a clock, so that tests need no network.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `online` | what happens while a connection stands |
+//! | `flight` | commands until they are answered, across connections |
+//! | `rooms` | cursors, holes, checkpoints |
+//! | `latest` | latest-wins state |
+//! | `backoff` | when to come back |
+//! | `reply` | reading answers |
+
+mod backoff;
+mod flight;
+mod latest;
+mod online;
+mod reply;
+mod rooms;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use im_core::code::{Advice, advice};
+use im_core::wire::{
+    CommandBody, Content, Encoding, Hello, Limits, Reply, ResumeToken, Secret, ServerLimits,
+    VERSION, Value,
+};
+use im_core::{Code, CommandId, Cursor, DeviceId, RoomId, UserId};
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
+use crate::event::ClientEvent;
+
+use backoff::Backoff;
+use flight::{Flight, Origin, Pending};
+use rooms::Rooms;
+
+/// Who the client says it is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Identity {
+    pub(crate) token: Option<Secret>,
+    /// Whether the shell can fetch another token when this one is refused.
+    pub(crate) renewable: bool,
+    pub(crate) user: Option<UserId>,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) name: Option<Arc<str>>,
+}
+
+/// What is needed to go on where an earlier client left off, also in another process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// The session.
+    pub session: Option<ResumeToken>,
+    /// The rooms that were followed, and how far.
+    pub cursors: Vec<(RoomId, Cursor)>,
+}
+
+/// Something for the shell to do.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Open a connection.
+    Connect,
+    /// Write this message.
+    Transmit(Bytes),
+    /// Write what is left, then close the connection.
+    Disconnect,
+    /// Fetch a fresh token.
+    FetchToken,
+    /// A command of the application's has its answer.
+    Reply(CommandId, Result<Reply, Error>),
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cause {
+    pub(crate) code: Option<u16>,
+    pub(crate) message: String,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Cause {
+    pub(crate) fn new(code: Option<u16>, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after: None }
+    }
+
+    fn of(code: Code) -> Self {
+        Self::new(Some(code.number()), code.meaning())
+    }
+
+    fn advice(&self) -> Option<Advice> {
+        // Only the application range of close codes carries advice.
+        self.code.filter(|code| (4000..5000).contains(code)).map(advice)
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// No connection, and nobody has asked for one.
+    Idle,
+    /// A connection is being opened.
+    Connecting { until: Instant },
+    /// The greeting is written, the welcome awaited.
+    Greeting { until: Instant },
+    /// Connected and welcome.
+    Online(Online),
+    /// The next try comes then.
+    Waiting { until: Instant },
+    /// The next try needs another token.
+    Renewing,
+    /// Over.
+    Ended(Cause),
+}
+
+#[derive(Debug)]
+struct Online {
+    since: Instant,
+    /// The server wants to hear something at least this often.
+    idle: Duration,
+    heard: Instant,
+    written: Instant,
+    /// A heartbeat was written then, and nothing was heard since.
+    pinged: Option<Instant>,
+}
+
+/// The client as a state machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    config: Config,
+    encoding: Encoding,
+    identity: Identity,
+    session: Option<ResumeToken>,
+    limits: ServerLimits,
+    phase: Phase,
+    flight: Flight,
+    rooms: Rooms,
+    /// A checkpoint that has no answer yet.
+    checkpoint: Option<CommandId>,
+    backoff: Backoff,
+    outputs: VecDeque<Output>,
+    events: VecDeque<ClientEvent>,
+}
+
+impl Machine {
+    /// `seed` draws the pauses between tries.
+    pub(crate) fn new(
+        config: Config,
+        encoding: Encoding,
+        identity: Identity,
+        saved: Saved,
+        seed: u64,
+    ) -> Self {
+        Self {
+            backoff: Backoff::new(config.reconnect, seed),
+            config,
+            encoding,
+            identity,
+            session: saved.session,
+            limits: assumed_limits(),
+            phase: Phase::Idle,
+            flight: Flight::new(),
+            rooms: Rooms::saved(saved.cursors),
+            checkpoint: None,
+            outputs: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to do.
+    pub(crate) fn output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Whether an event waits for the application.
+    pub(crate) fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// The next event for the application. Call [`Machine::on_taken`] after a run of them.
+    pub(crate) fn event(&mut self) -> Option<ClientEvent> {
+        self.events.pop_front()
+    }
+
+    /// Whether the shell should go on reading. It need not while the application has much to take and no answer is
+    /// awaited: the server then feels the pressure.
+    pub(crate) fn wants_input(&self) -> bool {
+        self.events.len() < self.config.max_queued_events || self.flight.awaits_answer()
+    }
+
+    /// Whether nothing will ever happen again.
+    pub(crate) fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// What another client would need to go on from here.
+    pub(crate) fn saved(&self) -> Saved {
+        Saved { session: self.session.clone(), cursors: self.rooms.cursors() }
+    }
+
+    /// Begins.
+    pub(crate) fn start(&mut self, now: Instant) {
+        self.phase = Phase::Connecting { until: now + self.config.connect_timeout };
+        self.outputs.push_back(Output::Connect);
+    }
+
+    /// A connection stands: greets, and asks for the rooms in the same flight.
+    pub(crate) fn on_connected(&mut self) {
+        let Phase::Connecting { until } = self.phase else { return };
+        self.phase = Phase::Greeting { until };
+        let hello = Hello {
+            version: VERSION,
+            token: self.identity.token.clone(),
+            user: self.identity.user.clone(),
+            device: self.identity.device.clone(),
+            session: self.session.clone(),
+            client: self.identity.name.clone(),
+        };
+        let (_, first) =
+            self.flight.write(CommandBody::Hello(Box::new(hello)), Origin::Hello, self.encoding);
+        self.write_resume(Some(first));
+    }
+
+    /// The connection ended, or could not be opened.
+    pub(crate) fn on_lost(&mut self, now: Instant, cause: Cause) {
+        let lasted = match &self.phase {
+            Phase::Ended(_) | Phase::Idle | Phase::Waiting { .. } | Phase::Renewing => return,
+            Phase::Online(online) => Some(now.saturating_duration_since(online.since)),
+            Phase::Connecting { .. } | Phase::Greeting { .. } => None,
+        };
+        let at_fault = cause.advice() == Some(Advice::Fix);
+        for (id, pending) in self.flight.cut(at_fault && lasted.is_some()) {
+            let error = Error::unknown(cause.code, &cause.message).about(message_id(&pending));
+            self.outputs.push_back(Output::Reply(id, Err(error)));
+        }
+        self.rooms.cut();
+        self.checkpoint = None;
+        if lasted.is_some_and(|lasted| {
+            lasted >= self.config.reconnect.stable || cause.advice() == Some(Advice::Done)
+        }) {
+            self.backoff.reset();
+        }
+        self.decide(now, cause, lasted.is_some());
+    }
+
+    /// Whether and when to come back.
+    fn decide(&mut self, now: Instant, cause: Cause, was_online: bool) {
+        let known = cause.code.and_then(Code::from_number);
+        match cause.advice() {
+            Some(Advice::Stop) => return self.end(cause),
+            // A greeting that was refused for what it is will be refused again; a slow one may be quicker.
+            Some(Advice::Fix) if !was_online && known != Some(Code::HandshakeTimeout) => {
+                return self.end(cause);
+            }
+            Some(Advice::Refresh) if self.identity.renewable => {
+                self.phase = Phase::Renewing;
+                self.outputs.push_back(Output::FetchToken);
+                return self.tell_disconnected(cause, None);
+            }
+            Some(Advice::Refresh) => return self.end(cause),
+            Some(Advice::Resync) => {
+                if known == Some(Code::UnknownSession) {
+                    self.session = None;
+                }
+                self.rooms.forget_checkpoint();
+            }
+            _ => {}
+        }
+        match self.backoff.next(cause.retry_after) {
+            Some(pause) => {
+                self.phase = Phase::Waiting { until: now + pause };
+                self.tell_disconnected(cause, Some(pause));
+            }
+            None => self.end(cause),
+        }
+    }
+
+    fn tell_disconnected(&mut self, cause: Cause, retry_in: Option<Duration>) {
+        self.events.push_back(ClientEvent::Disconnected {
+            code: cause.code,
+            message: cause.message,
+            retry_in,
+        });
+    }
+
+    /// The token that was asked for, or why there is none.
+    pub(crate) fn on_token(&mut self, now: Instant, token: Result<Secret, String>) {
+        if !matches!(self.phase, Phase::Renewing) {
+            return;
+        }
+        let pause = self.backoff.next(None);
+        match (token, pause) {
+            (Ok(token), Some(pause)) => {
+                self.identity.token = Some(token);
+                self.phase = Phase::Waiting { until: now + pause };
+            }
+            (Ok(_), None) => self.end(Cause::of(Code::BadCredentials)),
+            (Err(why), _) => {
+                self.end(Cause::new(Some(Code::Expired.number()), format!("no fresh token: {why}")))
+            }
+        }
+    }
+
+    /// The application asks for these things. Each answer comes as [`Output::Reply`] under the number returned.
+    pub(crate) fn on_commands(&mut self, now: Instant, bodies: Vec<CommandBody>) -> Vec<CommandId> {
+        let ids = bodies.into_iter().map(|body| self.accept(body)).collect();
+        self.flush(now);
+        ids
+    }
+
+    fn accept(&mut self, body: CommandBody) -> CommandId {
+        let refused = self.check(&body).err();
+        let (room, token) = match &body {
+            CommandBody::Unsub { room } => (Some(room.clone()), None),
+            CommandBody::Refresh { token } => (None, Some(token.clone())),
+            _ => (None, None),
+        };
+        let id = self.flight.push(body, Origin::User);
+        if let Some(error) = refused {
+            let about = self.flight.settle(id).and_then(|pending| message_id(&pending));
+            self.outputs.push_back(Output::Reply(id, Err(error.about(about))));
+            return id;
+        }
+        if let Some(room) = room {
+            self.rooms.remove(&room);
+        }
+        if token.is_some() {
+            self.identity.token = token;
+        }
+        id
+    }
+
+    fn check(&self, body: &CommandBody) -> Result<(), Error> {
+        if let Phase::Ended(cause) = &self.phase {
+            return Err(Error::closed(cause.code, &cause.message));
+        }
+        match body {
+            CommandBody::Signal { .. } if !matches!(self.phase, Phase::Online(_)) => {
+                Err(Error::new(
+                    ErrorKind::Offline,
+                    None,
+                    "there is no connection now; a signal makes no sense later",
+                ))
+            }
+            CommandBody::Send { content: value, .. }
+            | CommandBody::Signal { content: value, .. }
+            | CommandBody::Set { value, .. } => self.check_value(value),
+            _ => Ok(()),
+        }
+    }
+
+    /// A value that no server takes is refused here: on the wire it would cost the connection.
+    fn check_value(&self, value: &Value) -> Result<(), Error> {
+        let mut limits = Limits::default();
+        limits.max_content_bytes = usize::try_from(self.limits.content_bytes).unwrap_or(usize::MAX);
+        limits.max_values /= 2;
+        let refused =
+            |e: im_core::wire::ContentError| Error::invalid(e.to_string()).with_code(e.code());
+        Content::new(value, &limits).map(drop).map_err(refused)
+    }
+
+    /// Ends the client. Commands that have no answer fail.
+    pub(crate) fn close(&mut self) {
+        self.end(Cause::of(Code::Closed));
+    }
+
+    fn end(&mut self, cause: Cause) {
+        if self.is_ended() {
+            return;
+        }
+        for (id, pending) in self.flight.end() {
+            let error = Error::closed(cause.code, &cause.message).about(message_id(&pending));
+            self.outputs.push_back(Output::Reply(id, Err(error)));
+        }
+        self.outputs.push_back(Output::Disconnect);
+        self.events
+            .push_back(ClientEvent::Closed { code: cause.code, message: cause.message.clone() });
+        self.phase = Phase::Ended(cause);
+    }
+
+    /// When [`Machine::on_time`] is to be called, if nothing else happens before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Connecting { until } | Phase::Greeting { until } | Phase::Waiting { until } => {
+                Some(*until)
+            }
+            Phase::Online(online) => self.online_deadline(online),
+            Phase::Idle | Phase::Renewing | Phase::Ended(_) => None,
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn on_time(&mut self, now: Instant) {
+        match &self.phase {
+            Phase::Waiting { until } if *until <= now => self.start(now),
+            Phase::Connecting { until } | Phase::Greeting { until } if *until <= now => {
+                self.drop_connection(now, Cause::new(None, "the server did not answer in time"));
+            }
+            Phase::Online(_) => self.online_time(now),
+            _ => {}
+        }
+    }
+
+    /// Leaves the connection, for a reason of the client's own.
+    fn drop_connection(&mut self, now: Instant, cause: Cause) {
+        self.outputs.push_back(Output::Disconnect);
+        self.on_lost(now, cause);
+    }
+}
+
+/// What holds until the server has named its own limits: what servers allow by default.
+fn assumed_limits() -> ServerLimits {
+    let limits = Limits::default();
+    ServerLimits {
+        message_bytes: limits.max_message_bytes as u64,
+        content_bytes: limits.max_content_bytes as u64,
+        batch: limits.max_batch as u64,
+        in_flight: 64,
+        page: 100,
+        rooms: 1000,
+    }
+}
+
+fn message_id(pending: &Pending) -> Option<im_core::MessageId> {
+    if let CommandBody::Send { id, .. } = &pending.body { Some(id.clone()) } else { None }
+}

@@ -1,0 +1,403 @@
+//! What happens while a connection stands: frames in, commands out, heartbeats.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use im_core::code::{Advice, advice};
+use im_core::wire::{
+    Bye, CommandBody, ErrorReply, Event, Limits, Push, Reply, RoomStatus, ServerFrame, Snapshot,
+    StateUpdate, Value, Welcome, WireError, decode, join_encoded,
+};
+use im_core::{Code, CommandId, RoomId};
+
+use crate::config::Checkpoints;
+use crate::error::Error;
+use crate::event::ClientEvent;
+
+use super::flight::{Origin, Pending};
+use super::rooms::Change;
+use super::{Cause, Machine, Online, Output, Phase, reply};
+
+impl Machine {
+    /// Something was heard from the server that is no message: the transport's own ping or pong.
+    pub(crate) fn on_heard(&mut self, now: Instant) {
+        if let Phase::Online(online) = &mut self.phase {
+            online.heard = now;
+            online.pinged = None;
+        }
+    }
+
+    /// A message arrived. `tap` sees each frame before anything is dropped.
+    pub(crate) fn on_message(
+        &mut self,
+        now: Instant,
+        message: &[u8],
+        tap: &mut dyn FnMut(&ServerFrame),
+    ) {
+        self.on_heard(now);
+        let frames = match decode(message, self.encoding, &generous()) {
+            Ok(frames) => frames,
+            Err(error) => return self.nonsense(now, &error),
+        };
+        for frame in frames {
+            if !matches!(self.phase, Phase::Greeting { .. } | Phase::Online(_)) {
+                return;
+            }
+            match ServerFrame::from_value(frame) {
+                Ok(frame) => {
+                    tap(&frame);
+                    self.on_frame(now, frame);
+                }
+                Err(error) => return self.nonsense(now, &error),
+            }
+        }
+        self.flush(now);
+    }
+
+    fn nonsense(&mut self, now: Instant, error: &WireError) {
+        let cause =
+            Cause::new(None, format!("the server sent something that makes no sense: {error}"));
+        self.drop_connection(now, cause);
+    }
+
+    fn on_frame(&mut self, now: Instant, frame: ServerFrame) {
+        match frame {
+            ServerFrame::Ok { id, body } => self.on_ok(now, id, body),
+            ServerFrame::Err(refusal) => self.on_refusal(now, refusal),
+            ServerFrame::Push(push) => self.on_push(now, push),
+            ServerFrame::Unknown => {}
+        }
+    }
+
+    fn on_ok(&mut self, now: Instant, id: CommandId, fields: Value) {
+        let Some(pending) = self.flight.settle(id) else { return };
+        match reply::read(&pending.body, fields) {
+            Ok(reply) => self.on_reply(now, id, pending, reply),
+            Err(error) if pending.origin == Origin::User => {
+                self.outputs.push_back(Output::Reply(id, Err(error.into())));
+            }
+            Err(error) => self.nonsense(now, &error),
+        }
+    }
+
+    fn on_reply(&mut self, now: Instant, id: CommandId, pending: Pending, reply: Reply) {
+        match (pending.origin, reply) {
+            (Origin::User, reply) => self.on_answer(id, &pending.body, reply),
+            (Origin::Hello, Reply::Welcome(welcome)) => self.on_welcome(now, welcome),
+            (Origin::Resume | Origin::Fill(_), Reply::Rooms { statuses, rev, generation }) => {
+                self.on_statuses(now, id, statuses, rev);
+                self.on_generation(generation);
+            }
+            (Origin::Checkpoint(cursors), Reply::Checkpoint { rev }) => {
+                self.checkpoint = self.checkpoint.filter(|waiting| *waiting != id);
+                self.rooms.confirmed(&cursors, rev);
+            }
+            _ => {}
+        }
+    }
+
+    /// The answer to a command of the application's.
+    fn on_answer(&mut self, id: CommandId, body: &CommandBody, reply: Reply) {
+        match (body, &reply) {
+            (CommandBody::Sub { .. }, Reply::Rooms { statuses, rev, generation }) => {
+                for status in statuses {
+                    let change = self.rooms.follow(status);
+                    self.tell(change);
+                }
+                self.rooms.learn_rev(*rev);
+                self.on_generation(*generation);
+            }
+            (CommandBody::Unsub { .. }, Reply::Checkpoint { rev }) => self.rooms.learn_rev(*rev),
+            (CommandBody::Checkpoint { cursors }, Reply::Checkpoint { rev }) => {
+                self.rooms.confirmed(cursors, *rev)
+            }
+            _ => {}
+        }
+        let ended = matches!(body, CommandBody::Logout);
+        self.outputs.push_back(Output::Reply(id, Ok(reply)));
+        if ended {
+            self.end(Cause::of(Code::LoggedOut));
+        }
+    }
+
+    fn on_welcome(&mut self, now: Instant, welcome: Box<Welcome>) {
+        self.session = Some(im_core::wire::ResumeToken {
+            session: welcome.session.clone(),
+            secret: welcome.secret.clone(),
+        });
+        self.identity.device = Some(welcome.device.clone());
+        self.limits = welcome.limits.clone();
+        if !welcome.resumed {
+            self.rooms.forget_checkpoint();
+        }
+        let idle = welcome.idle.max(Duration::from_secs(1));
+        self.phase =
+            Phase::Online(Online { since: now, idle, heard: now, written: now, pinged: None });
+        self.events.push_back(ClientEvent::Connected(welcome));
+    }
+
+    /// Asks for all rooms, after `first` (the greeting) in the same message.
+    pub(super) fn write_resume(&mut self, first: Option<Bytes>) {
+        let mut messages: Vec<Vec<Bytes>> = first.map(|first| vec![first]).into_iter().collect();
+        let rev = self.rooms.rev();
+        let mut frames = self.rooms.to_resume();
+        if frames.is_empty() && rev.is_some() {
+            frames.push(Vec::new());
+        }
+        let mut first_resume = None;
+        for (at, cursors) in frames.into_iter().enumerate() {
+            let named: Vec<RoomId> = cursors.iter().map(|(room, _)| room.clone()).collect();
+            // The revision stands in the first frame: each later one changes the checkpoint and so the revision.
+            let body = CommandBody::Resume { cursors, rev: rev.filter(|_| at == 0) };
+            let (id, frame) = self.flight.write(body, Origin::Resume, self.encoding);
+            named.iter().for_each(|room| self.rooms.asked(room, id));
+            first_resume.get_or_insert(id);
+            match messages.last_mut() {
+                Some(message) if at == 0 => message.push(frame),
+                _ => messages.push(vec![frame]),
+            }
+        }
+        if let Some(id) = first_resume {
+            self.rooms.asked_rest(id);
+        }
+        for message in messages {
+            self.outputs.push_back(Output::Transmit(join_encoded(&message, self.encoding)));
+        }
+    }
+
+    fn on_statuses(&mut self, now: Instant, by: CommandId, statuses: Vec<RoomStatus>, rev: u64) {
+        for status in statuses {
+            let leaving = |body: &CommandBody| matches!(body, CommandBody::Unsub { room } if *room == status.room);
+            if !self.rooms.contains(&status.room) && self.flight.any(leaving) {
+                continue;
+            }
+            let change = self.rooms.answered(by, status);
+            self.tell(change);
+        }
+        self.rooms.learn_rev(rev);
+        self.rooms.unanswered(now, by);
+    }
+
+    fn on_generation(&mut self, generation: u64) {
+        for room in self.rooms.generation(generation) {
+            self.events.push_back(ClientEvent::Snapshot { room, entries: Vec::new() });
+        }
+    }
+
+    fn tell(&mut self, change: Change) {
+        if let Change::Tell(status) = change {
+            self.events.push_back(ClientEvent::Room(status));
+        }
+    }
+
+    fn on_refusal(&mut self, now: Instant, refusal: ErrorReply) {
+        // Without a number it is about something that could not be read at all; the close that follows says the rest.
+        let Some(id) = refusal.id else { return };
+        let Some(pending) = self.flight.settle(id) else { return };
+        match &pending.origin {
+            Origin::User => self.on_refused(now, id, pending, refusal),
+            Origin::Hello => {
+                let cause = Cause {
+                    code: Some(refusal.code),
+                    message: refusal.message,
+                    retry_after: refusal.retry_after,
+                };
+                self.drop_connection(now, cause);
+            }
+            Origin::Resume if refusal.code == Code::StaleCheckpoint.number() => {
+                self.rooms.forget_checkpoint();
+                self.write_resume(None);
+            }
+            Origin::Resume => self.rooms.unanswered(now, id),
+            Origin::Fill(room) => {
+                let room = room.clone();
+                self.on_fill_refused(now, id, room, &refusal);
+            }
+            Origin::Checkpoint(_) => {
+                self.checkpoint = self.checkpoint.filter(|waiting| *waiting != id)
+            }
+            Origin::Ping => {}
+        }
+    }
+
+    fn on_refused(&mut self, now: Instant, id: CommandId, pending: Pending, refusal: ErrorReply) {
+        let for_now = matches!(advice(refusal.code), Advice::Retry | Advice::BackOff);
+        if for_now
+            && matches!(pending.body, CommandBody::Send { .. })
+            && pending.tries < self.config.send_retries
+        {
+            let pause = Duration::from_millis(100 << pending.tries.min(7));
+            return self.flight.retry(
+                id,
+                pending,
+                now + pause.max(refusal.retry_after.unwrap_or_default()),
+            );
+        }
+        let error = Error::from(refusal).about(super::message_id(&pending));
+        self.outputs.push_back(Output::Reply(id, Err(error)));
+    }
+
+    fn on_fill_refused(&mut self, now: Instant, id: CommandId, room: RoomId, refusal: &ErrorReply) {
+        if matches!(advice(refusal.code), Advice::Retry | Advice::BackOff) {
+            return self.rooms.unanswered(now, id);
+        }
+        let status = im_core::wire::Status::Denied;
+        let code = Code::from_number(refusal.code);
+        let change = self.rooms.moved(RoomStatus {
+            room,
+            status,
+            cursor: None,
+            head: im_core::Seq::ZERO,
+            code,
+        });
+        self.tell(change);
+    }
+
+    fn on_push(&mut self, now: Instant, push: Push) {
+        match push {
+            Push::Event(event) => self.on_event(now, event),
+            Push::Signal(signal) if self.has_room() => {
+                self.events.push_back(ClientEvent::Signal(signal))
+            }
+            // At most once, and dropped first.
+            Push::Signal(_) => {}
+            Push::State(update) => self.on_state(now, update),
+            Push::Snapshot(part) => self.on_snapshot(now, part),
+            Push::Room(status) => {
+                let change = self.rooms.moved(status);
+                self.tell(change);
+            }
+            Push::Bye(Bye { code, message, retry_after }) => {
+                self.drop_connection(now, Cause { code: Some(code), message, retry_after });
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.events.len() < self.config.max_queued_events
+    }
+
+    fn on_event(&mut self, now: Instant, event: Arc<Event>) {
+        if !self.has_room() {
+            self.rooms.dropped(now, &event.room);
+        } else if self.rooms.take(now, &event) {
+            self.events.push_back(ClientEvent::Event(event));
+        }
+    }
+
+    fn on_state(&mut self, now: Instant, update: Arc<StateUpdate>) {
+        if !self.has_room() {
+            self.rooms.dropped(now, &update.room);
+        } else if let Some(update) = self.rooms.update(update) {
+            self.events.push_back(ClientEvent::State(update));
+        }
+    }
+
+    fn on_snapshot(&mut self, now: Instant, part: Snapshot) {
+        let room = part.room.clone();
+        if !self.has_room() {
+            self.rooms.dropped(now, &room);
+        } else if let Some(entries) = self.rooms.snapshot(part) {
+            self.events.push_back(ClientEvent::Snapshot { room, entries });
+        }
+    }
+
+    /// The application has taken events: what had to be dropped can be asked for.
+    pub(crate) fn on_taken(&mut self, now: Instant) {
+        self.flush(now);
+    }
+
+    /// Writes what is ready.
+    pub(super) fn flush(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Online(_)) {
+            return;
+        }
+        self.fill_holes(now);
+        self.checkpoint(now);
+        let mut refused = Vec::new();
+        while let Some(message) = self.flight.batch(now, &self.limits, self.encoding, &mut refused)
+        {
+            self.transmit(now, message);
+        }
+        for (id, error) in refused {
+            self.outputs.push_back(Output::Reply(id, Err(error)));
+        }
+    }
+
+    fn transmit(&mut self, now: Instant, message: Bytes) {
+        self.outputs.push_back(Output::Transmit(message));
+        if let Phase::Online(online) = &mut self.phase {
+            online.written = now;
+        }
+    }
+
+    fn fill_holes(&mut self, now: Instant) {
+        // What was dropped for want of room would only be dropped again.
+        if self.events.len() > self.config.max_queued_events / 2 {
+            return;
+        }
+        for (room, cursor) in self.rooms.holes(now) {
+            let body = CommandBody::Sub { room: room.clone(), since: Some(cursor) };
+            let id = self.flight.push(body, Origin::Fill(room.clone()));
+            self.rooms.asked(&room, id);
+        }
+    }
+
+    fn checkpoint(&mut self, now: Instant) {
+        let Checkpoints::Auto { events, idle } = self.config.checkpoints else { return };
+        if self.checkpoint.is_some() || !self.rooms.checkpoint_due(now, events, idle) {
+            return;
+        }
+        for cursors in self.rooms.to_confirm() {
+            let body = CommandBody::Checkpoint { cursors: cursors.clone() };
+            self.checkpoint = Some(self.flight.push(body, Origin::Checkpoint(cursors)));
+        }
+        self.rooms.checkpoint_sent();
+    }
+
+    pub(super) fn online_deadline(&self, online: &Online) -> Option<Instant> {
+        let heartbeat = match online.pinged {
+            Some(at) => at + self.config.ping_timeout,
+            None => online.heard.min(online.written) + online.idle / 2,
+        };
+        let idle = match self.config.checkpoints {
+            Checkpoints::Auto { idle, .. } if self.checkpoint.is_none() => {
+                self.rooms.idle_since(idle)
+            }
+            _ => None,
+        };
+        let can_fill = self.events.len() <= self.config.max_queued_events / 2;
+        let hole = self.rooms.next_hole().filter(|_| can_fill);
+        [Some(heartbeat), idle, hole, self.flight.deadline()].into_iter().flatten().min()
+    }
+
+    pub(super) fn online_time(&mut self, now: Instant) {
+        let Phase::Online(online) = &mut self.phase else { return };
+        match online.pinged {
+            Some(at) if now >= at + self.config.ping_timeout => {
+                return self.drop_connection(
+                    now,
+                    Cause::new(None, "nothing is heard from the server any more"),
+                );
+            }
+            None if now >= online.heard.min(online.written) + online.idle / 2 => {
+                online.pinged = Some(now);
+                let (_, ping) = self.flight.write(CommandBody::Ping, Origin::Ping, self.encoding);
+                self.transmit(now, ping);
+            }
+            _ => {}
+        }
+        self.flush(now);
+    }
+}
+
+/// A client takes what its server sends; these are only there so that a broken server cannot fill its memory.
+fn generous() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_message_bytes = 16 << 20;
+    limits.max_depth = 64;
+    limits.max_values = 1 << 20;
+    limits.max_batch = 1 << 16;
+    limits
+}

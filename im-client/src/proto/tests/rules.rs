@@ -1,0 +1,619 @@
+//! Each rule by itself.
+
+use im_core::wire::{Bye, Signal, Snapshot, StateUpdate};
+use im_core::{NodeId, Stamp, StateKey};
+
+use super::*;
+use crate::config::{Checkpoints, Reconnect};
+
+fn manual() -> Config {
+    Config { checkpoints: Checkpoints::Manual, ..Config::default() }
+}
+
+fn mids(commands: &[Command]) -> Vec<String> {
+    let mid = |command: &Command| match &command.body {
+        CommandBody::Send { id, .. } => id.to_string(),
+        other => other.name().to_owned(),
+    };
+    commands.iter().map(mid).collect()
+}
+
+#[test]
+fn sends_without_a_receipt_are_sent_again_under_the_same_ids_in_their_order() {
+    let mut rig = Rig::online(manual());
+    let first = rig.ask(send("r", 1));
+    rig.ask(send("r", 2));
+    rig.ask(send("r", 3));
+    let before = rig.written();
+    rig.reply(first, &receipt("r", 1));
+    rig.cut();
+    rig.ask(send("r", 4));
+    rig.welcomed(true);
+    let again = rig.written();
+    assert_eq!(mids(&again), ["message-number-0002", "message-number-0003", "message-number-0004"]);
+    assert_eq!(again[..2], before[1..]);
+    assert_eq!(rig.replies.len(), 1);
+}
+
+#[test]
+fn what_cannot_be_repeated_safely_fails_when_the_outcome_is_unknown_and_waits_if_it_was_never_written()
+ {
+    let mut rig = Rig::online(manual());
+    let create = |name| CommandBody::Create {
+        room: room(name),
+        kind: im_core::wire::RoomKind::Group,
+        open: true,
+        members: vec![],
+    };
+    let set = CommandBody::Set {
+        room: room("r"),
+        key: StateKey::new("k").unwrap(),
+        value: Value::Null,
+        stamp: None,
+    };
+    rig.ask(create("a"));
+    rig.ask(set);
+    rig.written();
+    rig.cut();
+    assert!(rig.replies.iter().all(|(_, r)| r.as_ref().unwrap_err().kind() == ErrorKind::Unknown));
+    assert_eq!(rig.replies.len(), 2);
+    rig.ask(create("b"));
+    rig.welcomed(true);
+    assert_eq!(names(&rig.written()), ["create"]);
+}
+
+#[test]
+fn a_signal_without_a_connection_is_refused_at_once() {
+    let mut rig = Rig::new(manual());
+    let kind = EventKind::new("typing").unwrap();
+    rig.ask(CommandBody::Signal { to: Target::Room(room("r")), kind, content: Value::Null });
+    assert_eq!(rig.replies[0].1.as_ref().unwrap_err().kind(), ErrorKind::Offline);
+}
+
+#[test]
+fn a_value_that_would_cost_the_connection_is_refused_before_it_is_written() {
+    let mut rig = Rig::online(manual());
+    let deep = (0..20).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+    for content in [
+        deep,
+        Value::Float(f64::NAN),
+        Value::Array(vec![Value::Null; 9000]),
+        Value::from("x".repeat(40_000)),
+    ] {
+        let CommandBody::Send { to, id, kind, .. } = send("r", 1) else { unreachable!() };
+        rig.ask(CommandBody::Send { to, id, kind, content });
+        let error = rig.replies.pop().unwrap().1.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.message_id().is_some());
+    }
+    assert!(rig.written().is_empty());
+}
+
+#[test]
+fn the_servers_limits_on_batch_and_commands_in_flight_are_kept() {
+    let mut rig = Rig::new(manual());
+    for n in 0..10 {
+        rig.ask(send("r", n));
+    }
+    rig.machine.on_connected();
+    let hello = rig.written().remove(0);
+    let mut limited = welcome(false);
+    (limited.limits.batch, limited.limits.in_flight) = (2, 5);
+    rig.reply(hello.id, &Reply::Welcome(Box::new(limited)));
+    let sizes: Vec<usize> = rig.messages.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [2, 2, 1]);
+    let written = rig.written();
+    rig.reply(written[0].id, &receipt("r", 1));
+    assert_eq!(mids(&rig.written()), ["message-number-0005"]);
+}
+
+#[test]
+fn resume_travels_with_hello_and_names_only_what_differs_from_the_checkpoint() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(3), 1);
+    rig.follow("b", at(7), 2);
+    rig.push(Push::Event(event("b", 8)));
+    rig.cut();
+    rig.machine.on_connected();
+    rig.pump();
+    assert_eq!(rig.messages.len(), 1, "one message");
+    let flight = rig.written();
+    let CommandBody::Hello(hello) = &flight[0].body else { panic!("hello first") };
+    assert_eq!(hello.session.as_ref().map(|token| token.secret.expose()), Some("secret"));
+    assert_eq!(hello.device, Some(DeviceId::new("phone").unwrap()));
+    assert_eq!(
+        flight[1].body,
+        CommandBody::Resume { cursors: vec![(room("b"), at(8))], rev: Some(2) }
+    );
+}
+
+#[test]
+fn a_stale_checkpoint_is_answered_with_all_cursors_and_an_unknown_session_with_a_new_one() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(3), 1);
+    rig.cut();
+    let flight = rig.welcomed(true);
+    assert_eq!(flight[0].body, CommandBody::Resume { cursors: vec![], rev: Some(1) });
+    rig.refuse(flight[0].id, Code::StaleCheckpoint);
+    let all = CommandBody::Resume { cursors: vec![(room("a"), at(3))], rev: None };
+    assert_eq!(rig.written()[0].body, all);
+
+    rig.cut();
+    rig.machine.on_connected();
+    let flight = rig.written();
+    rig.refuse(flight[0].id, Code::UnknownSession);
+    assert_eq!(rig.disconnects, 1);
+    rig.pass(Duration::from_secs(1));
+    rig.machine.on_connected();
+    let flight = rig.written();
+    let CommandBody::Hello(hello) = &flight[0].body else { panic!("hello first") };
+    assert_eq!(hello.session, None);
+    assert_eq!(flight[1].body, all);
+}
+
+#[test]
+fn repeats_are_dropped_and_holes_are_filled_from_the_cursor_once() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(3), 1);
+    for n in [4, 4, 3, 5, 8, 9, 7] {
+        rig.push(Push::Event(event("a", n)));
+    }
+    assert_eq!(rig.seqs(), [4, 5]);
+    let asked = rig.written();
+    assert_eq!(names(&asked), ["sub"], "one question for one hole");
+    assert_eq!(asked[0].body, CommandBody::Sub { room: room("a"), since: Some(at(5)) });
+    rig.reply(
+        asked[0].id,
+        &Reply::Rooms {
+            statuses: vec![status("a", Status::Ok, Some(at(5)))],
+            rev: 2,
+            generation: 1,
+        },
+    );
+    for n in 6..=9 {
+        rig.push(Push::Event(event("a", n)));
+    }
+    assert_eq!(rig.seqs(), [6, 7, 8, 9]);
+}
+
+#[test]
+fn events_of_another_epoch_are_not_taken_and_the_room_is_asked_for() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(3), 1);
+    let other = Epoch { generation: 2, incarnation: 1 };
+    rig.push(Push::Event(Arc::new(Event { epoch: other, ..(*event("a", 4)).clone() })));
+    assert_eq!(rig.seqs(), [0; 0]);
+    let asked = rig.written();
+    let start = Cursor { epoch: other, seq: seq(3) };
+    let reset = status("a", Status::Reset, Some(start));
+    rig.reply(asked[0].id, &Reply::Rooms { statuses: vec![reset.clone()], rev: 2, generation: 1 });
+    rig.push(Push::Event(Arc::new(Event { epoch: other, ..(*event("a", 4)).clone() })));
+    let events = rig.events();
+    assert_eq!(events[0], ClientEvent::Room(reset));
+    assert!(matches!(&events[1], ClientEvent::Event(event) if event.epoch == other));
+}
+
+#[test]
+fn a_gap_is_told_before_the_events_after_it() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(3), 1);
+    rig.cut();
+    let flight = rig.welcomed(true);
+    let gap = status("a", Status::Gap, Some(at(10)));
+    rig.reply(flight[0].id, &Reply::Rooms { statuses: vec![gap.clone()], rev: 1, generation: 1 });
+    rig.push(Push::Event(event("a", 11)));
+    let events: Vec<_> =
+        rig.events().into_iter().skip_while(|e| !matches!(e, ClientEvent::Room(_))).collect();
+    assert_eq!(events, [ClientEvent::Room(gap), ClientEvent::Event(event("a", 11))]);
+}
+
+#[test]
+fn a_room_that_the_answer_leaves_out_is_asked_for_by_itself() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(3), 1);
+    rig.cut();
+    let flight = rig.welcomed(true);
+    rig.reply(flight[0].id, &Reply::Rooms { statuses: vec![], rev: 1, generation: 1 });
+    assert_eq!(rig.written()[0].body, CommandBody::Sub { room: room("a"), since: Some(at(3)) });
+}
+
+#[test]
+fn a_room_that_is_denied_is_not_followed_any_more() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(3), 1);
+    rig.push(Push::Room(status("a", Status::Denied, None)));
+    rig.push(Push::Event(event("a", 4)));
+    assert!(matches!(&rig.events()[..], [ClientEvent::Room(_)]));
+    assert!(rig.machine.saved().cursors.is_empty());
+}
+
+#[test]
+fn an_application_may_go_back_in_a_room_and_the_server_may_not() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(8), 1);
+    rig.push(Push::Room(status("a", Status::Ok, Some(at(2)))));
+    rig.push(Push::Event(event("a", 3)));
+    assert_eq!(rig.seqs(), [0; 0]);
+    rig.follow("a", at(2), 2);
+    rig.push(Push::Event(event("a", 3)));
+    assert_eq!(rig.seqs(), [3]);
+}
+
+#[test]
+fn many_rooms_are_resumed_in_frames_that_any_server_takes() {
+    let cursors: Vec<_> = (0..1200).map(|n| (room(&format!("{n:0>128}")), at(n))).collect();
+    let mut rig =
+        Rig::with(manual(), Identity::default(), Saved { session: None, cursors: cursors.clone() });
+    let flight = rig.welcomed(false);
+    let mut named = Vec::new();
+    for command in &flight {
+        let CommandBody::Resume { cursors, rev: None } = &command.body else {
+            panic!("resume without a revision")
+        };
+        named.extend(cursors.clone());
+    }
+    assert!(flight.len() > 2);
+    assert_eq!(named, cursors);
+}
+
+#[test]
+fn with_several_frames_the_answer_to_the_one_that_named_a_room_counts() {
+    let mut rig = Rig::online(manual());
+    for n in 0..600 {
+        rig.follow(&format!("r{n}"), at(1), n + 1);
+        rig.push(Push::Event(event(&format!("r{n}"), 2)));
+    }
+    rig.events();
+    rig.cut();
+    let flight = rig.welcomed(true);
+    assert!(matches!(&flight[0].body, CommandBody::Resume { rev: Some(600), .. }));
+    let CommandBody::Resume { cursors, rev: None } = &flight[1].body else {
+        panic!("one frame has the revision")
+    };
+    let name = cursors[0].0.to_string();
+    // The checkpoint is behind what the second frame names, and its history was trimmed meanwhile.
+    let gap = status(&name, Status::Gap, Some(at(1)));
+    rig.reply(flight[0].id, &Reply::Rooms { statuses: vec![gap], rev: 600, generation: 1 });
+    rig.reply(
+        flight[1].id,
+        &Reply::Rooms {
+            statuses: vec![status(&name, Status::Ok, Some(at(2)))],
+            rev: 601,
+            generation: 1,
+        },
+    );
+    let told = rig.events();
+    assert!(!told.iter().any(|event| matches!(event, ClientEvent::Room(_))));
+}
+
+#[test]
+fn checkpoints_go_out_after_so_many_events_and_when_it_is_quiet() {
+    let idle = Duration::from_secs(5);
+    let mut rig = Rig::online(Config {
+        checkpoints: Checkpoints::Auto { events: 3, idle },
+        ..Config::default()
+    });
+    rig.follow("a", at(0), 1);
+    for n in 1..=3 {
+        rig.push(Push::Event(event("a", n)));
+    }
+    let checkpoint = rig.written().remove(0);
+    assert_eq!(checkpoint.body, CommandBody::Checkpoint { cursors: vec![(room("a"), at(3))] });
+    rig.reply(checkpoint.id, &Reply::Checkpoint { rev: 2 });
+    rig.push(Push::Event(event("a", 4)));
+    assert!(rig.written().is_empty());
+    rig.pass(idle);
+    let checkpoint = rig.written().remove(0);
+    assert_eq!(checkpoint.body, CommandBody::Checkpoint { cursors: vec![(room("a"), at(4))] });
+    rig.reply(checkpoint.id, &Reply::Checkpoint { rev: 3 });
+    rig.cut();
+    let flight = rig.welcomed(true);
+    assert_eq!(flight[0].body, CommandBody::Resume { cursors: vec![], rev: Some(3) });
+}
+
+fn update(ms: u64) -> Arc<StateUpdate> {
+    Arc::new(StateUpdate {
+        room: room("a"),
+        key: StateKey::new("k").unwrap(),
+        stamp: Stamp { ms: Timestamp::from_millis(ms), counter: 0, node: NodeId(1) },
+        from: UserId::new("bob").unwrap(),
+        value: Some(Content::text("v", &Limits::default()).unwrap()),
+    })
+}
+
+#[test]
+fn stale_state_is_dropped_and_a_snapshot_of_another_generation_replaces() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(0), 1);
+    let told = |rig: &mut Rig| {
+        let stamp = |event| match event {
+            ClientEvent::State(update) => vec![update.stamp.ms.as_millis()],
+            ClientEvent::Snapshot { entries, .. } => {
+                entries.iter().map(|e| e.stamp.ms.as_millis()).collect()
+            }
+            other => panic!("{other:?}"),
+        };
+        rig.events().into_iter().flat_map(stamp).collect::<Vec<_>>()
+    };
+    let snapshot = |generation, ms| {
+        Push::Snapshot(Snapshot {
+            room: room("a"),
+            generation,
+            entries: vec![update(ms)],
+            more: false,
+        })
+    };
+    rig.push(snapshot(1, 5));
+    rig.push(Push::State(update(5)));
+    rig.push(Push::State(update(4)));
+    rig.push(Push::State(update(7)));
+    assert_eq!(told(&mut rig), [5, 7]);
+    rig.push(snapshot(2, 3));
+    rig.push(Push::State(update(4)));
+    assert_eq!(told(&mut rig), [3, 4]);
+}
+
+#[test]
+fn a_full_queue_loses_nothing_durable() {
+    let mut rig = Rig::online(Config { max_queued_events: 4, ..manual() });
+    rig.follow("a", at(0), 1);
+    for n in 1..=9 {
+        rig.push(Push::Event(event("a", n)));
+    }
+    assert!(!rig.machine.wants_input(), "the server is to feel it");
+    assert!(rig.written().is_empty(), "there is no room for an answer yet");
+    assert_eq!(rig.seqs(), [1, 2, 3, 4]);
+    let asked = rig.written();
+    assert_eq!(asked[0].body, CommandBody::Sub { room: room("a"), since: Some(at(4)) });
+    rig.reply(
+        asked[0].id,
+        &Reply::Rooms {
+            statuses: vec![status("a", Status::Ok, Some(at(4)))],
+            rev: 2,
+            generation: 1,
+        },
+    );
+    for n in 5..=8 {
+        rig.push(Push::Event(event("a", n)));
+    }
+    assert_eq!(rig.seqs(), [5, 6, 7, 8]);
+}
+
+#[test]
+fn answers_are_read_also_while_the_queue_is_full() {
+    let mut rig = Rig::online(Config { max_queued_events: 1, ..manual() });
+    rig.follow("a", at(0), 1);
+    rig.push(Push::Event(event("a", 1)));
+    assert!(!rig.machine.wants_input());
+    let id = rig.ask(send("a", 1));
+    assert!(rig.machine.wants_input());
+    rig.reply(id, &receipt("a", 2));
+    assert!(rig.replies.pop().is_some_and(|(answered, reply)| answered == id && reply.is_ok()));
+}
+
+#[test]
+fn a_send_refused_for_now_is_tried_again_under_its_id_and_then_given_up() {
+    let mut rig = Rig::online(Config { send_retries: 2, ..manual() });
+    let id = rig.ask(send("r", 1));
+    let first = rig.written();
+    for _ in 0..2 {
+        rig.refuse(id, Code::StoreUnavailable);
+        assert!(rig.written().is_empty() && rig.replies.is_empty());
+        rig.pass(Duration::from_secs(1));
+        assert_eq!(rig.written(), first);
+    }
+    rig.refuse(id, Code::StoreUnavailable);
+    let (_, reply) = rig.replies.pop().unwrap();
+    let error = reply.unwrap_err();
+    assert_eq!(error.code(), Some(Code::StoreUnavailable));
+    assert_eq!(error.message_id().unwrap().as_str(), "message-number-0001");
+}
+
+#[test]
+fn a_refusal_for_good_goes_to_the_caller_at_once() {
+    let mut rig = Rig::online(manual());
+    let id = rig.ask(send("r", 1));
+    rig.refuse(id, Code::Conflict);
+    assert_eq!(rig.replies.pop().unwrap().1.unwrap_err().code(), Some(Code::Conflict));
+}
+
+#[test]
+fn a_silent_server_is_asked_and_then_left() {
+    let mut rig = Rig::online(manual());
+    rig.pass(Duration::from_secs(29));
+    assert!(rig.written().is_empty());
+    rig.pass(Duration::from_secs(1));
+    let ping = rig.written().remove(0);
+    assert_eq!(ping.body, CommandBody::Ping);
+    rig.reply(ping.id, &Reply::Pong(Timestamp::from_millis(1)));
+    rig.pass(Duration::from_secs(30));
+    assert_eq!(names(&rig.written()), ["ping"]);
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(rig.disconnects, 1);
+    assert!(matches!(&rig.events()[..], [ClientEvent::Disconnected { retry_in: Some(_), .. }]));
+}
+
+#[test]
+fn something_is_said_in_time_also_to_a_server_that_talks_all_the_time() {
+    let mut rig = Rig::online(manual());
+    for _ in 0..30 {
+        rig.pass(Duration::from_secs(1));
+        rig.machine.on_heard(rig.now);
+    }
+    assert_eq!(names(&rig.written()), ["ping"]);
+}
+
+#[test]
+fn a_server_that_does_not_answer_the_greeting_is_left() {
+    let mut rig = Rig::new(manual());
+    rig.machine.on_connected();
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(rig.disconnects, 1);
+    assert!(rig.machine.deadline().is_some());
+}
+
+#[test]
+fn codes_decide_whether_to_come_back() {
+    let ends = |code: Code| {
+        let mut rig = Rig::online(manual());
+        rig.push(Push::Bye(Bye { code: code.number(), message: String::new(), retry_after: None }));
+        rig.machine.is_ended()
+    };
+    for code in [Code::Kicked, Code::LoggedOut, Code::Expired] {
+        assert!(ends(code), "{code}");
+    }
+    for code in
+        [Code::Draining, Code::SlowReader, Code::IdleTimeout, Code::UnknownSession, Code::Malformed]
+    {
+        assert!(!ends(code), "{code}");
+    }
+}
+
+#[test]
+fn a_greeting_that_is_wrong_in_itself_is_not_repeated() {
+    for (code, ends) in
+        [(Code::WrongVersion, true), (Code::BadOrigin, true), (Code::HandshakeTimeout, false)]
+    {
+        let mut rig = Rig::new(manual());
+        rig.machine.on_connected();
+        rig.lost(Some(code));
+        assert_eq!(rig.machine.is_ended(), ends, "{code}");
+    }
+}
+
+#[test]
+fn what_made_the_server_close_is_not_sent_again() {
+    let mut rig = Rig::online(manual());
+    rig.ask(send("r", 1));
+    rig.written();
+    rig.lost(Some(Code::TooMany));
+    assert_eq!(rig.replies.pop().unwrap().1.unwrap_err().code(), Some(Code::TooMany));
+    rig.pass(Duration::from_secs(1));
+    rig.welcomed(true);
+    assert!(rig.written().is_empty());
+}
+
+#[test]
+fn a_servers_wish_to_be_left_alone_for_a_while_is_honoured() {
+    let mut rig = Rig::online(manual());
+    let wish = Duration::from_secs(9);
+    rig.push(Push::Bye(Bye { code: 4001, message: "soon".into(), retry_after: Some(wish) }));
+    let pause = rig.machine.deadline().unwrap() - rig.now;
+    assert!(pause >= wish && pause <= wish * 3 / 2);
+}
+
+#[test]
+fn a_refused_token_is_replaced_where_there_is_a_source() {
+    let identity =
+        Identity { token: Some(Secret::new("old")), renewable: true, ..Identity::default() };
+    let mut rig = Rig::with(manual(), identity, Saved::default());
+    rig.welcomed(false);
+    rig.lost(Some(Code::Expired));
+    assert_eq!(rig.fetches, 1);
+    rig.machine.on_token(rig.now, Ok(Secret::new("new")));
+    rig.pass(Duration::from_secs(1));
+    rig.machine.on_connected();
+    let CommandBody::Hello(hello) = rig.written().remove(0).body else { panic!("hello first") };
+    assert_eq!(hello.token, Some(Secret::new("new")));
+    rig.lost(Some(Code::BadCredentials));
+    rig.machine.on_token(rig.now, Err("the user is gone".into()));
+    assert!(rig.machine.is_ended());
+}
+
+#[test]
+fn the_end_answers_all_who_wait_and_all_who_come_later() {
+    let mut rig = Rig::online(manual());
+    rig.ask(send("r", 1));
+    rig.lost(Some(Code::Kicked));
+    rig.ask(send("r", 2));
+    let kinds: Vec<_> = rig.replies.iter().map(|(_, r)| r.as_ref().unwrap_err().kind()).collect();
+    assert_eq!(kinds, [ErrorKind::Closed, ErrorKind::Closed]);
+    assert!(matches!(rig.events().last(), Some(ClientEvent::Closed { code: Some(4600), .. })));
+}
+
+#[test]
+fn a_client_gives_up_after_as_many_failures_as_it_was_told() {
+    let mut rig = Rig::new(Config { reconnect: Reconnect::attempts(2), ..manual() });
+    for _ in 0..2 {
+        rig.lost(None);
+        assert!(!rig.machine.is_ended());
+        rig.pass(Duration::from_secs(1));
+    }
+    rig.lost(None);
+    assert!(rig.machine.is_ended());
+    assert_eq!(rig.connects, 3);
+}
+
+#[test]
+fn logout_ends_the_client() {
+    let mut rig = Rig::online(manual());
+    let id = rig.ask(CommandBody::Logout);
+    rig.reply(id, &Reply::Done);
+    assert!(rig.replies.pop().unwrap().1.is_ok());
+    assert!(rig.machine.is_ended());
+}
+
+#[test]
+fn a_room_that_is_being_left_does_not_come_back_with_the_checkpoint() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(1), 1);
+    rig.cut();
+    rig.ask(CommandBody::Unsub { room: room("a") });
+    rig.machine.on_connected();
+    let flight = rig.written();
+    rig.reply(flight[0].id, &Reply::Welcome(Box::new(welcome(true))));
+    rig.reply(
+        flight[1].id,
+        &Reply::Rooms {
+            statuses: vec![status("a", Status::Ok, Some(at(1)))],
+            rev: 1,
+            generation: 1,
+        },
+    );
+    rig.push(Push::Event(event("a", 2)));
+    assert_eq!(rig.seqs(), [0; 0]);
+    assert_eq!(names(&rig.written()), ["unsub"]);
+}
+
+#[test]
+fn nonsense_from_the_server_costs_the_connection_and_nothing_else() {
+    let mut rig = Rig::online(manual());
+    rig.ask(send("r", 1));
+    rig.written();
+    rig.machine.on_message(rig.now, b"{\"t\":\"event\"}", &mut |_| {});
+    rig.pump();
+    assert_eq!(rig.disconnects, 1);
+    rig.pass(Duration::from_secs(1));
+    rig.welcomed(true);
+    assert_eq!(mids(&rig.written()), ["message-number-0001"]);
+    let later = Value::from(Map::from_iter([("t", "from-the-future")]));
+    rig.arrive(&later);
+    assert_eq!(rig.disconnects, 1);
+}
+
+#[test]
+fn the_tap_sees_repeats_that_the_application_does_not() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(0), 1);
+    let frame = encode(&Push::Event(event("a", 1)).to_value(), Encoding::Json);
+    let mut seen = 0;
+    for _ in 0..2 {
+        rig.machine.on_message(rig.now, &frame, &mut |_| seen += 1);
+    }
+    assert_eq!((seen, rig.seqs()), (2, vec![1]));
+}
+
+#[test]
+fn signals_are_handed_over_and_dropped_when_there_is_no_room() {
+    let mut rig = Rig::online(Config { max_queued_events: 1, ..manual() });
+    let signal = Arc::new(Signal {
+        to: Target::Room(room("a")),
+        from: UserId::new("bob").unwrap(),
+        at: Timestamp::from_millis(1),
+        kind: EventKind::new("typing").unwrap(),
+        content: Content::text("", &Limits::default()).unwrap(),
+    });
+    rig.push(Push::Signal(signal.clone()));
+    rig.push(Push::Signal(signal.clone()));
+    assert_eq!(rig.events(), [ClientEvent::Signal(signal)]);
+}

@@ -1,0 +1,168 @@
+//! Messages over WebSocket (RFC 6455). The subprotocol names the encoding.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use im_core::Code;
+use im_core::wire::Encoding;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, Response, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+use crate::link::{Connected, Incoming, Link, LinkError};
+
+/// Connects by WebSocket.
+#[derive(Debug, Clone)]
+pub struct WebSocket {
+    url: String,
+    headers: Vec<(header::HeaderName, HeaderValue)>,
+    config: WebSocketConfig,
+}
+
+impl WebSocket {
+    /// To a server at `ws://host:port/path`.
+    ///
+    /// Buffers are small (4 KiB to read, 16 KiB to write), since most clients mostly wait; one message may have up to
+    /// 16 MiB.
+    pub fn new(url: impl Into<String>) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(4 * 1024)
+            .write_buffer_size(16 * 1024)
+            .max_write_buffer_size(4 << 20)
+            .max_message_size(Some(16 << 20))
+            .max_frame_size(Some(16 << 20));
+        Self { url: url.into(), headers: Vec::new(), config }
+    }
+
+    /// Sends a header with the handshake: a cookie, say, or an origin.
+    #[must_use]
+    pub fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Reads in pieces of this many bytes. The buffer is held for the whole connection.
+    #[must_use]
+    pub fn read_buffer(mut self, bytes: usize) -> Self {
+        self.config = self.config.read_buffer_size(bytes);
+        self
+    }
+
+    fn request(&self, encoding: Encoding) -> Result<Request<()>, LinkError> {
+        let wrong = |e: &dyn std::fmt::Display| {
+            LinkError::coded(Code::BadField.number(), format!("{}: {e}", self.url))
+        };
+        let mut request = self.url.as_str().into_client_request().map_err(|e| wrong(&e))?;
+        let subprotocol = HeaderValue::from_static(encoding.subprotocol());
+        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        for (name, value) in &self.headers {
+            request.headers_mut().append(name.clone(), value.clone());
+        }
+        Ok(request)
+    }
+}
+
+#[async_trait]
+impl Link for WebSocket {
+    async fn connect(&self, encoding: Encoding) -> Result<Connected, LinkError> {
+        let request = self.request(encoding)?;
+        let connecting = connect_async_with_config(request, Some(self.config), true);
+        let (socket, _) = connecting.await.map_err(|error| handshake_error(&error))?;
+        Ok(split(socket, encoding))
+    }
+}
+
+fn split(socket: WebSocketStream<MaybeTlsStream<TcpStream>>, encoding: Encoding) -> Connected {
+    let (sink, stream) = socket.split();
+    let sink = sink.sink_map_err(|error| LinkError::cut(error.to_string()));
+    let sink = sink.with(move |message: Bytes| std::future::ready(to_message(message, encoding)));
+    Connected { sink: Box::pin(sink), stream: Box::pin(stream.map(incoming)) }
+}
+
+fn to_message(bytes: Bytes, encoding: Encoding) -> Result<Message, LinkError> {
+    match encoding {
+        // What the encoder wrote is valid UTF-8; the check is cheap beside the write.
+        Encoding::Json => Utf8Bytes::try_from(bytes).map(Message::Text).map_err(|_| {
+            LinkError::coded(Code::Malformed.number(), "a message is not valid UTF-8")
+        }),
+        Encoding::MsgPack => Ok(Message::Binary(bytes)),
+    }
+}
+
+fn incoming(item: Result<Message, WsError>) -> Incoming {
+    match item {
+        Ok(Message::Text(text)) => Incoming::Message(text.into()),
+        Ok(Message::Binary(bytes)) => Incoming::Message(bytes),
+        Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Incoming::Heard,
+        Ok(Message::Close(Some(frame))) => {
+            Incoming::Closed(LinkError::coded(frame.code.into(), frame.reason.to_string()))
+        }
+        Ok(Message::Close(None)) => {
+            Incoming::Closed(LinkError::cut("the server closed without a reason"))
+        }
+        Err(error) => Incoming::Closed(LinkError::cut(error.to_string())),
+    }
+}
+
+/// A refusal before the upgrade has an HTTP status; this is the code that says the same.
+fn handshake_error(error: &WsError) -> LinkError {
+    let response = match error {
+        WsError::Http(response) => response,
+        // Another try would meet the same address.
+        WsError::Url(error) => {
+            return LinkError::coded(Code::BadField.number(), format!("cannot connect: {error}"));
+        }
+        error => return LinkError::cut(format!("cannot connect: {error}")),
+    };
+    let status = response.status();
+    let message = format!("the server refused the connection: {status}");
+    let code = match status.as_u16() {
+        401 => Code::Unauthenticated,
+        403 => Code::Forbidden,
+        426 => Code::WrongVersion,
+        429 => Code::TooManyConnections,
+        503 => Code::Overloaded,
+        _ => return LinkError::cut(message),
+    };
+    LinkError { code: Some(code.number()), message, retry_after: retry_after(response) }
+}
+
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3); the form with a date is not understood.
+fn retry_after<T>(response: &Response<T>) -> Option<Duration> {
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_has_the_code_that_says_the_same() {
+        let refusal = |status: u16| {
+            let response =
+                Response::builder().status(status).header("retry-after", "7").body(None).unwrap();
+            handshake_error(&WsError::Http(Box::new(response)))
+        };
+        assert_eq!(refusal(401).code, Some(4300));
+        assert_eq!(refusal(429).code, Some(4204));
+        assert_eq!(refusal(429).retry_after, Some(Duration::from_secs(7)));
+        assert_eq!(refusal(500).code, None);
+        let wrong = WebSocket::new("no url").request(Encoding::Json).unwrap_err();
+        assert_eq!(wrong.code, Some(4504));
+    }
+
+    #[test]
+    fn the_handshake_names_the_encoding_and_carries_headers() {
+        let link = WebSocket::new("ws://localhost/im")
+            .header(header::COOKIE, HeaderValue::from_static("a=b"));
+        let request = link.request(Encoding::MsgPack).unwrap();
+        assert_eq!(request.headers()[header::SEC_WEBSOCKET_PROTOCOL], "im.v1.msgpack");
+        assert_eq!(request.headers()[header::COOKIE], "a=b");
+    }
+}

@@ -1,0 +1,282 @@
+//! The task and the handle, over a link in memory, with the server played by hand. Time is paused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may fail like tests"
+)]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use im_client::{
+    Client, ClientEvent, Connected, ErrorKind, Events, Incoming, Link, LinkError, Message,
+    Reconnect,
+};
+use im_core::wire::{
+    Bye, Command, CommandBody, Content, Encoding, Event, Limits, Push, Reply, RoomStatus, Secret,
+    SendReceipt, ServerFrame, ServerLimits, Status, Value, Welcome, decode, encode,
+};
+use im_core::{
+    Code, CommandId, Cursor, DeviceId, Epoch, EventKind, MessageId, RoomId, Seq, SessionId,
+    Timestamp, UserId,
+};
+use tokio::sync::mpsc;
+
+const EPOCH: Epoch = Epoch { generation: 1, incarnation: 1 };
+
+/// One connection as the server sees it.
+struct Peer {
+    from_client: futures::channel::mpsc::Receiver<Bytes>,
+    to_client: futures::channel::mpsc::UnboundedSender<Incoming>,
+    commands: std::collections::VecDeque<Command>,
+}
+
+struct MemoryLink(mpsc::UnboundedSender<Peer>);
+
+#[async_trait]
+impl Link for MemoryLink {
+    async fn connect(&self, _: Encoding) -> Result<Connected, LinkError> {
+        let (sink, from_client) = futures::channel::mpsc::channel(1);
+        let (to_client, stream) = futures::channel::mpsc::unbounded();
+        let peer = Peer { from_client, to_client, commands: Default::default() };
+        self.0.send(peer).map_err(|_| LinkError::cut("the server is gone"))?;
+        let sink = sink.sink_map_err(|_| LinkError::cut("the connection was cut"));
+        Ok(Connected { sink: Box::pin(sink), stream: Box::pin(stream) })
+    }
+}
+
+impl Peer {
+    async fn next(&mut self) -> Command {
+        while self.commands.is_empty() {
+            let message = self.from_client.next().await.expect("the client writes");
+            let frames = decode(&message, Encoding::Json, &Limits::default()).unwrap();
+            self.commands
+                .extend(frames.into_iter().map(|frame| Command::from_value(frame).unwrap()));
+        }
+        self.commands.pop_front().unwrap()
+    }
+
+    fn write(&self, frame: &Value) {
+        self.to_client
+            .unbounded_send(Incoming::Message(encode(frame, Encoding::Json)))
+            .expect("the client reads");
+    }
+
+    fn reply(&self, id: CommandId, reply: &Reply) {
+        self.write(&reply.to_value(id));
+    }
+
+    async fn greet(&mut self) {
+        let hello = self.next().await;
+        assert!(matches!(hello.body, CommandBody::Hello(_)));
+        self.reply(hello.id, &Reply::Welcome(Box::new(welcome())));
+    }
+}
+
+fn welcome() -> Welcome {
+    Welcome {
+        session: SessionId::new("session").unwrap(),
+        secret: Secret::new("secret"),
+        user: UserId::new("ann").unwrap(),
+        device: DeviceId::new("phone").unwrap(),
+        resumed: false,
+        rev: 0,
+        expires: None,
+        idle: Duration::from_secs(60),
+        limits: ServerLimits {
+            message_bytes: 65536,
+            content_bytes: 32768,
+            batch: 64,
+            in_flight: 64,
+            page: 100,
+            rooms: 100,
+        },
+    }
+}
+
+fn room() -> RoomId {
+    RoomId::new("r").unwrap()
+}
+
+fn seq(n: u64) -> Seq {
+    Seq::new(n).unwrap()
+}
+
+fn event(n: u64) -> Push {
+    Push::Event(Arc::new(Event {
+        room: room(),
+        epoch: EPOCH,
+        seq: seq(n),
+        from: UserId::new("bob").unwrap(),
+        at: Timestamp::from_millis(n),
+        kind: EventKind::message(),
+        id: None,
+        content: Content::text("hi", &Limits::default()).unwrap(),
+    }))
+}
+
+fn receipt(n: u64) -> Reply {
+    let at = Timestamp::from_millis(n);
+    Reply::Sent(SendReceipt { room: room(), epoch: EPOCH, seq: seq(n), at, repeated: false })
+}
+
+fn message(n: u64) -> Message {
+    Message::text(room(), &n.to_string())
+        .id(MessageId::new(format!("message-number-{n:04}")).unwrap())
+}
+
+fn server() -> (mpsc::UnboundedReceiver<Peer>, im_client::Builder) {
+    let (dialled, peers) = mpsc::unbounded_channel();
+    (peers, Client::over(MemoryLink(dialled)).encoding(Encoding::Json))
+}
+
+async fn online() -> (mpsc::UnboundedReceiver<Peer>, Peer, Client, Events) {
+    let (mut peers, builder) = server();
+    let (client, mut events) = builder.start();
+    let mut peer = peers.recv().await.unwrap();
+    peer.greet().await;
+    assert!(matches!(events.next().await, Some(ClientEvent::Connected(_))));
+    (peers, peer, client, events)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_survives_a_cut_and_is_acknowledged_on_the_next_connection() {
+    let (mut peers, mut peer, client, mut events) = online().await;
+    let delivery = client.post(message(1)).await.unwrap();
+    let first = peer.next().await;
+    drop(peer);
+    let mut peer = peers.recv().await.unwrap();
+    peer.greet().await;
+    let again = peer.next().await;
+    assert_eq!(first, again);
+    peer.reply(again.id, &receipt(1));
+    assert_eq!(delivery.await.unwrap().seq, seq(1));
+    assert!(matches!(events.next().await, Some(ClientEvent::Disconnected { .. })));
+    assert!(matches!(events.next().await, Some(ClientEvent::Connected(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_messages_wait_for_their_receipts() {
+    let (mut peers, builder) = server();
+    let (client, _events) = builder.max_unacknowledged(2).start();
+    let mut peer = peers.recv().await.unwrap();
+    peer.greet().await;
+    let _first = client.post(message(1)).await.unwrap();
+    let _second = client.post(message(2)).await.unwrap();
+    let third = client.post(message(3));
+    tokio::pin!(third);
+    assert!(futures::poll!(&mut third).is_pending());
+    let command = peer.next().await;
+    peer.reply(command.id, &receipt(1));
+    assert!(third.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_come_in_order_and_once_and_the_tap_sees_all() {
+    let (mut peers, builder) = server();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = seen.clone();
+    let tap = move |connection: u64, frame: &ServerFrame| {
+        if let ServerFrame::Push(Push::Event(event)) = frame {
+            noted.lock().unwrap().push((connection, event.seq.get()));
+        }
+    };
+    let (client, mut events) = builder.tap(Arc::new(tap)).start();
+    let mut peer = peers.recv().await.unwrap();
+    peer.greet().await;
+    events.next().await;
+    let follow = tokio::spawn({
+        let client = client.clone();
+        async move { client.subscribe(room(), None).await }
+    });
+    let sub = peer.next().await;
+    let cursor = Some(Cursor { epoch: EPOCH, seq: Seq::ZERO });
+    let status =
+        RoomStatus { room: room(), status: Status::Ok, cursor, head: Seq::ZERO, code: None };
+    peer.reply(sub.id, &Reply::Rooms { statuses: vec![status.clone()], rev: 1, generation: 1 });
+    assert_eq!(follow.await.unwrap().unwrap(), status);
+    for n in [1, 1, 2] {
+        peer.write(&event(n).to_value());
+    }
+    for n in [1, 2] {
+        let Some(ClientEvent::Event(event)) = events.next().await else { panic!("an event") };
+        assert_eq!(event.seq, seq(n));
+    }
+    assert_eq!(*seen.lock().unwrap(), [(1, 1), (1, 1), (1, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_code_that_says_stop_ends_it_and_everybody_hears() {
+    let (_peers, mut peer, client, mut events) = online().await;
+    let delivery = client.post(message(1)).await.unwrap();
+    peer.next().await;
+    peer.to_client.unbounded_send(Incoming::Closed(LinkError::coded(4600, "kicked"))).unwrap();
+    assert_eq!(delivery.await.unwrap_err().code(), Some(Code::Kicked));
+    assert!(matches!(events.next().await, Some(ClientEvent::Closed { code: Some(4600), .. })));
+    assert!(events.next().await.is_none());
+    assert_eq!(client.send(message(2)).await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connect_fails_where_the_server_refuses_for_good() {
+    let (mut peers, builder) = server();
+    let connecting = tokio::spawn(builder.connect());
+    let mut peer = peers.recv().await.unwrap();
+    peer.next().await;
+    peer.write(
+        &Push::Bye(Bye { code: 4301, message: "who?".into(), retry_after: None }).to_value(),
+    );
+    let error = connecting.await.unwrap().err().expect("no client");
+    assert_eq!(error.code(), Some(Code::BadCredentials));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_not_there_is_tried_as_often_as_wished() {
+    let (peers, builder) = server();
+    drop(peers);
+    let error = builder.reconnect(Reconnect::attempts(3)).connect().await.err().expect("no client");
+    assert_eq!(error.kind(), ErrorKind::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_says_good_bye() {
+    let (_peers, mut peer, client, mut events) = online().await;
+    client.close();
+    assert!(peer.from_client.next().await.is_none());
+    assert!(matches!(events.next().await, Some(ClientEvent::Closed { code: Some(4000), .. })));
+    assert!(client.saved().await.is_some_and(|saved| saved.session.is_some()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_when_nobody_holds_it_any_more() {
+    let (_peers, mut peer, client, events) = online().await;
+    drop(events);
+    let answer = tokio::spawn(async move { client.ping().await });
+    let ping = peer.next().await;
+    peer.reply(ping.id, &Reply::Pong(Timestamp::from_millis(7)));
+    assert_eq!(answer.await.unwrap().unwrap(), Timestamp::from_millis(7));
+    assert!(peer.from_client.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_read_does_not_keep_the_client_from_reading() {
+    let (_peers, peer, client, mut events) = online().await;
+    let mut waiting = Vec::new();
+    for n in 0..20 {
+        waiting.push(client.post(message(n)).await.unwrap());
+        tokio::task::yield_now().await;
+    }
+    let signal = Arc::new(im_core::wire::Signal {
+        to: im_core::wire::Target::Room(room()),
+        from: UserId::new("bob").unwrap(),
+        at: Timestamp::from_millis(1),
+        kind: EventKind::new("typing").unwrap(),
+        content: Content::text("", &Limits::default()).unwrap(),
+    });
+    peer.write(&Push::Signal(signal.clone()).to_value());
+    assert_eq!(events.next().await, Some(ClientEvent::Signal(signal)));
+}

@@ -1,0 +1,294 @@
+//! The engine in the hands of its embedder: everything that needs no connection.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::code::Code;
+use crate::error::{Error, Result};
+use crate::id::{Cursor, EventKind, MessageId, RoomId, SessionId, StateKey, UserId};
+use crate::ports::Store;
+use crate::state::{Act, Intent, NewEvent, RoomSeed, answer};
+use crate::time::Stamp;
+use crate::wire::{
+    Content, HistoryPage, Limits, PageFrom, SendReceipt, SessionEntry, Signal, Target, Value,
+};
+
+use super::builder::{EngineBuilder, NeedsAuthenticator};
+use super::commands;
+use super::connection::{Conn, Connection, Peer};
+use super::core::Core;
+use super::follower::Follower;
+use super::outbox::{Outbox, Start};
+
+/// An instant-messaging engine. Clones are handles to the same one; when the last is dropped, its tasks end.
+///
+/// ```
+/// # async fn example() -> im_core::Result<()> {
+/// use im_core::engine::{Engine, Publish};
+/// use im_core::wire::{Role, RoomKind, Target};
+/// use im_core::{RoomId, UserId, state::RoomSeed};
+///
+/// let engine = Engine::builder().allow_anonymous().start().await?;
+/// let (shop, room) = (UserId::new("shop").unwrap(), RoomId::new("orders").unwrap());
+/// let seed = RoomSeed { kind: RoomKind::Group, open: true, members: vec![(shop.clone(), Role::Owner)] };
+/// engine.create_room(room.clone(), seed, &shop).await?;
+/// let receipt = engine.publish(Publish::text(Target::Room(room), shop, "order 17 was placed")).await?;
+/// assert_eq!(receipt.seq.get(), 2); // 1 tells who is in the room
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(example()).unwrap();
+/// ```
+#[derive(Debug, Clone)]
+pub struct Engine(Arc<Owner>);
+
+/// Ends the tasks with the last handle.
+#[derive(Debug)]
+struct Owner(Arc<Core>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.stopped.cancel();
+        self.0.tasks.close();
+    }
+}
+
+/// A message of the service's own. It is trusted: membership is not looked at.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// Where to. [`Target::User`] is the user's own room, which is made if need be.
+    pub to: Target,
+    /// In whose name.
+    pub from: UserId,
+    /// What sort of event.
+    pub kind: EventKind,
+    /// What it says.
+    pub content: Value,
+    /// An id, if the call may be repeated: a repeat then returns the first receipt.
+    pub id: Option<MessageId>,
+}
+
+impl Publish {
+    /// An ordinary message: `{"text": …}`.
+    pub fn text(to: Target, from: UserId, text: &str) -> Self {
+        let content = crate::wire::Map::from_iter([("text", text)]).into();
+        Self { to, from, kind: EventKind::message(), content, id: None }
+    }
+
+    /// Names it, so that the call may be repeated.
+    #[must_use]
+    pub fn id(mut self, id: MessageId) -> Self {
+        self.id = Some(id);
+        self
+    }
+}
+
+impl Engine {
+    /// Assembles an engine.
+    pub fn builder() -> EngineBuilder<NeedsAuthenticator> {
+        EngineBuilder::new()
+    }
+
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self(Arc::new(Owner(core)))
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.0.0
+    }
+
+    /// What one message may hold. Transports keep to `max_message_bytes` before they buffer.
+    pub fn limits(&self) -> &Limits {
+        &self.core().config.limits
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.core().store
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.core().registry.len()
+    }
+
+    /// Takes a peer's connection. The peer then has to say `hello` in time.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Draining`] or [`Code::TooManyConnections`]; the transport refuses the peer with it.
+    pub fn accept(&self, peer: Peer) -> Result<Connection> {
+        let core = self.core();
+        if core.is_draining() {
+            let wait = core.spread(Duration::from_secs(5));
+            return Err(Error::of(Code::Draining, "accept").retry_after(wait));
+        }
+        let (most, handshakes) =
+            (core.config.max_connections, core.config.max_handshakes_per_address);
+        let conn = core
+            .registry
+            .open(peer.address, most, handshakes, |number| Conn::new(number, peer, core))
+            .map_err(|_| Error::of(Code::TooManyConnections, "accept"))?;
+        Ok(Connection::new(self.clone(), conn))
+    }
+
+    /// Makes a room.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Exists`]; [`Code::Forbidden`] for ids that belong to the engine; the store's.
+    pub async fn create_room(
+        &self,
+        room: RoomId,
+        seed: RoomSeed,
+        by: &UserId,
+    ) -> Result<SendReceipt> {
+        if room.is_reserved() {
+            return Err(Error::of(Code::Forbidden, "create"));
+        }
+        self.core().append(room, Act::Create { by: by.clone(), seed }).await
+    }
+
+    /// Changes who is in a room, in the name of `by`, whose role is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`], [`Code::Banned`], [`Code::TooMany`]; the store's.
+    pub async fn change_members(
+        &self,
+        room: &RoomId,
+        by: &UserId,
+        intent: Intent,
+    ) -> Result<SendReceipt> {
+        self.core().append(room.clone(), Act::Change { by: by.clone(), intent }).await
+    }
+
+    /// Keeps a message and hands it to everyone who follows the room. Returns once it is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`], [`Code::Conflict`], a limit of the content; the store's.
+    pub async fn publish(&self, publish: Publish) -> Result<SendReceipt> {
+        let Publish { to, from, kind, content, id } = publish;
+        let (content, key) = commands::submitted(self.core(), &kind, &content, id)?;
+        let (room, seed) = match to {
+            Target::Room(room) => (room, None),
+            Target::Peer(peer) => {
+                (RoomId::direct(&from, &peer), Some(commands::direct_seed(&from, &peer)))
+            }
+            Target::User(user) => (RoomId::inbox(&user), Some(commands::inbox_seed(&user))),
+        };
+        self.core()
+            .append(room, Act::Post { event: NewEvent { from, kind, content, key }, seed })
+            .await
+    }
+
+    /// Hands a signal to whoever is there, on every node.
+    ///
+    /// # Errors
+    ///
+    /// A limit of the content.
+    pub fn signal(
+        &self,
+        to: Target,
+        from: &UserId,
+        kind: EventKind,
+        content: &Value,
+    ) -> Result<()> {
+        let core = self.core();
+        let content = Content::new(content, self.limits())
+            .map_err(|e| Error::new(e.code(), "signal", e.to_string()))?;
+        let to = match to {
+            Target::Peer(peer) => Target::Room(RoomId::direct(from, &peer)),
+            other => other,
+        };
+        core.signal(Signal { to, from: from.clone(), at: core.now(), kind, content });
+        Ok(())
+    }
+
+    /// Sets a state key, or unsets it. Returns the stamp that it has now.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`], [`Code::Stale`], [`Code::StampAhead`], a limit; the store's.
+    pub async fn set_state(
+        &self,
+        room: &RoomId,
+        key: &StateKey,
+        value: Option<&Value>,
+        from: &UserId,
+        stamp: Option<Stamp>,
+    ) -> Result<Stamp> {
+        let core = self.core();
+        let pack = |value| Content::new(value, self.limits());
+        let value =
+            value.map(pack).transpose().map_err(|e| Error::new(e.code(), "set", e.to_string()))?;
+        commands::check_stamp(core, stamp)?;
+        commands::put_state(core, room.clone(), key.clone(), value, from.clone(), stamp).await
+    }
+
+    /// A page of a room's log, at most [`EngineConfig::max_page`](super::EngineConfig) events.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`]; the store's.
+    pub async fn history(&self, room: &RoomId, from: PageFrom, limit: u32) -> Result<HistoryPage> {
+        commands::history_page(self.core(), room, from, limit).await
+    }
+
+    /// Follows a room from `since`, or from its head.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`]; the store's.
+    pub async fn follow(&self, room: &RoomId, since: Option<Cursor>) -> Result<Follower> {
+        let core = self.core();
+        let (_, head) = core.look_up(room).await?;
+        let (status, from) = match since {
+            Some(cursor) => answer(cursor, head.cursor, head.first),
+            None => (crate::wire::Status::Ok, head.cursor),
+        };
+        let outbox = Arc::new(Outbox::new(core.outboxes.clone()));
+        core.follow(&outbox, room, Start { from, authorised: head.cursor.seq }).await?;
+        Ok(Follower::new(self.clone(), outbox, status, from))
+    }
+
+    /// The sessions of `user` that can be resumed.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn sessions(&self, user: &UserId) -> Result<Vec<SessionEntry>> {
+        commands::list_sessions(self.core(), user).await
+    }
+
+    /// Ends one session of `user`, or all of them, for good, on every node.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn kick(&self, user: &UserId, session: Option<&SessionId>, code: Code) -> Result<()> {
+        commands::end_sessions(self.core(), user, session, code).await
+    }
+
+    /// Ends in good order within about `within`: takes no new connections, tells every client to come back after a delay
+    /// spread at random, waits for what is under way, writes state, and stops. The store stays open.
+    pub async fn drain(&self, within: Duration) {
+        let core = self.core();
+        core.draining.store(true, Ordering::Relaxed);
+        let most = within.max(Duration::from_secs(1));
+        core.registry.all().iter().for_each(|conn| conn.send_off(core.spread(most)));
+        if tokio::time::timeout(within, core.registry.emptied()).await.is_err() {
+            tracing::warn!(left = core.registry.len(), "drained with connections left");
+        }
+        core.stopped.cancel();
+        core.tasks.close();
+        if tokio::time::timeout(within, core.tasks.wait()).await.is_err() {
+            tracing::warn!("drained with work left");
+        }
+        core.state_writer.flush(&core.store).await;
+        if let Err(error) = core.store.end_state(core.node).await {
+            tracing::warn!(%error, "state was not ended properly");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Assembling an engine. Only one choice must be made: who may come in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::Result;
+use crate::id::NodeId;
+use crate::memory::MemoryStore;
+use crate::ports::{
+    AllowAnonymous, Authenticator, Bus, Clock, Hooks, NoHooks, RateLimiter, Store, SystemClock,
+    TokenBuckets,
+};
+use crate::time::StampClock;
+
+use super::cold::ColdReads;
+use super::config::EngineConfig;
+use super::core::Core;
+use super::hub::Hub;
+use super::lanes::{self, Lanes};
+use super::outbox::OutboxBounds;
+use super::registry::Registry;
+use super::room::WindowBounds;
+use super::state_writer::StateWriter;
+use super::{Engine, tasks};
+
+/// It has not been said yet who may come in.
+#[derive(Debug, Clone, Copy)]
+pub struct NeedsAuthenticator(());
+
+/// An engine being assembled. `A` says whether the authenticator was chosen.
+#[must_use]
+pub struct EngineBuilder<A = Arc<dyn Authenticator>> {
+    authenticator: A,
+    store: Option<Arc<dyn Store>>,
+    bus: Option<Arc<dyn Bus>>,
+    hooks: Arc<dyn Hooks>,
+    clock: Arc<dyn Clock>,
+    limiter: Arc<dyn RateLimiter>,
+    config: EngineConfig,
+}
+
+/// Commands a second, and at once, that one user may issue by default: a person types less, a busy bot needs no more.
+const COMMANDS_PER_SECOND: u32 = 200;
+const COMMANDS_AT_ONCE: u32 = 1000;
+
+impl EngineBuilder<NeedsAuthenticator> {
+    pub(super) fn new() -> Self {
+        Self {
+            authenticator: NeedsAuthenticator(()),
+            store: None,
+            bus: None,
+            hooks: Arc::new(NoHooks),
+            clock: Arc::new(SystemClock),
+            limiter: Arc::new(TokenBuckets::new(COMMANDS_PER_SECOND, COMMANDS_AT_ONCE)),
+            config: EngineConfig::default(),
+        }
+    }
+
+    /// This says who it is.
+    pub fn authenticator(self, authenticator: Arc<dyn Authenticator>) -> EngineBuilder {
+        EngineBuilder {
+            authenticator,
+            store: self.store,
+            bus: self.bus,
+            hooks: self.hooks,
+            clock: self.clock,
+            limiter: self.limiter,
+            config: self.config,
+        }
+    }
+
+    /// Everybody is believed to be who they say they are. For demos, and behind a gate of your own.
+    pub fn allow_anonymous(self) -> EngineBuilder {
+        self.authenticator(Arc::new(AllowAnonymous))
+    }
+}
+
+impl<A> EngineBuilder<A> {
+    /// Where everything durable lives. A [`MemoryStore`] if none is given: gone with the process.
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// What joins this engine with others on the same store. None if none is given.
+    pub fn bus(mut self, bus: Arc<dyn Bus>) -> Self {
+        self.bus = Some(bus);
+        self
+    }
+
+    /// Your say in what happens. [`NoHooks`] if none are given.
+    pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// Where time comes from. The system's clock if none is given.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How often users may issue commands. 200 a second and 1,000 at once, on each node, if none is given.
+    pub fn rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
+        self.limiter = limiter;
+        self
+    }
+
+    /// The knobs.
+    pub fn config(mut self, config: EngineConfig) -> Self {
+        self.config = config;
+        self
+    }
+}
+
+impl EngineBuilder {
+    /// Starts the engine's tasks on the present tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The store or the bus cannot be reached.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, or if its time driver is off.
+    pub async fn start(self) -> Result<Engine> {
+        let node = NodeId::random();
+        let config = self.config;
+        let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
+        let state_generation = store.begin_state(node).await?;
+        let receiver = match &self.bus {
+            Some(bus) => Some(bus.subscribe(node).await?),
+            None => None,
+        };
+        let (lanes, jobs) = Lanes::new(config.lanes, config.lane_queue);
+        let windows = WindowBounds {
+            events: config.window_events.max(1),
+            bytes: config.window_bytes,
+            all_bytes: config.windows_bytes,
+            used: AtomicUsize::new(0),
+        };
+        let outboxes = OutboxBounds {
+            bytes: config.outbox_bytes,
+            all_bytes: config.outboxes_bytes,
+            signals: config.max_signals,
+            in_flight: config.max_in_flight.max(1),
+            slow_reader: config.slow_reader,
+            used: AtomicUsize::new(0),
+        };
+        let core = Arc::new(Core {
+            node,
+            authenticator: self.authenticator,
+            hooks: self.hooks,
+            clock: self.clock,
+            limiter: self.limiter,
+            bus: self.bus,
+            hub: Hub::new(windows),
+            lanes,
+            registry: Registry::default(),
+            cold: ColdReads::new(
+                config.cold_reads,
+                config.max_page as usize,
+                config.max_page_bytes,
+            ),
+            state_writer: StateWriter::new(config.max_state_pending),
+            state_generation,
+            stamps: Mutex::new(StampClock::new(node)),
+            outboxes: Arc::new(outboxes),
+            started: tokio::time::Instant::now(),
+            tasks: TaskTracker::new(),
+            draining: AtomicBool::new(false),
+            stopped: CancellationToken::new(),
+            store,
+            config,
+        });
+        for jobs in jobs {
+            core.tasks.spawn(lanes::run(core.clone(), jobs));
+        }
+        tasks::start(&core, receiver);
+        tracing::info!(node = node.0, store = core.store.name(), durability = ?core.store.durability(), "engine started");
+        Ok(Engine::new(core))
+    }
+}

@@ -1,0 +1,172 @@
+//! What is not kept in the log: signals, and latest-wins state.
+
+use std::sync::Arc;
+
+use crate::code::Code;
+use crate::error::{Error, Result};
+use crate::id::{EventKind, RoomId, StateKey, UserId};
+use crate::ports::{Action, BusMessage, Verdict};
+use crate::state::Merge;
+use crate::time::Stamp;
+use crate::wire::{Content, Push, Reply, Signal, StateUpdate, Target, Value};
+
+use super::super::connection::Session;
+use super::super::core::Core;
+use super::super::metrics;
+use super::super::outgoing::Outgoing;
+
+pub(super) async fn signal(
+    core: &Arc<Core>,
+    session: &Session,
+    to: Target,
+    kind: EventKind,
+    content: &Value,
+) -> Result<Reply> {
+    if kind.is_reserved() {
+        return Err(Error::new(
+            Code::Forbidden,
+            "signal",
+            "kinds that begin with im. are the server's own",
+        ));
+    }
+    let content = checked(core, content)?;
+    let action = Action::Signal { to: to.clone(), kind: kind.clone() };
+    let verdict = core.ask(&session.identity(), &action).await?;
+    let to = match to {
+        Target::Peer(peer) => Target::Room(RoomId::direct(&session.user, &peer)),
+        other => other,
+    };
+    match &to {
+        Target::Room(room) => may_write(core, room, &session.user, &verdict).await?,
+        _ if verdict == Verdict::Allow => {}
+        _ => {
+            return Err(Error::new(
+                Code::Forbidden,
+                "signal",
+                "signals to a user need the server's leave",
+            ));
+        }
+    }
+    let signal = Signal { to, from: session.user.clone(), at: core.now(), kind, content };
+    send_signal(core, Arc::new(signal));
+    Ok(Reply::Done)
+}
+
+fn checked(core: &Core, value: &Value) -> Result<Content> {
+    Content::new(value, &core.config.limits)
+        .map_err(|e| Error::new(e.code(), "content", e.to_string()))
+}
+
+async fn may_write(core: &Core, room: &RoomId, user: &UserId, verdict: &Verdict) -> Result<()> {
+    let record = core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "write"))?;
+    let standing = core.store.standing(room, user).await?;
+    if *verdict == Verdict::Allow || record.may_write(standing) {
+        return Ok(());
+    }
+    // Strangers are told what readers are told: whether the room exists at all.
+    core.may_read(&record, user, verdict).await?;
+    Err(Error::of(Code::Forbidden, "write"))
+}
+
+fn send_signal(core: &Arc<Core>, signal: Arc<Signal>) {
+    deliver_signal(core, &signal);
+    core.tell(BusMessage::Signal(signal));
+}
+
+/// Hands a signal to whoever is connected to this node.
+pub(crate) fn deliver_signal(core: &Core, signal: &Arc<Signal>) {
+    match &signal.to {
+        Target::Room(room) => {
+            if let Some(room) = core.hub.get(room) {
+                room.signal(&Outgoing::new(Push::Signal(signal.clone())));
+            }
+        }
+        Target::User(user) => {
+            let item = Outgoing::new(Push::Signal(signal.clone()));
+            core.registry.of_user(user).iter().for_each(|conn| conn.outbox.signal(item.clone()));
+        }
+        // A peer is a room by now: who the sender is was known when it was sent.
+        Target::Peer(_) => {}
+    }
+}
+
+impl Core {
+    /// Sends a signal, here and on the other nodes.
+    pub(crate) fn signal(self: &Arc<Self>, signal: Signal) {
+        send_signal(self, Arc::new(signal));
+    }
+}
+
+pub(super) async fn set(
+    core: &Arc<Core>,
+    session: &Session,
+    room: RoomId,
+    key: StateKey,
+    value: Option<Value>,
+    stamp: Option<Stamp>,
+) -> Result<Reply> {
+    let value = value.map(|value| checked(core, &value)).transpose()?;
+    check_stamp(core, stamp)?;
+    let action =
+        Action::SetState { room: room.clone(), key: key.clone(), stamped: stamp.is_some() };
+    let verdict = core.ask(&session.identity(), &action).await?;
+    may_write(core, &room, &session.user, &verdict).await?;
+    let stamp = put_state(core, room, key, value, session.user.clone(), stamp).await?;
+    Ok(Reply::Applied(stamp))
+}
+
+/// Refuses stamps too far ahead: they would keep everybody else out until their time has come.
+pub(crate) fn check_stamp(core: &Core, stamp: Option<Stamp>) -> Result<()> {
+    let most = core.now().plus(core.config.max_stamp_ahead);
+    if stamp.is_some_and(|stamp| stamp.ms > most) {
+        Err(Error::of(Code::StampAhead, "set"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Merges a state update into its room, hands it on, and queues it for the store.
+pub(crate) async fn put_state(
+    core: &Arc<Core>,
+    room: RoomId,
+    key: StateKey,
+    value: Option<Content>,
+    from: UserId,
+    stamp: Option<Stamp>,
+) -> Result<Stamp> {
+    if !core.state_writer.has_room() {
+        return Err(Error::of(Code::Overloaded, "set"));
+    }
+    let live = core.activate(&room).await?;
+    if let Some(held) = live.state_of(&key) {
+        core.stamps.lock().observe(held.stamp);
+    }
+    let stamp = match stamp {
+        Some(stamp) => {
+            core.stamps.lock().observe(stamp);
+            stamp
+        }
+        None => core.stamp(),
+    };
+    let update = Arc::new(StateUpdate { room, key, stamp, from, value });
+    let merged = live.merge(update.clone(), &core.config.state);
+    if merged == Merge::Taken {
+        core.state_writer.push(update.clone());
+        // Should the room have left memory and come back meanwhile, its new readers are told as well.
+        if let Some(now) = core.hub.get(&update.room).filter(|now| !Arc::ptr_eq(now, &live)) {
+            now.merge(update.clone(), &core.config.state);
+        }
+        core.tell(BusMessage::State(update));
+    }
+    core.hub.retire_if_idle(&live);
+    match merged {
+        Merge::Taken => Ok(stamp),
+        Merge::Stale => {
+            ::metrics::counter!(metrics::STALE_STATE).increment(1);
+            Err(Error::of(Code::Stale, "set"))
+        }
+        Merge::Full => {
+            Err(Error::new(Code::TooMany, "set", "the room holds as much state as it may"))
+        }
+    }
+}

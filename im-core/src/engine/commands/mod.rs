@@ -1,0 +1,168 @@
+//! Carrying out commands, one after the other for each connection. Each sees the effects of those before it; appends
+//! are handed to a lane and answered from there, so that a client may send many without waiting.
+//!
+//! | module | commands |
+//! |---|---|
+//! | `session` | hello, refresh, logout, sessions, kick |
+//! | `append` | send, create, join, leave, member |
+//! | `read` | sub, unsub, resume, checkpoint, history, members, rooms |
+//! | `live` | signal, set, unset |
+
+mod append;
+mod live;
+mod read;
+mod session;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::code::Code;
+use crate::error::{Error, Result};
+use crate::id::CommandId;
+use crate::wire::{Command, CommandBody, Reply, WireError, decode, encode};
+
+use super::connection::{Conn, Session};
+use super::core::Core;
+use super::metrics;
+
+pub(crate) use append::{direct_seed, inbox_seed, submitted};
+pub(crate) use live::{check_stamp, deliver_signal, put_state};
+
+/// What a command came to.
+enum Outcome {
+    /// This is the answer.
+    Reply(Reply),
+    /// A lane will answer.
+    Later,
+    /// It was answered already.
+    Answered,
+}
+
+impl From<WireError> for Error {
+    fn from(error: WireError) -> Self {
+        Self::new(error.code, "frame", error.message)
+    }
+}
+
+/// Takes one message of a connection.
+pub(super) async fn message(core: &Arc<Core>, conn: &Arc<Conn>, message: Bytes) {
+    let frames = match decode(&message, conn.encoding, &core.config.limits) {
+        Ok(frames) => frames,
+        Err(error) => return conn.close(error.code, error.message),
+    };
+    for frame in frames {
+        conn.outbox.admit().await;
+        if conn.outbox.is_closed() {
+            return;
+        }
+        match Command::from_value(frame) {
+            Ok(command) => self::command(core, conn, command).await,
+            Err((id, error)) => refuse(core, conn, id, &error.into()),
+        }
+    }
+}
+
+async fn command(core: &Arc<Core>, conn: &Arc<Conn>, command: Command) {
+    let Command { id, body } = command;
+    ::metrics::counter!(metrics::COMMANDS, "command" => body.name()).increment(1);
+    let outcome = match (conn.session(), body) {
+        (None, CommandBody::Hello(hello)) => session::hello(core, conn, id, *hello).await,
+        (None, _) => {
+            refuse(core, conn, Some(id), &Error::of(Code::OutOfOrder, "command"));
+            return conn.close(Code::OutOfOrder, Code::OutOfOrder.meaning());
+        }
+        (Some(_), CommandBody::Hello(_)) => Err(Error::of(Code::OutOfOrder, "hello")),
+        (Some(session), body) => match allow(core, conn, session) {
+            Ok(()) => carry_out(core, conn, session, id, body).await,
+            Err(error) => Err(error),
+        },
+    };
+    match outcome {
+        Ok(Outcome::Reply(reply)) => conn.outbox.reply(encode(&reply.to_value(id), conn.encoding)),
+        Ok(Outcome::Later | Outcome::Answered) => {}
+        Err(error) => refuse(core, conn, Some(id), &error),
+    }
+}
+
+fn refuse(core: &Core, conn: &Conn, id: Option<CommandId>, error: &Error) {
+    conn.outbox.reply(encode(&core.refusal(id, error).to_value(), conn.encoding));
+}
+
+/// Whether the user may issue another command now. Who floods is cut off in the end.
+fn allow(core: &Core, conn: &Conn, session: &Session) -> Result<()> {
+    match core.limiter.take(&session.user, 1, core.now()) {
+        Ok(()) => {
+            conn.flood.store(0, Ordering::Relaxed);
+            Ok(())
+        }
+        Err(wait) => {
+            if conn.flood.fetch_add(1, Ordering::Relaxed) >= core.config.max_flood {
+                conn.close(Code::RateLimited, Code::RateLimited.meaning());
+            }
+            Err(Error::of(Code::RateLimited, "command").retry_after(wait))
+        }
+    }
+}
+
+async fn carry_out(
+    core: &Arc<Core>,
+    conn: &Arc<Conn>,
+    session: &Session,
+    id: CommandId,
+    body: CommandBody,
+) -> Result<Outcome> {
+    let at = append::At { core, conn, session, id };
+    match body {
+        CommandBody::Send { to, id, kind, content } => return at.send(to, id, kind, content).await,
+        CommandBody::Create { room, kind, open, members } => {
+            return at.create(room, kind, open, members).await;
+        }
+        CommandBody::Join { room } => return at.join(room).await,
+        CommandBody::Leave { room } => return at.leave(room).await,
+        CommandBody::Member { room, user, act } => return at.member(room, user, act).await,
+        CommandBody::Ping => return Ok(Outcome::Reply(Reply::Pong(core.now()))),
+        _ => {}
+    }
+    // What follows must see what the appends before it did.
+    conn.outbox.appends_settled().await;
+    let reply = match body {
+        CommandBody::Sub { room, since } => {
+            return read::sub(core, conn, session, id, room, since).await;
+        }
+        CommandBody::Resume { cursors, rev } => {
+            return read::resume(core, conn, session, id, cursors, rev).await;
+        }
+        CommandBody::Logout => return session::logout(core, conn, session, id).await,
+        CommandBody::Unsub { room } => read::unsub(core, conn, session, &room).await?,
+        CommandBody::Checkpoint { cursors } => {
+            read::checkpoint(core, conn, session, &cursors).await?
+        }
+        CommandBody::History { room, epoch, from, limit } => {
+            Reply::History(read::history(core, session, &room, epoch, from, limit).await?)
+        }
+        CommandBody::Members { room, after, limit } => {
+            read::members(core, session, &room, after, limit).await?
+        }
+        CommandBody::Rooms { after, limit } => read::rooms(core, session, after, limit).await?,
+        CommandBody::Signal { to, kind, content } => {
+            live::signal(core, session, to, kind, &content).await?
+        }
+        CommandBody::Set { room, key, value, stamp } => {
+            live::set(core, session, room, key, Some(value), stamp).await?
+        }
+        CommandBody::Unset { room, key, stamp } => {
+            live::set(core, session, room, key, None, stamp).await?
+        }
+        CommandBody::Refresh { token } => session::refresh(core, session, token).await?,
+        CommandBody::Sessions => session::list(core, &session.user).await.map(Reply::Sessions)?,
+        CommandBody::Kick { session: other } => session::kick(core, session, &other).await?,
+        // Taken above.
+        _ => return Err(Error::of(Code::UnknownKind, "command")),
+    };
+    Ok(Outcome::Reply(reply))
+}
+
+pub(crate) use read::history_page;
+pub(crate) use session::{end_sessions, list as list_sessions};

@@ -1,0 +1,299 @@
+//! Commands that read: following rooms from where a client stands, and paging through what is kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::StreamExt;
+
+use crate::code::Code;
+use crate::error::{Error, Result};
+use crate::id::{CommandId, Cursor, Epoch, RoomId, Seq, UserId};
+use crate::ports::{Action, LogRange};
+use crate::state::{Act, Checkpoint, answer};
+use crate::wire::{
+    HistoryPage, MemberEntry, MemberPage, PageFrom, Reply, RoomStatus, RoomsPage, Status, encode,
+};
+
+use super::super::connection::{Conn, Session};
+use super::super::core::Core;
+use super::super::outbox::Start;
+use super::Outcome;
+
+/// Rooms that are looked up at one time while a session resumes.
+const LOOK_UPS_AT_ONCE: usize = 16;
+
+/// A room's answer, and where the reader begins if it may read.
+type Answered = (RoomStatus, Option<Start>);
+
+pub(super) async fn sub(
+    core: &Arc<Core>,
+    conn: &Arc<Conn>,
+    session: &Session,
+    id: CommandId,
+    room: RoomId,
+    since: Option<Cursor>,
+) -> Result<Outcome> {
+    check_room_count(core, conn, std::slice::from_ref(&room))?;
+    let answered = status(core, session, &room, since).await?;
+    begin(core, conn, session, id, vec![answered]).await;
+    Ok(Outcome::Answered)
+}
+
+pub(super) async fn resume(
+    core: &Arc<Core>,
+    conn: &Arc<Conn>,
+    session: &Session,
+    id: CommandId,
+    cursors: Vec<(RoomId, Cursor)>,
+    rev: Option<u64>,
+) -> Result<Outcome> {
+    let mut wanted: BTreeMap<RoomId, Cursor> = BTreeMap::new();
+    let held = session.checkpoint.lock().take();
+    if let Some(rev) = rev {
+        let checkpoint =
+            held.filter(|held| held.rev == rev && session.rev.load(Ordering::Relaxed) == rev);
+        let Some(checkpoint) = checkpoint else {
+            return Err(Error::of(Code::StaleCheckpoint, "resume"));
+        };
+        wanted.extend(checkpoint.cursors);
+    }
+    wanted.extend(cursors);
+    let rooms: Vec<RoomId> = wanted.keys().cloned().collect();
+    check_room_count(core, conn, &rooms)?;
+    let answers = futures::stream::iter(wanted).map(|(room, cursor)| async move {
+        match status(core, session, &room, Some(cursor)).await {
+            Ok(answered) => Ok(answered),
+            // The store's trouble is not the room's answer.
+            Err(error) if error.is_retryable() => Err(error),
+            Err(error) => Ok((denied(room, error.code()), None)),
+        }
+    });
+    let answers: Vec<Result<Answered>> = answers.buffered(LOOK_UPS_AT_ONCE).collect().await;
+    let answers: Vec<Answered> = answers.into_iter().collect::<Result<_>>()?;
+    begin(core, conn, session, id, answers).await;
+    Ok(Outcome::Answered)
+}
+
+fn denied(room: RoomId, code: Code) -> RoomStatus {
+    RoomStatus { room, status: Status::Denied, cursor: None, head: Seq::ZERO, code: Some(code) }
+}
+
+fn check_room_count(core: &Core, conn: &Conn, more: &[RoomId]) -> Result<()> {
+    if conn.outbox.followed_with(more) > core.config.max_rooms_per_session {
+        let most = core.config.max_rooms_per_session;
+        return Err(Error::new(
+            Code::TooMany,
+            "sub",
+            format!("at most {most} rooms can be followed at once"),
+        ));
+    }
+    Ok(())
+}
+
+/// What the room answers to a reader who stands at `since`, or wants to begin at the head.
+///
+/// The order matters: the head is read first, the right to read is checked after it, and the reader will begin no later
+/// than that head. So a removal that the check did not see lies ahead of the reader, who will meet it in the log.
+async fn status(
+    core: &Core,
+    session: &Session,
+    room: &RoomId,
+    since: Option<Cursor>,
+) -> Result<Answered> {
+    let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
+    let (record, head) = match core.look_up(room).await {
+        // A user's own room is there when they want it, also before anything was sent to it.
+        Err(error)
+            if error.code() == Code::NotFound
+                && room.inbox_owner().as_ref() == Some(&session.user) =>
+        {
+            make_inbox(core, &session.user).await?;
+            core.look_up(room).await?
+        }
+        found => found?,
+    };
+    core.may_read(&record, &session.user, &verdict).await?;
+    let (status, from) = match since {
+        Some(cursor) => answer(cursor, head.cursor, head.first),
+        None => (Status::Ok, head.cursor),
+    };
+    let answer = RoomStatus {
+        room: room.clone(),
+        status,
+        cursor: Some(from),
+        head: head.cursor.seq,
+        code: None,
+    };
+    Ok((answer, Some(Start { from, authorised: head.cursor.seq })))
+}
+
+async fn make_inbox(core: &Core, user: &UserId) -> Result<()> {
+    let act = Act::Create { by: user.clone(), seed: super::inbox_seed(user) };
+    match core.append(RoomId::inbox(user), act).await {
+        Err(error) if error.code() != Code::Exists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Answers, then lets the events flow, then writes the checkpoint down.
+async fn begin(
+    core: &Arc<Core>,
+    conn: &Arc<Conn>,
+    session: &Session,
+    id: CommandId,
+    answers: Vec<Answered>,
+) {
+    session.checkpoint.lock().take();
+    let rev = session.next_rev();
+    for (status, _) in &answers {
+        unfollow(core, conn, &status.room);
+    }
+    let (statuses, starts): (Vec<_>, Vec<_>) = answers
+        .into_iter()
+        .map(|(status, start)| (status.clone(), start.map(|start| (status.room, start))))
+        .unzip();
+    let reply = Reply::Rooms { statuses, rev, generation: core.state_generation };
+    conn.outbox.reply(encode(&reply.to_value(id), conn.encoding));
+    for (room, start) in starts.into_iter().flatten() {
+        if let Err(error) = core.follow(&conn.outbox, &room, start).await {
+            // It was answered as followed; what cannot be kept is taken back aloud.
+            conn.outbox.notice(denied(room, error.code()));
+        }
+    }
+    save(core, conn, session, rev).await;
+}
+
+impl Core {
+    /// Puts a reader on a room's list.
+    pub(crate) async fn follow(
+        self: &Arc<Self>,
+        outbox: &Arc<super::super::outbox::Outbox>,
+        room: &RoomId,
+        start: Start,
+    ) -> Result<()> {
+        loop {
+            let room = self.activate(room).await?;
+            if room.add_reader(outbox, start) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn unfollow(core: &Core, conn: &Conn, room: &RoomId) {
+    if let Some(sub) = conn.outbox.unfollow(room) {
+        sub.room.remove_reader(sub.reader, &conn.outbox);
+        core.hub.retire_if_idle(&sub.room);
+    }
+}
+
+/// Writes the checkpoint down. If that fails, the next resume finds another revision and names all its cursors.
+async fn save(core: &Core, conn: &Conn, session: &Session, rev: u64) {
+    let checkpoint = Checkpoint { rev, cursors: conn.outbox.confirmed() };
+    if let Err(error) = core.store.put_checkpoint(&session.id, checkpoint).await {
+        tracing::warn!(session = %session.id, %error, "a checkpoint could not be written");
+    }
+}
+
+pub(super) async fn unsub(
+    core: &Core,
+    conn: &Conn,
+    session: &Session,
+    room: &RoomId,
+) -> Result<Reply> {
+    unfollow(core, conn, room);
+    let rev = session.next_rev();
+    save(core, conn, session, rev).await;
+    Ok(Reply::Checkpoint { rev })
+}
+
+pub(super) async fn checkpoint(
+    core: &Core,
+    conn: &Conn,
+    session: &Session,
+    cursors: &[(RoomId, Cursor)],
+) -> Result<Reply> {
+    conn.outbox.confirm(cursors);
+    let rev = session.next_rev();
+    save(core, conn, session, rev).await;
+    Ok(Reply::Checkpoint { rev })
+}
+
+pub(super) async fn history(
+    core: &Core,
+    session: &Session,
+    room: &RoomId,
+    epoch: Option<Epoch>,
+    from: PageFrom,
+    limit: u32,
+) -> Result<HistoryPage> {
+    let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
+    let page = history_page(core, room, from, limit).await;
+    // Checked after reading, so that nothing from beyond a removal slips out; and before any other answer, so that
+    // strangers learn nothing.
+    let record =
+        core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "history"))?;
+    core.may_read(&record, &session.user, &verdict).await?;
+    let page = page?;
+    if epoch.is_some_and(|epoch| epoch != page.epoch) {
+        return Err(Error::of(Code::WrongEpoch, "history"));
+    }
+    match from {
+        PageFrom::After(seq) if seq > page.head => Err(Error::of(Code::AheadOfHead, "history")),
+        _ => Ok(page),
+    }
+}
+
+/// A page of a room's log, for whoever may read it.
+pub(crate) async fn history_page(
+    core: &Core,
+    room: &RoomId,
+    from: PageFrom,
+    limit: u32,
+) -> Result<HistoryPage> {
+    let limit = limit.clamp(1, core.config.max_page) as usize;
+    let range = LogRange { from, limit, max_bytes: core.config.max_page_bytes };
+    let page =
+        core.store.read(room, range).await?.ok_or_else(|| Error::of(Code::NotFound, "history"))?;
+    let last = page.events.last().map(|event| event.seq);
+    let more = match (from, last) {
+        (PageFrom::After(_), Some(last)) => last < page.head.seq,
+        (PageFrom::Before(_), Some(last)) => last > page.first,
+        (_, None) => false,
+    };
+    let events = page.events.iter().map(|event| (**event).clone()).collect();
+    Ok(HistoryPage { epoch: page.head.epoch, head: page.head.seq, first: page.first, events, more })
+}
+
+pub(super) async fn members(
+    core: &Core,
+    session: &Session,
+    room: &RoomId,
+    after: Option<UserId>,
+    limit: u32,
+) -> Result<Reply> {
+    let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
+    let record =
+        core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "members"))?;
+    core.may_read(&record, &session.user, &verdict).await?;
+    let limit = limit.clamp(1, core.config.max_page) as usize;
+    let mut members = core.store.members(room, after.as_ref(), limit + 1).await?;
+    let more = members.len() > limit;
+    members.truncate(limit);
+    let members = members.into_iter().map(|(user, role)| MemberEntry { user, role }).collect();
+    Ok(Reply::Members(MemberPage { members, more }))
+}
+
+pub(super) async fn rooms(
+    core: &Core,
+    session: &Session,
+    after: Option<RoomId>,
+    limit: u32,
+) -> Result<Reply> {
+    let limit = limit.clamp(1, core.config.max_page) as usize;
+    let mut rooms = core.store.rooms_of(&session.user, after.as_ref(), limit + 1).await?;
+    let more = rooms.len() > limit;
+    rooms.truncate(limit);
+    Ok(Reply::RoomList(RoomsPage { rooms, more }))
+}

@@ -1,0 +1,200 @@
+//! The engine's knobs.
+
+use std::time::Duration;
+
+use crate::state::StateLimits;
+use crate::wire::Limits;
+
+/// The engine's knobs. Start from [`EngineConfig::default`] and change what you must.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EngineConfig {
+    /// What one message may hold.
+    pub limits: Limits,
+    /// How much state a room may hold.
+    pub state: StateLimits,
+
+    /// How long a connection may be open before it has said who it is. 5 s by default: enough for a slow phone, short
+    /// enough that silent connections do not pile up.
+    pub handshake_timeout: Duration,
+    /// How long nothing may be heard from a peer. 60 s by default: proxies often cut off at 60 s or more, and three
+    /// heartbeats fit in.
+    pub idle_timeout: Duration,
+    /// How long nothing may be sent to a peer before the transport is asked for a heartbeat. 20 s by default.
+    pub heartbeat: Duration,
+    /// How often time-outs are looked at; they may be late by this much. 1 s by default.
+    pub tick: Duration,
+    /// How long a hook may take. 2 s by default.
+    pub hook_timeout: Duration,
+
+    /// Connections of this engine, before and after the handshake. 1,000,000 by default; each costs some 2 KB here and
+    /// more in its transport.
+    pub max_connections: usize,
+    /// Connections of one address that have not said who they are. 1,024 by default, since many people may share one.
+    pub max_handshakes_per_address: usize,
+    /// Connections of one user. 16 by default: a few devices with a few tabs each.
+    pub max_connections_per_user: usize,
+    /// How long a session can be resumed after it was last used. 7 days by default.
+    pub session_ttl: Duration,
+    /// Sessions of a user that are listed. 100 by default.
+    pub max_sessions_listed: usize,
+
+    /// Commands of a connection whose replies it has not taken yet. 64 by default. Beyond that the connection is not
+    /// read any further. Worst case in memory: this many replies.
+    pub max_in_flight: u32,
+    /// Commands refused for their rate in a row before the connection is closed. 100 by default.
+    pub max_flood: u32,
+    /// Rooms that one session follows. 2,048 by default; some 100 bytes each.
+    pub max_rooms_per_session: usize,
+    /// Members of a room. 100,000 by default.
+    pub max_members: u32,
+    /// Members named when a room is made. 256 by default.
+    pub max_first_members: usize,
+    /// Events, members or rooms in one page. 200 by default. A page also ends when it has 256 KiB.
+    pub max_page: u32,
+    /// Bytes of one page of history. 256 KiB by default.
+    pub max_page_bytes: usize,
+    /// How far ahead of the engine's clock a state stamp may lie. 5 s by default.
+    pub max_stamp_ahead: Duration,
+    /// If set, only message ids that are UUIDv7 and not older than this are accepted; older ones are refused as "too
+    /// old". Off by default.
+    pub dedup_horizon: Option<Duration>,
+
+    /// Bytes that wait for one connection: pushes, counted without what they share. 256 KiB by default. Beyond that the
+    /// queue is dropped and the reader is fed from the log.
+    pub outbox_bytes: usize,
+    /// Bytes that wait for all connections together. 256 MiB by default. Beyond that queues are dropped as above.
+    pub outboxes_bytes: usize,
+    /// Signals that wait for one connection. 256 by default; the oldest is dropped first.
+    pub max_signals: usize,
+    /// What becomes of a reader whose queue was dropped.
+    pub slow_reader: SlowReader,
+
+    /// Recent events of a room that are kept in memory while it has readers. 256 by default.
+    pub window_events: usize,
+    /// Bytes of the same, for one room. 256 KiB by default.
+    pub window_bytes: usize,
+    /// Bytes of the same, for all rooms together. 256 MiB by default. Beyond that, windows keep one event.
+    pub windows_bytes: usize,
+    /// Reads of the store for readers who lag, at one time. 16 by default.
+    pub cold_reads: usize,
+
+    /// Tasks that append, each for its share of the rooms. 4 by default.
+    pub lanes: usize,
+    /// Appends that wait for one of them. 4,096 by default; senders wait beyond that.
+    pub lane_queue: usize,
+    /// Appends handed to the store at once. 512 by default.
+    pub append_batch: usize,
+
+    /// How often heads and state are compared with the store, for rooms with readers. 5 s by default.
+    pub head_check: Duration,
+    /// How long a state update may wait before it is written to the store. 200 ms by default.
+    pub state_delay: Duration,
+    /// State keys that wait to be written. 65,536 by default; beyond that updates are refused.
+    pub max_state_pending: usize,
+}
+
+/// What becomes of a reader whose queue was dropped because it took too little for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SlowReader {
+    /// It is fed from the log at its own pace and loses nothing durable.
+    #[default]
+    CatchUp,
+    /// It is disconnected with [`Code::SlowReader`](crate::Code::SlowReader) and may resume.
+    Disconnect,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            state: StateLimits::default(),
+            handshake_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(20),
+            tick: Duration::from_secs(1),
+            hook_timeout: Duration::from_secs(2),
+            max_connections: 1_000_000,
+            max_handshakes_per_address: 1024,
+            max_connections_per_user: 16,
+            session_ttl: Duration::from_secs(7 * 24 * 3600),
+            max_sessions_listed: 100,
+            max_in_flight: 64,
+            max_flood: 100,
+            max_rooms_per_session: 2048,
+            max_members: 100_000,
+            max_first_members: 256,
+            max_page: 200,
+            max_page_bytes: 256 * 1024,
+            max_stamp_ahead: Duration::from_secs(5),
+            dedup_horizon: None,
+            outbox_bytes: 256 * 1024,
+            outboxes_bytes: 256 * 1024 * 1024,
+            max_signals: 256,
+            slow_reader: SlowReader::default(),
+            window_events: 256,
+            window_bytes: 256 * 1024,
+            windows_bytes: 256 * 1024 * 1024,
+            cold_reads: 16,
+            lanes: 4,
+            lane_queue: 4096,
+            append_batch: 512,
+            head_check: Duration::from_secs(5),
+            state_delay: Duration::from_millis(200),
+            max_state_pending: 65_536,
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($name:ident: $type:ty),* $(,)?) => {
+        impl EngineConfig {
+            $(
+                #[doc = concat!("Sets [`", stringify!($name), "`](EngineConfig#structfield.", stringify!($name), ").")]
+                #[must_use]
+                pub fn $name(mut self, value: $type) -> Self {
+                    self.$name = value;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    limits: Limits,
+    state: StateLimits,
+    handshake_timeout: Duration,
+    idle_timeout: Duration,
+    heartbeat: Duration,
+    tick: Duration,
+    hook_timeout: Duration,
+    max_connections: usize,
+    max_handshakes_per_address: usize,
+    max_connections_per_user: usize,
+    session_ttl: Duration,
+    max_sessions_listed: usize,
+    max_in_flight: u32,
+    max_flood: u32,
+    max_rooms_per_session: usize,
+    max_members: u32,
+    max_first_members: usize,
+    max_page: u32,
+    max_page_bytes: usize,
+    max_stamp_ahead: Duration,
+    dedup_horizon: Option<Duration>,
+    outbox_bytes: usize,
+    outboxes_bytes: usize,
+    max_signals: usize,
+    slow_reader: SlowReader,
+    window_events: usize,
+    window_bytes: usize,
+    windows_bytes: usize,
+    cold_reads: usize,
+    lanes: usize,
+    lane_queue: usize,
+    append_batch: usize,
+    head_check: Duration,
+    state_delay: Duration,
+    max_state_pending: usize,
+}

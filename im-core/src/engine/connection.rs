@@ -1,0 +1,334 @@
+//! The transport's seam: a connection takes messages and gives batches to write. A transport is a loop around these.
+//!
+//! ```text
+//! accept ─▶ Connection ──▶ submit(message)      for each message that arrives
+//!                      ──▶ next(max) ─▶ Batch   write its frames, then release(batch.id)
+//!                      ──▶ heard()              when a protocol ping or pong arrives
+//!                      ──▶ close(code)          when the peer goes away
+//! ```
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::code::Code;
+use crate::id::{SessionId, UserId};
+use crate::ports::{Credentials, Identity};
+use crate::state::{Checkpoint, SessionRecord};
+use crate::time::Timestamp;
+use crate::wire::{Bye, Encoding, Push};
+
+use super::Engine;
+use super::commands;
+use super::core::Core;
+use super::feed;
+use super::metrics;
+use super::outbox::{Outbox, Taken};
+use super::outgoing::Outgoing;
+
+/// What a transport knows of a peer before anything was said.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The transport's name, for logs and metrics: `ws`, `sse` …
+    pub transport: &'static str,
+    /// How frames are written on this connection.
+    pub encoding: Encoding,
+    /// Where it comes from, if the transport knows. Limits per address need it.
+    pub address: Option<IpAddr>,
+    /// What it has shown already: headers, cookies, an identity established by middleware.
+    pub credentials: Credentials,
+}
+
+/// A batch's number, for [`Connection::release`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchId(usize);
+
+/// Something to write.
+#[derive(Debug)]
+pub struct Batch {
+    /// To be released when the frames were written.
+    pub id: BatchId,
+    /// Encoded frames, in order. Each may be a message of its own, or all may be joined by
+    /// [`join_encoded`](crate::wire::join_encoded).
+    pub frames: Vec<Bytes>,
+    /// Nothing was sent for a while: send the transport's own ping after the frames.
+    pub heartbeat: bool,
+    /// After this, close with this code and message. There is nothing more to take.
+    pub close: Option<Bye>,
+}
+
+/// A connection, as its transport holds it. Clones are handles to the same one; dropping the last detaches its session.
+#[derive(Debug, Clone)]
+pub struct Connection(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    conn: Arc<Conn>,
+    engine: Engine,
+}
+
+/// A connection, as the engine holds it.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) number: u64,
+    pub(crate) encoding: Encoding,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) transport: &'static str,
+    pub(crate) outbox: Arc<Outbox>,
+    /// Until the handshake.
+    credentials: Mutex<Option<Box<Credentials>>>,
+    session: OnceLock<Box<Session>>,
+    /// Milliseconds of the engine's run at which the peer was heard last.
+    heard: AtomicU64,
+    /// The same for what was sent to it.
+    sent: AtomicU64,
+    opened: u64,
+    heartbeat: AtomicBool,
+    /// Commands refused for their rate in a row.
+    pub(crate) flood: AtomicU32,
+}
+
+/// What the handshake has established.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) user: UserId,
+    identity: Mutex<Arc<Identity>>,
+    pub(crate) record: Mutex<SessionRecord>,
+    /// The checkpoint's revision.
+    pub(crate) rev: AtomicU64,
+    /// What the store held when the session was resumed; until it is asked for.
+    pub(crate) checkpoint: Mutex<Option<Box<Checkpoint>>>,
+}
+
+impl Connection {
+    pub(crate) fn new(engine: Engine, conn: Arc<Conn>) -> Self {
+        Self(Arc::new(Handle { conn, engine }))
+    }
+
+    /// Takes one message: a frame or a batch. Returns when the next may be taken; that is the back-pressure. What is to
+    /// be answered lands in the outbox.
+    ///
+    /// It never fails: what is wrong with a message is answered, or closes the connection. Messages of one connection
+    /// must be submitted one after the other. If the future is dropped, commands of the message may be left undone and
+    /// unanswered: close the connection then.
+    pub async fn submit(&self, message: Bytes) {
+        let Handle { conn, engine } = &*self.0;
+        if conn.outbox.is_closed() {
+            return;
+        }
+        conn.mark_heard(engine.core());
+        // On the heap, so that a connection that is waiting for its next message stays small.
+        Box::pin(commands::message(engine.core(), conn, message)).await;
+    }
+
+    /// Waits for something to write, of about `max_bytes` at most but one frame at least. Cancel-safe.
+    pub async fn next(&self, max_bytes: usize) -> Batch {
+        let Handle { conn, engine } = &*self.0;
+        loop {
+            let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await;
+            let heartbeat = conn.heartbeat.swap(false, Ordering::Relaxed);
+            if taken.is_none() && !heartbeat {
+                conn.outbox.ready().await;
+                continue;
+            }
+            let take = taken.unwrap_or_default();
+            conn.mark_sent(engine.core());
+            let mut frames: Vec<Bytes> =
+                take.items.into_iter().map(|item| conn.encoded(item)).collect();
+            if let Some(bye) = &take.bye {
+                ::metrics::counter!(metrics::CLOSED, "code" => bye.code.to_string()).increment(1);
+                frames.push(Outgoing::new(Push::Bye(bye.clone())).encoded(conn.encoding));
+            }
+            return Batch { id: BatchId(take.bytes), frames, heartbeat, close: take.bye };
+        }
+    }
+
+    /// The batch was written: its bytes no longer count against the outbox.
+    pub fn release(&self, batch: BatchId) {
+        self.0.conn.outbox.release(batch.0);
+    }
+
+    /// Something was heard from the peer that is no message: a protocol ping or pong.
+    pub fn heard(&self) {
+        self.0.conn.mark_heard(self.0.engine.core());
+    }
+
+    /// Ends the connection: the peer went away ([`Code::Closed`]) or broke a rule of the transport. What waits is still
+    /// handed out, then [`Batch::close`] says so. The first reason stands.
+    pub fn close(&self, code: Code) {
+        self.0.conn.close(code, code.meaning());
+    }
+
+    /// How frames are written on this connection.
+    pub fn encoding(&self) -> Encoding {
+        self.0.conn.encoding
+    }
+
+    /// Who it is, once the handshake is done.
+    pub fn user(&self) -> Option<UserId> {
+        self.0.conn.session().map(|session| session.user.clone())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let core = self.engine.core();
+        self.conn.detach(core);
+        tracing::debug!(connection = self.conn.number, "detached");
+    }
+}
+
+impl Conn {
+    pub(crate) fn new(number: u64, peer: Peer, core: &Core) -> Self {
+        let now = core.running();
+        Self {
+            number,
+            encoding: peer.encoding,
+            address: peer.address,
+            transport: peer.transport,
+            outbox: Arc::new(Outbox::new(core.outboxes.clone())),
+            credentials: Mutex::new(Some(Box::new(peer.credentials))),
+            session: OnceLock::new(),
+            heard: AtomicU64::new(now),
+            sent: AtomicU64::new(now),
+            opened: now,
+            heartbeat: AtomicBool::new(false),
+            flood: AtomicU32::new(0),
+        }
+    }
+
+    /// What the handshake has established, once it is done.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.session.get().map(|session| &**session)
+    }
+
+    /// The handshake is done.
+    pub(crate) fn establish(&self, session: Session) {
+        self.outbox.set_user(session.user.clone());
+        self.credentials.lock().take();
+        // Set once: commands of a connection are carried out one after the other, and a second hello is refused.
+        drop(self.session.set(Box::new(session)));
+    }
+
+    /// What the peer has shown so far.
+    pub(crate) fn credentials(&self) -> Credentials {
+        self.credentials.lock().as_deref().cloned().unwrap_or_default()
+    }
+
+    /// Ends the connection, with words of its own.
+    pub(crate) fn close(&self, code: Code, words: impl Into<String>) {
+        self.outbox.close(Bye { code: code.number(), message: words.into(), retry_after: None });
+    }
+
+    /// Ends the connection because the server goes away.
+    pub(crate) fn send_off(&self, retry_after: Duration) {
+        let code = Code::Draining;
+        self.outbox.close(Bye {
+            code: code.number(),
+            message: code.meaning().into(),
+            retry_after: Some(retry_after),
+        });
+    }
+
+    fn encoded(&self, item: Taken) -> Bytes {
+        match item {
+            Taken::Reply(reply) => reply,
+            Taken::Push(push) => push.encoded(self.encoding),
+        }
+    }
+
+    fn mark_heard(&self, core: &Core) {
+        self.heard.store(core.running(), Ordering::Relaxed);
+    }
+
+    fn mark_sent(&self, core: &Core) {
+        self.sent.store(core.running(), Ordering::Relaxed);
+    }
+
+    /// Looks at the connection's time-outs.
+    pub(crate) fn tick(&self, core: &Core, running: u64, now: Timestamp) {
+        let config = &core.config;
+        let over = |since: u64, most: Duration| {
+            Duration::from_millis(running.saturating_sub(since)) >= most
+        };
+        match self.session() {
+            None if over(self.opened, config.handshake_timeout) => {
+                self.close(Code::HandshakeTimeout, Code::HandshakeTimeout.meaning());
+            }
+            Some(session) if session.identity().expires.is_some_and(|at| at <= now) => {
+                self.close(Code::Expired, Code::Expired.meaning());
+            }
+            _ if over(self.heard.load(Ordering::Relaxed), config.idle_timeout) => {
+                self.close(Code::IdleTimeout, Code::IdleTimeout.meaning());
+            }
+            _ if over(self.sent.load(Ordering::Relaxed), config.heartbeat) => {
+                self.heartbeat.store(true, Ordering::Relaxed);
+                self.outbox.nudge();
+            }
+            _ => {}
+        }
+        self.outbox.wake();
+    }
+
+    /// The connection is gone: its rooms let go of it, and the session waits to be resumed.
+    fn detach(self: &Arc<Self>, core: &Arc<Core>) {
+        self.close(Code::Closed, Code::Closed.meaning());
+        for sub in self.outbox.unfollow_all() {
+            sub.room.remove_reader(sub.reader, &self.outbox);
+            core.hub.retire_if_idle(&sub.room);
+        }
+        core.registry.close(self);
+        if let Some(session) = self.session() {
+            session.prolong(core);
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn new(
+        record: SessionRecord,
+        identity: Identity,
+        checkpoint: Option<Checkpoint>,
+    ) -> Self {
+        Self {
+            id: record.id.clone(),
+            user: record.user.clone(),
+            identity: Mutex::new(Arc::new(identity)),
+            rev: AtomicU64::new(checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.rev)),
+            checkpoint: Mutex::new(checkpoint.map(Box::new)),
+            record: Mutex::new(record),
+        }
+    }
+
+    /// Who it is, as last authenticated.
+    pub(crate) fn identity(&self) -> Arc<Identity> {
+        self.identity.lock().clone()
+    }
+
+    /// New credentials were shown.
+    pub(crate) fn renew(&self, identity: Identity) {
+        *self.identity.lock() = Arc::new(identity);
+    }
+
+    /// Moves the session's expiry on, if it is worth a write.
+    fn prolong(&self, core: &Arc<Core>) {
+        let ttl = core.config.session_ttl;
+        let expires = core.now().plus(ttl);
+        let mut record = self.record.lock().clone();
+        if expires.since(record.expires) < ttl / 8 {
+            return;
+        }
+        record.expires = expires;
+        let keeper = core.clone();
+        core.tasks.spawn(async move {
+            if let Err(error) = keeper.store.put_session(record).await {
+                tracing::warn!(%error, "a session could not be prolonged");
+            }
+        });
+    }
+}

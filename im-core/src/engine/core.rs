@@ -1,0 +1,276 @@
+//! What all parts of an engine share, and what keeps a room whole: loading, filling, checking.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::code::Code;
+use crate::error::{Error, Fault, Result};
+use crate::id::{CommandId, Cursor, NodeId, RoomId, Seq, UserId};
+use crate::ports::{
+    Action, Authenticator, Bus, BusMessage, Clock, Envelope, Head, Hooks, Identity, LogPage,
+    LogRange, RateLimiter, StateSnapshot, Store, Verdict,
+};
+use crate::state::RoomRecord;
+use crate::time::{Stamp, StampClock, Timestamp};
+use crate::wire::{ErrorReply, PageFrom};
+
+use super::cold::ColdReads;
+use super::config::EngineConfig;
+use super::hub::Hub;
+use super::lanes::Lanes;
+use super::metrics;
+use super::outbox::OutboxBounds;
+use super::outgoing::Outgoing;
+use super::registry::Registry;
+use super::room::{Applied, Room};
+use super::state_writer::StateWriter;
+
+/// What all parts of an engine share.
+pub(crate) struct Core {
+    pub(crate) node: NodeId,
+    pub(crate) config: EngineConfig,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) hooks: Arc<dyn Hooks>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limiter: Arc<dyn RateLimiter>,
+    pub(crate) bus: Option<Arc<dyn Bus>>,
+    pub(crate) hub: Hub,
+    pub(crate) lanes: Lanes,
+    pub(crate) registry: Registry,
+    pub(crate) cold: ColdReads,
+    pub(crate) state_writer: StateWriter,
+    pub(crate) state_generation: u64,
+    pub(crate) stamps: Mutex<StampClock>,
+    pub(crate) outboxes: Arc<OutboxBounds>,
+    /// When it started, for time-outs.
+    pub(crate) started: Instant,
+    /// Tasks of this engine. All of them end when it stops.
+    pub(crate) tasks: TaskTracker,
+    /// No new connections any more.
+    pub(crate) draining: AtomicBool,
+    /// The engine's own tasks end.
+    pub(crate) stopped: CancellationToken,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine(node {:08x}, {})", self.node.0, self.store.name())
+    }
+}
+
+/// Events read at once while a gap is filled.
+const FILL_PAGE: usize = 512;
+
+impl Core {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Milliseconds since it started, by the runtime's clock, which tests may pause.
+    pub(crate) fn running(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Tells the other nodes.
+    pub(crate) fn tell(&self, message: BusMessage) {
+        if let Some(bus) = &self.bus {
+            bus.publish(Envelope { from: self.node, message });
+        }
+    }
+
+    /// What a peer is told of an error. What is our own doing goes to the log with its cause.
+    pub(crate) fn refusal(&self, id: Option<CommandId>, error: &Error) -> ErrorReply {
+        if error.fault() == Fault::Backend {
+            let cause =
+                std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(
+                operation = error.operation(),
+                code = error.code().number(),
+                cause,
+                "a backend failed"
+            );
+        }
+        ::metrics::counter!(metrics::REFUSALS, "code" => error.code().number().to_string())
+            .increment(1);
+        ErrorReply {
+            id,
+            code: error.code().number(),
+            message: error.message().to_owned(),
+            retry_after: error.delay(),
+        }
+    }
+
+    /// Asks the embedder's hook.
+    pub(crate) async fn ask(&self, actor: &Identity, action: &Action) -> Result<Verdict> {
+        if !self.hooks.wants_before() {
+            return Ok(Verdict::Default);
+        }
+        match tokio::time::timeout(self.config.hook_timeout, self.hooks.before(actor, action)).await
+        {
+            Ok(Verdict::Refuse(words)) => Err(Error::new(Code::Refused, "hook", words)),
+            Ok(verdict) => Ok(verdict),
+            Err(_) => Err(Error::of(Code::Overloaded, "hook").because("the hook took too long")),
+        }
+    }
+
+    /// A stamp greater than every stamp seen here.
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.stamps.lock().tick(self.now())
+    }
+
+    // ---- rooms ----
+
+    /// The room in memory, with its head read from the store.
+    pub(crate) async fn activate(&self, id: &RoomId) -> Result<Arc<Room>> {
+        let room = self.hub.get_or_insert(id);
+        let loaded = room.loaded.get_or_try_init(|| self.load(&room)).await.copied();
+        if let Err(error) = loaded {
+            self.hub.retire_if_idle(&room);
+            return Err(error);
+        }
+        Ok(room)
+    }
+
+    async fn load(&self, room: &Room) -> Result<()> {
+        let (record, head) = self.look_up(room.id()).await?;
+        let mut state = match head.state_revision {
+            0 => StateSnapshot::default(),
+            _ => self.store.state(room.id()).await?,
+        };
+        state.entries.extend(self.state_writer.pending(room.id()));
+        room.load(&record, head, state, &self.config.state);
+        Ok(())
+    }
+
+    /// The room's record and head, from the store.
+    pub(crate) async fn look_up(&self, id: &RoomId) -> Result<(RoomRecord, Head)> {
+        let missing = || Error::of(Code::NotFound, "room");
+        let record = self.store.room(id).await?.ok_or_else(missing)?;
+        let heads = self.store.heads(std::slice::from_ref(id)).await?;
+        let head = heads.into_iter().next().flatten().ok_or_else(missing)?;
+        Ok((record, head))
+    }
+
+    /// Whether `user` may read the room now. To be asked after what is to be handed over was read.
+    pub(crate) async fn may_read(
+        &self,
+        record: &RoomRecord,
+        user: &UserId,
+        verdict: &Verdict,
+    ) -> Result<()> {
+        let standing = self.store.standing(&record.id, user).await?;
+        if *verdict == Verdict::Allow || record.may_read(user, standing) {
+            return Ok(());
+        }
+        match standing {
+            Some(crate::state::Standing::Banned) => Err(Error::of(Code::Banned, "read")),
+            // Strangers are not told whether a closed room exists.
+            _ => Err(Error::of(Code::NotFound, "read")),
+        }
+    }
+
+    /// Does what a room asked for after it was given something.
+    pub(crate) fn follow_up(self: &Arc<Self>, room: &Arc<Room>, applied: Applied) {
+        match applied {
+            Applied::Level => {}
+            Applied::Fill => {
+                let (core, room) = (self.clone(), room.clone());
+                self.tasks.spawn(async move { core.fill(&room).await });
+            }
+            Applied::OtherEpoch => {
+                let (core, room) = (self.clone(), room.clone());
+                self.tasks.spawn(async move { core.check(&[room]).await });
+            }
+        }
+    }
+
+    /// Reads what a room lacks from the store, page by page.
+    async fn fill(self: &Arc<Self>, room: &Arc<Room>) {
+        ::metrics::counter!(metrics::FILLS).increment(1);
+        loop {
+            let Some(head) = room.head() else { return room.fill_failed() };
+            let range = LogRange {
+                from: PageFrom::After(head.seq),
+                limit: FILL_PAGE,
+                max_bytes: self.config.max_page_bytes,
+            };
+            let page = match self.store.read(room.id(), range).await {
+                Ok(Some(page)) => page,
+                Ok(None) => return room.fill_failed(),
+                Err(error) => {
+                    tracing::warn!(room = %room.id(), %error, "a gap could not be filled; the next check tries again");
+                    return room.fill_failed();
+                }
+            };
+            if !continues(&page, head) {
+                room.reset(page.head);
+                return room.fill_failed();
+            }
+            let end = page.events.is_empty();
+            for event in page.events {
+                room.apply(Outgoing::event(event));
+            }
+            if end {
+                // What was heard of is not in the store (yet): the next event or check comes back to it.
+                room.fill_failed();
+                break;
+            }
+            if room.fill_done() != Applied::Fill {
+                break;
+            }
+        }
+        self.hub.retire_if_idle(room);
+    }
+
+    /// Compares rooms with the store: heads, lives and state.
+    pub(crate) async fn check(self: &Arc<Self>, rooms: &[Arc<Room>]) {
+        let ids: Vec<RoomId> = rooms.iter().map(|room| room.id().clone()).collect();
+        let heads = match self.store.heads(&ids).await {
+            Ok(heads) => heads,
+            Err(error) => {
+                return tracing::warn!(%error, "heads could not be compared with the store");
+            }
+        };
+        for (room, head) in rooms.iter().zip(heads) {
+            let (Some(head), Some(held)) = (head, room.head()) else { continue };
+            if head.cursor.epoch != held.epoch {
+                room.reset(head.cursor);
+                continue;
+            }
+            let applied = room.hear_of(head.cursor.seq);
+            self.follow_up(room, applied);
+            if room.state_changed(head.state_revision)
+                && let Ok(state) = self.store.state(room.id()).await
+            {
+                state.entries.into_iter().for_each(|update| {
+                    room.merge(update, &self.config.state);
+                });
+            }
+        }
+    }
+
+    /// How long a client should wait before it comes back, spread at random so that not all come at once.
+    pub(crate) fn spread(&self, most: Duration) -> Duration {
+        let random = u32::from_be_bytes(crate::id::random_bytes());
+        most.mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+}
+
+/// Whether a page read after `cursor` goes on from it without a gap.
+fn continues(page: &LogPage, cursor: Cursor) -> bool {
+    let next = page.events.first().map_or(cursor.seq.next(), |event| event.seq);
+    page.head.epoch == cursor.epoch
+        && next == cursor.seq.next()
+        && page.head.seq >= Seq::ZERO.max(cursor.seq)
+}

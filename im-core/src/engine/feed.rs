@@ -1,0 +1,81 @@
+//! Feeding readers who lag: from the hot window where it reaches back far enough, else from the store.
+
+use std::sync::Arc;
+
+use crate::code::Code;
+use crate::id::Cursor;
+use crate::wire::Status;
+
+use super::core::Core;
+use super::outbox::{Fed, Lag, Outbox, Take, Taken};
+use super::room::Recent;
+
+/// Bytes of one part of a state snapshot.
+const SNAPSHOT_PART: usize = 16 * 1024;
+/// Bytes taken from the hot window at once.
+const WINDOW_PAGE: usize = 64 * 1024;
+
+/// Takes what there is, reading logs for rooms that lag. `None` if there is nothing; then wait for the outbox. Cancel-safe.
+pub(crate) async fn take(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize) -> Option<Take> {
+    loop {
+        let mut take = outbox.take(max_bytes);
+        if let Some(lag) = take.lag.take() {
+            feed(core, outbox, &lag).await;
+            continue;
+        }
+        for room in std::mem::take(&mut take.snapshots) {
+            let parts = room.snapshot(core.state_generation, SNAPSHOT_PART);
+            take.items.extend(parts.into_iter().map(Taken::Push));
+        }
+        return (!take.items.is_empty() || take.bye.is_some()).then_some(take);
+    }
+}
+
+async fn feed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
+    match lag.room.recent(lag.after, WINDOW_PAGE) {
+        Recent::Events(items) => {
+            fed(core, outbox, lag, outbox.feed(lag, &items, lag.room.is_open_to_strangers()))
+        }
+        Recent::Level(head) => outbox.fed_up_to_head(lag, head),
+        Recent::OtherEpoch(head) => outbox.jump(lag, Status::Reset, head, head.seq),
+        Recent::Cold => feed_cold(core, outbox, lag).await,
+    }
+}
+
+async fn feed_cold(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
+    let page = match core.cold.read(&core.store, lag.room.id(), lag.after.seq).await {
+        Ok(Some(page)) => page,
+        Ok(None) => {
+            outbox.deny(lag.slot, Code::NotFound);
+            return fed(core, outbox, lag, Fed::Gone);
+        }
+        Err(error) => {
+            tracing::warn!(room = %lag.room.id(), %error, "a log could not be read; readers wait for the next tick");
+            return outbox.pause_feed();
+        }
+    };
+    if page.head.epoch != lag.after.epoch || lag.after.seq > page.head.seq {
+        outbox.jump(lag, Status::Reset, page.head, page.head.seq);
+    } else if lag.after.seq.next() < page.first {
+        let begin = Cursor { epoch: page.head.epoch, seq: page.first.prev() };
+        outbox.jump(lag, Status::Gap, begin, page.head.seq);
+    } else if page.events.is_empty() {
+        outbox.fed_up_to_head(lag, page.head.seq);
+    } else {
+        fed(core, outbox, lag, outbox.feed(lag, &page.events, lag.room.is_open_to_strangers()));
+    }
+}
+
+fn fed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag, fed: Fed) {
+    match fed {
+        Fed::On => {}
+        Fed::Stuck => {
+            tracing::error!(room = %lag.room.id(), after = %lag.after.seq, "the store gave a page with a gap");
+            outbox.pause_feed();
+        }
+        Fed::Gone => {
+            lag.room.remove_reader(lag.reader, outbox);
+            core.hub.retire_if_idle(&lag.room);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Following a room from within the process.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::id::Cursor;
+use crate::wire::{Push, Status};
+
+use super::Engine;
+use super::feed;
+use super::outbox::{Outbox, Taken};
+
+/// A room as it goes on: every event after the cursor it began at, in order, once; and signals and state.
+#[derive(Debug)]
+pub struct Follower {
+    engine: Engine,
+    outbox: Arc<Outbox>,
+    status: Status,
+    from: Cursor,
+    taken: VecDeque<Push>,
+}
+
+/// Bytes taken at once.
+const TAKE: usize = 64 * 1024;
+
+impl Follower {
+    pub(super) fn new(engine: Engine, outbox: Arc<Outbox>, status: Status, from: Cursor) -> Self {
+        Self { engine, outbox, status, from, taken: VecDeque::new() }
+    }
+
+    /// How the room answered the cursor that was asked for, and where it really begins.
+    pub fn begun(&self) -> (Status, Cursor) {
+        (self.status, self.from)
+    }
+
+    /// The next thing that happens. A follower that is slow is fed from the log and loses no event. `None` once the
+    /// engine has stopped. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Push> {
+        let core = self.engine.core().clone();
+        loop {
+            if let Some(push) = self.taken.pop_front() {
+                return Some(push);
+            }
+            if let Some(take) = feed::take(&core, &self.outbox, TAKE).await {
+                self.outbox.release(take.bytes);
+                let pushes = take.items.into_iter().filter_map(|item| match item {
+                    Taken::Push(push) => Some(push.push.clone()),
+                    Taken::Reply(_) => None,
+                });
+                self.taken.extend(pushes);
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = self.outbox.ready() => self.outbox.wake(),
+                () = core.stopped.cancelled() => return None,
+                // A log that could not be read is tried again.
+                () = tokio::time::sleep(core.config.tick) => self.outbox.wake(),
+            }
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        for sub in self.outbox.unfollow_all() {
+            sub.room.remove_reader(sub.reader, &self.outbox);
+            self.engine.core().hub.retire_if_idle(&sub.room);
+        }
+    }
+}

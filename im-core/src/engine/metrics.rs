@@ -1,0 +1,24 @@
+//! The names of all metrics. Units are in the names.
+
+/// Connections open now.
+pub(crate) const CONNECTIONS: &str = "im_connections";
+/// Connections closed, by code.
+pub(crate) const CLOSED: &str = "im_connections_closed_total";
+/// Commands taken, by name.
+pub(crate) const COMMANDS: &str = "im_commands_total";
+/// Commands refused, by code.
+pub(crate) const REFUSALS: &str = "im_refusals_total";
+/// Durable events committed by this node.
+pub(crate) const EVENTS: &str = "im_events_committed_total";
+/// Appends in one call of the store.
+pub(crate) const BATCH: &str = "im_append_batch_size";
+/// Time from handing a batch to the store to its answer.
+pub(crate) const COMMIT_SECONDS: &str = "im_append_commit_seconds";
+/// Queues that reached their bound and were dropped.
+pub(crate) const OUTBOX_OVERFLOWS: &str = "im_outbox_overflows_total";
+/// Reads of the store for readers who lag.
+pub(crate) const COLD_READS: &str = "im_cold_reads_total";
+/// Gaps in a room's log that were filled from the store.
+pub(crate) const FILLS: &str = "im_log_fills_total";
+/// State updates discarded because something newer was held.
+pub(crate) const STALE_STATE: &str = "im_state_stale_total";

@@ -1,0 +1,806 @@
+//! What waits for one reader.
+//!
+//! Two lanes: replies, which are never dropped and whose number the commands in flight bound; and pushes, bounded in
+//! bytes. Pushes of durable events obey the one rule of reading ([`offer`]): a room's event goes in only if it is the
+//! next after the room's `queued` position. When the bound is reached the durable queue is dropped, positions go back to
+//! what was handed over, and the rooms are marked as lagging: [`super::feed`] then reads their logs at the reader's pace.
+//!
+//! Lock order: a room's lock may be held while an outbox is locked, never the other way round.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::code::Code;
+use crate::id::{Cursor, RoomId, Seq, StateKey, UserId};
+use crate::state::{Offer, offer};
+use crate::wire::{Bye, MemberChange, Push, RoomStatus, Status};
+
+use super::config::SlowReader;
+use super::outgoing::{Outgoing, reads_on};
+use super::room::Room;
+
+/// The bounds of an outbox, and the budget that all share.
+#[derive(Debug)]
+pub(crate) struct OutboxBounds {
+    pub(crate) bytes: usize,
+    pub(crate) all_bytes: usize,
+    pub(crate) signals: usize,
+    pub(crate) in_flight: u32,
+    pub(crate) slow_reader: SlowReader,
+    /// Bytes that wait in all outboxes.
+    pub(crate) used: AtomicUsize,
+}
+
+/// What waits for one reader.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    inner: Mutex<Inner>,
+    bounds: Arc<OutboxBounds>,
+    /// There is something to take.
+    ready: Notify,
+    /// A command was answered, or an answer was taken.
+    progress: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Who reads. `None` before the handshake and for the service's own followers.
+    user: Option<UserId>,
+    replies: VecDeque<Bytes>,
+    pushes: VecDeque<Queued>,
+    /// The newest of each state key that the reader has not taken yet.
+    state: BTreeMap<(u32, StateKey), Arc<Outgoing>>,
+    /// Bytes in `pushes` and `state`.
+    bytes: usize,
+    /// Bytes that were handed over and not released.
+    unreleased: usize,
+    signals: usize,
+    subs: Vec<Option<Sub>>,
+    by_room: HashMap<RoomId, u32>,
+    /// Slots whose log has to be read, in turn.
+    lagging: VecDeque<u32>,
+    /// Whether a lagging room comes first at the next take, so that busy rooms cannot keep it waiting.
+    feed_next: bool,
+    /// Slots whose whole state has to be sent.
+    snapshots: Vec<u32>,
+    /// The store failed while a log was read: try again at the next tick.
+    feed_paused: bool,
+    /// Commands taken whose replies were not handed over.
+    in_flight: u32,
+    /// Appends handed to a lane and not answered.
+    appends: u32,
+    bye: Option<Bye>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    slot: u32,
+    seq: Seq,
+    item: Arc<Outgoing>,
+}
+
+/// No room's slot: pushes that belong to no room that is followed.
+const NO_SLOT: u32 = u32::MAX;
+
+/// A room that is followed.
+///
+/// Invariant: `handed` ≤ `queued` ≤ `known`; the events in the queue are exactly those in (`handed`, `queued`].
+#[derive(Debug)]
+pub(crate) struct Sub {
+    pub(crate) room: Arc<Room>,
+    /// The reader's place in the room's list.
+    pub(crate) reader: usize,
+    /// The last event handed over.
+    handed: Cursor,
+    /// The last event in the queue.
+    queued: Seq,
+    /// The furthest event heard of.
+    known: Seq,
+    lagging: bool,
+    /// The whole state has to be sent, rather than single keys.
+    snapshot: bool,
+    /// What the client has confirmed.
+    pub(crate) confirmed: Cursor,
+    /// The room's head before the reader's right to read was last checked: later ends of membership count.
+    authorised: Seq,
+}
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    /// The last event that it has. At most `authorised`.
+    pub(crate) from: Cursor,
+    /// The room's head, as read from the store before the right to read was checked.
+    pub(crate) authorised: Seq,
+}
+
+/// What a lagging room's log must be read from.
+#[derive(Debug)]
+pub(crate) struct Lag {
+    pub(crate) slot: u32,
+    pub(crate) room: Arc<Room>,
+    /// The reader's place in the room's list.
+    pub(crate) reader: usize,
+    pub(crate) after: Cursor,
+}
+
+/// What came of feeding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fed {
+    /// The reader is further on.
+    On,
+    /// What was read does not go on from where the reader is.
+    Stuck,
+    /// The reader may not read on: take it off the room's list.
+    Gone,
+}
+
+/// Something taken out of an outbox.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    Reply(Bytes),
+    Push(Arc<Outgoing>),
+}
+
+/// What there was to take.
+#[derive(Debug, Default)]
+pub(crate) struct Take {
+    pub(crate) items: Vec<Taken>,
+    pub(crate) bytes: usize,
+    /// Rooms whose state has to be sent whole.
+    pub(crate) snapshots: Vec<Arc<Room>>,
+    pub(crate) bye: Option<Bye>,
+    /// A room whose log has to be read before anything more of it can be taken.
+    pub(crate) lag: Option<Lag>,
+}
+
+/// What became of an event that a room offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offered {
+    /// Taken, known already, or to be read from the log later.
+    Kept,
+    /// The reader may not read on: take it off the list.
+    Gone,
+}
+
+impl Outbox {
+    pub(crate) fn new(bounds: Arc<OutboxBounds>) -> Self {
+        Self { inner: Mutex::default(), bounds, ready: Notify::new(), progress: Notify::new() }
+    }
+
+    /// Says who reads, after the handshake.
+    pub(crate) fn set_user(&self, user: UserId) {
+        self.inner.lock().user = Some(user);
+    }
+
+    // ---- commands and replies ----
+
+    /// Waits until one more command may be taken.
+    pub(crate) async fn admit(&self) {
+        loop {
+            {
+                let mut inner = self.inner.lock();
+                if inner.in_flight < self.bounds.in_flight || inner.closed {
+                    inner.in_flight += 1;
+                    return;
+                }
+            }
+            self.progress.notified().await;
+        }
+    }
+
+    /// Answers a command that was admitted.
+    pub(crate) fn reply(&self, encoded: Bytes) {
+        self.with_ready(|inner| inner.replies.push_back(encoded));
+    }
+
+    /// A command has gone to a lane; its reply will come with [`Outbox::append_done`].
+    pub(crate) fn append_begun(&self) {
+        self.inner.lock().appends += 1;
+    }
+
+    /// Answers a command that went to a lane.
+    pub(crate) fn append_done(&self, encoded: Bytes) {
+        self.with_ready(|inner| {
+            inner.appends = inner.appends.saturating_sub(1);
+            inner.replies.push_back(encoded);
+        });
+        self.progress.notify_one();
+    }
+
+    /// Waits until every append of this connection was answered, so that what follows sees its effects.
+    pub(crate) async fn appends_settled(&self) {
+        while self.inner.lock().appends > 0 {
+            self.progress.notified().await;
+        }
+    }
+
+    // ---- following rooms ----
+
+    /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
+    /// list at `reader`; `head` is what the room has applied.
+    pub(crate) fn follow(&self, room: Arc<Room>, reader: usize, start: Start, head: Seq) -> u32 {
+        let mut inner = self.inner.lock();
+        let (from, known) = (start.from, head.max(start.authorised));
+        let lagging = from.seq < known;
+        let id = room.id().clone();
+        let sub = Sub {
+            room,
+            reader,
+            handed: from,
+            queued: from.seq,
+            known,
+            lagging,
+            snapshot: false,
+            confirmed: from,
+            authorised: start.authorised,
+        };
+        let slot = inner.free_slot();
+        inner.subs[slot as usize] = Some(sub);
+        inner.by_room.insert(id, slot);
+        inner.want_snapshot(slot);
+        if lagging {
+            inner.lagging.push_back(slot);
+        }
+        drop(inner);
+        self.ready.notify_one();
+        slot
+    }
+
+    /// Stops following. Gives back the sub, so that the room's list can be put right.
+    pub(crate) fn unfollow(&self, room: &RoomId) -> Option<Sub> {
+        let mut inner = self.inner.lock();
+        let slot = inner.by_room.get(room).copied()?;
+        inner.remove_sub(slot, &self.bounds)
+    }
+
+    /// Stops following everything.
+    pub(crate) fn unfollow_all(&self) -> Vec<Sub> {
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        let subs = inner.subs.drain(..).flatten().collect();
+        inner.by_room.clear();
+        inner.lagging.clear();
+        inner.clear_pushes(&self.bounds);
+        drop(inner);
+        self.progress.notify_one();
+        subs
+    }
+
+    /// How many rooms would be followed with `more`.
+    pub(crate) fn followed_with(&self, more: &[RoomId]) -> usize {
+        let inner = self.inner.lock();
+        inner.by_room.len() + more.iter().filter(|room| !inner.by_room.contains_key(*room)).count()
+    }
+
+    /// The rooms followed, each with its confirmed cursor.
+    pub(crate) fn confirmed(&self) -> BTreeMap<RoomId, Cursor> {
+        let inner = self.inner.lock();
+        inner.subs.iter().flatten().map(|sub| (sub.room.id().clone(), sub.confirmed)).collect()
+    }
+
+    /// The client says that it has these events. Cursors of rooms not followed, of other epochs, and beyond what was
+    /// handed over are not believed.
+    pub(crate) fn confirm(&self, cursors: &[(RoomId, Cursor)]) {
+        let mut inner = self.inner.lock();
+        for (room, cursor) in cursors {
+            let Some(slot) = inner.by_room.get(room).copied() else { continue };
+            let Some(Some(sub)) = inner.subs.get_mut(slot as usize) else { continue };
+            if cursor.epoch == sub.handed.epoch && cursor.seq <= sub.handed.seq {
+                sub.confirmed = *cursor;
+            }
+        }
+    }
+
+    // ---- what rooms put in ----
+
+    /// A room offers an event to the reader in `slot`.
+    pub(crate) fn offer(&self, slot: u32, item: &Arc<Outgoing>, open: bool) -> Offered {
+        let Some(event) = item.as_event() else { return Offered::Kept };
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return Offered::Kept;
+        }
+        if item.ends_any() && inner.end_membership(slot, item, open, &self.bounds) {
+            drop(inner);
+            self.ready.notify_one();
+            return Offered::Gone;
+        }
+        let Some(Some(sub)) = inner.subs.get_mut(slot as usize) else { return Offered::Kept };
+        sub.known = sub.known.max(event.seq);
+        if sub.lagging {
+            return Offered::Kept;
+        }
+        match offer(sub.queued, event.seq) {
+            Offer::Old => return Offered::Kept,
+            Offer::Take => {
+                sub.queued = event.seq;
+                inner.queue(slot, event.seq, item.clone(), &self.bounds);
+            }
+            Offer::Hole => {
+                sub.lagging = true;
+                inner.lagging.push_back(slot);
+            }
+        }
+        drop(inner);
+        self.ready.notify_one();
+        Offered::Kept
+    }
+
+    /// Events read from the log, in their order, from just after the lag's cursor.
+    pub(crate) fn feed(&self, lag: &Lag, items: &[Arc<Outgoing>], open: bool) -> Fed {
+        let mut inner = self.inner.lock();
+        let mut fed = Fed::Stuck;
+        for item in items {
+            let Some(event) = item.as_event() else { continue };
+            if item.ends_any() && inner.end_membership(lag.slot, item, open, &self.bounds) {
+                return Fed::Gone;
+            }
+            let Some(sub) = inner.same_sub(lag) else { return Fed::On };
+            match offer(sub.queued, event.seq) {
+                Offer::Old => fed = Fed::On,
+                Offer::Hole => break,
+                Offer::Take => {
+                    sub.queued = event.seq;
+                    sub.known = sub.known.max(event.seq);
+                    inner.enqueue(lag.slot, event.seq, item.clone(), &self.bounds);
+                    fed = Fed::On;
+                    if inner.bytes >= self.bounds.bytes {
+                        break;
+                    }
+                }
+            }
+        }
+        inner.settle(lag);
+        fed
+    }
+
+    /// Nothing of this log lies beyond the lag's cursor, as far as the store knows.
+    pub(crate) fn fed_up_to_head(&self, lag: &Lag, head: Seq) {
+        let mut inner = self.inner.lock();
+        if let Some(sub) = inner.same_sub(lag) {
+            // What was heard of and is not in the store was a hint that did not hold.
+            sub.known = sub.queued.max(head);
+        }
+        inner.settle(lag);
+    }
+
+    /// The reader's place in the room is another one from now on; it is told so.
+    pub(crate) fn jump(&self, lag: &Lag, status: Status, to: Cursor, head: Seq) {
+        let mut inner = self.inner.lock();
+        let Some(sub) = inner.same_sub(lag) else { return };
+        let room = sub.room.id().clone();
+        sub.handed = to;
+        sub.queued = to.seq;
+        sub.known = head.max(to.seq);
+        sub.confirmed = to;
+        let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
+        inner.drop_queued(lag.slot, &self.bounds);
+        inner.push_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
+        inner.want_snapshot(lag.slot);
+        inner.settle(lag);
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// The room began another life: every reader starts again from its head.
+    pub(crate) fn reset(&self, slot: u32, to: Cursor) {
+        let lag = {
+            let inner = self.inner.lock();
+            match inner.subs.get(slot as usize) {
+                Some(Some(sub)) => sub.lag(slot),
+                _ => return,
+            }
+        };
+        self.jump(&lag, Status::Reset, to, to.seq);
+    }
+
+    /// The reader may not read the room any more; it is told so.
+    pub(crate) fn deny(&self, slot: u32, code: Code) {
+        let mut inner = self.inner.lock();
+        inner.deny(slot, code, &self.bounds);
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// Tells the reader how a room answers from now on.
+    pub(crate) fn notice(&self, status: RoomStatus) {
+        self.inner.lock().push_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
+        self.ready.notify_one();
+    }
+
+    /// A signal for the reader. The oldest one goes when there are too many.
+    pub(crate) fn signal(&self, item: Arc<Outgoing>) {
+        let mut inner = self.inner.lock();
+        if inner.closed || inner.bytes + inner.unreleased + item.size > self.bounds.bytes {
+            return;
+        }
+        if inner.signals >= self.bounds.signals {
+            let Some(at) = inner.pushes.iter().position(|q| matches!(q.item.push, Push::Signal(_)))
+            else {
+                return;
+            };
+            if let Some(old) = inner.pushes.remove(at) {
+                inner.uncount(old.item.size, &self.bounds);
+                inner.signals -= 1;
+            }
+        }
+        inner.signals += 1;
+        inner.push_unbounded(item, &self.bounds);
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// A state key has a newer value: it takes the place of the one that waits.
+    pub(crate) fn state(&self, slot: u32, key: &StateKey, item: &Arc<Outgoing>) {
+        let mut inner = self.inner.lock();
+        match inner.subs.get(slot as usize) {
+            // The snapshot that is still to be sent will have it.
+            Some(Some(sub)) if sub.snapshot => return,
+            Some(Some(_)) if !inner.closed => {}
+            _ => return,
+        }
+        inner.count(item.size, &self.bounds);
+        if let Some(old) = inner.state.insert((slot, key.clone()), item.clone()) {
+            inner.uncount(old.size, &self.bounds);
+        }
+        if inner.bytes + inner.unreleased > self.bounds.bytes {
+            inner.conflate_state(&self.bounds);
+        }
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    // ---- the reader's side ----
+
+    /// Takes what there is, replies first, up to about `max_bytes` but at least one item if there is any. Never waits.
+    pub(crate) fn take(&self, max_bytes: usize) -> Take {
+        let mut inner = self.inner.lock();
+        let mut take = Take::default();
+        let answered = inner.take_replies(&mut take, max_bytes);
+        let feed = inner.feed_next && !inner.closed && take.items.is_empty();
+        if feed {
+            take.lag = inner.next_lag();
+        }
+        if take.lag.is_none() {
+            inner.take_pushes(&mut take, max_bytes, &self.bounds);
+        }
+        let drained = inner.replies.is_empty() && inner.pushes.is_empty() && inner.state.is_empty();
+        if inner.closed {
+            if drained {
+                take.bye = inner.bye.take();
+            }
+        } else if drained && take.lag.is_none() {
+            take.snapshots = inner.take_snapshots();
+            if take.items.is_empty() && take.snapshots.is_empty() {
+                take.lag = inner.next_lag();
+            }
+            inner.shrink();
+        }
+        inner.feed_next = take.lag.is_none() && !inner.lagging.is_empty();
+        inner.unreleased += take.bytes;
+        drop(inner);
+        if answered > 0 {
+            self.progress.notify_one();
+        }
+        take
+    }
+
+    /// Waits until there may be something to take.
+    pub(crate) async fn ready(&self) {
+        self.ready.notified().await;
+    }
+
+    /// Bytes were written and no longer count.
+    pub(crate) fn release(&self, bytes: usize) {
+        let mut inner = self.inner.lock();
+        inner.unreleased = inner.unreleased.saturating_sub(bytes);
+    }
+
+    /// The log could not be read: leave it until [`Outbox::wake`].
+    pub(crate) fn pause_feed(&self) {
+        self.inner.lock().feed_paused = true;
+    }
+
+    /// A tick has passed: what was left may be tried again.
+    pub(crate) fn wake(&self) {
+        let mut inner = self.inner.lock();
+        if inner.feed_paused {
+            inner.feed_paused = false;
+            drop(inner);
+            self.ready.notify_one();
+        }
+    }
+
+    /// Wakes the reader, so that it looks at its flags.
+    pub(crate) fn nudge(&self) {
+        self.ready.notify_one();
+    }
+
+    /// Ends the connection once what waits is written, replies and the like. The first reason stands.
+    pub(crate) fn close(&self, bye: Bye) {
+        let mut inner = self.inner.lock();
+        if inner.bye.is_none() && !inner.closed {
+            inner.bye = Some(bye);
+            inner.closed = true;
+            // Durable events are in the log; they are not worth waiting for.
+            inner.clear_pushes(&self.bounds);
+        }
+        drop(inner);
+        self.ready.notify_one();
+        self.progress.notify_one();
+    }
+
+    /// Whether the connection is to end.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.lock().closed
+    }
+
+    fn with_ready(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.inner.lock());
+        self.ready.notify_one();
+    }
+}
+
+impl Sub {
+    fn lag(&self, slot: u32) -> Lag {
+        let after = Cursor { epoch: self.handed.epoch, seq: self.queued };
+        Lag { slot, room: self.room.clone(), reader: self.reader, after }
+    }
+}
+
+impl Inner {
+    fn free_slot(&mut self) -> u32 {
+        let slot = match self.subs.iter().position(Option::is_none) {
+            Some(free) => free,
+            None => {
+                self.subs.push(None);
+                self.subs.len() - 1
+            }
+        };
+        // Bounded by the rooms that a session may follow.
+        slot as u32
+    }
+
+    /// The sub that `lag` speaks of, if it is still that one.
+    fn same_sub(&mut self, lag: &Lag) -> Option<&mut Sub> {
+        self.subs
+            .get_mut(lag.slot as usize)?
+            .as_mut()
+            .filter(|sub| Arc::ptr_eq(&sub.room, &lag.room))
+    }
+
+    /// After feeding: is the room level, or does it wait for its next turn?
+    fn settle(&mut self, lag: &Lag) {
+        self.lagging.retain(|slot| *slot != lag.slot);
+        let Some(sub) = self.same_sub(lag) else { return };
+        sub.lagging = sub.queued < sub.known;
+        if sub.lagging {
+            self.lagging.push_back(lag.slot);
+        }
+    }
+
+    fn next_lag(&mut self) -> Option<Lag> {
+        if self.feed_paused {
+            return None;
+        }
+        // It stays in the queue until it is settled, so that a reader who is interrupted while reading finds it again.
+        while let Some(slot) = self.lagging.front().copied() {
+            match self.subs.get(slot as usize) {
+                Some(Some(sub)) if sub.lagging => return Some(sub.lag(slot)),
+                _ => self.lagging.pop_front(),
+            };
+        }
+        None
+    }
+
+    fn queue(&mut self, slot: u32, seq: Seq, item: Arc<Outgoing>, bounds: &OutboxBounds) {
+        self.enqueue(slot, seq, item, bounds);
+        let full = self.bytes + self.unreleased > bounds.bytes;
+        if full || bounds.used.load(Ordering::Relaxed) > bounds.all_bytes {
+            self.overflow(bounds);
+        }
+    }
+
+    fn enqueue(&mut self, slot: u32, seq: Seq, item: Arc<Outgoing>, bounds: &OutboxBounds) {
+        self.count(item.size, bounds);
+        self.pushes.push_back(Queued { slot, seq, item });
+    }
+
+    fn push_unbounded(&mut self, item: Arc<Outgoing>, bounds: &OutboxBounds) {
+        self.enqueue(NO_SLOT, Seq::ZERO, item, bounds);
+    }
+
+    /// The queue is dropped; durable events will come from the log, state as a snapshot, signals not at all.
+    fn overflow(&mut self, bounds: &OutboxBounds) {
+        metrics::counter!(super::metrics::OUTBOX_OVERFLOWS).increment(1);
+        if bounds.slow_reader == SlowReader::Disconnect && self.bye.is_none() {
+            let code = Code::SlowReader;
+            self.bye = Some(Bye {
+                code: code.number(),
+                message: code.meaning().into(),
+                retry_after: None,
+            });
+            self.closed = true;
+        }
+        self.clear_pushes(bounds);
+        for (slot, sub) in self.subs.iter_mut().enumerate() {
+            let Some(sub) = sub else { continue };
+            if sub.queued > sub.handed.seq {
+                sub.queued = sub.handed.seq;
+                if !sub.lagging {
+                    sub.lagging = true;
+                    self.lagging.push_back(slot as u32);
+                }
+            }
+        }
+    }
+
+    /// Drops what waits but for notices, which are few and said once only.
+    fn clear_pushes(&mut self, bounds: &OutboxBounds) {
+        let notices: VecDeque<Queued> =
+            self.pushes.drain(..).filter(|q| matches!(q.item.push, Push::Room(_))).collect();
+        let kept = notices.iter().map(|q| q.item.size).sum::<usize>();
+        self.conflate_state(bounds);
+        bounds.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        bounds.used.fetch_add(kept, Ordering::Relaxed);
+        self.bytes = kept;
+        self.signals = 0;
+        self.pushes = notices;
+    }
+
+    fn conflate_state(&mut self, bounds: &OutboxBounds) {
+        for ((slot, _), item) in std::mem::take(&mut self.state) {
+            self.uncount(item.size, bounds);
+            self.want_snapshot(slot);
+        }
+    }
+
+    fn want_snapshot(&mut self, slot: u32) {
+        if let Some(Some(sub)) = self.subs.get_mut(slot as usize)
+            && !sub.snapshot
+        {
+            sub.snapshot = true;
+            self.snapshots.push(slot);
+        }
+    }
+
+    /// Drops what waits of one room.
+    fn drop_queued(&mut self, slot: u32, bounds: &OutboxBounds) {
+        let mut freed = 0;
+        self.pushes.retain(|q| {
+            let keep = q.slot != slot;
+            freed += if keep { 0 } else { q.item.size };
+            keep
+        });
+        self.state.retain(|(of, _), item| {
+            let keep = *of != slot;
+            freed += if keep { 0 } else { item.size };
+            keep
+        });
+        self.uncount(freed, bounds);
+    }
+
+    fn remove_sub(&mut self, slot: u32, bounds: &OutboxBounds) -> Option<Sub> {
+        let sub = self.subs.get_mut(slot as usize)?.take()?;
+        self.by_room.remove(sub.room.id());
+        self.lagging.retain(|other| *other != slot);
+        self.snapshots.retain(|other| *other != slot);
+        self.drop_queued(slot, bounds);
+        Some(sub)
+    }
+
+    /// If the reader's membership ends with this event: purge, tell, stop. Says whether it did.
+    fn end_membership(
+        &mut self,
+        slot: u32,
+        item: &Arc<Outgoing>,
+        open: bool,
+        bounds: &OutboxBounds,
+    ) -> bool {
+        let Some(user) = &self.user else { return false };
+        let Some(change) = item.end_for(user) else { return false };
+        if reads_on(open, change) {
+            return false;
+        }
+        // An event from before the last check speaks of an earlier stay.
+        let passed = |sub: &Sub| item.as_event().is_some_and(|event| event.seq <= sub.authorised);
+        match self.subs.get(slot as usize) {
+            Some(Some(sub)) if !passed(sub) => {}
+            _ => return false,
+        }
+        let code =
+            if matches!(change, MemberChange::Banned(_)) { Code::Banned } else { Code::Removed };
+        self.deny(slot, code, bounds);
+        true
+    }
+
+    fn deny(&mut self, slot: u32, code: Code, bounds: &OutboxBounds) {
+        let Some(sub) = self.remove_sub(slot, bounds) else { return };
+        let room = sub.room.id().clone();
+        let status = RoomStatus {
+            room,
+            status: Status::Denied,
+            cursor: None,
+            head: Seq::ZERO,
+            code: Some(code),
+        };
+        self.push_unbounded(Outgoing::new(Push::Room(status)), bounds);
+    }
+
+    fn take_replies(&mut self, take: &mut Take, max_bytes: usize) -> u32 {
+        let mut answered = 0;
+        while take.items.is_empty() || take.bytes < max_bytes {
+            let Some(reply) = self.replies.pop_front() else { break };
+            take.bytes += reply.len();
+            take.items.push(Taken::Reply(reply));
+            answered += 1;
+        }
+        self.in_flight = self.in_flight.saturating_sub(answered);
+        answered
+    }
+
+    fn take_pushes(&mut self, take: &mut Take, max_bytes: usize, bounds: &OutboxBounds) {
+        let before = take.bytes;
+        while take.items.is_empty() || take.bytes < max_bytes {
+            let Some(Queued { slot, seq, item }) = self.pushes.pop_front() else { break };
+            if let Some(Some(sub)) = self.subs.get_mut(slot as usize) {
+                sub.handed.seq = seq;
+            }
+            self.signals -= usize::from(matches!(item.push, Push::Signal(_)));
+            take.bytes += item.size;
+            take.items.push(Taken::Push(item));
+        }
+        while self.pushes.is_empty() && (take.items.is_empty() || take.bytes < max_bytes) {
+            let Some((_, item)) = self.state.pop_first() else { break };
+            take.bytes += item.size;
+            take.items.push(Taken::Push(item));
+        }
+        self.uncount(take.bytes - before, bounds);
+    }
+
+    fn take_snapshots(&mut self) -> Vec<Arc<Room>> {
+        let mut rooms = Vec::new();
+        for slot in std::mem::take(&mut self.snapshots) {
+            if let Some(Some(sub)) = self.subs.get_mut(slot as usize)
+                && sub.snapshot
+            {
+                sub.snapshot = false;
+                rooms.push(sub.room.clone());
+            }
+        }
+        rooms
+    }
+
+    fn count(&mut self, bytes: usize, bounds: &OutboxBounds) {
+        self.bytes += bytes;
+        bounds.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn uncount(&mut self, bytes: usize, bounds: &OutboxBounds) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        bounds.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives memory back once a burst is over.
+    fn shrink(&mut self) {
+        if self.pushes.capacity() > 8 {
+            self.pushes = VecDeque::new();
+        }
+        if self.replies.capacity() > 8 {
+            self.replies = VecDeque::new();
+        }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.bounds.used.fetch_sub(self.inner.get_mut().bytes, Ordering::Relaxed);
+    }
+}

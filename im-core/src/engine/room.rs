@@ -1,0 +1,387 @@
+//! A room that somebody on this node follows: the recent part of its log, who reads it, and its state.
+//!
+//! Events are applied at head + 1 only, whatever order they arrive in; what is missing is filled from the store
+//! ([`super::engine`]'s `fill`). A room that nobody follows is not in memory.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+use crate::id::{Cursor, RoomId, Seq, StateKey};
+use crate::ports::{Head, StateSnapshot};
+use crate::state::{Merge, RoomRecord, Sequencer, StateLimits, StateMap};
+use crate::wire::{Push, Snapshot, StateUpdate};
+
+use super::outbox::{Offered, Outbox, Start};
+use super::outgoing::{Outgoing, open_to_strangers};
+
+/// Bounds of the hot windows, and the budget that all share.
+#[derive(Debug)]
+pub(crate) struct WindowBounds {
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
+    pub(crate) all_bytes: usize,
+    /// Bytes in all windows.
+    pub(crate) used: AtomicUsize,
+}
+
+/// A room that somebody on this node follows.
+#[derive(Debug)]
+pub(crate) struct Room {
+    id: RoomId,
+    inner: Mutex<Inner>,
+    /// Set once the head was read from the store.
+    pub(crate) loaded: OnceCell<()>,
+    windows: Arc<WindowBounds>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    log: Option<Log>,
+    /// Events that were committed while the head was being read.
+    before_load: Vec<Arc<Outgoing>>,
+    /// By slot, so that a reader's place does not move.
+    readers: Vec<Option<Reader>>,
+    free: Vec<usize>,
+    state: StateMap,
+    state_revision: u64,
+    /// Whether a task is filling the log from the store.
+    filling: bool,
+    /// Whether the room was taken off the map and must not be used any more.
+    retired: bool,
+}
+
+/// The recent part of the log.
+///
+/// Invariant: the window's events are consecutive and end at the sequencer's head.
+#[derive(Debug)]
+struct Log {
+    cursor_epoch: Cursor,
+    open: bool,
+    sequencer: Sequencer<Arc<Outgoing>>,
+    window: VecDeque<Arc<Outgoing>>,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Reader {
+    outbox: Arc<Outbox>,
+    slot: u32,
+}
+
+/// What became of an event that a room was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// The log is whole as far as it is known.
+    Level,
+    /// Events are missing; the caller has to see that they are filled in.
+    Fill,
+    /// The event belongs to another life of the room; the caller has to read its head anew.
+    OtherEpoch,
+}
+
+/// What the window has after a cursor.
+#[derive(Debug)]
+pub(crate) enum Recent {
+    /// These events.
+    Events(Vec<Arc<Outgoing>>),
+    /// Nothing: the cursor is at the head.
+    Level(Seq),
+    /// The window begins later; ask the store.
+    Cold,
+    /// The cursor is of another life of the room; this is the present head.
+    OtherEpoch(Cursor),
+}
+
+/// Events that a room holds back while something before them is missing.
+const EARLY_EVENTS: usize = 1024;
+
+impl Room {
+    pub(crate) fn new(id: RoomId, windows: Arc<WindowBounds>) -> Self {
+        Self { id, inner: Mutex::default(), loaded: OnceCell::new(), windows }
+    }
+
+    pub(crate) fn id(&self) -> &RoomId {
+        &self.id
+    }
+
+    /// Takes what the store said of the room.
+    pub(crate) fn load(
+        &self,
+        record: &RoomRecord,
+        head: Head,
+        state: StateSnapshot,
+        limits: &StateLimits,
+    ) {
+        let mut inner = self.inner.lock();
+        inner.log = Some(Log {
+            cursor_epoch: head.cursor,
+            open: open_to_strangers(record),
+            sequencer: Sequencer::new(head.cursor.seq, EARLY_EVENTS),
+            window: VecDeque::new(),
+            bytes: 0,
+        });
+        inner.state_revision = state.revision;
+        for update in state.entries {
+            inner.state.merge(update, limits);
+        }
+        for item in std::mem::take(&mut inner.before_load) {
+            self.apply_locked(&mut inner, item);
+        }
+    }
+
+    /// Where the log ends, as far as it was applied here.
+    pub(crate) fn head(&self) -> Option<Cursor> {
+        self.inner.lock().log.as_ref().map(Log::head)
+    }
+
+    // ---- readers ----
+
+    /// Adds a reader, who begins at `start`. `false` if the room has left the map: find it anew.
+    pub(crate) fn add_reader(self: &Arc<Self>, outbox: &Arc<Outbox>, start: Start) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.retired {
+            return false;
+        }
+        let head = inner.log.as_ref().map_or(Seq::ZERO, |log| log.sequencer.head());
+        let at = inner.free.pop().unwrap_or_else(|| {
+            inner.readers.push(None);
+            inner.readers.len() - 1
+        });
+        let slot = outbox.follow(self.clone(), at, start, head);
+        inner.readers[at] = Some(Reader { outbox: outbox.clone(), slot });
+        true
+    }
+
+    /// Takes the reader off the list.
+    pub(crate) fn remove_reader(&self, at: usize, outbox: &Arc<Outbox>) {
+        let mut inner = self.inner.lock();
+        let is_it = inner
+            .readers
+            .get(at)
+            .is_some_and(|r| r.as_ref().is_some_and(|r| Arc::ptr_eq(&r.outbox, outbox)));
+        if is_it {
+            inner.free_reader(at);
+        }
+    }
+
+    /// Takes the room out of use if nobody reads it. Called under the map's lock.
+    pub(crate) fn retire_if_idle(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let idle = inner.readers.len() == inner.free.len() && !inner.filling;
+        inner.retired |= idle;
+        idle
+    }
+
+    // ---- events ----
+
+    /// Takes an event that was committed, here or elsewhere, and fans out what is in order.
+    pub(crate) fn apply(&self, item: Arc<Outgoing>) -> Applied {
+        self.apply_locked(&mut self.inner.lock(), item)
+    }
+
+    fn apply_locked(&self, inner: &mut Inner, item: Arc<Outgoing>) -> Applied {
+        let Some(event) = item.as_event() else { return Applied::Level };
+        let Some(log) = &mut inner.log else {
+            if inner.before_load.len() < EARLY_EVENTS {
+                inner.before_load.push(item);
+            }
+            return Applied::Level;
+        };
+        if event.epoch != log.cursor_epoch.epoch {
+            return Applied::OtherEpoch;
+        }
+        log.sequencer.push(event.seq, item);
+        while let Some(item) = inner.log.as_mut().and_then(|log| log.sequencer.pop()) {
+            self.keep(inner, &item);
+            inner.fan_out(&item);
+        }
+        inner.fill_wanted()
+    }
+
+    /// Takes note that the log goes at least up to `head`.
+    pub(crate) fn hear_of(&self, head: Seq) -> Applied {
+        let mut inner = self.inner.lock();
+        if let Some(log) = &mut inner.log {
+            log.sequencer.hear_of(head);
+        }
+        inner.fill_wanted()
+    }
+
+    /// A fill has ended. Says whether there is more to fill.
+    pub(crate) fn fill_done(&self) -> Applied {
+        let mut inner = self.inner.lock();
+        inner.filling = false;
+        inner.fill_wanted()
+    }
+
+    /// A fill has failed; the next event or head check starts another.
+    pub(crate) fn fill_failed(&self) {
+        self.inner.lock().filling = false;
+    }
+
+    fn keep(&self, inner: &mut Inner, item: &Arc<Outgoing>) {
+        let Some(log) = &mut inner.log else { return };
+        log.window.push_back(item.clone());
+        log.bytes += item.size;
+        self.windows.used.fetch_add(item.size, Ordering::Relaxed);
+        let over = |log: &Log| {
+            let all = self.windows.used.load(Ordering::Relaxed) > self.windows.all_bytes;
+            log.window.len() > self.windows.events || log.bytes > self.windows.bytes || all
+        };
+        while log.window.len() > 1 && over(log) {
+            let Some(old) = log.window.pop_front() else { break };
+            log.bytes -= old.size;
+            self.windows.used.fetch_sub(old.size, Ordering::Relaxed);
+        }
+    }
+
+    /// What the window has after `cursor`, up to about `max_bytes`.
+    pub(crate) fn recent(&self, cursor: Cursor, max_bytes: usize) -> Recent {
+        let inner = self.inner.lock();
+        let Some(log) = &inner.log else { return Recent::Cold };
+        if cursor.epoch != log.cursor_epoch.epoch {
+            return Recent::OtherEpoch(log.head());
+        }
+        let head = log.sequencer.head();
+        if cursor.seq >= head {
+            return if log.sequencer.known() > head { Recent::Cold } else { Recent::Level(head) };
+        }
+        // The window ends at the head, so places are found by counting back from there.
+        let missing = head.since(cursor.seq);
+        let Some(begin) = (log.window.len() as u64).checked_sub(missing) else {
+            return Recent::Cold;
+        };
+        let mut bytes = 0;
+        let fits = |item: &&Arc<Outgoing>| {
+            let first = bytes == 0;
+            bytes += item.size;
+            first || bytes <= max_bytes
+        };
+        Recent::Events(log.window.iter().skip(begin as usize).take_while(fits).cloned().collect())
+    }
+
+    /// Whether strangers may read it.
+    pub(crate) fn is_open_to_strangers(&self) -> bool {
+        self.inner.lock().log.as_ref().is_some_and(|log| log.open)
+    }
+
+    /// The store says that the room is in another life, or has lost its end: everybody starts again from `head`.
+    pub(crate) fn reset(&self, head: Cursor) {
+        let mut inner = self.inner.lock();
+        let Some(log) = &mut inner.log else { return };
+        self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
+        log.cursor_epoch = head;
+        log.sequencer = Sequencer::new(head.seq, EARLY_EVENTS);
+        log.window.clear();
+        inner.state = StateMap::default();
+        inner.readers.iter().flatten().for_each(|reader| reader.outbox.reset(reader.slot, head));
+    }
+
+    /// Hands a signal to every reader.
+    pub(crate) fn signal(&self, item: &Arc<Outgoing>) {
+        let inner = self.inner.lock();
+        inner.readers.iter().flatten().for_each(|reader| reader.outbox.signal(item.clone()));
+    }
+
+    // ---- state ----
+
+    /// Merges an update and hands it on if it is the newest.
+    pub(crate) fn merge(&self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
+        let mut inner = self.inner.lock();
+        let merged = inner.state.merge(update.clone(), limits);
+        if merged == Merge::Taken {
+            let item = Outgoing::new(Push::State(update.clone()));
+            inner.readers.iter().flatten().for_each(|r| r.outbox.state(r.slot, &update.key, &item));
+        }
+        merged
+    }
+
+    /// The newest update to a key, as held here.
+    pub(crate) fn state_of(&self, key: &StateKey) -> Option<Arc<StateUpdate>> {
+        self.inner.lock().state.get(key).cloned()
+    }
+
+    /// Takes note that the store's state has this revision. Says whether it is another one than before.
+    pub(crate) fn state_changed(&self, revision: u64) -> bool {
+        std::mem::replace(&mut self.inner.lock().state_revision, revision) != revision
+    }
+
+    /// All state, in parts of at most about `part_bytes`. Nothing if there is none.
+    pub(crate) fn snapshot(&self, generation: u64, part_bytes: usize) -> Vec<Arc<Outgoing>> {
+        let entries: Vec<Arc<StateUpdate>> = self.inner.lock().state.iter().cloned().collect();
+        let mut parts: Vec<Vec<Arc<StateUpdate>>> = Vec::new();
+        let mut room_left = 0_usize;
+        for entry in entries {
+            let size = 128 + entry.value.as_ref().map_or(0, |value| value.packed().len());
+            if parts.is_empty() || size > room_left {
+                parts.push(Vec::new());
+                room_left = part_bytes;
+            }
+            room_left = room_left.saturating_sub(size);
+            if let Some(part) = parts.last_mut() {
+                part.push(entry);
+            }
+        }
+        let last = parts.len().saturating_sub(1);
+        let part = |(at, entries)| {
+            let snapshot = Snapshot { room: self.id.clone(), generation, entries, more: at < last };
+            Outgoing::new(Push::Snapshot(snapshot))
+        };
+        parts.into_iter().enumerate().map(part).collect()
+    }
+}
+
+impl Log {
+    fn head(&self) -> Cursor {
+        Cursor { epoch: self.cursor_epoch.epoch, seq: self.sequencer.head() }
+    }
+}
+
+impl Inner {
+    fn fan_out(&mut self, item: &Arc<Outgoing>) {
+        let open = self.log.as_ref().is_some_and(|log| log.open);
+        let mut gone = Vec::new();
+        for (at, reader) in self.readers.iter().enumerate() {
+            if let Some(reader) = reader
+                && reader.outbox.offer(reader.slot, item, open) == Offered::Gone
+            {
+                gone.push(at);
+            }
+        }
+        gone.into_iter().for_each(|at| self.free_reader(at));
+    }
+
+    fn free_reader(&mut self, at: usize) {
+        if self.readers.get_mut(at).and_then(Option::take).is_some() {
+            self.free.push(at);
+        }
+        if self.readers.len() == self.free.len() {
+            self.readers = Vec::new();
+            self.free = Vec::new();
+        }
+    }
+
+    /// Whether the caller has to start a fill.
+    fn fill_wanted(&mut self) -> Applied {
+        let missing =
+            self.log.as_ref().is_some_and(|log| log.sequencer.known() > log.sequencer.head());
+        if missing && !self.filling {
+            self.filling = true;
+            Applied::Fill
+        } else {
+            Applied::Level
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(log) = &self.inner.get_mut().log {
+            self.windows.used.fetch_sub(log.bytes, Ordering::Relaxed);
+        }
+    }
+}

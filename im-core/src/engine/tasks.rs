@@ -1,0 +1,114 @@
+//! The engine's own tasks: time-outs, the bus, the check of heads, state on its way to the store, expired sessions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::ports::{BusMessage, BusReceiver, Envelope};
+
+use super::commands::deliver_signal;
+use super::core::Core;
+use super::outgoing::Outgoing;
+
+/// Rooms compared with the store in one call.
+const CHECK_BATCH: usize = 256;
+/// How often expired sessions are removed, and how many at once.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+const SWEEP_BATCH: usize = 1000;
+
+/// Does `work` every `period` until the engine stops.
+async fn every<F, Fut>(core: Arc<Core>, period: Duration, work: F)
+where
+    F: Fn(Arc<Core>) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    let mut ticks = interval(period.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once.
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            biased;
+            () = core.stopped.cancelled() => return,
+            _ = ticks.tick() => work(core.clone()).await,
+        }
+    }
+}
+
+/// Starts all of them.
+pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
+    let config = &core.config;
+    core.tasks.spawn(every(core.clone(), config.tick, |core| async move { keep_time(&core) }));
+    core.tasks.spawn(every(core.clone(), config.head_check, |core| async move {
+        check_heads(&core).await
+    }));
+    core.tasks.spawn(every(core.clone(), config.state_delay, |core| async move {
+        core.state_writer.flush(&core.store).await;
+    }));
+    core.tasks.spawn(every(core.clone(), SWEEP_EVERY, |core| async move { sweep(&core).await }));
+    if let Some(bus) = bus {
+        core.tasks.spawn(listen(core.clone(), bus));
+    }
+}
+
+fn keep_time(core: &Core) {
+    let (running, now) = (core.running(), core.now());
+    core.registry.all().iter().for_each(|conn| conn.tick(core, running, now));
+}
+
+async fn check_heads(core: &Arc<Core>) {
+    for rooms in core.hub.rooms().chunks(CHECK_BATCH) {
+        core.check(rooms).await;
+    }
+}
+
+async fn sweep(core: &Core) {
+    loop {
+        match core.store.sweep_sessions(core.now(), SWEEP_BATCH).await {
+            Ok(swept) if swept >= SWEEP_BATCH => {}
+            Ok(_) => return,
+            Err(error) => return tracing::warn!(%error, "expired sessions could not be removed"),
+        }
+    }
+}
+
+async fn listen(core: Arc<Core>, mut bus: Box<dyn BusReceiver>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = core.stopped.cancelled() => return,
+            envelope = bus.next() => match envelope {
+                Some(envelope) => hear(&core, envelope),
+                None => return,
+            },
+        }
+    }
+}
+
+/// Takes what another node says. It is a hint: what is missing is read from the store.
+fn hear(core: &Arc<Core>, envelope: Envelope) {
+    if envelope.from == core.node {
+        return;
+    }
+    match envelope.message {
+        BusMessage::Events(events) => {
+            for event in events {
+                if let Some(room) = core.hub.get(&event.room) {
+                    let applied = room.apply(Outgoing::event(event));
+                    core.follow_up(&room, applied);
+                }
+            }
+        }
+        BusMessage::State(update) => {
+            core.stamps.lock().observe(update.stamp);
+            if let Some(room) = core.hub.get(&update.room) {
+                room.merge(update, &core.config.state);
+            }
+        }
+        BusMessage::Signal(signal) => deliver_signal(core, &signal),
+        BusMessage::Close { user, session, code } => {
+            core.close_sessions(&user, session.as_ref(), code)
+        }
+    }
+}

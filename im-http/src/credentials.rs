@@ -1,0 +1,143 @@
+//! What a request shows to prove who sent it, and where it came from.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue};
+use http::{Extensions, Request};
+use im_core::ports::{Credentials, Identity};
+use im_core::wire::Secret;
+use im_core::{Code, Error, Result};
+
+/// Longest token that is looked at, in bytes: the same as in a `hello` frame.
+const MAX_TOKEN: usize = 4096;
+
+/// The address that a request came from, as an extension of the request.
+///
+/// Our own listener and the warp adapter set it. In a router of another kind a middleware of the embedder does, where
+/// limits by address are wanted; behind a trusted proxy that is also the place to take it from `Forwarded`. With axum:
+///
+/// ```text
+/// async fn peer(ConnectInfo(at): ConnectInfo<SocketAddr>, mut request: Request, next: Next) -> Response {
+///     request.extensions_mut().insert(im_http::PeerAddr(at));
+///     next.run(request).await
+/// }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// The address that the request came from, if anybody has put a [`PeerAddr`] there.
+pub fn peer_address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<PeerAddr>().map(|peer| peer.0.ip())
+}
+
+/// Collects the credentials of a request: the bearer token of `Authorization` (RFC 6750 section 2.1), the `Cookie`
+/// headers, and an [`Identity`] that the embedder's own middleware has put into the request's extensions.
+///
+/// `Authorization` of another scheme is none of ours (a proxy may use it) and is passed over.
+///
+/// # Errors
+///
+/// [`Code::TooLarge`] for a token of more than 4096 bytes, [`Code::BadCredentials`] for headers that are no text and for
+/// more than one `Authorization`.
+pub fn credentials<B>(request: &Request<B>) -> Result<Credentials> {
+    Ok(Credentials {
+        token: bearer(request.headers())?,
+        cookie: cookie(request.headers())?,
+        established: request.extensions().get::<Identity>().cloned(),
+        ..Credentials::default()
+    })
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<Secret>> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let Some(first) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Error::new(
+            Code::BadCredentials,
+            "read credentials",
+            "send one Authorization header",
+        ));
+    }
+    let Some((scheme, token)) = text(first)?.split_once(' ') else { return Ok(None) };
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Ok(None);
+    }
+    if token.len() > MAX_TOKEN {
+        return Err(Error::new(
+            Code::TooLarge,
+            "read credentials",
+            "a token has at most 4096 bytes",
+        ));
+    }
+    Ok(Some(Secret::new(token)))
+}
+
+/// All cookies in one text: HTTP/2 may split them into several headers (RFC 9113 section 8.2.3).
+fn cookie(headers: &HeaderMap) -> Result<Option<Secret>> {
+    let parts = headers.get_all(COOKIE).iter().map(text).collect::<Result<Vec<_>>>()?;
+    Ok((!parts.is_empty()).then(|| Secret::new(parts.join("; "))))
+}
+
+fn text(value: &HeaderValue) -> Result<&str> {
+    value.to_str().map_err(|_| {
+        Error::new(Code::BadCredentials, "read credentials", "credentials are plain ASCII")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use im_core::UserId;
+
+    use super::*;
+
+    fn request(headers: &[(&str, &str)]) -> Request<()> {
+        let request = headers
+            .iter()
+            .fold(Request::builder(), |request, (name, value)| request.header(*name, *value));
+        request.body(()).unwrap()
+    }
+
+    fn token(headers: &[(&str, &str)]) -> Option<String> {
+        credentials(&request(headers)).unwrap().token.map(|token| token.expose().to_owned())
+    }
+
+    #[test]
+    fn a_bearer_token_is_found_whatever_the_case_of_its_scheme() {
+        assert_eq!(token(&[("authorization", "Bearer abc")]).as_deref(), Some("abc"));
+        assert_eq!(token(&[("authorization", "bearer  abc ")]).as_deref(), Some("abc"));
+        assert_eq!(token(&[("authorization", "Basic YTpi")]), None);
+        assert_eq!(token(&[("authorization", "Bearer")]), None);
+        assert_eq!(token(&[]), None);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        let long = format!("Bearer {}", "x".repeat(MAX_TOKEN + 1));
+        let code = |headers: &[(&str, &str)]| credentials(&request(headers)).unwrap_err().code();
+        assert_eq!(code(&[("authorization", &long)]), Code::TooLarge);
+        assert_eq!(
+            code(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]),
+            Code::BadCredentials
+        );
+        assert_eq!(code(&[("cookie", "name=\u{fc}")]), Code::BadCredentials);
+    }
+
+    #[test]
+    fn cookies_are_joined_and_an_identity_is_taken_over() {
+        let mut request = request(&[("cookie", "a=1"), ("cookie", "b=2; c=3")]);
+        let anna = Identity::of(UserId::new("anna").unwrap());
+        request.extensions_mut().insert(anna.clone());
+        let credentials = credentials(&request).unwrap();
+        assert_eq!(credentials.cookie.unwrap().expose(), "a=1; b=2; c=3");
+        assert_eq!(credentials.established, Some(anna));
+    }
+
+    #[test]
+    fn the_address_is_known_only_if_somebody_says_so() {
+        let mut request = request(&[]);
+        assert_eq!(peer_address(request.extensions()), None);
+        request.extensions_mut().insert(PeerAddr("192.0.2.1:4000".parse().unwrap()));
+        assert_eq!(peer_address(request.extensions()), Some("192.0.2.1".parse().unwrap()));
+    }
+}

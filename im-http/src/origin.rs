@@ -1,0 +1,212 @@
+//! Which pages may connect. A browser says where a page came from and lets no script change that (RFC 6454 section 7);
+//! without this check any page that a user opens could use the user's cookies here.
+
+use std::fmt;
+
+use http::header::{HOST, HeaderMap, ORIGIN};
+use http::uri::{Authority, Uri};
+use im_core::{Code, Error, Result};
+
+/// Where a page came from: scheme, host and port (RFC 6454 section 4), brought into one form, so that two of them are
+/// equal when a browser would call them the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    scheme: String,
+    host: String,
+    port: Option<u16>,
+}
+
+/// A text that is no origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OriginError;
+
+impl fmt::Display for OriginError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an origin is written scheme://host or scheme://host:port, without a path")
+    }
+}
+
+impl std::error::Error for OriginError {}
+
+impl Origin {
+    /// Reads an origin as browsers write it, such as `https://chat.example.org`.
+    ///
+    /// # Errors
+    ///
+    /// If it is anything else; also for `null`, which stands for every page without an origin of its own.
+    pub fn parse(text: &str) -> Result<Self, OriginError> {
+        let (scheme, rest) = text.split_once("://").ok_or(OriginError)?;
+        if scheme.is_empty() || rest.contains(['/', '?', '#', '@']) {
+            return Err(OriginError);
+        }
+        let authority: Authority = rest.parse().map_err(|_| OriginError)?;
+        Ok(Self::of(scheme, &authority))
+    }
+
+    fn of(scheme: &str, authority: &Authority) -> Self {
+        let scheme = scheme.to_ascii_lowercase();
+        let port = authority.port_u16().or_else(|| default_port(&scheme));
+        Self { host: authority.host().to_ascii_lowercase(), scheme, port }
+    }
+
+    /// Whether this is the origin of pages that a server reached under `authority` hands out. The scheme is not
+    /// compared: behind a proxy that ends TLS the server does not know its own.
+    fn serves(&self, authority: &Authority) -> bool {
+        *self == Self::of(&self.scheme, authority)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.host)?;
+        match self.port {
+            Some(port) if Some(port) != default_port(&self.scheme) => write!(f, ":{port}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    }
+}
+
+/// Which origins are let in. A request without an `Origin` header does not come from a page in a browser and is always
+/// let in: whoever can leave the header out could also make one up, and carries no foreign user's cookies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OriginPolicy {
+    /// Pages from the host and port that the request itself names (`Host`). The default, and right wherever the page
+    /// and the engine share a server. Behind a proxy that rewrites `Host`, list the origins instead.
+    #[default]
+    SameOrigin,
+    /// Pages from exactly these origins.
+    Only(Vec<Origin>),
+    /// Pages from anywhere. **Dangerous** where cookies carry identity: any page that a user visits can then read and
+    /// write in the user's name. Meant for services whose clients bring a token that only they have.
+    Any,
+}
+
+impl OriginPolicy {
+    /// Lets in pages from exactly these origins.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is no origin.
+    pub fn only<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, OriginError> {
+        origins.into_iter().map(Origin::parse).collect::<Result<_, _>>().map(Self::Only)
+    }
+
+    /// Lets the request in or refuses it.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::BadOrigin`] if there is an `Origin` header and the policy does not let it in, if there are several, or if
+    /// it cannot be read.
+    pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<()> {
+        let mut given = headers.get_all(ORIGIN).iter();
+        let Some(first) = given.next() else { return Ok(()) };
+        if matches!(self, Self::Any) {
+            return Ok(());
+        }
+        let origin = first
+            .to_str()
+            .ok()
+            .and_then(|text| Origin::parse(text).ok())
+            .filter(|_| given.next().is_none());
+        match origin {
+            Some(origin) if self.allows(&origin, uri, headers) => Ok(()),
+            _ => Err(Error::of(Code::BadOrigin, "check origin")),
+        }
+    }
+
+    fn allows(&self, origin: &Origin, uri: &Uri, headers: &HeaderMap) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(list) => list.contains(origin),
+            Self::SameOrigin => own_authority(uri, headers).is_some_and(|own| origin.serves(&own)),
+        }
+    }
+}
+
+/// Under which name the client reached the server: HTTP/2 has it in the target, HTTP/1.1 in `Host` (RFC 9112 section 3.2).
+fn own_authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    match uri.authority() {
+        Some(authority) => Some(authority.clone()),
+        None => headers.get(HOST)?.to_str().ok()?.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(policy: &OriginPolicy, host: &str, origins: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, host.parse().unwrap());
+        for origin in origins {
+            headers.append(ORIGIN, origin.parse().unwrap());
+        }
+        policy.check(&Uri::from_static("/ws"), &headers).is_ok()
+    }
+
+    #[test]
+    fn same_origin_compares_host_and_port() {
+        let policy = OriginPolicy::default();
+        for (host, origin, good) in [
+            ("chat.example.org", "https://chat.example.org", true),
+            ("chat.example.org", "http://chat.example.org", true),
+            ("Chat.Example.org:443", "https://chat.example.ORG", true),
+            ("localhost:8080", "http://localhost:8080", true),
+            ("[::1]:8080", "http://[::1]:8080", true),
+            ("localhost:8080", "http://localhost", false),
+            ("chat.example.org", "https://chat.example.org:8443", false),
+            ("chat.example.org", "https://example.org", false),
+            ("chat.example.org", "https://chat.example.org.evil.example", false),
+            ("chat.example.org", "https://evil.example/chat.example.org", false),
+            ("chat.example.org", "https://chat.example.org@evil.example", false),
+            ("chat.example.org", "null", false),
+            ("chat.example.org", "", false),
+        ] {
+            assert_eq!(check(&policy, host, &[origin]), good, "{origin} at {host}");
+        }
+    }
+
+    #[test]
+    fn no_origin_is_no_page_and_two_are_a_trick() {
+        assert!(check(&OriginPolicy::default(), "a.example", &[]));
+        assert!(!check(
+            &OriginPolicy::default(),
+            "a.example",
+            &["https://a.example", "https://b.example"]
+        ));
+        assert!(check(&OriginPolicy::Any, "a.example", &["https://b.example"]));
+    }
+
+    #[test]
+    fn a_list_is_matched_exactly() {
+        let policy = OriginPolicy::only(["https://app.example", "http://localhost:5173"]).unwrap();
+        assert!(check(&policy, "api.example", &["https://app.example"]));
+        assert!(check(&policy, "api.example", &["https://app.example:443"]));
+        assert!(check(&policy, "api.example", &["http://localhost:5173"]));
+        assert!(!check(&policy, "api.example", &["http://app.example"]));
+        assert!(!check(&policy, "api.example", &["https://api.example"]));
+        assert!(!check(&policy, "api.example", &["https://x.app.example"]));
+        assert_eq!(OriginPolicy::only(["https://app.example/"]), Err(OriginError));
+    }
+
+    #[test]
+    fn an_origin_is_written_as_browsers_write_it() {
+        assert_eq!(
+            Origin::parse("HTTPS://App.Example:443").unwrap().to_string(),
+            "https://app.example"
+        );
+        assert_eq!(
+            Origin::parse("http://localhost:5173").unwrap().to_string(),
+            "http://localhost:5173"
+        );
+    }
+}

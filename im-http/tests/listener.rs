@@ -1,0 +1,194 @@
+//! Our own listener and the warp adapter, spoken to over plain sockets.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use im_http::{Certificates, Listener, ListenerConfig, PeerAddr};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+/// Fails the test instead of letting it hang.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future)
+        .await
+        .expect("this should not take a minute")
+}
+
+/// Answers with the method, the target, the peer's port and the body.
+async fn echo<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible>
+where
+    B: Body<Data = Bytes>,
+    B::Error: std::fmt::Debug,
+{
+    let peer = request.extensions().get::<PeerAddr>().copied();
+    let head =
+        format!("{} {} {} ", request.method(), request.uri(), peer.map_or(0, |peer| peer.0.port()));
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    Ok(Response::new(Full::new([head.as_bytes(), &body].concat().into())))
+}
+
+/// Sends a request on a connection of its own and gives the port used and all that comes back.
+async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    (stream.local_addr().unwrap().port(), answer)
+}
+
+const POST: &str =
+    "POST /a/b?c=%20d HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello";
+
+#[tokio::test]
+async fn a_service_is_told_the_whole_request_and_who_sent_it() {
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(listener.serve(tower::service_fn(echo::<Incoming>)));
+    let (port, answer) = ask(address, POST).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.ends_with(&format!("POST /a/b?c=%20d {port} hello")), "{answer}");
+}
+
+#[tokio::test]
+async fn through_warp_it_is_told_the_same() {
+    let routes = im_http::warp::mount(tower::service_fn(echo::<im_http::warp::RequestBody>));
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(warp::serve(routes).incoming(socket).run());
+    let (port, answer) = ask(address, POST).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains(&format!("POST /a/b?c=%20d {port} hello")), "{answer}");
+}
+
+#[tokio::test]
+async fn silent_and_dawdling_sockets_are_closed() {
+    let config = ListenerConfig::default().header_timeout(Duration::from_millis(50));
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap().config(config);
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(listener.serve(tower::service_fn(echo::<Incoming>)));
+    for head in ["", "GET / HTTP/1.1\r\nHost:", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        // Read to the end: the third is answered, and closed when no second request comes.
+        let (_, answer) = ask(address, head).await;
+        assert_eq!(answer.starts_with("HTTP/1.1 200"), head.ends_with("\r\n\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn heads_over_the_bound_are_refused() {
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(listener.serve(tower::service_fn(echo::<Incoming>)));
+    let head = format!("GET / HTTP/1.1\r\nHost: x\r\nCookie: {}\r\n\r\n", "x".repeat(20 * 1024));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The server may close before it has read it all, so neither half need succeed.
+    let mut answer = Vec::new();
+    let _ = stream.write_all(head.as_bytes()).await;
+    let _ = within(stream.read_to_end(&mut answer)).await;
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    assert!(ask(address, POST).await.1.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn no_more_connections_are_served_at_once_than_allowed() {
+    let config = ListenerConfig::default().max_connections(2);
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap().config(config);
+    let address = listener.local_addr().unwrap();
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let highest = most.clone();
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let (now, most) = (now.clone(), most.clone());
+        async move {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+            now.fetch_sub(1, Ordering::SeqCst);
+            echo(request).await
+        }
+    });
+    tokio::spawn(listener.serve(service));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        clients.spawn(ask(address, POST));
+    }
+    for (_, answer) in clients.join_all().await {
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert_eq!(highest.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn what_is_in_flight_ends_and_nothing_new_begins() {
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (begun, has_begun) = oneshot::channel();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (go_on, may_go_on) = oneshot::channel::<()>();
+    let once = Arc::new(std::sync::Mutex::new(Some((begun, may_go_on))));
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let once = once.lock().unwrap().take();
+        async move {
+            if let Some((begun, may_go_on)) = once {
+                begun.send(()).unwrap();
+                may_go_on.await.unwrap();
+            }
+            echo(request).await
+        }
+    });
+    let serving = tokio::spawn(listener.serve_until(service, async { drop(stopped.await) }));
+    let asking = tokio::spawn(ask(address, POST));
+    within(has_begun).await.unwrap();
+    stop.send(()).unwrap();
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!serving.is_finished());
+    go_on.send(()).unwrap();
+    assert!(within(asking).await.unwrap().1.starts_with("HTTP/1.1 200"));
+    within(serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_cut_off() {
+    let config = ListenerConfig::default().stop_within(Duration::ZERO);
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap().config(config);
+    let address = listener.local_addr().unwrap();
+    let (begun, has_begun) = oneshot::channel();
+    let begun = Arc::new(std::sync::Mutex::new(Some(begun)));
+    let service = tower::service_fn(move |_: Request<Incoming>| {
+        let begun = begun.lock().unwrap().take();
+        async move {
+            begun.unwrap().send(()).unwrap();
+            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>().await
+        }
+    });
+    let asking = tokio::spawn(ask(address, POST));
+    within(listener.serve_until(service, async { has_begun.await.unwrap() })).await.unwrap();
+    assert_eq!(within(asking).await.unwrap().1, "");
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_refused_with_a_reason() {
+    let one = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+    let chain = one.cert.pem();
+    let reason = |chain: &str, key: &str| {
+        Certificates::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err().to_string()
+    };
+    assert!(reason("", &one.signing_key.serialize_pem()).contains("no certificate"));
+    assert!(reason(&chain, "").contains("private key"));
+    assert!(reason(&chain, &other.signing_key.serialize_pem()).contains("do not fit"));
+    assert!(
+        Certificates::from_pem(chain.as_bytes(), one.signing_key.serialize_pem().as_bytes())
+            .is_ok()
+    );
+}

@@ -1,0 +1,94 @@
+//! What can fail, and how.
+
+use std::io;
+
+#[cfg(doc)]
+use im_core::ports::{RoomDirectory, RoomLog, SessionRegistry, StateStore, Store};
+use im_core::ports::{StoreError, StoreErrorKind};
+
+macro_rules! operations {
+    ($($(#[$meta:meta])* $name:ident),* $(,)?) => {
+        /// A call of a store. Each can fail, be held and be counted by itself.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Operation {
+            $($(#[$meta])* $name,)*
+        }
+
+        impl Operation {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+operations! {
+    /// [`RoomLog::append`]. A fault strikes the batch as a whole: every append in it gets the error.
+    Append,
+    /// [`RoomLog::read`].
+    Read,
+    /// [`RoomLog::heads`].
+    Heads,
+    /// [`RoomLog::sent`].
+    Sent,
+    /// [`RoomDirectory::room`].
+    Room,
+    /// [`RoomDirectory::standing`].
+    Standing,
+    /// [`RoomDirectory::members`].
+    Members,
+    /// [`RoomDirectory::rooms_of`].
+    RoomsOf,
+    /// [`SessionRegistry::put_session`].
+    PutSession,
+    /// [`SessionRegistry::session`].
+    Session,
+    /// [`SessionRegistry::sessions_of`].
+    SessionsOf,
+    /// [`SessionRegistry::revoke_session`].
+    RevokeSession,
+    /// [`SessionRegistry::checkpoint`].
+    Checkpoint,
+    /// [`SessionRegistry::put_checkpoint`].
+    PutCheckpoint,
+    /// [`SessionRegistry::sweep_sessions`].
+    SweepSessions,
+    /// [`StateStore::merge_state`].
+    MergeState,
+    /// [`StateStore::state`].
+    State,
+    /// [`StateStore::begin_state`].
+    BeginState,
+    /// [`StateStore::end_state`].
+    EndState,
+    /// [`Store::close`].
+    Close,
+}
+
+/// How a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The device has no room (`ENOSPC`): [`StoreErrorKind::Full`]. Nothing is done.
+    Full,
+    /// The device fails (`EIO`): [`StoreErrorKind::Unavailable`]. Nothing is done.
+    Unavailable,
+    /// [`StoreErrorKind::Unknown`], and nothing is done.
+    UnknownBefore,
+    /// [`StoreErrorKind::Unknown`], although it is done.
+    UnknownAfter,
+}
+
+impl Fault {
+    pub(super) fn error(self, operation: Operation) -> StoreError {
+        let os = |number| io::Error::from_raw_os_error(number);
+        let (kind, cause) = match self {
+            Self::Full => (StoreErrorKind::Full, os(libc::ENOSPC)),
+            Self::Unavailable => (StoreErrorKind::Unavailable, os(libc::EIO)),
+            Self::UnknownBefore | Self::UnknownAfter => {
+                (StoreErrorKind::Unknown, io::ErrorKind::TimedOut.into())
+            }
+        };
+        StoreError::new(kind, format!("{operation:?} fails as planned")).because(cause)
+    }
+}

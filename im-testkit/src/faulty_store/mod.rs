@@ -1,0 +1,293 @@
+//! A store that fails when it is told to, and holds calls until it is told to go on.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use im_core::ports::{
+    Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
+    StateSnapshot, StateStore, Store, StoreResult,
+};
+use im_core::state::{Append, Checkpoint, RoomRecord, SendRecord, SessionRecord, Standing};
+use im_core::wire::{Role, RoomKind, StateUpdate};
+use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
+use parking_lot::Mutex;
+
+mod fault;
+mod gate;
+
+pub use fault::{Fault, Operation};
+pub use gate::{Gate, Moment};
+
+use gate::Held;
+
+/// Wraps a store. Without a plan it does what the store does.
+///
+/// Share it by `Arc`: one clone for the engine, one for the test that plans the faults.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use im_core::{memory::MemoryStore, ports::{RoomDirectory, StoreErrorKind}, RoomId};
+/// # use im_testkit::faulty_store::{Fault, FaultyStore, Operation};
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+/// store.fail_times(Operation::Room, Fault::Unavailable, 1);
+/// let room = RoomId::new("r").unwrap();
+/// assert_eq!(store.room(&room).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+/// assert!(store.room(&room).await.is_ok());
+/// assert_eq!(store.calls(Operation::Room), 2);
+/// # });
+/// ```
+pub struct FaultyStore {
+    inner: Arc<dyn Store>,
+    plan: Arc<Mutex<Plan>>,
+}
+
+#[derive(Default)]
+struct Plan {
+    calls: HashMap<Operation, u64>,
+    faults: HashMap<Operation, VecDeque<Planned>>,
+    gates: HashMap<Place, Arc<Held>>,
+}
+
+/// Where a gate stands.
+type Place = (Operation, Moment);
+
+struct Planned {
+    fault: Fault,
+    /// How many calls go well before it.
+    skip: u64,
+    /// How many calls it strikes after that.
+    times: u64,
+}
+
+impl FaultyStore {
+    /// Wraps `inner`; nothing fails yet.
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, plan: Arc::default() }
+    }
+
+    /// Every call of `operation` fails from now on, once what was planned before has happened.
+    pub fn fail(&self, operation: Operation, fault: Fault) {
+        self.fail_after(operation, fault, 0, u64::MAX);
+    }
+
+    /// The next `times` calls of `operation` fail, once what was planned before has happened.
+    pub fn fail_times(&self, operation: Operation, fault: Fault, times: u64) {
+        self.fail_after(operation, fault, 0, times);
+    }
+
+    /// Once what was planned before has happened, `skip` calls of `operation` go well and the `times` after them fail.
+    pub fn fail_after(&self, operation: Operation, fault: Fault, skip: u64, times: u64) {
+        let planned = Planned { fault, skip, times };
+        self.plan.lock().faults.entry(operation).or_default().push_back(planned);
+    }
+
+    /// Every call of every operation fails from now on, but for [`Store::close`].
+    pub fn fail_everything(&self, fault: Fault) {
+        for operation in Operation::ALL.iter().filter(|operation| **operation != Operation::Close) {
+            self.fail(*operation, fault);
+        }
+    }
+
+    /// Forgets the faults that are planned for `operation`.
+    pub fn heal(&self, operation: Operation) {
+        self.plan.lock().faults.remove(&operation);
+    }
+
+    /// Forgets all faults that are planned.
+    pub fn heal_everything(&self) {
+        self.plan.lock().faults.clear();
+    }
+
+    /// How many calls of `operation` were made, those that failed or are held included.
+    pub fn calls(&self, operation: Operation) -> u64 {
+        self.plan.lock().calls.get(&operation).copied().unwrap_or(0)
+    }
+
+    /// Holds every call of `operation` from now on, until the gate lets it through. A gate that was there for the same
+    /// moment keeps the calls that it holds and gets no more.
+    pub fn hold(&self, operation: Operation, moment: Moment) -> Gate {
+        let place = (operation, moment);
+        let held = Arc::<Held>::default();
+        self.plan.lock().gates.insert(place, Arc::clone(&held));
+        Gate::new(held, place, Arc::clone(&self.plan))
+    }
+
+    /// Counts the call, holds it, and says how it is to fail. A fault may be planned while the call is held.
+    async fn enter(&self, operation: Operation) -> Option<Fault> {
+        *self.plan.lock().calls.entry(operation).or_default() += 1;
+        self.pass(operation, Moment::Before).await;
+        let mut plan = self.plan.lock();
+        let faults = plan.faults.get_mut(&operation)?;
+        while faults.front().is_some_and(|planned| planned.skip == 0 && planned.times == 0) {
+            faults.pop_front();
+        }
+        let planned = faults.front_mut()?;
+        if planned.skip > 0 {
+            planned.skip -= 1;
+            return None;
+        }
+        planned.times -= 1;
+        Some(planned.fault)
+    }
+
+    async fn pass(&self, operation: Operation, moment: Moment) {
+        let gate = self.plan.lock().gates.get(&(operation, moment)).cloned();
+        if let Some(held) = gate {
+            held.wait().await;
+        }
+    }
+
+    async fn call<T>(
+        &self,
+        operation: Operation,
+        act: impl Future<Output = StoreResult<T>> + Send,
+    ) -> StoreResult<T> {
+        let answer = match self.enter(operation).await {
+            None => act.await,
+            Some(fault @ Fault::UnknownAfter) => {
+                act.await.and_then(|_| Err(fault.error(operation)))
+            }
+            Some(fault) => Err(fault.error(operation)),
+        };
+        self.pass(operation, Moment::After).await;
+        answer
+    }
+}
+
+impl fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyStore").field("inner", &self.inner.name()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl RoomLog for FaultyStore {
+    async fn append(&self, batch: Vec<Append>) -> Vec<StoreResult<Appended>> {
+        let count = batch.len();
+        let fault = self.enter(Operation::Append).await;
+        let mut answers = Vec::new();
+        if matches!(fault, None | Some(Fault::UnknownAfter)) {
+            answers = self.inner.append(batch).await;
+        }
+        if let Some(fault) = fault {
+            answers = (0..count).map(|_| Err(fault.error(Operation::Append))).collect();
+        }
+        self.pass(Operation::Append, Moment::After).await;
+        answers
+    }
+
+    async fn read(&self, room: &RoomId, range: LogRange) -> StoreResult<Option<LogPage>> {
+        self.call(Operation::Read, self.inner.read(room, range)).await
+    }
+
+    async fn heads(&self, rooms: &[RoomId]) -> StoreResult<Vec<Option<Head>>> {
+        self.call(Operation::Heads, self.inner.heads(rooms)).await
+    }
+
+    async fn sent(
+        &self,
+        room: &RoomId,
+        sender: &UserId,
+        id: &MessageId,
+    ) -> StoreResult<Option<SendRecord>> {
+        self.call(Operation::Sent, self.inner.sent(room, sender, id)).await
+    }
+}
+
+#[async_trait]
+impl RoomDirectory for FaultyStore {
+    async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
+        self.call(Operation::Room, self.inner.room(room)).await
+    }
+
+    async fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
+        self.call(Operation::Standing, self.inner.standing(room, user)).await
+    }
+
+    async fn members(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(UserId, Role)>> {
+        self.call(Operation::Members, self.inner.members(room, after, limit)).await
+    }
+
+    async fn rooms_of(
+        &self,
+        user: &UserId,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(RoomId, RoomKind, Role)>> {
+        self.call(Operation::RoomsOf, self.inner.rooms_of(user, after, limit)).await
+    }
+}
+
+#[async_trait]
+impl SessionRegistry for FaultyStore {
+    async fn put_session(&self, record: SessionRecord) -> StoreResult<()> {
+        self.call(Operation::PutSession, self.inner.put_session(record)).await
+    }
+
+    async fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>> {
+        self.call(Operation::Session, self.inner.session(id)).await
+    }
+
+    async fn sessions_of(&self, user: &UserId, limit: usize) -> StoreResult<Vec<SessionRecord>> {
+        self.call(Operation::SessionsOf, self.inner.sessions_of(user, limit)).await
+    }
+
+    async fn revoke_session(&self, id: &SessionId) -> StoreResult<()> {
+        self.call(Operation::RevokeSession, self.inner.revoke_session(id)).await
+    }
+
+    async fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {
+        self.call(Operation::Checkpoint, self.inner.checkpoint(id)).await
+    }
+
+    async fn put_checkpoint(&self, id: &SessionId, checkpoint: Checkpoint) -> StoreResult<()> {
+        self.call(Operation::PutCheckpoint, self.inner.put_checkpoint(id, checkpoint)).await
+    }
+
+    async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {
+        self.call(Operation::SweepSessions, self.inner.sweep_sessions(now, limit)).await
+    }
+}
+
+#[async_trait]
+impl StateStore for FaultyStore {
+    async fn merge_state(&self, updates: Vec<Arc<StateUpdate>>) -> StoreResult<()> {
+        self.call(Operation::MergeState, self.inner.merge_state(updates)).await
+    }
+
+    async fn state(&self, room: &RoomId) -> StoreResult<StateSnapshot> {
+        self.call(Operation::State, self.inner.state(room)).await
+    }
+
+    async fn begin_state(&self, node: NodeId) -> StoreResult<u64> {
+        self.call(Operation::BeginState, self.inner.begin_state(node)).await
+    }
+
+    async fn end_state(&self, node: NodeId) -> StoreResult<()> {
+        self.call(Operation::EndState, self.inner.end_state(node)).await
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
+    async fn close(&self) -> StoreResult<()> {
+        self.call(Operation::Close, self.inner.close()).await
+    }
+}

@@ -1,0 +1,338 @@
+//! The checker's own copy of one room's log, and what was sent to it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use im_core::wire::Content;
+use im_core::{Cursor, Epoch, EventKind, MessageId, RoomId, Seq, Stamp, StateKey, UserId};
+
+use super::verdict::{Rule, Tally};
+
+/// 64 bits that stand for kind and content of a message. Good for one run of one program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(u64);
+
+impl Fingerprint {
+    /// Of a content as it was sent or delivered. The encoding that carried it makes no difference.
+    pub fn of(kind: &EventKind, content: &Content) -> Self {
+        let mut hasher = DefaultHasher::new();
+        kind.as_str().hash(&mut hasher);
+        content.packed().hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+/// Stands for (sender, message id), or for the sender alone where an event has no id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Key(u64);
+
+impl Key {
+    pub(super) fn of(sender: &UserId, id: Option<&MessageId>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        sender.as_str().hash(&mut hasher);
+        id.map(MessageId::as_str).hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+/// Who says what stands at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Witness {
+    Acknowledgement,
+    Delivery,
+    Store,
+}
+
+/// What stands at a place of the log.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    key: Key,
+    content: Fingerprint,
+    stored: bool,
+    has_id: bool,
+}
+
+/// One life of the room.
+#[derive(Debug, Default)]
+struct Life {
+    slots: HashMap<Seq, Slot>,
+    /// Where each message stands.
+    places: HashMap<Key, Seq>,
+    last: Seq,
+}
+
+/// A message that was sent.
+#[derive(Debug)]
+struct Sent {
+    sender: UserId,
+    id: MessageId,
+    content: Fingerprint,
+    /// The number of its first attempt that was not refused.
+    order: u64,
+    acked: Option<Cursor>,
+}
+
+/// What the reopened store said of the room.
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    head: Cursor,
+    first: Seq,
+}
+
+/// One room.
+#[derive(Debug)]
+pub(super) struct Book {
+    room: RoomId,
+    lives: HashMap<Epoch, Life>,
+    sends: HashMap<Key, Sent>,
+    next_order: u64,
+    /// The epoch of the last acknowledgement.
+    acked_epoch: Option<Epoch>,
+    /// `Some(None)`: the store was asked and has no such room.
+    stored: Option<Option<Stored>>,
+    /// Where statuses with `gap` said that history begins.
+    gaps: Vec<Cursor>,
+    /// The newest acknowledged stamp of each state key.
+    pub(super) applied: BTreeMap<StateKey, Stamp>,
+    /// The generation of the newest snapshot that any reader saw.
+    pub(super) generation: Option<u64>,
+}
+
+impl Book {
+    pub(super) fn new(room: RoomId) -> Self {
+        Self {
+            room,
+            lives: HashMap::new(),
+            sends: HashMap::new(),
+            next_order: 0,
+            acked_epoch: None,
+            stored: None,
+            gaps: Vec::new(),
+            applied: BTreeMap::new(),
+            generation: None,
+        }
+    }
+
+    pub(super) fn sent(&mut self, sender: &UserId, id: &MessageId, content: Fingerprint) {
+        let order = self.next_order;
+        let new = || Sent { sender: sender.clone(), id: id.clone(), content, order, acked: None };
+        let sent = self.sends.entry(Key::of(sender, Some(id))).or_insert_with(new);
+        if sent.order == order {
+            self.next_order += 1;
+        } else if sent.order == REFUSED {
+            // What counts is the content of an attempt that may have been kept.
+            (sent.order, sent.content) = (order, content);
+            self.next_order += 1;
+        }
+    }
+
+    pub(super) fn refused(&mut self, sender: &UserId, id: &MessageId, content: Fingerprint) {
+        if let Some(sent) = self.sends.get_mut(&Key::of(sender, Some(id)))
+            && sent.acked.is_none()
+            && sent.content == content
+        {
+            sent.order = REFUSED;
+        }
+    }
+
+    pub(super) fn acked(
+        &mut self,
+        sender: &UserId,
+        id: &MessageId,
+        content: Fingerprint,
+        at: Cursor,
+        tally: &Tally,
+    ) {
+        self.acked_epoch = Some(at.epoch);
+        let key = Key::of(sender, Some(id));
+        self.witness(Witness::Acknowledgement, at, key, true, content, tally);
+        match self.sends.get_mut(&key) {
+            Some(sent) => sent.acked = Some(at),
+            None => tally.add(Rule::Invented, || {
+                format!("{}: {id} was acknowledged and never sent", self.room)
+            }),
+        }
+    }
+
+    /// Somebody says what stands at `at`. The first to say so is believed, everybody later is compared.
+    pub(super) fn witness(
+        &mut self,
+        who: Witness,
+        at: Cursor,
+        key: Key,
+        has_id: bool,
+        content: Fingerprint,
+        tally: &Tally,
+    ) {
+        let room = &self.room;
+        let place = || format!("{room} {}/{}", at.epoch, at.seq);
+        let life = self.lives.entry(at.epoch).or_default();
+        if let Some(slot) = life.slots.get_mut(&at.seq) {
+            // What the store holds there may be something else: then what was named first is not stored.
+            slot.stored |= who == Witness::Store && slot.key == key;
+            if slot.key != key {
+                tally.add(Rule::Forked, || format!("{}: two different events", place()));
+            } else if slot.content != content {
+                let rule = if who == Witness::Acknowledgement {
+                    Rule::ConflictAccepted
+                } else {
+                    Rule::Altered
+                };
+                tally.add(rule, || format!("{}: one message id, two contents", place()));
+            }
+            return;
+        }
+        life.slots.insert(at.seq, Slot { key, content, has_id, stored: who == Witness::Store });
+        life.last = life.last.max(at.seq);
+        if !has_id {
+            return;
+        }
+        let first = *life.places.entry(key).or_insert(at.seq);
+        if first != at.seq {
+            tally.add(Rule::Repeated, || format!("{}: the same message as at {first}", place()));
+        }
+    }
+
+    /// The store has these bounds.
+    pub(super) fn stored(&mut self, bounds: Option<(Cursor, Seq)>) {
+        self.stored = Some(bounds.map(|(head, first)| Stored { head, first }));
+    }
+
+    pub(super) fn gap(&mut self, begins_after: Cursor) {
+        self.gaps.push(begins_after);
+    }
+
+    /// The room's present end, as far as anybody has seen it.
+    pub(super) fn head(&self) -> Option<Cursor> {
+        if let Some(Some(stored)) = self.stored {
+            return Some(stored.head);
+        }
+        let epoch = self.acked_epoch.or_else(|| self.lives.keys().next().copied())?;
+        Some(Cursor { epoch, seq: self.lives.get(&epoch).map_or(Seq::ZERO, |life| life.last) })
+    }
+
+    /// What can be said only at the end.
+    pub(super) fn close(&self, tally: &Tally) -> Counts {
+        self.check_acked(tally);
+        self.check_store(tally);
+        self.check_gaps(tally);
+        self.check_contents(tally);
+        self.check_order(tally);
+        Counts {
+            sends: self.sends.len() as u64,
+            acked: self.sends.values().filter(|sent| sent.acked.is_some()).count() as u64,
+            stored: self
+                .lives
+                .values()
+                .flat_map(|life| life.slots.values())
+                .filter(|slot| slot.stored)
+                .count() as u64,
+        }
+    }
+
+    fn check_acked(&self, tally: &Tally) {
+        let Some(stored) = self.stored else { return };
+        for sent in self.sends.values() {
+            let Some(at) = sent.acked else { continue };
+            let kept = stored.is_some_and(|stored| {
+                at.epoch == stored.head.epoch && (at.seq < stored.first || self.is_stored(at))
+            });
+            if !kept {
+                let detail = || {
+                    format!(
+                        "{}: {} was acknowledged at {}, the store has it not",
+                        self.room, sent.id, at.seq
+                    )
+                };
+                tally.add(Rule::Lost, detail);
+            }
+        }
+    }
+
+    fn is_stored(&self, at: Cursor) -> bool {
+        self.lives
+            .get(&at.epoch)
+            .and_then(|life| life.slots.get(&at.seq))
+            .is_some_and(|slot| slot.stored)
+    }
+
+    fn check_store(&self, tally: &Tally) {
+        let Some(Some(stored)) = self.stored else { return };
+        let held = |life: &Life| {
+            life.slots.iter().filter(|(seq, slot)| slot.stored && **seq >= stored.first).count()
+        };
+        let held = self.lives.get(&stored.head.epoch).map_or(0, held) as u64;
+        let owed = stored.head.seq.since(stored.first.prev());
+        tally.add_many(Rule::SilentGap, owed.saturating_sub(held), || {
+            format!("{}: the store holds {held} of the {owed} events up to its head", self.room)
+        });
+    }
+
+    fn check_gaps(&self, tally: &Tally) {
+        let Some(Some(stored)) = self.stored else { return };
+        for gap in &self.gaps {
+            if gap.epoch == stored.head.epoch && gap.seq.next() > stored.first {
+                let detail = || {
+                    format!("{}: gap up to {}, but nothing was trimmed there", self.room, gap.seq)
+                };
+                tally.add(Rule::PartialResume, detail);
+            }
+        }
+    }
+
+    fn check_contents(&self, tally: &Tally) {
+        for (epoch, life) in &self.lives {
+            for (seq, slot) in life.slots.iter().filter(|(_, slot)| slot.has_id) {
+                match self.sends.get(&slot.key) {
+                    None => tally.add(Rule::Invented, || {
+                        format!("{} {epoch}/{seq}: nobody sent it", self.room)
+                    }),
+                    Some(sent) if sent.content != slot.content => {
+                        tally.add(Rule::Altered, || {
+                            format!("{} {epoch}/{seq}: not what was sent", self.room)
+                        });
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Each sender's messages stand in the log in the order in which they were first sent.
+    fn check_order(&self, tally: &Tally) {
+        for (epoch, life) in &self.lives {
+            let mut placed: Vec<_> = life
+                .places
+                .iter()
+                .filter_map(|(key, seq)| {
+                    self.sends.get(key).map(|sent| (&sent.sender, sent.order, *seq))
+                })
+                .filter(|(_, order, _)| *order != REFUSED)
+                .collect();
+            placed.sort_unstable();
+            for pair in placed.windows(2) {
+                let ((a, _, first), (b, _, second)) = (pair[0], pair[1]);
+                if a == b && first > second {
+                    let detail = || {
+                        format!(
+                            "{} {epoch}: {a}'s {second} was sent after their {first}",
+                            self.room
+                        )
+                    };
+                    tally.add(Rule::OutOfOrder, detail);
+                }
+            }
+        }
+    }
+}
+
+/// The order of a send whose every attempt so far was refused.
+const REFUSED: u64 = u64::MAX;
+
+/// Sums of one room.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) sends: u64,
+    pub(super) acked: u64,
+    pub(super) stored: u64,
+}

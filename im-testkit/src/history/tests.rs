@@ -1,0 +1,425 @@
+use im_core::id::NodeId;
+use im_core::wire::{Content, Limits, Status};
+use im_core::{
+    Cursor, Epoch, EventKind, MessageId, RoomId, Seq, Stamp, StateKey, Timestamp, UserId,
+};
+
+use super::{Checker, Fingerprint, Reader, Rule, Verdict};
+
+/// One room, one sender, one reader; each message's id and content come from its number.
+struct World {
+    checker: Checker,
+    reader: Reader,
+    room: RoomId,
+    sender: UserId,
+}
+
+fn seq(n: u64) -> Seq {
+    Seq::new(n).unwrap()
+}
+
+fn at(n: u64) -> Cursor {
+    Cursor { epoch: Epoch { generation: 1, incarnation: 1 }, seq: seq(n) }
+}
+
+fn elsewhere(n: u64) -> Cursor {
+    Cursor { epoch: Epoch { generation: 2, incarnation: 1 }, seq: seq(n) }
+}
+
+fn id(n: u64) -> MessageId {
+    MessageId::new(format!("message-{n:016}")).unwrap()
+}
+
+fn says(text: &str) -> Fingerprint {
+    Fingerprint::of(&EventKind::message(), &Content::text(text, &Limits::default()).unwrap())
+}
+
+fn stamp(ms: u64) -> Stamp {
+    Stamp { ms: Timestamp::from_millis(ms), counter: 0, node: NodeId(1) }
+}
+
+impl World {
+    fn new() -> Self {
+        let checker = Checker::new();
+        let reader = checker.reader("reader");
+        Self {
+            checker,
+            reader,
+            room: RoomId::new("room").unwrap(),
+            sender: UserId::new("sender").unwrap(),
+        }
+    }
+
+    /// Messages 1 to `n` were sent and acknowledged in their places, and the reader follows from the start.
+    fn with_acked(n: u64) -> Self {
+        let mut world = Self::new();
+        (1..=n).for_each(|n| world.send(n, "hello"));
+        (1..=n).for_each(|n| world.ack(n, "hello", at(n)));
+        world.connect(Status::Ok, at(0), 0);
+        world
+    }
+
+    fn send(&self, n: u64, text: &str) {
+        self.checker.sent(&self.sender, &self.room, &id(n), says(text));
+    }
+
+    fn ack(&self, n: u64, text: &str, at: Cursor) {
+        self.checker.acked(&self.sender, &self.room, &id(n), says(text), at);
+    }
+
+    fn connect(&mut self, status: Status, cursor: Cursor, head: u64) {
+        self.reader.connected();
+        self.reader.status(&self.room, status, Some(cursor), seq(head));
+    }
+
+    fn deliver(&mut self, n: u64, at: Cursor) {
+        self.reader.delivered(&self.room, at, &self.sender, Some(&id(n)), says("hello"));
+    }
+
+    fn deliver_all(&mut self, places: impl IntoIterator<Item = u64>) {
+        places.into_iter().for_each(|n| self.deliver(n, at(n)));
+    }
+
+    fn finish(self) -> Verdict {
+        self.reader.finish();
+        self.checker.finish()
+    }
+
+    #[track_caller]
+    fn breaks(self, expected: &[(Rule, u64)]) {
+        let verdict = self.finish();
+        let found: Vec<_> = verdict.broken.iter().map(|(rule, count)| (*rule, *count)).collect();
+        assert_eq!(found, expected, "{verdict}");
+    }
+}
+
+#[test]
+fn a_history_as_it_should_be_breaks_nothing() {
+    let mut world = World::with_acked(4);
+    world.deliver_all(1..=3);
+    world.connect(Status::Ok, at(1), 4);
+    world.deliver_all(2..=4);
+    world.ack(2, "hello", at(2));
+    let verdict = world.finish();
+    assert!(verdict.is_clean(), "{verdict}");
+    assert_eq!((verdict.sends, verdict.acked, verdict.deliveries), (4, 4, 6));
+}
+
+#[test]
+fn an_unacknowledged_send_may_be_visible_or_not() {
+    let mut world = World::with_acked(2);
+    world.send(3, "hello");
+    world.send(4, "hello");
+    world.deliver_all(1..=3);
+    world.breaks(&[]);
+}
+
+#[test]
+fn what_the_store_has_not_is_lost() {
+    let mut world = World::with_acked(3);
+    world.deliver_all(1..=3);
+    world.checker.not_stored(&world.room);
+    let verdict = world.finish();
+    assert_eq!(verdict.count(Rule::Lost), 3, "{verdict}");
+}
+
+#[test]
+fn what_a_whole_reader_never_got_is_lost() {
+    let mut world = World::with_acked(3);
+    world.deliver_all(1..=1);
+    assert!(!world.reader.is_whole());
+    world.breaks(&[(Rule::Lost, 2)]);
+}
+
+#[test]
+fn a_reader_that_was_cut_off_is_owed_nothing_more() {
+    let mut world = World::with_acked(3);
+    world.deliver_all(1..=1);
+    let World { checker, reader, .. } = world;
+    drop(reader);
+    assert!(checker.finish().is_clean());
+}
+
+#[test]
+fn one_message_in_two_places_is_repeated() {
+    let mut world = World::with_acked(2);
+    world.deliver_all(1..=2);
+    world.deliver(1, at(3));
+    world.breaks(&[(Rule::Repeated, 1)]);
+}
+
+#[test]
+fn one_place_twice_on_a_connection_is_repeated() {
+    let mut world = World::with_acked(2);
+    world.deliver_all([1, 1, 2]);
+    world.breaks(&[(Rule::Repeated, 1)]);
+}
+
+#[test]
+fn what_lies_before_the_cursor_is_repeated() {
+    let mut world = World::with_acked(3);
+    world.deliver_all(1..=2);
+    world.connect(Status::Ok, at(2), 3);
+    world.deliver_all(2..=3);
+    world.breaks(&[(Rule::Repeated, 1)]);
+}
+
+#[test]
+fn a_swap_is_out_of_order_and_no_gap() {
+    let mut world = World::with_acked(4);
+    world.deliver_all([1, 3, 2, 4]);
+    world.breaks(&[(Rule::OutOfOrder, 1)]);
+}
+
+#[test]
+fn a_senders_own_order_must_be_kept() {
+    let mut world = World::new();
+    (1..=2).for_each(|n| world.send(n, "hello"));
+    world.ack(1, "hello", at(2));
+    world.ack(2, "hello", at(1));
+    world.connect(Status::Ok, at(2), 2);
+    world.breaks(&[(Rule::OutOfOrder, 1)]);
+}
+
+#[test]
+fn a_refused_send_loses_its_place_in_the_order() {
+    let mut world = World::new();
+    (1..=2).for_each(|n| world.send(n, "hello"));
+    world.checker.refused(&world.sender, &world.room, &id(1), says("hello"));
+    world.ack(2, "hello", at(1));
+    world.send(1, "hello");
+    world.ack(1, "hello", at(2));
+    world.connect(Status::Ok, at(2), 2);
+    world.breaks(&[]);
+}
+
+#[test]
+fn a_skipped_place_is_a_silent_gap() {
+    let mut world = World::with_acked(5);
+    world.deliver_all([1, 2, 5]);
+    assert_eq!(world.reader.cursor(&world.room), Some(at(2)));
+    world.breaks(&[(Rule::SilentGap, 2)]);
+}
+
+#[test]
+fn a_skip_before_a_cut_is_a_silent_gap_though_it_is_filled_later() {
+    let mut world = World::with_acked(3);
+    world.deliver_all([1, 3]);
+    world.connect(Status::Ok, at(1), 3);
+    world.deliver_all(2..=3);
+    world.breaks(&[(Rule::SilentGap, 1)]);
+}
+
+#[test]
+fn a_gap_that_is_stated_is_none() {
+    let mut world = World::with_acked(5);
+    world.deliver_all(1..=2);
+    world.connect(Status::Gap, at(4), 5);
+    world.deliver_all([5]);
+    world.breaks(&[]);
+}
+
+#[test]
+fn a_hole_in_the_store_is_a_silent_gap() {
+    let mut world = World::with_acked(0);
+    world.checker.stored(&world.room, at(3), seq(2), std::iter::empty::<im_core::wire::Event>());
+    world.reader.left(&world.room);
+    world.breaks(&[(Rule::SilentGap, 2)]);
+}
+
+#[test]
+fn a_resume_that_ends_early_is_partial() {
+    let mut world = World::with_acked(5);
+    world.deliver_all(1..=2);
+    world.connect(Status::Ok, at(2), 5);
+    world.deliver_all(3..=4);
+    world.breaks(&[(Rule::PartialResume, 1)]);
+}
+
+#[test]
+fn a_resume_that_skips_to_live_events_is_partial() {
+    let mut world = World::with_acked(6);
+    world.deliver_all(1..=2);
+    world.connect(Status::Ok, at(2), 5);
+    world.deliver_all([3, 6]);
+    world.breaks(&[(Rule::PartialResume, 2)]);
+}
+
+#[test]
+fn a_resume_from_elsewhere_is_partial() {
+    let mut world = World::with_acked(4);
+    world.deliver_all(1..=2);
+    world.connect(Status::Ok, at(3), 4);
+    world.deliver_all([4]);
+    world.breaks(&[(Rule::PartialResume, 1)]);
+}
+
+#[test]
+fn a_resume_that_forgets_a_room_is_partial() {
+    let mut world = World::with_acked(1);
+    world.deliver_all([1]);
+    world.reader.connected();
+    world.reader.asked(&world.room, Some(at(1)));
+    world.breaks(&[(Rule::PartialResume, 1)]);
+}
+
+#[test]
+fn gap_and_reset_need_a_cause() {
+    let mut world = World::with_acked(4);
+    world.deliver_all(1..=2);
+    world.connect(Status::Reset, at(4), 4);
+    world.breaks(&[(Rule::PartialResume, 1)]);
+
+    let mut world = World::with_acked(4);
+    world.deliver_all(1..=4);
+    world.connect(Status::Gap, at(2), 4);
+    world.deliver_all(3..=4);
+    world.breaks(&[(Rule::PartialResume, 1)]);
+}
+
+#[test]
+fn another_epoch_needs_a_reset() {
+    let mut world = World::with_acked(2);
+    world.deliver_all(1..=2);
+    world.deliver(3, elsewhere(1));
+    world.breaks(&[(Rule::StaleEpoch, 1)]);
+
+    let mut world = World::with_acked(2);
+    world.deliver_all(1..=2);
+    world.send(3, "hello");
+    world.connect(Status::Reset, elsewhere(0), 0);
+    world.ack(3, "hello", elsewhere(1));
+    world.deliver(3, elsewhere(1));
+    world.breaks(&[]);
+}
+
+#[test]
+fn a_reader_left_behind_in_an_old_epoch_is_found() {
+    let mut world = World::with_acked(2);
+    world.deliver_all(1..=2);
+    world.send(3, "hello");
+    world.ack(3, "hello", elsewhere(1));
+    world.breaks(&[(Rule::StaleEpoch, 1)]);
+}
+
+#[test]
+fn nothing_comes_after_the_removal() {
+    let mut world = World::with_acked(4);
+    world.deliver_all(1..=2);
+    world.reader.removed(&world.room, seq(2));
+    world.deliver_all([3]);
+    world.breaks(&[(Rule::AfterRemoval, 1)]);
+
+    let mut world = World::with_acked(4);
+    world.deliver_all(1..=4);
+    world.reader.removed(&world.room, seq(2));
+    world.breaks(&[(Rule::AfterRemoval, 2)]);
+
+    let mut world = World::with_acked(4);
+    world.deliver_all(1..=2);
+    world.reader.removed(&world.room, seq(2));
+    world.breaks(&[]);
+}
+
+#[test]
+fn nothing_comes_after_a_denial() {
+    let mut world = World::with_acked(3);
+    world.deliver_all(1..=2);
+    world.reader.status(&world.room, Status::Denied, None, Seq::ZERO);
+    world.deliver_all([3]);
+    world.breaks(&[(Rule::AfterRemoval, 1)]);
+}
+
+#[test]
+fn an_older_state_never_follows_a_newer_one() {
+    let mut world = World::with_acked(0);
+    let (room, key) = (world.room.clone(), StateKey::new("score").unwrap());
+    for ms in [5, 7, 6] {
+        world.reader.state(&room, &key, stamp(ms));
+    }
+    world.breaks(&[(Rule::OlderState, 1)]);
+}
+
+#[test]
+fn acknowledged_state_arrives_unless_its_generation_ended() {
+    let world = || {
+        let mut world = World::with_acked(1);
+        world.deliver_all([1]);
+        let (room, key) = (world.room.clone(), StateKey::new("score").unwrap());
+        world.reader.generation(&room, 1);
+        world.reader.state(&room, &key, stamp(5));
+        world.checker.state_applied(&room, &key, stamp(7));
+        (world, room)
+    };
+    let (late, _) = world();
+    late.breaks(&[(Rule::OlderState, 1)]);
+    let (mut restarted, room) = world();
+    restarted.reader.generation(&room, 2);
+    restarted.breaks(&[]);
+}
+
+#[test]
+fn a_conflict_must_not_be_acknowledged() {
+    let mut world = World::with_acked(1);
+    world.deliver_all([1]);
+    world.send(1, "something else");
+    world.ack(1, "something else", at(1));
+    world.breaks(&[(Rule::ConflictAccepted, 1)]);
+}
+
+#[test]
+fn two_events_in_one_place_are_a_fork() {
+    let mut world = World::with_acked(2);
+    world.deliver(1, at(1));
+    world.deliver(3, at(2));
+    world.breaks(&[(Rule::Forked, 1)]);
+}
+
+#[test]
+fn an_acknowledged_send_whose_place_went_to_another_is_lost() {
+    let mut world = World::with_acked(1);
+    world.deliver_all([1]);
+    world.send(2, "hello");
+    let event = im_core::wire::Event {
+        room: world.room.clone(),
+        epoch: at(1).epoch,
+        seq: seq(1),
+        from: world.sender.clone(),
+        at: Timestamp::from_millis(0),
+        kind: EventKind::message(),
+        id: Some(id(2)),
+        content: Content::text("hello", &Limits::default()).unwrap(),
+    };
+    world.checker.stored(&world.room, at(1), seq(1), [event]);
+    let verdict = world.finish();
+    assert_eq!((verdict.count(Rule::Lost), verdict.count(Rule::Forked)), (1, 1), "{verdict}");
+}
+
+#[test]
+fn a_content_that_nobody_sent_is_altered_and_an_id_that_nobody_chose_is_invented() {
+    let mut world = World::with_acked(0);
+    world.send(1, "something else");
+    world.deliver_all([1]);
+    world.breaks(&[(Rule::Altered, 1)]);
+
+    let mut world = World::with_acked(0);
+    world.deliver_all([1]);
+    world.breaks(&[(Rule::Invented, 1)]);
+}
+
+#[test]
+fn ten_thousand_readers_of_one_event_cost_one_entry() {
+    let mut world = World::with_acked(1);
+    world.deliver_all([1]);
+    let checker = world.checker.clone();
+    for n in 0..10_000 {
+        let mut reader = checker.reader(format!("reader {n}"));
+        reader.connected();
+        reader.status(&world.room, Status::Ok, Some(at(0)), seq(1));
+        reader.delivered(&world.room, at(1), &world.sender, Some(&id(1)), says("hello"));
+        reader.finish();
+    }
+    let verdict = world.finish();
+    assert!(verdict.is_clean(), "{verdict}");
+    assert_eq!(verdict.deliveries, 10_001);
+}

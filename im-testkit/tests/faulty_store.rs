@@ -1,0 +1,245 @@
+//! The store that fails on purpose: it does so as planned, and not otherwise.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests, their helpers included")]
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use im_core::memory::MemoryStore;
+use im_core::ports::{
+    Appended, LogRange, RoomDirectory, RoomLog, SessionRegistry, StateStore, StoreError,
+    StoreErrorKind,
+};
+use im_core::state::{Act, Append, Checkpoint, Guard, NewEvent, RoomSeed, SecretHash, SendKey};
+use im_core::state::{SessionRecord, content_hash};
+use im_core::wire::{Content, Limits, PageFrom, Role, RoomKind, Secret};
+use im_core::{DeviceId, EventKind, MessageId, NodeId, RoomId, Seq, SessionId, Timestamp, UserId};
+use im_testkit::faulty_store::{Fault, FaultyStore, Moment, Operation};
+use im_testkit::store_suite::{Store, StoreFactory, async_trait};
+
+/// Without a plan it is a store like any other.
+mod without_faults {
+    use super::*;
+
+    struct Harmless;
+
+    #[async_trait]
+    impl StoreFactory for Harmless {
+        async fn open(&self) -> Arc<dyn Store> {
+            Arc::new(faulty())
+        }
+
+        async fn reopen(&self, _closed: Arc<dyn Store>) -> Option<Arc<dyn Store>> {
+            None
+        }
+    }
+
+    im_testkit::store_suite!(Harmless);
+}
+
+fn faulty() -> FaultyStore {
+    FaultyStore::new(Arc::new(MemoryStore::new()))
+}
+
+fn ann() -> UserId {
+    UserId::new("ann").unwrap()
+}
+
+fn room() -> RoomId {
+    RoomId::new("r").unwrap()
+}
+
+fn send(words: &str, id: &MessageId) -> Append {
+    let content = Content::text(words, &Limits::default()).unwrap();
+    let hash = content_hash(&EventKind::message(), &content.value());
+    let key = Some(SendKey { id: id.clone(), hash });
+    let event = NewEvent { from: ann(), kind: EventKind::message(), content, key };
+    let members = vec![(ann(), Role::Owner)];
+    let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
+    let act = Act::Post { event, seed };
+    let at = Timestamp::from_millis(1);
+    Append { room: room(), guard: Guard::As(ann()), act, at, max_members: 10 }
+}
+
+async fn head(store: &FaultyStore) -> Option<Seq> {
+    store.heads(&[room()]).await.unwrap()[0].map(|head| head.cursor.seq)
+}
+
+fn kind(error: Option<StoreError>) -> Option<StoreErrorKind> {
+    error.map(|error| error.kind())
+}
+
+/// Calls one operation of the store.
+async fn call(store: &FaultyStore, operation: Operation) -> Option<StoreErrorKind> {
+    let (user, id) = (ann(), SessionId::new("s").unwrap());
+    let session = SessionRecord {
+        id: id.clone(),
+        user: user.clone(),
+        device: DeviceId::new("phone").unwrap(),
+        secret: SecretHash::of(&Secret::new("a secret that nobody guesses")),
+        created: Timestamp::default(),
+        expires: Timestamp::default(),
+        revoked: false,
+    };
+    let range = LogRange { from: PageFrom::After(Seq::ZERO), limit: 1, max_bytes: 1 };
+    let message = MessageId::random();
+    kind(match operation {
+        Operation::Append => store.append(vec![send("x", &message)]).await.remove(0).err(),
+        Operation::Read => store.read(&room(), range).await.err(),
+        Operation::Heads => store.heads(&[room()]).await.err(),
+        Operation::Sent => store.sent(&room(), &user, &message).await.err(),
+        Operation::Room => store.room(&room()).await.err(),
+        Operation::Standing => store.standing(&room(), &user).await.err(),
+        Operation::Members => store.members(&room(), None, 1).await.err(),
+        Operation::RoomsOf => store.rooms_of(&user, None, 1).await.err(),
+        Operation::PutSession => store.put_session(session).await.err(),
+        Operation::Session => store.session(&id).await.err(),
+        Operation::SessionsOf => store.sessions_of(&user, 1).await.err(),
+        Operation::RevokeSession => store.revoke_session(&id).await.err(),
+        Operation::Checkpoint => store.checkpoint(&id).await.err(),
+        Operation::PutCheckpoint => store.put_checkpoint(&id, Checkpoint::default()).await.err(),
+        Operation::SweepSessions => store.sweep_sessions(Timestamp::default(), 1).await.err(),
+        Operation::MergeState => store.merge_state(Vec::new()).await.err(),
+        Operation::State => store.state(&room()).await.err(),
+        Operation::BeginState => store.begin_state(NodeId(1)).await.err(),
+        Operation::EndState => store.end_state(NodeId(1)).await.err(),
+        Operation::Close => store.close().await.err(),
+        other => panic!("{other:?} has no call here"),
+    })
+}
+
+#[tokio::test]
+async fn every_operation_fails_alone_in_every_way_and_is_counted() {
+    let faults = [
+        (Fault::Full, StoreErrorKind::Full),
+        (Fault::Unavailable, StoreErrorKind::Unavailable),
+        (Fault::UnknownBefore, StoreErrorKind::Unknown),
+        (Fault::UnknownAfter, StoreErrorKind::Unknown),
+    ];
+    for planned in Operation::ALL {
+        for (fault, expected) in faults {
+            let store = faulty();
+            store.fail(*planned, fault);
+            // Closing comes last in the list: what is closed fails in another way.
+            for operation in Operation::ALL {
+                let expected = (operation == planned).then_some(expected);
+                assert_eq!(call(&store, *operation).await, expected, "{operation:?}: {fault:?}");
+                assert_eq!(store.calls(*operation), 1);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_cause_is_the_one_of_the_operating_system() {
+    let store = faulty();
+    for (fault, number) in [(Fault::Full, libc::ENOSPC), (Fault::Unavailable, libc::EIO)] {
+        store.fail_times(Operation::Room, fault, 1);
+        let error = store.room(&room()).await.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap();
+        let cause = cause.downcast_ref::<std::io::Error>().unwrap();
+        assert_eq!(cause.raw_os_error(), Some(number));
+    }
+}
+
+#[tokio::test]
+async fn what_fails_before_the_commit_is_not_written_and_what_fails_after_it_is() {
+    for fault in [Fault::Full, Fault::Unavailable, Fault::UnknownBefore, Fault::UnknownAfter] {
+        let (store, id) = (faulty(), MessageId::random());
+        store.fail_times(Operation::Append, fault, 1);
+        let batch = vec![send("a", &id), send("b", &MessageId::random())];
+        let answers = store.append(batch.clone()).await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 2, "{fault:?}");
+        let written = fault == Fault::UnknownAfter;
+        assert_eq!(head(&store).await, written.then(|| Seq::new(2).unwrap()));
+        // A retry under the same ids finds out.
+        for (n, answer) in store.append(batch).await.into_iter().enumerate() {
+            match answer.unwrap() {
+                Appended::Committed(event) => {
+                    assert!(!written);
+                    assert_eq!(event.seq.get(), n as u64 + 1);
+                }
+                Appended::Repeated { record, .. } => {
+                    assert!(written);
+                    assert_eq!(record.seq.get(), n as u64 + 1);
+                }
+            }
+        }
+        assert_eq!(head(&store).await, Seq::new(2).ok());
+    }
+}
+
+#[tokio::test]
+async fn faults_come_in_their_order_and_end() {
+    let store = faulty();
+    store.fail_after(Operation::Room, Fault::Full, 2, 1);
+    store.fail_times(Operation::Room, Fault::Unavailable, 0);
+    store.fail_times(Operation::Room, Fault::UnknownBefore, 2);
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        seen.push(call(&store, Operation::Room).await);
+    }
+    let (full, unknown) = (Some(StoreErrorKind::Full), Some(StoreErrorKind::Unknown));
+    assert_eq!(seen, [None, None, full, unknown, unknown, None]);
+    store.fail_everything(Fault::Full);
+    assert_eq!(call(&store, Operation::Room).await, full);
+    assert_eq!(call(&store, Operation::State).await, full);
+    store.heal(Operation::Room);
+    assert_eq!(call(&store, Operation::Room).await, None);
+    assert_eq!(call(&store, Operation::State).await, full);
+    store.heal_everything();
+    assert_eq!(call(&store, Operation::State).await, None);
+}
+
+#[tokio::test]
+async fn a_gate_holds_calls_before_the_commit_and_lets_them_through_one_by_one() {
+    let store = Arc::new(faulty());
+    let gate = store.hold(Operation::Append, Moment::Before);
+    let spawn = |words: &'static str| {
+        let store = Arc::clone(&store);
+        let id = MessageId::random();
+        tokio::spawn(async move { store.append(vec![send(words, &id)]).await.remove(0).is_ok() })
+    };
+    let first = spawn("a");
+    gate.reached(1).await;
+    let second = spawn("b");
+    gate.reached(2).await;
+    assert_eq!((head(&store).await, first.is_finished()), (None, false));
+    gate.let_through(1);
+    assert!(first.await.unwrap());
+    assert_eq!((head(&store).await, second.is_finished()), (Some(Seq::FIRST), false));
+    // A fault that is planned while the call is held strikes it.
+    store.fail_times(Operation::Append, Fault::Full, 1);
+    gate.open();
+    assert!(!second.await.unwrap());
+    assert_eq!(head(&store).await, Some(Seq::FIRST));
+    assert!(spawn("c").await.unwrap(), "an open gate holds nothing");
+    assert_eq!(store.calls(Operation::Append), 3);
+}
+
+#[tokio::test]
+async fn a_gate_after_the_commit_holds_the_answer_alone() {
+    let store = faulty();
+    let gate = store.hold(Operation::Append, Moment::After);
+    let id = MessageId::random();
+    let mut answer = store.append(vec![send("a", &id)]);
+    assert!((&mut answer).now_or_never().is_none());
+    assert_eq!((gate.arrived(), head(&store).await), (1, Some(Seq::FIRST)));
+    drop(gate);
+    assert!(answer.await[0].is_ok());
+}
+
+#[tokio::test]
+async fn a_second_gate_takes_over_and_outlives_the_first() {
+    let store = faulty();
+    let first = store.hold(Operation::Room, Moment::Before);
+    let room = room();
+    let mut early = store.room(&room);
+    assert!((&mut early).now_or_never().is_none());
+    let second = store.hold(Operation::Room, Moment::Before);
+    drop(first);
+    assert!(early.await.unwrap().is_none());
+    let mut late = store.room(&room);
+    assert!((&mut late).now_or_never().is_none(), "the second gate is still there");
+    drop(second);
+    assert!(late.await.unwrap().is_none());
+}

@@ -1,0 +1,97 @@
+//! The knobs of the transport.
+
+use std::time::Duration;
+
+use im_http::OriginPolicy;
+
+/// The knobs of the transport. How large a message may be, how many connections there may be and when a silent one ends
+/// is the engine's to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WsConfig {
+    /// Which pages may connect. Pages of the same origin by default.
+    pub origins: OriginPolicy,
+    /// Bytes that are taken from the outbox and written at once. 16 KiB by default: a hundred chat messages share a
+    /// system call, and a slow reader holds no more than this beside its outbox. Worst case in memory: this and one
+    /// frame per connection, while it is being written.
+    pub max_write_bytes: usize,
+    /// Pings and pongs that a peer may send within 10 s. 100 by default: clients ping every few seconds at most. A
+    /// faster one is closed with `RateLimited`; commands have the engine's own limit.
+    pub max_controls: u32,
+    /// How long one write may take until the reader counts as gone. 10 s by default: 16 KiB in 10 s is less than any
+    /// network in use carries.
+    pub write_timeout: Duration,
+    /// How long to wait for the peer's half of the closing handshake. 2 s by default: a few round trips. A peer that
+    /// is gone holds a socket for no longer.
+    pub close_timeout: Duration,
+    /// How long the answer 101 may take to go out. 10 s by default.
+    pub upgrade_timeout: Duration,
+    /// Shortest time between two writes. None by default, so nothing is ever delayed. 50 ms, say, makes fewer and
+    /// larger packets for those who prefer them; what is due meanwhile waits in the outbox, under its bound.
+    pub write_interval: Duration,
+}
+
+impl Default for WsConfig {
+    fn default() -> Self {
+        Self {
+            origins: OriginPolicy::SameOrigin,
+            max_write_bytes: 16 * 1024,
+            max_controls: 100,
+            write_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(2),
+            upgrade_timeout: Duration::from_secs(10),
+            write_interval: Duration::ZERO,
+        }
+    }
+}
+
+impl WsConfig {
+    /// Sets [`Self::origins`].
+    #[must_use]
+    pub fn origins(mut self, origins: OriginPolicy) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// Sets [`Self::max_write_bytes`].
+    #[must_use]
+    pub fn max_write_bytes(mut self, bytes: usize) -> Self {
+        self.max_write_bytes = bytes;
+        self
+    }
+
+    /// Sets [`Self::max_controls`].
+    #[must_use]
+    pub fn max_controls(mut self, frames: u32) -> Self {
+        self.max_controls = frames;
+        self
+    }
+
+    /// Sets [`Self::write_timeout`].
+    #[must_use]
+    pub fn write_timeout(mut self, time: Duration) -> Self {
+        self.write_timeout = time;
+        self
+    }
+
+    /// Sets [`Self::close_timeout`].
+    #[must_use]
+    pub fn close_timeout(mut self, time: Duration) -> Self {
+        self.close_timeout = time;
+        self
+    }
+
+    /// Sets [`Self::upgrade_timeout`].
+    #[must_use]
+    pub fn upgrade_timeout(mut self, time: Duration) -> Self {
+        self.upgrade_timeout = time;
+        self
+    }
+
+    /// Sets [`Self::write_interval`].
+    #[must_use]
+    pub fn write_interval(mut self, time: Duration) -> Self {
+        self.write_interval = time;
+        self
+    }
+}

@@ -1,0 +1,290 @@
+//! The one task of a connection.
+//!
+//! Its future is kept small, for there is one per connection and most of them wait: whatever is rare or large (a message
+//! being taken by the engine, a write that does not go through at once, closing) is boxed while it lasts.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use im_core::Code;
+use im_core::engine::Batch;
+use im_core::wire::{Bye, Encoding};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use crate::farewell;
+use crate::link::Link;
+use crate::service::Live;
+
+/// Bytes that tungstenite reads at once. Kept for the connection's whole life, so small; [`Link`] makes up for it.
+const READ_BUFFER: usize = 256;
+
+/// Bytes of control frames that tungstenite may hold back: a few times the largest (RFC 6455 section 5.5).
+const MAX_CONTROL: usize = 1024;
+
+/// Over which time control frames are counted.
+pub(crate) const CONTROL_WINDOW: Duration = Duration::from_secs(10);
+
+/// A socket, raw or wrapped.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for T {}
+
+type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A connection after the upgrade.
+pub(crate) struct Session<S> {
+    ws: WebSocketStream<Link<S>>,
+    live: Live,
+    /// Control frames since a moment at most [`CONTROL_WINDOW`] ago.
+    controls: u32,
+    controls_since: Instant,
+}
+
+/// How a conversation ended.
+enum End {
+    /// The engine says goodbye.
+    Bye(Box<Bye>),
+    /// The peer said goodbye.
+    PeerClosed,
+    /// The socket is of no more use.
+    Gone,
+}
+
+/// What came in.
+enum Received {
+    /// A message, being taken by the engine.
+    Message(Boxed),
+    /// A ping or a pong.
+    Control,
+    /// Something that the peer must not send.
+    Fault(Code),
+    /// Nothing further.
+    End(End),
+}
+
+/// What happened next.
+enum Event {
+    Taken,
+    Rested,
+    Out(Batch),
+    In(Option<Result<Message, WsError>>),
+}
+
+impl<S: Socket> Session<S> {
+    /// A connection over `socket`, from which `early` has been read already.
+    pub(crate) async fn new(socket: S, early: Bytes, live: Live) -> Self {
+        let limit = live.shared().max_message_bytes();
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_write_buffer_size(MAX_CONTROL)
+            .max_message_size(Some(limit))
+            .max_frame_size(Some(limit));
+        let ws =
+            WebSocketStream::from_raw_socket(Link::new(socket, early), Role::Server, Some(config))
+                .await;
+        Self { ws, live, controls: 0, controls_since: Instant::now() }
+    }
+
+    /// Runs the connection to its end. Not an `async fn`: that would hold the session twice.
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut taking = None;
+            let end = self.talk(&mut taking).await;
+            let within = self.live.shared().config().close_timeout;
+            match end {
+                End::Bye(bye) => farewell::ours(&mut self.ws, &bye, within).await,
+                End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
+                End::Gone => {}
+            }
+            if let Some(taking) = taking {
+                // The engine is in the middle of a message. It was told of the end, so this does not take long.
+                taking.await;
+            }
+        }
+    }
+
+    async fn talk(&mut self, taking: &mut Option<Boxed>) -> End {
+        let mut resting = None;
+        let mut listening = true;
+        loop {
+            let max = self.live.shared().config().max_write_bytes;
+            // Not biased: neither may a flood of events keep commands out, nor the other way round.
+            let event = tokio::select! {
+                () = wait_for(taking), if taking.is_some() => Event::Taken,
+                () = wait_for(&mut resting), if resting.is_some() => Event::Rested,
+                batch = self.live.connection().next(max), if resting.is_none() => Event::Out(batch),
+                message = self.ws.next(), if listening && taking.is_none() => Event::In(message),
+            };
+            match event {
+                Event::Taken => *taking = None,
+                Event::Rested => resting = None,
+                Event::Out(batch) => {
+                    let full = size(&batch) >= max;
+                    match self.send(batch).await {
+                        Ok(None) => resting = self.rest(full),
+                        Ok(Some(bye)) => return End::Bye(bye),
+                        Err(code) => return self.gone(code),
+                    }
+                }
+                Event::In(message) => match self.receive(message) {
+                    Received::Message(future) => *taking = Some(future),
+                    Received::Control => {}
+                    Received::Fault(code) => {
+                        listening = false;
+                        self.live.connection().close(code);
+                    }
+                    Received::End(end) => return end,
+                },
+            }
+        }
+    }
+
+    fn gone(&self, code: Code) -> End {
+        tracing::debug!(%code, "the peer is gone");
+        self.live.connection().close(code);
+        End::Gone
+    }
+
+    fn receive(&mut self, message: Option<Result<Message, WsError>>) -> Received {
+        let bytes: Bytes = match (message, self.live.connection().encoding()) {
+            (Some(Ok(Message::Text(text))), Encoding::Json) => text.into(),
+            (Some(Ok(Message::Binary(bytes))), Encoding::MsgPack) => bytes,
+            (Some(Ok(Message::Text(_) | Message::Binary(_))), _) => {
+                return Received::Fault(Code::WrongEncoding);
+            }
+            (Some(Ok(Message::Close(_))), _) => {
+                self.live.connection().close(Code::Closed);
+                return Received::End(End::PeerClosed);
+            }
+            (Some(Ok(_)), _) => return self.control(),
+            (Some(Err(error)), _) => return self.fault(&error),
+            (None, _) => return Received::End(self.gone(Code::Closed)),
+        };
+        tracing::trace!(bytes = bytes.len(), "message in");
+        let connection = self.live.connection().clone();
+        Received::Message(Box::pin(async move { connection.submit(bytes).await }))
+    }
+
+    /// A ping, which tungstenite answers, or a pong.
+    fn control(&mut self) -> Received {
+        self.live.connection().heard();
+        let now = Instant::now();
+        if now - self.controls_since >= CONTROL_WINDOW {
+            self.controls_since = now;
+            self.controls = 0;
+        }
+        self.controls += 1;
+        match self.controls > self.live.shared().config().max_controls {
+            true => Received::Fault(Code::RateLimited),
+            false => Received::Control,
+        }
+    }
+
+    fn fault(&self, error: &WsError) -> Received {
+        match fault(error) {
+            Some(code) => {
+                tracing::debug!(%error, "the peer broke the protocol");
+                Received::Fault(code)
+            }
+            None => Received::End(self.gone(Code::Closed)),
+        }
+    }
+
+    /// Writes a batch in one go. Gives the engine's goodbye, if this was the last one.
+    async fn send(&mut self, batch: Batch) -> Result<Option<Box<Bye>>, Code> {
+        let Batch { id, frames, heartbeat, close, .. } = batch;
+        self.queue(&frames, heartbeat).map_err(|_| Code::Closed)?;
+        drop(frames);
+        self.flush().await?;
+        self.live.connection().release(id);
+        Ok(close.map(Box::new))
+    }
+
+    fn queue(&mut self, frames: &[Bytes], heartbeat: bool) -> io::Result<()> {
+        let data = match self.live.connection().encoding() {
+            Encoding::Json => Data::Text,
+            Encoding::MsgPack => Data::Binary,
+        };
+        tracing::trace!(frames = frames.len(), heartbeat, "batch out");
+        let link = self.ws.get_mut();
+        frames.iter().try_for_each(|frame| link.push(OpCode::Data(data), frame))?;
+        if heartbeat {
+            link.push(OpCode::Control(Control::Ping), &[])?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Code> {
+        let within = self.live.shared().config().write_timeout;
+        let link = self.ws.get_mut();
+        // Nearly always the system takes it all; only otherwise is there a timer.
+        let flushed = match poll_fn(|cx| Poll::Ready(Pin::new(&mut *link).poll_flush(cx))).await {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => {
+                let flush = poll_fn(|cx| Pin::new(&mut *link).poll_flush(cx));
+                Box::pin(tokio::time::timeout(within, flush)).await.map_err(|_| Code::SlowReader)?
+            }
+        };
+        flushed.map_err(|_| Code::Closed)
+    }
+
+    /// The pause until the next write, if one is wished for. There is none while the outbox holds more than a batch.
+    fn rest(&self, full: bool) -> Option<Boxed> {
+        let interval = self.live.shared().config().write_interval;
+        (interval > Duration::ZERO && !full)
+            .then(|| Box::pin(tokio::time::sleep(interval)) as Boxed)
+    }
+}
+
+async fn wait_for(future: &mut Option<Boxed>) {
+    if let Some(future) = future {
+        future.await;
+    }
+}
+
+fn size(batch: &Batch) -> usize {
+    batch.frames.iter().map(Bytes::len).sum()
+}
+
+/// What the peer did wrong; nothing if it or its socket is simply gone.
+fn fault(error: &WsError) -> Option<Code> {
+    match error {
+        WsError::Capacity(_) => Some(Code::TooLarge),
+        WsError::Utf8(_) => Some(Code::Malformed),
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        WsError::Protocol(_) => Some(Code::Malformed),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    fn size_of_future<F>(_: impl Fn(Session<TcpStream>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_connection_stays_small() {
+        let size = size_of_future(Session::<TcpStream>::run);
+        println!("{size} bytes, of them {} for the session", size_of::<Session<TcpStream>>());
+        assert!(size <= 1280, "{size} bytes for each connection");
+    }
+}

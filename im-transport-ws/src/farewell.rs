@@ -1,0 +1,97 @@
+//! Closing in good order (RFC 6455 section 7), within a bound.
+//!
+//! A socket that is dropped with bytes unread is reset by the system, and a reset can overtake the close frame on its
+//! way to the peer. So where the peer has not said its own goodbye, what still comes in is read and forgotten.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use im_core::wire::Bye;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+use crate::connection::Socket;
+use crate::link::Link;
+
+/// Longest reason in a close frame, in bytes: a control frame holds 125, two of them for the code (RFC 6455 section 5.5).
+const MAX_REASON: usize = 123;
+
+/// Boxed, for every connection needs it once only, at its end.
+type Farewell<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// Sends a close frame, and waits for the peer's.
+pub(crate) fn ours<'a, S: Socket>(
+    ws: &'a mut WebSocketStream<Link<S>>,
+    bye: &Bye,
+    within: Duration,
+) -> Farewell<'a> {
+    let frame = CloseFrame { code: bye.code.into(), reason: reason(&bye.message).into() };
+    bounded(within, async move {
+        // A pong that is due goes first: nothing may follow the close frame (RFC 6455 section 5.5.1).
+        if ws.flush().await.is_err() || ws.send(Message::Close(Some(frame))).await.is_err() {
+            return;
+        }
+        loop {
+            match ws.next().await {
+                Some(Ok(Message::Close(_))) => return hang_up(ws).await,
+                Some(Ok(_)) => {}
+                // What comes is not, or no longer, WebSocket.
+                Some(Err(_)) | None => return linger(ws).await,
+            }
+        }
+    })
+}
+
+/// Answers the peer's close frame. tungstenite has the answer ready.
+pub(crate) fn theirs<S: Socket>(
+    ws: &mut WebSocketStream<Link<S>>,
+    within: Duration,
+) -> Farewell<'_> {
+    bounded(within, async move {
+        while let Some(Ok(_)) = ws.next().await {}
+        hang_up(ws).await;
+    })
+}
+
+fn bounded<'a>(within: Duration, polite: impl Future<Output = ()> + Send + 'a) -> Farewell<'a> {
+    Box::pin(async move {
+        if tokio::time::timeout(within, polite).await.is_err() {
+            tracing::debug!("the peer did not close in time");
+        }
+    })
+}
+
+/// Says that nothing more will come.
+async fn hang_up<S: Socket>(ws: &mut WebSocketStream<Link<S>>) {
+    if let Err(error) = ws.get_mut().shutdown().await {
+        tracing::debug!(%error, "the peer was gone before the end");
+    }
+}
+
+/// Says that nothing more will come, and forgets what still comes in.
+async fn linger<S: Socket>(ws: &mut WebSocketStream<Link<S>>) {
+    hang_up(ws).await;
+    let mut forgotten = [0; 512];
+    while matches!(ws.get_mut().read(&mut forgotten).await, Ok(count) if count > 0) {}
+}
+
+/// As much of the text as a close frame holds.
+fn reason(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_REASON)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_cut_between_characters() {
+        assert_eq!(reason("the server goes away"), "the server goes away");
+        let long = "ü".repeat(100);
+        assert_eq!(reason(&long), "ü".repeat(61));
+    }
+}

@@ -1,0 +1,172 @@
+//! The socket between tungstenite and the system, without buffers while idle.
+//!
+//! tungstenite keeps a read and a write buffer per connection for its whole life, and neither ever shrinks. With ten
+//! thousand connections that wait, these buffers are most of the memory. So tungstenite gets buffers of a few hundred
+//! bytes, and this link has what makes up for it: it reads into the stack and keeps what tungstenite does not take at
+//! once, and it collects frames to be written in a buffer that is given back as soon as all is written.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
+
+/// Bytes that are asked of the system in one read.
+const READ: usize = 4096;
+
+/// Bytes of control frames (pongs, a close) that may wait while the peer does not read.
+const MAX_CONTROL: usize = 1024;
+
+/// A socket with what was read too early and what was not yet written.
+#[derive(Debug)]
+pub(crate) struct Link<S> {
+    socket: S,
+    early: Bytes,
+    late: Vec<u8>,
+    written: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    /// A link over `socket`, from which `early` has been read already.
+    pub(crate) fn new(socket: S, early: Bytes) -> Self {
+        // A copy, for `early` may be a slice of a larger buffer.
+        Self { socket, early: Bytes::copy_from_slice(&early), late: Vec::new(), written: 0 }
+    }
+
+    /// Adds a whole frame, as a server sends it: unmasked (RFC 6455 section 5.1). It is written by the next flush.
+    pub(crate) fn push(&mut self, opcode: OpCode, payload: &[u8]) -> io::Result<()> {
+        let header = FrameHeader { opcode, ..FrameHeader::default() };
+        let length = payload.len() as u64;
+        self.late.reserve(header.len(length) + payload.len());
+        header.format(length, &mut self.late).map_err(io::Error::other)?;
+        self.late.extend_from_slice(payload);
+        Ok(())
+    }
+
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.late.len() {
+            let count =
+                ready!(Pin::new(&mut self.socket).poll_write(cx, &self.late[self.written..]))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += count;
+        }
+        self.late = Vec::new();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Link<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            if out.remaining() >= READ {
+                return Pin::new(&mut self.socket).poll_read(cx, out);
+            }
+            let mut stack = [MaybeUninit::uninit(); READ];
+            let mut read = ReadBuf::uninit(&mut stack);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read))?;
+            let (now, later) = read.filled().split_at(read.filled().len().min(out.remaining()));
+            out.put_slice(now);
+            if !later.is_empty() {
+                self.early = Bytes::copy_from_slice(later);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let count = self.early.len().min(out.remaining());
+        out.put_slice(&self.early[..count]);
+        self.early.advance(count);
+        if self.early.is_empty() {
+            self.early = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Link<S> {
+    /// Takes what tungstenite writes: control frames. Data frames are pushed.
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.late.len() - self.written > MAX_CONTROL {
+            ready!(self.poll_write_out(cx))?;
+        }
+        self.late.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_out(cx))?;
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_out(cx))?;
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_read_early_comes_first_and_nothing_is_lost() {
+        let (mut peer, socket) = duplex(1 << 16);
+        let mut link = Link::new(socket, Bytes::from_static(b"early "));
+        let sent: Vec<u8> = (0..9000_u32).map(|n| n as u8).collect();
+        peer.write_all(&sent).await.unwrap();
+        peer.shutdown().await.unwrap();
+        let mut read = Vec::new();
+        let mut part = [0; 7];
+        loop {
+            match link.read(&mut part).await.unwrap() {
+                0 => break,
+                count => read.extend_from_slice(&part[..count]),
+            }
+        }
+        assert_eq!(read, [b"early ".as_slice(), &sent].concat());
+        assert_eq!(link.early.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn frames_are_written_together_and_the_buffer_is_given_back() {
+        let (mut peer, socket) = duplex(1 << 16);
+        let mut link = Link::new(socket, Bytes::new());
+        link.push(OpCode::Data(Data::Text), b"one").unwrap();
+        link.push(OpCode::Data(Data::Binary), &[7; 200]).unwrap();
+        link.push(OpCode::Control(Control::Ping), b"").unwrap();
+        link.flush().await.unwrap();
+        assert_eq!(link.late.capacity(), 0);
+        let mut read = [0; 5 + 204 + 2];
+        peer.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read[..9], b"\x81\x03one\x82\x7e\x00\xc8");
+        assert_eq!(&read[209..], b"\x89\x00");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_bounds_the_control_frames_kept_for_it() {
+        let (_peer, socket) = duplex(16);
+        let mut link = Link::new(socket, Bytes::new());
+        let mut kept = 0;
+        while let Some(written) = futures::FutureExt::now_or_never(link.write(&[0; 100])) {
+            kept += written.unwrap();
+            assert!(kept < 10 * MAX_CONTROL);
+        }
+        assert!(link.late.len() <= MAX_CONTROL + 100);
+    }
+}

@@ -1,0 +1,211 @@
+//! The tower service, and who owns its connections.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use im_core::engine::{Connection, Engine, Peer};
+use im_core::wire::Encoding;
+use im_core::{Code, Error};
+use im_http::Refusal;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
+use tower_service::Service;
+use tracing::Instrument;
+
+use crate::config::WsConfig;
+use crate::connection::Session;
+use crate::handshake;
+
+/// WebSocket as a tower service. Cheap to clone; all clones share their connections.
+///
+/// It answers every request that reaches it, so mount it under the path of your choice. Its connections belong to it:
+/// end them by [`Self::shutdown`], or all connections of the engine by the engine's `drain`.
+#[derive(Clone)]
+pub struct WebSocket {
+    shared: Arc<Shared>,
+}
+
+impl WebSocket {
+    /// WebSocket for this engine.
+    pub fn new(engine: Engine, config: WsConfig) -> Self {
+        let live = Mutex::new(Some(HashMap::new()));
+        Self {
+            shared: Arc::new(Shared {
+                engine,
+                config,
+                live,
+                last: AtomicU64::new(0),
+                tasks: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// Takes no further connections, closes all with [`Code::Draining`], and waits until they have ended. That takes
+    /// about as long as the time-outs for writing and closing, at most.
+    pub async fn shutdown(&self) {
+        let live = self.shared.live.lock().take();
+        for connection in live.into_iter().flat_map(HashMap::into_values) {
+            connection.close(Code::Draining);
+        }
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    fn handshake<B>(&self, mut request: Request<B>) -> Result<Response<Full<Bytes>>, Refusal> {
+        let (response, encoding) = handshake::agree(&request, Full::default)?;
+        self.shared
+            .config
+            .origins
+            .check(request.uri(), request.headers())
+            .map_err(|e| Refusal::from(&e))?;
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| {
+            handshake::upgrade_required(
+                Code::Malformed,
+                "this connection cannot be upgraded; use HTTP/1.1",
+            )
+        })?;
+        let live = self.accept(&request, encoding).map_err(|e| Refusal::from(&e))?;
+        let span = tracing::debug_span!("ws", peer = ?im_http::peer_address(request.extensions()), ?encoding);
+        self.shared.tasks.spawn(begin(upgrade, live, span.clone()).instrument(span));
+        Ok(response)
+    }
+
+    fn accept<B>(&self, request: &Request<B>, encoding: Encoding) -> im_core::Result<Live> {
+        let credentials = im_http::credentials(request)?;
+        let address = im_http::peer_address(request.extensions());
+        let connection =
+            self.shared.engine.accept(Peer { transport: "ws", encoding, address, credentials })?;
+        Live::register(&self.shared, connection)
+    }
+}
+
+impl fmt::Debug for WebSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+impl<B> Service<Request<B>> for WebSocket {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ready(Ok(self.handshake(request).unwrap_or_else(Refusal::into_response)))
+    }
+}
+
+/// Waits for the upgrade, and starts the connection's own task, whose future is of the size that its socket needs.
+async fn begin(upgrade: OnUpgrade, live: Live, span: tracing::Span) {
+    let shared = live.shared.clone();
+    let upgraded = match tokio::time::timeout(shared.config.upgrade_timeout, upgrade).await {
+        Ok(Ok(upgraded)) => upgraded,
+        _ => return live.connection.close(Code::Closed),
+    };
+    match Raw::of(upgraded) {
+        Raw::Tcp(socket, early) => {
+            // Only a socket that is gone already refuses.
+            let _ = socket.set_nodelay(true);
+            shared.tasks.spawn(Session::new(socket, early, live).await.run().instrument(span));
+        }
+        Raw::Other(upgraded) => {
+            shared.tasks.spawn(
+                Session::new(TokioIo::new(upgraded), Bytes::new(), live)
+                    .await
+                    .run()
+                    .instrument(span),
+            );
+        }
+    }
+}
+
+/// What the connection runs over.
+enum Raw {
+    /// The socket itself, and what was read from it already.
+    Tcp(TcpStream, Bytes),
+    /// TLS, a Unix socket, a router that wraps it: through hyper's box.
+    Other(Upgraded),
+}
+
+impl Raw {
+    /// Unwraps the socket, as our listener (hyper) and as axum and warp (hyper-util) wrap it.
+    fn of(upgraded: Upgraded) -> Self {
+        let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => return Self::Tcp(parts.io.into_inner(), parts.read_buf),
+            Err(upgraded) => upgraded,
+        };
+        match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => Self::Tcp(parts.io.into_inner(), parts.read_buf),
+            Err(upgraded) => Self::Other(upgraded),
+        }
+    }
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    engine: Engine,
+    config: WsConfig,
+    /// The connections there are; nothing once shut down.
+    live: Mutex<Option<HashMap<u64, Connection>>>,
+    last: AtomicU64,
+    tasks: TaskTracker,
+}
+
+impl Shared {
+    pub(crate) fn config(&self) -> &WsConfig {
+        &self.config
+    }
+
+    pub(crate) fn max_message_bytes(&self) -> usize {
+        self.engine.limits().max_message_bytes
+    }
+}
+
+/// A connection on the list of those to close at shutdown, for as long as this lives.
+pub(crate) struct Live {
+    shared: Arc<Shared>,
+    number: u64,
+    connection: Connection,
+}
+
+impl Live {
+    fn register(shared: &Arc<Shared>, connection: Connection) -> im_core::Result<Self> {
+        let number = shared.last.fetch_add(1, Ordering::Relaxed);
+        match shared.live.lock().as_mut() {
+            Some(live) => live.insert(number, connection.clone()),
+            None => return Err(Error::of(Code::Draining, "accept")),
+        };
+        Ok(Self { shared: shared.clone(), number, connection })
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // Dropped after the lock is free: the last clone of a connection detaches its session.
+        let _listed = self.shared.live.lock().as_mut().and_then(|live| live.remove(&self.number));
+    }
+}

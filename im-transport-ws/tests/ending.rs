@@ -1,0 +1,147 @@
+//! How connections end, on either side's wish or nobody's.
+
+mod support;
+
+use std::time::Duration;
+
+use im_core::Code;
+use im_transport_ws::WsConfig;
+use support::{
+    Client, FIN, PING, PONG, TEXT, close, frame, greeted, in_memory, listen, server, service,
+    within,
+};
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
+
+#[tokio::test]
+async fn the_peers_close_is_answered_with_its_own_code() {
+    for code in [1000, 1001, 4999] {
+        let mut client = greeted(server(WsConfig::default()).await).await;
+        client.bytes(&close(code)).await;
+        assert_eq!(client.closed().await.0, code);
+        assert_eq!(client.end().await, b"");
+    }
+}
+
+#[tokio::test]
+async fn a_close_code_that_nobody_may_send_is_answered_as_a_violation() {
+    let mut client = greeted(server(WsConfig::default()).await).await;
+    client.bytes(&close(1005)).await;
+    assert_eq!(client.closed().await.0, 1002);
+}
+
+#[tokio::test]
+async fn a_half_closed_socket_is_a_peer_that_is_gone() {
+    let mut client = greeted(server(WsConfig::default()).await).await;
+    client.stream.shutdown().await.unwrap();
+    assert_eq!(client.end().await, b"");
+}
+
+#[tokio::test]
+async fn a_socket_closed_in_the_middle_of_a_frame_is_a_peer_that_is_gone() {
+    let ws = service(WsConfig::default()).await;
+    let mut client = greeted(listen(&ws).await).await;
+    client.bytes(&frame(FIN | TEXT, b"{\"t\":\"ping\"")[..9]).await;
+    client.stream.shutdown().await.unwrap();
+    assert_eq!(client.end().await, b"");
+    within(ws.shutdown()).await;
+}
+
+#[tokio::test]
+async fn shutdown_closes_everyone_and_waits_for_them() {
+    let ws = service(WsConfig::default()).await;
+    let address = listen(&ws).await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(greeted(address).await);
+    }
+    let stopping = ws.clone();
+    let stopping = tokio::spawn(async move { stopping.shutdown().await });
+    for client in &mut clients {
+        let (code, _) = client.closed().await;
+        assert_eq!(code, Code::Draining.number());
+        client.bytes(&close(code)).await;
+        assert_eq!(client.end().await, b"");
+    }
+    within(stopping).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_closes_is_waited_for_no_longer_than_configured() {
+    let config = WsConfig::default().close_timeout(Duration::from_secs(3));
+    let ws = service(config).await;
+    let mut client = Client::open(in_memory(&ws, 1 << 16), "").await.unwrap();
+    client.hello().await;
+    let began = Instant::now();
+    ws.shutdown().await;
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(4), "{took:?}");
+    assert_eq!(client.closed().await.0, Code::Draining.number());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_told_that_its_hello_is_missing() {
+    let ws = service(WsConfig::default()).await;
+    let mut client = Client::open(in_memory(&ws, 1 << 16), "").await.unwrap();
+    assert_eq!(client.closed().await.0, Code::HandshakeTimeout.number());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_never_reads_is_cut_off() {
+    let config = WsConfig::default().write_timeout(Duration::from_secs(3));
+    let ws = service(config).await;
+    let mut client = Client::open(in_memory(&ws, 1024), "").await.unwrap();
+    client.hello().await;
+    let began = Instant::now();
+    let ping = frame(FIN | TEXT, br#"{"t":"ping","id":9}"#);
+    // Its answers fill the pipe; then the server no longer reads, and at last it gives up.
+    while within(client.stream.write_all(&ping)).await.is_ok() {}
+    assert!(began.elapsed() >= Duration::from_secs(3));
+    ws.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_reads_slowly_is_not_cut_off() {
+    let config = WsConfig::default().write_timeout(Duration::from_secs(3));
+    let ws = service(config).await;
+    let mut client = Client::open(in_memory(&ws, 256), "").await.unwrap();
+    client.hello().await;
+    for id in 100..120 {
+        client.text(&format!(r#"{{"t":"ping","id":{id}}}"#)).await;
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(client.heard().await.contains(&id.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn pings_are_answered_with_their_payload() {
+    let mut client = greeted(server(WsConfig::default()).await).await;
+    client.bytes(&frame(FIN | PING, b"are you there")).await;
+    assert_eq!(client.frame().await, (FIN | PONG, b"are you there".to_vec()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_may_go_on_for_ever_if_they_are_no_flood() {
+    let ws = service(WsConfig::default().max_controls(3)).await;
+    let mut client = Client::open(in_memory(&ws, 1 << 16), "").await.unwrap();
+    client.hello().await;
+    for _ in 0..30 {
+        client.bytes(&frame(FIN | PING, b"x")).await;
+        assert_eq!(client.frame().await, (FIN | PONG, b"x".to_vec()));
+        tokio::time::advance(Duration::from_secs(4)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_between_writes_delays_what_follows_and_loses_nothing() {
+    let interval = Duration::from_millis(50);
+    let ws = service(WsConfig::default().write_interval(interval)).await;
+    let mut client = Client::open(in_memory(&ws, 1 << 16), "").await.unwrap();
+    client.hello().await;
+    let began = Instant::now();
+    for id in 100..103 {
+        client.is_answered(id).await;
+    }
+    // Each answer waits for the end of the pause after the write before it.
+    assert!(began.elapsed() >= 3 * interval, "{:?}", began.elapsed());
+}

@@ -1,0 +1,120 @@
+//! Who is let in, and what the others are told.
+
+mod support;
+
+use im_core::Code;
+use im_core::CommandId;
+use im_core::wire::{Command, CommandBody, Encoding, Hello, Limits, decode, encode};
+use im_http::OriginPolicy;
+use im_transport_ws::WsConfig;
+use support::{BINARY, Client, FIN, TEXT, ask, frame, listen, server, service, upgrade_head};
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn pages_of_other_origins_are_refused() {
+    let address = server(WsConfig::default()).await;
+    for (origin, good) in [
+        ("https://im.example", true),
+        ("https://evil.example", false),
+        ("https://im.example.evil.example", false),
+        ("null", false),
+    ] {
+        let stream = TcpStream::connect(address).await.unwrap();
+        match Client::open(stream, &format!("Origin: {origin}\r\n")).await {
+            Ok(mut client) => {
+                assert!(good, "{origin}");
+                client.hello().await;
+            }
+            Err(answer) => {
+                assert!(!good, "{origin}");
+                assert_eq!(answer.status, 403);
+                assert!(answer.body.contains("4511"), "{}", answer.body);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn listed_origins_are_let_in_and_no_other() {
+    let origins = OriginPolicy::only(["https://app.example"]).unwrap();
+    let address = server(WsConfig::default().origins(origins)).await;
+    let open = async |origin: &str| {
+        let stream = TcpStream::connect(address).await.unwrap();
+        Client::open(stream, &format!("Origin: {origin}\r\n"))
+            .await
+            .map(|_| ())
+            .map_err(|answer| answer.status)
+    };
+    assert_eq!(open("https://app.example").await, Ok(()));
+    assert_eq!(open("https://im.example").await, Err(403));
+}
+
+#[tokio::test]
+async fn the_subprotocol_chooses_the_encoding() {
+    let address = server(WsConfig::default()).await;
+    for encoding in Encoding::ALL {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let offer = format!("Sec-WebSocket-Protocol: soap, {}\r\n", encoding.subprotocol());
+        let answer = ask(&mut stream, &upgrade_head(&offer)).await;
+        assert_eq!(answer.status, 101);
+        assert!(
+            answer
+                .head
+                .contains(&format!("sec-websocket-protocol: {}\r\n", encoding.subprotocol()))
+        );
+        let mut client = Client { stream };
+        let hello = Command { id: CommandId(1), body: CommandBody::Hello(hello()) };
+        let opcode = if encoding == Encoding::Json { TEXT } else { BINARY };
+        client.bytes(&frame(FIN | opcode, &encode(&hello.to_value(), encoding))).await;
+        let (first, payload) = client.frame().await;
+        assert_eq!(first, FIN | opcode);
+        assert_eq!(decode(&payload, encoding, &Limits::default()).unwrap().len(), 1);
+    }
+}
+
+fn hello() -> Box<Hello> {
+    let frames = decode(support::HELLO.as_bytes(), Encoding::Json, &Limits::default()).unwrap();
+    match frames.into_iter().map(Command::from_value).next() {
+        Some(Ok(Command { body: CommandBody::Hello(hello), .. })) => hello,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_good_handshake_gets_a_status_and_a_hint() {
+    let address = server(WsConfig::default()).await;
+    let good = upgrade_head("");
+    for (head, status, hint) in [
+        ("GET /ws HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 426, "upgrade: websocket"),
+        (good.replace("Version: 13", "Version: 12"), 426, "sec-websocket-version: 13"),
+        (
+            good.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n"),
+            405,
+            "allow: get",
+        ),
+        (good.replace("dGhlIHNhbXBsZSBub25jZQ==", "bm9uY2U="), 400, "application/json"),
+        (upgrade_head("Sec-WebSocket-Protocol: soap\r\n"), 400, "application/json"),
+        (
+            upgrade_head("Authorization: Bearer a\r\nAuthorization: Bearer b\r\n"),
+            401,
+            "www-authenticate: bearer",
+        ),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let answer = ask(&mut stream, &head).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.head.contains(hint), "{answer:?}");
+        assert!(answer.body.starts_with(r#"{"code":4"#), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_after_shutdown() {
+    let ws = service(WsConfig::default()).await;
+    let address = listen(&ws).await;
+    ws.shutdown().await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let answer = Client::open(stream, "").await.map(|_| ()).unwrap_err();
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains(&Code::Draining.number().to_string()));
+}

@@ -1,0 +1,70 @@
+//! `cargo xtask check`: everything that can be said without running the code.
+
+use anyhow::{Result, bail};
+
+use crate::run::{Steps, cargo, output, program, run};
+use crate::{rules, tools};
+
+/// Runs every check; the first that fails ends it.
+pub(crate) fn all() -> Result<()> {
+    let mut steps = Steps::new();
+    steps.step("formatting", "run `cargo fmt --all` and look at what it changed", || {
+        run(&mut cargo(["fmt", "--all", "--check"]))
+    })?;
+    steps.step(
+        "who may import whom",
+        "move the code or the dependency; the rule is in CONTRIBUTING.md",
+        rules::check,
+    )?;
+    steps.step(
+        "the client without the engine",
+        "im-client may need im-core's wire types only",
+        client,
+    )?;
+    steps.step("clippy", "fix what it says; `allow` needs a reason", || {
+        run(&mut cargo([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    })?;
+    steps.step(
+        "documentation",
+        "every public item needs a line, and every link must lead somewhere",
+        || {
+            run(cargo(["doc", "--no-deps", "--workspace", "--all-features"])
+                .env("RUSTDOCFLAGS", "-D warnings"))
+        },
+    )?;
+    steps.step(
+        "licences, bans and sources",
+        "deny.toml says what is allowed; change it with a reason",
+        || {
+            let deny = tools::cargo_deny()?;
+            run(&mut program(
+                deny,
+                ["--workspace", "--all-features", "check", "bans", "licenses", "sources"],
+            ))
+        },
+    )?;
+    steps.summary();
+    Ok(())
+}
+
+/// What a client builds must not hold the engine, nor the crates that only the engine needs.
+fn client() -> Result<()> {
+    run(&mut cargo(["check", "--quiet", "--package", "im-core", "--no-default-features"]))?;
+    let tree =
+        output(&mut cargo(["tree", "--package", "im-client", "--edges", "features,no-dev"]))?;
+    let engine = tree.lines().find(|line| line.contains("im-core feature \"engine\""));
+    match engine {
+        Some(_) => bail!(
+            "im-client pulls in im-core's feature `engine`: see `cargo tree -p im-client -e features,no-dev`"
+        ),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,35 @@
+//! Who may import whom. `crates` reads the manifests, `modules` the sources of im-core.
+//!
+//! - Inside im-core: ids, time, codes, errors ← wire ← state ← ports ← engine; memory implements ports. `wire` and
+//!   `state` know no runtime, no clock and no I/O.
+//! - im-core depends on no crate for HTTP, sockets or databases.
+//! - An adapter depends on im-core, a transport also on im-http, and never on another adapter; for its tests it may
+//!   depend on im-testkit. Only examples, tests, the bench and this crate assemble.
+
+mod crates;
+mod modules;
+
+use anyhow::{Result, bail};
+
+use crate::run::{cargo, output, root};
+
+/// Reads manifests and sources and compares them with the rule.
+pub(crate) fn check() -> Result<()> {
+    let metadata = output(&mut cargo(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let packages = crates::read(&metadata)?;
+    let mut broken = crates::broken(&packages);
+    broken.extend(modules::broken_below(&root().join("im-core").join("src"))?);
+    if broken.is_empty() {
+        eprintln!("    {} crates and the modules of im-core keep to it", packages.len());
+        return Ok(());
+    }
+    bail!("{} of the imports are not allowed:\n  {}", broken.len(), broken.join("\n  "))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn this_workspace_keeps_to_the_rule() {
+        super::check().unwrap();
+    }
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask test`: gets what the tests need, builds, and runs all of them.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{Steps, cargo, run, workshop};
+use crate::tools;
+
+/// What the tests are told, and what they will have to do without.
+struct Needs {
+    env: Vec<(String, OsString)>,
+    missing: Vec<String>,
+}
+
+/// Runs every test, or those whose names contain `filter`.
+pub(crate) fn all(filter: Option<&str>) -> Result<()> {
+    let mut steps = Steps::new();
+    let mut needs = Needs { env: Vec::new(), missing: Vec::new() };
+    steps.step(
+        "what the tests need",
+        "install what is named, or leave IM_TEST_REQUIRE unset to skip it",
+        || {
+            needs.gather()?;
+            needs.check()
+        },
+    )?;
+    let skipped = workshop().join("skipped.txt");
+    fs::create_dir_all(workshop())?;
+    fs::write(&skipped, "").with_context(|| format!("could not write {}", skipped.display()))?;
+    needs.tell("IM_TEST_SKIPPED", skipped.clone());
+
+    let advice = "the output above names the test; run it alone with `cargo xtask test NAME`";
+    steps.step("build", "fix what the compiler says", || {
+        run(&mut cargo(["build", "--workspace", "--all-targets", "--all-features"]))
+    })?;
+    steps.step("tests", advice, || {
+        let mut tests = cargo(["test", "--workspace", "--all-features", "--no-fail-fast", "--"]);
+        run(tests.args(filter).envs(needs.env.iter().cloned()))
+    })?;
+    steps.summary();
+    needs.report(&skipped)
+}
+
+impl Needs {
+    /// Gets each thing; what cannot be got is noted, with the reason.
+    fn gather(&mut self) -> Result<()> {
+        self.need("IM_TEST_CHROMIUM", "tests in a browser", tools::chromium);
+        for folder in tools::test_folders_with("package.json")? {
+            let what = format!("tests with the packages of {}", shown(&folder));
+            self.need(&variable(&folder), &what, || tools::node_modules(&folder));
+        }
+        let requirements: Vec<_> = tools::test_folders_with("requirements.txt")?
+            .into_iter()
+            .map(|folder| folder.join("requirements.txt"))
+            .collect();
+        if !requirements.is_empty() {
+            self.need("IM_TEST_PYTHON", "tests with Python clients", || {
+                tools::python(&requirements)
+            });
+        }
+        Ok(())
+    }
+
+    /// Leaves what is set already; otherwise gets it.
+    fn need(&mut self, name: &str, what: &str, get: impl FnOnce() -> Result<PathBuf>) {
+        if let Some(set) = std::env::var_os(name) {
+            eprintln!("    {name}={} (as it was set)", set.to_string_lossy());
+            return;
+        }
+        match get() {
+            Ok(path) => self.tell(name, path),
+            Err(error) => self.missing.push(format!("{what}: {error:#}")),
+        }
+    }
+
+    fn tell(&mut self, name: &str, value: PathBuf) {
+        eprintln!("    {name}={}", value.display());
+        self.env.push((name.to_owned(), value.into()));
+    }
+
+    fn check(&self) -> Result<()> {
+        for missing in &self.missing {
+            eprintln!("    missing, for {missing}");
+        }
+        if !self.missing.is_empty() && must_have_all() {
+            bail!(
+                "IM_TEST_REQUIRE=all, and something is missing:\n  {}",
+                self.missing.join("\n  ")
+            );
+        }
+        Ok(())
+    }
+
+    /// Says what was skipped, and why.
+    fn report(&self, skipped: &Path) -> Result<()> {
+        let told = fs::read_to_string(skipped).unwrap_or_default();
+        let mut all: Vec<&str> = self.missing.iter().map(String::as_str).collect();
+        all.extend(told.lines().filter(|line| !line.trim().is_empty()));
+        if all.is_empty() {
+            eprintln!("\nNothing was skipped.");
+            return Ok(());
+        }
+        eprintln!("\nSkipped:");
+        all.iter().for_each(|line| eprintln!("  - {line}"));
+        if must_have_all() {
+            bail!("IM_TEST_REQUIRE=all, and {} of the tests were skipped", all.len());
+        }
+        Ok(())
+    }
+}
+
+fn must_have_all() -> bool {
+    std::env::var("IM_TEST_REQUIRE").is_ok_and(|value| value == "all")
+}
+
+/// `IM_TEST_NODE_MODULES_BROWSER` for `tests/browser`.
+fn variable(folder: &Path) -> String {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let word: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+        .collect();
+    format!("IM_TEST_NODE_MODULES_{word}")
+}
+
+fn shown(folder: &Path) -> String {
+    format!("tests/{}", folder.file_name().unwrap_or_default().to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_tests_has_a_variable_of_its_own() {
+        assert_eq!(variable(Path::new("/x/tests/browser")), "IM_TEST_NODE_MODULES_BROWSER");
+        assert_eq!(
+            variable(Path::new("tests/foreign-clients")),
+            "IM_TEST_NODE_MODULES_FOREIGN_CLIENTS"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_got_is_noted_with_its_reason() {
+        let mut needs = Needs { env: Vec::new(), missing: Vec::new() };
+        needs.need("IM_TEST_NO_SUCH_THING", "tests of nothing", || bail!("there is none"));
+        assert_eq!(needs.missing, ["tests of nothing: there is none"]);
+        needs.need("IM_TEST_NO_SUCH_THING", "tests of nothing", || Ok(PathBuf::from("/here")));
+        assert_eq!(needs.env, [("IM_TEST_NO_SUCH_THING".to_owned(), OsString::from("/here"))]);
+    }
+}

@@ -1,0 +1,165 @@
+//! What checks and tests need beyond a Rust toolchain: what is fetched, and where it is put.
+//!
+//! Everything lands in `target/xtask` and is used again, but for Chromium, which is a package of the system.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{cargo, output, program, root, run, workshop};
+
+/// The one version that `deny.toml` was written for.
+const CARGO_DENY: &str = "0.20.2";
+
+/// cargo-deny, built here if need be.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    let folder = workshop();
+    let binary = folder.join("bin").join("cargo-deny");
+    let version = output(&mut program(&binary, ["--version"])).unwrap_or_default();
+    if version.split_whitespace().last() != Some(CARGO_DENY) {
+        eprintln!("    building cargo-deny {CARGO_DENY} once; this takes some minutes");
+        let mut install =
+            cargo(["install", "--quiet", "--locked", "--force", "--version", CARGO_DENY, "--root"]);
+        run(install.arg(&folder).arg("cargo-deny"))?;
+    }
+    Ok(binary)
+}
+
+/// A Chromium of the system, installed from its packages if there is none and we may.
+pub(crate) fn chromium() -> Result<PathBuf> {
+    if let Some(found) = find_chromium() {
+        return Ok(found);
+    }
+    if find("apt-get").is_none() || output(&mut program("id", ["-u"]))?.trim() != "0" {
+        bail!(
+            "there is no Chromium; install it (Debian: `apt-get install chromium`) or name one in IM_TEST_CHROMIUM"
+        );
+    }
+    run(&mut program("apt-get", ["update", "-qq"]))?;
+    let install = ["install", "-y", "-qq", "--no-install-recommends", "chromium"];
+    run(program("apt-get", install).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    find_chromium().context("apt-get has installed chromium, and it is not on the path")
+}
+
+fn find_chromium() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+        .into_iter()
+        .find_map(find)
+}
+
+/// The program of this name on the path.
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// The packages that `tests/<folder>/package.json` names, exactly as its lock file says. Gives the `node_modules`.
+pub(crate) fn node_modules(folder: &Path) -> Result<PathBuf> {
+    let name = folder.file_name().context("a folder of tests has no name")?;
+    let place = workshop().join("npm").join(name);
+    let wanted = [folder.join("package.json"), folder.join("package-lock.json")];
+    if !is_current(&place, &wanted)? {
+        if find("npm").is_none() {
+            bail!("there is no npm; install Node.js 18 or newer with npm");
+        }
+        fs::create_dir_all(&place)?;
+        for file in &wanted {
+            copy_into(file, &place)?;
+        }
+        let mut install = program(
+            "npm",
+            ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+        );
+        run(install.current_dir(&place))?;
+        mark_current(&place, &wanted)?;
+    }
+    Ok(place.join("node_modules"))
+}
+
+/// A Python of our own with what the requirements name.
+pub(crate) fn python(requirements: &[PathBuf]) -> Result<PathBuf> {
+    let place = workshop().join("venv");
+    let python = place.join("bin").join("python");
+    if !is_current(&place, requirements)? {
+        if find("python3").is_none() {
+            bail!("there is no python3; install Python 3.9 or newer");
+        }
+        run(program("python3", ["-m", "venv", "--clear"]).arg(&place)).context(
+            "python3 cannot make a virtual environment (Debian: `apt-get install python3-venv`)",
+        )?;
+        let mut install =
+            program(&python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        for file in requirements {
+            install.arg("--requirement").arg(file);
+        }
+        run(&mut install)?;
+        mark_current(&place, requirements)?;
+    }
+    Ok(python)
+}
+
+/// The folders below `tests/` that hold a file of this name, in order.
+pub(crate) fn test_folders_with(file: &str) -> Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(root().join("tests")).context("could not read tests/")? {
+        let folder = entry?.path();
+        if folder.join(file).is_file() {
+            folders.push(folder);
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// Whether `place` was made from files that say what these say.
+fn is_current(place: &Path, files: &[PathBuf]) -> Result<bool> {
+    Ok(fs::read(place.join(MARK)).ok() == Some(contents(files)?))
+}
+
+fn mark_current(place: &Path, files: &[PathBuf]) -> Result<()> {
+    fs::write(place.join(MARK), contents(files)?)
+        .with_context(|| format!("could not write to {}", place.display()))
+}
+
+/// Holds what a folder was made from; written last.
+const MARK: &str = ".made-from";
+
+fn contents(files: &[PathBuf]) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(fs::read(file).with_context(|| format!("could not read {}", file.display()))?);
+    }
+    Ok(all)
+}
+
+fn copy_into(file: &Path, folder: &Path) -> Result<()> {
+    let to = folder.join(file.file_name().unwrap_or_default());
+    fs::copy(file, &to)
+        .with_context(|| format!("could not copy {} to {}", file.display(), to.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_from_other_files_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("wanted");
+        fs::write(&file, "one").unwrap();
+        let files = [file.clone()];
+        assert!(!is_current(folder.path(), &files).unwrap());
+        mark_current(folder.path(), &files).unwrap();
+        assert!(is_current(folder.path(), &files).unwrap());
+        fs::write(&file, "two").unwrap();
+        assert!(!is_current(folder.path(), &files).unwrap());
+    }
+
+    #[test]
+    fn a_program_is_found_on_the_path() {
+        assert!(find("sh").is_some());
+        assert!(find("no-such-program-anywhere").is_none());
+    }
+}
