@@ -1,5 +1,10 @@
 //! The task and the handle, over a link in memory, with the server played by hand. Time is paused.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail like tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may fail like tests"
+)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -53,10 +53,12 @@ async function startServer() {
   server.stdout.resume(); // nobody reads on, but it must not block
 }
 
-async function killServer() {
+/** Ends the server: at once by SIGKILL, in good order by SIGINT. Gives its exit code. */
+async function endServer(signal) {
   const gone = once(server, "exit");
-  server.kill("SIGKILL");
-  await gone;
+  server.kill(signal);
+  const [code] = await gone;
+  return code;
 }
 
 // ---- people -----------------------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ async function reloadFindsHistory(ada, bela) {
 }
 
 async function survivesRestart(ada, bela) {
-  await killServer();
+  await endServer("SIGKILL");
   await isIn(ada, "waiting");
   await say(ada, "Written while the server was away.");
   await ada.page.locator("#outbox .pending").waitFor();
@@ -151,7 +153,7 @@ async function survivesRestart(ada, bela) {
 
 /** A message that is not acknowledged when the page is reloaded is sent by the page that comes after it. */
 async function reloadKeepsTheOutbox(ada, bela) {
-  await killServer();
+  assert.equal(await endServer("SIGINT"), 0, "Ctrl-C ends it in good order");
   await isIn(ada, "waiting");
   await say(ada, "Written, and then reloaded.");
   await ada.page.locator("#outbox .pending").waitFor();

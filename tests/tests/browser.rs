@@ -11,6 +11,8 @@
 //!
 //! The pictures are left in `target/screenshots`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this file is all test")]
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};

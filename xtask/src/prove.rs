@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{Steps, cargo, root, run};
+use crate::run::{Steps, cargo, run};
 
 /// What to prove, and how thoroughly.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,12 +72,11 @@ pub(crate) fn all(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Replays the chat log again and again, with cuts and kills, each round into a store of its own.
+/// Replays the chat log again and again, with cuts and kills, each round with other choices and into a store of its own.
 fn soak(plan: &Plan, steps: &mut Steps) -> Result<()> {
-    let data = match &plan.data {
-        Some(data) => std::path::absolute(data).context("--data names no path")?,
-        None => sample()?,
-    };
+    // The bench brings a sample of its own.
+    let data =
+        plan.data.as_ref().map(std::path::absolute).transpose().context("--data names no path")?;
     steps.step("build the bench", "fix what the compiler says", || {
         run(&mut cargo(["build", "--release", "--package", "im-bench"]))
     })?;
@@ -85,44 +84,17 @@ fn soak(plan: &Plan, steps: &mut Steps) -> Result<()> {
     for round in 1..=rounds {
         let advice = "the report above names what was broken, by rule and place";
         steps.step(&format!("soak, round {round} of {rounds}"), advice, || {
-            let mut replay = cargo([
-                "run",
-                "--quiet",
-                "--release",
-                "--package",
-                "im-bench",
-                "--",
-                "replay",
-                "--data",
-            ]);
-            replay.arg(&data).args([
-                "--clients",
-                "50",
-                "--cuts",
-                "40",
-                "--kills",
-                "4",
-                "--store",
-                "sled",
-            ]);
+            let mut replay =
+                cargo(["run", "--quiet", "--release", "--package", "im-bench", "--", "replay"]);
+            replay.args(["--clients", "50", "--cuts", "40", "--kills", "4", "--store", "sled"]);
+            replay.args(["--seed", &round.to_string()]);
+            if let Some(data) = &data {
+                replay.arg("--data").arg(data);
+            }
             run(&mut replay)
         })?;
     }
     Ok(())
-}
-
-/// The sample of a chat log that lives in the repository.
-fn sample() -> Result<PathBuf> {
-    let folder = root().join("im-bench").join("data");
-    let entries = std::fs::read_dir(&folder)
-        .with_context(|| format!("could not read {}", folder.display()))?;
-    let mut logs: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.to_string_lossy().contains(".jsonl"))
-        .collect();
-    logs.sort();
-    let found = logs.into_iter().next();
-    found.with_context(|| format!("no sample in {}; name one by --data", folder.display()))
 }
 
 #[cfg(test)]

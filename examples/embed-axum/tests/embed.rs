@@ -1,5 +1,7 @@
 //! The shop from outside, over real sockets: log in, open the WebSocket with the cookie, order, see the message.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this file is all test")]
+
 use std::time::Duration;
 
 use embed_axum::{Shop, chat, routes};

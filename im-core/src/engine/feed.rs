@@ -20,7 +20,8 @@ pub(crate) async fn take(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usiz
     loop {
         let mut take = outbox.take(max_bytes);
         if let Some(lag) = take.lag.take() {
-            feed(core, outbox, &lag).await;
+            // On the heap, so that a reader that is waiting stays small.
+            Box::pin(feed(core, outbox, &lag)).await;
             continue;
         }
         for room in std::mem::take(&mut take.snapshots) {

@@ -102,6 +102,8 @@ pub(crate) struct Sub {
     queued: Seq,
     /// The furthest event heard of.
     known: Seq,
+    /// The furthest event that the room has applied: not a hint, it is there to be read.
+    offered: Seq,
     lagging: bool,
     /// The whole state has to be sent, rather than single keys.
     snapshot: bool,
@@ -236,6 +238,7 @@ impl Outbox {
             handed: from,
             queued: from.seq,
             known,
+            offered: head,
             lagging,
             snapshot: false,
             confirmed: from,
@@ -314,6 +317,7 @@ impl Outbox {
         }
         let Some(Some(sub)) = inner.subs.get_mut(slot as usize) else { return Offered::Kept };
         sub.known = sub.known.max(event.seq);
+        sub.offered = sub.offered.max(event.seq);
         if sub.lagging {
             return Offered::Kept;
         }
@@ -361,12 +365,13 @@ impl Outbox {
         fed
     }
 
-    /// Nothing of this log lies beyond the lag's cursor, as far as the store knows.
+    /// Nothing of this log lay beyond the lag's cursor when it was looked at, and it ended at `head`.
     pub(crate) fn fed_up_to_head(&self, lag: &Lag, head: Seq) {
         let mut inner = self.inner.lock();
         if let Some(sub) = inner.same_sub(lag) {
-            // What was heard of and is not in the store was a hint that did not hold.
-            sub.known = sub.queued.max(head);
+            // What was heard of and is not there was a hint that did not hold; but what the room has applied since the
+            // log was looked at was offered to a reader who lagged, and has to be read.
+            sub.known = sub.queued.max(head).max(sub.offered);
         }
         inner.settle(lag);
     }
@@ -378,7 +383,10 @@ impl Outbox {
         let room = sub.room.id().clone();
         sub.handed = to;
         sub.queued = to.seq;
-        sub.known = head.max(to.seq);
+        if status == Status::Reset {
+            sub.offered = to.seq;
+        }
+        sub.known = head.max(to.seq).max(sub.offered);
         sub.confirmed = to;
         let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
         inner.drop_queued(lag.slot, &self.bounds);
@@ -804,3 +812,6 @@ impl Drop for Outbox {
         self.bounds.used.fetch_sub(self.inner.get_mut().bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,7 @@ struct Room {
     /// Those from `record.first` to `record.head`.
     events: VecDeque<Arc<Event>>,
     standings: BTreeMap<UserId, Standing>,
-    sent: HashMap<UserId, HashMap<MessageId, SendRecord>>,
+    sent: BTreeMap<(UserId, MessageId), SendRecord>,
     state: StateMap,
     state_revision: u64,
 }
@@ -66,7 +66,7 @@ impl Rooms {
             };
         }
         if let Some((id, record)) = send {
-            room.sent.entry(event.from.clone()).or_default().insert(id, record);
+            room.sent.insert((event.from.clone(), id), record);
         }
         room.push(Arc::clone(&event), keep);
         event
@@ -104,7 +104,7 @@ impl Rooms {
         sender: &UserId,
         id: &MessageId,
     ) -> Option<SendRecord> {
-        self.rooms.get(room)?.sent.get(sender)?.get(id).copied()
+        self.rooms.get(room)?.sent.get(&(sender.clone(), id.clone())).copied()
     }
 
     pub(super) fn record(&self, room: &RoomId) -> Option<RoomRecord> {
@@ -192,7 +192,7 @@ impl Room {
             record,
             events: VecDeque::new(),
             standings: BTreeMap::new(),
-            sent: HashMap::new(),
+            sent: BTreeMap::new(),
             state: StateMap::default(),
             state_revision: 0,
         }

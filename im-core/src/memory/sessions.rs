@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::id::{SessionId, UserId};
+use crate::id::{Cursor, RoomId, SessionId, UserId};
 use crate::state::{Checkpoint, SessionRecord};
 use crate::time::Timestamp;
 
@@ -12,27 +12,46 @@ use crate::time::Timestamp;
 #[derive(Default)]
 pub(super) struct Sessions {
     entries: HashMap<SessionId, Entry>,
-    by_user: HashMap<UserId, BTreeSet<(Timestamp, SessionId)>>,
+    by_user: HashMap<UserId, Vec<(Timestamp, SessionId)>>,
     by_expiry: BTreeSet<(Timestamp, SessionId)>,
 }
 
 struct Entry {
     record: SessionRecord,
-    checkpoint: Checkpoint,
+    checkpoint: Packed,
+}
+
+/// A checkpoint in the least room: most follow a room or two, and a tree's node has room for eleven.
+#[derive(Default)]
+struct Packed {
+    rev: u64,
+    cursors: Box<[(RoomId, Cursor)]>,
+}
+
+impl Packed {
+    fn of(checkpoint: Checkpoint) -> Self {
+        Self { rev: checkpoint.rev, cursors: checkpoint.cursors.into_iter().collect() }
+    }
+
+    fn unpack(&self) -> Checkpoint {
+        Checkpoint { rev: self.rev, cursors: self.cursors.iter().cloned().collect() }
+    }
 }
 
 impl Sessions {
     pub(super) fn put(&mut self, mut record: SessionRecord) {
-        let mut checkpoint = Checkpoint::default();
+        let mut checkpoint = Packed::default();
         if let Some(old) = self.remove(&record.id) {
             record.revoked |= old.record.revoked;
             checkpoint = old.checkpoint;
         }
         if record.revoked {
-            checkpoint = Checkpoint::default();
+            checkpoint = Packed::default();
         }
         let id = record.id.clone();
-        self.by_user.entry(record.user.clone()).or_default().insert((record.created, id.clone()));
+        let of_user = self.by_user.entry(record.user.clone()).or_insert_with(|| Vec::with_capacity(1));
+        let at = of_user.partition_point(|held| *held < (record.created, id.clone()));
+        of_user.insert(at, (record.created, id.clone()));
         self.by_expiry.insert((record.expires, id.clone()));
         self.entries.insert(id, Entry { record, checkpoint });
     }
@@ -49,12 +68,12 @@ impl Sessions {
     pub(super) fn revoke(&mut self, id: &SessionId) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.record.revoked = true;
-            entry.checkpoint = Checkpoint::default();
+            entry.checkpoint = Packed::default();
         }
     }
 
     pub(super) fn checkpoint(&self, id: &SessionId) -> Checkpoint {
-        self.entries.get(id).map(|entry| entry.checkpoint.clone()).unwrap_or_default()
+        self.entries.get(id).map(|entry| entry.checkpoint.unpack()).unwrap_or_default()
     }
 
     pub(super) fn put_checkpoint(&mut self, id: &SessionId, checkpoint: Checkpoint) {
@@ -62,7 +81,7 @@ impl Sessions {
             && !entry.record.revoked
             && checkpoint.rev >= entry.checkpoint.rev
         {
-            entry.checkpoint = checkpoint;
+            entry.checkpoint = Packed::of(checkpoint);
         }
     }
 
@@ -77,7 +96,7 @@ impl Sessions {
         let record = &entry.record;
         self.by_expiry.remove(&(record.expires, id.clone()));
         if let Some(ids) = self.by_user.get_mut(&record.user) {
-            ids.remove(&(record.created, id.clone()));
+            ids.retain(|(_, held)| held != id);
             if ids.is_empty() {
                 self.by_user.remove(&record.user);
             }

@@ -166,7 +166,8 @@ pub fn encode(value: &Value, encoding: Encoding) -> Bytes {
     };
     // Only a number that is not finite has no encoding, and neither decoding nor `Content` lets one in.
     debug_assert!(written.is_some(), "a value that is not well formed reached the encoder");
-    Bytes::from(written.unwrap_or_default())
+    // Many of these are kept for long: without the room that the writer left to grow.
+    Bytes::from(written.unwrap_or_default().into_boxed_slice())
 }
 
 /// Writes several frames as one message. A single frame stands alone, without a list around it.

@@ -2,8 +2,8 @@
 
 use im_core::Code;
 use im_core::wire::{
-    Command, Encoding, HistoryPage, Limits, MemberPage, RoomStatus, RoomsPage, SendReceipt, ServerFrame, SessionEntry,
-    Value, Welcome, decode,
+    Command, Encoding, HistoryPage, Limits, MemberPage, RoomStatus, RoomsPage, SendReceipt,
+    ServerFrame, SessionEntry, Value, Welcome, decode,
 };
 
 fn spec() -> String {
@@ -19,7 +19,8 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 fn frames(line: &str) -> Vec<Value> {
-    decode(line.as_bytes(), Encoding::Json, &Limits::default()).unwrap_or_else(|e| panic!("{line}: {e}"))
+    decode(line.as_bytes(), Encoding::Json, &Limits::default())
+        .unwrap_or_else(|e| panic!("{line}: {e}"))
 }
 
 /// Replies in the order of the commands that they answer.
@@ -72,7 +73,8 @@ fn every_example_is_read_as_what_it_says() {
 #[test]
 fn every_line_to_paste_is_a_command() {
     let by_hand = blocks("text").into_iter().filter(|block| block.starts_with(r#"{"t":"hello""#));
-    let lines: Vec<String> = by_hand.flat_map(|b| b.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let lines: Vec<String> =
+        by_hand.flat_map(|b| b.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
     let pasted: Vec<&String> = lines.iter().filter(|line| !line.starts_with('<')).collect();
     assert!(pasted.len() > 10);
     for line in pasted {
@@ -96,9 +98,13 @@ fn every_code_is_in_the_table_with_its_meaning() {
 #[test]
 fn the_limits_printed_are_the_defaults() {
     let (spec, limits) = (spec(), Limits::default());
-    let thousands = |n: usize| if n < 1000 { n.to_string() } else { format!("{},{:03}", n / 1000, n % 1000) };
+    let thousands =
+        |n: usize| if n < 1000 { n.to_string() } else { format!("{},{:03}", n / 1000, n % 1000) };
     for (name, limit) in [
-        ("`message_bytes` | bytes of one message from the client, batch included", limits.max_message_bytes),
+        (
+            "`message_bytes` | bytes of one message from the client, batch included",
+            limits.max_message_bytes,
+        ),
         ("`batch` | frames of one message", limits.max_batch),
         ("packed as MessagePack in its shortest form", limits.max_content_bytes),
     ] {
