@@ -63,7 +63,10 @@ impl Sessions {
 
     pub(super) fn of_user(&self, user: &UserId, limit: usize) -> Vec<SessionRecord> {
         let ids = self.by_user.get(user).into_iter().flatten();
-        ids.filter_map(|(_, id)| self.get(id)).take(limit).collect()
+        ids.filter_map(|(_, id)| self.get(id))
+            .filter(|record| !record.revoked)
+            .take(limit)
+            .collect()
     }
 
     pub(super) fn revoke(&mut self, id: &SessionId) {
