@@ -49,7 +49,8 @@ impl Sessions {
             checkpoint = Packed::default();
         }
         let id = record.id.clone();
-        let of_user = self.by_user.entry(record.user.clone()).or_insert_with(|| Vec::with_capacity(1));
+        let of_user =
+            self.by_user.entry(record.user.clone()).or_insert_with(|| Vec::with_capacity(1));
         let at = of_user.partition_point(|held| *held < (record.created, id.clone()));
         of_user.insert(at, (record.created, id.clone()));
         self.by_expiry.insert((record.expires, id.clone()));
