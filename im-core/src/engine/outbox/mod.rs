@@ -265,7 +265,13 @@ impl Outbox {
             let Some(sub) = inner.subs.same(lag) else { return Fed::On };
             match offer(sub.queued, event.seq) {
                 Offer::Old => fed = Fed::On,
-                Offer::Hole => break,
+                Offer::Hole => {
+                    if sub.queued < lag.after.seq {
+                        // The queue was dropped while the log was read: read again, from where the reader is now.
+                        fed = Fed::On;
+                    }
+                    break;
+                }
                 Offer::Take => {
                     sub.queued = event.seq;
                     sub.known = sub.known.max(event.seq);

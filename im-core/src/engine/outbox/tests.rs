@@ -97,3 +97,18 @@ fn a_hint_that_does_not_hold_leaves_nobody_waiting() {
     room.apply(event(11));
     assert_eq!(outbox.take(1000).items.len(), 1);
 }
+
+#[test]
+fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
+    let (room, outbox) = (room(10), outbox());
+    assert!(room.add_reader(&outbox, Start { from: at(10), authorised: at(12).seq }));
+    let next = || outbox.inner.lock().next_lag().expect("the reader lags");
+    assert_eq!(outbox.feed(&next(), &[event(11)], false), Fed::On);
+    let lag = next();
+    assert_eq!(lag.after, at(11));
+    outbox.inner.lock().overflow(&outbox.bounds);
+    assert_eq!(outbox.feed(&lag, &[event(12)], false), Fed::On);
+    assert_eq!(next().after, at(10));
+    // A hole where nothing was dropped is one.
+    assert_eq!(outbox.feed(&next(), &[event(12)], false), Fed::Stuck);
+}
