@@ -1,7 +1,12 @@
 //! One small history with everything in it (cuts, resumes, a retry, a conflict, a removal, state, a restart), run on a
 //! real engine: once as it is, and once with each mutant.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
