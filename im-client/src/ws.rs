@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use im_core::Code;
-use im_core::wire::Encoding;
+use im_core::wire::{Encoding, Limits, decode};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, Response, header};
@@ -119,17 +119,29 @@ fn handshake_error(error: &WsError) -> LinkError {
         }
         error => return LinkError::cut(format!("cannot connect: {error}")),
     };
-    let status = response.status();
-    let message = format!("the server refused the connection: {status}");
-    let code = match status.as_u16() {
-        401 => Code::Unauthenticated,
-        403 => Code::Forbidden,
-        426 => Code::WrongVersion,
-        429 => Code::TooManyConnections,
-        503 => Code::Overloaded,
-        _ => return LinkError::cut(message),
+    let (code, message) = told(response.body().as_deref()).unwrap_or_else(|| by_status(response));
+    LinkError { code, message, retry_after: retry_after(response) }
+}
+
+/// What our servers say in the body of a refusal: `{"code":4204,"msg":"…"}`.
+fn told(body: Option<&[u8]>) -> Option<(Option<u16>, String)> {
+    let frame = decode(body?, Encoding::Json, &Limits::default()).ok()?.pop()?;
+    let code = u16::try_from(frame.get("code")?.as_int()?).ok()?;
+    Some((Some(code), frame.get("msg")?.as_text()?.to_owned()))
+}
+
+/// What the status says, where something between us and the server has answered.
+fn by_status<T>(response: &Response<T>) -> (Option<u16>, String) {
+    let code = match response.status().as_u16() {
+        401 => Some(Code::Unauthenticated),
+        403 => Some(Code::Forbidden),
+        426 => Some(Code::WrongVersion),
+        429 => Some(Code::TooManyConnections),
+        503 => Some(Code::Overloaded),
+        _ => None,
     };
-    LinkError { code: Some(code.number()), message, retry_after: retry_after(response) }
+    let message = format!("the server refused the connection: {}", response.status());
+    (code.map(Code::number), message)
 }
 
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3); the form with a date is not understood.
@@ -153,6 +165,10 @@ mod tests {
         assert_eq!(refusal(429).code, Some(4204));
         assert_eq!(refusal(429).retry_after, Some(Duration::from_secs(7)));
         assert_eq!(refusal(500).code, None);
+        let body = Some(br#"{"code":4001,"msg":"going"}"#.to_vec());
+        let response = Response::builder().status(503).body(body).unwrap();
+        let error = handshake_error(&WsError::Http(Box::new(response)));
+        assert_eq!((error.code, error.message.as_str()), (Some(4001), "going"));
         let wrong = WebSocket::new("no url").request(Encoding::Json).unwrap_err();
         assert_eq!(wrong.code, Some(4504));
     }

@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
+
+use crate::folder::{self, Snapshots};
 
 /// The calls that reach the disk.
 pub(crate) trait Device: Send + Sync {
@@ -34,6 +37,21 @@ pub(crate) trait Device: Send + Sync {
     /// against `fsync` are times, which nothing here reads.
     fn sync(&self, file: &File) -> io::Result<()> {
         file.sync_data()
+    }
+
+    /// Copies sled's folder, every file synced. See [`folder::copy`].
+    fn copy(&self, from: &Path, to: &Path, snapshots: Snapshots) -> io::Result<()> {
+        folder::copy(from, to, snapshots)
+    }
+
+    /// Writes a small file, whole or not at all.
+    fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
+        folder::replace(path, text)
+    }
+
+    /// How long a store that could not be opened again is left alone.
+    fn rest(&self) -> Duration {
+        Duration::from_millis(500)
     }
 }
 

@@ -5,7 +5,7 @@
 //!   lock       held while a process uses the folder
 //!   status     layout, generation, how it was left
 //!   sled/      sled's files
-//!   sled.new   a copy in the making, see `rewrite`
+//!   sled.new   a copy in the making
 //!   sled.damaged-…  what a recovery has put aside
 //! ```
 
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use im_core::id::random_bytes;
 use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
 
+use crate::device::Device;
 use crate::error::file;
 use crate::status::{LAYOUT, Status};
 
@@ -65,17 +66,10 @@ impl Folder {
         self.path.join("sled.new")
     }
 
-    /// Writes the status, whole or not at all.
-    pub(crate) fn write(&self, status: &Status) -> StoreResult<()> {
-        let (new, path) = (self.path.join("status.new"), self.path.join("status"));
-        let write = || {
-            let mut to = File::create(&new)?;
-            to.write_all(status.to_string().as_bytes())?;
-            to.sync_all()?;
-            fs::rename(&new, &path)?;
-            sync_folder(&self.path)
-        };
-        write().map_err(|e| file("write", &path, e))
+    /// Writes the status.
+    pub(crate) fn write(&self, status: &Status, device: &dyn Device) -> StoreResult<()> {
+        let path = self.path.join("status");
+        device.replace(&path, &status.to_string()).map_err(|e| file("write", &path, e))
     }
 
     /// Finishes or undoes what a killed process left half done.
@@ -104,17 +98,17 @@ impl Folder {
         Ok(())
     }
 
-    /// Copies sled's folder file by file, without its snapshots if they are not to be trusted, and syncs the copy.
-    pub(crate) fn copy(&self, snapshots: Snapshots) -> StoreResult<PathBuf> {
-        let (from, to) = (self.sled(), self.new_copy());
-        let copy = || {
-            if to.exists() {
-                fs::remove_dir_all(&to)?;
+    /// Copies sled's folder. Gives the name of the copy.
+    pub(crate) fn copy(&self, device: &dyn Device, snapshots: Snapshots) -> StoreResult<PathBuf> {
+        let to = self.new_copy();
+        self.drop_copy();
+        match device.copy(&self.sled(), &to, snapshots) {
+            Ok(()) => Ok(to),
+            Err(error) => {
+                self.drop_copy();
+                Err(file("copy the data of", &self.path, error))
             }
-            copy_folder(&from, &to, snapshots)?;
-            Ok(to.clone())
-        };
-        copy().map_err(|e| file("copy the data of", &self.path, e))
+        }
     }
 
     /// Puts the copy in the place of sled's folder. Gives the name that the old one has now.
@@ -199,20 +193,31 @@ fn is_snapshot(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap."))
 }
 
-fn copy_folder(from: &Path, to: &Path, snapshots: Snapshots) -> io::Result<()> {
+/// Copies a folder file by file and syncs the copy. Without sled's snapshots, if they are not to be trusted.
+pub(crate) fn copy(from: &Path, to: &Path, snapshots: Snapshots) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let path = entry?.path();
         let Some(name) = path.file_name() else { continue };
         let target = to.join(name);
         if path.is_dir() {
-            copy_folder(&path, &target, snapshots)?;
+            copy(&path, &target, snapshots)?;
         } else if snapshots == Snapshots::Keep || !is_snapshot(&path) {
             fs::copy(&path, &target)?;
             File::open(&target)?.sync_all()?;
         }
     }
     sync_folder(to)
+}
+
+/// Writes a small file under another name first.
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut to = File::create(&new)?;
+    to.write_all(text.as_bytes())?;
+    to.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), sync_folder)
 }
 
 /// Makes the names in a folder last.

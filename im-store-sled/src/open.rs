@@ -34,12 +34,12 @@ pub(crate) fn open(
     let boot = boot_id();
     let status = match status {
         Some(status) => status,
-        None => begin(folder)?,
+        None => begin(folder, device)?,
     };
     let steps = steps(status.layout, LAYOUT, MIGRATIONS)?;
     let (db, recovered) = match open_sled(folder, device, cache_bytes)? {
         Ok(db) => (db, false),
-        Err(error) => (recover(folder, device, cache_bytes, &error)?, true),
+        Err(error) => (recover(folder, device, cache_bytes, status.batch, &error)?, true),
     };
     migrate(&db, &steps)?;
     let meta = read_meta(&db)?;
@@ -50,7 +50,8 @@ pub(crate) fn open(
         tracing::warn!(folder = %folder.path().display(), why, "the store begins a new generation: clients start their rooms anew");
     }
     let (layout, left, batch) = (LAYOUT, Left::Open, meta.batch);
-    folder.write(&Status { layout, generation, left, boot: boot.unwrap_or_default(), batch })?;
+    let boot = boot.unwrap_or_default();
+    folder.write(&Status { layout, generation, left, boot, batch }, device)?;
     let handle = handle(folder, db, generation)?;
     // What a killed process had flushed and not synced is made to last before anybody sees it.
     device.sync(&handle.file).map_err(|e| file("sync", folder.path(), e))?;
@@ -72,11 +73,11 @@ pub(crate) fn reopen(
 }
 
 /// Writes the first status, before there is anything else.
-fn begin(folder: &Folder) -> StoreResult<Status> {
+fn begin(folder: &Folder, device: &dyn Device) -> StoreResult<Status> {
     let generation = u64::from_be_bytes(random_bytes());
     let boot = String::new();
     let status = Status { layout: LAYOUT, generation, left: Left::Closed, boot, batch: 0 };
-    folder.write(&status)?;
+    folder.write(&status, device)?;
     Ok(status)
 }
 
@@ -142,13 +143,14 @@ fn recover(
     folder: &Folder,
     device: &dyn Device,
     cache_bytes: u64,
+    batch: u64,
     error: &sled::Error,
 ) -> StoreResult<sled::Db> {
     tracing::warn!(folder = %folder.path().display(), %error, "the data is damaged; trying to recover it on a copy");
-    let copy = folder.copy(Snapshots::Drop)?;
-    let rooms = open_caught(&copy, device, cache_bytes)
-        .map_err(reading)
-        .and_then(|db| verify(&db).and_then(|rooms| db.flush().map(|_| rooms).map_err(reading)));
+    let copy = folder.copy(device, Snapshots::Drop)?;
+    let rooms = open_caught(&copy, device, cache_bytes).map_err(reading).and_then(|db| {
+        verify(&db, batch).and_then(|rooms| db.flush().map(|_| rooms).map_err(reading))
+    });
     let rooms = match rooms {
         Ok(rooms) => rooms,
         Err(why) => {
@@ -171,8 +173,12 @@ fn beyond_recovery(folder: &Folder, error: &sled::Error, why: StoreError) -> Sto
     StoreError::new(StoreErrorKind::Corrupt, message).because(why)
 }
 
-/// Whether every room's log is there from its first event to its head, each event readable. Says how many rooms.
-pub(crate) fn verify(db: &sled::Db) -> StoreResult<usize> {
+/// Whether every room's log is there from its first event to its head, each event readable, and all of the commits
+/// that are known to have been made. Says how many rooms there are.
+pub(crate) fn verify(db: &sled::Db, batch: u64) -> StoreResult<usize> {
+    if read_meta(db)?.batch < batch {
+        return Err(damaged("log: its last commits are missing; it"));
+    }
     let mut rooms = 0;
     for row in db.scan_prefix(keys::ROOMS) {
         let (key, value) = row.map_err(reading)?;
@@ -188,8 +194,7 @@ pub(crate) fn verify(db: &sled::Db) -> StoreResult<usize> {
         }
         rooms += 1;
     }
-    let batch = read_meta(db)?.batch;
-    if rooms > 0 && batch == 0 { Err(damaged("commit number")) } else { Ok(rooms) }
+    Ok(rooms)
 }
 
 fn verify_event(db: &sled::Db, room: &im_core::state::RoomRecord, seq: Seq) -> StoreResult<()> {

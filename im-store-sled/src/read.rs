@@ -178,16 +178,17 @@ impl Reader<'_> {
         limit: usize,
     ) -> StoreResult<Vec<SessionRecord>> {
         let prefix = keys::sessions_of(user);
-        let mut ids = Vec::new();
+        let mut found = Vec::new();
         if limit > 0 {
             self.scan(&prefix, None, |key, _| {
                 let id = text(key, prefix.len() + 8).and_then(|text| SessionId::new(text).ok());
-                ids.push(id.ok_or_else(|| damaged("session"))?);
-                Ok(enough(ids.len() >= limit))
+                // One that was swept meanwhile is left out.
+                let record = self.session(&id.ok_or_else(|| damaged("session"))?)?;
+                found.extend(record.filter(|record| !record.revoked));
+                Ok(enough(found.len() >= limit))
             })?;
         }
-        // One that was swept meanwhile is left out.
-        ids.iter().filter_map(|id| self.session(id).transpose()).collect()
+        Ok(found)
     }
 
     pub(crate) fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {

@@ -49,7 +49,7 @@ impl Txn<'_> {
 
     /// A checkpoint that a power loss takes costs its client a longer resume and nothing else: it is not synced.
     pub(crate) fn put_checkpoint(&mut self, id: &SessionId, new: &Checkpoint) -> StoreResult<()> {
-        if !self.session(id)?.is_some_and(|session| !session.revoked) {
+        if self.session(id)?.is_none_or(|session| session.revoked) {
             return Ok(());
         }
         let key = keys::checkpoint(id);

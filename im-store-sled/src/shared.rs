@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
 use parking_lot::{Mutex, RwLock};
@@ -60,15 +61,22 @@ impl Shared {
     /// Waits for the readers, then drops the database. Their next reads fail.
     pub(crate) fn close(&self) {
         *self.away.lock() = Away::Closed;
-        *self.handle.write() = None;
-        self.before.lock().clear();
+        self.drop_handle();
     }
 
     /// Like `close`, after a failure.
     pub(crate) fn fail(&self, kind: StoreErrorKind, why: &str) {
         *self.away.lock() = Away::Failed(kind, why.to_owned());
-        *self.handle.write() = None;
+        self.drop_handle();
+    }
+
+    fn drop_handle(&self) {
+        let handle = self.handle.write().take();
         self.before.lock().clear();
+        // sled flushes and syncs as it is dropped, and panics if that fails. Whoever relies on it has synced before.
+        if catch_unwind(AssertUnwindSafe(|| drop(handle))).is_err() {
+            tracing::warn!("sled panicked as it was closed");
+        }
     }
 
     /// Does something with the database, if it is open.

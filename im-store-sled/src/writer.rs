@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use im_core::ports::{Appended, StoreError, StoreErrorKind, StoreResult};
 use im_core::state::{Append, StateLimits};
@@ -130,9 +130,6 @@ enum Stage {
     Sync,
 }
 
-/// How long a store that could not be opened again waits before it is tried anew.
-const RETRY: Duration = Duration::from_millis(500);
-
 /// The thread's own things.
 pub(crate) struct Writer {
     pub(crate) folder: Folder,
@@ -250,7 +247,7 @@ impl Writer {
 
     /// Tries to open a store that could not be opened before, but not all the time.
     fn try_again(&mut self) -> bool {
-        if self.failed_at.is_some_and(|at| at.elapsed() < RETRY) {
+        if self.failed_at.is_some_and(|at| at.elapsed() < self.device.rest()) {
             return false;
         }
         self.reopen().is_ok()
@@ -282,7 +279,7 @@ impl Writer {
     /// not write them. So all is read, as sled would read it, and written to new files.
     fn renew(&mut self) -> StoreResult<()> {
         if self.suspect {
-            self.folder.copy(Snapshots::Keep)?;
+            self.folder.copy(&*self.device, Snapshots::Keep)?;
             open::discard(&self.folder.swap("unsynced")?);
             self.suspect = false;
         }
@@ -301,6 +298,7 @@ impl Writer {
         })?;
         let boot = boot_id().unwrap_or_default();
         let (layout, generation, batch) = (LAYOUT, self.generation, self.meta.batch);
-        self.folder.write(&Status { layout, generation, left: Left::Closed, boot, batch })
+        let status = Status { layout, generation, left: Left::Closed, boot, batch };
+        self.folder.write(&status, &*self.device)
     }
 }

@@ -1,4 +1,5 @@
 //! The store suite on the sled store.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::sync::Arc;
 

@@ -63,7 +63,7 @@ pub struct CrashReport {
     pub kills_while_opening: u32,
     /// Sends that were acknowledged to a worker.
     pub acknowledged: u64,
-    /// Sends that a kill left without an answer, and that were sent again.
+    /// Sends that a kill left without an answer, and that were acknowledged when they were sent again.
     pub retried: u64,
     /// Of these, how many had been written.
     pub retried_and_there: u64,
@@ -96,7 +96,7 @@ impl fmt::Display for CrashReport {
         write!(
             f,
             "{} kills ({} while opening) in {:.1?}: {} acknowledged, {} lost, {} repeated, {} otherwise wrong; {} sent \
-             again without an answer, {} of them had been written; {} events",
+             again, {} of them had been written; {} events",
             self.kills,
             self.kills_while_opening,
             self.took,
@@ -165,7 +165,7 @@ async fn one(plan: &CrashPlan, command: Command, random: &mut Random, model: &mu
     let moment =
         |random: &mut Random, part| Duration::from_micros(random.next() % (longest / part + 1));
     let mut wrote = false;
-    if random.next() % 10 == 0 {
+    if random.next().is_multiple_of(10) {
         // Some die while they open the store.
         tokio::time::sleep(moment(random, 4)).await;
     } else {

@@ -7,9 +7,11 @@
 //! | [`history`] | the history checker: was everything kept, in order, once, and resumed whole? |
 //! | [`mutants`] | twelve faults put into a running engine from outside, which the checker must catch |
 //! | [`store_suite`](mod@store_suite) | what every store must do, as tests: see [`store_suite!`] |
+//! | [`transport_suite`](mod@transport_suite) | what every transport must do, as tests: see [`transport_suite!`] |
 
 pub mod crash;
 pub mod faulty_store;
 pub mod history;
 pub mod mutants;
 pub mod store_suite;
+pub mod transport_suite;

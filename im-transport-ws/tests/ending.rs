@@ -5,10 +5,10 @@ mod support;
 use std::time::Duration;
 
 use im_core::Code;
-use im_transport_ws::WsConfig;
+use im_transport_ws::{WebSocket, WsConfig};
 use support::{
-    Client, FIN, PING, PONG, TEXT, close, frame, greeted, in_memory, listen, server, service,
-    within,
+    Client, FIN, PING, PONG, TEXT, all_gone, close, engine, frame, greeted, in_memory, listen,
+    server, service, within,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
@@ -32,19 +32,52 @@ async fn a_close_code_that_nobody_may_send_is_answered_as_a_violation() {
 
 #[tokio::test]
 async fn a_half_closed_socket_is_a_peer_that_is_gone() {
-    let mut client = greeted(server(WsConfig::default()).await).await;
+    let engine = engine().await;
+    let ws = WebSocket::new(engine.clone(), WsConfig::default());
+    let mut client = greeted(listen(&ws).await).await;
+    assert_eq!(engine.connections(), 1);
     client.stream.shutdown().await.unwrap();
     assert_eq!(client.end().await, b"");
+    all_gone(&engine).await;
 }
 
 #[tokio::test]
 async fn a_socket_closed_in_the_middle_of_a_frame_is_a_peer_that_is_gone() {
-    let ws = service(WsConfig::default()).await;
+    let engine = engine().await;
+    let ws = WebSocket::new(engine.clone(), WsConfig::default());
     let mut client = greeted(listen(&ws).await).await;
     client.bytes(&frame(FIN | TEXT, b"{\"t\":\"ping\"")[..9]).await;
-    client.stream.shutdown().await.unwrap();
-    assert_eq!(client.end().await, b"");
-    within(ws.shutdown()).await;
+    drop(client);
+    all_gone(&engine).await;
+}
+
+#[tokio::test]
+async fn a_socket_that_is_reset_is_a_peer_that_is_gone() {
+    let engine = engine().await;
+    let ws = WebSocket::new(engine.clone(), WsConfig::default());
+    let mut client = greeted(listen(&ws).await).await;
+    // Closed with the answer unread, a socket is reset.
+    client.text(r#"{"t":"ping","id":2}"#).await;
+    within(client.stream.readable()).await.unwrap();
+    drop(client);
+    all_gone(&engine).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_sent_nothing_gets_heartbeats_and_stays_if_it_answers() {
+    let engine = engine().await;
+    let ws = WebSocket::new(engine.clone(), WsConfig::default());
+    let mut client = Client::open(in_memory(&ws, 1 << 16), "").await.unwrap();
+    client.hello().await;
+    for _ in 0..10 {
+        assert_eq!(client.any_frame().await, (FIN | PING, Vec::new()));
+        client.bytes(&frame(FIN | PONG, b"")).await;
+    }
+    client.is_alive().await;
+    // From now on it answers no more.
+    assert_eq!(client.closed().await.0, Code::IdleTimeout.number());
+    drop(client);
+    all_gone(&engine).await;
 }
 
 #[tokio::test]

@@ -197,6 +197,24 @@ async function badLineIsMadeGood(ada, _, chidi) {
   assert.deepEqual(last, ["Heard 1", "Swallowed 1", "Heard 2", "Swallowed 2", "Swallowed 3", "Heard 3"]);
 }
 
+/** A tab that is duplicated has the other's storage, and with it the other's session. Each must find its own. */
+async function duplicatedTabsLiveSideBySide(ada, bela) {
+  const held = await bela.page.evaluate(() => ({ ...sessionStorage }));
+  const twin = { name: "Bela", page: await bela.page.context().newPage() };
+  await twin.page.addInitScript((entries) => {
+    if (sessionStorage.length === 0) for (const [key, value] of Object.entries(entries)) sessionStorage.setItem(key, value);
+  }, held);
+  await twin.page.goto(bela.page.url());
+  await Promise.all([isIn(twin, "online"), isIn(bela, "online")]);
+  await say(ada, "To both of you");
+  await Promise.all([sees(twin, "To both of you"), sees(bela, "To both of you")]);
+  await say(twin, "From one of us");
+  await Promise.all([sees(ada, "From one of us"), sees(bela, "From one of us")]);
+  const sessions = await Promise.all([twin, bela].map(({ page }) => page.evaluate(() => JSON.parse(sessionStorage["im.session"]).session)));
+  assert.notEqual(sessions[0], sessions[1]);
+  await twin.page.close();
+}
+
 async function leavingIsTold(ada, bela) {
   await ada.page.getByRole("button", { name: "Leave" }).click();
   await ada.page.getByRole("button", { name: "Start chatting" }).waitFor();
@@ -230,6 +248,7 @@ async function main() {
     await step("a reload keeps what is on its way", reloadKeepsTheOutbox);
     await step("older messages are fetched", olderIsFetched);
     await step("a bad line is made good", badLineIsMadeGood);
+    await step("duplicated tabs live side by side", duplicatedTabsLiveSideBySide);
     await step("leaving is told", leavingIsTold);
     assert.deepEqual(mistakes, []);
   } finally {

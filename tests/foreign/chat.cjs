@@ -162,6 +162,9 @@ async function talk(alice, bob, room) {
   await bob.connect();
   const made = await alice.ask("create", { room, kind: "group", members: [bob.user] });
   check(made.seq === 1 && !made.repeated, "the room's first event tells who is in it");
+  const told = () => bob.others.find((push) => push.t === "signal" && push.kind === "im.room");
+  await bob.until(told, "word of the room");
+  check(told().to === bob.user && same(told().content, { room }), "bob is told that he is in a room");
   let [status] = (await alice.ask("sub", { room })).rooms;
   check(status.status === "ok" && status.cursor === 1, "alice follows from the head");
   [status] = (await bob.ask("sub", { room, epoch: made.epoch, since: 0 })).rooms;
@@ -203,8 +206,9 @@ async function once(alice, room) {
 async function live(alice, bob, room) {
   console.log("# signals and state");
   await alice.ask("signal", { room, kind: "typing", content: true });
-  const typing = () => bob.others.find((push) => push.t === "signal" && push.from === alice.user);
+  const typing = () => bob.others.find((push) => push.t === "signal" && push.kind === "typing");
   await bob.until(typing, "a signal");
+  check(typing().room === room && typing().from === alice.user, "a signal tells where and from whom");
   check(typing().content === true, "bob sees that alice is typing");
   const stamps = [];
   for (const n of upTo(0, 2)) stamps.push((await alice.ask("set", { room, key: "kettle", value: { heat: n + 0.5 } })).stamp);

@@ -4,13 +4,15 @@ usage: chat.py URL [--msgpack]        ends with 0 if everything was as the SPEC 
 """
 
 import asyncio
+import hashlib
 import json
 import secrets
+import struct
 import sys
 
 import msgpack
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 PATIENCE = 20  # seconds that nothing may take; only there so that a fault does not hang
 
@@ -49,12 +51,15 @@ class Client:
 
     # ---- the connection ----
 
-    async def connect(self):
+    async def open(self):
         protocol = "im.v1.msgpack" if self.packed else "im.v1.json"
         self.ws = await soon(connect(self.url, subprotocols=[protocol], max_size=4 << 20), "a connection")
         check(self.ws.subprotocol == protocol, f"{self.user} agreed on {protocol}")
         self.waiting, self.last, self.bye = {}, 0, None
         self.reader = asyncio.create_task(self.listen())
+
+    async def connect(self):
+        await self.open()
         hello = {"v": 1, "user": self.user, "device": "py", "client": "chat.py"}
         if self.session:
             hello |= self.session
@@ -115,7 +120,7 @@ class Client:
 
     # ---- commands ----
 
-    def begin(self, kind, **fields):
+    def begin(self, kind, /, **fields):
         self.last += 1
         self.waiting[self.last] = asyncio.get_running_loop().create_future()
         return {"t": kind, "id": self.last, **fields}, self.waiting[self.last]
@@ -123,7 +128,7 @@ class Client:
     async def post(self, frames):
         await self.ws.send(msgpack.packb(frames) if self.packed else json.dumps(frames))
 
-    async def ask(self, kind, **fields):
+    async def ask(self, kind, /, **fields):
         frame, reply = self.begin(kind, **fields)
         await self.post(frame)
         reply = await soon(reply, f"the reply to {kind}")
@@ -131,7 +136,7 @@ class Client:
             raise Refused(reply)
         return reply
 
-    async def refused(self, kind, **fields):
+    async def refused(self, kind, /, **fields):
         try:
             await self.ask(kind, **fields)
         except Refused as refusal:
@@ -162,6 +167,9 @@ async def talk(alice, bob, room):
     await bob.connect()
     made = await alice.ask("create", room=room, kind="group", members=[bob.user])
     check(made["seq"] == 1 and not made["repeated"], "the room's first event tells who is in it")
+    told = lambda: [p for p in bob.others if p["t"] == "signal" and p["kind"] == "im.room"]
+    await bob.until(told, "word of the room")
+    check((told()[0]["to"], told()[0]["content"]) == (bob.user, {"room": room}), "bob is told that he is in a room")
     status = (await alice.ask("sub", room=room))["rooms"][0]
     check((status["status"], status["cursor"]) == ("ok", 1), "alice follows from the head")
     status = (await bob.ask("sub", room=room, epoch=made["epoch"], since=0))["rooms"][0]
@@ -200,8 +208,9 @@ async def once(alice, room):
 async def live(alice, bob, room):
     print("# signals and state")
     await alice.ask("signal", room=room, kind="typing", content=True)
-    typing = lambda: [p for p in bob.others if p["t"] == "signal" and p["from"] == alice.user]
+    typing = lambda: [p for p in bob.others if p["t"] == "signal" and p["kind"] == "typing"]
     await bob.until(typing, "a signal")
+    check((typing()[0]["room"], typing()[0]["from"]) == (room, alice.user), "a signal tells where and from whom")
     check(typing()[0]["content"] is True, "bob sees that alice is typing")
     stamps = [(await alice.ask("set", room=room, key="kettle", value={"heat": n + 0.5}))["stamp"] for n in range(3)]
     ordered = [tuple(map(int, stamp.split("-"))) for stamp in stamps]
@@ -293,6 +302,53 @@ async def faults(alice, bob, room):
     check(code == 4400, "a session that was logged out is not known any more")
 
 
+def direct_room(a, b):
+    users = sorted(user.encode() for user in (a, b))
+    digest = hashlib.sha256(b"".join(struct.pack(">I", len(user)) + user for user in users))
+    return "dm:" + digest.hexdigest()[:40]
+
+
+async def direct(alice, bob):
+    print("# a direct room")
+    said = {"mid": secrets.token_hex(16), "content": {"bytes": "or so"}}
+    receipt = await alice.ask("send", peer=bob.user, **said)
+    room = direct_room(alice.user, bob.user)
+    check((receipt["room"], receipt["seq"]) == (room, 1), "the first send makes it, under the id of the formula")
+    page = await bob.ask("history", room=room, after=0)
+    check([e["content"] for e in page["events"]] == [said["content"]], "and the other finds it there")
+    rooms = (await bob.ask("rooms", limit=200))["list"]
+    check({"room": room, "kind": "direct", "role": "member"} in rooms, "and in the list of rooms")
+
+
+async def manners(url, packed, tag):
+    print("# hello comes first, and once")
+    carol = Client(url, f"carol-{tag}", packed)
+    await carol.open()
+    check(await carol.refused("ping") == 4509, "another command first is refused")
+    await soon(carol.reader, "the end of the connection")
+    check(carol.ws.close_code == 4509, "and closes with 4509")
+    await carol.open()
+    check(await carol.refused("hello", v=99) == 4505, "another version is refused")
+    await soon(carol.reader, "the end of the connection")
+    check(carol.ws.close_code == 4505, "and closes with 4505")
+    await carol.connect()
+    check(await carol.refused("hello", v=1) == 4509, "a second hello is refused")
+    check("now" in await carol.ask("ping"), "and the connection lives on")
+    older, reader = carol.ws, carol.reader
+    await carol.connect()
+    await soon(reader, "the end of the older connection")
+    check(older.close_code == 4101, "a newer connection of the session takes the older one's place")
+    await carol.ws.send("text" if packed else b"bytes")
+    await soon(carol.reader, "the end of the connection")
+    check(carol.ws.close_code == 4501, "a message of the other type closes with 4501")
+    try:
+        await connect(url, subprotocols=["soap"])
+        status = 101
+    except InvalidStatus as refusal:
+        status = refusal.response.status_code
+    check(status == 400, "unknown subprotocols are refused with HTTP 400")
+
+
 async def main(url, packed):
     tag = secrets.token_hex(4)
     alice, bob = (Client(url, f"{name}-{tag}", packed) for name in ("alice", "bob"))
@@ -303,7 +359,9 @@ async def main(url, packed):
     await pages(alice, room)
     await come_back(alice, bob, room)
     await from_checkpoint(bob, room)
+    await direct(alice, bob)
     await faults(alice, bob, room)
+    await manners(url, packed, tag)
     check(alice.holes + bob.holes == 0, "no push ever left a hole")
     await bob.ws.close()
 

@@ -8,6 +8,7 @@
 //! | `IM_TEST_NODE_MODULES_BROWSER` | the folder that holds `playwright-core` | `tests/browser/node_modules` (`npm ci` in `tests/browser`), then `NODE_PATH` |
 //! | `IM_TEST_QUICKSTART` | the server's binary | built here, in the profile of this test |
 //! | `IM_TEST_REQUIRE` | `all`: fail where something is missing | skip, and say so |
+//! | `IM_TEST_SKIPPED` | a file that gets a line if the test is skipped | standard error alone |
 //!
 //! The pictures are left in `target/screenshots`.
 
@@ -22,7 +23,7 @@ use std::process::Command;
 fn two_tabs_chat_reload_and_survive_a_restart() {
     let (chromium, modules) = match (chromium(), node_modules()) {
         (Ok(chromium), Ok(modules)) => (chromium, modules),
-        (Err(missing), _) | (_, Err(missing)) => return skip(&missing),
+        (Err(missing), _) | (_, Err(missing)) => return im_tests::skip("browser", &missing),
     };
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
     let data = tempfile::tempdir().unwrap();
@@ -44,11 +45,6 @@ fn two_tabs_chat_reload_and_survive_a_restart() {
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success(), "{}\n{}", told[0], told[1]);
     assert!(fs::metadata(&picture).unwrap().len() > 10_000, "the picture is empty");
-}
-
-fn skip(missing: &str) {
-    assert!(env::var("IM_TEST_REQUIRE").as_deref() != Ok("all"), "{missing}");
-    eprintln!("SKIPPED: {missing}");
 }
 
 fn chromium() -> Result<PathBuf, String> {
@@ -80,7 +76,9 @@ fn quickstart() -> PathBuf {
         return named.into();
     }
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "-p", "quickstart", "--target-dir"]).arg(target_dir());
+    // All features of all crates, as `cargo xtask test` has built them: otherwise half of it would be built again.
+    build.args(["build", "--quiet", "--workspace", "--all-features", "--bin", "quickstart"]);
+    build.arg("--target-dir").arg(target_dir());
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }

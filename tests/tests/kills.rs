@@ -2,6 +2,7 @@
 //!
 //! A short run by default. `IM_PROVE_KILLS=1000` makes it a long one, `IM_PROVE_SEED=…` repeats the choices of an
 //! earlier one; `cargo xtask prove kills` sets them.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "these are tests")]
 
 use std::process::Command;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use crate::Shop;
 use crate::accounts::{LoggedIn, cookies, set_cookie};
 use crate::orders::{NewOrder, Order};
 
+const LOGIN: &str = include_str!("../page/login.html");
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
@@ -24,7 +25,7 @@ pub fn router(shop: Shop) -> Router {
     let chat = WebSocket::new(shop.chat.engine.clone(), WsConfig::default());
     Router::new()
         .route("/", get(home))
-        .route("/login", get(|| file(HTML, include_str!("../page/login.html"))).post(log_in))
+        .route("/login", get(|| file(HTML, LOGIN)).post(log_in))
         .route("/logout", post(log_out))
         .route("/orders", get(list).post(place))
         .route(
@@ -42,7 +43,7 @@ pub fn router(shop: Shop) -> Router {
         .with_state(shop)
 }
 
-async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+async fn file(kind: &'static str, text: impl IntoResponse) -> impl IntoResponse {
     ([(CONTENT_TYPE, kind), (CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, "no-cache")], text)
 }
 
@@ -62,7 +63,10 @@ struct LogIn {
 async fn log_in(State(shop): State<Shop>, Form(form): Form<LogIn>) -> Response {
     match shop.accounts.log_in(&form.name, &form.password) {
         Some(token) => (set_cookie(&token), Redirect::to("/")).into_response(),
-        None => (StatusCode::UNAUTHORIZED, "name or password are wrong").into_response(),
+        None => {
+            let page = LOGIN.replace(" hidden>", ">"); // the same page, with what is wrong
+            (StatusCode::UNAUTHORIZED, file(HTML, page).await).into_response()
+        }
     }
 }
 

@@ -146,6 +146,11 @@ async fn who_is_not_logged_in_gets_nowhere() {
     let (head, _) = http(&address, "GET /", &[], "").await;
     assert!(head.starts_with("HTTP/1.1 303") && head.contains("location: /login"), "{head}");
 
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let (head, body) = http(&address, "POST /login", &form, "name=ada&password=wrong").await;
+    assert!(head.starts_with("HTTP/1.1 401") && !head.contains("set-cookie"), "{head}");
+    assert!(body.contains(r#"role="alert">Name or password are wrong"#), "{body}");
+
     let refused = Client::connect(&address, None).await.ask(hello()).await;
     assert_eq!((&refused["t"], &refused["code"]), (&json!("err"), &json!(4300)), "{refused}");
     let refused = Client::connect(&address, Some("shop=made-up")).await.ask(hello()).await;

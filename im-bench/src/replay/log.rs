@@ -45,29 +45,44 @@ pub(super) struct Log {
     pub(super) lines: Vec<Line>,
 }
 
+/// What is replayed if nothing else is named. `sample/ATTRIBUTION.md` says where it comes from.
+const SAMPLE: &[u8] = include_bytes!("../../sample/chat-sample.jsonl");
+
 /// A break longer than this in the log is none of the replay's.
 const LONGEST_BREAK: u64 = 3600;
 
 impl Log {
-    /// Reads a log.
+    /// Reads a log from a file.
     ///
     /// # Errors
     ///
     /// The file cannot be read, or a line is not as it should be; the error names the line.
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        let mut file =
-            BufReader::new(File::open(path).with_context(|| format!("open {}", path.display()))?);
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        Self::read(file).with_context(|| format!("read {}", path.display()))
+    }
+
+    /// The sample that is built in.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: a test reads it.
+    pub(super) fn sample() -> Result<Self> {
+        Self::read(SAMPLE).context("read the sample")
+    }
+
+    fn read(file: impl Read) -> Result<Self> {
+        let mut file = BufReader::new(file);
         let gzipped = file.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-        let text: Box<dyn Read> =
+        let text: Box<dyn Read + '_> =
             if gzipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
         let mut log = Self::default();
         let mut clock = Clock::default();
         for (at, line) in BufReader::new(text).lines().enumerate() {
             let number = at as u64 + 1;
-            log.push(number, &line?, &mut clock)
-                .with_context(|| format!("{} line {number}", path.display()))?;
+            log.push(number, &line?, &mut clock).with_context(|| format!("line {number}"))?;
         }
-        ensure!(!log.lines.is_empty(), "{} holds no lines", path.display());
+        ensure!(!log.lines.is_empty(), "it holds no lines");
         Ok(log)
     }
 
@@ -166,9 +181,7 @@ mod tests {
     use super::*;
 
     fn read(lines: &[&str]) -> Result<Log> {
-        let file = tempfile::NamedTempFile::new()?;
-        std::fs::write(file.path(), lines.join("\n"))?;
-        Log::read(file.path())
+        Log::read(lines.join("\n").as_bytes())
     }
 
     const TEXT: &str = r#"{"room": "a", "at": "2004-11-15T12:18:00Z", "sender": "|x|", "kind": "text", "text": ""}"#;
@@ -209,5 +222,28 @@ mod tests {
         assert_eq!(id(0, 1), id(0, 1));
         assert_ne!(id(0, 1), id(1, 1));
         assert_ne!(id(0, 1), id(0, 2));
+    }
+
+    #[test]
+    fn the_sample_holds_what_makes_real_input_real() {
+        let log = Log::sample().unwrap();
+        assert_eq!((log.lines.len(), log.rooms.len()), (400, 3));
+        let holds = |test: fn(&Line) -> bool| log.lines.iter().any(test);
+        assert!(holds(|line| line.text.is_empty()) && holds(|line| !line.text.is_ascii()));
+        assert!(
+            holds(|line| line.kind.as_ref() == "system")
+                && holds(|line| line.kind.as_ref() == "action")
+        );
+    }
+
+    #[test]
+    fn a_gzipped_log_reads_the_same() {
+        use std::io::Write;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(SAMPLE).unwrap();
+        let (packed, plain) =
+            (Log::read(gzip.finish().unwrap().as_slice()).unwrap(), Log::sample().unwrap());
+        assert!(packed.lines.iter().zip(&plain.lines).all(|(a, b)| a.content() == b.content()));
+        assert_eq!(packed.lines.len(), plain.lines.len());
     }
 }

@@ -44,9 +44,9 @@ use crate::{host, serve};
 /// What `im-bench replay` is told.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// The chat log: a JSON object a line, gzipped or not. By default a sample of 400 lines.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/sample/chat-sample.jsonl"))]
-    data: PathBuf,
+    /// The chat log: a JSON object a line, gzipped or not. By default a sample of 400 lines that is built in.
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// How many users the senders of the log are mapped onto, a connection each.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
@@ -102,7 +102,10 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         "a kill takes everything from a store in memory: --kills needs --store sled"
     );
     host::allow_open_files(u64::from(options.clients) + 100)?;
-    let log = Arc::new(Log::read(&options.data)?);
+    let log = Arc::new(match &options.data {
+        Some(path) => Log::open(path)?,
+        None => Log::sample()?,
+    });
     let report = replay(&options, log).await?;
     print!("{report}");
     options.json.as_deref().map_or(Ok(()), |path| write_json(path, &report))?;
@@ -170,7 +173,10 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     }
     readers.into_iter().for_each(im_testkit::history::Reader::finish);
     let facts = Facts {
-        data: options.data.display().to_string(),
+        data: options
+            .data
+            .as_deref()
+            .map_or("the sample".into(), |path| path.display().to_string()),
         store: options.store,
         seed: options.seed,
         clients,

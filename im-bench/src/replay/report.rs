@@ -135,3 +135,36 @@ impl fmt::Display for Report {
         self.verdict.examples.iter().try_for_each(|violation| writeln!(f, "  - {violation}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use im_testkit::history::Checker;
+
+    fn report(missed: usize, verdict: Verdict) -> Report {
+        let facts = Facts {
+            data: "test".into(),
+            store: StoreKind::Memory,
+            seed: 1,
+            clients: 1,
+            rooms: 1,
+            lines: 0,
+            missed,
+            faults: Vec::new(),
+            spoken: Duration::from_secs(1),
+            heard: Duration::from_secs(1),
+        };
+        Report::new(facts, verdict)
+    }
+
+    #[test]
+    fn one_violation_or_one_missed_fault_is_too_many() {
+        assert!(report(0, Checker::new().finish()).is_clean());
+        assert!(!report(1, Checker::new().finish()).is_clean());
+        let mut verdict = Checker::new().finish();
+        verdict.broken.insert(Rule::SilentGap, 1);
+        let report = report(0, verdict);
+        assert!(!report.is_clean());
+        assert!(report.to_string().contains("1 silent gaps; 1 violations"), "{report}");
+    }
+}

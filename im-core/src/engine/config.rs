@@ -20,7 +20,8 @@ pub struct EngineConfig {
     /// How long nothing may be heard from a peer. 60 s by default: proxies often cut off at 60 s or more, and three
     /// heartbeats fit in.
     pub idle_timeout: Duration,
-    /// How long nothing may be sent to a peer before the transport is asked for a heartbeat. 20 s by default.
+    /// How long nothing may be sent to a peer, or heard from it, before the transport is asked for a heartbeat. 20 s by
+    /// default.
     pub heartbeat: Duration,
     /// How often time-outs are looked at; they may be late by this much. 1 s by default.
     pub tick: Duration,

@@ -55,7 +55,7 @@ pub struct Batch {
     /// Encoded frames, in order. Each may be a message of its own, or all may be joined by
     /// [`join_encoded`](crate::wire::join_encoded).
     pub frames: Vec<Bytes>,
-    /// Nothing was sent for a while: send the transport's own ping after the frames.
+    /// Nothing was sent or heard for a while: send the transport's own ping after the frames.
     pub heartbeat: bool,
     /// After this, close with this code and message. There is nothing more to take.
     pub close: Option<Bye>,
@@ -266,7 +266,10 @@ impl Conn {
             _ if over(self.heard.load(Ordering::Relaxed), config.idle_timeout) => {
                 self.close(Code::IdleTimeout, Code::IdleTimeout.meaning());
             }
-            _ if over(self.sent.load(Ordering::Relaxed), config.heartbeat) => {
+            // Also while much is sent: a peer who only listens is heard only when it answers a ping.
+            _ if over(self.sent.load(Ordering::Relaxed), config.heartbeat)
+                || over(self.heard.load(Ordering::Relaxed), config.heartbeat) =>
+            {
                 self.heartbeat.store(true, Ordering::Relaxed);
                 self.outbox.nudge();
             }

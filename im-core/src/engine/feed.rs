@@ -18,21 +18,30 @@ const WINDOW_PAGE: usize = 64 * 1024;
 /// Takes what there is, reading logs for rooms that lag. `None` if there is nothing; then wait for the outbox. Cancel-safe.
 pub(crate) async fn take(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize) -> Option<Take> {
     loop {
-        let mut take = outbox.take(max_bytes);
-        if let Some(lag) = take.lag.take() {
-            // On the heap, so that a reader that is waiting stays small.
-            Box::pin(feed(core, outbox, &lag)).await;
-            continue;
-        }
-        for room in std::mem::take(&mut take.snapshots) {
-            let parts = room.snapshot(core.state_generation, SNAPSHOT_PART);
-            take.items.extend(parts.into_iter().map(Taken::Push));
-        }
-        return (!take.items.is_empty() || take.bye.is_some()).then_some(take);
+        // On the heap, and apart: every connection that waits for something to write holds this future.
+        let feeding = match take_now(core, outbox, max_bytes) {
+            Ok(take) => return take,
+            Err(lag) => Box::pin(feed(core, outbox, lag)),
+        };
+        feeding.await;
     }
 }
 
-async fn feed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
+/// Takes what there is, or says which log has to be read first.
+fn take_now(core: &Core, outbox: &Outbox, max_bytes: usize) -> Result<Option<Take>, Lag> {
+    let mut take = outbox.take(max_bytes);
+    if let Some(lag) = take.lag.take() {
+        return Err(lag);
+    }
+    for room in std::mem::take(&mut take.snapshots) {
+        let parts = room.snapshot(core.state_generation, SNAPSHOT_PART);
+        take.items.extend(parts.into_iter().map(Taken::Push));
+    }
+    Ok((!take.items.is_empty() || take.bye.is_some()).then_some(take))
+}
+
+async fn feed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: Lag) {
+    let lag = &lag;
     match lag.room.recent(lag.after, WINDOW_PAGE) {
         Recent::Events(items) => {
             fed(core, outbox, lag, outbox.feed(lag, &items, lag.room.is_open_to_strangers()))

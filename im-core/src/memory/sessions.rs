@@ -49,7 +49,8 @@ impl Sessions {
             checkpoint = Packed::default();
         }
         let id = record.id.clone();
-        let of_user = self.by_user.entry(record.user.clone()).or_insert_with(|| Vec::with_capacity(1));
+        let of_user =
+            self.by_user.entry(record.user.clone()).or_insert_with(|| Vec::with_capacity(1));
         let at = of_user.partition_point(|held| *held < (record.created, id.clone()));
         of_user.insert(at, (record.created, id.clone()));
         self.by_expiry.insert((record.expires, id.clone()));
@@ -62,7 +63,10 @@ impl Sessions {
 
     pub(super) fn of_user(&self, user: &UserId, limit: usize) -> Vec<SessionRecord> {
         let ids = self.by_user.get(user).into_iter().flatten();
-        ids.filter_map(|(_, id)| self.get(id)).take(limit).collect()
+        ids.filter_map(|(_, id)| self.get(id))
+            .filter(|record| !record.revoked)
+            .take(limit)
+            .collect()
     }
 
     pub(super) fn revoke(&mut self, id: &SessionId) {

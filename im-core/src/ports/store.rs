@@ -237,7 +237,8 @@ pub trait SessionRegistry: Send + Sync {
     /// The session's record; `None` if there is none. Expired and revoked ones are returned like others.
     async fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>>;
 
-    /// The user's sessions, oldest first, at most `limit`.
+    /// The user's sessions that are not revoked, oldest first, at most `limit`. Expired ones are among them until they
+    /// are swept. Who revokes all that this gives and asks again reaches every session.
     async fn sessions_of(&self, user: &UserId, limit: usize) -> StoreResult<Vec<SessionRecord>>;
 
     /// Marks the session as ended for good and drops its checkpoint. Does nothing if there is none.

@@ -1,1 +1,8 @@
+//! What only the inside can test: failing disks, damaged folders, what readers see meanwhile.
 
+mod device;
+mod faults;
+mod fixture;
+mod folders;
+mod layout;
+mod readers;

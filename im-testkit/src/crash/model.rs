@@ -1,6 +1,6 @@
 //! What is known of the store from outside.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use im_core::ports::{LogPage, LogRange, Store};
@@ -19,6 +19,8 @@ pub(super) struct Model {
     pub(super) retried_and_there: u64,
     /// Sent, and not answered yet.
     open: HashMap<MessageId, Message>,
+    /// Of these, what a worker was asked to send again.
+    again: HashSet<MessageId>,
     /// Where each message was acknowledged.
     told: HashMap<MessageId, (Message, u64)>,
     /// What was acknowledged since the last check.
@@ -59,6 +61,10 @@ impl Model {
 
     fn hear_ack(&mut self, message: Message, seq: u64) {
         self.open.remove(&message.id);
+        if self.again.remove(&message.id) {
+            self.retried += 1;
+            self.retried_and_there += u64::from(self.seen.contains_key(&message.id));
+        }
         if let Some((_, earlier)) = self.told.get(&message.id) {
             if *earlier != seq {
                 let violation = format!("{message}: told {earlier} and then {seq}");
@@ -75,8 +81,7 @@ impl Model {
     pub(super) fn unanswered(&mut self) -> String {
         let mut text = String::new();
         for message in self.open.values() {
-            self.retried += 1;
-            self.retried_and_there += u64::from(self.seen.contains_key(&message.id));
+            self.again.insert(message.id.clone());
             // Writing to a string does not fail.
             let _ = writeln!(text, "{message}");
         }

@@ -106,7 +106,7 @@ pub async fn writer(store: Arc<dyn Store>, plan: WriterPlan) -> Infallible {
     senders.spawn(async move {
         let text = unanswered.await.map(Result::unwrap_or_default).unwrap_or_default();
         let messages: Vec<_> = text.lines().filter_map(Message::parse).map(|(m, _)| m).collect();
-        for message in messages.chunks(8) {
+        for message in messages.chunks(200) {
             send(&*store, message).await;
         }
         std::future::pending().await
@@ -131,7 +131,7 @@ async fn sender(store: Arc<dyn Store>, plan: WriterPlan, number: u32) -> Infalli
     let sender = UserId::new(format!("sender{number}")).unwrap_or_else(|e| panic!("{e}"));
     let mut count = 0_u64;
     loop {
-        let how_many = if random.next() % 4 == 0 { 1 + random.next() % 6 } else { 1 };
+        let how_many = if random.next().is_multiple_of(4) { 1 + random.next() % 6 } else { 1 };
         let mut messages = Vec::new();
         for _ in 0..how_many {
             count += 1;
@@ -142,7 +142,7 @@ async fn sender(store: Arc<dyn Store>, plan: WriterPlan, number: u32) -> Infalli
             messages.push(Message { room, sender: sender.clone(), id });
         }
         messages.iter().for_each(|message| say(format_args!("try {message}")));
-        if random.next() % 16 == 0 {
+        if random.next().is_multiple_of(16) {
             // Sent twice at the same time, as after a reconnect.
             tokio::join!(send(&*store, &messages), send(&*store, &messages));
         } else {

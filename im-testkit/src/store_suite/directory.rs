@@ -49,6 +49,7 @@ pub async fn members_page_in_byte_order_without_the_banned<F: StoreFactory>(fact
             }
             assert!(page.len() == limit || listed.len() + page.len() == sorted.len());
             listed.extend(page);
+            assert!(listed.len() <= sorted.len(), "a page begins after where it is asked to");
         }
         assert_eq!(listed, sorted, "in pages of {limit}");
     }
@@ -88,6 +89,7 @@ pub async fn the_rooms_of_a_user_page_in_byte_order<F: StoreFactory>(factory: &F
                 break;
             }
             listed.extend(page);
+            assert!(listed.len() <= expected.len(), "a page begins after where it is asked to");
         }
         assert_eq!(listed, expected, "in pages of {limit}");
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use im_core::ports::{Appended, LogRange, Store, StoreErrorKind, StoreResult};
 use im_core::state::{Checkpoint, Intent, SecretHash, SessionRecord, Standing};
@@ -79,14 +80,20 @@ pub async fn closing_twice_is_fine<F: StoreFactory>(factory: &F) {
 pub async fn closing_keeps_what_was_committed<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
+    let was_closed = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..4)
         .map(|writer| {
             let (store, room, ann) = (Arc::clone(&store), room.clone(), ann.clone());
+            let was_closed = Arc::clone(&was_closed);
             tokio::spawn(async move {
                 let mut kept = Vec::new();
                 for n in 0.. {
+                    let too_late = was_closed.load(Ordering::SeqCst);
                     match one(&store, post(&room, &ann, &format!("{writer}/{n}"))).await {
-                        Ok(Appended::Committed(event)) => kept.push(event),
+                        Ok(Appended::Committed(event)) => {
+                            assert!(!too_late, "a closed store takes nothing");
+                            kept.push(event);
+                        }
                         answer => {
                             closed(answer);
                             break;
@@ -102,6 +109,7 @@ pub async fn closing_keeps_what_was_committed<F: StoreFactory>(factory: &F) {
         tokio::task::yield_now().await;
     }
     store.close().await.unwrap();
+    was_closed.store(true, Ordering::SeqCst);
     let mut kept = Vec::new();
     for writer in writers {
         kept.extend(writer.await.unwrap());

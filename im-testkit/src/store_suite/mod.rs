@@ -158,6 +158,7 @@ macro_rules! store_suite {
                 a_session_may_change_hands_and_times,
                 the_sessions_of_a_user_come_oldest_first,
                 a_revoked_session_stays_revoked,
+                revoking_what_is_listed_reaches_every_session,
                 revoking_nothing_does_nothing,
                 a_checkpoint_is_replaced_by_none_older,
                 checkpoints_need_a_live_session,

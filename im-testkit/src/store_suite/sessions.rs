@@ -84,8 +84,28 @@ pub async fn a_revoked_session_stays_revoked<F: StoreFactory>(factory: &F) {
     assert_eq!(store.session(&session("s")).await.unwrap(), Some(revoked.clone()));
     assert_eq!(store.checkpoint(&session("s")).await.unwrap(), Checkpoint::default());
     store.put_session(first).await.unwrap();
+    let kept = store.session(&session("s")).await.unwrap();
+    assert_eq!(kept.as_ref(), Some(&revoked), "it cannot be revived");
     store.revoke_session(&session("s")).await.unwrap();
-    assert_eq!(store.session(&session("s")).await.unwrap(), Some(revoked), "it cannot be revived");
+    assert_eq!(store.session(&session("s")).await.unwrap(), kept, "revoking again does nothing");
+}
+
+pub async fn revoking_what_is_listed_reaches_every_session<F: StoreFactory>(factory: &F) {
+    let store = factory.open().await;
+    for n in 0..10 {
+        store.put_session(record(&format!("s{n}"), "ann", n, 100)).await.unwrap();
+    }
+    store.put_session(record("other", "bob", 1, 100)).await.unwrap();
+    for expected in [3, 3, 3, 1, 0] {
+        let listed = store.sessions_of(&user("ann"), 3).await.unwrap();
+        assert_eq!(listed.len(), expected, "revoked ones take no place in the list");
+        for record in listed {
+            assert!(!record.revoked);
+            store.revoke_session(&record.id).await.unwrap();
+        }
+    }
+    assert_eq!(store.sessions_of(&user("bob"), 3).await.unwrap().len(), 1);
+    assert!(store.session(&session("s9")).await.unwrap().unwrap().revoked);
 }
 
 pub async fn revoking_nothing_does_nothing<F: StoreFactory>(factory: &F) {

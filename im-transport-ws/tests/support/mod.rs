@@ -77,6 +77,16 @@ pub struct Client<S> {
 
 pub type Tcp = Client<TcpStream>;
 
+/// Waits until the engine has let go of all its connections.
+pub async fn all_gone(engine: &Engine) {
+    within(async {
+        while engine.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 /// A connection to a server that is expected to let it in.
 pub async fn connect(address: SocketAddr) -> Tcp {
     let stream = TcpStream::connect(address).await.unwrap();
@@ -138,8 +148,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.bytes(&frame(FIN | TEXT, text.as_bytes())).await;
     }
 
-    /// The next frame: its first byte and its payload.
+    /// The next frame that is no heartbeat: its first byte and its payload.
     pub async fn frame(&mut self) -> (u8, Vec<u8>) {
+        loop {
+            let frame = self.any_frame().await;
+            if frame != (FIN | PING, Vec::new()) {
+                return frame;
+            }
+        }
+    }
+
+    /// The next frame: its first byte and its payload.
+    pub async fn any_frame(&mut self) -> (u8, Vec<u8>) {
         within(async {
             let first = self.stream.read_u8().await.unwrap();
             let length = match self.stream.read_u8().await.unwrap() {

@@ -7,7 +7,9 @@
 //!
 //! Lock order: a room's lock may be held while an outbox is locked, never the other way round.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod inner;
+mod subs;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,11 +20,14 @@ use tokio::sync::Notify;
 use crate::code::Code;
 use crate::id::{Cursor, RoomId, Seq, StateKey, UserId};
 use crate::state::{Offer, offer};
-use crate::wire::{Bye, MemberChange, Push, RoomStatus, Status};
+use crate::wire::{Bye, Push, RoomStatus, Status};
 
 use super::config::SlowReader;
-use super::outgoing::{Outgoing, reads_on};
+use super::outgoing::Outgoing;
 use super::room::Room;
+
+use inner::Inner;
+pub(crate) use subs::{Lag, Start, Sub};
 
 /// The bounds of an outbox, and the budget that all share.
 #[derive(Debug)]
@@ -45,91 +50,6 @@ pub(crate) struct Outbox {
     ready: Notify,
     /// A command was answered, or an answer was taken.
     progress: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    /// Who reads. `None` before the handshake and for the service's own followers.
-    user: Option<UserId>,
-    replies: VecDeque<Bytes>,
-    pushes: VecDeque<Queued>,
-    /// The newest of each state key that the reader has not taken yet.
-    state: BTreeMap<(u32, StateKey), Arc<Outgoing>>,
-    /// Bytes in `pushes` and `state`.
-    bytes: usize,
-    /// Bytes that were handed over and not released.
-    unreleased: usize,
-    signals: usize,
-    subs: Vec<Option<Sub>>,
-    by_room: HashMap<RoomId, u32>,
-    /// Slots whose log has to be read, in turn.
-    lagging: VecDeque<u32>,
-    /// Whether a lagging room comes first at the next take, so that busy rooms cannot keep it waiting.
-    feed_next: bool,
-    /// Slots whose whole state has to be sent.
-    snapshots: Vec<u32>,
-    /// The store failed while a log was read: try again at the next tick.
-    feed_paused: bool,
-    /// Commands taken whose replies were not handed over.
-    in_flight: u32,
-    /// Appends handed to a lane and not answered.
-    appends: u32,
-    bye: Option<Bye>,
-    closed: bool,
-}
-
-#[derive(Debug)]
-struct Queued {
-    slot: u32,
-    seq: Seq,
-    item: Arc<Outgoing>,
-}
-
-/// No room's slot: pushes that belong to no room that is followed.
-const NO_SLOT: u32 = u32::MAX;
-
-/// A room that is followed.
-///
-/// Invariant: `handed` ≤ `queued` ≤ `known`; the events in the queue are exactly those in (`handed`, `queued`].
-#[derive(Debug)]
-pub(crate) struct Sub {
-    pub(crate) room: Arc<Room>,
-    /// The reader's place in the room's list.
-    pub(crate) reader: usize,
-    /// The last event handed over.
-    handed: Cursor,
-    /// The last event in the queue.
-    queued: Seq,
-    /// The furthest event heard of.
-    known: Seq,
-    /// The furthest event that the room has applied: not a hint, it is there to be read.
-    offered: Seq,
-    lagging: bool,
-    /// The whole state has to be sent, rather than single keys.
-    snapshot: bool,
-    /// What the client has confirmed.
-    pub(crate) confirmed: Cursor,
-    /// The room's head before the reader's right to read was last checked: later ends of membership count.
-    authorised: Seq,
-}
-
-/// Where a reader begins.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Start {
-    /// The last event that it has. At most `authorised`.
-    pub(crate) from: Cursor,
-    /// The room's head, as read from the store before the right to read was checked.
-    pub(crate) authorised: Seq,
-}
-
-/// What a lagging room's log must be read from.
-#[derive(Debug)]
-pub(crate) struct Lag {
-    pub(crate) slot: u32,
-    pub(crate) room: Arc<Room>,
-    /// The reader's place in the room's list.
-    pub(crate) reader: usize,
-    pub(crate) after: Cursor,
 }
 
 /// What came of feeding.
@@ -231,7 +151,6 @@ impl Outbox {
         let mut inner = self.inner.lock();
         let (from, known) = (start.from, head.max(start.authorised));
         let lagging = from.seq < known;
-        let id = room.id().clone();
         let sub = Sub {
             room,
             reader,
@@ -244,9 +163,7 @@ impl Outbox {
             confirmed: from,
             authorised: start.authorised,
         };
-        let slot = inner.free_slot();
-        inner.subs[slot as usize] = Some(sub);
-        inner.by_room.insert(id, slot);
+        let slot = inner.subs.insert(sub);
         inner.want_snapshot(slot);
         if lagging {
             inner.lagging.push_back(slot);
@@ -259,7 +176,7 @@ impl Outbox {
     /// Stops following. Gives back the sub, so that the room's list can be put right.
     pub(crate) fn unfollow(&self, room: &RoomId) -> Option<Sub> {
         let mut inner = self.inner.lock();
-        let slot = inner.by_room.get(room).copied()?;
+        let slot = inner.subs.slot_of(room)?;
         inner.remove_sub(slot, &self.bounds)
     }
 
@@ -267,8 +184,7 @@ impl Outbox {
     pub(crate) fn unfollow_all(&self) -> Vec<Sub> {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        let subs = inner.subs.drain(..).flatten().collect();
-        inner.by_room.clear();
+        let subs = inner.subs.remove_all();
         inner.lagging.clear();
         inner.clear_pushes(&self.bounds);
         drop(inner);
@@ -279,13 +195,13 @@ impl Outbox {
     /// How many rooms would be followed with `more`.
     pub(crate) fn followed_with(&self, more: &[RoomId]) -> usize {
         let inner = self.inner.lock();
-        inner.by_room.len() + more.iter().filter(|room| !inner.by_room.contains_key(*room)).count()
+        inner.subs.len() + more.iter().filter(|room| inner.subs.slot_of(room).is_none()).count()
     }
 
     /// The rooms followed, each with its confirmed cursor.
     pub(crate) fn confirmed(&self) -> BTreeMap<RoomId, Cursor> {
         let inner = self.inner.lock();
-        inner.subs.iter().flatten().map(|sub| (sub.room.id().clone(), sub.confirmed)).collect()
+        inner.subs.iter().map(|(_, sub)| (sub.room.id().clone(), sub.confirmed)).collect()
     }
 
     /// The client says that it has these events. Cursors of rooms not followed, of other epochs, and beyond what was
@@ -293,8 +209,8 @@ impl Outbox {
     pub(crate) fn confirm(&self, cursors: &[(RoomId, Cursor)]) {
         let mut inner = self.inner.lock();
         for (room, cursor) in cursors {
-            let Some(slot) = inner.by_room.get(room).copied() else { continue };
-            let Some(Some(sub)) = inner.subs.get_mut(slot as usize) else { continue };
+            let Some(slot) = inner.subs.slot_of(room) else { continue };
+            let Some(sub) = inner.subs.get_mut(slot) else { continue };
             if cursor.epoch == sub.handed.epoch && cursor.seq <= sub.handed.seq {
                 sub.confirmed = *cursor;
             }
@@ -315,7 +231,7 @@ impl Outbox {
             self.ready.notify_one();
             return Offered::Gone;
         }
-        let Some(Some(sub)) = inner.subs.get_mut(slot as usize) else { return Offered::Kept };
+        let Some(sub) = inner.subs.get_mut(slot) else { return Offered::Kept };
         sub.known = sub.known.max(event.seq);
         sub.offered = sub.offered.max(event.seq);
         if sub.lagging {
@@ -346,7 +262,7 @@ impl Outbox {
             if item.ends_any() && inner.end_membership(lag.slot, item, open, &self.bounds) {
                 return Fed::Gone;
             }
-            let Some(sub) = inner.same_sub(lag) else { return Fed::On };
+            let Some(sub) = inner.subs.same(lag) else { return Fed::On };
             match offer(sub.queued, event.seq) {
                 Offer::Old => fed = Fed::On,
                 Offer::Hole => break,
@@ -368,7 +284,7 @@ impl Outbox {
     /// Nothing of this log lay beyond the lag's cursor when it was looked at, and it ended at `head`.
     pub(crate) fn fed_up_to_head(&self, lag: &Lag, head: Seq) {
         let mut inner = self.inner.lock();
-        if let Some(sub) = inner.same_sub(lag) {
+        if let Some(sub) = inner.subs.same(lag) {
             // What was heard of and is not there was a hint that did not hold; but what the room has applied since the
             // log was looked at was offered to a reader who lagged, and has to be read.
             sub.known = sub.queued.max(head).max(sub.offered);
@@ -379,7 +295,7 @@ impl Outbox {
     /// The reader's place in the room is another one from now on; it is told so.
     pub(crate) fn jump(&self, lag: &Lag, status: Status, to: Cursor, head: Seq) {
         let mut inner = self.inner.lock();
-        let Some(sub) = inner.same_sub(lag) else { return };
+        let Some(sub) = inner.subs.same(lag) else { return };
         let room = sub.room.id().clone();
         sub.handed = to;
         sub.queued = to.seq;
@@ -401,8 +317,8 @@ impl Outbox {
     pub(crate) fn reset(&self, slot: u32, to: Cursor) {
         let lag = {
             let inner = self.inner.lock();
-            match inner.subs.get(slot as usize) {
-                Some(Some(sub)) => sub.lag(slot),
+            match inner.subs.get(slot) {
+                Some(sub) => sub.lag(slot),
                 _ => return,
             }
         };
@@ -448,10 +364,10 @@ impl Outbox {
     /// A state key has a newer value: it takes the place of the one that waits.
     pub(crate) fn state(&self, slot: u32, key: &StateKey, item: &Arc<Outgoing>) {
         let mut inner = self.inner.lock();
-        match inner.subs.get(slot as usize) {
+        match inner.subs.get(slot) {
             // The snapshot that is still to be sent will have it.
-            Some(Some(sub)) if sub.snapshot => return,
-            Some(Some(_)) if !inner.closed => {}
+            Some(sub) if sub.snapshot => return,
+            Some(_) if !inner.closed => {}
             _ => return,
         }
         inner.count(item.size, &self.bounds);
@@ -516,9 +432,10 @@ impl Outbox {
         self.inner.lock().feed_paused = true;
     }
 
-    /// A tick has passed: what was left may be tried again.
+    /// A tick has passed: what was left may be tried again, and a silent connection needs no queues.
     pub(crate) fn wake(&self) {
         let mut inner = self.inner.lock();
+        inner.give_back(0);
         if inner.feed_paused {
             inner.feed_paused = false;
             drop(inner);
@@ -553,257 +470,6 @@ impl Outbox {
     fn with_ready(&self, change: impl FnOnce(&mut Inner)) {
         change(&mut self.inner.lock());
         self.ready.notify_one();
-    }
-}
-
-impl Sub {
-    fn lag(&self, slot: u32) -> Lag {
-        let after = Cursor { epoch: self.handed.epoch, seq: self.queued };
-        Lag { slot, room: self.room.clone(), reader: self.reader, after }
-    }
-}
-
-impl Inner {
-    fn free_slot(&mut self) -> u32 {
-        let slot = match self.subs.iter().position(Option::is_none) {
-            Some(free) => free,
-            None => {
-                self.subs.push(None);
-                self.subs.len() - 1
-            }
-        };
-        // Bounded by the rooms that a session may follow.
-        slot as u32
-    }
-
-    /// The sub that `lag` speaks of, if it is still that one.
-    fn same_sub(&mut self, lag: &Lag) -> Option<&mut Sub> {
-        self.subs
-            .get_mut(lag.slot as usize)?
-            .as_mut()
-            .filter(|sub| Arc::ptr_eq(&sub.room, &lag.room))
-    }
-
-    /// After feeding: is the room level, or does it wait for its next turn?
-    fn settle(&mut self, lag: &Lag) {
-        self.lagging.retain(|slot| *slot != lag.slot);
-        let Some(sub) = self.same_sub(lag) else { return };
-        sub.lagging = sub.queued < sub.known;
-        if sub.lagging {
-            self.lagging.push_back(lag.slot);
-        }
-    }
-
-    fn next_lag(&mut self) -> Option<Lag> {
-        if self.feed_paused {
-            return None;
-        }
-        // It stays in the queue until it is settled, so that a reader who is interrupted while reading finds it again.
-        while let Some(slot) = self.lagging.front().copied() {
-            match self.subs.get(slot as usize) {
-                Some(Some(sub)) if sub.lagging => return Some(sub.lag(slot)),
-                _ => self.lagging.pop_front(),
-            };
-        }
-        None
-    }
-
-    fn queue(&mut self, slot: u32, seq: Seq, item: Arc<Outgoing>, bounds: &OutboxBounds) {
-        self.enqueue(slot, seq, item, bounds);
-        let full = self.bytes + self.unreleased > bounds.bytes;
-        if full || bounds.used.load(Ordering::Relaxed) > bounds.all_bytes {
-            self.overflow(bounds);
-        }
-    }
-
-    fn enqueue(&mut self, slot: u32, seq: Seq, item: Arc<Outgoing>, bounds: &OutboxBounds) {
-        self.count(item.size, bounds);
-        self.pushes.push_back(Queued { slot, seq, item });
-    }
-
-    fn push_unbounded(&mut self, item: Arc<Outgoing>, bounds: &OutboxBounds) {
-        self.enqueue(NO_SLOT, Seq::ZERO, item, bounds);
-    }
-
-    /// The queue is dropped; durable events will come from the log, state as a snapshot, signals not at all.
-    fn overflow(&mut self, bounds: &OutboxBounds) {
-        metrics::counter!(super::metrics::OUTBOX_OVERFLOWS).increment(1);
-        if bounds.slow_reader == SlowReader::Disconnect && self.bye.is_none() {
-            let code = Code::SlowReader;
-            self.bye = Some(Bye {
-                code: code.number(),
-                message: code.meaning().into(),
-                retry_after: None,
-            });
-            self.closed = true;
-        }
-        self.clear_pushes(bounds);
-        for (slot, sub) in self.subs.iter_mut().enumerate() {
-            let Some(sub) = sub else { continue };
-            if sub.queued > sub.handed.seq {
-                sub.queued = sub.handed.seq;
-                if !sub.lagging {
-                    sub.lagging = true;
-                    self.lagging.push_back(slot as u32);
-                }
-            }
-        }
-    }
-
-    /// Drops what waits but for notices, which are few and said once only.
-    fn clear_pushes(&mut self, bounds: &OutboxBounds) {
-        let notices: VecDeque<Queued> =
-            self.pushes.drain(..).filter(|q| matches!(q.item.push, Push::Room(_))).collect();
-        let kept = notices.iter().map(|q| q.item.size).sum::<usize>();
-        self.conflate_state(bounds);
-        bounds.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        bounds.used.fetch_add(kept, Ordering::Relaxed);
-        self.bytes = kept;
-        self.signals = 0;
-        self.pushes = notices;
-    }
-
-    fn conflate_state(&mut self, bounds: &OutboxBounds) {
-        for ((slot, _), item) in std::mem::take(&mut self.state) {
-            self.uncount(item.size, bounds);
-            self.want_snapshot(slot);
-        }
-    }
-
-    fn want_snapshot(&mut self, slot: u32) {
-        if let Some(Some(sub)) = self.subs.get_mut(slot as usize)
-            && !sub.snapshot
-        {
-            sub.snapshot = true;
-            self.snapshots.push(slot);
-        }
-    }
-
-    /// Drops what waits of one room.
-    fn drop_queued(&mut self, slot: u32, bounds: &OutboxBounds) {
-        let mut freed = 0;
-        self.pushes.retain(|q| {
-            let keep = q.slot != slot;
-            freed += if keep { 0 } else { q.item.size };
-            keep
-        });
-        self.state.retain(|(of, _), item| {
-            let keep = *of != slot;
-            freed += if keep { 0 } else { item.size };
-            keep
-        });
-        self.uncount(freed, bounds);
-    }
-
-    fn remove_sub(&mut self, slot: u32, bounds: &OutboxBounds) -> Option<Sub> {
-        let sub = self.subs.get_mut(slot as usize)?.take()?;
-        self.by_room.remove(sub.room.id());
-        self.lagging.retain(|other| *other != slot);
-        self.snapshots.retain(|other| *other != slot);
-        self.drop_queued(slot, bounds);
-        Some(sub)
-    }
-
-    /// If the reader's membership ends with this event: purge, tell, stop. Says whether it did.
-    fn end_membership(
-        &mut self,
-        slot: u32,
-        item: &Arc<Outgoing>,
-        open: bool,
-        bounds: &OutboxBounds,
-    ) -> bool {
-        let Some(user) = &self.user else { return false };
-        let Some(change) = item.end_for(user) else { return false };
-        if reads_on(open, change) {
-            return false;
-        }
-        // An event from before the last check speaks of an earlier stay.
-        let passed = |sub: &Sub| item.as_event().is_some_and(|event| event.seq <= sub.authorised);
-        match self.subs.get(slot as usize) {
-            Some(Some(sub)) if !passed(sub) => {}
-            _ => return false,
-        }
-        let code =
-            if matches!(change, MemberChange::Banned(_)) { Code::Banned } else { Code::Removed };
-        self.deny(slot, code, bounds);
-        true
-    }
-
-    fn deny(&mut self, slot: u32, code: Code, bounds: &OutboxBounds) {
-        let Some(sub) = self.remove_sub(slot, bounds) else { return };
-        let room = sub.room.id().clone();
-        let status = RoomStatus {
-            room,
-            status: Status::Denied,
-            cursor: None,
-            head: Seq::ZERO,
-            code: Some(code),
-        };
-        self.push_unbounded(Outgoing::new(Push::Room(status)), bounds);
-    }
-
-    fn take_replies(&mut self, take: &mut Take, max_bytes: usize) -> u32 {
-        let mut answered = 0;
-        while take.items.is_empty() || take.bytes < max_bytes {
-            let Some(reply) = self.replies.pop_front() else { break };
-            take.bytes += reply.len();
-            take.items.push(Taken::Reply(reply));
-            answered += 1;
-        }
-        self.in_flight = self.in_flight.saturating_sub(answered);
-        answered
-    }
-
-    fn take_pushes(&mut self, take: &mut Take, max_bytes: usize, bounds: &OutboxBounds) {
-        let before = take.bytes;
-        while take.items.is_empty() || take.bytes < max_bytes {
-            let Some(Queued { slot, seq, item }) = self.pushes.pop_front() else { break };
-            if let Some(Some(sub)) = self.subs.get_mut(slot as usize) {
-                sub.handed.seq = seq;
-            }
-            self.signals -= usize::from(matches!(item.push, Push::Signal(_)));
-            take.bytes += item.size;
-            take.items.push(Taken::Push(item));
-        }
-        while self.pushes.is_empty() && (take.items.is_empty() || take.bytes < max_bytes) {
-            let Some((_, item)) = self.state.pop_first() else { break };
-            take.bytes += item.size;
-            take.items.push(Taken::Push(item));
-        }
-        self.uncount(take.bytes - before, bounds);
-    }
-
-    fn take_snapshots(&mut self) -> Vec<Arc<Room>> {
-        let mut rooms = Vec::new();
-        for slot in std::mem::take(&mut self.snapshots) {
-            if let Some(Some(sub)) = self.subs.get_mut(slot as usize)
-                && sub.snapshot
-            {
-                sub.snapshot = false;
-                rooms.push(sub.room.clone());
-            }
-        }
-        rooms
-    }
-
-    fn count(&mut self, bytes: usize, bounds: &OutboxBounds) {
-        self.bytes += bytes;
-        bounds.used.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn uncount(&mut self, bytes: usize, bounds: &OutboxBounds) {
-        self.bytes = self.bytes.saturating_sub(bytes);
-        bounds.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Gives memory back once a burst is over.
-    fn shrink(&mut self) {
-        if self.pushes.capacity() > 8 {
-            self.pushes = VecDeque::new();
-        }
-        if self.replies.capacity() > 8 {
-            self.replies = VecDeque::new();
-        }
     }
 }
 

@@ -1,0 +1,72 @@
+//! The real binary with the sample log: the whole tool, as a person would run it.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn replay(json: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_im-bench"));
+    command.arg("replay").args(args).arg("--json").arg(json).env("RUST_LOG", "warn");
+    command.output().unwrap()
+}
+
+/// Runs a replay that must be clean, and gives its report.
+fn clean(args: &[&str]) -> Value {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let output = replay(file.path(), args);
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{args:?}\n{out}\n{err}");
+    let report: Value =
+        serde_json::from_str(&std::fs::read_to_string(file.path()).unwrap()).unwrap();
+    assert_eq!(
+        (&report["acknowledged"], &report["violations"]),
+        (&400.into(), &0.into()),
+        "{report}"
+    );
+    // The store holds what was acknowledged and the making of each room, nothing else.
+    assert_eq!(report["stored"], 403, "{report}");
+    report
+}
+
+#[test]
+fn a_log_survives_cuts_and_kills() {
+    let report = clean(&["--clients", "20", "--cuts", "12", "--kills", "3", "--store", "sled"]);
+    assert_eq!(
+        (&report["cuts"], &report["kills"], &report["missed"]),
+        (&12.into(), &3.into(), &0.into()),
+        "{report}"
+    );
+    let faults = report["faults"].as_array().unwrap();
+    assert!(faults.iter().all(|fault| fault["pending"].as_u64() > Some(0)), "{report}");
+    let kills: Vec<_> =
+        faults.iter().filter(|fault| fault["fault"] == "kill").map(|fault| &fault["at"]).collect();
+    assert_eq!(kills, [&Value::from(100), &Value::from(200), &Value::from(300)]);
+}
+
+#[test]
+fn a_single_client_is_cut_again_and_again_in_memory_and_in_json() {
+    let report =
+        clean(&["--clients", "1", "--cuts", "5", "--store", "memory", "--encoding", "json"]);
+    assert_eq!(report["cuts"], 5, "{report}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_a_reason() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (args, reason) in [
+        (&["--store", "memory", "--kills", "1"][..], "needs --store sled"),
+        (&["--cuts", "400"], "leave no room"),
+        (&["--data", "/nonexistent"], "/nonexistent"),
+        (&["--speed", "0"], "above 0"),
+        (&["--clients", "0"], "clients"),
+    ] {
+        let output = replay(file.path(), args);
+        assert!(!output.status.success(), "{args:?}");
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(words.contains(reason), "{args:?}: {words}");
+    }
+}

@@ -1,0 +1,296 @@
+//! What is behind an outbox's lock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::code::Code;
+use crate::id::{Seq, StateKey, UserId};
+use crate::wire::{Bye, MemberChange, Push, RoomStatus, Status};
+
+use super::super::config::SlowReader;
+use super::super::outgoing::{Outgoing, reads_on};
+use super::super::room::Room;
+use super::subs::{Lag, Sub, Subs};
+use super::{OutboxBounds, Take, Taken};
+
+#[derive(Debug, Default)]
+pub(super) struct Inner {
+    /// Who reads. `None` before the handshake and for the service's own followers.
+    pub(super) user: Option<UserId>,
+    pub(super) replies: VecDeque<Bytes>,
+    pub(super) pushes: VecDeque<Queued>,
+    /// The newest of each state key that the reader has not taken yet.
+    pub(super) state: BTreeMap<(u32, StateKey), Arc<Outgoing>>,
+    /// Bytes in `pushes` and `state`.
+    pub(super) bytes: usize,
+    /// Bytes that were handed over and not released.
+    pub(super) unreleased: usize,
+    pub(super) signals: usize,
+    pub(super) subs: Subs,
+    /// Slots whose log has to be read, in turn.
+    pub(super) lagging: VecDeque<u32>,
+    /// Whether a lagging room comes first at the next take, so that busy rooms cannot keep it waiting.
+    pub(super) feed_next: bool,
+    /// Slots whose whole state has to be sent.
+    pub(super) snapshots: Vec<u32>,
+    /// The store failed while a log was read: try again at the next tick.
+    pub(super) feed_paused: bool,
+    /// Commands taken whose replies were not handed over.
+    pub(super) in_flight: u32,
+    /// Appends handed to a lane and not answered.
+    pub(super) appends: u32,
+    pub(super) bye: Option<Bye>,
+    pub(super) closed: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) slot: u32,
+    pub(super) seq: Seq,
+    pub(super) item: Arc<Outgoing>,
+}
+
+/// No room's slot: pushes that belong to no room that is followed.
+const NO_SLOT: u32 = u32::MAX;
+
+impl Inner {
+    /// After feeding: is the room level, or does it wait for its next turn?
+    pub(super) fn settle(&mut self, lag: &Lag) {
+        self.lagging.retain(|slot| *slot != lag.slot);
+        let Some(sub) = self.subs.same(lag) else { return };
+        sub.lagging = sub.queued < sub.known;
+        if sub.lagging {
+            self.lagging.push_back(lag.slot);
+        }
+    }
+
+    pub(super) fn next_lag(&mut self) -> Option<Lag> {
+        if self.feed_paused {
+            return None;
+        }
+        // It stays in the queue until it is settled, so that a reader who is interrupted while reading finds it again.
+        while let Some(slot) = self.lagging.front().copied() {
+            match self.subs.get(slot) {
+                Some(sub) if sub.lagging => return Some(sub.lag(slot)),
+                _ => self.lagging.pop_front(),
+            };
+        }
+        None
+    }
+
+    pub(super) fn queue(
+        &mut self,
+        slot: u32,
+        seq: Seq,
+        item: Arc<Outgoing>,
+        bounds: &OutboxBounds,
+    ) {
+        self.enqueue(slot, seq, item, bounds);
+        let full = self.bytes + self.unreleased > bounds.bytes;
+        if full || bounds.used.load(Ordering::Relaxed) > bounds.all_bytes {
+            self.overflow(bounds);
+        }
+    }
+
+    pub(super) fn enqueue(
+        &mut self,
+        slot: u32,
+        seq: Seq,
+        item: Arc<Outgoing>,
+        bounds: &OutboxBounds,
+    ) {
+        self.count(item.size, bounds);
+        self.pushes.push_back(Queued { slot, seq, item });
+    }
+
+    pub(super) fn push_unbounded(&mut self, item: Arc<Outgoing>, bounds: &OutboxBounds) {
+        self.enqueue(NO_SLOT, Seq::ZERO, item, bounds);
+    }
+
+    /// The queue is dropped; durable events will come from the log, state as a snapshot, signals not at all.
+    pub(super) fn overflow(&mut self, bounds: &OutboxBounds) {
+        metrics::counter!(super::super::metrics::OUTBOX_OVERFLOWS).increment(1);
+        if bounds.slow_reader == SlowReader::Disconnect && self.bye.is_none() {
+            let code = Code::SlowReader;
+            self.bye = Some(Bye {
+                code: code.number(),
+                message: code.meaning().into(),
+                retry_after: None,
+            });
+            self.closed = true;
+        }
+        self.clear_pushes(bounds);
+        for (slot, sub) in self.subs.iter_mut() {
+            if sub.queued > sub.handed.seq {
+                sub.queued = sub.handed.seq;
+                if !sub.lagging {
+                    sub.lagging = true;
+                    self.lagging.push_back(slot);
+                }
+            }
+        }
+    }
+
+    /// Drops what waits but for notices, which are few and said once only.
+    pub(super) fn clear_pushes(&mut self, bounds: &OutboxBounds) {
+        let notices: VecDeque<Queued> =
+            self.pushes.drain(..).filter(|q| matches!(q.item.push, Push::Room(_))).collect();
+        let kept = notices.iter().map(|q| q.item.size).sum::<usize>();
+        self.conflate_state(bounds);
+        bounds.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        bounds.used.fetch_add(kept, Ordering::Relaxed);
+        self.bytes = kept;
+        self.signals = 0;
+        self.pushes = notices;
+    }
+
+    pub(super) fn conflate_state(&mut self, bounds: &OutboxBounds) {
+        for ((slot, _), item) in std::mem::take(&mut self.state) {
+            self.uncount(item.size, bounds);
+            self.want_snapshot(slot);
+        }
+    }
+
+    pub(super) fn want_snapshot(&mut self, slot: u32) {
+        if let Some(sub) = self.subs.get_mut(slot)
+            && !sub.snapshot
+        {
+            sub.snapshot = true;
+            self.snapshots.push(slot);
+        }
+    }
+
+    /// Drops what waits of one room.
+    pub(super) fn drop_queued(&mut self, slot: u32, bounds: &OutboxBounds) {
+        let mut freed = 0;
+        self.pushes.retain(|q| {
+            let keep = q.slot != slot;
+            freed += if keep { 0 } else { q.item.size };
+            keep
+        });
+        self.state.retain(|(of, _), item| {
+            let keep = *of != slot;
+            freed += if keep { 0 } else { item.size };
+            keep
+        });
+        self.uncount(freed, bounds);
+    }
+
+    pub(super) fn remove_sub(&mut self, slot: u32, bounds: &OutboxBounds) -> Option<Sub> {
+        let sub = self.subs.remove(slot)?;
+        self.lagging.retain(|other| *other != slot);
+        self.snapshots.retain(|other| *other != slot);
+        self.drop_queued(slot, bounds);
+        Some(sub)
+    }
+
+    /// If the reader's membership ends with this event: purge, tell, stop. Says whether it did.
+    pub(super) fn end_membership(
+        &mut self,
+        slot: u32,
+        item: &Arc<Outgoing>,
+        open: bool,
+        bounds: &OutboxBounds,
+    ) -> bool {
+        let Some(user) = &self.user else { return false };
+        let Some(change) = item.end_for(user) else { return false };
+        if reads_on(open, change) {
+            return false;
+        }
+        // An event from before the last check speaks of an earlier stay.
+        let passed = |sub: &Sub| item.as_event().is_some_and(|event| event.seq <= sub.authorised);
+        match self.subs.get(slot) {
+            Some(sub) if !passed(sub) => {}
+            _ => return false,
+        }
+        let code =
+            if matches!(change, MemberChange::Banned(_)) { Code::Banned } else { Code::Removed };
+        self.deny(slot, code, bounds);
+        true
+    }
+
+    pub(super) fn deny(&mut self, slot: u32, code: Code, bounds: &OutboxBounds) {
+        let Some(sub) = self.remove_sub(slot, bounds) else { return };
+        let room = sub.room.id().clone();
+        let status = RoomStatus {
+            room,
+            status: Status::Denied,
+            cursor: None,
+            head: Seq::ZERO,
+            code: Some(code),
+        };
+        self.push_unbounded(Outgoing::new(Push::Room(status)), bounds);
+    }
+
+    pub(super) fn take_replies(&mut self, take: &mut Take, max_bytes: usize) -> u32 {
+        let mut answered = 0;
+        while take.items.is_empty() || take.bytes < max_bytes {
+            let Some(reply) = self.replies.pop_front() else { break };
+            take.bytes += reply.len();
+            take.items.push(Taken::Reply(reply));
+            answered += 1;
+        }
+        self.in_flight = self.in_flight.saturating_sub(answered);
+        answered
+    }
+
+    pub(super) fn take_pushes(&mut self, take: &mut Take, max_bytes: usize, bounds: &OutboxBounds) {
+        let before = take.bytes;
+        while take.items.is_empty() || take.bytes < max_bytes {
+            let Some(Queued { slot, seq, item }) = self.pushes.pop_front() else { break };
+            if let Some(sub) = self.subs.get_mut(slot) {
+                sub.handed.seq = seq;
+            }
+            self.signals -= usize::from(matches!(item.push, Push::Signal(_)));
+            take.bytes += item.size;
+            take.items.push(Taken::Push(item));
+        }
+        while self.pushes.is_empty() && (take.items.is_empty() || take.bytes < max_bytes) {
+            let Some((_, item)) = self.state.pop_first() else { break };
+            take.bytes += item.size;
+            take.items.push(Taken::Push(item));
+        }
+        self.uncount(take.bytes - before, bounds);
+    }
+
+    pub(super) fn take_snapshots(&mut self) -> Vec<Arc<Room>> {
+        let mut rooms = Vec::new();
+        for slot in std::mem::take(&mut self.snapshots) {
+            if let Some(sub) = self.subs.get_mut(slot)
+                && sub.snapshot
+            {
+                sub.snapshot = false;
+                rooms.push(sub.room.clone());
+            }
+        }
+        rooms
+    }
+
+    pub(super) fn count(&mut self, bytes: usize, bounds: &OutboxBounds) {
+        self.bytes += bytes;
+        bounds.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn uncount(&mut self, bytes: usize, bounds: &OutboxBounds) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        bounds.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives memory back once a burst is over.
+    pub(super) fn shrink(&mut self) {
+        self.give_back(8);
+    }
+
+    /// Gives back queues that are empty and have room for more than `most`.
+    pub(super) fn give_back(&mut self, most: usize) {
+        if self.pushes.is_empty() && self.pushes.capacity() > most {
+            self.pushes = VecDeque::new();
+        }
+        if self.replies.is_empty() && self.replies.capacity() > most {
+            self.replies = VecDeque::new();
+        }
+    }
+}

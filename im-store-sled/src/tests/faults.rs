@@ -1,0 +1,162 @@
+//! A disk that is full or broken.
+
+use std::sync::Arc;
+
+use im_core::ports::{Appended, RoomLog, Store, StoreErrorKind};
+use tempfile::TempDir;
+
+use super::device::{Faulty, SITES, Site, Work};
+use super::fixture::{append, commit, id, log, open, open_on, seq};
+
+const ENOSPC: i32 = libc::ENOSPC;
+const EIO: i32 = libc::EIO;
+
+/// Whatever fails in a commit: the answer is true, what was there before stays, and it goes on without a restart.
+#[tokio::test]
+async fn a_commit_that_fails_says_truly_whether_it_was_written() {
+    for site in [Site::Apply, Site::Flush, Site::Sync] {
+        for work in [Work::Undone, Work::Done] {
+            for (errno, kind) in
+                [(ENOSPC, StoreErrorKind::Full), (EIO, StoreErrorKind::Unavailable)]
+            {
+                let case = format!("{site:?} {work:?} {errno}");
+                let folder = TempDir::new().unwrap();
+                let device = Arc::new(Faulty::default());
+                let store = open_on(folder.path(), &device).await;
+                commit(&store, 1).await;
+                device.fail(site, work, errno);
+                match append(&store, 2).await {
+                    Ok(Appended::Committed(event)) => {
+                        assert_eq!(event.seq.get(), 2, "{case}");
+                        assert_eq!(log(&store).await, [id(1), id(2)], "{case}");
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), kind, "{case}");
+                        assert_eq!(log(&store).await, [id(1)], "{case}");
+                    }
+                    other => panic!("{case}: {other:?}"),
+                }
+                assert_eq!(device.left(), 0, "{case}: it did not fail");
+                // The retry and the next one.
+                assert_eq!(seq(append(&store, 2).await), 2, "{case}");
+                assert_eq!(commit(&store, 3).await.seq.get(), 3, "{case}");
+                store.close().await.unwrap();
+                let store = open(folder.path()).await;
+                assert_eq!(log(&store).await, [id(1), id(2), id(3)], "{case}");
+                store.close().await.unwrap();
+            }
+        }
+    }
+}
+
+/// What was not applied was not written, and the sender is told that the disk is full.
+#[tokio::test]
+async fn a_full_disk_is_told_as_such() {
+    let folder = TempDir::new().unwrap();
+    let device = Arc::new(Faulty::default());
+    let store = open_on(folder.path(), &device).await;
+    device.fail(Site::Apply, Work::Undone, ENOSPC);
+    let error = append(&store, 1).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Full);
+    assert!(error.to_string().contains("nothing was written"), "{error}");
+    assert_eq!(commit(&store, 1).await.seq.get(), 1);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_sync_is_not_tried_again_before_the_data_was_copied() {
+    let folder = TempDir::new().unwrap();
+    let device = Arc::new(Faulty::default());
+    let store = open_on(folder.path(), &device).await;
+    commit(&store, 1).await;
+    device.calls();
+    device.fail(Site::Sync, Work::Undone, EIO);
+    assert_eq!(seq(append(&store, 2).await), 2, "it is found in the copy");
+    let expected = [Site::Apply, Site::Flush, Site::Sync, Site::Copy, Site::Open, Site::Sync];
+    assert_eq!(device.calls(), expected);
+    assert_eq!(log(&store).await, [id(1), id(2)]);
+    store.close().await.unwrap();
+}
+
+/// As long as it cannot be opened again: unknown for what was on its way, then a clear no, then it is back.
+#[tokio::test]
+async fn a_store_that_stays_away_acknowledges_nothing_and_comes_back() {
+    for (first, then) in
+        [(Site::Sync, Site::Copy), (Site::Flush, Site::Open), (Site::Flush, Site::Sync)]
+    {
+        let folder = TempDir::new().unwrap();
+        let device = Arc::new(Faulty::default());
+        let store = open_on(folder.path(), &device).await;
+        commit(&store, 1).await;
+        for site in [first, then, then, then] {
+            device.fail(site, Work::Undone, ENOSPC);
+        }
+        let error = append(&store, 2).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unknown, "{first:?} {then:?}: {error}");
+        let heads = store.heads(&[super::fixture::room()]).await;
+        assert_eq!(heads.unwrap_err().kind(), StoreErrorKind::Full);
+        let error = append(&store, 3).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Full, "{first:?} {then:?}: {error}");
+        let mut tries = 0;
+        while append(&store, 3).await.is_err() {
+            tries += 1;
+            assert!(tries < 10, "{first:?} {then:?}: it does not come back");
+        }
+        assert_eq!(device.left(), 0);
+        append(&store, 2).await.unwrap();
+        let mut all = log(&store).await;
+        all.sort();
+        assert_eq!(all, [id(1), id(2), id(3)], "{first:?} {then:?}: each once");
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_opened_says_so_and_can_be_opened_later() {
+    for errno in [ENOSPC, EIO] {
+        let folder = TempDir::new().unwrap();
+        let store = open(folder.path()).await;
+        commit(&store, 1).await;
+        store.close().await.unwrap();
+        for site in SITES {
+            let device = Arc::new(Faulty::default());
+            device.fail(site, Work::Undone, errno);
+            let config = super::fixture::config(folder.path());
+            match crate::SledStore::open_on(config, device.clone()).await {
+                Ok(store) => {
+                    assert!(matches!(site, Site::Apply | Site::Flush | Site::Copy), "{site:?}");
+                    drop(store.close().await);
+                }
+                Err(error) => {
+                    assert!(matches!(site, Site::Open | Site::Sync | Site::Replace), "{site:?}");
+                    let kind = if errno == ENOSPC {
+                        StoreErrorKind::Full
+                    } else {
+                        StoreErrorKind::Unavailable
+                    };
+                    assert_eq!(error.kind(), kind, "{site:?}: {error}");
+                }
+            }
+        }
+        let store = open(folder.path()).await;
+        assert_eq!(log(&store).await, [id(1)]);
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn appends_are_synced_and_state_is_not() {
+    let folder = TempDir::new().unwrap();
+    let device = Arc::new(Faulty::default());
+    let store = open_on(folder.path(), &device).await;
+    device.calls();
+    commit(&store, 1).await;
+    assert_eq!(device.calls(), [Site::Apply, Site::Flush, Site::Sync]);
+    seq(append(&store, 1).await);
+    assert_eq!(device.calls(), [], "a repeat writes nothing");
+    im_core::ports::StateStore::merge_state(&store, vec![super::layout::update(1, "value")])
+        .await
+        .unwrap();
+    assert_eq!(device.calls(), [Site::Apply, Site::Flush]);
+    store.close().await.unwrap();
+}

@@ -1,0 +1,213 @@
+//! Folders that are in use, from elsewhere, damaged, or left in the middle of something.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use im_core::ports::{RoomDirectory, Store, StoreError, StoreErrorKind};
+use tempfile::TempDir;
+
+use super::fixture::{commit, config, id, log, open, room};
+use crate::SledStore;
+use crate::folder::{Snapshots, copy};
+
+async fn refused(path: &Path) -> StoreError {
+    SledStore::open(config(path)).await.unwrap_err()
+}
+
+async fn generation(store: &SledStore) -> u64 {
+    store.room(&room()).await.unwrap().unwrap().epoch.generation
+}
+
+/// A folder with messages 1 and 2 that was closed, and its generation. Sled has a snapshot there.
+async fn closed() -> (TempDir, u64) {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path()).await;
+    commit(&store, 1).await;
+    store.close().await.unwrap();
+    let store = open(folder.path()).await;
+    commit(&store, 2).await;
+    let generation = generation(&store).await;
+    store.close().await.unwrap();
+    (folder, generation)
+}
+
+/// The files as a kill of the process would leave them: copied while the store is open.
+async fn killed() -> (TempDir, TempDir, u64) {
+    let (folder, generation) = closed().await;
+    let store = open(folder.path()).await;
+    commit(&store, 3).await;
+    let killed = TempDir::new().unwrap();
+    fs::remove_dir(killed.path()).unwrap();
+    copy(folder.path(), killed.path(), Snapshots::Keep).unwrap();
+    store.close().await.unwrap();
+    (folder, killed, generation)
+}
+
+fn edit(path: &Path, from: &str, to: &str) {
+    let status = path.join("status");
+    let text = fs::read_to_string(&status).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(status, text.replace(from, to)).unwrap();
+}
+
+fn snapshots(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path.join("sled")).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("snap."))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_folder_in_use_is_refused_by_name_and_free_after_the_close() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path()).await;
+    commit(&store, 1).await;
+    let error = refused(folder.path()).await;
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    let words = error.to_string();
+    assert!(words.contains("in use") && words.contains(folder.path().to_str().unwrap()), "{words}");
+    store.close().await.unwrap();
+    let store = open(folder.path()).await;
+    assert_eq!(log(&store).await, [id(1)]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_and_an_unknown_older_layout_are_refused_untouched() {
+    let (folder, generation) = closed().await;
+    for (layout, word) in [("2", "newer version"), ("0", "layout 0")] {
+        let first = format!("im-store-sled {layout}\n");
+        edit(folder.path(), "im-store-sled 1\n", &first);
+        let error = refused(folder.path()).await;
+        assert!(error.to_string().contains(word), "{error}");
+        edit(folder.path(), &first, "im-store-sled 1\n");
+    }
+    let store = open(folder.path()).await;
+    assert_eq!(log(&store).await, [id(1), id(2)]);
+    assert_eq!(self::generation(&store).await, generation);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_with_other_files_is_refused() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("thesis.txt"), "words").unwrap();
+    let error = refused(folder.path()).await;
+    assert!(error.to_string().contains("thesis.txt"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was put there");
+}
+
+#[tokio::test]
+async fn a_damaged_status_is_refused() {
+    let (folder, _) = closed().await;
+    edit(folder.path(), "generation ", "gen");
+    assert_eq!(refused(folder.path()).await.kind(), StoreErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_kill_keeps_the_generation_and_everything() {
+    let (_folder, killed, generation) = killed().await;
+    let store = open(killed.path()).await;
+    assert_eq!(log(&store).await, [id(1), id(2), id(3)]);
+    assert_eq!(self::generation(&store).await, generation);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_in_another_boot_changes_the_generation_unless_it_was_closed() {
+    let (folder, killed, generation) = killed().await;
+    let boot = crate::status::boot_id().unwrap_or_default();
+    let line = format!("boot {boot}\n");
+    for path in [folder.path(), killed.path()] {
+        edit(path, &line, "boot another\n");
+        let store = open(path).await;
+        let same = self::generation(&store).await == generation;
+        assert_eq!(same, path == folder.path());
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn missing_commits_change_the_generation() {
+    let (folder, generation) = closed().await;
+    let status = fs::read_to_string(folder.path().join("status")).unwrap();
+    let batch = status.lines().find(|line| line.starts_with("batch ")).unwrap().to_owned();
+    edit(folder.path(), &batch, "batch 1000");
+    let store = open(folder.path()).await;
+    assert_ne!(self::generation(&store).await, generation);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_snapshot_that_a_kill_left_unfinished_is_dropped() {
+    let (folder, generation) = closed().await;
+    let draft = folder.path().join("sled/snap.7FFFFFFFFFFFFFFF.generating");
+    fs::write(&draft, "half").unwrap();
+    let store = open(folder.path()).await;
+    assert_eq!(log(&store).await, [id(1), id(2)]);
+    assert_eq!(self::generation(&store).await, generation);
+    assert!(!draft.exists());
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_is_recovered_from_on_a_copy() {
+    let (folder, generation) = closed().await;
+    let snapshots = snapshots(folder.path());
+    assert_eq!(snapshots.len(), 1);
+    let mut bytes = fs::read(&snapshots[0]).unwrap();
+    bytes[3] ^= 0x55;
+    fs::write(&snapshots[0], &bytes).unwrap();
+
+    let store = open(folder.path()).await;
+    assert_eq!(log(&store).await, [id(1), id(2)]);
+    assert_ne!(self::generation(&store).await, generation, "a new generation");
+    assert_eq!(commit(&store, 3).await.seq.get(), 3);
+    store.close().await.unwrap();
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let aside: Vec<_> =
+        names.filter(|name| name.to_string_lossy().starts_with("sled.damaged-")).collect();
+    assert_eq!(aside.len(), 1, "what was there is kept beside it");
+    let store = open(folder.path()).await;
+    assert_eq!(log(&store).await, [id(1), id(2), id(3)]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_recovered_is_left_alone_with_words_that_help() {
+    let (folder, _) = closed().await;
+    fs::write(&snapshots(folder.path())[0], "no snapshot at all").unwrap();
+    let db = folder.path().join("sled/db");
+    let mut bytes = fs::read(&db).unwrap();
+    bytes[200..].fill(0);
+    fs::write(&db, &bytes).unwrap();
+
+    for _ in 0..2 {
+        let error = refused(folder.path()).await;
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+        let words = error.to_string();
+        assert!(
+            words.contains("backup") && words.contains(folder.path().to_str().unwrap()),
+            "{words}"
+        );
+        assert_eq!(fs::read(&db).unwrap(), bytes, "nothing was changed");
+        assert!(!folder.path().join("sled.new").exists());
+    }
+}
+
+/// Killed between the two renames of an exchange, or in the middle of a copy.
+#[tokio::test]
+async fn an_exchange_that_was_cut_short_is_finished_or_undone() {
+    let (folder, _) = closed().await;
+    let (sled, new) = (folder.path().join("sled"), folder.path().join("sled.new"));
+    fs::rename(&sled, &new).unwrap();
+    let store = open(folder.path()).await;
+    assert_eq!(log(&store).await, [id(1), id(2)]);
+    store.close().await.unwrap();
+    fs::create_dir(&new).unwrap();
+    fs::write(new.join("db"), "half").unwrap();
+    let store = open(folder.path()).await;
+    assert_eq!(log(&store).await, [id(1), id(2)]);
+    assert!(!new.exists());
+    store.close().await.unwrap();
+}

@@ -1,0 +1,204 @@
+//! Who comes in, and how.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use im_core::ports::{Identity, ManualClock, StaticTokens};
+use im_core::wire::{CommandBody, Hello, ResumeToken, Secret};
+use im_core::{Code, DeviceId, Timestamp};
+
+use super::bystander::Bystander;
+use super::*;
+
+const TICK: Duration = Duration::from_millis(10);
+
+fn tokens() -> Setup {
+    let expired =
+        Identity { expires: Some(Timestamp::from_millis(1)), ..Identity::of(user("old")) };
+    let known = StaticTokens::new()
+        .with("token-of-ann", Identity::of(user("ann")))
+        .with("token-of-bob", Identity::of(user("bob")))
+        .with("token-of-old", expired);
+    Setup { authenticator: Arc::new(known), ..Setup::default() }
+}
+
+pub async fn hello_is_welcomed<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let mut peer = world.dial().await;
+    let welcome = peer.hello(hello_on("ann", "phone")).await.unwrap();
+    assert_eq!(welcome.user, user("ann"));
+    assert_eq!(welcome.device, DeviceId::new("phone").unwrap());
+    assert!(!welcome.resumed && welcome.expires.is_none());
+    assert!(welcome.secret.expose().len() >= 22, "128 bits or more");
+    assert!(welcome.limits.message_bytes > 0 && welcome.limits.batch > 0);
+    assert_eq!(peer.ping().await, Ok(()));
+}
+
+pub async fn anything_before_hello_closes<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
+    let mut peer = world.dial().await;
+    let id = peer.begin(CommandBody::Ping).await;
+    assert_eq!(peer.code(id).await, Code::OutOfOrder);
+    peer.ended_with(Code::OutOfOrder).await;
+    bystander.ends_untouched(&world).await;
+}
+
+pub async fn a_second_hello_is_refused_and_the_connection_lives<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let mut peer = world.peer("ann").await;
+    assert_eq!(peer.hello(hello_as("bob")).await.unwrap_err(), Code::OutOfOrder);
+    assert_eq!(peer.ping().await, Ok(()));
+}
+
+pub async fn another_version_is_refused<F: TransportFactory>(shape: Shape) {
+    refused::<F>(
+        shape,
+        Setup::default(),
+        Hello { version: 99, ..hello_as("ann") },
+        Code::WrongVersion,
+    )
+    .await;
+}
+
+pub async fn no_credentials_are_refused<F: TransportFactory>(shape: Shape) {
+    refused::<F>(shape, tokens(), hello_as("ann"), Code::Unauthenticated).await;
+}
+
+pub async fn wrong_credentials_are_refused<F: TransportFactory>(shape: Shape) {
+    refused::<F>(shape, tokens(), hello_with_token("guess"), Code::BadCredentials).await;
+}
+
+pub async fn expired_credentials_are_refused<F: TransportFactory>(shape: Shape) {
+    refused::<F>(shape, tokens(), hello_with_token("token-of-old"), Code::Expired).await;
+}
+
+/// The hello is answered with the code, the connection closed with it, and nobody else notices.
+async fn refused<F: TransportFactory>(shape: Shape, setup: Setup, hello: Hello, code: Code) {
+    let world = World::<F>::with(shape, setup).await;
+    let mut other = world.dial().await;
+    let known = Hello { token: Some(Secret::new("token-of-bob")), ..hello_as("bob") };
+    other.hello(known).await.unwrap();
+    let mut peer = world.dial().await;
+    assert_eq!(peer.hello(hello).await.unwrap_err(), code);
+    peer.ended_with(code).await;
+    assert_eq!(other.ping().await, Ok(()));
+}
+
+pub async fn credentials_may_come_in_hello_or_with_the_connection<F: TransportFactory>(
+    shape: Shape,
+) {
+    let world = World::<F>::with(shape, tokens()).await;
+    let mut first = world.dial().await;
+    assert_eq!(first.hello(hello_with_token("token-of-ann")).await.unwrap().user, user("ann"));
+    let mut second = world.dial_with_token("token-of-ann").await;
+    let bare = Hello { user: None, ..hello_as("nobody") };
+    assert_eq!(second.hello(bare).await.unwrap().user, user("ann"));
+}
+
+pub async fn who_one_says_one_is_proves_nothing<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::with(shape, tokens()).await;
+    let mut peer = world.dial().await;
+    let hello = Hello { user: Some(user("bob")), ..hello_with_token("token-of-ann") };
+    assert_eq!(peer.hello(hello).await.unwrap().user, user("ann"));
+}
+
+pub async fn credentials_that_expire_close_unless_they_are_refreshed<F: TransportFactory>(
+    shape: Shape,
+) {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000)));
+    let until =
+        |ms| Identity { expires: Some(Timestamp::from_millis(ms)), ..Identity::of(user("ann")) };
+    let known = StaticTokens::new()
+        .with("short", until(2_000))
+        .with("long", until(9_000))
+        .with("token-of-bob", Identity::of(user("bob")));
+    let setup = Setup {
+        authenticator: Arc::new(known),
+        clock: clock.clone(),
+        config: EngineConfig::default().tick(TICK),
+        ..Setup::default()
+    };
+    let world = World::<F>::with(shape, setup).await;
+    let mut lax = world.dial().await;
+    let welcome = lax.hello(hello_with_token("short")).await.unwrap();
+    assert_eq!(welcome.expires, Some(Timestamp::from_millis(2_000)));
+    let mut careful = world.dial().await;
+    careful.hello(hello_with_token("short")).await.unwrap();
+    let refresh = |token| CommandBody::Refresh { token: Secret::new(token) };
+    assert_eq!(careful.ask(refresh("token-of-bob")).await.unwrap_err(), Code::BadCredentials);
+    assert!(careful.ask(refresh("long")).await.is_ok());
+    clock.set(Timestamp::from_millis(2_500));
+    lax.ended_with(Code::Expired).await;
+    assert_eq!(careful.ping().await, Ok(()));
+}
+
+pub async fn a_silent_handshake_is_closed<F: TransportFactory>(shape: Shape) {
+    let config = EngineConfig::default().handshake_timeout(Duration::from_secs(1)).tick(TICK);
+    let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
+    let bystander = Bystander::new(&world).await;
+    let mut silent = world.dial().await;
+    silent.ended_with(Code::HandshakeTimeout).await;
+    bystander.ends_untouched(&world).await;
+}
+
+pub async fn who_says_nothing_for_too_long_is_closed<F: TransportFactory>(shape: Shape) {
+    let config = EngineConfig::default().idle_timeout(Duration::from_secs(1)).tick(TICK);
+    let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
+    let mut silent = world.peer("ann").await;
+    let mut lively = world.peer("bob").await;
+    let talk = async {
+        loop {
+            assert_eq!(lively.ping().await, Ok(()));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        ended = silent.ended() => assert_eq!(ended.code, Some(Code::IdleTimeout.number())),
+        () = talk => {}
+    }
+    assert_eq!(lively.ping().await, Ok(()));
+}
+
+pub async fn one_user_may_have_only_so_many_connections<F: TransportFactory>(shape: Shape) {
+    let config = EngineConfig::default().max_connections_per_user(2);
+    let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
+    let place = world.nth(0);
+    let mut first = world.dial_by(place.clone()).await;
+    first.welcome_as("ann").await;
+    let mut second = world.dial_by(place.clone()).await;
+    second.welcome_as("ann").await;
+    let mut third = world.dial_by(place.clone()).await;
+    assert_eq!(third.hello(hello_as("ann")).await.unwrap_err(), Code::TooManyConnections);
+    third.ended_with(Code::TooManyConnections).await;
+    let mut other = world.dial_by(place).await;
+    other.welcome_as("bob").await;
+    assert_eq!((first.ping().await, second.ping().await), (Ok(()), Ok(())));
+}
+
+pub async fn a_session_goes_on_and_takes_the_place_of_its_older_connection<F: TransportFactory>(
+    shape: Shape,
+) {
+    let world = World::<F>::new(shape).await;
+    let mut older = world.peer("ann").await;
+    let token = older.token();
+    let mut newer = world.dial().await;
+    let welcome = newer.hello(hello_again("ann", token.clone())).await.unwrap();
+    assert!(welcome.resumed);
+    assert_eq!(welcome.session, token.session);
+    older.ended_with(Code::Superseded).await;
+    assert_eq!(newer.ping().await, Ok(()));
+}
+
+pub async fn a_session_is_good_for_nobody_else<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let ann = world.peer("ann").await;
+    let token = ann.token();
+    let wrong = ResumeToken { secret: Secret::new("x".repeat(32)), ..token.clone() };
+    for hello in [hello_again("bob", token), hello_again("ann", wrong)] {
+        let mut peer = world.dial().await;
+        assert_eq!(peer.hello(hello).await.unwrap_err(), Code::UnknownSession);
+        // A session that is gone is no reason to go.
+        assert!(!peer.hello(hello_as("bob")).await.unwrap().resumed);
+    }
+}

@@ -1,0 +1,90 @@
+//! Reading what is kept.
+
+use im_core::wire::{CommandBody, Event, HistoryPage, PageFrom};
+use im_core::{Code, Epoch, Seq};
+
+use super::*;
+
+fn seqs(page: &HistoryPage) -> Vec<u64> {
+    page.events.iter().map(|event: &Event| event.seq.get()).collect()
+}
+
+pub async fn pages_lead_through_all_of_it_in_both_directions<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    for n in 2..=23 {
+        ann.say(&r, &n.to_string()).await.unwrap();
+    }
+    let (mut forward, mut from) = (Vec::new(), Seq::ZERO);
+    loop {
+        let page = ann.history(&r, PageFrom::After(from), 5).await.unwrap();
+        assert_eq!((page.head, page.first), (seq(23), seq(1)));
+        assert!(page.events.len() <= 5);
+        forward.extend(seqs(&page));
+        let Some(last) = page.events.last().filter(|_| page.more) else { break };
+        from = last.seq;
+    }
+    assert_eq!(forward, (1..=23).collect::<Vec<_>>());
+    let (mut backward, mut from) = (Vec::new(), Seq::MAX);
+    loop {
+        let page = ann.history(&r, PageFrom::Before(from), 5).await.unwrap();
+        backward.extend(seqs(&page));
+        let Some(last) = page.events.last().filter(|_| page.more) else { break };
+        from = last.seq;
+    }
+    assert_eq!(backward, (1..=23).rev().collect::<Vec<_>>());
+}
+
+pub async fn a_page_begins_where_it_was_asked_to<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    for n in 2..=9 {
+        ann.say(&r, &n.to_string()).await.unwrap();
+    }
+    let cases = [
+        (PageFrom::After(seq(4)), 2, vec![5, 6], true),
+        (PageFrom::After(seq(7)), 2, vec![8, 9], false),
+        (PageFrom::After(seq(9)), 2, vec![], false),
+        (PageFrom::Before(seq(4)), 2, vec![3, 2], true),
+        (PageFrom::Before(seq(3)), 2, vec![2, 1], false),
+        (PageFrom::Before(seq(1)), 2, vec![], false),
+        (PageFrom::Before(Seq::MAX), 1, vec![9], true),
+    ];
+    for (from, limit, expected, more) in cases {
+        let page = ann.history(&r, from, limit).await.unwrap();
+        assert_eq!((seqs(&page), page.more), (expected, more), "{from:?}");
+    }
+    assert_eq!(ann.history(&r, PageFrom::After(seq(10)), 2).await.unwrap_err(), Code::AheadOfHead);
+}
+
+pub async fn a_huge_limit_is_cut_down<F: TransportFactory>(shape: Shape) {
+    let config = EngineConfig::default().max_page(3);
+    let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
+    let r = world.group("r", &["ann", "b", "c", "d", "e"]).await;
+    let mut ann = world.peer("ann").await;
+    for n in 2..=6 {
+        ann.say(&r, &n.to_string()).await.unwrap();
+    }
+    let page = ann.history(&r, PageFrom::After(Seq::ZERO), u32::MAX).await.unwrap();
+    assert_eq!((seqs(&page), page.more), (vec![1, 2, 3], true));
+    let members = ann.members(&r, None, u32::MAX).await.unwrap();
+    assert_eq!((members.members.len(), members.more), (3, true));
+}
+
+pub async fn another_epoch_is_refused<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    let right = world.head(&r).await.epoch;
+    let wrong = Epoch { generation: right.generation ^ 1, ..right };
+    let ask = |epoch| CommandBody::History {
+        room: r.clone(),
+        epoch: Some(epoch),
+        from: PageFrom::After(Seq::ZERO),
+        limit: 5,
+    };
+    assert!(ann.ask(ask(right)).await.is_ok());
+    assert_eq!(ann.ask(ask(wrong)).await.unwrap_err(), Code::WrongEpoch);
+}

@@ -1,0 +1,174 @@
+//! Who is in a room, and what follows from it.
+
+use im_core::wire::{
+    CommandBody, MemberAct, MemberChange, PageFrom, Role, RoomKind, RoomsPage, Status,
+};
+use im_core::{Code, Seq};
+
+use super::*;
+
+pub async fn nothing_is_delivered_after_a_removal<F: TransportFactory>(shape: Shape) {
+    for act in [MemberAct::Remove, MemberAct::Ban] {
+        let world = World::<F>::new(shape).await;
+        let r = world.group("r", &["ann", "bob"]).await;
+        let other = world.group("other", &["ann", "bob"]).await;
+        let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
+        bob.follow(&r, None).await.unwrap();
+        bob.follow(&other, None).await.unwrap();
+        ann.say(&r, "before").await.unwrap();
+        let removal = ann.member(&r, "bob", act).await.unwrap();
+        ann.say(&r, "after").await.unwrap();
+        ann.say(&other, "elsewhere").await.unwrap();
+        let mut seen = Vec::new();
+        let mut denied = false;
+        loop {
+            match bob.push().await {
+                im_core::wire::Push::Event(event) if event.room == other => break,
+                im_core::wire::Push::Event(event) => seen.push(event.seq),
+                im_core::wire::Push::Room(status) => {
+                    assert_eq!((&status.room, status.status), (&r, Status::Denied));
+                    denied = true;
+                }
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+        assert!(
+            seen.iter().all(|seen| *seen <= removal.seq),
+            "nothing beyond {}: {seen:?}",
+            removal.seq
+        );
+        assert!(
+            seen.windows(2).all(|pair| pair[1] == pair[0].next()),
+            "no hole before it: {seen:?}"
+        );
+        assert!(denied, "a notice says that it is over");
+        let expected = if act == MemberAct::Ban { Code::Banned } else { Code::NotFound };
+        assert_eq!(bob.follow(&r, None).await.unwrap_err(), expected);
+        assert_eq!(bob.history(&r, PageFrom::Before(Seq::MAX), 5).await.unwrap_err(), expected);
+        assert_eq!(bob.say(&r, "hello?").await.unwrap_err(), expected);
+    }
+}
+
+pub async fn who_leaves_hears_no_more<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann", "bob"]).await;
+    let own = world.group("own", &["bob"]).await;
+    let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
+    bob.follow(&r, None).await.unwrap();
+    bob.follow(&own, None).await.unwrap();
+    let left = bob.leave(&r).await.unwrap();
+    ann.say(&r, "behind your back").await.unwrap();
+    bob.say(&own, "alone").await.unwrap();
+    loop {
+        match bob.push().await {
+            im_core::wire::Push::Event(event) if event.room == own => break,
+            im_core::wire::Push::Event(event) => assert!(event.seq <= left.seq),
+            im_core::wire::Push::Room(status) => assert_eq!(status.status, Status::Denied),
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+}
+
+pub async fn changes_are_events_and_repeating_them_changes_nothing<F: TransportFactory>(
+    shape: Shape,
+) {
+    let world = World::<F>::new(shape).await;
+    let r = world.room("r", RoomKind::Group, true, &["ann"]).await;
+    let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
+    ann.follow(&r, None).await.unwrap();
+    assert_eq!(bob.join(&r).await.unwrap().seq, seq(2));
+    assert!(bob.join(&r).await.unwrap().repeated);
+    ann.member(&r, "bob", MemberAct::Add(Role::Moderator)).await.unwrap();
+    ann.member(&r, "bob", MemberAct::Remove).await.unwrap();
+    let mut changes = Vec::new();
+    for _ in 0..3 {
+        changes.extend(ann.event().await.member_changes());
+    }
+    let bob = user("bob");
+    assert_eq!(
+        changes,
+        [
+            MemberChange::Joined(bob.clone(), Role::Member),
+            MemberChange::Joined(bob.clone(), Role::Moderator),
+            MemberChange::Removed(bob),
+        ]
+    );
+}
+
+pub async fn roles_decide_who_may_change_whom<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann", "bob", "eve"]).await;
+    let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
+    assert_eq!(bob.member(&r, "eve", MemberAct::Remove).await.unwrap_err(), Code::Forbidden);
+    assert_eq!(bob.member(&r, "ann", MemberAct::Ban).await.unwrap_err(), Code::Forbidden);
+    assert_eq!(
+        bob.member(&r, "bob", MemberAct::Add(Role::Owner)).await.unwrap_err(),
+        Code::Forbidden
+    );
+    ann.member(&r, "bob", MemberAct::Add(Role::Moderator)).await.unwrap();
+    bob.member(&r, "eve", MemberAct::Remove).await.unwrap();
+    assert_eq!(bob.member(&r, "ann", MemberAct::Remove).await.unwrap_err(), Code::Forbidden);
+}
+
+pub async fn a_ban_keeps_out_until_it_is_lifted<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.room("r", RoomKind::Group, true, &["ann", "bob"]).await;
+    let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
+    ann.member(&r, "bob", MemberAct::Ban).await.unwrap();
+    assert_eq!(bob.join(&r).await.unwrap_err(), Code::Banned);
+    assert_eq!(
+        ann.member(&r, "bob", MemberAct::Add(Role::Member)).await.unwrap_err(),
+        Code::Banned
+    );
+    ann.member(&r, "bob", MemberAct::Unban).await.unwrap();
+    bob.join(&r).await.unwrap();
+    bob.follow(&r, None).await.unwrap();
+    bob.say(&r, "back").await.unwrap();
+    assert_eq!(bob.heard().await, "back");
+}
+
+pub async fn members_and_rooms_are_listed_in_pages<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let names: Vec<String> = (0..7).map(|n| format!("u{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let r = world.group("r0", &names).await;
+    for n in 1..5 {
+        world.group(&format!("r{n}"), &["u0"]).await;
+    }
+    let mut peer = world.peer("u0").await;
+    let (mut members, mut after) = (Vec::new(), None);
+    loop {
+        let page = peer.members(&r, after.clone(), 3).await.unwrap();
+        after = page.members.last().map(|entry| entry.user.clone());
+        members.extend(page.members.into_iter().map(|entry| entry.user.to_string()));
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(members, names);
+    let (mut rooms, mut after) = (Vec::new(), None);
+    loop {
+        let fields = peer.ask(CommandBody::Rooms { after: after.clone(), limit: 2 }).await.unwrap();
+        let page = RoomsPage::from_value(fields).unwrap();
+        after = page.rooms.last().map(|(room, ..)| room.clone());
+        rooms.extend(page.rooms.into_iter().map(|(room, ..)| room.to_string()));
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(rooms, ["r0", "r1", "r2", "r3", "r4"]);
+}
+
+pub async fn a_room_is_made_once<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let mut peers = [world.peer("ann").await, world.peer("bob").await];
+    let r = room("r");
+    let making = peers.iter_mut().map(|peer| peer.create(&r, RoomKind::Group, false, &[]));
+    let made = futures::future::join_all(making).await;
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1, "{made:?}");
+    assert_eq!(made.iter().filter(|made| **made == Err(Code::Exists)).count(), 1, "{made:?}");
+    assert_eq!(
+        peers[0].create(&room("d"), RoomKind::Direct, true, &[]).await.unwrap_err(),
+        Code::Forbidden
+    );
+}

@@ -1,0 +1,26 @@
+//! The cases, by what they are about. Each is one function of the shape in which it runs.
+
+pub mod bad_input;
+mod bystander;
+pub mod commands;
+pub mod conversation;
+pub mod dedup;
+pub mod handshake;
+pub mod history;
+pub mod members;
+pub mod nodes;
+pub mod order;
+pub mod resume;
+pub mod sessions;
+pub mod slow;
+pub mod state;
+pub mod store;
+
+use im_core::engine::EngineConfig;
+
+use super::link::TransportFactory;
+use super::peer::{
+    Peer, hello_again, hello_as, hello_on, hello_with_token, key, message, room, says, seq, text,
+    user,
+};
+use super::world::{Setup, Shape, World};

@@ -1,0 +1,94 @@
+//! Two engines on one store. These run only where there are two.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use im_core::Code;
+use im_core::wire::{CommandBody, Target};
+
+use super::*;
+
+/// Hints never arrive; only the comparison with the store finds what is new.
+fn deaf() -> Setup {
+    Setup {
+        config: EngineConfig::default()
+            .head_check(Duration::from_millis(50))
+            .state_delay(Duration::from_millis(10)),
+        bus_loses: Arc::new(|_| true),
+        ..Setup::default()
+    }
+}
+
+pub async fn a_lost_hint_in_a_quiet_room_is_found<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::with(shape, deaf()).await;
+    let r = world.group("r", &["ann", "bob"]).await;
+    let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
+    ann.follow(&r, None).await.unwrap();
+    bob.follow(&r, None).await.unwrap();
+    bob.say(&r, "can you hear me?").await.unwrap();
+    assert_eq!(ann.heard().await, "can you hear me?");
+    ann.say(&r, "yes").await.unwrap();
+    assert_eq!(ann.heard().await, "yes");
+    assert_eq!(bob.heard().await, "can you hear me?");
+    assert_eq!(bob.heard().await, "yes");
+}
+
+pub async fn a_lost_state_hint_is_found<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::with(shape, deaf()).await;
+    let r = world.group("r", &["ann", "bob"]).await;
+    let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
+    ann.follow(&r, None).await.unwrap();
+    let stamp = bob.set(&r, "k", "v", None).await.unwrap();
+    let update = ann.state().await;
+    assert_eq!((update.stamp, &update.from), (stamp, &user("bob")));
+}
+
+pub async fn every_other_hint_lost_loses_nothing<F: TransportFactory>(shape: Shape) {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let every_other =
+        move |_: &_| count.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(2);
+    let setup = Setup { bus_loses: Arc::new(every_other), ..deaf() };
+    let world = World::<F>::with(shape, setup).await;
+    let r = world.group("r", &["ann", "bob"]).await;
+    let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
+    ann.follow(&r, None).await.unwrap();
+    for n in 0..50 {
+        bob.say(&r, &n.to_string()).await.unwrap();
+    }
+    for n in 0..50 {
+        assert_eq!(ann.heard().await, n.to_string());
+    }
+}
+
+pub async fn signals_kicks_and_removals_cross_over<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann", "bob"]).await;
+    let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
+    bob.follow(&r, None).await.unwrap();
+    ann.signal(Target::Room(r.clone()), "typing").await.unwrap();
+    assert_eq!(bob.signalled().await.from, user("ann"));
+    let mut second = world.nth_peer(0, "bob").await;
+    let session = bob.token().session;
+    second.ask(CommandBody::Kick { session }).await.unwrap();
+    bob.ended_with(Code::Kicked).await;
+}
+
+pub async fn a_session_moves_to_the_other_engine_and_back<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut peer = world.nth_peer(0, "ann").await;
+    let start = peer.follow(&r, None).await.unwrap().cursor.unwrap();
+    let (token, mut rev) = (peer.token(), None);
+    let mut cursor = start;
+    for n in 1..=4 {
+        peer.cut();
+        peer = world.dial_by(world.nth(n)).await;
+        assert!(peer.hello(hello_again("ann", token.clone())).await.unwrap().resumed);
+        let (statuses, new) = peer.resume(vec![(r.clone(), cursor)], rev).await.unwrap();
+        assert_eq!(statuses.len(), 1);
+        rev = Some(new);
+        peer.say(&r, &n.to_string()).await.unwrap();
+        assert_eq!(peer.heard().await, n.to_string());
+        cursor.seq = cursor.seq.next();
+    }
+}

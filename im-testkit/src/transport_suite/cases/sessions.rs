@@ -1,0 +1,79 @@
+//! Sessions: several devices, ending them, and a server that goes away.
+
+use std::time::Duration;
+
+use im_core::wire::CommandBody;
+use im_core::{Code, DeviceId};
+
+use super::*;
+
+pub async fn devices_are_listed_and_one_ends_another<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let (mut phone, mut laptop) = (world.dial().await, world.dial().await);
+    phone.hello(hello_on("ann", "phone")).await.unwrap();
+    laptop.hello(hello_on("ann", "laptop")).await.unwrap();
+    let sessions = phone.sessions().await;
+    let mut devices: Vec<DeviceId> = sessions.iter().map(|entry| entry.device.clone()).collect();
+    devices.sort();
+    assert_eq!(devices, ["laptop", "phone"].map(|name| DeviceId::new(name).unwrap()));
+    let token = laptop.token();
+    phone.ask(CommandBody::Kick { session: token.session.clone() }).await.unwrap();
+    laptop.ended_with(Code::Kicked).await;
+    assert_eq!(phone.sessions().await.len(), 1);
+    let mut again = world.dial().await;
+    assert_eq!(again.hello(hello_again("ann", token)).await.unwrap_err(), Code::UnknownSession);
+}
+
+pub async fn nobody_ends_a_strangers_session<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let (mut ann, mut eve) = (world.peer("ann").await, world.peer("eve").await);
+    let session = ann.token().session;
+    assert_eq!(eve.ask(CommandBody::Kick { session }).await.unwrap_err(), Code::NotFound);
+    assert_eq!(ann.ping().await, Ok(()));
+}
+
+pub async fn logout_ends_the_session_for_good<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let mut ann = world.peer("ann").await;
+    let token = ann.token();
+    ann.ask(CommandBody::Logout).await.unwrap();
+    ann.ended_with(Code::LoggedOut).await;
+    let mut again = world.dial().await;
+    assert_eq!(again.hello(hello_again("ann", token)).await.unwrap_err(), Code::UnknownSession);
+}
+
+pub async fn the_service_ends_all_of_a_users_sessions<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let (mut first, mut second, mut other) =
+        (world.peer("ann").await, world.peer("ann").await, world.peer("bob").await);
+    world.engine().kick(&user("ann"), None, Code::Kicked).await.unwrap();
+    first.ended_with(Code::Kicked).await;
+    second.ended_with(Code::Kicked).await;
+    assert_eq!(other.ping().await, Ok(()));
+}
+
+pub async fn a_server_that_goes_away_says_when_to_come_back<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.nth_peer(0, "ann").await;
+    ann.follow(&r, None).await.unwrap();
+    ann.say(&r, "last words").await.unwrap();
+    let engine = world.engine().clone();
+    let draining = engine.drain(Duration::from_secs(5));
+    let leaving = async {
+        let ended = ann.ended().await;
+        assert_eq!(ended.code, Some(Code::Draining.number()));
+        assert!(
+            ended.bye.is_some_and(|bye| bye.retry_after.is_some()),
+            "it says when to come back"
+        );
+        drop(ann);
+    };
+    futures::future::join(draining, leaving).await;
+    assert_eq!(world.said(&r).await.len(), 1);
+    // Nobody new comes in, however the transport says so.
+    match world.try_dial(world.nth(0)).await {
+        Err(refused) => assert!(refused.code.is_none_or(|code| code == Code::Draining.number())),
+        Ok(mut peer) => peer.ended_with(Code::Draining).await,
+    }
+}

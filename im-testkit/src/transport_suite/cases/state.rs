@@ -1,0 +1,100 @@
+//! State: the newest value wins, everywhere.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use im_core::wire::{Content, Status};
+use im_core::{Code, NodeId, Stamp, Timestamp};
+
+use super::*;
+
+fn in_ms(ahead: i64) -> Stamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    Stamp { ms: Timestamp::from_millis((now + ahead) as u64), counter: 0, node: NodeId(1) }
+}
+
+pub async fn the_newest_value_is_told_and_handed_to_newcomers<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann", "bob"]).await;
+    let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
+    bob.follow(&r, None).await.unwrap();
+    let first = ann.set(&r, "score", "1", None).await.unwrap();
+    assert_eq!(bob.state().await.stamp, first);
+    let second = ann.set(&r, "score", "2", None).await.unwrap();
+    assert!(second > first);
+    let update = bob.state().await;
+    assert_eq!(
+        (update.stamp, update.value.as_ref().map(Content::value)),
+        (second, Some(says("2")))
+    );
+    let mut late = world.peer("bob").await;
+    assert_eq!(late.follow(&r, None).await.unwrap().status, Status::Ok);
+    let snapshot = late.snapshot().await;
+    assert_eq!(snapshot.entries.len(), 1);
+    assert_eq!((snapshot.entries[0].stamp, &snapshot.entries[0].from), (second, &user("ann")));
+    assert_eq!(world.head(&r).await.seq, seq(1), "state is not in the log");
+}
+
+pub async fn an_older_value_is_refused_and_changes_nothing<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann", "bob"]).await;
+    let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
+    bob.follow(&r, None).await.unwrap();
+    let newer = in_ms(1_000);
+    assert_eq!(ann.set(&r, "k", "new", Some(newer)).await, Ok(newer));
+    // Wait until the news has spread: then the same is refused everywhere.
+    assert_eq!(bob.state().await.stamp, newer);
+    for peer in [&mut ann, &mut bob] {
+        assert_eq!(peer.set(&r, "k", "same", Some(newer)).await.unwrap_err(), Code::Stale);
+        assert_eq!(peer.set(&r, "k", "old", Some(in_ms(-60_000))).await.unwrap_err(), Code::Stale);
+        assert_eq!(peer.unset(&r, "k", Some(in_ms(-60_000))).await.unwrap_err(), Code::Stale);
+    }
+    let latest = bob.set(&r, "k", "newest", None).await.unwrap();
+    assert!(latest > newer, "a stamp of the server's own is newer than what it has seen");
+    assert_eq!(bob.state().await.stamp, latest);
+}
+
+pub async fn a_stamp_far_ahead_is_refused<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    assert_eq!(ann.set(&r, "k", "v", Some(in_ms(60_000))).await.unwrap_err(), Code::StampAhead);
+    assert_eq!(ann.unset(&r, "k", Some(in_ms(60_000))).await.unwrap_err(), Code::StampAhead);
+    ann.follow(&r, None).await.unwrap();
+    let stamp = ann.set(&r, "k", "v", None).await.unwrap();
+    assert!(stamp < in_ms(30_000));
+    assert_eq!(ann.state().await.stamp, stamp);
+}
+
+pub async fn an_unset_key_stays_unset_for_older_values<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    let set = ann.set(&r, "k", "v", None).await.unwrap();
+    ann.follow(&r, None).await.unwrap();
+    assert_eq!(ann.snapshot().await.entries.len(), 1);
+    let unset = ann.unset(&r, "k", None).await.unwrap();
+    let update = ann.state().await;
+    assert!(update.stamp == unset && update.value.is_none());
+    assert_eq!(ann.set(&r, "k", "again", Some(set)).await.unwrap_err(), Code::Stale);
+}
+
+pub async fn only_members_write_state<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.room("r", im_core::wire::RoomKind::Channel, true, &["ann"]).await;
+    let mut eve = world.peer("eve").await;
+    assert_eq!(eve.set(&r, "k", "v", None).await.unwrap_err(), Code::Forbidden);
+    eve.join(&r).await.unwrap();
+    assert_eq!(eve.set(&r, "k", "v", None).await.unwrap_err(), Code::Forbidden);
+    assert!(world.peer("ann").await.set(&r, "k", "v", None).await.is_ok());
+}
+
+pub async fn state_survives_a_restart_in_good_order<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let stamp = world.peer("ann").await.set(&r, "k", "v", None).await.unwrap();
+    let world = world.restart().await;
+    let mut ann = world.peer("ann").await;
+    ann.follow(&r, None).await.unwrap();
+    let snapshot = ann.snapshot().await;
+    assert_eq!(snapshot.entries.iter().map(|entry| entry.stamp).collect::<Vec<_>>(), [stamp]);
+}

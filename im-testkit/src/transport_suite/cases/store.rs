@@ -1,0 +1,74 @@
+//! A store that fails: the sender is told, nothing is lost, and it goes on afterwards.
+
+use std::sync::Arc;
+
+use im_core::memory::MemoryStore;
+use im_core::{Code, MessageId};
+
+use super::bystander::Bystander;
+use super::*;
+use crate::faulty_store::{Fault, FaultyStore, Operation};
+
+async fn faulty<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<FaultyStore>) {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let world = World::<F>::with(shape, Setup { store: store.clone(), ..Setup::default() }).await;
+    (world, store)
+}
+
+pub async fn a_full_store_keeps_nothing_and_says_so<F: TransportFactory>(shape: Shape) {
+    refuses::<F>(shape, Fault::Full).await;
+}
+
+pub async fn a_failing_store_keeps_nothing_and_says_so<F: TransportFactory>(shape: Shape) {
+    refuses::<F>(shape, Fault::Unavailable).await;
+}
+
+async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault) {
+    let (world, store) = faulty::<F>(shape).await;
+    let bystander = Bystander::new(&world).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    ann.follow(&r, None).await.unwrap();
+    ann.say(&r, "before").await.unwrap();
+    let id = MessageId::random();
+    store.fail_times(Operation::Append, fault, 1);
+    assert_eq!(ann.say_as(&r, &id, "during").await.unwrap_err(), Code::StoreUnavailable);
+    assert!(!ann.say_as(&r, &id, "during").await.unwrap().repeated, "nothing had been kept");
+    assert_eq!((ann.heard().await, ann.heard().await), ("before".into(), "during".into()));
+    bystander.ends_untouched(&world).await;
+}
+
+pub async fn an_unknown_outcome_is_cleared_up_by_a_retry<F: TransportFactory>(shape: Shape) {
+    for (fault, kept) in [(Fault::UnknownBefore, false), (Fault::UnknownAfter, true)] {
+        let (world, store) = faulty::<F>(shape).await;
+        let r = world.group("r", &["ann"]).await;
+        let mut ann = world.peer("ann").await;
+        ann.follow(&r, None).await.unwrap();
+        let id = MessageId::random();
+        store.fail_times(Operation::Append, fault, 1);
+        assert_eq!(ann.say_as(&r, &id, "perhaps").await.unwrap_err(), Code::Unknown);
+        assert_eq!(ann.say_as(&r, &id, "perhaps").await.unwrap().repeated, kept);
+        ann.say(&r, "next").await.unwrap();
+        assert_eq!((ann.heard().await, ann.heard().await), ("perhaps".into(), "next".into()));
+    }
+}
+
+pub async fn while_the_store_is_away_connections_stay_and_all_is_well_afterwards<
+    F: TransportFactory,
+>(
+    shape: Shape,
+) {
+    let (world, store) = faulty::<F>(shape).await;
+    let r = world.group("r", &["ann", "bob"]).await;
+    let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
+    bob.follow(&r, None).await.unwrap();
+    store.fail_everything(Fault::Unavailable);
+    assert_eq!(ann.say(&r, "x").await.unwrap_err(), Code::StoreUnavailable);
+    assert_eq!(ann.follow(&r, None).await.unwrap_err(), Code::StoreUnavailable);
+    let page = im_core::wire::PageFrom::Before(im_core::Seq::MAX);
+    assert_eq!(ann.history(&r, page, 5).await.unwrap_err(), Code::StoreUnavailable);
+    assert_eq!(ann.ping().await, Ok(()));
+    store.heal_everything();
+    ann.say(&r, "well again").await.unwrap();
+    assert_eq!(bob.heard().await, "well again");
+}

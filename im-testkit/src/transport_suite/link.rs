@@ -1,0 +1,68 @@
+//! What a transport's author implements: how to serve engines, and how a raw client reaches them.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use im_core::engine::Engine;
+use im_core::wire::{Encoding, Secret};
+
+/// Serves engines over a transport and dials them.
+#[async_trait]
+pub trait TransportFactory: Sized + Send + Sync + 'static {
+    /// Serves each of these engines at an address of its own, until the factory is dropped.
+    async fn serve(engines: &[Engine]) -> Self;
+
+    /// Connects as a client. The connection says nothing by itself: `hello` is the suite's to send.
+    ///
+    /// # Errors
+    ///
+    /// The server refused the connection before it came about.
+    async fn dial(&self, dial: Dial) -> Result<Box<dyn RawLink>, Refused>;
+}
+
+/// Whom to connect to, and how.
+#[derive(Debug, Clone)]
+pub struct Dial {
+    /// Which of the engines, from 0.
+    pub engine: usize,
+    /// The encoding to agree on.
+    pub encoding: Encoding,
+    /// A bearer token to show with the connection itself, in a header, say.
+    pub token: Option<Secret>,
+}
+
+/// The server refused a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// The numbered code, where the transport can tell it.
+    pub code: Option<u16>,
+}
+
+/// A raw client connection: bytes in, bytes out. It must not read ahead of [`RawLink::receive`] beyond what the operating
+/// system buffers, so that a client that does not read can be played.
+#[async_trait]
+pub trait RawLink: Send {
+    /// Sends one message, of the type that belongs to `encoding`, which need not be the one agreed on, and with bytes
+    /// that need not be right. A connection that is gone swallows it. It must not wait for the server to read.
+    async fn send(&mut self, message: Bytes, encoding: Encoding);
+
+    /// Sends one message cut into `pieces` parts, where the transport knows such a thing.
+    async fn send_in_pieces(&mut self, message: Bytes, encoding: Encoding, pieces: usize) {
+        let _ = pieces;
+        self.send(message, encoding).await;
+    }
+
+    /// What comes next. Cancel-safe.
+    async fn receive(&mut self) -> Received;
+
+    /// Cuts the connection without any good-bye, as a bad network would.
+    fn cut(self: Box<Self>);
+}
+
+/// What a raw client receives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// A message: one frame or a batch.
+    Message(Bytes),
+    /// The end, with the close code if there was one.
+    Closed(Option<u16>),
+}

@@ -1,0 +1,235 @@
+//! What every transport must do, as plain generic functions, and [`transport_suite!`](crate::transport_suite!) that makes
+//! a test of each.
+//!
+//! A transport's own crate, also one outside this workspace, says how to serve engines and how a raw client reaches them
+//! ([`TransportFactory`], [`RawLink`]), and gets the tests:
+//!
+//! ```ignore
+//! struct Carrier { /* addresses */ }
+//!
+//! #[async_trait]
+//! impl TransportFactory for Carrier { /* serve, dial */ }
+//!
+//! im_testkit::transport_suite!(Carrier);
+//! ```
+//!
+//! `tests/loopback.rs` of this crate is a complete one: it runs the suite on the engine alone, with no network between.
+//!
+//! Each case runs on one engine in each encoding, and on two engines that share a store and a bus, with the clients spread
+//! over both and speaking both encodings. A case is a client that writes frames by hand and fails if a command is answered
+//! twice or not at all, if an event skips or repeats, or if a close code says anything else than the farewell before it.
+//! Nothing waits for a fixed time: cases wait for what must happen, and fail if it does not within half a minute.
+//!
+//! | module | what is asked |
+//! |---|---|
+//! | `handshake` | who comes in, and how |
+//! | `commands` | one answer to every command |
+//! | `conversation` | groups, direct rooms, channels, devices, signals |
+//! | `order` | one order for all |
+//! | `dedup` | a message is kept once |
+//! | `history` | reading what is kept |
+//! | `resume` | coming back after a cut at every step |
+//! | `state` | the newest value wins |
+//! | `members` | who is in, and what follows from it |
+//! | `sessions` | several devices, ending them, draining |
+//! | `slow` | readers who take their time |
+//! | `store` | a store that fails |
+//! | `bad_input` | what must not be, each with its number |
+//! | `nodes` | two engines on one store |
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "these are tests: they fail by panicking, and their names say what they ask"
+)]
+
+pub use async_trait::async_trait;
+pub use im_core::engine::Engine;
+pub use im_core::wire::Encoding;
+
+pub mod cases;
+pub mod link;
+pub mod peer;
+pub mod world;
+
+pub use link::{Dial, RawLink, Received, Refused, TransportFactory};
+pub use peer::Peer;
+pub use world::{Setup, Shape, World};
+
+/// Makes a test of every case of the suite for a [`TransportFactory`](crate::transport_suite::TransportFactory), in modules
+/// by shape. Needs `tokio` with `macros` and `rt-multi-thread` where it is used.
+#[macro_export]
+macro_rules! transport_suite {
+    ($factory:ident) => {
+        mod one_engine_json {
+            use $crate::transport_suite::{Encoding, Shape};
+            $crate::transport_suite!(@all super::super::$factory, Shape::One(Encoding::Json));
+        }
+        mod one_engine_msgpack {
+            use $crate::transport_suite::{Encoding, Shape};
+            $crate::transport_suite!(@all super::super::$factory, Shape::One(Encoding::MsgPack));
+        }
+        mod two_engines {
+            use $crate::transport_suite::Shape;
+            $crate::transport_suite!(@all super::super::$factory, Shape::Two);
+            $crate::transport_suite!(@two super::super::$factory, Shape::Two);
+        }
+    };
+    (@all $factory:path, $shape:expr) => {
+        $crate::transport_suite! { @cases $factory, $shape,
+            handshake: [
+                hello_is_welcomed,
+                anything_before_hello_closes,
+                a_second_hello_is_refused_and_the_connection_lives,
+                another_version_is_refused,
+                no_credentials_are_refused,
+                wrong_credentials_are_refused,
+                expired_credentials_are_refused,
+                credentials_may_come_in_hello_or_with_the_connection,
+                who_one_says_one_is_proves_nothing,
+                credentials_that_expire_close_unless_they_are_refreshed,
+                a_silent_handshake_is_closed,
+                who_says_nothing_for_too_long_is_closed,
+                one_user_may_have_only_so_many_connections,
+                a_session_goes_on_and_takes_the_place_of_its_older_connection,
+                a_session_is_good_for_nobody_else,
+            ]
+            commands: [
+                every_command_gets_exactly_one_answer,
+                a_batch_is_carried_out_in_its_order,
+                an_unknown_kind_is_refused,
+                unknown_fields_are_ignored,
+                missing_fields_are_named,
+                a_frame_without_a_number_is_answered_without_one,
+                bad_ids_are_refused,
+                bad_values_are_refused,
+                kinds_of_the_servers_own_are_refused,
+            ]
+            conversation: [
+                a_group_talks,
+                ones_own_message_is_pushed_like_everybodys,
+                two_users_share_one_direct_room,
+                in_a_channel_few_speak_and_all_listen,
+                strangers_neither_read_nor_write_and_learn_nothing,
+                all_devices_of_a_user_hear,
+                nobody_reads_or_writes_another_users_own_room,
+                signals_reach_who_is_there_and_are_not_kept,
+                what_people_write_arrives_as_it_was,
+            ]
+            order: [
+                all_readers_see_one_order_and_every_senders_own,
+                who_follows_in_the_middle_of_a_storm_misses_nothing,
+            ]
+            dedup: [
+                a_retry_is_answered_with_the_first_receipt,
+                a_retry_after_a_restart_is_recognised,
+                the_same_id_with_other_content_is_a_conflict,
+                the_same_id_of_another_user_is_another_message,
+                the_order_of_keys_does_not_make_another_content,
+                a_retry_after_a_ban_is_still_a_retry,
+                the_same_message_from_many_sides_at_once_is_kept_once,
+            ]
+            history: [
+                pages_lead_through_all_of_it_in_both_directions,
+                a_page_begins_where_it_was_asked_to,
+                a_huge_limit_is_cut_down,
+                another_epoch_is_refused,
+            ]
+            resume: [
+                a_cut_at_any_step_loses_and_repeats_nothing,
+                every_cursor_is_answered_whole_or_refused,
+                following_from_a_cursor_is_answered_like_a_resume,
+                a_thousand_rooms_come_back_in_one_small_message,
+                another_checkpoint_than_the_one_held_is_refused,
+                a_checkpoint_says_from_where_to_go_on,
+                a_checkpoint_beyond_what_was_handed_out_is_not_believed,
+                membership_is_checked_again_on_resume,
+                only_so_many_rooms_are_followed,
+                a_room_that_is_not_followed_any_more_is_quiet,
+            ]
+            state: [
+                the_newest_value_is_told_and_handed_to_newcomers,
+                an_older_value_is_refused_and_changes_nothing,
+                a_stamp_far_ahead_is_refused,
+                an_unset_key_stays_unset_for_older_values,
+                only_members_write_state,
+                state_survives_a_restart_in_good_order,
+            ]
+            members: [
+                nothing_is_delivered_after_a_removal,
+                who_leaves_hears_no_more,
+                changes_are_events_and_repeating_them_changes_nothing,
+                roles_decide_who_may_change_whom,
+                a_ban_keeps_out_until_it_is_lifted,
+                members_and_rooms_are_listed_in_pages,
+                a_room_is_made_once,
+            ]
+            sessions: [
+                devices_are_listed_and_one_ends_another,
+                nobody_ends_a_strangers_session,
+                logout_ends_the_session_for_good,
+                the_service_ends_all_of_a_users_sessions,
+                a_server_that_goes_away_says_when_to_come_back,
+            ]
+            slow: [
+                a_slow_reader_catches_up_and_loses_nothing_durable,
+                a_slow_reader_may_be_sent_away_and_resumes,
+                replies_reach_who_reads_nothing_else_for_a_while,
+            ]
+            store: [
+                a_full_store_keeps_nothing_and_says_so,
+                a_failing_store_keeps_nothing_and_says_so,
+                an_unknown_outcome_is_cleared_up_by_a_retry,
+                while_the_store_is_away_connections_stay_and_all_is_well_afterwards,
+            ]
+            bad_input: [
+                broken_messages_close,
+                lying_lengths_close,
+                what_follows_after_the_end_closes,
+                an_empty_message_closes,
+                invalid_utf8_closes,
+                what_is_no_frame_closes,
+                an_empty_batch_closes,
+                a_key_that_stands_twice_closes,
+                integers_that_no_encoding_carries_close,
+                numbers_that_are_not_finite_close,
+                the_other_encoding_closes,
+                a_message_over_the_limit_closes,
+                a_message_over_the_limit_in_pieces_closes,
+                a_good_message_in_pieces_is_taken,
+                values_that_nest_too_deeply_close,
+                too_many_values_close,
+                too_many_frames_close,
+                a_content_that_nests_too_deeply_is_refused,
+                a_content_that_is_too_large_is_refused,
+                a_state_value_that_is_too_large_is_refused,
+                a_flood_of_commands_is_slowed_and_then_cut_off,
+            ]
+        }
+    };
+    (@two $factory:path, $shape:expr) => {
+        $crate::transport_suite! { @cases $factory, $shape,
+            nodes: [
+                a_lost_hint_in_a_quiet_room_is_found,
+                a_lost_state_hint_is_found,
+                every_other_hint_lost_loses_nothing,
+                signals_kicks_and_removals_cross_over,
+                a_session_moves_to_the_other_engine_and_back,
+            ]
+        }
+    };
+    (@cases $factory:path, $shape:expr, $($module:ident: [$($case:ident,)*])*) => {
+        $(
+            mod $module {
+                use super::*;
+                $(
+                    #[tokio::test]
+                    async fn $case() {
+                        $crate::transport_suite::cases::$module::$case::<$factory>($shape).await;
+                    }
+                )*
+            }
+        )*
+    };
+}
