@@ -17,6 +17,11 @@ pub(crate) fn all() -> Result<()> {
         rules::check,
     )?;
     steps.step(
+        "links of the documents",
+        "name what is there, also in the table of invariants",
+        rules::check_links,
+    )?;
+    steps.step(
         "the client without the engine",
         "im-client may need im-core's wire types only",
         client,

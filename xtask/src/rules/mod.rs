@@ -1,4 +1,5 @@
-//! Who may import whom. `crates` reads the manifests, `modules` the sources of im-core.
+//! Who may import whom: `crates` reads the manifests, `modules` the sources of im-core. And, in `links`, whether what the
+//! documents name is there.
 //!
 //! - Inside im-core: ids, time, codes, errors ← wire ← state ← ports ← engine; memory implements ports. `wire` and
 //!   `state` know no runtime, no clock and no I/O.
@@ -7,6 +8,7 @@
 //!   depend on im-testkit. Only examples, tests, the bench and this crate assemble.
 
 mod crates;
+mod links;
 mod modules;
 
 use anyhow::{Result, bail};
@@ -24,6 +26,15 @@ pub(crate) fn check() -> Result<()> {
         return Ok(());
     }
     bail!("{} of the imports are not allowed:\n  {}", broken.len(), broken.join("\n  "))
+}
+
+/// Whether files and tests that the documents name exist.
+pub(crate) fn check_links() -> Result<()> {
+    let broken = links::broken_in(&root())?;
+    if broken.is_empty() {
+        return Ok(());
+    }
+    bail!("{} of the links lead nowhere:\n  {}", broken.len(), broken.join("\n  "))
 }
 
 #[cfg(test)]
