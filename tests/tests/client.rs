@@ -1,5 +1,10 @@
 //! The Rust client against a real server, with connections that are cut and servers that go away.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may fail like tests"
+)]
 
 use std::collections::HashMap;
 use std::future::Future;
