@@ -1,4 +1,5 @@
 //! The engine through its public face, without any network.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
 //! The transport suite over real sockets, with a client that is not ours.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
 use std::net::SocketAddr;
 
