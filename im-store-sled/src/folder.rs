@@ -100,6 +100,8 @@ impl Folder {
 
     /// Copies sled's folder. Gives the name of the copy.
     pub(crate) fn copy(&self, device: &dyn Device, snapshots: Snapshots) -> StoreResult<PathBuf> {
+        // An exchange that was cut short left the only good data in the copy: it comes first.
+        self.tidy()?;
         let to = self.new_copy();
         self.drop_copy();
         match device.copy(&self.sled(), &to, snapshots) {
@@ -118,7 +120,10 @@ impl Folder {
         let swap = || {
             fs::rename(self.sled(), &aside)?;
             // Killed here, `tidy` goes on.
-            fs::rename(self.new_copy(), self.sled())?;
+            fs::rename(self.new_copy(), self.sled()).inspect_err(|_| {
+                // What cannot be exchanged is put back; if that fails too, `tidy` takes the copy.
+                let _ = fs::rename(&aside, self.sled());
+            })?;
             sync_folder(&self.path)
         };
         swap().map_err(|e| file("exchange the data of", &self.path, e))?;

@@ -237,7 +237,8 @@ impl Writer {
         let kind = if kind == StoreErrorKind::Full { kind } else { StoreErrorKind::Unavailable };
         self.shared.fail(kind, &why);
         self.cache.clear();
-        self.suspect |= stage == Stage::Sync;
+        // The system tells of a failed write once, to whoever asks first; sled's flush, or its drop, may have been that one.
+        self.suspect |= stage == Stage::Sync || kind != StoreErrorKind::Full;
         match self.reopen() {
             Ok(()) if self.meta.batch == batch => Verdict::Kept,
             Ok(()) => Verdict::Lost(kind, why),

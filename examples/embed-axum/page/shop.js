@@ -51,7 +51,7 @@ const room = new Room("team", {
 function show(list, put) {
   put(list.filter(({ kind }) => kind === "message").map((event) => {
     const time = new Date(event.at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-    return message(event.from === room.me ? "You" : event.content?.name ?? event.from, event.content?.text ?? "", time);
+    return message(event.from === room.me ? "You" : event.from, event.content?.text ?? "", time);
   }));
   toEnd();
   if (list.some(({ from }) => from === "clerk")) showOrders(); // somebody else may have ordered

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use embed_axum::{Shop, chat, routes};
+use im_http::Listener;
 use tracing_subscriber::EnvFilter;
 
 /// A shop with its own users that has the chat engine inside. Log in as ada, bela or chidi; the password is the name.
@@ -37,6 +38,7 @@ async fn main() -> anyhow::Result<()> {
         let _ = tokio::signal::ctrl_c().await;
         engine.drain(Duration::from_secs(5)).await;
     };
-    axum::serve(listener, routes::router(shop)).with_graceful_shutdown(drain).await?;
+    // Not `axum::serve`, which gives a peer that says nothing all the time in the world.
+    Listener::from_socket(listener).serve_until(routes::router(shop), drain).await?;
     clerk.await?.context("the clerk")
 }

@@ -10,6 +10,7 @@ use anyhow::Context;
 use axum::{Router, http::header, routing::get};
 use clap::{Parser, ValueEnum};
 use im_core::{engine::Engine, memory::MemoryStore, ports::Store};
+use im_http::Listener;
 use im_store_sled::{SledConfig, SledStore};
 use im_transport_ws::{WebSocket, WsConfig};
 use tracing_subscriber::EnvFilter;
@@ -95,7 +96,8 @@ async fn main() -> anyhow::Result<()> {
         tracing::info!("ending: telling clients to come back");
         engine.drain(Duration::from_secs(5)).await;
     };
-    axum::serve(listener, app).with_graceful_shutdown(drain).await?;
+    // Not `axum::serve`, which gives a peer that says nothing all the time in the world.
+    Listener::from_socket(listener).serve_until(app, drain).await?;
     store.close().await?;
     Ok(())
 }

@@ -286,7 +286,10 @@ impl Engine {
         if tokio::time::timeout(within, core.tasks.wait()).await.is_err() {
             tracing::warn!("drained with work left");
         }
-        core.state_writer.flush(&core.store).await;
+        if !core.state_writer.flush(&core.store).await {
+            // Not ended: the next start then gives state another generation, and clients replace what they hold.
+            return tracing::warn!("drained with state that could not be written");
+        }
         if let Err(error) = core.store.end_state(core.node).await {
             tracing::warn!(%error, "state was not ended properly");
         }

@@ -16,6 +16,7 @@ use crate::ports::{
 };
 use crate::time::StampClock;
 
+use super::Engine;
 use super::cold::ColdReads;
 use super::config::EngineConfig;
 use super::core::Core;
@@ -25,7 +26,6 @@ use super::outbox::OutboxBounds;
 use super::registry::Registry;
 use super::room::WindowBounds;
 use super::state_writer::StateWriter;
-use super::{Engine, tasks};
 
 /// It has not been said yet who may come in.
 #[derive(Debug, Clone, Copy)]
@@ -151,6 +151,7 @@ impl EngineBuilder {
             slow_reader: config.slow_reader,
             used: AtomicUsize::new(0),
         };
+        let tasks = TaskTracker::new();
         let core = Arc::new(Core {
             node,
             authenticator: self.authenticator,
@@ -162,6 +163,7 @@ impl EngineBuilder {
             lanes,
             registry: Registry::default(),
             cold: ColdReads::new(
+                tasks.clone(),
                 config.cold_reads,
                 config.max_page as usize,
                 config.max_page_bytes,
@@ -171,7 +173,7 @@ impl EngineBuilder {
             stamps: Mutex::new(StampClock::new(node)),
             outboxes: Arc::new(outboxes),
             started: tokio::time::Instant::now(),
-            tasks: TaskTracker::new(),
+            tasks,
             draining: AtomicBool::new(false),
             stopped: CancellationToken::new(),
             store,
@@ -180,7 +182,7 @@ impl EngineBuilder {
         for jobs in jobs {
             core.tasks.spawn(lanes::run(core.clone(), jobs));
         }
-        tasks::start(&core, receiver);
+        super::tasks::start(&core, receiver);
         tracing::info!(node = node.0, store = core.store.name(), durability = ?core.store.durability(), "engine started");
         Ok(Engine::new(core))
     }

@@ -7,6 +7,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::id::{Cursor, RoomId, Seq};
 use crate::ports::{LogRange, Store};
@@ -31,16 +32,19 @@ type Flight = Shared<BoxFuture<'static, ColdResult>>;
 pub(crate) struct ColdReads {
     flights: Arc<Mutex<HashMap<(RoomId, Seq), Flight>>>,
     permits: Arc<Semaphore>,
+    /// Reads go on when whoever asked has gone away, so that they give back what they hold.
+    tasks: TaskTracker,
     page: usize,
     page_bytes: usize,
 }
 
 impl ColdReads {
     /// At most `at_once` reads, each of a page of at most `page` events and about `page_bytes` bytes.
-    pub(crate) fn new(at_once: usize, page: usize, page_bytes: usize) -> Self {
+    pub(crate) fn new(tasks: TaskTracker, at_once: usize, page: usize, page_bytes: usize) -> Self {
         Self {
             flights: Arc::default(),
             permits: Arc::new(Semaphore::new(at_once.max(1))),
+            tasks,
             page,
             page_bytes,
         }
@@ -68,7 +72,7 @@ impl ColdReads {
         let (store, permits, flights) = (store.clone(), self.permits.clone(), self.flights.clone());
         let range =
             LogRange { from: PageFrom::After(key.1), limit: self.page, max_bytes: self.page_bytes };
-        async move {
+        let read = self.tasks.spawn(async move {
             // The semaphore is never closed; without a permit the read would merely not be limited.
             let _permit = permits.acquire().await;
             let read = store.read(&key.0, range).await;
@@ -81,8 +85,7 @@ impl ColdReads {
                 })),
                 Err(error) => Err(error.to_string().into()),
             }
-        }
-        .boxed()
-        .shared()
+        });
+        async move { read.await.unwrap_or_else(|e| Err(e.to_string().into())) }.boxed().shared()
     }
 }

@@ -251,7 +251,7 @@ impl Conn {
     }
 
     /// Looks at the connection's time-outs.
-    pub(crate) fn tick(&self, core: &Core, running: u64, now: Timestamp) {
+    pub(crate) fn tick(&self, core: &Arc<Core>, running: u64, now: Timestamp) {
         let config = &core.config;
         let over = |since: u64, most: Duration| {
             Duration::from_millis(running.saturating_sub(since)) >= most
@@ -274,6 +274,9 @@ impl Conn {
                 self.outbox.nudge();
             }
             _ => {}
+        }
+        if let Some(session) = self.session() {
+            session.prolong(core);
         }
         self.outbox.wake();
     }
@@ -313,6 +316,11 @@ impl Session {
         self.identity.lock().clone()
     }
 
+    /// The session was ended for good.
+    pub(crate) fn end(&self) {
+        self.record.lock().revoked = true;
+    }
+
     /// New credentials were shown.
     pub(crate) fn renew(&self, identity: Identity) {
         *self.identity.lock() = Arc::new(identity);
@@ -322,11 +330,15 @@ impl Session {
     fn prolong(&self, core: &Arc<Core>) {
         let ttl = core.config.session_ttl;
         let expires = core.now().plus(ttl);
-        let mut record = self.record.lock().clone();
-        if expires.since(record.expires) < ttl / 8 {
-            return;
-        }
-        record.expires = expires;
+        let record = {
+            let mut record = self.record.lock();
+            // What was ended for good stays so.
+            if record.revoked || expires.since(record.expires) < ttl / 8 {
+                return;
+            }
+            record.expires = expires;
+            record.clone()
+        };
         let keeper = core.clone();
         core.tasks.spawn(async move {
             if let Err(error) = keeper.store.put_session(record).await {

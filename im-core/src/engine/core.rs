@@ -132,24 +132,29 @@ impl Core {
     // ---- rooms ----
 
     /// The room in memory, with its head read from the store.
-    pub(crate) async fn activate(&self, id: &RoomId) -> Result<Arc<Room>> {
+    pub(crate) async fn activate(self: &Arc<Self>, id: &RoomId) -> Result<Arc<Room>> {
         let room = self.hub.get_or_insert(id);
-        let loaded = room.loaded.get_or_try_init(|| self.load(&room)).await.copied();
-        if let Err(error) = loaded {
-            self.hub.retire_if_idle(&room);
-            return Err(error);
-        }
+        // Should whoever asks go away meanwhile, the room must not stay.
+        let unused = Unused { core: self, room: &room };
+        room.loaded.get_or_try_init(|| self.load(&room)).await?;
+        std::mem::forget(unused);
         Ok(room)
     }
 
-    async fn load(&self, room: &Room) -> Result<()> {
+    async fn load(self: &Arc<Self>, room: &Arc<Room>) -> Result<()> {
+        // Read before the store: what is written meanwhile is then found there.
+        let pending = self.state_writer.pending(room.id());
         let (record, head) = self.look_up(room.id()).await?;
         let mut state = match head.state_revision {
             0 => StateSnapshot::default(),
             _ => self.store.state(room.id()).await?,
         };
-        state.entries.extend(self.state_writer.pending(room.id()));
-        room.load(&record, head, state, &self.config.state);
+        state.entries.extend(pending);
+        let applied = room.load(&record, head, state, &self.config.state);
+        // Not for a room that is level: it has no reader yet, and is about to get one.
+        if applied != Applied::Level {
+            self.follow_up(room, applied);
+        }
         Ok(())
     }
 
@@ -183,6 +188,8 @@ impl Core {
     /// Does what a room asked for after it was given something.
     pub(crate) fn follow_up(self: &Arc<Self>, room: &Arc<Room>, applied: Applied) {
         match applied {
+            // Its last reader may just have been removed.
+            Applied::Level if room.is_idle() => self.hub.retire_if_idle(room),
             Applied::Level => {}
             Applied::Fill => {
                 let (core, room) = (self.clone(), room.clone());
@@ -198,6 +205,11 @@ impl Core {
     /// Reads what a room lacks from the store, page by page.
     async fn fill(self: &Arc<Self>, room: &Arc<Room>) {
         ::metrics::counter!(metrics::FILLS).increment(1);
+        self.fill_pages(room).await;
+        self.hub.retire_if_idle(room);
+    }
+
+    async fn fill_pages(&self, room: &Room) {
         loop {
             let Some(head) = room.head() else { return room.fill_failed() };
             let range = LogRange {
@@ -223,14 +235,12 @@ impl Core {
             }
             if end {
                 // What was heard of is not in the store (yet): the next event or check comes back to it.
-                room.fill_failed();
-                break;
+                return room.fill_failed();
             }
             if room.fill_done() != Applied::Fill {
-                break;
+                return;
             }
         }
-        self.hub.retire_if_idle(room);
     }
 
     /// Compares rooms with the store: heads, lives and state.
@@ -250,12 +260,13 @@ impl Core {
             }
             let applied = room.hear_of(head.cursor.seq);
             self.follow_up(room, applied);
-            if room.state_changed(head.state_revision)
+            if room.state_revision() != head.state_revision
                 && let Ok(state) = self.store.state(room.id()).await
             {
                 state.entries.into_iter().for_each(|update| {
                     room.merge(update, &self.config.state);
                 });
+                room.state_merged(state.revision);
             }
         }
     }
@@ -264,6 +275,18 @@ impl Core {
     pub(crate) fn spread(&self, most: Duration) -> Duration {
         let random = u32::from_be_bytes(crate::id::random_bytes());
         most.mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+}
+
+/// A room that somebody is about to use; taken out of memory again if they do not.
+struct Unused<'a> {
+    core: &'a Core,
+    room: &'a Arc<Room>,
+}
+
+impl Drop for Unused<'_> {
+    fn drop(&mut self) {
+        self.core.hub.retire_if_idle(self.room);
     }
 }
 

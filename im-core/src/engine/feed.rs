@@ -29,15 +29,27 @@ pub(crate) async fn take(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usiz
 
 /// Takes what there is, or says which log has to be read first.
 fn take_now(core: &Core, outbox: &Outbox, max_bytes: usize) -> Result<Option<Take>, Lag> {
-    let mut take = outbox.take(max_bytes);
-    if let Some(lag) = take.lag.take() {
-        return Err(lag);
+    loop {
+        let mut take = outbox.take(max_bytes);
+        if let Some(lag) = take.lag.take() {
+            return Err(lag);
+        }
+        let snapshot = take.snapshot.take();
+        if let Some(room) = &snapshot {
+            let parts = room.snapshot(core.state_generation, SNAPSHOT_PART);
+            let bytes = parts.iter().map(|part| part.size).sum();
+            outbox.hand_over(bytes);
+            take.bytes += bytes;
+            take.items.extend(parts.into_iter().map(Taken::Push));
+        }
+        if !take.items.is_empty() || take.bye.is_some() {
+            return Ok(Some(take));
+        }
+        // A room without state has nothing to send; the next may have.
+        if snapshot.is_none() {
+            return Ok(None);
+        }
     }
-    for room in std::mem::take(&mut take.snapshots) {
-        let parts = room.snapshot(core.state_generation, SNAPSHOT_PART);
-        take.items.extend(parts.into_iter().map(Taken::Push));
-    }
-    Ok((!take.items.is_empty() || take.bye.is_some()).then_some(take))
 }
 
 async fn feed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: Lag) {
@@ -61,7 +73,7 @@ async fn feed_cold(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
         }
         Err(error) => {
             tracing::warn!(room = %lag.room.id(), %error, "a log could not be read; readers wait for the next tick");
-            return outbox.pause_feed();
+            return outbox.pause_feed(lag);
         }
     };
     if page.head.epoch != lag.after.epoch || lag.after.seq > page.head.seq {
@@ -81,7 +93,7 @@ fn fed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag, fed: Fed) {
         Fed::On => {}
         Fed::Stuck => {
             tracing::error!(room = %lag.room.id(), after = %lag.after.seq, "the store gave a page with a gap");
-            outbox.pause_feed();
+            outbox.pause_feed(lag);
         }
         Fed::Gone => {
             lag.room.remove_reader(lag.reader, outbox);

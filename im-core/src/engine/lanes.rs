@@ -62,14 +62,16 @@ impl Lanes {
 /// One lane's task: ends when the engine stops and the queue is empty.
 pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
     let mut batch = Vec::new();
+    let mut closing = false;
     loop {
         let taken = tokio::select! {
             biased;
-            n = jobs.recv_many(&mut batch, core.config.append_batch) => n,
-            () = core.stopped.cancelled() => {
+            () = core.stopped.cancelled(), if !closing => {
+                closing = true;
                 jobs.close();
-                jobs.recv_many(&mut batch, core.config.append_batch).await
+                continue;
             }
+            n = jobs.recv_many(&mut batch, core.config.append_batch) => n,
         };
         if taken == 0 {
             return;

@@ -115,7 +115,7 @@ impl Room {
         head: Head,
         state: StateSnapshot,
         limits: &StateLimits,
-    ) {
+    ) -> Applied {
         let mut inner = self.inner.lock();
         inner.log = Some(Log {
             cursor_epoch: head.cursor,
@@ -128,9 +128,15 @@ impl Room {
         for update in state.entries {
             inner.state.merge(update, limits);
         }
+        let mut wanted = Applied::Level;
         for item in std::mem::take(&mut inner.before_load) {
-            self.apply_locked(&mut inner, item);
+            let applied = self.apply_locked(&mut inner, item);
+            // A fill is asked for once; what asks for it must not be forgotten.
+            if wanted == Applied::Level {
+                wanted = applied;
+            }
         }
+        wanted
     }
 
     /// Where the log ends, as far as it was applied here.
@@ -166,6 +172,12 @@ impl Room {
         if is_it {
             inner.free_reader(at);
         }
+    }
+
+    /// Whether nobody reads it.
+    pub(crate) fn is_idle(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.readers.len() == inner.free.len() && !inner.filling
     }
 
     /// Takes the room out of use if nobody reads it. Called under the map's lock.
@@ -274,10 +286,14 @@ impl Room {
         let mut inner = self.inner.lock();
         let Some(log) = &mut inner.log else { return };
         self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
+        let same_life = log.cursor_epoch.epoch == head.epoch;
         log.cursor_epoch = head;
         log.sequencer = Sequencer::new(head.seq, EARLY_EVENTS);
         log.window.clear();
-        inner.state = StateMap::default();
+        if !same_life {
+            inner.state = StateMap::default();
+            inner.state_revision = 0;
+        }
         inner.readers.iter().flatten().for_each(|reader| reader.outbox.reset(reader.slot, head));
     }
 
@@ -305,9 +321,14 @@ impl Room {
         self.inner.lock().state.get(key).cloned()
     }
 
-    /// Takes note that the store's state has this revision. Says whether it is another one than before.
-    pub(crate) fn state_changed(&self, revision: u64) -> bool {
-        std::mem::replace(&mut self.inner.lock().state_revision, revision) != revision
+    /// The store's revision of the state that was merged here last.
+    pub(crate) fn state_revision(&self) -> u64 {
+        self.inner.lock().state_revision
+    }
+
+    /// The store's state of this revision was merged.
+    pub(crate) fn state_merged(&self, revision: u64) {
+        self.inner.lock().state_revision = revision;
     }
 
     /// All state, in parts of at most about `part_bytes`. Nothing if there is none.

@@ -47,14 +47,15 @@ impl StateWriter {
         from_room.map(|(_, update)| update.clone()).collect()
     }
 
-    /// Writes what waits. What the store does not take waits on.
-    pub(crate) async fn flush(&self, store: &Arc<dyn Store>) {
+    /// Writes what waits. What the store does not take waits on; `false` says that there is some.
+    pub(crate) async fn flush(&self, store: &Arc<dyn Store>) -> bool {
         let batch: Vec<Arc<StateUpdate>> = self.pending.lock().values().cloned().collect();
         if batch.is_empty() {
-            return;
+            return true;
         }
         if let Err(error) = store.merge_state(batch.clone()).await {
-            return tracing::warn!(%error, keys = batch.len(), "state could not be written; it is tried again");
+            tracing::warn!(%error, keys = batch.len(), "state could not be written; it is tried again");
+            return false;
         }
         let mut pending = self.pending.lock();
         for written in batch {
@@ -63,5 +64,6 @@ impl StateWriter {
                 pending.remove(&key);
             }
         }
+        pending.is_empty()
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
     }
 }
 
-fn keep_time(core: &Core) {
+fn keep_time(core: &Arc<Core>) {
     let (running, now) = (core.running(), core.now());
     core.registry.all().iter().for_each(|conn| conn.tick(core, running, now));
 }

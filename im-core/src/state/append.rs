@@ -266,7 +266,17 @@ fn plan_post<V: View>(
             }
             (room, Vec::new())
         }
-        (None, Some(seed)) => found(append, seed, fresh)?,
+        (None, Some(seed)) => {
+            if let Guard::As(user) = &append.guard
+                && !seed
+                    .members
+                    .iter()
+                    .any(|(member, role)| member == user && *role >= Role::Member)
+            {
+                return Err(Refusal::NoSuchRoom.into());
+            }
+            found(append, seed, fresh)?
+        }
         (None, None) => return Err(Refusal::NoSuchRoom.into()),
     };
     let commit = commit(append, room, standings, new.clone())?;
@@ -336,6 +346,13 @@ fn plan_change<V: View>(
     mut room: RoomRecord,
     view: &V,
 ) -> Result<Plan, PlanError<V::Error>> {
+    if let Guard::As(actor) = &append.guard
+        && !room.open
+        && view.standing(&room, actor).map_err(PlanError::Store)?.is_none()
+    {
+        // Before anything else, so that strangers do not learn whether a closed room exists, nor where its log ends.
+        return Err(Refusal::Stranger.into());
+    }
     if matches!(room.kind, RoomKind::Direct | RoomKind::Inbox) {
         return Err(Refusal::FixedMembers.into());
     }
@@ -376,7 +393,7 @@ fn may_change(
 ) -> Result<(), Refusal> {
     let role = match actor {
         Some(Standing::Member(role)) => Some(role),
-        Some(Standing::Banned) if *intent != Intent::Leave => return Err(Refusal::Banned),
+        Some(Standing::Banned) => return Err(Refusal::Banned),
         _ => None,
     };
     let target_role = if let Some(Standing::Member(role)) = held { Some(role) } else { None };

@@ -134,6 +134,9 @@ pub(crate) async fn put_state(
     from: UserId,
     stamp: Option<Stamp>,
 ) -> Result<Stamp> {
+    if core.stopped.is_cancelled() {
+        return Err(Error::of(Code::Draining, "set"));
+    }
     if !core.state_writer.has_room() {
         return Err(Error::of(Code::Overloaded, "set"));
     }

@@ -51,13 +51,15 @@ pub(super) async fn resume(
     let mut wanted: BTreeMap<RoomId, Cursor> = BTreeMap::new();
     let held = session.checkpoint.lock().take();
     if let Some(rev) = rev {
-        let checkpoint =
-            held.filter(|held| held.rev == rev && session.rev.load(Ordering::Relaxed) == rev);
+        let checkpoint = held
+            .clone()
+            .filter(|held| held.rev == rev && session.rev.load(Ordering::Relaxed) == rev);
         let Some(checkpoint) = checkpoint else {
             return Err(Error::of(Code::StaleCheckpoint, "resume"));
         };
         wanted.extend(checkpoint.cursors);
     }
+    let kept = held;
     wanted.extend(cursors);
     let rooms: Vec<RoomId> = wanted.keys().cloned().collect();
     check_room_count(core, conn, &rooms)?;
@@ -70,7 +72,14 @@ pub(super) async fn resume(
         }
     });
     let answers: Vec<Result<Answered>> = answers.buffered(LOOK_UPS_AT_ONCE).collect().await;
-    let answers: Vec<Answered> = answers.into_iter().collect::<Result<_>>()?;
+    let answers: Vec<Answered> = match answers.into_iter().collect::<Result<_>>() {
+        Ok(answers) => answers,
+        Err(error) => {
+            // So that the same command may be tried again.
+            *session.checkpoint.lock() = kept;
+            return Err(error);
+        }
+    };
     begin(core, conn, session, id, answers).await;
     Ok(Outcome::Answered)
 }
@@ -175,6 +184,11 @@ impl Core {
         loop {
             let room = self.activate(room).await?;
             if room.add_reader(outbox, start) {
+                // The store may be ahead of what was heard here.
+                if room.head().is_some_and(|head| head.epoch == start.from.epoch) {
+                    let applied = room.hear_of(start.authorised);
+                    self.follow_up(&room, applied);
+                }
                 return Ok(());
             }
         }
@@ -276,9 +290,10 @@ pub(super) async fn members(
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
     let record =
         core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "members"))?;
-    core.may_read(&record, &session.user, &verdict).await?;
     let limit = limit.clamp(1, core.config.max_page) as usize;
     let mut members = core.store.members(room, after.as_ref(), limit + 1).await?;
+    // Checked after reading, as for history.
+    core.may_read(&record, &session.user, &verdict).await?;
     let more = members.len() > limit;
     members.truncate(limit);
     let members = members.into_iter().map(|(user, role)| MemberEntry { user, role }).collect();

@@ -50,12 +50,18 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     credentials.claimed_user = hello.user.or(credentials.claimed_user);
     credentials.claimed_device = hello.device.or(credentials.claimed_device);
     let identity = authenticate(core, &credentials).await?;
+    let slow_down = |wait| Error::of(Code::RateLimited, "hello").retry_after(wait);
+    core.limiter.take(&identity.user, 1, core.now()).map_err(slow_down)?;
+    let max = core.config.max_connections_per_user;
+    if hello.session.is_none() && core.registry.of_user(&identity.user).len() >= max {
+        // Before anything is written for it.
+        return Err(Error::of(Code::TooManyConnections, "hello"));
+    }
     let (record, secret, checkpoint) = match hello.session {
         Some(token) => resume(core, &identity, token).await?,
         None => open(core, &identity, credentials.claimed_device).await?,
     };
     let resumed = checkpoint.is_some();
-    let max = core.config.max_connections_per_user;
     let replaced = core
         .registry
         .identify(conn, &record.user, &record.id, max)
@@ -84,7 +90,11 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
         limits: server_limits(core),
     };
     conn.establish(Session::new(record, identity, checkpoint));
-    Ok(welcome)
+    // Somebody may have ended the session before this connection could be found.
+    match core.store.session(&welcome.session).await? {
+        Some(record) if !record.revoked => Ok(welcome),
+        _ => Err(Error::of(Code::Kicked, "hello")),
+    }
 }
 
 async fn authenticate(core: &Core, credentials: &Credentials) -> Result<Identity> {
@@ -172,6 +182,7 @@ pub(super) async fn logout(
     id: CommandId,
 ) -> Result<Outcome> {
     core.store.revoke_session(&session.id).await?;
+    session.end();
     conn.outbox.reply(encode(&Reply::Done.to_value(id), conn.encoding));
     conn.close(Code::LoggedOut, Code::LoggedOut.meaning());
     Ok(Outcome::Answered)
@@ -236,6 +247,11 @@ impl Core {
     pub(crate) fn close_sessions(&self, user: &UserId, session: Option<&SessionId>, code: Code) {
         for conn in self.registry.of_user(user) {
             if session.is_none_or(|wanted| conn.session().is_some_and(|held| held.id == *wanted)) {
+                if code != Code::Superseded
+                    && let Some(session) = conn.session()
+                {
+                    session.end();
+                }
                 conn.close(code, code.meaning());
             }
         }

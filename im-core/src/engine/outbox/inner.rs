@@ -59,10 +59,12 @@ const NO_SLOT: u32 = u32::MAX;
 impl Inner {
     /// After feeding: is the room level, or does it wait for its next turn?
     pub(super) fn settle(&mut self, lag: &Lag) {
-        self.lagging.retain(|slot| *slot != lag.slot);
+        // The slot may be another room's by now.
         let Some(sub) = self.subs.same(lag) else { return };
         sub.lagging = sub.queued < sub.known;
-        if sub.lagging {
+        let lagging = sub.lagging;
+        self.lagging.retain(|slot| *slot != lag.slot);
+        if lagging {
             self.lagging.push_back(lag.slot);
         }
     }
@@ -113,7 +115,10 @@ impl Inner {
     /// The queue is dropped; durable events will come from the log, state as a snapshot, signals not at all.
     pub(super) fn overflow(&mut self, bounds: &OutboxBounds) {
         metrics::counter!(super::super::metrics::OUTBOX_OVERFLOWS).increment(1);
-        if bounds.slow_reader == SlowReader::Disconnect && self.bye.is_none() {
+        // Only for what it lets pile up itself, and never the service's own followers.
+        let full = self.bytes + self.unreleased > bounds.bytes;
+        let cut_off = bounds.slow_reader == SlowReader::Disconnect && full && self.user.is_some();
+        if cut_off && self.bye.is_none() {
             let code = Code::SlowReader;
             self.bye = Some(Bye {
                 code: code.number(),
@@ -256,17 +261,16 @@ impl Inner {
         self.uncount(take.bytes - before, bounds);
     }
 
-    pub(super) fn take_snapshots(&mut self) -> Vec<Arc<Room>> {
-        let mut rooms = Vec::new();
-        for slot in std::mem::take(&mut self.snapshots) {
+    /// A room whose whole state has to be sent: one at a time, so that they do not pile up on their way out.
+    pub(super) fn take_snapshot(&mut self) -> Option<Arc<Room>> {
+        while let Some(slot) = self.snapshots.pop() {
             if let Some(sub) = self.subs.get_mut(slot)
-                && sub.snapshot
+                && std::mem::take(&mut sub.snapshot)
             {
-                sub.snapshot = false;
-                rooms.push(sub.room.clone());
+                return Some(sub.room.clone());
             }
         }
-        rooms
+        None
     }
 
     pub(super) fn count(&mut self, bytes: usize, bounds: &OutboxBounds) {

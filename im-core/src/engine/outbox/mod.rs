@@ -75,8 +75,8 @@ pub(crate) enum Taken {
 pub(crate) struct Take {
     pub(crate) items: Vec<Taken>,
     pub(crate) bytes: usize,
-    /// Rooms whose state has to be sent whole.
-    pub(crate) snapshots: Vec<Arc<Room>>,
+    /// A room whose state has to be sent whole.
+    pub(crate) snapshot: Option<Arc<Room>>,
     pub(crate) bye: Option<Bye>,
     /// A room whose log has to be read before anything more of it can be taken.
     pub(crate) lag: Option<Lag>,
@@ -259,6 +259,9 @@ impl Outbox {
         let mut fed = Fed::Stuck;
         for item in items {
             let Some(event) = item.as_event() else { continue };
+            if inner.subs.same(lag).is_none() {
+                return Fed::On;
+            }
             if item.ends_any() && inner.end_membership(lag.slot, item, open, &self.bounds) {
                 return Fed::Gone;
             }
@@ -277,7 +280,8 @@ impl Outbox {
                     sub.known = sub.known.max(event.seq);
                     inner.enqueue(lag.slot, event.seq, item.clone(), &self.bounds);
                     fed = Fed::On;
-                    if inner.bytes >= self.bounds.bytes {
+                    let all_full = self.bounds.used.load(Ordering::Relaxed) > self.bounds.all_bytes;
+                    if all_full || inner.bytes >= self.bounds.bytes {
                         break;
                     }
                 }
@@ -407,8 +411,8 @@ impl Outbox {
                 take.bye = inner.bye.take();
             }
         } else if drained && take.lag.is_none() {
-            take.snapshots = inner.take_snapshots();
-            if take.items.is_empty() && take.snapshots.is_empty() {
+            take.snapshot = inner.take_snapshot();
+            if take.items.is_empty() && take.snapshot.is_none() {
                 take.lag = inner.next_lag();
             }
             inner.shrink();
@@ -427,6 +431,11 @@ impl Outbox {
         self.ready.notified().await;
     }
 
+    /// Bytes are on their way that were not in the queue.
+    pub(crate) fn hand_over(&self, bytes: usize) {
+        self.inner.lock().unreleased += bytes;
+    }
+
     /// Bytes were written and no longer count.
     pub(crate) fn release(&self, bytes: usize) {
         let mut inner = self.inner.lock();
@@ -434,8 +443,11 @@ impl Outbox {
     }
 
     /// The log could not be read: leave it until [`Outbox::wake`].
-    pub(crate) fn pause_feed(&self) {
-        self.inner.lock().feed_paused = true;
+    pub(crate) fn pause_feed(&self, lag: &Lag) {
+        let mut inner = self.inner.lock();
+        // To the back, so that one log that cannot be read does not keep the others waiting.
+        inner.settle(lag);
+        inner.feed_paused = true;
     }
 
     /// A tick has passed: what was left may be tried again, and a silent connection needs no queues.

@@ -60,7 +60,7 @@ fn outbox() -> Arc<Outbox> {
 
 fn lag(outbox: &Outbox) -> Lag {
     let mut take = outbox.take(1000);
-    while take.lag.is_none() && !(take.items.is_empty() && take.snapshots.is_empty()) {
+    while take.lag.is_none() && !(take.items.is_empty() && take.snapshot.is_none()) {
         take = outbox.take(1000);
     }
     take.lag.expect("the reader lags")
