@@ -240,7 +240,8 @@ pub async fn a_state_value_that_is_too_large_is_refused<F: TransportFactory>(sha
 
 pub async fn a_flood_of_commands_is_slowed_and_then_cut_off<F: TransportFactory>(shape: Shape) {
     let setup = Setup {
-        limiter: Arc::new(TokenBuckets::new(1, 5)),
+        // The hello counts as well.
+        limiter: Arc::new(TokenBuckets::new(1, 6)),
         clock: Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000))),
         config: EngineConfig::default().max_flood(10),
         ..Setup::default()
