@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use im_core::engine::{Connection, Engine, Peer, Publish};
-use im_core::ports::Credentials;
+use im_core::engine::{Connection, Engine, EngineConfig, Peer, Publish};
+use im_core::ports::{Credentials, ManualClock};
 use im_core::wire::{Encoding, Target};
-use im_core::{RoomId, UserId};
+use im_core::{RoomId, Timestamp, UserId};
 use serde_json::{Value, json};
 
 struct Client {
@@ -92,4 +94,64 @@ async fn two_people_talk_in_a_group_and_one_comes_back() {
     assert_eq!(ann.ask(resume).await["rooms"][0]["status"], "ok");
     assert_eq!(ann.until(|f| f["t"] == "event").await["seq"], 3);
     assert_eq!(ann.until(|f| f["t"] == "event").await["content"]["text"], "hot");
+}
+
+async fn greeted(engine: &Engine, user: &str) -> Client {
+    let mut client = Client::new(engine);
+    let welcome = client.ask(json!({"t": "hello", "id": 1, "v": 1, "user": user})).await;
+    assert_eq!(welcome["t"], "ok", "{welcome}");
+    client
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_do_not_learn_whether_a_closed_room_exists() {
+    let engine = Engine::builder().allow_anonymous().start().await.unwrap();
+    let (mut ann, mut eve) = (greeted(&engine, "ann").await, greeted(&engine, "eve").await);
+    ann.ask(json!({"t": "create", "id": 2, "room": "closed"})).await;
+    let mid = "0123456789abcdef";
+    let said = json!({"t": "send", "id": 3, "peer": "bob", "mid": mid, "content": 1});
+    let direct = ann.ask(said).await["room"].clone();
+    let here = [json!("closed"), direct];
+    for (at, room) in here.iter().enumerate() {
+        for (step, t) in ["leave", "join", "sub", "members", "history"].iter().enumerate() {
+            let id = 100 + at * 10 + step;
+            let there = eve.ask(json!({"t": t, "id": id, "room": room})).await;
+            let absent = eve.ask(json!({"t": t, "id": id, "room": "no-such-room"})).await;
+            assert_eq!(there["code"], 4520, "{t} {room}: {there}");
+            assert_eq!(there["code"], absent["code"], "{t} {room}: {there} {absent}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_logged_out_does_not_come_back() {
+    // So short a life that leaving would prolong it.
+    let config = EngineConfig::default().session_ttl(Duration::from_secs(3600));
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
+    let engine = Engine::builder()
+        .allow_anonymous()
+        .clock(clock.clone())
+        .config(config)
+        .start()
+        .await
+        .unwrap();
+    let mut ann = Client::new(&engine);
+    let welcome = ann.ask(json!({"t": "hello", "id": 1, "v": 1, "user": "ann"})).await;
+    clock.set(Timestamp::from_millis(1_000_000 + 3_000_000));
+    assert_eq!(ann.ask(json!({"t": "logout", "id": 2})).await["t"], "ok");
+    drop(ann);
+    engine.drain(Duration::from_secs(1)).await;
+
+    let again = Engine::builder()
+        .allow_anonymous()
+        .clock(clock)
+        .store(engine.store().clone())
+        .start()
+        .await
+        .unwrap();
+    let mut ann = Client::new(&again);
+    let (session, secret) = (&welcome["session"], &welcome["secret"]);
+    let hello =
+        json!({"t": "hello", "id": 1, "v": 1, "user": "ann", "session": session, "secret": secret});
+    assert_eq!(ann.ask(hello).await["code"], 4400);
 }
