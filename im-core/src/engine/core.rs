@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::code::Code;
 use crate::error::{Error, Fault, Result};
-use crate::id::{CommandId, Cursor, NodeId, RoomId, Seq, UserId};
+use crate::id::{CommandId, Cursor, NodeId, RoomId, UserId};
 use crate::ports::{
     Action, Authenticator, Bus, BusMessage, Clock, Envelope, Head, Hooks, Identity, LogPage,
     LogRange, RateLimiter, StateSnapshot, Store, Verdict,
@@ -293,7 +293,5 @@ impl Drop for Unused<'_> {
 /// Whether a page read after `cursor` goes on from it without a gap.
 fn continues(page: &LogPage, cursor: Cursor) -> bool {
     let next = page.events.first().map_or(cursor.seq.next(), |event| event.seq);
-    page.head.epoch == cursor.epoch
-        && next == cursor.seq.next()
-        && page.head.seq >= Seq::ZERO.max(cursor.seq)
+    page.head.epoch == cursor.epoch && next == cursor.seq.next() && page.head.seq >= cursor.seq
 }
