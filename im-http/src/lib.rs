@@ -31,11 +31,13 @@
 //! | `origin` | which pages may connect |
 //! | `credentials` | what a request shows to prove who sent it, and where it came from |
 //! | `refusal` | codes as HTTP statuses, and the small JSON body of a refusal |
+//! | `crowd` | how many connections one address has |
 //! | `listener` | HTTP/1.1 on a socket, bounded in time and number |
 //! | `tls` | certificates for the listener (feature `tls`) |
 //! | [`warp`] | a tower service as a warp filter (feature `warp`) |
 
 mod credentials;
+mod crowd;
 mod listener;
 mod origin;
 mod refusal;

@@ -243,7 +243,7 @@ impl Machine {
             return self.rooms.unanswered(now, id);
         }
         let status = im_core::wire::Status::Denied;
-        let code = Code::from_number(refusal.code);
+        let code = Some(refusal.code);
         let change = self.rooms.moved(RoomStatus {
             room,
             status,

@@ -168,7 +168,10 @@ impl EngineBuilder {
                 config.max_page as usize,
                 config.max_page_bytes,
             ),
-            state_writer: StateWriter::new(config.max_state_pending),
+            state_writer: StateWriter::new(
+                config.max_state_pending,
+                config.max_state_pending_bytes,
+            ),
             state_generation,
             stamps: Mutex::new(StampClock::new(node)),
             outboxes: Arc::new(outboxes),

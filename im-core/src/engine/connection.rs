@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use crate::code::Code;
 use crate::id::{SessionId, UserId};
 use crate::ports::{Credentials, Identity};
-use crate::state::{Checkpoint, SessionRecord};
+use crate::state::SessionRecord;
 use crate::time::Timestamp;
 use crate::wire::{Bye, Encoding, Push};
 
@@ -90,6 +90,8 @@ pub(crate) struct Conn {
     heartbeat: AtomicBool,
     /// Commands refused for their rate in a row.
     pub(crate) flood: AtomicU32,
+    /// It no longer counts among its network's handshakes.
+    pub(crate) greeted: AtomicBool,
 }
 
 /// What the handshake has established.
@@ -97,12 +99,13 @@ pub(crate) struct Conn {
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) user: UserId,
+    /// The connection's number among those that have taken the session.
+    pub(crate) attached: u64,
     identity: Mutex<Arc<Identity>>,
-    pub(crate) record: Mutex<SessionRecord>,
-    /// The checkpoint's revision.
-    pub(crate) rev: AtomicU64,
-    /// What the store held when the session was resumed; until it is asked for.
-    pub(crate) checkpoint: Mutex<Option<Box<Checkpoint>>>,
+    /// Milliseconds since the Unix epoch until which the session can be resumed.
+    expires: AtomicU64,
+    /// Nothing was followed on this connection yet: what the store holds is of an earlier one.
+    pub(crate) fresh: AtomicBool,
 }
 
 impl Connection {
@@ -199,6 +202,7 @@ impl Conn {
             opened: now,
             heartbeat: AtomicBool::new(false),
             flood: AtomicU32::new(0),
+            greeted: AtomicBool::new(false),
         }
     }
 
@@ -207,7 +211,12 @@ impl Conn {
         self.session.get().map(|session| &**session)
     }
 
-    /// The handshake is done.
+    /// The connection's number among those that have taken its session.
+    pub(crate) fn attached(&self) -> u64 {
+        self.session().map_or(0, |session| session.attached)
+    }
+
+    /// It is known who it is.
     pub(crate) fn establish(&self, session: Session) {
         self.outbox.set_user(session.user.clone());
         self.credentials.lock().take();
@@ -296,18 +305,14 @@ impl Conn {
 }
 
 impl Session {
-    pub(crate) fn new(
-        record: SessionRecord,
-        identity: Identity,
-        checkpoint: Option<Checkpoint>,
-    ) -> Self {
+    pub(crate) fn new(record: &SessionRecord, identity: Identity) -> Self {
         Self {
             id: record.id.clone(),
             user: record.user.clone(),
+            attached: record.attached,
             identity: Mutex::new(Arc::new(identity)),
-            rev: AtomicU64::new(checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.rev)),
-            checkpoint: Mutex::new(checkpoint.map(Box::new)),
-            record: Mutex::new(record),
+            expires: AtomicU64::new(record.expires.as_millis()),
+            fresh: AtomicBool::new(true),
         }
     }
 
@@ -316,32 +321,23 @@ impl Session {
         self.identity.lock().clone()
     }
 
-    /// The session was ended for good.
-    pub(crate) fn end(&self) {
-        self.record.lock().revoked = true;
-    }
-
     /// New credentials were shown.
     pub(crate) fn renew(&self, identity: Identity) {
         *self.identity.lock() = Arc::new(identity);
     }
 
-    /// Moves the session's expiry on, if it is worth a write.
+    /// Moves the session's expiry on, if it is worth a write. A session that has ended is not there to be moved.
     fn prolong(&self, core: &Arc<Core>) {
         let ttl = core.config.session_ttl;
         let expires = core.now().plus(ttl);
-        let record = {
-            let mut record = self.record.lock();
-            // What was ended for good stays so.
-            if record.revoked || expires.since(record.expires) < ttl / 8 {
-                return;
-            }
-            record.expires = expires;
-            record.clone()
-        };
-        let keeper = core.clone();
+        let held = Timestamp::from_millis(self.expires.load(Ordering::Relaxed));
+        if expires.since(held) < ttl / 8 {
+            return;
+        }
+        self.expires.store(expires.as_millis(), Ordering::Relaxed);
+        let (keeper, id) = (core.clone(), self.id.clone());
         core.tasks.spawn(async move {
-            if let Err(error) = keeper.store.put_session(record).await {
+            if let Err(error) = keeper.store.touch_session(&id, expires).await {
                 tracing::warn!(%error, "a session could not be prolonged");
             }
         });

@@ -40,3 +40,4 @@ pub use builder::{EngineBuilder, NeedsAuthenticator};
 pub use config::{EngineConfig, SlowReader};
 pub use connection::{Batch, BatchId, Connection, Peer};
 pub use follower::Follower;
+pub use registry::network_of;

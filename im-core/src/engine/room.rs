@@ -66,10 +66,11 @@ struct Log {
     bytes: usize,
 }
 
+/// Somebody who reads a room.
 #[derive(Debug, Clone)]
-struct Reader {
-    outbox: Arc<Outbox>,
-    slot: u32,
+pub(crate) struct Reader {
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) slot: u32,
 }
 
 /// What became of an event that a room was given.
@@ -124,10 +125,7 @@ impl Room {
             window: VecDeque::new(),
             bytes: 0,
         });
-        inner.state_revision = state.revision;
-        for update in state.entries {
-            inner.state.merge(update, limits);
-        }
+        inner.merge_stored(state, limits);
         let mut wanted = Applied::Level;
         for item in std::mem::take(&mut inner.before_load) {
             let applied = self.apply_locked(&mut inner, item);
@@ -160,6 +158,15 @@ impl Room {
         let slot = outbox.follow(self.clone(), at, start, head);
         inner.readers[at] = Some(Reader { outbox: outbox.clone(), slot });
         true
+    }
+
+    /// Takes the reader off the list, wherever on it it stands.
+    pub(crate) fn expel(&self, outbox: &Arc<Outbox>) {
+        let mut inner = self.inner.lock();
+        let is_it = |r: &Option<Reader>| r.as_ref().is_some_and(|r| Arc::ptr_eq(&r.outbox, outbox));
+        if let Some(at) = inner.readers.iter().position(is_it) {
+            inner.free_reader(at);
+        }
     }
 
     /// Takes the reader off the list.
@@ -281,13 +288,26 @@ impl Room {
         self.inner.lock().log.as_ref().is_some_and(|log| log.open)
     }
 
+    /// Who reads it now.
+    pub(crate) fn readers(&self) -> Vec<Reader> {
+        self.inner.lock().readers.iter().flatten().cloned().collect()
+    }
+
     /// The store says that the room is in another life, or has lost its end: everybody starts again from `head`.
-    pub(crate) fn reset(&self, head: Cursor) {
+    /// `checked` are the readers who may still read it. If there are others by now, nothing is done: check them too.
+    pub(crate) fn reset(&self, record: &RoomRecord, head: Cursor, checked: &[Reader]) -> bool {
         let mut inner = self.inner.lock();
-        let Some(log) = &mut inner.log else { return };
+        let is_checked = |reader: &Reader| {
+            checked.iter().any(|other| Arc::ptr_eq(&other.outbox, &reader.outbox))
+        };
+        if !inner.readers.iter().flatten().all(is_checked) {
+            return false;
+        }
+        let Some(log) = &mut inner.log else { return true };
         self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
         let same_life = log.cursor_epoch.epoch == head.epoch;
         log.cursor_epoch = head;
+        log.open = open_to_strangers(record);
         log.sequencer = Sequencer::new(head.seq, EARLY_EVENTS);
         log.window.clear();
         if !same_life {
@@ -295,6 +315,7 @@ impl Room {
             inner.state_revision = 0;
         }
         inner.readers.iter().flatten().for_each(|reader| reader.outbox.reset(reader.slot, head));
+        true
     }
 
     /// Hands a signal to every reader.
@@ -310,8 +331,7 @@ impl Room {
         let mut inner = self.inner.lock();
         let merged = inner.state.merge(update.clone(), limits);
         if merged == Merge::Taken {
-            let item = Outgoing::new(Push::State(update.clone()));
-            inner.readers.iter().flatten().for_each(|r| r.outbox.state(r.slot, &update.key, &item));
+            inner.hand_on(update);
         }
         merged
     }
@@ -326,9 +346,9 @@ impl Room {
         self.inner.lock().state_revision
     }
 
-    /// The store's state of this revision was merged.
-    pub(crate) fn state_merged(&self, revision: u64) {
-        self.inner.lock().state_revision = revision;
+    /// Merges what the store holds, and hands on what is newer than what was held here.
+    pub(crate) fn merge_stored(&self, stored: StateSnapshot, limits: &StateLimits) {
+        self.inner.lock().merge_stored(stored, limits);
     }
 
     /// All state, in parts of at most about `part_bytes`. Nothing if there is none.
@@ -374,6 +394,21 @@ impl Inner {
             }
         }
         gone.into_iter().for_each(|at| self.free_reader(at));
+    }
+
+    fn merge_stored(&mut self, stored: StateSnapshot, limits: &StateLimits) {
+        for update in stored.entries {
+            if self.state.merge_held(update.clone(), limits) == Merge::Taken {
+                self.hand_on(update);
+            }
+        }
+        self.state.raise_floor(stored.floor);
+        self.state_revision = stored.revision;
+    }
+
+    fn hand_on(&self, update: Arc<StateUpdate>) {
+        let item = Outgoing::new(Push::State(update.clone()));
+        self.readers.iter().flatten().for_each(|r| r.outbox.state(r.slot, &update.key, &item));
     }
 
     fn free_reader(&mut self, at: usize) {

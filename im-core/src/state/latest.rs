@@ -75,8 +75,29 @@ impl StateMap {
 
     /// Merges an update.
     pub fn merge(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
+        let floor = self.floor;
+        self.merge_above(update, floor, limits)
+    }
+
+    /// Merges an update that another map, whose floor is no higher than what [`StateMap::raise_floor`] is told after it,
+    /// holds: it was not forgotten there, so this map's floor does not keep it out.
+    pub fn merge_held(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
+        self.merge_above(update, None, limits)
+    }
+
+    /// Another map has forgotten keys with stamps up to `floor`.
+    pub fn raise_floor(&mut self, floor: Option<Stamp>) {
+        self.floor = self.floor.max(floor);
+    }
+
+    fn merge_above(
+        &mut self,
+        update: Arc<StateUpdate>,
+        floor: Option<Stamp>,
+        limits: &StateLimits,
+    ) -> Merge {
         let held = self.entries.get(&update.key);
-        let newest = held.map(|held| held.stamp).or(self.floor);
+        let newest = held.map(|held| held.stamp).or(floor);
         if newest.is_some_and(|newest| update.stamp <= newest) {
             return Merge::Stale;
         }
@@ -189,6 +210,19 @@ mod tests {
             (2, size(&update(1, 12, 0, true)) + 2)
         );
         assert_eq!(map.merge(update(1, 12, 0, true), &limits), Merge::Taken);
+    }
+
+    #[test]
+    fn what_the_store_holds_is_taken_and_what_it_forgot_stays_out() {
+        let limits = StateLimits { max_tombstones: 0, ..StateLimits::default() };
+        let mut map = StateMap::default();
+        assert_eq!(map.merge(update(1, 10, 0, false), &limits), Merge::Taken);
+        assert_eq!(map.merge(update(2, 5, 0, true), &limits), Merge::Stale);
+        assert_eq!(map.merge_held(update(2, 5, 0, true), &limits), Merge::Taken);
+        let mut fresh = StateMap::default();
+        fresh.raise_floor(map.floor());
+        assert_eq!(fresh.merge(update(3, 10, 0, true), &limits), Merge::Stale);
+        assert_eq!(fresh.merge(update(3, 11, 0, true), &limits), Merge::Taken);
     }
 
     #[test]

@@ -26,4 +26,6 @@ pub use latest::{Merge, StateLimits, StateMap};
 pub use order::{Offer, Sequencer, offer};
 pub use resume::answer;
 pub use room::{RoomRecord, Standing};
-pub use session::{Checkpoint, SecretHash, SessionRecord};
+pub use session::{
+    Base, Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Unchanged,
+};

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::code::Code;
 use crate::id::{CommandId, Cursor, DeviceId, Epoch, RoomId, Seq, SessionId, UserId};
 use crate::time::{Stamp, Timestamp};
 
@@ -89,6 +88,10 @@ pub struct ServerLimits {
     pub page: u64,
     /// Rooms that one session follows.
     pub rooms: u64,
+    /// How deep a content may nest.
+    pub depth: u64,
+    /// Values in one message.
+    pub values: u64,
 }
 
 /// How a room answers a reader's cursor.
@@ -124,8 +127,8 @@ pub struct RoomStatus {
     pub cursor: Option<Cursor>,
     /// The room's last event when this was written; 0 if denied.
     pub head: Seq,
-    /// Why it was denied.
-    pub code: Option<Code>,
+    /// Why it was denied: the number of a [`Code`](crate::Code), one of a later version perhaps.
+    pub code: Option<u16>,
 }
 
 /// What was kept, and where.
@@ -311,6 +314,8 @@ impl ServerLimits {
         map.push("in_flight", int(self.in_flight));
         map.push("page", int(self.page));
         map.push("rooms", int(self.rooms));
+        map.push("depth", int(self.depth));
+        map.push("values", int(self.values));
         map
     }
 
@@ -323,6 +328,8 @@ impl ServerLimits {
             in_flight: f.need("in_flight")?,
             page: f.need("page")?,
             rooms: f.need("rooms")?,
+            depth: f.need("depth")?,
+            values: f.need("values")?,
         })
     }
 }
@@ -335,7 +342,7 @@ impl RoomStatus {
         map.push_some("epoch", self.cursor.map(|cursor| cursor.epoch));
         map.push_some("cursor", self.cursor.map(|cursor| cursor.seq));
         map.push("head", self.head);
-        map.push_some("code", self.code.map(|code| int(u64::from(code.number()))));
+        map.push_some("code", self.code.map(|code| int(u64::from(code))));
         map
     }
 
@@ -346,7 +353,7 @@ impl RoomStatus {
             status: f.need("status")?,
             cursor: epoch.zip(seq).map(|(epoch, seq)| Cursor { epoch, seq }),
             head: f.need("head")?,
-            code: f.take::<u16>("code")?.and_then(Code::from_number),
+            code: f.take("code")?,
         })
     }
 

@@ -37,6 +37,7 @@ fn members_event() -> Event {
 }
 
 fn status(status: Status, at: Option<u64>, head: u64, code: Option<Code>) -> RoomStatus {
+    let code = code.map(Code::number);
     RoomStatus { room: room("tea"), status, cursor: at.map(cursor), head: seq(head), code }
 }
 
@@ -68,6 +69,8 @@ fn welcome(resumed: bool, expires: Option<Timestamp>) -> Reply {
         in_flight: 16,
         page: 200,
         rooms: 1000,
+        depth: 16,
+        values: 8192,
     };
     let (rev, idle) = (if resumed { 7 } else { 0 }, Duration::from_secs(60));
     let (session, secret, user, device) = (session(), secret(), user("alice"), device());

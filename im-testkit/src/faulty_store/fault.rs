@@ -39,18 +39,24 @@ operations! {
     Members,
     /// [`RoomDirectory::rooms_of`].
     RoomsOf,
-    /// [`SessionRegistry::put_session`].
-    PutSession,
+    /// [`SessionRegistry::open_session`].
+    OpenSession,
     /// [`SessionRegistry::session`].
     Session,
     /// [`SessionRegistry::sessions_of`].
     SessionsOf,
-    /// [`SessionRegistry::revoke_session`].
-    RevokeSession,
+    /// [`SessionRegistry::attach_session`].
+    AttachSession,
+    /// [`SessionRegistry::touch_session`].
+    TouchSession,
+    /// [`SessionRegistry::end_session`].
+    EndSession,
+    /// [`SessionRegistry::session_heads`].
+    SessionHeads,
     /// [`SessionRegistry::checkpoint`].
     Checkpoint,
-    /// [`SessionRegistry::put_checkpoint`].
-    PutCheckpoint,
+    /// [`SessionRegistry::change_checkpoint`].
+    ChangeCheckpoint,
     /// [`SessionRegistry::sweep_sessions`].
     SweepSessions,
     /// [`StateStore::merge_state`].

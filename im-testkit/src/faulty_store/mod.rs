@@ -10,7 +10,10 @@ use im_core::ports::{
     Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
     StateSnapshot, StateStore, Store, StoreResult,
 };
-use im_core::state::{Append, Checkpoint, RoomRecord, SendRecord, SessionRecord, Standing};
+use im_core::state::{
+    Append, Checkpoint, CheckpointChange, RoomRecord, SendRecord, SessionHead, SessionRecord,
+    Standing, Unchanged,
+};
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
 use parking_lot::Mutex;
@@ -229,8 +232,8 @@ impl RoomDirectory for FaultyStore {
 
 #[async_trait]
 impl SessionRegistry for FaultyStore {
-    async fn put_session(&self, record: SessionRecord) -> StoreResult<()> {
-        self.call(Operation::PutSession, self.inner.put_session(record)).await
+    async fn open_session(&self, record: SessionRecord) -> StoreResult<()> {
+        self.call(Operation::OpenSession, self.inner.open_session(record)).await
     }
 
     async fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>> {
@@ -241,16 +244,32 @@ impl SessionRegistry for FaultyStore {
         self.call(Operation::SessionsOf, self.inner.sessions_of(user, limit)).await
     }
 
-    async fn revoke_session(&self, id: &SessionId) -> StoreResult<()> {
-        self.call(Operation::RevokeSession, self.inner.revoke_session(id)).await
+    async fn attach_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<Option<u64>> {
+        self.call(Operation::AttachSession, self.inner.attach_session(id, expires)).await
+    }
+
+    async fn touch_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<()> {
+        self.call(Operation::TouchSession, self.inner.touch_session(id, expires)).await
+    }
+
+    async fn end_session(&self, id: &SessionId) -> StoreResult<()> {
+        self.call(Operation::EndSession, self.inner.end_session(id)).await
+    }
+
+    async fn session_heads(&self, ids: &[SessionId]) -> StoreResult<Vec<Option<SessionHead>>> {
+        self.call(Operation::SessionHeads, self.inner.session_heads(ids)).await
     }
 
     async fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {
         self.call(Operation::Checkpoint, self.inner.checkpoint(id)).await
     }
 
-    async fn put_checkpoint(&self, id: &SessionId, checkpoint: Checkpoint) -> StoreResult<()> {
-        self.call(Operation::PutCheckpoint, self.inner.put_checkpoint(id, checkpoint)).await
+    async fn change_checkpoint(
+        &self,
+        id: &SessionId,
+        change: CheckpointChange,
+    ) -> StoreResult<Result<u64, Unchanged>> {
+        self.call(Operation::ChangeCheckpoint, self.inner.change_checkpoint(id, change)).await
     }
 
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {

@@ -225,7 +225,7 @@ impl Inner {
             status: Status::Denied,
             cursor: None,
             head: Seq::ZERO,
-            code: Some(code),
+            code: Some(code.number()),
         };
         self.push_unbounded(Outgoing::new(Push::Room(status)), bounds);
     }

@@ -9,7 +9,6 @@
 
 mod inner;
 mod subs;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -101,6 +100,11 @@ impl Outbox {
         self.inner.lock().user = Some(user);
     }
 
+    /// Who reads. `None` before the handshake and for the service's own followers.
+    pub(crate) fn user(&self) -> Option<UserId> {
+        self.inner.lock().user.clone()
+    }
+
     // ---- commands and replies ----
 
     /// Waits until one more command may be taken.
@@ -160,7 +164,6 @@ impl Outbox {
             offered: head,
             lagging,
             snapshot: false,
-            confirmed: from,
             authorised: start.authorised,
         };
         let slot = inner.subs.insert(sub);
@@ -198,23 +201,15 @@ impl Outbox {
         inner.subs.len() + more.iter().filter(|room| inner.subs.slot_of(room).is_none()).count()
     }
 
-    /// The rooms followed, each with its confirmed cursor.
-    pub(crate) fn confirmed(&self) -> BTreeMap<RoomId, Cursor> {
+    /// Those of the cursors, which the client says it has come to, that can be believed: not of rooms that are not
+    /// followed, of other epochs, or beyond what was handed over.
+    pub(crate) fn handed_over(&self, mut cursors: Vec<(RoomId, Cursor)>) -> Vec<(RoomId, Cursor)> {
         let inner = self.inner.lock();
-        inner.subs.iter().map(|(_, sub)| (sub.room.id().clone(), sub.confirmed)).collect()
-    }
-
-    /// The client says that it has these events. Cursors of rooms not followed, of other epochs, and beyond what was
-    /// handed over are not believed.
-    pub(crate) fn confirm(&self, cursors: &[(RoomId, Cursor)]) {
-        let mut inner = self.inner.lock();
-        for (room, cursor) in cursors {
-            let Some(slot) = inner.subs.slot_of(room) else { continue };
-            let Some(sub) = inner.subs.get_mut(slot) else { continue };
-            if cursor.epoch == sub.handed.epoch && cursor.seq <= sub.handed.seq {
-                sub.confirmed = *cursor;
-            }
-        }
+        cursors.retain(|(room, cursor)| {
+            let sub = inner.subs.slot_of(room).and_then(|slot| inner.subs.get(slot));
+            sub.is_some_and(|sub| cursor.epoch == sub.handed.epoch && cursor.seq <= sub.handed.seq)
+        });
+        cursors
     }
 
     // ---- what rooms put in ----
@@ -313,7 +308,6 @@ impl Outbox {
             sub.offered = to.seq;
         }
         sub.known = head.max(to.seq).max(sub.offered);
-        sub.confirmed = to;
         let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
         inner.drop_queued(lag.slot, &self.bounds);
         inner.push_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
@@ -323,14 +317,14 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// The room began another life: every reader starts again from its head.
+    /// The room began another life, or lost its end: the reader, whose right to read was checked after `to` was read,
+    /// starts again from there.
     pub(crate) fn reset(&self, slot: u32, to: Cursor) {
         let lag = {
-            let inner = self.inner.lock();
-            match inner.subs.get(slot) {
-                Some(sub) => sub.lag(slot),
-                _ => return,
-            }
+            let mut inner = self.inner.lock();
+            let Some(sub) = inner.subs.get_mut(slot) else { return };
+            sub.authorised = to.seq;
+            sub.lag(slot)
         };
         self.jump(&lag, Status::Reset, to, to.seq);
     }

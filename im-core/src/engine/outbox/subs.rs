@@ -26,8 +26,6 @@ pub(crate) struct Sub {
     pub(super) lagging: bool,
     /// The whole state has to be sent, rather than single keys.
     pub(super) snapshot: bool,
-    /// What the client has confirmed.
-    pub(crate) confirmed: Cursor,
     /// The room's head before the reader's right to read was last checked: later ends of membership count.
     pub(super) authorised: Seq,
 }
