@@ -83,6 +83,8 @@ pub enum Fault {
     UnknownBefore,
     /// [`StoreErrorKind::Unknown`], although it is done.
     UnknownAfter,
+    /// The call panics, and nothing is done.
+    Panic,
 }
 
 impl Fault {
@@ -94,6 +96,7 @@ impl Fault {
             Self::UnknownBefore | Self::UnknownAfter => {
                 (StoreErrorKind::Unknown, io::ErrorKind::TimedOut.into())
             }
+            Self::Panic => panic!("{operation:?} panics as planned"),
         };
         StoreError::new(kind, format!("{operation:?} fails as planned")).because(cause)
     }

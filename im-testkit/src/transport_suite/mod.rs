@@ -170,6 +170,8 @@ macro_rules! transport_suite {
                 nobody_ends_a_strangers_session,
                 logout_ends_the_session_for_good,
                 the_service_ends_all_of_a_users_sessions,
+                of_connections_that_take_a_session_at_once_one_keeps_it,
+                a_session_too_many_ends_the_one_that_was_left_longest,
                 a_server_that_goes_away_says_when_to_come_back,
             ]
             slow: [
@@ -182,6 +184,8 @@ macro_rules! transport_suite {
                 a_failing_store_keeps_nothing_and_says_so,
                 an_unknown_outcome_is_cleared_up_by_a_retry,
                 while_the_store_is_away_connections_stay_and_all_is_well_afterwards,
+                a_store_that_panics_takes_nothing_with_it,
+                another_store_in_its_place_resets_readers_and_shuts_strangers_out,
             ]
             bad_input: [
                 broken_messages_close,
@@ -216,6 +220,8 @@ macro_rules! transport_suite {
                 every_other_hint_lost_loses_nothing,
                 signals_kicks_and_removals_cross_over,
                 a_session_moves_to_the_other_engine_and_back,
+                a_lost_kick_is_found,
+                a_lost_takeover_is_found,
             ]
         }
     };
