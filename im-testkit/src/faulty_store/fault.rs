@@ -88,6 +88,7 @@ pub enum Fault {
 }
 
 impl Fault {
+    #[allow(clippy::panic, reason = "that is what was asked for")]
     pub(super) fn error(self, operation: Operation) -> StoreError {
         let os = |number| io::Error::from_raw_os_error(number);
         let (kind, cause) = match self {
