@@ -1,5 +1,7 @@
 //! What an embedder plugs in may fail without taking the engine with it.
 
+#![allow(clippy::panic, reason = "a hook that panics is what is tested")]
+
 mod support;
 
 use std::sync::Arc;
