@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use im_core::ports::{Head, LogPage, LogRange, StateSnapshot, StoreResult};
-use im_core::state::{Checkpoint, RoomRecord, SendRecord, SessionHead, SessionRecord, Standing};
+use im_core::state::{
+    Checkpoint, RoomRecord, SendRecord, SessionHead, SessionRecord, Standing, Ticket,
+};
 use im_core::wire::{Event, PageFrom, Role, RoomKind};
 use im_core::{Cursor, MessageId, RoomId, Seq, SessionId, UserId};
 use sled::IVec;
@@ -199,6 +201,10 @@ impl Reader<'_> {
             None => 0,
         };
         Ok(Some(SessionHead { attached: session.attached, rev }))
+    }
+
+    pub(crate) fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
+        self.record(&keys::ticket(id))?.map(|bytes| record::read_ticket(&bytes)).transpose()
     }
 
     pub(crate) fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use im_core::ports::StoreResult;
 use im_core::state::{
-    Checkpoint, ContentHash, Followed, RoomRecord, SendRecord, SessionRecord, Standing,
+    Checkpoint, ContentHash, Followed, RoomRecord, SendRecord, SessionRecord, Standing, Ticket,
 };
 use im_core::wire::{Content, Event, Role, RoomKind, StateUpdate};
 use im_core::{
@@ -180,6 +180,30 @@ pub(crate) fn read_session(id: &SessionId, bytes: &[u8]) -> StoreResult<SessionR
     let secret =
         rmp_serde::from_slice(input.rest()).map_err(|_| crate::error::damaged("session"))?;
     Ok(SessionRecord { id: id.clone(), user, device, secret, created, expires, attached })
+}
+
+pub(crate) fn ticket(ticket: &Ticket) -> Vec<u8> {
+    let secret = rmp_serde::to_vec(&ticket.secret).unwrap_or_default();
+    let head = Out::new(100 + ticket.claims.len())
+        .time(ticket.open_until)
+        .u8(u8::from(ticket.opened))
+        .text(ticket.device.as_ref().map_or("", DeviceId::as_str))
+        .u8(u8::from(ticket.expires.is_some()))
+        .time(ticket.expires.unwrap_or_default())
+        .u32(u32::try_from(secret.len()).unwrap_or_default());
+    [head.rest(&secret), ticket.claims.to_vec()].concat()
+}
+
+pub(crate) fn read_ticket(bytes: &[u8]) -> StoreResult<Ticket> {
+    let mut input = In::new(bytes, "ticket")?;
+    let (open_until, opened, device) = (input.time()?, input.u8()? != 0, input.text()?);
+    let device = if device.is_empty() { None } else { Some(input.made(DeviceId::new(device))?) };
+    let (has_expiry, expires, len) = (input.u8()? != 0, input.time()?, input.u32()?);
+    let (secret, claims) = input.rest().split_at_checked(len as usize).unwrap_or_default();
+    let secret = rmp_serde::from_slice(secret).map_err(|_| crate::error::damaged("ticket"))?;
+    let claims = Bytes::copy_from_slice(claims);
+    let expires = has_expiry.then_some(expires);
+    Ok(Ticket { secret, open_until, opened, device, claims, expires })
 }
 
 pub(crate) fn checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {

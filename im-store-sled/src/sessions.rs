@@ -1,7 +1,7 @@
 //! Writes of sessions and checkpoints.
 
 use im_core::ports::StoreResult;
-use im_core::state::{Checkpoint, CheckpointChange, SessionRecord, Unchanged};
+use im_core::state::{Checkpoint, CheckpointChange, SessionRecord, Ticket, Unchanged};
 use im_core::{SessionId, Timestamp};
 
 use crate::error::reading;
@@ -110,6 +110,17 @@ impl Txn<'_> {
         self.put(of_user, None, Sight::Kept)?;
         self.put(keys::expiry(session.expires, &session.id), None, Sight::Kept)?;
         self.put(keys::session(&session.id), None, Sight::Kept)?;
+        self.put_record(&keys::ticket(&session.id), None, Sight::Kept)?;
         self.put_record(&keys::checkpoint(&session.id), None, Sight::Kept)
+    }
+
+    /// A ticket that a power loss takes is asked for again: it is not synced.
+    pub(crate) fn put_ticket(&mut self, id: &SessionId, ticket: &Ticket) -> StoreResult<()> {
+        match self.session(id)? {
+            Some(_) => {
+                self.put_record(&keys::ticket(id), Some(&record::ticket(ticket)), Sight::Kept)
+            }
+            None => Ok(()),
+        }
     }
 }

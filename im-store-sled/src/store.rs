@@ -11,7 +11,7 @@ use im_core::ports::{
 };
 use im_core::state::{
     Act, Append, Checkpoint, CheckpointChange, RoomRecord, SendRecord, SessionHead, SessionRecord,
-    Standing, Unchanged,
+    Standing, Ticket, Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
@@ -289,6 +289,16 @@ impl SessionRegistry for SledStore {
         let id = id.clone();
         let bytes = (change.follow.len() + change.confirm.len()) * 100;
         self.write(bytes, move |txn| txn.change_checkpoint(&id, &change)).await
+    }
+
+    async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
+        let id = id.clone();
+        self.write(ticket.claims.len(), move |txn| txn.put_ticket(&id, &ticket)).await
+    }
+
+    async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
+        let id = id.clone();
+        self.read(move |reader| reader.ticket(&id)).await
     }
 
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {

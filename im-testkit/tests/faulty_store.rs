@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use im_core::memory::MemoryStore;
 use im_core::ports::{
@@ -10,7 +11,7 @@ use im_core::ports::{
     StoreErrorKind,
 };
 use im_core::state::{
-    Act, Append, Base, CheckpointChange, Guard, NewEvent, RoomSeed, SecretHash, SendKey,
+    Act, Append, Base, CheckpointChange, Guard, NewEvent, RoomSeed, SecretHash, SendKey, Ticket,
 };
 use im_core::state::{SessionRecord, content_hash};
 use im_core::wire::{Content, Limits, PageFrom, Role, RoomKind, Secret};
@@ -80,6 +81,17 @@ fn unchanged() -> CheckpointChange {
     }
 }
 
+fn ticket() -> Ticket {
+    Ticket {
+        secret: SecretHash::of(&Secret::new("a secret that nobody guesses")),
+        open_until: Timestamp::default(),
+        opened: false,
+        device: None,
+        claims: Bytes::new(),
+        expires: None,
+    }
+}
+
 /// Calls one operation of the store.
 async fn call(store: &FaultyStore, operation: Operation) -> Option<StoreErrorKind> {
     let (user, id) = (ann(), SessionId::new("s").unwrap());
@@ -112,6 +124,8 @@ async fn call(store: &FaultyStore, operation: Operation) -> Option<StoreErrorKin
         Operation::SessionHeads => store.session_heads(&[id]).await.err(),
         Operation::Checkpoint => store.checkpoint(&id).await.err(),
         Operation::ChangeCheckpoint => store.change_checkpoint(&id, unchanged()).await.err(),
+        Operation::PutTicket => store.put_ticket(&id, ticket()).await.err(),
+        Operation::Ticket => store.ticket(&id).await.err(),
         Operation::SweepSessions => store.sweep_sessions(Timestamp::default(), 1).await.err(),
         Operation::MergeState => store.merge_state(Vec::new()).await.err(),
         Operation::State => store.state(&room()).await.err(),

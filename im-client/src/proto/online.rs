@@ -262,6 +262,8 @@ impl Machine {
             }
             // At most once, and dropped first.
             Push::Signal(_) => {}
+            // The link's own: a connection of one piece needs none.
+            Push::Mark(_) => {}
             Push::State(update) => self.on_state(now, update),
             Push::Snapshot(part) => self.on_snapshot(now, part),
             Push::Room(status) => {

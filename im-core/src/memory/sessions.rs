@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::id::{RoomId, SessionId, UserId};
-use crate::state::{Checkpoint, CheckpointChange, Followed, SessionHead, SessionRecord, Unchanged};
+use crate::state::{
+    Checkpoint, CheckpointChange, Followed, SessionHead, SessionRecord, Ticket, Unchanged,
+};
 use crate::time::Timestamp;
 
 /// All sessions.
@@ -19,6 +21,7 @@ pub(super) struct Sessions {
 struct Entry {
     record: SessionRecord,
     checkpoint: Packed,
+    ticket: Option<Box<Ticket>>,
 }
 
 /// A checkpoint in the least room: most follow a room or two, and a tree's node has room for eleven.
@@ -47,7 +50,7 @@ impl Sessions {
         of_user.insert(of_user.partition_point(|held| *held < place), place);
         self.by_expiry.insert((record.expires, record.id.clone()));
         let checkpoint = Packed::default();
-        self.entries.insert(record.id.clone(), Entry { record, checkpoint });
+        self.entries.insert(record.id.clone(), Entry { record, checkpoint, ticket: None });
     }
 
     pub(super) fn get(&self, id: &SessionId) -> Option<SessionRecord> {
@@ -92,6 +95,16 @@ impl Sessions {
         let rev = checkpoint.apply(change)?;
         entry.checkpoint = Packed::of(checkpoint);
         Ok(rev)
+    }
+
+    pub(super) fn put_ticket(&mut self, id: &SessionId, ticket: Ticket) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.ticket = Some(Box::new(ticket));
+        }
+    }
+
+    pub(super) fn ticket(&self, id: &SessionId) -> Option<Ticket> {
+        self.entries.get(id)?.ticket.as_deref().cloned()
     }
 
     pub(super) fn end(&mut self, id: &SessionId) {

@@ -14,7 +14,7 @@ use crate::ports::{
 };
 use crate::state::{
     Append, Checkpoint, CheckpointChange, RoomRecord, SendRecord, SessionHead, SessionRecord,
-    Standing, StateLimits, Unchanged,
+    Standing, StateLimits, Ticket, Unchanged,
 };
 use crate::time::Timestamp;
 use crate::wire::{Role, RoomKind, StateUpdate};
@@ -203,6 +203,14 @@ impl SessionRegistry for MemoryStore {
         change: CheckpointChange,
     ) -> StoreResult<Result<u64, Unchanged>> {
         self.with(|kept| kept.sessions.change_checkpoint(id, &change))
+    }
+
+    async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
+        self.with(|kept| kept.sessions.put_ticket(id, ticket))
+    }
+
+    async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
+        self.with(|kept| kept.sessions.ticket(id))
     }
 
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::id::{Cursor, Epoch, MessageId, NodeId, RoomId, Seq, SessionId, UserId};
 use crate::state::{
     Append, Checkpoint, CheckpointChange, Refusal, RoomRecord, SendRecord, SessionHead,
-    SessionRecord, Standing, Unchanged,
+    SessionRecord, Standing, Ticket, Unchanged,
 };
 use crate::time::{Stamp, Timestamp};
 use crate::wire::{Event, PageFrom, Role, RoomKind, StateUpdate};
@@ -254,7 +254,7 @@ pub trait SessionRegistry: Send + Sync {
     /// Moves the session's expiry. Does nothing if there is no such session. Not synced to disk before it returns.
     async fn touch_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<()>;
 
-    /// Ends the session for good: removes it with its checkpoint. Does nothing if there is none.
+    /// Ends the session for good: removes it with its checkpoint and ticket. Does nothing if there is none.
     async fn end_session(&self, id: &SessionId) -> StoreResult<()>;
 
     /// What may have changed of these sessions, in the order asked; `None` where there is no such session.
@@ -270,6 +270,13 @@ pub trait SessionRegistry: Send + Sync {
         id: &SessionId,
         change: CheckpointChange,
     ) -> StoreResult<Result<u64, Unchanged>>;
+
+    /// Keeps this ticket of the session, in place of an earlier one, until the session ends. Does nothing if there is no
+    /// such session.
+    async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()>;
+
+    /// The session's ticket; `None` if there is none, or no such session.
+    async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>>;
 
     /// Removes sessions that expired before `now`, with their checkpoints, at most `limit` of them. Says how many.
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize>;

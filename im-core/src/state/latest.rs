@@ -1,6 +1,7 @@
 //! Latest-wins state: of two updates to a key, the one with the greater stamp stays, in whatever order they come.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::id::StateKey;
@@ -48,6 +49,8 @@ pub struct StateMap {
     bytes: usize,
     /// The greatest stamp of a tombstone that was dropped.
     floor: Option<Stamp>,
+    /// All entries' [`fingerprint`]s, combined by exclusive or.
+    digest: u64,
 }
 
 impl StateMap {
@@ -59,9 +62,11 @@ impl StateMap {
         let mut map = Self { floor, ..Self::default() };
         for update in entries {
             map.bytes += size(&update);
+            map.digest ^= fingerprint(&update);
             map.tombstones += usize::from(update.value.is_none());
             if let Some(other) = map.entries.insert(update.key.clone(), update) {
                 map.bytes -= size(&other);
+                map.digest ^= fingerprint(&other);
                 map.tombstones -= usize::from(other.value.is_none());
             }
         }
@@ -113,7 +118,10 @@ impl StateMap {
         self.bytes = bytes;
         self.tombstones -= usize::from(old_live == Some(false));
         self.tombstones += usize::from(!live);
-        self.entries.insert(update.key.clone(), update);
+        self.digest ^= fingerprint(&update);
+        if let Some(old) = self.entries.insert(update.key.clone(), update) {
+            self.digest ^= fingerprint(&old);
+        }
         self.drop_tombstones(limits.max_tombstones);
         Merge::Taken
     }
@@ -124,9 +132,15 @@ impl StateMap {
             let Some(oldest) = dead.min_by_key(|e| e.stamp).cloned() else { return };
             self.entries.remove(&oldest.key);
             self.bytes -= size(&oldest);
+            self.digest ^= fingerprint(&oldest);
             self.tombstones -= 1;
             self.floor = self.floor.max(Some(oldest.stamp));
         }
+    }
+
+    /// A number that is the same for maps that hold the same keys with the same stamps, and as good as never for others.
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
     /// Everything that is held, tombstones included, in the order of the keys.
@@ -143,6 +157,14 @@ impl StateMap {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+}
+
+/// The same for the same key and stamp, on every node.
+fn fingerprint(update: &StateUpdate) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    update.key.as_str().hash(&mut hasher);
+    update.stamp.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn size(update: &StateUpdate) -> usize {
@@ -187,7 +209,7 @@ mod tests {
                 for update in list {
                     map.merge(update.clone(), &limits);
                 }
-                map.iter().cloned().collect::<Vec<_>>()
+                (map.iter().cloned().collect::<Vec<_>>(), map.digest())
             };
             prop_assert_eq!(merged(&all), merged(&shuffled));
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -26,6 +27,24 @@ pub struct SessionRecord {
     pub expires: Timestamp,
     /// How many connections have taken the session so far: the one with the greatest number holds it.
     pub attached: u64,
+}
+
+/// A ticket: opens one stream of a session for a client that can show no credentials, and takes it up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// The hash of its secret.
+    pub secret: SecretHash,
+    /// Until when it must have been opened.
+    pub open_until: Timestamp,
+    /// Whether it was. From then on it only takes up what it opened.
+    pub opened: bool,
+    /// What the credentials said of whoever asked for it: the device, the claims packed as MessagePack, and when they
+    /// expire.
+    pub device: Option<DeviceId>,
+    /// See `device`.
+    pub claims: Bytes,
+    /// See `device`.
+    pub expires: Option<Timestamp>,
 }
 
 /// What may have changed of a session while somebody is connected.

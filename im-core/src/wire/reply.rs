@@ -48,6 +48,13 @@ pub enum Reply {
     RoomList(RoomsPage),
     /// To `sessions`.
     Sessions(Vec<SessionEntry>),
+    /// To `ticket`: it opens one stream within this time.
+    Ticket {
+        /// As secret as the session's secret.
+        ticket: Secret,
+        /// How long it can be used.
+        within: Duration,
+    },
 }
 
 /// Who you are and what is allowed here.
@@ -251,6 +258,10 @@ impl Reply {
             Self::RoomList(page) => {
                 map.push("list", page.rooms.iter().map(room_entry).collect::<Vec<_>>());
                 map.push("more", page.more);
+            }
+            Self::Ticket { ticket, within } => {
+                map.push("ticket", ticket.expose());
+                map.push("within_ms", millis(*within));
             }
             Self::Sessions(sessions) => {
                 map.push(

@@ -155,6 +155,7 @@ pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {
             "sessions",
             Reply::Sessions(vec![device_entry("phone", true), device_entry("laptop", false)]),
         ),
+        ("ticket", "ticket", Reply::Ticket { ticket: secret(), within: Duration::from_secs(60) }),
     ]
 }
 
@@ -213,6 +214,7 @@ pub(crate) fn pushes() -> Vec<(&'static str, Push)> {
             "snapshot, first part",
             snapshot(vec![update("hp:bob", Some(Value::Int(93))), update("mp:bob", None)], true),
         ),
+        ("mark", Push::Mark("AQIDBAUG".into())),
         ("bye, draining", bye(Code::Draining, Some(Duration::from_millis(1500)))),
         ("bye, for good", bye(Code::Kicked, None)),
     ];

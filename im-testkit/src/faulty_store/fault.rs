@@ -57,6 +57,10 @@ operations! {
     Checkpoint,
     /// [`SessionRegistry::change_checkpoint`].
     ChangeCheckpoint,
+    /// [`SessionRegistry::put_ticket`].
+    PutTicket,
+    /// [`SessionRegistry::ticket`].
+    Ticket,
     /// [`SessionRegistry::sweep_sessions`].
     SweepSessions,
     /// [`StateStore::merge_state`].

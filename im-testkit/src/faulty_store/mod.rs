@@ -12,7 +12,7 @@ use im_core::ports::{
 };
 use im_core::state::{
     Append, Checkpoint, CheckpointChange, RoomRecord, SendRecord, SessionHead, SessionRecord,
-    Standing, Unchanged,
+    Standing, Ticket, Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
@@ -279,6 +279,14 @@ impl SessionRegistry for FaultyStore {
         change: CheckpointChange,
     ) -> StoreResult<Result<u64, Unchanged>> {
         self.call(Operation::ChangeCheckpoint, self.inner().change_checkpoint(id, change)).await
+    }
+
+    async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
+        self.call(Operation::PutTicket, self.inner().put_ticket(id, ticket)).await
+    }
+
+    async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
+        self.call(Operation::Ticket, self.inner().ticket(id)).await
     }
 
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {

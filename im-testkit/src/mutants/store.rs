@@ -11,7 +11,7 @@ use im_core::ports::{
 };
 use im_core::state::{
     Act, Append, Checkpoint, CheckpointChange, Refusal, RoomRecord, SendRecord, SessionHead,
-    SessionRecord, Standing, Unchanged,
+    SessionRecord, Standing, Ticket, Unchanged,
 };
 use im_core::time::Timestamp;
 use im_core::wire::{Event, Role, RoomKind, StateUpdate};
@@ -251,6 +251,14 @@ impl SessionRegistry for MutantStore {
         change: CheckpointChange,
     ) -> StoreResult<Result<u64, Unchanged>> {
         self.inner.change_checkpoint(id, change).await
+    }
+
+    async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
+        self.inner.put_ticket(id, ticket).await
+    }
+
+    async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
+        self.inner.ticket(id).await
     }
 
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {

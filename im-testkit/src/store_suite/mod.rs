@@ -164,6 +164,7 @@ macro_rules! store_suite {
                 a_checkpoint_changes_step_by_step,
                 a_checkpoint_of_a_thousand_rooms_is_kept,
                 concurrent_changes_of_a_checkpoint_all_count,
+                a_ticket_lives_and_ends_with_its_session,
                 expired_sessions_are_swept_in_steps;
             state:
                 the_greatest_stamp_wins_in_any_order,

@@ -1,7 +1,9 @@
 //! Session records and checkpoints.
 
+use bytes::Bytes;
 use im_core::state::{
-    Base, Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Unchanged,
+    Base, Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Ticket,
+    Unchanged,
 };
 use im_core::wire::Secret;
 use im_core::{Cursor, DeviceId, Epoch, RoomId, SessionId};
@@ -201,6 +203,28 @@ pub async fn concurrent_changes_of_a_checkpoint_all_count<F: StoreFactory>(facto
     revs.sort_unstable();
     assert_eq!(revs, (1..=20).collect::<Vec<_>>());
     assert_eq!(store.checkpoint(&id).await.unwrap().rooms.len(), 20);
+}
+
+pub async fn a_ticket_lives_and_ends_with_its_session<F: StoreFactory>(factory: &F) {
+    let (store, id) = (factory.open().await, session("s"));
+    let ticket = |secret: &str, opened: bool| Ticket {
+        secret: SecretHash::of(&Secret::new(secret)),
+        open_until: at(60),
+        opened,
+        device: opened.then(|| DeviceId::new("phone").unwrap()),
+        claims: Bytes::from(vec![7; 9_000]),
+        expires: opened.then(|| at(0)),
+    };
+    store.put_ticket(&id, ticket("a", false)).await.unwrap();
+    assert_eq!(store.ticket(&id).await.unwrap(), None, "there is no session");
+    store.open_session(record("s", "ann", 1, 100)).await.unwrap();
+    assert_eq!(store.ticket(&id).await.unwrap(), None);
+    for next in [ticket("a", false), ticket("a", true), ticket("b", false)] {
+        store.put_ticket(&id, next.clone()).await.unwrap();
+        assert_eq!(store.ticket(&id).await.unwrap(), Some(next));
+    }
+    store.end_session(&id).await.unwrap();
+    assert_eq!(store.ticket(&id).await.unwrap(), None);
 }
 
 pub async fn expired_sessions_are_swept_in_steps<F: StoreFactory>(factory: &F) {
