@@ -65,7 +65,9 @@ impl Server {
 async fn ask(socket: &mut Socket, command: Value) -> Value {
     socket.send(Message::text(command.to_string())).await.unwrap();
     loop {
-        let Some(Ok(Message::Text(text))) = within(socket.next()).await else { panic!("no answer") };
+        let Some(Ok(Message::Text(text))) = within(socket.next()).await else {
+            panic!("no answer")
+        };
         let frame: Value = serde_json::from_str(&text).unwrap();
         if frame["id"] == command["id"] {
             return frame;
