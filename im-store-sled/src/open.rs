@@ -38,8 +38,8 @@ pub(crate) fn open(
     };
     let steps = steps(status.layout, LAYOUT, MIGRATIONS)?;
     // Before sled makes new files where the old ones were.
-    if status.had_data() && !folder.has_data().map_err(|e| file("look into", folder.path(), e))? {
-        return Err(vanished(folder, &status));
+    if status.had_data() && !has_data(folder)? {
+        return Err(vanished(folder, status.batch));
     }
     let (db, recovered) = match open_sled(folder, device, cache_bytes)? {
         Ok(db) => (db, false),
@@ -48,12 +48,12 @@ pub(crate) fn open(
     // Written by every first opening, and made to last before the status says so.
     let blank = db.get(keys::STATE_GENERATION).map_err(reading)?.is_none();
     if status.had_data() && blank {
-        return Err(vanished(folder, &status));
+        return Err(vanished(folder, status.batch));
     }
     migrate(&db, &steps)?;
     let meta = read_meta(&db)?;
     if status.batch > 0 && meta.batch == 0 {
-        return Err(vanished(folder, &status));
+        return Err(vanished(folder, status.batch));
     }
     let why_new = why_new_generation(&status, boot.as_deref(), meta.batch, recovered);
     let mut generation = status.generation;
@@ -71,15 +71,23 @@ pub(crate) fn open(
     Ok(Opened { handle, meta })
 }
 
-/// Opens it again after a failure. What is found is what counts: it is synced before it is shown.
+/// Opens it again after a failure. What is found is what counts: it is synced before it is shown. It must hold the
+/// commits up to `batch`, which were acknowledged.
 pub(crate) fn reopen(
     folder: &Folder,
     generation: u64,
+    batch: u64,
     device: &dyn Device,
     cache_bytes: u64,
 ) -> StoreResult<Opened> {
+    if !has_data(folder)? {
+        return Err(vanished(folder, batch));
+    }
     let db = open_sled(folder, device, cache_bytes)?.map_err(|error| not_open(folder, error))?;
     let meta = read_meta(&db)?;
+    if meta.batch < batch {
+        return Err(vanished(folder, batch));
+    }
     let handle = handle(folder, db, generation)?;
     device.sync(&handle.file).map_err(|e| file("sync", folder.path(), e))?;
     Ok(Opened { handle, meta })
@@ -106,13 +114,16 @@ fn handle(folder: &Folder, db: sled::Db, generation: u64) -> StoreResult<Handle>
     Ok(Handle { db, file, generation })
 }
 
-/// The status file speaks of data that is not there. To begin anew is for a person to decide.
-fn vanished(folder: &Folder, status: &Status) -> StoreError {
+fn has_data(folder: &Folder) -> StoreResult<bool> {
+    folder.has_data().map_err(|e| file("look into", &folder.db(), e))
+}
+
+/// There were `batch` commits or more, and they are not there. To begin anew is for a person to decide.
+fn vanished(folder: &Folder, batch: u64) -> StoreError {
     let message = format!(
-        "the data folder {path} has lost its data: its status file tells of a store with {batch} commits or more, and \
-         {sled} holds none. Restore the folder from a backup, or move it away to start with an empty store",
+        "the data folder {path} has lost its data: there was a store with {batch} commits or more, and {sled} does not \
+         hold them. Restore the folder from a backup, or move it away to start with an empty store",
         path = folder.path().display(),
-        batch = status.batch,
         sled = folder.sled().display(),
     );
     StoreError::new(StoreErrorKind::Corrupt, message)
