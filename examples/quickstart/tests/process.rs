@@ -1,4 +1,4 @@
-//! The real binary is told to stop while somebody is in.
+//! The real binary: how it ends, and folders that it does not take.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -113,17 +113,42 @@ async fn who_is_in_is_told_to_come_back_when_the_server_is_terminated() {
     }
 }
 
+/// Starts a server that must refuse its folder, and gives its last words.
+async fn refused(folder: &str) -> String {
+    let server = Command::new(env!("CARGO_BIN_EXE_quickstart"))
+        .args(["--listen", "127.0.0.1:0", "--data", folder])
+        .output();
+    let server = within(server).await.unwrap();
+    assert_eq!(server.status.code(), Some(1));
+    String::from_utf8(server.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn a_folder_of_a_newer_version_or_without_its_data_is_refused_with_a_reason() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().to_str().unwrap();
+    let mut server = Server::start(&["--data", folder]).await;
+    server.signal("KILL").await;
+    within(server.process.wait()).await.unwrap();
+
+    let status = data.path().join("status");
+    let text = std::fs::read_to_string(&status).unwrap();
+    std::fs::write(&status, text.replace("im-store-sled 1\n", "im-store-sled 2\n")).unwrap();
+    let words = refused(folder).await;
+    assert!(words.contains("newer version") && words.contains(folder), "{words}");
+    std::fs::write(&status, text).unwrap();
+
+    std::fs::remove_dir_all(data.path().join("sled")).unwrap();
+    let words = refused(folder).await;
+    assert!(words.contains("lost its data") && words.contains(folder), "{words}");
+}
+
 #[tokio::test]
 async fn a_folder_in_use_ends_the_second_server_with_a_reason() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().to_str().unwrap();
     let first = Server::start(&["--data", folder]).await;
-    let second = Command::new(env!("CARGO_BIN_EXE_quickstart"))
-        .args(["--listen", "127.0.0.1:0", "--data", folder])
-        .output();
-    let second = within(second).await.unwrap();
-    assert_eq!(second.status.code(), Some(1));
-    let words = String::from_utf8(second.stderr).unwrap();
+    let words = refused(folder).await;
     assert!(words.contains("in use by another process") && words.contains(folder), "{words}");
 
     let mut ann = first.connect().await;
