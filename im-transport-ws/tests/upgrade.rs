@@ -11,9 +11,10 @@ mod support;
 
 use im_core::Code;
 use im_core::CommandId;
+use im_core::engine::{Engine, EngineConfig};
 use im_core::wire::{Command, CommandBody, Encoding, Hello, Limits, decode, encode};
 use im_http::OriginPolicy;
-use im_transport_ws::WsConfig;
+use im_transport_ws::{WebSocket, WsConfig};
 use support::{BINARY, Client, FIN, TEXT, ask, frame, listen, server, service, upgrade_head};
 use tokio::net::TcpStream;
 
@@ -124,4 +125,23 @@ async fn nobody_is_let_in_after_shutdown() {
     let answer = Client::open(stream, "").await.map(|_| ()).unwrap_err();
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains(&Code::Draining.number().to_string()));
+}
+
+#[tokio::test]
+async fn an_address_with_too_many_silent_connections_is_refused_by_number() {
+    let config = EngineConfig::default().max_handshakes_per_address(2);
+    let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
+    let address = listen(&WebSocket::new(engine, WsConfig::default())).await;
+    let open = async || Client::open(TcpStream::connect(address).await.unwrap(), "").await;
+    let mut first = open().await.unwrap();
+    let mut second = open().await.unwrap();
+    let refused = open().await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.body, r#"{"code":4204,"msg":"too many connections"}"#);
+    first.hello().await;
+    let mut third = open().await.unwrap();
+    for client in [&mut second, &mut third] {
+        client.hello().await;
+    }
+    first.is_alive().await;
 }
