@@ -8,6 +8,7 @@ use im_core::wire::{CommandBody, Encoding, Map, MemberAct, SendReceipt, Target, 
 use im_core::{Code, EventKind, MessageId, RoomId, Timestamp};
 
 use super::super::link::Dial;
+use super::bystander::Bystander;
 use super::*;
 
 /// The retry was answered with the first send's place, and says so.
@@ -46,6 +47,7 @@ pub async fn a_retry_after_a_restart_is_recognised<F: TransportFactory>(shape: S
 
 pub async fn the_same_id_with_other_content_is_a_conflict<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
     let id = MessageId::random();
     let (mut here, mut there) = (world.peer("ann").await, world.peer("ann").await);
@@ -53,6 +55,7 @@ pub async fn the_same_id_with_other_content_is_a_conflict<F: TransportFactory>(s
     assert_eq!(here.say_as(&r, &id, "that").await.unwrap_err(), Code::Conflict);
     assert_eq!(there.say_as(&r, &id, "that").await.unwrap_err(), Code::Conflict);
     assert_eq!(world.said(&r).await, [(user("ann"), "this".to_owned())]);
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn the_same_id_of_another_user_is_another_message<F: TransportFactory>(shape: Shape) {
@@ -85,6 +88,7 @@ pub async fn the_order_of_keys_does_not_make_another_content<F: TransportFactory
 
 pub async fn a_retry_after_a_ban_is_still_a_retry<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
     let id = MessageId::random();
@@ -96,6 +100,7 @@ pub async fn a_retry_after_a_ban_is_still_a_retry<F: TransportFactory>(shape: Sh
         assert_eq!(connection.say(&r, "after").await.unwrap_err(), Code::Banned);
     }
     assert_eq!(world.said(&r).await, [(user("bob"), "before".to_owned())]);
+    bystander.ends_untouched(&world).await;
 }
 
 /// Values that the two encodings write very differently.

@@ -6,6 +6,7 @@ use im_core::memory::MemoryStore;
 use im_core::wire::{CommandBody, Event, HistoryPage, PageFrom, Status};
 use im_core::{Code, Cursor, Epoch, Seq};
 
+use super::bystander::Bystander;
 use super::*;
 
 fn seqs(page: &HistoryPage) -> Vec<u64> {
@@ -41,6 +42,7 @@ pub async fn pages_lead_through_all_of_it_in_both_directions<F: TransportFactory
 
 pub async fn a_page_begins_where_it_was_asked_to<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
     for n in 2..=9 {
@@ -60,6 +62,7 @@ pub async fn a_page_begins_where_it_was_asked_to<F: TransportFactory>(shape: Sha
         assert_eq!((seqs(&page), page.more), (expected, more), "{from:?}");
     }
     assert_eq!(ann.history(&r, PageFrom::After(seq(10)), 2).await.unwrap_err(), Code::AheadOfHead);
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn a_huge_limit_is_cut_down<F: TransportFactory>(shape: Shape) {
@@ -78,6 +81,7 @@ pub async fn a_huge_limit_is_cut_down<F: TransportFactory>(shape: Shape) {
 
 pub async fn another_epoch_is_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
     let right = world.head(&r).await.epoch;
@@ -90,6 +94,7 @@ pub async fn another_epoch_is_refused<F: TransportFactory>(shape: Shape) {
     };
     assert!(ann.ask(ask(right)).await.is_ok());
     assert_eq!(ann.ask(ask(wrong)).await.unwrap_err(), Code::WrongEpoch);
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn what_was_trimmed_is_told_by_where_a_page_begins<F: TransportFactory>(shape: Shape) {

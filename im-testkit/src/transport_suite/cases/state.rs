@@ -38,6 +38,7 @@ pub async fn the_newest_value_is_told_and_handed_to_newcomers<F: TransportFactor
 
 pub async fn an_older_value_is_refused_and_changes_nothing<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
     bob.follow(&r, None).await.unwrap();
@@ -53,10 +54,12 @@ pub async fn an_older_value_is_refused_and_changes_nothing<F: TransportFactory>(
     let latest = bob.set(&r, "k", "newest", None).await.unwrap();
     assert!(latest > newer, "a stamp of the server's own is newer than what it has seen");
     assert_eq!(bob.state().await.stamp, latest);
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn a_stamp_far_ahead_is_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
     assert_eq!(ann.set(&r, "k", "v", Some(in_ms(60_000))).await.unwrap_err(), Code::StampAhead);
@@ -65,6 +68,7 @@ pub async fn a_stamp_far_ahead_is_refused<F: TransportFactory>(shape: Shape) {
     let stamp = ann.set(&r, "k", "v", None).await.unwrap();
     assert!(stamp < in_ms(30_000));
     assert_eq!(ann.state().await.stamp, stamp);
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn an_unset_key_stays_unset_for_older_values<F: TransportFactory>(shape: Shape) {
