@@ -107,7 +107,7 @@ pub async fn a_retry_after_a_ban_is_still_a_retry<F: TransportFactory>(shape: Sh
 fn colourful() -> Value {
     let mut map = Map::from_iter([("text", "tea \u{1f375} for two")]);
     map.insert("$price", Value::Float(2.5));
-    map.insert("bytes", Value::Bytes(vec![0, 1, 254, 255].into()));
+    map.insert("bytes", Value::Bytes(vec![0, 1, 254, 255]));
     map.insert("list", Value::Array(vec![Value::Null, Value::Int(-(1 << 40)), Value::Bool(true)]));
     map.into()
 }
