@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use im_core::RoomId;
 use im_core::engine::{Connection, Engine, Peer};
@@ -100,14 +101,24 @@ async fn head(store: &SledStore) -> u64 {
     heads[0].unwrap().cursor.seq.get()
 }
 
-#[tokio::test]
-async fn a_full_or_broken_disk_is_told_by_number_and_the_retry_is_kept_once() {
-    for (errno, words) in [(libc::ENOSPC, "full"), (libc::EIO, "cannot take it now")] {
+/// An engine on a store whose disk can fail, with somebody who writes and somebody who follows the same room.
+struct Scene {
+    engine: Engine,
+    store: Arc<SledStore>,
+    device: Arc<Faulty>,
+    ann: Client,
+    bystander: Client,
+    _folder: TempDir,
+}
+
+impl Scene {
+    /// The room has three events: it was made, the bystander came in, Ann wrote.
+    async fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let device = Arc::new(Faulty::default());
         let store = Arc::new(open_on(folder.path(), &device).await);
-        let engine =
-            Engine::builder().allow_anonymous().store(store.clone()).start().await.unwrap();
+        let builder = Engine::builder().allow_anonymous().store(store.clone());
+        let engine = builder.start().await.unwrap();
         let mut ann = Client::new(&engine, "ann").await;
         let mut bystander = Client::new(&engine, "bystander").await;
         ann.ask("create", [("room", "tea".into()), ("open", Value::Bool(true))]).await;
@@ -115,33 +126,70 @@ async fn a_full_or_broken_disk_is_told_by_number_and_the_retry_is_kept_once() {
         bystander.follow().await;
         let first = ann.send("0123456789abcdef-1", "before").await;
         assert_eq!(number(&first, "seq"), Some(3), "{first:?}");
+        Self { engine, store, device, ann, bystander, _folder: folder }
+    }
 
-        device.fail(Site::Apply, Work::Undone, errno);
-        let refused = ann.send("0123456789abcdef-2", "during").await;
-        assert_eq!((text(&refused, "t"), number(&refused, "code")), ("err", Some(4202)));
-        assert!(text(&refused, "msg").contains(words), "{refused:?}");
-        assert!(text(&refused, "msg").contains("nothing was kept"), "{refused:?}");
-        assert_eq!(device.left(), 0);
-        assert_eq!(head(&store).await, 3, "nothing was kept");
-        assert_eq!(text(&bystander.ask("ping", []).await, "t"), "ok");
+    async fn end(self) {
+        assert_eq!(self.device.left(), 0, "something did not fail");
+        drop((self.ann, self.bystander));
+        self.engine.drain(Duration::from_secs(5)).await;
+        self.store.close().await.unwrap();
+    }
+}
 
-        let retry = ann.send("0123456789abcdef-2", "during").await;
-        let place = |receipt: &Value| {
-            (
-                number(receipt, "seq"),
-                receipt.get("repeated").cloned(),
-                text(receipt, "t").to_owned(),
-            )
-        };
-        let ok = || "ok".to_owned();
-        assert_eq!(place(&retry), (Some(4), Some(Value::Bool(false)), ok()), "{retry:?}");
-        let again = ann.send("0123456789abcdef-2", "during").await;
-        assert_eq!(place(&again), (Some(4), Some(Value::Bool(true)), ok()), "{again:?}");
-        assert_eq!(bystander.heard().await, ("before".into(), 3));
-        assert_eq!(bystander.heard().await, ("during".into(), 4));
-        assert_eq!(head(&store).await, 4);
-        drop((ann, bystander));
-        engine.drain(std::time::Duration::from_secs(5)).await;
-        store.close().await.unwrap();
+fn is_refused(answer: &Value, code: i64, words: &str) {
+    assert_eq!((text(answer, "t"), number(answer, "code")), ("err", Some(code)), "{answer:?}");
+    assert!(text(answer, "msg").contains(words), "{answer:?}");
+}
+
+fn is_kept(answer: &Value, seq: i64, repeated: bool) {
+    assert_eq!((text(answer, "t"), number(answer, "seq")), ("ok", Some(seq)), "{answer:?}");
+    assert_eq!(answer.get("repeated"), Some(&Value::Bool(repeated)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_full_or_broken_disk_is_told_by_number_and_the_retry_is_kept_once() {
+    for (errno, words) in [
+        (libc::ENOSPC, "storage is full; nothing was kept"),
+        (libc::EIO, "cannot take it now; nothing was kept"),
+    ] {
+        let mut scene = Scene::new().await;
+        let mid = "0123456789abcdef-2";
+        scene.device.fail(Site::Apply, Work::Undone, errno);
+        is_refused(&scene.ann.send(mid, "during").await, 4202, words);
+        assert_eq!(head(&scene.store).await, 3, "nothing was kept");
+        assert_eq!(text(&scene.bystander.ask("ping", []).await, "t"), "ok");
+
+        is_kept(&scene.ann.send(mid, "during").await, 4, false);
+        is_kept(&scene.ann.send(mid, "during").await, 4, true);
+        assert_eq!(scene.bystander.heard().await, ("before".into(), 3));
+        assert_eq!(scene.bystander.heard().await, ("during".into(), 4));
+        assert_eq!(head(&scene.store).await, 4);
+        scene.end().await;
+    }
+}
+
+/// The sync fails, and for a while the data cannot be read again either.
+#[tokio::test]
+async fn an_outcome_that_is_not_known_is_told_as_such_and_the_retry_is_kept_once() {
+    for errno in [libc::ENOSPC, libc::EIO] {
+        let mut scene = Scene::new().await;
+        let (doubtful, late) = ("0123456789abcdef-2", "0123456789abcdef-3");
+        for site in [Site::Sync, Site::Copy, Site::Copy] {
+            scene.device.fail(site, Work::Undone, errno);
+        }
+        is_refused(&scene.ann.send(doubtful, "perhaps").await, 4100, "retry under the same");
+        is_refused(&scene.ann.send(late, "late").await, 4202, "nothing was kept");
+        assert_eq!(text(&scene.bystander.ask("ping", []).await, "t"), "ok");
+
+        is_kept(&scene.ann.send(late, "late").await, 5, false);
+        // It had reached the disk after all, before the one that was refused.
+        is_kept(&scene.ann.send(doubtful, "perhaps").await, 4, true);
+        is_kept(&scene.ann.send(late, "late").await, 5, true);
+        for (words, seq) in [("before", 3), ("perhaps", 4), ("late", 5)] {
+            assert_eq!(scene.bystander.heard().await, (words.into(), seq));
+        }
+        assert_eq!(head(&scene.store).await, 5);
+        scene.end().await;
     }
 }
