@@ -27,6 +27,7 @@
 //! | `conversation` | groups, direct rooms, channels, devices, signals |
 //! | `order` | one order for all |
 //! | `dedup` | a message is kept once |
+//! | `hooks` | the embedder's say |
 //! | `history` | reading what is kept |
 //! | `resume` | coming back after a cut at every step |
 //! | `state` | the newest value wins |
@@ -92,6 +93,7 @@ macro_rules! transport_suite {
                 a_silent_handshake_is_closed,
                 who_says_nothing_for_too_long_is_closed,
                 one_user_may_have_only_so_many_connections,
+                only_so_many_connections_are_taken,
                 a_session_goes_on_and_takes_the_place_of_its_older_connection,
                 a_session_is_good_for_nobody_else,
             ]
@@ -128,13 +130,21 @@ macro_rules! transport_suite {
                 the_same_id_of_another_user_is_another_message,
                 the_order_of_keys_does_not_make_another_content,
                 a_retry_after_a_ban_is_still_a_retry,
+                a_retry_in_the_other_encoding_is_still_a_retry,
+                ids_from_before_the_horizon_are_too_old,
                 the_same_message_from_many_sides_at_once_is_kept_once,
+            ]
+            hooks: [
+                a_hook_refuses_in_its_own_words,
+                a_hook_that_takes_too_long_refuses,
+                a_retry_is_answered_without_asking,
             ]
             history: [
                 pages_lead_through_all_of_it_in_both_directions,
                 a_page_begins_where_it_was_asked_to,
                 a_huge_limit_is_cut_down,
                 another_epoch_is_refused,
+                what_was_trimmed_is_told_by_where_a_page_begins,
             ]
             resume: [
                 a_cut_at_any_step_loses_and_repeats_nothing,
@@ -154,6 +164,7 @@ macro_rules! transport_suite {
                 a_stamp_far_ahead_is_refused,
                 an_unset_key_stays_unset_for_older_values,
                 only_members_write_state,
+                more_state_than_a_room_may_hold_is_refused,
                 state_survives_a_restart_in_good_order,
             ]
             members: [

@@ -18,14 +18,14 @@ async fn faulty<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<FaultyStore
 }
 
 pub async fn a_full_store_keeps_nothing_and_says_so<F: TransportFactory>(shape: Shape) {
-    refuses::<F>(shape, Fault::Full).await;
+    refuses::<F>(shape, Fault::Full, "full").await;
 }
 
 pub async fn a_failing_store_keeps_nothing_and_says_so<F: TransportFactory>(shape: Shape) {
-    refuses::<F>(shape, Fault::Unavailable).await;
+    refuses::<F>(shape, Fault::Unavailable, "cannot take it now").await;
 }
 
-async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault) {
+async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault, why: &str) {
     let (world, store) = faulty::<F>(shape).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
@@ -34,8 +34,15 @@ async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault) {
     ann.say(&r, "before").await.unwrap();
     let id = MessageId::random();
     store.fail_times(Operation::Append, fault, 1);
-    assert_eq!(ann.say_as(&r, &id, "during").await.unwrap_err(), Code::StoreUnavailable);
+    let command = ann.begin(message(&r, &id, "during")).await;
+    let refusal = ann.answer(command).await.unwrap_err();
+    assert_eq!(refusal.code, 4202);
+    assert!(refusal.message.contains(why), "{}", refusal.message);
+    assert!(refusal.message.contains("nothing was kept"), "{}", refusal.message);
+    assert_eq!(world.head(&r).await.seq, seq(2), "nothing was kept");
     assert!(!ann.say_as(&r, &id, "during").await.unwrap().repeated, "nothing had been kept");
+    assert!(ann.say_as(&r, &id, "during").await.unwrap().repeated, "it is kept once");
+    assert_eq!(world.head(&r).await.seq, seq(3));
     assert_eq!((ann.heard().await, ann.heard().await), ("before".into(), "during".into()));
     bystander.ends_untouched(&world).await;
 }
