@@ -214,6 +214,14 @@ impl Reader<'_> {
         }
     }
 
+    pub(crate) fn state_generation(&self) -> StoreResult<u64> {
+        match self.get(keys::STATE_GENERATION)? {
+            Some(bytes) => record::read_number(&bytes),
+            // It is written when the store is opened.
+            None => Err(damaged("state generation")),
+        }
+    }
+
     pub(crate) fn state(&self, id: &RoomId) -> StoreResult<StateSnapshot> {
         let Some(room) = self.room(id)? else { return Ok(StateSnapshot::default()) };
         let incarnation = room.epoch.incarnation;

@@ -325,6 +325,10 @@ impl StateStore for SledStore {
         self.write(0, move |txn| txn.begin_state(node)).await
     }
 
+    async fn state_generation(&self) -> StoreResult<u64> {
+        self.read(move |reader| reader.state_generation()).await
+    }
+
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {
         self.write(0, move |txn| txn.end_state(node)).await
     }

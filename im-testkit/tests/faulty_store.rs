@@ -130,6 +130,7 @@ async fn call(store: &FaultyStore, operation: Operation) -> Option<StoreErrorKin
         Operation::MergeState => store.merge_state(Vec::new()).await.err(),
         Operation::State => store.state(&room()).await.err(),
         Operation::BeginState => store.begin_state(NodeId(1)).await.err(),
+        Operation::StateGeneration => store.state_generation().await.err(),
         Operation::EndState => store.end_state(NodeId(1)).await.err(),
         Operation::Close => store.close().await.err(),
         other => panic!("{other:?} has no call here"),

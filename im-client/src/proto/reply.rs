@@ -1,10 +1,8 @@
 //! Reading an answer as the command's own kind of reply.
 
-use std::time::Duration;
-
 use im_core::wire::{
-    CommandBody, HistoryPage, MemberPage, Reply, RoomStatus, RoomsPage, Secret, SendReceipt,
-    SessionEntry, Value, Welcome, WireError,
+    CommandBody, HistoryPage, MemberPage, Reply, RoomStatus, RoomsPage, SendReceipt, SessionEntry,
+    TicketGrant, Value, Welcome, WireError,
 };
 use im_core::{Code, Timestamp};
 
@@ -38,13 +36,7 @@ pub(super) fn read(body: &CommandBody, fields: Value) -> Result<Reply, WireError
         }
         CommandBody::History { .. } => Reply::History(HistoryPage::from_value(fields)?),
         CommandBody::Sessions => Reply::Sessions(SessionEntry::list_from_value(fields)?),
-        CommandBody::Ticket => {
-            let text = fields.get("ticket").and_then(Value::as_text);
-            Reply::Ticket {
-                ticket: Secret::new(text.ok_or_else(|| wrong("ticket"))?),
-                within: Duration::from_millis(number(&fields, "within_ms")?),
-            }
-        }
+        CommandBody::Ticket => Reply::Ticket(TicketGrant::from_value(fields)?),
     })
 }
 

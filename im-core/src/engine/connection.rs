@@ -25,9 +25,10 @@ use crate::wire::{Bye, Encoding, Push};
 use super::Engine;
 use super::commands;
 use super::core::Core;
+use super::downlink::Downlink;
 use super::feed;
 use super::metrics;
-use super::outbox::{Outbox, Taken};
+use super::outbox::{Outbox, Take, Taken};
 use super::outgoing::Outgoing;
 
 /// What a transport knows of a peer before anything was said.
@@ -92,6 +93,20 @@ pub(crate) struct Conn {
     pub(crate) flood: AtomicU32,
     /// It no longer counts among its network's handshakes.
     pub(crate) greeted: AtomicBool,
+    /// A `hello` is being looked at: that has time-outs of its own.
+    pub(crate) greeting: AtomicBool,
+    pub(crate) part: Part,
+}
+
+/// Which part of a session's traffic a connection carries.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// One message of commands, and their answers.
+    Up,
+    /// Pushes, of the rooms that the session follows.
+    Down(Box<Downlink>),
 }
 
 /// What the handshake has established.
@@ -111,6 +126,10 @@ pub(crate) struct Session {
 impl Connection {
     pub(crate) fn new(engine: Engine, conn: Arc<Conn>) -> Self {
         Self(Arc::new(Handle { conn, engine }))
+    }
+
+    pub(super) fn parts(&self) -> (&Arc<Core>, &Arc<Conn>) {
+        (self.0.engine.core(), &self.0.conn)
     }
 
     /// Takes one message: a frame or a batch. Returns when the next may be taken; that is the back-pressure. What is to
@@ -139,16 +158,16 @@ impl Connection {
                 conn.outbox.ready().await;
                 continue;
             }
-            let take = taken.unwrap_or_default();
-            conn.mark_sent(engine.core());
-            let mut frames: Vec<Bytes> =
-                take.items.into_iter().map(|item| conn.encoded(item)).collect();
-            if let Some(bye) = &take.bye {
-                ::metrics::counter!(metrics::CLOSED, "code" => bye.code.to_string()).increment(1);
-                frames.push(Outgoing::new(Push::Bye(bye.clone())).encoded(conn.encoding));
-            }
-            return Batch { id: BatchId(take.bytes), frames, heartbeat, close: take.bye };
+            return conn.batch(engine.core(), taken.unwrap_or_default(), heartbeat);
         }
+    }
+
+    /// Takes what there is to write now, of about `max_bytes` at most but one frame at least, reading logs where need
+    /// be; `None` if there is nothing. Cancel-safe.
+    pub async fn take(&self, max_bytes: usize) -> Option<Batch> {
+        let Handle { conn, engine } = &*self.0;
+        let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await?;
+        Some(conn.batch(engine.core(), taken, false))
     }
 
     /// The batch was written: its bytes no longer count against the outbox.
@@ -187,7 +206,7 @@ impl Drop for Handle {
 }
 
 impl Conn {
-    pub(crate) fn new(number: u64, peer: Peer, core: &Core) -> Self {
+    pub(crate) fn new(number: u64, peer: Peer, part: Part, core: &Core) -> Self {
         let now = core.running();
         Self {
             number,
@@ -203,6 +222,8 @@ impl Conn {
             heartbeat: AtomicBool::new(false),
             flood: AtomicU32::new(0),
             greeted: AtomicBool::new(false),
+            greeting: AtomicBool::new(false),
+            part,
         }
     }
 
@@ -244,7 +265,18 @@ impl Conn {
         });
     }
 
-    fn encoded(&self, item: Taken) -> Bytes {
+    fn batch(&self, core: &Core, take: Take, heartbeat: bool) -> Batch {
+        self.mark_sent(core);
+        let mut frames: Vec<Bytes> =
+            take.items.into_iter().map(|item| self.encoded(item)).collect();
+        if let Some(bye) = &take.bye {
+            ::metrics::counter!(metrics::CLOSED, "code" => bye.code.to_string()).increment(1);
+            frames.push(Outgoing::new(Push::Bye(bye.clone())).encoded(self.encoding));
+        }
+        Batch { id: BatchId(take.bytes), frames, heartbeat, close: take.bye }
+    }
+
+    pub(super) fn encoded(&self, item: Taken) -> Bytes {
         match item {
             Taken::Reply(reply) => reply,
             Taken::Push(push) => push.encoded(self.encoding),
@@ -266,13 +298,17 @@ impl Conn {
             Duration::from_millis(running.saturating_sub(since)) >= most
         };
         match self.session() {
+            None if self.greeting.load(Ordering::Relaxed) => {}
             None if over(self.opened, config.handshake_timeout) => {
                 self.close(Code::HandshakeTimeout, Code::HandshakeTimeout.meaning());
             }
             Some(session) if session.identity().expires.is_some_and(|at| at <= now) => {
                 self.close(Code::Expired, Code::Expired.meaning());
             }
-            _ if over(self.heard.load(Ordering::Relaxed), config.idle_timeout) => {
+            // Who only listens is not heard; its transport knows whether it is there.
+            _ if !matches!(self.part, Part::Down(_))
+                && over(self.heard.load(Ordering::Relaxed), config.idle_timeout) =>
+            {
                 self.close(Code::IdleTimeout, Code::IdleTimeout.meaning());
             }
             // Also while much is sent: a peer who only listens is heard only when it answers a ping.

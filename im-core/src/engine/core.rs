@@ -1,7 +1,7 @@
 //! What all parts of an engine share, and what keeps a room whole: loading, filling, checking.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -46,7 +46,8 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     pub(crate) cold: ColdReads,
     pub(crate) state_writer: StateWriter,
-    pub(crate) state_generation: u64,
+    /// As the store has it, as far as is known here.
+    pub(super) state_generation: AtomicU64,
     pub(crate) stamps: Mutex<StampClock>,
     pub(crate) outboxes: Arc<OutboxBounds>,
     /// When it started, for time-outs.
@@ -242,6 +243,24 @@ impl Core {
             if room.fill_done() != Applied::Fill {
                 return;
             }
+        }
+    }
+
+    /// The generation of state.
+    pub(crate) fn state_generation(&self) -> u64 {
+        self.state_generation.load(Ordering::Relaxed)
+    }
+
+    /// Asks the store for the generation of state. If it is another one, some node may have lost updates: everybody is
+    /// given all state anew.
+    pub(crate) async fn check_generation(&self) {
+        match self.store.state_generation().await {
+            Ok(now) if now != self.state_generation() => {
+                self.state_generation.store(now, Ordering::Relaxed);
+                self.hub.rooms().iter().for_each(|room| room.renew_state());
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the generation of state could not be read"),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
@@ -35,6 +35,8 @@ pub(crate) struct Room {
     inner: Mutex<Inner>,
     /// Set once the head was read from the store.
     pub(crate) loaded: OnceCell<()>,
+    /// The state's digest, set once all readers were handed what it stands for.
+    digest: AtomicU64,
     windows: Arc<WindowBounds>,
 }
 
@@ -102,7 +104,8 @@ const EARLY_EVENTS: usize = 1024;
 
 impl Room {
     pub(crate) fn new(id: RoomId, windows: Arc<WindowBounds>) -> Self {
-        Self { id, inner: Mutex::default(), loaded: OnceCell::new(), windows }
+        let inner = Mutex::default();
+        Self { id, inner, loaded: OnceCell::new(), digest: AtomicU64::new(0), windows }
     }
 
     pub(crate) fn id(&self) -> &RoomId {
@@ -126,6 +129,7 @@ impl Room {
             bytes: 0,
         });
         inner.merge_stored(state, limits);
+        self.digest.store(inner.state.digest(), Ordering::Relaxed);
         let mut wanted = Applied::Level;
         for item in std::mem::take(&mut inner.before_load) {
             let applied = self.apply_locked(&mut inner, item);
@@ -155,7 +159,8 @@ impl Room {
             inner.readers.push(None);
             inner.readers.len() - 1
         });
-        let slot = outbox.follow(self.clone(), at, start, head);
+        let level = start.state.is_some_and(|digest| digest == inner.state.digest());
+        let slot = outbox.follow(self.clone(), at, start, head, level);
         inner.readers[at] = Some(Reader { outbox: outbox.clone(), slot });
         true
     }
@@ -313,6 +318,7 @@ impl Room {
         if !same_life {
             inner.state = StateMap::default();
             inner.state_revision = 0;
+            self.digest.store(0, Ordering::Relaxed);
         }
         inner.readers.iter().flatten().for_each(|reader| reader.outbox.reset(reader.slot, head));
         true
@@ -332,6 +338,7 @@ impl Room {
         let merged = inner.state.merge(update.clone(), limits);
         if merged == Merge::Taken {
             inner.hand_on(update);
+            self.digest.store(inner.state.digest(), Ordering::Relaxed);
         }
         merged
     }
@@ -348,11 +355,29 @@ impl Room {
 
     /// Merges what the store holds, and hands on what is newer than what was held here.
     pub(crate) fn merge_stored(&self, stored: StateSnapshot, limits: &StateLimits) {
-        self.inner.lock().merge_stored(stored, limits);
+        let mut inner = self.inner.lock();
+        inner.merge_stored(stored, limits);
+        self.digest.store(inner.state.digest(), Ordering::Relaxed);
     }
 
-    /// All state, in parts of at most about `part_bytes`. Nothing if there is none.
-    pub(crate) fn snapshot(&self, generation: u64, part_bytes: usize) -> Vec<Arc<Outgoing>> {
+    /// A digest of the state that all readers were handed, or have waiting; 0 if there is no state.
+    pub(crate) fn state_digest(&self) -> u64 {
+        self.digest.load(Ordering::Relaxed)
+    }
+
+    /// The generation of state is another one: every reader is given all of it.
+    pub(crate) fn renew_state(&self) {
+        let inner = self.inner.lock();
+        inner.readers.iter().flatten().for_each(|reader| reader.outbox.renew_state(reader.slot));
+    }
+
+    /// All state, in parts of at most about `part_bytes`. If there is none, one empty part or nothing.
+    pub(crate) fn snapshot(
+        &self,
+        generation: u64,
+        part_bytes: usize,
+        even_empty: bool,
+    ) -> Vec<Arc<Outgoing>> {
         let entries: Vec<Arc<StateUpdate>> = self.inner.lock().state.iter().cloned().collect();
         let mut parts: Vec<Vec<Arc<StateUpdate>>> = Vec::new();
         let mut room_left = 0_usize;
@@ -366,6 +391,9 @@ impl Room {
             if let Some(part) = parts.last_mut() {
                 part.push(entry);
             }
+        }
+        if parts.is_empty() && even_empty {
+            parts.push(Vec::new());
         }
         let last = parts.len().saturating_sub(1);
         let part = |(at, entries)| {

@@ -68,6 +68,7 @@ fn keep_time(core: &Arc<Core>) {
 }
 
 async fn check_heads(core: &Arc<Core>) {
+    core.check_generation().await;
     for rooms in core.hub.rooms().chunks(CHECK_BATCH) {
         core.check(rooms).await;
     }
@@ -117,6 +118,7 @@ fn hear(core: &Arc<Core>, envelope: Envelope) {
             }
         }
         BusMessage::Signal(signal) => deliver_signal(core, &signal),
+        BusMessage::Follow { user, session } => core.follow_anew(&user, &session),
         BusMessage::Close { user, session, before, code } => {
             core.close_sessions(&user, session.as_ref(), before, code)
         }

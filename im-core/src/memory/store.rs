@@ -242,6 +242,10 @@ impl StateStore for MemoryStore {
         })
     }
 
+    async fn state_generation(&self) -> StoreResult<u64> {
+        self.with(|kept| kept.state_generation)
+    }
+
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {
         self.with(|kept| {
             kept.writers.remove(&node);

@@ -20,6 +20,13 @@ pub enum BusMessage {
     State(Arc<StateUpdate>),
     /// A signal for whoever is there.
     Signal(Arc<Signal>),
+    /// This session follows other rooms from now on: its checkpoint has changed.
+    Follow {
+        /// Whose it is.
+        user: UserId,
+        /// Which session.
+        session: SessionId,
+    },
     /// Close this session's connections.
     Close {
         /// Whose it is.

@@ -307,6 +307,9 @@ pub trait StateStore: Send + Sync {
     /// that updates may have been lost.
     async fn begin_state(&self, node: NodeId) -> StoreResult<u64>;
 
+    /// The generation now: what the latest [`StateStore::begin_state`] gave to any node.
+    async fn state_generation(&self) -> StoreResult<u64>;
+
     /// The node has written all it had.
     async fn end_state(&self, node: NodeId) -> StoreResult<()>;
 }

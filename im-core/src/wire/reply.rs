@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::code::Code;
 use crate::id::{CommandId, Cursor, DeviceId, Epoch, RoomId, Seq, SessionId, UserId};
 use crate::time::{Stamp, Timestamp};
 
@@ -48,13 +49,17 @@ pub enum Reply {
     RoomList(RoomsPage),
     /// To `sessions`.
     Sessions(Vec<SessionEntry>),
-    /// To `ticket`: it opens one stream within this time.
-    Ticket {
-        /// As secret as the session's secret.
-        ticket: Secret,
-        /// How long it can be used.
-        within: Duration,
-    },
+    /// To `ticket`.
+    Ticket(TicketGrant),
+}
+
+/// A ticket, which opens one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TicketGrant {
+    /// As secret as the session's secret.
+    pub ticket: Secret,
+    /// How long it can be used.
+    pub within: Duration,
 }
 
 /// Who you are and what is allowed here.
@@ -259,7 +264,7 @@ impl Reply {
                 map.push("list", page.rooms.iter().map(room_entry).collect::<Vec<_>>());
                 map.push("more", page.more);
             }
-            Self::Ticket { ticket, within } => {
+            Self::Ticket(TicketGrant { ticket, within }) => {
                 map.push("ticket", ticket.expose());
                 map.push("within_ms", millis(*within));
             }
@@ -346,6 +351,12 @@ impl ServerLimits {
 }
 
 impl RoomStatus {
+    /// A room that may not be read.
+    pub fn denied(room: RoomId, code: Code) -> Self {
+        let code = Some(code.number());
+        Self { room, status: Status::Denied, cursor: None, head: Seq::ZERO, code }
+    }
+
     pub(super) fn to_map(&self) -> Map {
         let mut map = Map::with_capacity(6);
         map.push("room", &self.room);
@@ -469,6 +480,21 @@ impl RoomsPage {
         let mut f = Fields::of(value)?;
         let entry = |mut f: Fields| Ok((f.need("room")?, f.need("kind")?, f.need("role")?));
         Ok(Self { rooms: f.list("list", entry)?, more: f.need("more")? })
+    }
+}
+
+impl TicketGrant {
+    /// Reads the reply to `ticket`.
+    ///
+    /// # Errors
+    ///
+    /// A field is missing or wrong.
+    pub fn from_value(value: Value) -> Result<Self, WireError> {
+        let mut f = Fields::of(value)?;
+        Ok(Self {
+            ticket: f.need("ticket")?,
+            within: f.need("within_ms").map(Duration::from_millis)?,
+        })
     }
 }
 

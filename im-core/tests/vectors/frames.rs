@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use im_core::wire::{
     Command, CommandBody, Encoding, HistoryPage, Limits, MemberPage, Push, Reply, RoomStatus,
-    RoomsPage, SendReceipt, ServerFrame, SessionEntry, Value, Welcome, decode, encode,
+    RoomsPage, SendReceipt, ServerFrame, SessionEntry, TicketGrant, Value, Welcome, decode, encode,
     encode_batch,
 };
 use im_core::{CommandId, Timestamp};
@@ -268,6 +268,7 @@ fn server_frame(value: &Value, answers: Option<&str>) -> Value {
         "rooms" => Reply::RoomList(RoomsPage::from_value(body).unwrap()),
         "sessions" => Reply::Sessions(SessionEntry::list_from_value(body).unwrap()),
         "refresh" => Reply::Done,
+        "ticket" => Reply::Ticket(TicketGrant::from_value(body).unwrap()),
         other => panic!("no reply is known for {other}"),
     };
     reply.to_value(CommandId(7))
@@ -349,7 +350,7 @@ fn reply_number(reply: &Reply) -> u8 {
         Reply::Members(_) => 8,
         Reply::RoomList(_) => 9,
         Reply::Sessions(_) => 10,
-        Reply::Ticket { .. } => 11,
+        Reply::Ticket(_) => 11,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use im_core::wire::{
     Bye, ErrorReply, Event, HistoryPage, MemberChange, MemberEntry, MemberPage, Push, Reply, Role,
     RoomKind, RoomStatus, RoomsPage, SendReceipt, ServerLimits, SessionEntry, Signal, Snapshot,
-    StateUpdate, Status, Target, Value, Welcome,
+    StateUpdate, Status, Target, TicketGrant, Value, Welcome,
 };
 use im_core::{Code, CommandId, DeviceId, EventKind, MessageId, RoomId, Timestamp};
 
@@ -155,7 +155,11 @@ pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {
             "sessions",
             Reply::Sessions(vec![device_entry("phone", true), device_entry("laptop", false)]),
         ),
-        ("ticket", "ticket", Reply::Ticket { ticket: secret(), within: Duration::from_secs(60) }),
+        (
+            "ticket",
+            "ticket",
+            Reply::Ticket(TicketGrant { ticket: secret(), within: Duration::from_secs(60) }),
+        ),
     ]
 }
 

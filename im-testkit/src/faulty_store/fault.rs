@@ -69,6 +69,8 @@ operations! {
     State,
     /// [`StateStore::begin_state`].
     BeginState,
+    /// [`StateStore::state_generation`].
+    StateGeneration,
     /// [`StateStore::end_state`].
     EndState,
     /// [`Store::close`].

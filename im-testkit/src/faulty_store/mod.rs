@@ -308,6 +308,10 @@ impl StateStore for FaultyStore {
         self.call(Operation::BeginState, self.inner().begin_state(node)).await
     }
 
+    async fn state_generation(&self) -> StoreResult<u64> {
+        self.call(Operation::StateGeneration, self.inner().state_generation()).await
+    }
+
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {
         self.call(Operation::EndState, self.inner().end_state(node)).await
     }

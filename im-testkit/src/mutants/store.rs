@@ -287,6 +287,10 @@ impl StateStore for MutantStore {
         self.inner.begin_state(node).await
     }
 
+    async fn state_generation(&self) -> StoreResult<u64> {
+        self.inner.state_generation().await
+    }
+
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {
         self.inner.end_state(node).await
     }

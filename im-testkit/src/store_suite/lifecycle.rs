@@ -83,6 +83,7 @@ pub async fn a_closed_store_refuses_everything<F: StoreFactory>(factory: &F) {
     closed(store.merge_state(vec![some_state(&room, 1)]).await);
     closed(store.state(&room).await);
     closed(store.begin_state(NodeId(1)).await);
+    closed(store.state_generation().await);
     closed(store.end_state(NodeId(1)).await);
 }
 

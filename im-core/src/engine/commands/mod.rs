@@ -29,6 +29,7 @@ use super::metrics;
 
 pub(crate) use append::{direct_seed, inbox_seed, submitted};
 pub(crate) use live::{check_stamp, deliver_signal, put_state};
+pub(crate) use read::LOOK_UPS_AT_ONCE;
 
 /// What a command came to.
 enum Outcome {
@@ -170,6 +171,7 @@ async fn carry_out(
         CommandBody::Unset { room, key, stamp } => {
             live::set(core, session, room, key, None, stamp).await?
         }
+        CommandBody::Ticket => session::ticket(core, session).await?,
         CommandBody::Refresh { token } => session::refresh(core, session, token).await?,
         CommandBody::Sessions => session::list(core, &session.user).await.map(Reply::Sessions)?,
         CommandBody::Kick { session: other } => session::kick(core, session, &other).await?,
@@ -180,4 +182,6 @@ async fn carry_out(
 }
 
 pub(crate) use read::history_page;
-pub(crate) use session::{end_sessions, list as list_sessions};
+pub(crate) use session::{
+    attach, end_sessions, list as list_sessions, prove, redeem, take_over, unknown,
+};

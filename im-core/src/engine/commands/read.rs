@@ -8,20 +8,20 @@ use futures::StreamExt;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::id::{CommandId, Cursor, Epoch, RoomId, Seq, UserId};
+use crate::id::{CommandId, Cursor, Epoch, RoomId, UserId};
 use crate::ports::{Action, LogRange};
 use crate::state::{Act, Base, CheckpointChange, Unchanged, answer};
 use crate::wire::{
     HistoryPage, MemberEntry, MemberPage, PageFrom, Reply, RoomStatus, RoomsPage, Status, encode,
 };
 
-use super::super::connection::{Conn, Session};
+use super::super::connection::{Conn, Part, Session};
 use super::super::core::Core;
 use super::super::outbox::Start;
 use super::Outcome;
 
 /// Rooms that are looked up at one time while a session resumes.
-const LOOK_UPS_AT_ONCE: usize = 16;
+pub(crate) const LOOK_UPS_AT_ONCE: usize = 16;
 
 /// A room's answer, and where the reader begins if it may read.
 type Answered = (RoomStatus, Option<Start>);
@@ -51,13 +51,19 @@ pub(super) async fn resume(
     let mut base = session.base();
     if let Some(rev) = rev {
         let held = core.store.checkpoint(&session.id).await?;
-        if base != Base::Empty || held.rev != rev {
+        // On a connection it has to be the first.
+        let late = matches!(conn.part, Part::Whole) && base != Base::Empty;
+        if late || held.rev != rev {
             return Err(Error::of(Code::StaleCheckpoint, "resume"));
         }
         // What was named was paid for before it was looked at.
         super::pay(core, session, super::extra_cost(held.rooms.len()))?;
         base = Base::Rev(rev);
         wanted.extend(held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor)));
+    }
+    if rev.is_none() && matches!(conn.part, Part::Up) {
+        // Whoever comes back says what is followed from now on; on a connection nothing is at first.
+        base = Base::Empty;
     }
     wanted.extend(cursors);
     let rooms: Vec<RoomId> = wanted.keys().cloned().collect();
@@ -67,22 +73,12 @@ pub(super) async fn resume(
             Ok(answered) => Ok(answered),
             // The store's trouble is not the room's answer.
             Err(error) if error.is_retryable() => Err(error),
-            Err(error) => Ok((denied(room, error.code()), None)),
+            Err(error) => Ok((RoomStatus::denied(room, error.code()), None)),
         }
     });
     let answers: Vec<Result<Answered>> = answers.buffered(LOOK_UPS_AT_ONCE).collect().await;
     let answers: Vec<Answered> = answers.into_iter().collect::<Result<_>>()?;
     begin(core, conn, session, id, base, answers).await
-}
-
-fn denied(room: RoomId, code: Code) -> RoomStatus {
-    RoomStatus {
-        room,
-        status: Status::Denied,
-        cursor: None,
-        head: Seq::ZERO,
-        code: Some(code.number()),
-    }
 }
 
 fn check_room_count(core: &Core, conn: &Conn, more: &[RoomId]) -> Result<()> {
@@ -131,7 +127,7 @@ async fn status(
         head: head.cursor.seq,
         code: None,
     };
-    Ok((answer, Some(Start { from, authorised: head.cursor.seq })))
+    Ok((answer, Some(Start { from, authorised: head.cursor.seq, state: None })))
 }
 
 async fn make_inbox(core: &Core, user: &UserId) -> Result<()> {
@@ -164,12 +160,16 @@ async fn begin(
     };
     let rev = core.change_checkpoint(session, change).await?;
     statuses.iter().for_each(|status| unfollow(core, conn, &status.room));
-    let reply = Reply::Rooms { statuses, rev, generation: core.state_generation };
+    let reply = Reply::Rooms { statuses, rev, generation: core.state_generation() };
     conn.outbox.reply(encode(&reply.to_value(id), conn.encoding));
+    if matches!(conn.part, Part::Up) {
+        core.checkpoint_changed(session);
+        return Ok(Outcome::Answered);
+    }
     for (room, start) in starts {
         if let Err(error) = core.follow(&conn.outbox, &room, start).await {
             // It was answered as followed; what cannot be kept is taken back aloud.
-            conn.outbox.notice(self::denied(room, error.code()));
+            conn.outbox.notice(RoomStatus::denied(room, error.code()));
         }
     }
     Ok(Outcome::Answered)
@@ -183,13 +183,17 @@ impl Session {
 }
 
 impl Core {
-    fn no_change(&self, base: Base) -> CheckpointChange {
+    pub(crate) fn no_change(&self, base: Base) -> CheckpointChange {
         let max_rooms = self.config.max_rooms_per_session;
         CheckpointChange { base, unfollow: vec![], follow: vec![], confirm: vec![], max_rooms }
     }
 
     /// Changes what the session follows. Gives the checkpoint's new revision.
-    async fn change_checkpoint(&self, session: &Session, change: CheckpointChange) -> Result<u64> {
+    pub(crate) async fn change_checkpoint(
+        &self,
+        session: &Session,
+        change: CheckpointChange,
+    ) -> Result<u64> {
         let code = match self.store.change_checkpoint(&session.id, change).await? {
             Ok(rev) => {
                 session.fresh.store(false, Ordering::Relaxed);
@@ -200,6 +204,17 @@ impl Core {
             Err(Unchanged::Full) => Code::TooMany,
         };
         Err(Error::of(code, "checkpoint"))
+    }
+
+    /// As [`status`], for whoever may read the room.
+    pub(crate) async fn status_for(
+        &self,
+        session: &Session,
+        room: &RoomId,
+        since: Cursor,
+    ) -> Result<(RoomStatus, Start)> {
+        let (status, start) = status(self, session, room, Some(since)).await?;
+        start.map(|start| (status, start)).ok_or_else(|| Error::of(Code::NotFound, "sub"))
     }
 
     /// Puts a reader on a room's list.
@@ -231,7 +246,7 @@ fn unfollow(core: &Core, conn: &Conn, room: &RoomId) {
 }
 
 pub(super) async fn unsub(
-    core: &Core,
+    core: &Arc<Core>,
     conn: &Conn,
     session: &Session,
     room: RoomId,
@@ -240,6 +255,9 @@ pub(super) async fn unsub(
         CheckpointChange { unfollow: vec![room.clone()], ..core.no_change(session.base()) };
     let rev = core.change_checkpoint(session, change).await?;
     unfollow(core, conn, &room);
+    if matches!(conn.part, Part::Up) {
+        core.checkpoint_changed(session);
+    }
     Ok(Reply::Checkpoint { rev })
 }
 
@@ -249,10 +267,30 @@ pub(super) async fn checkpoint(
     session: &Session,
     cursors: Vec<(RoomId, Cursor)>,
 ) -> Result<Reply> {
-    let confirm = conn.outbox.handed_over(cursors);
+    let confirm = match conn.part {
+        Part::Up => within_the_log(core, cursors).await?,
+        _ => conn.outbox.handed_over(cursors),
+    };
     let change = CheckpointChange { confirm, ..core.no_change(session.base()) };
     let rev = core.change_checkpoint(session, change).await?;
     Ok(Reply::Checkpoint { rev })
+}
+
+/// Those of the cursors that lie within their room's log. What was handed out is not known here.
+async fn within_the_log(
+    core: &Core,
+    mut cursors: Vec<(RoomId, Cursor)>,
+) -> Result<Vec<(RoomId, Cursor)>> {
+    let rooms: Vec<RoomId> = cursors.iter().map(|(room, _)| room.clone()).collect();
+    let heads = core.store.heads(&rooms).await?;
+    let mut heads = heads.into_iter();
+    cursors.retain(|(_, cursor)| {
+        heads
+            .next()
+            .flatten()
+            .is_some_and(|head| cursor.epoch == head.cursor.epoch && cursor.seq <= head.cursor.seq)
+    });
+    Ok(cursors)
 }
 
 pub(super) async fn history(

@@ -1,17 +1,20 @@
 //! Who is it, and which session goes on?
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{CommandId, DeviceId, SessionId, UserId};
 use crate::ports::{BusMessage, Credentials, Identity};
-use crate::state::{SecretHash, SessionRecord};
+use crate::state::{SecretHash, SessionRecord, Ticket};
 use crate::wire::{
-    Hello, Reply, ResumeToken, Secret, ServerLimits, SessionEntry, VERSION, Welcome, encode,
+    Content, Hello, Reply, ResumeToken, Secret, ServerLimits, SessionEntry, TicketGrant, VERSION,
+    Welcome, encode,
 };
 
-use super::super::connection::{Conn, Session};
+use super::super::connection::{Conn, Part, Session};
 use super::super::core::Core;
 use super::super::registry::NotTaken;
 use super::Outcome;
@@ -26,7 +29,10 @@ pub(super) async fn hello(
     id: CommandId,
     hello: Hello,
 ) -> Result<Outcome> {
-    match greet(core, conn, hello).await {
+    conn.greeting.store(true, Ordering::Relaxed);
+    let greeted = greet(core, conn, hello).await;
+    conn.greeting.store(false, Ordering::Relaxed);
+    match greeted {
         Ok(welcome) => {
             tracing::debug!(connection = conn.number, transport = conn.transport, user = %welcome.user,
                 session = %welcome.session, resumed = welcome.resumed, "established");
@@ -61,37 +67,18 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
         return Err(Error::of(Code::TooManyConnections, "hello"));
     }
     let resumed = hello.session.is_some();
-    let (record, secret) = match hello.session {
-        Some(token) => resume(core, &identity, token).await?,
+    let whole = matches!(conn.part, Part::Whole);
+    let (mut record, secret) = match hello.session {
+        Some(token) => (proven(core, &identity, &token).await?, token.secret),
         None => open(core, &identity, credentials.claimed_device).await?,
     };
+    if resumed && whole {
+        attach(core, &mut record).await?;
+    }
     let expires = identity.expires;
     conn.establish(Session::new(&record, identity));
-    let not_taken = |reason| match reason {
-        NotTaken::Crowded => Error::of(Code::TooManyConnections, "hello"),
-        NotTaken::Superseded => Error::of(Code::Superseded, "hello"),
-    };
-    if let Some(older) = core.registry.identify(conn, max).map_err(not_taken)? {
-        older.close(Code::Superseded, Code::Superseded.meaning());
-    }
-    if resumed {
-        // The session's older connection may be on another node.
-        core.tell(BusMessage::Close {
-            user: record.user.clone(),
-            session: Some(record.id.clone()),
-            before: Some(record.attached),
-            code: Code::Superseded,
-        });
-    }
-    // Somebody may have ended or taken the session before this connection could be found.
-    let heads = core.store.session_heads(std::slice::from_ref(&record.id)).await?;
-    let head = heads.into_iter().next().flatten();
-    let rev = match head.ok_or_else(|| Error::of(Code::Kicked, "hello"))? {
-        head if head.attached > record.attached => {
-            return Err(Error::of(Code::Superseded, "hello"));
-        }
-        head => head.rev,
-    };
+    let rev =
+        if whole { take_over(core, conn, &record).await? } else { rev(core, &record).await? };
     Ok(Welcome {
         session: record.id,
         secret,
@@ -105,7 +92,67 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     })
 }
 
-async fn authenticate(core: &Core, credentials: &Credentials) -> Result<Identity> {
+/// Puts an established connection in the place of an older one of its session, on whatever node that is. Gives the
+/// checkpoint's revision.
+pub(crate) async fn take_over(
+    core: &Arc<Core>,
+    conn: &Arc<Conn>,
+    record: &SessionRecord,
+) -> Result<u64> {
+    let not_taken = |reason| match reason {
+        NotTaken::Crowded => Error::of(Code::TooManyConnections, "hello"),
+        NotTaken::Superseded => Error::of(Code::Superseded, "hello"),
+    };
+    let max = core.config.max_connections_per_user;
+    if let Some(older) = core.registry.identify(conn, max).map_err(not_taken)? {
+        older.close(Code::Superseded, Code::Superseded.meaning());
+    }
+    if record.attached > 1 {
+        // The session's older connection may be on another node.
+        core.tell(BusMessage::Close {
+            user: record.user.clone(),
+            session: Some(record.id.clone()),
+            before: Some(record.attached),
+            code: Code::Superseded,
+        });
+    }
+    // Somebody may have ended or taken the session before this connection could be found.
+    rev(core, record).await
+}
+
+/// The checkpoint's revision, if the session is still there and nobody has taken it since.
+async fn rev(core: &Core, record: &SessionRecord) -> Result<u64> {
+    let heads = core.store.session_heads(std::slice::from_ref(&record.id)).await?;
+    match heads.into_iter().next().flatten() {
+        None => Err(Error::of(Code::Kicked, "hello")),
+        Some(head) if head.attached > record.attached => Err(Error::of(Code::Superseded, "hello")),
+        Some(head) => Ok(head.rev),
+    }
+}
+
+/// The session that the token proves, and who shows it: for requests that name their session beside their credentials.
+pub(crate) async fn prove(
+    core: &Core,
+    mut credentials: Credentials,
+    token: &ResumeToken,
+) -> Result<(SessionRecord, Identity)> {
+    let record = held(core, token).await?;
+    // Whoever has the secret may say whose it is, where that is believed at all.
+    credentials.claimed_user = Some(record.user.clone());
+    credentials.claimed_device = Some(record.device.clone());
+    let identity = authenticate(core, &credentials).await?;
+    if identity.user != record.user {
+        return Err(unknown());
+    }
+    Ok((record, identity))
+}
+
+/// One answer for all reasons: a stranger learns nothing about which sessions exist.
+pub(crate) fn unknown() -> Error {
+    Error::of(Code::UnknownSession, "hello")
+}
+
+pub(crate) async fn authenticate(core: &Core, credentials: &Credentials) -> Result<Identity> {
     let limit = core.config.handshake_timeout;
     let answer = tokio::time::timeout(limit, core.authenticator.authenticate(credentials)).await;
     let identity = answer.map_err(|_| Error::of(Code::Overloaded, "authenticate"))??;
@@ -162,20 +209,27 @@ fn connected(core: &Core, user: &UserId) -> Vec<SessionId> {
     conns.iter().filter_map(|conn| Some(conn.session()?.id.clone())).collect()
 }
 
-async fn resume(core: &Core, identity: &Identity, token: ResumeToken) -> Result<Opened> {
-    // One answer for all reasons: a stranger learns nothing about which sessions exist.
-    let unknown = || Error::of(Code::UnknownSession, "hello");
-    let mut record = core.store.session(&token.session).await?.ok_or_else(unknown)?;
-    let good = record.expires > core.now()
-        && record.user == identity.user
-        && record.secret.matches(&token.secret);
-    if !good {
-        return Err(unknown());
+/// The session that the token proves, if it is this user's.
+async fn proven(core: &Core, identity: &Identity, token: &ResumeToken) -> Result<SessionRecord> {
+    let record = held(core, token).await?;
+    if record.user == identity.user { Ok(record) } else { Err(unknown()) }
+}
+
+async fn held(core: &Core, token: &ResumeToken) -> Result<SessionRecord> {
+    let record = core.store.session(&token.session).await?.ok_or_else(unknown)?;
+    if record.expires > core.now() && record.secret.matches(&token.secret) {
+        Ok(record)
+    } else {
+        Err(unknown())
     }
+}
+
+/// Takes the session for another connection.
+pub(crate) async fn attach(core: &Core, record: &mut SessionRecord) -> Result<()> {
     record.expires = core.now().plus(core.config.session_ttl);
     let attached = core.store.attach_session(&record.id, record.expires).await?;
     record.attached = attached.ok_or_else(unknown)?;
-    Ok((record, token.secret))
+    Ok(())
 }
 
 fn server_limits(core: &Core) -> ServerLimits {
@@ -213,10 +267,65 @@ pub(super) async fn logout(
     session: &Session,
     id: CommandId,
 ) -> Result<Outcome> {
-    core.store.end_session(&session.id).await?;
+    end_sessions(core, &session.user, Some(&session.id), Code::LoggedOut).await?;
     conn.outbox.reply(encode(&Reply::Done.to_value(id), conn.encoding));
     conn.close(Code::LoggedOut, Code::LoggedOut.meaning());
     Ok(Outcome::Answered)
+}
+
+/// How long a ticket may wait until it is used.
+const TICKET_LIFE: Duration = Duration::from_secs(60);
+
+/// A ticket for one stream of this session.
+pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
+    let identity = session.identity();
+    let claims = Content::new(&identity.claims, &core.config.limits)
+        .map_err(|e| Error::of(Code::TooLarge, "ticket").because(e))?;
+    let secret = Secret::new(format!("{}{}", SessionId::random(), SessionId::random()));
+    let ticket = Ticket {
+        secret: SecretHash::of(&secret),
+        open_until: core.now().plus(TICKET_LIFE),
+        opened: false,
+        device: identity.device.clone(),
+        claims: claims.packed().clone(),
+        expires: identity.expires,
+    };
+    core.store.put_ticket(&session.id, ticket).await?;
+    let ticket = Secret::new(format!("{} {}", session.id, secret.expose()));
+    Ok(Reply::Ticket(TicketGrant { ticket, within: TICKET_LIFE }))
+}
+
+/// The session that a ticket opens, or, where that was done before, takes up again.
+pub(crate) async fn redeem(
+    core: &Core,
+    ticket: &Secret,
+    again: bool,
+) -> Result<(SessionRecord, Identity)> {
+    let wrong = || Error::of(Code::BadCredentials, "ticket");
+    let (session, secret) = ticket.expose().split_once(' ').ok_or_else(wrong)?;
+    let (session, secret) = (SessionId::new(session).map_err(|_| wrong())?, Secret::new(secret));
+    let mut held = core.store.ticket(&session).await?.ok_or_else(wrong)?;
+    if !held.secret.matches(&secret) || held.opened != again {
+        return Err(wrong());
+    }
+    let now = core.now();
+    let late = !held.opened && held.open_until < now;
+    if late || held.expires.is_some_and(|at| at <= now) {
+        return Err(Error::of(Code::Expired, "ticket"));
+    }
+    let record = core.store.session(&session).await?.ok_or_else(unknown)?;
+    let claims = Content::from_packed(held.claims.clone()).map_err(|_| wrong())?.value();
+    let identity = Identity {
+        user: record.user.clone(),
+        device: held.device.clone(),
+        claims,
+        expires: held.expires,
+    };
+    if !held.opened {
+        held.opened = true;
+        core.store.put_ticket(&session, held).await?;
+    }
+    Ok((record, identity))
 }
 
 /// The sessions of `user` that can be resumed.
@@ -293,7 +402,7 @@ impl Core {
     }
 
     /// Compares the sessions connected here with the store: whatever hint was lost, who was ended or superseded goes.
-    pub(crate) async fn check_sessions(&self) {
+    pub(crate) async fn check_sessions(self: &Arc<Self>) {
         let conns = self.registry.all();
         let live: Vec<_> = conns.iter().filter(|conn| conn.session().is_some()).collect();
         for conns in live.chunks(SESSIONS_AT_ONCE) {
@@ -309,7 +418,10 @@ impl Core {
                 let code = match head {
                     None => Code::Kicked,
                     Some(head) if head.attached > conn.attached() => Code::Superseded,
-                    Some(_) => continue,
+                    Some(head) => {
+                        self.follow_if_changed(conn, head.rev);
+                        continue;
+                    }
                 };
                 conn.close(code, code.meaning());
             }

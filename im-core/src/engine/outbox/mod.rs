@@ -9,6 +9,7 @@
 
 mod inner;
 mod subs;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -69,13 +70,30 @@ pub(crate) enum Taken {
     Push(Arc<Outgoing>),
 }
 
+/// A snapshot that has to be sent.
+#[derive(Debug)]
+pub(crate) struct Due {
+    pub(crate) room: Arc<Room>,
+    /// Also if there is no state.
+    pub(crate) even_empty: bool,
+}
+
+/// Where a reader stands in a room that it follows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standpoint {
+    /// The last event handed over.
+    pub(crate) cursor: Cursor,
+    /// The digest of the state handed over; 0 if it is not all, or none.
+    pub(crate) state: u64,
+}
+
 /// What there was to take.
 #[derive(Debug, Default)]
 pub(crate) struct Take {
     pub(crate) items: Vec<Taken>,
     pub(crate) bytes: usize,
     /// A room whose state has to be sent whole.
-    pub(crate) snapshot: Option<Arc<Room>>,
+    pub(crate) snapshot: Option<Due>,
     pub(crate) bye: Option<Bye>,
     /// A room whose log has to be read before anything more of it can be taken.
     pub(crate) lag: Option<Lag>,
@@ -151,7 +169,16 @@ impl Outbox {
 
     /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
     /// list at `reader`; `head` is what the room has applied.
-    pub(crate) fn follow(&self, room: Arc<Room>, reader: usize, start: Start, head: Seq) -> u32 {
+    ///
+    /// With `level`, the reader has the room's state already.
+    pub(crate) fn follow(
+        &self,
+        room: Arc<Room>,
+        reader: usize,
+        start: Start,
+        head: Seq,
+        level: bool,
+    ) -> u32 {
         let mut inner = self.inner.lock();
         let (from, known) = (start.from, head.max(start.authorised));
         let lagging = from.seq < known;
@@ -164,10 +191,13 @@ impl Outbox {
             offered: head,
             lagging,
             snapshot: false,
+            had_state: start.state.is_some(),
             authorised: start.authorised,
         };
         let slot = inner.subs.insert(sub);
-        inner.want_snapshot(slot);
+        if !level {
+            inner.want_snapshot(slot);
+        }
         if lagging {
             inner.lagging.push_back(slot);
         }
@@ -193,6 +223,19 @@ impl Outbox {
         drop(inner);
         self.progress.notify_one();
         subs
+    }
+
+    /// Where the reader stands in every room that it follows.
+    pub(crate) fn standpoints(&self) -> HashMap<RoomId, Standpoint> {
+        let inner = self.inner.lock();
+        let waiting: HashSet<u32> = inner.state.keys().map(|(slot, _)| *slot).collect();
+        let of = |(slot, sub): (u32, &Sub)| {
+            let level = !sub.snapshot && !waiting.contains(&slot);
+            // The room sets its digest after it has handed on: what is read here is never ahead of what was handed over.
+            let state = if level { sub.room.state_digest() } else { 0 };
+            (sub.room.id().clone(), Standpoint { cursor: sub.handed, state })
+        };
+        inner.subs.iter().map(of).collect()
     }
 
     /// How many rooms would be followed with `more`.
@@ -383,6 +426,11 @@ impl Outbox {
         }
         drop(inner);
         self.ready.notify_one();
+    }
+
+    /// The whole state of a room has to be sent anew.
+    pub(crate) fn renew_state(&self, slot: u32) {
+        self.with_ready(|inner| inner.want_snapshot(slot));
     }
 
     // ---- the reader's side ----
