@@ -273,14 +273,26 @@ async fn who_comes_back_says_what_is_followed() {
     bob.say("news", "a").await;
     bob.say("tea", "b").await;
     let cursors = json!([["news", status["epoch"], status["cursor"]]]);
+    let token = ann.token.take().unwrap();
+    let (session, secret) = (token.session.to_string(), token.secret.expose().to_owned());
+    let hello =
+        json!({"t": "hello", "id": 1, "v": 1, "user": "ann", "session": session, "secret": secret});
     let resume = json!({"t": "resume", "id": 6, "cursors": cursors});
-    let answer = ann.call(resume).await;
+    let mut answers = ann.try_call(json!([hello, resume])).await.unwrap();
+    assert_eq!(answers.remove(0)["resumed"], true);
+    let answer = answers.remove(0);
+    ann.token = Some(token);
     assert_eq!(answer["rooms"].as_array().unwrap().len(), 1);
     assert_eq!(brief(&ann.poll(None).await.0), ["news ok", "news:a"]);
     let stale = json!({"t": "resume", "id": 7, "cursors": [], "rev": 1});
     assert_eq!(ann.call(stale).await["code"], 4401);
     let added = json!({"t": "resume", "id": 8, "cursors": [["tea", status["epoch"], 0]], "rev": answer["rev"]});
     assert_eq!(ann.call(added).await["rooms"].as_array().unwrap().len(), 2);
+    let again = json!({"t": "resume", "id": 9, "cursors": [["tea", status["epoch"], 0]]});
+    ann.call(again).await;
+    let begun = brief(&ann.poll(None).await.0);
+    // The epoch named was the other room's.
+    assert_eq!(begun, ["news ok", "tea reset", "news:a"], "without a hello rooms are added");
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,10 +61,6 @@ pub(super) async fn resume(
         base = Base::Rev(rev);
         wanted.extend(held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor)));
     }
-    if rev.is_none() && matches!(conn.part, Part::Up) {
-        // Whoever comes back says what is followed from now on; on a connection nothing is at first.
-        base = Base::Empty;
-    }
     wanted.extend(cursors);
     let rooms: Vec<RoomId> = wanted.keys().cloned().collect();
     check_room_count(core, conn, &rooms)?;
