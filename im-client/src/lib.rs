@@ -25,13 +25,16 @@
 //! | `message`, `event`, `error` | what goes in, what comes out, what goes wrong |
 //! | `proto` | the client without any I/O: a state machine |
 //! | `shell` | the task that drives it |
-//! | `link`, `ws` | what carries messages, and WebSocket |
+//! | `link`, `ws`, `http` | what carries messages: WebSocket, or plain HTTP in three ways |
+//! | `fallback` | the best of several links that works |
 
 mod builder;
 mod client;
 mod config;
 mod error;
 mod event;
+mod fallback;
+mod http;
 mod link;
 mod message;
 mod proto;
@@ -43,6 +46,8 @@ pub use client::{Client, Delivery, Events};
 pub use config::{Checkpoints, Config, Reconnect};
 pub use error::{Error, ErrorKind, Result};
 pub use event::ClientEvent;
+pub use fallback::Fallback;
+pub use http::{Down, Http};
 pub use link::{Connected, Incoming, Link, LinkError};
 pub use message::Message;
 pub use proto::Saved;

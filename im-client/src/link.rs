@@ -48,16 +48,23 @@ pub struct LinkError {
     pub message: String,
     /// When the server would like us back.
     pub retry_after: Option<Duration>,
+    /// This transport does not get through to the server; another one may.
+    pub unfit: bool,
 }
 
 impl LinkError {
     /// An end without a code: the connection was cut, or never came about.
     pub fn cut(message: impl Into<String>) -> Self {
-        Self { code: None, message: message.into(), retry_after: None }
+        Self { code: None, message: message.into(), retry_after: None, unfit: false }
+    }
+
+    /// This transport does not get through.
+    pub fn unfit(message: impl Into<String>) -> Self {
+        Self { unfit: true, ..Self::cut(message) }
     }
 
     /// An end with a code.
     pub fn coded(code: u16, message: impl Into<String>) -> Self {
-        Self { code: Some(code), message: message.into(), retry_after: None }
+        Self { code: Some(code), message: message.into(), retry_after: None, unfit: false }
     }
 }

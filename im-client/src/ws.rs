@@ -120,7 +120,7 @@ fn handshake_error(error: &WsError) -> LinkError {
         error => return LinkError::cut(format!("cannot connect: {error}")),
     };
     let (code, message) = told(response.body().as_deref()).unwrap_or_else(|| by_status(response));
-    LinkError { code, message, retry_after: retry_after(response) }
+    LinkError { code, message, retry_after: retry_after(response), unfit: false }
 }
 
 /// What our servers say in the body of a refusal: `{"code":4204,"msg":"…"}`.

@@ -1,0 +1,166 @@
+//! What comes down: an event stream, or one poll after the other. A stream that ends is taken up again from its mark, and
+//! so is a poll whose answer was lost.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::body::Incoming as Body;
+use hyper::header::{self, HeaderName, HeaderValue};
+use im_core::wire::{Encoding, Value, decode};
+use tokio::time::{Instant, sleep_until};
+
+use crate::link::{Incoming, LinkError};
+
+use super::Down;
+use super::driver::generous;
+use super::request::{Requests, Server, body};
+use super::sse::{Parser, Said};
+
+/// How long the head of an answer may take beyond what the server was asked to wait.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a stream may say nothing, heartbeats included.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Tries to take a stream or a poll up again before the connection counts as lost.
+const TRIES: u32 = 3;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+pub(super) struct Reader {
+    requests: Requests,
+    encoding: Encoding,
+    down: Down,
+    /// Where we stand.
+    mark: Option<String>,
+    ready: VecDeque<Incoming>,
+    stream: Option<(Body, Parser)>,
+    /// Before then no further poll.
+    rest: Option<Instant>,
+    failures: u32,
+    /// Something has come down.
+    heard: bool,
+}
+
+impl Reader {
+    pub(super) fn new(server: Server, encoding: Encoding, down: Down) -> Self {
+        Self {
+            requests: Requests::new(server),
+            encoding,
+            down,
+            mark: None,
+            ready: VecDeque::new(),
+            stream: None,
+            rest: None,
+            failures: 0,
+            heard: false,
+        }
+    }
+
+    /// The next thing that comes down.
+    pub(super) async fn next(&mut self) -> Result<Incoming, LinkError> {
+        loop {
+            if let Some(incoming) = self.ready.pop_front() {
+                return Ok(incoming);
+            }
+            let got = match self.down {
+                Down::Stream => self.read_stream().await,
+                Down::LongPoll(hold) => self.poll(hold).await,
+                Down::ShortPoll(every) => self.poll_later(every).await,
+            };
+            match got {
+                Ok(()) => (self.failures, self.heard) = (0, true),
+                // What the server says counts at once; what the network does may pass.
+                Err(error) if error.code.is_some() => return Err(error),
+                Err(error) if !self.heard => return Err(LinkError { unfit: true, ..error }),
+                Err(error) if self.failures >= TRIES => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "what comes down was interrupted");
+                    self.stream = None;
+                    self.failures += 1;
+                }
+            }
+        }
+    }
+
+    async fn read_stream(&mut self) -> Result<(), LinkError> {
+        if self.stream.is_none() {
+            self.stream = Some((self.open_stream().await?, Parser::default()));
+        }
+        let Some((stream, parser)) = &mut self.stream else { return Ok(()) };
+        // Our servers say something at once; what holds it back would hold back all.
+        let silence = if self.heard { SILENCE } else { PATIENCE };
+        let frame = tokio::time::timeout(silence, stream.frame()).await;
+        let frame = frame.map_err(|_| LinkError::cut("the stream says nothing any more"))?;
+        let Some(frame) = frame else { return Err(LinkError::cut("the stream has ended")) };
+        let frame = frame.map_err(|e| LinkError::cut(e.to_string()))?;
+        let Ok(piece) = frame.into_data() else { return Ok(()) };
+        let said = parser.push(&piece).map_err(|_| LinkError::cut("this is no event stream"))?;
+        for said in said {
+            match said {
+                Said::Data(data) => self.ready.push_back(Incoming::Message(data)),
+                Said::Id(mark) => self.mark = Some(mark),
+                Said::Comment => self.ready.push_back(Incoming::Heard),
+            }
+        }
+        Ok(())
+    }
+
+    async fn open_stream(&mut self) -> Result<Body, LinkError> {
+        let mut request = self.requests.server().request("/sse", Bytes::new());
+        let headers = request.headers_mut();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(mark) = self.mark.as_ref().and_then(|mark| HeaderValue::from_str(mark).ok()) {
+            headers.insert(LAST_EVENT_ID, mark);
+        }
+        let response = self.requests.send(request, PATIENCE).await?;
+        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
+        if response.status() == StatusCode::OK && is_stream {
+            return Ok(response.into_body());
+        }
+        body(response).await?;
+        Err(LinkError::unfit("something between us and the server gives no event stream"))
+    }
+
+    async fn poll_later(&mut self, every: Duration) -> Result<(), LinkError> {
+        if let Some(at) = self.rest {
+            sleep_until(at).await;
+        }
+        self.rest = Some(Instant::now() + every);
+        self.poll(Duration::ZERO).await
+    }
+
+    async fn poll(&mut self, hold: Duration) -> Result<(), LinkError> {
+        let at = self.mark.as_ref().map(|mark| format!("&at={mark}")).unwrap_or_default();
+        let path = format!("/poll?hold={}{at}", hold.as_secs());
+        let mut request = self.requests.server().request(&path, Bytes::new());
+        let accept = match self.encoding {
+            Encoding::Json => HeaderValue::from_static("application/json"),
+            Encoding::MsgPack => HeaderValue::from_static("application/msgpack"),
+        };
+        let headers = request.headers_mut();
+        headers.insert(header::ACCEPT, accept);
+        let tag =
+            self.mark.as_ref().and_then(|mark| HeaderValue::from_str(&format!("\"{mark}\"")).ok());
+        if let Some(tag) = tag {
+            headers.insert(header::IF_NONE_MATCH, tag);
+        }
+        let response = self.requests.send(request, hold + PATIENCE).await?;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            self.ready.push_back(Incoming::Heard);
+            return Ok(());
+        }
+        let frames = tokio::time::timeout(PATIENCE, body(response)).await;
+        let frames = frames.map_err(|_| LinkError::cut("an answer that did not end"))??;
+        let read = decode(&frames, self.encoding, &generous())
+            .map_err(|e| LinkError::coded(e.code.number(), e.message))?;
+        let mark =
+            read.iter().rev().find(|frame| frame.get("t").and_then(Value::as_text) == Some("mark"));
+        let mark = mark.and_then(|frame| frame.get("at")).and_then(Value::as_text);
+        self.mark = mark.map(str::to_owned).or(self.mark.take());
+        self.ready.push_back(Incoming::Message(frames));
+        Ok(())
+    }
+}

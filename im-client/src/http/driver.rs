@@ -1,0 +1,190 @@
+//! One connection's task. Posts messages one after the other, so that their order stands, and reads what comes down. While
+//! a message is under way that changes what is followed, what comes down waits: its answer comes first.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::channel::mpsc::{Receiver, Sender};
+use futures::future::BoxFuture;
+use futures::{SinkExt, StreamExt};
+use hyper::Method;
+use hyper::header::{self, HeaderName, HeaderValue};
+use im_core::Code;
+use im_core::wire::{Encoding, Limits, Value, decode};
+
+use crate::link::{Incoming, LinkError};
+
+use super::Down;
+use super::down::Reader;
+use super::request::{Requests, Server, body};
+
+/// How long a POST may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The header that names the session.
+pub(super) const SESSION: HeaderName = HeaderName::from_static("im-session");
+
+pub(super) struct Driver {
+    server: Server,
+    encoding: Encoding,
+    down: Down,
+    outgoing: Receiver<Bytes>,
+    incoming: Sender<Incoming>,
+    /// Where posts go while none is under way.
+    requests: Option<Requests>,
+    /// What comes down next. Kept while other things happen, so that no poll is given up.
+    reading: Option<Reading>,
+}
+
+/// A message that is being posted.
+struct Posting {
+    answer: BoxFuture<'static, (Requests, Result<Bytes, LinkError>)>,
+    /// What comes down has to wait for the answer.
+    first: bool,
+}
+
+enum Happened {
+    /// The application wants to write, or nobody holds the connection any more.
+    Message(Option<Bytes>),
+    Answered(Requests, Result<Bytes, LinkError>),
+    Down(Reader, Result<Incoming, LinkError>),
+}
+
+impl Driver {
+    pub(super) fn new(
+        server: Server,
+        encoding: Encoding,
+        down: Down,
+        outgoing: Receiver<Bytes>,
+        incoming: Sender<Incoming>,
+    ) -> Self {
+        let requests = Some(Requests::new(server.clone()));
+        Self { server, encoding, down, outgoing, incoming, requests, reading: None }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut posting: Option<Posting> = None;
+        loop {
+            let happened = self.next(&mut posting).await;
+            let passed_on = match happened {
+                Happened::Message(None) => return,
+                Happened::Message(Some(message)) => {
+                    posting = self.post(message);
+                    continue;
+                }
+                Happened::Answered(requests, answer) => {
+                    (self.requests, posting) = (Some(requests), None);
+                    answer.and_then(|replies| self.on_replies(replies))
+                }
+                Happened::Down(reader, said) => {
+                    self.read_on(reader);
+                    said
+                }
+            };
+            let last = passed_on.is_err();
+            // Nobody listens any more if this fails.
+            if self.incoming.send(passed_on.unwrap_or_else(Incoming::Closed)).await.is_err() || last
+            {
+                return;
+            }
+        }
+    }
+
+    async fn next(&mut self, posting: &mut Option<Posting>) -> Happened {
+        let waits = posting.as_ref().is_some_and(|posting| posting.first);
+        let idle = posting.is_none();
+        tokio::select! {
+            (requests, answer) = answered(posting) => Happened::Answered(requests, answer),
+            message = self.outgoing.next(), if idle => Happened::Message(message),
+            (reader, said) = read(&mut self.reading), if !waits => Happened::Down(reader, said),
+        }
+    }
+
+    fn post(&mut self, message: Bytes) -> Option<Posting> {
+        let mut requests = self.requests.take()?;
+        let first = changes_what_is_followed(&message, self.encoding);
+        let content_type = match self.encoding {
+            Encoding::Json => HeaderValue::from_static("application/json"),
+            Encoding::MsgPack => HeaderValue::from_static("application/msgpack"),
+        };
+        let mut request = self.server.request("/send", message);
+        *request.method_mut() = Method::POST;
+        request.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        let answer = Box::pin(async move {
+            let answer = match requests.send(request, PATIENCE).await {
+                Ok(response) => match tokio::time::timeout(PATIENCE, body(response)).await {
+                    Ok(body) => body,
+                    Err(_) => Err(LinkError::cut("an answer that did not end")),
+                },
+                Err(error) => Err(error),
+            };
+            (requests, answer)
+        });
+        Some(Posting { answer, first })
+    }
+
+    /// Looks for the welcome, with which the downlink can be opened.
+    fn on_replies(&mut self, replies: Bytes) -> Result<Incoming, LinkError> {
+        if self.reading.is_none() {
+            let frames = decode(&replies, self.encoding, &generous())
+                .map_err(|e| LinkError::coded(e.code.number(), e.message))?;
+            if let Some(session) = frames.iter().find_map(welcome) {
+                let session = HeaderValue::from_str(&session).map_err(|_| {
+                    LinkError::coded(Code::BadField.number(), "the session fits no header")
+                })?;
+                self.server.headers.insert(SESSION, session);
+                self.read_on(Reader::new(self.server.clone(), self.encoding, self.down));
+            }
+        }
+        Ok(Incoming::Message(replies))
+    }
+
+    fn read_on(&mut self, mut reader: Reader) {
+        self.reading = Some(Box::pin(async move {
+            let said = reader.next().await;
+            (reader, said)
+        }));
+    }
+}
+
+async fn answered(posting: &mut Option<Posting>) -> (Requests, Result<Bytes, LinkError>) {
+    match posting {
+        Some(posting) => (&mut posting.answer).await,
+        None => std::future::pending().await,
+    }
+}
+
+type Reading = BoxFuture<'static, (Reader, Result<Incoming, LinkError>)>;
+
+async fn read(reading: &mut Option<Reading>) -> (Reader, Result<Incoming, LinkError>) {
+    match reading {
+        Some(reading) => reading.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The session and its secret, as the header wants them, if the frame is the reply to `hello`.
+fn welcome(frame: &Value) -> Option<String> {
+    let text = |name| frame.get(name).and_then(Value::as_text);
+    Some(format!("{} {}", text("session")?, text("secret")?))
+}
+
+/// Whether what comes down has to be looked at after the answer to this message.
+fn changes_what_is_followed(message: &Bytes, encoding: Encoding) -> bool {
+    let frames = decode(message, encoding, &generous()).unwrap_or_default();
+    let kind = |frame: &Value| {
+        let kind = frame.get("t").and_then(Value::as_text);
+        matches!(kind, Some("hello" | "sub" | "unsub" | "resume"))
+    };
+    frames.iter().any(kind)
+}
+
+/// What the server gives is taken as it comes; these are only there so that a broken one cannot fill the memory.
+pub(super) fn generous() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_message_bytes = 16 << 20;
+    limits.max_depth = 64;
+    limits.max_values = 1 << 20;
+    limits.max_batch = 1 << 16;
+    limits
+}

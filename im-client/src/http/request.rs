@@ -1,0 +1,177 @@
+//! HTTP/1.1 requests to one server, over connections that are kept.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming as Body;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use im_core::Code;
+use im_core::wire::{Encoding, Limits, decode};
+use tokio::net::TcpStream;
+
+use crate::link::LinkError;
+
+/// Bytes of a response that are read: more than any that a server gives.
+const MAX_BODY: usize = 16 << 20;
+
+/// Where the server is.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    authority: String,
+    /// The path before `/send`, `/sse` and `/poll`.
+    prefix: String,
+    /// What every request carries.
+    pub(super) headers: HeaderMap,
+}
+
+impl Server {
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|e| format!("{url}: {e}"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            _ => return Err(format!("{url}: an address that begins with http:// was expected")),
+        }
+        let authority = uri.authority().ok_or_else(|| format!("{url}: names no host"))?;
+        let authority = match authority.port() {
+            Some(_) => authority.to_string(),
+            None => format!("{authority}:80"),
+        };
+        let prefix = uri.path().trim_end_matches('/').to_owned();
+        Ok(Self { authority, prefix, headers: HeaderMap::new() })
+    }
+
+    /// A request to the server's `path`, with what every request carries.
+    pub(super) fn request(&self, path: &str, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        // Made of what was parsed before, and of texts that marks are made of.
+        *request.uri_mut() = format!("{}{path}", self.prefix).parse().unwrap_or_default();
+        *request.headers_mut() = self.headers.clone();
+        if let Ok(host) = HeaderValue::from_str(&self.authority) {
+            request.headers_mut().insert(header::HOST, host);
+        }
+        request
+    }
+}
+
+/// Requests one after the other.
+#[derive(Debug)]
+pub(super) struct Requests {
+    server: Server,
+    idle: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Requests {
+    pub(super) fn new(server: Server) -> Self {
+        Self { server, idle: None }
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Sends a request, over the connection that is there or a new one. The response's head must come within `patience`.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        patience: Duration,
+    ) -> Result<Response<Body>, LinkError> {
+        let cut =
+            |e: &dyn std::fmt::Display| LinkError::cut(format!("{}: {e}", self.server.authority));
+        let answer = async {
+            let mut kept = self.idle.take();
+            if let Some(idle) = &mut kept
+                && idle.ready().await.is_err()
+            {
+                kept = None;
+            }
+            let mut sender = match kept {
+                Some(idle) => idle,
+                None => connect(&self.server.authority).await?,
+            };
+            let answer = sender.send_request(request).await.map_err(|e| cut(&e))?;
+            Ok::<_, LinkError>((sender, answer))
+        };
+        let answer = tokio::time::timeout(patience, answer).await;
+        let (sender, answer) = answer.map_err(|_| cut(&"no answer in time"))??;
+        self.idle = Some(sender);
+        Ok(answer)
+    }
+}
+
+async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, LinkError> {
+    let cut = |e: &dyn std::fmt::Display| LinkError::cut(format!("{authority}: {e}"));
+    let stream = TcpStream::connect(authority).await.map_err(|e| cut(&e))?;
+    stream.set_nodelay(true).map_err(|e| cut(&e))?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| cut(&e))?;
+    // It ends when the sender is dropped and the last response was read or dropped.
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "an HTTP connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// The whole body of a good response; a refusal becomes the error that it tells of.
+pub(super) async fn body(response: Response<Body>) -> Result<Bytes, LinkError> {
+    let (head, mut body) = response.into_parts();
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| LinkError::cut(e.to_string()))?;
+        if let Ok(data) = frame.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+        if bytes.len() > MAX_BODY {
+            return Err(LinkError::coded(Code::TooLarge.number(), "the response is too large"));
+        }
+    }
+    if head.status.is_success() {
+        return Ok(bytes.freeze());
+    }
+    let seconds =
+        head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let mut error = told(&bytes).unwrap_or_else(|| {
+        LinkError::cut(format!("the server, or something before it, answered {}", head.status))
+    });
+    error.retry_after = error.retry_after.or(seconds.map(Duration::from_secs));
+    Err(error)
+}
+
+/// What our servers say in the body of a refusal: `{"code":4204,"msg":"…","retry_ms":…}`.
+fn told(body: &[u8]) -> Option<LinkError> {
+    let frame = decode(body, Encoding::Json, &Limits::default()).ok()?.pop()?;
+    let code = u16::try_from(frame.get("code")?.as_int()?).ok()?;
+    let mut error = LinkError::coded(code, frame.get("msg")?.as_text()?);
+    let wait = frame.get("retry_ms").and_then(|wait| u64::try_from(wait.as_int()?).ok());
+    error.retry_after = wait.map(Duration::from_millis);
+    Some(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_apart() {
+        let server = Server::parse("http://localhost/chat/im/").unwrap();
+        assert_eq!((&*server.authority, &*server.prefix), ("localhost:80", "/chat/im"));
+        let request = server.request("/poll?hold=5", Bytes::new());
+        assert_eq!(request.uri(), "/chat/im/poll?hold=5");
+        assert_eq!(request.headers()[header::HOST], "localhost:80");
+        assert_eq!(Server::parse("http://[::1]:8080").unwrap().authority, "[::1]:8080");
+        for wrong in ["localhost/im", "ws://localhost", "https://localhost", "http://"] {
+            assert!(Server::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_told() {
+        let error = told(br#"{"code":4200,"msg":"slow down","retry_ms":250}"#).unwrap();
+        assert_eq!((error.code, error.retry_after), (Some(4200), Some(Duration::from_millis(250))));
+        assert_eq!(told(b"<html>"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! Reading an event stream (WHATWG HTML, section 9.2.6 "Interpreting an event stream"), as far as our servers write one.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// What a stream says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said {
+    /// A message.
+    Data(Bytes),
+    /// Where the reader stands.
+    Id(String),
+    /// A comment: somebody is there.
+    Comment,
+}
+
+/// Puts lines together out of the pieces that arrive.
+#[derive(Debug, Default)]
+pub(super) struct Parser {
+    rest: BytesMut,
+    /// How much of `rest` was searched for the end of a line.
+    searched: usize,
+    data: Vec<u8>,
+    has_data: bool,
+    id: Option<String>,
+}
+
+/// A stream that is none, or a line that is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooLong;
+
+/// Bytes of a block: more than any message of a server.
+const MAX_BLOCK: usize = 16 << 20;
+
+impl Parser {
+    /// Takes a piece. Gives what was completed by it.
+    pub(super) fn push(&mut self, piece: &[u8]) -> Result<Vec<Said>, TooLong> {
+        self.rest.extend_from_slice(piece);
+        let mut said = Vec::new();
+        while let Some(at) = self.rest[self.searched..].iter().position(|byte| *byte == b'\n') {
+            let mut line = self.rest.split_to(self.searched + at);
+            self.rest.advance(1);
+            self.searched = 0;
+            if line.last() == Some(&b'\r') {
+                line.truncate(line.len() - 1);
+            }
+            self.line(&line, &mut said);
+        }
+        self.searched = self.rest.len();
+        if self.rest.len() + self.data.len() > MAX_BLOCK { Err(TooLong) } else { Ok(said) }
+    }
+
+    fn line(&mut self, line: &[u8], said: &mut Vec<Said>) {
+        let colon = line.iter().position(|byte| *byte == b':');
+        let (field, value) = match colon {
+            Some(at) => (&line[..at], &line[at + 1..]),
+            None => (line, &[][..]),
+        };
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match (field, colon) {
+            (b"", None) => self.dispatch(said),
+            (b"", Some(_)) => said.push(Said::Comment),
+            (b"data", _) => {
+                if self.has_data {
+                    self.data.push(b'\n');
+                }
+                self.data.extend_from_slice(value);
+                self.has_data = true;
+            }
+            (b"id", _) => self.id = std::str::from_utf8(value).ok().map(str::to_owned),
+            _ => {}
+        }
+    }
+
+    /// The end of a block. Its id stands also if it has no data.
+    fn dispatch(&mut self, said: &mut Vec<Said>) {
+        if std::mem::take(&mut self.has_data) {
+            said.push(Said::Data(std::mem::take(&mut self.data).into()));
+        }
+        said.extend(self.id.take().map(Said::Id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: &str = "retry: 1500\n\ndata: {\"a\":1}\n\ndata:one\ndata: two\r\nid: m1\n\n: alive\n\nid: m2\n\nevent: x\n\n";
+
+    fn expected() -> Vec<Said> {
+        let data = |text: &'static str| Said::Data(Bytes::from_static(text.as_bytes()));
+        let id = |text: &str| Said::Id(text.into());
+        vec![data("{\"a\":1}"), data("one\ntwo"), id("m1"), Said::Comment, id("m2")]
+    }
+
+    #[test]
+    fn a_stream_is_read_the_same_in_whatever_pieces_it_comes() {
+        for size in 1..STREAM.len() {
+            let mut parser = Parser::default();
+            let said: Vec<Said> = STREAM
+                .as_bytes()
+                .chunks(size)
+                .flat_map(|piece| parser.push(piece).unwrap())
+                .collect();
+            assert_eq!(said, expected(), "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_given_up() {
+        let mut parser = Parser::default();
+        let piece = vec![b'x'; 1 << 20];
+        assert!((0..17).any(|_| parser.push(&piece).is_err()));
+    }
+}
