@@ -47,7 +47,7 @@ enum Happened {
     /// The application wants to write, or nobody holds the connection any more.
     Message(Option<Bytes>),
     Answered(Requests, Result<Bytes, LinkError>),
-    Down(Reader, Result<Incoming, LinkError>),
+    Down(Box<Reader>, Result<Incoming, LinkError>),
 }
 
 impl Driver {
@@ -133,13 +133,14 @@ impl Driver {
                     LinkError::coded(Code::BadField.number(), "the session fits no header")
                 })?;
                 self.server.headers.insert(SESSION, session);
-                self.read_on(Reader::new(self.server.clone(), self.encoding, self.down));
+                let reader = Reader::new(self.server.clone(), self.encoding, self.down);
+                self.read_on(Box::new(reader));
             }
         }
         Ok(Incoming::Message(replies))
     }
 
-    fn read_on(&mut self, mut reader: Reader) {
+    fn read_on(&mut self, mut reader: Box<Reader>) {
         self.reading = Some(Box::pin(async move {
             let said = reader.next().await;
             (reader, said)
@@ -154,9 +155,9 @@ async fn answered(posting: &mut Option<Posting>) -> (Requests, Result<Bytes, Lin
     }
 }
 
-type Reading = BoxFuture<'static, (Reader, Result<Incoming, LinkError>)>;
+type Reading = BoxFuture<'static, (Box<Reader>, Result<Incoming, LinkError>)>;
 
-async fn read(reading: &mut Option<Reading>) -> (Reader, Result<Incoming, LinkError>) {
+async fn read(reading: &mut Option<Reading>) -> (Box<Reader>, Result<Incoming, LinkError>) {
     match reading {
         Some(reading) => reading.await,
         None => std::future::pending().await,
