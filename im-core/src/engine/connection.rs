@@ -186,6 +186,11 @@ impl Connection {
         self.0.conn.close(code, code.meaning());
     }
 
+    /// It has ended, or is about to once what waits was taken: the next batches say why.
+    pub fn is_closed(&self) -> bool {
+        self.0.conn.outbox.is_closed()
+    }
+
     /// How frames are written on this connection.
     pub fn encoding(&self) -> Encoding {
         self.0.conn.encoding
@@ -297,6 +302,8 @@ impl Conn {
         let over = |since: u64, most: Duration| {
             Duration::from_millis(running.saturating_sub(since)) >= most
         };
+        // Who only listens is not heard; its transport knows whether it is there.
+        let listens = matches!(self.part, Part::Down(_));
         match self.session() {
             None if self.greeting.load(Ordering::Relaxed) => {}
             None if over(self.opened, config.handshake_timeout) => {
@@ -305,15 +312,13 @@ impl Conn {
             Some(session) if session.identity().expires.is_some_and(|at| at <= now) => {
                 self.close(Code::Expired, Code::Expired.meaning());
             }
-            // Who only listens is not heard; its transport knows whether it is there.
-            _ if !matches!(self.part, Part::Down(_))
-                && over(self.heard.load(Ordering::Relaxed), config.idle_timeout) =>
+            _ if !listens && over(self.heard.load(Ordering::Relaxed), config.idle_timeout) =>
             {
                 self.close(Code::IdleTimeout, Code::IdleTimeout.meaning());
             }
             // Also while much is sent: a peer who only listens is heard only when it answers a ping.
             _ if over(self.sent.load(Ordering::Relaxed), config.heartbeat)
-                || over(self.heard.load(Ordering::Relaxed), config.heartbeat) =>
+                || !listens && over(self.heard.load(Ordering::Relaxed), config.heartbeat) =>
             {
                 self.heartbeat.store(true, Ordering::Relaxed);
                 self.outbox.nudge();

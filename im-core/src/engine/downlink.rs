@@ -28,7 +28,12 @@ pub enum Access {
     /// The session's own secret, beside the user's credentials.
     Token(ResumeToken),
     /// A ticket, which stands for both.
-    Ticket(Secret),
+    Ticket {
+        /// What the command `ticket` gave.
+        ticket: Secret,
+        /// It opened this stream before, and takes it up again.
+        again: bool,
+    },
 }
 
 /// Which rooms a downlink has begun.
@@ -71,7 +76,7 @@ impl Engine {
         let (core, conn) = connection.parts();
         let (mut record, identity) = match access {
             Access::Token(token) => commands::prove(core, conn.credentials(), token).await?,
-            Access::Ticket(ticket) => commands::redeem(core, ticket, mark.is_some()).await?,
+            Access::Ticket { ticket, again } => commands::redeem(core, ticket, *again).await?,
         };
         let slow_down = |wait| Error::of(Code::RateLimited, "listen").retry_after(wait);
         core.limiter.take(&record.user, 1, core.now()).map_err(slow_down)?;
