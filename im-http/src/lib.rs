@@ -36,6 +36,7 @@
 //! | `body` | one type for all bodies |
 //! | `uplink` | commands by POST |
 //! | `edge` | all endpoints behind one prefix, and what is offered there |
+//! | `roll` | who is connected by a service |
 //! | `crowd` | how many connections one address has |
 //! | `listener` | HTTP/1.1 on a socket, bounded in time and number |
 //! | `stop` | when a server is asked to end |
@@ -51,6 +52,7 @@ mod listener;
 mod origin;
 mod refusal;
 mod request;
+mod roll;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
@@ -66,6 +68,7 @@ pub use listener::{Listener, ListenerConfig};
 pub use origin::{Origin, OriginError, OriginPolicy};
 pub use refusal::{Refusal, status_of};
 pub use request::{IM_SESSION, accepted, content_type, media_type, only, query, session};
+pub use roll::{Entry, Roll};
 pub use stop::told_to_stop;
 #[cfg(feature = "tls")]
 pub use tls::Certificates;

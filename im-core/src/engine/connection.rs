@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use crate::code::Code;
 use crate::id::{SessionId, UserId};
 use crate::ports::{Credentials, Identity};
-use crate::state::SessionRecord;
+use crate::state::{SecretHash, SessionRecord};
 use crate::time::Timestamp;
 use crate::wire::{Bye, Encoding, Push};
 
@@ -116,6 +116,7 @@ pub(crate) struct Session {
     pub(crate) user: UserId,
     /// The connection's number among those that have taken the session.
     pub(crate) attached: u64,
+    pub(crate) secret: SecretHash,
     identity: Mutex<Arc<Identity>>,
     /// Milliseconds since the Unix epoch until which the session can be resumed.
     expires: AtomicU64,
@@ -351,6 +352,7 @@ impl Session {
             id: record.id.clone(),
             user: record.user.clone(),
             attached: record.attached,
+            secret: record.secret.clone(),
             identity: Mutex::new(Arc::new(identity)),
             expires: AtomicU64::new(record.expires.as_millis()),
             fresh: AtomicBool::new(true),

@@ -120,17 +120,25 @@ impl Connection {
         Mark { rev: following.rev, places }
     }
 
-    /// Shows that the session may still be read: for a transport that keeps a downlink between two requests.
+    /// Shows that the session may still be read: for a transport that keeps a downlink between two requests. Nothing is
+    /// read from the store: a session that ended takes its connections with it.
     ///
     /// # Errors
     ///
     /// As [`Engine::listen`].
     pub async fn prove(&self, peer: Peer, token: &ResumeToken) -> Result<()> {
         let (core, conn) = self.parts();
-        let (record, identity) = commands::prove(core, peer.credentials, token).await?;
-        let Some(session) = conn.session().filter(|session| session.id == record.id) else {
+        let session = conn.session().filter(|session| session.id == token.session);
+        let session = session
+            .filter(|session| session.secret.matches(&token.secret))
+            .ok_or_else(commands::unknown)?;
+        let mut credentials = peer.credentials;
+        credentials.claimed_user = Some(session.user.clone());
+        credentials.claimed_device = session.identity().device.clone();
+        let identity = commands::authenticate(core, &credentials).await?;
+        if identity.user != session.user {
             return Err(commands::unknown());
-        };
+        }
         let slow_down = |wait| Error::of(Code::RateLimited, "poll").retry_after(wait);
         core.limiter.take(&session.user, 1, core.now()).map_err(slow_down)?;
         session.renew(identity);
