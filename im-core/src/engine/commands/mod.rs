@@ -183,5 +183,5 @@ async fn carry_out(
 
 pub(crate) use read::history_page;
 pub(crate) use session::{
-    attach, end_sessions, list as list_sessions, prove, redeem, take_over, unknown,
+    attach, authenticate, end_sessions, list as list_sessions, prove, redeem, server_limits, take_over, unknown,
 };
