@@ -1,0 +1,87 @@
+import { Client } from './client.js';
+import { Ladder } from './core/ladder.js';
+import { Machine } from './core/machine.js';
+import { environment } from './env.js';
+import { checkId } from './ids.js';
+import { addressesOf, linkOf, transportsOf } from './links/index.js';
+import { Shell } from './shell.js';
+import { Keeper } from './storage.js';
+
+/** Name and version, for the server's logs. */
+export const CLIENT = 'im-js 0.1';
+
+/**
+ * @typedef {object} Options
+ * @property {string} url Where the service is: `https://example.org/im` for all transports (in a page `/im` will do), or the
+ *   address of its WebSocket, `wss://example.org/im/ws`.
+ * @property {string | (() => string | null | Promise<string | null>)} [token] Credentials, or a function that fetches some
+ *   that are good now; it is called again when they have expired. If it throws it is called again after a pause; null means
+ *   that there will be none, and ends the client. Not needed where a cookie says who the user is.
+ * @property {string} [user] Who the user is, for servers that allow anonymous users.
+ * @property {string} [device] Which device this is; should be stable. From the storage if there is one, or else random.
+ * @property {import('./links/link.js').Transport | 'auto' | import('./links/link.js').Transport[]} [transport] `ws`, `sse`,
+ *   `poll` (long polling), `short` (short polling), or a list of these, the best first. `auto`, the default, is all four: the
+ *   best that works is used, and a better one is tried again after a while.
+ * @property {'json' | 'msgpack'} [encoding] `json` by default.
+ * @property {import('./storage.js').StorageLike} [storage] Where the session, the device and messages without a receipt are
+ *   kept, so that they outlive a reload: `localStorage`, say, if no other user of this browser may read the page's storage.
+ * @property {string} [name] Keeps several clients of one page apart, in the storage and between tabs. The address and the
+ *   user by default.
+ * @property {RequestCredentials} [credentials] Whether HTTP requests carry cookies: `same-origin` by default; `include` for
+ *   services of another origin.
+ * @property {import('./config.js').ConfigOptions} [config]
+ * @property {Partial<import('./links/link.js').Env>} [env] Clocks, `fetch` and the like, for tests.
+ */
+
+/**
+ * A client of the service at `options.url`. It begins to connect at once.
+ *
+ * @param {Options} options
+ * @returns {Client}
+ * @throws {import('./error.js').ImError} `invalid` for options that make no sense
+ */
+export function connect(options) {
+  const { url, token, user, device, transport = 'auto', encoding = 'json', credentials = 'same-origin' } = options;
+  const addresses = addressesOf(url);
+  const order = transportsOf(addresses, transport);
+  if (user !== undefined) checkId('user', user);
+  if (device !== undefined) checkId('device', device);
+  const env = { ...environment(), ...options.env };
+  const keeper = keeperOf(options);
+  const client = new Client({ config: options.config, keeper });
+  const { config } = client;
+  const tokens = typeof token === 'function' ? async () => token() : undefined;
+  const machine = new Machine({
+    config,
+    identity: {
+      token: typeof token === 'string' ? token : undefined,
+      renewable: tokens !== undefined,
+      user,
+      device: device ?? keeper?.device(),
+      client: CLIENT,
+    },
+    session: keeper?.session(),
+    random: env.random,
+    wallClock: env.wallClock,
+  });
+  const ladder = new Ladder(order, config.upgradeMs);
+  ladder.load(env.now(), keeper?.get('transports'));
+  const setup = { addresses, encoding, credentials, config, env, token: () => machine.identity.token };
+  client.begin(
+    new Shell({
+      machine,
+      ladder,
+      env,
+      tokens,
+      link: (name, events) => linkOf(name, setup, events),
+      onEvent: (event) => client.onEvent(event),
+      onLadder: () => keeper?.put('transports', JSON.stringify(ladder.save(env.now()))),
+    }),
+  );
+  return client;
+
+  /** @param {Options} from */
+  function keeperOf({ storage, name = `${addresses.ws} ${user ?? ''}` }) {
+    return storage && new Keeper(storage, name, (error) => queueMicrotask(() => client.emit('error', error)));
+  }
+}
