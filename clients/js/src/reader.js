@@ -37,7 +37,7 @@ export class Reader {
     this.wake = undefined;
     // At once, not with the first `next`: what comes in between belongs to the reader already.
     this.begun = this.begin();
-    // Whoever takes hears of it.
+    /** @type {Promise<unknown>} Whoever takes hears of a failure. */
     this.turn = this.begun.catch(() => {});
   }
 
