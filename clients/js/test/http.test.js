@@ -181,7 +181,7 @@ test('moves up in mid-stream when a better transport works again', async (t) => 
   await room.send({ text: '0' });
   await heard.until(20);
   fake.blocked.delete('/im/sse');
-  while (ann.transport !== 'sse') await ann.once('status');
+  while ((/** @type {string | undefined} */ (ann.transport)) !== 'sse') await ann.once('status');
   assert.deepEqual(await heard.until(201), numbers(201));
   assert.equal(fake.log('tea').length, 201);
 });

@@ -134,19 +134,22 @@ const TRIES = 3;
 export class Tries {
   constructor() {
     this.failed = 0;
+    this.hasWorked = false;
   }
 
   worked() {
     this.failed = 0;
+    this.hasWorked = true;
   }
 
   /**
    * The pause before the next try in milliseconds; undefined if there is to be none.
    *
-   * @param {Cause} cause
+   * @param {Cause & {unfit?: boolean}} cause
    */
   next(cause) {
-    if (isFromServer(cause)) return undefined;
+    // The greeting has just come through, so that one that never worked is refused by something in between.
+    if (isFromServer(cause) || (cause.unfit && !this.hasWorked)) return undefined;
     this.failed += 1;
     return this.failed > TRIES ? undefined : 100 * 4 ** (this.failed - 1);
   }

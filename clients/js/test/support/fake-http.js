@@ -143,7 +143,7 @@ export class FakeHttp {
   }
 
   /** @param {{session?: Session}} context @param {Frame} frame @returns {Frame} */
-  hello(context, { id, session, secret, user, device }) {
+  hello(context, { id, session, secret, user, device = 'a device' }) {
     const known = this.sessions.get(session);
     if (session && known?.secret !== secret) return { t: 'err', id, code: 4400, msg: 'the session is not known' };
     const name = known ? session : `s${this.sessions.size + 1}`;
