@@ -76,6 +76,8 @@ export class Client extends Emitter {
     this.shell = undefined;
     /** @type {(() => void)[]} */
     this.atClose = [];
+    /** Whether this tab holds the connection. */
+    this.isLeader = () => true;
   }
 
   /**

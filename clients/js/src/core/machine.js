@@ -116,6 +116,8 @@ export class Machine {
     this.traits = undefined;
     /** @type {Cause} */
     this.cause = { message: '' };
+    /** Of the server's state, as far as is known. */
+    this.generation = '';
     this.flight = new Flight();
     this.rooms = new Rooms();
     this.backoff = new Backoff(config.reconnect, random);

@@ -181,6 +181,7 @@ function onStatuses(machine, now, reply) {
  * @param {string} generation
  */
 function onGeneration(machine, generation) {
+  machine.generation = generation;
   for (const room of machine.rooms.setGeneration(generation)) {
     machine.events.push({ type: 'snapshot', room, entries: [] });
   }
