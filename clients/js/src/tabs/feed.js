@@ -37,6 +37,8 @@ export async function follow(hub, peer, id, room, epoch, since) {
   peer.rooms.set(room, followed);
   try {
     const wanted = epoch === undefined || since === undefined ? undefined : { epoch, seq: since };
+    // Two tabs that ask at once must not move the hub's cursor against each other: one begins, the others join in.
+    while (hub.beginning.has(room)) await hub.beginning.get(room)?.catch(() => {});
     const status = hub.shell.machine.rooms.cursor(room) ? await place(hub, room, wanted) : await begin(hub, room, wanted);
     if (status.status === 'denied') peer.rooms.delete(room);
     else followed.sent = { epoch: status.epoch, seq: status.cursor };
@@ -56,8 +58,14 @@ export async function follow(hub, peer, id, room, epoch, since) {
  */
 async function begin(hub, room, wanted) {
   const from = wanted ? { epoch: wanted.epoch, since: wanted.seq } : {};
-  const { rooms } = await hub.shell.command({ t: 'sub', room, ...from });
-  return rooms.find((/** @type {Frame} */ status) => status.room === room);
+  const answer = hub.shell.command({ t: 'sub', room, ...from });
+  hub.beginning.set(room, answer);
+  try {
+    const { rooms } = await answer;
+    return rooms.find((/** @type {Frame} */ status) => status.room === room);
+  } finally {
+    hub.beginning.delete(room);
+  }
 }
 
 /**

@@ -29,6 +29,8 @@ export class Hub {
     this.tabs = tabs;
     /** @type {Map<string, Peer>} */
     this.peers = new Map();
+    /** @type {Map<string, Promise<Frame>>} Rooms that the hub is about to follow. */
+    this.beginning = new Map();
     this.leaving = new AbortController();
     /** @type {Frame | undefined} The server's welcome, while the connection stands. */
     this.welcome = undefined;
