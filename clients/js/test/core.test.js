@@ -191,6 +191,28 @@ test('commands that could do harm twice are given back, the others wait', () => 
   assert.throws(() => machine.onCommand({ t: 'signal', room: 'a', kind: 'k', content: 1 }), { kind: 'offline' });
 });
 
+test('a send that is refused for now holds back later ones to the same room', () => {
+  const machine = online();
+  const send = (/** @type {string} */ room, /** @type {number} */ n) => {
+    return machine.onCommand({ t: 'send', room, mid: `0123456789abcde${n}`, kind: 'message', content: n });
+  };
+  const first = send('a', 1);
+  machine.flush(1);
+  machine.onMessage(2, JSON.stringify({ t: 'err', id: first, code: 4200, msg: 'slow', retry_ms: 500 }));
+  machine.outputs.length = 0;
+  send('a', 2);
+  send('b', 3);
+  machine.flush(3);
+  const contents = () => machine.outputs.splice(0).flatMap((output) => {
+    const message = output.do === 'transmit' ? JSON.parse(String(output.message)) : [];
+    return [message].flat().map((frame) => frame.content);
+  });
+  assert.deepEqual(contents(), [3]);
+  assert.equal(machine.deadline, 502);
+  machine.onTime(502);
+  assert.deepEqual(contents(), [1, 2]);
+});
+
 test('what no server takes is refused before it is sent', () => {
   const machine = online(undefined, { limits: { content_bytes: 100 } });
   const send = (/** @type {any} */ content) => machine.onCommand({ t: 'send', room: 'a', mid: '0123456789abcdef', content });

@@ -16,8 +16,14 @@ export class Election {
     this.leaving = new AbortController();
     /** Whether this tab leads. */
     this.isLeader = false;
-    // As long as it is held, the hub knows that this tab lives.
-    this.hold(`im/${name}/tab/${tab}`, {}, () => () => {});
+    /**
+     * Settles when the tab's own lock is held. As long as it is, the hub knows that this tab lives.
+     *
+     * @type {Promise<void>}
+     */
+    this.alive = new Promise((resolve) => {
+      this.hold(`im/${name}/tab/${tab}`, {}, () => (resolve(), () => {}));
+    });
     this.stand({});
   }
 

@@ -57,7 +57,7 @@ export class Hub {
   on({ tab, conn, open, close, frames, ack }) {
     const known = this.peers.get(tab);
     if (open) return this.onOpen(tab, conn, known);
-    if (!known || known.conn !== conn) return;
+    if (!known || known.conn !== conn) return close || this.disown(tab, conn);
     if (close) return this.remove(known);
     if (ack !== undefined) {
       known.ack(ack);
@@ -79,6 +79,17 @@ export class Hub {
     this.watch(peer);
     peer.open();
     if (this.ended) this.remove(peer, this.ended);
+  }
+
+  /**
+   * Tells a tab that this hub does not know its connection: one that an earlier hub had, say.
+   *
+   * @param {string} tab
+   * @param {number} conn
+   */
+  disown(tab, conn) {
+    const peer = new Peer(tab, conn, new this.tabs.BroadcastChannel(`im/${this.name}/tab/${tab}`));
+    peer.end({ message: 'another tab holds the connection now' });
   }
 
   /** Notices the tab's end by the lock that it holds as long as it lives. @param {Peer} peer */

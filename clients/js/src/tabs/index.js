@@ -38,7 +38,7 @@ export function join({ name, tabs, env, connect }) {
   const usurp = () => election.usurp();
   return {
     /** @param {import('../links/link.js').LinkEvents} events */
-    link: (events) => new TabLink({ name, tab, tabs, env, usurp }, events),
+    link: (events) => new TabLink({ name, tab, tabs, env, usurp, alive: election.alive }, events),
     leave: () => election.leave(),
     /** Whether this tab holds the connection. */
     isLeader: () => election.isLeader,

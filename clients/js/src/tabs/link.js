@@ -24,10 +24,11 @@ export class TabLink {
    * @param {string} setup.tab
    * @param {import('./channel.js').TabsEnv} setup.tabs
    * @param {import('../links/link.js').Env} setup.env
+   * @param {Promise<void>} setup.alive before that the hub would take this tab for a dead one
    * @param {() => void} setup.usurp takes the lead from a hub that does not answer
    * @param {LinkEvents} events
    */
-  constructor({ name, tab, tabs, env, usurp }, events) {
+  constructor({ name, tab, tabs, env, alive, usurp }, events) {
     this.transport = 'tab';
     this.traits = { codec: CLONE_CODEC, duplex: true };
     this.events = events;
@@ -35,6 +36,7 @@ export class TabLink {
     connections += 1;
     this.conn = connections;
     this.env = env;
+    this.alive = alive;
     this.usurp = usurp;
     this.received = 0;
     this.isOpen = false;
@@ -55,7 +57,8 @@ export class TabLink {
     this.knock();
   }
 
-  knock() {
+  async knock() {
+    await this.alive;
     this.post({ open: true });
   }
 
