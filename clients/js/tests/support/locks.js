@@ -39,9 +39,4 @@ export class FakeLocks {
       }
     }
   }
-
-  /** A tab that is killed: nothing it holds or waits for is left. */
-  query() {
-    return Promise.resolve({});
-  }
 }
