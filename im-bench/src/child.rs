@@ -110,9 +110,8 @@ impl Server {
     }
 }
 
-/// Waits until standard input ends or SIGTERM comes: the two ways to end a server in good order.
+/// Waits until standard input ends, or SIGTERM or Ctrl-C comes: the ways to end a server in good order.
 pub(crate) async fn told_to_stop() -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let (ended, end) = tokio::sync::oneshot::channel();
     // A thread of its own, since a read of standard input cannot be cancelled; it ends with the process.
     std::thread::Builder::new().name("stdin".into()).stack_size(64 * 1024).spawn(move || {
@@ -121,7 +120,7 @@ pub(crate) async fn told_to_stop() -> Result<()> {
     })?;
     tokio::select! {
         _ = end => {}
-        _ = terminate.recv() => {}
+        told = im_http::told_to_stop() => told?,
     }
     Ok(())
 }

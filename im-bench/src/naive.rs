@@ -65,7 +65,7 @@ impl Rooms {
     }
 }
 
-/// Serves until standard input ends or SIGTERM comes.
+/// Serves until standard input ends, or SIGTERM or Ctrl-C comes.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let listener = TcpListener::bind(options.listen)
         .await

@@ -58,7 +58,7 @@ pub(crate) async fn open(kind: StoreKind, data: Option<&Path>) -> Result<Arc<dyn
     })
 }
 
-/// Serves until standard input ends or SIGTERM comes. Everyone is who they say they are, and as fast as they like.
+/// Serves until standard input ends, or SIGTERM or Ctrl-C comes. Everyone is who they say they are, and as fast as they like.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let store = open(options.store, options.data.as_deref()).await?;
     let limiter = Arc::new(Unlimited);

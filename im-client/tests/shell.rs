@@ -94,6 +94,8 @@ fn welcome() -> Welcome {
             in_flight: 64,
             page: 100,
             rooms: 100,
+            depth: 16,
+            values: 8192,
         },
     }
 }

@@ -1,62 +1,14 @@
 //! The engine through its public face, without any network.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Duration;
+mod support;
 
-use bytes::Bytes;
-use im_core::engine::{Connection, Engine, EngineConfig, Peer, Publish};
-use im_core::ports::{Credentials, ManualClock};
-use im_core::wire::{Encoding, Target};
-use im_core::{RoomId, Timestamp, UserId};
-use serde_json::{Value, json};
+use im_core::engine::{Engine, Publish};
+use im_core::wire::Target;
+use im_core::{RoomId, UserId};
+use serde_json::json;
 
-struct Client {
-    connection: Connection,
-    got: VecDeque<Value>,
-}
-
-impl Client {
-    fn new(engine: &Engine) -> Self {
-        let peer = Peer {
-            transport: "test",
-            encoding: Encoding::Json,
-            address: None,
-            credentials: Credentials::default(),
-        };
-        Self { connection: engine.accept(peer).unwrap(), got: VecDeque::new() }
-    }
-
-    async fn send(&self, frame: Value) {
-        self.connection.submit(Bytes::from(frame.to_string())).await;
-    }
-
-    async fn next(&mut self) -> Value {
-        while self.got.is_empty() {
-            let batch = self.connection.next(1 << 16).await;
-            self.connection.release(batch.id);
-            self.got
-                .extend(batch.frames.iter().map(|f| serde_json::from_slice::<Value>(f).unwrap()));
-        }
-        self.got.pop_front().unwrap()
-    }
-
-    async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let frame = self.next().await;
-            if wanted(&frame) {
-                return frame;
-            }
-        }
-    }
-
-    async fn ask(&mut self, frame: Value) -> Value {
-        let id = frame["id"].clone();
-        self.send(frame).await;
-        self.until(|f| f["id"] == id).await
-    }
-}
+use support::{Client, greeted};
 
 #[tokio::test(start_paused = true)]
 async fn two_people_talk_in_a_group_and_one_comes_back() {
@@ -96,13 +48,6 @@ async fn two_people_talk_in_a_group_and_one_comes_back() {
     assert_eq!(ann.until(|f| f["t"] == "event").await["content"]["text"], "hot");
 }
 
-async fn greeted(engine: &Engine, user: &str) -> Client {
-    let mut client = Client::new(engine);
-    let welcome = client.ask(json!({"t": "hello", "id": 1, "v": 1, "user": user})).await;
-    assert_eq!(welcome["t"], "ok", "{welcome}");
-    client
-}
-
 #[tokio::test(start_paused = true)]
 async fn strangers_do_not_learn_whether_a_closed_room_exists() {
     let engine = Engine::builder().allow_anonymous().start().await.unwrap();
@@ -121,37 +66,4 @@ async fn strangers_do_not_learn_whether_a_closed_room_exists() {
             assert_eq!(there["code"], absent["code"], "{t} {room}: {there} {absent}");
         }
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_session_that_was_logged_out_does_not_come_back() {
-    // So short a life that leaving would prolong it.
-    let config = EngineConfig::default().session_ttl(Duration::from_secs(3600));
-    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
-    let engine = Engine::builder()
-        .allow_anonymous()
-        .clock(clock.clone())
-        .config(config)
-        .start()
-        .await
-        .unwrap();
-    let mut ann = Client::new(&engine);
-    let welcome = ann.ask(json!({"t": "hello", "id": 1, "v": 1, "user": "ann"})).await;
-    clock.set(Timestamp::from_millis(1_000_000 + 3_000_000));
-    assert_eq!(ann.ask(json!({"t": "logout", "id": 2})).await["t"], "ok");
-    drop(ann);
-    engine.drain(Duration::from_secs(1)).await;
-
-    let again = Engine::builder()
-        .allow_anonymous()
-        .clock(clock)
-        .store(engine.store().clone())
-        .start()
-        .await
-        .unwrap();
-    let mut ann = Client::new(&again);
-    let (session, secret) = (&welcome["session"], &welcome["secret"]);
-    let hello =
-        json!({"t": "hello", "id": 1, "v": 1, "user": "ann", "session": session, "secret": secret});
-    assert_eq!(ann.ask(hello).await["code"], 4400);
 }

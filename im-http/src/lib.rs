@@ -31,14 +31,18 @@
 //! | `origin` | which pages may connect |
 //! | `credentials` | what a request shows to prove who sent it, and where it came from |
 //! | `refusal` | codes as HTTP statuses, and the small JSON body of a refusal |
+//! | `crowd` | how many connections one address has |
 //! | `listener` | HTTP/1.1 on a socket, bounded in time and number |
+//! | `stop` | when a server is asked to end |
 //! | `tls` | certificates for the listener (feature `tls`) |
 //! | [`warp`] | a tower service as a warp filter (feature `warp`) |
 
 mod credentials;
+mod crowd;
 mod listener;
 mod origin;
 mod refusal;
+mod stop;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "warp")]
@@ -48,5 +52,6 @@ pub use credentials::{PeerAddr, credentials, peer_address};
 pub use listener::{Listener, ListenerConfig};
 pub use origin::{Origin, OriginError, OriginPolicy};
 pub use refusal::{Refusal, status_of};
+pub use stop::told_to_stop;
 #[cfg(feature = "tls")]
 pub use tls::Certificates;

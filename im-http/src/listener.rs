@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use crate::credentials::PeerAddr;
+use crate::crowd::{Crowd, Place};
 #[cfg(feature = "tls")]
 use crate::tls::Certificates;
 
@@ -35,6 +36,9 @@ pub struct ListenerConfig {
     /// an upgrade takes a few round trips, and what has been upgraded is the engine's to count. Worst case in memory:
     /// this many times `max_header_bytes` and about 4 KB.
     pub max_connections: usize,
+    /// The same for one address (of IPv6, one /64). 256 by default: many people share one address. Further ones are
+    /// closed at once. Behind a proxy all come from its address: set this to `max_connections` there.
+    pub max_connections_per_address: usize,
     /// Time for a whole request head, TLS handshake included, also between two requests. 10 s by default: long
     /// enough for a poor mobile network, short enough that silent sockets do not pile up.
     pub header_timeout: Duration,
@@ -48,6 +52,7 @@ impl Default for ListenerConfig {
     fn default() -> Self {
         Self {
             max_connections: 1024,
+            max_connections_per_address: 256,
             header_timeout: Duration::from_secs(10),
             max_header_bytes: 16 * 1024,
             stop_within: Duration::from_secs(10),
@@ -60,6 +65,13 @@ impl ListenerConfig {
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.max(1);
+        self
+    }
+
+    /// Sets [`Self::max_connections_per_address`]; at least one.
+    #[must_use]
+    pub fn max_connections_per_address(mut self, connections: usize) -> Self {
+        self.max_connections_per_address = connections.max(1);
         self
     }
 
@@ -180,6 +192,11 @@ impl Listener {
                 () = &mut stop => break,
                 accepted = next_connection(&self.socket, &tasks.slots) => accepted,
             };
+            let most = self.config.max_connections_per_address;
+            let Some(place) = tasks.crowd.enter(peer.ip(), most) else {
+                tracing::debug!(%peer, "too many connections of one address");
+                continue;
+            };
             let service =
                 TowerToHyperService::new(WithPeer { inner: service.clone(), peer: PeerAddr(peer) });
             let one = OneConnection {
@@ -187,7 +204,7 @@ impl Listener {
                 #[cfg(feature = "tls")]
                 certificates: self.certificates.clone(),
                 stop: tasks.stop.clone(),
-                _slot: slot,
+                _held: (slot, place),
             };
             let end = tasks.end.clone();
             tasks
@@ -203,6 +220,7 @@ impl Listener {
 /// What a running listener owns. Dropping it ends its tasks.
 struct Tasks {
     slots: Arc<Semaphore>,
+    crowd: Crowd,
     tracker: TaskTracker,
     /// Asks the connections to end after the request in flight.
     stop: CancellationToken,
@@ -215,6 +233,7 @@ impl Tasks {
         let slots = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             slots: Arc::new(Semaphore::new(slots)),
+            crowd: Crowd::default(),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
@@ -268,7 +287,8 @@ struct OneConnection {
     #[cfg(feature = "tls")]
     certificates: Option<Certificates>,
     stop: CancellationToken,
-    _slot: OwnedSemaphorePermit,
+    /// Counted as long as it lives.
+    _held: (OwnedSemaphorePermit, Place),
 }
 
 impl OneConnection {

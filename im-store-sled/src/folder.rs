@@ -62,6 +62,20 @@ impl Folder {
         self.path.join("sled")
     }
 
+    /// Sled's log.
+    pub(crate) fn db(&self) -> PathBuf {
+        self.sled().join("db")
+    }
+
+    /// Whether sled has written anything here.
+    pub(crate) fn has_data(&self) -> io::Result<bool> {
+        match fs::metadata(self.db()) {
+            Ok(db) => Ok(db.len() > 0),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     fn new_copy(&self) -> PathBuf {
         self.path.join("sled.new")
     }

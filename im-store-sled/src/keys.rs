@@ -21,6 +21,7 @@
 //! | 10 | session id | checkpoint |
 //! | 11 | expires, session id | nothing |
 //! | 12 | node | nothing: it is writing state |
+//! | 13 | session id | ticket |
 //!
 //! A text that is not the last part of its key has its length, one byte, before it.
 
@@ -43,6 +44,7 @@ const SESSION_OF: u8 = 9;
 const CHECKPOINT: u8 = 10;
 const EXPIRY: u8 = 11;
 const STATE_WRITER: u8 = 12;
+const TICKET: u8 = 13;
 
 /// All rooms.
 pub(crate) const ROOMS: &[u8] = &[ROOM];
@@ -111,6 +113,10 @@ pub(crate) fn state_len(key: &[u8]) -> usize {
 
 pub(crate) fn state_head(incarnation: u64) -> Key {
     of(STATE_HEAD, &[&incarnation.to_be_bytes()])
+}
+
+pub(crate) fn ticket(id: &SessionId) -> Key {
+    of(TICKET, &[id.as_str().as_bytes()])
 }
 
 pub(crate) fn session(id: &SessionId) -> Key {

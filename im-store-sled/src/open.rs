@@ -37,36 +37,57 @@ pub(crate) fn open(
         None => begin(folder, device)?,
     };
     let steps = steps(status.layout, LAYOUT, MIGRATIONS)?;
+    // Before sled makes new files where the old ones were.
+    if status.had_data() && !has_data(folder)? {
+        return Err(vanished(folder, status.batch));
+    }
     let (db, recovered) = match open_sled(folder, device, cache_bytes)? {
         Ok(db) => (db, false),
-        Err(error) => (recover(folder, device, cache_bytes, status.batch, &error)?, true),
+        Err(error) => (recover(folder, device, cache_bytes, &status, &error)?, true),
     };
+    // Written by every first opening, and made to last before the status says so.
+    let blank = db.get(keys::STATE_GENERATION).map_err(reading)?.is_none();
+    if status.had_data() && blank {
+        return Err(vanished(folder, status.batch));
+    }
     migrate(&db, &steps)?;
     let meta = read_meta(&db)?;
+    if status.batch > 0 && meta.batch == 0 {
+        return Err(vanished(folder, status.batch));
+    }
     let why_new = why_new_generation(&status, boot.as_deref(), meta.batch, recovered);
     let mut generation = status.generation;
     if let Some(why) = why_new {
         generation = u64::from_be_bytes(random_bytes());
         tracing::warn!(folder = %folder.path().display(), why, "the store begins a new generation: clients start their rooms anew");
     }
+    let handle = handle(folder, db, generation)?;
+    // What a killed process had flushed and not synced is made to last before anybody sees it, and before the status
+    // says how much of it there is.
+    device.sync(&handle.file).map_err(|e| file("sync", folder.path(), e))?;
     let (layout, left, batch) = (LAYOUT, Left::Open, meta.batch);
     let boot = boot.unwrap_or_default();
     folder.write(&Status { layout, generation, left, boot, batch }, device)?;
-    let handle = handle(folder, db, generation)?;
-    // What a killed process had flushed and not synced is made to last before anybody sees it.
-    device.sync(&handle.file).map_err(|e| file("sync", folder.path(), e))?;
     Ok(Opened { handle, meta })
 }
 
-/// Opens it again after a failure. What is found is what counts: it is synced before it is shown.
+/// Opens it again after a failure. What is found is what counts: it is synced before it is shown. It must hold the
+/// commits up to `batch`, which were acknowledged.
 pub(crate) fn reopen(
     folder: &Folder,
     generation: u64,
+    batch: u64,
     device: &dyn Device,
     cache_bytes: u64,
 ) -> StoreResult<Opened> {
+    if !has_data(folder)? {
+        return Err(vanished(folder, batch));
+    }
     let db = open_sled(folder, device, cache_bytes)?.map_err(|error| not_open(folder, error))?;
     let meta = read_meta(&db)?;
+    if meta.batch < batch {
+        return Err(vanished(folder, batch));
+    }
     let handle = handle(folder, db, generation)?;
     device.sync(&handle.file).map_err(|e| file("sync", folder.path(), e))?;
     Ok(Opened { handle, meta })
@@ -82,14 +103,30 @@ fn begin(folder: &Folder, device: &dyn Device) -> StoreResult<Status> {
 }
 
 fn handle(folder: &Folder, db: sled::Db, generation: u64) -> StoreResult<Handle> {
-    let path = folder.sled().join("db");
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .open(&path)
-        .and_then(|opened| crate::folder::sync_folder(&folder.sled()).map(|()| opened))
-        .map_err(|e| file("open", &path, e))?;
+    let path = folder.db();
+    let open = || {
+        let opened = File::options().read(true).write(true).open(&path)?;
+        crate::folder::sync_folder(&folder.sled())?;
+        crate::folder::sync_folder(folder.path())?;
+        Ok(opened)
+    };
+    let file = open().map_err(|e| file("open", &path, e))?;
     Ok(Handle { db, file, generation })
+}
+
+fn has_data(folder: &Folder) -> StoreResult<bool> {
+    folder.has_data().map_err(|e| file("look into", &folder.db(), e))
+}
+
+/// There were `batch` commits or more, and they are not there. To begin anew is for a person to decide.
+fn vanished(folder: &Folder, batch: u64) -> StoreError {
+    let message = format!(
+        "the data folder {path} has lost its data: there was a store with {batch} commits or more, and {sled} does not \
+         hold them. Restore the folder from a backup, or move it away to start with an empty store",
+        path = folder.path().display(),
+        sled = folder.sled().display(),
+    );
+    StoreError::new(StoreErrorKind::Corrupt, message)
 }
 
 /// Why commits may have been lost, if so.
@@ -143,13 +180,13 @@ fn recover(
     folder: &Folder,
     device: &dyn Device,
     cache_bytes: u64,
-    batch: u64,
+    status: &Status,
     error: &sled::Error,
 ) -> StoreResult<sled::Db> {
     tracing::warn!(folder = %folder.path().display(), %error, "the data is damaged; trying to recover it on a copy");
     let copy = folder.copy(device, Snapshots::Drop)?;
     let rooms = open_caught(&copy, device, cache_bytes).map_err(reading).and_then(|db| {
-        verify(&db, batch).and_then(|rooms| db.flush().map(|_| rooms).map_err(reading))
+        verify(&db, status.batch).and_then(|rooms| db.flush().map(|_| rooms).map_err(reading))
     });
     let rooms = match rooms {
         Ok(rooms) => rooms,
@@ -158,6 +195,13 @@ fn recover(
             return Err(beyond_recovery(folder, error, why));
         }
     };
+    // The next start must know of the recovery even if this one gets no further.
+    let generation = u64::from_be_bytes(random_bytes());
+    let noted = Status { generation, ..status.clone() };
+    if let Err(error) = folder.write(&noted, device) {
+        folder.drop_copy();
+        return Err(error);
+    }
     let aside = folder.swap("damaged")?;
     let aside = aside.display();
     tracing::warn!(rooms, %aside, "recovered: every room is whole; the damaged data was put aside and can be removed");

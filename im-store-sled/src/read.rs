@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use im_core::ports::{Head, LogPage, LogRange, StateSnapshot, StoreResult};
-use im_core::state::{Checkpoint, RoomRecord, SendRecord, SessionRecord, Standing};
+use im_core::state::{
+    Checkpoint, RoomRecord, SendRecord, SessionHead, SessionRecord, Standing, Ticket,
+};
 use im_core::wire::{Event, PageFrom, Role, RoomKind};
 use im_core::{Cursor, MessageId, RoomId, Seq, SessionId, UserId};
 use sled::IVec;
@@ -184,17 +186,39 @@ impl Reader<'_> {
                 let id = text(key, prefix.len() + 8).and_then(|text| SessionId::new(text).ok());
                 // One that was swept meanwhile is left out.
                 let record = self.session(&id.ok_or_else(|| damaged("session"))?)?;
-                found.extend(record.filter(|record| !record.revoked));
+                found.extend(record);
                 Ok(enough(found.len() >= limit))
             })?;
         }
         Ok(found)
     }
 
+    pub(crate) fn session_head(&self, id: &SessionId) -> StoreResult<Option<SessionHead>> {
+        let Some(session) = self.session(id)? else { return Ok(None) };
+        // The revision stands at the beginning, in the first part.
+        let rev = match self.get(&keys::checkpoint(id))? {
+            Some(first) => record::read_number(parts::open(&first)?.0)?,
+            None => 0,
+        };
+        Ok(Some(SessionHead { attached: session.attached, rev }))
+    }
+
+    pub(crate) fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
+        self.record(&keys::ticket(id))?.map(|bytes| record::read_ticket(&bytes)).transpose()
+    }
+
     pub(crate) fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {
         match self.record(&keys::checkpoint(id))? {
             Some(bytes) => record::read_checkpoint(&bytes),
             None => Ok(Checkpoint::default()),
+        }
+    }
+
+    pub(crate) fn state_generation(&self) -> StoreResult<u64> {
+        match self.get(keys::STATE_GENERATION)? {
+            Some(bytes) => record::read_number(&bytes),
+            // It is written when the store is opened.
+            None => Err(damaged("state generation")),
         }
     }
 
@@ -218,8 +242,9 @@ impl Reader<'_> {
                     .map(|entry| entry.map(Arc::new))
                     .collect::<Result<_, _>>()?;
                 entries.sort_by(|a, b| a.key.cmp(&b.key));
-                let revision = before.map(|bytes| record::read_state_head(&bytes)).transpose()?;
-                return Ok(StateSnapshot { revision: revision.map_or(0, |(n, _)| n), entries });
+                let head = before.map(|bytes| record::read_state_head(&bytes)).transpose()?;
+                let (revision, floor) = head.unwrap_or_default();
+                return Ok(StateSnapshot { revision, entries, floor });
             }
         }
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use im_core::ports::StoreResult;
-use im_core::state::{Checkpoint, ContentHash, RoomRecord, SendRecord, SessionRecord, Standing};
+use im_core::state::{
+    Checkpoint, ContentHash, Followed, RoomRecord, SendRecord, SessionRecord, Standing, Ticket,
+};
 use im_core::wire::{Content, Event, Role, RoomKind, StateUpdate};
 use im_core::{
     Cursor, DeviceId, Epoch, EventKind, MessageId, NodeId, RoomId, Seq, SessionId, Stamp, StateKey,
@@ -165,7 +167,7 @@ pub(crate) fn session(record: &SessionRecord) -> Vec<u8> {
         .text(record.device.as_str())
         .time(record.created)
         .time(record.expires)
-        .u8(u8::from(record.revoked))
+        .u64(record.attached)
         .rest(&secret)
 }
 
@@ -174,19 +176,44 @@ pub(crate) fn read_session(id: &SessionId, bytes: &[u8]) -> StoreResult<SessionR
     let (user, device) = (input.text()?, input.text()?);
     let (user, device) = (input.made(UserId::new(user))?, input.made(DeviceId::new(device))?);
     let (created, expires) = (input.time()?, input.time()?);
-    let revoked = input.u8()? != 0;
+    let attached = input.u64()?;
     let secret =
         rmp_serde::from_slice(input.rest()).map_err(|_| crate::error::damaged("session"))?;
-    Ok(SessionRecord { id: id.clone(), user, device, secret, created, expires, revoked })
+    Ok(SessionRecord { id: id.clone(), user, device, secret, created, expires, attached })
+}
+
+pub(crate) fn ticket(ticket: &Ticket) -> Vec<u8> {
+    let secret = rmp_serde::to_vec(&ticket.secret).unwrap_or_default();
+    let head = Out::new(100 + ticket.claims.len())
+        .time(ticket.open_until)
+        .u8(u8::from(ticket.opened))
+        .text(ticket.device.as_ref().map_or("", DeviceId::as_str))
+        .u8(u8::from(ticket.expires.is_some()))
+        .time(ticket.expires.unwrap_or_default())
+        .u32(u32::try_from(secret.len()).unwrap_or_default());
+    [head.rest(&secret), ticket.claims.to_vec()].concat()
+}
+
+pub(crate) fn read_ticket(bytes: &[u8]) -> StoreResult<Ticket> {
+    let mut input = In::new(bytes, "ticket")?;
+    let (open_until, opened, device) = (input.time()?, input.u8()? != 0, input.text()?);
+    let device = if device.is_empty() { None } else { Some(input.made(DeviceId::new(device))?) };
+    let (has_expiry, expires, len) = (input.u8()? != 0, input.time()?, input.u32()?);
+    let (secret, claims) = input.rest().split_at_checked(len as usize).unwrap_or_default();
+    let secret = rmp_serde::from_slice(secret).map_err(|_| crate::error::damaged("ticket"))?;
+    let claims = Bytes::copy_from_slice(claims);
+    let expires = has_expiry.then_some(expires);
+    Ok(Ticket { secret, open_until, opened, device, claims, expires })
 }
 
 pub(crate) fn checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
-    let cursors = &checkpoint.cursors;
-    let count = u32::try_from(cursors.len()).unwrap_or(u32::MAX);
-    let mut out = Out::new(12 + cursors.len() * 64).u64(checkpoint.rev).u32(count);
-    for (room, cursor) in cursors {
+    let rooms = &checkpoint.rooms;
+    let count = u32::try_from(rooms.len()).unwrap_or(u32::MAX);
+    let mut out = Out::new(12 + rooms.len() * 64).u64(checkpoint.rev).u32(count);
+    for (room, Followed { cursor, since }) in rooms {
         let Epoch { generation, incarnation } = cursor.epoch;
         out = out.text(room.as_str()).u64(generation).u64(incarnation).u64(cursor.seq.get());
+        out = out.u64(*since);
     }
     out.end()
 }
@@ -194,14 +221,15 @@ pub(crate) fn checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
 pub(crate) fn read_checkpoint(bytes: &[u8]) -> StoreResult<Checkpoint> {
     let mut input = In::new(bytes, "checkpoint")?;
     let (rev, count) = (input.u64()?, input.u32()?);
-    let mut cursors = BTreeMap::new();
+    let mut rooms = BTreeMap::new();
     for _ in 0..count {
         let room = input.text()?;
         let room = input.made(RoomId::new(room))?;
         let epoch = Epoch { generation: input.u64()?, incarnation: input.u64()? };
-        cursors.insert(room, Cursor { epoch, seq: input.seq()? });
+        let cursor = Cursor { epoch, seq: input.seq()? };
+        rooms.insert(room, Followed { cursor, since: input.u64()? });
     }
-    Ok(Checkpoint { rev, cursors })
+    Ok(Checkpoint { rev, rooms })
 }
 
 /// A plain number.

@@ -1,12 +1,12 @@
 //! Writes of sessions and checkpoints.
 
 use im_core::ports::StoreResult;
-use im_core::state::{Checkpoint, SessionRecord};
+use im_core::state::{Checkpoint, CheckpointChange, SessionRecord, Ticket, Unchanged};
 use im_core::{SessionId, Timestamp};
 
 use crate::error::reading;
 use crate::txn::{Sight, Txn};
-use crate::{keys, record};
+use crate::{keys, parts, record};
 
 impl Txn<'_> {
     fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>> {
@@ -14,55 +14,74 @@ impl Txn<'_> {
         bytes.map(|bytes| record::read_session(id, &bytes)).transpose()
     }
 
-    pub(crate) fn put_session(&mut self, mut session: SessionRecord) -> StoreResult<()> {
+    pub(crate) fn open_session(&mut self, session: &SessionRecord) -> StoreResult<()> {
+        self.end_session(&session.id)?;
         self.needs_sync();
-        let old = self.session(&session.id)?;
-        if let Some(old) = &old {
-            session.revoked |= old.revoked;
-            if (old.created, &old.user) != (session.created, &session.user) {
-                let key = keys::session_of(&old.user, old.created, &old.id);
-                self.put(key, None, Sight::Kept)?;
-            }
-            if old.expires != session.expires {
-                self.put(keys::expiry(old.expires, &old.id), None, Sight::Kept)?;
-            }
-        }
-        if session.revoked {
-            self.put_record(&keys::checkpoint(&session.id), None, Sight::Kept)?;
-        }
-        let nothing = || Some(Vec::new());
         let of_user = keys::session_of(&session.user, session.created, &session.id);
-        self.put(of_user, nothing(), Sight::Kept)?;
-        self.put(keys::expiry(session.expires, &session.id), nothing(), Sight::Kept)?;
+        self.put(of_user, Some(Vec::new()), Sight::Kept)?;
+        self.put(keys::expiry(session.expires, &session.id), Some(Vec::new()), Sight::Kept)?;
         let key = keys::session(&session.id);
-        self.put(key, Some(record::session(&session)), Sight::Kept)
+        self.put(key, Some(record::session(session)), Sight::Kept)
     }
 
-    pub(crate) fn revoke_session(&mut self, id: &SessionId) -> StoreResult<()> {
+    /// A number that a power loss takes was given to a connection that is gone with it: it is not synced.
+    pub(crate) fn attach_session(
+        &mut self,
+        id: &SessionId,
+        expires: Timestamp,
+    ) -> StoreResult<Option<u64>> {
+        let Some(mut session) = self.session(id)? else { return Ok(None) };
+        session.attached += 1;
+        self.write_session(&session, expires)?;
+        Ok(Some(session.attached))
+    }
+
+    pub(crate) fn touch_session(&mut self, id: &SessionId, expires: Timestamp) -> StoreResult<()> {
         match self.session(id)? {
-            Some(session) if !session.revoked => {
-                self.put_session(SessionRecord { revoked: true, ..session })
-            }
-            _ => Ok(()),
+            Some(session) => self.write_session(&session, expires),
+            None => Ok(()),
         }
     }
 
-    /// A checkpoint that a power loss takes costs its client a longer resume and nothing else: it is not synced.
-    pub(crate) fn put_checkpoint(&mut self, id: &SessionId, new: &Checkpoint) -> StoreResult<()> {
-        if self.session(id)?.is_none_or(|session| session.revoked) {
-            return Ok(());
+    /// Writes a session that is there, with another expiry.
+    fn write_session(&mut self, session: &SessionRecord, expires: Timestamp) -> StoreResult<()> {
+        self.put(keys::expiry(session.expires, &session.id), None, Sight::Kept)?;
+        self.put(keys::expiry(expires, &session.id), Some(Vec::new()), Sight::Kept)?;
+        let session = SessionRecord { expires, ..session.clone() };
+        self.put(keys::session(&session.id), Some(record::session(&session)), Sight::Kept)
+    }
+
+    pub(crate) fn end_session(&mut self, id: &SessionId) -> StoreResult<()> {
+        match self.session(id)? {
+            Some(session) => {
+                self.needs_sync();
+                self.remove_session(&session)
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn change_checkpoint(
+        &mut self,
+        id: &SessionId,
+        change: &CheckpointChange,
+    ) -> StoreResult<Result<u64, Unchanged>> {
+        if self.session(id)?.is_none() {
+            return Ok(Err(Unchanged::NoSession));
         }
         let key = keys::checkpoint(id);
-        if self.checkpoint_rev(&key)?.is_some_and(|rev| rev > new.rev) {
-            return Ok(());
+        let mut checkpoint = match self.get(&key)? {
+            Some(first) => {
+                let bytes = parts::join(&first, |part| self.get(&parts::key(&key, part)))?;
+                record::read_checkpoint(&bytes)?
+            }
+            None => Checkpoint::default(),
+        };
+        let changed = checkpoint.apply(change);
+        if changed.is_ok() {
+            self.put_record(&key, Some(&record::checkpoint(&checkpoint)), Sight::Kept)?;
         }
-        self.put_record(&key, Some(&record::checkpoint(new)), Sight::Kept)
-    }
-
-    fn checkpoint_rev(&self, key: &[u8]) -> StoreResult<Option<u64>> {
-        let Some(first) = self.get(key)? else { return Ok(None) };
-        // The rev stands at the beginning, in the first part.
-        record::read_number(crate::parts::open(&first)?.0).map(Some)
+        Ok(changed)
     }
 
     pub(crate) fn sweep_sessions(&mut self, now: Timestamp, limit: usize) -> StoreResult<usize> {
@@ -91,6 +110,17 @@ impl Txn<'_> {
         self.put(of_user, None, Sight::Kept)?;
         self.put(keys::expiry(session.expires, &session.id), None, Sight::Kept)?;
         self.put(keys::session(&session.id), None, Sight::Kept)?;
+        self.put_record(&keys::ticket(&session.id), None, Sight::Kept)?;
         self.put_record(&keys::checkpoint(&session.id), None, Sight::Kept)
+    }
+
+    /// A ticket that a power loss takes is asked for again: it is not synced.
+    pub(crate) fn put_ticket(&mut self, id: &SessionId, ticket: &Ticket) -> StoreResult<()> {
+        match self.session(id)? {
+            Some(_) => {
+                self.put_record(&keys::ticket(id), Some(&record::ticket(ticket)), Sight::Kept)
+            }
+            None => Ok(()),
+        }
     }
 }

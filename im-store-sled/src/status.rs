@@ -50,6 +50,12 @@ impl fmt::Display for Status {
 }
 
 impl Status {
+    /// Whether sled must have written something. A folder that was never opened to its end is left as closed, without
+    /// commits.
+    pub(crate) fn had_data(&self) -> bool {
+        self.left == Left::Open || self.batch > 0
+    }
+
     /// Reads the file; `None` if there is none.
     pub(crate) fn read(path: &Path) -> StoreResult<Option<Self>> {
         let text = match fs::read_to_string(path) {

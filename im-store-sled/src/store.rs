@@ -9,7 +9,10 @@ use im_core::ports::{
     Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
     StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult,
 };
-use im_core::state::{Act, Append, Checkpoint, RoomRecord, SendRecord, SessionRecord, Standing};
+use im_core::state::{
+    Act, Append, Checkpoint, CheckpointChange, RoomRecord, SendRecord, SessionHead, SessionRecord,
+    Standing, Ticket, Unchanged,
+};
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
 use parking_lot::Mutex;
@@ -239,8 +242,8 @@ impl RoomDirectory for SledStore {
 
 #[async_trait]
 impl SessionRegistry for SledStore {
-    async fn put_session(&self, record: SessionRecord) -> StoreResult<()> {
-        self.write(0, move |txn| txn.put_session(record)).await
+    async fn open_session(&self, record: SessionRecord) -> StoreResult<()> {
+        self.write(0, move |txn| txn.open_session(&record)).await
     }
 
     async fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>> {
@@ -253,9 +256,24 @@ impl SessionRegistry for SledStore {
         self.read(move |reader| reader.sessions_of(&user, limit)).await
     }
 
-    async fn revoke_session(&self, id: &SessionId) -> StoreResult<()> {
+    async fn attach_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<Option<u64>> {
         let id = id.clone();
-        self.write(0, move |txn| txn.revoke_session(&id)).await
+        self.write(0, move |txn| txn.attach_session(&id, expires)).await
+    }
+
+    async fn touch_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<()> {
+        let id = id.clone();
+        self.write(0, move |txn| txn.touch_session(&id, expires)).await
+    }
+
+    async fn end_session(&self, id: &SessionId) -> StoreResult<()> {
+        let id = id.clone();
+        self.write(0, move |txn| txn.end_session(&id)).await
+    }
+
+    async fn session_heads(&self, ids: &[SessionId]) -> StoreResult<Vec<Option<SessionHead>>> {
+        let ids = ids.to_vec();
+        self.read(move |reader| ids.iter().map(|id| reader.session_head(id)).collect()).await
     }
 
     async fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {
@@ -263,10 +281,24 @@ impl SessionRegistry for SledStore {
         self.read(move |reader| reader.checkpoint(&id)).await
     }
 
-    async fn put_checkpoint(&self, id: &SessionId, checkpoint: Checkpoint) -> StoreResult<()> {
+    async fn change_checkpoint(
+        &self,
+        id: &SessionId,
+        change: CheckpointChange,
+    ) -> StoreResult<Result<u64, Unchanged>> {
         let id = id.clone();
-        let bytes = checkpoint.cursors.len() * 100;
-        self.write(bytes, move |txn| txn.put_checkpoint(&id, &checkpoint)).await
+        let bytes = (change.follow.len() + change.confirm.len()) * 100;
+        self.write(bytes, move |txn| txn.change_checkpoint(&id, &change)).await
+    }
+
+    async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
+        let id = id.clone();
+        self.write(ticket.claims.len(), move |txn| txn.put_ticket(&id, &ticket)).await
+    }
+
+    async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
+        let id = id.clone();
+        self.read(move |reader| reader.ticket(&id)).await
     }
 
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {
@@ -291,6 +323,10 @@ impl StateStore for SledStore {
 
     async fn begin_state(&self, node: NodeId) -> StoreResult<u64> {
         self.write(0, move |txn| txn.begin_state(node)).await
+    }
+
+    async fn state_generation(&self) -> StoreResult<u64> {
+        self.read(move |reader| reader.state_generation()).await
     }
 
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {

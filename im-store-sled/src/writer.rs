@@ -256,7 +256,8 @@ impl Writer {
 
     fn reopen(&mut self) -> StoreResult<()> {
         let opened = self.renew().and_then(|()| {
-            open::reopen(&self.folder, self.generation, &*self.device, self.cache_bytes)
+            let (generation, batch) = (self.generation, self.meta.batch);
+            open::reopen(&self.folder, generation, batch, &*self.device, self.cache_bytes)
         });
         match opened {
             Ok(Opened { handle, meta }) => {

@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use im_core::memory::MemoryStore;
 use im_core::ports::{
     Appended, LogRange, RoomDirectory, RoomLog, SessionRegistry, StateStore, StoreError,
     StoreErrorKind,
 };
-use im_core::state::{Act, Append, Checkpoint, Guard, NewEvent, RoomSeed, SecretHash, SendKey};
+use im_core::state::{
+    Act, Append, Base, CheckpointChange, Guard, NewEvent, RoomSeed, SecretHash, SendKey, Ticket,
+};
 use im_core::state::{SessionRecord, content_hash};
 use im_core::wire::{Content, Limits, PageFrom, Role, RoomKind, Secret};
 use im_core::{DeviceId, EventKind, MessageId, NodeId, RoomId, Seq, SessionId, Timestamp, UserId};
@@ -68,6 +71,27 @@ fn kind(error: Option<StoreError>) -> Option<StoreErrorKind> {
     error.map(|error| error.kind())
 }
 
+fn unchanged() -> CheckpointChange {
+    CheckpointChange {
+        base: Base::Held,
+        unfollow: vec![],
+        follow: vec![],
+        confirm: vec![],
+        max_rooms: 1,
+    }
+}
+
+fn ticket() -> Ticket {
+    Ticket {
+        secret: SecretHash::of(&Secret::new("a secret that nobody guesses")),
+        open_until: Timestamp::default(),
+        opened: false,
+        device: None,
+        claims: Bytes::new(),
+        expires: None,
+    }
+}
+
 /// Calls one operation of the store.
 async fn call(store: &FaultyStore, operation: Operation) -> Option<StoreErrorKind> {
     let (user, id) = (ann(), SessionId::new("s").unwrap());
@@ -78,7 +102,7 @@ async fn call(store: &FaultyStore, operation: Operation) -> Option<StoreErrorKin
         secret: SecretHash::of(&Secret::new("a secret that nobody guesses")),
         created: Timestamp::default(),
         expires: Timestamp::default(),
-        revoked: false,
+        attached: 1,
     };
     let range = LogRange { from: PageFrom::After(Seq::ZERO), limit: 1, max_bytes: 1 };
     let message = MessageId::random();
@@ -91,16 +115,22 @@ async fn call(store: &FaultyStore, operation: Operation) -> Option<StoreErrorKin
         Operation::Standing => store.standing(&room(), &user).await.err(),
         Operation::Members => store.members(&room(), None, 1).await.err(),
         Operation::RoomsOf => store.rooms_of(&user, None, 1).await.err(),
-        Operation::PutSession => store.put_session(session).await.err(),
+        Operation::OpenSession => store.open_session(session).await.err(),
         Operation::Session => store.session(&id).await.err(),
         Operation::SessionsOf => store.sessions_of(&user, 1).await.err(),
-        Operation::RevokeSession => store.revoke_session(&id).await.err(),
+        Operation::AttachSession => store.attach_session(&id, Timestamp::default()).await.err(),
+        Operation::TouchSession => store.touch_session(&id, Timestamp::default()).await.err(),
+        Operation::EndSession => store.end_session(&id).await.err(),
+        Operation::SessionHeads => store.session_heads(&[id]).await.err(),
         Operation::Checkpoint => store.checkpoint(&id).await.err(),
-        Operation::PutCheckpoint => store.put_checkpoint(&id, Checkpoint::default()).await.err(),
+        Operation::ChangeCheckpoint => store.change_checkpoint(&id, unchanged()).await.err(),
+        Operation::PutTicket => store.put_ticket(&id, ticket()).await.err(),
+        Operation::Ticket => store.ticket(&id).await.err(),
         Operation::SweepSessions => store.sweep_sessions(Timestamp::default(), 1).await.err(),
         Operation::MergeState => store.merge_state(Vec::new()).await.err(),
         Operation::State => store.state(&room()).await.err(),
         Operation::BeginState => store.begin_state(NodeId(1)).await.err(),
+        Operation::StateGeneration => store.state_generation().await.err(),
         Operation::EndState => store.end_state(NodeId(1)).await.err(),
         Operation::Close => store.close().await.err(),
         other => panic!("{other:?} has no call here"),

@@ -21,8 +21,8 @@ pub struct WsConfig {
     /// How long one write may take until the reader counts as gone. 10 s by default: 16 KiB in 10 s is less than any
     /// network in use carries.
     pub write_timeout: Duration,
-    /// How long to wait for the peer's half of the closing handshake. 2 s by default: a few round trips. A peer that
-    /// is gone holds a socket for no longer.
+    /// How long to wait for the peer's half of the closing handshake, or for a peer that closed only its own half to
+    /// take the goodbye. 2 s by default: a few round trips. A peer that is gone holds a socket for no longer.
     pub close_timeout: Duration,
     /// How long the answer 101 may take to go out. 10 s by default.
     pub upgrade_timeout: Duration,

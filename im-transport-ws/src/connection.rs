@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use im_core::Code;
 use im_core::engine::Batch;
 use im_core::wire::{Bye, Encoding};
@@ -40,7 +40,7 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for T {}
 
-type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Boxed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// A connection after the upgrade.
 pub(crate) struct Session<S> {
@@ -57,6 +57,8 @@ enum End {
     Bye(Box<Bye>),
     /// The peer said goodbye.
     PeerClosed,
+    /// The peer sends nothing more and has not said goodbye. It may still read.
+    HalfClosed,
     /// The socket is of no more use.
     Gone,
 }
@@ -64,7 +66,7 @@ enum End {
 /// What came in.
 enum Received {
     /// A message, being taken by the engine.
-    Message(Boxed),
+    Message(Boxed<'static>),
     /// A ping or a pong.
     Control,
     /// Something that the peer must not send.
@@ -107,8 +109,10 @@ impl<S: Socket> Session<S> {
             match end {
                 End::Bye(bye) => farewell::ours(&mut self.ws, &bye, within).await,
                 End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
+                End::HalfClosed => self.last_words(within).await,
                 End::Gone => {}
             }
+            self.forget();
             if let Some(taking) = taking {
                 // The engine is in the middle of a message. It was told of the end, so this does not take long.
                 taking.await;
@@ -116,7 +120,7 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    async fn talk(&mut self, taking: &mut Option<Boxed>) -> End {
+    async fn talk(&mut self, taking: &mut Option<Boxed<'static>>) -> End {
         let mut resting = None;
         let mut listening = true;
         loop {
@@ -148,6 +152,36 @@ impl<S: Socket> Session<S> {
                     }
                     Received::End(end) => return end,
                 },
+            }
+        }
+    }
+
+    /// Writes what waits and the engine's goodbye to a peer that only reads, if it still does.
+    fn last_words(&mut self, within: Duration) -> Boxed<'_> {
+        let words = async {
+            let max = self.live.shared().config().max_write_bytes;
+            loop {
+                let batch = self.live.connection().next(max).await;
+                match self.send(batch).await {
+                    Ok(None) => {}
+                    Ok(Some(bye)) => return farewell::unheard(self.ws.get_mut(), &bye).await,
+                    Err(_) => return,
+                }
+            }
+        };
+        Box::pin(async move {
+            if tokio::time::timeout(within, words).await.is_err() {
+                tracing::debug!("the peer does not read any more");
+            }
+        })
+    }
+
+    /// Takes what can be written to nobody any more, so that the engine counts the end and its reason.
+    fn forget(&self) {
+        let connection = self.live.connection();
+        while let Some(batch) = connection.next(usize::MAX).now_or_never() {
+            if batch.close.is_some() {
+                return;
             }
         }
     }
@@ -199,6 +233,11 @@ impl<S: Socket> Session<S> {
                 tracing::debug!(%error, "the peer broke the protocol");
                 Received::Fault(code)
             }
+            None if is_end_of_stream(error) => {
+                tracing::debug!("the peer sends nothing more");
+                self.live.connection().close(Code::Closed);
+                Received::End(End::HalfClosed)
+            }
             None => Received::End(self.gone(Code::Closed)),
         }
     }
@@ -242,14 +281,14 @@ impl<S: Socket> Session<S> {
     }
 
     /// The pause until the next write, if one is wished for. There is none while the outbox holds more than a batch.
-    fn rest(&self, full: bool) -> Option<Boxed> {
+    fn rest(&self, full: bool) -> Option<Boxed<'static>> {
         let interval = self.live.shared().config().write_interval;
         (interval > Duration::ZERO && !full)
-            .then(|| Box::pin(tokio::time::sleep(interval)) as Boxed)
+            .then(|| Box::pin(tokio::time::sleep(interval)) as Boxed<'static>)
     }
 }
 
-async fn wait_for(future: &mut Option<Boxed>) {
+async fn wait_for(future: &mut Option<Boxed<'static>>) {
     if let Some(future) = future {
         future.await;
     }
@@ -268,6 +307,11 @@ fn fault(error: &WsError) -> Option<Code> {
         WsError::Protocol(_) => Some(Code::Malformed),
         _ => None,
     }
+}
+
+/// The stream came to its end where a close frame should have been. The other direction may still be open.
+fn is_end_of_stream(error: &WsError) -> bool {
+    matches!(error, WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))
 }
 
 #[cfg(test)]

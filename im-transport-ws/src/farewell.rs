@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, OpCode};
 
 use crate::connection::Socket;
 use crate::link::Link;
@@ -55,6 +56,18 @@ pub(crate) fn theirs<S: Socket>(
         while let Some(Ok(_)) = ws.next().await {}
         hang_up(ws).await;
     })
+}
+
+/// Sends a close frame to a peer that has ended its half of the connection without one. tungstenite writes nothing to
+/// such a peer, so the frame is made here.
+pub(crate) async fn unheard<S: Socket>(link: &mut Link<S>, bye: &Bye) {
+    let payload = [&bye.code.to_be_bytes(), reason(&bye.message).as_bytes()].concat();
+    let pushed = link.push(OpCode::Control(Control::Close), &payload);
+    if pushed.is_ok()
+        && let Err(error) = link.shutdown().await
+    {
+        tracing::debug!(%error, "the peer was gone before the end");
+    }
 }
 
 fn bounded<'a>(within: Duration, polite: impl Future<Output = ()> + Send + 'a) -> Farewell<'a> {

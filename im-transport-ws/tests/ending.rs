@@ -38,17 +38,6 @@ async fn a_close_code_that_nobody_may_send_is_answered_as_a_violation() {
 }
 
 #[tokio::test]
-async fn a_half_closed_socket_is_a_peer_that_is_gone() {
-    let engine = engine().await;
-    let ws = WebSocket::new(engine.clone(), WsConfig::default());
-    let mut client = greeted(listen(&ws).await).await;
-    assert_eq!(engine.connections(), 1);
-    client.stream.shutdown().await.unwrap();
-    assert_eq!(client.end().await, b"");
-    all_gone(&engine).await;
-}
-
-#[tokio::test]
 async fn a_socket_closed_in_the_middle_of_a_frame_is_a_peer_that_is_gone() {
     let engine = engine().await;
     let ws = WebSocket::new(engine.clone(), WsConfig::default());

@@ -11,10 +11,13 @@ mod support;
 
 use im_core::Code;
 use im_core::CommandId;
+use im_core::engine::{Engine, EngineConfig};
 use im_core::wire::{Command, CommandBody, Encoding, Hello, Limits, decode, encode};
 use im_http::OriginPolicy;
-use im_transport_ws::WsConfig;
-use support::{BINARY, Client, FIN, TEXT, ask, frame, listen, server, service, upgrade_head};
+use im_transport_ws::{WebSocket, WsConfig};
+use support::{
+    BINARY, Client, FIN, TEXT, ask, frame, greeted, listen, server, service, upgrade_head,
+};
 use tokio::net::TcpStream;
 
 #[tokio::test]
@@ -88,22 +91,25 @@ fn hello() -> Box<Hello> {
 }
 
 #[tokio::test]
-async fn what_is_no_good_handshake_gets_a_status_and_a_hint() {
+async fn what_is_no_good_handshake_gets_a_status_a_code_and_a_hint() {
     let address = server(WsConfig::default()).await;
+    let mut other = greeted(address).await;
     let good = upgrade_head("");
-    for (head, status, hint) in [
-        ("GET /ws HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 426, "upgrade: websocket"),
-        (good.replace("Version: 13", "Version: 12"), 426, "sec-websocket-version: 13"),
+    for (head, status, code, hint) in [
+        ("GET /ws HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 426, 4500, "upgrade: websocket"),
+        (good.replace("Version: 13", "Version: 12"), 426, 4505, "sec-websocket-version: 13"),
         (
             good.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n"),
             405,
+            4500,
             "allow: get",
         ),
-        (good.replace("dGhlIHNhbXBsZSBub25jZQ==", "bm9uY2U="), 400, "application/json"),
-        (upgrade_head("Sec-WebSocket-Protocol: soap\r\n"), 400, "application/json"),
+        (good.replace("dGhlIHNhbXBsZSBub25jZQ==", "bm9uY2U="), 400, 4500, "application/json"),
+        (upgrade_head("Sec-WebSocket-Protocol: soap\r\n"), 400, 4501, "application/json"),
         (
             upgrade_head("Authorization: Bearer a\r\nAuthorization: Bearer b\r\n"),
             401,
+            4301,
             "www-authenticate: bearer",
         ),
     ] {
@@ -111,8 +117,9 @@ async fn what_is_no_good_handshake_gets_a_status_and_a_hint() {
         let answer = ask(&mut stream, &head).await;
         assert_eq!(answer.status, status, "{answer:?}");
         assert!(answer.head.contains(hint), "{answer:?}");
-        assert!(answer.body.starts_with(r#"{"code":4"#), "{answer:?}");
+        assert!(answer.body.starts_with(&format!(r#"{{"code":{code},"msg":""#)), "{answer:?}");
     }
+    other.is_alive().await;
 }
 
 #[tokio::test]
@@ -124,4 +131,23 @@ async fn nobody_is_let_in_after_shutdown() {
     let answer = Client::open(stream, "").await.map(|_| ()).unwrap_err();
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains(&Code::Draining.number().to_string()));
+}
+
+#[tokio::test]
+async fn an_address_with_too_many_silent_connections_is_refused_by_number() {
+    let config = EngineConfig::default().max_handshakes_per_address(2);
+    let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
+    let address = listen(&WebSocket::new(engine, WsConfig::default())).await;
+    let open = async || Client::open(TcpStream::connect(address).await.unwrap(), "").await;
+    let mut first = open().await.unwrap();
+    let mut second = open().await.unwrap();
+    let refused = open().await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.body, r#"{"code":4204,"msg":"too many connections"}"#);
+    first.hello().await;
+    let mut third = open().await.unwrap();
+    for client in [&mut second, &mut third] {
+        client.hello().await;
+    }
+    first.is_alive().await;
 }

@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this file is all test")]
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use embed_axum::{Shop, chat, routes};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
@@ -173,4 +175,34 @@ async fn logging_out_ends_the_chat_too() {
     assert_eq!((&bye["t"], &bye["code"]), (&json!("bye"), &json!(4601)), "{bye}");
     let refused = Client::connect(&address, Some(&cookie)).await.ask(hello()).await;
     assert_eq!(refused["code"], 4301, "{refused}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn whoever_is_in_is_told_to_come_back_when_the_server_is_terminated() {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_embed-axum"))
+        .args(["--listen", "127.0.0.1:0"])
+        .envs([("RUST_LOG", "info"), ("NO_COLOR", "1")])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(server.stdout.take().unwrap()).lines();
+    let address = loop {
+        let line = said.next_line().await.unwrap().expect("it says where it listens");
+        if let Some((_, rest)) = line.split_once("open http://") {
+            break rest.split(' ').next().unwrap().to_owned();
+        }
+    };
+    let cookie = log_in(&address, "bela").await;
+    let mut client = Client::connect(&address, Some(&cookie)).await;
+    assert_eq!(client.ask(hello()).await["t"], "ok");
+
+    let kill = format!("kill -TERM {}", server.id().unwrap());
+    assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
+    let bye = client.frames().await.pop().unwrap();
+    assert_eq!((&bye["t"], &bye["code"]), (&json!("bye"), &json!(4001)), "{bye}");
+    drop(client);
+    let ended = tokio::time::timeout(PATIENCE, server.wait()).await.expect("it ends");
+    assert_eq!(ended.unwrap().code(), Some(0));
 }

@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 /// A chat server: open its page in a browser, pick a name and a room, and talk.
 ///
 /// Nothing else has to be installed. Messages are kept in a folder and survive a crash of the server; start it again
-/// on the same folder and they are back. Ctrl-C ends it in good order: clients are told to come back.
+/// on the same folder and they are back. Ctrl-C or SIGTERM ends it in good order: clients are told to come back.
 ///
 /// Anybody may come in under any name. For users who log in, see examples/embed-axum.
 #[derive(Parser)]
@@ -92,7 +92,7 @@ async fn main() -> anyhow::Result<()> {
     tracing::info!("open http://{} in a browser; Ctrl-C ends", listener.local_addr()?);
 
     let drain = async move {
-        let _ = tokio::signal::ctrl_c().await;
+        let _ = im_http::told_to_stop().await;
         tracing::info!("ending: telling clients to come back");
         engine.drain(Duration::from_secs(5)).await;
     };

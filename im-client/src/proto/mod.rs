@@ -423,6 +423,8 @@ fn assumed_limits() -> ServerLimits {
         in_flight: 64,
         page: 100,
         rooms: 1000,
+        depth: limits.max_depth as u64,
+        values: limits.max_values as u64,
     }
 }
 

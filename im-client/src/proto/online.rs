@@ -243,7 +243,7 @@ impl Machine {
             return self.rooms.unanswered(now, id);
         }
         let status = im_core::wire::Status::Denied;
-        let code = Code::from_number(refusal.code);
+        let code = Some(refusal.code);
         let change = self.rooms.moved(RoomStatus {
             room,
             status,
@@ -262,6 +262,8 @@ impl Machine {
             }
             // At most once, and dropped first.
             Push::Signal(_) => {}
+            // The link's own: a connection of one piece needs none.
+            Push::Mark(_) => {}
             Push::State(update) => self.on_state(now, update),
             Push::Snapshot(part) => self.on_snapshot(now, part),
             Push::Room(status) => {

@@ -1,12 +1,10 @@
 //! Reading an answer as the command's own kind of reply.
 
-use im_core::Timestamp;
 use im_core::wire::{
     CommandBody, HistoryPage, MemberPage, Reply, RoomStatus, RoomsPage, SendReceipt, SessionEntry,
-    Value, Welcome, WireError,
+    TicketGrant, Value, Welcome, WireError,
 };
-
-use im_core::Code;
+use im_core::{Code, Timestamp};
 
 /// Reads `fields` as the answer to `body`.
 pub(super) fn read(body: &CommandBody, fields: Value) -> Result<Reply, WireError> {
@@ -38,6 +36,7 @@ pub(super) fn read(body: &CommandBody, fields: Value) -> Result<Reply, WireError
         }
         CommandBody::History { .. } => Reply::History(HistoryPage::from_value(fields)?),
         CommandBody::Sessions => Reply::Sessions(SessionEntry::list_from_value(fields)?),
+        CommandBody::Ticket => Reply::Ticket(TicketGrant::from_value(fields)?),
     })
 }
 

@@ -16,7 +16,7 @@ use crate::wire::{
 
 use super::builder::{EngineBuilder, NeedsAuthenticator};
 use super::commands;
-use super::connection::{Conn, Connection, Peer};
+use super::connection::{Conn, Connection, Part, Peer};
 use super::core::Core;
 use super::follower::Follower;
 use super::outbox::{Outbox, Start};
@@ -118,6 +118,10 @@ impl Engine {
     ///
     /// [`Code::Draining`] or [`Code::TooManyConnections`]; the transport refuses the peer with it.
     pub fn accept(&self, peer: Peer) -> Result<Connection> {
+        self.open(peer, Part::Whole)
+    }
+
+    pub(super) fn open(&self, peer: Peer, part: Part) -> Result<Connection> {
         let core = self.core();
         if core.is_draining() {
             let wait = core.spread(Duration::from_secs(5));
@@ -127,7 +131,7 @@ impl Engine {
             (core.config.max_connections, core.config.max_handshakes_per_address);
         let conn = core
             .registry
-            .open(peer.address, most, handshakes, |number| Conn::new(number, peer, core))
+            .open(peer.address, most, handshakes, |number| Conn::new(number, peer, part, core))
             .map_err(|_| Error::of(Code::TooManyConnections, "accept"))?;
         Ok(Connection::new(self.clone(), conn))
     }
@@ -249,7 +253,8 @@ impl Engine {
             None => (crate::wire::Status::Ok, head.cursor),
         };
         let outbox = Arc::new(Outbox::new(core.outboxes.clone()));
-        core.follow(&outbox, room, Start { from, authorised: head.cursor.seq }).await?;
+        core.follow(&outbox, room, Start { from, authorised: head.cursor.seq, state: None })
+            .await?;
         Ok(Follower::new(self.clone(), outbox, status, from))
     }
 

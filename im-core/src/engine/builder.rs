@@ -1,7 +1,7 @@
 //! Assembling an engine. Only one choice must be made: who may come in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -168,8 +168,11 @@ impl EngineBuilder {
                 config.max_page as usize,
                 config.max_page_bytes,
             ),
-            state_writer: StateWriter::new(config.max_state_pending),
-            state_generation,
+            state_writer: StateWriter::new(
+                config.max_state_pending,
+                config.max_state_pending_bytes,
+            ),
+            state_generation: AtomicU64::new(state_generation),
             stamps: Mutex::new(StampClock::new(node)),
             outboxes: Arc::new(outboxes),
             started: tokio::time::Instant::now(),

@@ -31,14 +31,19 @@ pub struct EngineConfig {
     /// Connections of this engine, before and after the handshake. 1,000,000 by default; each costs some 2 KB here and
     /// more in its transport.
     pub max_connections: usize,
-    /// Connections of one address that have not said who they are. 1,024 by default, since many people may share one.
+    /// Connections of one address (of IPv6, one /64) that have not said who they are. 1,024 by default, since many people
+    /// may share one.
     pub max_handshakes_per_address: usize,
     /// Connections of one user. 16 by default: a few devices with a few tabs each.
     pub max_connections_per_user: usize,
     /// How long a session can be resumed after it was last used. 7 days by default.
     pub session_ttl: Duration,
-    /// Sessions of a user that are listed. 100 by default.
-    pub max_sessions_listed: usize,
+    /// Sessions of a user. 100 by default. When a further one is opened, the one that nobody came back to for the longest
+    /// time ends.
+    pub max_sessions_per_user: usize,
+    /// How often the sessions connected here are compared with the store, so that one that was ended or taken over on
+    /// another node goes even if the hint was lost. 10 s by default.
+    pub session_check: Duration,
 
     /// Commands of a connection whose replies it has not taken yet. 64 by default. Beyond that the connection is not
     /// read any further. Worst case in memory: this many replies.
@@ -93,6 +98,8 @@ pub struct EngineConfig {
     pub state_delay: Duration,
     /// State keys that wait to be written. 65,536 by default; beyond that updates are refused.
     pub max_state_pending: usize,
+    /// Bytes of the same: keys, rooms and values. 64 MiB by default; beyond that updates are refused.
+    pub max_state_pending_bytes: usize,
 }
 
 /// What becomes of a reader whose queue was dropped because it took too little for too long.
@@ -119,7 +126,8 @@ impl Default for EngineConfig {
             max_handshakes_per_address: 1024,
             max_connections_per_user: 16,
             session_ttl: Duration::from_secs(7 * 24 * 3600),
-            max_sessions_listed: 100,
+            max_sessions_per_user: 100,
+            session_check: Duration::from_secs(10),
             max_in_flight: 64,
             max_flood: 100,
             max_rooms_per_session: 2048,
@@ -143,6 +151,7 @@ impl Default for EngineConfig {
             head_check: Duration::from_secs(5),
             state_delay: Duration::from_millis(200),
             max_state_pending: 65_536,
+            max_state_pending_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -174,7 +183,8 @@ setters! {
     max_handshakes_per_address: usize,
     max_connections_per_user: usize,
     session_ttl: Duration,
-    max_sessions_listed: usize,
+    max_sessions_per_user: usize,
+    session_check: Duration,
     max_in_flight: u32,
     max_flood: u32,
     max_rooms_per_session: usize,
@@ -198,4 +208,5 @@ setters! {
     head_check: Duration,
     state_delay: Duration,
     max_state_pending: usize,
+    max_state_pending_bytes: usize,
 }

@@ -18,16 +18,17 @@ use parking_lot::Mutex;
 use crate::code::Code;
 use crate::id::{SessionId, UserId};
 use crate::ports::{Credentials, Identity};
-use crate::state::{Checkpoint, SessionRecord};
+use crate::state::SessionRecord;
 use crate::time::Timestamp;
 use crate::wire::{Bye, Encoding, Push};
 
 use super::Engine;
 use super::commands;
 use super::core::Core;
+use super::downlink::Downlink;
 use super::feed;
 use super::metrics;
-use super::outbox::{Outbox, Taken};
+use super::outbox::{Outbox, Take, Taken};
 use super::outgoing::Outgoing;
 
 /// What a transport knows of a peer before anything was said.
@@ -90,6 +91,22 @@ pub(crate) struct Conn {
     heartbeat: AtomicBool,
     /// Commands refused for their rate in a row.
     pub(crate) flood: AtomicU32,
+    /// It no longer counts among its network's handshakes.
+    pub(crate) greeted: AtomicBool,
+    /// A `hello` is being looked at: that has time-outs of its own.
+    pub(crate) greeting: AtomicBool,
+    pub(crate) part: Part,
+}
+
+/// Which part of a session's traffic a connection carries.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// One message of commands, and their answers.
+    Up,
+    /// Pushes, of the rooms that the session follows.
+    Down(Box<Downlink>),
 }
 
 /// What the handshake has established.
@@ -97,17 +114,22 @@ pub(crate) struct Conn {
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) user: UserId,
+    /// The connection's number among those that have taken the session.
+    pub(crate) attached: u64,
     identity: Mutex<Arc<Identity>>,
-    pub(crate) record: Mutex<SessionRecord>,
-    /// The checkpoint's revision.
-    pub(crate) rev: AtomicU64,
-    /// What the store held when the session was resumed; until it is asked for.
-    pub(crate) checkpoint: Mutex<Option<Box<Checkpoint>>>,
+    /// Milliseconds since the Unix epoch until which the session can be resumed.
+    expires: AtomicU64,
+    /// Nothing was followed on this connection yet: what the store holds is of an earlier one.
+    pub(crate) fresh: AtomicBool,
 }
 
 impl Connection {
     pub(crate) fn new(engine: Engine, conn: Arc<Conn>) -> Self {
         Self(Arc::new(Handle { conn, engine }))
+    }
+
+    pub(super) fn parts(&self) -> (&Arc<Core>, &Arc<Conn>) {
+        (self.0.engine.core(), &self.0.conn)
     }
 
     /// Takes one message: a frame or a batch. Returns when the next may be taken; that is the back-pressure. What is to
@@ -136,16 +158,16 @@ impl Connection {
                 conn.outbox.ready().await;
                 continue;
             }
-            let take = taken.unwrap_or_default();
-            conn.mark_sent(engine.core());
-            let mut frames: Vec<Bytes> =
-                take.items.into_iter().map(|item| conn.encoded(item)).collect();
-            if let Some(bye) = &take.bye {
-                ::metrics::counter!(metrics::CLOSED, "code" => bye.code.to_string()).increment(1);
-                frames.push(Outgoing::new(Push::Bye(bye.clone())).encoded(conn.encoding));
-            }
-            return Batch { id: BatchId(take.bytes), frames, heartbeat, close: take.bye };
+            return conn.batch(engine.core(), taken.unwrap_or_default(), heartbeat);
         }
+    }
+
+    /// Takes what there is to write now, of about `max_bytes` at most but one frame at least, reading logs where need
+    /// be; `None` if there is nothing. Cancel-safe.
+    pub async fn take(&self, max_bytes: usize) -> Option<Batch> {
+        let Handle { conn, engine } = &*self.0;
+        let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await?;
+        Some(conn.batch(engine.core(), taken, false))
     }
 
     /// The batch was written: its bytes no longer count against the outbox.
@@ -184,7 +206,7 @@ impl Drop for Handle {
 }
 
 impl Conn {
-    pub(crate) fn new(number: u64, peer: Peer, core: &Core) -> Self {
+    pub(crate) fn new(number: u64, peer: Peer, part: Part, core: &Core) -> Self {
         let now = core.running();
         Self {
             number,
@@ -199,6 +221,9 @@ impl Conn {
             opened: now,
             heartbeat: AtomicBool::new(false),
             flood: AtomicU32::new(0),
+            greeted: AtomicBool::new(false),
+            greeting: AtomicBool::new(false),
+            part,
         }
     }
 
@@ -207,7 +232,12 @@ impl Conn {
         self.session.get().map(|session| &**session)
     }
 
-    /// The handshake is done.
+    /// The connection's number among those that have taken its session.
+    pub(crate) fn attached(&self) -> u64 {
+        self.session().map_or(0, |session| session.attached)
+    }
+
+    /// It is known who it is.
     pub(crate) fn establish(&self, session: Session) {
         self.outbox.set_user(session.user.clone());
         self.credentials.lock().take();
@@ -235,7 +265,18 @@ impl Conn {
         });
     }
 
-    fn encoded(&self, item: Taken) -> Bytes {
+    fn batch(&self, core: &Core, take: Take, heartbeat: bool) -> Batch {
+        self.mark_sent(core);
+        let mut frames: Vec<Bytes> =
+            take.items.into_iter().map(|item| self.encoded(item)).collect();
+        if let Some(bye) = &take.bye {
+            ::metrics::counter!(metrics::CLOSED, "code" => bye.code.to_string()).increment(1);
+            frames.push(Outgoing::new(Push::Bye(bye.clone())).encoded(self.encoding));
+        }
+        Batch { id: BatchId(take.bytes), frames, heartbeat, close: take.bye }
+    }
+
+    pub(super) fn encoded(&self, item: Taken) -> Bytes {
         match item {
             Taken::Reply(reply) => reply,
             Taken::Push(push) => push.encoded(self.encoding),
@@ -257,13 +298,17 @@ impl Conn {
             Duration::from_millis(running.saturating_sub(since)) >= most
         };
         match self.session() {
+            None if self.greeting.load(Ordering::Relaxed) => {}
             None if over(self.opened, config.handshake_timeout) => {
                 self.close(Code::HandshakeTimeout, Code::HandshakeTimeout.meaning());
             }
             Some(session) if session.identity().expires.is_some_and(|at| at <= now) => {
                 self.close(Code::Expired, Code::Expired.meaning());
             }
-            _ if over(self.heard.load(Ordering::Relaxed), config.idle_timeout) => {
+            // Who only listens is not heard; its transport knows whether it is there.
+            _ if !matches!(self.part, Part::Down(_))
+                && over(self.heard.load(Ordering::Relaxed), config.idle_timeout) =>
+            {
                 self.close(Code::IdleTimeout, Code::IdleTimeout.meaning());
             }
             // Also while much is sent: a peer who only listens is heard only when it answers a ping.
@@ -296,18 +341,14 @@ impl Conn {
 }
 
 impl Session {
-    pub(crate) fn new(
-        record: SessionRecord,
-        identity: Identity,
-        checkpoint: Option<Checkpoint>,
-    ) -> Self {
+    pub(crate) fn new(record: &SessionRecord, identity: Identity) -> Self {
         Self {
             id: record.id.clone(),
             user: record.user.clone(),
+            attached: record.attached,
             identity: Mutex::new(Arc::new(identity)),
-            rev: AtomicU64::new(checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.rev)),
-            checkpoint: Mutex::new(checkpoint.map(Box::new)),
-            record: Mutex::new(record),
+            expires: AtomicU64::new(record.expires.as_millis()),
+            fresh: AtomicBool::new(true),
         }
     }
 
@@ -316,32 +357,23 @@ impl Session {
         self.identity.lock().clone()
     }
 
-    /// The session was ended for good.
-    pub(crate) fn end(&self) {
-        self.record.lock().revoked = true;
-    }
-
     /// New credentials were shown.
     pub(crate) fn renew(&self, identity: Identity) {
         *self.identity.lock() = Arc::new(identity);
     }
 
-    /// Moves the session's expiry on, if it is worth a write.
+    /// Moves the session's expiry on, if it is worth a write. A session that has ended is not there to be moved.
     fn prolong(&self, core: &Arc<Core>) {
         let ttl = core.config.session_ttl;
         let expires = core.now().plus(ttl);
-        let record = {
-            let mut record = self.record.lock();
-            // What was ended for good stays so.
-            if record.revoked || expires.since(record.expires) < ttl / 8 {
-                return;
-            }
-            record.expires = expires;
-            record.clone()
-        };
-        let keeper = core.clone();
+        let held = Timestamp::from_millis(self.expires.load(Ordering::Relaxed));
+        if expires.since(held) < ttl / 8 {
+            return;
+        }
+        self.expires.store(expires.as_millis(), Ordering::Relaxed);
+        let (keeper, id) = (core.clone(), self.id.clone());
         core.tasks.spawn(async move {
-            if let Err(error) = keeper.store.put_session(record).await {
+            if let Err(error) = keeper.store.touch_session(&id, expires).await {
                 tracing::warn!(%error, "a session could not be prolonged");
             }
         });

@@ -1,7 +1,7 @@
 //! What all parts of an engine share, and what keeps a room whole: loading, filling, checking.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,10 +25,10 @@ use super::config::EngineConfig;
 use super::hub::Hub;
 use super::lanes::Lanes;
 use super::metrics;
-use super::outbox::OutboxBounds;
+use super::outbox::{Outbox, OutboxBounds};
 use super::outgoing::Outgoing;
 use super::registry::Registry;
-use super::room::{Applied, Room};
+use super::room::{Applied, Reader, Room};
 use super::state_writer::StateWriter;
 
 /// What all parts of an engine share.
@@ -46,7 +46,8 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     pub(crate) cold: ColdReads,
     pub(crate) state_writer: StateWriter,
-    pub(crate) state_generation: u64,
+    /// As the store has it, as far as is known here.
+    pub(super) state_generation: AtomicU64,
     pub(crate) stamps: Mutex<StampClock>,
     pub(crate) outboxes: Arc<OutboxBounds>,
     /// When it started, for time-outs.
@@ -149,7 +150,9 @@ impl Core {
             0 => StateSnapshot::default(),
             _ => self.store.state(room.id()).await?,
         };
-        state.entries.extend(pending);
+        let floor = state.floor;
+        // What is on its way there may be of keys that it has forgotten since, and newer than that.
+        state.entries.extend(pending.into_iter().filter(|update| floor < Some(update.stamp)));
         let applied = room.load(&record, head, state, &self.config.state);
         // Not for a room that is level: it has no reader yet, and is about to get one.
         if applied != Applied::Level {
@@ -209,7 +212,7 @@ impl Core {
         self.hub.retire_if_idle(room);
     }
 
-    async fn fill_pages(&self, room: &Room) {
+    async fn fill_pages(&self, room: &Arc<Room>) {
         loop {
             let Some(head) = room.head() else { return room.fill_failed() };
             let range = LogRange {
@@ -226,7 +229,7 @@ impl Core {
                 }
             };
             if !continues(&page, head) {
-                room.reset(page.head);
+                self.renew(room).await;
                 return room.fill_failed();
             }
             let end = page.events.is_empty();
@@ -243,6 +246,24 @@ impl Core {
         }
     }
 
+    /// The generation of state.
+    pub(crate) fn state_generation(&self) -> u64 {
+        self.state_generation.load(Ordering::Relaxed)
+    }
+
+    /// Asks the store for the generation of state. If it is another one, some node may have lost updates: everybody is
+    /// given all state anew.
+    pub(crate) async fn check_generation(&self) {
+        match self.store.state_generation().await {
+            Ok(now) if now != self.state_generation() => {
+                self.state_generation.store(now, Ordering::Relaxed);
+                self.hub.rooms().iter().for_each(|room| room.renew_state());
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the generation of state could not be read"),
+        }
+    }
+
     /// Compares rooms with the store: heads, lives and state.
     pub(crate) async fn check(self: &Arc<Self>, rooms: &[Arc<Room>]) {
         let ids: Vec<RoomId> = rooms.iter().map(|room| room.id().clone()).collect();
@@ -255,7 +276,7 @@ impl Core {
         for (room, head) in rooms.iter().zip(heads) {
             let (Some(head), Some(held)) = (head, room.head()) else { continue };
             if head.cursor.epoch != held.epoch {
-                room.reset(head.cursor);
+                self.renew(room).await;
                 continue;
             }
             let applied = room.hear_of(head.cursor.seq);
@@ -263,12 +284,48 @@ impl Core {
             if room.state_revision() != head.state_revision
                 && let Ok(state) = self.store.state(room.id()).await
             {
-                state.entries.into_iter().for_each(|update| {
-                    room.merge(update, &self.config.state);
-                });
-                room.state_merged(state.revision);
+                room.merge_stored(state, &self.config.state);
             }
         }
+    }
+
+    /// The room is in another life, or has lost its end: whoever may read it goes on from its head, the others are told.
+    /// If the store fails meanwhile, nothing changes; the next check comes back to it.
+    async fn renew(&self, room: &Room) {
+        let (record, head) = match self.look_up(room.id()).await {
+            Ok(found) => found,
+            Err(error) => {
+                return tracing::warn!(room = %room.id(), %error, "a room's new life could not be looked up");
+            }
+        };
+        loop {
+            let readers = room.readers();
+            for Reader { outbox, slot } in &readers {
+                match self.may_read_on(&record, outbox).await {
+                    Ok(()) => {}
+                    Err(error) if error.is_retryable() => return,
+                    Err(error) => {
+                        outbox.deny(*slot, error.code());
+                        room.expel(outbox);
+                    }
+                }
+            }
+            if room.reset(&record, head.cursor, &readers) {
+                return;
+            }
+        }
+    }
+
+    /// Whether somebody who follows the room may read it in its new life. The service's own followers may.
+    async fn may_read_on(&self, record: &RoomRecord, outbox: &Arc<Outbox>) -> Result<()> {
+        let Some(user) = outbox.user() else { return Ok(()) };
+        let conns = self.registry.of_user(&user);
+        let conn = conns.iter().find(|conn| Arc::ptr_eq(&conn.outbox, outbox));
+        // It is going away by itself.
+        let Some(session) = conn.and_then(|conn| conn.session()) else { return Ok(()) };
+        let action = Action::Read { room: record.id.clone() };
+        let verdict = self.ask(&session.identity(), &action).await?;
+        self.may_read(record, &user, &verdict).await
     }
 
     /// How long a client should wait before it comes back, spread at random so that not all come at once.

@@ -7,7 +7,7 @@ use crate::id::Cursor;
 use crate::wire::Status;
 
 use super::core::Core;
-use super::outbox::{Fed, Lag, Outbox, Take, Taken};
+use super::outbox::{Due, Fed, Lag, Outbox, Take, Taken};
 use super::room::Recent;
 
 /// Bytes of one part of a state snapshot.
@@ -35,8 +35,8 @@ fn take_now(core: &Core, outbox: &Outbox, max_bytes: usize) -> Result<Option<Tak
             return Err(lag);
         }
         let snapshot = take.snapshot.take();
-        if let Some(room) = &snapshot {
-            let parts = room.snapshot(core.state_generation, SNAPSHOT_PART);
+        if let Some(Due { room, even_empty }) = &snapshot {
+            let parts = room.snapshot(core.state_generation(), SNAPSHOT_PART, *even_empty);
             let bytes = parts.iter().map(|part| part.size).sum();
             outbox.hand_over(bytes);
             take.bytes += bytes;

@@ -5,9 +5,11 @@
 //! So one room's events leave in their order, and a connection that goes away takes nothing with it.
 
 use std::hash::{BuildHasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::code::Code;
@@ -87,7 +89,9 @@ async fn commit(core: &Arc<Core>, batch: &mut Vec<Job>) {
     let rooms: Vec<(RoomId, Vec<UserId>)> =
         appends.iter().map(|a| (a.room.clone(), first_members(&a.act))).collect();
     let begun = Instant::now();
-    let mut outcomes = core.store.append(appends).await.into_iter();
+    // A store that panics must not take the lane with it: what became of the batch is then not known.
+    let appended = AssertUnwindSafe(core.store.append(appends)).catch_unwind().await;
+    let mut outcomes = appended.unwrap_or_else(|_| panicked("the store")).into_iter();
     ::metrics::histogram!(metrics::COMMIT_SECONDS).record(begun.elapsed().as_secs_f64());
     let mut committed = Vec::new();
     for (waiter, (room, members)) in waiters.into_iter().zip(rooms) {
@@ -111,6 +115,12 @@ async fn commit(core: &Arc<Core>, batch: &mut Vec<Job>) {
     }
 }
 
+/// Says that code of the embedder's panicked, and goes on with nothing.
+fn panicked<T: Default>(what: &str) -> T {
+    tracing::error!("{what} panicked while events were appended");
+    T::default()
+}
+
 /// Fans out an event that this node committed.
 fn publish(core: &Arc<Core>, event: Arc<Event>) -> SendReceipt {
     let receipt = SendReceipt {
@@ -120,7 +130,8 @@ fn publish(core: &Arc<Core>, event: Arc<Event>) -> SendReceipt {
         at: event.at,
         repeated: false,
     };
-    core.hooks.after(&event);
+    catch_unwind(AssertUnwindSafe(|| core.hooks.after(&event)))
+        .unwrap_or_else(|_| panicked("a hook"));
     if let Some(room) = core.hub.get(&event.room) {
         let applied = room.apply(Outgoing::event(event));
         core.follow_up(&room, applied);

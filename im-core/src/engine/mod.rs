@@ -9,6 +9,7 @@
 //! | `config`, `builder` | knobs; assembling |
 //! | `api`, `follower` | the engine in its embedder's hands |
 //! | `connection` | the transport's seam |
+//! | `uplink`, `downlink` | the same in two halves, for transports without a connection of their own |
 //! | `commands` | carrying out what clients ask |
 //! | `lanes` | appending, answering, fanning out |
 //! | `hub`, `room` | rooms in memory: recent log, readers, state |
@@ -23,6 +24,7 @@ mod commands;
 mod config;
 mod connection;
 mod core;
+mod downlink;
 mod feed;
 mod follower;
 mod hub;
@@ -34,9 +36,12 @@ mod registry;
 mod room;
 mod state_writer;
 mod tasks;
+mod uplink;
 
 pub use api::{Engine, Publish};
 pub use builder::{EngineBuilder, NeedsAuthenticator};
 pub use config::{EngineConfig, SlowReader};
 pub use connection::{Batch, BatchId, Connection, Peer};
+pub use downlink::Access;
 pub use follower::Follower;
+pub use registry::network_of;

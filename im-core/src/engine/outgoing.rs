@@ -75,7 +75,7 @@ fn size(push: &Push) -> usize {
                 .iter()
                 .map(|e| 64 + e.value.as_ref().map_or(0, |v| v.packed().len()))
                 .sum(),
-            Push::Room(_) | Push::Bye(_) => 0,
+            Push::Room(_) | Push::Mark(_) | Push::Bye(_) => 0,
         }
 }
 

@@ -1,13 +1,14 @@
 //! The connections of this node: all of them, and those of each user.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::id::{SessionId, UserId};
+use crate::id::UserId;
 
 use super::connection::Conn;
 use super::metrics;
@@ -24,14 +25,30 @@ pub(crate) struct Registry {
 struct Inner {
     all: HashMap<u64, Arc<Conn>>,
     users: HashMap<UserId, Vec<Arc<Conn>>>,
-    /// Connections of an address that have not said who they are.
+    /// Connections of a network that have not said who they are.
     handshakes: HashMap<IpAddr, usize>,
     next: u64,
 }
 
 /// Why a connection was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Crowded;
+pub(crate) enum NotTaken {
+    /// There are too many.
+    Crowded,
+    /// A newer connection has taken the session already.
+    Superseded,
+}
+
+/// What an address counts as: of IPv6 the network, since whoever has one address mostly has all 2^64 of it (RFC 6177).
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
 
 impl Registry {
     /// Takes a new connection, made by `make` from its number.
@@ -41,15 +58,15 @@ impl Registry {
         max: usize,
         max_handshakes: usize,
         make: impl FnOnce(u64) -> Conn,
-    ) -> Result<Arc<Conn>, Crowded> {
+    ) -> Result<Arc<Conn>, NotTaken> {
         let mut inner = self.inner.lock();
         if inner.all.len() >= max {
-            return Err(Crowded);
+            return Err(NotTaken::Crowded);
         }
         if let Some(address) = address {
-            let open = inner.handshakes.entry(address).or_default();
+            let open = inner.handshakes.entry(network_of(address)).or_default();
             if *open >= max_handshakes {
-                return Err(Crowded);
+                return Err(NotTaken::Crowded);
             }
             *open += 1;
         }
@@ -65,20 +82,24 @@ impl Registry {
     pub(crate) fn identify(
         &self,
         conn: &Arc<Conn>,
-        user: &UserId,
-        session: &SessionId,
         max: usize,
-    ) -> Result<Option<Arc<Conn>>, Crowded> {
+    ) -> Result<Option<Arc<Conn>>, NotTaken> {
+        let Some(session) = conn.session() else { return Ok(None) };
         let mut inner = self.inner.lock();
-        let conns = inner.users.entry(user.clone()).or_default();
-        let older =
-            conns.iter().position(|other| other.session().is_some_and(|s| s.id == *session));
-        let replaced = older.map(|at| conns.swap_remove(at));
+        let conns = inner.users.entry(session.user.clone()).or_default();
+        let same = |other: &Arc<Conn>| other.session().is_some_and(|held| held.id == session.id);
+        let replaced = match conns.iter().position(same) {
+            Some(at) if conns[at].attached() > session.attached => {
+                return Err(NotTaken::Superseded);
+            }
+            Some(at) => Some(conns.swap_remove(at)),
+            None => None,
+        };
         if conns.len() >= max {
-            return Err(Crowded);
+            return Err(NotTaken::Crowded);
         }
         conns.push(conn.clone());
-        inner.end_handshake(conn.address);
+        inner.end_handshake(conn);
         Ok(replaced)
     }
 
@@ -92,7 +113,8 @@ impl Registry {
         if inner.all.is_empty() {
             self.emptied.notify_waiters();
         }
-        let Some(session) = conn.session() else { return inner.end_handshake(conn.address) };
+        inner.end_handshake(conn);
+        let Some(session) = conn.session() else { return };
         if let Some(conns) = inner.users.get_mut(&session.user) {
             conns.retain(|other| !Arc::ptr_eq(other, conn));
             if conns.is_empty() {
@@ -126,13 +148,30 @@ impl Registry {
 }
 
 impl Inner {
-    fn end_handshake(&mut self, address: Option<IpAddr>) {
-        let Some(address) = address else { return };
-        if let Some(open) = self.handshakes.get_mut(&address) {
+    fn end_handshake(&mut self, conn: &Conn) {
+        let Some(network) = conn.address.map(network_of) else { return };
+        if conn.greeted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(open) = self.handshakes.get_mut(&network) {
             *open = open.saturating_sub(1);
             if *open == 0 {
-                self.handshakes.remove(&address);
+                self.handshakes.remove(&network);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_network_count_as_one() {
+        let network = |text: &str| network_of(text.parse().unwrap());
+        assert_eq!(network("2001:db8:1:2:3::4"), network("2001:db8:1:2:ffff::1"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_eq!(network("::ffff:192.0.2.7"), network("192.0.2.7"));
+        assert_ne!(network("192.0.2.7"), network("192.0.2.8"));
     }
 }

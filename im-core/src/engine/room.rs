@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
@@ -35,6 +35,8 @@ pub(crate) struct Room {
     inner: Mutex<Inner>,
     /// Set once the head was read from the store.
     pub(crate) loaded: OnceCell<()>,
+    /// The state's digest, set once all readers were handed what it stands for.
+    digest: AtomicU64,
     windows: Arc<WindowBounds>,
 }
 
@@ -66,10 +68,11 @@ struct Log {
     bytes: usize,
 }
 
+/// Somebody who reads a room.
 #[derive(Debug, Clone)]
-struct Reader {
-    outbox: Arc<Outbox>,
-    slot: u32,
+pub(crate) struct Reader {
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) slot: u32,
 }
 
 /// What became of an event that a room was given.
@@ -101,7 +104,8 @@ const EARLY_EVENTS: usize = 1024;
 
 impl Room {
     pub(crate) fn new(id: RoomId, windows: Arc<WindowBounds>) -> Self {
-        Self { id, inner: Mutex::default(), loaded: OnceCell::new(), windows }
+        let inner = Mutex::default();
+        Self { id, inner, loaded: OnceCell::new(), digest: AtomicU64::new(0), windows }
     }
 
     pub(crate) fn id(&self) -> &RoomId {
@@ -124,10 +128,8 @@ impl Room {
             window: VecDeque::new(),
             bytes: 0,
         });
-        inner.state_revision = state.revision;
-        for update in state.entries {
-            inner.state.merge(update, limits);
-        }
+        inner.merge_stored(state, limits);
+        self.digest.store(inner.state.digest(), Ordering::Relaxed);
         let mut wanted = Applied::Level;
         for item in std::mem::take(&mut inner.before_load) {
             let applied = self.apply_locked(&mut inner, item);
@@ -157,9 +159,19 @@ impl Room {
             inner.readers.push(None);
             inner.readers.len() - 1
         });
-        let slot = outbox.follow(self.clone(), at, start, head);
+        let level = start.state.is_some_and(|digest| digest == inner.state.digest());
+        let slot = outbox.follow(self.clone(), at, start, head, level);
         inner.readers[at] = Some(Reader { outbox: outbox.clone(), slot });
         true
+    }
+
+    /// Takes the reader off the list, wherever on it it stands.
+    pub(crate) fn expel(&self, outbox: &Arc<Outbox>) {
+        let mut inner = self.inner.lock();
+        let is_it = |r: &Option<Reader>| r.as_ref().is_some_and(|r| Arc::ptr_eq(&r.outbox, outbox));
+        if let Some(at) = inner.readers.iter().position(is_it) {
+            inner.free_reader(at);
+        }
     }
 
     /// Takes the reader off the list.
@@ -281,20 +293,35 @@ impl Room {
         self.inner.lock().log.as_ref().is_some_and(|log| log.open)
     }
 
+    /// Who reads it now.
+    pub(crate) fn readers(&self) -> Vec<Reader> {
+        self.inner.lock().readers.iter().flatten().cloned().collect()
+    }
+
     /// The store says that the room is in another life, or has lost its end: everybody starts again from `head`.
-    pub(crate) fn reset(&self, head: Cursor) {
+    /// `checked` are the readers who may still read it. If there are others by now, nothing is done: check them too.
+    pub(crate) fn reset(&self, record: &RoomRecord, head: Cursor, checked: &[Reader]) -> bool {
         let mut inner = self.inner.lock();
-        let Some(log) = &mut inner.log else { return };
+        let is_checked = |reader: &Reader| {
+            checked.iter().any(|other| Arc::ptr_eq(&other.outbox, &reader.outbox))
+        };
+        if !inner.readers.iter().flatten().all(is_checked) {
+            return false;
+        }
+        let Some(log) = &mut inner.log else { return true };
         self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
         let same_life = log.cursor_epoch.epoch == head.epoch;
         log.cursor_epoch = head;
+        log.open = open_to_strangers(record);
         log.sequencer = Sequencer::new(head.seq, EARLY_EVENTS);
         log.window.clear();
         if !same_life {
             inner.state = StateMap::default();
             inner.state_revision = 0;
+            self.digest.store(0, Ordering::Relaxed);
         }
         inner.readers.iter().flatten().for_each(|reader| reader.outbox.reset(reader.slot, head));
+        true
     }
 
     /// Hands a signal to every reader.
@@ -310,8 +337,8 @@ impl Room {
         let mut inner = self.inner.lock();
         let merged = inner.state.merge(update.clone(), limits);
         if merged == Merge::Taken {
-            let item = Outgoing::new(Push::State(update.clone()));
-            inner.readers.iter().flatten().for_each(|r| r.outbox.state(r.slot, &update.key, &item));
+            inner.hand_on(update);
+            self.digest.store(inner.state.digest(), Ordering::Relaxed);
         }
         merged
     }
@@ -326,13 +353,31 @@ impl Room {
         self.inner.lock().state_revision
     }
 
-    /// The store's state of this revision was merged.
-    pub(crate) fn state_merged(&self, revision: u64) {
-        self.inner.lock().state_revision = revision;
+    /// Merges what the store holds, and hands on what is newer than what was held here.
+    pub(crate) fn merge_stored(&self, stored: StateSnapshot, limits: &StateLimits) {
+        let mut inner = self.inner.lock();
+        inner.merge_stored(stored, limits);
+        self.digest.store(inner.state.digest(), Ordering::Relaxed);
     }
 
-    /// All state, in parts of at most about `part_bytes`. Nothing if there is none.
-    pub(crate) fn snapshot(&self, generation: u64, part_bytes: usize) -> Vec<Arc<Outgoing>> {
+    /// A digest of the state that all readers were handed, or have waiting; 0 if there is no state.
+    pub(crate) fn state_digest(&self) -> u64 {
+        self.digest.load(Ordering::Relaxed)
+    }
+
+    /// The generation of state is another one: every reader is given all of it.
+    pub(crate) fn renew_state(&self) {
+        let inner = self.inner.lock();
+        inner.readers.iter().flatten().for_each(|reader| reader.outbox.renew_state(reader.slot));
+    }
+
+    /// All state, in parts of at most about `part_bytes`. If there is none, one empty part or nothing.
+    pub(crate) fn snapshot(
+        &self,
+        generation: u64,
+        part_bytes: usize,
+        even_empty: bool,
+    ) -> Vec<Arc<Outgoing>> {
         let entries: Vec<Arc<StateUpdate>> = self.inner.lock().state.iter().cloned().collect();
         let mut parts: Vec<Vec<Arc<StateUpdate>>> = Vec::new();
         let mut room_left = 0_usize;
@@ -346,6 +391,9 @@ impl Room {
             if let Some(part) = parts.last_mut() {
                 part.push(entry);
             }
+        }
+        if parts.is_empty() && even_empty {
+            parts.push(Vec::new());
         }
         let last = parts.len().saturating_sub(1);
         let part = |(at, entries)| {
@@ -374,6 +422,21 @@ impl Inner {
             }
         }
         gone.into_iter().for_each(|at| self.free_reader(at));
+    }
+
+    fn merge_stored(&mut self, stored: StateSnapshot, limits: &StateLimits) {
+        for update in stored.entries {
+            if self.state.merge_held(update.clone(), limits) == Merge::Taken {
+                self.hand_on(update);
+            }
+        }
+        self.state.raise_floor(stored.floor);
+        self.state_revision = stored.revision;
+    }
+
+    fn hand_on(&self, update: Arc<StateUpdate>) {
+        let item = Outgoing::new(Push::State(update.clone()));
+        self.readers.iter().flatten().for_each(|r| r.outbox.state(r.slot, &update.key, &item));
     }
 
     fn free_reader(&mut self, at: usize) {

@@ -9,31 +9,46 @@ use crate::id::{RoomId, StateKey};
 use crate::ports::Store;
 use crate::wire::StateUpdate;
 
+/// Keys handed to the store in one call.
+const KEYS_AT_ONCE: usize = 1024;
+
 /// Updates that wait to be written.
 ///
-/// Invariant: at most `max` keys, each with its newest update.
+/// Invariant: each key with its newest update.
 #[derive(Debug)]
 pub(crate) struct StateWriter {
-    pending: Mutex<BTreeMap<(RoomId, StateKey), Arc<StateUpdate>>>,
-    max: usize,
+    pending: Mutex<Pending>,
+    max_keys: usize,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    updates: BTreeMap<(RoomId, StateKey), Arc<StateUpdate>>,
+    /// Bytes of the updates, by [`size`].
+    bytes: usize,
 }
 
 impl StateWriter {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { pending: Mutex::default(), max }
+    pub(crate) fn new(max_keys: usize, max_bytes: usize) -> Self {
+        Self { pending: Mutex::default(), max_keys, max_bytes }
     }
 
-    /// Whether another key may wait.
+    /// Whether more may wait. What is about to be pushed may then go beyond the bounds by itself.
     pub(crate) fn has_room(&self) -> bool {
-        self.pending.lock().len() < self.max
+        let pending = self.pending.lock();
+        pending.updates.len() < self.max_keys && pending.bytes < self.max_bytes
     }
 
     /// Queues an update, unless a newer one waits.
     pub(crate) fn push(&self, update: Arc<StateUpdate>) {
         let mut pending = self.pending.lock();
         let key = (update.room.clone(), update.key.clone());
-        if pending.get(&key).is_none_or(|held| held.stamp < update.stamp) {
-            pending.insert(key, update);
+        if pending.updates.get(&key).is_none_or(|held| held.stamp < update.stamp) {
+            pending.bytes += size(&update);
+            if let Some(old) = pending.updates.insert(key, update) {
+                pending.bytes -= size(&old);
+            }
         }
     }
 
@@ -41,29 +56,40 @@ impl StateWriter {
     pub(crate) fn pending(&self, room: &RoomId) -> Vec<Arc<StateUpdate>> {
         let pending = self.pending.lock();
         let from_room = pending
+            .updates
             .iter()
             .skip_while(|((of, _), _)| of < room)
             .take_while(|((of, _), _)| of == room);
         from_room.map(|(_, update)| update.clone()).collect()
     }
 
-    /// Writes what waits. What the store does not take waits on; `false` says that there is some.
+    /// Writes what waits now. What the store does not take waits on; `false` says that there is some.
     pub(crate) async fn flush(&self, store: &Arc<dyn Store>) -> bool {
-        let batch: Vec<Arc<StateUpdate>> = self.pending.lock().values().cloned().collect();
-        if batch.is_empty() {
-            return true;
+        let waiting: Vec<Arc<StateUpdate>> =
+            self.pending.lock().updates.values().cloned().collect();
+        for batch in waiting.chunks(KEYS_AT_ONCE) {
+            if let Err(error) = store.merge_state(batch.to_vec()).await {
+                tracing::warn!(%error, keys = batch.len(), "state could not be written; it is tried again");
+                return false;
+            }
+            self.written(batch);
         }
-        if let Err(error) = store.merge_state(batch.clone()).await {
-            tracing::warn!(%error, keys = batch.len(), "state could not be written; it is tried again");
-            return false;
-        }
+        self.pending.lock().updates.is_empty()
+    }
+
+    fn written(&self, batch: &[Arc<StateUpdate>]) {
         let mut pending = self.pending.lock();
-        for written in batch {
-            let key = (written.room.clone(), written.key.clone());
-            if pending.get(&key).is_some_and(|held| held.stamp == written.stamp) {
-                pending.remove(&key);
+        for update in batch {
+            let key = (update.room.clone(), update.key.clone());
+            if pending.updates.get(&key).is_some_and(|held| held.stamp == update.stamp) {
+                pending.updates.remove(&key);
+                pending.bytes -= size(update);
             }
         }
-        pending.is_empty()
     }
+}
+
+fn size(update: &StateUpdate) -> usize {
+    let value = update.value.as_ref().map_or(0, |value| value.packed().len());
+    update.room.as_str().len() + update.key.as_str().len() + value
 }

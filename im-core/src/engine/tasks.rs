@@ -1,8 +1,11 @@
-//! The engine's own tasks: time-outs, the bus, the check of heads, state on its way to the store, expired sessions.
+//! The engine's own tasks: time-outs, the bus, the checks of heads and sessions, state on its way to the store, expired
+//! sessions. A panic in what an embedder has plugged in ends one round, not the task.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::ports::{BusMessage, BusReceiver, Envelope};
@@ -31,7 +34,11 @@ where
         tokio::select! {
             biased;
             () = core.stopped.cancelled() => return,
-            _ = ticks.tick() => work(core.clone()).await,
+            _ = ticks.tick() => {
+                if AssertUnwindSafe(work(core.clone())).catch_unwind().await.is_err() {
+                    tracing::error!("one of the engine's tasks panicked; it goes on at its next turn");
+                }
+            }
         }
     }
 }
@@ -42,6 +49,9 @@ pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
     core.tasks.spawn(every(core.clone(), config.tick, |core| async move { keep_time(&core) }));
     core.tasks.spawn(every(core.clone(), config.head_check, |core| async move {
         check_heads(&core).await
+    }));
+    core.tasks.spawn(every(core.clone(), config.session_check, |core| async move {
+        core.check_sessions().await
     }));
     core.tasks.spawn(every(core.clone(), config.state_delay, |core| async move {
         core.state_writer.flush(&core.store).await;
@@ -58,6 +68,7 @@ fn keep_time(core: &Arc<Core>) {
 }
 
 async fn check_heads(core: &Arc<Core>) {
+    core.check_generation().await;
     for rooms in core.hub.rooms().chunks(CHECK_BATCH) {
         core.check(rooms).await;
     }
@@ -107,8 +118,9 @@ fn hear(core: &Arc<Core>, envelope: Envelope) {
             }
         }
         BusMessage::Signal(signal) => deliver_signal(core, &signal),
-        BusMessage::Close { user, session, code } => {
-            core.close_sessions(&user, session.as_ref(), code)
+        BusMessage::Follow { user, session } => core.follow_anew(&user, &session),
+        BusMessage::Close { user, session, before, code } => {
+            core.close_sessions(&user, session.as_ref(), before, code)
         }
     }
 }

@@ -127,7 +127,7 @@ mod tests {
         let user = UserId::new(user).unwrap();
         Envelope {
             from: NodeId(from),
-            message: BusMessage::Close { user, session: None, code: Code::Kicked },
+            message: BusMessage::Close { user, session: None, before: None, code: Code::Kicked },
         }
     }
 

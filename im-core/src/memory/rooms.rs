@@ -156,6 +156,7 @@ impl Rooms {
         let snapshot = |room: &Room| StateSnapshot {
             revision: room.state_revision,
             entries: room.state.iter().cloned().collect(),
+            floor: room.state.floor(),
         };
         self.rooms.get(room).map(snapshot).unwrap_or_default()
     }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::id::{Cursor, RoomId, SessionId, UserId};
-use crate::state::{Checkpoint, SessionRecord};
+use crate::id::{RoomId, SessionId, UserId};
+use crate::state::{
+    Checkpoint, CheckpointChange, Followed, SessionHead, SessionRecord, Ticket, Unchanged,
+};
 use crate::time::Timestamp;
 
 /// All sessions.
@@ -19,42 +21,36 @@ pub(super) struct Sessions {
 struct Entry {
     record: SessionRecord,
     checkpoint: Packed,
+    ticket: Option<Box<Ticket>>,
 }
 
 /// A checkpoint in the least room: most follow a room or two, and a tree's node has room for eleven.
 #[derive(Default)]
 struct Packed {
     rev: u64,
-    cursors: Box<[(RoomId, Cursor)]>,
+    rooms: Box<[(RoomId, Followed)]>,
 }
 
 impl Packed {
     fn of(checkpoint: Checkpoint) -> Self {
-        Self { rev: checkpoint.rev, cursors: checkpoint.cursors.into_iter().collect() }
+        Self { rev: checkpoint.rev, rooms: checkpoint.rooms.into_iter().collect() }
     }
 
     fn unpack(&self) -> Checkpoint {
-        Checkpoint { rev: self.rev, cursors: self.cursors.iter().cloned().collect() }
+        Checkpoint { rev: self.rev, rooms: self.rooms.iter().cloned().collect() }
     }
 }
 
 impl Sessions {
-    pub(super) fn put(&mut self, mut record: SessionRecord) {
-        let mut checkpoint = Packed::default();
-        if let Some(old) = self.remove(&record.id) {
-            record.revoked |= old.record.revoked;
-            checkpoint = old.checkpoint;
-        }
-        if record.revoked {
-            checkpoint = Packed::default();
-        }
-        let id = record.id.clone();
+    pub(super) fn open(&mut self, record: SessionRecord) {
+        self.remove(&record.id);
         let of_user =
             self.by_user.entry(record.user.clone()).or_insert_with(|| Vec::with_capacity(1));
-        let at = of_user.partition_point(|held| *held < (record.created, id.clone()));
-        of_user.insert(at, (record.created, id.clone()));
-        self.by_expiry.insert((record.expires, id.clone()));
-        self.entries.insert(id, Entry { record, checkpoint });
+        let place = (record.created, record.id.clone());
+        of_user.insert(of_user.partition_point(|held| *held < place), place);
+        self.by_expiry.insert((record.expires, record.id.clone()));
+        let checkpoint = Packed::default();
+        self.entries.insert(record.id.clone(), Entry { record, checkpoint, ticket: None });
     }
 
     pub(super) fn get(&self, id: &SessionId) -> Option<SessionRecord> {
@@ -63,30 +59,56 @@ impl Sessions {
 
     pub(super) fn of_user(&self, user: &UserId, limit: usize) -> Vec<SessionRecord> {
         let ids = self.by_user.get(user).into_iter().flatten();
-        ids.filter_map(|(_, id)| self.get(id))
-            .filter(|record| !record.revoked)
-            .take(limit)
-            .collect()
+        ids.filter_map(|(_, id)| self.get(id)).take(limit).collect()
     }
 
-    pub(super) fn revoke(&mut self, id: &SessionId) {
-        if let Some(entry) = self.entries.get_mut(id) {
-            entry.record.revoked = true;
-            entry.checkpoint = Packed::default();
-        }
+    pub(super) fn attach(&mut self, id: &SessionId, expires: Timestamp) -> Option<u64> {
+        self.touch(id, expires);
+        let record = &mut self.entries.get_mut(id)?.record;
+        record.attached += 1;
+        Some(record.attached)
+    }
+
+    pub(super) fn touch(&mut self, id: &SessionId, expires: Timestamp) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        self.by_expiry.remove(&(entry.record.expires, id.clone()));
+        self.by_expiry.insert((expires, id.clone()));
+        entry.record.expires = expires;
+    }
+
+    pub(super) fn head(&self, id: &SessionId) -> Option<SessionHead> {
+        let entry = self.entries.get(id)?;
+        Some(SessionHead { attached: entry.record.attached, rev: entry.checkpoint.rev })
     }
 
     pub(super) fn checkpoint(&self, id: &SessionId) -> Checkpoint {
         self.entries.get(id).map(|entry| entry.checkpoint.unpack()).unwrap_or_default()
     }
 
-    pub(super) fn put_checkpoint(&mut self, id: &SessionId, checkpoint: Checkpoint) {
-        if let Some(entry) = self.entries.get_mut(id)
-            && !entry.record.revoked
-            && checkpoint.rev >= entry.checkpoint.rev
-        {
-            entry.checkpoint = Packed::of(checkpoint);
+    pub(super) fn change_checkpoint(
+        &mut self,
+        id: &SessionId,
+        change: &CheckpointChange,
+    ) -> Result<u64, Unchanged> {
+        let entry = self.entries.get_mut(id).ok_or(Unchanged::NoSession)?;
+        let mut checkpoint = entry.checkpoint.unpack();
+        let rev = checkpoint.apply(change)?;
+        entry.checkpoint = Packed::of(checkpoint);
+        Ok(rev)
+    }
+
+    pub(super) fn put_ticket(&mut self, id: &SessionId, ticket: Ticket) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.ticket = Some(Box::new(ticket));
         }
+    }
+
+    pub(super) fn ticket(&self, id: &SessionId) -> Option<Ticket> {
+        self.entries.get(id)?.ticket.as_deref().cloned()
+    }
+
+    pub(super) fn end(&mut self, id: &SessionId) {
+        self.remove(id);
     }
 
     pub(super) fn sweep(&mut self, now: Timestamp, limit: usize) -> usize {

@@ -13,7 +13,8 @@ use crate::ports::{
     StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult,
 };
 use crate::state::{
-    Append, Checkpoint, RoomRecord, SendRecord, SessionRecord, Standing, StateLimits,
+    Append, Checkpoint, CheckpointChange, RoomRecord, SendRecord, SessionHead, SessionRecord,
+    Standing, StateLimits, Ticket, Unchanged,
 };
 use crate::time::Timestamp;
 use crate::wire::{Role, RoomKind, StateUpdate};
@@ -164,8 +165,8 @@ impl RoomDirectory for MemoryStore {
 
 #[async_trait]
 impl SessionRegistry for MemoryStore {
-    async fn put_session(&self, record: SessionRecord) -> StoreResult<()> {
-        self.with(|kept| kept.sessions.put(record))
+    async fn open_session(&self, record: SessionRecord) -> StoreResult<()> {
+        self.with(|kept| kept.sessions.open(record))
     }
 
     async fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>> {
@@ -176,16 +177,40 @@ impl SessionRegistry for MemoryStore {
         self.with(|kept| kept.sessions.of_user(user, limit))
     }
 
-    async fn revoke_session(&self, id: &SessionId) -> StoreResult<()> {
-        self.with(|kept| kept.sessions.revoke(id))
+    async fn attach_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<Option<u64>> {
+        self.with(|kept| kept.sessions.attach(id, expires))
+    }
+
+    async fn touch_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<()> {
+        self.with(|kept| kept.sessions.touch(id, expires))
+    }
+
+    async fn end_session(&self, id: &SessionId) -> StoreResult<()> {
+        self.with(|kept| kept.sessions.end(id))
+    }
+
+    async fn session_heads(&self, ids: &[SessionId]) -> StoreResult<Vec<Option<SessionHead>>> {
+        self.with(|kept| ids.iter().map(|id| kept.sessions.head(id)).collect())
     }
 
     async fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {
         self.with(|kept| kept.sessions.checkpoint(id))
     }
 
-    async fn put_checkpoint(&self, id: &SessionId, checkpoint: Checkpoint) -> StoreResult<()> {
-        self.with(|kept| kept.sessions.put_checkpoint(id, checkpoint))
+    async fn change_checkpoint(
+        &self,
+        id: &SessionId,
+        change: CheckpointChange,
+    ) -> StoreResult<Result<u64, Unchanged>> {
+        self.with(|kept| kept.sessions.change_checkpoint(id, &change))
+    }
+
+    async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
+        self.with(|kept| kept.sessions.put_ticket(id, ticket))
+    }
+
+    async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
+        self.with(|kept| kept.sessions.ticket(id))
     }
 
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {
@@ -215,6 +240,10 @@ impl StateStore for MemoryStore {
             kept.writers.insert(node);
             kept.state_generation
         })
+    }
+
+    async fn state_generation(&self) -> StoreResult<u64> {
+        self.with(|kept| kept.state_generation)
     }
 
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {

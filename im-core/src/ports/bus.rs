@@ -1,5 +1,5 @@
 //! What nodes that share a store tell each other. Everything here is a hint: the store is the truth, and a message that
-//! is lost is found by the head check.
+//! is lost is found by the checks of heads and sessions.
 
 use std::sync::Arc;
 
@@ -20,12 +20,22 @@ pub enum BusMessage {
     State(Arc<StateUpdate>),
     /// A signal for whoever is there.
     Signal(Arc<Signal>),
+    /// This session follows other rooms from now on: its checkpoint has changed.
+    Follow {
+        /// Whose it is.
+        user: UserId,
+        /// Which session.
+        session: SessionId,
+    },
     /// Close this session's connections.
     Close {
         /// Whose it is.
         user: UserId,
         /// One session, or all of the user's.
         session: Option<SessionId>,
+        /// If set, only connections that took the session before the one with this number; a late message then spares
+        /// the younger ones.
+        before: Option<u64>,
         /// With this code.
         code: Code,
     },

@@ -11,8 +11,11 @@ use async_trait::async_trait;
 use crate::code::Code;
 use crate::error::Error;
 use crate::id::{Cursor, Epoch, MessageId, NodeId, RoomId, Seq, SessionId, UserId};
-use crate::state::{Append, Checkpoint, Refusal, RoomRecord, SendRecord, SessionRecord, Standing};
-use crate::time::Timestamp;
+use crate::state::{
+    Append, Checkpoint, CheckpointChange, Refusal, RoomRecord, SendRecord, SessionHead,
+    SessionRecord, Standing, Ticket, Unchanged,
+};
+use crate::time::{Stamp, Timestamp};
 use crate::wire::{Event, PageFrom, Role, RoomKind, StateUpdate};
 
 /// What "committed" means.
@@ -228,28 +231,52 @@ pub trait RoomDirectory: Send + Sync {
     ) -> StoreResult<Vec<(RoomId, RoomKind, Role)>>;
 }
 
-/// The sessions that can be resumed, and their checkpoints.
+/// The sessions that can be resumed, and what each follows.
+///
+/// A session that was ended is gone: nothing but [`SessionRegistry::open_session`] makes one, so no late write brings
+/// it back.
 #[async_trait]
 pub trait SessionRegistry: Send + Sync {
-    /// Writes a session's record, in place of an earlier one with its id. A record that is revoked stays revoked.
-    async fn put_session(&self, record: SessionRecord) -> StoreResult<()>;
+    /// Writes the record of a new session, whose id nobody has used; its checkpoint is the default one.
+    async fn open_session(&self, record: SessionRecord) -> StoreResult<()>;
 
-    /// The session's record; `None` if there is none. Expired and revoked ones are returned like others.
+    /// The session's record; `None` if there is none. Expired ones are returned like others until they are swept.
     async fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>>;
 
-    /// The user's sessions that are not revoked, oldest first, at most `limit`. Expired ones are among them until they
-    /// are swept. Who revokes all that this gives and asks again reaches every session.
+    /// The user's sessions, oldest first, at most `limit`. Expired ones are among them until they are swept. Who ends
+    /// all that this gives and asks again reaches every session.
     async fn sessions_of(&self, user: &UserId, limit: usize) -> StoreResult<Vec<SessionRecord>>;
 
-    /// Marks the session as ended for good and drops its checkpoint. Does nothing if there is none.
-    async fn revoke_session(&self, id: &SessionId) -> StoreResult<()>;
+    /// A connection takes the session: counts `attached` up, moves the expiry to `expires`, and returns the number.
+    /// `None` if there is no such session. Not synced to disk before it returns.
+    async fn attach_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<Option<u64>>;
 
-    /// The session's checkpoint; the default one if none was written.
+    /// Moves the session's expiry. Does nothing if there is no such session. Not synced to disk before it returns.
+    async fn touch_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<()>;
+
+    /// Ends the session for good: removes it with its checkpoint and ticket. Does nothing if there is none.
+    async fn end_session(&self, id: &SessionId) -> StoreResult<()>;
+
+    /// What may have changed of these sessions, in the order asked; `None` where there is no such session.
+    async fn session_heads(&self, ids: &[SessionId]) -> StoreResult<Vec<Option<SessionHead>>>;
+
+    /// The session's checkpoint; the default one if nothing was followed yet, and where there is no such session.
     async fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint>;
 
-    /// Writes a session's checkpoint, unless one with a greater `rev` is there. Does nothing for a session that is
-    /// not there or is revoked.
-    async fn put_checkpoint(&self, id: &SessionId, checkpoint: Checkpoint) -> StoreResult<()>;
+    /// Changes the session's checkpoint by [`Checkpoint::apply`], in one step, and returns its new revision. Not
+    /// synced to disk before it returns: a power loss costs a longer resume and nothing else.
+    async fn change_checkpoint(
+        &self,
+        id: &SessionId,
+        change: CheckpointChange,
+    ) -> StoreResult<Result<u64, Unchanged>>;
+
+    /// Keeps this ticket of the session, in place of an earlier one, until the session ends. Does nothing if there is no
+    /// such session.
+    async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()>;
+
+    /// The session's ticket; `None` if there is none, or no such session.
+    async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>>;
 
     /// Removes sessions that expired before `now`, with their checkpoints, at most `limit` of them. Says how many.
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize>;
@@ -262,6 +289,8 @@ pub struct StateSnapshot {
     pub revision: u64,
     /// The newest update of each key, tombstones included, in the order of the keys.
     pub entries: Vec<Arc<StateUpdate>>,
+    /// The greatest stamp of a key that was unset and forgotten: see [`crate::state::StateMap::floor`].
+    pub floor: Option<Stamp>,
 }
 
 /// Latest-wins state. Written behind by the engine, so that a restart finds a snapshot.
@@ -277,6 +306,9 @@ pub trait StateStore: Send + Sync {
     /// A node begins to write state. Returns the generation: a new one if an earlier writer did not end properly, so
     /// that updates may have been lost.
     async fn begin_state(&self, node: NodeId) -> StoreResult<u64>;
+
+    /// The generation now: what the latest [`StateStore::begin_state`] gave to any node.
+    async fn state_generation(&self) -> StoreResult<u64>;
 
     /// The node has written all it had.
     async fn end_state(&self, node: NodeId) -> StoreResult<()>;

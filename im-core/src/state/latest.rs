@@ -1,6 +1,7 @@
 //! Latest-wins state: of two updates to a key, the one with the greater stamp stays, in whatever order they come.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::id::StateKey;
@@ -48,6 +49,8 @@ pub struct StateMap {
     bytes: usize,
     /// The greatest stamp of a tombstone that was dropped.
     floor: Option<Stamp>,
+    /// All entries' [`fingerprint`]s, combined by exclusive or.
+    digest: u64,
 }
 
 impl StateMap {
@@ -59,9 +62,11 @@ impl StateMap {
         let mut map = Self { floor, ..Self::default() };
         for update in entries {
             map.bytes += size(&update);
+            map.digest ^= fingerprint(&update);
             map.tombstones += usize::from(update.value.is_none());
             if let Some(other) = map.entries.insert(update.key.clone(), update) {
                 map.bytes -= size(&other);
+                map.digest ^= fingerprint(&other);
                 map.tombstones -= usize::from(other.value.is_none());
             }
         }
@@ -75,8 +80,29 @@ impl StateMap {
 
     /// Merges an update.
     pub fn merge(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
+        let floor = self.floor;
+        self.merge_above(update, floor, limits)
+    }
+
+    /// Merges an update that another map, whose floor is no higher than what [`StateMap::raise_floor`] is told after it,
+    /// holds: it was not forgotten there, so this map's floor does not keep it out.
+    pub fn merge_held(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
+        self.merge_above(update, None, limits)
+    }
+
+    /// Another map has forgotten keys with stamps up to `floor`.
+    pub fn raise_floor(&mut self, floor: Option<Stamp>) {
+        self.floor = self.floor.max(floor);
+    }
+
+    fn merge_above(
+        &mut self,
+        update: Arc<StateUpdate>,
+        floor: Option<Stamp>,
+        limits: &StateLimits,
+    ) -> Merge {
         let held = self.entries.get(&update.key);
-        let newest = held.map(|held| held.stamp).or(self.floor);
+        let newest = held.map(|held| held.stamp).or(floor);
         if newest.is_some_and(|newest| update.stamp <= newest) {
             return Merge::Stale;
         }
@@ -92,7 +118,10 @@ impl StateMap {
         self.bytes = bytes;
         self.tombstones -= usize::from(old_live == Some(false));
         self.tombstones += usize::from(!live);
-        self.entries.insert(update.key.clone(), update);
+        self.digest ^= fingerprint(&update);
+        if let Some(old) = self.entries.insert(update.key.clone(), update) {
+            self.digest ^= fingerprint(&old);
+        }
         self.drop_tombstones(limits.max_tombstones);
         Merge::Taken
     }
@@ -103,9 +132,15 @@ impl StateMap {
             let Some(oldest) = dead.min_by_key(|e| e.stamp).cloned() else { return };
             self.entries.remove(&oldest.key);
             self.bytes -= size(&oldest);
+            self.digest ^= fingerprint(&oldest);
             self.tombstones -= 1;
             self.floor = self.floor.max(Some(oldest.stamp));
         }
+    }
+
+    /// A number that is the same for maps that hold the same keys with the same stamps, and as good as never for others.
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
     /// Everything that is held, tombstones included, in the order of the keys.
@@ -122,6 +157,14 @@ impl StateMap {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+}
+
+/// The same for the same key and stamp, on every node.
+fn fingerprint(update: &StateUpdate) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    update.key.as_str().hash(&mut hasher);
+    update.stamp.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn size(update: &StateUpdate) -> usize {
@@ -166,7 +209,7 @@ mod tests {
                 for update in list {
                     map.merge(update.clone(), &limits);
                 }
-                map.iter().cloned().collect::<Vec<_>>()
+                (map.iter().cloned().collect::<Vec<_>>(), map.digest())
             };
             prop_assert_eq!(merged(&all), merged(&shuffled));
         }
@@ -189,6 +232,19 @@ mod tests {
             (2, size(&update(1, 12, 0, true)) + 2)
         );
         assert_eq!(map.merge(update(1, 12, 0, true), &limits), Merge::Taken);
+    }
+
+    #[test]
+    fn what_the_store_holds_is_taken_and_what_it_forgot_stays_out() {
+        let limits = StateLimits { max_tombstones: 0, ..StateLimits::default() };
+        let mut map = StateMap::default();
+        assert_eq!(map.merge(update(1, 10, 0, false), &limits), Merge::Taken);
+        assert_eq!(map.merge(update(2, 5, 0, true), &limits), Merge::Stale);
+        assert_eq!(map.merge_held(update(2, 5, 0, true), &limits), Merge::Taken);
+        let mut fresh = StateMap::default();
+        fresh.raise_floor(map.floor());
+        assert_eq!(fresh.merge(update(3, 10, 0, true), &limits), Merge::Stale);
+        assert_eq!(fresh.merge(update(3, 11, 0, true), &limits), Merge::Taken);
     }
 
     #[test]

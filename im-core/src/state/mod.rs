@@ -7,12 +7,14 @@
 //! | `order` | dense order: for a node that applies and for a reader that is handed events |
 //! | `resume` | what a reader's cursor is answered |
 //! | `latest` | latest-wins state |
+//! | `mark` | where a reader of a downlink stands |
 //! | `dedup` | when two sends say the same |
 //! | `session` | what outlives a connection |
 
 mod append;
 mod dedup;
 mod latest;
+mod mark;
 mod order;
 mod resume;
 mod room;
@@ -23,7 +25,11 @@ pub use append::{
 };
 pub use dedup::{ContentHash, SendKey, SendRecord, content_hash, uuid_v7_time};
 pub use latest::{Merge, StateLimits, StateMap};
+pub use mark::{BadMark, Mark, Place, RoomTag};
 pub use order::{Offer, Sequencer, offer};
 pub use resume::answer;
 pub use room::{RoomRecord, Standing};
-pub use session::{Checkpoint, SecretHash, SessionRecord};
+pub use session::{
+    Base, Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Ticket,
+    Unchanged,
+};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -24,8 +25,35 @@ pub struct SessionRecord {
     pub created: Timestamp,
     /// Until when it can be resumed; moved on whenever it is used.
     pub expires: Timestamp,
-    /// Whether it was ended for good.
-    pub revoked: bool,
+    /// How many connections have taken the session so far: the one with the greatest number holds it.
+    pub attached: u64,
+}
+
+/// A ticket: opens one stream of a session for a client that can show no credentials, and takes it up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// The hash of its secret.
+    pub secret: SecretHash,
+    /// Until when it must have been opened.
+    pub open_until: Timestamp,
+    /// Whether it was. From then on it only takes up what it opened.
+    pub opened: bool,
+    /// What the credentials said of whoever asked for it: the device, the claims packed as MessagePack, and when they
+    /// expire.
+    pub device: Option<DeviceId>,
+    /// See `device`.
+    pub claims: Bytes,
+    /// See `device`.
+    pub expires: Option<Timestamp>,
+}
+
+/// What may have changed of a session while somebody is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionHead {
+    /// As in [`SessionRecord`].
+    pub attached: u64,
+    /// The checkpoint's revision.
+    pub rev: u64,
 }
 
 /// SHA-256 of a secret with 128 random bits or more. Its strength is the secret's own; no salt is needed.
@@ -53,11 +81,149 @@ impl std::fmt::Debug for SecretHash {
 
 /// What a session follows, and from where, as far as the client has confirmed.
 ///
-/// Invariant: a cursor is never beyond what the client itself has named or been given as a start.
+/// Invariants: a cursor is never beyond what the client itself has named or been given as a start; `since` of each room
+/// is at most `rev`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Checkpoint {
     /// Counts up with every change; a client names it to say what its differences are against.
     pub rev: u64,
-    /// The rooms followed, each with its confirmed cursor.
-    pub cursors: BTreeMap<RoomId, Cursor>,
+    /// The rooms followed.
+    pub rooms: BTreeMap<RoomId, Followed>,
+}
+
+/// A room that a session follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Followed {
+    /// The last event that the client has.
+    pub cursor: Cursor,
+    /// The revision at which following began, or began anew: a confirmed cursor moves on without it, a new `sub` moves
+    /// it. So whoever serves the session knows which rooms to begin.
+    pub since: u64,
+}
+
+/// What a change of a checkpoint starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// Whatever is held.
+    Held,
+    /// Nothing: what is held is dropped.
+    Empty,
+    /// What is held, if it has this revision. Otherwise the change is refused.
+    Rev(u64),
+}
+
+/// A change of a checkpoint. Begins with `base`; then `unfollow`, `follow` and `confirm`, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointChange {
+    /// What it starts from.
+    pub base: Base,
+    /// Rooms that are followed no longer.
+    pub unfollow: Vec<RoomId>,
+    /// Rooms to follow from now on, or anew, each from its cursor.
+    pub follow: Vec<(RoomId, Cursor)>,
+    /// Cursors that the client has come to. Those of rooms that are not followed are passed over.
+    pub confirm: Vec<(RoomId, Cursor)>,
+    /// Rooms that may be followed in the end. Otherwise the change is refused.
+    pub max_rooms: usize,
+}
+
+/// Why a checkpoint was not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unchanged {
+    /// There is no such session.
+    NoSession,
+    /// The revision held is another one.
+    Stale,
+    /// It would follow too many rooms.
+    Full,
+}
+
+impl Checkpoint {
+    /// Applies a change. Nothing is changed if it is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Unchanged::Stale`], [`Unchanged::Full`].
+    pub fn apply(&mut self, change: &CheckpointChange) -> Result<u64, Unchanged> {
+        if let Base::Rev(rev) = change.base
+            && rev != self.rev
+        {
+            return Err(Unchanged::Stale);
+        }
+        let rev = self.rev + 1;
+        let mut rooms = match change.base {
+            Base::Empty => BTreeMap::new(),
+            Base::Held | Base::Rev(_) => self.rooms.clone(),
+        };
+        for room in &change.unfollow {
+            rooms.remove(room);
+        }
+        for (room, cursor) in &change.follow {
+            rooms.insert(room.clone(), Followed { cursor: *cursor, since: rev });
+        }
+        if !change.follow.is_empty() && rooms.len() > change.max_rooms {
+            return Err(Unchanged::Full);
+        }
+        for (room, cursor) in &change.confirm {
+            if let Some(followed) = rooms.get_mut(room) {
+                followed.cursor = *cursor;
+            }
+        }
+        *self = Self { rev, rooms };
+        Ok(rev)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Epoch, Seq};
+
+    fn at(seq: u64) -> Cursor {
+        Cursor { epoch: Epoch { generation: 1, incarnation: 1 }, seq: Seq::new(seq).unwrap() }
+    }
+
+    fn room(name: &str) -> RoomId {
+        RoomId::new(name).unwrap()
+    }
+
+    fn change(base: Base, follow: &[(&str, u64)], confirm: &[(&str, u64)]) -> CheckpointChange {
+        let cursors = |list: &[(&str, u64)]| list.iter().map(|(r, s)| (room(r), at(*s))).collect();
+        CheckpointChange {
+            base,
+            unfollow: Vec::new(),
+            follow: cursors(follow),
+            confirm: cursors(confirm),
+            max_rooms: 2,
+        }
+    }
+
+    #[test]
+    fn following_anew_moves_since_and_confirming_does_not() {
+        let mut held = Checkpoint::default();
+        assert_eq!(held.apply(&change(Base::Held, &[("a", 1), ("b", 2)], &[])), Ok(1));
+        assert_eq!(held.apply(&change(Base::Held, &[], &[("a", 5), ("c", 9)])), Ok(2));
+        assert_eq!(held.apply(&change(Base::Held, &[("b", 7)], &[])), Ok(3));
+        let rooms: Vec<_> =
+            held.rooms.iter().map(|(r, f)| (r.as_str(), f.cursor, f.since)).collect();
+        assert_eq!(rooms, [("a", at(5), 1), ("b", at(7), 3)]);
+    }
+
+    #[test]
+    fn a_refused_change_changes_nothing() {
+        let mut held = Checkpoint::default();
+        held.apply(&change(Base::Held, &[("a", 1), ("b", 2)], &[])).unwrap();
+        let before = held.clone();
+        assert_eq!(held.apply(&change(Base::Rev(0), &[], &[])), Err(Unchanged::Stale));
+        assert_eq!(held.apply(&change(Base::Held, &[("c", 1)], &[("a", 9)])), Err(Unchanged::Full));
+        assert_eq!(held, before);
+        let swap = CheckpointChange {
+            unfollow: vec![room("a")],
+            ..change(Base::Rev(1), &[("c", 1)], &[])
+        };
+        assert_eq!(held.apply(&swap), Ok(2));
+        assert_eq!(held.rooms.keys().map(RoomId::as_str).collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(held.apply(&change(Base::Empty, &[("d", 1)], &[])), Ok(3));
+        assert_eq!(held.rooms.len(), 1);
+    }
 }

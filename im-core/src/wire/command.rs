@@ -74,6 +74,8 @@ pub enum CommandBody {
     Sessions,
     /// End another of my sessions.
     Kick { session: SessionId },
+    /// Give me a ticket: for a stream that can send neither header nor cookie.
+    Ticket,
 }
 
 /// Whom something is for.
@@ -221,6 +223,7 @@ impl CommandBody {
             Self::History { .. } => "history",
             Self::Sessions => "sessions",
             Self::Kick { .. } => "kick",
+            Self::Ticket => "ticket",
         }
     }
 
@@ -282,6 +285,7 @@ impl CommandBody {
             },
             "sessions" => Self::Sessions,
             "kick" => Self::Kick { session: f.need("session")? },
+            "ticket" => Self::Ticket,
             unknown => {
                 let shown: String = unknown.chars().take(32).collect();
                 return Err(WireError::new(
@@ -295,7 +299,7 @@ impl CommandBody {
     fn put_fields(&self, map: &mut Map) {
         match self {
             Self::Hello(hello) => hello.put_fields(map),
-            Self::Ping | Self::Logout | Self::Sessions => {}
+            Self::Ping | Self::Logout | Self::Sessions | Self::Ticket => {}
             Self::Refresh { token } => map.push("token", token.expose()),
             Self::Create { room, kind, open, members } => {
                 map.push("room", room);

@@ -33,7 +33,7 @@ pub use event::{Content, ContentError, Event, MemberChange, Role, RoomKind};
 pub use push::{Bye, Push, ServerFrame, Signal, Snapshot, StateUpdate};
 pub use reply::{
     ErrorReply, HistoryPage, MemberEntry, MemberPage, Reply, RoomStatus, RoomsPage, SendReceipt,
-    ServerLimits, SessionEntry, Status, Welcome,
+    ServerLimits, SessionEntry, Status, TicketGrant, Welcome,
 };
 pub use value::{Map, Value};
 

@@ -26,6 +26,9 @@ pub enum Push {
     Snapshot(Snapshot),
     /// A room that is followed answers in another way from now on.
     Room(RoomStatus),
+    /// Where the reader stands after what came before: to be given back. Only where the transport cannot tell in a way
+    /// of its own.
+    Mark(Arc<str>),
     /// The connection ends; this says why.
     Bye(Bye),
 }
@@ -131,6 +134,10 @@ impl Push {
                     map.insert(key.to_owned(), value.clone());
                 }
             }
+            Self::Mark(at) => {
+                map.push("t", "mark");
+                map.push("at", &**at);
+            }
             Self::Bye(bye) => {
                 map.push("t", "bye");
                 map.push("code", int(u64::from(bye.code)));
@@ -162,6 +169,7 @@ impl ServerFrame {
             }
             "snapshot" => Push::Snapshot(Snapshot::from_fields(f)?),
             "room" => Push::Room(RoomStatus::from_fields(f)?),
+            "mark" => Push::Mark(f.need("at")?),
             "bye" => Push::Bye(Bye::from_fields(f)?),
             _ => return Ok(Self::Unknown),
         };

@@ -49,6 +49,17 @@ pub enum Reply {
     RoomList(RoomsPage),
     /// To `sessions`.
     Sessions(Vec<SessionEntry>),
+    /// To `ticket`.
+    Ticket(TicketGrant),
+}
+
+/// A ticket, which opens one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TicketGrant {
+    /// As secret as the session's secret.
+    pub ticket: Secret,
+    /// How long it can be used.
+    pub within: Duration,
 }
 
 /// Who you are and what is allowed here.
@@ -89,6 +100,10 @@ pub struct ServerLimits {
     pub page: u64,
     /// Rooms that one session follows.
     pub rooms: u64,
+    /// How deep a content may nest.
+    pub depth: u64,
+    /// Values in one message.
+    pub values: u64,
 }
 
 /// How a room answers a reader's cursor.
@@ -124,8 +139,8 @@ pub struct RoomStatus {
     pub cursor: Option<Cursor>,
     /// The room's last event when this was written; 0 if denied.
     pub head: Seq,
-    /// Why it was denied.
-    pub code: Option<Code>,
+    /// Why it was denied: the number of a [`Code`](crate::Code), one of a later version perhaps.
+    pub code: Option<u16>,
 }
 
 /// What was kept, and where.
@@ -249,6 +264,10 @@ impl Reply {
                 map.push("list", page.rooms.iter().map(room_entry).collect::<Vec<_>>());
                 map.push("more", page.more);
             }
+            Self::Ticket(TicketGrant { ticket, within }) => {
+                map.push("ticket", ticket.expose());
+                map.push("within_ms", millis(*within));
+            }
             Self::Sessions(sessions) => {
                 map.push(
                     "sessions",
@@ -311,6 +330,8 @@ impl ServerLimits {
         map.push("in_flight", int(self.in_flight));
         map.push("page", int(self.page));
         map.push("rooms", int(self.rooms));
+        map.push("depth", int(self.depth));
+        map.push("values", int(self.values));
         map
     }
 
@@ -323,11 +344,19 @@ impl ServerLimits {
             in_flight: f.need("in_flight")?,
             page: f.need("page")?,
             rooms: f.need("rooms")?,
+            depth: f.need("depth")?,
+            values: f.need("values")?,
         })
     }
 }
 
 impl RoomStatus {
+    /// A room that may not be read.
+    pub fn denied(room: RoomId, code: Code) -> Self {
+        let code = Some(code.number());
+        Self { room, status: Status::Denied, cursor: None, head: Seq::ZERO, code }
+    }
+
     pub(super) fn to_map(&self) -> Map {
         let mut map = Map::with_capacity(6);
         map.push("room", &self.room);
@@ -335,7 +364,7 @@ impl RoomStatus {
         map.push_some("epoch", self.cursor.map(|cursor| cursor.epoch));
         map.push_some("cursor", self.cursor.map(|cursor| cursor.seq));
         map.push("head", self.head);
-        map.push_some("code", self.code.map(|code| int(u64::from(code.number()))));
+        map.push_some("code", self.code.map(|code| int(u64::from(code))));
         map
     }
 
@@ -346,7 +375,7 @@ impl RoomStatus {
             status: f.need("status")?,
             cursor: epoch.zip(seq).map(|(epoch, seq)| Cursor { epoch, seq }),
             head: f.need("head")?,
-            code: f.take::<u16>("code")?.and_then(Code::from_number),
+            code: f.take("code")?,
         })
     }
 
@@ -451,6 +480,21 @@ impl RoomsPage {
         let mut f = Fields::of(value)?;
         let entry = |mut f: Fields| Ok((f.need("room")?, f.need("kind")?, f.need("role")?));
         Ok(Self { rooms: f.list("list", entry)?, more: f.need("more")? })
+    }
+}
+
+impl TicketGrant {
+    /// Reads the reply to `ticket`.
+    ///
+    /// # Errors
+    ///
+    /// A field is missing or wrong.
+    pub fn from_value(value: Value) -> Result<Self, WireError> {
+        let mut f = Fields::of(value)?;
+        Ok(Self {
+            ticket: f.need("ticket")?,
+            within: f.need("within_ms").map(Duration::from_millis)?,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use im_core::wire::{
     Command, CommandBody, Encoding, HistoryPage, Limits, MemberPage, Push, Reply, RoomStatus,
-    RoomsPage, SendReceipt, ServerFrame, SessionEntry, Value, Welcome, decode, encode,
+    RoomsPage, SendReceipt, ServerFrame, SessionEntry, TicketGrant, Value, Welcome, decode, encode,
     encode_batch,
 };
 use im_core::{CommandId, Timestamp};
@@ -268,6 +268,7 @@ fn server_frame(value: &Value, answers: Option<&str>) -> Value {
         "rooms" => Reply::RoomList(RoomsPage::from_value(body).unwrap()),
         "sessions" => Reply::Sessions(SessionEntry::list_from_value(body).unwrap()),
         "refresh" => Reply::Done,
+        "ticket" => Reply::Ticket(TicketGrant::from_value(body).unwrap()),
         other => panic!("no reply is known for {other}"),
     };
     reply.to_value(CommandId(7))
@@ -301,11 +302,11 @@ fn check_batch(batch: &Batch, frames: &[Frame]) {
 fn no_command_reply_or_push_is_left_out() {
     let commands: BTreeSet<&str> =
         commands().iter().map(|(_, body)| command_number(body)).collect();
-    assert_eq!(commands.len(), 21);
+    assert_eq!(commands.len(), 22);
     let replies: BTreeSet<u8> = replies().iter().map(|(_, _, reply)| reply_number(reply)).collect();
-    assert_eq!(replies.len(), 11);
+    assert_eq!(replies.len(), 12);
     let pushes: BTreeSet<u8> = pushes().iter().map(|(_, push)| push_number(push)).collect();
-    assert_eq!(pushes.len(), 6);
+    assert_eq!(pushes.len(), 7);
 }
 
 fn command_number(body: &CommandBody) -> &'static str {
@@ -327,9 +328,12 @@ fn command_number(body: &CommandBody) -> &'static str {
         | C::Checkpoint { .. }
         | C::Send { .. }
         | C::Signal { .. } => body.name(),
-        C::Set { .. } | C::Unset { .. } | C::History { .. } | C::Sessions | C::Kick { .. } => {
-            body.name()
-        }
+        C::Set { .. }
+        | C::Unset { .. }
+        | C::History { .. }
+        | C::Sessions
+        | C::Kick { .. }
+        | C::Ticket => body.name(),
     }
 }
 
@@ -346,6 +350,7 @@ fn reply_number(reply: &Reply) -> u8 {
         Reply::Members(_) => 8,
         Reply::RoomList(_) => 9,
         Reply::Sessions(_) => 10,
+        Reply::Ticket(_) => 11,
     }
 }
 
@@ -357,5 +362,6 @@ fn push_number(push: &Push) -> u8 {
         Push::Snapshot(_) => 3,
         Push::Room(_) => 4,
         Push::Bye(_) => 5,
+        Push::Mark(_) => 6,
     }
 }

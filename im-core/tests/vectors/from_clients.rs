@@ -190,5 +190,6 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
         ("history, after", history(Some(epoch()), PageFrom::After(seq(0)))),
         ("sessions", C::Sessions),
         ("kick", C::Kick { session: session() }),
+        ("ticket", C::Ticket),
     ]
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use im_core::wire::{
     Bye, ErrorReply, Event, HistoryPage, MemberChange, MemberEntry, MemberPage, Push, Reply, Role,
     RoomKind, RoomStatus, RoomsPage, SendReceipt, ServerLimits, SessionEntry, Signal, Snapshot,
-    StateUpdate, Status, Target, Value, Welcome,
+    StateUpdate, Status, Target, TicketGrant, Value, Welcome,
 };
 use im_core::{Code, CommandId, DeviceId, EventKind, MessageId, RoomId, Timestamp};
 
@@ -37,6 +37,7 @@ fn members_event() -> Event {
 }
 
 fn status(status: Status, at: Option<u64>, head: u64, code: Option<Code>) -> RoomStatus {
+    let code = code.map(Code::number);
     RoomStatus { room: room("tea"), status, cursor: at.map(cursor), head: seq(head), code }
 }
 
@@ -68,6 +69,8 @@ fn welcome(resumed: bool, expires: Option<Timestamp>) -> Reply {
         in_flight: 16,
         page: 200,
         rooms: 1000,
+        depth: 16,
+        values: 8192,
     };
     let (rev, idle) = (if resumed { 7 } else { 0 }, Duration::from_secs(60));
     let (session, secret, user, device) = (session(), secret(), user("alice"), device());
@@ -152,6 +155,11 @@ pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {
             "sessions",
             Reply::Sessions(vec![device_entry("phone", true), device_entry("laptop", false)]),
         ),
+        (
+            "ticket",
+            "ticket",
+            Reply::Ticket(TicketGrant { ticket: secret(), within: Duration::from_secs(60) }),
+        ),
     ]
 }
 
@@ -210,6 +218,7 @@ pub(crate) fn pushes() -> Vec<(&'static str, Push)> {
             "snapshot, first part",
             snapshot(vec![update("hp:bob", Some(Value::Int(93))), update("mp:bob", None)], true),
         ),
+        ("mark", Push::Mark("AQIDBAUG".into())),
         ("bye, draining", bye(Code::Draining, Some(Duration::from_millis(1500)))),
         ("bye, for good", bye(Code::Kicked, None)),
     ];

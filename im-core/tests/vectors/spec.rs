@@ -107,10 +107,10 @@ fn the_limits_printed_are_the_defaults() {
         ),
         ("`batch` | frames of one message", limits.max_batch),
         ("packed as MessagePack in its shortest form", limits.max_content_bytes),
+        ("`values` | values in one message", limits.max_values),
     ] {
         let words = format!("{name} ({})", thousands(limit));
         assert!(spec.contains(&words), "{words}");
     }
-    assert!(spec.contains(&format!("contents nest at most {} deep", limits.max_depth)));
-    assert!(spec.contains(&format!("at most {} values", thousands(limits.max_values))));
+    assert!(spec.contains(&format!("how deep a content nests ({};", limits.max_depth)));
 }

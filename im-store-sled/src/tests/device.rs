@@ -40,6 +40,7 @@ pub(super) struct Faulty {
 #[derive(Default)]
 struct State {
     faults: Vec<(Site, Work, i32)>,
+    passes: Vec<Site>,
     calls: Vec<Site>,
     held: bool,
 }
@@ -48,6 +49,11 @@ impl Faulty {
     /// The next call at `site` fails with this number of the system's.
     pub(super) fn fail(&self, site: Site, work: Work, errno: i32) {
         self.state.lock().faults.push((site, work, errno));
+    }
+
+    /// The next call at `site` goes well, and what was planned for it comes after.
+    pub(super) fn pass(&self, site: Site) {
+        self.state.lock().passes.push(site);
     }
 
     /// The faults that did not come about.
@@ -90,8 +96,16 @@ impl Faulty {
             while state.held && site == Site::Sync {
                 self.changed.wait(&mut state);
             }
-            let at = state.faults.iter().position(|(each, ..)| *each == site);
-            at.map(|at| state.faults.remove(at))
+            match state.passes.iter().position(|each| *each == site) {
+                Some(at) => {
+                    state.passes.remove(at);
+                    None
+                }
+                None => {
+                    let at = state.faults.iter().position(|(each, ..)| *each == site);
+                    at.map(|at| state.faults.remove(at))
+                }
+            }
         };
         let Some((_, work, errno)) = fault else { return act() };
         if work == Work::Done {

@@ -111,6 +111,26 @@ async fn a_store_that_stays_away_acknowledges_nothing_and_comes_back() {
     }
 }
 
+/// Somebody removes the data under a running store: it stays away rather than begin anew under the same generation.
+#[tokio::test]
+async fn a_store_that_lost_its_data_while_it_ran_does_not_go_on_without() {
+    let folder = TempDir::new().unwrap();
+    let device = Arc::new(Faulty::default());
+    let store = open_on(folder.path(), &device).await;
+    commit(&store, 1).await;
+    std::fs::remove_dir_all(folder.path().join("sled")).unwrap();
+    device.fail(Site::Apply, Work::Undone, ENOSPC);
+    for n in 2..5 {
+        let error = append(&store, n).await.unwrap_err();
+        assert!(error.to_string().contains("lost its data"), "{error}");
+    }
+    assert_eq!(device.left(), 0);
+    drop(store.close().await);
+    let config = super::fixture::config(folder.path());
+    let error = crate::SledStore::open(config).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+}
+
 #[tokio::test]
 async fn a_store_that_cannot_be_opened_says_so_and_can_be_opened_later() {
     for errno in [ENOSPC, EIO] {

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use im_core::Error;
 use im_core::ports::{RoomDirectory, Store, StoreError, StoreErrorKind};
 use tempfile::TempDir;
 
-use super::fixture::{commit, config, id, log, open, room};
+use super::device::{Faulty, Site, Work};
+use super::fixture::{commit, config, id, log, open, open_on, room};
 use crate::SledStore;
 use crate::folder::{Snapshots, copy};
 
@@ -66,9 +69,11 @@ async fn a_folder_in_use_is_refused_by_name_and_free_after_the_close() {
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     let words = error.to_string();
     assert!(words.contains("in use") && words.contains(folder.path().to_str().unwrap()), "{words}");
+    assert_eq!(Error::from(error).code().number(), 4202);
+    commit(&store, 2).await;
     store.close().await.unwrap();
     let store = open(folder.path()).await;
-    assert_eq!(log(&store).await, [id(1)]);
+    assert_eq!(log(&store).await, [id(1), id(2)]);
     store.close().await.unwrap();
 }
 
@@ -80,6 +85,8 @@ async fn a_newer_and_an_unknown_older_layout_are_refused_untouched() {
         edit(folder.path(), "im-store-sled 1\n", &first);
         let error = refused(folder.path()).await;
         assert!(error.to_string().contains(word), "{error}");
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert_eq!(Error::from(error).code().number(), 4202);
         edit(folder.path(), &first, "im-store-sled 1\n");
     }
     let store = open(folder.path()).await;
@@ -102,6 +109,83 @@ async fn a_damaged_status_is_refused() {
     let (folder, _) = closed().await;
     edit(folder.path(), "generation ", "gen");
     assert_eq!(refused(folder.path()).await.kind(), StoreErrorKind::Corrupt);
+}
+
+/// However much of it is gone, and however it was left.
+#[tokio::test]
+async fn data_that_has_vanished_is_missed_and_not_begun_anew() {
+    let (closed, killed, _) = killed().await;
+    let first_life = TempDir::new().unwrap();
+    let store = open(first_life.path()).await;
+    commit(&store, 1).await;
+    let young = TempDir::new().unwrap();
+    fs::remove_dir(young.path()).unwrap();
+    copy(first_life.path(), young.path(), Snapshots::Keep).unwrap();
+    store.close().await.unwrap();
+    for folder in [closed, killed, young] {
+        let (sled, kept) = (folder.path().join("sled"), folder.path().join("sled.kept"));
+        fs::rename(&sled, &kept).unwrap();
+        let empty_folder = || fs::create_dir(&sled).unwrap();
+        let empty_log = || fs::write(sled.join("db"), "").unwrap();
+        let zeros = || fs::write(sled.join("db"), [0; 4096]).unwrap();
+        let less_and_less: [&dyn Fn(); 4] = [&|| {}, &empty_folder, &empty_log, &zeros];
+        for lose in less_and_less {
+            lose();
+            let before = fs::read_to_string(folder.path().join("status")).unwrap();
+            let error = refused(folder.path()).await;
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+            let words = error.to_string();
+            assert!(words.contains("lost its data") && words.contains("backup"), "{words}");
+            assert!(words.contains(folder.path().to_str().unwrap()), "{words}");
+            assert_eq!(Error::from(error).code().number(), 4202);
+            let after = fs::read_to_string(folder.path().join("status")).unwrap();
+            assert_eq!(before, after, "nothing was changed");
+        }
+        // Put back, it is a store again.
+        fs::remove_dir_all(&sled).unwrap();
+        fs::rename(&kept, &sled).unwrap();
+        let store = open(folder.path()).await;
+        assert_eq!(log(&store).await[0], id(1));
+        store.close().await.unwrap();
+    }
+}
+
+/// Whatever of the first opening reaches the disk, the next one takes it for what it is: an empty store.
+#[tokio::test]
+async fn a_first_opening_that_is_cut_short_is_begun_again() {
+    for site in [Site::Open, Site::Sync, Site::Replace] {
+        for sled_survives in [true, false] {
+            let folder = TempDir::new().unwrap();
+            let device = Arc::new(Faulty::default());
+            if site == Site::Replace {
+                // The first status is written; the second, after sled was opened, is not.
+                device.pass(Site::Replace);
+            }
+            device.fail(site, Work::Undone, libc::EIO);
+            SledStore::open_on(config(folder.path()), device.clone()).await.unwrap_err();
+            assert_eq!(device.left(), 0, "{site:?}");
+            let sled = folder.path().join("sled");
+            if !sled_survives && sled.exists() {
+                fs::remove_dir_all(sled).unwrap();
+            }
+            let store = open(folder.path()).await;
+            commit(&store, 1).await;
+            store.close().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_data_is_made_to_last_before_the_status_speaks_of_it() {
+    let (_folder, killed, generation) = killed().await;
+    let device = Arc::new(Faulty::default());
+    let store = open_on(killed.path(), &device).await;
+    assert_eq!(device.calls(), [Site::Open, Site::Sync, Site::Replace]);
+    assert_eq!(self::generation(&store).await, generation);
+    commit(&store, 4).await;
+    device.calls();
+    store.close().await.unwrap();
+    assert_eq!(device.calls(), [Site::Flush, Site::Sync, Site::Replace]);
 }
 
 #[tokio::test]
@@ -170,6 +254,24 @@ async fn a_damaged_snapshot_is_recovered_from_on_a_copy() {
     assert_eq!(aside.len(), 1, "what was there is kept beside it");
     let store = open(folder.path()).await;
     assert_eq!(log(&store).await, [id(1), id(2), id(3)]);
+    store.close().await.unwrap();
+}
+
+/// Killed after the exchange and before the new generation is in use: it is begun all the same.
+#[tokio::test]
+async fn a_recovery_that_is_cut_short_still_begins_a_new_generation() {
+    let (folder, generation) = closed().await;
+    let snapshot = &snapshots(folder.path())[0];
+    let mut bytes = fs::read(snapshot).unwrap();
+    bytes[3] ^= 0x55;
+    fs::write(snapshot, &bytes).unwrap();
+    let device = Arc::new(Faulty::default());
+    device.fail(Site::Sync, Work::Undone, libc::EIO);
+    SledStore::open_on(config(folder.path()), device.clone()).await.unwrap_err();
+    assert_eq!(device.left(), 0);
+    let store = open(folder.path()).await;
+    assert_eq!(log(&store).await, [id(1), id(2)]);
+    assert_ne!(self::generation(&store).await, generation);
     store.close().await.unwrap();
 }
 

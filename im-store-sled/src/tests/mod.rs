@@ -1,4 +1,4 @@
-//! What only the inside can test: failing disks, damaged folders, what readers see meanwhile.
+//! What only the inside can test: failing disks, damaged folders, what readers and clients see meanwhile.
 
 mod device;
 mod faults;
@@ -6,3 +6,4 @@ mod fixture;
 mod folders;
 mod layout;
 mod readers;
+mod wire;

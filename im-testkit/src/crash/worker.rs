@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, Store, StoreError};
 use im_core::state::{
-    Act, Append, Checkpoint, Guard, NewEvent, RoomSeed, SecretHash, SendKey, SessionRecord,
-    content_hash,
+    Act, Append, Base, CheckpointChange, Guard, NewEvent, RoomSeed, SecretHash, SendKey,
+    SessionRecord, content_hash,
 };
 use im_core::wire::{Content, Limits, Map, Role, RoomKind, Secret, StateUpdate, Value};
 use im_core::{
-    DeviceId, EventKind, MessageId, NodeId, RoomId, SessionId, Stamp, StateKey, Timestamp, UserId,
+    Cursor, DeviceId, Epoch, EventKind, MessageId, NodeId, RoomId, Seq, SessionId, Stamp, StateKey,
+    Timestamp, UserId,
 };
 
 use super::random::Random;
@@ -173,10 +174,20 @@ async fn others(store: Arc<dyn Store>, plan: WriterPlan) -> Infallible {
     loop {
         let (a, b) = (random.next(), random.next());
         let written = match a % 3 {
-            0 => store.put_session(session(b)).await,
+            0 => store.open_session(session(b)).await,
             1 => {
-                let checkpoint = Checkpoint { rev: b % 9, ..Checkpoint::default() };
-                store.put_checkpoint(&session(b).id, checkpoint).await
+                let base = if b % 9 == 0 { Base::Empty } else { Base::Held };
+                let epoch = Epoch { generation: 1, incarnation: 1 };
+                let room = RoomId::new(format!("room{}", b % 7)).ok();
+                let cursor = Cursor { epoch, seq: Seq::ZERO };
+                let change = CheckpointChange {
+                    base,
+                    unfollow: vec![],
+                    follow: room.map(|room| (room, cursor)).into_iter().collect(),
+                    confirm: vec![],
+                    max_rooms: 100,
+                };
+                store.change_checkpoint(&session(b).id, change).await.map(drop)
             }
             _ => store.merge_state(vec![state(&plan, b)]).await,
         };
@@ -196,7 +207,7 @@ fn session(number: u64) -> SessionRecord {
             secret: SecretHash::of(&Secret::new("secret")),
             created: Timestamp::from_millis(1),
             expires: Timestamp::from_millis(number % 1000),
-            revoked: false,
+            attached: 1,
         })
     };
     made().unwrap_or_else(|| panic!("a session of the worker's own is not legal"))

@@ -39,18 +39,28 @@ operations! {
     Members,
     /// [`RoomDirectory::rooms_of`].
     RoomsOf,
-    /// [`SessionRegistry::put_session`].
-    PutSession,
+    /// [`SessionRegistry::open_session`].
+    OpenSession,
     /// [`SessionRegistry::session`].
     Session,
     /// [`SessionRegistry::sessions_of`].
     SessionsOf,
-    /// [`SessionRegistry::revoke_session`].
-    RevokeSession,
+    /// [`SessionRegistry::attach_session`].
+    AttachSession,
+    /// [`SessionRegistry::touch_session`].
+    TouchSession,
+    /// [`SessionRegistry::end_session`].
+    EndSession,
+    /// [`SessionRegistry::session_heads`].
+    SessionHeads,
     /// [`SessionRegistry::checkpoint`].
     Checkpoint,
-    /// [`SessionRegistry::put_checkpoint`].
-    PutCheckpoint,
+    /// [`SessionRegistry::change_checkpoint`].
+    ChangeCheckpoint,
+    /// [`SessionRegistry::put_ticket`].
+    PutTicket,
+    /// [`SessionRegistry::ticket`].
+    Ticket,
     /// [`SessionRegistry::sweep_sessions`].
     SweepSessions,
     /// [`StateStore::merge_state`].
@@ -59,6 +69,8 @@ operations! {
     State,
     /// [`StateStore::begin_state`].
     BeginState,
+    /// [`StateStore::state_generation`].
+    StateGeneration,
     /// [`StateStore::end_state`].
     EndState,
     /// [`Store::close`].
@@ -77,9 +89,12 @@ pub enum Fault {
     UnknownBefore,
     /// [`StoreErrorKind::Unknown`], although it is done.
     UnknownAfter,
+    /// The call panics, and nothing is done.
+    Panic,
 }
 
 impl Fault {
+    #[allow(clippy::panic, reason = "that is what was asked for")]
     pub(super) fn error(self, operation: Operation) -> StoreError {
         let os = |number| io::Error::from_raw_os_error(number);
         let (kind, cause) = match self {
@@ -88,6 +103,7 @@ impl Fault {
             Self::UnknownBefore | Self::UnknownAfter => {
                 (StoreErrorKind::Unknown, io::ErrorKind::TimedOut.into())
             }
+            Self::Panic => panic!("{operation:?} panics as planned"),
         };
         StoreError::new(kind, format!("{operation:?} fails as planned")).because(cause)
     }

@@ -10,10 +10,13 @@ use im_core::ports::{
     Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
     StateSnapshot, StateStore, Store, StoreResult,
 };
-use im_core::state::{Append, Checkpoint, RoomRecord, SendRecord, SessionRecord, Standing};
+use im_core::state::{
+    Append, Checkpoint, CheckpointChange, RoomRecord, SendRecord, SessionHead, SessionRecord,
+    Standing, Ticket, Unchanged,
+};
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 mod fault;
 mod gate;
@@ -41,7 +44,7 @@ use gate::Held;
 /// # });
 /// ```
 pub struct FaultyStore {
-    inner: Arc<dyn Store>,
+    inner: RwLock<Arc<dyn Store>>,
     plan: Arc<Mutex<Plan>>,
 }
 
@@ -66,7 +69,16 @@ struct Planned {
 impl FaultyStore {
     /// Wraps `inner`; nothing fails yet.
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, plan: Arc::default() }
+        Self { inner: RwLock::new(inner), plan: Arc::default() }
+    }
+
+    /// Puts another store in the place of the one wrapped, as when a backup is restored under running engines.
+    pub fn replace(&self, other: Arc<dyn Store>) {
+        *self.inner.write() = other;
+    }
+
+    fn inner(&self) -> Arc<dyn Store> {
+        self.inner.read().clone()
     }
 
     /// Every call of `operation` fails from now on, once what was planned before has happened.
@@ -160,7 +172,7 @@ impl FaultyStore {
 
 impl fmt::Debug for FaultyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FaultyStore").field("inner", &self.inner.name()).finish_non_exhaustive()
+        f.debug_struct("FaultyStore").field("inner", &self.inner().name()).finish_non_exhaustive()
     }
 }
 
@@ -171,7 +183,7 @@ impl RoomLog for FaultyStore {
         let fault = self.enter(Operation::Append).await;
         let mut answers = Vec::new();
         if matches!(fault, None | Some(Fault::UnknownAfter)) {
-            answers = self.inner.append(batch).await;
+            answers = self.inner().append(batch).await;
         }
         if let Some(fault) = fault {
             answers = (0..count).map(|_| Err(fault.error(Operation::Append))).collect();
@@ -181,11 +193,11 @@ impl RoomLog for FaultyStore {
     }
 
     async fn read(&self, room: &RoomId, range: LogRange) -> StoreResult<Option<LogPage>> {
-        self.call(Operation::Read, self.inner.read(room, range)).await
+        self.call(Operation::Read, self.inner().read(room, range)).await
     }
 
     async fn heads(&self, rooms: &[RoomId]) -> StoreResult<Vec<Option<Head>>> {
-        self.call(Operation::Heads, self.inner.heads(rooms)).await
+        self.call(Operation::Heads, self.inner().heads(rooms)).await
     }
 
     async fn sent(
@@ -194,18 +206,18 @@ impl RoomLog for FaultyStore {
         sender: &UserId,
         id: &MessageId,
     ) -> StoreResult<Option<SendRecord>> {
-        self.call(Operation::Sent, self.inner.sent(room, sender, id)).await
+        self.call(Operation::Sent, self.inner().sent(room, sender, id)).await
     }
 }
 
 #[async_trait]
 impl RoomDirectory for FaultyStore {
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
-        self.call(Operation::Room, self.inner.room(room)).await
+        self.call(Operation::Room, self.inner().room(room)).await
     }
 
     async fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
-        self.call(Operation::Standing, self.inner.standing(room, user)).await
+        self.call(Operation::Standing, self.inner().standing(room, user)).await
     }
 
     async fn members(
@@ -214,7 +226,7 @@ impl RoomDirectory for FaultyStore {
         after: Option<&UserId>,
         limit: usize,
     ) -> StoreResult<Vec<(UserId, Role)>> {
-        self.call(Operation::Members, self.inner.members(room, after, limit)).await
+        self.call(Operation::Members, self.inner().members(room, after, limit)).await
     }
 
     async fn rooms_of(
@@ -223,71 +235,99 @@ impl RoomDirectory for FaultyStore {
         after: Option<&RoomId>,
         limit: usize,
     ) -> StoreResult<Vec<(RoomId, RoomKind, Role)>> {
-        self.call(Operation::RoomsOf, self.inner.rooms_of(user, after, limit)).await
+        self.call(Operation::RoomsOf, self.inner().rooms_of(user, after, limit)).await
     }
 }
 
 #[async_trait]
 impl SessionRegistry for FaultyStore {
-    async fn put_session(&self, record: SessionRecord) -> StoreResult<()> {
-        self.call(Operation::PutSession, self.inner.put_session(record)).await
+    async fn open_session(&self, record: SessionRecord) -> StoreResult<()> {
+        self.call(Operation::OpenSession, self.inner().open_session(record)).await
     }
 
     async fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>> {
-        self.call(Operation::Session, self.inner.session(id)).await
+        self.call(Operation::Session, self.inner().session(id)).await
     }
 
     async fn sessions_of(&self, user: &UserId, limit: usize) -> StoreResult<Vec<SessionRecord>> {
-        self.call(Operation::SessionsOf, self.inner.sessions_of(user, limit)).await
+        self.call(Operation::SessionsOf, self.inner().sessions_of(user, limit)).await
     }
 
-    async fn revoke_session(&self, id: &SessionId) -> StoreResult<()> {
-        self.call(Operation::RevokeSession, self.inner.revoke_session(id)).await
+    async fn attach_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<Option<u64>> {
+        self.call(Operation::AttachSession, self.inner().attach_session(id, expires)).await
+    }
+
+    async fn touch_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<()> {
+        self.call(Operation::TouchSession, self.inner().touch_session(id, expires)).await
+    }
+
+    async fn end_session(&self, id: &SessionId) -> StoreResult<()> {
+        self.call(Operation::EndSession, self.inner().end_session(id)).await
+    }
+
+    async fn session_heads(&self, ids: &[SessionId]) -> StoreResult<Vec<Option<SessionHead>>> {
+        self.call(Operation::SessionHeads, self.inner().session_heads(ids)).await
     }
 
     async fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {
-        self.call(Operation::Checkpoint, self.inner.checkpoint(id)).await
+        self.call(Operation::Checkpoint, self.inner().checkpoint(id)).await
     }
 
-    async fn put_checkpoint(&self, id: &SessionId, checkpoint: Checkpoint) -> StoreResult<()> {
-        self.call(Operation::PutCheckpoint, self.inner.put_checkpoint(id, checkpoint)).await
+    async fn change_checkpoint(
+        &self,
+        id: &SessionId,
+        change: CheckpointChange,
+    ) -> StoreResult<Result<u64, Unchanged>> {
+        self.call(Operation::ChangeCheckpoint, self.inner().change_checkpoint(id, change)).await
+    }
+
+    async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
+        self.call(Operation::PutTicket, self.inner().put_ticket(id, ticket)).await
+    }
+
+    async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
+        self.call(Operation::Ticket, self.inner().ticket(id)).await
     }
 
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {
-        self.call(Operation::SweepSessions, self.inner.sweep_sessions(now, limit)).await
+        self.call(Operation::SweepSessions, self.inner().sweep_sessions(now, limit)).await
     }
 }
 
 #[async_trait]
 impl StateStore for FaultyStore {
     async fn merge_state(&self, updates: Vec<Arc<StateUpdate>>) -> StoreResult<()> {
-        self.call(Operation::MergeState, self.inner.merge_state(updates)).await
+        self.call(Operation::MergeState, self.inner().merge_state(updates)).await
     }
 
     async fn state(&self, room: &RoomId) -> StoreResult<StateSnapshot> {
-        self.call(Operation::State, self.inner.state(room)).await
+        self.call(Operation::State, self.inner().state(room)).await
     }
 
     async fn begin_state(&self, node: NodeId) -> StoreResult<u64> {
-        self.call(Operation::BeginState, self.inner.begin_state(node)).await
+        self.call(Operation::BeginState, self.inner().begin_state(node)).await
+    }
+
+    async fn state_generation(&self) -> StoreResult<u64> {
+        self.call(Operation::StateGeneration, self.inner().state_generation()).await
     }
 
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {
-        self.call(Operation::EndState, self.inner.end_state(node)).await
+        self.call(Operation::EndState, self.inner().end_state(node)).await
     }
 }
 
 #[async_trait]
 impl Store for FaultyStore {
     fn name(&self) -> &'static str {
-        self.inner.name()
+        self.inner().name()
     }
 
     fn durability(&self) -> Durability {
-        self.inner.durability()
+        self.inner().durability()
     }
 
     async fn close(&self) -> StoreResult<()> {
-        self.call(Operation::Close, self.inner.close()).await
+        self.call(Operation::Close, self.inner().close()).await
     }
 }

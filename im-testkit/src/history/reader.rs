@@ -213,7 +213,7 @@ impl Reader {
                     .iter()
                     .for_each(|entry| self.state(&entry.room, &entry.key, entry.stamp));
             }
-            Push::Signal(_) | Push::Bye(_) => {}
+            Push::Signal(_) | Push::Mark(_) | Push::Bye(_) => {}
         }
     }
 

@@ -10,7 +10,8 @@ use im_core::ports::{
     StateSnapshot, StateStore, Store, StoreErrorKind, StoreResult,
 };
 use im_core::state::{
-    Act, Append, Checkpoint, Refusal, RoomRecord, SendRecord, SessionRecord, Standing,
+    Act, Append, Checkpoint, CheckpointChange, Refusal, RoomRecord, SendRecord, SessionHead,
+    SessionRecord, Standing, Ticket, Unchanged,
 };
 use im_core::time::Timestamp;
 use im_core::wire::{Event, Role, RoomKind, StateUpdate};
@@ -212,8 +213,8 @@ impl RoomDirectory for MutantStore {
 
 #[async_trait]
 impl SessionRegistry for MutantStore {
-    async fn put_session(&self, record: SessionRecord) -> StoreResult<()> {
-        self.inner.put_session(record).await
+    async fn open_session(&self, record: SessionRecord) -> StoreResult<()> {
+        self.inner.open_session(record).await
     }
 
     async fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>> {
@@ -224,16 +225,40 @@ impl SessionRegistry for MutantStore {
         self.inner.sessions_of(user, limit).await
     }
 
-    async fn revoke_session(&self, id: &SessionId) -> StoreResult<()> {
-        self.inner.revoke_session(id).await
+    async fn attach_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<Option<u64>> {
+        self.inner.attach_session(id, expires).await
+    }
+
+    async fn touch_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<()> {
+        self.inner.touch_session(id, expires).await
+    }
+
+    async fn end_session(&self, id: &SessionId) -> StoreResult<()> {
+        self.inner.end_session(id).await
+    }
+
+    async fn session_heads(&self, ids: &[SessionId]) -> StoreResult<Vec<Option<SessionHead>>> {
+        self.inner.session_heads(ids).await
     }
 
     async fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {
         self.inner.checkpoint(id).await
     }
 
-    async fn put_checkpoint(&self, id: &SessionId, checkpoint: Checkpoint) -> StoreResult<()> {
-        self.inner.put_checkpoint(id, checkpoint).await
+    async fn change_checkpoint(
+        &self,
+        id: &SessionId,
+        change: CheckpointChange,
+    ) -> StoreResult<Result<u64, Unchanged>> {
+        self.inner.change_checkpoint(id, change).await
+    }
+
+    async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
+        self.inner.put_ticket(id, ticket).await
+    }
+
+    async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
+        self.inner.ticket(id).await
     }
 
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {
@@ -260,6 +285,10 @@ impl StateStore for MutantStore {
 
     async fn begin_state(&self, node: NodeId) -> StoreResult<u64> {
         self.inner.begin_state(node).await
+    }
+
+    async fn state_generation(&self) -> StoreResult<u64> {
+        self.inner.state_generation().await
     }
 
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {

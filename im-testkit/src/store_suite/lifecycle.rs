@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use im_core::ports::{Appended, LogRange, Store, StoreErrorKind, StoreResult};
-use im_core::state::{Checkpoint, Intent, SecretHash, SessionRecord, Standing};
+use im_core::state::{
+    Base, Checkpoint, CheckpointChange, Intent, SecretHash, SessionRecord, Standing,
+};
 use im_core::wire::{PageFrom, Role, Secret, StateUpdate};
-use im_core::{Cursor, DeviceId, NodeId, RoomId, Seq, SessionId, Stamp, StateKey};
+use im_core::{Cursor, DeviceId, Epoch, NodeId, RoomId, Seq, SessionId, Stamp, StateKey};
 
 use super::StoreFactory;
 use super::fixture::*;
@@ -20,7 +22,17 @@ fn some_session(id: &SessionId) -> SessionRecord {
         secret: SecretHash::of(&Secret::new("a secret that nobody guesses")),
         created: at(1),
         expires: at(100),
-        revoked: false,
+        attached: 1,
+    }
+}
+
+fn following(room: &RoomId, cursor: Cursor) -> CheckpointChange {
+    CheckpointChange {
+        base: Base::Held,
+        unfollow: vec![],
+        follow: vec![(room.clone(), cursor)],
+        confirm: vec![],
+        max_rooms: 10,
     }
 }
 
@@ -43,7 +55,7 @@ fn closed<T: std::fmt::Debug>(answer: StoreResult<T>) {
 pub async fn a_closed_store_refuses_everything<F: StoreFactory>(factory: &F) {
     let (store, ann, id) = (factory.open().await, user("ann"), session("s"));
     let room = open_group(&store, "r", &ann).await;
-    store.put_session(some_session(&id)).await.unwrap();
+    store.open_session(some_session(&id)).await.unwrap();
     store.close().await.unwrap();
     let answers = store.append(vec![post(&room, &ann, "x"), post(&room, &ann, "y")]).await;
     assert_eq!(answers.len(), 2, "each append has its answer");
@@ -56,16 +68,22 @@ pub async fn a_closed_store_refuses_everything<F: StoreFactory>(factory: &F) {
     closed(store.standing(&room, &ann).await);
     closed(store.members(&room, None, 1).await);
     closed(store.rooms_of(&ann, None, 1).await);
-    closed(store.put_session(some_session(&id)).await);
+    closed(store.open_session(some_session(&id)).await);
     closed(store.session(&id).await);
     closed(store.sessions_of(&ann, 1).await);
-    closed(store.revoke_session(&id).await);
+    let nowhere = Cursor { epoch: Epoch { generation: 1, incarnation: 1 }, seq: Seq::ZERO };
+    closed(store.attach_session(&id, at(5)).await);
+    closed(store.touch_session(&id, at(5)).await);
+    closed(store.end_session(&id).await);
+    closed(store.ticket(&id).await);
+    closed(store.session_heads(std::slice::from_ref(&id)).await);
     closed(store.checkpoint(&id).await);
-    closed(store.put_checkpoint(&id, Checkpoint::default()).await);
+    closed(store.change_checkpoint(&id, following(&room, nowhere)).await);
     closed(store.sweep_sessions(at(5), 1).await);
     closed(store.merge_state(vec![some_state(&room, 1)]).await);
     closed(store.state(&room).await);
     closed(store.begin_state(NodeId(1)).await);
+    closed(store.state_generation().await);
     closed(store.end_state(NodeId(1)).await);
 }
 
@@ -131,13 +149,14 @@ pub async fn everything_is_there_after_a_reopen<F: StoreFactory>(factory: &F) {
     commit(&store, keyed(&room, &bob, "hello", &mid("1"))).await;
     let dm = commit(&store, direct(&ann, &bob, "hi")).await.room.clone();
     let record = some_session(&id);
-    store.put_session(record.clone()).await.unwrap();
-    store.put_session(some_session(&gone)).await.unwrap();
-    store.revoke_session(&gone).await.unwrap();
+    store.open_session(record.clone()).await.unwrap();
+    store.open_session(some_session(&gone)).await.unwrap();
+    store.end_session(&gone).await.unwrap();
     let epoch = store.room(&room).await.unwrap().unwrap().epoch;
-    let cursors = [(room.clone(), Cursor { epoch, seq: seq(2) })].into();
-    let checkpoint = Checkpoint { rev: 4, cursors };
-    store.put_checkpoint(&id, checkpoint.clone()).await.unwrap();
+    let mut checkpoint = Checkpoint::default();
+    let change = following(&room, Cursor { epoch, seq: seq(2) });
+    checkpoint.apply(&change).unwrap();
+    assert_eq!(store.change_checkpoint(&id, change).await.unwrap(), Ok(1));
     store.merge_state(vec![some_state(&room, 5)]).await.unwrap();
     let rooms = [room.clone(), dm.clone()];
     let before = (
@@ -160,7 +179,7 @@ pub async fn everything_is_there_after_a_reopen<F: StoreFactory>(factory: &F) {
     assert_eq!(before, after);
     assert_eq!(store.standing(&room, &eve).await.unwrap(), Some(Standing::Banned));
     assert_eq!(store.session(&id).await.unwrap(), Some(record));
-    assert!(store.session(&gone).await.unwrap().unwrap().revoked);
+    assert_eq!(store.session(&gone).await.unwrap(), None);
     assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint);
     assert_eq!(store.state(&room).await.unwrap().entries, [some_state(&room, 5)]);
     store.merge_state(vec![some_state(&room, 4)]).await.unwrap();

@@ -154,15 +154,17 @@ macro_rules! store_suite {
                 the_directory_follows_every_change,
                 ids_that_share_beginnings_do_not_mix;
             sessions:
-                a_session_is_kept_and_replaced,
-                a_session_may_change_hands_and_times,
+                a_session_is_kept,
+                attaching_counts_and_moves_the_expiry,
+                a_touched_session_lives_longer,
                 the_sessions_of_a_user_come_oldest_first,
-                a_revoked_session_stays_revoked,
-                revoking_what_is_listed_reaches_every_session,
-                revoking_nothing_does_nothing,
-                a_checkpoint_is_replaced_by_none_older,
-                checkpoints_need_a_live_session,
+                an_ended_session_is_gone_for_good,
+                ending_what_is_listed_reaches_every_session,
+                heads_tell_what_may_have_changed,
+                a_checkpoint_changes_step_by_step,
                 a_checkpoint_of_a_thousand_rooms_is_kept,
+                concurrent_changes_of_a_checkpoint_all_count,
+                a_ticket_lives_and_ends_with_its_session,
                 expired_sessions_are_swept_in_steps;
             state:
                 the_greatest_stamp_wins_in_any_order,

@@ -1,10 +1,12 @@
 //! Session records and checkpoints.
 
-use std::collections::BTreeMap;
-
-use im_core::state::{Checkpoint, SecretHash, SessionRecord};
+use bytes::Bytes;
+use im_core::state::{
+    Base, Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Ticket,
+    Unchanged,
+};
 use im_core::wire::Secret;
-use im_core::{Cursor, DeviceId, Epoch, SessionId};
+use im_core::{Cursor, DeviceId, Epoch, RoomId, SessionId};
 
 use super::StoreFactory;
 use super::fixture::*;
@@ -17,42 +19,64 @@ fn record(id: &str, owner: &str, created: u64, expires: u64) -> SessionRecord {
         secret: SecretHash::of(&Secret::new("a secret that nobody guesses")),
         created: at(created),
         expires: at(expires),
-        revoked: false,
+        attached: 1,
     }
 }
 
-fn checkpoint(rev: u64, rooms: u64) -> Checkpoint {
-    let epoch = Epoch { generation: u64::MAX, incarnation: 7 };
-    let entry = |n| (room(&format!("room{n}")), Cursor { epoch, seq: seq(n * rev) });
-    Checkpoint { rev, cursors: (0..rooms).map(entry).collect() }
+fn cursor(n: u64) -> Cursor {
+    Cursor { epoch: Epoch { generation: u64::MAX, incarnation: 7 }, seq: seq(n) }
 }
 
-pub async fn a_session_is_kept_and_replaced<F: StoreFactory>(factory: &F) {
+/// The first `rooms` rooms, each at `n`.
+fn rooms(rooms: u64, n: u64) -> Vec<(RoomId, Cursor)> {
+    (0..rooms).map(|number| (room(&format!("room{number}")), cursor(n))).collect()
+}
+
+fn follow(base: Base, follow: Vec<(RoomId, Cursor)>) -> CheckpointChange {
+    CheckpointChange { base, unfollow: vec![], follow, confirm: vec![], max_rooms: 2_000 }
+}
+
+/// A checkpoint that follows rooms since `since`.
+fn checkpoint(rev: u64, since: u64, follow: Vec<(RoomId, Cursor)>) -> Checkpoint {
+    let followed = |(room, cursor)| (room, Followed { cursor, since });
+    Checkpoint { rev, rooms: follow.into_iter().map(followed).collect() }
+}
+
+pub async fn a_session_is_kept<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     assert_eq!(store.session(&session("s")).await.unwrap(), None);
     let first = record("s", "ann", 1, 100);
-    store.put_session(first.clone()).await.unwrap();
-    assert_eq!(store.session(&session("s")).await.unwrap(), Some(first.clone()));
-    store.put_checkpoint(&session("s"), checkpoint(3, 2)).await.unwrap();
-    let mut later = first;
-    later.expires = at(200);
-    store.put_session(later.clone()).await.unwrap();
-    assert_eq!(store.session(&session("s")).await.unwrap(), Some(later));
-    let kept = store.checkpoint(&session("s")).await.unwrap();
-    assert_eq!(kept, checkpoint(3, 2), "a new record leaves the checkpoint alone");
+    store.open_session(first.clone()).await.unwrap();
+    assert_eq!(store.session(&session("s")).await.unwrap(), Some(first));
     assert_eq!(store.session(&session("S")).await.unwrap(), None);
+    assert_eq!(store.checkpoint(&session("s")).await.unwrap(), Checkpoint::default());
 }
 
-pub async fn a_session_may_change_hands_and_times<F: StoreFactory>(factory: &F) {
-    let store = factory.open().await;
-    store.put_session(record("s", "ann", 5, 50)).await.unwrap();
-    let moved = record("s", "bob", 1, 500);
-    store.put_session(moved.clone()).await.unwrap();
-    assert!(store.sessions_of(&user("ann"), 10).await.unwrap().is_empty());
-    assert_eq!(store.sessions_of(&user("bob"), 10).await.unwrap(), std::slice::from_ref(&moved));
+pub async fn attaching_counts_and_moves_the_expiry<F: StoreFactory>(factory: &F) {
+    let (store, id) = (factory.open().await, session("s"));
+    assert_eq!(store.attach_session(&id, at(100)).await.unwrap(), None);
+    assert_eq!(store.session(&id).await.unwrap(), None, "attaching makes no session");
+    store.open_session(record("s", "ann", 1, 100)).await.unwrap();
+    store.change_checkpoint(&id, follow(Base::Held, rooms(2, 5))).await.unwrap().unwrap();
+    assert_eq!(store.attach_session(&id, at(300)).await.unwrap(), Some(2));
+    assert_eq!(store.attach_session(&id, at(200)).await.unwrap(), Some(3));
+    let held = SessionRecord { attached: 3, ..record("s", "ann", 1, 200) };
+    assert_eq!(store.session(&id).await.unwrap(), Some(held.clone()));
+    assert_eq!(store.sessions_of(&user("ann"), 10).await.unwrap(), [held]);
+    assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(1, 1, rooms(2, 5)));
+}
+
+pub async fn a_touched_session_lives_longer<F: StoreFactory>(factory: &F) {
+    let (store, id) = (factory.open().await, session("s"));
+    store.touch_session(&id, at(500)).await.unwrap();
+    assert_eq!(store.session(&id).await.unwrap(), None, "touching makes no session");
+    store.open_session(record("s", "ann", 5, 50)).await.unwrap();
+    store.touch_session(&id, at(500)).await.unwrap();
+    assert_eq!(store.session(&id).await.unwrap(), Some(record("s", "ann", 5, 500)));
     assert_eq!(store.sweep_sessions(at(100), 10).await.unwrap(), 0, "it expires later now");
-    assert_eq!(store.session(&session("s")).await.unwrap(), Some(moved));
     assert_eq!(store.sweep_sessions(at(501), 10).await.unwrap(), 1);
+    store.touch_session(&id, at(900)).await.unwrap();
+    assert_eq!(store.session(&id).await.unwrap(), None, "a late write does not bring it back");
 }
 
 pub async fn the_sessions_of_a_user_come_oldest_first<F: StoreFactory>(factory: &F) {
@@ -60,7 +84,7 @@ pub async fn the_sessions_of_a_user_come_oldest_first<F: StoreFactory>(factory: 
     for (id, owner, created) in
         [("z", "ann", 1), ("b", "ann", 300), ("c", "ann", 20), ("d", "anna", 10), ("e", "an", 10)]
     {
-        store.put_session(record(id, owner, created, 1_000)).await.unwrap();
+        store.open_session(record(id, owner, created, 1_000)).await.unwrap();
     }
     let listed = async |limit| -> Vec<SessionId> {
         let sessions = store.sessions_of(&user("ann"), limit).await.unwrap();
@@ -73,92 +97,143 @@ pub async fn the_sessions_of_a_user_come_oldest_first<F: StoreFactory>(factory: 
     assert!(store.sessions_of(&user("bob"), 10).await.unwrap().is_empty());
 }
 
-pub async fn a_revoked_session_stays_revoked<F: StoreFactory>(factory: &F) {
-    let store = factory.open().await;
-    let first = record("s", "ann", 1, 100);
-    store.put_session(first.clone()).await.unwrap();
-    store.put_checkpoint(&session("s"), checkpoint(3, 2)).await.unwrap();
-    store.revoke_session(&session("s")).await.unwrap();
-    let mut revoked = first.clone();
-    revoked.revoked = true;
-    assert_eq!(store.session(&session("s")).await.unwrap(), Some(revoked.clone()));
-    assert_eq!(store.checkpoint(&session("s")).await.unwrap(), Checkpoint::default());
-    store.put_session(first).await.unwrap();
-    let kept = store.session(&session("s")).await.unwrap();
-    assert_eq!(kept.as_ref(), Some(&revoked), "it cannot be revived");
-    store.revoke_session(&session("s")).await.unwrap();
-    assert_eq!(store.session(&session("s")).await.unwrap(), kept, "revoking again does nothing");
+pub async fn an_ended_session_is_gone_for_good<F: StoreFactory>(factory: &F) {
+    let (store, id) = (factory.open().await, session("s"));
+    store.open_session(record("other", "ann", 1, 100)).await.unwrap();
+    store.end_session(&id).await.unwrap();
+    store.open_session(record("s", "ann", 1, 100)).await.unwrap();
+    store.change_checkpoint(&id, follow(Base::Held, rooms(2, 5))).await.unwrap().unwrap();
+    store.end_session(&id).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(store.session(&id).await.unwrap(), None);
+        assert_eq!(store.checkpoint(&id).await.unwrap(), Checkpoint::default());
+        assert_eq!(store.session_heads(std::slice::from_ref(&id)).await.unwrap(), [None]);
+        assert_eq!(store.sessions_of(&user("ann"), 10).await.unwrap().len(), 1);
+        // Late writes of whoever was connected.
+        store.touch_session(&id, at(900)).await.unwrap();
+        assert_eq!(store.attach_session(&id, at(900)).await.unwrap(), None);
+        let late = store.change_checkpoint(&id, follow(Base::Held, rooms(1, 6))).await.unwrap();
+        assert_eq!(late, Err(Unchanged::NoSession));
+        store.end_session(&id).await.unwrap();
+    }
+    assert_eq!(store.sweep_sessions(at(1_000), 10).await.unwrap(), 1, "the other one");
 }
 
-pub async fn revoking_what_is_listed_reaches_every_session<F: StoreFactory>(factory: &F) {
+pub async fn ending_what_is_listed_reaches_every_session<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     for n in 0..10 {
-        store.put_session(record(&format!("s{n}"), "ann", n, 100)).await.unwrap();
+        store.open_session(record(&format!("s{n}"), "ann", n, 100)).await.unwrap();
     }
-    store.put_session(record("other", "bob", 1, 100)).await.unwrap();
+    store.open_session(record("other", "bob", 1, 100)).await.unwrap();
     for expected in [3, 3, 3, 1, 0] {
         let listed = store.sessions_of(&user("ann"), 3).await.unwrap();
-        assert_eq!(listed.len(), expected, "revoked ones take no place in the list");
+        assert_eq!(listed.len(), expected, "ended ones take no place in the list");
         for record in listed {
-            assert!(!record.revoked);
-            store.revoke_session(&record.id).await.unwrap();
+            store.end_session(&record.id).await.unwrap();
         }
     }
     assert_eq!(store.sessions_of(&user("bob"), 3).await.unwrap().len(), 1);
-    assert!(store.session(&session("s9")).await.unwrap().unwrap().revoked);
 }
 
-pub async fn revoking_nothing_does_nothing<F: StoreFactory>(factory: &F) {
+pub async fn heads_tell_what_may_have_changed<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
-    store.put_session(record("other", "ann", 1, 100)).await.unwrap();
-    store.revoke_session(&session("s")).await.unwrap();
-    assert_eq!(store.session(&session("s")).await.unwrap(), None);
-    assert!(!store.session(&session("other")).await.unwrap().unwrap().revoked);
-    store.put_session(record("s", "ann", 1, 100)).await.unwrap();
-    assert!(!store.session(&session("s")).await.unwrap().unwrap().revoked);
-}
-
-pub async fn a_checkpoint_is_replaced_by_none_older<F: StoreFactory>(factory: &F) {
-    let (store, id) = (factory.open().await, session("s"));
-    store.put_session(record("s", "ann", 1, 100)).await.unwrap();
-    assert_eq!(store.checkpoint(&id).await.unwrap(), Checkpoint::default());
-    store.put_checkpoint(&id, checkpoint(5, 3)).await.unwrap();
-    for older in [0, 1, 4] {
-        store.put_checkpoint(&id, checkpoint(older, 9)).await.unwrap();
-        assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(5, 3));
+    assert!(store.session_heads(&[]).await.unwrap().is_empty());
+    for id in ["a", "b"] {
+        store.open_session(record(id, "ann", 1, 100)).await.unwrap();
     }
-    store.put_checkpoint(&id, checkpoint(5, 2)).await.unwrap();
-    assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(5, 2), "only a greater one stays");
-    let empty = Checkpoint { rev: 6, cursors: BTreeMap::new() };
-    store.put_checkpoint(&id, empty.clone()).await.unwrap();
-    assert_eq!(store.checkpoint(&id).await.unwrap(), empty);
+    store.attach_session(&session("a"), at(100)).await.unwrap();
+    for _ in 0..3 {
+        let change = follow(Base::Held, rooms(1_000, 5));
+        store.change_checkpoint(&session("b"), change).await.unwrap().unwrap();
+    }
+    let heads = store.session_heads(&["b", "nobody", "a", "b"].map(session)).await.unwrap();
+    let (a, b) = (SessionHead { attached: 2, rev: 0 }, SessionHead { attached: 1, rev: 3 });
+    assert_eq!(heads, [Some(b), None, Some(a), Some(b)]);
 }
 
-pub async fn checkpoints_need_a_live_session<F: StoreFactory>(factory: &F) {
+pub async fn a_checkpoint_changes_step_by_step<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
-    store.put_checkpoint(&id, checkpoint(5, 3)).await.unwrap();
-    assert_eq!(store.checkpoint(&id).await.unwrap(), Checkpoint::default());
-    store.put_session(record("s", "ann", 1, 100)).await.unwrap();
-    assert_eq!(store.checkpoint(&id).await.unwrap(), Checkpoint::default());
-    store.revoke_session(&id).await.unwrap();
-    store.put_checkpoint(&id, checkpoint(6, 3)).await.unwrap();
-    assert_eq!(store.checkpoint(&id).await.unwrap(), Checkpoint::default());
+    let nobody = store.change_checkpoint(&id, follow(Base::Held, rooms(1, 5))).await.unwrap();
+    assert_eq!(nobody, Err(Unchanged::NoSession));
+    store.open_session(record("s", "ann", 1, 100)).await.unwrap();
+    let mut expected = Checkpoint::default();
+    let unfollow =
+        CheckpointChange { unfollow: vec![room("room1")], ..follow(Base::Rev(2), vec![]) };
+    let confirm = CheckpointChange { confirm: rooms(9, 8), ..follow(Base::Held, vec![]) };
+    let crowded = CheckpointChange { max_rooms: 2, ..follow(Base::Held, rooms(4, 1)) };
+    for change in [
+        follow(Base::Held, rooms(2, 5)),
+        follow(Base::Held, rooms(3, 6)),
+        follow(Base::Rev(1), rooms(5, 1)),
+        unfollow,
+        confirm,
+        crowded,
+        follow(Base::Empty, rooms(1, 2)),
+        follow(Base::Empty, vec![]),
+    ] {
+        let changed = store.change_checkpoint(&id, change.clone()).await.unwrap();
+        assert_eq!(changed, expected.apply(&change), "{change:?}");
+        assert_eq!(store.checkpoint(&id).await.unwrap(), expected, "{change:?}");
+    }
+    assert_eq!(expected, checkpoint(6, 0, vec![]));
 }
 
 pub async fn a_checkpoint_of_a_thousand_rooms_is_kept<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
-    store.put_session(record("s", "ann", 1, 100)).await.unwrap();
-    store.put_checkpoint(&id, checkpoint(9, 1_000)).await.unwrap();
-    assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(9, 1_000));
+    store.open_session(record("s", "ann", 1, 100)).await.unwrap();
+    store.change_checkpoint(&id, follow(Base::Held, rooms(1_000, 5))).await.unwrap().unwrap();
+    assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(1, 1, rooms(1_000, 5)));
+    let few = follow(Base::Empty, rooms(2, 7));
+    store.change_checkpoint(&id, few).await.unwrap().unwrap();
+    assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(2, 2, rooms(2, 7)));
+}
+
+pub async fn concurrent_changes_of_a_checkpoint_all_count<F: StoreFactory>(factory: &F) {
+    let (store, id) = (factory.open().await, session("s"));
+    store.open_session(record("s", "ann", 1, 100)).await.unwrap();
+    let changes = rooms(20, 5).into_iter().map(|one| {
+        let (store, id) = (store.clone(), id.clone());
+        async move { store.change_checkpoint(&id, follow(Base::Held, vec![one])).await }
+    });
+    let mut revs: Vec<u64> = futures::future::join_all(changes)
+        .await
+        .into_iter()
+        .map(|changed| changed.unwrap().unwrap())
+        .collect();
+    revs.sort_unstable();
+    assert_eq!(revs, (1..=20).collect::<Vec<_>>());
+    assert_eq!(store.checkpoint(&id).await.unwrap().rooms.len(), 20);
+}
+
+pub async fn a_ticket_lives_and_ends_with_its_session<F: StoreFactory>(factory: &F) {
+    let (store, id) = (factory.open().await, session("s"));
+    let ticket = |secret: &str, opened: bool| Ticket {
+        secret: SecretHash::of(&Secret::new(secret)),
+        open_until: at(60),
+        opened,
+        device: opened.then(|| DeviceId::new("phone").unwrap()),
+        claims: Bytes::from(vec![7; 9_000]),
+        expires: opened.then(|| at(0)),
+    };
+    store.put_ticket(&id, ticket("a", false)).await.unwrap();
+    assert_eq!(store.ticket(&id).await.unwrap(), None, "there is no session");
+    store.open_session(record("s", "ann", 1, 100)).await.unwrap();
+    assert_eq!(store.ticket(&id).await.unwrap(), None);
+    for next in [ticket("a", false), ticket("a", true), ticket("b", false)] {
+        store.put_ticket(&id, next.clone()).await.unwrap();
+        assert_eq!(store.ticket(&id).await.unwrap(), Some(next));
+    }
+    store.end_session(&id).await.unwrap();
+    assert_eq!(store.ticket(&id).await.unwrap(), None);
 }
 
 pub async fn expired_sessions_are_swept_in_steps<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     for (id, expires) in [("a", 10), ("b", 99), ("c", 100), ("d", 101), ("e", 5), ("f", 70_000)] {
-        store.put_session(record(id, "ann", 1, expires)).await.unwrap();
-        store.put_checkpoint(&session(id), checkpoint(2, 2)).await.unwrap();
+        store.open_session(record(id, "ann", 1, expires)).await.unwrap();
+        let change = follow(Base::Held, rooms(2, 2));
+        store.change_checkpoint(&session(id), change).await.unwrap().unwrap();
     }
-    store.revoke_session(&session("a")).await.unwrap();
     assert_eq!(store.sweep_sessions(at(5), 10).await.unwrap(), 0);
     assert_eq!(store.sweep_sessions(at(100), 0).await.unwrap(), 0);
     assert_eq!(store.sweep_sessions(at(100), 2).await.unwrap(), 2);

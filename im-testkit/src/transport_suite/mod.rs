@@ -27,6 +27,7 @@
 //! | `conversation` | groups, direct rooms, channels, devices, signals |
 //! | `order` | one order for all |
 //! | `dedup` | a message is kept once |
+//! | `hooks` | the embedder's say |
 //! | `history` | reading what is kept |
 //! | `resume` | coming back after a cut at every step |
 //! | `state` | the newest value wins |
@@ -92,6 +93,7 @@ macro_rules! transport_suite {
                 a_silent_handshake_is_closed,
                 who_says_nothing_for_too_long_is_closed,
                 one_user_may_have_only_so_many_connections,
+                only_so_many_connections_are_taken,
                 a_session_goes_on_and_takes_the_place_of_its_older_connection,
                 a_session_is_good_for_nobody_else,
             ]
@@ -128,13 +130,21 @@ macro_rules! transport_suite {
                 the_same_id_of_another_user_is_another_message,
                 the_order_of_keys_does_not_make_another_content,
                 a_retry_after_a_ban_is_still_a_retry,
+                a_retry_in_the_other_encoding_is_still_a_retry,
+                ids_from_before_the_horizon_are_too_old,
                 the_same_message_from_many_sides_at_once_is_kept_once,
+            ]
+            hooks: [
+                a_hook_refuses_in_its_own_words,
+                a_hook_that_takes_too_long_refuses,
+                a_retry_is_answered_without_asking,
             ]
             history: [
                 pages_lead_through_all_of_it_in_both_directions,
                 a_page_begins_where_it_was_asked_to,
                 a_huge_limit_is_cut_down,
                 another_epoch_is_refused,
+                what_was_trimmed_is_told_by_where_a_page_begins,
             ]
             resume: [
                 a_cut_at_any_step_loses_and_repeats_nothing,
@@ -154,6 +164,7 @@ macro_rules! transport_suite {
                 a_stamp_far_ahead_is_refused,
                 an_unset_key_stays_unset_for_older_values,
                 only_members_write_state,
+                more_state_than_a_room_may_hold_is_refused,
                 state_survives_a_restart_in_good_order,
             ]
             members: [
@@ -170,6 +181,8 @@ macro_rules! transport_suite {
                 nobody_ends_a_strangers_session,
                 logout_ends_the_session_for_good,
                 the_service_ends_all_of_a_users_sessions,
+                of_connections_that_take_a_session_at_once_one_keeps_it,
+                a_session_too_many_ends_the_one_that_was_left_longest,
                 a_server_that_goes_away_says_when_to_come_back,
             ]
             slow: [
@@ -182,6 +195,8 @@ macro_rules! transport_suite {
                 a_failing_store_keeps_nothing_and_says_so,
                 an_unknown_outcome_is_cleared_up_by_a_retry,
                 while_the_store_is_away_connections_stay_and_all_is_well_afterwards,
+                a_store_that_panics_takes_nothing_with_it,
+                another_store_in_its_place_resets_readers_and_shuts_strangers_out,
             ]
             bad_input: [
                 broken_messages_close,
@@ -216,6 +231,8 @@ macro_rules! transport_suite {
                 every_other_hint_lost_loses_nothing,
                 signals_kicks_and_removals_cross_over,
                 a_session_moves_to_the_other_engine_and_back,
+                a_lost_kick_is_found,
+                a_lost_takeover_is_found,
             ]
         }
     };

@@ -11,6 +11,7 @@ use hyper_util::service::TowerToHyperService;
 use im_core::engine::Engine;
 use im_http::Listener;
 use im_transport_ws::{WebSocket, WsConfig};
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpStream;
 
@@ -82,8 +83,13 @@ pub type Tcp = Client<TcpStream>;
 
 /// Waits until the engine has let go of all its connections.
 pub async fn all_gone(engine: &Engine) {
+    only(engine, 0).await;
+}
+
+/// Waits until the engine has let go of all its connections but this many.
+pub async fn only(engine: &Engine, connections: usize) {
     within(async {
-        while engine.connections() > 0 {
+        while engine.connections() > connections {
             tokio::task::yield_now().await;
         }
     })
@@ -189,6 +195,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.text(HELLO).await;
         let welcome = self.heard().await;
         assert!(welcome.contains(r#""id":1"#), "{welcome}");
+    }
+
+    /// The next frame, which is JSON.
+    pub async fn json(&mut self) -> Value {
+        serde_json::from_str(&self.heard().await).unwrap()
+    }
+
+    /// Sends a command and gives its answer.
+    pub async fn command(&mut self, command: &Value) -> Value {
+        self.text(&command.to_string()).await;
+        loop {
+            let frame = self.json().await;
+            if frame["id"] == command["id"] {
+                return frame;
+            }
+        }
+    }
+
+    /// The end, of which bye and close frame must say the same: its code and words.
+    pub async fn said_goodbye(&mut self) -> (u16, String) {
+        let mut bye = Value::Null;
+        loop {
+            let (first, payload) = self.frame().await;
+            if first == FIN | TEXT {
+                bye = serde_json::from_slice(&payload).unwrap();
+                continue;
+            }
+            assert_eq!(first, FIN | CLOSE);
+            let code = u16::from_be_bytes([payload[0], payload[1]]);
+            let words = String::from_utf8(payload[2..].to_vec()).unwrap();
+            assert_eq!((&bye["t"], &bye["code"]), (&json!("bye"), &json!(code)), "{bye}");
+            assert_eq!(bye["msg"], words);
+            return (code, words);
+        }
     }
 
     /// Whether the connection is alive: a command is answered.

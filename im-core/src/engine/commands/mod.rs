@@ -29,6 +29,7 @@ use super::metrics;
 
 pub(crate) use append::{direct_seed, inbox_seed, submitted};
 pub(crate) use live::{check_stamp, deliver_signal, put_state};
+pub(crate) use read::LOOK_UPS_AT_ONCE;
 
 /// What a command came to.
 enum Outcome {
@@ -74,7 +75,7 @@ async fn command(core: &Arc<Core>, conn: &Arc<Conn>, command: Command) {
             return conn.close(Code::OutOfOrder, Code::OutOfOrder.meaning());
         }
         (Some(_), CommandBody::Hello(_)) => Err(Error::of(Code::OutOfOrder, "hello")),
-        (Some(session), body) => match allow(core, conn, session) {
+        (Some(session), body) => match allow(core, conn, session, cost(&body)) {
             Ok(()) => carry_out(core, conn, session, id, body).await,
             Err(error) => Err(error),
         },
@@ -90,20 +91,35 @@ fn refuse(core: &Core, conn: &Conn, id: Option<CommandId>, error: &Error) {
     conn.outbox.reply(encode(&core.refusal(id, error).to_value(), conn.encoding));
 }
 
-/// Whether the user may issue another command now. Who floods is cut off in the end.
-fn allow(core: &Core, conn: &Conn, session: &Session) -> Result<()> {
-    match core.limiter.take(&session.user, 1, core.now()) {
-        Ok(()) => {
-            conn.flood.store(0, Ordering::Relaxed);
-            Ok(())
+/// How many commands of the rate limit one counts as: one, and one more for every 64 rooms or users that it names.
+fn cost(body: &CommandBody) -> u32 {
+    match body {
+        CommandBody::Resume { cursors, .. } | CommandBody::Checkpoint { cursors } => {
+            1 + extra_cost(cursors.len())
         }
-        Err(wait) => {
-            if conn.flood.fetch_add(1, Ordering::Relaxed) >= core.config.max_flood {
-                conn.close(Code::RateLimited, Code::RateLimited.meaning());
-            }
-            Err(Error::of(Code::RateLimited, "command").retry_after(wait))
-        }
+        CommandBody::Create { members, .. } => 1 + extra_cost(members.len()),
+        _ => 1,
     }
+}
+
+fn extra_cost(named: usize) -> u32 {
+    u32::try_from(named / 64).unwrap_or(u32::MAX)
+}
+
+fn pay(core: &Core, session: &Session, cost: u32) -> Result<()> {
+    let slow_down = |wait| Error::of(Code::RateLimited, "command").retry_after(wait);
+    core.limiter.take(&session.user, cost, core.now()).map_err(slow_down)
+}
+
+/// Whether the user may issue another command now. Who floods is cut off in the end.
+fn allow(core: &Core, conn: &Conn, session: &Session, cost: u32) -> Result<()> {
+    let paid = pay(core, session, cost);
+    if paid.is_ok() {
+        conn.flood.store(0, Ordering::Relaxed);
+    } else if conn.flood.fetch_add(1, Ordering::Relaxed) >= core.config.max_flood {
+        conn.close(Code::RateLimited, Code::RateLimited.meaning());
+    }
+    paid
 }
 
 async fn carry_out(
@@ -135,9 +151,9 @@ async fn carry_out(
             return read::resume(core, conn, session, id, cursors, rev).await;
         }
         CommandBody::Logout => return session::logout(core, conn, session, id).await,
-        CommandBody::Unsub { room } => read::unsub(core, conn, session, &room).await?,
+        CommandBody::Unsub { room } => read::unsub(core, conn, session, room).await?,
         CommandBody::Checkpoint { cursors } => {
-            read::checkpoint(core, conn, session, &cursors).await?
+            read::checkpoint(core, conn, session, cursors).await?
         }
         CommandBody::History { room, epoch, from, limit } => {
             Reply::History(read::history(core, session, &room, epoch, from, limit).await?)
@@ -155,6 +171,7 @@ async fn carry_out(
         CommandBody::Unset { room, key, stamp } => {
             live::set(core, session, room, key, None, stamp).await?
         }
+        CommandBody::Ticket => session::ticket(core, session).await?,
         CommandBody::Refresh { token } => session::refresh(core, session, token).await?,
         CommandBody::Sessions => session::list(core, &session.user).await.map(Reply::Sessions)?,
         CommandBody::Kick { session: other } => session::kick(core, session, &other).await?,
@@ -165,4 +182,6 @@ async fn carry_out(
 }
 
 pub(crate) use read::history_page;
-pub(crate) use session::{end_sessions, list as list_sessions};
+pub(crate) use session::{
+    attach, end_sessions, list as list_sessions, prove, redeem, take_over, unknown,
+};

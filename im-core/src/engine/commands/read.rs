@@ -8,20 +8,20 @@ use futures::StreamExt;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::id::{CommandId, Cursor, Epoch, RoomId, Seq, UserId};
+use crate::id::{CommandId, Cursor, Epoch, RoomId, UserId};
 use crate::ports::{Action, LogRange};
-use crate::state::{Act, Checkpoint, answer};
+use crate::state::{Act, Base, CheckpointChange, Unchanged, answer};
 use crate::wire::{
     HistoryPage, MemberEntry, MemberPage, PageFrom, Reply, RoomStatus, RoomsPage, Status, encode,
 };
 
-use super::super::connection::{Conn, Session};
+use super::super::connection::{Conn, Part, Session};
 use super::super::core::Core;
 use super::super::outbox::Start;
 use super::Outcome;
 
 /// Rooms that are looked up at one time while a session resumes.
-const LOOK_UPS_AT_ONCE: usize = 16;
+pub(crate) const LOOK_UPS_AT_ONCE: usize = 16;
 
 /// A room's answer, and where the reader begins if it may read.
 type Answered = (RoomStatus, Option<Start>);
@@ -36,8 +36,7 @@ pub(super) async fn sub(
 ) -> Result<Outcome> {
     check_room_count(core, conn, std::slice::from_ref(&room))?;
     let answered = status(core, session, &room, since).await?;
-    begin(core, conn, session, id, vec![answered]).await;
-    Ok(Outcome::Answered)
+    begin(core, conn, session, id, session.base(), vec![answered]).await
 }
 
 pub(super) async fn resume(
@@ -49,17 +48,23 @@ pub(super) async fn resume(
     rev: Option<u64>,
 ) -> Result<Outcome> {
     let mut wanted: BTreeMap<RoomId, Cursor> = BTreeMap::new();
-    let held = session.checkpoint.lock().take();
+    let mut base = session.base();
     if let Some(rev) = rev {
-        let checkpoint = held
-            .clone()
-            .filter(|held| held.rev == rev && session.rev.load(Ordering::Relaxed) == rev);
-        let Some(checkpoint) = checkpoint else {
+        let held = core.store.checkpoint(&session.id).await?;
+        // On a connection it has to be the first.
+        let late = matches!(conn.part, Part::Whole) && base != Base::Empty;
+        if late || held.rev != rev {
             return Err(Error::of(Code::StaleCheckpoint, "resume"));
-        };
-        wanted.extend(checkpoint.cursors);
+        }
+        // What was named was paid for before it was looked at.
+        super::pay(core, session, super::extra_cost(held.rooms.len()))?;
+        base = Base::Rev(rev);
+        wanted.extend(held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor)));
     }
-    let kept = held;
+    if rev.is_none() && matches!(conn.part, Part::Up) {
+        // Whoever comes back says what is followed from now on; on a connection nothing is at first.
+        base = Base::Empty;
+    }
     wanted.extend(cursors);
     let rooms: Vec<RoomId> = wanted.keys().cloned().collect();
     check_room_count(core, conn, &rooms)?;
@@ -68,24 +73,12 @@ pub(super) async fn resume(
             Ok(answered) => Ok(answered),
             // The store's trouble is not the room's answer.
             Err(error) if error.is_retryable() => Err(error),
-            Err(error) => Ok((denied(room, error.code()), None)),
+            Err(error) => Ok((RoomStatus::denied(room, error.code()), None)),
         }
     });
     let answers: Vec<Result<Answered>> = answers.buffered(LOOK_UPS_AT_ONCE).collect().await;
-    let answers: Vec<Answered> = match answers.into_iter().collect::<Result<_>>() {
-        Ok(answers) => answers,
-        Err(error) => {
-            // So that the same command may be tried again.
-            *session.checkpoint.lock() = kept;
-            return Err(error);
-        }
-    };
-    begin(core, conn, session, id, answers).await;
-    Ok(Outcome::Answered)
-}
-
-fn denied(room: RoomId, code: Code) -> RoomStatus {
-    RoomStatus { room, status: Status::Denied, cursor: None, head: Seq::ZERO, code: Some(code) }
+    let answers: Vec<Answered> = answers.into_iter().collect::<Result<_>>()?;
+    begin(core, conn, session, id, base, answers).await
 }
 
 fn check_room_count(core: &Core, conn: &Conn, more: &[RoomId]) -> Result<()> {
@@ -134,7 +127,7 @@ async fn status(
         head: head.cursor.seq,
         code: None,
     };
-    Ok((answer, Some(Start { from, authorised: head.cursor.seq })))
+    Ok((answer, Some(Start { from, authorised: head.cursor.seq, state: None })))
 }
 
 async fn make_inbox(core: &Core, user: &UserId) -> Result<()> {
@@ -145,35 +138,85 @@ async fn make_inbox(core: &Core, user: &UserId) -> Result<()> {
     }
 }
 
-/// Answers, then lets the events flow, then writes the checkpoint down.
+/// Writes the checkpoint down, answers, then lets the events flow.
 async fn begin(
     core: &Arc<Core>,
     conn: &Arc<Conn>,
     session: &Session,
     id: CommandId,
+    base: Base,
     answers: Vec<Answered>,
-) {
-    session.checkpoint.lock().take();
-    let rev = session.next_rev();
-    for (status, _) in &answers {
-        unfollow(core, conn, &status.room);
-    }
-    let (statuses, starts): (Vec<_>, Vec<_>) = answers
-        .into_iter()
-        .map(|(status, start)| (status.clone(), start.map(|start| (status.room, start))))
-        .unzip();
-    let reply = Reply::Rooms { statuses, rev, generation: core.state_generation };
+) -> Result<Outcome> {
+    let starts: Vec<(RoomId, Start)> = answers
+        .iter()
+        .filter_map(|(status, start)| Some((status.room.clone(), (*start)?)))
+        .collect();
+    let statuses: Vec<RoomStatus> = answers.into_iter().map(|(status, _)| status).collect();
+    let denied = statuses.iter().filter(|status| status.status == Status::Denied);
+    let change = CheckpointChange {
+        unfollow: denied.map(|status| status.room.clone()).collect(),
+        follow: starts.iter().map(|(room, start)| (room.clone(), start.from)).collect(),
+        ..core.no_change(base)
+    };
+    let rev = core.change_checkpoint(session, change).await?;
+    statuses.iter().for_each(|status| unfollow(core, conn, &status.room));
+    let reply = Reply::Rooms { statuses, rev, generation: core.state_generation() };
     conn.outbox.reply(encode(&reply.to_value(id), conn.encoding));
-    for (room, start) in starts.into_iter().flatten() {
+    if matches!(conn.part, Part::Up) {
+        core.checkpoint_changed(session);
+        return Ok(Outcome::Answered);
+    }
+    for (room, start) in starts {
         if let Err(error) = core.follow(&conn.outbox, &room, start).await {
             // It was answered as followed; what cannot be kept is taken back aloud.
-            conn.outbox.notice(denied(room, error.code()));
+            conn.outbox.notice(RoomStatus::denied(room, error.code()));
         }
     }
-    save(core, conn, session, rev).await;
+    Ok(Outcome::Answered)
+}
+
+impl Session {
+    /// What a connection's change of the checkpoint starts from: at first from nothing, since nothing is followed yet.
+    fn base(&self) -> Base {
+        if self.fresh.load(Ordering::Relaxed) { Base::Empty } else { Base::Held }
+    }
 }
 
 impl Core {
+    pub(crate) fn no_change(&self, base: Base) -> CheckpointChange {
+        let max_rooms = self.config.max_rooms_per_session;
+        CheckpointChange { base, unfollow: vec![], follow: vec![], confirm: vec![], max_rooms }
+    }
+
+    /// Changes what the session follows. Gives the checkpoint's new revision.
+    pub(crate) async fn change_checkpoint(
+        &self,
+        session: &Session,
+        change: CheckpointChange,
+    ) -> Result<u64> {
+        let code = match self.store.change_checkpoint(&session.id, change).await? {
+            Ok(rev) => {
+                session.fresh.store(false, Ordering::Relaxed);
+                return Ok(rev);
+            }
+            Err(Unchanged::NoSession) => Code::UnknownSession,
+            Err(Unchanged::Stale) => Code::StaleCheckpoint,
+            Err(Unchanged::Full) => Code::TooMany,
+        };
+        Err(Error::of(code, "checkpoint"))
+    }
+
+    /// As [`status`], for whoever may read the room.
+    pub(crate) async fn status_for(
+        &self,
+        session: &Session,
+        room: &RoomId,
+        since: Cursor,
+    ) -> Result<(RoomStatus, Start)> {
+        let (status, start) = status(self, session, room, Some(since)).await?;
+        start.map(|start| (status, start)).ok_or_else(|| Error::of(Code::NotFound, "sub"))
+    }
+
     /// Puts a reader on a room's list.
     pub(crate) async fn follow(
         self: &Arc<Self>,
@@ -202,23 +245,19 @@ fn unfollow(core: &Core, conn: &Conn, room: &RoomId) {
     }
 }
 
-/// Writes the checkpoint down. If that fails, the next resume finds another revision and names all its cursors.
-async fn save(core: &Core, conn: &Conn, session: &Session, rev: u64) {
-    let checkpoint = Checkpoint { rev, cursors: conn.outbox.confirmed() };
-    if let Err(error) = core.store.put_checkpoint(&session.id, checkpoint).await {
-        tracing::warn!(session = %session.id, %error, "a checkpoint could not be written");
-    }
-}
-
 pub(super) async fn unsub(
-    core: &Core,
+    core: &Arc<Core>,
     conn: &Conn,
     session: &Session,
-    room: &RoomId,
+    room: RoomId,
 ) -> Result<Reply> {
-    unfollow(core, conn, room);
-    let rev = session.next_rev();
-    save(core, conn, session, rev).await;
+    let change =
+        CheckpointChange { unfollow: vec![room.clone()], ..core.no_change(session.base()) };
+    let rev = core.change_checkpoint(session, change).await?;
+    unfollow(core, conn, &room);
+    if matches!(conn.part, Part::Up) {
+        core.checkpoint_changed(session);
+    }
     Ok(Reply::Checkpoint { rev })
 }
 
@@ -226,12 +265,32 @@ pub(super) async fn checkpoint(
     core: &Core,
     conn: &Conn,
     session: &Session,
-    cursors: &[(RoomId, Cursor)],
+    cursors: Vec<(RoomId, Cursor)>,
 ) -> Result<Reply> {
-    conn.outbox.confirm(cursors);
-    let rev = session.next_rev();
-    save(core, conn, session, rev).await;
+    let confirm = match conn.part {
+        Part::Up => within_the_log(core, cursors).await?,
+        _ => conn.outbox.handed_over(cursors),
+    };
+    let change = CheckpointChange { confirm, ..core.no_change(session.base()) };
+    let rev = core.change_checkpoint(session, change).await?;
     Ok(Reply::Checkpoint { rev })
+}
+
+/// Those of the cursors that lie within their room's log. What was handed out is not known here.
+async fn within_the_log(
+    core: &Core,
+    mut cursors: Vec<(RoomId, Cursor)>,
+) -> Result<Vec<(RoomId, Cursor)>> {
+    let rooms: Vec<RoomId> = cursors.iter().map(|(room, _)| room.clone()).collect();
+    let heads = core.store.heads(&rooms).await?;
+    let mut heads = heads.into_iter();
+    cursors.retain(|(_, cursor)| {
+        heads
+            .next()
+            .flatten()
+            .is_some_and(|head| cursor.epoch == head.cursor.epoch && cursor.seq <= head.cursor.seq)
+    });
+    Ok(cursors)
 }
 
 pub(super) async fn history(

@@ -2,19 +2,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{CommandId, DeviceId, SessionId, UserId};
 use crate::ports::{BusMessage, Credentials, Identity};
-use crate::state::{Checkpoint, SecretHash, SessionRecord};
+use crate::state::{SecretHash, SessionRecord, Ticket};
 use crate::wire::{
-    Hello, Reply, ResumeToken, Secret, ServerLimits, SessionEntry, VERSION, Welcome, encode,
+    Content, Hello, Reply, ResumeToken, Secret, ServerLimits, SessionEntry, TicketGrant, VERSION,
+    Welcome, encode,
 };
 
-use super::super::connection::{Conn, Session};
+use super::super::connection::{Conn, Part, Session};
 use super::super::core::Core;
+use super::super::registry::NotTaken;
 use super::Outcome;
+
+/// Sessions looked at in one call of the store.
+const SESSIONS_AT_ONCE: usize = 256;
 
 /// The handshake. Identity comes first; nothing of a session is looked at before it is known.
 pub(super) async fn hello(
@@ -23,7 +29,10 @@ pub(super) async fn hello(
     id: CommandId,
     hello: Hello,
 ) -> Result<Outcome> {
-    match greet(core, conn, hello).await {
+    conn.greeting.store(true, Ordering::Relaxed);
+    let greeted = greet(core, conn, hello).await;
+    conn.greeting.store(false, Ordering::Relaxed);
+    match greeted {
         Ok(welcome) => {
             tracing::debug!(connection = conn.number, transport = conn.transport, user = %welcome.user,
                 session = %welcome.session, resumed = welcome.resumed, "established");
@@ -57,47 +66,93 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
         // Before anything is written for it.
         return Err(Error::of(Code::TooManyConnections, "hello"));
     }
-    let (record, secret, checkpoint) = match hello.session {
-        Some(token) => resume(core, &identity, token).await?,
+    let resumed = hello.session.is_some();
+    let whole = matches!(conn.part, Part::Whole);
+    let (mut record, secret) = match hello.session {
+        Some(token) => (proven(core, &identity, &token).await?, token.secret),
         None => open(core, &identity, credentials.claimed_device).await?,
     };
-    let resumed = checkpoint.is_some();
-    let replaced = core
-        .registry
-        .identify(conn, &record.user, &record.id, max)
-        .map_err(|_| Error::of(Code::TooManyConnections, "hello"))?;
-    if let Some(older) = replaced {
+    if resumed && whole {
+        attach(core, &mut record).await?;
+    }
+    let expires = identity.expires;
+    conn.establish(Session::new(&record, identity));
+    let rev =
+        if whole { take_over(core, conn, &record).await? } else { rev(core, &record).await? };
+    Ok(Welcome {
+        session: record.id,
+        secret,
+        user: record.user,
+        device: record.device,
+        resumed,
+        rev,
+        expires,
+        idle: core.config.idle_timeout,
+        limits: server_limits(core),
+    })
+}
+
+/// Puts an established connection in the place of an older one of its session, on whatever node that is. Gives the
+/// checkpoint's revision.
+pub(crate) async fn take_over(
+    core: &Arc<Core>,
+    conn: &Arc<Conn>,
+    record: &SessionRecord,
+) -> Result<u64> {
+    let not_taken = |reason| match reason {
+        NotTaken::Crowded => Error::of(Code::TooManyConnections, "hello"),
+        NotTaken::Superseded => Error::of(Code::Superseded, "hello"),
+    };
+    let max = core.config.max_connections_per_user;
+    if let Some(older) = core.registry.identify(conn, max).map_err(not_taken)? {
         older.close(Code::Superseded, Code::Superseded.meaning());
     }
-    if core.bus.is_some() && resumed {
+    if record.attached > 1 {
         // The session's older connection may be on another node.
         core.tell(BusMessage::Close {
             user: record.user.clone(),
             session: Some(record.id.clone()),
+            before: Some(record.attached),
             code: Code::Superseded,
         });
     }
-    let rev = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.rev);
-    let welcome = Welcome {
-        session: record.id.clone(),
-        secret,
-        user: record.user.clone(),
-        device: record.device.clone(),
-        resumed,
-        rev,
-        expires: identity.expires,
-        idle: core.config.idle_timeout,
-        limits: server_limits(core),
-    };
-    conn.establish(Session::new(record, identity, checkpoint));
-    // Somebody may have ended the session before this connection could be found.
-    match core.store.session(&welcome.session).await? {
-        Some(record) if !record.revoked => Ok(welcome),
-        _ => Err(Error::of(Code::Kicked, "hello")),
+    // Somebody may have ended or taken the session before this connection could be found.
+    rev(core, record).await
+}
+
+/// The checkpoint's revision, if the session is still there and nobody has taken it since.
+async fn rev(core: &Core, record: &SessionRecord) -> Result<u64> {
+    let heads = core.store.session_heads(std::slice::from_ref(&record.id)).await?;
+    match heads.into_iter().next().flatten() {
+        None => Err(Error::of(Code::Kicked, "hello")),
+        Some(head) if head.attached > record.attached => Err(Error::of(Code::Superseded, "hello")),
+        Some(head) => Ok(head.rev),
     }
 }
 
-async fn authenticate(core: &Core, credentials: &Credentials) -> Result<Identity> {
+/// The session that the token proves, and who shows it: for requests that name their session beside their credentials.
+pub(crate) async fn prove(
+    core: &Core,
+    mut credentials: Credentials,
+    token: &ResumeToken,
+) -> Result<(SessionRecord, Identity)> {
+    let record = held(core, token).await?;
+    // Whoever has the secret may say whose it is, where that is believed at all.
+    credentials.claimed_user = Some(record.user.clone());
+    credentials.claimed_device = Some(record.device.clone());
+    let identity = authenticate(core, &credentials).await?;
+    if identity.user != record.user {
+        return Err(unknown());
+    }
+    Ok((record, identity))
+}
+
+/// One answer for all reasons: a stranger learns nothing about which sessions exist.
+pub(crate) fn unknown() -> Error {
+    Error::of(Code::UnknownSession, "hello")
+}
+
+pub(crate) async fn authenticate(core: &Core, credentials: &Credentials) -> Result<Identity> {
     let limit = core.config.handshake_timeout;
     let answer = tokio::time::timeout(limit, core.authenticator.authenticate(credentials)).await;
     let identity = answer.map_err(|_| Error::of(Code::Overloaded, "authenticate"))??;
@@ -107,9 +162,10 @@ async fn authenticate(core: &Core, credentials: &Credentials) -> Result<Identity
     }
 }
 
-type Opened = (SessionRecord, Secret, Option<Checkpoint>);
+type Opened = (SessionRecord, Secret);
 
-async fn open(core: &Core, identity: &Identity, claimed: Option<DeviceId>) -> Result<Opened> {
+async fn open(core: &Arc<Core>, identity: &Identity, claimed: Option<DeviceId>) -> Result<Opened> {
+    make_room(core, &identity.user).await?;
     let id = SessionId::random();
     // 192 random bits, of two fresh ids.
     let secret = Secret::new(format!("{}{}", SessionId::random(), SessionId::random()));
@@ -127,25 +183,53 @@ async fn open(core: &Core, identity: &Identity, claimed: Option<DeviceId>) -> Re
         secret: SecretHash::of(&secret),
         created: now,
         expires: now.plus(core.config.session_ttl),
-        revoked: false,
+        attached: 1,
     };
-    core.store.put_session(record.clone()).await?;
-    Ok((record, secret, None))
+    core.store.open_session(record.clone()).await?;
+    Ok((record, secret))
 }
 
-async fn resume(core: &Core, identity: &Identity, token: ResumeToken) -> Result<Opened> {
-    // One answer for all reasons: a stranger learns nothing about which sessions exist.
-    let unknown = || Error::of(Code::UnknownSession, "hello");
-    let record = core.store.session(&token.session).await?.ok_or_else(unknown)?;
-    let good = !record.revoked
-        && record.expires > core.now()
-        && record.user == identity.user
-        && record.secret.matches(&token.secret);
-    if !good {
-        return Err(unknown());
+/// Ends sessions of a user who has as many as one may, those first that nobody came back to for the longest time.
+async fn make_room(core: &Arc<Core>, user: &UserId) -> Result<()> {
+    let max = core.config.max_sessions_per_user.max(1);
+    let mut held = core.store.sessions_of(user, max).await?;
+    if held.len() < max {
+        return Ok(());
     }
-    let checkpoint = core.store.checkpoint(&token.session).await?;
-    Ok((record, token.secret, Some(checkpoint)))
+    let here = connected(core, user);
+    held.sort_by_key(|record| (here.contains(&record.id), record.expires));
+    let stale = held.into_iter().next().map(|record| record.id);
+    tracing::debug!(%user, "a session makes room for another");
+    end_sessions(core, user, stale.as_ref(), Code::Kicked).await
+}
+
+/// The sessions of `user` that are connected to this node.
+fn connected(core: &Core, user: &UserId) -> Vec<SessionId> {
+    let conns = core.registry.of_user(user);
+    conns.iter().filter_map(|conn| Some(conn.session()?.id.clone())).collect()
+}
+
+/// The session that the token proves, if it is this user's.
+async fn proven(core: &Core, identity: &Identity, token: &ResumeToken) -> Result<SessionRecord> {
+    let record = held(core, token).await?;
+    if record.user == identity.user { Ok(record) } else { Err(unknown()) }
+}
+
+async fn held(core: &Core, token: &ResumeToken) -> Result<SessionRecord> {
+    let record = core.store.session(&token.session).await?.ok_or_else(unknown)?;
+    if record.expires > core.now() && record.secret.matches(&token.secret) {
+        Ok(record)
+    } else {
+        Err(unknown())
+    }
+}
+
+/// Takes the session for another connection.
+pub(crate) async fn attach(core: &Core, record: &mut SessionRecord) -> Result<()> {
+    record.expires = core.now().plus(core.config.session_ttl);
+    let attached = core.store.attach_session(&record.id, record.expires).await?;
+    record.attached = attached.ok_or_else(unknown)?;
+    Ok(())
 }
 
 fn server_limits(core: &Core) -> ServerLimits {
@@ -157,6 +241,8 @@ fn server_limits(core: &Core) -> ServerLimits {
         in_flight: u64::from(config.max_in_flight),
         page: u64::from(config.max_page),
         rooms: config.max_rooms_per_session as u64,
+        depth: limits.max_depth as u64,
+        values: limits.max_values as u64,
     }
 }
 
@@ -181,24 +267,73 @@ pub(super) async fn logout(
     session: &Session,
     id: CommandId,
 ) -> Result<Outcome> {
-    core.store.revoke_session(&session.id).await?;
-    session.end();
+    end_sessions(core, &session.user, Some(&session.id), Code::LoggedOut).await?;
     conn.outbox.reply(encode(&Reply::Done.to_value(id), conn.encoding));
     conn.close(Code::LoggedOut, Code::LoggedOut.meaning());
     Ok(Outcome::Answered)
 }
 
+/// How long a ticket may wait until it is used.
+const TICKET_LIFE: Duration = Duration::from_secs(60);
+
+/// A ticket for one stream of this session.
+pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
+    let identity = session.identity();
+    let claims = Content::new(&identity.claims, &core.config.limits)
+        .map_err(|e| Error::of(Code::TooLarge, "ticket").because(e))?;
+    let secret = Secret::new(format!("{}{}", SessionId::random(), SessionId::random()));
+    let ticket = Ticket {
+        secret: SecretHash::of(&secret),
+        open_until: core.now().plus(TICKET_LIFE),
+        opened: false,
+        device: identity.device.clone(),
+        claims: claims.packed().clone(),
+        expires: identity.expires,
+    };
+    core.store.put_ticket(&session.id, ticket).await?;
+    let ticket = Secret::new(format!("{} {}", session.id, secret.expose()));
+    Ok(Reply::Ticket(TicketGrant { ticket, within: TICKET_LIFE }))
+}
+
+/// The session that a ticket opens, or, where that was done before, takes up again.
+pub(crate) async fn redeem(
+    core: &Core,
+    ticket: &Secret,
+    again: bool,
+) -> Result<(SessionRecord, Identity)> {
+    let wrong = || Error::of(Code::BadCredentials, "ticket");
+    let (session, secret) = ticket.expose().split_once(' ').ok_or_else(wrong)?;
+    let (session, secret) = (SessionId::new(session).map_err(|_| wrong())?, Secret::new(secret));
+    let mut held = core.store.ticket(&session).await?.ok_or_else(wrong)?;
+    if !held.secret.matches(&secret) || held.opened != again {
+        return Err(wrong());
+    }
+    let now = core.now();
+    let late = !held.opened && held.open_until < now;
+    if late || held.expires.is_some_and(|at| at <= now) {
+        return Err(Error::of(Code::Expired, "ticket"));
+    }
+    let record = core.store.session(&session).await?.ok_or_else(unknown)?;
+    let claims = Content::from_packed(held.claims.clone()).map_err(|_| wrong())?.value();
+    let identity = Identity {
+        user: record.user.clone(),
+        device: held.device.clone(),
+        claims,
+        expires: held.expires,
+    };
+    if !held.opened {
+        held.opened = true;
+        core.store.put_ticket(&session, held).await?;
+    }
+    Ok((record, identity))
+}
+
 /// The sessions of `user` that can be resumed.
 pub(crate) async fn list(core: &Core, user: &UserId) -> Result<Vec<SessionEntry>> {
     let now = core.now();
-    let here: Vec<SessionId> = core
-        .registry
-        .of_user(user)
-        .iter()
-        .filter_map(|conn| Some(conn.session()?.id.clone()))
-        .collect();
-    let records = core.store.sessions_of(user, core.config.max_sessions_listed).await?;
-    let alive = records.into_iter().filter(|record| !record.revoked && record.expires > now);
+    let here = connected(core, user);
+    let records = core.store.sessions_of(user, core.config.max_sessions_per_user).await?;
+    let alive = records.into_iter().filter(|record| record.expires > now);
     let entry = |record: SessionRecord| SessionEntry {
         connected: here.contains(&record.id),
         session: record.id,
@@ -225,42 +360,71 @@ pub(crate) async fn end_sessions(
     code: Code,
 ) -> Result<()> {
     match session {
-        Some(session) => core.store.revoke_session(session).await?,
+        Some(session) => core.store.end_session(session).await?,
         None => loop {
-            let records = core.store.sessions_of(user, core.config.max_sessions_listed).await?;
-            let alive: Vec<_> = records.iter().filter(|record| !record.revoked).collect();
-            for record in &alive {
-                core.store.revoke_session(&record.id).await?;
-            }
-            if alive.is_empty() || records.len() < core.config.max_sessions_listed {
+            let records = core.store.sessions_of(user, SESSIONS_AT_ONCE).await?;
+            if records.is_empty() {
                 break;
+            }
+            for record in records {
+                core.store.end_session(&record.id).await?;
             }
         },
     }
-    core.close_sessions(user, session, code);
-    core.tell(BusMessage::Close { user: user.clone(), session: session.cloned(), code });
+    core.close_sessions(user, session, None, code);
+    core.tell(BusMessage::Close {
+        user: user.clone(),
+        session: session.cloned(),
+        before: None,
+        code,
+    });
     Ok(())
 }
 
 impl Core {
-    /// Closes the connections of one session of `user`, or of all of them, on this node.
-    pub(crate) fn close_sessions(&self, user: &UserId, session: Option<&SessionId>, code: Code) {
+    /// Closes the connections of one session of `user`, or of all of them, on this node; with `before`, only those that
+    /// took their session before the one with this number.
+    pub(crate) fn close_sessions(
+        &self,
+        user: &UserId,
+        session: Option<&SessionId>,
+        before: Option<u64>,
+        code: Code,
+    ) {
         for conn in self.registry.of_user(user) {
-            if session.is_none_or(|wanted| conn.session().is_some_and(|held| held.id == *wanted)) {
-                if code != Code::Superseded
-                    && let Some(session) = conn.session()
-                {
-                    session.end();
-                }
+            let Some(held) = conn.session() else { continue };
+            if session.is_none_or(|wanted| held.id == *wanted)
+                && before.is_none_or(|before| held.attached < before)
+            {
                 conn.close(code, code.meaning());
             }
         }
     }
-}
 
-impl Session {
-    /// The next revision of the checkpoint.
-    pub(super) fn next_rev(&self) -> u64 {
-        self.rev.fetch_add(1, Ordering::Relaxed) + 1
+    /// Compares the sessions connected here with the store: whatever hint was lost, who was ended or superseded goes.
+    pub(crate) async fn check_sessions(self: &Arc<Self>) {
+        let conns = self.registry.all();
+        let live: Vec<_> = conns.iter().filter(|conn| conn.session().is_some()).collect();
+        for conns in live.chunks(SESSIONS_AT_ONCE) {
+            let ids: Vec<SessionId> =
+                conns.iter().filter_map(|conn| Some(conn.session()?.id.clone())).collect();
+            let heads = match self.store.session_heads(&ids).await {
+                Ok(heads) => heads,
+                Err(error) => {
+                    return tracing::warn!(%error, "sessions could not be compared with the store");
+                }
+            };
+            for (conn, head) in conns.iter().zip(heads) {
+                let code = match head {
+                    None => Code::Kicked,
+                    Some(head) if head.attached > conn.attached() => Code::Superseded,
+                    Some(head) => {
+                        self.follow_if_changed(conn, head.rev);
+                        continue;
+                    }
+                };
+                conn.close(code, code.meaning());
+            }
+        }
     }
 }

@@ -12,9 +12,8 @@ use crate::wire::{Bye, MemberChange, Push, RoomStatus, Status};
 
 use super::super::config::SlowReader;
 use super::super::outgoing::{Outgoing, reads_on};
-use super::super::room::Room;
 use super::subs::{Lag, Sub, Subs};
-use super::{OutboxBounds, Take, Taken};
+use super::{Due, OutboxBounds, Take, Taken};
 
 #[derive(Debug, Default)]
 pub(super) struct Inner {
@@ -225,7 +224,7 @@ impl Inner {
             status: Status::Denied,
             cursor: None,
             head: Seq::ZERO,
-            code: Some(code),
+            code: Some(code.number()),
         };
         self.push_unbounded(Outgoing::new(Push::Room(status)), bounds);
     }
@@ -262,12 +261,13 @@ impl Inner {
     }
 
     /// A room whose whole state has to be sent: one at a time, so that they do not pile up on their way out.
-    pub(super) fn take_snapshot(&mut self) -> Option<Arc<Room>> {
+    pub(super) fn take_snapshot(&mut self) -> Option<Due> {
         while let Some(slot) = self.snapshots.pop() {
             if let Some(sub) = self.subs.get_mut(slot)
                 && std::mem::take(&mut sub.snapshot)
             {
-                return Some(sub.room.clone());
+                let even_empty = std::mem::take(&mut sub.had_state);
+                return Some(Due { room: sub.room.clone(), even_empty });
             }
         }
         None

@@ -9,7 +9,7 @@
 
 mod inner;
 mod subs;
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -70,13 +70,30 @@ pub(crate) enum Taken {
     Push(Arc<Outgoing>),
 }
 
+/// A snapshot that has to be sent.
+#[derive(Debug)]
+pub(crate) struct Due {
+    pub(crate) room: Arc<Room>,
+    /// Also if there is no state.
+    pub(crate) even_empty: bool,
+}
+
+/// Where a reader stands in a room that it follows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standpoint {
+    /// The last event handed over.
+    pub(crate) cursor: Cursor,
+    /// The digest of the state handed over; 0 if it is not all, or none.
+    pub(crate) state: u64,
+}
+
 /// What there was to take.
 #[derive(Debug, Default)]
 pub(crate) struct Take {
     pub(crate) items: Vec<Taken>,
     pub(crate) bytes: usize,
     /// A room whose state has to be sent whole.
-    pub(crate) snapshot: Option<Arc<Room>>,
+    pub(crate) snapshot: Option<Due>,
     pub(crate) bye: Option<Bye>,
     /// A room whose log has to be read before anything more of it can be taken.
     pub(crate) lag: Option<Lag>,
@@ -99,6 +116,11 @@ impl Outbox {
     /// Says who reads, after the handshake.
     pub(crate) fn set_user(&self, user: UserId) {
         self.inner.lock().user = Some(user);
+    }
+
+    /// Who reads. `None` before the handshake and for the service's own followers.
+    pub(crate) fn user(&self) -> Option<UserId> {
+        self.inner.lock().user.clone()
     }
 
     // ---- commands and replies ----
@@ -147,7 +169,16 @@ impl Outbox {
 
     /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
     /// list at `reader`; `head` is what the room has applied.
-    pub(crate) fn follow(&self, room: Arc<Room>, reader: usize, start: Start, head: Seq) -> u32 {
+    ///
+    /// With `level`, the reader has the room's state already.
+    pub(crate) fn follow(
+        &self,
+        room: Arc<Room>,
+        reader: usize,
+        start: Start,
+        head: Seq,
+        level: bool,
+    ) -> u32 {
         let mut inner = self.inner.lock();
         let (from, known) = (start.from, head.max(start.authorised));
         let lagging = from.seq < known;
@@ -160,11 +191,13 @@ impl Outbox {
             offered: head,
             lagging,
             snapshot: false,
-            confirmed: from,
+            had_state: start.state.is_some(),
             authorised: start.authorised,
         };
         let slot = inner.subs.insert(sub);
-        inner.want_snapshot(slot);
+        if !level {
+            inner.want_snapshot(slot);
+        }
         if lagging {
             inner.lagging.push_back(slot);
         }
@@ -192,29 +225,34 @@ impl Outbox {
         subs
     }
 
+    /// Where the reader stands in every room that it follows.
+    pub(crate) fn standpoints(&self) -> HashMap<RoomId, Standpoint> {
+        let inner = self.inner.lock();
+        let waiting: HashSet<u32> = inner.state.keys().map(|(slot, _)| *slot).collect();
+        let of = |(slot, sub): (u32, &Sub)| {
+            let level = !sub.snapshot && !waiting.contains(&slot);
+            // The room sets its digest after it has handed on: what is read here is never ahead of what was handed over.
+            let state = if level { sub.room.state_digest() } else { 0 };
+            (sub.room.id().clone(), Standpoint { cursor: sub.handed, state })
+        };
+        inner.subs.iter().map(of).collect()
+    }
+
     /// How many rooms would be followed with `more`.
     pub(crate) fn followed_with(&self, more: &[RoomId]) -> usize {
         let inner = self.inner.lock();
         inner.subs.len() + more.iter().filter(|room| inner.subs.slot_of(room).is_none()).count()
     }
 
-    /// The rooms followed, each with its confirmed cursor.
-    pub(crate) fn confirmed(&self) -> BTreeMap<RoomId, Cursor> {
+    /// Those of the cursors, which the client says it has come to, that can be believed: not of rooms that are not
+    /// followed, of other epochs, or beyond what was handed over.
+    pub(crate) fn handed_over(&self, mut cursors: Vec<(RoomId, Cursor)>) -> Vec<(RoomId, Cursor)> {
         let inner = self.inner.lock();
-        inner.subs.iter().map(|(_, sub)| (sub.room.id().clone(), sub.confirmed)).collect()
-    }
-
-    /// The client says that it has these events. Cursors of rooms not followed, of other epochs, and beyond what was
-    /// handed over are not believed.
-    pub(crate) fn confirm(&self, cursors: &[(RoomId, Cursor)]) {
-        let mut inner = self.inner.lock();
-        for (room, cursor) in cursors {
-            let Some(slot) = inner.subs.slot_of(room) else { continue };
-            let Some(sub) = inner.subs.get_mut(slot) else { continue };
-            if cursor.epoch == sub.handed.epoch && cursor.seq <= sub.handed.seq {
-                sub.confirmed = *cursor;
-            }
-        }
+        cursors.retain(|(room, cursor)| {
+            let sub = inner.subs.slot_of(room).and_then(|slot| inner.subs.get(slot));
+            sub.is_some_and(|sub| cursor.epoch == sub.handed.epoch && cursor.seq <= sub.handed.seq)
+        });
+        cursors
     }
 
     // ---- what rooms put in ----
@@ -313,7 +351,6 @@ impl Outbox {
             sub.offered = to.seq;
         }
         sub.known = head.max(to.seq).max(sub.offered);
-        sub.confirmed = to;
         let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
         inner.drop_queued(lag.slot, &self.bounds);
         inner.push_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
@@ -323,14 +360,14 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// The room began another life: every reader starts again from its head.
+    /// The room began another life, or lost its end: the reader, whose right to read was checked after `to` was read,
+    /// starts again from there.
     pub(crate) fn reset(&self, slot: u32, to: Cursor) {
         let lag = {
-            let inner = self.inner.lock();
-            match inner.subs.get(slot) {
-                Some(sub) => sub.lag(slot),
-                _ => return,
-            }
+            let mut inner = self.inner.lock();
+            let Some(sub) = inner.subs.get_mut(slot) else { return };
+            sub.authorised = to.seq;
+            sub.lag(slot)
         };
         self.jump(&lag, Status::Reset, to, to.seq);
     }
@@ -389,6 +426,11 @@ impl Outbox {
         }
         drop(inner);
         self.ready.notify_one();
+    }
+
+    /// The whole state of a room has to be sent anew.
+    pub(crate) fn renew_state(&self, slot: u32) {
+        self.with_ready(|inner| inner.want_snapshot(slot));
     }
 
     // ---- the reader's side ----

@@ -26,8 +26,8 @@ pub(crate) struct Sub {
     pub(super) lagging: bool,
     /// The whole state has to be sent, rather than single keys.
     pub(super) snapshot: bool,
-    /// What the client has confirmed.
-    pub(crate) confirmed: Cursor,
+    /// The reader has state from before: it is told also if there is none any more.
+    pub(super) had_state: bool,
     /// The room's head before the reader's right to read was last checked: later ends of membership count.
     pub(super) authorised: Seq,
 }
@@ -39,6 +39,8 @@ pub(crate) struct Start {
     pub(crate) from: Cursor,
     /// The room's head, as read from the store before the right to read was checked.
     pub(crate) authorised: Seq,
+    /// The digest of the room's state that the reader has, if it has any.
+    pub(crate) state: Option<u64>,
 }
 
 /// What a lagging room's log must be read from.

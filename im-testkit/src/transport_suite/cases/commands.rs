@@ -3,6 +3,7 @@
 use im_core::wire::{CommandBody, MemberAct, PageFrom, Role, RoomKind, Target, Value};
 use im_core::{Code, EventKind, MessageId, Seq, SessionId};
 
+use super::bystander::Bystander;
 use super::*;
 
 pub async fn every_command_gets_exactly_one_answer<F: TransportFactory>(shape: Shape) {
@@ -106,6 +107,7 @@ pub async fn unknown_fields_are_ignored<F: TransportFactory>(shape: Shape) {
 
 pub async fn missing_fields_are_named<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let mut peer = world.peer("ann").await;
     for (kind, fields) in [
         ("send", vec![("mid", text_value(MessageId::random().as_str())), ("content", Value::Null)]),
@@ -129,6 +131,7 @@ pub async fn missing_fields_are_named<F: TransportFactory>(shape: Shape) {
         assert!(refusal.message.contains('"'), "it names the field: {refusal:?}");
     }
     assert_eq!(peer.ping().await, Ok(()));
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn a_frame_without_a_number_is_answered_without_one<F: TransportFactory>(shape: Shape) {
@@ -142,6 +145,7 @@ pub async fn a_frame_without_a_number_is_answered_without_one<F: TransportFactor
 
 pub async fn bad_ids_are_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let mut peer = world.peer("ann").await;
     let long = "x".repeat(129);
     for bad in ["", long.as_str(), "a b", "a\u{200b}"] {
@@ -158,10 +162,12 @@ pub async fn bad_ids_are_refused<F: TransportFactory>(shape: Shape) {
     bad_field(&mut peer, "send", send_with("mid", text_value("short"))).await;
     bad_field(&mut peer, "send", send_with("kind", text_value(&"x".repeat(33)))).await;
     assert_eq!(peer.ping().await, Ok(()));
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn bad_values_are_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let mut peer = world.peer("ann").await;
     let page = |name, value| vec![("room", text_value("r")), (name, value)];
     for limit in
@@ -188,6 +194,7 @@ pub async fn bad_values_are_refused<F: TransportFactory>(shape: Shape) {
     ];
     bad_field(&mut peer, "set", stamp).await;
     assert_eq!(peer.ping().await, Ok(()));
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn kinds_of_the_servers_own_are_refused<F: TransportFactory>(shape: Shape) {
@@ -233,8 +240,10 @@ async fn refused<F: TransportFactory>(
     code: Code,
 ) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let mut peer = world.peer("ann").await;
     let id = peer.send_frame(kind, fields).await;
     assert_eq!(peer.code(id).await, code);
     assert_eq!(peer.ping().await, Ok(()));
+    bystander.ends_untouched(&world).await;
 }

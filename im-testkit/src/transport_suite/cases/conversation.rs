@@ -4,6 +4,7 @@ use im_core::engine::Publish;
 use im_core::wire::{RoomKind, Target};
 use im_core::{Code, RoomId};
 
+use super::bystander::Bystander;
 use super::*;
 
 pub async fn a_group_talks<F: TransportFactory>(shape: Shape) {
@@ -79,6 +80,7 @@ pub async fn in_a_channel_few_speak_and_all_listen<F: TransportFactory>(shape: S
 
 pub async fn strangers_neither_read_nor_write_and_learn_nothing<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let closed = world.group("closed", &["ann"]).await;
     let mut eve = world.peer("eve").await;
     for r in [&closed, &room("no-such-room")] {
@@ -94,6 +96,7 @@ pub async fn strangers_neither_read_nor_write_and_learn_nothing<F: TransportFact
         assert!(answers.iter().all(|answer| *answer == Err(Code::NotFound)), "{r}: {answers:?}");
     }
     assert_eq!(world.head(&closed).await.seq, seq(1));
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn all_devices_of_a_user_hear<F: TransportFactory>(shape: Shape) {

@@ -1,8 +1,14 @@
 //! A message is kept once, however often and wherever it is sent.
 
-use im_core::wire::{CommandBody, Map, MemberAct, SendReceipt, Target, Value};
-use im_core::{Code, EventKind, MessageId};
+use std::sync::Arc;
+use std::time::Duration;
 
+use im_core::ports::ManualClock;
+use im_core::wire::{CommandBody, Encoding, Map, MemberAct, SendReceipt, Target, Value};
+use im_core::{Code, EventKind, MessageId, RoomId, Timestamp};
+
+use super::super::link::Dial;
+use super::bystander::Bystander;
 use super::*;
 
 /// The retry was answered with the first send's place, and says so.
@@ -33,13 +39,15 @@ pub async fn a_retry_after_a_restart_is_recognised<F: TransportFactory>(shape: S
     let id = MessageId::random();
     let first = world.peer("ann").await.say_as(&r, &id, "once").await.unwrap();
     let world = world.restart().await;
-    let retry = world.peer("ann").await.say_as(&r, &id, "once").await.unwrap();
-    assert!(is_repeat_of(&retry, &first));
+    let mut ann = world.peer("ann").await;
+    assert!(is_repeat_of(&ann.say_as(&r, &id, "once").await.unwrap(), &first));
+    assert_eq!(ann.say_as(&r, &id, "other").await.unwrap_err(), Code::Conflict);
     assert_eq!(world.head(&r).await.seq, seq(2));
 }
 
 pub async fn the_same_id_with_other_content_is_a_conflict<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
     let id = MessageId::random();
     let (mut here, mut there) = (world.peer("ann").await, world.peer("ann").await);
@@ -47,6 +55,7 @@ pub async fn the_same_id_with_other_content_is_a_conflict<F: TransportFactory>(s
     assert_eq!(here.say_as(&r, &id, "that").await.unwrap_err(), Code::Conflict);
     assert_eq!(there.say_as(&r, &id, "that").await.unwrap_err(), Code::Conflict);
     assert_eq!(world.said(&r).await, [(user("ann"), "this".to_owned())]);
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn the_same_id_of_another_user_is_another_message<F: TransportFactory>(shape: Shape) {
@@ -79,6 +88,7 @@ pub async fn the_order_of_keys_does_not_make_another_content<F: TransportFactory
 
 pub async fn a_retry_after_a_ban_is_still_a_retry<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
     let id = MessageId::random();
@@ -90,6 +100,89 @@ pub async fn a_retry_after_a_ban_is_still_a_retry<F: TransportFactory>(shape: Sh
         assert_eq!(connection.say(&r, "after").await.unwrap_err(), Code::Banned);
     }
     assert_eq!(world.said(&r).await, [(user("bob"), "before".to_owned())]);
+    bystander.ends_untouched(&world).await;
+}
+
+/// Values that the two encodings write very differently.
+fn colourful() -> Value {
+    let mut map = Map::from_iter([("text", "tea \u{1f375} for two")]);
+    map.insert("$price", Value::Float(2.5));
+    map.insert("bytes", Value::Bytes(vec![0, 1, 254, 255]));
+    map.insert("list", Value::Array(vec![Value::Null, Value::Int(-(1 << 40)), Value::Bool(true)]));
+    map.into()
+}
+
+async fn send<F: TransportFactory>(
+    world: &World<F>,
+    encoding: Encoding,
+    room: &RoomId,
+    id: &MessageId,
+    content: Value,
+) -> Result<SendReceipt, Code> {
+    let mut peer = world.dial_by(Dial { encoding, ..world.nth(0) }).await;
+    peer.welcome_as("bob").await;
+    let (to, kind) = (Target::Room(room.clone()), EventKind::message());
+    let fields = peer.ask(CommandBody::Send { to, id: id.clone(), kind, content }).await?;
+    Ok(SendReceipt::from_value(fields).unwrap())
+}
+
+pub async fn a_retry_in_the_other_encoding_is_still_a_retry<F: TransportFactory>(shape: Shape) {
+    let mut world = World::<F>::new(shape).await;
+    let orders = [[Encoding::Json, Encoding::MsgPack], [Encoding::MsgPack, Encoding::Json]];
+    for (n, [one, other]) in orders.into_iter().enumerate() {
+        let r = world.group(&format!("r{n}"), &["ann", "bob"]).await;
+        let id = MessageId::random();
+        let first = send(&world, one, &r, &id, colourful()).await.unwrap();
+        assert!(!first.repeated);
+        for step in ["at once", "after a ban", "after a restart"] {
+            match step {
+                "after a ban" => {
+                    world.peer("ann").await.member(&r, "bob", MemberAct::Ban).await.unwrap();
+                }
+                "after a restart" => world = world.restart().await,
+                _ => {}
+            }
+            for encoding in [other, one] {
+                let retry = send(&world, encoding, &r, &id, colourful()).await;
+                assert!(is_repeat_of(&retry.unwrap(), &first), "{step}, in {encoding:?}");
+                let changed = send(&world, encoding, &r, &id, says("else")).await;
+                assert_eq!(changed.unwrap_err(), Code::Conflict, "{step}, in {encoding:?}");
+            }
+        }
+        let anew = send(&world, other, &r, &MessageId::random(), colourful()).await;
+        assert_eq!(anew.unwrap_err(), Code::Banned);
+        assert_eq!(world.head(&r).await.seq, seq(3), "the room, the message, the ban");
+    }
+}
+
+/// A UUIDv7 that was made at this time (RFC 9562 section 5.7).
+fn made_at(ms: u64, n: u64) -> MessageId {
+    MessageId::new(format!("{:08x}-{:04x}-7000-8000-{n:012x}", ms >> 16, ms & 0xffff)).unwrap()
+}
+
+pub async fn ids_from_before_the_horizon_are_too_old<F: TransportFactory>(shape: Shape) {
+    let now = 1_800_000_000_000;
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(now)));
+    let config = EngineConfig::default().dedup_horizon(Some(Duration::from_secs(60)));
+    let setup = Setup { config, clock: clock.clone(), ..Setup::default() };
+    let world = World::<F>::with(shape, setup).await;
+    let bystander = world.group("others", &["bob"]).await;
+    let r = world.group("r", &["ann"]).await;
+    let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
+    let (fresh, edge) = (made_at(now, 1), made_at(now - 60_000, 2));
+    let first = ann.say_as(&r, &fresh, "fresh").await.unwrap();
+    assert!(is_repeat_of(&ann.say_as(&r, &fresh, "fresh").await.unwrap(), &first));
+    assert!(!ann.say_as(&r, &edge, "just so").await.unwrap().repeated);
+    let late = ann.say_as(&r, &made_at(now - 60_001, 3), "late").await;
+    assert_eq!(late.unwrap_err(), Code::TooOld);
+    let random = ann.say_as(&r, &MessageId::random(), "of no time").await;
+    assert_eq!(random.unwrap_err(), Code::BadField);
+    // What was kept is refused as well once its time is over, and never kept anew.
+    clock.set(Timestamp::from_millis(now + 60_001));
+    assert_eq!(ann.say_as(&r, &fresh, "fresh").await.unwrap_err(), Code::TooOld);
+    assert_eq!(ann.say_as(&r, &fresh, "other").await.unwrap_err(), Code::TooOld);
+    assert_eq!(world.head(&r).await.seq, seq(3));
+    assert!(bob.say_as(&bystander, &made_at(now + 60_000, 4), "mine").await.is_ok());
 }
 
 pub async fn the_same_message_from_many_sides_at_once_is_kept_once<F: TransportFactory>(

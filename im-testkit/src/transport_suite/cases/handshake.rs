@@ -176,6 +176,37 @@ pub async fn one_user_may_have_only_so_many_connections<F: TransportFactory>(sha
     assert_eq!((first.ping().await, second.ping().await), (Ok(()), Ok(())));
 }
 
+pub async fn only_so_many_connections_are_taken<F: TransportFactory>(shape: Shape) {
+    let config = EngineConfig::default().max_connections(3);
+    let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
+    let bystander = Bystander::new(&world).await;
+    let place = world.nth(0);
+    let mut others = Vec::new();
+    for name in ["ann", "bob"] {
+        let mut peer = world.dial_by(place.clone()).await;
+        peer.welcome_as(name).await;
+        others.push(peer);
+    }
+    // Before anything was said: the transport tells it in its own way.
+    match world.try_dial(place.clone()).await {
+        Err(refused) => assert_eq!(refused.code, Some(Code::TooManyConnections.number())),
+        Ok(mut peer) => peer.ended_with(Code::TooManyConnections).await,
+    }
+    for peer in &mut others {
+        assert_eq!(peer.ping().await, Ok(()));
+    }
+    // One goes, one comes.
+    others.remove(0).cut();
+    let gone = async {
+        while world.engine().connections() > 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    super::super::peer::soon(gone).await;
+    world.dial_by(place).await.welcome_as("eve").await;
+    bystander.ends_untouched(&world).await;
+}
+
 pub async fn a_session_goes_on_and_takes_the_place_of_its_older_connection<F: TransportFactory>(
     shape: Shape,
 ) {

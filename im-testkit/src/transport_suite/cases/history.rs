@@ -1,8 +1,12 @@
 //! Reading what is kept.
 
-use im_core::wire::{CommandBody, Event, HistoryPage, PageFrom};
-use im_core::{Code, Epoch, Seq};
+use std::sync::Arc;
 
+use im_core::memory::MemoryStore;
+use im_core::wire::{CommandBody, Event, HistoryPage, PageFrom, Status};
+use im_core::{Code, Cursor, Epoch, Seq};
+
+use super::bystander::Bystander;
 use super::*;
 
 fn seqs(page: &HistoryPage) -> Vec<u64> {
@@ -38,6 +42,7 @@ pub async fn pages_lead_through_all_of_it_in_both_directions<F: TransportFactory
 
 pub async fn a_page_begins_where_it_was_asked_to<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
     for n in 2..=9 {
@@ -57,6 +62,7 @@ pub async fn a_page_begins_where_it_was_asked_to<F: TransportFactory>(shape: Sha
         assert_eq!((seqs(&page), page.more), (expected, more), "{from:?}");
     }
     assert_eq!(ann.history(&r, PageFrom::After(seq(10)), 2).await.unwrap_err(), Code::AheadOfHead);
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn a_huge_limit_is_cut_down<F: TransportFactory>(shape: Shape) {
@@ -75,6 +81,7 @@ pub async fn a_huge_limit_is_cut_down<F: TransportFactory>(shape: Shape) {
 
 pub async fn another_epoch_is_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
     let right = world.head(&r).await.epoch;
@@ -87,4 +94,26 @@ pub async fn another_epoch_is_refused<F: TransportFactory>(shape: Shape) {
     };
     assert!(ann.ask(ask(right)).await.is_ok());
     assert_eq!(ann.ask(ask(wrong)).await.unwrap_err(), Code::WrongEpoch);
+    bystander.ends_untouched(&world).await;
+}
+
+pub async fn what_was_trimmed_is_told_by_where_a_page_begins<F: TransportFactory>(shape: Shape) {
+    let store = Arc::new(MemoryStore::new().keep_events(5));
+    let world = World::<F>::with(shape, Setup { store, ..Setup::default() }).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    for n in 2..=12 {
+        ann.say(&r, &n.to_string()).await.unwrap();
+    }
+    let page = ann.history(&r, PageFrom::After(seq(3)), 2).await.unwrap();
+    assert_eq!((page.first, seqs(&page), page.more), (seq(8), vec![8, 9], true));
+    let page = ann.history(&r, PageFrom::Before(seq(10)), 50).await.unwrap();
+    assert_eq!((page.first, seqs(&page), page.more), (seq(8), vec![9, 8], false));
+    // Who follows from there is told of the gap.
+    let since = Cursor { seq: seq(3), ..world.head(&r).await };
+    let status = ann.follow(&r, Some(since)).await.unwrap();
+    assert_eq!((status.status, status.cursor.unwrap().seq), (Status::Gap, seq(7)));
+    for n in 8..=12 {
+        assert_eq!(ann.heard().await, n.to_string());
+    }
 }

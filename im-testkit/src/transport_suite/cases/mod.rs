@@ -7,6 +7,7 @@ pub mod conversation;
 pub mod dedup;
 pub mod handshake;
 pub mod history;
+pub mod hooks;
 pub mod members;
 pub mod nodes;
 pub mod order;

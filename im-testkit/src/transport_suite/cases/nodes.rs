@@ -13,6 +13,7 @@ fn deaf() -> Setup {
     Setup {
         config: EngineConfig::default()
             .head_check(Duration::from_millis(50))
+            .session_check(Duration::from_millis(50))
             .state_delay(Duration::from_millis(10)),
         bus_loses: Arc::new(|_| true),
         ..Setup::default()
@@ -91,4 +92,22 @@ pub async fn a_session_moves_to_the_other_engine_and_back<F: TransportFactory>(s
         assert_eq!(peer.heard().await, n.to_string());
         cursor.seq = cursor.seq.next();
     }
+}
+
+pub async fn a_lost_kick_is_found<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::with(shape, deaf()).await;
+    let (mut here, mut there) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "ann").await);
+    let session = there.token().session;
+    here.ask(CommandBody::Kick { session }).await.unwrap();
+    there.ended_with(Code::Kicked).await;
+    assert_eq!(here.ping().await, Ok(()));
+}
+
+pub async fn a_lost_takeover_is_found<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::with(shape, deaf()).await;
+    let mut older = world.nth_peer(0, "ann").await;
+    let mut newer = world.dial_by(world.nth(1)).await;
+    assert!(newer.hello(hello_again("ann", older.token())).await.unwrap().resumed);
+    older.ended_with(Code::Superseded).await;
+    assert_eq!(newer.ping().await, Ok(()));
 }

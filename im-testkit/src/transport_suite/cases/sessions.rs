@@ -77,3 +77,54 @@ pub async fn a_server_that_goes_away_says_when_to_come_back<F: TransportFactory>
         Ok(mut peer) => peer.ended_with(Code::Draining).await,
     }
 }
+
+pub async fn of_connections_that_take_a_session_at_once_one_keeps_it<F: TransportFactory>(
+    shape: Shape,
+) {
+    let world = World::<F>::with(
+        shape,
+        Setup {
+            config: EngineConfig::default().session_check(Duration::from_millis(50)),
+            ..Setup::default()
+        },
+    )
+    .await;
+    let token = world.peer("ann").await.token();
+    let take = |n| {
+        let (world, token) = (&world, token.clone());
+        async move {
+            let mut peer = world.dial_by(world.nth(n)).await;
+            if let Err(code) = peer.hello(hello_again("ann", token)).await {
+                assert_eq!(code, Code::Superseded);
+            }
+            peer
+        }
+    };
+    let mut peers = futures::future::join_all((0..8).map(take)).await;
+    while peers.len() > 1 {
+        let ends = peers.iter_mut().map(|peer| Box::pin(peer.ended_with(Code::Superseded)));
+        let (_, ended, _) = futures::future::select_all(ends).await;
+        peers.remove(ended);
+    }
+    assert_eq!(peers[0].ping().await, Ok(()), "the last to take it has it");
+}
+
+pub async fn a_session_too_many_ends_the_one_that_was_left_longest<F: TransportFactory>(
+    shape: Shape,
+) {
+    let config = EngineConfig::default().max_sessions_per_user(2);
+    let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
+    let mut left = world.nth_peer(0, "ann").await;
+    let gone = left.token();
+    left.cut();
+    let kept = world.nth_peer(0, "ann").await;
+    let mut third = world.nth_peer(0, "ann").await;
+    let mut sessions: Vec<_> =
+        third.sessions().await.into_iter().map(|entry| entry.session).collect();
+    let mut expected = vec![kept.token().session, third.token().session];
+    sessions.sort();
+    expected.sort();
+    assert_eq!(sessions, expected);
+    let mut again = world.dial().await;
+    assert_eq!(again.hello(hello_again("ann", gone)).await.unwrap_err(), Code::UnknownSession);
+}

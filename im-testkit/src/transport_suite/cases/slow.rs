@@ -78,6 +78,8 @@ pub async fn a_slow_reader_may_be_sent_away_and_resumes<F: TransportFactory>(sha
     let token = slow.token();
     flood(&world, &r).await;
     slow.ended_with(Code::SlowReader).await;
+    let bye = slow.ended().await.bye.expect("a farewell");
+    assert_eq!((bye.code, bye.message.as_str()), (4203, Code::SlowReader.meaning()));
     cursor.seq = slow.drain_events(cursor.seq);
     assert!(cursor.seq.get() < COUNT + 1, "it cannot have got everything");
     let mut again = world.dial().await;

@@ -2,9 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use im_core::state::StateLimits;
 use im_core::wire::{Content, Status};
 use im_core::{Code, NodeId, Stamp, Timestamp};
 
+use super::bystander::Bystander;
 use super::*;
 
 fn in_ms(ahead: i64) -> Stamp {
@@ -36,6 +38,7 @@ pub async fn the_newest_value_is_told_and_handed_to_newcomers<F: TransportFactor
 
 pub async fn an_older_value_is_refused_and_changes_nothing<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
     bob.follow(&r, None).await.unwrap();
@@ -51,10 +54,12 @@ pub async fn an_older_value_is_refused_and_changes_nothing<F: TransportFactory>(
     let latest = bob.set(&r, "k", "newest", None).await.unwrap();
     assert!(latest > newer, "a stamp of the server's own is newer than what it has seen");
     assert_eq!(bob.state().await.stamp, latest);
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn a_stamp_far_ahead_is_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
+    let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
     assert_eq!(ann.set(&r, "k", "v", Some(in_ms(60_000))).await.unwrap_err(), Code::StampAhead);
@@ -63,6 +68,7 @@ pub async fn a_stamp_far_ahead_is_refused<F: TransportFactory>(shape: Shape) {
     let stamp = ann.set(&r, "k", "v", None).await.unwrap();
     assert!(stamp < in_ms(30_000));
     assert_eq!(ann.state().await.stamp, stamp);
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn an_unset_key_stays_unset_for_older_values<F: TransportFactory>(shape: Shape) {
@@ -86,6 +92,35 @@ pub async fn only_members_write_state<F: TransportFactory>(shape: Shape) {
     eve.join(&r).await.unwrap();
     assert_eq!(eve.set(&r, "k", "v", None).await.unwrap_err(), Code::Forbidden);
     assert!(world.peer("ann").await.set(&r, "k", "v", None).await.is_ok());
+}
+
+pub async fn more_state_than_a_room_may_hold_is_refused<F: TransportFactory>(shape: Shape) {
+    let mut limits = StateLimits::default();
+    (limits.max_keys, limits.max_bytes) = (2, 300);
+    let config = EngineConfig::default().state(limits);
+    let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
+    let bystander = Bystander::new(&world).await;
+    let (few, large) = (world.group("few", &["ann"]).await, world.group("large", &["ann"]).await);
+    // One connection, and so one engine: how much a room holds is looked at where it is written.
+    let mut ann = world.peer("ann").await;
+    ann.follow(&few, None).await.unwrap();
+    ann.follow(&large, None).await.unwrap();
+    for key in ["a", "b"] {
+        ann.set(&few, key, "v", None).await.unwrap();
+        assert_eq!(ann.state().await.key, super::key(key));
+    }
+    assert_eq!(ann.set(&few, "c", "v", None).await.unwrap_err(), Code::TooMany, "a third key");
+    ann.set(&large, "a", &"x".repeat(200), None).await.unwrap();
+    assert_eq!(ann.state().await.room, large);
+    let more = ann.set(&large, "b", &"y".repeat(200), None).await;
+    assert_eq!(more.unwrap_err(), Code::TooMany, "more bytes");
+    // What is there may change, and what goes makes room.
+    ann.set(&few, "a", "w", None).await.unwrap();
+    ann.unset(&few, "b", None).await.unwrap();
+    ann.set(&few, "c", "v", None).await.unwrap();
+    let told = [ann.state().await, ann.state().await, ann.state().await];
+    assert_eq!(told.map(|update| update.key.to_string()), ["a", "b", "c"]);
+    bystander.ends_untouched(&world).await;
 }
 
 pub async fn state_survives_a_restart_in_good_order<F: TransportFactory>(shape: Shape) {

@@ -1,8 +1,10 @@
 //! A store that fails: the sender is told, nothing is lost, and it goes on afterwards.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use im_core::memory::MemoryStore;
+use im_core::wire::Status;
 use im_core::{Code, MessageId};
 
 use super::bystander::Bystander;
@@ -16,14 +18,14 @@ async fn faulty<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<FaultyStore
 }
 
 pub async fn a_full_store_keeps_nothing_and_says_so<F: TransportFactory>(shape: Shape) {
-    refuses::<F>(shape, Fault::Full).await;
+    refuses::<F>(shape, Fault::Full, "full").await;
 }
 
 pub async fn a_failing_store_keeps_nothing_and_says_so<F: TransportFactory>(shape: Shape) {
-    refuses::<F>(shape, Fault::Unavailable).await;
+    refuses::<F>(shape, Fault::Unavailable, "cannot take it now").await;
 }
 
-async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault) {
+async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault, why: &str) {
     let (world, store) = faulty::<F>(shape).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
@@ -32,8 +34,15 @@ async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault) {
     ann.say(&r, "before").await.unwrap();
     let id = MessageId::random();
     store.fail_times(Operation::Append, fault, 1);
-    assert_eq!(ann.say_as(&r, &id, "during").await.unwrap_err(), Code::StoreUnavailable);
+    let command = ann.begin(message(&r, &id, "during")).await;
+    let refusal = ann.answer(command).await.unwrap_err();
+    assert_eq!(refusal.code, 4202);
+    assert!(refusal.message.contains(why), "{}", refusal.message);
+    assert!(refusal.message.contains("nothing was kept"), "{}", refusal.message);
+    assert_eq!(world.head(&r).await.seq, seq(2), "nothing was kept");
     assert!(!ann.say_as(&r, &id, "during").await.unwrap().repeated, "nothing had been kept");
+    assert!(ann.say_as(&r, &id, "during").await.unwrap().repeated, "it is kept once");
+    assert_eq!(world.head(&r).await.seq, seq(3));
     assert_eq!((ann.heard().await, ann.heard().await), ("before".into(), "during".into()));
     bystander.ends_untouched(&world).await;
 }
@@ -71,4 +80,55 @@ pub async fn while_the_store_is_away_connections_stay_and_all_is_well_afterwards
     store.heal_everything();
     ann.say(&r, "well again").await.unwrap();
     assert_eq!(bob.heard().await, "well again");
+}
+
+pub async fn a_store_that_panics_takes_nothing_with_it<F: TransportFactory>(shape: Shape) {
+    let (world, store) = faulty::<F>(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    ann.follow(&r, None).await.unwrap();
+    let id = MessageId::random();
+    store.fail_times(Operation::Append, Fault::Panic, 1);
+    assert_eq!(ann.say_as(&r, &id, "x").await.unwrap_err(), Code::Unknown);
+    assert!(!ann.say_as(&r, &id, "x").await.unwrap().repeated);
+    assert_eq!(ann.heard().await, "x");
+}
+
+/// As when a backup of another day is restored: the rooms have another epoch, other members and another log.
+pub async fn another_store_in_its_place_resets_readers_and_shuts_strangers_out<
+    F: TransportFactory,
+>(
+    shape: Shape,
+) {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let setup = Setup {
+        store: store.clone(),
+        config: EngineConfig::default()
+            .head_check(Duration::from_millis(50))
+            // The sessions are not in the other store.
+            .session_check(Duration::from_secs(3600)),
+        ..Setup::default()
+    };
+    let world = World::<F>::with(shape, setup.clone()).await;
+    let r = world.group("r", &["ann", "bob"]).await;
+    let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
+    for peer in [&mut ann, &mut bob] {
+        peer.follow(&r, None).await.unwrap();
+    }
+    ann.say(&r, "of the old days").await.unwrap();
+    assert_eq!(ann.heard().await, "of the old days");
+    assert_eq!(bob.heard().await, "of the old days");
+    let other = Arc::new(MemoryStore::new());
+    let elsewhere =
+        World::<F>::with(shape, Setup { store: other.clone(), ..Setup::default() }).await;
+    elsewhere.group("r", &["ann"]).await;
+    store.replace(other);
+    let reset = ann.status().await;
+    assert_eq!((reset.status, reset.cursor.map(|c| c.seq)), (Status::Reset, Some(seq(1))));
+    let denied = bob.status().await;
+    assert_eq!((denied.status, denied.code), (Status::Denied, Some(Code::NotFound.number())));
+    ann.say(&r, "of the new ones").await.unwrap();
+    assert_eq!(ann.heard().await, "of the new ones");
+    assert_eq!(bob.ping().await, Ok(()));
+    assert!(bob.drain_events(seq(0)) == seq(0), "nothing of the new life reaches a stranger");
 }

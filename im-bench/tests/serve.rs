@@ -1,0 +1,65 @@
+//! `im-bench serve` as a process of its own, and how it ends.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails says where")]
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Message;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a server is told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Signal(&'static str),
+    /// By the end of its standard input.
+    Input,
+}
+
+/// Starts a server, lets one client in, tells the server to stop. Gives the close code and the server's own.
+async fn told(how: Told) -> (u16, Option<i32>) {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_im-bench"))
+        .arg("serve")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let input = server.stdin.take().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let ready: Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+    let address = ready["listening"].as_str().unwrap();
+    let (mut socket, _) = connect_async(format!("ws://{address}/")).await.unwrap();
+    socket.send(Message::text(r#"{"t":"hello","id":1,"v":1,"user":"ann"}"#)).await.unwrap();
+    assert!(socket.next().await.unwrap().unwrap().to_text().unwrap().contains(r#""t":"ok""#));
+    match how {
+        Told::Input => drop(input),
+        Told::Signal(name) => {
+            let command = format!("kill -{name} {}", server.id().unwrap());
+            assert!(Command::new("sh").args(["-c", &command]).status().await.unwrap().success());
+        }
+    }
+    let code = loop {
+        match socket.next().await {
+            Some(Ok(Message::Close(Some(close)))) => break close.code.into(),
+            Some(Ok(_)) => {}
+            other => panic!("{how:?}: it ended without a close frame: {other:?}"),
+        }
+    };
+    drop(socket);
+    (code, server.wait().await.unwrap().code())
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_stop_says_goodbye() {
+    for how in [Told::Signal("TERM"), Told::Signal("INT"), Told::Input] {
+        let ended = tokio::time::timeout(PATIENCE, told(how)).await.unwrap();
+        assert_eq!(ended, (4001, Some(0)), "{how:?}");
+    }
+}

@@ -1,0 +1,232 @@
+//! Where a reader of a session's downlink stands, in a text that it gives back.
+//!
+//! A mark holds how the reader differs from the session's checkpoint, for as many rooms as fit, the rooms that moved most
+//! first. What does not fit is handed out again: a reader drops repeats by seq. It says nothing about rights: what it
+//! names is read only if the session follows it and may.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use crate::id::{Cursor, Epoch, RoomId, Seq};
+
+/// Where a reader stands.
+///
+/// Its text, as on the wire, has at most [`Mark::MAX_LEN`] characters `A–Z a–z 0–9 - _`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mark {
+    /// The checkpoint's revision up to which the reader was told how its rooms answer.
+    pub rev: u64,
+    /// Rooms that differ from the checkpoint.
+    pub places: Vec<Place>,
+}
+
+/// Where a reader stands in one room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Which room.
+    pub room: RoomTag,
+    /// The last event handed out; `None` if the reader was told that it may not read the room.
+    pub cursor: Option<Cursor>,
+    /// The digest of the state that was handed out, by [`crate::state::StateMap::digest`]; 0 if that is not known.
+    pub state: u64,
+}
+
+/// A room in five bytes: enough to tell the rooms of one session from each other. Should two be alike, neither is marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoomTag([u8; 5]);
+
+impl RoomTag {
+    /// The tag of a room: the first bytes of the SHA-256 of its id.
+    pub fn of(room: &RoomId) -> Self {
+        let hash = Sha256::digest(room.as_str().as_bytes());
+        Self([hash[0], hash[1], hash[2], hash[3], hash[4]])
+    }
+}
+
+/// A text that is no mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadMark;
+
+impl fmt::Display for BadMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this is no mark that the server gave")
+    }
+}
+
+impl std::error::Error for BadMark {}
+
+/// The layout of marks; others are refused.
+const LAYOUT: u8 = 1;
+const MAX_BYTES: usize = Mark::MAX_LEN / 4 * 3;
+
+const DENIED: u8 = 1;
+const STATE: u8 = 2;
+const SAME_EPOCH: u8 = 4;
+
+impl Mark {
+    /// Characters of a mark at most.
+    pub const MAX_LEN: usize = 2048;
+
+    /// The place of a room, if the mark has it.
+    pub fn place(&self, room: &RoomId) -> Option<&Place> {
+        let tag = RoomTag::of(room);
+        self.places.iter().find(|place| place.room == tag)
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = vec![LAYOUT];
+        put(&mut bytes, self.rev);
+        let mut epoch = None;
+        for place in &self.places {
+            let mut entry = Vec::with_capacity(40);
+            let same = place.cursor.is_some_and(|cursor| epoch == Some(cursor.epoch));
+            let flags =
+                [(place.cursor.is_none(), DENIED), (place.state != 0, STATE), (same, SAME_EPOCH)];
+            entry.extend(place.room.0);
+            entry.push(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
+            if let Some(Cursor { epoch: of, seq }) = place.cursor {
+                if !same {
+                    put(&mut entry, of.generation);
+                    put(&mut entry, of.incarnation);
+                }
+                put(&mut entry, seq.get());
+            }
+            if place.state != 0 {
+                entry.extend(place.state.to_be_bytes());
+            }
+            if bytes.len() + entry.len() > MAX_BYTES {
+                break;
+            }
+            epoch = place.cursor.map_or(epoch, |cursor| Some(cursor.epoch));
+            bytes.extend(entry);
+        }
+        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+impl FromStr for Mark {
+    type Err = BadMark;
+
+    fn from_str(text: &str) -> Result<Self, BadMark> {
+        if text.len() > Self::MAX_LEN {
+            return Err(BadMark);
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadMark)?;
+        let mut input = Input(&bytes);
+        if input.take::<1>()? != [LAYOUT] {
+            return Err(BadMark);
+        }
+        let mut mark = Self { rev: input.number()?, places: Vec::new() };
+        let mut epoch = None;
+        while !input.0.is_empty() {
+            let room = RoomTag(input.take()?);
+            let [flags] = input.take()?;
+            let cursor = match flags & DENIED != 0 {
+                true => None,
+                false => {
+                    let of = match epoch {
+                        Some(epoch) if flags & SAME_EPOCH != 0 => epoch,
+                        _ => Epoch { generation: input.number()?, incarnation: input.number()? },
+                    };
+                    epoch = Some(of);
+                    Some(Cursor { epoch: of, seq: Seq::new(input.number()?).map_err(|_| BadMark)? })
+                }
+            };
+            let state = if flags & STATE != 0 { u64::from_be_bytes(input.take()?) } else { 0 };
+            mark.places.push(Place { room, cursor, state });
+        }
+        Ok(mark)
+    }
+}
+
+/// A number in groups of seven bits, the lowest first (LEB128).
+fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], BadMark> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(BadMark)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn number(&mut self) -> Result<u64, BadMark> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let [byte] = self.take()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(BadMark)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn place() -> impl Strategy<Value = Place> {
+        let cursor = proptest::option::of((0u64..3, 0u64..u64::MAX, 0u64..1 << 53));
+        (any::<[u8; 5]>(), cursor, prop_oneof![Just(0), any::<u64>()]).prop_map(
+            |(room, cursor, state)| Place {
+                room: RoomTag(room),
+                cursor: cursor.map(|(generation, incarnation, seq)| Cursor {
+                    epoch: Epoch { generation, incarnation },
+                    seq: Seq::new(seq).unwrap(),
+                }),
+                state,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_fits_is_read_back_and_the_rest_left_out(
+            rev in any::<u64>(),
+            places in proptest::collection::vec(place(), 0..200),
+        ) {
+            let mark = Mark { rev, places };
+            let text = mark.to_string();
+            prop_assert!(text.len() <= Mark::MAX_LEN);
+            let read: Mark = text.parse().unwrap();
+            prop_assert_eq!(read.rev, rev);
+            prop_assert!(read.places.len() >= mark.places.len().min(40));
+            prop_assert_eq!(&read.places[..], &mark.places[..read.places.len()]);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,300}") {
+            let _ = text.parse::<Mark>();
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = URL_SAFE_NO_PAD.encode(bytes).parse::<Mark>();
+        }
+    }
+
+    #[test]
+    fn what_is_no_mark_is_refused() {
+        let long = "A".repeat(Mark::MAX_LEN + 4);
+        for text in ["", "AA", "Ag", "AQ", "AQGA", "AQE=", "AQE!", &long] {
+            assert_eq!(text.parse::<Mark>(), Err(BadMark), "{text}");
+        }
+        assert_eq!("AQA".parse::<Mark>(), Ok(Mark::default()));
+    }
+}

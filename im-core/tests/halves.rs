@@ -1,0 +1,345 @@
+//! A session in two halves: commands one message at a time, and a downlink that any node takes up again from a mark.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use im_core::Code;
+use im_core::engine::{Access, Connection, Engine, EngineConfig, Peer};
+use im_core::memory::{MemoryBus, MemoryStore};
+use im_core::ports::Credentials;
+use im_core::state::Mark;
+use im_core::wire::{Encoding, ResumeToken, Secret};
+use serde_json::{Value, json};
+
+fn peer() -> Peer {
+    Peer {
+        transport: "test",
+        encoding: Encoding::Json,
+        address: None,
+        credentials: Credentials::default(),
+    }
+}
+
+/// Two engines on one store; every call may go to another one, and no hint of what is said arrives.
+struct Halves {
+    engines: Vec<Engine>,
+    turn: usize,
+    token: Option<ResumeToken>,
+}
+
+impl Halves {
+    async fn new(config: EngineConfig) -> Self {
+        let (store, bus) = (Arc::new(MemoryStore::new()), Arc::new(MemoryBus::new(64)));
+        let mut engines = Vec::new();
+        for _ in 0..2 {
+            let engine = Engine::builder().allow_anonymous().store(store.clone());
+            engines.push(engine.bus(bus.clone()).config(config.clone()).start().await.unwrap());
+        }
+        // Each has learnt of the other's start.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Self { engines, turn: 0, token: None }
+    }
+
+    /// Another client of the same engines.
+    async fn and(&self, user: &str) -> Self {
+        let mut other = Self { engines: self.engines.clone(), turn: self.turn + 1, token: None };
+        other.hello(user).await;
+        other
+    }
+
+    fn engine(&mut self) -> Engine {
+        self.turn += 1;
+        self.engines[self.turn % 2].clone()
+    }
+
+    async fn try_call(&mut self, message: Value) -> Result<Vec<Value>, Code> {
+        let token = self.token.clone();
+        let message = Bytes::from(message.to_string());
+        let answers = self.engine().call(peer(), token.as_ref(), message).await;
+        let read = |answer: Bytes| serde_json::from_slice(&answer).unwrap();
+        answers.map(|all| all.into_iter().map(read).collect()).map_err(|e| e.code())
+    }
+
+    async fn call(&mut self, command: Value) -> Value {
+        let mut answers = self.try_call(command).await.unwrap();
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        answers.remove(0)
+    }
+
+    async fn hello(&mut self, user: &str) {
+        let welcome = self.call(json!({"t": "hello", "id": 1, "v": 1, "user": user})).await;
+        assert_eq!(welcome["t"], "ok", "{welcome}");
+        let text = |name: &str| welcome[name].as_str().unwrap().to_owned();
+        let session = im_core::SessionId::new(text("session")).unwrap();
+        self.token = Some(ResumeToken { session, secret: Secret::new(text("secret")) });
+    }
+
+    async fn try_listen(&mut self, mark: Option<&str>) -> Result<Connection, Code> {
+        let mark: Option<Mark> = mark.map(|text| text.parse().unwrap());
+        let access = Access::Token(self.token.clone().unwrap());
+        self.engine().listen(peer(), &access, mark.as_ref()).await.map_err(|e| e.code())
+    }
+
+    /// A poll that does not wait: what there is, and the mark after it.
+    async fn poll(&mut self, mark: Option<&str>) -> (Vec<Value>, String) {
+        let connection = self.try_listen(mark).await.unwrap();
+        taken(&connection).await
+    }
+
+    async fn say(&mut self, room: &str, text: &str) {
+        let mid = format!("0123456789abcdef-{text}");
+        let said = self
+            .call(json!({"t": "send", "id": 9, "room": room, "mid": mid, "content": text}))
+            .await;
+        assert_eq!(said["t"], "ok", "{said}");
+    }
+}
+
+async fn taken(connection: &Connection) -> (Vec<Value>, String) {
+    let mut frames = Vec::new();
+    while let Some(batch) = connection.take(1 << 16).await {
+        frames.extend(batch.frames.iter().map(|f| serde_json::from_slice::<Value>(f).unwrap()));
+        if batch.close.is_some() {
+            break;
+        }
+    }
+    (frames, connection.mark().to_string())
+}
+
+async fn next(down: &Connection) -> Vec<Value> {
+    let batch = down.next(1 << 16).await;
+    batch.frames.iter().map(|f| serde_json::from_slice(f).unwrap()).collect()
+}
+
+fn brief(frames: &[Value]) -> Vec<String> {
+    let of = |frame: &Value| match frame["t"].as_str().unwrap() {
+        "event" => format!("{}:{}", frame["room"].as_str().unwrap(), frame["content"]),
+        "room" => format!("{} {}", frame["room"].as_str().unwrap(), frame["status"]),
+        "snapshot" => format!(
+            "{} snapshot of {}",
+            frame["room"].as_str().unwrap(),
+            frame["entries"].as_array().unwrap().len()
+        ),
+        "state" => format!("{} state {}", frame["room"].as_str().unwrap(), frame["value"]),
+        other => other.to_owned(),
+    };
+    frames.iter().map(|frame| of(frame).replace('"', "")).collect()
+}
+
+async fn at_tea(room: &str) -> (Halves, Halves) {
+    let mut ann = Halves::new(EngineConfig::default()).await;
+    ann.hello("ann").await;
+    let mut bob = ann.and("bob").await;
+    ann.call(json!({"t": "create", "id": 2, "room": room, "open": true})).await;
+    bob.call(json!({"t": "join", "id": 2, "room": room})).await;
+    let status = ann.call(json!({"t": "sub", "id": 3, "room": room})).await;
+    assert_eq!(status["rooms"][0]["status"], "ok", "{status}");
+    (ann, bob)
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_that_go_from_node_to_node_miss_and_repeat_nothing() {
+    let (mut ann, mut bob) = at_tea("tea").await;
+    let (begun, mut mark) = ann.poll(None).await;
+    assert_eq!(brief(&begun), ["tea ok"]);
+    for n in 0..6 {
+        bob.say("tea", &n.to_string()).await;
+        let (frames, next) = ann.poll(Some(&mark)).await;
+        assert_eq!(brief(&frames), [format!("tea:{n}")]);
+        let (nothing, same) = ann.poll(Some(&next)).await;
+        assert_eq!((nothing.len(), &same), (0, &next), "an idle poll changes nothing");
+        mark = next;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_lost_comes_again() {
+    let (mut ann, mut bob) = at_tea("tea").await;
+    let (_, mark) = ann.poll(None).await;
+    for text in ["a", "b"] {
+        bob.say("tea", text).await;
+    }
+    let (lost, _) = ann.poll(Some(&mark)).await;
+    bob.say("tea", "c").await;
+    let (again, next) = ann.poll(Some(&mark)).await;
+    assert_eq!(brief(&lost), ["tea:a", "tea:b"]);
+    assert_eq!(brief(&again), ["tea:a", "tea:b", "tea:c"]);
+    assert_eq!(brief(&ann.poll(Some(&next)).await.0), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_commands_change_reaches_a_downlink_that_is_open_elsewhere() {
+    let (mut ann, mut bob) = at_tea("tea").await;
+    let down = ann.try_listen(None).await.unwrap();
+    assert_eq!(brief(&taken(&down).await.0), ["tea ok"]);
+    bob.call(json!({"t": "create", "id": 4, "room": "news", "open": true, "members": ["ann"]}))
+        .await;
+    // By whichever node.
+    for room in ["news", "tea"] {
+        ann.call(json!({"t": "sub", "id": 5, "room": room})).await;
+        let begun = format!("{room} ok");
+        // News of the invitation may come first.
+        while !brief(&next(&down).await).contains(&begun) {}
+    }
+    ann.call(json!({"t": "unsub", "id": 6, "room": "tea"})).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bob.say("tea", "unheard").await;
+    bob.say("news", "heard").await;
+    assert_eq!(brief(&taken(&down).await.0), ["news:heard"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_downlink_takes_the_place_of_the_older_one_on_any_node() {
+    let (mut ann, _) = at_tea("tea").await;
+    let downs = [ann.try_listen(None).await.unwrap(), ann.try_listen(None).await.unwrap()];
+    let last = ann.try_listen(None).await.unwrap();
+    for down in downs {
+        let ended = loop {
+            if let Some(bye) = down.next(1 << 16).await.close {
+                break bye;
+            }
+        };
+        assert_eq!(ended.code, Code::Superseded.number());
+    }
+    assert_eq!(brief(&taken(&last).await.0), ["tea ok"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn state_comes_once_and_again_only_when_it_has_changed() {
+    let (mut ann, mut bob) = at_tea("tea").await;
+    let set =
+        |value: u64| json!({"t": "set", "id": 7, "room": "tea", "key": "kettle", "value": value});
+    bob.call(set(1)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (frames, mark) = ann.poll(None).await;
+    assert_eq!(brief(&frames), ["tea ok", "tea snapshot of 1"]);
+    let (frames, mark) = ann.poll(Some(&mark)).await;
+    assert_eq!(brief(&frames), [""; 0]);
+    bob.call(set(2)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (frames, mark) = ann.poll(Some(&mark)).await;
+    assert_eq!(brief(&frames), ["tea snapshot of 1"]);
+    assert_eq!(brief(&ann.poll(Some(&mark)).await.0), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_removed_is_told_once_and_hears_no_more() {
+    let (mut ann, mut bob) = at_tea("tea").await;
+    bob.call(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    let (_, mark) = bob.poll(None).await;
+    ann.call(json!({"t": "member", "id": 8, "room": "tea", "user": "bob", "act": "ban"})).await;
+    ann.say("tea", "secret").await;
+    let (frames, mark) = bob.poll(Some(&mark)).await;
+    assert_eq!(brief(&frames), ["tea denied"]);
+    assert_eq!(brief(&bob.poll(Some(&mark)).await.0), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_busy_rooms_get_ahead_with_small_marks() {
+    let mut ann = Halves::new(EngineConfig::default()).await;
+    ann.hello("ann").await;
+    let rooms: Vec<String> = (0..300).map(|n| format!("room{n}")).collect();
+    for room in &rooms {
+        ann.call(json!({"t": "create", "id": 2, "room": room})).await;
+        ann.call(json!({"t": "sub", "id": 3, "room": room})).await;
+    }
+    let (begun, mut mark) = ann.poll(None).await;
+    assert_eq!(begun.len(), rooms.len());
+    for room in &rooms {
+        ann.say(room, "x").await;
+    }
+    let mut heard = std::collections::BTreeSet::new();
+    for _ in 0..12 {
+        let (frames, next) = ann.poll(Some(&mark)).await;
+        assert!(next.len() <= Mark::MAX_LEN);
+        heard.extend(brief(&frames));
+        mark = next;
+    }
+    assert_eq!(heard.len(), rooms.len());
+    assert_eq!(brief(&ann.poll(Some(&mark)).await.0), [""; 0], "in the end nothing is repeated");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_says_what_is_followed() {
+    let (mut ann, mut bob) = at_tea("tea").await;
+    bob.call(json!({"t": "create", "id": 4, "room": "news", "open": true, "members": ["ann"]}))
+        .await;
+    let news = ann.call(json!({"t": "sub", "id": 5, "room": "news"})).await;
+    let status = &news["rooms"][0];
+    bob.say("news", "a").await;
+    bob.say("tea", "b").await;
+    let cursors = json!([["news", status["epoch"], status["cursor"]]]);
+    let resume = json!({"t": "resume", "id": 6, "cursors": cursors});
+    let answer = ann.call(resume).await;
+    assert_eq!(answer["rooms"].as_array().unwrap().len(), 1);
+    assert_eq!(brief(&ann.poll(None).await.0), ["news ok", "news:a"]);
+    let stale = json!({"t": "resume", "id": 7, "cursors": [], "rev": 1});
+    assert_eq!(ann.call(stale).await["code"], 4401);
+    let added = json!({"t": "resume", "id": 8, "cursors": [["tea", status["epoch"], 0]], "rev": answer["rev"]});
+    assert_eq!(ann.call(added).await["rooms"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_opens_once_and_then_only_takes_up_again() {
+    let (mut ann, _) = at_tea("tea").await;
+    let granted = ann.call(json!({"t": "ticket", "id": 4})).await;
+    assert_eq!(granted["within_ms"], 60_000, "{granted}");
+    let access = Access::Ticket(Secret::new(granted["ticket"].as_str().unwrap()));
+    let engine = ann.engine();
+    let mark = Mark::default();
+    let early = engine.listen(peer(), &access, Some(&mark)).await;
+    assert_eq!(early.unwrap_err().code(), Code::BadCredentials);
+    let down = engine.listen(peer(), &access, None).await.unwrap();
+    let (_, mark) = taken(&down).await;
+    assert_eq!(
+        engine.listen(peer(), &access, None).await.unwrap_err().code(),
+        Code::BadCredentials
+    );
+    let mark: Mark = mark.parse().unwrap();
+    ann.engine().listen(peer(), &access, Some(&mark)).await.unwrap();
+    let wrong = Access::Ticket(Secret::new(format!("{}x", granted["ticket"].as_str().unwrap())));
+    let refused = ann.engine().listen(peer(), &wrong, Some(&mark)).await;
+    assert_eq!(refused.unwrap_err().code(), Code::BadCredentials);
+    ann.call(json!({"t": "logout", "id": 5})).await;
+    let refused = ann.engine().listen(peer(), &access, Some(&mark)).await;
+    assert_eq!(refused.unwrap_err().code(), Code::BadCredentials);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_without_a_good_session_are_refused_as_a_whole() {
+    let (mut ann, bob) = at_tea("tea").await;
+    let ping = json!({"t": "ping", "id": 4});
+    let token = ann.token.take();
+    assert_eq!(ann.try_call(ping.clone()).await.unwrap_err(), Code::OutOfOrder);
+    let stolen = ResumeToken { secret: Secret::new("guessed"), ..token.clone().unwrap() };
+    ann.token = Some(stolen);
+    assert_eq!(ann.try_call(ping.clone()).await.unwrap_err(), Code::UnknownSession);
+    assert_eq!(ann.try_listen(None).await.unwrap_err(), Code::UnknownSession);
+    let mixed = ResumeToken { secret: bob.token.unwrap().secret, ..token.clone().unwrap() };
+    ann.token = Some(mixed);
+    assert_eq!(ann.try_call(ping.clone()).await.unwrap_err(), Code::UnknownSession);
+    ann.token = token;
+    let down = ann.try_listen(None).await.unwrap();
+    assert_eq!(ann.try_call(json!([])).await.unwrap_err(), Code::Malformed);
+    assert_eq!(ann.try_call(ping.clone()).await.unwrap().len(), 1);
+    assert_eq!(ann.call(json!({"t": "logout", "id": 5})).await["t"], "ok");
+    let bye = loop {
+        if let Some(bye) = down.next(1 << 16).await.close {
+            break bye;
+        }
+    };
+    assert_eq!(bye.code, Code::LoggedOut.number());
+    assert_eq!(ann.try_call(ping).await.unwrap_err(), Code::UnknownSession);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_with_more_commands_than_may_wait_is_answered_whole() {
+    let mut ann = Halves::new(EngineConfig::default().max_in_flight(2)).await;
+    ann.hello("ann").await;
+    let pings: Vec<Value> = (0..50).map(|id| json!({"t": "ping", "id": id})).collect();
+    assert_eq!(ann.try_call(Value::from(pings)).await.unwrap().len(), 50);
+}

@@ -1,0 +1,78 @@
+//! The embedder's say: what a hook refuses is refused, in its words, and a hook that hangs holds up nobody else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use im_core::ports::{Action, Hooks, Identity, Verdict};
+use im_core::{Code, MessageId};
+
+use super::bystander::Bystander;
+use super::*;
+
+const WORDS: &str = "No shouting in here.";
+
+/// Refuses who shouts, never answers about who mumbles, and counts.
+#[derive(Default)]
+struct Doorman {
+    asked: AtomicU64,
+}
+
+#[async_trait]
+impl Hooks for Doorman {
+    async fn before(&self, _: &Identity, action: &Action) -> Verdict {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let Action::Send { content, .. } = action else { return Verdict::Default };
+        match content.get("text").and_then(im_core::wire::Value::as_text) {
+            Some("TEA!") => Verdict::Refuse(WORDS.to_owned()),
+            Some("mumble") => std::future::pending().await,
+            _ => Verdict::Default,
+        }
+    }
+}
+
+async fn guarded<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<Doorman>) {
+    let doorman = Arc::new(Doorman::default());
+    let config = EngineConfig::default().hook_timeout(Duration::from_millis(50));
+    let setup = Setup { hooks: doorman.clone(), config, ..Setup::default() };
+    (World::<F>::with(shape, setup).await, doorman)
+}
+
+/// A message is refused with this code and these words, and its id can be used again.
+async fn refuses<F: TransportFactory>(shape: Shape, said: &str, code: Code, words: &str) {
+    let (world, _) = guarded::<F>(shape).await;
+    let bystander = Bystander::new(&world).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    ann.follow(&r, None).await.unwrap();
+    let id = MessageId::random();
+    let command = ann.begin(message(&r, &id, said)).await;
+    let refusal = ann.answer(command).await.unwrap_err();
+    assert_eq!((refusal.code, refusal.message.as_str()), (code.number(), words));
+    assert_eq!(world.head(&r).await.seq, seq(1), "nothing was kept");
+    assert!(!ann.say_as(&r, &id, "tea, please").await.unwrap().repeated);
+    assert_eq!(ann.heard().await, "tea, please");
+    bystander.ends_untouched(&world).await;
+}
+
+pub async fn a_hook_refuses_in_its_own_words<F: TransportFactory>(shape: Shape) {
+    refuses::<F>(shape, "TEA!", Code::Refused, WORDS).await;
+}
+
+pub async fn a_hook_that_takes_too_long_refuses<F: TransportFactory>(shape: Shape) {
+    refuses::<F>(shape, "mumble", Code::Overloaded, Code::Overloaded.meaning()).await;
+}
+
+pub async fn a_retry_is_answered_without_asking<F: TransportFactory>(shape: Shape) {
+    let (world, doorman) = guarded::<F>(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    let id = MessageId::random();
+    let first = ann.say_as(&r, &id, "tea, please").await.unwrap();
+    let asked = doorman.asked.load(Ordering::Relaxed);
+    let retry = ann.say_as(&r, &id, "tea, please").await.unwrap();
+    assert!(retry.repeated && retry.seq == first.seq);
+    assert_eq!(ann.say_as(&r, &id, "TEA!").await.unwrap_err(), Code::Conflict);
+    assert_eq!(doorman.asked.load(Ordering::Relaxed), asked);
+}

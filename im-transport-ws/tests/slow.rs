@@ -1,0 +1,158 @@
+//! Readers who read too little or nothing: what they are told, how the end is counted, and that nobody else notices.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use im_core::engine::{Engine, EngineConfig, Publish, SlowReader};
+use im_core::wire::Target;
+use im_core::{Code, RoomId, UserId};
+use im_transport_ws::{WebSocket, WsConfig};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use serde_json::json;
+use support::{Client, in_memory, listen, only};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::net::TcpSocket;
+
+/// Counts connections that were closed with one code.
+#[derive(Default)]
+struct Closed {
+    code: String,
+    count: Arc<AtomicU64>,
+}
+
+impl Closed {
+    fn with(code: Code) -> Self {
+        Self { code: code.number().to_string(), count: Arc::default() }
+    }
+
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+impl Recorder for Closed {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        let wanted = key.name() == "im_connections_closed_total"
+            && key.labels().any(|label| label.key() == "code" && label.value() == self.code);
+        if wanted { Counter::from_arc(self.count.clone()) } else { Counter::noop() }
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+/// A small outbox, so that little is enough to fill it.
+async fn engine(policy: SlowReader) -> Engine {
+    let config = EngineConfig::default()
+        .outbox_bytes(32 * 1024)
+        .window_events(32)
+        .window_bytes(64 * 1024)
+        .slow_reader(policy);
+    Engine::builder().allow_anonymous().config(config).start().await.unwrap()
+}
+
+/// Comes in under a name and follows the room `tea`, which is made if need be.
+async fn follow<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>, name: &str) {
+    client.command(&json!({"t": "hello", "id": 1, "v": 1, "user": name})).await;
+    client.command(&json!({"t": "create", "id": 2, "room": "tea", "open": true})).await;
+    client.command(&json!({"t": "join", "id": 3, "room": "tea"})).await;
+    let status = client.command(&json!({"t": "sub", "id": 4, "room": "tea"})).await;
+    assert_eq!(status["rooms"][0]["status"], "ok", "{status}");
+}
+
+/// A message of 8 KiB in the room. Gives its seq.
+async fn publish(engine: &Engine) -> u64 {
+    let room = Target::Room(RoomId::new("tea").unwrap());
+    let pot = UserId::new("pot").unwrap();
+    engine.publish(Publish::text(room, pot, &"x".repeat(8192))).await.unwrap().seq.get()
+}
+
+/// Somebody in the same room, who reads.
+async fn bystander(ws: &WebSocket) -> Client<DuplexStream> {
+    let mut client = Client::open(in_memory(ws, 1 << 16), "").await.unwrap();
+    follow(&mut client, "bystander").await;
+    client
+}
+
+/// A message for the room, which the bystander hears. Membership events come before the first one.
+async fn heard_by(bystander: &mut Client<DuplexStream>, engine: &Engine) {
+    let seq = publish(engine).await;
+    loop {
+        let event = bystander.json().await;
+        if event["kind"] == "message" {
+            assert_eq!(event["seq"], seq, "every message, in order");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_who_falls_behind_is_told_so_and_nobody_else_notices() {
+    let closed = Closed::with(Code::SlowReader);
+    let _recording = metrics::set_default_local_recorder(&closed);
+    let engine = engine(SlowReader::Disconnect).await;
+    let ws = WebSocket::new(engine.clone(), WsConfig::default());
+    let mut slow = Client::open(in_memory(&ws, 4096), "").await.unwrap();
+    follow(&mut slow, "slow").await;
+    let mut bystander = bystander(&ws).await;
+    for _ in 0..50 {
+        heard_by(&mut bystander, &engine).await;
+    }
+    // Only now it reads: what was on its way, and why there is no more.
+    let (code, words) = slow.said_goodbye().await;
+    assert_eq!((code, words.as_str()), (4203, Code::SlowReader.meaning()));
+    drop(slow);
+    only(&engine, 1).await;
+    assert_eq!(closed.count(), 1);
+    heard_by(&mut bystander, &engine).await;
+    bystander.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_socket_that_is_never_read_is_given_up_and_nobody_else_notices() {
+    let closed = Closed::with(Code::SlowReader);
+    let _recording = metrics::set_default_local_recorder(&closed);
+    // Readers are waited for as long as they take anything; this one takes nothing.
+    let engine = engine(SlowReader::CatchUp).await;
+    let config = WsConfig::default().write_timeout(Duration::from_millis(200));
+    let ws = WebSocket::new(engine.clone(), config);
+    let address = listen(&ws).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    let mut silent = Client::open(socket.connect(address).await.unwrap(), "").await.unwrap();
+    follow(&mut silent, "silent").await;
+    let mut bystander = bystander(&ws).await;
+    assert_eq!(engine.connections(), 2);
+    // The window of the socket fills up, a write waits, and then the connection is gone.
+    support::within(async {
+        while engine.connections() > 1 {
+            heard_by(&mut bystander, &engine).await;
+        }
+    })
+    .await;
+    assert_eq!(closed.count(), 1, "it is counted under its number");
+    heard_by(&mut bystander, &engine).await;
+    bystander.is_alive().await;
+    drop(silent);
+}
