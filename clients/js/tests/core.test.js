@@ -254,6 +254,19 @@ test('statuses that come by the downlink set the cursor, also before the answer 
   assert.deepEqual(machine.events.map((told) => (told.type === 'event' ? told.event.seq : told.type)), [5, 6]);
 });
 
+test('a status that is handed out again changes nothing; a log that ends before the cursor does', () => {
+  const machine = online();
+  const id = machine.onCommand({ t: 'sub', room: 'tea' });
+  machine.flush(1);
+  const status = { room: 'tea', status: 'reset', epoch: '1.1', cursor: 4, head: 4 };
+  const event = { t: 'event', room: 'tea', epoch: '1.1', seq: 5, from: 'x', at: 0, kind: 'message', content: 1 };
+  const messages = [{ t: 'ok', id, rooms: [{ ...status, status: 'ok' }], rev: 1, gen: 'g' }, event,
+    { t: 'room', ...status, head: 5 }, event, { t: 'room', ...status, status: 'gap' }, { t: 'room', ...status, head: 3, cursor: 3 }];
+  machine.onMessage(2, JSON.stringify(messages));
+  assert.deepEqual(machine.events.map(({ type }) => type), ['event', 'room']);
+  assert.equal(machine.rooms.cursor('tea')?.seq, 3);
+});
+
 test('the ladder falls back to what works, and climbs again', () => {
   const ladder = new Ladder(['ws', 'sse', 'poll', 'short'], 1000);
   for (const name of /** @type {const} */ (['ws', 'sse'])) {

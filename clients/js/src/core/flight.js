@@ -35,12 +35,9 @@ import { measure } from '../wire/value.js';
 /**
  * What the server allows.
  *
- * @typedef {{message_bytes: number, content_bytes: number, batch: number, in_flight: number, page: number, rooms: number}}
- *   ServerLimits
+ * @typedef {{message_bytes: number, content_bytes: number, batch: number, in_flight: number, page: number, rooms: number,
+ *   depth: number, values: number}} ServerLimits
  */
-
-/** What values a message may hold is not announced by servers; this is what they allow by default, with some to spare. */
-const MAX_VALUES = 8000;
 
 /** All commands without an answer, in the order in which they were asked. */
 export class Flight {
@@ -191,7 +188,7 @@ export class Flight {
     /** @type {Encoded[]} */
     const frames = [];
     const blocked = new Set();
-    let [bytes, values] = [2, 0];
+    let [bytes, values] = [2, 1];
     for (const [id, pending] of this.pending) {
       if (frames.length >= most) break;
       if (pending.written) continue;
@@ -207,7 +204,7 @@ export class Flight {
         refused.push([id, tooLarge(frame.bytes, limits.message_bytes)]);
         continue;
       }
-      const fits = bytes + frame.bytes + 5 <= limits.message_bytes && values + weight <= MAX_VALUES;
+      const fits = bytes + frame.bytes + 5 <= limits.message_bytes && values + weight <= limits.values;
       if (!fits && frames.length > 0) break;
       pending.written = true;
       bytes += frame.bytes + 1;

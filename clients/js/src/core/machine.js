@@ -84,10 +84,16 @@ import { Rooms } from './rooms.js';
  */
 
 /** What holds until the server has named its own limits: what servers allow by default. */
-const ASSUMED_LIMITS = { message_bytes: 65_536, content_bytes: 32_768, batch: 64, in_flight: 64, page: 100, rooms: 1000 };
-
-const CONTENT_DEPTH = 16;
-const CONTENT_VALUES = 4000;
+const ASSUMED_LIMITS = {
+  message_bytes: 65_536,
+  content_bytes: 32_768,
+  batch: 64,
+  in_flight: 64,
+  page: 100,
+  rooms: 1000,
+  depth: 16,
+  values: 8192,
+};
 
 export class Machine {
   /**
@@ -304,12 +310,14 @@ export class Machine {
    */
   checkValue(value, mid) {
     const { bytes, depth, values } = measure(value);
-    const most = this.limits.content_bytes;
+    const { content_bytes: mostBytes, depth: mostDepth, values: mostValues } = this.limits;
     /** @type {(code: number, message: string) => ImError} */
     const refusal = (code, message) => new ImError('invalid', message, { code, mid });
-    if (bytes > most) throw refusal(Code.TooLarge, `the content has ${bytes} bytes; the server takes ${most}`);
-    if (depth > CONTENT_DEPTH) throw refusal(Code.TooDeep, `the content nests ${depth} deep; ${CONTENT_DEPTH} is the most`);
-    if (values > CONTENT_VALUES) throw refusal(Code.TooMany, `the content has ${values} values; ${CONTENT_VALUES} is the most`);
+    if (bytes > mostBytes) throw refusal(Code.TooLarge, `the content has ${bytes} bytes; the server takes ${mostBytes}`);
+    if (depth > mostDepth) throw refusal(Code.TooDeep, `the content nests ${depth} deep; the server takes ${mostDepth}`);
+    // Half of what a message may have, so that what stands around the content finds room.
+    const most = mostValues / 2;
+    if (values > most) throw refusal(Code.TooMany, `the content has ${values} values; the server takes ${most}`);
   }
 
   /**

@@ -54,6 +54,7 @@ const REPLIES = {
   hello: { session: text, secret: text, user: text, device: text, resumed: flag, idle_ms: count, limits: map },
   ping: { now: count },
   sessions: { sessions: list },
+  ticket: { ticket: text, within_ms: count },
   create: RECEIPT,
   join: RECEIPT,
   leave: RECEIPT,

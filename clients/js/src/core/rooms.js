@@ -217,7 +217,9 @@ export class Rooms {
     }
     const sameEpoch = cursor.epoch === room.cursor.epoch;
     const goesOn = status.status === 'ok' || status.status === 'gap';
-    if (sameEpoch && (goesOn ? cursor.seq <= room.cursor.seq : cursor.seq === room.cursor.seq)) return false;
+    // Within an epoch only a log that ends before the cursor takes a reader back; another `reset` is a repeat.
+    const isThere = goesOn || (status.head ?? cursor.seq) >= room.cursor.seq;
+    if (sameEpoch && isThere && cursor.seq <= room.cursor.seq) return false;
     if (!sameEpoch) room.state = new RoomState();
     room.cursor = cursor;
     room.tries = 0;
