@@ -6,9 +6,9 @@ import { Room } from './room.js';
 import { WireError, toValue } from './wire/value.js';
 
 /**
- * @typedef {import('./core/machine.js').ClientEvent} ClientEvent
- * @typedef {import('./core/machine.js').Receipt} Receipt
- * @typedef {import('./core/machine.js').Cause} Cause
+ * @typedef {import('./core/types.js').ClientEvent} ClientEvent
+ * @typedef {import('./core/types.js').Receipt} Receipt
+ * @typedef {import('./core/types.js').Cause} Cause
  * @typedef {import('./links/link.js').Transport} Transport
  * @typedef {import('./wire/value.js').Frame} Frame
  */
@@ -30,13 +30,17 @@ import { WireError, toValue } from './wire/value.js';
  */
 
 /**
- * `kind`: 1 to 32 characters, `message` by default. `mid`: an id of the application's own, so that a try after a restart of
- * the application is recognised as a repeat; it needs at least 96 random bits.
+ * `kind`: 1 to 32 characters, `message` by default. `mid`: an id of the application's own, so that a try after a restart
+ * of the application is recognised as a repeat; it needs at least 96 random bits.
  *
  * @typedef {{kind?: string, mid?: string}} SendOptions
  */
 
-/** @typedef {{room: string} | {peer: string} | {to: string}} Target a room, the direct room with a user, a user's own room */
+/**
+ * A room, the direct room with a user, or a user's own room.
+ *
+ * @typedef {{room: string} | {peer: string} | {to: string}} Target
+ */
 
 /**
  * What a client tells:
@@ -131,7 +135,9 @@ export class Client extends Emitter {
    */
   async send(target, content, { kind = 'message', mid = randomId() } = {}) {
     checkTarget(target);
-    const body = { t: 'send', ...target, mid: checkId('message', mid), kind: checkId('event kind', kind), content: this.value(content) };
+    checkId('message', mid);
+    checkId('event kind', kind);
+    const body = { t: 'send', ...target, mid, kind, content: this.value(content) };
     return /** @type {any} */ (await this.keptSend(body, true));
   }
 

@@ -9,7 +9,7 @@ import { Keeper } from './storage.js';
 import { tabsEnvironment } from './tabs/channel.js';
 import { join } from './tabs/index.js';
 
-/** @typedef {import('./core/machine.js').ClientEvent} ClientEvent */
+/** @typedef {import('./core/types.js').ClientEvent} ClientEvent */
 
 /** Name and version, for the server's logs. */
 export const CLIENT = 'im-js 0.1';
@@ -21,16 +21,16 @@ const TAB_CONNECT_MS = 60_000;
 
 /**
  * @typedef {object} Options
- * @property {string} url Where the service is: `https://example.org/im` for all transports (in a page `/im` will do), or the
- *   address of its WebSocket, `wss://example.org/im/ws`.
+ * @property {string} url Where the service is: `https://example.org/im` for all transports (in a page `/im` will do), or
+ *   the address of its WebSocket, `wss://example.org/im/ws`.
  * @property {string | (() => string | null | Promise<string | null>)} [token] Credentials, or a function that fetches some
  *   that are good now; it is called again when they have expired. If it throws it is called again after a pause; null means
  *   that there will be none, and ends the client. Not needed where a cookie says who the user is.
  * @property {string} [user] Who the user is, for servers that allow anonymous users.
  * @property {string} [device] Which device this is; should be stable. From the storage if there is one, or else random.
- * @property {import('./links/link.js').Transport | 'auto' | import('./links/link.js').Transport[]} [transport] `ws`, `sse`,
- *   `poll` (long polling), `short` (short polling), or a list of these, the best first. `auto`, the default, is all four: the
- *   best that works is used, and a better one is tried again after a while.
+ * @property {import('./links/link.js').Transport | 'auto' | import('./links/link.js').Transport[]} [transport] `ws`,
+ *   `sse`, `poll` (long polling), `short` (short polling), or a list of these, the best first. `auto`, the default, is
+ *   all four: the best that works is used, and a better one is tried again after a while.
  * @property {'json' | 'msgpack'} [encoding] `json` by default.
  * @property {import('./storage.js').StorageLike} [storage] Where the session, the device and messages without a receipt are
  *   kept, so that they outlive a reload: `localStorage`, say, if no other user of this browser may read the page's storage.
@@ -63,16 +63,23 @@ export function connect(options) {
   const client = new Client({ config: options.config, keeper });
   const { config } = client;
   const tokens = typeof token === 'function' ? async () => token() : undefined;
-  /** @type {(session: import('./core/machine.js').Session | undefined, onEvent: (event: ClientEvent) => void) => Shell} */
+  /** @type {(session: import('./core/types.js').Session | undefined, onEvent: (event: ClientEvent) => void) => Shell} */
   const direct = (session, onEvent) => {
-    const fixed = typeof token === 'string' ? token : undefined;
-    const identity = { token: fixed, renewable: tokens !== undefined, user, device: device ?? keeper?.device(), client: CLIENT };
+    const identity = {
+      token: typeof token === 'string' ? token : undefined,
+      renewable: tokens !== undefined,
+      user,
+      device: device ?? keeper?.device(),
+      client: CLIENT,
+    };
     const machine = new Machine({ config, identity, session, random: env.random, wallClock: env.wallClock });
     const ladder = new Ladder(order, config.upgradeMs);
     ladder.load(env.now(), keeper?.get('transports'));
     const setup = { addresses, encoding, credentials, config, env, token: () => machine.identity.token };
     const onLadder = () => keeper?.put('transports', JSON.stringify(ladder.save(env.now())));
-    return new Shell({ machine, ladder, env, tokens, onEvent, onLadder, link: (name, events) => linkOf(name, setup, events) });
+    /** @type {(name: string, events: import('./links/link.js').LinkEvents) => import('./links/link.js').Link} */
+    const link = (name, events) => linkOf(name, setup, events);
+    return new Shell({ machine, ladder, env, tokens, onEvent, onLadder, link });
   };
   const tabsEnv = options.tabs ? (options.tabsEnv ?? tabsEnvironment()) : undefined;
   if (tabsEnv) client.begin(shared(tabsEnv));

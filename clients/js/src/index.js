@@ -30,6 +30,6 @@ export { directRoom, randomId } from './ids.js';
  * @typedef {import('./core/rooms.js').RoomEvent} RoomEvent
  * @typedef {import('./core/rooms.js').RoomStatus} RoomStatus
  * @typedef {import('./core/rooms.js').Cursor} Cursor
- * @typedef {import('./core/machine.js').Receipt} Receipt
+ * @typedef {import('./core/types.js').Receipt} Receipt
  * @typedef {import('./wire/value.js').Value} Value
  */

@@ -7,7 +7,7 @@ import { Reader } from './reader.js';
  * @typedef {import('./core/rooms.js').RoomEvent} RoomEvent
  * @typedef {import('./core/rooms.js').RoomStatus} RoomStatus
  * @typedef {import('./core/rooms.js').Cursor} Cursor
- * @typedef {import('./core/machine.js').Receipt} Receipt
+ * @typedef {import('./core/types.js').Receipt} Receipt
  * @typedef {import('./wire/value.js').Value} Value
  */
 
@@ -124,8 +124,8 @@ export class Room extends Emitter {
   /**
    * A page of the room's log: the events after a seq, oldest first, or before one, newest first. Without either, the newest.
    *
-   * @param {{after?: number, before?: number, limit?: number, epoch?: string}} [page] with `epoch`, the page is given only if
-   *   that is still the room's
+   * @param {{after?: number, before?: number, limit?: number, epoch?: string}} [page] with `epoch`, the page is given
+   *   only if that is still the room's
    * @returns {Promise<HistoryPage>}
    * @throws {import('./error.js').ImError}
    */

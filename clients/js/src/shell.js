@@ -10,8 +10,8 @@ import { isFromServer, wordsOf } from './links/link.js';
 
 /**
  * @typedef {import('./core/machine.js').Machine} Machine
- * @typedef {import('./core/machine.js').Output} Output
- * @typedef {import('./core/machine.js').ClientEvent} ClientEvent
+ * @typedef {import('./core/types.js').Output} Output
+ * @typedef {import('./core/types.js').ClientEvent} ClientEvent
  * @typedef {import('./core/ladder.js').Ladder} Ladder
  * @typedef {import('./links/link.js').Link} Link
  * @typedef {import('./links/link.js').LinkEvents} LinkEvents
@@ -225,7 +225,7 @@ export class Shell {
     this.run();
   }
 
-  /** @param {import('./core/machine.js').Cause & {unfit?: boolean}} cause */
+  /** @param {import('./core/types.js').Cause & {unfit?: boolean}} cause */
   lost(cause) {
     if (cause.unfit || (!this.isSteady && !isFromServer(cause))) this.failed(cause.unfit === true);
     this.env.clearTimeout(this.upgradeTimer);

@@ -12,7 +12,7 @@ import * as json from './wire/json.js';
  *
  * @typedef {Pick<Storage, 'getItem' | 'setItem' | 'removeItem' | 'key' | 'length'>} StorageLike
  * @typedef {import('./wire/value.js').Frame} Frame
- * @typedef {import('./core/machine.js').Session} Session
+ * @typedef {import('./core/types.js').Session} Session
  */
 
 /**

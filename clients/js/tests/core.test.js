@@ -127,7 +127,7 @@ test('pauses double up to the longest, and a wish is kept to', () => {
   assert.equal(backoff.next(), undefined);
 });
 
-/** A machine that is online. @param {Partial<import('../src/core/machine.js').Identity>} [identity] @param {object} [welcome] */
+/** A machine that is online. @param {Partial<import('../src/core/types.js').Identity>} [identity] @param {object} [welcome] */
 function online(identity, welcome) {
   const machine = new Machine({
     config: configOf(),

@@ -11,7 +11,7 @@ import { checkPush, checkReply } from './reply.js';
 
 /**
  * @typedef {import('./machine.js').Machine} Machine
- * @typedef {import('./machine.js').Online} Online
+ * @typedef {import('./types.js').Online} Online
  * @typedef {import('./machine.js').Message} Message
  * @typedef {import('./flight.js').Pending} Pending
  * @typedef {import('../wire/value.js').Frame} Frame
@@ -141,7 +141,7 @@ function refreshAt(machine, now, expires) {
  * @param {import('../wire/codec.js').Encoded} first
  */
 export function writeResume(machine, first) {
-  const { codec, duplex } = /** @type {import('./machine.js').Traits} */ (machine.traits);
+  const { codec, duplex } = /** @type {import('./types.js').Traits} */ (machine.traits);
   const frames = machine.rooms.toResume();
   // Over HTTP the session may still follow rooms that this client does not.
   if (frames.length === 0 && !duplex) frames.push([]);
@@ -299,7 +299,7 @@ export function flush(machine, now) {
  * @param {number} within milliseconds
  */
 export function ping(machine, now, online, within) {
-  const { codec } = /** @type {import('./machine.js').Traits} */ (machine.traits);
+  const { codec } = /** @type {import('./types.js').Traits} */ (machine.traits);
   online.pingUntil = Math.min(online.pingUntil, now + within);
   const [, frame] = machine.flight.write({ t: 'ping' }, 'ping', codec);
   machine.outputs.push({ do: 'transmit', message: codec.join([frame]) });

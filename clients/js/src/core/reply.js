@@ -34,7 +34,8 @@ const shape = (fields) => (value) => map(value) && wrongField(value, fields) ===
 
 const RECEIPT = { room: text, epoch: text, seq: count, at: count, repeated: flag };
 const STATUS = { room: text, status: text, epoch: perhaps(text), cursor: perhaps(count), code: perhaps(count) };
-const EVENT = { room: text, epoch: text, seq: count, from: text, at: count, kind: text, mid: perhaps(text), content: present };
+const PLACE = { room: text, epoch: text, seq: count };
+const EVENT = { ...PLACE, from: text, at: count, kind: text, mid: perhaps(text), content: present };
 const ENTRY = { key: text, stamp, from: text };
 
 /** @type {Record<string, Record<string, Check>>} */

@@ -7,9 +7,9 @@
 import { advice, Code, meaning } from '../codes.js';
 
 /**
- * @typedef {import('../core/machine.js').Cause} Cause
- * @typedef {import('../core/machine.js').Traits} Traits
- * @typedef {import('../core/machine.js').Session} Session
+ * @typedef {import('../core/types.js').Cause} Cause
+ * @typedef {import('../core/types.js').Traits} Traits
+ * @typedef {import('../core/types.js').Session} Session
  * @typedef {import('../wire/codec.js').Message} Message
  * @typedef {import('../wire/value.js').Frame} Frame
  */

@@ -16,7 +16,7 @@
 
 /**
  * @typedef {import('../wire/value.js').Frame} Frame
- * @typedef {import('../core/machine.js').Cause} Cause
+ * @typedef {import('../core/types.js').Cause} Cause
  */
 
 /**

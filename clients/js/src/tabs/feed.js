@@ -105,7 +105,8 @@ function isElsewhere(error) {
 export function stateOf(hub, room) {
   const { rooms, generation } = hub.shell.machine;
   const state = rooms.map.get(room)?.state;
-  return { t: 'snapshot', room, gen: state?.generation ?? generation, entries: [...(state?.map.held.values() ?? [])], more: false };
+  const entries = [...(state?.map.held.values() ?? [])];
+  return { t: 'snapshot', room, gen: state?.generation ?? generation, entries, more: false };
 }
 
 /**

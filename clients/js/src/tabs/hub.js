@@ -5,8 +5,8 @@ import { feed, follow, stateOf } from './feed.js';
 
 /**
  * @typedef {import('../wire/value.js').Frame} Frame
- * @typedef {import('../core/machine.js').ClientEvent} ClientEvent
- * @typedef {import('../core/machine.js').Cause} Cause
+ * @typedef {import('../core/types.js').ClientEvent} ClientEvent
+ * @typedef {import('../core/types.js').Cause} Cause
  * @typedef {import('../shell.js').Shell} Shell
  * @typedef {import('./channel.js').FromTab} FromTab
  */
@@ -95,7 +95,8 @@ export class Hub {
   /** Notices the tab's end by the lock that it holds as long as it lives. @param {Peer} peer */
   async watch(peer) {
     try {
-      await this.tabs.locks.request(`im/${this.name}/tab/${peer.tab}`, { signal: this.leaving.signal }, () => this.remove(peer));
+      const { signal } = this.leaving;
+      await this.tabs.locks.request(`im/${this.name}/tab/${peer.tab}`, { signal }, () => this.remove(peer));
     } catch {
       // The hub is closed.
     }

@@ -10,7 +10,7 @@ import { Hub } from './hub.js';
 import { TabLink } from './link.js';
 
 /**
- * @typedef {import('../core/machine.js').ClientEvent} ClientEvent
+ * @typedef {import('../core/types.js').ClientEvent} ClientEvent
  * @typedef {import('../shell.js').Shell} Shell
  */
 

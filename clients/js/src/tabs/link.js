@@ -92,7 +92,7 @@ export class TabLink {
 
   nudge() {}
 
-  /** @param {import('../core/machine.js').Cause} cause */
+  /** @param {import('../core/types.js').Cause} cause */
   lost(cause) {
     if (this.isDone) return;
     this.close();

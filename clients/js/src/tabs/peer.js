@@ -61,7 +61,7 @@ export class Peer {
     this.channel.postMessage({ conn: this.conn, open: true });
   }
 
-  /** @param {import('../core/machine.js').Cause} [cause] for the tab, if it is to be told */
+  /** @param {import('../core/types.js').Cause} [cause] for the tab, if it is to be told */
   end(cause) {
     if (this.isGone) return;
     if (cause) this.channel.postMessage({ conn: this.conn, lost: cause });

@@ -36,7 +36,7 @@ export class Model {
     this.kept = new Map();
     /** @type {Map<number, Frame | Error>} */
     this.answers = new Map();
-    /** @type {import('../../src/core/machine.js').ClientEvent[]} */
+    /** @type {import('../../src/core/types.js').ClientEvent[]} */
     this.told = [];
     this.isConnected = false;
     this.isConnecting = false;
