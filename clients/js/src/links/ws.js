@@ -46,7 +46,8 @@ export class WebSocketLink {
     socket.onmessage = (/** @type {{data: string | ArrayBuffer}} */ { data }) => {
       if (!this.isDone) this.events.message(typeof data === 'string' ? data : new Uint8Array(data));
     };
-    socket.onerror = () => {};
+    // A close with 1006 follows, but not in every version of Node.
+    socket.onerror = () => this.lost({ message: 'the connection failed' });
     socket.onclose = (/** @type {{code: number, reason: string}} */ { code, reason }) => {
       this.lost({ code, message: reason || `the connection was closed (${code})` });
     };
