@@ -5,6 +5,7 @@ import test from 'node:test';
 
 import { connect } from '../src/index.js';
 import { FakeHttp } from './support/fake-http.js';
+import { FakeLocks } from './support/locks.js';
 import { collect, QUICK } from './support/server.js';
 
 /** @typedef {import('../src/links/link.js').Transport} Transport */
@@ -184,4 +185,41 @@ test('moves up in mid-stream when a better transport works again', async (t) => 
   while ((/** @type {string | undefined} */ (ann.transport)) !== 'sse') await ann.once('status');
   assert.deepEqual(await heard.until(201), numbers(201));
   assert.equal(fake.log('tea').length, 201);
+});
+
+test('tabs share what comes by polls, and take over from each other', async (t) => {
+  const fake = await FakeHttp.start(t);
+  const tabsEnv = { locks: /** @type {any} */ (new FakeLocks()), BroadcastChannel };
+  const tab = () => client(t, fake, { transport: 'poll', tabs: true, tabsEnv, name: fake.url });
+  const [first, second] = [tab(), tab()];
+  await Promise.all([first, second].map((one) => one.room('tea').follow()));
+  const heard = [first, second].map((one) => collect(one.room('tea')));
+  await second.room('tea').send({ text: '0' });
+  await Promise.all(heard.map((one) => one.until(1)));
+  assert.equal(fake.sessions.size, 1);
+  first.close();
+  fake.publish('tea', { text: '1' });
+  await second.room('tea').send({ text: '2' });
+  assert.deepEqual(await heard[1].until(3), numbers(3));
+  assert.equal(fake.sessions.size, 1);
+  assert.ok(second.isLeader());
+});
+
+test('a stream that is taken up many times leaves nothing behind', async (t) => {
+  const fake = await FakeHttp.start(t);
+  const ann = client(t, fake, { transport: 'sse' });
+  const room = ann.room('tea');
+  await room.follow();
+  const heard = collect(room);
+  const warned = (/** @type {Error} */ warning) => assert.fail(warning);
+  process.on('warning', warned);
+  t.after(() => process.off('warning', warned));
+  for (let n = 0; n < 15; n++) {
+    await waitForDownlink(fake, ann);
+    for (const { down } of fake.sessions.values()) down?.wake();
+    ann.shell?.wake();
+    await fake.saw('GET /im/sse', n + 1);
+  }
+  fake.publish('tea', { text: '0' });
+  assert.deepEqual(await heard.until(1), ['0']);
 });

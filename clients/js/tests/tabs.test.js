@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { connect } from '../src/index.js';
+import { Election } from '../src/tabs/election.js';
 import { FakeLocks } from './support/locks.js';
 import { collect, needsServer, Proxy, QUICK, Server } from './support/server.js';
 
@@ -123,4 +124,42 @@ test('a logout in one tab ends all of them', needsServer, async (t) => {
   await second.logout();
   while (first.status !== 'closed') await first.once('status');
   assert.equal(second.status, 'closed');
+});
+
+test('the lead can be taken from a tab that does not answer, and comes back', async (t) => {
+  const locks = /** @type {any} */ (new FakeLocks());
+  /** @type {string[]} */
+  const told = [];
+  /** @type {(() => void)[]} */
+  const watchers = [];
+  const tell = (/** @type {string} */ what) => {
+    told.push(what);
+    watchers.splice(0).forEach((watch) => watch());
+  };
+  const until = async (/** @type {number} */ n) => {
+    while (told.length < n) await new Promise((resolve) => watchers.push(() => resolve(undefined)));
+  };
+  const elect = (/** @type {string} */ tab) => {
+    const election = new Election({
+      name: 'page',
+      tab,
+      locks,
+      lead: () => {
+        tell(`${tab} leads`);
+        return () => tell(`${tab} ends`);
+      },
+    });
+    t.after(() => election.leave());
+    return election;
+  };
+  const first = elect('first');
+  const second = elect('second');
+  await until(1);
+  second.usurp();
+  await until(3);
+  assert.deepEqual([first.isLeader, second.isLeader], [false, true]);
+  second.leave();
+  await until(5);
+  assert.deepEqual(new Set(told.slice(1, 3)), new Set(['first ends', 'second leads']));
+  assert.deepEqual(told.slice(3), ['second ends', 'first leads']);
 });

@@ -114,9 +114,11 @@ export class EventStreamLink {
 
   /** @param {number} ms */
   again(ms) {
-    if (this.isDone || !this.stream) return;
+    if (this.isDone || !this.uplink.session) return;
     const { env } = this.setup;
-    this.stream.abort();
+    this.stream?.abort();
+    // What is left of it is none of our business.
+    this.stream = undefined;
     env.clearTimeout(this.timer);
     this.timer = env.setTimeout(() => this.read(), ms);
   }

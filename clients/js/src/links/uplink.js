@@ -82,7 +82,8 @@ export class Uplink {
   }
 
   /**
-   * A request that ends with the link, or after `patienceMs` without a complete answer.
+   * A request that ends with its signal, and with a `patienceMs` also with the link, or after that time without a complete
+   * answer. Without one it is a stream, which whoever reads it ends.
    *
    * @param {string} path under the prefix
    * @param {RequestInit} init
@@ -94,7 +95,7 @@ export class Uplink {
     const give = () => aborter.abort(new Error('no answer in time'));
     const timer = patienceMs === undefined ? undefined : env.setTimeout(give, patienceMs);
     const end = () => aborter.abort();
-    this.aborter.signal.addEventListener('abort', end, { once: true });
+    if (patienceMs !== undefined) this.aborter.signal.addEventListener('abort', end, { once: true });
     init.signal?.addEventListener('abort', end, { once: true });
     try {
       const response = await env.fetch(url + path, { ...init, credentials, cache: 'no-store', signal: aborter.signal });

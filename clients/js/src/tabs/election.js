@@ -59,9 +59,17 @@ export class Election {
     const { signal } = this.leaving;
     /** @type {(() => void) | undefined} */
     let end;
+    let wasHeld = false;
+    const finish = () => {
+      const act = end;
+      end = undefined;
+      act?.();
+    };
     const held = () => {
+      wasHeld = true;
       end = begin();
-      return new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined), { once: true }));
+      // What was begun ends before another tab gets the lock; one that steals it does not ask.
+      return new Promise((resolve) => signal.addEventListener('abort', () => resolve(finish()), { once: true }));
     };
     try {
       // A lock is either stolen or waited for until a signal; the standard does not allow both.
@@ -69,8 +77,8 @@ export class Election {
     } catch {
       // Left before it was granted, or stolen.
     }
-    end?.();
-    if (end && !signal.aborted && lock === `im/${this.name}`) this.stand({});
+    finish();
+    if (wasHeld && !signal.aborted && lock === `im/${this.name}`) this.stand({});
   }
 
   leave() {

@@ -132,6 +132,10 @@ export class FakeHttp {
       const event = before ?? this.publish(room, frame.content, { from: session.user, mid: frame.mid });
       return { t: 'ok', id, room, epoch: EPOCH, seq: event.seq, at: event.at, repeated: before !== undefined };
     }
+    if (t === 'history') {
+      const log = this.log(room);
+      return { t: 'ok', id, epoch: EPOCH, head: log.length, first: 1, events: log.slice(frame.after), more: false };
+    }
     if (t === 'sub') this.follow(session, room, frame.since ?? this.log(room).length);
     if (t === 'unsub') session.rooms.delete(room);
     if (t === 'resume' && frame.all) session.rooms.clear();
