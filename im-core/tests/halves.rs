@@ -274,6 +274,11 @@ async fn who_comes_back_says_what_is_followed() {
     bob.say("tea", "b").await;
     let cursors = json!([["news", status["epoch"], status["cursor"]]]);
     let resume = json!({"t": "resume", "id": 6, "cursors": cursors});
+    ann.call(resume.clone()).await;
+    assert_eq!(brief(&ann.poll(None).await.0), ["news ok", "tea ok", "news:a", "tea:b"]);
+    let resume = json!({"t": "resume", "id": 6, "cursors": cursors, "all": true});
+    let both = json!({"t": "resume", "id": 6, "cursors": cursors, "all": true, "rev": 1});
+    assert_eq!(ann.call(both).await["code"], 4504);
     let answer = ann.call(resume).await;
     assert_eq!(answer["rooms"].as_array().unwrap().len(), 1);
     assert_eq!(brief(&ann.poll(None).await.0), ["news ok", "news:a"]);
