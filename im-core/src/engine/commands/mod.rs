@@ -148,9 +148,8 @@ async fn carry_out(
         CommandBody::Sub { room, since } => {
             return read::sub(core, conn, session, id, room, since).await;
         }
-        CommandBody::Resume { cursors, rev, all } => {
-            let base = read::base_of(core, conn, session, rev, all).await?;
-            return read::resume(core, conn, session, id, cursors, base).await;
+        CommandBody::Resume { cursors, rev } => {
+            return read::resume(core, conn, session, id, cursors, rev).await;
         }
         CommandBody::Logout => return session::logout(core, conn, session, id).await,
         CommandBody::Unsub { room } => read::unsub(core, conn, session, room).await?,
