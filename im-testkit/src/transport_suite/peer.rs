@@ -9,8 +9,8 @@ use bytes::Bytes;
 use im_core::wire::{
     Bye, Command, CommandBody, Encoding, ErrorReply, Event, Hello, HistoryPage, Limits, Map,
     MemberAct, MemberPage, PageFrom, Push, ResumeToken, RoomKind, RoomStatus, Secret, SendReceipt,
-    ServerFrame, SessionEntry, Signal, Snapshot, StateUpdate, Status, Target, VERSION, Value, Welcome,
-    decode, encode, encode_batch,
+    ServerFrame, SessionEntry, Signal, Snapshot, StateUpdate, Status, Target, VERSION, Value,
+    Welcome, decode, encode, encode_batch,
 };
 use im_core::{
     Code, CommandId, Cursor, DeviceId, EventKind, MessageId, RoomId, Seq, Stamp, StateKey, UserId,

@@ -74,7 +74,17 @@ impl HttpLink {
         };
         let poster = tokio::spawn(poster.run(todo));
         let (down, opening, ended) = (None, false, false);
-        Ok(Self { encoding: dial.encoding, jobs, news, poster, waiting, welcomed, down, opening, ended })
+        Ok(Self {
+            encoding: dial.encoding,
+            jobs,
+            news,
+            poster,
+            waiting,
+            welcomed,
+            down,
+            opening,
+            ended,
+        })
     }
 
     fn post(&mut self, message: Bytes, encoding: Encoding, pieces: usize) {
@@ -110,7 +120,8 @@ impl RawLink for HttpLink {
                 return Received::Closed(None);
             }
             let idle = self.waiting.load(Ordering::SeqCst) == 0 && self.news.is_empty();
-            if idle && self.down.is_none() && !self.opening && self.welcomed.load(Ordering::SeqCst) {
+            if idle && self.down.is_none() && !self.opening && self.welcomed.load(Ordering::SeqCst)
+            {
                 self.opening = true;
                 let _ = self.jobs.send(Job::Open { mark: None });
             }
