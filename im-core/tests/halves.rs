@@ -349,3 +349,21 @@ async fn a_message_with_more_commands_than_may_wait_is_answered_whole() {
     let pings: Vec<Value> = (0..50).map(|id| json!({"t": "ping", "id": id})).collect();
     assert_eq!(ann.try_call(Value::from(pings)).await.unwrap().len(), 50);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_cursor_came_to_is_told_by_the_downlink_once() {
+    let (mut ann, mut bob) = at_tea("tea").await;
+    let status = ann.call(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    let epoch = status["rooms"][0]["epoch"].clone();
+    for (epoch, since) in [(&epoch, 99), (&json!("1.1"), 1)] {
+        let sub = json!({"t": "sub", "id": 4, "room": "tea", "epoch": epoch, "since": since});
+        let preview = ann.call(sub).await;
+        assert_eq!(preview["rooms"][0]["status"], "reset");
+        let (frames, mark) = ann.poll(None).await;
+        assert_eq!(brief(&frames), ["tea reset"]);
+        bob.say("tea", &since.to_string()).await;
+        let (frames, mark) = ann.poll(Some(&mark)).await;
+        assert_eq!(brief(&frames), [format!("tea:{since}")]);
+        assert_eq!(brief(&ann.poll(Some(&mark)).await.0), [""; 0]);
+    }
+}

@@ -43,4 +43,4 @@ impl TransportFactory for Served {
     }
 }
 
-im_testkit::transport_suite!(Served);
+im_testkit::transport_suite!(halves: Served);

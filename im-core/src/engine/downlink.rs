@@ -198,7 +198,13 @@ impl Core {
         let new = self.drop_what_has_gone(conn, down, &checkpoint);
         let begun = futures::stream::iter(new).map(|(room, followed)| async move {
             let told = Told::of(mark, &room, &followed);
-            let answer = self.status_for(session, &room, told.cursor(&followed)).await;
+            let asked = told.cursor(&followed);
+            let mut answer = self.status_for(session, &room, asked).await;
+            let at = told.place.and_then(|place| place.cursor).filter(|at| *at != asked);
+            if let (Ok((RoomStatus { status: Status::Reset, .. }, _)), Some(at)) = (&answer, at) {
+                // The checkpoint is of another log, and the reader was told so.
+                answer = self.status_for(session, &room, at).await;
+            }
             (room, followed, told, answer)
         });
         let mut begun = begun.buffered(LOOK_UPS_AT_ONCE);

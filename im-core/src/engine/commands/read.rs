@@ -36,7 +36,8 @@ pub(super) async fn sub(
 ) -> Result<Outcome> {
     check_room_count(core, conn, std::slice::from_ref(&room))?;
     let answered = status(core, session, &room, since).await?;
-    begin(core, conn, session, id, session.base(), vec![answered]).await
+    let asked = since.into_iter().map(|cursor| (room.clone(), cursor)).collect();
+    begin(core, conn, session, id, (session.base(), asked), vec![answered]).await
 }
 
 /// What a `resume` starts from, and the rooms of it that count as named.
@@ -78,7 +79,7 @@ pub(super) async fn resume(
     wanted.extend(cursors);
     let rooms: Vec<RoomId> = wanted.keys().cloned().collect();
     check_room_count(core, conn, &rooms)?;
-    let answers = futures::stream::iter(wanted).map(|(room, cursor)| async move {
+    let answers = futures::stream::iter(wanted.clone()).map(|(room, cursor)| async move {
         match status(core, session, &room, Some(cursor)).await {
             Ok(answered) => Ok(answered),
             // The store's trouble is not the room's answer.
@@ -88,7 +89,7 @@ pub(super) async fn resume(
     });
     let answers: Vec<Result<Answered>> = answers.buffered(LOOK_UPS_AT_ONCE).collect().await;
     let answers: Vec<Answered> = answers.into_iter().collect::<Result<_>>()?;
-    begin(core, conn, session, id, base, answers).await
+    begin(core, conn, session, id, (base, wanted), answers).await
 }
 
 fn check_room_count(core: &Core, conn: &Conn, more: &[RoomId]) -> Result<()> {
@@ -149,12 +150,14 @@ async fn make_inbox(core: &Core, user: &UserId) -> Result<()> {
 }
 
 /// Writes the checkpoint down, answers, then lets the events flow.
+///
+/// Where the events flow on another connection, it holds what was asked for: a gap or a reset is told there.
 async fn begin(
     core: &Arc<Core>,
     conn: &Arc<Conn>,
     session: &Session,
     id: CommandId,
-    base: Base,
+    (base, asked): (Base, BTreeMap<RoomId, Cursor>),
     answers: Vec<Answered>,
 ) -> Result<Outcome> {
     let starts: Vec<(RoomId, Start)> = answers
@@ -162,10 +165,14 @@ async fn begin(
         .filter_map(|(status, start)| Some((status.room.clone(), (*start)?)))
         .collect();
     let statuses: Vec<RoomStatus> = answers.into_iter().map(|(status, _)| status).collect();
+    let held_as = |room: &RoomId, start: &Start| match conn.part {
+        Part::Up => asked.get(room).copied().unwrap_or(start.from),
+        _ => start.from,
+    };
     let denied = statuses.iter().filter(|status| status.status == Status::Denied);
     let change = CheckpointChange {
         unfollow: denied.map(|status| status.room.clone()).collect(),
-        follow: starts.iter().map(|(room, start)| (room.clone(), start.from)).collect(),
+        follow: starts.iter().map(|(room, start)| (room.clone(), held_as(room, start))).collect(),
         ..core.no_change(base)
     };
     let rev = core.change_checkpoint(session, change).await?;
