@@ -11,10 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use im_core::Code;
 use im_core::code::Advice;
 use im_core::engine::{Access, Connection, Engine, Peer};
-use im_core::wire::{Bye, Encoding, Push, encode, list_encoded};
+use im_core::wire::{Bye, Push, encode, list_encoded};
 use im_http::{Body, Refusal, Roll, Transport};
 use tower_service::Service;
 

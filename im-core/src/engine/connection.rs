@@ -313,8 +313,7 @@ impl Conn {
             Some(session) if session.identity().expires.is_some_and(|at| at <= now) => {
                 self.close(Code::Expired, Code::Expired.meaning());
             }
-            _ if !listens && over(self.heard.load(Ordering::Relaxed), config.idle_timeout) =>
-            {
+            _ if !listens && over(self.heard.load(Ordering::Relaxed), config.idle_timeout) => {
                 self.close(Code::IdleTimeout, Code::IdleTimeout.meaning());
             }
             // Also while much is sent: a peer who only listens is heard only when it answers a ping.

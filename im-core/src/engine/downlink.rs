@@ -213,6 +213,9 @@ impl Core {
             match answer {
                 Ok((status, start)) => {
                     if !told.began || told.denied() || status.status != Status::Ok {
+                        // The room is at hand before it is told of: from then on nothing of it is missed, signals
+                        // included. Should it not come, following it says so.
+                        drop(self.activate(&room).await);
                         conn.outbox.notice(status);
                     }
                     let state = told.place.map(|place| place.state).filter(|state| *state != 0);

@@ -145,7 +145,9 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
             "resume, all rooms",
             C::Resume {
                 cursors: vec![(room("tea"), cursor(41)), (room("新闻"), cursor(0))],
-                rev: None, all: false },
+                rev: None,
+                all: false,
+            },
         ),
         (
             "resume, with a checkpoint",

@@ -62,17 +62,27 @@ pub use world::{Setup, Shape, World};
 
 /// Makes a test of every case of the suite for a [`TransportFactory`](crate::transport_suite::TransportFactory), in modules
 /// by shape. `transport_suite!(halves: Factory)` leaves out those that only a connection for commands and pushes both can
-/// pass; they stand in a list of their own, each with its reason. Needs `tokio` with `macros` and `rt-multi-thread` where it is used.
+/// pass, and `transport_suite!(polls: Factory)` also those that take something that stays open. They stand in lists of
+/// their own, each with its reason. Needs `tokio` with `macros` and `rt-multi-thread` where it is used.
 #[macro_export]
 macro_rules! transport_suite {
     ($factory:ident) => {
         $crate::transport_suite!(@both $factory, Whole);
+        mod stream {
+            $crate::transport_suite!(@shapes super::super::super::$factory, stream, none);
+        }
         mod whole {
             $crate::transport_suite!(@shapes super::super::super::$factory, whole, two_whole);
         }
     };
     (halves: $factory:ident) => {
         $crate::transport_suite!(@both $factory, Halves);
+        mod stream {
+            $crate::transport_suite!(@shapes super::super::super::$factory, stream, none);
+        }
+    };
+    (polls: $factory:ident) => {
+        $crate::transport_suite!(@both $factory, Polls);
     };
     (@both $factory:ident, $kind:ident) => {
         #[test]
@@ -203,7 +213,6 @@ macro_rules! transport_suite {
             ]
             slow: [
                 a_slow_reader_catches_up_and_loses_nothing_durable,
-                a_slow_reader_may_be_sent_away_and_resumes,
                 replies_reach_who_reads_nothing_else_for_a_while,
             ]
             store: [
@@ -232,6 +241,16 @@ macro_rules! transport_suite {
                 a_content_that_nests_too_deeply_is_refused,
                 a_content_that_is_too_large_is_refused,
                 a_state_value_that_is_too_large_is_refused,
+            ]
+        }
+    };
+    (@none $factory:path, $shape:expr) => {};
+    // What only something that stays open has: these do not apply to polls, for the reason given.
+    (@stream $factory:path, $shape:expr) => {
+        $crate::transport_suite! { @cases $factory, $shape,
+            slow: [
+                // Between two polls nobody is there to be sent away; the next one goes on from its mark.
+                a_slow_reader_may_be_sent_away_and_resumes,
             ]
         }
     };

@@ -184,5 +184,6 @@ async fn carry_out(
 
 pub(crate) use read::history_page;
 pub(crate) use session::{
-    attach, authenticate, end_sessions, list as list_sessions, prove, redeem, server_limits, take_over, unknown,
+    attach, authenticate, end_sessions, list as list_sessions, prove, redeem, server_limits,
+    take_over, unknown,
 };

@@ -130,7 +130,8 @@ impl Stream {
             match line.split(|byte| *byte == b':').next() {
                 Some(b"data") => {
                     let frame = Bytes::copy_from_slice(&line[b"data: ".len()..]);
-                    self.arrived.push_back(Received::Message(in_encoding(frame, self.whose.encoding)));
+                    self.arrived
+                        .push_back(Received::Message(in_encoding(frame, self.whose.encoding)));
                 }
                 Some(b"id") => {
                     let mark = String::from_utf8_lossy(&line[b"id: ".len()..]).into_owned();

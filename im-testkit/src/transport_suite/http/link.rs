@@ -75,7 +75,17 @@ impl HttpLink {
         };
         let poster = tokio::spawn(poster.run(todo));
         let (down, opening, ended) = (None, false, None);
-        Ok(Self { encoding: dial.encoding, jobs, news, poster, waiting, welcomed, down, opening, ended })
+        Ok(Self {
+            encoding: dial.encoding,
+            jobs,
+            news,
+            poster,
+            waiting,
+            welcomed,
+            down,
+            opening,
+            ended,
+        })
     }
 
     fn post(&mut self, message: Bytes, encoding: Encoding, pieces: usize) {
