@@ -53,7 +53,7 @@ fn bad(words: &impl ToString) -> Error {
 /// The mark in `If-None-Match`, which holds one entity tag of ours (RFC 9110 section 13.1.2); weak ones compare alike.
 fn known(headers: &HeaderMap) -> Result<Option<String>> {
     let no_tag = || bad(&"If-None-Match holds one mark, in quotes");
-    let Some(value) = im_http::only(headers, &IF_NONE_MATCH).map_err(|()| no_tag())? else {
+    let Some(value) = im_http::only(headers, &IF_NONE_MATCH)? else {
         return Ok(None);
     };
     let text = value.to_str().map_err(|_| no_tag())?.trim();

@@ -276,22 +276,24 @@ async fn of_two_polls_at_once_one_ends() {
 #[tokio::test]
 async fn a_poll_that_is_held_ends_with_its_session_or_its_server() {
     let server = Server::start(LongPollConfig::default()).await;
-    let held = async |session: &Session| {
-        let (_, mark) = session.poll("", 0).await;
-        let session = session.clone();
-        tokio::spawn(async move { session.poll_with(&format!("?at={mark}&hold=25"), &[]).await })
+    let hold = |session: &Session, mark: &str| {
+        let (session, query) = (session.clone(), format!("?at={mark}&hold=25"));
+        tokio::spawn(async move { session.poll_with(&query, &[]).await })
     };
     let ann = server.session("ann").await;
-    let waiting = held(&ann).await;
+    let (_, mark) = ann.poll("", 0).await;
+    let waiting = hold(&ann, &mark);
     server.engine.kick(&UserId::new("ann").unwrap(), None, Code::Kicked).await.unwrap();
     assert_eq!(told(&within(waiting).await.unwrap()), (410, Some(4600)));
     assert_eq!(told(&ann.poll_with("", &[]).await), (404, Some(4400)));
     let bob = server.session("bob").await;
-    let waiting = held(&bob).await;
+    let (_, mark) = bob.poll("", 0).await;
+    let waiting = hold(&bob, &mark);
     bob.call(json!({"t": "logout", "id": 4})).await;
     assert_eq!(told(&within(waiting).await.unwrap()), (410, Some(4601)));
     let eve = server.session("eve").await;
-    let waiting = held(&eve).await;
+    let (_, mark) = eve.poll("", 0).await;
+    let waiting = hold(&eve, &mark);
     let (ended, ()) = tokio::join!(waiting, server.engine.drain(Duration::from_secs(5)));
     let ended = ended.unwrap();
     assert_eq!(told(&ended), (503, Some(4001)));

@@ -351,7 +351,7 @@ impl Session {
             id: record.id.clone(),
             user: record.user.clone(),
             attached: record.attached,
-            secret: record.secret.clone(),
+            secret: record.secret,
             identity: Mutex::new(Arc::new(identity)),
             expires: AtomicU64::new(record.expires.as_millis()),
             fresh: AtomicBool::new(true),
