@@ -45,7 +45,7 @@ impl LongPoll {
         Self { shared: Arc::new(Shared { engine, config, kept, roll: Roll::default() }) }
     }
 
-    /// Takes no further polls, answers those that are held with [`Code::Draining`], and waits until all have ended.
+    /// Takes no further polls, answers those that are held with [`im_core::Code::Draining`], and waits until all have ended.
     pub async fn shutdown(&self) {
         self.shared.kept.close();
         self.shared.roll.close().await;
