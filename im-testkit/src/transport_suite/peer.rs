@@ -375,7 +375,7 @@ impl Peer {
             match self.pushes.pop_front() {
                 Some(Push::Signal(signal)) if signal.kind.is_reserved() => {}
                 Some(Push::Room(status))
-                    if self.kind == Kind::Halves && status.status == Status::Ok => {}
+                    if self.kind != Kind::Whole && status.status == Status::Ok => {}
                 Some(push) => return push,
                 None => {
                     assert!(self.ended.is_none(), "the connection ended: {:?}", self.ended);
@@ -497,7 +497,7 @@ impl Peer {
                 None => self.complaints.push(refusal),
             },
             // The transport's own business.
-            ServerFrame::Push(Push::Mark(_)) if self.kind == Kind::Halves => {}
+            ServerFrame::Push(Push::Mark(_)) if self.kind != Kind::Whole => {}
             ServerFrame::Push(push) => self.pushes.push_back(push),
             ServerFrame::Unknown => {
                 panic!("a server of this version sends no frames that it does not know")
