@@ -86,8 +86,10 @@ mod tests {
         let first = read("", &[]).unwrap();
         assert!(first.at.is_none() && first.known.is_none());
         assert_eq!((first.hold, first.encoding), (MAX, Encoding::Json));
-        let next =
-            read("?at=AQAAAA&hold=5", &[(ACCEPT, "application/msgpack"), (IF_NONE_MATCH, "\"AQAAAQ\"")]);
+        let next = read(
+            "?at=AQAAAA&hold=5",
+            &[(ACCEPT, "application/msgpack"), (IF_NONE_MATCH, "\"AQAAAQ\"")],
+        );
         let next = next.unwrap();
         assert_eq!(next.at.unwrap().0, "AQAAAA");
         assert_eq!(next.known.as_deref(), Some("AQAAAQ"));

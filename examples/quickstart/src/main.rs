@@ -1,4 +1,4 @@
-//! A complete chat server in about forty lines: WebSocket, sled in a folder, and a page to open.
+//! A complete chat server in about forty lines: WebSocket and plain HTTP, sled in a folder, and a page to open.
 //!
 //! ```sh
 //! cargo run --release -p quickstart
@@ -10,8 +10,10 @@ use anyhow::Context;
 use axum::{Router, http::header, routing::get};
 use clap::{Parser, ValueEnum};
 use im_core::{engine::Engine, memory::MemoryStore, ports::Store};
-use im_http::Listener;
+use im_http::{Edge, Listener, UplinkConfig};
 use im_store_sled::{SledConfig, SledStore};
+use im_transport_longpoll::{LongPoll, LongPollConfig};
+use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket, WsConfig};
 use tracing_subscriber::EnvFilter;
 
@@ -75,8 +77,13 @@ async fn main() -> anyhow::Result<()> {
     // users of its own gives the engine an `Authenticator` here.
     let engine = Engine::builder().allow_anonymous().store(Arc::clone(&store)).start().await?;
 
-    let mut app =
-        Router::new().route_service("/ws", WebSocket::new(engine.clone(), WsConfig::default()));
+    let ws = WebSocket::new(engine.clone(), WsConfig::default());
+    // The same over plain HTTP, for those whom WebSocket does not reach.
+    let edge = Edge::new(engine.clone(), UplinkConfig::default())
+        .mount(ws.clone())
+        .mount(Sse::new(engine.clone(), SseConfig::default()))
+        .mount(LongPoll::new(engine.clone(), LongPollConfig::default()));
+    let mut app = Router::new().route_service("/ws", ws).nest_service("/im", edge);
     for (path, kind, text) in PAGE {
         let headers = [
             (header::CONTENT_TYPE, kind),

@@ -251,6 +251,8 @@ impl Core {
             }
             match answer {
                 Ok((status, start)) => {
+                    // In memory before it is said that it began: from then on signals are to arrive.
+                    let _active = self.activate(&room).await?;
                     let whole = status.status == Status::Ok;
                     if whole && told.place.is_some() {
                         confirm.push((room.clone(), start.from));

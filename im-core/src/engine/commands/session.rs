@@ -63,7 +63,7 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     core.limiter.take(&identity.user, 1, core.now()).map_err(slow_down)?;
     let resumed = hello.session.is_some();
     let whole = conn.is_whole();
-    if whole {
+    if whole || !resumed {
         // Before anything is written for it.
         check_room(core, &identity.user, hello.session.as_ref().map(|token| &token.session))?;
     }
