@@ -1,0 +1,316 @@
+import { configOf } from './config.js';
+import { Emitter } from './emitter.js';
+import { ImError } from './error.js';
+import { checkId, randomId } from './ids.js';
+import { Room } from './room.js';
+import { WireError, toValue } from './wire/value.js';
+
+/**
+ * @typedef {import('./core/types.js').ClientEvent} ClientEvent
+ * @typedef {import('./core/types.js').Receipt} Receipt
+ * @typedef {import('./core/types.js').Cause} Cause
+ * @typedef {import('./links/link.js').Transport} Transport
+ * @typedef {import('./wire/value.js').Frame} Frame
+ */
+
+/**
+ * - `connecting`: for the first time
+ * - `online`
+ * - `waiting`: the connection was lost; the client comes back by itself
+ * - `closed`: over
+ *
+ * @typedef {'connecting' | 'online' | 'waiting' | 'closed'} Status
+ */
+
+/**
+ * How things stand: what carries frames while online, why it ended and after how many milliseconds the next try comes
+ * otherwise.
+ *
+ * @typedef {{status: Status, transport?: string, code?: number, message?: string, retryInMs?: number}} StatusChange
+ */
+
+/**
+ * `kind`: 1 to 32 characters, `message` by default. `mid`: an id of the application's own, so that a try after a restart
+ * of the application is recognised as a repeat; it needs at least 96 random bits.
+ *
+ * @typedef {{kind?: string, mid?: string}} SendOptions
+ */
+
+/**
+ * A room, the direct room with a user, or a user's own room.
+ *
+ * @typedef {{room: string} | {peer: string} | {to: string}} Target
+ */
+
+/**
+ * What a client tells:
+ *
+ * - `status`
+ * - `event`, `signal`: of any room
+ * - `receipt`: a message of an earlier load of the page (see `storage`) was kept now
+ * - `error`: such a message was refused for good, or something could not be put into the storage
+ *
+ * @typedef {{status: StatusChange, event: import('./core/rooms.js').RoomEvent, signal: Frame,
+ *   receipt: Receipt & {mid: string}, error: unknown}} ClientEvents
+ */
+
+/**
+ * One user on one device, over all connections that this takes. Commands wait while there is no connection, and are carried
+ * out on the next one.
+ *
+ * @extends {Emitter<ClientEvents>}
+ */
+export class Client extends Emitter {
+  /**
+   * @param {object} setup made by `connect`
+   * @param {import('./config.js').ConfigOptions} [setup.config]
+   * @param {import('./storage.js').Keeper} [setup.keeper]
+   */
+  constructor({ config, keeper }) {
+    super();
+    this.config = configOf(config);
+    this.keeper = keeper;
+    /** @type {Status} */
+    this.status = 'connecting';
+    /** The user that the server takes this for, once it has said so. @type {string | undefined} */
+    this.user = undefined;
+    /** @type {Map<string, Room>} */
+    this.handles = new Map();
+    /** @type {import('./shell.js').Shell | undefined} */
+    this.shell = undefined;
+    /** @type {(() => void)[]} */
+    this.atClose = [];
+    /** Whether this tab holds the connection. */
+    this.isLeader = () => true;
+  }
+
+  /**
+   * Begins to run on this shell.
+   *
+   * @param {import('./shell.js').Shell} shell
+   */
+  begin(shell) {
+    this.shell = shell;
+    for (const send of this.keeper?.sends() ?? []) this.sendAgain(send);
+    shell.start();
+  }
+
+  /** What carries frames now: `ws`, `sse`, `poll`, `short`, or `tab` where another tab does it. */
+  get transport() {
+    return this.status === 'online' ? this.shell?.transport : undefined;
+  }
+
+  /**
+   * A handle to a room; always the same one for the same id.
+   *
+   * @param {string} id
+   * @throws {ImError} `invalid`
+   */
+  room(id) {
+    const room = this.handles.get(id) ?? new Room(this, id);
+    this.handles.set(id, room);
+    return room;
+  }
+
+  /**
+   * Waits until the client is online.
+   *
+   * @throws {ImError} `closed`
+   */
+  async online() {
+    while (this.status !== 'online') {
+      if (this.status === 'closed') throw this.closedError();
+      await this.once('status');
+    }
+  }
+
+  /**
+   * Sends a message, and waits for its receipt. Whatever happens to the connection meanwhile, it is kept once.
+   *
+   * @param {Target} target
+   * @param {unknown} content any value
+   * @param {SendOptions} [options]
+   * @returns {Promise<Receipt>}
+   * @throws {ImError} its `mid` is the id for another try
+   */
+  async send(target, content, { kind = 'message', mid = randomId() } = {}) {
+    checkTarget(target);
+    checkId('message', mid);
+    checkId('event kind', kind);
+    const body = { t: 'send', ...target, mid, kind, content: this.value(content) };
+    return /** @type {any} */ (await this.keptSend(body, true));
+  }
+
+  /**
+   * @param {Frame} body
+   * @param {boolean} isNew
+   */
+  async keptSend(body, isNew) {
+    const answer = this.command(body);
+    if (isNew) this.keeper?.keepSend(body);
+    try {
+      const receipt = await answer;
+      this.keeper?.dropSend(body.mid);
+      return receipt;
+    } catch (error) {
+      // When the client is closed, the next one sends it.
+      if (error instanceof ImError && error.kind !== 'closed') this.keeper?.dropSend(body.mid);
+      throw error;
+    }
+  }
+
+  /** @param {Frame} send */
+  async sendAgain(send) {
+    try {
+      const receipt = await this.keptSend(send, false);
+      this.emit('receipt', /** @type {any} */ ({ ...receipt, mid: send.mid }));
+    } catch (error) {
+      if (error instanceof ImError && error.kind === 'closed') return;
+      this.emit('error', error);
+    }
+  }
+
+  /**
+   * Hands something over to whoever is there now, at most once.
+   *
+   * @param {Target} target
+   * @param {string} kind
+   * @param {unknown} [content]
+   * @throws {ImError} `offline` without a connection
+   */
+  async signal(target, kind, content = null) {
+    checkTarget(target);
+    await this.command({ t: 'signal', ...target, kind: checkId('event kind', kind), content: this.value(content) });
+  }
+
+  /**
+   * Which rooms the user is in: a page in the order of their ids.
+   *
+   * @param {{after?: string, limit?: number}} [page]
+   * @returns {Promise<{list: {room: string, kind: string, role: import('./room.js').Role}[], more: boolean}>}
+   */
+  async rooms({ after, limit } = {}) {
+    return /** @type {any} */ (await this.command({ t: 'rooms', after, limit }));
+  }
+
+  /** @returns {Promise<{session: string, device: string, since: number, connected: boolean}[]>} the user's sessions */
+  async sessions() {
+    return (await this.command({ t: 'sessions' })).sessions;
+  }
+
+  /**
+   * Ends another of the user's sessions for good.
+   *
+   * @param {string} session
+   */
+  async kick(session) {
+    await this.command({ t: 'kick', session: checkId('session', session) });
+  }
+
+  /**
+   * Shows new credentials before the old ones expire. With a function as `token` the client does it by itself.
+   *
+   * @param {string} token
+   */
+  async refresh(token) {
+    await this.command({ t: 'refresh', token });
+  }
+
+  /** @returns {Promise<number>} the server's time, in milliseconds since the Unix epoch */
+  async ping() {
+    return (await this.command({ t: 'ping' })).now;
+  }
+
+  /** Ends the session for good, and the client with it. */
+  async logout() {
+    await this.command({ t: 'logout' });
+    this.keeper?.keepSession(undefined);
+  }
+
+  /** Ends the client; the session can be resumed. Commands without an answer fail as `closed`. */
+  close() {
+    this.shell?.close();
+  }
+
+  /**
+   * Carries out a command of wire/SPEC.md.
+   *
+   * @param {Frame} body without its number
+   * @returns {Promise<Frame>} the fields of the answer
+   * @throws {ImError}
+   */
+  async command(body) {
+    if (!this.shell) throw new ImError('closed', 'the client has not begun');
+    const present = Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
+    const { t: _, id: __, ...fields } = await this.shell.command(/** @type {Frame} */ (present));
+    return fields;
+  }
+
+  /**
+   * @param {unknown} content
+   * @throws {ImError} `invalid`
+   */
+  value(content) {
+    try {
+      return toValue(content);
+    } catch (error) {
+      if (error instanceof WireError) throw new ImError('invalid', error.message, { code: error.code });
+      throw error;
+    }
+  }
+
+  /** @param {string} room */
+  cursor(room) {
+    return this.shell?.machine.rooms.cursor(room);
+  }
+
+  closedError() {
+    const { code, message } = this.shell?.machine.cause ?? { message: '' };
+    return new ImError('closed', `the client has ended: ${message}`, { code });
+  }
+
+  /** @param {ClientEvent} event */
+  onEvent(event) {
+    switch (event.type) {
+      case 'event':
+        this.handles.get(event.event.room)?.onEvent(event.event);
+        return this.emit('event', event.event);
+      case 'signal':
+        this.handles.get(event.signal.room)?.emit('signal', /** @type {any} */ (event.signal));
+        return this.emit('signal', event.signal);
+      case 'state':
+        return this.handles.get(event.update.room)?.onState(event.update);
+      case 'snapshot':
+        return this.handles.get(event.room)?.onSnapshot(event.entries);
+      case 'room':
+        return this.handles.get(event.status.room)?.onStatus(event.status);
+      case 'connected': {
+        const { session, secret, user } = event.welcome;
+        this.user = user;
+        this.keeper?.keepSession({ session, secret });
+        return this.change({ status: 'online', transport: this.shell?.transport });
+      }
+      case 'disconnected':
+        return this.change({ status: 'waiting', code: event.code, message: event.message, retryInMs: event.retryInMs });
+      case 'closed': {
+        this.change({ status: 'closed', code: event.code, message: event.message });
+        const byItself = event.code !== 4000;
+        for (const room of this.handles.values()) room.end(byItself ? this.closedError() : undefined);
+        for (const act of this.atClose.splice(0)) act();
+      }
+    }
+  }
+
+  /** @param {StatusChange} change */
+  change(change) {
+    this.status = change.status;
+    this.emit('status', change);
+  }
+}
+
+/** @param {Target} target */
+function checkTarget(target) {
+  if ('room' in target) checkId('room', target.room);
+  else if ('peer' in target) checkId('user', target.peer);
+  else checkId('user', target.to);
+}

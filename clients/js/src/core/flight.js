@@ -1,0 +1,266 @@
+/**
+ * Commands from the moment they are asked until they are answered, across connections.
+ *
+ * @module
+ */
+
+import { Code } from '../codes.js';
+import { ImError } from '../error.js';
+import { measure } from '../wire/value.js';
+
+/**
+ * @typedef {import('../wire/value.js').Frame} Frame
+ * @typedef {import('../wire/codec.js').Codec} Codec
+ * @typedef {import('../wire/codec.js').Encoded} Encoded
+ */
+
+/**
+ * Who wants to know the answer: the application, or the client itself to greet, to follow rooms again, to fill a hole in
+ * `room`, to hear whether the server is still there, to show a new token.
+ *
+ * @typedef {'user' | 'hello' | 'resume' | 'fill' | 'ping' | 'refresh'} Origin
+ */
+
+/**
+ * A command that has no answer yet.
+ *
+ * @typedef {object} Pending
+ * @property {Frame} body without its number
+ * @property {Origin} origin
+ * @property {number} tries how often it was tried again because the server said so
+ * @property {boolean} written
+ * @property {number} notBefore
+ */
+
+/**
+ * What the server allows.
+ *
+ * @typedef {{message_bytes: number, content_bytes: number, batch: number, in_flight: number, page: number, rooms: number,
+ *   depth: number, values: number}} ServerLimits
+ */
+
+/** All commands without an answer, in the order in which they were asked. */
+export class Flight {
+  constructor() {
+    this.next = 1;
+    /** @type {Map<number, Pending>} By number, ascending. */
+    this.pending = new Map();
+  }
+
+  /**
+   * Adds a command. It is written with the next batch.
+   *
+   * @param {Frame} body
+   * @param {Origin} origin
+   */
+  push(body, origin) {
+    const id = this.next;
+    this.next += 1;
+    this.pending.set(id, { body, origin, tries: 0, written: false, notBefore: 0 });
+    return id;
+  }
+
+  /**
+   * Adds a command that is written at once, out of turn.
+   *
+   * @param {Frame} body
+   * @param {Origin} origin
+   * @param {Codec} codec
+   * @returns {[number, Encoded]}
+   */
+  write(body, origin, codec) {
+    const id = this.push(body, origin);
+    const pending = /** @type {Pending} */ (this.pending.get(id));
+    pending.written = true;
+    return [id, encode(id, pending, codec)];
+  }
+
+  /**
+   * The command was answered for good.
+   *
+   * @param {number} id
+   */
+  settle(id) {
+    const pending = this.pending.get(id);
+    this.pending.delete(id);
+    return pending;
+  }
+
+  /**
+   * A command was refused for now. It keeps its number, and so its place.
+   *
+   * @param {number} id
+   * @param {number} at when to try again
+   */
+  retry(id, at) {
+    const pending = this.pending.get(id);
+    if (!pending) return;
+    pending.tries += 1;
+    pending.written = false;
+    pending.notBefore = at;
+  }
+
+  /**
+   * The connection is gone. What can be repeated safely waits for the next one; the rest of the application's commands is
+   * given back, and the client's own are forgotten: the next connection has its own.
+   *
+   * With `all`, the server closed because of something that was written: repeating it would only do it again.
+   *
+   * @param {boolean} all
+   * @returns {[number, Pending][]}
+   */
+  cut(all) {
+    /** @type {[number, Pending][]} */
+    const givenBack = [];
+    for (const [id, pending] of this.pending) {
+      if (pending.origin !== 'user') this.pending.delete(id);
+      else if (pending.written && (all || !repeatsSafely(pending.body))) {
+        this.pending.delete(id);
+        givenBack.push([id, pending]);
+      } else {
+        pending.written = false;
+        pending.notBefore = 0;
+      }
+    }
+    return givenBack;
+  }
+
+  /** All commands of the application, given back because the client ends. */
+  end() {
+    const all = [...this.pending].filter(([, { origin }]) => origin === 'user');
+    this.pending.clear();
+    return all;
+  }
+
+  /** Whether the connection could be given up now without an outcome being unknown. */
+  isSafeToMove() {
+    return this.every((pending) => !pending.written || pending.origin !== 'user' || repeatsSafely(pending.body));
+  }
+
+  /** @param {(pending: Pending) => boolean} test */
+  every(test) {
+    for (const pending of this.pending.values()) if (!test(pending)) return false;
+    return true;
+  }
+
+  /**
+   * Whether a command of this kind for this room has no answer yet.
+   *
+   * @param {string} t
+   * @param {string} room
+   */
+  any(t, room) {
+    return !this.every(({ body }) => body.t !== t || body.room !== room);
+  }
+
+  /** How many of the application's commands fulfil `test`. @param {(body: Frame) => boolean} test */
+  count(test) {
+    let n = 0;
+    for (const { origin, body } of this.pending.values()) if (origin === 'user' && test(body)) n += 1;
+    return n;
+  }
+
+  /** When a command that waits for its next try may be written. */
+  deadline() {
+    let next = Infinity;
+    for (const { written, notBefore } of this.pending.values()) {
+      if (!written && notBefore > 0) next = Math.min(next, notBefore);
+    }
+    return next;
+  }
+
+  /**
+   * The frames of the next message to write, within what the server allows; none if there is nothing to write now. Commands
+   * that can never be written land in `refused`.
+   *
+   * A send that waits for its next try holds back later ones to the same place, so that their order stays.
+   *
+   * @param {number} now
+   * @param {ServerLimits} limits
+   * @param {Codec} codec
+   * @param {[number, ImError][]} refused
+   * @returns {Encoded[]}
+   */
+  batch(now, limits, codec, refused) {
+    let written = 0;
+    for (const pending of this.pending.values()) if (pending.written) written += 1;
+    const most = Math.min(Math.max(1, limits.batch), Math.max(1, limits.in_flight) - written);
+    /** @type {Encoded[]} */
+    const frames = [];
+    const blocked = new Set();
+    let [bytes, values] = [2, 1];
+    for (const [id, pending] of this.pending) {
+      if (frames.length >= most) break;
+      if (pending.written) continue;
+      const place = placeOf(pending.body);
+      if (pending.notBefore > now || blocked.has(place)) {
+        if (place !== undefined) blocked.add(place);
+        continue;
+      }
+      const weight = measure(pending.body).values + 2;
+      const frame = encode(id, pending, codec);
+      if (frame.bytes > limits.message_bytes) {
+        this.pending.delete(id);
+        refused.push([id, tooLarge(frame.bytes, limits.message_bytes)]);
+        continue;
+      }
+      const fits = bytes + frame.bytes + 5 <= limits.message_bytes && values + weight <= limits.values;
+      if (!fits && frames.length > 0) break;
+      pending.written = true;
+      bytes += frame.bytes + 1;
+      values += weight;
+      frames.push(frame);
+    }
+    return frames;
+  }
+}
+
+/**
+ * @param {number} id
+ * @param {Pending} pending
+ * @param {Codec} codec
+ */
+function encode(id, { body }, codec) {
+  const { t, ...fields } = body;
+  return codec.encode({ t, id, ...fields });
+}
+
+/**
+ * Where the order of sends matters.
+ *
+ * @param {Frame} body
+ */
+function placeOf({ t, room, peer, to }) {
+  return t === 'send' ? JSON.stringify([room, peer, to]) : undefined;
+}
+
+/**
+ * @param {number} bytes
+ * @param {number} max
+ */
+function tooLarge(bytes, max) {
+  const message = `the command has ${bytes} bytes; the server takes ${max} in one message`;
+  return new ImError('invalid', message, { code: Code.TooLarge });
+}
+
+/**
+ * Whether a command may be carried out twice without harm, if it is not known whether it was carried out once.
+ *
+ * @param {Frame} body
+ */
+export function repeatsSafely(body) {
+  switch (body.t) {
+    // The second time it is refused, which says nothing about the first.
+    case 'create':
+    // At most once.
+    case 'signal':
+      return false;
+    // Without a stamp of its own it would be newer the second time than what others have set since.
+    case 'set':
+    case 'unset':
+      return body.stamp !== undefined;
+    // The message id makes a send safe.
+    default:
+      return true;
+  }
+}

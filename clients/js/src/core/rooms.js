@@ -1,0 +1,240 @@
+/**
+ * The rooms that are followed, and how far each has arrived.
+ *
+ * @module
+ */
+
+import { RoomState } from './latest.js';
+
+/**
+ * @typedef {{epoch: string, seq: number}} Cursor the last event that a reader has
+ * @typedef {{room: string, status: string, epoch?: string, cursor?: number, head?: number, code?: number}} RoomStatus
+ * @typedef {{room: string, epoch: string, seq: number, from: string, at: number, kind: string, mid?: string,
+ *   content: import('../wire/value.js').Value}} RoomEvent
+ */
+
+/** Cursors in one frame: together with the longest ids they fit into any server's message. */
+const CURSORS_PER_FRAME = 150;
+
+/** A room that is followed. */
+class Room {
+  /** @param {Cursor} cursor */
+  constructor(cursor) {
+    /** The last event that was handed to the application. */
+    this.cursor = cursor;
+    this.state = new RoomState();
+    /** @type {number | undefined} The command whose answer will say where the room stands. */
+    this.asked = undefined;
+    /** How often it was asked for in vain. */
+    this.tries = 0;
+    /** @type {number | undefined} Something is missing; from then on it may be asked for. */
+    this.holeAt = undefined;
+  }
+
+  /**
+   * Something is missing. It is asked for at once the first time; later tries wait, so that a server that cannot fill a
+   * hole is not flooded.
+   *
+   * @param {number} now
+   */
+  missed(now) {
+    if (this.asked !== undefined || this.holeAt !== undefined) return;
+    this.holeAt = now + (this.tries === 0 ? 0 : 100 * 2 ** Math.min(this.tries, 8));
+    this.tries += 1;
+  }
+}
+
+/** All rooms that are followed. */
+export class Rooms {
+  constructor() {
+    /** @type {Map<string, Room>} */
+    this.map = new Map();
+  }
+
+  /** @param {string} room */
+  cursor(room) {
+    const held = this.map.get(room);
+    return held && { ...held.cursor };
+  }
+
+  /** @returns {[string, string, number][]} */
+  cursors() {
+    return [...this.map].map(([room, { cursor }]) => [room, cursor.epoch, cursor.seq]);
+  }
+
+  /** The cursors of all rooms, in frames of bounded size. */
+  toResume() {
+    const all = this.cursors();
+    const frames = [];
+    for (let at = 0; at < all.length; at += CURSORS_PER_FRAME) frames.push(all.slice(at, at + CURSORS_PER_FRAME));
+    return frames;
+  }
+
+  /** The connection is gone, and with it every question about a room. */
+  cut() {
+    for (const room of this.map.values()) {
+      room.asked = undefined;
+      room.holeAt = undefined;
+      room.tries = 0;
+    }
+  }
+
+  /**
+   * The one rule of reading: whether the event is the next one of its room. The cursor moves to it if so. Otherwise it is a
+   * repeat, or a hole is noted and will be asked for.
+   *
+   * @param {number} now
+   * @param {RoomEvent} event
+   */
+  take(now, event) {
+    const room = this.map.get(event.room);
+    if (!room) return false;
+    const { cursor } = room;
+    if (event.epoch === cursor.epoch && event.seq <= cursor.seq) return false;
+    if (event.epoch !== cursor.epoch || event.seq > cursor.seq + 1) {
+      room.missed(now);
+      return false;
+    }
+    room.cursor = { epoch: event.epoch, seq: event.seq };
+    room.tries = 0;
+    return true;
+  }
+
+  /**
+   * Rooms to ask for again now, each with its cursor. The caller says with `asked` by which command.
+   *
+   * @param {number} now
+   */
+  holes(now) {
+    return [...this.map].filter(([, room]) => (room.holeAt ?? Infinity) <= now);
+  }
+
+  /** When the next room is to be asked for again. */
+  nextHole() {
+    let next = Infinity;
+    for (const room of this.map.values()) next = Math.min(next, room.holeAt ?? Infinity);
+    return next;
+  }
+
+  /**
+   * A command asks where `room` stands.
+   *
+   * @param {string} id
+   * @param {number} by
+   */
+  asked(id, by) {
+    const room = this.map.get(id);
+    if (!room) return;
+    room.holeAt = undefined;
+    room.asked = by;
+  }
+
+  /**
+   * The command was refused, or its answer left rooms out: ask for each by itself, a little later.
+   *
+   * @param {number} now
+   * @param {number} by
+   */
+  unanswered(now, by) {
+    for (const room of this.map.values()) {
+      if (room.asked !== by) continue;
+      room.asked = undefined;
+      room.missed(now);
+    }
+  }
+
+  /**
+   * The command was answered, and what it asked for comes by other ways.
+   *
+   * @param {number} by
+   */
+  answeredElsewhere(by) {
+    for (const room of this.map.values()) {
+      if (room.asked === by) room.asked = undefined;
+    }
+  }
+
+  /**
+   * The server's state has this generation. Gives the rooms whose state was dropped, because it had another one.
+   *
+   * @param {string} generation
+   */
+  setGeneration(generation) {
+    return [...this.map].filter(([, room]) => room.state.setGeneration(generation)).map(([id]) => id);
+  }
+
+  /**
+   * The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
+   *
+   * @param {RoomStatus} status
+   */
+  follow(status) {
+    const cursor = cursorOf(status);
+    if (!cursor) {
+      this.map.delete(status.room);
+      return;
+    }
+    const held = this.map.get(status.room);
+    const room = new Room(cursor);
+    if (held?.cursor.epoch === cursor.epoch) room.state = held.state;
+    this.map.set(status.room, room);
+  }
+
+  /**
+   * The answer to what the client itself asked with the command `by`. Rooms that it does not know are new to it, from a
+   * session that somebody else began: it follows them.
+   *
+   * @param {number} by
+   * @param {RoomStatus} status
+   * @returns {boolean} whether the application must be told
+   */
+  answered(by, status) {
+    const room = this.map.get(status.room);
+    if (!room) {
+      this.follow(status);
+      return status.status !== 'ok';
+    }
+    // Another command asks for this room as well, with a cursor that is further: its answer counts.
+    if (room.asked !== undefined && room.asked !== by) return false;
+    room.asked = undefined;
+    return this.moved(status);
+  }
+
+  /**
+   * A room answers in another way from now on, or again. The cursor never goes back within an epoch: what the server repeats
+   * is dropped.
+   *
+   * @param {RoomStatus} status
+   * @returns {boolean} whether the application must be told
+   */
+  moved(status) {
+    const room = this.map.get(status.room);
+    if (!room) return false;
+    const cursor = cursorOf(status);
+    if (!cursor) {
+      this.map.delete(status.room);
+      return true;
+    }
+    const sameEpoch = cursor.epoch === room.cursor.epoch;
+    const goesOn = status.status === 'ok' || status.status === 'gap';
+    // Within an epoch only a log that ends before the cursor takes a reader back; another `reset` is a repeat.
+    const isThere = goesOn || (status.head ?? cursor.seq) >= room.cursor.seq;
+    if (sameEpoch && isThere && cursor.seq <= room.cursor.seq) return false;
+    if (!sameEpoch) room.state = new RoomState();
+    room.cursor = cursor;
+    room.tries = 0;
+    return true;
+  }
+}
+
+/**
+ * Where a status says that reading begins; undefined if the room is not followed. Words that this version does not know
+ * are treated as the most careful one.
+ *
+ * @param {RoomStatus} status
+ * @returns {Cursor | undefined}
+ */
+function cursorOf({ status, epoch, cursor }) {
+  if (status === 'denied' || epoch === undefined || cursor === undefined) return undefined;
+  return { epoch, seq: cursor };
+}

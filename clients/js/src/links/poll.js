@@ -1,0 +1,147 @@
+import { codecOf, decodeMessage } from '../wire/codec.js';
+import { causeOf, isFromServer, wordsOf } from './link.js';
+import { messageOf, Tries, Uplink } from './uplink.js';
+
+/**
+ * @typedef {import('./link.js').Link} Link
+ * @typedef {import('./link.js').LinkEvents} LinkEvents
+ * @typedef {import('./link.js').Cause} Cause
+ * @typedef {import('../wire/value.js').Frame} Frame
+ */
+
+/** How much longer than its hold a poll may take, in milliseconds. */
+const GRACE_MS = 10_000;
+
+/**
+ * Pushes down by polling, commands up by POST. Nothing counts as received before the next poll names its mark, so a
+ * response that was lost is simply asked for again.
+ *
+ * @implements {Link}
+ */
+export class PollLink {
+  /**
+   * @param {ConstructorParameters<typeof Uplink>[0] & {holdMs: number, pauseMs: number}} setup `holdMs`: how long the
+   *   server may hold a poll, 0 for short polling; `pauseMs`: between two short polls that bring nothing
+   * @param {LinkEvents} events
+   */
+  constructor(setup, events) {
+    this.transport = setup.holdMs === 0 ? 'short' : 'poll';
+    this.traits = { codec: codecOf(setup.encoding), duplex: false };
+    this.setup = setup;
+    this.events = events;
+    const message = (/** @type {import('./link.js').Message} */ reply) => {
+      events.message(reply);
+      // What was done may have something to say.
+      this.soon();
+    };
+    this.uplink = new Uplink(setup, { message, lost: (cause) => this.lost(cause) });
+    this.tries = new Tries();
+    /** @type {string | undefined} */
+    this.mark = undefined;
+    /** @type {AbortController | undefined} The poll under way. */
+    this.poll = undefined;
+    this.askedAt = 0;
+    this.timer = undefined;
+    this.isDone = false;
+  }
+
+  open() {
+    // There is nothing to open before the greeting; but nobody expects to be called back at once.
+    queueMicrotask(() => this.isDone || this.events.open());
+  }
+
+  /** @param {import('./link.js').Message} message */
+  send(message) {
+    this.uplink.send(message);
+  }
+
+  /** @param {import('./link.js').Session} session */
+  welcome(session) {
+    this.uplink.session = session;
+    this.wait(0);
+  }
+
+  nudge() {
+    if (this.isDone || !this.uplink.session) return;
+    this.poll?.abort();
+    this.poll = undefined;
+    this.wait(0);
+  }
+
+  /** Does not sit out the pause between two short polls. */
+  soon() {
+    if (!this.isDone && this.uplink.session && !this.poll && this.setup.holdMs === 0) this.wait(0);
+  }
+
+  /** @param {number} ms */
+  wait(ms) {
+    const { env } = this.setup;
+    env.clearTimeout(this.timer);
+    this.timer = env.setTimeout(() => this.ask(), ms);
+  }
+
+  async ask() {
+    if (this.isDone || this.poll) return;
+    const poll = new AbortController();
+    this.poll = poll;
+    this.askedAt = this.setup.env.now();
+    const answer = await this.answer(poll).catch((error) => ({ cause: { message: `a poll failed: ${wordsOf(error)}` } }));
+    if (this.isDone || this.poll !== poll) return;
+    this.poll = undefined;
+    if ('cause' in answer) {
+      const { cause } = answer;
+      const pause = this.tries.next(cause);
+      return pause === undefined ? this.lost({ ...cause, unfit: !isFromServer(cause) }) : this.wait(pause);
+    }
+    this.tries.worked();
+    this.events.heard();
+    this.events.steady();
+    this.take(answer.frames);
+  }
+
+  /** @param {Frame[]} frames with the mark at their end; none if there is nothing new */
+  take(frames) {
+    const last = frames.at(-1);
+    const pushes = last?.t === 'mark' ? frames.slice(0, -1) : frames;
+    if (pushes.length > 0) this.events.message(pushes);
+    if (this.isDone) return;
+    if (last?.t === 'mark') this.mark = String(last.at);
+    // A server that does not hold what it is asked to hold must not be asked without a pause.
+    const wasHeld = this.setup.holdMs > 0 && this.setup.env.now() - this.askedAt >= Math.min(1000, this.setup.holdMs);
+    this.wait(pushes.length === 0 && !wasHeld ? this.setup.pauseMs : 0);
+  }
+
+  /**
+   * @param {AbortController} poll
+   * @returns {Promise<{frames: Frame[]} | {cause: Cause}>}
+   */
+  async answer(poll) {
+    const { holdMs, encoding } = this.setup;
+    const query = new URLSearchParams({ hold: String(Math.floor(holdMs / 1000)) });
+    /** @type {Record<string, string>} */
+    const headers = { ...this.uplink.headers(), accept: `application/${encoding}` };
+    if (this.mark !== undefined) {
+      query.set('at', this.mark);
+      headers['if-none-match'] = `"${this.mark}"`;
+    }
+    const init = { headers, signal: poll.signal };
+    const response = await this.uplink.request(`/poll?${query}`, init, holdMs + GRACE_MS);
+    if (response.status === 304) return { frames: [] };
+    if (response.status !== 200) return { cause: await causeOf(response) };
+    return { frames: decodeMessage(await messageOf(response)) };
+  }
+
+  /** @param {Cause & {unfit?: boolean}} cause */
+  lost(cause) {
+    if (this.isDone) return;
+    this.close();
+    this.events.lost(cause);
+  }
+
+  close() {
+    this.isDone = true;
+    this.setup.env.clearTimeout(this.timer);
+    this.poll?.abort();
+    this.uplink.close();
+  }
+}

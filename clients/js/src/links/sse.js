@@ -1,0 +1,139 @@
+import { codecOf } from '../wire/codec.js';
+import { causeOf, isFromServer, wordsOf } from './link.js';
+import { EventStreamParser } from './sse-parser.js';
+import { Tries, Uplink } from './uplink.js';
+
+/**
+ * @typedef {import('./link.js').Link} Link
+ * @typedef {import('./link.js').LinkEvents} LinkEvents
+ * @typedef {import('./link.js').Cause} Cause
+ */
+
+/**
+ * Pushes down as an event stream, commands up by POST. The stream is read with `fetch` rather than `EventSource`, which
+ * can send no headers and exists in browsers only. A stream that breaks is taken up again from the last mark.
+ *
+ * @implements {Link}
+ */
+export class EventStreamLink {
+  /**
+   * @param {ConstructorParameters<typeof Uplink>[0] & {silenceMs: number}} setup `silenceMs`: a stream on which nothing
+   *   came for so long, heartbeats included, is taken up anew
+   * @param {LinkEvents} events
+   */
+  constructor(setup, events) {
+    this.transport = 'sse';
+    this.traits = { codec: codecOf(setup.encoding), duplex: false };
+    this.setup = setup;
+    this.events = events;
+    this.uplink = new Uplink(setup, { message: events.message, lost: (cause) => this.lost(cause) });
+    this.tries = new Tries();
+    /** @type {string | undefined} */
+    this.mark = undefined;
+    this.retryMs = 1000;
+    /** @type {AbortController | undefined} The stream that is being read. */
+    this.stream = undefined;
+    this.timer = undefined;
+    this.isDone = false;
+  }
+
+  open() {
+    // There is nothing to open before the greeting; but nobody expects to be called back at once.
+    queueMicrotask(() => this.isDone || this.events.open());
+  }
+
+  /** @param {import('./link.js').Message} message */
+  send(message) {
+    this.uplink.send(message);
+  }
+
+  /** @param {import('./link.js').Session} session */
+  welcome(session) {
+    this.uplink.session = session;
+    this.read();
+  }
+
+  nudge() {
+    this.again(0);
+  }
+
+  /** Reads one stream to its end. */
+  async read() {
+    if (this.isDone) return;
+    this.setup.env.clearTimeout(this.timer);
+    const stream = new AbortController();
+    this.stream = stream;
+    this.watch();
+    const cause = await this.readUntilEnd(stream).catch((error) => ({ message: `the stream broke: ${wordsOf(error)}` }));
+    if (this.isDone || this.stream !== stream) return;
+    const pause = this.tries.next(cause);
+    // A stream that carried something and ended is taken up at the pace that the server asked for.
+    if (pause !== undefined) this.again(this.tries.failed === 1 ? Math.min(this.retryMs, 10_000) : pause);
+    else this.lost({ ...cause, unfit: !isFromServer(cause) });
+  }
+
+  /**
+   * @param {AbortController} stream
+   * @returns {Promise<Cause>} why it ended
+   */
+  async readUntilEnd(stream) {
+    /** @type {Record<string, string>} */
+    const headers = { ...this.uplink.headers(), accept: 'text/event-stream' };
+    if (this.mark !== undefined) headers['last-event-id'] = this.mark;
+    const response = await this.uplink.request('/sse', { headers, signal: stream.signal });
+    const isStream = response.headers.get('content-type')?.startsWith('text/event-stream');
+    if (response.status !== 200 || !isStream || !response.body) return causeOf(response);
+    const reader = response.body.getReader();
+    const parser = new EventStreamParser({
+      data: (data) => this.stream === stream && !this.isDone && this.events.message(data),
+      id: (id) => void (this.mark = id === '' ? undefined : id),
+      retry: (ms) => void (this.retryMs = ms),
+    });
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return { message: 'the stream ended' };
+      if (this.isDone || this.stream !== stream) return { message: 'left' };
+      this.tries.worked();
+      this.watch();
+      this.events.heard();
+      this.events.steady();
+      parser.push(value);
+    }
+  }
+
+  /** Silence that lasts too long ends the stream. */
+  watch() {
+    const { env, silenceMs } = this.setup;
+    env.clearTimeout(this.timer);
+    this.timer = env.setTimeout(() => {
+      const pause = this.tries.next({ message: '' });
+      if (pause !== undefined) this.again(pause);
+      else this.lost({ message: 'nothing comes through the stream', unfit: true });
+    }, silenceMs);
+  }
+
+  /** @param {number} ms */
+  again(ms) {
+    if (this.isDone || !this.uplink.session) return;
+    const { env } = this.setup;
+    this.stream?.abort();
+    // What is left of it is none of our business.
+    this.stream = undefined;
+    env.clearTimeout(this.timer);
+    this.timer = env.setTimeout(() => this.read(), ms);
+  }
+
+  /** @param {Cause & {unfit?: boolean}} cause */
+  lost(cause) {
+    if (this.isDone) return;
+    this.close();
+    this.events.lost(cause);
+  }
+
+  close() {
+    this.isDone = true;
+    this.setup.env.clearTimeout(this.timer);
+    this.stream?.abort();
+    this.uplink.close();
+  }
+}

@@ -1,0 +1,274 @@
+import { Emitter } from './emitter.js';
+import { checkId } from './ids.js';
+import { Reader } from './reader.js';
+
+/**
+ * @typedef {import('./client.js').Client} Client
+ * @typedef {import('./core/rooms.js').RoomEvent} RoomEvent
+ * @typedef {import('./core/rooms.js').RoomStatus} RoomStatus
+ * @typedef {import('./core/rooms.js').Cursor} Cursor
+ * @typedef {import('./core/types.js').Receipt} Receipt
+ * @typedef {import('./wire/value.js').Value} Value
+ */
+
+/** @typedef {'reader' | 'member' | 'moderator' | 'owner'} Role */
+
+/**
+ * A state key has another value now; `value` is absent if it has none.
+ *
+ * @typedef {{key: string, value?: Value, from?: string, stamp?: string}} StateChange
+ */
+
+/** @typedef {{room: string, from: string, at: number, kind: string, content: Value}} Signal */
+
+/**
+ * A page of a room's log. `head` is the last event of the log, `first` the first that is still kept, `more` says whether the
+ * log goes on in that direction.
+ *
+ * @typedef {{epoch: string, head: number, first?: number, events: RoomEvent[], more: boolean}} HistoryPage
+ */
+
+/**
+ * What a room tells:
+ *
+ * - `event`: a durable event, each once and in order, changes of members (kind `im.members`) included
+ * - `message`: the same for events of the kind `message` alone
+ * - `signal`: something ephemeral
+ * - `state`: a key of the room's state has changed
+ * - `status`: `gap` (history was trimmed), `reset` (the room begins anew: drop what you have of it) or `denied` (it may not
+ *   be read any more, and is not followed any more)
+ *
+ * @typedef {{event: RoomEvent, message: RoomEvent, signal: Signal, state: StateChange, status: RoomStatus}} RoomEvents
+ */
+
+/**
+ * A handle to a room. Handles cost little, whether the room is followed or not.
+ *
+ * @extends {Emitter<RoomEvents>}
+ */
+export class Room extends Emitter {
+  /**
+   * @param {Client} client
+   * @param {string} id
+   */
+  constructor(client, id) {
+    super();
+    this.client = client;
+    this.id = checkId('room', id);
+    /**
+     * The newest value of each key of the room's state, while it is followed. To be read only.
+     *
+     * @type {Map<string, Value>}
+     */
+    this.state = new Map();
+    /** @type {Promise<RoomStatus> | undefined} */
+    this.following = undefined;
+    /** @type {Set<Reader>} */
+    this.readers = new Set();
+  }
+
+  /** The last event that was handed over; undefined if the room is not followed. */
+  get cursor() {
+    return this.client.cursor(this.id);
+  }
+
+  /**
+   * Follows the room, from a cursor or from its head, and goes on doing so over all connections. A room that is followed
+   * already stays as it is.
+   *
+   * @param {{since?: Cursor}} [from] an earlier `room.cursor`
+   * @returns {Promise<RoomStatus>} its `cursor` is what the first event follows upon
+   * @throws {import('./error.js').ImError} `refused`, for a room that does not exist or may not be read
+   */
+  follow({ since } = {}) {
+    const cursor = this.cursor;
+    if (cursor) return Promise.resolve({ room: this.id, status: 'ok', epoch: cursor.epoch, cursor: cursor.seq });
+    const body = { t: 'sub', room: this.id, epoch: since?.epoch, since: since?.seq };
+    this.following ??= this.client
+      .command(body)
+      .then((reply) => reply.rooms.find((/** @type {RoomStatus} */ status) => status.room === this.id))
+      .finally(() => (this.following = undefined));
+    return this.following;
+  }
+
+  /** Stops following the room. Iterators of it end. */
+  async unfollow() {
+    this.end();
+    await this.client.command({ t: 'unsub', room: this.id });
+  }
+
+  /**
+   * Sends a message, and waits for its receipt. Whatever happens to the connection meanwhile, it is kept once. Messages sent
+   * one after the other arrive in that order.
+   *
+   * @param {unknown} content any value: `{text: 'hello'}`, say
+   * @param {import('./client.js').SendOptions} [options]
+   * @returns {Promise<Receipt>}
+   * @throws {import('./error.js').ImError}
+   */
+  send(content, options) {
+    return this.client.send({ room: this.id }, content, options);
+  }
+
+  /**
+   * Hands something over to whoever follows the room now, at most once.
+   *
+   * @param {string} kind `typing`, say
+   * @param {unknown} [content]
+   * @throws {import('./error.js').ImError} `offline` without a connection
+   */
+  signal(kind, content = null) {
+    return this.client.signal({ room: this.id }, kind, content);
+  }
+
+  /**
+   * A page of the room's log: the events after a seq, oldest first, or before one, newest first. Without either, the newest.
+   *
+   * @param {{after?: number, before?: number, limit?: number, epoch?: string}} [page] with `epoch`, the page is given
+   *   only if that is still the room's
+   * @returns {Promise<HistoryPage>}
+   * @throws {import('./error.js').ImError}
+   */
+  async history({ after, before, limit, epoch } = {}) {
+    return /** @type {any} */ (await this.client.command({ t: 'history', room: this.id, epoch, after, before, limit }));
+  }
+
+  /**
+   * The room's events from now on, or from an earlier cursor. Follows the room. Each event comes once and in order; whoever
+   * reads slowly reads on from history.
+   *
+   * @param {{since?: Cursor}} [from]
+   * @returns {AsyncIterableIterator<RoomEvent>}
+   */
+  events({ since } = {}) {
+    /** @type {Reader} */
+    const reader = new Reader(
+      {
+        begin: async () => {
+          const { epoch, cursor } = await this.follow({ since });
+          const begins = epoch === undefined || cursor === undefined ? undefined : { epoch, seq: cursor };
+          return since && since.epoch === epoch ? since : begins;
+        },
+        cursor: () => this.cursor,
+        after: (cursor) => this.history({ after: cursor.seq, epoch: cursor.epoch, limit: 200 }),
+        end: () => void this.readers.delete(reader),
+      },
+      this.client.config.maxQueued,
+    );
+    this.readers.add(reader);
+    return reader;
+  }
+
+  [Symbol.asyncIterator]() {
+    return this.events();
+  }
+
+  /**
+   * Makes the room and becomes its owner.
+   *
+   * @param {{kind?: 'group' | 'channel', open?: boolean, members?: string[]}} [options]
+   * @returns {Promise<Receipt>}
+   */
+  create({ kind, open, members } = {}) {
+    return this.receipt({ t: 'create', room: this.id, kind, open, members });
+  }
+
+  /** Becomes a member. */
+  join() {
+    return this.receipt({ t: 'join', room: this.id });
+  }
+
+  /** Stops being a member. */
+  leave() {
+    return this.receipt({ t: 'leave', room: this.id });
+  }
+
+  /**
+   * Changes another user's membership.
+   *
+   * @param {string} user
+   * @param {'add' | 'remove' | 'ban' | 'unban'} act
+   * @param {{role?: Role}} [options] for `add`
+   */
+  member(user, act, { role } = {}) {
+    return this.receipt({ t: 'member', room: this.id, user: checkId('user', user), act, role });
+  }
+
+  /**
+   * Who is in the room: a page in the order of their ids.
+   *
+   * @param {{after?: string, limit?: number}} [page]
+   * @returns {Promise<{members: {user: string, role: Role}[], more: boolean}>}
+   */
+  async members({ after, limit } = {}) {
+    return /** @type {any} */ (await this.client.command({ t: 'members', room: this.id, after, limit }));
+  }
+
+  /**
+   * Sets a state key.
+   *
+   * @param {string} key
+   * @param {unknown} value
+   * @param {{stamp?: string}} [options]
+   * @returns {Promise<string>} the stamp that it got
+   */
+  async set(key, value, { stamp } = {}) {
+    const body = { t: 'set', room: this.id, key: checkId('state key', key), value: this.client.value(value), stamp };
+    return (await this.client.command(body)).stamp;
+  }
+
+  /**
+   * Takes a state key's value away.
+   *
+   * @param {string} key
+   * @param {{stamp?: string}} [options]
+   * @returns {Promise<string>} the stamp that it got
+   */
+  async unset(key, { stamp } = {}) {
+    return (await this.client.command({ t: 'unset', room: this.id, key: checkId('state key', key), stamp })).stamp;
+  }
+
+  /** @param {import('./wire/value.js').Frame} body */
+  async receipt(body) {
+    return /** @type {Receipt} */ (await this.client.command(body));
+  }
+
+  /** @param {RoomEvent} event */
+  onEvent(event) {
+    for (const reader of this.readers) reader.push(event);
+    this.emit('event', event);
+    if (event.kind === 'message') this.emit('message', event);
+  }
+
+  /** @param {import('./core/latest.js').StateUpdate} update */
+  onState({ key, value, from, stamp }) {
+    if (value === undefined) this.state.delete(key);
+    else this.state.set(key, value);
+    this.emit('state', value === undefined ? { key, from, stamp } : { key, value, from, stamp });
+  }
+
+  /** @param {import('./core/latest.js').StateUpdate[]} entries all of the room's state */
+  onSnapshot(entries) {
+    const keys = new Set(entries.map(({ key }) => key));
+    for (const key of [...this.state.keys()]) {
+      if (keys.has(key)) continue;
+      this.state.delete(key);
+      this.emit('state', { key });
+    }
+    for (const entry of entries) this.onState(entry);
+  }
+
+  /** @param {RoomStatus} status */
+  onStatus(status) {
+    const { epoch, cursor } = status;
+    if (status.status === 'denied' || epoch === undefined || cursor === undefined) this.end();
+    else for (const reader of this.readers) reader.jump({ epoch, seq: cursor });
+    this.emit('status', status);
+  }
+
+  /** @param {Error} [error] */
+  end(error) {
+    for (const reader of [...this.readers]) reader.finish(error);
+    this.state.clear();
+  }
+}

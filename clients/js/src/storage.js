@@ -1,0 +1,106 @@
+/**
+ * What outlives a reload: the session, the device, and messages that have no receipt yet.
+ *
+ * @module
+ */
+
+import { randomId } from './ids.js';
+import * as json from './wire/json.js';
+
+/**
+ * As much of the browsers' `Storage` as is needed; `localStorage` will do.
+ *
+ * @typedef {Pick<Storage, 'getItem' | 'setItem' | 'removeItem' | 'key' | 'length'>} StorageLike
+ * @typedef {import('./wire/value.js').Frame} Frame
+ * @typedef {import('./core/types.js').Session} Session
+ */
+
+/**
+ * Keeps things under `im/<name>/…`. What cannot be kept (the storage is full, or forbidden) stays in memory alone, and
+ * `onError` hears of it.
+ */
+export class Keeper {
+  /**
+   * @param {StorageLike} storage
+   * @param {string} name
+   * @param {(error: unknown) => void} onError
+   */
+  constructor(storage, name, onError) {
+    this.storage = storage;
+    this.prefix = `im/${name}/`;
+    this.onError = onError;
+    this.count = 0;
+  }
+
+  /**
+   * @param {string} key
+   * @param {string | undefined} text undefined removes it
+   */
+  put(key, text) {
+    try {
+      if (text === undefined) this.storage.removeItem(this.prefix + key);
+      else this.storage.setItem(this.prefix + key, text);
+    } catch (error) {
+      this.onError(error);
+    }
+  }
+
+  /**
+   * @param {string} key
+   * @returns {any} undefined if there is nothing, or nothing that can be read
+   */
+  get(key) {
+    try {
+      const text = this.storage.getItem(this.prefix + key);
+      return text === null ? undefined : json.decode(text);
+    } catch (error) {
+      this.onError(error);
+      return undefined;
+    }
+  }
+
+  /** @returns {Session | undefined} */
+  session() {
+    const { session, secret } = this.get('session') ?? {};
+    return typeof session === 'string' && typeof secret === 'string' ? { session, secret } : undefined;
+  }
+
+  /** @param {Session | undefined} session */
+  keepSession(session) {
+    this.put('session', session && json.encode(session));
+  }
+
+  /** The same device each time. */
+  device() {
+    const kept = this.get('device');
+    if (typeof kept === 'string') return kept;
+    const device = randomId();
+    this.put('device', json.encode(device));
+    return device;
+  }
+
+  /** @param {Frame} send */
+  keepSend(send) {
+    this.count += 1;
+    // The order in which they were sent, also over several loads of the page.
+    const order = `${String(Date.now()).padStart(15, '0')}-${String(this.count).padStart(9, '0')}`;
+    this.put(`send/${send.mid}`, json.encode({ order, send }));
+  }
+
+  /** @param {string} mid */
+  dropSend(mid) {
+    this.put(`send/${mid}`, undefined);
+  }
+
+  /** @returns {Frame[]} messages without a receipt, in the order in which they were sent */
+  sends() {
+    const prefix = `${this.prefix}send/`;
+    const keys = [];
+    for (let i = 0; i < this.storage.length; i++) {
+      const key = this.storage.key(i);
+      if (key?.startsWith(prefix)) keys.push(key.slice(this.prefix.length));
+    }
+    const kept = keys.map((key) => this.get(key)).filter((entry) => entry?.send?.t === 'send');
+    return kept.sort((a, b) => (a.order < b.order ? -1 : 1)).map(({ send }) => send);
+  }
+}

@@ -1,0 +1,201 @@
+/**
+ * Bringing a tab to where the hub is, whatever its cursor, and keeping it there.
+ *
+ * @module
+ */
+
+import { Code } from '../codes.js';
+import { ImError } from '../error.js';
+
+/**
+ * @typedef {import('./hub.js').Hub} Hub
+ * @typedef {import('./peer.js').Peer} Peer
+ * @typedef {import('../core/rooms.js').Cursor} Cursor
+ * @typedef {import('../core/rooms.js').RoomEvent} RoomEvent
+ * @typedef {import('../wire/value.js').Frame} Frame
+ */
+
+/** Events of one page of history. */
+const PAGE = 100;
+
+/**
+ * A tab wants to follow a room, from a cursor or from its head.
+ *
+ * @param {Hub} hub
+ * @param {Peer} peer
+ * @param {number} id of the command that asks; nothing is sent to the tab before its answer
+ * @param {string} room
+ * @param {string | undefined} epoch
+ * @param {number | undefined} since
+ * @returns {Promise<Frame>} the status
+ * @throws {ImError}
+ */
+export async function follow(hub, peer, id, room, epoch, since) {
+  /** @type {import('./peer.js').Followed} */
+  const followed = { asked: id, isBusy: false, needsState: true };
+  // From now on, so that the room is not let go meanwhile.
+  peer.rooms.set(room, followed);
+  try {
+    const wanted = epoch === undefined || since === undefined ? undefined : { epoch, seq: since };
+    // Two tabs that ask at once must not move the hub's cursor against each other: one begins, the others join in.
+    while (hub.beginning.has(room)) await hub.beginning.get(room)?.catch(() => {});
+    const status = hub.shell.machine.rooms.cursor(room) ? await place(hub, room, wanted) : await begin(hub, room, wanted);
+    if (status.status === 'denied') peer.rooms.delete(room);
+    else followed.sent = { epoch: status.epoch, seq: status.cursor };
+    return status;
+  } catch (error) {
+    if (peer.rooms.get(room) === followed) peer.rooms.delete(room);
+    throw error;
+  }
+}
+
+/**
+ * The hub does not follow the room yet.
+ *
+ * @param {Hub} hub
+ * @param {string} room
+ * @param {Cursor | undefined} wanted
+ */
+async function begin(hub, room, wanted) {
+  const from = wanted ? { epoch: wanted.epoch, since: wanted.seq } : {};
+  const answer = hub.shell.command({ t: 'sub', room, ...from });
+  hub.beginning.set(room, answer);
+  try {
+    const { rooms } = await answer;
+    return rooms.find((/** @type {Frame} */ status) => status.room === room);
+  } finally {
+    hub.beginning.delete(room);
+  }
+}
+
+/**
+ * The hub follows the room already: the tab joins in.
+ *
+ * @param {Hub} hub
+ * @param {string} room
+ * @param {Cursor | undefined} wanted
+ */
+async function place(hub, room, wanted) {
+  const now = () => /** @type {Cursor} */ (hub.shell.machine.rooms.cursor(room) ?? { epoch: '', seq: 0 });
+  let word = 'ok';
+  if (wanted && wanted.epoch === now().epoch && wanted.seq > now().seq) {
+    // The tab is ahead of the hub. Is it ahead of the log as well?
+    word = await hub.shell.command({ t: 'history', room, epoch: wanted.epoch, after: wanted.seq, limit: 1 }).then(
+      () => 'ok',
+      (error) => (isElsewhere(error) ? 'reset' : 'ok'),
+    );
+  }
+  if (wanted && wanted.epoch !== now().epoch) word = 'reset';
+  const cursor = wanted && word === 'ok' ? wanted : now();
+  return { room, status: word, epoch: cursor.epoch, cursor: cursor.seq, head: Math.max(cursor.seq, now().seq) };
+}
+
+/** Whether the log does not have the place that was asked for. @param {unknown} error */
+function isElsewhere(error) {
+  return error instanceof ImError && (error.code === Code.WrongEpoch || error.code === Code.AheadOfHead);
+}
+
+/**
+ * All of a room's state.
+ *
+ * @param {Hub} hub
+ * @param {string} room
+ * @returns {Frame}
+ */
+export function stateOf(hub, room) {
+  const { rooms, generation } = hub.shell.machine;
+  const state = rooms.map.get(room)?.state;
+  const entries = [...(state?.map.held.values() ?? [])];
+  return { t: 'snapshot', room, gen: state?.generation ?? generation, entries, more: false };
+}
+
+/**
+ * Sends a tab what it lacks of a room: the event, if it is the next one, or else what history has.
+ *
+ * @param {Hub} hub
+ * @param {Peer} peer
+ * @param {string} room
+ * @param {RoomEvent} [event] that has just come
+ */
+export function feed(hub, peer, room, event) {
+  const followed = peer.rooms.get(room);
+  if (!followed?.sent || followed.asked !== undefined || followed.isBusy || !peer.hasRoom) return;
+  const { sent } = followed;
+  if (followed.needsState) {
+    followed.needsState = false;
+    peer.send([stateOf(hub, room)]);
+  }
+  if (event && event.epoch === sent.epoch && event.seq === sent.seq + 1) {
+    followed.sent = { epoch: event.epoch, seq: event.seq };
+    return peer.send([{ t: 'event', ...event }]);
+  }
+  const now = hub.shell.machine.rooms.cursor(room);
+  if (!now || (now.epoch === sent.epoch && now.seq <= sent.seq)) return;
+  followed.isBusy = true;
+  catchUp(hub, peer, room, followed).catch((error) => {
+    // The tab comes back with its cursors, and all begins anew.
+    const message = error instanceof Error ? error.message : String(error);
+    if (!peer.isGone) hub.remove(peer, { message });
+  });
+}
+
+/**
+ * @param {Hub} hub
+ * @param {Peer} peer
+ * @param {string} room
+ * @param {import('./peer.js').Followed} followed
+ */
+async function catchUp(hub, peer, room, followed) {
+  const isCurrent = () => !peer.isGone && peer.rooms.get(room) === followed;
+  for (;;) {
+    await peer.room();
+    const sent = /** @type {Cursor} */ (followed.sent);
+    const now = hub.shell.machine.rooms.cursor(room);
+    if (!isCurrent() || !now || (now.epoch === sent.epoch && now.seq <= sent.seq)) break;
+    const page = await history(hub, room, sent);
+    // Meanwhile the room may have begun anew.
+    if (!isCurrent() || followed.sent !== sent) continue;
+    if (!page) {
+      const begin = hub.shell.machine.rooms.cursor(room) ?? now;
+      followed.sent = begin;
+      peer.send([{ t: 'room', room, status: 'reset', epoch: begin.epoch, cursor: begin.seq, head: begin.seq }]);
+      continue;
+    }
+    send(peer, room, followed, sent, page);
+  }
+  followed.isBusy = false;
+}
+
+/**
+ * @param {Hub} hub
+ * @param {string} room
+ * @param {Cursor} after
+ * @returns {Promise<RoomEvent[] | undefined>} undefined if the log does not have that place any more
+ */
+async function history(hub, room, after) {
+  try {
+    return (await hub.shell.command({ t: 'history', room, epoch: after.epoch, after: after.seq, limit: PAGE })).events;
+  } catch (error) {
+    if (isElsewhere(error)) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * @param {Peer} peer
+ * @param {string} room
+ * @param {import('./peer.js').Followed} followed
+ * @param {Cursor} sent
+ * @param {RoomEvent[]} events
+ */
+function send(peer, room, followed, sent, events) {
+  const [first, last] = [events.at(0), events.at(-1)];
+  if (!first || !last) throw new ImError('protocol', 'the history lacks what was announced');
+  /** @type {Frame[]} */
+  const frames = events.map((event) => ({ t: 'event', ...event }));
+  if (first.seq > sent.seq + 1) {
+    frames.unshift({ t: 'room', room, status: 'gap', epoch: sent.epoch, cursor: first.seq - 1, head: last.seq });
+  }
+  followed.sent = { epoch: sent.epoch, seq: last.seq };
+  peer.send(frames);
+}

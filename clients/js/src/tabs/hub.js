@@ -1,0 +1,283 @@
+import { Code } from '../codes.js';
+import { ImError } from '../error.js';
+import { Peer } from './peer.js';
+import { feed, follow, stateOf } from './feed.js';
+
+/**
+ * @typedef {import('../wire/value.js').Frame} Frame
+ * @typedef {import('../core/types.js').ClientEvent} ClientEvent
+ * @typedef {import('../core/types.js').Cause} Cause
+ * @typedef {import('../shell.js').Shell} Shell
+ * @typedef {import('./channel.js').FromTab} FromTab
+ */
+
+/** How often tabs ask whether the hub is still there: three times as often. In milliseconds. */
+const IDLE_MS = 30_000;
+/** Rooms that are taken up at once when a tab comes. */
+const TOGETHER = 32;
+
+/** Serves all tabs of a page over one connection. Runs in the tab that leads. */
+export class Hub {
+  /**
+   * @param {object} setup
+   * @param {string} setup.name
+   * @param {import('./channel.js').TabsEnv} setup.tabs
+   * @param {(onEvent: (event: ClientEvent) => void) => Shell} setup.connect makes the connection to the server
+   */
+  constructor({ name, tabs, connect }) {
+    this.name = name;
+    this.tabs = tabs;
+    /** @type {Map<string, Peer>} */
+    this.peers = new Map();
+    /** @type {Map<string, Promise<Frame>>} Rooms that the hub is about to follow. */
+    this.beginning = new Map();
+    this.leaving = new AbortController();
+    /** @type {Frame | undefined} The server's welcome, while the connection stands. */
+    this.welcome = undefined;
+    /** @type {Cause | undefined} Why it is over for good. */
+    this.ended = undefined;
+    this.fromTabs = new tabs.BroadcastChannel(`im/${name}/hub`);
+    this.fromTabs.onmessage = ({ data }) => this.on(data);
+    this.shell = connect((event) => this.onEvent(event));
+    this.shell.start();
+    const news = new tabs.BroadcastChannel(`im/${name}/news`);
+    news.postMessage({ hub: true });
+    news.close();
+  }
+
+  close() {
+    this.leaving.abort();
+    this.fromTabs.close();
+    for (const peer of this.peers.values()) peer.end({ message: 'the tab that held the connection was closed' });
+    this.peers.clear();
+    this.shell.close();
+  }
+
+  /** @param {FromTab} message */
+  on({ tab, conn, open, close, frames, ack }) {
+    const known = this.peers.get(tab);
+    if (open) return this.onOpen(tab, conn, known);
+    if (!known || known.conn !== conn) return close || this.disown(tab, conn);
+    if (close) return this.remove(known);
+    if (ack !== undefined) {
+      known.ack(ack);
+      for (const room of known.rooms.keys()) feed(this, known, room);
+    }
+    for (const frame of frames ?? []) this.onCommand(known, frame);
+  }
+
+  /**
+   * @param {string} tab
+   * @param {number} conn
+   * @param {Peer | undefined} known
+   */
+  onOpen(tab, conn, known) {
+    if (known?.conn === conn) return known.open();
+    if (known) this.remove(known);
+    const peer = new Peer(tab, conn, new this.tabs.BroadcastChannel(`im/${this.name}/tab/${tab}`));
+    this.peers.set(tab, peer);
+    this.watch(peer);
+    peer.open();
+    if (this.ended) this.remove(peer, this.ended);
+  }
+
+  /**
+   * Tells a tab that this hub does not know its connection: one that an earlier hub had, say.
+   *
+   * @param {string} tab
+   * @param {number} conn
+   */
+  disown(tab, conn) {
+    const peer = new Peer(tab, conn, new this.tabs.BroadcastChannel(`im/${this.name}/tab/${tab}`));
+    peer.end({ message: 'another tab holds the connection now' });
+  }
+
+  /** Notices the tab's end by the lock that it holds as long as it lives. @param {Peer} peer */
+  async watch(peer) {
+    try {
+      const { signal } = this.leaving;
+      await this.tabs.locks.request(`im/${this.name}/tab/${peer.tab}`, { signal }, () => this.remove(peer));
+    } catch {
+      // The hub is closed.
+    }
+  }
+
+  /**
+   * @param {Peer} peer
+   * @param {Cause} [cause]
+   */
+  remove(peer, cause) {
+    if (this.peers.get(peer.tab) === peer) this.peers.delete(peer.tab);
+    peer.end(cause);
+    for (const room of peer.rooms.keys()) this.release(room);
+  }
+
+  /** Stops following a room that no tab follows any more. @param {string} room */
+  release(room) {
+    for (const peer of this.peers.values()) if (peer.rooms.has(room)) return;
+    if (!this.shell.machine.rooms.map.has(room)) return;
+    this.shell.command({ t: 'unsub', room }).catch(() => {});
+  }
+
+  /**
+   * @param {Peer} peer
+   * @param {Frame} frame
+   */
+  async onCommand(peer, frame) {
+    const { id } = frame;
+    try {
+      const fields = await this.answer(peer, frame);
+      if (fields) peer.send([{ ...fields, t: 'ok', id }]);
+    } catch (error) {
+      peer.send([refusal(id, error)]);
+    }
+    // Events follow after the statuses.
+    for (const [room, followed] of peer.rooms) {
+      if (followed.asked !== id) continue;
+      followed.asked = undefined;
+      feed(this, peer, room);
+    }
+  }
+
+  /**
+   * @param {Peer} peer
+   * @param {Frame} frame
+   * @returns {Promise<Frame | undefined>}
+   */
+  async answer(peer, frame) {
+    const { id: _, ...body } = frame;
+    switch (frame.t) {
+      case 'hello':
+        peer.hello = frame;
+        return void this.greet(peer);
+      case 'ping':
+        return { now: Date.now() };
+      case 'sub':
+        return this.statuses([await follow(this, peer, frame.id, frame.room, frame.epoch, frame.since)]);
+      case 'resume':
+        return this.resume(peer, frame.id, frame.cursors ?? []);
+      case 'unsub':
+        peer.rooms.delete(frame.room);
+        this.release(frame.room);
+        return { rev: 0 };
+      default:
+        return this.shell.command(/** @type {Frame} */ (body));
+    }
+  }
+
+  /** @param {Peer} peer */
+  greet(peer) {
+    if (!peer.hello || !this.welcome) return;
+    const { id } = peer.hello;
+    peer.hello = undefined;
+    // The tab keeps session and secret: it goes on with them if it has to lead one day.
+    peer.send([{ ...this.welcome, t: 'ok', id, resumed: true, idle_ms: IDLE_MS }]);
+  }
+
+  /** @param {Frame[]} rooms */
+  statuses(rooms) {
+    return { rooms, rev: 0, gen: this.shell.machine.generation };
+  }
+
+  /**
+   * @param {Peer} peer
+   * @param {number} id of the command
+   * @param {[string, string, number][]} cursors
+   */
+  async resume(peer, id, cursors) {
+    const rooms = [];
+    for (let at = 0; at < cursors.length; at += TOGETHER) {
+      const some = cursors.slice(at, at + TOGETHER);
+      rooms.push(...(await Promise.all(some.map(([room, epoch, seq]) => followOrDeny(this, peer, id, room, epoch, seq)))));
+    }
+    return this.statuses(rooms);
+  }
+
+  /** @param {ClientEvent} event */
+  onEvent(event) {
+    switch (event.type) {
+      case 'connected':
+        this.welcome = event.welcome;
+        return this.peers.forEach((peer) => this.greet(peer));
+      case 'disconnected':
+      case 'closed': {
+        const { code, message, retryMs } = event;
+        this.welcome = undefined;
+        // What became of the connection is between hub and server, unless it is over.
+        const cause = event.type === 'closed' ? { code, message, retryMs } : { message };
+        if (event.type === 'closed') this.ended = cause;
+        const cut = [...this.peers.values()].filter((peer) => event.type === 'closed' || !peer.hello);
+        // After the answer to what ended it, a logout, say.
+        return void setTimeout(() => cut.forEach((peer) => this.remove(peer, cause)));
+      }
+      default:
+        for (const peer of this.peers.values()) this.push(peer, event);
+    }
+  }
+
+  /**
+   * @param {Peer} peer
+   * @param {ClientEvent} event
+   */
+  push(peer, event) {
+    switch (event.type) {
+      case 'event':
+        return void feed(this, peer, event.event.room, event.event);
+      case 'signal': {
+        const { room } = event.signal;
+        if (peer.hasRoom && (room === undefined || peer.rooms.has(room))) peer.send([{ t: 'signal', ...event.signal }]);
+        return;
+      }
+      case 'state': {
+        const followed = peer.rooms.get(event.update.room);
+        if (followed && peer.hasRoom) peer.send([{ t: 'state', ...event.update }]);
+        else if (followed) followed.needsState = true;
+        return;
+      }
+      case 'snapshot': {
+        const followed = peer.rooms.get(event.room);
+        if (followed && peer.hasRoom) peer.send([stateOf(this, event.room)]);
+        else if (followed) followed.needsState = true;
+        return;
+      }
+      case 'room': {
+        const { status } = event;
+        const followed = peer.rooms.get(status.room);
+        if (!followed?.sent) return;
+        if (status.epoch === undefined || status.cursor === undefined) peer.rooms.delete(status.room);
+        else followed.sent = { epoch: status.epoch, seq: status.cursor };
+        return peer.send([{ t: 'room', ...status }]);
+      }
+    }
+  }
+}
+
+/**
+ * @param {Hub} hub
+ * @param {Peer} peer
+ * @param {number} id of the command
+ * @param {string} room
+ * @param {string} epoch
+ * @param {number} seq
+ * @returns {Promise<Frame>}
+ */
+async function followOrDeny(hub, peer, id, room, epoch, seq) {
+  try {
+    return await follow(hub, peer, id, room, epoch, seq);
+  } catch (error) {
+    if (!(error instanceof ImError) || error.kind !== 'refused') throw error;
+    return { room, status: 'denied', head: 0, code: error.code };
+  }
+}
+
+/**
+ * @param {number} id
+ * @param {unknown} error
+ * @returns {Frame}
+ */
+function refusal(id, error) {
+  const { kind, code, retryMs, message } = error instanceof ImError ? error : new ImError('protocol', String(error));
+  const codes = { refused: code, invalid: code ?? Code.BadField, full: Code.Overloaded, offline: Code.Overloaded };
+  const known = /** @type {Record<string, number | undefined>} */ (codes)[kind] ?? Code.Unknown;
+  return { t: 'err', id, code: known, msg: message, retry_ms: retryMs };
+}
