@@ -31,27 +31,45 @@
 //! | `origin` | which pages may connect |
 //! | `credentials` | what a request shows to prove who sent it, and where it came from |
 //! | `refusal` | codes as HTTP statuses, and the small JSON body of a refusal |
+//! | `request` | what a request says beside its body: session, query, types |
+//! | `endpoint` | what every endpoint does alike: origins, preflights, methods, caches |
+//! | `body` | one type for all bodies |
+//! | `uplink` | commands by POST |
+//! | `edge` | all endpoints behind one prefix, and what is offered there |
+//! | `roll` | who is connected by a service |
 //! | `crowd` | how many connections one address has |
 //! | `listener` | HTTP/1.1 on a socket, bounded in time and number |
 //! | `stop` | when a server is asked to end |
 //! | `tls` | certificates for the listener (feature `tls`) |
 //! | [`warp`] | a tower service as a warp filter (feature `warp`) |
 
+mod body;
 mod credentials;
 mod crowd;
+mod edge;
+mod endpoint;
 mod listener;
 mod origin;
 mod refusal;
+mod request;
+mod roll;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
+mod uplink;
 #[cfg(feature = "warp")]
 pub mod warp;
 
+pub use body::{Body, BoxError};
 pub use credentials::{PeerAddr, credentials, peer_address};
+pub use edge::{Edge, Transport};
+pub use endpoint::answer;
 pub use listener::{Listener, ListenerConfig};
 pub use origin::{Origin, OriginError, OriginPolicy};
 pub use refusal::{Refusal, status_of};
+pub use request::{IM_SESSION, accepted, content_type, media_type, only, query, session};
+pub use roll::{Entry, Roll};
 pub use stop::told_to_stop;
 #[cfg(feature = "tls")]
 pub use tls::Certificates;
+pub use uplink::{Uplink, UplinkConfig};

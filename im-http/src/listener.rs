@@ -21,12 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+use crate::body::BoxError;
 use crate::credentials::PeerAddr;
 use crate::crowd::{Crowd, Place};
 #[cfg(feature = "tls")]
 use crate::tls::Certificates;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The bounds of a [`Listener`].
 #[derive(Debug, Clone)]

@@ -1,44 +1,36 @@
 //! Codes as HTTP statuses, and the small JSON body of a refusal.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode};
 use http_body_util::Full;
-use im_core::wire::{Encoding, Map, Value, encode};
+use im_core::wire::{Bye, Encoding, Map, Value, encode};
 use im_core::{Advice, Code, Error};
 
-/// The HTTP status that goes with a code (RFC 9110 section 15, RFC 6585). The code in the body says more.
+/// The HTTP status that goes with a code (RFC 9110 section 15, RFC 6585), as `wire/SPEC.md` says. The code in the body
+/// says more.
 pub fn status_of(code: Code) -> StatusCode {
     match code {
-        Code::RateLimited | Code::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
-        Code::Draining | Code::Unknown | Code::Overloaded | Code::StoreUnavailable => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        Code::SlowReader | Code::IdleTimeout | Code::HandshakeTimeout => {
-            StatusCode::REQUEST_TIMEOUT
-        }
-        Code::Unauthenticated | Code::BadCredentials | Code::Expired => StatusCode::UNAUTHORIZED,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::UnknownSession | Code::NotFound => StatusCode::NOT_FOUND,
-        Code::Trimmed => StatusCode::GONE,
-        Code::Superseded | Code::Exists | Code::Conflict | Code::Stale | Code::OutOfOrder => {
-            StatusCode::CONFLICT
-        }
         Code::WrongEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::BadOrigin | Code::Forbidden | Code::Banned | Code::Refused => StatusCode::FORBIDDEN,
+        Code::BadOrigin | Code::Forbidden => StatusCode::FORBIDDEN,
         other => by_advice(other.advice()),
     }
 }
 
 fn by_advice(advice: Advice) -> StatusCode {
     match advice {
-        Advice::Done | Advice::Retry | Advice::BackOff => StatusCode::SERVICE_UNAVAILABLE,
+        Advice::Done | Advice::BackOff => StatusCode::SERVICE_UNAVAILABLE,
         Advice::Refresh => StatusCode::UNAUTHORIZED,
-        Advice::Resync => StatusCode::CONFLICT,
+        Advice::Retry | Advice::Resync => StatusCode::CONFLICT,
         Advice::Fix => StatusCode::BAD_REQUEST,
-        Advice::Stop => StatusCode::FORBIDDEN,
+        Advice::Stop => StatusCode::GONE,
     }
 }
 
@@ -48,19 +40,33 @@ pub struct Refusal {
     status: StatusCode,
     code: Code,
     message: Box<str>,
+    retry_after: Option<Duration>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
     /// A refusal with the status that goes with the code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { status: status_of(code), code, message: message.into().into(), headers: Vec::new() }
+        Self {
+            status: status_of(code),
+            code,
+            message: message.into().into(),
+            retry_after: None,
+            headers: Vec::new(),
+        }
     }
 
     /// Chooses another status.
     #[must_use]
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
+        self
+    }
+
+    /// Says when to come back.
+    #[must_use]
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
         self
     }
 
@@ -76,6 +82,10 @@ impl Refusal {
         let mut body = Map::default();
         body.insert("code", Value::Int(self.code.number().into()));
         body.insert("msg", Value::Text((*self.message).into()));
+        if let Some(delay) = self.retry_after {
+            let millis = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+            body.insert("retry_ms", Value::Int(millis));
+        }
         let mut response = Response::new(Full::new(encode(&Value::Map(body), Encoding::Json)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -84,6 +94,12 @@ impl Refusal {
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 9110 section 15.5.2: a 401 names a challenge.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(delay) = self.retry_after {
+            // Whole seconds (RFC 9110 section 10.2.3): rather late than too early.
+            let seconds = delay.as_millis().div_ceil(1000);
+            let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         for (name, value) in self.headers {
             headers.insert(name, value);
@@ -96,7 +112,25 @@ impl From<&Error> for Refusal {
     fn from(error: &Error) -> Self {
         let refusal = Self::new(error.code(), error.message());
         match error.delay() {
-            Some(delay) => refusal.header(RETRY_AFTER, HeaderValue::from(delay.as_secs().max(1))),
+            Some(delay) => refusal.retry_after(delay),
+            None => refusal,
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+/// What ended a connection, told to a request that it leaves without an answer.
+impl From<&Bye> for Refusal {
+    fn from(bye: &Bye) -> Self {
+        let refusal =
+            Self::new(Code::from_number(bye.code).unwrap_or(Code::Unknown), bye.message.as_str());
+        match bye.retry_after {
+            Some(delay) => refusal.retry_after(delay),
             None => refusal,
         }
     }
@@ -104,8 +138,6 @@ impl From<&Error> for Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http_body_util::BodyExt;
 
     use super::*;
@@ -126,8 +158,22 @@ mod tests {
         for code in Code::ALL.iter().filter(|code| code.advice() == Advice::Fix) {
             assert!(status_of(*code).is_client_error());
         }
-        assert_eq!(status_of(Code::TooManyConnections), StatusCode::TOO_MANY_REQUESTS);
-        assert_eq!(status_of(Code::Draining), StatusCode::SERVICE_UNAVAILABLE);
+        for (code, status) in [
+            (Code::Draining, 503),
+            (Code::Superseded, 409),
+            (Code::RateLimited, 429),
+            (Code::TooManyConnections, 503),
+            (Code::UnknownSession, 404),
+            (Code::StaleCheckpoint, 409),
+            (Code::OutOfOrder, 400),
+            (Code::TooLarge, 413),
+            (Code::WrongEncoding, 415),
+            (Code::BadOrigin, 403),
+            (Code::Kicked, 410),
+            (Code::LoggedOut, 410),
+        ] {
+            assert_eq!(status_of(code).as_u16(), status, "{code}");
+        }
     }
 
     #[tokio::test]
@@ -136,10 +182,10 @@ mod tests {
             .retry_after(Duration::from_millis(2500));
         let response = Refusal::from(&error).into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(response.headers()[RETRY_AFTER], "2");
+        assert_eq!(response.headers()[RETRY_AFTER], "3");
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(&body[..], br#"{"code":4201,"msg":"a \"busy\"\nserver"}"#);
+        assert_eq!(&body[..], br#"{"code":4201,"msg":"a \"busy\"\nserver","retry_ms":2500}"#);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use hyper::upgrade::OnUpgrade;
 use im_core::ports::Identity;
 use tower_service::Service;
 
+use crate::body::BoxError;
 use crate::credentials::PeerAddr;
 
 /// Serves every request that reaches the filter by the tower service. Put path filters before it:
@@ -33,7 +34,7 @@ use crate::credentials::PeerAddr;
 /// #         + Clone + Send + Sync + 'static,
 /// #     S::Future: Send,
 /// #     B: hyper::body::Body<Data = bytes::Bytes> + Send + Sync + 'static,
-/// #     B::Error: std::error::Error + Send + Sync + 'static,
+/// #     B::Error: Into<BoxError> + Send + 'static,
 /// # {
 /// let routes = warp::path("ws").and(warp::path::end()).and(im_http::warp::mount(service));
 /// warp::serve(routes).run(([127, 0, 0, 1], 8080)).await;
@@ -50,7 +51,7 @@ where
         + 'static,
     S::Future: Send,
     B: Body<Data = Bytes> + Send + Sync + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
+    B::Error: Into<BoxError> + Send + 'static,
 {
     request()
         .then(move |request| {
@@ -120,7 +121,7 @@ fn assemble(
 fn reply<B>(response: Response<B>) -> Reply
 where
     B: Body<Data = Bytes> + Send + Sync + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
+    B::Error: Into<BoxError> + Send + 'static,
 {
     let (parts, body) = response.into_parts();
     let mut reply = match body.is_end_stream() {

@@ -17,7 +17,7 @@ use hyper_util::server::conn::auto;
 use im_core::engine::{Connection, Engine, Peer};
 use im_core::wire::Encoding;
 use im_core::{Code, Error};
-use im_http::Refusal;
+use im_http::{Refusal, Transport};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
@@ -94,6 +94,12 @@ impl WebSocket {
 impl fmt::Debug for WebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocket").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+impl Transport for WebSocket {
+    fn name(&self) -> &'static str {
+        "ws"
     }
 }
 

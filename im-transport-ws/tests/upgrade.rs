@@ -142,7 +142,7 @@ async fn an_address_with_too_many_silent_connections_is_refused_by_number() {
     let mut first = open().await.unwrap();
     let mut second = open().await.unwrap();
     let refused = open().await.map(|_| ()).unwrap_err();
-    assert_eq!(refused.status, 429);
+    assert_eq!(refused.status, 503);
     assert_eq!(refused.body, r#"{"code":4204,"msg":"too many connections"}"#);
     first.hello().await;
     let mut third = open().await.unwrap();

@@ -11,11 +11,13 @@ use crate::ports::Store;
 use crate::state::{Act, Intent, NewEvent, RoomSeed, answer};
 use crate::time::Stamp;
 use crate::wire::{
-    Content, HistoryPage, Limits, PageFrom, SendReceipt, SessionEntry, Signal, Target, Value,
+    Content, HistoryPage, Limits, PageFrom, SendReceipt, ServerLimits, SessionEntry, Signal, Target,
+    Value,
 };
 
 use super::builder::{EngineBuilder, NeedsAuthenticator};
 use super::commands;
+use super::config::EngineConfig;
 use super::connection::{Conn, Connection, Part, Peer};
 use super::core::Core;
 use super::follower::Follower;
@@ -102,6 +104,30 @@ impl Engine {
         &self.core().config.limits
     }
 
+    /// The knobs that it runs with.
+    pub fn config(&self) -> &EngineConfig {
+        &self.core().config
+    }
+
+    /// What clients have to keep to, as a reply to `hello` tells them.
+    pub fn server_limits(&self) -> ServerLimits {
+        commands::server_limits(self.core())
+    }
+
+    /// Says whether it takes anybody new.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Draining`], and when to come back.
+    pub fn check_open(&self) -> Result<()> {
+        let core = self.core();
+        if core.is_draining() {
+            let wait = core.spread(Duration::from_secs(5));
+            return Err(Error::of(Code::Draining, "accept").retry_after(wait));
+        }
+        Ok(())
+    }
+
     /// The store.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.core().store
@@ -123,10 +149,7 @@ impl Engine {
 
     pub(super) fn open(&self, peer: Peer, part: Part) -> Result<Connection> {
         let core = self.core();
-        if core.is_draining() {
-            let wait = core.spread(Duration::from_secs(5));
-            return Err(Error::of(Code::Draining, "accept").retry_after(wait));
-        }
+        self.check_open()?;
         let (most, handshakes) =
             (core.config.max_connections, core.config.max_handshakes_per_address);
         let conn = core

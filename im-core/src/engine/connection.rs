@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use crate::code::Code;
 use crate::id::{SessionId, UserId};
 use crate::ports::{Credentials, Identity};
-use crate::state::SessionRecord;
+use crate::state::{SecretHash, SessionRecord};
 use crate::time::Timestamp;
 use crate::wire::{Bye, Encoding, Push};
 
@@ -116,6 +116,7 @@ pub(crate) struct Session {
     pub(crate) user: UserId,
     /// The connection's number among those that have taken the session.
     pub(crate) attached: u64,
+    pub(crate) secret: SecretHash,
     identity: Mutex<Arc<Identity>>,
     /// Milliseconds since the Unix epoch until which the session can be resumed.
     expires: AtomicU64,
@@ -184,6 +185,11 @@ impl Connection {
     /// handed out, then [`Batch::close`] says so. The first reason stands.
     pub fn close(&self, code: Code) {
         self.0.conn.close(code, code.meaning());
+    }
+
+    /// It has ended, or is about to once what waits was taken: the next batches say why.
+    pub fn is_closed(&self) -> bool {
+        self.0.conn.outbox.is_closed()
     }
 
     /// How frames are written on this connection.
@@ -297,6 +303,8 @@ impl Conn {
         let over = |since: u64, most: Duration| {
             Duration::from_millis(running.saturating_sub(since)) >= most
         };
+        // Who only listens is not heard; its transport knows whether it is there.
+        let listens = matches!(self.part, Part::Down(_));
         match self.session() {
             None if self.greeting.load(Ordering::Relaxed) => {}
             None if over(self.opened, config.handshake_timeout) => {
@@ -305,15 +313,13 @@ impl Conn {
             Some(session) if session.identity().expires.is_some_and(|at| at <= now) => {
                 self.close(Code::Expired, Code::Expired.meaning());
             }
-            // Who only listens is not heard; its transport knows whether it is there.
-            _ if !matches!(self.part, Part::Down(_))
-                && over(self.heard.load(Ordering::Relaxed), config.idle_timeout) =>
+            _ if !listens && over(self.heard.load(Ordering::Relaxed), config.idle_timeout) =>
             {
                 self.close(Code::IdleTimeout, Code::IdleTimeout.meaning());
             }
             // Also while much is sent: a peer who only listens is heard only when it answers a ping.
             _ if over(self.sent.load(Ordering::Relaxed), config.heartbeat)
-                || over(self.heard.load(Ordering::Relaxed), config.heartbeat) =>
+                || !listens && over(self.heard.load(Ordering::Relaxed), config.heartbeat) =>
             {
                 self.heartbeat.store(true, Ordering::Relaxed);
                 self.outbox.nudge();
@@ -346,6 +352,7 @@ impl Session {
             id: record.id.clone(),
             user: record.user.clone(),
             attached: record.attached,
+            secret: record.secret.clone(),
             identity: Mutex::new(Arc::new(identity)),
             expires: AtomicU64::new(record.expires.as_millis()),
             fresh: AtomicBool::new(true),

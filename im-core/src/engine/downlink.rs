@@ -28,7 +28,12 @@ pub enum Access {
     /// The session's own secret, beside the user's credentials.
     Token(ResumeToken),
     /// A ticket, which stands for both.
-    Ticket(Secret),
+    Ticket {
+        /// What the command `ticket` gave.
+        ticket: Secret,
+        /// It opened this stream before, and takes it up again.
+        again: bool,
+    },
 }
 
 /// Which rooms a downlink has begun.
@@ -71,7 +76,7 @@ impl Engine {
         let (core, conn) = connection.parts();
         let (mut record, identity) = match access {
             Access::Token(token) => commands::prove(core, conn.credentials(), token).await?,
-            Access::Ticket(ticket) => commands::redeem(core, ticket, mark.is_some()).await?,
+            Access::Ticket { ticket, again } => commands::redeem(core, ticket, *again).await?,
         };
         let slow_down = |wait| Error::of(Code::RateLimited, "listen").retry_after(wait);
         core.limiter.take(&record.user, 1, core.now()).map_err(slow_down)?;
@@ -115,17 +120,25 @@ impl Connection {
         Mark { rev: following.rev, places }
     }
 
-    /// Shows that the session may still be read: for a transport that keeps a downlink between two requests.
+    /// Shows that the session may still be read: for a transport that keeps a downlink between two requests. Nothing is
+    /// read from the store: a session that ended takes its connections with it.
     ///
     /// # Errors
     ///
     /// As [`Engine::listen`].
     pub async fn prove(&self, peer: Peer, token: &ResumeToken) -> Result<()> {
         let (core, conn) = self.parts();
-        let (record, identity) = commands::prove(core, peer.credentials, token).await?;
-        let Some(session) = conn.session().filter(|session| session.id == record.id) else {
+        let session = conn.session().filter(|session| session.id == token.session);
+        let session = session
+            .filter(|session| session.secret.matches(&token.secret))
+            .ok_or_else(commands::unknown)?;
+        let mut credentials = peer.credentials;
+        credentials.claimed_user = Some(session.user.clone());
+        credentials.claimed_device = session.identity().device.clone();
+        let identity = commands::authenticate(core, &credentials).await?;
+        if identity.user != session.user {
             return Err(commands::unknown());
-        };
+        }
         let slow_down = |wait| Error::of(Code::RateLimited, "poll").retry_after(wait);
         core.limiter.take(&session.user, 1, core.now()).map_err(slow_down)?;
         session.renew(identity);

@@ -178,9 +178,14 @@ pub fn encode_batch(frames: &[Value], encoding: Encoding) -> Bytes {
 
 /// Joins frames that are encoded already into one message, without decoding them.
 pub fn join_encoded(frames: &[Bytes], encoding: Encoding) -> Bytes {
-    if let [only] = frames {
-        return only.clone();
+    match frames {
+        [only] => only.clone(),
+        _ => list_encoded(frames, encoding),
     }
+}
+
+/// Puts frames that are encoded already into one list, without decoding them; also a single one, or none.
+pub fn list_encoded(frames: &[Bytes], encoding: Encoding) -> Bytes {
     let total: usize = frames.iter().map(|frame| frame.len() + 1).sum();
     let mut out = Vec::with_capacity(total + 5);
     match encoding {

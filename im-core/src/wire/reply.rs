@@ -322,7 +322,8 @@ impl Welcome {
 }
 
 impl ServerLimits {
-    fn to_map(&self) -> Map {
+    /// The limits as a map, as in the reply to `hello`.
+    pub fn to_map(&self) -> Map {
         let mut map = Map::with_capacity(6);
         map.push("message_bytes", int(self.message_bytes));
         map.push("content_bytes", int(self.content_bytes));

@@ -304,7 +304,7 @@ impl Peer {
         cursors: Vec<(RoomId, Cursor)>,
         rev: Option<u64>,
     ) -> Answer<(Vec<RoomStatus>, u64)> {
-        let fields = self.ask(CommandBody::Resume { cursors, rev }).await?;
+        let fields = self.ask(CommandBody::Resume { cursors, rev, all: false }).await?;
         let (statuses, rev, _) = RoomStatus::list_from_value(fields).expect("a whole answer");
         Ok((statuses, rev))
     }

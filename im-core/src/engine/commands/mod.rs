@@ -147,8 +147,9 @@ async fn carry_out(
         CommandBody::Sub { room, since } => {
             return read::sub(core, conn, session, id, room, since).await;
         }
-        CommandBody::Resume { cursors, rev } => {
-            return read::resume(core, conn, session, id, cursors, rev).await;
+        CommandBody::Resume { cursors, rev, all } => {
+            let base = read::base_of(core, conn, session, rev, all).await?;
+            return read::resume(core, conn, session, id, cursors, base).await;
         }
         CommandBody::Logout => return session::logout(core, conn, session, id).await,
         CommandBody::Unsub { room } => read::unsub(core, conn, session, room).await?,
@@ -183,5 +184,5 @@ async fn carry_out(
 
 pub(crate) use read::history_page;
 pub(crate) use session::{
-    attach, end_sessions, list as list_sessions, prove, redeem, take_over, unknown,
+    attach, authenticate, end_sessions, list as list_sessions, prove, redeem, server_limits, take_over, unknown,
 };

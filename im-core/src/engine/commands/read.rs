@@ -39,28 +39,42 @@ pub(super) async fn sub(
     begin(core, conn, session, id, session.base(), vec![answered]).await
 }
 
+/// What a `resume` starts from, and the rooms of it that count as named.
+pub(super) async fn base_of(
+    core: &Core,
+    conn: &Conn,
+    session: &Session,
+    rev: Option<u64>,
+    all: bool,
+) -> Result<(Base, BTreeMap<RoomId, Cursor>)> {
+    let base = session.base();
+    let Some(rev) = rev else {
+        return Ok((if all { Base::Empty } else { base }, BTreeMap::new()));
+    };
+    if all {
+        let words = "either all rooms are named, or those that differ from a checkpoint";
+        return Err(Error::new(Code::BadField, "resume", words));
+    }
+    let held = core.store.checkpoint(&session.id).await?;
+    // On a connection it has to be the first.
+    let late = matches!(conn.part, Part::Whole) && base != Base::Empty;
+    if late || held.rev != rev {
+        return Err(Error::of(Code::StaleCheckpoint, "resume"));
+    }
+    // What was named was paid for before it was looked at.
+    super::pay(core, session, super::extra_cost(held.rooms.len()))?;
+    let rooms = held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor));
+    Ok((Base::Rev(rev), rooms.collect()))
+}
+
 pub(super) async fn resume(
     core: &Arc<Core>,
     conn: &Arc<Conn>,
     session: &Session,
     id: CommandId,
     cursors: Vec<(RoomId, Cursor)>,
-    rev: Option<u64>,
+    (base, mut wanted): (Base, BTreeMap<RoomId, Cursor>),
 ) -> Result<Outcome> {
-    let mut wanted: BTreeMap<RoomId, Cursor> = BTreeMap::new();
-    let mut base = session.base();
-    if let Some(rev) = rev {
-        let held = core.store.checkpoint(&session.id).await?;
-        // On a connection it has to be the first.
-        let late = matches!(conn.part, Part::Whole) && base != Base::Empty;
-        if late || held.rev != rev {
-            return Err(Error::of(Code::StaleCheckpoint, "resume"));
-        }
-        // What was named was paid for before it was looked at.
-        super::pay(core, session, super::extra_cost(held.rooms.len()))?;
-        base = Base::Rev(rev);
-        wanted.extend(held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor)));
-    }
     wanted.extend(cursors);
     let rooms: Vec<RoomId> = wanted.keys().cloned().collect();
     check_room_count(core, conn, &rooms)?;
@@ -155,7 +169,13 @@ async fn begin(
         ..core.no_change(base)
     };
     let rev = core.change_checkpoint(session, change).await?;
-    statuses.iter().for_each(|status| unfollow(core, conn, &status.room));
+    match base {
+        // Whatever was followed before is not any more.
+        Base::Empty => {
+            conn.outbox.standpoints().keys().for_each(|room| unfollow(core, conn, room));
+        }
+        _ => statuses.iter().for_each(|status| unfollow(core, conn, &status.room)),
+    }
     let reply = Reply::Rooms { statuses, rev, generation: core.state_generation() };
     conn.outbox.reply(encode(&reply.to_value(id), conn.encoding));
     if matches!(conn.part, Part::Up) {

@@ -232,7 +232,7 @@ pub(crate) async fn attach(core: &Core, record: &mut SessionRecord) -> Result<()
     Ok(())
 }
 
-fn server_limits(core: &Core) -> ServerLimits {
+pub(crate) fn server_limits(core: &Core) -> ServerLimits {
     let (limits, config) = (&core.config.limits, &core.config);
     ServerLimits {
         message_bytes: limits.max_message_bytes as u64,

@@ -1,0 +1,170 @@
+//! What a request says beside its body: the session, the fields of its query, its types.
+
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName};
+use http::{HeaderValue, Uri};
+use im_core::wire::{Encoding, ResumeToken, Secret};
+use im_core::{Code, Error, Result, SessionId};
+
+/// Names the session of a request: `Im-Session: <session> <secret>`.
+pub const IM_SESSION: HeaderName = HeaderName::from_static("im-session");
+
+/// Longest secret that is looked at, in bytes: the same as in a `hello` frame.
+const MAX_SECRET: usize = 4096;
+
+/// The session that a request names, if it names one.
+///
+/// # Errors
+///
+/// [`Code::BadField`] if there are several, or if it is not a session and its secret with one space between.
+pub fn session(headers: &HeaderMap) -> Result<Option<ResumeToken>> {
+    let bad = || {
+        Error::new(
+            Code::BadField,
+            "read session",
+            "write Im-Session as the session and its secret, with one space between",
+        )
+    };
+    let Some(value) = only(headers, &IM_SESSION).map_err(|()| bad())? else { return Ok(None) };
+    let (session, secret) =
+        value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(bad)?;
+    if secret.is_empty() || secret.len() > MAX_SECRET {
+        return Err(bad());
+    }
+    let session = SessionId::new(session).map_err(|_| bad())?;
+    Ok(Some(ResumeToken { session, secret: Secret::new(secret) }))
+}
+
+/// The value of a header that stands there once at most.
+pub fn only<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> std::result::Result<Option<&'a HeaderValue>, ()> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() { Err(()) } else { Ok(first) }
+}
+
+/// The field `name` of the query, decoded (the URL standard, section 5.1).
+///
+/// # Errors
+///
+/// [`Code::BadField`] if it is there more than once.
+pub fn query(uri: &Uri, name: &str) -> Result<Option<String>> {
+    let fields = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let mut values = fields.filter(|(field, _)| field == name).map(|(_, value)| value);
+    let first = values.next();
+    if values.next().is_some() {
+        let words = format!("{name} stands in the query more than once");
+        return Err(Error::new(Code::BadField, "read query", words));
+    }
+    Ok(first.map(Into::into))
+}
+
+/// The media type in which messages of an encoding travel.
+pub const fn media_type(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Json => "application/json",
+        Encoding::MsgPack => "application/msgpack",
+    }
+}
+
+/// The encoding of a request's body.
+///
+/// # Errors
+///
+/// [`Code::WrongEncoding`] if it is none of ours, or not said.
+pub fn content_type(headers: &HeaderMap) -> Result<Encoding> {
+    let essence = only(headers, &CONTENT_TYPE).ok().flatten().and_then(|value| essence(value));
+    let known =
+        |name: &str| Encoding::ALL.into_iter().find(|e| media_type(*e).eq_ignore_ascii_case(name));
+    essence.and_then(known).ok_or_else(|| {
+        Error::new(
+            Code::WrongEncoding,
+            "read content type",
+            "send application/json or application/msgpack",
+        )
+    })
+}
+
+fn essence(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()?.split(';').next().map(str::trim)
+}
+
+/// The encoding in which an answer is wanted: MessagePack if `Accept` names it and does not prefer JSON (RFC 9110 section
+/// 12.5.1), else JSON.
+pub fn accepted(headers: &HeaderMap) -> Encoding {
+    let (mut json, mut packed) = (0.0_f32, 0.0_f32);
+    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    for range in ranges.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        let weight = weight.map_or(1.0, |text| text.parse().unwrap_or(0.0));
+        match name.as_str() {
+            "application/msgpack" => packed = weight,
+            "application/json" => json = weight,
+            _ => {}
+        }
+    }
+    if packed > 0.0 && packed >= json { Encoding::MsgPack } else { Encoding::Json }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name.clone(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_session_is_its_id_and_its_secret() {
+        let read = |values: &[&str]| session(&headers(&IM_SESSION, values));
+        assert!(read(&[]).unwrap().is_none());
+        let token = read(&["s1 a secret"]).unwrap().unwrap();
+        assert_eq!((token.session.as_str(), token.secret.expose()), ("s1", "a secret"));
+        let long = format!("s1 {}", "x".repeat(MAX_SECRET + 1));
+        for bad in [&["s1"][..], &["s1 "], &[" x"], &[""], &["s/1 x"], &["s1 \u{fc}"], &[&long]] {
+            assert_eq!(read(bad).unwrap_err().code(), Code::BadField, "{bad:?}");
+        }
+        assert_eq!(read(&["s1 x", "s1 x"]).unwrap_err().code(), Code::BadField);
+    }
+
+    #[test]
+    fn fields_of_the_query_are_decoded_and_stand_there_once() {
+        let uri: Uri = "/im/sse?ticket=a%20b+c&at=&at2=%0d%0a".parse().unwrap();
+        assert_eq!(query(&uri, "ticket").unwrap().as_deref(), Some("a b c"));
+        assert_eq!(query(&uri, "at").unwrap().as_deref(), Some(""));
+        assert_eq!(query(&uri, "hold").unwrap(), None);
+        let twice: Uri = "/im/poll?at=a&at=b".parse().unwrap();
+        assert_eq!(query(&twice, "at").unwrap_err().code(), Code::BadField);
+        assert_eq!(query(&"/".parse().unwrap(), "at").unwrap(), None);
+    }
+
+    #[test]
+    fn the_content_type_says_the_encoding() {
+        let read = |value: &str| content_type(&headers(&CONTENT_TYPE, &[value])).ok();
+        assert_eq!(read("application/json"), Some(Encoding::Json));
+        assert_eq!(read("Application/JSON; charset=utf-8"), Some(Encoding::Json));
+        assert_eq!(read("application/msgpack"), Some(Encoding::MsgPack));
+        for other in ["text/plain", "", "application/jsonp", "multipart/form-data; boundary=x"] {
+            assert_eq!(read(other), None, "{other}");
+        }
+        assert!(content_type(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn the_encoding_wanted_is_json_unless_said_otherwise() {
+        let read = |values: &[&str]| accepted(&headers(&ACCEPT, values));
+        for json in [&[][..], &["*/*"], &["application/json"], &["application/msgpack;q=0"]] {
+            assert_eq!(read(json), Encoding::Json, "{json:?}");
+        }
+        assert_eq!(read(&["application/json, application/msgpack; q=0.5"]), Encoding::Json);
+        assert_eq!(read(&["application/msgpack"]), Encoding::MsgPack);
+        assert_eq!(read(&["application/json;q=0.1", "application/MsgPack"]), Encoding::MsgPack);
+    }
+}

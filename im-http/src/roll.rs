@@ -1,0 +1,89 @@
+//! Who is connected by a service, so that it can send them away.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use im_core::engine::Connection;
+use im_core::{Code, Error, Result};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// The connections of a service. Clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Roll(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Nothing once it is closed.
+    live: Mutex<Live>,
+    last: AtomicU64,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    closed: bool,
+    connections: HashMap<u64, Connection>,
+}
+
+impl Roll {
+    /// Puts a connection down, for as long as the entry lives.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Draining`] if the service was shut down.
+    pub fn enter(&self, connection: Connection) -> Result<Entry> {
+        let number = self.0.last.fetch_add(1, Ordering::Relaxed);
+        let mut live = self.0.live.lock();
+        if live.closed {
+            return Err(Error::of(Code::Draining, "accept"));
+        }
+        live.connections.insert(number, connection.clone());
+        Ok(Entry { roll: self.clone(), number, connection })
+    }
+
+    /// Lets nobody in any more, tells all to come back later ([`Code::Draining`]), and waits until they have gone.
+    pub async fn close(&self) {
+        {
+            let mut live = self.0.live.lock();
+            live.closed = true;
+            live.connections.values().for_each(|connection| connection.close(Code::Draining));
+        }
+        loop {
+            let emptied = self.0.emptied.notified();
+            if self.0.live.lock().connections.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+/// A connection that is on the roll.
+#[derive(Debug)]
+pub struct Entry {
+    roll: Roll,
+    number: u64,
+    connection: Connection,
+}
+
+impl Entry {
+    /// The connection.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // Dropped after the lock is free: the last clone of a connection detaches its session.
+        let (_gone, empty) = {
+            let mut live = self.roll.0.live.lock();
+            (live.connections.remove(&self.number), live.connections.is_empty())
+        };
+        if empty {
+            self.roll.0.emptied.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Commands by POST: one message in, the list of its answers out.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Body as HttpBody;
+use im_core::Code;
+use im_core::engine::{Engine, Peer};
+use im_core::wire::{Encoding, list_encoded};
+use tower_service::Service;
+
+use crate::body::{Body, BoxError};
+use crate::credentials::{credentials, peer_address};
+use crate::endpoint::answer;
+use crate::origin::OriginPolicy;
+use crate::refusal::Refusal;
+use crate::request::{content_type, media_type, session};
+
+/// Bytes of a body that is refused which are read nevertheless, so that the client, which reads only when it has written,
+/// hears why (RFC 9112 section 9.6).
+const LINGER_BYTES: usize = 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The knobs of the uplink. How large a message may be is the engine's to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UplinkConfig {
+    /// Which pages may send. Pages of the same origin by default.
+    pub origins: OriginPolicy,
+    /// How long the body of a request may take to arrive. 30 s by default: the largest message then comes at 2 KiB/s, less
+    /// than any network in use carries. Worst case in memory: one message for each request at a time.
+    pub body_timeout: Duration,
+}
+
+impl Default for UplinkConfig {
+    fn default() -> Self {
+        Self { origins: OriginPolicy::SameOrigin, body_timeout: Duration::from_secs(30) }
+    }
+}
+
+impl UplinkConfig {
+    /// Sets [`Self::origins`].
+    #[must_use]
+    pub fn origins(mut self, origins: OriginPolicy) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// Sets [`Self::body_timeout`].
+    #[must_use]
+    pub fn body_timeout(mut self, time: Duration) -> Self {
+        self.body_timeout = time;
+        self
+    }
+}
+
+/// `POST …/send` as a tower service. Cheap to clone.
+#[derive(Clone)]
+pub struct Uplink {
+    shared: Arc<(Engine, UplinkConfig)>,
+}
+
+impl Uplink {
+    /// The uplink of this engine.
+    pub fn new(engine: Engine, config: UplinkConfig) -> Self {
+        Self { shared: Arc::new((engine, config)) }
+    }
+
+    async fn handle<B>(&self, request: Request<B>) -> Result<Response<Body>, Refusal>
+    where
+        B: HttpBody<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let (engine, config) = &*self.shared;
+        let encoding = encoding_of(request.headers())?;
+        let token = session(request.headers())?;
+        let peer = Peer {
+            transport: "post",
+            encoding,
+            address: peer_address(request.extensions()),
+            credentials: credentials(&request)?,
+        };
+        let message = read(request, engine.limits().max_message_bytes, config.body_timeout).await?;
+        let answers = engine.call(peer, token.as_ref(), message).await?;
+        let mut response = Response::new(Body::from(list_encoded(&answers, encoding)));
+        let of = HeaderValue::from_static(media_type(encoding));
+        response.headers_mut().insert(CONTENT_TYPE, of);
+        Ok(response)
+    }
+}
+
+impl fmt::Debug for Uplink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uplink").field("config", &self.shared.1).finish_non_exhaustive()
+    }
+}
+
+impl<B> Service<Request<B>> for Uplink
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let origins = &this.shared.1.origins;
+            Ok(answer(origins, Method::POST, request, |request| this.handle(request)).await)
+        })
+    }
+}
+
+fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+    let encoding = content_type(headers)?;
+    match headers.get(CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(Refusal::new(Code::WrongEncoding, "send the message without a content encoding"))
+        }
+        _ => Ok(encoding),
+    }
+}
+
+/// What is wrong with a body.
+enum Fault {
+    TooLarge,
+    CutOff,
+}
+
+/// Reads a message of at most `max` bytes.
+async fn read<B>(request: Request<B>, max: usize, within: Duration) -> Result<Bytes, Refusal>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    // Who asks before sending, or says that there is more than will ever be read, is answered at once.
+    let asks = request.headers().contains_key(EXPECT);
+    let announced = request.body().size_hint().lower();
+    let mut body = pin!(request.into_body());
+    let last = HeaderValue::from_static("close");
+    let too_large = |words| Refusal::new(Code::TooLarge, words).header(CONNECTION, last.clone());
+    if announced > max as u64 {
+        if !asks && announced <= LINGER_BYTES as u64 {
+            linger(body.as_mut()).await;
+        }
+        return Err(too_large(format!("a message has at most {max} bytes")));
+    }
+    match tokio::time::timeout(within, collect(body.as_mut(), max)).await {
+        Ok(Ok(message)) => Ok(message),
+        Ok(Err(Fault::CutOff)) => Err(Refusal::new(Code::Malformed, "the message was cut off")
+            .header(CONNECTION, last.clone())),
+        Ok(Err(Fault::TooLarge)) => {
+            linger(body.as_mut()).await;
+            Err(too_large(format!("a message has at most {max} bytes")))
+        }
+        Err(_) => Err(Refusal::new(Code::IdleTimeout, "the message took too long to arrive")
+            .status(StatusCode::REQUEST_TIMEOUT)
+            .header(CONNECTION, last.clone())),
+    }
+}
+
+async fn collect<B>(mut body: Pin<&mut B>, max: usize) -> Result<Bytes, Fault>
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.as_mut().frame().await {
+        let Ok(data) = frame.map_err(|_| Fault::CutOff)?.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > max {
+            return Err(Fault::TooLarge);
+        }
+        match first.is_empty() && rest.is_empty() {
+            // Nearly always it comes in one piece.
+            true => first = data,
+            false => {
+                if rest.is_empty() {
+                    rest.extend_from_slice(&std::mem::take(&mut first));
+                }
+                rest.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// Reads on for a little while, and forgets it.
+async fn linger<B: HttpBody<Data = Bytes>>(mut body: Pin<&mut B>) {
+    let reading = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.as_mut().frame().await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read > LINGER_BYTES {
+                return;
+            }
+        }
+    };
+    // Whoever takes longer learns nothing.
+    let _ = tokio::time::timeout(LINGER, reading).await;
+}

@@ -1,0 +1,117 @@
+//! What a poll says: whose it is, where its reader stands, and how long it may wait.
+
+use std::time::Duration;
+
+use http::header::IF_NONE_MATCH;
+use http::{HeaderMap, Uri};
+use im_core::state::Mark;
+use im_core::wire::{Encoding, ResumeToken};
+use im_core::{Code, Error, Result};
+
+/// A poll.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub(crate) token: ResumeToken,
+    /// Where the reader stands, as text and as read.
+    pub(crate) at: Option<(String, Mark)>,
+    /// The mark that the reader has an answer for already.
+    pub(crate) known: Option<String>,
+    pub(crate) hold: Duration,
+    pub(crate) encoding: Encoding,
+}
+
+impl Asking {
+    /// Reads a request.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::OutOfOrder`] if no session is named, [`Code::BadField`] for what is no session, no mark or no time.
+    pub(crate) fn of(uri: &Uri, headers: &HeaderMap, max_hold: Duration) -> Result<Self> {
+        let token = im_http::session(headers)?.ok_or_else(|| {
+            Error::new(Code::OutOfOrder, "poll", "name the session by Im-Session")
+        })?;
+        let known = known(headers)?;
+        let at = im_http::query(uri, "at")?.filter(|at| !at.is_empty()).or(known.clone());
+        let at = at.map(|text| text.parse().map(|mark| (text, mark)).map_err(|e| bad(&e))).transpose()?;
+        let hold = match im_http::query(uri, "hold")? {
+            Some(text) => Duration::from_secs(text.parse().map_err(|_| {
+                bad(&"hold is a number of whole seconds")
+            })?),
+            None => max_hold,
+        };
+        let encoding = im_http::accepted(headers);
+        Ok(Self { token, at, known, hold: hold.min(max_hold), encoding })
+    }
+}
+
+fn bad(words: &impl ToString) -> Error {
+    Error::new(Code::BadField, "poll", words.to_string())
+}
+
+/// The mark in `If-None-Match`, which holds one entity tag of ours (RFC 9110 section 13.1.2); weak ones compare alike.
+fn known(headers: &HeaderMap) -> Result<Option<String>> {
+    let no_tag = || bad(&"If-None-Match holds one mark, in quotes");
+    let Some(value) = im_http::only(headers, &IF_NONE_MATCH).map_err(|()| no_tag())? else {
+        return Ok(None);
+    };
+    let text = value.to_str().map_err(|_| no_tag())?.trim();
+    let text = text.strip_prefix("W/").unwrap_or(text);
+    let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    tag.map(|tag| Some(tag.to_owned())).ok_or_else(no_tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{ACCEPT, HeaderName, HeaderValue};
+
+    use super::*;
+
+    const MAX: Duration = Duration::from_secs(25);
+
+    fn read(query: &str, more: &[(HeaderName, &str)]) -> Result<Asking> {
+        let uri: Uri = format!("/im/poll{query}").parse().unwrap();
+        let session = (im_http::IM_SESSION, "s1 x9");
+        let headers: HeaderMap = more
+            .iter()
+            .chain([&session])
+            .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()))
+            .collect();
+        Asking::of(&uri, &headers, MAX)
+    }
+
+    #[test]
+    fn a_poll_says_from_where_and_for_how_long() {
+        let first = read("", &[]).unwrap();
+        assert!(first.at.is_none() && first.known.is_none());
+        assert_eq!((first.hold, first.encoding), (MAX, Encoding::Json));
+        let next =
+            read("?at=AQA&hold=5", &[(ACCEPT, "application/msgpack"), (IF_NONE_MATCH, "\"AQE\"")]);
+        let next = next.unwrap();
+        assert_eq!(next.at.unwrap().0, "AQA");
+        assert_eq!(next.known.as_deref(), Some("AQE"));
+        assert_eq!((next.hold, next.encoding), (Duration::from_secs(5), Encoding::MsgPack));
+        assert_eq!(read("?hold=0", &[]).unwrap().hold, Duration::ZERO);
+        assert_eq!(read("?hold=86400", &[]).unwrap().hold, MAX);
+    }
+
+    #[test]
+    fn the_entity_tag_stands_in_for_the_mark() {
+        for tag in ["\"AQA\"", "W/\"AQA\""] {
+            let asking = read("?at=", &[(IF_NONE_MATCH, tag)]).unwrap();
+            assert_eq!(asking.at.unwrap().0, "AQA");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for query in ["?at=!!", "?hold=soon", "?hold=-1", "?hold=1.5", "?at=AQA&at=AQA", "?at=%0d%0a"] {
+            assert_eq!(read(query, &[]).unwrap_err().code(), Code::BadField, "{query}");
+        }
+        for tag in ["AQA", "*", "\"AQA\", \"AQE\"", "\""] {
+            let read = read("", &[(IF_NONE_MATCH, tag)]);
+            assert_eq!(read.unwrap_err().code(), Code::BadField, "{tag}");
+        }
+        let nobody = Asking::of(&"/".parse().unwrap(), &HeaderMap::new(), MAX);
+        assert_eq!(nobody.unwrap_err().code(), Code::OutOfOrder);
+    }
+}

@@ -1,0 +1,150 @@
+//! Downlinks between two polls of their sessions.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use im_core::SessionId;
+use im_core::engine::{BatchId, Connection};
+use im_http::Entry;
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// Downlinks that are kept now.
+const KEPT: &str = "im_poll_downlinks_kept";
+/// Downlinks that were not kept, since there were too many.
+const NOT_KEPT: &str = "im_poll_downlinks_not_kept_total";
+
+/// How often the table is looked at: what has ended is held no longer than this.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// A session's downlink, with what was handed out of it.
+#[derive(Debug)]
+pub(crate) struct Downlink {
+    pub(crate) entry: Entry,
+    /// The mark that was handed out last.
+    pub(crate) mark: String,
+    /// Handed out, and not confirmed yet.
+    pub(crate) unconfirmed: Vec<BatchId>,
+}
+
+impl Downlink {
+    pub(crate) fn connection(&self) -> &Connection {
+        self.entry.connection()
+    }
+}
+
+/// The table of a service.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    linger: Duration,
+    max: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    downlinks: HashMap<SessionId, (Instant, Downlink)>,
+    /// Nothing is kept any more.
+    closed: bool,
+    sweeper: Option<AbortHandle>,
+}
+
+impl Kept {
+    pub(crate) fn new(linger: Duration, max: usize) -> Arc<Self> {
+        Arc::new(Self { linger, max, table: Mutex::default() })
+    }
+
+    /// The session's downlink, if `mark` was handed out of it last. It stays in the table.
+    pub(crate) fn find(&self, session: &SessionId, mark: &str) -> Option<Connection> {
+        let table = self.table.lock();
+        let (_, downlink) = table.downlinks.get(session)?;
+        (downlink.mark == mark).then(|| downlink.connection().clone())
+    }
+
+    /// Takes the session's downlink out, under the same condition.
+    pub(crate) fn take(&self, session: &SessionId, mark: &str) -> Option<Downlink> {
+        let mut table = self.table.lock();
+        let (_, downlink) = table.downlinks.get(session)?;
+        if downlink.mark != mark {
+            return None;
+        }
+        let (_, downlink) = table.downlinks.remove(session)?;
+        table.count();
+        Some(downlink)
+    }
+
+    /// Keeps a downlink for a while, in place of the session's older one.
+    pub(crate) fn keep(self: &Arc<Self>, session: SessionId, downlink: Downlink) {
+        // What falls out is dropped after the lock is free: the last clone of a connection detaches its session.
+        let mut _falls_out = None;
+        let mut table = self.table.lock();
+        if table.closed || self.linger.is_zero() || downlink.connection().is_closed() {
+            _falls_out = Some(downlink);
+            return drop(table);
+        }
+        if table.downlinks.len() >= self.max && !table.downlinks.contains_key(&session) {
+            metrics::counter!(NOT_KEPT).increment(1);
+            _falls_out = Some(downlink);
+            return drop(table);
+        }
+        let until = Instant::now() + self.linger;
+        _falls_out = table.downlinks.insert(session, (until, downlink)).map(|(_, older)| older);
+        if table.sweeper.is_none() {
+            let sweeping = tokio::spawn(sweep(Arc::downgrade(self)));
+            table.sweeper = Some(sweeping.abort_handle());
+        }
+        table.count();
+        drop(table);
+    }
+
+    /// Keeps nothing any more.
+    pub(crate) fn close(&self) {
+        let mut table = self.table.lock();
+        table.closed = true;
+        let _all = std::mem::take(&mut table.downlinks);
+        table.count();
+        drop(table);
+    }
+
+    /// Lets go of what has ended or was left for too long. Gives whether anything is left.
+    fn sweep(&self) -> bool {
+        let now = Instant::now();
+        let mut table = self.table.lock();
+        let gone = table
+            .downlinks
+            .extract_if(|_, (until, downlink)| *until <= now || downlink.connection().is_closed());
+        let _gone: Vec<_> = gone.collect();
+        let left = !table.downlinks.is_empty();
+        if !left {
+            table.sweeper = None;
+        }
+        table.count();
+        drop(table);
+        left
+    }
+}
+
+impl Table {
+    fn count(&self) {
+        metrics::gauge!(KEPT).set(self.downlinks.len() as f64);
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(sweeper) = self.table.get_mut().sweeper.take() {
+            sweeper.abort();
+        }
+    }
+}
+
+async fn sweep(kept: Weak<Kept>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        if !kept.upgrade().is_some_and(|kept| kept.sweep()) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Lines of the event stream format (the HTML standard, section 9.2.5).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+/// From this size on a frame is handed on as it is, shared with all its other readers. Below, copying it beside its
+/// neighbours costs less than a chunk of its own.
+const SHARE_FROM: usize = 1024;
+
+/// What is to be written, in chunks.
+#[derive(Debug, Default)]
+pub(crate) struct Blocks {
+    chunks: VecDeque<Bytes>,
+    /// What goes into the next chunk.
+    open: BytesMut,
+}
+
+impl Blocks {
+    /// A message. Compact JSON has no line breaks, so it is one line; should there ever be one, the message would be cut
+    /// there and its rest be read as something else, so each line is marked as data, which reads as the same JSON.
+    pub(crate) fn data(&mut self, frame: Bytes) {
+        if frame.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+            debug_assert!(false, "a frame has a line break in it");
+            for line in frame.split(|byte| matches!(byte, b'\n' | b'\r')) {
+                self.open.extend_from_slice(b"data: ");
+                self.open.extend_from_slice(line);
+                self.open.extend_from_slice(b"\n");
+            }
+            return self.open.extend_from_slice(b"\n");
+        }
+        self.open.extend_from_slice(b"data: ");
+        if frame.len() >= SHARE_FROM {
+            self.seal();
+            self.chunks.push_back(frame);
+        } else {
+            self.open.extend_from_slice(&frame);
+        }
+        self.open.extend_from_slice(b"\n\n");
+    }
+
+    /// Where the reader stands.
+    pub(crate) fn id(&mut self, mark: &str) {
+        self.line("id: ", mark);
+    }
+
+    /// How long to wait before the stream is taken up again.
+    pub(crate) fn retry(&mut self, time: Duration) {
+        self.line("retry: ", &time.as_millis().to_string());
+    }
+
+    /// Something that says nothing.
+    pub(crate) fn comment(&mut self) {
+        self.line(":", "");
+    }
+
+    fn line(&mut self, name: &str, value: &str) {
+        self.open.extend_from_slice(name.as_bytes());
+        self.open.extend(value.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r' | 0)));
+        self.open.extend_from_slice(b"\n\n");
+    }
+
+    fn seal(&mut self) {
+        if !self.open.is_empty() {
+            self.chunks.push_back(self.open.split().freeze());
+        }
+    }
+
+    /// The next chunk.
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        self.chunks.pop_front().or_else(|| {
+            self.seal();
+            self.chunks.pop_front()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(mut blocks: Blocks) -> (usize, String) {
+        let chunks: Vec<Bytes> = std::iter::from_fn(|| blocks.pop()).collect();
+        (chunks.len(), String::from_utf8(chunks.concat()).unwrap())
+    }
+
+    #[test]
+    fn small_frames_travel_together_and_large_ones_are_shared() {
+        let large = Bytes::from(format!("\"{}\"", "x".repeat(SHARE_FROM)));
+        let mut blocks = Blocks::default();
+        blocks.retry(Duration::from_millis(1500));
+        blocks.data(Bytes::from_static(b"{}"));
+        blocks.data(large.clone());
+        blocks.data(Bytes::from_static(b"[]"));
+        blocks.id("AQ-_");
+        blocks.comment();
+        let shared = {
+            blocks.seal();
+            blocks.chunks[1].clone()
+        };
+        assert_eq!(shared.as_ptr(), large.as_ptr());
+        let (chunks, text) = written(blocks);
+        let large = std::str::from_utf8(&large).unwrap();
+        assert_eq!(
+            text,
+            format!("retry: 1500\n\ndata: {{}}\n\ndata: {large}\n\ndata: []\n\nid: AQ-_\n\n:\n\n")
+        );
+        assert_eq!(chunks, 3);
+    }
+
+    #[test]
+    fn no_line_break_gets_into_a_field() {
+        let mut blocks = Blocks::default();
+        blocks.id("A\r\ndata: {\"t\":\"bye\"}\n\n\0");
+        assert_eq!(written(blocks).1, "id: Adata: {\"t\":\"bye\"}\n\n");
+    }
+}

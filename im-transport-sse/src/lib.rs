@@ -1,0 +1,36 @@
+//! Server-Sent Events transport of the im engine (the HTML standard, section 9.2): pushes down as an event stream, for
+//! where WebSocket does not get through. Commands go up by POST ([`im_http::Uplink`]).
+//!
+//! ```no_run
+//! use axum::Router;
+//! use im_core::engine::Engine;
+//! use im_http::{Edge, UplinkConfig};
+//! use im_transport_sse::{Sse, SseConfig};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = Engine::builder().allow_anonymous().start().await?;
+//! let sse = Sse::new(engine.clone(), SseConfig::default());
+//! let edge = Edge::new(engine, UplinkConfig::default()).mount(sse.clone());
+//! let app = Router::new().nest_service("/im", edge);
+//! let socket = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//! axum::serve(socket, app).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `config` | the knobs |
+//! | `opening` | what a request says: whose stream, and from where |
+//! | `service` | the tower service, and who owns its streams |
+//! | `stream` | the body of a stream |
+//! | `block` | lines of the event stream format |
+
+mod block;
+mod config;
+mod opening;
+mod service;
+mod stream;
+
+pub use config::SseConfig;
+pub use service::Sse;

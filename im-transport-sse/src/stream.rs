@@ -1,0 +1,104 @@
+//! The body of a stream. The HTTP server pulls it, so a reader who does not read stops it, and what is due then waits in
+//! the outbox under its bound.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+use im_core::code::{Advice, advice};
+use im_core::engine::{Batch, BatchId};
+use im_core::wire::Bye;
+use im_core::Code;
+use im_http::Entry;
+
+use crate::block::Blocks;
+
+/// As good as for ever: how long a browser waits before it takes up a stream that it is not to take up.
+const NOT_BY_ITSELF: Duration = Duration::from_secs(24 * 3600);
+
+type Waiting = Pin<Box<dyn Future<Output = Batch> + Send>>;
+
+/// A stream on its way to its reader.
+pub(crate) struct Stream {
+    entry: Entry,
+    max_bytes: usize,
+    blocks: Blocks,
+    /// Handed to the HTTP server, and done with when it asks for more.
+    written: Option<BatchId>,
+    waiting: Option<Waiting>,
+    ended: bool,
+}
+
+impl Stream {
+    pub(crate) fn new(entry: Entry, retry: Duration, max_bytes: usize) -> Self {
+        let mut blocks = Blocks::default();
+        blocks.retry(retry);
+        Self { entry, max_bytes, blocks, written: None, waiting: None, ended: false }
+    }
+
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Batch> {
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let (connection, max) = (self.entry.connection().clone(), self.max_bytes);
+            Box::pin(async move { connection.next(max).await })
+        });
+        let batch = ready!(waiting.as_mut().poll(cx));
+        self.waiting = None;
+        Poll::Ready(batch)
+    }
+
+    fn write(&mut self, batch: Batch) {
+        let Batch { id, mut frames, heartbeat, close, .. } = batch;
+        tracing::trace!(frames = frames.len(), heartbeat, "batch out");
+        self.written = Some(id);
+        let bye = if close.is_some() { frames.pop() } else { None };
+        if !frames.is_empty() {
+            frames.into_iter().for_each(|frame| self.blocks.data(frame));
+            self.blocks.id(&self.entry.connection().mark().to_string());
+        }
+        if heartbeat {
+            self.blocks.comment();
+        }
+        if let Some(close) = close {
+            if let Some(wait) = wait_after(&close) {
+                self.blocks.retry(wait);
+            }
+            bye.into_iter().for_each(|frame| self.blocks.data(frame));
+            self.ended = true;
+        }
+    }
+}
+
+/// What a browser that knows nothing of codes has to be told by `retry`.
+fn wait_after(bye: &Bye) -> Option<Duration> {
+    let stays_away =
+        bye.code == Code::Superseded.number() || advice(bye.code) == Advice::Stop;
+    if stays_away { Some(NOT_BY_ITSELF) } else { bye.retry_after }
+}
+
+impl Body for Stream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        loop {
+            if let Some(chunk) = self.blocks.pop() {
+                return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            }
+            if let Some(id) = self.written.take() {
+                self.entry.connection().release(id);
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let batch = ready!(self.poll_batch(cx));
+            self.write(batch);
+        }
+    }
+}
