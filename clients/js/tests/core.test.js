@@ -267,6 +267,27 @@ test('a status that is handed out again changes nothing; a log that ends before 
   assert.equal(machine.rooms.cursor('tea')?.seq, 3);
 });
 
+for (const duplex of [true, false]) {
+  test(`what is missing is asked for, whatever a status says (${duplex ? 'one stream' : 'two ways'})`, () => {
+    const status = { room: 'tea', status: 'ok', epoch: '1.1', cursor: 4, head: 9 };
+    const event = { t: 'event', room: 'tea', epoch: '1.1', from: 'x', at: 0, kind: 'message', content: 1 };
+    for (const push of [{ ...event, seq: 7 }, { t: 'room', ...status, cursor: 6 }]) {
+      const machine = online();
+      const id = machine.onCommand({ t: 'sub', room: 'tea' });
+      machine.flush(1);
+      machine.onMessage(2, JSON.stringify({ t: 'ok', id, rooms: [status], rev: 1, gen: 'g' }));
+      machine.traits = { codec: JSON_CODEC, duplex };
+      machine.outputs.length = 0;
+      machine.onMessage(3, JSON.stringify(push));
+      assert.equal(machine.rooms.cursor('tea')?.seq, 4);
+      assert.deepEqual(machine.events.filter(({ type }) => type === 'event' || type === 'room'), []);
+      // In one stream by a new `sub`; else by a new connection, which begins without a mark.
+      assert.equal(machine.phase, duplex ? 'online' : 'waiting');
+      if (duplex) assert.match(JSON.stringify(machine.outputs), /sub.*since.{1,4}:4/);
+    }
+  });
+}
+
 test('the ladder falls back to what works, and climbs again', () => {
   const ladder = new Ladder(['ws', 'sse', 'poll', 'short'], 1000);
   for (const name of /** @type {const} */ (['ws', 'sse'])) {

@@ -187,6 +187,23 @@ test('moves up in mid-stream when a better transport works again', async (t) => 
   assert.equal(fake.log('tea').length, 201);
 });
 
+for (const transport of /** @type {const} */ (['sse', 'poll'])) {
+  test(`a room is read again from an earlier place (${transport})`, async (t) => {
+    const fake = await FakeHttp.start(t);
+    const ann = client(t, fake, { transport });
+    const room = ann.room('tea');
+    await room.follow();
+    const heard = collect(room);
+    numbers(5).forEach((text) => fake.publish('tea', { text }));
+    await heard.until(5);
+    const { epoch } = heard.events[0];
+    await room.unfollow();
+    await room.follow({ since: { epoch, seq: 2 } });
+    fake.publish('tea', { text: '5' });
+    assert.deepEqual(await heard.until(9), [...numbers(5), ...numbers(4, 2)]);
+  });
+}
+
 test('tabs share what comes by polls, and take over from each other', async (t) => {
   const fake = await FakeHttp.start(t);
   const tabsEnv = { locks: /** @type {any} */ (new FakeLocks()), BroadcastChannel };

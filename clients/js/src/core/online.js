@@ -170,7 +170,7 @@ function onStatuses(machine, now, reply) {
   for (const status of reply.rooms) {
     const known = machine.rooms.map.has(status.room);
     if (!known && machine.flight.any('unsub', status.room)) continue;
-    if (machine.rooms.answered(reply.id, status)) machine.events.push({ type: 'room', status });
+    if (machine.rooms.answered(now, reply.id, status)) machine.events.push({ type: 'room', status });
   }
   machine.rooms.unanswered(now, reply.id);
   onGeneration(machine, reply.gen);
@@ -213,7 +213,7 @@ function onRefusal(machine, now, { id, code, msg, retry_ms: retryMs }) {
   if (pending.origin === 'fill') {
     if (later) return machine.rooms.unanswered(now, id);
     const status = { room: pending.body.room, status: 'denied', head: 0, code };
-    if (machine.rooms.moved(status)) machine.events.push({ type: 'room', status });
+    if (machine.rooms.moved(now, status)) machine.events.push({ type: 'room', status });
   }
 }
 
@@ -245,7 +245,7 @@ function onPush(machine, now, frame) {
       return;
     }
     case 'room':
-      return onRoom(machine, /** @type {import('./rooms.js').RoomStatus} */ (fields));
+      return onRoom(machine, now, /** @type {import('./rooms.js').RoomStatus} */ (fields));
     case 'bye':
       return machine.drop(now, { code: frame.code, message: frame.msg ?? meaning(frame.code), retryMs: frame.retry_ms });
   }
@@ -253,12 +253,13 @@ function onPush(machine, now, frame) {
 
 /**
  * @param {Machine} machine
+ * @param {number} now
  * @param {import('./rooms.js').RoomStatus} status
  */
-function onRoom(machine, status) {
+function onRoom(machine, now, status) {
   const { rooms, traits, flight } = machine;
   if (rooms.map.has(status.room)) {
-    if (rooms.moved(status)) machine.events.push({ type: 'room', status });
+    if (rooms.moved(now, status)) machine.events.push({ type: 'room', status });
   } else if (!traits?.duplex && flight.any('sub', status.room)) {
     // It came before the answer to the `sub`.
     rooms.follow(status);
@@ -275,7 +276,12 @@ function onRoom(machine, status) {
 export function flush(machine, now) {
   const { online, traits, flight } = machine;
   if (!online || !traits) return;
-  for (const [room, { cursor }] of machine.rooms.holes(now)) {
+  const holes = machine.rooms.holes(now);
+  if (holes.length > 0 && !traits.duplex) {
+    // A reader's mark may be further than what is missing. The next connection begins without one.
+    return machine.drop(now, { message: `something is missing in ${holes[0][0]}` });
+  }
+  for (const [room, { cursor }] of holes) {
     const id = flight.push({ t: 'sub', room, epoch: cursor.epoch, since: cursor.seq }, 'fill');
     machine.rooms.asked(room, id);
   }

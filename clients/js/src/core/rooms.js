@@ -184,11 +184,12 @@ export class Rooms {
    * The answer to what the client itself asked with the command `by`. Rooms that it does not know are new to it, from a
    * session that somebody else began: it follows them.
    *
+   * @param {number} now
    * @param {number} by
    * @param {RoomStatus} status
    * @returns {boolean} whether the application must be told
    */
-  answered(by, status) {
+  answered(now, by, status) {
     const room = this.map.get(status.room);
     if (!room) {
       this.follow(status);
@@ -197,17 +198,18 @@ export class Rooms {
     // Another command asks for this room as well, with a cursor that is further: its answer counts.
     if (room.asked !== undefined && room.asked !== by) return false;
     room.asked = undefined;
-    return this.moved(status);
+    return this.moved(now, status);
   }
 
   /**
    * A room answers in another way from now on, or again. The cursor never goes back within an epoch: what the server repeats
    * is dropped.
    *
+   * @param {number} now
    * @param {RoomStatus} status
    * @returns {boolean} whether the application must be told
    */
-  moved(status) {
+  moved(now, status) {
     const room = this.map.get(status.room);
     if (!room) return false;
     const cursor = cursorOf(status);
@@ -220,6 +222,11 @@ export class Rooms {
     // Within an epoch only a log that ends before the cursor takes a reader back; another `reset` is a repeat.
     const isThere = goesOn || (status.head ?? cursor.seq) >= room.cursor.seq;
     if (sameEpoch && isThere && cursor.seq <= room.cursor.seq) return false;
+    if (sameEpoch && status.status === 'ok') {
+      // To go on from further ahead, and say that all is well, would be a silent hole.
+      room.missed(now);
+      return false;
+    }
     if (!sameEpoch) room.state = new RoomState();
     room.cursor = cursor;
     room.tries = 0;
