@@ -5,9 +5,24 @@ use bytes::Bytes;
 use im_core::engine::Engine;
 use im_core::wire::{Encoding, Secret};
 
+/// What of a session a connection carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Commands and pushes both, in the order in which the engine made them; the connection takes its session.
+    Whole,
+    /// Commands and pushes each for themselves. A room is followed from when its status comes down; what replies say is a
+    /// preview. Some cases do not apply: see [`transport_suite!`](crate::transport_suite!).
+    Halves,
+}
+
 /// Serves engines over a transport and dials them.
 #[async_trait]
 pub trait TransportFactory: Sized + Send + Sync + 'static {
+    /// What of a session a connection carries.
+    fn kind() -> Kind {
+        Kind::Whole
+    }
+
     /// Serves each of these engines at an address of its own, until the factory is dropped.
     async fn serve(engines: &[Engine]) -> Self;
 

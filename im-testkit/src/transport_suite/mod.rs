@@ -50,11 +50,13 @@ pub use im_core::engine::Engine;
 pub use im_core::wire::Encoding;
 
 pub mod cases;
+pub mod http;
 pub mod link;
 pub mod peer;
 pub mod world;
 
-pub use link::{Dial, RawLink, Received, Refused, TransportFactory};
+pub use http::{Downlink, HttpLink};
+pub use link::{Dial, Kind, RawLink, Received, Refused, TransportFactory};
 pub use peer::Peer;
 pub use world::{Setup, Shape, World};
 

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use im_core::wire::{
     Bye, Command, CommandBody, Encoding, ErrorReply, Event, Hello, HistoryPage, Limits, Map,
     MemberAct, MemberPage, PageFrom, Push, ResumeToken, RoomKind, RoomStatus, Secret, SendReceipt,
-    ServerFrame, SessionEntry, Signal, Snapshot, StateUpdate, Target, VERSION, Value, Welcome,
+    ServerFrame, SessionEntry, Signal, Snapshot, StateUpdate, Status, Target, VERSION, Value, Welcome,
     decode, encode, encode_batch,
 };
 use im_core::{
     Code, CommandId, Cursor, DeviceId, EventKind, MessageId, RoomId, Seq, Stamp, StateKey, UserId,
 };
 
-use super::link::{RawLink, Received};
+use super::link::{Kind, RawLink, Received};
 
 /// Fails a case instead of letting it hang.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -65,6 +65,7 @@ pub struct Ended {
 pub struct Peer {
     link: Option<Box<dyn RawLink>>,
     pub encoding: Encoding,
+    kind: Kind,
     pub welcome: Option<Welcome>,
     next_id: u64,
     /// Commands without an answer.
@@ -77,10 +78,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub fn new(link: Box<dyn RawLink>, encoding: Encoding) -> Self {
+    pub fn new(link: Box<dyn RawLink>, encoding: Encoding, kind: Kind) -> Self {
         Self {
             link: Some(link),
             encoding,
+            kind,
             welcome: None,
             next_id: 0,
             open: HashSet::new(),
@@ -295,7 +297,27 @@ impl Peer {
         let fields = self.ask(CommandBody::Sub { room: room.clone(), since }).await?;
         let (mut statuses, ..) = RoomStatus::list_from_value(fields).expect("a whole answer");
         assert_eq!(statuses.len(), 1, "one room, one status");
-        Ok(statuses.remove(0))
+        Ok(self.begun(statuses.remove(0)).await)
+    }
+
+    /// The status that counts: the one that comes down, where there are two.
+    async fn begun(&mut self, preview: RoomStatus) -> RoomStatus {
+        if self.kind == Kind::Whole || preview.status == Status::Denied {
+            return preview;
+        }
+        loop {
+            let of = |push: &Push| {
+                matches!(push, Push::Room(status)
+                    if status.room == preview.room && status.status != Status::Denied)
+            };
+            if let Some(at) = self.pushes.iter().position(of)
+                && let Some(Push::Room(status)) = self.pushes.remove(at)
+            {
+                return status;
+            }
+            assert!(self.ended.is_none(), "the connection ended: {:?}", self.ended);
+            self.read().await;
+        }
     }
 
     /// Resumes rooms. Gives the statuses and the new revision.
@@ -306,7 +328,11 @@ impl Peer {
     ) -> Answer<(Vec<RoomStatus>, u64)> {
         let fields = self.ask(CommandBody::Resume { cursors, rev, all: false }).await?;
         let (statuses, rev, _) = RoomStatus::list_from_value(fields).expect("a whole answer");
-        Ok((statuses, rev))
+        let mut begun = Vec::with_capacity(statuses.len());
+        for status in statuses {
+            begun.push(self.begun(status).await);
+        }
+        Ok((begun, rev))
     }
 
     /// Confirms cursors. Gives the new revision.
@@ -342,11 +368,14 @@ impl Peer {
 
     // ---- what comes unasked ----
 
-    /// The next push of any kind but hints that a room is there (`im.room`).
+    /// The next push of any kind but hints that a room is there (`im.room`), and, where replies are previews, that a room
+    /// has begun as they said.
     pub async fn push(&mut self) -> Push {
         loop {
             match self.pushes.pop_front() {
                 Some(Push::Signal(signal)) if signal.kind.is_reserved() => {}
+                Some(Push::Room(status))
+                    if self.kind == Kind::Halves && status.status == Status::Ok => {}
                 Some(push) => return push,
                 None => {
                     assert!(self.ended.is_none(), "the connection ended: {:?}", self.ended);
@@ -467,6 +496,8 @@ impl Peer {
                 Some(id) => self.settle(id, Err(refusal)),
                 None => self.complaints.push(refusal),
             },
+            // The transport's own business.
+            ServerFrame::Push(Push::Mark(_)) if self.kind == Kind::Halves => {}
             ServerFrame::Push(push) => self.pushes.push_back(push),
             ServerFrame::Unknown => {
                 panic!("a server of this version sends no frames that it does not know")

@@ -118,7 +118,7 @@ impl<F: TransportFactory> World<F> {
 
     pub async fn try_dial(&self, dial: Dial) -> Result<Peer, Refused> {
         let encoding = dial.encoding;
-        Ok(Peer::new(self.factory.dial(dial).await?, encoding))
+        Ok(Peer::new(self.factory.dial(dial).await?, encoding, F::kind()))
     }
 
     /// Connects and shows a token with the connection itself.

@@ -1,0 +1,210 @@
+//! Requests and answers of HTTP/1.1 (RFC 9112), just enough of them.
+
+use std::io;
+use std::net::SocketAddr;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// What the system may hold for a client that does not read.
+const RECEIVE_BUFFER: u32 = 16 * 1024;
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The head, header names in lower case.
+    pub head: String,
+    /// The body; empty where it has not been read yet.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let of = |line: &str| line.split_once(": ").map(|(found, _)| found == name);
+        let line = self.head.lines().find(|line| of(line) == Some(true))?;
+        line.split_once(": ").map(|(_, value)| value)
+    }
+
+    /// A field of a JSON body.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The code of a refusal.
+    pub fn code(&self) -> Option<u16> {
+        u16::try_from(self.json().get("code")?.as_u64()?).ok()
+    }
+
+    fn is_chunked(&self) -> bool {
+        self.header("transfer-encoding").is_some_and(|value| value.contains("chunked"))
+    }
+
+    fn length(&self) -> usize {
+        self.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    read: BytesMut,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub async fn connect(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        let stream = socket.connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, read: BytesMut::new() })
+    }
+
+    /// Sends a request and reads its whole answer.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke off.
+    pub async fn ask(
+        &mut self,
+        head: &str,
+        headers: &[(&str, String)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
+        self.begin(head, headers, body).await?;
+        self.finish().await
+    }
+
+    /// Reads the whole answer to what was sent.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke off.
+    pub async fn finish(&mut self) -> io::Result<Answer> {
+        let mut answer = self.answer().await?;
+        answer.body = self.body(&answer).await?;
+        Ok(answer)
+    }
+
+    /// Sends a request: a method and a target, headers, and a body if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke off.
+    pub async fn begin(
+        &mut self,
+        head: &str,
+        headers: &[(&str, String)],
+        body: &[u8],
+    ) -> io::Result<()> {
+        let mut request = format!("{head} HTTP/1.1\r\nhost: im.example\r\n");
+        for (name, value) in headers {
+            request += &format!("{name}: {value}\r\n");
+        }
+        if head.starts_with("POST") {
+            request += &format!("content-length: {}\r\n", body.len());
+        }
+        request += "\r\n";
+        self.send(request.as_bytes()).await?;
+        self.send(body).await
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke off.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
+    }
+
+    /// Reads the head of an answer. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke off.
+    pub async fn answer(&mut self) -> io::Result<Answer> {
+        loop {
+            let end = self.read.windows(4).position(|window| window == b"\r\n\r\n");
+            let Some(end) = end else {
+                self.more().await?;
+                continue;
+            };
+            let head = self.read.split_to(end + 4);
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+            let status = status.ok_or(io::ErrorKind::InvalidData)?;
+            let lower = |line: &str| match line.split_once(": ") {
+                Some((name, value)) => format!("{}: {value}\n", name.to_ascii_lowercase()),
+                None => format!("{line}\n"),
+            };
+            return Ok(Answer { status, head: head.lines().map(lower).collect(), body: Bytes::new() });
+        }
+    }
+
+    pub(super) async fn body(&mut self, answer: &Answer) -> io::Result<Bytes> {
+        if answer.is_chunked() {
+            let mut body = BytesMut::new();
+            while let Some(chunk) = self.chunk().await? {
+                body.extend_from_slice(&chunk);
+            }
+            return Ok(body.freeze());
+        }
+        if answer.status == 304 || answer.status == 204 {
+            return Ok(Bytes::new());
+        }
+        while self.read.len() < answer.length() {
+            self.more().await?;
+        }
+        Ok(self.read.split_to(answer.length()).freeze())
+    }
+
+    /// The next chunk of a chunked body (RFC 9112 section 7.1); nothing at its end. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke off.
+    pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some(line) = self.read.windows(2).position(|window| window == b"\r\n") {
+                let size = std::str::from_utf8(&self.read[..line]).unwrap_or("?");
+                let size = usize::from_str_radix(size.trim(), 16)
+                    .map_err(|_| io::ErrorKind::InvalidData)?;
+                if self.read.len() >= line + 2 + size + 2 {
+                    self.read.advance(line + 2);
+                    let chunk = self.read.split_to(size).freeze();
+                    self.read.advance(2);
+                    return Ok((size > 0).then_some(chunk));
+                }
+            }
+            self.more().await?;
+        }
+    }
+
+    /// Everything up to the end of the connection.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke off.
+    pub async fn rest(&mut self) -> io::Result<Bytes> {
+        while self.more().await.is_ok() {}
+        Ok(self.read.split().freeze())
+    }
+
+    async fn more(&mut self) -> io::Result<()> {
+        match self.stream.read_buf(&mut self.read).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What comes down: an event stream, or the answers to polls.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use im_core::wire::{Encoding, Limits, decode, encode};
+
+use super::super::link::Received;
+use super::client::{Answer, Client};
+
+/// How pushes come down, beside the prefix of the endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Downlink {
+    /// `GET …/sse`.
+    Stream,
+    /// `GET …/poll`, held for so long at most. Zero is short polling; such a client asks again after a pause.
+    Poll(Duration),
+}
+
+/// How long a short poller waits before it asks again.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Whose downlink, and from where.
+#[derive(Debug, Clone)]
+pub(super) struct Whose {
+    pub(super) address: SocketAddr,
+    pub(super) encoding: Encoding,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) mark: Option<String>,
+}
+
+/// An open downlink.
+pub(super) enum Down {
+    Stream(Stream),
+    Poll(Box<Poll>),
+}
+
+impl Down {
+    /// Opens it: it is in its place when this returns.
+    pub(super) async fn open(kind: Downlink, whose: Whose) -> Result<Self, Option<Answer>> {
+        match kind {
+            Downlink::Stream => Stream::open(whose).await.map(Self::Stream),
+            Downlink::Poll(hold) => {
+                let mut poll = Poll { whose, hold, asking: None, arrived: VecDeque::new() };
+                // The first is short: from then on the server knows of it.
+                let answer = ask(poll.whose.clone(), Duration::ZERO, Duration::ZERO).await;
+                match answer {
+                    Ok(answer) if answer.status == 200 => poll.take(&answer),
+                    Ok(refused) => return Err(Some(refused)),
+                    Err(_) => return Err(None),
+                }
+                Ok(Self::Poll(Box::new(poll)))
+            }
+        }
+    }
+
+    /// What comes next. Cancel-safe.
+    pub(super) async fn receive(&mut self) -> Result<Received, Answer> {
+        match self {
+            Self::Stream(stream) => Ok(stream.receive().await),
+            Self::Poll(poll) => poll.receive().await,
+        }
+    }
+
+    /// The mark that was handed out last.
+    pub(super) fn mark(&self) -> Option<String> {
+        match self {
+            Self::Stream(stream) => stream.whose.mark.clone(),
+            Self::Poll(poll) => poll.whose.mark.clone(),
+        }
+    }
+}
+
+/// An event stream.
+pub(super) struct Stream {
+    whose: Whose,
+    client: Client,
+    /// What has arrived of a line.
+    line: Vec<u8>,
+    arrived: VecDeque<Received>,
+}
+
+impl Stream {
+    async fn open(whose: Whose) -> Result<Self, Option<Answer>> {
+        let opened = async {
+            let mut client = Client::connect(whose.address).await?;
+            let mut headers = whose.headers.clone();
+            headers.push(("accept", "text/event-stream".to_owned()));
+            headers.extend(whose.mark.clone().map(|mark| ("last-event-id", mark)));
+            client.begin("GET /im/sse", &headers, b"").await?;
+            let mut answer = client.answer().await?;
+            if answer.status != 200 {
+                answer.body = client.body(&answer).await?;
+            }
+            io::Result::Ok((client, answer))
+        };
+        let (client, answer) = opened.await.map_err(|_| None)?;
+        if answer.status != 200 {
+            return Err(Some(answer));
+        }
+        assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+        Ok(Self { whose, client, line: Vec::new(), arrived: VecDeque::new() })
+    }
+
+    async fn receive(&mut self) -> Received {
+        loop {
+            if let Some(arrived) = self.arrived.pop_front() {
+                return arrived;
+            }
+            match self.client.chunk().await {
+                Ok(Some(chunk)) => self.read(&chunk),
+                Ok(None) | Err(_) => return Received::Closed(None),
+            }
+        }
+    }
+
+    fn read(&mut self, chunk: &[u8]) {
+        for byte in chunk {
+            if *byte != b'\n' {
+                self.line.push(*byte);
+                continue;
+            }
+            let line = std::mem::take(&mut self.line);
+            assert!(!line.contains(&b'\r'), "lines end with LF here");
+            match line.split(|byte| *byte == b':').next() {
+                Some(b"data") => {
+                    let frame = Bytes::copy_from_slice(&line[b"data: ".len()..]);
+                    self.arrived.push_back(Received::Message(in_encoding(frame, self.whose.encoding)));
+                }
+                Some(b"id") => {
+                    let mark = String::from_utf8_lossy(&line[b"id: ".len()..]).into_owned();
+                    self.whose.mark = Some(mark);
+                }
+                Some(b"" | b"retry") => {}
+                other => panic!("an event stream has no {other:?}"),
+            }
+        }
+    }
+}
+
+/// A stream is always JSON; the case may speak something else.
+fn in_encoding(message: Bytes, encoding: Encoding) -> Bytes {
+    if encoding == Encoding::Json {
+        return message;
+    }
+    let mut limits = Limits::default();
+    limits.max_message_bytes = 16 << 20;
+    limits.max_values = 1 << 20;
+    let frames = decode(&message, Encoding::Json, &limits).expect("the server's frames are JSON");
+    assert_eq!(frames.len(), 1, "one frame for each data line");
+    encode(&frames[0], encoding)
+}
+
+type Asking = Pin<Box<dyn Future<Output = io::Result<Answer>> + Send>>;
+
+/// A client that polls, each time on a new connection.
+pub(super) struct Poll {
+    whose: Whose,
+    hold: Duration,
+    asking: Option<Asking>,
+    arrived: VecDeque<Received>,
+}
+
+impl Poll {
+    async fn receive(&mut self) -> Result<Received, Answer> {
+        loop {
+            if let Some(arrived) = self.arrived.pop_front() {
+                return Ok(arrived);
+            }
+            let pause = if self.hold.is_zero() { PAUSE } else { Duration::ZERO };
+            let asking = self
+                .asking
+                .get_or_insert_with(|| Box::pin(ask(self.whose.clone(), self.hold, pause)));
+            let answered = asking.as_mut().await;
+            self.asking = None;
+            match answered {
+                Ok(answer) if answer.status == 200 => self.take(&answer),
+                Ok(answer) => return Err(answer),
+                Err(_) => return Ok(Received::Closed(None)),
+            }
+        }
+    }
+
+    fn take(&mut self, answer: &Answer) {
+        let tag = answer.header("etag").expect("an answer to a poll has an entity tag");
+        self.whose.mark = Some(tag.trim_matches('"').to_owned());
+        self.arrived.push_back(Received::Message(answer.body.clone()));
+    }
+}
+
+async fn ask(whose: Whose, hold: Duration, pause: Duration) -> io::Result<Answer> {
+    tokio::time::sleep(pause).await;
+    let mut headers = whose.headers.clone();
+    let accept = match whose.encoding {
+        Encoding::Json => "application/json",
+        Encoding::MsgPack => "application/msgpack",
+    };
+    headers.push(("accept", accept.to_owned()));
+    let at = whose.mark.map(|mark| format!("&at={mark}")).unwrap_or_default();
+    let mut client = Client::connect(whose.address).await?;
+    client.ask(&format!("GET /im/poll?hold={}{at}", hold.as_secs()), &headers, b"").await
+}

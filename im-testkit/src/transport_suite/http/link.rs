@@ -1,0 +1,347 @@
+//! Both halves as one connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use im_core::wire::{
+    Command, CommandBody, Encoding, ErrorReply, Limits, Map, Value, decode, encode,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::super::link::{Dial, RawLink, Received, Refused};
+use super::client::{Answer, Client};
+use super::down::{Down, Downlink, Whose};
+
+/// Plays one connection on a POST for each message and a downlink.
+pub struct HttpLink {
+    encoding: Encoding,
+    jobs: mpsc::UnboundedSender<Job>,
+    news: mpsc::UnboundedReceiver<News>,
+    poster: JoinHandle<()>,
+    /// Messages that are not answered yet.
+    waiting: Arc<AtomicUsize>,
+    /// There is a session.
+    welcomed: Arc<AtomicBool>,
+    down: Option<Down>,
+    /// A downlink was asked for.
+    opening: bool,
+    ended: bool,
+}
+
+enum Job {
+    Post { message: Bytes, encoding: Encoding, pieces: usize },
+    Open { mark: Option<String> },
+}
+
+enum News {
+    Received(Received),
+    Opened(Box<Down>),
+    /// New credentials: the downlink has to show them.
+    Renewed,
+}
+
+impl HttpLink {
+    /// A client of the endpoints under `/im` at this address. Asks what is offered there.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses to say what it offers.
+    pub async fn dial(address: SocketAddr, down: Downlink, dial: Dial) -> Result<Self, Refused> {
+        let offered = async { Client::connect(address).await?.ask("GET /im", &[], b"").await };
+        match offered.await {
+            Ok(answer) if answer.status == 200 => {}
+            Ok(answer) => return Err(Refused { code: answer.code() }),
+            Err(_) => return Err(Refused { code: None }),
+        }
+        let (jobs, todo) = mpsc::unbounded_channel();
+        let (tell, news) = mpsc::unbounded_channel();
+        let (waiting, welcomed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let poster = Poster {
+            address,
+            encoding: dial.encoding,
+            kind: down,
+            bearer: dial.token.map(|token| token.expose().to_owned()),
+            session: None,
+            opened: false,
+            client: None,
+            tell,
+            waiting: waiting.clone(),
+            welcomed: welcomed.clone(),
+        };
+        let poster = tokio::spawn(poster.run(todo));
+        let (down, opening, ended) = (None, false, false);
+        Ok(Self { encoding: dial.encoding, jobs, news, poster, waiting, welcomed, down, opening, ended })
+    }
+
+    fn post(&mut self, message: Bytes, encoding: Encoding, pieces: usize) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        // A poster that is gone means that all is over.
+        let _ = self.jobs.send(Job::Post { message, encoding, pieces });
+    }
+
+    /// What a refusal of the downlink says, and then the end.
+    fn end(&mut self, refusal: Option<&Answer>) -> Received {
+        self.ended = true;
+        self.down = None;
+        match refusal.and_then(|refusal| farewell(refusal, self.encoding)) {
+            Some(bye) => Received::Message(bye),
+            None => Received::Closed(None),
+        }
+    }
+}
+
+#[async_trait]
+impl RawLink for HttpLink {
+    async fn send(&mut self, message: Bytes, encoding: Encoding) {
+        self.post(message, encoding, 1);
+    }
+
+    async fn send_in_pieces(&mut self, message: Bytes, encoding: Encoding, pieces: usize) {
+        self.post(message, encoding, pieces);
+    }
+
+    async fn receive(&mut self) -> Received {
+        loop {
+            if self.ended && self.news.is_empty() {
+                return Received::Closed(None);
+            }
+            let idle = self.waiting.load(Ordering::SeqCst) == 0 && self.news.is_empty();
+            if idle && self.down.is_none() && !self.opening && self.welcomed.load(Ordering::SeqCst) {
+                self.opening = true;
+                let _ = self.jobs.send(Job::Open { mark: None });
+            }
+            let coming = async {
+                match &mut self.down {
+                    Some(down) => down.receive().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                news = self.news.recv() => match news {
+                    Some(News::Received(Received::Closed(code))) => {
+                        self.ended = true;
+                        return Received::Closed(code);
+                    }
+                    Some(News::Received(received)) => return received,
+                    Some(News::Opened(down)) => {
+                        self.opening = true;
+                        self.down = Some(*down);
+                    }
+                    Some(News::Renewed) => {
+                        let mark = self.down.take().and_then(|down| down.mark());
+                        let _ = self.jobs.send(Job::Open { mark });
+                    }
+                    None => return Received::Closed(None),
+                },
+                came = coming => match came {
+                    Ok(Received::Closed(code)) => {
+                        self.ended = true;
+                        return Received::Closed(code);
+                    }
+                    Ok(received) => return received,
+                    Err(refusal) => return self.end(Some(&refusal)),
+                },
+            }
+        }
+    }
+
+    fn cut(self: Box<Self>) {}
+}
+
+impl Drop for HttpLink {
+    fn drop(&mut self) {
+        self.poster.abort();
+    }
+}
+
+/// A refusal as the farewell that it is.
+fn farewell(refusal: &Answer, encoding: Encoding) -> Option<Bytes> {
+    let body = refusal.json();
+    let mut bye = Map::from_iter([("t", Value::from("bye"))]);
+    bye.insert("code", Value::Int(body["code"].as_i64()?));
+    bye.insert("msg", Value::from(body["msg"].as_str()?));
+    if let Some(wait) = body["retry_ms"].as_i64() {
+        bye.insert("retry_ms", Value::Int(wait));
+    }
+    Some(encode(&bye.into(), encoding))
+}
+
+/// Sends messages one after the other.
+struct Poster {
+    address: SocketAddr,
+    encoding: Encoding,
+    kind: Downlink,
+    bearer: Option<String>,
+    session: Option<String>,
+    opened: bool,
+    client: Option<Client>,
+    tell: mpsc::UnboundedSender<News>,
+    waiting: Arc<AtomicUsize>,
+    welcomed: Arc<AtomicBool>,
+}
+
+impl Poster {
+    async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
+        while let Some(job) = jobs.recv().await {
+            match job {
+                Job::Post { message, encoding, pieces } => {
+                    self.post(message, encoding, pieces).await;
+                    self.waiting.fetch_sub(1, Ordering::SeqCst);
+                }
+                Job::Open { mark } => self.open(mark).await,
+            }
+        }
+    }
+
+    fn tell(&self, received: Received) {
+        // A link that is gone listens no more.
+        let _ = self.tell.send(News::Received(received));
+    }
+
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        let bearer = self.bearer.as_ref().map(|token| ("authorization", format!("Bearer {token}")));
+        let session = self.session.clone().map(|session| ("im-session", session));
+        bearer.into_iter().chain(session).collect()
+    }
+
+    async fn open(&mut self, mark: Option<String>) {
+        self.opened = true;
+        let (address, encoding, headers) = (self.address, self.encoding, self.headers());
+        match Down::open(self.kind, Whose { address, encoding, headers, mark }).await {
+            Ok(down) => drop(self.tell.send(News::Opened(Box::new(down)))),
+            Err(refused) => {
+                let bye = refused.as_ref().and_then(|refusal| farewell(refusal, encoding));
+                bye.into_iter().for_each(|bye| self.tell(Received::Message(bye)));
+                self.tell(Received::Closed(refused.and_then(|refusal| refusal.code())));
+            }
+        }
+    }
+
+    async fn post(&mut self, message: Bytes, encoding: Encoding, pieces: usize) {
+        let commands = commands(&message, encoding);
+        // In `hello`, credentials count for the requests after it as well.
+        for command in &commands {
+            if let CommandBody::Hello(hello) = &command.body
+                && let Some(token) = &hello.token
+            {
+                self.bearer = Some(token.expose().to_owned());
+            }
+        }
+        match self.exchange(&message, encoding, pieces).await {
+            Ok(answer) if answer.status == 200 => self.answered(&commands, answer).await,
+            Ok(refusal) => self.refused(&commands, &refusal),
+            Err(_) => self.tell(Received::Closed(None)),
+        }
+    }
+
+    async fn exchange(
+        &mut self,
+        message: &[u8],
+        encoding: Encoding,
+        pieces: usize,
+    ) -> std::io::Result<Answer> {
+        let mut client = match self.client.take() {
+            Some(client) => client,
+            None => Client::connect(self.address).await?,
+        };
+        let mut headers = self.headers();
+        let of = match encoding {
+            Encoding::Json => "application/json",
+            Encoding::MsgPack => "application/msgpack",
+        };
+        headers.push(("content-type", of.to_owned()));
+        let answer = if pieces > 1 {
+            chunked(&mut client, headers, message, pieces).await?
+        } else {
+            client.ask("POST /im/send", &headers, message).await?
+        };
+        let last = answer.header("connection").is_some_and(|value| value.contains("close"));
+        self.client = (!last).then_some(client);
+        Ok(answer)
+    }
+
+    async fn answered(&mut self, commands: &[Command], answer: Answer) {
+        let frames = decode(&answer.body, self.encoding, &generous()).expect("a list of replies");
+        let ok = |frame: &Value| frame.get("t").and_then(Value::as_text) == Some("ok");
+        let text = |frame: &Value, name: &str| frame.get(name)?.as_text().map(str::to_owned);
+        let (mut opens, mut renewed) = (false, false);
+        for frame in frames.iter().filter(|frame| ok(frame)) {
+            if let (Some(session), Some(secret)) = (text(frame, "session"), text(frame, "secret")) {
+                self.session = Some(format!("{session} {secret}"));
+                self.welcomed.store(true, Ordering::SeqCst);
+                opens |= frame.get("resumed") == Some(&Value::Bool(false));
+            }
+            opens |= frame.get("rooms").is_some();
+            let id = frame.get("id").and_then(Value::as_int);
+            let of = |command: &&Command| Some(command.id.0 as i64) == id;
+            if let Some(CommandBody::Refresh { token }) =
+                commands.iter().find(of).map(|command| &command.body)
+            {
+                self.bearer = Some(token.expose().to_owned());
+                renewed = true;
+            }
+        }
+        if renewed && self.opened {
+            let _ = self.tell.send(News::Renewed);
+        }
+        if opens && !self.opened {
+            self.open(None).await;
+        }
+        self.tell(Received::Message(answer.body));
+    }
+
+    fn refused(&self, commands: &[Command], refusal: &Answer) {
+        let body = refusal.json();
+        let code = refusal.code();
+        for command in commands {
+            let reply = ErrorReply {
+                id: Some(command.id),
+                code: code.unwrap_or_default(),
+                message: body["msg"].as_str().unwrap_or_default().to_owned(),
+                retry_after: body["retry_ms"].as_u64().map(std::time::Duration::from_millis),
+            };
+            self.tell(Received::Message(encode(&reply.to_value(), self.encoding)));
+        }
+        self.tell(Received::Closed(code));
+    }
+}
+
+/// A message in chunks (RFC 9112 section 7.1), each sent for itself.
+async fn chunked(
+    client: &mut Client,
+    headers: Vec<(&'static str, String)>,
+    message: &[u8],
+    pieces: usize,
+) -> std::io::Result<Answer> {
+    let headers: String =
+        headers.into_iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head = format!(
+        "POST /im/send HTTP/1.1\r\nhost: im.example\r\ntransfer-encoding: chunked\r\n{headers}\r\n"
+    );
+    client.send(head.as_bytes()).await?;
+    for piece in message.chunks(message.len().div_ceil(pieces).max(1)) {
+        let chunk = [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
+        client.send(&chunk).await?;
+    }
+    client.send(b"0\r\n\r\n").await?;
+    client.finish().await
+}
+
+/// The commands of a message, if it is one that a server would take.
+fn commands(message: &[u8], encoding: Encoding) -> Vec<Command> {
+    let frames = decode(message, encoding, &Limits::default()).unwrap_or_default();
+    frames.into_iter().filter_map(|frame| Command::from_value(frame).ok()).collect()
+}
+
+fn generous() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_message_bytes = 16 << 20;
+    limits.max_values = 1 << 20;
+    limits.max_batch = 1 << 16;
+    limits
+}
