@@ -11,8 +11,8 @@ function updates(message) {
 export class LateLine {
   constructor() {
     this.isOn = false;
+    /** Late updates that were delivered. */
     this.sent = 0;
-    this.decoder = new TextDecoder();
     this.encoder = new TextEncoder();
     /** Updates that wait for the next answer to a poll. */
     this.waiting = [];
@@ -22,17 +22,16 @@ export class LateLine {
   later(frames, deliver) {
     if (!this.isOn) return;
     for (const frame of frames) {
-      setTimeout(() => {
-        this.sent += 1;
-        deliver(frame);
-      }, SOONEST_MS + Math.random() * (LATEST_MS - SOONEST_MS));
+      setTimeout(() => deliver(frame), SOONEST_MS + Math.random() * (LATEST_MS - SOONEST_MS));
     }
   }
 
-  /** A message of a WebSocket. */
+  /** A message of a WebSocket. `deliver` says whether there was still somebody to take it. */
   message(data, deliver) {
     if (typeof data !== "string" || !this.isOn) return;
-    this.later(updates(JSON.parse(data)), (frame) => deliver(JSON.stringify(frame)));
+    this.later(updates(JSON.parse(data)), (frame) => {
+      if (deliver(JSON.stringify(frame))) this.sent += 1;
+    });
   }
 
   /** An event stream: what is late goes between two of its blocks. */
@@ -48,7 +47,10 @@ export class LateLine {
         if (end < 0) return;
         const data = text.slice(0, end).split("\n").filter((line) => line.startsWith("data:"));
         text = text.slice(end + 2);
-        const put = (frame) => controller.enqueue(this.encoder.encode(`data: ${JSON.stringify(frame)}\n\n`));
+        const put = (frame) => {
+          controller.enqueue(this.encoder.encode(`data: ${JSON.stringify(frame)}\n\n`));
+          this.sent += 1;
+        };
         if (text === "") for (const frame of late.splice(0)) put(frame);
         this.later(data.flatMap((line) => updates(JSON.parse(line.slice(5)))), (frame) => {
           try {
@@ -69,6 +71,7 @@ export class LateLine {
     const frames = status === 200 ? await response.json() : [];
     this.later(updates(frames), (frame) => this.waiting.push(frame));
     const late = this.waiting.splice(0);
+    this.sent += late.length;
     if (status === 304 && late.length === 0) return response;
     const at = frames.at(-1)?.t === "mark" ? frames.length - 1 : frames.length;
     frames.splice(at, 0, ...late);

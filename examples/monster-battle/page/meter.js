@@ -78,7 +78,11 @@ export class Meter {
           const bytes = bytesOf(event.data);
           meter.bytes += bytes + frameHead(bytes, false);
           listener(event);
-          meter.line.message(event.data, (data) => this.readyState === WebSocket.OPEN && listener({ data }));
+          meter.line.message(event.data, (data) => {
+            const isOpen = this.readyState === WebSocket.OPEN;
+            if (isOpen) listener({ data });
+            return isOpen;
+          });
         });
       }
     };

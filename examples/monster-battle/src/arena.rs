@@ -110,8 +110,13 @@ impl Arena {
         }
         tracing::info!(events = battle.applied, monster = battle.monster(), "the battle is on");
         let (mut told, mut called) = (0, None);
+        let mut published = None;
         loop {
-            while busy(self.publish(&battle, &mut late).await).await? {}
+            // What was published comes back here as well, and is nothing new.
+            if published != Some(battle.applied) {
+                while busy(self.publish(&battle, &mut late).await).await? {}
+                published = Some(battle.applied);
+            }
             if battle.is_down() && told != battle.number {
                 while busy(self.tell_of_the_fall(&battle).await).await? {}
                 (told, called) = (battle.number, Some(Instant::now() + respawn));
@@ -176,10 +181,11 @@ impl Arena {
             ("family", leader.into()),
         ]);
         self.say(battle, Target::Room(self.room.clone()), &self.slain, content).await?;
-        for family in FAMILIES {
-            let damage = battle.families[crate::game::family(family).unwrap_or_default()];
+        // Names are written without spaces.
+        let by = by.replace('_', " ");
+        for (family, damage) in FAMILIES.iter().zip(battle.families) {
             let text = format!(
-                "{} is slain! The last blow was {by}'s, the trophy goes to the {leader}. You did {damage} of damage.",
+                "{} is slain! The last blow was {by}'s, the trophy goes to the {leader}. You did {damage} damage.",
                 battle.monster()
             );
             let Ok(room) = RoomId::new(format!("family:{family}")) else { continue };

@@ -56,3 +56,53 @@ impl Hooks for Rules {
 fn is_hit(content: &Value) -> bool {
     content.get("family").and_then(Value::as_text).and_then(game::family).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use im_core::wire::Map;
+    use im_core::{EventKind, MessageId, RoomId, StateKey, UserId};
+
+    use super::*;
+
+    async fn verdict(action: &Action) -> Verdict {
+        let ada = Identity::of(UserId::new("ada").unwrap());
+        Rules.before(&ada, action).await
+    }
+
+    fn send(room: &str, kind: &str, family: &str) -> Action {
+        Action::Send {
+            to: Target::Room(RoomId::new(room).unwrap()),
+            id: MessageId::random(),
+            kind: EventKind::new(kind).unwrap(),
+            content: Map::from_iter([("family", family)]).into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn players_strike_and_chat_and_write_nothing_else() {
+        assert_eq!(verdict(&send(BATTLE, HIT, "otters")).await, Verdict::Default);
+        assert_eq!(verdict(&send("family:otters", "message", "")).await, Verdict::Default);
+        let (room, key) = (RoomId::new(BATTLE).unwrap(), StateKey::new("hp").unwrap());
+        let forbidden = [
+            send(BATTLE, HIT, "dragons"),
+            send(BATTLE, "slain", "otters"),
+            send(BATTLE, "appears", "otters"),
+            Action::SetState { room, key, stamped: true },
+        ];
+        for action in &forbidden {
+            assert!(matches!(verdict(action).await, Verdict::Refuse(_)), "{action:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_comes_in_as_the_game_or_as_a_bot() {
+        let come_in = async |name: &str| {
+            let claimed_user = Some(UserId::new(name).unwrap());
+            let credentials = Credentials { claimed_user, ..Credentials::default() };
+            Players.authenticate(&credentials).await.map_err(|error| error.code())
+        };
+        assert_eq!(come_in(GAME).await, Err(Code::BadCredentials));
+        assert_eq!(come_in("Bramble").await, Err(Code::BadCredentials));
+        assert_eq!(come_in("ada").await.unwrap().user.as_str(), "ada");
+    }
+}

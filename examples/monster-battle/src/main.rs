@@ -75,7 +75,9 @@ enum Transport {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // To warp every browser that is closed in the middle of a poll is an error.
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,warp::server=off"));
     tracing_subscriber::fmt().with_env_filter(filter).init();
 
     let store: Arc<dyn Store> = match &flags.data {
