@@ -24,7 +24,7 @@ fn peer() -> Peer {
     }
 }
 
-/// Two engines on one store; every call may go to another one, and no hint of what is said arrives.
+/// Two engines on one store, joined by a bus; every call goes to the other one.
 struct Halves {
     engines: Vec<Engine>,
     turn: usize,
@@ -273,19 +273,26 @@ async fn who_comes_back_says_what_is_followed() {
     bob.say("news", "a").await;
     bob.say("tea", "b").await;
     let cursors = json!([["news", status["epoch"], status["cursor"]]]);
+    let token = ann.token.take().unwrap();
+    let (session, secret) = (token.session.to_string(), token.secret.expose().to_owned());
+    let hello =
+        json!({"t": "hello", "id": 1, "v": 1, "user": "ann", "session": session, "secret": secret});
     let resume = json!({"t": "resume", "id": 6, "cursors": cursors});
-    ann.call(resume.clone()).await;
-    assert_eq!(brief(&ann.poll(None).await.0), ["news ok", "tea ok", "news:a", "tea:b"]);
-    let resume = json!({"t": "resume", "id": 6, "cursors": cursors, "all": true});
-    let both = json!({"t": "resume", "id": 6, "cursors": cursors, "all": true, "rev": 1});
-    assert_eq!(ann.call(both).await["code"], 4504);
-    let answer = ann.call(resume).await;
+    let mut answers = ann.try_call(json!([hello, resume])).await.unwrap();
+    assert_eq!(answers.remove(0)["resumed"], true);
+    let answer = answers.remove(0);
+    ann.token = Some(token);
     assert_eq!(answer["rooms"].as_array().unwrap().len(), 1);
     assert_eq!(brief(&ann.poll(None).await.0), ["news ok", "news:a"]);
     let stale = json!({"t": "resume", "id": 7, "cursors": [], "rev": 1});
     assert_eq!(ann.call(stale).await["code"], 4401);
     let added = json!({"t": "resume", "id": 8, "cursors": [["tea", status["epoch"], 0]], "rev": answer["rev"]});
     assert_eq!(ann.call(added).await["rooms"].as_array().unwrap().len(), 2);
+    let again = json!({"t": "resume", "id": 9, "cursors": [["tea", status["epoch"], 0]]});
+    ann.call(again).await;
+    let begun = brief(&ann.poll(None).await.0);
+    // The epoch named was the other room's.
+    assert_eq!(begun, ["news ok", "tea reset", "news:a"], "without a hello rooms are added");
 }
 
 #[tokio::test(start_paused = true)]
@@ -321,6 +328,8 @@ async fn requests_without_a_good_session_are_refused_as_a_whole() {
     let ping = json!({"t": "ping", "id": 4});
     let token = ann.token.take();
     assert_eq!(ann.try_call(ping.clone()).await.unwrap_err(), Code::OutOfOrder);
+    let gone = json!([{"t": "hello", "id": 1, "v": 1, "user": "ann", "session": "gone", "secret": "secret"}, ping]);
+    assert_eq!(ann.try_call(gone).await.unwrap_err(), Code::UnknownSession);
     let stolen = ResumeToken { secret: Secret::new("guessed"), ..token.clone().unwrap() };
     ann.token = Some(stolen);
     assert_eq!(ann.try_call(ping.clone()).await.unwrap_err(), Code::UnknownSession);
@@ -348,4 +357,140 @@ async fn a_message_with_more_commands_than_may_wait_is_answered_whole() {
     ann.hello("ann").await;
     let pings: Vec<Value> = (0..50).map(|id| json!({"t": "ping", "id": id})).collect();
     assert_eq!(ann.try_call(Value::from(pings)).await.unwrap().len(), 50);
+}
+
+/// Takes one batch, of one frame only, and gives it with the mark after it.
+async fn sip(connection: &Connection) -> (Vec<Value>, String) {
+    let batch = connection.take(1).await.unwrap();
+    let frames = batch.frames.iter().map(|f| serde_json::from_slice(f).unwrap()).collect();
+    (frames, connection.mark().to_string())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_handed_out_is_said_again() {
+    let mut ann = Halves::new(EngineConfig::default()).await;
+    ann.hello("ann").await;
+    let rooms: Vec<String> = (0..5).map(|n| format!("room{n}")).collect();
+    for room in &rooms {
+        ann.call(json!({"t": "create", "id": 2, "room": room})).await;
+        ann.call(json!({"t": "sub", "id": 3, "room": room})).await;
+    }
+    let down = ann.try_listen(None).await.unwrap();
+    let (first, mark) = sip(&down).await;
+    assert_eq!(first.len(), 1);
+    let (rest, mark) = ann.poll(Some(&mark)).await;
+    let told: std::collections::BTreeSet<String> =
+        brief(&[first, rest].concat()).into_iter().collect();
+    assert_eq!(told, rooms.iter().map(|room| format!("{room} ok")).collect());
+    assert_eq!(brief(&ann.poll(Some(&mark)).await.0), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_was_not_handed_out_is_told_again() {
+    let store = Arc::new(MemoryStore::new().keep_events(3));
+    let engine = Engine::builder().allow_anonymous().store(store).start().await.unwrap();
+    let mut ann = Halves { engines: vec![engine.clone(), engine], turn: 0, token: None };
+    ann.hello("ann").await;
+    ann.call(json!({"t": "create", "id": 2, "room": "tea"})).await;
+    ann.call(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    let (_, mark) = ann.poll(None).await;
+    for n in 0..9 {
+        ann.say("tea", &n.to_string()).await;
+    }
+    let down = ann.try_listen(Some(&mark)).await.unwrap();
+    // Its answer is lost before anything was taken; and once more after the checkpoint was confirmed elsewhere.
+    let mark = down.mark().to_string();
+    for _ in 0..2 {
+        let (frames, _) = ann.poll(Some(&mark)).await;
+        assert_eq!(brief(&frames), ["tea gap", "tea:6", "tea:7", "tea:8"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denial_that_was_not_handed_out_is_told_again() {
+    let (mut ann, mut bob) = at_tea("tea").await;
+    bob.call(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    let down = bob.try_listen(None).await.unwrap();
+    assert_eq!(brief(&taken(&down).await.0), ["tea ok"]);
+    ann.call(json!({"t": "member", "id": 8, "room": "tea", "user": "bob", "act": "ban"})).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mark = down.mark().to_string();
+    let (frames, mark) = bob.poll(Some(&mark)).await;
+    assert_eq!(brief(&frames), ["tea denied"]);
+    assert_eq!(brief(&bob.poll(Some(&mark)).await.0), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn state_that_came_after_the_end_of_a_downlink_is_handed_out_by_the_next() {
+    let (mut ann, mut bob) = at_tea("tea").await;
+    let set =
+        |value: u64| json!({"t": "set", "id": 7, "room": "tea", "key": "kettle", "value": value});
+    bob.call(set(1)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let down = ann.try_listen(None).await.unwrap();
+    assert_eq!(brief(&taken(&down).await.0), ["tea ok", "tea snapshot of 1"]);
+    down.close(Code::Closed);
+    bob.call(set(2)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (last, mark) = taken(&down).await;
+    assert_eq!(brief(&last), ["bye"]);
+    assert_eq!(brief(&ann.poll(Some(&mark)).await.0), ["tea snapshot of 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_of_another_session_or_of_a_later_day_says_nothing() {
+    let (mut ann, mut bob) = at_tea("tea").await;
+    bob.call(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    let (_, others) = bob.poll(None).await;
+    let (_, mine) = ann.poll(None).await;
+    assert_eq!(brief(&ann.poll(Some(&others)).await.0), ["tea ok"]);
+    let mut later: Mark = mine.parse().unwrap();
+    later.rev += 1;
+    assert_eq!(brief(&ann.poll(Some(&later.to_string())).await.0), ["tea ok"]);
+    assert_eq!(brief(&ann.poll(Some(&mine)).await.0), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_the_checkpoint_after_the_end_follows_nothing() {
+    let (mut ann, mut bob) = at_tea("tea").await;
+    let down = ann.try_listen(None).await.unwrap();
+    down.close(Code::Closed);
+    ann.call(json!({"t": "sub", "id": 5, "room": "tea"})).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bob.say("tea", "unheard").await;
+    assert_eq!(brief(&taken(&down).await.0), ["tea ok", "bye"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_has_only_so_many_calls_under_way() {
+    let config = EngineConfig::default().max_calls_per_user(2);
+    let engine = Engine::builder()
+        .allow_anonymous()
+        .hooks(Arc::new(Slow))
+        .config(config)
+        .start()
+        .await
+        .unwrap();
+    let mut ann = Halves { engines: vec![engine.clone(), engine], turn: 0, token: None };
+    ann.hello("ann").await;
+    let join = Bytes::from(json!({"t": "join", "id": 4, "room": "tea"}).to_string());
+    let (engine, token) = (ann.engine(), ann.token.clone());
+    let calls = (0..3).map(|_| engine.call(peer(), token.as_ref(), join.clone()));
+    let answers = futures::future::join_all(calls).await;
+    let refused = answers.into_iter().filter_map(Result::err).map(|e| e.code());
+    assert_eq!(refused.collect::<Vec<_>>(), [Code::TooManyConnections]);
+}
+
+struct Slow;
+
+#[async_trait::async_trait]
+impl im_core::ports::Hooks for Slow {
+    async fn before(
+        &self,
+        _: &im_core::ports::Identity,
+        _: &im_core::ports::Action,
+    ) -> im_core::ports::Verdict {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        im_core::ports::Verdict::Default
+    }
 }

@@ -1,7 +1,7 @@
 //! Writes of sessions and checkpoints.
 
 use im_core::ports::StoreResult;
-use im_core::state::{Checkpoint, CheckpointChange, SessionRecord, Ticket, Unchanged};
+use im_core::state::{CheckpointChange, SecretHash, SessionRecord, Ticket, Unchanged};
 use im_core::{SessionId, Timestamp};
 
 use crate::error::reading;
@@ -70,13 +70,9 @@ impl Txn<'_> {
             return Ok(Err(Unchanged::NoSession));
         }
         let key = keys::checkpoint(id);
-        let mut checkpoint = match self.get(&key)? {
-            Some(first) => {
-                let bytes = parts::join(&first, |part| self.get(&parts::key(&key, part)))?;
-                record::read_checkpoint(&bytes)?
-            }
-            None => Checkpoint::default(),
-        };
+        let held = self.record(&key)?;
+        let held = held.map(|bytes| record::read_checkpoint(&bytes)).transpose()?;
+        let mut checkpoint = held.unwrap_or_default();
         let changed = checkpoint.apply(change);
         if changed.is_ok() {
             self.put_record(&key, Some(&record::checkpoint(&checkpoint)), Sight::Kept)?;
@@ -112,6 +108,22 @@ impl Txn<'_> {
         self.put(keys::session(&session.id), None, Sight::Kept)?;
         self.put_record(&keys::ticket(&session.id), None, Sight::Kept)?;
         self.put_record(&keys::checkpoint(&session.id), None, Sight::Kept)
+    }
+
+    pub(crate) fn open_ticket(&mut self, id: &SessionId, secret: &SecretHash) -> StoreResult<bool> {
+        let Some(bytes) = self.record(&keys::ticket(id))? else { return Ok(false) };
+        let ticket = record::read_ticket(&bytes)?;
+        if ticket.opened || ticket.secret != *secret {
+            return Ok(false);
+        }
+        self.put_ticket(id, &Ticket { opened: true, ..ticket })?;
+        Ok(true)
+    }
+
+    /// A record that may be large, as this commit has it.
+    fn record(&self, key: &[u8]) -> StoreResult<Option<Vec<u8>>> {
+        let Some(first) = self.get(key)? else { return Ok(None) };
+        parts::join(&first, |part| self.get(&parts::key(key, part))).map(Some)
     }
 
     /// A ticket that a power loss takes is asked for again: it is not synced.

@@ -10,8 +10,8 @@ use im_core::ports::{
     StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult,
 };
 use im_core::state::{
-    Act, Append, Checkpoint, CheckpointChange, RoomRecord, SendRecord, SessionHead, SessionRecord,
-    Standing, Ticket, Unchanged,
+    Act, Append, Checkpoint, CheckpointChange, RoomRecord, SecretHash, SendRecord, SessionHead,
+    SessionRecord, Standing, Ticket, Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
@@ -294,6 +294,11 @@ impl SessionRegistry for SledStore {
     async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
         let id = id.clone();
         self.write(ticket.claims.len(), move |txn| txn.put_ticket(&id, &ticket)).await
+    }
+
+    async fn open_ticket(&self, id: &SessionId, secret: &SecretHash) -> StoreResult<bool> {
+        let (id, secret) = (id.clone(), *secret);
+        self.write(0, move |txn| txn.open_ticket(&id, &secret)).await
     }
 
     async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {

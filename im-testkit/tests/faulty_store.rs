@@ -125,6 +125,7 @@ async fn call(store: &FaultyStore, operation: Operation) -> Option<StoreErrorKin
         Operation::Checkpoint => store.checkpoint(&id).await.err(),
         Operation::ChangeCheckpoint => store.change_checkpoint(&id, unchanged()).await.err(),
         Operation::PutTicket => store.put_ticket(&id, ticket()).await.err(),
+        Operation::OpenTicket => store.open_ticket(&id, &ticket().secret).await.err(),
         Operation::Ticket => store.ticket(&id).await.err(),
         Operation::SweepSessions => store.sweep_sessions(Timestamp::default(), 1).await.err(),
         Operation::MergeState => store.merge_state(Vec::new()).await.err(),

@@ -32,11 +32,13 @@ impl Asking {
         })?;
         let known = known(headers)?;
         let at = im_http::query(uri, "at")?.filter(|at| !at.is_empty()).or(known.clone());
-        let at = at.map(|text| text.parse().map(|mark| (text, mark)).map_err(|e| bad(&e))).transpose()?;
+        let at = at
+            .map(|text| text.parse().map(|mark| (text, mark)).map_err(|e| bad(&e)))
+            .transpose()?;
         let hold = match im_http::query(uri, "hold")? {
-            Some(text) => Duration::from_secs(text.parse().map_err(|_| {
-                bad(&"hold is a number of whole seconds")
-            })?),
+            Some(text) => Duration::from_secs(
+                text.parse().map_err(|_| bad(&"hold is a number of whole seconds"))?,
+            ),
             None => max_hold,
         };
         let encoding = im_http::accepted(headers);
@@ -104,7 +106,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
-        for query in ["?at=!!", "?hold=soon", "?hold=-1", "?hold=1.5", "?at=AQA&at=AQA", "?at=%0d%0a"] {
+        for query in
+            ["?at=!!", "?hold=soon", "?hold=-1", "?hold=1.5", "?at=AQA&at=AQA", "?at=%0d%0a"]
+        {
             assert_eq!(read(query, &[]).unwrap_err().code(), Code::BadField, "{query}");
         }
         for tag in ["AQA", "*", "\"AQA\", \"AQE\"", "\""] {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
+use im_core::Code;
 use im_core::code::{Advice, advice};
 use im_core::engine::{Batch, BatchId};
 use im_core::wire::Bye;
-use im_core::Code;
 use im_http::Entry;
 
 use crate::block::Blocks;
@@ -74,8 +74,7 @@ impl Stream {
 
 /// What a browser that knows nothing of codes has to be told by `retry`.
 fn wait_after(bye: &Bye) -> Option<Duration> {
-    let stays_away =
-        bye.code == Code::Superseded.number() || advice(bye.code) == Advice::Stop;
+    let stays_away = bye.code == Code::Superseded.number() || advice(bye.code) == Advice::Stop;
     if stays_away { Some(NOT_BY_ITSELF) } else { bye.retry_after }
 }
 

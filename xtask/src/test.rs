@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{Steps, cargo, run, workshop};
+use crate::run::{Steps, cargo, program, root, run, workshop};
 use crate::tools;
 
 /// What the tests are told, and what they will have to do without.
@@ -40,11 +40,34 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
         let mut tests = cargo(["test", "--workspace", "--all-features", "--no-fail-fast", "--"]);
         run(tests.args(filter).envs(needs.env.iter().cloned()))
     })?;
+    // A filter names tests in Rust.
+    if filter.is_none() && needs.has(JS_MODULES) {
+        let advice = "`npm test` in clients/js runs them alone; see its README for what they need";
+        steps.step("JavaScript client", advice, || needs.test_javascript())?;
+    }
     steps.summary();
     needs.report(&skipped)
 }
 
+/// What the JavaScript client is checked and tested with.
+const JS_MODULES: &str = "IM_TEST_NODE_MODULES_JS";
+
 impl Needs {
+    /// Checks the types of the JavaScript client, and runs its tests against the server that was just built.
+    fn test_javascript(&self) -> Result<()> {
+        let folder = root().join("clients").join("js");
+        let server = workshop().with_file_name("debug").join("quickstart");
+        run(program("npm", ["run", "--silent", "check"]).current_dir(&folder))?;
+        run(program("npm", ["test", "--silent"])
+            .current_dir(&folder)
+            .envs(self.env.iter().cloned())
+            .env("IM_TEST_SERVER", server))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.env.iter().any(|(set, _)| set == name)
+    }
+
     /// Gets each thing; what cannot be got is noted, with the reason.
     fn gather(&mut self) -> Result<()> {
         self.need("IM_TEST_CHROMIUM", "tests in a browser", tools::chromium);
@@ -52,6 +75,8 @@ impl Needs {
             let what = format!("tests with the packages of {}", shown(&folder));
             self.need(&variable(&folder), &what, || tools::node_modules(&folder));
         }
+        let js = root().join("clients").join("js");
+        self.need(JS_MODULES, "tests of the JavaScript client", || tools::node_modules_beside(&js));
         let requirements: Vec<_> = tools::test_folders_with("requirements.txt")?
             .into_iter()
             .map(|folder| folder.join("requirements.txt"))

@@ -77,6 +77,20 @@ pub(crate) fn node_modules(folder: &Path) -> Result<PathBuf> {
     Ok(place.join("node_modules"))
 }
 
+/// The same for a package of our own, which finds them beside itself: its `node_modules` is a link to them.
+pub(crate) fn node_modules_beside(folder: &Path) -> Result<PathBuf> {
+    let modules = node_modules(folder)?;
+    let link = folder.join("node_modules");
+    if fs::symlink_metadata(&link).is_err() {
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(&modules, &link)
+            .with_context(|| format!("could not link {}", link.display()))?;
+        #[cfg(not(unix))]
+        bail!("run `npm ci` in {} first", folder.display());
+    }
+    Ok(modules)
+}
+
 /// A Python of our own with what the requirements name.
 pub(crate) fn python(requirements: &[PathBuf]) -> Result<PathBuf> {
     let place = workshop().join("venv");

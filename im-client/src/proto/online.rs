@@ -149,7 +149,7 @@ impl Machine {
         for (at, cursors) in frames.into_iter().enumerate() {
             let named: Vec<RoomId> = cursors.iter().map(|(room, _)| room.clone()).collect();
             // The revision stands in the first frame: each later one changes the checkpoint and so the revision.
-            let body = CommandBody::Resume { cursors, rev: rev.filter(|_| at == 0), all: false };
+            let body = CommandBody::Resume { cursors, rev: rev.filter(|_| at == 0) };
             let (id, frame) = self.flight.write(body, Origin::Resume, self.encoding);
             named.iter().for_each(|room| self.rooms.asked(room, id));
             first_resume.get_or_insert(id);

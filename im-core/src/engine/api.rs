@@ -11,8 +11,8 @@ use crate::ports::Store;
 use crate::state::{Act, Intent, NewEvent, RoomSeed, answer};
 use crate::time::Stamp;
 use crate::wire::{
-    Content, HistoryPage, Limits, PageFrom, SendReceipt, ServerLimits, SessionEntry, Signal, Target,
-    Value,
+    Content, HistoryPage, Limits, PageFrom, SendReceipt, ServerLimits, SessionEntry, Signal,
+    Target, Value,
 };
 
 use super::builder::{EngineBuilder, NeedsAuthenticator};

@@ -23,7 +23,6 @@ use super::core::Core;
 use super::hub::Hub;
 use super::lanes::{self, Lanes};
 use super::outbox::OutboxBounds;
-use super::registry::Registry;
 use super::room::WindowBounds;
 use super::state_writer::StateWriter;
 
@@ -161,7 +160,7 @@ impl EngineBuilder {
             bus: self.bus,
             hub: Hub::new(windows),
             lanes,
-            registry: Registry::default(),
+            registry: Arc::default(),
             cold: ColdReads::new(
                 tasks.clone(),
                 config.cold_reads,

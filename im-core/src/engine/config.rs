@@ -36,6 +36,8 @@ pub struct EngineConfig {
     pub max_handshakes_per_address: usize,
     /// Connections of one user. 16 by default: a few devices with a few tabs each.
     pub max_connections_per_user: usize,
+    /// Messages of commands under way that came without a connection of their own, of one user. 32 by default.
+    pub max_calls_per_user: usize,
     /// How long a session can be resumed after it was last used. 7 days by default.
     pub session_ttl: Duration,
     /// Sessions of a user. 100 by default. When a further one is opened, the one that nobody came back to for the longest
@@ -125,6 +127,7 @@ impl Default for EngineConfig {
             max_connections: 1_000_000,
             max_handshakes_per_address: 1024,
             max_connections_per_user: 16,
+            max_calls_per_user: 32,
             session_ttl: Duration::from_secs(7 * 24 * 3600),
             max_sessions_per_user: 100,
             session_check: Duration::from_secs(10),
@@ -182,6 +185,7 @@ setters! {
     max_connections: usize,
     max_handshakes_per_address: usize,
     max_connections_per_user: usize,
+    max_calls_per_user: usize,
     session_ttl: Duration,
     max_sessions_per_user: usize,
     session_check: Duration,

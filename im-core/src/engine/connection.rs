@@ -238,6 +238,14 @@ impl Conn {
         self.session.get().map(|session| &**session)
     }
 
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.part, Part::Whole)
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.part, Part::Up)
+    }
+
     /// The connection's number among those that have taken its session.
     pub(crate) fn attached(&self) -> u64 {
         self.session().map_or(0, |session| session.attached)
@@ -259,6 +267,15 @@ impl Conn {
     /// Ends the connection, with words of its own.
     pub(crate) fn close(&self, code: Code, words: impl Into<String>) {
         self.outbox.close(Bye { code: code.number(), message: words.into(), retry_after: None });
+    }
+
+    /// Ends the connection because of this.
+    pub(crate) fn close_for(&self, error: &crate::error::Error) {
+        self.outbox.close(Bye {
+            code: error.code().number(),
+            message: error.message().into(),
+            retry_after: error.delay(),
+        });
     }
 
     /// Ends the connection because the server goes away.
@@ -313,8 +330,7 @@ impl Conn {
             Some(session) if session.identity().expires.is_some_and(|at| at <= now) => {
                 self.close(Code::Expired, Code::Expired.meaning());
             }
-            _ if !listens && over(self.heard.load(Ordering::Relaxed), config.idle_timeout) =>
-            {
+            _ if !listens && over(self.heard.load(Ordering::Relaxed), config.idle_timeout) => {
                 self.close(Code::IdleTimeout, Code::IdleTimeout.meaning());
             }
             // Also while much is sent: a peer who only listens is heard only when it answers a ping.
@@ -352,7 +368,7 @@ impl Session {
             id: record.id.clone(),
             user: record.user.clone(),
             attached: record.attached,
-            secret: record.secret.clone(),
+            secret: record.secret,
             identity: Mutex::new(Arc::new(identity)),
             expires: AtomicU64::new(record.expires.as_millis()),
             fresh: AtomicBool::new(true),

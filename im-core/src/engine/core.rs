@@ -43,7 +43,7 @@ pub(crate) struct Core {
     pub(crate) bus: Option<Arc<dyn Bus>>,
     pub(crate) hub: Hub,
     pub(crate) lanes: Lanes,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) cold: ColdReads,
     pub(crate) state_writer: StateWriter,
     /// As the store has it, as far as is known here.
@@ -300,13 +300,14 @@ impl Core {
         };
         loop {
             let readers = room.readers();
-            for Reader { outbox, slot } in &readers {
+            for Reader { outbox, slot, at } in &readers {
                 match self.may_read_on(&record, outbox).await {
                     Ok(()) => {}
                     Err(error) if error.is_retryable() => return,
                     Err(error) => {
-                        outbox.deny(*slot, error.code());
-                        room.expel(outbox);
+                        if outbox.deny(*slot, room, error.code()) {
+                            room.remove_reader(*at, outbox);
+                        }
                     }
                 }
             }

@@ -3,8 +3,9 @@
 //! So any node takes it up again.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -13,14 +14,16 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{Cursor, RoomId, SessionId, UserId};
 use crate::ports::BusMessage;
-use crate::state::{Base, Checkpoint, CheckpointChange, Followed, Mark, Place, RoomTag};
+use crate::state::{
+    Base, Checkpoint, CheckpointChange, Followed, Mark, Place, RoomTag, SessionTag,
+};
 use crate::wire::{ResumeToken, RoomStatus, Secret, Status};
 
 use super::Engine;
 use super::commands::{self, LOOK_UPS_AT_ONCE};
 use super::connection::{Conn, Connection, Part, Peer, Session};
 use super::core::Core;
-use super::outbox::Start;
+use super::outbox::{HeldState, MarkedState, Start};
 
 /// What shows that a session may be read.
 #[derive(Debug, Clone)]
@@ -39,8 +42,11 @@ pub enum Access {
 /// Which rooms a downlink has begun.
 #[derive(Debug, Default)]
 pub(crate) struct Downlink {
-    /// One look at the checkpoint at a time.
+    /// Where the reader stood when it opened it: counts for every room that has not begun since.
+    mark: Option<Mark>,
+    /// One look at the checkpoint at a time, and at most one that waits.
     looking: tokio::sync::Mutex<()>,
+    again: AtomicBool,
     following: Mutex<Following>,
 }
 
@@ -49,7 +55,35 @@ struct Following {
     /// The checkpoint's revision that was looked at last.
     rev: u64,
     /// What the checkpoint said of each room, also of those that turned out to be denied.
-    rooms: BTreeMap<RoomId, Followed>,
+    rooms: BTreeMap<RoomId, Begun>,
+    /// How many rooms have each tag.
+    tags: HashMap<RoomTag, u32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    followed: Followed,
+    tag: RoomTag,
+}
+
+impl Following {
+    fn insert(&mut self, room: RoomId, followed: Followed) {
+        let tag = RoomTag::of(&room);
+        if self.rooms.insert(room, Begun { followed, tag }).is_none() {
+            *self.tags.entry(tag).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, room: &RoomId) {
+        if let Some(Begun { tag, .. }) = self.rooms.remove(room)
+            && let Some(count) = self.tags.get_mut(&tag)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.tags.remove(&tag);
+            }
+        }
+    }
 }
 
 /// Places of a mark from which on the checkpoint takes them over, so that the next mark has room for others.
@@ -72,18 +106,22 @@ impl Engine {
         access: &Access,
         mark: Option<&Mark>,
     ) -> Result<Connection> {
-        let connection = self.open(peer, Part::Down(Box::default()))?;
+        let down = Downlink { mark: mark.cloned(), ..Downlink::default() };
+        let connection = self.open(peer, Part::Down(Box::new(down)))?;
         let (core, conn) = connection.parts();
         let (mut record, identity) = match access {
             Access::Token(token) => commands::prove(core, conn.credentials(), token).await?,
             Access::Ticket { ticket, again } => commands::redeem(core, ticket, *again).await?,
         };
-        let slow_down = |wait| Error::of(Code::RateLimited, "listen").retry_after(wait);
-        core.limiter.take(&record.user, 1, core.now()).map_err(slow_down)?;
+        commands::pay(core, &record.user, 1)?;
+        commands::check_room(core, &record.user, Some(&record.id))?;
         commands::attach(core, &mut record).await?;
         conn.establish(Session::new(&record, identity));
         commands::take_over(core, conn, &record).await?;
-        core.look_at_checkpoint(conn, mark).await?;
+        core.look_at_checkpoint(conn).await?;
+        if let Access::Ticket { ticket, again: false } = access {
+            commands::spend(core, ticket).await?;
+        }
         Ok(connection)
     }
 }
@@ -92,32 +130,36 @@ impl Connection {
     /// Where the reader of a downlink stands after all that was taken so far.
     pub fn mark(&self) -> Mark {
         let (core, conn) = self.parts();
-        let Part::Down(down) = &conn.part else { return Mark::default() };
-        let following = down.following.lock();
-        let mut stand = conn.outbox.standpoints();
-        let place = |(room, followed): (&RoomId, &Followed)| {
-            let now = stand.remove(room);
-            let state = now.map_or(0, |now| now.state);
-            let state = if state == 0 { 0 } else { core.blend(state) };
-            let cursor = now.map(|now| now.cursor);
-            let differs = cursor != Some(followed.cursor) || state != 0;
-            let moved = cursor.map_or(u64::MAX, |cursor| {
-                if cursor.epoch == followed.cursor.epoch {
-                    cursor.seq.since(followed.cursor.seq)
-                } else {
-                    u64::MAX
-                }
-            });
-            differs.then(|| (moved, Place { room: RoomTag::of(room), cursor, state }))
+        let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else {
+            return Mark::default();
         };
-        let mut places: Vec<(u64, Place)> = following.rooms.iter().filter_map(place).collect();
+        let following = down.following.lock();
+        let (mut stand, untold) = conn.outbox.standpoints();
+        // What waits to be said is said again to whoever comes back with the mark.
+        let mut rev = following.rev;
+        let mut places: Vec<(u64, Place)> = Vec::new();
+        for (room, Begun { followed, tag }) in &following.rooms {
+            let now = stand.remove(room);
+            if untold.contains(room) || now.is_some_and(|now| !now.told) {
+                rev = rev.min(followed.since.saturating_sub(1));
+                continue;
+            }
+            let cursor = now.map(|now| now.cursor);
+            let state = match now.map_or(HeldState::None, |now| now.state) {
+                HeldState::None => 0,
+                HeldState::Some => Place::SOME_STATE,
+                HeldState::All(digest) => Place::state_of(digest, core.state_generation()),
+            };
+            let alike = following.tags.get(tag).is_some_and(|count| *count > 1);
+            if !alike && (cursor != Some(followed.cursor) || state != 0) {
+                let moved = cursor.filter(|at| at.epoch == followed.cursor.epoch);
+                let moved = moved.map_or(u64::MAX, |at| at.seq.since(followed.cursor.seq));
+                places.push((moved, Place { room: *tag, cursor, state }));
+            }
+        }
         places.sort_by_key(|(moved, _)| Reverse(*moved));
-        let mut seen = HashSet::new();
-        let alike: HashSet<RoomTag> =
-            following.rooms.keys().map(RoomTag::of).filter(|tag| !seen.insert(*tag)).collect();
-        let places = places.into_iter().map(|(_, place)| place);
-        let places = places.filter(|place| !alike.contains(&place.room)).collect();
-        Mark { rev: following.rev, places }
+        let places = places.into_iter().map(|(_, place)| place).collect();
+        Mark { session: SessionTag::of(&session.id), rev, places }
     }
 
     /// Shows that the session may still be read: for a transport that keeps a downlink between two requests. Nothing is
@@ -147,12 +189,6 @@ impl Connection {
 }
 
 impl Core {
-    /// Mixes the generation into a digest of state, or out of it: a mark of another generation fits no state.
-    fn blend(&self, digest: u64) -> u64 {
-        // An odd factor: different generations give different numbers.
-        digest ^ self.state_generation().wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-
     /// The session's checkpoint was changed: its downlink, wherever it is, has to look at it.
     pub(crate) fn checkpoint_changed(self: &Arc<Self>, session: &Session) {
         self.follow_anew(&session.user, &session.id);
@@ -178,24 +214,30 @@ impl Core {
     }
 
     fn look_again(self: &Arc<Self>, conn: Arc<Conn>) {
+        let Part::Down(down) = &conn.part else { return };
+        if down.again.swap(true, Ordering::AcqRel) {
+            // The look that waits will see it.
+            return;
+        }
         let core = self.clone();
         self.tasks.spawn(async move {
-            if let Err(error) = core.look_at_checkpoint(&conn, None).await {
+            if let Err(error) = core.look_at_checkpoint(&conn).await {
                 tracing::warn!(%error, "a checkpoint could not be looked at; the next check tries again");
             }
         });
     }
 
     /// Makes a downlink follow what its session's checkpoint says.
-    async fn look_at_checkpoint(
-        self: &Arc<Self>,
-        conn: &Arc<Conn>,
-        mark: Option<&Mark>,
-    ) -> Result<()> {
+    async fn look_at_checkpoint(self: &Arc<Self>, conn: &Arc<Conn>) -> Result<()> {
         let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else { return Ok(()) };
         let _one_at_a_time = down.looking.lock().await;
+        down.again.store(false, Ordering::Release);
         let checkpoint = self.store.checkpoint(&session.id).await?;
         let new = self.drop_what_has_gone(conn, down, &checkpoint);
+        commands::pay(self, &session.user, commands::extra_cost(new.len()))?;
+        let mark = down.mark.as_ref().filter(|mark| {
+            mark.session == SessionTag::of(&session.id) && mark.rev <= checkpoint.rev
+        });
         let begun = futures::stream::iter(new).map(|(room, followed)| async move {
             let told = Told::of(mark, &room, &followed);
             let answer = self.status_for(session, &room, told.cursor(&followed)).await;
@@ -204,33 +246,32 @@ impl Core {
         let mut begun = begun.buffered(LOOK_UPS_AT_ONCE);
         let mut confirm = Vec::new();
         while let Some((room, followed, told, answer)) = begun.next().await {
+            if conn.outbox.is_closed() {
+                return Ok(());
+            }
             match answer {
                 Ok((status, start)) => {
-                    if !told.began || told.denied() || status.status != Status::Ok {
-                        conn.outbox.notice(status);
-                    }
-                    let state = told.place.map(|place| place.state).filter(|state| *state != 0);
-                    let start = Start { state: state.map(|state| self.blend(state)), ..start };
-                    if told.place.is_some() {
+                    let whole = status.status == Status::Ok;
+                    if whole && told.place.is_some() {
                         confirm.push((room.clone(), start.from));
                     }
-                    if let Err(error) = self.follow(&conn.outbox, &room, start).await {
-                        // It was answered as followed; what cannot be kept is taken back aloud.
-                        conn.outbox.notice(RoomStatus::denied(room.clone(), error.code()));
+                    if !told.began || told.denied() || !whole {
+                        conn.outbox.notice(status);
                     }
+                    let state = told.state(self.state_generation());
+                    self.follow(&conn.outbox, &room, Start { state, ..start }).await?;
                 }
                 Err(error) if error.is_retryable() => return Err(error),
-                Err(error) => {
-                    if !told.denied() {
-                        conn.outbox.notice(RoomStatus::denied(room.clone(), error.code()));
-                    }
+                Err(error) if !told.denied() => {
+                    conn.outbox.notice(RoomStatus::denied(room.clone(), error.code()));
                 }
+                Err(_) => {}
             }
-            down.following.lock().rooms.insert(room, followed);
+            down.following.lock().insert(room, followed);
         }
         down.following.lock().rev = checkpoint.rev;
         if mark.is_some_and(|mark| mark.places.len() > MANY_PLACES) {
-            self.take_over_places(session, down, confirm).await?;
+            self.take_over_places(session, down, checkpoint.rev, confirm).await?;
         }
         Ok(())
     }
@@ -243,35 +284,47 @@ impl Core {
         checkpoint: &Checkpoint,
     ) -> Vec<(RoomId, Followed)> {
         let mut following = down.following.lock();
-        let changed = |room: &RoomId, held: Option<&Followed>| {
-            checkpoint.rooms.get(room).map(|new| new.since) != held.map(|held| held.since)
+        let stays = |room: &RoomId, held: &Begun| {
+            checkpoint.rooms.get(room).is_some_and(|new| new.since == held.followed.since)
         };
-        following.rooms.retain(|room, held| {
-            let goes = changed(room, Some(held));
-            if goes && let Some(sub) = conn.outbox.unfollow(room) {
+        let gone: Vec<RoomId> = following
+            .rooms
+            .iter()
+            .filter(|(room, held)| !stays(room, held))
+            .map(|(room, _)| room.clone())
+            .collect();
+        for room in gone {
+            following.remove(&room);
+            if let Some(sub) = conn.outbox.unfollow(&room) {
                 sub.room.remove_reader(sub.reader, &conn.outbox);
                 self.hub.retire_if_idle(&sub.room);
             }
-            !goes
-        });
+        }
         let new = checkpoint.rooms.iter().filter(|(room, _)| !following.rooms.contains_key(*room));
         new.map(|(room, followed)| (room.clone(), *followed)).collect()
     }
 
-    /// The checkpoint takes over where the reader said that it stands.
+    /// The checkpoint of this revision takes over where the reader said that it stands. If it has another one by now, that
+    /// waits for the next mark.
     async fn take_over_places(
         &self,
         session: &Session,
         down: &Downlink,
+        rev: u64,
         confirm: Vec<(RoomId, Cursor)>,
     ) -> Result<()> {
-        let change = CheckpointChange { confirm: confirm.clone(), ..self.no_change(Base::Held) };
-        let rev = self.change_checkpoint(session, change).await?;
+        let change =
+            CheckpointChange { confirm: confirm.clone(), ..self.no_change(Base::Rev(rev)) };
+        let rev = match self.change_checkpoint(session, change).await {
+            Ok(rev) => rev,
+            Err(error) if error.code() == Code::StaleCheckpoint => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let mut following = down.following.lock();
         following.rev = rev;
         for (room, cursor) in confirm {
-            if let Some(followed) = following.rooms.get_mut(&room) {
-                followed.cursor = cursor;
+            if let Some(begun) = following.rooms.get_mut(&room) {
+                begun.followed.cursor = cursor;
             }
         }
         Ok(())
@@ -297,6 +350,12 @@ impl Told {
             Some(at) if at.epoch != followed.cursor.epoch || at.seq >= followed.cursor.seq => at,
             _ => followed.cursor,
         }
+    }
+
+    /// What it has of the room's state, if it has any, to be compared with that of this generation.
+    fn state(&self, generation: u64) -> Option<MarkedState> {
+        let state = self.place.map(|place| place.state).filter(|state| *state != 0);
+        state.map(|state| MarkedState { state, generation })
     }
 
     /// It has been told that it may not read the room.

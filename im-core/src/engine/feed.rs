@@ -37,6 +37,9 @@ fn take_now(core: &Core, outbox: &Outbox, max_bytes: usize) -> Result<Option<Tak
         let snapshot = take.snapshot.take();
         if let Some(Due { room, even_empty }) = &snapshot {
             let parts = room.snapshot(core.state_generation(), SNAPSHOT_PART, *even_empty);
+            if !parts.is_empty() {
+                outbox.state_handed(room);
+            }
             let bytes = parts.iter().map(|part| part.size).sum();
             outbox.hand_over(bytes);
             take.bytes += bytes;
@@ -68,7 +71,7 @@ async fn feed_cold(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
     let page = match core.cold.read(&core.store, lag.room.id(), lag.after.seq).await {
         Ok(Some(page)) => page,
         Ok(None) => {
-            outbox.deny(lag.slot, Code::NotFound);
+            outbox.deny(lag.slot, &lag.room, Code::NotFound);
             return fed(core, outbox, lag, Fed::Gone);
         }
         Err(error) => {

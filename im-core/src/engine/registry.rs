@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::id::UserId;
+use crate::id::{SessionId, UserId};
 
 use super::connection::Conn;
 use super::metrics;
@@ -25,9 +25,24 @@ pub(crate) struct Registry {
 struct Inner {
     all: HashMap<u64, Arc<Conn>>,
     users: HashMap<UserId, Vec<Arc<Conn>>>,
+    /// Calls under way.
+    calls: HashMap<UserId, usize>,
     /// Connections of a network that have not said who they are.
     handshakes: HashMap<IpAddr, usize>,
     next: u64,
+}
+
+/// A call under way; it counts as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Call {
+    registry: Arc<Registry>,
+    user: UserId,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.registry.end_call(&self.user);
+    }
 }
 
 /// Why a connection was not taken.
@@ -101,6 +116,45 @@ impl Registry {
         conns.push(conn.clone());
         inner.end_handshake(conn);
         Ok(replaced)
+    }
+
+    /// Whether one more connection of this session's may be taken: those of other sessions count.
+    pub(crate) fn has_room_for(
+        &self,
+        user: &UserId,
+        session: Option<&SessionId>,
+        max: usize,
+    ) -> bool {
+        let inner = self.inner.lock();
+        let conns = inner.users.get(user).into_iter().flatten();
+        let others = conns.filter(|conn| conn.session().map(|held| &held.id) != session);
+        others.count() < max
+    }
+
+    /// It is known who it is: it no longer counts among its network's handshakes.
+    pub(crate) fn greet(&self, conn: &Conn) {
+        self.inner.lock().end_handshake(conn);
+    }
+
+    /// Takes a call of this user's, unless there are `max` under way.
+    pub(crate) fn begin_call(self: &Arc<Self>, user: &UserId, max: usize) -> Option<Call> {
+        let mut inner = self.inner.lock();
+        let calls = inner.calls.entry(user.clone()).or_default();
+        if *calls >= max {
+            return None;
+        }
+        *calls += 1;
+        Some(Call { registry: self.clone(), user: user.clone() })
+    }
+
+    fn end_call(&self, user: &UserId) {
+        let mut inner = self.inner.lock();
+        if let Some(calls) = inner.calls.get_mut(user) {
+            *calls -= 1;
+            if *calls == 0 {
+                inner.calls.remove(user);
+            }
+        }
     }
 
     /// The connection is gone.

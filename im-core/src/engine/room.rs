@@ -72,7 +72,21 @@ struct Log {
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     pub(crate) outbox: Arc<Outbox>,
+    /// The room's place in the reader's list.
     pub(crate) slot: u32,
+    /// The reader's place in the room's list.
+    pub(crate) at: usize,
+}
+
+/// What came of adding a reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It reads.
+    Reads,
+    /// The room has left the map: find it anew.
+    Retired,
+    /// The reader has gone.
+    Gone,
 }
 
 /// What became of an event that a room was given.
@@ -148,29 +162,27 @@ impl Room {
 
     // ---- readers ----
 
-    /// Adds a reader, who begins at `start`. `false` if the room has left the map: find it anew.
-    pub(crate) fn add_reader(self: &Arc<Self>, outbox: &Arc<Outbox>, start: Start) -> bool {
+    /// Adds a reader, who begins at `start`.
+    pub(crate) fn add_reader(self: &Arc<Self>, outbox: &Arc<Outbox>, start: Start) -> Added {
         let mut inner = self.inner.lock();
         if inner.retired {
-            return false;
+            return Added::Retired;
         }
         let head = inner.log.as_ref().map_or(Seq::ZERO, |log| log.sequencer.head());
         let at = inner.free.pop().unwrap_or_else(|| {
             inner.readers.push(None);
             inner.readers.len() - 1
         });
-        let level = start.state.is_some_and(|digest| digest == inner.state.digest());
-        let slot = outbox.follow(self.clone(), at, start, head, level);
-        inner.readers[at] = Some(Reader { outbox: outbox.clone(), slot });
-        true
-    }
-
-    /// Takes the reader off the list, wherever on it it stands.
-    pub(crate) fn expel(&self, outbox: &Arc<Outbox>) {
-        let mut inner = self.inner.lock();
-        let is_it = |r: &Option<Reader>| r.as_ref().is_some_and(|r| Arc::ptr_eq(&r.outbox, outbox));
-        if let Some(at) = inner.readers.iter().position(is_it) {
-            inner.free_reader(at);
+        let level = start.state.is_some_and(|held| held.is(inner.state.digest()));
+        match outbox.follow(self.clone(), at, start, head, level) {
+            Some(slot) => {
+                inner.readers[at] = Some(Reader { outbox: outbox.clone(), slot, at });
+                Added::Reads
+            }
+            None => {
+                inner.give_back(at);
+                Added::Gone
+            }
         }
     }
 
@@ -441,8 +453,13 @@ impl Inner {
 
     fn free_reader(&mut self, at: usize) {
         if self.readers.get_mut(at).and_then(Option::take).is_some() {
-            self.free.push(at);
+            self.give_back(at);
         }
+    }
+
+    /// A place on the list is free.
+    fn give_back(&mut self, at: usize) {
+        self.free.push(at);
         if self.readers.len() == self.free.len() {
             self.readers = Vec::new();
             self.free = Vec::new();

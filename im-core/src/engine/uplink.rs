@@ -16,7 +16,7 @@ use super::connection::{Conn, Part, Peer, Session};
 
 impl Engine {
     /// Carries out one message of commands, a frame or a batch, and returns their answers, encoded, one each, in any
-    /// order. It takes no connection's place; what the commands change about what the session follows, its downlink
+    /// order; fewer if the session ended meanwhile. It takes no connection's place; what the commands change about what the session follows, its downlink
     /// follows, on whatever node it is.
     ///
     /// `session` says whose commands they are, beside the credentials in `peer`. Without it the first must be `hello`.
@@ -37,10 +37,18 @@ impl Engine {
         let (core, conn) = connection.parts();
         if let Some(token) = session {
             let (record, identity) = commands::prove(core, conn.credentials(), token).await?;
+            core.registry.greet(conn);
             let session = Session::new(&record, identity);
             session.fresh.store(false, Ordering::Relaxed);
             conn.establish(session);
         }
+        let max = core.config.max_calls_per_user;
+        let _counted = match conn.session() {
+            Some(session) => {
+                Some(core.registry.begin_call(&session.user, max).ok_or_else(crowded)?)
+            }
+            None => None,
+        };
         let (mut answers, mut end) = (Vec::new(), None);
         let working = async {
             commands::message(core, conn, message).await;
@@ -74,6 +82,10 @@ fn collect(conn: &Arc<Conn>, answers: &mut Vec<Bytes>) -> Option<Bye> {
             return take.bye;
         }
     }
+}
+
+fn crowded() -> Error {
+    Error::of(Code::TooManyConnections, "call")
 }
 
 fn refusal(bye: Bye) -> Error {

@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::id::{RoomId, SessionId, UserId};
 use crate::state::{
-    Checkpoint, CheckpointChange, Followed, SessionHead, SessionRecord, Ticket, Unchanged,
+    Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Ticket,
+    Unchanged,
 };
 use crate::time::Timestamp;
 
@@ -100,6 +101,17 @@ impl Sessions {
     pub(super) fn put_ticket(&mut self, id: &SessionId, ticket: Ticket) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.ticket = Some(Box::new(ticket));
+        }
+    }
+
+    pub(super) fn open_ticket(&mut self, id: &SessionId, secret: &SecretHash) -> bool {
+        let held = self.entries.get_mut(id).and_then(|entry| entry.ticket.as_deref_mut());
+        match held {
+            Some(ticket) if ticket.secret == *secret && !ticket.opened => {
+                ticket.opened = true;
+                true
+            }
+            _ => false,
         }
     }
 

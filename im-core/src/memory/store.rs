@@ -13,8 +13,8 @@ use crate::ports::{
     StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult,
 };
 use crate::state::{
-    Append, Checkpoint, CheckpointChange, RoomRecord, SendRecord, SessionHead, SessionRecord,
-    Standing, StateLimits, Ticket, Unchanged,
+    Append, Checkpoint, CheckpointChange, RoomRecord, SecretHash, SendRecord, SessionHead,
+    SessionRecord, Standing, StateLimits, Ticket, Unchanged,
 };
 use crate::time::Timestamp;
 use crate::wire::{Role, RoomKind, StateUpdate};
@@ -207,6 +207,10 @@ impl SessionRegistry for MemoryStore {
 
     async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
         self.with(|kept| kept.sessions.put_ticket(id, ticket))
+    }
+
+    async fn open_ticket(&self, id: &SessionId, secret: &SecretHash) -> StoreResult<bool> {
+        self.with(|kept| kept.sessions.open_ticket(id, secret))
     }
 
     async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {

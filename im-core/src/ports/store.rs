@@ -12,7 +12,7 @@ use crate::code::Code;
 use crate::error::Error;
 use crate::id::{Cursor, Epoch, MessageId, NodeId, RoomId, Seq, SessionId, UserId};
 use crate::state::{
-    Append, Checkpoint, CheckpointChange, Refusal, RoomRecord, SendRecord, SessionHead,
+    Append, Checkpoint, CheckpointChange, Refusal, RoomRecord, SecretHash, SendRecord, SessionHead,
     SessionRecord, Standing, Ticket, Unchanged,
 };
 use crate::time::{Stamp, Timestamp};
@@ -275,10 +275,14 @@ pub trait SessionRegistry: Send + Sync {
     /// such session.
     async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()>;
 
+    /// Notes that the session's ticket was opened, in one step. `false` if that was done before, if its ticket has another
+    /// secret, or if there is none.
+    async fn open_ticket(&self, id: &SessionId, secret: &SecretHash) -> StoreResult<bool>;
+
     /// The session's ticket; `None` if there is none, or no such session.
     async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>>;
 
-    /// Removes sessions that expired before `now`, with their checkpoints, at most `limit` of them. Says how many.
+    /// Removes sessions that expired before `now`, with their checkpoints and tickets, at most `limit` of them. Says how many.
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize>;
 }
 

@@ -1,8 +1,9 @@
 //! Latest-wins state: of two updates to a key, the one with the greater stamp stays, in whatever order they come.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
 
 use crate::id::StateKey;
 use crate::time::Stamp;
@@ -161,10 +162,13 @@ impl StateMap {
 
 /// The same for the same key and stamp, on every node.
 fn fingerprint(update: &StateUpdate) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    update.key.as_str().hash(&mut hasher);
-    update.stamp.hash(&mut hasher);
-    hasher.finish()
+    let mut hash = Sha256::new();
+    hash.update(update.stamp.ms.as_millis().to_be_bytes());
+    hash.update(update.stamp.counter.to_be_bytes());
+    hash.update(update.stamp.node.0.to_be_bytes());
+    hash.update(update.key.as_str().as_bytes());
+    let hash: [u8; 32] = hash.finalize().into();
+    hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 fn size(update: &StateUpdate) -> usize {

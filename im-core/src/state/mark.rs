@@ -3,6 +3,9 @@
 //! A mark holds how the reader differs from the session's checkpoint, for as many rooms as fit, the rooms that moved most
 //! first. What does not fit is handed out again: a reader drops repeats by seq. It says nothing about rights: what it
 //! names is read only if the session follows it and may.
+//!
+//! About a hundred rooms with state fit. Who follows more of those without a connection gets the state of the others again
+//! whenever another node takes up.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,13 +14,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-use crate::id::{Cursor, Epoch, RoomId, Seq};
+use crate::id::{Cursor, Epoch, RoomId, Seq, SessionId};
 
 /// Where a reader stands.
 ///
 /// Its text, as on the wire, has at most [`Mark::MAX_LEN`] characters `A–Z a–z 0–9 - _`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mark {
+    /// Whose it is: a mark of another session says nothing.
+    pub session: SessionTag,
     /// The checkpoint's revision up to which the reader was told how its rooms answer.
     pub rev: u64,
     /// Rooms that differ from the checkpoint.
@@ -31,8 +36,36 @@ pub struct Place {
     pub room: RoomTag,
     /// The last event handed out; `None` if the reader was told that it may not read the room.
     pub cursor: Option<Cursor>,
-    /// The digest of the state that was handed out, by [`crate::state::StateMap::digest`]; 0 if that is not known.
-    pub state: u64,
+    /// A digest of the state that was handed out; 0 if none was, [`Place::SOME_STATE`] if it is not known which.
+    pub state: u32,
+}
+
+impl Place {
+    /// State was handed out, and not all that there is, or it is not known which.
+    pub const SOME_STATE: u32 = 1;
+
+    /// The digest for all of a room's state, of [`crate::state::StateMap::digest`] and of this generation: state of another
+    /// generation is another.
+    pub const fn state_of(digest: u64, generation: u64) -> u32 {
+        // An odd factor: different generations give different numbers.
+        let mixed = digest ^ generation.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let short = (mixed >> 32) as u32 ^ mixed as u32;
+        // The least numbers have a meaning of their own.
+        if short > Self::SOME_STATE { short } else { Self::SOME_STATE + 1 }
+    }
+}
+
+/// A session in two bytes: enough to tell a client's own sessions apart nearly always. Marks of a stranger's session do no
+/// harm either: what they name is read only if the session follows it and may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SessionTag([u8; 2]);
+
+impl SessionTag {
+    /// The tag of a session: the first bytes of the SHA-256 of its id.
+    pub fn of(session: &SessionId) -> Self {
+        let hash = Sha256::digest(session.as_str().as_bytes());
+        Self([hash[0], hash[1]])
+    }
 }
 
 /// A room in five bytes: enough to tell the rooms of one session from each other. Should two be alike, neither is marked.
@@ -65,7 +98,7 @@ const MAX_BYTES: usize = Mark::MAX_LEN / 4 * 3;
 
 const DENIED: u8 = 1;
 const STATE: u8 = 2;
-const SAME_EPOCH: u8 = 4;
+const SAME_GENERATION: u8 = 4;
 
 impl Mark {
     /// Characters of a mark at most.
@@ -81,20 +114,25 @@ impl Mark {
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = vec![LAYOUT];
+        bytes.extend(self.session.0);
         put(&mut bytes, self.rev);
-        let mut epoch = None;
+        let mut generation = None;
         for place in &self.places {
             let mut entry = Vec::with_capacity(40);
-            let same = place.cursor.is_some_and(|cursor| epoch == Some(cursor.epoch));
-            let flags =
-                [(place.cursor.is_none(), DENIED), (place.state != 0, STATE), (same, SAME_EPOCH)];
+            let of = place.cursor.map(|cursor| cursor.epoch.generation);
+            let same = of.is_some() && of == generation;
+            let flags = [
+                (place.cursor.is_none(), DENIED),
+                (place.state != 0, STATE),
+                (same, SAME_GENERATION),
+            ];
             entry.extend(place.room.0);
             entry.push(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
-            if let Some(Cursor { epoch: of, seq }) = place.cursor {
+            if let Some(Cursor { epoch, seq }) = place.cursor {
                 if !same {
-                    put(&mut entry, of.generation);
-                    put(&mut entry, of.incarnation);
+                    put(&mut entry, epoch.generation);
                 }
+                put(&mut entry, epoch.incarnation);
                 put(&mut entry, seq.get());
             }
             if place.state != 0 {
@@ -103,7 +141,7 @@ impl fmt::Display for Mark {
             if bytes.len() + entry.len() > MAX_BYTES {
                 break;
             }
-            epoch = place.cursor.map_or(epoch, |cursor| Some(cursor.epoch));
+            generation = of.or(generation);
             bytes.extend(entry);
         }
         f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
@@ -122,23 +160,26 @@ impl FromStr for Mark {
         if input.take::<1>()? != [LAYOUT] {
             return Err(BadMark);
         }
-        let mut mark = Self { rev: input.number()?, places: Vec::new() };
-        let mut epoch = None;
+        let session = SessionTag(input.take()?);
+        let mut mark = Self { session, rev: input.number()?, places: Vec::new() };
+        let mut held = None;
         while !input.0.is_empty() {
             let room = RoomTag(input.take()?);
             let [flags] = input.take()?;
             let cursor = match flags & DENIED != 0 {
                 true => None,
                 false => {
-                    let of = match epoch {
-                        Some(epoch) if flags & SAME_EPOCH != 0 => epoch,
-                        _ => Epoch { generation: input.number()?, incarnation: input.number()? },
+                    let generation = match held {
+                        Some(generation) if flags & SAME_GENERATION != 0 => generation,
+                        _ => input.number()?,
                     };
-                    epoch = Some(of);
-                    Some(Cursor { epoch: of, seq: Seq::new(input.number()?).map_err(|_| BadMark)? })
+                    held = Some(generation);
+                    let epoch = Epoch { generation, incarnation: input.number()? };
+                    let seq = Seq::new(input.number()?).map_err(|_| BadMark)?;
+                    Some(Cursor { epoch, seq })
                 }
             };
-            let state = if flags & STATE != 0 { u64::from_be_bytes(input.take()?) } else { 0 };
+            let state = if flags & STATE != 0 { u32::from_be_bytes(input.take()?) } else { 0 };
             mark.places.push(Place { room, cursor, state });
         }
         Ok(mark)
@@ -183,7 +224,7 @@ mod tests {
 
     fn place() -> impl Strategy<Value = Place> {
         let cursor = proptest::option::of((0u64..3, 0u64..u64::MAX, 0u64..1 << 53));
-        (any::<[u8; 5]>(), cursor, prop_oneof![Just(0), any::<u64>()]).prop_map(
+        (any::<[u8; 5]>(), cursor, prop_oneof![Just(0), any::<u32>()]).prop_map(
             |(room, cursor, state)| Place {
                 room: RoomTag(room),
                 cursor: cursor.map(|(generation, incarnation, seq)| Cursor {
@@ -201,11 +242,12 @@ mod tests {
             rev in any::<u64>(),
             places in proptest::collection::vec(place(), 0..200),
         ) {
-            let mark = Mark { rev, places };
+            let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
+            let mark = Mark { session, rev, places };
             let text = mark.to_string();
             prop_assert!(text.len() <= Mark::MAX_LEN);
             let read: Mark = text.parse().unwrap();
-            prop_assert_eq!(read.rev, rev);
+            prop_assert_eq!((read.session, read.rev), (session, rev));
             prop_assert!(read.places.len() >= mark.places.len().min(40));
             prop_assert_eq!(&read.places[..], &mark.places[..read.places.len()]);
         }
@@ -224,9 +266,9 @@ mod tests {
     #[test]
     fn what_is_no_mark_is_refused() {
         let long = "A".repeat(Mark::MAX_LEN + 4);
-        for text in ["", "AA", "Ag", "AQ", "AQGA", "AQE=", "AQE!", &long] {
+        for text in ["", "AA", "Ag", "AQ", "AQAA", "AQAAAAE", "AQAAAA=", "AQAAA!", &long] {
             assert_eq!(text.parse::<Mark>(), Err(BadMark), "{text}");
         }
-        assert_eq!("AQA".parse::<Mark>(), Ok(Mark::default()));
+        assert_eq!("AQAAAA".parse::<Mark>(), Ok(Mark::default()));
     }
 }

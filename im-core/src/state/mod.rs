@@ -25,7 +25,7 @@ pub use append::{
 };
 pub use dedup::{ContentHash, SendKey, SendRecord, content_hash, uuid_v7_time};
 pub use latest::{Merge, StateLimits, StateMap};
-pub use mark::{BadMark, Mark, Place, RoomTag};
+pub use mark::{BadMark, Mark, Place, RoomTag, SessionTag};
 pub use order::{Offer, Sequencer, offer};
 pub use resume::answer;
 pub use room::{RoomRecord, Standing};

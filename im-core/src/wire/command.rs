@@ -56,8 +56,8 @@ pub enum CommandBody {
     /// Stop following a room.
     Unsub { room: RoomId },
     /// Follow many rooms again in one round trip. With `rev`, the rooms of that checkpoint that are not named are
-    /// followed as well, from the cursors it holds. With `all`, what is named is then all that is followed.
-    Resume { cursors: Vec<(RoomId, Cursor)>, rev: Option<u64>, all: bool },
+    /// followed as well, from the cursors it holds.
+    Resume { cursors: Vec<(RoomId, Cursor)>, rev: Option<u64> },
     /// These events have arrived: remember it.
     Checkpoint { cursors: Vec<(RoomId, Cursor)> },
     /// Keep this message and hand it to everyone: durable.
@@ -255,11 +255,7 @@ impl CommandBody {
             "rooms" => Self::Rooms { after: f.take("after")?, limit: limit(&mut f)? },
             "sub" => Self::Sub { room: f.need("room")?, since: since(&mut f)? },
             "unsub" => Self::Unsub { room: f.need("room")? },
-            "resume" => Self::Resume {
-                cursors: cursors(&mut f)?,
-                rev: f.take("rev")?,
-                all: f.take("all")?.unwrap_or(false),
-            },
+            "resume" => Self::Resume { cursors: cursors(&mut f)?, rev: f.take("rev")? },
             "checkpoint" => Self::Checkpoint { cursors: cursors(&mut f)? },
             "send" => Self::Send {
                 to: Target::from_fields(&mut f)?,
@@ -333,10 +329,9 @@ impl CommandBody {
                 map.push_some("epoch", since.map(|cursor| cursor.epoch));
                 map.push_some("since", since.map(|cursor| cursor.seq));
             }
-            Self::Resume { cursors, rev, all } => {
+            Self::Resume { cursors, rev } => {
                 map.push("cursors", cursors_value(cursors));
                 map.push_some("rev", rev.map(super::fields::int));
-                map.push_some("all", all.then_some(true));
             }
             Self::Checkpoint { cursors } => map.push("cursors", cursors_value(cursors)),
             Self::Send { to, id, kind, content } => {

@@ -25,7 +25,9 @@ mod reply;
 mod scan;
 mod value;
 
-pub use codec::{Encoding, Limits, WireError, decode, encode, encode_batch, join_encoded, list_encoded};
+pub use codec::{
+    Encoding, Limits, WireError, decode, encode, encode_batch, join_encoded, list_encoded,
+};
 pub use command::{
     Command, CommandBody, Hello, MemberAct, PageFrom, Request, ResumeToken, Secret, Target,
 };

@@ -145,19 +145,16 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
             "resume, all rooms",
             C::Resume {
                 cursors: vec![(room("tea"), cursor(41)), (room("新闻"), cursor(0))],
-                rev: None, all: false },
+                rev: None,
+            },
         ),
         (
             "resume, with a checkpoint",
-            C::Resume { cursors: vec![(room("tea"), cursor(41))], rev: Some(7), all: false },
+            C::Resume { cursors: vec![(room("tea"), cursor(41))], rev: Some(7) },
         ),
         (
             "resume, nothing but a checkpoint",
-            C::Resume { cursors: vec![], rev: Some(9_007_199_254_740_991), all: false },
-        ),
-        (
-            "resume, these rooms and no others",
-            C::Resume { cursors: vec![(room("tea"), cursor(41))], rev: None, all: true },
+            C::Resume { cursors: vec![], rev: Some(9_007_199_254_740_991) },
         ),
         (
             "checkpoint",

@@ -59,6 +59,8 @@ operations! {
     ChangeCheckpoint,
     /// [`SessionRegistry::put_ticket`].
     PutTicket,
+    /// [`SessionRegistry::open_ticket`].
+    OpenTicket,
     /// [`SessionRegistry::ticket`].
     Ticket,
     /// [`SessionRegistry::sweep_sessions`].

@@ -11,8 +11,8 @@ use im_core::ports::{
     StateSnapshot, StateStore, Store, StoreResult,
 };
 use im_core::state::{
-    Append, Checkpoint, CheckpointChange, RoomRecord, SendRecord, SessionHead, SessionRecord,
-    Standing, Ticket, Unchanged,
+    Append, Checkpoint, CheckpointChange, RoomRecord, SecretHash, SendRecord, SessionHead,
+    SessionRecord, Standing, Ticket, Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
@@ -283,6 +283,10 @@ impl SessionRegistry for FaultyStore {
 
     async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
         self.call(Operation::PutTicket, self.inner().put_ticket(id, ticket)).await
+    }
+
+    async fn open_ticket(&self, id: &SessionId, secret: &SecretHash) -> StoreResult<bool> {
+        self.call(Operation::OpenTicket, self.inner().open_ticket(id, secret)).await
     }
 
     async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {

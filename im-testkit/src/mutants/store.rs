@@ -10,8 +10,8 @@ use im_core::ports::{
     StateSnapshot, StateStore, Store, StoreErrorKind, StoreResult,
 };
 use im_core::state::{
-    Act, Append, Checkpoint, CheckpointChange, Refusal, RoomRecord, SendRecord, SessionHead,
-    SessionRecord, Standing, Ticket, Unchanged,
+    Act, Append, Checkpoint, CheckpointChange, Refusal, RoomRecord, SecretHash, SendRecord,
+    SessionHead, SessionRecord, Standing, Ticket, Unchanged,
 };
 use im_core::time::Timestamp;
 use im_core::wire::{Event, Role, RoomKind, StateUpdate};
@@ -255,6 +255,10 @@ impl SessionRegistry for MutantStore {
 
     async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
         self.inner.put_ticket(id, ticket).await
+    }
+
+    async fn open_ticket(&self, id: &SessionId, secret: &SecretHash) -> StoreResult<bool> {
+        self.inner.open_ticket(id, secret).await
     }
 
     async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {

@@ -76,6 +76,7 @@ pub async fn a_closed_store_refuses_everything<F: StoreFactory>(factory: &F) {
     closed(store.touch_session(&id, at(5)).await);
     closed(store.end_session(&id).await);
     closed(store.ticket(&id).await);
+    closed(store.open_ticket(&id, &some_session(&id).secret).await);
     closed(store.session_heads(std::slice::from_ref(&id)).await);
     closed(store.checkpoint(&id).await);
     closed(store.change_checkpoint(&id, following(&room, nowhere)).await);

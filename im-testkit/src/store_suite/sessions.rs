@@ -219,6 +219,13 @@ pub async fn a_ticket_lives_and_ends_with_its_session<F: StoreFactory>(factory: 
     assert_eq!(store.ticket(&id).await.unwrap(), None, "there is no session");
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
     assert_eq!(store.ticket(&id).await.unwrap(), None);
+    let [a, b] = ["a", "b"].map(|secret| SecretHash::of(&Secret::new(secret)));
+    assert!(!store.open_ticket(&id, &a).await.unwrap(), "there is none");
+    store.put_ticket(&id, ticket("a", false)).await.unwrap();
+    assert!(!store.open_ticket(&id, &b).await.unwrap(), "it has another secret");
+    assert!(store.open_ticket(&id, &a).await.unwrap());
+    assert!(!store.open_ticket(&id, &a).await.unwrap(), "once only");
+    assert!(store.ticket(&id).await.unwrap().unwrap().opened);
     for next in [ticket("a", false), ticket("a", true), ticket("b", false)] {
         store.put_ticket(&id, next.clone()).await.unwrap();
         assert_eq!(store.ticket(&id).await.unwrap(), Some(next));

@@ -326,7 +326,7 @@ impl Peer {
         cursors: Vec<(RoomId, Cursor)>,
         rev: Option<u64>,
     ) -> Answer<(Vec<RoomStatus>, u64)> {
-        let fields = self.ask(CommandBody::Resume { cursors, rev, all: false }).await?;
+        let fields = self.ask(CommandBody::Resume { cursors, rev }).await?;
         let (statuses, rev, _) = RoomStatus::list_from_value(fields).expect("a whole answer");
         let mut begun = Vec::with_capacity(statuses.len());
         for status in statuses {

@@ -84,7 +84,7 @@ impl Client {
         let cursor = self.reader.cursor(&self.room).unwrap();
         self.reader.asked(&self.room.clone(), Some(cursor));
         let cursors = vec![(self.room.clone(), cursor)];
-        self.call(CommandBody::Resume { cursors, rev: None, all: false }).await.unwrap();
+        self.call(CommandBody::Resume { cursors, rev: None }).await.unwrap();
     }
 
     /// Sends a text under this id and reports the outcome.

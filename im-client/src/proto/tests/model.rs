@@ -107,7 +107,7 @@ impl Server {
                 let refusal = ErrorReply { id: Some(id), code: 4401, message, retry_after: None };
                 return self.to_client.push_back(refusal.to_value());
             }
-            CommandBody::Resume { cursors, rev, .. } => {
+            CommandBody::Resume { cursors, rev } => {
                 let mut all = if rev.is_some() { self.checkpoint.clone() } else { BTreeMap::new() };
                 all.extend(cursors.into_iter().map(|(room, cursor)| (room, cursor.seq.get())));
                 let statuses = all.into_iter().map(|(room, seq)| self.follow(&room, seq)).collect();

@@ -3,7 +3,7 @@
 //!
 //! | module | commands |
 //! |---|---|
-//! | `session` | hello, refresh, logout, sessions, kick |
+//! | `session` | hello, refresh, logout, sessions, kick, ticket |
 //! | `append` | send, create, join, leave, member |
 //! | `read` | sub, unsub, resume, checkpoint, history, members, rooms |
 //! | `live` | signal, set, unset |
@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::id::CommandId;
+use crate::id::{CommandId, UserId};
 use crate::wire::{Command, CommandBody, Reply, WireError, decode, encode};
 
 use super::connection::{Conn, Session};
@@ -102,18 +102,19 @@ fn cost(body: &CommandBody) -> u32 {
     }
 }
 
-fn extra_cost(named: usize) -> u32 {
+pub(crate) fn extra_cost(named: usize) -> u32 {
     u32::try_from(named / 64).unwrap_or(u32::MAX)
 }
 
-fn pay(core: &Core, session: &Session, cost: u32) -> Result<()> {
+/// Counts against the user's rate.
+pub(crate) fn pay(core: &Core, user: &UserId, cost: u32) -> Result<()> {
     let slow_down = |wait| Error::of(Code::RateLimited, "command").retry_after(wait);
-    core.limiter.take(&session.user, cost, core.now()).map_err(slow_down)
+    core.limiter.take(user, cost, core.now()).map_err(slow_down)
 }
 
 /// Whether the user may issue another command now. Who floods is cut off in the end.
 fn allow(core: &Core, conn: &Conn, session: &Session, cost: u32) -> Result<()> {
-    let paid = pay(core, session, cost);
+    let paid = pay(core, &session.user, cost);
     if paid.is_ok() {
         conn.flood.store(0, Ordering::Relaxed);
     } else if conn.flood.fetch_add(1, Ordering::Relaxed) >= core.config.max_flood {
@@ -147,9 +148,8 @@ async fn carry_out(
         CommandBody::Sub { room, since } => {
             return read::sub(core, conn, session, id, room, since).await;
         }
-        CommandBody::Resume { cursors, rev, all } => {
-            let base = read::base_of(core, conn, session, rev, all).await?;
-            return read::resume(core, conn, session, id, cursors, base).await;
+        CommandBody::Resume { cursors, rev } => {
+            return read::resume(core, conn, session, id, cursors, rev).await;
         }
         CommandBody::Logout => return session::logout(core, conn, session, id).await,
         CommandBody::Unsub { room } => read::unsub(core, conn, session, room).await?,
@@ -184,5 +184,6 @@ async fn carry_out(
 
 pub(crate) use read::history_page;
 pub(crate) use session::{
-    attach, authenticate, end_sessions, list as list_sessions, prove, redeem, server_limits, take_over, unknown,
+    attach, authenticate, check_room, end_sessions, list as list_sessions, prove, redeem,
+    server_limits, spend, take_over, unknown,
 };

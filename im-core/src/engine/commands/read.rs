@@ -15,9 +15,10 @@ use crate::wire::{
     HistoryPage, MemberEntry, MemberPage, PageFrom, Reply, RoomStatus, RoomsPage, Status, encode,
 };
 
-use super::super::connection::{Conn, Part, Session};
+use super::super::connection::{Conn, Session};
 use super::super::core::Core;
 use super::super::outbox::Start;
+use super::super::room::Added;
 use super::Outcome;
 
 /// Rooms that are looked up at one time while a session resumes.
@@ -36,35 +37,13 @@ pub(super) async fn sub(
 ) -> Result<Outcome> {
     check_room_count(core, conn, std::slice::from_ref(&room))?;
     let answered = status(core, session, &room, since).await?;
-    begin(core, conn, session, id, session.base(), vec![answered]).await
+    begin(core, conn, session, id, session.base(), vec![Asked { since, answered }]).await
 }
 
-/// What a `resume` starts from, and the rooms of it that count as named.
-pub(super) async fn base_of(
-    core: &Core,
-    conn: &Conn,
-    session: &Session,
-    rev: Option<u64>,
-    all: bool,
-) -> Result<(Base, BTreeMap<RoomId, Cursor>)> {
-    let base = session.base();
-    let Some(rev) = rev else {
-        return Ok((if all { Base::Empty } else { base }, BTreeMap::new()));
-    };
-    if all {
-        let words = "either all rooms are named, or those that differ from a checkpoint";
-        return Err(Error::new(Code::BadField, "resume", words));
-    }
-    let held = core.store.checkpoint(&session.id).await?;
-    // On a connection it has to be the first.
-    let late = matches!(conn.part, Part::Whole) && base != Base::Empty;
-    if late || held.rev != rev {
-        return Err(Error::of(Code::StaleCheckpoint, "resume"));
-    }
-    // What was named was paid for before it was looked at.
-    super::pay(core, session, super::extra_cost(held.rooms.len()))?;
-    let rooms = held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor));
-    Ok((Base::Rev(rev), rooms.collect()))
+/// A room that was asked for, and its answer.
+struct Asked {
+    since: Option<Cursor>,
+    answered: Answered,
 }
 
 pub(super) async fn resume(
@@ -73,21 +52,38 @@ pub(super) async fn resume(
     session: &Session,
     id: CommandId,
     cursors: Vec<(RoomId, Cursor)>,
-    (base, mut wanted): (Base, BTreeMap<RoomId, Cursor>),
+    rev: Option<u64>,
 ) -> Result<Outcome> {
+    let mut wanted: BTreeMap<RoomId, Cursor> = BTreeMap::new();
+    let mut base = session.base();
+    if let Some(rev) = rev {
+        let held = core.store.checkpoint(&session.id).await?;
+        // On a connection it has to be the first.
+        let late = conn.is_whole() && base != Base::Empty;
+        if late || held.rev != rev {
+            return Err(Error::of(Code::StaleCheckpoint, "resume"));
+        }
+        // What was named was paid for before it was looked at.
+        super::pay(core, &session.user, super::extra_cost(held.rooms.len()))?;
+        base = Base::Rev(rev);
+        wanted.extend(held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor)));
+    }
     wanted.extend(cursors);
     let rooms: Vec<RoomId> = wanted.keys().cloned().collect();
     check_room_count(core, conn, &rooms)?;
     let answers = futures::stream::iter(wanted).map(|(room, cursor)| async move {
         match status(core, session, &room, Some(cursor)).await {
-            Ok(answered) => Ok(answered),
+            Ok(answered) => Ok(Asked { since: Some(cursor), answered }),
             // The store's trouble is not the room's answer.
             Err(error) if error.is_retryable() => Err(error),
-            Err(error) => Ok((RoomStatus::denied(room, error.code()), None)),
+            Err(error) => {
+                let answered = (RoomStatus::denied(room, error.code()), None);
+                Ok(Asked { since: Some(cursor), answered })
+            }
         }
     });
-    let answers: Vec<Result<Answered>> = answers.buffered(LOOK_UPS_AT_ONCE).collect().await;
-    let answers: Vec<Answered> = answers.into_iter().collect::<Result<_>>()?;
+    let answers: Vec<Result<Asked>> = answers.buffered(LOOK_UPS_AT_ONCE).collect().await;
+    let answers: Vec<Asked> = answers.into_iter().collect::<Result<_>>()?;
     begin(core, conn, session, id, base, answers).await
 }
 
@@ -155,34 +151,32 @@ async fn begin(
     session: &Session,
     id: CommandId,
     base: Base,
-    answers: Vec<Answered>,
+    asked: Vec<Asked>,
 ) -> Result<Outcome> {
-    let starts: Vec<(RoomId, Start)> = answers
-        .iter()
-        .filter_map(|(status, start)| Some((status.room.clone(), (*start)?)))
-        .collect();
-    let statuses: Vec<RoomStatus> = answers.into_iter().map(|(status, _)| status).collect();
+    let part_up = conn.is_up();
+    let begins = |Asked { since, answered: (status, start) }: &Asked| {
+        let start = (*start)?;
+        // A downlink answers for itself: what it begins from is what was named.
+        let from = since.filter(|_| part_up).unwrap_or(start.from);
+        Some((status.room.clone(), from, start))
+    };
+    let begun: Vec<(RoomId, Cursor, Start)> = asked.iter().filter_map(begins).collect();
+    let statuses: Vec<RoomStatus> = asked.into_iter().map(|asked| asked.answered.0).collect();
     let denied = statuses.iter().filter(|status| status.status == Status::Denied);
     let change = CheckpointChange {
         unfollow: denied.map(|status| status.room.clone()).collect(),
-        follow: starts.iter().map(|(room, start)| (room.clone(), start.from)).collect(),
+        follow: begun.iter().map(|(room, from, _)| (room.clone(), *from)).collect(),
         ..core.no_change(base)
     };
     let rev = core.change_checkpoint(session, change).await?;
-    match base {
-        // Whatever was followed before is not any more.
-        Base::Empty => {
-            conn.outbox.standpoints().keys().for_each(|room| unfollow(core, conn, room));
-        }
-        _ => statuses.iter().for_each(|status| unfollow(core, conn, &status.room)),
-    }
+    statuses.iter().for_each(|status| unfollow(core, conn, &status.room));
     let reply = Reply::Rooms { statuses, rev, generation: core.state_generation() };
     conn.outbox.reply(encode(&reply.to_value(id), conn.encoding));
-    if matches!(conn.part, Part::Up) {
+    if part_up {
         core.checkpoint_changed(session);
         return Ok(Outcome::Answered);
     }
-    for (room, start) in starts {
+    for (room, _, start) in begun {
         if let Err(error) = core.follow(&conn.outbox, &room, start).await {
             // It was answered as followed; what cannot be kept is taken back aloud.
             conn.outbox.notice(RoomStatus::denied(room, error.code()));
@@ -210,9 +204,12 @@ impl Core {
         session: &Session,
         change: CheckpointChange,
     ) -> Result<u64> {
+        let begins = change.base != Base::Held;
         let code = match self.store.change_checkpoint(&session.id, change).await? {
             Ok(rev) => {
-                session.fresh.store(false, Ordering::Relaxed);
+                if begins {
+                    session.fresh.store(false, Ordering::Relaxed);
+                }
                 return Ok(rev);
             }
             Err(Unchanged::NoSession) => Code::UnknownSession,
@@ -242,14 +239,17 @@ impl Core {
     ) -> Result<()> {
         loop {
             let room = self.activate(room).await?;
-            if room.add_reader(outbox, start) {
+            match room.add_reader(outbox, start) {
+                Added::Retired => continue,
+                Added::Gone => self.hub.retire_if_idle(&room),
                 // The store may be ahead of what was heard here.
-                if room.head().is_some_and(|head| head.epoch == start.from.epoch) {
+                Added::Reads if room.head().is_some_and(|h| h.epoch == start.from.epoch) => {
                     let applied = room.hear_of(start.authorised);
                     self.follow_up(&room, applied);
                 }
-                return Ok(());
+                Added::Reads => {}
             }
+            return Ok(());
         }
     }
 }
@@ -267,11 +267,10 @@ pub(super) async fn unsub(
     session: &Session,
     room: RoomId,
 ) -> Result<Reply> {
-    let change =
-        CheckpointChange { unfollow: vec![room.clone()], ..core.no_change(session.base()) };
+    let change = CheckpointChange { unfollow: vec![room.clone()], ..core.no_change(Base::Held) };
     let rev = core.change_checkpoint(session, change).await?;
     unfollow(core, conn, &room);
-    if matches!(conn.part, Part::Up) {
+    if conn.is_up() {
         core.checkpoint_changed(session);
     }
     Ok(Reply::Checkpoint { rev })
@@ -283,11 +282,12 @@ pub(super) async fn checkpoint(
     session: &Session,
     cursors: Vec<(RoomId, Cursor)>,
 ) -> Result<Reply> {
-    let confirm = match conn.part {
-        Part::Up => within_the_log(core, cursors).await?,
-        _ => conn.outbox.handed_over(cursors),
+    let confirm = if conn.is_up() {
+        within_the_log(core, cursors).await?
+    } else {
+        conn.outbox.handed_over(cursors)
     };
-    let change = CheckpointChange { confirm, ..core.no_change(session.base()) };
+    let change = CheckpointChange { confirm, ..core.no_change(Base::Held) };
     let rev = core.change_checkpoint(session, change).await?;
     Ok(Reply::Checkpoint { rev })
 }

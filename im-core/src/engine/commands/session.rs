@@ -8,13 +8,13 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{CommandId, DeviceId, SessionId, UserId};
 use crate::ports::{BusMessage, Credentials, Identity};
-use crate::state::{SecretHash, SessionRecord, Ticket};
+use crate::state::{SecretHash, SessionHead, SessionRecord, Ticket};
 use crate::wire::{
     Content, Hello, Reply, ResumeToken, Secret, ServerLimits, SessionEntry, TicketGrant, VERSION,
     Welcome, encode,
 };
 
-use super::super::connection::{Conn, Part, Session};
+use super::super::connection::{Conn, Session};
 use super::super::core::Core;
 use super::super::registry::NotTaken;
 use super::Outcome;
@@ -39,10 +39,10 @@ pub(super) async fn hello(
             Ok(Outcome::Reply(Reply::Welcome(Box::new(welcome))))
         }
         // A session that is gone is no reason to go: the client may say hello again without it.
-        Err(error) if error.code() == Code::UnknownSession => Err(error),
+        Err(error) if error.code() == Code::UnknownSession && conn.is_whole() => Err(error),
         Err(error) => {
             super::refuse(core, conn, Some(id), &error);
-            conn.close(error.code(), error.message());
+            conn.close_for(&error);
             Ok(Outcome::Answered)
         }
     }
@@ -61,13 +61,12 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     let identity = authenticate(core, &credentials).await?;
     let slow_down = |wait| Error::of(Code::RateLimited, "hello").retry_after(wait);
     core.limiter.take(&identity.user, 1, core.now()).map_err(slow_down)?;
-    let max = core.config.max_connections_per_user;
-    if hello.session.is_none() && core.registry.of_user(&identity.user).len() >= max {
-        // Before anything is written for it.
-        return Err(Error::of(Code::TooManyConnections, "hello"));
-    }
     let resumed = hello.session.is_some();
-    let whole = matches!(conn.part, Part::Whole);
+    let whole = conn.is_whole();
+    if whole {
+        // Before anything is written for it.
+        check_room(core, &identity.user, hello.session.as_ref().map(|token| &token.session))?;
+    }
     let (mut record, secret) = match hello.session {
         Some(token) => (proven(core, &identity, &token).await?, token.secret),
         None => open(core, &identity, credentials.claimed_device).await?,
@@ -77,8 +76,12 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     }
     let expires = identity.expires;
     conn.establish(Session::new(&record, identity));
-    let rev =
-        if whole { take_over(core, conn, &record).await? } else { rev(core, &record).await? };
+    let rev = if whole {
+        take_over(core, conn, &record).await?
+    } else {
+        core.registry.greet(conn);
+        head(core, &record).await?.rev
+    };
     Ok(Welcome {
         session: record.id,
         secret,
@@ -90,6 +93,14 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
         idle: core.config.idle_timeout,
         limits: server_limits(core),
     })
+}
+
+/// Refuses a user who has as many connections as one may, but for one of the same session.
+pub(crate) fn check_room(core: &Core, user: &UserId, session: Option<&SessionId>) -> Result<()> {
+    match core.registry.has_room_for(user, session, core.config.max_connections_per_user) {
+        true => Ok(()),
+        false => Err(Error::of(Code::TooManyConnections, "hello")),
+    }
 }
 
 /// Puts an established connection in the place of an older one of its session, on whatever node that is. Gives the
@@ -117,17 +128,16 @@ pub(crate) async fn take_over(
         });
     }
     // Somebody may have ended or taken the session before this connection could be found.
-    rev(core, record).await
+    match head(core, record).await? {
+        head if head.attached > record.attached => Err(Error::of(Code::Superseded, "hello")),
+        head => Ok(head.rev),
+    }
 }
 
-/// The checkpoint's revision, if the session is still there and nobody has taken it since.
-async fn rev(core: &Core, record: &SessionRecord) -> Result<u64> {
+/// What the store has of the session now, if it is still there.
+async fn head(core: &Core, record: &SessionRecord) -> Result<SessionHead> {
     let heads = core.store.session_heads(std::slice::from_ref(&record.id)).await?;
-    match heads.into_iter().next().flatten() {
-        None => Err(Error::of(Code::Kicked, "hello")),
-        Some(head) if head.attached > record.attached => Err(Error::of(Code::Superseded, "hello")),
-        Some(head) => Ok(head.rev),
-    }
+    heads.into_iter().next().flatten().ok_or_else(|| Error::of(Code::Kicked, "hello"))
 }
 
 /// The session that the token proves, and who shows it: for requests that name their session beside their credentials.
@@ -247,6 +257,7 @@ pub(crate) fn server_limits(core: &Core) -> ServerLimits {
 }
 
 /// New credentials for the same user; the connection goes on.
+/// Where they came without a connection, they are those of the session's downlink on this node.
 pub(super) async fn refresh(core: &Core, session: &Session, token: Secret) -> Result<Reply> {
     let credentials = Credentials { token: Some(token), ..Credentials::default() };
     let identity = authenticate(core, &credentials).await?;
@@ -256,6 +267,11 @@ pub(super) async fn refresh(core: &Core, session: &Session, token: Secret) -> Re
             "refresh",
             "these credentials are another user's",
         ));
+    }
+    for conn in core.registry.of_user(&session.user) {
+        if let Some(held) = conn.session().filter(|held| held.id == session.id) {
+            held.renew(identity.clone());
+        }
     }
     session.renew(identity);
     Ok(Reply::Done)
@@ -295,37 +311,45 @@ pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
     Ok(Reply::Ticket(TicketGrant { ticket, within: TICKET_LIFE }))
 }
 
-/// The session that a ticket opens, or, where that was done before, takes up again.
+/// The session that a ticket opens, or, where that was done before, takes up again. It is still to be [`spend`]ed.
 pub(crate) async fn redeem(
     core: &Core,
     ticket: &Secret,
     again: bool,
 ) -> Result<(SessionRecord, Identity)> {
-    let wrong = || Error::of(Code::BadCredentials, "ticket");
-    let (session, secret) = ticket.expose().split_once(' ').ok_or_else(wrong)?;
-    let (session, secret) = (SessionId::new(session).map_err(|_| wrong())?, Secret::new(secret));
-    let mut held = core.store.ticket(&session).await?.ok_or_else(wrong)?;
-    if !held.secret.matches(&secret) || held.opened != again {
-        return Err(wrong());
+    let (session, secret) = ticket_parts(ticket)?;
+    let held = core.store.ticket(&session).await?.ok_or_else(wrong_ticket)?;
+    if held.secret != secret || held.opened != again {
+        return Err(wrong_ticket());
     }
     let now = core.now();
     let late = !held.opened && held.open_until < now;
     if late || held.expires.is_some_and(|at| at <= now) {
         return Err(Error::of(Code::Expired, "ticket"));
     }
-    let record = core.store.session(&session).await?.ok_or_else(unknown)?;
-    let claims = Content::from_packed(held.claims.clone()).map_err(|_| wrong())?.value();
-    let identity = Identity {
-        user: record.user.clone(),
-        device: held.device.clone(),
-        claims,
-        expires: held.expires,
-    };
-    if !held.opened {
-        held.opened = true;
-        core.store.put_ticket(&session, held).await?;
-    }
-    Ok((record, identity))
+    let record = core.store.session(&session).await?.filter(|record| record.expires > now);
+    let record = record.ok_or_else(unknown)?;
+    let claims = Content::from_packed(held.claims).map_err(|_| wrong_ticket())?.value();
+    let user = record.user.clone();
+    Ok((record, Identity { user, device: held.device, claims, expires: held.expires }))
+}
+
+/// Notes that a ticket has opened what it is for: it does so once.
+pub(crate) async fn spend(core: &Core, ticket: &Secret) -> Result<()> {
+    let (session, secret) = ticket_parts(ticket)?;
+    let spent = core.store.open_ticket(&session, &secret).await?;
+    if spent { Ok(()) } else { Err(wrong_ticket()) }
+}
+
+fn ticket_parts(ticket: &Secret) -> Result<(SessionId, SecretHash)> {
+    let (session, secret) = ticket.expose().split_once(' ').ok_or_else(wrong_ticket)?;
+    let session = SessionId::new(session).map_err(|_| wrong_ticket())?;
+    // Hashes are compared from here on: how long that takes says nothing about the secret.
+    Ok((session, SecretHash::of(&Secret::new(secret))))
+}
+
+fn wrong_ticket() -> Error {
+    Error::of(Code::BadCredentials, "ticket")
 }
 
 /// The sessions of `user` that can be resumed.
@@ -417,6 +441,8 @@ impl Core {
             for (conn, head) in conns.iter().zip(heads) {
                 let code = match head {
                     None => Code::Kicked,
+                    // Whose commands are being carried out holds nothing.
+                    _ if conn.is_up() => continue,
                     Some(head) if head.attached > conn.attached() => Code::Superseded,
                     Some(head) => {
                         self.follow_if_changed(conn, head.rev);

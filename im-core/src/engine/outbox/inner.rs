@@ -266,7 +266,7 @@ impl Inner {
             if let Some(sub) = self.subs.get_mut(slot)
                 && std::mem::take(&mut sub.snapshot)
             {
-                let even_empty = std::mem::take(&mut sub.had_state);
+                let even_empty = sub.had_state;
                 return Some(Due { room: sub.room.clone(), even_empty });
             }
         }

@@ -27,7 +27,7 @@ use super::outgoing::Outgoing;
 use super::room::Room;
 
 use inner::Inner;
-pub(crate) use subs::{Lag, Start, Sub};
+pub(crate) use subs::{Lag, MarkedState, Start, Sub};
 
 /// The bounds of an outbox, and the budget that all share.
 #[derive(Debug)]
@@ -83,8 +83,20 @@ pub(crate) struct Due {
 pub(crate) struct Standpoint {
     /// The last event handed over.
     pub(crate) cursor: Cursor,
-    /// The digest of the state handed over; 0 if it is not all, or none.
-    pub(crate) state: u64,
+    pub(crate) state: HeldState,
+    /// How the room answers has been handed over, as far as it was said.
+    pub(crate) told: bool,
+}
+
+/// What a reader has of a room's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeldState {
+    /// Nothing.
+    None,
+    /// Something, and more is on its way.
+    Some,
+    /// All of it: its digest.
+    All(u64),
 }
 
 /// What there was to take.
@@ -170,7 +182,7 @@ impl Outbox {
     /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
     /// list at `reader`; `head` is what the room has applied.
     ///
-    /// With `level`, the reader has the room's state already.
+    /// With `level`, the reader has the room's state already. `None` if the connection has ended.
     pub(crate) fn follow(
         &self,
         room: Arc<Room>,
@@ -178,8 +190,11 @@ impl Outbox {
         start: Start,
         head: Seq,
         level: bool,
-    ) -> u32 {
+    ) -> Option<u32> {
         let mut inner = self.inner.lock();
+        if inner.closed {
+            return None;
+        }
         let (from, known) = (start.from, head.max(start.authorised));
         let lagging = from.seq < known;
         let sub = Sub {
@@ -203,7 +218,7 @@ impl Outbox {
         }
         drop(inner);
         self.ready.notify_one();
-        slot
+        Some(slot)
     }
 
     /// Stops following. Gives back the sub, so that the room's list can be put right.
@@ -225,17 +240,35 @@ impl Outbox {
         subs
     }
 
-    /// Where the reader stands in every room that it follows.
-    pub(crate) fn standpoints(&self) -> HashMap<RoomId, Standpoint> {
+    /// Where the reader stands in every room that it follows, and the other rooms of which it has still to be told
+    /// something.
+    pub(crate) fn standpoints(&self) -> (HashMap<RoomId, Standpoint>, HashSet<RoomId>) {
         let inner = self.inner.lock();
         let waiting: HashSet<u32> = inner.state.keys().map(|(slot, _)| *slot).collect();
+        let mut untold: HashSet<RoomId> = inner
+            .pushes
+            .iter()
+            .filter_map(|queued| match &queued.item.push {
+                Push::Room(status) => Some(status.room.clone()),
+                _ => None,
+            })
+            .collect();
         let of = |(slot, sub): (u32, &Sub)| {
-            let level = !sub.snapshot && !waiting.contains(&slot);
-            // The room sets its digest after it has handed on: what is read here is never ahead of what was handed over.
-            let state = if level { sub.room.state_digest() } else { 0 };
-            (sub.room.id().clone(), Standpoint { cursor: sub.handed, state })
+            // What came after the end was not taken any more. The room sets its digest after it has handed on: what is
+            // read here is never ahead of what was handed over.
+            let level = !inner.closed && !sub.snapshot && !waiting.contains(&slot);
+            let state = match sub.room.state_digest() {
+                0 if level => HeldState::None,
+                digest if level => HeldState::All(digest),
+                _ if sub.had_state => HeldState::Some,
+                _ => HeldState::None,
+            };
+            let told = !untold.contains(sub.room.id());
+            (sub.room.id().clone(), Standpoint { cursor: sub.handed, state, told })
         };
-        inner.subs.iter().map(of).collect()
+        let stand: HashMap<RoomId, Standpoint> = inner.subs.iter().map(of).collect();
+        untold.retain(|room| !stand.contains_key(room));
+        (stand, untold)
     }
 
     /// How many rooms would be followed with `more`.
@@ -304,6 +337,11 @@ impl Outbox {
                 return Fed::Gone;
             }
             let Some(sub) = inner.subs.same(lag) else { return Fed::On };
+            if event.epoch != sub.handed.epoch {
+                // The room began another life while the log was read.
+                fed = Fed::On;
+                break;
+            }
             match offer(sub.queued, event.seq) {
                 Offer::Old => fed = Fed::On,
                 Offer::Hole => {
@@ -372,12 +410,26 @@ impl Outbox {
         self.jump(&lag, Status::Reset, to, to.seq);
     }
 
-    /// The reader may not read the room any more; it is told so.
-    pub(crate) fn deny(&self, slot: u32, code: Code) {
+    /// The reader may not read the room any more; it is told so. `false` if the slot is another room's by now.
+    pub(crate) fn deny(&self, slot: u32, room: &Room, code: Code) -> bool {
         let mut inner = self.inner.lock();
-        inner.deny(slot, code, &self.bounds);
+        let is_it = inner.subs.get(slot).is_some_and(|sub| std::ptr::eq(&*sub.room, room));
+        if is_it {
+            inner.deny(slot, code, &self.bounds);
+        }
         drop(inner);
         self.ready.notify_one();
+        is_it
+    }
+
+    /// The reader was handed state of this room.
+    pub(crate) fn state_handed(&self, room: &Room) {
+        let mut inner = self.inner.lock();
+        if let Some(slot) = inner.subs.slot_of(room.id())
+            && let Some(sub) = inner.subs.get_mut(slot)
+        {
+            sub.had_state = true;
+        }
     }
 
     /// Tells the reader how a room answers from now on.
@@ -416,6 +468,9 @@ impl Outbox {
             Some(sub) if sub.snapshot => return,
             Some(_) if !inner.closed => {}
             _ => return,
+        }
+        if let Some(sub) = inner.subs.get_mut(slot) {
+            sub.had_state = true;
         }
         inner.count(item.size, &self.bounds);
         if let Some(old) = inner.state.insert((slot, key.clone()), item.clone()) {

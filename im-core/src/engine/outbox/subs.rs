@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::id::{Cursor, RoomId, Seq};
+use crate::state::Place;
 
 use super::super::room::Room;
 
@@ -26,7 +27,7 @@ pub(crate) struct Sub {
     pub(super) lagging: bool,
     /// The whole state has to be sent, rather than single keys.
     pub(super) snapshot: bool,
-    /// The reader has state from before: it is told also if there is none any more.
+    /// The reader has state: it is told also if there is none any more.
     pub(super) had_state: bool,
     /// The room's head before the reader's right to read was last checked: later ends of membership count.
     pub(super) authorised: Seq,
@@ -39,8 +40,23 @@ pub(crate) struct Start {
     pub(crate) from: Cursor,
     /// The room's head, as read from the store before the right to read was checked.
     pub(crate) authorised: Seq,
-    /// The digest of the room's state that the reader has, if it has any.
-    pub(crate) state: Option<u64>,
+    /// What the reader has of the room's state, if it has any.
+    pub(crate) state: Option<MarkedState>,
+}
+
+/// What a reader's mark says of a room's state: see [`Place::state`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MarkedState {
+    pub(crate) state: u32,
+    /// The generation now.
+    pub(crate) generation: u64,
+}
+
+impl MarkedState {
+    /// Whether it is the state with this digest.
+    pub(crate) fn is(self, digest: u64) -> bool {
+        self.state == Place::state_of(digest, self.generation)
+    }
 }
 
 /// What a lagging room's log must be read from.

@@ -8,7 +8,7 @@ use crate::state::{RoomRecord, StateLimits};
 use crate::time::Timestamp;
 use crate::wire::{Content, Event, Limits, RoomKind};
 
-use super::super::room::{Recent, WindowBounds};
+use super::super::room::{Added, Recent, WindowBounds};
 
 fn at(n: u64) -> Cursor {
     Cursor { epoch: Epoch { generation: 1, incarnation: 1 }, seq: Seq::new(n).unwrap() }
@@ -70,7 +70,10 @@ fn lag(outbox: &Outbox) -> Lag {
 fn an_event_that_is_applied_while_the_end_of_the_log_is_looked_at_is_not_forgotten() {
     let (room, outbox) = (room(10), outbox());
     // The store has 11 already; the room is about to apply it.
-    assert!(room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None }));
+    assert_eq!(
+        room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None }),
+        Added::Reads
+    );
     let lag = lag(&outbox);
     let Recent::Level(head) = room.recent(lag.after, 1000) else {
         panic!("11 was not applied yet")
@@ -90,7 +93,10 @@ fn an_event_that_is_applied_while_the_end_of_the_log_is_looked_at_is_not_forgott
 #[test]
 fn a_hint_that_does_not_hold_leaves_nobody_waiting() {
     let (room, outbox) = (room(10), outbox());
-    assert!(room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None }));
+    assert_eq!(
+        room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None }),
+        Added::Reads
+    );
     let lag = lag(&outbox);
     outbox.fed_up_to_head(&lag, at(10).seq);
     assert!(outbox.take(1000).lag.is_none());
@@ -101,7 +107,10 @@ fn a_hint_that_does_not_hold_leaves_nobody_waiting() {
 #[test]
 fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
     let (room, outbox) = (room(10), outbox());
-    assert!(room.add_reader(&outbox, Start { from: at(10), authorised: at(12).seq, state: None }));
+    assert_eq!(
+        room.add_reader(&outbox, Start { from: at(10), authorised: at(12).seq, state: None }),
+        Added::Reads
+    );
     let next = || outbox.inner.lock().next_lag().expect("the reader lags");
     assert_eq!(outbox.feed(&next(), &[event(11)], false), Fed::On);
     let lag = next();

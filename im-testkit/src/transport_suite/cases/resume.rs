@@ -180,7 +180,7 @@ impl<F: TransportFactory> Story<F> {
     /// Comes back once more, and does not get far.
     async fn second_life(&mut self, peer: &mut Peer) {
         let hello = hello_again("ann", self.memory.token.clone().expect("it was welcomed"));
-        let resume = CommandBody::Resume { cursors: self.differing(), rev: self.memory.rev, all: false };
+        let resume = CommandBody::Resume { cursors: self.differing(), rev: self.memory.rev };
         let ids = peer.batch(vec![CommandBody::Hello(Box::new(hello)), resume]).await;
         if self.cut_at == Step::ResumeWritten {
             return;
@@ -368,7 +368,7 @@ pub async fn a_thousand_rooms_come_back_in_one_small_message<F: TransportFactory
     // One room differs from the checkpoint.
     let differing = vec![cursors[0].clone()];
     let ids =
-        ann.batch(vec![hello, CommandBody::Resume { cursors: differing, rev: Some(rev), all: false }]).await;
+        ann.batch(vec![hello, CommandBody::Resume { cursors: differing, rev: Some(rev) }]).await;
     ann.answer(ids[0]).await.unwrap();
     let (statuses, _, _) = RoomStatus::list_from_value(ann.answer(ids[1]).await.unwrap()).unwrap();
     assert_eq!(statuses.len(), ROOMS);
