@@ -51,13 +51,14 @@ async function enter(who) {
   $("#game").hidden = false;
   $("#me").textContent = `${nameOf(me.user)} of the ${me.family}`;
   $("#me").dataset.family = me.family;
-  await play();
+  await play().catch((error) => leave(error.message));
 }
 
-function leave(error) {
+function leave(error = "") {
   end();
   sessionStorage.removeItem("battle.me");
-  openDoor(error);
+  // What the client says before its reason is of no use here.
+  openDoor(error.replace(/^the client has ended: /, ""));
 }
 
 // ---- panels ---------------------------------------------------------------------------------------------------------
