@@ -87,11 +87,15 @@ impl Link for Fallback {
         let at = self.current().min(self.links.len().saturating_sub(1));
         let none = || LinkError::coded(Code::BadField.number(), "there is no link to connect by");
         let link = self.links.get(at).ok_or_else(none)?;
-        let Connected { sink, stream } = link.connect(encoding).await.inspect_err(|error| {
-            if !is_answer(error) {
+        let connected = link.connect(encoding).await.map_err(|error| match is_answer(&error) {
+            true => error,
+            false => {
                 self.failed(at);
+                // Nothing that the client should end for: another link comes next.
+                LinkError { code: None, ..error }
             }
-        })?;
+        });
+        let Connected { sink, stream } = connected?;
         let better = (at > 0).then(|| self.clone().better(at, encoding).boxed());
         let watched =
             Watched { fallback: self.clone(), at, stream, better, heard: false, over: false };
@@ -99,9 +103,10 @@ impl Link for Fallback {
     }
 }
 
-/// Whether it is the server that said no. Then another link would be told the same.
+/// Whether it is the server that said no. Then another link would be told the same; but for what is not at its address.
 fn is_answer(error: &LinkError) -> bool {
-    error.code.is_some_and(|code| (4000..5000).contains(&code) && advice(code) != Advice::Retry)
+    let says_no = |code| (4000..5000).contains(&code) && advice(code) != Advice::Retry;
+    error.code.is_some_and(|code| says_no(code) && code != Code::NotFound.number())
 }
 
 /// What arrives on a connection, and how it begins and ends.

@@ -38,7 +38,9 @@
 //! | `edge` | all endpoints behind one prefix, and what is offered there |
 //! | `roll` | who is connected by a service |
 //! | `crowd` | how many connections one address has |
-//! | `listener` | HTTP/1.1 on a socket, bounded in time and number |
+//! | `listener` | HTTP on a socket, bounded in time and number |
+//! | `speaking` | HTTP on one connection |
+//! | `patience` | a socket that is given up when its peer takes nothing |
 //! | `stop` | when a server is asked to end |
 //! | `tls` | certificates for the listener (feature `tls`) |
 //! | [`warp`] | a tower service as a warp filter (feature `warp`) |
@@ -50,9 +52,11 @@ mod edge;
 mod endpoint;
 mod listener;
 mod origin;
+mod patience;
 mod refusal;
 mod request;
 mod roll;
+mod speaking;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
@@ -66,6 +70,7 @@ pub use edge::{Edge, Transport};
 pub use endpoint::answer;
 pub use listener::{Listener, ListenerConfig};
 pub use origin::{Origin, OriginError, OriginPolicy};
+pub use patience::Patient;
 pub use refusal::{Refusal, status_of};
 pub use request::{IM_SESSION, accepted, content_type, media_type, only, query, session};
 pub use roll::{Entry, Roll};

@@ -1,19 +1,15 @@
-//! HTTP/1.1 on a socket of our own, bounded in time and number.
+//! HTTP on a socket of our own, bounded in time and number.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use hyper::rt::{Read, Write};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,7 +19,8 @@ use tower_service::Service;
 
 use crate::body::BoxError;
 use crate::credentials::PeerAddr;
-use crate::crowd::{Crowd, Place};
+use crate::crowd::Crowd;
+use crate::speaking::{OneConnection, WithPeer};
 #[cfg(feature = "tls")]
 use crate::tls::Certificates;
 
@@ -31,16 +28,21 @@ use crate::tls::Certificates;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ListenerConfig {
-    /// Connections that speak HTTP at the same time. Further ones wait in the system's backlog. 1024 by default:
-    /// an upgrade takes a few round trips, and what has been upgraded is the engine's to count. Worst case in memory:
-    /// this many times `max_header_bytes` and about 4 KB.
+    /// Connections that speak HTTP at the same time. Further ones wait in the system's backlog. 16,384 by default:
+    /// an event stream and a poll that is held take one each, all the time; a WebSocket only until it is upgraded, and
+    /// is the engine's to count from then on. Worst case in memory: this many times twice `max_header_bytes` and about
+    /// 4 KB; the system must allow as many open files.
     pub max_connections: usize,
-    /// The same for one address (of IPv6, one /64). 256 by default: many people share one address. Further ones are
-    /// closed at once. Behind a proxy all come from its address: set this to `max_connections` there.
+    /// The same for one address (of IPv6, one /64). 1,024 by default: many people share one address, each with a stream
+    /// and a connection for commands. Further ones are closed at once. Behind a proxy all come from its address: set this
+    /// to `max_connections` there.
     pub max_connections_per_address: usize,
     /// Time for a whole request head, TLS handshake included, also between two requests. 10 s by default: long
     /// enough for a poor mobile network, short enough that silent sockets do not pile up.
     pub header_timeout: Duration,
+    /// How long nothing may be taken of what is to be written until the peer counts as gone. 30 s by default: a reader in a
+    /// tunnel comes back sooner, or resumes.
+    pub write_timeout: Duration,
     /// Bytes of a request head. 16 KiB by default, at least 8 KiB: cookies and tokens fit.
     pub max_header_bytes: usize,
     /// How long requests in flight may take to end once the listener stops. 10 s by default.
@@ -50,9 +52,10 @@ pub struct ListenerConfig {
 impl Default for ListenerConfig {
     fn default() -> Self {
         Self {
-            max_connections: 1024,
-            max_connections_per_address: 256,
+            max_connections: 16_384,
+            max_connections_per_address: 1024,
             header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
             max_header_bytes: 16 * 1024,
             stop_within: Duration::from_secs(10),
         }
@@ -81,6 +84,13 @@ impl ListenerConfig {
         self
     }
 
+    /// Sets [`Self::write_timeout`].
+    #[must_use]
+    pub fn write_timeout(mut self, time: Duration) -> Self {
+        self.write_timeout = time;
+        self
+    }
+
     /// Sets [`Self::max_header_bytes`]; at least 8 KiB.
     #[must_use]
     pub fn max_header_bytes(mut self, bytes: usize) -> Self {
@@ -96,7 +106,9 @@ impl ListenerConfig {
     }
 }
 
-/// A socket that answers HTTP/1.1 requests by a tower service, upgrades included, with or without TLS.
+/// A socket that answers HTTP requests by a tower service, upgrades included, with or without TLS. With TLS it also speaks
+/// HTTP/2, where the client wishes it: browsers allow six connections of HTTP/1.1 for one host, which a few tabs with a
+/// stream each use up.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
@@ -158,7 +170,7 @@ impl Listener {
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
-        S::Future: Send,
+        S::Future: Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
@@ -179,7 +191,7 @@ impl Listener {
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
-        S::Future: Send,
+        S::Future: Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
@@ -203,7 +215,7 @@ impl Listener {
                 #[cfg(feature = "tls")]
                 certificates: self.certificates.clone(),
                 stop: tasks.stop.clone(),
-                _held: (slot, place),
+                held: (slot, place),
             };
             let end = tasks.end.clone();
             tasks
@@ -279,94 +291,4 @@ async fn next_connection(
 fn is_about_one_connection(e: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(e.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-struct OneConnection {
-    config: ListenerConfig,
-    #[cfg(feature = "tls")]
-    certificates: Option<Certificates>,
-    stop: CancellationToken,
-    /// Counted as long as it lives.
-    _held: (OwnedSemaphorePermit, Place),
-}
-
-impl OneConnection {
-    async fn run<S, B>(self, stream: TcpStream, service: TowerToHyperService<S>)
-    where
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        if let Err(e) = stream.set_nodelay(true) {
-            tracing::debug!(error = %e, "a connection ended before it began");
-            return;
-        }
-        #[cfg(feature = "tls")]
-        if let Some(certificates) = &self.certificates {
-            match tokio::time::timeout(self.config.header_timeout, certificates.accept(stream))
-                .await
-            {
-                Ok(Ok(stream)) => self.speak(stream, service).await,
-                Ok(Err(e)) => tracing::debug!(error = %e, "the TLS handshake failed"),
-                Err(_) => tracing::debug!("the TLS handshake took too long"),
-            }
-            return;
-        }
-        self.speak(stream, service).await;
-    }
-
-    async fn speak<T, S, B>(&self, stream: T, service: TowerToHyperService<S>)
-    where
-        TokioIo<T>: Read + Write + Unpin + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.config.header_timeout)
-            .max_buf_size(self.config.max_header_bytes.max(8 * 1024))
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(e) = ended {
-            tracing::debug!(error = %e, "an HTTP connection ended early");
-        }
-    }
-}
-
-/// Puts the peer's address into each request.
-#[derive(Clone)]
-struct WithPeer<S> {
-    inner: S,
-    peer: PeerAddr,
-}
-
-impl<S, B> Service<Request<B>> for WithPeer<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        request.extensions_mut().insert(self.peer);
-        self.inner.call(request)
-    }
 }

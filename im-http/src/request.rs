@@ -24,7 +24,7 @@ pub fn session(headers: &HeaderMap) -> Result<Option<ResumeToken>> {
             "write Im-Session as the session and its secret, with one space between",
         )
     };
-    let Some(value) = only(headers, &IM_SESSION).map_err(|()| bad())? else { return Ok(None) };
+    let Some(value) = only(headers, &IM_SESSION)? else { return Ok(None) };
     let (session, secret) =
         value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(bad)?;
     if secret.is_empty() || secret.len() > MAX_SECRET {
@@ -35,13 +35,18 @@ pub fn session(headers: &HeaderMap) -> Result<Option<ResumeToken>> {
 }
 
 /// The value of a header that stands there once at most.
-pub fn only<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> std::result::Result<Option<&'a HeaderValue>, ()> {
+///
+/// # Errors
+///
+/// [`Code::BadField`] if it is there more than once.
+pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
-    if values.next().is_some() { Err(()) } else { Ok(first) }
+    if values.next().is_some() {
+        let words = format!("send one header {name}");
+        return Err(Error::new(Code::BadField, "read headers", words));
+    }
+    Ok(first)
 }
 
 /// The field `name` of the query, decoded (the URL standard, section 5.1).

@@ -34,7 +34,7 @@ use crate::credentials::PeerAddr;
 /// #         + Clone + Send + Sync + 'static,
 /// #     S::Future: Send,
 /// #     B: hyper::body::Body<Data = bytes::Bytes> + Send + Sync + 'static,
-/// #     B::Error: Into<BoxError> + Send + 'static,
+/// #     B::Error: Into<im_http::BoxError> + Send + 'static,
 /// # {
 /// let routes = warp::path("ws").and(warp::path::end()).and(im_http::warp::mount(service));
 /// warp::serve(routes).run(([127, 0, 0, 1], 8080)).await;

@@ -53,7 +53,7 @@ fn bad(words: &impl ToString) -> Error {
 /// The mark in `If-None-Match`, which holds one entity tag of ours (RFC 9110 section 13.1.2); weak ones compare alike.
 fn known(headers: &HeaderMap) -> Result<Option<String>> {
     let no_tag = || bad(&"If-None-Match holds one mark, in quotes");
-    let Some(value) = im_http::only(headers, &IF_NONE_MATCH).map_err(|()| no_tag())? else {
+    let Some(value) = im_http::only(headers, &IF_NONE_MATCH)? else {
         return Ok(None);
     };
     let text = value.to_str().map_err(|_| no_tag())?.trim();
@@ -87,10 +87,10 @@ mod tests {
         assert!(first.at.is_none() && first.known.is_none());
         assert_eq!((first.hold, first.encoding), (MAX, Encoding::Json));
         let next =
-            read("?at=AQA&hold=5", &[(ACCEPT, "application/msgpack"), (IF_NONE_MATCH, "\"AQE\"")]);
+            read("?at=AQAAAA&hold=5", &[(ACCEPT, "application/msgpack"), (IF_NONE_MATCH, "\"AQAAAQ\"")]);
         let next = next.unwrap();
-        assert_eq!(next.at.unwrap().0, "AQA");
-        assert_eq!(next.known.as_deref(), Some("AQE"));
+        assert_eq!(next.at.unwrap().0, "AQAAAA");
+        assert_eq!(next.known.as_deref(), Some("AQAAAQ"));
         assert_eq!((next.hold, next.encoding), (Duration::from_secs(5), Encoding::MsgPack));
         assert_eq!(read("?hold=0", &[]).unwrap().hold, Duration::ZERO);
         assert_eq!(read("?hold=86400", &[]).unwrap().hold, MAX);
@@ -98,20 +98,20 @@ mod tests {
 
     #[test]
     fn the_entity_tag_stands_in_for_the_mark() {
-        for tag in ["\"AQA\"", "W/\"AQA\""] {
+        for tag in ["\"AQAAAA\"", "W/\"AQAAAA\""] {
             let asking = read("?at=", &[(IF_NONE_MATCH, tag)]).unwrap();
-            assert_eq!(asking.at.unwrap().0, "AQA");
+            assert_eq!(asking.at.unwrap().0, "AQAAAA");
         }
     }
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
         for query in
-            ["?at=!!", "?hold=soon", "?hold=-1", "?hold=1.5", "?at=AQA&at=AQA", "?at=%0d%0a"]
+            ["?at=!!", "?hold=soon", "?hold=-1", "?hold=1.5", "?at=AQAAAA&at=AQAAAA", "?at=%0d%0a"]
         {
             assert_eq!(read(query, &[]).unwrap_err().code(), Code::BadField, "{query}");
         }
-        for tag in ["AQA", "*", "\"AQA\", \"AQE\"", "\""] {
+        for tag in ["AQAAAA", "*", "\"AQAAAA\", \"AQAAAQ\"", "\""] {
             let read = read("", &[(IF_NONE_MATCH, tag)]);
             assert_eq!(read.unwrap_err().code(), Code::BadField, "{tag}");
         }

@@ -11,10 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use im_core::Code;
 use im_core::code::Advice;
 use im_core::engine::{Access, Connection, Engine, Peer};
-use im_core::wire::{Bye, Encoding, Push, encode, list_encoded};
+use im_core::wire::{Bye, Push, encode, list_encoded};
 use im_http::{Body, Refusal, Roll, Transport};
 use tower_service::Service;
 
@@ -46,7 +45,7 @@ impl LongPoll {
         Self { shared: Arc::new(Shared { engine, config, kept, roll: Roll::default() }) }
     }
 
-    /// Takes no further polls, answers those that are held with [`Code::Draining`], and waits until all have ended.
+    /// Takes no further polls, answers those that are held with [`im_core::Code::Draining`], and waits until all have ended.
     pub async fn shutdown(&self) {
         self.shared.kept.close();
         self.shared.roll.close().await;

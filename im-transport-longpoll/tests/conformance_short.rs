@@ -22,7 +22,7 @@ struct Served {
 #[async_trait]
 impl TransportFactory for Served {
     fn kind() -> Kind {
-        Kind::Halves
+        Kind::Polls
     }
 
     async fn serve(engines: &[Engine]) -> Self {
@@ -43,4 +43,4 @@ impl TransportFactory for Served {
     }
 }
 
-im_testkit::transport_suite!(Served);
+im_testkit::transport_suite!(polls: Served);

@@ -44,7 +44,7 @@ impl Opening {
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Mark>> {
     let bad = || Error::new(Code::BadField, "listen", "send one Last-Event-ID");
-    let Some(value) = im_http::only(headers, &LAST_EVENT_ID).map_err(|()| bad())? else {
+    let Some(value) = im_http::only(headers, &LAST_EVENT_ID)? else {
         return Ok(None);
     };
     let text = value.to_str().map_err(|_| bad())?;

@@ -17,7 +17,7 @@ use hyper_util::server::conn::auto;
 use im_core::engine::{Connection, Engine, Peer};
 use im_core::wire::Encoding;
 use im_core::{Code, Error};
-use im_http::{Refusal, Transport};
+use im_http::{Patient, Refusal, Transport};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
@@ -152,8 +152,8 @@ enum Raw {
 impl Raw {
     /// Unwraps the socket, as our listener (hyper) and as axum and warp (hyper-util) wrap it.
     fn of(upgraded: Upgraded) -> Self {
-        let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => return Self::Tcp(parts.io.into_inner(), parts.read_buf),
+        let upgraded = match upgraded.downcast::<TokioIo<Patient<TcpStream>>>() {
+            Ok(parts) => return Self::Tcp(parts.io.into_inner().into_inner(), parts.read_buf),
             Err(upgraded) => upgraded,
         };
         match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Incoming as Body;
 use hyper::header::{self, HeaderName, HeaderValue};
-use im_core::wire::{Encoding, Value, decode};
+use im_core::wire::{Encoding, Value, decode, encode_batch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::link::{Incoming, LinkError};
@@ -99,7 +99,10 @@ impl Reader {
         let said = parser.push(&piece).map_err(|_| LinkError::cut("this is no event stream"))?;
         for said in said {
             match said {
-                Said::Data(data) => self.ready.push_back(Incoming::Message(data)),
+                Said::Data(data) => {
+                    let message = in_encoding(data, self.encoding)?;
+                    self.ready.push_back(Incoming::Message(message));
+                }
                 Said::Id(mark) => self.mark = Some(mark),
                 Said::Comment => self.ready.push_back(Incoming::Heard),
             }
@@ -163,4 +166,14 @@ impl Reader {
         self.ready.push_back(Incoming::Message(frames));
         Ok(())
     }
+}
+
+/// A message of an event stream, which is always in JSON, as the client reads it.
+fn in_encoding(json: Bytes, encoding: Encoding) -> Result<Bytes, LinkError> {
+    if encoding == Encoding::Json {
+        return Ok(json);
+    }
+    let frames = decode(&json, Encoding::Json, &generous())
+        .map_err(|e| LinkError::coded(e.code.number(), e.message))?;
+    Ok(encode_batch(&frames, encoding))
 }

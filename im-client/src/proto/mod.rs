@@ -374,6 +374,13 @@ impl Machine {
             return;
         }
         for (id, pending) in self.flight.end() {
+            let done = matches!(pending.body, CommandBody::Logout)
+                && cause.code == Some(Code::LoggedOut.number());
+            if done {
+                // The end is the answer, where it comes first.
+                self.outputs.push_back(Output::Reply(id, Ok(Reply::Done)));
+                continue;
+            }
             let error = Error::closed(cause.code, &cause.message).about(message_id(&pending));
             self.outputs.push_back(Output::Reply(id, Err(error)));
         }

@@ -10,9 +10,11 @@ use im_core::wire::{Encoding, Secret};
 pub enum Kind {
     /// Commands and pushes both, in the order in which the engine made them; the connection takes its session.
     Whole,
-    /// Commands and pushes each for themselves. A room is followed from when its status comes down; what replies say is a
-    /// preview. Some cases do not apply: see [`transport_suite!`](crate::transport_suite!).
+    /// Commands and pushes each for themselves, pushes by a stream. A room is followed from when its status comes down;
+    /// what replies say is a preview. Some cases do not apply: see [`transport_suite!`](crate::transport_suite!).
     Halves,
+    /// The same, with pushes by polls, so that there is nothing that could be cut off.
+    Polls,
 }
 
 /// Serves engines over a transport and dials them.

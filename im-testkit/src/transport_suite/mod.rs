@@ -61,22 +61,50 @@ pub use peer::Peer;
 pub use world::{Setup, Shape, World};
 
 /// Makes a test of every case of the suite for a [`TransportFactory`](crate::transport_suite::TransportFactory), in modules
-/// by shape. Needs `tokio` with `macros` and `rt-multi-thread` where it is used.
+/// by shape. `transport_suite!(halves: Factory)` leaves out those that only a connection for commands and pushes both can
+/// pass, and `transport_suite!(polls: Factory)` also those that take something that stays open. They stand in lists of
+/// their own, each with its reason. Needs `tokio` with `macros` and `rt-multi-thread` where it is used.
 #[macro_export]
 macro_rules! transport_suite {
     ($factory:ident) => {
+        $crate::transport_suite!(@both $factory, Whole);
+        mod stream {
+            $crate::transport_suite!(@shapes super::super::super::$factory, stream, none);
+        }
+        mod whole {
+            $crate::transport_suite!(@shapes super::super::super::$factory, whole, two_whole);
+        }
+    };
+    (halves: $factory:ident) => {
+        $crate::transport_suite!(@both $factory, Halves);
+        mod stream {
+            $crate::transport_suite!(@shapes super::super::super::$factory, stream, none);
+        }
+    };
+    (polls: $factory:ident) => {
+        $crate::transport_suite!(@both $factory, Polls);
+    };
+    (@both $factory:ident, $kind:ident) => {
+        #[test]
+        fn the_factory_says_what_its_connections_carry() {
+            use $crate::transport_suite::{Kind, TransportFactory};
+            assert_eq!(<$factory as TransportFactory>::kind(), Kind::$kind);
+        }
+        $crate::transport_suite!(@shapes super::super::$factory, all, two);
+    };
+    (@shapes $factory:path, $cases:ident, $two:ident) => {
         mod one_engine_json {
             use $crate::transport_suite::{Encoding, Shape};
-            $crate::transport_suite!(@all super::super::$factory, Shape::One(Encoding::Json));
+            $crate::transport_suite!(@$cases $factory, Shape::One(Encoding::Json));
         }
         mod one_engine_msgpack {
             use $crate::transport_suite::{Encoding, Shape};
-            $crate::transport_suite!(@all super::super::$factory, Shape::One(Encoding::MsgPack));
+            $crate::transport_suite!(@$cases $factory, Shape::One(Encoding::MsgPack));
         }
         mod two_engines {
             use $crate::transport_suite::Shape;
-            $crate::transport_suite!(@all super::super::$factory, Shape::Two);
-            $crate::transport_suite!(@two super::super::$factory, Shape::Two);
+            $crate::transport_suite!(@$cases $factory, Shape::Two);
+            $crate::transport_suite!(@$two $factory, Shape::Two);
         }
     };
     (@all $factory:path, $shape:expr) => {
@@ -92,11 +120,7 @@ macro_rules! transport_suite {
                 credentials_may_come_in_hello_or_with_the_connection,
                 who_one_says_one_is_proves_nothing,
                 credentials_that_expire_close_unless_they_are_refreshed,
-                a_silent_handshake_is_closed,
-                who_says_nothing_for_too_long_is_closed,
                 one_user_may_have_only_so_many_connections,
-                only_so_many_connections_are_taken,
-                a_session_goes_on_and_takes_the_place_of_its_older_connection,
                 a_session_is_good_for_nobody_else,
             ]
             commands: [
@@ -189,16 +213,13 @@ macro_rules! transport_suite {
             ]
             slow: [
                 a_slow_reader_catches_up_and_loses_nothing_durable,
-                a_slow_reader_may_be_sent_away_and_resumes,
                 replies_reach_who_reads_nothing_else_for_a_while,
             ]
             store: [
                 a_full_store_keeps_nothing_and_says_so,
                 a_failing_store_keeps_nothing_and_says_so,
                 an_unknown_outcome_is_cleared_up_by_a_retry,
-                while_the_store_is_away_connections_stay_and_all_is_well_afterwards,
                 a_store_that_panics_takes_nothing_with_it,
-                another_store_in_its_place_resets_readers_and_shuts_strangers_out,
             ]
             bad_input: [
                 broken_messages_close,
@@ -211,7 +232,6 @@ macro_rules! transport_suite {
                 a_key_that_stands_twice_closes,
                 integers_that_no_encoding_carries_close,
                 numbers_that_are_not_finite_close,
-                the_other_encoding_closes,
                 a_message_over_the_limit_closes,
                 a_message_over_the_limit_in_pieces_closes,
                 a_good_message_in_pieces_is_taken,
@@ -221,6 +241,42 @@ macro_rules! transport_suite {
                 a_content_that_nests_too_deeply_is_refused,
                 a_content_that_is_too_large_is_refused,
                 a_state_value_that_is_too_large_is_refused,
+            ]
+        }
+    };
+    (@none $factory:path, $shape:expr) => {};
+    // What only something that stays open has: these do not apply to polls, for the reason given.
+    (@stream $factory:path, $shape:expr) => {
+        $crate::transport_suite! { @cases $factory, $shape,
+            slow: [
+                // Between two polls nobody is there to be sent away; the next one goes on from its mark.
+                a_slow_reader_may_be_sent_away_and_resumes,
+            ]
+        }
+    };
+    // What only a connection for both has: these do not apply to halves, for the reasons given.
+    (@whole $factory:path, $shape:expr) => {
+        $crate::transport_suite! { @cases $factory, $shape,
+            handshake: [
+                // A request is not silent: its head and its body have time-outs of the listener and the uplink.
+                a_silent_handshake_is_closed,
+                // Who only listens need not say anything.
+                who_says_nothing_for_too_long_is_closed,
+                // A request counts while it lasts, so that a full engine takes no commands either.
+                only_so_many_connections_are_taken,
+                // A `hello` takes no place; a newer downlink does.
+                a_session_goes_on_and_takes_the_place_of_its_older_connection,
+            ]
+            store: [
+                // Every request proves its session, which takes the store: without it no command is carried out, not even `ping`.
+                while_the_store_is_away_connections_stay_and_all_is_well_afterwards,
+                // As above: the other store does not have the sessions.
+                another_store_in_its_place_resets_readers_and_shuts_strangers_out,
+            ]
+            bad_input: [
+                // Every request names its own encoding.
+                the_other_encoding_closes,
+                // There is nothing to cut off: each request is refused for itself.
                 a_flood_of_commands_is_slowed_and_then_cut_off,
             ]
         }
@@ -234,6 +290,13 @@ macro_rules! transport_suite {
                 signals_kicks_and_removals_cross_over,
                 a_session_moves_to_the_other_engine_and_back,
                 a_lost_kick_is_found,
+            ]
+        }
+    };
+    (@two_whole $factory:path, $shape:expr) => {
+        $crate::transport_suite! { @cases $factory, $shape,
+            nodes: [
+                // A `hello` takes no place; a newer downlink does.
                 a_lost_takeover_is_found,
             ]
         }

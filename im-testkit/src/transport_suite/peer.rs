@@ -9,8 +9,8 @@ use bytes::Bytes;
 use im_core::wire::{
     Bye, Command, CommandBody, Encoding, ErrorReply, Event, Hello, HistoryPage, Limits, Map,
     MemberAct, MemberPage, PageFrom, Push, ResumeToken, RoomKind, RoomStatus, Secret, SendReceipt,
-    ServerFrame, SessionEntry, Signal, Snapshot, StateUpdate, Status, Target, VERSION, Value, Welcome,
-    decode, encode, encode_batch,
+    ServerFrame, SessionEntry, Signal, Snapshot, StateUpdate, Status, Target, VERSION, Value,
+    Welcome, decode, encode, encode_batch,
 };
 use im_core::{
     Code, CommandId, Cursor, DeviceId, EventKind, MessageId, RoomId, Seq, Stamp, StateKey, UserId,
@@ -375,7 +375,7 @@ impl Peer {
             match self.pushes.pop_front() {
                 Some(Push::Signal(signal)) if signal.kind.is_reserved() => {}
                 Some(Push::Room(status))
-                    if self.kind == Kind::Halves && status.status == Status::Ok => {}
+                    if self.kind != Kind::Whole && status.status == Status::Ok => {}
                 Some(push) => return push,
                 None => {
                     assert!(self.ended.is_none(), "the connection ended: {:?}", self.ended);
@@ -497,7 +497,7 @@ impl Peer {
                 None => self.complaints.push(refusal),
             },
             // The transport's own business.
-            ServerFrame::Push(Push::Mark(_)) if self.kind == Kind::Halves => {}
+            ServerFrame::Push(Push::Mark(_)) if self.kind != Kind::Whole => {}
             ServerFrame::Push(push) => self.pushes.push_back(push),
             ServerFrame::Unknown => {
                 panic!("a server of this version sends no frames that it does not know")

@@ -148,7 +148,11 @@ impl Client {
                 Some((name, value)) => format!("{}: {value}\n", name.to_ascii_lowercase()),
                 None => format!("{line}\n"),
             };
-            return Ok(Answer { status, head: head.lines().map(lower).collect(), body: Bytes::new() });
+            return Ok(Answer {
+                status,
+                head: head.lines().map(lower).collect(),
+                body: Bytes::new(),
+            });
         }
     }
 

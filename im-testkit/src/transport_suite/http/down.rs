@@ -36,7 +36,7 @@ pub(super) struct Whose {
 
 /// An open downlink.
 pub(super) enum Down {
-    Stream(Stream),
+    Stream(Box<Stream>),
     Poll(Box<Poll>),
 }
 
@@ -44,7 +44,9 @@ impl Down {
     /// Opens it: it is in its place when this returns.
     pub(super) async fn open(kind: Downlink, whose: Whose) -> Result<Self, Option<Answer>> {
         match kind {
-            Downlink::Stream => Stream::open(whose).await.map(Self::Stream),
+            Downlink::Stream => {
+                Stream::open(whose).await.map(|stream| Self::Stream(Box::new(stream)))
+            }
             Downlink::Poll(hold) => {
                 let mut poll = Poll { whose, hold, asking: None, arrived: VecDeque::new() };
                 // The first is short: from then on the server knows of it.
@@ -130,7 +132,8 @@ impl Stream {
             match line.split(|byte| *byte == b':').next() {
                 Some(b"data") => {
                     let frame = Bytes::copy_from_slice(&line[b"data: ".len()..]);
-                    self.arrived.push_back(Received::Message(in_encoding(frame, self.whose.encoding)));
+                    self.arrived
+                        .push_back(Received::Message(in_encoding(frame, self.whose.encoding)));
                 }
                 Some(b"id") => {
                     let mark = String::from_utf8_lossy(&line[b"id: ".len()..]).into_owned();

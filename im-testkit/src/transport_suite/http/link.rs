@@ -29,7 +29,8 @@ pub struct HttpLink {
     down: Option<Down>,
     /// A downlink was asked for.
     opening: bool,
-    ended: bool,
+    /// How it ended. What was answered before is told first.
+    ended: Option<Received>,
 }
 
 enum Job {
@@ -73,8 +74,18 @@ impl HttpLink {
             welcomed: welcomed.clone(),
         };
         let poster = tokio::spawn(poster.run(todo));
-        let (down, opening, ended) = (None, false, false);
-        Ok(Self { encoding: dial.encoding, jobs, news, poster, waiting, welcomed, down, opening, ended })
+        let (down, opening, ended) = (None, false, None);
+        Ok(Self {
+            encoding: dial.encoding,
+            jobs,
+            news,
+            poster,
+            waiting,
+            welcomed,
+            down,
+            opening,
+            ended,
+        })
     }
 
     fn post(&mut self, message: Bytes, encoding: Encoding, pieces: usize) {
@@ -83,14 +94,9 @@ impl HttpLink {
         let _ = self.jobs.send(Job::Post { message, encoding, pieces });
     }
 
-    /// What a refusal of the downlink says, and then the end.
-    fn end(&mut self, refusal: Option<&Answer>) -> Received {
-        self.ended = true;
+    fn end(&mut self, code: Option<u16>) {
         self.down = None;
-        match refusal.and_then(|refusal| farewell(refusal, self.encoding)) {
-            Some(bye) => Received::Message(bye),
-            None => Received::Closed(None),
-        }
+        self.ended.get_or_insert(Received::Closed(code));
     }
 }
 
@@ -106,11 +112,13 @@ impl RawLink for HttpLink {
 
     async fn receive(&mut self) -> Received {
         loop {
-            if self.ended && self.news.is_empty() {
-                return Received::Closed(None);
-            }
             let idle = self.waiting.load(Ordering::SeqCst) == 0 && self.news.is_empty();
-            if idle && self.down.is_none() && !self.opening && self.welcomed.load(Ordering::SeqCst) {
+            if let Some(end) = self.ended.clone()
+                && idle
+            {
+                return end;
+            }
+            if idle && !self.opening && self.welcomed.load(Ordering::SeqCst) {
                 self.opening = true;
                 let _ = self.jobs.send(Job::Open { mark: None });
             }
@@ -123,10 +131,7 @@ impl RawLink for HttpLink {
             tokio::select! {
                 biased;
                 news = self.news.recv() => match news {
-                    Some(News::Received(Received::Closed(code))) => {
-                        self.ended = true;
-                        return Received::Closed(code);
-                    }
+                    Some(News::Received(Received::Closed(code))) => self.end(code),
                     Some(News::Received(received)) => return received,
                     Some(News::Opened(down)) => {
                         self.opening = true;
@@ -139,12 +144,14 @@ impl RawLink for HttpLink {
                     None => return Received::Closed(None),
                 },
                 came = coming => match came {
-                    Ok(Received::Closed(code)) => {
-                        self.ended = true;
-                        return Received::Closed(code);
-                    }
+                    Ok(Received::Closed(code)) => self.end(code),
                     Ok(received) => return received,
-                    Err(refusal) => return self.end(Some(&refusal)),
+                    Err(refusal) => {
+                        self.end(refusal.code());
+                        if let Some(bye) = farewell(&refusal, self.encoding) {
+                            return Received::Message(bye);
+                        }
+                    }
                 },
             }
         }

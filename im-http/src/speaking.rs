@@ -1,0 +1,189 @@
+//! HTTP on one connection.
+
+use std::pin::pin;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
+#[cfg(feature = "tls")]
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+#[cfg(feature = "tls")]
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::rt::{Read, Write};
+use hyper::server::conn::http1;
+#[cfg(feature = "tls")]
+use hyper::server::conn::http2;
+#[cfg(feature = "tls")]
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service;
+
+use crate::body::BoxError;
+use crate::credentials::PeerAddr;
+use crate::crowd::Place;
+use crate::listener::ListenerConfig;
+use crate::patience::Patient;
+#[cfg(feature = "tls")]
+use crate::tls::Certificates;
+
+/// Requests of one HTTP/2 connection at the same time: a few dozen tabs of one browser, with a stream each.
+#[cfg(feature = "tls")]
+const MAX_STREAMS: u32 = 100;
+/// Bytes of one answer that wait for their HTTP/2 connection.
+#[cfg(feature = "tls")]
+const SEND_BUFFER: usize = 64 * 1024;
+/// How often an HTTP/2 connection is asked whether its peer is still there. Who answers may stay.
+#[cfg(feature = "tls")]
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// A connection that was accepted.
+pub(crate) struct OneConnection {
+    pub(crate) config: ListenerConfig,
+    #[cfg(feature = "tls")]
+    pub(crate) certificates: Option<Certificates>,
+    pub(crate) stop: CancellationToken,
+    /// Counted as long as it lives.
+    #[allow(dead_code, reason = "only held")]
+    pub(crate) held: (OwnedSemaphorePermit, Place),
+}
+
+impl OneConnection {
+    /// Answers its requests by the service.
+    pub(crate) async fn run<S, B>(self, stream: TcpStream, service: TowerToHyperService<S>)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if let Err(e) = stream.set_nodelay(true) {
+            tracing::debug!(error = %e, "a connection ended before it began");
+            return;
+        }
+        let stream = Patient::new(stream, self.config.write_timeout);
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &self.certificates {
+            match tokio::time::timeout(self.config.header_timeout, certificates.accept(stream))
+                .await
+            {
+                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                    self.speak_two(stream, service).await;
+                }
+                Ok(Ok(stream)) => self.speak(stream, service).await,
+                Ok(Err(e)) => tracing::debug!(error = %e, "the TLS handshake failed"),
+                Err(_) => tracing::debug!("the TLS handshake took too long"),
+            }
+            return;
+        }
+        self.speak(stream, service).await;
+    }
+
+    async fn speak<T, S, B>(&self, stream: T, service: TowerToHyperService<S>)
+    where
+        TokioIo<T>: Read + Write + Unpin + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.config.header_timeout)
+            .max_buf_size(self.config.max_header_bytes.max(8 * 1024))
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(e) = ended {
+            tracing::debug!(error = %e, "an HTTP connection ended early");
+        }
+    }
+}
+
+/// HTTP/2 (RFC 9113), which TLS agrees on.
+#[cfg(feature = "tls")]
+impl OneConnection {
+    async fn speak_two<T, S, B>(&self, stream: T, service: TowerToHyperService<S>)
+    where
+        TokioIo<T>: Read + Write + Unpin + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let begun = Arc::new(AtomicBool::new(false));
+        let asked = begun.clone();
+        let service = hyper::service::service_fn(move |request| {
+            asked.store(true, Ordering::Relaxed);
+            hyper::service::Service::call(&service, request)
+        });
+        let headers = self.config.max_header_bytes.max(8 * 1024);
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(u32::try_from(headers).unwrap_or(u32::MAX))
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(self.config.header_timeout)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let silent = async {
+            tokio::time::sleep(self.config.header_timeout).await;
+            if begun.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = silent => return tracing::debug!("nothing was asked in time"),
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(e) = ended {
+            tracing::debug!(error = %e, "an HTTP/2 connection ended early");
+        }
+    }
+}
+
+/// Puts the peer's address into each request.
+#[derive(Clone)]
+pub(crate) struct WithPeer<S> {
+    pub(crate) inner: S,
+    pub(crate) peer: PeerAddr,
+}
+
+impl<S, B> Service<Request<B>> for WithPeer<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
+        self.inner.call(request)
+    }
+}

@@ -1,0 +1,250 @@
+//! The edge and the uplink behind it, spoken to over plain sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use im_core::engine::{Engine, EngineConfig};
+use im_core::wire::Limits;
+use im_http::{Edge, Listener, OriginPolicy, UplinkConfig};
+use im_testkit::transport_suite::http::{Answer, Client};
+use serde_json::{Value, json};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// Fails the test instead of letting it hang.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future)
+        .await
+        .expect("this should not take a minute")
+}
+
+async fn engine() -> Engine {
+    let limits = {
+        let mut limits = Limits::default();
+        limits.max_message_bytes = 4096;
+        limits
+    };
+    let config = EngineConfig::default().limits(limits);
+    Engine::builder().allow_anonymous().config(config).start().await.unwrap()
+}
+
+async fn served(engine: &Engine, config: UplinkConfig) -> SocketAddr {
+    let edge = Edge::new(engine.clone(), config).at("/im");
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(listener.serve(edge));
+    address
+}
+
+async fn ask(at: SocketAddr, head: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let headers: Vec<_> =
+        headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    let mut client = Client::connect(at).await.unwrap();
+    within(client.ask(head, &headers, body)).await.unwrap()
+}
+
+async fn post(at: SocketAddr, headers: &[(&str, &str)], body: &Value) -> Answer {
+    ask(at, "POST /im/send", headers, body.to_string().as_bytes()).await
+}
+
+/// Opens a session. Gives what names it.
+async fn hello(at: SocketAddr, user: &str) -> String {
+    let hello = json!({"t": "hello", "id": 1, "v": 1, "user": user});
+    let answer = post(at, &[JSON], &hello).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let welcome = &answer.json()[0];
+    format!("{} {}", welcome["session"].as_str().unwrap(), welcome["secret"].as_str().unwrap())
+}
+
+fn told(answer: &Answer) -> (u16, Option<u16>) {
+    (answer.status, answer.code())
+}
+
+#[tokio::test]
+async fn a_message_is_answered_by_the_list_of_its_replies() {
+    let at = served(&engine().await, UplinkConfig::default()).await;
+    let all = json!([
+        {"t": "hello", "id": 1, "v": 1, "user": "ann"},
+        {"t": "create", "id": 2, "room": "tea", "open": true},
+        {"t": "dance", "id": 3},
+    ]);
+    let answer = post(at, &[JSON], &all).await;
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let replies = answer.json();
+    let mut ids: Vec<_> = replies.as_array().unwrap().iter().map(|r| r["id"].as_u64()).collect();
+    ids.sort();
+    assert_eq!(ids, [Some(1), Some(2), Some(3)]);
+    let session = hello(at, "ann").await;
+    let one = post(at, &[JSON, ("im-session", &session)], &json!({"t": "ping", "id": 9})).await;
+    assert_eq!(one.json()[0]["id"], 9, "one reply is a list as well");
+    let packed = [0x82, 0xa1, b't', 0xa4, b'p', b'i', b'n', b'g', 0xa2, b'i', b'd', 0x07];
+    let headers = [("content-type", "application/msgpack"), ("im-session", &session)];
+    let answer = ask(at, "POST /im/send", &headers, &packed).await;
+    assert_eq!(answer.header("content-type"), Some("application/msgpack"));
+    assert_eq!(answer.body[0], 0x91, "a list of one");
+}
+
+#[tokio::test]
+async fn what_is_offered_is_said() {
+    let engine = engine().await;
+    let at = served(&engine, UplinkConfig::default()).await;
+    let answer = ask(at, "GET /im", &[], b"").await;
+    let offer = answer.json();
+    assert_eq!((&offer["v"], &offer["transports"]), (&json!(1), &json!([])));
+    assert_eq!(offer["encodings"], json!(["json", "msgpack"]));
+    assert_eq!(offer["heartbeat_ms"], 20_000);
+    assert_eq!(offer["limits"]["message_bytes"], 4096);
+    assert_eq!(ask(at, "GET /im/", &[], b"").await.json(), offer);
+    for path in ["/", "/imposter", "/im/ws", "/im/send/x", "/im//send"] {
+        assert_eq!(told(&ask(at, &format!("GET {path}"), &[], b"").await), (404, Some(4520)));
+    }
+    let wrong = ask(at, "GET /im/send", &[], b"").await;
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST, OPTIONS")));
+    engine.drain(Duration::from_millis(1)).await;
+    let ping = json!({"t": "ping", "id": 1});
+    for answer in [ask(at, "GET /im", &[], b"").await, post(at, &[JSON], &ping).await] {
+        assert_eq!(told(&answer), (503, Some(4001)));
+        assert!(answer.header("retry-after").is_some());
+        assert!(answer.json()["retry_ms"].is_u64());
+    }
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_each_with_its_number() {
+    let at = served(&engine().await, UplinkConfig::default()).await;
+    let (ann, bob) = (hello(at, "ann").await, hello(at, "bob").await);
+    let ping = json!({"t": "ping", "id": 1});
+    let mixed = format!("{} {}", ann.split_once(' ').unwrap().0, bob.split_once(' ').unwrap().1);
+    for (headers, expected) in [
+        (vec![JSON], (400, 4509)),
+        (vec![JSON, ("im-session", "nobody guessed")], (404, 4400)),
+        (vec![JSON, ("im-session", &mixed)], (404, 4400)),
+        (vec![JSON, ("im-session", "half")], (400, 4504)),
+        (vec![JSON, ("im-session", &ann), ("im-session", &ann)], (400, 4504)),
+        (vec![("im-session", &ann)], (415, 4501)),
+        (vec![("content-type", "text/plain"), ("im-session", &ann)], (415, 4501)),
+        (vec![JSON, ("content-encoding", "gzip"), ("im-session", &ann)], (415, 4501)),
+        (vec![("content-type", "application/msgpack"), ("im-session", &ann)], (400, 4500)),
+    ] {
+        let answer = post(at, &headers, &ping).await;
+        assert_eq!(told(&answer), (expected.0, Some(expected.1)), "{headers:?}: {answer:?}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+    for body in ["", "[]", "{", "5", "{\"t\":\"ping\",\"id\":1}{}"] {
+        let headers = [JSON, ("im-session", &ann)];
+        let answer = ask(at, "POST /im/send", &headers, body.as_bytes()).await;
+        assert_eq!(told(&answer), (400, Some(4500)), "{body}");
+    }
+    let session = [JSON, ("im-session", &*ann)];
+    assert_eq!(post(at, &session, &json!({"t": "logout", "id": 2})).await.json()[0]["t"], "ok");
+    assert_eq!(told(&post(at, &session, &ping).await), (404, Some(4400)));
+    assert_eq!(post(at, &[JSON, ("im-session", &bob)], &ping).await.status, 200);
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_in_bytes_and_time() {
+    let config = UplinkConfig::default().body_timeout(Duration::from_millis(100));
+    let at = served(&engine().await, config).await;
+    let session = hello(at, "ann").await;
+    let head = |more: &str| {
+        format!(
+            "POST /im/send HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+             im-session: {session}\r\n{more}\r\n\r\n"
+        )
+    };
+    let large = format!("\"{}\"", "x".repeat(5000));
+    let endless = format!("2000\r\n{}\r\n", "x".repeat(0x2000)).repeat(200);
+    let short = "{\"t\":\"ping\",".to_owned();
+    for (more, body, expected) in [
+        ("content-length: 5002", &large, (413, Some(4506))),
+        ("content-length: 99999999999", &short, (413, Some(4506))),
+        ("content-length: 99999\r\nexpect: 100-continue", &String::new(), (413, Some(4506))),
+        ("transfer-encoding: chunked", &endless, (413, Some(4506))),
+        ("content-length: 40", &short, (408, Some(4205))),
+        ("transfer-encoding: chunked", &format!("c\r\n{short}\r\n"), (408, Some(4205))),
+        ("transfer-encoding: chunked", &"zz\r\n".to_owned(), (400, Some(4500))),
+    ] {
+        let mut client = Client::connect(at).await.unwrap();
+        client.send(head(more).as_bytes()).await.unwrap();
+        // The server may have had enough before it is all written.
+        let _ = client.send(body.as_bytes()).await;
+        let answer = within(client.finish()).await.unwrap();
+        assert_eq!(told(&answer), expected, "{more}");
+    }
+    // What comes after the announced length is another request, and none at all.
+    let mut client = Client::connect(at).await.unwrap();
+    let ping = r#"{"t":"ping","id":1}"#;
+    let two = format!("{}{ping}{ping}\r\n\r\n", head("content-length: 19"));
+    client.send(two.as_bytes()).await.unwrap();
+    assert_eq!(within(client.finish()).await.unwrap().status, 200);
+    assert_eq!(within(client.finish()).await.unwrap().status, 400);
+    let answer = post(at, &[JSON, ("im-session", &session)], &json!({"t": "ping", "id": 1})).await;
+    assert_eq!(answer.status, 200, "nobody else notices");
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_refused_and_listed_ones_may_read() {
+    let origins = OriginPolicy::only(["https://app.example"]).unwrap();
+    let at = served(&engine().await, UplinkConfig::default().origins(origins)).await;
+    let session = hello(at, "ann").await;
+    let create = |room| json!({"t": "create", "id": 1, "room": room});
+    let from =
+        |origin| [JSON, ("im-session", &*session), ("cookie", "who=ann"), ("origin", origin)];
+    for origin in ["https://evil.example", "null", "https://app.example.evil.example"] {
+        let answer = post(at, &from(origin), &create("tea")).await;
+        assert_eq!(told(&answer), (403, Some(4511)), "{origin}");
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+        assert_eq!(answer.header("vary"), Some("origin"));
+        assert_eq!(ask(at, "GET /im", &[("origin", origin)], b"").await.status, 403);
+        assert_eq!(ask(at, "OPTIONS /im/send", &[("origin", origin)], b"").await.status, 403);
+    }
+    let answer = post(at, &from("https://app.example"), &create("tea")).await;
+    assert_eq!(answer.json()[0]["seq"], 1, "nothing was done before: {answer:?}");
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+    assert_eq!(answer.header("access-control-expose-headers"), Some("etag, retry-after"));
+    let asks = [
+        ("origin", "https://app.example"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "content-type, im-session"),
+    ];
+    let preflight = ask(at, "OPTIONS /im/send", &asks, b"").await;
+    assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.header("access-control-allow-methods"), Some("GET, POST"));
+    assert_eq!(
+        preflight.header("access-control-allow-headers"),
+        Some("authorization, content-type, im-session, if-none-match, last-event-id")
+    );
+    // Its own refusals as well, so that the page learns why.
+    let headers = [JSON, ("origin", "https://app.example")];
+    let refused = post(at, &headers, &json!({"t": "ping", "id": 1})).await;
+    assert_eq!(refused.header("access-control-allow-origin"), Some("https://app.example"));
+}
+
+#[tokio::test]
+async fn it_is_mounted_in_axum_and_in_warp() {
+    let engine = engine().await;
+    let app =
+        axum::Router::new().nest_service("/im", Edge::new(engine.clone(), UplinkConfig::default()));
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let in_axum = socket.local_addr().unwrap();
+    tokio::spawn(axum::serve(socket, app).into_future());
+    let routes = im_http::warp::mount(Edge::new(engine, UplinkConfig::default()).at("/im"));
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let in_warp = socket.local_addr().unwrap();
+    tokio::spawn(warp::serve(routes).incoming(socket).run());
+    for at in [in_axum, in_warp] {
+        assert_eq!(ask(at, "GET /im", &[], b"").await.json()["v"], 1);
+        let session = hello(at, "ann").await;
+        let headers = [JSON, ("im-session", &*session)];
+        assert_eq!(post(at, &headers, &json!({"t": "ping", "id": 5})).await.json()[0]["id"], 5);
+    }
+}

@@ -1,0 +1,382 @@
+//! Polls: what they hand out, how they wait, how they end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use im_core::engine::{Engine, EngineConfig};
+use im_core::memory::MemoryStore;
+use im_core::state::{Mark, Place, RoomTag};
+use im_core::wire::{Encoding, Limits, decode};
+use im_core::{Code, Cursor, Epoch, RoomId, Seq, UserId};
+use im_http::{Edge, Listener, UplinkConfig};
+use im_testkit::faulty_store::{Fault, FaultyStore};
+use im_testkit::transport_suite::http::{Answer, Client};
+use im_transport_longpoll::{LongPoll, LongPollConfig};
+use serde_json::{Value, json};
+
+/// Fails the test instead of letting it hang.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future)
+        .await
+        .expect("this should not take a minute")
+}
+
+struct Server {
+    engine: Engine,
+    store: Arc<FaultyStore>,
+    poll: LongPoll,
+    at: SocketAddr,
+}
+
+impl Server {
+    async fn start(config: LongPollConfig) -> Self {
+        let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+        // The store is looked at by requests only.
+        let slow = EngineConfig::default()
+            .head_check(Duration::from_secs(3600))
+            .session_check(Duration::from_secs(3600));
+        let builder = Engine::builder().allow_anonymous().store(store.clone()).config(slow);
+        let engine = builder.start().await.unwrap();
+        let poll = LongPoll::new(engine.clone(), config);
+        let edge = Edge::new(engine.clone(), UplinkConfig::default()).at("/im").mount(poll.clone());
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::spawn(listener.serve(edge));
+        Self { engine, store, poll, at }
+    }
+
+    async fn session(&self, user: &str) -> Session {
+        Session::open(self.at, user).await
+    }
+
+    /// Waits until the engine has this many connections.
+    async fn has(&self, connections: usize) {
+        within(async {
+            while self.engine.connections() != connections {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+async fn ask(at: SocketAddr, head: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let headers: Vec<_> =
+        headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    let mut client = Client::connect(at).await.unwrap();
+    within(client.ask(head, &headers, body)).await.unwrap()
+}
+
+#[derive(Clone)]
+struct Session {
+    at: SocketAddr,
+    name: String,
+}
+
+impl Session {
+    async fn open(at: SocketAddr, user: &str) -> Self {
+        let hello = json!({"t": "hello", "id": 1, "v": 1, "user": user}).to_string();
+        let json = [("content-type", "application/json")];
+        let answer = ask(at, "POST /im/send", &json, hello.as_bytes()).await;
+        let welcome = &answer.json()[0];
+        let text = |name: &str| welcome[name].as_str().unwrap().to_owned();
+        Self { at, name: format!("{} {}", text("session"), text("secret")) }
+    }
+
+    async fn call(&self, command: Value) -> Value {
+        let headers = [("content-type", "application/json"), ("im-session", &*self.name)];
+        let body = command.to_string();
+        ask(self.at, "POST /im/send", &headers, body.as_bytes()).await.json()[0].clone()
+    }
+
+    async fn say(&self, room: &str, text: &str) {
+        let mid = format!("{text:0>24}");
+        let send = json!({"t": "send", "id": 3, "room": room, "mid": mid, "content": text});
+        assert_eq!(self.call(send).await["t"], "ok");
+    }
+
+    async fn room(&self, room: &str) {
+        self.call(json!({"t": "create", "id": 2, "room": room, "open": true})).await;
+        self.call(json!({"t": "sub", "id": 2, "room": room})).await;
+    }
+
+    async fn poll_with(&self, query: &str, headers: &[(&str, &str)]) -> Answer {
+        let session = [("im-session", &*self.name)];
+        let headers: Vec<_> = headers.iter().chain(&session).copied().collect();
+        ask(self.at, &format!("GET /im/poll{query}"), &headers, b"").await
+    }
+
+    /// A poll from a mark. What it hands out in short, and the next mark.
+    async fn poll(&self, at: &str, hold: u64) -> (Vec<String>, String) {
+        let answer = self.poll_with(&format!("?at={at}&hold={hold}"), &[]).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        handed_out(&answer)
+    }
+}
+
+fn handed_out(answer: &Answer) -> (Vec<String>, String) {
+    let frames = answer.json();
+    let (last, frames) = frames.as_array().unwrap().split_last().unwrap();
+    assert_eq!(last["t"], "mark");
+    let mark = last["at"].as_str().unwrap().to_owned();
+    assert_eq!(answer.header("etag"), Some(&*format!("\"{mark}\"")));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    (frames.iter().map(brief).collect(), mark)
+}
+
+fn brief(frame: &Value) -> String {
+    match frame["t"].as_str().unwrap() {
+        "event" => format!("event {}", frame["content"]).replace('"', ""),
+        "room" => format!("{} {}", frame["room"], frame["status"]).replace('"', ""),
+        other => other.to_owned(),
+    }
+}
+
+fn told(answer: &Answer) -> (u16, Option<u16>) {
+    (answer.status, answer.code())
+}
+
+#[tokio::test]
+async fn a_poll_waits_for_news_and_hands_them_out_with_a_mark() {
+    let server = Server::start(LongPollConfig::default()).await;
+    let ann = server.session("ann").await;
+    ann.room("tea").await;
+    let (first, mark) = ann.poll("", 25).await;
+    assert_eq!(first, ["tea ok"]);
+    let waiting = tokio::spawn({
+        let (ann, mark) = (ann.clone(), mark.clone());
+        async move { ann.poll(&mark, 25).await }
+    });
+    server.has(1).await;
+    ann.say("tea", "a").await;
+    let (news, next) = within(waiting).await.unwrap();
+    assert_eq!(news, ["event a"]);
+    // That answer was lost: the same again, and what came since.
+    ann.say("tea", "b").await;
+    assert_eq!(ann.poll(&mark, 25).await.0, ["event a", "event b"]);
+    let (news, last) = ann.poll(&next, 0).await;
+    assert_eq!(news, ["event b"]);
+    let (nothing, same) = ann.poll(&last, 0).await;
+    assert_eq!((nothing.len(), &same), (0, &last));
+    let (nothing, same) = ann.poll(&last, 1).await;
+    assert_eq!((nothing.len(), &same), (0, &last), "after the hold");
+    let offer = ask(server.at, "GET /im", &[], b"").await.json();
+    assert_eq!((&offer["transports"], &offer["hold_ms"]), (&json!(["poll"]), &json!(25_000)));
+}
+
+#[tokio::test]
+async fn who_has_the_answer_already_is_told_so() {
+    let server = Server::start(LongPollConfig::default()).await;
+    let ann = server.session("ann").await;
+    ann.room("tea").await;
+    let (_, mark) = ann.poll("", 25).await;
+    let tag = format!("\"{mark}\"");
+    let unchanged = ann.poll_with("?hold=0", &[("if-none-match", &tag)]).await;
+    assert_eq!((unchanged.status, unchanged.header("etag")), (304, Some(&*tag)));
+    assert_eq!(unchanged.header("content-type"), None);
+    ann.say("tea", "a").await;
+    let changed = ann.poll_with("?hold=0", &[("if-none-match", &tag)]).await;
+    assert_eq!(handed_out(&changed).0, ["event a"]);
+}
+
+#[tokio::test]
+async fn answers_are_packed_for_who_wants_that() {
+    let server = Server::start(LongPollConfig::default()).await;
+    let ann = server.session("ann").await;
+    ann.room("tea").await;
+    let answer = ann.poll_with("?hold=0", &[("accept", "application/msgpack")]).await;
+    assert_eq!(answer.header("content-type"), Some("application/msgpack"));
+    let frames = decode(&answer.body, Encoding::MsgPack, &Limits::default()).unwrap();
+    let kinds: Vec<_> = frames.iter().map(|f| f.get("t").unwrap().as_text().unwrap()).collect();
+    assert_eq!(kinds, ["room", "mark"]);
+    // The other encoding from the same mark.
+    let mark = answer.header("etag").unwrap().trim_matches('"').to_owned();
+    ann.say("tea", "a").await;
+    assert_eq!(ann.poll(&mark, 0).await.0, ["event a"]);
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_each_with_its_number() {
+    let server = Server::start(LongPollConfig::default()).await;
+    let (ann, bob) = (server.session("ann").await, server.session("bob").await);
+    ann.room("tea").await;
+    let (_, mark) = ann.poll("", 0).await;
+    let session = ("im-session", &*ann.name);
+    let mixed = {
+        let (id, secret) =
+            (ann.name.split_once(' ').unwrap().0, bob.name.split_once(' ').unwrap().1);
+        format!("{id} {secret}")
+    };
+    let kept = format!("?hold=0&at={mark}");
+    for (query, headers, expected) in [
+        ("", vec![], (400, 4509)),
+        ("", vec![("im-session", "nobody guessed")], (404, 4400)),
+        (&*kept, vec![("im-session", &*mixed)], (404, 4400)),
+        ("?at=!!", vec![session], (400, 4504)),
+        ("?at=zzzz", vec![session], (400, 4504)),
+        ("?at=A%0d%0aSet-Cookie:%20x", vec![session], (400, 4504)),
+        ("?hold=ever", vec![session], (400, 4504)),
+        ("", vec![session, ("if-none-match", "*")], (400, 4504)),
+        (&*kept, vec![session, ("origin", "https://evil.example")], (403, 4511)),
+    ] {
+        let answer = ask(server.at, &format!("GET /im/poll{query}"), &headers, b"").await;
+        assert_eq!(told(&answer), (expected.0, Some(expected.1)), "{query} {headers:?}");
+    }
+    assert_eq!(ask(server.at, "POST /im/poll", &[session], b"").await.status, 405);
+    // What was kept for her is still there: a store that is away is not noticed.
+    server.store.fail_everything(Fault::Unavailable);
+    assert_eq!(ann.poll(&mark, 0).await.0, [""; 0]);
+}
+
+#[tokio::test]
+async fn marks_of_others_and_of_older_logs_do_no_harm() {
+    let server = Server::start(LongPollConfig::default()).await;
+    let (ann, bob) = (server.session("ann").await, server.session("bob").await);
+    ann.room("tea").await;
+    bob.room("news").await;
+    let (_, foreign) = bob.poll("", 0).await;
+    let (rooms, mine) = ann.poll(&foreign, 0).await;
+    assert!(rooms.iter().all(|room| room == "tea ok"), "{rooms:?}");
+    let cursor =
+        Cursor { epoch: Epoch { generation: 1, incarnation: 1 }, seq: Seq::new(7).unwrap() };
+    let room = RoomTag::of(&RoomId::new("tea").unwrap());
+    let mut old: Mark = mine.parse().unwrap();
+    old.places = vec![Place { room, cursor: Some(cursor), state: 0 }];
+    let (reset, mark) = ann.poll(&old.to_string(), 0).await;
+    assert_eq!(reset, ["tea reset"]);
+    ann.say("tea", "a").await;
+    assert_eq!(ann.poll(&mark, 0).await.0, ["event a"]);
+}
+
+#[tokio::test]
+async fn of_two_polls_at_once_one_ends() {
+    let server = Server::start(LongPollConfig::default()).await;
+    let ann = server.session("ann").await;
+    ann.room("tea").await;
+    let (_, mark) = ann.poll("", 0).await;
+    let query = format!("?at={mark}&hold=25");
+    let (mut one, mut other) =
+        (Box::pin(ann.poll_with(&query, &[])), Box::pin(ann.poll_with(&query, &[])));
+    let (ended, left) = tokio::select! {
+        ended = &mut one => (ended, other),
+        ended = &mut other => (ended, one),
+    };
+    assert_eq!(told(&ended), (409, Some(4101)));
+    let (answer, ()) = tokio::join!(left, ann.say("tea", "a"));
+    assert_eq!(handed_out(&answer).0, ["event a"]);
+}
+
+#[tokio::test]
+async fn a_poll_that_is_held_ends_with_its_session_or_its_server() {
+    let server = Server::start(LongPollConfig::default()).await;
+    let hold = |session: &Session, mark: &str| {
+        let (session, query) = (session.clone(), format!("?at={mark}&hold=25"));
+        tokio::spawn(async move { session.poll_with(&query, &[]).await })
+    };
+    let ann = server.session("ann").await;
+    let (_, mark) = ann.poll("", 0).await;
+    let waiting = hold(&ann, &mark);
+    server.engine.kick(&UserId::new("ann").unwrap(), None, Code::Kicked).await.unwrap();
+    assert_eq!(told(&within(waiting).await.unwrap()), (410, Some(4600)));
+    assert_eq!(told(&ann.poll_with("", &[]).await), (404, Some(4400)));
+    let bob = server.session("bob").await;
+    let (_, mark) = bob.poll("", 0).await;
+    let waiting = hold(&bob, &mark);
+    bob.call(json!({"t": "logout", "id": 4})).await;
+    assert_eq!(told(&within(waiting).await.unwrap()), (410, Some(4601)));
+    let eve = server.session("eve").await;
+    let (_, mark) = eve.poll("", 0).await;
+    let waiting = hold(&eve, &mark);
+    let (ended, ()) = tokio::join!(waiting, server.engine.drain(Duration::from_secs(5)));
+    let ended = ended.unwrap();
+    assert_eq!(told(&ended), (503, Some(4001)));
+    assert!(ended.header("retry-after").is_some() && ended.json()["retry_ms"].is_u64());
+    assert_eq!(told(&eve.poll_with("", &[]).await), (503, Some(4001)));
+}
+
+#[tokio::test]
+async fn between_two_polls_nothing_is_read_and_signals_are_not_missed() {
+    let server = Server::start(LongPollConfig::default()).await;
+    let (ann, bob) = (server.session("ann").await, server.session("bob").await);
+    ann.room("tea").await;
+    bob.call(json!({"t": "join", "id": 2, "room": "tea"})).await;
+    let (_, mut mark) = ann.poll("", 0).await;
+    (_, mark) = ann.poll(&mark, 0).await;
+    let signal = json!({"t": "signal", "id": 5, "room": "tea", "kind": "typing", "content": 1});
+    assert_eq!(bob.call(signal).await["t"], "ok");
+    server.store.fail_everything(Fault::Unavailable);
+    let (news, mark) = ann.poll(&mark, 0).await;
+    assert_eq!(news.last().map(String::as_str), Some("signal"), "{news:?}");
+    for _ in 0..3 {
+        assert_eq!(ann.poll(&mark, 0).await, (vec![], mark.clone()));
+    }
+    let other = ann.poll_with("?hold=0", &[]).await;
+    assert_eq!(told(&other), (503, Some(4202)), "another mark reads the store");
+}
+
+#[tokio::test]
+async fn what_is_kept_is_bounded_in_number_and_time() {
+    let config = LongPollConfig::default().max_kept(2).linger(Duration::from_millis(100));
+    let server = Server::start(config).await;
+    let mut sessions = Vec::new();
+    for user in ["ann", "bob", "eve"] {
+        let session = server.session(user).await;
+        session.room(user).await;
+        let (_, mark) = session.poll("", 0).await;
+        assert!(server.engine.connections() <= 2, "so many are kept");
+        sessions.push((user, session, mark));
+    }
+    server.has(0).await;
+    // Kept or not, nothing is missed.
+    for (user, session, mark) in sessions {
+        session.say(user, "a").await;
+        assert_eq!(session.poll(&mark, 0).await.0, ["event a"]);
+    }
+    within(server.poll.shutdown()).await;
+    assert_eq!(server.engine.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_loses_nothing() {
+    let server = Server::start(LongPollConfig::default()).await;
+    let ann = server.session("ann").await;
+    ann.room("tea").await;
+    let (_, mark) = ann.poll("", 0).await;
+    for words in ["a", "b"] {
+        let mut client = Client::connect(server.at).await.unwrap();
+        let headers = [("im-session", ann.name.clone())];
+        client.begin(&format!("GET /im/poll?at={mark}"), &headers, b"").await.unwrap();
+        drop(client);
+        ann.say("tea", words).await;
+    }
+    assert_eq!(ann.poll(&mark, 25).await.0, ["event a", "event b"]);
+}
+
+#[tokio::test]
+async fn a_long_story_is_told_in_parts() {
+    let server = Server::start(LongPollConfig::default().max_response_bytes(4096)).await;
+    let ann = server.session("ann").await;
+    ann.room("tea").await;
+    let (_, mut mark) = ann.poll("", 0).await;
+    for n in 0..100 {
+        ann.say("tea", &n.to_string()).await;
+    }
+    let (mut heard, mut polls) = (Vec::new(), 0);
+    while heard.len() < 100 {
+        let (news, next) = ann.poll(&mark, 25).await;
+        heard.extend(news);
+        mark = next;
+        polls += 1;
+    }
+    let expected: Vec<String> = (0..100).map(|n| format!("event {n}")).collect();
+    assert_eq!(heard, expected);
+    assert!(polls > 2, "{polls}");
+}

@@ -1,0 +1,196 @@
+//! Event streams, from their first byte to their last.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use im_core::Code;
+use im_core::UserId;
+use im_core::engine::EngineConfig;
+use im_http::ListenerConfig;
+use serde_json::json;
+use support::{Session, Stream, ask, edge, engine, listen, only, within};
+
+#[tokio::test]
+async fn a_stream_tells_rooms_events_and_where_its_reader_stands() {
+    let engine = engine(EngineConfig::default()).await;
+    let at = listen(&engine, ListenerConfig::default()).await;
+    let ann = Session::open(at, "ann").await;
+    ann.room("tea").await;
+    let mut stream = ann.stream("", &[]).await;
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-store, no-transform"),
+        ("x-accel-buffering", "no"),
+        ("vary", "origin"),
+    ] {
+        assert_eq!(stream.head.header(name), Some(value));
+    }
+    assert_eq!(stream.block().await.unwrap(), "retry: 1500");
+    assert_eq!(stream.until("data:").await, ["tea ok"]);
+    let first = stream.mark().await;
+    for words in ["a", "b\n\nid: AQA\r\rdata: x"] {
+        ann.say("tea", words).await;
+    }
+    // One line each, whatever they say.
+    assert_eq!(stream.until("data").await, ["event \"a\""]);
+    let second = stream.mark().await;
+    assert_eq!(stream.until("data").await, [r#"event "b\n\nid: AQA\r\rdata: x""#]);
+    let third = stream.mark().await;
+    assert!(first != second && second != third);
+    drop(stream);
+    only(&engine, 0).await;
+    // Taken up by what browsers send, or by the query; the header is newer than the query of the same address.
+    let query = format!("?at={first}");
+    let mut again = ann.stream(&query, &[("last-event-id", &second)]).await;
+    assert!(again.until("data").await[1].starts_with("event \"b"));
+    let mut again = ann.stream(&query, &[]).await;
+    assert_eq!(again.until("data").await[1], "event \"a\"");
+}
+
+#[tokio::test]
+async fn a_ticket_stands_for_session_and_credentials() {
+    let at = listen(&engine(EngineConfig::default()).await, ListenerConfig::default()).await;
+    let ann = Session::open(at, "ann").await;
+    ann.room("tea").await;
+    let mut known = ann.stream("", &[]).await;
+    let mark = known.mark().await;
+    let granted = ann.call(json!({"t": "ticket", "id": 4})).await;
+    let ticket = granted["ticket"].as_str().unwrap().replace(' ', "%20");
+    let query = format!("?ticket={ticket}&at={mark}");
+    let refused = ask(at, &format!("GET /im/sse{query}"), &[("last-event-id", &mark)], b"").await;
+    assert_eq!((refused.status, refused.code()), (401, Some(4301)), "it opened nothing yet");
+    let mut stream = Stream::open(at, &query, &[]).await;
+    ann.say("tea", "a").await;
+    assert_eq!(stream.until("data").await, ["retry: 1500", "event \"a\""]);
+    let mark = stream.mark().await;
+    let refused = ask(at, &format!("GET /im/sse{query}"), &[], b"").await;
+    assert_eq!((refused.status, refused.code()), (401, Some(4301)), "it opens one stream");
+    ann.say("tea", "b").await;
+    let mut stream = Stream::open(at, &query, &[("last-event-id", &mark)]).await;
+    assert_eq!(stream.until("data").await, ["retry: 1500", "event \"b\""]);
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_each_with_its_number() {
+    let at = listen(&engine(EngineConfig::default()).await, ListenerConfig::default()).await;
+    let ann = Session::open(at, "ann").await;
+    let mut stream = ann.stream("", &[]).await;
+    let session = ("im-session", &*ann.name);
+    for (query, headers, expected) in [
+        ("", vec![], (400, 4509)),
+        ("?ticket=", vec![], (401, 4301)),
+        ("?ticket=guessed%0d%0adata:%20x", vec![], (401, 4301)),
+        ("", vec![("im-session", "nobody guessed")], (404, 4400)),
+        ("?at=!!", vec![session], (400, 4504)),
+        ("?at=A%0d%0adata:%20x", vec![session], (400, 4504)),
+        ("?at=AQA&at=AQA", vec![session], (400, 4504)),
+        ("", vec![session, ("last-event-id", "zzzz")], (400, 4504)),
+        ("", vec![session, ("last-event-id", "AQA"), ("last-event-id", "AQA")], (400, 4504)),
+        ("", vec![session, ("origin", "https://evil.example")], (403, 4511)),
+    ] {
+        let answer = ask(at, &format!("GET /im/sse{query}"), &headers, b"").await;
+        let told = (answer.status, answer.code());
+        assert_eq!(told, (expected.0, Some(expected.1)), "{query} {headers:?}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+    assert_eq!(ask(at, "POST /im/sse", &[session], b"").await.status, 405);
+    ann.room("tea").await;
+    assert_eq!(stream.until("data").await, ["retry: 1500", "tea ok"], "nobody else notices");
+}
+
+#[tokio::test]
+async fn the_last_words_say_whether_to_come_back() {
+    let engine = engine(EngineConfig::default()).await;
+    let at = listen(&engine, ListenerConfig::default()).await;
+    let ann = Session::open(at, "ann").await;
+    let mut older = ann.stream("", &[]).await;
+    let mut newer = ann.stream("", &[]).await;
+    let stay_away =
+        |code: u16| ["retry: 1500", "retry: 86400000", &format!("bye {code}")].map(str::to_owned);
+    assert_eq!(older.rest().await, stay_away(4101));
+    engine.kick(&UserId::new("ann").unwrap(), None, Code::Kicked).await.unwrap();
+    assert_eq!(newer.rest().await, stay_away(4600));
+    let bob = Session::open(at, "bob").await;
+    let mut left = bob.stream("", &[]).await;
+    bob.call(json!({"t": "logout", "id": 2})).await;
+    assert_eq!(left.rest().await, stay_away(4601));
+    let eve = Session::open(at, "eve").await;
+    let mut drained = eve.stream("", &[]).await;
+    let (blocks, ()) = tokio::join!(drained.rest(), engine.drain(Duration::from_secs(5)));
+    assert!(blocks[1].starts_with("retry: ") && blocks[1] != "retry: 86400000", "{blocks:?}");
+    assert_eq!(blocks[2], "bye 4001");
+}
+
+#[tokio::test]
+async fn a_silent_stream_is_heard_of() {
+    let config = EngineConfig::default()
+        .heartbeat(Duration::from_millis(50))
+        .idle_timeout(Duration::from_millis(100))
+        .tick(Duration::from_millis(10));
+    let at = listen(&engine(config).await, ListenerConfig::default()).await;
+    let ann = Session::open(at, "ann").await;
+    let mut stream = ann.stream("", &[]).await;
+    // It need not say anything, however long that takes.
+    for _ in 0..10 {
+        stream.until(":").await;
+    }
+    ann.room("tea").await;
+    assert!(stream.until("data").await.contains(&"tea ok".to_owned()));
+}
+
+#[tokio::test]
+async fn a_reader_who_takes_nothing_is_given_up_and_nobody_else_notices() {
+    let engine = engine(EngineConfig::default()).await;
+    let config = ListenerConfig::default().write_timeout(Duration::from_millis(200));
+    let at = listen(&engine, config).await;
+    let (ann, bob) = (Session::open(at, "ann").await, Session::open(at, "bob").await);
+    ann.room("tea").await;
+    bob.call(json!({"t": "join", "id": 2, "room": "tea"})).await;
+    bob.call(json!({"t": "sub", "id": 2, "room": "tea"})).await;
+    let mut reads = bob.stream("", &[]).await;
+    reads.mark().await;
+    let idle = ann.stream("", &[]).await;
+    let words = "x".repeat(30_000);
+    let mut said = 0;
+    // Until the buffers on the way are full.
+    while engine.connections() > 1 {
+        let mid = format!("{said:0>24}");
+        let send = json!({"t": "send", "id": 3, "room": "tea", "mid": mid, "content": &words});
+        ann.call(send).await;
+        within(reads.until("data")).await;
+        said += 1;
+    }
+    assert!(said > 1);
+    drop(idle);
+}
+
+#[tokio::test]
+async fn it_streams_through_axum_and_warp() {
+    let engine = engine(EngineConfig::default()).await;
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let in_axum = socket.local_addr().unwrap();
+    let app = axum::Router::new().nest_service("/im", edge(&engine));
+    tokio::spawn(axum::serve(socket, app).into_future());
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let in_warp = socket.local_addr().unwrap();
+    let routes = im_http::warp::mount(edge(&engine).at("/im"));
+    tokio::spawn(warp::serve(routes).incoming(socket).run());
+    for (at, user) in [(in_axum, "ann"), (in_warp, "bob")] {
+        let session = Session::open(at, user).await;
+        session.room(user).await;
+        let mut stream = session.stream("", &[]).await;
+        stream.mark().await;
+        session.say(user, "a").await;
+        assert_eq!(stream.until("data").await, ["event \"a\""]);
+        let offer = ask(at, "GET /im", &[], b"").await.json();
+        assert_eq!(offer["transports"], json!(["sse"]));
+    }
+    only(&engine, 0).await;
+}
