@@ -1,5 +1,7 @@
 //! Tests across crates: conformance matrix, end to end, browser, clients that were not written here.
 
+pub mod browser;
+
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -1,99 +1,13 @@
 //! Two browser tabs on the real quickstart server: they chat, reload, lose the server and find it again.
 //!
-//! What a person does is in `tests/browser/quickstart.mjs`; here is only what it takes to run it.
-//!
-//! | variable | meaning | otherwise |
-//! |---|---|---|
-//! | `IM_TEST_CHROMIUM` | the browser's binary | `/usr/bin/chromium` |
-//! | `IM_TEST_NODE_MODULES_BROWSER` | the folder that holds `playwright-core` | `tests/browser/node_modules` (`npm ci` in `tests/browser`), then `NODE_PATH` |
-//! | `IM_TEST_QUICKSTART` | the server's binary | built here, in the profile of this test |
-//! | `IM_TEST_REQUIRE` | `all`: fail where something is missing | skip, and say so |
-//! | `IM_TEST_SKIPPED` | a file that gets a line if the test is skipped | standard error alone |
-//!
-//! The pictures are left in `target/screenshots`.
+//! What a person does is in `tests/browser/quickstart.mjs`; what it takes to run it, and the variables that change that,
+//! in [`im_tests::browser`]. `IM_TEST_QUICKSTART` names a server that is built already.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this file is all test")]
-
-use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+#![allow(clippy::unwrap_used, reason = "this file is all test")]
 
 #[test]
 fn two_tabs_chat_reload_and_survive_a_restart() {
-    let (chromium, modules) = match (chromium(), node_modules()) {
-        (Ok(chromium), Ok(modules)) => (chromium, modules),
-        (Err(missing), _) | (_, Err(missing)) => return im_tests::skip("browser", &missing),
-    };
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
     let data = tempfile::tempdir().unwrap();
-    let screenshots = target_dir().join("screenshots");
-    fs::create_dir_all(&screenshots).unwrap();
-    let picture = screenshots.join("quickstart.png");
-    let _ = fs::remove_file(&picture);
-
-    let output = Command::new("node")
-        .arg(here.join("quickstart.mjs"))
-        .env("IM_TEST_QUICKSTART", quickstart())
-        .env("IM_TEST_CHROMIUM", chromium)
-        .env("IM_TEST_NODE_MODULES_BROWSER", modules)
-        .env("IM_TEST_DATA", data.path().join("data"))
-        .env("IM_TEST_SCREENSHOTS", &screenshots)
-        .output()
-        .unwrap();
-    let told =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{}\n{}", told[0], told[1]);
-    assert!(fs::metadata(&picture).unwrap().len() > 10_000, "the picture is empty");
-}
-
-fn chromium() -> Result<PathBuf, String> {
-    let path = PathBuf::from(
-        env::var_os("IM_TEST_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into()),
-    );
-    let missing =
-        || format!("no browser at {}: install Chromium or set IM_TEST_CHROMIUM", path.display());
-    path.is_file().then(|| path.clone()).ok_or_else(missing)
-}
-
-/// The folder that holds the script's one package. Also checks that Node is there.
-fn node_modules() -> Result<PathBuf, String> {
-    if Command::new("node").arg("--version").output().is_err() {
-        return Err("Node.js is not installed".into());
-    }
-    let named = env::var_os("IM_TEST_NODE_MODULES_BROWSER").map(PathBuf::from);
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/node_modules");
-    let shared = env::var_os("NODE_PATH").unwrap_or_default();
-    let mut folders = named.into_iter().chain([own]).chain(env::split_paths(&shared));
-    folders
-        .find(|folder| folder.join("playwright-core/package.json").is_file())
-        .ok_or_else(|| "playwright-core is missing: run `npm ci` in tests/browser".into())
-}
-
-/// The server to test; built if none is named.
-fn quickstart() -> PathBuf {
-    if let Some(named) = env::var_os("IM_TEST_QUICKSTART") {
-        return named.into();
-    }
-    let mut build = Command::new(env!("CARGO"));
-    // All features of all crates, as `cargo xtask test` has built them: otherwise half of it would be built again.
-    build.args(["build", "--quiet", "--workspace", "--all-features", "--bin", "quickstart"]);
-    build.arg("--target-dir").arg(target_dir());
-    if !cfg!(debug_assertions) {
-        build.arg("--release");
-    }
-    assert!(
-        build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(),
-        "quickstart does not build"
-    );
-    profile_dir().join(format!("quickstart{}", env::consts::EXE_SUFFIX))
-}
-
-/// `target/debug` or `target/release`: this test lies in its `deps`.
-fn profile_dir() -> PathBuf {
-    env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
-}
-
-fn target_dir() -> PathBuf {
-    profile_dir().parent().unwrap().to_owned()
+    let server = ("quickstart", "IM_TEST_QUICKSTART");
+    im_tests::browser::run("quickstart.mjs", server, "quickstart.png", &data.path().join("data"));
 }

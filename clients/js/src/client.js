@@ -280,6 +280,8 @@ export class Client extends Emitter {
         return this.emit('signal', event.signal);
       case 'state':
         return this.handles.get(event.update.room)?.onState(event.update);
+      case 'stale':
+        return this.handles.get(event.update.room)?.emit('stale', event.update);
       case 'snapshot':
         return this.handles.get(event.room)?.onSnapshot(event.entries);
       case 'room':

@@ -35,10 +35,12 @@ import { Reader } from './reader.js';
  * - `message`: the same for events of the kind `message` alone
  * - `signal`: something ephemeral
  * - `state`: a key of the room's state has changed
+ * - `stale`: an update came that is not newer than what is held, and was dropped; to count, not to show
  * - `status`: `gap` (history was trimmed), `reset` (the room begins anew: drop what you have of it) or `denied` (it may not
  *   be read any more, and is not followed any more)
  *
- * @typedef {{event: RoomEvent, message: RoomEvent, signal: Signal, state: StateChange, status: RoomStatus}} RoomEvents
+ * @typedef {{event: RoomEvent, message: RoomEvent, signal: Signal, state: StateChange, stale: StateChange,
+ *   status: RoomStatus}} RoomEvents
  */
 
 /**

@@ -254,6 +254,18 @@ test('statuses that come by the downlink set the cursor, also before the answer 
   assert.deepEqual(machine.events.map((told) => (told.type === 'event' ? told.event.seq : told.type)), [5, 6]);
 });
 
+test('an update that is not newer than what is held is told as stale, and not as a change', () => {
+  const machine = online();
+  const id = machine.onCommand({ t: 'sub', room: 'tea' });
+  machine.flush(1);
+  const status = { room: 'tea', status: 'ok', epoch: '1.1', cursor: 4, head: 4 };
+  machine.onMessage(2, JSON.stringify({ t: 'ok', id, rooms: [status], rev: 1, gen: 'g' }));
+  const state = (/** @type {number} */ ms) => ({ t: 'state', room: 'tea', key: 'kettle', stamp: `${ms}-0-1`, from: 'x', value: ms });
+  machine.onMessage(3, JSON.stringify([state(5), state(4), state(5), state(6), { ...state(9), room: 'elsewhere' }]));
+  const told = machine.events.map((event) => ('update' in event ? [event.type, event.update.value] : [event.type]));
+  assert.deepEqual(told, [['state', 5], ['stale', 4], ['stale', 5], ['state', 6]]);
+});
+
 test('a status that is handed out again changes nothing; a log that ends before the cursor does', () => {
   const machine = online();
   const id = machine.onCommand({ t: 'sub', room: 'tea' });

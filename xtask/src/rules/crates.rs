@@ -23,7 +23,8 @@ struct Need {
 }
 
 /// Crates that put things together; everything else is engine, edge, adapter or tool for tests.
-const ASSEMBLE: [&str; 5] = ["im-bench", "im-tests", "xtask", "quickstart", "embed-axum"];
+const ASSEMBLE: [&str; 6] =
+    ["im-bench", "im-tests", "xtask", "quickstart", "embed-axum", "monster-battle"];
 
 /// Crates for HTTP, sockets and databases, by the beginning of their names.
 const OUTSIDE: [&str; 22] = [

@@ -235,7 +235,8 @@ function onPush(machine, now, frame) {
       return void events.push({ type: 'signal', signal: fields });
     case 'state': {
       const update = /** @type {import('./latest.js').StateUpdate} */ (fields);
-      if (rooms.map.get(frame.room)?.state.update(update)) events.push({ type: 'state', update });
+      const room = rooms.map.get(frame.room);
+      if (room) events.push({ type: room.state.update(update) ? 'state' : 'stale', update });
       return;
     }
     case 'snapshot': {

@@ -52,6 +52,7 @@
  * Something that the application should know, in the order in which it happened.
  *
  * @typedef {{type: 'event', event: RoomEvent} | {type: 'signal', signal: Frame} | {type: 'state', update: StateUpdate} |
+ *   {type: 'stale', update: StateUpdate} |
  *   {type: 'snapshot', room: string, entries: StateUpdate[]} | {type: 'room', status: RoomStatus} |
  *   {type: 'connected', welcome: Frame} | ({type: 'disconnected', retryInMs?: number} & Cause) |
  *   ({type: 'closed'} & Cause)} ClientEvent

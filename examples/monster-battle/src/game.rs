@@ -1,0 +1,284 @@
+//! The rules of the battle. Nothing here knows the engine, a clock or chance: the same log always comes to the same battle,
+//! so a restart plays the log again and is where it was.
+
+use std::collections::BTreeMap;
+
+/// The families, as they are named in hits and in rooms.
+pub const FAMILIES: [&str; 4] = ["foxes", "otters", "ravens", "badgers"];
+
+const MONSTERS: [&str; 8] = [
+    "Grumblefang",
+    "Old Mossback",
+    "The Soot Duchess",
+    "Bogwillow",
+    "Cinderjaw",
+    "Lord Puddle",
+    "Thistlewrath",
+    "The Night Heron",
+];
+
+/// Players who are listed for one monster; the blows of any further ones count for their families alone.
+const MAX_PLAYERS: usize = 1_000;
+/// Lines of the ranking that are published.
+pub const RANKED: usize = 10;
+
+/// A blow, as a client asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hit<'a> {
+    /// Its place in the log.
+    pub seq: u64,
+    /// Who strikes.
+    pub by: &'a str,
+    /// For which family, an index into [`FAMILIES`].
+    pub family: usize,
+}
+
+/// What a blow did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blow {
+    /// Who struck.
+    pub by: String,
+    /// For which family.
+    pub family: usize,
+    /// How many hit points it took.
+    pub damage: u32,
+    /// Whether it was an uncommonly good one.
+    pub critical: bool,
+}
+
+/// One line of the ranking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rank<'a> {
+    /// Who.
+    pub name: &'a str,
+    /// Of which family.
+    pub family: usize,
+    /// Damage done to this monster.
+    pub damage: u32,
+}
+
+/// A battle as it stands after a part of its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Battle {
+    /// Which monster it is, from 1.
+    pub number: u32,
+    /// The hit points that it has left; none if it is down.
+    pub hp: u32,
+    /// The last event that was looked at.
+    pub applied: u64,
+    /// The last blow that counted.
+    pub last: Option<Blow>,
+    /// Damage of each family to this monster.
+    pub families: [u32; FAMILIES.len()],
+    /// Monsters that each family has won: those to which it did the most damage.
+    pub trophies: [u32; FAMILIES.len()],
+    players: BTreeMap<(String, usize), u32>,
+}
+
+impl Default for Battle {
+    fn default() -> Self {
+        Self {
+            number: 1,
+            hp: max_hp(1),
+            applied: 0,
+            last: None,
+            families: [0; FAMILIES.len()],
+            trophies: [0; FAMILIES.len()],
+            players: BTreeMap::new(),
+        }
+    }
+}
+
+impl Battle {
+    /// The monster's name.
+    pub fn monster(&self) -> &'static str {
+        MONSTERS[(self.number as usize - 1) % MONSTERS.len()]
+    }
+
+    /// The hit points that the monster began with.
+    pub fn max_hp(&self) -> u32 {
+        max_hp(self.number)
+    }
+
+    /// Whether the monster is down, and the next one is awaited.
+    pub fn is_down(&self) -> bool {
+        self.hp == 0
+    }
+
+    /// A blow falls. Nothing comes of one that meets a monster that is down. Says whether it was the last blow.
+    pub fn hit(&mut self, hit: Hit<'_>) -> bool {
+        self.applied = hit.seq;
+        if self.is_down() {
+            return false;
+        }
+        let (damage, critical) = damage(hit.seq);
+        let damage = damage.min(self.hp);
+        self.hp -= damage;
+        self.families[hit.family] += damage;
+        let player = (hit.by.to_owned(), hit.family);
+        if self.players.len() < MAX_PLAYERS || self.players.contains_key(&player) {
+            *self.players.entry(player).or_default() += damage;
+        }
+        self.last = Some(Blow { by: hit.by.to_owned(), family: hit.family, damage, critical });
+        if self.is_down() {
+            self.trophies[self.leader()] += 1;
+        }
+        self.is_down()
+    }
+
+    /// The next monster appears. Does nothing while this one stands.
+    pub fn appear(&mut self, seq: u64) {
+        self.applied = seq;
+        if self.is_down() {
+            let (number, trophies) = (self.number.saturating_add(1), self.trophies);
+            *self = Self { number, hp: max_hp(number), applied: seq, trophies, ..Self::default() };
+        }
+    }
+
+    /// Anything else in the log.
+    pub fn pass(&mut self, seq: u64) {
+        self.applied = seq;
+    }
+
+    /// The family that did the most damage to this monster.
+    pub fn leader(&self) -> usize {
+        // Of equals the first: it must be the same one each time that the log is played.
+        (0..FAMILIES.len()).rev().max_by_key(|&family| self.families[family]).unwrap_or_default()
+    }
+
+    /// Who did the most damage, the first [`RANKED`] of them.
+    pub fn ranking(&self) -> Vec<Rank<'_>> {
+        let mut all: Vec<Rank<'_>> = self
+            .players
+            .iter()
+            .map(|((name, family), damage)| Rank { name, family: *family, damage: *damage })
+            .collect();
+        all.sort_by(|a, b| b.damage.cmp(&a.damage).then_with(|| a.name.cmp(b.name)));
+        all.truncate(RANKED);
+        all
+    }
+}
+
+/// The family of this name.
+pub fn family(name: &str) -> Option<usize> {
+    FAMILIES.iter().position(|family| *family == name)
+}
+
+fn max_hp(number: u32) -> u32 {
+    number.saturating_mul(300).saturating_add(700).min(4_000)
+}
+
+/// What the blow at this place in the log does: chance that comes out alike each time.
+fn damage(seq: u64) -> (u32, bool) {
+    let chance = mix(seq);
+    let plain = 8 + (chance % 13) as u32;
+    let critical = (chance >> 32).is_multiple_of(9);
+    (if critical { plain * 3 } else { plain }, critical)
+}
+
+/// Numbers that look drawn at random (SplitMix64, Steele et al. 2014).
+pub fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hit(seq: u64, by: &str, family: usize) -> Hit<'_> {
+        Hit { seq, by, family }
+    }
+
+    /// Strikes until the monster is down, and gives the last seq.
+    fn slay(battle: &mut Battle, by: &str, family: usize) -> u64 {
+        let mut seq = battle.applied;
+        loop {
+            seq += 1;
+            if battle.hit(hit(seq, by, family)) {
+                return seq;
+            }
+        }
+    }
+
+    #[test]
+    fn a_blow_takes_what_it_says_and_is_ranked() {
+        let mut battle = Battle::default();
+        let full = battle.hp;
+        assert!(!battle.hit(hit(5, "ada", 1)));
+        let blow = battle.last.clone().unwrap();
+        assert_eq!((blow.by.as_str(), blow.family), ("ada", 1));
+        assert_eq!(battle.hp, full - blow.damage);
+        assert_eq!(battle.families[1], blow.damage);
+        assert_eq!(battle.ranking(), [Rank { name: "ada", family: 1, damage: blow.damage }]);
+        assert_eq!(battle.applied, 5);
+    }
+
+    #[test]
+    fn all_damage_adds_up_to_the_monster_and_no_more() {
+        let mut battle = Battle::default();
+        slay(&mut battle, "ada", 2);
+        assert_eq!(battle.families.iter().sum::<u32>(), battle.max_hp());
+        assert_eq!(battle.trophies, [0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn a_monster_that_is_down_takes_no_blows_and_is_followed_by_a_stronger_one() {
+        let mut battle = Battle::default();
+        let seq = slay(&mut battle, "ada", 0);
+        let down = battle.clone();
+        assert!(!battle.hit(hit(seq + 1, "bela", 3)), "it falls once");
+        assert_eq!(battle, Battle { applied: seq + 1, ..down });
+        battle.appear(seq + 2);
+        assert_eq!((battle.number, battle.hp, battle.applied), (2, max_hp(2), seq + 2));
+        assert!(battle.hp > max_hp(1) && battle.ranking().is_empty());
+        assert_eq!(battle.trophies, [1, 0, 0, 0], "trophies stay");
+        battle.appear(seq + 3);
+        assert_eq!(battle.number, 2, "one at a time");
+    }
+
+    #[test]
+    fn the_ranking_is_in_order_and_bounded() {
+        let mut battle = Battle { hp: u32::MAX, ..Battle::default() };
+        let names: Vec<String> = (0..MAX_PLAYERS + 50).map(|n| format!("p{n:05}")).collect();
+        for (seq, name) in names.iter().enumerate() {
+            battle.hit(hit(seq as u64, name, seq % 4));
+        }
+        let ranking = battle.ranking();
+        assert_eq!(ranking.len(), RANKED);
+        assert!(ranking.is_sorted_by(|a, b| a.damage >= b.damage));
+        assert_eq!(battle.players.len(), MAX_PLAYERS);
+    }
+
+    #[test]
+    fn the_same_log_comes_to_the_same_battle() {
+        let play = || {
+            let mut battle = Battle::default();
+            for seq in 1..400 {
+                match seq % 50 {
+                    0 => battle.appear(seq),
+                    n => drop(battle.hit(hit(
+                        seq,
+                        ["ada", "bela"][seq as usize % 2],
+                        n as usize % 4,
+                    ))),
+                }
+            }
+            battle
+        };
+        assert_eq!(play(), play());
+        let critical = (1..1000).filter(|seq| damage(*seq).1).count();
+        assert!((60..200).contains(&critical), "{critical} of a thousand");
+    }
+
+    #[test]
+    fn of_families_that_did_the_same_the_first_leads() {
+        let mut battle = Battle::default();
+        assert_eq!(battle.leader(), 0);
+        battle.families = [3, 7, 7, 1];
+        assert_eq!(battle.leader(), 1);
+        assert_eq!((family("ravens"), family("dragons")), (Some(2), None));
+    }
+}

@@ -1,0 +1,108 @@
+//! Who may do what. Everybody is believed to be who they say they are, but for the game itself; and nobody but the game
+//! writes hit points, ranking or the fall of a monster.
+
+use async_trait::async_trait;
+use im_core::ports::{
+    Action, AllowAnonymous, Authenticator, Credentials, Hooks, Identity, Verdict,
+};
+use im_core::wire::{Target, Value};
+use im_core::{Code, Error, Result};
+
+use crate::arena::{BATTLE, GAME, HIT};
+use crate::bots;
+use crate::game;
+
+/// Lets everybody in under any name that is not the game's or a bot's.
+#[derive(Debug, Clone, Copy)]
+pub struct Players;
+
+#[async_trait]
+impl Authenticator for Players {
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Identity> {
+        let identity = AllowAnonymous.authenticate(credentials).await?;
+        let name = identity.user.as_str();
+        if name == GAME || bots::is_bot(name) {
+            let words = "this name is taken; choose another";
+            return Err(Error::new(Code::BadCredentials, "authenticate", words));
+        }
+        Ok(identity)
+    }
+}
+
+/// Refuses what no player has any business with.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules;
+
+#[async_trait]
+impl Hooks for Rules {
+    async fn before(&self, _: &Identity, action: &Action) -> Verdict {
+        let refused = match action {
+            Action::SetState { .. } => "hit points and ranking are the game's to write",
+            Action::Create { .. } => "the rooms of this game are there already",
+            Action::Send { to: Target::Room(room), kind, content, .. }
+                if room.as_str() == BATTLE =>
+            {
+                match kind.as_str() == HIT && is_hit(content) {
+                    true => return Verdict::Default,
+                    false => "only hits count in a battle: {\"family\": …}",
+                }
+            }
+            _ => return Verdict::Default,
+        };
+        Verdict::Refuse(refused.into())
+    }
+}
+
+fn is_hit(content: &Value) -> bool {
+    content.get("family").and_then(Value::as_text).and_then(game::family).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use im_core::wire::Map;
+    use im_core::{EventKind, MessageId, RoomId, StateKey, UserId};
+
+    use super::*;
+
+    async fn verdict(action: &Action) -> Verdict {
+        let ada = Identity::of(UserId::new("ada").unwrap());
+        Rules.before(&ada, action).await
+    }
+
+    fn send(room: &str, kind: &str, family: &str) -> Action {
+        Action::Send {
+            to: Target::Room(RoomId::new(room).unwrap()),
+            id: MessageId::random(),
+            kind: EventKind::new(kind).unwrap(),
+            content: Map::from_iter([("family", family)]).into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn players_strike_and_chat_and_write_nothing_else() {
+        assert_eq!(verdict(&send(BATTLE, HIT, "otters")).await, Verdict::Default);
+        assert_eq!(verdict(&send("family:otters", "message", "")).await, Verdict::Default);
+        let (room, key) = (RoomId::new(BATTLE).unwrap(), StateKey::new("hp").unwrap());
+        let forbidden = [
+            send(BATTLE, HIT, "dragons"),
+            send(BATTLE, "slain", "otters"),
+            send(BATTLE, "appears", "otters"),
+            Action::SetState { room, key, stamped: true },
+        ];
+        for action in &forbidden {
+            assert!(matches!(verdict(action).await, Verdict::Refuse(_)), "{action:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_comes_in_as_the_game_or_as_a_bot() {
+        let come_in = async |name: &str| {
+            let claimed_user = Some(UserId::new(name).unwrap());
+            let credentials = Credentials { claimed_user, ..Credentials::default() };
+            Players.authenticate(&credentials).await.map_err(|error| error.code())
+        };
+        assert_eq!(come_in(GAME).await, Err(Code::BadCredentials));
+        assert_eq!(come_in("Bramble").await, Err(Code::BadCredentials));
+        assert_eq!(come_in("ada").await.unwrap().user.as_str(), "ada");
+    }
+}

@@ -1,0 +1,131 @@
+//! Runs the battle of this crate's library on an address.
+//!
+//! ```sh
+//! cargo run --release -p monster-battle
+//! ```
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use im_core::engine::Engine;
+use im_core::memory::MemoryStore;
+use im_core::ports::Store;
+use im_http::{Edge, UplinkConfig};
+use im_store_sled::{SledConfig, SledStore};
+use im_transport_longpoll::{LongPoll, LongPollConfig};
+use im_transport_sse::{Sse, SseConfig};
+use im_transport_ws::{WebSocket, WsConfig};
+use monster_battle::arena::Arena;
+use monster_battle::{bots, guard, heads::Heads, page};
+use tracing_subscriber::EnvFilter;
+use warp::Filter;
+
+/// How long open connections may take to end when the server does.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Families fight a monster: open the page, choose a name and a family, and strike.
+///
+/// The page plays the same game over WebSocket, Server-Sent Events, long polling and short polling side by side, and
+/// measures each of them. Nothing else has to be installed. Ctrl-C or SIGTERM ends it in good order.
+///
+/// Anybody may come in under any name. For users who log in, see examples/embed-axum.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "RUST_LOG=debug shows more of what goes on, RUST_LOG=warn shows less."
+)]
+struct Flags {
+    /// Address and port to listen on. Use 0.0.0.0:8082 to let phones and other machines in, and port 0 for any free port.
+    #[arg(long, env = "IM_LISTEN", default_value = "127.0.0.1:8082")]
+    listen: SocketAddr,
+    /// A folder to keep the battle in, so that it survives the server. Without it everything is in memory.
+    #[arg(long, env = "IM_DATA")]
+    data: Option<PathBuf>,
+    /// What the page begins with. Everybody can choose another in the page.
+    #[arg(long, value_enum, default_value = "all")]
+    transport: Transport,
+    /// How many fight by themselves, as long as somebody has the page open: 0 to 8.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=bots::MOST as i64))]
+    bots: u8,
+    /// After how many milliseconds the next monster appears.
+    #[arg(long, default_value_t = 3000)]
+    respawn_ms: u64,
+}
+
+#[derive(Clone, ValueEnum)]
+enum Transport {
+    /// All four side by side.
+    All,
+    /// The best that works.
+    Auto,
+    /// WebSocket.
+    Ws,
+    /// Server-Sent Events.
+    Sse,
+    /// Long polling.
+    Poll,
+    /// Short polling, every 3 s.
+    Short,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let flags = Flags::parse();
+    // To warp every browser that is closed in the middle of a poll is an error.
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,warp::server=off"));
+    tracing_subscriber::fmt().with_env_filter(filter).init();
+
+    let store: Arc<dyn Store> = match &flags.data {
+        Some(folder) => Arc::new(SledStore::open(SledConfig::new(folder)).await?),
+        None => Arc::new(MemoryStore::new()),
+    };
+    let engine = Engine::builder()
+        .authenticator(Arc::new(guard::Players))
+        .hooks(Arc::new(guard::Rules))
+        .store(Arc::clone(&store))
+        .start()
+        .await?;
+    let arena = Arena::open(engine.clone()).await?;
+    for number in 0..usize::from(flags.bots) {
+        tokio::spawn(bots::fight(engine.clone(), arena.clone(), number));
+    }
+    let battle = tokio::spawn(arena.run(Duration::from_millis(flags.respawn_ms)));
+
+    // Four transports, one prefix, one port.
+    let edge = Edge::new(engine.clone(), UplinkConfig::default())
+        .at("/im")
+        .mount(WebSocket::new(engine.clone(), WsConfig::default()))
+        .mount(Sse::new(engine.clone(), SseConfig::default()))
+        .mount(LongPoll::new(engine.clone(), LongPollConfig::default()));
+    let name = flags.transport.to_possible_value().context("every transport has a name")?;
+    let routes = warp::path("im")
+        .and(im_http::warp::mount(Heads::new(edge)))
+        .or(page::routes(name.get_name()));
+
+    let socket = tokio::net::TcpListener::bind(flags.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another address with --listen", flags.listen)
+    })?;
+    tracing::info!("open http://{} in a browser; Ctrl-C ends", socket.local_addr()?);
+
+    // warp gives a peer that says nothing all the time in the world. Where that matters, put a proxy before it, or mount the
+    // same edge on `im_http::Listener`.
+    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = warp::serve(routes).incoming(socket).graceful(async {
+        let _ = stopped.await;
+    });
+    let server = tokio::spawn(server.run());
+    im_http::told_to_stop().await?;
+    tracing::info!("ending: telling clients to come back");
+    engine.drain(LAST_WORDS).await;
+    let _ = stopping.send(());
+    // Who is connected and does not read is not waited for.
+    let _ = tokio::time::timeout(LAST_WORDS, server).await;
+    battle.await?.context("the battle")?;
+    store.close().await?;
+    Ok(())
+}

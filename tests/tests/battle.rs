@@ -1,0 +1,13 @@
+//! The monster battle in a browser: over all four transports at once, with late updates, on a desktop and on a phone.
+//!
+//! What people do is in `tests/browser/battle.mjs`; what it takes to run it, and the variables that change that, in
+//! [`im_tests::browser`]. `IM_TEST_BATTLE` names a server that is built already.
+
+#![allow(clippy::unwrap_used, reason = "this file is all test")]
+
+#[test]
+fn four_transports_agree_and_drop_what_comes_late() {
+    let data = tempfile::tempdir().unwrap();
+    let server = ("monster-battle", "IM_TEST_BATTLE");
+    im_tests::browser::run("battle.mjs", server, "monster-battle.png", &data.path().join("data"));
+}
