@@ -136,7 +136,7 @@ fn by_status<T>(response: &Response<T>) -> (Option<u16>, String) {
         401 => Some(Code::Unauthenticated),
         403 => Some(Code::Forbidden),
         426 => Some(Code::WrongVersion),
-        429 => Some(Code::TooManyConnections),
+        429 => Some(Code::RateLimited),
         503 => Some(Code::Overloaded),
         _ => None,
     };
@@ -162,7 +162,7 @@ mod tests {
             handshake_error(&WsError::Http(Box::new(response)))
         };
         assert_eq!(refusal(401).code, Some(4300));
-        assert_eq!(refusal(429).code, Some(4204));
+        assert_eq!(refusal(429).code, Some(4200));
         assert_eq!(refusal(429).retry_after, Some(Duration::from_secs(7)));
         assert_eq!(refusal(500).code, None);
         let body = Some(br#"{"code":4001,"msg":"going"}"#.to_vec());
