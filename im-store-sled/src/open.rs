@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use im_core::id::random_bytes;
 use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
@@ -164,10 +165,31 @@ fn open_sled(
     }
 }
 
+/// How long sled's own lock is waited for, and how often it is tried.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+const LOCK_TRY: Duration = Duration::from_millis(10);
+
 /// sled checks itself with assertions: one that fails means damage, not the end of the process.
+///
+/// The folder is ours alone by now, by a lock of our own. But sled's threads give its lock back a moment after a database
+/// was dropped: that is waited for.
 fn open_caught(path: &Path, device: &dyn Device, cache_bytes: u64) -> sled::Result<sled::Db> {
-    catch_unwind(AssertUnwindSafe(|| device.open(path, cache_bytes)))
-        .unwrap_or_else(|_| Err(sled::Error::ReportableBug("sled panicked on its data".into())))
+    let bug = |_| Err(sled::Error::ReportableBug("sled panicked on its data".into()));
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        let opened = catch_unwind(AssertUnwindSafe(|| device.open(path, cache_bytes)));
+        match opened.unwrap_or_else(bug) {
+            Err(error) if is_locked(&error) && Instant::now() < until => {
+                std::thread::sleep(LOCK_TRY);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// sled tells it in words alone.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
 }
 
 fn not_open(folder: &Folder, error: sled::Error) -> StoreError {
