@@ -26,6 +26,7 @@
 //! | `proto` | the client without any I/O: a state machine |
 //! | `shell` | the task that drives it |
 //! | `link`, `ws`, `http` | what carries messages: WebSocket, or plain HTTP in three ways |
+//! | `refusal` | what a server answers in place of what was asked for |
 //! | `fallback` | the best of several links that works |
 
 mod builder;
@@ -38,6 +39,7 @@ mod http;
 mod link;
 mod message;
 mod proto;
+mod refusal;
 mod shell;
 mod ws;
 

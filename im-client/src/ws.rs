@@ -1,12 +1,10 @@
 //! Messages over WebSocket (RFC 6455). The subprotocol names the encoding.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use im_core::Code;
-use im_core::wire::{Encoding, Limits, decode};
+use im_core::wire::Encoding;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, Response, header};
@@ -15,6 +13,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use crate::link::{Connected, Incoming, Link, LinkError};
+use crate::refusal::{retry_after, told};
 
 /// Connects by WebSocket.
 #[derive(Debug, Clone)]
@@ -119,19 +118,12 @@ fn handshake_error(error: &WsError) -> LinkError {
         }
         error => return LinkError::cut(format!("cannot connect: {error}")),
     };
-    let (code, message) = told(response.body().as_deref()).unwrap_or_else(|| by_status(response));
-    LinkError { code, message, retry_after: retry_after(response), unfit: false }
-}
-
-/// What our servers say in the body of a refusal: `{"code":4204,"msg":"…"}`.
-fn told(body: Option<&[u8]>) -> Option<(Option<u16>, String)> {
-    let frame = decode(body?, Encoding::Json, &Limits::default()).ok()?.pop()?;
-    let code = u16::try_from(frame.get("code")?.as_int()?).ok()?;
-    Some((Some(code), frame.get("msg")?.as_text()?.to_owned()))
+    let error = response.body().as_deref().and_then(told).unwrap_or_else(|| by_status(response));
+    LinkError { retry_after: retry_after(response.headers()), ..error }
 }
 
 /// What the status says, where something between us and the server has answered.
-fn by_status<T>(response: &Response<T>) -> (Option<u16>, String) {
+fn by_status<T>(response: &Response<T>) -> LinkError {
     let code = match response.status().as_u16() {
         401 => Some(Code::Unauthenticated),
         403 => Some(Code::Forbidden),
@@ -141,17 +133,16 @@ fn by_status<T>(response: &Response<T>) -> (Option<u16>, String) {
         _ => None,
     };
     let message = format!("the server refused the connection: {}", response.status());
-    (code.map(Code::number), message)
-}
-
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3); the form with a date is not understood.
-fn retry_after<T>(response: &Response<T>) -> Option<Duration> {
-    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    match code {
+        Some(code) => LinkError::coded(code.number(), message),
+        None => LinkError::cut(message),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

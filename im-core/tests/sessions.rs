@@ -20,6 +20,13 @@ fn ann() -> UserId {
     UserId::new("ann").unwrap()
 }
 
+/// An engine, and its clock, which stands at `ms` until it is set.
+async fn by_the_clock(config: EngineConfig, ms: u64) -> (Engine, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(ms)));
+    let engine = Engine::builder().allow_anonymous().clock(clock.clone()).config(config);
+    (engine.start().await.unwrap(), clock)
+}
+
 fn again(welcome: &Value) -> Value {
     json!({"t": "hello", "id": 1, "v": 1, "user": "ann", "session": welcome["session"], "secret": welcome["secret"]})
 }
@@ -83,14 +90,7 @@ async fn a_connection_too_many_leaves_no_session_behind() {
 #[tokio::test(start_paused = true)]
 async fn a_session_in_use_lives_on() {
     let config = EngineConfig::default().session_ttl(Duration::from_secs(1000));
-    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
-    let engine = Engine::builder()
-        .allow_anonymous()
-        .clock(clock.clone())
-        .config(config)
-        .start()
-        .await
-        .unwrap();
+    let (engine, clock) = by_the_clock(config, 0).await;
     let mut ann = Client::new(&engine);
     let welcome = ann.ask(json!({"t": "hello", "id": 1, "v": 1, "user": "ann"})).await;
     for step in 1..=10 {
@@ -112,14 +112,7 @@ async fn a_session_in_use_lives_on() {
 async fn a_session_that_was_logged_out_does_not_come_back() {
     // So short a life that leaving would prolong it.
     let config = EngineConfig::default().session_ttl(Duration::from_secs(3600));
-    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
-    let engine = Engine::builder()
-        .allow_anonymous()
-        .clock(clock.clone())
-        .config(config)
-        .start()
-        .await
-        .unwrap();
+    let (engine, clock) = by_the_clock(config, 1_000_000).await;
     let mut ann = Client::new(&engine);
     let welcome = ann.ask(json!({"t": "hello", "id": 1, "v": 1, "user": "ann"})).await;
     clock.set(Timestamp::from_millis(1_000_000 + 3_000_000));

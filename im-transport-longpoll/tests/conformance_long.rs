@@ -1,46 +1,7 @@
 //! The transport suite over real sockets: commands by POST, pushes by long polling.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
-use std::net::SocketAddr;
-use std::time::Duration;
+mod support;
 
-use im_http::{Edge, Listener, UplinkConfig};
-use im_testkit::transport_suite::{
-    Dial, Downlink, Engine, HttpLink, Kind, RawLink, Refused, TransportFactory, async_trait,
-};
-use im_transport_longpoll::{LongPoll, LongPollConfig};
-use tokio::task::JoinSet;
-
-const HOLD: Duration = Duration::from_secs(25);
-
-struct Served {
-    addresses: Vec<SocketAddr>,
-    /// Ends with the factory.
-    _listeners: JoinSet<()>,
-}
-
-#[async_trait]
-impl TransportFactory for Served {
-    fn kind() -> Kind {
-        Kind::Polls
-    }
-
-    async fn serve(engines: &[Engine]) -> Self {
-        let (mut addresses, mut listeners) = (Vec::new(), JoinSet::new());
-        for engine in engines {
-            let poll = LongPoll::new(engine.clone(), LongPollConfig::default());
-            let edge = Edge::new(engine.clone(), UplinkConfig::default()).at("/im").mount(poll);
-            let listener = Listener::bind("127.0.0.1:0").await.unwrap();
-            addresses.push(listener.local_addr().unwrap());
-            listeners.spawn(async move { listener.serve(edge).await.unwrap() });
-        }
-        Self { addresses, _listeners: listeners }
-    }
-
-    async fn dial(&self, dial: Dial) -> Result<Box<dyn RawLink>, Refused> {
-        let address = self.addresses[dial.engine];
-        Ok(Box::new(HttpLink::dial(address, Downlink::Poll(HOLD), dial).await?))
-    }
-}
+type Served = support::Served<25>;
 
 im_testkit::transport_suite!(polls: Served);

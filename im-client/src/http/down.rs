@@ -13,9 +13,9 @@ use im_core::wire::{Encoding, Value, decode, encode_batch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::link::{Incoming, LinkError};
+use crate::refusal::generous;
 
 use super::Down;
-use super::driver::generous;
 use super::request::{Requests, Server, body};
 use super::sse::{Parser, Said};
 

@@ -10,9 +10,10 @@ use futures::{SinkExt, StreamExt};
 use hyper::Method;
 use hyper::header::{self, HeaderName, HeaderValue};
 use im_core::Code;
-use im_core::wire::{Encoding, Limits, Value, decode};
+use im_core::wire::{Encoding, Value, decode};
 
 use crate::link::{Incoming, LinkError};
+use crate::refusal::generous;
 
 use super::Down;
 use super::down::Reader;
@@ -178,14 +179,4 @@ fn changes_what_is_followed(message: &Bytes, encoding: Encoding) -> bool {
         matches!(kind, Some("hello" | "sub" | "unsub" | "resume"))
     };
     frames.iter().any(kind)
-}
-
-/// What the server gives is taken as it comes; these are only there so that a broken one cannot fill the memory.
-pub(super) fn generous() -> Limits {
-    let mut limits = Limits::default();
-    limits.max_message_bytes = 16 << 20;
-    limits.max_depth = 64;
-    limits.max_values = 1 << 20;
-    limits.max_batch = 1 << 16;
-    limits
 }

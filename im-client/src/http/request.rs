@@ -10,10 +10,10 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use im_core::Code;
-use im_core::wire::{Encoding, Limits, decode};
 use tokio::net::TcpStream;
 
 use crate::link::LinkError;
+use crate::refusal::{retry_after, told};
 
 /// Bytes of a response that are read: more than any that a server gives.
 const MAX_BODY: usize = 16 << 20;
@@ -132,23 +132,11 @@ pub(super) async fn body(response: Response<Body>) -> Result<Bytes, LinkError> {
     if head.status.is_success() {
         return Ok(bytes.freeze());
     }
-    let seconds =
-        head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let mut error = told(&bytes).unwrap_or_else(|| {
         LinkError::cut(format!("the server, or something before it, answered {}", head.status))
     });
-    error.retry_after = error.retry_after.or(seconds.map(Duration::from_secs));
+    error.retry_after = error.retry_after.or_else(|| retry_after(&head.headers));
     Err(error)
-}
-
-/// What our servers say in the body of a refusal: `{"code":4204,"msg":"…","retry_ms":…}`.
-fn told(body: &[u8]) -> Option<LinkError> {
-    let frame = decode(body, Encoding::Json, &Limits::default()).ok()?.pop()?;
-    let code = u16::try_from(frame.get("code")?.as_int()?).ok()?;
-    let mut error = LinkError::coded(code, frame.get("msg")?.as_text()?);
-    let wait = frame.get("retry_ms").and_then(|wait| u64::try_from(wait.as_int()?).ok());
-    error.retry_after = wait.map(Duration::from_millis);
-    Some(error)
 }
 
 #[cfg(test)]
@@ -166,12 +154,5 @@ mod tests {
         for wrong in ["localhost/im", "ws://localhost", "https://localhost", "http://"] {
             assert!(Server::parse(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn refusals_are_told() {
-        let error = told(br#"{"code":4200,"msg":"slow down","retry_ms":250}"#).unwrap();
-        assert_eq!((error.code, error.retry_after), (Some(4200), Some(Duration::from_millis(250))));
-        assert_eq!(told(b"<html>"), None);
     }
 }

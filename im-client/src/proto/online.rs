@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use im_core::code::{Advice, advice};
 use im_core::wire::{
-    Bye, CommandBody, ErrorReply, Event, Limits, Push, Reply, RoomStatus, ServerFrame, Snapshot,
+    Bye, CommandBody, ErrorReply, Event, Push, Reply, RoomStatus, ServerFrame, Snapshot,
     StateUpdate, Value, Welcome, WireError, decode, join_encoded,
 };
 use im_core::{Code, CommandId, RoomId};
@@ -14,6 +14,7 @@ use im_core::{Code, CommandId, RoomId};
 use crate::config::Checkpoints;
 use crate::error::Error;
 use crate::event::ClientEvent;
+use crate::refusal::generous;
 
 use super::flight::{Origin, Pending};
 use super::rooms::Change;
@@ -392,14 +393,4 @@ impl Machine {
         }
         self.flush(now);
     }
-}
-
-/// A client takes what its server sends; these are only there so that a broken server cannot fill its memory.
-fn generous() -> Limits {
-    let mut limits = Limits::default();
-    limits.max_message_bytes = 16 << 20;
-    limits.max_depth = 64;
-    limits.max_values = 1 << 20;
-    limits.max_batch = 1 << 16;
-    limits
 }

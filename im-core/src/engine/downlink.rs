@@ -11,7 +11,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 
 use crate::code::Code;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{Cursor, RoomId, SessionId, UserId};
 use crate::ports::BusMessage;
 use crate::state::{
@@ -113,7 +113,7 @@ impl Engine {
             Access::Token(token) => commands::prove(core, conn.credentials(), token).await?,
             Access::Ticket { ticket, again } => commands::redeem(core, ticket, *again).await?,
         };
-        commands::pay(core, &record.user, 1)?;
+        commands::pay(core, &record.user, 1, "listen")?;
         commands::check_room(core, &record.user, Some(&record.id))?;
         commands::attach(core, &mut record).await?;
         conn.establish(Session::new(&record, identity));
@@ -174,15 +174,10 @@ impl Connection {
         let session = session
             .filter(|session| session.secret.matches(&token.secret))
             .ok_or_else(commands::unknown)?;
-        let mut credentials = peer.credentials;
-        credentials.claimed_user = Some(session.user.clone());
-        credentials.claimed_device = session.identity().device.clone();
-        let identity = commands::authenticate(core, &credentials).await?;
-        if identity.user != session.user {
-            return Err(commands::unknown());
-        }
-        let slow_down = |wait| Error::of(Code::RateLimited, "poll").retry_after(wait);
-        core.limiter.take(&session.user, 1, core.now()).map_err(slow_down)?;
+        let device = session.identity().device.clone();
+        let owner = commands::authenticate_owner(core, peer.credentials, &session.user, device);
+        let identity = owner.await?;
+        commands::pay(core, &session.user, 1, "poll")?;
         session.renew(identity);
         Ok(())
     }
@@ -234,7 +229,7 @@ impl Core {
         down.again.store(false, Ordering::Release);
         let checkpoint = self.store.checkpoint(&session.id).await?;
         let new = self.drop_what_has_gone(conn, down, &checkpoint);
-        commands::pay(self, &session.user, commands::extra_cost(new.len()))?;
+        commands::pay(self, &session.user, commands::extra_cost(new.len()), "listen")?;
         let mark = down.mark.as_ref().filter(|mark| {
             mark.session == SessionTag::of(&session.id) && mark.rev <= checkpoint.rev
         });
@@ -297,10 +292,7 @@ impl Core {
             .collect();
         for room in gone {
             following.remove(&room);
-            if let Some(sub) = conn.outbox.unfollow(&room) {
-                sub.room.remove_reader(sub.reader, &conn.outbox);
-                self.hub.retire_if_idle(&sub.room);
-            }
+            commands::unfollow(self, conn, &room);
         }
         let new = checkpoint.rooms.iter().filter(|(room, _)| !following.rooms.contains_key(*room));
         new.map(|(room, followed)| (room.clone(), *followed)).collect()

@@ -557,7 +557,8 @@ fn stamp_of(fields: Answer<Value>) -> Answer<Stamp> {
     fields.map(|fields| read(fields).expect("a stamp"))
 }
 
-fn generous() -> Limits {
+/// A client takes what its server sends.
+pub(super) fn generous() -> Limits {
     let mut limits = Limits::default();
     limits.max_message_bytes = 16 << 20;
     limits.max_values = 1 << 20;

@@ -29,7 +29,7 @@ use super::metrics;
 
 pub(crate) use append::{direct_seed, inbox_seed, submitted};
 pub(crate) use live::{check_stamp, deliver_signal, put_state};
-pub(crate) use read::LOOK_UPS_AT_ONCE;
+pub(crate) use read::{LOOK_UPS_AT_ONCE, unfollow};
 
 /// What a command came to.
 enum Outcome {
@@ -107,14 +107,14 @@ pub(crate) fn extra_cost(named: usize) -> u32 {
 }
 
 /// Counts against the user's rate.
-pub(crate) fn pay(core: &Core, user: &UserId, cost: u32) -> Result<()> {
-    let slow_down = |wait| Error::of(Code::RateLimited, "command").retry_after(wait);
+pub(crate) fn pay(core: &Core, user: &UserId, cost: u32, operation: &'static str) -> Result<()> {
+    let slow_down = |wait| Error::of(Code::RateLimited, operation).retry_after(wait);
     core.limiter.take(user, cost, core.now()).map_err(slow_down)
 }
 
 /// Whether the user may issue another command now. Who floods is cut off in the end.
 fn allow(core: &Core, conn: &Conn, session: &Session, cost: u32) -> Result<()> {
-    let paid = pay(core, &session.user, cost);
+    let paid = pay(core, &session.user, cost, "command");
     if paid.is_ok() {
         conn.flood.store(0, Ordering::Relaxed);
     } else if conn.flood.fetch_add(1, Ordering::Relaxed) >= core.config.max_flood {
@@ -184,6 +184,6 @@ async fn carry_out(
 
 pub(crate) use read::history_page;
 pub(crate) use session::{
-    attach, authenticate, check_room, end_sessions, list as list_sessions, prove, redeem,
+    attach, authenticate_owner, check_room, end_sessions, list as list_sessions, prove, redeem,
     server_limits, spend, take_over, unknown,
 };

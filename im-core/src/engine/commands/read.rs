@@ -64,7 +64,7 @@ pub(super) async fn resume(
             return Err(Error::of(Code::StaleCheckpoint, "resume"));
         }
         // What was named was paid for before it was looked at.
-        super::pay(core, &session.user, super::extra_cost(held.rooms.len()))?;
+        super::pay(core, &session.user, super::extra_cost(held.rooms.len()), "resume")?;
         base = Base::Rev(rev);
         wanted.extend(held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor)));
     }
@@ -254,7 +254,8 @@ impl Core {
     }
 }
 
-fn unfollow(core: &Core, conn: &Conn, room: &RoomId) {
+/// Takes the reader off the room's list, and the room out of memory if nobody else reads it.
+pub(crate) fn unfollow(core: &Core, conn: &Conn, room: &RoomId) {
     if let Some(sub) = conn.outbox.unfollow(room) {
         sub.room.remove_reader(sub.reader, &conn.outbox);
         core.hub.retire_if_idle(&sub.room);

@@ -59,8 +59,7 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     credentials.claimed_user = hello.user.or(credentials.claimed_user);
     credentials.claimed_device = hello.device.or(credentials.claimed_device);
     let identity = authenticate(core, &credentials).await?;
-    let slow_down = |wait| Error::of(Code::RateLimited, "hello").retry_after(wait);
-    core.limiter.take(&identity.user, 1, core.now()).map_err(slow_down)?;
+    super::pay(core, &identity.user, 1, "hello")?;
     let resumed = hello.session.is_some();
     let whole = conn.is_whole();
     if whole || !resumed {
@@ -143,18 +142,27 @@ async fn head(core: &Core, record: &SessionRecord) -> Result<SessionHead> {
 /// The session that the token proves, and who shows it: for requests that name their session beside their credentials.
 pub(crate) async fn prove(
     core: &Core,
-    mut credentials: Credentials,
+    credentials: Credentials,
     token: &ResumeToken,
 ) -> Result<(SessionRecord, Identity)> {
     let record = held(core, token).await?;
-    // Whoever has the secret may say whose it is, where that is believed at all.
-    credentials.claimed_user = Some(record.user.clone());
-    credentials.claimed_device = Some(record.device.clone());
-    let identity = authenticate(core, &credentials).await?;
-    if identity.user != record.user {
-        return Err(unknown());
-    }
+    let device = Some(record.device.clone());
+    let identity = authenticate_owner(core, credentials, &record.user, device).await?;
     Ok((record, identity))
+}
+
+/// The identity of whoever has shown a session's secret, who must be its user.
+pub(crate) async fn authenticate_owner(
+    core: &Core,
+    mut credentials: Credentials,
+    user: &UserId,
+    device: Option<DeviceId>,
+) -> Result<Identity> {
+    // Whoever has the secret may say whose it is, where that is believed at all.
+    credentials.claimed_user = Some(user.clone());
+    credentials.claimed_device = device;
+    let identity = authenticate(core, &credentials).await?;
+    if identity.user == *user { Ok(identity) } else { Err(unknown()) }
 }
 
 /// One answer for all reasons: a stranger learns nothing about which sessions exist.
@@ -162,7 +170,7 @@ pub(crate) fn unknown() -> Error {
     Error::of(Code::UnknownSession, "hello")
 }
 
-pub(crate) async fn authenticate(core: &Core, credentials: &Credentials) -> Result<Identity> {
+async fn authenticate(core: &Core, credentials: &Credentials) -> Result<Identity> {
     let limit = core.config.handshake_timeout;
     let answer = tokio::time::timeout(limit, core.authenticator.authenticate(credentials)).await;
     let identity = answer.map_err(|_| Error::of(Code::Overloaded, "authenticate"))??;

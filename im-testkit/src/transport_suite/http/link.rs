@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::super::link::{Dial, RawLink, Received, Refused};
+use super::super::peer::generous;
 use super::client::{Answer, Client};
 use super::down::{Down, Downlink, Whose};
 
@@ -343,12 +344,4 @@ async fn chunked(
 fn commands(message: &[u8], encoding: Encoding) -> Vec<Command> {
     let frames = decode(message, encoding, &Limits::default()).unwrap_or_default();
     frames.into_iter().filter_map(|frame| Command::from_value(frame).ok()).collect()
-}
-
-fn generous() -> Limits {
-    let mut limits = Limits::default();
-    limits.max_message_bytes = 16 << 20;
-    limits.max_values = 1 << 20;
-    limits.max_batch = 1 << 16;
-    limits
 }
