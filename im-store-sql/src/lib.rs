@@ -9,6 +9,7 @@ mod link;
 mod migrate;
 mod model;
 mod open;
+mod publish;
 mod read;
 mod sessions;
 mod state;

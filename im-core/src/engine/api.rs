@@ -196,6 +196,12 @@ impl Engine {
     ///
     /// [`Code::NotFound`], [`Code::Conflict`], a limit of the content; the store's.
     pub async fn publish(&self, publish: Publish) -> Result<SendReceipt> {
+        let (room, act) = self.submitted(publish)?;
+        self.core().append(room, act).await
+    }
+
+    /// What a message of the service's own is to the store, checked against the limits.
+    pub(super) fn submitted(&self, publish: Publish) -> Result<(RoomId, Act)> {
         let Publish { to, from, kind, content, id } = publish;
         let (content, key) = commands::submitted(self.core(), &kind, &content, id)?;
         let (room, seed) = match to {
@@ -205,9 +211,7 @@ impl Engine {
             }
             Target::User(user) => (RoomId::inbox(&user), Some(commands::inbox_seed(&user))),
         };
-        self.core()
-            .append(room, Act::Post { event: NewEvent { from, kind, content, key }, seed })
-            .await
+        Ok((room, Act::Post { event: NewEvent { from, kind, content, key }, seed }))
     }
 
     /// Hands a signal to whoever is there, on every node.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `config`, `builder` | knobs; assembling |
 //! | `api`, `follower` | the engine in its embedder's hands |
+//! | `outside` | messages that the embedder's own transaction commits |
 //! | `connection` | the transport's seam |
 //! | `uplink`, `downlink` | the same in two halves, for transports without a connection of their own |
 //! | `commands` | carrying out what clients ask |
@@ -32,6 +33,7 @@ mod lanes;
 mod metrics;
 mod outbox;
 mod outgoing;
+mod outside;
 mod registry;
 mod room;
 mod state_writer;
