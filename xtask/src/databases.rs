@@ -60,7 +60,7 @@ pub(crate) fn serve() -> Result<()> {
     for kind in Kind::ALL {
         match start(kind) {
             Ok(server) => servers.push(server),
-            Err(error) => eprintln!("no {kind}: {error:#}"),
+            Err(error) => eprintln!("without {kind}: {error:#}"),
         }
     }
     if servers.is_empty() {

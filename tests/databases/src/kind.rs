@@ -55,7 +55,7 @@ impl Kind {
     pub(crate) fn programs(self) -> Result<Programs, Error> {
         let (found, packages) = match self {
             Self::Postgres => (postgres::find(), "postgresql"),
-            Self::MariaDb => (mariadb::find(), "mariadb-server"),
+            Self::MariaDb => (mariadb::find(), "mariadb-server-core mariadb-client-core"),
         };
         found.ok_or_else(|| {
             Error::Absent(format!(

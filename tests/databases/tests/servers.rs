@@ -9,11 +9,11 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use im_test_databases::{Kind, Server, or_skip, skip};
+use im_test_databases::{Kind, Server, or_skip, skip, url};
 
 /// A server, if there are programs for it and for its client.
 fn server(test: &str, kind: Kind) -> Option<Server> {
@@ -51,13 +51,32 @@ fn client(kind: Kind, url: &str) -> Command {
 
 /// What these statements give, a line a row.
 fn ask(kind: Kind, url: &str, statements: &str) -> String {
+    let output = answer(kind, url, statements);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn answer(kind: Kind, url: &str, statements: &str) -> Output {
     let mut client = client(kind, url);
     let mut client =
         client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    client.stdin.take().unwrap().write_all(statements.as_bytes()).unwrap();
-    let output = client.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    // A client that is not let in does not read.
+    let _ = client.stdin.take().unwrap().write_all(statements.as_bytes());
+    client.wait_with_output().unwrap()
+}
+
+/// Neither another password nor the database's own administrator gets in.
+fn refuses_strangers(kind: Kind, url: &str) {
+    let (login, place) = url.split_once('@').unwrap();
+    let administrator =
+        if kind == Kind::Postgres { "postgres://postgres:" } else { "mysql://root:" };
+    for stranger in [format!("{login}0@{place}"), format!("{administrator}@{place}")] {
+        let output = answer(kind, &stranger, "SELECT 1;");
+        let why = String::from_utf8_lossy(&output.stderr).to_lowercase();
+        assert!(!output.status.success() && output.stdout.is_empty());
+        let refused = ["authentication failed", "access denied", "no password supplied"];
+        assert!(refused.iter().any(|words| why.contains(words)), "{why}");
+    }
 }
 
 /// A client that writes 1, 2, 3 … and prints each once the server has said that it is kept.
@@ -137,24 +156,36 @@ fn mariadb_keeps_what_it_acknowledged_when_it_is_killed() {
 }
 
 #[test]
-fn postgres_is_as_durable_as_it_can_be() {
-    let test = "postgres_is_as_durable_as_it_can_be";
+fn postgres_is_durable_and_asks_for_the_password() {
+    let test = "postgres_is_durable_and_asks_for_the_password";
     let Some(server) = server(test, Kind::Postgres) else { return };
     let asked = "SHOW fsync; SHOW full_page_writes; SHOW synchronous_commit; SHOW server_encoding;";
     assert_eq!(ask(Kind::Postgres, &server.url(), asked), "on\non\non\nUTF8");
+    refuses_strangers(Kind::Postgres, &server.url());
     leaves_nothing(server);
 }
 
 #[test]
-fn mariadb_is_as_durable_as_it_can_be() {
-    let test = "mariadb_is_as_durable_as_it_can_be";
+fn mariadb_is_durable_and_asks_for_the_password() {
+    let test = "mariadb_is_durable_and_asks_for_the_password";
     let Some(mut server) = server(test, Kind::MariaDb) else { return };
     // After a restart in good order, too.
     server.restart().unwrap();
     let asked = "SELECT @@innodb_flush_log_at_trx_commit, @@innodb_doublewrite, @@log_bin, @@sync_binlog, \
                  @@character_set_database;";
     assert_eq!(ask(Kind::MariaDb, &server.url(), asked), "1\t1\t1\t1\tutf8mb4");
+    refuses_strangers(Kind::MariaDb, &server.url());
     leaves_nothing(server);
+}
+
+#[test]
+fn tests_of_a_process_share_a_server() {
+    let test = "tests_of_a_process_share_a_server";
+    for kind in Kind::ALL {
+        let Some(first) = or_skip(test, url(kind)) else { continue };
+        assert_eq!(url(kind), Ok(first.clone()));
+        assert!(connect(&first).is_ok());
+    }
 }
 
 /// The kind whose server this process, a copy of the test, has to start and hold.
