@@ -12,13 +12,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use std::env;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use axum::Router;
 use im_core::engine::Engine;
+use im_tests::skip;
 use im_transport_ws::{WebSocket, WsConfig};
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -122,13 +122,4 @@ async fn python(test: &str) -> Option<PathBuf> {
         ),
     );
     None
-}
-
-fn skip(test: &str, missing: &str) {
-    assert!(env::var("IM_TEST_REQUIRE").as_deref() != Ok("all"), "{missing}");
-    eprintln!("SKIPPED {test}: {missing}");
-    if let Some(file) = env::var_os("IM_TEST_SKIPPED") {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
-        writeln!(file, "{test}: {missing}").unwrap();
-    }
 }
