@@ -52,7 +52,7 @@ pub(crate) fn send(signal: Signal, pids: &[u32]) -> io::Result<()> {
     }
 }
 
-/// Ends a process of ours and all its children at one moment, as a power cut would.
+/// Ends a process of ours and all its children at one moment. A child that outlived it could still answer a client.
 ///
 /// It is halted first. So it neither sees a child die nor starts another, and no child's id is given away, since it is
 /// not waited for.

@@ -105,7 +105,8 @@ impl Server {
         }
     }
 
-    /// Ends it and all its processes as a power cut would: SIGKILL, nothing flushed. The data stays.
+    /// Ends it and all its processes at one moment: SIGKILL, nothing is tidied up. The data stays, with all that was
+    /// given to the system, synced or not: this is a crash, and no power cut.
     ///
     /// # Errors
     ///
