@@ -28,6 +28,8 @@ pub(crate) struct Committer<D: Dialect> {
     /// Whether somebody has waited for the database in vain: set by all, so that others need not.
     pub(crate) away: Arc<AtomicBool>,
     pub(crate) held: Option<PoolConnection<D>>,
+    /// Whether a commit failed, and the database was not put in order since.
+    pub(crate) suspect: bool,
 }
 
 /// When a transaction failed.
@@ -91,6 +93,7 @@ impl<D: Dialect> Committer<D> {
             };
             let (class, why) = (fault.class::<D>(), fault.to_string());
             tracing::debug!(store = D::SHORT, ?class, ?stage, %why, "a transaction failed");
+            self.suspect |= stage == Stage::Committing && class != Class::Contended;
             // Whatever it was, the next attempt gets a connection that has seen nothing of it.
             self.discard().await;
             match (class, stage) {
@@ -120,7 +123,12 @@ impl<D: Dialect> Committer<D> {
             Some(conn) => conn,
             empty => {
                 let fresh = self.pool.acquire().await;
-                empty.insert(fresh.map_err(|e| writing(e.into()))?)
+                let conn = empty.insert(fresh.map_err(|e| writing(e.into()))?);
+                if self.suspect {
+                    D::recover(conn).await.map_err(|e| writing(e.into()))?;
+                    self.suspect = false;
+                }
+                conn
             }
         };
         let begun = conn.begin_with(D::BEGIN.into_sql_str()).await;

@@ -33,8 +33,8 @@ impl<D: Dialect> Link<'_, D> {
         .int(seq.get())
         .sql(" WHERE r.id = ")
         .text(id.as_str())
-        .sql(&format!(" ORDER BY m.seq {order} LIMIT "))
-        .int(range.limit.max(1) as u64);
+        .sql(&format!(" ORDER BY m.seq {order}"))
+        .limit(range.limit.max(1));
         let (mut page, mut bytes) = (None, 0_usize);
         self.each(select, |row| {
             let epoch = Epoch { generation: row.int()?, incarnation: row.int()? };
@@ -116,8 +116,8 @@ impl<D: Dialect> Link<'_, D> {
         .text(room.as_str())
         .sql(" AND m.standing <> 'banned' AND m.user_id > ")
         .text(after.map_or("", UserId::as_str))
-        .sql(" ORDER BY m.user_id LIMIT ")
-        .int(limit as u64);
+        .sql(" ORDER BY m.user_id")
+        .limit(limit);
         self.all(select, |row| {
             let user = model::made("user", UserId::new(row.text()?))?;
             Ok((user, model::read_role(&row.text()?)?))
@@ -138,8 +138,8 @@ impl<D: Dialect> Link<'_, D> {
         .text(user.as_str())
         .sql(" AND m.standing <> 'banned' AND m.room_id > ")
         .text(after.map_or("", RoomId::as_str))
-        .sql(" ORDER BY m.room_id LIMIT ")
-        .int(limit as u64);
+        .sql(" ORDER BY m.room_id")
+        .limit(limit);
         self.all(select, |row| {
             let room = model::made("room", RoomId::new(row.text()?))?;
             Ok((room, model::read_kind(&row.text()?)?, model::read_role(&row.text()?)?))

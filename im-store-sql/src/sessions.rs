@@ -63,8 +63,8 @@ impl<D: Dialect> Link<'_, D> {
         let select = format!("SELECT {SESSION} FROM im_sessions t WHERE t.user_id = ");
         let select = Statement::new(&select)
             .text(user.as_str())
-            .sql(" ORDER BY t.created_at, t.id LIMIT ")
-            .int(limit as u64);
+            .sql(" ORDER BY t.created_at, t.id")
+            .limit(limit);
         self.all(select, session).await
     }
 
@@ -278,8 +278,8 @@ impl<D: Dialect> Link<'_, D> {
     ) -> Outcome<usize> {
         let select = Statement::new("SELECT id FROM im_sessions WHERE expires_at < ")
             .int(now.as_millis())
-            .sql(" ORDER BY expires_at LIMIT ")
-            .int(limit as u64)
+            .sql(" ORDER BY expires_at")
+            .limit(limit)
             .sql(D::FOR_UPDATE);
         let read = |row: &mut Columns<'_, D>| model::made("session", SessionId::new(row.text()?));
         let expired = self.all(select, read).await?;

@@ -44,6 +44,12 @@ impl<D: Dialect> Statement<D> {
         self.place(bound)
     }
 
+    /// ` LIMIT …`: at most so many rows.
+    pub(crate) fn limit(self, rows: usize) -> Self {
+        let rows = u64::try_from(rows).unwrap_or(u64::MAX).min(im_core::id::MAX_SAFE_INTEGER);
+        self.sql(" LIMIT ").int(rows)
+    }
+
     pub(crate) fn text(self, value: &str) -> Self {
         self.opt_text(Some(value))
     }

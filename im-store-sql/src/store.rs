@@ -81,6 +81,7 @@ impl<D: Dialect> SqlStore<D> {
                 patience: config.patience,
                 away: Arc::clone(&away),
                 held: None,
+                suspect: false,
             };
             committers.spawn(committer.run());
         }

@@ -84,6 +84,12 @@ pub trait Dialect: Database + Sized + sealed::Sealed {
     fn take(_config: &SqlConfig) -> StoreResult<Option<std::fs::File>> {
         Ok(None)
     }
+    /// Makes sure, on a fresh connection, that what a failed commit has left behind is on disk or gone, before anything else is
+    /// acknowledged.
+    #[doc(hidden)]
+    fn recover(_conn: &mut Self::Connection) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
+    }
     /// Looks at the server's settings.
     #[doc(hidden)]
     fn inspect(conn: &mut Self::Connection) -> impl Future<Output = Result<Found, Error>> + Send;

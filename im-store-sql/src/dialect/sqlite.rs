@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use im_core::ports::{Durability, StoreError, StoreErrorKind, StoreResult};
-use sqlx::Sqlite;
+use sqlx::{SqlSafeStr, Sqlite};
 use sqlx::error::DatabaseError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
@@ -75,6 +75,19 @@ impl Dialect for Sqlite {
     fn take(config: &SqlConfig) -> StoreResult<Option<File>> {
         let options = Self::options(config).map_err(|e| Fault::from(e).into_error::<Self>())?;
         lock(options.get_filename()).map(Some)
+    }
+
+    /// A sync that failed says nothing when it is tried again: the system may hold pages that it takes for written and that
+    /// are not. So all that is in the log is copied to the database itself, which is then synced for the first time.
+    async fn recover(conn: &mut Self::Connection) -> Result<(), sqlx::Error> {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)".into_sql_str();
+        let (busy, ..): (i64, i64, i64) = sqlx::query_as(sql).fetch_one(conn).await?;
+        if busy == 0 {
+            Ok(())
+        } else {
+            let why = "the database could not be checkpointed after a failed commit: it is being read";
+            Err(sqlx::Error::Io(std::io::Error::other(why)))
+        }
     }
 
     async fn inspect(_conn: &mut Self::Connection) -> Result<Found, sqlx::Error> {
