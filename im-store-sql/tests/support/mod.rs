@@ -1,6 +1,6 @@
 //! Databases of a server for tests: each its own, and dropped when it is not needed any more.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
-#![allow(dead_code, reason = "not every test needs all of it")]
+#![allow(dead_code, unreachable_pub, reason = "not every test needs all of it")]
 
 use im_core::id::random_bytes;
 use im_test_databases::{Kind, or_skip, url};
