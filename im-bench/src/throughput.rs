@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
-use im_core::engine::{Engine, Publish};
+use im_core::engine::{Engine, EngineConfig, Publish};
 use im_core::ports::{Durability, Unlimited};
 use im_core::state::RoomSeed;
 use im_core::wire::{Role, RoomKind, Target};
@@ -82,8 +82,10 @@ async fn measure(options: &Options, turn: usize, batch: usize) -> Result<Run> {
         println!("{}: {promise}; {} senders, {} rooms", options.store, options.senders, options.rooms);
     }
     let limiter = Arc::new(Unlimited);
+    // A lane hands over what has queued in one call, which a store never takes apart.
+    let config = EngineConfig::default().append_batch(batch);
     let engine = Engine::builder().allow_anonymous().store(store.clone()).rate_limiter(limiter);
-    let engine = engine.start().await?;
+    let engine = engine.config(config).start().await?;
     let service = UserId::new("bench")?;
     let room = |n: u32| RoomId::new(format!("run{turn}-room{n}"));
     for n in 0..options.rooms {
