@@ -4,6 +4,8 @@
 //! the store; once it is committed the lane applies it to its `room`, which puts it into the `outbox` of every reader,
 //! and answers the sender; each reader's transport takes it with [`Connection::next`].
 //!
+//! Who brings a transport of their own begins at [`Connection`].
+//!
 //! | module | what it holds |
 //! |---|---|
 //! | `config`, `builder` | knobs; assembling |

@@ -41,7 +41,10 @@ pub(super) struct Inner {
     pub(super) in_flight: u32,
     /// Appends handed to a lane and not answered.
     pub(super) appends: u32,
+    /// Why it ends, until that is handed over.
     pub(super) bye: Option<Bye>,
+    /// The code of that, to the end.
+    pub(super) ended: Option<u16>,
     pub(super) closed: bool,
 }
 
@@ -117,14 +120,10 @@ impl Inner {
         // Only for what it lets pile up itself, and never the service's own followers.
         let full = self.bytes + self.unreleased > bounds.bytes;
         let cut_off = bounds.slow_reader == SlowReader::Disconnect && full && self.user.is_some();
-        if cut_off && self.bye.is_none() {
+        if cut_off && !self.closed {
             let code = Code::SlowReader;
-            self.bye = Some(Bye {
-                code: code.number(),
-                message: code.meaning().into(),
-                retry_after: None,
-            });
-            self.closed = true;
+            let message = code.meaning().into();
+            self.end(Bye { code: code.number(), message, retry_after: None });
         }
         self.clear_pushes(bounds);
         for (slot, sub) in self.subs.iter_mut() {
@@ -136,6 +135,13 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// The connection ends for this reason.
+    pub(super) fn end(&mut self, bye: Bye) {
+        self.ended = Some(bye.code);
+        self.bye = Some(bye);
+        self.closed = true;
     }
 
     /// Drops what waits but for notices, which are few and said once only.

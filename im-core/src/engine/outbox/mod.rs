@@ -566,15 +566,19 @@ impl Outbox {
     /// Ends the connection once what waits is written, replies and the like. The first reason stands.
     pub(crate) fn close(&self, bye: Bye) {
         let mut inner = self.inner.lock();
-        if inner.bye.is_none() && !inner.closed {
-            inner.bye = Some(bye);
-            inner.closed = true;
+        if !inner.closed {
+            inner.end(bye);
             // Durable events are in the log; they are not worth waiting for.
             inner.clear_pushes(&self.bounds);
         }
         drop(inner);
         self.ready.notify_one();
         self.progress.notify_one();
+    }
+
+    /// The code with which the connection ends, if it does.
+    pub(crate) fn ended(&self) -> Option<u16> {
+        self.inner.lock().ended
     }
 
     /// Whether the connection is to end.
