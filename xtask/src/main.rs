@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `check` | formatting, lints, docs, licences, and the rule of who may import whom |
 //! | `rules` | that rule, and how it is read out of manifests and sources |
+//! | `outside` | a transport that is no member of the workspace, checked and tested with it |
 //! | `test` | getting what the tests need, and running them all |
 //! | `prove` | the long proofs, with a count |
 //! | `tools` | what is fetched, and where it is put |
@@ -12,6 +13,7 @@
 use std::process::ExitCode;
 
 mod check;
+mod outside;
 mod prove;
 mod rules;
 mod run;

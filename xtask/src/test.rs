@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::run::{Steps, cargo, program, root, run, workshop};
-use crate::tools;
+use crate::{outside, tools};
 
 /// What the tests are told, and what they will have to do without.
 struct Needs {
@@ -39,6 +39,9 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     steps.step("tests", advice, || {
         let mut tests = cargo(["test", "--workspace", "--all-features", "--no-fail-fast", "--"]);
         run(tests.args(filter).envs(needs.env.iter().cloned()))
+    })?;
+    steps.step("a transport from outside the workspace", advice, || {
+        run(outside::test(filter).envs(needs.env.iter().cloned()))
     })?;
     // A filter names tests in Rust.
     if filter.is_none() && needs.has(JS_MODULES) {
