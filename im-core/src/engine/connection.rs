@@ -235,12 +235,16 @@ impl Drop for Handle {
 impl Conn {
     pub(crate) fn new(number: u64, peer: Peer, part: Part, core: &Core) -> Self {
         let now = core.running();
+        let outbox = Arc::new(Outbox::new(core.outboxes.clone()));
+        if matches!(part, Part::Down(_)) {
+            outbox.keep_marks();
+        }
         Self {
             number,
             encoding: peer.encoding,
             address: peer.address,
             transport: peer.transport,
-            outbox: Arc::new(Outbox::new(core.outboxes.clone())),
+            outbox,
             credentials: Mutex::new(Some(Box::new(peer.credentials))),
             session: OnceLock::new(),
             heard: AtomicU64::new(now),

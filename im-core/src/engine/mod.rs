@@ -11,7 +11,7 @@
 //! | `config`, `builder` | knobs; assembling |
 //! | `api`, `follower` | the engine in its embedder's hands |
 //! | `connection` | the transport's seam |
-//! | `uplink`, `downlink` | the same in two halves, for transports without a connection of their own |
+//! | `uplink`, `downlink`, `places` | the same in two halves, for transports without a connection of their own |
 //! | `commands` | carrying out what clients ask |
 //! | `lanes` | appending, answering, fanning out |
 //! | `hub`, `room` | rooms in memory: recent log, readers, state |
@@ -34,6 +34,7 @@ mod lanes;
 mod metrics;
 mod outbox;
 mod outgoing;
+mod places;
 mod registry;
 mod room;
 mod state_writer;

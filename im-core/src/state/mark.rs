@@ -104,6 +104,9 @@ impl Mark {
     /// Characters of a mark at most.
     pub const MAX_LEN: usize = 2048;
 
+    /// Places that fit into a mark at most: those of rooms that may not be read are the shortest.
+    pub const MAX_PLACES: usize = MAX_BYTES / 6;
+
     /// The place of a room, if the mark has it.
     pub fn place(&self, room: &RoomId) -> Option<&Place> {
         let tag = RoomTag::of(room);

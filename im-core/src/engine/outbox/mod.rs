@@ -8,8 +8,8 @@
 //! Lock order: a room's lock may be held while an outbox is locked, never the other way round.
 
 mod inner;
+mod standpoint;
 mod subs;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -27,6 +27,7 @@ use super::outgoing::Outgoing;
 use super::room::Room;
 
 use inner::Inner;
+pub(crate) use standpoint::{HeldState, Standpoint};
 pub(crate) use subs::{Lag, MarkedState, Start, Sub};
 
 /// The bounds of an outbox, and the budget that all share.
@@ -76,27 +77,6 @@ pub(crate) struct Due {
     pub(crate) room: Arc<Room>,
     /// Also if there is no state.
     pub(crate) even_empty: bool,
-}
-
-/// Where a reader stands in a room that it follows.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Standpoint {
-    /// The last event handed over.
-    pub(crate) cursor: Cursor,
-    pub(crate) state: HeldState,
-    /// How the room answers has been handed over, as far as it was said.
-    pub(crate) told: bool,
-}
-
-/// What a reader has of a room's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HeldState {
-    /// Nothing.
-    None,
-    /// Something, and more is on its way.
-    Some,
-    /// All of it: its digest.
-    All(u64),
 }
 
 /// What there was to take.
@@ -206,10 +186,12 @@ impl Outbox {
             offered: head,
             lagging,
             snapshot: false,
+            waiting: 0,
             had_state: start.state.is_some(),
             authorised: start.authorised,
         };
         let slot = inner.subs.insert(sub);
+        inner.stir(slot);
         if !level {
             inner.want_snapshot(slot);
         }
@@ -238,37 +220,6 @@ impl Outbox {
         drop(inner);
         self.progress.notify_one();
         subs
-    }
-
-    /// Where the reader stands in every room that it follows, and the other rooms of which it has still to be told
-    /// something.
-    pub(crate) fn standpoints(&self) -> (HashMap<RoomId, Standpoint>, HashSet<RoomId>) {
-        let inner = self.inner.lock();
-        let waiting: HashSet<u32> = inner.state.keys().map(|(slot, _)| *slot).collect();
-        let mut untold: HashSet<RoomId> = inner
-            .pushes
-            .iter()
-            .filter_map(|queued| match &queued.item.push {
-                Push::Room(status) => Some(status.room.clone()),
-                _ => None,
-            })
-            .collect();
-        let of = |(slot, sub): (u32, &Sub)| {
-            // What came after the end was not taken any more. The room sets its digest after it has handed on: what is
-            // read here is never ahead of what was handed over.
-            let level = !inner.closed && !sub.snapshot && !waiting.contains(&slot);
-            let state = match sub.room.state_digest() {
-                0 if level => HeldState::None,
-                digest if level => HeldState::All(digest),
-                _ if sub.had_state => HeldState::Some,
-                _ => HeldState::None,
-            };
-            let told = !untold.contains(sub.room.id());
-            (sub.room.id().clone(), Standpoint { cursor: sub.handed, state, told })
-        };
-        let stand: HashMap<RoomId, Standpoint> = inner.subs.iter().map(of).collect();
-        untold.retain(|room| !stand.contains_key(room));
-        (stand, untold)
     }
 
     /// How many rooms would be followed with `more`.
@@ -390,6 +341,7 @@ impl Outbox {
         }
         sub.known = head.max(to.seq).max(sub.offered);
         let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
+        inner.stir(lag.slot);
         inner.drop_queued(lag.slot, &self.bounds);
         inner.push_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
         inner.want_snapshot(lag.slot);
@@ -429,6 +381,7 @@ impl Outbox {
             && let Some(sub) = inner.subs.get_mut(slot)
         {
             sub.had_state = true;
+            inner.stir(slot);
         }
     }
 
@@ -469,11 +422,14 @@ impl Outbox {
             Some(_) if !inner.closed => {}
             _ => return,
         }
+        inner.count(item.size, &self.bounds);
+        let old = inner.state.insert((slot, key.clone()), item.clone());
         if let Some(sub) = inner.subs.get_mut(slot) {
             sub.had_state = true;
+            sub.waiting += usize::from(old.is_none());
         }
-        inner.count(item.size, &self.bounds);
-        if let Some(old) = inner.state.insert((slot, key.clone()), item.clone()) {
+        inner.stir(slot);
+        if let Some(old) = old {
             inner.uncount(old.size, &self.bounds);
         }
         if inner.bytes + inner.unreleased > self.bounds.bytes {
