@@ -82,8 +82,8 @@ async fn converse(engine: Engine, mut socket: TcpStream, address: IpAddr) {
     }
 }
 
-/// Hands each line to the engine, and the next once it was taken. It never returns: the connection ends with the goodbye,
-/// which is for the other half to write.
+/// Hands each line to the engine, and the next once it was taken. It never returns: the connection ends with the
+/// goodbye, which is for the other half to write.
 async fn read_lines<T>(input: ReadHalf<'_>, connection: &Connection, max: usize) -> T {
     let mut input = BufReader::with_capacity(READ_BUFFER, input);
     loop {

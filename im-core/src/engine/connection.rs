@@ -49,7 +49,8 @@ pub struct Batch {
     /// Encoded frames, in order. Each may be a message of its own, or all may be joined by
     /// [`join_encoded`](crate::wire::join_encoded).
     pub frames: Vec<Bytes>,
-    /// Nothing was sent or heard for a while: send the transport's own ping after the frames.
+    /// Nothing was sent or heard for a while: send the transport's own ping after the frames, or, where it has none,
+    /// anything that shows the peer that the server is there. Only a batch with this may be without frames.
     pub heartbeat: bool,
     /// After this, close with this code and message. There is nothing more to take.
     pub close: Option<Bye>,

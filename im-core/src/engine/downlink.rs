@@ -88,8 +88,12 @@ impl Engine {
 }
 
 impl Connection {
-    /// Where the reader of a downlink stands after all that was taken so far. It costs what was taken since the last mark,
-    /// however many rooms are followed.
+    /// Where the reader of a downlink stands after all that was taken so far. To make it costs what was taken since the last
+    /// mark, however many rooms are followed.
+    ///
+    /// Its text has room for about a hundred rooms with state ([`Mark::MAX_LEN`]). What it has no room for is handed out
+    /// again to who comes back with it: events from the checkpoint on, which takes marks with many places over, and state
+    /// whole.
     pub fn mark(&self) -> Mark {
         let (core, conn) = self.parts();
         let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else {

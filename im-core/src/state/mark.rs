@@ -5,7 +5,8 @@
 //! names is read only if the session follows it and may.
 //!
 //! About a hundred rooms with state fit. Who follows more of those without a connection gets the state of the others again
-//! whenever another node takes up.
+//! whenever another node takes up. That is left so: whoever comes back on a connection of their own gets the state of all
+//! rooms again, and a longer mark would travel with every batch, in headers that hold no more.
 
 use std::fmt;
 use std::str::FromStr;

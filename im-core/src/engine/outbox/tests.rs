@@ -135,6 +135,7 @@ mod marks {
 
     use super::*;
     use crate::id::NodeId;
+    use crate::state::Place;
     use crate::time::Stamp;
     use crate::wire::{StateUpdate, Value};
 
@@ -180,7 +181,10 @@ mod marks {
         fn follow(&self, n: usize) {
             if self.outbox.inner.lock().sub_of(self.rooms[n].id()).is_none() {
                 let from = self.rooms[n].head().unwrap();
-                let start = Start { from, authorised: from.seq, state: None };
+                // It has all state already, as its mark says.
+                let digest = self.rooms[n].state_digest();
+                let state = MarkedState { state: Place::state_of(digest, 1), generation: 1 };
+                let start = Start { from, authorised: from.seq, state: Some(state) };
                 self.rooms[n].add_reader(&self.outbox, start);
             }
         }
