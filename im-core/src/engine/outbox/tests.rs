@@ -2,11 +2,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
-use crate::id::{Epoch, EventKind};
+use crate::code::Code;
+use crate::id::{Cursor, Epoch, EventKind, RoomId, Seq, StateKey};
 use crate::ports::{Head, StateSnapshot};
 use crate::state::{RoomRecord, StateLimits};
 use crate::time::Timestamp;
-use crate::wire::{Content, Event, Limits, RoomKind};
+use crate::wire::{Content, Event, Limits, RoomKind, RoomStatus};
 
 use super::super::room::{Added, Recent, WindowBounds};
 
