@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use im_core::Code;
 use im_core::engine::Batch;
 use im_core::wire::{Bye, Encoding};
@@ -112,7 +112,6 @@ impl<S: Socket> Session<S> {
                 End::HalfClosed => self.last_words(within).await,
                 End::Gone => {}
             }
-            self.forget();
             if let Some(taking) = taking {
                 // The engine is in the middle of a message. It was told of the end, so this does not take long.
                 taking.await;
@@ -156,8 +155,9 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// Writes what waits and the engine's goodbye to a peer that only reads, if it still does.
+    /// Writes the answers that are due and the engine's goodbye to a peer that only reads, if it still does.
     fn last_words(&mut self, within: Duration) -> Boxed<'_> {
+        let connection = self.live.connection().clone();
         let words = async {
             let max = self.live.shared().config().max_write_bytes;
             loop {
@@ -170,20 +170,11 @@ impl<S: Socket> Session<S> {
             }
         };
         Box::pin(async move {
-            if tokio::time::timeout(within, words).await.is_err() {
+            let both = async { tokio::join!(connection.finish(), words) };
+            if tokio::time::timeout(within, both).await.is_err() {
                 tracing::debug!("the peer does not read any more");
             }
         })
-    }
-
-    /// Takes what can be written to nobody any more, so that the engine counts the end and its reason.
-    fn forget(&self) {
-        let connection = self.live.connection();
-        while let Some(batch) = connection.next(usize::MAX).now_or_never() {
-            if batch.close.is_some() {
-                return;
-            }
-        }
     }
 
     fn gone(&self, code: Code) -> End {
@@ -235,7 +226,6 @@ impl<S: Socket> Session<S> {
             }
             None if is_end_of_stream(error) => {
                 tracing::debug!("the peer sends nothing more");
-                self.live.connection().close(Code::Closed);
                 Received::End(End::HalfClosed)
             }
             None => Received::End(self.gone(Code::Closed)),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `check` | formatting, lints, docs, licences, and the rule of who may import whom |
 //! | `rules` | that rule, and how it is read out of manifests and sources |
+//! | `outside` | a transport that is no member of the workspace, checked and tested with it |
 //! | `test` | getting what the tests need, and running them all |
 //! | `databases` | database servers: their packages, and running ones for tests and for work by hand |
 //! | `prove` | the long proofs, with a count |
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 mod check;
 mod databases;
+mod outside;
 mod prove;
 mod rules;
 mod run;

@@ -9,7 +9,7 @@ use im_test_databases::{Kind, Server};
 
 use crate::databases;
 use crate::run::{Steps, cargo, program, root, run, workshop};
-use crate::tools;
+use crate::{outside, tools};
 
 /// What the tests are told, and what they will have to do without.
 struct Needs {
@@ -44,6 +44,9 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
         let mut tests = cargo(["test", "--workspace", "--all-features", "--no-fail-fast", "--"]);
         run(tests.args(filter).envs(needs.env.iter().cloned()))
             .inspect_err(|_| needs.servers.iter().for_each(tell_last_words))
+    })?;
+    steps.step("a transport from outside the workspace", advice, || {
+        run(outside::test(filter).envs(needs.env.iter().cloned()))
     })?;
     // A filter names tests in Rust.
     if filter.is_none() && needs.has(JS_MODULES) {

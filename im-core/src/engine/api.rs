@@ -142,7 +142,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Code::Draining`] or [`Code::TooManyConnections`]; the transport refuses the peer with it.
+    /// [`Code::Draining`] or [`Code::TooManyConnections`]. The transport refuses the peer with it: if it has no way of its
+    /// own, by a frame [`Bye`](crate::wire::Bye) made of the error.
     pub fn accept(&self, peer: Peer) -> Result<Connection> {
         self.open(peer, Part::Whole)
     }

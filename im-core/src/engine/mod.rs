@@ -4,13 +4,15 @@
 //! the store; once it is committed the lane applies it to its `room`, which puts it into the `outbox` of every reader,
 //! and answers the sender; each reader's transport takes it with [`Connection::next`].
 //!
+//! Who brings a transport of their own begins at [`Connection`].
+//!
 //! | module | what it holds |
 //! |---|---|
 //! | `config`, `builder` | knobs; assembling |
 //! | `api`, `follower` | the engine in its embedder's hands |
 //! | `outside` | messages that the embedder's own transaction commits |
 //! | `connection` | the transport's seam |
-//! | `uplink`, `downlink` | the same in two halves, for transports without a connection of their own |
+//! | `uplink`, `downlink`, `places` | the same in two halves, for transports without a connection of their own |
 //! | `commands` | carrying out what clients ask |
 //! | `lanes` | appending, answering, fanning out |
 //! | `hub`, `room` | rooms in memory: recent log, readers, state |
@@ -34,6 +36,7 @@ mod metrics;
 mod outbox;
 mod outgoing;
 mod outside;
+mod places;
 mod registry;
 mod room;
 mod state_writer;

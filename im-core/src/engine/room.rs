@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
@@ -35,8 +35,6 @@ pub(crate) struct Room {
     inner: Mutex<Inner>,
     /// Set once the head was read from the store.
     pub(crate) loaded: OnceCell<()>,
-    /// The state's digest, set once all readers were handed what it stands for.
-    digest: AtomicU64,
     windows: Arc<WindowBounds>,
 }
 
@@ -119,7 +117,7 @@ const EARLY_EVENTS: usize = 1024;
 impl Room {
     pub(crate) fn new(id: RoomId, windows: Arc<WindowBounds>) -> Self {
         let inner = Mutex::default();
-        Self { id, inner, loaded: OnceCell::new(), digest: AtomicU64::new(0), windows }
+        Self { id, inner, loaded: OnceCell::new(), windows }
     }
 
     pub(crate) fn id(&self) -> &RoomId {
@@ -143,7 +141,6 @@ impl Room {
             bytes: 0,
         });
         inner.merge_stored(state, limits);
-        self.digest.store(inner.state.digest(), Ordering::Relaxed);
         let mut wanted = Applied::Level;
         for item in std::mem::take(&mut inner.before_load) {
             let applied = self.apply_locked(&mut inner, item);
@@ -330,7 +327,6 @@ impl Room {
         if !same_life {
             inner.state = StateMap::default();
             inner.state_revision = 0;
-            self.digest.store(0, Ordering::Relaxed);
         }
         inner.readers.iter().flatten().for_each(|reader| reader.outbox.reset(reader.slot, head));
         true
@@ -350,7 +346,6 @@ impl Room {
         let merged = inner.state.merge(update.clone(), limits);
         if merged == Merge::Taken {
             inner.hand_on(update);
-            self.digest.store(inner.state.digest(), Ordering::Relaxed);
         }
         merged
     }
@@ -367,14 +362,12 @@ impl Room {
 
     /// Merges what the store holds, and hands on what is newer than what was held here.
     pub(crate) fn merge_stored(&self, stored: StateSnapshot, limits: &StateLimits) {
-        let mut inner = self.inner.lock();
-        inner.merge_stored(stored, limits);
-        self.digest.store(inner.state.digest(), Ordering::Relaxed);
+        self.inner.lock().merge_stored(stored, limits);
     }
 
     /// A digest of the state that all readers were handed, or have waiting; 0 if there is no state.
     pub(crate) fn state_digest(&self) -> u64 {
-        self.digest.load(Ordering::Relaxed)
+        self.inner.lock().state.digest()
     }
 
     /// The generation of state is another one: every reader is given all of it.

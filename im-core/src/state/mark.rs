@@ -5,7 +5,8 @@
 //! names is read only if the session follows it and may.
 //!
 //! About a hundred rooms with state fit. Who follows more of those without a connection gets the state of the others again
-//! whenever another node takes up.
+//! whenever another node takes up. That is left so: whoever comes back on a connection of their own gets the state of all
+//! rooms again, and a longer mark would travel with every batch, in headers that hold no more.
 
 use std::fmt;
 use std::str::FromStr;
@@ -103,6 +104,9 @@ const SAME_GENERATION: u8 = 4;
 impl Mark {
     /// Characters of a mark at most.
     pub const MAX_LEN: usize = 2048;
+
+    /// Places that fit into a mark at most: those of rooms that may not be read are the shortest.
+    pub const MAX_PLACES: usize = MAX_BYTES / 6;
 
     /// The place of a room, if the mark has it.
     pub fn place(&self, room: &RoomId) -> Option<&Place> {
