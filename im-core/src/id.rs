@@ -225,6 +225,21 @@ text_id! {
     EventKind, "event kind", 1..=32, is_token
 }
 
+impl UserId {
+    const ERASED: &'static str = "im.erased";
+
+    /// Who stands in the place of every user that was erased: `im.erased`. Nobody can be this user: credentials that say
+    /// so are refused, and so is making them a member.
+    pub fn erased() -> Self {
+        Self(Self::ERASED.into())
+    }
+
+    /// Whether it stands for users who were erased.
+    pub fn is_erased(&self) -> bool {
+        &*self.0 == Self::ERASED
+    }
+}
+
 impl RoomId {
     const DIRECT: &'static str = "dm:";
     const INBOX: &'static str = "user:";
@@ -278,6 +293,11 @@ impl EventKind {
     /// A signal to a user's devices: you are in a room by another's doing. Its content is `{"room": …}`.
     pub fn room() -> Self {
         Self("im.room".into())
+    }
+
+    /// What is left of an event whose sender was erased: `im.erased`. Its content is an empty map.
+    pub fn erased() -> Self {
+        Self("im.erased".into())
     }
 
     /// Whether only the engine may write events of this kind.

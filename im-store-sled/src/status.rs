@@ -10,7 +10,7 @@ use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
 use crate::error::file;
 
 /// The layout that this version writes. See `keys` for what it is.
-pub(crate) const LAYOUT: u32 = 1;
+pub(crate) const LAYOUT: u32 = 2;
 
 /// The status file: lines of `name value`, readable by people.
 #[derive(Debug, Clone, PartialEq, Eq)]

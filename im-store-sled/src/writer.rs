@@ -197,7 +197,12 @@ impl Writer {
             Ok(Ok(())) => {
                 self.shared.show();
                 self.meta = meta;
-                rooms.into_iter().for_each(|room| self.cache.put(room));
+                for (id, room) in rooms {
+                    match room {
+                        Some(room) => self.cache.put(room),
+                        None => self.cache.remove(&id),
+                    }
+                }
                 Verdict::Kept
             }
             Ok(Err((stage, kind, why))) => self.fail(stage, kind, why, meta.batch),

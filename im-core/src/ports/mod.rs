@@ -23,5 +23,5 @@ pub use hooks::{Action, Hooks, NoHooks, Verdict};
 pub use limiter::{RateLimiter, TokenBuckets, Unlimited};
 pub use store::{
     Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
-    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult,
+    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult, Upkeep,
 };

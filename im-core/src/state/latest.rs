@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::id::StateKey;
+use crate::id::{StateKey, UserId};
 use crate::time::Stamp;
 use crate::wire::StateUpdate;
 
@@ -127,6 +127,23 @@ impl StateMap {
         Merge::Taken
     }
 
+    /// Unsets what `user` has set, each under its own stamp: see [`StateUpdate::without`]. Says how many keys that were.
+    pub fn erase(&mut self, user: &UserId, limits: &StateLimits) -> usize {
+        let erased: Vec<StateUpdate> =
+            self.entries.values().filter_map(|held| held.without(user)).collect();
+        let count = erased.len();
+        for update in erased {
+            // Key and stamp stay, and with them the digest.
+            if let Some(held) = self.entries.get_mut(&update.key) {
+                self.bytes = self.bytes - size(held) + size(&update);
+                self.tombstones += usize::from(held.value.is_some());
+                *held = Arc::new(update);
+            }
+        }
+        self.drop_tombstones(limits.max_tombstones);
+        count
+    }
+
     fn drop_tombstones(&mut self, max: usize) {
         while self.tombstones > max {
             let dead = self.entries.values().filter(|e| e.value.is_none());
@@ -178,7 +195,7 @@ fn size(update: &StateUpdate) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{NodeId, RoomId, UserId};
+    use crate::id::{NodeId, RoomId};
     use crate::time::Timestamp;
     use crate::wire::{Content, Limits};
     use proptest::prelude::*;

@@ -6,4 +6,5 @@ mod fixture;
 mod folders;
 mod layout;
 mod readers;
+mod upkeep;
 mod wire;

@@ -41,8 +41,10 @@ fn room(head: u64) -> Arc<Room> {
         first: Seq::FIRST,
         created: Timestamp::from_millis(0),
         members: 1,
+        bytes: 0,
+        erased: 0,
     };
-    let head = Head { cursor: at(head), first: Seq::FIRST, state_revision: 0 };
+    let head = Head { cursor: at(head), first: Seq::FIRST, state_revision: 0, erased: 0 };
     room.load(&record, head, StateSnapshot::default(), &StateLimits::default());
     room
 }
