@@ -104,7 +104,9 @@ impl StateMap {
     ) -> Merge {
         let held = self.entries.get(&update.key);
         let newest = held.map(|held| held.stamp).or(floor);
-        if newest.is_some_and(|newest| update.stamp <= newest) {
+        // What was erased has kept its stamp, and is the one that stays.
+        let erases = held.is_some_and(|held| update.erases(held));
+        if newest.is_some_and(|newest| update.stamp <= newest) && !erases {
             return Merge::Stale;
         }
         let (old_size, old_live) =
@@ -186,6 +188,13 @@ fn fingerprint(update: &StateUpdate) -> u64 {
     hash.update(update.key.as_str().as_bytes());
     let hash: [u8; 32] = hash.finalize().into();
     hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+}
+
+impl StateUpdate {
+    /// Whether it is what an erasure has made of `held`.
+    fn erases(&self, held: &Self) -> bool {
+        self.stamp == held.stamp && self.from.is_erased() && !held.from.is_erased()
+    }
 }
 
 fn size(update: &StateUpdate) -> usize {
