@@ -48,7 +48,8 @@
 //!   on for years. Take it for what it is
 //!   good at: a server that starts with nothing installed. Choose an SQL store for what must outlive a disk's or a
 //!   machine's failure.
-//! - One process at a time. It runs on one machine and is copied for a backup only while it is closed.
+//! - One process at a time. It runs on one machine. [`SledStore::backup`] copies it while it is in use; files copied
+//!   in another way are good only if it was closed.
 //! - sled rewrites pages as they change and needs some times
 //!   the size of what is in it.
 //! - A record may have up to 4 MiB. It is cut into pieces of 4 KiB, because sled puts a page of more than 128 KiB into a
@@ -69,8 +70,10 @@
 //! | `shared`, `read` | what readers see |
 //! | `keys`, `record`, `bytes`, `parts` | the layout |
 //! | `folder`, `status`, `open` | lock, layout version, recovery, generation |
+//! | `backup` | a copy of a store that is in use |
 //! | `device`, `error` | the calls to the disk, and what comes of their failures |
 
+mod backup;
 mod bytes;
 mod config;
 mod device;
@@ -97,5 +100,6 @@ mod txn;
 mod upkeep;
 mod writer;
 
+pub use backup::Backup;
 pub use config::SledConfig;
 pub use store::SledStore;

@@ -141,6 +141,8 @@ fn why_new_generation(
     let same_boot = boot.is_some_and(|boot| boot == status.boot);
     if recovered {
         Some("it was recovered from damage")
+    } else if status.left == Left::Backup {
+        Some("it is a backup, and the store that it was copied from has gone on")
     } else if batch < status.batch {
         Some("commits are missing that were there when it was last opened or closed")
     } else if status.left == Left::Open && !same_boot {

@@ -104,6 +104,10 @@ impl SledStore {
         })
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Waits for a place in the queue and hands the work to the writer.
     async fn submit(&self, work: Box<dyn Work>, count: usize, bytes: usize) -> StoreResult<()> {
         let wanted = (bytes + count.max(1) * OVERHEAD).min(self.all_places);
@@ -145,7 +149,7 @@ impl SledStore {
 const OVERHEAD: usize = 512;
 
 /// Runs on a thread for blocking work. A panic there is sled's: its assertions on the pages that it reads.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> StoreResult<T> + Send + 'static,
 ) -> StoreResult<T> {
     spawn_blocking(act).await.unwrap_or_else(|error| {

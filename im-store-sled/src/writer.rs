@@ -186,6 +186,9 @@ impl Writer {
         self.shared.with(|handle| {
             let mut txn = Txn::new(handle, &self.cache, &self.meta, self.state_limits);
             jobs.iter_mut().for_each(|job| job.work.run(&mut txn));
+            if self.shared.is_watched() {
+                self.shared.note(txn.keys());
+            }
             Ok(txn.finish(&self.meta))
         })
     }

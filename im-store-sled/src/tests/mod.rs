@@ -1,5 +1,6 @@
 //! What only the inside can test: failing disks, damaged folders, what readers and clients see meanwhile.
 
+mod backup;
 mod device;
 mod faults;
 mod fixture;
