@@ -94,7 +94,9 @@ pub(crate) fn read_event(
 pub(crate) fn event_size(bytes: &[u8]) -> StoreResult<(Timestamp, u64)> {
     let mut input = In::new(bytes, "event")?;
     let at = input.time()?;
-    (input.text()?, input.text()?, input.text()?);
+    for _sender_kind_and_id in 0..3 {
+        input.text()?;
+    }
     Ok((at, input.rest().len() as u64))
 }
 

@@ -55,7 +55,7 @@ pub async fn a_trim_removes_the_oldest_and_nothing_else<F: StoreFactory>(factory
         let expected = (at.max(6) + 1..=10).take(2);
         assert!(page.events.iter().map(|event| event.seq.get()).eq(expected), "after {at}");
         let page = read(&store, &room, PageFrom::Before(seq(at)), 2).await;
-        let expected = (7..at.min(11).max(7)).rev().take(2);
+        let expected = (7..at.clamp(7, 11)).rev().take(2);
         assert!(page.events.iter().map(|event| event.seq.get()).eq(expected), "before {at}");
     }
     assert_eq!(commit(&store, post(&room, &user("ann"), "next")).await.seq, seq(11));
