@@ -307,6 +307,13 @@ impl EventKind {
 }
 
 impl MessageId {
+    /// The least of all in byte order.
+    #[cfg(feature = "engine")]
+    pub(crate) fn least() -> Self {
+        // Of the characters allowed, `-` has the least byte, and no id is shorter.
+        Self("----------------".into())
+    }
+
     /// A fresh random id of 128 bits, in 32 hexadecimal digits.
     pub fn random() -> Self {
         Self(random_hex::<16>().into())
@@ -518,6 +525,13 @@ mod tests {
         }
         assert!(UserId::new("x".repeat(65)).is_err());
         assert!(MessageId::new("short").is_err());
+    }
+
+    #[test]
+    #[cfg(feature = "engine")]
+    fn no_message_id_is_less_than_the_least() {
+        assert_eq!(MessageId::new(MessageId::least().as_str()), Ok(MessageId::least()));
+        assert!((' '..='~').filter(|c| is_token(*c)).all(|c| c >= '-'));
     }
 
     #[test]

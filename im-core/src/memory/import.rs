@@ -45,8 +45,8 @@ impl Rooms {
         for event in part.events {
             let (event, send) = record.import(event)?;
             if let Some((id, _)) = &send {
-                let used = draft.sent.get(&event.from).is_some_and(|sent| sent.contains_key(id));
-                if used || !sends.insert((event.from.clone(), id.clone())) {
+                let key = (event.from.clone(), id.clone());
+                if draft.sent.contains_key(&key) || !sends.insert(key) {
                     return Err(Refusal::OutOfPlace.into());
                 }
             }
@@ -65,7 +65,7 @@ impl Rooms {
                 draft.see(&mut self.traces, change.user());
             }
             if let Some((id, record)) = send {
-                draft.sent.entry(event.from.clone()).or_default().insert(id, record);
+                draft.sent.insert((event.from.clone(), id), record);
             }
             draft.events.push_back(event);
         }

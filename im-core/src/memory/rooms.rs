@@ -46,7 +46,7 @@ pub(super) struct Room {
     pub(super) standings: BTreeMap<UserId, Standing>,
     /// Everybody who may be found in it.
     pub(super) seen: BTreeSet<UserId>,
-    pub(super) sent: HashMap<UserId, BTreeMap<MessageId, SendRecord>>,
+    pub(super) sent: BTreeMap<(UserId, MessageId), SendRecord>,
     pub(super) state: StateMap,
     pub(super) state_revision: u64,
 }
@@ -111,7 +111,7 @@ impl Rooms {
             };
         }
         if let Some((id, record)) = send {
-            room.sent.entry(event.from.clone()).or_default().insert(id, record);
+            room.sent.insert((event.from.clone(), id), record);
         }
         room.push(Arc::clone(&event), keep);
         event
@@ -136,7 +136,7 @@ impl Rooms {
         sender: &UserId,
         id: &MessageId,
     ) -> Option<SendRecord> {
-        self.rooms.get(room)?.sent.get(sender)?.get(id).copied()
+        self.rooms.get(room)?.sent.get(&(sender.clone(), id.clone())).copied()
     }
 
     pub(super) fn record(&self, room: &RoomId) -> Option<RoomRecord> {
@@ -273,7 +273,7 @@ impl Room {
             events: VecDeque::new(),
             standings: BTreeMap::new(),
             seen: BTreeSet::new(),
-            sent: HashMap::new(),
+            sent: BTreeMap::new(),
             state: StateMap::default(),
             state_revision: 0,
         }

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::id::{RoomId, UserId};
+use crate::id::{MessageId, RoomId, UserId};
 use crate::state::{Erased, Keep, Standing, StateLimits, Trimmed};
 
 use super::rooms::{Room, Rooms, Trace, index, size};
@@ -43,10 +43,11 @@ impl Rooms {
     /// Takes a room apart; `true` once nothing is left of it.
     fn purge_room(&mut self, room: &mut Room, left: &mut usize) -> bool {
         while *left > 0 {
-            if room.events.pop_front().is_some() {
-            } else if let Some(sender) = room.sent.keys().next().cloned() {
-                drop_sent(room, &sender);
-            } else if let Some((user, _)) = room.standings.pop_first() {
+            *left -= 1;
+            if room.events.pop_front().is_some() || room.sent.pop_first().is_some() {
+                continue;
+            }
+            if let Some((user, _)) = room.standings.pop_first() {
                 // A new room under this id may have the user by now.
                 let now = self.standing(&room.record.id, &user);
                 index(&mut self.of_user, &user, &room.record.id, now);
@@ -55,7 +56,6 @@ impl Rooms {
             } else {
                 return true;
             }
-            *left -= 1;
         }
         false
     }
@@ -161,10 +161,7 @@ fn erase_events(room: &mut Room, user: &UserId, trace: &mut Trace, step: &mut St
 
 /// Removes one record of a send; `false` if the sender has none.
 fn drop_sent(room: &mut Room, sender: &UserId) -> bool {
-    let Some(records) = room.sent.get_mut(sender) else { return false };
-    records.pop_first();
-    if records.is_empty() {
-        room.sent.remove(sender);
-    }
-    true
+    let first = room.sent.range((sender.clone(), MessageId::least())..).next();
+    let found = first.map(|(key, _)| key.clone()).filter(|(of, _)| of == sender);
+    found.is_some_and(|key| room.sent.remove(&key).is_some())
 }

@@ -35,7 +35,7 @@ async fn append(store: &Arc<dyn Store>, room: &RoomId, act: Act, at: u64) {
 async fn say(store: &Arc<dyn Store>, room: &RoomId, n: u64, value: &Value) {
     let kind = EventKind::message();
     let id = MessageId::new(format!("message-id-number-{n}")).unwrap();
-    let key = (n % 3 != 0).then(|| SendKey { id, hash: content_hash(&kind, value) });
+    let key = (!n.is_multiple_of(3)).then(|| SendKey { id, hash: content_hash(&kind, value) });
     let event = NewEvent { from: ann(), kind, content: pack(value), key };
     append(store, room, Act::Post { event, seed: None }, 1_000 + n).await;
 }
