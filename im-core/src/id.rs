@@ -229,6 +229,21 @@ text_id! {
     EventKind, "event kind", 1..=32, is_token
 }
 
+impl UserId {
+    const ERASED: &'static str = "im.erased";
+
+    /// Who stands in the place of every user that was erased: `im.erased`. Nobody can be this user: credentials that say
+    /// so are refused, and so is making them a member.
+    pub fn erased() -> Self {
+        Self(Self::ERASED.into())
+    }
+
+    /// Whether it stands for users who were erased.
+    pub fn is_erased(&self) -> bool {
+        &*self.0 == Self::ERASED
+    }
+}
+
 impl RoomId {
     const DIRECT: &'static str = "dm:";
     const INBOX: &'static str = "user:";
@@ -284,6 +299,11 @@ impl EventKind {
         Self("im.room".into())
     }
 
+    /// What is left of an event whose sender was erased: `im.erased`. Its content is an empty map.
+    pub fn erased() -> Self {
+        Self("im.erased".into())
+    }
+
     /// Whether only the engine may write events of this kind.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with("im.")
@@ -291,6 +311,13 @@ impl EventKind {
 }
 
 impl MessageId {
+    /// The least of all in byte order.
+    #[cfg(feature = "engine")]
+    pub(crate) fn least() -> Self {
+        // Of the characters allowed, `-` has the least byte, and no id is shorter.
+        Self("----------------".into())
+    }
+
     /// A fresh random id of 128 bits, in 32 hexadecimal digits.
     pub fn random() -> Self {
         Self(random_hex::<16>().into())
@@ -373,6 +400,13 @@ mod tests {
         }
         assert!(UserId::new("x".repeat(65)).is_err());
         assert!(MessageId::new("short").is_err());
+    }
+
+    #[test]
+    #[cfg(feature = "engine")]
+    fn no_message_id_is_less_than_the_least() {
+        assert_eq!(MessageId::new(MessageId::least().as_str()), Ok(MessageId::least()));
+        assert!((' '..='~').filter(|c| is_token(*c)).all(|c| c >= '-'));
     }
 
     #[test]

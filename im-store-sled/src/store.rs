@@ -7,14 +7,15 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use im_core::ports::{
     Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
-    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult,
+    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult, Upkeep,
 };
 use im_core::state::{
-    Act, Append, Checkpoint, CheckpointChange, RoomRecord, SecretHash, SendRecord, SessionHead,
-    SessionRecord, Standing, Ticket, Unchanged,
+    Act, Append, Checkpoint, CheckpointChange, Erased, ImportedEvent, ImportedPart, ImportedRoom,
+    Keep, RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Standing, Ticket,
+    Trimmed, Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
-use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
+use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
@@ -103,6 +104,10 @@ impl SledStore {
         })
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Waits for a place in the queue and hands the work to the writer.
     async fn submit(&self, work: Box<dyn Work>, count: usize, bytes: usize) -> StoreResult<()> {
         let wanted = (bytes + count.max(1) * OVERHEAD).min(self.all_places);
@@ -114,7 +119,7 @@ impl SledStore {
     }
 
     /// Has the writer do something, and waits until it is kept.
-    async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         bytes: usize,
         act: impl FnOnce(&mut Txn<'_>) -> StoreResult<T> + Send + 'static,
@@ -144,7 +149,7 @@ impl SledStore {
 const OVERHEAD: usize = 512;
 
 /// Runs on a thread for blocking work. A panic there is sled's: its assertions on the pages that it reads.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> StoreResult<T> + Send + 'static,
 ) -> StoreResult<T> {
     spawn_blocking(act).await.unwrap_or_else(|error| {
@@ -205,10 +210,36 @@ impl RoomLog for SledStore {
         let (room, sender, id) = (room.clone(), sender.clone(), id.clone());
         SledStore::read(self, move |reader| reader.sent(&room, &sender, &id)).await
     }
+
+    async fn trim(&self, room: &RoomId, keep: &Keep, limit: usize) -> StoreResult<Option<Trimmed>> {
+        let (id, keep) = (room.clone(), *keep);
+        let trimmed = self.write(0, move |txn| txn.trim(&id, &keep, limit)).await?;
+        loop {
+            let id = room.clone();
+            if trimmed.is_none() || !self.write(0, move |txn| txn.drop_trimmed(&id)).await? {
+                return Ok(trimmed);
+            }
+        }
+    }
 }
 
 #[async_trait]
 impl RoomDirectory for SledStore {
+    async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> StoreResult<Vec<RoomRecord>> {
+        let after = after.cloned();
+        self.read(move |reader| reader.rooms(after.as_ref(), limit)).await
+    }
+
+    async fn standings(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(UserId, Standing)>> {
+        let (room, after) = (room.clone(), after.cloned());
+        self.read(move |reader| reader.standings(&room, after.as_ref(), limit)).await
+    }
+
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
         let room = room.clone();
         self.read(move |reader| reader.room(&room)).await
@@ -336,6 +367,39 @@ impl StateStore for SledStore {
 
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {
         self.write(0, move |txn| txn.end_state(node)).await
+    }
+}
+
+#[async_trait]
+impl Upkeep for SledStore {
+    async fn delete_room(&self, room: &RoomId) -> StoreResult<bool> {
+        let room = room.clone();
+        self.write(0, move |txn| txn.delete_room(&room)).await
+    }
+
+    async fn purge(&self, limit: usize) -> StoreResult<bool> {
+        self.write(0, move |txn| txn.purge(limit)).await
+    }
+
+    async fn erase_user(&self, user: &UserId, limit: usize) -> StoreResult<Erased> {
+        let user = user.clone();
+        self.write(0, move |txn| txn.erase_user(&user, limit)).await
+    }
+
+    async fn begin_import(&self, room: ImportedRoom) -> StoreResult<Epoch> {
+        self.write(0, move |txn| txn.begin_import(&room)).await
+    }
+
+    async fn import(&self, room: &RoomId, epoch: Epoch, part: ImportedPart) -> StoreResult<()> {
+        let id = room.clone();
+        let size = |event: &ImportedEvent| event.content.packed().len() + 200;
+        let bytes = part.standings.len() * 200 + part.events.iter().map(size).sum::<usize>();
+        self.write(bytes, move |txn| txn.import(&id, epoch, part)).await
+    }
+
+    async fn finish_import(&self, room: &RoomId, epoch: Epoch) -> StoreResult<RoomRecord> {
+        let room = room.clone();
+        self.write(0, move |txn| txn.finish_import(&room, epoch)).await
     }
 }
 

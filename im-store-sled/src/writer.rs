@@ -186,6 +186,9 @@ impl Writer {
         self.shared.with(|handle| {
             let mut txn = Txn::new(handle, &self.cache, &self.meta, self.state_limits);
             jobs.iter_mut().for_each(|job| job.work.run(&mut txn));
+            if self.shared.is_watched() {
+                self.shared.note(txn.keys());
+            }
             Ok(txn.finish(&self.meta))
         })
     }
@@ -197,7 +200,12 @@ impl Writer {
             Ok(Ok(())) => {
                 self.shared.show();
                 self.meta = meta;
-                rooms.into_iter().for_each(|room| self.cache.put(room));
+                for (id, room) in rooms {
+                    match room {
+                        Some(room) => self.cache.put(room),
+                        None => self.cache.remove(&id),
+                    }
+                }
                 Verdict::Kept
             }
             Ok(Err((stage, kind, why))) => self.fail(stage, kind, why, meta.batch),

@@ -15,6 +15,7 @@
 
 mod model;
 mod random;
+pub mod upkeep;
 mod worker;
 
 use std::fmt;

@@ -18,6 +18,7 @@
 //! | `hub`, `room` | rooms in memory: recent log, readers, state |
 //! | `outbox`, `feed`, `cold` | what waits for a reader; catching up from the log |
 //! | `registry` | connections and whose they are |
+//! | `upkeep` | retention, deleting rooms, erasing users |
 //! | `core`, `tasks`, `state_writer` | what all share; the engine's own tasks |
 
 mod api;
@@ -41,6 +42,7 @@ mod registry;
 mod room;
 mod state_writer;
 mod tasks;
+mod upkeep;
 mod uplink;
 
 pub use api::{Engine, Publish};

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use crate::id::{Cursor, RoomId, Seq, StateKey};
+use crate::id::{Cursor, Epoch, RoomId, Seq, StateKey, UserId};
 use crate::ports::{Head, StateSnapshot};
-use crate::state::{Merge, RoomRecord, Sequencer, StateLimits, StateMap};
-use crate::wire::{Push, Snapshot, StateUpdate};
+use crate::state::{Merge, RoomRecord, Sequencer, StateLimits, StateMap, answer};
+use crate::wire::{Push, Snapshot, StateUpdate, Status};
 
 use super::outbox::{Offered, Outbox, Start};
 use super::outgoing::{Outgoing, open_to_strangers};
@@ -64,6 +64,8 @@ struct Log {
     sequencer: Sequencer<Arc<Outgoing>>,
     window: VecDeque<Arc<Outgoing>>,
     bytes: usize,
+    /// Of the events in the log, how many were changed by erasures.
+    erased: u64,
 }
 
 /// Somebody who reads a room.
@@ -107,8 +109,8 @@ pub(crate) enum Recent {
     Level(Seq),
     /// The window begins later; ask the store.
     Cold,
-    /// The cursor is of another life of the room; this is the present head.
-    OtherEpoch(Cursor),
+    /// The cursor is of another life of the room.
+    OtherEpoch,
 }
 
 /// Events that a room holds back while something before them is missing.
@@ -139,6 +141,7 @@ impl Room {
             sequencer: Sequencer::new(head.cursor.seq, EARLY_EVENTS),
             window: VecDeque::new(),
             bytes: 0,
+            erased: head.erased,
         });
         inner.merge_stored(state, limits);
         let mut wanted = Applied::Level;
@@ -277,7 +280,7 @@ impl Room {
         let inner = self.inner.lock();
         let Some(log) = &inner.log else { return Recent::Cold };
         if cursor.epoch != log.cursor_epoch.epoch {
-            return Recent::OtherEpoch(log.head());
+            return Recent::OtherEpoch;
         }
         let head = log.sequencer.head();
         if cursor.seq >= head {
@@ -307,9 +310,38 @@ impl Room {
         self.inner.lock().readers.iter().flatten().cloned().collect()
     }
 
-    /// The store says that the room is in another life, or has lost its end: everybody starts again from `head`.
-    /// `checked` are the readers who may still read it. If there are others by now, nothing is done: check them too.
-    pub(crate) fn reset(&self, record: &RoomRecord, head: Cursor, checked: &[Reader]) -> bool {
+    /// The log of this life begins at `first`: what the window has from before goes.
+    pub(crate) fn begin_at(&self, epoch: Epoch, first: Seq) {
+        let mut inner = self.inner.lock();
+        let Some(log) = inner.log.as_mut().filter(|log| log.cursor_epoch.epoch == epoch) else {
+            return;
+        };
+        let is_gone = |item: &Arc<Outgoing>| item.as_event().is_some_and(|event| event.seq < first);
+        let mut freed = 0;
+        while log.window.front().is_some_and(is_gone) {
+            freed += log.window.pop_front().map_or(0, |item| item.size);
+        }
+        log.bytes -= freed;
+        self.windows.used.fetch_sub(freed, Ordering::Relaxed);
+    }
+
+    /// So many events of the log were changed by erasures. If that is news, what is held of it here is read anew.
+    pub(crate) fn rewritten(&self, erased: u64) {
+        let mut inner = self.inner.lock();
+        let Some(log) = inner.log.as_mut().filter(|log| log.erased != erased) else { return };
+        log.erased = erased;
+        log.window.clear();
+        self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
+        let (head, known) = (log.sequencer.head(), log.sequencer.known());
+        log.sequencer = Sequencer::new(head, EARLY_EVENTS);
+        log.sequencer.hear_of(known);
+        inner.readers.iter().flatten().for_each(|reader| reader.outbox.read_again(reader.slot));
+    }
+
+    /// The room is in another life, has lost its end, or has lost what comes next here: everybody starts again, from the
+    /// head, or from where the log begins now. `checked` are the readers who may still read it. If there are others by
+    /// now, nothing is done: check them too.
+    pub(crate) fn restart(&self, record: &RoomRecord, head: Head, checked: &[Reader]) -> bool {
         let mut inner = self.inner.lock();
         let is_checked = |reader: &Reader| {
             checked.iter().any(|other| Arc::ptr_eq(&other.outbox, &reader.outbox))
@@ -318,17 +350,25 @@ impl Room {
             return false;
         }
         let Some(log) = &mut inner.log else { return true };
+        let same_life = log.cursor_epoch.epoch == head.cursor.epoch;
+        let (status, to) = answer(log.head(), head.cursor, head.first);
+        if status == Status::Ok {
+            // Somebody else has seen to it.
+            return true;
+        }
         self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
-        let same_life = log.cursor_epoch.epoch == head.epoch;
-        log.cursor_epoch = head;
+        log.cursor_epoch = to;
         log.open = open_to_strangers(record);
-        log.sequencer = Sequencer::new(head.seq, EARLY_EVENTS);
+        log.sequencer = Sequencer::new(to.seq, EARLY_EVENTS);
+        log.sequencer.hear_of(head.cursor.seq);
         log.window.clear();
+        log.erased = head.erased;
         if !same_life {
             inner.state = StateMap::default();
             inner.state_revision = 0;
         }
-        inner.readers.iter().flatten().for_each(|reader| reader.outbox.reset(reader.slot, head));
+        let readers = inner.readers.iter().flatten();
+        readers.for_each(|reader| reader.outbox.restart(reader.slot, status, to, head.cursor.seq));
         true
     }
 
@@ -353,6 +393,13 @@ impl Room {
     /// The newest update to a key, as held here.
     pub(crate) fn state_of(&self, key: &StateKey) -> Option<Arc<StateUpdate>> {
         self.inner.lock().state.get(key).cloned()
+    }
+
+    /// The keys whose values this user has set.
+    pub(crate) fn state_keys_of(&self, user: &UserId) -> Vec<StateKey> {
+        let inner = self.inner.lock();
+        let own = inner.state.iter().filter(|held| held.from == *user && held.value.is_some());
+        own.map(|held| held.key.clone()).collect()
     }
 
     /// The store's revision of the state that was merged here last.

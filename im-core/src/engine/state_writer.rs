@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::id::{RoomId, StateKey};
+use crate::id::{RoomId, StateKey, UserId};
 use crate::ports::Store;
 use crate::wire::StateUpdate;
 
@@ -61,6 +61,27 @@ impl StateWriter {
             .skip_while(|((of, _), _)| of < room)
             .take_while(|((of, _), _)| of == room);
         from_room.map(|(_, update)| update.clone()).collect()
+    }
+
+    /// Drops what waits of a room that is gone.
+    pub(crate) fn forget_room(&self, room: &RoomId) {
+        self.forget(|(of, _), _| of == room);
+    }
+
+    /// Drops what waits of a user's values.
+    pub(crate) fn forget_user(&self, user: &UserId) {
+        self.forget(|_, update| update.from == *user);
+    }
+
+    fn forget(&self, wanted: impl Fn(&(RoomId, StateKey), &StateUpdate) -> bool) {
+        let mut pending = self.pending.lock();
+        let mut freed = 0;
+        pending.updates.retain(|key, update| {
+            let keep = !wanted(key, update);
+            freed += if keep { 0 } else { size(update) };
+            keep
+        });
+        pending.bytes -= freed;
     }
 
     /// Writes what waits now. What the store does not take waits on; `false` says that there is some.

@@ -56,6 +56,11 @@ pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
     core.tasks.spawn(every(core.clone(), config.state_delay, |core| async move {
         core.state_writer.flush(&core.store).await;
     }));
+    core.tasks.spawn(every(
+        core.clone(),
+        config.upkeep,
+        |core| async move { core.keep_up().await },
+    ));
     core.tasks.spawn(every(core.clone(), SWEEP_EVERY, |core| async move { sweep(&core).await }));
     if let Some(bus) = bus {
         core.tasks.spawn(listen(core.clone(), bus));
@@ -69,8 +74,15 @@ fn keep_time(core: &Arc<Core>) {
 
 async fn check_heads(core: &Arc<Core>) {
     core.check_generation().await;
-    for rooms in core.hub.rooms().chunks(CHECK_BATCH) {
-        core.check(rooms).await;
+    core.compare_all().await;
+}
+
+impl Core {
+    /// Compares every room in memory with the store.
+    pub(crate) async fn compare_all(self: &Arc<Self>) {
+        for rooms in self.hub.rooms().chunks(CHECK_BATCH) {
+            self.check(rooms).await;
+        }
     }
 }
 
@@ -119,6 +131,19 @@ fn hear(core: &Arc<Core>, envelope: Envelope) {
         }
         BusMessage::Signal(signal) => deliver_signal(core, &signal),
         BusMessage::Follow { user, session } => core.follow_anew(&user, &session),
+        BusMessage::Changed { room } => {
+            let core = core.clone();
+            core.tasks.clone().spawn(async move { core.compare(&room).await });
+        }
+        BusMessage::Erased { user } => {
+            let core = core.clone();
+            core.tasks.clone().spawn(async move {
+                if let Err(error) = core.forget(&user).await {
+                    tracing::warn!(%error, "state of a user who is being erased could not be unset");
+                }
+                core.compare_all().await;
+            });
+        }
         BusMessage::Close { user, session, before, code } => {
             core.close_sessions(&user, session.as_ref(), before, code)
         }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use im_core::ports::{
     Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
-    StateSnapshot, StateStore, Store, StoreResult,
+    StateSnapshot, StateStore, Store, StoreResult, Upkeep,
 };
 use im_core::state::{
-    Append, Checkpoint, CheckpointChange, RoomRecord, SecretHash, SendRecord, SessionHead,
-    SessionRecord, Standing, Ticket, Unchanged,
+    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, RoomRecord,
+    SecretHash, SendRecord, SessionHead, SessionRecord, Standing, Ticket, Trimmed, Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
-use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
+use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
 use parking_lot::{Mutex, RwLock};
 
 mod fault;
@@ -208,10 +208,27 @@ impl RoomLog for FaultyStore {
     ) -> StoreResult<Option<SendRecord>> {
         self.call(Operation::Sent, self.inner().sent(room, sender, id)).await
     }
+
+    async fn trim(&self, room: &RoomId, keep: &Keep, limit: usize) -> StoreResult<Option<Trimmed>> {
+        self.call(Operation::Trim, self.inner().trim(room, keep, limit)).await
+    }
 }
 
 #[async_trait]
 impl RoomDirectory for FaultyStore {
+    async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> StoreResult<Vec<RoomRecord>> {
+        self.call(Operation::Rooms, self.inner().rooms(after, limit)).await
+    }
+
+    async fn standings(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(UserId, Standing)>> {
+        self.call(Operation::Standings, self.inner().standings(room, after, limit)).await
+    }
+
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
         self.call(Operation::Room, self.inner().room(room)).await
     }
@@ -318,6 +335,33 @@ impl StateStore for FaultyStore {
 
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {
         self.call(Operation::EndState, self.inner().end_state(node)).await
+    }
+}
+
+#[async_trait]
+impl Upkeep for FaultyStore {
+    async fn delete_room(&self, room: &RoomId) -> StoreResult<bool> {
+        self.call(Operation::DeleteRoom, self.inner().delete_room(room)).await
+    }
+
+    async fn purge(&self, limit: usize) -> StoreResult<bool> {
+        self.call(Operation::Purge, self.inner().purge(limit)).await
+    }
+
+    async fn erase_user(&self, user: &UserId, limit: usize) -> StoreResult<Erased> {
+        self.call(Operation::EraseUser, self.inner().erase_user(user, limit)).await
+    }
+
+    async fn begin_import(&self, room: ImportedRoom) -> StoreResult<Epoch> {
+        self.call(Operation::BeginImport, self.inner().begin_import(room)).await
+    }
+
+    async fn import(&self, room: &RoomId, epoch: Epoch, part: ImportedPart) -> StoreResult<()> {
+        self.call(Operation::Import, self.inner().import(room, epoch, part)).await
+    }
+
+    async fn finish_import(&self, room: &RoomId, epoch: Epoch) -> StoreResult<RoomRecord> {
+        self.call(Operation::FinishImport, self.inner().finish_import(room, epoch)).await
     }
 }
 

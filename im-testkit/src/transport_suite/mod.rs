@@ -35,6 +35,7 @@
 //! | `members` | who is in, and what follows from it |
 //! | `sessions` | several devices, ending them, draining |
 //! | `slow` | readers who take their time |
+//! | `upkeep` | logs that are trimmed, rooms that are deleted, users who are erased |
 //! | `store` | a store that fails |
 //! | `bad_input` | what must not be, each with its number |
 //! | `nodes` | two engines on one store |
@@ -246,6 +247,14 @@ macro_rules! transport_suite {
                 a_slow_reader_catches_up_and_loses_nothing_durable,
                 replies_reach_who_reads_nothing_else_for_a_while,
             ]
+            upkeep: [
+                a_reader_who_is_behind_a_trim_is_told_gap,
+                a_log_that_is_trimmed_all_the_time_is_read_without_a_silent_hole,
+                a_resume_from_before_a_trim_is_told_gap,
+                followers_of_a_deleted_room_are_told_and_taken_off,
+                an_erased_user_is_gone_for_everybody,
+                nobody_signs_in_as_the_erased_user,
+            ]
             store: [
                 a_full_store_keeps_nothing_and_says_so,
                 a_failing_store_keeps_nothing_and_says_so,
@@ -333,6 +342,9 @@ macro_rules! transport_suite {
                 signals_kicks_and_removals_cross_over,
                 a_session_moves_to_the_other_engine_and_back,
                 a_lost_kick_is_found,
+                a_lost_deletion_is_found,
+                a_lost_erasure_is_found,
+                who_was_removed_in_what_was_trimmed_reads_no_further,
             ]
         }
     };

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::code::Code;
-use crate::id::{Cursor, Seq, StateKey};
+use crate::id::{Cursor, Epoch, Seq, StateKey};
 use crate::state::{Offer, offer};
 use crate::wire::{Push, RoomStatus, Status};
 
 use super::super::outgoing::Outgoing;
 use super::super::room::Room;
-use super::subs::Lag;
+use super::subs::{Lag, Sub};
 use super::{Fed, Offered, Outbox};
 
 impl Outbox {
@@ -102,7 +102,7 @@ impl Outbox {
         inner.settle(lag);
     }
 
-    /// The reader's place in the room is another one from now on; it is told so.
+    /// The reader, whose right to read was checked after `head` was read, goes on from another place; it is told so.
     pub(crate) fn jump(&self, lag: &Lag, status: Status, to: Cursor, head: Seq) {
         let mut inner = self.inner.lock();
         let Some(sub) = inner.subs.same(lag) else { return };
@@ -111,7 +111,9 @@ impl Outbox {
         sub.queued = to.seq;
         if status == Status::Reset {
             sub.offered = to.seq;
+            sub.authorised = head;
         }
+        sub.authorised = sub.authorised.max(head);
         sub.known = head.max(to.seq).max(sub.offered);
         let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
         inner.stir(lag.slot);
@@ -123,22 +125,54 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// The room began another life, or lost its end: the reader, whose right to read was checked after `to` was read,
-    /// starts again from there.
-    pub(crate) fn reset(&self, slot: u32, to: Cursor) {
+    /// The same, for a reader who may not lag, and who may be further than where the log begins now.
+    pub(crate) fn restart(&self, slot: u32, status: Status, to: Cursor, head: Seq) {
         let lag = {
-            let mut inner = self.inner.lock();
-            let Some(sub) = inner.subs.get_mut(slot) else { return };
-            sub.authorised = to.seq;
+            let inner = self.inner.lock();
+            let Some(sub) = inner.subs.get(slot) else { return };
+            let is_further = sub.handed.epoch == to.epoch && sub.handed.seq >= to.seq;
+            if status == Status::Gap && is_further {
+                return;
+            }
             sub.lag(slot)
         };
-        self.jump(&lag, Status::Reset, to, to.seq);
+        self.jump(&lag, status, to, head);
+    }
+
+    /// What waits of this room is dropped, and read from the log again.
+    pub(crate) fn read_again(&self, slot: u32) {
+        let mut inner = self.inner.lock();
+        let Some(sub) = inner.subs.get_mut(slot) else { return };
+        sub.queued = sub.handed.seq;
+        let lag = sub.lag(slot);
+        inner.stir(slot);
+        inner.drop_queued(slot, &self.bounds);
+        inner.want_snapshot(slot);
+        inner.settle(&lag);
+        drop(inner);
+        self.ready.notify_one();
     }
 
     /// The reader may not read the room any more; it is told so. `false` if the slot is another room's by now.
     pub(crate) fn deny(&self, slot: u32, room: &Room, code: Code) -> bool {
+        self.deny_if(slot, room, code, |_| true)
+    }
+
+    /// The same, if it reads this life of the room.
+    pub(crate) fn deny_in(&self, slot: u32, room: &Room, epoch: Epoch, code: Code) -> bool {
+        self.deny_if(slot, room, code, |sub| sub.handed.epoch == epoch)
+    }
+
+    fn deny_if(
+        &self,
+        slot: u32,
+        room: &Room,
+        code: Code,
+        wanted: impl FnOnce(&Sub) -> bool,
+    ) -> bool {
         let mut inner = self.inner.lock();
-        let is_it = inner.subs.get(slot).is_some_and(|sub| std::ptr::eq(&*sub.room, room));
+        let is_it =
+            inner.subs.get(slot).is_some_and(|sub| std::ptr::eq(&*sub.room, room) && wanted(sub));
         if is_it {
             inner.deny(slot, code, &self.bounds);
         }

@@ -7,7 +7,7 @@ use crate::id::{Cursor, Epoch, EventKind, RoomId, Seq, StateKey};
 use crate::ports::{Head, StateSnapshot};
 use crate::state::{RoomRecord, StateLimits};
 use crate::time::Timestamp;
-use crate::wire::{Content, Event, Limits, RoomKind, RoomStatus};
+use crate::wire::{Content, Event, Limits, RoomKind, RoomStatus, Status};
 
 use super::super::room::{Added, Recent, WindowBounds};
 
@@ -46,8 +46,10 @@ fn named_room(id: &str, head: u64) -> Arc<Room> {
         first: Seq::FIRST,
         created: Timestamp::from_millis(0),
         members: 1,
+        bytes: 0,
+        erased: 0,
     };
-    let head = Head { cursor: at(head), first: Seq::FIRST, state_revision: 0 };
+    let head = Head { cursor: at(head), first: Seq::FIRST, state_revision: 0, erased: 0 };
     room.load(&record, head, StateSnapshot::default(), &StateLimits::default());
     room
 }
@@ -236,7 +238,8 @@ mod marks {
                 }
                 Step::Reset(n) => {
                     if let Some(slot) = self.slot(n) {
-                        self.outbox.reset(slot, self.rooms[n].head().unwrap());
+                        let to = self.rooms[n].head().unwrap();
+                        self.outbox.restart(slot, Status::Reset, to, to.seq);
                     }
                 }
                 Step::Unfollow(n) => {

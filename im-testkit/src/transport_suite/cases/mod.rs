@@ -16,6 +16,7 @@ pub mod sessions;
 pub mod slow;
 pub mod state;
 pub mod store;
+pub mod upkeep;
 
 use im_core::engine::EngineConfig;
 
