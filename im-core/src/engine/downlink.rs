@@ -159,7 +159,7 @@ impl Connection {
         }
         places.sort_by_key(|(moved, _)| Reverse(*moved));
         let places = places.into_iter().map(|(_, place)| place).collect();
-        Mark { session: SessionTag::of(&session.id), rev, places }
+        Mark { session: SessionTag::of(&session.id), turn: session.attached, rev, places }
     }
 
     /// Shows that the session may still be read: for a transport that keeps a downlink between two requests. Nothing is
