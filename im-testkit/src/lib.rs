@@ -10,6 +10,7 @@
 //! | [`transport_suite`](mod@transport_suite) | what every transport must do, as tests: see [`transport_suite!`] |
 
 pub mod crash;
+pub mod crossing;
 pub mod faulty_store;
 pub mod history;
 pub mod mutants;
