@@ -2,6 +2,7 @@
 //! two that share a store and a bus, without sticky sessions. The list of cases is in im-testkit, `crossing/suite.rs`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 
@@ -31,4 +32,18 @@ async fn serve(engine: Engine) -> SocketAddr {
 im_testkit::crossing_suite! {
     one_engine: crate::ONE,
     two_engines: crate::TWO,
+}
+
+#[test]
+fn every_case_runs_on_one_engine_and_on_two() {
+    let program = std::env::current_exe().unwrap();
+    let listed = std::process::Command::new(program).arg("--list").output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let cases = |ground: &str| -> BTreeSet<&str> {
+        let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+        names.filter_map(|name| name.strip_prefix(ground)).collect()
+    };
+    let (one, two) = (cases("one_engine::"), cases("two_engines::"));
+    assert_eq!(one, two);
+    assert!(one.len() >= 1000, "{} cases", one.len());
 }

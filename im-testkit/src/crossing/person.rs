@@ -21,6 +21,9 @@ use crate::transport_suite::peer::{hello_again, hello_as, soon, user};
 /// Who waits for longer than this for something that must come gives up, and leaves the verdict to the checker.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The newest value of each key; none where it was unset.
+pub(super) type Values = BTreeMap<String, (Stamp, Option<String>)>;
+
 /// A client, over all its connections.
 pub(super) struct Person {
     pub(super) name: UserId,
@@ -50,7 +53,7 @@ pub(super) struct Person {
     /// The texts of everything that was looked at.
     pub(super) heard: HashSet<String>,
     /// The newest value of each key.
-    pub(super) values: BTreeMap<String, (Stamp, Option<String>)>,
+    values: Values,
 }
 
 impl Person {
@@ -110,9 +113,10 @@ impl Person {
         self.line.take()
     }
 
-    /// Was connected to the end, and had every chance to read on.
-    pub(super) fn finish(self) {
+    /// Was connected to the end, and had every chance to read on. Gives the values that are held.
+    pub(super) fn finish(self) -> Values {
         self.reader.finish();
+        self.values
     }
 
     fn line(&mut self) -> &mut Line {

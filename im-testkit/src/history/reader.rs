@@ -285,6 +285,16 @@ impl Reader {
             .all(|place| place.stale().is_empty())
     }
 
+    /// The reader has had every chance to read on, and goes on: what it has not seen by now of what others were told is late.
+    pub fn had_every_chance(&mut self) {
+        for (room, place) in &self.rooms {
+            if let Some(live) = &place.live {
+                place.check_end(&self.name, room, live, &self.record);
+                place.check_state(&self.name, room, &self.record);
+            }
+        }
+    }
+
     /// The reader was connected to the end and had every chance to read on: what it has not seen by now is lost.
     pub fn finish(mut self) {
         for room in std::mem::take(&mut self.asked).into_keys() {
@@ -443,7 +453,8 @@ impl Place {
         // What the status had named is a resume cut short, even if the reader had it from an earlier connection.
         let promised = live.promised.min(end).since(live.last);
         record.tally.add_many(Rule::PartialResume, promised, detail);
-        let reached = self.whole.map_or(live.last, |whole| whole.seq.max(live.promised));
+        let before = self.whole.map_or(live.last, |whole| whole.seq.max(live.promised));
+        let reached = before.max(live.last);
         record.tally.add_many(Rule::Lost, end.since(reached), detail);
     }
 

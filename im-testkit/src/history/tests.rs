@@ -132,6 +132,16 @@ fn what_a_whole_reader_never_got_is_lost() {
 }
 
 #[test]
+fn what_comes_late_though_there_was_every_chance_is_lost() {
+    let mut world = World::with_acked(2);
+    world.deliver_all([1]);
+    world.reader.had_every_chance();
+    world.deliver_all([2]);
+    world.reader.had_every_chance();
+    world.breaks(&[(Rule::Lost, 1)]);
+}
+
+#[test]
 fn a_reader_that_was_cut_off_is_owed_nothing_more() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=1);
