@@ -20,6 +20,7 @@ use super::Engine;
 use super::cold::ColdReads;
 use super::config::EngineConfig;
 use super::core::Core;
+use super::heard_state::HeardState;
 use super::hub::Hub;
 use super::lanes::{self, Lanes};
 use super::outbox::OutboxBounds;
@@ -182,6 +183,7 @@ impl EngineBuilder {
                 config.max_state_pending,
                 config.max_state_pending_bytes,
             ),
+            heard_state: HeardState::new(config.max_state_pending, config.max_state_pending_bytes),
             state_generation: AtomicU64::new(state_generation),
             stamps: Mutex::new(StampClock::new(node)),
             outboxes: Arc::new(outboxes),

@@ -104,7 +104,8 @@ pub struct EngineConfig {
     pub upkeep_events: usize,
     /// How long a state update may wait before it is written to the store. 200 ms by default.
     pub state_delay: Duration,
-    /// State keys that wait to be written. 65,536 by default; beyond that updates are refused.
+    /// State keys that wait to be written. 65,536 by default; beyond that updates are refused. Twice as many at most are
+    /// remembered of what other nodes have taken, for five to ten times `state_delay`.
     pub max_state_pending: usize,
     /// Bytes of the same: keys, rooms and values. 64 MiB by default; beyond that updates are refused.
     pub max_state_pending_bytes: usize,

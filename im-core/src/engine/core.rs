@@ -22,6 +22,7 @@ use crate::wire::{ErrorReply, PageFrom};
 
 use super::cold::ColdReads;
 use super::config::EngineConfig;
+use super::heard_state::HeardState;
 use super::hub::Hub;
 use super::lanes::Lanes;
 use super::metrics;
@@ -49,6 +50,7 @@ pub(crate) struct Core {
     pub(crate) registry: Arc<Registry>,
     pub(crate) cold: ColdReads,
     pub(crate) state_writer: StateWriter,
+    pub(crate) heard_state: HeardState,
     /// As the store has it, as far as is known here.
     pub(super) state_generation: AtomicU64,
     pub(crate) stamps: Mutex<StampClock>,
@@ -147,7 +149,8 @@ impl Core {
 
     async fn load(self: &Arc<Self>, room: &Arc<Room>) -> Result<()> {
         // Read before the store: what is written meanwhile is then found there.
-        let pending = self.state_writer.pending(room.id());
+        let mut pending = self.state_writer.pending(room.id());
+        pending.extend(self.heard_state.of(room.id()));
         let (record, head) = self.look_up(room.id()).await?;
         let mut state = match head.state_revision {
             0 => StateSnapshot::default(),

@@ -102,7 +102,7 @@ impl Connection {
         let mut following = down.following.lock();
         let stand = |room: &RoomId| conn.outbox.standpoint(room);
         following.look(conn.outbox.moved(), core.state_generation(), stand);
-        following.mark(&session.id)
+        following.mark(&session.id, session.attached)
     }
 
     /// Shows that the session may still be read: for a transport that keeps a downlink between two requests. Nothing is

@@ -26,5 +26,7 @@ pub(crate) const TRIMMED: &str = "im_events_trimmed_total";
 pub(crate) const DELETED: &str = "im_rooms_deleted_total";
 /// Events emptied because their sender was erased, by this node.
 pub(crate) const ERASED: &str = "im_events_erased_total";
+/// State updates of other nodes that were forgotten before their time, since there were too many.
+pub(crate) const HEARD_STATE_DROPPED: &str = "im_state_heard_dropped_total";
 /// State updates discarded because something newer was held.
 pub(crate) const STALE_STATE: &str = "im_state_stale_total";

@@ -19,7 +19,7 @@
 //! | `outbox`, `feed`, `cold` | what waits for a reader; catching up from the log |
 //! | `registry` | connections and whose they are |
 //! | `upkeep` | retention, deleting rooms, erasing users |
-//! | `core`, `tasks`, `state_writer` | what all share; the engine's own tasks |
+//! | `core`, `tasks`, `state_writer`, `heard_state` | what all share; the engine's own tasks; state that is not in the store yet |
 
 mod api;
 mod builder;
@@ -31,6 +31,7 @@ mod core;
 mod downlink;
 mod feed;
 mod follower;
+mod heard_state;
 mod hub;
 mod lanes;
 mod metrics;

@@ -96,13 +96,13 @@ impl Places {
         moved.len()
     }
 
-    /// The mark, as of the last look.
-    pub(super) fn mark(&self, session: &SessionId) -> Mark {
+    /// The mark, as of the last look, given by the connection that took the session as the `turn`-th.
+    pub(super) fn mark(&self, session: &SessionId, turn: u64) -> Mark {
         // What waits to be said is said again to whoever comes back with the mark.
         let before = |(since, _): &(u64, RoomId)| since.saturating_sub(1);
         let rev = self.untold.first().map_or(self.rev, |first| before(first).min(self.rev));
         let places = self.said.values().take(Mark::MAX_PLACES).copied().collect();
-        Mark { session: SessionTag::of(session), rev, places }
+        Mark { session: SessionTag::of(session), turn, rev, places }
     }
 
     fn say(&mut self, room: &RoomId, stand: Standpoint, generation: u64) {

@@ -110,7 +110,7 @@ impl StateWriter {
     }
 }
 
-fn size(update: &StateUpdate) -> usize {
+pub(super) fn size(update: &StateUpdate) -> usize {
     let value = update.value.as_ref().map_or(0, |value| value.packed().len());
     update.room.as_str().len() + update.key.as_str().len() + value
 }

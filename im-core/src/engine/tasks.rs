@@ -16,6 +16,8 @@ use super::outgoing::Outgoing;
 
 /// Rooms compared with the store in one call.
 const CHECK_BATCH: usize = 256;
+/// After how many delays what another node has taken is sure to be in the store, unless the store has trouble.
+const HEARD_DELAYS: u32 = 5;
 /// How often expired sessions are removed, and how many at once.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 const SWEEP_BATCH: usize = 1000;
@@ -61,6 +63,9 @@ pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
         config.upkeep,
         |core| async move { core.keep_up().await },
     ));
+    core.tasks.spawn(every(core.clone(), config.state_delay * HEARD_DELAYS, |core| async move {
+        core.heard_state.turn();
+    }));
     core.tasks.spawn(every(core.clone(), SWEEP_EVERY, |core| async move { sweep(&core).await }));
     if let Some(bus) = bus {
         core.tasks.spawn(listen(core.clone(), bus));
@@ -125,6 +130,8 @@ fn hear(core: &Arc<Core>, envelope: Envelope) {
         }
         BusMessage::State(update) => {
             core.stamps.lock().observe(update.stamp);
+            // Before the room is looked for: it may come into memory now, and looks here first.
+            core.heard_state.push(update.clone());
             if let Some(room) = core.hub.get(&update.room) {
                 room.merge(update, &core.config.state);
             }

@@ -104,7 +104,7 @@ proptest! {
                 Step::Look => {
                     let stand = |room: &RoomId| stands.get(room).copied().unwrap_or(NOWHERE);
                     places.look(std::mem::take(&mut moved), 7, stand);
-                    let mark = places.mark(&session());
+                    let mark = places.mark(&session(), 1);
                     let (rev, said) = from_scratch(&places, stand);
                     prop_assert_eq!(mark.rev, rev);
                     let said: Vec<Place> = said.into_iter().map(|(_, place)| place).collect();
@@ -125,7 +125,7 @@ fn a_mark_looks_only_at_what_has_moved() {
     assert_eq!(places.look(HashSet::new(), 7, stand(5)), 1000);
     assert_eq!(places.look(HashSet::new(), 7, stand(5)), 0);
     assert_eq!(places.look(HashSet::from([room(17)]), 7, stand(6)), 1);
-    let mark = places.mark(&session());
+    let mark = places.mark(&session(), 1);
     assert_eq!(
         mark.places[0],
         Place { room: RoomTag::of(&room(17)), cursor: Some(at(1, 6)), ..mark.places[1] }
@@ -139,10 +139,10 @@ fn rooms_that_cannot_be_told_apart_are_not_marked() {
     let stand = |_: &RoomId| Standpoint { told: true, place: Some((at(1, 6), HeldState::None)) };
     places.begin(room(1), followed(1, 5));
     places.look(HashSet::new(), 7, stand);
-    assert_eq!(places.mark(&session()).places.len(), 1);
+    assert_eq!(places.mark(&session(), 1).places.len(), 1);
     // As if another room had its tag.
     *places.tags.get_mut(&RoomTag::of(&room(1))).unwrap() += 1;
     places.look_again_at(RoomTag::of(&room(1)));
     places.look(HashSet::new(), 7, stand);
-    assert_eq!(places.mark(&session()).places.len(), 0);
+    assert_eq!(places.mark(&session(), 1).places.len(), 0);
 }
