@@ -138,12 +138,14 @@ async fn what_is_written_during_a_post_goes_up_together_in_the_next() {
     let mut posts = Served(streams.recv().await.unwrap());
     posts.request().await;
     posts.answer(&welcome()).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
     let _polls = streams.recv().await.unwrap();
     connected.sink.send(message(r#"{"t":"ping","id":2}"#)).await.unwrap();
     assert_eq!(posts.request().await.1, r#"{"t":"ping","id":2}"#, "a single one goes as it is");
     connected.sink.send(message(r#"[{"t":"ping","id":3},{"t":"ping","id":4}]"#)).await.unwrap();
     connected.sink.send(message(r#"{"t":"ping","id":5}"#)).await.unwrap();
     posts.answer(br#"[{"t":"ok","id":2}]"#).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
     let body = posts.request().await.1;
     let frames = decode(body.as_bytes(), Encoding::Json, &Limits::default()).unwrap();
     let ids: Vec<_> = frames.iter().map(|frame| frame.get("id").unwrap().as_int()).collect();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::SinkExt;
-use futures::channel::mpsc::Sender;
+use futures::channel::mpsc::{self, Sender};
+use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use hyper::Method;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -32,6 +33,9 @@ pub(super) struct Driver {
     down: Down,
     outgoing: Queue,
     incoming: Sender<Incoming>,
+    /// Ends when the connection closes: nobody reads then, and what waits on its way up goes up nevertheless.
+    closing: oneshot::Receiver<()>,
+    closes: bool,
     /// Where posts go while none is under way.
     requests: Option<Requests>,
     /// What comes down next. Kept while other things happen, so that no poll is given up.
@@ -58,10 +62,11 @@ impl Driver {
         encoding: Encoding,
         down: Down,
         outgoing: Queue,
-        incoming: Sender<Incoming>,
+        (incoming, closing): (Sender<Incoming>, oneshot::Receiver<()>),
     ) -> Self {
         let requests = Some(Requests::new(server.clone()));
-        Self { server, encoding, down, outgoing, incoming, requests, reading: None }
+        let (closes, reading) = (false, None);
+        Self { server, encoding, down, outgoing, incoming, closing, closes, requests, reading }
     }
 
     pub(super) async fn run(mut self) {
@@ -85,9 +90,22 @@ impl Driver {
             };
             let last = passed_on.is_err();
             // Nobody listens any more if this fails.
-            if self.incoming.send(passed_on.unwrap_or_else(Incoming::Closed)).await.is_err() || last
-            {
+            let gone = self.pass_on(passed_on.unwrap_or_else(Incoming::Closed)).await.is_err();
+            if gone || last {
                 return;
+            }
+        }
+    }
+
+    async fn pass_on(&mut self, arrived: Incoming) -> Result<(), mpsc::SendError> {
+        if self.closes {
+            return Ok(());
+        }
+        tokio::select! {
+            sent = self.incoming.send(arrived) => sent,
+            _ = &mut self.closing => {
+                self.closes = true;
+                Ok(())
             }
         }
     }

@@ -58,7 +58,7 @@ pub struct Http {
     dial: Option<Arc<dyn Dial>>,
 }
 
-/// Messages that wait on their way through.
+/// Messages that wait on their way up, to go together.
 const QUEUE: usize = 16;
 
 impl Http {
@@ -111,22 +111,27 @@ impl Link for Http {
     async fn connect(&self, encoding: Encoding) -> Result<Connected, LinkError> {
         let server = self.server()?;
         let (messages, outgoing) = mpsc::channel(QUEUE);
-        let (incoming, arrives) = mpsc::channel(QUEUE);
+        // What came down waits in the network, or the answers to commands would have to wait behind it.
+        let (incoming, arrives) = mpsc::channel(0);
         let (running, ended) = oneshot::channel();
+        let (open, closing) = oneshot::channel();
         let outgoing = Queue::new(outgoing, encoding);
-        let driver = Driver::new(server, encoding, self.down, outgoing, incoming);
+        let driver = Driver::new(server, encoding, self.down, outgoing, (incoming, closing));
         let task = tokio::spawn(async move {
             driver.run().await;
             drop(running);
         });
         let stream = Arriving { arrives, driver: task.abort_handle() };
-        Ok(Connected { sink: Box::pin(Outgoing { messages, ended }), stream: Box::pin(stream) })
+        let sink = Outgoing { messages, open: Some(open), ended };
+        Ok(Connected { sink: Box::pin(sink), stream: Box::pin(stream) })
     }
 }
 
 /// What the driver is given to post.
 struct Outgoing {
     messages: mpsc::Sender<Bytes>,
+    /// Dropped when it closes: nobody has to be waited for any more who reads what arrives.
+    open: Option<oneshot::Sender<()>>,
     /// Ends with the driver.
     ended: oneshot::Receiver<()>,
 }
@@ -153,6 +158,7 @@ impl Sink<Bytes> for Outgoing {
     /// Ready when all has been posted and answered: there is no good-bye but that.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         self.messages.disconnect();
+        self.open = None;
         // Nothing is ever sent: it ends when the driver does.
         let _ended = ready!(self.ended.poll_unpin(cx));
         Poll::Ready(Ok(()))
