@@ -61,7 +61,7 @@ impl Served {
     }
 
     /// Waits for the end of the stream.
-    async fn is_cut(mut self) {
+    async fn until_cut(mut self) {
         while self.0.read_buf(&mut Vec::new()).await.unwrap_or(0) > 0 {}
     }
 }
@@ -110,8 +110,8 @@ async fn dropping_a_connection_cuts_what_is_under_way() {
     // Neither is ever answered. Time stands still unless both ends wait for it.
     let begin = tokio::time::Instant::now();
     drop(connected);
-    posts.is_cut().await;
-    polls.is_cut().await;
+    posts.until_cut().await;
+    polls.until_cut().await;
     assert_eq!(begin.elapsed(), Duration::ZERO, "it was cut, and not given up some time later");
 }
 

@@ -137,6 +137,11 @@ impl Ledger {
         state.tally.switches += u64::from(before.is_some_and(|before| before != transport));
     }
 
+    /// Whether the client's connection has a way of its own for each direction.
+    pub(super) fn is_halves(&self, client: usize) -> bool {
+        self.state.lock().over[client].is_some_and(|over| over != Transport::Ws)
+    }
+
     /// How often the server was killed so far.
     pub(super) fn kills(&self) -> u64 {
         self.state.lock().kills
