@@ -41,7 +41,7 @@ pub struct SledStore {
     /// Bytes that may still wait for a commit.
     places: Arc<Semaphore>,
     all_places: usize,
-    reads: Arc<Semaphore>,
+    pub(crate) reads: Arc<Semaphore>,
     /// Taken by whoever closes.
     writer: Mutex<Option<JoinHandle<StoreResult<()>>>>,
 }
@@ -113,9 +113,21 @@ impl SledStore {
         let wanted = (bytes + count.max(1) * OVERHEAD).min(self.all_places);
         // Never more than 2^31.
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-        let place = Arc::clone(&self.places).acquire_many_owned(wanted).await;
-        let job = Job { work, count, bytes, _place: place.map_err(|_| closed())? };
-        self.queue.push(job).map_err(|_| closed())
+        let (places, queue) = (Arc::clone(&self.places), Arc::clone(&self.queue));
+        let push = move |place| {
+            let job = Job { work, count, bytes, _place: place };
+            queue.push(job).map_err(|_| closed())
+        };
+        match Arc::clone(&places).try_acquire_many_owned(wanted) {
+            Ok(place) => push(place),
+            Err(_) => {
+                in_line(async move {
+                    let place = places.acquire_many_owned(wanted).await;
+                    push(place.map_err(|_| closed())?)
+                })
+                .await
+            }
+        }
     }
 
     /// Has the writer do something, and waits until it is kept.
@@ -135,18 +147,38 @@ impl SledStore {
         &self,
         act: impl FnOnce(&Reader<'_>) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        let turn = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| closed())?;
-        let shared = Arc::clone(&self.shared);
-        blocking(move || {
-            let _turn = turn;
-            shared.with(|handle| act(&Reader { handle, shared: &shared }))
-        })
-        .await
+        let (reads, shared) = (Arc::clone(&self.reads), Arc::clone(&self.shared));
+        let read = move |turn| {
+            blocking(move || {
+                let _turn = turn;
+                shared.with(|handle| act(&Reader { handle, shared: &shared }))
+            })
+        };
+        match Arc::clone(&reads).try_acquire_owned() {
+            Ok(turn) => read(turn).await,
+            Err(_) => {
+                in_line(async move {
+                    let turn = reads.acquire_owned().await.map_err(|_| closed())?;
+                    read(turn).await
+                })
+                .await
+            }
+        }
     }
 }
 
 /// What a write takes in the queue beside its content.
 const OVERHEAD: usize = 512;
+
+/// Waits in a line in a task of its own. Whoever asked may be busy with something else when the turn comes, and would hold
+/// up everybody behind it.
+async fn in_line<T: Send + 'static>(
+    work: impl Future<Output = StoreResult<T>> + Send + 'static,
+) -> StoreResult<T> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        Err(StoreError::new(StoreErrorKind::Unavailable, "the runtime ends").because(error))
+    })
+}
 
 /// Runs on a thread for blocking work. A panic there is sled's: its assertions on the pages that it reads.
 pub(crate) async fn blocking<T: Send + 'static>(

@@ -5,8 +5,8 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -106,16 +106,16 @@ impl<S: Socket> Session<S> {
             let mut taking = None;
             let end = self.talk(&mut taking).await;
             let within = self.live.shared().config().close_timeout;
-            match end {
-                End::Bye(bye) => farewell::ours(&mut self.ws, &bye, within).await,
-                End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
-                End::HalfClosed => self.last_words(within).await,
-                End::Gone => {}
-            }
-            if let Some(taking) = taking {
-                // The engine is in the middle of a message. It was told of the end, so this does not take long.
-                taking.await;
-            }
+            let farewell = async {
+                match end {
+                    End::Bye(bye) => farewell::ours(&mut self.ws, &bye, within).await,
+                    End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
+                    End::HalfClosed => self.last_words(within).await,
+                    End::Gone => {}
+                }
+            };
+            // The engine may be in the middle of a message. It was told of the end, so this does not take long.
+            tokio::join!(farewell, wait_for(&mut taking));
         }
     }
 
@@ -136,7 +136,15 @@ impl<S: Socket> Session<S> {
                 Event::Rested => resting = None,
                 Event::Out(batch) => {
                     let full = size(&batch) >= max;
-                    match self.send(batch).await {
+                    let sent = {
+                        let mut sending = pin!(self.send(batch));
+                        poll_fn(|cx| {
+                            go_on(taking, cx);
+                            sending.as_mut().poll(cx)
+                        })
+                        .await
+                    };
+                    match sent {
                         Ok(None) => resting = self.rest(full),
                         Ok(Some(bye)) => return End::Bye(bye),
                         Err(code) => return self.gone(code),
@@ -275,6 +283,14 @@ impl<S: Socket> Session<S> {
         let interval = self.live.shared().config().write_interval;
         (interval > Duration::ZERO && !full)
             .then(|| Box::pin(tokio::time::sleep(interval)) as Boxed<'static>)
+    }
+}
+
+/// Goes on with the message that the engine has taken, while something else is done: if nobody looked after it, it might
+/// keep others waiting, at the store for instance.
+fn go_on(taking: &mut Option<Boxed<'static>>, cx: &mut Context<'_>) {
+    if taking.as_mut().is_some_and(|taking| taking.as_mut().poll(cx).is_ready()) {
+        *taking = None;
     }
 }
 

@@ -191,6 +191,16 @@ test('commands that could do harm twice are given back, the others wait', () => 
   assert.throws(() => machine.onCommand({ t: 'signal', room: 'a', kind: 'k', content: 1 }), { kind: 'offline' });
 });
 
+test('a greeting that was too slow for the server is no fault of what was sent', () => {
+  for (const [code, waits] of [[4510, true], [4500, false]]) {
+    const machine = online();
+    machine.onCommand({ t: 'send', room: 'a', mid: '0123456789abcdef', kind: 'message', content: 1 });
+    machine.flush(1);
+    machine.onLost(2, { code, message: 'x' });
+    assert.equal(machine.outputs.every((output) => output.do !== 'reply'), waits, `${code}`);
+  }
+});
+
 test('a send that is refused for now holds back later ones to the same room', () => {
   const machine = online();
   const send = (/** @type {string} */ room, /** @type {number} */ n) => {

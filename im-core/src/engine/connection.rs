@@ -344,7 +344,8 @@ impl Conn {
         // Who only listens is not heard; its transport knows whether it is there.
         let listens = matches!(self.part, Part::Down(_));
         match self.session() {
-            None if self.greeting.load(Ordering::Relaxed) => {}
+            // Of the others nothing more is awaited: their requests have said all, and what answers them takes its time.
+            None if self.greeting.load(Ordering::Relaxed) || !self.is_whole() => {}
             None if over(self.opened, config.handshake_timeout) => {
                 self.close(Code::HandshakeTimeout, Code::HandshakeTimeout.meaning());
             }

@@ -181,9 +181,11 @@ impl Core {
             let answer = self.status_for(session, &room, told.cursor(&followed)).await;
             (room, followed, told, answer)
         });
-        let mut begun = begun.buffered(LOOK_UPS_AT_ONCE);
+        // All of them before the first begins: a look-up that has a turn at the store and is not gone on with would hold up
+        // everybody, and this very task with them.
+        let begun: Vec<_> = begun.buffered(LOOK_UPS_AT_ONCE).collect().await;
         let mut confirm = Vec::new();
-        while let Some((room, followed, told, answer)) = begun.next().await {
+        for (room, followed, told, answer) in begun {
             if conn.outbox.is_closed() {
                 return Ok(());
             }

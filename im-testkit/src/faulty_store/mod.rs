@@ -17,6 +17,7 @@ use im_core::state::{
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 mod fault;
 mod gate;
@@ -53,6 +54,7 @@ struct Plan {
     calls: HashMap<Operation, u64>,
     faults: HashMap<Operation, VecDeque<Planned>>,
     gates: HashMap<Place, Arc<Held>>,
+    turns: Option<Arc<Semaphore>>,
 }
 
 /// Where a gate stands.
@@ -128,6 +130,22 @@ impl FaultyStore {
         Gate::new(held, place, Arc::clone(&self.plan))
     }
 
+    /// From now on only so many calls are served at a time, and the others wait in line: as with a pool of connections. A
+    /// call whose future is left alone while it has its turn holds up all that wait. Appends have a line of their own.
+    pub fn take_turns(&self, at_once: usize) {
+        self.plan.lock().turns = Some(Arc::new(Semaphore::new(at_once)));
+    }
+
+    /// Waits for a turn, if they are taken.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let turns = self.plan.lock().turns.clone()?;
+        // The semaphore is never closed.
+        let turn = turns.acquire_owned().await.ok();
+        // As if it had to be waited for.
+        tokio::task::yield_now().await;
+        turn
+    }
+
     /// Counts the call, holds it, and says how it is to fail. A fault may be planned while the call is held.
     async fn enter(&self, operation: Operation) -> Option<Fault> {
         *self.plan.lock().calls.entry(operation).or_default() += 1;
@@ -158,6 +176,7 @@ impl FaultyStore {
         operation: Operation,
         act: impl Future<Output = StoreResult<T>> + Send,
     ) -> StoreResult<T> {
+        let _turn = self.turn().await;
         let answer = match self.enter(operation).await {
             None => act.await,
             Some(fault @ Fault::UnknownAfter) => {

@@ -260,6 +260,8 @@ macro_rules! transport_suite {
                 a_failing_store_keeps_nothing_and_says_so,
                 an_unknown_outcome_is_cleared_up_by_a_retry,
                 a_store_that_panics_takes_nothing_with_it,
+                at_a_store_that_takes_turns_nobody_holds_up_the_others,
+                who_waits_for_a_slow_store_is_not_taken_for_silent,
             ]
             bad_input: [
                 broken_messages_close,

@@ -120,7 +120,9 @@ export class Machine {
     if (!['connecting', 'greeting', 'online'].includes(this.phase)) return;
     const since = this.online?.since;
     const given = advice(cause.code ?? 0);
-    this.giveBack(this.flight.cut(given === 'fix' && since !== undefined), cause);
+    // A slow greeting was no fault of what was written.
+    const ours = given === 'fix' && cause.code !== Code.HandshakeTimeout;
+    this.giveBack(this.flight.cut(ours && since !== undefined), cause);
     this.rooms.cut();
     this.online = undefined;
     this.traits = undefined;
