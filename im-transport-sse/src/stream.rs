@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame};
 use im_core::Code;
 use im_core::code::{Advice, advice};
 use im_core::engine::{Batch, BatchId};
-use im_core::wire::Bye;
+use im_core::wire::{Bye, Encoding, Push, encode};
 use im_http::Entry;
 
 use crate::block::Blocks;
@@ -37,6 +37,10 @@ impl Stream {
     pub(crate) fn new(entry: Entry, retry: Duration, max_bytes: usize) -> Self {
         let mut blocks = Blocks::default();
         blocks.retry(retry);
+        // Whoever takes the stream up names a mark. A ticket opens nothing without one, so there is one from the first byte.
+        let mark = entry.connection().mark().to_string();
+        let frame = encode(&Push::Mark(mark.as_str().into()).to_value(), Encoding::Json);
+        blocks.data(frame, Some(&mark));
         Self { entry, max_bytes, blocks, written: None, waiting: None, ended: false }
     }
 
@@ -55,9 +59,9 @@ impl Stream {
         tracing::trace!(frames = frames.len(), heartbeat, "batch out");
         self.written = Some(id);
         let bye = if close.is_some() { frames.pop() } else { None };
-        if !frames.is_empty() {
-            frames.into_iter().for_each(|frame| self.blocks.data(frame));
-            self.blocks.id(&self.entry.connection().mark().to_string());
+        if let Some(last) = frames.pop() {
+            frames.into_iter().for_each(|frame| self.blocks.data(frame, None));
+            self.blocks.data(last, Some(&self.entry.connection().mark().to_string()));
         }
         if heartbeat {
             self.blocks.comment();
@@ -66,7 +70,7 @@ impl Stream {
             if let Some(wait) = wait_after(&close) {
                 self.blocks.retry(wait);
             }
-            bye.into_iter().for_each(|frame| self.blocks.data(frame));
+            bye.into_iter().for_each(|frame| self.blocks.data(frame, None));
             self.ended = true;
         }
     }

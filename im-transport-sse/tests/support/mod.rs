@@ -89,6 +89,8 @@ impl Session {
 pub struct Stream {
     client: Client,
     pub head: Answer,
+    /// The mark that came last.
+    pub at: String,
     read: Vec<u8>,
     ended: bool,
 }
@@ -101,7 +103,13 @@ impl Stream {
         client.begin(&format!("GET /im/sse{query}"), &headers, b"").await.unwrap();
         let head = within(client.answer()).await.unwrap();
         assert_eq!(head.status, 200, "{head:?}");
-        Self { client, head, read: Vec::new(), ended: false }
+        let mut stream = Self { client, head, at: String::new(), read: Vec::new(), ended: false };
+        assert_eq!(stream.block().await.as_deref(), Some("retry: 1500"));
+        // It can be taken up from the first moment on, and a page may know how.
+        let block = stream.block().await.unwrap();
+        let at = &stream.at;
+        assert_eq!(block, format!("data: {{\"t\":\"mark\",\"at\":\"{at}\"}}\nid: {at}"));
+        stream
     }
 
     /// The next block, without the empty line after it; nothing at the end of the stream.
@@ -110,6 +118,8 @@ impl Stream {
             if let Some(at) = self.read.windows(2).position(|pair| pair == b"\n\n") {
                 let block = String::from_utf8(self.read[..at].to_vec()).unwrap();
                 self.read.drain(..at + 2);
+                let mark = block.lines().find_map(|line| line.strip_prefix("id: "));
+                self.at = mark.unwrap_or(&self.at).to_owned();
                 return Some(block);
             }
             if self.ended {
@@ -145,20 +155,17 @@ impl Stream {
         blocks
     }
 
-    /// The next mark.
+    /// The next mark, whatever came with it.
     pub async fn mark(&mut self) -> String {
-        loop {
-            let block = self.block().await.expect("the stream goes on");
-            if let Some(mark) = block.strip_prefix("id: ") {
-                return mark.to_owned();
-            }
-        }
+        while !self.block().await.expect("the stream goes on").contains("\nid: ") {}
+        self.at.clone()
     }
 }
 
 /// A message in a few words.
 fn brief(block: &str) -> String {
     let Some(data) = block.strip_prefix("data: ") else { return block.to_owned() };
+    let data = data.lines().next().unwrap();
     let frame: Value = serde_json::from_str(data).unwrap();
     match frame["t"].as_str().unwrap() {
         "event" => format!("event {}", frame["content"]),

@@ -132,8 +132,11 @@ impl Stream {
             match line.split(|byte| *byte == b':').next() {
                 Some(b"data") => {
                     let frame = Bytes::copy_from_slice(&line[b"data: ".len()..]);
-                    self.arrived
-                        .push_back(Received::Message(in_encoding(frame, self.whose.encoding)));
+                    // What the line after it says as well.
+                    if !frame.starts_with(br#"{"t":"mark""#) {
+                        let message = in_encoding(frame, self.whose.encoding);
+                        self.arrived.push_back(Received::Message(message));
+                    }
                 }
                 Some(b"id") => {
                     let mark = String::from_utf8_lossy(&line[b"id: ".len()..]).into_owned();
