@@ -28,7 +28,7 @@ async fn a_stream_tells_rooms_events_and_where_its_reader_stands() {
         ("content-type", "text/event-stream"),
         ("cache-control", "no-store, no-transform"),
         ("x-accel-buffering", "no"),
-        ("vary", "origin"),
+        ("vary", "accept-encoding"),
     ] {
         assert_eq!(stream.head.header(name), Some(value));
     }

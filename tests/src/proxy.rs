@@ -24,6 +24,8 @@ struct Shared {
     request: &'static str,
     cuts: Mutex<VecDeque<usize>>,
     asked: watch::Sender<usize>,
+    /// How the answers began.
+    heads: Mutex<Vec<String>>,
 }
 
 impl Proxy {
@@ -31,8 +33,8 @@ impl Proxy {
     pub async fn start(to: SocketAddr, request: &'static str) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let (cuts, asked) = (Mutex::default(), watch::Sender::new(0));
-        let shared = Arc::new(Shared { to, request, cuts, asked });
+        let (cuts, heads, asked) = Default::default();
+        let shared = Arc::new(Shared { to, request, cuts, asked, heads });
         let these = shared.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = socket.accept().await {
@@ -59,6 +61,11 @@ impl Proxy {
         *self.shared.asked.borrow()
     }
 
+    /// How the answers to the request began, their heads in whole.
+    pub fn heads(&self) -> Vec<String> {
+        self.shared.heads.lock().unwrap().clone()
+    }
+
     /// Waits until the request was made so often.
     pub async fn was_asked(&self, times: usize) {
         self.shared.asked.subscribe().wait_for(|asked| *asked >= times).await.unwrap();
@@ -71,6 +78,7 @@ impl Shared {
         let (mut up, mut down) = ([0; 4096], [0; 4096]);
         // How many bytes of the answer are left, if it is to be broken off.
         let mut left: Option<usize> = None;
+        let mut is_head = false;
         loop {
             tokio::select! {
                 read = client.read(&mut up) => {
@@ -78,6 +86,7 @@ impl Shared {
                     if up[..read].starts_with(self.request.as_bytes()) {
                         left = self.cuts.lock().unwrap().pop_front();
                         self.asked.send_modify(|asked| *asked += 1);
+                        is_head = true;
                     }
                     if server.write_all(&up[..read]).await.is_err() {
                         return;
@@ -85,6 +94,10 @@ impl Shared {
                 }
                 read = server.read(&mut down) => {
                     let Ok(read @ 1..) = read else { return };
+                    if std::mem::take(&mut is_head) {
+                        let head = String::from_utf8_lossy(&down[..read]).into_owned();
+                        self.heads.lock().unwrap().push(head);
+                    }
                     let passed = left.map_or(read, |left| left.min(read));
                     if client.write_all(&down[..passed]).await.is_err() {
                         return;
