@@ -28,8 +28,9 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// belong to it: end them by [`Self::shutdown`], or all connections of the engine by the engine's `drain`.
 ///
 /// A stream whose reader does not read is held up by the HTTP server: what waits is bounded by the engine's outbox, and
-/// our own listener cuts it off after its `write_timeout`. In another server, a reader that stopped reading and stays
-/// connected costs its outbox and one connection until the socket fails.
+/// our own listener cuts it off after its `write_timeout`, as it does a reader that has vanished: the next heartbeat is not
+/// confirmed. In another server, a reader that stopped reading, or has vanished, costs its outbox and one connection until
+/// the socket fails: set `TCP_USER_TIMEOUT` there, or else the system takes a quarter of an hour.
 #[derive(Clone)]
 pub struct Sse {
     shared: Arc<Shared>,

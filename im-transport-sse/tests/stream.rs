@@ -188,6 +188,32 @@ async fn a_reader_who_takes_nothing_is_given_up_and_nobody_else_notices() {
     drop(idle);
 }
 
+/// The peer's machine is off, or its network gone: it neither confirms nor refuses what is sent to it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_reader_who_vanishes_without_a_word_is_given_up() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let config = EngineConfig::default()
+        .heartbeat(Duration::from_millis(50))
+        .tick(Duration::from_millis(10));
+    let engine = engine(config).await;
+    let config = ListenerConfig::default().write_timeout(Duration::from_millis(500));
+    let at = listen(&engine, config).await;
+    let ann = Session::open(at, "ann").await;
+    let mut reader = tokio::net::TcpStream::connect(at).await.unwrap();
+    let request = format!("GET /im/sse HTTP/1.1\r\nhost: x\r\nim-session: {}\r\n\r\n", ann.name);
+    reader.write_all(request.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    reader.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    assert_eq!(engine.connections(), 1);
+    // From here on the system throws away whatever arrives for it: a filter that lets nothing pass.
+    let nothing = socket2::SockFilter::new(0x06, 0, 0, 0);
+    socket2::SockRef::from(&reader).attach_filter(&[nothing]).unwrap();
+    only(&engine, 0).await;
+}
+
 #[tokio::test]
 async fn it_streams_through_axum_and_warp() {
     let engine = engine(EngineConfig::default()).await;
