@@ -238,9 +238,10 @@ impl Core {
             let answer = self.status_for(session, &room, told.cursor(&followed)).await;
             (room, followed, told, answer)
         });
-        let mut begun = begun.buffered(LOOK_UPS_AT_ONCE);
+        // To the end, before anything else is waited for: look-ups that nobody polls may hold what the rest needs of the store.
+        let begun: Vec<_> = begun.buffered(LOOK_UPS_AT_ONCE).collect().await;
         let mut confirm = Vec::new();
-        while let Some((room, followed, told, answer)) = begun.next().await {
+        for (room, followed, told, answer) in begun {
             if conn.outbox.is_closed() {
                 return Ok(());
             }
