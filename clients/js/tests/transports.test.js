@@ -164,3 +164,47 @@ test('a room is followed from an earlier place on every transport', needsServer,
     bob.close();
   }
 });
+
+for (const transport of /** @type {Transport[]} */ (['ws', 'sse', 'poll', 'short'])) {
+  test(`a client of many rooms comes back from its checkpoint (${transport})`, needsServer, async (t) => {
+    const { server, proxy, url } = await cuttable(t);
+    const config = { checkpointRooms: 4, checkpointMs: 20 };
+    const bob = client(t, { url, user: 'bob', transport, config });
+    const ann = client(t, { url: server.prefix, user: 'ann' });
+    const rooms = numbers(60).map((n) => `r${n}`);
+    await Promise.all(rooms.map((room) => ann.room(room).create({ open: true, members: ['bob'] })));
+    await Promise.all(rooms.map((room) => bob.room(room).follow()));
+    const heard = rooms.map((room) => collect(bob.room(room)));
+    for (const room of rooms) bob.room(room).on('status', (status) => assert.fail(JSON.stringify(status)));
+    const { machine } = /** @type {NonNullable<typeof bob.shell>} */ (bob.shell);
+    // What it asks, and what it is answered.
+    /** @type {import('../src/wire/value.js').Frame[]} */
+    const asked = [];
+    const { flight } = machine;
+    const write = flight.write.bind(flight);
+    flight.write = (body, ...rest) => {
+      asked.push(body);
+      return write(body, ...rest);
+    };
+
+    for (const [round, text] of ['0', '1'].entries()) {
+      await Promise.all(rooms.map((room) => ann.room(room).send({ text })));
+      await Promise.all(heard.map((one) => one.until(round * 2 + 1)));
+      // The server has been told of all but a few.
+      while (machine.rooms.moved.size >= config.checkpointRooms || flight.pending.size > 0) await bob.ping();
+      const back = bob.once('status');
+      proxy.isClosed = true;
+      proxy.cut();
+      bob.shell?.wake();
+      await back;
+      await Promise.all(rooms.map((room) => ann.room(room).send({ text: `${text}, cut` })));
+      proxy.isClosed = false;
+      await Promise.all(heard.map((one) => one.until(round * 2 + 2)));
+    }
+    const resumes = asked.filter(({ t }) => t === 'resume');
+    assert.ok(resumes.length >= 2, JSON.stringify(resumes));
+    assert.ok(resumes.some(({ rev, cursors }) => rev !== undefined && cursors.length < config.checkpointRooms), JSON.stringify(resumes));
+    const all = ['0', '0, cut', '1', '1, cut'];
+    for (const one of heard) assert.deepEqual(one.texts(), all);
+  });
+}
