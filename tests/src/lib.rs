@@ -1,6 +1,8 @@
 //! Tests across crates: conformance matrix, end to end, browser, clients that were not written here.
 
 pub mod browser;
+pub mod foreign;
+pub mod proxy;
 
 pub use im_test_databases::skip;
 

@@ -162,7 +162,11 @@ impl Fields {
             assert!(!line.contains(&b'\r'), "lines end with LF here");
             match line.split(|byte| *byte == b':').next() {
                 Some(b"data") => {
-                    fields.push(Field::Data(Bytes::copy_from_slice(&line[b"data: ".len()..])));
+                    let frame = Bytes::copy_from_slice(&line[b"data: ".len()..]);
+                    // What the line after it says as well.
+                    if !frame.starts_with(br#"{"t":"mark""#) {
+                        fields.push(Field::Data(frame));
+                    }
                 }
                 Some(b"id") => {
                     let mark = String::from_utf8_lossy(&line[b"id: ".len()..]).into_owned();
