@@ -98,7 +98,7 @@ impl<D: Dialect> Link<'_, D> {
         self.end_sessions(std::slice::from_ref(id)).await
     }
 
-    async fn end_sessions(&mut self, ids: &[SessionId]) -> Outcome<()> {
+    pub(crate) async fn end_sessions(&mut self, ids: &[SessionId]) -> Outcome<()> {
         for piece in ids.chunks(MAX_ROWS) {
             for of in ["im_sessions WHERE id", "im_followed WHERE session", "im_tickets WHERE session"] {
                 let delete = Statement::new(&format!("DELETE FROM {of} IN "))
