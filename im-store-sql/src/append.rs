@@ -73,10 +73,11 @@ impl Draft {
         let wanted: BTreeSet<&RoomId> = batch.iter().map(|append| &append.room).collect();
         let wanted: Vec<&RoomId> = wanted.into_iter().collect();
         for piece in pieces(&wanted) {
-            let select = Statement::new(&format!("SELECT {} FROM im_rooms t WHERE t.id IN ", model::ROOM))
-                .list(piece, |statement, id| statement.text(id.as_str()))
-                .sql(" ORDER BY t.id")
-                .sql(D::FOR_UPDATE);
+            let select =
+                Statement::new(&format!("SELECT {} FROM im_rooms t WHERE t.id IN ", model::ROOM))
+                    .list(piece, |statement, id| statement.text(id.as_str()))
+                    .sql(" ORDER BY t.id")
+                    .sql(D::FOR_UPDATE);
             for room in link.all(select, model::room).await? {
                 self.rooms.insert(room.id.clone(), Some(room));
             }
@@ -226,12 +227,8 @@ impl Draft {
     }
 
     async fn write_members<D: Dialect>(&self, link: &mut Link<'_, D>) -> Outcome<()> {
-        let ids: HashMap<u64, &RoomId> = self
-            .rooms
-            .values()
-            .flatten()
-            .map(|room| (room.epoch.incarnation, &room.id))
-            .collect();
+        let ids: HashMap<u64, &RoomId> =
+            self.rooms.values().flatten().map(|room| (room.epoch.incarnation, &room.id)).collect();
         let place = |((room, user), standing): (&(u64, UserId), &Option<Standing>)| {
             // The room of each is there: a plan has given both.
             ids.get(room).map(|id| (*room, user.clone(), RoomId::clone(id), *standing))

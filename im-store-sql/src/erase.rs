@@ -66,8 +66,9 @@ impl<D: Dialect> Link<'_, D> {
         if let Some(Standing::Member(_)) = standing {
             room.members = room.members.saturating_sub(1);
         }
-        let sent_by =
-            |s: Statement<D>| s.sql("room = ").int(number).sql(" AND sender = ").text(user.as_str());
+        let sent_by = |s: Statement<D>| {
+            s.sql("room = ").int(number).sql(" AND sender = ").text(user.as_str())
+        };
         self.drop_first("im_receipts", "message_id", sent_by, &mut step.left).await?;
         if table == ROOMS {
             self.erase_state(user, &room, limits).await?;

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use im_core::state::{
-    ImportedPart, ImportedRoom, Refusal, RoomRecord, SendRecord, Standing,
-};
+use im_core::state::{ImportedPart, ImportedRoom, Refusal, RoomRecord, SendRecord, Standing};
 use im_core::wire::Event;
 use im_core::{Epoch, MessageId, RoomId, UserId};
 
@@ -90,7 +88,8 @@ impl<D: Dialect> Link<'_, D> {
         if held.iter().any(|(_, standing)| standing.is_some()) {
             return Ok(true);
         }
-        let sends = rows.sends.iter().map(|(room, sender, id, _)| (*room, sender.clone(), id.clone()));
+        let sends =
+            rows.sends.iter().map(|(room, sender, id, _)| (*room, sender.clone(), id.clone()));
         let sends: Vec<_> = sends.collect();
         Ok(!self.find_receipts(&sends).await?.is_empty())
     }

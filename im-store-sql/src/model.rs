@@ -11,8 +11,7 @@ use crate::error::{Fault, Outcome};
 use crate::link::Columns;
 
 /// The columns of a room, in the order in which [`room`] reads them.
-pub(crate) const ROOM: &str =
-    "t.room, t.id, t.kind, t.access, t.generation, t.head_seq, t.first_seq, t.bytes, t.created_at, t.members, t.erased";
+pub(crate) const ROOM: &str = "t.room, t.id, t.kind, t.access, t.generation, t.head_seq, t.first_seq, t.bytes, t.created_at, t.members, t.erased";
 
 pub(crate) fn room<D: Dialect>(row: &mut Columns<'_, D>) -> Outcome<RoomRecord> {
     let (incarnation, id) = (row.int()?, row.text()?);
@@ -93,8 +92,7 @@ pub(crate) fn made<T, E>(what: &'static str, id: Result<T, E>) -> Outcome<T> {
 }
 
 /// The columns of a message, in the order in which [`event`] reads them.
-pub(crate) const MESSAGE: &str =
-    "m.seq, m.sender, m.sent_at, m.kind, m.message_id, m.content";
+pub(crate) const MESSAGE: &str = "m.seq, m.sender, m.sent_at, m.kind, m.message_id, m.content";
 
 /// A message; nothing where an outer join found none.
 pub(crate) fn event<D: Dialect>(

@@ -51,9 +51,9 @@ impl<D: Dialect> RoomLog for SqlStore<D> {
         for (append, shard) in batch.into_iter().zip(&shards) {
             parts.entry(*shard).or_default().push(append);
         }
-        let parts = parts.into_iter().map(async |(shard, part)| {
-            (shard, self.append_to(shard, part).await.into_iter())
-        });
+        let parts = parts
+            .into_iter()
+            .map(async |(shard, part)| (shard, self.append_to(shard, part).await.into_iter()));
         let answers = futures::future::join_all(parts).await;
         let mut answers: std::collections::BTreeMap<usize, _> = answers.into_iter().collect();
         shards
@@ -206,7 +206,8 @@ impl<D: Dialect> StateStore for SqlStore<D> {
         for updates in by_shard.into_values() {
             let Some(first) = updates.first() else { continue };
             let key = first.room.as_str().to_owned();
-            let size = |update: &Arc<StateUpdate>| update.value.as_ref().map_or(0, |v| v.packed().len());
+            let size =
+                |update: &Arc<StateUpdate>| update.value.as_ref().map_or(0, |v| v.packed().len());
             let (bytes, updates) = (updates.iter().map(size).sum(), Arc::new(updates));
             self.write(&key, bytes, move |link| {
                 let updates = Arc::clone(&updates);

@@ -64,14 +64,15 @@ impl<D: Dialect> Link<'_, D> {
         places.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         let update = D::on_conflict("room, user_id", columns);
         for piece in pieces(&places) {
-            let insert = Statement::new("INSERT INTO im_members (room, user_id, room_id, standing) VALUES ")
-                .groups(piece, |s, (room, user, id, standing)| {
-                    s.int(*room)
-                        .text(user.as_str())
-                        .text(id.as_str())
-                        .text(model::standing(*standing))
-                })
-                .sql(&update);
+            let insert =
+                Statement::new("INSERT INTO im_members (room, user_id, room_id, standing) VALUES ")
+                    .groups(piece, |s, (room, user, id, standing)| {
+                        s.int(*room)
+                            .text(user.as_str())
+                            .text(id.as_str())
+                            .text(model::standing(*standing))
+                    })
+                    .sql(&update);
             self.run(insert).await?;
         }
         Ok(())

@@ -41,9 +41,8 @@ impl<D: Dialect> Link<'_, D> {
         let room = self.first(lock.sql(D::FOR_UPDATE), |row| row.int()).await?;
         let Some(room) = room else { return Ok(()) };
         self.change_state(room, id, |map| {
-            let taken = |update: &&&Arc<StateUpdate>| {
-                map.merge(Arc::clone(update), limits) == Merge::Taken
-            };
+            let taken =
+                |update: &&&Arc<StateUpdate>| map.merge(Arc::clone(update), limits) == Merge::Taken;
             updates.iter().filter(taken).count()
         })
         .await

@@ -94,7 +94,13 @@ impl<D: Dialect> SqlStore<D> {
     }
 
     /// Waits for a place in the queue that `key` belongs to.
-    async fn submit(&self, shard: usize, work: Work<D>, count: usize, bytes: usize) -> StoreResult<()> {
+    async fn submit(
+        &self,
+        shard: usize,
+        work: Work<D>,
+        count: usize,
+        bytes: usize,
+    ) -> StoreResult<()> {
         let wanted = (bytes + count.max(1) * OVERHEAD).min(self.all_places);
         // Never more than 2^31.
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
@@ -125,7 +131,11 @@ impl<D: Dialect> SqlStore<D> {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    pub(crate) async fn append_to(&self, shard: usize, batch: Vec<Append>) -> Vec<StoreResult<Appended>> {
+    pub(crate) async fn append_to(
+        &self,
+        shard: usize,
+        batch: Vec<Append>,
+    ) -> Vec<StoreResult<Appended>> {
         let (count, bytes) = (batch.len(), batch.iter().map(weight).sum());
         let (reply, answer) = oneshot::channel();
         let appends = Appends { batch, results: Vec::new(), reply };
@@ -181,7 +191,11 @@ impl<'a, D: Dialect> Turn<'a, D> {
         found
     }
 
-    pub(crate) async fn failed(&mut self, conn: PoolConnection<D>, fault: Fault) -> StoreResult<()> {
+    pub(crate) async fn failed(
+        &mut self,
+        conn: PoolConnection<D>,
+        fault: Fault,
+    ) -> StoreResult<()> {
         // The next attempt gets a connection that has seen nothing of it.
         let _ = conn.detach().close_hard().await;
         self.pause(fault).await

@@ -96,13 +96,15 @@ impl<D: Dialect> Link<'_, D> {
     }
 
     async fn doom(&mut self, room: u64) -> Outcome<()> {
-        let insert = Statement::new("INSERT INTO im_doomed (room) VALUES ").group(|row| row.int(room));
+        let insert =
+            Statement::new("INSERT INTO im_doomed (room) VALUES ").group(|row| row.int(room));
         self.run(insert).await.map(|_| ())
     }
 
     pub(crate) async fn purge(&mut self, limit: usize) -> Outcome<bool> {
         let mut left = limit.clamp(1, ROWS);
-        let select = |lock| Statement::new("SELECT room FROM im_doomed ORDER BY room LIMIT 1").sql(lock);
+        let select =
+            |lock| Statement::new("SELECT room FROM im_doomed ORDER BY room LIMIT 1").sql(lock);
         while left > 0 {
             let doomed = self.first(select(D::FOR_UPDATE), |row| row.int()).await?;
             let Some(room) = doomed else { break };
@@ -155,8 +157,9 @@ impl<D: Dialect> Link<'_, D> {
             match edge {
                 None => return Ok(()),
                 Some(sender) if gone == 0 => {
-                    let by_sender =
-                        |s: Statement<D>| s.sql("room = ").int(room).sql(" AND sender = ").text(&sender);
+                    let by_sender = |s: Statement<D>| {
+                        s.sql("room = ").int(room).sql(" AND sender = ").text(&sender)
+                    };
                     self.drop_first("im_receipts", "message_id", by_sender, left).await?;
                 }
                 Some(_) => {}
