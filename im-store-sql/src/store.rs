@@ -93,6 +93,10 @@ impl<D: Dialect> SqlStore<D> {
         })
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// Waits for a place in the queue that `key` belongs to.
     async fn submit(
         &self,
@@ -176,7 +180,7 @@ impl<'a, D: Dialect> Turn<'a, D> {
 
     pub(crate) async fn connection(&mut self) -> StoreResult<PoolConnection<D>> {
         loop {
-            if self.store.closed.load(Ordering::Relaxed) {
+            if self.store.is_closed() {
                 return Err(closed());
             }
             match self.store.readers.acquire().await {

@@ -1,5 +1,5 @@
 //! What must not be: each is said in words that tell what to do, and nothing is lost.
-#![allow(clippy::unwrap_used, reason = "these are tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
 mod support;
 
