@@ -27,6 +27,8 @@ use crate::open::{Opened, open};
 ///
 /// [`Store::close`] it when it is not needed any more. One that is dropped commits what it was given, and closes some
 /// moments later.
+///
+/// [`Store::close`]: im_core::ports::Store::close
 pub struct SqlStore<D: Dialect> {
     pub(crate) readers: Pool<D>,
     pub(crate) writers: Pool<D>,
