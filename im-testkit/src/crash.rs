@@ -1,8 +1,9 @@
 //! Kill -9, many times: whatever a store has acknowledged must be there afterwards, once and in its place.
 //!
 //! [`run`] starts a worker process, kills it at a random moment, opens the store itself and checks it, and goes on with
-//! another worker on the same store. The worker is a process of the caller's own that opens the store and calls
-//! [`writer`]; the two talk through its standard streams.
+//! another worker on the same store. The worker is a process of the caller's own that is told a [`Task`] and how to open
+//! the store, and calls [`work`]; the two talk through its standard streams. The same worker serves
+//! [`disk`](crate::disk), which cuts the power and lets calls fail.
 //!
 //! What is checked after each kill, for what was written since the last check, and after every hundredth from the
 //! beginning: each room has seqs 1, 2, 3 … without a gap, in the epoch it always had; no message id stands twice; what
@@ -13,8 +14,12 @@
     reason = "this is a test: what it cannot go on without, it fails for by panicking"
 )]
 
+mod judge;
+mod message;
 mod model;
 mod random;
+mod script;
+mod task;
 mod worker;
 
 use std::fmt;
@@ -27,9 +32,15 @@ use im_core::ports::Store;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
-use model::Model;
-use random::Random;
-pub use worker::{WriterPlan, writer};
+pub use judge::Verdict;
+pub(crate) use judge::VERDICT;
+pub(crate) use message::Line;
+pub(crate) use model::Model;
+pub(crate) use random::Random;
+pub(crate) use script::NEEDS_RESTART;
+use serde::{Deserialize, Serialize};
+pub use task::{Task, work};
+pub use worker::{Ends, WriterPlan};
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -76,7 +87,7 @@ pub struct CrashReport {
 }
 
 /// Something that must not be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Violation {
     /// An acknowledged send is not where it was acknowledged.
     Lost(String),
@@ -113,7 +124,7 @@ impl fmt::Display for CrashReport {
 
 /// Kills workers and checks the store after each.
 ///
-/// `spawn` gives the command of a worker; the number is the seed to hand to its [`writer`]. `open` opens the store in
+/// `spawn` gives the command of a worker that does a task by [`work`]. `open` opens the store in
 /// this process; it is closed again before the next worker starts. Some progress is printed to standard error.
 ///
 /// # Panics
@@ -121,7 +132,7 @@ impl fmt::Display for CrashReport {
 /// If a worker cannot be started, or ends by itself.
 pub async fn run<F: Future<Output = Arc<dyn Store>>>(
     plan: &CrashPlan,
-    spawn: impl Fn(u64) -> Command,
+    spawn: impl Fn(&Task) -> Command,
     open: impl Fn() -> F,
 ) -> CrashReport {
     let started = Instant::now();
@@ -129,7 +140,7 @@ pub async fn run<F: Future<Output = Arc<dyn Store>>>(
     let mut model = Model::default();
     let mut report = CrashReport::default();
     while report.kills < plan.kills && report.violations.is_empty() {
-        let command = spawn(random.next());
+        let command = spawn(&Task::Write(WriterPlan::new(random.next())));
         report.kills_while_opening += u32::from(!one(plan, command, &mut random, &mut model).await);
         report.kills += 1;
         let whole = report.kills % plan.whole_every == 0 || report.kills == plan.kills;
@@ -174,11 +185,15 @@ async fn one(plan: &CrashPlan, command: Command, random: &mut Random, model: &mu
     child.start_kill().unwrap_or_else(|e| panic!("the worker cannot be killed: {e}"));
     // What it had written to the pipe is still there. A line without an end is no line.
     while let Ok(Some(line)) = lines.next_line().await {
-        wrote |= line == worker::READY;
+        wrote |= is_ready(&line);
         model.hear(&line);
     }
     let _ = child.wait().await;
     wrote
+}
+
+fn is_ready(line: &str) -> bool {
+    Line::parse(line) == Some(Line::Ready)
 }
 
 /// Tells the worker what its predecessor got no answer for.
@@ -198,7 +213,7 @@ async fn follow(
 ) -> bool {
     loop {
         match lines.next_line().await {
-            Ok(Some(line)) if line == worker::READY => break,
+            Ok(Some(line)) if is_ready(&line) => break,
             Ok(Some(line)) => model.hear(&line),
             _ => panic!("the worker ended by itself: {:?}", child.wait().await),
         }

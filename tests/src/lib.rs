@@ -1,6 +1,8 @@
 //! Tests across crates: conformance matrix, end to end, browser, clients that were not written here.
 
 pub mod browser;
+pub mod shim;
+pub mod stores;
 
 use std::env;
 use std::fs::OpenOptions;

@@ -1,0 +1,42 @@
+//! The stores that are killed, cut off from power and made to fail. A store is added by a line in each of the two lists.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use im_core::ports::{Store, StoreError, StoreErrorKind, StoreResult};
+use im_store_sled::{SledConfig, SledStore};
+
+/// Their names.
+pub const STORES: &[&str] = &["sled"];
+
+/// Opens one, in a folder that may not be there yet.
+///
+/// # Errors
+///
+/// As the store's; `Unavailable` for a name that is not known.
+pub async fn open(store: &str, folder: &Path) -> StoreResult<Arc<dyn Store>> {
+    Ok(match store {
+        "sled" => Arc::new(SledStore::open(SledConfig::new(folder).cache_bytes(16 << 20)).await?),
+        other => {
+            let message = format!("there is no store {other}; there are {STORES:?}");
+            return Err(StoreError::new(StoreErrorKind::Unavailable, message));
+        }
+    })
+}
+
+/// Those that the proofs are for: the one that `IM_PROVE_STORE` names, or all.
+pub fn chosen() -> Vec<&'static str> {
+    let named = std::env::var("IM_PROVE_STORE").ok();
+    STORES.iter().copied().filter(|store| named.as_ref().is_none_or(|name| name == store)).collect()
+}
+
+/// The number that an environment variable holds.
+///
+/// # Panics
+///
+/// If it holds something else.
+#[allow(clippy::panic, reason = "a test fails by a panic")]
+pub fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
+}
