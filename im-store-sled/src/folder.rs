@@ -31,7 +31,7 @@ pub(crate) struct Folder {
 impl Folder {
     /// Takes the folder; makes it if it is not there. Gives what its status file says, `None` for a new one.
     pub(crate) fn take(path: &Path) -> StoreResult<(Self, Option<Status>)> {
-        fs::create_dir_all(path).map_err(|e| file("make the data folder", path, e))?;
+        make(path).map_err(|e| file("make the data folder", path, e))?;
         let status = Status::read(&path.join("status"))?;
         if status.is_none() {
             refuse_foreign(path)?;
@@ -60,6 +60,11 @@ impl Folder {
     /// Sled's own folder.
     pub(crate) fn sled(&self) -> PathBuf {
         self.path.join("sled")
+    }
+
+    /// Sled's own parameters. Sled writes them once and does not sync them.
+    pub(crate) fn conf(&self) -> PathBuf {
+        self.sled().join("conf")
     }
 
     /// Sled's log.
@@ -150,11 +155,30 @@ impl Folder {
     }
 }
 
-/// What a copy takes along.
+/// What a copy takes along of the files that sled makes anew from its log or from its defaults: snapshots and `conf`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Snapshots {
     Keep,
     Drop,
+}
+
+/// Makes a folder and those above it that are not there, so that their names last.
+fn make(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    // The names of those that were there are no matter of ours, but for the last: it may have been made by a process
+    // that was killed before it came to sync its name.
+    let made = path.ancestors().skip(1).take_while(|above| !above.exists()).count();
+    fs::create_dir_all(&path)?;
+    for above in path.ancestors().skip(1).take(made + 1) {
+        match sync_folder(above) {
+            // It cannot be opened for reading. A name that was there before us has long been kept.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::debug!(folder = %above.display(), "may not be read, and was not synced");
+            }
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// A folder without a status file is new, or none of ours.
@@ -208,11 +232,16 @@ fn snapshots(sled: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Whether sled makes this file anew if it is not there.
+fn is_derived(path: &Path) -> bool {
+    is_snapshot(path) || path.file_name().is_some_and(|name| name == "conf")
+}
+
 fn is_snapshot(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap."))
 }
 
-/// Copies a folder file by file and syncs the copy. Without sled's snapshots, if they are not to be trusted.
+/// Copies a folder file by file and syncs the copy. Without sled's snapshots and its `conf`, if they are not to be trusted.
 pub(crate) fn copy(from: &Path, to: &Path, snapshots: Snapshots) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
@@ -221,7 +250,7 @@ pub(crate) fn copy(from: &Path, to: &Path, snapshots: Snapshots) -> io::Result<(
         let target = to.join(name);
         if path.is_dir() {
             copy(&path, &target, snapshots)?;
-        } else if snapshots == Snapshots::Keep || !is_snapshot(&path) {
+        } else if snapshots == Snapshots::Keep || !is_derived(&path) {
             fs::copy(&path, &target)?;
             File::open(&target)?.sync_all()?;
         }

@@ -107,6 +107,8 @@ fn handle(folder: &Folder, db: sled::Db, generation: u64) -> StoreResult<Handle>
     let path = folder.db();
     let open = || {
         let opened = File::options().read(true).write(true).open(&path)?;
+        // Without it sled takes the folder for damaged.
+        File::options().write(true).open(folder.conf())?.sync_all()?;
         crate::folder::sync_folder(&folder.sled())?;
         crate::folder::sync_folder(folder.path())?;
         Ok(opened)
@@ -197,7 +199,7 @@ fn not_open(folder: &Folder, error: sled::Error) -> StoreError {
     StoreError::new(sled_kind(&error), message).because(error)
 }
 
-/// Opens a copy without its snapshots, which sled then makes anew from its log, and takes it if all is there.
+/// Opens a copy without its snapshots and its `conf`, which sled then makes anew, and takes it if all is there.
 fn recover(
     folder: &Folder,
     device: &dyn Device,
