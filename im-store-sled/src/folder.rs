@@ -4,6 +4,7 @@
 //! data/
 //!   lock       held while a process uses the folder
 //!   status     layout, generation, how it was left
+//!   suspect    there while the folder is opened, and after a sync that failed
 //!   sled/      sled's files
 //!   sled.new   a copy in the making
 //!   sled.damaged-…  what a recovery has put aside
@@ -81,6 +82,50 @@ impl Folder {
         }
     }
 
+    /// Notes in which boot a sync may fail, or has failed: the system then takes for written what is not, until the
+    /// machine stops. See [`Folder::is_suspect`].
+    pub(crate) fn suspect(&self, boot: &str, device: &dyn Device) -> StoreResult<()> {
+        let path = self.path.join("suspect");
+        device.replace(&path, boot).map_err(|e| file("write", &path, e))
+    }
+
+    /// Whether that was noted in this boot, or nobody can tell in which.
+    pub(crate) fn is_suspect(&self, boot: &str) -> StoreResult<bool> {
+        let path = self.path.join("suspect");
+        match fs::read_to_string(&path) {
+            Ok(noted) => Ok(noted == boot || noted.is_empty()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(file("read", &path, e)),
+        }
+    }
+
+    /// All that is there was synced.
+    pub(crate) fn trust(&self) -> StoreResult<()> {
+        let path = self.path.join("suspect");
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(file("remove", &path, e)),
+            // Should the name come back after a power cut, it names another boot.
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts copies in the place of sled's files. After a failed sync the system may hold pages that it takes for
+    /// written and that are not; a later sync would not write them. So all is read, as sled would read it, and written
+    /// to new files.
+    pub(crate) fn renew(&self, device: &dyn Device) -> StoreResult<()> {
+        self.copy(device, Snapshots::Keep)?;
+        discard(&self.swap("unsynced")?);
+        Ok(())
+    }
+
+    /// Removes sled's files, in which there is nothing yet.
+    pub(crate) fn begin_anew(&self) -> StoreResult<()> {
+        match fs::remove_dir_all(self.sled()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(file("empty", &self.sled(), e)),
+            _ => Ok(()),
+        }
+    }
+
     fn new_copy(&self) -> PathBuf {
         self.path.join("sled.new")
     }
@@ -152,6 +197,13 @@ impl Folder {
     pub(crate) fn drop_copy(&self) {
         // It is tidied up at the next start if this fails.
         let _ = fs::remove_dir_all(self.new_copy());
+    }
+}
+
+/// Removes a folder that was put aside, if it can.
+fn discard(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path) {
+        tracing::warn!(path = %path.display(), %error, "an old copy could not be removed");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Opening: recovery, migration, generation.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -42,6 +42,8 @@ pub(crate) fn open(
     if status.had_data() && !has_data(folder)? {
         return Err(vanished(folder, status.batch));
     }
+    let boot = boot.unwrap_or_default();
+    prepare(folder, &status, &boot, device)?;
     let (db, recovered) = match open_sled(folder, device, cache_bytes)? {
         Ok(db) => (db, false),
         Err(error) => (recover(folder, device, cache_bytes, &status, &error)?, true),
@@ -56,7 +58,7 @@ pub(crate) fn open(
     if status.batch > 0 && meta.batch == 0 {
         return Err(vanished(folder, status.batch));
     }
-    let why_new = why_new_generation(&status, boot.as_deref(), meta.batch, recovered);
+    let why_new = why_new_generation(&status, &boot, meta.batch, recovered);
     let mut generation = status.generation;
     if let Some(why) = why_new {
         generation = u64::from_be_bytes(random_bytes());
@@ -67,9 +69,24 @@ pub(crate) fn open(
     // says how much of it there is.
     device.sync(&handle.file).map_err(|e| file("sync", folder.path(), e))?;
     let (layout, left, batch) = (LAYOUT, Left::Open, meta.batch);
-    let boot = boot.unwrap_or_default();
     folder.write(&Status { layout, generation, left, boot, batch }, device)?;
+    folder.trust()?;
     Ok(Opened { handle, meta })
+}
+
+/// Makes sure that sled reads what is on the disk.
+///
+/// An opening that failed, or was killed, may have left a failed sync behind. From here on this one may, too; sled makes
+/// some on its own and does not always tell.
+fn prepare(folder: &Folder, status: &Status, boot: &str, device: &dyn Device) -> StoreResult<()> {
+    if !status.had_data() {
+        // The first opening, or one that did not get to its end: nobody was told of anything in it.
+        folder.begin_anew()?;
+    } else if folder.is_suspect(boot)? {
+        tracing::warn!(folder = %folder.path().display(), "a sync may have failed: the data is written anew");
+        folder.renew(device)?;
+    }
+    folder.suspect(boot, device)
 }
 
 /// Opens it again after a failure. What is found is what counts: it is synced before it is shown. It must hold the
@@ -135,11 +152,11 @@ fn vanished(folder: &Folder, batch: u64) -> StoreError {
 /// Why commits may have been lost, if so.
 fn why_new_generation(
     status: &Status,
-    boot: Option<&str>,
+    boot: &str,
     batch: u64,
     recovered: bool,
 ) -> Option<&'static str> {
-    let same_boot = boot.is_some_and(|boot| boot == status.boot);
+    let same_boot = !boot.is_empty() && boot == status.boot;
     if recovered {
         Some("it was recovered from damage")
     } else if batch < status.batch {
@@ -334,11 +351,4 @@ pub(crate) fn migrate(db: &sled::Db, steps: &[&Migration]) -> StoreResult<()> {
         db.flush().map_err(reading)?;
     }
     Ok(())
-}
-
-/// Removes a folder that was put aside, if it can.
-pub(crate) fn discard(path: &Path) {
-    if let Err(error) = fs::remove_dir_all(path) {
-        tracing::warn!(path = %path.display(), %error, "an old copy could not be removed");
-    }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::device::Device;
 use crate::error::{io_kind, sled_kind};
-use crate::folder::{Folder, Snapshots};
+use crate::folder::Folder;
 use crate::open::{self, Opened};
 use crate::queue::{Bounds, Job, Queue};
 use crate::rooms::RoomCache;
@@ -238,11 +238,21 @@ impl Writer {
         self.shared.fail(kind, &why);
         self.cache.clear();
         // The system tells of a failed write once, to whoever asks first; sled's flush, or its drop, may have been that one.
-        self.suspect |= stage == Stage::Sync || kind != StoreErrorKind::Full;
+        if stage == Stage::Sync || kind != StoreErrorKind::Full {
+            self.distrust();
+        }
         match self.reopen() {
             Ok(()) if self.meta.batch == batch => Verdict::Kept,
             Ok(()) => Verdict::Lost(kind, why),
             Err(error) => Verdict::Doubt(format!("{why}; then: {error}")),
+        }
+    }
+
+    /// A sync may have failed. That is noted for a process that comes after this one, if the disk takes it.
+    fn distrust(&mut self) {
+        self.suspect = true;
+        if let Err(error) = self.folder.suspect(&boot_id().unwrap_or_default(), &*self.device) {
+            tracing::warn!(%error, "a failed sync could not be noted");
         }
     }
 
@@ -263,6 +273,10 @@ impl Writer {
             Ok(Opened { handle, meta }) => {
                 tracing::info!("the store is open again");
                 (self.meta, self.failed_at) = (meta, None);
+                // It was renewed if need be. If the note stays, the next start renews it once more.
+                if let Err(error) = self.folder.trust() {
+                    tracing::warn!(%error, "the note of a failed sync stays");
+                }
                 self.shared.open(handle);
                 Ok(())
             }
@@ -270,6 +284,10 @@ impl Writer {
                 tracing::error!(%error, "the store could not be opened again");
                 self.failed_at = Some(Instant::now());
                 let full = error.kind() == StoreErrorKind::Full;
+                if error.kind() == StoreErrorKind::Unavailable {
+                    // sled syncs while it opens, and does not tell what of that failed.
+                    self.distrust();
+                }
                 let kind = if full { StoreErrorKind::Full } else { StoreErrorKind::Unavailable };
                 self.shared.fail(kind, &error.to_string());
                 Err(error)
@@ -277,12 +295,10 @@ impl Writer {
         }
     }
 
-    /// After a failed sync the system may hold pages that it takes for written and that are not. A later sync would
-    /// not write them. So all is read, as sled would read it, and written to new files.
+    /// After a failed sync: see [`Folder::renew`].
     fn renew(&mut self) -> StoreResult<()> {
         if self.suspect {
-            self.folder.copy(&*self.device, Snapshots::Keep)?;
-            open::discard(&self.folder.swap("unsynced")?);
+            self.folder.renew(&*self.device)?;
             self.suspect = false;
         }
         Ok(())
@@ -293,11 +309,15 @@ impl Writer {
         if !self.shared.is_open() {
             return Err(self.shared.why_away());
         }
-        self.shared.with(|handle| {
+        let synced = self.shared.with(|handle| {
             self.device.flush(&handle.db).map_err(crate::error::reading)?;
             let path = self.folder.path();
             self.device.sync(&handle.file).map_err(|e| crate::error::file("sync", path, e))
-        })?;
+        });
+        if synced.is_err() {
+            self.distrust();
+        }
+        synced?;
         let boot = boot_id().unwrap_or_default();
         let (layout, generation, batch) = (LAYOUT, self.generation, self.meta.batch);
         let status = Status { layout, generation, left: Left::Closed, boot, batch };

@@ -25,9 +25,17 @@ pub async fn open(store: &str, folder: &Path) -> StoreResult<Arc<dyn Store>> {
 }
 
 /// Those that the proofs are for: the one that `IM_PROVE_STORE` names, or all.
+///
+/// # Panics
+///
+/// If it names none of them.
+#[allow(clippy::panic, reason = "a test fails by a panic")]
 pub fn chosen() -> Vec<&'static str> {
-    let named = std::env::var("IM_PROVE_STORE").ok();
-    STORES.iter().copied().filter(|store| named.as_ref().is_none_or(|name| name == store)).collect()
+    let Ok(named) = std::env::var("IM_PROVE_STORE") else { return STORES.to_vec() };
+    match STORES.iter().find(|store| **store == named) {
+        Some(store) => vec![store],
+        None => panic!("IM_PROVE_STORE={named}: there is no such store; there are {STORES:?}"),
+    }
 }
 
 /// The number that an environment variable holds.

@@ -72,8 +72,10 @@ async fn a_failed_sync_is_not_tried_again_before_the_data_was_copied() {
     device.calls();
     device.fail(Site::Sync, Work::Undone, EIO);
     assert_eq!(seq(append(&store, 2).await), 2, "it is found in the copy");
-    let expected = [Site::Apply, Site::Flush, Site::Sync, Site::Copy, Site::Open, Site::Sync];
-    assert_eq!(device.calls(), expected);
+    let calls = device.calls();
+    assert_eq!(calls[..3], [Site::Apply, Site::Flush, Site::Sync]);
+    // It is noted, for a process that may have to go on from here.
+    assert_eq!(calls[3..], [Site::Replace, Site::Copy, Site::Open, Site::Sync]);
     assert_eq!(log(&store).await, [id(1), id(2)]);
     store.close().await.unwrap();
 }
@@ -148,7 +150,7 @@ async fn a_store_that_cannot_be_opened_says_so_and_can_be_opened_later() {
                     drop(store.close().await);
                 }
                 Err(error) => {
-                    assert!(matches!(site, Site::Open | Site::Sync | Site::Replace), "{site:?}");
+                    assert!(!matches!(site, Site::Apply | Site::Flush), "{site:?}");
                     let kind = if errno == ENOSPC {
                         StoreErrorKind::Full
                     } else {
