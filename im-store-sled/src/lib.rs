@@ -63,11 +63,11 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `config`, `store` | the public face |
-//! | `queue`, `writer`, `txn` | from a call to a commit |
+//! | `queue`, `writer`, `txn`, `whole` | from a call to a commit |
 //! | `sessions`, `state`, `rooms` | what else is written, and the cache of rooms |
 //! | `shared`, `read` | what readers see |
 //! | `keys`, `record`, `bytes`, `parts` | the layout |
-//! | `folder`, `status`, `open` | lock, layout version, recovery, generation |
+//! | `folder`, `status`, `readable`, `open` | lock, layout version, recovery, generation |
 //! | `device`, `error` | the calls to the disk, and what comes of their failures |
 
 mod bytes;
@@ -80,6 +80,7 @@ mod open;
 mod parts;
 mod queue;
 mod read;
+mod readable;
 mod record;
 mod rooms;
 mod sessions;
@@ -90,6 +91,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod whole;
 mod writer;
 
 pub use config::SledConfig;

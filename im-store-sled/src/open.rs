@@ -17,7 +17,7 @@ use crate::shared::Handle;
 use crate::state::fresh_generation;
 use crate::status::{LAYOUT, Left, Status, boot_id};
 use crate::txn::Meta;
-use crate::{keys, parts, record};
+use crate::{keys, parts, readable, record};
 
 /// A store that is open.
 pub(crate) struct Opened {
@@ -175,6 +175,7 @@ fn open_sled(
     cache_bytes: u64,
 ) -> StoreResult<Result<sled::Db, sled::Error>> {
     folder.drop_unfinished_snapshots().map_err(|e| file("tidy up", folder.path(), e))?;
+    readable::check(&folder.sled()).map_err(|e| file("read", &folder.sled(), e))?;
     match open_caught(&folder.sled(), device, cache_bytes) {
         Ok(db) => Ok(Ok(db)),
         Err(error @ (sled::Error::Corruption { .. } | sled::Error::ReportableBug(_))) => {
@@ -297,7 +298,7 @@ fn verify_event(db: &sled::Db, room: &im_core::state::RoomRecord, seq: Seq) -> S
     }
 }
 
-fn read_meta(db: &sled::Db) -> StoreResult<Meta> {
+pub(crate) fn read_meta(db: &sled::Db) -> StoreResult<Meta> {
     let number = |key: &[u8]| match db.get(key).map_err(reading)? {
         Some(bytes) => record::read_number(&bytes).map(Some),
         None => Ok(None),

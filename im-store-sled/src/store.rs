@@ -86,6 +86,7 @@ impl SledStore {
             cache: RoomCache::default(),
             failed_at: None,
             suspect: false,
+            unfinished: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("im-store-sled".into());
         let thread = thread.spawn(move || writer.run()).map_err(|e| {

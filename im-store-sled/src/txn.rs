@@ -71,6 +71,8 @@ pub(crate) struct Txn<'a> {
 /// A commit, ready to be applied.
 pub(crate) struct Ready {
     pub(crate) batch: sled::Batch,
+    /// What is in the batch.
+    pub(crate) writes: Vec<(Key, Option<IVec>)>,
     pub(crate) before: BTreeMap<Key, Option<IVec>>,
     pub(crate) meta: Meta,
     pub(crate) rooms: Vec<Cached>,
@@ -111,7 +113,9 @@ impl<'a> Txn<'a> {
         }
         let mut batch = sled::Batch::default();
         let mut before = BTreeMap::new();
+        let mut writes = Vec::with_capacity(self.writes.len());
         for (key, write) in self.writes {
+            writes.push((key.clone(), write.now.clone()));
             match write.now {
                 Some(value) => batch.insert(key.as_slice(), value),
                 None => batch.remove(key.as_slice()),
@@ -121,7 +125,7 @@ impl<'a> Txn<'a> {
             }
         }
         let rooms = self.rooms.into_values().collect();
-        Some(Ready { batch, before, meta: self.meta, rooms, need: self.need })
+        Some(Ready { batch, writes, before, meta: self.meta, rooms, need: self.need })
     }
 
     /// Runs `act`; if it fails, what it wrote is taken back.

@@ -9,14 +9,15 @@ use im_core::state::{Append, StateLimits};
 use tokio::sync::oneshot;
 
 use crate::device::Device;
-use crate::error::{io_kind, sled_kind};
+use crate::error::{io_kind, reading, sled_kind};
 use crate::folder::Folder;
 use crate::open::{self, Opened};
 use crate::queue::{Bounds, Job, Queue};
 use crate::rooms::RoomCache;
-use crate::shared::Shared;
+use crate::shared::{Handle, Shared};
 use crate::status::{LAYOUT, Left, Status, boot_id};
 use crate::txn::{Meta, Need, Ready, Txn};
+use crate::whole::{self, Change, Found};
 
 /// Something to write.
 pub(crate) trait Work: Send {
@@ -145,6 +146,8 @@ pub(crate) struct Writer {
     pub(crate) failed_at: Option<Instant>,
     /// Whether a sync failed and the data was not copied since.
     pub(crate) suspect: bool,
+    /// What the commit changes that is on its way to the disk, or failed on it.
+    pub(crate) unfinished: Vec<Change>,
 }
 
 impl Writer {
@@ -173,7 +176,10 @@ impl Writer {
         // A panic is sled's: its assertions on the pages that it reads.
         match catch_unwind(AssertUnwindSafe(|| self.prepare(jobs))) {
             Ok(Ok(None)) => Verdict::Kept,
-            Ok(Ok(Some(ready))) => self.write(ready),
+            Ok(Ok(Some((ready, changes)))) => {
+                self.unfinished = changes;
+                self.write(ready)
+            }
             Ok(Err(error)) => Verdict::Lost(error.kind(), error.to_string()),
             Err(_) => {
                 let why = "sled panicked while it read".to_owned();
@@ -182,20 +188,24 @@ impl Writer {
         }
     }
 
-    fn prepare(&self, jobs: &mut [Job]) -> StoreResult<Option<Ready>> {
+    fn prepare(&self, jobs: &mut [Job]) -> StoreResult<Option<(Ready, Vec<Change>)>> {
         self.shared.with(|handle| {
             let mut txn = Txn::new(handle, &self.cache, &self.meta, self.state_limits);
             jobs.iter_mut().for_each(|job| job.work.run(&mut txn));
-            Ok(txn.finish(&self.meta))
+            let Some(mut ready) = txn.finish(&self.meta) else { return Ok(None) };
+            let writes = std::mem::take(&mut ready.writes);
+            let changes = whole::look(&handle.db, writes).map_err(reading)?;
+            Ok(Some((ready, changes)))
         })
     }
 
     fn write(&mut self, ready: Ready) -> Verdict {
-        let Ready { batch, before, meta, rooms, need } = ready;
+        let Ready { batch, before, meta, rooms, need, .. } = ready;
         self.shared.hide(before);
         match catch_unwind(AssertUnwindSafe(|| self.to_disk(batch, need))) {
             Ok(Ok(())) => {
                 self.shared.show();
+                self.unfinished.clear();
                 self.meta = meta;
                 rooms.into_iter().for_each(|room| self.cache.put(room));
                 Verdict::Kept
@@ -269,6 +279,7 @@ impl Writer {
             let (generation, batch) = (self.generation, self.meta.batch);
             open::reopen(&self.folder, generation, batch, &*self.device, self.cache_bytes)
         });
+        let opened = opened.and_then(|opened| self.settle(opened));
         match opened {
             Ok(Opened { handle, meta }) => {
                 tracing::info!("the store is open again");
@@ -295,6 +306,21 @@ impl Writer {
         }
     }
 
+    /// Takes back the commit that failed, if a part of it is there.
+    fn settle(&mut self, mut opened: Opened) -> StoreResult<Opened> {
+        let Handle { db, file, .. } = &opened.handle;
+        if whole::found(db, &self.unfinished).map_err(reading)? == Found::Part {
+            tracing::warn!("sled left a part of a commit; it is taken back");
+            self.device.apply(db, whole::undo(&self.unfinished)).map_err(reading)?;
+            self.device.flush(db).map_err(reading)?;
+            let path = self.folder.path();
+            self.device.sync(file).map_err(|e| crate::error::file("sync", path, e))?;
+            opened.meta = open::read_meta(db)?;
+        }
+        self.unfinished.clear();
+        Ok(opened)
+    }
+
     /// After a failed sync: see [`Folder::renew`].
     fn renew(&mut self) -> StoreResult<()> {
         if self.suspect {
@@ -310,7 +336,7 @@ impl Writer {
             return Err(self.shared.why_away());
         }
         let synced = self.shared.with(|handle| {
-            self.device.flush(&handle.db).map_err(crate::error::reading)?;
+            self.device.flush(&handle.db).map_err(reading)?;
             let path = self.folder.path();
             self.device.sync(&handle.file).map_err(|e| crate::error::file("sync", path, e))
         });

@@ -89,8 +89,10 @@ pub struct CrashReport {
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Violation {
-    /// An acknowledged send is not where it was acknowledged.
+    /// An acknowledged send, or its record, is not there.
     Lost(String),
+    /// An acknowledged send is at another place than where it was acknowledged.
+    Reordered(String),
     /// A message id stands twice, or was acknowledged at two places.
     Repeated(String),
     /// A seq is missing, or a log has become shorter.
@@ -101,20 +103,28 @@ pub enum Violation {
     Wrong(String),
 }
 
+impl Violation {
+    /// Whether it is none of lost, repeated and reordered.
+    pub fn is_other(&self) -> bool {
+        !matches!(self, Self::Lost(_) | Self::Repeated(_) | Self::Reordered(_))
+    }
+}
+
 impl fmt::Display for CrashReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |is: fn(&Violation) -> bool| self.violations.iter().filter(|v| is(v)).count();
         write!(
             f,
-            "{} kills ({} while opening) in {:.1?}: {} acknowledged, {} lost, {} repeated, {} otherwise wrong; {} sent \
-             again, {} of them had been written; {} events",
+            "{} kills ({} while opening) in {:.1?}: {} acknowledged, {} lost, {} repeated, {} reordered, {} otherwise \
+             wrong; {} sent again, {} of them had been written; {} events",
             self.kills,
             self.kills_while_opening,
             self.took,
             self.acknowledged,
             count(|v| matches!(v, Violation::Lost(_))),
             count(|v| matches!(v, Violation::Repeated(_))),
-            count(|v| !matches!(v, Violation::Lost(_) | Violation::Repeated(_))),
+            count(|v| matches!(v, Violation::Reordered(_))),
+            count(Violation::is_other),
             self.retried,
             self.retried_and_there,
             self.events,

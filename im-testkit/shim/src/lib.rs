@@ -11,10 +11,13 @@
 //! |---|---|
 //! | `IM_DISK_ROOT` | the folder, absolute and without links; without it nothing is done |
 //! | `IM_DISK_LOG` | the log |
-//! | `IM_DISK_MARKS` | a path; what is written to it goes to the log as a mark, and nowhere else. `heal` ends faults |
+//! | `IM_DISK_MARKS` | a path; what is written to it goes to the log as a mark, and nowhere else. `heal` ends faults; `cold` empties the system's memory of files |
 //! | `IM_DISK_SYNC` | `real`; `skip`: recorded and not done, which is quicker; `lie`, `lie-fsync`, `lie-fdatasync`: those say that they synced and did nothing, and the log knows |
 //! | `IM_DISK_FAULT` | `KIND`: `any`, or a name as in the log. `ERROR`: `enospc`, `eio`, `short` (half is written). `HOW`: `once`, `on` |
 //! | `IM_DISK_BOOT` | a file that is read in place of the system's boot id: the machine has stopped and come back |
+//!
+//! A read counts as a call only where it reaches the disk: what the process has read or written before is in the system's
+//! memory, until it says `cold`.
 //!
 //! # What it does not see
 //!

@@ -51,6 +51,19 @@ pub(crate) fn position(fd: c_int) -> i64 {
     unsafe { libc::syscall(libc::SYS_lseek, fd, 0_i64, libc::SEEK_CUR) }
 }
 
+/// Which file this is, and how long.
+pub(crate) fn file(fd: c_int) -> Option<((u64, u64), u64)> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `stat` is as large as the call takes it to be, and is read only after it was filled.
+    let stat = unsafe {
+        if libc::syscall(libc::SYS_fstat, fd, stat.as_mut_ptr()) != 0 {
+            return None;
+        }
+        stat.assume_init()
+    };
+    Some(((stat.st_dev, stat.st_ino), u64::try_from(stat.st_size).unwrap_or(0)))
+}
+
 /// Writes, at a place of its own if one is given.
 pub(crate) fn write(fd: c_int, bytes: &[u8], at: Option<i64>) -> isize {
     // SAFETY: `bytes` is valid for its length and outlives the call.

@@ -1,6 +1,6 @@
 //! What is open, what was recorded, what is to fail.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -29,7 +29,12 @@ pub(crate) struct Table {
     /// Calls of the kind that is to fail.
     met: u64,
     healed: bool,
+    /// The pages that the system has in memory, by file: whoever reads them does not reach the disk.
+    cached: HashMap<(u64, u64), HashSet<u64>>,
 }
+
+/// The bytes of a page.
+const PAGE: u64 = 4096;
 
 /// What a call is to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +68,7 @@ static SHIM: LazyLock<Option<Shim>> = LazyLock::new(|| {
         calls: 0,
         met: 0,
         healed: false,
+        cached: HashMap::new(),
     };
     Some(Shim { config, table: Mutex::new(table) })
 });
@@ -155,11 +161,28 @@ impl Table {
         raw::fail(error)
     }
 
+    /// Whether a read of these bytes stays in memory.
+    pub(crate) fn is_cached(&self, file: (u64, u64), at: u64, len: u64) -> bool {
+        self.cached.get(&file).is_some_and(|pages| range(at, len).all(|page| pages.contains(&page)))
+    }
+
+    /// These bytes were read or written.
+    pub(crate) fn cache(&mut self, file: (u64, u64), at: u64, len: u64) {
+        self.cached.entry(file).or_default().extend(range(at, len));
+    }
+
     /// Takes a mark.
     pub(crate) fn mark(&mut self, text: &[u8]) {
         self.healed |= text.starts_with(b"heal");
+        if text.starts_with(b"cold") {
+            self.cached.clear();
+        }
         self.record("mark", 0, 0, 0, 0, text);
     }
+}
+
+fn range(at: u64, len: u64) -> std::ops::Range<u64> {
+    at / PAGE..at.saturating_add(len).div_ceil(PAGE)
 }
 
 /// Whether this kind of sync only says that it did.

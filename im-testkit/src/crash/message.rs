@@ -13,6 +13,9 @@ use im_core::{Epoch, EventKind, MessageId, RoomId, Timestamp, UserId};
 /// What every line ends with: one that lacks it was cut by the kill.
 const END: char = ';';
 
+/// What the id of a large message ends with.
+pub(super) const LARGE: char = 'L';
+
 /// A message that is to be sent, and all of it follows from these three.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Message {
@@ -35,11 +38,15 @@ impl Message {
         Some(Self { room, sender, id })
     }
 
-    /// What it says. One in thirty is long, so that stores that cut records have to.
+    /// What it says. One in thirty is long, so that stores that cut records have to; and some are meant to be.
     pub(crate) fn value(&self) -> Value {
         let id = self.id.as_str();
         let weight: u32 = id.bytes().map(u32::from).sum();
-        let filler = if weight.is_multiple_of(30) { 400 } else { 2 };
+        let filler = match () {
+            () if id.ends_with(LARGE) => 1200,
+            () if weight.is_multiple_of(30) => 400,
+            () => 2,
+        };
         Map::from_iter([("text", id.repeat(filler))]).into()
     }
 
@@ -79,6 +86,8 @@ pub(crate) enum Line {
     Away(String, String),
     /// From here on nothing is made to fail.
     Heal,
+    /// What was read or written until now is no longer in the system's memory.
+    Cold,
     /// It works again, and what it took.
     Again(String),
     /// The store was closed, and said that it was.
@@ -93,6 +102,7 @@ impl Line {
         let read = match words.next()? {
             "ready" => Self::Ready,
             "heal" => Self::Heal,
+            "cold" => Self::Cold,
             "closed" => Self::Closed,
             "try" => Self::Try(Message::take(&mut words)?),
             "ack" => {
@@ -138,6 +148,7 @@ impl fmt::Display for Line {
             Self::Failed(message, kind) => write!(f, "failed {message} {kind}"),
             Self::Away(what, kind) => write!(f, "away {what} {kind}"),
             Self::Heal => write!(f, "heal"),
+            Self::Cold => write!(f, "cold"),
             Self::Again(how) => write!(f, "again {how}"),
             Self::Closed => write!(f, "closed"),
         }?;
@@ -168,6 +179,7 @@ mod tests {
             Line::Failed(message, "Full".into()),
             Line::Away("open".into(), "Unavailable".into()),
             Line::Heal,
+            Line::Cold,
             Line::Again("in-place".into()),
             Line::Closed,
         ] {

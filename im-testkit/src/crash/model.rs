@@ -230,8 +230,12 @@ impl Model {
         let Some((Message { room, sender, id }, seq)) = self.told.get(id).cloned() else { return };
         match self.seen.get(&id) {
             Some(at) if *at == (room.clone(), seq) => {}
-            other => {
-                let violation = format!("{room} {sender} {id}: told {seq}, seen {other:?}");
+            Some(at) => {
+                let violation = format!("{room} {sender} {id}: told {seq}, seen {at:?}");
+                return self.violations.push(Violation::Reordered(violation));
+            }
+            None => {
+                let violation = format!("{room} {sender} {id}: told {seq}, not seen");
                 return self.violations.push(Violation::Lost(violation));
             }
         }

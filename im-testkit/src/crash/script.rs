@@ -12,7 +12,7 @@ use im_core::ports::{LogRange, Store, StoreResult};
 use im_core::wire::PageFrom;
 use im_core::{MessageId, RoomId, Seq, UserId};
 
-use super::message::{Line, Message, word};
+use super::message::{LARGE, Line, Message, word};
 use super::worker::acknowledged;
 
 /// How it ends when nothing but a new process can help.
@@ -63,7 +63,9 @@ where
         for batches in BATCHES {
             self.open().await?;
             for batch in 0..batches {
-                self.send(1 + batch % 3).await?;
+                // Large ones, so that a batch is more than stores write at once.
+                let large = batch == 2;
+                self.send(if large { 24 } else { 1 + batch % 3 }, large).await?;
                 self.read().await;
             }
             self.close().await;
@@ -87,6 +89,7 @@ where
     async fn open(&mut self) -> Result<(), NeedsRestart> {
         // From here on it is not closed any more, whether it opens or not.
         Line::Ready.say();
+        Line::Cold.say();
         for attempt in 0..WORKING {
             match (self.open)().await {
                 Ok(store) => {
@@ -106,8 +109,8 @@ where
     }
 
     /// Sends a batch. What fails is sent again, or every other time is let be.
-    async fn send(&mut self, count: u64) -> Result<(), NeedsRestart> {
-        let mut messages: Vec<Message> = (0..count).map(|_| self.message()).collect();
+    async fn send(&mut self, count: u64, large: bool) -> Result<(), NeedsRestart> {
+        let mut messages: Vec<Message> = (0..count).map(|_| self.message(large)).collect();
         let (mut failures, mut reopened) = (0, false);
         while !messages.is_empty() {
             messages = self.attempt(messages).await?;
@@ -118,7 +121,7 @@ where
             self.failed().await;
             if failures == 1 && self.sent % 2 == 1 {
                 // These are let be: what the errors said of them must stay true. Others come in their place.
-                let others = messages.iter().map(|_| self.message()).collect();
+                let others = messages.iter().map(|_| self.message(large)).collect();
                 messages = others;
             }
             if failures % WORKING == 0 {
@@ -154,14 +157,15 @@ where
         Ok(left)
     }
 
-    fn message(&mut self) -> Message {
+    fn message(&mut self, large: bool) -> Message {
         self.sent += 1;
+        let end = if large { LARGE.to_string() } else { String::new() };
         let made = || {
             let (sent, seed) = (self.sent, self.seed);
             Some(Message {
                 room: RoomId::new(format!("room{}", sent % 2)).ok()?,
                 sender: UserId::new("sender0").ok()?,
-                id: MessageId::new(format!("{seed:016x}-0-{sent}")).ok()?,
+                id: MessageId::new(format!("{seed:016x}-0-{sent}{end}")).ok()?,
             })
         };
         made().unwrap_or_else(|| panic!("a message of the worker's own is not legal"))

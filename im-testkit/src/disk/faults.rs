@@ -79,7 +79,8 @@ impl fmt::Display for FaultReport {
         };
         writeln!(
             f,
-            "{} runs with a fault at one of {} calls, {:.1?}: {} acknowledged, {} lost, {} repeated, {} otherwise wrong; \
+            "{} runs with a fault at one of {} calls, {:.1?}: {} acknowledged, {} lost, {} repeated, {} reordered, {} \
+             otherwise wrong; \
              {} faults not met, {} not noticed",
             self.runs,
             self.calls,
@@ -87,7 +88,8 @@ impl fmt::Display for FaultReport {
             self.acknowledged,
             count(|v| matches!(v, Violation::Lost(_))),
             count(|v| matches!(v, Violation::Repeated(_))),
-            count(|v| !matches!(v, Violation::Lost(_) | Violation::Repeated(_))),
+            count(|v| matches!(v, Violation::Reordered(_))),
+            count(Violation::is_other),
             self.missed,
             self.unnoticed,
         )?;
@@ -190,6 +192,8 @@ struct Ran {
     met: Option<String>,
     lines: Vec<Line>,
     restart: bool,
+    /// What was looked at last.
+    place: String,
     violations: Vec<Violation>,
 }
 
@@ -209,10 +213,12 @@ async fn one<C: Fn(&Path, &Task) -> Command>(
         return Err(io::Error::other(format!("{fault}: the log cannot be followed: {wrong}")));
     }
     let left = stage.judge(&folder, "well", &told, false).await?;
+    let mut place = "as it was left".to_owned();
     violations.extend(left.violations);
     // The rest is the disk's doing: with what nobody synced gone, or some of it there.
     for arrived in [Arrived::Nothing, Arrived::Torn] {
         if violations.is_empty() {
+            place = format!("after a power cut, {arrived:?}");
             remove(&folder)?;
             disk.cut(arrived, number as u64).write(&folder)?;
             let boot = format!("cut-{number}");
@@ -234,6 +240,7 @@ async fn one<C: Fn(&Path, &Task) -> Command>(
         lines: told.lines().filter_map(Line::parse).collect(),
         restart: done.status.and_then(|status| status.code()) == Some(i32::from(NEEDS_RESTART)),
         fault,
+        place,
         violations,
     })
 }
@@ -260,7 +267,7 @@ fn met(records: &[Record]) -> Option<String> {
 impl FaultReport {
     fn add(&mut self, ran: Ran) {
         self.runs += 1;
-        let Ran { fault, met, lines, restart, violations } = ran;
+        let Ran { fault, met, lines, restart, place, violations } = ran;
         match &met {
             Some(kind) => *self.met.entry((kind.clone(), fault.error)).or_default() += 1,
             None => self.missed += 1,
@@ -284,7 +291,11 @@ impl FaultReport {
             *self.again.entry("restart".into()).or_default() += 1;
         }
         self.unnoticed += u32::from(!noticed && met.is_some());
-        let place = format!("{fault} (a call of {})", met.as_deref().unwrap_or("nothing"));
+        let met = met.as_deref().unwrap_or("nothing");
+        let place = format!("{fault} (a call of {met}), {place}");
+        if let Some(first) = violations.first() {
+            eprintln!("  {place}: {} violations, the first {first:?}", violations.len());
+        }
         self.violations.extend(violations.into_iter().map(|violation| (place.clone(), violation)));
     }
 }

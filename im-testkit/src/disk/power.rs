@@ -94,8 +94,8 @@ impl fmt::Display for PowerReport {
         write!(
             f,
             "{} power cuts in {} calls of {} workers, {:.1?}: {} times an acknowledged send looked for, {} lost, {} \
-             repeated, {} otherwise wrong; {} cuts after which sends were given up under a new generation; {} new \
-             generations",
+             repeated, {} reordered, {} otherwise wrong; {} cuts after which sends were given up under a new generation; \
+             {} new generations",
             self.cuts,
             self.records,
             self.workers,
@@ -103,7 +103,8 @@ impl fmt::Display for PowerReport {
             self.acknowledged,
             self.count(|v| matches!(v, Violation::Lost(_))),
             self.count(|v| matches!(v, Violation::Repeated(_))),
-            self.count(|v| !matches!(v, Violation::Lost(_) | Violation::Repeated(_))),
+            self.count(|v| matches!(v, Violation::Reordered(_))),
+            self.count(Violation::is_other),
             self.given_up,
             self.new_generations,
         )?;

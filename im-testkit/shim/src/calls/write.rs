@@ -40,6 +40,9 @@ fn write_below(table: &mut Table, handle: u64, fd: c_int, bytes: &[u8], at: Opti
     }
     let offset = at.unwrap_or_else(|| raw::position(fd) - n as i64);
     table.record("write", handle, offset, 0, call.number, &bytes[..n as usize]);
+    if let (Some((file, _)), Ok(at)) = (raw::file(fd), u64::try_from(offset)) {
+        table.cache(file, at, n as u64);
+    }
     n
 }
 
