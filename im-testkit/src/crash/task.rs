@@ -37,8 +37,10 @@ impl Task {
                     Ends::Abruptly(count) => ("abruptly", count),
                     Ends::Closed(count) => ("closed", count),
                 };
-                let numbers = [plan.seed, u64::from(plan.senders), u64::from(plan.rooms), count];
-                let numbers = numbers.iter().map(u64::to_string);
+                let WriterPlan { senders, rooms, large, .. } = *plan;
+                let numbers = [senders, rooms, large].map(u64::from);
+                let numbers = [plan.seed, count].into_iter().chain(numbers);
+                let numbers = numbers.map(|number| number.to_string());
                 ["write", how].into_iter().map(str::to_owned).chain(numbers).collect()
             }
             Self::Judge { twice } => {
@@ -52,7 +54,7 @@ impl Task {
     pub fn parse<S: AsRef<str>>(words: &[S]) -> Option<Self> {
         let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
         match words.as_slice() {
-            ["write", how, seed, senders, rooms, count] => {
+            ["write", how, seed, count, senders, rooms, large] => {
                 let count = count.parse().ok()?;
                 let ends = match *how {
                     "never" => Ends::Never,
@@ -60,8 +62,10 @@ impl Task {
                     "closed" => Ends::Closed(count),
                     _ => return None,
                 };
-                let (senders, rooms) = (senders.parse().ok()?, rooms.parse().ok()?);
-                Some(Self::Write(WriterPlan { seed: seed.parse().ok()?, senders, rooms, ends }))
+                let mut plan = WriterPlan::new(seed.parse().ok()?);
+                (plan.senders, plan.rooms) = (senders.parse().ok()?, rooms.parse().ok()?);
+                (plan.large, plan.ends) = (large.parse().ok()?, ends);
+                Some(Self::Write(plan))
             }
             ["judge", times] => Some(Self::Judge { twice: *times == "twice" }),
             ["script", seed] => Some(Self::Script { seed: seed.parse().ok()? }),
@@ -104,7 +108,7 @@ mod tests {
         for task in [Task::Write(plan), Task::Judge { twice: true }, Task::Script { seed: 3 }] {
             assert_eq!(Task::parse(&task.words()), Some(task));
         }
-        assert_eq!(Task::parse(&["write", "soon", "1", "2", "3", "4"]), None);
+        assert_eq!(Task::parse(&["write", "soon", "1", "2", "3", "4", "5"]), None);
         assert_eq!(Task::parse::<&str>(&[]), None);
     }
 }

@@ -13,7 +13,7 @@ use im_core::{
 };
 use tokio::sync::Notify;
 
-use super::message::{Line, Message, word};
+use super::message::{LARGE, Line, Message, word};
 use super::random::Random;
 
 /// How much a worker does at once, and how long.
@@ -26,6 +26,8 @@ pub struct WriterPlan {
     pub senders: u32,
     /// Rooms they send to. 8 by default.
     pub rooms: u32,
+    /// One in so many messages is large, some 26 kB; none if 0, which is the default.
+    pub large: u32,
     /// When it ends. Never by default: it is killed.
     pub ends: Ends,
 }
@@ -44,7 +46,7 @@ pub enum Ends {
 impl WriterPlan {
     /// The defaults, from this seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, senders: 32, rooms: 8, ends: Ends::Never }
+        Self { seed, senders: 32, rooms: 8, large: 0, ends: Ends::Never }
     }
 }
 
@@ -127,7 +129,9 @@ async fn sender(
             sent += 1;
             let room = random.next() % u64::from(plan.rooms);
             let room = RoomId::new(format!("room{room}")).unwrap_or_else(|e| panic!("{e}"));
-            let id = MessageId::new(format!("{:016x}-{number}-{sent}", plan.seed));
+            let large = plan.large > 0 && random.next().is_multiple_of(u64::from(plan.large));
+            let end = if large { LARGE.to_string() } else { String::new() };
+            let id = MessageId::new(format!("{:016x}-{number}-{sent}{end}", plan.seed));
             let id = id.unwrap_or_else(|e| panic!("{e}"));
             messages.push(Message { room, sender: sender.clone(), id });
         }

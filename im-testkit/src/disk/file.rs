@@ -55,6 +55,13 @@ impl FileNode {
         }
     }
 
+    /// What the process sees.
+    pub(super) fn now(&self) -> Vec<u8> {
+        let mut now = self.kept.clone();
+        self.later.iter().for_each(|(_, change, _)| change.apply(&mut now));
+        now
+    }
+
     /// What might be found.
     pub(super) fn found(&self, choice: &mut Choice) -> Vec<u8> {
         let mut found = self.kept.clone();

@@ -36,8 +36,8 @@ pub struct PowerPlan {
     pub each: u32,
     /// How many workers go on from one another's images before a new store is begun. 6 by default.
     pub chain: u32,
-    /// How much a worker has acknowledged at most before it ends. 320 by default; in one chain of four it is ten times as
-    /// much, so that stores come to use again what they had written before.
+    /// How much a worker has acknowledged at most before it ends. 320 by default; in every third chain it is ten times as
+    /// much, much of it large, so that stores come to use again what they had written before.
     pub most: u64,
     /// How many judges look at once. 2 by default.
     pub judges: usize,
@@ -143,7 +143,9 @@ pub async fn run(
         random: Random::new(plan.seed),
         report: PowerReport::default(),
         told: String::new(),
+        chains: 0,
         most: plan.most,
+        large: 0,
         kept: 0,
     };
     while run.report.cuts < plan.cuts {
@@ -162,6 +164,9 @@ struct Run<'a, C> {
     told: String,
     /// How much a worker has acknowledged at most.
     most: u64,
+    /// One in so many messages is large.
+    large: u32,
+    chains: u32,
     /// Images kept because something is wrong in them.
     kept: u32,
 }
@@ -174,9 +179,12 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
     async fn chain(&mut self) -> io::Result<()> {
         let folder = self.stage.folder("live")?;
         self.told.clear();
-        let heavy = if self.random.next().is_multiple_of(4) { 10 } else { 1 };
-        self.most = self.plan.most * heavy;
-        for _ in 0..self.plan.chain {
+        self.chains += 1;
+        let heavy = self.chains.is_multiple_of(3);
+        self.most = if heavy { self.plan.most * 10 } else { self.plan.most };
+        self.large = if heavy { 4 } else { 0 };
+        let workers = if heavy { self.plan.chain / 2 } else { self.plan.chain };
+        for _ in 0..workers.max(1) {
             if self.report.cuts >= self.plan.cuts {
                 break;
             }
@@ -197,6 +205,7 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
             Ends::Abruptly(enough)
         };
         // Alone, every send is a commit; together they share one.
+        plan.large = self.large;
         plan.senders = [1, 4, 32][(self.random.next() % 3) as usize];
         Task::Write(plan)
     }
@@ -221,6 +230,9 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
             let why = format!("the worker ended with {:?}: {}", done.status, tail(&done.stderr));
             self.report.violations.push((format!("{task:?}"), Violation::Wrong(why)));
             // What it did until then is looked at as well.
+        }
+        if matches!(&task, Task::Write(WriterPlan { ends: Ends::Closed(_), .. })) {
+            all_seen(disk.clone(), &done.records, folder)?;
         }
         let cuts = self.cuts(&done.records);
         let next = (self.random.next() % cuts.len().max(1) as u64) as usize;
@@ -316,6 +328,20 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
         let violations = verdict.violations.into_iter();
         self.report.violations.extend(violations.map(|violation| (place.clone(), violation)));
         Ok(false)
+    }
+}
+
+/// A store that writes in ways that the shim does not see would be judged on less than it wrote.
+///
+/// After a close: otherwise the process may have ended between a call and its record.
+fn all_seen(mut disk: Disk, records: &[Record], folder: &Path) -> io::Result<()> {
+    records.iter().for_each(|record| disk.apply(record));
+    match disk.differs(folder)? {
+        None => Ok(()),
+        Some(path) => {
+            let why = format!("{}: what was written to it was not seen by the shim", path.display());
+            Err(io::Error::other(why))
+        }
     }
 }
 

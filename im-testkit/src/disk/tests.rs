@@ -143,3 +143,17 @@ fn a_seed_gives_one_image() {
     }
     assert_ne!(disk.cut(Arrived::Torn, 5), disk.cut(Arrived::Torn, 6));
 }
+
+#[test]
+fn what_was_written_behind_its_back_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = disk(begun([write(1, 0, b"seen")]));
+    assert_eq!(disk.differs(folder.path()).unwrap(), Some("f".into()), "it is not there");
+    std::fs::write(folder.path().join("f"), "seen").unwrap();
+    assert_eq!(disk.differs(folder.path()).unwrap(), None);
+    std::fs::write(folder.path().join("f"), "Seen").unwrap();
+    assert_eq!(disk.differs(folder.path()).unwrap(), Some("f".into()));
+    std::fs::write(folder.path().join("f"), "seen").unwrap();
+    std::fs::create_dir(folder.path().join("g")).unwrap();
+    assert_eq!(disk.differs(folder.path()).unwrap(), Some("g".into()));
+}

@@ -113,6 +113,47 @@ impl Disk {
         &self.wrong
     }
 
+    /// The first path under which the folder on the real disk holds something else than what was recorded: the process has
+    /// written to it in a way that the shim does not see. Files that were mapped for writing are passed over.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn differs(&self, root: &Path) -> io::Result<Option<PathBuf>> {
+        let real = Self::load(root)?;
+        let (ours, theirs) = (self.paths(), real.paths());
+        let only_one = ours.keys().find(|path| !theirs.contains_key(*path));
+        let only_one = only_one.or_else(|| theirs.keys().find(|path| !ours.contains_key(*path)));
+        let other = || {
+            let differs = |(path, id): &(&PathBuf, &Id)| {
+                match (self.nodes.get(**id), theirs.get(*path).and_then(|id| real.nodes.get(*id))) {
+                    (Some(Node::File(ours)), Some(Node::File(theirs))) => {
+                        !ours.mapped && ours.now() != theirs.now()
+                    }
+                    (Some(Node::Folder), Some(Node::Folder)) => false,
+                    _ => true,
+                }
+            };
+            ours.iter().find(differs).map(|(path, _)| path)
+        };
+        Ok(only_one.or_else(other).cloned())
+    }
+
+    /// Everything that the process sees, by its path.
+    fn paths(&self) -> BTreeMap<PathBuf, Id> {
+        let mut paths = BTreeMap::new();
+        let mut folders = vec![(ROOT, PathBuf::new())];
+        while let Some((folder, path)) = folders.pop() {
+            for (name, id) in below(&self.now, folder) {
+                paths.insert(path.join(name), *id);
+                if matches!(self.nodes.get(*id), Some(Node::Folder)) {
+                    folders.push((*id, path.join(name)));
+                }
+            }
+        }
+        paths
+    }
+
     /// Takes the next record.
     pub fn apply(&mut self, record: &Record) {
         let index = self.end;
@@ -244,9 +285,7 @@ impl Disk {
         choice: &mut Choice,
         entries: &mut Vec<(PathBuf, Option<Vec<u8>>)>,
     ) {
-        for ((_, name), id) in
-            names.range((folder, OsString::new())..(folder + 1, OsString::new()))
-        {
+        for (name, id) in below(names, folder) {
             let path = path.join(name);
             match self.nodes.get(*id) {
                 Some(Node::File(file)) => entries.push((path, Some(file.found(choice)))),
@@ -261,6 +300,12 @@ impl Disk {
             }
         }
     }
+}
+
+/// What is in a folder.
+fn below(names: &BTreeMap<Name, Id>, folder: Id) -> impl Iterator<Item = (&OsString, &Id)> {
+    let range = names.range((folder, OsString::new())..(folder + 1, OsString::new()));
+    range.map(|((_, name), id)| (name, id))
 }
 
 fn put_names(names: &mut BTreeMap<Name, Id>, changes: &[(Name, Option<Id>)]) {
