@@ -31,7 +31,11 @@ pub(crate) fn look(db: &sled::Db, writes: Vec<(Key, Option<IVec>)>) -> sled::Res
         let before = db.get(&key)?;
         Ok(Change { key, before, now })
     };
-    writes.into_iter().map(look).filter(|change| !matches!(change, Ok(c) if c.before == c.now)).collect()
+    writes
+        .into_iter()
+        .map(look)
+        .filter(|change| !matches!(change, Ok(c) if c.before == c.now))
+        .collect()
 }
 
 /// What has become of a commit.

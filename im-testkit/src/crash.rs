@@ -32,8 +32,8 @@ use im_core::ports::Store;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
-pub use judge::Verdict;
 pub(crate) use judge::VERDICT;
+pub use judge::Verdict;
 pub(crate) use message::Line;
 pub(crate) use model::Model;
 pub(crate) use random::Random;

@@ -139,7 +139,15 @@ impl Table {
     }
 
     /// Appends a record.
-    pub(crate) fn record(&mut self, kind: &str, handle: u64, a: i64, b: i64, call: u64, data: &[u8]) {
+    pub(crate) fn record(
+        &mut self,
+        kind: &str,
+        handle: u64,
+        a: i64,
+        b: i64,
+        call: u64,
+        data: &[u8],
+    ) {
         self.records += 1;
         let Some(log) = self.log else { return };
         let head = format!("{kind} {handle} {a} {b} {call} {}\n", data.len());

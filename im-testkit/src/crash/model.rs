@@ -119,7 +119,8 @@ impl Model {
         let open: BTreeMap<_, _> = self.open.iter().collect();
         let told: BTreeMap<_, _> = self.told.iter().collect();
         let open = open.into_values().take(count).cloned();
-        open.chain(told.into_values().rev().take(count).map(|(message, _)| message.clone())).collect()
+        open.chain(told.into_values().rev().take(count).map(|(message, _)| message.clone()))
+            .collect()
     }
 
     /// How many events there are.

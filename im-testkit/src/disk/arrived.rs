@@ -24,15 +24,8 @@ pub enum Arrived {
 
 impl Arrived {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::All,
-        Self::Nothing,
-        Self::Prefix,
-        Self::Some,
-        Self::Torn,
-        Self::Names,
-        Self::Data,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::All, Self::Nothing, Self::Prefix, Self::Some, Self::Torn, Self::Names, Self::Data];
 }
 
 /// The choices of one cut: the same seed gives the same ones.

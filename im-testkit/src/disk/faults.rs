@@ -95,9 +95,11 @@ impl fmt::Display for FaultReport {
         )?;
         let met = self.met.iter().map(|((kind, error), count)| format!("{kind} {error} {count}"));
         writeln!(f, "  met: {}", met.collect::<Vec<_>>().join(", "))?;
-        for (name, counts) in
-            [("senders were told", &self.told), ("otherwise", &self.away), ("worked again", &self.again)]
-        {
+        for (name, counts) in [
+            ("senders were told", &self.told),
+            ("otherwise", &self.away),
+            ("worked again", &self.again),
+        ] {
             let counts = counts.iter().map(|(what, count)| format!("{what} {count}"));
             writeln!(f, "  {name}: {}", counts.collect::<Vec<_>>().join(", "))?;
         }
@@ -147,7 +149,8 @@ async fn faults<C: Fn(&Path, &Task) -> Command>(
     let done = stage.record(&folder, &SCRIPT, "well", "", |shim| shim).await?;
     remove(&folder)?;
     if !done.status.is_some_and(|status| status.success()) || said(&done.records).contains("away") {
-        let why = format!("the script failed without a fault: {:?} {}", done.status, tail(&done.stderr));
+        let why =
+            format!("the script failed without a fault: {:?} {}", done.status, tail(&done.stderr));
         return Err(io::Error::other(why));
     }
     let mut faults = Vec::new();

@@ -5,9 +5,15 @@ use super::arrived::Choice;
 /// A change to a file.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
-    Write { offset: usize, data: Vec<u8> },
+    Write {
+        offset: usize,
+        data: Vec<u8>,
+    },
     /// Zeros, within the size.
-    Zero { offset: usize, len: usize },
+    Zero {
+        offset: usize,
+        len: usize,
+    },
     Size(usize),
     Grow(usize),
 }

@@ -313,7 +313,10 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
         let mut place = format!("{cut:?}");
         if self.kept < IMAGES_KEPT {
             self.kept += 1;
-            let kept = self.stage.work.join(format!("kept-{}", self.report.workers * 1000 + number as u32));
+            let kept = self
+                .stage
+                .work
+                .join(format!("kept-{}", self.report.workers * 1000 + number as u32));
             std::fs::rename(&image, &kept)?;
             place = format!("{place} in {}", kept.display());
         } else {
@@ -339,7 +342,8 @@ fn all_seen(mut disk: Disk, records: &[Record], folder: &Path) -> io::Result<()>
     match disk.differs(folder)? {
         None => Ok(()),
         Some(path) => {
-            let why = format!("{}: what was written to it was not seen by the shim", path.display());
+            let why =
+                format!("{}: what was written to it was not seen by the shim", path.display());
             Err(io::Error::other(why))
         }
     }

@@ -125,14 +125,15 @@ impl Disk {
         let only_one = ours.keys().find(|path| !theirs.contains_key(*path));
         let only_one = only_one.or_else(|| theirs.keys().find(|path| !ours.contains_key(*path)));
         let other = || {
-            let differs = |(path, id): &(&PathBuf, &Id)| {
-                match (self.nodes.get(**id), theirs.get(*path).and_then(|id| real.nodes.get(*id))) {
-                    (Some(Node::File(ours)), Some(Node::File(theirs))) => {
-                        !ours.mapped && ours.now() != theirs.now()
-                    }
-                    (Some(Node::Folder), Some(Node::Folder)) => false,
-                    _ => true,
+            let differs = |(path, id): &(&PathBuf, &Id)| match (
+                self.nodes.get(**id),
+                theirs.get(*path).and_then(|id| real.nodes.get(*id)),
+            ) {
+                (Some(Node::File(ours)), Some(Node::File(theirs))) => {
+                    !ours.mapped && ours.now() != theirs.now()
                 }
+                (Some(Node::Folder), Some(Node::Folder)) => false,
+                _ => true,
             };
             ours.iter().find(differs).map(|(path, _)| path)
         };
@@ -158,7 +159,11 @@ impl Disk {
     pub fn apply(&mut self, record: &Record) {
         let index = self.end;
         if self.follow(index, &record.act).is_none() {
-            self.wrong.push(format!("record {index}: {:?} {}", record.act.kind(), short(&record.act)));
+            self.wrong.push(format!(
+                "record {index}: {:?} {}",
+                record.act.kind(),
+                short(&record.act)
+            ));
         }
         self.end += 1;
     }

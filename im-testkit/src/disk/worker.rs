@@ -58,7 +58,8 @@ impl<C: Fn(&Path, &Task) -> Command> Stage<'_, C> {
         shim: impl FnOnce(Shim) -> Shim,
     ) -> io::Result<Done> {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (log, marks) = (self.work.join(format!("log-{name}")), self.work.join(format!("marks-{name}")));
+        let (log, marks) =
+            (self.work.join(format!("log-{name}")), self.work.join(format!("marks-{name}")));
         remove(&log)?;
         let with = shim(Shim::new(self.library, folder)?.record(&log, &marks));
         let with = with.boot(&self.boot(boot)?);

@@ -21,7 +21,13 @@ fn write_ours(fd: c_int, bytes: impl FnOnce() -> Vec<u8>, at: Option<i64>) -> Op
     }
 }
 
-fn write_below(table: &mut Table, handle: u64, fd: c_int, bytes: &[u8], at: Option<i64>) -> ssize_t {
+fn write_below(
+    table: &mut Table,
+    handle: u64,
+    fd: c_int,
+    bytes: &[u8],
+    at: Option<i64>,
+) -> ssize_t {
     let call = table.call("write");
     let len = match call.verdict {
         Verdict::Fail(error) => return table.refuse(&call, error) as ssize_t,
@@ -209,7 +215,12 @@ pub unsafe extern "C" fn sendfile(to: c_int, from: c_int, at: *mut off_t, len: s
 ///
 /// As for the C library's.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sendfile64(to: c_int, from: c_int, at: *mut off_t, len: size_t) -> ssize_t {
+pub unsafe extern "C" fn sendfile64(
+    to: c_int,
+    from: c_int,
+    at: *mut off_t,
+    len: size_t,
+) -> ssize_t {
     // SAFETY: handed on as it came.
     unsafe { sendfile(to, from, at, len) }
 }
