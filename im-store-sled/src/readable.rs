@@ -75,3 +75,40 @@ fn read(from: &mut File, to: &mut [u8]) -> io::Result<usize> {
     }
     Ok(done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_no_snapshot_covers_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let sled = folder.path();
+        check(&sled.join("not there")).unwrap();
+        check(sled).unwrap();
+        fs::write(sled.join("snap.0000000000000010"), "a snapshot").unwrap();
+        fs::write(sled.join("db"), vec![0; SEGMENT + 7]).unwrap();
+        check(sled).unwrap();
+        // There is no link to follow.
+        #[cfg(unix)]
+        {
+            fs::remove_file(sled.join("db")).unwrap();
+            std::os::unix::fs::symlink("db", sled.join("db")).unwrap();
+            assert!(check(sled).is_err());
+        }
+    }
+
+    #[test]
+    fn the_place_of_a_segment_is_read_from_its_head() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = sled::open(folder.path()).unwrap();
+        // More than a segment.
+        (0..200_u32).for_each(|n| drop(db.insert(n.to_be_bytes(), vec![7; 8000]).unwrap()));
+        db.flush().unwrap();
+        drop(db);
+        let log = fs::read(folder.path().join("db")).unwrap();
+        assert!(log.len() > SEGMENT + HEADER);
+        assert_eq!(place(&log), 0);
+        assert_eq!(place(&log[SEGMENT..]), SEGMENT as i64);
+    }
+}

@@ -1,9 +1,13 @@
 //! A disk that is full or broken.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use im_core::ports::{Appended, RoomLog, Store, StoreErrorKind};
 use tempfile::TempDir;
+
+use crate::device::{Device, Disk};
+use crate::{keys, record};
 
 use super::device::{Faulty, SITES, Site, Work};
 use super::fixture::{append, commit, id, log, open, open_on, seq};
@@ -60,6 +64,40 @@ async fn a_full_disk_is_told_as_such() {
     assert_eq!(error.kind(), StoreErrorKind::Full);
     assert!(error.to_string().contains("nothing was written"), "{error}");
     assert_eq!(commit(&store, 1).await.seq.get(), 1);
+    store.close().await.unwrap();
+}
+
+/// sled puts the entries of a commit into its log one by one. Here it fails when it has put the commit's number there.
+#[derive(Default)]
+struct StopsHalfWay(AtomicBool);
+
+impl Device for StopsHalfWay {
+    fn apply(&self, db: &sled::Db, batch: sled::Batch) -> sled::Result<()> {
+        if !self.0.swap(false, Ordering::SeqCst) {
+            return Disk.apply(db, batch);
+        }
+        let last = record::read_number(&db.get(keys::BATCH)?.unwrap()).unwrap();
+        db.insert(keys::BATCH, record::number(last + 1))?;
+        Err(std::io::Error::from_raw_os_error(EIO).into())
+    }
+}
+
+#[tokio::test]
+async fn half_a_commit_is_taken_back() {
+    let folder = TempDir::new().unwrap();
+    let device = Arc::new(StopsHalfWay::default());
+    let config = super::fixture::config(folder.path());
+    let store = crate::SledStore::open_on(config, device.clone()).await.unwrap();
+    commit(&store, 1).await;
+    device.0.store(true, Ordering::SeqCst);
+    let error = append(&store, 2).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(error.to_string().contains("nothing was written"), "{error}");
+    assert_eq!(log(&store).await, [id(1)]);
+    assert_eq!(seq(append(&store, 2).await), 2);
+    store.close().await.unwrap();
+    let store = open(folder.path()).await;
+    assert_eq!(log(&store).await, [id(1), id(2)]);
     store.close().await.unwrap();
 }
 
