@@ -215,9 +215,10 @@ async fn one<C: Fn(&Path, &Task) -> Command>(
     if let Some(wrong) = disk.not_followed().first() {
         return Err(io::Error::other(format!("{fault}: the log cannot be followed: {wrong}")));
     }
-    let left = stage.judge(&folder, "well", &told, false).await?;
     let mut place = "as it was left".to_owned();
-    violations.extend(left.violations);
+    if violations.is_empty() {
+        violations.extend(stage.judge(&folder, "well", &told, false).await?.violations);
+    }
     // The rest is the disk's doing: with what nobody synced gone, or some of it there.
     for arrived in [Arrived::Nothing, Arrived::Torn] {
         if violations.is_empty() {

@@ -302,6 +302,9 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
     ) -> io::Result<bool> {
         let report = &mut self.report;
         report.cuts += 1;
+        if report.cuts.is_multiple_of(100) {
+            eprintln!("  {} cuts, {} violations", report.cuts, report.violations.len());
+        }
         *report.by_arrived.entry(cut.arrived).or_default() += 1;
         report.acknowledged += acknowledged;
         report.new_generations += u32::from(verdict.new_generation);
