@@ -6,6 +6,7 @@
 //! | `child`, `host` | starting, killing and measuring such a process |
 //! | `socket`, `subject`, `report` | what the load scenarios share |
 //! | `idle`, `fanout` | the load scenarios |
+//! | `throughput` | acknowledged sends a second at the in-process API |
 //! | `replay` | a chat log through real clients, with cuts and kills, and the proof that nothing was lost |
 
 mod child;
@@ -18,6 +19,7 @@ mod report;
 mod serve;
 mod socket;
 mod subject;
+mod throughput;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -38,6 +40,8 @@ enum Scenario {
     Idle(idle::Options),
     /// One room, many readers: CPU per delivery and latency.
     Fanout(fanout::Options),
+    /// Acknowledged sends a second at the engine's in-process API, with group commit and without.
+    Throughput(throughput::Options),
     /// Run the engine as a server. The scenarios start it by themselves.
     Serve(serve::Options),
     /// Run the naive server. The scenarios start it by themselves.
@@ -52,6 +56,7 @@ fn main() -> Result<()> {
         Scenario::Replay(options) => on(None, replay::run(options)),
         Scenario::Idle(options) => on(options.cores.generator(), idle::run(options)),
         Scenario::Fanout(options) => on(options.cores.generator(), fanout::run(options)),
+        Scenario::Throughput(options) => on(None, throughput::run(options)),
         Scenario::Serve(options) => on(options.cpu, serve::run(options)),
         Scenario::Naive(options) => on(options.cpu, naive::run(options)),
     }

@@ -1,17 +1,27 @@
-//! `im-bench serve`: the engine behind its WebSocket transport, as a process to measure and to kill.
+//! `im-bench serve`: the engine behind all its transports, as a process to measure and to kill.
+//!
+//! They are mounted at [`EDGE`]. Anywhere else there is WebSocket alone, with nothing before it, for the load scenarios.
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use http::{Request, Response};
 use im_core::engine::Engine;
 use im_core::memory::MemoryStore;
 use im_core::ports::{Store, Unlimited};
-use im_http::Listener;
+use im_http::{Body, Edge, Listener, ListenerConfig, UplinkConfig};
 use im_store_sled::{SledConfig, SledStore};
+use im_transport_longpoll::{LongPoll, LongPollConfig};
+use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket, WsConfig};
+use tower_service::Service;
 
 use crate::child::{Ready, told_to_stop};
 use crate::subject::StoreKind;
@@ -32,6 +42,9 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) cpu: Option<usize>,
 }
+
+/// Where all transports are.
+pub(crate) const EDGE: &str = "/im";
 
 /// How long connections may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -68,19 +81,67 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         .rate_limiter(limiter)
         .start()
         .await?;
-    let ws = WebSocket::new(engine.clone(), WsConfig::default());
+    let served = Served::new(&engine);
+    // All load comes from one address.
+    let config = ListenerConfig::default();
+    let most = config.max_connections;
     let listener = Listener::bind(options.listen)
         .await
-        .with_context(|| format!("listen on {}", options.listen))?;
+        .with_context(|| format!("listen on {}", options.listen))?
+        .config(config.max_connections_per_address(most));
     Ready::announce(listener.local_addr()?)?;
     let stop = async {
         if let Err(error) = told_to_stop().await {
             tracing::error!(%error, "cannot be told to stop, so it stops now");
         }
+        // Streams and polls that are held end by it; the listener waits for them.
+        engine.drain(DRAIN).await;
     };
-    listener.serve_until(ws.clone(), stop).await?;
-    engine.drain(DRAIN).await;
-    ws.shutdown().await;
+    listener.serve_until(served.clone(), stop).await?;
+    served.ws.shutdown().await;
     store.close().await?;
     Ok(())
+}
+
+/// Everything behind one port.
+#[derive(Clone)]
+struct Served {
+    ws: WebSocket,
+    edge: Edge,
+}
+
+impl Served {
+    fn new(engine: &Engine) -> Self {
+        let ws = WebSocket::new(engine.clone(), WsConfig::default());
+        let edge = Edge::new(engine.clone(), UplinkConfig::default())
+            .at(EDGE)
+            .mount(ws.clone())
+            .mount(Sse::new(engine.clone(), SseConfig::default()))
+            .mount(LongPoll::new(engine.clone(), LongPollConfig::default()));
+        Self { ws, edge }
+    }
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl<B> Service<Request<B>> for Served
+where
+    Edge: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future = Answering>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Both always are.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Answering {
+        if request.uri().path().starts_with(EDGE) {
+            return self.edge.call(request);
+        }
+        let upgrading = self.ws.call(request);
+        Box::pin(async move { upgrading.await.map(|response| response.map(Body::new)) })
+    }
 }

@@ -55,6 +55,34 @@ fn a_single_client_is_cut_again_and_again_in_memory_and_in_json() {
 }
 
 #[test]
+fn a_log_survives_cuts_and_kills_and_changes_of_transport() {
+    let faults = ["--cuts", "12", "--kills", "3", "--store", "sled"];
+    let report = clean(&[&["--clients", "20", "--transport", "mix"], &faults[..]].concat());
+    assert_eq!(
+        (&report["cuts"], &report["kills"], &report["missed"]),
+        (&12.into(), &3.into(), &0.into()),
+        "{report}"
+    );
+    let over = |transport: &str| report["connections"][transport].as_u64();
+    assert!(["ws", "sse", "long", "short"].map(over).iter().all(|n| *n >= Some(5)), "{report}");
+    // What was pending on a cut connection was acknowledged over another transport.
+    assert!(report["switches"].as_u64() >= Some(12), "{report}");
+}
+
+#[test]
+fn every_transport_alone_loses_nothing_either() {
+    for transport in ["sse", "long", "short"] {
+        let faults = ["--cuts", "5", "--store", "memory", "--encoding", "json"];
+        let report = clean(&[&["--clients", "5", "--transport", transport], &faults[..]].concat());
+        assert_eq!((&report["cuts"], &report["switches"]), (&5.into(), &0.into()), "{report}");
+        let connections = report["connections"].as_object().unwrap();
+        assert_eq!(connections.keys().collect::<Vec<_>>(), [transport], "{report}");
+        // The service, the clients, and each of them again that was cut.
+        assert!(connections[transport].as_u64() >= Some(11), "{report}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_a_reason() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for (args, reason) in [
@@ -63,6 +91,7 @@ fn what_cannot_be_is_refused_with_a_reason() {
         (&["--data", "/nonexistent"], "/nonexistent"),
         (&["--speed", "0"], "above 0"),
         (&["--clients", "0"], "clients"),
+        (&["--transport", "pigeon"], "mix"),
     ] {
         let output = replay(file.path(), args);
         assert!(!output.status.success(), "{args:?}");

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -22,8 +23,8 @@ enum Told {
     Input,
 }
 
-/// Starts a server, lets one client in, tells the server to stop. Gives the close code and the server's own.
-async fn told(how: Told) -> (u16, Option<i32>) {
+/// Starts a server. Gives where it listens.
+async fn serve() -> (Child, String) {
     let mut server = Command::new(env!("CARGO_BIN_EXE_im-bench"))
         .arg("serve")
         .stdin(Stdio::piped())
@@ -31,10 +32,16 @@ async fn told(how: Told) -> (u16, Option<i32>) {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let input = server.stdin.take().unwrap();
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let ready: Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
-    let address = ready["listening"].as_str().unwrap();
+    let address = ready["listening"].as_str().unwrap().to_owned();
+    (server, address)
+}
+
+/// Lets one client in, and tells the server to stop. Gives the close code and the server's own.
+async fn told(how: Told) -> (u16, Option<i32>) {
+    let (mut server, address) = serve().await;
+    let input = server.stdin.take().unwrap();
     let (mut socket, _) = connect_async(format!("ws://{address}/")).await.unwrap();
     socket.send(Message::text(r#"{"t":"hello","id":1,"v":1,"user":"ann"}"#)).await.unwrap();
     assert!(socket.next().await.unwrap().unwrap().to_text().unwrap().contains(r#""t":"ok""#));
@@ -62,4 +69,17 @@ async fn a_server_that_is_told_to_stop_says_goodbye() {
         let ended = tokio::time::timeout(PATIENCE, told(how)).await.unwrap();
         assert_eq!(ended, (4001, Some(0)), "{how:?}");
     }
+}
+
+#[tokio::test]
+async fn all_transports_are_offered_on_the_one_port() {
+    let (_server, address) = serve().await;
+    let mut socket = TcpStream::connect(&address).await.unwrap();
+    let request = format!("GET /im HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    let offer: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(offer["transports"], serde_json::json!(["ws", "sse", "poll"]));
 }

@@ -49,7 +49,7 @@ pub use config::{Checkpoints, Config, Reconnect};
 pub use error::{Error, ErrorKind, Result};
 pub use event::ClientEvent;
 pub use fallback::Fallback;
-pub use http::{Down, Http};
+pub use http::{ByteStream, Dial, Down, Http};
 pub use link::{Connected, Incoming, Link, LinkError};
 pub use message::Message;
 pub use proto::Saved;

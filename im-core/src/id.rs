@@ -9,6 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+mod place;
+
+pub use place::{Cursor, Epoch, Seq};
+
 /// The largest integer that every encoding carries exactly: 2^53 − 1 (RFC 8259 section 6, I-JSON RFC 7493 section 2.2).
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
@@ -225,6 +229,21 @@ text_id! {
     EventKind, "event kind", 1..=32, is_token
 }
 
+impl UserId {
+    const ERASED: &'static str = "im.erased";
+
+    /// Who stands in the place of every user that was erased: `im.erased`. Nobody can be this user: credentials that say
+    /// so are refused, and so is making them a member.
+    pub fn erased() -> Self {
+        Self(Self::ERASED.into())
+    }
+
+    /// Whether it stands for users who were erased.
+    pub fn is_erased(&self) -> bool {
+        &*self.0 == Self::ERASED
+    }
+}
+
 impl RoomId {
     const DIRECT: &'static str = "dm:";
     const INBOX: &'static str = "user:";
@@ -280,6 +299,11 @@ impl EventKind {
         Self("im.room".into())
     }
 
+    /// What is left of an event whose sender was erased: `im.erased`. Its content is an empty map.
+    pub fn erased() -> Self {
+        Self("im.erased".into())
+    }
+
     /// Whether only the engine may write events of this kind.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with("im.")
@@ -287,6 +311,13 @@ impl EventKind {
 }
 
 impl MessageId {
+    /// The least of all in byte order.
+    #[cfg(feature = "engine")]
+    pub(crate) fn least() -> Self {
+        // Of the characters allowed, `-` has the least byte, and no id is shorter.
+        Self("----------------".into())
+    }
+
     /// A fresh random id of 128 bits, in 32 hexadecimal digits.
     pub fn random() -> Self {
         Self(random_hex::<16>().into())
@@ -298,135 +329,6 @@ impl SessionId {
     pub fn random() -> Self {
         Self(random_hex::<12>().into())
     }
-}
-
-/// A position in a room's log. The first event has seq 1; 0 stands before it.
-///
-/// Invariant: at most 2^53 − 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
-#[serde(transparent)]
-pub struct Seq(u64);
-
-impl Seq {
-    /// Before the first event.
-    pub const ZERO: Self = Self(0);
-    /// The first event.
-    pub const FIRST: Self = Self(1);
-    /// The last seq that can be given out.
-    pub const MAX: Self = Self(MAX_SAFE_INTEGER);
-
-    /// Checks the range.
-    ///
-    /// # Errors
-    ///
-    /// [`IdError::OutOfRange`] above 2^53 − 1.
-    pub fn new(n: u64) -> Result<Self, IdError> {
-        if n > MAX_SAFE_INTEGER {
-            Err(IdError::OutOfRange { what: "seq", min: 0 })
-        } else {
-            Ok(Self(n))
-        }
-    }
-
-    /// The number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-
-    /// The seq after this one; stays at [`Seq::MAX`].
-    #[must_use]
-    pub const fn next(self) -> Self {
-        if self.0 >= MAX_SAFE_INTEGER { self } else { Self(self.0 + 1) }
-    }
-
-    /// The seq before this one; stays at 0.
-    #[must_use]
-    pub const fn prev(self) -> Self {
-        Self(self.0.saturating_sub(1))
-    }
-
-    /// This seq moved on by `n`, at most to [`Seq::MAX`].
-    #[must_use]
-    pub const fn plus(self, n: u64) -> Self {
-        let sum = self.0.saturating_add(n);
-        Self(if sum > MAX_SAFE_INTEGER { MAX_SAFE_INTEGER } else { sum })
-    }
-
-    /// How many events lie in (`earlier`, `self`]; 0 if `earlier` is not earlier.
-    pub const fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Seq {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Self::new(u64::deserialize(d)?).map_err(serde::de::Error::custom)
-    }
-}
-
-impl fmt::Display for Seq {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Which life of a room a seq belongs to: (store generation, room incarnation).
-///
-/// Two cursors may be compared only within one epoch. Wiping or restoring a store, or a recovery that may have dropped
-/// commits, changes the generation; deleting a room and creating it again changes the incarnation. Clients treat its
-/// text (`generation.incarnation`, both hexadecimal) as opaque and compare it for equality only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Epoch {
-    /// The store's generation: random, new whenever commits may have been lost.
-    pub generation: u64,
-    /// The room's incarnation: counts up through the store's life.
-    pub incarnation: u64,
-}
-
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}.{:x}", self.generation, self.incarnation)
-    }
-}
-
-impl std::str::FromStr for Epoch {
-    type Err = IdError;
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let malformed = IdError::Malformed { what: "epoch" };
-        let (generation, incarnation) = text.split_once('.').ok_or(malformed.clone())?;
-        let part = |digits: &str| {
-            let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-            let canonical = digits == "0" || !digits.starts_with('0');
-            if digits.len() > 16 || !canonical || !digits.bytes().all(lower_hex) {
-                return Err(malformed.clone());
-            }
-            u64::from_str_radix(digits, 16).map_err(|_| malformed.clone())
-        };
-        Ok(Self { generation: part(generation)?, incarnation: part(incarnation)? })
-    }
-}
-
-impl TryFrom<String> for Epoch {
-    type Error = IdError;
-    fn try_from(text: String) -> Result<Self, IdError> {
-        text.parse()
-    }
-}
-
-impl From<Epoch> for String {
-    fn from(epoch: Epoch) -> String {
-        epoch.to_string()
-    }
-}
-
-/// A reader's place in a room: the last event it has, in the epoch in which it has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Cursor {
-    /// The room's life that `seq` counts in.
-    pub epoch: Epoch,
-    /// The last event that the reader has; 0 if none.
-    pub seq: Seq,
 }
 
 /// A client's number for a command, given back in its reply. At most 2^53 − 1; the client's own affair otherwise.
@@ -498,6 +400,13 @@ mod tests {
         }
         assert!(UserId::new("x".repeat(65)).is_err());
         assert!(MessageId::new("short").is_err());
+    }
+
+    #[test]
+    #[cfg(feature = "engine")]
+    fn no_message_id_is_less_than_the_least() {
+        assert_eq!(MessageId::new(MessageId::least().as_str()), Ok(MessageId::least()));
+        assert!((' '..='~').filter(|c| is_token(*c)).all(|c| c >= '-'));
     }
 
     #[test]

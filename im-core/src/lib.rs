@@ -11,8 +11,9 @@
 //! | `ports` | the traits that adapters implement |
 //! | `engine` | sessions, rooms, routing, fan-out |
 //! | `memory` | the reference store and an in-process bus |
+//! | `transfer` | rooms as text, out of a store and into another |
 //!
-//! The last three need the feature `engine`, which is on by default; a client does without.
+//! The last four need the feature `engine`, which is on by default; a client does without.
 
 pub mod code;
 pub mod error;
@@ -27,6 +28,8 @@ pub mod engine;
 pub mod memory;
 #[cfg(feature = "engine")]
 pub mod ports;
+#[cfg(feature = "engine")]
+pub mod transfer;
 
 pub use code::{Advice, Code};
 pub use error::{Error, Result};

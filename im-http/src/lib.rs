@@ -72,7 +72,9 @@ pub use listener::{Listener, ListenerConfig};
 pub use origin::{Origin, OriginError, OriginPolicy};
 pub use patience::Patient;
 pub use refusal::{Refusal, status_of};
-pub use request::{IM_SESSION, accepted, content_type, media_type, only, query, session};
+pub use request::{
+    IM_SESSION, accepted, accepts_gzip, content_type, media_type, only, query, session,
+};
 pub use roll::{Entry, Roll};
 pub use stop::told_to_stop;
 #[cfg(feature = "tls")]

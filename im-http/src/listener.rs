@@ -42,6 +42,10 @@ pub struct ListenerConfig {
     pub header_timeout: Duration,
     /// How long nothing may be taken of what is to be written until the peer counts as gone. 30 s by default: a reader in a
     /// tunnel comes back sooner, or resumes.
+    ///
+    /// On Linux and Android also how long a peer may confirm nothing of what was sent (`TCP_USER_TIMEOUT`). So one that
+    /// vanishes without a word costs its connection for no longer than this and one heartbeat (20 s by default), which is
+    /// what a silent stream sends it. Elsewhere the system decides how long, a quarter of an hour perhaps.
     pub write_timeout: Duration,
     /// Bytes of a request head. 16 KiB by default, at least 8 KiB: cookies and tokens fit.
     pub max_header_bytes: usize,

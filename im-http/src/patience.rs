@@ -7,7 +7,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+/// Has the system end a connection whose peer has confirmed nothing of what was sent to it for so long (`TCP_USER_TIMEOUT`,
+/// RFC 5482). What a [`Patient`] sees is how its socket takes things, and a socket takes a good deal for a peer that has
+/// vanished without a word. Elsewhere than on Linux and Android the system's own time stands.
+pub(crate) fn expect_receipt(stream: &TcpStream, within: Duration) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        // None at all would be the system's own time, a quarter of an hour.
+        let within = within.max(Duration::from_millis(1));
+        socket2::SockRef::from(stream).set_tcp_user_timeout(Some(within))?;
+    }
+    let _ = (stream, within);
+    Ok(())
+}
 
 /// A socket whose writes fail once nothing could be written for a while. There is no timer while it takes what it is given.
 #[derive(Debug)]

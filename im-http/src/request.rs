@@ -1,6 +1,6 @@
 //! What a request says beside its body: the session, the fields of its query, its types.
 
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use http::{HeaderValue, Uri};
 use im_core::wire::{Encoding, ResumeToken, Secret};
 use im_core::{Code, Error, Result, SessionId};
@@ -98,13 +98,8 @@ fn essence(value: &HeaderValue) -> Option<&str> {
 /// The encoding in which an answer is wanted: MessagePack if `Accept` names it and does not prefer JSON (RFC 9110 section
 /// 12.5.1), else JSON.
 pub fn accepted(headers: &HeaderMap) -> Encoding {
-    let (mut json, mut packed) = (0.0_f32, 0.0_f32);
-    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    for range in ranges.flat_map(|value| value.split(',')) {
-        let mut parts = range.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let weight = parts.find_map(|part| part.strip_prefix("q="));
-        let weight = weight.map_or(1.0, |text| text.parse().unwrap_or(0.0));
+    let (mut json, mut packed) = (0.0, 0.0);
+    for (name, weight) in preferences(headers, &ACCEPT) {
         match name.as_str() {
             "application/msgpack" => packed = weight,
             "application/json" => json = weight,
@@ -112,6 +107,35 @@ pub fn accepted(headers: &HeaderMap) -> Encoding {
         }
     }
     if packed > 0.0 && packed >= json { Encoding::MsgPack } else { Encoding::Json }
+}
+
+/// Whether an answer may be compressed by gzip: `Accept-Encoding` allows it and does not prefer it as it is (RFC 9110
+/// section 12.5.3). Not where nothing is said.
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let (mut gzip, mut identity, mut others) = (None, 0.0, 0.0);
+    for (name, weight) in preferences(headers, &ACCEPT_ENCODING) {
+        match name.as_str() {
+            "gzip" | "x-gzip" => gzip = Some(weight),
+            "identity" => identity = weight,
+            "*" => others = weight,
+            _ => {}
+        }
+    }
+    let gzip = gzip.unwrap_or(others);
+    gzip > 0.0 && gzip >= identity
+}
+
+/// What a list of preferences names, in lower case, each with its weight (RFC 9110 section 12.4.2). One that cannot be read
+/// is none.
+fn preferences(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = (String, f32)> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(|preference| {
+        let mut parts = preference.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+        let weight = weight.map_or(1.0, |text| text.parse().unwrap_or(0.0));
+        (name, if (0.0..=1.0).contains(&weight) { weight } else { 0.0 })
+    })
 }
 
 #[cfg(test)]
@@ -171,5 +195,39 @@ mod tests {
         assert_eq!(read(&["application/json, application/msgpack; q=0.5"]), Encoding::Json);
         assert_eq!(read(&["application/msgpack"]), Encoding::MsgPack);
         assert_eq!(read(&["application/json;q=0.1", "application/MsgPack"]), Encoding::MsgPack);
+    }
+
+    #[test]
+    fn gzip_is_taken_where_it_is_asked_for_and_not_refused() {
+        let read = |values: &[&str]| accepts_gzip(&headers(&ACCEPT_ENCODING, values));
+        for good in [
+            &["gzip"][..],
+            &["gzip, deflate, br, zstd"],
+            &["deflate", "GZip;q=0.5"],
+            &["x-gzip"],
+            &["*"],
+            &["br;q=1.0, *;q=0.1"],
+            &["identity;q=0.5, gzip;q=0.5"],
+            &["gzip ; q=1.000"],
+        ] {
+            assert!(read(good), "{good:?}");
+        }
+        for bad in [
+            &[][..],
+            &[""],
+            &["br"],
+            &["identity"],
+            &["gzip;q=0"],
+            &["gzip;q=0.000, *"],
+            &["*;q=0"],
+            &["identity, gzip;q=0.9"],
+            &["gzip;q=nan"],
+            &["gzip;q=inf"],
+            &["gzip;q=-1"],
+            &["gzip;Q=0"],
+            &["gzipped"],
+        ] {
+            assert!(!read(bad), "{bad:?}");
+        }
     }
 }

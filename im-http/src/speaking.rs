@@ -29,7 +29,7 @@ use crate::body::BoxError;
 use crate::credentials::PeerAddr;
 use crate::crowd::Place;
 use crate::listener::ListenerConfig;
-use crate::patience::Patient;
+use crate::patience::{Patient, expect_receipt};
 #[cfg(feature = "tls")]
 use crate::tls::Certificates;
 
@@ -64,7 +64,10 @@ impl OneConnection {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        if let Err(e) = stream.set_nodelay(true) {
+        let prepared = stream
+            .set_nodelay(true)
+            .and_then(|()| expect_receipt(&stream, self.config.write_timeout));
+        if let Err(e) = prepared {
             tracing::debug!(error = %e, "a connection ended before it began");
             return;
         }

@@ -207,6 +207,22 @@ fn discard(path: &Path) {
     }
 }
 
+/// A folder of its own for a copy of a store: it must be empty, or not there.
+pub(crate) fn make_empty(path: &Path) -> StoreResult<()> {
+    let make = || {
+        fs::create_dir_all(path)?;
+        fs::read_dir(path)?.next().transpose()
+    };
+    match make() {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => {
+            let message = format!("the folder {} is not empty: choose another", path.display());
+            Err(StoreError::new(StoreErrorKind::Unavailable, message))
+        }
+        Err(e) => Err(file("make the folder", path, e)),
+    }
+}
+
 /// What a copy takes along of the files that sled makes anew from its log or from its defaults: snapshots and `conf`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Snapshots {

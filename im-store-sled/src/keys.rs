@@ -1,4 +1,4 @@
-//! Where things stand in the one tree. Layout 1.
+//! Where things stand in the one tree. Layout 2.
 //!
 //! Every key begins with a byte that says what it is. Numbers are big-endian, so that the order of the bytes is the
 //! order of the numbers. What belongs to a room stands under its incarnation, a number that no other room of the
@@ -12,8 +12,8 @@
 //! | 1 | room id | room |
 //! | 2 | incarnation, seq | event |
 //! | 3 | incarnation, sender, message id | record of a send |
-//! | 4 | incarnation, user | standing |
-//! | 5 | user, room id | kind and role |
+//! | 4 | incarnation, user | standing, of everybody who was ever in the room, wrote to it or was named in it |
+//! | 5 | user, room id | of no meaning: the user may be a member of it |
 //! | 6 | incarnation, key | state update |
 //! | 7 | incarnation | revision and floor of the state |
 //! | 8 | session id | session |
@@ -22,6 +22,9 @@
 //! | 11 | expires, session id | nothing |
 //! | 12 | node | nothing: it is writing state |
 //! | 13 | session id | ticket |
+//! | 14 | user, incarnation | room id, and what stands before which event was erased: a trace for each standing |
+//! | 15 | room id | room under import |
+//! | 16 | incarnation | room id: what is left under this incarnation is to be purged |
 //!
 //! A text that is not the last part of its key has its length, one byte, before it.
 
@@ -46,6 +49,12 @@ const EXPIRY: u8 = 11;
 const STATE_WRITER: u8 = 12;
 const TICKET: u8 = 13;
 
+const TRACE: u8 = 14;
+const DRAFT: u8 = 15;
+const DOOMED: u8 = 16;
+
+/// Everything that is to be purged.
+pub(crate) const ALL_DOOMED: &[u8] = &[DOOMED];
 /// All rooms.
 pub(crate) const ROOMS: &[u8] = &[ROOM];
 /// All nodes that write state.
@@ -79,6 +88,43 @@ pub(crate) const EVENT_LEN: usize = 17;
 pub(crate) fn sent(incarnation: u64, sender: &UserId, id: &MessageId) -> Key {
     let sender = sender.as_str();
     of(SENT, &[&incarnation.to_be_bytes(), &len(sender), sender.as_bytes(), id.as_str().as_bytes()])
+}
+
+/// All records of one room's sends.
+pub(crate) fn all_sent(incarnation: u64) -> Key {
+    of(SENT, &[&incarnation.to_be_bytes()])
+}
+
+/// The records of one user's sends to it.
+pub(crate) fn sent_by(incarnation: u64, sender: &UserId) -> Key {
+    let sender = sender.as_str();
+    of(SENT, &[&incarnation.to_be_bytes(), &len(sender), sender.as_bytes()])
+}
+
+/// All events of one room, with their parts.
+pub(crate) fn events(incarnation: u64) -> Key {
+    of(EVENT, &[&incarnation.to_be_bytes()])
+}
+
+pub(crate) fn traces(user: &UserId) -> Key {
+    of(TRACE, &[&len(user.as_str()), user.as_str().as_bytes()])
+}
+
+pub(crate) fn trace(user: &UserId, incarnation: u64) -> Key {
+    of(TRACE, &[&len(user.as_str()), user.as_str().as_bytes(), &incarnation.to_be_bytes()])
+}
+
+pub(crate) fn draft(room: &RoomId) -> Key {
+    of(DRAFT, &[room.as_str().as_bytes()])
+}
+
+pub(crate) fn doomed(incarnation: u64) -> Key {
+    of(DOOMED, &[&incarnation.to_be_bytes()])
+}
+
+/// The number that a key ends in.
+pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 pub(crate) fn standings(incarnation: u64) -> Key {

@@ -66,8 +66,9 @@
 //!   that part. A failed sync that could not be noted, because the disk takes nothing at all, is forgotten by a process
 //!   that comes after this one in the same boot.
 //! - After an I/O error there must be room for a second copy of the folder.
-//! - One process at a time. It runs on one machine and is copied for a backup only while it is closed.
-//! - Nothing is trimmed: the folder grows with what is sent. sled rewrites pages as they change and needs some times
+//! - One process at a time. It runs on one machine. [`SledStore::backup`] copies it while it is in use; files copied
+//!   in another way are good only if it was closed.
+//! - sled rewrites pages as they change and needs some times
 //!   the size of what is in it.
 //! - A record may have up to 4 MiB. It is cut into pieces of 4 KiB, because sled puts a page of more than 128 KiB into a
 //!   file of its own, which it never syncs.
@@ -84,18 +85,24 @@
 //! |---|---|
 //! | `config`, `store` | the public face |
 //! | `queue`, `writer`, `txn`, `whole` | from a call to a commit |
+//! | `upkeep`, `erase`, `import` | trimming, deleting and erasing; rooms that are put in |
 //! | `sessions`, `state`, `rooms` | what else is written, and the cache of rooms |
 //! | `shared`, `read` | what readers see |
 //! | `keys`, `record`, `bytes`, `parts` | the layout |
-//! | `folder`, `status`, `readable`, `open` | lock, layout version, recovery, generation |
+//! | `folder`, `status`, `readable`, `open`, `migrate` | lock, layout version, recovery, generation |
+//! | `backup` | a copy of a store that is in use |
 //! | `device`, `wait`, `error` | the calls to the disk, and what comes of their failures |
 
+mod backup;
 mod bytes;
 mod config;
 mod device;
+mod erase;
 mod error;
 mod folder;
+mod import;
 mod keys;
+mod migrate;
 mod open;
 mod parts;
 mod queue;
@@ -111,9 +118,11 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod upkeep;
 mod wait;
 mod whole;
 mod writer;
 
+pub use backup::Backup;
 pub use config::SledConfig;
 pub use store::SledStore;

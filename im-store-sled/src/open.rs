@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use im_core::id::random_bytes;
 use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
+use im_core::state::RoomRecord;
 use im_core::{RoomId, Seq};
 
 use crate::device::Device;
@@ -159,6 +160,8 @@ fn why_new_generation(
     let same_boot = !boot.is_empty() && boot == status.boot;
     if recovered {
         Some("it was recovered from damage")
+    } else if status.left == Left::Backup {
+        Some("it is a backup, and the store that it was copied from has gone on")
     } else if batch < status.batch {
         Some("commits are missing that were there when it was last opened or closed")
     } else if status.left == Left::Open && !same_boot {
@@ -259,7 +262,7 @@ fn beyond_recovery(folder: &Folder, error: &sled::Error, why: StoreError) -> Sto
     StoreError::new(StoreErrorKind::Corrupt, message).because(why)
 }
 
-/// Whether every room's log is there from its first event to its head, each event readable, and all of the commits
+/// Whether every room's log is there from its first event to its head, each event readable and counted, and all of the commits
 /// that are known to have been made. Says how many rooms there are.
 pub(crate) fn verify(db: &sled::Db, batch: u64) -> StoreResult<usize> {
     if read_meta(db)?.batch < batch {
@@ -269,11 +272,19 @@ pub(crate) fn verify(db: &sled::Db, batch: u64) -> StoreResult<usize> {
     for row in db.scan_prefix(keys::ROOMS) {
         let (key, value) = row.map_err(reading)?;
         let id = std::str::from_utf8(&key[1..]).ok().and_then(|id| RoomId::new(id).ok());
-        let room = record::read_room(&id.ok_or_else(|| damaged("room"))?, 0, &value)?;
-        let mut next = room.first;
+        let id = id.ok_or_else(|| damaged("room"))?;
+        let old = value.len() == record::ROOM_LEN_1;
+        let room = match old {
+            true => record::read_room(&id, 0, &record::room_from_1(&value, 0))?,
+            false => record::read_room(&id, 0, &value)?,
+        };
+        let (mut next, mut bytes) = (room.first, 0);
         while next <= room.head {
-            verify_event(db, &room, next)?;
+            bytes += verify_event(db, &room, next)?;
             next = next.next();
+        }
+        if bytes != room.bytes && !old {
+            return Err(damaged("room: the bytes of its log do not add up; it"));
         }
         if db.get(keys::event(room.epoch.incarnation, next)).map_err(reading)?.is_some() {
             return Err(damaged("room: its head lies before its last event; it"));
@@ -283,17 +294,19 @@ pub(crate) fn verify(db: &sled::Db, batch: u64) -> StoreResult<usize> {
     Ok(rooms)
 }
 
-fn verify_event(db: &sled::Db, room: &im_core::state::RoomRecord, seq: Seq) -> StoreResult<()> {
+/// Gives the bytes of its content.
+fn verify_event(db: &sled::Db, room: &RoomRecord, seq: Seq) -> StoreResult<u64> {
     let key = keys::event(room.epoch.incarnation, seq);
     let first =
         db.get(&key).map_err(reading)?.ok_or_else(|| damaged("log: an event is missing; it"))?;
     let bytes = parts::join(&first, |part| db.get(parts::key(&key, part)).map_err(reading))?;
     let event = record::read_event(&room.id, room.epoch, seq, &bytes)?;
-    let Some(id) = &event.id else { return Ok(()) };
+    let bytes = event.content.packed().len() as u64;
+    let Some(id) = &event.id else { return Ok(bytes) };
     let key = keys::sent(room.epoch.incarnation, &event.from, id);
     let sent = db.get(key).map_err(reading)?.map(|bytes| record::read_sent(&bytes)).transpose()?;
     match sent {
-        Some(sent) if sent.seq == seq => Ok(()),
+        Some(sent) if sent.seq == seq => Ok(bytes),
         _ => Err(damaged("record of a send")),
     }
 }
@@ -330,7 +343,7 @@ pub(crate) struct Migration {
 }
 
 /// Layout 1 is the first.
-const MIGRATIONS: &[Migration] = &[];
+const MIGRATIONS: &[Migration] = &[Migration { from: 1, run: crate::migrate::from_1 }];
 
 /// The steps from one layout to another, in order.
 pub(crate) fn steps(from: u32, to: u32, table: &[Migration]) -> StoreResult<Vec<&Migration>> {

@@ -23,21 +23,32 @@ impl Reader<'_> {
         bytes.map(|bytes| record::read_room(id, self.handle.generation, &bytes)).transpose()
     }
 
-    pub(crate) fn page(&self, room: &RoomId, range: LogRange) -> StoreResult<Option<LogPage>> {
-        let Some(room) = self.room(room)? else { return Ok(None) };
-        let head = Cursor { epoch: room.epoch, seq: room.head };
-        let events = self.events(&room, range)?;
-        Ok(Some(LogPage { head, first: room.first, events }))
+    /// An event that is missing may have been trimmed, or its room deleted, since the record was read.
+    pub(crate) fn page(&self, id: &RoomId, range: LogRange) -> StoreResult<Option<LogPage>> {
+        let mut found = self.room(id)?;
+        loop {
+            let Some(room) = found else { return Ok(None) };
+            if let Some(events) = self.events(&room, range)? {
+                let head = Cursor { epoch: room.epoch, seq: room.head };
+                return Ok(Some(LogPage { head, first: room.first, events }));
+            }
+            found = self.room(id)?;
+            if found.as_ref().is_some_and(|now| (now.epoch, now.first) == (room.epoch, room.first))
+            {
+                return Err(damaged("log: an event is missing; the log"));
+            }
+        }
     }
 
-    /// Events never change and those beyond the head are not looked at: this needs no care for what is hidden.
-    fn events(&self, room: &RoomRecord, range: LogRange) -> StoreResult<Vec<Arc<Event>>> {
+    /// Events beyond the head are not looked at, and those before the first are removed once that is kept: this needs no
+    /// care for what is hidden. `None` if an event is missing.
+    fn events(&self, room: &RoomRecord, range: LogRange) -> StoreResult<Option<Vec<Arc<Event>>>> {
         let (low, high) = match range.from {
             PageFrom::After(seq) => (room.first.max(seq.next()), room.head),
             PageFrom::Before(seq) => (room.first, room.head.min(seq.prev())),
         };
         if low > high || range.from == PageFrom::After(Seq::MAX) {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
         let incarnation = room.epoch.incarnation;
         let upper = parts::key(&keys::event(incarnation, high), u16::MAX);
@@ -56,7 +67,7 @@ impl Reader<'_> {
         from: Seq,
         to: Seq,
         range: LogRange,
-    ) -> StoreResult<Vec<Arc<Event>>> {
+    ) -> StoreResult<Option<Vec<Arc<Event>>>> {
         let step = |seq: Seq| if from <= to { seq.next() } else { seq.prev() };
         let (mut next, mut bytes) = (from, 0_usize);
         let mut events = Vec::new();
@@ -65,35 +76,41 @@ impl Reader<'_> {
             if key.len() != keys::EVENT_LEN {
                 continue;
             }
-            let event = self.event(room, &key, &first)?;
-            if event.seq != next {
-                break;
-            }
+            let Some(event) = self.event(room, &key, first)?.filter(|event| event.seq == next)
+            else {
+                return Ok(None);
+            };
             bytes = bytes.saturating_add(event.content.packed().len());
             if bytes > range.max_bytes && !events.is_empty() {
-                return Ok(events);
+                return Ok(Some(events));
             }
             events.push(Arc::new(event));
             if next == to || events.len() >= range.limit.max(1) {
-                return Ok(events);
+                return Ok(Some(events));
             }
             next = step(next);
         }
-        Err(damaged("log: an event is missing; the log"))
+        Ok(None)
     }
 
-    fn event(&self, room: &RoomRecord, key: &[u8], first: &IVec) -> StoreResult<Event> {
-        let seq = key[9..].try_into().ok().and_then(|seq| Seq::new(u64::from_be_bytes(seq)).ok());
+    /// `None` if it was removed meanwhile.
+    fn event(&self, room: &RoomRecord, key: &[u8], mut first: IVec) -> StoreResult<Option<Event>> {
+        let seq = keys::last_number(key).and_then(|seq| Seq::new(seq).ok());
         let seq = seq.ok_or_else(|| damaged("event"))?;
-        let whole;
-        let bytes = match parts::open(first)? {
-            (bytes, 0) => bytes,
-            _ => {
-                whole = parts::join(first, |part| self.handle.get(&parts::key(key, part)))?;
-                &whole
+        loop {
+            let bytes = parts::join(&first, |part| self.handle.get(&parts::key(key, part)));
+            let event =
+                bytes.and_then(|bytes| record::read_event(&room.id, room.epoch, seq, &bytes));
+            if event.is_ok() && parts::open(&first)?.1 == 0 {
+                return event.map(Some);
             }
-        };
-        record::read_event(&room.id, room.epoch, seq, bytes)
+            // What is in parts may have been erased meanwhile, or trimmed.
+            match self.handle.get(key)? {
+                None => return Ok(None),
+                Some(now) if now == first => return event.map(Some),
+                Some(now) => first = now,
+            }
+        }
     }
 
     pub(crate) fn head(&self, id: &RoomId) -> StoreResult<Option<Head>> {
@@ -104,7 +121,7 @@ impl Reader<'_> {
             None => 0,
         };
         let cursor = Cursor { epoch: room.epoch, seq: room.head };
-        Ok(Some(Head { cursor, first: room.first, state_revision }))
+        Ok(Some(Head { cursor, first: room.first, state_revision, erased: room.erased }))
     }
 
     pub(crate) fn sent(
@@ -120,8 +137,14 @@ impl Reader<'_> {
 
     pub(crate) fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
         let Some(room) = self.room(room)? else { return Ok(None) };
-        let bytes = self.get(&keys::standing(room.epoch.incarnation, user))?;
-        bytes.map(|bytes| record::read_standing(&bytes)).transpose()
+        self.standing_in(&room, user)
+    }
+
+    fn standing_in(&self, room: &RoomRecord, user: &UserId) -> StoreResult<Option<Standing>> {
+        match self.get(&keys::standing(room.epoch.incarnation, user))? {
+            Some(bytes) => record::read_standing(&bytes),
+            None => Ok(None),
+        }
     }
 
     pub(crate) fn members(
@@ -130,22 +153,66 @@ impl Reader<'_> {
         after: Option<&UserId>,
         limit: usize,
     ) -> StoreResult<Vec<(UserId, Role)>> {
-        let mut members = Vec::new();
-        let Some(room) = self.room(room)? else { return Ok(members) };
+        self.people(room, after, limit, |standing| match standing {
+            Standing::Member(role) => Some(role),
+            Standing::Banned => None,
+        })
+    }
+
+    pub(crate) fn standings(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(UserId, Standing)>> {
+        self.people(room, after, limit, Some)
+    }
+
+    /// Those who stand to the room in a way that is asked for.
+    fn people<T>(
+        &self,
+        id: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+        asked: impl Fn(Standing) -> Option<T>,
+    ) -> StoreResult<Vec<(UserId, T)>> {
+        let mut people = Vec::new();
+        let Some(room) = self.room(id)? else { return Ok(people) };
         if limit == 0 {
-            return Ok(members);
+            return Ok(people);
         }
         let incarnation = room.epoch.incarnation;
         let prefix = keys::standings(incarnation);
         let after = after.map(|user| keys::standing(incarnation, user));
         self.scan(&prefix, after, |key, value| {
-            if let Standing::Member(role) = record::read_standing(value)? {
+            if let Some(asked) = record::read_standing(value)?.and_then(&asked) {
                 let user = text(key, prefix.len()).and_then(|text| UserId::new(text).ok());
-                members.push((user.ok_or_else(|| damaged("member"))?, role));
+                people.push((user.ok_or_else(|| damaged("member"))?, asked));
             }
-            Ok(enough(members.len() >= limit))
+            Ok(enough(people.len() >= limit))
         })?;
-        Ok(members)
+        // If the room was deleted meanwhile, some may have been purged already.
+        match self.room(id)? {
+            Some(now) if now.epoch == room.epoch => Ok(people),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    pub(crate) fn rooms(
+        &self,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> StoreResult<Vec<RoomRecord>> {
+        let mut rooms = Vec::new();
+        if limit > 0 {
+            self.scan(keys::ROOMS, after.map(keys::room), |key, value| {
+                let id = text(key, 1).and_then(|text| RoomId::new(text).ok());
+                let id = id.ok_or_else(|| damaged("room"))?;
+                rooms.push(record::read_room(&id, self.handle.generation, value)?);
+                Ok(enough(rooms.len() >= limit))
+            })?;
+        }
+        Ok(rooms)
     }
 
     pub(crate) fn rooms_of(
@@ -160,10 +227,15 @@ impl Reader<'_> {
         }
         let prefix = keys::rooms_of(user);
         let after = after.map(|room| keys::room_of(user, room));
-        self.scan(&prefix, after, |key, value| {
-            let (kind, role) = record::read_room_of(value)?;
-            let room = text(key, prefix.len()).and_then(|text| RoomId::new(text).ok());
-            rooms.push((room.ok_or_else(|| damaged("membership"))?, kind, role));
+        self.scan(&prefix, after, |key, _| {
+            let id = text(key, prefix.len()).and_then(|text| RoomId::new(text).ok());
+            let id = id.ok_or_else(|| damaged("membership"))?;
+            // It may be of a room that was deleted, or is not imported yet: the room itself has the last word.
+            if let Some(room) = self.room(&id)?
+                && let Some(Standing::Member(role)) = self.standing_in(&room, user)?
+            {
+                rooms.push((id, room.kind, role));
+            }
             Ok(enough(rooms.len() >= limit))
         })?;
         Ok(rooms)

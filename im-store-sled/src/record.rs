@@ -10,7 +10,7 @@ use im_core::state::{
 use im_core::wire::{Content, Event, Role, RoomKind, StateUpdate};
 use im_core::{
     Cursor, DeviceId, Epoch, EventKind, MessageId, NodeId, RoomId, Seq, SessionId, Stamp, StateKey,
-    UserId,
+    Timestamp, UserId,
 };
 
 use crate::bytes::{In, Out};
@@ -19,6 +19,10 @@ const KINDS: [RoomKind; 4] =
     [RoomKind::Direct, RoomKind::Group, RoomKind::Channel, RoomKind::Inbox];
 const ROLES: [Role; 4] = [Role::Reader, Role::Member, Role::Moderator, Role::Owner];
 const BANNED: u8 = 255;
+/// No standing now: somebody who may be found in the room.
+const SEEN: u8 = 254;
+/// How long the record of a room was in layout 1, which ended after the members.
+pub(crate) const ROOM_LEN_1: usize = 39;
 
 fn place<T: PartialEq>(all: &[T], one: &T) -> u8 {
     // Both lists name all that there is and are short.
@@ -27,7 +31,7 @@ fn place<T: PartialEq>(all: &[T], one: &T) -> u8 {
 
 /// The store's generation is not written: it may change, and then changes for all rooms.
 pub(crate) fn room(record: &RoomRecord) -> Vec<u8> {
-    Out::new(40)
+    Out::new(56)
         .u8(place(&KINDS, &record.kind))
         .u8(u8::from(record.open))
         .u64(record.epoch.incarnation)
@@ -35,7 +39,14 @@ pub(crate) fn room(record: &RoomRecord) -> Vec<u8> {
         .u64(record.first.get())
         .time(record.created)
         .u32(record.members)
+        .u64(record.bytes)
+        .u64(record.erased)
         .end()
+}
+
+/// Brings the record of a room from layout 1 to 2.
+pub(crate) fn room_from_1(old: &[u8], bytes: u64) -> Vec<u8> {
+    [old, &bytes.to_be_bytes(), &0_u64.to_be_bytes()].concat()
 }
 
 pub(crate) fn read_room(id: &RoomId, generation: u64, bytes: &[u8]) -> StoreResult<RoomRecord> {
@@ -50,6 +61,8 @@ pub(crate) fn read_room(id: &RoomId, generation: u64, bytes: &[u8]) -> StoreResu
         first: input.seq()?,
         created: input.time()?,
         members: input.u32()?,
+        bytes: input.u64()?,
+        erased: input.u64()?,
     })
 }
 
@@ -77,6 +90,16 @@ pub(crate) fn read_event(
     Ok(Event { room: room.clone(), epoch, seq, from, at, kind, id, content: content(input)? })
 }
 
+/// When an event was accepted, and how many bytes its content has, without a look at the content.
+pub(crate) fn event_size(bytes: &[u8]) -> StoreResult<(Timestamp, u64)> {
+    let mut input = In::new(bytes, "event")?;
+    let at = input.time()?;
+    for _sender_kind_and_id in 0..3 {
+        input.text()?;
+    }
+    Ok((at, input.rest().len() as u64))
+}
+
 fn content(input: In<'_>) -> StoreResult<Content> {
     Content::from_packed(Bytes::copy_from_slice(input.rest()))
         .map_err(|_| crate::error::damaged("content"))
@@ -91,30 +114,37 @@ pub(crate) fn read_sent(bytes: &[u8]) -> StoreResult<SendRecord> {
     Ok(SendRecord { seq: input.seq()?, at: input.time()?, hash: ContentHash(input.array()?) })
 }
 
-pub(crate) fn standing(standing: Standing) -> Vec<u8> {
+/// `None` is the standing of somebody who has none and may be found in the room.
+pub(crate) fn standing(standing: Option<Standing>) -> Vec<u8> {
     let byte = match standing {
-        Standing::Member(role) => place(&ROLES, &role),
-        Standing::Banned => BANNED,
+        Some(Standing::Member(role)) => place(&ROLES, &role),
+        Some(Standing::Banned) => BANNED,
+        None => SEEN,
     };
     Out::new(1).u8(byte).end()
 }
 
-pub(crate) fn read_standing(bytes: &[u8]) -> StoreResult<Standing> {
+pub(crate) fn read_standing(bytes: &[u8]) -> StoreResult<Option<Standing>> {
     let mut input = In::new(bytes, "standing")?;
     match input.u8()? {
-        BANNED => Ok(Standing::Banned),
-        role => input.meant(ROLES.get(usize::from(role)).copied()).map(Standing::Member),
+        BANNED => Ok(Some(Standing::Banned)),
+        SEEN => Ok(None),
+        role => {
+            let role = input.meant(ROLES.get(usize::from(role)).copied())?;
+            Ok(Some(Standing::Member(role)))
+        }
     }
 }
 
-pub(crate) fn room_of(kind: RoomKind, role: Role) -> Vec<u8> {
-    Out::new(2).u8(place(&KINDS, &kind)).u8(place(&ROLES, &role)).end()
+/// Where a user may be found, and what stands before which event was erased.
+pub(crate) fn trace(room: &RoomId, next: Seq) -> Vec<u8> {
+    Out::new(16 + room.as_str().len()).u64(next.get()).text(room.as_str()).end()
 }
 
-pub(crate) fn read_room_of(bytes: &[u8]) -> StoreResult<(RoomKind, Role)> {
-    let mut input = In::new(bytes, "membership")?;
-    let (kind, role) = (usize::from(input.u8()?), usize::from(input.u8()?));
-    Ok((input.meant(KINDS.get(kind).copied())?, input.meant(ROLES.get(role).copied())?))
+pub(crate) fn read_trace(bytes: &[u8]) -> StoreResult<(RoomId, Seq)> {
+    let mut input = In::new(bytes, "trace")?;
+    let (next, room) = (input.seq()?, input.text()?);
+    Ok((input.made(RoomId::new(room))?, next))
 }
 
 fn put_stamp(out: Out, stamp: Stamp) -> Out {

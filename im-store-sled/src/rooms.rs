@@ -38,6 +38,11 @@ impl RoomCache {
         self.young.insert(cached.room.id.clone(), cached);
     }
 
+    pub(crate) fn remove(&mut self, id: &RoomId) {
+        self.young.remove(id);
+        self.old.remove(id);
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }

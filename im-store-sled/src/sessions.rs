@@ -6,7 +6,7 @@ use im_core::{SessionId, Timestamp};
 
 use crate::error::reading;
 use crate::txn::{Sight, Txn};
-use crate::{keys, parts, record};
+use crate::{keys, record};
 
 impl Txn<'_> {
     fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>> {
@@ -118,12 +118,6 @@ impl Txn<'_> {
         }
         self.put_ticket(id, &Ticket { opened: true, ..ticket })?;
         Ok(true)
-    }
-
-    /// A record that may be large, as this commit has it.
-    fn record(&self, key: &[u8]) -> StoreResult<Option<Vec<u8>>> {
-        let Some(first) = self.get(key)? else { return Ok(None) };
-        parts::join(&first, |part| self.get(&parts::key(key, part))).map(Some)
     }
 
     /// A ticket that a power loss takes is asked for again: it is not synced.

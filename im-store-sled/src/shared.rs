@@ -1,6 +1,6 @@
 //! The open database, and what readers may see of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     /// sled shows a batch as soon as it is applied. But what a reader has seen must be there after a crash; so readers
     /// get what stood there before until the commit is kept.
     before: Mutex<BTreeMap<Key, Option<IVec>>>,
+    /// The keys that commits have changed since a backup asked for them; `None` while there is none under way.
+    changed: Mutex<Option<BTreeSet<Key>>>,
 }
 
 #[derive(Default)]
@@ -99,6 +101,34 @@ impl Shared {
             Away::Failed(kind, why) => {
                 StoreError::new(*kind, format!("the store failed and is not open: {why}"))
             }
+        }
+    }
+
+    /// Begins to note what changes. `false` if somebody else does so.
+    pub(crate) fn watch(&self) -> bool {
+        let mut changed = self.changed.lock();
+        let free = changed.is_none();
+        changed.get_or_insert_default();
+        free
+    }
+
+    /// What has changed since this was asked last.
+    pub(crate) fn changed(&self) -> BTreeSet<Key> {
+        self.changed.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(crate) fn watch_no_more(&self) {
+        *self.changed.lock() = None;
+    }
+
+    pub(crate) fn is_watched(&self) -> bool {
+        self.changed.lock().is_some()
+    }
+
+    /// Before a batch is applied: notes what it will change.
+    pub(crate) fn note(&self, keys: Vec<Key>) {
+        if let Some(changed) = self.changed.lock().as_mut() {
+            changed.extend(keys);
         }
     }
 

@@ -7,7 +7,7 @@ use im_core::id::random_bytes;
 use im_core::ports::StoreResult;
 use im_core::state::{Merge, RoomRecord, StateMap};
 use im_core::wire::StateUpdate;
-use im_core::{NodeId, RoomId, Stamp, StateKey};
+use im_core::{NodeId, RoomId, Stamp, StateKey, UserId};
 
 use crate::error::reading;
 use crate::txn::{Sight, Txn};
@@ -18,8 +18,8 @@ use crate::{keys, parts, record};
 pub(crate) struct Draft {
     map: StateMap,
     revision: u64,
-    /// What is written of it already.
-    written: HashMap<StateKey, Stamp>,
+    /// What is written of it already; without a stamp what has to be written anew.
+    written: HashMap<StateKey, Option<Stamp>>,
 }
 
 impl Txn<'_> {
@@ -52,15 +52,50 @@ impl Txn<'_> {
             None => self.load_state(room)?,
         };
         let before = draft.revision;
+        let mut authors = Vec::new();
         for update in updates {
+            let from = update.from.clone();
             if draft.map.merge(update, &self.state_limits) == Merge::Taken {
                 draft.revision += 1;
+                if authors.last() != Some(&from) {
+                    authors.push(from);
+                }
             }
+        }
+        for from in authors {
+            self.see(room, &from)?;
         }
         if draft.revision != before {
             self.write_state(incarnation, &mut draft)?;
         }
         Ok(draft)
+    }
+
+    /// Unsets what the user has set in a room. Gives the draft, to be kept once nothing can fail any more.
+    pub(crate) fn erase_state(
+        &mut self,
+        room: &RoomRecord,
+        user: &UserId,
+    ) -> StoreResult<Option<Draft>> {
+        let incarnation = room.epoch.incarnation;
+        let mut draft = match self.states.get(&incarnation) {
+            Some(draft) => draft.clone(),
+            None => self.load_state(room)?,
+        };
+        let own = |map: &StateMap| -> Vec<StateKey> {
+            map.iter().filter(|entry| entry.from == *user).map(|entry| entry.key.clone()).collect()
+        };
+        let keys = own(&draft.map);
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        draft.revision += draft.map.erase(user, &self.state_limits) as u64;
+        // Their stamps are as before: written anew all the same.
+        keys.iter().for_each(|key| {
+            draft.written.insert(key.clone(), None);
+        });
+        self.write_state(incarnation, &mut draft)?;
+        Ok(Some(draft))
     }
 
     fn load_state(&self, room: &RoomRecord) -> StoreResult<Draft> {
@@ -78,13 +113,14 @@ impl Txn<'_> {
             Some(bytes) => record::read_state_head(&bytes)?,
             None => (0, None),
         };
-        let written = entries.iter().map(|entry| (entry.key.clone(), entry.stamp)).collect();
+        let written = entries.iter().map(|entry| (entry.key.clone(), Some(entry.stamp))).collect();
         Ok(Draft { map: StateMap::restore(entries, floor), revision, written })
     }
 
     fn write_state(&mut self, incarnation: u64, draft: &mut Draft) -> StoreResult<()> {
         for entry in draft.map.iter() {
-            if draft.written.insert(entry.key.clone(), entry.stamp) != Some(entry.stamp) {
+            if draft.written.insert(entry.key.clone(), Some(entry.stamp)) != Some(Some(entry.stamp))
+            {
                 let key = keys::state(incarnation, &entry.key);
                 self.put_record(&key, Some(&record::state(entry)), Sight::AtOnce)?;
             }

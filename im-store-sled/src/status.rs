@@ -10,7 +10,7 @@ use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
 use crate::error::file;
 
 /// The layout that this version writes. See `keys` for what it is.
-pub(crate) const LAYOUT: u32 = 1;
+pub(crate) const LAYOUT: u32 = 2;
 
 /// The status file: lines of `name value`, readable by people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,13 +34,20 @@ pub(crate) enum Left {
     Closed,
     /// In use, or killed.
     Open,
+    /// Not left at all: it is a copy. Whoever opens it begins a new generation, since the store that it was copied from
+    /// has gone on.
+    Backup,
 }
 
 const TITLE: &str = "im-store-sled";
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let left = if self.left == Left::Closed { "closed" } else { "open" };
+        let left = match self.left {
+            Left::Closed => "closed",
+            Left::Open => "open",
+            Left::Backup => "backup",
+        };
         writeln!(f, "{TITLE} {}", self.layout)?;
         writeln!(f, "generation {:016x}", self.generation)?;
         writeln!(f, "left {left}")?;
@@ -53,7 +60,7 @@ impl Status {
     /// Whether sled must have written something. A folder that was never opened to its end is left as closed, without
     /// commits.
     pub(crate) fn had_data(&self) -> bool {
-        self.left == Left::Open || self.batch > 0
+        self.left != Left::Closed || self.batch > 0
     }
 
     /// Reads the file; `None` if there is none.
@@ -91,6 +98,7 @@ impl Status {
             left: match value("left")? {
                 "closed" => Left::Closed,
                 "open" => Left::Open,
+                "backup" => Left::Backup,
                 _ => return None,
             },
             boot: value("boot").unwrap_or_default().to_owned(),
@@ -114,6 +122,8 @@ mod tests {
         let boot = "0f3c".to_owned();
         let status = Status { layout: LAYOUT, generation: 7, left: Left::Open, boot, batch: 99 };
         assert_eq!(Status::parse(&status.to_string()), Some(status.clone()));
+        let backup = Status { left: Left::Backup, ..status.clone() };
+        assert_eq!(Status::parse(&backup.to_string()), Some(backup));
         let closed = Status { left: Left::Closed, boot: String::new(), ..status };
         assert_eq!(Status::parse(&closed.to_string()), Some(closed));
         for bad in ["", "im-store-sled", "im-store-sled 1\nleft open\nbatch 1\n", "else 1"] {

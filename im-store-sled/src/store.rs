@@ -7,14 +7,15 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use im_core::ports::{
     Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
-    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult,
+    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult, Upkeep,
 };
 use im_core::state::{
-    Act, Append, Checkpoint, CheckpointChange, RoomRecord, SecretHash, SendRecord, SessionHead,
-    SessionRecord, Standing, Ticket, Unchanged,
+    Act, Append, Checkpoint, CheckpointChange, Erased, ImportedEvent, ImportedPart, ImportedRoom,
+    Keep, RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Standing, Ticket,
+    Trimmed, Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
-use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
+use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
@@ -40,7 +41,7 @@ pub struct SledStore {
     /// Bytes that may still wait for a commit.
     places: Arc<Semaphore>,
     all_places: usize,
-    reads: Arc<Semaphore>,
+    pub(crate) reads: Arc<Semaphore>,
     /// Taken by whoever closes.
     writer: Mutex<Option<JoinHandle<StoreResult<()>>>>,
 }
@@ -104,18 +105,34 @@ impl SledStore {
         })
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Waits for a place in the queue and hands the work to the writer.
     async fn submit(&self, work: Box<dyn Work>, count: usize, bytes: usize) -> StoreResult<()> {
         let wanted = (bytes + count.max(1) * OVERHEAD).min(self.all_places);
         // Never more than 2^31.
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-        let place = Arc::clone(&self.places).acquire_many_owned(wanted).await;
-        let job = Job { work, count, bytes, _place: place.map_err(|_| closed())? };
-        self.queue.push(job).map_err(|_| closed())
+        let (places, queue) = (Arc::clone(&self.places), Arc::clone(&self.queue));
+        let push = move |place| {
+            let job = Job { work, count, bytes, _place: place };
+            queue.push(job).map_err(|_| closed())
+        };
+        match Arc::clone(&places).try_acquire_many_owned(wanted) {
+            Ok(place) => push(place),
+            Err(_) => {
+                in_line(async move {
+                    let place = places.acquire_many_owned(wanted).await;
+                    push(place.map_err(|_| closed())?)
+                })
+                .await
+            }
+        }
     }
 
     /// Has the writer do something, and waits until it is kept.
-    async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         bytes: usize,
         act: impl FnOnce(&mut Txn<'_>) -> StoreResult<T> + Send + 'static,
@@ -131,21 +148,41 @@ impl SledStore {
         &self,
         act: impl FnOnce(&Reader<'_>) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        let turn = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| closed())?;
-        let shared = Arc::clone(&self.shared);
-        blocking(move || {
-            let _turn = turn;
-            shared.with(|handle| act(&Reader { handle, shared: &shared }))
-        })
-        .await
+        let (reads, shared) = (Arc::clone(&self.reads), Arc::clone(&self.shared));
+        let read = move |turn| {
+            blocking(move || {
+                let _turn = turn;
+                shared.with(|handle| act(&Reader { handle, shared: &shared }))
+            })
+        };
+        match Arc::clone(&reads).try_acquire_owned() {
+            Ok(turn) => read(turn).await,
+            Err(_) => {
+                in_line(async move {
+                    let turn = reads.acquire_owned().await.map_err(|_| closed())?;
+                    read(turn).await
+                })
+                .await
+            }
+        }
     }
 }
 
 /// What a write takes in the queue beside its content.
 const OVERHEAD: usize = 512;
 
+/// Waits in a line in a task of its own. Whoever asked may be busy with something else when the turn comes, and would hold
+/// up everybody behind it.
+async fn in_line<T: Send + 'static>(
+    work: impl Future<Output = StoreResult<T>> + Send + 'static,
+) -> StoreResult<T> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        Err(StoreError::new(StoreErrorKind::Unavailable, "the runtime ends").because(error))
+    })
+}
+
 /// Runs on a thread for blocking work. A panic there is sled's: its assertions on the pages that it reads.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> StoreResult<T> + Send + 'static,
 ) -> StoreResult<T> {
     spawn_blocking(act).await.unwrap_or_else(|error| {
@@ -206,10 +243,36 @@ impl RoomLog for SledStore {
         let (room, sender, id) = (room.clone(), sender.clone(), id.clone());
         SledStore::read(self, move |reader| reader.sent(&room, &sender, &id)).await
     }
+
+    async fn trim(&self, room: &RoomId, keep: &Keep, limit: usize) -> StoreResult<Option<Trimmed>> {
+        let (id, keep) = (room.clone(), *keep);
+        let trimmed = self.write(0, move |txn| txn.trim(&id, &keep, limit)).await?;
+        loop {
+            let id = room.clone();
+            if trimmed.is_none() || !self.write(0, move |txn| txn.drop_trimmed(&id)).await? {
+                return Ok(trimmed);
+            }
+        }
+    }
 }
 
 #[async_trait]
 impl RoomDirectory for SledStore {
+    async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> StoreResult<Vec<RoomRecord>> {
+        let after = after.cloned();
+        self.read(move |reader| reader.rooms(after.as_ref(), limit)).await
+    }
+
+    async fn standings(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(UserId, Standing)>> {
+        let (room, after) = (room.clone(), after.cloned());
+        self.read(move |reader| reader.standings(&room, after.as_ref(), limit)).await
+    }
+
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
         let room = room.clone();
         self.read(move |reader| reader.room(&room)).await
@@ -337,6 +400,39 @@ impl StateStore for SledStore {
 
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {
         self.write(0, move |txn| txn.end_state(node)).await
+    }
+}
+
+#[async_trait]
+impl Upkeep for SledStore {
+    async fn delete_room(&self, room: &RoomId) -> StoreResult<bool> {
+        let room = room.clone();
+        self.write(0, move |txn| txn.delete_room(&room)).await
+    }
+
+    async fn purge(&self, limit: usize) -> StoreResult<bool> {
+        self.write(0, move |txn| txn.purge(limit)).await
+    }
+
+    async fn erase_user(&self, user: &UserId, limit: usize) -> StoreResult<Erased> {
+        let user = user.clone();
+        self.write(0, move |txn| txn.erase_user(&user, limit)).await
+    }
+
+    async fn begin_import(&self, room: ImportedRoom) -> StoreResult<Epoch> {
+        self.write(0, move |txn| txn.begin_import(&room)).await
+    }
+
+    async fn import(&self, room: &RoomId, epoch: Epoch, part: ImportedPart) -> StoreResult<()> {
+        let id = room.clone();
+        let size = |event: &ImportedEvent| event.content.packed().len() + 200;
+        let bytes = part.standings.len() * 200 + part.events.iter().map(size).sum::<usize>();
+        self.write(bytes, move |txn| txn.import(&id, epoch, part)).await
+    }
+
+    async fn finish_import(&self, room: &RoomId, epoch: Epoch) -> StoreResult<RoomRecord> {
+        let room = room.clone();
+        self.write(0, move |txn| txn.finish_import(&room, epoch)).await
     }
 }
 

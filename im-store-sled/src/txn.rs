@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, StoreError, StoreResult};
 use im_core::state::{
-    Append, Commit, Plan, PlanError, RoomRecord, SendRecord, Standing, StateLimits, View, plan,
+    Append, Commit, Guard, Plan, PlanError, RoomRecord, SendRecord, Standing, StateLimits, View,
+    plan,
 };
-use im_core::{Epoch, MessageId, RoomId, UserId};
+use im_core::{Epoch, MessageId, RoomId, Seq, UserId};
 use sled::IVec;
 
 use crate::keys::{self, Key};
@@ -64,8 +65,10 @@ pub(crate) struct Txn<'a> {
     writes: HashMap<Key, Write>,
     /// What to put back when something fails half-way.
     undo: Vec<(Key, Option<Write>)>,
-    /// The rooms that this commit changes.
-    rooms: HashMap<RoomId, Cached>,
+    /// The rooms that this commit changes; `None` for those that it deletes.
+    rooms: HashMap<RoomId, Option<Cached>>,
+    /// As `undo`, of `rooms`.
+    undo_rooms: Vec<(RoomId, Option<Option<Cached>>)>,
 }
 
 /// A commit, ready to be applied.
@@ -75,7 +78,7 @@ pub(crate) struct Ready {
     pub(crate) writes: Vec<(Key, Option<IVec>)>,
     pub(crate) before: BTreeMap<Key, Option<IVec>>,
     pub(crate) meta: Meta,
-    pub(crate) rooms: Vec<Cached>,
+    pub(crate) rooms: Vec<(RoomId, Option<Cached>)>,
     pub(crate) need: Need,
 }
 
@@ -98,7 +101,18 @@ impl<'a> Txn<'a> {
             writes: HashMap::new(),
             undo: Vec::new(),
             rooms: HashMap::new(),
+            undo_rooms: Vec::new(),
         }
+    }
+
+    /// The keys that it changes so far.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        // The number of the commit is written at its end.
+        self.writes
+            .keys()
+            .cloned()
+            .chain([keys::BATCH.to_vec(), keys::INCARNATION.to_vec()])
+            .collect()
     }
 
     /// All that was written, if anything was.
@@ -124,7 +138,7 @@ impl<'a> Txn<'a> {
                 before.insert(key, hidden);
             }
         }
-        let rooms = self.rooms.into_values().collect();
+        let rooms = self.rooms.into_iter().collect();
         Some(Ready { batch, writes, before, meta: self.meta, rooms, need: self.need })
     }
 
@@ -133,13 +147,19 @@ impl<'a> Txn<'a> {
         &mut self,
         act: impl FnOnce(&mut Self) -> StoreResult<T>,
     ) -> StoreResult<T> {
-        let mark = self.undo.len();
+        let (mark, rooms) = (self.undo.len(), self.undo_rooms.len());
         let result = act(self);
         if result.is_err() {
             for (key, write) in self.undo.drain(mark..).rev() {
                 match write {
                     Some(write) => self.writes.insert(key, write),
                     None => self.writes.remove(&key),
+                };
+            }
+            for (id, room) in self.undo_rooms.drain(rooms..).rev() {
+                match room {
+                    Some(room) => self.rooms.insert(id, room),
+                    None => self.rooms.remove(&id),
                 };
             }
         }
@@ -176,11 +196,11 @@ impl<'a> Txn<'a> {
     }
 
     /// Puts something where nothing stands.
-    fn put_new(&mut self, key: Key, value: Vec<u8>) {
+    pub(crate) fn put_new(&mut self, key: Key, value: Vec<u8>) {
         self.set(key, Some(value.into()), Some(None));
     }
 
-    fn set(&mut self, key: Key, now: Option<IVec>, before: Option<Option<IVec>>) {
+    pub(crate) fn set(&mut self, key: Key, now: Option<IVec>, before: Option<Option<IVec>>) {
         let before = match self.writes.get(&key) {
             Some(earlier) => earlier.before.clone(),
             None => before,
@@ -218,7 +238,16 @@ impl<'a> Txn<'a> {
     pub(crate) fn append(&mut self, append: &Append) -> StoreResult<Appended> {
         let (generation, incarnation) = (self.handle.generation, self.meta.incarnation + 1);
         match plan(append, &*self, || Epoch { generation, incarnation }) {
-            Ok(Plan::Commit(commit)) => self.attempt(|txn| txn.commit(*commit)),
+            Ok(Plan::Commit(commit)) => {
+                // Whoever acts on their own authority was seen when they came in.
+                let seen = matches!(&append.guard, Guard::As(user) if *user == commit.event.from);
+                self.attempt(|txn| {
+                    if !seen {
+                        txn.see(&commit.room, &commit.event.from)?;
+                    }
+                    txn.commit(*commit)
+                })
+            }
             Ok(Plan::Repeated { epoch, record }) => Ok(Appended::Repeated { epoch, record }),
             Err(PlanError::Refused(refusal)) => Err(refusal.into()),
             Err(PlanError::Store(error)) => Err(error),
@@ -235,22 +264,42 @@ impl<'a> Txn<'a> {
         for (user, standing) in &standings {
             self.put_standing(&room, user, *standing)?;
         }
-        let held = self.cached(&room.id).map(|cached| cached.stored.clone());
-        let before = match held {
-            Some(stored) => Some(stored),
-            None => self.handle.get(&keys::room(&room.id))?,
-        };
-        let stored = IVec::from(record::room(&room));
-        self.set(keys::room(&room.id), Some(stored.clone()), Some(before));
-        // Nothing below fails: what was noted outside `writes` need not be taken back.
         self.meta.incarnation = self.meta.incarnation.max(incarnation);
-        self.rooms.insert(room.id.clone(), Cached { room, stored });
+        self.put_room(room)?;
         self.needs_sync();
         Ok(Appended::Committed(Arc::new(event)))
     }
 
+    /// Writes a room's record.
+    pub(crate) fn put_room(&mut self, room: RoomRecord) -> StoreResult<()> {
+        let before = match self.cached(&room.id) {
+            Some(cached) => cached.map(|cached| cached.stored.clone()),
+            None => self.handle.get(&keys::room(&room.id))?,
+        };
+        let stored = IVec::from(record::room(&room));
+        self.set(keys::room(&room.id), Some(stored.clone()), Some(before));
+        self.note_room(room.id.clone(), Some(Cached { room, stored }));
+        Ok(())
+    }
+
+    /// Takes a room's record away.
+    pub(crate) fn remove_room(&mut self, id: &RoomId) -> StoreResult<()> {
+        self.put(keys::room(id), None, Sight::Kept)?;
+        self.note_room(id.clone(), None);
+        Ok(())
+    }
+
+    fn note_room(&mut self, id: RoomId, room: Option<Cached>) {
+        let earlier = self.rooms.insert(id.clone(), room);
+        self.undo_rooms.push((id, earlier));
+    }
+
     /// Readers look for events up to the room's head only, so these need not be hidden.
-    fn put_event(&mut self, incarnation: u64, event: &im_core::wire::Event) -> StoreResult<()> {
+    pub(crate) fn put_event(
+        &mut self,
+        incarnation: u64,
+        event: &im_core::wire::Event,
+    ) -> StoreResult<()> {
         let key = keys::event(incarnation, event.seq);
         let record = record::event(event);
         let (first, rest) = parts::cut(&record, self.meta.batch)?;
@@ -261,29 +310,62 @@ impl<'a> Txn<'a> {
         Ok(())
     }
 
-    fn put_standing(
+    pub(crate) fn put_standing(
         &mut self,
         room: &RoomRecord,
         user: &UserId,
         standing: Option<Standing>,
     ) -> StoreResult<()> {
-        let key = keys::standing(room.epoch.incarnation, user);
-        self.put(key, standing.map(record::standing), Sight::Kept)?;
+        let incarnation = room.epoch.incarnation;
+        let key = keys::standing(incarnation, user);
+        if self.get(&key)?.is_none() {
+            let trace = record::trace(&room.id, Seq::ZERO);
+            self.put(keys::trace(user, incarnation), Some(trace), Sight::AtOnce)?;
+        }
+        self.put(key, Some(record::standing(standing)), Sight::Kept)?;
         let member = match standing {
-            Some(Standing::Member(role)) => Some(record::room_of(room.kind, role)),
+            Some(Standing::Member(_)) => Some(Vec::new()),
             _ => None,
         };
         self.put(keys::room_of(user, &room.id), member, Sight::Kept)
     }
 
-    fn cached(&self, id: &RoomId) -> Option<&Cached> {
-        self.rooms.get(id).or_else(|| self.cache.get(id))
+    /// The user may be found in this room from now on.
+    pub(crate) fn see(&mut self, room: &RoomRecord, user: &UserId) -> StoreResult<()> {
+        let incarnation = room.epoch.incarnation;
+        let key = keys::standing(incarnation, user);
+        if self.get(&key)?.is_some() {
+            return Ok(());
+        }
+        self.put(key, Some(record::standing(None)), Sight::Kept)?;
+        let trace = record::trace(&room.id, Seq::ZERO);
+        self.put(keys::trace(user, incarnation), Some(trace), Sight::AtOnce)
+    }
+
+    /// How the user stands to the room of this incarnation, as this commit leaves it.
+    pub(crate) fn standing_in(
+        &self,
+        incarnation: u64,
+        user: &UserId,
+    ) -> StoreResult<Option<Standing>> {
+        match self.get(&keys::standing(incarnation, user))? {
+            Some(bytes) => record::read_standing(&bytes),
+            None => Ok(None),
+        }
+    }
+
+    /// What is known without asking the database: the room, or that it is deleted.
+    fn cached(&self, id: &RoomId) -> Option<Option<&Cached>> {
+        match self.rooms.get(id) {
+            Some(changed) => Some(changed.as_ref()),
+            None => self.cache.get(id).map(Some),
+        }
     }
 
     /// The room as this commit leaves it.
     pub(crate) fn room(&self, id: &RoomId) -> StoreResult<Option<RoomRecord>> {
         if let Some(cached) = self.cached(id) {
-            return Ok(Some(cached.room.clone()));
+            return Ok(cached.map(|cached| cached.room.clone()));
         }
         let bytes = self.handle.get(&keys::room(id))?;
         bytes.map(|bytes| record::read_room(id, self.handle.generation, &bytes)).transpose()
@@ -298,8 +380,7 @@ impl View for Txn<'_> {
     }
 
     fn standing(&self, room: &RoomRecord, user: &UserId) -> StoreResult<Option<Standing>> {
-        let bytes = self.get(&keys::standing(room.epoch.incarnation, user))?;
-        bytes.map(|bytes| record::read_standing(&bytes)).transpose()
+        self.standing_in(room.epoch.incarnation, user)
     }
 
     fn sent(

@@ -192,6 +192,9 @@ impl Writer {
         self.shared.with(|handle| {
             let mut txn = Txn::new(handle, &self.cache, &self.meta, self.state_limits);
             jobs.iter_mut().for_each(|job| job.work.run(&mut txn));
+            if self.shared.is_watched() {
+                self.shared.note(txn.keys());
+            }
             let Some(mut ready) = txn.finish(&self.meta) else { return Ok(None) };
             let writes = std::mem::take(&mut ready.writes);
             let changes = whole::look(&handle.db, writes).map_err(reading)?;
@@ -207,7 +210,12 @@ impl Writer {
                 self.shared.show();
                 self.unfinished.clear();
                 self.meta = meta;
-                rooms.into_iter().for_each(|room| self.cache.put(room));
+                for (id, room) in rooms {
+                    match room {
+                        Some(room) => self.cache.put(room),
+                        None => self.cache.remove(&id),
+                    }
+                }
                 Verdict::Kept
             }
             Ok(Err((stage, kind, why))) => self.fail(stage, kind, why, meta.batch),

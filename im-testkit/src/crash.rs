@@ -20,6 +20,7 @@ mod model;
 mod random;
 mod script;
 mod task;
+pub mod upkeep;
 mod worker;
 
 use std::fmt;

@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`crash`] | kill -9 of a writing process, again and again, and what must be true after each |
+//! | [`crossing`] | a client that is cut off at every step and goes on over another transport |
 //! | [`disk`] | power cuts and failing calls below a store, at the level of system calls |
 //! | [`faulty_store`] | a store that fails when it is told to, and holds calls |
 //! | [`history`] | the history checker: was everything kept, in order, once, and resumed whole? |
@@ -11,6 +12,7 @@
 //! | [`transport_suite`](mod@transport_suite) | what every transport must do, as tests: see [`transport_suite!`] |
 
 pub mod crash;
+pub mod crossing;
 pub mod disk;
 pub mod faulty_store;
 pub mod history;

@@ -8,14 +8,17 @@ use futures::FutureExt;
 use im_core::memory::MemoryStore;
 use im_core::ports::{
     Appended, LogRange, RoomDirectory, RoomLog, SessionRegistry, StateStore, StoreError,
-    StoreErrorKind,
+    StoreErrorKind, Upkeep,
 };
 use im_core::state::{
-    Act, Append, Base, CheckpointChange, Guard, NewEvent, RoomSeed, SecretHash, SendKey, Ticket,
+    Act, Append, Base, CheckpointChange, Guard, ImportedPart, ImportedRoom, Keep, NewEvent,
+    RoomSeed, SecretHash, SendKey, Ticket,
 };
 use im_core::state::{SessionRecord, content_hash};
 use im_core::wire::{Content, Limits, PageFrom, Role, RoomKind, Secret};
-use im_core::{DeviceId, EventKind, MessageId, NodeId, RoomId, Seq, SessionId, Timestamp, UserId};
+use im_core::{
+    DeviceId, Epoch, EventKind, MessageId, NodeId, RoomId, Seq, SessionId, Timestamp, UserId,
+};
 use im_testkit::faulty_store::{Fault, FaultyStore, Moment, Operation};
 use im_testkit::store_suite::{Store, StoreFactory, async_trait};
 
@@ -92,8 +95,31 @@ fn ticket() -> Ticket {
     }
 }
 
+/// A room to be imported.
+fn new_room(name: &str) -> ImportedRoom {
+    let (kind, open, created) = (RoomKind::Group, false, Timestamp::default());
+    ImportedRoom { id: RoomId::new(name).unwrap(), kind, open, created, first: Seq::FIRST }
+}
+
+type Imports = [(RoomId, Epoch); 2];
+
+/// A store in which two imports have begun.
+async fn importing() -> (FaultyStore, Imports) {
+    let inner = MemoryStore::new();
+    let (one, two) = (new_room("one"), new_room("two"));
+    let imports = [
+        (one.id.clone(), inner.begin_import(one).await.unwrap()),
+        (two.id.clone(), inner.begin_import(two).await.unwrap()),
+    ];
+    (FaultyStore::new(Arc::new(inner)), imports)
+}
+
 /// Calls one operation of the store.
-async fn call(store: &FaultyStore, operation: Operation) -> Option<StoreErrorKind> {
+async fn call(
+    store: &FaultyStore,
+    imports: &Imports,
+    operation: Operation,
+) -> Option<StoreErrorKind> {
     let (user, id) = (ann(), SessionId::new("s").unwrap());
     let session = SessionRecord {
         id: id.clone(),
@@ -111,6 +137,21 @@ async fn call(store: &FaultyStore, operation: Operation) -> Option<StoreErrorKin
         Operation::Read => store.read(&room(), range).await.err(),
         Operation::Heads => store.heads(&[room()]).await.err(),
         Operation::Sent => store.sent(&room(), &user, &message).await.err(),
+        Operation::Trim => store.trim(&room(), &Keep::ALL, 1).await.err(),
+        Operation::Rooms => store.rooms(None, 1).await.err(),
+        Operation::Standings => store.standings(&room(), None, 1).await.err(),
+        Operation::DeleteRoom => store.delete_room(&RoomId::new("gone").unwrap()).await.err(),
+        Operation::Purge => store.purge(1).await.err(),
+        Operation::EraseUser => store.erase_user(&UserId::new("gone").unwrap(), 1).await.err(),
+        Operation::BeginImport => store.begin_import(new_room("three")).await.err(),
+        Operation::Import => {
+            let (room, epoch) = &imports[0];
+            store.import(room, *epoch, ImportedPart::default()).await.err()
+        }
+        Operation::FinishImport => {
+            let (room, epoch) = &imports[1];
+            store.finish_import(room, *epoch).await.err()
+        }
         Operation::Room => store.room(&room()).await.err(),
         Operation::Standing => store.standing(&room(), &user).await.err(),
         Operation::Members => store.members(&room(), None, 1).await.err(),
@@ -148,12 +189,16 @@ async fn every_operation_fails_alone_in_every_way_and_is_counted() {
     ];
     for planned in Operation::ALL {
         for (fault, expected) in faults {
-            let store = faulty();
+            let (store, imports) = importing().await;
             store.fail(*planned, fault);
             // Closing comes last in the list: what is closed fails in another way.
             for operation in Operation::ALL {
                 let expected = (operation == planned).then_some(expected);
-                assert_eq!(call(&store, *operation).await, expected, "{operation:?}: {fault:?}");
+                assert_eq!(
+                    call(&store, &imports, *operation).await,
+                    expected,
+                    "{operation:?}: {fault:?}"
+                );
                 assert_eq!(store.calls(*operation), 1);
             }
         }
@@ -201,24 +246,24 @@ async fn what_fails_before_the_commit_is_not_written_and_what_fails_after_it_is(
 
 #[tokio::test]
 async fn faults_come_in_their_order_and_end() {
-    let store = faulty();
+    let (store, imports) = importing().await;
     store.fail_after(Operation::Room, Fault::Full, 2, 1);
     store.fail_times(Operation::Room, Fault::Unavailable, 0);
     store.fail_times(Operation::Room, Fault::UnknownBefore, 2);
     let mut seen = Vec::new();
     for _ in 0..6 {
-        seen.push(call(&store, Operation::Room).await);
+        seen.push(call(&store, &imports, Operation::Room).await);
     }
     let (full, unknown) = (Some(StoreErrorKind::Full), Some(StoreErrorKind::Unknown));
     assert_eq!(seen, [None, None, full, unknown, unknown, None]);
     store.fail_everything(Fault::Full);
-    assert_eq!(call(&store, Operation::Room).await, full);
-    assert_eq!(call(&store, Operation::State).await, full);
+    assert_eq!(call(&store, &imports, Operation::Room).await, full);
+    assert_eq!(call(&store, &imports, Operation::State).await, full);
     store.heal(Operation::Room);
-    assert_eq!(call(&store, Operation::Room).await, None);
-    assert_eq!(call(&store, Operation::State).await, full);
+    assert_eq!(call(&store, &imports, Operation::Room).await, None);
+    assert_eq!(call(&store, &imports, Operation::State).await, full);
     store.heal_everything();
-    assert_eq!(call(&store, Operation::State).await, None);
+    assert_eq!(call(&store, &imports, Operation::State).await, None);
 }
 
 #[tokio::test]

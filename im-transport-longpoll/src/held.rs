@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use im_core::SessionId;
 use im_core::engine::Batch;
+use im_core::state::Mark;
 use im_core::wire::Bye;
 
 use crate::kept::{Downlink, Kept};
@@ -68,10 +69,10 @@ impl Held {
     }
 
     /// Where the reader stands after what was taken. From now on the downlink is kept for the next poll.
-    pub(crate) fn hand_out(mut self) -> String {
-        let Some(mut downlink) = self.downlink.take() else { return String::new() };
-        let mark = downlink.connection().mark().to_string();
-        downlink.mark.clone_from(&mark);
+    pub(crate) fn hand_out(mut self) -> Mark {
+        let Some(mut downlink) = self.downlink.take() else { return Mark::default() };
+        let mark = downlink.connection().mark();
+        downlink.mark = mark.to_string();
         self.kept.keep(self.session.clone(), downlink);
         mark
     }

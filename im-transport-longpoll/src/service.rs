@@ -13,6 +13,7 @@ use http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use im_core::code::Advice;
 use im_core::engine::{Access, Connection, Engine, Peer};
+use im_core::state::Mark;
 use im_core::wire::{Bye, Push, encode, list_encoded};
 use im_http::{Body, Refusal, Roll, Transport};
 use tower_service::Service;
@@ -116,14 +117,16 @@ async fn farewell(connection: &Connection) -> Option<Bye> {
     }
 }
 
-fn respond(mut frames: Vec<Bytes>, mark: &str, asking: &Asking) -> Response<Body> {
-    let unchanged = frames.is_empty() && asking.known.as_deref() == Some(mark);
+fn respond(mut frames: Vec<Bytes>, mark: &Mark, asking: &Asking) -> Response<Body> {
+    let known = || asking.known.as_ref()?.parse::<Mark>().ok();
+    let unchanged = frames.is_empty() && known().is_some_and(|known| known.is_level_with(mark));
+    let mark = mark.to_string();
     let mut response = if unchanged {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        frames.push(encode(&Push::Mark(mark.into()).to_value(), asking.encoding));
+        frames.push(encode(&Push::Mark(mark.as_str().into()).to_value(), asking.encoding));
         Response::new(Body::from(list_encoded(&frames, asking.encoding)))
     };
     let headers = response.headers_mut();

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use im_core::engine::{Engine, EngineConfig};
-use im_core::memory::MemoryStore;
+use im_core::memory::{MemoryBus, MemoryStore};
+use im_core::ports::{BusMessage, Envelope};
 use im_core::state::{Mark, Place, RoomTag};
 use im_core::wire::{Encoding, Limits, decode};
 use im_core::{Code, Cursor, Epoch, RoomId, Seq, UserId};
@@ -39,11 +40,16 @@ struct Server {
 impl Server {
     async fn start(config: LongPollConfig) -> Self {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+        Self::on(store, Arc::new(MemoryBus::new(64)), config).await
+    }
+
+    async fn on(store: Arc<FaultyStore>, bus: Arc<MemoryBus>, config: LongPollConfig) -> Self {
         // The store is looked at by requests only.
         let slow = EngineConfig::default()
             .head_check(Duration::from_secs(3600))
             .session_check(Duration::from_secs(3600));
-        let builder = Engine::builder().allow_anonymous().store(store.clone()).config(slow);
+        let builder =
+            Engine::builder().allow_anonymous().store(store.clone()).bus(bus).config(slow);
         let engine = builder.start().await.unwrap();
         let poll = LongPoll::new(engine.clone(), config);
         let edge = Edge::new(engine.clone(), UplinkConfig::default()).at("/im").mount(poll.clone());
@@ -379,4 +385,29 @@ async fn a_long_story_is_told_in_parts() {
     let expected: Vec<String> = (0..100).map(|n| format!("event {n}")).collect();
     assert_eq!(heard, expected);
     assert!(polls > 2, "{polls}");
+}
+
+#[tokio::test]
+async fn a_signal_that_waits_on_two_nodes_is_handed_out_once() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    // The nodes do not hear from each other who took a session.
+    let loses = |envelope: &Envelope| matches!(envelope.message, BusMessage::Close { .. });
+    let bus = Arc::new(MemoryBus::lossy(64, loses));
+    let config = LongPollConfig::default();
+    let one = Server::on(store.clone(), bus.clone(), config.clone()).await;
+    let two = Server::on(store, bus, config).await;
+    let (ann, bob) = (one.session("ann").await, one.session("bob").await);
+    let elsewhere = Session { at: two.at, ..ann.clone() };
+    ann.room("tea").await;
+    bob.call(json!({"t": "join", "id": 2, "room": "tea"})).await;
+    let (_, mark) = ann.poll("", 0).await;
+    let (_, mark) = ann.poll(&mark, 0).await;
+    let (_, mark) = elsewhere.poll(&mark, 0).await;
+    let signal = json!({"t": "signal", "id": 5, "room": "tea", "kind": "typing", "content": 1});
+    assert_eq!(bob.call(signal).await["t"], "ok");
+    let (first, mark) = elsewhere.poll(&mark, 25).await;
+    assert_eq!(first.last().map(String::as_str), Some("signal"), "{first:?}");
+    // Here it still waits for the downlink that was taken over.
+    let (again, _) = ann.poll(&mark, 0).await;
+    assert!(!again.contains(&"signal".to_owned()), "{again:?}");
 }

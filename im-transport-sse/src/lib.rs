@@ -25,12 +25,14 @@
 //! | `service` | the tower service, and who owns its streams |
 //! | `stream` | the body of a stream |
 //! | `block` | lines of the event stream format |
+//! | `gzip` | compression of a stream |
 
 mod block;
 mod config;
+mod gzip;
 mod opening;
 mod service;
 mod stream;
 
-pub use config::SseConfig;
+pub use config::{Gzip, SseConfig};
 pub use service::Sse;

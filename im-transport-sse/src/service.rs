@@ -7,14 +7,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
 use http::{Method, Request, Response};
 use im_core::engine::{Engine, Peer};
 use im_core::wire::Encoding;
 use im_http::{Body, Refusal, Roll, Transport};
 use tower_service::Service;
 
-use crate::config::SseConfig;
+use crate::config::{Gzip, SseConfig};
+use crate::gzip::{self, Pool};
 use crate::opening::Opening;
 use crate::stream::Stream;
 
@@ -27,8 +28,9 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// belong to it: end them by [`Self::shutdown`], or all connections of the engine by the engine's `drain`.
 ///
 /// A stream whose reader does not read is held up by the HTTP server: what waits is bounded by the engine's outbox, and
-/// our own listener cuts it off after its `write_timeout`. In another server, a reader that stopped reading and stays
-/// connected costs its outbox and one connection until the socket fails.
+/// our own listener cuts it off after its `write_timeout`, as it does a reader that has vanished: the next heartbeat is not
+/// confirmed. In another server, a reader that stopped reading, or has vanished, costs its outbox and one connection until
+/// the socket fails: set `TCP_USER_TIMEOUT` there, or else the system takes a quarter of an hour.
 #[derive(Clone)]
 pub struct Sse {
     shared: Arc<Shared>,
@@ -38,12 +40,14 @@ struct Shared {
     engine: Engine,
     config: SseConfig,
     roll: Roll,
+    compressors: Arc<Pool>,
 }
 
 impl Sse {
     /// Server-Sent Events for this engine.
     pub fn new(engine: Engine, config: SseConfig) -> Self {
-        Self { shared: Arc::new(Shared { engine, config, roll: Roll::default() }) }
+        let (roll, compressors) = (Roll::default(), Arc::default());
+        Self { shared: Arc::new(Shared { engine, config, roll, compressors }) }
     }
 
     /// Takes no further streams, ends all with [`im_core::Code::Draining`], and waits until they have ended. A reader who
@@ -53,7 +57,7 @@ impl Sse {
     }
 
     async fn open<B>(&self, request: Request<B>) -> Result<Response<Body>, Refusal> {
-        let Shared { engine, config, roll } = &*self.shared;
+        let Shared { engine, config, roll, compressors } = &*self.shared;
         let Opening { access, mark } = Opening::of(request.uri(), request.headers())?;
         let peer = Peer {
             transport: "sse",
@@ -63,9 +67,17 @@ impl Sse {
         };
         let connection = engine.listen(peer, &access, mark.as_ref()).await?;
         let entry = roll.enter(connection)?;
-        let stream = Stream::new(entry, config.retry, config.max_write_bytes);
+        let gzip = config.gzip == Gzip::WhenAsked && im_http::accepts_gzip(request.headers());
+        let stream = Stream::new(entry, config.retry, config.max_write_bytes)
+            .compressed(gzip.then(|| gzip::Gzip::new(compressors.clone())));
         let mut response = Response::new(Body::new(stream));
         let headers = response.headers_mut();
+        if gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        if config.gzip == Gzip::WhenAsked {
+            headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
         headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));

@@ -12,10 +12,11 @@ use hyper::body::{Body, Frame};
 use im_core::Code;
 use im_core::code::{Advice, advice};
 use im_core::engine::{Batch, BatchId};
-use im_core::wire::Bye;
+use im_core::wire::{Bye, Encoding, Push, encode};
 use im_http::Entry;
 
 use crate::block::Blocks;
+use crate::gzip::Gzip;
 
 /// As good as for ever: how long a browser waits before it takes up a stream that it is not to take up.
 const NOT_BY_ITSELF: Duration = Duration::from_secs(24 * 3600);
@@ -27,6 +28,7 @@ pub(crate) struct Stream {
     entry: Entry,
     max_bytes: usize,
     blocks: Blocks,
+    gzip: Option<Gzip>,
     /// Handed to the HTTP server, and done with when it asks for more.
     written: Option<BatchId>,
     waiting: Option<Waiting>,
@@ -37,7 +39,16 @@ impl Stream {
     pub(crate) fn new(entry: Entry, retry: Duration, max_bytes: usize) -> Self {
         let mut blocks = Blocks::default();
         blocks.retry(retry);
-        Self { entry, max_bytes, blocks, written: None, waiting: None, ended: false }
+        // Whoever takes the stream up names a mark. A ticket opens nothing without one, so there is one from the first byte.
+        let mark = entry.connection().mark().to_string();
+        let frame = encode(&Push::Mark(mark.as_str().into()).to_value(), Encoding::Json);
+        blocks.data(frame, Some(&mark));
+        Self { entry, max_bytes, blocks, gzip: None, written: None, waiting: None, ended: false }
+    }
+
+    /// Compresses what is written, if with something.
+    pub(crate) fn compressed(self, gzip: Option<Gzip>) -> Self {
+        Self { gzip, ..self }
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Batch> {
@@ -50,14 +61,31 @@ impl Stream {
         Poll::Ready(batch)
     }
 
+    /// The next chunk to hand out. Compressed, all that is there makes one.
+    fn chunk(&mut self) -> Option<Bytes> {
+        let first = self.blocks.pop()?;
+        let Some(gzip) = &mut self.gzip else { return Some(first) };
+        let chunks: Vec<Bytes> =
+            std::iter::once(first).chain(std::iter::from_fn(|| self.blocks.pop())).collect();
+        match gzip.write(&chunks) {
+            Ok(chunk) => Some(chunk),
+            Err(error) => {
+                // The reader takes the stream up again, and this one is not read on without what is missing.
+                tracing::error!(%error, "a stream cannot be compressed any more");
+                (self.gzip, self.ended) = (None, true);
+                None
+            }
+        }
+    }
+
     fn write(&mut self, batch: Batch) {
         let Batch { id, mut frames, heartbeat, close, .. } = batch;
         tracing::trace!(frames = frames.len(), heartbeat, "batch out");
         self.written = Some(id);
         let bye = if close.is_some() { frames.pop() } else { None };
-        if !frames.is_empty() {
-            frames.into_iter().for_each(|frame| self.blocks.data(frame));
-            self.blocks.id(&self.entry.connection().mark().to_string());
+        if let Some(last) = frames.pop() {
+            frames.into_iter().for_each(|frame| self.blocks.data(frame, None));
+            self.blocks.data(last, Some(&self.entry.connection().mark().to_string()));
         }
         if heartbeat {
             self.blocks.comment();
@@ -66,7 +94,7 @@ impl Stream {
             if let Some(wait) = wait_after(&close) {
                 self.blocks.retry(wait);
             }
-            bye.into_iter().for_each(|frame| self.blocks.data(frame));
+            bye.into_iter().for_each(|frame| self.blocks.data(frame, None));
             self.ended = true;
         }
     }
@@ -87,14 +115,14 @@ impl Body for Stream {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         loop {
-            if let Some(chunk) = self.blocks.pop() {
+            if let Some(chunk) = self.chunk() {
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
             if let Some(id) = self.written.take() {
                 self.entry.connection().release(id);
             }
             if self.ended {
-                return Poll::Ready(None);
+                return Poll::Ready(self.gzip.take().map(|gzip| Ok(Frame::data(gzip.end()))));
             }
             let batch = ready!(self.poll_batch(cx));
             self.write(batch);

@@ -5,12 +5,12 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use im_core::Code;
 use im_core::engine::Batch;
 use im_core::wire::{Bye, Encoding};
@@ -106,17 +106,16 @@ impl<S: Socket> Session<S> {
             let mut taking = None;
             let end = self.talk(&mut taking).await;
             let within = self.live.shared().config().close_timeout;
-            match end {
-                End::Bye(bye) => farewell::ours(&mut self.ws, &bye, within).await,
-                End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
-                End::HalfClosed => self.last_words(within).await,
-                End::Gone => {}
-            }
-            self.forget();
-            if let Some(taking) = taking {
-                // The engine is in the middle of a message. It was told of the end, so this does not take long.
-                taking.await;
-            }
+            let farewell = async {
+                match end {
+                    End::Bye(bye) => farewell::ours(&mut self.ws, &bye, within).await,
+                    End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
+                    End::HalfClosed => self.last_words(within).await,
+                    End::Gone => {}
+                }
+            };
+            // The engine may be in the middle of a message. It was told of the end, so this does not take long.
+            tokio::join!(farewell, wait_for(&mut taking));
         }
     }
 
@@ -137,7 +136,15 @@ impl<S: Socket> Session<S> {
                 Event::Rested => resting = None,
                 Event::Out(batch) => {
                     let full = size(&batch) >= max;
-                    match self.send(batch).await {
+                    let sent = {
+                        let mut sending = pin!(self.send(batch));
+                        poll_fn(|cx| {
+                            go_on(taking, cx);
+                            sending.as_mut().poll(cx)
+                        })
+                        .await
+                    };
+                    match sent {
                         Ok(None) => resting = self.rest(full),
                         Ok(Some(bye)) => return End::Bye(bye),
                         Err(code) => return self.gone(code),
@@ -156,8 +163,9 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// Writes what waits and the engine's goodbye to a peer that only reads, if it still does.
+    /// Writes the answers that are due and the engine's goodbye to a peer that only reads, if it still does.
     fn last_words(&mut self, within: Duration) -> Boxed<'_> {
+        let connection = self.live.connection().clone();
         let words = async {
             let max = self.live.shared().config().max_write_bytes;
             loop {
@@ -170,20 +178,11 @@ impl<S: Socket> Session<S> {
             }
         };
         Box::pin(async move {
-            if tokio::time::timeout(within, words).await.is_err() {
+            let both = async { tokio::join!(connection.finish(), words) };
+            if tokio::time::timeout(within, both).await.is_err() {
                 tracing::debug!("the peer does not read any more");
             }
         })
-    }
-
-    /// Takes what can be written to nobody any more, so that the engine counts the end and its reason.
-    fn forget(&self) {
-        let connection = self.live.connection();
-        while let Some(batch) = connection.next(usize::MAX).now_or_never() {
-            if batch.close.is_some() {
-                return;
-            }
-        }
     }
 
     fn gone(&self, code: Code) -> End {
@@ -235,7 +234,6 @@ impl<S: Socket> Session<S> {
             }
             None if is_end_of_stream(error) => {
                 tracing::debug!("the peer sends nothing more");
-                self.live.connection().close(Code::Closed);
                 Received::End(End::HalfClosed)
             }
             None => Received::End(self.gone(Code::Closed)),
@@ -285,6 +283,14 @@ impl<S: Socket> Session<S> {
         let interval = self.live.shared().config().write_interval;
         (interval > Duration::ZERO && !full)
             .then(|| Box::pin(tokio::time::sleep(interval)) as Boxed<'static>)
+    }
+}
+
+/// Goes on with the message that the engine has taken, while something else is done: if nobody looked after it, it might
+/// keep others waiting, at the store for instance.
+fn go_on(taking: &mut Option<Boxed<'static>>, cx: &mut Context<'_>) {
+    if taking.as_mut().is_some_and(|taking| taking.as_mut().poll(cx).is_ready()) {
+        *taking = None;
     }
 }
 

@@ -14,8 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use im_core::engine::{Engine, EngineConfig, Publish, SlowReader};
+use im_core::memory::MemoryStore;
 use im_core::wire::Target;
 use im_core::{Code, RoomId, UserId};
+use im_testkit::faulty_store::{FaultyStore, Moment, Operation};
 use im_transport_ws::{WebSocket, WsConfig};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use serde_json::json;
@@ -155,4 +157,26 @@ async fn a_socket_that_is_never_read_is_given_up_and_nobody_else_notices() {
     heard_by(&mut bystander, &engine).await;
     bystander.is_alive().await;
     drop(silent);
+}
+
+#[tokio::test]
+async fn whoever_reads_nothing_for_a_while_keeps_nobody_waiting_at_the_store() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let engine = Engine::builder().allow_anonymous().store(store.clone()).start().await.unwrap();
+    let ws = WebSocket::new(engine.clone(), WsConfig::default());
+    let mut slow = Client::open(in_memory(&ws, 4096), "").await.unwrap();
+    follow(&mut slow, "slow").await;
+    let mut bystander = bystander(&ws).await;
+    // A command of the slow one has the only turn at the store, and then its socket fills up.
+    let gate = store.hold(Operation::Members, Moment::Before);
+    store.take_turns(1);
+    let asked = json!({"t": "members", "id": 5, "room": "tea"});
+    slow.text(&asked.to_string()).await;
+    gate.reached(1).await;
+    for _ in 0..5 {
+        heard_by(&mut bystander, &engine).await;
+    }
+    gate.open();
+    let members = support::within(bystander.command(&asked)).await;
+    assert_eq!(members["t"], "ok", "{members}");
 }

@@ -25,9 +25,9 @@ use std::process::Command;
 ///
 /// If the script fails, with what it said.
 pub fn run(script: &str, (server, variable): (&str, &str), picture: &str, data: &Path) {
-    let (chromium, modules) = match (chromium(), node_modules()) {
-        (Ok(chromium), Ok(modules)) => (chromium, modules),
-        (Err(missing), _) | (_, Err(missing)) => return crate::skip("browser", &missing),
+    let (chromium, modules) = match needs() {
+        Ok(needs) => needs,
+        Err(missing) => return crate::skip("browser", &missing),
     };
     let screenshots = target_dir().join("screenshots");
     fs::create_dir_all(&screenshots).unwrap();
@@ -35,7 +35,7 @@ pub fn run(script: &str, (server, variable): (&str, &str), picture: &str, data: 
     let _ = fs::remove_file(&picture);
 
     let output = Command::new("node")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("browser").join(script))
+        .arg(self::script(script))
         .env(variable, binary(server, variable))
         .env("IM_TEST_CHROMIUM", chromium)
         .env("IM_TEST_NODE_MODULES_BROWSER", modules)
@@ -49,6 +49,20 @@ pub fn run(script: &str, (server, variable): (&str, &str), picture: &str, data: 
     assert!(fs::metadata(&picture).unwrap().len() > 10_000, "the picture is empty");
 }
 
+/// The browser, and the folder that holds the scripts' one package.
+///
+/// # Errors
+///
+/// What is missing, and how to get it.
+pub fn needs() -> Result<(PathBuf, PathBuf), String> {
+    Ok((chromium()?, node_modules()?))
+}
+
+/// A script of `tests/browser`.
+pub fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("browser").join(name)
+}
+
 fn chromium() -> Result<PathBuf, String> {
     let path = PathBuf::from(
         env::var_os("IM_TEST_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into()),
@@ -58,7 +72,7 @@ fn chromium() -> Result<PathBuf, String> {
     path.is_file().then(|| path.clone()).ok_or_else(missing)
 }
 
-/// The folder that holds the scripts' one package. Also checks that Node is there.
+/// Also checks that Node is there.
 fn node_modules() -> Result<PathBuf, String> {
     if Command::new("node").arg("--version").output().is_err() {
         return Err("Node.js is not installed".into());

@@ -4,35 +4,45 @@
 //! earlier one, `IM_PROVE_STORE=…` names one store; `cargo xtask prove kills` sets them.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "these are tests")]
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use im_testkit::crash::upkeep::Kept;
 use im_testkit::crash::{CrashPlan, Task, run};
 use im_tests::stores::{self, chosen, number};
+
+/// How many kills, and from which seed.
+fn plan(store: &str, what: &str) -> (u64, u64) {
+    let kills = number("IM_PROVE_KILLS").unwrap_or(10);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seed = number("IM_PROVE_SEED").unwrap_or(now.as_nanos() as u64);
+    eprintln!("{kills} kills {what} on {store}, IM_PROVE_SEED={seed}");
+    (kills, seed)
+}
+
+/// The command of a worker on the store in this folder.
+fn worker(store: &str, data: &Path, task: &Task) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crash-writer"));
+    command.arg(store).arg(data).args(task.words());
+    command
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_of_a_writing_process_lose_and_repeat_nothing() {
     for store in chosen() {
-        kill(store).await;
+        kill_writers(store).await;
     }
 }
 
-async fn kill(store: &str) {
-    let kills = number("IM_PROVE_KILLS").unwrap_or(10);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let seed = number("IM_PROVE_SEED").unwrap_or(now.as_nanos() as u64);
-    eprintln!("{kills} kills on {store}, IM_PROVE_SEED={seed}");
-
+async fn kill_writers(store: &str) {
+    let (kills, seed) = plan(store, "while writing");
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let spawn = |task: &Task| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_crash-writer"));
-        command.arg(store).arg(&data).args(task.words());
-        command
-    };
     let open = || async { stores::open(store, &data).await.unwrap() };
     let plan = CrashPlan::new(u32::try_from(kills).unwrap(), seed);
-    let report = run(&plan, spawn, open).await;
+    let report = run(&plan, |task| worker(store, &data, task), open).await;
 
     eprintln!("{report}");
     if !report.violations.is_empty() {
@@ -41,4 +51,57 @@ async fn kill(store: &str) {
     }
     assert_eq!(u64::from(report.kills), kills);
     assert!(report.acknowledged > 0, "nothing was written: this run shows nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_between_the_steps_of_trims_deletions_erasures_and_imports_leave_a_store_whole() {
+    for store in chosen() {
+        kill_keepers(store).await;
+    }
+}
+
+async fn kill_keepers(store: &str) {
+    let (kills, seed) = plan(store, "during upkeep");
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut kept = Kept::default();
+    for kill in 0..kills {
+        let seed = seed.wrapping_add(kill);
+        let task = Task::Keep { seed };
+        // In the middle of whatever comes next.
+        listen(worker(store, &data, &task), 20 + seed % 400, &mut kept);
+
+        let opened = stores::open(store, &data).await.unwrap();
+        let mut wrong = kept.check(&opened).await;
+        opened.close().await.unwrap();
+        wrong.extend(stores::look_through(store, &data).await.err().map(|e| e.to_string()));
+        if !wrong.is_empty() {
+            let place = folder.keep();
+            panic!("kill {kill}: the store is kept in {}:\n{wrong:#?}", place.display());
+        }
+    }
+    eprintln!("{} lines were told by {kills} workers", kept.lines);
+    assert!(kept.lines > 0, "nothing was done: this run shows nothing");
+}
+
+/// Kills a worker after so many lines.
+fn listen(mut worker: Command, lines: u64, kept: &mut Kept) {
+    let mut worker = worker.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(worker.stdout.take().unwrap());
+    let mut line = String::new();
+    for _ in 0..lines {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "the worker ended by itself");
+        kept.hear(line.trim_end());
+    }
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    loop {
+        line.clear();
+        match said.read_line(&mut line) {
+            Ok(_) if line.ends_with('\n') => kept.hear(line.trim_end()),
+            // It is cut short, or there is none.
+            _ => return,
+        }
+    }
 }

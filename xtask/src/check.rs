@@ -3,13 +3,14 @@
 use anyhow::{Result, bail};
 
 use crate::run::{Steps, cargo, output, program, run};
-use crate::{rules, tools};
+use crate::{outside, rules, tools};
 
 /// Runs every check; the first that fails ends it.
 pub(crate) fn all() -> Result<()> {
     let mut steps = Steps::new();
     steps.step("formatting", "run `cargo fmt --all` and look at what it changed", || {
-        run(&mut cargo(["fmt", "--all", "--check"]))
+        run(&mut cargo(["fmt", "--all", "--check"]))?;
+        outside::check_format()
     })?;
     steps.step(
         "who may import whom",
@@ -17,9 +18,9 @@ pub(crate) fn all() -> Result<()> {
         rules::check,
     )?;
     steps.step(
-        "links of the documents",
-        "name what is there, also in the table of invariants",
-        rules::check_links,
+        "links and quotes of the documents",
+        "name what is there, also in the table of invariants; quote files as they are",
+        rules::check_documents,
     )?;
     steps.step(
         "the client without the engine",
@@ -44,6 +45,11 @@ pub(crate) fn all() -> Result<()> {
             run(cargo(["doc", "--no-deps", "--workspace", "--all-features"])
                 .env("RUSTDOCFLAGS", "-D warnings"))
         },
+    )?;
+    steps.step(
+        "a transport from outside the workspace",
+        "keep docs/raw-tcp short and clean, and docs/transport.md with it",
+        outside::check,
     )?;
     steps.step(
         "licences, bans and sources",

@@ -1,10 +1,12 @@
-//! The one entry for checks and tests: `cargo xtask check | test | prove`.
+//! The one entry for checks and tests: `cargo xtask check | test | services | prove`.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `check` | formatting, lints, docs, licences, and the rule of who may import whom |
 //! | `rules` | that rule, and how it is read out of manifests and sources |
+//! | `outside` | a transport that is no member of the workspace, checked and tested with it |
 //! | `test` | getting what the tests need, and running them all |
+//! | `databases` | database servers: their packages, and running ones for tests and for work by hand |
 //! | `prove` | the long proofs, with a count |
 //! | `tools` | what is fetched, and where it is put |
 //! | `run` | running programs under headings, with their times |
@@ -12,6 +14,8 @@
 use std::process::ExitCode;
 
 mod check;
+mod databases;
+mod outside;
 mod prove;
 mod rules;
 mod run;
@@ -23,6 +27,7 @@ The one entry for checks and tests.
 
   cargo xtask check                 formatting, clippy, docs, licences, who may import whom
   cargo xtask test [FILTER]         gets what the tests need, builds, runs all tests
+  cargo xtask services              runs PostgreSQL and MariaDB for work by hand, and prints how to use them
   cargo xtask prove WHAT [OPTIONS]  the long proofs; WHAT is kills, power, faults, soak or all
 
 Options of prove:
@@ -37,7 +42,9 @@ do about it.
 Environment of `test`; what is set already is left as it is:
   IM_TEST_REQUIRE=all            a test that would be skipped fails instead
   IM_TEST_CHROMIUM               the browser's binary
+  IM_TEST_MYSQL_URL              a running MariaDB or MySQL: mysql://user:password@host:port/database
   IM_TEST_NODE_MODULES_<FOLDER>  node_modules with what tests/<folder>/package.json names
+  IM_TEST_POSTGRES_URL           a running PostgreSQL: postgres://user:password@host:port/database
   IM_TEST_PYTHON                 a Python with what tests/*/requirements.txt name
   IM_TEST_SKIPPED                a file to which a skipped test adds a line with its name and the reason
 ";
@@ -53,6 +60,7 @@ fn main() -> ExitCode {
         }
         ["check"] => check::all(),
         ["test", rest @ ..] if rest.len() <= 1 => test::all(rest.first().copied()),
+        ["services"] => databases::serve(),
         ["prove", rest @ ..] => prove::parse(rest).and_then(|plan| prove::all(&plan)),
         _ => {
             eprint!("{HELP}");

@@ -13,12 +13,17 @@ pub(crate) fn root() -> PathBuf {
     here.parent().unwrap_or(here).to_owned()
 }
 
-/// The folder for everything that is fetched or built for checks and tests.
-pub(crate) fn workshop() -> PathBuf {
+/// The folder in which cargo builds.
+pub(crate) fn target() -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     // An absolute path stays as it is.
-    root().join(target).join("xtask")
+    root().join(target)
+}
+
+/// The folder for everything that is fetched or built for checks and tests.
+pub(crate) fn workshop() -> PathBuf {
+    target().join("xtask")
 }
 
 /// Runs steps one after the other and tells how long each took.

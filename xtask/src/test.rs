@@ -2,23 +2,27 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use im_test_databases::{Kind, Server};
 
+use crate::databases;
 use crate::run::{Steps, cargo, program, root, run, workshop};
-use crate::tools;
+use crate::{outside, tools};
 
 /// What the tests are told, and what they will have to do without.
 struct Needs {
     env: Vec<(String, OsString)>,
     missing: Vec<String>,
+    /// End with this value, or with the process.
+    servers: Vec<Server>,
 }
 
 /// Runs every test, or those whose names contain `filter`.
 pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     let mut steps = Steps::new();
-    let mut needs = Needs { env: Vec::new(), missing: Vec::new() };
+    let mut needs = Needs::new();
     steps.step(
         "what the tests need",
         "install what is named, or leave IM_TEST_REQUIRE unset to skip it",
@@ -39,11 +43,18 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     steps.step("tests", advice, || {
         let mut tests = cargo(["test", "--workspace", "--all-features", "--no-fail-fast", "--"]);
         run(tests.args(filter).envs(needs.env.iter().cloned()))
+            .inspect_err(|_| needs.servers.iter().for_each(tell_last_words))
+    })?;
+    steps.step("a transport from outside the workspace", advice, || {
+        run(outside::test(filter).envs(needs.env.iter().cloned()))
     })?;
     // A filter names tests in Rust.
     if filter.is_none() && needs.has(JS_MODULES) {
         let advice = "`npm test` in clients/js runs them alone; see its README for what they need";
         steps.step("JavaScript client", advice, || needs.test_javascript())?;
+    }
+    for server in needs.servers.drain(..) {
+        server.stop()?;
     }
     steps.summary();
     needs.report(&skipped)
@@ -53,6 +64,10 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
 const JS_MODULES: &str = "IM_TEST_NODE_MODULES_JS";
 
 impl Needs {
+    fn new() -> Self {
+        Self { env: Vec::new(), missing: Vec::new(), servers: Vec::new() }
+    }
+
     /// Checks the types of the JavaScript client, and runs its tests against the server that was just built.
     fn test_javascript(&self) -> Result<()> {
         let folder = root().join("clients").join("js");
@@ -86,24 +101,39 @@ impl Needs {
                 tools::python(&requirements)
             });
         }
+        for kind in Kind::ALL {
+            self.need_server(kind);
+        }
         Ok(())
     }
 
     /// Leaves what is set already; otherwise gets it.
-    fn need(&mut self, name: &str, what: &str, get: impl FnOnce() -> Result<PathBuf>) {
+    fn need<V: Into<OsString>>(&mut self, name: &str, what: &str, get: impl FnOnce() -> Result<V>) {
         if let Some(set) = std::env::var_os(name) {
-            eprintln!("    {name}={} (as it was set)", set.to_string_lossy());
+            eprintln!("    {name}={} (as it was set)", public(&set.to_string_lossy()));
             return;
         }
         match get() {
-            Ok(path) => self.tell(name, path),
+            Ok(value) => self.tell(name, value),
             Err(error) => self.missing.push(format!("{what}: {error:#}")),
         }
     }
 
-    fn tell(&mut self, name: &str, value: PathBuf) {
-        eprintln!("    {name}={}", value.display());
-        self.env.push((name.to_owned(), value.into()));
+    fn need_server(&mut self, kind: Kind) {
+        let mut ours = None;
+        self.need(kind.variable(), &format!("tests with {kind}"), || {
+            let server = databases::start(kind)?;
+            let url = server.url();
+            ours = Some(server);
+            Ok(url)
+        });
+        self.servers.extend(ours);
+    }
+
+    fn tell(&mut self, name: &str, value: impl Into<OsString>) {
+        let value = value.into();
+        eprintln!("    {name}={}", public(&value.to_string_lossy()));
+        self.env.push((name.to_owned(), value));
     }
 
     fn check(&self) -> Result<()> {
@@ -135,6 +165,20 @@ impl Needs {
         }
         Ok(())
     }
+}
+
+fn tell_last_words(server: &Server) {
+    eprintln!("\nthe end of the log of {}:\n{}", server.kind(), server.last_words());
+}
+
+/// The text, but if it is a URL with a password, without that.
+fn public(text: &str) -> String {
+    let parts = text.split_once("://").and_then(|(scheme, rest)| {
+        let (login, place) = rest.rsplit_once('@')?;
+        let (user, _) = login.split_once(':')?;
+        Some(format!("{scheme}://{user}:…@{place}"))
+    });
+    parts.unwrap_or_else(|| text.to_owned())
 }
 
 fn must_have_all() -> bool {
@@ -169,11 +213,20 @@ mod tests {
     }
 
     #[test]
+    fn passwords_are_not_printed() {
+        assert_eq!(public("mysql://im:a:b@c@[::1]:1/im"), "mysql://im:…@[::1]:1/im");
+        assert_eq!(public("mysql://im@here/im"), "mysql://im@here/im");
+        assert_eq!(public("/a:b@c"), "/a:b@c");
+    }
+
+    #[test]
     fn what_cannot_be_got_is_noted_with_its_reason() {
-        let mut needs = Needs { env: Vec::new(), missing: Vec::new() };
-        needs.need("IM_TEST_NO_SUCH_THING", "tests of nothing", || bail!("there is none"));
+        let mut needs = Needs::new();
+        needs.need("IM_TEST_NO_SUCH_THING", "tests of nothing", || -> Result<OsString> {
+            bail!("there is none")
+        });
         assert_eq!(needs.missing, ["tests of nothing: there is none"]);
-        needs.need("IM_TEST_NO_SUCH_THING", "tests of nothing", || Ok(PathBuf::from("/here")));
+        needs.need("IM_TEST_NO_SUCH_THING", "tests of nothing", || Ok("/here"));
         assert_eq!(needs.env, [("IM_TEST_NO_SUCH_THING".to_owned(), OsString::from("/here"))]);
     }
 }

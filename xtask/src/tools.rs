@@ -1,6 +1,7 @@
 //! What checks and tests need beyond a Rust toolchain: what is fetched, and where it is put.
 //!
-//! Everything lands in `target/xtask` and is used again, but for Chromium, which is a package of the system.
+//! Everything lands in `target/xtask` and is used again, but for Chromium and database servers, which are packages
+//! of the system.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,14 +32,12 @@ pub(crate) fn chromium() -> Result<PathBuf> {
     if let Some(found) = find_chromium() {
         return Ok(found);
     }
-    if find("apt-get").is_none() || output(&mut program("id", ["-u"]))?.trim() != "0" {
+    if !may_install() {
         bail!(
             "there is no Chromium; install it (Debian: `apt-get install chromium`) or name one in IM_TEST_CHROMIUM"
         );
     }
-    run(&mut program("apt-get", ["update", "-qq"]))?;
-    let install = ["install", "-y", "-qq", "--no-install-recommends", "chromium"];
-    run(program("apt-get", install).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    install(&["chromium"])?;
     find_chromium().context("apt-get has installed chromium, and it is not on the path")
 }
 
@@ -46,6 +45,19 @@ fn find_chromium() -> Option<PathBuf> {
     ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
         .into_iter()
         .find_map(find)
+}
+
+/// Whether packages of the system can be installed: Debian's, as root.
+pub(crate) fn may_install() -> bool {
+    let user = output(&mut program("id", ["-u"])).unwrap_or_default();
+    find("apt-get").is_some() && user.trim() == "0"
+}
+
+/// Installs packages of the system.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    run(&mut program("apt-get", ["update", "-qq"]))?;
+    let mut install = program("apt-get", ["install", "-y", "-qq", "--no-install-recommends"]);
+    run(install.args(packages).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 /// The program of this name on the path.

@@ -32,6 +32,9 @@
  *   queue and reads on from the room's history: nothing durable is lost.
  * @property {number} sendRetries How often a send is tried again that the server refused for now (codes 41xx and 42xx).
  *   5 by default.
+ * @property {number} checkpointRooms How many rooms may have moved before the server is told how far each has arrived, so
+ *   that coming back takes one small message. 16 by default: with fewer rooms than that nothing is told.
+ * @property {number} checkpointMs The time between two such tellings. 30 s by default.
  * @property {number} pollMs The pause between two short polls that bring nothing. 3 s by default.
  * @property {number} holdMs How long a long poll may be held, and what silence on a stream means with a heartbeat or so
  *   to spare. 25 s by default.
@@ -56,6 +59,8 @@ export function configOf(options = {}) {
     maxCommands: 256,
     maxQueued: 1024,
     sendRetries: 5,
+    checkpointRooms: 16,
+    checkpointMs: 30_000,
     pollMs: 3_000,
     holdMs: 25_000,
     upgradeMs: 30_000,

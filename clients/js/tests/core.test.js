@@ -11,9 +11,11 @@ import { Machine } from '../src/core/machine.js';
 import { compareStamps } from '../src/ids.js';
 import { JSON_CODEC } from '../src/wire/codec.js';
 import { clock } from '../src/env.js';
+import { online } from './support/machine.js';
 import { Model, random } from './support/model.js';
 
 test('whatever happens, events are read in order and once, and sends are kept in order and once', () => {
+  const resumed = { known: 0, stale: 0 };
   for (let seed = 1; seed <= 300; seed++) {
     const model = new Model(seed);
     const { machine } = model;
@@ -41,7 +43,11 @@ test('whatever happens, events are read in order and once, and sends are kept in
     for (const id of sent) assert.ok(!(model.answers.get(id) instanceof Error), what);
     const receipts = sent.map((id) => /** @type {any} */ (model.answers.get(id)).seq);
     assert.deepEqual(new Set(receipts), new Set(mine.map(({ seq }) => seq)), what);
+    resumed.known += model.resumed.known;
+    resumed.stale += model.resumed.stale;
   }
+  // From a checkpoint as well as without one.
+  assert.ok(resumed.known > 100 && resumed.stale > 20, JSON.stringify(resumed));
 });
 
 test('unanswered sends are sent again in their order before anything new', () => {
@@ -127,23 +133,6 @@ test('pauses double up to the longest, and a wish is kept to', () => {
   assert.equal(backoff.next(), undefined);
 });
 
-/** A machine that is online. @param {Partial<import('../src/core/types.js').Identity>} [identity] @param {object} [welcome] */
-function online(identity, welcome) {
-  const machine = new Machine({
-    config: configOf(),
-    identity: { renewable: false, client: 'test', ...identity },
-    random: () => 0.5,
-    wallClock: () => 1_000_000,
-  });
-  machine.start(0);
-  machine.onConnected({ codec: JSON_CODEC, duplex: true });
-  const reply = { t: 'ok', id: 1, session: 's', secret: 'x', user: 'u', device: 'd', resumed: false, idle_ms: 60_000, limits: {} };
-  machine.onMessage(0, JSON.stringify({ ...reply, ...welcome }));
-  machine.outputs.length = 0;
-  machine.events.length = 0;
-  return machine;
-}
-
 test('a silent connection is asked, and given up when it does not answer', () => {
   const machine = online();
   assert.equal(machine.deadline, 20_000);
@@ -189,6 +178,16 @@ test('commands that could do harm twice are given back, the others wait', () => 
   const replies = machine.outputs.flatMap((output) => (output.do === 'reply' ? [[output.id, output.error?.kind]] : []));
   assert.deepEqual(replies, [[ids[0], 'unknown'], [ids[1], 'unknown']]);
   assert.throws(() => machine.onCommand({ t: 'signal', room: 'a', kind: 'k', content: 1 }), { kind: 'offline' });
+});
+
+test('a greeting that was too slow for the server is no fault of what was sent', () => {
+  for (const [code, waits] of [[4510, true], [4500, false]]) {
+    const machine = online();
+    machine.onCommand({ t: 'send', room: 'a', mid: '0123456789abcdef', kind: 'message', content: 1 });
+    machine.flush(1);
+    machine.onLost(2, { code, message: 'x' });
+    assert.equal(machine.outputs.every((output) => output.do !== 'reply'), waits, `${code}`);
+  }
 });
 
 test('a send that is refused for now holds back later ones to the same room', () => {

@@ -145,7 +145,7 @@ test('a session that is not known any more is begun anew, and nothing is lost', 
   fake.publish('tea', { text: '0' });
   await heard.until(1);
   await waitForDownlink(fake, ann);
-  fake.sessions.set('s1', { secret: 'another', user: 'ann', rooms: new Map() });
+  fake.sessions.set('s1', { secret: 'another', user: 'ann', rooms: new Map(), rev: 0 });
   fake.publish('tea', { text: '1' });
   const receipt = room.send({ text: '2' });
   assert.deepEqual(await heard.until(3), numbers(3));

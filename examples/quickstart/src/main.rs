@@ -4,12 +4,18 @@
 //! cargo run --release -p quickstart
 //! ```
 
+mod copies;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{Router, http::header, routing::get};
 use clap::{Parser, ValueEnum};
-use im_core::{engine::Engine, memory::MemoryStore, ports::Store};
+use im_core::{
+    engine::Engine,
+    memory::MemoryStore,
+    ports::{Retention, Store},
+};
 use im_http::{Edge, Listener, UplinkConfig};
 use im_store_sled::{SledConfig, SledStore};
 use im_transport_longpoll::{LongPoll, LongPollConfig};
@@ -36,8 +42,16 @@ struct Flags {
     #[arg(long, value_enum, env = "IM_STORE", default_value = "sled")]
     store: Kind,
     /// The folder for `--store sled`. Made if it is not there. One server at a time can use it.
-    #[arg(long, env = "IM_DATA", default_value = "im-data")]
+    #[arg(long, env = "IM_DATA", default_value = "im-data", global = true)]
     data: PathBuf,
+    /// Each room keeps so many of its last messages; older ones are removed. All of them by default.
+    #[arg(long, env = "IM_KEEP_MESSAGES")]
+    keep_messages: Option<u64>,
+    /// Messages older than so many days are removed. None by default.
+    #[arg(long, env = "IM_KEEP_DAYS")]
+    keep_days: Option<u64>,
+    #[command(subcommand)]
+    copies: Option<copies::Copies>,
 }
 
 #[derive(Clone, ValueEnum)]
@@ -67,7 +81,13 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).init();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter);
+    if let Some(copies) = flags.copies {
+        // `export` writes to standard output.
+        logs.with_writer(std::io::stderr).init();
+        return copies.run(&flags.data).await;
+    }
+    logs.init();
 
     let store: Arc<dyn Store> = match flags.store {
         Kind::Sled => Arc::new(SledStore::open(SledConfig::new(flags.data)).await?),
@@ -75,7 +95,14 @@ async fn main() -> anyhow::Result<()> {
     };
     // Everybody is believed to be who they say they are, so anybody can write under anybody's name. A service with
     // users of its own gives the engine an `Authenticator` here.
-    let engine = Engine::builder().allow_anonymous().store(Arc::clone(&store)).start().await?;
+    let day = |days: u64| Duration::from_secs(days.saturating_mul(24 * 3600));
+    let keep = Retention {
+        age: flags.keep_days.map(day),
+        count: flags.keep_messages,
+        ..Retention::default()
+    };
+    let engine = Engine::builder().allow_anonymous().store(Arc::clone(&store));
+    let engine = engine.retention(Arc::new(keep)).start().await?;
 
     let ws = WebSocket::new(engine.clone(), WsConfig::default());
     // The same over plain HTTP, for those whom WebSocket does not reach.

@@ -138,7 +138,7 @@ async fn a_folder_of_a_newer_version_or_without_its_data_is_refused_with_a_reaso
 
     let status = data.path().join("status");
     let text = std::fs::read_to_string(&status).unwrap();
-    std::fs::write(&status, text.replace("im-store-sled 1\n", "im-store-sled 2\n")).unwrap();
+    std::fs::write(&status, text.replace("im-store-sled 2\n", "im-store-sled 3\n")).unwrap();
     let words = refused(folder).await;
     assert!(words.contains("newer version") && words.contains(folder), "{words}");
     std::fs::write(&status, text).unwrap();
@@ -161,4 +161,44 @@ async fn a_folder_in_use_ends_the_second_server_with_a_reason() {
     assert_eq!(ask(&mut ann, hello).await["t"], "ok", "the first one goes on");
     let create = json!({"t": "create", "id": 2, "room": "tea", "open": true});
     assert_eq!(ask(&mut ann, create).await["seq"], 1);
+}
+
+/// Runs a command beside the server, and gives what it wrote to standard output.
+async fn command(arguments: &[&str]) -> String {
+    let done = Command::new(env!("CARGO_BIN_EXE_quickstart")).args(arguments).output();
+    let done = within(done).await.unwrap();
+    assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_said_is_taken_out_put_in_backed_up_and_restored() {
+    let all = tempfile::tempdir().unwrap();
+    let folder = |name: &str| all.path().join(name).to_str().unwrap().to_owned();
+    let [data, other, backup, restored] = ["data", "other", "backup", "restored"].map(folder);
+    let mut server = Server::start(&["--data", &data]).await;
+    let mut ann = server.connect().await;
+    let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"});
+    assert_eq!(ask(&mut ann, hello).await["t"], "ok");
+    let create = json!({"t": "create", "id": 2, "room": "tea", "open": true});
+    assert_eq!(ask(&mut ann, create).await["seq"], 1);
+    let send = json!({"t": "send", "id": 3, "room": "tea", "mid": "a-message-id-of-ann", "content": {"text": "🦀"}});
+    assert_eq!(ask(&mut ann, send).await["seq"], 2);
+    server.signal("KILL").await;
+    within(server.process.wait()).await.unwrap();
+
+    let lines = command(&["--data", &data, "export"]).await;
+    assert!(lines.contains("🦀") && lines.lines().all(|line| line.starts_with('{')), "{lines}");
+    let file = folder("rooms.jsonl");
+    command(&["export", "--data", &data, "--room", "tea", &file]).await;
+    command(&["import", "--data", &other, &file]).await;
+    let room = |lines: &str| {
+        let tea = lines.lines().skip_while(|line| !line.contains("\"id\":\"tea\""));
+        tea.take(4).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(room(&command(&["export", "--data", &other]).await), room(&lines));
+
+    command(&["backup", "--data", &data, &backup]).await;
+    command(&["restore", "--data", &restored, &backup]).await;
+    assert_eq!(command(&["export", "--data", &restored]).await, lines);
 }

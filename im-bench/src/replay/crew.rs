@@ -1,12 +1,13 @@
 //! The clients of a replay: each is one user, follows every room in which it speaks, and sends its lines in their order.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::future::try_join_all;
-use im_client::{Client, ClientEvent, Config, Delivery, Events, Message, Reconnect, WebSocket};
+use im_client::{Client, ClientEvent, Config, Delivery, Events, Message, Reconnect};
 use im_core::wire::{Content, Encoding, Limits, RoomKind, Status};
 use im_core::{Cursor, EventKind, MessageId, Seq, UserId};
 use im_testkit::history::{Checker, Fingerprint};
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use super::ledger::Ledger;
 use super::link::Cuttable;
 use super::log::{Line, Log};
+use super::transport::Choice;
 use super::witness::Witness;
 
 /// Sends of one client that may be unacknowledged.
@@ -63,8 +65,8 @@ impl Crew {
     pub(super) async fn connect(
         stage: Stage,
         clients: usize,
-        url: &str,
-        encoding: Encoding,
+        server: SocketAddr,
+        (transport, encoding): (Choice, Encoding),
     ) -> Result<Self> {
         let mut members = Vec::with_capacity(clients + 1);
         for nth in 0..=clients {
@@ -74,8 +76,8 @@ impl Crew {
                 UserId::new(format!("client-{nth}"))?
             };
             let witness = Witness::new(nth, user.as_str(), &stage.checker, stage.ledger.clone());
-            let link =
-                Cuttable { client: nth, server: WebSocket::new(url), ledger: stage.ledger.clone() };
+            let turns = Arc::new(transport.turns(nth));
+            let link = Cuttable { client: nth, server, turns, ledger: stage.ledger.clone() };
             let mut config = Config::default();
             config.max_unacknowledged = WINDOW;
             // A server that was killed is back within a second, and this run waits for it.

@@ -4,7 +4,7 @@
 //! count reaches its number, if a send is pending for it then; otherwise counting waits until one is. So a fault is
 //! exact, or the run ends with it still due, which fails the run.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -14,13 +14,14 @@ use tokio::sync::{Notify, mpsc};
 
 use super::link::Wire;
 use super::log::mix;
+use super::transport::Transport;
 use crate::child::Server;
 
 /// What is done to the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Fault {
-    /// One client's TCP connection ends without a word.
+    /// All TCP connections of one client end without a word: one, or over HTTP that of its POSTs and its downlink's.
     Cut,
     /// The server process is killed by SIGKILL.
     Kill,
@@ -34,6 +35,25 @@ pub(super) struct Struck {
     pub(super) at: u64,
     /// How many sends were written and not answered: on the connection that was cut, or anywhere.
     pub(super) pending: u64,
+}
+
+/// Connections that came about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// By transport.
+    pub(super) connections: BTreeMap<Transport, u64>,
+    /// Those over another transport than their client's connection before.
+    pub(super) switches: u64,
+}
+
+/// What there is at the end of a run.
+pub(super) struct Closed {
+    /// The server, if it is up.
+    pub(super) server: Option<Server>,
+    pub(super) struck: Vec<Struck>,
+    /// Faults that did not strike.
+    pub(super) missed: usize,
+    pub(super) tally: Tally,
 }
 
 /// The faults of a run in the order in which they fall due: (acknowledgements, what).
@@ -61,6 +81,10 @@ struct State {
     struck: Vec<Struck>,
     /// The open connection of each client.
     wires: Vec<Option<Arc<Wire>>>,
+    /// Over what each client's last connection was that came about.
+    over: Vec<Option<Transport>>,
+    tally: Tally,
+    kills: u64,
     /// The server, while it is up.
     server: Option<Server>,
     /// Where a server goes that was killed.
@@ -90,6 +114,9 @@ impl Ledger {
             due: schedule(sends, cuts, kills),
             struck: Vec::new(),
             wires: vec![None; clients],
+            over: vec![None; clients],
+            tally: Tally::default(),
+            kills: 0,
             server: None,
             killed,
             draws: mix(seed),
@@ -102,10 +129,32 @@ impl Ledger {
         self.state.lock().wires[client] = Some(wire);
     }
 
-    /// Sends were written on a connection.
-    pub(super) fn wrote(&self, wire: &Wire, sends: u64) {
+    /// The server has answered on a client's new connection.
+    pub(super) fn came_about(&self, client: usize, transport: Transport) {
+        let mut state = self.state.lock();
+        *state.tally.connections.entry(transport).or_default() += 1;
+        let before = state.over[client].replace(transport);
+        state.tally.switches += u64::from(before.is_some_and(|before| before != transport));
+    }
+
+    /// Whether the client's connection has a way of its own for each direction.
+    pub(super) fn is_halves(&self, client: usize) -> bool {
+        self.state.lock().over[client].is_some_and(|over| over != Transport::Ws)
+    }
+
+    /// How often the server was killed so far.
+    pub(super) fn kills(&self) -> u64 {
+        self.state.lock().kills
+    }
+
+    /// Sends were written on a client's connection, over a socket that was opened after so many kills.
+    pub(super) fn wrote(&self, client: usize, wire: &Arc<Wire>, sends: u64, kills: u64) {
         let mut state = self.state.lock();
         wire.wrote(sends);
+        if kills == state.kills && !wire.is_cut() {
+            // A client that polls may have outlived a kill without noticing.
+            state.wires[client] = Some(wire.clone());
+        }
         state.strike(&self.moved);
     }
 
@@ -146,10 +195,15 @@ impl Ledger {
         (state.acknowledged, state.struck.len())
     }
 
-    /// Ends the run: gives back the server and what struck, and how many faults did not.
-    pub(super) fn close(&self) -> (Option<Server>, Vec<Struck>, usize) {
+    /// Ends the run.
+    pub(super) fn close(&self) -> Closed {
         let mut state = self.state.lock();
-        (state.server.take(), std::mem::take(&mut state.struck), state.due.len())
+        Closed {
+            server: state.server.take(),
+            struck: std::mem::take(&mut state.struck),
+            missed: state.due.len(),
+            tally: std::mem::take(&mut state.tally),
+        }
     }
 }
 
@@ -202,6 +256,7 @@ impl State {
             tracing::error!(%error, "the kill failed");
         }
         self.wires.fill(None);
+        self.kills += 1;
         // The receiver lives as long as the run.
         let _ = self.killed.send(server);
         Some(pending)

@@ -1,5 +1,6 @@
 //! The network between a client and the server, which can be cut.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,12 +10,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use futures::{Sink, Stream};
-use im_client::{Connected, Incoming, Link, LinkError, WebSocket};
+use im_client::{Connected, Incoming, Link, LinkError};
 use im_core::wire::Encoding;
 
 use super::ledger::Ledger;
+use super::network::Network;
+use super::transport::{Transport, Turns, Way};
 
-/// One connection, seen from the network.
+/// One connection, seen from the network: one WebSocket, or all that one client has open over HTTP.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
     written: AtomicU64,
@@ -37,35 +40,76 @@ impl Wire {
         self.written.load(Ordering::Relaxed).saturating_sub(self.answered.load(Ordering::Relaxed))
     }
 
-    /// From now on nothing passes in either direction; the client finds the connection gone and drops its socket.
+    /// From now on nothing passes in either direction; the client finds the connection gone and drops its sockets.
     pub(super) fn cut(&self) {
         self.cut.store(true, Ordering::Release);
         self.reader.wake();
     }
 
-    fn is_cut(&self) -> bool {
+    pub(super) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Acquire)
     }
 }
 
-/// Connects one client by WebSocket, over wires that the ledger may cut.
+/// A wire, and whom it has to be told of.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    pub(super) wire: Arc<Wire>,
+    client: usize,
+    ledger: Arc<Ledger>,
+    mark: &'static [u8],
+}
+
+impl Watched {
+    /// How often the server had been killed: asked before a socket is opened, told with what is written on it.
+    pub(super) fn kills(&self) -> u64 {
+        self.ledger.kills()
+    }
+
+    /// Sends were written on a socket that was opened after so many kills.
+    pub(super) fn wrote(&self, sends: u64, kills: u64) {
+        self.ledger.wrote(self.client, &self.wire, sends, kills);
+    }
+
+    /// How a send begins.
+    pub(super) fn mark(&self) -> &'static [u8] {
+        self.mark
+    }
+}
+
+/// Connects one client, over wires that the ledger may cut.
 #[derive(Debug)]
 pub(super) struct Cuttable {
     pub(super) client: usize,
-    pub(super) server: WebSocket,
+    pub(super) server: SocketAddr,
+    pub(super) turns: Arc<Turns>,
     pub(super) ledger: Arc<Ledger>,
 }
 
 #[async_trait]
 impl Link for Cuttable {
     async fn connect(&self, encoding: Encoding) -> Result<Connected, LinkError> {
-        let Connected { sink, stream } = self.server.connect(encoding).await?;
-        let wire = Arc::new(Wire::default());
-        self.ledger.opened(self.client, wire.clone());
-        let ledger = self.ledger.clone();
-        let sink =
-            Outgoing { sink, wire: wire.clone(), ledger, mark: send_mark(encoding), buffered: 0 };
-        Ok(Connected { sink: Box::pin(sink), stream: Box::pin(Arriving { stream, wire }) })
+        let transport = self.turns.now();
+        let watched = Watched {
+            wire: Arc::default(),
+            client: self.client,
+            ledger: self.ledger.clone(),
+            mark: send_mark(encoding),
+        };
+        let kills = watched.kills();
+        let Connected { sink, stream } = match transport.link(self.server) {
+            Way::WebSocket(link) => {
+                let Connected { sink, stream } = link.connect(encoding).await?;
+                let outgoing = Outgoing { sink, watched: watched.clone(), kills, buffered: 0 };
+                Connected { sink: Box::pin(outgoing), stream }
+            }
+            // A message counts as written once its POST is on a socket.
+            Way::Http(link) => link.dial(Network(watched.clone())).connect(encoding).await?,
+        };
+        self.ledger.opened(self.client, watched.wire.clone());
+        let turns = self.turns.clone();
+        let arriving = Arriving { stream, watched, transport, turns, heard: false };
+        Ok(Connected { sink, stream: Box::pin(arriving) })
     }
 }
 
@@ -78,22 +122,23 @@ fn send_mark(encoding: Encoding) -> &'static [u8] {
     }
 }
 
-fn count(message: &[u8], mark: &[u8]) -> u64 {
+pub(super) fn count(message: &[u8], mark: &[u8]) -> u64 {
     message.windows(mark.len()).filter(|window| *window == mark).count() as u64
 }
 
+/// What a client writes to a WebSocket.
 struct Outgoing {
     sink: Pin<Box<dyn Sink<Bytes, Error = LinkError> + Send>>,
-    wire: Arc<Wire>,
-    ledger: Arc<Ledger>,
-    mark: &'static [u8],
+    watched: Watched,
+    kills: u64,
     /// Sends that were taken and may not have been written yet.
     buffered: u64,
 }
 
 impl Outgoing {
     fn check(&self) -> Result<(), LinkError> {
-        if self.wire.is_cut() { Err(LinkError::cut("the network was cut")) } else { Ok(()) }
+        let cut = self.watched.wire.is_cut();
+        if cut { Err(LinkError::cut("the network was cut")) } else { Ok(()) }
     }
 }
 
@@ -107,7 +152,7 @@ impl Sink<Bytes> for Outgoing {
 
     fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), LinkError> {
         self.check()?;
-        self.buffered += count(&message, self.mark);
+        self.buffered += count(&message, self.watched.mark);
         self.sink.as_mut().start_send(message)
     }
 
@@ -116,7 +161,7 @@ impl Sink<Bytes> for Outgoing {
         let flushed = self.sink.as_mut().poll_flush(cx);
         if flushed.is_ready() && self.buffered > 0 {
             let sends = std::mem::take(&mut self.buffered);
-            self.ledger.wrote(&self.wire, sends);
+            self.watched.wrote(sends, self.kills);
         }
         flushed
     }
@@ -129,18 +174,28 @@ impl Sink<Bytes> for Outgoing {
 
 struct Arriving {
     stream: Pin<Box<dyn Stream<Item = Incoming> + Send>>,
-    wire: Arc<Wire>,
+    watched: Watched,
+    transport: Transport,
+    turns: Arc<Turns>,
+    /// Something has arrived: it has come about.
+    heard: bool,
 }
 
 impl Stream for Arriving {
     type Item = Incoming;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        self.wire.reader.register(cx.waker());
-        if self.wire.is_cut() {
+        self.watched.wire.reader.register(cx.waker());
+        if self.watched.wire.is_cut() {
             return Poll::Ready(None);
         }
-        self.stream.as_mut().poll_next(cx)
+        let arrived = self.stream.as_mut().poll_next(cx);
+        if !self.heard && matches!(arrived, Poll::Ready(Some(Incoming::Message(_)))) {
+            self.heard = true;
+            self.turns.next();
+            self.watched.ledger.came_about(self.watched.client, self.transport);
+        }
+        arrived
     }
 }
 
@@ -170,12 +225,22 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_passes_a_wire_that_was_cut() {
+        use super::super::transport::Choice;
         use futures::StreamExt;
         let wire = Arc::new(Wire::default());
-        let stream = Box::pin(futures::stream::iter([Incoming::Heard, Incoming::Heard]));
-        let mut arriving = Arriving { stream, wire: wire.clone() };
-        assert_eq!(arriving.next().await, Some(Incoming::Heard));
+        let (killed, _corpses) = tokio::sync::mpsc::unbounded_channel();
+        let ledger = Arc::new(Ledger::new(1, 10, (0, 0), 1, killed).unwrap());
+        let mark = send_mark(Encoding::Json);
+        let watched = Watched { wire: wire.clone(), client: 0, ledger: ledger.clone(), mark };
+        let stream = Box::pin(futures::stream::iter(vec![Incoming::Message(Bytes::new()); 2]));
+        let turns = Arc::new(Choice::Mix.turns(0));
+        let turned = turns.clone();
+        let transport = turns.now();
+        let mut arriving = Arriving { stream, watched, transport, turns, heard: false };
+        assert!(arriving.next().await.is_some());
+        assert_eq!(turned.now(), Transport::Sse, "it has come about, so the next has its turn");
         wire.cut();
         assert_eq!(arriving.next().await, None);
+        assert_eq!(ledger.close().tally.connections[&Transport::Ws], 1);
     }
 }

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `log` | the log, and which client sends which line |
 //! | `crew` | the clients |
-//! | `link` | their network, which can be cut |
+//! | `transport` | over what each of them connects, and over what next |
+//! | `link`, `network` | their connections, which can be cut |
 //! | `ledger` | the count of acknowledgements, and the faults that fall due by it |
 //! | `witness` | what a client sees, told to the checker |
 //! | `report` | what comes out |
@@ -17,7 +18,9 @@ mod crew;
 mod ledger;
 mod link;
 mod log;
+mod network;
 mod report;
+mod transport;
 mod witness;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -33,9 +36,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::crew::{Crew, Stage};
-use self::ledger::Ledger;
+use self::ledger::{Closed, Ledger};
 use self::log::{Log, mix};
 use self::report::{Facts, Report};
+use self::transport::Choice;
 use crate::child::Server;
 use crate::report::{Progress, thousands, write_json};
 use crate::subject::StoreKind;
@@ -47,9 +51,13 @@ pub(crate) struct Options {
     /// The chat log: a JSON object a line, gzipped or not. By default a sample of 400 lines that is built in.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// How many users the senders of the log are mapped onto, a connection each.
+    /// How many users the senders of the log are mapped onto, a client each.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
+    /// Over what the clients connect. With `mix` they are spread over all four transports, and whoever comes back after a
+    /// cut or a kill goes on over the next one.
+    #[arg(long, value_enum, default_value_t = Choice::Ws)]
+    transport: Choice,
     /// How many connections to cut, without a word, while sends are pending on them.
     #[arg(long, default_value_t = 0)]
     cuts: u64,
@@ -101,7 +109,8 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         options.kills == 0 || options.store == StoreKind::Sled,
         "a kill takes everything from a store in memory: --kills needs --store sled"
     );
-    host::allow_open_files(u64::from(options.clients) + 100)?;
+    // Over HTTP a client has two sockets, and for a moment those before them.
+    host::allow_open_files(4 * u64::from(options.clients) + 100)?;
     let log = Arc::new(match &options.data {
         Some(path) => Log::open(path)?,
         None => Log::sample()?,
@@ -143,7 +152,7 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
         Words::Msgpack => Encoding::MsgPack,
     };
     let mut crew =
-        Crew::connect(stage, clients, &format!("ws://{}/", place.address), encoding).await?;
+        Crew::connect(stage, clients, place.address, (options.transport, encoding)).await?;
     crew.settle().await.context("making and following the rooms")?;
 
     let begin = Instant::now();
@@ -158,7 +167,7 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     all_heard(&crew, &log, &checker).await?;
     let heard = begin.elapsed();
 
-    let (server, faults, missed) = ledger.close();
+    let Closed { server, struck: faults, missed, tally } = ledger.close();
     if options.store == StoreKind::Memory {
         read_from_server(&crew, &log, &checker).await?;
     }
@@ -178,6 +187,8 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
             .as_deref()
             .map_or("the sample".into(), |path| path.display().to_string()),
         store: options.store,
+        transport: options.transport,
+        tally,
         seed: options.seed,
         clients,
         rooms: log.rooms.len(),

@@ -1,12 +1,14 @@
 //! What a replay says at its end.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use im_testkit::history::{Rule, Verdict};
 use serde::Serialize;
 
-use super::ledger::{Fault, Struck};
+use super::ledger::{Fault, Struck, Tally};
+use super::transport::{Choice, Transport};
 use crate::report::thousands;
 use crate::subject::StoreKind;
 
@@ -15,6 +17,7 @@ use crate::subject::StoreKind;
 pub(super) struct Report {
     pub(super) data: String,
     pub(super) store: StoreKind,
+    pub(super) transport: Choice,
     pub(super) seed: u64,
     pub(super) clients: usize,
     pub(super) rooms: usize,
@@ -22,6 +25,10 @@ pub(super) struct Report {
     pub(super) acknowledged: u64,
     pub(super) deliveries: u64,
     pub(super) stored: u64,
+    /// Connections that came about over each transport.
+    pub(super) connections: BTreeMap<Transport, u64>,
+    /// Those over another transport than their client's before.
+    pub(super) switches: u64,
     pub(super) cuts: usize,
     pub(super) kills: usize,
     /// Faults that were asked for and did not happen.
@@ -45,6 +52,8 @@ pub(super) struct Report {
 pub(super) struct Facts {
     pub(super) data: String,
     pub(super) store: StoreKind,
+    pub(super) transport: Choice,
+    pub(super) tally: Tally,
     pub(super) seed: u64,
     pub(super) clients: usize,
     pub(super) rooms: usize,
@@ -57,13 +66,14 @@ pub(super) struct Facts {
 
 impl Report {
     pub(super) fn new(facts: Facts, verdict: Verdict) -> Self {
-        let Facts { data, store, seed, clients, rooms, lines, missed, faults, spoken, heard } =
-            facts;
+        let Facts { data, store, transport, tally, seed, clients, .. } = facts;
+        let Facts { rooms, lines, missed, faults, spoken, heard, .. } = facts;
         let struck = |fault| faults.iter().filter(|struck| struck.fault == fault).count();
         let seconds = spoken.as_secs_f64();
         Self {
             data,
             store,
+            transport,
             seed,
             clients,
             rooms,
@@ -71,6 +81,8 @@ impl Report {
             acknowledged: verdict.acked,
             deliveries: verdict.deliveries,
             stored: verdict.stored,
+            connections: tally.connections,
+            switches: tally.switches,
             cuts: struck(Fault::Cut),
             kills: struck(Fault::Kill),
             missed,
@@ -110,6 +122,16 @@ impl fmt::Display for Report {
             self.seconds_to_all,
             thousands(self.stored),
         )?;
+        let connections = |(transport, count): (&Transport, &u64)| {
+            format!("{} over {transport}", thousands(*count))
+        };
+        let connections: Vec<_> = self.connections.iter().map(connections).collect();
+        let switches = thousands(self.switches);
+        writeln!(
+            f,
+            "connections: {}; {switches} switches from one transport to another",
+            connections.join(", ")
+        )?;
         let pending = |fault| {
             self.faults
                 .iter()
@@ -145,6 +167,11 @@ mod tests {
         let facts = Facts {
             data: "test".into(),
             store: StoreKind::Memory,
+            transport: Choice::Mix,
+            tally: Tally {
+                connections: [(Transport::Ws, 1200), (Transport::Long, 3)].into(),
+                switches: 1190,
+            },
             seed: 1,
             clients: 1,
             rooms: 1,
@@ -166,5 +193,7 @@ mod tests {
         let report = report(0, verdict);
         assert!(!report.is_clean());
         assert!(report.to_string().contains("1 silent gaps; 1 violations"), "{report}");
+        let connections = "connections: 1,200 over ws, 3 over long; 1,190 switches";
+        assert!(report.to_string().contains(connections), "{report}");
     }
 }

@@ -155,17 +155,41 @@ impl Reader {
             self.ready.push_back(Incoming::Heard);
             return Ok(());
         }
+        let tag = response.headers().get(header::ETAG).and_then(mark_of);
         let frames = tokio::time::timeout(PATIENCE, body(response)).await;
         let frames = frames.map_err(|_| LinkError::cut("an answer that did not end"))??;
-        let read = decode(&frames, self.encoding, &generous())
-            .map_err(|e| LinkError::coded(e.code.number(), e.message))?;
-        let mark =
-            read.iter().rev().find(|frame| frame.get("t").and_then(Value::as_text) == Some("mark"));
-        let mark = mark.and_then(|frame| frame.get("at")).and_then(Value::as_text);
-        self.mark = mark.map(str::to_owned).or(self.mark.take());
+        // Something on the way may have changed the tag; what is not at the end is looked for.
+        let mark = match tag.filter(|mark| ends_with(&frames, mark)) {
+            Some(mark) => Some(mark),
+            None => mark_in(&frames, self.encoding)?,
+        };
+        self.mark = mark.or(self.mark.take());
         self.ready.push_back(Incoming::Message(frames));
         Ok(())
     }
+}
+
+/// The mark that an entity tag of ours is.
+fn mark_of(tag: &HeaderValue) -> Option<String> {
+    let tag = tag.to_str().ok()?;
+    let tag = tag.strip_prefix("W/").unwrap_or(tag);
+    Some(tag.strip_prefix('"')?.strip_suffix('"')?.to_owned())
+}
+
+/// Whether the last frame holds this mark.
+fn ends_with(frames: &[u8], mark: &str) -> bool {
+    let frame = mark.len() + 32;
+    let end = &frames[frames.len().saturating_sub(frame)..];
+    !mark.is_empty() && end.windows(mark.len()).any(|part| part == mark.as_bytes())
+}
+
+/// The mark at the end of what a poll gave.
+fn mark_in(frames: &[u8], encoding: Encoding) -> Result<Option<String>, LinkError> {
+    let read = decode(frames, encoding, &generous())
+        .map_err(|e| LinkError::coded(e.code.number(), e.message))?;
+    let is_mark = |frame: &&Value| frame.get("t").and_then(Value::as_text) == Some("mark");
+    let mark = read.iter().rev().find(is_mark).and_then(|frame| frame.get("at"));
+    Ok(mark.and_then(Value::as_text).map(str::to_owned))
 }
 
 /// A message of an event stream, which is always in JSON, as the client reads it.
@@ -176,4 +200,25 @@ fn in_encoding(json: Bytes, encoding: Encoding) -> Result<Bytes, LinkError> {
     let frames = decode(&json, Encoding::Json, &generous())
         .map_err(|e| LinkError::coded(e.code.number(), e.message))?;
     Ok(encode_batch(&frames, encoding))
+}
+
+#[cfg(test)]
+mod tests {
+    use im_core::wire::Push;
+
+    use super::*;
+
+    #[test]
+    fn the_mark_is_the_tag_only_if_the_last_frame_says_so() {
+        let tag = HeaderValue::from_static("W/\"AQAAAA\"");
+        let mark = mark_of(&tag).unwrap();
+        assert_eq!(mark, "AQAAAA");
+        assert_eq!(mark_of(&HeaderValue::from_static("AQAAAA")), None);
+        for encoding in Encoding::ALL {
+            let frames = encode_batch(&[Push::Mark(mark.as_str().into()).to_value()], encoding);
+            assert!(ends_with(&frames, &mark), "{encoding:?}");
+            assert!(!ends_with(&frames, "AQAAAA-gzip"), "{encoding:?}");
+            assert_eq!(mark_in(&frames, encoding).unwrap(), Some(mark.clone()), "{encoding:?}");
+        }
+    }
 }

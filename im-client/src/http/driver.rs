@@ -4,19 +4,21 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::channel::mpsc::{Receiver, Sender};
+use futures::SinkExt;
+use futures::channel::mpsc::{self, Sender};
+use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use futures::{SinkExt, StreamExt};
 use hyper::Method;
 use hyper::header::{self, HeaderName, HeaderValue};
 use im_core::Code;
-use im_core::wire::{Encoding, Value, decode};
+use im_core::wire::{Encoding, Welcome, decode};
 
 use crate::link::{Incoming, LinkError};
 use crate::refusal::generous;
 
 use super::Down;
 use super::down::Reader;
+use super::queue::{Message, Queue};
 use super::request::{Requests, Server, body};
 
 /// How long a POST may take.
@@ -29,8 +31,11 @@ pub(super) struct Driver {
     server: Server,
     encoding: Encoding,
     down: Down,
-    outgoing: Receiver<Bytes>,
+    outgoing: Queue,
     incoming: Sender<Incoming>,
+    /// Ends when the connection closes: nobody reads then, and what waits on its way up goes up nevertheless.
+    closing: oneshot::Receiver<()>,
+    closes: bool,
     /// Where posts go while none is under way.
     requests: Option<Requests>,
     /// What comes down next. Kept while other things happen, so that no poll is given up.
@@ -46,7 +51,7 @@ struct Posting {
 
 enum Happened {
     /// The application wants to write, or nobody holds the connection any more.
-    Message(Option<Bytes>),
+    Message(Option<Message>),
     Answered(Requests, Result<Bytes, LinkError>),
     Down(Box<Reader>, Result<Incoming, LinkError>),
 }
@@ -56,11 +61,12 @@ impl Driver {
         server: Server,
         encoding: Encoding,
         down: Down,
-        outgoing: Receiver<Bytes>,
-        incoming: Sender<Incoming>,
+        outgoing: Queue,
+        (incoming, closing): (Sender<Incoming>, oneshot::Receiver<()>),
     ) -> Self {
         let requests = Some(Requests::new(server.clone()));
-        Self { server, encoding, down, outgoing, incoming, requests, reading: None }
+        let (closes, reading) = (false, None);
+        Self { server, encoding, down, outgoing, incoming, closing, closes, requests, reading }
     }
 
     pub(super) async fn run(mut self) {
@@ -84,9 +90,22 @@ impl Driver {
             };
             let last = passed_on.is_err();
             // Nobody listens any more if this fails.
-            if self.incoming.send(passed_on.unwrap_or_else(Incoming::Closed)).await.is_err() || last
-            {
+            let gone = self.pass_on(passed_on.unwrap_or_else(Incoming::Closed)).await.is_err();
+            if gone || last {
                 return;
+            }
+        }
+    }
+
+    async fn pass_on(&mut self, arrived: Incoming) -> Result<(), mpsc::SendError> {
+        if self.closes {
+            return Ok(());
+        }
+        tokio::select! {
+            sent = self.incoming.send(arrived) => sent,
+            _ = &mut self.closing => {
+                self.closes = true;
+                Ok(())
             }
         }
     }
@@ -101,14 +120,14 @@ impl Driver {
         }
     }
 
-    fn post(&mut self, message: Bytes) -> Option<Posting> {
+    fn post(&mut self, message: Message) -> Option<Posting> {
         let mut requests = self.requests.take()?;
-        let first = changes_what_is_followed(&message, self.encoding);
+        let first = message.changes_what_is_followed();
         let content_type = match self.encoding {
             Encoding::Json => HeaderValue::from_static("application/json"),
             Encoding::MsgPack => HeaderValue::from_static("application/msgpack"),
         };
-        let mut request = self.server.request("/send", message);
+        let mut request = self.server.request("/send", message.encode(self.encoding));
         *request.method_mut() = Method::POST;
         request.headers_mut().insert(header::CONTENT_TYPE, content_type);
         let answer = Box::pin(async move {
@@ -129,7 +148,10 @@ impl Driver {
         if self.reading.is_none() {
             let frames = decode(&replies, self.encoding, &generous())
                 .map_err(|e| LinkError::coded(e.code.number(), e.message))?;
-            if let Some(session) = frames.iter().find_map(welcome) {
+            let welcome = frames.into_iter().find_map(|frame| Welcome::from_value(frame).ok());
+            if let Some(welcome) = welcome {
+                self.outgoing.gather_within(welcome.limits);
+                let session = format!("{} {}", welcome.session, welcome.secret.expose());
                 let session = HeaderValue::from_str(&session).map_err(|_| {
                     LinkError::coded(Code::BadField.number(), "the session fits no header")
                 })?;
@@ -163,20 +185,4 @@ async fn read(reading: &mut Option<Reading>) -> (Box<Reader>, Result<Incoming, L
         Some(reading) => reading.await,
         None => std::future::pending().await,
     }
-}
-
-/// The session and its secret, as the header wants them, if the frame is the reply to `hello`.
-fn welcome(frame: &Value) -> Option<String> {
-    let text = |name| frame.get(name).and_then(Value::as_text);
-    Some(format!("{} {}", text("session")?, text("secret")?))
-}
-
-/// Whether what comes down has to be looked at after the answer to this message.
-fn changes_what_is_followed(message: &Bytes, encoding: Encoding) -> bool {
-    let frames = decode(message, encoding, &generous()).unwrap_or_default();
-    let kind = |frame: &Value| {
-        let kind = frame.get("t").and_then(Value::as_text);
-        matches!(kind, Some("hello" | "sub" | "unsub" | "resume"))
-    };
-    frames.iter().any(kind)
 }

@@ -1,5 +1,6 @@
 //! HTTP/1.1 requests to one server, over connections that are kept.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,10 +11,11 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use im_core::Code;
-use tokio::net::TcpStream;
 
 use crate::link::LinkError;
 use crate::refusal::{retry_after, told};
+
+use super::dial::{Dial, Tcp};
 
 /// Bytes of a response that are read: more than any that a server gives.
 const MAX_BODY: usize = 16 << 20;
@@ -26,6 +28,8 @@ pub(super) struct Server {
     prefix: String,
     /// What every request carries.
     pub(super) headers: HeaderMap,
+    /// How it is reached.
+    pub(super) dial: Arc<dyn Dial>,
 }
 
 impl Server {
@@ -41,7 +45,7 @@ impl Server {
             None => format!("{authority}:80"),
         };
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { authority, prefix, headers: HeaderMap::new() })
+        Ok(Self { authority, prefix, headers: HeaderMap::new(), dial: Arc::new(Tcp) })
     }
 
     /// A request to the server's `path`, with what every request carries.
@@ -90,7 +94,7 @@ impl Requests {
             }
             let mut sender = match kept {
                 Some(idle) => idle,
-                None => connect(&self.server.authority).await?,
+                None => connect(&self.server).await?,
             };
             let answer = sender.send_request(request).await.map_err(|e| cut(&e))?;
             Ok::<_, LinkError>((sender, answer))
@@ -102,10 +106,9 @@ impl Requests {
     }
 }
 
-async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, LinkError> {
-    let cut = |e: &dyn std::fmt::Display| LinkError::cut(format!("{authority}: {e}"));
-    let stream = TcpStream::connect(authority).await.map_err(|e| cut(&e))?;
-    stream.set_nodelay(true).map_err(|e| cut(&e))?;
+async fn connect(server: &Server) -> Result<SendRequest<Full<Bytes>>, LinkError> {
+    let cut = |e: &dyn std::fmt::Display| LinkError::cut(format!("{}: {e}", server.authority));
+    let stream = server.dial.dial(&server.authority).await.map_err(|e| cut(&e))?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| cut(&e))?;
     // It ends when the sender is dropped and the last response was read or dropped.
     tokio::spawn(async move {

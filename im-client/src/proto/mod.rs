@@ -98,6 +98,12 @@ impl Cause {
         // Only the application range of close codes carries advice.
         self.code.filter(|code| (4000..5000).contains(code)).map(advice)
     }
+
+    /// Whether something that was written is at fault, so that writing it again only does it again. A greeting that was too
+    /// slow may be quicker the next time.
+    fn is_our_fault(&self) -> bool {
+        self.advice() == Some(Advice::Fix) && self.code != Some(Code::HandshakeTimeout.number())
+    }
 }
 
 #[derive(Debug)]
@@ -233,8 +239,7 @@ impl Machine {
             Phase::Online(online) => Some(now.saturating_duration_since(online.since)),
             Phase::Connecting { .. } | Phase::Greeting { .. } => None,
         };
-        let at_fault = cause.advice() == Some(Advice::Fix);
-        for (id, pending) in self.flight.cut(at_fault && lasted.is_some()) {
+        for (id, pending) in self.flight.cut(cause.is_our_fault() && lasted.is_some()) {
             let error = Error::unknown(cause.code, &cause.message).about(message_id(&pending));
             self.outputs.push_back(Output::Reply(id, Err(error)));
         }
@@ -253,10 +258,8 @@ impl Machine {
         let known = cause.code.and_then(Code::from_number);
         match cause.advice() {
             Some(Advice::Stop) => return self.end(cause),
-            // A greeting that was refused for what it is will be refused again; a slow one may be quicker.
-            Some(Advice::Fix) if !was_online && known != Some(Code::HandshakeTimeout) => {
-                return self.end(cause);
-            }
+            // A greeting that was refused for what it is will be refused again.
+            Some(Advice::Fix) if !was_online && cause.is_our_fault() => return self.end(cause),
             Some(Advice::Refresh) if self.identity.renewable => {
                 self.phase = Phase::Renewing;
                 self.outputs.push_back(Output::FetchToken);

@@ -142,7 +142,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Code::Draining`] or [`Code::TooManyConnections`]; the transport refuses the peer with it.
+    /// [`Code::Draining`] or [`Code::TooManyConnections`]. The transport refuses the peer with it: if it has no way of its
+    /// own, by a frame [`Bye`](crate::wire::Bye) made of the error.
     pub fn accept(&self, peer: Peer) -> Result<Connection> {
         self.open(peer, Part::Whole)
     }
@@ -196,6 +197,12 @@ impl Engine {
     ///
     /// [`Code::NotFound`], [`Code::Conflict`], a limit of the content; the store's.
     pub async fn publish(&self, publish: Publish) -> Result<SendReceipt> {
+        let (room, act) = self.submitted(publish)?;
+        self.core().append(room, act).await
+    }
+
+    /// What a message of the service's own is to the store, checked against the limits.
+    pub(super) fn submitted(&self, publish: Publish) -> Result<(RoomId, Act)> {
         let Publish { to, from, kind, content, id } = publish;
         let (content, key) = commands::submitted(self.core(), &kind, &content, id)?;
         let (room, seed) = match to {
@@ -205,9 +212,7 @@ impl Engine {
             }
             Target::User(user) => (RoomId::inbox(&user), Some(commands::inbox_seed(&user))),
         };
-        self.core()
-            .append(room, Act::Post { event: NewEvent { from, kind, content, key }, seed })
-            .await
+        Ok((room, Act::Post { event: NewEvent { from, kind, content, key }, seed }))
     }
 
     /// Hands a signal to whoever is there, on every node.

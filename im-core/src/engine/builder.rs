@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::id::NodeId;
 use crate::memory::MemoryStore;
 use crate::ports::{
-    AllowAnonymous, Authenticator, Bus, Clock, Hooks, NoHooks, RateLimiter, Store, SystemClock,
-    TokenBuckets,
+    AllowAnonymous, Authenticator, Bus, Clock, Hooks, NoHooks, RateLimiter, Retention,
+    RetentionPolicy, Store, SystemClock, TokenBuckets,
 };
 use crate::time::StampClock;
 
@@ -20,6 +20,7 @@ use super::Engine;
 use super::cold::ColdReads;
 use super::config::EngineConfig;
 use super::core::Core;
+use super::heard_state::HeardState;
 use super::hub::Hub;
 use super::lanes::{self, Lanes};
 use super::outbox::OutboxBounds;
@@ -39,6 +40,7 @@ pub struct EngineBuilder<A = Arc<dyn Authenticator>> {
     hooks: Arc<dyn Hooks>,
     clock: Arc<dyn Clock>,
     limiter: Arc<dyn RateLimiter>,
+    retention: Arc<dyn RetentionPolicy>,
     config: EngineConfig,
 }
 
@@ -55,6 +57,7 @@ impl EngineBuilder<NeedsAuthenticator> {
             hooks: Arc::new(NoHooks),
             clock: Arc::new(SystemClock),
             limiter: Arc::new(TokenBuckets::new(COMMANDS_PER_SECOND, COMMANDS_AT_ONCE)),
+            retention: Arc::new(Retention::default()),
             config: EngineConfig::default(),
         }
     }
@@ -68,6 +71,7 @@ impl EngineBuilder<NeedsAuthenticator> {
             hooks: self.hooks,
             clock: self.clock,
             limiter: self.limiter,
+            retention: self.retention,
             config: self.config,
         }
     }
@@ -106,6 +110,12 @@ impl<A> EngineBuilder<A> {
     /// How often users may issue commands. 200 a second and 1,000 at once, on each node, if none is given.
     pub fn rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
         self.limiter = limiter;
+        self
+    }
+
+    /// How long messages are kept. For ever, if none is given.
+    pub fn retention(mut self, policy: Arc<dyn RetentionPolicy>) -> Self {
+        self.retention = policy;
         self
     }
 
@@ -157,6 +167,8 @@ impl EngineBuilder {
             hooks: self.hooks,
             clock: self.clock,
             limiter: self.limiter,
+            retention: self.retention,
+            swept: Mutex::new(None),
             bus: self.bus,
             hub: Hub::new(windows),
             lanes,
@@ -171,6 +183,7 @@ impl EngineBuilder {
                 config.max_state_pending,
                 config.max_state_pending_bytes,
             ),
+            heard_state: HeardState::new(config.max_state_pending, config.max_state_pending_bytes),
             state_generation: AtomicU64::new(state_generation),
             stamps: Mutex::new(StampClock::new(node)),
             outboxes: Arc::new(outboxes),

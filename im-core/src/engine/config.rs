@@ -96,9 +96,16 @@ pub struct EngineConfig {
 
     /// How often heads and state are compared with the store, for rooms with readers. 5 s by default.
     pub head_check: Duration,
+    /// How often old events and what is left of deleted rooms are removed. 10 s by default.
+    pub upkeep: Duration,
+    /// Rooms that one round of it looks at. 1,024 by default: a million rooms are gone through in some three hours.
+    pub upkeep_rooms: usize,
+    /// Events, or records of deleted rooms, that one round of it removes. 16,384 by default.
+    pub upkeep_events: usize,
     /// How long a state update may wait before it is written to the store. 200 ms by default.
     pub state_delay: Duration,
-    /// State keys that wait to be written. 65,536 by default; beyond that updates are refused.
+    /// State keys that wait to be written. 65,536 by default; beyond that updates are refused. Twice as many at most are
+    /// remembered of what other nodes have taken, for five to ten times `state_delay`.
     pub max_state_pending: usize,
     /// Bytes of the same: keys, rooms and values. 64 MiB by default; beyond that updates are refused.
     pub max_state_pending_bytes: usize,
@@ -152,6 +159,9 @@ impl Default for EngineConfig {
             lane_queue: 4096,
             append_batch: 512,
             head_check: Duration::from_secs(5),
+            upkeep: Duration::from_secs(10),
+            upkeep_rooms: 1024,
+            upkeep_events: 16_384,
             state_delay: Duration::from_millis(200),
             max_state_pending: 65_536,
             max_state_pending_bytes: 64 * 1024 * 1024,
@@ -210,6 +220,9 @@ setters! {
     lane_queue: usize,
     append_batch: usize,
     head_check: Duration,
+    upkeep: Duration,
+    upkeep_rooms: usize,
+    upkeep_events: usize,
     state_delay: Duration,
     max_state_pending: usize,
     max_state_pending_bytes: usize,

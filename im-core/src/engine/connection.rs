@@ -1,11 +1,4 @@
-//! The transport's seam: a connection takes messages and gives batches to write. A transport is a loop around these.
-//!
-//! ```text
-//! accept ─▶ Connection ──▶ submit(message)      for each message that arrives
-//!                      ──▶ next(max) ─▶ Batch   write its frames, then release(batch.id)
-//!                      ──▶ heard()              when a protocol ping or pong arrives
-//!                      ──▶ close(code)          when the peer goes away
-//! ```
+//! The transport's seam: a connection takes messages and gives batches to write. [`Connection`] says how it is used.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -56,13 +49,35 @@ pub struct Batch {
     /// Encoded frames, in order. Each may be a message of its own, or all may be joined by
     /// [`join_encoded`](crate::wire::join_encoded).
     pub frames: Vec<Bytes>,
-    /// Nothing was sent or heard for a while: send the transport's own ping after the frames.
+    /// Nothing was sent or heard for a while: send the transport's own ping after the frames, or, where it has none,
+    /// anything that shows the peer that the server is there. Only a batch with this may be without frames.
     pub heartbeat: bool,
     /// After this, close with this code and message. There is nothing more to take.
     pub close: Option<Bye>,
 }
 
 /// A connection, as its transport holds it. Clones are handles to the same one; dropping the last detaches its session.
+///
+/// A transport gets one from [`Engine::accept`] for each peer, and is two loops around it, side by side in one task:
+///
+/// ```text
+/// in:   read a message ─▶ submit(message)                  until the peer sends no more: finish()
+/// out:  next(max) ─▶ write the batch's frames, release(id)  until a batch says close
+/// ```
+///
+/// What it owes the engine and its peer:
+///
+/// - **One message at a time.** Read the next only once `submit` has returned: that is the back-pressure. Refuse one of
+///   more than [`Engine::limits`]`().max_message_bytes` before it is buffered, by `close(Code::TooLarge)`.
+/// - **Never stop writing because of reading.** `submit` may wait until replies were taken by `next`. Who awaits the one
+///   in place of the other, rather than beside it, stands still in the end.
+/// - **Give up a peer that does not read.** Bound the time of each write; when it is over, `close(Code::SlowReader)` and
+///   drop the connection. What waits meanwhile is bounded by the engine.
+/// - **Say goodbye.** The last batch holds the frame `bye`, and [`Batch::close`] its code for transports whose connections
+///   end with a number. Write it and end the connection so that it arrives.
+/// - **Drop it at the end.** The session waits to be resumed from then on, and [`Engine::drain`] waits for it.
+///
+/// `docs/transport.md` in the repository makes one in under 150 lines, and im-testkit's transport suite tests it.
 #[derive(Debug, Clone)]
 pub struct Connection(Arc<Handle>);
 
@@ -187,6 +202,13 @@ impl Connection {
         self.0.conn.close(code, code.meaning());
     }
 
+    /// The peer has sent all that it will and may still read: returns once all that it asked for is answered, and ends the
+    /// connection with [`Code::Closed`], as [`Self::close`] does. [`Self::next`] gives the answers, also meanwhile.
+    pub async fn finish(&self) {
+        self.0.conn.outbox.appends_settled().await;
+        self.close(Code::Closed);
+    }
+
     /// It has ended, or is about to once what waits was taken: the next batches say why.
     pub fn is_closed(&self) -> bool {
         self.0.conn.outbox.is_closed()
@@ -214,12 +236,16 @@ impl Drop for Handle {
 impl Conn {
     pub(crate) fn new(number: u64, peer: Peer, part: Part, core: &Core) -> Self {
         let now = core.running();
+        let outbox = Arc::new(Outbox::new(core.outboxes.clone()));
+        if matches!(part, Part::Down(_)) {
+            outbox.keep_marks();
+        }
         Self {
             number,
             encoding: peer.encoding,
             address: peer.address,
             transport: peer.transport,
-            outbox: Arc::new(Outbox::new(core.outboxes.clone())),
+            outbox,
             credentials: Mutex::new(Some(Box::new(peer.credentials))),
             session: OnceLock::new(),
             heard: AtomicU64::new(now),
@@ -271,11 +297,7 @@ impl Conn {
 
     /// Ends the connection because of this.
     pub(crate) fn close_for(&self, error: &crate::error::Error) {
-        self.outbox.close(Bye {
-            code: error.code().number(),
-            message: error.message().into(),
-            retry_after: error.delay(),
-        });
+        self.outbox.close(error.into());
     }
 
     /// Ends the connection because the server goes away.
@@ -293,7 +315,6 @@ impl Conn {
         let mut frames: Vec<Bytes> =
             take.items.into_iter().map(|item| self.encoded(item)).collect();
         if let Some(bye) = &take.bye {
-            ::metrics::counter!(metrics::CLOSED, "code" => bye.code.to_string()).increment(1);
             frames.push(Outgoing::new(Push::Bye(bye.clone())).encoded(self.encoding));
         }
         Batch { id: BatchId(take.bytes), frames, heartbeat, close: take.bye }
@@ -323,7 +344,8 @@ impl Conn {
         // Who only listens is not heard; its transport knows whether it is there.
         let listens = matches!(self.part, Part::Down(_));
         match self.session() {
-            None if self.greeting.load(Ordering::Relaxed) => {}
+            // Of the others nothing more is awaited: their requests have said all, and what answers them takes its time.
+            None if self.greeting.load(Ordering::Relaxed) || !self.is_whole() => {}
             None if over(self.opened, config.handshake_timeout) => {
                 self.close(Code::HandshakeTimeout, Code::HandshakeTimeout.meaning());
             }
@@ -350,6 +372,7 @@ impl Conn {
 
     /// The connection is gone: its rooms let go of it, and the session waits to be resumed.
     fn detach(self: &Arc<Self>, core: &Arc<Core>) {
+        self.count_end();
         self.close(Code::Closed, Code::Closed.meaning());
         for sub in self.outbox.unfollow_all() {
             sub.room.remove_reader(sub.reader, &self.outbox);
@@ -358,6 +381,17 @@ impl Conn {
         core.registry.close(self);
         if let Some(session) = self.session() {
             session.prolong(core);
+        }
+    }
+}
+
+impl Conn {
+    /// Counts why it ends, whether or not its peer could be told. Half a connection that nothing has ended was only
+    /// done with.
+    fn count_end(&self) {
+        let code = self.outbox.ended().or(self.is_whole().then_some(Code::Closed.number()));
+        if let Some(code) = code.filter(|_| !self.is_up()) {
+            ::metrics::counter!(metrics::CLOSED, "code" => code.to_string()).increment(1);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Fault, Result};
 use crate::id::{CommandId, Cursor, NodeId, RoomId, UserId};
 use crate::ports::{
     Action, Authenticator, Bus, BusMessage, Clock, Envelope, Head, Hooks, Identity, LogPage,
-    LogRange, RateLimiter, StateSnapshot, Store, Verdict,
+    LogRange, RateLimiter, RetentionPolicy, StateSnapshot, Store, Verdict,
 };
 use crate::state::RoomRecord;
 use crate::time::{Stamp, StampClock, Timestamp};
@@ -22,6 +22,7 @@ use crate::wire::{ErrorReply, PageFrom};
 
 use super::cold::ColdReads;
 use super::config::EngineConfig;
+use super::heard_state::HeardState;
 use super::hub::Hub;
 use super::lanes::Lanes;
 use super::metrics;
@@ -40,12 +41,16 @@ pub(crate) struct Core {
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limiter: Arc<dyn RateLimiter>,
+    pub(crate) retention: Arc<dyn RetentionPolicy>,
+    /// The room after which the next round of retention begins.
+    pub(crate) swept: Mutex<Option<RoomId>>,
     pub(crate) bus: Option<Arc<dyn Bus>>,
     pub(crate) hub: Hub,
     pub(crate) lanes: Lanes,
     pub(crate) registry: Arc<Registry>,
     pub(crate) cold: ColdReads,
     pub(crate) state_writer: StateWriter,
+    pub(crate) heard_state: HeardState,
     /// As the store has it, as far as is known here.
     pub(super) state_generation: AtomicU64,
     pub(crate) stamps: Mutex<StampClock>,
@@ -144,7 +149,8 @@ impl Core {
 
     async fn load(self: &Arc<Self>, room: &Arc<Room>) -> Result<()> {
         // Read before the store: what is written meanwhile is then found there.
-        let pending = self.state_writer.pending(room.id());
+        let mut pending = self.state_writer.pending(room.id());
+        pending.extend(self.heard_state.of(room.id()));
         let (record, head) = self.look_up(room.id()).await?;
         let mut state = match head.state_revision {
             0 => StateSnapshot::default(),
@@ -230,11 +236,19 @@ impl Core {
             };
             if !continues(&page, head) {
                 self.renew(room).await;
+                // If its beginning has moved past what was missing, it goes on from there.
+                if room.head().is_some_and(|now| now.epoch == head.epoch && now.seq > head.seq) {
+                    continue;
+                }
                 return room.fill_failed();
             }
             let end = page.events.is_empty();
-            for event in page.events {
-                room.apply(Outgoing::event(event));
+            let items: Vec<_> = page.events.into_iter().map(Outgoing::event).collect();
+            if items.iter().any(|item| item.ends_nameless()) && !self.check_readers(room).await {
+                return room.fill_failed();
+            }
+            for item in items {
+                room.apply(item);
             }
             if end {
                 // What was heard of is not in the store (yet): the next event or check comes back to it.
@@ -274,11 +288,17 @@ impl Core {
             }
         };
         for (room, head) in rooms.iter().zip(heads) {
-            let (Some(head), Some(held)) = (head, room.head()) else { continue };
+            let Some(held) = room.head() else { continue };
+            let Some(head) = head else {
+                self.let_go(room, held.epoch).await;
+                continue;
+            };
             if head.cursor.epoch != held.epoch {
                 self.renew(room).await;
                 continue;
             }
+            room.begin_at(held.epoch, head.first);
+            room.rewritten(head.erased);
             let applied = room.hear_of(head.cursor.seq);
             self.follow_up(room, applied);
             if room.state_revision() != head.state_revision
@@ -289,8 +309,9 @@ impl Core {
         }
     }
 
-    /// The room is in another life, or has lost its end: whoever may read it goes on from its head, the others are told.
-    /// If the store fails meanwhile, nothing changes; the next check comes back to it.
+    /// The room is in another life, has lost its end, or has lost what comes next: whoever may read it goes on from its
+    /// head, or from its new beginning; the others are told. If the store fails meanwhile, nothing changes; the next check
+    /// comes back to it.
     async fn renew(&self, room: &Room) {
         let (record, head) = match self.look_up(room.id()).await {
             Ok(found) => found,
@@ -299,26 +320,44 @@ impl Core {
             }
         };
         loop {
-            let readers = room.readers();
-            for Reader { outbox, slot, at } in &readers {
-                match self.may_read_on(&record, outbox).await {
-                    Ok(()) => {}
-                    Err(error) if error.is_retryable() => return,
-                    Err(error) => {
-                        if outbox.deny(*slot, room, error.code()) {
-                            room.remove_reader(*at, outbox);
-                        }
-                    }
-                }
-            }
-            if room.reset(&record, head.cursor, &readers) {
+            let Some(readers) = self.readers_who_may(room, &record).await else { return };
+            if room.restart(&record, head, &readers) {
                 return;
             }
         }
     }
 
+    /// Sees to it that nobody reads on who may not. `false` if the store could not say.
+    async fn check_readers(&self, room: &Room) -> bool {
+        match self.look_up(room.id()).await {
+            Ok((record, _)) => self.readers_who_may(room, &record).await.is_some(),
+            Err(_) => false,
+        }
+    }
+
+    /// The readers who may read the room now; the others are told and taken off it. `None` if the store could not say.
+    async fn readers_who_may(&self, room: &Room, record: &RoomRecord) -> Option<Vec<Reader>> {
+        let readers = room.readers();
+        for Reader { outbox, slot, at } in &readers {
+            match self.may_read_on(record, outbox).await {
+                Ok(()) => {}
+                Err(error) if error.is_retryable() => return None,
+                Err(error) => {
+                    if outbox.deny(*slot, room, error.code()) {
+                        room.remove_reader(*at, outbox);
+                    }
+                }
+            }
+        }
+        Some(readers)
+    }
+
     /// Whether somebody who follows the room may read it in its new life. The service's own followers may.
-    async fn may_read_on(&self, record: &RoomRecord, outbox: &Arc<Outbox>) -> Result<()> {
+    pub(crate) async fn may_read_on(
+        &self,
+        record: &RoomRecord,
+        outbox: &Arc<Outbox>,
+    ) -> Result<()> {
         let Some(user) = outbox.user() else { return Ok(()) };
         let conns = self.registry.of_user(&user);
         let conn = conns.iter().find(|conn| Arc::ptr_eq(&conn.outbox, outbox));
@@ -351,5 +390,6 @@ impl Drop for Unused<'_> {
 /// Whether a page read after `cursor` goes on from it without a gap.
 fn continues(page: &LogPage, cursor: Cursor) -> bool {
     let next = page.events.first().map_or(cursor.seq.next(), |event| event.seq);
-    page.head.epoch == cursor.epoch && next == cursor.seq.next() && page.head.seq >= cursor.seq
+    let is_there = page.first <= cursor.seq.next() && page.head.seq >= cursor.seq;
+    page.head.epoch == cursor.epoch && next == cursor.seq.next() && is_there
 }

@@ -2,8 +2,6 @@
 //! session's checkpoint, which commands change from elsewhere; where the reader stands is in a [`Mark`] that it gives back.
 //! So any node takes it up again.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,16 +12,15 @@ use crate::code::Code;
 use crate::error::Result;
 use crate::id::{Cursor, RoomId, SessionId, UserId};
 use crate::ports::BusMessage;
-use crate::state::{
-    Base, Checkpoint, CheckpointChange, Followed, Mark, Place, RoomTag, SessionTag,
-};
+use crate::state::{Base, Checkpoint, CheckpointChange, Followed, Mark, Place, SessionTag};
 use crate::wire::{ResumeToken, RoomStatus, Secret, Status};
 
 use super::Engine;
 use super::commands::{self, LOOK_UPS_AT_ONCE};
 use super::connection::{Conn, Connection, Part, Peer, Session};
 use super::core::Core;
-use super::outbox::{HeldState, MarkedState, Start};
+use super::outbox::{MarkedState, Start};
+use super::places::Places;
 
 /// What shows that a session may be read.
 #[derive(Debug, Clone)]
@@ -47,43 +44,7 @@ pub(crate) struct Downlink {
     /// One look at the checkpoint at a time, and at most one that waits.
     looking: tokio::sync::Mutex<()>,
     again: AtomicBool,
-    following: Mutex<Following>,
-}
-
-#[derive(Debug, Default)]
-struct Following {
-    /// The checkpoint's revision that was looked at last.
-    rev: u64,
-    /// What the checkpoint said of each room, also of those that turned out to be denied.
-    rooms: BTreeMap<RoomId, Begun>,
-    /// How many rooms have each tag.
-    tags: HashMap<RoomTag, u32>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Begun {
-    followed: Followed,
-    tag: RoomTag,
-}
-
-impl Following {
-    fn insert(&mut self, room: RoomId, followed: Followed) {
-        let tag = RoomTag::of(&room);
-        if self.rooms.insert(room, Begun { followed, tag }).is_none() {
-            *self.tags.entry(tag).or_default() += 1;
-        }
-    }
-
-    fn remove(&mut self, room: &RoomId) {
-        if let Some(Begun { tag, .. }) = self.rooms.remove(room)
-            && let Some(count) = self.tags.get_mut(&tag)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.tags.remove(&tag);
-            }
-        }
-    }
+    following: Mutex<Places>,
 }
 
 /// Places of a mark from which on the checkpoint takes them over, so that the next mark has room for others.
@@ -127,39 +88,21 @@ impl Engine {
 }
 
 impl Connection {
-    /// Where the reader of a downlink stands after all that was taken so far.
+    /// Where the reader of a downlink stands after all that was taken so far. To make it costs what was taken since the last
+    /// mark, however many rooms are followed.
+    ///
+    /// Its text has room for about a hundred rooms with state ([`Mark::MAX_LEN`]). What it has no room for is handed out
+    /// again to who comes back with it: events from the checkpoint on, which takes marks with many places over, and state
+    /// whole.
     pub fn mark(&self) -> Mark {
         let (core, conn) = self.parts();
         let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else {
             return Mark::default();
         };
-        let following = down.following.lock();
-        let (mut stand, untold) = conn.outbox.standpoints();
-        // What waits to be said is said again to whoever comes back with the mark.
-        let mut rev = following.rev;
-        let mut places: Vec<(u64, Place)> = Vec::new();
-        for (room, Begun { followed, tag }) in &following.rooms {
-            let now = stand.remove(room);
-            if untold.contains(room) || now.is_some_and(|now| !now.told) {
-                rev = rev.min(followed.since.saturating_sub(1));
-                continue;
-            }
-            let cursor = now.map(|now| now.cursor);
-            let state = match now.map_or(HeldState::None, |now| now.state) {
-                HeldState::None => 0,
-                HeldState::Some => Place::SOME_STATE,
-                HeldState::All(digest) => Place::state_of(digest, core.state_generation()),
-            };
-            let alike = following.tags.get(tag).is_some_and(|count| *count > 1);
-            if !alike && (cursor != Some(followed.cursor) || state != 0) {
-                let moved = cursor.filter(|at| at.epoch == followed.cursor.epoch);
-                let moved = moved.map_or(u64::MAX, |at| at.seq.since(followed.cursor.seq));
-                places.push((moved, Place { room: *tag, cursor, state }));
-            }
-        }
-        places.sort_by_key(|(moved, _)| Reverse(*moved));
-        let places = places.into_iter().map(|(_, place)| place).collect();
-        Mark { session: SessionTag::of(&session.id), rev, places }
+        let mut following = down.following.lock();
+        let stand = |room: &RoomId| conn.outbox.standpoint(room);
+        following.look(conn.outbox.moved(), core.state_generation(), stand);
+        following.mark(&session.id, session.attached)
     }
 
     /// Shows that the session may still be read: for a transport that keeps a downlink between two requests. Nothing is
@@ -238,9 +181,11 @@ impl Core {
             let answer = self.status_for(session, &room, told.cursor(&followed)).await;
             (room, followed, told, answer)
         });
-        let mut begun = begun.buffered(LOOK_UPS_AT_ONCE);
+        // All of them before the first begins: a look-up that has a turn at the store and is not gone on with would hold up
+        // everybody, and this very task with them.
+        let begun: Vec<_> = begun.buffered(LOOK_UPS_AT_ONCE).collect().await;
         let mut confirm = Vec::new();
-        while let Some((room, followed, told, answer)) = begun.next().await {
+        for (room, followed, told, answer) in begun {
             if conn.outbox.is_closed() {
                 return Ok(());
             }
@@ -264,7 +209,7 @@ impl Core {
                 }
                 Err(_) => {}
             }
-            down.following.lock().insert(room, followed);
+            down.following.lock().begin(room, followed);
         }
         down.following.lock().rev = checkpoint.rev;
         if mark.is_some_and(|mark| mark.places.len() > MANY_PLACES) {
@@ -281,20 +226,19 @@ impl Core {
         checkpoint: &Checkpoint,
     ) -> Vec<(RoomId, Followed)> {
         let mut following = down.following.lock();
-        let stays = |room: &RoomId, held: &Begun| {
-            checkpoint.rooms.get(room).is_some_and(|new| new.since == held.followed.since)
+        let stays = |room: &RoomId, held: &Followed| {
+            checkpoint.rooms.get(room).is_some_and(|new| new.since == held.since)
         };
         let gone: Vec<RoomId> = following
-            .rooms
             .iter()
             .filter(|(room, held)| !stays(room, held))
             .map(|(room, _)| room.clone())
             .collect();
         for room in gone {
-            following.remove(&room);
+            following.end(&room);
             commands::unfollow(self, conn, &room);
         }
-        let new = checkpoint.rooms.iter().filter(|(room, _)| !following.rooms.contains_key(*room));
+        let new = checkpoint.rooms.iter().filter(|(room, _)| !following.has(room));
         new.map(|(room, followed)| (room.clone(), *followed)).collect()
     }
 
@@ -316,11 +260,7 @@ impl Core {
         };
         let mut following = down.following.lock();
         following.rev = rev;
-        for (room, cursor) in confirm {
-            if let Some(begun) = following.rooms.get_mut(&room) {
-                begun.followed.cursor = cursor;
-            }
-        }
+        confirm.into_iter().for_each(|(room, cursor)| following.confirm(room, cursor));
         Ok(())
     }
 }

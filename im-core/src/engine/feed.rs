@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::code::Code;
-use crate::id::Cursor;
+use crate::state::answer;
 use crate::wire::Status;
 
 use super::core::Core;
 use super::outbox::{Due, Fed, Lag, Outbox, Take, Taken};
-use super::room::Recent;
+use super::room::{Applied, Recent};
+use super::upkeep::Checked;
 
 /// Bytes of one part of a state snapshot.
 const SNAPSHOT_PART: usize = 16 * 1024;
@@ -62,7 +63,7 @@ async fn feed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: Lag) {
             fed(core, outbox, lag, outbox.feed(lag, &items, lag.room.is_open_to_strangers()))
         }
         Recent::Level(head) => outbox.fed_up_to_head(lag, head),
-        Recent::OtherEpoch(head) => outbox.jump(lag, Status::Reset, head, head.seq),
+        Recent::OtherEpoch => restart(core, outbox, lag).await,
         Recent::Cold => feed_cold(core, outbox, lag).await,
     }
 }
@@ -79,15 +80,40 @@ async fn feed_cold(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
             return outbox.pause_feed(lag);
         }
     };
-    if page.head.epoch != lag.after.epoch || lag.after.seq > page.head.seq {
-        outbox.jump(lag, Status::Reset, page.head, page.head.seq);
-    } else if lag.after.seq.next() < page.first {
-        let begin = Cursor { epoch: page.head.epoch, seq: page.first.prev() };
-        outbox.jump(lag, Status::Gap, begin, page.head.seq);
-    } else if page.events.is_empty() {
-        outbox.fed_up_to_head(lag, page.head.seq);
-    } else {
-        fed(core, outbox, lag, outbox.feed(lag, &page.events, lag.room.is_open_to_strangers()));
+    let other_life = page.head.epoch != lag.after.epoch || lag.after.seq > page.head.seq;
+    if other_life || lag.after.seq.next() < page.first {
+        return restart(core, outbox, lag).await;
+    }
+    if page.events.is_empty() {
+        return outbox.fed_up_to_head(lag, page.head.seq);
+    }
+    if page.events.iter().any(|item| item.ends_nameless()) {
+        match core.check_reader(outbox, lag).await {
+            Checked::MayRead => {}
+            Checked::NotNow => return outbox.pause_feed(lag),
+            Checked::Denied => return fed(core, outbox, lag, Fed::Gone),
+        }
+    }
+    fed(core, outbox, lag, outbox.feed(lag, &page.events, lag.room.is_open_to_strangers()));
+}
+
+/// What the reader wants to go on from is not there: it was trimmed, or is of another life. What ended the reader's right
+/// may have gone with it, so that is checked anew, after the head was read.
+async fn restart(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
+    let found = core.look_up(lag.room.id()).await;
+    match core.check_reader(outbox, lag).await {
+        Checked::MayRead => {}
+        Checked::NotNow => return outbox.pause_feed(lag),
+        Checked::Denied => return fed(core, outbox, lag, Fed::Gone),
+    }
+    let Ok((_, head)) = found else { return outbox.pause_feed(lag) };
+    if lag.room.head().is_some_and(|held| held.epoch != head.cursor.epoch) {
+        // It is the room in memory that is behind.
+        core.follow_up(&lag.room, Applied::OtherEpoch);
+    }
+    match answer(lag.after, head.cursor, head.first) {
+        (Status::Ok, _) => outbox.pause_feed(lag),
+        (status, to) => outbox.jump(lag, status, to, head.cursor.seq),
     }
 }
 

@@ -122,7 +122,7 @@ fn panicked<T: Default>(what: &str) -> T {
 }
 
 /// Fans out an event that this node committed.
-fn publish(core: &Arc<Core>, event: Arc<Event>) -> SendReceipt {
+pub(super) fn publish(core: &Arc<Core>, event: Arc<Event>) -> SendReceipt {
     let receipt = SendReceipt {
         room: event.room.clone(),
         epoch: event.epoch,

@@ -20,5 +20,13 @@ pub(crate) const OUTBOX_OVERFLOWS: &str = "im_outbox_overflows_total";
 pub(crate) const COLD_READS: &str = "im_cold_reads_total";
 /// Gaps in a room's log that were filled from the store.
 pub(crate) const FILLS: &str = "im_log_fills_total";
+/// Events removed by retention, by this node.
+pub(crate) const TRIMMED: &str = "im_events_trimmed_total";
+/// Rooms deleted by this node.
+pub(crate) const DELETED: &str = "im_rooms_deleted_total";
+/// Events emptied because their sender was erased, by this node.
+pub(crate) const ERASED: &str = "im_events_erased_total";
+/// State updates of other nodes that were forgotten before their time, since there were too many.
+pub(crate) const HEARD_STATE_DROPPED: &str = "im_state_heard_dropped_total";
 /// State updates discarded because something newer was held.
 pub(crate) const STALE_STATE: &str = "im_state_stale_total";

@@ -4,18 +4,22 @@
 //! the store; once it is committed the lane applies it to its `room`, which puts it into the `outbox` of every reader,
 //! and answers the sender; each reader's transport takes it with [`Connection::next`].
 //!
+//! Who brings a transport of their own begins at [`Connection`].
+//!
 //! | module | what it holds |
 //! |---|---|
 //! | `config`, `builder` | knobs; assembling |
 //! | `api`, `follower` | the engine in its embedder's hands |
+//! | `outside` | messages that the embedder's own transaction commits |
 //! | `connection` | the transport's seam |
-//! | `uplink`, `downlink` | the same in two halves, for transports without a connection of their own |
+//! | `uplink`, `downlink`, `places` | the same in two halves, for transports without a connection of their own |
 //! | `commands` | carrying out what clients ask |
 //! | `lanes` | appending, answering, fanning out |
 //! | `hub`, `room` | rooms in memory: recent log, readers, state |
 //! | `outbox`, `feed`, `cold` | what waits for a reader; catching up from the log |
 //! | `registry` | connections and whose they are |
-//! | `core`, `tasks`, `state_writer` | what all share; the engine's own tasks |
+//! | `upkeep` | retention, deleting rooms, erasing users |
+//! | `core`, `tasks`, `state_writer`, `heard_state` | what all share; the engine's own tasks; state that is not in the store yet |
 
 mod api;
 mod builder;
@@ -27,15 +31,19 @@ mod core;
 mod downlink;
 mod feed;
 mod follower;
+mod heard_state;
 mod hub;
 mod lanes;
 mod metrics;
 mod outbox;
 mod outgoing;
+mod outside;
+mod places;
 mod registry;
 mod room;
 mod state_writer;
 mod tasks;
+mod upkeep;
 mod uplink;
 
 pub use api::{Engine, Publish};

@@ -55,6 +55,11 @@ impl Outgoing {
         self.ends.iter().find(|change| change.user() == user)
     }
 
+    /// Whether the membership of somebody who was erased ends here: it is not known whose.
+    pub(crate) fn ends_nameless(&self) -> bool {
+        self.ends.iter().any(|change| change.user().is_erased())
+    }
+
     /// Whether anybody's membership ends here.
     pub(crate) fn ends_any(&self) -> bool {
         !self.ends.is_empty()

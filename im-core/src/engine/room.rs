@@ -5,15 +5,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use crate::id::{Cursor, RoomId, Seq, StateKey};
+use crate::id::{Cursor, Epoch, RoomId, Seq, StateKey, UserId};
 use crate::ports::{Head, StateSnapshot};
-use crate::state::{Merge, RoomRecord, Sequencer, StateLimits, StateMap};
-use crate::wire::{Push, Snapshot, StateUpdate};
+use crate::state::{Merge, RoomRecord, Sequencer, StateLimits, StateMap, answer};
+use crate::wire::{Push, Snapshot, StateUpdate, Status};
 
 use super::outbox::{Offered, Outbox, Start};
 use super::outgoing::{Outgoing, open_to_strangers};
@@ -35,8 +35,6 @@ pub(crate) struct Room {
     inner: Mutex<Inner>,
     /// Set once the head was read from the store.
     pub(crate) loaded: OnceCell<()>,
-    /// The state's digest, set once all readers were handed what it stands for.
-    digest: AtomicU64,
     windows: Arc<WindowBounds>,
 }
 
@@ -66,6 +64,8 @@ struct Log {
     sequencer: Sequencer<Arc<Outgoing>>,
     window: VecDeque<Arc<Outgoing>>,
     bytes: usize,
+    /// Of the events in the log, how many were changed by erasures.
+    erased: u64,
 }
 
 /// Somebody who reads a room.
@@ -109,8 +109,8 @@ pub(crate) enum Recent {
     Level(Seq),
     /// The window begins later; ask the store.
     Cold,
-    /// The cursor is of another life of the room; this is the present head.
-    OtherEpoch(Cursor),
+    /// The cursor is of another life of the room.
+    OtherEpoch,
 }
 
 /// Events that a room holds back while something before them is missing.
@@ -119,7 +119,7 @@ const EARLY_EVENTS: usize = 1024;
 impl Room {
     pub(crate) fn new(id: RoomId, windows: Arc<WindowBounds>) -> Self {
         let inner = Mutex::default();
-        Self { id, inner, loaded: OnceCell::new(), digest: AtomicU64::new(0), windows }
+        Self { id, inner, loaded: OnceCell::new(), windows }
     }
 
     pub(crate) fn id(&self) -> &RoomId {
@@ -141,9 +141,9 @@ impl Room {
             sequencer: Sequencer::new(head.cursor.seq, EARLY_EVENTS),
             window: VecDeque::new(),
             bytes: 0,
+            erased: head.erased,
         });
         inner.merge_stored(state, limits);
-        self.digest.store(inner.state.digest(), Ordering::Relaxed);
         let mut wanted = Applied::Level;
         for item in std::mem::take(&mut inner.before_load) {
             let applied = self.apply_locked(&mut inner, item);
@@ -280,7 +280,7 @@ impl Room {
         let inner = self.inner.lock();
         let Some(log) = &inner.log else { return Recent::Cold };
         if cursor.epoch != log.cursor_epoch.epoch {
-            return Recent::OtherEpoch(log.head());
+            return Recent::OtherEpoch;
         }
         let head = log.sequencer.head();
         if cursor.seq >= head {
@@ -310,9 +310,38 @@ impl Room {
         self.inner.lock().readers.iter().flatten().cloned().collect()
     }
 
-    /// The store says that the room is in another life, or has lost its end: everybody starts again from `head`.
-    /// `checked` are the readers who may still read it. If there are others by now, nothing is done: check them too.
-    pub(crate) fn reset(&self, record: &RoomRecord, head: Cursor, checked: &[Reader]) -> bool {
+    /// The log of this life begins at `first`: what the window has from before goes.
+    pub(crate) fn begin_at(&self, epoch: Epoch, first: Seq) {
+        let mut inner = self.inner.lock();
+        let Some(log) = inner.log.as_mut().filter(|log| log.cursor_epoch.epoch == epoch) else {
+            return;
+        };
+        let is_gone = |item: &Arc<Outgoing>| item.as_event().is_some_and(|event| event.seq < first);
+        let mut freed = 0;
+        while log.window.front().is_some_and(is_gone) {
+            freed += log.window.pop_front().map_or(0, |item| item.size);
+        }
+        log.bytes -= freed;
+        self.windows.used.fetch_sub(freed, Ordering::Relaxed);
+    }
+
+    /// So many events of the log were changed by erasures. If that is news, what is held of it here is read anew.
+    pub(crate) fn rewritten(&self, erased: u64) {
+        let mut inner = self.inner.lock();
+        let Some(log) = inner.log.as_mut().filter(|log| log.erased != erased) else { return };
+        log.erased = erased;
+        log.window.clear();
+        self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
+        let (head, known) = (log.sequencer.head(), log.sequencer.known());
+        log.sequencer = Sequencer::new(head, EARLY_EVENTS);
+        log.sequencer.hear_of(known);
+        inner.readers.iter().flatten().for_each(|reader| reader.outbox.read_again(reader.slot));
+    }
+
+    /// The room is in another life, has lost its end, or has lost what comes next here: everybody starts again, from the
+    /// head, or from where the log begins now. `checked` are the readers who may still read it. If there are others by
+    /// now, nothing is done: check them too.
+    pub(crate) fn restart(&self, record: &RoomRecord, head: Head, checked: &[Reader]) -> bool {
         let mut inner = self.inner.lock();
         let is_checked = |reader: &Reader| {
             checked.iter().any(|other| Arc::ptr_eq(&other.outbox, &reader.outbox))
@@ -321,18 +350,25 @@ impl Room {
             return false;
         }
         let Some(log) = &mut inner.log else { return true };
+        let same_life = log.cursor_epoch.epoch == head.cursor.epoch;
+        let (status, to) = answer(log.head(), head.cursor, head.first);
+        if status == Status::Ok {
+            // Somebody else has seen to it.
+            return true;
+        }
         self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
-        let same_life = log.cursor_epoch.epoch == head.epoch;
-        log.cursor_epoch = head;
+        log.cursor_epoch = to;
         log.open = open_to_strangers(record);
-        log.sequencer = Sequencer::new(head.seq, EARLY_EVENTS);
+        log.sequencer = Sequencer::new(to.seq, EARLY_EVENTS);
+        log.sequencer.hear_of(head.cursor.seq);
         log.window.clear();
+        log.erased = head.erased;
         if !same_life {
             inner.state = StateMap::default();
             inner.state_revision = 0;
-            self.digest.store(0, Ordering::Relaxed);
         }
-        inner.readers.iter().flatten().for_each(|reader| reader.outbox.reset(reader.slot, head));
+        let readers = inner.readers.iter().flatten();
+        readers.for_each(|reader| reader.outbox.restart(reader.slot, status, to, head.cursor.seq));
         true
     }
 
@@ -350,7 +386,6 @@ impl Room {
         let merged = inner.state.merge(update.clone(), limits);
         if merged == Merge::Taken {
             inner.hand_on(update);
-            self.digest.store(inner.state.digest(), Ordering::Relaxed);
         }
         merged
     }
@@ -360,6 +395,13 @@ impl Room {
         self.inner.lock().state.get(key).cloned()
     }
 
+    /// The keys whose values this user has set.
+    pub(crate) fn state_keys_of(&self, user: &UserId) -> Vec<StateKey> {
+        let inner = self.inner.lock();
+        let own = inner.state.iter().filter(|held| held.from == *user && held.value.is_some());
+        own.map(|held| held.key.clone()).collect()
+    }
+
     /// The store's revision of the state that was merged here last.
     pub(crate) fn state_revision(&self) -> u64 {
         self.inner.lock().state_revision
@@ -367,14 +409,12 @@ impl Room {
 
     /// Merges what the store holds, and hands on what is newer than what was held here.
     pub(crate) fn merge_stored(&self, stored: StateSnapshot, limits: &StateLimits) {
-        let mut inner = self.inner.lock();
-        inner.merge_stored(stored, limits);
-        self.digest.store(inner.state.digest(), Ordering::Relaxed);
+        self.inner.lock().merge_stored(stored, limits);
     }
 
     /// A digest of the state that all readers were handed, or have waiting; 0 if there is no state.
     pub(crate) fn state_digest(&self) -> u64 {
-        self.digest.load(Ordering::Relaxed)
+        self.inner.lock().state.digest()
     }
 
     /// The generation of state is another one: every reader is given all of it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::id::{RoomId, StateKey};
+use crate::id::{RoomId, StateKey, UserId};
 use crate::ports::Store;
 use crate::wire::StateUpdate;
 
@@ -63,6 +63,27 @@ impl StateWriter {
         from_room.map(|(_, update)| update.clone()).collect()
     }
 
+    /// Drops what waits of a room that is gone.
+    pub(crate) fn forget_room(&self, room: &RoomId) {
+        self.forget(|(of, _), _| of == room);
+    }
+
+    /// Drops what waits of a user's values.
+    pub(crate) fn forget_user(&self, user: &UserId) {
+        self.forget(|_, update| update.from == *user);
+    }
+
+    fn forget(&self, wanted: impl Fn(&(RoomId, StateKey), &StateUpdate) -> bool) {
+        let mut pending = self.pending.lock();
+        let mut freed = 0;
+        pending.updates.retain(|key, update| {
+            let keep = !wanted(key, update);
+            freed += if keep { 0 } else { size(update) };
+            keep
+        });
+        pending.bytes -= freed;
+    }
+
     /// Writes what waits now. What the store does not take waits on; `false` says that there is some.
     pub(crate) async fn flush(&self, store: &Arc<dyn Store>) -> bool {
         let waiting: Vec<Arc<StateUpdate>> =
@@ -89,7 +110,7 @@ impl StateWriter {
     }
 }
 
-fn size(update: &StateUpdate) -> usize {
+pub(super) fn size(update: &StateUpdate) -> usize {
     let value = update.value.as_ref().map_or(0, |value| value.packed().len());
     update.room.as_str().len() + update.key.as_str().len() + value
 }

@@ -16,6 +16,8 @@ use super::outgoing::Outgoing;
 
 /// Rooms compared with the store in one call.
 const CHECK_BATCH: usize = 256;
+/// After how many delays what another node has taken is sure to be in the store, unless the store has trouble.
+const HEARD_DELAYS: u32 = 5;
 /// How often expired sessions are removed, and how many at once.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 const SWEEP_BATCH: usize = 1000;
@@ -56,6 +58,14 @@ pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
     core.tasks.spawn(every(core.clone(), config.state_delay, |core| async move {
         core.state_writer.flush(&core.store).await;
     }));
+    core.tasks.spawn(every(
+        core.clone(),
+        config.upkeep,
+        |core| async move { core.keep_up().await },
+    ));
+    core.tasks.spawn(every(core.clone(), config.state_delay * HEARD_DELAYS, |core| async move {
+        core.heard_state.turn();
+    }));
     core.tasks.spawn(every(core.clone(), SWEEP_EVERY, |core| async move { sweep(&core).await }));
     if let Some(bus) = bus {
         core.tasks.spawn(listen(core.clone(), bus));
@@ -69,8 +79,15 @@ fn keep_time(core: &Arc<Core>) {
 
 async fn check_heads(core: &Arc<Core>) {
     core.check_generation().await;
-    for rooms in core.hub.rooms().chunks(CHECK_BATCH) {
-        core.check(rooms).await;
+    core.compare_all().await;
+}
+
+impl Core {
+    /// Compares every room in memory with the store.
+    pub(crate) async fn compare_all(self: &Arc<Self>) {
+        for rooms in self.hub.rooms().chunks(CHECK_BATCH) {
+            self.check(rooms).await;
+        }
     }
 }
 
@@ -113,12 +130,27 @@ fn hear(core: &Arc<Core>, envelope: Envelope) {
         }
         BusMessage::State(update) => {
             core.stamps.lock().observe(update.stamp);
+            // Before the room is looked for: it may come into memory now, and looks here first.
+            core.heard_state.push(update.clone());
             if let Some(room) = core.hub.get(&update.room) {
                 room.merge(update, &core.config.state);
             }
         }
         BusMessage::Signal(signal) => deliver_signal(core, &signal),
         BusMessage::Follow { user, session } => core.follow_anew(&user, &session),
+        BusMessage::Changed { room } => {
+            let core = core.clone();
+            core.tasks.clone().spawn(async move { core.compare(&room).await });
+        }
+        BusMessage::Erased { user } => {
+            let core = core.clone();
+            core.tasks.clone().spawn(async move {
+                if let Err(error) = core.forget(&user).await {
+                    tracing::warn!(%error, "state of a user who is being erased could not be unset");
+                }
+                core.compare_all().await;
+            });
+        }
         BusMessage::Close { user, session, before, code } => {
             core.close_sessions(&user, session.as_ref(), before, code)
         }

@@ -4,13 +4,17 @@
 //! |---|---|
 //! | `store` | [`MemoryStore`]: the lock, and the ports on top of it |
 //! | `rooms` | logs, members and dedup |
+//! | `upkeep` | trimming, deleting, erasing |
+//! | `import` | rooms that are put in from elsewhere |
 //! | `sessions` | session records and checkpoints |
 //! | `bus` | [`MemoryBus`] |
 
 mod bus;
+mod import;
 mod rooms;
 mod sessions;
 mod store;
+mod upkeep;
 
 pub use bus::MemoryBus;
 pub use store::MemoryStore;

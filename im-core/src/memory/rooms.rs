@@ -1,6 +1,6 @@
 //! Logs, members, dedup and state of the rooms in memory.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -8,58 +8,103 @@ use std::sync::Arc;
 use crate::id::{Cursor, Epoch, MessageId, RoomId, Seq, UserId};
 use crate::ports::{Appended, Head, LogPage, LogRange, StateSnapshot, StoreResult};
 use crate::state::{
-    Append, Commit, Merge, Plan, PlanError, RoomRecord, SendRecord, Standing, StateLimits,
+    Append, Commit, Guard, Merge, Plan, PlanError, RoomRecord, SendRecord, Standing, StateLimits,
     StateMap, View, plan,
 };
 use crate::wire::{Event, PageFrom, Role, RoomKind, StateUpdate};
 
 /// All rooms.
 ///
-/// Invariant: `of_user` holds exactly the standings of members.
+/// Invariants: `names` are the keys of `rooms`; `of_user` holds at least the rooms that a user is a member of; `traces`
+/// holds a trace wherever a room, draft or doomed room has seen the user.
 pub(super) struct Rooms {
-    generation: u64,
+    pub(super) generation: u64,
     /// How many rooms were made; the last one's incarnation.
-    incarnations: u64,
-    rooms: HashMap<RoomId, Room>,
-    of_user: HashMap<UserId, BTreeMap<RoomId, (RoomKind, Role)>>,
+    pub(super) incarnations: u64,
+    pub(super) rooms: HashMap<RoomId, Room>,
+    pub(super) names: BTreeSet<RoomId>,
+    pub(super) of_user: HashMap<UserId, BTreeSet<RoomId>>,
+    /// By incarnation.
+    pub(super) traces: HashMap<UserId, BTreeMap<u64, Trace>>,
+    /// Rooms under import.
+    pub(super) drafts: HashMap<RoomId, Room>,
+    /// What is to be purged.
+    pub(super) doomed: Vec<Room>,
 }
 
-struct Room {
-    record: RoomRecord,
+/// A user has been in a room, written to it, or been named in it.
+pub(super) struct Trace {
+    pub(super) room: RoomId,
+    /// What stands before this was erased.
+    pub(super) next: Seq,
+}
+
+pub(super) struct Room {
+    pub(super) record: RoomRecord,
     /// Those from `record.first` to `record.head`.
-    events: VecDeque<Arc<Event>>,
-    standings: BTreeMap<UserId, Standing>,
-    sent: BTreeMap<(UserId, MessageId), SendRecord>,
-    state: StateMap,
-    state_revision: u64,
+    pub(super) events: VecDeque<Arc<Event>>,
+    pub(super) standings: BTreeMap<UserId, Standing>,
+    /// Everybody who may be found in it.
+    pub(super) seen: BTreeSet<UserId>,
+    pub(super) sent: BTreeMap<(UserId, MessageId), SendRecord>,
+    pub(super) state: StateMap,
+    pub(super) state_revision: u64,
 }
 
 impl Rooms {
     pub(super) fn new(generation: u64) -> Self {
-        Self { generation, incarnations: 0, rooms: HashMap::new(), of_user: HashMap::new() }
+        Self {
+            generation,
+            incarnations: 0,
+            rooms: HashMap::new(),
+            names: BTreeSet::new(),
+            of_user: HashMap::new(),
+            traces: HashMap::new(),
+            drafts: HashMap::new(),
+            doomed: Vec::new(),
+        }
     }
 
     /// Decides and does one append. Keeps at most `keep` events in a room.
     pub(super) fn append(&mut self, append: &Append, keep: usize) -> StoreResult<Appended> {
-        let fresh = || Epoch { generation: self.generation, incarnation: self.incarnations + 1 };
-        match plan(append, &*self, fresh) {
-            Ok(Plan::Commit(commit)) => Ok(Appended::Committed(self.commit(*commit, keep))),
+        match plan(append, &*self, || self.fresh()) {
+            Ok(Plan::Commit(commit)) => {
+                // Whoever acts on their own authority was seen when they came in.
+                let author = match &append.guard {
+                    Guard::As(user) if *user == commit.event.from => Author::Seen,
+                    _ => Author::Unknown,
+                };
+                Ok(Appended::Committed(self.commit(*commit, author, keep)))
+            }
             Ok(Plan::Repeated { epoch, record }) => Ok(Appended::Repeated { epoch, record }),
             Err(PlanError::Refused(refusal)) => Err(refusal.into()),
             Err(PlanError::Store(never)) => match never {},
         }
     }
 
-    fn commit(&mut self, commit: Commit, keep: usize) -> Arc<Event> {
+    /// The epoch of the next room.
+    pub(super) fn fresh(&self) -> Epoch {
+        Epoch { generation: self.generation, incarnation: self.incarnations + 1 }
+    }
+
+    fn commit(&mut self, commit: Commit, author: Author, keep: usize) -> Arc<Event> {
         let Commit { event, room: record, standings, send } = commit;
         let event = Arc::new(event);
         self.incarnations = self.incarnations.max(record.epoch.incarnation);
         for (user, standing) in &standings {
-            self.index(user, &record, *standing);
+            index(&mut self.of_user, user, &record.id, *standing);
         }
-        let room = self.rooms.entry(record.id.clone()).or_insert_with(|| Room::new(record.clone()));
+        let names = &mut self.names;
+        let room = self.rooms.entry(record.id.clone()).or_insert_with(|| {
+            names.insert(record.id.clone());
+            Room::new(record.clone())
+        });
         room.record = record;
+        if author == Author::Unknown {
+            room.see(&mut self.traces, &event.from);
+        }
         for (user, standing) in standings {
+            room.see(&mut self.traces, &user);
             match standing {
                 Some(standing) => room.standings.insert(user, standing),
                 None => room.standings.remove(&user),
@@ -72,20 +117,6 @@ impl Rooms {
         event
     }
 
-    fn index(&mut self, user: &UserId, room: &RoomRecord, standing: Option<Standing>) {
-        if let Some(Standing::Member(role)) = standing {
-            self.of_user
-                .entry(user.clone())
-                .or_default()
-                .insert(room.id.clone(), (room.kind, role));
-        } else if let Some(rooms) = self.of_user.get_mut(user) {
-            rooms.remove(&room.id);
-            if rooms.is_empty() {
-                self.of_user.remove(user);
-            }
-        }
-    }
-
     pub(super) fn read(&self, room: &RoomId, range: LogRange) -> Option<LogPage> {
         self.rooms.get(room).map(|room| room.read(range))
     }
@@ -95,6 +126,7 @@ impl Rooms {
             cursor: room.cursor(),
             first: room.record.first,
             state_revision: room.state_revision,
+            erased: room.record.erased,
         })
     }
 
@@ -140,15 +172,38 @@ impl Rooms {
         limit: usize,
     ) -> Vec<(RoomId, RoomKind, Role)> {
         let Some(rooms) = self.of_user.get(user) else { return Vec::new() };
-        let rooms = rooms.range((beyond(after), Bound::Unbounded));
-        rooms.map(|(id, (kind, role))| (id.clone(), *kind, *role)).take(limit).collect()
+        let role_in = |id: &RoomId| {
+            let room = self.rooms.get(id)?;
+            match room.standings.get(user)? {
+                Standing::Member(role) => Some((id.clone(), room.record.kind, *role)),
+                Standing::Banned => None,
+            }
+        };
+        rooms.range((beyond(after), Bound::Unbounded)).filter_map(role_in).take(limit).collect()
+    }
+
+    pub(super) fn all(&self, after: Option<&RoomId>, limit: usize) -> Vec<RoomRecord> {
+        let names = self.names.range((beyond(after), Bound::Unbounded));
+        names.filter_map(|id| self.record(id)).take(limit).collect()
+    }
+
+    pub(super) fn standings(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Vec<(UserId, Standing)> {
+        let Some(room) = self.rooms.get(room) else { return Vec::new() };
+        let standings = room.standings.range((beyond(after), Bound::Unbounded));
+        standings.map(|(user, standing)| (user.clone(), *standing)).take(limit).collect()
     }
 
     pub(super) fn merge(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) {
-        if let Some(room) = self.rooms.get_mut(&update.room)
-            && room.state.merge(update, limits) == Merge::Taken
-        {
+        let Some(room) = self.rooms.get_mut(&update.room) else { return };
+        let from = update.from.clone();
+        if room.state.merge(update, limits) == Merge::Taken {
             room.state_revision += 1;
+            room.see(&mut self.traces, &from);
         }
     }
 
@@ -159,6 +214,30 @@ impl Rooms {
             floor: room.state.floor(),
         };
         self.rooms.get(room).map(snapshot).unwrap_or_default()
+    }
+}
+
+/// Whether it is known that the store has seen who sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Author {
+    Seen,
+    Unknown,
+}
+
+/// Notes whether a room is one of the user's.
+pub(super) fn index(
+    of_user: &mut HashMap<UserId, BTreeSet<RoomId>>,
+    user: &UserId,
+    room: &RoomId,
+    standing: Option<Standing>,
+) {
+    if matches!(standing, Some(Standing::Member(_))) {
+        of_user.entry(user.clone()).or_default().insert(room.clone());
+    } else if let Some(rooms) = of_user.get_mut(user) {
+        rooms.remove(room);
+        if rooms.is_empty() {
+            of_user.remove(user);
+        }
     }
 }
 
@@ -188,15 +267,31 @@ impl View for Rooms {
 }
 
 impl Room {
-    fn new(record: RoomRecord) -> Self {
+    pub(super) fn new(record: RoomRecord) -> Self {
         Self {
             record,
             events: VecDeque::new(),
             standings: BTreeMap::new(),
+            seen: BTreeSet::new(),
             sent: BTreeMap::new(),
             state: StateMap::default(),
             state_revision: 0,
         }
+    }
+
+    /// The user may be found in this room from now on.
+    pub(super) fn see(
+        &mut self,
+        traces: &mut HashMap<UserId, BTreeMap<u64, Trace>>,
+        user: &UserId,
+    ) {
+        if self.seen.contains(user) {
+            return;
+        }
+        self.seen.insert(user.clone());
+        let trace = Trace { room: self.record.id.clone(), next: Seq::ZERO };
+        let incarnation = self.record.epoch.incarnation;
+        traces.entry(user.clone()).or_default().insert(incarnation, trace);
     }
 
     fn cursor(&self) -> Cursor {
@@ -206,8 +301,9 @@ impl Room {
     fn push(&mut self, event: Arc<Event>, keep: usize) {
         self.events.push_back(event);
         while self.events.len() > keep {
-            self.events.pop_front();
+            let Some(old) = self.events.pop_front() else { break };
             self.record.first = self.record.first.next();
+            self.record.bytes = self.record.bytes.saturating_sub(size(&old));
         }
     }
 
@@ -220,11 +316,16 @@ impl Room {
     }
 
     /// Where in `events` the first event stands whose seq is `seq` or greater.
-    fn place(&self, seq: Seq) -> usize {
+    pub(super) fn place(&self, seq: Seq) -> usize {
         // Consecutive seqs: the difference is the place.
         let offset = seq.get().saturating_sub(self.record.first.get());
         usize::try_from(offset).unwrap_or(usize::MAX).min(self.events.len())
     }
+}
+
+/// What an event counts for.
+pub(super) fn size(event: &Event) -> u64 {
+    event.content.packed().len() as u64
 }
 
 /// As many of `events` as fit, but at least one.

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use crate::id::{MessageId, NodeId, RoomId, SessionId, UserId, random_bytes};
+use crate::id::{Epoch, MessageId, NodeId, RoomId, SessionId, UserId, random_bytes};
 use crate::ports::{
     Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
-    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult,
+    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult, Upkeep,
 };
 use crate::state::{
-    Append, Checkpoint, CheckpointChange, RoomRecord, SecretHash, SendRecord, SessionHead,
-    SessionRecord, Standing, StateLimits, Ticket, Unchanged,
+    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, RoomRecord,
+    SecretHash, SendRecord, SessionHead, SessionRecord, Standing, StateLimits, Ticket, Trimmed,
+    Unchanged,
 };
 use crate::time::Timestamp;
 use crate::wire::{Role, RoomKind, StateUpdate};
@@ -29,8 +30,8 @@ use super::sessions::Sessions;
 /// time, and so does finding a page; a lock is held for one append at a time, never over an await. Several engines may
 /// share one.
 ///
-/// Nothing is removed but what [`MemoryStore::keep_events`] asks for: memory grows with what is sent, and with the
-/// record of each send, which outlives its event.
+/// Nothing is removed but what [`MemoryStore::keep_events`] or the port's own methods ask for: memory grows with what is
+/// sent, and with the record of each send, which outlives its event.
 ///
 /// An engine that is dropped without a drain leaves its node open in the state; from then on every
 /// [`StateStore::begin_state`] gives a new generation. That is always safe: clients replace what they have.
@@ -132,10 +133,27 @@ impl RoomLog for MemoryStore {
     ) -> StoreResult<Option<SendRecord>> {
         self.with(|kept| kept.rooms.sent(room, sender, id))
     }
+
+    async fn trim(&self, room: &RoomId, keep: &Keep, limit: usize) -> StoreResult<Option<Trimmed>> {
+        self.with(|kept| kept.rooms.trim(room, keep, limit))
+    }
 }
 
 #[async_trait]
 impl RoomDirectory for MemoryStore {
+    async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> StoreResult<Vec<RoomRecord>> {
+        self.with(|kept| kept.rooms.all(after, limit))
+    }
+
+    async fn standings(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(UserId, Standing)>> {
+        self.with(|kept| kept.rooms.standings(room, after, limit))
+    }
+
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
         self.with(|kept| kept.rooms.record(room))
     }
@@ -254,6 +272,33 @@ impl StateStore for MemoryStore {
         self.with(|kept| {
             kept.writers.remove(&node);
         })
+    }
+}
+
+#[async_trait]
+impl Upkeep for MemoryStore {
+    async fn delete_room(&self, room: &RoomId) -> StoreResult<bool> {
+        self.with(|kept| kept.rooms.delete(room))
+    }
+
+    async fn purge(&self, limit: usize) -> StoreResult<bool> {
+        self.with(|kept| kept.rooms.purge(limit))
+    }
+
+    async fn erase_user(&self, user: &UserId, limit: usize) -> StoreResult<Erased> {
+        self.with(|kept| kept.rooms.erase(user, &mut kept.sessions, limit, &self.state_limits))
+    }
+
+    async fn begin_import(&self, room: ImportedRoom) -> StoreResult<Epoch> {
+        self.with(|kept| kept.rooms.begin_import(&room)).flatten()
+    }
+
+    async fn import(&self, room: &RoomId, epoch: Epoch, part: ImportedPart) -> StoreResult<()> {
+        self.with(|kept| kept.rooms.import(room, epoch, part)).flatten()
+    }
+
+    async fn finish_import(&self, room: &RoomId, epoch: Epoch) -> StoreResult<RoomRecord> {
+        self.with(|kept| kept.rooms.finish_import(room, epoch)).flatten()
     }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::code::Code;
 use crate::error::Result;
-use crate::id::{NodeId, SessionId, UserId};
+use crate::id::{NodeId, RoomId, SessionId, UserId};
 use crate::wire::{Event, Signal, StateUpdate};
 
 /// Something that one node tells the others.
@@ -26,6 +26,16 @@ pub enum BusMessage {
         user: UserId,
         /// Which session.
         session: SessionId,
+    },
+    /// This room was trimmed or deleted: compare it with the store.
+    Changed {
+        /// Which.
+        room: RoomId,
+    },
+    /// This user is being erased, or was: forget what waits to be written of theirs, and compare all rooms.
+    Erased {
+        /// Who.
+        user: UserId,
     },
     /// Close this session's connections.
     Close {

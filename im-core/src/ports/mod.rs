@@ -7,6 +7,7 @@
 //! | `hooks` | [`Hooks`] | the embedder |
 //! | `bus` | [`Bus`] | memory; brokers later |
 //! | `clock` | [`Clock`] | the system; tests |
+//! | `retention` | [`RetentionPolicy`] | the embedder; one for all rooms here |
 //! | `limiter` | [`RateLimiter`] | token buckets here; the embedder |
 
 mod auth;
@@ -14,6 +15,7 @@ mod bus;
 mod clock;
 mod hooks;
 mod limiter;
+mod retention;
 mod store;
 
 pub use auth::{AllowAnonymous, Authenticator, Credentials, Identity, StaticTokens};
@@ -21,7 +23,8 @@ pub use bus::{Bus, BusMessage, BusReceiver, Envelope};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use hooks::{Action, Hooks, NoHooks, Verdict};
 pub use limiter::{RateLimiter, TokenBuckets, Unlimited};
+pub use retention::{Retention, RetentionPolicy};
 pub use store::{
     Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
-    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult,
+    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult, Upkeep,
 };

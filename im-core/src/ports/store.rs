@@ -12,8 +12,9 @@ use crate::code::Code;
 use crate::error::Error;
 use crate::id::{Cursor, Epoch, MessageId, NodeId, RoomId, Seq, SessionId, UserId};
 use crate::state::{
-    Append, Checkpoint, CheckpointChange, Refusal, RoomRecord, SecretHash, SendRecord, SessionHead,
-    SessionRecord, Standing, Ticket, Unchanged,
+    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Refusal,
+    RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Standing, Ticket, Trimmed,
+    Unchanged,
 };
 use crate::time::{Stamp, Timestamp};
 use crate::wire::{Event, PageFrom, Role, RoomKind, StateUpdate};
@@ -147,6 +148,8 @@ pub struct Head {
     pub first: Seq,
     /// Counts the merges that changed the room's state.
     pub state_revision: u64,
+    /// As in [`RoomRecord`]: events that were changed by erasures.
+    pub erased: u64,
 }
 
 /// Which part of a log to read.
@@ -202,11 +205,40 @@ pub trait RoomLog: Send + Sync {
         sender: &UserId,
         id: &MessageId,
     ) -> StoreResult<Option<SendRecord>>;
+
+    /// Removes the oldest events of a room's log, as far as `keep` says, at most `limit` (0 counts as 1) in one call and
+    /// in one commit. `None` if there is no such room.
+    ///
+    /// Decided by [`RoomRecord::trim`] against what is committed, appends of the same moment included. `first` and
+    /// `bytes` change; epoch, head, the seqs of later events, members and state do not. **Records of sends stay**: they
+    /// outlive retention and go with their room, so that a retry is known however late it comes. A log may lose all of
+    /// its events; the next one still has head + 1.
+    ///
+    /// Readers see the log as it was before or as it is after, never a page with a hole: a page that is read meanwhile
+    /// may still hold what is removed, and its `first` then says so. The content has gone from the store when this
+    /// returns, as far as the medium lets go of anything; it is as durable as an append. A call whose outcome is
+    /// unknown may be made again.
+    ///
+    /// Costs no more than what is removed, and one look at the room and at its oldest event where nothing is.
+    async fn trim(&self, room: &RoomId, keep: &Keep, limit: usize) -> StoreResult<Option<Trimmed>>;
 }
 
-/// Which rooms there are and who is in them. Written by [`RoomLog::append`] alone.
+/// Which rooms there are and who is in them. Written by [`RoomLog::append`] and [`Upkeep`] alone.
 #[async_trait]
 pub trait RoomDirectory: Send + Sync {
+    /// All rooms after `after` in the byte order of their ids, at most `limit`. For sweeps and copies: rooms that come
+    /// and go meanwhile may be among them or not, each other room is given once.
+    async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> StoreResult<Vec<RoomRecord>>;
+
+    /// How everybody stands to the room, the banned included, after `after` in the byte order of their ids, at most
+    /// `limit`. Empty where there is no such room.
+    async fn standings(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(UserId, Standing)>>;
+
     /// The room; `None` if there is no such room.
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>>;
 
@@ -318,9 +350,75 @@ pub trait StateStore: Send + Sync {
     async fn end_state(&self, node: NodeId) -> StoreResult<()>;
 }
 
+/// Removing what is not to be kept, and putting in what was kept elsewhere. For the service itself: no client's command
+/// leads here.
+///
+/// Each call does a bounded part of the work in one commit, as durable as an append, and can be made again after any
+/// failure; what a killed process left half done is gone on with by the same calls. Appends and reads go on meanwhile.
+#[async_trait]
+pub trait Upkeep: Send + Sync {
+    /// Deletes a room for good. `false` if there is no such room.
+    ///
+    /// When this returns, the room is gone for everybody: its record, log, members, records of sends and state, and its
+    /// place among the rooms of each user. What it held may still take up space, which [`Upkeep::purge`] gives back bit
+    /// by bit; so this costs the same for a room of any size. A room that is made under the same id later is another
+    /// one, with another incarnation and a log from 1, and shares nothing with the old one, not even what was not
+    /// purged yet. An import under this id that was not finished is dropped as well.
+    async fn delete_room(&self, room: &RoomId) -> StoreResult<bool>;
+
+    /// Removes what deleted rooms and dropped imports left behind, at most about `limit` records (0 counts as 1).
+    /// Whether there is more to remove: call again.
+    async fn purge(&self, limit: usize) -> StoreResult<bool>;
+
+    /// Erases a user, a part at a time: call again as long as the answer says that there is more. At most about `limit`
+    /// records are looked at in one call (0 counts as 1), so a limit well above what is sent to one room between two
+    /// calls comes to its end.
+    ///
+    /// In the end there is nothing of the user in the store: their own room ([`RoomId::inbox`]) is deleted; sessions,
+    /// with checkpoints and tickets, are removed, and so are their standings in every room (members are counted down;
+    /// a ban goes as well), their records of sends, and their events. The events keep their places: each that
+    /// [`Event::without`] changes is replaced by what it gives, in place, and counted in [`RoomRecord::erased`]; so are
+    /// values of state, by [`StateUpdate::without`], each a change that the revision counts. Rooms, epochs, heads,
+    /// `first` and what others sent stay; other users' contents are not searched for the name.
+    ///
+    /// Within a room the standing goes before, or with, the first event that is looked at, so that nothing new by the
+    /// user's own authority comes in behind what was erased. No event is written that tells others of the leaving: a
+    /// service that wants one removes the user first, as the engine does. What is appended in the user's name
+    /// afterwards, on the service's authority, is not erased by earlier calls.
+    ///
+    /// Where an event names a user as its sender or in a change of members, the store must find the room again without
+    /// reading other rooms' logs: by an index of the rooms that each user has ever been in, written to or been named
+    /// in, kept when they leave; or by an index of events by sender and by user named. To read through the logs of
+    /// those rooms is then allowed, a bounded part in a call, with the place noted in the store. Rooms under import
+    /// count as rooms.
+    async fn erase_user(&self, user: &UserId, limit: usize) -> StoreResult<Erased>;
+
+    /// Begins to import a room, invisible until [`Upkeep::finish_import`]. Gives the epoch of its new life; an earlier
+    /// import under this id that was not finished is dropped. Refused with [`Refusal::Exists`] if there is such a room.
+    ///
+    /// One import at a time for an id. It outlasts a restart, and stays until it is finished, begun anew or dropped by
+    /// [`Upkeep::delete_room`].
+    async fn begin_import(&self, room: ImportedRoom) -> StoreResult<Epoch>;
+
+    /// Adds a part to the import that has this epoch, in one commit: standings, events with their records of sends
+    /// (each by [`RoomRecord::import`]), `members` and `bytes` counted. The caller keeps parts small; some hundred
+    /// records or KiB.
+    ///
+    /// Refused, and nothing written: [`Refusal::NoSuchRoom`] if there is no such import, [`Refusal::Exists`] if there is
+    /// a room by now, [`Refusal::OutOfPlace`] if an event is not the next one, or a user or a sender's message id comes
+    /// a second time, [`Refusal::Reserved`] for a standing of [`UserId::erased`].
+    async fn import(&self, room: &RoomId, epoch: Epoch, part: ImportedPart) -> StoreResult<()>;
+
+    /// Makes the imported room visible, whole, at once. Refused like [`Upkeep::import`]. Where the outcome is unknown, a
+    /// room with this epoch says that it was done.
+    ///
+    /// State is merged into it afterwards like into any other ([`StateStore::merge_state`]).
+    async fn finish_import(&self, room: &RoomId, epoch: Epoch) -> StoreResult<RoomRecord>;
+}
+
 /// A store: all of its parts, and what it promises.
 #[async_trait]
-pub trait Store: RoomLog + RoomDirectory + SessionRegistry + StateStore {
+pub trait Store: RoomLog + RoomDirectory + SessionRegistry + StateStore + Upkeep {
     /// A short name for logs: `memory`, `sled` …
     fn name(&self) -> &'static str;
 

@@ -187,6 +187,14 @@ pub enum Refusal {
     /// The room's log has reached the last seq.
     #[error("the room's log is full")]
     Exhausted,
+    /// The id stands for users who were erased: nobody can have it.
+    #[error("this user id stands for users who were erased; nobody can have it")]
+    Reserved,
+    /// What is imported does not go on from what was imported before.
+    #[error(
+        "what is imported must go on from what was imported before, each user, event and message id once"
+    )]
+    OutOfPlace,
 }
 
 impl Refusal {
@@ -195,10 +203,11 @@ impl Refusal {
         match self {
             Self::NoSuchRoom | Self::Stranger => Code::NotFound,
             Self::Exists => Code::Exists,
-            Self::Role | Self::FixedMembers => Code::Forbidden,
+            Self::Role | Self::FixedMembers | Self::Reserved => Code::Forbidden,
             Self::Banned => Code::Banned,
             Self::Conflict => Code::Conflict,
             Self::Full | Self::Exhausted => Code::TooMany,
+            Self::OutOfPlace => Code::BadField,
         }
     }
 }
@@ -325,6 +334,9 @@ fn found(
     if members > append.max_members {
         return Err(Refusal::Full);
     }
+    if seed.members.iter().any(|(user, _)| user.is_erased()) {
+        return Err(Refusal::Reserved);
+    }
     let room = RoomRecord {
         id: append.room.clone(),
         kind: seed.kind,
@@ -334,6 +346,8 @@ fn found(
         first: Seq::FIRST,
         created: append.at,
         members,
+        bytes: 0,
+        erased: 0,
     };
     let standing = |(user, role): &(UserId, Role)| (user.clone(), Some(Standing::Member(*role)));
     Ok((room, seed.members.iter().map(standing).collect()))
@@ -431,6 +445,11 @@ fn effect(
         let standing = Some(Standing::Member(role));
         Some((MemberChange::Joined(user.clone(), role), standing))
     };
+    if matches!(intent, Intent::Join | Intent::Add(..) | Intent::Ban(_))
+        && intent.target().unwrap_or(by).is_erased()
+    {
+        return Err(Refusal::Reserved);
+    }
     Ok(match (intent, held) {
         (Intent::Join, Some(Standing::Member(_))) => None,
         (Intent::Join | Intent::Add(..), Some(Standing::Banned)) => return Err(Refusal::Banned),
@@ -486,6 +505,7 @@ fn commit(
     }
     let seq = room.head.next();
     room.head = seq;
+    room.bytes = room.bytes.saturating_add(new.content.packed().len() as u64);
     let (id, send) = match new.key {
         Some(SendKey { id, hash }) => {
             (Some(id.clone()), Some((id, SendRecord { seq, at: append.at, hash })))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::id::StateKey;
+use crate::id::{StateKey, UserId};
 use crate::time::Stamp;
 use crate::wire::StateUpdate;
 
@@ -104,7 +104,9 @@ impl StateMap {
     ) -> Merge {
         let held = self.entries.get(&update.key);
         let newest = held.map(|held| held.stamp).or(floor);
-        if newest.is_some_and(|newest| update.stamp <= newest) {
+        // What was erased has kept its stamp, and is the one that stays.
+        let erases = held.is_some_and(|held| update.erases(held));
+        if newest.is_some_and(|newest| update.stamp <= newest) && !erases {
             return Merge::Stale;
         }
         let (old_size, old_live) =
@@ -125,6 +127,23 @@ impl StateMap {
         }
         self.drop_tombstones(limits.max_tombstones);
         Merge::Taken
+    }
+
+    /// Unsets what `user` has set, each under its own stamp: see [`StateUpdate::without`]. Says how many keys that were.
+    pub fn erase(&mut self, user: &UserId, limits: &StateLimits) -> usize {
+        let erased: Vec<StateUpdate> =
+            self.entries.values().filter_map(|held| held.without(user)).collect();
+        let count = erased.len();
+        for update in erased {
+            // Key and stamp stay, and with them the digest.
+            if let Some(held) = self.entries.get_mut(&update.key) {
+                self.bytes = self.bytes - size(held) + size(&update);
+                self.tombstones += usize::from(held.value.is_some());
+                *held = Arc::new(update);
+            }
+        }
+        self.drop_tombstones(limits.max_tombstones);
+        count
     }
 
     fn drop_tombstones(&mut self, max: usize) {
@@ -171,6 +190,13 @@ fn fingerprint(update: &StateUpdate) -> u64 {
     hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
+impl StateUpdate {
+    /// Whether it is what an erasure has made of `held`.
+    fn erases(&self, held: &Self) -> bool {
+        self.stamp == held.stamp && self.from.is_erased() && !held.from.is_erased()
+    }
+}
+
 fn size(update: &StateUpdate) -> usize {
     update.key.as_str().len() + update.value.as_ref().map_or(0, |value| value.packed().len())
 }
@@ -178,7 +204,7 @@ fn size(update: &StateUpdate) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{NodeId, RoomId, UserId};
+    use crate::id::{NodeId, RoomId};
     use crate::time::Timestamp;
     use crate::wire::{Content, Limits};
     use proptest::prelude::*;

@@ -5,7 +5,8 @@
 //! names is read only if the session follows it and may.
 //!
 //! About a hundred rooms with state fit. Who follows more of those without a connection gets the state of the others again
-//! whenever another node takes up.
+//! whenever another node takes up. That is left so: whoever comes back on a connection of their own gets the state of all
+//! rooms again, and a longer mark would travel with every batch, in headers that hold no more.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,6 +24,9 @@ use crate::id::{Cursor, Epoch, RoomId, Seq, SessionId};
 pub struct Mark {
     /// Whose it is: a mark of another session says nothing.
     pub session: SessionTag,
+    /// The number of the downlink that gave it, among those that have taken the session. Two that stand at the same place
+    /// can so be told apart: what one of them has waiting, the other may have handed out.
+    pub turn: u64,
     /// The checkpoint's revision up to which the reader was told how its rooms answer.
     pub rev: u64,
     /// Rooms that differ from the checkpoint.
@@ -92,8 +96,9 @@ impl fmt::Display for BadMark {
 
 impl std::error::Error for BadMark {}
 
-/// The layout of marks; others are refused.
-const LAYOUT: u8 = 1;
+/// The layout of marks. One of the layout before says nothing of its turn; others are refused.
+const LAYOUT: u8 = 2;
+const WITHOUT_TURN: u8 = 1;
 const MAX_BYTES: usize = Mark::MAX_LEN / 4 * 3;
 
 const DENIED: u8 = 1;
@@ -103,6 +108,13 @@ const SAME_GENERATION: u8 = 4;
 impl Mark {
     /// Characters of a mark at most.
     pub const MAX_LEN: usize = 2048;
+
+    /// Places that fit into a mark at most: those of rooms that may not be read are the shortest.
+    pub const MAX_PLACES: usize = MAX_BYTES / 6;
+    /// Whether a reader with the other mark stands at the same place, whichever downlink gave it.
+    pub fn is_level_with(&self, other: &Self) -> bool {
+        (self.session, self.rev, &self.places) == (other.session, other.rev, &other.places)
+    }
 
     /// The place of a room, if the mark has it.
     pub fn place(&self, room: &RoomId) -> Option<&Place> {
@@ -115,6 +127,7 @@ impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = vec![LAYOUT];
         bytes.extend(self.session.0);
+        put(&mut bytes, self.turn);
         put(&mut bytes, self.rev);
         let mut generation = None;
         for place in &self.places {
@@ -157,11 +170,14 @@ impl FromStr for Mark {
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadMark)?;
         let mut input = Input(&bytes);
-        if input.take::<1>()? != [LAYOUT] {
-            return Err(BadMark);
-        }
+        let [layout] = input.take()?;
         let session = SessionTag(input.take()?);
-        let mut mark = Self { session, rev: input.number()?, places: Vec::new() };
+        let turn = match layout {
+            LAYOUT => input.number()?,
+            WITHOUT_TURN => 0,
+            _ => return Err(BadMark),
+        };
+        let mut mark = Self { session, turn, rev: input.number()?, places: Vec::new() };
         let mut held = None;
         while !input.0.is_empty() {
             let room = RoomTag(input.take()?);
@@ -239,15 +255,16 @@ mod tests {
     proptest! {
         #[test]
         fn what_fits_is_read_back_and_the_rest_left_out(
+            turn in any::<u64>(),
             rev in any::<u64>(),
             places in proptest::collection::vec(place(), 0..200),
         ) {
             let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
-            let mark = Mark { session, rev, places };
+            let mark = Mark { session, turn, rev, places };
             let text = mark.to_string();
             prop_assert!(text.len() <= Mark::MAX_LEN);
             let read: Mark = text.parse().unwrap();
-            prop_assert_eq!((read.session, read.rev), (session, rev));
+            prop_assert_eq!((read.session, read.turn, read.rev), (session, turn, rev));
             prop_assert!(read.places.len() >= mark.places.len().min(40));
             prop_assert_eq!(&read.places[..], &mark.places[..read.places.len()]);
         }
@@ -270,5 +287,15 @@ mod tests {
             assert_eq!(text.parse::<Mark>(), Err(BadMark), "{text}");
         }
         assert_eq!("AQAAAA".parse::<Mark>(), Ok(Mark::default()));
+        assert_eq!("AgAAAAA".parse::<Mark>(), Ok(Mark::default()));
+    }
+
+    #[test]
+    fn marks_of_two_downlinks_at_one_place_are_level_and_not_the_same() {
+        let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
+        let mark = |turn, rev| Mark { session, turn, rev, places: Vec::new() };
+        assert_ne!(mark(1, 5).to_string(), mark(2, 5).to_string());
+        assert!(mark(1, 5).is_level_with(&mark(2, 5)));
+        assert!(!mark(1, 5).is_level_with(&mark(1, 6)));
     }
 }

@@ -10,9 +10,15 @@
 //! | `mark` | where a reader of a downlink stands |
 //! | `dedup` | when two sends say the same |
 //! | `session` | what outlives a connection |
+//! | `keep` | what a room keeps of its log |
+//! | `erase` | what is left of a user who was erased |
+//! | `import` | putting a room into a store that was taken out of another |
 
 mod append;
 mod dedup;
+mod erase;
+mod import;
+mod keep;
 mod latest;
 mod mark;
 mod order;
@@ -24,6 +30,9 @@ pub use append::{
     Act, Append, Commit, Guard, Intent, NewEvent, Plan, PlanError, Refusal, RoomSeed, View, plan,
 };
 pub use dedup::{ContentHash, SendKey, SendRecord, content_hash, uuid_v7_time};
+pub use erase::Erased;
+pub use import::{ImportedCommit, ImportedEvent, ImportedPart, ImportedRoom};
+pub use keep::{Keep, Trimmed};
 pub use latest::{Merge, StateLimits, StateMap};
 pub use mark::{BadMark, Mark, Place, RoomTag, SessionTag};
 pub use order::{Offer, Sequencer, offer};

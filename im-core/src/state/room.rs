@@ -8,7 +8,8 @@ use crate::wire::{Role, RoomKind};
 
 /// What is known of a room.
 ///
-/// Invariants: `first` ≤ `head` + 1; the events kept are exactly those with `first` ≤ seq ≤ `head`.
+/// Invariants: `first` ≤ `head` + 1; the events kept are exactly those with `first` ≤ seq ≤ `head`, and `bytes` is what
+/// they have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRecord {
     /// Its id.
@@ -27,6 +28,10 @@ pub struct RoomRecord {
     pub created: Timestamp,
     /// How many members it has; the banned are not counted.
     pub members: u32,
+    /// Bytes of packed content of the events kept.
+    pub bytes: u64,
+    /// Counts the events that were changed by erasures: whoever holds events of the log drops them when it moves.
+    pub erased: u64,
 }
 
 /// How a user stands to a room. A user with no standing is a stranger to it.

@@ -66,6 +66,16 @@ impl SecretHash {
         Self(Sha256::digest(secret.expose().as_bytes()).into())
     }
 
+    /// Takes what [`SecretHash::as_bytes`] once gave, as a store returns it.
+    pub const fn from_bytes(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
+    /// The hash itself, for a store to keep.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Whether `secret` is the one that was hashed. Takes the same time wherever they differ.
     pub fn matches(&self, secret: &Secret) -> bool {
         let other = Self::of(secret);

@@ -1,18 +1,17 @@
 //! What clients ask. Every command carries the client's number for it and gets exactly one reply with that number.
 
-use std::fmt;
 use std::sync::Arc;
 
 use crate::code::Code;
 use crate::id::{
-    CommandId, Cursor, DeviceId, Epoch, EventKind, MessageId, RoomId, Seq, SessionId, StateKey,
-    UserId,
+    CommandId, Cursor, Epoch, EventKind, MessageId, RoomId, Seq, SessionId, StateKey, UserId,
 };
 use crate::time::Stamp;
 
 use super::codec::WireError;
 use super::event::{Role, RoomKind};
 use super::fields::{Field, Fields, bad, missing};
+use super::hello::{Hello, Secret};
 use super::value::{Map, Value};
 
 /// A command and the client's number for it.
@@ -110,64 +109,6 @@ pub enum MemberAct {
     Ban,
     /// Let them come back.
     Unban,
-}
-
-/// The first frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hello {
-    /// The protocol's version.
-    pub version: u64,
-    /// Credentials, where the transport did not carry them.
-    pub token: Option<Secret>,
-    /// Who the client says it is. Believed only by servers that allow anonymous users.
-    pub user: Option<UserId>,
-    /// Which device it is. A random one if absent.
-    pub device: Option<DeviceId>,
-    /// The session to go on with.
-    pub session: Option<ResumeToken>,
-    /// The client's name and version, for logs. At most 64 bytes are kept.
-    pub client: Option<Arc<str>>,
-}
-
-/// What proves that a session is yours, beside the credentials: as `welcome` gave it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResumeToken {
-    /// Which session.
-    pub session: SessionId,
-    /// Its secret, 128 bits or more.
-    pub secret: Secret,
-}
-
-/// A text that never shows itself in logs.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<str>);
-
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself. Take care where it goes.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-impl Field for Secret {
-    fn read(value: Value) -> Result<Self, String> {
-        let text = <Arc<str>>::read(value)?;
-        if text.is_empty() || text.len() > 4096 {
-            return Err("1 to 4096 bytes were expected".into());
-        }
-        Ok(Self(text))
-    }
 }
 
 /// A frame from a client: a command, or the number and the error to answer with.
@@ -367,37 +308,6 @@ impl CommandBody {
             }
             Self::Kick { session } => map.push("session", session),
         }
-    }
-}
-
-impl Hello {
-    fn from_fields(mut f: Fields) -> Result<Self, WireError> {
-        let (session, secret) = (f.take("session")?, f.take("secret")?);
-        Ok(Self {
-            version: f.need("v")?,
-            token: f.take("token")?,
-            user: f.take("user")?,
-            device: f.take("device")?,
-            session: match (session, secret) {
-                (Some(session), Some(secret)) => Some(ResumeToken { session, secret }),
-                (None, None) => None,
-                (Some(_), None) => return Err(missing("secret")),
-                (None, Some(_)) => return Err(missing("session")),
-            },
-            client: f.take("client")?,
-        })
-    }
-
-    fn put_fields(&self, map: &mut Map) {
-        map.push("v", super::fields::int(self.version));
-        map.push_some("token", self.token.as_ref().map(Secret::expose));
-        map.push_some("user", self.user.as_ref());
-        map.push_some("device", self.device.as_ref());
-        if let Some(token) = &self.session {
-            map.push("session", &token.session);
-            map.push("secret", token.secret.expose());
-        }
-        map.push_some("client", self.client.as_deref());
     }
 }
 

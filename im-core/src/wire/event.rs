@@ -158,6 +158,14 @@ impl Content {
     }
 }
 
+impl Default for Content {
+    /// Null.
+    fn default() -> Self {
+        // The one byte that MessagePack has for nil.
+        Self(Bytes::from_static(&[0xc0]))
+    }
+}
+
 impl fmt::Debug for Content {
     /// Shows the size only: what people say does not belong in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,14 +12,18 @@
 //! | `codec` | JSON and MessagePack, batches |
 //! | `fields` | taking typed fields out of a map, with errors that name the field |
 //! | `command` | what clients ask |
+//! | `hello` | the first frame |
 //! | `event` | what a room's log holds |
 //! | `reply` | what commands are answered with |
+//! | `page` | pages of lists among them |
 //! | `push` | what the server sends unasked |
 
 mod codec;
 mod command;
 mod event;
 mod fields;
+mod hello;
+mod page;
 mod push;
 mod reply;
 mod scan;
@@ -28,14 +32,13 @@ mod value;
 pub use codec::{
     Encoding, Limits, WireError, decode, encode, encode_batch, join_encoded, list_encoded,
 };
-pub use command::{
-    Command, CommandBody, Hello, MemberAct, PageFrom, Request, ResumeToken, Secret, Target,
-};
+pub use command::{Command, CommandBody, MemberAct, PageFrom, Request, Target};
 pub use event::{Content, ContentError, Event, MemberChange, Role, RoomKind};
+pub use hello::{Hello, ResumeToken, Secret};
+pub use page::{HistoryPage, MemberEntry, MemberPage, RoomsPage, SessionEntry};
 pub use push::{Bye, Push, ServerFrame, Signal, Snapshot, StateUpdate};
 pub use reply::{
-    ErrorReply, HistoryPage, MemberEntry, MemberPage, Reply, RoomStatus, RoomsPage, SendReceipt,
-    ServerLimits, SessionEntry, Status, TicketGrant, Welcome,
+    ErrorReply, Reply, RoomStatus, SendReceipt, ServerLimits, Status, TicketGrant, Welcome,
 };
 pub use value::{Map, Value};
 

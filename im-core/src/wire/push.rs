@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use crate::error::Error;
 use crate::id::{CommandId, EventKind, RoomId, StateKey, UserId};
 use crate::time::{Stamp, Timestamp};
 
@@ -85,6 +88,23 @@ pub struct Bye {
     pub message: String,
     /// Come back after this long, if at all.
     pub retry_after: Option<Duration>,
+}
+
+impl Bye {
+    /// The farewell as an encoded frame, for a peer that is refused before it has a connection.
+    pub fn encoded(self, encoding: Encoding) -> Bytes {
+        encode(&Push::Bye(self).to_value(), encoding)
+    }
+}
+
+impl From<&Error> for Bye {
+    fn from(error: &Error) -> Self {
+        Self {
+            code: error.code().number(),
+            message: error.message().into(),
+            retry_after: error.delay(),
+        }
+    }
 }
 
 /// Anything a server sends, as a client reads it.

@@ -7,9 +7,10 @@ use crate::id::{CommandId, Cursor, DeviceId, Epoch, RoomId, Seq, SessionId, User
 use crate::time::{Stamp, Timestamp};
 
 use super::codec::WireError;
-use super::command::Secret;
-use super::event::{Event, Role, RoomKind, word_enum};
+use super::event::word_enum;
 use super::fields::{Field, Fields, int};
+use super::hello::Secret;
+use super::page::{HistoryPage, MemberEntry, MemberPage, RoomsPage, SessionEntry, room_entry};
 use super::push::{generation_value, take_generation};
 use super::value::{Map, Value};
 
@@ -158,61 +159,6 @@ pub struct SendReceipt {
     pub repeated: bool,
 }
 
-/// A page of a room's log.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HistoryPage {
-    /// The room's epoch.
-    pub epoch: Epoch,
-    /// The room's last event.
-    pub head: Seq,
-    /// The first event that is still kept.
-    pub first: Seq,
-    /// Oldest first after a cursor, newest first before one. Without a gap.
-    pub events: Vec<Event>,
-    /// Whether the log goes on in that direction.
-    pub more: bool,
-}
-
-/// A member of a room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberEntry {
-    /// Who.
-    pub user: UserId,
-    /// With which role.
-    pub role: Role,
-}
-
-/// A page of members in the order of their ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberPage {
-    /// The members.
-    pub members: Vec<MemberEntry>,
-    /// Whether there are more after the last.
-    pub more: bool,
-}
-
-/// A page of the caller's rooms in the order of their ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoomsPage {
-    /// Id, kind and role.
-    pub rooms: Vec<(RoomId, RoomKind, Role)>,
-    /// Whether there are more after the last.
-    pub more: bool,
-}
-
-/// One of the caller's sessions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionEntry {
-    /// Its id.
-    pub session: SessionId,
-    /// Its device.
-    pub device: DeviceId,
-    /// Since when.
-    pub since: Timestamp,
-    /// Whether it is connected to the node that answers.
-    pub connected: bool,
-}
-
 /// The answer to a command that was refused, or to something that was no command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorReply {
@@ -276,14 +222,6 @@ impl Reply {
             }
         }
     }
-}
-
-fn room_entry((room, kind, role): &(RoomId, RoomKind, Role)) -> Value {
-    let mut map = Map::with_capacity(3);
-    map.push("room", room);
-    map.push("kind", *kind);
-    map.push("role", *role);
-    map.into()
 }
 
 impl Welcome {
@@ -417,73 +355,6 @@ impl SendReceipt {
     }
 }
 
-impl HistoryPage {
-    fn put_fields(&self, map: &mut Map) {
-        map.push("epoch", self.epoch);
-        map.push("head", self.head);
-        map.push("first", self.first);
-        let event = |event: &Event| {
-            let mut map = Map::with_capacity(8);
-            event.put_fields(&mut map);
-            Value::Map(map)
-        };
-        map.push("events", self.events.iter().map(event).collect::<Vec<_>>());
-        map.push("more", self.more);
-    }
-
-    /// Reads the reply to `history`.
-    ///
-    /// # Errors
-    ///
-    /// A field is missing or wrong.
-    pub fn from_value(value: Value) -> Result<Self, WireError> {
-        let mut f = Fields::of(value)?;
-        Ok(Self {
-            epoch: f.need("epoch")?,
-            head: f.need("head")?,
-            first: f.need("first")?,
-            events: f.list("events", Event::from_fields)?,
-            more: f.need("more")?,
-        })
-    }
-}
-
-impl MemberEntry {
-    fn to_value(&self) -> Value {
-        let mut map = Map::with_capacity(2);
-        map.push("user", &self.user);
-        map.push("role", self.role);
-        map.into()
-    }
-}
-
-impl MemberPage {
-    /// Reads the reply to `members`.
-    ///
-    /// # Errors
-    ///
-    /// A field is missing or wrong.
-    pub fn from_value(value: Value) -> Result<Self, WireError> {
-        let mut f = Fields::of(value)?;
-        let entry =
-            |mut f: Fields| Ok(MemberEntry { user: f.need("user")?, role: f.need("role")? });
-        Ok(Self { members: f.list("members", entry)?, more: f.need("more")? })
-    }
-}
-
-impl RoomsPage {
-    /// Reads the reply to `rooms`.
-    ///
-    /// # Errors
-    ///
-    /// A field is missing or wrong.
-    pub fn from_value(value: Value) -> Result<Self, WireError> {
-        let mut f = Fields::of(value)?;
-        let entry = |mut f: Fields| Ok((f.need("room")?, f.need("kind")?, f.need("role")?));
-        Ok(Self { rooms: f.list("list", entry)?, more: f.need("more")? })
-    }
-}
-
 impl TicketGrant {
     /// Reads the reply to `ticket`.
     ///
@@ -495,33 +366,6 @@ impl TicketGrant {
         Ok(Self {
             ticket: f.need("ticket")?,
             within: f.need("within_ms").map(Duration::from_millis)?,
-        })
-    }
-}
-
-impl SessionEntry {
-    fn to_value(&self) -> Value {
-        let mut map = Map::with_capacity(4);
-        map.push("session", &self.session);
-        map.push("device", &self.device);
-        map.push("since", self.since);
-        map.push("connected", self.connected);
-        map.into()
-    }
-
-    /// Reads the reply to `sessions`.
-    ///
-    /// # Errors
-    ///
-    /// A field is missing or wrong.
-    pub fn list_from_value(value: Value) -> Result<Vec<Self>, WireError> {
-        Fields::of(value)?.list("sessions", |mut f| {
-            Ok(Self {
-                session: f.need("session")?,
-                device: f.need("device")?,
-                since: f.need("since")?,
-                connected: f.need("connected")?,
-            })
         })
     }
 }

@@ -80,14 +80,14 @@ async fn a_folder_in_use_is_refused_by_name_and_free_after_the_close() {
 #[tokio::test]
 async fn a_newer_and_an_unknown_older_layout_are_refused_untouched() {
     let (folder, generation) = closed().await;
-    for (layout, word) in [("2", "newer version"), ("0", "layout 0")] {
+    for (layout, word) in [("3", "newer version"), ("0", "layout 0")] {
         let first = format!("im-store-sled {layout}\n");
-        edit(folder.path(), "im-store-sled 1\n", &first);
+        edit(folder.path(), "im-store-sled 2\n", &first);
         let error = refused(folder.path()).await;
         assert!(error.to_string().contains(word), "{error}");
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
         assert_eq!(Error::from(error).code().number(), 4202);
-        edit(folder.path(), &first, "im-store-sled 1\n");
+        edit(folder.path(), &first, "im-store-sled 2\n");
     }
     let store = open(folder.path()).await;
     assert_eq!(log(&store).await, [id(1), id(2)]);

@@ -140,7 +140,8 @@ proptest! {
         let _ = record::read_event(&room, epoch, Seq::FIRST, &bytes);
         let _ = record::read_sent(&bytes);
         let _ = record::read_standing(&bytes);
-        let _ = record::read_room_of(&bytes);
+        let _ = record::read_trace(&bytes);
+        let _ = record::event_size(&bytes);
         let _ = record::read_state(&room, &bytes);
         let _ = record::read_state_head(&bytes);
         let _ = record::read_session(&SessionId::new("s").unwrap(), &bytes);

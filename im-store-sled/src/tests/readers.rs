@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 
 use im_core::ports::{RoomDirectory, RoomLog, Store};
 use im_core::state::{Act, Append, Guard, Intent};
@@ -10,7 +11,7 @@ use im_core::{Timestamp, UserId};
 use tempfile::TempDir;
 
 use super::device::{Faulty, Site};
-use super::fixture::{ann, append, commit, id, log, open_on, post, room, seq};
+use super::fixture::{ann, append, commit, id, log, open, open_on, post, room, seq};
 
 async fn until(device: &Arc<Faulty>, site: Site) {
     let device = device.clone();
@@ -86,5 +87,24 @@ async fn what_queues_during_a_sync_shares_the_next_one() {
     }
     let syncs = device.calls().iter().filter(|site| **site == Site::Sync).count();
     assert_eq!(syncs, 2);
+    store.close().await.unwrap();
+}
+
+/// A future that was asked once and is then left alone, as in a `select!` whose other branch takes long.
+#[tokio::test]
+async fn a_read_that_nobody_goes_on_with_holds_up_no_other() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path()).await;
+    let all = store.reads.available_permits();
+    let turns = store.reads.clone().acquire_many_owned(u32::try_from(all).unwrap()).await.unwrap();
+    let rooms = [room()];
+    let mut left: Vec<_> = (0..all).map(|_| store.heads(&rooms)).collect();
+    for read in &mut left {
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(read.as_mut().poll(cx).is_pending());
+    }
+    drop(turns);
+    assert_eq!(store.heads(&rooms).await.unwrap(), [None]);
+    drop(left);
     store.close().await.unwrap();
 }

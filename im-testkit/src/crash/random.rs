@@ -16,4 +16,9 @@ impl Random {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
+
+    /// A number below `n`, which is small.
+    pub(super) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
 }

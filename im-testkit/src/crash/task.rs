@@ -4,8 +4,9 @@ use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use im_core::ports::{Store, StoreResult};
+use im_core::ports::{Store, StoreError, StoreResult};
 
+use super::upkeep::keeper;
 use super::worker::{Ends, WriterPlan, writer};
 use super::{judge, script};
 
@@ -23,6 +24,11 @@ pub enum Task {
     /// One sender goes through the same steps each time, and goes on after errors.
     Script {
         /// Message ids are made from it.
+        seed: u64,
+    },
+    /// Writes, trims, deletes, erases and imports until it is killed. See [`upkeep`](super::upkeep).
+    Keep {
+        /// Where its choices come from.
         seed: u64,
     },
 }
@@ -47,6 +53,7 @@ impl Task {
                 vec!["judge".to_owned(), if *twice { "twice" } else { "once" }.to_owned()]
             }
             Self::Script { seed } => vec!["script".to_owned(), seed.to_string()],
+            Self::Keep { seed } => vec!["keep".to_owned(), seed.to_string()],
         }
     }
 
@@ -69,6 +76,7 @@ impl Task {
             }
             ["judge", times] => Some(Self::Judge { twice: *times == "twice" }),
             ["script", seed] => Some(Self::Script { seed: seed.parse().ok()? }),
+            ["keep", seed] => Some(Self::Keep { seed: seed.parse().ok()? }),
             _ => None,
         }
     }
@@ -86,15 +94,21 @@ where
     match task {
         Task::Write(plan) => match open().await {
             Ok(store) => writer(store, plan).await,
-            Err(error) => {
-                eprintln!("the store cannot be opened: {error}");
-                return ExitCode::FAILURE;
-            }
+            Err(error) => return not_open(&error),
+        },
+        Task::Keep { seed } => match open().await {
+            Ok(store) => match keeper(store, seed).await {},
+            Err(error) => return not_open(&error),
         },
         Task::Judge { twice } => judge::judge(twice, open).await,
         Task::Script { seed } => return script::script(seed, open).await,
     }
     ExitCode::SUCCESS
+}
+
+fn not_open(error: &StoreError) -> ExitCode {
+    eprintln!("the store cannot be opened: {error}");
+    ExitCode::FAILURE
 }
 
 #[cfg(test)]
@@ -105,7 +119,8 @@ mod tests {
     fn a_task_survives_its_words() {
         let mut plan = WriterPlan::new(u64::MAX);
         plan.ends = Ends::Closed(7);
-        for task in [Task::Write(plan), Task::Judge { twice: true }, Task::Script { seed: 3 }] {
+        let (judge, script) = (Task::Judge { twice: true }, Task::Script { seed: 3 });
+        for task in [Task::Write(plan), judge, script, Task::Keep { seed: 4 }] {
             assert_eq!(Task::parse(&task.words()), Some(task));
         }
         assert_eq!(Task::parse(&["write", "soon", "1", "2", "3", "4", "5"]), None);

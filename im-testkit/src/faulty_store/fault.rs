@@ -3,7 +3,7 @@
 use std::io;
 
 #[cfg(doc)]
-use im_core::ports::{RoomDirectory, RoomLog, SessionRegistry, StateStore, Store};
+use im_core::ports::{RoomDirectory, RoomLog, SessionRegistry, StateStore, Store, Upkeep};
 use im_core::ports::{StoreError, StoreErrorKind};
 
 macro_rules! operations {
@@ -31,6 +31,24 @@ operations! {
     Heads,
     /// [`RoomLog::sent`].
     Sent,
+    /// [`RoomLog::trim`].
+    Trim,
+    /// [`RoomDirectory::rooms`].
+    Rooms,
+    /// [`RoomDirectory::standings`].
+    Standings,
+    /// [`Upkeep::delete_room`].
+    DeleteRoom,
+    /// [`Upkeep::purge`].
+    Purge,
+    /// [`Upkeep::erase_user`].
+    EraseUser,
+    /// [`Upkeep::begin_import`].
+    BeginImport,
+    /// [`Upkeep::import`].
+    Import,
+    /// [`Upkeep::finish_import`].
+    FinishImport,
     /// [`RoomDirectory::room`].
     Room,
     /// [`RoomDirectory::standing`].

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use im_core::ports::{
     Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
-    StateSnapshot, StateStore, Store, StoreResult,
+    StateSnapshot, StateStore, Store, StoreResult, Upkeep,
 };
 use im_core::state::{
-    Append, Checkpoint, CheckpointChange, RoomRecord, SecretHash, SendRecord, SessionHead,
-    SessionRecord, Standing, Ticket, Unchanged,
+    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, RoomRecord,
+    SecretHash, SendRecord, SessionHead, SessionRecord, Standing, Ticket, Trimmed, Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
-use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
+use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 mod fault;
 mod gate;
@@ -53,6 +54,7 @@ struct Plan {
     calls: HashMap<Operation, u64>,
     faults: HashMap<Operation, VecDeque<Planned>>,
     gates: HashMap<Place, Arc<Held>>,
+    turns: Option<Arc<Semaphore>>,
 }
 
 /// Where a gate stands.
@@ -128,6 +130,22 @@ impl FaultyStore {
         Gate::new(held, place, Arc::clone(&self.plan))
     }
 
+    /// From now on only so many calls are served at a time, and the others wait in line: as with a pool of connections. A
+    /// call whose future is left alone while it has its turn holds up all that wait. Appends have a line of their own.
+    pub fn take_turns(&self, at_once: usize) {
+        self.plan.lock().turns = Some(Arc::new(Semaphore::new(at_once)));
+    }
+
+    /// Waits for a turn, if they are taken.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let turns = self.plan.lock().turns.clone()?;
+        // The semaphore is never closed.
+        let turn = turns.acquire_owned().await.ok();
+        // As if it had to be waited for.
+        tokio::task::yield_now().await;
+        turn
+    }
+
     /// Counts the call, holds it, and says how it is to fail. A fault may be planned while the call is held.
     async fn enter(&self, operation: Operation) -> Option<Fault> {
         *self.plan.lock().calls.entry(operation).or_default() += 1;
@@ -158,6 +176,7 @@ impl FaultyStore {
         operation: Operation,
         act: impl Future<Output = StoreResult<T>> + Send,
     ) -> StoreResult<T> {
+        let _turn = self.turn().await;
         let answer = match self.enter(operation).await {
             None => act.await,
             Some(fault @ Fault::UnknownAfter) => {
@@ -208,10 +227,27 @@ impl RoomLog for FaultyStore {
     ) -> StoreResult<Option<SendRecord>> {
         self.call(Operation::Sent, self.inner().sent(room, sender, id)).await
     }
+
+    async fn trim(&self, room: &RoomId, keep: &Keep, limit: usize) -> StoreResult<Option<Trimmed>> {
+        self.call(Operation::Trim, self.inner().trim(room, keep, limit)).await
+    }
 }
 
 #[async_trait]
 impl RoomDirectory for FaultyStore {
+    async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> StoreResult<Vec<RoomRecord>> {
+        self.call(Operation::Rooms, self.inner().rooms(after, limit)).await
+    }
+
+    async fn standings(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(UserId, Standing)>> {
+        self.call(Operation::Standings, self.inner().standings(room, after, limit)).await
+    }
+
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
         self.call(Operation::Room, self.inner().room(room)).await
     }
@@ -318,6 +354,33 @@ impl StateStore for FaultyStore {
 
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {
         self.call(Operation::EndState, self.inner().end_state(node)).await
+    }
+}
+
+#[async_trait]
+impl Upkeep for FaultyStore {
+    async fn delete_room(&self, room: &RoomId) -> StoreResult<bool> {
+        self.call(Operation::DeleteRoom, self.inner().delete_room(room)).await
+    }
+
+    async fn purge(&self, limit: usize) -> StoreResult<bool> {
+        self.call(Operation::Purge, self.inner().purge(limit)).await
+    }
+
+    async fn erase_user(&self, user: &UserId, limit: usize) -> StoreResult<Erased> {
+        self.call(Operation::EraseUser, self.inner().erase_user(user, limit)).await
+    }
+
+    async fn begin_import(&self, room: ImportedRoom) -> StoreResult<Epoch> {
+        self.call(Operation::BeginImport, self.inner().begin_import(room)).await
+    }
+
+    async fn import(&self, room: &RoomId, epoch: Epoch, part: ImportedPart) -> StoreResult<()> {
+        self.call(Operation::Import, self.inner().import(room, epoch, part)).await
+    }
+
+    async fn finish_import(&self, room: &RoomId, epoch: Epoch) -> StoreResult<RoomRecord> {
+        self.call(Operation::FinishImport, self.inner().finish_import(room, epoch)).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! The checker's own copy of one room's log, and what was sent to it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use im_core::wire::Content;
@@ -96,7 +96,12 @@ pub(super) struct Book {
     pub(super) applied: BTreeMap<StateKey, Stamp>,
     /// The generation of the newest snapshot that any reader saw.
     pub(super) generation: Option<u64>,
+    /// Signals of which each was sent once.
+    pub(super) signals: HashSet<SignalKey>,
 }
+
+/// Who sent a signal, and what it says.
+pub(super) type SignalKey = (UserId, Fingerprint);
 
 impl Book {
     pub(super) fn new(room: RoomId) -> Self {
@@ -110,6 +115,7 @@ impl Book {
             gaps: Vec::new(),
             applied: BTreeMap::new(),
             generation: None,
+            signals: HashSet::new(),
         }
     }
 

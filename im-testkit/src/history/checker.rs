@@ -74,6 +74,12 @@ impl Checker {
         *newest = stamp.max(*newest);
     }
 
+    /// `sender` is about to send this signal, once, and no other that says the same: nobody may get it twice. Signals that
+    /// were not announced so are not looked at, since two of them may be alike.
+    pub fn signal_sent(&self, sender: &UserId, room: &RoomId, content: Fingerprint) {
+        self.0.room(room).lock().signals.insert((sender.clone(), content));
+    }
+
     /// State that was written behind may have been lost: the server was killed. Forgets the stamps acknowledged so far.
     pub fn state_may_be_lost(&self) {
         for book in self.0.rooms.read().values() {

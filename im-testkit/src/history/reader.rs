@@ -1,14 +1,14 @@
 //! What one reader is handed, checked as it comes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use im_core::wire::{Event, Push, RoomStatus, Status};
+use im_core::wire::{Event, Push, RoomStatus, Signal, Status, Target};
 use im_core::{Cursor, Epoch, MessageId, RoomId, Seq, Stamp, StateKey, UserId};
 use parking_lot::Mutex;
 
-use super::book::{Book, Fingerprint, Key, Witness};
+use super::book::{Book, Fingerprint, Key, SignalKey, Witness};
 use super::checker::Record;
 use super::verdict::Rule;
 
@@ -39,6 +39,8 @@ struct Place {
     /// The newest stamp of each key, of one generation.
     state: BTreeMap<StateKey, Stamp>,
     generation: Option<u64>,
+    /// Signals that were announced, and came.
+    signals: HashSet<SignalKey>,
 }
 
 /// A room on one connection, since its last status.
@@ -170,6 +172,18 @@ impl Reader {
         }
     }
 
+    /// A signal came. One that was announced ([`super::Checker::signal_sent`]) may come once, on whatever connection.
+    pub fn signal(&mut self, signal: &Signal) {
+        let Target::Room(room) = &signal.to else { return };
+        let place = place(&mut self.rooms, &self.record, room);
+        let key = (signal.from.clone(), Fingerprint::of(&signal.kind, &signal.content));
+        if place.book.lock().signals.contains(&key) && !place.signals.insert(key) {
+            let (who, from) = (&self.name, &signal.from);
+            let detail = || format!("{who} in {room}: one signal of {from} came twice");
+            self.record.tally.add(Rule::Repeated, detail);
+        }
+    }
+
     /// A room's state is of this generation: in the reply to `sub` or `resume`, or at the head of a snapshot. Values of
     /// another one that the reader holds are void, since updates may have been lost.
     pub fn generation(&mut self, room: &RoomId, generation: u64) {
@@ -200,7 +214,7 @@ impl Reader {
         place(&mut self.rooms, &self.record, room).removed = None;
     }
 
-    /// A push came: an event, a status, a state value or a snapshot. Others are ignored.
+    /// A push came: an event, a status, a signal, a state value or a snapshot. Others are ignored.
     pub fn push(&mut self, push: &Push) {
         match push {
             Push::Event(event) => self.event(event),
@@ -213,7 +227,8 @@ impl Reader {
                     .iter()
                     .for_each(|entry| self.state(&entry.room, &entry.key, entry.stamp));
             }
-            Push::Signal(_) | Push::Mark(_) | Push::Bye(_) => {}
+            Push::Signal(signal) => self.signal(signal),
+            Push::Mark(_) | Push::Bye(_) => {}
         }
     }
 
@@ -246,6 +261,11 @@ impl Reader {
         }
     }
 
+    /// Whether this connection has said how the room answers, and it may be read.
+    pub fn is_following(&self, room: &RoomId) -> bool {
+        self.rooms.get(room).is_some_and(|place| place.live.is_some())
+    }
+
     /// Whether the reader has everything that anybody has seen, in every room that it follows.
     pub fn is_whole(&self) -> bool {
         self.asked.is_empty()
@@ -255,6 +275,24 @@ impl Reader {
                     has.is_some_and(|has| has.epoch == head.epoch && has.seq >= head.seq)
                 })
             })
+    }
+
+    /// Whether the reader has the newest value of each state key that anybody was told of, in every room that it follows.
+    pub fn has_newest_state(&self) -> bool {
+        self.rooms
+            .values()
+            .filter(|place| place.live.is_some())
+            .all(|place| place.stale().is_empty())
+    }
+
+    /// The reader has had every chance to read on, and goes on: what it has not seen by now of what others were told is late.
+    pub fn had_every_chance(&mut self) {
+        for (room, place) in &self.rooms {
+            if let Some(live) = &place.live {
+                place.check_end(&self.name, room, live, &self.record);
+                place.check_state(&self.name, room, &self.record);
+            }
+        }
     }
 
     /// The reader was connected to the end and had every chance to read on: what it has not seen by now is lost.
@@ -366,6 +404,7 @@ impl Place {
             removed: None,
             state: BTreeMap::new(),
             generation: None,
+            signals: HashSet::new(),
         }
     }
 
@@ -414,7 +453,8 @@ impl Place {
         // What the status had named is a resume cut short, even if the reader had it from an earlier connection.
         let promised = live.promised.min(end).since(live.last);
         record.tally.add_many(Rule::PartialResume, promised, detail);
-        let reached = self.whole.map_or(live.last, |whole| whole.seq.max(live.promised));
+        let before = self.whole.map_or(live.last, |whole| whole.seq.max(live.promised));
+        let reached = before.max(live.last);
         record.tally.add_many(Rule::Lost, end.since(reached), detail);
     }
 
@@ -422,15 +462,19 @@ impl Place {
         if self.removed.is_some() {
             return;
         }
-        let book = self.book.lock();
-        let stale: BTreeSet<_> = book
-            .applied
-            .iter()
-            .filter(|(key, stamp)| self.state.get(*key).is_none_or(|held| held < *stamp))
-            .map(|(key, _)| key.as_str())
-            .collect();
+        let stale = self.stale();
         record.tally.add_many(Rule::OlderState, stale.len() as u64, || {
             format!("{who} in {room}: {stale:?} older at the end than acknowledged")
         });
+    }
+
+    /// The keys of which somebody was told a newer value.
+    fn stale(&self) -> BTreeSet<StateKey> {
+        let book = self.book.lock();
+        let stale = book
+            .applied
+            .iter()
+            .filter(|(key, stamp)| self.state.get(*key).is_none_or(|held| held < *stamp));
+        stale.map(|(key, _)| key.clone()).collect()
     }
 }

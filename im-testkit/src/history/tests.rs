@@ -1,5 +1,5 @@
 use im_core::id::NodeId;
-use im_core::wire::{Content, Limits, Status};
+use im_core::wire::{Content, Limits, Signal, Status, Target};
 use im_core::{
     Cursor, Epoch, EventKind, MessageId, RoomId, Seq, Stamp, StateKey, Timestamp, UserId,
 };
@@ -129,6 +129,16 @@ fn what_a_whole_reader_never_got_is_lost() {
     world.deliver_all(1..=1);
     assert!(!world.reader.is_whole());
     world.breaks(&[(Rule::Lost, 2)]);
+}
+
+#[test]
+fn what_comes_late_though_there_was_every_chance_is_lost() {
+    let mut world = World::with_acked(2);
+    world.deliver_all([1]);
+    world.reader.had_every_chance();
+    world.deliver_all([2]);
+    world.reader.had_every_chance();
+    world.breaks(&[(Rule::Lost, 1)]);
 }
 
 #[test]
@@ -356,6 +366,27 @@ fn acknowledged_state_arrives_unless_its_generation_ended() {
     let (mut restarted, room) = world();
     restarted.reader.generation(&room, 2);
     restarted.breaks(&[]);
+}
+
+#[test]
+fn a_signal_comes_once_on_whatever_connection() {
+    let mut world = World::with_acked(1);
+    world.deliver_all([1]);
+    let signal = |text: &str| Signal {
+        to: Target::Room(world.room.clone()),
+        from: world.sender.clone(),
+        at: Timestamp::from_millis(1),
+        kind: EventKind::message(),
+        content: Content::text(text, &Limits::default()).unwrap(),
+    };
+    let (once, typing) = (signal("once"), signal("typing"));
+    world.checker.signal_sent(&world.sender, &world.room, says("once"));
+    for signal in [&once, &typing, &typing] {
+        world.reader.signal(signal);
+    }
+    world.connect(Status::Ok, at(1), 1);
+    world.reader.signal(&once);
+    world.breaks(&[(Rule::Repeated, 1)]);
 }
 
 #[test]

@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use im_core::ports::{
     Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
-    StateSnapshot, StateStore, Store, StoreErrorKind, StoreResult,
+    StateSnapshot, StateStore, Store, StoreErrorKind, StoreResult, Upkeep,
 };
 use im_core::state::{
-    Act, Append, Checkpoint, CheckpointChange, Refusal, RoomRecord, SecretHash, SendRecord,
-    SessionHead, SessionRecord, Standing, Ticket, Unchanged,
+    Act, Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Refusal,
+    RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Standing, Ticket, Trimmed,
+    Unchanged,
 };
 use im_core::time::Timestamp;
 use im_core::wire::{Event, Role, RoomKind, StateUpdate};
-use im_core::{MessageId, NodeId, RoomId, SessionId, StateKey, UserId};
+use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, StateKey, UserId};
 use parking_lot::Mutex;
 
 use super::Mutant;
@@ -180,10 +181,27 @@ impl RoomLog for MutantStore {
     ) -> StoreResult<Option<SendRecord>> {
         if self.forgets_dedup() { Ok(None) } else { self.inner.sent(room, sender, id).await }
     }
+
+    async fn trim(&self, room: &RoomId, keep: &Keep, limit: usize) -> StoreResult<Option<Trimmed>> {
+        self.inner.trim(room, keep, limit).await
+    }
 }
 
 #[async_trait]
 impl RoomDirectory for MutantStore {
+    async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> StoreResult<Vec<RoomRecord>> {
+        self.inner.rooms(after, limit).await
+    }
+
+    async fn standings(
+        &self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<(UserId, Standing)>> {
+        self.inner.standings(room, after, limit).await
+    }
+
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
         self.inner.room(room).await
     }
@@ -297,6 +315,33 @@ impl StateStore for MutantStore {
 
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {
         self.inner.end_state(node).await
+    }
+}
+
+#[async_trait]
+impl Upkeep for MutantStore {
+    async fn delete_room(&self, room: &RoomId) -> StoreResult<bool> {
+        self.inner.delete_room(room).await
+    }
+
+    async fn purge(&self, limit: usize) -> StoreResult<bool> {
+        self.inner.purge(limit).await
+    }
+
+    async fn erase_user(&self, user: &UserId, limit: usize) -> StoreResult<Erased> {
+        self.inner.erase_user(user, limit).await
+    }
+
+    async fn begin_import(&self, room: ImportedRoom) -> StoreResult<Epoch> {
+        self.inner.begin_import(room).await
+    }
+
+    async fn import(&self, room: &RoomId, epoch: Epoch, part: ImportedPart) -> StoreResult<()> {
+        self.inner.import(room, epoch, part).await
+    }
+
+    async fn finish_import(&self, room: &RoomId, epoch: Epoch) -> StoreResult<RoomRecord> {
+        self.inner.finish_import(room, epoch).await
     }
 }
 

@@ -152,3 +152,77 @@ pub async fn ids_that_share_beginnings_do_not_mix<F: StoreFactory>(factory: &F) 
         assert_eq!(listed.into_iter().map(|(room, ..)| room).collect::<Vec<_>>(), expected);
     }
 }
+
+pub async fn all_rooms_page_in_byte_order<F: StoreFactory>(factory: &F) {
+    let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
+    assert!(store.rooms(None, 10).await.unwrap().is_empty());
+    for name in NAMES {
+        open_group(&store, name, &ann).await;
+    }
+    let dm = commit(&store, direct(&bob, &ann, "hi")).await.room.clone();
+    let mut names: Vec<RoomId> = NAMES.into_iter().map(room).chain([dm]).collect();
+    names.sort();
+    let mut expected = Vec::new();
+    for name in &names {
+        expected.push(store.room(name).await.unwrap().unwrap());
+    }
+    for limit in [1, 3, expected.len(), 100, usize::MAX] {
+        let mut listed: Vec<im_core::state::RoomRecord> = Vec::new();
+        loop {
+            let after = listed.last().map(|record| &record.id);
+            let page = store.rooms(after, limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            listed.extend(page);
+            assert!(listed.len() <= expected.len(), "a page begins after where it is asked to");
+        }
+        assert_eq!(listed, expected, "in pages of {limit}");
+    }
+    let page = store.rooms(Some(&room("aa")), 1).await.unwrap();
+    assert_eq!(page, [expected.iter().find(|one| one.id.as_str() > "aa").unwrap().clone()]);
+    assert!(store.rooms(None, 0).await.unwrap().is_empty());
+}
+
+pub async fn standings_page_in_byte_order_with_the_banned<F: StoreFactory>(factory: &F) {
+    let (store, owner) = (factory.open().await, user("owner"));
+    let (group, other) =
+        (open_group(&store, "r", &owner).await, open_group(&store, "r1", &owner).await);
+    let mut expected = BTreeMap::from([(owner.clone(), Standing::Member(Role::Owner))]);
+    for (n, name) in NAMES.into_iter().enumerate() {
+        let user = user(name);
+        commit(&store, change(&other, &user, Intent::Join)).await;
+        let (intent, standing) = match n % 3 {
+            0 => (Intent::Add(user.clone(), Role::Reader), Some(Standing::Member(Role::Reader))),
+            1 => (Intent::Ban(user.clone()), Some(Standing::Banned)),
+            _ => (Intent::Add(user.clone(), Role::Member), None),
+        };
+        commit(&store, change(&group, &owner, intent)).await;
+        match standing {
+            Some(standing) => {
+                expected.insert(user, standing);
+            }
+            None => {
+                commit(&store, change(&group, &user, Intent::Leave)).await;
+            }
+        }
+    }
+    let expected: Vec<_> = expected.into_iter().collect();
+    for limit in [1, 2, expected.len(), 100] {
+        let mut listed: Vec<(UserId, Standing)> = Vec::new();
+        loop {
+            let after = listed.last().map(|(user, _)| user);
+            let page = store.standings(&group, after, limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            listed.extend(page);
+            assert!(listed.len() <= expected.len(), "a page begins after where it is asked to");
+        }
+        assert_eq!(listed, expected, "in pages of {limit}");
+    }
+    assert!(store.standings(&group, None, 0).await.unwrap().is_empty());
+    assert!(store.standings(&room("none"), None, 9).await.unwrap().is_empty());
+}

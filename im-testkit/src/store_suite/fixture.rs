@@ -156,18 +156,19 @@ pub(super) async fn read(
     store.read(room, range).await.unwrap().expect("the room exists")
 }
 
-/// All events of a room, read page by page; they must be dense and end at the head.
+/// All events that a room keeps, read page by page; they must be dense, begin at `first` and end at the head.
 pub(super) async fn whole_log(store: &Arc<dyn Store>, room: &RoomId) -> Vec<Arc<Event>> {
     let mut log: Vec<Arc<Event>> = Vec::new();
     loop {
         let after = log.last().map_or(Seq::ZERO, |event| event.seq);
         let page = read(store, room, PageFrom::After(after), 7).await;
         if page.events.is_empty() {
-            assert_eq!(page.head.seq, after, "the log of {room} ends at its head");
+            let end = if log.is_empty() { page.first.prev() } else { after };
+            assert_eq!(page.head.seq, end, "the log of {room} ends at its head");
             return log;
         }
         for event in page.events {
-            let expected = log.last().map_or(Seq::FIRST, |event| event.seq.next());
+            let expected = log.last().map_or(page.first, |event| event.seq.next());
             assert_eq!(event.seq, expected, "the log of {room} is dense");
             assert_eq!((&event.room, event.epoch), (room, page.head.epoch));
             log.push(event);

@@ -38,6 +38,8 @@ pub async fn a_room_is_made_with_its_first_event<F: StoreFactory>(factory: &F) {
         first: seq(1),
         created: at(1_000),
         members: 2,
+        bytes: event.content.packed().len() as u64,
+        erased: 0,
     };
     assert_eq!(record(&store, &room).await, expected);
     for (user, role) in members {

@@ -33,6 +33,10 @@
 //! | `sessions` | session records and checkpoints |
 //! | `state` | latest-wins state |
 //! | `contents` | what people write comes back as it was |
+//! | `keep` | trimming logs |
+//! | `removal` | deleting rooms |
+//! | `erase` | erasing users |
+//! | `import` | putting rooms in |
 //! | `lifecycle` | closing and opening again |
 //! | `model` | random operations against a model |
 #![allow(
@@ -54,12 +58,16 @@ mod fixture;
 pub mod contents;
 pub mod dedup;
 pub mod directory;
+pub mod erase;
 pub mod guards;
+pub mod import;
+pub mod keep;
 pub mod lifecycle;
 pub mod log;
 pub mod members;
 pub mod model;
 pub mod paging;
+pub mod removal;
 pub mod sessions;
 pub mod state;
 
@@ -152,7 +160,9 @@ macro_rules! store_suite {
                 members_page_in_byte_order_without_the_banned,
                 the_rooms_of_a_user_page_in_byte_order,
                 the_directory_follows_every_change,
-                ids_that_share_beginnings_do_not_mix;
+                ids_that_share_beginnings_do_not_mix,
+                all_rooms_page_in_byte_order,
+                standings_page_in_byte_order_with_the_banned;
             sessions:
                 a_session_is_kept,
                 attaching_counts_and_moves_the_expiry,
@@ -184,6 +194,41 @@ macro_rules! store_suite {
                 every_kind_of_value_comes_back_as_it_was,
                 the_longest_ids_are_kept,
                 a_room_may_begin_with_a_thousand_members;
+            keep:
+                a_trim_removes_the_oldest_and_nothing_else,
+                each_bound_of_a_trim_counts,
+                a_trim_stops_at_its_limit_and_goes_on,
+                a_log_may_lose_all_of_its_events,
+                repeats_are_known_after_their_events_are_trimmed,
+                a_trim_of_nothing_changes_nothing,
+                bytes_are_those_of_the_events_kept,
+                large_contents_are_trimmed_like_others,
+                trims_and_appends_at_once_leave_no_hole,
+                what_was_trimmed_stays_away_after_a_reopen;
+            removal:
+                a_deleted_room_is_gone_for_everybody,
+                a_room_made_anew_shares_nothing_with_the_old_one,
+                there_is_nothing_to_delete_without_a_room,
+                sends_at_once_with_a_deletion_are_kept_or_refused,
+                a_deleted_room_is_gone_after_a_reopen;
+            erase:
+                what_somebody_sent_stays_in_its_place_without_them,
+                others_in_a_change_of_members_stay,
+                an_erased_user_is_out_of_every_room,
+                what_an_erased_user_had_of_their_own_is_gone,
+                the_state_that_an_erased_user_set_is_unset,
+                an_erasure_goes_on_while_others_send_and_trim,
+                an_erasure_is_taken_up_after_a_reopen,
+                who_was_never_there_is_erased_at_once,
+                nobody_becomes_the_erased_user;
+            import:
+                an_imported_room_is_as_it_was,
+                an_import_is_invisible_until_it_is_finished,
+                an_import_keeps_off_rooms_that_exist,
+                what_does_not_go_on_is_refused_whole,
+                an_import_begun_anew_or_dropped_leaves_nothing,
+                an_import_outlasts_a_reopen,
+                an_erasure_reaches_what_is_imported;
             lifecycle:
                 a_closed_store_refuses_everything,
                 closing_twice_is_fine,
@@ -220,6 +265,10 @@ mod tests {
             include_str!("dedup.rs"),
             include_str!("directory.rs"),
             include_str!("guards.rs"),
+            include_str!("erase.rs"),
+            include_str!("import.rs"),
+            include_str!("keep.rs"),
+            include_str!("removal.rs"),
             include_str!("lifecycle.rs"),
             include_str!("log.rs"),
             include_str!("members.rs"),
@@ -230,7 +279,7 @@ mod tests {
         ];
         let cases = modules.iter().flat_map(|text| text.split("pub async fn ").skip(1));
         let names: Vec<&str> = cases.filter_map(|rest| rest.split('<').next()).collect();
-        assert!(names.len() > 80, "{} cases", names.len());
+        assert!(names.len() > 115, "{} cases", names.len());
         for name in names {
             let listed = [",", ";"].iter().any(|end| map.contains(&format!("  {name}{end}")));
             assert!(listed, "{name} is not in the macro");

@@ -1,12 +1,13 @@
 //! Random operations, and a model that derives everything it knows from the events alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use im_core::ports::{Appended, LogRange, Store, StoreErrorKind, StoreResult};
 use im_core::state::{
-    Act, Append, ContentHash, Intent, Plan, PlanError, RoomRecord, SendRecord, Standing, View, plan,
+    Act, Append, ContentHash, Intent, Keep, Plan, PlanError, RoomRecord, SendRecord, Standing,
+    View, plan,
 };
 use im_core::wire::{Event, MemberChange, PageFrom, Role, RoomKind};
 use im_core::{Epoch, MessageId, RoomId, Seq, UserId};
@@ -48,6 +49,7 @@ async fn sequence<F: StoreFactory>(factory: &F, seed: u64) {
             let expected = model.append(append, answer.as_ref().ok());
             assert_eq!(outcome(answer), expected, "step {step}: {append:?}");
         }
+        model.upkeep(&store, &mut random, step).await;
         if random.below(8) == 0 {
             model.compare(&store, &mut random).await;
         }
@@ -77,24 +79,29 @@ fn outcome(answer: StoreResult<Appended>) -> Outcome {
     }
 }
 
-/// All that is known is each room's beginning and its events.
+/// All that is known is each room's beginning and its events, those that were trimmed included.
 #[derive(Default)]
 struct Model {
     rooms: BTreeMap<RoomId, ModelRoom>,
+    /// The lives that rooms have had.
+    epochs: HashSet<Epoch>,
 }
 
 struct ModelRoom {
     kind: RoomKind,
     open: bool,
-    seeded: Vec<(UserId, Role)>,
+    /// How users stood when so many events had been: at the beginning, or at the last erasure.
+    base: (usize, BTreeMap<UserId, Standing>),
     log: Vec<(Event, Option<ContentHash>)>,
+    /// How many events were trimmed.
+    trimmed: usize,
+    erased: u64,
 }
 
 impl ModelRoom {
     fn standings(&self) -> BTreeMap<UserId, Standing> {
-        let seeded = self.seeded.iter().map(|(user, role)| (user.clone(), Standing::Member(*role)));
-        let mut standings: BTreeMap<_, _> = seeded.collect();
-        for change in self.log.iter().flat_map(|(event, _)| event.member_changes()) {
+        let (from, mut standings) = self.base.clone();
+        for change in self.log[from..].iter().flat_map(|(event, _)| event.member_changes()) {
             match change {
                 MemberChange::Joined(user, role) => {
                     standings.insert(user, Standing::Member(role));
@@ -128,9 +135,27 @@ impl ModelRoom {
             open: self.open,
             epoch: first.epoch,
             head: seq(self.log.len() as u64),
-            first: Seq::FIRST,
+            first: seq(self.trimmed as u64 + 1),
             created: first.at,
             members: self.members().len() as u32,
+            bytes: self.kept().map(|event| event.content.packed().len() as u64).sum(),
+            erased: self.erased,
+        }
+    }
+
+    fn kept(&self) -> impl DoubleEndedIterator<Item = &Event> {
+        self.log[self.trimmed..].iter().map(|(event, _)| event)
+    }
+
+    fn erase(&mut self, user: &UserId) {
+        let mut standings = self.standings();
+        standings.remove(user);
+        self.base = (self.log.len(), standings);
+        for (at, (event, _)) in self.log.iter_mut().enumerate() {
+            if let Some(new) = event.without(user) {
+                *event = new;
+                self.erased += u64::from(at >= self.trimmed);
+            }
         }
     }
 
@@ -180,21 +205,68 @@ impl Model {
             Err(PlanError::Store(never)) => match never {},
         };
         let hash = commit.send.map(|(_, record)| record.hash);
+        if !self.rooms.contains_key(&append.room) {
+            assert!(self.epochs.insert(commit.event.epoch), "no two rooms have one epoch");
+        }
+        let seeded: BTreeMap<_, _> = match &append.act {
+            Act::Post { seed: Some(seed), .. } => {
+                let member =
+                    |(user, role): &(UserId, Role)| (user.clone(), Standing::Member(*role));
+                seed.members.iter().map(member).collect()
+            }
+            _ => BTreeMap::new(),
+        };
         let room = self.rooms.entry(append.room.clone()).or_insert_with(|| ModelRoom {
             kind: commit.room.kind,
             open: commit.room.open,
-            seeded: match &append.act {
-                Act::Post { seed: Some(seed), .. } => seed.members.clone(),
-                _ => Vec::new(),
-            },
+            base: (0, seeded),
             log: Vec::new(),
+            trimmed: 0,
+            erased: 0,
         });
         room.log.push((commit.event.clone(), hash));
         Outcome::Committed(commit.event)
     }
 
+    /// Now and then something is trimmed, deleted or erased.
+    async fn upkeep(&mut self, store: &Arc<dyn Store>, random: &mut Random, step: usize) {
+        let room = random.room();
+        match random.below(30) {
+            0..=3 => {
+                let keep = random.keep(step);
+                let limit = 1 + random.below(9);
+                let trimmed = store.trim(&room, &keep, limit).await.unwrap();
+                let expected = self.rooms.get_mut(&room).map(|room| {
+                    let mut record = room.record();
+                    let oldest = room.kept().map(|event| {
+                        Ok::<_, Infallible>((event.at, event.content.packed().len() as u64))
+                    });
+                    let Ok(trimmed) = record.trim(&keep, limit, oldest);
+                    room.trimmed += trimmed.removed as usize;
+                    trimmed
+                });
+                assert_eq!(trimmed, expected, "step {step}: {keep:?}");
+            }
+            4 => {
+                let deleted = store.delete_room(&room).await.unwrap();
+                assert_eq!(deleted, self.rooms.remove(&room).is_some(), "step {step}");
+            }
+            5 => {
+                let (user, limit) = (random.user(), 1 + random.below(40));
+                while store.erase_user(&user, limit).await.unwrap().more {}
+                self.rooms.values_mut().for_each(|room| room.erase(&user));
+            }
+            6 | 7 => {
+                store.purge(1 + random.below(20)).await.unwrap();
+            }
+            _ => {}
+        }
+    }
+
     /// Asks the store everything.
     async fn compare(&self, store: &Arc<dyn Store>, random: &mut Random) {
+        let records: Vec<_> = self.rooms.values().map(ModelRoom::record).collect();
+        assert_eq!(store.rooms(None, 100).await.unwrap(), records);
         for name in Random::ROOMS.map(room).into_iter().chain(Random::directs()) {
             let expected = self.rooms.get(&name);
             assert_eq!(store.room(&name).await.unwrap(), expected.map(ModelRoom::record));
@@ -202,9 +274,11 @@ impl Model {
             assert_eq!(store.members(&name, None, 100).await.unwrap(), members);
             let Some(expected) = expected else { continue };
             let log: Vec<_> = whole_log(store, &name).await.iter().map(|e| (**e).clone()).collect();
-            assert!(log.iter().eq(expected.log.iter().map(|(event, _)| event)), "{name}");
+            assert!(log.iter().eq(expected.kept()), "{name}");
             self.compare_page(store, &name, random).await;
             let standings = expected.standings();
+            let listed = store.standings(&name, None, 100).await.unwrap();
+            assert!(listed.iter().map(|(user, standing)| (user, standing)).eq(&standings));
             for user in Random::USERS.map(user) {
                 let standing = store.standing(&name, &user).await.unwrap();
                 assert_eq!(standing, standings.get(&user).copied());
@@ -225,8 +299,8 @@ impl Model {
     }
 
     async fn compare_page(&self, store: &Arc<dyn Store>, room: &RoomId, random: &mut Random) {
-        let log = &self.rooms[room].log;
-        let at = random.below(log.len() + 3) as u64;
+        let room_kept = &self.rooms[room];
+        let at = random.below(room_kept.log.len() + 3) as u64;
         let range = LogRange {
             from: if random.below(2) == 0 {
                 PageFrom::After(seq(at))
@@ -237,10 +311,8 @@ impl Model {
             max_bytes: random.below(100),
         };
         let events: Vec<&Event> = match range.from {
-            PageFrom::After(at) => log.iter().map(|(e, _)| e).filter(|e| e.seq > at).collect(),
-            PageFrom::Before(at) => {
-                log.iter().map(|(e, _)| e).rev().filter(|e| e.seq < at).collect()
-            }
+            PageFrom::After(at) => room_kept.kept().filter(|e| e.seq > at).collect(),
+            PageFrom::Before(at) => room_kept.kept().rev().filter(|e| e.seq < at).collect(),
         };
         let mut bytes = 0;
         let fits = |(n, event): &(usize, &Event)| {
@@ -291,6 +363,23 @@ impl Random {
         let pairs =
             users.iter().enumerate().flat_map(|(n, a)| users[..n].iter().map(move |b| (a, b)));
         pairs.map(|(a, b)| RoomId::direct(a, b)).collect()
+    }
+
+    fn room(&mut self) -> RoomId {
+        match self.below(3) {
+            0 => self.one_of(&Self::directs()),
+            _ => room(self.one_of(&Self::ROOMS)),
+        }
+    }
+
+    fn keep(&mut self, step: usize) -> Keep {
+        let mut keep = Keep::ALL;
+        match self.below(3) {
+            0 => keep.count = Some(self.below(20) as u64),
+            1 => keep.bytes = Some(self.below(300) as u64),
+            _ => keep.after = Some(at(self.below(step + 1) as u64 * 10)),
+        }
+        keep
     }
 
     fn append(&mut self, step: usize) -> Append {

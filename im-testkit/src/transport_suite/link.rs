@@ -25,6 +25,12 @@ pub trait TransportFactory: Sized + Send + Sync + 'static {
         Kind::Whole
     }
 
+    /// The encodings that a connection may agree on. A transport whose connections agree on nothing before `hello` has
+    /// JSON only, and takes the form `transport_suite!(bare: …)`.
+    fn encodings() -> &'static [Encoding] {
+        &Encoding::ALL
+    }
+
     /// Serves each of these engines at an address of its own, until the factory is dropped.
     async fn serve(engines: &[Engine]) -> Self;
 
@@ -41,9 +47,9 @@ pub trait TransportFactory: Sized + Send + Sync + 'static {
 pub struct Dial {
     /// Which of the engines, from 0.
     pub engine: usize,
-    /// The encoding to agree on.
+    /// The encoding to agree on: one of [`TransportFactory::encodings`].
     pub encoding: Encoding,
-    /// A bearer token to show with the connection itself, in a header, say.
+    /// A bearer token to show with the connection itself, in a header, say. Never for `bare` transports.
     pub token: Option<Secret>,
 }
 
@@ -58,8 +64,9 @@ pub struct Refused {
 /// system buffers, so that a client that does not read can be played.
 #[async_trait]
 pub trait RawLink: Send {
-    /// Sends one message, of the type that belongs to `encoding`, which need not be the one agreed on, and with bytes
-    /// that need not be right. A connection that is gone swallows it. It must not wait for the server to read.
+    /// Sends one message, of the type that belongs to `encoding`, which need not be the one agreed on (but for `bare`
+    /// transports), and with bytes that need not be right. A connection that is gone swallows it. It must not wait for
+    /// the server to read.
     async fn send(&mut self, message: Bytes, encoding: Encoding);
 
     /// Sends one message cut into `pieces` parts, where the transport knows such a thing.
@@ -68,7 +75,7 @@ pub trait RawLink: Send {
         self.send(message, encoding).await;
     }
 
-    /// What comes next. Cancel-safe.
+    /// What comes next; heartbeats are passed over. Cancel-safe.
     async fn receive(&mut self) -> Received;
 
     /// Cuts the connection without any good-bye, as a bad network would.
@@ -80,6 +87,6 @@ pub trait RawLink: Send {
 pub enum Received {
     /// A message: one frame or a batch.
     Message(Bytes),
-    /// The end, with the close code if there was one.
+    /// The end, with the close code if the transport has one. If it has none, the frame `bye` before it counts.
     Closed(Option<u16>),
 }

@@ -13,7 +13,8 @@
 //! im_testkit::transport_suite!(Carrier);
 //! ```
 //!
-//! `tests/loopback.rs` of this crate is a complete one: it runs the suite on the engine alone, with no network between.
+//! `docs/raw-tcp/tests/conformance.rs` in the repository is a complete one over TCP; `tests/loopback.rs` of this crate runs
+//! the suite on the engine alone, with no network between.
 //!
 //! Each case runs on one engine in each encoding, and on two engines that share a store and a bus, with the clients spread
 //! over both and speaking both encodings. A case is a client that writes frames by hand and fails if a command is answered
@@ -34,6 +35,7 @@
 //! | `members` | who is in, and what follows from it |
 //! | `sessions` | several devices, ending them, draining |
 //! | `slow` | readers who take their time |
+//! | `upkeep` | logs that are trimmed, rooms that are deleted, users who are erased |
 //! | `store` | a store that fails |
 //! | `bad_input` | what must not be, each with its number |
 //! | `nodes` | two engines on one store |
@@ -46,6 +48,7 @@
 )]
 
 pub use async_trait::async_trait;
+pub use bytes::Bytes;
 pub use im_core::engine::Engine;
 pub use im_core::wire::Encoding;
 
@@ -61,9 +64,16 @@ pub use peer::Peer;
 pub use world::{Setup, Shape, World};
 
 /// Makes a test of every case of the suite for a [`TransportFactory`](crate::transport_suite::TransportFactory), in modules
-/// by shape. `transport_suite!(halves: Factory)` leaves out those that only a connection for commands and pushes both can
-/// pass, and `transport_suite!(polls: Factory)` also those that take something that stays open. They stand in lists of
-/// their own, each with its reason. Needs `tokio` with `macros` and `rt-multi-thread` where it is used.
+/// by shape. What does not apply to a kind of transport stands in a list of its own, with the reason:
+///
+/// | form | for |
+/// |---|---|
+/// | `transport_suite!(Factory)` | connections for commands and pushes both, which agree on an encoding at the beginning |
+/// | `transport_suite!(bare: Factory)` | the same without a handshake of the transport's own: JSON, credentials in `hello` only |
+/// | `transport_suite!(halves: Factory)` | commands by requests, pushes by a stream |
+/// | `transport_suite!(polls: Factory)` | commands by requests, pushes by requests |
+///
+/// Needs `tokio` with `macros` and `rt-multi-thread` where it is used.
 #[macro_export]
 macro_rules! transport_suite {
     ($factory:ident) => {
@@ -73,6 +83,19 @@ macro_rules! transport_suite {
         }
         mod whole {
             $crate::transport_suite!(@shapes super::super::super::$factory, whole, two_whole);
+        }
+        mod agreed_whole {
+            $crate::transport_suite!(@shapes super::super::super::$factory, agreed_whole, none);
+        }
+    };
+    (bare: $factory:ident) => {
+        $crate::transport_suite!(@says $factory, Whole, [Encoding::Json]);
+        $crate::transport_suite!(@json super::super::$factory, all, two);
+        mod stream {
+            $crate::transport_suite!(@json super::super::super::$factory, stream, none);
+        }
+        mod whole {
+            $crate::transport_suite!(@json super::super::super::$factory, whole, two_whole);
         }
     };
     (halves: $factory:ident) => {
@@ -85,21 +108,31 @@ macro_rules! transport_suite {
         $crate::transport_suite!(@both $factory, Polls);
     };
     (@both $factory:ident, $kind:ident) => {
+        $crate::transport_suite!(@says $factory, $kind, Encoding::ALL);
+        $crate::transport_suite!(@shapes super::super::$factory, all, two);
+        mod agreed {
+            $crate::transport_suite!(@shapes super::super::super::$factory, agreed, none);
+        }
+    };
+    (@says $factory:ident, $kind:ident, $encodings:expr) => {
         #[test]
         fn the_factory_says_what_its_connections_carry() {
-            use $crate::transport_suite::{Kind, TransportFactory};
+            use $crate::transport_suite::{Encoding, Kind, TransportFactory};
             assert_eq!(<$factory as TransportFactory>::kind(), Kind::$kind);
+            assert_eq!(<$factory as TransportFactory>::encodings(), $encodings);
         }
-        $crate::transport_suite!(@shapes super::super::$factory, all, two);
     };
     (@shapes $factory:path, $cases:ident, $two:ident) => {
-        mod one_engine_json {
-            use $crate::transport_suite::{Encoding, Shape};
-            $crate::transport_suite!(@$cases $factory, Shape::One(Encoding::Json));
-        }
         mod one_engine_msgpack {
             use $crate::transport_suite::{Encoding, Shape};
             $crate::transport_suite!(@$cases $factory, Shape::One(Encoding::MsgPack));
+        }
+        $crate::transport_suite!(@json $factory, $cases, $two);
+    };
+    (@json $factory:path, $cases:ident, $two:ident) => {
+        mod one_engine_json {
+            use $crate::transport_suite::{Encoding, Shape};
+            $crate::transport_suite!(@$cases $factory, Shape::One(Encoding::Json));
         }
         mod two_engines {
             use $crate::transport_suite::Shape;
@@ -117,7 +150,7 @@ macro_rules! transport_suite {
                 no_credentials_are_refused,
                 wrong_credentials_are_refused,
                 expired_credentials_are_refused,
-                credentials_may_come_in_hello_or_with_the_connection,
+                credentials_may_come_in_hello,
                 who_one_says_one_is_proves_nothing,
                 credentials_that_expire_close_unless_they_are_refreshed,
                 one_user_may_have_only_so_many_connections,
@@ -156,7 +189,6 @@ macro_rules! transport_suite {
                 the_same_id_of_another_user_is_another_message,
                 the_order_of_keys_does_not_make_another_content,
                 a_retry_after_a_ban_is_still_a_retry,
-                a_retry_in_the_other_encoding_is_still_a_retry,
                 ids_from_before_the_horizon_are_too_old,
                 the_same_message_from_many_sides_at_once_is_kept_once,
             ]
@@ -215,11 +247,21 @@ macro_rules! transport_suite {
                 a_slow_reader_catches_up_and_loses_nothing_durable,
                 replies_reach_who_reads_nothing_else_for_a_while,
             ]
+            upkeep: [
+                a_reader_who_is_behind_a_trim_is_told_gap,
+                a_log_that_is_trimmed_all_the_time_is_read_without_a_silent_hole,
+                a_resume_from_before_a_trim_is_told_gap,
+                followers_of_a_deleted_room_are_told_and_taken_off,
+                an_erased_user_is_gone_for_everybody,
+                nobody_signs_in_as_the_erased_user,
+            ]
             store: [
                 a_full_store_keeps_nothing_and_says_so,
                 a_failing_store_keeps_nothing_and_says_so,
                 an_unknown_outcome_is_cleared_up_by_a_retry,
                 a_store_that_panics_takes_nothing_with_it,
+                at_a_store_that_takes_turns_nobody_holds_up_the_others,
+                who_waits_for_a_slow_store_is_not_taken_for_silent,
             ]
             bad_input: [
                 broken_messages_close,
@@ -245,6 +287,20 @@ macro_rules! transport_suite {
         }
     };
     (@none $factory:path, $shape:expr) => {};
+    // What only a connection has that agrees on something before `hello`: bare ones show nothing there, and have one
+    // encoding.
+    (@agreed $factory:path, $shape:expr) => {
+        $crate::transport_suite! { @cases $factory, $shape,
+            handshake: [credentials_may_come_with_the_connection,]
+            dedup: [a_retry_in_the_other_encoding_is_still_a_retry,]
+        }
+    };
+    // Of these, what does not apply to halves: every request names its own encoding.
+    (@agreed_whole $factory:path, $shape:expr) => {
+        $crate::transport_suite! { @cases $factory, $shape,
+            bad_input: [the_other_encoding_closes,]
+        }
+    };
     // What only something that stays open has: these do not apply to polls, for the reason given.
     (@stream $factory:path, $shape:expr) => {
         $crate::transport_suite! { @cases $factory, $shape,
@@ -274,8 +330,6 @@ macro_rules! transport_suite {
                 another_store_in_its_place_resets_readers_and_shuts_strangers_out,
             ]
             bad_input: [
-                // Every request names its own encoding.
-                the_other_encoding_closes,
                 // There is nothing to cut off: each request is refused for itself.
                 a_flood_of_commands_is_slowed_and_then_cut_off,
             ]
@@ -290,6 +344,9 @@ macro_rules! transport_suite {
                 signals_kicks_and_removals_cross_over,
                 a_session_moves_to_the_other_engine_and_back,
                 a_lost_kick_is_found,
+                a_lost_deletion_is_found,
+                a_lost_erasure_is_found,
+                who_was_removed_in_what_was_trimmed_reads_no_further,
             ]
         }
     };

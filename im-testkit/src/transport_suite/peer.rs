@@ -558,7 +558,7 @@ fn stamp_of(fields: Answer<Value>) -> Answer<Stamp> {
 }
 
 /// A client takes what its server sends.
-pub(super) fn generous() -> Limits {
+pub(crate) fn generous() -> Limits {
     let mut limits = Limits::default();
     limits.max_message_bytes = 16 << 20;
     limits.max_values = 1 << 20;

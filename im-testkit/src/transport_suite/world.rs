@@ -21,7 +21,7 @@ use super::peer::{Peer, room, user};
 pub enum Shape {
     /// One engine, and all clients speak this.
     One(Encoding),
-    /// Two engines on one store, joined by a bus; clients are spread over both, and speak both encodings.
+    /// Two engines on one store, joined by a bus; clients are spread over both, and over the transport's encodings.
     Two,
 }
 
@@ -97,11 +97,13 @@ impl<F: TransportFactory> World<F> {
         self.nth(self.dialled.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// How the `n`th connection is made. In [`Shape::Two`], neighbours differ in engine and in encoding.
+    /// How the `n`th connection is made. In [`Shape::Two`], neighbours differ in engine and, where there are
+    /// two, in encoding.
     pub fn nth(&self, n: usize) -> Dial {
+        let encodings = F::encodings();
         let (engine, encoding) = match self.shape {
             Shape::One(encoding) => (0, encoding),
-            Shape::Two => (n % 2, Encoding::ALL[(n / 2 + n) % 2]),
+            Shape::Two => (n % 2, encodings[(n / 2 + n) % encodings.len()]),
         };
         Dial { engine, encoding, token: None }
     }

@@ -3,9 +3,11 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use flate2::write::GzDecoder;
 use im_core::engine::{Engine, EngineConfig};
 use im_http::{Edge, Listener, ListenerConfig, UplinkConfig};
 use im_testkit::transport_suite::http::{Answer, Client};
@@ -24,15 +26,23 @@ pub async fn engine(config: EngineConfig) -> Engine {
 }
 
 pub fn edge(engine: &Engine) -> Edge {
-    let sse = Sse::new(engine.clone(), SseConfig::default());
+    edge_with(engine, SseConfig::default())
+}
+
+pub fn edge_with(engine: &Engine, config: SseConfig) -> Edge {
+    let sse = Sse::new(engine.clone(), config);
     Edge::new(engine.clone(), UplinkConfig::default()).mount(sse)
 }
 
 /// Serves on a free port for as long as the test's runtime lives.
 pub async fn listen(engine: &Engine, config: ListenerConfig) -> SocketAddr {
+    serve(edge(engine), config).await
+}
+
+pub async fn serve(edge: Edge, config: ListenerConfig) -> SocketAddr {
     let listener = Listener::bind("127.0.0.1:0").await.unwrap().config(config);
     let address = listener.local_addr().unwrap();
-    tokio::spawn(listener.serve(edge(engine).at("/im")));
+    tokio::spawn(listener.serve(edge.at("/im")));
     address
 }
 
@@ -89,6 +99,11 @@ impl Session {
 pub struct Stream {
     client: Client,
     pub head: Answer,
+    /// The mark that came last.
+    pub at: String,
+    /// Bytes that came over the network.
+    pub bytes: usize,
+    inflate: Option<GzDecoder<Vec<u8>>>,
     read: Vec<u8>,
     ended: bool,
 }
@@ -101,7 +116,22 @@ impl Stream {
         client.begin(&format!("GET /im/sse{query}"), &headers, b"").await.unwrap();
         let head = within(client.answer()).await.unwrap();
         assert_eq!(head.status, 200, "{head:?}");
-        Self { client, head, read: Vec::new(), ended: false }
+        let packed = head.header("content-encoding") == Some("gzip");
+        let mut stream = Self {
+            client,
+            head,
+            at: String::new(),
+            bytes: 0,
+            inflate: packed.then(|| GzDecoder::new(Vec::new())),
+            read: Vec::new(),
+            ended: false,
+        };
+        assert_eq!(stream.block().await.as_deref(), Some("retry: 1500"));
+        // It can be taken up from the first moment on, and a page may know how.
+        let block = stream.block().await.unwrap();
+        let at = &stream.at;
+        assert_eq!(block, format!("data: {{\"t\":\"mark\",\"at\":\"{at}\"}}\nid: {at}"));
+        stream
     }
 
     /// The next block, without the empty line after it; nothing at the end of the stream.
@@ -110,6 +140,8 @@ impl Stream {
             if let Some(at) = self.read.windows(2).position(|pair| pair == b"\n\n") {
                 let block = String::from_utf8(self.read[..at].to_vec()).unwrap();
                 self.read.drain(..at + 2);
+                let mark = block.lines().find_map(|line| line.strip_prefix("id: "));
+                self.at = mark.unwrap_or(&self.at).to_owned();
                 return Some(block);
             }
             if self.ended {
@@ -117,10 +149,24 @@ impl Stream {
                 return None;
             }
             match within(self.client.chunk()).await.unwrap() {
-                Some(chunk) => self.read.extend_from_slice(&chunk),
-                None => self.ended = true,
+                Some(chunk) => self.take(&chunk),
+                None => {
+                    self.ended = true;
+                    if let Some(inflate) = &mut self.inflate {
+                        inflate.try_finish().expect("the stream ends as gzip does");
+                    }
+                }
             }
         }
+    }
+
+    fn take(&mut self, chunk: &[u8]) {
+        self.bytes += chunk.len();
+        let Some(inflate) = &mut self.inflate else { return self.read.extend_from_slice(chunk) };
+        inflate.write_all(chunk).unwrap();
+        inflate.flush().unwrap();
+        self.read.append(inflate.get_mut());
+        assert!(self.read.is_empty() || self.read.ends_with(b"\n\n"), "nothing is held back");
     }
 
     /// Blocks up to one that begins so, in short.
@@ -145,20 +191,17 @@ impl Stream {
         blocks
     }
 
-    /// The next mark.
+    /// The next mark, whatever came with it.
     pub async fn mark(&mut self) -> String {
-        loop {
-            let block = self.block().await.expect("the stream goes on");
-            if let Some(mark) = block.strip_prefix("id: ") {
-                return mark.to_owned();
-            }
-        }
+        while !self.block().await.expect("the stream goes on").contains("\nid: ") {}
+        self.at.clone()
     }
 }
 
 /// A message in a few words.
 fn brief(block: &str) -> String {
     let Some(data) = block.strip_prefix("data: ") else { return block.to_owned() };
+    let data = data.lines().next().unwrap();
     let frame: Value = serde_json::from_str(data).unwrap();
     match frame["t"].as_str().unwrap() {
         "event" => format!("event {}", frame["content"]),

@@ -1,24 +1,33 @@
-//! What the documents at the root point at: files that are there, and tests that exist under the name given.
+//! What the documents point at: files that are there, and tests that exist under the name given.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// What is wrong with the links in the documents of `root`, in words.
-pub(super) fn broken_in(root: &Path) -> Result<Vec<String>> {
+/// What is wrong with the links in the documents of `folder`, in words.
+pub(super) fn broken_in(folder: &Path) -> Result<Vec<String>> {
     let mut broken = Vec::new();
-    for entry in fs::read_dir(root).with_context(|| format!("could not read {}", root.display()))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "md") {
-            let text = fs::read_to_string(&path)?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            broken
-                .extend(broken_links(root, &text).into_iter().map(|why| format!("{name}: {why}")));
-        }
+    for (name, text) in documents(folder)? {
+        broken.extend(broken_links(folder, &text).into_iter().map(|why| format!("{name}: {why}")));
     }
     broken.sort();
     Ok(broken)
+}
+
+/// Name and text of each document in `folder`.
+pub(super) fn documents(folder: &Path) -> Result<Vec<(String, String)>> {
+    let mut documents = Vec::new();
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            documents.push((name, fs::read_to_string(&path)?));
+        }
+    }
+    Ok(documents)
 }
 
 fn broken_links(root: &Path, text: &str) -> Vec<String> {

@@ -1,5 +1,5 @@
 //! Who may import whom: `crates` reads the manifests, `modules` the sources of im-core. And, in `links`, whether what the
-//! documents name is there.
+//! documents name is there, and in `quotes`, whether the code that they show is that of the files.
 //!
 //! - Inside im-core: ids, time, codes, errors ← wire ← state ← ports ← engine; memory implements ports. `wire` and
 //!   `state` know no runtime, no clock and no I/O.
@@ -10,6 +10,7 @@
 mod crates;
 mod links;
 mod modules;
+mod quotes;
 
 use anyhow::{Result, bail};
 
@@ -28,13 +29,16 @@ pub(crate) fn check() -> Result<()> {
     bail!("{} of the imports are not allowed:\n  {}", broken.len(), broken.join("\n  "))
 }
 
-/// Whether files and tests that the documents name exist.
-pub(crate) fn check_links() -> Result<()> {
-    let broken = links::broken_in(&root())?;
+/// Whether files and tests that the documents name exist, and the code that they show is that of the files.
+pub(crate) fn check_documents() -> Result<()> {
+    let docs = root().join("docs");
+    let mut broken = links::broken_in(&root())?;
+    broken.extend(links::broken_in(&docs)?);
+    broken.extend(quotes::broken_in(&docs)?);
     if broken.is_empty() {
         return Ok(());
     }
-    bail!("{} of the links lead nowhere:\n  {}", broken.len(), broken.join("\n  "))
+    bail!("{} of the links and quotes are wrong:\n  {}", broken.len(), broken.join("\n  "))
 }
 
 #[cfg(test)]

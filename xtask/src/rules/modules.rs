@@ -8,8 +8,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// A module may import from those that stand before it; those in one entry may import each other.
-const ORDER: [&[&str]; 6] =
-    [&["id", "time", "code", "error"], &["wire"], &["state"], &["ports"], &["memory"], &["engine"]];
+const ORDER: [&[&str]; 7] = [
+    &["id", "time", "code", "error"],
+    &["wire"],
+    &["state"],
+    &["ports"],
+    &["memory"],
+    &["transfer"],
+    &["engine"],
+];
 
 /// What must not be said in a module without runtime, clock and I/O.
 const IMPURE: [&str; 13] = [

@@ -16,9 +16,9 @@ import { measure } from '../wire/value.js';
 
 /**
  * Who wants to know the answer: the application, or the client itself to greet, to follow rooms again, to fill a hole in
- * `room`, to hear whether the server is still there, to show a new token.
+ * `room`, to tell how far rooms have arrived, to hear whether the server is still there, to show a new token.
  *
- * @typedef {'user' | 'hello' | 'resume' | 'fill' | 'ping' | 'refresh'} Origin
+ * @typedef {'user' | 'hello' | 'resume' | 'fill' | 'checkpoint' | 'ping' | 'refresh'} Origin
  */
 
 /**
@@ -135,6 +135,11 @@ export class Flight {
   /** Whether the connection could be given up now without an outcome being unknown. */
   isSafeToMove() {
     return this.every((pending) => !pending.written || pending.origin !== 'user' || repeatsSafely(pending.body));
+  }
+
+  /** Whether it is not known what has become of a command that changes the session's checkpoint. */
+  mayHaveMovedCheckpoint() {
+    return !this.every(({ written, body }) => !written || !['sub', 'unsub', 'resume', 'checkpoint'].includes(body.t));
   }
 
   /** @param {(pending: Pending) => boolean} test */

@@ -104,6 +104,7 @@ export class Machine {
     if (this.phase !== 'connecting') return;
     this.phase = 'greeting';
     this.traits = traits;
+    if (!this.session) this.rooms.forgetCheckpoint();
     const { token, user, device, client } = this.identity;
     const hello = { t: 'hello', v: 1, token, user, device, ...this.session, client };
     const [, first] = this.flight.write(hello, 'hello', traits.codec);
@@ -120,12 +121,25 @@ export class Machine {
     if (!['connecting', 'greeting', 'online'].includes(this.phase)) return;
     const since = this.online?.since;
     const given = advice(cause.code ?? 0);
-    this.giveBack(this.flight.cut(given === 'fix' && since !== undefined), cause);
-    this.rooms.cut();
+    // A slow greeting was no fault of what was written.
+    const ours = given === 'fix' && cause.code !== Code.HandshakeTimeout;
+    this.cut(ours && since !== undefined, cause);
     this.online = undefined;
     this.traits = undefined;
     if (since !== undefined && (now - since >= this.config.reconnect.stableMs || given === 'done')) this.backoff.reset();
     this.decide(now, cause, since !== undefined);
+  }
+
+  /**
+   * No answer comes on this connection any more.
+   *
+   * @param {boolean} all
+   * @param {Cause} cause
+   */
+  cut(all, cause) {
+    if (this.flight.mayHaveMovedCheckpoint()) this.rooms.forgetCheckpoint();
+    this.giveBack(this.flight.cut(all), cause);
+    this.rooms.cut();
   }
 
   /**
@@ -225,7 +239,7 @@ export class Machine {
    */
   onCommand(body) {
     this.check(body);
-    if (body.t === 'unsub') this.rooms.map.delete(body.room);
+    if (body.t === 'unsub') this.rooms.remove(body.room);
     if (body.t === 'refresh') this.identity.token = body.token;
     return this.flight.push(body, 'user');
   }
@@ -324,8 +338,7 @@ export class Machine {
    */
   onMove(now) {
     if (this.phase !== 'online' || !this.flight.isSafeToMove()) return false;
-    this.flight.cut(false);
-    this.rooms.cut();
+    this.cut(false, { message: 'moved to another connection' });
     this.online = undefined;
     this.traits = undefined;
     this.phase = 'connecting';

@@ -8,6 +8,7 @@ import { advice, Code, meaning } from '../codes.js';
 import { ImError } from '../error.js';
 import { decodeMessage } from '../wire/codec.js';
 import { checkPush, checkReply } from './reply.js';
+import { keptBy } from './rooms.js';
 
 /**
  * @typedef {import('./machine.js').Machine} Machine
@@ -74,6 +75,9 @@ function onOk(machine, now, frame) {
     case 'resume':
     case 'fill':
       return onStatuses(machine, now, frame);
+    case 'checkpoint':
+      machine.rooms.confirmed(pending.body.cursors);
+      return machine.rooms.learnRev(frame.rev);
   }
 }
 
@@ -90,12 +94,15 @@ function onAnswer(machine, id, body, reply) {
     for (const status of reply.rooms) {
       const known = machine.rooms.map.has(status.room);
       // Where pushes come by another way, they may be ahead of this answer, and the status that counts is among them.
-      if (!machine.traits?.duplex && known) continue;
-      machine.rooms.follow(status);
-      if (status.status !== 'ok') machine.events.push({ type: 'room', status });
+      if (!machine.traits?.duplex && known) machine.rooms.compare(status.room, undefined);
+      else {
+        machine.rooms.follow(status);
+        if (status.status !== 'ok') machine.events.push({ type: 'room', status });
+      }
     }
     onGeneration(machine, reply.gen);
   }
+  if (body.t === 'sub' || body.t === 'unsub') machine.rooms.learnRev(reply.rev);
   machine.outputs.push({ do: 'reply', id, reply });
   if (body.t === 'logout') machine.end({ code: Code.LoggedOut, message: meaning(Code.LoggedOut) });
 }
@@ -106,6 +113,8 @@ function onAnswer(machine, id, body, reply) {
  * @param {Frame} welcome
  */
 function onWelcome(machine, now, welcome) {
+  if (!welcome.resumed) machine.rooms.forgetCheckpoint();
+  machine.rooms.toldAt = now;
   machine.session = { session: welcome.session, secret: welcome.secret };
   machine.identity.device = welcome.device;
   machine.limits = { ...machine.limits, ...welcome.limits };
@@ -135,26 +144,32 @@ function refreshAt(machine, now, expires) {
 }
 
 /**
- * Asks for all rooms, after `first` (the greeting) in the same message.
+ * Asks for all rooms, after `first` (the greeting) in the same message. Those that are where the server's checkpoint has them
+ * need not be named.
  *
  * @param {Machine} machine
- * @param {import('../wire/codec.js').Encoded} first
+ * @param {import('../wire/codec.js').Encoded} [first]
  */
-export function writeResume(machine, first) {
-  const { codec, duplex } = /** @type {import('./types.js').Traits} */ (machine.traits);
-  const frames = machine.rooms.toResume();
-  // Over HTTP the session may still follow rooms that this client does not.
-  if (frames.length === 0 && !duplex) frames.push([]);
-  let message = [first];
+export function writeResume({ traits, rooms, flight, outputs }, first) {
+  const { codec, duplex } = /** @type {import('./types.js').Traits} */ (traits);
+  const rev = rooms.map.size > 0 ? rooms.rev : undefined;
+  const frames = rooms.toResume();
+  // Without a connection the session may still follow rooms that this client does not: naming none says so.
+  if (frames.length === 0 && (rev !== undefined || !duplex)) frames.push([]);
+  let message = first ? [first] : [];
+  /** @type {number | undefined} */
+  let firstId;
   frames.forEach((cursors, at) => {
-    const all = !duplex && at === 0 ? true : undefined;
-    const [id, frame] = machine.flight.write({ t: 'resume', cursors, all }, 'resume', codec);
-    for (const [room] of cursors) machine.rooms.asked(room, id);
+    // The revision stands in the first frame: each one changes the checkpoint, and so the revision.
+    const [id, frame] = flight.write({ t: 'resume', cursors, rev: at === 0 ? rev : undefined }, 'resume', codec);
+    for (const [room] of cursors) rooms.asked(room, id);
+    firstId ??= id;
     message.push(frame);
-    machine.outputs.push({ do: 'transmit', message: codec.join(message) });
+    outputs.push({ do: 'transmit', message: codec.join(message) });
     message = [];
   });
-  if (message.length > 0) machine.outputs.push({ do: 'transmit', message: codec.join(message) });
+  if (firstId !== undefined) rooms.askedRest(firstId);
+  if (message.length > 0) outputs.push({ do: 'transmit', message: codec.join(message) });
 }
 
 /**
@@ -163,8 +178,10 @@ export function writeResume(machine, first) {
  * @param {Frame} reply
  */
 function onStatuses(machine, now, reply) {
+  machine.rooms.learnRev(reply.rev);
   if (!machine.traits?.duplex) {
     machine.rooms.answeredElsewhere(reply.id);
+    for (const status of reply.rooms) machine.rooms.compare(status.room, keptBy(status));
     return onGeneration(machine, reply.gen);
   }
   for (const status of reply.rooms) {
@@ -209,11 +226,16 @@ function onRefusal(machine, now, { id, code, msg, retry_ms: retryMs }) {
   }
   machine.flight.settle(id);
   if (pending.origin === 'hello') return machine.drop(now, { code, message: msg ?? meaning(code), retryMs });
+  if (pending.origin === 'resume' && code === Code.StaleCheckpoint) {
+    machine.rooms.forgetCheckpoint();
+    return writeResume(machine);
+  }
   if (pending.origin === 'resume') return machine.rooms.unanswered(now, id);
+  if (pending.origin === 'checkpoint') machine.rooms.isTelling = false;
   if (pending.origin === 'fill') {
     if (later) return machine.rooms.unanswered(now, id);
     const status = { room: pending.body.room, status: 'denied', head: 0, code };
-    if (machine.rooms.moved(now, status)) machine.events.push({ type: 'room', status });
+    if (machine.rooms.moves(now, status)) machine.events.push({ type: 'room', status });
   }
 }
 
@@ -260,7 +282,7 @@ function onPush(machine, now, frame) {
 function onRoom(machine, now, status) {
   const { rooms, traits, flight } = machine;
   if (rooms.map.has(status.room)) {
-    if (rooms.moved(now, status)) machine.events.push({ type: 'room', status });
+    if (rooms.moves(now, status)) machine.events.push({ type: 'room', status });
   } else if (!traits?.duplex && flight.any('sub', status.room)) {
     // It came before the answer to the `sub`.
     rooms.follow(status);
@@ -285,6 +307,9 @@ export function flush(machine, now) {
   for (const [room, { cursor }] of holes) {
     const id = flight.push({ t: 'sub', room, epoch: cursor.epoch, since: cursor.seq }, 'fill');
     machine.rooms.asked(room, id);
+  }
+  if (now >= machine.rooms.nextCheckpoint(machine.config)) {
+    flight.push({ t: 'checkpoint', cursors: machine.rooms.toConfirm(now) }, 'checkpoint');
   }
   /** @type {[number, ImError][]} */
   const refused = [];
@@ -329,7 +354,8 @@ function pingAt(machine, online) {
  */
 export function deadline(machine, online) {
   const heartbeat = online.pingUntil < Infinity ? online.pingUntil : pingAt(machine, online);
-  return Math.min(heartbeat, online.refreshAt, machine.rooms.nextHole(), machine.flight.deadline());
+  const checkpoint = machine.rooms.nextCheckpoint(machine.config);
+  return Math.min(heartbeat, online.refreshAt, checkpoint, machine.rooms.nextHole(), machine.flight.deadline());
 }
 
 /**

@@ -49,6 +49,13 @@ export class Rooms {
   constructor() {
     /** @type {Map<string, Room>} */
     this.map = new Map();
+    /** @type {number | undefined} The revision of the server's checkpoint, as far as it is known. */
+    this.rev = undefined;
+    /** Rooms whose cursor may be another one than the checkpoint's; of all rooms, if that is not known. @type {Set<string>} */
+    this.moved = new Set();
+    /** When the server was last told how far rooms have arrived. */
+    this.toldAt = 0;
+    this.isTelling = false;
   }
 
   /** @param {string} room */
@@ -57,21 +64,93 @@ export class Rooms {
     return held && { ...held.cursor };
   }
 
-  /** @returns {[string, string, number][]} */
-  cursors() {
-    return [...this.map].map(([room, { cursor }]) => [room, cursor.epoch, cursor.seq]);
+  /**
+   * The cursors to name in a resume, in frames of bounded size: those that differ from the checkpoint, or all if that is not
+   * known.
+   */
+  toResume() {
+    const rooms = this.rev === undefined ? [...this.map.keys()] : [...this.moved];
+    const frames = [];
+    for (let at = 0; at < rooms.length; at += CURSORS_PER_FRAME) {
+      frames.push(this.cursorsOf(rooms.slice(at, at + CURSORS_PER_FRAME)));
+    }
+    return frames;
   }
 
-  /** The cursors of all rooms, in frames of bounded size. */
-  toResume() {
-    const all = this.cursors();
-    const frames = [];
-    for (let at = 0; at < all.length; at += CURSORS_PER_FRAME) frames.push(all.slice(at, at + CURSORS_PER_FRAME));
-    return frames;
+  /**
+   * @param {string[]} rooms that are followed
+   * @returns {[string, string, number][]}
+   */
+  cursorsOf(rooms) {
+    return rooms.flatMap((room) => {
+      const cursor = this.map.get(room)?.cursor;
+      return cursor ? [[room, cursor.epoch, cursor.seq]] : [];
+    });
+  }
+
+  /** The server told its checkpoint's revision. Answers may come in another order than they were given. @param {number} rev */
+  learnRev(rev) {
+    this.rev = Math.max(this.rev ?? 0, rev);
+  }
+
+  /** Nothing is known of the server's checkpoint any more. */
+  forgetCheckpoint() {
+    this.rev = undefined;
+    this.moved = new Set(this.map.keys());
+  }
+
+  /**
+   * When the server is to be told how far rooms have arrived: so many differ from its checkpoint that coming back would take
+   * more than a small message.
+   *
+   * @param {import('../config.js').Config} config
+   */
+  nextCheckpoint({ checkpointRooms, checkpointMs }) {
+    return this.isTelling || this.moved.size < Math.max(1, checkpointRooms) ? Infinity : this.toldAt + checkpointMs;
+  }
+
+  /**
+   * The cursors for a checkpoint that is on its way from now on.
+   *
+   * @param {number} now
+   */
+  toConfirm(now) {
+    this.toldAt = now;
+    this.isTelling = true;
+    return this.cursorsOf([...this.moved].slice(0, CURSORS_PER_FRAME));
+  }
+
+  /**
+   * The server has kept these cursors.
+   *
+   * @param {[string, string, number][]} cursors
+   */
+  confirmed(cursors) {
+    this.isTelling = false;
+    for (const [room, epoch, seq] of cursors) this.compare(room, { epoch, seq });
+  }
+
+  /**
+   * What the checkpoint has of this room.
+   *
+   * @param {string} room
+   * @param {Cursor | undefined} kept
+   */
+  compare(room, kept) {
+    const held = this.map.get(room)?.cursor;
+    if (!held || (held.epoch === kept?.epoch && held.seq === kept.seq)) this.moved.delete(room);
+    else this.moved.add(room);
+  }
+
+  /** @param {string} room */
+  remove(room) {
+    this.map.delete(room);
+    this.moved.delete(room);
   }
 
   /** The connection is gone, and with it every question about a room. */
   cut() {
+    this.isTelling = false;
     for (const room of this.map.values()) {
       room.asked = undefined;
       room.holeAt = undefined;
@@ -91,6 +170,8 @@ export class Rooms {
     if (!room) return false;
     const { cursor } = room;
     if (event.epoch === cursor.epoch && event.seq <= cursor.seq) return false;
+    // If something is missing as well: what the checkpoint is thought to have is then not to be relied on.
+    this.moved.add(event.room);
     if (event.epoch !== cursor.epoch || event.seq > cursor.seq + 1) {
       room.missed(now);
       return false;
@@ -127,6 +208,15 @@ export class Rooms {
     if (!room) return;
     room.holeAt = undefined;
     room.asked = by;
+  }
+
+  /**
+   * A command asks where all rooms stand that nothing else asks for.
+   *
+   * @param {number} by
+   */
+  askedRest(by) {
+    for (const room of this.map.values()) room.asked ??= by;
   }
 
   /**
@@ -170,14 +260,12 @@ export class Rooms {
    */
   follow(status) {
     const cursor = cursorOf(status);
-    if (!cursor) {
-      this.map.delete(status.room);
-      return;
-    }
+    if (!cursor) return this.remove(status.room);
     const held = this.map.get(status.room);
     const room = new Room(cursor);
     if (held?.cursor.epoch === cursor.epoch) room.state = held.state;
     this.map.set(status.room, room);
+    this.compare(status.room, keptBy(status));
   }
 
   /**
@@ -192,13 +280,17 @@ export class Rooms {
   answered(now, by, status) {
     const room = this.map.get(status.room);
     if (!room) {
+      // It was denied before, and the checkpoint has just learned of it.
+      if (!cursorOf(status)) return false;
       this.follow(status);
       return status.status !== 'ok';
     }
     // Another command asks for this room as well, with a cursor that is further: its answer counts.
     if (room.asked !== undefined && room.asked !== by) return false;
     room.asked = undefined;
-    return this.moved(now, status);
+    const isNews = this.moves(now, status);
+    this.compare(status.room, keptBy(status));
+    return isNews;
   }
 
   /**
@@ -209,12 +301,12 @@ export class Rooms {
    * @param {RoomStatus} status
    * @returns {boolean} whether the application must be told
    */
-  moved(now, status) {
+  moves(now, status) {
     const room = this.map.get(status.room);
     if (!room) return false;
     const cursor = cursorOf(status);
     if (!cursor) {
-      this.map.delete(status.room);
+      this.remove(status.room);
       return true;
     }
     const sameEpoch = cursor.epoch === room.cursor.epoch;
@@ -222,6 +314,7 @@ export class Rooms {
     // Within an epoch only a log that ends before the cursor takes a reader back; another `reset` is a repeat.
     const isThere = goesOn || (status.head ?? cursor.seq) >= room.cursor.seq;
     if (sameEpoch && isThere && cursor.seq <= room.cursor.seq) return false;
+    this.moved.add(status.room);
     if (sameEpoch && status.status === 'ok') {
       // To go on from further ahead, and say that all is well, would be a silent hole.
       room.missed(now);
@@ -244,4 +337,14 @@ export class Rooms {
 function cursorOf({ status, epoch, cursor }) {
   if (status === 'denied' || epoch === undefined || cursor === undefined) return undefined;
   return { epoch, seq: cursor };
+}
+
+/**
+ * What the checkpoint has of a room after this answer. Where history was trimmed, or begins anew, that is the server's affair.
+ *
+ * @param {RoomStatus} status
+ * @returns {Cursor | undefined}
+ */
+export function keptBy(status) {
+  return status.status === 'ok' ? cursorOf(status) : undefined;
 }

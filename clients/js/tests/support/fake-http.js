@@ -11,7 +11,11 @@ import * as msgpack from '../../src/wire/msgpack.js';
  * @typedef {{wake: () => void, refuse: (code: number, retryMs?: number) => void}} Waiting
  */
 
-/** @typedef {{secret: string, user: string, rooms: Map<string, {at: number, sub: number}>, down?: Waiting}} Session */
+/**
+ * `rev`: of the checkpoint, which is `rooms`.
+ *
+ * @typedef {{secret: string, user: string, rooms: Map<string, {at: number, sub: number}>, rev: number, down?: Waiting}} Session
+ */
 
 const EPOCH = '1.1';
 
@@ -112,7 +116,7 @@ export class FakeHttp {
     const body = Buffer.concat(parts);
     const packed = request.headers['content-type'] === 'application/msgpack';
     const message = /** @type {any} */ (packed ? msgpack.decode(body) : json.decode(body.toString()));
-    const context = { session: this.sessionOf(request) };
+    const context = { session: this.sessionOf(request), isFresh: false };
     const replies = [message].flat().map((frame) => this.command(context, frame));
     if (!context.session) return this.refuse(response, 404, { code: 4400, msg: 'the session is not known' });
     if (this.loses('/im/send')) return void response.destroy();
@@ -120,7 +124,7 @@ export class FakeHttp {
     response.writeHead(200, { 'content-type': type }).end(packed ? msgpack.encode(replies) : json.encode(replies));
   }
 
-  /** @param {{session?: Session}} context @param {Frame} frame @returns {Frame} */
+  /** @param {{session?: Session, isFresh: boolean}} context @param {Frame} frame @returns {Frame} */
   command(context, frame) {
     const { t, id, room } = frame;
     if (t === 'hello') return this.hello(context, frame);
@@ -136,22 +140,31 @@ export class FakeHttp {
       const log = this.log(room);
       return { t: 'ok', id, epoch: EPOCH, head: log.length, first: 1, events: log.slice(frame.after), more: false };
     }
+    if (t === 'resume' && frame.rev !== undefined && frame.rev !== session.rev) {
+      return { t: 'err', id, code: 4401, msg: 'the checkpoint is another one' };
+    }
+    const follows = t === 'sub' || t === 'resume';
+    // After `hello` the first of them begins anew, or with what the checkpoint holds.
+    if (follows && context.isFresh && frame.rev === undefined) session.rooms.clear();
+    if (follows) context.isFresh = false;
+    const held = frame.rev === undefined ? [] : [...session.rooms.keys()];
     if (t === 'sub') this.follow(session, room, frame.since ?? this.log(room).length);
     if (t === 'unsub') session.rooms.delete(room);
-    if (t === 'resume' && frame.all) session.rooms.clear();
     for (const [name, , seq] of frame.cursors ?? []) this.follow(session, name, seq);
+    if (t !== 'ping') session.rev += 1;
     session.down?.wake();
     const named = t === 'sub' ? [room] : (frame.cursors ?? []).map((/** @type {any[]} */ [name]) => name);
-    const rooms = named.map((/** @type {string} */ name) => this.status(name, session.rooms.get(name)?.at ?? 0));
-    return { t: 'ok', id, rooms, rev: 1, gen: 'beef', now: 0 };
+    const rooms = [...new Set([...held, ...named])].map((name) => this.status(name, session.rooms.get(name)?.at ?? 0));
+    return { t: 'ok', id, rooms, rev: session.rev, gen: 'beef', now: 0 };
   }
 
-  /** @param {{session?: Session}} context @param {Frame} frame @returns {Frame} */
+  /** @param {{session?: Session, isFresh: boolean}} context @param {Frame} frame @returns {Frame} */
   hello(context, { id, session, secret, user, device = 'a device' }) {
     const known = this.sessions.get(session);
     if (session && known?.secret !== secret) return { t: 'err', id, code: 4400, msg: 'the session is not known' };
     const name = known ? session : `s${this.sessions.size + 1}`;
-    context.session = known ?? { secret: `secret-of-${name}`, user, rooms: new Map() };
+    context.session = known ?? { secret: `secret-of-${name}`, user, rooms: new Map(), rev: 0 };
+    context.isFresh = true;
     this.sessions.set(name, context.session);
     return { t: 'ok', id, v: 1, session: name, secret: context.session.secret, user, device, resumed: known !== undefined,
       rev: 0, idle_ms: 60_000, limits: { batch: 8, in_flight: 8 } };
@@ -223,6 +236,16 @@ export class FakeHttp {
   }
 
   /**
+   * Frames and where their reader then stands; without frames that alone.
+   *
+   * @param {Frame[]} frames
+   * @param {string} mark
+   */
+  block(frames, mark) {
+    return `data: ${json.encode(frames.length > 0 ? frames : { t: 'mark', at: mark })}\nid: ${mark}\n\n`;
+  }
+
+  /**
    * @param {import('node:http').IncomingMessage} request
    * @param {import('node:http').ServerResponse} response
    */
@@ -230,14 +253,14 @@ export class FakeHttp {
     const session = this.sessionOf(request);
     if (!session) return this.refuse(response, 404, { code: 4400, msg: 'the session is not known' });
     let mark = String(request.headers['last-event-id'] ?? '');
-    response.writeHead(200, { 'content-type': 'text/event-stream' }).write('retry: 20\n\n:\n\n');
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).write(`retry: 20\n\n${this.block([], mark)}:\n\n`);
     const down = {
       wake: () => {
         const { frames, mark: next } = this.after(session, mark);
         if (frames.length === 0) return;
         if (this.loses('/im/sse')) return void response.destroy();
         mark = next;
-        response.write(`data: ${json.encode(frames)}\n\nid: ${mark}\n\n`);
+        response.write(this.block(frames, mark));
       },
       refuse: (/** @type {number} */ code, /** @type {number | undefined} */ retryMs) => {
         session.down = undefined;

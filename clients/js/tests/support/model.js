@@ -23,7 +23,7 @@ export class Model {
   constructor(seed) {
     this.random = random(seed);
     this.now = 0;
-    const config = configOf({ sendRetries: 1000 });
+    const config = configOf({ sendRetries: 1000, checkpointRooms: 1, checkpointMs: 30 });
     this.machine = new Machine({
       config,
       identity: { renewable: false, user: 'ann', client: 'test' },
@@ -46,6 +46,12 @@ export class Model {
     this.down = [];
     /** @type {number | undefined} How far the server has pushed, while the room is followed. */
     this.pushed = undefined;
+    /** What the server keeps of the session: how far the room was confirmed, while it is followed. */
+    this.checkpoint = { rev: 0, at: /** @type {number | undefined} */ (undefined) };
+    /** Whether nothing was followed on this connection yet. */
+    this.isFresh = false;
+    /** How often a resume named the right revision, and another one. */
+    this.resumed = { known: 0, stale: 0 };
     this.isFair = false;
   }
 
@@ -130,16 +136,43 @@ export class Model {
   serve(frame) {
     const { t, id } = frame;
     if (t === 'hello') {
-      return { t: 'ok', id, session: 's', secret: 'x', user: 'ann', device: 'd', resumed: true, rev: 0, idle_ms: 60_000,
-        limits: { batch: 4, in_flight: 6 } };
+      this.isFresh = true;
+      return { t: 'ok', id, session: 's', secret: 'x', user: 'ann', device: 'd', resumed: frame.session === 's', rev: this.checkpoint.rev,
+        idle_ms: 60_000, limits: { batch: 4, in_flight: 6 } };
     }
     if (t === 'send') return this.keep(frame);
     if (t === 'ping') return { t: 'ok', id, now: 0 };
-    const since = t === 'sub' ? (frame.since ?? this.log.length) : frame.cursors?.[0]?.[2];
-    if (since === undefined) return { t: 'ok', id, rooms: [], rev: 1, gen: 'beef' };
-    this.pushed = since;
-    const status = { room: 'tea', status: 'ok', epoch: EPOCH, cursor: since, head: this.log.length };
-    return { t: 'ok', id, rooms: [status], rev: 1, gen: 'beef' };
+    if (t === 'checkpoint') return this.confirm(frame);
+    return this.follow(frame);
+  }
+
+  /** @param {Frame} checkpoint @returns {Frame} */
+  confirm({ id, cursors }) {
+    if (this.sometimes(4)) return { t: 'err', id, code: 4200, msg: 'slow down' };
+    const { rev, at } = this.checkpoint;
+    const seq = cursors[0]?.[2];
+    const isKept = at !== undefined && seq <= Number(this.pushed);
+    this.checkpoint = { rev: rev + 1, at: isKept ? seq : at };
+    return { t: 'ok', id, rev: rev + 1 };
+  }
+
+  /** @param {Frame} frame `sub` or `resume` @returns {Frame} */
+  follow({ t, id, since, cursors, rev }) {
+    // Somebody else goes on with the session for a moment.
+    if (this.sometimes(6)) this.checkpoint.rev += 1;
+    const held = this.isFresh && rev === undefined ? undefined : this.checkpoint.at;
+    if (rev !== undefined) {
+      const isKnown = this.isFresh && rev === this.checkpoint.rev;
+      this.resumed[isKnown ? 'known' : 'stale'] += 1;
+      if (!isKnown) return { t: 'err', id, code: 4401, msg: 'the checkpoint is another one' };
+    }
+    this.isFresh = false;
+    const at = t === 'sub' ? (since ?? this.log.length) : (cursors[0]?.[2] ?? held);
+    this.checkpoint = { rev: this.checkpoint.rev + 1, at };
+    const answer = { t: 'ok', id, rev: this.checkpoint.rev, gen: 'beef' };
+    if (at === undefined) return { ...answer, rooms: [] };
+    this.pushed = at;
+    return { ...answer, rooms: [{ room: 'tea', status: 'ok', epoch: EPOCH, cursor: at, head: this.log.length }] };
   }
 
   /** @param {Frame} send @returns {Frame} */

@@ -54,6 +54,11 @@ export class Server {
     return `ws://127.0.0.1:${this.port}/ws`;
   }
 
+  /** The prefix under which all transports lie. */
+  get prefix() {
+    return `http://127.0.0.1:${this.port}/im`;
+  }
+
   /** @param {NodeJS.Signals} [signal] */
   async kill(signal = 'SIGKILL') {
     const child = this.process;
@@ -69,7 +74,7 @@ export class Server {
   }
 }
 
-/** A TCP proxy that can cut what goes through it, or swallow what one side says. */
+/** A TCP proxy that can cut what goes through it, swallow what one side says, or let only some requests pass. */
 export class Proxy {
   /**
    * @param {import('node:test').TestContext} t
@@ -93,6 +98,8 @@ export class Proxy {
     this.isDeaf = false;
     /** New connections are refused. */
     this.isClosed = false;
+    /** Beginnings of requests that are answered as by a gateway that does not let them through. @type {Set<string>} */
+    this.blocked = new Set();
     this.server = createServer((socket) => this.accept(socket));
   }
 
@@ -107,13 +114,24 @@ export class Proxy {
     const server = connect(this.target(), '127.0.0.1');
     for (const [one, other] of [[socket, server], [server, socket]]) {
       this.sockets.add(one);
-      one.on('data', (data) => this.isDeaf && one === server ? undefined : void other.write(data));
+      one.on('data', (data) => {
+        if (one === socket && this.blocks(data)) {
+          socket.end('HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n');
+          server.destroy();
+        } else if (one === socket || !this.isDeaf) other.write(data);
+      });
       one.on('error', () => {});
       one.on('close', () => {
         this.sockets.delete(one);
         other.destroy();
       });
     }
+  }
+
+  /** @param {Buffer} data */
+  blocks(data) {
+    for (const request of this.blocked) if (data.subarray(0, request.length).toString('latin1') === request) return true;
+    return false;
   }
 
   /** Cuts all connections without a word. */

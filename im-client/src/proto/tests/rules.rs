@@ -494,6 +494,18 @@ fn what_made_the_server_close_is_not_sent_again() {
 }
 
 #[test]
+fn a_greeting_that_was_too_slow_for_the_server_is_no_fault_of_what_was_sent() {
+    let mut rig = Rig::online(manual());
+    rig.ask(send("r", 1));
+    rig.written();
+    rig.lost(Some(Code::HandshakeTimeout));
+    assert!(rig.replies.is_empty(), "{:?}", rig.replies);
+    rig.pass(Duration::from_secs(1));
+    rig.welcomed(true);
+    assert_eq!(mids(&rig.written()), ["message-number-0001"]);
+}
+
+#[test]
 fn a_servers_wish_to_be_left_alone_for_a_while_is_honoured() {
     let mut rig = Rig::online(manual());
     let wish = Duration::from_secs(9);

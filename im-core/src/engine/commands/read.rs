@@ -18,7 +18,7 @@ use crate::wire::{
 use super::super::connection::{Conn, Session};
 use super::super::core::Core;
 use super::super::outbox::Start;
-use super::super::room::Added;
+use super::super::room::{Added, Applied};
 use super::Outcome;
 
 /// Rooms that are looked up at one time while a session resumes.
@@ -247,7 +247,8 @@ impl Core {
                     let applied = room.hear_of(start.authorised);
                     self.follow_up(&room, applied);
                 }
-                Added::Reads => {}
+                // One of the two is behind.
+                Added::Reads => self.follow_up(&room, Applied::OtherEpoch),
             }
             return Ok(());
         }

@@ -174,6 +174,9 @@ async fn authenticate(core: &Core, credentials: &Credentials) -> Result<Identity
     let limit = core.config.handshake_timeout;
     let answer = tokio::time::timeout(limit, core.authenticator.authenticate(credentials)).await;
     let identity = answer.map_err(|_| Error::of(Code::Overloaded, "authenticate"))??;
+    if identity.user.is_erased() {
+        return Err(Error::of(Code::BadCredentials, "authenticate"));
+    }
     match identity.expires {
         Some(at) if at <= core.now() => Err(Error::of(Code::Expired, "authenticate")),
         _ => Ok(identity),

@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use crate::code::Code;
-use crate::id::{Seq, StateKey, UserId};
+use crate::id::{RoomId, Seq, StateKey, UserId};
 use crate::wire::{Bye, MemberChange, Push, RoomStatus, Status};
 
 use super::super::config::SlowReader;
 use super::super::outgoing::{Outgoing, reads_on};
+use super::standpoint::Marked;
 use super::subs::{Lag, Sub, Subs};
 use super::{Due, OutboxBounds, Take, Taken};
 
@@ -29,6 +30,8 @@ pub(super) struct Inner {
     pub(super) unreleased: usize,
     pub(super) signals: usize,
     pub(super) subs: Subs,
+    /// Only for readers with marks.
+    pub(super) marked: Option<Box<Marked>>,
     /// Slots whose log has to be read, in turn.
     pub(super) lagging: VecDeque<u32>,
     /// Whether a lagging room comes first at the next take, so that busy rooms cannot keep it waiting.
@@ -41,7 +44,10 @@ pub(super) struct Inner {
     pub(super) in_flight: u32,
     /// Appends handed to a lane and not answered.
     pub(super) appends: u32,
+    /// Why it ends, until that is handed over.
     pub(super) bye: Option<Bye>,
+    /// The code of that, to the end.
+    pub(super) ended: Option<u16>,
     pub(super) closed: bool,
 }
 
@@ -56,6 +62,11 @@ pub(super) struct Queued {
 const NO_SLOT: u32 = u32::MAX;
 
 impl Inner {
+    /// The room as it is followed, if it is.
+    pub(super) fn sub_of(&self, room: &RoomId) -> Option<&Sub> {
+        self.subs.get(self.subs.slot_of(room)?)
+    }
+
     /// After feeding: is the room level, or does it wait for its next turn?
     pub(super) fn settle(&mut self, lag: &Lag) {
         // The slot may be another room's by now.
@@ -108,6 +119,9 @@ impl Inner {
     }
 
     pub(super) fn push_unbounded(&mut self, item: Arc<Outgoing>, bounds: &OutboxBounds) {
+        if let Push::Room(status) = &item.push {
+            self.untold(&status.room);
+        }
         self.enqueue(NO_SLOT, Seq::ZERO, item, bounds);
     }
 
@@ -117,14 +131,10 @@ impl Inner {
         // Only for what it lets pile up itself, and never the service's own followers.
         let full = self.bytes + self.unreleased > bounds.bytes;
         let cut_off = bounds.slow_reader == SlowReader::Disconnect && full && self.user.is_some();
-        if cut_off && self.bye.is_none() {
+        if cut_off && !self.closed {
             let code = Code::SlowReader;
-            self.bye = Some(Bye {
-                code: code.number(),
-                message: code.meaning().into(),
-                retry_after: None,
-            });
-            self.closed = true;
+            let message = code.meaning().into();
+            self.end(Bye { code: code.number(), message, retry_after: None });
         }
         self.clear_pushes(bounds);
         for (slot, sub) in self.subs.iter_mut() {
@@ -136,6 +146,13 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// The connection ends for this reason.
+    pub(super) fn end(&mut self, bye: Bye) {
+        self.ended = Some(bye.code);
+        self.bye = Some(bye);
+        self.closed = true;
     }
 
     /// Drops what waits but for notices, which are few and said once only.
@@ -154,6 +171,9 @@ impl Inner {
     pub(super) fn conflate_state(&mut self, bounds: &OutboxBounds) {
         for ((slot, _), item) in std::mem::take(&mut self.state) {
             self.uncount(item.size, bounds);
+            if let Some(sub) = self.subs.get_mut(slot) {
+                sub.waiting = 0;
+            }
             self.want_snapshot(slot);
         }
     }
@@ -164,6 +184,7 @@ impl Inner {
         {
             sub.snapshot = true;
             self.snapshots.push(slot);
+            self.stir(slot);
         }
     }
 
@@ -181,9 +202,13 @@ impl Inner {
             keep
         });
         self.uncount(freed, bounds);
+        if let Some(sub) = self.subs.get_mut(slot) {
+            sub.waiting = 0;
+        }
     }
 
     pub(super) fn remove_sub(&mut self, slot: u32, bounds: &OutboxBounds) -> Option<Sub> {
+        self.stir(slot);
         let sub = self.subs.remove(slot)?;
         self.lagging.retain(|other| *other != slot);
         self.snapshots.retain(|other| *other != slot);
@@ -247,13 +272,21 @@ impl Inner {
             let Some(Queued { slot, seq, item }) = self.pushes.pop_front() else { break };
             if let Some(sub) = self.subs.get_mut(slot) {
                 sub.handed.seq = seq;
+                self.stir(slot);
+            }
+            if let Push::Room(status) = &item.push {
+                self.told(&status.room);
             }
             self.signals -= usize::from(matches!(item.push, Push::Signal(_)));
             take.bytes += item.size;
             take.items.push(Taken::Push(item));
         }
         while self.pushes.is_empty() && (take.items.is_empty() || take.bytes < max_bytes) {
-            let Some((_, item)) = self.state.pop_first() else { break };
+            let Some(((slot, _), item)) = self.state.pop_first() else { break };
+            if let Some(sub) = self.subs.get_mut(slot) {
+                sub.waiting = sub.waiting.saturating_sub(1);
+                self.stir(slot);
+            }
             take.bytes += item.size;
             take.items.push(Taken::Push(item));
         }
@@ -266,8 +299,9 @@ impl Inner {
             if let Some(sub) = self.subs.get_mut(slot)
                 && std::mem::take(&mut sub.snapshot)
             {
-                let even_empty = sub.had_state;
-                return Some(Due { room: sub.room.clone(), even_empty });
+                let due = Due { room: sub.room.clone(), even_empty: sub.had_state };
+                self.stir(slot);
+                return Some(due);
             }
         }
         None

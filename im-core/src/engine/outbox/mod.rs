@@ -1,15 +1,24 @@
 //! What waits for one reader.
 //!
 //! Two lanes: replies, which are never dropped and whose number the commands in flight bound; and pushes, bounded in
-//! bytes. Pushes of durable events obey the one rule of reading ([`offer`]): a room's event goes in only if it is the
+//! bytes. Pushes of durable events obey the one rule of reading ([`offer`](crate::state::offer)): a room's event goes in only if it is the
 //! next after the room's `queued` position. When the bound is reached the durable queue is dropped, positions go back to
 //! what was handed over, and the rooms are marked as lagging: [`super::feed`] then reads their logs at the reader's pace.
 //!
 //! Lock order: a room's lock may be held while an outbox is locked, never the other way round.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `following`, `subs` | which rooms are followed, and how far the reader is in each |
+//! | `incoming` | what rooms put in, and what is read from their logs |
+//! | `standpoint` | where the reader stands, for those with marks |
+//! | `inner` | what is behind the lock |
 
+mod following;
+mod incoming;
 mod inner;
+mod standpoint;
 mod subs;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,17 +26,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::code::Code;
-use crate::id::{Cursor, RoomId, Seq, StateKey, UserId};
-use crate::state::{Offer, offer};
-use crate::wire::{Bye, Push, RoomStatus, Status};
+use crate::id::UserId;
+use crate::wire::Bye;
 
 use super::config::SlowReader;
 use super::outgoing::Outgoing;
 use super::room::Room;
 
 use inner::Inner;
-pub(crate) use subs::{Lag, MarkedState, Start, Sub};
+pub(crate) use standpoint::{HeldState, Standpoint};
+pub(crate) use subs::{Lag, MarkedState, Start};
 
 /// The bounds of an outbox, and the budget that all share.
 #[derive(Debug)]
@@ -76,27 +84,6 @@ pub(crate) struct Due {
     pub(crate) room: Arc<Room>,
     /// Also if there is no state.
     pub(crate) even_empty: bool,
-}
-
-/// Where a reader stands in a room that it follows.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Standpoint {
-    /// The last event handed over.
-    pub(crate) cursor: Cursor,
-    pub(crate) state: HeldState,
-    /// How the room answers has been handed over, as far as it was said.
-    pub(crate) told: bool,
-}
-
-/// What a reader has of a room's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HeldState {
-    /// Nothing.
-    None,
-    /// Something, and more is on its way.
-    Some,
-    /// All of it: its digest.
-    All(u64),
 }
 
 /// What there was to take.
@@ -177,317 +164,6 @@ impl Outbox {
         }
     }
 
-    // ---- following rooms ----
-
-    /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
-    /// list at `reader`; `head` is what the room has applied.
-    ///
-    /// With `level`, the reader has the room's state already. `None` if the connection has ended.
-    pub(crate) fn follow(
-        &self,
-        room: Arc<Room>,
-        reader: usize,
-        start: Start,
-        head: Seq,
-        level: bool,
-    ) -> Option<u32> {
-        let mut inner = self.inner.lock();
-        if inner.closed {
-            return None;
-        }
-        let (from, known) = (start.from, head.max(start.authorised));
-        let lagging = from.seq < known;
-        let sub = Sub {
-            room,
-            reader,
-            handed: from,
-            queued: from.seq,
-            known,
-            offered: head,
-            lagging,
-            snapshot: false,
-            had_state: start.state.is_some(),
-            authorised: start.authorised,
-        };
-        let slot = inner.subs.insert(sub);
-        if !level {
-            inner.want_snapshot(slot);
-        }
-        if lagging {
-            inner.lagging.push_back(slot);
-        }
-        drop(inner);
-        self.ready.notify_one();
-        Some(slot)
-    }
-
-    /// Stops following. Gives back the sub, so that the room's list can be put right.
-    pub(crate) fn unfollow(&self, room: &RoomId) -> Option<Sub> {
-        let mut inner = self.inner.lock();
-        let slot = inner.subs.slot_of(room)?;
-        inner.remove_sub(slot, &self.bounds)
-    }
-
-    /// Stops following everything.
-    pub(crate) fn unfollow_all(&self) -> Vec<Sub> {
-        let mut inner = self.inner.lock();
-        inner.closed = true;
-        let subs = inner.subs.remove_all();
-        inner.lagging.clear();
-        inner.clear_pushes(&self.bounds);
-        drop(inner);
-        self.progress.notify_one();
-        subs
-    }
-
-    /// Where the reader stands in every room that it follows, and the other rooms of which it has still to be told
-    /// something.
-    pub(crate) fn standpoints(&self) -> (HashMap<RoomId, Standpoint>, HashSet<RoomId>) {
-        let inner = self.inner.lock();
-        let waiting: HashSet<u32> = inner.state.keys().map(|(slot, _)| *slot).collect();
-        let mut untold: HashSet<RoomId> = inner
-            .pushes
-            .iter()
-            .filter_map(|queued| match &queued.item.push {
-                Push::Room(status) => Some(status.room.clone()),
-                _ => None,
-            })
-            .collect();
-        let of = |(slot, sub): (u32, &Sub)| {
-            // What came after the end was not taken any more. The room sets its digest after it has handed on: what is
-            // read here is never ahead of what was handed over.
-            let level = !inner.closed && !sub.snapshot && !waiting.contains(&slot);
-            let state = match sub.room.state_digest() {
-                0 if level => HeldState::None,
-                digest if level => HeldState::All(digest),
-                _ if sub.had_state => HeldState::Some,
-                _ => HeldState::None,
-            };
-            let told = !untold.contains(sub.room.id());
-            (sub.room.id().clone(), Standpoint { cursor: sub.handed, state, told })
-        };
-        let stand: HashMap<RoomId, Standpoint> = inner.subs.iter().map(of).collect();
-        untold.retain(|room| !stand.contains_key(room));
-        (stand, untold)
-    }
-
-    /// How many rooms would be followed with `more`.
-    pub(crate) fn followed_with(&self, more: &[RoomId]) -> usize {
-        let inner = self.inner.lock();
-        inner.subs.len() + more.iter().filter(|room| inner.subs.slot_of(room).is_none()).count()
-    }
-
-    /// Those of the cursors, which the client says it has come to, that can be believed: not of rooms that are not
-    /// followed, of other epochs, or beyond what was handed over.
-    pub(crate) fn handed_over(&self, mut cursors: Vec<(RoomId, Cursor)>) -> Vec<(RoomId, Cursor)> {
-        let inner = self.inner.lock();
-        cursors.retain(|(room, cursor)| {
-            let sub = inner.subs.slot_of(room).and_then(|slot| inner.subs.get(slot));
-            sub.is_some_and(|sub| cursor.epoch == sub.handed.epoch && cursor.seq <= sub.handed.seq)
-        });
-        cursors
-    }
-
-    // ---- what rooms put in ----
-
-    /// A room offers an event to the reader in `slot`.
-    pub(crate) fn offer(&self, slot: u32, item: &Arc<Outgoing>, open: bool) -> Offered {
-        let Some(event) = item.as_event() else { return Offered::Kept };
-        let mut inner = self.inner.lock();
-        if inner.closed {
-            return Offered::Kept;
-        }
-        if item.ends_any() && inner.end_membership(slot, item, open, &self.bounds) {
-            drop(inner);
-            self.ready.notify_one();
-            return Offered::Gone;
-        }
-        let Some(sub) = inner.subs.get_mut(slot) else { return Offered::Kept };
-        sub.known = sub.known.max(event.seq);
-        sub.offered = sub.offered.max(event.seq);
-        if sub.lagging {
-            return Offered::Kept;
-        }
-        match offer(sub.queued, event.seq) {
-            Offer::Old => return Offered::Kept,
-            Offer::Take => {
-                sub.queued = event.seq;
-                inner.queue(slot, event.seq, item.clone(), &self.bounds);
-            }
-            Offer::Hole => {
-                sub.lagging = true;
-                inner.lagging.push_back(slot);
-            }
-        }
-        drop(inner);
-        self.ready.notify_one();
-        Offered::Kept
-    }
-
-    /// Events read from the log, in their order, from just after the lag's cursor.
-    pub(crate) fn feed(&self, lag: &Lag, items: &[Arc<Outgoing>], open: bool) -> Fed {
-        let mut inner = self.inner.lock();
-        let mut fed = Fed::Stuck;
-        for item in items {
-            let Some(event) = item.as_event() else { continue };
-            if inner.subs.same(lag).is_none() {
-                return Fed::On;
-            }
-            if item.ends_any() && inner.end_membership(lag.slot, item, open, &self.bounds) {
-                return Fed::Gone;
-            }
-            let Some(sub) = inner.subs.same(lag) else { return Fed::On };
-            if event.epoch != sub.handed.epoch {
-                // The room began another life while the log was read.
-                fed = Fed::On;
-                break;
-            }
-            match offer(sub.queued, event.seq) {
-                Offer::Old => fed = Fed::On,
-                Offer::Hole => {
-                    if sub.queued < lag.after.seq {
-                        // The queue was dropped while the log was read: read again, from where the reader is now.
-                        fed = Fed::On;
-                    }
-                    break;
-                }
-                Offer::Take => {
-                    sub.queued = event.seq;
-                    sub.known = sub.known.max(event.seq);
-                    inner.enqueue(lag.slot, event.seq, item.clone(), &self.bounds);
-                    fed = Fed::On;
-                    let all_full = self.bounds.used.load(Ordering::Relaxed) > self.bounds.all_bytes;
-                    if all_full || inner.bytes >= self.bounds.bytes {
-                        break;
-                    }
-                }
-            }
-        }
-        inner.settle(lag);
-        fed
-    }
-
-    /// Nothing of this log lay beyond the lag's cursor when it was looked at, and it ended at `head`.
-    pub(crate) fn fed_up_to_head(&self, lag: &Lag, head: Seq) {
-        let mut inner = self.inner.lock();
-        if let Some(sub) = inner.subs.same(lag) {
-            // What was heard of and is not there was a hint that did not hold; but what the room has applied since the
-            // log was looked at was offered to a reader who lagged, and has to be read.
-            sub.known = sub.queued.max(head).max(sub.offered);
-        }
-        inner.settle(lag);
-    }
-
-    /// The reader's place in the room is another one from now on; it is told so.
-    pub(crate) fn jump(&self, lag: &Lag, status: Status, to: Cursor, head: Seq) {
-        let mut inner = self.inner.lock();
-        let Some(sub) = inner.subs.same(lag) else { return };
-        let room = sub.room.id().clone();
-        sub.handed = to;
-        sub.queued = to.seq;
-        if status == Status::Reset {
-            sub.offered = to.seq;
-        }
-        sub.known = head.max(to.seq).max(sub.offered);
-        let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
-        inner.drop_queued(lag.slot, &self.bounds);
-        inner.push_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
-        inner.want_snapshot(lag.slot);
-        inner.settle(lag);
-        drop(inner);
-        self.ready.notify_one();
-    }
-
-    /// The room began another life, or lost its end: the reader, whose right to read was checked after `to` was read,
-    /// starts again from there.
-    pub(crate) fn reset(&self, slot: u32, to: Cursor) {
-        let lag = {
-            let mut inner = self.inner.lock();
-            let Some(sub) = inner.subs.get_mut(slot) else { return };
-            sub.authorised = to.seq;
-            sub.lag(slot)
-        };
-        self.jump(&lag, Status::Reset, to, to.seq);
-    }
-
-    /// The reader may not read the room any more; it is told so. `false` if the slot is another room's by now.
-    pub(crate) fn deny(&self, slot: u32, room: &Room, code: Code) -> bool {
-        let mut inner = self.inner.lock();
-        let is_it = inner.subs.get(slot).is_some_and(|sub| std::ptr::eq(&*sub.room, room));
-        if is_it {
-            inner.deny(slot, code, &self.bounds);
-        }
-        drop(inner);
-        self.ready.notify_one();
-        is_it
-    }
-
-    /// The reader was handed state of this room.
-    pub(crate) fn state_handed(&self, room: &Room) {
-        let mut inner = self.inner.lock();
-        if let Some(slot) = inner.subs.slot_of(room.id())
-            && let Some(sub) = inner.subs.get_mut(slot)
-        {
-            sub.had_state = true;
-        }
-    }
-
-    /// Tells the reader how a room answers from now on.
-    pub(crate) fn notice(&self, status: RoomStatus) {
-        self.inner.lock().push_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
-        self.ready.notify_one();
-    }
-
-    /// A signal for the reader. The oldest one goes when there are too many.
-    pub(crate) fn signal(&self, item: Arc<Outgoing>) {
-        let mut inner = self.inner.lock();
-        if inner.closed || inner.bytes + inner.unreleased + item.size > self.bounds.bytes {
-            return;
-        }
-        if inner.signals >= self.bounds.signals {
-            let Some(at) = inner.pushes.iter().position(|q| matches!(q.item.push, Push::Signal(_)))
-            else {
-                return;
-            };
-            if let Some(old) = inner.pushes.remove(at) {
-                inner.uncount(old.item.size, &self.bounds);
-                inner.signals -= 1;
-            }
-        }
-        inner.signals += 1;
-        inner.push_unbounded(item, &self.bounds);
-        drop(inner);
-        self.ready.notify_one();
-    }
-
-    /// A state key has a newer value: it takes the place of the one that waits.
-    pub(crate) fn state(&self, slot: u32, key: &StateKey, item: &Arc<Outgoing>) {
-        let mut inner = self.inner.lock();
-        match inner.subs.get(slot) {
-            // The snapshot that is still to be sent will have it.
-            Some(sub) if sub.snapshot => return,
-            Some(_) if !inner.closed => {}
-            _ => return,
-        }
-        if let Some(sub) = inner.subs.get_mut(slot) {
-            sub.had_state = true;
-        }
-        inner.count(item.size, &self.bounds);
-        if let Some(old) = inner.state.insert((slot, key.clone()), item.clone()) {
-            inner.uncount(old.size, &self.bounds);
-        }
-        if inner.bytes + inner.unreleased > self.bounds.bytes {
-            inner.conflate_state(&self.bounds);
-        }
-        drop(inner);
-        self.ready.notify_one();
-    }
-
-    /// The whole state of a room has to be sent anew.
-    pub(crate) fn renew_state(&self, slot: u32) {
-        self.with_ready(|inner| inner.want_snapshot(slot));
-    }
-
     // ---- the reader's side ----
 
     /// Takes what there is, replies first, up to about `max_bytes` but at least one item if there is any. Never waits.
@@ -566,15 +242,19 @@ impl Outbox {
     /// Ends the connection once what waits is written, replies and the like. The first reason stands.
     pub(crate) fn close(&self, bye: Bye) {
         let mut inner = self.inner.lock();
-        if inner.bye.is_none() && !inner.closed {
-            inner.bye = Some(bye);
-            inner.closed = true;
+        if !inner.closed {
+            inner.end(bye);
             // Durable events are in the log; they are not worth waiting for.
             inner.clear_pushes(&self.bounds);
         }
         drop(inner);
         self.ready.notify_one();
         self.progress.notify_one();
+    }
+
+    /// The code with which the connection ends, if it does.
+    pub(crate) fn ended(&self) -> Option<u16> {
+        self.inner.lock().ended
     }
 
     /// Whether the connection is to end.

@@ -27,6 +27,8 @@ pub(crate) struct Sub {
     pub(super) lagging: bool,
     /// The whole state has to be sent, rather than single keys.
     pub(super) snapshot: bool,
+    /// State keys that wait.
+    pub(super) waiting: usize,
     /// The reader has state: it is told also if there is none any more.
     pub(super) had_state: bool,
     /// The room's head before the reader's right to read was last checked: later ends of membership count.

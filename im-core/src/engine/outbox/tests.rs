@@ -2,11 +2,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
-use crate::id::{Epoch, EventKind};
+use crate::code::Code;
+use crate::id::{Cursor, Epoch, EventKind, RoomId, Seq, StateKey};
 use crate::ports::{Head, StateSnapshot};
 use crate::state::{RoomRecord, StateLimits};
 use crate::time::Timestamp;
-use crate::wire::{Content, Event, Limits, RoomKind};
+use crate::wire::{Content, Event, Limits, RoomKind, RoomStatus, Status};
 
 use super::super::room::{Added, Recent, WindowBounds};
 
@@ -29,9 +30,13 @@ fn event(n: u64) -> Arc<Outgoing> {
 
 /// A room whose log was applied up to `head`.
 fn room(head: u64) -> Arc<Room> {
+    named_room("room", head)
+}
+
+fn named_room(id: &str, head: u64) -> Arc<Room> {
     let windows =
         WindowBounds { events: 10, bytes: 10_000, all_bytes: 10_000, used: AtomicUsize::new(0) };
-    let room = Arc::new(Room::new(RoomId::new("room").unwrap(), Arc::new(windows)));
+    let room = Arc::new(Room::new(RoomId::new(id).unwrap(), Arc::new(windows)));
     let record = RoomRecord {
         id: room.id().clone(),
         kind: RoomKind::Group,
@@ -41,8 +46,10 @@ fn room(head: u64) -> Arc<Room> {
         first: Seq::FIRST,
         created: Timestamp::from_millis(0),
         members: 1,
+        bytes: 0,
+        erased: 0,
     };
-    let head = Head { cursor: at(head), first: Seq::FIRST, state_revision: 0 };
+    let head = Head { cursor: at(head), first: Seq::FIRST, state_revision: 0, erased: 0 };
     room.load(&record, head, StateSnapshot::default(), &StateLimits::default());
     room
 }
@@ -120,4 +127,185 @@ fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
     assert_eq!(next().after, at(10));
     // A hole where nothing was dropped is one.
     assert_eq!(outbox.feed(&next(), &[event(12)], false), Fed::Stuck);
+}
+
+// ---- readers with marks ----
+
+mod marks {
+    use std::collections::{HashMap, HashSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::NodeId;
+    use crate::state::Place;
+    use crate::time::Stamp;
+    use crate::wire::{StateUpdate, Value};
+
+    const ROOMS: usize = 3;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Event(usize),
+        State(usize, u8),
+        RenewState(usize),
+        Notice(usize),
+        Reset(usize),
+        Unfollow(usize),
+        Follow(usize),
+        Take(usize),
+        Overflow,
+        Close,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let n = 0..ROOMS;
+        prop_oneof![
+            4 => n.clone().prop_map(Step::Event),
+            4 => (n.clone(), 0u8..3).prop_map(|(n, key)| Step::State(n, key)),
+            1 => n.clone().prop_map(Step::RenewState),
+            1 => n.clone().prop_map(Step::Notice),
+            1 => n.clone().prop_map(Step::Reset),
+            1 => n.clone().prop_map(Step::Unfollow),
+            1 => n.prop_map(Step::Follow),
+            6 => prop_oneof![Just(1), Just(400), Just(10_000)].prop_map(Step::Take),
+            1 => Just(Step::Overflow),
+            1 => Just(Step::Close),
+        ]
+    }
+
+    struct World {
+        rooms: Vec<Arc<Room>>,
+        outbox: Arc<Outbox>,
+        now: u64,
+    }
+
+    impl World {
+        fn follow(&self, n: usize) {
+            if self.outbox.inner.lock().sub_of(self.rooms[n].id()).is_none() {
+                let from = self.rooms[n].head().unwrap();
+                // It has all state already, as its mark says.
+                let digest = self.rooms[n].state_digest();
+                let state = MarkedState { state: Place::state_of(digest, 1), generation: 1 };
+                let start = Start { from, authorised: from.seq, state: Some(state) };
+                self.rooms[n].add_reader(&self.outbox, start);
+            }
+        }
+
+        fn slot(&self, n: usize) -> Option<u32> {
+            self.outbox.inner.lock().subs.slot_of(self.rooms[n].id())
+        }
+
+        fn take(&mut self, max: usize) {
+            let mut take = self.outbox.take(max);
+            if let Some(lag) = take.lag.take()
+                && let Recent::Events(items) = lag.room.recent(lag.after, 1000)
+            {
+                self.outbox.feed(&lag, &items, false);
+            }
+            if let Some(Due { room, even_empty }) = take.snapshot
+                && !room.snapshot(1, 1000, even_empty).is_empty()
+            {
+                self.outbox.state_handed(&room);
+            }
+            self.outbox.release(take.bytes);
+        }
+
+        fn do_it(&mut self, step: &Step) {
+            match *step {
+                Step::Event(n) => {
+                    let next = self.rooms[n].head().unwrap().seq.next().get();
+                    self.rooms[n].apply(event(next));
+                }
+                Step::State(n, key) => {
+                    self.now += 1;
+                    let stamp =
+                        Stamp { ms: Timestamp::from_millis(self.now), counter: 0, node: NodeId(1) };
+                    let value = Content::new(&Value::Int(1), &Limits::default()).unwrap();
+                    let update = StateUpdate {
+                        room: self.rooms[n].id().clone(),
+                        key: StateKey::new(format!("key{key}")).unwrap(),
+                        stamp,
+                        from: UserId::new("sender").unwrap(),
+                        value: Some(value),
+                    };
+                    self.rooms[n].merge(Arc::new(update), &StateLimits::default());
+                }
+                Step::RenewState(n) => self.rooms[n].renew_state(),
+                Step::Notice(n) => {
+                    let denied = RoomStatus::denied(self.rooms[n].id().clone(), Code::NotFound);
+                    self.outbox.notice(denied);
+                }
+                Step::Reset(n) => {
+                    if let Some(slot) = self.slot(n) {
+                        let to = self.rooms[n].head().unwrap();
+                        self.outbox.restart(slot, Status::Reset, to, to.seq);
+                    }
+                }
+                Step::Unfollow(n) => {
+                    if let Some(sub) = self.outbox.unfollow(self.rooms[n].id()) {
+                        self.rooms[n].remove_reader(sub.reader, &self.outbox);
+                    }
+                }
+                Step::Follow(n) => self.follow(n),
+                Step::Take(max) => self.take(max),
+                Step::Overflow => self.outbox.inner.lock().overflow(&self.outbox.bounds),
+                Step::Close => self.outbox.close(Bye {
+                    code: Code::Closed.number(),
+                    message: String::new(),
+                    retry_after: None,
+                }),
+            }
+        }
+
+        fn standpoints(&self) -> HashMap<RoomId, Standpoint> {
+            let closed = self.outbox.is_closed();
+            let of = |room: &Arc<Room>| {
+                let mut stand = self.outbox.standpoint(room.id());
+                if closed && let Some((_, state)) = &mut stand.place {
+                    // After the end it is not known any more; what was known before stays true.
+                    *state = HeldState::None;
+                }
+                (room.id().clone(), stand)
+            };
+            self.rooms.iter().map(of).collect()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn wherever_a_reader_stands_elsewhere_it_is_said(
+            steps in proptest::collection::vec(step(), 1..60),
+        ) {
+            let outbox = outbox();
+            outbox.keep_marks();
+            outbox.set_user(UserId::new("reader").unwrap());
+            let rooms = (0..ROOMS).map(|n| named_room(&format!("room{n}"), 1)).collect();
+            let mut world = World { rooms, outbox, now: 1 };
+            (0..ROOMS).for_each(|n| world.follow(n));
+            let mut moved: HashSet<RoomId> = world.outbox.moved();
+            prop_assert_eq!(moved.len(), ROOMS);
+            for step in steps {
+                let before = world.standpoints();
+                let was_open = !world.outbox.is_closed();
+                world.do_it(&step);
+                moved = world.outbox.moved();
+                if was_open && world.outbox.is_closed() {
+                    continue;
+                }
+                for (room, stand) in world.standpoints() {
+                    prop_assert!(stand == before[&room] || moved.contains(&room), "{room} after {step:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_has_no_marks_keeps_no_account() {
+        let (room, outbox) = (room(10), outbox());
+        room.add_reader(&outbox, Start { from: at(10), authorised: at(10).seq, state: None });
+        room.apply(event(11));
+        outbox.take(1000);
+        assert!(outbox.moved().is_empty() && outbox.inner.lock().marked.is_none());
+    }
 }

@@ -85,15 +85,17 @@ async fn refused<F: TransportFactory>(shape: Shape, setup: Setup, hello: Hello, 
     assert_eq!(other.ping().await, Ok(()));
 }
 
-pub async fn credentials_may_come_in_hello_or_with_the_connection<F: TransportFactory>(
-    shape: Shape,
-) {
+pub async fn credentials_may_come_in_hello<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, tokens()).await;
-    let mut first = world.dial().await;
-    assert_eq!(first.hello(hello_with_token("token-of-ann")).await.unwrap().user, user("ann"));
-    let mut second = world.dial_with_token("token-of-ann").await;
+    let mut peer = world.dial().await;
+    assert_eq!(peer.hello(hello_with_token("token-of-ann")).await.unwrap().user, user("ann"));
+}
+
+pub async fn credentials_may_come_with_the_connection<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::with(shape, tokens()).await;
+    let mut peer = world.dial_with_token("token-of-ann").await;
     let bare = Hello { user: None, ..hello_as("nobody") };
-    assert_eq!(second.hello(bare).await.unwrap().user, user("ann"));
+    assert_eq!(peer.hello(bare).await.unwrap().user, user("ann"));
 }
 
 pub async fn who_one_says_one_is_proves_nothing<F: TransportFactory>(shape: Shape) {

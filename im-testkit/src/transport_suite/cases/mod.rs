@@ -16,12 +16,13 @@ pub mod sessions;
 pub mod slow;
 pub mod state;
 pub mod store;
+pub mod upkeep;
 
 use im_core::engine::EngineConfig;
 
 use super::link::TransportFactory;
 use super::peer::{
-    Peer, hello_again, hello_as, hello_on, hello_with_token, key, message, room, says, seq, text,
-    user,
+    Peer, hello_again, hello_as, hello_on, hello_with_token, key, message, room, says, seq, soon,
+    text, user,
 };
 use super::world::{Setup, Shape, World};

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use im_core::Code;
-use im_core::wire::{CommandBody, Push, Snapshot, Target};
+use im_core::wire::{CommandBody, MemberAct, Push, Snapshot, Status, Target};
+use im_core::{Code, Cursor, Seq, UserId};
 
+use super::upkeep::{last, reads_on};
 use super::*;
 
 /// Hints never arrive; only the comparison with the store finds what is new.
@@ -115,4 +116,63 @@ pub async fn a_lost_takeover_is_found<F: TransportFactory>(shape: Shape) {
     assert!(newer.hello(hello_again("ann", older.token())).await.unwrap().resumed);
     older.ended_with(Code::Superseded).await;
     assert_eq!(newer.ping().await, Ok(()));
+}
+
+pub async fn a_lost_deletion_is_found<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::with(shape, deaf()).await;
+    let r = world.group("r", &["bob"]).await;
+    let mut bob = world.nth_peer(1, "bob").await;
+    bob.follow(&r, None).await.unwrap();
+    world.engine().delete_room(&r).await.unwrap();
+    let status = bob.status().await;
+    assert_eq!((&status.room, status.status), (&r, Status::Denied));
+}
+
+pub async fn a_lost_erasure_is_found<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::with(shape, deaf()).await;
+    let r = world.group("r", &["ann", "bob"]).await;
+    let (mut ann, mut bob) = (world.nth_peer(1, "ann").await, world.nth_peer(1, "bob").await);
+    ann.follow(&r, None).await.unwrap();
+    bob.say(&r, "a secret").await.unwrap();
+    assert_eq!(ann.heard().await, "a secret");
+    world.engine().erase_user(&user("bob")).await.unwrap();
+    bob.ended_with(Code::Kicked).await;
+    assert_eq!(ann.event().await.from, UserId::erased());
+    let begin = Cursor { seq: Seq::ZERO, ..world.head(&r).await };
+    // Until the comparison, the window there may still have it.
+    loop {
+        let mut again = world.nth_peer(1, "ann").await;
+        again.follow(&r, Some(begin)).await.unwrap();
+        again.event().await;
+        if again.event().await.from == UserId::erased() {
+            break;
+        }
+    }
+}
+
+pub async fn who_was_removed_in_what_was_trimmed_reads_no_further<F: TransportFactory>(
+    shape: Shape,
+) {
+    let world = World::<F>::with(shape, deaf()).await;
+    let r = world.group("r", &["ann", "bob", "eve"]).await;
+    let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
+    let mut eve = world.nth_peer(1, "eve").await;
+    bob.follow(&r, None).await.unwrap();
+    eve.follow(&r, None).await.unwrap();
+    let removal = ann.member(&r, "bob", MemberAct::Remove).await.unwrap();
+    for n in 0..5 {
+        ann.say(&r, &format!("behind bob's back {n}")).await.unwrap();
+    }
+    world.engine().trim_room(&r, &last(2)).await.unwrap();
+    loop {
+        match bob.push().await {
+            Push::Event(event) => assert!(event.seq <= removal.seq, "beyond the removal"),
+            Push::Room(status) => {
+                assert_eq!((&status.room, status.status), (&r, Status::Denied));
+                break;
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    reads_on(&mut eve, &r, seq(1), seq(7)).await;
 }

@@ -8,10 +8,10 @@ use super::bystander::Bystander;
 use super::*;
 
 /// More than a socket's buffers hold on their way, and far more than an outbox does.
-const COUNT: u64 = 1500;
+pub(super) const COUNT: u64 = 1500;
 const WORDS: usize = 8 * 1024;
 
-fn small(policy: SlowReader) -> Setup {
+pub(super) fn small(policy: SlowReader) -> Setup {
     let config = EngineConfig::default()
         .outbox_bytes(32 * 1024)
         .window_events(32)
@@ -21,7 +21,7 @@ fn small(policy: SlowReader) -> Setup {
     Setup { config, ..Setup::default() }
 }
 
-async fn flood<F: TransportFactory>(world: &World<F>, r: &RoomId) {
+pub(super) async fn flood<F: TransportFactory>(world: &World<F>, r: &RoomId) {
     let words = "x".repeat(WORDS);
     let publish = |n: u64| {
         let to = im_core::wire::Target::Room(r.clone());

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use im_core::engine::Engine;
 use im_core::memory::MemoryStore;
-use im_core::wire::Status;
-use im_core::{Code, MessageId};
+use im_core::ports::Credentials;
+use im_core::wire::{Encoding, ResumeToken, Status};
+use im_core::{Code, Cursor, MessageId, RoomId};
 
 use super::bystander::Bystander;
 use super::*;
-use crate::faulty_store::{Fault, FaultyStore, Operation};
+use crate::faulty_store::{Fault, FaultyStore, Gate, Moment, Operation};
+use crate::transport_suite::Kind;
 
 async fn faulty<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<FaultyStore>) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
@@ -92,6 +95,100 @@ pub async fn a_store_that_panics_takes_nothing_with_it<F: TransportFactory>(shap
     assert_eq!(ann.say_as(&r, &id, "x").await.unwrap_err(), Code::Unknown);
     assert!(!ann.say_as(&r, &id, "x").await.unwrap().repeated);
     assert_eq!(ann.heard().await, "x");
+}
+
+/// As with a pool of connections: a call that has its turn and is not gone on with would hold up everybody.
+pub async fn at_a_store_that_takes_turns_nobody_holds_up_the_others<F: TransportFactory>(
+    shape: Shape,
+) {
+    let (world, store) = faulty::<F>(shape).await;
+    let rooms = ["a", "b", "c", "d", "e"];
+    let mut all = Vec::new();
+    for name in rooms {
+        all.push(world.group(name, &["ann", "bob"]).await);
+    }
+    let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
+    let mut from = Vec::new();
+    for r in &all {
+        let head = world.head(r).await;
+        ann.follow(r, None).await.unwrap();
+        bob.follow(r, None).await.unwrap();
+        from.push((r.clone(), head));
+    }
+    let sessions = [ann.token(), bob.token()];
+    drop((ann, bob));
+    // No room is in memory any more.
+    let world = world.restart().await;
+    store.take_turns(1);
+    let (mut ann, mut bob) = (world.dial().await, world.dial().await);
+    let [anns, bobs] = sessions;
+    soon(async {
+        tokio::join!(again(&mut ann, "ann", anns, &from), again(&mut bob, "bob", bobs, &from))
+    })
+    .await;
+    for r in &all {
+        ann.say(r, "back").await.unwrap();
+        assert_eq!(bob.heard().await, "back");
+    }
+}
+
+async fn again(peer: &mut Peer, name: &str, session: ResumeToken, from: &[(RoomId, Cursor)]) {
+    peer.hello(hello_again(name, session)).await.unwrap();
+    peer.resume(from.to_vec(), None).await.unwrap();
+}
+
+pub async fn who_waits_for_a_slow_store_is_not_taken_for_silent<F: TransportFactory>(shape: Shape) {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let setup = Setup {
+        store: store.clone(),
+        config: EngineConfig::default()
+            .handshake_timeout(Duration::from_millis(50))
+            .tick(Duration::from_millis(10)),
+        ..Setup::default()
+    };
+    let world = World::<F>::with(shape, setup).await;
+    let r = world.group("r", &["ann", "bob"]).await;
+    // A downlink takes its session when it is opened.
+    let gate = store.hold(Operation::AttachSession, Moment::Before);
+    let following = async {
+        let mut ann = world.peer("ann").await;
+        ann.follow(&r, None).await.unwrap();
+        ann
+    };
+    let (mut ann, ()) = tokio::join!(following, time_out::<F>(&world, gate));
+    // A request with commands proves whose they are.
+    let gate = store.hold(Operation::Session, Moment::Before);
+    let (said, ()) = tokio::join!(ann.say(&r, "x"), time_out::<F>(&world, gate));
+    said.unwrap();
+    assert_eq!(ann.heard().await, "x");
+}
+
+/// Opens the gate when whoever came to it has been there for longer than a handshake may take. On a connection for both
+/// halves nobody comes to it.
+async fn time_out<F: TransportFactory>(world: &World<F>, gate: Gate) {
+    if F::kind() != Kind::Whole {
+        soon(gate.reached(1)).await;
+    }
+    for engine in &world.engines {
+        silence_is_ended(engine).await;
+    }
+    gate.open();
+}
+
+/// Returns when the time for a handshake that begins now is over, and somebody has ended for it.
+async fn silence_is_ended(engine: &Engine) {
+    let (encoding, credentials) = (Encoding::Json, Credentials::default());
+    let silent =
+        im_core::engine::Peer { transport: "silent", encoding, address: None, credentials };
+    let silent = engine.accept(silent).unwrap();
+    let ended = async {
+        loop {
+            if let Some(bye) = silent.next(1024).await.close {
+                return bye.code;
+            }
+        }
+    };
+    assert_eq!(soon(ended).await, Code::HandshakeTimeout.number());
 }
 
 /// As when a backup of another day is restored: the rooms have another epoch, other members and another log.

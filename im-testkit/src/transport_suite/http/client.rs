@@ -106,16 +106,7 @@ impl Client {
         headers: &[(&str, String)],
         body: &[u8],
     ) -> io::Result<()> {
-        let mut request = format!("{head} HTTP/1.1\r\nhost: im.example\r\n");
-        for (name, value) in headers {
-            request += &format!("{name}: {value}\r\n");
-        }
-        if head.starts_with("POST") {
-            request += &format!("content-length: {}\r\n", body.len());
-        }
-        request += "\r\n";
-        self.send(request.as_bytes()).await?;
-        self.send(body).await
+        self.send(&request(head, headers, body)).await
     }
 
     /// Sends bytes as they are.
@@ -156,7 +147,7 @@ impl Client {
         }
     }
 
-    pub(super) async fn body(&mut self, answer: &Answer) -> io::Result<Bytes> {
+    pub(crate) async fn body(&mut self, answer: &Answer) -> io::Result<Bytes> {
         if answer.is_chunked() {
             let mut body = BytesMut::new();
             while let Some(chunk) = self.chunk().await? {
@@ -205,10 +196,47 @@ impl Client {
         Ok(self.read.split().freeze())
     }
 
+    /// Waits until something more has arrived, or the end, and leaves it where it is. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke off.
+    pub async fn arrived(&self) -> io::Result<()> {
+        if self.read.is_empty() {
+            self.stream.peek(&mut [0]).await?;
+        }
+        Ok(())
+    }
+
+    /// The next so many bytes. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke off.
+    pub async fn take(&mut self, bytes: usize) -> io::Result<Bytes> {
+        while self.read.len() < bytes {
+            self.more().await?;
+        }
+        Ok(self.read.split_to(bytes).freeze())
+    }
+
     async fn more(&mut self) -> io::Result<()> {
         match self.stream.read_buf(&mut self.read).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         }
     }
+}
+
+/// A request as it is written (RFC 9112 section 3).
+pub(crate) fn request(head: &str, headers: &[(&str, String)], body: &[u8]) -> Vec<u8> {
+    let mut request = format!("{head} HTTP/1.1\r\nhost: im.example\r\n");
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    if head.starts_with("POST") {
+        request += &format!("content-length: {}\r\n", body.len());
+    }
+    request += "\r\n";
+    [request.as_bytes(), body].concat()
 }

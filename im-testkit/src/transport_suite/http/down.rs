@@ -82,8 +82,7 @@ impl Down {
 pub(super) struct Stream {
     whose: Whose,
     client: Client,
-    /// What has arrived of a line.
-    line: Vec<u8>,
+    fields: Fields,
     arrived: VecDeque<Received>,
 }
 
@@ -106,7 +105,7 @@ impl Stream {
             return Err(Some(answer));
         }
         assert_eq!(answer.header("content-type"), Some("text/event-stream"));
-        Ok(Self { whose, client, line: Vec::new(), arrived: VecDeque::new() })
+        Ok(Self { whose, client, fields: Fields::default(), arrived: VecDeque::new() })
     }
 
     async fn receive(&mut self) -> Received {
@@ -122,6 +121,38 @@ impl Stream {
     }
 
     fn read(&mut self, chunk: &[u8]) {
+        for field in self.fields.read(chunk) {
+            match field {
+                Field::Data(frame) => {
+                    let message = in_encoding(frame, self.whose.encoding);
+                    self.arrived.push_back(Received::Message(message));
+                }
+                Field::Id(mark) => self.whose.mark = Some(mark),
+            }
+        }
+    }
+}
+
+/// What a stream says.
+#[derive(Debug)]
+pub(crate) enum Field {
+    /// One message.
+    Data(Bytes),
+    /// The mark after what came before it.
+    Id(String),
+}
+
+/// The fields of an event stream (the HTML standard, section 9.2.6), as strictly as our own server writes them.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    /// What has arrived of a line.
+    line: Vec<u8>,
+}
+
+impl Fields {
+    /// What is whole after this chunk.
+    pub(crate) fn read(&mut self, chunk: &[u8]) -> Vec<Field> {
+        let mut fields = Vec::new();
         for byte in chunk {
             if *byte != b'\n' {
                 self.line.push(*byte);
@@ -132,17 +163,20 @@ impl Stream {
             match line.split(|byte| *byte == b':').next() {
                 Some(b"data") => {
                     let frame = Bytes::copy_from_slice(&line[b"data: ".len()..]);
-                    self.arrived
-                        .push_back(Received::Message(in_encoding(frame, self.whose.encoding)));
+                    // What the line after it says as well.
+                    if !frame.starts_with(br#"{"t":"mark""#) {
+                        fields.push(Field::Data(frame));
+                    }
                 }
                 Some(b"id") => {
                     let mark = String::from_utf8_lossy(&line[b"id: ".len()..]).into_owned();
-                    self.whose.mark = Some(mark);
+                    fields.push(Field::Id(mark));
                 }
                 Some(b"" | b"retry") => {}
                 other => panic!("an event stream has no {other:?}"),
             }
         }
+        fields
     }
 }
 

@@ -16,6 +16,8 @@ mod client;
 mod down;
 mod link;
 
+pub(crate) use client::request;
 pub use client::{Answer, Client};
 pub use down::Downlink;
+pub(crate) use down::{Field, Fields};
 pub use link::HttpLink;

@@ -1,0 +1,20 @@
+//! A chat server for `nc`: nothing is kept, and everybody is believed.
+
+use std::time::Duration;
+
+use im_core::engine::Engine;
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let engine = Engine::builder().allow_anonymous().start().await?;
+    let listener = TcpListener::bind("127.0.0.1:7000").await?;
+    println!("speak to it by `nc 127.0.0.1 7000`; Ctrl-C ends it");
+    let stop = async {
+        // Where there is no such signal, the process is ended without farewell.
+        let _ = tokio::signal::ctrl_c().await;
+        engine.drain(Duration::from_secs(10)).await;
+    };
+    raw_tcp::serve(listener, engine.clone(), stop).await;
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! A transport for the im engine: raw TCP, a line of JSON for each message. `docs/transport.md` goes through it.
+//!
+//! Nothing is agreed on before `hello`, which brings the credentials. An empty line is the server's heartbeat; a client
+//! shows that it is there by the command `ping`.
+
+use std::future::{Future, pending};
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use im_core::Code;
+use im_core::engine::{Batch, Connection, Engine, Peer};
+use im_core::ports::Credentials;
+use im_core::wire::{Bye, Encoding};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// Bytes read at once. Each connection keeps them; a line may be longer.
+const READ_BUFFER: usize = 1024;
+/// Bytes taken from the outbox and written at once, beside which a slow reader holds nothing.
+const WRITE_BATCH: usize = 16 * 1024;
+/// How long one write may take until its reader counts as gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may take to hang up after the goodbye.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Peers that are being refused at the same time, beyond the connections that the engine takes.
+const MAX_REFUSED: usize = 64;
+/// The pause after the system had no socket for us: there are too many open files, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the engine's clients until `stop` is ready, and then until the last of them has gone. Let `stop` end in the
+/// engine's `drain`, which tells them to go: while it lasts, newcomers are told so as well.
+pub async fn serve(listener: TcpListener, engine: Engine, stop: impl Future<Output = ()>) {
+    let most = engine.config().max_connections + MAX_REFUSED;
+    let (mut stop, mut tasks) = (pin!(stop), JoinSet::new());
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            Some(_) = tasks.join_next() => {}
+            accepted = listener.accept(), if tasks.len() < most => match accepted {
+                Ok((socket, peer)) => drop(tasks.spawn(converse(engine.clone(), socket, peer.ip()))),
+                Err(error) => {
+                    tracing::warn!(%error, "no connection could be taken");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    while tasks.join_next().await.is_some() {}
+}
+
+/// The one task of a connection.
+async fn converse(engine: Engine, mut socket: TcpStream, address: IpAddr) {
+    // Frames are small and wait for nobody. Only a socket that is gone already refuses.
+    let _ = socket.set_nodelay(true);
+    let accepted = engine.accept(Peer {
+        transport: "tcp",
+        encoding: Encoding::Json,
+        address: Some(address),
+        credentials: Credentials::default(),
+    });
+    let max = engine.limits().max_message_bytes;
+    let (input, mut output) = socket.split();
+    let told = match &accepted {
+        // Side by side: what is written must not wait for what is read, nor the other way round.
+        Ok(connection) => tokio::select! {
+            told = write_batches(&mut output, connection) => told,
+            told = read_lines(input, connection, max) => told,
+        },
+        Err(error) => write_lines(&mut output, &[Bye::from(error).encoded(Encoding::Json)]).await,
+    };
+    // The connection is dropped last, so that the engine's `drain` waits for the goodbye.
+    match told {
+        Ok(()) => hang_up(socket).await,
+        Err(error) => tracing::debug!(%error, "the peer is gone"),
+    }
+}
+
+/// Hands each line to the engine, and the next once it was taken. It never returns: the connection ends with the
+/// goodbye, which is for the other half to write.
+async fn read_lines<T>(input: ReadHalf<'_>, connection: &Connection, max: usize) -> T {
+    let mut input = BufReader::with_capacity(READ_BUFFER, input);
+    loop {
+        // Of its own for each, so that a connection which waits for its next line holds none.
+        let mut line = Vec::new();
+        // No more than the longest line and its end is ever buffered.
+        let read = (&mut input).take(max as u64 + 1).read_until(b'\n', &mut line).await;
+        if line.pop_if(|last| *last == b'\n').is_some() {
+            connection.submit(line.into()).await;
+        } else if line.len() > max {
+            break connection.close(Code::TooLarge);
+        } else if read.is_ok() {
+            // The end, perhaps in the middle of a line. Who has ended this half may still read the other.
+            break connection.finish().await;
+        } else {
+            break connection.close(Code::Closed);
+        }
+    }
+    pending().await
+}
+
+/// Writes what the engine has for the peer, up to its goodbye.
+async fn write_batches(output: &mut WriteHalf<'_>, connection: &Connection) -> io::Result<()> {
+    loop {
+        let Batch { id, frames, close, .. } = connection.next(WRITE_BATCH).await;
+        if let Err(error) = write_lines(output, &frames).await {
+            let slow = error.kind() == io::ErrorKind::TimedOut;
+            connection.close(if slow { Code::SlowReader } else { Code::Closed });
+            return Err(error);
+        }
+        connection.release(id);
+        if close.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes each frame as a line of its own. A batch without frames is a heartbeat: it becomes an empty line.
+async fn write_lines(output: &mut WriteHalf<'_>, frames: &[Bytes]) -> io::Result<()> {
+    let mut lines = frames.join(&b'\n');
+    lines.push(b'\n');
+    timeout(WRITE_TIMEOUT, output.write_all(&lines)).await?
+}
+
+/// Ends our half and reads on for a moment: a socket that is dropped with bytes unread is reset by the system, and the
+/// reset may overtake the goodbye.
+async fn hang_up(mut socket: TcpStream) {
+    let rest = async {
+        socket.shutdown().await?;
+        tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
+    };
+    let _ = timeout(GOODBYE_TIMEOUT, rest).await;
+}

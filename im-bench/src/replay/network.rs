@@ -1,0 +1,90 @@
+//! Sockets that HTTP requests go over, and that end with their wire.
+//!
+//! A send counts as written when the socket has taken its bytes. So a cut strikes between a POST and its answer, and it
+//! takes the downlink along, which is another socket of the same wire.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use im_client::{ByteStream, Dial};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::link::{Watched, count};
+
+/// Opens the sockets of one wire.
+#[derive(Debug)]
+pub(super) struct Network(pub(super) Watched);
+
+#[async_trait]
+impl Dial for Network {
+    async fn dial(&self, authority: &str) -> io::Result<Box<dyn ByteStream>> {
+        let watched = self.0.clone();
+        let kills = watched.kills();
+        let socket = TcpStream::connect(authority).await?;
+        socket.set_nodelay(true)?;
+        Ok(Box::new(Socket { socket, watched, kills, tail: Vec::new() }))
+    }
+}
+
+/// A socket whose writes are looked at.
+struct Socket<S> {
+    socket: S,
+    watched: Watched,
+    kills: u64,
+    /// The end of what was written, in which a send may have begun.
+    tail: Vec<u8>,
+}
+
+impl<S> Socket<S> {
+    fn check(&self) -> io::Result<()> {
+        if self.watched.wire.is_cut() { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
+
+    fn wrote(&mut self, bytes: &[u8]) {
+        let mark = self.watched.mark();
+        self.tail.extend_from_slice(bytes);
+        let sends = count(&self.tail, mark);
+        // Too short for a whole mark, so that none is counted twice.
+        let seen = self.tail.len().saturating_sub(mark.len() - 1);
+        self.tail.drain(..seen);
+        if sends > 0 {
+            self.watched.wrote(sends, self.kills);
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
+        self.wrote(&bytes[..written]);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}

@@ -1,0 +1,164 @@
+//! What waits on its way up. While one POST is under way, what is written meanwhile gathers, and goes up together in the
+//! next one, as far as the server takes it: a message each would cost a round trip each.
+
+use bytes::Bytes;
+use futures::channel::mpsc::Receiver;
+use futures::{FutureExt, StreamExt};
+use im_core::wire::{Encoding, ServerLimits, Value, decode, encode_batch};
+
+use crate::refusal::generous;
+
+pub(super) struct Queue {
+    outgoing: Receiver<Bytes>,
+    encoding: Encoding,
+    /// What the server takes in one message. Until it has said so, messages go up as they are.
+    limits: Option<ServerLimits>,
+    /// Did not fit into the POST before.
+    held: Option<Message>,
+}
+
+/// One message, as it was written or put together of several.
+pub(super) struct Message {
+    frames: Vec<Value>,
+    bytes: usize,
+    /// As it was written, if it is one.
+    whole: Option<Bytes>,
+}
+
+/// Bytes at most for the beginning of a list, in either encoding.
+const LIST: usize = 5;
+
+impl Queue {
+    pub(super) fn new(outgoing: Receiver<Bytes>, encoding: Encoding) -> Self {
+        Self { outgoing, encoding, limits: None, held: None }
+    }
+
+    /// From now on messages may be put together within these limits.
+    pub(super) fn gather_within(&mut self, limits: ServerLimits) {
+        self.limits = Some(limits);
+    }
+
+    /// All that waits and fits together, in its order; `None` once nobody will write any more. May be given up and asked
+    /// again without loss.
+    pub(super) async fn next(&mut self) -> Option<Message> {
+        let mut message = match self.held.take() {
+            Some(held) => held,
+            None => Message::read(self.outgoing.next().await?, self.encoding),
+        };
+        let Some(limits) = &self.limits else { return Some(message) };
+        while let Some(Some(more)) = self.outgoing.next().now_or_never() {
+            let more = Message::read(more, self.encoding);
+            if !message.has_room_for(&more, limits) {
+                self.held = Some(more);
+                break;
+            }
+            message.append(more);
+        }
+        Some(message)
+    }
+}
+
+impl Message {
+    fn read(whole: Bytes, encoding: Encoding) -> Self {
+        // The client wrote it itself. Were it broken, the server would say so.
+        let frames = decode(&whole, encoding, &generous()).unwrap_or_default();
+        Self { frames, bytes: whole.len(), whole: Some(whole) }
+    }
+
+    fn has_room_for(&self, more: &Self, limits: &ServerLimits) -> bool {
+        let within = |n: usize, limit| n as u64 <= limit;
+        !self.frames.is_empty()
+            && !more.frames.is_empty()
+            && within(self.frames.len() + more.frames.len(), limits.batch.min(limits.in_flight))
+            && within(self.bytes + more.bytes + LIST, limits.message_bytes)
+            && within(self.values() + more.values(), limits.values)
+    }
+
+    /// Servers count keys too.
+    fn values(&self) -> usize {
+        self.frames.iter().map(|frame| 2 * frame.count()).sum()
+    }
+
+    fn append(&mut self, more: Self) {
+        self.frames.extend(more.frames);
+        // A comma, or a bracket each that falls away.
+        self.bytes += more.bytes + 1;
+        self.whole = None;
+    }
+
+    /// Whether what comes down has to be looked at after the answer to this message.
+    pub(super) fn changes_what_is_followed(&self) -> bool {
+        let kind = |frame: &Value| {
+            let kind = frame.get("t").and_then(Value::as_text);
+            matches!(kind, Some("hello" | "sub" | "unsub" | "resume"))
+        };
+        self.frames.iter().any(kind)
+    }
+
+    pub(super) fn encode(self, encoding: Encoding) -> Bytes {
+        self.whole.unwrap_or_else(|| encode_batch(&self.frames, encoding))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::SinkExt;
+    use futures::channel::mpsc;
+    use im_core::CommandId;
+    use im_core::wire::{Command, CommandBody, encode};
+
+    use super::*;
+
+    fn limits(batch: u64, message_bytes: u64, values: u64) -> ServerLimits {
+        let (content_bytes, in_flight, page, rooms, depth) = (1024, 64, 1, 1, 16);
+        ServerLimits { message_bytes, content_bytes, batch, in_flight, page, rooms, depth, values }
+    }
+
+    /// What goes up if pings 1 to `count` wait, in pairs and alone by turns.
+    async fn posts(limits: Option<ServerLimits>, count: u64, encoding: Encoding) -> Vec<Vec<u64>> {
+        let (mut messages, outgoing) = mpsc::channel(16);
+        let mut queue = Queue::new(outgoing, encoding);
+        limits.into_iter().for_each(|limits| queue.gather_within(limits));
+        let ping = |n| Command { id: CommandId(n), body: CommandBody::Ping }.to_value();
+        let mut n = 1;
+        while n <= count {
+            let message = match n % 3 {
+                1 => encode(&ping(n), encoding),
+                _ => encode_batch(&[ping(n), ping(n + 1)], encoding),
+            };
+            n += if n % 3 == 1 { 1 } else { 2 };
+            messages.send(message).await.unwrap();
+        }
+        drop(messages);
+        let mut posts = Vec::new();
+        while let Some(message) = queue.next().await {
+            let (counted, body) = (message.bytes, message.encode(encoding));
+            assert!(body.len() <= counted + LIST, "{} of {counted}", body.len());
+            let frames = decode(&body, encoding, &generous()).unwrap();
+            let id = |frame: &Value| frame.get("id").and_then(Value::as_int).unwrap() as u64;
+            posts.push(frames.iter().map(id).collect());
+        }
+        posts
+    }
+
+    #[tokio::test]
+    async fn what_waits_goes_up_together_in_its_order_and_within_the_limits() {
+        for encoding in Encoding::ALL {
+            let all = posts(Some(limits(64, 65536, 8192)), 9, encoding).await;
+            assert_eq!(all, [(1..=9).collect::<Vec<_>>()]);
+            let by_frames = posts(Some(limits(4, 65536, 8192)), 9, encoding).await;
+            assert_eq!(by_frames, [vec![1, 2, 3, 4], vec![5, 6, 7], vec![8, 9]]);
+            let by_bytes = posts(Some(limits(64, 60, 8192)), 9, encoding).await;
+            assert!(by_bytes.len() > 1 && by_bytes.concat() == (1..=9).collect::<Vec<_>>());
+            // A ping counts as three values and their keys.
+            let by_values = posts(Some(limits(64, 65536, 18)), 9, encoding).await;
+            assert_eq!(by_values, [[1, 2, 3], [4, 5, 6], [7, 8, 9]]);
+        }
+    }
+
+    #[tokio::test]
+    async fn before_the_server_has_named_its_limits_each_message_goes_by_itself() {
+        let posts = posts(None, 6, Encoding::Json).await;
+        assert_eq!(posts, [vec![1], vec![2, 3], vec![4], vec![5, 6]]);
+    }
+}

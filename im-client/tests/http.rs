@@ -1,0 +1,153 @@
+//! Plain HTTP over a network in memory, with the server played by hand.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail like tests")]
+
+use std::io;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use im_client::{ByteStream, Connected, Dial, Http, Incoming, Link};
+use im_core::wire::{Encoding, Limits, Reply, Secret, ServerLimits, Welcome, decode, encode};
+use im_core::{CommandId, DeviceId, SessionId, UserId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
+
+/// Gives the other end of each stream to the test.
+#[derive(Debug)]
+struct Memory(mpsc::UnboundedSender<DuplexStream>);
+
+#[async_trait]
+impl Dial for Memory {
+    async fn dial(&self, authority: &str) -> io::Result<Box<dyn ByteStream>> {
+        assert_eq!(authority, "im.example:80");
+        let (here, there) = tokio::io::duplex(64 * 1024);
+        self.0.send(there).map_err(|_| io::ErrorKind::ConnectionRefused)?;
+        Ok(Box::new(here))
+    }
+}
+
+async fn connect() -> (Connected, mpsc::UnboundedReceiver<DuplexStream>) {
+    let (dialled, streams) = mpsc::unbounded_channel();
+    let link = Http::long_poll("http://im.example/im").dial(Memory(dialled));
+    (link.connect(Encoding::Json).await.unwrap(), streams)
+}
+
+/// The server's end of a stream.
+struct Served(DuplexStream);
+
+impl Served {
+    /// Reads one request; gives its first line and its body.
+    async fn request(&mut self) -> (String, String) {
+        let mut read = Vec::new();
+        let head = loop {
+            if let Some(at) = read.windows(4).position(|end| end == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(self.0.read_buf(&mut read).await.unwrap() > 0, "it broke off: {read:?}");
+        };
+        let text = String::from_utf8(read[..head].to_vec()).unwrap().to_lowercase();
+        let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let end = head + length.map_or(0, |length| length.parse::<usize>().unwrap());
+        while read.len() < end {
+            assert!(self.0.read_buf(&mut read).await.unwrap() > 0, "it broke off: {read:?}");
+        }
+        (text.lines().next().unwrap().to_owned(), String::from_utf8(read.split_off(head)).unwrap())
+    }
+
+    async fn answer(&mut self, body: &[u8]) {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        self.0.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+    }
+
+    /// Waits for the end of the stream.
+    async fn until_cut(mut self) {
+        while self.0.read_buf(&mut Vec::new()).await.unwrap_or(0) > 0 {}
+    }
+}
+
+fn welcome() -> Bytes {
+    let limits = ServerLimits {
+        message_bytes: 65536,
+        content_bytes: 32768,
+        batch: 64,
+        in_flight: 64,
+        page: 100,
+        rooms: 100,
+        depth: 16,
+        values: 8192,
+    };
+    let welcome = Welcome {
+        session: SessionId::new("session").unwrap(),
+        secret: Secret::new("secret"),
+        user: UserId::new("ann").unwrap(),
+        device: DeviceId::new("phone").unwrap(),
+        resumed: false,
+        rev: 0,
+        expires: None,
+        idle: Duration::from_secs(60),
+        limits,
+    };
+    encode(&Reply::Welcome(Box::new(welcome)).to_value(CommandId(1)), Encoding::Json)
+}
+
+fn message(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_connection_cuts_what_is_under_way() {
+    let (mut connected, mut streams) = connect().await;
+    connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
+    let mut posts = Served(streams.recv().await.unwrap());
+    posts.request().await;
+    posts.answer(&welcome()).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+    let mut polls = Served(streams.recv().await.unwrap());
+    assert!(polls.request().await.0.starts_with("get /im/poll?hold=25"));
+    connected.sink.send(message(r#"{"t":"ping","id":2}"#)).await.unwrap();
+    posts.request().await;
+    // Neither is ever answered. Time stands still unless both ends wait for it.
+    let begin = tokio::time::Instant::now();
+    drop(connected);
+    posts.until_cut().await;
+    polls.until_cut().await;
+    assert_eq!(begin.elapsed(), Duration::ZERO, "it was cut, and not given up some time later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_a_connection_waits_until_all_is_posted() {
+    let (mut connected, mut streams) = connect().await;
+    connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
+    connected.sink.send(message(r#"{"t":"ping","id":2}"#)).await.unwrap();
+    let mut posts = Served(streams.recv().await.unwrap());
+    let served = async {
+        assert!(posts.request().await.1.contains("hello"));
+        posts.answer(&welcome()).await;
+        assert!(posts.request().await.1.contains("ping"));
+        posts.answer(br#"[{"t":"ok","id":2}]"#).await;
+    };
+    let (closed, ()) = tokio::join!(connected.sink.close(), served);
+    closed.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_during_a_post_goes_up_together_in_the_next() {
+    let (mut connected, mut streams) = connect().await;
+    connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
+    let mut posts = Served(streams.recv().await.unwrap());
+    posts.request().await;
+    posts.answer(&welcome()).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+    let _polls = streams.recv().await.unwrap();
+    connected.sink.send(message(r#"{"t":"ping","id":2}"#)).await.unwrap();
+    assert_eq!(posts.request().await.1, r#"{"t":"ping","id":2}"#, "a single one goes as it is");
+    connected.sink.send(message(r#"[{"t":"ping","id":3},{"t":"ping","id":4}]"#)).await.unwrap();
+    connected.sink.send(message(r#"{"t":"ping","id":5}"#)).await.unwrap();
+    posts.answer(br#"[{"t":"ok","id":2}]"#).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+    let body = posts.request().await.1;
+    let frames = decode(body.as_bytes(), Encoding::Json, &Limits::default()).unwrap();
+    let ids: Vec<_> = frames.iter().map(|frame| frame.get("id").unwrap().as_int()).collect();
+    assert_eq!(ids, [Some(3), Some(4), Some(5)]);
+}

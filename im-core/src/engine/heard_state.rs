@@ -1,0 +1,127 @@
+//! State that other nodes have taken and may not have written yet.
+//!
+//! Updates are written behind. A room that comes into memory here in the meantime would begin with what the store holds,
+//! and whoever came over from the other node would be handed older values than they had. So what was heard is remembered
+//! for a while, also of rooms that nobody follows here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::id::{RoomId, StateKey};
+use crate::wire::StateUpdate;
+
+use super::metrics;
+use super::state_writer::size;
+
+/// What was heard in the present period and in the one before it.
+#[derive(Debug)]
+pub(crate) struct HeardState {
+    periods: Mutex<[Period; 2]>,
+    max_keys: usize,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Period {
+    rooms: HashMap<RoomId, HashMap<StateKey, Arc<StateUpdate>>>,
+    keys: usize,
+    bytes: usize,
+}
+
+impl HeardState {
+    pub(crate) fn new(max_keys: usize, max_bytes: usize) -> Self {
+        Self { periods: Mutex::default(), max_keys, max_bytes }
+    }
+
+    /// Remembers an update for one period at least. If there are too many, the older period is forgotten before its time:
+    /// then the comparison with the store finds what is missing.
+    pub(crate) fn push(&self, update: Arc<StateUpdate>) {
+        let mut periods = self.periods.lock();
+        let now = &periods[0];
+        if now.keys >= self.max_keys || now.bytes >= self.max_bytes {
+            ::metrics::counter!(metrics::HEARD_STATE_DROPPED).increment(periods[1].keys as u64);
+            periods.rotate_right(1);
+            periods[0] = Period::default();
+        }
+        periods[0].push(update);
+    }
+
+    /// What was heard of one room.
+    pub(crate) fn of(&self, room: &RoomId) -> Vec<Arc<StateUpdate>> {
+        let periods = self.periods.lock();
+        let rooms = periods.iter().filter_map(|period| period.rooms.get(room));
+        rooms.flat_map(|keys| keys.values().cloned()).collect()
+    }
+
+    /// A period has gone by.
+    pub(crate) fn turn(&self) {
+        let mut periods = self.periods.lock();
+        periods.rotate_right(1);
+        periods[0] = Period::default();
+    }
+}
+
+impl Period {
+    fn push(&mut self, update: Arc<StateUpdate>) {
+        let room = self.rooms.entry(update.room.clone()).or_default();
+        if room.get(&update.key).is_some_and(|held| held.stamp >= update.stamp) {
+            return;
+        }
+        self.bytes += size(&update);
+        match room.insert(update.key.clone(), update) {
+            Some(old) => self.bytes -= size(&old),
+            None => self.keys += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{NodeId, UserId};
+    use crate::time::{Stamp, Timestamp};
+
+    fn update(key: &str, ms: u64) -> Arc<StateUpdate> {
+        let stamp = Stamp { ms: Timestamp::from_millis(ms), counter: 0, node: NodeId(1) };
+        let (room, key) = (RoomId::new("tea").unwrap(), StateKey::new(key).unwrap());
+        Arc::new(StateUpdate { room, key, stamp, from: UserId::new("ann").unwrap(), value: None })
+    }
+
+    fn held(heard: &HeardState) -> Vec<(String, u64)> {
+        let of = heard.of(&RoomId::new("tea").unwrap());
+        let mut held: Vec<_> =
+            of.iter().map(|u| (u.key.as_str().to_owned(), u.stamp.ms.as_millis())).collect();
+        held.sort();
+        held
+    }
+
+    #[test]
+    fn an_update_is_remembered_for_one_period_at_least_and_two_at_most() {
+        let heard = HeardState::new(100, 1 << 20);
+        for ms in [1, 3, 2] {
+            heard.push(update("a", ms));
+        }
+        heard.turn();
+        assert_eq!(held(&heard), [("a".to_owned(), 3)]);
+        heard.push(update("b", 4));
+        heard.turn();
+        assert_eq!(held(&heard), [("b".to_owned(), 4)]);
+        heard.turn();
+        assert_eq!(held(&heard), []);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let heard = HeardState::new(2, 1 << 20);
+        for n in 0..100 {
+            heard.push(update(&format!("key{n}"), n));
+        }
+        let held = held(&heard);
+        assert!(
+            (1..=4).contains(&held.len()) && held.contains(&("key99".to_owned(), 99)),
+            "{held:?}"
+        );
+    }
+}

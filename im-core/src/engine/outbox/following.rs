@@ -1,0 +1,91 @@
+//! Which rooms a reader follows, and from where.
+
+use std::sync::Arc;
+
+use crate::id::{Cursor, RoomId, Seq};
+
+use super::super::room::Room;
+use super::Outbox;
+use super::subs::{Start, Sub};
+
+impl Outbox {
+    /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
+    /// list at `reader`; `head` is what the room has applied.
+    ///
+    /// With `level`, the reader has the room's state already. `None` if the connection has ended.
+    pub(crate) fn follow(
+        &self,
+        room: Arc<Room>,
+        reader: usize,
+        start: Start,
+        head: Seq,
+        level: bool,
+    ) -> Option<u32> {
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return None;
+        }
+        let (from, known) = (start.from, head.max(start.authorised));
+        let lagging = from.seq < known;
+        let sub = Sub {
+            room,
+            reader,
+            handed: from,
+            queued: from.seq,
+            known,
+            offered: head,
+            lagging,
+            snapshot: false,
+            waiting: 0,
+            had_state: start.state.is_some(),
+            authorised: start.authorised,
+        };
+        let slot = inner.subs.insert(sub);
+        inner.stir(slot);
+        if !level {
+            inner.want_snapshot(slot);
+        }
+        if lagging {
+            inner.lagging.push_back(slot);
+        }
+        drop(inner);
+        self.ready.notify_one();
+        Some(slot)
+    }
+
+    /// Stops following. Gives back the sub, so that the room's list can be put right.
+    pub(crate) fn unfollow(&self, room: &RoomId) -> Option<Sub> {
+        let mut inner = self.inner.lock();
+        let slot = inner.subs.slot_of(room)?;
+        inner.remove_sub(slot, &self.bounds)
+    }
+
+    /// Stops following everything.
+    pub(crate) fn unfollow_all(&self) -> Vec<Sub> {
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        let subs = inner.subs.remove_all();
+        inner.lagging.clear();
+        inner.clear_pushes(&self.bounds);
+        drop(inner);
+        self.progress.notify_one();
+        subs
+    }
+
+    /// How many rooms would be followed with `more`.
+    pub(crate) fn followed_with(&self, more: &[RoomId]) -> usize {
+        let inner = self.inner.lock();
+        inner.subs.len() + more.iter().filter(|room| inner.subs.slot_of(room).is_none()).count()
+    }
+
+    /// Those of the cursors, which the client says it has come to, that can be believed: not of rooms that are not
+    /// followed, of other epochs, or beyond what was handed over.
+    pub(crate) fn handed_over(&self, mut cursors: Vec<(RoomId, Cursor)>) -> Vec<(RoomId, Cursor)> {
+        let inner = self.inner.lock();
+        cursors.retain(|(room, cursor)| {
+            let sub = inner.subs.slot_of(room).and_then(|slot| inner.subs.get(slot));
+            sub.is_some_and(|sub| cursor.epoch == sub.handed.epoch && cursor.seq <= sub.handed.seq)
+        });
+        cursors
+    }
+}

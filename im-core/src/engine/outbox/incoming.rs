@@ -1,0 +1,253 @@
+//! What rooms put in, and what is read from their logs for a reader who lags.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::code::Code;
+use crate::id::{Cursor, Epoch, Seq, StateKey};
+use crate::state::{Offer, offer};
+use crate::wire::{Push, RoomStatus, Status};
+
+use super::super::outgoing::Outgoing;
+use super::super::room::Room;
+use super::subs::{Lag, Sub};
+use super::{Fed, Offered, Outbox};
+
+impl Outbox {
+    /// A room offers an event to the reader in `slot`.
+    pub(crate) fn offer(&self, slot: u32, item: &Arc<Outgoing>, open: bool) -> Offered {
+        let Some(event) = item.as_event() else { return Offered::Kept };
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return Offered::Kept;
+        }
+        if item.ends_any() && inner.end_membership(slot, item, open, &self.bounds) {
+            drop(inner);
+            self.ready.notify_one();
+            return Offered::Gone;
+        }
+        let Some(sub) = inner.subs.get_mut(slot) else { return Offered::Kept };
+        sub.known = sub.known.max(event.seq);
+        sub.offered = sub.offered.max(event.seq);
+        if sub.lagging {
+            return Offered::Kept;
+        }
+        match offer(sub.queued, event.seq) {
+            Offer::Old => return Offered::Kept,
+            Offer::Take => {
+                sub.queued = event.seq;
+                inner.queue(slot, event.seq, item.clone(), &self.bounds);
+            }
+            Offer::Hole => {
+                sub.lagging = true;
+                inner.lagging.push_back(slot);
+            }
+        }
+        drop(inner);
+        self.ready.notify_one();
+        Offered::Kept
+    }
+
+    /// Events read from the log, in their order, from just after the lag's cursor.
+    pub(crate) fn feed(&self, lag: &Lag, items: &[Arc<Outgoing>], open: bool) -> Fed {
+        let mut inner = self.inner.lock();
+        let mut fed = Fed::Stuck;
+        for item in items {
+            let Some(event) = item.as_event() else { continue };
+            if inner.subs.same(lag).is_none() {
+                return Fed::On;
+            }
+            if item.ends_any() && inner.end_membership(lag.slot, item, open, &self.bounds) {
+                return Fed::Gone;
+            }
+            let Some(sub) = inner.subs.same(lag) else { return Fed::On };
+            if event.epoch != sub.handed.epoch {
+                // The room began another life while the log was read.
+                fed = Fed::On;
+                break;
+            }
+            match offer(sub.queued, event.seq) {
+                Offer::Old => fed = Fed::On,
+                Offer::Hole => {
+                    if sub.queued < lag.after.seq {
+                        // The queue was dropped while the log was read: read again, from where the reader is now.
+                        fed = Fed::On;
+                    }
+                    break;
+                }
+                Offer::Take => {
+                    sub.queued = event.seq;
+                    sub.known = sub.known.max(event.seq);
+                    inner.enqueue(lag.slot, event.seq, item.clone(), &self.bounds);
+                    fed = Fed::On;
+                    let all_full = self.bounds.used.load(Ordering::Relaxed) > self.bounds.all_bytes;
+                    if all_full || inner.bytes >= self.bounds.bytes {
+                        break;
+                    }
+                }
+            }
+        }
+        inner.settle(lag);
+        fed
+    }
+
+    /// Nothing of this log lay beyond the lag's cursor when it was looked at, and it ended at `head`.
+    pub(crate) fn fed_up_to_head(&self, lag: &Lag, head: Seq) {
+        let mut inner = self.inner.lock();
+        if let Some(sub) = inner.subs.same(lag) {
+            // What was heard of and is not there was a hint that did not hold; but what the room has applied since the
+            // log was looked at was offered to a reader who lagged, and has to be read.
+            sub.known = sub.queued.max(head).max(sub.offered);
+        }
+        inner.settle(lag);
+    }
+
+    /// The reader, whose right to read was checked after `head` was read, goes on from another place; it is told so.
+    pub(crate) fn jump(&self, lag: &Lag, status: Status, to: Cursor, head: Seq) {
+        let mut inner = self.inner.lock();
+        let Some(sub) = inner.subs.same(lag) else { return };
+        let room = sub.room.id().clone();
+        sub.handed = to;
+        sub.queued = to.seq;
+        if status == Status::Reset {
+            sub.offered = to.seq;
+            sub.authorised = head;
+        }
+        sub.authorised = sub.authorised.max(head);
+        sub.known = head.max(to.seq).max(sub.offered);
+        let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
+        inner.stir(lag.slot);
+        inner.drop_queued(lag.slot, &self.bounds);
+        inner.push_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
+        inner.want_snapshot(lag.slot);
+        inner.settle(lag);
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// The same, for a reader who may not lag, and who may be further than where the log begins now.
+    pub(crate) fn restart(&self, slot: u32, status: Status, to: Cursor, head: Seq) {
+        let lag = {
+            let inner = self.inner.lock();
+            let Some(sub) = inner.subs.get(slot) else { return };
+            let is_further = sub.handed.epoch == to.epoch && sub.handed.seq >= to.seq;
+            if status == Status::Gap && is_further {
+                return;
+            }
+            sub.lag(slot)
+        };
+        self.jump(&lag, status, to, head);
+    }
+
+    /// What waits of this room is dropped, and read from the log again.
+    pub(crate) fn read_again(&self, slot: u32) {
+        let mut inner = self.inner.lock();
+        let Some(sub) = inner.subs.get_mut(slot) else { return };
+        sub.queued = sub.handed.seq;
+        let lag = sub.lag(slot);
+        inner.stir(slot);
+        inner.drop_queued(slot, &self.bounds);
+        inner.want_snapshot(slot);
+        inner.settle(&lag);
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// The reader may not read the room any more; it is told so. `false` if the slot is another room's by now.
+    pub(crate) fn deny(&self, slot: u32, room: &Room, code: Code) -> bool {
+        self.deny_if(slot, room, code, |_| true)
+    }
+
+    /// The same, if it reads this life of the room.
+    pub(crate) fn deny_in(&self, slot: u32, room: &Room, epoch: Epoch, code: Code) -> bool {
+        self.deny_if(slot, room, code, |sub| sub.handed.epoch == epoch)
+    }
+
+    fn deny_if(
+        &self,
+        slot: u32,
+        room: &Room,
+        code: Code,
+        wanted: impl FnOnce(&Sub) -> bool,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        let is_it =
+            inner.subs.get(slot).is_some_and(|sub| std::ptr::eq(&*sub.room, room) && wanted(sub));
+        if is_it {
+            inner.deny(slot, code, &self.bounds);
+        }
+        drop(inner);
+        self.ready.notify_one();
+        is_it
+    }
+
+    /// The reader was handed state of this room.
+    pub(crate) fn state_handed(&self, room: &Room) {
+        let mut inner = self.inner.lock();
+        if let Some(slot) = inner.subs.slot_of(room.id())
+            && let Some(sub) = inner.subs.get_mut(slot)
+        {
+            sub.had_state = true;
+            inner.stir(slot);
+        }
+    }
+
+    /// Tells the reader how a room answers from now on.
+    pub(crate) fn notice(&self, status: RoomStatus) {
+        self.inner.lock().push_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
+        self.ready.notify_one();
+    }
+
+    /// A signal for the reader. The oldest one goes when there are too many.
+    pub(crate) fn signal(&self, item: Arc<Outgoing>) {
+        let mut inner = self.inner.lock();
+        if inner.closed || inner.bytes + inner.unreleased + item.size > self.bounds.bytes {
+            return;
+        }
+        if inner.signals >= self.bounds.signals {
+            let Some(at) = inner.pushes.iter().position(|q| matches!(q.item.push, Push::Signal(_)))
+            else {
+                return;
+            };
+            if let Some(old) = inner.pushes.remove(at) {
+                inner.uncount(old.item.size, &self.bounds);
+                inner.signals -= 1;
+            }
+        }
+        inner.signals += 1;
+        inner.push_unbounded(item, &self.bounds);
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// A state key has a newer value: it takes the place of the one that waits.
+    pub(crate) fn state(&self, slot: u32, key: &StateKey, item: &Arc<Outgoing>) {
+        let mut inner = self.inner.lock();
+        match inner.subs.get(slot) {
+            // The snapshot that is still to be sent will have it.
+            Some(sub) if sub.snapshot => return,
+            Some(_) if !inner.closed => {}
+            _ => return,
+        }
+        inner.count(item.size, &self.bounds);
+        let old = inner.state.insert((slot, key.clone()), item.clone());
+        if let Some(sub) = inner.subs.get_mut(slot) {
+            sub.had_state = true;
+            sub.waiting += usize::from(old.is_none());
+        }
+        inner.stir(slot);
+        if let Some(old) = old {
+            inner.uncount(old.size, &self.bounds);
+        }
+        if inner.bytes + inner.unreleased > self.bounds.bytes {
+            inner.conflate_state(&self.bounds);
+        }
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// The whole state of a room has to be sent anew.
+    pub(crate) fn renew_state(&self, slot: u32) {
+        self.with_ready(|inner| inner.want_snapshot(slot));
+    }
+}

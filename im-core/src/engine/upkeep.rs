@@ -1,0 +1,284 @@
+//! Removing what is not to be kept: retention, deleted rooms, erased users.
+//!
+//! What is removed from the store is made known here and on the other nodes at once, by a hint; where the hint is lost,
+//! the comparison with the store finds it. Readers who stood in what was removed are told `gap`, by the same comparison
+//! or when they read on, and only after their right to read was checked anew: the event that ended it may be gone.
+
+use std::sync::Arc;
+
+use crate::code::Code;
+use crate::error::{Error, Result};
+use crate::id::{Epoch, RoomId, StateKey, UserId};
+use crate::ports::BusMessage;
+use crate::state::{Act, Intent, Keep, RoomRecord, Trimmed};
+use crate::wire::RoomKind;
+
+use super::Engine;
+use super::commands;
+use super::core::Core;
+use super::metrics;
+use super::outbox::Lag;
+use super::outbox::Outbox;
+use super::room::{Reader, Room};
+
+/// Rooms read at once.
+const PAGE: usize = 64;
+/// Records that one call of the store removes or looks at.
+const STEP: usize = 512;
+
+impl Engine {
+    /// Trims a room's log now, whatever the retention policy says. Gives where it begins and how many events went.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`]; the store's.
+    pub async fn trim_room(&self, room: &RoomId, keep: &Keep) -> Result<Trimmed> {
+        let core = self.core();
+        let (record, _) = core.look_up(room).await?;
+        let mut removed = 0;
+        loop {
+            let trimmed = core.trim(&record, keep, STEP).await?;
+            removed += trimmed.removed;
+            if !trimmed.more {
+                return Ok(Trimmed { removed, ..trimmed });
+            }
+        }
+    }
+
+    /// Deletes a room for good. Whoever follows it, on whatever node, is told `denied` with [`Code::NotFound`] and taken
+    /// off it; a room that is made under the same id later is another one. What it held is removed from the store in the
+    /// background, a part at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`] if there is no such room; the store's. After [`Code::Unknown`], delete it again.
+    pub async fn delete_room(&self, room: &RoomId) -> Result<()> {
+        let core = self.core();
+        let existed = core.store.delete_room(room).await?;
+        core.compare(room).await;
+        core.tell(BusMessage::Changed { room: room.clone() });
+        if !existed {
+            return Err(Error::of(Code::NotFound, "delete"));
+        }
+        ::metrics::counter!(metrics::DELETED).increment(1);
+        tracing::info!(%room, "a room was deleted");
+        Ok(())
+    }
+
+    /// Erases a user: ends their sessions everywhere, removes them from their rooms, unsets state that they have set, and
+    /// empties every event that they have sent: what is left says `im.erased`. See [`Upkeep::erase_user`] for what exactly
+    /// is gone. Says how many events were changed.
+    ///
+    /// Let nobody sign in as this user any more before you call it, and never give the id to somebody else. It takes as
+    /// long as the logs of the user's rooms are; if it is cut short, or a node was away meanwhile that still had state of
+    /// theirs to write, call it again.
+    ///
+    /// [`Upkeep::erase_user`]: crate::ports::Upkeep::erase_user
+    ///
+    /// # Errors
+    ///
+    /// The store's; call it again.
+    pub async fn erase_user(&self, user: &UserId) -> Result<u64> {
+        let core = self.core();
+        commands::end_sessions(core, user, None, Code::Kicked).await?;
+        core.take_out(user).await?;
+        core.forget(user).await?;
+        core.tell(BusMessage::Erased { user: user.clone() });
+        let mut events = 0;
+        loop {
+            let step = core.store.erase_user(user, STEP).await?;
+            events += step.events;
+            if !step.more {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        core.compare_all().await;
+        core.tell(BusMessage::Erased { user: user.clone() });
+        ::metrics::counter!(metrics::ERASED).increment(events);
+        tracing::info!(events, "a user was erased");
+        Ok(events)
+    }
+}
+
+impl Core {
+    /// One round: some of what is left of deleted rooms, and some rooms of those that lose their oldest events.
+    pub(crate) async fn keep_up(self: &Arc<Self>) {
+        if let Err(error) = self.purge().await {
+            tracing::warn!(%error, "what is left of deleted rooms could not be removed; it is tried again");
+        }
+        if self.retention.is_needed()
+            && let Err(error) = self.retain().await
+        {
+            tracing::warn!(%error, "old events could not be removed; it is tried again");
+        }
+    }
+
+    async fn purge(&self) -> Result<()> {
+        let mut left = self.config.upkeep_events;
+        while left > 0 && self.store.purge(STEP).await? {
+            left = left.saturating_sub(STEP);
+        }
+        Ok(())
+    }
+
+    /// Goes on with the rooms where the last round stopped.
+    async fn retain(self: &Arc<Self>) -> Result<()> {
+        let (mut rooms, mut events) = (self.config.upkeep_rooms, self.config.upkeep_events);
+        while rooms > 0 && events > 0 {
+            let after = self.swept.lock().clone();
+            let page = self.store.rooms(after.as_ref(), rooms.min(PAGE)).await?;
+            if page.is_empty() {
+                *self.swept.lock() = None;
+                return Ok(());
+            }
+            for record in page {
+                // Noted first: a policy that panics on a room, or a log that cannot be read, keeps no other waiting.
+                *self.swept.lock() = Some(record.id.clone());
+                rooms = rooms.saturating_sub(1);
+                let keep = self.retention.keep(&record, self.now());
+                let wanted = keep.after.is_some() || keep.drops_some(&record);
+                while wanted && record.kept() > 0 && events > 0 {
+                    let trimmed = self.trim(&record, &keep, events.min(STEP)).await?;
+                    events -= events.min(trimmed.removed as usize);
+                    if !trimmed.more {
+                        break;
+                    }
+                }
+                if events == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn trim(
+        self: &Arc<Self>,
+        record: &RoomRecord,
+        keep: &Keep,
+        limit: usize,
+    ) -> Result<Trimmed> {
+        let trimmed = self.store.trim(&record.id, keep, limit).await?;
+        let trimmed = trimmed.ok_or_else(|| Error::of(Code::NotFound, "trim"))?;
+        if trimmed.removed > 0 {
+            ::metrics::counter!(metrics::TRIMMED).increment(trimmed.removed);
+            if let Some(room) = self.hub.get(&record.id) {
+                room.begin_at(record.epoch, trimmed.first);
+            }
+            self.tell(BusMessage::Changed { room: record.id.clone() });
+        }
+        Ok(trimmed)
+    }
+
+    /// Removes a user from the rooms that others are in, so that those learn of it, and unsets state of theirs.
+    async fn take_out(self: &Arc<Self>, user: &UserId) -> Result<()> {
+        let mut after: Option<RoomId> = None;
+        loop {
+            let rooms = self.store.rooms_of(user, after.as_ref(), PAGE).await?;
+            let Some((last, ..)) = rooms.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (room, kind, _) in rooms {
+                self.unset_state_of(&room, user).await?;
+                if matches!(kind, RoomKind::Group | RoomKind::Channel) {
+                    let intent = Intent::Remove(user.clone());
+                    let act = Act::Change { by: UserId::erased(), intent };
+                    match self.append(room, act).await {
+                        Err(error) if error.code() != Code::NotFound => return Err(error),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// With a newer stamp, so that clients who hold the values take them away.
+    async fn unset_state_of(self: &Arc<Self>, room: &RoomId, user: &UserId) -> Result<()> {
+        let mut entries = self.store.state(room).await?.entries;
+        entries.extend(self.state_writer.pending(room));
+        let keys: std::collections::BTreeSet<_> = entries
+            .iter()
+            .filter(|entry| entry.from == *user && entry.value.is_some())
+            .map(|entry| entry.key.clone())
+            .collect();
+        for key in keys {
+            self.unset(room, key).await?;
+        }
+        Ok(())
+    }
+
+    async fn unset(self: &Arc<Self>, room: &RoomId, key: StateKey) -> Result<()> {
+        let erased = UserId::erased();
+        match commands::put_state(self, room.clone(), key, None, erased, None).await {
+            // A newer value, or the room has gone.
+            Err(error) if !matches!(error.code(), Code::Stale | Code::NotFound) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets go of what this node alone may have of a user who is being erased: values that wait to be written must not come
+    /// in behind.
+    pub(crate) async fn forget(self: &Arc<Self>, user: &UserId) -> Result<()> {
+        self.state_writer.forget_user(user);
+        for room in self.hub.rooms() {
+            for key in room.state_keys_of(user) {
+                self.unset(room.id(), key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Something of this room has changed but its end: compares it with the store, if it is in memory.
+    pub(crate) async fn compare(self: &Arc<Self>, room: &RoomId) {
+        if let Some(room) = self.hub.get(room) {
+            self.check(&[room]).await;
+        }
+        if matches!(self.store.room(room).await, Ok(None)) {
+            self.state_writer.forget_room(room);
+        }
+    }
+
+    /// The store says that there is no such room: those who have read it are told, and taken off it. They are looked up
+    /// before the store is asked once more, so that readers of a room that is made anew meanwhile are not among them.
+    pub(crate) async fn let_go(&self, room: &Arc<Room>, epoch: Epoch) {
+        let readers = room.readers();
+        match self.store.heads(std::slice::from_ref(room.id())).await.as_deref() {
+            Ok([None]) => {}
+            _ => return,
+        }
+        for Reader { outbox, slot, at } in &readers {
+            if outbox.deny_in(*slot, room, epoch, Code::NotFound) {
+                room.remove_reader(*at, outbox);
+            }
+        }
+        self.hub.retire_if_idle(room);
+    }
+
+    /// Whether a reader may read on, after an event that may be the end of its right was read without its name.
+    /// If not, it is told.
+    pub(crate) async fn check_reader(&self, outbox: &Arc<Outbox>, lag: &Lag) -> Checked {
+        let checked = match self.look_up(lag.room.id()).await {
+            Ok((record, _)) => self.may_read_on(&record, outbox).await,
+            Err(error) => Err(error),
+        };
+        match checked {
+            Ok(()) => Checked::MayRead,
+            Err(error) if error.is_retryable() => Checked::NotNow,
+            Err(error) => {
+                outbox.deny(lag.slot, &lag.room, error.code());
+                Checked::Denied
+            }
+        }
+    }
+}
+
+/// What came of a look at a reader's right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// It reads on.
+    MayRead,
+    /// The store could not say.
+    NotNow,
+    /// It was told; take it off the room's list.
+    Denied,
+}

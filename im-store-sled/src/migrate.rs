@@ -1,0 +1,81 @@
+//! From one layout to the next.
+
+use std::collections::BTreeSet;
+
+use im_core::ports::StoreResult;
+use im_core::{Epoch, RoomId, Seq, UserId};
+
+use crate::error::{damaged, reading};
+use crate::{keys, parts, record};
+
+/// Rows written in one batch.
+const ROWS: usize = 1000;
+
+/// Layout 2 counts the bytes of each room, and knows of everybody who may be found in it. All logs are read, once.
+pub(crate) fn from_1(db: &sled::Db) -> StoreResult<()> {
+    for row in db.scan_prefix(keys::ROOMS) {
+        let (key, old) = row.map_err(reading)?;
+        // The others were done before the last try was cut short.
+        if old.len() == record::ROOM_LEN_1 {
+            room_from_1(db, &key, &old)?;
+        }
+    }
+    Ok(())
+}
+
+fn room_from_1(db: &sled::Db, key: &[u8], old: &[u8]) -> StoreResult<()> {
+    let id = std::str::from_utf8(&key[1..]).ok().and_then(|id| RoomId::new(id).ok());
+    let id = id.ok_or_else(|| damaged("room"))?;
+    let room = record::read_room(&id, 0, &record::room_from_1(old, 0))?;
+    let incarnation = room.epoch.incarnation;
+    let (mut bytes, mut seen) = (0, BTreeSet::new());
+    let prefix = keys::standings(incarnation);
+    for row in db.scan_prefix(&prefix).keys() {
+        let user = row.map_err(reading)?;
+        let user = std::str::from_utf8(&user[prefix.len()..]).ok();
+        let user = user.and_then(|user| UserId::new(user).ok());
+        seen.insert(user.ok_or_else(|| damaged("standing"))?);
+    }
+    let mut next = room.first;
+    while next <= room.head {
+        let event = read_event(db, &id, room.epoch, next)?;
+        bytes += event.content.packed().len() as u64;
+        seen.extend(event.member_changes().into_iter().map(|change| change.user().clone()));
+        seen.insert(event.from);
+        next = next.next();
+    }
+    let mut batch = Vec::new();
+    for user in seen {
+        let standing = keys::standing(incarnation, &user);
+        if db.get(&standing).map_err(reading)?.is_none() {
+            batch.push((standing, record::standing(None)));
+        }
+        batch.push((keys::trace(&user, incarnation), record::trace(&id, Seq::ZERO)));
+        if batch.len() >= ROWS {
+            write(db, &mut batch)?;
+        }
+    }
+    // The record last: it says that the room is done.
+    write(db, &mut batch)?;
+    db.insert(key, record::room_from_1(old, bytes)).map_err(reading)?;
+    Ok(())
+}
+
+fn read_event(
+    db: &sled::Db,
+    id: &RoomId,
+    epoch: Epoch,
+    seq: Seq,
+) -> StoreResult<im_core::wire::Event> {
+    let key = keys::event(epoch.incarnation, seq);
+    let first = db.get(&key).map_err(reading)?;
+    let first = first.ok_or_else(|| damaged("log: an event is missing; it"))?;
+    let bytes = parts::join(&first, |part| db.get(parts::key(&key, part)).map_err(reading))?;
+    record::read_event(id, epoch, seq, &bytes)
+}
+
+fn write(db: &sled::Db, rows: &mut Vec<(keys::Key, Vec<u8>)>) -> StoreResult<()> {
+    let mut batch = sled::Batch::default();
+    rows.drain(..).for_each(|(key, value)| batch.insert(key, value));
+    db.apply_batch(batch).map_err(reading)
+}

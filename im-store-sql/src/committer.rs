@@ -1,0 +1,188 @@
+//! Group commit: a task takes what has queued and writes it in one transaction. While that is synced, the next batch
+//! gathers, so the cost of the sync is shared by as many as there are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use im_core::id::random_bytes;
+use im_core::state::Append;
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection, Pool, SqlSafeStr};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use crate::append::append;
+use crate::dialect::Dialect;
+use crate::error::{Class, Fault, kind, words};
+use crate::job::{Job, Verdict, Work};
+use crate::link::Link;
+
+/// One of the tasks that commit.
+pub(crate) struct Committer<D: Dialect> {
+    pub(crate) pool: Pool<D>,
+    pub(crate) jobs: mpsc::UnboundedReceiver<Job<D>>,
+    pub(crate) max_batch: usize,
+    pub(crate) max_batch_bytes: usize,
+    pub(crate) patience: Duration,
+    /// Whether somebody has waited for the database in vain: set by all, so that others need not.
+    pub(crate) away: Arc<AtomicBool>,
+    pub(crate) held: Option<PoolConnection<D>>,
+    /// Whether a commit failed, and the database was not put in order since.
+    pub(crate) suspect: bool,
+}
+
+/// When a transaction failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Before its commit: it is rolled back.
+    Writing,
+    /// In its commit.
+    Committing,
+}
+
+impl<D: Dialect> Committer<D> {
+    /// Commits until the queue is closed and empty.
+    pub(crate) async fn run(mut self) {
+        while let Some(first) = self.jobs.recv().await {
+            let jobs = self.gather(first);
+            self.serve(jobs).await;
+        }
+        if let Some(held) = self.held.take() {
+            // The pool is closed by whoever closes the store.
+            drop(held);
+        }
+    }
+
+    fn gather(&mut self, first: Job<D>) -> Vec<Job<D>> {
+        let (mut count, mut bytes) = (first.count(), first.bytes);
+        let mut jobs = vec![first];
+        while count < self.max_batch && bytes < self.max_batch_bytes {
+            let Ok(job) = self.jobs.try_recv() else { break };
+            count += job.count();
+            bytes += job.bytes;
+            jobs.push(job);
+        }
+        jobs
+    }
+
+    async fn serve(&mut self, mut jobs: Vec<Job<D>>) {
+        let verdict = match self.commit(&mut jobs).await {
+            // One of them may be what fails: each for itself, so that the others do not suffer.
+            Err(_) if jobs.len() > 1 => {
+                for job in jobs {
+                    let mut alone = vec![job];
+                    let verdict = self.commit(&mut alone).await.unwrap_or_else(|verdict| verdict);
+                    alone.into_iter().for_each(|job| job.answer(&verdict));
+                }
+                return;
+            }
+            Ok(verdict) | Err(verdict) => verdict,
+        };
+        jobs.into_iter().for_each(|job| job.answer(&verdict));
+    }
+
+    /// Writes the jobs in one transaction, again as long as that makes sense. `Err`: it failed, and not for a reason that lies
+    /// outside the jobs.
+    async fn commit(&mut self, jobs: &mut [Job<D>]) -> Result<Verdict, Verdict> {
+        let until = Instant::now() + self.patience;
+        for attempt in 0_u32.. {
+            let Err((stage, fault)) = self.attempt(jobs).await else {
+                self.away.store(false, Ordering::Relaxed);
+                return Ok(Verdict::Kept);
+            };
+            let (class, why) = (fault.class::<D>(), fault.to_string());
+            tracing::debug!(store = D::SHORT, ?class, ?stage, %why, "a transaction failed");
+            self.suspect |= stage == Stage::Committing && class != Class::Contended;
+            // Whatever it was, the next attempt gets a connection that has seen nothing of it.
+            self.discard().await;
+            match (class, stage) {
+                (Class::Contended, _) if attempt < MOST_ATTEMPTS => sleep(pause(attempt)).await,
+                (Class::Full, _) => return Ok(lost(Class::Full, &why)),
+                (Class::Contended, _) => return Ok(lost(Class::Contended, &why)),
+                (_, Stage::Committing) => return Ok(Verdict::Doubt(why)),
+                (Class::Away, _) if self.may_wait(until) => sleep(pause(attempt + 5)).await,
+                (Class::Away | Class::Closed, _) => {
+                    self.away.store(true, Ordering::Relaxed);
+                    return Ok(lost(class, &why));
+                }
+                (Class::Corrupt | Class::Failed, _) => return Err(lost(class, &why)),
+            }
+        }
+        // The loop ends by returning.
+        Ok(lost(Class::Failed, "tried too often"))
+    }
+
+    fn may_wait(&self, until: Instant) -> bool {
+        Instant::now() < until && !self.away.load(Ordering::Relaxed)
+    }
+
+    async fn attempt(&mut self, jobs: &mut [Job<D>]) -> Result<(), (Stage, Fault)> {
+        let writing = |fault: Fault| (Stage::Writing, fault);
+        let conn = match &mut self.held {
+            Some(conn) => conn,
+            empty => {
+                let fresh = self.pool.acquire().await;
+                let conn = empty.insert(fresh.map_err(|e| writing(e.into()))?);
+                if self.suspect {
+                    D::recover(conn).await.map_err(|e| writing(e.into()))?;
+                    self.suspect = false;
+                }
+                conn
+            }
+        };
+        let begun = conn.begin_with(D::BEGIN.into_sql_str()).await;
+        let mut tx = begun.map_err(|e| writing(e.into()))?;
+        write(&mut Link(&mut *tx), jobs).await.map_err(writing)?;
+        tx.commit().await.map_err(|e| (Stage::Committing, e.into()))
+    }
+
+    async fn discard(&mut self) {
+        if let Some(conn) = self.held.take() {
+            // A connection that is broken cannot be closed well either.
+            let _ = conn.detach().close_hard().await;
+        }
+    }
+}
+
+/// The appends of all jobs together, then the other writes in their order.
+async fn write<D: Dialect>(link: &mut Link<'_, D>, jobs: &mut [Job<D>]) -> Result<(), Fault> {
+    let mut batch: Vec<&Append> = Vec::new();
+    for job in jobs.iter_mut() {
+        if let Work::Appends(appends) = &mut job.work {
+            appends.results.clear();
+        }
+    }
+    for job in jobs.iter() {
+        if let Work::Appends(appends) = &job.work {
+            batch.extend(&appends.batch);
+        }
+    }
+    let mut results =
+        if batch.is_empty() { Vec::new() } else { append(link, &batch).await? }.into_iter();
+    for job in jobs {
+        match &mut job.work {
+            Work::Appends(appends) => {
+                appends.results = results.by_ref().take(appends.batch.len()).collect();
+            }
+            Work::Call(call) => call.run(link).await?,
+        }
+    }
+    Ok(())
+}
+
+fn lost(class: Class, why: &str) -> Verdict {
+    // Corrupt is said of reads. To whoever writes it is a store that fails.
+    let class = if class == Class::Corrupt { Class::Failed } else { class };
+    let kind = kind(class);
+    Verdict::Lost(kind, words(kind, why))
+}
+
+/// How often a transaction is tried that lost against others.
+const MOST_ATTEMPTS: u32 = 12;
+
+/// A random pause of up to 2^attempt milliseconds, at most 256: two that lost against one another meet again less likely.
+pub(crate) fn pause(attempt: u32) -> Duration {
+    let most = 1_u64 << attempt.min(8);
+    Duration::from_micros(1 + u64::from(u32::from_be_bytes(random_bytes())) % (most * 1_000))
+}

@@ -1,0 +1,132 @@
+//! The knobs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use im_core::state::StateLimits;
+
+/// How a store is opened.
+///
+/// ```
+/// use im_store_sql::SqlConfig;
+/// let config = SqlConfig::new("postgres://chat@localhost/chat").connections(16);
+/// assert_eq!(config.max_batch, 512);
+/// ```
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct SqlConfig {
+    /// Which database: `sqlite:PATH`, `postgres://USER:PASSWORD@HOST:PORT/NAME`, `mysql://…`. The database of a server must
+    /// exist, and the user must be allowed to make tables in it.
+    pub url: String,
+    /// Connections for reads. 8 by default; reads beyond that wait for their turn.
+    pub connections: u32,
+    /// Commits at the same time, each on a connection of its own. 4 by default, and always 1 on SQLite, which takes one
+    /// writer. Rooms are spread over them.
+    pub committers: u32,
+    /// Appends and other writes in one commit. 512 by default: enough that the sync is a small part of the cost, few
+    /// enough that a commit takes some milliseconds.
+    pub max_batch: usize,
+    /// Bytes of content in one commit, but never fewer than one call's. 1 MiB by default.
+    pub max_batch_bytes: usize,
+    /// Bytes of writes that wait for a commit, some 500 of overhead for each counted in. 16 MiB by default. When it is
+    /// reached, callers wait for their place.
+    pub queue_bytes: usize,
+    /// How long a call waits for a database that is away, before it fails with `Unavailable`. 5 s by default: long enough
+    /// for a server that restarts. Once one call has waited in vain, the others fail at once until the database is back.
+    pub patience: Duration,
+    /// Bytes of SQLite's page cache, for each connection. 16 MiB by default. Other databases have caches of their own.
+    pub cache_bytes: u64,
+    /// How much state a room may hold. An update beyond it is discarded, so these should be no smaller than the
+    /// engine's.
+    pub state_limits: StateLimits,
+}
+
+impl SqlConfig {
+    /// The defaults, for this database.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            connections: 8,
+            committers: 4,
+            max_batch: 512,
+            max_batch_bytes: 1 << 20,
+            queue_bytes: 16 << 20,
+            patience: Duration::from_secs(5),
+            cache_bytes: 16 << 20,
+            state_limits: StateLimits::default(),
+        }
+    }
+
+    /// The defaults, for the SQLite database in this file. It is made if it is not there, and its folder too.
+    pub fn sqlite(path: impl AsRef<Path>) -> Self {
+        Self::new(format!("sqlite:{}", path.as_ref().display()))
+    }
+
+    /// Sets [`SqlConfig::connections`]; at least 1.
+    #[must_use]
+    pub fn connections(mut self, count: u32) -> Self {
+        self.connections = count.max(1);
+        self
+    }
+
+    /// Sets [`SqlConfig::committers`]; at least 1.
+    #[must_use]
+    pub fn committers(mut self, count: u32) -> Self {
+        self.committers = count.max(1);
+        self
+    }
+
+    /// Sets [`SqlConfig::max_batch`]; at least 1.
+    #[must_use]
+    pub fn max_batch(mut self, count: usize) -> Self {
+        self.max_batch = count.max(1);
+        self
+    }
+
+    /// Sets [`SqlConfig::max_batch_bytes`].
+    #[must_use]
+    pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
+        self.max_batch_bytes = bytes;
+        self
+    }
+
+    /// Sets [`SqlConfig::queue_bytes`].
+    #[must_use]
+    pub fn queue_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = bytes;
+        self
+    }
+
+    /// Sets [`SqlConfig::patience`].
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Sets [`SqlConfig::cache_bytes`].
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Sets [`SqlConfig::state_limits`].
+    #[must_use]
+    pub fn state_limits(mut self, limits: StateLimits) -> Self {
+        self.state_limits = limits;
+        self
+    }
+}
+
+impl std::fmt::Debug for SqlConfig {
+    /// Without the address, which may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqlConfig")
+            .field("connections", &self.connections)
+            .field("committers", &self.committers)
+            .field("max_batch", &self.max_batch)
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,89 @@
+//! From a database's failures to those of the store.
+
+use im_core::ports::{StoreError, StoreErrorKind};
+
+use crate::dialect::Dialect;
+
+/// What went wrong while something was read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The database said so, or could not be reached.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// What stands in a table makes no sense.
+    #[error("the stored {0} is damaged")]
+    Damaged(&'static str),
+}
+
+/// A result of a statement or of several.
+pub type Outcome<T> = Result<T, Fault>;
+
+/// What sort of failure it is. It decides whether it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The transaction lost against another one and was rolled back: the same again may succeed at once.
+    Contended,
+    /// No room on the device. The statement or transaction was rolled back.
+    Full,
+    /// The server is not there, or the connection broke.
+    Away,
+    /// The database itself is damaged.
+    Corrupt,
+    /// The store was closed.
+    Closed,
+    /// Anything else.
+    Failed,
+}
+
+impl Fault {
+    pub(crate) fn class<D: Dialect>(&self) -> Class {
+        match self {
+            Self::Damaged(_) => Class::Corrupt,
+            Self::Database(error) => class::<D>(error),
+        }
+    }
+
+    /// The error of a call that wrote nothing.
+    pub(crate) fn into_error<D: Dialect>(self) -> StoreError {
+        let kind = kind(self.class::<D>());
+        StoreError::new(kind, words(kind, &self.to_string())).because(self)
+    }
+}
+
+/// What a caller is told of a failure after which nothing was written.
+pub(crate) fn kind(class: Class) -> StoreErrorKind {
+    match class {
+        Class::Full => StoreErrorKind::Full,
+        Class::Corrupt => StoreErrorKind::Corrupt,
+        Class::Closed => StoreErrorKind::Closed,
+        Class::Contended | Class::Away | Class::Failed => StoreErrorKind::Unavailable,
+    }
+}
+
+pub(crate) fn words(kind: StoreErrorKind, why: &str) -> String {
+    match kind {
+        StoreErrorKind::Full => format!("the database has no room left: {why}"),
+        StoreErrorKind::Unavailable => format!("the database is away or failing: {why}"),
+        StoreErrorKind::Closed => "the store is closed".to_owned(),
+        _ => why.to_owned(),
+    }
+}
+
+pub(crate) fn closed() -> StoreError {
+    StoreError::new(StoreErrorKind::Closed, "the store is closed")
+}
+
+fn class<D: Dialect>(error: &sqlx::Error) -> Class {
+    match error {
+        sqlx::Error::Database(error) => D::class(error.as_ref()),
+        sqlx::Error::PoolClosed => Class::Closed,
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::WorkerCrashed => Class::Away,
+        // A server that goes away in the middle of an answer.
+        sqlx::Error::Protocol(_) => Class::Away,
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Class::Corrupt,
+        _ => Class::Failed,
+    }
+}

@@ -1,0 +1,133 @@
+//! Stores in SQL databases: SQLite in a file, PostgreSQL, MySQL and MariaDB.
+//!
+//! ```
+//! use im_core::ports::{Durability, Store};
+//! use im_store_sql::{SqlConfig, SqliteStore};
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("im.db");
+//! let store = SqliteStore::open(SqlConfig::sqlite(path)).await?; // or PostgresStore, MySqlStore
+//! assert_eq!(store.durability(), Durability::PowerLoss);
+//! store.close().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What it promises
+//!
+//! An append that was answered is committed and synced, with its dedup record. On SQLite that is WAL with
+//! `synchronous=FULL`, bundled at 3.51.3 or newer; on a server it is what the server's settings make of it. They are looked
+//! at when the store is opened: what weakens durability is logged in words, and [`Store::durability`] states what is left.
+//! Asynchronous replication that fails over may lose what was acknowledged: no setting here can see that.
+//!
+//! Seqs are given out under a lock on the room's row, in the message's own transaction: never by a sequence or an
+//! auto-increment, which leave gaps and become visible out of order.
+//!
+//! # How it writes
+//!
+//! A few committers (one on SQLite) share the rooms. Each takes what has queued and writes it in one transaction: it
+//! locks the rooms in the order of their ids, reads what the rules need to know, lets them decide, writes with statements of
+//! many rows, and commits once for all. While that is synced, the next batch gathers.
+//!
+//! A transaction that loses against another one (a deadlock, a serialization failure) is made again. One that fails before
+//! its commit was never there: while the database is away, it is made again until [`SqlConfig::patience`] is over, and then
+//! fails with `Unavailable`, or with `Full` where there is no room left. One whose commit fails in a way that leaves open
+//! what happened is answered `Unknown`: a retry under the same message id clears it up.
+//!
+//! # In your own transaction
+//!
+//! [`SqlStore::append_in`] appends within a transaction that you have begun: your rows and the messages about them are kept
+//! together or not at all.
+//!
+//! # The tables
+//!
+//! They may stand in a database of yours: all names begin with `im_`, and the list of migrations is `im_migrations`. Read
+//! them as you like; who writes to them breaks what the engine promises. The files in `src/migrations` describe every column.
+//!
+//! ```text
+//! im_rooms ────────┬───────────────┬────────────────┬──────────────────┐
+//!  room  (number)  │               │                │                  │
+//!  id              │ room          │ room           │ room             │ room
+//!  kind, access    ▼               ▼                ▼                  ▼
+//!  generation    im_members      im_messages      im_receipts        im_state, im_state_heads
+//!  head_seq       user_id         seq              sender             name
+//!  first_seq      room_id         sender, sent_at  message_id         value (JSON)
+//!  bytes          standing        kind             seq, sent_at       stamp_…, sender
+//!  created_at                     message_id       content_hash
+//!  members                        content (JSON)
+//!
+//! im_sessions ─────┬───────────────┐             im_numbers        name → value
+//!  id              │ session       │ session     im_state_writers  node
+//!  user_id         ▼               ▼             im_migrations     version, name
+//!  device_id     im_followed     im_tickets
+//!  expires_at     room_id, seq    open_until
+//! ```
+//!
+//! The last hundred messages of a room, readable (PostgreSQL; the others have `json_extract` in the place of `::json`):
+//!
+//! ```sql
+//! SELECT m.seq, m.sender, to_timestamp(m.sent_at / 1000.0), m.content::json ->> 'text'
+//! FROM im_messages m JOIN im_rooms r USING (room)
+//! WHERE r.id = 'lobby' ORDER BY m.seq DESC LIMIT 100;
+//! ```
+//!
+//! # Its limits
+//!
+//! - SQLite: one process at a time has the store open (a lock file beside the database says so); others may read the
+//!   file. All writes go through one connection, at the speed of one disk.
+//! - A content may be as large as a statement: `max_allowed_packet` on MySQL (16 MiB on MariaDB by default).
+//! - The user needs the right to make tables when the store is opened with a newer version of this crate.
+//! - Memory: [`SqlConfig::queue_bytes`], [`SqlConfig::cache_bytes`] for each connection of SQLite, and what the driver
+//!   buffers of a page that is being read.
+//!
+//! # Map
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `config`, `store`, `publish` | the public face |
+//! | `open`, `migrate` | connecting, and the tables |
+//! | `job`, `committer`, `append` | from a call to a commit |
+//! | `read`, `sessions`, `state` | everything else that is read and written |
+//! | `statement`, `link`, `model` | putting statements together, reading rows, values as columns |
+//! | `dialect` | what differs between the databases: all of it, and nothing else |
+//! | `error` | from a database's failures to the store's |
+//!
+//! [`Store::durability`]: im_core::ports::Store::durability
+
+mod append;
+mod committer;
+mod config;
+mod dialect;
+mod error;
+mod job;
+mod link;
+mod migrate;
+mod model;
+mod open;
+mod publish;
+mod read;
+mod sessions;
+mod state;
+mod statement;
+mod store;
+
+pub use config::SqlConfig;
+pub use dialect::Dialect;
+pub use store::SqlStore;
+
+/// A store in a file, by SQLite.
+#[cfg(feature = "sqlite")]
+pub type SqliteStore = SqlStore<sqlx::Sqlite>;
+/// A store in a PostgreSQL database.
+#[cfg(feature = "postgres")]
+pub type PostgresStore = SqlStore<sqlx::Postgres>;
+/// A store in a MySQL or MariaDB database.
+#[cfg(feature = "mysql")]
+pub type MySqlStore = SqlStore<sqlx::MySql>;
+
+/// What the sealed methods of [`Dialect`] are made of. Not for use.
+#[doc(hidden)]
+pub mod sealed {
+    pub use crate::dialect::{Bound, Each, Found, Lookup};
+    pub use crate::error::{Class, Fault, Outcome};
+    pub use crate::migrate::Migration;
+}

@@ -1,0 +1,118 @@
+-- The tables of the im store, version 1. Times are milliseconds since the Unix epoch (UTC).
+
+-- Numbers that the store keeps for itself: `generation`, `state_generation`.
+CREATE TABLE im_numbers (
+    name  TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    value BIGINT NOT NULL
+);
+
+-- One row for each room. `room` is the number of this life of the room: one that is deleted and made anew has another.
+-- The events kept are those with first_seq <= seq <= head_seq. `generation` and `room` make the epoch.
+CREATE TABLE im_rooms (
+    room       BIGINT NOT NULL PRIMARY KEY,
+    id         TEXT COLLATE "C" NOT NULL,
+    kind       TEXT NOT NULL, -- direct, group, channel, inbox
+    access     TEXT NOT NULL, -- open: anybody may join; closed
+    generation BIGINT NOT NULL,
+    head_seq   BIGINT NOT NULL,
+    first_seq  BIGINT NOT NULL,
+    bytes      BIGINT NOT NULL, -- of the contents that are kept, packed
+    created_at BIGINT NOT NULL,
+    members    BIGINT NOT NULL, -- the banned are not counted
+    UNIQUE (id)
+) WITH (fillfactor = 50);
+
+-- Who is in which room, or banned from it. `room_id` repeats im_rooms.id, so that a user's rooms are found in order.
+CREATE TABLE im_members (
+    room     BIGINT NOT NULL,
+    user_id  TEXT COLLATE "C" NOT NULL,
+    room_id  TEXT COLLATE "C" NOT NULL,
+    standing TEXT NOT NULL, -- owner, moderator, member, reader; banned
+    PRIMARY KEY (room, user_id)
+);
+CREATE INDEX im_members_by_user ON im_members (user_id, room_id);
+
+-- The rooms' logs. `content` is JSON text; bytes in it are {"$bytes": "…"} in base64.
+CREATE TABLE im_messages (
+    room       BIGINT NOT NULL,
+    seq        BIGINT NOT NULL,
+    sender     TEXT COLLATE "C" NOT NULL,
+    sent_at    BIGINT NOT NULL,
+    kind       TEXT COLLATE "C" NOT NULL, -- message; im.members and others that begin with im. are the engine's own
+    message_id TEXT COLLATE "C" NULL, -- what the sender named it
+    content    TEXT NOT NULL,
+    PRIMARY KEY (room, seq)
+);
+
+-- Which place a send was given, under the id that its sender chose: what makes a retry a retry. Outlives the message.
+CREATE TABLE im_receipts (
+    room         BIGINT NOT NULL,
+    sender       TEXT COLLATE "C" NOT NULL,
+    message_id   TEXT COLLATE "C" NOT NULL,
+    seq          BIGINT NOT NULL,
+    sent_at      BIGINT NOT NULL,
+    content_hash BYTEA NOT NULL, -- SHA-256 of what was submitted
+    PRIMARY KEY (room, sender, message_id)
+);
+
+-- Sessions that can be resumed. The secret itself is not kept.
+CREATE TABLE im_sessions (
+    id          TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    user_id     TEXT COLLATE "C" NOT NULL,
+    device_id   TEXT COLLATE "C" NOT NULL,
+    secret_hash BYTEA NOT NULL,
+    created_at  BIGINT NOT NULL,
+    expires_at  BIGINT NOT NULL,
+    attached    BIGINT NOT NULL, -- connections that have taken it so far
+    revision    BIGINT NOT NULL  -- counts the changes of what it follows
+);
+CREATE INDEX im_sessions_by_user ON im_sessions (user_id, created_at, id);
+CREATE INDEX im_sessions_by_expiry ON im_sessions (expires_at);
+
+-- What a session follows, and the last event that its client has confirmed.
+CREATE TABLE im_followed (
+    session     TEXT COLLATE "C" NOT NULL,
+    room_id     TEXT COLLATE "C" NOT NULL,
+    generation  BIGINT NOT NULL,
+    incarnation BIGINT NOT NULL,
+    seq         BIGINT NOT NULL,
+    since       BIGINT NOT NULL, -- the session's revision at which following began
+    PRIMARY KEY (session, room_id)
+);
+
+-- A ticket opens one stream of a session for clients that can show no credentials.
+CREATE TABLE im_tickets (
+    session     TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    secret_hash BYTEA NOT NULL,
+    open_until  BIGINT NOT NULL,
+    opened      BIGINT NOT NULL, -- 1 when it was
+    device_id   TEXT COLLATE "C" NULL,
+    claims      BYTEA NOT NULL, -- MessagePack
+    expires_at  BIGINT NULL
+);
+
+-- Latest-wins state: the newest value of each key. No value: the key was unset.
+CREATE TABLE im_state (
+    room          BIGINT NOT NULL,
+    name          TEXT COLLATE "C" NOT NULL,
+    stamp_ms      BIGINT NOT NULL,
+    stamp_counter BIGINT NOT NULL,
+    stamp_node    BIGINT NOT NULL,
+    sender        TEXT COLLATE "C" NOT NULL,
+    value         TEXT NULL, -- JSON text, as im_messages.content
+    PRIMARY KEY (room, name)
+);
+
+-- How often a room's state changed, and the greatest stamp of a key that was unset and forgotten.
+CREATE TABLE im_state_heads (
+    room          BIGINT NOT NULL PRIMARY KEY,
+    revision      BIGINT NOT NULL,
+    floor_ms      BIGINT NULL,
+    floor_counter BIGINT NULL,
+    floor_node    BIGINT NULL
+);
+
+-- The nodes that write state now.
+CREATE TABLE im_state_writers (
+    node BIGINT NOT NULL PRIMARY KEY
+);

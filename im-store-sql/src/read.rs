@@ -1,0 +1,177 @@
+//! What readers ask for. Each page is one statement, and so one view of the database.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use im_core::ports::{Head, LogPage, LogRange, StateSnapshot};
+use im_core::state::{RoomRecord, SendRecord, Standing};
+use im_core::wire::{PageFrom, Role, RoomKind};
+use im_core::{Cursor, Epoch, MessageId, RoomId, Seq, UserId};
+
+use crate::dialect::Dialect;
+use crate::error::Outcome;
+use crate::link::{Columns, Link};
+use crate::model;
+use crate::statement::{MAX_ROWS, Statement};
+
+impl<D: Dialect> Link<'_, D> {
+    pub(crate) async fn room(&mut self, id: &RoomId) -> Outcome<Option<RoomRecord>> {
+        let select = format!("SELECT {} FROM im_rooms t WHERE t.id = ", model::ROOM);
+        self.first(Statement::new(&select).text(id.as_str()), model::room).await
+    }
+
+    pub(crate) async fn page(&mut self, id: &RoomId, range: LogRange) -> Outcome<Option<LogPage>> {
+        let (edge, order, seq) = match range.from {
+            PageFrom::After(seq) => (">", "ASC", seq),
+            PageFrom::Before(seq) => ("<", "DESC", seq),
+        };
+        let select = Statement::new(&format!(
+            "SELECT r.generation, r.room, r.head_seq, r.first_seq, {} FROM im_rooms r \
+             LEFT JOIN im_messages m ON m.room = r.room AND m.seq {edge} ",
+            model::MESSAGE
+        ))
+        .int(seq.get())
+        .sql(" WHERE r.id = ")
+        .text(id.as_str())
+        .sql(&format!(" ORDER BY m.seq {order}"))
+        .limit(range.limit.max(1));
+        let (mut page, mut bytes) = (None, 0_usize);
+        self.each(select, |row| {
+            let epoch = Epoch { generation: row.int()?, incarnation: row.int()? };
+            let head = model::made("seq", Seq::new(row.int()?))?;
+            let first = model::made("seq", Seq::new(row.int()?))?;
+            let page: &mut LogPage = page.get_or_insert_with(|| LogPage {
+                head: Cursor { epoch, seq: head },
+                first,
+                events: Vec::new(),
+            });
+            let Some(event) = model::event(row, id, epoch)? else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            bytes = bytes.saturating_add(event.content.packed().len());
+            if bytes > range.max_bytes && !page.events.is_empty() {
+                return Ok(ControlFlow::Break(()));
+            }
+            page.events.push(Arc::new(event));
+            Ok(ControlFlow::Continue(()))
+        })
+        .await?;
+        Ok(page)
+    }
+
+    pub(crate) async fn heads(&mut self, rooms: &[RoomId]) -> Outcome<Vec<Option<Head>>> {
+        let mut found = std::collections::HashMap::new();
+        for piece in rooms.chunks(MAX_ROWS) {
+            let select = Statement::new(
+                "SELECT r.id, r.generation, r.room, r.head_seq, r.first_seq, s.revision FROM im_rooms r \
+                 LEFT JOIN im_state_heads s ON s.room = r.room WHERE r.id IN ",
+            )
+            .list(piece, |s, id| s.text(id.as_str()));
+            found.extend(self.all(select, head).await?);
+        }
+        Ok(rooms.iter().map(|room| found.get(room.as_str()).copied()).collect())
+    }
+
+    pub(crate) async fn sent(
+        &mut self,
+        room: &RoomId,
+        sender: &UserId,
+        id: &MessageId,
+    ) -> Outcome<Option<SendRecord>> {
+        let select = Statement::new(&format!(
+            "SELECT {} FROM im_receipts t JOIN im_rooms r ON r.room = t.room WHERE r.id = ",
+            model::RECEIPT
+        ))
+        .text(room.as_str())
+        .sql(" AND t.sender = ")
+        .text(sender.as_str())
+        .sql(" AND t.message_id = ")
+        .text(id.as_str());
+        self.first(select, model::receipt).await
+    }
+
+    pub(crate) async fn standing(
+        &mut self,
+        room: &RoomId,
+        user: &UserId,
+    ) -> Outcome<Option<Standing>> {
+        let select = Statement::new(
+            "SELECT m.standing FROM im_members m JOIN im_rooms r ON r.room = m.room WHERE r.id = ",
+        )
+        .text(room.as_str())
+        .sql(" AND m.user_id = ")
+        .text(user.as_str());
+        self.first(select, |row| model::read_standing(&row.text()?)).await
+    }
+
+    pub(crate) async fn members(
+        &mut self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Outcome<Vec<(UserId, Role)>> {
+        let select = Statement::new(
+            "SELECT m.user_id, m.standing FROM im_members m JOIN im_rooms r ON r.room = m.room WHERE r.id = ",
+        )
+        .text(room.as_str())
+        .sql(" AND m.standing <> 'banned' AND m.user_id > ")
+        .text(after.map_or("", UserId::as_str))
+        .sql(" ORDER BY m.user_id")
+        .limit(limit);
+        self.all(select, |row| {
+            let user = model::made("user", UserId::new(row.text()?))?;
+            Ok((user, model::read_role(&row.text()?)?))
+        })
+        .await
+    }
+
+    pub(crate) async fn rooms_of(
+        &mut self,
+        user: &UserId,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> Outcome<Vec<(RoomId, RoomKind, Role)>> {
+        let select = Statement::new(
+            "SELECT m.room_id, r.kind, m.standing FROM im_members m JOIN im_rooms r ON r.room = m.room \
+             WHERE m.user_id = ",
+        )
+        .text(user.as_str())
+        .sql(" AND m.standing <> 'banned' AND m.room_id > ")
+        .text(after.map_or("", RoomId::as_str))
+        .sql(" ORDER BY m.room_id")
+        .limit(limit);
+        self.all(select, |row| {
+            let room = model::made("room", RoomId::new(row.text()?))?;
+            Ok((room, model::read_kind(&row.text()?)?, model::read_role(&row.text()?)?))
+        })
+        .await
+    }
+
+    pub(crate) async fn state(&mut self, id: &RoomId) -> Outcome<StateSnapshot> {
+        let select = Statement::new(&format!(
+            "SELECT h.revision, h.floor_ms, h.floor_counter, h.floor_node, {} FROM im_rooms r \
+             JOIN im_state_heads h ON h.room = r.room LEFT JOIN im_state t ON t.room = r.room WHERE r.id = ",
+            model::STATE
+        ))
+        .text(id.as_str());
+        let mut snapshot = StateSnapshot::default();
+        self.each(select, |row| {
+            snapshot.revision = row.int()?;
+            snapshot.floor = model::stamp(row)?;
+            snapshot.entries.extend(model::update(row, id)?.map(Arc::new));
+            Ok(ControlFlow::Continue(()))
+        })
+        .await?;
+        snapshot.entries.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(snapshot)
+    }
+}
+
+fn head<D: Dialect>(row: &mut Columns<'_, D>) -> Outcome<(String, Head)> {
+    let id = row.text()?;
+    let epoch = Epoch { generation: row.int()?, incarnation: row.int()? };
+    let seq = model::made("seq", Seq::new(row.int()?))?;
+    let first = model::made("seq", Seq::new(row.int()?))?;
+    let state_revision = row.opt_int()?.unwrap_or(0);
+    Ok((id, Head { cursor: Cursor { epoch, seq }, first, state_revision }))
+}

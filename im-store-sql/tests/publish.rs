@@ -1,0 +1,186 @@
+//! Messages in a transaction of the embedder's own: there with its rows, or never.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use im_core::engine::{Engine, EngineConfig, Follower, Publish};
+use im_core::ports::{Appended, Store, StoreErrorKind};
+use im_core::state::{Append, RoomSeed};
+use im_core::wire::{Event, PageFrom, Push, Role, RoomKind, Target};
+use im_core::{MessageId, RoomId, Seq, UserId};
+use im_store_sql::{Dialect, SqlConfig, SqlStore};
+use im_test_databases::Kind;
+use sqlx::{Connection, MySql, Postgres, SqlSafeStr, Sqlite};
+
+use self::support::Database;
+
+/// What a test needs of a database beside the store.
+struct Shop<D: Dialect> {
+    store: Arc<SqlStore<D>>,
+    engine: Engine,
+    /// The embedder's own connection.
+    own: D::Connection,
+    begin: &'static str,
+    room: RoomId,
+    user: UserId,
+    /// Kept as long as the test runs.
+    _place: Place,
+}
+
+enum Place {
+    Folder(#[allow(dead_code, reason = "it is removed when it is dropped")] tempfile::TempDir),
+    Server(#[allow(dead_code, reason = "it is dropped when it is dropped")] Database),
+}
+
+impl<D: Dialect> Shop<D> {
+    async fn open(url: String, begin: &'static str, place: Place) -> Self {
+        let store = Arc::new(SqlStore::<D>::open(SqlConfig::new(&url)).await.unwrap());
+        let mut own = D::Connection::connect(&url).await.unwrap();
+        run::<D>(&mut own, "CREATE TABLE orders (what VARCHAR(20) NOT NULL)").await;
+        let engine = engine(store.clone()).await;
+        let (room, user) = (RoomId::new("orders").unwrap(), UserId::new("shop").unwrap());
+        let members = vec![(user.clone(), Role::Owner)];
+        let seed = RoomSeed { kind: RoomKind::Group, open: true, members };
+        engine.create_room(room.clone(), seed, &user).await.unwrap();
+        Self { store, engine, own, begin, room, user, _place: place }
+    }
+
+    fn message(&self, text: &str) -> Append {
+        let to = Target::Room(self.room.clone());
+        self.engine.prepare(Publish::text(to, self.user.clone(), text)).unwrap()
+    }
+
+    /// Writes an order and the message about it, and commits or rolls back.
+    async fn order(&mut self, what: &'static str, commit: bool) -> Vec<Arc<Event>> {
+        let message = self.message(what);
+        let mut tx = self.own.begin_with(self.begin.into_sql_str()).await.unwrap();
+        let sql = format!("INSERT INTO orders (what) VALUES ('{what}')");
+        D::execute_text(&mut tx, sqlx::AssertSqlSafe(sql).into_sql_str()).await.unwrap();
+        let answers = self.store.append_in(&mut tx, &[message]).await.unwrap();
+        let events = answers.into_iter().map(|answer| match answer.unwrap() {
+            Appended::Committed(event) => event,
+            Appended::Repeated { .. } => panic!("it is new"),
+        });
+        let events = events.collect();
+        if commit {
+            tx.commit().await.unwrap();
+        } else {
+            tx.rollback().await.unwrap();
+        }
+        events
+    }
+
+    async fn texts(&self) -> Vec<String> {
+        let page = self.engine.history(&self.room, PageFrom::After(Seq::FIRST), 100).await.unwrap();
+        page.events.iter().map(|event| text(event)).collect()
+    }
+}
+
+async fn engine(store: Arc<dyn Store>) -> Engine {
+    let config = EngineConfig::default().head_check(Duration::from_millis(50));
+    Engine::builder().allow_anonymous().store(store).config(config).start().await.unwrap()
+}
+
+async fn run<D: Dialect>(connection: &mut D::Connection, sql: &'static str) {
+    D::execute_text(connection, sql.into_sql_str()).await.unwrap();
+}
+
+fn text(event: &Event) -> String {
+    event.content.value().get("text").unwrap().as_text().unwrap().to_owned()
+}
+
+async fn next(follower: &mut Follower) -> String {
+    let event = async {
+        loop {
+            if let Push::Event(event) = follower.next().await.expect("the engine is there") {
+                return text(&event);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), event).await.expect("an event comes")
+}
+
+async fn what_is_committed_is_read_and_what_is_rolled_back_never_was<D: Dialect>(mut shop: Shop<D>) {
+    let kept = shop.order("a lamp", true).await;
+    assert_eq!(kept[0].seq.get(), 2);
+    let gone = shop.order("a chair", false).await;
+    assert_eq!(gone[0].seq.get(), 3);
+    assert_eq!(shop.texts().await, ["a lamp"]);
+    // Its place is free again: the log stays dense.
+    let next = shop.order("a table", true).await;
+    assert_eq!(next[0].seq.get(), 3);
+    assert_eq!(shop.texts().await, ["a lamp", "a table"]);
+}
+
+async fn what_is_announced_is_pushed_and_what_was_rolled_back_is_not<D: Dialect>(mut shop: Shop<D>) {
+    let mut follower = shop.engine.follow(&shop.room, None).await.unwrap();
+    let gone = shop.order("a chair", false).await;
+    let kept = shop.order("a lamp", true).await;
+    // Both claim the same place; the store knows which one it is.
+    shop.engine.announce([gone, kept].concat()).await.unwrap();
+    assert_eq!(next(&mut follower).await, "a lamp");
+}
+
+async fn what_nobody_announces_is_found<D: Dialect>(mut shop: Shop<D>) {
+    let mut follower = shop.engine.follow(&shop.room, None).await.unwrap();
+    shop.order("a lamp", true).await;
+    assert_eq!(next(&mut follower).await, "a lamp");
+}
+
+async fn a_refusal_is_one_answer_and_leaves_the_transaction_good<D: Dialect>(mut shop: Shop<D>) {
+    let mut nowhere = shop.message("to nobody");
+    nowhere.room = RoomId::new("there is none".replace(' ', "-")).unwrap();
+    let (one, id) = (shop.message("one"), MessageId::random());
+    let named = Publish::text(Target::Room(shop.room.clone()), shop.user.clone(), "two");
+    let named = shop.engine.prepare(named.id(id)).unwrap();
+    let batch = [nowhere, one, named.clone(), named];
+    let mut tx = shop.own.begin_with(shop.begin.into_sql_str()).await.unwrap();
+    let answers = shop.store.append_in(&mut tx, &batch).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(matches!(answers[0].as_ref().unwrap_err().kind(), StoreErrorKind::Refused(_)));
+    assert!(matches!(answers[1], Ok(Appended::Committed(_))));
+    assert!(matches!(answers[2], Ok(Appended::Committed(_))));
+    assert!(matches!(answers[3], Ok(Appended::Repeated { .. })));
+    assert_eq!(shop.texts().await, ["one", "two"]);
+}
+
+macro_rules! on_each_database {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                let folder = tempfile::TempDir::new().unwrap();
+                let url = format!("sqlite:{}?mode=rwc", folder.path().join("shop.db").display());
+                let place = super::Place::Folder(folder);
+                super::$case(super::Shop::<super::Sqlite>::open(url, "BEGIN IMMEDIATE", place).await).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                let Some(database) = super::Database::make(stringify!($case), super::Kind::Postgres) else { return };
+                let (url, place) = (database.url(), super::Place::Server(database));
+                super::$case(super::Shop::<super::Postgres>::open(url, "BEGIN", place).await).await;
+            })+
+        }
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                let Some(database) = super::Database::make(stringify!($case), super::Kind::MariaDb) else { return };
+                let (url, place) = (database.url(), super::Place::Server(database));
+                let begin = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
+                super::$case(super::Shop::<super::MySql>::open(url, begin, place).await).await;
+            })+
+        }
+    };
+}
+
+on_each_database!(
+    what_is_committed_is_read_and_what_is_rolled_back_never_was,
+    what_is_announced_is_pushed_and_what_was_rolled_back_is_not,
+    what_nobody_announces_is_found,
+    a_refusal_is_one_answer_and_leaves_the_transaction_good,
+);

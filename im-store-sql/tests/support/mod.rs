@@ -1,0 +1,55 @@
+//! Databases of a server for tests: each its own, and dropped when it is not needed any more.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+#![allow(dead_code, unreachable_pub, reason = "not every test needs all of it")]
+
+use im_core::id::random_bytes;
+use im_test_databases::{Kind, or_skip, url};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
+
+/// A database on a server that others use too.
+pub struct Database {
+    /// The server's address, with a database that is there already.
+    server: String,
+    name: String,
+}
+
+impl Database {
+    /// Makes one. `None` if there is no such server here: then the test is skipped.
+    pub fn make(test: &str, kind: Kind) -> Option<Self> {
+        let server = or_skip(test, url(kind))?;
+        let name = format!("im_test_{:016x}", u64::from_be_bytes(random_bytes()));
+        let made = Self { server, name };
+        made.on_server(&format!("CREATE DATABASE {}", made.name)).unwrap();
+        Some(made)
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        let (server, _) = self.server.rsplit_once('/').unwrap();
+        format!("{server}/{}", self.name)
+    }
+
+    /// Runs a statement on the server, on a thread of its own: a runtime may be running on this one.
+    fn on_server(&self, sql: &str) -> Result<(), sqlx::Error> {
+        sqlx::any::install_default_drivers();
+        let (server, sql) = (self.server.clone(), sql.to_owned());
+        let work = async move {
+            let mut connection = AnyConnection::connect(&server).await?;
+            connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
+            connection.close().await
+        };
+        let thread = std::thread::spawn(|| {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().build().unwrap().block_on(work)
+        });
+        thread.join().unwrap()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // Connections that a test has left open must not keep it.
+        let force = if self.server.starts_with("postgres") { " WITH (FORCE)" } else { "" };
+        let _ = self.on_server(&format!("DROP DATABASE {}{force}", self.name));
+    }
+}

@@ -1,0 +1,212 @@
+//! Addresses of stores.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use im_core::memory::MemoryStore;
+use im_core::ports::{Store, StoreResult};
+
+/// Which store, and where.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreAddress {
+    /// `memory`: gone with the process.
+    Memory,
+    /// `sled:PATH`: in a folder, by sled.
+    #[cfg(feature = "sled")]
+    Sled(PathBuf),
+    /// `sqlite:PATH`: in a file, by SQLite.
+    #[cfg(feature = "sqlite")]
+    Sqlite(PathBuf),
+    /// `postgres://USER:PASSWORD@HOST:PORT/NAME`: in a PostgreSQL database.
+    #[cfg(feature = "postgres")]
+    Postgres(String),
+    /// `mysql://USER:PASSWORD@HOST:PORT/NAME`: in a MySQL or MariaDB database.
+    #[cfg(feature = "mysql")]
+    MySql(String),
+}
+
+/// What may be set of any store, for comparisons.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tuning {
+    /// Appends and other writes in one commit; the store's own default if it is not set.
+    pub max_batch: Option<usize>,
+}
+
+impl Tuning {
+    /// Sets [`Tuning::max_batch`].
+    #[must_use]
+    pub fn max_batch(mut self, count: usize) -> Self {
+        self.max_batch = Some(count);
+        self
+    }
+}
+
+/// A text that names no store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadAddress(String);
+
+impl fmt::Display for BadAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} names no store: memory, sled:PATH, sqlite:PATH, postgres://USER:PASSWORD@HOST/NAME or \
+             mysql://USER:PASSWORD@HOST/NAME is expected",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for BadAddress {}
+
+impl FromStr for StoreAddress {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
+        let empty = rest.is_empty();
+        Ok(match scheme {
+            "memory" if empty => Self::Memory,
+            #[cfg(feature = "sled")]
+            "sled" if !empty => Self::Sled(rest.into()),
+            #[cfg(feature = "sqlite")]
+            "sqlite" if !empty => Self::Sqlite(rest.strip_prefix("//").unwrap_or(rest).into()),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" if !empty => Self::Postgres(text.to_owned()),
+            #[cfg(feature = "mysql")]
+            "mysql" | "mariadb" if !empty => Self::MySql(format!("mysql:{rest}")),
+            // Never the rest, which may hold a password.
+            _ => return Err(BadAddress(scheme.to_owned())),
+        })
+    }
+}
+
+impl StoreAddress {
+    /// Opens it with its defaults. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The store's own, in words that say what to do.
+    pub async fn open(&self) -> StoreResult<Arc<dyn Store>> {
+        self.open_tuned(Tuning::default()).await
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreAddress::open`].
+    pub async fn open_tuned(&self, tuning: Tuning) -> StoreResult<Arc<dyn Store>> {
+        Ok(match self {
+            Self::Memory => Arc::new(MemoryStore::new()),
+            #[cfg(feature = "sled")]
+            Self::Sled(path) => {
+                let config = im_store_sled::SledConfig::new(path);
+                let config = tuning.max_batch.iter().fold(config, |c, n| c.max_batch(*n));
+                Arc::new(im_store_sled::SledStore::open(config).await?)
+            }
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(path) => {
+                let config = tuned(im_store_sql::SqlConfig::sqlite(path), tuning);
+                Arc::new(im_store_sql::SqliteStore::open(config).await?)
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => {
+                let config = tuned(im_store_sql::SqlConfig::new(url), tuning);
+                Arc::new(im_store_sql::PostgresStore::open(config).await?)
+            }
+            #[cfg(feature = "mysql")]
+            Self::MySql(url) => {
+                let config = tuned(im_store_sql::SqlConfig::new(url), tuning);
+                Arc::new(im_store_sql::MySqlStore::open(config).await?)
+            }
+        })
+    }
+
+    /// Whether what it keeps survives the process.
+    pub fn is_durable(&self) -> bool {
+        *self != Self::Memory
+    }
+
+    /// Its kind: `memory`, `sled` …
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            #[cfg(feature = "sled")]
+            Self::Sled(_) => "sled",
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => "sqlite",
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "postgres",
+            #[cfg(feature = "mysql")]
+            Self::MySql(_) => "mysql",
+        }
+    }
+
+    /// The address itself, with its password: for the command line of another process, not for logs.
+    pub fn reveal(&self) -> String {
+        match self {
+            Self::Memory => "memory".to_owned(),
+            #[cfg(feature = "sled")]
+            Self::Sled(path) => format!("sled:{}", path.display()),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => url.clone(),
+            #[cfg(feature = "mysql")]
+            Self::MySql(url) => url.clone(),
+        }
+    }
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+fn tuned(config: im_store_sql::SqlConfig, tuning: Tuning) -> im_store_sql::SqlConfig {
+    tuning.max_batch.iter().fold(config, |config, count| config.max_batch(*count))
+}
+
+impl fmt::Display for StoreAddress {
+    /// The address without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.reveal();
+        match (text.split_once("://"), text.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, place))) => write!(f, "{scheme}://…@{place}"),
+            _ => f.write_str(&text),
+        }
+    }
+}
+
+impl fmt::Debug for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreAddress({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_shown_without_passwords() {
+        for (text, shown) in [
+            ("memory", "memory"),
+            ("sled:im-data", "sled:im-data"),
+            ("sqlite:a/b.db", "sqlite:a/b.db"),
+            ("sqlite://b.db", "sqlite:b.db"),
+            ("postgres://ann:secret@localhost:1/chat", "postgres://…@localhost:1/chat"),
+            ("mariadb://ann:secret@localhost/chat", "mysql://…@localhost/chat"),
+        ] {
+            assert_eq!(text.parse::<StoreAddress>().map(|a| a.to_string()), Ok(shown.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_names_no_store_is_refused_without_showing_it() {
+        for text in ["", "sled", "sled:", "memory:x", "redis://:secret@host", "im-data"] {
+            let error = text.parse::<StoreAddress>().unwrap_err().to_string();
+            assert!(error.contains("names no store") && !error.contains("secret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What clients do in a room, told to the checker.
+
+use im_core::wire::{CommandBody, Map, SendReceipt, Target, Value};
+use im_core::{CommandId, Cursor, EventKind, MessageId, Stamp};
+
+use super::case::Class;
+use super::person::{Person, content};
+use crate::history::Fingerprint;
+use crate::transport_suite::peer::{key, message, says};
+
+/// One thing to do. Its words stand nowhere else in the case.
+#[derive(Debug, Clone)]
+pub(super) enum Deed {
+    Say { id: MessageId, words: String },
+    Signal { words: String },
+    Set { key: &'static str, words: String },
+    Unset { key: &'static str },
+}
+
+impl Deed {
+    /// What the class is about.
+    pub(super) fn of(class: Class, key: &'static str, words: String) -> Self {
+        match class {
+            Class::Durable => Self::say(words),
+            Class::Ephemeral => Self::Signal { words },
+            Class::State => Self::Set { key, words },
+        }
+    }
+
+    pub(super) fn say(words: String) -> Self {
+        Self::Say { id: MessageId::random(), words }
+    }
+
+    pub(super) fn words(&self) -> &str {
+        match self {
+            Self::Say { words, .. } | Self::Signal { words } | Self::Set { words, .. } => words,
+            Self::Unset { .. } => "",
+        }
+    }
+
+    pub(super) fn is_signal(&self) -> bool {
+        matches!(self, Self::Signal { .. })
+    }
+}
+
+/// What the answer to a deed said.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// A message stands where an earlier send put it.
+    pub(super) repeated: bool,
+}
+
+fn kind_of_signals() -> EventKind {
+    EventKind::new("typing").expect("a good kind")
+}
+
+impl Person {
+    /// The command of a deed, which the checker hears of before it is written.
+    pub(super) fn intend(&self, deed: &Deed) -> CommandBody {
+        let room = self.room.clone();
+        match deed {
+            Deed::Say { id, words } => {
+                let says = Fingerprint::of(&EventKind::message(), &content(words));
+                self.checker.sent(&self.name, &self.room, id, says);
+                message(&self.room, id, words)
+            }
+            Deed::Signal { words } => {
+                let says_so = Fingerprint::of(&kind_of_signals(), &content(words));
+                if self.announces {
+                    self.checker.signal_sent(&self.name, &self.room, says_so);
+                }
+                let to = Target::Room(room);
+                CommandBody::Signal { to, kind: kind_of_signals(), content: says(words) }
+            }
+            Deed::Set { key: name, words } => {
+                let value = Map::from_iter([("text", words.as_str())]).into();
+                CommandBody::Set { room, key: key(name), value, stamp: None }
+            }
+            Deed::Unset { key: name } => CommandBody::Unset { room, key: key(name), stamp: None },
+        }
+    }
+
+    pub(super) async fn begin_deed(&mut self, deed: &Deed) -> CommandId {
+        let body = self.intend(deed);
+        self.begin(body).await
+    }
+
+    /// Waits for the answer to a deed.
+    pub(super) async fn done(&mut self, deed: &Deed, command: CommandId) -> Done {
+        let answer = self.answer(command).await.expect("everybody here may write");
+        match deed {
+            Deed::Say { id, words } => {
+                let receipt = SendReceipt::from_value(answer).expect("a whole receipt");
+                let says = Fingerprint::of(&EventKind::message(), &content(words));
+                let at = Cursor { epoch: receipt.epoch, seq: receipt.seq };
+                self.checker.acked(&self.name, &self.room, id, says, at);
+                Done { repeated: receipt.repeated }
+            }
+            Deed::Signal { .. } => Done { repeated: false },
+            Deed::Set { key: name, .. } | Deed::Unset { key: name } => {
+                let stamp = answer.get("stamp").and_then(Value::as_text).expect("a stamp");
+                let stamp: Stamp = stamp.parse().expect("a stamp");
+                self.checker.state_applied(&self.room, &key(name), stamp);
+                Done { repeated: false }
+            }
+        }
+    }
+
+    pub(super) async fn does(&mut self, deed: &Deed) -> Done {
+        let command = self.begin_deed(deed).await;
+        self.done(deed, command).await
+    }
+}

@@ -1,0 +1,298 @@
+//! One life of a client on one transport: what is written and what is read, each when the story says so, and the end
+//! wherever it likes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use im_core::wire::{Encoding, Value, decode};
+
+use super::case::Transport;
+use super::ground::Route;
+use super::ws::Ws;
+use crate::transport_suite::Received;
+use crate::transport_suite::http::{Answer, Client, Field, Fields, request};
+use crate::transport_suite::peer::generous;
+
+/// Something that came.
+#[derive(Debug)]
+pub(super) enum Item {
+    Frame(Value),
+    /// Where the reader stands after what came before it.
+    Mark(String),
+}
+
+/// The connection ended.
+#[derive(Debug)]
+pub(super) struct Ended(pub(super) Option<u16>);
+
+/// Both directions.
+#[derive(Debug)]
+pub(super) enum Line {
+    Whole { ws: Box<Ws>, encoding: Encoding },
+    Halves(Box<Halves>),
+}
+
+/// Commands by POST, and a downlink. Every request is a connection of its own.
+#[derive(Debug)]
+pub(super) struct Halves {
+    route: Route,
+    transport: Transport,
+    encoding: Encoding,
+    /// What names the session, once there is one.
+    session: Option<String>,
+    /// Requests with commands that were written, the oldest first.
+    posts: VecDeque<Client>,
+    down: Option<Down>,
+}
+
+#[derive(Debug)]
+enum Down {
+    /// A stream, and whether its head was read.
+    Stream { client: Client, open: bool, fields: Fields },
+    /// A poll that was written.
+    Poll(Client),
+}
+
+impl Line {
+    pub(super) async fn open(route: &Route, transport: Transport, encoding: Encoding) -> Self {
+        if transport == Transport::Ws {
+            let ws = Ws::open(route.connect().await, encoding).await.expect("a handshake");
+            return Self::Whole { ws: Box::new(ws), encoding };
+        }
+        Self::Halves(Box::new(Halves {
+            route: route.clone(),
+            transport,
+            encoding,
+            session: None,
+            posts: VecDeque::new(),
+            down: None,
+        }))
+    }
+
+    /// The session that requests name from now on.
+    pub(super) fn name(&mut self, session: String) {
+        if let Self::Halves(halves) = self {
+            halves.session = Some(session);
+        }
+    }
+
+    /// Writes a message, and waits for nothing.
+    pub(super) async fn write(&mut self, message: &[u8]) {
+        match self {
+            Self::Whole { ws, .. } => {
+                let frame = ws.frame(message);
+                // A connection that is gone shows when it is read.
+                let _ = ws.client.send(&frame).await;
+            }
+            Self::Halves(halves) => halves.post(message, usize::MAX).await,
+        }
+    }
+
+    /// Writes the beginning of a message.
+    pub(super) async fn write_half(&mut self, message: &[u8]) {
+        match self {
+            Self::Whole { ws, .. } => {
+                let frame = ws.frame(message);
+                let _ = ws.client.send(&frame[..frame.len() - message.len() / 2]).await;
+            }
+            Self::Halves(halves) => halves.post(message, message.len() / 2).await,
+        }
+    }
+
+    /// What comes next where answers come.
+    pub(super) async fn up(&mut self) -> Result<Vec<Item>, Ended> {
+        match self {
+            Self::Whole { ws, encoding } => received(ws.receive().await, *encoding),
+            Self::Halves(halves) => halves.answered().await,
+        }
+    }
+
+    /// What comes next where pushes come. A poll is made if none is under way.
+    pub(super) async fn down(&mut self, mark: Option<&str>) -> Result<Vec<Item>, Ended> {
+        match self {
+            Self::Whole { ws, encoding } => received(ws.receive().await, *encoding),
+            Self::Halves(halves) => halves.pushed(mark).await,
+        }
+    }
+
+    /// Asks for what comes down: a stream is opened, a poll is written. Nothing is read.
+    pub(super) async fn ask(&mut self, mark: Option<&str>) {
+        if let Self::Halves(halves) = self {
+            let hold = if halves.transport == Transport::Long { HOLD } else { 0 };
+            halves.ask(mark, hold).await;
+        }
+    }
+
+    /// Opens the downlink with nothing on it: when this returns, the server has it.
+    pub(super) async fn listen(&mut self) -> Result<Vec<Item>, Ended> {
+        let Self::Halves(halves) = self else { return Ok(Vec::new()) };
+        halves.ask(None, 0).await;
+        match &mut halves.down {
+            Some(Down::Stream { client, open, .. }) => {
+                opened(client).await?;
+                *open = true;
+                Ok(Vec::new())
+            }
+            _ => halves.pushed(None).await,
+        }
+    }
+
+    /// Waits until something has come down that was not read.
+    pub(super) async fn arrived(&mut self) {
+        let client = match self {
+            Self::Whole { ws, .. } => &mut ws.client,
+            Self::Halves(halves) => match &mut halves.down {
+                Some(Down::Stream { client, open, .. }) => {
+                    if !*open {
+                        opened(client).await.expect("a stream");
+                        *open = true;
+                    }
+                    client
+                }
+                Some(Down::Poll(client)) => client,
+                None => return,
+            },
+        };
+        client.arrived().await.expect("something comes");
+    }
+
+    /// Reads to the end of what is open. How it ended, and all that came.
+    pub(super) async fn drain(&mut self) -> (Vec<Item>, Option<u16>) {
+        let mut items = Vec::new();
+        loop {
+            // An answered poll has nothing after it.
+            if matches!(self, Self::Halves(halves) if halves.down.is_none()) {
+                return (items, None);
+            }
+            match self.down(None).await {
+                Ok(more) => items.extend(more),
+                Err(Ended(code)) => return (items, code),
+            }
+        }
+    }
+}
+
+/// How long a long poll is held at most, in seconds: longer than any test takes.
+const HOLD: u64 = 25;
+
+/// How long a short poller waits before it asks again.
+const PAUSE: Duration = Duration::from_millis(2);
+
+impl Halves {
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        self.session.iter().map(|session| ("im-session", session.clone())).collect()
+    }
+
+    fn media_type(&self) -> String {
+        match self.encoding {
+            Encoding::Json => "application/json".to_owned(),
+            Encoding::MsgPack => "application/msgpack".to_owned(),
+        }
+    }
+
+    /// Writes a request, of its body only so many bytes.
+    async fn post(&mut self, message: &[u8], most: usize) {
+        let mut headers = self.headers();
+        headers.push(("content-type", self.media_type()));
+        let request = request("POST /im/send", &headers, message);
+        let written = request.len() - message.len() + most.min(message.len());
+        let mut client = self.route.connect().await;
+        let _ = client.send(&request[..written]).await;
+        self.posts.push_back(client);
+    }
+
+    async fn answered(&mut self) -> Result<Vec<Item>, Ended> {
+        let mut client = self.posts.pop_front().expect("a request under way");
+        let answer = client.finish().await.map_err(|_| Ended(None))?;
+        if answer.status != 200 {
+            return Err(Ended(answer.code()));
+        }
+        Ok(frames(&answer.body, self.encoding))
+    }
+
+    async fn ask(&mut self, mark: Option<&str>, hold: u64) {
+        let mut client = self.route.connect().await;
+        let mut headers = self.headers();
+        let at = mark.map(|mark| format!("&at={mark}")).unwrap_or_default();
+        if self.transport == Transport::Sse {
+            headers.push(("accept", "text/event-stream".to_owned()));
+            headers.extend(mark.map(|mark| ("last-event-id", mark.to_owned())));
+            let _ = client.begin("GET /im/sse", &headers, b"").await;
+            self.down = Some(Down::Stream { client, open: false, fields: Fields::default() });
+        } else {
+            headers.push(("accept", self.media_type()));
+            let _ = client.begin(&format!("GET /im/poll?hold={hold}{at}"), &headers, b"").await;
+            self.down = Some(Down::Poll(client));
+        }
+    }
+
+    async fn pushed(&mut self, mark: Option<&str>) -> Result<Vec<Item>, Ended> {
+        if self.down.is_none() {
+            let hold = if self.transport == Transport::Long { HOLD } else { 0 };
+            if hold == 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            self.ask(mark, hold).await;
+        }
+        match &mut self.down {
+            Some(Down::Stream { client, open, fields }) => {
+                if !*open {
+                    opened(client).await?;
+                    *open = true;
+                }
+                let chunk = client.chunk().await.ok().flatten().ok_or(Ended(None))?;
+                Ok(fields.read(&chunk).into_iter().flat_map(said).collect())
+            }
+            // It stays there until it is answered, so that the wait for it can be given up.
+            Some(Down::Poll(client)) => {
+                let answer = client.finish().await.map_err(|_| Ended(None))?;
+                self.down = None;
+                match answer.status {
+                    200 => Ok(frames(&answer.body, self.encoding)),
+                    _ => Err(Ended(answer.code())),
+                }
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Reads the head of a stream.
+async fn opened(client: &mut Client) -> Result<(), Ended> {
+    match client.answer().await {
+        Ok(Answer { status: 200, .. }) => Ok(()),
+        Ok(mut refused) => {
+            refused.body = client.body(&refused).await.map_err(|_| Ended(None))?;
+            Err(Ended(refused.code()))
+        }
+        Err(_) => Err(Ended(None)),
+    }
+}
+
+fn said(field: Field) -> Vec<Item> {
+    match field {
+        // A stream is always JSON.
+        Field::Data(message) => frames(&message, Encoding::Json),
+        Field::Id(mark) => vec![Item::Mark(mark)],
+    }
+}
+
+fn received(received: Received, encoding: Encoding) -> Result<Vec<Item>, Ended> {
+    match received {
+        Received::Message(message) => Ok(frames(&message, encoding)),
+        Received::Closed(code) => Err(Ended(code)),
+    }
+}
+
+fn frames(message: &Bytes, encoding: Encoding) -> Vec<Item> {
+    let frames = decode(message, encoding, &generous()).expect("the server's frames can be read");
+    let item = |frame: Value| match frame.get("t").and_then(Value::as_text) {
+        Some("mark") => {
+            let mark = frame.get("at").and_then(Value::as_text).expect("a mark says where");
+            Item::Mark(mark.to_owned())
+        }
+        _ => Item::Frame(frame),
+    };
+    frames.into_iter().map(item).collect()
+}

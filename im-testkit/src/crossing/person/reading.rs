@@ -1,0 +1,160 @@
+//! What a client makes of what comes down.
+
+use std::sync::Arc;
+
+use im_core::wire::{Push, ServerFrame, StateUpdate, Status, Value};
+
+use super::{PATIENCE, Person, content, text};
+use crate::crossing::deed::Deed;
+use crate::crossing::line::{Ended, Item, Line};
+use crate::transport_suite::peer::soon;
+
+impl Person {
+    /// Looks at what comes down until `done`. Gives whether it came to that: if not, something is missing.
+    pub(in crate::crossing) async fn read_until(&mut self, done: impl Fn(&Self) -> bool) -> bool {
+        let reading = async {
+            while !done(self) {
+                self.take().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.is_ok()
+    }
+
+    /// The same until somebody's words are there.
+    pub(in crate::crossing) async fn hear(&mut self, words: &str) -> bool {
+        self.read_until(|person| person.heard.contains(words)).await
+    }
+
+    /// Until one of these is there.
+    pub(in crate::crossing) async fn hear_any(&mut self, deeds: &[Deed]) {
+        self.read_until(|person| deeds.iter().any(|deed| person.heard.contains(deed.words())))
+            .await;
+    }
+
+    /// Until all the signals among these are there: they may be lost, but there was no reason for it. Polls that go to one
+    /// server and then to another are one: who is not there at the moment misses it.
+    pub(in crate::crossing) async fn hear_signals(&mut self, deeds: &[Deed]) {
+        if self.transport.is_polls() && self.route.wanders() {
+            return;
+        }
+        for signal in deeds.iter().filter(|deed| deed.is_signal()) {
+            assert!(self.hear(signal.words()).await, "{} missed {signal:?}", self.name);
+        }
+    }
+
+    /// Until everything that anybody was told of has come: all events, and the newest state.
+    pub(in crate::crossing) async fn level(&mut self) {
+        self.read_until(|person| person.reader.is_whole() && person.reader.has_newest_state())
+            .await;
+    }
+
+    /// Until the room has said how it answers.
+    pub(in crate::crossing) async fn begun(&mut self) {
+        let room = self.room.clone();
+        self.read_until(|person| person.reader.is_following(&room)).await;
+    }
+
+    /// Until the newest mark stands for all that was read.
+    pub(in crate::crossing) async fn marked(&mut self) {
+        if !self.transport.is_halves() {
+            return;
+        }
+        let done = |person: &Self| {
+            let marked = person.mark.as_ref().map(|(_, cursor)| *cursor);
+            person.inbox.is_empty() && marked == Some(person.cursor())
+        };
+        self.read_until(done).await;
+    }
+
+    /// Looks at the next push.
+    pub(in crate::crossing) async fn take(&mut self) {
+        let item = loop {
+            if let Some(item) = self.inbox.pop_front() {
+                break item;
+            }
+            let mark = self.mark.as_ref().map(|(mark, _)| mark.clone());
+            match self.line().down(mark.as_deref()).await {
+                Ok(items) => self.sort(items),
+                Err(Ended(code)) => panic!("{} was sent away: {code:?}", self.name),
+            }
+        };
+        match item {
+            Item::Mark(mark) => self.mark = Some((mark, self.cursor())),
+            Item::Frame(frame) => self.look_at(frame),
+        }
+        self.pass_marks();
+    }
+
+    pub(super) fn pass_marks(&mut self) {
+        while let Some(Item::Mark(mark)) = self.inbox.front() {
+            self.mark = Some((mark.clone(), self.cursor()));
+            self.inbox.pop_front();
+        }
+    }
+
+    fn look_at(&mut self, frame: Value) {
+        let Ok(ServerFrame::Push(mut push)) = ServerFrame::from_value(frame) else { return };
+        if self.is_lenient() {
+            self.discard(&mut push);
+        }
+        self.reader.push(&push);
+        match push {
+            Push::Event(event) => self.heard.extend(text(&event.content)),
+            Push::Signal(signal) => self.heard.extend(text(&signal.content)),
+            Push::State(update) => self.value(&update),
+            Push::Snapshot(part) => part.entries.iter().for_each(|entry| self.value(entry)),
+            Push::Room(status) => assert_eq!(status.status, Status::Ok, "nothing was trimmed"),
+            Push::Bye(bye) => panic!("{} was sent away: {bye:?}", self.name),
+            Push::Mark(_) => {}
+        }
+    }
+
+    /// From one poll to the next this client comes to another server, which may not have heard yet what the one before it
+    /// told of state: it discards what is older, as the protocol wants it.
+    fn is_lenient(&self) -> bool {
+        self.transport.is_polls() && self.route.wanders() && !self.quiet
+    }
+
+    fn discard(&self, push: &mut Push) {
+        let older = |update: &StateUpdate| {
+            self.values.get(update.key.as_str()).is_some_and(|(held, _)| update.stamp < *held)
+        };
+        match push {
+            Push::Snapshot(part) => part.entries.retain(|entry| !older(entry)),
+            Push::State(update) if older(update) => {
+                let (stamp, words) = self.values[update.key.as_str()].clone();
+                let value = words.map(|words| content(&words));
+                *update = Arc::new(StateUpdate { stamp, value, ..StateUpdate::clone(update) });
+            }
+            _ => {}
+        }
+    }
+
+    fn value(&mut self, update: &StateUpdate) {
+        let words = update.value.as_ref().and_then(text);
+        self.heard.extend(words.clone());
+        let held = self.values.get(update.key.as_str()).map(|(stamp, _)| *stamp);
+        if held.is_none_or(|held| held < update.stamp) {
+            self.values.insert(update.key.as_str().to_owned(), (update.stamp, words));
+        }
+    }
+
+    /// What was on a connection that this client left, and the server did not. Only signals are told to the checker: the
+    /// client has no use for the rest. Where it left another server too, that one may have been the last to hear of it, and
+    /// not even signals are. Gives the code of the end.
+    pub(in crate::crossing) async fn look_back(&mut self, mut line: Line) -> Option<u16> {
+        let (items, code) = soon(line.drain()).await;
+        let mut bye = None;
+        for item in items {
+            let Item::Frame(frame) = item else { continue };
+            match ServerFrame::from_value(frame) {
+                Ok(ServerFrame::Push(Push::Signal(signal))) if !self.route.wanders() => {
+                    self.reader.signal(&signal);
+                }
+                Ok(ServerFrame::Push(Push::Bye(farewell))) => bye = Some(farewell.code),
+                _ => {}
+            }
+        }
+        code.or(bye)
+    }
+}

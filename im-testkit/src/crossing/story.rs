@@ -1,0 +1,431 @@
+//! The story of one case: ann talks, is cut off at a step, and goes on elsewhere, while bob writes.
+
+use im_core::Code;
+use im_core::wire::{CommandBody, Encoding};
+
+use super::case::{Case, Class, Step, Transport};
+use super::deed::Deed;
+use super::ground::Ground;
+use super::line::Line;
+use super::person::Person;
+use super::sentinels::Sentinels;
+use crate::history::{Checker, read_back};
+use crate::transport_suite::peer::room;
+
+/// How much bob writes at a time, and while it storms.
+const NEWS: usize = 4;
+const STORM: usize = 60;
+
+/// Plays a case and asks the history checker.
+///
+/// # Panics
+///
+/// If a promise was broken.
+pub async fn play(ground: &Ground, case: Case) {
+    let mut story = Story::begin(ground, case).await;
+    if case.step == Step::Storm {
+        story.storm().await;
+    } else {
+        if case.step.is_second_life() {
+            story.first_life(case.after, Step::NewsRead).await;
+            story.lose_an_answer().await;
+            story.ann.cut();
+            story.news().await;
+            story.second_life().await;
+        } else {
+            story.first_life(case.before, case.step).await;
+        }
+        story.ann.cut();
+        if case.step != Step::LeftOpen {
+            story.news().await;
+        }
+        story.go_on().await;
+    }
+    story.last_words().await;
+    story.judge(ground).await;
+}
+
+struct Story {
+    case: Case,
+    checker: Checker,
+    ann: Person,
+    bob: Person,
+    encodings: [Encoding; 2],
+    /// Words that were used up.
+    words: usize,
+    /// What ann began and got no answer to, and whether the server has it, where that is known.
+    unanswered: Vec<Deed>,
+    kept: Option<bool>,
+    as_expected: bool,
+    /// What ann's server still believes to be open.
+    old: Option<Line>,
+    /// They are there for signals and state on two servers: what is on its way between them is no excuse then.
+    sentinels: Option<Sentinels>,
+}
+
+impl Story {
+    async fn begin(ground: &Ground, case: Case) -> Self {
+        let (number, route) = ground.next();
+        let r = room(&format!("{number}.{case}"));
+        let checker = Checker::new();
+        let ann = Person::new(&format!("ann-{number}"), &r, &checker, &route);
+        let bob = Person::new(&format!("bob-{number}"), &r, &checker, &route);
+        let mut encodings = Encoding::ALL;
+        encodings.rotate_left(number / ground.engines() % 2);
+        let sentinels = match case.class {
+            Class::Ephemeral | Class::State if ground.engines() > 1 => {
+                Some(Sentinels::post(number, &route).await)
+            }
+            _ => None,
+        };
+        let mut story = Self {
+            case,
+            checker,
+            ann,
+            bob,
+            encodings,
+            words: 0,
+            unanswered: Vec::new(),
+            kept: None,
+            as_expected: true,
+            old: None,
+            sentinels,
+        };
+        story.gather().await;
+        story
+    }
+
+    /// Bob makes a room for both, and it has a past.
+    async fn gather(&mut self) {
+        self.bob.dial(Transport::Ws, self.encodings[0]).await;
+        self.bob.greets().await;
+        let at = self.bob.founds(&[&self.ann.name]).await;
+        self.bob.starts_in(at);
+        self.ann.starts_in(at);
+        self.bob.follows().await;
+        self.news().await;
+        self.bob.level().await;
+    }
+
+    fn words(&mut self) -> String {
+        self.words += 1;
+        format!("words {}", self.words)
+    }
+
+    fn act(&mut self) -> Deed {
+        let words = self.words();
+        Deed::of(self.case.class, "anns", words)
+    }
+
+    /// What bob does next, some of it beside what the class is about.
+    fn deeds(&mut self, count: usize) -> Vec<Deed> {
+        let mut deeds = Vec::new();
+        for n in 0..count {
+            let words = self.words();
+            deeds.push(Deed::of(self.case.class, "bobs", words));
+            match self.case.class {
+                Class::Durable => {}
+                // A signal among messages, so that it shows whether one disturbs the other.
+                Class::Ephemeral => deeds.push(Deed::say(self.words())),
+                // A key that comes and goes.
+                Class::State if n % 2 == 0 => {
+                    deeds.push(Deed::Set { key: "lamp", words: self.words() })
+                }
+                Class::State => deeds.push(Deed::Unset { key: "lamp" }),
+            }
+        }
+        deeds.push(Deed::say(self.words()));
+        deeds
+    }
+
+    /// All servers have heard of all there is.
+    async fn quiet(&mut self) {
+        if let Some(sentinels) = &mut self.sentinels {
+            sentinels.call().await;
+            self.ann.quiet = self.unanswered.is_empty();
+        }
+    }
+
+    async fn news(&mut self) -> Vec<Deed> {
+        self.ann.quiet = false;
+        let deeds = self.deeds(NEWS);
+        for deed in &deeds {
+            self.bob.does(deed).await;
+        }
+        self.quiet().await;
+        deeds
+    }
+
+    /// Ann's first connection, up to the cut.
+    async fn first_life(&mut self, over: Transport, cut_at: Step) {
+        self.ann.dial(over, self.encodings[0]).await;
+        if self.greets(cut_at).await || self.follows(cut_at).await || self.acts(cut_at).await {
+            return;
+        }
+        self.reads_news(over, cut_at).await;
+        if cut_at < Step::CheckpointHalfWritten || cut_at.is_by_mark() {
+            return;
+        }
+        let cursors = vec![(self.ann.room.clone(), self.ann.cursor())];
+        let checkpoint = CommandBody::Checkpoint { cursors };
+        if cut_at == Step::CheckpointHalfWritten {
+            return self.ann.begin_half(vec![checkpoint]).await;
+        }
+        let checkpoint = self.ann.begin(checkpoint).await;
+        if cut_at == Step::Checkpointed {
+            self.ann.confirmed(checkpoint).await;
+        }
+    }
+
+    /// Says who she is. Gives whether it ended there, as the other parts do.
+    async fn greets(&mut self, cut_at: Step) -> bool {
+        let hello = self.ann.hello();
+        if cut_at == Step::HelloHalfWritten {
+            self.ann.begin_half(vec![hello]).await;
+            return true;
+        }
+        let hello = self.ann.begin(hello).await;
+        if cut_at == Step::HelloWritten {
+            return true;
+        }
+        self.ann.welcomed(hello).await;
+        if cut_at == Step::Welcomed {
+            return true;
+        }
+        self.ann.listen().await;
+        cut_at == Step::Listening
+    }
+
+    async fn follows(&mut self, cut_at: Step) -> bool {
+        self.ann.hold().await;
+        let follow = self.ann.follow();
+        if cut_at == Step::FollowHalfWritten {
+            self.ann.begin_half(vec![follow]).await;
+            return true;
+        }
+        let follow = self.ann.begin(follow).await;
+        if cut_at == Step::FollowWritten {
+            return true;
+        }
+        assert!(self.ann.followed(follow).await);
+        if cut_at == Step::Followed {
+            return true;
+        }
+        self.ann.begun().await;
+        self.ann.level().await;
+        self.ann.marked().await;
+        cut_at == Step::Begun
+    }
+
+    async fn acts(&mut self, cut_at: Step) -> bool {
+        self.ann.hold().await;
+        let act = self.act();
+        self.ann.quiet = false;
+        if cut_at == Step::ActHalfWritten {
+            let body = self.ann.intend(&act);
+            self.ann.begin_half(vec![body]).await;
+            (self.unanswered, self.kept) = (vec![act], Some(false));
+            return true;
+        }
+        if cut_at == Step::ManyActsWritten {
+            self.unanswered = vec![act, self.act(), self.act(), self.act()];
+            let bodies = self.unanswered.iter().map(|act| self.ann.intend(act)).collect();
+            self.ann.begin_all(bodies).await;
+            return true;
+        }
+        let command = self.ann.begin_deed(&act).await;
+        if matches!(cut_at, Step::ActWritten | Step::ActDone) {
+            if cut_at == Step::ActDone {
+                assert!(self.bob.hear(act.words()).await, "bob hears what ann does");
+                self.kept = Some(true);
+            }
+            self.unanswered = vec![act];
+            return true;
+        }
+        self.ann.done(&act, command).await;
+        self.quiet().await;
+        if cut_at == Step::ActAnswered {
+            return true;
+        }
+        self.ann.hear(act.words()).await;
+        self.ann.marked().await;
+        cut_at == Step::OwnRead
+    }
+
+    /// Something comes, and so much of it is looked at.
+    async fn reads_news(&mut self, over: Transport, cut_at: Step) {
+        self.ann.hold().await;
+        if matches!(cut_at, Step::LeftOpen | Step::LeftOpenWithNews) {
+            self.old = self.ann.leave();
+        }
+        if cut_at == Step::LeftOpen {
+            return;
+        }
+        let news = self.news().await;
+        match cut_at {
+            Step::LeftOpenWithNews => self.old.as_mut().expect("it was left").arrived().await,
+            Step::NewsUnread | Step::UnreadByMark => {
+                if over == Transport::Short {
+                    self.ann.poll().await;
+                }
+                self.ann.arrived().await;
+            }
+            Step::NewsHalfRead | Step::HalfReadByMark => self.ann.hear_any(&news[1..]).await,
+            _ => {
+                self.ann.level().await;
+                self.ann.hear_signals(&news).await;
+                self.ann.marked().await;
+            }
+        }
+        if cut_at == Step::NewsConfirmed {
+            self.ann.poll().await;
+            if over == Transport::Short {
+                self.ann.arrived().await;
+            }
+        }
+    }
+
+    /// Ann does something, and the connection is cut before she hears of it.
+    async fn lose_an_answer(&mut self) {
+        if self.case.class == Class::Ephemeral {
+            // Nobody sends a signal again.
+            return;
+        }
+        let act = self.act();
+        self.ann.quiet = false;
+        self.ann.begin_deed(&act).await;
+        assert!(self.bob.hear(act.words()).await, "bob hears what ann does");
+        (self.unanswered, self.kept) = (vec![act], Some(true));
+    }
+
+    /// Ann comes back once more, and does not get far.
+    async fn second_life(&mut self) {
+        let (cut_at, missed) = (self.case.step, self.ann.cursor());
+        self.quiet().await;
+        self.ann.dial(self.case.before, self.encodings[0]).await;
+        if matches!(cut_at, Step::ResumeHalfWritten | Step::ResumeWritten) {
+            let bodies = vec![self.ann.hello(), self.ann.resume()];
+            if cut_at == Step::ResumeHalfWritten {
+                return self.ann.begin_half(bodies).await;
+            }
+            self.ann.begin_all(bodies).await;
+            return;
+        }
+        self.ann.come_back().await;
+        self.ann.ask().await;
+        if cut_at == Step::Resumed {
+            return self.ann.arrived().await;
+        }
+        self.ann.begun().await;
+        match cut_at {
+            Step::ReplayHalfRead => {
+                self.ann.read_until(|ann| ann.cursor().seq >= missed.seq.next().next()).await;
+            }
+            Step::ActRepeated => {
+                self.ann.hold().await;
+                let act = self.unanswered[0].clone();
+                self.ann.begin_deed(&act).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Ann's last connection.
+    async fn go_on(&mut self) {
+        self.quiet().await;
+        self.ann.dial(self.case.after, self.encodings[1]).await;
+        if self.case.step.is_by_mark() {
+            self.ann.take_up().await;
+        } else {
+            self.ann.come_back().await;
+            self.ann.ask().await;
+        }
+        for act in std::mem::take(&mut self.unanswered) {
+            if act.is_signal() {
+                continue;
+            }
+            let done = self.ann.does(&act).await;
+            if let (Deed::Say { .. }, Some(kept)) = (&act, self.kept) {
+                self.as_expected &= done.repeated == kept;
+            }
+        }
+        self.quiet().await;
+        self.ann.begun().await;
+        // Before anything newer could stand in for it.
+        self.ann.level().await;
+        self.ann.reader.had_every_chance();
+    }
+
+    /// Everything happens while bob writes.
+    async fn storm(&mut self) {
+        let deeds = self.deeds(STORM);
+        // A signal that is on its way from one server to the other may meet on both who changes over meanwhile.
+        self.bob.announces = self.sentinels.is_none();
+        self.ann.quiet = false;
+        let [before, after] = self.encodings;
+        let (case, ann, bob) = (self.case, &mut self.ann, &mut self.bob);
+        let writes = async {
+            for deed in &deeds {
+                bob.does(deed).await;
+            }
+        };
+        let reads = async {
+            ann.dial(case.before, before).await;
+            ann.come_back().await;
+            ann.ask().await;
+            ann.begun().await;
+            ann.hear_any(&deeds[STORM / 4..]).await;
+            ann.cut();
+            ann.dial(case.after, after).await;
+            ann.come_back().await;
+            ann.ask().await;
+            ann.begun().await;
+            ann.hear_any(&deeds[STORM / 2..]).await;
+        };
+        futures::future::join(writes, reads).await;
+        self.bob.announces = true;
+        self.quiet().await;
+    }
+
+    /// Both are there and hear each other, and have everything in the end.
+    async fn last_words(&mut self) {
+        // Whoever was handed an event is on the room's list, and hears signals from then on.
+        let hello = Deed::say(self.words());
+        self.bob.does(&hello).await;
+        self.ann.hear(hello.words()).await;
+        let (news, act) = (self.news().await, self.act());
+        self.ann.quiet = false;
+        self.ann.does(&act).await;
+        self.quiet().await;
+        self.ann.level().await;
+        self.bob.level().await;
+        self.ann.hear_signals(&news).await;
+        self.bob.hear_signals(&[act]).await;
+        if let Some(old) = self.old.take() {
+            let code = self.ann.look_back(old).await;
+            // A poll was answered, and has ended by that.
+            let streams = !self.case.before.is_polls();
+            let superseded = streams.then_some(Code::Superseded.number());
+            assert_eq!(code, superseded, "{}: how the older connection ends", self.case);
+        }
+    }
+
+    async fn judge(self, ground: &Ground) {
+        let Self { case, checker, ann, bob, as_expected, .. } = self;
+        read_back(&checker, &*ground.store).await.expect("the store answers");
+        let (anns, bobs) = (ann.finish(), bob.finish());
+        let verdict = checker.finish();
+        assert!(verdict.is_clean(), "{case}\n{verdict}");
+        assert_eq!(verdict.sends, verdict.acked, "{case}: all is acknowledged in the end");
+        assert_eq!(
+            verdict.stored,
+            verdict.sends + 1,
+            "{case}: the messages, and how the room began"
+        );
+        assert!(as_expected, "{case}: a message is kept by the first send that arrives");
+        for key in ["bobs", "lamp"] {
+            let (anns, bobs) = (anns.get(key), bobs.get(key));
+            assert_eq!(anns, bobs, "{case}: everybody holds the same {key} in the end");
+        }
+    }
+}

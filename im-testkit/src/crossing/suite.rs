@@ -1,0 +1,235 @@
+//! The list of cases.
+
+/// Makes a test of each case on each of these [`Ground`](crate::crossing::Ground)s, by the name
+/// `ground::class::step::before_to_after`. Needs `tokio` with `macros` and `rt` where it is used.
+///
+/// Steps stand in groups by the transports to which they apply, which say why others are left out. `post` stands for all
+/// that go by POST, where the step comes before any downlink: until then there is only one of them.
+#[macro_export]
+macro_rules! crossing_suite {
+    ($($name:ident: $ground:path,)+) => {
+        $(
+            mod $name {
+                mod durable {
+                    $crate::crossing_suite!(@durable $ground);
+                }
+                mod ephemeral {
+                    $crate::crossing_suite!(@ephemeral $ground);
+                }
+                mod state {
+                    $crate::crossing_suite!(@state $ground);
+                }
+            }
+        )+
+    };
+    (@durable $ground:path) => {
+        $crate::crossing_suite! { @steps $ground, Durable,
+            // No downlink is open yet.
+            ups: [
+                hello_half_written HelloHalfWritten,
+                hello_written HelloWritten,
+                welcomed Welcomed,
+                resume_half_written ResumeHalfWritten,
+                resume_written ResumeWritten,
+            ]
+            // A WebSocket listens from the beginning, and the answer to `sub` or `resume` says how the room answers.
+            halves: [
+                listening Listening,
+                begun Begun,
+                resume_begun ResumeBegun,
+            ]
+            all: [
+                follow_half_written FollowHalfWritten,
+                follow_written FollowWritten,
+                followed Followed,
+                act_half_written ActHalfWritten,
+                act_written ActWritten,
+                act_done ActDone,
+                act_answered ActAnswered,
+                own_read OwnRead,
+                many_acts_written ManyActsWritten,
+                news_unread NewsUnread,
+                news_half_read NewsHalfRead,
+                news_read NewsRead,
+                checkpoint_half_written CheckpointHalfWritten,
+                checkpoint_written CheckpointWritten,
+                checkpointed Checkpointed,
+                resumed Resumed,
+                replay_half_read ReplayHalfRead,
+                act_repeated ActRepeated,
+                storm Storm,
+            ]
+            // What is pushed by itself is not confirmed.
+            polls: [
+                news_confirmed NewsConfirmed,
+            ]
+            // A poll that is left behind unanswered may reach its server after what follows it, and is the newer one then.
+            streams: [
+                left_open LeftOpen,
+            ]
+            // Between two short polls nothing is open.
+            open: [
+                left_open_with_news LeftOpenWithNews,
+            ]
+            // Only downlinks have marks.
+            marks: [
+                unread_by_mark UnreadByMark,
+                half_read_by_mark HalfReadByMark,
+                read_by_mark ReadByMark,
+            ]
+        }
+    };
+    // Before a room is followed there are no signals. What is done again after a cut, and what a checkpoint says, is about
+    // messages: nobody sends a signal again, and no cursor counts one.
+    (@ephemeral $ground:path) => {
+        $crate::crossing_suite! { @steps $ground, Ephemeral,
+            ups: [
+                resume_written ResumeWritten,
+            ]
+            halves: [
+                begun Begun,
+                resume_begun ResumeBegun,
+            ]
+            all: [
+                followed Followed,
+                act_half_written ActHalfWritten,
+                act_written ActWritten,
+                act_done ActDone,
+                act_answered ActAnswered,
+                own_read OwnRead,
+                many_acts_written ManyActsWritten,
+                news_unread NewsUnread,
+                news_half_read NewsHalfRead,
+                news_read NewsRead,
+                resumed Resumed,
+                storm Storm,
+            ]
+            polls: [
+                news_confirmed NewsConfirmed,
+            ]
+            streams: [
+                left_open LeftOpen,
+            ]
+            open: [
+                left_open_with_news LeftOpenWithNews,
+            ]
+            marks: [
+                unread_by_mark UnreadByMark,
+                half_read_by_mark HalfReadByMark,
+                read_by_mark ReadByMark,
+            ]
+        }
+    };
+    // Before a room is followed there is no state, and no cursor or checkpoint counts any: it comes as a whole, at once, so
+    // that half of a replay is all of it or nothing.
+    (@state $ground:path) => {
+        $crate::crossing_suite! { @steps $ground, State,
+            ups: [
+                resume_written ResumeWritten,
+            ]
+            halves: [
+                begun Begun,
+                resume_begun ResumeBegun,
+            ]
+            all: [
+                follow_written FollowWritten,
+                followed Followed,
+                act_half_written ActHalfWritten,
+                act_written ActWritten,
+                act_done ActDone,
+                act_answered ActAnswered,
+                own_read OwnRead,
+                many_acts_written ManyActsWritten,
+                news_unread NewsUnread,
+                news_half_read NewsHalfRead,
+                news_read NewsRead,
+                resumed Resumed,
+                act_repeated ActRepeated,
+                storm Storm,
+            ]
+            polls: [
+                news_confirmed NewsConfirmed,
+            ]
+            streams: [
+                left_open LeftOpen,
+            ]
+            open: [
+                left_open_with_news LeftOpenWithNews,
+            ]
+            marks: [
+                unread_by_mark UnreadByMark,
+                half_read_by_mark HalfReadByMark,
+                read_by_mark ReadByMark,
+            ]
+        }
+    };
+    (@steps $ground:path, $class:ident, $($group:ident: [$($name:ident $step:ident,)+])+) => {
+        $($(
+            mod $name {
+                $crate::crossing_suite!(@$group $ground, $class, $step);
+            }
+        )+)+
+    };
+    (@all $ground:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite!(@ws $ground, $class, $step);
+        $crate::crossing_suite!(@halves $ground, $class, $step);
+    };
+    (@ups $ground:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite!(@ws $ground, $class, $step);
+        $crate::crossing_suite! { @pairs $ground, $class, $step,
+            post_to_ws Sse Ws, post_to_sse Sse Sse, post_to_long Sse Long, post_to_short Sse Short,
+        }
+    };
+    (@halves $ground:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite!(@sse $ground, $class, $step);
+        $crate::crossing_suite!(@polls $ground, $class, $step);
+    };
+    (@polls $ground:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite!(@long $ground, $class, $step);
+        $crate::crossing_suite! { @pairs $ground, $class, $step,
+            short_to_ws Short Ws, short_to_sse Short Sse, short_to_long Short Long,
+            short_to_short Short Short,
+        }
+    };
+    (@streams $ground:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite!(@ws $ground, $class, $step);
+        $crate::crossing_suite!(@sse $ground, $class, $step);
+    };
+    (@open $ground:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite!(@streams $ground, $class, $step);
+        $crate::crossing_suite!(@long $ground, $class, $step);
+    };
+    (@marks $ground:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite! { @pairs $ground, $class, $step,
+            sse_to_sse Sse Sse, sse_to_long Sse Long, sse_to_short Sse Short,
+            long_to_sse Long Sse, long_to_long Long Long, long_to_short Long Short,
+            short_to_sse Short Sse, short_to_long Short Long, short_to_short Short Short,
+        }
+    };
+    (@ws $ground:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite! { @pairs $ground, $class, $step,
+            ws_to_ws Ws Ws, ws_to_sse Ws Sse, ws_to_long Ws Long, ws_to_short Ws Short,
+        }
+    };
+    (@sse $ground:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite! { @pairs $ground, $class, $step,
+            sse_to_ws Sse Ws, sse_to_sse Sse Sse, sse_to_long Sse Long, sse_to_short Sse Short,
+        }
+    };
+    (@long $ground:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite! { @pairs $ground, $class, $step,
+            long_to_ws Long Ws, long_to_sse Long Sse, long_to_long Long Long, long_to_short Long Short,
+        }
+    };
+    (@pairs $ground:path, $class:ident, $step:ident, $($pair:ident $before:ident $after:ident,)+) => {
+        $(
+            #[tokio::test]
+            async fn $pair() {
+                use $crate::crossing::{Case, Class, Step, Transport, play};
+                let (class, step) = (Class::$class, Step::$step);
+                let (before, after) = (Transport::$before, Transport::$after);
+                play(&$ground, Case { class, step, before, after }).await;
+            }
+        )+
+    };
+}

@@ -1,0 +1,230 @@
+//! Putting rooms in.
+
+use std::sync::Arc;
+
+use im_core::ports::{Store, StoreErrorKind, StoreResult};
+use im_core::state::{
+    ImportedEvent, ImportedPart, ImportedRoom, Intent, Refusal, RoomRecord, Standing, content_hash,
+};
+use im_core::wire::{PageFrom, Role, RoomKind};
+use im_core::{Epoch, EventKind, RoomId, UserId};
+
+use super::StoreFactory;
+use super::fixture::*;
+
+fn channel(name: &str, first: u64) -> ImportedRoom {
+    let (kind, open) = (RoomKind::Channel, true);
+    ImportedRoom { id: room(name), kind, open, created: at(77), first: seq(first) }
+}
+
+fn event(n: u64, from: &str) -> ImportedEvent {
+    let (kind, words) = (EventKind::message(), text(&format!("words {n}")));
+    ImportedEvent {
+        seq: seq(n),
+        from: user(from),
+        at: at(n * 10),
+        send: Some((mid(&n.to_string()), content_hash(&kind, &words))),
+        kind,
+        content: packed(&words),
+    }
+}
+
+fn events(range: std::ops::Range<u64>) -> ImportedPart {
+    let events = range.map(|n| event(n, if n % 2 == 0 { "ann" } else { "bob" })).collect();
+    ImportedPart { standings: Vec::new(), events }
+}
+
+fn people() -> ImportedPart {
+    let standings = vec![
+        (user("bob"), Standing::Banned),
+        (user("ann"), Standing::Member(Role::Owner)),
+        (user("eve"), Standing::Member(Role::Reader)),
+    ];
+    ImportedPart { standings, events: Vec::new() }
+}
+
+#[track_caller]
+fn refusal<T: std::fmt::Debug>(answer: StoreResult<T>) -> Refusal {
+    match answer.map_err(|error| error.kind()) {
+        Err(StoreErrorKind::Refused(refusal)) => refusal,
+        other => panic!("a refusal was expected, not {other:?}"),
+    }
+}
+
+async fn imported(store: &Arc<dyn Store>, name: &str, first: u64) -> RoomRecord {
+    let new = channel(name, first);
+    let epoch = store.begin_import(new.clone()).await.unwrap();
+    store.import(&new.id, epoch, events(first..first + 4)).await.unwrap();
+    store.import(&new.id, epoch, people()).await.unwrap();
+    store.import(&new.id, epoch, ImportedPart::default()).await.unwrap();
+    store.import(&new.id, epoch, events(first + 4..first + 6)).await.unwrap();
+    store.finish_import(&new.id, epoch).await.unwrap()
+}
+
+async fn is_invisible(store: &Arc<dyn Store>, id: &RoomId) {
+    assert_eq!(store.room(id).await.unwrap(), None);
+    assert_eq!(store.heads(std::slice::from_ref(id)).await.unwrap(), [None]);
+    assert_eq!(store.sent(id, &user("ann"), &mid("2")).await.unwrap(), None);
+    assert_eq!(store.standing(id, &user("ann")).await.unwrap(), None);
+    assert!(store.standings(id, None, 9).await.unwrap().is_empty());
+    assert!(store.rooms_of(&user("ann"), None, 9).await.unwrap().iter().all(|(it, ..)| it != id));
+    assert!(store.rooms(None, 9).await.unwrap().iter().all(|record| record.id != *id));
+    assert_eq!(refused(one(store, post(id, &user("ann"), "x")).await), Refusal::NoSuchRoom);
+}
+
+async fn is_whole(store: &Arc<dyn Store>, record: &RoomRecord, first: u64) {
+    let id = &record.id;
+    assert_eq!(store.room(id).await.unwrap().as_ref(), Some(record));
+    assert_eq!((record.kind, record.open, record.created), (RoomKind::Channel, true, at(77)));
+    assert_eq!((record.first, record.head, record.members), (seq(first), seq(first + 5), 2));
+    let log = whole_log(store, id).await;
+    assert_eq!(log.len(), 6);
+    for (n, found) in (first..).zip(&log) {
+        let expected = event(n, if n % 2 == 0 { "ann" } else { "bob" });
+        let (id, hash) = expected.send.unwrap();
+        assert_eq!((found.seq, &found.from, found.at), (seq(n), &expected.from, expected.at));
+        assert_eq!((&found.kind, &found.content), (&expected.kind, &expected.content));
+        assert_eq!(found.id.as_ref(), Some(&id));
+        let sent = store.sent(&record.id, &expected.from, &id).await.unwrap().unwrap();
+        assert_eq!((sent.seq, sent.at, sent.hash), (seq(n), expected.at, hash));
+    }
+    let bytes: usize = log.iter().map(|event| event.content.packed().len()).sum();
+    assert_eq!(record.bytes, bytes as u64);
+    let standings = store.standings(id, None, 9).await.unwrap();
+    let mut expected = people().standings;
+    expected.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(standings, expected);
+    let of_eve = store.rooms_of(&user("eve"), None, 9).await.unwrap();
+    assert!(of_eve.contains(&(id.clone(), RoomKind::Channel, Role::Reader)));
+}
+
+pub async fn an_imported_room_is_as_it_was<F: StoreFactory>(factory: &F) {
+    let (store, ann) = (factory.open().await, user("ann"));
+    for (name, first) in [("whole", 1), ("trimmed", 500)] {
+        let record = imported(&store, name, first).await;
+        is_whole(&store, &record, first).await;
+        let page = read(&store, &record.id, PageFrom::After(seq(0)), 1).await;
+        assert_eq!((page.first, page.events[0].seq), (seq(first), seq(first)));
+        let even = if first % 2 == 0 { first } else { first + 1 };
+        let words = format!("words {even}");
+        let retry = keyed(&record.id, &ann, &words, &mid(&even.to_string()));
+        assert_eq!(repeated(one(&store, retry).await).1.seq, seq(even));
+        assert_eq!(commit(&store, post(&record.id, &ann, "on")).await.seq, seq(first + 6));
+        let joins = change(&record.id, &user("bob"), Intent::Join);
+        assert_eq!(refused(one(&store, joins).await), Refusal::Banned);
+    }
+}
+
+pub async fn an_import_is_invisible_until_it_is_finished<F: StoreFactory>(factory: &F) {
+    let (store, new) = (factory.open().await, channel("r", 1));
+    let epoch = store.begin_import(new.clone()).await.unwrap();
+    for part in [people(), events(1..4), events(4..7)] {
+        is_invisible(&store, &new.id).await;
+        store.import(&new.id, epoch, part).await.unwrap();
+    }
+    is_invisible(&store, &new.id).await;
+    assert!(!store.purge(99).await.unwrap(), "an import is not purged");
+    let record = store.finish_import(&new.id, epoch).await.unwrap();
+    assert_eq!(record.epoch, epoch);
+    is_whole(&store, &record, 1).await;
+}
+
+pub async fn an_import_keeps_off_rooms_that_exist<F: StoreFactory>(factory: &F) {
+    let (store, ann) = (factory.open().await, user("ann"));
+    let there = open_group(&store, "there", &ann).await;
+    let new = channel("there", 1);
+    assert_eq!(refusal(store.begin_import(new).await), Refusal::Exists);
+    let new = channel("later", 1);
+    let epoch = store.begin_import(new.clone()).await.unwrap();
+    store.import(&new.id, epoch, people()).await.unwrap();
+    let made = open_group(&store, "later", &user("eve")).await;
+    let part = events(1..2);
+    assert_eq!(refusal(store.import(&new.id, epoch, part).await), Refusal::Exists);
+    assert_eq!(refusal(store.finish_import(&new.id, epoch).await), Refusal::Exists);
+    assert!(store.delete_room(&made).await.unwrap());
+    assert_eq!(refusal(store.finish_import(&new.id, epoch).await), Refusal::NoSuchRoom);
+    is_invisible(&store, &new.id).await;
+    while store.purge(2).await.unwrap() {}
+    let of_ann = store.rooms_of(&ann, None, 9).await.unwrap();
+    assert_eq!(of_ann, [(there, RoomKind::Group, Role::Owner)]);
+}
+
+pub async fn what_does_not_go_on_is_refused_whole<F: StoreFactory>(factory: &F) {
+    let (store, new) = (factory.open().await, channel("r", 1));
+    let epoch = store.begin_import(new.clone()).await.unwrap();
+    store.import(&new.id, epoch, people()).await.unwrap();
+    store.import(&new.id, epoch, events(1..4)).await.unwrap();
+    let twice = ImportedEvent { send: event(1, "bob").send, ..event(5, "bob") };
+    let with = |events| ImportedPart { standings: vec![(user("mia"), Standing::Banned)], events };
+    for (part, expected) in [
+        (events(1..4), Refusal::OutOfPlace),
+        (events(5..6), Refusal::OutOfPlace),
+        (people(), Refusal::OutOfPlace),
+        (with(vec![event(4, "ann"), event(6, "ann")]), Refusal::OutOfPlace),
+        (with(vec![event(4, "ann"), twice]), Refusal::OutOfPlace),
+        (
+            ImportedPart {
+                standings: vec![(UserId::erased(), Standing::Member(Role::Member))],
+                events: vec![event(4, "ann")],
+            },
+            Refusal::Reserved,
+        ),
+    ] {
+        assert_eq!(refusal(store.import(&new.id, epoch, part).await), expected);
+    }
+    let nowhere = Epoch { incarnation: epoch.incarnation + 1, ..epoch };
+    for (id, epoch) in [(&new.id, nowhere), (&room("other"), epoch)] {
+        assert_eq!(refusal(store.import(id, epoch, events(4..5)).await), Refusal::NoSuchRoom);
+        assert_eq!(refusal(store.finish_import(id, epoch).await), Refusal::NoSuchRoom);
+    }
+    store.import(&new.id, epoch, events(4..7)).await.unwrap();
+    let record = store.finish_import(&new.id, epoch).await.unwrap();
+    is_whole(&store, &record, 1).await;
+    assert_eq!(refusal(store.finish_import(&new.id, epoch).await), Refusal::Exists);
+}
+
+pub async fn an_import_begun_anew_or_dropped_leaves_nothing<F: StoreFactory>(factory: &F) {
+    let (store, new) = (factory.open().await, channel("r", 1));
+    let first = store.begin_import(new.clone()).await.unwrap();
+    store.import(&new.id, first, people()).await.unwrap();
+    store.import(&new.id, first, events(1..6)).await.unwrap();
+    assert!(!store.delete_room(&new.id).await.unwrap(), "it was no room");
+    assert_eq!(refusal(store.finish_import(&new.id, first).await), Refusal::NoSuchRoom);
+    let second = store.begin_import(new.clone()).await.unwrap();
+    store.import(&new.id, second, people()).await.unwrap();
+    let record = imported(&store, "r", 1).await;
+    assert_eq!(refusal(store.import(&new.id, second, events(1..2)).await), Refusal::Exists);
+    while store.purge(2).await.unwrap() {
+        is_whole(&store, &record, 1).await;
+    }
+    is_whole(&store, &record, 1).await;
+}
+
+pub async fn an_import_outlasts_a_reopen<F: StoreFactory>(factory: &F) {
+    let (store, new) = (factory.open().await, channel("r", 1));
+    let epoch = store.begin_import(new.clone()).await.unwrap();
+    store.import(&new.id, epoch, events(1..4)).await.unwrap();
+    let Some(store) = reopened(factory, store).await else { return };
+    is_invisible(&store, &new.id).await;
+    store.import(&new.id, epoch, events(4..7)).await.unwrap();
+    store.import(&new.id, epoch, people()).await.unwrap();
+    let record = store.finish_import(&new.id, epoch).await.unwrap();
+    let store = reopened(factory, store).await.expect("it could be opened again before");
+    is_whole(&store, &record, 1).await;
+    let other = open_group(&store, "other", &user("ann")).await;
+    assert_ne!(store.room(&other).await.unwrap().unwrap().epoch, epoch);
+}
+
+pub async fn an_erasure_reaches_what_is_imported<F: StoreFactory>(factory: &F) {
+    let (store, bob, new) = (factory.open().await, user("bob"), channel("r", 1));
+    let epoch = store.begin_import(new.clone()).await.unwrap();
+    store.import(&new.id, epoch, events(1..7)).await.unwrap();
+    store.import(&new.id, epoch, people()).await.unwrap();
+    while store.erase_user(&bob, 2).await.unwrap().more {}
+    store.finish_import(&new.id, epoch).await.unwrap();
+    let log = whole_log(&store, &new.id).await;
+    assert_eq!(log.iter().filter(|event| event.from == UserId::erased()).count(), 3);
+    assert!(log.iter().all(|event| event.from != bob));
+    assert_eq!(store.standing(&new.id, &bob).await.unwrap(), None);
+    assert_eq!(store.sent(&new.id, &bob, &mid("1")).await.unwrap(), None);
+}

@@ -1,0 +1,217 @@
+//! Trimming: the oldest go, everything else stays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use im_core::RoomId;
+use im_core::ports::{Appended, Store};
+use im_core::state::{Keep, Trimmed};
+use im_core::wire::PageFrom;
+
+use super::StoreFactory;
+use super::fixture::*;
+
+fn last(count: u64) -> Keep {
+    Keep { count: Some(count), ..Keep::ALL }
+}
+
+async fn trim(store: &Arc<dyn Store>, room: &RoomId, keep: Keep, limit: usize) -> Trimmed {
+    store.trim(room, &keep, limit).await.unwrap().expect("the room exists")
+}
+
+/// A group whose event `n` was accepted at `n` times 10 and has more bytes than the one before it.
+async fn filled(store: &Arc<dyn Store>, name: &str, events: u64) -> RoomId {
+    let ann = user("ann");
+    let room = open_group(store, name, &ann).await;
+    for n in 2..=events {
+        let mut post = keyed(&room, &ann, &"x".repeat(n as usize), &mid(&n.to_string()));
+        post.at = at(n * 10);
+        commit(store, post).await;
+    }
+    room
+}
+
+async fn seqs(store: &Arc<dyn Store>, room: &RoomId) -> Vec<u64> {
+    whole_log(store, room).await.iter().map(|event| event.seq.get()).collect()
+}
+
+pub async fn a_trim_removes_the_oldest_and_nothing_else<F: StoreFactory>(factory: &F) {
+    let store = factory.open().await;
+    let (room, other) = (filled(&store, "r", 10).await, filled(&store, "r1", 10).await);
+    let (before, members) =
+        (store.room(&room).await.unwrap().unwrap(), store.members(&room, None, 9).await.unwrap());
+    let log = whole_log(&store, &room).await;
+    let trimmed = trim(&store, &room, last(4), 100).await;
+    assert_eq!(trimmed, Trimmed { first: seq(7), removed: 6, more: false });
+    assert_eq!(whole_log(&store, &room).await, log[6..]);
+    let after = store.room(&room).await.unwrap().unwrap();
+    assert_eq!((after.epoch, after.head, after.first), (before.epoch, seq(10), seq(7)));
+    assert_eq!(store.members(&room, None, 9).await.unwrap(), members);
+    let head = store.heads(std::slice::from_ref(&room)).await.unwrap()[0].unwrap();
+    assert_eq!((head.cursor.seq, head.first), (seq(10), seq(7)));
+    for at in 0..=12 {
+        let page = read(&store, &room, PageFrom::After(seq(at)), 2).await;
+        assert_eq!(page.first, seq(7));
+        let expected = (at.max(6) + 1..=10).take(2);
+        assert!(page.events.iter().map(|event| event.seq.get()).eq(expected), "after {at}");
+        let page = read(&store, &room, PageFrom::Before(seq(at)), 2).await;
+        let expected = (7..at.clamp(7, 11)).rev().take(2);
+        assert!(page.events.iter().map(|event| event.seq.get()).eq(expected), "before {at}");
+    }
+    assert_eq!(commit(&store, post(&room, &user("ann"), "next")).await.seq, seq(11));
+    assert_eq!(seqs(&store, &other).await, (1..=10).collect::<Vec<_>>());
+}
+
+pub async fn each_bound_of_a_trim_counts<F: StoreFactory>(factory: &F) {
+    let store = factory.open().await;
+    let kept = async |name: &str, keep: Keep| {
+        let room = filled(&store, name, 8).await;
+        trim(&store, &room, keep, 100).await.first.get()
+    };
+    // The first event, which tells who is in the room, was accepted at 1,000.
+    let late = Keep { after: Some(at(41)), ..Keep::ALL };
+    assert_eq!(kept("a", late).await, 1, "what stands behind a younger event stays");
+    let later = Keep { after: Some(at(1_001)), ..Keep::ALL };
+    assert_eq!(kept("b", later).await, 9);
+    let young = Keep { after: Some(at(41)), ..last(7) };
+    assert_eq!(kept("c", young).await, 5);
+    assert_eq!(kept("d", last(3)).await, 6);
+    let sizes = |words: usize| packed(&text(&"x".repeat(words))).packed().len() as u64;
+    let bytes = |bytes| Keep { bytes: Some(bytes), ..Keep::ALL };
+    assert_eq!(kept("e", bytes(sizes(8) + sizes(7))).await, 7);
+    assert_eq!(kept("f", bytes(sizes(8) + sizes(7) - 1)).await, 8);
+    assert_eq!(kept("g", bytes(sizes(8) - 1)).await, 9);
+    assert_eq!(kept("h", Keep { count: Some(5), ..bytes(sizes(8)) }).await, 8);
+    assert_eq!(kept("i", Keep::ALL).await, 1);
+}
+
+pub async fn a_trim_stops_at_its_limit_and_goes_on<F: StoreFactory>(factory: &F) {
+    let store = factory.open().await;
+    let room = filled(&store, "r", 10).await;
+    for (first, removed, more) in [(4, 3, true), (7, 3, true), (9, 2, false), (9, 0, false)] {
+        let trimmed = trim(&store, &room, last(2), 3).await;
+        assert_eq!(trimmed, Trimmed { first: seq(first), removed, more });
+        assert_eq!(seqs(&store, &room).await, (first..=10).collect::<Vec<_>>());
+    }
+    assert_eq!(trim(&store, &room, last(0), 0).await.removed, 1, "no limit is less than 1");
+}
+
+pub async fn a_log_may_lose_all_of_its_events<F: StoreFactory>(factory: &F) {
+    let store = factory.open().await;
+    let room = filled(&store, "r", 5).await;
+    let trimmed = trim(&store, &room, last(0), 100).await;
+    assert_eq!(trimmed, Trimmed { first: seq(6), removed: 5, more: false });
+    let page = read(&store, &room, PageFrom::After(seq(0)), 9).await;
+    assert_eq!((page.head.seq, page.first, page.events.len()), (seq(5), seq(6), 0));
+    assert!(read(&store, &room, PageFrom::Before(seq(9)), 9).await.events.is_empty());
+    let record = store.room(&room).await.unwrap().unwrap();
+    assert_eq!((record.head, record.first, record.bytes), (seq(5), seq(6), 0));
+    let next = commit(&store, post(&room, &user("ann"), "next")).await;
+    assert_eq!(whole_log(&store, &room).await, [next]);
+}
+
+pub async fn repeats_are_known_after_their_events_are_trimmed<F: StoreFactory>(factory: &F) {
+    let (store, ann) = (factory.open().await, user("ann"));
+    let room = filled(&store, "r", 5).await;
+    trim(&store, &room, last(0), 100).await;
+    let (_, record) = repeated(one(&store, keyed(&room, &ann, "xxx", &mid("3"))).await);
+    assert_eq!((record.seq, record.at), (seq(3), at(30)));
+    let other = one(&store, keyed(&room, &ann, "other", &mid("3"))).await;
+    assert_eq!(refused(other), im_core::state::Refusal::Conflict);
+    assert!(store.sent(&room, &ann, &mid("2")).await.unwrap().is_some());
+}
+
+pub async fn a_trim_of_nothing_changes_nothing<F: StoreFactory>(factory: &F) {
+    let store = factory.open().await;
+    assert_eq!(store.trim(&room("none"), &last(0), 9).await.unwrap(), None);
+    let room = filled(&store, "r", 5).await;
+    let before = store.room(&room).await.unwrap();
+    for keep in [Keep::ALL, last(5), Keep { after: Some(at(0)), bytes: Some(1 << 40), ..last(99) }]
+    {
+        let trimmed = trim(&store, &room, keep, 9).await;
+        assert_eq!(trimmed, Trimmed { first: seq(1), removed: 0, more: false });
+    }
+    assert_eq!(store.room(&room).await.unwrap(), before);
+}
+
+pub async fn bytes_are_those_of_the_events_kept<F: StoreFactory>(factory: &F) {
+    let store = factory.open().await;
+    let room = filled(&store, "r", 7).await;
+    for keep in [100, 5, 4, 0] {
+        trim(&store, &room, last(keep), 100).await;
+        let log = whole_log(&store, &room).await;
+        let bytes: usize = log.iter().map(|event| event.content.packed().len()).sum();
+        assert_eq!(store.room(&room).await.unwrap().unwrap().bytes, bytes as u64);
+    }
+}
+
+pub async fn large_contents_are_trimmed_like_others<F: StoreFactory>(factory: &F) {
+    let (store, ann) = (factory.open().await, user("ann"));
+    let room = open_group(&store, "r", &ann).await;
+    for n in 0..8 {
+        commit(&store, post(&room, &ann, &n.to_string().repeat(30_000))).await;
+    }
+    assert_eq!(trim(&store, &room, last(3), 4).await.removed, 4);
+    let log = whole_log(&store, &room).await;
+    assert_eq!(log.len(), 5);
+    assert_eq!(log[4].content.value(), text(&"7".repeat(30_000)));
+    let bytes = Keep { bytes: Some(40_000), ..Keep::ALL };
+    assert_eq!(trim(&store, &room, bytes, 100).await.first, seq(9));
+}
+
+pub async fn trims_and_appends_at_once_leave_no_hole<F: StoreFactory>(factory: &F) {
+    let (store, ann) = (factory.open().await, user("ann"));
+    let room = open_group(&store, "r", &ann).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let mut helpers = Vec::new();
+    for keep in [last(3), Keep { bytes: Some(60), ..Keep::ALL }] {
+        let (store, room, done) = (Arc::clone(&store), room.clone(), Arc::clone(&done));
+        helpers.push(tokio::spawn(async move {
+            while !done.load(Ordering::SeqCst) {
+                trim(&store, &room, keep, 2).await;
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
+    for from in [PageFrom::After(seq(0)), PageFrom::Before(seq(1 << 40))] {
+        let (store, room, done) = (Arc::clone(&store), room.clone(), Arc::clone(&done));
+        helpers.push(tokio::spawn(async move {
+            while !done.load(Ordering::SeqCst) {
+                let page = read(&store, &room, from, 100).await;
+                let mut seqs: Vec<u64> = page.events.iter().map(|e| e.seq.get()).collect();
+                seqs.sort_unstable();
+                assert!(seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seqs:?}");
+                assert_eq!(
+                    seqs.last().copied().unwrap_or(page.head.seq.get()),
+                    page.head.seq.get()
+                );
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
+    for n in 2..120 {
+        let answer = one(&store, keyed(&room, &ann, "words", &mid(&n.to_string()))).await;
+        assert!(matches!(answer, Ok(Appended::Committed(event)) if event.seq == seq(n)));
+    }
+    done.store(true, Ordering::SeqCst);
+    for helper in helpers {
+        helper.await.unwrap();
+    }
+    trim(&store, &room, last(3), 1_000).await;
+    let log = whole_log(&store, &room).await;
+    assert_eq!(log.len(), 3);
+    let bytes: usize = log.iter().map(|event| event.content.packed().len()).sum();
+    assert_eq!(store.room(&room).await.unwrap().unwrap().bytes, bytes as u64);
+}
+
+pub async fn what_was_trimmed_stays_away_after_a_reopen<F: StoreFactory>(factory: &F) {
+    let store = factory.open().await;
+    let room = filled(&store, "r", 10).await;
+    trim(&store, &room, last(4), 3).await;
+    let (before, log) = (store.room(&room).await.unwrap(), whole_log(&store, &room).await);
+    let Some(store) = reopened(factory, store).await else { return };
+    assert_eq!((store.room(&room).await.unwrap(), whole_log(&store, &room).await), (before, log));
+    assert_eq!(trim(&store, &room, last(4), 100).await.first, seq(7));
+    repeated(one(&store, keyed(&room, &user("ann"), "xx", &mid("2"))).await);
+    assert_eq!(commit(&store, post(&room, &user("ann"), "x")).await.seq, seq(11));
+}

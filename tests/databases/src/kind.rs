@@ -1,0 +1,149 @@
+//! Which servers there are, and what differs between them.
+
+use std::fmt;
+use std::process::Command;
+
+use crate::error::Error;
+use crate::place::Place;
+use crate::process::Signal;
+use crate::{mariadb, postgres};
+
+/// A kind of database server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB, which speaks as MySQL does.
+    MariaDb,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Postgres, Self::MariaDb];
+
+    /// The environment variable with the URL of a running one.
+    #[must_use]
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::Postgres => "IM_TEST_POSTGRES_URL",
+            Self::MariaDb => "IM_TEST_MYSQL_URL",
+        }
+    }
+
+    /// Whether the programs of this server are on this machine.
+    #[must_use]
+    pub fn is_installed(self) -> bool {
+        self.programs().is_ok()
+    }
+
+    /// A word for names of folders.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::MariaDb => "mariadb",
+        }
+    }
+
+    /// What ends it in good order, without waiting for its clients.
+    pub(crate) fn end(self) -> Signal {
+        match self {
+            Self::Postgres => Signal::Interrupt,
+            Self::MariaDb => Signal::Terminate,
+        }
+    }
+
+    pub(crate) fn programs(self) -> Result<Programs, Error> {
+        let (found, packages) = match self {
+            Self::Postgres => (postgres::find(), "postgresql"),
+            Self::MariaDb => (mariadb::find(), "mariadb-server-core mariadb-client-core"),
+        };
+        found.ok_or_else(|| {
+            Error::Absent(format!(
+                "there is no {self}; install it (Debian: `apt-get install {packages}`) or name a running one in {}",
+                self.variable()
+            ))
+        })
+    }
+
+    /// Fills an empty folder.
+    pub(crate) fn make(
+        self,
+        place: &mut Place,
+        programs: &Programs,
+        login: &Login,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Postgres => postgres::make(place, programs, login),
+            Self::MariaDb => mariadb::make(place, programs, login),
+        }
+    }
+
+    /// The command that runs it in the foreground.
+    pub(crate) fn command(
+        self,
+        place: &Place,
+        programs: &Programs,
+        port: u16,
+    ) -> Result<Command, Error> {
+        match self {
+            Self::Postgres => postgres::command(place, programs, port),
+            Self::MariaDb => mariadb::command(place, programs, port),
+        }
+    }
+
+    /// Whether the process `pid` serves clients now.
+    pub(crate) fn is_ready(self, place: &Place, pid: u32, port: u16) -> bool {
+        let serves = match self {
+            Self::Postgres => postgres::serves,
+            Self::MariaDb => mariadb::serves,
+        };
+        // The port alone could be another server's, which was quicker.
+        serves(port).unwrap_or(false) && self.holds(place, pid)
+    }
+
+    /// Whether the file that a server writes once the port is its own names `pid`.
+    fn holds(self, place: &Place, pid: u32) -> bool {
+        let file = match self {
+            Self::Postgres => postgres::pid_file(place),
+            Self::MariaDb => mariadb::pid_file(place),
+        };
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.lines().next().is_some_and(|line| line.trim() == pid.to_string())
+    }
+
+    /// `postgres://user:password@127.0.0.1:port/database`.
+    pub(crate) fn url(self, login: &Login, port: u16) -> String {
+        let (scheme, database) = match self {
+            Self::Postgres => ("postgres", postgres::DATABASE),
+            Self::MariaDb => ("mysql", mariadb::DATABASE),
+        };
+        format!("{scheme}://{USER}:{}@127.0.0.1:{port}/{database}", login.password)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "PostgreSQL",
+            Self::MariaDb => "MariaDB",
+        })
+    }
+}
+
+/// What tests log in as. It may do everything, so that tests can make databases of their own.
+pub(crate) const USER: &str = "im";
+
+/// What tests log in with. The password is in hexadecimal, so it needs no quotes anywhere.
+#[derive(Debug)]
+pub(crate) struct Login {
+    pub(crate) password: String,
+}
+
+/// Where the programs of a server are.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    /// Runs in the foreground.
+    pub(crate) server: std::path::PathBuf,
+    /// Fills an empty folder.
+    pub(crate) maker: std::path::PathBuf,
+}

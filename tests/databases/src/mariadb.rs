@@ -1,0 +1,101 @@
+//! How MariaDB is found, made, started, and asked whether it is ready.
+
+use std::io::{self, Read as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::kind::{Login, Programs, USER};
+use crate::place::{Place, find as find_program};
+
+const FOLDERS: [&str; 5] =
+    ["/usr/sbin", "/usr/bin", "/usr/libexec", "/usr/local/sbin", "/usr/local/bin"];
+
+/// The database that we make.
+pub(crate) const DATABASE: &str = "im";
+
+/// What a server gets beyond its defaults. The first group is what durability needs; a log of the statements makes
+/// `sync-binlog` mean something, and is what replicas are fed from.
+const SETTINGS: [&str; 14] = [
+    "--innodb-flush-log-at-trx-commit=1",
+    "--innodb-doublewrite=ON",
+    "--log-bin=binlog",
+    "--server-id=1",
+    "--sync-binlog=1",
+    //
+    "--character-set-server=utf8mb4",
+    "--bind-address=127.0.0.1",
+    "--skip-name-resolve",
+    "--max-connections=200",
+    "--innodb-buffer-pool-size=64M",
+    "--innodb-log-file-size=32M",
+    "--key-buffer-size=1M",
+    "--aria-pagecache-buffer-size=8M",
+    "--performance-schema=OFF",
+];
+
+pub(crate) fn find() -> Option<Programs> {
+    let server = find_program("mariadbd", &FOLDERS)?;
+    let maker = find_program("mariadb-install-db", &FOLDERS)?;
+    Some(Programs { server, maker })
+}
+
+/// Makes the system's tables, and leaves what makes the user and the database, since that needs no client.
+pub(crate) fn make(place: &mut Place, programs: &Programs, login: &Login) -> Result<(), Error> {
+    let mut maker = place.program(&programs.maker)?;
+    maker.arg("--no-defaults").arg(argument("--datadir", place.data()));
+    maker.args(["--skip-test-db", "--innodb-log-file-size=32M"]);
+    place.run(&mut maker)?;
+    let password = &login.password;
+    place.write(
+        FIRST,
+        &format!(
+            "CREATE DATABASE IF NOT EXISTS {DATABASE};\n\
+             CREATE USER IF NOT EXISTS '{USER}'@'127.0.0.1' IDENTIFIED VIA mysql_native_password USING PASSWORD('{password}');\n\
+             GRANT ALL ON *.* TO '{USER}'@'127.0.0.1' WITH GRANT OPTION;\n"
+        ),
+    )?;
+    Ok(())
+}
+
+/// What the server does each time before it lets anybody in. It is done once and found done later.
+const FIRST: &str = "first.sql";
+
+pub(crate) fn command(place: &Place, programs: &Programs, port: u16) -> Result<Command, Error> {
+    let mut server = place.program(&programs.server)?;
+    server.arg("--no-defaults").arg(argument("--datadir", place.data()));
+    server.args(SETTINGS).arg(format!("--port={port}"));
+    server.arg(argument("--init-file", place.folder.join(FIRST)));
+    server.arg(argument("--pid-file", pid_file(place)));
+    server.arg(argument("--tmpdir", place.folder.clone()));
+    // Nobody uses it, and an empty name means none.
+    server.arg("--socket=");
+    Ok(server)
+}
+
+pub(crate) fn pid_file(place: &Place) -> PathBuf {
+    place.folder.join("pid")
+}
+
+fn argument(name: &str, path: PathBuf) -> std::ffi::OsString {
+    let mut argument = std::ffi::OsString::from(name);
+    argument.push("=");
+    argument.push(path);
+    argument
+}
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits for the server's greeting: a packet of protocol 10 (MariaDB's manual, "Connecting"). It is sent only by a server
+/// that has recovered and has run its first statements.
+pub(crate) fn serves(port: u16) -> io::Result<bool> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    // Three bytes of length, one of sequence, then the protocol's version, or 255 for an error.
+    let mut head = [0; 5];
+    stream.read_exact(&mut head)?;
+    Ok(head[4] == 10)
+}

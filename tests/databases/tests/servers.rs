@@ -1,0 +1,234 @@
+//! Servers are made, killed under load, found again with what they acknowledged, and leave nothing behind.
+//!
+//! Their own command lines, `psql` and `mariadb`, are the clients.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use std::env;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use im_test_databases::{Kind, Server, or_skip, skip, url};
+
+/// A server, if there are programs for it and for its client.
+fn server(test: &str, kind: Kind) -> Option<Server> {
+    let probe = Command::new(program(kind)).arg("--version").stdout(Stdio::null()).status();
+    if probe.is_err() {
+        skip(test, &format!("there is no `{}` on the path", program(kind)));
+        return None;
+    }
+    or_skip(test, Server::start(kind))
+}
+
+fn program(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => "psql",
+        Kind::MariaDb => "mariadb",
+    }
+}
+
+/// A client that reads statements and prints bare values.
+fn client(kind: Kind, url: &str) -> Command {
+    let mut client = Command::new(program(kind));
+    if kind == Kind::Postgres {
+        client.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", url]);
+        client.args(["--set", "ON_ERROR_STOP=1"]);
+    } else {
+        let (login, place) = url.strip_prefix("mysql://").unwrap().split_once('@').unwrap();
+        let (user, password) = login.split_once(':').unwrap();
+        let (address, database) = place.split_once('/').unwrap();
+        let (host, port) = address.split_once(':').unwrap();
+        client.args(["--no-defaults", "--batch", "--skip-column-names", "--unbuffered"]);
+        client.args(["-h", host, "-P", port, "-u", user, database]).env("MYSQL_PWD", password);
+    }
+    client
+}
+
+/// What these statements give, a line a row.
+fn ask(kind: Kind, url: &str, statements: &str) -> String {
+    let output = answer(kind, url, statements);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn answer(kind: Kind, url: &str, statements: &str) -> Output {
+    let mut client = client(kind, url);
+    let mut client =
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A client that is not let in does not read.
+    let _ = client.stdin.take().unwrap().write_all(statements.as_bytes());
+    client.wait_with_output().unwrap()
+}
+
+/// Neither another password nor the database's own administrator gets in.
+fn refuses_strangers(kind: Kind, url: &str) {
+    let (login, place) = url.split_once('@').unwrap();
+    let administrator =
+        if kind == Kind::Postgres { "postgres://postgres:" } else { "mysql://root:" };
+    for stranger in [format!("{login}0@{place}"), format!("{administrator}@{place}")] {
+        let output = answer(kind, &stranger, "SELECT 1;");
+        let why = String::from_utf8_lossy(&output.stderr).to_lowercase();
+        assert!(!output.status.success() && output.stdout.is_empty());
+        let refused = ["authentication failed", "access denied", "no password supplied"];
+        assert!(refused.iter().any(|words| why.contains(words)), "{why}");
+    }
+}
+
+/// A client that writes 1, 2, 3 … and prints each once the server has said that it is kept.
+fn writer(kind: Kind, url: &str) -> (Child, thread::JoinHandle<()>) {
+    let mut client = client(kind, url);
+    let mut client =
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut input = client.stdin.take().unwrap();
+    let feeder = thread::spawn(move || {
+        // Ends when the client does, by an error of the pipe.
+        let mut lines =
+            (1..).map(|n| writeln!(input, "INSERT INTO kept VALUES ({n}); SELECT {n};"));
+        while let Some(Ok(())) = lines.next() {}
+    });
+    (client, feeder)
+}
+
+/// Starts, writes, kills and looks for what was acknowledged.
+fn kills_under_load(test: &str, kind: Kind) {
+    let Some(mut server) = server(test, kind) else { return };
+    let url = server.url();
+    ask(kind, &url, "CREATE TABLE kept (n BIGINT PRIMARY KEY);");
+    for _ in 0..2 {
+        ask(kind, &url, "DELETE FROM kept;");
+        let (mut client, feeder) = writer(kind, &url);
+        let mut told = BufReader::new(client.stdout.take().unwrap()).lines();
+        let enough = told.by_ref().map(|line| line.unwrap()).find(|line| line == "50");
+        assert!(enough.is_some(), "the client ended early");
+        server.kill().unwrap();
+        assert!(server.kill().is_err(), "it is dead already");
+        assert_eq!(server.pid(), None);
+        let last: u64 = told.last().map_or(50, |line| line.unwrap().parse().unwrap());
+        client.wait().unwrap();
+        feeder.join().unwrap();
+        assert!(connect(&url).is_err(), "nobody listens now");
+
+        server.restart().unwrap();
+        assert_eq!(server.url(), url);
+        let counts = ask(kind, &url, "SELECT COUNT(*), MAX(n) FROM kept;").replace('|', "\t");
+        let (count, highest) = counts.split_once('\t').unwrap();
+        assert_eq!(count, highest, "there is a gap");
+        // One more may have been kept without our hearing of it.
+        assert!((last..=last + 1).contains(&count.parse().unwrap()), "{count} kept, {last} told");
+    }
+    leaves_nothing(server);
+}
+
+fn leaves_nothing(server: Server) {
+    let (folder, pid) = (server.folder().to_owned(), server.pid().unwrap());
+    let url = server.url();
+    assert!(folder.is_dir());
+    server.stop().unwrap();
+    assert!(!folder.exists());
+    assert!(!runs_in(&folder, pid));
+    assert!(connect(&url).is_err());
+}
+
+fn connect(url: &str) -> std::io::Result<TcpStream> {
+    let address = url.split_once('@').unwrap().1.split_once('/').unwrap().0;
+    TcpStream::connect(address)
+}
+
+/// Whether the process is there and has to do with the folder.
+fn runs_in(folder: &Path, pid: u32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).contains(folder.to_str().unwrap())
+}
+
+#[test]
+fn postgres_keeps_what_it_acknowledged_when_it_is_killed() {
+    kills_under_load("postgres_keeps_what_it_acknowledged_when_it_is_killed", Kind::Postgres);
+}
+
+#[test]
+fn mariadb_keeps_what_it_acknowledged_when_it_is_killed() {
+    kills_under_load("mariadb_keeps_what_it_acknowledged_when_it_is_killed", Kind::MariaDb);
+}
+
+#[test]
+fn postgres_is_durable_and_asks_for_the_password() {
+    let test = "postgres_is_durable_and_asks_for_the_password";
+    let Some(server) = server(test, Kind::Postgres) else { return };
+    let asked = "SHOW fsync; SHOW full_page_writes; SHOW synchronous_commit; SHOW server_encoding;";
+    assert_eq!(ask(Kind::Postgres, &server.url(), asked), "on\non\non\nUTF8");
+    refuses_strangers(Kind::Postgres, &server.url());
+    leaves_nothing(server);
+}
+
+#[test]
+fn mariadb_is_durable_and_asks_for_the_password() {
+    let test = "mariadb_is_durable_and_asks_for_the_password";
+    let Some(mut server) = server(test, Kind::MariaDb) else { return };
+    // After a restart in good order, too.
+    server.restart().unwrap();
+    let asked = "SELECT @@innodb_flush_log_at_trx_commit, @@innodb_doublewrite, @@log_bin, @@sync_binlog, \
+                 @@character_set_database;";
+    assert_eq!(ask(Kind::MariaDb, &server.url(), asked), "1\t1\t1\t1\tutf8mb4");
+    refuses_strangers(Kind::MariaDb, &server.url());
+    leaves_nothing(server);
+}
+
+#[test]
+fn tests_of_a_process_share_a_server() {
+    let test = "tests_of_a_process_share_a_server";
+    for kind in Kind::ALL {
+        let Some(first) = or_skip(test, url(kind)) else { continue };
+        assert_eq!(url(kind), Ok(first.clone()));
+        assert!(connect(&first).is_ok());
+    }
+}
+
+/// The kind whose server this process, a copy of the test, has to start and hold.
+const ROLE: &str = "IM_TEST_DATABASES_HOLD";
+
+#[test]
+fn nothing_is_left_when_the_process_is_killed() {
+    let test = "nothing_is_left_when_the_process_is_killed";
+    if let Ok(role) = env::var(ROLE) {
+        hold(Kind::ALL.into_iter().find(|kind| kind.variable() == role).unwrap());
+    }
+    for kind in Kind::ALL {
+        if !kind.is_installed() {
+            skip(test, &format!("{kind} is not installed"));
+            continue;
+        }
+        let mut holder = Command::new(env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(ROLE, kind.variable())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let line = lines.find(|line| line.starts_with("held ")).unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        let (pid, folder) = (words[1].parse().unwrap(), Path::new(words[2]));
+        assert!(runs_in(folder, pid) && folder.is_dir());
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        // Nobody can wait for the guard any more, so we look.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while folder.exists() || runs_in(folder, pid) {
+            assert!(Instant::now() < deadline, "{line}: it is still there");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Starts a server, says so, and waits to be killed.
+fn hold(kind: Kind) -> ! {
+    let server = Server::start(kind).unwrap();
+    println!("\nheld {} {}", server.pid().unwrap(), server.folder().display());
+    loop {
+        thread::park();
+    }
+}

@@ -1,0 +1,60 @@
+// Follows a room by an `EventSource`, the browser's own or another, by wire/SPEC.md alone. The stream is opened by a ticket,
+// since an `EventSource` can send no headers, and taken up by itself when it is cut.
+
+/**
+ * Reads until an event says that it is the last. Gives what was taken, in order, and how it went.
+ *
+ * @param {typeof globalThis.EventSource} EventSource
+ * @param {{base: string, token: string, room: string}} where
+ */
+export async function follow(EventSource, { base, token, room }) {
+  let session; // as the header wants it
+  const post = async (...commands) => {
+    const headers = { "content-type": "application/json", authorization: `Bearer ${token}`, ...session };
+    const frames = commands.map((command, id) => ({ id, ...command }));
+    const response = await fetch(`${base}/im/send`, { method: "POST", headers, body: JSON.stringify(frames) });
+    const replies = await response.json();
+    if (response.status !== 200) throw new Error(`${response.status}: ${JSON.stringify(replies)}`);
+    const refused = replies.find(({ t }) => t !== "ok");
+    if (refused) throw new Error(JSON.stringify(refused));
+    return commands.map((_, id) => replies.find((reply) => reply.id === id));
+  };
+
+  const [welcome, , subscribed] = await post({ t: "hello", v: 1 }, { t: "join", room }, { t: "sub", room });
+  session = { "im-session": `${welcome.session} ${welcome.secret}` };
+  const { epoch, cursor: start } = subscribed.rooms[0];
+  const told = { start, taken: [], opened: 0, repeats: 0 };
+  let cursor = start;
+
+  /** The one rule of reading. Whether there is more to come. */
+  const take = (frame) => {
+    if (frame.t === "room" && (frame.status !== "ok" || frame.cursor > cursor)) throw new Error(JSON.stringify(frame));
+    if (frame.t === "bye") throw new Error(JSON.stringify(frame));
+    if (frame.t !== "event") return true;
+    if (frame.epoch !== epoch || frame.seq > cursor + 1) throw new Error(`a hole after ${cursor}: ${frame.seq}`);
+    if (frame.seq <= cursor) {
+      told.repeats += 1;
+      return true;
+    }
+    cursor = frame.seq;
+    told.taken.push([frame.seq, frame.content]);
+    return frame.content?.last !== true;
+  };
+
+  const [{ ticket }] = await post({ t: "ticket" });
+  await new Promise((resolve, reject) => {
+    const source = new EventSource(`${base}/im/sse?ticket=${encodeURIComponent(ticket)}`);
+    source.onopen = () => (told.opened += 1);
+    source.onerror = () => source.readyState === 2 && reject(new Error("the stream was refused"));
+    source.onmessage = ({ data }) => {
+      try {
+        if ([JSON.parse(data)].flat().every(take)) return;
+        resolve();
+      } catch (error) {
+        reject(error);
+      }
+      source.close();
+    };
+  });
+  return told;
+}

@@ -1,0 +1,96 @@
+//! Database servers: their packages, and running ones for tests and for work by hand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use im_test_databases::{Kind, Server};
+
+use crate::tools;
+
+/// A running server, installed from its packages if there is none and we may. It ends when it is dropped, and when this
+/// process does.
+pub(crate) fn start(kind: Kind) -> Result<Server> {
+    if !kind.is_installed() && tools::may_install() {
+        install(kind)?;
+    }
+    Ok(Server::start(kind)?)
+}
+
+fn install(kind: Kind) -> Result<()> {
+    match kind {
+        Kind::Postgres => {
+            let _quiet = NoCluster::new(Path::new("/etc/postgresql-common/createcluster.d"))?;
+            tools::install(&["postgresql"])
+        }
+        // These parts bring no service and no account; the client is for work by hand.
+        Kind::MariaDb => tools::install(&["mariadb-server-core", "mariadb-client-core"]),
+    }
+}
+
+/// Tells Debian's packages of PostgreSQL, as long as it lives, to make no cluster and so to start no server.
+struct NoCluster(PathBuf);
+
+impl NoCluster {
+    fn new(folder: &Path) -> Result<Self> {
+        let file = folder.join("im-xtask.conf");
+        let cannot = || format!("could not write {}", file.display());
+        fs::create_dir_all(folder).with_context(cannot)?;
+        fs::write(&file, "create_main_cluster = false\n").with_context(cannot)?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for NoCluster {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            eprintln!("    could not remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// How often we look whether a server has ended by itself.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Starts one of each, prints how to use them, and waits for Ctrl-C, which ends them with us.
+pub(crate) fn serve() -> Result<()> {
+    let mut servers = Vec::new();
+    for kind in Kind::ALL {
+        match start(kind) {
+            Ok(server) => servers.push(server),
+            Err(error) => eprintln!("without {kind}: {error:#}"),
+        }
+    }
+    if servers.is_empty() {
+        bail!("there is nothing to serve");
+    }
+    for server in &servers {
+        println!("export {}={}", server.kind().variable(), server.url());
+    }
+    for server in &servers {
+        eprintln!("{} logs to {}", server.kind(), server.folder().join("log").display());
+    }
+    eprintln!("Ctrl-C ends them and removes their data.");
+    loop {
+        servers.iter_mut().try_for_each(Server::check)?;
+        thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_packages_quiet_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("createcluster.d");
+        let quiet = NoCluster::new(&place).unwrap();
+        let text = fs::read_to_string(place.join("im-xtask.conf")).unwrap();
+        assert_eq!(text, "create_main_cluster = false\n");
+        drop(quiet);
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+    }
+}
