@@ -54,7 +54,7 @@ pub(crate) fn open(
     if status.had_data() && blank {
         return Err(vanished(folder, status.batch));
     }
-    migrate(&db, &steps)?;
+    migrate(&db, device, &steps)?;
     let meta = read_meta(&db)?;
     if status.batch > 0 && meta.batch == 0 {
         return Err(vanished(folder, status.batch));
@@ -339,7 +339,7 @@ pub(crate) fn read_meta(db: &sled::Db) -> StoreResult<Meta> {
 /// A way from one layout to the next. It may be killed at any point and is then run again.
 pub(crate) struct Migration {
     pub(crate) from: u32,
-    pub(crate) run: fn(&sled::Db) -> StoreResult<()>,
+    pub(crate) run: fn(&sled::Db, &dyn Device) -> StoreResult<()>,
 }
 
 /// Layout 1 is the first.
@@ -358,11 +358,11 @@ pub(crate) fn steps(from: u32, to: u32, table: &[Migration]) -> StoreResult<Vec<
 }
 
 /// Takes the steps. The status file names the new layout afterwards.
-pub(crate) fn migrate(db: &sled::Db, steps: &[&Migration]) -> StoreResult<()> {
+pub(crate) fn migrate(db: &sled::Db, device: &dyn Device, steps: &[&Migration]) -> StoreResult<()> {
     for step in steps {
         tracing::info!(from = step.from, "bringing the data to the next layout");
-        (step.run)(db)?;
-        db.flush().map_err(reading)?;
+        (step.run)(db, device)?;
+        device.flush(db).map_err(reading)?;
     }
     Ok(())
 }
