@@ -210,7 +210,7 @@ fn discard(path: &Path) {
 /// A folder of its own for a copy of a store: it must be empty, or not there.
 pub(crate) fn make_empty(path: &Path) -> StoreResult<()> {
     let make = || {
-        fs::create_dir_all(path)?;
+        make(path)?;
         fs::read_dir(path)?.next().transpose()
     };
     match make() {

@@ -105,16 +105,6 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// The keys that it changes so far.
-    pub(crate) fn keys(&self) -> Vec<Key> {
-        // The number of the commit is written at its end.
-        self.writes
-            .keys()
-            .cloned()
-            .chain([keys::BATCH.to_vec(), keys::INCARNATION.to_vec()])
-            .collect()
-    }
-
     /// All that was written, if anything was.
     pub(crate) fn finish(mut self, old: &Meta) -> Option<Ready> {
         if self.writes.is_empty() {

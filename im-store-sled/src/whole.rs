@@ -38,6 +38,11 @@ pub(crate) fn look(db: &sled::Db, writes: Vec<(Key, Option<IVec>)>) -> sled::Res
         .collect()
 }
 
+/// The keys that a commit changes.
+pub(crate) fn keys(changes: &[Change]) -> Vec<Key> {
+    changes.iter().map(|change| change.key.clone()).collect()
+}
+
 /// What has become of a commit.
 pub(crate) fn found(db: &sled::Db, changes: &[Change]) -> sled::Result<Found> {
     let mut written = 0;

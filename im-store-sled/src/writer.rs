@@ -177,8 +177,13 @@ impl Writer {
         match catch_unwind(AssertUnwindSafe(|| self.prepare(jobs))) {
             Ok(Ok(None)) => Verdict::Kept,
             Ok(Ok(Some((ready, changes)))) => {
+                // A backup may have begun with this commit.
+                let changed = self.shared.is_watched().then(|| whole::keys(&changes));
                 self.unfinished = changes;
-                self.write(ready)
+                let verdict = self.write(ready);
+                // Only now: noted earlier, they could be copied before they change, and be forgotten.
+                self.shared.note(changed.unwrap_or_default());
+                verdict
             }
             Ok(Err(error)) => Verdict::Lost(error.kind(), error.to_string()),
             Err(_) => {
@@ -192,9 +197,6 @@ impl Writer {
         self.shared.with(|handle| {
             let mut txn = Txn::new(handle, &self.cache, &self.meta, self.state_limits);
             jobs.iter_mut().for_each(|job| job.work.run(&mut txn));
-            if self.shared.is_watched() {
-                self.shared.note(txn.keys());
-            }
             let Some(mut ready) = txn.finish(&self.meta) else { return Ok(None) };
             let writes = std::mem::take(&mut ready.writes);
             let changes = whole::look(&handle.db, writes).map_err(reading)?;

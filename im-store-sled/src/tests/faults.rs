@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use im_core::ports::{Appended, RoomLog, Store, StoreErrorKind};
+use im_core::ports::{Appended, RoomLog, Store, StoreErrorKind, Upkeep};
 use tempfile::TempDir;
 
 use crate::device::{Device, Disk};
@@ -98,6 +98,26 @@ async fn half_a_commit_is_taken_back() {
     store.close().await.unwrap();
     let store = open(folder.path()).await;
     assert_eq!(log(&store).await, [id(1), id(2)]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn half_a_deletion_is_taken_back() {
+    let folder = TempDir::new().unwrap();
+    let device = Arc::new(StopsHalfWay::default());
+    let config = super::fixture::config(folder.path());
+    let store = crate::SledStore::open_on(config, device.clone()).await.unwrap();
+    commit(&store, 1).await;
+    device.0.store(true, Ordering::SeqCst);
+    let room = super::fixture::room();
+    let error = store.delete_room(&room).await.unwrap_err();
+    assert!(error.to_string().contains("nothing was written"), "{error}");
+    assert_eq!(log(&store).await, [id(1)]);
+    assert!(store.delete_room(&room).await.unwrap());
+    while store.purge(100).await.unwrap() {}
+    store.close().await.unwrap();
+    let store = open(folder.path()).await;
+    assert_eq!(log(&store).await, []);
     store.close().await.unwrap();
 }
 
