@@ -19,7 +19,7 @@ use crate::child::Server;
 use crate::host;
 use crate::report::{Progress, thousands, write_json};
 use crate::socket::{Socket, Talker, connect, keep_reading};
-use crate::subject::{Cores, StoreKind, Subject};
+use crate::subject::{Cores, StoreChoice, Subject};
 
 /// What `im-bench idle` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,8 +28,8 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
     connections: u32,
     /// Where the engine keeps things.
-    #[arg(long, value_enum, default_value_t = StoreKind::Memory)]
-    store: StoreKind,
+    #[arg(long, default_value = "memory")]
+    store: StoreChoice,
     /// Seconds of silence before memory is read.
     #[arg(long, default_value_t = 5)]
     settle: u64,
@@ -60,7 +60,7 @@ struct Footprint {
 pub(crate) async fn run(options: Options) -> Result<()> {
     host::allow_open_files(u64::from(options.connections) + 100)?;
     let mut report = Vec::new();
-    for subject in [Subject::Engine(options.store), Subject::Naive] {
+    for subject in [Subject::Engine(options.store.kind()), Subject::Naive] {
         report.push(
             measure(subject, &options)
                 .await
@@ -86,7 +86,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 
 async fn measure(subject: Subject, options: &Options) -> Result<Footprint> {
     let data = tempfile::tempdir()?;
-    let server = subject.start(data.path(), options.cores.server()).await?;
+    let server = subject.start(&options.store, data.path(), options.cores.server()).await?;
     let bytes_before = host::resident_bytes(server.pid())?;
     let held = fill(subject, server.address, options.connections as usize).await?;
     quiet(&server, Duration::from_secs(options.settle)).await?;

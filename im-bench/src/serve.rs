@@ -5,7 +5,6 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -14,17 +13,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use http::{Request, Response};
 use im_core::engine::Engine;
-use im_core::memory::MemoryStore;
-use im_core::ports::{Store, Unlimited};
+use im_core::ports::Unlimited;
 use im_http::{Body, Edge, Listener, ListenerConfig, UplinkConfig};
-use im_store_sled::{SledConfig, SledStore};
+use im_stores::StoreAddress;
 use im_transport_longpoll::{LongPoll, LongPollConfig};
 use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket, WsConfig};
 use tower_service::Service;
 
 use crate::child::{Ready, told_to_stop};
-use crate::subject::StoreKind;
 
 /// What `im-bench serve` is told.
 #[derive(Debug, clap::Args)]
@@ -32,12 +29,9 @@ pub(crate) struct Options {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Where to keep things.
-    #[arg(long, value_enum, default_value_t = StoreKind::Memory)]
-    store: StoreKind,
-    /// The store's folder; it is made if it is not there. Not needed for `memory`.
-    #[arg(long, required_if_eq("store", "sled"))]
-    data: Option<PathBuf>,
+    /// Where to keep things: memory, sled:PATH, sqlite:PATH, postgres://…, mysql://….
+    #[arg(long, default_value = "memory")]
+    store: StoreAddress,
     /// Stay on this core.
     #[arg(long)]
     pub(crate) cpu: Option<usize>,
@@ -49,31 +43,14 @@ pub(crate) const EDGE: &str = "/im";
 /// How long connections may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// The command line of a server that keeps what it keeps in `data`.
-pub(crate) fn arguments(store: StoreKind, data: &Path) -> Vec<String> {
-    ["serve", "--store", &store.to_string(), "--data", &data.display().to_string()]
-        .map(str::to_owned)
-        .to_vec()
-}
-
-/// Opens a store.
-///
-/// # Errors
-///
-/// The folder is in use, or holds something else.
-pub(crate) async fn open(kind: StoreKind, data: Option<&Path>) -> Result<Arc<dyn Store>> {
-    Ok(match kind {
-        StoreKind::Memory => Arc::new(MemoryStore::new()),
-        StoreKind::Sled => {
-            let data = data.context("sled needs a folder: --data")?;
-            Arc::new(SledStore::open(SledConfig::new(data)).await?)
-        }
-    })
+/// The command line of a server that keeps what it keeps there.
+pub(crate) fn arguments(store: &StoreAddress) -> Vec<String> {
+    ["serve", "--store", &store.reveal()].map(str::to_owned).to_vec()
 }
 
 /// Serves until standard input ends, or SIGTERM or Ctrl-C comes. Everyone is who they say they are, and as fast as they like.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let store = open(options.store, options.data.as_deref()).await?;
+    let store = options.store.open().await?;
     let limiter = Arc::new(Unlimited);
     let engine = Engine::builder()
         .allow_anonymous()

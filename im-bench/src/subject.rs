@@ -2,36 +2,80 @@
 
 use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 
 use anyhow::Result;
+use im_stores::{BadAddress, StoreAddress};
 use serde::Serialize;
 
 use crate::child::Server;
 
-/// Where the engine keeps things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum StoreKind {
-    /// In memory: gone with the process.
-    Memory,
-    /// In sled, in a folder, synced before every acknowledgement.
+/// Where the engine keeps things: at an address, or in a folder of the run's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoreChoice {
+    /// `sled`, in a folder that goes with the run.
     Sled,
+    /// `sqlite`, the same.
+    Sqlite,
+    /// Wherever it says. What is there must be empty.
+    At(StoreAddress),
 }
 
-impl fmt::Display for StoreKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Memory => "memory",
+impl StoreChoice {
+    /// The address, where `folder` is the run's own.
+    pub(crate) fn address(&self, folder: &Path) -> StoreAddress {
+        match self {
+            Self::Sled => StoreAddress::Sled(folder.join("sled")),
+            Self::Sqlite => StoreAddress::Sqlite(folder.join("im.db")),
+            Self::At(address) => address.clone(),
+        }
+    }
+
+    /// Whether what it keeps survives the server.
+    pub(crate) fn is_durable(&self) -> bool {
+        !matches!(self, Self::At(StoreAddress::Memory))
+    }
+
+    /// Its kind.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
             Self::Sled => "sled",
+            Self::Sqlite => "sqlite",
+            Self::At(address) => address.kind(),
+        }
+    }
+}
+
+impl FromStr for StoreChoice {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        Ok(match text {
+            "sled" => Self::Sled,
+            "sqlite" => Self::Sqlite,
+            _ => Self::At(text.parse()?),
         })
+    }
+}
+
+impl fmt::Display for StoreChoice {
+    /// Its kind.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())
+    }
+}
+
+impl Serialize for StoreChoice {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.kind())
     }
 }
 
 /// A server to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subject {
-    /// The engine.
-    Engine(StoreKind),
+    /// The engine, on a store of this kind.
+    Engine(&'static str),
     /// The yardstick.
     Naive,
 }
@@ -40,21 +84,28 @@ impl Subject {
     /// Its name in reports.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Engine(StoreKind::Memory) => "engine (memory)",
-            Self::Engine(StoreKind::Sled) => "engine (sled)",
+            Self::Engine("memory") => "engine (memory)",
+            Self::Engine("sled") => "engine (sled)",
+            Self::Engine("sqlite") => "engine (sqlite)",
+            Self::Engine(_) => "engine (database)",
             Self::Naive => "naive",
         }
     }
 
-    /// Starts it on a core. `data` is a folder of its own for what it keeps.
+    /// Starts it on a core. `data` is a folder of its own for what it keeps, if `store` needs one.
     ///
     /// # Errors
     ///
     /// It does not start.
-    pub(crate) async fn start(self, data: &Path, core: Option<usize>) -> Result<Server> {
+    pub(crate) async fn start(
+        self,
+        store: &StoreChoice,
+        data: &Path,
+        core: Option<usize>,
+    ) -> Result<Server> {
         let mut args = match self {
             Self::Naive => vec!["naive".to_owned()],
-            Self::Engine(store) => crate::serve::arguments(store, data),
+            Self::Engine(_) => crate::serve::arguments(&store.address(data)),
         };
         if let Some(core) = core {
             args.extend(["--cpu".to_owned(), core.to_string()]);

@@ -79,7 +79,10 @@ async fn measure(options: &Options, turn: usize, batch: usize) -> Result<Run> {
             Durability::ProcessCrash => "survives a kill of the process",
             Durability::PowerLoss => "survives a power loss",
         };
-        println!("{}: {promise}; {} senders, {} rooms", options.store, options.senders, options.rooms);
+        println!(
+            "{}: {promise}; {} senders, {} rooms",
+            options.store, options.senders, options.rooms
+        );
     }
     let limiter = Arc::new(Unlimited);
     // A lane hands over what has queued in one call, which a store never takes apart.

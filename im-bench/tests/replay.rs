@@ -86,7 +86,7 @@ fn every_transport_alone_loses_nothing_either() {
 fn what_cannot_be_is_refused_with_a_reason() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for (args, reason) in [
-        (&["--store", "memory", "--kills", "1"][..], "needs --store sled"),
+        (&["--store", "memory", "--kills", "1"][..], "needs another --store"),
         (&["--cuts", "400"], "leave no room"),
         (&["--data", "/nonexistent"], "/nonexistent"),
         (&["--speed", "0"], "above 0"),

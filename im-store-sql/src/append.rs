@@ -1,6 +1,6 @@
 //! Appends: what the rules need to know is read under a lock on the rooms, they decide, and all that they say is written.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use im_core::ports::{Appended, StoreError, StoreResult};
@@ -15,6 +15,7 @@ use crate::error::{Fault, Outcome};
 use crate::link::Link;
 use crate::migrate::{GENERATION, fresh_number, read_number};
 use crate::model;
+use crate::put::ROOMS;
 use crate::statement::{Statement, pieces};
 
 type Standings = HashMap<(u64, UserId), Option<Standing>>;
@@ -32,7 +33,10 @@ struct Draft {
     receipts: Receipts,
     made: BTreeSet<RoomId>,
     changed: BTreeSet<RoomId>,
+    /// How users stand now, and `None` for those of whom there is a trace and no more.
     moved: Standings,
+    /// Those who have a row among the members, or get one.
+    seen: HashSet<(u64, UserId)>,
     events: Vec<Arc<Event>>,
     sends: Vec<(u64, UserId, MessageId, SendRecord)>,
 }
@@ -69,10 +73,11 @@ impl Draft {
         let wanted: BTreeSet<&RoomId> = batch.iter().map(|append| &append.room).collect();
         let wanted: Vec<&RoomId> = wanted.into_iter().collect();
         for piece in pieces(&wanted) {
-            let select = Statement::new(&format!("SELECT {} FROM im_rooms t WHERE t.id IN ", model::ROOM))
-                .list(piece, |statement, id| statement.text(id.as_str()))
-                .sql(" ORDER BY t.id")
-                .sql(D::FOR_UPDATE);
+            let select =
+                Statement::new(&format!("SELECT {} FROM im_rooms t WHERE t.id IN ", model::ROOM))
+                    .list(piece, |statement, id| statement.text(id.as_str()))
+                    .sql(" ORDER BY t.id")
+                    .sql(D::FOR_UPDATE);
             for room in link.all(select, model::room).await? {
                 self.rooms.insert(room.id.clone(), Some(room));
             }
@@ -102,12 +107,15 @@ impl Draft {
             }
             match &append.act {
                 Act::Post { event, .. } => {
+                    // Whether there is a trace of who sends, whoever stands for it.
+                    users.insert((incarnation, event.from.clone()));
                     if let Some(key) = &event.key {
                         sends.insert((incarnation, event.from.clone(), key.id.clone()));
                     }
                 }
                 Act::Change { by, intent } => {
-                    users.insert((incarnation, intent.target().unwrap_or(by).clone()));
+                    users.insert((incarnation, by.clone()));
+                    users.extend(intent.target().map(|user| (incarnation, user.clone())));
                 }
                 Act::Create { .. } => {}
             }
@@ -121,20 +129,9 @@ impl Draft {
         link: &mut Link<'_, D>,
         wanted: Vec<(u64, UserId)>,
     ) -> Outcome<()> {
-        for piece in wanted.chunks(crate::statement::MAX_ROWS) {
-            let select = Statement::look_up(
-                "t.room, t.user_id, t.standing",
-                "im_members",
-                &["room", "user_id"],
-                piece,
-                |statement, (room, user)| statement.int(*room).text(user.as_str()),
-            );
-            let read = |row: &mut crate::link::Columns<'_, D>| {
-                let (room, user) = (row.int()?, row.text()?);
-                let user = model::made("user", UserId::new(user))?;
-                Ok(((room, user), Some(model::read_standing(&row.text()?)?)))
-            };
-            self.standings.extend(link.all(select, read).await?);
+        for (key, standing) in link.find_standings(&wanted).await? {
+            self.seen.insert(key.clone());
+            self.standings.insert(key, standing);
         }
         for key in wanted {
             self.standings.entry(key).or_insert(None);
@@ -147,24 +144,8 @@ impl Draft {
         link: &mut Link<'_, D>,
         wanted: Vec<(u64, UserId, MessageId)>,
     ) -> Outcome<()> {
-        for piece in wanted.chunks(crate::statement::MAX_ROWS) {
-            let select = Statement::look_up(
-                &format!("t.room, t.sender, t.message_id, {}", model::RECEIPT),
-                "im_receipts",
-                &["room", "sender", "message_id"],
-                piece,
-                |statement, (room, sender, id)| {
-                    statement.int(*room).text(sender.as_str()).text(id.as_str())
-                },
-            );
-            let read = |row: &mut crate::link::Columns<'_, D>| {
-                let (room, sender, id) = (row.int()?, row.text()?, row.text()?);
-                let sender = model::made("sender", UserId::new(sender))?;
-                let id = model::made("message id", MessageId::new(id))?;
-                Ok(((room, sender, id), Some(model::receipt(row)?)))
-            };
-            self.receipts.extend(link.all(select, read).await?);
-        }
+        let found = link.find_receipts(&wanted).await?;
+        self.receipts.extend(found.into_iter().map(|(key, record)| (key, Some(record))));
         for key in wanted {
             self.receipts.entry(key).or_insert(None);
         }
@@ -209,7 +190,13 @@ impl Draft {
         }
         for (user, standing) in standings {
             self.standings.insert((incarnation, user.clone()), standing);
+            self.seen.insert((incarnation, user.clone()));
             self.moved.insert((incarnation, user), standing);
+        }
+        let author = (incarnation, event.from.clone());
+        if !self.seen.contains(&author) {
+            self.seen.insert(author.clone());
+            self.moved.insert(author, None);
         }
         if let Some((id, record)) = send {
             let key = (incarnation, event.from.clone(), id.clone());
@@ -224,8 +211,9 @@ impl Draft {
     async fn write<D: Dialect>(&self, link: &mut Link<'_, D>) -> Outcome<()> {
         self.write_rooms(link).await?;
         self.write_members(link).await?;
-        self.write_messages(link).await?;
-        self.write_receipts(link).await
+        let events: Vec<&Event> = self.events.iter().map(|event| &**event).collect();
+        link.put_messages(&events, "").await?;
+        link.put_receipts(&self.sends).await
     }
 
     async fn write_rooms<D: Dialect>(&self, link: &mut Link<'_, D>) -> Outcome<()> {
@@ -233,112 +221,21 @@ impl Draft {
         let made: Vec<&RoomRecord> = self.made.iter().filter_map(record).collect();
         let changed: Vec<&RoomRecord> =
             self.changed.iter().filter(|id| !self.made.contains(*id)).filter_map(record).collect();
+        link.put_rooms(ROOMS, &made, "").await?;
         let update = D::on_conflict("room", &["head_seq", "bytes", "members"]);
-        for (rooms, conflict) in [(made, ""), (changed, update.as_str())] {
-            for piece in pieces(&rooms) {
-                let insert = Statement::new(
-                    "INSERT INTO im_rooms (room, id, kind, access, generation, head_seq, first_seq, bytes, created_at, \
-                     members) VALUES ",
-                );
-                link.run(insert.groups(piece, |s, room| put_room(s, room)).sql(conflict)).await?;
-            }
-        }
-        Ok(())
+        link.put_rooms(ROOMS, &changed, &update).await
     }
 
     async fn write_members<D: Dialect>(&self, link: &mut Link<'_, D>) -> Outcome<()> {
-        let ids: HashMap<u64, &RoomId> = self
-            .rooms
-            .values()
-            .flatten()
-            .map(|room| (room.epoch.incarnation, &room.id))
-            .collect();
-        let (mut put, mut gone) = (Vec::new(), Vec::new());
-        for ((incarnation, user), standing) in &self.moved {
-            match (standing, ids.get(incarnation)) {
-                (Some(standing), Some(id)) => put.push((*incarnation, user, *id, *standing)),
-                _ => gone.push((*incarnation, user)),
-            }
-        }
-        // One order for everybody, so that two transactions never wait for each other.
-        put.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        let update = D::on_conflict("room, user_id", &["standing"]);
-        for piece in pieces(&put) {
-            let insert = Statement::new("INSERT INTO im_members (room, user_id, room_id, standing) VALUES ")
-                .groups(piece, |s, (room, user, id, standing)| {
-                    s.int(*room)
-                        .text(user.as_str())
-                        .text(id.as_str())
-                        .text(model::standing(*standing))
-                })
-                .sql(&update);
-            link.run(insert).await?;
-        }
-        for (room, user) in gone {
-            let delete = Statement::new("DELETE FROM im_members WHERE room = ")
-                .int(room)
-                .sql(" AND user_id = ")
-                .text(user.as_str());
-            link.run(delete).await?;
-        }
-        Ok(())
+        let ids: HashMap<u64, &RoomId> =
+            self.rooms.values().flatten().map(|room| (room.epoch.incarnation, &room.id)).collect();
+        let place = |((room, user), standing): (&(u64, UserId), &Option<Standing>)| {
+            // The room of each is there: a plan has given both.
+            ids.get(room).map(|id| (*room, user.clone(), RoomId::clone(id), *standing))
+        };
+        let places = self.moved.iter().filter_map(place).collect();
+        link.put_standings(places, &["standing"]).await
     }
-
-    async fn write_messages<D: Dialect>(&self, link: &mut Link<'_, D>) -> Outcome<()> {
-        let contents: Vec<String> = self
-            .events
-            .iter()
-            .map(|event| model::content(&event.content))
-            .collect::<Outcome<_>>()?;
-        let rows: Vec<(&Arc<Event>, &String)> = self.events.iter().zip(&contents).collect();
-        for piece in pieces(&rows) {
-            let insert = Statement::new(
-                "INSERT INTO im_messages (room, seq, sender, sent_at, kind, message_id, content) VALUES ",
-            );
-            let insert = insert.groups(piece, |s, (event, content)| {
-                s.int(event.epoch.incarnation)
-                    .int(event.seq.get())
-                    .text(event.from.as_str())
-                    .int(event.at.as_millis())
-                    .text(event.kind.as_str())
-                    .opt_text(event.id.as_ref().map(MessageId::as_str))
-                    .text(content)
-            });
-            link.run(insert).await?;
-        }
-        Ok(())
-    }
-
-    async fn write_receipts<D: Dialect>(&self, link: &mut Link<'_, D>) -> Outcome<()> {
-        for piece in pieces(&self.sends) {
-            let insert = Statement::new(
-                "INSERT INTO im_receipts (room, sender, message_id, seq, sent_at, content_hash) VALUES ",
-            );
-            let insert = insert.groups(piece, |s, (room, sender, id, record)| {
-                s.int(*room)
-                    .text(sender.as_str())
-                    .text(id.as_str())
-                    .int(record.seq.get())
-                    .int(record.at.as_millis())
-                    .bytes(&record.hash.0)
-            });
-            link.run(insert).await?;
-        }
-        Ok(())
-    }
-}
-
-fn put_room<D: Dialect>(s: Statement<D>, room: &RoomRecord) -> Statement<D> {
-    s.int(room.epoch.incarnation)
-        .text(room.id.as_str())
-        .text(model::kind(room.kind))
-        .text(model::access(room.open))
-        .int(room.epoch.generation)
-        .int(room.head.get())
-        .int(room.first.get())
-        .int(0)
-        .int(room.created.as_millis())
-        .int(u64::from(room.members))
 }
 
 impl View for Draft {

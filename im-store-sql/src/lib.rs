@@ -33,6 +33,20 @@
 //! fails with `Unavailable`, or with `Full` where there is no room left. One whose commit fails in a way that leaves open
 //! what happened is answered `Unknown`: a retry under the same message id clears it up.
 //!
+//! # What goes
+//!
+//! A deleted room goes with its row of `im_rooms`: everything is read by way of it. What stands in the other tables under its
+//! number is removed by `purge`, some thousand rows in a transaction. Whoever has been in a room, wrote to it or set its state
+//! keeps a row in `im_members`, with the standing `none` once they have left: so a user who is to be erased is found by
+//! one index, and sending, which looks at that row anyway, need not write another.
+//!
+//! A row that is removed is gone for whoever reads the database, and its bytes are overwritten when their place is used
+//! again. Who needs them gone from the file at once runs `VACUUM` (SQLite, PostgreSQL) or `OPTIMIZE TABLE` (MySQL) afterwards.
+//!
+//! [`SqliteStore::backup`](SqlStore::backup) copies a store that is in use. Servers have tools of their own (`pg_dump`,
+//! `mysqldump --single-transaction`); after one of their copies was restored, give `generation` and `state_generation` in
+//! `im_numbers` and `generation` in `im_rooms` and `im_imports` a new random value below 2^53, so that clients start their rooms anew.
+//!
 //! # In your own transaction
 //!
 //! [`SqlStore::append_in`] appends within a transaction that you have begun: your rows and the messages about them are kept
@@ -52,8 +66,12 @@
 //!  head_seq       user_id         seq              sender             name
 //!  first_seq      room_id         sender, sent_at  message_id         value (JSON)
 //!  bytes          standing        kind             seq, sent_at       stamp_…, sender
-//!  created_at                     message_id       content_hash
+//!  created_at     next_seq        message_id       content_hash
 //!  members                        content (JSON)
+//!  erased                         bytes
+//!
+//! im_imports: rooms under import, with the columns of im_rooms; their rows stand in the same tables
+//! im_doomed:  room, the numbers of deleted rooms and dropped imports that are to be purged
 //!
 //! im_sessions ─────┬───────────────┐             im_numbers        name → value
 //!  id              │ session       │ session     im_state_writers  node
@@ -83,10 +101,11 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `config`, `store`, `publish` | the public face |
+//! | `config`, `store`, `ports`, `publish` | the public face |
 //! | `open`, `migrate` | connecting, and the tables |
 //! | `job`, `committer`, `append` | from a call to a commit |
-//! | `read`, `sessions`, `state` | everything else that is read and written |
+//! | `read`, `put`, `sessions`, `state` | everything else that is read and written |
+//! | `upkeep`, `erase`, `import`, `backup` | what goes, and what comes from elsewhere |
 //! | `statement`, `link`, `model` | putting statements together, reading rows, values as columns |
 //! | `dialect` | what differs between the databases: all of it, and nothing else |
 //! | `error` | from a database's failures to the store's |
@@ -94,22 +113,31 @@
 //! [`Store::durability`]: im_core::ports::Store::durability
 
 mod append;
+#[cfg(feature = "sqlite")]
+mod backup;
 mod committer;
 mod config;
 mod dialect;
+mod erase;
 mod error;
+mod import;
 mod job;
 mod link;
 mod migrate;
 mod model;
 mod open;
+mod ports;
 mod publish;
+mod put;
 mod read;
 mod sessions;
 mod state;
 mod statement;
 mod store;
+mod upkeep;
 
+#[cfg(feature = "sqlite")]
+pub use backup::Backup;
 pub use config::SqlConfig;
 pub use dialect::Dialect;
 pub use store::SqlStore;

@@ -67,7 +67,12 @@ async fn all<D: Dialect>(conn: &mut D::Connection) -> StoreResult<()> {
     }
     for migration in D::MIGRATIONS.iter().filter(|migration| migration.version > held) {
         apply::<D>(&mut tx, migration).await.map_err(fail)?;
-        tracing::info!(store = D::SHORT, version = migration.version, name = migration.name, "migrated");
+        tracing::info!(
+            store = D::SHORT,
+            version = migration.version,
+            name = migration.name,
+            "migrated"
+        );
     }
     number::<D>(&mut tx, GENERATION).await.map_err(fail)?;
     number::<D>(&mut tx, STATE_GENERATION).await.map_err(fail)?;

@@ -11,8 +11,7 @@ use crate::error::{Fault, Outcome};
 use crate::link::Columns;
 
 /// The columns of a room, in the order in which [`room`] reads them.
-pub(crate) const ROOM: &str =
-    "t.room, t.id, t.kind, t.access, t.generation, t.head_seq, t.first_seq, t.created_at, t.members";
+pub(crate) const ROOM: &str = "t.room, t.id, t.kind, t.access, t.generation, t.head_seq, t.first_seq, t.bytes, t.created_at, t.members, t.erased";
 
 pub(crate) fn room<D: Dialect>(row: &mut Columns<'_, D>) -> Outcome<RoomRecord> {
     let (incarnation, id) = (row.int()?, row.text()?);
@@ -24,8 +23,10 @@ pub(crate) fn room<D: Dialect>(row: &mut Columns<'_, D>) -> Outcome<RoomRecord> 
         epoch: Epoch { generation: row.int()?, incarnation },
         head: made("seq", Seq::new(row.int()?))?,
         first: made("seq", Seq::new(row.int()?))?,
+        bytes: row.int()?,
         created: Timestamp::from_millis(row.int()?),
         members: u32::try_from(row.int()?).map_err(|_| Fault::Damaged("room"))?,
+        erased: row.int()?,
     })
 }
 
@@ -42,12 +43,14 @@ const KINDS: [(&str, RoomKind); 4] = [
     ("inbox", RoomKind::Inbox),
 ];
 
-const STANDINGS: [(&str, Standing); 5] = [
-    ("owner", Standing::Member(Role::Owner)),
-    ("moderator", Standing::Member(Role::Moderator)),
-    ("member", Standing::Member(Role::Member)),
-    ("reader", Standing::Member(Role::Reader)),
-    ("banned", Standing::Banned),
+/// Queries name the last two.
+const STANDINGS: [(&str, Option<Standing>); 6] = [
+    ("owner", Some(Standing::Member(Role::Owner))),
+    ("moderator", Some(Standing::Member(Role::Moderator))),
+    ("member", Some(Standing::Member(Role::Member))),
+    ("reader", Some(Standing::Member(Role::Reader))),
+    ("banned", Some(Standing::Banned)),
+    ("none", None),
 ];
 
 fn named<T: Copy>(what: &'static str, names: &[(&str, T)], name: &str) -> Outcome<T> {
@@ -68,18 +71,18 @@ pub(crate) fn read_kind(name: &str) -> Outcome<RoomKind> {
     named("kind", &KINDS, name)
 }
 
-pub(crate) fn standing(standing: Standing) -> &'static str {
+pub(crate) fn standing(standing: Option<Standing>) -> &'static str {
     name(&STANDINGS, &standing)
 }
 
-pub(crate) fn read_standing(name: &str) -> Outcome<Standing> {
+pub(crate) fn read_standing(name: &str) -> Outcome<Option<Standing>> {
     named("standing", &STANDINGS, name)
 }
 
 pub(crate) fn read_role(name: &str) -> Outcome<Role> {
     match read_standing(name)? {
-        Standing::Member(role) => Ok(role),
-        Standing::Banned => Err(Fault::Damaged("standing")),
+        Some(Standing::Member(role)) => Ok(role),
+        Some(Standing::Banned) | None => Err(Fault::Damaged("standing")),
     }
 }
 
@@ -89,8 +92,7 @@ pub(crate) fn made<T, E>(what: &'static str, id: Result<T, E>) -> Outcome<T> {
 }
 
 /// The columns of a message, in the order in which [`event`] reads them.
-pub(crate) const MESSAGE: &str =
-    "m.seq, m.sender, m.sent_at, m.kind, m.message_id, m.content";
+pub(crate) const MESSAGE: &str = "m.seq, m.sender, m.sent_at, m.kind, m.message_id, m.content";
 
 /// A message; nothing where an outer join found none.
 pub(crate) fn event<D: Dialect>(

@@ -9,7 +9,7 @@ use im_core::wire::{PageFrom, Role, RoomKind};
 use im_core::{Cursor, Epoch, MessageId, RoomId, Seq, UserId};
 
 use crate::dialect::Dialect;
-use crate::error::Outcome;
+use crate::error::{Fault, Outcome};
 use crate::link::{Columns, Link};
 use crate::model;
 use crate::statement::{MAX_ROWS, Statement};
@@ -18,6 +18,19 @@ impl<D: Dialect> Link<'_, D> {
     pub(crate) async fn room(&mut self, id: &RoomId) -> Outcome<Option<RoomRecord>> {
         let select = format!("SELECT {} FROM im_rooms t WHERE t.id = ", model::ROOM);
         self.first(Statement::new(&select).text(id.as_str()), model::room).await
+    }
+
+    pub(crate) async fn rooms(
+        &mut self,
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> Outcome<Vec<RoomRecord>> {
+        let select = format!("SELECT {} FROM im_rooms t WHERE t.id > ", model::ROOM);
+        let select = Statement::new(&select)
+            .text(after.map_or("", RoomId::as_str))
+            .sql(" ORDER BY t.id")
+            .limit(limit);
+        self.all(select, model::room).await
     }
 
     pub(crate) async fn page(&mut self, id: &RoomId, range: LogRange) -> Outcome<Option<LogPage>> {
@@ -63,7 +76,7 @@ impl<D: Dialect> Link<'_, D> {
         let mut found = std::collections::HashMap::new();
         for piece in rooms.chunks(MAX_ROWS) {
             let select = Statement::new(
-                "SELECT r.id, r.generation, r.room, r.head_seq, r.first_seq, s.revision FROM im_rooms r \
+                "SELECT r.id, r.generation, r.room, r.head_seq, r.first_seq, r.erased, s.revision FROM im_rooms r \
                  LEFT JOIN im_state_heads s ON s.room = r.room WHERE r.id IN ",
             )
             .list(piece, |s, id| s.text(id.as_str()));
@@ -101,7 +114,29 @@ impl<D: Dialect> Link<'_, D> {
         .text(room.as_str())
         .sql(" AND m.user_id = ")
         .text(user.as_str());
-        self.first(select, |row| model::read_standing(&row.text()?)).await
+        Ok(self.first(select, |row| model::read_standing(&row.text()?)).await?.flatten())
+    }
+
+    pub(crate) async fn standings(
+        &mut self,
+        room: &RoomId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Outcome<Vec<(UserId, Standing)>> {
+        let select = Statement::new(
+            "SELECT m.user_id, m.standing FROM im_members m JOIN im_rooms r ON r.room = m.room WHERE r.id = ",
+        )
+        .text(room.as_str())
+        .sql(" AND m.standing <> 'none' AND m.user_id > ")
+        .text(after.map_or("", UserId::as_str))
+        .sql(" ORDER BY m.user_id")
+        .limit(limit);
+        self.all(select, |row| {
+            let user = model::made("user", UserId::new(row.text()?))?;
+            let standing = model::read_standing(&row.text()?)?;
+            Ok((user, standing.ok_or(Fault::Damaged("standing"))?))
+        })
+        .await
     }
 
     pub(crate) async fn members(
@@ -114,7 +149,7 @@ impl<D: Dialect> Link<'_, D> {
             "SELECT m.user_id, m.standing FROM im_members m JOIN im_rooms r ON r.room = m.room WHERE r.id = ",
         )
         .text(room.as_str())
-        .sql(" AND m.standing <> 'banned' AND m.user_id > ")
+        .sql(" AND m.standing NOT IN ('banned', 'none') AND m.user_id > ")
         .text(after.map_or("", UserId::as_str))
         .sql(" ORDER BY m.user_id")
         .limit(limit);
@@ -136,7 +171,7 @@ impl<D: Dialect> Link<'_, D> {
              WHERE m.user_id = ",
         )
         .text(user.as_str())
-        .sql(" AND m.standing <> 'banned' AND m.room_id > ")
+        .sql(" AND m.standing NOT IN ('banned', 'none') AND m.room_id > ")
         .text(after.map_or("", RoomId::as_str))
         .sql(" ORDER BY m.room_id")
         .limit(limit);
@@ -145,6 +180,57 @@ impl<D: Dialect> Link<'_, D> {
             Ok((room, model::read_kind(&row.text()?)?, model::read_role(&row.text()?)?))
         })
         .await
+    }
+
+    /// Those of these users (each with the number of a room) who have a row, and how they stand.
+    pub(crate) async fn find_standings(
+        &mut self,
+        wanted: &[(u64, UserId)],
+    ) -> Outcome<Vec<((u64, UserId), Option<Standing>)>> {
+        let mut found = Vec::new();
+        for piece in wanted.chunks(MAX_ROWS) {
+            let select = Statement::look_up(
+                "t.room, t.user_id, t.standing",
+                "im_members",
+                &["room", "user_id"],
+                piece,
+                |statement, (room, user)| statement.int(*room).text(user.as_str()),
+            );
+            let read = |row: &mut Columns<'_, D>| {
+                let (room, user) = (row.int()?, row.text()?);
+                let user = model::made("user", UserId::new(user))?;
+                Ok(((room, user), model::read_standing(&row.text()?)?))
+            };
+            found.extend(self.all(select, read).await?);
+        }
+        Ok(found)
+    }
+
+    /// Those of these sends (each with the number of a room) that were made.
+    pub(crate) async fn find_receipts(
+        &mut self,
+        wanted: &[(u64, UserId, MessageId)],
+    ) -> Outcome<Vec<((u64, UserId, MessageId), SendRecord)>> {
+        let mut found = Vec::new();
+        for piece in wanted.chunks(MAX_ROWS) {
+            let select = Statement::look_up(
+                &format!("t.room, t.sender, t.message_id, {}", model::RECEIPT),
+                "im_receipts",
+                &["room", "sender", "message_id"],
+                piece,
+                |statement, (room, sender, id)| {
+                    statement.int(*room).text(sender.as_str()).text(id.as_str())
+                },
+            );
+            let read = |row: &mut Columns<'_, D>| {
+                let (room, sender, id) = (row.int()?, row.text()?, row.text()?);
+                let sender = model::made("sender", UserId::new(sender))?;
+                let id = model::made("message id", MessageId::new(id))?;
+                Ok(((room, sender, id), model::receipt(row)?))
+            };
+            found.extend(self.all(select, read).await?);
+        }
+        Ok(found)
     }
 
     pub(crate) async fn state(&mut self, id: &RoomId) -> Outcome<StateSnapshot> {
@@ -172,6 +258,6 @@ fn head<D: Dialect>(row: &mut Columns<'_, D>) -> Outcome<(String, Head)> {
     let epoch = Epoch { generation: row.int()?, incarnation: row.int()? };
     let seq = model::made("seq", Seq::new(row.int()?))?;
     let first = model::made("seq", Seq::new(row.int()?))?;
-    let state_revision = row.opt_int()?.unwrap_or(0);
-    Ok((id, Head { cursor: Cursor { epoch, seq }, first, state_revision }))
+    let (erased, state_revision) = (row.int()?, row.opt_int()?.unwrap_or(0));
+    Ok((id, Head { cursor: Cursor { epoch, seq }, first, state_revision, erased }))
 }

@@ -73,12 +73,14 @@ impl<D: Dialect> Link<'_, D> {
         id: &SessionId,
         expires: Timestamp,
     ) -> Outcome<Option<u64>> {
-        let update = Statement::new("UPDATE im_sessions SET attached = attached + 1, expires_at = ")
-            .int(expires.as_millis())
-            .sql(" WHERE id = ")
-            .text(id.as_str());
+        let update =
+            Statement::new("UPDATE im_sessions SET attached = attached + 1, expires_at = ")
+                .int(expires.as_millis())
+                .sql(" WHERE id = ")
+                .text(id.as_str());
         self.run(update).await?;
-        let select = Statement::new("SELECT attached FROM im_sessions WHERE id = ").text(id.as_str());
+        let select =
+            Statement::new("SELECT attached FROM im_sessions WHERE id = ").text(id.as_str());
         self.first(select, |row| row.int()).await
     }
 
@@ -98,9 +100,11 @@ impl<D: Dialect> Link<'_, D> {
         self.end_sessions(std::slice::from_ref(id)).await
     }
 
-    async fn end_sessions(&mut self, ids: &[SessionId]) -> Outcome<()> {
+    pub(crate) async fn end_sessions(&mut self, ids: &[SessionId]) -> Outcome<()> {
         for piece in ids.chunks(MAX_ROWS) {
-            for of in ["im_sessions WHERE id", "im_followed WHERE session", "im_tickets WHERE session"] {
+            for of in
+                ["im_sessions WHERE id", "im_followed WHERE session", "im_tickets WHERE session"]
+            {
                 let delete = Statement::new(&format!("DELETE FROM {of} IN "))
                     .list(piece, |s, id| s.text(id.as_str()));
                 self.run(delete).await?;
@@ -115,8 +119,9 @@ impl<D: Dialect> Link<'_, D> {
     ) -> Outcome<Vec<Option<SessionHead>>> {
         let mut found = std::collections::HashMap::new();
         for piece in ids.chunks(MAX_ROWS) {
-            let select = Statement::new("SELECT id, attached, revision FROM im_sessions WHERE id IN ")
-                .list(piece, |s, id| s.text(id.as_str()));
+            let select =
+                Statement::new("SELECT id, attached, revision FROM im_sessions WHERE id IN ")
+                    .list(piece, |s, id| s.text(id.as_str()));
             let read = |row: &mut Columns<'_, D>| {
                 Ok((row.text()?, SessionHead { attached: row.int()?, rev: row.int()? }))
             };
@@ -130,11 +135,7 @@ impl<D: Dialect> Link<'_, D> {
     }
 
     /// One view of revision and rooms; `None` if there is no such session.
-    async fn held_checkpoint(
-        &mut self,
-        id: &SessionId,
-        lock: &str,
-    ) -> Outcome<Option<Checkpoint>> {
+    async fn held_checkpoint(&mut self, id: &SessionId, lock: &str) -> Outcome<Option<Checkpoint>> {
         if !lock.is_empty() {
             // Who locks the session first reads what the one before has committed.
             let select = Statement::new("SELECT revision FROM im_sessions WHERE id = ");
@@ -196,8 +197,11 @@ impl<D: Dialect> Link<'_, D> {
                 .list(piece, |s, room| s.text(room.as_str()));
             self.run(delete).await?;
         }
-        let moved: Vec<(&RoomId, &Followed)> =
-            after.rooms.iter().filter(|(room, now)| before.rooms.get(*room) != Some(*now)).collect();
+        let moved: Vec<(&RoomId, &Followed)> = after
+            .rooms
+            .iter()
+            .filter(|(room, now)| before.rooms.get(*room) != Some(*now))
+            .collect();
         let update =
             D::on_conflict("session, room_id", &["generation", "incarnation", "seq", "since"]);
         for piece in pieces(&moved) {
@@ -247,10 +251,11 @@ impl<D: Dialect> Link<'_, D> {
         id: &SessionId,
         secret: &SecretHash,
     ) -> Outcome<bool> {
-        let update = Statement::new("UPDATE im_tickets SET opened = 1 WHERE opened = 0 AND session = ")
-            .text(id.as_str())
-            .sql(" AND secret_hash = ")
-            .bytes(secret.as_bytes());
+        let update =
+            Statement::new("UPDATE im_tickets SET opened = 1 WHERE opened = 0 AND session = ")
+                .text(id.as_str())
+                .sql(" AND secret_hash = ")
+                .bytes(secret.as_bytes());
         Ok(self.run(update).await? > 0)
     }
 
@@ -271,11 +276,7 @@ impl<D: Dialect> Link<'_, D> {
         .await
     }
 
-    pub(crate) async fn sweep_sessions(
-        &mut self,
-        now: Timestamp,
-        limit: usize,
-    ) -> Outcome<usize> {
+    pub(crate) async fn sweep_sessions(&mut self, now: Timestamp, limit: usize) -> Outcome<usize> {
         let select = Statement::new("SELECT id FROM im_sessions WHERE expires_at < ")
             .int(now.as_millis())
             .sql(" ORDER BY expires_at")

@@ -1,11 +1,11 @@
 //! Latest-wins state.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use im_core::state::{Merge, StateLimits, StateMap};
 use im_core::wire::StateUpdate;
-use im_core::{NodeId, RoomId, Stamp, StateKey};
+use im_core::{NodeId, RoomId, Stamp, StateKey, UserId};
 
 use crate::dialect::Dialect;
 use crate::error::{Fault, Outcome};
@@ -40,27 +40,45 @@ impl<D: Dialect> Link<'_, D> {
         let lock = Statement::new("SELECT room FROM im_rooms WHERE id = ").text(id.as_str());
         let room = self.first(lock.sql(D::FOR_UPDATE), |row| row.int()).await?;
         let Some(room) = room else { return Ok(()) };
+        self.change_state(room, id, |map| {
+            let taken =
+                |update: &&&Arc<StateUpdate>| map.merge(Arc::clone(update), limits) == Merge::Taken;
+            updates.iter().filter(taken).count()
+        })
+        .await
+    }
+
+    /// Changes the state of a room that is locked. `change` says how many changes that were.
+    pub(crate) async fn change_state(
+        &mut self,
+        room: u64,
+        id: &RoomId,
+        change: impl FnOnce(&mut StateMap) -> usize + Send,
+    ) -> Outcome<()> {
         let held = self.state(id).await?;
-        let written: HashMap<StateKey, Stamp> =
-            held.entries.iter().map(|entry| (entry.key.clone(), entry.stamp)).collect();
-        let (mut map, mut revision) = (StateMap::restore(held.entries, held.floor), held.revision);
-        for update in updates {
-            if map.merge(Arc::clone(update), limits) == Merge::Taken {
-                revision += 1;
-            }
-        }
-        if revision == held.revision {
+        let written: HashMap<StateKey, (Stamp, UserId)> = held
+            .entries
+            .iter()
+            .map(|entry| (entry.key.clone(), (entry.stamp, entry.from.clone())))
+            .collect();
+        let mut map = StateMap::restore(held.entries, held.floor);
+        let changes = change(&mut map);
+        if changes == 0 {
             return Ok(());
         }
+        // Who has set a key that is held has left a trace already.
+        let known: HashSet<&UserId> = written.values().map(|(_, from)| from).collect();
+        let fresh = map.iter().map(|entry| &entry.from).filter(|from| !known.contains(from));
+        self.put_traces(room, id, fresh.cloned().collect()).await?;
         self.write_entries(room, &map, &written).await?;
-        self.write_state_head(room, revision, map.floor()).await
+        self.write_state_head(room, held.revision + changes as u64, map.floor()).await
     }
 
     async fn write_entries(
         &mut self,
         room: u64,
         map: &StateMap,
-        written: &HashMap<StateKey, Stamp>,
+        written: &HashMap<StateKey, (Stamp, UserId)>,
     ) -> Outcome<()> {
         let gone: Vec<&StateKey> = written.keys().filter(|key| map.get(key).is_none()).collect();
         for piece in gone.chunks(MAX_ROWS) {
@@ -70,7 +88,11 @@ impl<D: Dialect> Link<'_, D> {
                 .list(piece, |s, key| s.text(key.as_str()));
             self.run(delete).await?;
         }
-        let newer = map.iter().filter(|entry| written.get(&entry.key) != Some(&entry.stamp));
+        let is_newer = |entry: &&Arc<StateUpdate>| match written.get(&entry.key) {
+            Some((stamp, from)) => (*stamp, from) != (entry.stamp, &entry.from),
+            None => true,
+        };
+        let newer = map.iter().filter(is_newer);
         let newer: Vec<(&Arc<StateUpdate>, Option<String>)> = newer
             .map(|entry| Ok((entry, entry.value.as_ref().map(model::content).transpose()?)))
             .collect::<Outcome<_>>()?;

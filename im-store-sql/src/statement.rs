@@ -22,7 +22,13 @@ pub(crate) const MAX_ROWS: usize = 512;
 
 impl<D: Dialect> Statement<D> {
     pub(crate) fn new(sql: &str) -> Self {
-        Self { text: sql.to_owned(), args: D::Arguments::default(), bound: 0, group: None, failed: None }
+        Self {
+            text: sql.to_owned(),
+            args: D::Arguments::default(),
+            bound: 0,
+            group: None,
+            failed: None,
+        }
     }
 
     /// More text.
@@ -125,7 +131,10 @@ impl<D: Dialect> Statement<D> {
                     columns.iter().map(|column| format!("t.{column} = w.{column}")).collect();
                 Self::new(&format!("WITH w({list}) AS (VALUES "))
                     .groups(&padded, |statement, item| bind(statement, item))
-                    .sql(&format!(") SELECT {select} FROM w JOIN {table} t ON {}", on.join(" AND ")))
+                    .sql(&format!(
+                        ") SELECT {select} FROM w JOIN {table} t ON {}",
+                        on.join(" AND ")
+                    ))
             }
             Lookup::RowIn => {
                 Self::new(&format!("SELECT {select} FROM {table} t WHERE ({list}) IN ("))

@@ -5,18 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures::future::BoxFuture;
-use im_core::ports::{
-    Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
-    StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult,
-};
-use im_core::state::{
-    Act, Append, Checkpoint, CheckpointChange, RoomRecord, SecretHash, SendRecord, SessionHead,
-    SessionRecord, Standing, StateLimits, Ticket, Unchanged,
-};
-use im_core::wire::{Role, RoomKind, StateUpdate};
-use im_core::{MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
+use im_core::ports::{Appended, Durability, StoreError, StoreErrorKind, StoreResult};
+use im_core::state::{Act, Append, StateLimits};
 use parking_lot::Mutex;
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Pool};
@@ -37,19 +28,19 @@ use crate::open::{Opened, open};
 /// [`Store::close`] it when it is not needed any more. One that is dropped commits what it was given, and closes some
 /// moments later.
 pub struct SqlStore<D: Dialect> {
-    readers: Pool<D>,
-    writers: Pool<D>,
+    pub(crate) readers: Pool<D>,
+    pub(crate) writers: Pool<D>,
     /// A queue for each committer; none when the store is closed.
-    queues: Mutex<Vec<mpsc::UnboundedSender<Job<D>>>>,
-    committers: tokio::sync::Mutex<JoinSet<()>>,
-    closed: AtomicBool,
+    pub(crate) queues: Mutex<Vec<mpsc::UnboundedSender<Job<D>>>>,
+    pub(crate) committers: tokio::sync::Mutex<JoinSet<()>>,
+    pub(crate) closed: AtomicBool,
     away: Arc<AtomicBool>,
     /// Bytes that may still wait for a commit.
     places: Arc<Semaphore>,
     all_places: usize,
     patience: Duration,
-    durability: Durability,
-    state_limits: StateLimits,
+    pub(crate) durability: Durability,
+    pub(crate) state_limits: StateLimits,
     /// Goes with the store.
     _lock: Option<std::fs::File>,
 }
@@ -102,8 +93,18 @@ impl<D: Dialect> SqlStore<D> {
         })
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// Waits for a place in the queue that `key` belongs to.
-    async fn submit(&self, shard: usize, work: Work<D>, count: usize, bytes: usize) -> StoreResult<()> {
+    async fn submit(
+        &self,
+        shard: usize,
+        work: Work<D>,
+        count: usize,
+        bytes: usize,
+    ) -> StoreResult<()> {
         let wanted = (bytes + count.max(1) * OVERHEAD).min(self.all_places);
         // Never more than 2^31.
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
@@ -114,7 +115,7 @@ impl<D: Dialect> SqlStore<D> {
     }
 
     /// The committer that takes all writes about `key`, so that no two of them wait for each other's locks.
-    fn shard(&self, key: &str) -> usize {
+    pub(crate) fn shard(&self, key: &str) -> usize {
         let count = self.queues.lock().len().max(1) as u64;
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
@@ -122,7 +123,7 @@ impl<D: Dialect> SqlStore<D> {
         (hasher.finish() % count) as usize
     }
 
-    async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         key: &str,
         bytes: usize,
@@ -134,7 +135,11 @@ impl<D: Dialect> SqlStore<D> {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    async fn append_to(&self, shard: usize, batch: Vec<Append>) -> Vec<StoreResult<Appended>> {
+    pub(crate) async fn append_to(
+        &self,
+        shard: usize,
+        batch: Vec<Append>,
+    ) -> Vec<StoreResult<Appended>> {
         let (count, bytes) = (batch.len(), batch.iter().map(weight).sum());
         let (reply, answer) = oneshot::channel();
         let appends = Appends { batch, results: Vec::new(), reply };
@@ -148,7 +153,7 @@ impl<D: Dialect> SqlStore<D> {
 /// Runs a read on a connection of its own, again as long as its [`Turn`] allows.
 macro_rules! read {
     ($store:ident, |$link:ident| $call:expr) => {{
-        let mut turn = Turn::new($store);
+        let mut turn = $crate::store::Turn::new($store);
         loop {
             let mut conn = turn.connection().await?;
             let $link = &mut Link::<D>(&mut conn);
@@ -159,22 +164,23 @@ macro_rules! read {
         }
     }};
 }
+pub(crate) use read;
 
 /// The attempts of one read: again if the database was away or another one was in the way, as long as the patience lasts.
-struct Turn<'a, D: Dialect> {
+pub(crate) struct Turn<'a, D: Dialect> {
     store: &'a SqlStore<D>,
     until: Instant,
     attempt: u32,
 }
 
 impl<'a, D: Dialect> Turn<'a, D> {
-    fn new(store: &'a SqlStore<D>) -> Self {
+    pub(crate) fn new(store: &'a SqlStore<D>) -> Self {
         Self { store, until: Instant::now() + store.patience, attempt: 0 }
     }
 
-    async fn connection(&mut self) -> StoreResult<PoolConnection<D>> {
+    pub(crate) async fn connection(&mut self) -> StoreResult<PoolConnection<D>> {
         loop {
-            if self.store.closed.load(Ordering::Relaxed) {
+            if self.store.is_closed() {
                 return Err(closed());
             }
             match self.store.readers.acquire().await {
@@ -184,12 +190,16 @@ impl<'a, D: Dialect> Turn<'a, D> {
         }
     }
 
-    fn done<T>(&self, found: T) -> T {
+    pub(crate) fn done<T>(&self, found: T) -> T {
         self.store.away.store(false, Ordering::Relaxed);
         found
     }
 
-    async fn failed(&mut self, conn: PoolConnection<D>, fault: Fault) -> StoreResult<()> {
+    pub(crate) async fn failed(
+        &mut self,
+        conn: PoolConnection<D>,
+        fault: Fault,
+    ) -> StoreResult<()> {
         // The next attempt gets a connection that has seen nothing of it.
         let _ = conn.detach().close_hard().await;
         self.pause(fault).await
@@ -213,7 +223,7 @@ impl<'a, D: Dialect> Turn<'a, D> {
 }
 
 /// The committer ended without an answer, which only a bug of ours could make it do.
-fn gone() -> StoreError {
+pub(crate) fn gone() -> StoreError {
     StoreError::new(StoreErrorKind::Unknown, "the committer has ended")
 }
 
@@ -231,222 +241,6 @@ fn weight(append: &Append) -> usize {
         Act::Change { .. } => 0,
     };
     act + 200
-}
-
-#[async_trait]
-impl<D: Dialect> RoomLog for SqlStore<D> {
-    async fn append(&self, batch: Vec<Append>) -> Vec<StoreResult<Appended>> {
-        if batch.is_empty() {
-            return Vec::new();
-        }
-        let shards: Vec<usize> =
-            batch.iter().map(|append| self.shard(append.room.as_str())).collect();
-        if shards.iter().all(|shard| *shard == shards[0]) {
-            return self.append_to(shards[0], batch).await;
-        }
-        let mut parts: std::collections::BTreeMap<usize, Vec<Append>> = Default::default();
-        for (append, shard) in batch.into_iter().zip(&shards) {
-            parts.entry(*shard).or_default().push(append);
-        }
-        let parts = parts.into_iter().map(async |(shard, part)| {
-            (shard, self.append_to(shard, part).await.into_iter())
-        });
-        let answers = futures::future::join_all(parts).await;
-        let mut answers: std::collections::BTreeMap<usize, _> = answers.into_iter().collect();
-        shards
-            .into_iter()
-            .map(|shard| {
-                let next = answers.get_mut(&shard).and_then(Iterator::next);
-                // Each part has as many answers as appends.
-                next.unwrap_or_else(|| Err(gone()))
-            })
-            .collect()
-    }
-
-    async fn read(&self, room: &RoomId, range: LogRange) -> StoreResult<Option<LogPage>> {
-        read!(self, |link| link.page(room, range))
-    }
-
-    async fn heads(&self, rooms: &[RoomId]) -> StoreResult<Vec<Option<Head>>> {
-        read!(self, |link| link.heads(rooms))
-    }
-
-    async fn sent(
-        &self,
-        room: &RoomId,
-        sender: &UserId,
-        id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>> {
-        read!(self, |link| link.sent(room, sender, id))
-    }
-}
-
-#[async_trait]
-impl<D: Dialect> RoomDirectory for SqlStore<D> {
-    async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
-        read!(self, |link| link.room(room))
-    }
-
-    async fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
-        read!(self, |link| link.standing(room, user))
-    }
-
-    async fn members(
-        &self,
-        room: &RoomId,
-        after: Option<&UserId>,
-        limit: usize,
-    ) -> StoreResult<Vec<(UserId, Role)>> {
-        read!(self, |link| link.members(room, after, limit))
-    }
-
-    async fn rooms_of(
-        &self,
-        user: &UserId,
-        after: Option<&RoomId>,
-        limit: usize,
-    ) -> StoreResult<Vec<(RoomId, RoomKind, Role)>> {
-        read!(self, |link| link.rooms_of(user, after, limit))
-    }
-}
-
-/// A write about a session: a copy of what it needs goes along, so that it can be run again.
-macro_rules! write_session {
-    ($self:ident, $id:ident, |$link:ident $(, $arg:ident)*| $call:expr) => {{
-        let ($id, $($arg,)*) = ($id.clone(), $($arg.clone(),)*);
-        let key = $id.as_str().to_owned();
-        $self
-            .write(&key, 0, move |$link| {
-                let ($id, $($arg,)*) = ($id.clone(), $($arg.clone(),)*);
-                Box::pin(async move { $call.await })
-            })
-            .await
-    }};
-}
-
-#[async_trait]
-impl<D: Dialect> SessionRegistry for SqlStore<D> {
-    async fn open_session(&self, record: SessionRecord) -> StoreResult<()> {
-        let id = &record.id;
-        write_session!(self, id, |link, record| {
-            let _ = &id;
-            link.open_session(&record)
-        })
-    }
-
-    async fn session(&self, id: &SessionId) -> StoreResult<Option<SessionRecord>> {
-        read!(self, |link| link.session(id))
-    }
-
-    async fn sessions_of(&self, user: &UserId, limit: usize) -> StoreResult<Vec<SessionRecord>> {
-        read!(self, |link| link.sessions_of(user, limit))
-    }
-
-    async fn attach_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<Option<u64>> {
-        write_session!(self, id, |link, expires| link.attach_session(&id, expires))
-    }
-
-    async fn touch_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<()> {
-        write_session!(self, id, |link, expires| link.touch_session(&id, expires))
-    }
-
-    async fn end_session(&self, id: &SessionId) -> StoreResult<()> {
-        write_session!(self, id, |link| link.end_session(&id))
-    }
-
-    async fn session_heads(&self, ids: &[SessionId]) -> StoreResult<Vec<Option<SessionHead>>> {
-        read!(self, |link| link.session_heads(ids))
-    }
-
-    async fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {
-        read!(self, |link| link.checkpoint(id))
-    }
-
-    async fn change_checkpoint(
-        &self,
-        id: &SessionId,
-        change: CheckpointChange,
-    ) -> StoreResult<Result<u64, Unchanged>> {
-        let change = Arc::new(change);
-        write_session!(self, id, |link, change| link.change_checkpoint(&id, &change))
-    }
-
-    async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
-        write_session!(self, id, |link, ticket| link.put_ticket(&id, &ticket))
-    }
-
-    async fn open_ticket(&self, id: &SessionId, secret: &SecretHash) -> StoreResult<bool> {
-        write_session!(self, id, |link, secret| link.open_ticket(&id, &secret))
-    }
-
-    async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
-        read!(self, |link| link.ticket(id))
-    }
-
-    async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {
-        self.write("", 0, move |link| Box::pin(link.sweep_sessions(now, limit))).await
-    }
-}
-
-#[async_trait]
-impl<D: Dialect> StateStore for SqlStore<D> {
-    async fn merge_state(&self, updates: Vec<Arc<StateUpdate>>) -> StoreResult<()> {
-        let limits = self.state_limits;
-        let mut by_shard: std::collections::BTreeMap<usize, Vec<Arc<StateUpdate>>> =
-            Default::default();
-        for update in updates {
-            by_shard.entry(self.shard(update.room.as_str())).or_default().push(update);
-        }
-        for updates in by_shard.into_values() {
-            let Some(first) = updates.first() else { continue };
-            let key = first.room.as_str().to_owned();
-            let size = |update: &Arc<StateUpdate>| update.value.as_ref().map_or(0, |v| v.packed().len());
-            let (bytes, updates) = (updates.iter().map(size).sum(), Arc::new(updates));
-            self.write(&key, bytes, move |link| {
-                let updates = Arc::clone(&updates);
-                Box::pin(async move { link.merge_state(&updates, &limits).await })
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
-    async fn state(&self, room: &RoomId) -> StoreResult<StateSnapshot> {
-        read!(self, |link| link.state(room))
-    }
-
-    async fn begin_state(&self, node: NodeId) -> StoreResult<u64> {
-        self.write("", 0, move |link| Box::pin(link.begin_state(node))).await
-    }
-
-    async fn state_generation(&self) -> StoreResult<u64> {
-        read!(self, |link| link.state_generation())
-    }
-
-    async fn end_state(&self, node: NodeId) -> StoreResult<()> {
-        self.write("", 0, move |link| Box::pin(link.end_state(node))).await
-    }
-}
-
-#[async_trait]
-impl<D: Dialect> Store for SqlStore<D> {
-    fn name(&self) -> &'static str {
-        D::SHORT
-    }
-
-    fn durability(&self) -> Durability {
-        self.durability
-    }
-
-    async fn close(&self) -> StoreResult<()> {
-        self.closed.store(true, Ordering::Relaxed);
-        self.queues.lock().clear();
-        let mut committers = self.committers.lock().await;
-        while committers.join_next().await.is_some() {}
-        self.readers.close().await;
-        self.writers.close().await;
-        Ok(())
-    }
 }
 
 impl<D: Dialect> std::fmt::Debug for SqlStore<D> {

@@ -1,5 +1,5 @@
 //! What must not be: each is said in words that tell what to do, and nothing is lost.
-#![allow(clippy::unwrap_used, reason = "these are tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
 mod support;
 
@@ -54,7 +54,8 @@ async fn newer<D: Dialect>(url: String) {
     let store = SqlStore::<D>::open(SqlConfig::new(&url)).await.unwrap();
     store.close().await.unwrap();
     drop(store);
-    execute::<D>(&url, "INSERT INTO im_migrations (version, name) VALUES (99, 'of tomorrow')").await;
+    execute::<D>(&url, "INSERT INTO im_migrations (version, name) VALUES (99, 'of tomorrow')")
+        .await;
     let error = refused::<D>(SqlConfig::new(&url), "made by a newer version (schema 99").await;
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     // It was left as it was: the version that made it opens it.
@@ -258,7 +259,9 @@ async fn killed<D: Dialect>(mut server: Server) {
             assert_eq!(event.seq.get(), n, "dense");
             let value = event.content.value();
             let text = value.get("text").unwrap().as_text().unwrap();
-            let held = kept.iter().filter(|(r, seq, t)| (r.as_str(), *seq, t.as_str()) == (room, event.seq, text));
+            let held = kept
+                .iter()
+                .filter(|(r, seq, t)| (r.as_str(), *seq, t.as_str()) == (room, event.seq, text));
             assert_eq!(held.count(), 1, "{room} {n} {text}: acknowledged once, with this place");
             found += 1;
         }

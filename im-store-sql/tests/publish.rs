@@ -103,7 +103,9 @@ async fn next(follower: &mut Follower) -> String {
     tokio::time::timeout(Duration::from_secs(30), event).await.expect("an event comes")
 }
 
-async fn what_is_committed_is_read_and_what_is_rolled_back_never_was<D: Dialect>(mut shop: Shop<D>) {
+async fn what_is_committed_is_read_and_what_is_rolled_back_never_was<D: Dialect>(
+    mut shop: Shop<D>,
+) {
     let kept = shop.order("a lamp", true).await;
     assert_eq!(kept[0].seq.get(), 2);
     let gone = shop.order("a chair", false).await;
@@ -115,7 +117,9 @@ async fn what_is_committed_is_read_and_what_is_rolled_back_never_was<D: Dialect>
     assert_eq!(shop.texts().await, ["a lamp", "a table"]);
 }
 
-async fn what_is_announced_is_pushed_and_what_was_rolled_back_is_not<D: Dialect>(mut shop: Shop<D>) {
+async fn what_is_announced_is_pushed_and_what_was_rolled_back_is_not<D: Dialect>(
+    mut shop: Shop<D>,
+) {
     let mut follower = shop.engine.follow(&shop.room, None).await.unwrap();
     let gone = shop.order("a chair", false).await;
     let kept = shop.order("a lamp", true).await;

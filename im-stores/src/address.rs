@@ -1,12 +1,12 @@
 //! Addresses of stores.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use im_core::memory::MemoryStore;
-use im_core::ports::{Store, StoreResult};
+use im_core::ports::{Store, StoreError, StoreErrorKind, StoreResult};
 
 /// Which store, and where.
 #[derive(Clone, PartialEq, Eq)]
@@ -126,6 +126,72 @@ impl StoreAddress {
         })
     }
 
+    /// Whether there may be a store at the address: there is a folder or file. Of memory there is never one before it is
+    /// opened; what a database server holds is not looked at.
+    pub fn may_exist(&self) -> bool {
+        match self {
+            Self::Memory => false,
+            #[cfg(feature = "sled")]
+            Self::Sled(path) => path.join("status").exists(),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(path) => path.exists(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => true,
+            #[cfg(feature = "mysql")]
+            Self::MySql(_) => true,
+        }
+    }
+
+    /// Opens the store, copies it to `to`, which must be empty or not there, checks the copy and closes the store. Says how
+    /// many rooms the copy has.
+    ///
+    /// # Errors
+    ///
+    /// The store's; `Unavailable` for stores that are copied by other means: a database server has its own.
+    pub async fn backup(&self, to: &Path) -> StoreResult<u64> {
+        match self {
+            #[cfg(feature = "sled")]
+            Self::Sled(path) => {
+                let config = im_store_sled::SledConfig::new(path);
+                let store = im_store_sled::SledStore::open(config).await?;
+                let made = store.backup(to).await;
+                store.close().await?;
+                made.map(|made| made.rooms as u64)
+            }
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(path) => {
+                let config = im_store_sql::SqlConfig::sqlite(path);
+                let store = im_store_sql::SqliteStore::open(config).await?;
+                let made = store.backup(to).await;
+                store.close().await?;
+                made.map(|made| made.rooms)
+            }
+            _ => Err(by_other_means(self)),
+        }
+    }
+
+    /// Copies a backup to this address, where nothing may be yet. Opening it begins a new generation.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreAddress::backup`].
+    pub async fn restore(&self, from: &Path) -> StoreResult<()> {
+        match self {
+            #[cfg(feature = "sled")]
+            Self::Sled(path) => im_store_sled::SledStore::restore(from, path).await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(path) => {
+                // A backup of a backup: checked, and with a generation of its own.
+                let from = im_store_sql::SqlConfig::sqlite(from);
+                let store = im_store_sql::SqliteStore::open(from).await?;
+                let made = store.backup(path).await;
+                store.close().await?;
+                made.map(|_| ())
+            }
+            _ => Err(by_other_means(self)),
+        }
+    }
+
     /// Whether what it keeps survives the process.
     pub fn is_durable(&self) -> bool {
         *self != Self::Memory
@@ -160,6 +226,14 @@ impl StoreAddress {
             Self::MySql(url) => url.clone(),
         }
     }
+}
+
+fn by_other_means(address: &StoreAddress) -> StoreError {
+    let message = format!(
+        "a {} store is not copied by this program: memory has nothing to copy, a database server has tools of its own",
+        address.kind()
+    );
+    StoreError::new(StoreErrorKind::Unavailable, message)
 }
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]

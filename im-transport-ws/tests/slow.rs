@@ -163,7 +163,9 @@ async fn a_socket_that_is_never_read_is_given_up_and_nobody_else_notices() {
 async fn whoever_reads_nothing_for_a_while_keeps_nobody_waiting_at_the_store() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let engine = Engine::builder().allow_anonymous().store(store.clone()).start().await.unwrap();
-    let ws = WebSocket::new(engine.clone(), WsConfig::default());
+    // Nobody is given up in this test.
+    let patient = WsConfig::default().write_timeout(Duration::from_secs(3600));
+    let ws = WebSocket::new(engine.clone(), patient);
     let mut slow = Client::open(in_memory(&ws, 4096), "").await.unwrap();
     follow(&mut slow, "slow").await;
     let mut bystander = bystander(&ws).await;

@@ -5,17 +5,14 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use im_core::engine::Engine;
-use im_core::memory::MemoryStore;
-use im_core::ports::Store;
 use im_http::{Edge, UplinkConfig};
-use im_store_sled::{SledConfig, SledStore};
+use im_stores::StoreAddress;
 use im_transport_longpoll::{LongPoll, LongPollConfig};
 use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket, WsConfig};
@@ -42,9 +39,10 @@ struct Flags {
     /// Address and port to listen on. Use 0.0.0.0:8082 to let phones and other machines in, and port 0 for any free port.
     #[arg(long, env = "IM_LISTEN", default_value = "127.0.0.1:8082")]
     listen: SocketAddr,
-    /// A folder to keep the battle in, so that it survives the server. Without it everything is in memory.
-    #[arg(long, env = "IM_DATA")]
-    data: Option<PathBuf>,
+    /// Where the battle is kept: memory, which is gone when the server ends; or sled:FOLDER, sqlite:FILE, postgres://…,
+    /// mysql://….
+    #[arg(long, env = "IM_STORE", default_value = "memory")]
+    store: StoreAddress,
     /// What the page begins with. Everybody can choose another in the page.
     #[arg(long, value_enum, default_value = "all")]
     transport: Transport,
@@ -80,10 +78,7 @@ async fn main() -> anyhow::Result<()> {
         .unwrap_or_else(|_| EnvFilter::new("info,warp::server=off"));
     tracing_subscriber::fmt().with_env_filter(filter).init();
 
-    let store: Arc<dyn Store> = match &flags.data {
-        Some(folder) => Arc::new(SledStore::open(SledConfig::new(folder)).await?),
-        None => Arc::new(MemoryStore::new()),
-    };
+    let store = flags.store.open().await?;
     let engine = Engine::builder()
         .authenticator(Arc::new(guard::Players))
         .hooks(Arc::new(guard::Rules))

@@ -9,9 +9,9 @@ use clap::Subcommand;
 use im_core::RoomId;
 use im_core::ports::Store;
 use im_core::transfer::{Export, Import};
-use im_store_sled::{SledConfig, SledStore};
+use im_stores::StoreAddress;
 
-/// What to do in place of serving. The server must not be running on the same folder.
+/// What to do in place of serving. The server must not be running on the same folder or file.
 #[derive(Subcommand)]
 pub(crate) enum Copies {
     /// Write rooms as JSON Lines, readable and for any other store. Sessions are not part of it.
@@ -29,54 +29,52 @@ pub(crate) enum Copies {
         #[arg(default_value = "-")]
         file: PathBuf,
     },
-    /// Copy everything, sessions included, into a new folder, and check that the copy is whole. A program that embeds the
-    /// store does the same while it runs: `SledStore::backup`.
+    /// Copy everything, sessions included, of sled or SQLite, and check that the copy is whole. A program that embeds the
+    /// store does the same while it runs: `SledStore::backup`, `SqliteStore::backup`.
     Backup {
-        /// The folder. It must be empty, or not there.
-        folder: PathBuf,
+        /// The folder (sled) or file (SQLite) to make. It must be empty, or not there.
+        to: PathBuf,
     },
-    /// Copy a backup into the folder that --data names, which must be empty or not there. Clients then start their rooms
-    /// anew.
+    /// Copy a backup to where --store says, where nothing may be yet. Clients then start their rooms anew.
     Restore {
-        /// The folder that `backup` has made. It stays as it is.
-        folder: PathBuf,
+        /// What `backup` has made. It stays as it is.
+        from: PathBuf,
     },
 }
 
 impl Copies {
-    pub(crate) async fn run(self, data: &Path) -> anyhow::Result<()> {
-        let store = match &self {
-            Self::Restore { folder } => {
-                SledStore::restore(folder, data).await?;
-                return Ok(());
-            }
+    pub(crate) async fn run(self, at: &StoreAddress) -> anyhow::Result<()> {
+        match self {
             // What is put in may be the first.
-            Self::Import { .. } => Arc::new(SledStore::open(SledConfig::new(data)).await?),
-            Self::Export { .. } | Self::Backup { .. } => open(data).await?,
-        };
-        let done = match self {
-            Self::Export { file, room } => export(store.clone(), &file, room).await,
-            Self::Import { file } => import(store.clone(), &file).await,
-            Self::Backup { folder } => copy(&store, &folder).await,
-            Self::Restore { .. } => Ok(()),
-        };
-        store.close().await?;
-        done
+            Self::Import { file } => {
+                let store = at.open().await?;
+                closed(import(store.clone(), &file).await, &*store).await
+            }
+            Self::Export { file, room } => {
+                let store = existing(at)?.open().await?;
+                closed(export(store.clone(), &file, room).await, &*store).await
+            }
+            Self::Backup { to } => {
+                let rooms = existing(at)?.backup(&to).await?;
+                eprintln!("{rooms} rooms in {}, each checked", to.display());
+                Ok(())
+            }
+            Self::Restore { from } => Ok(at.restore(&from).await?),
+        }
     }
 }
 
-/// Opens what is there: a command makes no empty store by a slip of the pen.
-async fn open(folder: &Path) -> anyhow::Result<Arc<SledStore>> {
-    if !folder.join("status").exists() {
-        bail!("there is no store in {}; choose another folder with --data", folder.display());
-    }
-    Ok(Arc::new(SledStore::open(SledConfig::new(folder)).await?))
+async fn closed(done: anyhow::Result<()>, store: &dyn Store) -> anyhow::Result<()> {
+    store.close().await?;
+    done
 }
 
-async fn copy(store: &SledStore, to: &Path) -> anyhow::Result<()> {
-    let made = store.backup(to).await?;
-    eprintln!("{} rooms in {}, each checked", made.rooms, made.path.display());
-    Ok(())
+/// What is there: a command makes no empty store by a slip of the pen.
+fn existing(at: &StoreAddress) -> anyhow::Result<&StoreAddress> {
+    if !at.may_exist() {
+        bail!("there is no store at {at}; name another place with --store");
+    }
+    Ok(at)
 }
 
 async fn export(store: Arc<dyn Store>, file: &Path, room: Option<RoomId>) -> anyhow::Result<()> {

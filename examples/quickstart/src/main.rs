@@ -6,18 +6,14 @@
 
 mod copies;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{Router, http::header, routing::get};
-use clap::{Parser, ValueEnum};
-use im_core::{
-    engine::Engine,
-    memory::MemoryStore,
-    ports::{Retention, Store},
-};
+use clap::Parser;
+use im_core::{engine::Engine, ports::Retention};
 use im_http::{Edge, Listener, UplinkConfig};
-use im_store_sled::{SledConfig, SledStore};
+use im_stores::StoreAddress;
 use im_transport_longpoll::{LongPoll, LongPollConfig};
 use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket, WsConfig};
@@ -38,12 +34,10 @@ struct Flags {
     /// Address and port to listen on. Use 0.0.0.0:8080 to let other machines in, and port 0 for any free port.
     #[arg(long, env = "IM_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where messages are kept.
-    #[arg(long, value_enum, env = "IM_STORE", default_value = "sled")]
-    store: Kind,
-    /// The folder for `--store sled`. Made if it is not there. One server at a time can use it.
-    #[arg(long, env = "IM_DATA", default_value = "im-data", global = true)]
-    data: PathBuf,
+    /// Where messages are kept: sled:FOLDER, sqlite:FILE, postgres://…, mysql://…, or memory, which is gone when the server
+    /// ends. What is not there is made. One server at a time can use a folder or a file.
+    #[arg(long, env = "IM_STORE", default_value = "sled:im-data", global = true)]
+    store: StoreAddress,
     /// Each room keeps so many of its last messages; older ones are removed. All of them by default.
     #[arg(long, env = "IM_KEEP_MESSAGES")]
     keep_messages: Option<u64>,
@@ -52,14 +46,6 @@ struct Flags {
     keep_days: Option<u64>,
     #[command(subcommand)]
     copies: Option<copies::Copies>,
-}
-
-#[derive(Clone, ValueEnum)]
-enum Kind {
-    /// On disk, in the folder that --data names.
-    Sled,
-    /// In memory: gone when the server ends.
-    Memory,
 }
 
 /// Path, type and text of what makes up the page. It is part of the binary.
@@ -85,14 +71,11 @@ async fn main() -> anyhow::Result<()> {
     if let Some(copies) = flags.copies {
         // `export` writes to standard output.
         logs.with_writer(std::io::stderr).init();
-        return copies.run(&flags.data).await;
+        return copies.run(&flags.store).await;
     }
     logs.init();
 
-    let store: Arc<dyn Store> = match flags.store {
-        Kind::Sled => Arc::new(SledStore::open(SledConfig::new(flags.data)).await?),
-        Kind::Memory => Arc::new(MemoryStore::new()),
-    };
+    let store = flags.store.open().await?;
     // Everybody is believed to be who they say they are, so anybody can write under anybody's name. A service with
     // users of its own gives the engine an `Authenticator` here.
     let day = |days: u64| Duration::from_secs(days.saturating_mul(24 * 3600));

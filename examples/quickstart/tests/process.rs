@@ -98,7 +98,7 @@ async fn who_is_in_is_told_to_come_back_when_the_server_is_terminated() {
     for signal in ["TERM", "INT"] {
         let data = tempfile::tempdir().unwrap();
         let folder = data.path().to_str().unwrap();
-        let mut server = Server::start(&["--data", folder]).await;
+        let mut server = Server::start(&["--store", &format!("sled:{folder}")]).await;
         let mut ann = server.connect().await;
         let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"});
         assert_eq!(ask(&mut ann, hello).await["t"], "ok");
@@ -121,7 +121,7 @@ async fn who_is_in_is_told_to_come_back_when_the_server_is_terminated() {
 /// Starts a server that must refuse its folder, and gives its last words.
 async fn refused(folder: &str) -> String {
     let server = Command::new(env!("CARGO_BIN_EXE_quickstart"))
-        .args(["--listen", "127.0.0.1:0", "--data", folder])
+        .args(["--listen", "127.0.0.1:0", "--store", &format!("sled:{folder}")])
         .output();
     let server = within(server).await.unwrap();
     assert_eq!(server.status.code(), Some(1));
@@ -132,7 +132,7 @@ async fn refused(folder: &str) -> String {
 async fn a_folder_of_a_newer_version_or_without_its_data_is_refused_with_a_reason() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().to_str().unwrap();
-    let mut server = Server::start(&["--data", folder]).await;
+    let mut server = Server::start(&["--store", &format!("sled:{folder}")]).await;
     server.signal("KILL").await;
     within(server.process.wait()).await.unwrap();
 
@@ -152,7 +152,7 @@ async fn a_folder_of_a_newer_version_or_without_its_data_is_refused_with_a_reaso
 async fn a_folder_in_use_ends_the_second_server_with_a_reason() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().to_str().unwrap();
-    let first = Server::start(&["--data", folder]).await;
+    let first = Server::start(&["--store", &format!("sled:{folder}")]).await;
     let words = refused(folder).await;
     assert!(words.contains("in use by another process") && words.contains(folder), "{words}");
 
@@ -175,8 +175,10 @@ async fn command(arguments: &[&str]) -> String {
 async fn what_was_said_is_taken_out_put_in_backed_up_and_restored() {
     let all = tempfile::tempdir().unwrap();
     let folder = |name: &str| all.path().join(name).to_str().unwrap().to_owned();
-    let [data, other, backup, restored] = ["data", "other", "backup", "restored"].map(folder);
-    let mut server = Server::start(&["--data", &data]).await;
+    let [data, other, restored] =
+        ["data", "other", "restored"].map(|name| format!("sled:{}", folder(name)));
+    let backup = folder("backup");
+    let mut server = Server::start(&["--store", &data]).await;
     let mut ann = server.connect().await;
     let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"});
     assert_eq!(ask(&mut ann, hello).await["t"], "ok");
@@ -187,18 +189,18 @@ async fn what_was_said_is_taken_out_put_in_backed_up_and_restored() {
     server.signal("KILL").await;
     within(server.process.wait()).await.unwrap();
 
-    let lines = command(&["--data", &data, "export"]).await;
+    let lines = command(&["--store", &data, "export"]).await;
     assert!(lines.contains("🦀") && lines.lines().all(|line| line.starts_with('{')), "{lines}");
     let file = folder("rooms.jsonl");
-    command(&["export", "--data", &data, "--room", "tea", &file]).await;
-    command(&["import", "--data", &other, &file]).await;
+    command(&["export", "--store", &data, "--room", "tea", &file]).await;
+    command(&["import", "--store", &other, &file]).await;
     let room = |lines: &str| {
         let tea = lines.lines().skip_while(|line| !line.contains("\"id\":\"tea\""));
         tea.take(4).map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(room(&command(&["export", "--data", &other]).await), room(&lines));
+    assert_eq!(room(&command(&["export", "--store", &other]).await), room(&lines));
 
-    command(&["backup", "--data", &data, &backup]).await;
-    command(&["restore", "--data", &restored, &backup]).await;
-    assert_eq!(command(&["export", "--data", &restored]).await, lines);
+    command(&["backup", "--store", &data, &backup]).await;
+    command(&["restore", "--store", &restored, &backup]).await;
+    assert_eq!(command(&["export", "--store", &restored]).await, lines);
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::host;
 use crate::report::{median, write_json};
-use crate::subject::{Cores, StoreKind, Subject};
+use crate::subject::{Cores, StoreChoice, Subject};
 
 /// What `im-bench fanout` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,8 +34,8 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(32..=16384))]
     size: u32,
     /// Where the engine keeps things.
-    #[arg(long, value_enum, default_value_t = StoreKind::Memory)]
-    store: StoreKind,
+    #[arg(long, default_value = "memory")]
+    store: StoreChoice,
     /// Also write the report as JSON, to this file; `-` for standard output.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -112,7 +112,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 }
 
 async fn pair(nth: u32, options: &Options) -> Result<Pair> {
-    let engine = Subject::Engine(options.store);
+    let engine = Subject::Engine(options.store.kind());
     // Who goes first changes from pair to pair, so that neither always finds the machine warm.
     let (engine, naive) = if nth % 2 == 1 {
         let naive = measure(nth, Subject::Naive, options).await?;
@@ -128,7 +128,7 @@ async fn pair(nth: u32, options: &Options) -> Result<Pair> {
 
 async fn measure(nth: u32, subject: Subject, options: &Options) -> Result<Sample> {
     let data = tempfile::tempdir()?;
-    let server = subject.start(data.path(), options.cores.server()).await?;
+    let server = subject.start(&options.store, data.path(), options.cores.server()).await?;
     let sample = load::run(subject, &server, options)
         .await
         .with_context(|| format!("fanout: {}", subject.name()))?;

@@ -31,6 +31,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use im_core::wire::{Encoding, PageFrom};
 use im_core::{Cursor, RoomId, Seq};
+use im_stores::StoreAddress;
 use im_testkit::history::{Checker, read_back};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -42,7 +43,7 @@ use self::report::{Facts, Report};
 use self::transport::Choice;
 use crate::child::Server;
 use crate::report::{Progress, thousands, write_json};
-use crate::subject::StoreKind;
+use crate::subject::StoreChoice;
 use crate::{host, serve};
 
 /// What `im-bench replay` is told.
@@ -61,12 +62,13 @@ pub(crate) struct Options {
     /// How many connections to cut, without a word, while sends are pending on them.
     #[arg(long, default_value_t = 0)]
     cuts: u64,
-    /// How often to kill the server by SIGKILL, and start it again, while sends are pending. Needs `--store sled`.
+    /// How often to kill the server by SIGKILL, and start it again, while sends are pending. Needs a durable store.
     #[arg(long, default_value_t = 0)]
     kills: u64,
-    /// Where the server keeps things.
-    #[arg(long, value_enum, default_value_t = StoreKind::Sled)]
-    store: StoreKind,
+    /// Where the server keeps things: memory; sled or sqlite, in a temporary folder; sled:PATH, sqlite:PATH, postgres://… or
+    /// mysql://…, where nothing may be yet.
+    #[arg(long, default_value = "sled")]
+    store: StoreChoice,
     /// Replay at this many times the log's own pace, instead of as fast as sends are acknowledged. Breaks of more than an
     /// hour are left out.
     #[arg(long, value_parser = pace)]
@@ -106,8 +108,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Replays, checks, reports; fails unless everything was as it should be.
 pub(crate) async fn run(options: Options) -> Result<()> {
     ensure!(
-        options.kills == 0 || options.store == StoreKind::Sled,
-        "a kill takes everything from a store in memory: --kills needs --store sled"
+        options.kills == 0 || options.store.is_durable(),
+        "a kill takes everything from a store in memory: --kills needs another --store"
     );
     // Over HTTP a client has two sockets, and for a moment those before them.
     host::allow_open_files(4 * u64::from(options.clients) + 100)?;
@@ -125,8 +127,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     let folder = tempfile::tempdir()?;
     let place = Place {
-        store: options.store,
-        data: folder.path().to_owned(),
+        store: options.store.address(folder.path()),
         address: fixed_address(options.seed)?,
     };
     let (sends, clients) = (log.lines.len() as u64, options.clients as usize);
@@ -168,15 +169,14 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     let heard = begin.elapsed();
 
     let Closed { server, struck: faults, missed, tally } = ledger.close();
-    if options.store == StoreKind::Memory {
+    if !options.store.is_durable() {
         read_from_server(&crew, &log, &checker).await?;
     }
     crew.leave();
     let readers: Vec<_> = crew.members.iter().filter_map(|member| member.witness.close()).collect();
     server.context("the server is not up at the end")?.stop().await?;
-    if options.store == StoreKind::Sled {
-        let store =
-            serve::open(options.store, Some(&place.data)).await.context("reopen the store")?;
+    if options.store.is_durable() {
+        let store = place.store.open().await.context("reopen the store")?;
         read_back(&checker, &*store).await?;
         store.close().await?;
     }
@@ -186,7 +186,7 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
             .data
             .as_deref()
             .map_or("the sample".into(), |path| path.display().to_string()),
-        store: options.store,
+        store: options.store.clone(),
         transport: options.transport,
         tally,
         seed: options.seed,
@@ -203,14 +203,13 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
 
 /// Where the server is started, and started again.
 struct Place {
-    store: StoreKind,
-    data: PathBuf,
+    store: StoreAddress,
     address: SocketAddr,
 }
 
 impl Place {
     async fn start(&self) -> Result<Server> {
-        let mut args = serve::arguments(self.store, &self.data);
+        let mut args = serve::arguments(&self.store);
         args.extend(["--listen".to_owned(), self.address.to_string()]);
         Server::start(&args).await
     }

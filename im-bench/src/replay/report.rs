@@ -10,13 +10,13 @@ use serde::Serialize;
 use super::ledger::{Fault, Struck, Tally};
 use super::transport::{Choice, Transport};
 use crate::report::thousands;
-use crate::subject::StoreKind;
+use crate::subject::StoreChoice;
 
 /// The whole run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) data: String,
-    pub(super) store: StoreKind,
+    pub(super) store: StoreChoice,
     pub(super) transport: Choice,
     pub(super) seed: u64,
     pub(super) clients: usize,
@@ -51,7 +51,7 @@ pub(super) struct Report {
 /// What only the run knows.
 pub(super) struct Facts {
     pub(super) data: String,
-    pub(super) store: StoreKind,
+    pub(super) store: StoreChoice,
     pub(super) transport: Choice,
     pub(super) tally: Tally,
     pub(super) seed: u64,
@@ -166,7 +166,7 @@ mod tests {
     fn report(missed: usize, verdict: Verdict) -> Report {
         let facts = Facts {
             data: "test".into(),
-            store: StoreKind::Memory,
+            store: StoreChoice::Sled,
             transport: Choice::Mix,
             tally: Tally {
                 connections: [(Transport::Ws, 1200), (Transport::Long, 3)].into(),

@@ -69,7 +69,9 @@ impl Engine {
             let page = core.store.read(room, range).await?;
             let Some(end) = page.as_ref().and_then(|page| page.events.last()) else { break };
             after = end.seq;
-            kept.extend(page.into_iter().flat_map(|page| page.events).filter(|e| events.contains(e)));
+            kept.extend(
+                page.into_iter().flat_map(|page| page.events).filter(|e| events.contains(e)),
+            );
         }
         Ok(kept)
     }

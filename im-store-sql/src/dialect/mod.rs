@@ -19,8 +19,7 @@ mod postgres;
 pub(crate) mod sqlite;
 
 /// Receives rows one by one, and says when it has enough.
-pub type Each<'a, D> =
-    &'a mut (dyn FnMut(<D as Database>::Row) -> Outcome<ControlFlow<()>> + Send);
+pub type Each<'a, D> = &'a mut (dyn FnMut(<D as Database>::Row) -> Outcome<ControlFlow<()>> + Send);
 
 /// How rows are looked up by several columns at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

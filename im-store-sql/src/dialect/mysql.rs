@@ -17,7 +17,8 @@ impl sealed::Sealed for MySql {}
 impl Dialect for MySql {
     const SHORT: &'static str = "mysql";
     // After the lock on a room, reads see what those before have committed; and no locks on gaps, which end in deadlocks.
-    const BEGIN: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION READ WRITE";
+    const BEGIN: &'static str =
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION READ WRITE";
     const FOR_UPDATE: &'static str = " FOR UPDATE";
     const LOOKUP: Lookup = Lookup::RowIn;
     // DDL commits by itself, so the lock belongs to the connection.
@@ -51,8 +52,21 @@ impl Dialect for MySql {
             // Corrupt index, crashed table.
             1034 | 1194 | 1712 => Class::Corrupt,
             // Too many connections, access denied, unknown database, shutting down, killed, read-only.
-            1040 | 1044 | 1045 | 1049 | 1053 | 1077 | 1079 | 1105 | 1152 | 1158..=1161 | 1203
-            | 1290 | 1317 | 1836 | 1927 => Class::Away,
+            1040
+            | 1044
+            | 1045
+            | 1049
+            | 1053
+            | 1077
+            | 1079
+            | 1105
+            | 1152
+            | 1158..=1161
+            | 1203
+            | 1290
+            | 1317
+            | 1836
+            | 1927 => Class::Away,
             _ => Class::Failed,
         }
     }

@@ -63,7 +63,10 @@ impl Dialect for Postgres {
 
     async fn inspect(conn: &mut Self::Connection) -> Result<Found, sqlx::Error> {
         let wanted = [
-            ("fsync", "what was committed may be lost, and the database damaged, when the power goes"),
+            (
+                "fsync",
+                "what was committed may be lost, and the database damaged, when the power goes",
+            ),
             ("full_page_writes", "the database may be damaged when the power goes"),
             ("synchronous_commit", "what was committed last may be lost when the server stops"),
         ];
@@ -80,7 +83,9 @@ impl Dialect for Postgres {
         let durability = match weak.as_slice() {
             [] => Durability::PowerLoss,
             // A server that answers before it has written loses commits when it is killed.
-            weak if weak.iter().any(|w| w.starts_with("synchronous_commit")) => Durability::Volatile,
+            weak if weak.iter().any(|w| w.starts_with("synchronous_commit")) => {
+                Durability::Volatile
+            }
             _ => Durability::ProcessCrash,
         };
         Ok(Found { durability, weak })

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use im_core::ports::{Durability, StoreError, StoreErrorKind, StoreResult};
-use sqlx::{SqlSafeStr, Sqlite};
 use sqlx::error::DatabaseError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{SqlSafeStr, Sqlite};
 
 use super::{Dialect, Found, Lookup, excluded, sealed};
 use crate::config::SqlConfig;
@@ -85,7 +85,8 @@ impl Dialect for Sqlite {
         if busy == 0 {
             Ok(())
         } else {
-            let why = "the database could not be checkpointed after a failed commit: it is being read";
+            let why =
+                "the database could not be checkpointed after a failed commit: it is being read";
             Err(sqlx::Error::Io(std::io::Error::other(why)))
         }
     }

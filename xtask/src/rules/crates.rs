@@ -118,6 +118,8 @@ fn refusal(package: &Package, need: &Need, members: &BTreeSet<&str>) -> Option<&
         }
         _ if !inside || to == "im-core" => None,
         _ if from.starts_with("im-transport-") && to == "im-http" => None,
+        // It opens whichever of them an address names, for those that put things together.
+        "im-stores" if to.starts_with("im-store-") => None,
         _ => Some(
             "an adapter depends on im-core (a transport also on im-http) and on no other adapter",
         ),

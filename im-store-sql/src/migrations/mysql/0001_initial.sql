@@ -19,15 +19,40 @@ CREATE TABLE im_rooms (
     bytes      BIGINT NOT NULL, -- of the contents that are kept, packed
     created_at BIGINT NOT NULL,
     members    BIGINT NOT NULL, -- the banned are not counted
+    erased     BIGINT NOT NULL, -- counts the messages that were changed because a user was erased
     UNIQUE (id)
 ) ENGINE = InnoDB;
 
--- Who is in which room, or banned from it. `room_id` repeats im_rooms.id, so that a user's rooms are found in order.
+-- Rooms under import, invisible until they are whole: then the row moves to im_rooms. Its messages, members and receipts
+-- stand in the same tables as those of other rooms, under its number.
+CREATE TABLE im_imports (
+    room       BIGINT NOT NULL PRIMARY KEY,
+    id         VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    kind       VARCHAR(16) CHARACTER SET ascii NOT NULL,
+    access     VARCHAR(16) CHARACTER SET ascii NOT NULL,
+    generation BIGINT NOT NULL,
+    head_seq   BIGINT NOT NULL,
+    first_seq  BIGINT NOT NULL,
+    bytes      BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    members    BIGINT NOT NULL,
+    erased     BIGINT NOT NULL,
+    UNIQUE (id)
+) ENGINE = InnoDB;
+
+-- The numbers of deleted rooms and dropped imports whose messages, members, receipts and state were not all removed yet.
+CREATE TABLE im_doomed (
+    room BIGINT NOT NULL PRIMARY KEY
+) ENGINE = InnoDB;
+
+-- Who is in which room, or banned from it, or may be found in it for another reason: by this, and by nothing else, all that
+-- is to be erased with a user is found. `room_id` repeats im_rooms.id, so that a user's rooms are found in order.
 CREATE TABLE im_members (
     room     BIGINT NOT NULL,
     user_id  VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     room_id  VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-    standing VARCHAR(16) CHARACTER SET ascii NOT NULL, -- owner, moderator, member, reader; banned
+    standing VARCHAR(16) CHARACTER SET ascii NOT NULL, -- owner, moderator, member, reader; banned; none: was in it, wrote to it or is named in it
+    next_seq BIGINT NOT NULL DEFAULT 0, -- the user was erased from the messages before this one
     PRIMARY KEY (room, user_id)
 ) ENGINE = InnoDB;
 CREATE INDEX im_members_by_user ON im_members (user_id, room_id);
@@ -41,6 +66,7 @@ CREATE TABLE im_messages (
     kind       VARCHAR(32) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, -- message; im.members and others that begin with im. are the engine's own
     message_id VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL, -- what the sender named it
     content    LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    bytes      BIGINT NOT NULL, -- of the content, packed
     PRIMARY KEY (room, seq)
 ) ENGINE = InnoDB;
 

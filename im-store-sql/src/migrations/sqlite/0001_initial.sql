@@ -19,15 +19,40 @@ CREATE TABLE im_rooms (
     bytes      BIGINT NOT NULL, -- of the contents that are kept, packed
     created_at BIGINT NOT NULL,
     members    BIGINT NOT NULL, -- the banned are not counted
+    erased     BIGINT NOT NULL, -- counts the messages that were changed because a user was erased
     UNIQUE (id)
 );
 
--- Who is in which room, or banned from it. `room_id` repeats im_rooms.id, so that a user's rooms are found in order.
+-- Rooms under import, invisible until they are whole: then the row moves to im_rooms. Its messages, members and receipts
+-- stand in the same tables as those of other rooms, under its number.
+CREATE TABLE im_imports (
+    room       BIGINT NOT NULL PRIMARY KEY,
+    id         TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    access     TEXT NOT NULL,
+    generation BIGINT NOT NULL,
+    head_seq   BIGINT NOT NULL,
+    first_seq  BIGINT NOT NULL,
+    bytes      BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    members    BIGINT NOT NULL,
+    erased     BIGINT NOT NULL,
+    UNIQUE (id)
+);
+
+-- The numbers of deleted rooms and dropped imports whose messages, members, receipts and state were not all removed yet.
+CREATE TABLE im_doomed (
+    room BIGINT NOT NULL PRIMARY KEY
+);
+
+-- Who is in which room, or banned from it, or may be found in it for another reason: by this, and by nothing else, all that
+-- is to be erased with a user is found. `room_id` repeats im_rooms.id, so that a user's rooms are found in order.
 CREATE TABLE im_members (
     room     BIGINT NOT NULL,
     user_id  TEXT NOT NULL,
     room_id  TEXT NOT NULL,
-    standing TEXT NOT NULL, -- owner, moderator, member, reader; banned
+    standing TEXT NOT NULL, -- owner, moderator, member, reader; banned; none: was in it, wrote to it or is named in it
+    next_seq BIGINT NOT NULL DEFAULT 0, -- the user was erased from the messages before this one
     PRIMARY KEY (room, user_id)
 ) WITHOUT ROWID;
 CREATE INDEX im_members_by_user ON im_members (user_id, room_id);
@@ -41,6 +66,7 @@ CREATE TABLE im_messages (
     kind       TEXT NOT NULL, -- message; im.members and others that begin with im. are the engine's own
     message_id TEXT NULL, -- what the sender named it
     content    TEXT NOT NULL,
+    bytes      BIGINT NOT NULL, -- of the content, packed
     PRIMARY KEY (room, seq)
 ) WITHOUT ROWID;
 

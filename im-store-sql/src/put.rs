@@ -1,0 +1,150 @@
+//! Rows of rooms, members, messages and receipts as they are written.
+
+use std::collections::BTreeSet;
+
+use im_core::state::{RoomRecord, SendRecord, Standing};
+use im_core::wire::Event;
+use im_core::{MessageId, RoomId, UserId};
+
+use crate::dialect::Dialect;
+use crate::error::Outcome;
+use crate::link::Link;
+use crate::model;
+use crate::statement::{Statement, pieces};
+
+/// The table of the rooms.
+pub(crate) const ROOMS: &str = "im_rooms";
+/// The table of the rooms under import. It has the same columns.
+pub(crate) const IMPORTS: &str = "im_imports";
+
+/// How a user stands to the room with this number and id; `None` leaves a trace and no more.
+pub(crate) type Place = (u64, UserId, RoomId, Option<Standing>);
+
+impl<D: Dialect> Link<'_, D> {
+    pub(crate) async fn put_rooms(
+        &mut self,
+        table: &str,
+        rooms: &[&RoomRecord],
+        conflict: &str,
+    ) -> Outcome<()> {
+        for piece in pieces(rooms) {
+            let insert = Statement::new(&format!(
+                "INSERT INTO {table} (room, id, kind, access, generation, head_seq, first_seq, bytes, created_at, members, \
+                 erased) VALUES "
+            ));
+            self.run(insert.groups(piece, |s, room| put_room(s, room)).sql(conflict)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what changes of a room that is locked.
+    pub(crate) async fn update_room(&mut self, table: &str, room: &RoomRecord) -> Outcome<()> {
+        let update = Statement::new(&format!("UPDATE {table} SET head_seq = "))
+            .int(room.head.get())
+            .sql(", first_seq = ")
+            .int(room.first.get())
+            .sql(", bytes = ")
+            .int(room.bytes)
+            .sql(", members = ")
+            .int(u64::from(room.members))
+            .sql(", erased = ")
+            .int(room.erased)
+            .sql(" WHERE room = ")
+            .int(room.epoch.incarnation);
+        self.run(update).await.map(|_| ())
+    }
+
+    /// Sets these `columns` where there is a row already.
+    pub(crate) async fn put_standings(
+        &mut self,
+        mut places: Vec<Place>,
+        columns: &[&str],
+    ) -> Outcome<()> {
+        // One order for everybody, so that two transactions never wait for each other.
+        places.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let update = D::on_conflict("room, user_id", columns);
+        for piece in pieces(&places) {
+            let insert =
+                Statement::new("INSERT INTO im_members (room, user_id, room_id, standing) VALUES ")
+                    .groups(piece, |s, (room, user, id, standing)| {
+                        s.int(*room)
+                            .text(user.as_str())
+                            .text(id.as_str())
+                            .text(model::standing(*standing))
+                    })
+                    .sql(&update);
+            self.run(insert).await?;
+        }
+        Ok(())
+    }
+
+    /// These users may be found in the room from now on. Those who have a row keep it as it is.
+    pub(crate) async fn put_traces(
+        &mut self,
+        room: u64,
+        id: &RoomId,
+        users: BTreeSet<UserId>,
+    ) -> Outcome<()> {
+        let users = users.into_iter().filter(|user| !user.is_erased());
+        let places = users.map(|user| (room, user, id.clone(), None)).collect();
+        self.put_standings(places, &["room_id"]).await
+    }
+
+    pub(crate) async fn put_messages(&mut self, events: &[&Event], conflict: &str) -> Outcome<()> {
+        let contents: Vec<String> =
+            events.iter().map(|event| model::content(&event.content)).collect::<Outcome<_>>()?;
+        let rows: Vec<(&&Event, &String)> = events.iter().zip(&contents).collect();
+        for piece in pieces(&rows) {
+            let insert = Statement::new(
+                "INSERT INTO im_messages (room, seq, sender, sent_at, kind, message_id, content, bytes) VALUES ",
+            );
+            let insert = insert.groups(piece, |s, (event, content)| {
+                s.int(event.epoch.incarnation)
+                    .int(event.seq.get())
+                    .text(event.from.as_str())
+                    .int(event.at.as_millis())
+                    .text(event.kind.as_str())
+                    .opt_text(event.id.as_ref().map(MessageId::as_str))
+                    .text(content)
+                    .int(event.content.packed().len() as u64)
+            });
+            self.run(insert.sql(conflict)).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn put_receipts(
+        &mut self,
+        sends: &[(u64, UserId, MessageId, SendRecord)],
+    ) -> Outcome<()> {
+        for piece in pieces(sends) {
+            let insert = Statement::new(
+                "INSERT INTO im_receipts (room, sender, message_id, seq, sent_at, content_hash) VALUES ",
+            );
+            let insert = insert.groups(piece, |s, (room, sender, id, record)| {
+                s.int(*room)
+                    .text(sender.as_str())
+                    .text(id.as_str())
+                    .int(record.seq.get())
+                    .int(record.at.as_millis())
+                    .bytes(&record.hash.0)
+            });
+            self.run(insert).await?;
+        }
+        Ok(())
+    }
+}
+
+fn put_room<D: Dialect>(s: Statement<D>, room: &RoomRecord) -> Statement<D> {
+    s.int(room.epoch.incarnation)
+        .text(room.id.as_str())
+        .text(model::kind(room.kind))
+        .text(model::access(room.open))
+        .int(room.epoch.generation)
+        .int(room.head.get())
+        .int(room.first.get())
+        .int(room.bytes)
+        .int(room.created.as_millis())
+        .int(u64::from(room.members))
+        .int(room.erased)
+}

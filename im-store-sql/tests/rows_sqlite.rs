@@ -1,0 +1,113 @@
+//! What upkeep leaves in the tables.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use im_core::engine::{Engine, Publish};
+use im_core::ports::{RoomDirectory, RoomLog, StateStore, Store, Upkeep};
+use im_core::state::{Append, RoomSeed};
+use im_core::wire::{Content, Limits, Role, RoomKind, StateUpdate, Target};
+use im_core::{MessageId, NodeId, RoomId, Stamp, StateKey, Timestamp, UserId};
+use im_store_sql::{SqlConfig, SqliteStore};
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
+
+const OF_ROOMS: [&str; 7] = [
+    "im_rooms",
+    "im_members",
+    "im_messages",
+    "im_receipts",
+    "im_state",
+    "im_state_heads",
+    "im_doomed",
+];
+
+async fn count(path: &Path, table: &str) -> i64 {
+    let mut conn = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+    let sql = AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
+    sqlx::query(sql).fetch_one(&mut conn).await.unwrap().get(0)
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+/// A room that several have written to, the service in the name of one among them, and with state.
+async fn lived_in(store: &Arc<SqliteStore>, engine: &Engine, room: &RoomId) {
+    let members = vec![(user("ann"), Role::Owner), (user("bob"), Role::Member)];
+    let seed = RoomSeed { kind: RoomKind::Group, open: true, members };
+    engine.create_room(room.clone(), seed, &user("ann")).await.unwrap();
+    let mut batch: Vec<Append> = Vec::new();
+    for n in 0..30 {
+        let from = user(["ann", "bob", "mia", "zoe"][n % 4]);
+        let message = Publish::text(Target::Room(room.clone()), from, &format!("words {n}"));
+        batch.push(engine.prepare(message.id(MessageId::random())).unwrap());
+    }
+    assert!(store.append(batch).await.iter().all(Result::is_ok));
+    for (n, from) in ["bob", "mia", "eve"].into_iter().enumerate() {
+        let update = StateUpdate {
+            room: room.clone(),
+            key: StateKey::new(format!("k{n}")).unwrap(),
+            stamp: Stamp { ms: Timestamp::from_millis(5), counter: 0, node: NodeId(1) },
+            from: user(from),
+            value: Some(Content::text(&format!("{from}'s"), &Limits::default()).unwrap()),
+        };
+        store.merge_state(vec![Arc::new(update)]).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_leaves_no_row_of_a_deleted_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("im.db");
+    let store = Arc::new(SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap());
+    let engine = Engine::builder().allow_anonymous().store(store.clone()).start().await.unwrap();
+    for (limit, most) in [(1, 1_000), (7, 100), (100_000, 1)] {
+        let room = RoomId::new(format!("r{limit}")).unwrap();
+        lived_in(&store, &engine, &room).await;
+        // Two members, two in whose names the service wrote, and one who set state and did no more.
+        assert_eq!(count(&path, "im_members").await, 5);
+        assert_eq!(count(&path, "im_receipts").await, 30);
+        assert!(store.delete_room(&room).await.unwrap());
+        assert_eq!(count(&path, "im_messages").await, 31, "they go bit by bit");
+        let mut calls = 1;
+        while store.purge(limit).await.unwrap() {
+            calls += 1;
+        }
+        assert!(calls <= most, "{calls}");
+        for table in OF_ROOMS {
+            assert_eq!(count(&path, table).await, 0, "{table}");
+        }
+    }
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_leaves_no_row_with_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("im.db");
+    let store = Arc::new(SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap());
+    let engine = Engine::builder().allow_anonymous().store(store.clone()).start().await.unwrap();
+    let room = RoomId::new("r").unwrap();
+    lived_in(&store, &engine, &room).await;
+    for (name, limit) in [("bob", 3), ("mia", 1), ("eve", 1_000)] {
+        while store.erase_user(&user(name), limit).await.unwrap().more {}
+        for (table, column) in [
+            ("im_members", "user_id"),
+            ("im_messages", "sender"),
+            ("im_messages", "content"),
+            ("im_receipts", "sender"),
+            ("im_state", "sender"),
+            ("im_state", "value"),
+        ] {
+            let found = count(&path, &format!("{table} WHERE {column} LIKE '%{name}%'")).await;
+            assert_eq!(found, 0, "{name} in {table}.{column}");
+        }
+    }
+    assert_eq!(count(&path, "im_members").await, 2, "ann and zoe");
+    assert_eq!(count(&path, "im_receipts").await, 15);
+    let record = store.room(&room).await.unwrap().unwrap();
+    let bytes = count(&path, "im_messages WHERE bytes <= 0").await;
+    assert_eq!((record.members, record.head.get(), bytes), (1, 31, 0));
+    store.close().await.unwrap();
+}
