@@ -5,12 +5,14 @@
 //! for no more than the last few rows.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
 
+use crate::device::Device;
 use crate::error::{file, reading};
 use crate::folder::{self, Folder, Snapshots};
 use crate::keys::Key;
@@ -60,12 +62,11 @@ impl SledStore {
     pub async fn backup(&self, to: impl Into<PathBuf>) -> StoreResult<Backup> {
         let to = to.into();
         let path = to.clone();
-        let shared = Arc::clone(self.shared());
+        let (shared, device) = (Arc::clone(self.shared()), Arc::clone(self.device()));
         // From here on what changes is noted. Begun between two commits, so that none is under way of which nobody knows.
         let watch = self.write(0, move |_| Watch::begin(shared)).await?;
         let copy = blocking(move || {
-            folder::make_empty(&path)?;
-            let copy = Copy { db: open_copy(&path)?, watch, path };
+            let copy = Copy { to: Target::make(path, device)?, watch };
             copy.rows()?;
             copy.catch_up(FEW)?;
             Ok(copy)
@@ -109,9 +110,28 @@ impl SledStore {
     }
 }
 
-fn open_copy(to: &Path) -> StoreResult<sled::Db> {
-    let config = sled::Config::new().path(to.join("sled")).cache_capacity(16 << 20);
-    config.flush_every_ms(None).open().map_err(reading)
+/// The database that a copy is written to.
+struct Target {
+    path: PathBuf,
+    db: sled::Db,
+    /// Its log. Opened before anything is written, so that it is told of every write that fails, sled's own syncs' too.
+    log: File,
+    device: Arc<dyn Device>,
+}
+
+impl Target {
+    fn make(path: PathBuf, device: Arc<dyn Device>) -> StoreResult<Self> {
+        folder::make_empty(&path)?;
+        let sled = path.join("sled");
+        let db = device.open(&sled, 16 << 20).map_err(reading)?;
+        let log = File::options().read(true).write(true).open(sled.join("db"));
+        let log = log.map_err(|e| file("open the copy in", &path, e))?;
+        Ok(Self { path, db, log, device })
+    }
+
+    fn write(&self, batch: sled::Batch) -> StoreResult<()> {
+        self.device.apply(&self.db, batch).map_err(reading)
+    }
 }
 
 /// Notes what changes, as long as it lives.
@@ -135,9 +155,8 @@ impl Drop for Watch {
 
 /// A copy in the making.
 struct Copy {
-    db: sled::Db,
+    to: Target,
     watch: Watch,
-    path: PathBuf,
 }
 
 impl Copy {
@@ -154,7 +173,7 @@ impl Copy {
                     batch.insert(key, value);
                     count += 1;
                 }
-                self.db.apply_batch(batch).map_err(reading)?;
+                self.to.write(batch)?;
                 Ok(last.filter(|_| count == ROWS))
             })?;
             match last {
@@ -182,14 +201,14 @@ impl Copy {
     }
 
     fn take(&self, handle: &Handle, changed: &BTreeSet<Key>) -> StoreResult<()> {
+        let mut batch = sled::Batch::default();
         for key in changed {
             match handle.get(key)? {
-                Some(value) => self.db.insert(key, value),
-                None => self.db.remove(key),
+                Some(value) => batch.insert(key.as_slice(), value),
+                None => batch.remove(key.as_slice()),
             }
-            .map_err(reading)?;
         }
-        Ok(())
+        self.to.write(batch)
     }
 
     /// Called between two commits.
@@ -198,14 +217,13 @@ impl Copy {
         self.take(handle, &changed)?;
         let batch = handle.get(keys::BATCH)?;
         let batch = batch.map(|bytes| record::read_number(&bytes)).transpose()?.unwrap_or(0);
-        Ok(Moment { db: self.db, path: self.path, generation: handle.generation, batch })
+        Ok(Moment { to: self.to, generation: handle.generation, batch })
     }
 }
 
 /// A copy that holds one moment of the store.
 struct Moment {
-    db: sled::Db,
-    path: PathBuf,
+    to: Target,
     generation: u64,
     batch: u64,
 }
@@ -213,24 +231,26 @@ struct Moment {
 impl Moment {
     /// Checks it, makes it last, and says what it is.
     fn seal(self) -> StoreResult<Backup> {
-        let Self { db, path, generation, batch } = self;
+        let Self { to: Target { path, db, log, device }, generation, batch } = self;
         let rooms = open::verify(&db, batch)?;
         let rows = db.len() as u64;
-        db.flush().map_err(reading)?;
+        device.flush(&db).map_err(reading)?;
+        // It writes and syncs some more as it goes, and does not tell what of that failed.
         drop(db);
         let sync = || {
+            device.sync(&log)?;
             let sled = path.join("sled");
             for entry in std::fs::read_dir(&sled)? {
                 let entry = entry?.path();
                 if entry.is_file() {
-                    std::fs::File::open(entry)?.sync_all()?;
+                    File::open(entry)?.sync_all()?;
                 }
             }
             folder::sync_folder(&sled)?;
             let (layout, left, boot) = (LAYOUT, Left::Backup, String::new());
             let status = Status { layout, generation, left, boot, batch };
             // Without it the folder is no store.
-            folder::replace(&path.join("status"), &status.to_string())
+            device.replace(&path.join("status"), &status.to_string())
         };
         sync().map_err(|e| file("finish the copy in", &path, e))?;
         Ok(Backup { path, rooms, rows })

@@ -6,6 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::folder::{self, Snapshots};
+use crate::wait;
+
+/// The longest that a flush may take: it hands over some megabytes at most.
+const LONGEST_FLUSH: Duration = Duration::from_secs(30);
 
 /// The calls that reach the disk.
 pub(crate) trait Device: Send + Sync {
@@ -25,8 +29,13 @@ pub(crate) trait Device: Send + Sync {
     }
 
     /// Hands sled's log buffers to the operating system. From then on a kill of the process takes nothing.
+    ///
+    /// After an error of the disk sled may wait for ever for a buffer that nobody writes any more. So it waits on a thread
+    /// of its own, which is given up then, with what it holds.
     fn flush(&self, db: &sled::Db) -> sled::Result<()> {
-        db.flush().map(|_| ())
+        let flushed = wait::within(LONGEST_FLUSH, db.flush_async());
+        let gave_up = || sled::Error::ReportableBug("sled did not come back from a flush".into());
+        flushed.unwrap_or_else(|| Err(gave_up())).map(|_| ())
     }
 
     /// Makes the disk keep what it was handed.

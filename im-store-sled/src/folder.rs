@@ -4,6 +4,7 @@
 //! data/
 //!   lock       held while a process uses the folder
 //!   status     layout, generation, how it was left
+//!   suspect    there while the folder is opened, and after a sync that failed
 //!   sled/      sled's files
 //!   sled.new   a copy in the making
 //!   sled.damaged-…  what a recovery has put aside
@@ -31,7 +32,7 @@ pub(crate) struct Folder {
 impl Folder {
     /// Takes the folder; makes it if it is not there. Gives what its status file says, `None` for a new one.
     pub(crate) fn take(path: &Path) -> StoreResult<(Self, Option<Status>)> {
-        fs::create_dir_all(path).map_err(|e| file("make the data folder", path, e))?;
+        make(path).map_err(|e| file("make the data folder", path, e))?;
         let status = Status::read(&path.join("status"))?;
         if status.is_none() {
             refuse_foreign(path)?;
@@ -62,6 +63,11 @@ impl Folder {
         self.path.join("sled")
     }
 
+    /// Sled's own parameters. Sled writes them once and does not sync them.
+    pub(crate) fn conf(&self) -> PathBuf {
+        self.sled().join("conf")
+    }
+
     /// Sled's log.
     pub(crate) fn db(&self) -> PathBuf {
         self.sled().join("db")
@@ -73,6 +79,50 @@ impl Folder {
             Ok(db) => Ok(db.len() > 0),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Notes in which boot a sync may fail, or has failed: the system then takes for written what is not, until the
+    /// machine stops. See [`Folder::is_suspect`].
+    pub(crate) fn suspect(&self, boot: &str, device: &dyn Device) -> StoreResult<()> {
+        let path = self.path.join("suspect");
+        device.replace(&path, boot).map_err(|e| file("write", &path, e))
+    }
+
+    /// Whether that was noted in this boot, or nobody can tell in which.
+    pub(crate) fn is_suspect(&self, boot: &str) -> StoreResult<bool> {
+        let path = self.path.join("suspect");
+        match fs::read_to_string(&path) {
+            Ok(noted) => Ok(noted == boot || noted.is_empty()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(file("read", &path, e)),
+        }
+    }
+
+    /// All that is there was synced.
+    pub(crate) fn trust(&self) -> StoreResult<()> {
+        let path = self.path.join("suspect");
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(file("remove", &path, e)),
+            // Should the name come back after a power cut, it names another boot.
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts copies in the place of sled's files. After a failed sync the system may hold pages that it takes for
+    /// written and that are not; a later sync would not write them. So all is read, as sled would read it, and written
+    /// to new files.
+    pub(crate) fn renew(&self, device: &dyn Device) -> StoreResult<()> {
+        self.copy(device, Snapshots::Keep)?;
+        discard(&self.swap("unsynced")?);
+        Ok(())
+    }
+
+    /// Removes sled's files, in which there is nothing yet.
+    pub(crate) fn begin_anew(&self) -> StoreResult<()> {
+        match fs::remove_dir_all(self.sled()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(file("empty", &self.sled(), e)),
+            _ => Ok(()),
         }
     }
 
@@ -150,10 +200,17 @@ impl Folder {
     }
 }
 
+/// Removes a folder that was put aside, if it can.
+fn discard(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path) {
+        tracing::warn!(path = %path.display(), %error, "an old copy could not be removed");
+    }
+}
+
 /// A folder of its own for a copy of a store: it must be empty, or not there.
 pub(crate) fn make_empty(path: &Path) -> StoreResult<()> {
     let make = || {
-        fs::create_dir_all(path)?;
+        make(path)?;
         fs::read_dir(path)?.next().transpose()
     };
     match make() {
@@ -166,11 +223,30 @@ pub(crate) fn make_empty(path: &Path) -> StoreResult<()> {
     }
 }
 
-/// What a copy takes along.
+/// What a copy takes along of the files that sled makes anew from its log or from its defaults: snapshots and `conf`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Snapshots {
     Keep,
     Drop,
+}
+
+/// Makes a folder and those above it that are not there, so that their names last.
+fn make(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    // The names of those that were there are no matter of ours, but for the last: it may have been made by a process
+    // that was killed before it came to sync its name.
+    let made = path.ancestors().skip(1).take_while(|above| !above.exists()).count();
+    fs::create_dir_all(&path)?;
+    for above in path.ancestors().skip(1).take(made + 1) {
+        match sync_folder(above) {
+            // It cannot be opened for reading. A name that was there before us has long been kept.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::debug!(folder = %above.display(), "may not be read, and was not synced");
+            }
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// A folder without a status file is new, or none of ours.
@@ -224,11 +300,16 @@ fn snapshots(sled: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Whether sled makes this file anew if it is not there.
+fn is_derived(path: &Path) -> bool {
+    is_snapshot(path) || path.file_name().is_some_and(|name| name == "conf")
+}
+
 fn is_snapshot(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap."))
 }
 
-/// Copies a folder file by file and syncs the copy. Without sled's snapshots, if they are not to be trusted.
+/// Copies a folder file by file and syncs the copy. Without sled's snapshots and its `conf`, if they are not to be trusted.
 pub(crate) fn copy(from: &Path, to: &Path, snapshots: Snapshots) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
@@ -237,7 +318,7 @@ pub(crate) fn copy(from: &Path, to: &Path, snapshots: Snapshots) -> io::Result<(
         let target = to.join(name);
         if path.is_dir() {
             copy(&path, &target, snapshots)?;
-        } else if snapshots == Snapshots::Keep || !is_snapshot(&path) {
+        } else if snapshots == Snapshots::Keep || !is_derived(&path) {
             fs::copy(&path, &target)?;
             File::open(&target)?.sync_all()?;
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use im_core::ports::StoreResult;
 use im_core::{Epoch, RoomId, Seq, UserId};
 
+use crate::device::Device;
 use crate::error::{damaged, reading};
 use crate::{keys, parts, record};
 
@@ -12,18 +13,18 @@ use crate::{keys, parts, record};
 const ROWS: usize = 1000;
 
 /// Layout 2 counts the bytes of each room, and knows of everybody who may be found in it. All logs are read, once.
-pub(crate) fn from_1(db: &sled::Db) -> StoreResult<()> {
+pub(crate) fn from_1(db: &sled::Db, device: &dyn Device) -> StoreResult<()> {
     for row in db.scan_prefix(keys::ROOMS) {
         let (key, old) = row.map_err(reading)?;
         // The others were done before the last try was cut short.
         if old.len() == record::ROOM_LEN_1 {
-            room_from_1(db, &key, &old)?;
+            room_from_1(db, device, &key, &old)?;
         }
     }
     Ok(())
 }
 
-fn room_from_1(db: &sled::Db, key: &[u8], old: &[u8]) -> StoreResult<()> {
+fn room_from_1(db: &sled::Db, device: &dyn Device, key: &[u8], old: &[u8]) -> StoreResult<()> {
     let id = std::str::from_utf8(&key[1..]).ok().and_then(|id| RoomId::new(id).ok());
     let id = id.ok_or_else(|| damaged("room"))?;
     let room = record::read_room(&id, 0, &record::room_from_1(old, 0))?;
@@ -52,13 +53,12 @@ fn room_from_1(db: &sled::Db, key: &[u8], old: &[u8]) -> StoreResult<()> {
         }
         batch.push((keys::trace(&user, incarnation), record::trace(&id, Seq::ZERO)));
         if batch.len() >= ROWS {
-            write(db, &mut batch)?;
+            write(db, device, &mut batch)?;
         }
     }
     // The record last: it says that the room is done.
-    write(db, &mut batch)?;
-    db.insert(key, record::room_from_1(old, bytes)).map_err(reading)?;
-    Ok(())
+    write(db, device, &mut batch)?;
+    write(db, device, &mut vec![(key.to_vec(), record::room_from_1(old, bytes))])
 }
 
 fn read_event(
@@ -74,8 +74,12 @@ fn read_event(
     record::read_event(id, epoch, seq, &bytes)
 }
 
-fn write(db: &sled::Db, rows: &mut Vec<(keys::Key, Vec<u8>)>) -> StoreResult<()> {
+fn write(
+    db: &sled::Db,
+    device: &dyn Device,
+    rows: &mut Vec<(keys::Key, Vec<u8>)>,
+) -> StoreResult<()> {
     let mut batch = sled::Batch::default();
     rows.drain(..).for_each(|(key, value)| batch.insert(key, value));
-    db.apply_batch(batch).map_err(reading)
+    device.apply(db, batch).map_err(reading)
 }

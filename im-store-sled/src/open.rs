@@ -1,7 +1,7 @@
 //! Opening: recovery, migration, generation.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::shared::Handle;
 use crate::state::fresh_generation;
 use crate::status::{LAYOUT, Left, Status, boot_id};
 use crate::txn::Meta;
-use crate::{keys, parts, record};
+use crate::{keys, parts, readable, record};
 
 /// A store that is open.
 pub(crate) struct Opened {
@@ -43,6 +43,8 @@ pub(crate) fn open(
     if status.had_data() && !has_data(folder)? {
         return Err(vanished(folder, status.batch));
     }
+    let boot = boot.unwrap_or_default();
+    prepare(folder, &status, &boot, device)?;
     let (db, recovered) = match open_sled(folder, device, cache_bytes)? {
         Ok(db) => (db, false),
         Err(error) => (recover(folder, device, cache_bytes, &status, &error)?, true),
@@ -52,12 +54,12 @@ pub(crate) fn open(
     if status.had_data() && blank {
         return Err(vanished(folder, status.batch));
     }
-    migrate(&db, &steps)?;
+    migrate(&db, device, &steps)?;
     let meta = read_meta(&db)?;
     if status.batch > 0 && meta.batch == 0 {
         return Err(vanished(folder, status.batch));
     }
-    let why_new = why_new_generation(&status, boot.as_deref(), meta.batch, recovered);
+    let why_new = why_new_generation(&status, &boot, meta.batch, recovered);
     let mut generation = status.generation;
     if let Some(why) = why_new {
         generation = u64::from_be_bytes(random_bytes());
@@ -68,9 +70,24 @@ pub(crate) fn open(
     // says how much of it there is.
     device.sync(&handle.file).map_err(|e| file("sync", folder.path(), e))?;
     let (layout, left, batch) = (LAYOUT, Left::Open, meta.batch);
-    let boot = boot.unwrap_or_default();
     folder.write(&Status { layout, generation, left, boot, batch }, device)?;
+    folder.trust()?;
     Ok(Opened { handle, meta })
+}
+
+/// Makes sure that sled reads what is on the disk.
+///
+/// An opening that failed, or was killed, may have left a failed sync behind. From here on this one may, too; sled makes
+/// some on its own and does not always tell.
+fn prepare(folder: &Folder, status: &Status, boot: &str, device: &dyn Device) -> StoreResult<()> {
+    if !status.had_data() {
+        // The first opening, or one that did not get to its end: nobody was told of anything in it.
+        folder.begin_anew()?;
+    } else if folder.is_suspect(boot)? {
+        tracing::warn!(folder = %folder.path().display(), "a sync may have failed: the data is written anew");
+        folder.renew(device)?;
+    }
+    folder.suspect(boot, device)
 }
 
 /// Opens it again after a failure. What is found is what counts: it is synced before it is shown. It must hold the
@@ -108,6 +125,8 @@ fn handle(folder: &Folder, db: sled::Db, generation: u64) -> StoreResult<Handle>
     let path = folder.db();
     let open = || {
         let opened = File::options().read(true).write(true).open(&path)?;
+        // Without it sled takes the folder for damaged.
+        File::options().write(true).open(folder.conf())?.sync_all()?;
         crate::folder::sync_folder(&folder.sled())?;
         crate::folder::sync_folder(folder.path())?;
         Ok(opened)
@@ -134,11 +153,11 @@ fn vanished(folder: &Folder, batch: u64) -> StoreError {
 /// Why commits may have been lost, if so.
 fn why_new_generation(
     status: &Status,
-    boot: Option<&str>,
+    boot: &str,
     batch: u64,
     recovered: bool,
 ) -> Option<&'static str> {
-    let same_boot = boot.is_some_and(|boot| boot == status.boot);
+    let same_boot = !boot.is_empty() && boot == status.boot;
     if recovered {
         Some("it was recovered from damage")
     } else if status.left == Left::Backup {
@@ -159,6 +178,7 @@ fn open_sled(
     cache_bytes: u64,
 ) -> StoreResult<Result<sled::Db, sled::Error>> {
     folder.drop_unfinished_snapshots().map_err(|e| file("tidy up", folder.path(), e))?;
+    readable::check(&folder.sled()).map_err(|e| file("read", &folder.sled(), e))?;
     match open_caught(&folder.sled(), device, cache_bytes) {
         Ok(db) => Ok(Ok(db)),
         Err(error @ (sled::Error::Corruption { .. } | sled::Error::ReportableBug(_))) => {
@@ -200,7 +220,7 @@ fn not_open(folder: &Folder, error: sled::Error) -> StoreError {
     StoreError::new(sled_kind(&error), message).because(error)
 }
 
-/// Opens a copy without its snapshots, which sled then makes anew from its log, and takes it if all is there.
+/// Opens a copy without its snapshots and its `conf`, which sled then makes anew, and takes it if all is there.
 fn recover(
     folder: &Folder,
     device: &dyn Device,
@@ -291,7 +311,7 @@ fn verify_event(db: &sled::Db, room: &RoomRecord, seq: Seq) -> StoreResult<u64> 
     }
 }
 
-fn read_meta(db: &sled::Db) -> StoreResult<Meta> {
+pub(crate) fn read_meta(db: &sled::Db) -> StoreResult<Meta> {
     let number = |key: &[u8]| match db.get(key).map_err(reading)? {
         Some(bytes) => record::read_number(&bytes).map(Some),
         None => Ok(None),
@@ -319,7 +339,7 @@ fn read_meta(db: &sled::Db) -> StoreResult<Meta> {
 /// A way from one layout to the next. It may be killed at any point and is then run again.
 pub(crate) struct Migration {
     pub(crate) from: u32,
-    pub(crate) run: fn(&sled::Db) -> StoreResult<()>,
+    pub(crate) run: fn(&sled::Db, &dyn Device) -> StoreResult<()>,
 }
 
 /// Layout 1 is the first.
@@ -338,18 +358,11 @@ pub(crate) fn steps(from: u32, to: u32, table: &[Migration]) -> StoreResult<Vec<
 }
 
 /// Takes the steps. The status file names the new layout afterwards.
-pub(crate) fn migrate(db: &sled::Db, steps: &[&Migration]) -> StoreResult<()> {
+pub(crate) fn migrate(db: &sled::Db, device: &dyn Device, steps: &[&Migration]) -> StoreResult<()> {
     for step in steps {
         tracing::info!(from = step.from, "bringing the data to the next layout");
-        (step.run)(db)?;
-        db.flush().map_err(reading)?;
+        (step.run)(db, device)?;
+        device.flush(db).map_err(reading)?;
     }
     Ok(())
-}
-
-/// Removes a folder that was put aside, if it can.
-pub(crate) fn discard(path: &Path) {
-    if let Err(error) = fs::remove_dir_all(path) {
-        tracing::warn!(path = %path.display(), %error, "an old copy could not be removed");
-    }
 }

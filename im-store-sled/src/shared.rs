@@ -125,7 +125,7 @@ impl Shared {
         self.changed.lock().is_some()
     }
 
-    /// Before a batch is applied: notes what it will change.
+    /// After a batch was applied, or came to nothing, and before the next one: notes what it may have changed.
     pub(crate) fn note(&self, keys: Vec<Key>) {
         if let Some(changed) = self.changed.lock().as_mut() {
             changed.extend(keys);

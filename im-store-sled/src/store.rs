@@ -37,6 +37,7 @@ use crate::writer::{Appends, Call, Work, Writer};
 /// its own thread, some moments later.
 pub struct SledStore {
     shared: Arc<Shared>,
+    device: Arc<dyn Device>,
     queue: Arc<Queue>,
     /// Bytes that may still wait for a commit.
     places: Arc<Semaphore>,
@@ -72,7 +73,7 @@ impl SledStore {
         shared.open(handle);
         let writer = Writer {
             folder,
-            device,
+            device: Arc::clone(&device),
             queue: Arc::clone(&queue),
             shared: Arc::clone(&shared),
             bounds: Bounds {
@@ -87,6 +88,7 @@ impl SledStore {
             cache: RoomCache::default(),
             failed_at: None,
             suspect: false,
+            unfinished: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("im-store-sled".into());
         let thread = thread.spawn(move || writer.run()).map_err(|e| {
@@ -96,6 +98,7 @@ impl SledStore {
         let all_places = config.queue_bytes.clamp(OVERHEAD, Semaphore::MAX_PERMITS.min(1 << 31));
         Ok(Self {
             shared,
+            device,
             queue,
             places: Arc::new(Semaphore::new(all_places)),
             all_places,
@@ -106,6 +109,10 @@ impl SledStore {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    pub(crate) fn device(&self) -> &Arc<dyn Device> {
+        &self.device
     }
 
     /// Waits for a place in the queue and hands the work to the writer.

@@ -74,6 +74,8 @@ pub(crate) struct Txn<'a> {
 /// A commit, ready to be applied.
 pub(crate) struct Ready {
     pub(crate) batch: sled::Batch,
+    /// What is in the batch.
+    pub(crate) writes: Vec<(Key, Option<IVec>)>,
     pub(crate) before: BTreeMap<Key, Option<IVec>>,
     pub(crate) meta: Meta,
     pub(crate) rooms: Vec<(RoomId, Option<Cached>)>,
@@ -103,16 +105,6 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// The keys that it changes so far.
-    pub(crate) fn keys(&self) -> Vec<Key> {
-        // The number of the commit is written at its end.
-        self.writes
-            .keys()
-            .cloned()
-            .chain([keys::BATCH.to_vec(), keys::INCARNATION.to_vec()])
-            .collect()
-    }
-
     /// All that was written, if anything was.
     pub(crate) fn finish(mut self, old: &Meta) -> Option<Ready> {
         if self.writes.is_empty() {
@@ -125,7 +117,9 @@ impl<'a> Txn<'a> {
         }
         let mut batch = sled::Batch::default();
         let mut before = BTreeMap::new();
+        let mut writes = Vec::with_capacity(self.writes.len());
         for (key, write) in self.writes {
+            writes.push((key.clone(), write.now.clone()));
             match write.now {
                 Some(value) => batch.insert(key.as_slice(), value),
                 None => batch.remove(key.as_slice()),
@@ -135,7 +129,7 @@ impl<'a> Txn<'a> {
             }
         }
         let rooms = self.rooms.into_iter().collect();
-        Some(Ready { batch, before, meta: self.meta, rooms, need: self.need })
+        Some(Ready { batch, writes, before, meta: self.meta, rooms, need: self.need })
     }
 
     /// Runs `act`; if it fails, what it wrote is taken back.

@@ -15,8 +15,8 @@ use crate::keys::Key;
 use crate::txn::{Sight, Txn};
 use crate::{keys, parts, record};
 
-/// Rows that one commit removes at most: what hides behind them while they are removed is nothing, and a batch of so
-/// many keys is some 100 KiB.
+/// Rows that one commit removes at most. A batch of so many keys is some 100 KiB; what stood under them is held until the
+/// commit is kept, 4 KiB each at most.
 pub(crate) const ROWS: usize = 4096;
 
 impl Txn<'_> {

@@ -9,14 +9,15 @@ use im_core::state::{Append, StateLimits};
 use tokio::sync::oneshot;
 
 use crate::device::Device;
-use crate::error::{io_kind, sled_kind};
-use crate::folder::{Folder, Snapshots};
+use crate::error::{io_kind, reading, sled_kind};
+use crate::folder::Folder;
 use crate::open::{self, Opened};
 use crate::queue::{Bounds, Job, Queue};
 use crate::rooms::RoomCache;
-use crate::shared::Shared;
+use crate::shared::{Handle, Shared};
 use crate::status::{LAYOUT, Left, Status, boot_id};
 use crate::txn::{Meta, Need, Ready, Txn};
+use crate::whole::{self, Change, Found};
 
 /// Something to write.
 pub(crate) trait Work: Send {
@@ -145,6 +146,8 @@ pub(crate) struct Writer {
     pub(crate) failed_at: Option<Instant>,
     /// Whether a sync failed and the data was not copied since.
     pub(crate) suspect: bool,
+    /// What the commit changes that is on its way to the disk, or failed on it.
+    pub(crate) unfinished: Vec<Change>,
 }
 
 impl Writer {
@@ -173,7 +176,15 @@ impl Writer {
         // A panic is sled's: its assertions on the pages that it reads.
         match catch_unwind(AssertUnwindSafe(|| self.prepare(jobs))) {
             Ok(Ok(None)) => Verdict::Kept,
-            Ok(Ok(Some(ready))) => self.write(ready),
+            Ok(Ok(Some((ready, changes)))) => {
+                // A backup may have begun with this commit.
+                let changed = self.shared.is_watched().then(|| whole::keys(&changes));
+                self.unfinished = changes;
+                let verdict = self.write(ready);
+                // Only now: noted earlier, they could be copied before they change, and be forgotten.
+                self.shared.note(changed.unwrap_or_default());
+                verdict
+            }
             Ok(Err(error)) => Verdict::Lost(error.kind(), error.to_string()),
             Err(_) => {
                 let why = "sled panicked while it read".to_owned();
@@ -182,23 +193,24 @@ impl Writer {
         }
     }
 
-    fn prepare(&self, jobs: &mut [Job]) -> StoreResult<Option<Ready>> {
+    fn prepare(&self, jobs: &mut [Job]) -> StoreResult<Option<(Ready, Vec<Change>)>> {
         self.shared.with(|handle| {
             let mut txn = Txn::new(handle, &self.cache, &self.meta, self.state_limits);
             jobs.iter_mut().for_each(|job| job.work.run(&mut txn));
-            if self.shared.is_watched() {
-                self.shared.note(txn.keys());
-            }
-            Ok(txn.finish(&self.meta))
+            let Some(mut ready) = txn.finish(&self.meta) else { return Ok(None) };
+            let writes = std::mem::take(&mut ready.writes);
+            let changes = whole::look(&handle.db, writes).map_err(reading)?;
+            Ok(Some((ready, changes)))
         })
     }
 
     fn write(&mut self, ready: Ready) -> Verdict {
-        let Ready { batch, before, meta, rooms, need } = ready;
+        let Ready { batch, before, meta, rooms, need, .. } = ready;
         self.shared.hide(before);
         match catch_unwind(AssertUnwindSafe(|| self.to_disk(batch, need))) {
             Ok(Ok(())) => {
                 self.shared.show();
+                self.unfinished.clear();
                 self.meta = meta;
                 for (id, room) in rooms {
                     match room {
@@ -246,11 +258,21 @@ impl Writer {
         self.shared.fail(kind, &why);
         self.cache.clear();
         // The system tells of a failed write once, to whoever asks first; sled's flush, or its drop, may have been that one.
-        self.suspect |= stage == Stage::Sync || kind != StoreErrorKind::Full;
+        if stage == Stage::Sync || kind != StoreErrorKind::Full {
+            self.distrust();
+        }
         match self.reopen() {
             Ok(()) if self.meta.batch == batch => Verdict::Kept,
             Ok(()) => Verdict::Lost(kind, why),
             Err(error) => Verdict::Doubt(format!("{why}; then: {error}")),
+        }
+    }
+
+    /// A sync may have failed. That is noted for a process that comes after this one, if the disk takes it.
+    fn distrust(&mut self) {
+        self.suspect = true;
+        if let Err(error) = self.folder.suspect(&boot_id().unwrap_or_default(), &*self.device) {
+            tracing::warn!(%error, "a failed sync could not be noted");
         }
     }
 
@@ -267,10 +289,15 @@ impl Writer {
             let (generation, batch) = (self.generation, self.meta.batch);
             open::reopen(&self.folder, generation, batch, &*self.device, self.cache_bytes)
         });
+        let opened = opened.and_then(|opened| self.settle(opened));
         match opened {
             Ok(Opened { handle, meta }) => {
                 tracing::info!("the store is open again");
                 (self.meta, self.failed_at) = (meta, None);
+                // It was renewed if need be. If the note stays, the next start renews it once more.
+                if let Err(error) = self.folder.trust() {
+                    tracing::warn!(%error, "the note of a failed sync stays");
+                }
                 self.shared.open(handle);
                 Ok(())
             }
@@ -278,6 +305,10 @@ impl Writer {
                 tracing::error!(%error, "the store could not be opened again");
                 self.failed_at = Some(Instant::now());
                 let full = error.kind() == StoreErrorKind::Full;
+                if error.kind() == StoreErrorKind::Unavailable {
+                    // sled syncs while it opens, and does not tell what of that failed.
+                    self.distrust();
+                }
                 let kind = if full { StoreErrorKind::Full } else { StoreErrorKind::Unavailable };
                 self.shared.fail(kind, &error.to_string());
                 Err(error)
@@ -285,12 +316,25 @@ impl Writer {
         }
     }
 
-    /// After a failed sync the system may hold pages that it takes for written and that are not. A later sync would
-    /// not write them. So all is read, as sled would read it, and written to new files.
+    /// Takes back the commit that failed, if a part of it is there.
+    fn settle(&mut self, mut opened: Opened) -> StoreResult<Opened> {
+        let Handle { db, file, .. } = &opened.handle;
+        if whole::found(db, &self.unfinished).map_err(reading)? == Found::Part {
+            tracing::warn!("sled left a part of a commit; it is taken back");
+            self.device.apply(db, whole::undo(&self.unfinished)).map_err(reading)?;
+            self.device.flush(db).map_err(reading)?;
+            let path = self.folder.path();
+            self.device.sync(file).map_err(|e| crate::error::file("sync", path, e))?;
+            opened.meta = open::read_meta(db)?;
+        }
+        self.unfinished.clear();
+        Ok(opened)
+    }
+
+    /// After a failed sync: see [`Folder::renew`].
     fn renew(&mut self) -> StoreResult<()> {
         if self.suspect {
-            self.folder.copy(&*self.device, Snapshots::Keep)?;
-            open::discard(&self.folder.swap("unsynced")?);
+            self.folder.renew(&*self.device)?;
             self.suspect = false;
         }
         Ok(())
@@ -301,11 +345,15 @@ impl Writer {
         if !self.shared.is_open() {
             return Err(self.shared.why_away());
         }
-        self.shared.with(|handle| {
-            self.device.flush(&handle.db).map_err(crate::error::reading)?;
+        let synced = self.shared.with(|handle| {
+            self.device.flush(&handle.db).map_err(reading)?;
             let path = self.folder.path();
             self.device.sync(&handle.file).map_err(|e| crate::error::file("sync", path, e))
-        })?;
+        });
+        if synced.is_err() {
+            self.distrust();
+        }
+        synced?;
         let boot = boot_id().unwrap_or_default();
         let (layout, generation, batch) = (LAYOUT, self.generation, self.meta.batch);
         let status = Status { layout, generation, left: Left::Closed, boot, batch };

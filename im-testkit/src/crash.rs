@@ -1,8 +1,9 @@
 //! Kill -9, many times: whatever a store has acknowledged must be there afterwards, once and in its place.
 //!
 //! [`run`] starts a worker process, kills it at a random moment, opens the store itself and checks it, and goes on with
-//! another worker on the same store. The worker is a process of the caller's own that opens the store and calls
-//! [`writer`]; the two talk through its standard streams.
+//! another worker on the same store. The worker is a process of the caller's own that is told a [`Task`] and how to open
+//! the store, and calls [`work`]; the two talk through its standard streams. The same worker serves
+//! [`disk`](crate::disk), which cuts the power and lets calls fail.
 //!
 //! What is checked after each kill, for what was written since the last check, and after every hundredth from the
 //! beginning: each room has seqs 1, 2, 3 … without a gap, in the epoch it always had; no message id stands twice; what
@@ -13,8 +14,12 @@
     reason = "this is a test: what it cannot go on without, it fails for by panicking"
 )]
 
+mod judge;
+mod message;
 mod model;
 mod random;
+mod script;
+mod task;
 pub mod upkeep;
 mod worker;
 
@@ -28,9 +33,15 @@ use im_core::ports::Store;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
-use model::Model;
-use random::Random;
-pub use worker::{WriterPlan, writer};
+pub(crate) use judge::VERDICT;
+pub use judge::Verdict;
+pub(crate) use message::Line;
+pub(crate) use model::Model;
+pub(crate) use random::Random;
+pub(crate) use script::NEEDS_RESTART;
+use serde::{Deserialize, Serialize};
+pub use task::{Task, work};
+pub use worker::{Ends, WriterPlan};
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -77,10 +88,12 @@ pub struct CrashReport {
 }
 
 /// Something that must not be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Violation {
-    /// An acknowledged send is not where it was acknowledged.
+    /// An acknowledged send, or its record, is not there.
     Lost(String),
+    /// An acknowledged send is at another place than where it was acknowledged.
+    Reordered(String),
     /// A message id stands twice, or was acknowledged at two places.
     Repeated(String),
     /// A seq is missing, or a log has become shorter.
@@ -91,20 +104,28 @@ pub enum Violation {
     Wrong(String),
 }
 
+impl Violation {
+    /// Whether it is none of lost, repeated and reordered.
+    pub fn is_other(&self) -> bool {
+        !matches!(self, Self::Lost(_) | Self::Repeated(_) | Self::Reordered(_))
+    }
+}
+
 impl fmt::Display for CrashReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |is: fn(&Violation) -> bool| self.violations.iter().filter(|v| is(v)).count();
         write!(
             f,
-            "{} kills ({} while opening) in {:.1?}: {} acknowledged, {} lost, {} repeated, {} otherwise wrong; {} sent \
-             again, {} of them had been written; {} events",
+            "{} kills ({} while opening) in {:.1?}: {} acknowledged, {} lost, {} repeated, {} reordered, {} otherwise \
+             wrong; {} sent again, {} of them had been written; {} events",
             self.kills,
             self.kills_while_opening,
             self.took,
             self.acknowledged,
             count(|v| matches!(v, Violation::Lost(_))),
             count(|v| matches!(v, Violation::Repeated(_))),
-            count(|v| !matches!(v, Violation::Lost(_) | Violation::Repeated(_))),
+            count(|v| matches!(v, Violation::Reordered(_))),
+            count(Violation::is_other),
             self.retried,
             self.retried_and_there,
             self.events,
@@ -114,7 +135,7 @@ impl fmt::Display for CrashReport {
 
 /// Kills workers and checks the store after each.
 ///
-/// `spawn` gives the command of a worker; the number is the seed to hand to its [`writer`]. `open` opens the store in
+/// `spawn` gives the command of a worker that does a task by [`work`]. `open` opens the store in
 /// this process; it is closed again before the next worker starts. Some progress is printed to standard error.
 ///
 /// # Panics
@@ -122,7 +143,7 @@ impl fmt::Display for CrashReport {
 /// If a worker cannot be started, or ends by itself.
 pub async fn run<F: Future<Output = Arc<dyn Store>>>(
     plan: &CrashPlan,
-    spawn: impl Fn(u64) -> Command,
+    spawn: impl Fn(&Task) -> Command,
     open: impl Fn() -> F,
 ) -> CrashReport {
     let started = Instant::now();
@@ -130,7 +151,7 @@ pub async fn run<F: Future<Output = Arc<dyn Store>>>(
     let mut model = Model::default();
     let mut report = CrashReport::default();
     while report.kills < plan.kills && report.violations.is_empty() {
-        let command = spawn(random.next());
+        let command = spawn(&Task::Write(WriterPlan::new(random.next())));
         report.kills_while_opening += u32::from(!one(plan, command, &mut random, &mut model).await);
         report.kills += 1;
         let whole = report.kills % plan.whole_every == 0 || report.kills == plan.kills;
@@ -175,11 +196,15 @@ async fn one(plan: &CrashPlan, command: Command, random: &mut Random, model: &mu
     child.start_kill().unwrap_or_else(|e| panic!("the worker cannot be killed: {e}"));
     // What it had written to the pipe is still there. A line without an end is no line.
     while let Ok(Some(line)) = lines.next_line().await {
-        wrote |= line == worker::READY;
+        wrote |= is_ready(&line);
         model.hear(&line);
     }
     let _ = child.wait().await;
     wrote
+}
+
+fn is_ready(line: &str) -> bool {
+    Line::parse(line) == Some(Line::Ready)
 }
 
 /// Tells the worker what its predecessor got no answer for.
@@ -199,7 +224,7 @@ async fn follow(
 ) -> bool {
     loop {
         match lines.next_line().await {
-            Ok(Some(line)) if line == worker::READY => break,
+            Ok(Some(line)) if is_ready(&line) => break,
             Ok(Some(line)) => model.hear(&line),
             _ => panic!("the worker ended by itself: {:?}", child.wait().await),
         }

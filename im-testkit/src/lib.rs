@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`crash`] | kill -9 of a writing process, again and again, and what must be true after each |
 //! | [`crossing`] | a client that is cut off at every step and goes on over another transport |
+//! | [`disk`] | power cuts and failing calls below a store, at the level of system calls |
 //! | [`faulty_store`] | a store that fails when it is told to, and holds calls |
 //! | [`history`] | the history checker: was everything kept, in order, once, and resumed whole? |
 //! | [`mutants`] | twelve faults put into a running engine from outside, which the checker must catch |
@@ -12,6 +13,7 @@
 
 pub mod crash;
 pub mod crossing;
+pub mod disk;
 pub mod faulty_store;
 pub mod history;
 pub mod mutants;

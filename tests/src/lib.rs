@@ -3,6 +3,8 @@
 pub mod browser;
 pub mod foreign;
 pub mod proxy;
+pub mod shim;
+pub mod stores;
 
 pub use im_test_databases::skip;
 

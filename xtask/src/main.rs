@@ -28,10 +28,12 @@ The one entry for checks and tests.
   cargo xtask check                 formatting, clippy, docs, licences, who may import whom
   cargo xtask test [FILTER]         gets what the tests need, builds, runs all tests
   cargo xtask services              runs PostgreSQL and MariaDB for work by hand, and prints how to use them
-  cargo xtask prove WHAT [OPTIONS]  the long proofs; WHAT is kills, soak or all
+  cargo xtask prove WHAT [OPTIONS]  the long proofs; WHAT is kills, power, faults, soak or all
 
 Options of prove:
-  --count N      how many kills (1000 by default), and how many rounds of soak (10 by default)
+  --count N      how many kills or power cuts (1000 by default), how many faults of the disk (by default each call to it
+                 in each way), how many rounds of soak (10 by default)
+  --store NAME   the store that is killed, cut off and made to fail (all by default)
   --data FILE    the chat log that soak replays (the sample in im-bench by default)
 
 Everything that is fetched goes into target/xtask and is used again. The first failure stops the run and says what to

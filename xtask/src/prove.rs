@@ -1,26 +1,31 @@
 //! `cargo xtask prove`: the proofs that take long, with a count.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::run::{Steps, cargo, run};
 
 /// What to prove, and how thoroughly.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     kills: bool,
+    power: bool,
+    faults: bool,
     soak: bool,
     count: Option<u32>,
+    store: Option<String>,
     data: Option<PathBuf>,
 }
 
 const KILLS: u32 = 1000;
+const CUTS: u32 = 1000;
 const ROUNDS: u32 = 10;
 
 /// Reads the words after `prove`.
 pub(crate) fn parse(words: &[&str]) -> Result<Plan> {
-    let mut plan = Plan { kills: false, soak: false, count: None, data: None };
+    let mut plan = Plan::default();
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut value = || {
@@ -28,18 +33,23 @@ pub(crate) fn parse(words: &[&str]) -> Result<Plan> {
         };
         match *word {
             "kills" => plan.kills = true,
+            "power" => plan.power = true,
+            "faults" => plan.faults = true,
             "soak" => plan.soak = true,
-            "all" => (plan.kills, plan.soak) = (true, true),
+            "all" => {
+                plan = Plan { kills: true, power: true, faults: true, soak: true, ..plan };
+            }
             "--count" => {
                 let count = value()?.parse().ok().filter(|count| *count > 0);
                 plan.count = Some(count.context("--count needs a whole number from 1")?);
             }
+            "--store" => plan.store = Some((*value()?).to_owned()),
             "--data" => plan.data = Some(PathBuf::from(value()?)),
             other => bail!("`{other}` is not known; see `cargo xtask --help`"),
         }
     }
-    if !plan.kills && !plan.soak {
-        bail!("say what to prove: kills, soak or all; see `cargo xtask --help`");
+    if !(plan.kills || plan.power || plan.faults || plan.soak) {
+        bail!("say what to prove: kills, power, faults, soak or all; see `cargo xtask --help`");
     }
     Ok(plan)
 }
@@ -47,22 +57,23 @@ pub(crate) fn parse(words: &[&str]) -> Result<Plan> {
 /// Runs what the plan names.
 pub(crate) fn all(plan: &Plan) -> Result<()> {
     let mut steps = Steps::new();
+    let advice = "the output names the seed and the violation; keep the folder that it names";
     if plan.kills {
-        let count = plan.count.unwrap_or(KILLS);
-        let advice =
-            "the output names the seed and the violation; keep the data folder that it names";
+        let count = plan.count.unwrap_or(KILLS).to_string();
         steps.step(&format!("{count} times kill -9 while writing"), advice, || {
-            let test = [
-                "test",
-                "--release",
-                "--package",
-                "im-tests",
-                "--test",
-                "kills",
-                "--",
-                "--nocapture",
-            ];
-            run(cargo(test).env("IM_PROVE_KILLS", count.to_string()))
+            run(&mut on_stores(plan, "kills", "IM_PROVE_KILLS", &count))
+        })?;
+    }
+    if plan.power {
+        let count = plan.count.unwrap_or(CUTS).to_string();
+        steps.step(&format!("{count} power cuts"), advice, || {
+            run(&mut on_stores(plan, "power", "IM_PROVE_POWER", &count))
+        })?;
+    }
+    if plan.faults {
+        let count = plan.count.map_or_else(|| "all".to_owned(), |count| count.to_string());
+        steps.step(&format!("{count} faults of the disk"), advice, || {
+            run(&mut on_stores(plan, "faults", "IM_PROVE_FAULTS", &count))
         })?;
     }
     if plan.soak {
@@ -70,6 +81,17 @@ pub(crate) fn all(plan: &Plan) -> Result<()> {
     }
     steps.summary();
     Ok(())
+}
+
+/// The command that runs a test of stores so many times, on one store or on all.
+fn on_stores(plan: &Plan, test: &str, variable: &str, count: &str) -> Command {
+    let words = ["test", "--release", "--package", "im-tests", "--test", test, "--", "--nocapture"];
+    let mut command = cargo(words);
+    command.env(variable, count);
+    if let Some(store) = &plan.store {
+        command.env("IM_PROVE_STORE", store);
+    }
+    command
 }
 
 /// Replays the chat log again and again, with cuts and kills, each round with other choices and into a store of its own.
@@ -104,12 +126,14 @@ mod tests {
     #[test]
     fn what_and_how_often_may_stand_in_any_order() {
         let plan = parse(&["--count", "7", "kills"]).unwrap();
-        assert_eq!(plan, Plan { kills: true, soak: false, count: Some(7), data: None });
+        assert_eq!(plan, Plan { kills: true, count: Some(7), ..Plan::default() });
+        let plan = parse(&["power", "--store", "sled", "faults"]).unwrap();
+        let store = Some("sled".into());
+        assert_eq!(plan, Plan { power: true, faults: true, store, ..Plan::default() });
         let plan = parse(&["all", "--data", "x.jsonl"]).unwrap();
-        assert_eq!(
-            plan,
-            Plan { kills: true, soak: true, count: None, data: Some("x.jsonl".into()) }
-        );
+        let data = Some("x.jsonl".into());
+        let all = Plan { kills: true, power: true, faults: true, soak: true, ..Plan::default() };
+        assert_eq!(plan, Plan { data, ..all });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Copies of a store that is in use.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,10 +8,13 @@ use im_core::ports::{Appended, RoomDirectory, RoomLog, SessionRegistry, Store, S
 use im_core::state::{Keep, SecretHash, SessionRecord};
 use im_core::wire::Secret;
 use im_core::{DeviceId, SessionId, Timestamp};
+use parking_lot::{Condvar, Mutex};
 use tempfile::TempDir;
 
-use super::fixture::{ann, append, commit, id, log, long_post, open, room, seq};
+use super::device::{Faulty, Site, Work};
+use super::fixture::{ann, append, commit, id, log, long_post, open, open_on, room, seq};
 use crate::SledStore;
+use crate::device::{Device, Disk};
 
 async fn generation(store: &SledStore) -> u64 {
     store.room(&room()).await.unwrap().unwrap().epoch.generation
@@ -165,4 +169,93 @@ async fn a_copy_that_was_not_finished_is_no_store() {
     std::fs::remove_file(to.join("status")).unwrap();
     let error = SledStore::open(super::fixture::config(&to)).await.unwrap_err();
     assert!(error.to_string().contains("no store"), "{error}");
+}
+
+/// Holds a commit of the store's between what it read and what it writes, until a backup has copied all of the store and
+/// then what it was told had changed.
+#[derive(Default)]
+struct InBetween {
+    state: Mutex<Held>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Held {
+    armed: bool,
+    commits: usize,
+    copied: usize,
+}
+
+impl Device for InBetween {
+    fn apply(&self, db: &sled::Db, batch: sled::Batch) -> sled::Result<()> {
+        let is_commit = std::thread::current().name() == Some("im-store-sled");
+        let mut state = self.state.lock();
+        if state.armed && is_commit {
+            state.commits += 1;
+            self.changed.notify_all();
+            while state.copied < 2 {
+                self.changed.wait(&mut state);
+            }
+        } else if state.armed {
+            state.copied += 1;
+            self.changed.notify_all();
+            while state.commits == 0 {
+                self.changed.wait(&mut state);
+            }
+        }
+        drop(state);
+        Disk.apply(db, batch)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_after_it_was_copied_again_is_in_the_backup() {
+    let (folder, copies) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let device = Arc::new(InBetween::default());
+    let config = super::fixture::config(folder.path());
+    let store = Arc::new(SledStore::open_on(config, device.clone()).await.unwrap());
+    commit(&store, 1).await;
+    device.state.lock().armed = true;
+    let to = copies.path().join("copy");
+    let backup = {
+        let (store, to) = (Arc::clone(&store), to.clone());
+        tokio::spawn(async move { store.backup(to).await })
+    };
+    while !store.shared().is_watched() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(commit(&store, 2).await.seq.get(), 2);
+    backup.await.unwrap().unwrap();
+    store.close().await.unwrap();
+    let copy = open(&to).await;
+    assert_eq!(log(&copy).await, [id(1), id(2)]);
+    copy.close().await.unwrap();
+}
+
+/// Whatever fails: it is told, the folder is no store, and the store that was copied goes on.
+#[tokio::test]
+async fn a_backup_that_fails_is_told_and_is_no_store() {
+    let is_store = |path: &Path| path.join("status").exists();
+    for (errno, kind) in
+        [(libc::ENOSPC, StoreErrorKind::Full), (libc::EIO, StoreErrorKind::Unavailable)]
+    {
+        let (folder, copies) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let device = Arc::new(Faulty::default());
+        let store = open_on(folder.path(), &device).await;
+        commit(&store, 1).await;
+        for site in [Site::Open, Site::Apply, Site::Flush, Site::Sync, Site::Replace] {
+            let case = format!("{site:?} {errno}");
+            let to = copies.path().join(&case);
+            device.fail(site, Work::Undone, errno);
+            let error = store.backup(&to).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{case}: {error}");
+            assert_eq!(device.left(), 0, "{case}: it did not fail");
+            assert!(!is_store(&to), "{case}");
+        }
+        let to = copies.path().join("well");
+        store.backup(&to).await.unwrap();
+        assert!(is_store(&to));
+        assert_eq!(commit(&store, 2).await.seq.get(), 2);
+        store.close().await.unwrap();
+    }
 }

@@ -153,14 +153,13 @@ async fn data_that_has_vanished_is_missed_and_not_begun_anew() {
 /// Whatever of the first opening reaches the disk, the next one takes it for what it is: an empty store.
 #[tokio::test]
 async fn a_first_opening_that_is_cut_short_is_begun_again() {
-    for site in [Site::Open, Site::Sync, Site::Replace] {
+    // The first status is written; the note before sled is opened is not, or the second status after that.
+    for (site, passes) in [(Site::Open, 0), (Site::Sync, 0), (Site::Replace, 1), (Site::Replace, 2)]
+    {
         for sled_survives in [true, false] {
             let folder = TempDir::new().unwrap();
             let device = Arc::new(Faulty::default());
-            if site == Site::Replace {
-                // The first status is written; the second, after sled was opened, is not.
-                device.pass(Site::Replace);
-            }
+            (0..passes).for_each(|_| device.pass(site));
             device.fail(site, Work::Undone, libc::EIO);
             SledStore::open_on(config(folder.path()), device.clone()).await.unwrap_err();
             assert_eq!(device.left(), 0, "{site:?}");
@@ -180,12 +179,48 @@ async fn the_data_is_made_to_last_before_the_status_speaks_of_it() {
     let (_folder, killed, generation) = killed().await;
     let device = Arc::new(Faulty::default());
     let store = open_on(killed.path(), &device).await;
-    assert_eq!(device.calls(), [Site::Open, Site::Sync, Site::Replace]);
+    assert_eq!(device.calls(), [Site::Replace, Site::Open, Site::Sync, Site::Replace]);
     assert_eq!(self::generation(&store).await, generation);
     commit(&store, 4).await;
     device.calls();
     store.close().await.unwrap();
     assert_eq!(device.calls(), [Site::Flush, Site::Sync, Site::Replace]);
+}
+
+/// A sync may have failed when an opening did: the next one in this boot writes all of it anew, and once.
+#[tokio::test]
+async fn an_opening_that_failed_is_followed_by_one_that_trusts_nothing() {
+    let (folder, generation) = closed().await;
+    let device = Arc::new(Faulty::default());
+    device.fail(Site::Sync, Work::Undone, libc::EIO);
+    SledStore::open_on(config(folder.path()), device.clone()).await.unwrap_err();
+    for copies in [1, 0] {
+        device.calls();
+        let store = open_on(folder.path(), &device).await;
+        let copied = device.calls().iter().filter(|site| **site == Site::Copy).count();
+        assert_eq!(copied, copies);
+        assert_eq!(self::generation(&store).await, generation);
+        assert_eq!(log(&store).await, [id(1), id(2)]);
+        store.close().await.unwrap();
+    }
+    // What another boot has noted is over: what can be read was read from the disk.
+    fs::write(folder.path().join("suspect"), "another").unwrap();
+    let store = open_on(folder.path(), &device).await;
+    assert!(!device.calls().contains(&Site::Copy));
+    store.close().await.unwrap();
+}
+
+/// sled writes its parameters once, does not sync them, and takes a folder for damaged in which they are zeros.
+#[tokio::test]
+async fn a_conf_that_did_not_reach_the_disk_is_made_anew() {
+    let (folder, _) = closed().await;
+    let conf = folder.path().join("sled").join("conf");
+    let written = fs::read(&conf).unwrap();
+    fs::write(&conf, vec![0; written.len()]).unwrap();
+    let store = open(folder.path()).await;
+    assert_eq!(log(&store).await, [id(1), id(2)]);
+    assert_eq!(fs::read(&conf).unwrap(), written);
+    store.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::fixture::{ann, commit, config, long_post, open, room};
+use crate::device::{Device, Disk};
 use crate::open::{Migration, migrate, steps};
 use crate::{SledStore, record};
 
@@ -26,21 +27,21 @@ pub(super) fn update(ms: u64, text: &str) -> Arc<StateUpdate> {
 
 #[test]
 fn a_migration_runs_the_steps_between_and_a_missing_one_is_an_error() {
-    fn second(db: &sled::Db) -> im_core::ports::StoreResult<()> {
+    fn second(db: &sled::Db, _: &dyn Device) -> im_core::ports::StoreResult<()> {
         let old = db.get("one").unwrap().unwrap();
         db.insert("two", old).unwrap();
         Ok(())
     }
-    fn first(db: &sled::Db) -> im_core::ports::StoreResult<()> {
+    fn first(db: &sled::Db, _: &dyn Device) -> im_core::ports::StoreResult<()> {
         db.insert("one", "written by the first").unwrap();
         Ok(())
     }
     let table = [Migration { from: 2, run: second }, Migration { from: 1, run: first }];
     let folder = TempDir::new().unwrap();
     let db = sled::open(folder.path()).unwrap();
-    migrate(&db, &steps(3, 3, &table).unwrap()).unwrap();
+    migrate(&db, &Disk, &steps(3, 3, &table).unwrap()).unwrap();
     assert!(db.is_empty());
-    migrate(&db, &steps(1, 3, &table).unwrap()).unwrap();
+    migrate(&db, &Disk, &steps(1, 3, &table).unwrap()).unwrap();
     assert_eq!(db.get("two").unwrap().unwrap(), "written by the first");
     assert!(steps(0, 3, &table).is_err());
     assert!(steps(1, 4, &table).is_err());

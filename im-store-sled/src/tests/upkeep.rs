@@ -1,10 +1,13 @@
 //! What the store's own layout makes of trimming, deleting and erasing.
 
+use std::sync::Arc;
+
 use im_core::UserId;
-use im_core::ports::{RoomDirectory, RoomLog, StateStore, Store, Upkeep};
+use im_core::ports::{RoomDirectory, RoomLog, StateStore, Store, StoreErrorKind, Upkeep};
 use im_core::state::Keep;
 use tempfile::TempDir;
 
+use super::device::{Faulty, Site, Work};
 use super::fixture::{ann, commit, config, long_post, open, room};
 use crate::{SledStore, keys, record};
 
@@ -107,6 +110,33 @@ fn as_layout_1(folder: &TempDir) {
         db.remove(row.unwrap()).unwrap();
     }
     db.flush().unwrap();
+}
+
+/// A migration that fails half-way is gone on with by the next opening.
+#[tokio::test]
+async fn layout_1_stays_until_all_of_it_was_brought_to_2() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path()).await;
+    commit(&store, 1).await;
+    let before = store.room(&room()).await.unwrap();
+    store.close().await.unwrap();
+    as_layout_1(&folder);
+    let layout = || {
+        let status = std::fs::read_to_string(folder.path().join("status")).unwrap();
+        status.lines().next().map(str::to_owned).unwrap()
+    };
+    for (site, passes) in [(Site::Apply, 0), (Site::Apply, 1), (Site::Flush, 0), (Site::Sync, 0)] {
+        let device = Arc::new(Faulty::default());
+        (0..passes).for_each(|_| device.pass(site));
+        device.fail(site, Work::Undone, libc::EIO);
+        let opened = SledStore::open_on(config(folder.path()), device.clone()).await;
+        assert_eq!(opened.err().unwrap().kind(), StoreErrorKind::Unavailable, "{site:?}");
+        assert_eq!((device.left(), layout().as_str()), (0, "im-store-sled 1"), "{site:?}");
+    }
+    let store = open(folder.path()).await;
+    assert_eq!(layout(), "im-store-sled 2");
+    assert_eq!(store.room(&room()).await.unwrap(), before);
+    store.close().await.unwrap();
 }
 
 #[tokio::test]

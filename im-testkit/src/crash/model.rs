@@ -9,22 +9,28 @@ use im_core::wire::{Event, PageFrom};
 use im_core::{Epoch, MessageId, RoomId, Seq, UserId};
 
 use super::Violation;
-use super::worker::{self, Message};
+use super::message::{Line, Message};
 
 /// Everything that was tried, told and seen.
 #[derive(Default)]
-pub(super) struct Model {
-    pub(super) acknowledged: u64,
-    pub(super) retried: u64,
-    pub(super) retried_and_there: u64,
+pub(crate) struct Model {
+    pub(crate) acknowledged: u64,
+    pub(crate) retried: u64,
+    pub(crate) retried_and_there: u64,
     /// Sent, and not answered yet.
     open: HashMap<MessageId, Message>,
     /// Of these, what a worker was asked to send again.
     again: HashSet<MessageId>,
+    /// Sent, and answered with an error that says that nothing was written.
+    refused: HashMap<MessageId, (Message, String)>,
     /// Where each message was acknowledged.
     told: HashMap<MessageId, (Message, u64)>,
     /// What was acknowledged since the last check.
     news: Vec<MessageId>,
+    /// The generation in which something was acknowledged last.
+    pub(crate) generation: Option<u64>,
+    /// Whether the store was closed after that.
+    pub(crate) closed: bool,
     rooms: BTreeMap<RoomId, Room>,
     /// Where each message was seen.
     seen: HashMap<MessageId, (RoomId, u64)>,
@@ -40,16 +46,34 @@ struct Room {
 
 impl Model {
     /// Takes a line of a worker's.
-    pub(super) fn hear(&mut self, line: &str) {
-        let Some(line) = line.strip_suffix(worker::END) else { return };
-        let Some((word, rest)) = line.split_once(' ') else { return };
-        match (word, Message::parse(rest)) {
-            ("try", Some((message, None))) => {
+    pub(crate) fn hear(&mut self, line: &str) {
+        match Line::parse(line) {
+            Some(Line::Try(message)) => {
+                self.closed = false;
                 self.rooms_named(&message.room);
-                self.open.insert(message.id.clone(), message);
+                self.refused.remove(&message.id);
+                if !self.told.contains_key(&message.id) {
+                    self.open.insert(message.id.clone(), message);
+                }
             }
-            ("ack", Some((message, Some(seq)))) => self.hear_ack(message, seq),
-            _ => self.wrong(format!("the worker said: {line}")),
+            Some(Line::Ack(message, seq, epoch)) => {
+                self.generation = Some(epoch.generation);
+                self.hear_ack(message, seq);
+            }
+            Some(Line::Failed(message, kind)) => self.hear_failed(message, kind),
+            Some(Line::Ready) => self.closed = false,
+            Some(Line::Closed) => self.closed = true,
+            _ => {}
+        }
+    }
+
+    /// An error that leaves it open whether it was written leaves it open here.
+    fn hear_failed(&mut self, message: Message, kind: String) {
+        if matches!(kind.as_str(), "Full" | "Unavailable") {
+            self.open.remove(&message.id);
+            self.refused.insert(message.id.clone(), (message, kind));
+        } else if kind != "Unknown" {
+            self.wrong(format!("{message}: a sender was told {kind}"));
         }
     }
 
@@ -61,6 +85,7 @@ impl Model {
 
     fn hear_ack(&mut self, message: Message, seq: u64) {
         self.open.remove(&message.id);
+        self.refused.remove(&message.id);
         if self.again.remove(&message.id) {
             self.retried += 1;
             self.retried_and_there += u64::from(self.seen.contains_key(&message.id));
@@ -78,7 +103,7 @@ impl Model {
     }
 
     /// What the next worker is to send again.
-    pub(super) fn unanswered(&mut self) -> String {
+    pub(crate) fn unanswered(&mut self) -> String {
         let mut text = String::new();
         for message in self.open.values() {
             self.again.insert(message.id.clone());
@@ -88,21 +113,37 @@ impl Model {
         text
     }
 
+    /// Some of what got no answer, and some of what was acknowledged: to be sent again.
+    pub(crate) fn to_repeat(&self, count: usize) -> Vec<Message> {
+        // By id, so that it is the same each time.
+        let open: BTreeMap<_, _> = self.open.iter().collect();
+        let told: BTreeMap<_, _> = self.told.iter().collect();
+        let open = open.into_values().take(count).cloned();
+        open.chain(told.into_values().rev().take(count).map(|(message, _)| message.clone()))
+            .collect()
+    }
+
     /// How many events there are.
-    pub(super) fn events(&self) -> u64 {
+    pub(crate) fn events(&self) -> u64 {
         self.rooms.values().map(|room| room.head.get()).sum()
     }
 
-    pub(super) fn wrong(&mut self, what: String) {
+    /// The generation that the rooms have, as far as they were seen.
+    pub(crate) fn found_generation(&self) -> Option<u64> {
+        let seen = self.rooms.values().filter(|room| room.head > Seq::ZERO);
+        seen.map(|room| room.epoch.generation).next()
+    }
+
+    pub(crate) fn wrong(&mut self, what: String) {
         self.violations.push(Violation::Wrong(what));
     }
 
-    pub(super) fn take_violations(&mut self) -> Vec<Violation> {
+    pub(crate) fn take_violations(&mut self) -> Vec<Violation> {
         std::mem::take(&mut self.violations)
     }
 
     /// Reads what is new, or all, and compares.
-    pub(super) async fn check(&mut self, store: &dyn Store, whole: bool) {
+    pub(crate) async fn check(&mut self, store: &dyn Store, whole: bool) {
         if whole {
             self.seen.clear();
             self.news = self.told.keys().cloned().collect();
@@ -175,6 +216,11 @@ impl Model {
         if event.content.value() != message.value() {
             self.wrong(format!("{message} {seq}: other content"));
         }
+        if let Some((_, kind)) = self.refused.get(&id) {
+            self.wrong(format!("{message} {seq}: is there, and the sender was told {kind}"));
+        } else if !self.open.contains_key(&id) && !self.told.contains_key(&id) {
+            self.wrong(format!("{message} {seq}: nobody has sent it"));
+        }
         if let Some((_, first)) = self.seen.insert(id, (room, seq)) {
             self.violations
                 .push(Violation::Repeated(format!("{message}: at {first} and at {seq}")));
@@ -185,13 +231,18 @@ impl Model {
         let Some((Message { room, sender, id }, seq)) = self.told.get(id).cloned() else { return };
         match self.seen.get(&id) {
             Some(at) if *at == (room.clone(), seq) => {}
-            other => {
-                let violation = format!("{room} {sender} {id}: told {seq}, seen {other:?}");
+            Some(at) => {
+                let violation = format!("{room} {sender} {id}: told {seq}, seen {at:?}");
+                return self.violations.push(Violation::Reordered(violation));
+            }
+            None => {
+                let violation = format!("{room} {sender} {id}: told {seq}, not seen");
                 return self.violations.push(Violation::Lost(violation));
             }
         }
         // All the records of all the messages would take longer than all else.
-        if !whole && !self.has_record(store, &room, &sender, &id, seq).await {
+        let looked_for = !whole || self.told.len() < 2000;
+        if looked_for && !self.has_record(store, &room, &sender, &id, seq).await {
             let violation = format!("{room} {sender} {id}: the record of the send");
             self.violations.push(Violation::Lost(violation));
         }

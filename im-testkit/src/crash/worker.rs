@@ -1,171 +1,172 @@
-//! The process that writes until it is killed.
+//! The process that writes until it is killed, or until it has written enough.
 
 use std::convert::Infallible;
-use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use im_core::ports::{Appended, Store, StoreError};
-use im_core::state::{
-    Act, Append, Base, CheckpointChange, Guard, NewEvent, RoomSeed, SecretHash, SendKey,
-    SessionRecord, content_hash,
-};
-use im_core::wire::{Content, Limits, Map, Role, RoomKind, Secret, StateUpdate, Value};
+use im_core::state::{Base, CheckpointChange, SecretHash, SessionRecord};
+use im_core::wire::{Content, Limits, Secret, StateUpdate};
 use im_core::{
-    Cursor, DeviceId, Epoch, EventKind, MessageId, NodeId, RoomId, Seq, SessionId, Stamp, StateKey,
-    Timestamp, UserId,
+    Cursor, DeviceId, Epoch, MessageId, NodeId, RoomId, Seq, SessionId, Stamp, StateKey, Timestamp,
+    UserId,
 };
+use tokio::sync::Notify;
 
+use super::message::{LARGE, Line, Message, word};
 use super::random::Random;
 
-/// The store is open; writing begins.
-pub(super) const READY: &str = "ready;";
-
-/// What every line ends with: one that lacks it was cut by the kill.
-pub(super) const END: char = ';';
-
-/// How much a worker does at once.
-#[derive(Debug, Clone)]
+/// How much a worker does at once, and how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriterPlan {
-    /// As [`run`](super::run) gave it. Message ids are made from it.
+    /// Where its choices come from. Message ids are made from it.
     pub seed: u64,
     /// Senders at the same time. 32 by default.
     pub senders: u32,
     /// Rooms they send to. 8 by default.
     pub rooms: u32,
+    /// One in so many messages is large, some 26 kB; none if 0, which is the default.
+    pub large: u32,
+    /// When it ends. Never by default: it is killed.
+    pub ends: Ends,
+}
+
+/// When a worker ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// It does not.
+    Never,
+    /// After so many acknowledgements, without closing the store.
+    Abruptly(u64),
+    /// After so many acknowledgements, with the store closed.
+    Closed(u64),
 }
 
 impl WriterPlan {
     /// The defaults, from this seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, senders: 32, rooms: 8 }
+        Self { seed, senders: 32, rooms: 8, large: 0, ends: Ends::Never }
     }
 }
 
-/// A message that is to be sent, and all of it follows from these three.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Message {
-    pub(super) room: RoomId,
-    pub(super) sender: UserId,
-    pub(super) id: MessageId,
+/// How many sends were acknowledged, and who waits for enough of them.
+struct Count {
+    acknowledged: AtomicU64,
+    enough: u64,
+    reached: Notify,
 }
 
-impl Message {
-    /// Reads what [`Message`]'s own text says, and what follows it.
-    pub(super) fn parse(text: &str) -> Option<(Self, Option<u64>)> {
-        let mut words = text.split(' ');
-        let room = RoomId::new(words.next()?).ok()?;
-        let sender = UserId::new(words.next()?).ok()?;
-        let id = MessageId::new(words.next()?).ok()?;
-        let seq = words.next().map(str::parse).transpose().ok()?;
-        Some((Self { room, sender, id }, seq))
-    }
-
-    /// What it says. One in thirty is long, so that stores that cut records have to.
-    pub(super) fn value(&self) -> Value {
-        let id = self.id.as_str();
-        let weight: u32 = id.bytes().map(u32::from).sum();
-        let filler = if weight.is_multiple_of(30) { 400 } else { 2 };
-        Map::from_iter([("text", id.repeat(filler))]).into()
-    }
-
-    fn append(&self) -> Append {
-        let (kind, value) = (EventKind::message(), self.value());
-        let hash = content_hash(&kind, &value);
-        let content = Content::new(&value, &Limits::default())
-            .unwrap_or_else(|e| panic!("a message of the worker's own is too large: {e}"));
-        let key = Some(SendKey { id: self.id.clone(), hash });
-        let event = NewEvent { from: self.sender.clone(), kind, content, key };
-        let members = vec![(self.sender.clone(), Role::Owner)];
-        let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
-        let at = Timestamp::from_millis(1);
-        let act = Act::Post { event, seed };
-        Append { room: self.room.clone(), guard: Guard::Trusted, act, at, max_members: 10 }
+impl Count {
+    fn add(&self) {
+        if self.acknowledged.fetch_add(1, Ordering::SeqCst) + 1 >= self.enough {
+            self.reached.notify_one();
+        }
     }
 }
 
-impl std::fmt::Display for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {}", self.room, self.sender, self.id)
-    }
-}
-
-/// Writes to the store until the process is killed: the body of a worker. Reads from standard input what the worker
-/// before it got no answer for, and sends that again; says on standard output what it sends and what is answered.
+/// Writes to the store until the process is killed, or until the plan says that it is enough: the body of a worker. Reads
+/// from standard input what the worker before it got no answer for, and sends that again; says what it sends and what
+/// is answered.
 ///
 /// # Panics
 ///
 /// If the store fails: nothing but the kill should end a worker.
-pub async fn writer(store: Arc<dyn Store>, plan: WriterPlan) -> Infallible {
-    say(READY.trim_end_matches(END));
+pub(super) async fn writer(store: Arc<dyn Store>, plan: WriterPlan) {
+    Line::Ready.say();
+    let enough = match plan.ends {
+        Ends::Never => u64::MAX,
+        Ends::Abruptly(count) | Ends::Closed(count) => count,
+    };
+    let count = Count { acknowledged: AtomicU64::new(0), enough, reached: Notify::new() };
+    let count = Arc::new(count);
     let unanswered = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
     let mut senders = tokio::task::JoinSet::new();
     for number in 0..plan.senders {
-        senders.spawn(sender(Arc::clone(&store), plan.clone(), number));
+        senders.spawn(sender(Arc::clone(&store), Arc::clone(&count), plan.clone(), number));
     }
-    senders.spawn(others(Arc::clone(&store), plan));
+    senders.spawn(others(Arc::clone(&store), plan.clone()));
+    let (again, counted) = (Arc::clone(&store), Arc::clone(&count));
     senders.spawn(async move {
         let text = unanswered.await.map(Result::unwrap_or_default).unwrap_or_default();
-        let messages: Vec<_> = text.lines().filter_map(Message::parse).map(|(m, _)| m).collect();
+        let messages: Vec<_> = text.lines().filter_map(Message::parse).collect();
         for message in messages.chunks(200) {
-            send(&*store, message).await;
+            send(&*again, &counted, message).await;
         }
         std::future::pending().await
     });
-    match senders.join_next().await {
-        Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
-        _ => std::future::pending().await,
+    tokio::select! {
+        ended = senders.join_next() => match ended {
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            _ => std::future::pending().await,
+        },
+        () = count.reached.notified() => {}
     }
+    if matches!(plan.ends, Ends::Closed(_)) {
+        senders.shutdown().await;
+        if let Err(error) = store.close().await {
+            failed(&error);
+        }
+        Line::Closed.say();
+    }
+    // What is left of the store must not go on writing.
+    std::process::exit(0);
 }
 
-/// One line, in one piece. The reader is gone: so is the reason to go on.
-fn say(line: impl std::fmt::Display) {
-    let line = format!("{line}{END}\n");
-    let mut out = std::io::stdout().lock();
-    if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
-        std::process::exit(3);
-    }
-}
-
-async fn sender(store: Arc<dyn Store>, plan: WriterPlan, number: u32) -> Infallible {
+async fn sender(
+    store: Arc<dyn Store>,
+    count: Arc<Count>,
+    plan: WriterPlan,
+    number: u32,
+) -> Infallible {
     let mut random = Random::new(plan.seed ^ u64::from(number).rotate_left(32));
     let sender = UserId::new(format!("sender{number}")).unwrap_or_else(|e| panic!("{e}"));
-    let mut count = 0_u64;
+    let mut sent = 0_u64;
     loop {
         let how_many = if random.next().is_multiple_of(4) { 1 + random.next() % 6 } else { 1 };
         let mut messages = Vec::new();
         for _ in 0..how_many {
-            count += 1;
+            sent += 1;
             let room = random.next() % u64::from(plan.rooms);
             let room = RoomId::new(format!("room{room}")).unwrap_or_else(|e| panic!("{e}"));
-            let id = MessageId::new(format!("{:016x}-{number}-{count}", plan.seed));
+            let large = plan.large > 0 && random.next().is_multiple_of(u64::from(plan.large));
+            let end = if large { LARGE.to_string() } else { String::new() };
+            let id = MessageId::new(format!("{:016x}-{number}-{sent}{end}", plan.seed));
             let id = id.unwrap_or_else(|e| panic!("{e}"));
             messages.push(Message { room, sender: sender.clone(), id });
         }
-        messages.iter().for_each(|message| say(format_args!("try {message}")));
+        messages.iter().for_each(|message| Line::Try(message.clone()).say());
         if random.next().is_multiple_of(16) {
             // Sent twice at the same time, as after a reconnect.
-            tokio::join!(send(&*store, &messages), send(&*store, &messages));
+            tokio::join!(send(&*store, &count, &messages), send(&*store, &count, &messages));
         } else {
-            send(&*store, &messages).await;
+            send(&*store, &count, &messages).await;
         }
     }
 }
 
-async fn send(store: &dyn Store, messages: &[Message]) {
+async fn send(store: &dyn Store, count: &Count, messages: &[Message]) {
     let answers = store.append(messages.iter().map(Message::append).collect()).await;
     for (message, answer) in messages.iter().zip(answers) {
-        let seq = match answer {
-            Ok(Appended::Committed(event)) => event.seq,
-            Ok(Appended::Repeated { record, .. }) => record.seq,
+        match answer {
+            Ok(appended) => acknowledged(message, &appended).say(),
             Err(error) => failed(&error),
-        };
-        say(format_args!("ack {message} {seq}"));
+        }
+        count.add();
     }
 }
 
+/// What is said of an answer.
+pub(super) fn acknowledged(message: &Message, appended: &Appended) -> Line {
+    let (seq, epoch) = match appended {
+        Appended::Committed(event) => (event.seq, event.epoch),
+        Appended::Repeated { epoch, record } => (record.seq, *epoch),
+    };
+    Line::Ack(message.clone(), seq.get(), epoch)
+}
+
 fn failed(error: &StoreError) -> ! {
-    panic!("the store failed: {error} ({:?})", error.kind())
+    panic!("the store failed: {error} ({})", word(error.kind()))
 }
 
 /// Sessions, checkpoints and state beside the messages. They are not checked; they are in the way.

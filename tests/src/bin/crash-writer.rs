@@ -1,34 +1,22 @@
-//! The worker that `tests/kills.rs` kills: opens a store and writes to it until then.
+//! The worker of `tests/kills.rs`, `tests/power.rs` and `tests/faults.rs`: opens a store and does its task.
 //!
-//! `crash-writer sled FOLDER SEED`, or `crash-writer sled-upkeep FOLDER SEED` to trim, delete, erase and import as well.
+//! `crash-writer STORE FOLDER TASK…`
 
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use im_store_sled::{SledConfig, SledStore};
-use im_testkit::crash::upkeep::keeper;
-use im_testkit::crash::{WriterPlan, writer};
+use im_testkit::crash::{Task, work};
+use im_tests::stores;
 
-#[tokio::main]
+#[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [store, folder, seed] = arguments.as_slice() else { return usage() };
-    let Ok(seed) = seed.parse() else { return usage() };
-    if store != "sled" && store != "sled-upkeep" {
-        return usage();
-    }
-    let upkeep = store == "sled-upkeep";
-    match SledStore::open(SledConfig::new(folder).cache_bytes(16 << 20)).await {
-        Ok(store) if upkeep => match keeper(Arc::new(store), seed).await {},
-        Ok(store) => match writer(Arc::new(store), WriterPlan::new(seed)).await {},
-        Err(error) => {
-            eprintln!("the store cannot be opened: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let [store, folder, task @ ..] = arguments.as_slice() else { return usage() };
+    let Some(task) = Task::parse(task) else { return usage() };
+    work(task, || stores::open(store, Path::new(folder))).await
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: crash-writer sled|sled-upkeep FOLDER SEED");
+    eprintln!("usage: crash-writer STORE FOLDER TASK…; a test knows the tasks");
     ExitCode::FAILURE
 }

@@ -1,0 +1,129 @@
+//! What a worker process is told to do.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use im_core::ports::{Store, StoreError, StoreResult};
+
+use super::upkeep::keeper;
+use super::worker::{Ends, WriterPlan, writer};
+use super::{judge, script};
+
+/// The task of a worker process. It is told to it on its command line, and the store and the folder beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Task {
+    /// Many senders write at once.
+    Write(WriterPlan),
+    /// Reads from standard input what earlier workers said, opens the store, and compares.
+    Judge {
+        /// Whether the store is then opened a second time.
+        twice: bool,
+    },
+    /// One sender goes through the same steps each time, and goes on after errors.
+    Script {
+        /// Message ids are made from it.
+        seed: u64,
+    },
+    /// Writes, trims, deletes, erases and imports until it is killed. See [`upkeep`](super::upkeep).
+    Keep {
+        /// Where its choices come from.
+        seed: u64,
+    },
+}
+
+impl Task {
+    /// The words for the command line.
+    pub fn words(&self) -> Vec<String> {
+        match self {
+            Self::Write(plan) => {
+                let (how, count) = match plan.ends {
+                    Ends::Never => ("never", 0),
+                    Ends::Abruptly(count) => ("abruptly", count),
+                    Ends::Closed(count) => ("closed", count),
+                };
+                let WriterPlan { senders, rooms, large, .. } = *plan;
+                let numbers = [senders, rooms, large].map(u64::from);
+                let numbers = [plan.seed, count].into_iter().chain(numbers);
+                let numbers = numbers.map(|number| number.to_string());
+                ["write", how].into_iter().map(str::to_owned).chain(numbers).collect()
+            }
+            Self::Judge { twice } => {
+                vec!["judge".to_owned(), if *twice { "twice" } else { "once" }.to_owned()]
+            }
+            Self::Script { seed } => vec!["script".to_owned(), seed.to_string()],
+            Self::Keep { seed } => vec!["keep".to_owned(), seed.to_string()],
+        }
+    }
+
+    /// Reads [`Task::words`].
+    pub fn parse<S: AsRef<str>>(words: &[S]) -> Option<Self> {
+        let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+        match words.as_slice() {
+            ["write", how, seed, count, senders, rooms, large] => {
+                let count = count.parse().ok()?;
+                let ends = match *how {
+                    "never" => Ends::Never,
+                    "abruptly" => Ends::Abruptly(count),
+                    "closed" => Ends::Closed(count),
+                    _ => return None,
+                };
+                let mut plan = WriterPlan::new(seed.parse().ok()?);
+                (plan.senders, plan.rooms) = (senders.parse().ok()?, rooms.parse().ok()?);
+                (plan.large, plan.ends) = (large.parse().ok()?, ends);
+                Some(Self::Write(plan))
+            }
+            ["judge", times] => Some(Self::Judge { twice: *times == "twice" }),
+            ["script", seed] => Some(Self::Script { seed: seed.parse().ok()? }),
+            ["keep", seed] => Some(Self::Keep { seed: seed.parse().ok()? }),
+            _ => None,
+        }
+    }
+}
+
+/// Does a task, with a store that `open` opens: the whole of a worker's `main`.
+///
+/// # Panics
+///
+/// If a store fails that nobody made fail.
+pub async fn work<F>(task: Task, open: impl Fn() -> F) -> ExitCode
+where
+    F: Future<Output = StoreResult<Arc<dyn Store>>>,
+{
+    match task {
+        Task::Write(plan) => match open().await {
+            Ok(store) => writer(store, plan).await,
+            Err(error) => return not_open(&error),
+        },
+        Task::Keep { seed } => match open().await {
+            Ok(store) => match keeper(store, seed).await {},
+            Err(error) => return not_open(&error),
+        },
+        Task::Judge { twice } => judge::judge(twice, open).await,
+        Task::Script { seed } => return script::script(seed, open).await,
+    }
+    ExitCode::SUCCESS
+}
+
+fn not_open(error: &StoreError) -> ExitCode {
+    eprintln!("the store cannot be opened: {error}");
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_survives_its_words() {
+        let mut plan = WriterPlan::new(u64::MAX);
+        plan.ends = Ends::Closed(7);
+        let (judge, script) = (Task::Judge { twice: true }, Task::Script { seed: 3 });
+        for task in [Task::Write(plan), judge, script, Task::Keep { seed: 4 }] {
+            assert_eq!(Task::parse(&task.words()), Some(task));
+        }
+        assert_eq!(Task::parse(&["write", "soon", "1", "2", "3", "4", "5"]), None);
+        assert_eq!(Task::parse::<&str>(&[]), None);
+    }
+}
