@@ -43,8 +43,8 @@ pub struct SqlStore<D: Dialect> {
     patience: Duration,
     pub(crate) durability: Durability,
     pub(crate) state_limits: StateLimits,
-    /// Goes with the store.
-    _lock: Option<std::fs::File>,
+    /// Given back when the store is closed, or dropped.
+    pub(crate) lock: Mutex<Option<std::fs::File>>,
 }
 
 /// What a write takes in the queue beside its content.
@@ -91,7 +91,7 @@ impl<D: Dialect> SqlStore<D> {
             patience: config.patience,
             durability,
             state_limits: config.state_limits,
-            _lock: lock,
+            lock: Mutex::new(lock),
         })
     }
 
