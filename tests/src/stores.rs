@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use im_core::ports::{Store, StoreError, StoreErrorKind, StoreResult};
 use im_store_sled::{SledConfig, SledStore};
+use im_store_sql::{SqlConfig, SqliteStore};
 
 /// Their names.
-pub const STORES: &[&str] = &["sled"];
+pub const STORES: &[&str] = &["sled", "sqlite"];
 
-/// Opens one, in a folder that may not be there yet.
+/// Opens one, in a folder or a file that may not be there yet.
 ///
 /// # Errors
 ///
 /// As the store's; `Unavailable` for a name that is not known.
-pub async fn open(store: &str, folder: &Path) -> StoreResult<Arc<dyn Store>> {
+pub async fn open(store: &str, place: &Path) -> StoreResult<Arc<dyn Store>> {
     Ok(match store {
-        "sled" => Arc::new(SledStore::open(SledConfig::new(folder).cache_bytes(16 << 20)).await?),
+        "sled" => Arc::new(SledStore::open(SledConfig::new(place).cache_bytes(16 << 20)).await?),
+        "sqlite" => Arc::new(SqliteStore::open(SqlConfig::sqlite(place)).await?),
         other => {
             let message = format!("there is no store {other}; there are {STORES:?}");
             return Err(StoreError::new(StoreErrorKind::Unavailable, message));
