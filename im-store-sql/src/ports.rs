@@ -293,6 +293,7 @@ impl<D: Dialect> Store for SqlStore<D> {
         while committers.join_next().await.is_some() {}
         self.readers.close().await;
         self.writers.close().await;
+        drop(self.lock.lock().take());
         Ok(())
     }
 }

@@ -27,6 +27,8 @@ use crate::open::{Opened, open};
 ///
 /// [`Store::close`] it when it is not needed any more. One that is dropped commits what it was given, and closes some
 /// moments later.
+///
+/// [`Store::close`]: im_core::ports::Store::close
 pub struct SqlStore<D: Dialect> {
     pub(crate) readers: Pool<D>,
     pub(crate) writers: Pool<D>,
@@ -41,8 +43,8 @@ pub struct SqlStore<D: Dialect> {
     patience: Duration,
     pub(crate) durability: Durability,
     pub(crate) state_limits: StateLimits,
-    /// Goes with the store.
-    _lock: Option<std::fs::File>,
+    /// Given back when the store is closed, or dropped.
+    pub(crate) lock: Mutex<Option<std::fs::File>>,
 }
 
 /// What a write takes in the queue beside its content.
@@ -89,7 +91,7 @@ impl<D: Dialect> SqlStore<D> {
             patience: config.patience,
             durability,
             state_limits: config.state_limits,
-            _lock: lock,
+            lock: Mutex::new(lock),
         })
     }
 

@@ -1,5 +1,5 @@
 //! Messages in a transaction of the embedder's own: there with its rows, or never.
-#![allow(clippy::unwrap_used, reason = "these are tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
 mod support;
 
@@ -75,7 +75,7 @@ impl<D: Dialect> Shop<D> {
 
     async fn texts(&self) -> Vec<String> {
         let page = self.engine.history(&self.room, PageFrom::After(Seq::FIRST), 100).await.unwrap();
-        page.events.iter().map(|event| text(event)).collect()
+        page.events.iter().map(text).collect()
     }
 }
 

@@ -10,15 +10,15 @@ use im_store_sql::{SqlConfig, SqliteStore};
 /// Their names.
 pub const STORES: &[&str] = &["sled", "sqlite"];
 
-/// Opens one, in a folder or a file that may not be there yet.
+/// Opens one, in a folder that may not be there yet.
 ///
 /// # Errors
 ///
 /// As the store's; `Unavailable` for a name that is not known.
-pub async fn open(store: &str, place: &Path) -> StoreResult<Arc<dyn Store>> {
+pub async fn open(store: &str, folder: &Path) -> StoreResult<Arc<dyn Store>> {
     Ok(match store {
-        "sled" => Arc::new(SledStore::open(SledConfig::new(place).cache_bytes(16 << 20)).await?),
-        "sqlite" => Arc::new(SqliteStore::open(SqlConfig::sqlite(place)).await?),
+        "sled" => Arc::new(SledStore::open(SledConfig::new(folder).cache_bytes(16 << 20)).await?),
+        "sqlite" => Arc::new(SqliteStore::open(SqlConfig::sqlite(folder.join("im.db"))).await?),
         other => {
             let message = format!("there is no store {other}; there are {STORES:?}");
             return Err(StoreError::new(StoreErrorKind::Unavailable, message));
@@ -26,21 +26,31 @@ pub async fn open(store: &str, place: &Path) -> StoreResult<Arc<dyn Store>> {
     })
 }
 
-/// Reads a store that is closed from end to end, where it can do that by itself: sled does for a backup.
+/// Reads a store that is closed from end to end, where it can do that by itself: both do for a backup.
 ///
 /// # Errors
 ///
 /// `Corrupt` with what is wrong, or as the store's.
 pub async fn look_through(store: &str, folder: &Path) -> StoreResult<()> {
-    if store != "sled" {
-        return Ok(());
-    }
     let copy = folder.with_extension("copy");
-    let store = SledStore::open(SledConfig::new(folder)).await?;
-    let copied = store.backup(&copy).await;
-    store.close().await?;
-    copied?;
-    std::fs::remove_dir_all(&copy).map_err(|error| {
+    let gone = match store {
+        "sled" => {
+            let store = SledStore::open(SledConfig::new(folder)).await?;
+            let copied = store.backup(&copy).await;
+            store.close().await?;
+            copied?;
+            std::fs::remove_dir_all(&copy)
+        }
+        "sqlite" => {
+            let store = SqliteStore::open(SqlConfig::sqlite(folder.join("im.db"))).await?;
+            let copied = store.backup(&copy).await;
+            store.close().await?;
+            copied?;
+            std::fs::remove_file(&copy)
+        }
+        _ => return Ok(()),
+    };
+    gone.map_err(|error| {
         StoreError::new(StoreErrorKind::Unavailable, "the copy stays").because(error)
     })
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, ensure};
 use parking_lot::Mutex;
@@ -44,6 +45,8 @@ pub(super) struct Tally {
     pub(super) connections: BTreeMap<Transport, u64>,
     /// Those over another transport than their client's connection before.
     pub(super) switches: u64,
+    /// Downlinks that were taken up again within their connection.
+    pub(super) taken_up: u64,
 }
 
 /// What there is at the end of a run.
@@ -72,6 +75,8 @@ fn schedule(sends: u64, cuts: u64, kills: u64) -> VecDeque<(u64, Fault)> {
 pub(super) struct Ledger {
     state: Mutex<State>,
     moved: Notify,
+    /// How often each client's downlink was taken up again.
+    taken_up: Vec<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -121,7 +126,8 @@ impl Ledger {
             killed,
             draws: mix(seed),
         };
-        Ok(Self { state: state.into(), moved: Notify::new() })
+        let taken_up = (0..clients).map(|_| AtomicU64::new(0)).collect();
+        Ok(Self { state: state.into(), moved: Notify::new(), taken_up })
     }
 
     /// A client has a connection.
@@ -135,6 +141,16 @@ impl Ledger {
         *state.tally.connections.entry(transport).or_default() += 1;
         let before = state.over[client].replace(transport);
         state.tally.switches += u64::from(before.is_some_and(|before| before != transport));
+    }
+
+    /// A client's downlink is taken up again, by the same connection and over another socket.
+    pub(super) fn takes_up(&self, client: usize) {
+        self.taken_up[client].fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often it was.
+    pub(super) fn taken_up(&self, client: usize) -> u64 {
+        self.taken_up[client].load(Ordering::Acquire)
     }
 
     /// Whether the client's connection has a way of its own for each direction.
@@ -202,7 +218,10 @@ impl Ledger {
             server: state.server.take(),
             struck: std::mem::take(&mut state.struck),
             missed: state.due.len(),
-            tally: std::mem::take(&mut state.tally),
+            tally: Tally {
+                taken_up: (0..self.taken_up.len()).map(|client| self.taken_up(client)).sum(),
+                ..std::mem::take(&mut state.tally)
+            },
         }
     }
 }

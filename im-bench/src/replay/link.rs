@@ -22,6 +22,8 @@ use super::transport::{Transport, Turns, Way};
 pub(super) struct Wire {
     written: AtomicU64,
     answered: AtomicU64,
+    /// Sockets on which something comes down, one after the other.
+    downlinks: AtomicU64,
     cut: AtomicBool,
     reader: AtomicWaker,
 }
@@ -69,6 +71,13 @@ impl Watched {
     /// Sends were written on a socket that was opened after so many kills.
     pub(super) fn wrote(&self, sends: u64, kills: u64) {
         self.ledger.wrote(self.client, &self.wire, sends, kills);
+    }
+
+    /// What comes down has a socket. If it had one before, it is taken up again.
+    pub(super) fn opened_downlink(&self) {
+        if self.wire.downlinks.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.ledger.takes_up(self.client);
+        }
     }
 
     /// How a send begins.

@@ -25,7 +25,7 @@ impl Dial for Network {
         let kills = watched.kills();
         let socket = TcpStream::connect(authority).await?;
         socket.set_nodelay(true)?;
-        Ok(Box::new(Socket { socket, watched, kills, tail: Vec::new() }))
+        Ok(Box::new(Socket { socket, watched, kills, tail: Vec::new(), asked: false }))
     }
 }
 
@@ -36,6 +36,8 @@ struct Socket<S> {
     kills: u64,
     /// The end of what was written, in which a send may have begun.
     tail: Vec<u8>,
+    /// The first request is on its way.
+    asked: bool,
 }
 
 impl<S> Socket<S> {
@@ -44,6 +46,9 @@ impl<S> Socket<S> {
     }
 
     fn wrote(&mut self, bytes: &[u8]) {
+        if !std::mem::replace(&mut self.asked, true) && bytes.starts_with(b"GET ") {
+            self.watched.opened_downlink();
+        }
         let mark = self.watched.mark();
         self.tail.extend_from_slice(bytes);
         let sends = count(&self.tail, mark);

@@ -29,6 +29,8 @@ pub(super) struct Report {
     pub(super) connections: BTreeMap<Transport, u64>,
     /// Those over another transport than their client's before.
     pub(super) switches: u64,
+    /// Polls and event streams that went on over another socket within their connection.
+    pub(super) taken_up: u64,
     pub(super) cuts: usize,
     pub(super) kills: usize,
     /// Faults that were asked for and did not happen.
@@ -83,6 +85,7 @@ impl Report {
             stored: verdict.stored,
             connections: tally.connections,
             switches: tally.switches,
+            taken_up: tally.taken_up,
             cuts: struck(Fault::Cut),
             kills: struck(Fault::Kill),
             missed,
@@ -126,10 +129,10 @@ impl fmt::Display for Report {
             format!("{} over {transport}", thousands(*count))
         };
         let connections: Vec<_> = self.connections.iter().map(connections).collect();
-        let switches = thousands(self.switches);
+        let (switches, taken_up) = (thousands(self.switches), thousands(self.taken_up));
         writeln!(
             f,
-            "connections: {}; {switches} switches from one transport to another",
+            "connections: {}; {switches} switches from one transport to another, {taken_up} downlinks taken up again",
             connections.join(", ")
         )?;
         let pending = |fault| {
@@ -171,6 +174,7 @@ mod tests {
             tally: Tally {
                 connections: [(Transport::Ws, 1200), (Transport::Long, 3)].into(),
                 switches: 1190,
+                taken_up: 0,
             },
             seed: 1,
             clients: 1,

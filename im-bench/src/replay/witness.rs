@@ -24,6 +24,8 @@ struct Seen {
     connection: u64,
     /// What comes down says itself where each room begins.
     halves: bool,
+    /// How often that was taken up again so far.
+    taken_up: u64,
     /// Rooms that have answered on this connection.
     rooms: usize,
 }
@@ -36,7 +38,13 @@ impl Witness {
         checker: &Checker,
         ledger: Arc<Ledger>,
     ) -> Arc<Self> {
-        let seen = Seen { reader: checker.reader(name), connection: 0, halves: false, rooms: 0 };
+        let seen = Seen {
+            reader: checker.reader(name),
+            connection: 0,
+            halves: false,
+            taken_up: 0,
+            rooms: 0,
+        };
         Arc::new(Self { client, ledger, seen: Mutex::new(Some(seen)) })
     }
 
@@ -49,6 +57,10 @@ impl Witness {
     fn frame(&self, connection: u64, frame: &ServerFrame) {
         if let Some(seen) = self.seen.lock().as_mut() {
             seen.on(connection, || self.ledger.is_halves(self.client));
+            let taken_up = self.ledger.taken_up(self.client);
+            if std::mem::replace(&mut seen.taken_up, taken_up) != taken_up {
+                seen.reader.taken_up();
+            }
             match frame {
                 ServerFrame::Push(Push::Room(status)) => seen.reader.room_status(status),
                 ServerFrame::Push(push) => seen.reader.push(push),

@@ -103,9 +103,7 @@ fn lock(path: &Path) -> StoreResult<File> {
         let message = format!("cannot {what} {}: {error}", path.display());
         StoreError::new(StoreErrorKind::Unavailable, message).because(error)
     };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|e| fail("make the folder of", e))?;
-    }
+    make_folder(path).map_err(|e| fail("make the folder of", e))?;
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let lock = File::create(name).map_err(|e| fail("open the lock of", e))?;
@@ -121,4 +119,23 @@ fn lock(path: &Path) -> StoreResult<File> {
         }
         Err(TryLockError::Error(error)) => Err(fail("lock", error)),
     }
+}
+
+/// Makes the folder of a file, and those above it that are not there, so that their names last: SQLite syncs the names in
+/// the database's own folder and no others.
+fn make_folder(file: &Path) -> std::io::Result<()> {
+    let file = std::path::absolute(file)?;
+    let Some(folder) = file.parent() else { return Ok(()) };
+    // The names of those that were there are no matter of ours, but for the last: it may have been made by a process
+    // that was killed before it came to sync its name.
+    let made = folder.ancestors().skip(1).take_while(|above| !above.exists()).count();
+    std::fs::create_dir_all(folder)?;
+    for above in folder.ancestors().skip(1).take(made + 1) {
+        match File::open(above).and_then(|above| above.sync_all()) {
+            // It cannot be opened for reading. A name that was there before us has long been kept.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }

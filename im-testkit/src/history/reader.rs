@@ -54,6 +54,8 @@ struct Live {
     promised: Seq,
     /// What lies before `last` and was not handed over, as ranges from and to.
     missing: Vec<(Seq, Seq)>,
+    /// It was taken up again, and has not gone back since.
+    may_go_back: bool,
 }
 
 impl Reader {
@@ -81,6 +83,13 @@ impl Reader {
             place.settle(&self.name, room, &self.record);
             place.denied = false;
         }
+    }
+
+    /// What comes down was broken off and is taken up again within the connection, as polls and event streams may be, from a
+    /// mark that may lie before what was handed over: each room may go back once without a status that says so.
+    pub fn taken_up(&mut self) {
+        let lives = self.rooms.values_mut().filter_map(|place| place.live.as_mut());
+        lives.for_each(|live| live.may_go_back = true);
     }
 
     /// The client asks for this room, from this cursor or from its head: `sub`, or one entry of `resume`. Optional:
@@ -120,8 +129,14 @@ impl Reader {
             place.whole = Some(cursor);
         }
         let Cursor { epoch, seq } = cursor;
-        place.live =
-            Some(Live { epoch, start: seq, last: seq, promised: head, missing: Vec::new() });
+        place.live = Some(Live {
+            epoch,
+            start: seq,
+            last: seq,
+            promised: head,
+            missing: Vec::new(),
+            may_go_back: false,
+        });
     }
 
     /// An event was handed over. `id` is the sender's id for it, where it has one.
@@ -417,6 +432,16 @@ impl Place {
         };
         if live.epoch != at.epoch {
             return Some((Rule::StaleEpoch, "is not of the epoch that is followed"));
+        }
+        if live.may_go_back && at.seq <= live.last && live.missing.is_empty() {
+            let reached = Cursor { epoch: live.epoch, seq: live.last };
+            if self
+                .whole
+                .is_none_or(|whole| whole.epoch != reached.epoch || whole.seq < reached.seq)
+            {
+                self.whole = Some(reached);
+            }
+            (live.start, live.last, live.may_go_back) = (at.seq.prev(), at.seq.prev(), false);
         }
         let order = live.take(at.seq);
         let removed = self.removed.filter(|removed| at.seq > *removed);

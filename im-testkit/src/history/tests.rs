@@ -166,6 +166,23 @@ fn one_place_twice_on_a_connection_is_repeated() {
 }
 
 #[test]
+fn what_is_taken_up_again_may_go_back_once_and_skips_nothing() {
+    let delivers = |again: &[u64]| {
+        let mut world = World::with_acked(5);
+        world.deliver_all(1..=3);
+        world.reader.taken_up();
+        world.deliver_all(again.iter().copied());
+        let verdict = world.finish();
+        (verdict.count(Rule::Repeated), verdict.count(Rule::SilentGap))
+    };
+    assert_eq!(delivers(&[4, 5]), (0, 0));
+    assert_eq!(delivers(&[2, 3, 4, 5]), (0, 0));
+    assert_eq!(delivers(&[2, 3, 3, 4, 5]), (1, 0), "twice is once too often");
+    assert_eq!(delivers(&[2, 4, 5]), (0, 1), "a hole is a hole");
+    assert_eq!(delivers(&[5]), (0, 1));
+}
+
+#[test]
 fn what_lies_before_the_cursor_is_repeated() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=2);
