@@ -35,6 +35,8 @@ struct Draft {
     changed: BTreeSet<RoomId>,
     /// How users stand now, and `None` for those of whom there is a trace and no more.
     moved: Standings,
+    /// Senders of whom no row was seen.
+    traced: BTreeSet<(u64, UserId)>,
     /// Those who have a row among the members, or get one.
     seen: HashSet<(u64, UserId)>,
     events: Vec<Arc<Event>>,
@@ -196,7 +198,7 @@ impl Draft {
         let author = (incarnation, event.from.clone());
         if !self.seen.contains(&author) {
             self.seen.insert(author.clone());
-            self.moved.insert(author, None);
+            self.traced.insert(author);
         }
         if let Some((id, record)) = send {
             let key = (incarnation, event.from.clone(), id.clone());
@@ -234,7 +236,10 @@ impl Draft {
             ids.get(room).map(|id| (*room, user.clone(), RoomId::clone(id), *standing))
         };
         let places = self.moved.iter().filter_map(place).collect();
-        link.put_standings(places, &["standing"]).await
+        link.put_standings(places, &["standing"]).await?;
+        // Whoever has a row by now keeps it as it is.
+        let traced = self.traced.iter().map(|author| (author, &None));
+        link.put_standings(traced.filter_map(place).collect(), &["room_id"]).await
     }
 }
 

@@ -98,7 +98,11 @@ impl<D: Dialect> Committer<D> {
             self.discard().await;
             match (class, stage) {
                 (Class::Contended, _) if attempt < MOST_ATTEMPTS => sleep(pause(attempt)).await,
-                (Class::Full, _) => return Ok(lost(Class::Full, &why)),
+                (Class::Full, Stage::Writing) => return Ok(lost(Class::Full, &why)),
+                // SQLite finds it full before anything of the commit counts; of a server that is not known.
+                (Class::Full, Stage::Committing) if D::ONE_WRITER => {
+                    return Ok(lost(Class::Full, &why));
+                }
                 (Class::Contended, _) => return Ok(lost(Class::Contended, &why)),
                 (_, Stage::Committing) => return Ok(Verdict::Doubt(why)),
                 (Class::Away, _) if self.may_wait(until) => sleep(pause(attempt + 5)).await,

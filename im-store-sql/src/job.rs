@@ -132,9 +132,10 @@ impl Appends {
         results.extend((0..missing).filter_map(|_| verdict.error(Wrote::Nothing)).map(Err));
         for result in &mut results {
             let wrote = match result {
-                Ok(Appended::Committed(_)) => Wrote::Something,
+                // A repeat may be one of a send in this very commit: what became of that is not known either.
+                Ok(_) => Wrote::Something,
                 // It may rest on what stood before it in the commit.
-                _ => Wrote::Nothing,
+                Err(_) => Wrote::Nothing,
             };
             if let Some(error) = verdict.error(wrote) {
                 *result = Err(error);

@@ -36,6 +36,8 @@ pub(crate) async fn open<D: Dialect>(config: &SqlConfig) -> StoreResult<Opened<D
     for words in weak {
         tracing::warn!(store = D::SHORT, "the server's settings weaken durability: {words}");
     }
+    // A process that was killed after a failed sync has left that to us.
+    D::recover(&mut conn).await.map_err(|e| Fault::from(e).into_error::<D>())?;
     migrate::<D>(&mut conn).await?;
     // It has done its work, whether or not it can be closed well.
     let _ = conn.close().await;

@@ -23,8 +23,9 @@ impl<D: Dialect> SqlStore<D> {
     ///
     /// - SQLite: begin with `BEGIN IMMEDIATE` (`connection.begin_with("BEGIN IMMEDIATE")`): a transaction that has read
     ///   before it writes may otherwise be refused. While it lasts, nobody else writes.
-    /// - MySQL: the isolation level should be `READ COMMITTED`. Under `REPEATABLE READ` a repeat that another transaction
-    ///   has committed meanwhile is met as an error, not as [`Appended::Repeated`].
+    /// - MySQL: the isolation level must be `READ COMMITTED` (`SET TRANSACTION ISOLATION LEVEL READ COMMITTED` before the
+    ///   transaction begins). Under MySQL's default, `REPEATABLE READ`, members and repeats are looked up in an old view of
+    ///   the database: a repeat is then met as an error, and a change of members is decided by what was.
     ///
     /// ```
     /// # use std::sync::Arc;

@@ -149,6 +149,9 @@ impl StoreAddress {
     ///
     /// The store's; `Unavailable` for stores that are copied by other means: a database server has its own.
     pub async fn backup(&self, to: &Path) -> StoreResult<u64> {
+        if self.is_durable() && !self.may_exist() {
+            return Err(nothing_at(self));
+        }
         match self {
             #[cfg(feature = "sled")]
             Self::Sled(path) => {
@@ -181,6 +184,9 @@ impl StoreAddress {
             Self::Sled(path) => im_store_sled::SledStore::restore(from, path).await,
             #[cfg(feature = "sqlite")]
             Self::Sqlite(path) => {
+                if !from.is_file() {
+                    return Err(nothing_at(&Self::Sqlite(from.to_owned())));
+                }
                 // A backup of a backup: checked, and with a generation of its own.
                 let from = im_store_sql::SqlConfig::sqlite(from);
                 let store = im_store_sql::SqliteStore::open(from).await?;
@@ -228,6 +234,10 @@ impl StoreAddress {
     }
 }
 
+fn nothing_at(address: &StoreAddress) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, format!("there is no store at {address}"))
+}
+
 fn by_other_means(address: &StoreAddress) -> StoreError {
     let message = format!(
         "a {} store is not copied by this program: memory has nothing to copy, a database server has tools of its own",
@@ -245,9 +255,12 @@ impl fmt::Display for StoreAddress {
     /// The address without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.reveal();
-        match (text.split_once("://"), text.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, place))) => write!(f, "{scheme}://…@{place}"),
-            _ => f.write_str(&text),
+        // Paths have no secrets. Of a server's address, user, password and parameters are left out.
+        let Some((scheme, rest)) = text.split_once("://") else { return f.write_str(&text) };
+        let rest = rest.split(['?', '#']).next().unwrap_or_default();
+        match rest.rsplit_once('@') {
+            Some((_, place)) => write!(f, "{scheme}://…@{place}"),
+            None => write!(f, "{scheme}://{rest}"),
         }
     }
 }
@@ -271,9 +284,24 @@ mod tests {
             ("sqlite://b.db", "sqlite:b.db"),
             ("postgres://ann:secret@localhost:1/chat", "postgres://…@localhost:1/chat"),
             ("mariadb://ann:secret@localhost/chat", "mysql://…@localhost/chat"),
+            ("postgres://localhost/chat?user=ann&password=secret", "postgres://localhost/chat"),
         ] {
             assert_eq!(text.parse::<StoreAddress>().map(|a| a.to_string()), Ok(shown.to_owned()));
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_neither_copied_nor_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let (nothing, copy) = (folder.path().join("nothing"), folder.path().join("copy"));
+        for text in [format!("sqlite:{}", nothing.display()), format!("sled:{}", nothing.display())]
+        {
+            let address: StoreAddress = text.parse().unwrap();
+            address.backup(&copy).await.unwrap_err();
+            let to = text.replace("nothing", "restored").parse::<StoreAddress>().unwrap();
+            to.restore(&nothing).await.unwrap_err();
+        }
+        assert!(!nothing.exists() && !copy.exists());
     }
 
     #[test]

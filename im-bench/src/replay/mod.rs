@@ -165,7 +165,7 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     }
     let spoken = begin.elapsed();
     progress.done();
-    all_heard(&crew, &log, &checker).await?;
+    let behind = all_heard(&crew, &log, &checker).await?;
     let heard = begin.elapsed();
 
     let Closed { server, struck: faults, missed, tally } = ledger.close();
@@ -194,6 +194,7 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
         rooms: log.rooms.len(),
         lines: sends,
         missed,
+        behind,
         faults,
         spoken,
         heard,
@@ -262,8 +263,8 @@ async fn watch(ledger: &Ledger, progress: &mut Progress) -> Result<()> {
 }
 
 /// Waits until every client has everything of the rooms that it follows; gives up when they no longer come nearer, and
-/// leaves it to the checker to say what is missing.
-async fn all_heard(crew: &Crew, log: &Log, checker: &Checker) -> Result<()> {
+/// leaves it to the checker to say what is missing. Says how many clients are behind.
+async fn all_heard(crew: &Crew, log: &Log, checker: &Checker) -> Result<usize> {
     let end =
         |room: &RoomId| checker.head(room).with_context(|| format!("nothing is known of {room}"));
     let ends: Vec<(RoomId, Cursor)> =
@@ -279,14 +280,14 @@ async fn all_heard(crew: &Crew, log: &Log, checker: &Checker) -> Result<()> {
         progress.at(done as u64);
         if done == crew.members.len() {
             progress.done();
-            return Ok(());
+            return Ok(0);
         }
         if done > most {
             (most, moved) = (done, Instant::now());
         }
         if moved.elapsed() > PATIENCE {
             progress.say(&format!("only {} clients have everything", thousands(done as u64)));
-            return Ok(());
+            return Ok(crew.members.len() - done);
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -35,6 +35,8 @@ pub(super) struct Report {
     pub(super) kills: usize,
     /// Faults that were asked for and did not happen.
     pub(super) missed: usize,
+    /// Clients that did not have everything in the end.
+    pub(super) behind: usize,
     pub(super) lost: u64,
     pub(super) repeated: u64,
     pub(super) out_of_order: u64,
@@ -61,6 +63,7 @@ pub(super) struct Facts {
     pub(super) rooms: usize,
     pub(super) lines: u64,
     pub(super) missed: usize,
+    pub(super) behind: usize,
     pub(super) faults: Vec<Struck>,
     pub(super) spoken: Duration,
     pub(super) heard: Duration,
@@ -69,7 +72,7 @@ pub(super) struct Facts {
 impl Report {
     pub(super) fn new(facts: Facts, verdict: Verdict) -> Self {
         let Facts { data, store, transport, tally, seed, clients, .. } = facts;
-        let Facts { rooms, lines, missed, faults, spoken, heard, .. } = facts;
+        let Facts { rooms, lines, missed, behind, faults, spoken, heard, .. } = facts;
         let struck = |fault| faults.iter().filter(|struck| struck.fault == fault).count();
         let seconds = spoken.as_secs_f64();
         Self {
@@ -89,6 +92,7 @@ impl Report {
             cuts: struck(Fault::Cut),
             kills: struck(Fault::Kill),
             missed,
+            behind,
             lost: verdict.count(Rule::Lost),
             repeated: verdict.count(Rule::Repeated),
             out_of_order: verdict.count(Rule::OutOfOrder),
@@ -104,7 +108,7 @@ impl Report {
 
     /// Whether everything was as it should be.
     pub(super) fn is_clean(&self) -> bool {
-        self.verdict.is_clean() && self.acknowledged == self.lines && self.missed == 0
+        self.verdict.is_clean() && self.acknowledged == self.lines && self.missed + self.behind == 0
     }
 }
 
@@ -152,6 +156,9 @@ impl fmt::Display for Report {
             pending(Fault::Kill),
             self.missed,
         )?;
+        if self.behind > 0 {
+            writeln!(f, "{} clients did not get everything in the end", self.behind)?;
+        }
         writeln!(
             f,
             "{} lost, {} repeated, {} out of order, {} silent gaps; {} violations in all",
@@ -181,6 +188,7 @@ mod tests {
             rooms: 1,
             lines: 0,
             missed,
+            behind: 0,
             faults: Vec::new(),
             spoken: Duration::from_secs(1),
             heard: Duration::from_secs(1),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::id::{RoomId, StateKey};
+use crate::id::{RoomId, StateKey, UserId};
 use crate::wire::StateUpdate;
 
 use super::metrics;
@@ -55,6 +55,33 @@ impl HeardState {
         rooms.flat_map(|keys| keys.values().cloned()).collect()
     }
 
+    /// The room is gone: what was heard of it is not to come back in one that is made anew under its id.
+    pub(crate) fn forget_room(&self, room: &RoomId) {
+        self.forget(|update| update.room == *room);
+    }
+
+    /// The user is being erased.
+    pub(crate) fn forget_user(&self, user: &UserId) {
+        self.forget(|update| update.from == *user);
+    }
+
+    fn forget(&self, wanted: impl Fn(&StateUpdate) -> bool) {
+        for period in &mut *self.periods.lock() {
+            let Period { rooms, keys: count, bytes } = period;
+            rooms.retain(|_, keys| {
+                keys.retain(|_, update| {
+                    let goes = wanted(update);
+                    if goes {
+                        *count -= 1;
+                        *bytes -= size(update);
+                    }
+                    !goes
+                });
+                !keys.is_empty()
+            });
+        }
+    }
+
     /// A period has gone by.
     pub(crate) fn turn(&self) {
         let mut periods = self.periods.lock();
@@ -80,7 +107,7 @@ impl Period {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{NodeId, UserId};
+    use crate::id::NodeId;
     use crate::time::{Stamp, Timestamp};
 
     fn update(key: &str, ms: u64) -> Arc<StateUpdate> {
@@ -109,6 +136,22 @@ mod tests {
         heard.turn();
         assert_eq!(held(&heard), [("b".to_owned(), 4)]);
         heard.turn();
+        assert_eq!(held(&heard), []);
+    }
+
+    #[test]
+    fn what_is_forgotten_does_not_come_back() {
+        let heard = HeardState::new(100, 1 << 20);
+        heard.push(update("a", 1));
+        heard.turn();
+        heard.push(update("b", 2));
+        heard.forget_user(&UserId::new("bob").unwrap());
+        heard.forget_room(&RoomId::new("lake").unwrap());
+        assert_eq!(held(&heard).len(), 2, "others stay");
+        heard.forget_user(&UserId::new("ann").unwrap());
+        assert_eq!(held(&heard), []);
+        heard.push(update("c", 3));
+        heard.forget_room(&RoomId::new("tea").unwrap());
         assert_eq!(held(&heard), []);
     }
 

@@ -220,6 +220,7 @@ impl Core {
     /// in behind.
     pub(crate) async fn forget(self: &Arc<Self>, user: &UserId) -> Result<()> {
         self.state_writer.forget_user(user);
+        self.heard_state.forget_user(user);
         for room in self.hub.rooms() {
             for key in room.state_keys_of(user) {
                 self.unset(room.id(), key).await?;
@@ -235,6 +236,7 @@ impl Core {
         }
         if matches!(self.store.room(room).await, Ok(None)) {
             self.state_writer.forget_room(room);
+            self.heard_state.forget_room(room);
         }
     }
 

@@ -51,7 +51,7 @@ impl Dialect for MySql {
             1021 | 1114 | 3 => Class::Full,
             // Corrupt index, crashed table.
             1034 | 1194 | 1712 => Class::Corrupt,
-            // Too many connections, access denied, unknown database, shutting down, killed, read-only.
+            // Too many connections, access denied, unknown database, shutting down, killed, read-only, too long silent.
             1040
             | 1044
             | 1045

@@ -433,7 +433,9 @@ impl Place {
         if live.epoch != at.epoch {
             return Some((Rule::StaleEpoch, "is not of the epoch that is followed"));
         }
-        if live.may_go_back && at.seq <= live.last && live.missing.is_empty() {
+        // Never to before where this connection began.
+        let back = live.start < at.seq && at.seq <= live.last;
+        if live.may_go_back && back && live.missing.is_empty() {
             let reached = Cursor { epoch: live.epoch, seq: live.last };
             if self
                 .whole
@@ -441,7 +443,7 @@ impl Place {
             {
                 self.whole = Some(reached);
             }
-            (live.start, live.last, live.may_go_back) = (at.seq.prev(), at.seq.prev(), false);
+            (live.last, live.may_go_back) = (at.seq.prev(), false);
         }
         let order = live.take(at.seq);
         let removed = self.removed.filter(|removed| at.seq > *removed);
