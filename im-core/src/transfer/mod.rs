@@ -47,7 +47,7 @@
 //!     }
 //! }
 //! assert_eq!(import.finish()?.rooms, 0); // there were none
-//! # im_core::Result::Ok(()) }).unwrap();
+//! # Ok::<(), im_core::Error>(()) }).unwrap();
 //! ```
 
 mod export;

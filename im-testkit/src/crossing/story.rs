@@ -361,7 +361,7 @@ impl Story {
         let deeds = self.deeds(STORM);
         // A signal that is on its way from one server to the other may meet on both who changes over meanwhile.
         self.bob.announces = self.sentinels.is_none();
-        self.ann.quiet = false;
+        (self.ann.quiet, self.ann.hurried) = (false, true);
         let [before, after] = self.encodings;
         let (case, ann, bob) = (self.case, &mut self.ann, &mut self.bob);
         let writes = async {

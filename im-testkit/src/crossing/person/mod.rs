@@ -50,6 +50,8 @@ pub(super) struct Person {
     pub(super) announces: bool,
     /// All servers have heard of all there is, and nobody writes.
     pub(super) quiet: bool,
+    /// Others write while this client comes from one server to another.
+    pub(super) hurried: bool,
     /// The texts of everything that was looked at.
     pub(super) heard: HashSet<String>,
     /// The newest value of each key.
@@ -80,6 +82,7 @@ impl Person {
             inbox: VecDeque::new(),
             announces: true,
             quiet: false,
+            hurried: false,
             heard: HashSet::new(),
             values: BTreeMap::new(),
         }

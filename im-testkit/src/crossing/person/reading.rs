@@ -109,10 +109,11 @@ impl Person {
         }
     }
 
-    /// From one poll to the next this client comes to another server, which may not have heard yet what the one before it
-    /// told of state: it discards what is older, as the protocol wants it.
+    /// From one poll to the next, or in a hurry, this client comes to another server, which may not have heard yet what the
+    /// one before it told of state: it discards what is older, as the protocol wants it.
     fn is_lenient(&self) -> bool {
-        self.transport.is_polls() && self.route.wanders() && !self.quiet
+        let hurries = self.hurried || self.transport.is_polls();
+        hurries && self.route.wanders() && !self.quiet
     }
 
     fn discard(&self, push: &mut Push) {
