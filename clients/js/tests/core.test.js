@@ -181,7 +181,7 @@ test('commands that could do harm twice are given back, the others wait', () => 
 });
 
 test('a greeting that was too slow for the server is no fault of what was sent', () => {
-  for (const [code, waits] of [[4510, true], [4500, false]]) {
+  for (const { code, waits } of [{ code: 4510, waits: true }, { code: 4500, waits: false }]) {
     const machine = online();
     machine.onCommand({ t: 'send', room: 'a', mid: '0123456789abcdef', kind: 'message', content: 1 });
     machine.flush(1);
