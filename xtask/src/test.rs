@@ -72,6 +72,9 @@ impl Needs {
     fn test_javascript(&self) -> Result<()> {
         let folder = root().join("clients").join("js");
         let server = workshop().with_file_name("debug").join("quickstart");
+        if !server.is_file() {
+            bail!("{} is not there, although everything was built", server.display());
+        }
         run(program("npm", ["run", "--silent", "check"]).current_dir(&folder))?;
         run(program("npm", ["test", "--silent"])
             .current_dir(&folder)
