@@ -153,7 +153,8 @@ async fn polls_that_go_from_node_to_node_miss_and_repeat_nothing() {
         let (nothing, same) = ann.poll(Some(&next)).await;
         let (before, after): (Mark, Mark) = (next.parse().unwrap(), same.parse().unwrap());
         assert_eq!(nothing.len(), 0);
-        assert!(before.is_level_with(&after), "an idle poll changes nothing");
+        let place = |mark: Mark| (mark.session, mark.rev, mark.places);
+        assert_eq!(place(before), place(after), "an idle poll changes nothing");
         mark = next;
     }
 }

@@ -118,7 +118,8 @@ impl<D: Dialect> SqlStore<D> {
 
     /// The committer that takes all writes about `key`, so that no two of them wait for each other's locks.
     pub(crate) fn shard(&self, key: &str) -> usize {
-        let count = self.queues.lock().len().max(1) as u64;
+        // As many as there are queues, until the store is closed.
+        let count = u64::from(self.writers.options().get_max_connections().max(1));
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
         // Fewer than there are committers.

@@ -2,9 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 #![allow(dead_code, unreachable_pub, reason = "not every test needs all of it")]
 
+mod server;
+
 use im_core::id::random_bytes;
 use im_test_databases::{Kind, or_skip, url};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
+
+#[allow(unused_imports, reason = "the store suites use it")]
+pub use server::Server;
 
 /// A database on a server that others use too.
 pub struct Database {
