@@ -173,7 +173,7 @@ async fn engine_room(
     for talker in &mut talkers {
         let content = Value::Map(Map::from_iter([("text", "hello, everyone")]));
         let (to, id, kind) =
-            (Target::Room(room.clone()), MessageId::random(), EventKind::message());
+            (Target::Room(room.clone()), MessageId::now_v7(), EventKind::message());
         talker.call(CommandBody::Send { to, id, kind, content }).await?;
     }
     talkers

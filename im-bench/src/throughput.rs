@@ -132,7 +132,7 @@ impl Sender {
         loop {
             let publish =
                 Publish::text(Target::Room(self.room.clone()), self.user.clone(), &self.text)
-                    .id(MessageId::random());
+                    .id(MessageId::now_v7());
             let sent = Instant::now();
             self.engine.publish(publish).await.context("a send was refused")?;
             let now = Instant::now();

@@ -15,7 +15,7 @@ pub struct Message {
 impl Message {
     /// A message with a fresh random id and the kind `message`.
     pub fn new(to: Target, content: impl Into<Value>) -> Self {
-        Self { to, id: MessageId::random(), kind: EventKind::message(), content: content.into() }
+        Self { to, id: MessageId::now_v7(), kind: EventKind::message(), content: content.into() }
     }
 
     /// A message to everyone in a room.

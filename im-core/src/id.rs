@@ -318,9 +318,14 @@ impl MessageId {
         Self("----------------".into())
     }
 
-    /// A fresh random id of 128 bits, in 32 hexadecimal digits.
+    /// A fresh random id of 128 bits, in 32 hexadecimal digits. For messages, [`MessageId::now_v7`] is the better choice.
     pub fn random() -> Self {
         Self(random_hex::<16>().into())
+    }
+
+    /// From text that is known to be one.
+    pub(crate) fn made(text: String) -> Self {
+        Self(text.into())
     }
 }
 

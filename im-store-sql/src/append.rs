@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, StoreError, StoreResult};
 use im_core::state::{
-    Act, Append, Commit, Guard, Plan, PlanError, RoomRecord, SendRecord, Standing, View, plan,
+    Act, Append, Commit, ContentHash, Guard, Plan, PlanError, RoomRecord, SendRecord, Standing,
+    View, plan,
 };
 use im_core::wire::Event;
 use im_core::{Epoch, MessageId, RoomId, UserId};
@@ -21,15 +22,35 @@ use crate::statement::{Statement, pieces};
 type Standings = HashMap<(u64, UserId), Option<Standing>>;
 type Receipts = HashMap<(u64, UserId, MessageId), Option<SendRecord>>;
 
-/// What is known of the rooms that a batch is about, and what it makes of them.
-///
-/// Invariant: the rooms in `rooms` are locked by the transaction, or made by it.
+/// What a transaction has read of rooms and members, or written. One that nobody else's commit has followed may begin with
+/// it, and read no more than what is new to it.
 #[derive(Default)]
-struct Draft {
-    generation: u64,
+pub(crate) struct Known {
     /// `None`: there is no such room.
     rooms: HashMap<RoomId, Option<RoomRecord>>,
     standings: Standings,
+    /// Those who have a row among the members.
+    seen: HashSet<(u64, UserId)>,
+}
+
+/// Entries of [`Known`] beyond which it is forgotten: some megabytes.
+const MOST_KNOWN: usize = 1 << 15;
+
+impl Known {
+    /// What is worth keeping for the next transaction.
+    fn kept(mut self) -> Self {
+        // Of what is not there strangers can name any number.
+        self.rooms.retain(|_, room| room.is_some());
+        if self.rooms.len() + self.standings.len() > MOST_KNOWN { Self::default() } else { self }
+    }
+}
+
+/// What is known of the rooms that a batch is about, and what it makes of them.
+///
+/// Invariant: the rooms in `known` are locked by the transaction, or made by it.
+struct Draft {
+    known: Known,
+    generation: u64,
     receipts: Receipts,
     made: BTreeSet<RoomId>,
     changed: BTreeSet<RoomId>,
@@ -37,10 +58,8 @@ struct Draft {
     moved: Standings,
     /// Senders of whom no row was seen.
     traced: BTreeSet<(u64, UserId)>,
-    /// Those who have a row among the members, or get one.
-    seen: HashSet<(u64, UserId)>,
-    events: Vec<Arc<Event>>,
-    sends: Vec<(u64, UserId, MessageId, SendRecord)>,
+    /// What is added, with the hashes of what was submitted.
+    events: Vec<(Arc<Event>, Option<ContentHash>)>,
 }
 
 /// What a plan asked for and the draft has not read.
@@ -50,12 +69,14 @@ enum Unread {
 }
 
 /// Decides a batch and writes it, within the transaction that `link` is in. The rooms are locked in the order of their ids, so
-/// that two transactions never wait for each other.
+/// that two transactions never wait for each other. `known` is what still holds of an earlier one; what holds after this one, if it
+/// commits, is given back with the answers.
 pub(crate) async fn append<D: Dialect>(
     link: &mut Link<'_, D>,
     batch: &[&Append],
-) -> Outcome<Vec<StoreResult<Appended>>> {
-    let mut draft = Draft::default();
+    known: Known,
+) -> Outcome<(Vec<StoreResult<Appended>>, Known)> {
+    let mut draft = Draft::new(known);
     draft.lock_rooms(link, batch).await?;
     draft.read_ahead(link, batch).await?;
     let mut answers = Vec::with_capacity(batch.len());
@@ -63,17 +84,31 @@ pub(crate) async fn append<D: Dialect>(
         answers.push(draft.decide(link, append).await?);
     }
     draft.write(link).await?;
-    Ok(answers)
+    Ok((answers, draft.known.kept()))
 }
 
 impl Draft {
+    fn new(known: Known) -> Self {
+        Self {
+            known,
+            generation: 0,
+            receipts: Receipts::new(),
+            made: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            moved: Standings::new(),
+            traced: BTreeSet::new(),
+            events: Vec::new(),
+        }
+    }
+
     async fn lock_rooms<D: Dialect>(
         &mut self,
         link: &mut Link<'_, D>,
         batch: &[&Append],
     ) -> Outcome<()> {
         let wanted: BTreeSet<&RoomId> = batch.iter().map(|append| &append.room).collect();
-        let wanted: Vec<&RoomId> = wanted.into_iter().collect();
+        let unknown = |room: &&RoomId| !self.known.rooms.contains_key(*room);
+        let wanted: Vec<&RoomId> = wanted.into_iter().filter(unknown).collect();
         for piece in pieces(&wanted) {
             let select =
                 Statement::new(&format!("SELECT {} FROM im_rooms t WHERE t.id IN ", model::ROOM))
@@ -81,13 +116,13 @@ impl Draft {
                     .sql(" ORDER BY t.id")
                     .sql(D::FOR_UPDATE);
             for room in link.all(select, model::room).await? {
-                self.rooms.insert(room.id.clone(), Some(room));
+                self.known.rooms.insert(room.id.clone(), Some(room));
             }
         }
         for id in wanted {
-            self.rooms.entry(id.clone()).or_insert(None);
+            self.known.rooms.entry(id.clone()).or_insert(None);
         }
-        if self.rooms.values().any(Option::is_none) {
+        if batch.iter().any(|append| matches!(self.known.rooms.get(&append.room), Some(None))) {
             let held = read_number::<D>(link.0, GENERATION).await?;
             self.generation = held.ok_or(Fault::Damaged("generation"))?;
         }
@@ -102,7 +137,7 @@ impl Draft {
     ) -> Outcome<()> {
         let (mut users, mut sends) = (BTreeSet::new(), BTreeSet::new());
         for append in batch {
-            let Some(Some(room)) = self.rooms.get(&append.room) else { continue };
+            let Some(Some(room)) = self.known.rooms.get(&append.room) else { continue };
             let incarnation = room.epoch.incarnation;
             if let Guard::As(user) = &append.guard {
                 users.insert((incarnation, user.clone()));
@@ -122,6 +157,7 @@ impl Draft {
                 Act::Create { .. } => {}
             }
         }
+        users.retain(|user| !self.known.standings.contains_key(user));
         self.read_standings(link, users.into_iter().collect()).await?;
         self.read_receipts(link, sends.into_iter().collect()).await
     }
@@ -132,11 +168,11 @@ impl Draft {
         wanted: Vec<(u64, UserId)>,
     ) -> Outcome<()> {
         for (key, standing) in link.find_standings(&wanted).await? {
-            self.seen.insert(key.clone());
-            self.standings.insert(key, standing);
+            self.known.seen.insert(key.clone());
+            self.known.standings.insert(key, standing);
         }
         for key in wanted {
-            self.standings.entry(key).or_insert(None);
+            self.known.standings.entry(key).or_insert(None);
         }
         Ok(())
     }
@@ -185,41 +221,39 @@ impl Draft {
         let Commit { event, room, standings, send } = commit;
         let incarnation = room.epoch.incarnation;
         let event = Arc::new(event);
-        if self.rooms.get(&room.id).is_none_or(Option::is_none) {
+        if self.known.rooms.get(&room.id).is_none_or(Option::is_none) {
             self.made.insert(room.id.clone());
         } else {
             self.changed.insert(room.id.clone());
         }
         for (user, standing) in standings {
-            self.standings.insert((incarnation, user.clone()), standing);
-            self.seen.insert((incarnation, user.clone()));
+            self.known.standings.insert((incarnation, user.clone()), standing);
+            self.known.seen.insert((incarnation, user.clone()));
             self.moved.insert((incarnation, user), standing);
         }
         let author = (incarnation, event.from.clone());
-        if !self.seen.contains(&author) {
-            self.seen.insert(author.clone());
+        if !self.known.seen.contains(&author) {
+            self.known.seen.insert(author.clone());
             self.traced.insert(author);
         }
+        let hash = send.as_ref().map(|(_, record)| record.hash);
         if let Some((id, record)) = send {
-            let key = (incarnation, event.from.clone(), id.clone());
-            self.receipts.insert(key, Some(record));
-            self.sends.push((incarnation, event.from.clone(), id, record));
+            self.receipts.insert((incarnation, event.from.clone(), id), Some(record));
         }
-        self.rooms.insert(room.id.clone(), Some(room));
-        self.events.push(Arc::clone(&event));
+        self.known.rooms.insert(room.id.clone(), Some(room));
+        self.events.push((Arc::clone(&event), hash));
         event
     }
 
     async fn write<D: Dialect>(&self, link: &mut Link<'_, D>) -> Outcome<()> {
         self.write_rooms(link).await?;
         self.write_members(link).await?;
-        let events: Vec<&Event> = self.events.iter().map(|event| &**event).collect();
-        link.put_messages(&events, "").await?;
-        link.put_receipts(&self.sends).await
+        let events: Vec<_> = self.events.iter().map(|(event, hash)| (&**event, *hash)).collect();
+        link.put_messages(&events, "").await
     }
 
     async fn write_rooms<D: Dialect>(&self, link: &mut Link<'_, D>) -> Outcome<()> {
-        let record = |id: &RoomId| self.rooms.get(id).and_then(Option::as_ref);
+        let record = |id: &RoomId| self.known.rooms.get(id).and_then(Option::as_ref);
         let made: Vec<&RoomRecord> = self.made.iter().filter_map(record).collect();
         let changed: Vec<&RoomRecord> =
             self.changed.iter().filter(|id| !self.made.contains(*id)).filter_map(record).collect();
@@ -229,8 +263,12 @@ impl Draft {
     }
 
     async fn write_members<D: Dialect>(&self, link: &mut Link<'_, D>) -> Outcome<()> {
+        if self.moved.is_empty() && self.traced.is_empty() {
+            return Ok(());
+        }
+        let rooms = self.known.rooms.values().flatten();
         let ids: HashMap<u64, &RoomId> =
-            self.rooms.values().flatten().map(|room| (room.epoch.incarnation, &room.id)).collect();
+            rooms.map(|room| (room.epoch.incarnation, &room.id)).collect();
         let place = |((room, user), standing): (&(u64, UserId), &Option<Standing>)| {
             // The room of each is there: a plan has given both.
             ids.get(room).map(|id| (*room, user.clone(), RoomId::clone(id), *standing))
@@ -248,12 +286,12 @@ impl View for Draft {
 
     fn room(&self, room: &RoomId) -> Result<Option<RoomRecord>, Unread> {
         // Those that the batch names are all there.
-        Ok(self.rooms.get(room).cloned().flatten())
+        Ok(self.known.rooms.get(room).cloned().flatten())
     }
 
     fn standing(&self, room: &RoomRecord, user: &UserId) -> Result<Option<Standing>, Unread> {
         let incarnation = room.epoch.incarnation;
-        match self.standings.get(&(incarnation, user.clone())) {
+        match self.known.standings.get(&(incarnation, user.clone())) {
             Some(standing) => Ok(*standing),
             None if self.made.contains(&room.id) => Ok(None),
             None => Err(Unread::Standing(incarnation, user.clone())),

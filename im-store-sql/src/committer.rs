@@ -10,12 +10,13 @@ use im_core::state::Append;
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Pool, SqlSafeStr};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use crate::append::append;
+use crate::append::{Known, append};
 use crate::dialect::Dialect;
 use crate::error::{Class, Fault, kind, words};
-use crate::job::{Job, Verdict, Work};
+use crate::job::{Job, Topic, Verdict, Work};
 use crate::link::Link;
 
 /// One of the tasks that commit.
@@ -28,6 +29,8 @@ pub(crate) struct Committer<D: Dialect> {
     /// Whether somebody has waited for the database in vain: set by all, so that others need not.
     pub(crate) away: Arc<AtomicBool>,
     pub(crate) held: Option<PoolConnection<D>>,
+    /// What the last transaction on `held` knew, where nobody else writes unseen.
+    pub(crate) known: Option<(i64, Known)>,
     /// Whether a commit failed, and the database was not put in order since.
     pub(crate) suspect: bool,
 }
@@ -45,12 +48,24 @@ impl<D: Dialect> Committer<D> {
     /// Commits until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
         while let Some(first) = self.jobs.recv().await {
+            self.settle().await;
             let jobs = self.gather(first);
             self.serve(jobs).await;
         }
         if let Some(held) = self.held.take() {
             // The pool is closed by whoever closes the store.
             drop(held);
+        }
+    }
+
+    /// Lets everybody come first who is about to write: those whom the last commit has answered have the next write at hand.
+    /// Costs nothing where nobody is.
+    async fn settle(&mut self) {
+        let (mut still, mut queued) = (0, self.jobs.len());
+        while still < STILL && queued < self.max_batch {
+            yield_now().await;
+            still = if self.jobs.len() > queued { 0 } else { still + 1 };
+            queued = self.jobs.len();
         }
     }
 
@@ -67,7 +82,10 @@ impl<D: Dialect> Committer<D> {
     }
 
     async fn serve(&mut self, mut jobs: Vec<Job<D>>) {
-        let verdict = match self.commit(&mut jobs).await {
+        let outcome = self.commit(&mut jobs).await;
+        let writes: usize = jobs.iter().map(Job::count).sum();
+        tracing::trace!(store = D::SHORT, writes, "a transaction ended");
+        let verdict = match outcome {
             // One of them may be what fails: each for itself, so that the others do not suffer.
             Err(_) if jobs.len() > 1 => {
                 for job in jobs {
@@ -137,8 +155,16 @@ impl<D: Dialect> Committer<D> {
         };
         let begun = conn.begin_with(D::BEGIN.into_sql_str()).await;
         let mut tx = begun.map_err(|e| writing(e.into()))?;
-        write(&mut Link(&mut *tx), jobs).await.map_err(writing)?;
-        tx.commit().await.map_err(|e| (Stage::Committing, e.into()))
+        let now = D::others_writes(&mut tx).await.map_err(|e| writing(e.into()))?;
+        // Whatever fails from here on, it holds no longer.
+        let known = match (self.known.take(), now) {
+            (Some((then, known)), Some(now)) if then == now => known,
+            _ => Known::default(),
+        };
+        let known = write(&mut Link(&mut *tx), jobs, known).await.map_err(writing)?;
+        tx.commit().await.map_err(|e| (Stage::Committing, e.into()))?;
+        self.known = now.map(|now| (now, known));
+        Ok(())
     }
 
     async fn discard(&mut self) {
@@ -149,8 +175,12 @@ impl<D: Dialect> Committer<D> {
     }
 }
 
-/// The appends of all jobs together, then the other writes in their order.
-async fn write<D: Dialect>(link: &mut Link<'_, D>, jobs: &mut [Job<D>]) -> Result<(), Fault> {
+/// The appends of all jobs together, then the other writes in their order. Takes what is known, and gives what is known then.
+async fn write<D: Dialect>(
+    link: &mut Link<'_, D>,
+    jobs: &mut [Job<D>],
+    mut known: Known,
+) -> Result<Known, Fault> {
     let mut batch: Vec<&Append> = Vec::new();
     for job in jobs.iter_mut() {
         if let Work::Appends(appends) = &mut job.work {
@@ -162,17 +192,25 @@ async fn write<D: Dialect>(link: &mut Link<'_, D>, jobs: &mut [Job<D>]) -> Resul
             batch.extend(&appends.batch);
         }
     }
-    let mut results =
-        if batch.is_empty() { Vec::new() } else { append(link, &batch).await? }.into_iter();
+    let mut results = Vec::new();
+    if !batch.is_empty() {
+        (results, known) = append(link, &batch, known).await?;
+    }
+    let mut results = results.into_iter();
     for job in jobs {
         match &mut job.work {
             Work::Appends(appends) => {
                 appends.results = results.by_ref().take(appends.batch.len()).collect();
             }
-            Work::Call(call) => call.run(link).await?,
+            Work::Call(call) => {
+                call.run(link).await?;
+                if call.topic() == Topic::Rooms {
+                    known = Known::default();
+                }
+            }
         }
     }
-    Ok(())
+    Ok(known)
 }
 
 fn lost(class: Class, why: &str) -> Verdict {
@@ -181,6 +219,10 @@ fn lost(class: Class, why: &str) -> Verdict {
     let kind = kind(class);
     Verdict::Lost(kind, words(kind, why))
 }
+
+/// How many times in a row everybody else may have had a turn without a new write, until a batch is complete. The way from an
+/// answer to the next write goes through that many tasks.
+const STILL: u32 = 4;
 
 /// How often a transaction is tried that lost against others.
 const MOST_ATTEMPTS: u32 = 12;

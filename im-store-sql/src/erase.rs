@@ -66,10 +66,6 @@ impl<D: Dialect> Link<'_, D> {
         if let Some(Standing::Member(_)) = standing {
             room.members = room.members.saturating_sub(1);
         }
-        let sent_by = |s: Statement<D>| {
-            s.sql("room = ").int(number).sql(" AND sender = ").text(user.as_str())
-        };
-        self.drop_first("im_receipts", "message_id", sent_by, &mut step.left).await?;
         if table == ROOMS {
             self.erase_state(user, &room, limits).await?;
         }
@@ -153,12 +149,51 @@ impl<D: Dialect> Link<'_, D> {
         next: Seq,
         step: &mut Step,
     ) -> Outcome<Seq> {
-        let from = next.max(room.first);
-        let count = (room.head.get() + 1).saturating_sub(from.get()).min(step.left as u64);
-        if count == 0 {
-            return Ok(from);
-        }
+        let end = room.head.next();
+        let Some(from) = self.first_row(room.epoch.incarnation, next).await? else {
+            return Ok(end);
+        };
+        // What was trimmed is looked at by itself: there is nothing left of it but receipts.
+        let trimmed = from < room.first;
+        let end = if trimmed { room.first } else { end };
+        let count = end.get().saturating_sub(from.get()).min(step.left as u64);
+        step.left -= usize::try_from(count).unwrap_or(step.left);
         let next = model::made("seq", Seq::new(from.get() + count))?;
+        if trimmed {
+            self.erase_receipts(user, room, from, next).await?;
+        } else {
+            step.events += self.erase_kept(user, room, from, next).await?;
+        }
+        Ok(next)
+    }
+
+    /// Of those from `from` to before `next`, which were trimmed.
+    async fn erase_receipts(
+        &mut self,
+        user: &UserId,
+        room: &RoomRecord,
+        from: Seq,
+        next: Seq,
+    ) -> Outcome<()> {
+        let delete = Statement::new("DELETE FROM im_messages WHERE room = ")
+            .int(room.epoch.incarnation)
+            .sql(" AND seq >= ")
+            .int(from.get())
+            .sql(" AND seq < ")
+            .int(next.get())
+            .sql(" AND sender = ")
+            .text(user.as_str());
+        self.run(delete).await.map(|_| ())
+    }
+
+    /// Of those from `from` to before `next`, which are kept. Says how many changed.
+    async fn erase_kept(
+        &mut self,
+        user: &UserId,
+        room: &mut RoomRecord,
+        from: Seq,
+        next: Seq,
+    ) -> Outcome<u64> {
         let select = format!("SELECT {} FROM im_messages m WHERE m.room = ", model::MESSAGE);
         let select = Statement::new(&select)
             .int(room.epoch.incarnation)
@@ -182,11 +217,13 @@ impl<D: Dialect> Link<'_, D> {
             Ok(std::ops::ControlFlow::Continue(()))
         })
         .await?;
-        step.left -= usize::try_from(count).unwrap_or(step.left);
-        step.events += changed.len() as u64;
-        let columns = ["sender", "kind", "message_id", "content", "bytes"];
-        let changed: Vec<_> = changed.iter().collect();
-        self.put_messages(&changed, &D::on_conflict("room, seq", &columns)).await?;
-        Ok(next)
+        // What a user sent under an id loses it, and with it the hash.
+        let columns = ["sender", "kind", "content", "bytes", "message_id", "content_hash"];
+        let (receipts, others): (Vec<_>, Vec<_>) =
+            changed.iter().map(|event| (event, None)).partition(|(event, _)| event.id.is_some());
+        for (rows, columns) in [(receipts, &columns[..4]), (others, &columns)] {
+            self.put_messages(&rows, &D::on_conflict("room, seq", columns)).await?;
+        }
+        Ok(changed.len() as u64)
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use im_core::state::{ImportedPart, ImportedRoom, Refusal, RoomRecord, SendRecord, Standing};
+use im_core::state::{ContentHash, ImportedPart, ImportedRoom, Refusal, RoomRecord, Standing};
 use im_core::wire::Event;
-use im_core::{Epoch, MessageId, RoomId, UserId};
+use im_core::{Epoch, RoomId, UserId};
 
 use crate::dialect::Dialect;
 use crate::error::{Fault, Outcome};
@@ -14,12 +14,8 @@ use crate::model;
 use crate::put::{IMPORTS, ROOMS};
 use crate::statement::Statement;
 
-/// What a part writes beside its standings.
-#[derive(Default)]
-struct Rows {
-    events: Vec<Event>,
-    sends: Vec<(u64, UserId, MessageId, SendRecord)>,
-}
+/// What a part writes beside its standings: its events, with the hashes of what was submitted.
+type Rows = Vec<(Event, Option<ContentHash>)>;
 
 impl<D: Dialect> Link<'_, D> {
     pub(crate) async fn begin_import(
@@ -63,14 +59,13 @@ impl<D: Dialect> Link<'_, D> {
         let places = part.standings.iter().map(place).collect();
         self.put_standings(places, &["standing"]).await?;
         let mut named = BTreeSet::new();
-        for event in &rows.events {
+        for (event, _) in &rows {
             named.insert(event.from.clone());
             named.extend(event.member_changes().iter().map(|change| change.user().clone()));
         }
         self.put_traces(number, id, named).await?;
-        let events: Vec<&Event> = rows.events.iter().collect();
+        let events: Vec<_> = rows.iter().map(|(event, hash)| (event, *hash)).collect();
         self.put_messages(&events, "").await?;
-        self.put_receipts(&rows.sends).await?;
         self.update_room(IMPORTS, &room).await?;
         Ok(Ok(()))
     }
@@ -88,9 +83,10 @@ impl<D: Dialect> Link<'_, D> {
         if held.iter().any(|(_, standing)| standing.is_some()) {
             return Ok(true);
         }
-        let sends =
-            rows.sends.iter().map(|(room, sender, id, _)| (*room, sender.clone(), id.clone()));
-        let sends: Vec<_> = sends.collect();
+        let send = |(event, _): &(Event, _)| {
+            event.id.clone().map(|id| (epoch.incarnation, event.from.clone(), id))
+        };
+        let sends: Vec<_> = rows.iter().filter_map(send).collect();
         Ok(!self.find_receipts(&sends).await?.is_empty())
     }
 
@@ -138,16 +134,14 @@ fn take(room: &mut RoomRecord, part: &ImportedPart) -> Result<Rows, Refusal> {
         }
         room.members += u32::from(matches!(standing, Standing::Member(_)));
     }
-    let (mut rows, mut ids) = (Rows::default(), HashSet::new());
+    let (mut rows, mut ids) = (Rows::new(), HashSet::new());
     for event in &part.events {
         let (event, send) = room.import(event.clone())?;
-        if let Some((id, record)) = send {
-            if !ids.insert((event.from.clone(), id.clone())) {
-                return Err(Refusal::OutOfPlace);
-            }
-            rows.sends.push((room.epoch.incarnation, event.from.clone(), id, record));
+        let hash = send.as_ref().map(|(_, record)| record.hash);
+        if send.is_some_and(|(id, _)| !ids.insert((event.from.clone(), id))) {
+            return Err(Refusal::OutOfPlace);
         }
-        rows.events.push(event);
+        rows.push((event, hash));
     }
     Ok(rows)
 }

@@ -66,15 +66,26 @@ pub(crate) struct Appends {
     pub(crate) reply: oneshot::Sender<Vec<StoreResult<Appended>>>,
 }
 
+/// What a write other than an append changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Topic {
+    /// Rooms or members: what was known of them no longer holds.
+    Rooms,
+    /// Neither.
+    Others,
+}
+
 /// Any other write. It may be run again, after what it did was rolled back.
 #[async_trait]
 pub(crate) trait Call<D: Dialect>: Send {
+    fn topic(&self) -> Topic;
     async fn run(&mut self, link: &mut Link<'_, D>) -> Outcome<()>;
     fn answer(self: Box<Self>, verdict: &Verdict);
 }
 
 /// A write by a function.
 pub(crate) struct Doing<F, T> {
+    pub(crate) topic: Topic,
     pub(crate) act: F,
     pub(crate) result: Option<T>,
     pub(crate) reply: oneshot::Sender<StoreResult<T>>,
@@ -87,6 +98,10 @@ where
     F: for<'a, 'c> Fn(&'a mut Link<'c, D>) -> BoxFuture<'a, Outcome<T>> + Send,
     T: Send,
 {
+    fn topic(&self) -> Topic {
+        self.topic
+    }
+
     async fn run(&mut self, link: &mut Link<'_, D>) -> Outcome<()> {
         self.result = None;
         let running = (self.act)(link);

@@ -58,17 +58,17 @@
 //! them as you like; who writes to them breaks what the engine promises. The files in `src/migrations` describe every column.
 //!
 //! ```text
-//! im_rooms ────────┬───────────────┬────────────────┬──────────────────┐
-//!  room  (number)  │               │                │                  │
-//!  id              │ room          │ room           │ room             │ room
-//!  kind, access    ▼               ▼                ▼                  ▼
-//!  generation    im_members      im_messages      im_receipts        im_state, im_state_heads
-//!  head_seq       user_id         seq              sender             name
-//!  first_seq      room_id         sender, sent_at  message_id         value (JSON)
-//!  bytes          standing        kind             seq, sent_at       stamp_…, sender
-//!  created_at     next_seq        message_id       content_hash
-//!  members                        content (JSON)
-//!  erased                         bytes
+//! im_rooms ────────┬───────────────┬────────────────┐
+//!  room  (number)  │               │                │
+//!  id              │ room          │ room           │ room
+//!  kind, access    ▼               ▼                ▼
+//!  generation    im_members      im_messages      im_state, im_state_heads
+//!  head_seq       user_id         seq              name
+//!  first_seq      room_id         sender, sent_at  value (JSON)
+//!  bytes          standing        kind             stamp_…, sender
+//!  created_at     next_seq        content (JSON)
+//!  members                        bytes
+//!  erased                         message_id, content_hash: the receipt
 //!
 //! im_imports: rooms under import, with the columns of im_rooms; their rows stand in the same tables
 //! im_doomed:  room, the numbers of deleted rooms and dropped imports that are to be purged

@@ -16,19 +16,20 @@ use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
 
 use crate::dialect::Dialect;
+use crate::job::Topic;
 use crate::link::Link;
 use crate::store::{SqlStore, gone, read};
 
 /// A write about something with an id: a copy of what it needs goes along, so that it can be run again.
 macro_rules! write {
-    ($self:ident, $id:ident, |$link:ident $(, $arg:ident)*| $call:expr) => {
-        write!($self, $id, 0, |$link $(, $arg)*| $call)
+    ($self:ident, $topic:ident, $id:ident, |$link:ident $(, $arg:ident)*| $call:expr) => {
+        write!($self, $topic, $id, 0, |$link $(, $arg)*| $call)
     };
-    ($self:ident, $id:ident, $bytes:expr, |$link:ident $(, $arg:ident)*| $call:expr) => {{
+    ($self:ident, $topic:ident, $id:ident, $bytes:expr, |$link:ident $(, $arg:ident)*| $call:expr) => {{
         let ($id, $($arg,)*) = ($id.clone(), $($arg.clone(),)*);
         let key = $id.as_str().to_owned();
         $self
-            .write(&key, $bytes, move |$link| {
+            .write(Topic::$topic, &key, $bytes, move |$link| {
                 let ($id, $($arg,)*) = ($id.clone(), $($arg.clone(),)*);
                 Box::pin(async move { $call.await })
             })
@@ -84,7 +85,7 @@ impl<D: Dialect> RoomLog for SqlStore<D> {
     }
 
     async fn trim(&self, room: &RoomId, keep: &Keep, limit: usize) -> StoreResult<Option<Trimmed>> {
-        write!(self, room, |link, keep| link.trim(&room, &keep, limit))
+        write!(self, Rooms, room, |link, keep| link.trim(&room, &keep, limit))
     }
 }
 
@@ -134,7 +135,7 @@ impl<D: Dialect> RoomDirectory for SqlStore<D> {
 impl<D: Dialect> SessionRegistry for SqlStore<D> {
     async fn open_session(&self, record: SessionRecord) -> StoreResult<()> {
         let id = &record.id;
-        write!(self, id, |link, record| {
+        write!(self, Others, id, |link, record| {
             let _ = &id;
             link.open_session(&record)
         })
@@ -149,15 +150,15 @@ impl<D: Dialect> SessionRegistry for SqlStore<D> {
     }
 
     async fn attach_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<Option<u64>> {
-        write!(self, id, |link, expires| link.attach_session(&id, expires))
+        write!(self, Others, id, |link, expires| link.attach_session(&id, expires))
     }
 
     async fn touch_session(&self, id: &SessionId, expires: Timestamp) -> StoreResult<()> {
-        write!(self, id, |link, expires| link.touch_session(&id, expires))
+        write!(self, Others, id, |link, expires| link.touch_session(&id, expires))
     }
 
     async fn end_session(&self, id: &SessionId) -> StoreResult<()> {
-        write!(self, id, |link| link.end_session(&id))
+        write!(self, Others, id, |link| link.end_session(&id))
     }
 
     async fn session_heads(&self, ids: &[SessionId]) -> StoreResult<Vec<Option<SessionHead>>> {
@@ -174,15 +175,15 @@ impl<D: Dialect> SessionRegistry for SqlStore<D> {
         change: CheckpointChange,
     ) -> StoreResult<Result<u64, Unchanged>> {
         let change = Arc::new(change);
-        write!(self, id, |link, change| link.change_checkpoint(&id, &change))
+        write!(self, Others, id, |link, change| link.change_checkpoint(&id, &change))
     }
 
     async fn put_ticket(&self, id: &SessionId, ticket: Ticket) -> StoreResult<()> {
-        write!(self, id, |link, ticket| link.put_ticket(&id, &ticket))
+        write!(self, Others, id, |link, ticket| link.put_ticket(&id, &ticket))
     }
 
     async fn open_ticket(&self, id: &SessionId, secret: &SecretHash) -> StoreResult<bool> {
-        write!(self, id, |link, secret| link.open_ticket(&id, &secret))
+        write!(self, Others, id, |link, secret| link.open_ticket(&id, &secret))
     }
 
     async fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
@@ -190,7 +191,8 @@ impl<D: Dialect> SessionRegistry for SqlStore<D> {
     }
 
     async fn sweep_sessions(&self, now: Timestamp, limit: usize) -> StoreResult<usize> {
-        self.write("", 0, move |link| Box::pin(link.sweep_sessions(now, limit))).await
+        self.write(Topic::Others, "", 0, move |link| Box::pin(link.sweep_sessions(now, limit)))
+            .await
     }
 }
 
@@ -209,7 +211,7 @@ impl<D: Dialect> StateStore for SqlStore<D> {
             let size =
                 |update: &Arc<StateUpdate>| update.value.as_ref().map_or(0, |v| v.packed().len());
             let (bytes, updates) = (updates.iter().map(size).sum(), Arc::new(updates));
-            self.write(&key, bytes, move |link| {
+            self.write(Topic::Others, &key, bytes, move |link| {
                 let updates = Arc::clone(&updates);
                 Box::pin(async move { link.merge_state(&updates, &limits).await })
             })
@@ -223,7 +225,7 @@ impl<D: Dialect> StateStore for SqlStore<D> {
     }
 
     async fn begin_state(&self, node: NodeId) -> StoreResult<u64> {
-        self.write("", 0, move |link| Box::pin(link.begin_state(node))).await
+        self.write(Topic::Others, "", 0, move |link| Box::pin(link.begin_state(node))).await
     }
 
     async fn state_generation(&self) -> StoreResult<u64> {
@@ -231,24 +233,24 @@ impl<D: Dialect> StateStore for SqlStore<D> {
     }
 
     async fn end_state(&self, node: NodeId) -> StoreResult<()> {
-        self.write("", 0, move |link| Box::pin(link.end_state(node))).await
+        self.write(Topic::Others, "", 0, move |link| Box::pin(link.end_state(node))).await
     }
 }
 
 #[async_trait]
 impl<D: Dialect> Upkeep for SqlStore<D> {
     async fn delete_room(&self, room: &RoomId) -> StoreResult<bool> {
-        write!(self, room, |link| link.delete_room(&room))
+        write!(self, Rooms, room, |link| link.delete_room(&room))
     }
 
     async fn purge(&self, limit: usize) -> StoreResult<bool> {
-        self.write("", 0, move |link| Box::pin(link.purge(limit))).await
+        self.write(Topic::Rooms, "", 0, move |link| Box::pin(link.purge(limit))).await
     }
 
     /// All of them in one committer: each locks rooms of all others, and no two of them wait for each other's.
     async fn erase_user(&self, user: &UserId, limit: usize) -> StoreResult<Erased> {
         let (user, limits) = (user.clone(), self.state_limits);
-        self.write("", 0, move |link| {
+        self.write(Topic::Rooms, "", 0, move |link| {
             let user = user.clone();
             Box::pin(async move { link.erase_user(&user, limit, &limits).await })
         })
@@ -257,7 +259,7 @@ impl<D: Dialect> Upkeep for SqlStore<D> {
 
     async fn begin_import(&self, room: ImportedRoom) -> StoreResult<Epoch> {
         let id = &room.id;
-        let begun = write!(self, id, |link, room| {
+        let begun = write!(self, Rooms, id, |link, room| {
             let _ = &id;
             link.begin_import(&room)
         });
@@ -267,12 +269,13 @@ impl<D: Dialect> Upkeep for SqlStore<D> {
     async fn import(&self, room: &RoomId, epoch: Epoch, part: ImportedPart) -> StoreResult<()> {
         let bytes = part.events.iter().map(|event| event.content.packed().len()).sum();
         let part = Arc::new(part);
-        let done = write!(self, room, bytes, |link, part| link.import(&room, epoch, &part));
+        let done = write!(self, Rooms, room, bytes, |link, part| link.import(&room, epoch, &part));
         done?.map_err(StoreError::from)
     }
 
     async fn finish_import(&self, room: &RoomId, epoch: Epoch) -> StoreResult<RoomRecord> {
-        write!(self, room, |link| link.finish_import(&room, epoch))?.map_err(StoreError::from)
+        write!(self, Rooms, room, |link| link.finish_import(&room, epoch))?
+            .map_err(StoreError::from)
     }
 }
 

@@ -1,8 +1,8 @@
-//! Rows of rooms, members, messages and receipts as they are written.
+//! Rows of rooms, members and messages as they are written.
 
 use std::collections::BTreeSet;
 
-use im_core::state::{RoomRecord, SendRecord, Standing};
+use im_core::state::{ContentHash, RoomRecord, Standing};
 use im_core::wire::Event;
 use im_core::{MessageId, RoomId, UserId};
 
@@ -29,8 +29,9 @@ impl<D: Dialect> Link<'_, D> {
     ) -> Outcome<()> {
         for piece in pieces(rooms) {
             let insert = Statement::new(&format!(
-                "INSERT INTO {table} (room, id, kind, access, generation, head_seq, first_seq, bytes, created_at, members, \
-                 erased) VALUES "
+                "{} INTO {table} (room, id, kind, access, generation, head_seq, first_seq, bytes, created_at, members, \
+                 erased) VALUES ",
+                D::INSERT
             ));
             self.run(insert.groups(piece, |s, room| put_room(s, room)).sql(conflict)).await?;
         }
@@ -90,49 +91,51 @@ impl<D: Dialect> Link<'_, D> {
         self.put_standings(places, &["room_id"]).await
     }
 
-    pub(crate) async fn put_messages(&mut self, events: &[&Event], conflict: &str) -> Outcome<()> {
-        let contents: Vec<String> =
-            events.iter().map(|event| model::content(&event.content)).collect::<Outcome<_>>()?;
-        let rows: Vec<(&&Event, &String)> = events.iter().zip(&contents).collect();
+    /// Writes events, and with each that was sent under an id the hash of what was submitted.
+    pub(crate) async fn put_messages(
+        &mut self,
+        events: &[(&Event, Option<ContentHash>)],
+        conflict: &str,
+    ) -> Outcome<()> {
+        let row = |(event, hash): &(&Event, Option<ContentHash>)| {
+            // Only with an id it is a receipt.
+            let hash = hash.filter(|_| event.id.is_some());
+            Ok(Row {
+                bytes: event.content.packed().len(),
+                content: model::content(&event.content)?,
+                hash,
+            })
+        };
+        let rows: Vec<Row> = events.iter().map(row).collect::<Outcome<_>>()?;
+        let rows: Vec<(&Event, &Row)> = events.iter().map(|(event, _)| *event).zip(&rows).collect();
         for piece in pieces(&rows) {
-            let insert = Statement::new(
-                "INSERT INTO im_messages (room, seq, sender, sent_at, kind, message_id, content, bytes) VALUES ",
-            );
-            let insert = insert.groups(piece, |s, (event, content)| {
+            let insert = Statement::new(&format!(
+                "{} INTO im_messages (room, seq, sender, sent_at, kind, message_id, content, bytes, content_hash) \
+                 VALUES ",
+                D::INSERT
+            ));
+            let insert = insert.groups(piece, |s, (event, row)| {
                 s.int(event.epoch.incarnation)
                     .int(event.seq.get())
                     .text(event.from.as_str())
                     .int(event.at.as_millis())
                     .text(event.kind.as_str())
                     .opt_text(event.id.as_ref().map(MessageId::as_str))
-                    .text(content)
-                    .int(event.content.packed().len() as u64)
+                    .text(&row.content)
+                    .int(row.bytes as u64)
+                    .opt_bytes(row.hash.as_ref().map(|hash| hash.0.as_slice()))
             });
             self.run(insert.sql(conflict)).await?;
         }
         Ok(())
     }
+}
 
-    pub(crate) async fn put_receipts(
-        &mut self,
-        sends: &[(u64, UserId, MessageId, SendRecord)],
-    ) -> Outcome<()> {
-        for piece in pieces(sends) {
-            let insert = Statement::new(
-                "INSERT INTO im_receipts (room, sender, message_id, seq, sent_at, content_hash) VALUES ",
-            );
-            let insert = insert.groups(piece, |s, (room, sender, id, record)| {
-                s.int(*room)
-                    .text(sender.as_str())
-                    .text(id.as_str())
-                    .int(record.seq.get())
-                    .int(record.at.as_millis())
-                    .bytes(&record.hash.0)
-            });
-            self.run(insert).await?;
-        }
-        Ok(())
-    }
+/// What of a message is worked out before it is bound.
+struct Row {
+    content: String,
+    bytes: usize,
+    hash: Option<ContentHash>,
 }
 
 fn put_room<D: Dialect>(s: Statement<D>, room: &RoomRecord) -> Statement<D> {

@@ -34,20 +34,40 @@ impl<D: Dialect> Link<'_, D> {
     }
 
     pub(crate) async fn page(&mut self, id: &RoomId, range: LogRange) -> Outcome<Option<LogPage>> {
-        let (edge, order, seq) = match range.from {
-            PageFrom::After(seq) => (">", "ASC", seq),
-            PageFrom::Before(seq) => ("<", "DESC", seq),
+        // Servers sort all rows that match before they give the first: so no more than a page may match. A log is dense, and its
+        // ends stand in the room's row.
+        let (near, far, order, seq) = match range.from {
+            PageFrom::After(seq) => (
+                "m.seq >= r.first_seq AND m.seq > ",
+                ["m.seq <= CASE WHEN r.first_seq > ", " THEN r.first_seq - 1 ELSE ", " END + "],
+                "ASC",
+                seq.get(),
+            ),
+            PageFrom::Before(seq) => (
+                "m.seq >= r.first_seq AND m.seq < ",
+                ["m.seq >= CASE WHEN r.head_seq < ", " THEN r.head_seq + 1 ELSE ", " END - "],
+                "DESC",
+                seq.get(),
+            ),
         };
+        // Below any number that a sum with a seq could leave the columns' range by.
+        let limit = range.limit.clamp(1, 1 << 31);
         let select = Statement::new(&format!(
             "SELECT r.generation, r.room, r.head_seq, r.first_seq, {} FROM im_rooms r \
-             LEFT JOIN im_messages m ON m.room = r.room AND m.seq {edge} ",
+             LEFT JOIN im_messages m ON m.room = r.room AND {near}",
             model::MESSAGE
         ))
-        .int(seq.get())
+        .int(seq)
+        .sql(&format!(" AND {}", far[0]))
+        .int(seq)
+        .sql(far[1])
+        .int(seq)
+        .sql(far[2])
+        .int(limit as u64)
         .sql(" WHERE r.id = ")
         .text(id.as_str())
         .sql(&format!(" ORDER BY m.seq {order}"))
-        .limit(range.limit.max(1));
+        .limit(limit);
         let (mut page, mut bytes) = (None, 0_usize);
         self.each(select, |row| {
             let epoch = Epoch { generation: row.int()?, incarnation: row.int()? };
@@ -92,7 +112,7 @@ impl<D: Dialect> Link<'_, D> {
         id: &MessageId,
     ) -> Outcome<Option<SendRecord>> {
         let select = Statement::new(&format!(
-            "SELECT {} FROM im_receipts t JOIN im_rooms r ON r.room = t.room WHERE r.id = ",
+            "SELECT {} FROM im_messages t JOIN im_rooms r ON r.room = t.room WHERE r.id = ",
             model::RECEIPT
         ))
         .text(room.as_str())
@@ -215,11 +235,11 @@ impl<D: Dialect> Link<'_, D> {
         for piece in wanted.chunks(MAX_ROWS) {
             let select = Statement::look_up(
                 &format!("t.room, t.sender, t.message_id, {}", model::RECEIPT),
-                "im_receipts",
-                &["room", "sender", "message_id"],
+                "im_messages",
+                &["message_id", "sender", "room"],
                 piece,
                 |statement, (room, sender, id)| {
-                    statement.int(*room).text(sender.as_str()).text(id.as_str())
+                    statement.text(id.as_str()).text(sender.as_str()).int(*room)
                 },
             );
             let read = |row: &mut Columns<'_, D>| {

@@ -19,7 +19,7 @@ use crate::committer::{Committer, pause};
 use crate::config::SqlConfig;
 use crate::dialect::Dialect;
 use crate::error::{Class, Fault, Outcome, closed};
-use crate::job::{Appends, Doing, Job, Work};
+use crate::job::{Appends, Doing, Job, Topic, Work};
 use crate::link::Link;
 use crate::open::{Opened, open};
 
@@ -74,6 +74,7 @@ impl<D: Dialect> SqlStore<D> {
                 patience: config.patience,
                 away: Arc::clone(&away),
                 held: None,
+                known: None,
                 suspect: false,
             };
             committers.spawn(committer.run());
@@ -128,12 +129,13 @@ impl<D: Dialect> SqlStore<D> {
 
     pub(crate) async fn write<T: Send + 'static>(
         &self,
+        topic: Topic,
         key: &str,
         bytes: usize,
         act: impl for<'a, 'c> Fn(&'a mut Link<'c, D>) -> BoxFuture<'a, Outcome<T>> + Send + 'static,
     ) -> StoreResult<T> {
         let (reply, answer) = oneshot::channel();
-        let call = Doing { act, result: None, reply };
+        let call = Doing { topic, act, result: None, reply };
         self.submit(self.shard(key), Work::Call(Box::new(call)), 1, bytes).await?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use im_core::state::{Keep, RoomRecord, Trimmed};
-use im_core::{RoomId, Timestamp};
+use im_core::{RoomId, Seq, Timestamp};
 
 use crate::dialect::Dialect;
 use crate::error::Outcome;
@@ -45,14 +45,25 @@ impl<D: Dialect> Link<'_, D> {
             (room, trimmed) = decide(&held, keep, limit, &oldest);
         }
         if trimmed.removed > 0 {
-            let delete = Statement::new("DELETE FROM im_messages WHERE room = ")
-                .int(room.epoch.incarnation)
-                .sql(" AND seq < ")
-                .int(room.first.get());
-            self.run(delete).await?;
+            self.drop_contents(&held, room.first).await?;
             self.update_room(crate::put::ROOMS, &room).await?;
         }
         Ok(Some(trimmed))
+    }
+
+    /// Removes the events of `held` before `first`. The receipts of those that were sent under an id stay.
+    async fn drop_contents(&mut self, held: &RoomRecord, first: Seq) -> Outcome<()> {
+        let which = |verb: &str, id: &str| {
+            Statement::new(&format!("{verb} WHERE message_id IS {id} AND room = "))
+                .int(held.epoch.incarnation)
+                .sql(" AND seq >= ")
+                .int(held.first.get())
+                .sql(" AND seq < ")
+                .int(first.get())
+        };
+        self.run(which("DELETE FROM im_messages", "NULL")).await?;
+        let emptied = "UPDATE im_messages SET content = NULL, bytes = 0";
+        self.run(which(emptied, "NOT NULL")).await.map(|_| ())
     }
 
     /// Times and sizes of `count` events after the first `skip` that are kept.
@@ -122,50 +133,30 @@ impl<D: Dialect> Link<'_, D> {
         let of_room = |s: Statement<D>| s.sql("room = ").int(room);
         self.drop_messages(room, left).await?;
         self.drop_first("im_members", "user_id", of_room, left).await?;
-        self.drop_first("im_state", "name", of_room, left).await?;
-        self.drop_receipts(room, left).await
+        self.drop_first("im_state", "name", of_room, left).await
     }
 
     async fn drop_messages(&mut self, room: u64, left: &mut usize) -> Outcome<()> {
-        let first = Statement::new("SELECT seq FROM im_messages WHERE room = ")
-            .int(room)
-            .sql(" ORDER BY seq LIMIT 1");
-        let Some(first) = self.first(first, |row| row.int()).await? else { return Ok(()) };
-        let delete = Statement::new("DELETE FROM im_messages WHERE room = ")
-            .int(room)
-            .sql(" AND seq < ")
-            .int(first.saturating_add(*left as u64));
-        let gone = self.run(delete).await?;
-        *left = left.saturating_sub(usize::try_from(gone).unwrap_or(usize::MAX));
+        while *left > 0 {
+            let Some(first) = self.first_row(room, Seq::ZERO).await? else { break };
+            let delete = Statement::new("DELETE FROM im_messages WHERE room = ")
+                .int(room)
+                .sql(" AND seq < ")
+                .int(first.get().saturating_add(*left as u64));
+            let gone = self.run(delete).await?;
+            *left = left.saturating_sub(usize::try_from(gone).unwrap_or(usize::MAX));
+        }
         Ok(())
     }
 
-    /// Whole senders first; of one who has more than may go now, a part.
-    async fn drop_receipts(&mut self, room: u64, left: &mut usize) -> Outcome<()> {
-        while *left > 0 {
-            let edge = Statement::new("SELECT sender FROM im_receipts WHERE room = ")
-                .int(room)
-                .sql(" ORDER BY sender, message_id LIMIT 1 OFFSET ")
-                .int(*left as u64 - 1);
-            let edge = self.first(edge, |row| row.text()).await?;
-            let mut delete = Statement::new("DELETE FROM im_receipts WHERE room = ").int(room);
-            if let Some(sender) = &edge {
-                delete = delete.sql(" AND sender < ").text(sender);
-            }
-            let gone = self.run(delete).await?;
-            *left = left.saturating_sub(usize::try_from(gone).unwrap_or(usize::MAX));
-            match edge {
-                None => return Ok(()),
-                Some(sender) if gone == 0 => {
-                    let by_sender = |s: Statement<D>| {
-                        s.sql("room = ").int(room).sql(" AND sender = ").text(&sender)
-                    };
-                    self.drop_first("im_receipts", "message_id", by_sender, left).await?;
-                }
-                Some(_) => {}
-            }
-        }
-        Ok(())
+    /// The first event at or after `from` of which anything is left.
+    pub(crate) async fn first_row(&mut self, room: u64, from: Seq) -> Outcome<Option<Seq>> {
+        let first = Statement::new("SELECT seq FROM im_messages WHERE room = ")
+            .int(room)
+            .sql(" AND seq >= ")
+            .int(from.get())
+            .sql(" ORDER BY seq LIMIT 1");
+        self.first(first, |row| model::made("seq", Seq::new(row.int()?))).await
     }
 
     /// Removes as many of the rows that `which` gives as may go, the first ones by `key`. `LIMIT` in a `DELETE` is not

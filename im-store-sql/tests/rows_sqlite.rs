@@ -6,21 +6,17 @@ use std::sync::Arc;
 
 use im_core::engine::{Engine, Publish};
 use im_core::ports::{RoomDirectory, RoomLog, StateStore, Store, Upkeep};
-use im_core::state::{Append, RoomSeed};
+use im_core::state::{Append, Keep, RoomSeed};
 use im_core::wire::{Content, Limits, Role, RoomKind, StateUpdate, Target};
 use im_core::{MessageId, NodeId, RoomId, Stamp, StateKey, Timestamp, UserId};
 use im_store_sql::{SqlConfig, SqliteStore};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
-const OF_ROOMS: [&str; 7] = [
-    "im_rooms",
-    "im_members",
-    "im_messages",
-    "im_receipts",
-    "im_state",
-    "im_state_heads",
-    "im_doomed",
-];
+const OF_ROOMS: [&str; 6] =
+    ["im_rooms", "im_members", "im_messages", "im_state", "im_state_heads", "im_doomed"];
+
+/// What makes a retry a retry.
+const RECEIPTS: &str = "im_messages WHERE message_id IS NOT NULL AND content_hash IS NOT NULL";
 
 async fn count(path: &Path, table: &str) -> i64 {
     let mut conn = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
@@ -67,7 +63,7 @@ async fn a_purge_leaves_no_row_of_a_deleted_room() {
         lived_in(&store, &engine, &room).await;
         // Two members, two in whose names the service wrote, and one who set state and did no more.
         assert_eq!(count(&path, "im_members").await, 5);
-        assert_eq!(count(&path, "im_receipts").await, 30);
+        assert_eq!(count(&path, RECEIPTS).await, 30);
         assert!(store.delete_room(&room).await.unwrap());
         assert_eq!(count(&path, "im_messages").await, 31, "they go bit by bit");
         let mut calls = 1;
@@ -79,6 +75,26 @@ async fn a_purge_leaves_no_row_of_a_deleted_room() {
             assert_eq!(count(&path, table).await, 0, "{table}");
         }
     }
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_was_trimmed_receipts_stay_until_their_sender_is_erased() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("im.db");
+    let store = Arc::new(SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap());
+    let engine = Engine::builder().allow_anonymous().store(store.clone()).start().await.unwrap();
+    let room = RoomId::new("r").unwrap();
+    lived_in(&store, &engine, &room).await;
+    let keep = Keep { count: Some(10), ..Keep::ALL };
+    while store.trim(&room, &keep, 7).await.unwrap().unwrap().more {}
+    assert_eq!(count(&path, "im_messages WHERE seq < 22 AND message_id IS NULL").await, 0);
+    assert_eq!(count(&path, "im_messages WHERE seq < 22 AND content IS NULL").await, 20);
+    assert_eq!(count(&path, "im_messages WHERE seq > 21 AND content IS NOT NULL").await, 10);
+    assert_eq!(count(&path, RECEIPTS).await, 30);
+    while store.erase_user(&user("bob"), 4).await.unwrap().more {}
+    assert_eq!(count(&path, "im_messages WHERE sender = 'bob'").await, 0);
+    assert_eq!(count(&path, RECEIPTS).await, 22);
     store.close().await.unwrap();
 }
 
@@ -96,7 +112,6 @@ async fn an_erasure_leaves_no_row_with_the_name() {
             ("im_members", "user_id"),
             ("im_messages", "sender"),
             ("im_messages", "content"),
-            ("im_receipts", "sender"),
             ("im_state", "sender"),
             ("im_state", "value"),
         ] {
@@ -105,7 +120,7 @@ async fn an_erasure_leaves_no_row_with_the_name() {
         }
     }
     assert_eq!(count(&path, "im_members").await, 2, "ann and zoe");
-    assert_eq!(count(&path, "im_receipts").await, 15);
+    assert_eq!(count(&path, RECEIPTS).await, 15);
     let record = store.room(&room).await.unwrap().unwrap();
     let bytes = count(&path, "im_messages WHERE bytes <= 0").await;
     assert_eq!((record.members, record.head.get(), bytes), (1, 31, 0));

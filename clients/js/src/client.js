@@ -1,7 +1,7 @@
 import { configOf } from './config.js';
 import { Emitter } from './emitter.js';
 import { ImError } from './error.js';
-import { checkId, randomId } from './ids.js';
+import { checkId, messageId } from './ids.js';
 import { Room } from './room.js';
 import { WireError, toValue } from './wire/value.js';
 
@@ -133,7 +133,7 @@ export class Client extends Emitter {
    * @returns {Promise<Receipt>}
    * @throws {ImError} its `mid` is the id for another try
    */
-  async send(target, content, { kind = 'message', mid = randomId() } = {}) {
+  async send(target, content, { kind = 'message', mid = messageId() } = {}) {
     checkTarget(target);
     checkId('message', mid);
     checkId('event kind', kind);

@@ -51,9 +51,24 @@ export function checkId(kind, text) {
   throw new ImError('invalid', `${JSON.stringify(text)} is no ${kind} id: ${min} to ${max} bytes of ${characters}`);
 }
 
-/** A fresh id with 128 random bits, for a message or a device. */
+/** A fresh id with 128 random bits, for a device. */
 export function randomId() {
+  return hex(crypto.getRandomValues(new Uint8Array(16)));
+}
+
+/** A fresh id for a message: a UUIDv7 (RFC 9562, section 5.7). Servers keep ids that begin with the time faster than others. */
+export function messageId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
+  const now = Date.now();
+  new DataView(bytes.buffer).setUint16(0, Math.floor(now / 2 ** 32));
+  new DataView(bytes.buffer).setUint32(2, now % 2 ** 32);
+  bytes[6] = 0x70 | (bytes[6] & 0x0f);
+  bytes[8] = 0x80 | (bytes[8] & 0x3f);
+  return hex(bytes).replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}
+
+/** @param {Uint8Array} bytes */
+function hex(bytes) {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
@@ -74,7 +89,7 @@ export async function directRoom(one, other) {
     at += 4 + user.length;
   }
   const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', input));
-  return `dm:${Array.from(hash.subarray(0, 20), (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+  return `dm:${hex(hash.subarray(0, 20))}`;
 }
 
 /**

@@ -21,7 +21,7 @@ export { Client } from './client.js';
 export { Room } from './room.js';
 export { ImError } from './error.js';
 export { Code, advice, meaning } from './codes.js';
-export { directRoom, randomId } from './ids.js';
+export { directRoom, messageId, randomId } from './ids.js';
 
 /**
  * @typedef {import('./connect.js').Options} Options

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import test from 'node:test';
 
 import { advice, Code, meaning } from '../src/codes.js';
-import { compareStamps, directRoom, isEpoch, isId, parseStamp } from '../src/ids.js';
+import { compareStamps, directRoom, isEpoch, isId, messageId, parseStamp } from '../src/ids.js';
 import { decodeMessage, JSON_CODEC, MSGPACK_CODEC } from '../src/wire/codec.js';
 import * as json from '../src/wire/json.js';
 import * as msgpack from '../src/wire/msgpack.js';
@@ -171,4 +171,16 @@ test('codes', () => {
     assert.equal(advice(code), expected);
     assert.equal(meaning(code), words);
   }
+});
+
+test('message ids begin with the time and are UUIDs of version 7', () => {
+  const before = Date.now();
+  const [one, other] = [messageId(), messageId()];
+  const after = Date.now();
+  for (const id of [one, other]) {
+    assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    const time = parseInt(id.slice(0, 8) + id.slice(9, 13), 16);
+    assert.ok(before <= time && time <= after, `${id} is of ${time}`);
+  }
+  assert.notEqual(one, other);
 });

@@ -47,7 +47,7 @@ impl Orders {
         if orders.len() >= MOST_ORDERS {
             return Err("the shop is sold out");
         }
-        let order = Order { number: orders.len() + 1, item, by, message: MessageId::random() };
+        let order = Order { number: orders.len() + 1, item, by, message: MessageId::now_v7() };
         orders.push(order.clone());
         Ok(order)
     }

@@ -1,6 +1,6 @@
 // The family's room: ordinary messages, each kept once.
 
-import { randomId } from "/im-client/ids.js";
+import { messageId } from "/im-client/ids.js";
 import { nameOf } from "./panel.js";
 
 const SHOWN = 200;
@@ -36,7 +36,7 @@ export class Chat {
   }
 
   async say(text) {
-    const mid = randomId();
+    const mid = messageId();
     const line = this.add(mid, this.me.user, text);
     line.classList.add("pending");
     try {

@@ -72,7 +72,7 @@ mod tests {
     fn send(room: &str, kind: &str, family: &str) -> Action {
         Action::Send {
             to: Target::Room(RoomId::new(room).unwrap()),
-            id: MessageId::random(),
+            id: MessageId::now_v7(),
             kind: EventKind::new(kind).unwrap(),
             content: Map::from_iter([("family", family)]).into(),
         }

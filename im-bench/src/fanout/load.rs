@@ -253,7 +253,7 @@ impl Sender {
         let id = CommandId(1_000 + self.sent);
         let body = CommandBody::Send {
             to: Target::Room(RoomId::new(ROOM)?),
-            id: MessageId::random(),
+            id: MessageId::now_v7(),
             kind: EventKind::message(),
             content: Map::from_iter([("text", payload)]).into(),
         };

@@ -219,7 +219,7 @@ mod tests {
         let send = |n: u64| {
             let body = CommandBody::Send {
                 to: Target::Room(RoomId::new("r").unwrap()),
-                id: MessageId::random(),
+                id: MessageId::now_v7(),
                 kind: EventKind::message(),
                 content: Map::from_iter([("text", r#"{"t":"send"}"#)]).into(),
             };

@@ -47,6 +47,9 @@ pub trait Dialect: Database + Sized + sealed::Sealed {
     /// Begins a transaction that is going to write.
     #[doc(hidden)]
     const BEGIN: &'static str;
+    /// Inserts. A failure undoes no more than it must: the transaction is rolled back anyway.
+    #[doc(hidden)]
+    const INSERT: &'static str = "INSERT";
     /// Locks the rows that a `SELECT` gives until the transaction ends; empty where a transaction locks everything.
     #[doc(hidden)]
     const FOR_UPDATE: &'static str;
@@ -88,6 +91,14 @@ pub trait Dialect: Database + Sized + sealed::Sealed {
     #[doc(hidden)]
     fn recover(_conn: &mut Self::Connection) -> impl Future<Output = Result<(), Error>> + Send {
         std::future::ready(Ok(()))
+    }
+    /// A number that changes whenever somebody else's commit was seen on this connection; `None` where there is none, or where
+    /// others may commit while a transaction lasts.
+    #[doc(hidden)]
+    fn others_writes(
+        _conn: &mut Self::Connection,
+    ) -> impl Future<Output = Result<Option<i64>, Error>> + Send {
+        std::future::ready(Ok(None))
     }
     /// Looks at the server's settings.
     #[doc(hidden)]

@@ -20,6 +20,8 @@ impl sealed::Sealed for Sqlite {}
 impl Dialect for Sqlite {
     const SHORT: &'static str = "sqlite";
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    // Without a copy of each page before the statement (<https://www.sqlite.org/lang_conflict.html>).
+    const INSERT: &'static str = "INSERT OR FAIL";
     const FOR_UPDATE: &'static str = "";
     const LOOKUP: Lookup = Lookup::Join;
     const LOCK_MIGRATIONS: &'static str = "";
@@ -66,6 +68,7 @@ impl Dialect for Sqlite {
             .statement_cache_capacity(512)
             .pragma("cache_size", format!("-{}", config.cache_bytes / 1024))
             .pragma("mmap_size", "0")
+            .pragma("temp_store", "MEMORY")
             .pragma("wal_autocheckpoint", "4000")
             .pragma("journal_size_limit", (64_u64 << 20).to_string()))
     }
@@ -89,6 +92,11 @@ impl Dialect for Sqlite {
                 "the database could not be checkpointed after a failed commit: it is being read";
             Err(sqlx::Error::Io(std::io::Error::other(why)))
         }
+    }
+
+    /// <https://www.sqlite.org/pragma.html#pragma_data_version>. A transaction that writes keeps others from committing.
+    async fn others_writes(conn: &mut Self::Connection) -> Result<Option<i64>, sqlx::Error> {
+        sqlx::query_scalar("PRAGMA data_version".into_sql_str()).fetch_one(conn).await.map(Some)
     }
 
     async fn inspect(_conn: &mut Self::Connection) -> Result<Found, sqlx::Error> {

@@ -57,28 +57,21 @@ CREATE TABLE im_members (
 ) WITHOUT ROWID;
 CREATE INDEX im_members_by_user ON im_members (user_id, room_id);
 
--- The rooms' logs. `content` is JSON text; bytes in it are {"$bytes": "…"} in base64.
+-- The rooms' logs, and which place each send was given under the id that its sender chose (its receipt): what makes a retry
+-- a retry. `content` is JSON text; bytes in it are {"$bytes": "…"} in base64. Of an event that was trimmed, seq < first_seq,
+-- the receipt stays and the content is NULL.
 CREATE TABLE im_messages (
-    room       BIGINT NOT NULL,
-    seq        BIGINT NOT NULL,
-    sender     TEXT NOT NULL,
-    sent_at    BIGINT NOT NULL,
-    kind       TEXT NOT NULL, -- message; im.members and others that begin with im. are the engine's own
-    message_id TEXT NULL, -- what the sender named it
-    content    TEXT NOT NULL,
-    bytes      BIGINT NOT NULL, -- of the content, packed
-    PRIMARY KEY (room, seq)
-) WITHOUT ROWID;
-
--- Which place a send was given, under the id that its sender chose: what makes a retry a retry. Outlives the message.
-CREATE TABLE im_receipts (
     room         BIGINT NOT NULL,
-    sender       TEXT NOT NULL,
-    message_id   TEXT NOT NULL,
     seq          BIGINT NOT NULL,
+    sender       TEXT NOT NULL,
     sent_at      BIGINT NOT NULL,
-    content_hash BLOB NOT NULL, -- SHA-256 of what was submitted
-    PRIMARY KEY (room, sender, message_id)
+    kind         TEXT NOT NULL, -- message; im.members and others that begin with im. are the engine's own
+    message_id   TEXT NULL, -- what the sender named it; ids that begin with the time are kept fastest
+    content      TEXT NULL,
+    bytes        BIGINT NOT NULL, -- of the content, packed
+    content_hash BLOB NULL, -- SHA-256 of what was submitted, if it has a message_id
+    PRIMARY KEY (room, seq),
+    UNIQUE (message_id, sender, room)
 ) WITHOUT ROWID;
 
 -- Sessions that can be resumed. The secret itself is not kept.
