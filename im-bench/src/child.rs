@@ -58,7 +58,8 @@ impl Server {
             .await
             .context("the server did not get ready")??;
         let Some(line) = line else {
-            bail!("the server ended before it was ready: `{}`", args.join(" "))
+            // Its address of a store may hold a password.
+            bail!("the server ended before it was ready: `{}`", args.first().map_or("", |a| a))
         };
         let ready: Ready =
             serde_json::from_str(&line).with_context(|| format!("the server said {line:?}"))?;

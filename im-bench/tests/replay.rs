@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use im_test_databases::{Kind, skip};
 use serde_json::Value;
 
 fn replay(json: &Path, args: &[&str]) -> Output {
@@ -48,6 +49,34 @@ fn a_log_survives_cuts_and_kills() {
 }
 
 #[test]
+fn a_log_survives_kills_of_the_database_and_of_the_server() {
+    for (store, kind) in [("postgres", Kind::Postgres), ("mariadb", Kind::MariaDb)] {
+        if !kind.is_installed() {
+            let test = "a_log_survives_kills_of_the_database_and_of_the_server";
+            skip(test, &format!("{kind} is not installed"));
+            continue;
+        }
+        let faults = ["--cuts", "5", "--kills", "3", "--database-kills", "3", "--store", store];
+        let report = clean(&[&["--clients", "20"], &faults[..]].concat());
+        assert_eq!(
+            (&report["cuts"], &report["kills"], &report["database_kills"], &report["missed"]),
+            (&5.into(), &3.into(), &3.into(), &0.into()),
+            "{report}"
+        );
+        let faults = report["faults"].as_array().unwrap();
+        assert!(faults.iter().all(|fault| fault["pending"].as_u64() > Some(0)), "{report}");
+        let kills: Vec<_> = faults
+            .iter()
+            .filter(|fault| fault["fault"] != "cut")
+            .map(|fault| (fault["fault"].as_str().unwrap(), fault["at"].as_u64().unwrap()))
+            .collect();
+        let (server, database) = ("kill", "database_kill");
+        let due = [(database, 66), (server, 100), (database, 200), (server, 200), (server, 300)];
+        assert_eq!(kills, [&due[..], &[(database, 333)]].concat(), "{report}");
+    }
+}
+
+#[test]
 fn a_single_client_is_cut_again_and_again_in_memory_and_in_json() {
     let report =
         clean(&["--clients", "1", "--cuts", "5", "--store", "memory", "--encoding", "json"]);
@@ -87,6 +116,7 @@ fn what_cannot_be_is_refused_with_a_reason() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for (args, reason) in [
         (&["--store", "memory", "--kills", "1"][..], "needs another --store"),
+        (&["--store", "sled", "--database-kills", "1"], "--store postgres"),
         (&["--cuts", "400"], "leave no room"),
         (&["--data", "/nonexistent"], "/nonexistent"),
         (&["--speed", "0"], "above 0"),

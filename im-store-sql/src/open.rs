@@ -65,7 +65,9 @@ async fn connect<D: Dialect>(
             Ok(conn) => return Ok(conn),
             Err(error) => error,
         };
-        let refused = matches!(&error, sqlx::Error::Database(_));
+        // One that still recovers from a crash says so, and is there in a moment.
+        let refused =
+            matches!(&error, sqlx::Error::Database(said) if !said.is_transient_in_connect_phase());
         let fault = Fault::from(error);
         // A server that answers with a refusal (wrong password, no such database) is not going to think better of it.
         if refused || fault.class::<D>() != Class::Away || Instant::now() > until {

@@ -2,25 +2,60 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use im_core::ports::{Store, StoreError, StoreErrorKind, StoreResult};
 use im_store_sled::{SledConfig, SledStore};
-use im_store_sql::{SqlConfig, SqliteStore};
+use im_store_sql::{MySqlStore, PostgresStore, SqlConfig, SqliteStore};
+use im_test_databases::Kind;
 
-/// Their names.
+/// The names of those that are in a folder.
 pub const STORES: &[&str] = &["sled", "sqlite"];
 
-/// Opens one, in a folder that may not be there yet.
+/// The names of those that are on a database server, which is killed too.
+pub const SERVERS: &[&str] = &["postgres", "mariadb"];
+
+/// Which server a store is on, if it is on one.
+pub fn server(store: &str) -> Option<Kind> {
+    match store {
+        "postgres" => Some(Kind::Postgres),
+        "mariadb" => Some(Kind::MariaDb),
+        _ => None,
+    }
+}
+
+/// How long a worker waits for a server that is away, in each attempt: shorter than it is away at times, so that some sends
+/// wait and others are refused.
+const IMPATIENT: Duration = Duration::from_millis(200);
+
+/// Opens one, in a folder that may not be there yet, or at the address of a server.
 ///
 /// # Errors
 ///
 /// As the store's; `Unavailable` for a name that is not known.
-pub async fn open(store: &str, folder: &Path) -> StoreResult<Arc<dyn Store>> {
+pub async fn open(store: &str, place: &str) -> StoreResult<Arc<dyn Store>> {
+    open_with(store, place, SqlConfig::new(place)).await
+}
+
+/// The same for a worker: one on a server does not wait long for it.
+///
+/// # Errors
+///
+/// As [`open`].
+pub async fn open_for_worker(store: &str, place: &str) -> StoreResult<Arc<dyn Store>> {
+    open_with(store, place, SqlConfig::new(place).patience(IMPATIENT)).await
+}
+
+async fn open_with(store: &str, place: &str, on_server: SqlConfig) -> StoreResult<Arc<dyn Store>> {
+    let folder = Path::new(place);
     Ok(match store {
         "sled" => Arc::new(SledStore::open(SledConfig::new(folder).cache_bytes(16 << 20)).await?),
         "sqlite" => Arc::new(SqliteStore::open(SqlConfig::sqlite(folder.join("im.db"))).await?),
+        "postgres" => Arc::new(PostgresStore::open(on_server).await?),
+        "mariadb" => Arc::new(MySqlStore::open(on_server).await?),
         other => {
-            let message = format!("there is no store {other}; there are {STORES:?}");
+            let message =
+                format!("there is no store {other}; there are {STORES:?} and {SERVERS:?}");
             return Err(StoreError::new(StoreErrorKind::Unavailable, message));
         }
     })
@@ -55,18 +90,45 @@ pub async fn look_through(store: &str, folder: &Path) -> StoreResult<()> {
     })
 }
 
-/// Those that the proofs are for: the one that `IM_PROVE_STORE` names, or all.
+/// Those of `stores` that a proof is for: the one that `IM_PROVE_STORE` names, or all.
 ///
 /// # Panics
 ///
-/// If it names none of them.
+/// If it names no store.
 #[allow(clippy::panic, reason = "a test fails by a panic")]
-pub fn chosen() -> Vec<&'static str> {
-    let Ok(named) = std::env::var("IM_PROVE_STORE") else { return STORES.to_vec() };
-    match STORES.iter().find(|store| **store == named) {
-        Some(store) => vec![store],
-        None => panic!("IM_PROVE_STORE={named}: there is no such store; there are {STORES:?}"),
+pub fn chosen(stores: &[&'static str]) -> Vec<&'static str> {
+    let Ok(named) = std::env::var("IM_PROVE_STORE") else { return stores.to_vec() };
+    if ![STORES, SERVERS].concat().contains(&named.as_str()) {
+        panic!(
+            "IM_PROVE_STORE={named}: there is no such store; there are {STORES:?} and {SERVERS:?}"
+        );
     }
+    stores.iter().copied().filter(|store| *store == named).collect()
+}
+
+/// The same of those in a folder, for proofs that go below a store, to its disk.
+///
+/// # Panics
+///
+/// If `IM_PROVE_STORE` names no store, or one on a server: that looks after its own disk.
+#[allow(clippy::panic, reason = "a test fails by a panic")]
+pub fn chosen_on_disk() -> Vec<&'static str> {
+    let chosen = chosen(STORES);
+    assert!(!chosen.is_empty(), "IM_PROVE_STORE names a server, which looks after its own disk");
+    chosen
+}
+
+/// How many kills there are to be, and from which seed: what the environment says, otherwise a short run with new choices.
+///
+/// # Panics
+///
+/// If a number is none.
+pub fn kills(store: &str, what: &str, short: u64) -> (u64, u64) {
+    let kills = number("IM_PROVE_KILLS").unwrap_or(short);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seed = number("IM_PROVE_SEED").unwrap_or(now.as_nanos() as u64);
+    eprintln!("{kills} kills {what} on {store}, IM_PROVE_SEED={seed}");
+    (kills, seed)
 }
 
 /// The number that an environment variable holds.

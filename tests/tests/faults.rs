@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use im_testkit::crash::Task;
 use im_testkit::disk::faults::{FaultPlan, run};
 use im_tests::shim;
-use im_tests::stores::{chosen, number};
+use im_tests::stores::{chosen_on_disk, number};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_crash-writer");
 
@@ -28,7 +28,7 @@ async fn failing_calls_are_told_and_lose_nothing() {
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = number("IM_PROVE_SEED").unwrap_or(now.as_nanos() as u64);
-    for store in chosen() {
+    for store in chosen_on_disk() {
         eprintln!("{faults:?} faults on {store}, IM_PROVE_SEED={seed}");
         let work = tempfile::tempdir_in(shim::workplace()).unwrap();
         let command = |folder: &Path, task: &Task| {

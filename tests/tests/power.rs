@@ -12,7 +12,7 @@ use im_testkit::crash::Task;
 use im_testkit::disk::Syncs;
 use im_testkit::disk::power::{PowerPlan, PowerReport, run};
 use im_tests::shim;
-use im_tests::stores::{chosen, number};
+use im_tests::stores::{chosen_on_disk, number};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_crash-writer");
 
@@ -47,7 +47,7 @@ async fn cut(test: &str, store: &str, cuts: u32, syncs: Syncs) -> Option<PowerRe
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn power_cuts_lose_nothing() {
     let cuts = number("IM_PROVE_POWER").unwrap_or(60);
-    for store in chosen() {
+    for store in chosen_on_disk() {
         let cuts = u32::try_from(cuts).unwrap();
         let report = cut("power_cuts_lose_nothing", store, cuts, Syncs::Recorded).await;
         let Some(report) = report else { return };
@@ -62,7 +62,7 @@ async fn power_cuts_lose_nothing() {
 /// Without any syncs, and without those that sled does not make by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_leaves_out_its_syncs_is_found_out() {
-    for store in chosen() {
+    for store in chosen_on_disk() {
         let own = (store == "sled").then_some(Syncs::FdatasyncLies);
         for syncs in [Syncs::Lies].into_iter().chain(own) {
             let test = "a_store_that_leaves_out_its_syncs_is_found_out";

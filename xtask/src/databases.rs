@@ -13,10 +13,16 @@ use crate::tools;
 /// A running server, installed from its packages if there is none and we may. It ends when it is dropped, and when this
 /// process does.
 pub(crate) fn start(kind: Kind) -> Result<Server> {
+    install_if_missing(kind)?;
+    Ok(Server::start(kind)?)
+}
+
+/// Installs a server's programs if they are not there and we may.
+pub(crate) fn install_if_missing(kind: Kind) -> Result<()> {
     if !kind.is_installed() && tools::may_install() {
         install(kind)?;
     }
-    Ok(Server::start(kind)?)
+    Ok(())
 }
 
 fn install(kind: Kind) -> Result<()> {

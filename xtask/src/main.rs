@@ -33,7 +33,8 @@ The one entry for checks and tests.
 Options of prove:
   --count N      how many kills or power cuts (1000 by default), how many faults of the disk (by default each call to it
                  in each way), how many rounds of soak (10 by default)
-  --store NAME   the store that is killed, cut off and made to fail (all by default)
+  --store NAME   the store that is killed, cut off and made to fail: sled or sqlite; for kills also postgres or mariadb, where
+                 every fifth kill is of a server of the run's own (all by default)
   --data FILE    the chat log that soak replays (the sample in im-bench by default)
 
 Everything that is fetched goes into target/xtask and is used again. The first failure stops the run and says what to

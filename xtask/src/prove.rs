@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use im_test_databases::Kind;
 
+use crate::databases;
 use crate::run::{Steps, cargo, run};
 
 /// What to prove, and how thoroughly.
@@ -18,6 +20,12 @@ pub(crate) struct Plan {
     store: Option<String>,
     data: Option<PathBuf>,
 }
+
+/// Stores in a folder.
+const ON_DISK: [&str; 2] = ["sled", "sqlite"];
+
+/// Stores on a server, which is killed with the process that writes to it.
+const SERVERS: [(&str, Kind); 2] = [("postgres", Kind::Postgres), ("mariadb", Kind::MariaDb)];
 
 const KILLS: u32 = 1000;
 const CUTS: u32 = 1000;
@@ -51,6 +59,17 @@ pub(crate) fn parse(words: &[&str]) -> Result<Plan> {
     if !(plan.kills || plan.power || plan.faults || plan.soak) {
         bail!("say what to prove: kills, power, faults, soak or all; see `cargo xtask --help`");
     }
+    if let Some(store) = &plan.store {
+        let is_server = SERVERS.iter().any(|(server, _)| server == store);
+        ensure!(
+            is_server || ON_DISK.contains(&store.as_str()),
+            "there is no store `{store}`; see `cargo xtask --help`"
+        );
+        ensure!(
+            !is_server || !(plan.power || plan.faults),
+            "power and faults are for sled and sqlite: a database server looks after its own disk"
+        );
+    }
     Ok(plan)
 }
 
@@ -59,10 +78,7 @@ pub(crate) fn all(plan: &Plan) -> Result<()> {
     let mut steps = Steps::new();
     let advice = "the output names the seed and the violation; keep the folder that it names";
     if plan.kills {
-        let count = plan.count.unwrap_or(KILLS).to_string();
-        steps.step(&format!("{count} times kill -9 while writing"), advice, || {
-            run(&mut on_stores(plan, "kills", "IM_PROVE_KILLS", &count))
-        })?;
+        kills(plan, &mut steps, advice)?;
     }
     if plan.power {
         let count = plan.count.unwrap_or(CUTS).to_string();
@@ -80,6 +96,30 @@ pub(crate) fn all(plan: &Plan) -> Result<()> {
         soak(plan, &mut steps)?;
     }
     steps.summary();
+    Ok(())
+}
+
+/// Kills whatever writes to each store, one store after the other: two at once would be slower, and nothing else.
+fn kills(plan: &Plan, steps: &mut Steps, advice: &str) -> Result<()> {
+    let count = plan.count.unwrap_or(KILLS).to_string();
+    let servers = SERVERS.map(|(server, _)| server);
+    for store in ON_DISK.into_iter().chain(servers) {
+        if plan.store.as_ref().is_some_and(|chosen| chosen != store) {
+            continue;
+        }
+        let one = Plan { store: Some(store.to_owned()), ..plan.clone() };
+        steps.step(&format!("{count} times kill -9 while writing to {store}"), advice, || {
+            let server = SERVERS.iter().find(|(server, _)| *server == store);
+            let mut test = "kills";
+            if let Some((_, kind)) = server {
+                databases::install_if_missing(*kind)?;
+                test = "database_kills";
+            }
+            let mut test = on_stores(&one, test, "IM_PROVE_KILLS", &count);
+            // A proof that skips shows nothing.
+            run(test.env("IM_TEST_REQUIRE", "all"))
+        })?;
+    }
     Ok(())
 }
 
@@ -127,6 +167,9 @@ mod tests {
     fn what_and_how_often_may_stand_in_any_order() {
         let plan = parse(&["--count", "7", "kills"]).unwrap();
         assert_eq!(plan, Plan { kills: true, count: Some(7), ..Plan::default() });
+        let plan = parse(&["kills", "--store", "mariadb", "soak"]).unwrap();
+        let store = Some("mariadb".into());
+        assert_eq!(plan, Plan { kills: true, soak: true, store, ..Plan::default() });
         let plan = parse(&["power", "--store", "sled", "faults"]).unwrap();
         let store = Some("sled".into());
         assert_eq!(plan, Plan { power: true, faults: true, store, ..Plan::default() });
@@ -144,6 +187,9 @@ mod tests {
             &["kills", "--count"],
             &["kills", "--count", "0"],
             &["kill"],
+            &["kills", "--store", "redis"],
+            &["all", "--store", "postgres"],
+            &["power", "--store", "mariadb"],
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }

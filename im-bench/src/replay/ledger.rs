@@ -1,6 +1,7 @@
 //! How many sends are acknowledged, what is pending where, and the faults that fall due by that count.
 //!
-//! Kill k of n falls at k/(n+1) of the acknowledgements, cuts likewise. A fault strikes in the very step in which the
+//! Kill k of n falls at k/(n+1) of the acknowledgements, cuts likewise; kill k of n of the database at (2k-1)/2n, so that
+//! some fall with one of the server and others do not. A fault strikes in the very step in which the
 //! count reaches its number, if a send is pending for it then; otherwise counting waits until one is. So a fault is
 //! exact, or the run ends with it still due, which fails the run.
 
@@ -9,33 +10,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, ensure};
+use im_core::CommandId;
+use im_test_databases as databases;
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 
+use super::fault::{Fault, Faults, Struck, schedule};
 use super::link::Wire;
 use super::log::mix;
 use super::transport::Transport;
 use crate::child::Server;
 
-/// What is done to the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Fault {
-    /// All TCP connections of one client end without a word: one, or over HTTP that of its POSTs and its downlink's.
-    Cut,
-    /// The server process is killed by SIGKILL.
-    Kill,
-}
-
-/// A fault that struck.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Struck {
-    pub(super) fault: Fault,
-    /// How many sends were acknowledged then.
-    pub(super) at: u64,
-    /// How many sends were written and not answered: on the connection that was cut, or anywhere.
-    pub(super) pending: u64,
+/// Where what was killed goes, to be started again.
+pub(super) struct Corpses {
+    pub(super) servers: mpsc::UnboundedReceiver<Server>,
+    pub(super) databases: mpsc::UnboundedReceiver<databases::Server>,
 }
 
 /// Connections that came about.
@@ -47,27 +36,20 @@ pub(super) struct Tally {
     pub(super) switches: u64,
     /// Downlinks that were taken up again within their connection.
     pub(super) taken_up: u64,
+    /// Answers to sends that told the client to try again, by their code.
+    pub(super) refused: BTreeMap<u16, u64>,
 }
 
 /// What there is at the end of a run.
 pub(super) struct Closed {
     /// The server, if it is up.
     pub(super) server: Option<Server>,
+    /// The database, if there is one and it is up.
+    pub(super) database: Option<databases::Server>,
     pub(super) struck: Vec<Struck>,
     /// Faults that did not strike.
     pub(super) missed: usize,
     pub(super) tally: Tally,
-}
-
-/// The faults of a run in the order in which they fall due: (acknowledgements, what).
-fn schedule(sends: u64, cuts: u64, kills: u64) -> VecDeque<(u64, Fault)> {
-    let at = |k: u64, n: u64| {
-        u64::try_from(u128::from(sends) * u128::from(k) / u128::from(n + 1)).unwrap_or(sends)
-    };
-    let mut due: Vec<_> = (1..=cuts).map(|k| (at(k, cuts), Fault::Cut)).collect();
-    due.extend((1..=kills).map(|k| (at(k, kills), Fault::Kill)));
-    due.sort_by_key(|(at, _)| *at);
-    due.into()
 }
 
 /// The count, shared by all clients.
@@ -94,11 +76,15 @@ struct State {
     server: Option<Server>,
     /// Where a server goes that was killed.
     killed: mpsc::UnboundedSender<Server>,
+    /// The database, if there is one, while it is up.
+    database: Option<databases::Server>,
+    /// Where a database goes that was killed.
+    killed_databases: mpsc::UnboundedSender<databases::Server>,
     draws: u64,
 }
 
 impl Ledger {
-    /// A ledger for `clients` clients and `sends` sends in all. A server that is killed goes into `killed`.
+    /// A ledger for `clients` clients and `sends` sends in all. What is killed goes into the corpses.
     ///
     /// # Errors
     ///
@@ -106,17 +92,19 @@ impl Ledger {
     pub(super) fn new(
         clients: usize,
         sends: u64,
-        (cuts, kills): (u64, u64),
+        faults: Faults,
         seed: u64,
-        killed: mpsc::UnboundedSender<Server>,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Corpses)> {
+        let Faults { cuts, kills, database_kills } = faults;
         ensure!(
-            cuts.max(kills) < sends,
-            "{sends} sends leave no room for {cuts} cuts and {kills} kills"
+            cuts.max(kills) < sends && database_kills <= sends / 2,
+            "{sends} sends leave no room for {cuts} cuts, {kills} kills and {database_kills} of the database"
         );
+        let (killed, servers) = mpsc::unbounded_channel();
+        let (killed_databases, databases) = mpsc::unbounded_channel();
         let state = State {
             acknowledged: 0,
-            due: schedule(sends, cuts, kills),
+            due: schedule(sends, faults),
             struck: Vec::new(),
             wires: vec![None; clients],
             over: vec![None; clients],
@@ -124,10 +112,13 @@ impl Ledger {
             kills: 0,
             server: None,
             killed,
+            database: None,
+            killed_databases,
             draws: mix(seed),
         };
         let taken_up = (0..clients).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self { state: state.into(), moved: Notify::new(), taken_up })
+        let ledger = Self { state: state.into(), moved: Notify::new(), taken_up };
+        Ok((ledger, Corpses { servers, databases }))
     }
 
     /// A client has a connection.
@@ -174,10 +165,18 @@ impl Ledger {
         state.strike(&self.moved);
     }
 
-    /// A send was answered on the client's connection.
-    pub(super) fn answered(&self, client: usize) {
+    /// A send was acknowledged on the client's connection.
+    pub(super) fn acknowledged(&self, client: usize, command: CommandId) {
         if let Some(wire) = &self.state.lock().wires[client] {
-            wire.answered();
+            wire.acknowledged(command);
+        }
+    }
+
+    /// A command of the client's was refused with this code. If it was a send, it is pending no more, and will be written again.
+    pub(super) fn refused(&self, client: usize, command: CommandId, code: u16) {
+        let mut state = self.state.lock();
+        if state.wires[client].as_ref().is_some_and(|wire| wire.refused(command)) {
+            *state.tally.refused.entry(code).or_default() += 1;
         }
     }
 
@@ -186,6 +185,26 @@ impl Ledger {
         let mut state = self.state.lock();
         state.server = Some(server);
         state.strike(&self.moved);
+    }
+
+    /// The database is up.
+    pub(super) fn database_up(&self, database: databases::Server) {
+        let mut state = self.state.lock();
+        state.database = Some(database);
+        state.strike(&self.moved);
+        drop(state);
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until the database is up.
+    pub(super) async fn has_database(&self) {
+        loop {
+            let moved = self.moved.notified();
+            if self.state.lock().database.is_some() {
+                return;
+            }
+            moved.await;
+        }
     }
 
     /// Counts one acknowledgement. Waits while a fault is due that cannot strike yet; the caller must have sent what it
@@ -216,6 +235,7 @@ impl Ledger {
         let mut state = self.state.lock();
         Closed {
             server: state.server.take(),
+            database: state.database.take(),
             struck: std::mem::take(&mut state.struck),
             missed: state.due.len(),
             tally: Tally {
@@ -239,6 +259,7 @@ impl State {
             let pending = match fault {
                 Fault::Cut => self.cut(),
                 Fault::Kill => self.kill(),
+                Fault::DatabaseKill => self.kill_database(),
             };
             let Some(pending) = pending else { return };
             self.struck.push(Struck { fault, at, pending });
@@ -263,12 +284,29 @@ impl State {
         Some(pending)
     }
 
+    /// How many sends are pending, unless none is.
+    fn pending(&self) -> Option<u64> {
+        let pending = self.wires.iter().flatten().map(|wire| wire.pending()).sum();
+        (pending > 0).then_some(pending)
+    }
+
+    /// Kills the database, if a send is pending anywhere. This takes some milliseconds, in which nothing is to be counted: so
+    /// it blocks.
+    fn kill_database(&mut self) -> Option<u64> {
+        let pending = self.pending()?;
+        let mut database = self.database.take()?;
+        if let Err(error) = database.kill() {
+            // Whoever starts it again finds out whether it can be.
+            tracing::error!(%error, "the kill of the database failed");
+        }
+        // The receiver lives as long as the run.
+        let _ = self.killed_databases.send(database);
+        Some(pending)
+    }
+
     /// Kills the server, if a send is pending anywhere.
     fn kill(&mut self) -> Option<u64> {
-        let pending = self.wires.iter().flatten().map(|wire| wire.pending()).sum();
-        if pending == 0 {
-            return None;
-        }
+        let pending = self.pending()?;
         let mut server = self.server.take()?;
         if let Err(error) = server.strike() {
             // Whoever waits for its end finds out the same.
@@ -286,14 +324,33 @@ impl State {
 mod tests {
     use super::*;
 
+    const NONE: Faults = Faults { cuts: 0, kills: 0, database_kills: 0 };
+
     #[test]
-    fn faults_fall_at_even_parts_of_the_acknowledgements() {
-        let due = schedule(100, 3, 1);
-        assert_eq!(
-            Vec::from(due),
-            [(25, Fault::Cut), (50, Fault::Cut), (50, Fault::Kill), (75, Fault::Cut)]
-        );
-        assert_eq!(schedule(123_590, 500, 20).len(), 520);
-        assert!(schedule(123_590, 500, 20).iter().all(|(at, _)| (1..123_590).contains(at)));
+    fn more_faults_than_sends_are_refused() {
+        for (faults, fit) in [
+            (Faults { cuts: 9, kills: 9, database_kills: 5 }, true),
+            (Faults { cuts: 10, ..NONE }, false),
+            (Faults { kills: 10, ..NONE }, false),
+            (Faults { database_kills: 6, ..NONE }, false),
+        ] {
+            assert_eq!(Ledger::new(1, 10, faults, 1).is_ok(), fit, "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn a_send_that_is_refused_is_pending_no_more_and_counted_by_its_code() {
+        let (ledger, _corpses) = Ledger::new(1, 10, NONE, 1).unwrap();
+        let wire = Arc::new(Wire::default());
+        ledger.opened(0, wire.clone());
+        wire.takes(CommandId(7));
+        ledger.wrote(0, &wire, 1, 0);
+        assert_eq!(wire.pending(), 1);
+        ledger.refused(0, CommandId(6), 4202);
+        assert_eq!(wire.pending(), 1, "that was no send");
+        ledger.refused(0, CommandId(7), 4202);
+        ledger.refused(0, CommandId(7), 4202);
+        assert_eq!(wire.pending(), 0);
+        assert_eq!(ledger.close().tally.refused, [(4202, 1)].into());
     }
 }

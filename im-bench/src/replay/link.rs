@@ -1,5 +1,6 @@
 //! The network between a client and the server, which can be cut.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,9 +10,11 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::task::AtomicWaker;
-use futures::{Sink, Stream};
+use futures::{Sink, SinkExt, Stream};
 use im_client::{Connected, Incoming, Link, LinkError};
-use im_core::wire::Encoding;
+use im_core::CommandId;
+use im_core::wire::{Encoding, Limits, Value, decode};
+use parking_lot::Mutex;
 
 use super::ledger::Ledger;
 use super::network::Network;
@@ -26,14 +29,36 @@ pub(super) struct Wire {
     downlinks: AtomicU64,
     cut: AtomicBool,
     reader: AtomicWaker,
+    /// The numbers of the sends that it was given.
+    sends: Mutex<HashSet<CommandId>>,
 }
 
 impl Wire {
+    /// It was given a send to write.
+    pub(super) fn takes(&self, command: CommandId) {
+        self.sends.lock().insert(command);
+    }
+
+    /// A command was refused on it. Whether that was a send, which then is pending no more.
+    pub(super) fn refused(&self, command: CommandId) -> bool {
+        let was_send = self.sends.lock().remove(&command);
+        if was_send {
+            self.answered();
+        }
+        was_send
+    }
+
     pub(super) fn wrote(&self, sends: u64) {
         self.written.fetch_add(sends, Ordering::Relaxed);
     }
 
-    pub(super) fn answered(&self) {
+    /// A send was acknowledged on it.
+    pub(super) fn acknowledged(&self, command: CommandId) {
+        self.sends.lock().remove(&command);
+        self.answered();
+    }
+
+    fn answered(&self) {
         self.answered.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -115,10 +140,38 @@ impl Link for Cuttable {
             // A message counts as written once its POST is on a socket.
             Way::Http(link) => link.dial(Network(watched.clone())).connect(encoding).await?,
         };
+        let taken = Taken { wire: watched.wire.clone(), encoding, mark: watched.mark };
+        let sink = Box::pin(sink.with(move |message: Bytes| {
+            taken.note(&message);
+            std::future::ready(Ok(message))
+        }));
         self.ledger.opened(self.client, watched.wire.clone());
         let turns = self.turns.clone();
         let arriving = Arriving { stream, watched, transport, turns, heard: false };
         Ok(Connected { sink, stream: Box::pin(arriving) })
+    }
+}
+
+/// Notes the sends that a connection is given.
+struct Taken {
+    wire: Arc<Wire>,
+    encoding: Encoding,
+    mark: &'static [u8],
+}
+
+impl Taken {
+    fn note(&self, message: &[u8]) {
+        if count(message, self.mark) == 0 {
+            return;
+        }
+        // The client wrote it, so it can be read.
+        for command in decode(message, self.encoding, &Limits::default()).unwrap_or_default() {
+            let is_send = command.get("t").and_then(Value::as_text) == Some("send");
+            let number = command.get("id").and_then(Value::as_int);
+            if let Some(number) = number.and_then(|n| u64::try_from(n).ok()).filter(|_| is_send) {
+                self.wire.takes(CommandId(number));
+            }
+        }
     }
 }
 
@@ -228,17 +281,21 @@ mod tests {
         let ping = Command { id: CommandId(9), body: CommandBody::Ping }.to_value();
         for encoding in Encoding::ALL {
             let message = encode_batch(&[send(1), ping.clone(), send(2)], encoding);
-            assert_eq!(count(&message, send_mark(encoding)), 2, "{encoding:?}");
+            let mark = send_mark(encoding);
+            assert_eq!(count(&message, mark), 2, "{encoding:?}");
+            let wire = Arc::new(Wire::default());
+            Taken { wire: wire.clone(), encoding, mark }.note(&message);
+            assert_eq!(*wire.sends.lock(), [CommandId(1), CommandId(2)].into(), "{encoding:?}");
         }
     }
 
     #[tokio::test]
     async fn nothing_passes_a_wire_that_was_cut() {
-        use super::super::transport::Choice;
+        use super::super::{fault::Faults, transport::Choice};
         use futures::StreamExt;
         let wire = Arc::new(Wire::default());
-        let (killed, _corpses) = tokio::sync::mpsc::unbounded_channel();
-        let ledger = Arc::new(Ledger::new(1, 10, (0, 0), 1, killed).unwrap());
+        let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
+        let ledger = Arc::new(ledger);
         let mark = send_mark(Encoding::Json);
         let watched = Watched { wire: wire.clone(), client: 0, ledger: ledger.clone(), mark };
         let stream = Box::pin(futures::stream::iter(vec![Incoming::Message(Bytes::new()); 2]));

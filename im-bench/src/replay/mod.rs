@@ -9,42 +9,43 @@
 //! | `log` | the log, and which client sends which line |
 //! | `crew` | the clients |
 //! | `transport` | over what each of them connects, and over what next |
+//! | `place` | where the server keeps things, and starting again what was killed |
+//! | `fault` | what is done to a run, and when |
 //! | `link`, `network` | their connections, which can be cut |
 //! | `ledger` | the count of acknowledgements, and the faults that fall due by it |
 //! | `witness` | what a client sees, told to the checker |
 //! | `report` | what comes out |
 
 mod crew;
+mod fault;
 mod ledger;
 mod link;
 mod log;
 mod network;
+mod place;
 mod report;
 mod transport;
 mod witness;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use im_core::wire::{Encoding, PageFrom};
 use im_core::{Cursor, RoomId, Seq};
-use im_stores::StoreAddress;
 use im_testkit::history::{Checker, read_back};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::crew::{Crew, Stage};
+use self::fault::Faults;
 use self::ledger::{Closed, Ledger};
-use self::log::{Log, mix};
+use self::log::Log;
+use self::place::{Keeps, Place};
 use self::report::{Facts, Report};
 use self::transport::Choice;
-use crate::child::Server;
+use crate::host;
 use crate::report::{Progress, thousands, write_json};
-use crate::subject::StoreChoice;
-use crate::{host, serve};
 
 /// What `im-bench replay` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -65,10 +66,14 @@ pub(crate) struct Options {
     /// How often to kill the server by SIGKILL, and start it again, while sends are pending. Needs a durable store.
     #[arg(long, default_value_t = 0)]
     kills: u64,
-    /// Where the server keeps things: memory; sled or sqlite, in a temporary folder; sled:PATH, sqlite:PATH, postgres://… or
-    /// mysql://…, where nothing may be yet.
+    /// How often to kill the database, with all its processes, and start it again, while sends are pending. Needs --store
+    /// postgres or mariadb.
+    #[arg(long, default_value_t = 0)]
+    database_kills: u64,
+    /// Where the server keeps things: memory; sled or sqlite, in a temporary folder; postgres or mariadb, on a database server
+    /// that is started for the run; sled:PATH, sqlite:PATH, postgres://… or mysql://…, where nothing may be yet.
     #[arg(long, default_value = "sled")]
-    store: StoreChoice,
+    store: Keeps,
     /// Replay at this many times the log's own pace, instead of as fast as sends are acknowledged. Breaks of more than an
     /// hour are left out.
     #[arg(long, value_parser = pace)]
@@ -111,6 +116,10 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         options.kills == 0 || options.store.is_durable(),
         "a kill takes everything from a store in memory: --kills needs another --store"
     );
+    ensure!(
+        options.database_kills == 0 || options.store.database().is_some(),
+        "--database-kills needs a database of the run's own: --store postgres or --store mariadb"
+    );
     // Over HTTP a client has two sockets, and for a moment those before them.
     host::allow_open_files(4 * u64::from(options.clients) + 100)?;
     let log = Arc::new(match &options.data {
@@ -126,19 +135,16 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 
 async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     let folder = tempfile::tempdir()?;
-    let place = Place {
-        store: options.store.address(folder.path()),
-        address: fixed_address(options.seed)?,
-    };
+    let database = options.store.start_database().await?;
+    let place = Place::new(&options.store, folder.path(), database.as_ref(), options.seed)?;
     let (sends, clients) = (log.lines.len() as u64, options.clients as usize);
-    let (killed, corpses) = mpsc::unbounded_channel();
-    let ledger = Arc::new(Ledger::new(
-        clients + 1,
-        sends,
-        (options.cuts, options.kills),
-        options.seed,
-        killed,
-    )?);
+    let Options { cuts, kills, database_kills, .. } = *options;
+    let faults = Faults { cuts, kills, database_kills };
+    let (ledger, corpses) = Ledger::new(clients + 1, sends, faults, options.seed)?;
+    let ledger = Arc::new(ledger);
+    if let Some(database) = database {
+        ledger.database_up(database);
+    }
     let checker = Checker::new();
     let stage = Stage {
         log: log.clone(),
@@ -156,11 +162,15 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
         Crew::connect(stage, clients, place.address, (options.transport, encoding)).await?;
     crew.settle().await.context("making and following the rooms")?;
 
+    let ledger::Corpses { servers, databases } = corpses;
+    // A task of its own, since what it has under way must be done in any case.
+    let mut keeper = tokio::spawn(place::keep_database_up(ledger.clone(), databases));
     let begin = Instant::now();
     let mut progress = Progress::new("acknowledged", sends);
     tokio::select! {
         spoken = crew.speak() => spoken?,
-        restarted = keep_up(&place, &ledger, corpses) => restarted?,
+        restarted = place.keep_up(&ledger, servers) => restarted?,
+        restarted = &mut keeper => restarted??,
         stuck = watch(&ledger, &mut progress) => stuck?,
     }
     let spoken = begin.elapsed();
@@ -168,7 +178,14 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     let behind = all_heard(&crew, &log, &checker).await?;
     let heard = begin.elapsed();
 
-    let Closed { server, struck: faults, missed, tally } = ledger.close();
+    if place.has_database {
+        tokio::select! {
+            () = ledger.has_database() => {}
+            restarted = &mut keeper => restarted??,
+        }
+    }
+    keeper.abort();
+    let Closed { server, database, struck: faults, missed, tally } = ledger.close();
     if !options.store.is_durable() {
         read_from_server(&crew, &log, &checker).await?;
     }
@@ -179,6 +196,9 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
         let store = place.store.open().await.context("reopen the store")?;
         read_back(&checker, &*store).await?;
         store.close().await?;
+    }
+    if let Some(database) = database {
+        place::blocking(move || database.stop()).await?;
     }
     readers.into_iter().for_each(im_testkit::history::Reader::finish);
     let facts = Facts {
@@ -200,49 +220,6 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
         heard,
     };
     Ok(Report::new(facts, checker.finish()))
-}
-
-/// Where the server is started, and started again.
-struct Place {
-    store: StoreAddress,
-    address: SocketAddr,
-}
-
-impl Place {
-    async fn start(&self) -> Result<Server> {
-        let mut args = serve::arguments(&self.store);
-        args.extend(["--listen".to_owned(), self.address.to_string()]);
-        Server::start(&args).await
-    }
-}
-
-/// A free port that no client gets as its own by chance: while the server is down, a client that connects to a port of
-/// the system's ephemeral range may be given that very port, connect to itself, and keep the server from coming back.
-fn fixed_address(seed: u64) -> Result<SocketAddr> {
-    let mut draw = mix(seed ^ u64::from(std::process::id()));
-    for _ in 0..100 {
-        draw = mix(draw);
-        let address =
-            SocketAddr::from((Ipv4Addr::LOCALHOST, 20_000 + u16::try_from(draw % 10_000)?));
-        if TcpListener::bind(address).is_ok() {
-            return Ok(address);
-        }
-    }
-    bail!("no port between 20000 and 30000 is free")
-}
-
-/// Starts the server again whenever it was killed. Ends only with an error.
-async fn keep_up(
-    place: &Place,
-    ledger: &Ledger,
-    mut corpses: mpsc::UnboundedReceiver<Server>,
-) -> Result<()> {
-    while let Some(server) = corpses.recv().await {
-        server.gone().await?;
-        let server = place.start().await.context("start the server again after a kill")?;
-        ledger.up(server);
-    }
-    bail!("nobody watches the server any more")
 }
 
 /// Shows how far the run is. Ends only with an error: if nothing moves any more.

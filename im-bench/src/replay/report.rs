@@ -7,16 +7,17 @@ use std::time::Duration;
 use im_testkit::history::{Rule, Verdict};
 use serde::Serialize;
 
-use super::ledger::{Fault, Struck, Tally};
+use super::fault::{Fault, Struck};
+use super::ledger::Tally;
+use super::place::Keeps;
 use super::transport::{Choice, Transport};
 use crate::report::thousands;
-use crate::subject::StoreChoice;
 
 /// The whole run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) data: String,
-    pub(super) store: StoreChoice,
+    pub(super) store: Keeps,
     pub(super) transport: Choice,
     pub(super) seed: u64,
     pub(super) clients: usize,
@@ -31,8 +32,11 @@ pub(super) struct Report {
     pub(super) switches: u64,
     /// Polls and event streams that went on over another socket within their connection.
     pub(super) taken_up: u64,
+    /// Answers to sends that told a client to try again, by their code.
+    pub(super) refused: BTreeMap<u16, u64>,
     pub(super) cuts: usize,
     pub(super) kills: usize,
+    pub(super) database_kills: usize,
     /// Faults that were asked for and did not happen.
     pub(super) missed: usize,
     /// Clients that did not have everything in the end.
@@ -55,7 +59,7 @@ pub(super) struct Report {
 /// What only the run knows.
 pub(super) struct Facts {
     pub(super) data: String,
-    pub(super) store: StoreChoice,
+    pub(super) store: Keeps,
     pub(super) transport: Choice,
     pub(super) tally: Tally,
     pub(super) seed: u64,
@@ -89,8 +93,10 @@ impl Report {
             connections: tally.connections,
             switches: tally.switches,
             taken_up: tally.taken_up,
+            refused: tally.refused,
             cuts: struck(Fault::Cut),
             kills: struck(Fault::Kill),
+            database_kills: struck(Fault::DatabaseKill),
             missed,
             behind,
             lost: verdict.count(Rule::Lost),
@@ -147,15 +153,28 @@ impl fmt::Display for Report {
                 .min()
                 .unwrap_or(0)
         };
+        let database = match self.database_kills {
+            0 => String::new(),
+            kills => format!(
+                "{kills} kills of the database (at least {} pending), ",
+                pending(Fault::DatabaseKill)
+            ),
+        };
         writeln!(
             f,
-            "{} connections cut (at least {} sends pending on each), {} kills (at least {} pending), {} faults missed",
+            "{} connections cut (at least {} sends pending on each), {} kills (at least {} pending), {database}{} faults \
+             missed",
             self.cuts,
             pending(Fault::Cut),
             self.kills,
             pending(Fault::Kill),
             self.missed,
         )?;
+        if !self.refused.is_empty() {
+            let refused: Vec<_> =
+                self.refused.iter().map(|(code, n)| format!("{n} with {code}")).collect();
+            writeln!(f, "sends refused for the time being: {}", refused.join(", "))?;
+        }
         if self.behind > 0 {
             writeln!(f, "{} clients did not get everything in the end", self.behind)?;
         }
@@ -176,12 +195,13 @@ mod tests {
     fn report(missed: usize, verdict: Verdict) -> Report {
         let facts = Facts {
             data: "test".into(),
-            store: StoreChoice::Sled,
+            store: "sled".parse().unwrap(),
             transport: Choice::Mix,
             tally: Tally {
                 connections: [(Transport::Ws, 1200), (Transport::Long, 3)].into(),
                 switches: 1190,
                 taken_up: 0,
+                refused: [(4100, 2), (4202, 3)].into(),
             },
             seed: 1,
             clients: 1,
@@ -189,7 +209,10 @@ mod tests {
             lines: 0,
             missed,
             behind: 0,
-            faults: Vec::new(),
+            faults: vec![
+                Struck { fault: Fault::DatabaseKill, at: 1, pending: 9 },
+                Struck { fault: Fault::DatabaseKill, at: 2, pending: 4 },
+            ],
             spoken: Duration::from_secs(1),
             heard: Duration::from_secs(1),
         };
@@ -207,5 +230,9 @@ mod tests {
         assert!(report.to_string().contains("1 silent gaps; 1 violations"), "{report}");
         let connections = "connections: 1,200 over ws, 3 over long; 1,190 switches";
         assert!(report.to_string().contains(connections), "{report}");
+        let database =
+            "0 kills (at least 0 pending), 2 kills of the database (at least 4 pending), 0 faults";
+        assert!(report.to_string().contains(database), "{report}");
+        assert!(report.to_string().contains("being: 2 with 4100, 3 with 4202"), "{report}");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use im_client::Tap;
-use im_core::wire::{Push, RoomStatus, ServerFrame, Value};
+use im_core::wire::{ErrorReply, Push, RoomStatus, ServerFrame, Value};
 use im_core::{Cursor, RoomId};
 use im_testkit::history::{Checker, Reader};
 use parking_lot::Mutex;
@@ -68,10 +68,15 @@ impl Witness {
                 _ => {}
             }
         }
-        // Only what was sent has a receipt, and every send has one answer.
+        // Only what was sent has a receipt.
         let receipt = |body: &Value| body.get("repeated").is_some();
         match frame {
-            ServerFrame::Ok { body, .. } if receipt(body) => self.ledger.answered(self.client),
+            ServerFrame::Ok { id, body } if receipt(body) => {
+                self.ledger.acknowledged(self.client, *id);
+            }
+            ServerFrame::Err(ErrorReply { id: Some(id), code, .. }) => {
+                self.ledger.refused(self.client, *id, *code);
+            }
             _ => {}
         }
     }
@@ -125,6 +130,7 @@ mod tests {
     use im_core::{Epoch, EventKind, Seq, Timestamp, UserId};
     use im_testkit::history::Rule;
 
+    use super::super::fault::Faults;
     use super::super::transport::Transport;
 
     const EPOCH: Epoch = Epoch { generation: 1, incarnation: 1 };
@@ -154,8 +160,8 @@ mod tests {
 
     /// A client that asks for what follows the third event again, while later ones are coming down.
     fn asks_again(transport: Transport, pushed: &[u64]) -> u64 {
-        let (killed, _corpses) = tokio::sync::mpsc::unbounded_channel();
-        let ledger = Arc::new(Ledger::new(1, 10, (0, 0), 1, killed).unwrap());
+        let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
+        let ledger = Arc::new(ledger);
         ledger.came_about(0, transport);
         let checker = Checker::new();
         let witness = Witness::new(0, "bob", &checker, ledger);

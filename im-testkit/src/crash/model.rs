@@ -17,10 +17,16 @@ pub(crate) struct Model {
     pub(crate) acknowledged: u64,
     pub(crate) retried: u64,
     pub(crate) retried_and_there: u64,
+    /// Answers that said that nothing was written.
+    pub(crate) refusals: u64,
+    /// Answers that said that it is not known.
+    pub(crate) unknowns: u64,
     /// Sent, and not answered yet.
     open: HashMap<MessageId, Message>,
     /// Of these, what a worker was asked to send again.
     again: HashSet<MessageId>,
+    /// Of these, what was answered with an error that leaves it open.
+    doubted: HashSet<MessageId>,
     /// Sent, and answered with an error that says that nothing was written.
     refused: HashMap<MessageId, (Message, String)>,
     /// Where each message was acknowledged.
@@ -67,13 +73,24 @@ impl Model {
         }
     }
 
-    /// An error that leaves it open whether it was written leaves it open here.
+    /// An error that leaves it open whether it was written leaves it open here. One that says that nothing was written says so
+    /// of this attempt: of an earlier one that was left open it says nothing.
     fn hear_failed(&mut self, message: Message, kind: String) {
-        if matches!(kind.as_str(), "Full" | "Unavailable") {
-            self.open.remove(&message.id);
-            self.refused.insert(message.id.clone(), (message, kind));
-        } else if kind != "Unknown" {
-            self.wrong(format!("{message}: a sender was told {kind}"));
+        match kind.as_str() {
+            "Full" | "Unavailable" => {
+                self.refusals += 1;
+                let earlier =
+                    [&self.doubted, &self.again].iter().any(|ids| ids.contains(&message.id));
+                if !earlier && !self.told.contains_key(&message.id) {
+                    self.open.remove(&message.id);
+                    self.refused.insert(message.id.clone(), (message, kind));
+                }
+            }
+            "Unknown" => {
+                self.unknowns += 1;
+                self.doubted.insert(message.id);
+            }
+            _ => self.wrong(format!("{message}: a sender was told {kind}")),
         }
     }
 
@@ -86,6 +103,7 @@ impl Model {
     fn hear_ack(&mut self, message: Message, seq: u64) {
         self.open.remove(&message.id);
         self.refused.remove(&message.id);
+        self.doubted.remove(&message.id);
         if self.again.remove(&message.id) {
             self.retried += 1;
             self.retried_and_there += u64::from(self.seen.contains_key(&message.id));
@@ -100,6 +118,11 @@ impl Model {
         self.acknowledged += 1;
         self.news.push(message.id.clone());
         self.told.insert(message.id.clone(), (message, seq));
+    }
+
+    /// How many sends have no answer.
+    pub(crate) fn pending(&self) -> u64 {
+        self.open.len() as u64
     }
 
     /// What the next worker is to send again.
@@ -258,5 +281,50 @@ impl Model {
     ) -> bool {
         let record = store.sent(room, sender, id).await;
         matches!(record, Ok(Some(SendRecord { seq: at, .. })) if at.get() == seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: &str = "room0 sender1 0123456789abcdef-1-2";
+
+    /// What a worker says, in short.
+    fn heard(words: &[&str]) -> Model {
+        let mut model = Model::default();
+        for word in words {
+            match *word {
+                "try" => model.hear(&format!("try {MESSAGE};")),
+                "ack" => model.hear(&format!("ack {MESSAGE} 7 1.1;")),
+                "killed" => drop(model.unanswered()),
+                kind => model.hear(&format!("failed {MESSAGE} {kind};")),
+            }
+        }
+        model
+    }
+
+    #[test]
+    fn what_was_refused_must_not_be_there_unless_an_earlier_attempt_was_left_open() {
+        for (words, open, refused) in [
+            (&["try"][..], 1, 0),
+            (&["try", "Unavailable"], 0, 1),
+            (&["try", "Unavailable", "try"], 1, 0),
+            (&["try", "Unknown", "try", "Unavailable"], 1, 0),
+            (&["try", "killed", "Unavailable"], 1, 0),
+            (&["try", "Unknown", "try", "ack"], 0, 0),
+            (&["try", "ack", "Unavailable"], 0, 0),
+        ] {
+            let mut model = heard(words);
+            assert_eq!((model.open.len(), model.refused.len()), (open, refused), "{words:?}");
+            assert_eq!(model.take_violations(), [], "{words:?}");
+        }
+        let model = heard(&["try", "Unavailable", "try", "Unknown"]);
+        assert_eq!((model.refusals, model.unknowns, model.pending()), (1, 1, 1));
+    }
+
+    #[test]
+    fn an_error_that_no_sender_should_be_told_is_wrong() {
+        assert_eq!(heard(&["try", "Corrupt"]).take_violations().len(), 1);
     }
 }

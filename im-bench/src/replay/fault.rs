@@ -1,0 +1,77 @@
+//! What is done to a run, and when.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+
+/// What is done to the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Fault {
+    /// All TCP connections of one client end without a word: one, or over HTTP that of its POSTs and its downlink's.
+    Cut,
+    /// The server process is killed by SIGKILL.
+    Kill,
+    /// The database that the server keeps things in is killed, with all its processes.
+    DatabaseKill,
+}
+
+/// How many of each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Faults {
+    pub(super) cuts: u64,
+    pub(super) kills: u64,
+    pub(super) database_kills: u64,
+}
+
+/// A fault that struck.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Struck {
+    pub(super) fault: Fault,
+    /// How many sends were acknowledged then.
+    pub(super) at: u64,
+    /// How many sends were written and not answered: on the connection that was cut, or anywhere.
+    pub(super) pending: u64,
+}
+
+/// The faults of a run in the order in which they fall due: (acknowledgements, what).
+pub(super) fn schedule(sends: u64, faults: Faults) -> VecDeque<(u64, Fault)> {
+    let Faults { cuts, kills, database_kills } = faults;
+    let part = |of: u128, n: u128| u64::try_from(u128::from(sends) * of / n).unwrap_or(sends);
+    let at = |k: u64, n: u64| part(k.into(), u128::from(n) + 1);
+    let between = |k: u64, n: u64| part(2 * u128::from(k) - 1, 2 * u128::from(n));
+    let mut due: Vec<_> = (1..=cuts).map(|k| (at(k, cuts), Fault::Cut)).collect();
+    // Before a kill of the server, after which nothing is pending: two that fall together strike together.
+    due.extend((1..=database_kills).map(|k| (between(k, database_kills), Fault::DatabaseKill)));
+    due.extend((1..=kills).map(|k| (at(k, kills), Fault::Kill)));
+    due.sort_by_key(|(at, _)| *at);
+    due.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Faults = Faults { cuts: 0, kills: 0, database_kills: 0 };
+
+    #[test]
+    fn faults_fall_at_even_parts_of_the_acknowledgements() {
+        let due = schedule(100, Faults { cuts: 3, kills: 1, ..NONE });
+        assert_eq!(
+            Vec::from(due),
+            [(25, Fault::Cut), (50, Fault::Cut), (50, Fault::Kill), (75, Fault::Cut)]
+        );
+        let many = Faults { cuts: 500, kills: 20, database_kills: 20 };
+        assert_eq!(schedule(123_590, many).len(), 540);
+        assert!(schedule(123_590, many).iter().all(|(at, _)| (1..123_590).contains(at)));
+    }
+
+    #[test]
+    fn kills_of_the_database_fall_between_those_of_the_server_and_with_one_of_them() {
+        let due = schedule(120, Faults { kills: 3, database_kills: 3, ..NONE });
+        let (kill, database) = (Fault::Kill, Fault::DatabaseKill);
+        let all =
+            [(20, database), (30, kill), (60, database), (60, kill), (90, kill), (100, database)];
+        assert_eq!(Vec::from(due), all);
+    }
+}

@@ -1,0 +1,200 @@
+//! Where the server keeps things, and starting again what was killed.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use im_stores::{BadAddress, StoreAddress};
+use im_test_databases::{self as databases, Kind};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::ledger::Ledger;
+use super::log::mix;
+use crate::child::Server;
+use crate::serve;
+use crate::subject::StoreChoice;
+
+/// What `--store` takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Keeps {
+    /// On a database server that is started for the run.
+    OnOwn(Kind),
+    /// Wherever it says.
+    In(StoreChoice),
+}
+
+impl Keeps {
+    /// The database server that the run starts, and may kill.
+    pub(super) fn database(&self) -> Option<Kind> {
+        match self {
+            Self::OnOwn(kind) => Some(*kind),
+            Self::In(_) => None,
+        }
+    }
+
+    /// Starts it, if there is to be one.
+    ///
+    /// # Errors
+    ///
+    /// There is no such server on this machine, or it does not start.
+    pub(super) async fn start_database(&self) -> Result<Option<databases::Server>> {
+        let Some(kind) = self.database() else { return Ok(None) };
+        let started = blocking(move || databases::Server::start(kind)).await;
+        started.map(Some).with_context(|| format!("start {kind} for the run"))
+    }
+
+    /// Whether what it keeps survives the server.
+    pub(super) fn is_durable(&self) -> bool {
+        match self {
+            Self::OnOwn(_) => true,
+            Self::In(choice) => choice.is_durable(),
+        }
+    }
+}
+
+impl FromStr for Keeps {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        Ok(match text {
+            "postgres" => Self::OnOwn(Kind::Postgres),
+            "mariadb" => Self::OnOwn(Kind::MariaDb),
+            _ => Self::In(text.parse()?),
+        })
+    }
+}
+
+impl fmt::Display for Keeps {
+    /// Its kind.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OnOwn(Kind::Postgres) => f.write_str("postgres"),
+            Self::OnOwn(Kind::MariaDb) => f.write_str("mariadb"),
+            Self::In(choice) => choice.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Keeps {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Where the server is started, and started again.
+pub(super) struct Place {
+    pub(super) store: StoreAddress,
+    pub(super) address: SocketAddr,
+    /// Whether it is on a database of the run's own.
+    pub(super) has_database: bool,
+}
+
+impl Place {
+    /// Where things are kept, with a folder and perhaps a database of the run's own, and a port.
+    ///
+    /// # Errors
+    ///
+    /// There is no free port.
+    pub(super) fn new(
+        keeps: &Keeps,
+        folder: &Path,
+        database: Option<&databases::Server>,
+        seed: u64,
+    ) -> Result<Self> {
+        let store = match (keeps, database) {
+            (Keeps::In(choice), _) => choice.address(folder),
+            (Keeps::OnOwn(_), Some(database)) => database.url().parse()?,
+            (Keeps::OnOwn(kind), None) => bail!("{kind} was not started"),
+        };
+        let address = fixed_address(seed)?;
+        Ok(Self { store, address, has_database: database.is_some() })
+    }
+
+    /// Starts the server.
+    pub(super) async fn start(&self) -> Result<Server> {
+        let mut args = serve::arguments(&self.store);
+        args.extend(["--listen".to_owned(), self.address.to_string()]);
+        Server::start(&args).await
+    }
+
+    /// Starts the server again whenever it was killed. Ends only with an error.
+    pub(super) async fn keep_up(
+        &self,
+        ledger: &Ledger,
+        mut corpses: mpsc::UnboundedReceiver<Server>,
+    ) -> Result<()> {
+        while let Some(server) = corpses.recv().await {
+            server.gone().await?;
+            let server = match self.start().await {
+                // It waits for a database that is away, but not for long: then whoever looks after it starts it once more.
+                Err(_) if self.has_database => {
+                    ledger.has_database().await;
+                    self.start().await
+                }
+                started => started,
+            };
+            ledger.up(server.context("start the server again after a kill")?);
+        }
+        bail!("nobody watches the server any more")
+    }
+}
+
+/// Starts the database again whenever it was killed. Ends only with an error.
+pub(super) async fn keep_database_up(
+    ledger: Arc<Ledger>,
+    mut corpses: mpsc::UnboundedReceiver<databases::Server>,
+) -> Result<()> {
+    while let Some(mut database) = corpses.recv().await {
+        let restarted = blocking(move || database.restart().map(|()| database)).await;
+        ledger.database_up(restarted.context("start the database again after a kill")?);
+    }
+    bail!("nobody watches the database any more")
+}
+
+/// Does what blocks on a thread for that.
+pub(super) async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, databases::Error> + Send + 'static,
+) -> Result<T> {
+    Ok(tokio::task::spawn_blocking(act).await??)
+}
+
+/// A free port that no client gets as its own by chance: while the server is down, a client that connects to a port of
+/// the system's ephemeral range may be given that very port, connect to itself, and keep the server from coming back.
+fn fixed_address(seed: u64) -> Result<SocketAddr> {
+    let mut draw = mix(seed ^ u64::from(std::process::id()));
+    for _ in 0..100 {
+        draw = mix(draw);
+        let address =
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 20_000 + u16::try_from(draw % 10_000)?));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no port between 20000 and 30000 is free")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_of_a_database_is_one_of_the_runs_own() {
+        for (text, shown, own) in [
+            ("postgres", "postgres", Some(Kind::Postgres)),
+            ("mariadb", "mariadb", Some(Kind::MariaDb)),
+            ("postgres://ann:secret@host/chat", "postgres", None),
+            ("mysql://ann:secret@host/chat", "mysql", None),
+            ("sled", "sled", None),
+            ("memory", "memory", None),
+        ] {
+            let keeps: Keeps = text.parse().unwrap();
+            assert_eq!((keeps.to_string().as_str(), keeps.database()), (shown, own), "{text}");
+            assert_eq!(keeps.is_durable(), text != "memory");
+        }
+        assert!("mysql".parse::<Keeps>().is_err(), "it is MariaDB that is started");
+    }
+}

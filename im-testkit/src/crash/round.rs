@@ -1,0 +1,293 @@
+//! One worker's life, and the kills in it.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use im_core::ports::Store;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
+use tokio::time::{sleep, timeout};
+
+use super::CrashPlan;
+use super::database::{Database, DatabaseError};
+use super::message::Line;
+use super::model::Model;
+use super::random::Random;
+use super::report::CrashReport;
+use super::worker::{Away, WriterPlan};
+
+/// How long a worker may take to acknowledge something once the database is back.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is killed in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Round {
+    /// The worker.
+    Process,
+    /// The database, and in the end the worker.
+    Both,
+}
+
+/// All rounds of a run.
+pub(super) struct Rounds<'a> {
+    plan: &'a CrashPlan,
+    database: Option<&'a mut dyn Database>,
+    random: Random,
+    model: Model,
+    report: CrashReport,
+}
+
+impl<'a> Rounds<'a> {
+    pub(super) fn new(plan: &'a CrashPlan, database: Option<&'a mut dyn Database>) -> Self {
+        let random = Random::new(plan.seed);
+        Self { plan, database, random, model: Model::default(), report: CrashReport::default() }
+    }
+
+    /// The next one, unless there were enough or something was wrong.
+    pub(super) fn next(&self) -> Option<Round> {
+        let goes_on = self.report.violations.is_empty();
+        goes_on.then(|| next(self.plan, &self.report, self.database.is_some())).flatten()
+    }
+
+    /// What its worker is told.
+    pub(super) fn writer(&mut self) -> WriterPlan {
+        let mut plan = WriterPlan::new(self.random.next());
+        if self.database.is_some() {
+            plan.away = Away::AtTimes;
+        }
+        plan
+    }
+
+    /// Says whether everything is to be read after it.
+    pub(super) async fn one(&mut self, round: Round, command: Command) -> bool {
+        let before = self.report.all_kills();
+        let mut worker = Worker::start(command, self.model.unanswered()).await;
+        match round {
+            Round::Process => self.kill_process(&mut worker).await,
+            Round::Both => self.kill_both(&mut worker).await,
+        }
+        self.report.kills += 1;
+        self.report.kills_while_opening += u32::from(!worker.wrote);
+        let (kills, every) = (self.report.all_kills(), self.plan.whole_every.max(1));
+        before / every < kills / every || kills >= self.plan.kills
+    }
+
+    async fn kill_process(&mut self, worker: &mut Worker) {
+        if self.random.next().is_multiple_of(10) {
+            // Some die while they open the store.
+            sleep(part(&mut self.random, self.plan.longest / 4)).await;
+        } else {
+            self.write_a_while(worker).await;
+        }
+        worker.kill(&mut self.model).await;
+    }
+
+    async fn kill_both(&mut self, worker: &mut Worker) {
+        let Some(database) = self.database.take() else { return };
+        self.write_a_while(worker).await;
+        self.report.pending += self.model.pending();
+        self.report.database_kills += 1;
+        done(worker.listen_while(&mut self.model, database.kill()).await);
+        let away = part(&mut self.random, self.plan.longest_away);
+        worker.listen_while(&mut self.model, sleep(away)).await;
+        if self.random.next().is_multiple_of(4) {
+            self.report.both_at_once += 1;
+            worker.kill(&mut self.model).await;
+            done(database.restart().await);
+        } else {
+            done(worker.listen_while(&mut self.model, database.restart()).await);
+            worker.go_on(&mut self.model).await;
+            self.write_a_while(worker).await;
+            worker.kill(&mut self.model).await;
+        }
+        self.database = Some(database);
+    }
+
+    /// Listens to a worker until it has written for some time.
+    async fn write_a_while(&mut self, worker: &mut Worker) {
+        worker.ready(&mut self.model).await;
+        let time = part(&mut self.random, self.plan.longest);
+        worker.listen_while(&mut self.model, sleep(time)).await;
+    }
+
+    /// Looks at what is in the store, and closes it.
+    pub(super) async fn check(&mut self, store: &dyn Store, whole: bool) {
+        self.model.check(store, whole).await;
+        if let Err(error) = store.close().await {
+            self.model.wrong(format!("the store cannot be closed: {error}"));
+        }
+        self.report.violations = self.model.take_violations();
+        if whole {
+            let (kills, seed) = (self.report.all_kills(), self.plan.seed);
+            eprintln!("  {kills} kills, {} acknowledged, seed {seed}", self.model.acknowledged);
+        }
+    }
+
+    pub(super) fn report(self, took: Duration) -> CrashReport {
+        let Self { model, report, .. } = self;
+        CrashReport {
+            acknowledged: model.acknowledged,
+            retried: model.retried,
+            retried_and_there: model.retried_and_there,
+            refused: model.refusals,
+            unknown: model.unknowns,
+            events: model.events(),
+            took,
+            ..report
+        }
+    }
+}
+
+/// Which round comes next, if there were not enough. With a database, the last of every so many kills is one of it.
+fn next(plan: &CrashPlan, report: &CrashReport, database: bool) -> Option<Round> {
+    let left = plan.kills.saturating_sub(report.all_kills());
+    let every = plan.database_every.max(2);
+    match left {
+        0 => None,
+        1 => Some(Round::Process),
+        _ if database && report.kills % (every - 1) == every - 2 => Some(Round::Both),
+        _ => Some(Round::Process),
+    }
+}
+
+/// A random part of a time.
+fn part(random: &mut Random, longest: Duration) -> Duration {
+    // No run waits for years.
+    let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX - 1);
+    Duration::from_micros(random.next() % (micros + 1))
+}
+
+fn done(outcome: Result<(), DatabaseError>) {
+    outcome.unwrap_or_else(|error| panic!("the database: {error}"));
+}
+
+/// A worker process, as long as it lives.
+struct Worker {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// Whether it came to write.
+    wrote: bool,
+    /// Nothing more comes from it.
+    ended: bool,
+}
+
+impl Worker {
+    /// Starts it, and tells it what its predecessor got no answer for.
+    async fn start(command: Command, unanswered: String) -> Self {
+        let mut command = tokio::process::Command::from(command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child =
+            command.spawn().unwrap_or_else(|e| panic!("the worker cannot be started: {e}"));
+        let Some(stdout) = child.stdout.take() else { panic!("the worker has no output") };
+        if let Some(mut stdin) = child.stdin.take() {
+            // If it has died already, that is found out when it is read from.
+            let _ = stdin.write_all(unanswered.as_bytes()).await;
+        }
+        Self { child, lines: BufReader::new(stdout).lines(), wrote: false, ended: false }
+    }
+
+    /// Takes the next line; `None` when there is no more.
+    async fn hear(&mut self, model: &mut Model) -> Option<String> {
+        let Ok(Some(line)) = self.lines.next_line().await else {
+            self.ended = true;
+            return None;
+        };
+        model.hear(&line);
+        self.wrote |= Line::parse(&line) == Some(Line::Ready);
+        Some(line)
+    }
+
+    /// Listens until it has opened the store.
+    async fn ready(&mut self, model: &mut Model) {
+        while !self.wrote && self.hear(model).await.is_some() {}
+    }
+
+    /// Listens until something else is done.
+    async fn listen_while<T>(&mut self, model: &mut Model, other: impl Future<Output = T>) -> T {
+        tokio::pin!(other);
+        loop {
+            let ended = self.ended;
+            tokio::select! {
+                given = &mut other => return given,
+                _ = self.hear(model), if !ended => {}
+            }
+        }
+    }
+
+    /// Listens until something is acknowledged that was sent from now on. That takes a store that has found the database again.
+    async fn go_on(&mut self, model: &mut Model) {
+        let mut sent = HashSet::new();
+        let acknowledged = async {
+            while let Some(line) = self.hear(model).await {
+                match Line::parse(&line) {
+                    Some(Line::Try(message)) => {
+                        sent.insert(message.id);
+                    }
+                    Some(Line::Ack(message, ..)) if sent.contains(&message.id) => return,
+                    _ => {}
+                }
+            }
+        };
+        if timeout(PATIENCE, acknowledged).await.is_err() {
+            let time = PATIENCE.as_secs();
+            model.wrong(format!("the database is back, and the worker wrote nothing for {time} s"));
+        }
+    }
+
+    /// Kills it, and takes what it had said before.
+    async fn kill(&mut self, model: &mut Model) {
+        let is_over = self.ended || matches!(self.child.try_wait(), Ok(Some(_)));
+        if !is_over {
+            self.child.start_kill().unwrap_or_else(|e| panic!("the worker cannot be killed: {e}"));
+        }
+        // What it had written to the pipe is still there. A line without an end is no line.
+        while self.hear(model).await.is_some() {}
+        let end = self.child.wait().await;
+        if is_over {
+            // Its own words are on standard error.
+            model.wrong(format!("the worker ended by itself: {end:?}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kills of a whole run: `p` of the process, `d` of the database.
+    fn kills(plan: &CrashPlan, database: bool) -> String {
+        let (mut report, mut all) = (CrashReport::default(), String::new());
+        while let Some(round) = next(plan, &report, database) {
+            if round == Round::Both {
+                report.database_kills += 1;
+                all.push('d');
+            }
+            report.kills += 1;
+            all.push('p');
+        }
+        all
+    }
+
+    #[test]
+    fn every_fifth_kill_is_one_of_the_database_and_there_are_as_many_as_asked_for() {
+        assert_eq!(kills(&CrashPlan::new(12, 1), true), "pppdppppdppp".to_owned());
+        assert_eq!(kills(&CrashPlan::new(4, 1), true), "pppp");
+        assert_eq!(kills(&CrashPlan::new(3, 1), false), "ppp");
+        let all = kills(&CrashPlan::new(1000, 1), true);
+        assert_eq!((all.len(), all.matches('d').count()), (1000, 200));
+        let mut plan = CrashPlan::new(6, 1);
+        plan.database_every = 0;
+        assert_eq!(kills(&plan, true), "dpdpdp", "a round cannot hold more of them");
+    }
+
+    #[test]
+    fn parts_are_no_longer_than_the_whole() {
+        let mut random = Random::new(1);
+        let longest = Duration::from_micros(3);
+        let parts: HashSet<_> = (0..100).map(|_| part(&mut random, longest)).collect();
+        assert_eq!(parts.len(), 4);
+        assert_eq!(part(&mut random, Duration::ZERO), Duration::ZERO);
+    }
+}

@@ -1,0 +1,122 @@
+//! Nothing that was acknowledged is lost or repeated when the process that writes is killed, or the database that it writes to.
+//!
+//! Short runs by default, made longer as those in `kills.rs`. They are a process of their own: one that starts servers would
+//! at times hand them, until they have begun, the locks on the folders of other stores.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "these are tests")]
+
+use std::process::Command;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use im_test_databases::{Error, Kind, Server, or_skip};
+use im_testkit::crash::{
+    CrashPlan, CrashReport, Database, DatabaseError, Task, Violation, run_with_database,
+};
+use im_tests::stores::{self, SERVERS, chosen, kills};
+use tokio::sync::Mutex;
+
+/// Kills in a short run. Four of them are of the database.
+const SHORT: u64 = 20;
+
+/// The command of a worker on the store at this address.
+fn worker(store: &str, url: &str, task: &Task) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crash-writer"));
+    command.arg(store).arg(url).args(task.words());
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_of_a_writing_process_and_of_its_database_lose_and_repeat_nothing() {
+    let test = "kills_of_a_writing_process_and_of_its_database_lose_and_repeat_nothing";
+    for store in chosen(SERVERS) {
+        kill_writers_and_server(test, store).await;
+    }
+}
+
+async fn kill_writers_and_server(test: &str, store: &str) {
+    let kind = stores::server(store).unwrap();
+    let Some(mut own) = or_skip(test, Own::start(kind).await) else { return };
+    let (kills, seed) = kills(store, "while writing", SHORT);
+    let plan = CrashPlan::new(u32::try_from(kills).unwrap(), seed);
+    let report = own.run(&plan, store, "").await;
+
+    if !report.violations.is_empty() {
+        let words = own.server.lock().await.last_words();
+        panic!("seed {seed}: {:#?}\nthe end of the server's log:\n{words}", report.violations);
+    }
+    assert_eq!(u64::from(report.all_kills()), kills);
+    assert!(report.acknowledged > 0, "nothing was written: this run shows nothing");
+    assert!(kills < 5 || report.database_kills > 0, "the database was not killed");
+    own.stop().await;
+}
+
+/// PostgreSQL acknowledges before it has written if a client asks it to: the proof must notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_acknowledges_too_early_is_found_out() {
+    let test = "a_server_that_acknowledges_too_early_is_found_out";
+    if !chosen(SERVERS).contains(&"postgres") {
+        return;
+    }
+    let Some(mut own) = or_skip(test, Own::start(Kind::Postgres).await) else { return };
+    // The first few find it, however many there are to be.
+    let (kills, seed) = kills("postgres", "at most, without syncs,", 40);
+    let mut plan = CrashPlan::new(u32::try_from(kills.max(40)).unwrap(), seed);
+    plan.database_every = 2;
+    let report = own.run(&plan, "postgres", "?options=-c%20synchronous_commit%3Doff").await;
+    let is_found = |violation: &Violation| {
+        matches!(violation, Violation::Lost(_) | Violation::Gap(_) | Violation::Reordered(_))
+    };
+    assert!(report.violations.iter().any(is_found), "{report}");
+    own.stop().await;
+}
+
+/// A server of the run's own.
+struct Own {
+    server: Arc<Mutex<Server>>,
+    url: String,
+}
+
+impl Own {
+    async fn start(kind: Kind) -> Result<Self, Error> {
+        let server = blocking(move || Server::start(kind)).await?;
+        Ok(Self { url: server.url(), server: Arc::new(Mutex::new(server)) })
+    }
+
+    /// Kills workers and the server; `suffix` is what the worker's address has beyond the server's.
+    async fn run(&mut self, plan: &CrashPlan, store: &str, suffix: &str) -> CrashReport {
+        let url = format!("{}{suffix}", self.url);
+        let open = || async { stores::open(store, &url).await.unwrap() };
+        let report = run_with_database(plan, self, |task| worker(store, &url, task), open).await;
+        eprintln!("{report}");
+        report
+    }
+
+    async fn act(
+        &self,
+        act: impl FnOnce(&mut Server) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), DatabaseError> {
+        let mut server = Arc::clone(&self.server).lock_owned().await;
+        Ok(blocking(move || act(&mut server)).await?)
+    }
+
+    async fn stop(self) {
+        // It is up, so that this shows whether it can end in good order after so many crashes.
+        let server = Arc::into_inner(self.server).unwrap().into_inner();
+        blocking(move || server.stop()).await.unwrap();
+    }
+}
+
+#[async_trait]
+impl Database for Own {
+    async fn kill(&mut self) -> Result<(), DatabaseError> {
+        self.act(Server::kill).await
+    }
+
+    async fn restart(&mut self) -> Result<(), DatabaseError> {
+        self.act(Server::restart).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(act).await.unwrap()
+}
