@@ -6,11 +6,13 @@
 //! | `child`, `host` | starting, killing and measuring such a process |
 //! | `socket`, `subject`, `report` | what the load scenarios share |
 //! | `idle`, `fanout` | the load scenarios |
-//! | `throughput` | acknowledged sends a second at the in-process API |
+//! | `throughput` | acknowledged sends a second, at the in-process API and over WebSocket |
+//! | `history` | what an append and a page cost where there is little history, and where there is a lot |
 //! | `replay` | a chat log through real clients, with cuts and kills, and the proof that nothing was lost |
 
 mod child;
 mod fanout;
+mod history;
 mod host;
 mod idle;
 mod naive;
@@ -42,6 +44,8 @@ enum Scenario {
     Fanout(fanout::Options),
     /// Acknowledged sends a second at the engine's in-process API, with group commit and without.
     Throughput(throughput::Options),
+    /// Appends and pages where there is little history, and where there is a lot: what they cost must not grow.
+    History(history::Options),
     /// Run the engine as a server. The scenarios start it by themselves.
     Serve(serve::Options),
     /// Run the naive server. The scenarios start it by themselves.
@@ -57,6 +61,7 @@ fn main() -> Result<()> {
         Scenario::Idle(options) => on(options.cores.generator(), idle::run(options)),
         Scenario::Fanout(options) => on(options.cores.generator(), fanout::run(options)),
         Scenario::Throughput(options) => on(None, throughput::run(options)),
+        Scenario::History(options) => on(None, history::run(options)),
         Scenario::Serve(options) => on(options.cpu, serve::run(options)),
         Scenario::Naive(options) => on(options.cpu, naive::run(options)),
     }

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use http::{Request, Response};
-use im_core::engine::Engine;
+use im_core::engine::{Engine, EngineConfig};
 use im_core::ports::Unlimited;
 use im_http::{Body, Edge, Listener, ListenerConfig, UplinkConfig};
-use im_stores::StoreAddress;
+use im_stores::{StoreAddress, Tuning};
 use im_transport_longpoll::{LongPoll, LongPollConfig};
 use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket, WsConfig};
@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Where to keep things: memory, sled:PATH, sqlite:PATH, postgres://…, mysql://….
     #[arg(long, default_value = "memory")]
     store: StoreAddress,
+    /// Appends in one commit; the store's and the engine's own defaults without it.
+    #[arg(long)]
+    batch: Option<usize>,
     /// Stay on this core.
     #[arg(long)]
     pub(crate) cpu: Option<usize>,
@@ -48,14 +51,27 @@ pub(crate) fn arguments(store: &StoreAddress) -> Vec<String> {
     ["serve", "--store", &store.reveal()].map(str::to_owned).to_vec()
 }
 
+/// The same with so many appends in one commit.
+pub(crate) fn batched(store: &StoreAddress, batch: usize) -> Vec<String> {
+    let mut arguments = arguments(store);
+    arguments.extend(["--batch".to_owned(), batch.to_string()]);
+    arguments
+}
+
 /// Serves until standard input ends, or SIGTERM or Ctrl-C comes. Everyone is who they say they are, and as fast as they like.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let store = options.store.open().await?;
+    let (mut tuning, mut config) = (Tuning::default(), EngineConfig::default());
+    if let Some(batch) = options.batch {
+        // A lane hands over what has queued in one call, which a store never takes apart.
+        (tuning, config) = (tuning.max_batch(batch), config.append_batch(batch));
+    }
+    let store = options.store.open_tuned(tuning).await?;
     let limiter = Arc::new(Unlimited);
     let engine = Engine::builder()
         .allow_anonymous()
         .store(store.clone())
         .rate_limiter(limiter)
+        .config(config)
         .start()
         .await?;
     let served = Served::new(&engine);

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use im_core::wire::{
     self, Command, CommandBody, Encoding, Hello, Limits, Push, ServerFrame, Value,
@@ -62,10 +61,11 @@ pub(crate) async fn keep_reading(mut socket: Socket) -> Result<()> {
     bail!("the server closed an idle connection")
 }
 
-/// A connection that speaks the engine's protocol in JSON, one command at a time.
+/// A connection that speaks the engine's protocol, one command at a time.
 #[derive(Debug)]
 pub(crate) struct Talker {
     socket: Socket,
+    encoding: Encoding,
     last: u64,
     limits: Limits,
     /// Events that have been pushed so far.
@@ -73,14 +73,28 @@ pub(crate) struct Talker {
 }
 
 impl Talker {
-    /// Connects and says who it is.
+    /// Connects and says who it is, in JSON.
     ///
     /// # Errors
     ///
     /// The server is not there or refuses.
     pub(crate) async fn open(server: SocketAddr, user: &UserId, nth: usize) -> Result<Self> {
-        let socket = connect(server, "/", Some(Encoding::Json.subprotocol()), nth).await?;
-        let mut talker = Self { socket, last: 0, limits: Limits::default(), events: 0 };
+        Self::open_in(Encoding::Json, server, user, nth).await
+    }
+
+    /// Connects and says who it is, in this encoding.
+    ///
+    /// # Errors
+    ///
+    /// As [`Talker::open`].
+    pub(crate) async fn open_in(
+        encoding: Encoding,
+        server: SocketAddr,
+        user: &UserId,
+        nth: usize,
+    ) -> Result<Self> {
+        let socket = connect(server, "/", Some(encoding.subprotocol()), nth).await?;
+        let mut talker = Self { socket, encoding, last: 0, limits: Limits::default(), events: 0 };
         let hello = Hello {
             version: wire::VERSION,
             token: None,
@@ -122,8 +136,12 @@ impl Talker {
     pub(crate) async fn post(&mut self, body: CommandBody) -> Result<CommandId> {
         self.last += 1;
         let id = CommandId(self.last);
-        let frame = wire::encode(&Command { id, body }.to_value(), Encoding::Json);
-        self.socket.send(text(frame)?).await?;
+        let frame = wire::encode(&Command { id, body }.to_value(), self.encoding);
+        let message = match self.encoding {
+            Encoding::Json => Message::Text(Utf8Bytes::try_from(frame)?),
+            Encoding::MsgPack => Message::Binary(frame),
+        };
+        self.socket.send(message).await?;
         Ok(id)
     }
 
@@ -143,9 +161,11 @@ impl Talker {
         loop {
             let message =
                 self.socket.next().await.context("the server closed the connection")??;
-            let Message::Text(text) = message else { continue };
+            if !message.is_text() && !message.is_binary() {
+                continue;
+            }
             let frames: Vec<ServerFrame> =
-                wire::decode(text.as_bytes(), Encoding::Json, &self.limits)?
+                wire::decode(&message.into_data(), self.encoding, &self.limits)?
                     .into_iter()
                     .map(ServerFrame::from_value)
                     .collect::<Result<_, _>>()?;
@@ -160,9 +180,4 @@ impl Talker {
     pub(crate) fn into_socket(self) -> Socket {
         self.socket
     }
-}
-
-/// A frame of JSON as a WebSocket message.
-fn text(frame: Bytes) -> Result<Message> {
-    Ok(Message::Text(Utf8Bytes::try_from(frame)?))
 }

@@ -34,13 +34,27 @@ pub enum StoreAddress {
 pub struct Tuning {
     /// Appends and other writes in one commit; the store's own default if it is not set.
     pub max_batch: Option<usize>,
+    /// Bytes of the cache that a store in this process has; its own default if it is not set, and no less than it can do
+    /// with. A database server's cache is its own affair.
+    pub cache_bytes: Option<u64>,
 }
+
+/// The least cache that sled works with.
+#[cfg(feature = "sled")]
+const LEAST_OF_SLED: u64 = 256;
 
 impl Tuning {
     /// Sets [`Tuning::max_batch`].
     #[must_use]
     pub fn max_batch(mut self, count: usize) -> Self {
         self.max_batch = Some(count);
+        self
+    }
+
+    /// Sets [`Tuning::cache_bytes`].
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.cache_bytes = Some(bytes);
         self
     }
 }
@@ -106,6 +120,8 @@ impl StoreAddress {
             Self::Sled(path) => {
                 let config = im_store_sled::SledConfig::new(path);
                 let config = tuning.max_batch.iter().fold(config, |c, n| c.max_batch(*n));
+                let cache = tuning.cache_bytes.map(|bytes| bytes.max(LEAST_OF_SLED));
+                let config = cache.iter().fold(config, |c, bytes| c.cache_bytes(*bytes));
                 Arc::new(im_store_sled::SledStore::open(config).await?)
             }
             #[cfg(feature = "sqlite")]
@@ -248,7 +264,8 @@ fn by_other_means(address: &StoreAddress) -> StoreError {
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 fn tuned(config: im_store_sql::SqlConfig, tuning: Tuning) -> im_store_sql::SqlConfig {
-    tuning.max_batch.iter().fold(config, |config, count| config.max_batch(*count))
+    let config = tuning.max_batch.iter().fold(config, |config, count| config.max_batch(*count));
+    tuning.cache_bytes.iter().fold(config, |config, bytes| config.cache_bytes(*bytes))
 }
 
 impl fmt::Display for StoreAddress {

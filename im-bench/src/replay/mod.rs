@@ -20,7 +20,7 @@ mod crew;
 mod fault;
 mod ledger;
 mod link;
-mod log;
+pub(crate) mod log;
 mod network;
 mod place;
 mod report;

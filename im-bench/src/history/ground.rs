@@ -1,0 +1,245 @@
+//! Where the two stores of a comparison are: at given addresses, or in a temporary place of the run's own.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use im_stores::StoreAddress;
+use im_test_databases::{Kind, Server};
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, Connection};
+use tempfile::TempDir;
+use tokio::task::block_in_place;
+
+/// A kind of store that a run makes by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Own {
+    /// In a folder, by sled.
+    Sled,
+    /// In a file, by SQLite.
+    Sqlite,
+    /// Two databases of one PostgreSQL server.
+    Postgres,
+    /// Two databases of one MariaDB server.
+    Mariadb,
+}
+
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    Small,
+    Large,
+}
+
+impl Which {
+    /// Both.
+    pub(super) const BOTH: [Self; 2] = [Self::Small, Self::Large];
+
+    /// In words.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Large => "large",
+        }
+    }
+}
+
+/// What a store could not have in memory when it was opened cold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Cold {
+    /// Anything: its own cache was empty, and the system had dropped its files.
+    FromDisk,
+    /// What is in the store's own cache. The system may have had its files.
+    OwnCacheEmpty,
+    /// Nothing is sure: somebody else's server went on.
+    ServerWentOn,
+}
+
+impl fmt::Display for Cold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FromDisk => "own cache empty, files dropped from the system's cache",
+            Self::OwnCacheEmpty => "own cache empty, files still in the system's cache",
+            Self::ServerWentOn => "new connections to a server that went on",
+        })
+    }
+}
+
+/// The two stores.
+#[derive(Debug)]
+pub(super) struct Ground {
+    small: StoreAddress,
+    large: StoreAddress,
+    server: Option<Server>,
+    _folder: Option<TempDir>,
+}
+
+impl Ground {
+    /// At these addresses, which name durable stores of one kind.
+    ///
+    /// # Errors
+    ///
+    /// They do not.
+    pub(super) fn at(small: StoreAddress, large: StoreAddress) -> Result<Self> {
+        ensure!(small.is_durable(), "memory holds nothing that lasts; name a durable store");
+        ensure!(
+            small.kind() == large.kind(),
+            "the small store is {} and the large one {}: only two of a kind can be compared",
+            small.kind(),
+            large.kind()
+        );
+        ensure!(small != large, "both stores are the same: {small}");
+        Ok(Self { small, large, server: None, _folder: None })
+    }
+
+    /// Makes both in a temporary place, which goes with the run.
+    ///
+    /// # Errors
+    ///
+    /// There is no place, or the server is not installed or does not start.
+    pub(super) async fn make(own: Own) -> Result<Self> {
+        let in_folder = |address: fn(PathBuf) -> StoreAddress| {
+            let folder = tempfile::tempdir()?;
+            let [small, large] = Which::BOTH.map(|which| address(folder.path().join(which.name())));
+            Ok(Self { small, large, server: None, _folder: Some(folder) })
+        };
+        match own {
+            Own::Sled => in_folder(StoreAddress::Sled),
+            Own::Sqlite => in_folder(StoreAddress::Sqlite),
+            Own::Postgres => Self::on_server(Kind::Postgres).await,
+            Own::Mariadb => Self::on_server(Kind::MariaDb).await,
+        }
+    }
+
+    async fn on_server(kind: Kind) -> Result<Self> {
+        let server = block_in_place(|| Server::start(kind))?;
+        let url = server.url();
+        let (place, _) = url.rsplit_once('/').context("the server's address names no database")?;
+        let mut addresses = Vec::new();
+        for which in Which::BOTH {
+            let name = format!("history_{}", which.name());
+            create_database(kind, &url, &name).await?;
+            addresses.push(format!("{place}/{name}").parse::<StoreAddress>()?);
+        }
+        let [small, large] = <[StoreAddress; 2]>::try_from(addresses)
+            .map_err(|_| anyhow::anyhow!("a comparison has two stores"))?;
+        Ok(Self { small, large, server: Some(server), _folder: None })
+    }
+
+    /// Where one of them is.
+    pub(super) fn address(&self, which: Which) -> &StoreAddress {
+        match which {
+            Which::Small => &self.small,
+            Which::Large => &self.large,
+        }
+    }
+
+    /// Their kind.
+    pub(super) fn kind(&self) -> &'static str {
+        self.small.kind()
+    }
+
+    /// The process of the server, if it is ours.
+    pub(super) fn server(&self) -> Option<u32> {
+        self.server.as_ref().and_then(Server::pid)
+    }
+
+    /// Empties what caches can be emptied of a store that is closed.
+    ///
+    /// # Errors
+    ///
+    /// The server does not come back.
+    pub(super) fn cool(&mut self, which: Which) -> Result<Cold> {
+        let address = self.address(which).clone();
+        let place = match (&mut self.server, address) {
+            (Some(server), _) => {
+                block_in_place(|| server.restart())?;
+                server.folder().to_owned()
+            }
+            (None, StoreAddress::Sled(path) | StoreAddress::Sqlite(path)) => path,
+            (None, _) => return Ok(Cold::ServerWentOn),
+        };
+        Ok(match block_in_place(|| drop_from_cache(&place)) {
+            Ok(()) => Cold::FromDisk,
+            Err(error) => {
+                tracing::info!(%error, "the system keeps its cache");
+                Cold::OwnCacheEmpty
+            }
+        })
+    }
+}
+
+/// Makes a database on a server of ours. The name is one of our own words.
+async fn create_database(kind: Kind, url: &str, name: &str) -> Result<()> {
+    let sql = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    match kind {
+        Kind::Postgres => {
+            let mut server = sqlx::PgConnection::connect(url).await?;
+            sqlx::raw_sql(sql).execute(&mut server).await?;
+        }
+        Kind::MariaDb => {
+            let mut server = sqlx::MySqlConnection::connect(url).await?;
+            sqlx::raw_sql(sql).execute(&mut server).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Smaller files, of which a database server has hundreds, hold nothing of a store's rows.
+const WORTH_DROPPING: u64 = 64 << 10;
+
+/// Asks the system to forget what it has in memory of a file, or of the files below a folder. Files that are written no
+/// more are dropped; no particular rights are needed.
+fn drop_from_cache(place: &Path) -> Result<()> {
+    let found = fs::metadata(place)?;
+    if found.is_dir() {
+        for entry in fs::read_dir(place)? {
+            match drop_from_cache(&entry?.path()) {
+                // A server removes files as it likes.
+                Err(error) if is_not_there(&error) => {}
+                outcome => outcome?,
+            }
+        }
+        return Ok(());
+    }
+    if !found.is_file() || found.len() < WORTH_DROPPING {
+        return Ok(());
+    }
+    // What is not written yet is not dropped.
+    File::open(place)?.sync_all()?;
+    // `nocache` with a count of 0 is posix_fadvise(POSIX_FADV_DONTNEED) for the whole file (GNU coreutils, `dd`).
+    let mut from = std::ffi::OsString::from("if=");
+    from.push(place);
+    let mut dd = Command::new("dd");
+    let output = dd.arg(from).args(["iflag=nocache", "count=0", "status=none"]).output()?;
+    if !output.status.success() {
+        bail!("dd: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+fn is_not_there(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<std::io::Error>();
+    cause.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_two_durable_stores_of_a_kind_are_compared() {
+        let at = |small: &str, large: &str| {
+            Ground::at(small.parse().unwrap(), large.parse().unwrap()).map(|ground| ground.kind())
+        };
+        assert_eq!(at("sqlite:a", "sqlite:b").unwrap(), "sqlite");
+        for (small, large) in
+            [("memory", "memory"), ("sqlite:a", "sled:b"), ("sqlite:a", "sqlite:a")]
+        {
+            at(small, large).unwrap_err();
+        }
+    }
+}
