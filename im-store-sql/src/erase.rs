@@ -149,20 +149,21 @@ impl<D: Dialect> Link<'_, D> {
         next: Seq,
         step: &mut Step,
     ) -> Outcome<Seq> {
-        let end = room.head.next();
-        let Some(from) = self.first_row(room.epoch.incarnation, next).await? else {
-            return Ok(end);
-        };
-        // What was trimmed is looked at by itself: there is nothing left of it but receipts.
-        let trimmed = from < room.first;
-        let end = if trimmed { room.first } else { end };
-        let count = end.get().saturating_sub(from.get()).min(step.left as u64);
-        step.left -= usize::try_from(count).unwrap_or(step.left);
-        let next = model::made("seq", Seq::new(from.get() + count))?;
-        if trimmed {
-            self.erase_receipts(user, room, from, next).await?;
-        } else {
-            step.events += self.erase_kept(user, room, from, next).await?;
+        let (number, end) = (room.epoch.incarnation, room.head.next());
+        let mut next = next;
+        while step.left > 0 {
+            let Some(from) = self.first_row(number, next).await? else { return Ok(end) };
+            // Of what was trimmed nothing is left but receipts.
+            let trimmed = from < room.first;
+            let until = if trimmed { room.first } else { end };
+            let count = until.get().saturating_sub(from.get()).min(step.left as u64);
+            step.left -= usize::try_from(count).unwrap_or(step.left);
+            next = model::made("seq", Seq::new(from.get() + count))?;
+            if trimmed {
+                self.erase_receipts(user, number, from, next).await?;
+            } else {
+                step.events += self.erase_kept(user, room, from, next).await?;
+            }
         }
         Ok(next)
     }
@@ -171,12 +172,12 @@ impl<D: Dialect> Link<'_, D> {
     async fn erase_receipts(
         &mut self,
         user: &UserId,
-        room: &RoomRecord,
+        room: u64,
         from: Seq,
         next: Seq,
     ) -> Outcome<()> {
         let delete = Statement::new("DELETE FROM im_messages WHERE room = ")
-            .int(room.epoch.incarnation)
+            .int(room)
             .sql(" AND seq >= ")
             .int(from.get())
             .sql(" AND seq < ")
