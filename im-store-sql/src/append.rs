@@ -45,11 +45,21 @@ impl Known {
     }
 }
 
+/// Whether repeats are looked for before a batch is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeats {
+    /// They are.
+    LookedFor,
+    /// They are not: if there is one after all, writing fails, for its key is taken.
+    Unlikely,
+}
+
 /// What is known of the rooms that a batch is about, and what it makes of them.
 ///
 /// Invariant: the rooms in `known` are locked by the transaction, or made by it.
 struct Draft {
     known: Known,
+    repeats: Repeats,
     generation: u64,
     receipts: Receipts,
     made: BTreeSet<RoomId>,
@@ -75,8 +85,9 @@ pub(crate) async fn append<D: Dialect>(
     link: &mut Link<'_, D>,
     batch: &[&Append],
     known: Known,
+    repeats: Repeats,
 ) -> Outcome<(Vec<StoreResult<Appended>>, Known)> {
-    let mut draft = Draft::new(known);
+    let mut draft = Draft::new(known, repeats);
     draft.lock_rooms(link, batch).await?;
     draft.read_ahead(link, batch).await?;
     let mut answers = Vec::with_capacity(batch.len());
@@ -88,9 +99,10 @@ pub(crate) async fn append<D: Dialect>(
 }
 
 impl Draft {
-    fn new(known: Known) -> Self {
+    fn new(known: Known, repeats: Repeats) -> Self {
         Self {
             known,
+            repeats,
             generation: 0,
             receipts: Receipts::new(),
             made: BTreeSet::new(),
@@ -146,7 +158,7 @@ impl Draft {
                 Act::Post { event, .. } => {
                     // Whether there is a trace of who sends, whoever stands for it.
                     users.insert((incarnation, event.from.clone()));
-                    if let Some(key) = &event.key {
+                    if let (Some(key), Repeats::LookedFor) = (&event.key, self.repeats) {
                         sends.insert((incarnation, event.from.clone(), key.id.clone()));
                     }
                 }
@@ -308,6 +320,7 @@ impl View for Draft {
         match self.receipts.get(&(incarnation, sender.clone(), id.clone())) {
             Some(record) => Ok(*record),
             None if self.made.contains(&room.id) => Ok(None),
+            None if self.repeats == Repeats::Unlikely => Ok(None),
             None => Err(Unread::Receipt(incarnation, sender.clone(), id.clone())),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use im_core::id::random_bytes;
+use im_core::ports::{Appended, StoreResult};
 use im_core::state::Append;
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Pool, SqlSafeStr};
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use crate::append::{Known, append};
+use crate::append::{Known, Repeats, append};
 use crate::dialect::Dialect;
 use crate::error::{Class, Fault, kind, words};
 use crate::job::{Job, Topic, Verdict, Work};
@@ -31,6 +32,8 @@ pub(crate) struct Committer<D: Dialect> {
     pub(crate) held: Option<PoolConnection<D>>,
     /// What the last transaction on `held` knew, where nobody else writes unseen.
     pub(crate) known: Option<(i64, Known)>,
+    /// In how many transactions repeats are still looked for: where there was one, there are more.
+    pub(crate) wary: u32,
     /// Whether a commit failed, and the database was not put in order since.
     pub(crate) suspect: bool,
 }
@@ -110,18 +113,25 @@ impl<D: Dialect> Committer<D> {
                 return Ok(Verdict::Kept);
             };
             let (class, why) = (fault.class::<D>(), fault.to_string());
+            if class == Class::Taken && self.wary == 0 {
+                self.wary = WARY;
+                continue;
+            }
             tracing::debug!(store = D::SHORT, ?class, ?stage, %why, "a transaction failed");
-            self.suspect |= stage == Stage::Committing && class != Class::Contended;
+            let contended = matches!(class, Class::Contended | Class::Taken);
+            self.suspect |= stage == Stage::Committing && !contended;
             // Whatever it was, the next attempt gets a connection that has seen nothing of it.
             self.discard().await;
             match (class, stage) {
-                (Class::Contended, _) if attempt < MOST_ATTEMPTS => sleep(pause(attempt)).await,
+                (Class::Contended | Class::Taken, _) if attempt < MOST_ATTEMPTS => {
+                    sleep(pause(attempt)).await;
+                }
                 (Class::Full, Stage::Writing) => return Ok(lost(Class::Full, &why)),
                 // SQLite finds it full before anything of the commit counts; of a server that is not known.
                 (Class::Full, Stage::Committing) if D::ONE_WRITER => {
                     return Ok(lost(Class::Full, &why));
                 }
-                (Class::Contended, _) => return Ok(lost(Class::Contended, &why)),
+                (Class::Contended | Class::Taken, _) => return Ok(lost(Class::Contended, &why)),
                 (_, Stage::Committing) => return Ok(Verdict::Doubt(why)),
                 (Class::Away, _) if self.may_wait(until) => sleep(pause(attempt + 5)).await,
                 (Class::Away | Class::Closed, _) => {
@@ -161,7 +171,18 @@ impl<D: Dialect> Committer<D> {
             (Some((then, known)), Some(now)) if then == now => known,
             _ => Known::default(),
         };
-        let known = write(&mut Link(&mut *tx), jobs, known).await.map_err(writing)?;
+        let repeats = if self.wary > 0 { Repeats::LookedFor } else { Repeats::Unlikely };
+        let known = match write(&mut Link(&mut *tx), jobs, known, repeats).await {
+            Ok(known) => known,
+            Err(fault) => {
+                // The connection is used again.
+                if fault.class::<D>() == Class::Taken {
+                    tx.rollback().await.map_err(|e| writing(e.into()))?;
+                }
+                return Err(writing(fault));
+            }
+        };
+        self.wary = if repeated(jobs) { WARY } else { self.wary.saturating_sub(1) };
         tx.commit().await.map_err(|e| (Stage::Committing, e.into()))?;
         self.known = now.map(|now| (now, known));
         Ok(())
@@ -180,6 +201,7 @@ async fn write<D: Dialect>(
     link: &mut Link<'_, D>,
     jobs: &mut [Job<D>],
     mut known: Known,
+    repeats: Repeats,
 ) -> Result<Known, Fault> {
     let mut batch: Vec<&Append> = Vec::new();
     for job in jobs.iter_mut() {
@@ -194,7 +216,7 @@ async fn write<D: Dialect>(
     }
     let mut results = Vec::new();
     if !batch.is_empty() {
-        (results, known) = append(link, &batch, known).await?;
+        (results, known) = append(link, &batch, known, repeats).await?;
     }
     let mut results = results.into_iter();
     for job in jobs {
@@ -213,6 +235,15 @@ async fn write<D: Dialect>(
     Ok(known)
 }
 
+/// Whether one of the appends was made before.
+fn repeated<D: Dialect>(jobs: &[Job<D>]) -> bool {
+    let repeated = |answer: &StoreResult<Appended>| matches!(answer, Ok(Appended::Repeated { .. }));
+    jobs.iter().any(|job| match &job.work {
+        Work::Appends(appends) => appends.results.iter().any(repeated),
+        Work::Call(_) => false,
+    })
+}
+
 fn lost(class: Class, why: &str) -> Verdict {
     // Corrupt is said of reads. To whoever writes it is a store that fails.
     let class = if class == Class::Corrupt { Class::Failed } else { class };
@@ -223,6 +254,9 @@ fn lost(class: Class, why: &str) -> Verdict {
 /// How many times in a row everybody else may have had a turn without a new write, until a batch is complete. The way from an
 /// answer to the next write goes through that many tasks.
 const STILL: u32 = 4;
+
+/// In how many transactions repeats are looked for after one was met: those of whoever comes back after a cut come together.
+const WARY: u32 = 64;
 
 /// How often a transaction is tried that lost against others.
 const MOST_ATTEMPTS: u32 = 12;

@@ -23,6 +23,8 @@ pub type Outcome<T> = Result<T, Fault>;
 pub enum Class {
     /// The transaction lost against another one and was rolled back: the same again may succeed at once.
     Contended,
+    /// A key is taken: it was written before, or another transaction has written it meanwhile.
+    Taken,
     /// No room on the device. The statement or transaction was rolled back.
     Full,
     /// The server is not there, or the connection broke.
@@ -56,7 +58,9 @@ pub(crate) fn kind(class: Class) -> StoreErrorKind {
         Class::Full => StoreErrorKind::Full,
         Class::Corrupt => StoreErrorKind::Corrupt,
         Class::Closed => StoreErrorKind::Closed,
-        Class::Contended | Class::Away | Class::Failed => StoreErrorKind::Unavailable,
+        Class::Contended | Class::Taken | Class::Away | Class::Failed => {
+            StoreErrorKind::Unavailable
+        }
     }
 }
 

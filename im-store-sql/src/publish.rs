@@ -3,7 +3,7 @@
 use im_core::ports::{Appended, StoreResult};
 use im_core::state::Append;
 
-use crate::append::{Known, append};
+use crate::append::{Known, Repeats, append};
 use crate::dialect::Dialect;
 use crate::link::Link;
 use crate::store::SqlStore;
@@ -67,7 +67,8 @@ impl<D: Dialect> SqlStore<D> {
         batch: &[Append],
     ) -> StoreResult<Vec<StoreResult<Appended>>> {
         let batch: Vec<&Append> = batch.iter().collect();
-        let appended = append(&mut Link::<D>(conn), &batch, Known::default()).await;
+        let appended =
+            append(&mut Link::<D>(conn), &batch, Known::default(), Repeats::LookedFor).await;
         appended.map(|(answers, _)| answers).map_err(|fault| fault.into_error::<D>())
     }
 }

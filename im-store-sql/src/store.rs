@@ -75,6 +75,7 @@ impl<D: Dialect> SqlStore<D> {
                 away: Arc::clone(&away),
                 held: None,
                 known: None,
+                wary: 0,
                 suspect: false,
             };
             committers.spawn(committer.run());
@@ -213,7 +214,7 @@ impl<'a, D: Dialect> Turn<'a, D> {
     async fn pause(&mut self, fault: Fault) -> StoreResult<()> {
         let store = self.store;
         let class = fault.class::<D>();
-        let again = matches!(class, Class::Away | Class::Contended);
+        let again = matches!(class, Class::Away | Class::Contended | Class::Taken);
         // Connections that a server has closed while nobody used them fail at once: each of them, once.
         let stale = self.attempt <= store.readers.options().get_max_connections();
         let patient = Instant::now() < self.until && !store.away.load(Ordering::Relaxed);

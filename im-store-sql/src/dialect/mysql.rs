@@ -44,9 +44,10 @@ impl Dialect for MySql {
         let number =
             error.try_downcast_ref::<MySqlDatabaseError>().map_or(0, MySqlDatabaseError::number);
         match number {
-            // Lock wait time-out, deadlock; a key that another one has taken meanwhile; a record that was changed
-            // (MariaDB, innodb_snapshot_isolation).
-            1205 | 1213 | 1062 | 1020 => Class::Contended,
+            // Lock wait time-out, deadlock; a record that was changed (MariaDB, innodb_snapshot_isolation).
+            1205 | 1213 | 1020 => Class::Contended,
+            // Duplicate entry.
+            1062 => Class::Taken,
             // Disk full, table full, file too large; errno 28 while writing.
             1021 | 1114 | 3 => Class::Full,
             // Corrupt index, crashed table.

@@ -41,8 +41,10 @@ impl Dialect for Postgres {
     fn class(error: &dyn DatabaseError) -> Class {
         let code = error.code().unwrap_or_default();
         match code.as_ref() {
-            // Serialization failure, deadlock, lock not available; a key that another one has taken meanwhile.
-            "40001" | "40P01" | "55P03" | "23505" => Class::Contended,
+            // Serialization failure, deadlock, lock not available.
+            "40001" | "40P01" | "55P03" => Class::Contended,
+            // Unique violation.
+            "23505" => Class::Taken,
             // Disk full.
             "53100" => Class::Full,
             // Data corrupted, index corrupted.

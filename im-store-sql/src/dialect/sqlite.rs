@@ -44,8 +44,10 @@ impl Dialect for Sqlite {
     fn class(error: &dyn DatabaseError) -> Class {
         let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default();
         match code & 0xff {
-            // BUSY, LOCKED, and CONSTRAINT: a row that another one has made meanwhile.
-            5 | 6 | 19 => Class::Contended,
+            // BUSY, LOCKED.
+            5 | 6 => Class::Contended,
+            // CONSTRAINT.
+            19 => Class::Taken,
             13 => Class::Full,
             // CORRUPT, NOTADB.
             11 | 26 => Class::Corrupt,
@@ -69,7 +71,7 @@ impl Dialect for Sqlite {
             .pragma("cache_size", format!("-{}", config.cache_bytes / 1024))
             .pragma("mmap_size", "0")
             .pragma("temp_store", "MEMORY")
-            .pragma("wal_autocheckpoint", "4000")
+            .pragma("wal_autocheckpoint", "8000")
             .pragma("journal_size_limit", (64_u64 << 20).to_string()))
     }
 
