@@ -26,7 +26,7 @@ pub trait Rows {
     /// The database could not say.
     fn get(&self, key: &[u8]) -> StoreResult<Option<Vec<u8>>>;
 
-    /// Shows `each` the rows with keys in `range`, which may be empty or the wrong way round, until it breaks off.
+    /// Shows `each` the rows with keys in `range`, which may be empty, until it breaks off.
     ///
     /// # Errors
     ///
@@ -193,11 +193,14 @@ impl fmt::Debug for Job {
 /// What is damaged fails whoever touches it, and is not to fail the others: on [`StoreErrorKind::Corrupt`] each job is
 /// tried by itself. Any other error is every job's.
 pub fn commit_group(mut jobs: Vec<Job>, mut attempt: impl FnMut(&mut [Job]) -> StoreResult<()>) {
-    let outcome = attempt(&mut jobs);
-    match &outcome {
-        Err(error) if error.kind() == StoreErrorKind::Corrupt && jobs.len() > 1 => {
-            jobs.into_iter().for_each(|job| commit_group(vec![job], &mut attempt));
-        }
-        _ => jobs.into_iter().for_each(|job| job.end(outcome.as_ref().copied())),
+    let together = attempt(&mut jobs);
+    let damaged =
+        together.as_ref().err().is_some_and(|error| error.kind() == StoreErrorKind::Corrupt);
+    if !damaged || jobs.len() == 1 {
+        return jobs.into_iter().for_each(|job| job.end(together.as_ref().copied()));
+    }
+    for mut job in jobs {
+        let alone = attempt(std::slice::from_mut(&mut job));
+        job.end(alone.as_ref().copied());
     }
 }

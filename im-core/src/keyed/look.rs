@@ -109,19 +109,18 @@ impl Reader<'_> {
         let Some(room) = self.room(id)? else { return Ok(None) };
         let incarnation = room.epoch.incarnation;
         let at = |seq| keys::event(incarnation, seq);
-        let (from, to, way) = match range.from {
-            PageFrom::After(seq) => (
-                at(seq.next().max(room.first)),
-                keys::after_all(&keys::events(incarnation)),
-                Way::Forwards,
-            ),
-            PageFrom::Before(seq) => (at(room.first), at(seq), Way::Backwards),
-        };
         // There is nothing after the last seq that there is, which is its own next one.
-        let done = range.from == PageFrom::After(Seq::MAX);
+        let (from, to, way) = match range.from {
+            PageFrom::After(Seq::MAX) => (Seq::MAX, at(Seq::MAX), Way::Forwards),
+            PageFrom::After(seq) => {
+                let end = keys::after_all(&keys::events(incarnation));
+                (seq.next().max(room.first), end, Way::Forwards)
+            }
+            PageFrom::Before(seq) => (room.first, at(seq.max(room.first)), Way::Backwards),
+        };
         let (mut events, mut bytes) = (Vec::new(), 0_usize);
-        self.rows.walk(&from..&to, way, &mut |key, value| {
-            if done || events.len() >= range.limit.max(1) {
+        self.rows.walk(&at(from)..&to, way, &mut |key, value| {
+            if events.len() >= range.limit.max(1) {
                 return ENOUGH;
             }
             let seq = Seq::new(keys::last_number(key)?).map_err(|_| record::damaged("seq"))?;
