@@ -1,8 +1,8 @@
-//! Kills and power cuts: nothing that was acknowledged is lost or repeated.
+//! Kills, power cuts and a disk that fails: nothing that was acknowledged is lost or repeated.
 //!
 //! This program is also the worker that is killed: it starts itself with the words of a task. So it has no harness, and
-//! takes names of tests as `cargo test` hands them over. `IM_PROVE_KILLS` and `IM_PROVE_POWER` say how many, and
-//! `IM_PROVE_SEED` repeats the choices of an earlier run.
+//! takes names of tests as `cargo test` hands them over. `IM_PROVE_KILLS`, `IM_PROVE_POWER` and `IM_PROVE_FAULTS` say how
+//! many, and `IM_PROVE_SEED` repeats the choices of an earlier run.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use im_core::id::random_bytes;
 use im_core::ports::{Store, StoreResult};
 use im_testkit::crash::{CrashPlan, Task, run, work};
+use im_testkit::disk::faults::{self, FaultPlan};
 use im_testkit::disk::power::{self, PowerPlan};
 use redb_store::Life;
 
@@ -34,6 +35,9 @@ async fn main() -> ExitCode {
     if wanted("power_cuts_lose_nothing") {
         power_cuts_lose_nothing().await;
     }
+    if wanted("failing_calls_are_told_and_lose_nothing") {
+        failing_calls_are_told_and_lose_nothing().await;
+    }
     ExitCode::SUCCESS
 }
 
@@ -48,17 +52,18 @@ fn worker(file: &Path, task: &Task) -> Command {
     command
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap())
-}
-
-fn seed() -> u64 {
-    number("IM_PROVE_SEED").unwrap_or_else(|| u64::from_be_bytes(random_bytes()))
+/// How many of something, and from which seed.
+fn plan(variable: &str, usual: u32) -> (u32, u64) {
+    let said = |variable| std::env::var(variable).ok();
+    let count = said(variable).map_or(usual, |text| text.parse().unwrap());
+    let seed = said("IM_PROVE_SEED").map(|text| text.parse().unwrap());
+    let seed = seed.unwrap_or_else(|| u64::from_be_bytes(random_bytes()));
+    eprintln!("{variable}={count} IM_PROVE_SEED={seed}");
+    (count, seed)
 }
 
 async fn kills_lose_and_repeat_nothing() {
-    let (kills, seed) = (number("IM_PROVE_KILLS").unwrap_or(10) as u32, seed());
-    eprintln!("{kills} kills, IM_PROVE_SEED={seed}");
+    let (kills, seed) = plan("IM_PROVE_KILLS", 10);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("im.redb");
     let plan = CrashPlan::new(kills, seed);
@@ -69,9 +74,8 @@ async fn kills_lose_and_repeat_nothing() {
 }
 
 async fn power_cuts_lose_nothing() {
-    let Some(shim) = shim() else { return eprintln!("power cuts are for Linux on 64 bits") };
-    let (cuts, seed) = (number("IM_PROVE_POWER").unwrap_or(40) as u32, seed());
-    eprintln!("{cuts} power cuts, IM_PROVE_SEED={seed}");
+    let Some(shim) = shim() else { return };
+    let (cuts, seed) = plan("IM_PROVE_POWER", 40);
     let folder = tempfile::tempdir().unwrap();
     let plan = PowerPlan::new(cuts, seed);
     let report = power::run(&plan, &shim, folder.path(), worker).await.unwrap();
@@ -82,9 +86,22 @@ async fn power_cuts_lose_nothing() {
     assert!(report.acknowledged > 0, "nothing was written: this run shows nothing");
 }
 
-/// The library that records what a worker does to its files, built out of this project's workspace.
+async fn failing_calls_are_told_and_lose_nothing() {
+    let Some(shim) = shim() else { return };
+    let (count, seed) = plan("IM_PROVE_FAULTS", 20);
+    let folder = tempfile::tempdir().unwrap();
+    let plan = FaultPlan::new(Some(count), seed);
+    let report = faults::run(&plan, &shim, folder.path(), worker).await.unwrap();
+    eprintln!("{report}");
+    let shown: Vec<_> = report.violations.iter().take(5).collect();
+    assert!(shown.is_empty(), "{shown:#?}");
+    assert!(report.runs > report.missed, "no fault was met: this run shows nothing");
+}
+
+/// The library that comes between a worker and its files, built out of this project's workspace.
 fn shim() -> Option<PathBuf> {
     if !cfg!(all(target_os = "linux", target_pointer_width = "64")) {
+        eprintln!("left out: the library under a worker is for Linux on 64 bits");
         return None;
     }
     let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");

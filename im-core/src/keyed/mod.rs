@@ -7,7 +7,8 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `database` | what an adapter implements, and the work that it is handed |
+//! | `database` | what an adapter implements |
+//! | `work` | what waits for the database, and the thread that commits |
 //! | `store` | the ports, each call a look or a job |
 //! | `keys` | where things stand |
 //! | `record` | what stands there |
@@ -32,7 +33,8 @@ mod record;
 mod sessions;
 mod store;
 mod upkeep;
+mod work;
 mod write;
 
-pub use database::{Database, Job, Look, Rows, RowsMut, Way, commit_group};
+pub use database::{Database, Rows, RowsMut, Way};
 pub use store::{KeyedStore, Life};

@@ -18,9 +18,10 @@ use crate::state::{
 use crate::time::Timestamp;
 use crate::wire::{Role, RoomKind, StateUpdate};
 
-use super::database::{Database, Job, Look, RowsMut};
+use super::database::{Database, RowsMut};
 use super::look::Reader;
 use super::record::{Meta, fresh_generation};
+use super::work::{Answer, Committer, Job, answered, read};
 use super::write::Writer;
 use super::{keys, record};
 
@@ -40,7 +41,8 @@ pub enum Life {
 /// Everything that the ports promise holds as long as the database keeps what [`Database`], [`Rows`](super::Rows) and
 /// [`RowsMut`] ask. Memory: what is under way; nothing is cached here.
 pub struct KeyedStore<D> {
-    database: D,
+    database: Arc<D>,
+    committer: Committer,
     generation: u64,
     state_limits: StateLimits,
 }
@@ -57,10 +59,12 @@ impl<D: Database> KeyedStore<D> {
     /// The database's; [`StoreErrorKind::Corrupt`] if a store in it was written by a later version of this one, or the
     /// rows are somebody else's.
     pub async fn open(database: D, life: Life) -> StoreResult<Self> {
+        let database = Arc::new(database);
+        let committer = Committer::start(Arc::clone(&database))?;
         let (job, answer) = Job::new(move |rows| begin(rows, life));
-        database.write(job).await;
-        let generation = answer.await.unwrap_or_else(|_| Err(closed()))?;
-        Ok(Self { database, generation, state_limits: StateLimits::default() })
+        committer.take_on(job).await;
+        let generation = answered(answer).await?;
+        Ok(Self { database, committer, generation, state_limits: StateLimits::default() })
     }
 
     /// How much state a room may hold. An update beyond it is discarded, so these should be no smaller than the
@@ -81,9 +85,8 @@ impl<D: Database> KeyedStore<D> {
         act: impl FnOnce(Reader<'_>) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
         let generation = self.generation;
-        let (look, answer) = Look::new(move |rows| act(Reader { rows, generation }));
-        self.database.read(look).await;
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        let database = Arc::clone(&self.database);
+        answered(read(database, move |rows| act(Reader { rows, generation }))).await
     }
 
     async fn change<T: Send + 'static>(
@@ -91,14 +94,14 @@ impl<D: Database> KeyedStore<D> {
         act: impl FnMut(&mut Writer<'_>) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
         let (job, answer) = self.job(act);
-        self.database.write(job).await;
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        self.committer.take_on(job).await;
+        answered(answer).await
     }
 
     fn job<T: Send + 'static>(
         &self,
         mut act: impl FnMut(&mut Writer<'_>) -> StoreResult<T> + Send + 'static,
-    ) -> (Job, tokio::sync::oneshot::Receiver<StoreResult<T>>) {
+    ) -> (Job, Answer<T>) {
         let (generation, state_limits) = (self.generation, self.state_limits);
         Job::new(move |rows| act(&mut Writer { rows, generation, state_limits }))
     }
@@ -130,8 +133,9 @@ fn begin(rows: &mut dyn RowsMut, life: Life) -> StoreResult<u64> {
     Ok(meta.generation)
 }
 
-fn closed() -> StoreError {
-    StoreError::new(StoreErrorKind::Closed, "the store was closed")
+fn lost(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    let words = "the thread that commits has not come to its end";
+    StoreError::new(StoreErrorKind::Unavailable, words).because(why)
 }
 
 impl<D: Database> fmt::Debug for KeyedStore<D> {
@@ -148,12 +152,12 @@ impl<D: Database> RoomLog for KeyedStore<D> {
         let mut answers = Vec::with_capacity(batch.len());
         for append in batch {
             let (job, answer) = self.job(move |txn| txn.append(&append));
-            self.database.write(job).await;
+            self.committer.take_on(job).await;
             answers.push(answer);
         }
         let mut results = Vec::with_capacity(answers.len());
         for answer in answers {
-            results.push(answer.await.unwrap_or_else(|_| Err(closed())));
+            results.push(answered(answer).await);
         }
         results
     }
@@ -372,6 +376,14 @@ impl<D: Database> Store for KeyedStore<D> {
     }
 
     async fn close(&self) -> StoreResult<()> {
-        self.database.close().await
+        let Some(thread) = self.committer.stop() else { return Ok(()) };
+        let database = Arc::clone(&self.database);
+        // To its end, whether or not anybody still waits for it.
+        let ending = tokio::task::spawn_blocking(move || {
+            let ended = thread.join();
+            database.close()?;
+            ended.map_err(|_| lost("it has panicked"))
+        });
+        ending.await.map_err(lost)?
     }
 }
