@@ -21,12 +21,14 @@ pub struct Redb {
     closed: AtomicBool,
     /// There was an error of the disk. redb does nothing more with such a file: whoever comes next opens it anew.
     failed: AtomicBool,
+    /// It may have been a sync's: the file is mended before.
+    doubtful: AtomicBool,
 }
 
 impl Redb {
     pub(crate) fn open(path: PathBuf) -> StoreResult<Self> {
-        let redb =
-            Self { path, open: RwLock::new(None), closed: false.into(), failed: true.into() };
+        let (closed, failed, doubtful) = (false.into(), true.into(), false.into());
+        let redb = Self { path, open: RwLock::new(None), closed, failed, doubtful };
         drop(redb.database()?);
         Ok(redb)
     }
@@ -39,7 +41,11 @@ impl Redb {
             if self.failed.load(Ordering::Acquire) && !self.closed.load(Ordering::Acquire) {
                 // Only once the one before is gone can there be another.
                 *open = None;
+                if self.doubtful.load(Ordering::Acquire) {
+                    file::doubt(&self.path).map_err(|e| self.failed(redb::Error::Io(e)))?;
+                }
                 *open = Some(file::open(&self.path).map_err(|e| self.doubtful(e))?);
+                self.doubtful.store(false, Ordering::Release);
                 self.failed.store(false, Ordering::Release);
             }
         }
@@ -65,7 +71,9 @@ impl Redb {
         let error = error.into();
         // What is open elsewhere is not ours to judge.
         if !matches!(error, redb::Error::DatabaseAlreadyOpen) {
-            file::doubt(&self.path);
+            self.doubtful.store(true, Ordering::Release);
+            // At once, so that another process knows it too. If that fails, this one tries it again.
+            let _ = file::doubt(&self.path);
         }
         self.failed(error)
     }

@@ -30,12 +30,8 @@ pub(crate) fn open(path: &Path) -> Result<Database, Error> {
 }
 
 /// A sync has failed, or may have.
-pub(crate) fn doubt(path: &Path) {
-    if path.exists()
-        && let Err(error) = fs::rename(path, beside(path, "doubtful"))
-    {
-        tracing::error!(path = %path.display(), %error, "a doubtful file keeps its name");
-    }
+pub(crate) fn doubt(path: &Path) -> io::Result<()> {
+    if path.exists() { fs::rename(path, beside(path, "doubtful")) } else { Ok(()) }
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {
