@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 
-use crate::run::{Steps, cargo, output, program, run};
 use crate::outside::OUTSIDE;
+use crate::run::{Steps, cargo, output, program, run};
 use crate::{rules, tools};
 
 /// Runs every check; the first that fails ends it.
@@ -59,10 +59,9 @@ pub(crate) fn all() -> Result<()> {
         "deny.toml says what is allowed; change it with a reason",
         || {
             let deny = tools::cargo_deny()?;
-            run(&mut program(
-                deny,
-                ["--workspace", "--all-features", "check", "bans", "licenses", "sources"],
-            ))
+            let what = ["bans", "licenses", "sources"];
+            run(program(&deny, ["--workspace", "--all-features", "check"]).args(what))?;
+            OUTSIDE.iter().try_for_each(|outside| run(outside.deny(&deny).args(what)))
         },
     )?;
     steps.summary();

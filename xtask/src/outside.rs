@@ -2,12 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::run::{cargo, root, run, target};
+use crate::run::{cargo, program, root, run, target};
 
 /// A crate that is no member of the workspace.
 pub(crate) struct Outside {
@@ -57,6 +57,16 @@ impl Outside {
         let mut tests = self.built(["test", "--no-fail-fast"]);
         tests.arg("--").args(filter);
         tests
+    }
+
+    /// `cargo deny check` of what it builds, by the rules of the workspace, of which it may need fewer. What is to be
+    /// checked is added.
+    pub(crate) fn deny(&self, deny: &Path) -> Command {
+        let mut command = program(deny, ["--all-features", "--manifest-path"]);
+        command.arg(self.home().join("Cargo.toml"));
+        command.args(["check", "--allow", "license-not-encountered", "--config"]);
+        command.arg(root().join("deny.toml"));
+        command
     }
 
     /// The lines of all files of its `src`, which has no folders.

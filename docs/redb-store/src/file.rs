@@ -17,15 +17,18 @@ pub(crate) fn open(path: &Path) -> Result<Database, Error> {
     let (doubtful, new) = (beside(path, "doubtful"), beside(path, "new"));
     if doubtful.exists() {
         write_anew(&doubtful)?;
-        take(&doubtful, path)?;
+        fs::rename(&doubtful, path)?;
     } else if !path.exists() {
         // Under another name: what is half made cannot be opened.
         if new.exists() {
             fs::remove_file(&new)?;
         }
         Database::create(&new)?.close()?;
-        take(&new, path)?;
+        fs::rename(&new, path)?;
     }
+    // Also for a name that an earlier process gave, and had no time to have kept.
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
     Ok(Database::open(path)?)
 }
 
@@ -55,11 +58,4 @@ fn write_anew(path: &Path) -> io::Result<()> {
         file.write_all(&chunk[..len])?;
         at += len as u64;
     }
-}
-
-/// Gives a file its name, which its folder keeps.
-fn take(from: &Path, path: &Path) -> io::Result<()> {
-    fs::rename(from, path)?;
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -231,6 +231,7 @@ macro_rules! store_suite {
                 an_import_keeps_off_rooms_that_exist,
                 what_does_not_go_on_is_refused_whole,
                 an_import_begun_anew_or_dropped_leaves_nothing,
+                a_purge_takes_nothing_from_an_import,
                 an_import_outlasts_a_reopen,
                 an_erasure_reaches_what_is_imported;
             lifecycle:
