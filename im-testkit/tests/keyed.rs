@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow, Range};
+use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use im_core::keyed::{Database, KeyedStore, Life, Rows, RowsMut, Way};
+use im_core::keyed::{Database, KeyedStore, Life, Rows, RowsMut, Step, Way};
 use im_core::ports::{
     Appended, Durability, RoomDirectory, RoomLog, Store, StoreError, StoreErrorKind, StoreResult,
 };
@@ -50,7 +50,7 @@ impl Rows for Moment {
         &self,
         range: Range<&[u8]>,
         way: Way,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> StoreResult<ControlFlow<()>>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Step,
     ) -> StoreResult<()> {
         // Panics if an end stands before its beginning: nobody may ask that.
         let mut rows =

@@ -1,8 +1,8 @@
 //! What a transaction reads and writes: one table of bytes.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
-use im_core::keyed::{Rows, RowsMut, Way};
+use im_core::keyed::{Rows, RowsMut, Step, Way};
 use im_core::ports::StoreResult;
 use redb::{ReadableTable, Table, TableDefinition};
 
@@ -30,7 +30,7 @@ impl<T: ReadableTable<Bytes, Bytes>> Rows for Seen<'_, T> {
         &self,
         range: Range<&[u8]>,
         way: Way,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> StoreResult<ControlFlow<()>>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Step,
     ) -> StoreResult<()> {
         let mut rows = self.table.range::<&[u8]>(range).map_err(|e| self.redb.failed(e))?;
         loop {

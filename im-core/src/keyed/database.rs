@@ -13,6 +13,9 @@ pub enum Way {
     Backwards,
 }
 
+/// Whether a walk through rows goes on.
+pub type Step = StoreResult<ControlFlow<()>>;
+
 /// What one transaction sees: rows of bytes in the order of their keys' bytes, all of one moment.
 pub trait Rows {
     /// The value under `key`.
@@ -31,7 +34,7 @@ pub trait Rows {
         &self,
         range: Range<&[u8]>,
         way: Way,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> StoreResult<ControlFlow<()>>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Step,
     ) -> StoreResult<()>;
 }
 

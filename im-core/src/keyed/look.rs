@@ -9,12 +9,9 @@ use crate::state::{RoomRecord, SendRecord, Standing, View};
 use crate::time::Stamp;
 use crate::wire::{PageFrom, Role, RoomKind};
 
-use super::database::{Rows, Way};
+use super::database::{Rows, Step, Way};
 use super::record::Meta;
 use super::{keys, record};
-
-/// Whether a walk goes on.
-pub(super) type Step = StoreResult<ControlFlow<()>>;
 
 pub(super) const ON: Step = Ok(ControlFlow::Continue(()));
 pub(super) const ENOUGH: Step = Ok(ControlFlow::Break(()));

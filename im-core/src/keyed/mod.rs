@@ -36,5 +36,5 @@ mod upkeep;
 mod work;
 mod write;
 
-pub use database::{Database, Rows, RowsMut, Way};
+pub use database::{Database, Rows, RowsMut, Step, Way};
 pub use store::{KeyedStore, Life};
