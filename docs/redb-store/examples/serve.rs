@@ -1,4 +1,4 @@
-//! The chat server for `nc` of `docs/raw-tcp`, but what is said is there after a restart. Everybody is believed.
+//! The chat server for `nc` of `docs/raw-tcp`, with a memory. Everybody is believed.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,10 +16,10 @@ use crate::rows::{ROWS, Seen};
 #[derive(Debug)]
 pub struct Redb {
     path: PathBuf,
-    /// Shared by whoever has a transaction open. `None` while it cannot be opened anew, and once it was closed.
+    /// Shared by whoever has a transaction open. `None` once it was closed, and while it cannot be opened.
     open: RwLock<Option<redb::Database>>,
     closed: AtomicBool,
-    /// There was an error of the disk. redb does nothing more with such a file: whoever comes next opens it anew.
+    /// There was an error of the disk. redb does nothing more then: whoever comes next opens it anew.
     failed: AtomicBool,
     /// It may have been a sync's: the file is mended before.
     doubtful: AtomicBool,

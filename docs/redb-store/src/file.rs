@@ -1,7 +1,8 @@
 //! The file: making it, and mending it after a sync that failed.
 //!
-//! After such a sync the system may show what was written and will never bring it to the disk: nothing that is read can be
-//! trusted, not by another process either. So the file gets a name that says so, until it was written anew.
+//! After such a sync the system may show what was written and will never bring it to the disk: nothing that
+//! is read can be trusted, not by another process either. So the file gets a name that says so, until it was
+//! written anew.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -1,4 +1,4 @@
-//! A store for the im engine: one file, kept by [redb](https://docs.rs/redb). `docs/store.md` goes through it.
+//! A store for the im engine: one file of [redb](https://docs.rs/redb). `docs/store.md` goes through it.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -21,13 +21,13 @@ pub use crate::database::Redb;
 /// The store.
 pub type RedbStore = KeyedStore<Redb>;
 
-/// Opens the store in this file, or begins one where there is no file; the folder must be there. One process at a time
-/// can have it open. Say [`Life::New`] once after the file was put back from a copy.
+/// Opens the store in this file, or begins one where there is no file; the folder must be there. One process
+/// at a time can have it open. Say [`Life::New`] once after the file was put back from a copy.
 ///
 /// # Errors
 ///
-/// [`StoreErrorKind::Unavailable`] if it is open already, or cannot be opened; [`StoreErrorKind::Corrupt`] if it is
-/// damaged, or of another layout.
+/// [`StoreErrorKind::Unavailable`] if it is open already, or cannot be opened; [`StoreErrorKind::Corrupt`] if
+/// it is damaged, or of another layout.
 pub async fn open(path: impl Into<PathBuf>, life: Life) -> StoreResult<RedbStore> {
     let path = path.into();
     let opened =

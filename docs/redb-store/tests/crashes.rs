@@ -1,8 +1,8 @@
 //! Kills, power cuts and a disk that fails: nothing that was acknowledged is lost or repeated.
 //!
-//! This program is also the worker that is killed: it starts itself with the words of a task. So it has no harness, and
-//! takes names of tests as `cargo test` hands them over. `IM_PROVE_KILLS`, `IM_PROVE_POWER` and `IM_PROVE_FAULTS` say how
-//! many, and `IM_PROVE_SEED` repeats the choices of an earlier run.
+//! This program is also the worker that is killed: it starts itself with the words of a task. So it has no
+//! harness, and takes names of tests as `cargo test` hands them over. `IM_PROVE_KILLS`, `IM_PROVE_POWER` and
+//! `IM_PROVE_FAULTS` say how many, and `IM_PROVE_SEED` repeats the choices of an earlier run.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::path::{Path, PathBuf};
