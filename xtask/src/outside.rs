@@ -62,10 +62,10 @@ impl Outside {
     /// `cargo deny check` of what it builds, by the rules of the workspace, of which it may need fewer. What is to be
     /// checked is added.
     pub(crate) fn deny(&self, deny: &Path) -> Command {
-        let mut command = program(deny, ["--all-features", "--manifest-path"]);
-        command.arg(self.home().join("Cargo.toml"));
-        command.args(["check", "--allow", "license-not-encountered", "--config"]);
+        let mut command = program(deny, ["--all-features", "--config"]);
         command.arg(root().join("deny.toml"));
+        command.arg("--manifest-path").arg(self.home().join("Cargo.toml"));
+        command.args(["check", "--allow", "license-not-encountered"]);
         command
     }
 
