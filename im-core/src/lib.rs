@@ -10,10 +10,11 @@
 //! | [`state`] | the pure rules: order, dedup, latest-wins, resume |
 //! | `ports` | the traits that adapters implement |
 //! | `engine` | sessions, rooms, routing, fan-out |
+//! | `keyed` | a whole store over any database with ordered keys and transactions |
 //! | `memory` | the reference store and an in-process bus |
 //! | `transfer` | rooms as text, out of a store and into another |
 //!
-//! The last four need the feature `engine`, which is on by default; a client does without.
+//! The last five need the feature `engine`, which is on by default; a client does without.
 
 pub mod code;
 pub mod error;
@@ -24,6 +25,8 @@ pub mod wire;
 
 #[cfg(feature = "engine")]
 pub mod engine;
+#[cfg(feature = "engine")]
+pub mod keyed;
 #[cfg(feature = "engine")]
 pub mod memory;
 #[cfg(feature = "engine")]

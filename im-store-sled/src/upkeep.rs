@@ -143,17 +143,16 @@ impl Txn<'_> {
         user: &UserId,
     ) -> StoreResult<()> {
         self.put(keys::trace(user, incarnation), None, Sight::AtOnce)?;
-        // Another room of this id may have the user by now.
-        let standing = match self.room(id)? {
-            Some(room) if room.epoch.incarnation != incarnation => {
-                self.standing_in(room.epoch.incarnation, user)?
+        // Another room of this id, or one under import, may have the user by now.
+        for room in [self.room(id)?, self.draft(id)?].into_iter().flatten() {
+            let other = room.epoch.incarnation;
+            if other != incarnation
+                && matches!(self.standing_in(other, user)?, Some(Standing::Member(_)))
+            {
+                return Ok(());
             }
-            _ => None,
-        };
-        match standing {
-            Some(Standing::Member(_)) => Ok(()),
-            _ => self.put(keys::room_of(user, id), None, Sight::AtOnce),
         }
+        self.put(keys::room_of(user, id), None, Sight::AtOnce)
     }
 
     /// Removes rows of this range that were there when this commit began, as many as `left` says.

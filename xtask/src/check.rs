@@ -2,15 +2,16 @@
 
 use anyhow::{Result, bail};
 
+use crate::outside::OUTSIDE;
 use crate::run::{Steps, cargo, output, program, run};
-use crate::{outside, rules, tools};
+use crate::{rules, tools};
 
 /// Runs every check; the first that fails ends it.
 pub(crate) fn all() -> Result<()> {
     let mut steps = Steps::new();
     steps.step("formatting", "run `cargo fmt --all` and look at what it changed", || {
         run(&mut cargo(["fmt", "--all", "--check"]))?;
-        outside::check_format()
+        OUTSIDE.iter().try_for_each(|outside| outside.check_format())
     })?;
     steps.step(
         "who may import whom",
@@ -46,20 +47,21 @@ pub(crate) fn all() -> Result<()> {
                 .env("RUSTDOCFLAGS", "-D warnings"))
         },
     )?;
-    steps.step(
-        "a transport from outside the workspace",
-        "keep docs/raw-tcp short and clean, and docs/transport.md with it",
-        outside::check,
-    )?;
+    for outside in &OUTSIDE {
+        steps.step(
+            &format!("{} from outside the workspace", outside.what),
+            "keep the crates in docs short and clean, and their pages with them",
+            || outside.check(),
+        )?;
+    }
     steps.step(
         "licences, bans and sources",
         "deny.toml says what is allowed; change it with a reason",
         || {
             let deny = tools::cargo_deny()?;
-            run(&mut program(
-                deny,
-                ["--workspace", "--all-features", "check", "bans", "licenses", "sources"],
-            ))
+            let what = ["bans", "licenses", "sources"];
+            run(program(&deny, ["--workspace", "--all-features", "check"]).args(what))?;
+            OUTSIDE.iter().try_for_each(|outside| run(outside.deny(&deny).args(what)))
         },
     )?;
     steps.summary();

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `check` | formatting, lints, docs, licences, and the rule of who may import whom |
 //! | `rules` | that rule, and how it is read out of manifests and sources |
-//! | `outside` | a transport that is no member of the workspace, checked and tested with it |
+//! | `outside` | a transport and a store that are no members of the workspace, checked and tested with it |
 //! | `test` | getting what the tests need, and running them all |
 //! | `databases` | database servers: their packages, and running ones for tests and for work by hand |
 //! | `prove` | the long proofs, with a count |

@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail};
 use im_test_databases::{Kind, Server};
 
 use crate::databases;
+use crate::outside::OUTSIDE;
 use crate::run::{Steps, cargo, program, root, run, workshop};
-use crate::{outside, tools};
+use crate::tools;
 
 /// What the tests are told, and what they will have to do without.
 struct Needs {
@@ -45,9 +46,11 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
         run(tests.args(filter).envs(needs.env.iter().cloned()))
             .inspect_err(|_| needs.servers.iter().for_each(tell_last_words))
     })?;
-    steps.step("a transport from outside the workspace", advice, || {
-        run(outside::test(filter).envs(needs.env.iter().cloned()))
-    })?;
+    for outside in &OUTSIDE {
+        steps.step(&format!("{} from outside the workspace", outside.what), advice, || {
+            run(outside.test(filter).envs(needs.env.iter().cloned()))
+        })?;
+    }
     // A filter names tests in Rust.
     if filter.is_none() && needs.has(JS_MODULES) {
         let advice = "`npm test` in clients/js runs them alone; see its README for what they need";

@@ -48,9 +48,13 @@ impl Rooms {
                 continue;
             }
             if let Some((user, _)) = room.standings.pop_first() {
-                // A new room under this id may have the user by now.
-                let now = self.standing(&room.record.id, &user);
-                index(&mut self.of_user, &user, &room.record.id, now);
+                // A new room under this id, or one under import, may have the user by now.
+                let id = &room.record.id;
+                let standing = |room: Option<&Room>| room?.standings.get(&user).copied();
+                let is_member = |now: &Standing| matches!(now, Standing::Member(_));
+                let now = standing(self.rooms.get(id)).filter(is_member);
+                let now = now.or_else(|| standing(self.drafts.get(id)));
+                index(&mut self.of_user, &user, id, now);
             } else if let Some(user) = room.seen.pop_first() {
                 self.drop_trace(&user, room.record.epoch.incarnation);
             } else {

@@ -2,7 +2,7 @@
 //!
 //! | module | port | who implements it |
 //! |---|---|---|
-//! | `store` | [`Store`] and its parts | memory, sled, SQL; your own, proved by `im-testkit` |
+//! | `store` | [`Store`] and its parts | memory, sled, SQL; your own: `docs/store.md` in the repository makes one |
 //! | `auth` | [`Authenticator`] | the embedder |
 //! | `hooks` | [`Hooks`] | the embedder |
 //! | `bus` | [`Bus`] | memory; brokers later |

@@ -1,6 +1,8 @@
 //! Where everything durable lives. The store is the truth: it alone gives out seqs, inside its commits.
 //!
-//! `im-testkit` has a suite that an implementation must pass; the memory store of this crate is the reference.
+//! `im-testkit` has a suite that an implementation must pass; the memory store of this crate is the reference. Over a
+//! database with ordered keys most of it is done: see [`keyed`](crate::keyed). `docs/store.md` in the repository goes
+//! through a store from outside, in under 300 lines.
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -200,6 +200,24 @@ pub async fn an_import_begun_anew_or_dropped_leaves_nothing<F: StoreFactory>(fac
     is_whole(&store, &record, 1).await;
 }
 
+/// What is left of an earlier room, and of an earlier import, goes while the new one comes.
+pub async fn a_purge_takes_nothing_from_an_import<F: StoreFactory>(factory: &F) {
+    let store = factory.open().await;
+    let (ann, eve) = (user("ann"), user("eve"));
+    commit(&store, create(&room("r"), RoomKind::Group, false, &[(&ann, Role::Owner)])).await;
+    assert!(store.delete_room(&room("r")).await.unwrap());
+    let dropped = store.begin_import(channel("r", 1)).await.unwrap();
+    store.import(&room("r"), dropped, people()).await.unwrap();
+    let epoch = store.begin_import(channel("r", 1)).await.unwrap();
+    store.import(&room("r"), epoch, people()).await.unwrap();
+    while store.purge(3).await.unwrap() {}
+    store.finish_import(&room("r"), epoch).await.unwrap();
+    for (who, role) in [(ann, Role::Owner), (eve, Role::Reader)] {
+        let expected = vec![(room("r"), RoomKind::Channel, role)];
+        assert_eq!(store.rooms_of(&who, None, 9).await.unwrap(), expected);
+    }
+}
+
 pub async fn an_import_outlasts_a_reopen<F: StoreFactory>(factory: &F) {
     let (store, new) = (factory.open().await, channel("r", 1));
     let epoch = store.begin_import(new.clone()).await.unwrap();

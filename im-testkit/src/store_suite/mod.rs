@@ -22,6 +22,9 @@
 //! im_testkit::store_suite!(Memory);
 //! ```
 //!
+//! `docs/redb-store/tests` in the repository has a complete one for a store on a disk, with kills, power cuts and errors
+//! beside it; `docs/store.md` goes through it.
+//!
 //! | module | what is asked |
 //! |---|---|
 //! | `log` | dense order, batches, concurrency |
@@ -94,7 +97,8 @@ pub fn run(case: impl Future<Output = ()>) {
 }
 
 /// Makes one `#[test]` of each case of the suite. Takes an expression that makes a
-/// [`StoreFactory`](crate::store_suite::StoreFactory); it is evaluated once for each case.
+/// [`StoreFactory`](crate::store_suite::StoreFactory); it is evaluated once for each case. `docs/store.md` in the repository
+/// makes a store and tests it so.
 #[macro_export]
 macro_rules! store_suite {
     ($factory:expr) => {
@@ -227,6 +231,7 @@ macro_rules! store_suite {
                 an_import_keeps_off_rooms_that_exist,
                 what_does_not_go_on_is_refused_whole,
                 an_import_begun_anew_or_dropped_leaves_nothing,
+                a_purge_takes_nothing_from_an_import,
                 an_import_outlasts_a_reopen,
                 an_erasure_reaches_what_is_imported;
             lifecycle:

@@ -1,7 +1,7 @@
 //! Who may import whom: `crates` reads the manifests, `modules` the sources of im-core. And, in `links`, whether what the
 //! documents name is there, and in `quotes`, whether the code that they show is that of the files.
 //!
-//! - Inside im-core: ids, time, codes, errors ← wire ← state ← ports ← engine; memory implements ports. `wire` and
+//! - Inside im-core: ids, time, codes, errors ← wire ← state ← ports ← engine; memory and keyed implement ports. `wire` and
 //!   `state` know no runtime, no clock and no I/O.
 //! - im-core depends on no crate for HTTP, sockets or databases.
 //! - An adapter depends on im-core, a transport also on im-http, and never on another adapter; for its tests it may

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// A module may import from those that stand before it; those in one entry may import each other.
-const ORDER: [&[&str]; 7] = [
+const ORDER: [&[&str]; 8] = [
     &["id", "time", "code", "error"],
     &["wire"],
     &["state"],
     &["ports"],
+    &["keyed"],
     &["memory"],
     &["transfer"],
     &["engine"],

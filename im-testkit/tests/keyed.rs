@@ -1,0 +1,205 @@
+//! What `im_core::keyed` makes of any database with ordered keys, tested on the least one: a map that is copied for each
+//! transaction.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, Range};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use im_core::keyed::{Database, KeyedStore, Life, Rows, RowsMut, Step, Way};
+use im_core::ports::{
+    Appended, Durability, RoomDirectory, RoomLog, Store, StoreError, StoreErrorKind, StoreResult,
+};
+use im_core::state::{Act, Append, Guard, RoomSeed};
+use im_core::wire::{Role, RoomKind};
+use im_core::{RoomId, Timestamp, UserId};
+use im_testkit::store_suite::{StoreFactory, async_trait};
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What stays when a store is closed.
+type Disk = Arc<Mutex<Map>>;
+
+struct Opened {
+    disk: Disk,
+    closed: Mutex<bool>,
+}
+
+/// One moment of a map.
+struct Moment(Map);
+
+fn of(disk: &Disk) -> std::sync::MutexGuard<'_, Map> {
+    disk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Opened {
+    fn moment(&self) -> StoreResult<Moment> {
+        if *self.closed.lock().unwrap() {
+            return Err(StoreError::new(StoreErrorKind::Closed, "it was closed"));
+        }
+        Ok(Moment(of(&self.disk).clone()))
+    }
+}
+
+impl Rows for Moment {
+    fn get(&self, key: &[u8]) -> StoreResult<Option<Vec<u8>>> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn walk(
+        &self,
+        range: Range<&[u8]>,
+        way: Way,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Step,
+    ) -> StoreResult<()> {
+        // Panics if an end stands before its beginning: nobody may ask that.
+        let mut rows =
+            self.0.range::<[u8], _>((Bound::Included(range.start), Bound::Excluded(range.end)));
+        loop {
+            let row = if way == Way::Forwards { rows.next() } else { rows.next_back() };
+            let Some((key, value)) = row else { return Ok(()) };
+            if each(key, value)?.is_break() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl RowsMut for Moment {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> StoreResult<()> {
+        self.0.insert(key.to_vec(), value.to_vec());
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &[u8]) -> StoreResult<()> {
+        self.0.remove(key);
+        Ok(())
+    }
+}
+
+impl Database for Opened {
+    fn name(&self) -> &'static str {
+        "map"
+    }
+
+    /// A lie, so that it is opened again.
+    fn durability(&self) -> Durability {
+        Durability::ProcessCrash
+    }
+
+    fn read(&self, look: &mut dyn FnMut(&dyn Rows)) -> StoreResult<()> {
+        look(&self.moment()?);
+        Ok(())
+    }
+
+    fn write(&self, work: &mut dyn FnMut(&mut dyn RowsMut) -> StoreResult<()>) -> StoreResult<()> {
+        let mut moment = self.moment()?;
+        work(&mut moment)?;
+        *of(&self.disk) = moment.0;
+        Ok(())
+    }
+
+    fn close(&self) -> StoreResult<()> {
+        *self.closed.lock().unwrap() = true;
+        Ok(())
+    }
+}
+
+async fn open(disk: &Disk, life: Life) -> StoreResult<KeyedStore<Opened>> {
+    KeyedStore::open(Opened { disk: Arc::clone(disk), closed: Mutex::new(false) }, life).await
+}
+
+/// The latest disk.
+#[derive(Default)]
+struct Disks(Mutex<Disk>);
+
+#[async_trait]
+impl StoreFactory for Disks {
+    async fn open(&self) -> Arc<dyn Store> {
+        let disk = Disk::default();
+        *self.0.lock().unwrap() = Arc::clone(&disk);
+        Arc::new(open(&disk, Life::Same).await.unwrap())
+    }
+
+    async fn reopen(&self, _closed: Arc<dyn Store>) -> Option<Arc<dyn Store>> {
+        let disk = Arc::clone(&self.0.lock().unwrap());
+        Some(Arc::new(open(&disk, Life::Same).await.unwrap()))
+    }
+}
+
+im_testkit::store_suite!(Disks::default());
+
+fn create(room: &RoomId) -> Append {
+    let ann = UserId::new("ann").unwrap();
+    let seed =
+        RoomSeed { kind: RoomKind::Group, open: true, members: vec![(ann.clone(), Role::Owner)] };
+    let act = Act::Create { by: ann, seed };
+    let at = Timestamp::from_millis(1);
+    Append { room: room.clone(), guard: Guard::Trusted, act, at, max_members: 10 }
+}
+
+fn rooms() -> [RoomId; 3] {
+    ["tea", "milk", "jam"].map(|name| RoomId::new(name).unwrap())
+}
+
+#[tokio::test]
+async fn what_is_damaged_fails_nobody_who_does_not_touch_it() {
+    let disk = Disk::default();
+    let store = open(&disk, Life::Same).await.unwrap();
+    let [tea, milk, jam] = rooms();
+    // The record of a room that makes no sense.
+    of(&disk).insert([&[1], milk.as_str().as_bytes()].concat(), b"?".to_vec());
+    let batch = [&tea, &milk, &jam].map(create).to_vec();
+    let kinds: Vec<_> =
+        store.append(batch).await.into_iter().map(|r| r.map_err(|e| e.kind())).collect();
+    let [Ok(Appended::Committed(_)), Err(StoreErrorKind::Corrupt), Ok(Appended::Committed(_))] =
+        kinds.as_slice()
+    else {
+        panic!("{kinds:?}");
+    };
+    assert!(store.room(&tea).await.unwrap().is_some());
+    assert_eq!(store.room(&milk).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn another_life_has_another_generation_and_everything_else() {
+    let disk = Disk::default();
+    let [tea, milk, _] = rooms();
+    let store = open(&disk, Life::Same).await.unwrap();
+    store.append(vec![create(&tea)]).await.pop().unwrap().unwrap();
+    let (first, state) = (store.room(&tea).await.unwrap().unwrap(), store_generation(&store).await);
+    store.close().await.unwrap();
+
+    let store = open(&disk, Life::New).await.unwrap();
+    let second = store.room(&tea).await.unwrap().unwrap();
+    assert_ne!(first.epoch.generation, second.epoch.generation);
+    assert_eq!((first.epoch.incarnation, first.head), (second.epoch.incarnation, second.head));
+    assert_ne!(store_generation(&store).await, state);
+    store.append(vec![create(&milk)]).await.pop().unwrap().unwrap();
+    let milk = store.room(&milk).await.unwrap().unwrap();
+    assert_eq!(milk.epoch.generation, second.epoch.generation);
+    assert_ne!(milk.epoch.incarnation, second.epoch.incarnation);
+    store.close().await.unwrap();
+
+    let store = open(&disk, Life::Same).await.unwrap();
+    assert_eq!(store.room(&tea).await.unwrap().unwrap().epoch, second.epoch);
+}
+
+async fn store_generation(store: &dyn Store) -> u64 {
+    store.state_generation().await.unwrap()
+}
+
+#[tokio::test]
+async fn another_layout_is_not_opened_and_not_touched() {
+    let disk = Disk::default();
+    open(&disk, Life::Same).await.unwrap().close().await.unwrap();
+    // The layout is the first of four numbers.
+    of(&disk).get_mut([0].as_slice()).unwrap()[1] = 99;
+    let before = of(&disk).clone();
+    for life in [Life::Same, Life::New] {
+        let error = open(&disk, life).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+        assert!(error.to_string().contains("layout 99"), "{error}");
+    }
+    assert_eq!(*of(&disk), before);
+}
