@@ -218,7 +218,15 @@ impl Draft {
                 Ok(Plan::Repeated { epoch, record }) => {
                     return Ok(Ok(Appended::Repeated { epoch, record }));
                 }
-                Err(PlanError::Refused(refusal)) => return Ok(Err(StoreError::from(refusal))),
+                Err(PlanError::Refused(refusal)) => {
+                    // A repeat is one, whatever its sender may do by now.
+                    match self.overlooked(append) {
+                        Some((room, sender, id)) => {
+                            self.read_receipts(link, vec![(room, sender, id)]).await?;
+                        }
+                        None => return Ok(Err(StoreError::from(refusal))),
+                    }
+                }
                 Err(PlanError::Store(Unread::Standing(room, user))) => {
                     self.read_standings(link, vec![(room, user)]).await?;
                 }
@@ -227,6 +235,15 @@ impl Draft {
                 }
             }
         }
+    }
+
+    /// The send that an append might repeat, if nobody has looked for it.
+    fn overlooked(&self, append: &Append) -> Option<(u64, UserId, MessageId)> {
+        let room = self.known.rooms.get(&append.room)?.as_ref()?;
+        let Act::Post { event, .. } = &append.act else { return None };
+        let id = event.key.as_ref()?.id.clone();
+        let send = (room.epoch.incarnation, event.from.clone(), id);
+        (!self.receipts.contains_key(&send)).then_some(send)
     }
 
     fn take(&mut self, commit: Commit) -> Arc<Event> {
