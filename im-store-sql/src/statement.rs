@@ -112,7 +112,7 @@ impl<D: Dialect> Statement<D> {
         self.group(|group| padded(items).into_iter().fold(group, bind))
     }
 
-    /// A query for the rows of `table` whose `columns` have one of these values.
+    /// A query for the rows of `table` whose `columns`, which are a key, have one of these values.
     ///
     /// The number of groups is a power of two, so that few different statements are prepared: the last item stands
     /// several times, and rows may be given several times.
@@ -125,17 +125,23 @@ impl<D: Dialect> Statement<D> {
     ) -> Self {
         let padded = padded(items);
         let list = columns.join(", ");
+        let wanted = || {
+            Self::new(&format!("WITH w({list}) AS (VALUES "))
+                .groups(&padded, |statement, item| bind(statement, item))
+        };
+        let on = |table: &str| {
+            let on: Vec<_> =
+                columns.iter().map(|column| format!("{table}.{column} = w.{column}")).collect();
+            on.join(" AND ")
+        };
         match D::LOOKUP {
             Lookup::Join => {
-                let on: Vec<_> =
-                    columns.iter().map(|column| format!("t.{column} = w.{column}")).collect();
-                Self::new(&format!("WITH w({list}) AS (VALUES "))
-                    .groups(&padded, |statement, item| bind(statement, item))
-                    .sql(&format!(
-                        ") SELECT {select} FROM w JOIN {table} t ON {}",
-                        on.join(" AND ")
-                    ))
+                wanted().sql(&format!(") SELECT {select} FROM w JOIN {table} t ON {}", on("t")))
             }
+            Lookup::Lateral => wanted().sql(&format!(
+                ") SELECT {select} FROM w JOIN LATERAL (SELECT * FROM {table} i WHERE {} LIMIT 1) t ON TRUE",
+                on("i")
+            )),
             Lookup::RowIn => {
                 Self::new(&format!("SELECT {select} FROM {table} t WHERE ({list}) IN ("))
                     .groups(&padded, |statement, item| bind(statement, item))

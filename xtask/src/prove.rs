@@ -148,7 +148,9 @@ fn soak(plan: &Plan, steps: &mut Steps) -> Result<()> {
         steps.step(&format!("soak, round {round} of {rounds}"), advice, || {
             let mut replay =
                 cargo(["run", "--quiet", "--release", "--package", "im-bench", "--", "replay"]);
-            replay.args(["--clients", "50", "--cuts", "40", "--kills", "4", "--store", "sled"]);
+            let store = ON_DISK[round as usize % ON_DISK.len()];
+            replay.args(["--clients", "50", "--cuts", "40", "--kills", "4", "--store", store]);
+            replay.args(["--transport", "mix"]);
             replay.args(["--seed", &round.to_string()]);
             if let Some(data) = &data {
                 replay.arg("--data").arg(data);

@@ -33,7 +33,7 @@ impl Chat {
     ///
     /// If the engine cannot start.
     pub async fn open(accounts: Arc<Accounts>) -> Result<Self> {
-        // Without `.store(…)` everything is kept in memory. `SledStore` of im-store-sled keeps it in a folder.
+        // Without `.store(…)` everything is kept in memory. `SqliteStore` of im-store-sql keeps it in a file.
         let engine =
             Engine::builder().authenticator(Arc::new(ShopCookie(accounts))).start().await?;
         let name = |e| Error::of(Code::BadField, "name").because(e);

@@ -36,7 +36,7 @@ struct Flags {
     listen: SocketAddr,
     /// Where messages are kept: sled:FOLDER, sqlite:FILE, postgres://…, mysql://…, or memory, which is gone when the server
     /// ends. What is not there is made. One server at a time can use a folder or a file.
-    #[arg(long, env = "IM_STORE", default_value = "sled:im-data", global = true)]
+    #[arg(long, env = "IM_STORE", default_value = "sqlite:im-data/im.db", global = true)]
     store: StoreAddress,
     /// Each room keeps so many of its last messages; older ones are removed. All of them by default.
     #[arg(long, env = "IM_KEEP_MESSAGES")]

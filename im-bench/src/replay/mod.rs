@@ -72,7 +72,7 @@ pub(crate) struct Options {
     database_kills: u64,
     /// Where the server keeps things: memory; sled or sqlite, in a temporary folder; postgres or mariadb, on a database server
     /// that is started for the run; sled:PATH, sqlite:PATH, postgres://… or mysql://…, where nothing may be yet.
-    #[arg(long, default_value = "sled")]
+    #[arg(long, default_value = "sqlite")]
     store: Keeps,
     /// Replay at this many times the log's own pace, instead of as fast as sends are acknowledged. Breaks of more than an
     /// hour are left out.

@@ -24,8 +24,11 @@ pub type Each<'a, D> = &'a mut (dyn FnMut(<D as Database>::Row) -> Outcome<Contr
 /// How rows are looked up by several columns at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup {
-    /// `WITH wanted(a, b) AS (VALUES …) … JOIN`: the planner sees how many there are.
+    /// `WITH w(a, b) AS (VALUES …) … JOIN`.
     Join,
+    /// `WITH w(a, b) AS (VALUES …) … JOIN LATERAL (… LIMIT 1)`: one after the other by the index, whatever the planner has heard
+    /// of the table. It keeps a plan for long, and might have made it when the table was small.
+    Lateral,
     /// `WHERE (a, b) IN ((…), …)`.
     RowIn,
 }

@@ -18,7 +18,7 @@ impl Dialect for Postgres {
     const SHORT: &'static str = "postgres";
     const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
     const FOR_UPDATE: &'static str = " FOR UPDATE";
-    const LOOKUP: Lookup = Lookup::Join;
+    const LOOKUP: Lookup = Lookup::Lateral;
     // The number is arbitrary, and the same for everybody who migrates.
     const LOCK_MIGRATIONS: &'static str = "SELECT pg_advisory_xact_lock(6861722611)";
     const UNLOCK_MIGRATIONS: &'static str = "";
