@@ -104,6 +104,8 @@
 //! | `config`, `store`, `ports`, `publish` | the public face |
 //! | `open`, `migrate` | connecting, and the tables |
 //! | `job`, `committer`, `append` | from a call to a commit |
+//! | `order` | putting the database in order after a failed commit |
+//! | `turn`, `health` | from a call to a read, and what callers know of each other's luck |
 //! | `read`, `put`, `sessions`, `state` | everything else that is read and written |
 //! | `upkeep`, `erase`, `import`, `backup` | what goes, and what comes from elsewhere |
 //! | `statement`, `link`, `model` | putting statements together, reading rows, values as columns |
@@ -120,12 +122,14 @@ mod config;
 mod dialect;
 mod erase;
 mod error;
+mod health;
 mod import;
 mod job;
 mod link;
 mod migrate;
 mod model;
 mod open;
+mod order;
 mod ports;
 mod publish;
 mod put;
@@ -134,6 +138,7 @@ mod sessions;
 mod state;
 mod statement;
 mod store;
+mod turn;
 mod upkeep;
 
 #[cfg(feature = "sqlite")]
