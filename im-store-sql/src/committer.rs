@@ -125,10 +125,12 @@ impl<D: Dialect> Committer<D> {
     }
 
     async fn serve_each(&mut self, jobs: Vec<Job<D>>) {
-        // Rooms that somebody else has locked are waited for once.
+        // Rooms that somebody else has locked are waited for once, and all of them together not for too long.
         let mut locked: HashMap<RoomId, String> = HashMap::new();
+        let until = Instant::now() + self.time_limit;
         for job in jobs {
-            let waited = job.rooms().find_map(|room| locked.get(room));
+            let some = locked.values().next().filter(|_| Instant::now() > until);
+            let waited = job.rooms().find_map(|room| locked.get(room)).or(some);
             if let Some(verdict) = waited.map(|why| lost(Class::Locked, why)) {
                 job.answer(&verdict);
                 continue;
@@ -173,6 +175,8 @@ impl<D: Dialect> Committer<D> {
                 }
                 (Class::Contended, _) => return Ok(lost(Class::Contended, &why)),
                 (Class::Locked, _) if Instant::now() < until => sleep(pause(attempt)).await,
+                // All that there is, and not some of the rooms.
+                (Class::Locked, _) if D::ONE_WRITER => return Ok(lost(Class::Locked, &why)),
                 (Class::Locked, _) => {
                     let verdict = lost(Class::Locked, &why);
                     return Err((Failure::Locked(why), verdict));
