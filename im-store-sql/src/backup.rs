@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -39,14 +41,16 @@ impl SqlStore<Sqlite> {
     ///
     /// # Errors
     ///
-    /// `Unavailable` if there is something at `to`, or if the copy cannot be written; `Full` if the device has no room for
+    /// `Unavailable` if there is something at `to`, if the copy cannot be written, or if a commit fails meanwhile; `Full` if the device has no room for
     /// it; `Corrupt` if the copy, and so most likely the database, is damaged. What was written of it is removed. A process
     /// that is killed meanwhile leaves a file beside `to` whose name ends in `.partial`.
     pub async fn backup(&self, to: impl Into<PathBuf>) -> StoreResult<Backup> {
-        let to = to.into();
         if self.is_closed() {
             return Err(closed());
         }
+        let to = to.into();
+        // SQLite makes something else of some names, such as `file:…`, unless they are absolute.
+        let to = std::path::absolute(&to).map_err(|e| file("write to", &to, e))?;
         if to.try_exists().map_err(|e| file("look for", &to, e))? {
             let message = format!("{} is there already: choose another name", to.display());
             return Err(StoreError::new(StoreErrorKind::Unavailable, message));
@@ -67,7 +71,7 @@ impl SqlStore<Sqlite> {
         let failed = |fault: Fault| fault.into_error::<Sqlite>();
         // A connection of its own, so that it takes no reader's place.
         let source = self.readers.connect_options();
-        vacuum(&source, partial).await.map_err(failed)?;
+        vacuum(&source, partial, Arc::clone(&self.urgent)).await.map_err(failed)?;
         let rooms = renew(partial).await.map_err(failed)?;
         let (from, path) = (partial.to_owned(), to.to_owned());
         let moved = tokio::task::spawn_blocking(move || {
@@ -81,17 +85,31 @@ impl SqlStore<Sqlite> {
 }
 
 /// Copies the database as it is at one moment.
-async fn vacuum(source: &SqliteConnectOptions, to: &Path) -> Outcome<()> {
+async fn vacuum(source: &SqliteConnectOptions, to: &Path, urgent: Arc<AtomicBool>) -> Outcome<()> {
     let name = to.to_str().ok_or_else(|| {
-        let why = "the backup's name is not UTF-8, which SQLite needs";
-        Fault::Database(sqlx::Error::Configuration(why.into()))
+        Fault::Unfit("the backup's name is not UTF-8, which SQLite needs".to_owned())
     })?;
     let mut conn = SqliteConnection::connect_with(source).await?;
+    // The writer may not go on while it reads, if a commit has failed.
+    let goes_on = {
+        let urgent = Arc::clone(&urgent);
+        move || !urgent.load(Ordering::Relaxed)
+    };
+    conn.lock_handle().await?.set_progress_handler(STEPS, goes_on);
     let vacuum = Statement::<Sqlite>::new("VACUUM INTO ").text(name);
     let done = Link::<Sqlite>(&mut conn).run(vacuum).await;
     conn.close().await?;
-    done.map(|_| ())
+    match done {
+        Err(_) if urgent.load(Ordering::Relaxed) => {
+            let why = "a commit failed meanwhile, and the database is put in order first: make the backup again";
+            Err(Fault::Unfit(why.to_owned()))
+        }
+        done => done.map(|_| ()),
+    }
 }
+
+/// Steps of SQLite's machine after which it is asked whether it may go on: well below a millisecond.
+const STEPS: i32 = 10_000;
 
 /// Checks a copy and begins new generations in it. Says how many rooms it has.
 async fn renew(copy: &Path) -> Outcome<u64> {

@@ -1,10 +1,13 @@
 //! Group commit: a task takes what has queued and writes it in one transaction. While that is synced, the next batch
 //! gathers, so the cost of the sync is shared by as many as there are.
 
+use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use im_core::RoomId;
 use im_core::id::random_bytes;
 use im_core::ports::{Appended, StoreResult};
 use im_core::state::Append;
@@ -12,23 +15,29 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Pool, SqlSafeStr};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::append::{Known, Repeats, append};
 use crate::dialect::Dialect;
-use crate::error::{Class, Fault, kind, words};
+use crate::error::{Class, Fault, Outcome, kind, words};
+use crate::health::Health;
 use crate::job::{Job, Topic, Verdict, Work};
-use crate::link::Link;
+use crate::link::{Link, limited};
+use crate::order::recover;
 
 /// One of the tasks that commit.
 pub(crate) struct Committer<D: Dialect> {
     pub(crate) pool: Pool<D>,
+    /// The readers' connections, which are held off where they are in the way.
+    pub(crate) readers: Pool<D>,
     pub(crate) jobs: mpsc::UnboundedReceiver<Job<D>>,
     pub(crate) max_batch: usize,
     pub(crate) max_batch_bytes: usize,
     pub(crate) patience: Duration,
-    /// Whether somebody has waited for the database in vain: set by all, so that others need not.
-    pub(crate) away: Arc<AtomicBool>,
+    pub(crate) time_limit: Duration,
+    pub(crate) health: Arc<Health>,
+    /// Tells long readers to come out of the way.
+    pub(crate) urgent: Arc<AtomicBool>,
     pub(crate) held: Option<PoolConnection<D>>,
     /// What the last transaction on `held` knew, where nobody else writes unseen.
     pub(crate) known: Option<(i64, Known)>,
@@ -36,6 +45,8 @@ pub(crate) struct Committer<D: Dialect> {
     pub(crate) wary: u32,
     /// Whether a commit failed, and the database was not put in order since.
     pub(crate) suspect: bool,
+    /// The store's, which others get when all of us have ended.
+    pub(crate) lock: Option<Arc<File>>,
 }
 
 /// When a transaction failed.
@@ -47,6 +58,14 @@ enum Stage {
     Committing,
 }
 
+/// Why jobs failed that may fare better one by one.
+enum Failure {
+    /// One of them is what fails.
+    Theirs,
+    /// Somebody else holds a lock on what one of them is about.
+    Locked(String),
+}
+
 impl<D: Dialect> Committer<D> {
     /// Commits until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
@@ -54,10 +73,22 @@ impl<D: Dialect> Committer<D> {
             self.settle().await;
             let jobs = self.gather(first);
             self.serve(jobs).await;
+            if self.jobs.is_closed() && self.health.is_away() {
+                self.give_up();
+            }
         }
         if let Some(held) = self.held.take() {
-            // The pool is closed by whoever closes the store.
-            drop(held);
+            // It is closed before others get the lock.
+            let _ = timeout(self.time_limit, held.detach().close()).await;
+        }
+        drop(self.lock);
+    }
+
+    /// Nobody waits once for each batch while the store is being closed.
+    fn give_up(&mut self) {
+        let verdict = lost(Class::Away, "it did not answer while the store was closed");
+        while let Ok(job) = self.jobs.try_recv() {
+            job.answer(&verdict);
         }
     }
 
@@ -90,26 +121,46 @@ impl<D: Dialect> Committer<D> {
         tracing::trace!(store = D::SHORT, writes, "a transaction ended");
         let verdict = match outcome {
             // One of them may be what fails: each for itself, so that the others do not suffer.
-            Err(_) if jobs.len() > 1 => {
-                for job in jobs {
-                    let mut alone = vec![job];
-                    let verdict = self.commit(&mut alone).await.unwrap_or_else(|verdict| verdict);
-                    alone.into_iter().for_each(|job| job.answer(&verdict));
-                }
-                return;
-            }
-            Ok(verdict) | Err(verdict) => verdict,
+            Err(_) if jobs.len() > 1 => return self.serve_each(jobs).await,
+            Ok(verdict) | Err((_, verdict)) => verdict,
         };
         jobs.into_iter().for_each(|job| job.answer(&verdict));
     }
 
+    async fn serve_each(&mut self, jobs: Vec<Job<D>>) {
+        // Rooms that somebody else has locked are waited for once, and all of them together not for too long.
+        let mut locked: HashMap<RoomId, String> = HashMap::new();
+        let until = Instant::now() + self.time_limit;
+        for job in jobs {
+            let some = locked.values().next().filter(|_| Instant::now() > until);
+            let waited = job.rooms().find_map(|room| locked.get(room)).or(some);
+            if let Some(verdict) = waited.map(|why| lost(Class::Locked, why)) {
+                job.answer(&verdict);
+                continue;
+            }
+            let mut alone = vec![job];
+            let verdict = match self.commit(&mut alone).await {
+                Ok(verdict) => verdict,
+                Err((failure, verdict)) => {
+                    if let Failure::Locked(why) = failure {
+                        let rooms = alone.iter().flat_map(Job::rooms);
+                        locked.extend(rooms.map(|room| (room.clone(), why.clone())));
+                    }
+                    verdict
+                }
+            };
+            alone.into_iter().for_each(|job| job.answer(&verdict));
+        }
+    }
+
     /// Writes the jobs in one transaction, again as long as that makes sense. `Err`: it failed, and not for a reason that lies
     /// outside the jobs.
-    async fn commit(&mut self, jobs: &mut [Job<D>]) -> Result<Verdict, Verdict> {
+    async fn commit(&mut self, jobs: &mut [Job<D>]) -> Result<Verdict, (Failure, Verdict)> {
         let until = Instant::now() + self.patience;
         for attempt in 0_u32.. {
-            let Err((stage, fault)) = self.attempt(jobs).await else {
-                self.away.store(false, Ordering::Relaxed);
+            let (limit, mut stage) = (self.time_limit, Stage::Writing);
+            let Err(fault) = limited(limit, self.attempt(jobs, &mut stage)).await else {
+                self.health.set_away(false);
                 return Ok(Verdict::Kept);
             };
             let (class, why) = (fault.class::<D>(), fault.to_string());
@@ -118,10 +169,10 @@ impl<D: Dialect> Committer<D> {
                 continue;
             }
             tracing::debug!(store = D::SHORT, ?class, ?stage, %why, "a transaction failed");
-            let contended = matches!(class, Class::Contended | Class::Taken);
-            self.suspect |= stage == Stage::Committing && !contended;
+            let lost_to_another = matches!(class, Class::Contended | Class::Taken | Class::Locked);
+            self.suspect |= stage == Stage::Committing && !lost_to_another;
             // Whatever it was, the next attempt gets a connection that has seen nothing of it.
-            self.discard().await;
+            self.discard();
             match (class, stage) {
                 (Class::Contended | Class::Taken, _) if attempt < MOST_ATTEMPTS => {
                     sleep(pause(attempt)).await;
@@ -132,13 +183,22 @@ impl<D: Dialect> Committer<D> {
                     return Ok(lost(Class::Full, &why));
                 }
                 (Class::Contended | Class::Taken, _) => return Ok(lost(Class::Contended, &why)),
+                (Class::Locked, _) if Instant::now() < until => sleep(pause(attempt)).await,
+                // All that there is, and not some of the rooms.
+                (Class::Locked, _) if D::ONE_WRITER => return Ok(lost(Class::Locked, &why)),
+                (Class::Locked, _) => {
+                    let verdict = lost(Class::Locked, &why);
+                    return Err((Failure::Locked(why), verdict));
+                }
                 (_, Stage::Committing) => return Ok(Verdict::Doubt(why)),
                 (Class::Away, _) if self.may_wait(until) => sleep(pause(attempt + 5)).await,
                 (Class::Away | Class::Closed, _) => {
-                    self.away.store(true, Ordering::Relaxed);
+                    self.health.set_away(true);
                     return Ok(lost(class, &why));
                 }
-                (Class::Corrupt | Class::Failed, _) => return Err(lost(class, &why)),
+                (Class::Corrupt | Class::Failed, _) => {
+                    return Err((Failure::Theirs, lost(class, &why)));
+                }
             }
         }
         // The loop ends by returning.
@@ -146,26 +206,23 @@ impl<D: Dialect> Committer<D> {
     }
 
     fn may_wait(&self, until: Instant) -> bool {
-        Instant::now() < until && !self.away.load(Ordering::Relaxed)
+        Instant::now() < until && !self.health.is_away()
     }
 
-    async fn attempt(&mut self, jobs: &mut [Job<D>]) -> Result<(), (Stage, Fault)> {
-        let writing = |fault: Fault| (Stage::Writing, fault);
+    async fn attempt(&mut self, jobs: &mut [Job<D>], stage: &mut Stage) -> Outcome<()> {
         let conn = match &mut self.held {
             Some(conn) => conn,
             empty => {
-                let fresh = self.pool.acquire().await;
-                let conn = empty.insert(fresh.map_err(|e| writing(e.into()))?);
+                let conn = empty.insert(self.pool.acquire().await?);
                 if self.suspect {
-                    D::recover(conn).await.map_err(|e| writing(e.into()))?;
+                    recover::<D>(conn, &self.readers, &self.urgent).await?;
                     self.suspect = false;
                 }
                 conn
             }
         };
-        let begun = conn.begin_with(D::BEGIN.into_sql_str()).await;
-        let mut tx = begun.map_err(|e| writing(e.into()))?;
-        let now = D::others_writes(&mut tx).await.map_err(|e| writing(e.into()))?;
+        let mut tx = conn.begin_with(D::BEGIN.into_sql_str()).await?;
+        let now = D::others_writes(&mut tx).await?;
         // Whatever fails from here on, it holds no longer.
         let known = match (self.known.take(), now) {
             (Some((then, known)), Some(now)) if then == now => known,
@@ -177,21 +234,22 @@ impl<D: Dialect> Committer<D> {
             Err(fault) => {
                 // The connection is used again.
                 if fault.class::<D>() == Class::Taken {
-                    tx.rollback().await.map_err(|e| writing(e.into()))?;
+                    tx.rollback().await?;
                 }
-                return Err(writing(fault));
+                return Err(fault);
             }
         };
         self.wary = if repeated(jobs) { WARY } else { self.wary.saturating_sub(1) };
-        tx.commit().await.map_err(|e| (Stage::Committing, e.into()))?;
+        *stage = Stage::Committing;
+        tx.commit().await?;
         self.known = now.map(|now| (now, known));
         Ok(())
     }
 
-    async fn discard(&mut self) {
+    /// Closes the connection without a word, which could take as long as what went before.
+    fn discard(&mut self) {
         if let Some(conn) = self.held.take() {
-            // A connection that is broken cannot be closed well either.
-            let _ = conn.detach().close_hard().await;
+            drop(conn.detach());
         }
     }
 }
@@ -247,8 +305,7 @@ fn repeated<D: Dialect>(jobs: &[Job<D>]) -> bool {
 fn lost(class: Class, why: &str) -> Verdict {
     // Corrupt is said of reads. To whoever writes it is a store that fails.
     let class = if class == Class::Corrupt { Class::Failed } else { class };
-    let kind = kind(class);
-    Verdict::Lost(kind, words(kind, why))
+    Verdict::Lost(kind(class), words(class, why))
 }
 
 /// How many times in a row everybody else may have had a turn without a new write, until a batch is complete. The way from an

@@ -1,5 +1,7 @@
 //! From a database's failures to those of the store.
 
+use std::time::Duration;
+
 use im_core::ports::{StoreError, StoreErrorKind};
 
 use crate::dialect::Dialect;
@@ -13,6 +15,12 @@ pub enum Fault {
     /// What stands in a table makes no sense.
     #[error("the stored {0} is damaged")]
     Damaged(&'static str),
+    /// It took too long. What the connection is about nobody knows: it is thrown away.
+    #[error("no answer came within {0:?}")]
+    Late(Duration),
+    /// What was asked for does not go, in words that say why and what to do.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 /// A result of a statement or of several.
@@ -25,6 +33,8 @@ pub enum Class {
     Contended,
     /// A key is taken: it was written before, or another transaction has written it meanwhile.
     Taken,
+    /// Another transaction holds a lock, and was waited for in vain. Nothing was written.
+    Locked,
     /// No room on the device. The statement or transaction was rolled back.
     Full,
     /// The server is not there, or the connection broke.
@@ -41,14 +51,17 @@ impl Fault {
     pub(crate) fn class<D: Dialect>(&self) -> Class {
         match self {
             Self::Damaged(_) => Class::Corrupt,
+            Self::Late(_) => Class::Away,
+            Self::Unfit(_) => Class::Failed,
             Self::Database(error) => class::<D>(error),
         }
     }
 
     /// The error of a call that wrote nothing.
     pub(crate) fn into_error<D: Dialect>(self) -> StoreError {
-        let kind = kind(self.class::<D>());
-        StoreError::new(kind, words(kind, &self.to_string())).because(self)
+        let (class, why) = (self.class::<D>(), self.to_string());
+        let words = if matches!(self, Self::Unfit(_)) { why } else { words(class, &why) };
+        StoreError::new(kind(class), words).because(self)
     }
 }
 
@@ -58,18 +71,21 @@ pub(crate) fn kind(class: Class) -> StoreErrorKind {
         Class::Full => StoreErrorKind::Full,
         Class::Corrupt => StoreErrorKind::Corrupt,
         Class::Closed => StoreErrorKind::Closed,
-        Class::Contended | Class::Taken | Class::Away | Class::Failed => {
+        Class::Contended | Class::Taken | Class::Locked | Class::Away | Class::Failed => {
             StoreErrorKind::Unavailable
         }
     }
 }
 
-pub(crate) fn words(kind: StoreErrorKind, why: &str) -> String {
-    match kind {
-        StoreErrorKind::Full => format!("the database has no room left: {why}"),
-        StoreErrorKind::Unavailable => format!("the database is away or failing: {why}"),
-        StoreErrorKind::Closed => "the store is closed".to_owned(),
-        _ => why.to_owned(),
+pub(crate) fn words(class: Class, why: &str) -> String {
+    match class {
+        Class::Full => format!("the database has no room left: {why}"),
+        Class::Locked => format!("another transaction holds a lock and does not end: {why}"),
+        Class::Contended | Class::Taken | Class::Away | Class::Failed => {
+            format!("the database is away or failing: {why}")
+        }
+        Class::Closed => "the store is closed".to_owned(),
+        Class::Corrupt => why.to_owned(),
     }
 }
 

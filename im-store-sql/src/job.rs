@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use im_core::RoomId;
 use im_core::ports::{Appended, StoreError, StoreErrorKind, StoreResult};
 use im_core::state::Append;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -128,6 +129,15 @@ impl<D: Dialect> Job<D> {
             Work::Appends(appends) => appends.batch.len().max(1),
             Work::Call(_) => 1,
         }
+    }
+
+    /// The rooms that it appends to.
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = &RoomId> {
+        let batch = match &self.work {
+            Work::Appends(appends) => appends.batch.as_slice(),
+            Work::Call(_) => &[],
+        };
+        batch.iter().map(|append| &append.room)
     }
 
     pub(crate) fn answer(self, verdict: &Verdict) {

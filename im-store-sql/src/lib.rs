@@ -15,8 +15,9 @@
 //! # What it promises
 //!
 //! An append that was answered is committed and synced, with its dedup record. On SQLite that is WAL with
-//! `synchronous=FULL`, bundled at 3.51.3 or newer; on a server it is what the server's settings make of it. They are looked
-//! at when the store is opened: what weakens durability is logged in words, and [`Store::durability`] states what is left.
+//! `synchronous=FULL`, bundled at 3.51.3 or newer, if the file system can do that; on a server it is what the server's
+//! settings make of it. Either is looked at when the store is opened: what weakens durability is logged in words, and
+//! [`Store::durability`] states what is left.
 //! Asynchronous replication that fails over may lose what was acknowledged: no setting here can see that.
 //!
 //! Seqs are given out under a lock on the room's row, in the message's own transaction: never by a sequence or an
@@ -32,6 +33,19 @@
 //! its commit was never there: while the database is away, it is made again until [`SqlConfig::patience`] is over, and then
 //! fails with `Unavailable`, or with `Full` where there is no room left. One whose commit fails in a way that leaves open
 //! what happened is answered `Unknown`: a retry under the same message id clears it up.
+//!
+//! # What it waits for
+//!
+//! Every call ends, whatever the network and the database do. A peer that has vanished without a word costs a caller
+//! [`SqlConfig::time_limit`]; a lock that somebody else holds and does not give back costs [`SqlConfig::lock_wait`] and an
+//! `Unavailable`, for its rooms only. A connection on which anything took too long, failed, or was not waited for is closed
+//! and never used again. While the database is known to be away, one read at a time looks whether it is back, and the others
+//! fail at once. A store that is dropped in place of being closed still commits what it was given.
+//!
+//! After a commit that failed on SQLite, its log is written back to the database before anything else is committed, and so is
+//! a log that an earlier process has left, when the store is opened. The store's own readers are held off meanwhile, and a
+//! backup that is under way fails. Another program that reads the file in one long transaction is in the way: until it
+//! ends, opening and writing fail, in words that say so. Where no log was left, nobody is in the way.
 //!
 //! # What goes
 //!
@@ -92,7 +106,13 @@
 //!
 //! - SQLite: one process at a time has the store open (a lock file beside the database says so); others may read the
 //!   file. All writes go through one connection, at the speed of one disk.
-//! - A content may be as large as a statement: `max_allowed_packet` on MySQL (16 MiB on MariaDB by default).
+//! - Rows are written by some megabytes in a statement, but a content, as JSON text, goes in one: it must stay below
+//!   `max_allowed_packet` on MySQL (16 MiB on MariaDB by default, 64 MiB on MySQL), which ends the connection of who
+//!   sends more, and below 1 GB on PostgreSQL and SQLite. The engine takes 32 KiB by default.
+//! - SQLite syncs more than it must, unless it is built with `HAVE_FDATASYNC`: put
+//!   `LIBSQLITE3_FLAGS = "-DHAVE_FDATASYNC=1"` under `[env]` into the `.cargo/config.toml` of your workspace, as this one
+//!   does (Linux).
+//! - SQLite's file has a name in UTF-8. [`SqlConfig::sqlite`] takes it as it is; there is no store in memory.
 //! - The user needs the right to make tables when the store is opened with a newer version of this crate.
 //! - Memory: [`SqlConfig::queue_bytes`], [`SqlConfig::cache_bytes`] for each connection of SQLite, and what the driver
 //!   buffers of a page that is being read.
@@ -104,6 +124,8 @@
 //! | `config`, `store`, `ports`, `publish` | the public face |
 //! | `open`, `migrate` | connecting, and the tables |
 //! | `job`, `committer`, `append` | from a call to a commit |
+//! | `order` | putting the database in order after a failed commit |
+//! | `turn`, `health` | from a call to a read, and what callers know of each other's luck |
 //! | `read`, `put`, `sessions`, `state` | everything else that is read and written |
 //! | `upkeep`, `erase`, `import`, `backup` | what goes, and what comes from elsewhere |
 //! | `statement`, `link`, `model` | putting statements together, reading rows, values as columns |
@@ -120,12 +142,14 @@ mod config;
 mod dialect;
 mod erase;
 mod error;
+mod health;
 mod import;
 mod job;
 mod link;
 mod migrate;
 mod model;
 mod open;
+mod order;
 mod ports;
 mod publish;
 mod put;
@@ -134,6 +158,7 @@ mod sessions;
 mod state;
 mod statement;
 mod store;
+mod turn;
 mod upkeep;
 
 #[cfg(feature = "sqlite")]

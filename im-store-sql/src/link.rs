@@ -1,10 +1,22 @@
 //! A connection, and the rows that it gives.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::dialect::Dialect;
 use crate::error::{Fault, Outcome};
 use crate::statement::Statement;
+
+/// Does something with a connection for so long. What is not through by then may have left it in the middle of something:
+/// it is not to be used any more.
+pub(crate) async fn limited<T>(
+    limit: Duration,
+    work: impl Future<Output = Outcome<T>>,
+) -> Outcome<T> {
+    timeout(limit, work).await.unwrap_or(Err(Fault::Late(limit)))
+}
 
 /// A connection in the hands of somebody who reads or writes, within a transaction or not.
 pub(crate) struct Link<'a, D: Dialect>(pub(crate) &'a mut D::Connection);

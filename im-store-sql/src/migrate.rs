@@ -42,10 +42,17 @@ pub(crate) async fn migrate<D: Dialect>(conn: &mut D::Connection) -> StoreResult
 
 async fn lock<D: Dialect>(conn: &mut D::Connection) -> Outcome<()> {
     // Where the lock outlives transactions it is taken before one.
-    if !D::UNLOCK_MIGRATIONS.is_empty() {
-        D::execute_text(conn, D::LOCK_MIGRATIONS.into_sql_str()).await?;
+    if D::UNLOCK_MIGRATIONS.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let taken = Statement::new(D::LOCK_MIGRATIONS);
+    match Link::<D>(conn).first(taken, |row| row.opt_int()).await?.flatten() {
+        Some(1) => Ok(()),
+        _ => {
+            let why = "another process has been at the tables for a minute: start again when it is through, or end it";
+            Err(Fault::Unfit(why.to_owned()))
+        }
+    }
 }
 
 async fn all<D: Dialect>(conn: &mut D::Connection) -> StoreResult<()> {

@@ -1,69 +1,92 @@
 //! Connecting, looking at what is there, migrating.
 
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use im_core::ports::{Durability, StoreError, StoreErrorKind, StoreResult};
 use sqlx::pool::PoolOptions;
-use sqlx::{Connection, Pool};
-use tokio::time::{Instant, sleep};
+use sqlx::{AssertSqlSafe, Connection, Pool, SqlSafeStr};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::committer::pause;
 use crate::config::SqlConfig;
 use crate::dialect::{Dialect, Found};
 use crate::error::{Class, Fault};
+use crate::link::limited;
 use crate::migrate::migrate;
 
 pub(crate) struct Opened<D: Dialect> {
     pub(crate) readers: Pool<D>,
     pub(crate) writers: Pool<D>,
-    pub(crate) lock: Option<File>,
+    pub(crate) lock: Option<Arc<File>>,
     pub(crate) durability: Durability,
 }
 
 type Options<D> = <<D as sqlx::Database>::Connection as Connection>::Options;
 
 pub(crate) async fn open<D: Dialect>(config: &SqlConfig) -> StoreResult<Opened<D>> {
-    let options = D::options(config).map_err(|error| {
-        let message = "the database's address makes no sense: sqlite:PATH, postgres://USER:PASSWORD@HOST/NAME or \
-                       mysql://USER:PASSWORD@HOST/NAME is expected";
-        StoreError::new(StoreErrorKind::Unavailable, message).because(error)
+    let options = D::options(config).map_err(|fault| match fault {
+        Fault::Unfit(_) => fault.into_error::<D>(),
+        _ => {
+            let message = "the database's address makes no sense: sqlite:PATH, postgres://USER:PASSWORD@HOST/NAME or \
+                           mysql://USER:PASSWORD@HOST/NAME is expected";
+            StoreError::new(StoreErrorKind::Unavailable, message).because(fault)
+        }
     })?;
-    let lock = D::take(config)?;
-    let mut conn = connect::<D>(&options, config.patience).await?;
-    let Found { durability, weak } =
-        D::inspect(&mut conn).await.map_err(|e| Fault::from(e).into_error::<D>())?;
-    for words in weak {
-        tracing::warn!(store = D::SHORT, "the server's settings weaken durability: {words}");
-    }
+    let lock = D::take(config)?.map(Arc::new);
     // A process that was killed after a failed sync has left that to us.
-    D::recover(&mut conn).await.map_err(|e| Fault::from(e).into_error::<D>())?;
-    migrate::<D>(&mut conn).await?;
+    let left_behind = D::is_left_behind(config);
+    let mut conn = connect::<D>(&options, config).await?;
+    let fail = |fault: Fault| fault.into_error::<D>();
+    let Found { durability, weak } =
+        limited(config.time_limit, D::inspect(&mut conn)).await.map_err(fail)?;
+    for words in weak {
+        tracing::warn!(store = D::SHORT, "the database's settings weaken durability: {words}");
+    }
+    if left_behind {
+        limited(config.time_limit, D::recover(&mut conn)).await.map_err(fail)?;
+    }
+    let late = |_| Err(Fault::Late(LONGEST_MIGRATION).into_error::<D>());
+    timeout(LONGEST_MIGRATION, migrate::<D>(&mut conn)).await.unwrap_or_else(late)?;
     // It has done its work, whether or not it can be closed well.
-    let _ = conn.close().await;
+    let _ = timeout(config.time_limit, conn.close()).await;
+    let greeting = D::greeting(config);
     let pool = |most: u32| {
+        let greeting = greeting.clone();
         PoolOptions::<D>::new()
             .max_connections(most)
             .min_connections(0)
             .acquire_timeout(config.patience.max(Duration::from_secs(1)))
             // A connection that turns out to be dead is thrown away, and the call made again.
             .test_before_acquire(false)
+            .after_connect(move |conn, _| {
+                let greeting = greeting.clone();
+                Box::pin(async move {
+                    let Some(greeting) = greeting else { return Ok(()) };
+                    D::execute_text(conn, AssertSqlSafe(greeting).into_sql_str()).await
+                })
+            })
             .connect_lazy_with(options.clone())
     };
     let committers = if D::ONE_WRITER { 1 } else { config.committers };
     Ok(Opened { readers: pool(config.connections), writers: pool(committers), lock, durability })
 }
 
+/// What opening waits for others who migrate, and for its own migrations, which may rewrite whole tables.
+const LONGEST_MIGRATION: Duration = Duration::from_secs(600);
+
 /// Connects, again if the server is not there, as long as the patience lasts.
 async fn connect<D: Dialect>(
     options: &Options<D>,
-    patience: Duration,
+    config: &SqlConfig,
 ) -> StoreResult<D::Connection> {
-    let until = Instant::now() + patience;
+    let until = Instant::now() + config.patience;
     for attempt in 5.. {
-        let error = match D::Connection::connect_with(options).await {
-            Ok(conn) => return Ok(conn),
-            Err(error) => error,
+        let error = match timeout(config.time_limit, D::Connection::connect_with(options)).await {
+            Ok(Ok(conn)) => return Ok(conn),
+            Ok(Err(error)) => error,
+            Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
         };
         // One that still recovers from a crash says so, and is there in a moment.
         let refused =

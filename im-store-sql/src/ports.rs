@@ -1,7 +1,6 @@
 //! What the engine asks of the store: each call as a read, or as a write in the queue of what it is about.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use im_core::ports::{
@@ -17,8 +16,8 @@ use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
 
 use crate::dialect::Dialect;
 use crate::job::Topic;
-use crate::link::Link;
-use crate::store::{SqlStore, gone, read};
+use crate::store::{SqlStore, gone};
+use crate::turn::read;
 
 /// A write about something with an id: a copy of what it needs goes along, so that it can be run again.
 macro_rules! write {
@@ -290,13 +289,7 @@ impl<D: Dialect> Store for SqlStore<D> {
     }
 
     async fn close(&self) -> StoreResult<()> {
-        self.closed.store(true, Ordering::Relaxed);
-        self.queues.lock().clear();
-        let mut committers = self.committers.lock().await;
-        while committers.join_next().await.is_some() {}
-        self.readers.close().await;
-        self.writers.close().await;
-        drop(self.lock.lock().take());
+        self.end().await;
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use crate::dialect::Dialect;
 use crate::error::Outcome;
 use crate::link::Link;
 use crate::model;
-use crate::statement::{Statement, pieces};
+use crate::statement::{Statement, bounded_pieces, pieces};
 
 /// The table of the rooms.
 pub(crate) const ROOMS: &str = "im_rooms";
@@ -108,7 +108,7 @@ impl<D: Dialect> Link<'_, D> {
         };
         let rows: Vec<Row> = events.iter().map(row).collect::<Outcome<_>>()?;
         let rows: Vec<(&Event, &Row)> = events.iter().map(|(event, _)| *event).zip(&rows).collect();
-        for piece in pieces(&rows) {
+        for piece in bounded_pieces(&rows, |(_, row)| row.content.len()) {
             let insert = Statement::new(&format!(
                 "{} INTO im_messages (room, seq, sender, sent_at, kind, message_id, content, bytes, content_hash) \
                  VALUES ",

@@ -12,7 +12,7 @@ use crate::error::{Fault, Outcome};
 use crate::link::{Columns, Link};
 use crate::migrate::{STATE_GENERATION, fresh_number, read_number};
 use crate::model;
-use crate::statement::{MAX_ROWS, Statement, pieces};
+use crate::statement::{MAX_ROWS, Statement, bounded_pieces};
 
 impl<D: Dialect> Link<'_, D> {
     /// Merges updates, room by room in the order of their ids, each under a lock on its room.
@@ -98,7 +98,8 @@ impl<D: Dialect> Link<'_, D> {
             .collect::<Outcome<_>>()?;
         let columns = ["stamp_ms", "stamp_counter", "stamp_node", "sender", "value"];
         let update = D::on_conflict("room, name", &columns);
-        for piece in pieces(&newer) {
+        let size = |(_, value): &(_, Option<String>)| value.as_ref().map_or(0, String::len);
+        for piece in bounded_pieces(&newer, size) {
             let insert = Statement::new(
                 "INSERT INTO im_state (room, name, stamp_ms, stamp_counter, stamp_node, sender, value) VALUES ",
             )

@@ -167,13 +167,30 @@ fn padded<T>(items: &[T]) -> Vec<&T> {
     padded
 }
 
+/// Bytes of contents in one statement, but never fewer than one row's: a quarter of the `max_allowed_packet` that MariaDB has
+/// by default, beyond which it ends the connection.
+const MAX_BYTES: usize = 4 << 20;
+
 /// Cuts items into pieces of sizes that are powers of two, largest first: few different statements are prepared.
-pub(crate) fn pieces<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
+pub(crate) fn pieces<T>(items: &[T]) -> impl Iterator<Item = &[T]> {
+    bounded_pieces(items, |_| 0)
+}
+
+/// As [`pieces`], of items that take so many bytes each beside what is small.
+pub(crate) fn bounded_pieces<T>(
+    mut items: &[T],
+    size: impl Fn(&T) -> usize,
+) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         if items.is_empty() {
             return None;
         }
-        let most = items.len().min(MAX_ROWS);
+        let (most, mut bytes) = (items.len().min(MAX_ROWS), 0_usize);
+        let fits = |item: &&T| {
+            bytes = bytes.saturating_add(size(item));
+            bytes <= MAX_BYTES
+        };
+        let most = items[..most].iter().take_while(fits).count().max(1);
         let size = 1 << most.ilog2();
         let (piece, rest) = items.split_at(size);
         items = rest;
@@ -193,6 +210,17 @@ mod tests {
             assert!(cut.iter().all(|piece| piece.len().is_power_of_two()));
             assert!(cut.iter().all(|piece| piece.len() <= MAX_ROWS));
             assert_eq!(cut.concat(), items);
+        }
+    }
+
+    #[test]
+    fn pieces_are_bounded_in_bytes_but_for_one_that_is_larger() {
+        let sizes = [1, MAX_BYTES, 1, MAX_BYTES + 1, MAX_BYTES / 2, MAX_BYTES / 2, 1, 1, 1];
+        let cut: Vec<&[usize]> = bounded_pieces(&sizes, |size| *size).collect();
+        assert_eq!(cut.concat(), sizes);
+        for piece in cut {
+            assert!(piece.len() == 1 || piece.iter().sum::<usize>() <= MAX_BYTES, "{piece:?}");
+            assert!(piece.len().is_power_of_two());
         }
     }
 }

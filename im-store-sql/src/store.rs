@@ -9,16 +9,16 @@ use futures::future::BoxFuture;
 use im_core::ports::{Appended, Durability, StoreError, StoreErrorKind, StoreResult};
 use im_core::state::{Act, Append, StateLimits};
 use parking_lot::Mutex;
-use sqlx::pool::PoolConnection;
-use sqlx::{Connection, Pool};
+use sqlx::Pool;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use crate::committer::{Committer, pause};
+use crate::committer::Committer;
 use crate::config::SqlConfig;
 use crate::dialect::Dialect;
-use crate::error::{Class, Fault, Outcome, closed};
+use crate::error::{Outcome, closed};
+use crate::health::Health;
 use crate::job::{Appends, Doing, Job, Topic, Work};
 use crate::link::Link;
 use crate::open::{Opened, open};
@@ -26,7 +26,7 @@ use crate::open::{Opened, open};
 /// A store in an SQL database. See the crate's documentation for what it promises.
 ///
 /// [`Store::close`] it when it is not needed any more. One that is dropped commits what it was given, and closes some
-/// moments later.
+/// moments later, as long as the runtime runs.
 ///
 /// [`Store::close`]: im_core::ports::Store::close
 pub struct SqlStore<D: Dialect> {
@@ -34,17 +34,22 @@ pub struct SqlStore<D: Dialect> {
     pub(crate) writers: Pool<D>,
     /// A queue for each committer; none when the store is closed.
     pub(crate) queues: Mutex<Vec<mpsc::UnboundedSender<Job<D>>>>,
-    pub(crate) committers: tokio::sync::Mutex<JoinSet<()>>,
+    /// They end by themselves when their queues are closed and empty.
+    committers: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
     pub(crate) closed: AtomicBool,
-    away: Arc<AtomicBool>,
+    pub(crate) health: Arc<Health>,
+    /// Set while the writer waits for readers to be out of its way.
+    #[cfg(feature = "sqlite")]
+    pub(crate) urgent: Arc<AtomicBool>,
     /// Bytes that may still wait for a commit.
     places: Arc<Semaphore>,
     all_places: usize,
-    patience: Duration,
+    pub(crate) patience: Duration,
+    pub(crate) time_limit: Duration,
     pub(crate) durability: Durability,
     pub(crate) state_limits: StateLimits,
-    /// Given back when the store is closed, or dropped.
-    pub(crate) lock: Mutex<Option<std::fs::File>>,
+    /// Given back when the store is closed, or dropped, and the last committer has ended.
+    lock: Mutex<Option<Arc<std::fs::File>>>,
 }
 
 /// What a write takes in the queue beside its content.
@@ -61,24 +66,28 @@ impl<D: Dialect> SqlStore<D> {
     /// the user, is used by another process (SQLite), or its tables were made by a newer version.
     pub async fn open(config: SqlConfig) -> StoreResult<Self> {
         let Opened { readers, writers, lock, durability } = open::<D>(&config).await?;
-        let away = Arc::new(AtomicBool::new(false));
-        let (mut queues, mut committers) = (Vec::new(), JoinSet::new());
+        let (health, urgent) = (Arc::new(Health::default()), Arc::new(AtomicBool::new(false)));
+        let (mut queues, mut committers) = (Vec::new(), Vec::new());
         for _ in 0..writers.options().get_max_connections() {
             let (queue, jobs) = mpsc::unbounded_channel();
             queues.push(queue);
             let committer = Committer {
                 pool: writers.clone(),
+                readers: readers.clone(),
                 jobs,
                 max_batch: config.max_batch,
                 max_batch_bytes: config.max_batch_bytes,
                 patience: config.patience,
-                away: Arc::clone(&away),
+                time_limit: config.time_limit,
+                health: Arc::clone(&health),
+                urgent: Arc::clone(&urgent),
                 held: None,
                 known: None,
                 wary: 0,
                 suspect: false,
+                lock: lock.clone(),
             };
-            committers.spawn(committer.run());
+            committers.push(tokio::spawn(committer.run()));
         }
         let all_places = config.queue_bytes.clamp(OVERHEAD, Semaphore::MAX_PERMITS.min(1 << 31));
         Ok(Self {
@@ -87,10 +96,13 @@ impl<D: Dialect> SqlStore<D> {
             queues: Mutex::new(queues),
             committers: tokio::sync::Mutex::new(committers),
             closed: AtomicBool::new(false),
-            away,
+            health,
+            #[cfg(feature = "sqlite")]
+            urgent,
             places: Arc::new(Semaphore::new(all_places)),
             all_places,
             patience: config.patience,
+            time_limit: config.time_limit,
             durability,
             state_limits: config.state_limits,
             lock: Mutex::new(lock),
@@ -99,6 +111,22 @@ impl<D: Dialect> SqlStore<D> {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Commits what it was given, and ends.
+    pub(crate) async fn end(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.queues.lock().clear();
+        let mut committers = self.committers.lock().await;
+        while let Some(committer) = committers.last_mut() {
+            // It ends in any case: each of its transactions does.
+            let _ = committer.await;
+            committers.pop();
+        }
+        // A connection that is in the hands of somebody who does not use it is closed by them.
+        let _ = timeout(self.time_limit, self.readers.close()).await;
+        let _ = timeout(self.time_limit, self.writers.close()).await;
+        drop(self.lock.lock().take());
     }
 
     /// Waits for a place in the queue that `key` belongs to.
@@ -153,78 +181,6 @@ impl<D: Dialect> SqlStore<D> {
             return refuse(count, &error);
         }
         answer.await.unwrap_or_else(|_| refuse(count, &gone()))
-    }
-}
-
-/// Runs a read on a connection of its own, again as long as its [`Turn`] allows.
-macro_rules! read {
-    ($store:ident, |$link:ident| $call:expr) => {{
-        let mut turn = $crate::store::Turn::new($store);
-        loop {
-            let mut conn = turn.connection().await?;
-            let $link = &mut Link::<D>(&mut conn);
-            match $call.await {
-                Ok(found) => break Ok(turn.done(found)),
-                Err(fault) => turn.failed(conn, fault).await?,
-            }
-        }
-    }};
-}
-pub(crate) use read;
-
-/// The attempts of one read: again if the database was away or another one was in the way, as long as the patience lasts.
-pub(crate) struct Turn<'a, D: Dialect> {
-    store: &'a SqlStore<D>,
-    until: Instant,
-    attempt: u32,
-}
-
-impl<'a, D: Dialect> Turn<'a, D> {
-    pub(crate) fn new(store: &'a SqlStore<D>) -> Self {
-        Self { store, until: Instant::now() + store.patience, attempt: 0 }
-    }
-
-    pub(crate) async fn connection(&mut self) -> StoreResult<PoolConnection<D>> {
-        loop {
-            if self.store.is_closed() {
-                return Err(closed());
-            }
-            match self.store.readers.acquire().await {
-                Ok(conn) => return Ok(conn),
-                Err(error) => self.pause(error.into()).await?,
-            }
-        }
-    }
-
-    pub(crate) fn done<T>(&self, found: T) -> T {
-        self.store.away.store(false, Ordering::Relaxed);
-        found
-    }
-
-    pub(crate) async fn failed(
-        &mut self,
-        conn: PoolConnection<D>,
-        fault: Fault,
-    ) -> StoreResult<()> {
-        // The next attempt gets a connection that has seen nothing of it.
-        let _ = conn.detach().close_hard().await;
-        self.pause(fault).await
-    }
-
-    async fn pause(&mut self, fault: Fault) -> StoreResult<()> {
-        let store = self.store;
-        let class = fault.class::<D>();
-        let again = matches!(class, Class::Away | Class::Contended | Class::Taken);
-        // Connections that a server has closed while nobody used them fail at once: each of them, once.
-        let stale = self.attempt <= store.readers.options().get_max_connections();
-        let patient = Instant::now() < self.until && !store.away.load(Ordering::Relaxed);
-        if !again || !(stale || patient) {
-            store.away.store(class == Class::Away, Ordering::Relaxed);
-            return Err(fault.into_error::<D>());
-        }
-        sleep(pause(self.attempt)).await;
-        self.attempt += 1;
-        Ok(())
     }
 }
 

@@ -10,15 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use im_core::ports::{Appended, Durability, LogRange, RoomLog, Store, StoreError, StoreErrorKind};
-use im_core::state::{Act, Append, Guard, NewEvent, RoomSeed, SendKey, content_hash};
-use im_core::wire::{Content, Limits, Map, PageFrom, Role, RoomKind, Value};
-use im_core::{EventKind, MessageId, RoomId, Seq, Timestamp, UserId};
+use im_core::wire::PageFrom;
+use im_core::{RoomId, Seq};
 use im_store_sql::{Dialect, MySqlStore, PostgresStore, SqlConfig, SqlStore, SqliteStore};
 use im_test_databases::{Kind, Server, or_skip};
 use sqlx::{Connection, MySql, Postgres, SqlSafeStr, Sqlite};
 use tempfile::TempDir;
 
-use self::support::Database;
+use self::support::{Database, message};
 
 async fn execute<D: Dialect>(url: &str, sql: &'static str) {
     let mut connection = D::Connection::connect(url).await.unwrap();
@@ -31,23 +30,6 @@ async fn refused<D: Dialect>(config: SqlConfig, words: &str) -> StoreError {
     let error = SqlStore::<D>::open(config).await.expect_err("it must not open");
     assert!(error.to_string().contains(words), "{error} should say: {words}");
     error
-}
-
-fn message(room: &str, text: String) -> Append {
-    let (kind, from) = (EventKind::message(), UserId::new("ann").unwrap());
-    let value: Value = Map::from_iter([("text", text)]).into();
-    let key = SendKey { id: MessageId::random(), hash: content_hash(&kind, &value) };
-    let content = Content::new(&value, &Limits::default()).unwrap();
-    let members = vec![(from.clone(), Role::Owner)];
-    let event = NewEvent { from, kind, content, key: Some(key) };
-    let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
-    Append {
-        room: RoomId::new(room).unwrap(),
-        guard: Guard::Trusted,
-        act: Act::Post { event, seed },
-        at: Timestamp::from_millis(1_700_000_000_000),
-        max_members: 10,
-    }
 }
 
 async fn newer<D: Dialect>(url: String) {
@@ -79,6 +61,23 @@ async fn tables_of_a_newer_version_are_left_alone_on_postgres() {
 async fn tables_of_a_newer_version_are_left_alone_on_mysql() {
     let Some(database) = Database::make("newer tables", Kind::MariaDb) else { return };
     newer::<MySql>(database.url()).await;
+}
+
+#[tokio::test]
+async fn a_migration_that_was_killed_midway_is_made_again() {
+    let sql = include_str!("../src/migrations/mysql/0001_initial.sql");
+    let statements: Vec<&'static str> = sql.split_inclusive("InnoDB;").collect();
+    for made in [1, statements.len() / 2, statements.len() - 1] {
+        let Some(database) = Database::make("half a migration", Kind::MariaDb) else { return };
+        // Each commits by itself.
+        for statement in &statements[..made] {
+            execute::<MySql>(&database.url(), statement).await;
+        }
+        let store = MySqlStore::open(SqlConfig::new(database.url())).await.unwrap();
+        let kept = store.append(vec![message("r", "words".to_owned())]).await.remove(0).unwrap();
+        assert!(matches!(kept, Appended::Committed(_)));
+        store.close().await.unwrap();
+    }
 }
 
 /// The same address with another password, and with another database.

@@ -17,7 +17,8 @@ pub enum StoreAddress {
     /// `sled:PATH`: in a folder, by sled.
     #[cfg(feature = "sled")]
     Sled(PathBuf),
-    /// `sqlite:PATH`: in a file, by SQLite.
+    /// `sqlite:PATH`: in a file, by SQLite. The path is taken as it is: no character in it means anything else, and there
+    /// are no parameters after it.
     #[cfg(feature = "sqlite")]
     Sqlite(PathBuf),
     /// `postgres://USER:PASSWORD@HOST:PORT/NAME`: in a PostgreSQL database.
@@ -87,7 +88,9 @@ impl FromStr for StoreAddress {
             #[cfg(feature = "sled")]
             "sled" if !empty => Self::Sled(rest.into()),
             #[cfg(feature = "sqlite")]
-            "sqlite" if !empty => Self::Sqlite(rest.strip_prefix("//").unwrap_or(rest).into()),
+            "sqlite" if !empty && rest != "//" => {
+                Self::Sqlite(rest.strip_prefix("//").unwrap_or(rest).into())
+            }
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" if !empty => Self::Postgres(text.to_owned()),
             #[cfg(feature = "mysql")]
@@ -321,9 +324,32 @@ mod tests {
         assert!(!nothing.exists() && !copy.exists());
     }
 
+    #[tokio::test]
+    async fn a_path_of_sqlite_is_taken_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["100%.db", "a%20b.db", "what?mode=memory"] {
+            let path = folder.path().join(name);
+            let address: StoreAddress = format!("sqlite:{}", path.display()).parse().unwrap();
+            assert!(!address.may_exist());
+            address.open().await.unwrap().close().await.unwrap();
+            assert!(address.may_exist() && path.is_file(), "{name}");
+        }
+        let memory: StoreAddress = "sqlite::memory:".parse().unwrap();
+        assert!(memory.open().await.err().unwrap().to_string().contains("needs a file"));
+    }
+
     #[test]
     fn what_names_no_store_is_refused_without_showing_it() {
-        for text in ["", "sled", "sled:", "memory:x", "redis://:secret@host", "im-data"] {
+        for text in [
+            "",
+            "sled",
+            "sled:",
+            "sqlite:",
+            "sqlite://",
+            "memory:x",
+            "redis://:secret@host",
+            "im-data",
+        ] {
             let error = text.parse::<StoreAddress>().unwrap_err().to_string();
             assert!(error.contains("names no store") && !error.contains("secret"), "{error}");
         }

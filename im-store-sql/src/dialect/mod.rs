@@ -81,18 +81,27 @@ pub trait Dialect: Database + Sized + sealed::Sealed {
     const ONE_WRITER: bool;
     /// How to connect.
     #[doc(hidden)]
-    fn options(
-        config: &SqlConfig,
-    ) -> Result<<Self::Connection as sqlx::Connection>::Options, Error>;
+    fn options(config: &SqlConfig) -> Outcome<<Self::Connection as sqlx::Connection>::Options>;
+    /// What is said to the database once on each connection.
+    #[doc(hidden)]
+    fn greeting(_config: &SqlConfig) -> Option<String> {
+        None
+    }
     /// Takes the database for this process alone, where that is needed.
     #[doc(hidden)]
     fn take(_config: &SqlConfig) -> StoreResult<Option<std::fs::File>> {
         Ok(None)
     }
-    /// Makes sure, on a fresh connection, that what a failed commit has left behind is on disk or gone, before anything else is
-    /// acknowledged.
+    /// Whether an earlier process has left something that [`Dialect::recover`] is to look after. Asked before the first
+    /// connection.
     #[doc(hidden)]
-    fn recover(_conn: &mut Self::Connection) -> impl Future<Output = Result<(), Error>> + Send {
+    fn is_left_behind(_config: &SqlConfig) -> bool {
+        false
+    }
+    /// Makes sure, on a fresh connection, that what a failed commit has left behind is on disk or gone, before anything else is
+    /// acknowledged. Readers are in its way.
+    #[doc(hidden)]
+    fn recover(_conn: &mut Self::Connection) -> impl Future<Output = Outcome<()>> + Send {
         std::future::ready(Ok(()))
     }
     /// A number that changes whenever somebody else's commit was seen on this connection; `None` where there is none, or where
@@ -105,7 +114,7 @@ pub trait Dialect: Database + Sized + sealed::Sealed {
     }
     /// Looks at the server's settings.
     #[doc(hidden)]
-    fn inspect(conn: &mut Self::Connection) -> impl Future<Output = Result<Found, Error>> + Send;
+    fn inspect(conn: &mut Self::Connection) -> impl Future<Output = Outcome<Found>> + Send;
 
     #[doc(hidden)]
     fn bind_int(args: &mut Self::Arguments, value: Option<i64>) -> Bound;

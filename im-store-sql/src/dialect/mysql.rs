@@ -9,7 +9,7 @@ use sqlx::{MySql, Row, SqlSafeStr};
 
 use super::{Dialect, Found, Lookup, sealed};
 use crate::config::SqlConfig;
-use crate::error::Class;
+use crate::error::{Class, Outcome};
 use crate::migrate::Migration;
 
 impl sealed::Sealed for MySql {}
@@ -21,8 +21,9 @@ impl Dialect for MySql {
         "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION READ WRITE";
     const FOR_UPDATE: &'static str = " FOR UPDATE";
     const LOOKUP: Lookup = Lookup::RowIn;
-    // DDL commits by itself, so the lock belongs to the connection.
-    const LOCK_MIGRATIONS: &'static str = "SELECT GET_LOCK('im_migrations', 60)";
+    // DDL commits by itself, so the lock belongs to the connection; and a migration that was killed is made from its beginning
+    // again, so each of its statements does nothing where it was done before.
+    const LOCK_MIGRATIONS: &'static str = "SELECT CAST(GET_LOCK('im_migrations', 60) AS SIGNED)";
     const UNLOCK_MIGRATIONS: &'static str = "SELECT RELEASE_LOCK('im_migrations')";
     const MIGRATIONS: &'static [Migration] = &[Migration {
         version: 1,
@@ -44,10 +45,12 @@ impl Dialect for MySql {
         let number =
             error.try_downcast_ref::<MySqlDatabaseError>().map_or(0, MySqlDatabaseError::number);
         match number {
-            // Lock wait time-out, deadlock; a record that was changed (MariaDB, innodb_snapshot_isolation).
-            1205 | 1213 | 1020 => Class::Contended,
+            // Deadlock; a record that was changed (MariaDB, innodb_snapshot_isolation).
+            1213 | 1020 => Class::Contended,
             // Duplicate entry.
             1062 => Class::Taken,
+            // Lock wait time-out.
+            1205 => Class::Locked,
             // Disk full, table full, file too large; errno 28 while writing.
             1021 | 1114 | 3 => Class::Full,
             // Corrupt index, crashed table.
@@ -74,13 +77,19 @@ impl Dialect for MySql {
 
     const ONE_WRITER: bool = false;
 
-    fn options(config: &SqlConfig) -> Result<MySqlConnectOptions, sqlx::Error> {
-        Ok(MySqlConnectOptions::from_str(&config.url)?
+    fn options(config: &SqlConfig) -> Outcome<MySqlConnectOptions> {
+        Ok(MySqlConnectOptions::from_str(config.server()?)?
             .charset("utf8mb4")
             .statement_cache_capacity(512))
     }
 
-    async fn inspect(conn: &mut Self::Connection) -> Result<Found, sqlx::Error> {
+    /// Rows, and tables (which the server's default waits for a day, or a year).
+    fn greeting(config: &SqlConfig) -> Option<String> {
+        let seconds = config.lock_wait.as_millis().div_ceil(1_000).clamp(1, 1 << 20);
+        Some(format!("SET innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}"))
+    }
+
+    async fn inspect(conn: &mut Self::Connection) -> Outcome<Found> {
         let sql = "SELECT CAST(@@innodb_flush_log_at_trx_commit AS SIGNED), CAST(@@sync_binlog AS SIGNED), \
                    CAST(@@log_bin AS SIGNED), CAST(@@innodb_doublewrite AS CHAR)";
         let row = sqlx::query::<Self>(sql.into_sql_str()).fetch_one(&mut *conn).await?;

@@ -9,7 +9,7 @@ use sqlx::{Postgres, SqlSafeStr};
 
 use super::{Dialect, Found, Lookup, excluded, sealed};
 use crate::config::SqlConfig;
-use crate::error::Class;
+use crate::error::{Class, Outcome};
 use crate::migrate::Migration;
 
 impl sealed::Sealed for Postgres {}
@@ -41,10 +41,12 @@ impl Dialect for Postgres {
     fn class(error: &dyn DatabaseError) -> Class {
         let code = error.code().unwrap_or_default();
         match code.as_ref() {
-            // Serialization failure, deadlock, lock not available.
-            "40001" | "40P01" | "55P03" => Class::Contended,
+            // Serialization failure, deadlock.
+            "40001" | "40P01" => Class::Contended,
             // Unique violation.
             "23505" => Class::Taken,
+            // Lock not available.
+            "55P03" => Class::Locked,
             // Disk full.
             "53100" => Class::Full,
             // Data corrupted, index corrupted.
@@ -59,11 +61,17 @@ impl Dialect for Postgres {
 
     const ONE_WRITER: bool = false;
 
-    fn options(config: &SqlConfig) -> Result<PgConnectOptions, sqlx::Error> {
-        Ok(PgConnectOptions::from_str(&config.url)?.statement_cache_capacity(512))
+    fn options(config: &SqlConfig) -> Outcome<PgConnectOptions> {
+        Ok(PgConnectOptions::from_str(config.server()?)?.statement_cache_capacity(512))
     }
 
-    async fn inspect(conn: &mut Self::Connection) -> Result<Found, sqlx::Error> {
+    fn greeting(config: &SqlConfig) -> Option<String> {
+        // 0 would be without end.
+        let millis = config.lock_wait.as_millis().clamp(1, 1 << 30);
+        Some(format!("SET lock_timeout = {millis}"))
+    }
+
+    async fn inspect(conn: &mut Self::Connection) -> Outcome<Found> {
         let wanted = [
             (
                 "fsync",

@@ -1,18 +1,17 @@
 //! SQLite: a file, written by one connection at a time.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
 use im_core::ports::{Durability, StoreError, StoreErrorKind, StoreResult};
 use sqlx::error::DatabaseError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{SqlSafeStr, Sqlite};
+use sqlx::{Connection, SqlSafeStr, Sqlite};
 
 use super::{Dialect, Found, Lookup, excluded, sealed};
-use crate::config::SqlConfig;
-use crate::error::{Class, Fault};
+use crate::config::{Place, SqlConfig};
+use crate::error::{Class, Fault, Outcome};
 use crate::migrate::Migration;
 
 impl sealed::Sealed for Sqlite {}
@@ -44,7 +43,9 @@ impl Dialect for Sqlite {
     fn class(error: &dyn DatabaseError) -> Class {
         let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default();
         match code & 0xff {
-            // BUSY, LOCKED.
+            // BUSY, after the time that it waits.
+            5 if code == 5 => Class::Locked,
+            // BUSY at once, LOCKED.
             5 | 6 => Class::Contended,
             // CONSTRAINT.
             19 => Class::Taken,
@@ -61,12 +62,12 @@ impl Dialect for Sqlite {
 
     /// WAL with `synchronous=FULL`: the log is synced at every commit, and before it is written back. NORMAL would lose
     /// what was committed last when the power goes (<https://www.sqlite.org/pragma.html#pragma_synchronous>).
-    fn options(config: &SqlConfig) -> Result<SqliteConnectOptions, sqlx::Error> {
-        Ok(SqliteConnectOptions::from_str(&config.url)?
+    fn options(config: &SqlConfig) -> Outcome<SqliteConnectOptions> {
+        Ok(named(config)?
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(config.lock_wait)
             .statement_cache_capacity(512)
             .pragma("cache_size", format!("-{}", config.cache_bytes / 1024))
             .pragma("mmap_size", "0")
@@ -78,22 +79,43 @@ impl Dialect for Sqlite {
     /// A file beside the database is locked as long as the store is open: two engines on one file would not hear of each
     /// other. Other programs may read the database, and write their own tables in it.
     fn take(config: &SqlConfig) -> StoreResult<Option<File>> {
-        let options = Self::options(config).map_err(|e| Fault::from(e).into_error::<Self>())?;
+        let options = named(config).map_err(Fault::into_error::<Self>)?;
         lock(options.get_filename()).map(Some)
     }
 
-    /// A sync that failed says nothing when it is tried again: the system may hold pages that it takes for written and that
-    /// are not. So all that is in the log is copied to the database itself, which is then synced for the first time.
-    async fn recover(conn: &mut Self::Connection) -> Result<(), sqlx::Error> {
+    /// A log with something in it: whoever closed the database last in good order has taken its log away.
+    fn is_left_behind(config: &SqlConfig) -> bool {
+        let Ok(options) = named(config) else { return false };
+        let mut log = options.get_filename().as_os_str().to_owned();
+        log.push("-wal");
+        std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+    }
+
+    /// Of frames whose sync failed, the system may hold pages that it takes for written and that are not: to sync the log again
+    /// says nothing. As long as any connection is open they lie beyond the log's end (`mxFrame` in SQLite's `wal.c`), and the
+    /// next commit overwrites them. But whoever opens the database next reads the log anew, from the system's memory, and takes
+    /// them for committed. What is committed behind them is synced, and yet lost with the power: a log is read up to the first
+    /// frame that is not whole. So none of them may stay in the log, and nothing may be added to it.
+    ///
+    /// A checkpoint copies all that is in the log to the database itself and syncs that, for the first time. Only `RESTART` and
+    /// `TRUNCATE` say whether it was all, and that nobody reads the log any more; else the next commit would be added behind
+    /// its end (`walRestartLog`). That is why readers are in the way. `TRUNCATE` does not sync what it cuts off, and an old log
+    /// that came back with the power would hide newer pages: a commit of no content follows, which syncs the new one.
+    async fn recover(conn: &mut Self::Connection) -> Outcome<()> {
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)".into_sql_str();
-        let (busy, ..): (i64, i64, i64) = sqlx::query_as(sql).fetch_one(conn).await?;
-        if busy == 0 {
-            Ok(())
-        } else {
-            let why =
-                "the database could not be checkpointed after a failed commit: it is being read";
-            Err(sqlx::Error::Io(std::io::Error::other(why)))
+        let (busy, ..): (i64, i64, i64) = sqlx::query_as(sql).fetch_one(&mut *conn).await?;
+        if busy != 0 {
+            let why = "the log that a failed commit or an earlier process has left must be written to the database first, \
+                       and somebody is reading from it: end what reads or copies the database for long, and try again";
+            return Err(Fault::Database(sqlx::Error::Io(std::io::Error::other(why))));
         }
+        let mut tx = conn.begin_with(Self::BEGIN.into_sql_str()).await?;
+        // The embedder's, and left as it is.
+        let sql = "PRAGMA user_version".into_sql_str();
+        let version: i64 = sqlx::query_scalar(sql).fetch_one(&mut *tx).await?;
+        let sql = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {version}"));
+        Self::execute_text(&mut tx, sql.into_sql_str()).await?;
+        Ok(tx.commit().await?)
     }
 
     /// <https://www.sqlite.org/pragma.html#pragma_data_version>. A transaction that writes keeps others from committing.
@@ -101,11 +123,66 @@ impl Dialect for Sqlite {
         sqlx::query_scalar("PRAGMA data_version".into_sql_str()).fetch_one(conn).await.map(Some)
     }
 
-    async fn inspect(_conn: &mut Self::Connection) -> Result<Found, sqlx::Error> {
-        Ok(Found { durability: Durability::PowerLoss, weak: Vec::new() })
+    /// What was asked for may not be what there is: WAL needs memory that processes share, which not every file system has.
+    async fn inspect(conn: &mut Self::Connection) -> Outcome<Found> {
+        let sql = "PRAGMA journal_mode".into_sql_str();
+        let journal: String = sqlx::query_scalar(sql).fetch_one(&mut *conn).await?;
+        let sql = "PRAGMA synchronous".into_sql_str();
+        let sync: i64 = sqlx::query_scalar(sql).fetch_one(&mut *conn).await?;
+        if journal == "memory" {
+            return Err(Fault::Unfit(NO_FILE.to_owned()));
+        }
+        let (mut durability, mut weak) = (Durability::PowerLoss, Vec::new());
+        if journal != "wal" {
+            durability = Durability::ProcessCrash;
+            weak.push(format!(
+                "journal_mode is {journal}, since the file system has no place for a WAL: what was committed last may be \
+                 rolled back when the power goes, and readers and the writer wait for each other. Move the database to a \
+                 local file system"
+            ));
+        }
+        if sync < FULL {
+            durability = durability.min(Durability::ProcessCrash);
+            weak.push(format!(
+                "synchronous is {sync}: what was committed last may be lost when the power goes. It should be {FULL} (FULL)"
+            ));
+        }
+        Ok(Found { durability, weak })
     }
 
     super::driver!();
+}
+
+/// `synchronous`, as the pragma gives it.
+const FULL: i64 = 2;
+
+const NO_FILE: &str = "a store needs a file: it has several connections, and each would see a database of its own in memory. Give a path";
+
+/// The file that `config` names, and how to open it.
+fn named(config: &SqlConfig) -> Outcome<SqliteConnectOptions> {
+    let options = match &config.place {
+        Place::Url(url) => SqliteConnectOptions::from_str(url)?,
+        Place::File(path) => SqliteConnectOptions::new().filename(literal(path)?),
+    };
+    let name = options.get_filename();
+    // SQLite makes an address of a name that begins like this, and the driver one of `:memory:`.
+    if name.as_os_str().is_empty() || name.as_os_str().as_encoded_bytes().starts_with(b"file:") {
+        return Err(Fault::Unfit(format!("{NO_FILE}, without `file:` before it")));
+    }
+    Ok(options)
+}
+
+/// A path that means nothing but itself: an absolute one.
+fn literal(path: &Path) -> Outcome<PathBuf> {
+    if path.as_os_str().is_empty() || path == Path::new(":memory:") {
+        return Err(Fault::Unfit(NO_FILE.to_owned()));
+    }
+    if path.to_str().is_none() {
+        let path = path.display();
+        let words = format!("the path {path} is not UTF-8, which the driver of SQLite needs");
+        return Err(Fault::Unfit(words));
+    }
+    std::path::absolute(path).map_err(|error| Fault::Database(error.into()))
 }
 
 fn lock(path: &Path) -> StoreResult<File> {

@@ -2,14 +2,38 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 #![allow(dead_code, unreachable_pub, reason = "not every test needs all of it")]
 
+mod proxy;
 mod server;
 
 use im_core::id::random_bytes;
+use im_core::state::{Act, Append, Guard, NewEvent, RoomSeed, SendKey, content_hash};
+use im_core::wire::{Content, Limits, Map, Role, RoomKind, Value};
+use im_core::{EventKind, MessageId, RoomId, Timestamp, UserId};
 use im_test_databases::{Kind, or_skip, url};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 
+#[allow(unused_imports, reason = "not every test needs it")]
+pub use proxy::{Mood, Proxy};
 #[allow(unused_imports, reason = "the store suites use it")]
 pub use server::Server;
+
+/// A message under an id of its own to a room that the first one makes.
+pub fn message(room: &str, text: String) -> Append {
+    let (kind, from) = (EventKind::message(), UserId::new("ann").unwrap());
+    let value: Value = Map::from_iter([("text", text)]).into();
+    let key = SendKey { id: MessageId::random(), hash: content_hash(&kind, &value) };
+    let content = Content::new(&value, &Limits::default()).unwrap();
+    let members = vec![(from.clone(), Role::Owner)];
+    let event = NewEvent { from, kind, content, key: Some(key) };
+    let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
+    Append {
+        room: RoomId::new(room).unwrap(),
+        guard: Guard::Trusted,
+        act: Act::Post { event, seed },
+        at: Timestamp::from_millis(1_700_000_000_000),
+        max_members: 10,
+    }
+}
 
 /// A database on a server that others use too.
 pub struct Database {

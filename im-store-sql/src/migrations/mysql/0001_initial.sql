@@ -1,14 +1,14 @@
 -- The tables of the im store, version 1. Times are milliseconds since the Unix epoch (UTC).
 
 -- Numbers that the store keeps for itself: `generation`, `state_generation`.
-CREATE TABLE im_numbers (
+CREATE TABLE IF NOT EXISTS im_numbers (
     name  VARCHAR(32) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
     value BIGINT NOT NULL
 ) ENGINE = InnoDB;
 
 -- One row for each room. `room` is the number of this life of the room: one that is deleted and made anew has another.
 -- The events kept are those with first_seq <= seq <= head_seq. `generation` and `room` make the epoch.
-CREATE TABLE im_rooms (
+CREATE TABLE IF NOT EXISTS im_rooms (
     room       BIGINT NOT NULL PRIMARY KEY,
     id         VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     kind       VARCHAR(16) CHARACTER SET ascii NOT NULL, -- direct, group, channel, inbox
@@ -25,7 +25,7 @@ CREATE TABLE im_rooms (
 
 -- Rooms under import, invisible until they are whole: then the row moves to im_rooms. Its messages, members and receipts
 -- stand in the same tables as those of other rooms, under its number.
-CREATE TABLE im_imports (
+CREATE TABLE IF NOT EXISTS im_imports (
     room       BIGINT NOT NULL PRIMARY KEY,
     id         VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     kind       VARCHAR(16) CHARACTER SET ascii NOT NULL,
@@ -41,26 +41,26 @@ CREATE TABLE im_imports (
 ) ENGINE = InnoDB;
 
 -- The numbers of deleted rooms and dropped imports whose messages, members, receipts and state were not all removed yet.
-CREATE TABLE im_doomed (
+CREATE TABLE IF NOT EXISTS im_doomed (
     room BIGINT NOT NULL PRIMARY KEY
 ) ENGINE = InnoDB;
 
 -- Who is in which room, or banned from it, or may be found in it for another reason: by this, and by nothing else, all that
 -- is to be erased with a user is found. `room_id` repeats im_rooms.id, so that a user's rooms are found in order.
-CREATE TABLE im_members (
+CREATE TABLE IF NOT EXISTS im_members (
     room     BIGINT NOT NULL,
     user_id  VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     room_id  VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     standing VARCHAR(16) CHARACTER SET ascii NOT NULL, -- owner, moderator, member, reader; banned; none: was in it, wrote to it or is named in it
     next_seq BIGINT NOT NULL DEFAULT 0, -- the user was erased from the messages before this one
-    PRIMARY KEY (room, user_id)
+    PRIMARY KEY (room, user_id),
+    INDEX im_members_by_user (user_id, room_id)
 ) ENGINE = InnoDB;
-CREATE INDEX im_members_by_user ON im_members (user_id, room_id);
 
 -- The rooms' logs, and which place each send was given under the id that its sender chose (its receipt): what makes a retry
 -- a retry. `content` is JSON text; bytes in it are {"$bytes": "…"} in base64. Of an event that was trimmed, seq < first_seq,
 -- the receipt stays and the content is NULL.
-CREATE TABLE im_messages (
+CREATE TABLE IF NOT EXISTS im_messages (
     room         BIGINT NOT NULL,
     seq          BIGINT NOT NULL,
     sender       VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -75,7 +75,7 @@ CREATE TABLE im_messages (
 ) ENGINE = InnoDB;
 
 -- Sessions that can be resumed. The secret itself is not kept.
-CREATE TABLE im_sessions (
+CREATE TABLE IF NOT EXISTS im_sessions (
     id          VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
     user_id     VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     device_id   VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -83,13 +83,13 @@ CREATE TABLE im_sessions (
     created_at  BIGINT NOT NULL,
     expires_at  BIGINT NOT NULL,
     attached    BIGINT NOT NULL, -- connections that have taken it so far
-    revision    BIGINT NOT NULL  -- counts the changes of what it follows
+    revision    BIGINT NOT NULL, -- counts the changes of what it follows
+    INDEX im_sessions_by_user (user_id, created_at, id),
+    INDEX im_sessions_by_expiry (expires_at)
 ) ENGINE = InnoDB;
-CREATE INDEX im_sessions_by_user ON im_sessions (user_id, created_at, id);
-CREATE INDEX im_sessions_by_expiry ON im_sessions (expires_at);
 
 -- What a session follows, and the last event that its client has confirmed.
-CREATE TABLE im_followed (
+CREATE TABLE IF NOT EXISTS im_followed (
     session     VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     room_id     VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     generation  BIGINT NOT NULL,
@@ -100,7 +100,7 @@ CREATE TABLE im_followed (
 ) ENGINE = InnoDB;
 
 -- A ticket opens one stream of a session for clients that can show no credentials.
-CREATE TABLE im_tickets (
+CREATE TABLE IF NOT EXISTS im_tickets (
     session     VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
     secret_hash VARBINARY(32) NOT NULL,
     open_until  BIGINT NOT NULL,
@@ -111,7 +111,7 @@ CREATE TABLE im_tickets (
 ) ENGINE = InnoDB;
 
 -- Latest-wins state: the newest value of each key. No value: the key was unset.
-CREATE TABLE im_state (
+CREATE TABLE IF NOT EXISTS im_state (
     room          BIGINT NOT NULL,
     name          VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     stamp_ms      BIGINT NOT NULL,
@@ -123,7 +123,7 @@ CREATE TABLE im_state (
 ) ENGINE = InnoDB;
 
 -- How often a room's state changed, and the greatest stamp of a key that was unset and forgotten.
-CREATE TABLE im_state_heads (
+CREATE TABLE IF NOT EXISTS im_state_heads (
     room          BIGINT NOT NULL PRIMARY KEY,
     revision      BIGINT NOT NULL,
     floor_ms      BIGINT NULL,
@@ -132,6 +132,6 @@ CREATE TABLE im_state_heads (
 ) ENGINE = InnoDB;
 
 -- The nodes that write state now.
-CREATE TABLE im_state_writers (
+CREATE TABLE IF NOT EXISTS im_state_writers (
     node BIGINT NOT NULL PRIMARY KEY
 ) ENGINE = InnoDB;
