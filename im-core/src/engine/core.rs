@@ -159,7 +159,7 @@ impl Core {
         let floor = state.floor;
         // What is on its way there may be of keys that it has forgotten since, and newer than that.
         state.entries.extend(pending.into_iter().filter(|update| floor < Some(update.stamp)));
-        let applied = room.load(&record, head, state, &self.config.state);
+        let applied = room.load(&record, head, state, self.state_generation(), &self.config.state);
         // Not for a room that is level: it has no reader yet, and is about to get one.
         if applied != Applied::Level {
             self.follow_up(room, applied);
@@ -270,8 +270,10 @@ impl Core {
     pub(crate) async fn check_generation(&self) {
         match self.store.state_generation().await {
             Ok(now) if now != self.state_generation() => {
+                // First, so that rooms that come into memory meanwhile begin with it; the others have the old one until it is
+                // their turn.
                 self.state_generation.store(now, Ordering::Relaxed);
-                self.hub.rooms().iter().for_each(|room| room.renew_state());
+                self.hub.rooms().iter().for_each(|room| room.renew_state(now));
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the generation of state could not be read"),

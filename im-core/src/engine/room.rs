@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 
 use crate::id::{Cursor, Epoch, RoomId, Seq, StateKey, UserId};
 use crate::ports::{Head, StateSnapshot};
-use crate::state::{Merge, RoomRecord, Sequencer, StateLimits, StateMap, answer};
+use crate::state::{Merge, Place, RoomRecord, Sequencer, StateLimits, StateMap, answer};
 use crate::wire::{Push, Snapshot, StateUpdate, Status};
 
 use super::outbox::{Offered, Outbox, Start};
@@ -48,6 +48,8 @@ struct Inner {
     free: Vec<usize>,
     state: StateMap,
     state_revision: u64,
+    /// The generation of state that readers are given; `None` until it is known.
+    state_generation: Option<u64>,
     /// Whether a task is filling the log from the store.
     filling: bool,
     /// Whether the room was taken off the map and must not be used any more.
@@ -126,15 +128,18 @@ impl Room {
         &self.id
     }
 
-    /// Takes what the store said of the room.
+    /// Takes what the store said of the room; its state is of this generation.
     pub(crate) fn load(
         &self,
         record: &RoomRecord,
         head: Head,
         state: StateSnapshot,
+        generation: u64,
         limits: &StateLimits,
     ) -> Applied {
         let mut inner = self.inner.lock();
+        // If it was renewed meanwhile, that is newer.
+        inner.state_generation.get_or_insert(generation);
         inner.log = Some(Log {
             cursor_epoch: head.cursor,
             open: open_to_strangers(record),
@@ -173,7 +178,7 @@ impl Room {
             inner.readers.push(None);
             inner.readers.len() - 1
         });
-        let level = start.state.is_some_and(|held| held.is(inner.state.digest()));
+        let level = start.state.is_some_and(|held| held == inner.marked_state());
         match outbox.follow(self.clone(), at, start, head, level) {
             Some(slot) => {
                 inner.readers[at] = Some(Reader { outbox: outbox.clone(), slot, at });
@@ -412,25 +417,26 @@ impl Room {
         self.inner.lock().merge_stored(stored, limits);
     }
 
-    /// A digest of the state that all readers were handed, or have waiting; 0 if there is no state.
-    pub(crate) fn state_digest(&self) -> u64 {
-        self.inner.lock().state.digest()
+    /// What a mark says of the state that all readers were handed, or have waiting: see [`Place::state`].
+    pub(crate) fn marked_state(&self) -> u32 {
+        self.inner.lock().marked_state()
     }
 
-    /// The generation of state is another one: every reader is given all of it.
-    pub(crate) fn renew_state(&self) {
-        let inner = self.inner.lock();
+    /// The generation of state is this one: every reader is given all of it. In one step, so that no reader is taken to have
+    /// state of a generation that it was not given.
+    pub(crate) fn renew_state(&self, generation: u64) {
+        let mut inner = self.inner.lock();
+        inner.state_generation = Some(generation);
         inner.readers.iter().flatten().for_each(|reader| reader.outbox.renew_state(reader.slot));
     }
 
     /// All state, in parts of at most about `part_bytes`. If there is none, one empty part or nothing.
-    pub(crate) fn snapshot(
-        &self,
-        generation: u64,
-        part_bytes: usize,
-        even_empty: bool,
-    ) -> Vec<Arc<Outgoing>> {
-        let entries: Vec<Arc<StateUpdate>> = self.inner.lock().state.iter().cloned().collect();
+    pub(crate) fn snapshot(&self, part_bytes: usize, even_empty: bool) -> Vec<Arc<Outgoing>> {
+        let inner = self.inner.lock();
+        // A room with readers was loaded.
+        let generation = inner.state_generation.unwrap_or_default();
+        let entries: Vec<Arc<StateUpdate>> = inner.state.iter().cloned().collect();
+        drop(inner);
         let mut parts: Vec<Vec<Arc<StateUpdate>>> = Vec::new();
         let mut room_left = 0_usize;
         for entry in entries {
@@ -474,6 +480,13 @@ impl Inner {
             }
         }
         gone.into_iter().for_each(|at| self.free_reader(at));
+    }
+
+    fn marked_state(&self) -> u32 {
+        match self.state.digest() {
+            0 => 0,
+            digest => Place::state_of(digest, self.state_generation.unwrap_or_default()),
+        }
     }
 
     fn merge_stored(&mut self, stored: StateSnapshot, limits: &StateLimits) {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::id::{Cursor, RoomId, Seq};
-use crate::state::Place;
 
 use super::super::room::Room;
 
@@ -42,23 +41,8 @@ pub(crate) struct Start {
     pub(crate) from: Cursor,
     /// The room's head, as read from the store before the right to read was checked.
     pub(crate) authorised: Seq,
-    /// What the reader has of the room's state, if it has any.
-    pub(crate) state: Option<MarkedState>,
-}
-
-/// What a reader's mark says of a room's state: see [`Place::state`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct MarkedState {
-    pub(crate) state: u32,
-    /// The generation now.
-    pub(crate) generation: u64,
-}
-
-impl MarkedState {
-    /// Whether it is the state with this digest.
-    pub(crate) fn is(self, digest: u64) -> bool {
-        self.state == Place::state_of(digest, self.generation)
-    }
+    /// What the reader has of the room's state, if it has any: see [`Place::state`](crate::state::Place::state).
+    pub(crate) state: Option<u32>,
 }
 
 /// What a lagging room's log must be read from.

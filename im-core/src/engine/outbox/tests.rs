@@ -3,11 +3,11 @@ use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::code::Code;
-use crate::id::{Cursor, Epoch, EventKind, RoomId, Seq, StateKey};
+use crate::id::{Cursor, Epoch, EventKind, NodeId, RoomId, Seq, StateKey};
 use crate::ports::{Head, StateSnapshot};
 use crate::state::{RoomRecord, StateLimits};
-use crate::time::Timestamp;
-use crate::wire::{Content, Event, Limits, RoomKind, RoomStatus, Status};
+use crate::time::{Stamp, Timestamp};
+use crate::wire::{Content, Event, Limits, Push, RoomKind, RoomStatus, StateUpdate, Status};
 
 use super::super::room::{Added, Recent, WindowBounds};
 
@@ -50,7 +50,7 @@ fn named_room(id: &str, head: u64) -> Arc<Room> {
         erased: 0,
     };
     let head = Head { cursor: at(head), first: Seq::FIRST, state_revision: 0, erased: 0 };
-    room.load(&record, head, StateSnapshot::default(), &StateLimits::default());
+    room.load(&record, head, StateSnapshot::default(), 1, &StateLimits::default());
     room
 }
 
@@ -63,6 +63,18 @@ fn outbox() -> Arc<Outbox> {
         slow_reader: SlowReader::CatchUp,
         used: AtomicUsize::new(0),
     })))
+}
+
+/// Sets a key of the room's state.
+fn set(room: &Room, key: &str, ms: u64) {
+    let update = StateUpdate {
+        room: room.id().clone(),
+        key: StateKey::new(key).unwrap(),
+        stamp: Stamp { ms: Timestamp::from_millis(ms), counter: 0, node: NodeId(1) },
+        from: UserId::new("sender").unwrap(),
+        value: Some(Content::text("on", &Limits::default()).unwrap()),
+    };
+    room.merge(Arc::new(update), &StateLimits::default());
 }
 
 fn lag(outbox: &Outbox) -> Lag {
@@ -129,6 +141,24 @@ fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
     assert_eq!(outbox.feed(&next(), &[event(12)], false), Fed::Stuck);
 }
 
+#[test]
+fn who_comes_with_state_of_an_older_generation_is_given_all_of_it() {
+    let (room, outbox) = (room(10), outbox());
+    set(&room, "kettle", 1);
+    let state = Some(room.marked_state());
+    // Between the look at the mark and the place on the list.
+    room.renew_state(2);
+    room.add_reader(&outbox, Start { from: at(10), authorised: at(10).seq, state });
+    let held = || outbox.standpoint(room.id()).place.unwrap().1;
+    assert_eq!(held(), HeldState::Some, "what it has is of the older one");
+    assert!(outbox.take(1000).snapshot.is_some());
+    let parts = room.snapshot(1000, false);
+    let Push::Snapshot(snapshot) = &parts[0].push else { panic!("a snapshot") };
+    assert_eq!((snapshot.generation, snapshot.entries.len()), (2, 1));
+    assert_eq!(held(), HeldState::All(room.marked_state()));
+    assert_ne!(Some(room.marked_state()), state);
+}
+
 // ---- readers with marks ----
 
 mod marks {
@@ -137,10 +167,6 @@ mod marks {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::id::NodeId;
-    use crate::state::Place;
-    use crate::time::Stamp;
-    use crate::wire::{StateUpdate, Value};
 
     const ROOMS: usize = 3;
 
@@ -185,9 +211,8 @@ mod marks {
             if self.outbox.inner.lock().sub_of(self.rooms[n].id()).is_none() {
                 let from = self.rooms[n].head().unwrap();
                 // It has all state already, as its mark says.
-                let digest = self.rooms[n].state_digest();
-                let state = MarkedState { state: Place::state_of(digest, 1), generation: 1 };
-                let start = Start { from, authorised: from.seq, state: Some(state) };
+                let state = Some(self.rooms[n].marked_state());
+                let start = Start { from, authorised: from.seq, state };
                 self.rooms[n].add_reader(&self.outbox, start);
             }
         }
@@ -204,7 +229,7 @@ mod marks {
                 self.outbox.feed(&lag, &items, false);
             }
             if let Some(Due { room, even_empty }) = take.snapshot
-                && !room.snapshot(1, 1000, even_empty).is_empty()
+                && !room.snapshot(1000, even_empty).is_empty()
             {
                 self.outbox.state_handed(&room);
             }
@@ -219,19 +244,12 @@ mod marks {
                 }
                 Step::State(n, key) => {
                     self.now += 1;
-                    let stamp =
-                        Stamp { ms: Timestamp::from_millis(self.now), counter: 0, node: NodeId(1) };
-                    let value = Content::new(&Value::Int(1), &Limits::default()).unwrap();
-                    let update = StateUpdate {
-                        room: self.rooms[n].id().clone(),
-                        key: StateKey::new(format!("key{key}")).unwrap(),
-                        stamp,
-                        from: UserId::new("sender").unwrap(),
-                        value: Some(value),
-                    };
-                    self.rooms[n].merge(Arc::new(update), &StateLimits::default());
+                    set(&self.rooms[n], &format!("key{key}"), self.now);
                 }
-                Step::RenewState(n) => self.rooms[n].renew_state(),
+                Step::RenewState(n) => {
+                    self.now += 1;
+                    self.rooms[n].renew_state(self.now);
+                }
                 Step::Notice(n) => {
                     let denied = RoomStatus::denied(self.rooms[n].id().clone(), Code::NotFound);
                     self.outbox.notice(denied);
