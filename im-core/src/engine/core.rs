@@ -340,13 +340,13 @@ impl Core {
     /// The readers who may read the room now; the others are told and taken off it. `None` if the store could not say.
     async fn readers_who_may(&self, room: &Room, record: &RoomRecord) -> Option<Vec<Reader>> {
         let readers = room.readers();
-        for Reader { outbox, slot, at } in &readers {
-            match self.may_read_on(record, outbox).await {
+        for reader in &readers {
+            match self.may_read_on(record, &reader.outbox).await {
                 Ok(()) => {}
                 Err(error) if error.is_retryable() => return None,
                 Err(error) => {
-                    if outbox.deny(*slot, room, error.code()) {
-                        room.remove_reader(*at, outbox);
+                    if reader.outbox.deny(reader.seat(room), error.code()) {
+                        room.remove_reader(reader.at, &reader.outbox);
                     }
                 }
             }

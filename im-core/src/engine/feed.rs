@@ -72,7 +72,7 @@ async fn feed_cold(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
     let page = match core.cold.read(&core.store, lag.room.id(), lag.after.seq).await {
         Ok(Some(page)) => page,
         Ok(None) => {
-            outbox.deny(lag.slot, &lag.room, Code::NotFound);
+            outbox.deny(lag.seat(), Code::NotFound);
             return fed(core, outbox, lag, Fed::Gone);
         }
         Err(error) => {

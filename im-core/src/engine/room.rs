@@ -15,7 +15,7 @@ use crate::ports::{Head, StateSnapshot};
 use crate::state::{Merge, Place, RoomRecord, Sequencer, StateLimits, StateMap, answer};
 use crate::wire::{Push, Snapshot, StateUpdate, Status};
 
-use super::outbox::{Offered, Outbox, Start};
+use super::outbox::{Offered, Outbox, Seat, Start};
 use super::outgoing::{Outgoing, open_to_strangers};
 
 /// Bounds of the hot windows, and the budget that all share.
@@ -78,6 +78,12 @@ pub(crate) struct Reader {
     pub(crate) slot: u32,
     /// The reader's place in the room's list.
     pub(crate) at: usize,
+}
+
+impl Reader {
+    pub(crate) fn seat<'a>(&self, room: &'a Room) -> Seat<'a> {
+        Seat { room, at: self.at, slot: self.slot }
+    }
 }
 
 /// What came of adding a reader.
@@ -148,7 +154,7 @@ impl Room {
             bytes: 0,
             erased: head.erased,
         });
-        inner.merge_stored(state, limits);
+        inner.merge_stored(self, state, limits);
         let mut wanted = Applied::Level;
         for item in std::mem::take(&mut inner.before_load) {
             let applied = self.apply_locked(&mut inner, item);
@@ -191,14 +197,11 @@ impl Room {
         }
     }
 
-    /// Takes the reader off the list.
+    /// Takes the reader, who has stopped following, off the list; not one of the same outbox who has begun anew there.
     pub(crate) fn remove_reader(&self, at: usize, outbox: &Arc<Outbox>) {
         let mut inner = self.inner.lock();
-        let is_it = inner
-            .readers
-            .get(at)
-            .is_some_and(|r| r.as_ref().is_some_and(|r| Arc::ptr_eq(&r.outbox, outbox)));
-        if is_it {
+        let is_it = |r: &Reader| Arc::ptr_eq(&r.outbox, outbox) && !outbox.follows(r.seat(self));
+        if inner.readers.get(at).and_then(Option::as_ref).is_some_and(is_it) {
             inner.free_reader(at);
         }
     }
@@ -238,7 +241,7 @@ impl Room {
         log.sequencer.push(event.seq, item);
         while let Some(item) = inner.log.as_mut().and_then(|log| log.sequencer.pop()) {
             self.keep(inner, &item);
-            inner.fan_out(&item);
+            inner.fan_out(self, &item);
         }
         inner.fill_wanted()
     }
@@ -340,7 +343,11 @@ impl Room {
         let (head, known) = (log.sequencer.head(), log.sequencer.known());
         log.sequencer = Sequencer::new(head, EARLY_EVENTS);
         log.sequencer.hear_of(known);
-        inner.readers.iter().flatten().for_each(|reader| reader.outbox.read_again(reader.slot));
+        inner
+            .readers
+            .iter()
+            .flatten()
+            .for_each(|reader| reader.outbox.read_again(reader.seat(self)));
     }
 
     /// The room is in another life, has lost its end, or has lost what comes next here: everybody starts again, from the
@@ -373,7 +380,9 @@ impl Room {
             inner.state_revision = 0;
         }
         let readers = inner.readers.iter().flatten();
-        readers.for_each(|reader| reader.outbox.restart(reader.slot, status, to, head.cursor.seq));
+        readers.for_each(|reader| {
+            reader.outbox.restart(reader.seat(self), status, to, head.cursor.seq);
+        });
         true
     }
 
@@ -390,7 +399,7 @@ impl Room {
         let mut inner = self.inner.lock();
         let merged = inner.state.merge(update.clone(), limits);
         if merged == Merge::Taken {
-            inner.hand_on(update);
+            inner.hand_on(self, update);
         }
         merged
     }
@@ -414,7 +423,7 @@ impl Room {
 
     /// Merges what the store holds, and hands on what is newer than what was held here.
     pub(crate) fn merge_stored(&self, stored: StateSnapshot, limits: &StateLimits) {
-        self.inner.lock().merge_stored(stored, limits);
+        self.inner.lock().merge_stored(self, stored, limits);
     }
 
     /// What a mark says of the state that all readers were handed, or have waiting: see [`Place::state`].
@@ -427,7 +436,11 @@ impl Room {
     pub(crate) fn renew_state(&self, generation: u64) {
         let mut inner = self.inner.lock();
         inner.state_generation = Some(generation);
-        inner.readers.iter().flatten().for_each(|reader| reader.outbox.renew_state(reader.slot));
+        inner
+            .readers
+            .iter()
+            .flatten()
+            .for_each(|reader| reader.outbox.renew_state(reader.seat(self)));
     }
 
     /// All state, in parts of at most about `part_bytes`. If there is none, one empty part or nothing.
@@ -469,14 +482,12 @@ impl Log {
 }
 
 impl Inner {
-    fn fan_out(&mut self, item: &Arc<Outgoing>) {
+    fn fan_out(&mut self, room: &Room, item: &Arc<Outgoing>) {
         let open = self.log.as_ref().is_some_and(|log| log.open);
         let mut gone = Vec::new();
-        for (at, reader) in self.readers.iter().enumerate() {
-            if let Some(reader) = reader
-                && reader.outbox.offer(reader.slot, item, open) == Offered::Gone
-            {
-                gone.push(at);
+        for reader in self.readers.iter().flatten() {
+            if reader.outbox.offer(reader.seat(room), item, open) == Offered::Gone {
+                gone.push(reader.at);
             }
         }
         gone.into_iter().for_each(|at| self.free_reader(at));
@@ -489,19 +500,20 @@ impl Inner {
         }
     }
 
-    fn merge_stored(&mut self, stored: StateSnapshot, limits: &StateLimits) {
+    fn merge_stored(&mut self, room: &Room, stored: StateSnapshot, limits: &StateLimits) {
         for update in stored.entries {
             if self.state.merge_held(update.clone(), limits) == Merge::Taken {
-                self.hand_on(update);
+                self.hand_on(room, update);
             }
         }
         self.state.raise_floor(stored.floor);
         self.state_revision = stored.revision;
     }
 
-    fn hand_on(&self, update: Arc<StateUpdate>) {
+    fn hand_on(&self, room: &Room, update: Arc<StateUpdate>) {
         let item = Outgoing::new(Push::State(update.clone()));
-        self.readers.iter().flatten().for_each(|r| r.outbox.state(r.slot, &update.key, &item));
+        let readers = self.readers.iter().flatten();
+        readers.for_each(|reader| reader.outbox.state(reader.seat(room), &update.key, &item));
     }
 
     fn free_reader(&mut self, at: usize) {

@@ -6,7 +6,7 @@ use crate::id::{Cursor, RoomId, Seq};
 
 use super::super::room::Room;
 use super::Outbox;
-use super::subs::{Start, Sub};
+use super::subs::{Seat, Start, Sub};
 
 impl Outbox {
     /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
@@ -58,6 +58,11 @@ impl Outbox {
         let mut inner = self.inner.lock();
         let slot = inner.subs.slot_of(room)?;
         inner.remove_sub(slot, &self.bounds)
+    }
+
+    /// Whether this very reader still follows the room.
+    pub(crate) fn follows(&self, seat: Seat<'_>) -> bool {
+        self.inner.lock().subs.at(seat).is_some()
     }
 
     /// Stops following everything.

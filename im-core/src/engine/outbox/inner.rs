@@ -70,7 +70,7 @@ impl Inner {
     /// After feeding: is the room level, or does it wait for its next turn?
     pub(super) fn settle(&mut self, lag: &Lag) {
         // The slot may be another room's by now.
-        let Some(sub) = self.subs.same(lag) else { return };
+        let Some(sub) = self.subs.at(lag.seat()) else { return };
         sub.lagging = sub.queued < sub.known;
         let lagging = sub.lagging;
         self.lagging.retain(|slot| *slot != lag.slot);

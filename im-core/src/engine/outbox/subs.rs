@@ -45,6 +45,16 @@ pub(crate) struct Start {
     pub(crate) state: Option<u32>,
 }
 
+/// Whom a room means: the reader at this place of its list, who has the room in this slot. Either may have been given up
+/// meanwhile, and be another's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seat<'a> {
+    pub(crate) room: &'a Room,
+    /// The reader's place in the room's list.
+    pub(crate) at: usize,
+    pub(crate) slot: u32,
+}
+
 /// What a lagging room's log must be read from.
 #[derive(Debug)]
 pub(crate) struct Lag {
@@ -53,6 +63,12 @@ pub(crate) struct Lag {
     /// The reader's place in the room's list.
     pub(crate) reader: usize,
     pub(crate) after: Cursor,
+}
+
+impl Lag {
+    pub(crate) fn seat(&self) -> Seat<'_> {
+        Seat { room: &self.room, at: self.reader, slot: self.slot }
+    }
 }
 
 impl Sub {
@@ -88,9 +104,10 @@ impl Subs {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
-    /// The sub that `lag` speaks of, if it is still that one.
-    pub(super) fn same(&mut self, lag: &Lag) -> Option<&mut Sub> {
-        self.get_mut(lag.slot).filter(|sub| Arc::ptr_eq(&sub.room, &lag.room))
+    /// The sub that is meant, if it is still that one.
+    pub(super) fn at(&mut self, seat: Seat<'_>) -> Option<&mut Sub> {
+        let is_it = |sub: &Sub| std::ptr::eq(&*sub.room, seat.room) && sub.reader == seat.at;
+        self.get_mut(seat.slot).filter(|sub| is_it(sub))
     }
 
     pub(super) fn slot_of(&self, room: &RoomId) -> Option<u32> {

@@ -141,6 +141,67 @@ fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
     assert_eq!(outbox.feed(&next(), &[event(12)], false), Fed::Stuck);
 }
 
+/// Follows the room from its head.
+fn follow(room: &Arc<Room>, outbox: &Arc<Outbox>) {
+    let from = room.head().unwrap();
+    let start = Start { from, authorised: from.seq, state: None };
+    assert_eq!(room.add_reader(outbox, start), Added::Reads);
+}
+
+/// Takes all there is, and says of which rooms, and how many snapshots are due.
+fn drain(outbox: &Outbox) -> (Vec<RoomId>, usize) {
+    let (mut rooms, mut snapshots) = (Vec::new(), 0);
+    loop {
+        let take = outbox.take(1000);
+        if take.items.is_empty() && take.snapshot.is_none() {
+            return (rooms, snapshots);
+        }
+        snapshots += usize::from(take.snapshot.is_some());
+        rooms.extend(take.items.iter().map(|taken| match taken {
+            Taken::Push(push) => match &push.push {
+                Push::Event(event) => event.room.clone(),
+                Push::State(update) => update.room.clone(),
+                Push::Room(status) => status.room.clone(),
+                other => panic!("unexpected: {other:?}"),
+            },
+            Taken::Reply(_) => panic!("nobody has asked"),
+        }));
+    }
+}
+
+#[test]
+fn a_slot_that_is_another_rooms_by_now_is_given_nothing_of_the_old_one() {
+    let (old, new, outbox) = (room(10), named_room("new", 10), outbox());
+    follow(&old, &outbox);
+    // It is on the old room's list still.
+    let sub = outbox.unfollow(old.id()).unwrap();
+    follow(&new, &outbox);
+    assert_eq!(drain(&outbox), (vec![], 1));
+    old.apply(event(11));
+    set(&old, "kettle", 1);
+    old.renew_state(2);
+    old.rewritten(1);
+    assert_eq!(drain(&outbox), (vec![], 0));
+    old.remove_reader(sub.reader, &outbox);
+    assert!(old.is_idle());
+    set(&new, "kettle", 1);
+    assert_eq!(drain(&outbox), (vec![new.id().clone()], 0));
+}
+
+#[test]
+fn who_reads_a_room_anew_is_not_taken_off_it_for_having_left_before() {
+    let (room, other, outbox) = (room(10), named_room("other", 10), outbox());
+    follow(&room, &outbox);
+    let before = outbox.unfollow(room.id()).unwrap().reader;
+    room.remove_reader(before, &outbox);
+    [&other, &room].iter().for_each(|room| follow(room, &outbox));
+    drain(&outbox);
+    // Whoever read the log for it hears only now that there was nothing more to read.
+    room.remove_reader(before, &outbox);
+    room.apply(event(11));
+    assert_eq!(drain(&outbox), (vec![room.id().clone()], 0));
+}
+
 #[test]
 fn who_comes_with_state_of_an_older_generation_is_given_all_of_it() {
     let (room, outbox) = (room(10), outbox());
@@ -217,8 +278,10 @@ mod marks {
             }
         }
 
-        fn slot(&self, n: usize) -> Option<u32> {
-            self.outbox.inner.lock().subs.slot_of(self.rooms[n].id())
+        fn seat(&self, n: usize) -> Option<Seat<'_>> {
+            let (room, inner) = (&self.rooms[n], self.outbox.inner.lock());
+            let slot = inner.subs.slot_of(room.id())?;
+            Some(Seat { room, at: inner.subs.get(slot)?.reader, slot })
         }
 
         fn take(&mut self, max: usize) {
@@ -255,9 +318,9 @@ mod marks {
                     self.outbox.notice(denied);
                 }
                 Step::Reset(n) => {
-                    if let Some(slot) = self.slot(n) {
+                    if let Some(seat) = self.seat(n) {
                         let to = self.rooms[n].head().unwrap();
-                        self.outbox.restart(slot, Status::Reset, to, to.seq);
+                        self.outbox.restart(seat, Status::Reset, to, to.seq);
                     }
                 }
                 Step::Unfollow(n) => {
