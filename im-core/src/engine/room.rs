@@ -362,7 +362,7 @@ impl Room {
             return false;
         }
         let Some(log) = &mut inner.log else { return true };
-        let same_life = log.cursor_epoch.epoch == head.cursor.epoch;
+        let from = log.cursor_epoch.epoch;
         let (status, to) = answer(log.head(), head.cursor, head.first);
         if status == Status::Ok {
             // Somebody else has seen to it.
@@ -375,13 +375,13 @@ impl Room {
         log.sequencer.hear_of(head.cursor.seq);
         log.window.clear();
         log.erased = head.erased;
-        if !same_life {
+        if from != to.epoch {
             inner.state = StateMap::default();
             inner.state_revision = 0;
         }
         let readers = inner.readers.iter().flatten();
         readers.for_each(|reader| {
-            reader.outbox.restart(reader.seat(self), status, to, head.cursor.seq);
+            reader.outbox.restart(reader.seat(self), from, status, to, head.cursor.seq);
         });
         true
     }

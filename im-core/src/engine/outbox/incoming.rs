@@ -10,8 +10,9 @@ use crate::wire::{Push, RoomStatus, Status};
 
 use super::super::outgoing::Outgoing;
 use super::super::room::Room;
+use super::inner::Inner;
 use super::subs::{Lag, Seat, Sub};
-use super::{Fed, Offered, Outbox};
+use super::{Fed, Offered, Outbox, OutboxBounds};
 
 impl Outbox {
     /// A room offers an event to a reader.
@@ -106,41 +107,51 @@ impl Outbox {
         inner.settle(lag);
     }
 
-    /// The reader, whose right to read was checked after `head` was read, goes on from another place; it is told so.
+    /// The reader, whose right to read was checked after `head` was read, goes on from another place; it is told so. Not if
+    /// it has begun another life of the room since the lag was looked at: then it was told already.
     pub(crate) fn jump(&self, lag: &Lag, status: Status, to: Cursor, head: Seq) {
         let mut inner = self.inner.lock();
-        let Some(sub) = inner.subs.at(lag.seat()) else { return };
-        let room = sub.room.id().clone();
-        sub.handed = to;
-        sub.queued = to.seq;
-        if status == Status::Reset {
-            sub.offered = to.seq;
-            sub.authorised = head;
+        match inner.subs.at(lag.seat()) {
+            Some(sub) if sub.handed.epoch == lag.after.epoch => {
+                inner.jump(lag, status, to, head, &self.bounds);
+            }
+            _ => inner.settle(lag),
         }
-        sub.authorised = sub.authorised.max(head);
-        sub.known = head.max(to.seq).max(sub.offered);
-        let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
-        inner.stir(lag.slot);
-        inner.drop_queued(lag.slot, &self.bounds);
-        inner.push_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
-        inner.want_snapshot(lag.slot);
-        inner.settle(lag);
         drop(inner);
         self.ready.notify_one();
     }
 
-    /// The same, for a reader who may not lag, and who may be further than where the log begins now.
-    pub(crate) fn restart(&self, seat: Seat<'_>, status: Status, to: Cursor, head: Seq) {
-        let lag = {
-            let mut inner = self.inner.lock();
-            let Some(sub) = inner.subs.at(seat) else { return };
-            let is_further = sub.handed.epoch == to.epoch && sub.handed.seq >= to.seq;
-            if status == Status::Gap && is_further {
-                return;
-            }
-            sub.lag(seat.slot)
+    /// The same, for a reader who may not lag: its room, which stood in the life `from`, goes on from another place. Whoever
+    /// is further than where the log begins now, or has come to the new life before its room, stays where it is.
+    pub(crate) fn restart(
+        &self,
+        seat: Seat<'_>,
+        from: Epoch,
+        status: Status,
+        to: Cursor,
+        head: Seq,
+    ) {
+        let mut inner = self.inner.lock();
+        let Some(sub) = inner.subs.at(seat) else { return };
+        let lag = sub.lag(seat.slot);
+        let is_further = match status {
+            Status::Gap => sub.handed.seq >= to.seq,
+            _ => from != to.epoch,
         };
-        self.jump(&lag, status, to, head);
+        if sub.handed.epoch == to.epoch && is_further {
+            sub.known = sub.known.max(head);
+            sub.authorised = sub.authorised.max(head);
+            sub.offered = sub.offered.max(to.seq);
+            inner.settle(&lag);
+            if from != to.epoch {
+                // What it was given is that of the old life.
+                inner.want_snapshot(seat.slot);
+            }
+        } else {
+            inner.jump(&lag, status, to, head, &self.bounds);
+        }
+        drop(inner);
+        self.ready.notify_one();
     }
 
     /// What waits of this room is dropped, and read from the log again.
@@ -255,5 +266,27 @@ impl Outbox {
                 inner.want_snapshot(seat.slot);
             }
         });
+    }
+}
+
+impl Inner {
+    /// The reader goes on from `to`, and is told so.
+    fn jump(&mut self, lag: &Lag, status: Status, to: Cursor, head: Seq, bounds: &OutboxBounds) {
+        let Some(sub) = self.subs.at(lag.seat()) else { return };
+        let room = sub.room.id().clone();
+        sub.handed = to;
+        sub.queued = to.seq;
+        if status == Status::Reset {
+            sub.offered = to.seq;
+            sub.authorised = head;
+        }
+        sub.authorised = sub.authorised.max(head);
+        sub.known = head.max(to.seq).max(sub.offered);
+        let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
+        self.stir(lag.slot);
+        self.drop_queued(lag.slot, bounds);
+        self.push_unbounded(Outgoing::new(Push::Room(status)), bounds);
+        self.want_snapshot(lag.slot);
+        self.settle(lag);
     }
 }

@@ -15,6 +15,11 @@ fn at(n: u64) -> Cursor {
     Cursor { epoch: Epoch { generation: 1, incarnation: 1 }, seq: Seq::new(n).unwrap() }
 }
 
+/// In the life after that.
+fn anew(n: u64) -> Cursor {
+    Cursor { epoch: Epoch { generation: 1, incarnation: 2 }, ..at(n) }
+}
+
 fn event(n: u64) -> Arc<Outgoing> {
     Outgoing::event(Arc::new(Event {
         room: RoomId::new("room").unwrap(),
@@ -37,21 +42,32 @@ fn named_room(id: &str, head: u64) -> Arc<Room> {
     let windows =
         WindowBounds { events: 10, bytes: 10_000, all_bytes: 10_000, used: AtomicUsize::new(0) };
     let room = Arc::new(Room::new(RoomId::new(id).unwrap(), Arc::new(windows)));
+    let (record, head) = looked_up(&room, at(head));
+    room.load(&record, head, StateSnapshot::default(), 1, &StateLimits::default());
+    room
+}
+
+/// What the store says of a room that ends at `head`.
+fn looked_up(room: &Room, head: Cursor) -> (RoomRecord, Head) {
     let record = RoomRecord {
         id: room.id().clone(),
         kind: RoomKind::Group,
         open: false,
-        epoch: at(head).epoch,
-        head: at(head).seq,
+        epoch: head.epoch,
+        head: head.seq,
         first: Seq::FIRST,
         created: Timestamp::from_millis(0),
         members: 1,
         bytes: 0,
         erased: 0,
     };
-    let head = Head { cursor: at(head), first: Seq::FIRST, state_revision: 0, erased: 0 };
-    room.load(&record, head, StateSnapshot::default(), 1, &StateLimits::default());
-    room
+    (record, Head { cursor: head, first: Seq::FIRST, state_revision: 0, erased: 0 })
+}
+
+/// The room was made anew and ends at `head` now.
+fn restart(room: &Room, head: Cursor) {
+    let (record, head) = looked_up(room, head);
+    assert!(room.restart(&record, head, &room.readers()));
 }
 
 fn outbox() -> Arc<Outbox> {
@@ -203,6 +219,29 @@ fn who_reads_a_room_anew_is_not_taken_off_it_for_having_left_before() {
 }
 
 #[test]
+fn who_has_come_to_a_new_life_before_its_room_is_not_reset_again() {
+    let (room, outbox) = (room(10), outbox());
+    room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
+    let lag = lag(&outbox);
+    outbox.jump(&lag, Status::Reset, anew(3), anew(3).seq);
+    assert_eq!(drain(&outbox).0, [room.id().clone()], "it is told");
+    restart(&room, anew(5));
+    assert_eq!(drain(&outbox), (vec![], 1), "what came between is not passed over");
+    assert_eq!(self::lag(&outbox).after, anew(3));
+}
+
+#[test]
+fn a_look_at_the_log_of_an_older_life_moves_nobody_back() {
+    let (room, outbox) = (room(10), outbox());
+    room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
+    let lag = lag(&outbox);
+    restart(&room, anew(5));
+    outbox.jump(&lag, Status::Reset, anew(3), anew(3).seq);
+    assert_eq!(drain(&outbox).0, [room.id().clone()], "it is told once");
+    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, anew(5));
+}
+
+#[test]
 fn who_comes_with_state_of_an_older_generation_is_given_all_of_it() {
     let (room, outbox) = (room(10), outbox());
     set(&room, "kettle", 1);
@@ -320,7 +359,7 @@ mod marks {
                 Step::Reset(n) => {
                     if let Some(seat) = self.seat(n) {
                         let to = self.rooms[n].head().unwrap();
-                        self.outbox.restart(seat, Status::Reset, to, to.seq);
+                        self.outbox.restart(seat, to.epoch, Status::Reset, to, to.seq);
                     }
                 }
                 Step::Unfollow(n) => {
