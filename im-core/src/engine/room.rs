@@ -179,7 +179,8 @@ impl Room {
         if inner.retired {
             return Added::Retired;
         }
-        let head = inner.log.as_ref().map_or(Seq::ZERO, |log| log.sequencer.head());
+        let unknown = Cursor { seq: Seq::ZERO, ..start.from };
+        let head = inner.log.as_ref().map_or(unknown, Log::head);
         let at = inner.free.pop().unwrap_or_else(|| {
             inner.readers.push(None);
             inner.readers.len() - 1

@@ -32,6 +32,10 @@ impl Outbox {
             return Offered::Gone;
         }
         let Some(sub) = inner.subs.at(seat) else { return Offered::Kept };
+        if sub.handed.epoch != event.epoch {
+            // Either the reader has come to a new life before its room, or it reads the log first.
+            return Offered::Kept;
+        }
         sub.known = sub.known.max(event.seq);
         sub.offered = sub.offered.max(event.seq);
         if sub.lagging {

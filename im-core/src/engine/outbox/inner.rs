@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::code::Code;
 use crate::id::{RoomId, Seq, StateKey, UserId};
-use crate::wire::{Bye, MemberChange, Push, RoomStatus, Status};
+use crate::wire::{Bye, Event, MemberChange, Push, RoomStatus, Status};
 
 use super::super::config::SlowReader;
 use super::super::outgoing::{Outgoing, reads_on};
@@ -229,8 +229,12 @@ impl Inner {
         if reads_on(open, change) {
             return false;
         }
-        // An event from before the last check speaks of an earlier stay.
-        let passed = |sub: &Sub| item.as_event().is_some_and(|event| event.seq <= sub.authorised);
+        // An event of another life, or from before the last check, speaks of an earlier stay.
+        let passed = |sub: &Sub| {
+            let of_before =
+                |event: &Event| event.epoch != sub.handed.epoch || event.seq <= sub.authorised;
+            item.as_event().is_some_and(|event| of_before(event))
+        };
         match self.subs.get(slot) {
             Some(sub) if !passed(sub) => {}
             _ => return false,

@@ -21,10 +21,14 @@ fn anew(n: u64) -> Cursor {
 }
 
 fn event(n: u64) -> Arc<Outgoing> {
+    event_at(at(n))
+}
+
+fn event_at(Cursor { epoch, seq }: Cursor) -> Arc<Outgoing> {
     Outgoing::event(Arc::new(Event {
         room: RoomId::new("room").unwrap(),
-        epoch: at(n).epoch,
-        seq: at(n).seq,
+        epoch,
+        seq,
         from: UserId::new("sender").unwrap(),
         at: Timestamp::from_millis(0),
         kind: EventKind::message(),
@@ -228,6 +232,39 @@ fn who_has_come_to_a_new_life_before_its_room_is_not_reset_again() {
     restart(&room, anew(5));
     assert_eq!(drain(&outbox), (vec![], 1), "what came between is not passed over");
     assert_eq!(self::lag(&outbox).after, anew(3));
+}
+
+#[test]
+fn who_follows_a_room_that_was_made_anew_since_it_was_looked_up_reads_its_log_first() {
+    let (room, outbox) = (room(10), outbox());
+    restart(&room, anew(5));
+    // Both stand at their head, as it seems.
+    room.add_reader(&outbox, Start { from: at(5), authorised: at(5).seq, state: None });
+    room.apply(event_at(anew(6)));
+    assert_eq!(drain(&outbox), (vec![], 1), "it is told first that the room is another one");
+    let lag = lag(&outbox);
+    assert_eq!(lag.after, at(5));
+    assert!(matches!(room.recent(lag.after, 1000), Recent::OtherEpoch));
+    outbox.jump(&lag, Status::Reset, anew(6), anew(6).seq);
+    room.apply(event_at(anew(7)));
+    assert_eq!(drain(&outbox).0, [room.id().clone(), room.id().clone()]);
+    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, anew(7));
+}
+
+#[test]
+fn who_follows_a_room_that_is_behind_is_given_nothing_of_its_older_life() {
+    let (room, outbox) = (room(5), outbox());
+    room.add_reader(&outbox, Start { from: anew(5), authorised: anew(5).seq, state: None });
+    room.apply(event(6));
+    assert_eq!(drain(&outbox), (vec![], 1));
+    restart(&room, anew(5));
+    room.apply(event_at(anew(6)));
+    assert_eq!(drain(&outbox), (vec![], 1), "and is not reset");
+    let lag = lag(&outbox);
+    let Recent::Events(items) = room.recent(lag.after, 1000) else { panic!("6 is in the window") };
+    assert_eq!(outbox.feed(&lag, &items, false), Fed::On);
+    assert_eq!(drain(&outbox).0, [room.id().clone()]);
+    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, anew(6));
 }
 
 #[test]
