@@ -69,7 +69,7 @@ async fn feed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: Lag) {
 }
 
 async fn feed_cold(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
-    let page = match core.cold.read(&core.store, lag.room.id(), lag.after.seq).await {
+    let page = match core.cold.read(&core.store, lag).await {
         Ok(Some(page)) => page,
         Ok(None) => {
             outbox.deny(lag.seat(), Code::NotFound);

@@ -180,13 +180,14 @@ impl Room {
             return Added::Retired;
         }
         let unknown = Cursor { seq: Seq::ZERO, ..start.from };
-        let head = inner.log.as_ref().map_or(unknown, Log::head);
+        let (head, erased) =
+            inner.log.as_ref().map_or((unknown, 0), |log| (log.head(), log.erased));
         let at = inner.free.pop().unwrap_or_else(|| {
             inner.readers.push(None);
             inner.readers.len() - 1
         });
         let level = start.state.is_some_and(|held| held == inner.marked_state());
-        match outbox.follow(self.clone(), at, start, head, level) {
+        match outbox.follow(self.clone(), at, start, head, erased, level) {
             Some(slot) => {
                 inner.readers[at] = Some(Reader { outbox: outbox.clone(), slot, at });
                 Added::Reads
@@ -348,7 +349,7 @@ impl Room {
             .readers
             .iter()
             .flatten()
-            .for_each(|reader| reader.outbox.read_again(reader.seat(self)));
+            .for_each(|reader| reader.outbox.read_again(reader.seat(self), erased));
     }
 
     /// The room is in another life, has lost its end, or has lost what comes next here: everybody starts again, from the
@@ -382,7 +383,7 @@ impl Room {
         }
         let readers = inner.readers.iter().flatten();
         readers.for_each(|reader| {
-            reader.outbox.restart(reader.seat(self), from, status, to, head.cursor.seq);
+            reader.outbox.restart(reader.seat(self), from, status, to, head);
         });
         true
     }

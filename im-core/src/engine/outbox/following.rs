@@ -10,7 +10,7 @@ use super::subs::{Seat, Start, Sub};
 
 impl Outbox {
     /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
-    /// list at `reader`; `head` is what the room has applied. Where that is of another life than the one that was looked up,
+    /// list at `reader`; `head` is what the room has applied, and `erased` what it knows of erasures. Where that is of another life than the one that was looked up,
     /// one of the two is behind: the reader takes nothing before its log was read.
     ///
     /// With `level`, the reader has the room's state already. `None` if the connection has ended.
@@ -20,6 +20,7 @@ impl Outbox {
         reader: usize,
         start: Start,
         head: Cursor,
+        erased: u64,
         level: bool,
     ) -> Option<u32> {
         let mut inner = self.inner.lock();
@@ -45,6 +46,7 @@ impl Outbox {
             waiting: 0,
             had_state: start.state.is_some(),
             authorised: start.authorised,
+            erased,
         };
         let slot = inner.subs.insert(sub);
         inner.stir(slot);

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::code::Code;
 use crate::id::{Cursor, Epoch, Seq, StateKey};
+use crate::ports::Head;
 use crate::state::{Offer, offer};
 use crate::wire::{Push, RoomStatus, Status};
 
@@ -60,6 +61,11 @@ impl Outbox {
     /// Events read from the log, in their order, from just after the lag's cursor.
     pub(crate) fn feed(&self, lag: &Lag, items: &[Arc<Outgoing>], open: bool) -> Fed {
         let mut inner = self.inner.lock();
+        if inner.subs.at(lag.seat()).is_some_and(|sub| sub.erased != lag.erased) {
+            // What was read may hold what has been erased since: read it again.
+            inner.settle(lag);
+            return Fed::On;
+        }
         let mut fed = Fed::Stuck;
         for item in items {
             let Some(event) = item.as_event() else { continue };
@@ -133,10 +139,12 @@ impl Outbox {
         from: Epoch,
         status: Status,
         to: Cursor,
-        head: Seq,
+        head: Head,
     ) {
         let mut inner = self.inner.lock();
         let Some(sub) = inner.subs.at(seat) else { return };
+        sub.erased = head.erased;
+        let head = head.cursor.seq;
         let lag = sub.lag(seat.slot);
         let is_further = match status {
             Status::Gap => sub.handed.seq >= to.seq,
@@ -158,12 +166,13 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// What waits of this room is dropped, and read from the log again.
-    pub(crate) fn read_again(&self, seat: Seat<'_>) {
+    /// So many events of the log were changed by erasures: what waits of this room is dropped, and read from the log again.
+    pub(crate) fn read_again(&self, seat: Seat<'_>, erased: u64) {
         let mut inner = self.inner.lock();
         let slot = seat.slot;
         let Some(sub) = inner.subs.at(seat) else { return };
         sub.queued = sub.handed.seq;
+        sub.erased = erased;
         let lag = sub.lag(slot);
         inner.stir(slot);
         inner.drop_queued(slot, &self.bounds);

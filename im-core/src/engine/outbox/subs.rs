@@ -32,6 +32,8 @@ pub(crate) struct Sub {
     pub(super) had_state: bool,
     /// The room's head before the reader's right to read was last checked: later ends of membership count.
     pub(super) authorised: Seq,
+    /// Of the events in the log, how many were changed by erasures, as the room knows it.
+    pub(super) erased: u64,
 }
 
 /// Where a reader begins.
@@ -63,6 +65,8 @@ pub(crate) struct Lag {
     /// The reader's place in the room's list.
     pub(crate) reader: usize,
     pub(crate) after: Cursor,
+    /// As the room knew it before: what was read with another count is to be read again.
+    pub(crate) erased: u64,
 }
 
 impl Lag {
@@ -74,7 +78,8 @@ impl Lag {
 impl Sub {
     pub(super) fn lag(&self, slot: u32) -> Lag {
         let after = Cursor { epoch: self.handed.epoch, seq: self.queued };
-        Lag { slot, room: self.room.clone(), reader: self.reader, after }
+        let (room, reader, erased) = (self.room.clone(), self.reader, self.erased);
+        Lag { slot, room, reader, after, erased }
     }
 }
 

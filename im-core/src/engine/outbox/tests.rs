@@ -268,6 +268,22 @@ fn who_follows_a_room_that_is_behind_is_given_nothing_of_its_older_life() {
 }
 
 #[test]
+fn what_was_read_before_an_erasure_is_read_again() {
+    let (room, outbox) = (room(10), outbox());
+    room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
+    let lag = lag(&outbox);
+    room.apply(event(11));
+    let Recent::Events(items) = room.recent(lag.after, 1000) else { panic!("11 is in the window") };
+    room.rewritten(1);
+    assert_eq!(outbox.feed(&lag, &items, false), Fed::On);
+    assert_eq!(drain(&outbox).0, []);
+    let lag = self::lag(&outbox);
+    assert!(matches!(room.recent(lag.after, 1000), Recent::Cold), "it is asked of the store");
+    assert_eq!(outbox.feed(&lag, &[event(11)], false), Fed::On);
+    assert_eq!(drain(&outbox).0, [room.id().clone()]);
+}
+
+#[test]
 fn a_look_at_the_log_of_an_older_life_moves_nobody_back() {
     let (room, outbox) = (room(10), outbox());
     room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
@@ -396,7 +412,8 @@ mod marks {
                 Step::Reset(n) => {
                     if let Some(seat) = self.seat(n) {
                         let to = self.rooms[n].head().unwrap();
-                        self.outbox.restart(seat, to.epoch, Status::Reset, to, to.seq);
+                        let (_, head) = looked_up(&self.rooms[n], to);
+                        self.outbox.restart(seat, to.epoch, Status::Reset, to, head);
                     }
                 }
                 Step::Unfollow(n) => {
