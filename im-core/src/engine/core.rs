@@ -220,6 +220,7 @@ impl Core {
 
     async fn fill_pages(&self, room: &Arc<Room>) {
         loop {
+            let erased = room.erased();
             let Some(head) = room.head() else { return room.fill_failed() };
             let range = LogRange {
                 from: PageFrom::After(head.seq),
@@ -247,8 +248,8 @@ impl Core {
             if items.iter().any(|item| item.ends_nameless()) && !self.check_readers(room).await {
                 return room.fill_failed();
             }
-            for item in items {
-                room.apply(item);
+            if !items.into_iter().all(|item| room.apply_read(item, erased)) {
+                continue;
             }
             if end {
                 // What was heard of is not in the store (yet): the next event or check comes back to it.

@@ -171,6 +171,11 @@ impl Room {
         self.inner.lock().log.as_ref().map(Log::head)
     }
 
+    /// Of the events in the log, how many were changed by erasures, as far as is known here.
+    pub(crate) fn erased(&self) -> u64 {
+        self.inner.lock().log.as_ref().map_or(0, |log| log.erased)
+    }
+
     // ---- readers ----
 
     /// Adds a reader, who begins at `start`.
@@ -227,6 +232,17 @@ impl Room {
     /// Takes an event that was committed, here or elsewhere, and fans out what is in order.
     pub(crate) fn apply(&self, item: Arc<Outgoing>) -> Applied {
         self.apply_locked(&mut self.inner.lock(), item)
+    }
+
+    /// The same for an event that was read from the log while [`Room::erased`] gave `erased`. `false` if there was an erasure
+    /// since, which the event may be from before: read it again.
+    pub(crate) fn apply_read(&self, item: Arc<Outgoing>, erased: u64) -> bool {
+        let mut inner = self.inner.lock();
+        let is_as_read = inner.log.as_ref().is_some_and(|log| log.erased == erased);
+        if is_as_read {
+            self.apply_locked(&mut inner, item);
+        }
+        is_as_read
     }
 
     fn apply_locked(&self, inner: &mut Inner, item: Arc<Outgoing>) -> Applied {

@@ -284,6 +284,17 @@ fn what_was_read_before_an_erasure_is_read_again() {
 }
 
 #[test]
+fn a_room_is_not_filled_with_what_was_read_before_an_erasure() {
+    let room = room(10);
+    let before = room.erased();
+    room.rewritten(1);
+    assert!(!room.apply_read(event(11), before));
+    assert_eq!(room.head(), Some(at(10)));
+    assert!(room.apply_read(event(11), room.erased()));
+    assert_eq!(room.head(), Some(at(11)));
+}
+
+#[test]
 fn a_look_at_the_log_of_an_older_life_moves_nobody_back() {
     let (room, outbox) = (room(10), outbox());
     room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
