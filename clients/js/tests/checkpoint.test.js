@@ -182,3 +182,22 @@ test('a room that was denied is not denied again by the checkpoint', () => {
   rig.says({ ...answer, rooms: [...answer.rooms, { room: 'r0', status: 'denied', head: 0, code: 4602 }] });
   assert.deepEqual(rig.machine.events.map(({ type }) => type), ['connected']);
 });
+
+test('a room that was denied does not come back from the checkpoint', () => {
+  for (const duplex of [true, false]) {
+    const rig = new Rig(2, { duplex });
+    rig.says({ t: 'room', room: 'r0', status: 'denied', head: 0, code: 4602 });
+    // The answer to something else names the revision of a checkpoint that still has the room.
+    rig.follow('r1');
+    const [hello, resume] = rig.reconnect()[0].frames;
+    assert.deepEqual([resume.rev, resume.cursors], [undefined, [['r1', EPOCH, 4]]]);
+    rig.welcome(hello);
+    rig.says(rig.rooms(resume.id, [['r1', 4]]));
+    const [again, next] = rig.reconnect()[0].frames;
+    assert.deepEqual([next.rev, next.cursors], [rig.rev, []]);
+    rig.welcome(again);
+    // An answer that denies it is the checkpoint's own.
+    rig.says({ ...rig.rooms(next.id, []), rooms: [{ room: 'r1', status: 'denied', head: 0, code: 4602 }] });
+    assert.equal(rig.machine.rooms.hasStray, false);
+  }
+});

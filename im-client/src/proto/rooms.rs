@@ -50,6 +50,8 @@ pub(crate) struct Rooms {
     holes: BTreeMap<RoomId, Instant>,
     /// The revision of the server's checkpoint to which the confirmed cursors belong.
     rev: Option<u64>,
+    /// Whether that checkpoint may still have a room that was denied since.
+    has_stray: bool,
     /// Events since the last checkpoint.
     fresh: u32,
     last_event: Option<Instant>,
@@ -97,11 +99,16 @@ impl Rooms {
     /// Nothing is known of the server's checkpoint any more.
     pub(super) fn forget_checkpoint(&mut self) {
         self.rev = None;
+        self.has_stray = false;
         self.map.values_mut().for_each(|room| room.confirmed = None);
     }
 
     /// The connection is gone, and with it every question about a room.
     pub(super) fn cut(&mut self) {
+        if self.has_stray {
+            // With the revision, a room that may be read again by then would come back, unasked.
+            self.forget_checkpoint();
+        }
         for room in self.map.values_mut() {
             (room.asked, room.tries) = (None, 0);
         }
@@ -253,7 +260,7 @@ impl Rooms {
             Some(room) => {
                 room.asked = None;
                 room.confirmed = status.cursor.or(room.confirmed);
-                self.moved(status)
+                self.change(status)
             }
         }
     }
@@ -261,6 +268,11 @@ impl Rooms {
     /// A room answers in another way from now on, or again. The cursor never goes back within an epoch: what the server
     /// repeats is dropped.
     pub(super) fn moved(&mut self, status: RoomStatus) -> Change {
+        self.has_stray |= status.status == Status::Denied && self.contains(&status.room);
+        self.change(status)
+    }
+
+    fn change(&mut self, status: RoomStatus) -> Change {
         let Some(room) = self.map.get_mut(&status.room) else { return Change::Quiet };
         match (status.status, status.cursor) {
             (Status::Denied, _) => self.remove(&status.room),

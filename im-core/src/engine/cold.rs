@@ -14,6 +14,7 @@ use crate::ports::{LogRange, Store};
 use crate::wire::PageFrom;
 
 use super::metrics;
+use super::outbox::Lag;
 use super::outgoing::Outgoing;
 
 /// A page that several readers share.
@@ -28,9 +29,13 @@ pub(crate) struct ColdPage {
 type ColdResult = Result<Option<Arc<ColdPage>>, Arc<str>>;
 type Flight = Shared<BoxFuture<'static, ColdResult>>;
 
+/// The room, the event after which its log is read, and what the reader knows of erasures: nobody is given a page that was
+/// read before one.
+type Wanted = (RoomId, Seq, u64);
+
 /// Reads under way.
 pub(crate) struct ColdReads {
-    flights: Arc<Mutex<HashMap<(RoomId, Seq), Flight>>>,
+    flights: Arc<Mutex<HashMap<Wanted, Flight>>>,
     permits: Arc<Semaphore>,
     /// Reads go on when whoever asked has gone away, so that they give back what they hold.
     tasks: TaskTracker,
@@ -50,14 +55,9 @@ impl ColdReads {
         }
     }
 
-    /// The events after `after`.
-    pub(crate) async fn read(
-        &self,
-        store: &Arc<dyn Store>,
-        room: &RoomId,
-        after: Seq,
-    ) -> ColdResult {
-        let key = (room.clone(), after);
+    /// The events that the reader lacks.
+    pub(crate) async fn read(&self, store: &Arc<dyn Store>, lag: &Lag) -> ColdResult {
+        let key = (lag.room.id().clone(), lag.after.seq, lag.erased);
         let flight = self
             .flights
             .lock()
@@ -67,7 +67,7 @@ impl ColdReads {
         flight.await
     }
 
-    fn start(&self, store: &Arc<dyn Store>, key: (RoomId, Seq)) -> Flight {
+    fn start(&self, store: &Arc<dyn Store>, key: Wanted) -> Flight {
         ::metrics::counter!(metrics::COLD_READS).increment(1);
         let (store, permits, flights) = (store.clone(), self.permits.clone(), self.flights.clone());
         let range =

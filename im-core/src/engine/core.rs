@@ -159,7 +159,7 @@ impl Core {
         let floor = state.floor;
         // What is on its way there may be of keys that it has forgotten since, and newer than that.
         state.entries.extend(pending.into_iter().filter(|update| floor < Some(update.stamp)));
-        let applied = room.load(&record, head, state, &self.config.state);
+        let applied = room.load(&record, head, state, self.state_generation(), &self.config.state);
         // Not for a room that is level: it has no reader yet, and is about to get one.
         if applied != Applied::Level {
             self.follow_up(room, applied);
@@ -220,6 +220,7 @@ impl Core {
 
     async fn fill_pages(&self, room: &Arc<Room>) {
         loop {
+            let erased = room.erased();
             let Some(head) = room.head() else { return room.fill_failed() };
             let range = LogRange {
                 from: PageFrom::After(head.seq),
@@ -247,8 +248,8 @@ impl Core {
             if items.iter().any(|item| item.ends_nameless()) && !self.check_readers(room).await {
                 return room.fill_failed();
             }
-            for item in items {
-                room.apply(item);
+            if !items.into_iter().all(|item| room.apply_read(item, erased)) {
+                continue;
             }
             if end {
                 // What was heard of is not in the store (yet): the next event or check comes back to it.
@@ -270,8 +271,10 @@ impl Core {
     pub(crate) async fn check_generation(&self) {
         match self.store.state_generation().await {
             Ok(now) if now != self.state_generation() => {
+                // First, so that rooms that come into memory meanwhile begin with it; the others have the old one until it is
+                // their turn.
                 self.state_generation.store(now, Ordering::Relaxed);
-                self.hub.rooms().iter().for_each(|room| room.renew_state());
+                self.hub.rooms().iter().for_each(|room| room.renew_state(now));
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the generation of state could not be read"),
@@ -338,13 +341,13 @@ impl Core {
     /// The readers who may read the room now; the others are told and taken off it. `None` if the store could not say.
     async fn readers_who_may(&self, room: &Room, record: &RoomRecord) -> Option<Vec<Reader>> {
         let readers = room.readers();
-        for Reader { outbox, slot, at } in &readers {
-            match self.may_read_on(record, outbox).await {
+        for reader in &readers {
+            match self.may_read_on(record, &reader.outbox).await {
                 Ok(()) => {}
                 Err(error) if error.is_retryable() => return None,
                 Err(error) => {
-                    if outbox.deny(*slot, room, error.code()) {
-                        room.remove_reader(*at, outbox);
+                    if reader.outbox.deny(reader.seat(room), error.code()) {
+                        room.remove_reader(reader.at, &reader.outbox);
                     }
                 }
             }

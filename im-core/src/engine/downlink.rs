@@ -19,7 +19,7 @@ use super::Engine;
 use super::commands::{self, LOOK_UPS_AT_ONCE};
 use super::connection::{Conn, Connection, Part, Peer, Session};
 use super::core::Core;
-use super::outbox::{MarkedState, Start};
+use super::outbox::Start;
 use super::places::Places;
 
 /// What shows that a session may be read.
@@ -95,13 +95,13 @@ impl Connection {
     /// again to who comes back with it: events from the checkpoint on, which takes marks with many places over, and state
     /// whole.
     pub fn mark(&self) -> Mark {
-        let (core, conn) = self.parts();
+        let (_, conn) = self.parts();
         let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else {
             return Mark::default();
         };
         let mut following = down.following.lock();
         let stand = |room: &RoomId| conn.outbox.standpoint(room);
-        following.look(conn.outbox.moved(), core.state_generation(), stand);
+        following.look(conn.outbox.moved(), stand);
         following.mark(&session.id, session.attached)
     }
 
@@ -200,8 +200,8 @@ impl Core {
                     if !told.began || told.denied() || !whole {
                         conn.outbox.notice(status);
                     }
-                    let state = told.state(self.state_generation());
-                    self.follow(&conn.outbox, &room, Start { state, ..start }).await?;
+                    let start = Start { state: told.state(), ..start };
+                    self.follow(&conn.outbox, &room, start).await?;
                 }
                 Err(error) if error.is_retryable() => return Err(error),
                 Err(error) if !told.denied() => {
@@ -286,10 +286,9 @@ impl Told {
         }
     }
 
-    /// What it has of the room's state, if it has any, to be compared with that of this generation.
-    fn state(&self, generation: u64) -> Option<MarkedState> {
-        let state = self.place.map(|place| place.state).filter(|state| *state != 0);
-        state.map(|state| MarkedState { state, generation })
+    /// What it has of the room's state, if it has any.
+    fn state(&self) -> Option<u32> {
+        self.place.map(|place| place.state).filter(|state| *state != 0)
     }
 
     /// It has been told that it may not read the room.

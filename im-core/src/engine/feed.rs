@@ -20,7 +20,7 @@ const WINDOW_PAGE: usize = 64 * 1024;
 pub(crate) async fn take(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize) -> Option<Take> {
     loop {
         // On the heap, and apart: every connection that waits for something to write holds this future.
-        let feeding = match take_now(core, outbox, max_bytes) {
+        let feeding = match take_now(outbox, max_bytes) {
             Ok(take) => return take,
             Err(lag) => Box::pin(feed(core, outbox, lag)),
         };
@@ -29,7 +29,7 @@ pub(crate) async fn take(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usiz
 }
 
 /// Takes what there is, or says which log has to be read first.
-fn take_now(core: &Core, outbox: &Outbox, max_bytes: usize) -> Result<Option<Take>, Lag> {
+fn take_now(outbox: &Outbox, max_bytes: usize) -> Result<Option<Take>, Lag> {
     loop {
         let mut take = outbox.take(max_bytes);
         if let Some(lag) = take.lag.take() {
@@ -37,7 +37,7 @@ fn take_now(core: &Core, outbox: &Outbox, max_bytes: usize) -> Result<Option<Tak
         }
         let snapshot = take.snapshot.take();
         if let Some(Due { room, even_empty }) = &snapshot {
-            let parts = room.snapshot(core.state_generation(), SNAPSHOT_PART, *even_empty);
+            let parts = room.snapshot(SNAPSHOT_PART, *even_empty);
             if !parts.is_empty() {
                 outbox.state_handed(room);
             }
@@ -69,10 +69,10 @@ async fn feed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: Lag) {
 }
 
 async fn feed_cold(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
-    let page = match core.cold.read(&core.store, lag.room.id(), lag.after.seq).await {
+    let page = match core.cold.read(&core.store, lag).await {
         Ok(Some(page)) => page,
         Ok(None) => {
-            outbox.deny(lag.slot, &lag.room, Code::NotFound);
+            outbox.deny(lag.seat(), Code::NotFound);
             return fed(core, outbox, lag, Fed::Gone);
         }
         Err(error) => {

@@ -85,13 +85,12 @@ impl Places {
     pub(super) fn look(
         &mut self,
         mut moved: HashSet<RoomId>,
-        generation: u64,
         stand: impl Fn(&RoomId) -> Standpoint,
     ) -> usize {
         moved.extend(self.changed.drain());
         for room in &moved {
             self.unsay(room);
-            self.say(room, stand(room), generation);
+            self.say(room, stand(room));
         }
         moved.len()
     }
@@ -105,7 +104,7 @@ impl Places {
         Mark { session: SessionTag::of(session), turn, rev, places }
     }
 
-    fn say(&mut self, room: &RoomId, stand: Standpoint, generation: u64) {
+    fn say(&mut self, room: &RoomId, stand: Standpoint) {
         let Some(begun) = self.rooms.get_mut(room) else { return };
         let Begun { followed, tag, .. } = *begun;
         if !stand.told {
@@ -116,7 +115,7 @@ impl Places {
         let state = match stand.place.map_or(HeldState::None, |(_, state)| state) {
             HeldState::None => 0,
             HeldState::Some => Place::SOME_STATE,
-            HeldState::All(digest) => Place::state_of(digest, generation),
+            HeldState::All(state) => state,
         };
         let alike = self.tags.get(&tag).is_some_and(|count| *count > 1);
         if !alike && (cursor != Some(followed.cursor) || state != 0) {

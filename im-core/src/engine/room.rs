@@ -12,10 +12,10 @@ use tokio::sync::OnceCell;
 
 use crate::id::{Cursor, Epoch, RoomId, Seq, StateKey, UserId};
 use crate::ports::{Head, StateSnapshot};
-use crate::state::{Merge, RoomRecord, Sequencer, StateLimits, StateMap, answer};
+use crate::state::{Merge, Place, RoomRecord, Sequencer, StateLimits, StateMap, answer};
 use crate::wire::{Push, Snapshot, StateUpdate, Status};
 
-use super::outbox::{Offered, Outbox, Start};
+use super::outbox::{Offered, Outbox, Seat, Start};
 use super::outgoing::{Outgoing, open_to_strangers};
 
 /// Bounds of the hot windows, and the budget that all share.
@@ -48,6 +48,8 @@ struct Inner {
     free: Vec<usize>,
     state: StateMap,
     state_revision: u64,
+    /// The generation of state that readers are given; `None` until it is known.
+    state_generation: Option<u64>,
     /// Whether a task is filling the log from the store.
     filling: bool,
     /// Whether the room was taken off the map and must not be used any more.
@@ -76,6 +78,12 @@ pub(crate) struct Reader {
     pub(crate) slot: u32,
     /// The reader's place in the room's list.
     pub(crate) at: usize,
+}
+
+impl Reader {
+    pub(crate) fn seat<'a>(&self, room: &'a Room) -> Seat<'a> {
+        Seat { room, at: self.at, slot: self.slot }
+    }
 }
 
 /// What came of adding a reader.
@@ -126,15 +134,18 @@ impl Room {
         &self.id
     }
 
-    /// Takes what the store said of the room.
+    /// Takes what the store said of the room; its state is of this generation.
     pub(crate) fn load(
         &self,
         record: &RoomRecord,
         head: Head,
         state: StateSnapshot,
+        generation: u64,
         limits: &StateLimits,
     ) -> Applied {
         let mut inner = self.inner.lock();
+        // If it was renewed meanwhile, that is newer.
+        inner.state_generation.get_or_insert(generation);
         inner.log = Some(Log {
             cursor_epoch: head.cursor,
             open: open_to_strangers(record),
@@ -143,7 +154,7 @@ impl Room {
             bytes: 0,
             erased: head.erased,
         });
-        inner.merge_stored(state, limits);
+        inner.merge_stored(self, state, limits);
         let mut wanted = Applied::Level;
         for item in std::mem::take(&mut inner.before_load) {
             let applied = self.apply_locked(&mut inner, item);
@@ -160,6 +171,11 @@ impl Room {
         self.inner.lock().log.as_ref().map(Log::head)
     }
 
+    /// Of the events in the log, how many were changed by erasures, as far as is known here.
+    pub(crate) fn erased(&self) -> u64 {
+        self.inner.lock().log.as_ref().map_or(0, |log| log.erased)
+    }
+
     // ---- readers ----
 
     /// Adds a reader, who begins at `start`.
@@ -168,13 +184,15 @@ impl Room {
         if inner.retired {
             return Added::Retired;
         }
-        let head = inner.log.as_ref().map_or(Seq::ZERO, |log| log.sequencer.head());
+        let unknown = Cursor { seq: Seq::ZERO, ..start.from };
+        let (head, erased) =
+            inner.log.as_ref().map_or((unknown, 0), |log| (log.head(), log.erased));
         let at = inner.free.pop().unwrap_or_else(|| {
             inner.readers.push(None);
             inner.readers.len() - 1
         });
-        let level = start.state.is_some_and(|held| held.is(inner.state.digest()));
-        match outbox.follow(self.clone(), at, start, head, level) {
+        let level = start.state.is_some_and(|held| held == inner.marked_state());
+        match outbox.follow(self.clone(), at, start, head, erased, level) {
             Some(slot) => {
                 inner.readers[at] = Some(Reader { outbox: outbox.clone(), slot, at });
                 Added::Reads
@@ -186,14 +204,11 @@ impl Room {
         }
     }
 
-    /// Takes the reader off the list.
+    /// Takes the reader, who has stopped following, off the list; not one of the same outbox who has begun anew there.
     pub(crate) fn remove_reader(&self, at: usize, outbox: &Arc<Outbox>) {
         let mut inner = self.inner.lock();
-        let is_it = inner
-            .readers
-            .get(at)
-            .is_some_and(|r| r.as_ref().is_some_and(|r| Arc::ptr_eq(&r.outbox, outbox)));
-        if is_it {
+        let is_it = |r: &Reader| Arc::ptr_eq(&r.outbox, outbox) && !outbox.follows(r.seat(self));
+        if inner.readers.get(at).and_then(Option::as_ref).is_some_and(is_it) {
             inner.free_reader(at);
         }
     }
@@ -219,6 +234,17 @@ impl Room {
         self.apply_locked(&mut self.inner.lock(), item)
     }
 
+    /// The same for an event that was read from the log while [`Room::erased`] gave `erased`. `false` if there was an erasure
+    /// since, which the event may be from before: read it again.
+    pub(crate) fn apply_read(&self, item: Arc<Outgoing>, erased: u64) -> bool {
+        let mut inner = self.inner.lock();
+        let is_as_read = inner.log.as_ref().is_some_and(|log| log.erased == erased);
+        if is_as_read {
+            self.apply_locked(&mut inner, item);
+        }
+        is_as_read
+    }
+
     fn apply_locked(&self, inner: &mut Inner, item: Arc<Outgoing>) -> Applied {
         let Some(event) = item.as_event() else { return Applied::Level };
         let Some(log) = &mut inner.log else {
@@ -233,7 +259,7 @@ impl Room {
         log.sequencer.push(event.seq, item);
         while let Some(item) = inner.log.as_mut().and_then(|log| log.sequencer.pop()) {
             self.keep(inner, &item);
-            inner.fan_out(&item);
+            inner.fan_out(self, &item);
         }
         inner.fill_wanted()
     }
@@ -335,7 +361,11 @@ impl Room {
         let (head, known) = (log.sequencer.head(), log.sequencer.known());
         log.sequencer = Sequencer::new(head, EARLY_EVENTS);
         log.sequencer.hear_of(known);
-        inner.readers.iter().flatten().for_each(|reader| reader.outbox.read_again(reader.slot));
+        inner
+            .readers
+            .iter()
+            .flatten()
+            .for_each(|reader| reader.outbox.read_again(reader.seat(self), erased));
     }
 
     /// The room is in another life, has lost its end, or has lost what comes next here: everybody starts again, from the
@@ -350,7 +380,7 @@ impl Room {
             return false;
         }
         let Some(log) = &mut inner.log else { return true };
-        let same_life = log.cursor_epoch.epoch == head.cursor.epoch;
+        let from = log.cursor_epoch.epoch;
         let (status, to) = answer(log.head(), head.cursor, head.first);
         if status == Status::Ok {
             // Somebody else has seen to it.
@@ -363,12 +393,14 @@ impl Room {
         log.sequencer.hear_of(head.cursor.seq);
         log.window.clear();
         log.erased = head.erased;
-        if !same_life {
+        if from != to.epoch {
             inner.state = StateMap::default();
             inner.state_revision = 0;
         }
         let readers = inner.readers.iter().flatten();
-        readers.for_each(|reader| reader.outbox.restart(reader.slot, status, to, head.cursor.seq));
+        readers.for_each(|reader| {
+            reader.outbox.restart(reader.seat(self), from, status, to, head);
+        });
         true
     }
 
@@ -385,7 +417,7 @@ impl Room {
         let mut inner = self.inner.lock();
         let merged = inner.state.merge(update.clone(), limits);
         if merged == Merge::Taken {
-            inner.hand_on(update);
+            inner.hand_on(self, update);
         }
         merged
     }
@@ -409,28 +441,33 @@ impl Room {
 
     /// Merges what the store holds, and hands on what is newer than what was held here.
     pub(crate) fn merge_stored(&self, stored: StateSnapshot, limits: &StateLimits) {
-        self.inner.lock().merge_stored(stored, limits);
+        self.inner.lock().merge_stored(self, stored, limits);
     }
 
-    /// A digest of the state that all readers were handed, or have waiting; 0 if there is no state.
-    pub(crate) fn state_digest(&self) -> u64 {
-        self.inner.lock().state.digest()
+    /// What a mark says of the state that all readers were handed, or have waiting: see [`Place::state`].
+    pub(crate) fn marked_state(&self) -> u32 {
+        self.inner.lock().marked_state()
     }
 
-    /// The generation of state is another one: every reader is given all of it.
-    pub(crate) fn renew_state(&self) {
-        let inner = self.inner.lock();
-        inner.readers.iter().flatten().for_each(|reader| reader.outbox.renew_state(reader.slot));
+    /// The generation of state is this one: every reader is given all of it. In one step, so that no reader is taken to have
+    /// state of a generation that it was not given.
+    pub(crate) fn renew_state(&self, generation: u64) {
+        let mut inner = self.inner.lock();
+        inner.state_generation = Some(generation);
+        inner
+            .readers
+            .iter()
+            .flatten()
+            .for_each(|reader| reader.outbox.renew_state(reader.seat(self)));
     }
 
     /// All state, in parts of at most about `part_bytes`. If there is none, one empty part or nothing.
-    pub(crate) fn snapshot(
-        &self,
-        generation: u64,
-        part_bytes: usize,
-        even_empty: bool,
-    ) -> Vec<Arc<Outgoing>> {
-        let entries: Vec<Arc<StateUpdate>> = self.inner.lock().state.iter().cloned().collect();
+    pub(crate) fn snapshot(&self, part_bytes: usize, even_empty: bool) -> Vec<Arc<Outgoing>> {
+        let inner = self.inner.lock();
+        // A room with readers was loaded.
+        let generation = inner.state_generation.unwrap_or_default();
+        let entries: Vec<Arc<StateUpdate>> = inner.state.iter().cloned().collect();
+        drop(inner);
         let mut parts: Vec<Vec<Arc<StateUpdate>>> = Vec::new();
         let mut room_left = 0_usize;
         for entry in entries {
@@ -463,32 +500,38 @@ impl Log {
 }
 
 impl Inner {
-    fn fan_out(&mut self, item: &Arc<Outgoing>) {
+    fn fan_out(&mut self, room: &Room, item: &Arc<Outgoing>) {
         let open = self.log.as_ref().is_some_and(|log| log.open);
         let mut gone = Vec::new();
-        for (at, reader) in self.readers.iter().enumerate() {
-            if let Some(reader) = reader
-                && reader.outbox.offer(reader.slot, item, open) == Offered::Gone
-            {
-                gone.push(at);
+        for reader in self.readers.iter().flatten() {
+            if reader.outbox.offer(reader.seat(room), item, open) == Offered::Gone {
+                gone.push(reader.at);
             }
         }
         gone.into_iter().for_each(|at| self.free_reader(at));
     }
 
-    fn merge_stored(&mut self, stored: StateSnapshot, limits: &StateLimits) {
+    fn marked_state(&self) -> u32 {
+        match self.state.digest() {
+            0 => 0,
+            digest => Place::state_of(digest, self.state_generation.unwrap_or_default()),
+        }
+    }
+
+    fn merge_stored(&mut self, room: &Room, stored: StateSnapshot, limits: &StateLimits) {
         for update in stored.entries {
             if self.state.merge_held(update.clone(), limits) == Merge::Taken {
-                self.hand_on(update);
+                self.hand_on(room, update);
             }
         }
         self.state.raise_floor(stored.floor);
         self.state_revision = stored.revision;
     }
 
-    fn hand_on(&self, update: Arc<StateUpdate>) {
+    fn hand_on(&self, room: &Room, update: Arc<StateUpdate>) {
         let item = Outgoing::new(Push::State(update.clone()));
-        self.readers.iter().flatten().for_each(|r| r.outbox.state(r.slot, &update.key, &item));
+        let readers = self.readers.iter().flatten();
+        readers.for_each(|reader| reader.outbox.state(reader.seat(room), &update.key, &item));
     }
 
     fn free_reader(&mut self, at: usize) {

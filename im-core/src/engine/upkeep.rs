@@ -19,7 +19,7 @@ use super::core::Core;
 use super::metrics;
 use super::outbox::Lag;
 use super::outbox::Outbox;
-use super::room::{Reader, Room};
+use super::room::Room;
 
 /// Rooms read at once.
 const PAGE: usize = 64;
@@ -248,9 +248,9 @@ impl Core {
             Ok([None]) => {}
             _ => return,
         }
-        for Reader { outbox, slot, at } in &readers {
-            if outbox.deny_in(*slot, room, epoch, Code::NotFound) {
-                room.remove_reader(*at, outbox);
+        for reader in &readers {
+            if reader.outbox.deny_in(reader.seat(room), epoch, Code::NotFound) {
+                room.remove_reader(reader.at, &reader.outbox);
             }
         }
         self.hub.retire_if_idle(room);
@@ -267,7 +267,7 @@ impl Core {
             Ok(()) => Checked::MayRead,
             Err(error) if error.is_retryable() => Checked::NotNow,
             Err(error) => {
-                outbox.deny(lag.slot, &lag.room, error.code());
+                outbox.deny(lag.seat(), error.code());
                 Checked::Denied
             }
         }

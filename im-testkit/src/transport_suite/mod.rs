@@ -253,6 +253,7 @@ macro_rules! transport_suite {
                 a_resume_from_before_a_trim_is_told_gap,
                 followers_of_a_deleted_room_are_told_and_taken_off,
                 an_erased_user_is_gone_for_everybody,
+                what_was_read_before_an_erasure_is_not_handed_out_after_it,
                 nobody_signs_in_as_the_erased_user,
             ]
             store: [

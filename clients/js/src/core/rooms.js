@@ -51,6 +51,8 @@ export class Rooms {
     this.map = new Map();
     /** @type {number | undefined} The revision of the server's checkpoint, as far as it is known. */
     this.rev = undefined;
+    /** Whether that checkpoint may still have a room that was denied since. */
+    this.hasStray = false;
     /** Rooms whose cursor may be another one than the checkpoint's; of all rooms, if that is not known. @type {Set<string>} */
     this.moved = new Set();
     /** When the server was last told how far rooms have arrived. */
@@ -96,6 +98,7 @@ export class Rooms {
   /** Nothing is known of the server's checkpoint any more. */
   forgetCheckpoint() {
     this.rev = undefined;
+    this.hasStray = false;
     this.moved = new Set(this.map.keys());
   }
 
@@ -150,6 +153,8 @@ export class Rooms {
 
   /** The connection is gone, and with it every question about a room. */
   cut() {
+    // With the revision, a room that may be read again by then would come back, unasked.
+    if (this.hasStray) this.forgetCheckpoint();
     this.isTelling = false;
     for (const room of this.map.values()) {
       room.asked = undefined;
@@ -288,7 +293,7 @@ export class Rooms {
     // Another command asks for this room as well, with a cursor that is further: its answer counts.
     if (room.asked !== undefined && room.asked !== by) return false;
     room.asked = undefined;
-    const isNews = this.moves(now, status);
+    const isNews = this.change(now, status);
     this.compare(status.room, keptBy(status));
     return isNews;
   }
@@ -302,6 +307,15 @@ export class Rooms {
    * @returns {boolean} whether the application must be told
    */
   moves(now, status) {
+    if (!cursorOf(status) && this.map.has(status.room)) this.hasStray = true;
+    return this.change(now, status);
+  }
+
+  /**
+   * @param {number} now
+   * @param {RoomStatus} status
+   */
+  change(now, status) {
     const room = this.map.get(status.room);
     if (!room) return false;
     const cursor = cursorOf(status);

@@ -228,6 +228,30 @@ fn a_room_that_is_denied_is_not_followed_any_more() {
 }
 
 #[test]
+fn a_room_that_was_denied_does_not_come_back_from_the_checkpoint() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(3), 1);
+    rig.follow("b", at(3), 2);
+    rig.push(Push::Room(status("a", Status::Denied, None)));
+    // The answer to something else names the revision of a checkpoint that still has the room.
+    rig.follow("b", at(3), 3);
+    rig.cut();
+    let flight = rig.welcomed(true);
+    let all = CommandBody::Resume { cursors: vec![(room("b"), at(3))], rev: None };
+    assert_eq!(flight[0].body, all);
+    let statuses = vec![status("b", Status::Ok, Some(at(3)))];
+    rig.reply(flight[0].id, &Reply::Rooms { statuses, rev: 4, generation: 1 });
+    rig.cut();
+    let flight = rig.welcomed(true);
+    assert_eq!(flight[0].body, CommandBody::Resume { cursors: vec![], rev: Some(4) });
+    // An answer that denies it is the checkpoint's own.
+    let statuses = vec![status("b", Status::Denied, None)];
+    rig.reply(flight[0].id, &Reply::Rooms { statuses, rev: 5, generation: 1 });
+    rig.cut();
+    assert_eq!(rig.welcomed(true)[0].body, CommandBody::Resume { cursors: vec![], rev: Some(5) });
+}
+
+#[test]
 fn an_application_may_go_back_in_a_room_and_the_server_may_not() {
     let mut rig = Rig::online(manual());
     rig.follow("a", at(8), 1);

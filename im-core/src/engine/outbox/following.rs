@@ -6,11 +6,12 @@ use crate::id::{Cursor, RoomId, Seq};
 
 use super::super::room::Room;
 use super::Outbox;
-use super::subs::{Start, Sub};
+use super::subs::{Seat, Start, Sub};
 
 impl Outbox {
     /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
-    /// list at `reader`; `head` is what the room has applied.
+    /// list at `reader`; `head` is what the room has applied, and `erased` what it knows of erasures. Where that is of another life than the one that was looked up,
+    /// one of the two is behind: the reader takes nothing before its log was read.
     ///
     /// With `level`, the reader has the room's state already. `None` if the connection has ended.
     pub(crate) fn follow(
@@ -18,14 +19,20 @@ impl Outbox {
         room: Arc<Room>,
         reader: usize,
         start: Start,
-        head: Seq,
+        head: Cursor,
+        erased: u64,
         level: bool,
     ) -> Option<u32> {
         let mut inner = self.inner.lock();
         if inner.closed {
             return None;
         }
-        let (from, known) = (start.from, head.max(start.authorised));
+        let from = start.from;
+        let (offered, least) = match head.epoch == from.epoch {
+            true => (head.seq, head.seq),
+            false => (Seq::ZERO, from.seq.next()),
+        };
+        let known = least.max(start.authorised);
         let lagging = from.seq < known;
         let sub = Sub {
             room,
@@ -33,12 +40,13 @@ impl Outbox {
             handed: from,
             queued: from.seq,
             known,
-            offered: head,
+            offered,
             lagging,
             snapshot: false,
             waiting: 0,
             had_state: start.state.is_some(),
             authorised: start.authorised,
+            erased,
         };
         let slot = inner.subs.insert(sub);
         inner.stir(slot);
@@ -58,6 +66,11 @@ impl Outbox {
         let mut inner = self.inner.lock();
         let slot = inner.subs.slot_of(room)?;
         inner.remove_sub(slot, &self.bounds)
+    }
+
+    /// Whether this very reader still follows the room.
+    pub(crate) fn follows(&self, seat: Seat<'_>) -> bool {
+        self.inner.lock().subs.at(seat).is_some()
     }
 
     /// Stops following everything.

@@ -5,28 +5,38 @@ use std::sync::atomic::Ordering;
 
 use crate::code::Code;
 use crate::id::{Cursor, Epoch, Seq, StateKey};
+use crate::ports::Head;
 use crate::state::{Offer, offer};
 use crate::wire::{Push, RoomStatus, Status};
 
 use super::super::outgoing::Outgoing;
 use super::super::room::Room;
-use super::subs::{Lag, Sub};
-use super::{Fed, Offered, Outbox};
+use super::inner::Inner;
+use super::subs::{Lag, Seat, Sub};
+use super::{Fed, Offered, Outbox, OutboxBounds};
 
 impl Outbox {
-    /// A room offers an event to the reader in `slot`.
-    pub(crate) fn offer(&self, slot: u32, item: &Arc<Outgoing>, open: bool) -> Offered {
+    /// A room offers an event to a reader.
+    pub(crate) fn offer(&self, seat: Seat<'_>, item: &Arc<Outgoing>, open: bool) -> Offered {
         let Some(event) = item.as_event() else { return Offered::Kept };
         let mut inner = self.inner.lock();
+        let slot = seat.slot;
         if inner.closed {
             return Offered::Kept;
         }
-        if item.ends_any() && inner.end_membership(slot, item, open, &self.bounds) {
+        if item.ends_any()
+            && inner.subs.at(seat).is_some()
+            && inner.end_membership(slot, item, open, &self.bounds)
+        {
             drop(inner);
             self.ready.notify_one();
             return Offered::Gone;
         }
-        let Some(sub) = inner.subs.get_mut(slot) else { return Offered::Kept };
+        let Some(sub) = inner.subs.at(seat) else { return Offered::Kept };
+        if sub.handed.epoch != event.epoch {
+            // Either the reader has come to a new life before its room, or it reads the log first.
+            return Offered::Kept;
+        }
         sub.known = sub.known.max(event.seq);
         sub.offered = sub.offered.max(event.seq);
         if sub.lagging {
@@ -51,16 +61,21 @@ impl Outbox {
     /// Events read from the log, in their order, from just after the lag's cursor.
     pub(crate) fn feed(&self, lag: &Lag, items: &[Arc<Outgoing>], open: bool) -> Fed {
         let mut inner = self.inner.lock();
+        if inner.subs.at(lag.seat()).is_some_and(|sub| sub.erased != lag.erased) {
+            // What was read may hold what has been erased since: read it again.
+            inner.settle(lag);
+            return Fed::On;
+        }
         let mut fed = Fed::Stuck;
         for item in items {
             let Some(event) = item.as_event() else { continue };
-            if inner.subs.same(lag).is_none() {
+            if inner.subs.at(lag.seat()).is_none() {
                 return Fed::On;
             }
             if item.ends_any() && inner.end_membership(lag.slot, item, open, &self.bounds) {
                 return Fed::Gone;
             }
-            let Some(sub) = inner.subs.same(lag) else { return Fed::On };
+            let Some(sub) = inner.subs.at(lag.seat()) else { return Fed::On };
             if event.epoch != sub.handed.epoch {
                 // The room began another life while the log was read.
                 fed = Fed::On;
@@ -94,7 +109,7 @@ impl Outbox {
     /// Nothing of this log lay beyond the lag's cursor when it was looked at, and it ended at `head`.
     pub(crate) fn fed_up_to_head(&self, lag: &Lag, head: Seq) {
         let mut inner = self.inner.lock();
-        if let Some(sub) = inner.subs.same(lag) {
+        if let Some(sub) = inner.subs.at(lag.seat()) {
             // What was heard of and is not there was a hint that did not hold; but what the room has applied since the
             // log was looked at was offered to a reader who lagged, and has to be read.
             sub.known = sub.queued.max(head).max(sub.offered);
@@ -102,48 +117,62 @@ impl Outbox {
         inner.settle(lag);
     }
 
-    /// The reader, whose right to read was checked after `head` was read, goes on from another place; it is told so.
+    /// The reader, whose right to read was checked after `head` was read, goes on from another place; it is told so. Not if
+    /// it has begun another life of the room since the lag was looked at: then it was told already.
     pub(crate) fn jump(&self, lag: &Lag, status: Status, to: Cursor, head: Seq) {
         let mut inner = self.inner.lock();
-        let Some(sub) = inner.subs.same(lag) else { return };
-        let room = sub.room.id().clone();
-        sub.handed = to;
-        sub.queued = to.seq;
-        if status == Status::Reset {
-            sub.offered = to.seq;
-            sub.authorised = head;
+        match inner.subs.at(lag.seat()) {
+            Some(sub) if sub.handed.epoch == lag.after.epoch => {
+                inner.jump(lag, status, to, head, &self.bounds);
+            }
+            _ => inner.settle(lag),
         }
-        sub.authorised = sub.authorised.max(head);
-        sub.known = head.max(to.seq).max(sub.offered);
-        let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
-        inner.stir(lag.slot);
-        inner.drop_queued(lag.slot, &self.bounds);
-        inner.push_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
-        inner.want_snapshot(lag.slot);
-        inner.settle(lag);
         drop(inner);
         self.ready.notify_one();
     }
 
-    /// The same, for a reader who may not lag, and who may be further than where the log begins now.
-    pub(crate) fn restart(&self, slot: u32, status: Status, to: Cursor, head: Seq) {
-        let lag = {
-            let inner = self.inner.lock();
-            let Some(sub) = inner.subs.get(slot) else { return };
-            let is_further = sub.handed.epoch == to.epoch && sub.handed.seq >= to.seq;
-            if status == Status::Gap && is_further {
-                return;
-            }
-            sub.lag(slot)
+    /// The same, for a reader who may not lag: its room, which stood in the life `from`, goes on from another place. Whoever
+    /// is further than where the log begins now, or has come to the new life before its room, stays where it is.
+    pub(crate) fn restart(
+        &self,
+        seat: Seat<'_>,
+        from: Epoch,
+        status: Status,
+        to: Cursor,
+        head: Head,
+    ) {
+        let mut inner = self.inner.lock();
+        let Some(sub) = inner.subs.at(seat) else { return };
+        sub.erased = head.erased;
+        let head = head.cursor.seq;
+        let lag = sub.lag(seat.slot);
+        let is_further = match status {
+            Status::Gap => sub.handed.seq >= to.seq,
+            _ => from != to.epoch,
         };
-        self.jump(&lag, status, to, head);
+        if sub.handed.epoch == to.epoch && is_further {
+            sub.known = sub.known.max(head);
+            sub.authorised = sub.authorised.max(head);
+            sub.offered = sub.offered.max(to.seq);
+            inner.settle(&lag);
+            if from != to.epoch {
+                // What it was given is that of the old life.
+                inner.want_snapshot(seat.slot);
+            }
+        } else {
+            inner.jump(&lag, status, to, head, &self.bounds);
+        }
+        drop(inner);
+        self.ready.notify_one();
     }
 
-    /// What waits of this room is dropped, and read from the log again.
-    pub(crate) fn read_again(&self, slot: u32) {
+    /// So many events of the log were changed by erasures: what waits of this room is dropped, and read from the log again.
+    pub(crate) fn read_again(&self, seat: Seat<'_>, erased: u64) {
         let mut inner = self.inner.lock();
-        let Some(sub) = inner.subs.get_mut(slot) else { return };
+        let slot = seat.slot;
+        let Some(sub) = inner.subs.at(seat) else { return };
         sub.queued = sub.handed.seq;
+        sub.erased = erased;
         let lag = sub.lag(slot);
         inner.stir(slot);
         inner.drop_queued(slot, &self.bounds);
@@ -153,28 +182,21 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// The reader may not read the room any more; it is told so. `false` if the slot is another room's by now.
-    pub(crate) fn deny(&self, slot: u32, room: &Room, code: Code) -> bool {
-        self.deny_if(slot, room, code, |_| true)
+    /// The reader may not read the room any more; it is told so. `false` if it does not by now.
+    pub(crate) fn deny(&self, seat: Seat<'_>, code: Code) -> bool {
+        self.deny_if(seat, code, |_| true)
     }
 
     /// The same, if it reads this life of the room.
-    pub(crate) fn deny_in(&self, slot: u32, room: &Room, epoch: Epoch, code: Code) -> bool {
-        self.deny_if(slot, room, code, |sub| sub.handed.epoch == epoch)
+    pub(crate) fn deny_in(&self, seat: Seat<'_>, epoch: Epoch, code: Code) -> bool {
+        self.deny_if(seat, code, |sub| sub.handed.epoch == epoch)
     }
 
-    fn deny_if(
-        &self,
-        slot: u32,
-        room: &Room,
-        code: Code,
-        wanted: impl FnOnce(&Sub) -> bool,
-    ) -> bool {
+    fn deny_if(&self, seat: Seat<'_>, code: Code, wanted: impl FnOnce(&Sub) -> bool) -> bool {
         let mut inner = self.inner.lock();
-        let is_it =
-            inner.subs.get(slot).is_some_and(|sub| std::ptr::eq(&*sub.room, room) && wanted(sub));
+        let is_it = inner.subs.at(seat).is_some_and(|sub| wanted(sub));
         if is_it {
-            inner.deny(slot, code, &self.bounds);
+            inner.deny(seat.slot, code, &self.bounds);
         }
         drop(inner);
         self.ready.notify_one();
@@ -221,13 +243,17 @@ impl Outbox {
     }
 
     /// A state key has a newer value: it takes the place of the one that waits.
-    pub(crate) fn state(&self, slot: u32, key: &StateKey, item: &Arc<Outgoing>) {
+    pub(crate) fn state(&self, seat: Seat<'_>, key: &StateKey, item: &Arc<Outgoing>) {
         let mut inner = self.inner.lock();
-        match inner.subs.get(slot) {
+        let slot = seat.slot;
+        if inner.closed {
+            return;
+        }
+        match inner.subs.at(seat) {
             // The snapshot that is still to be sent will have it.
             Some(sub) if sub.snapshot => return,
-            Some(_) if !inner.closed => {}
-            _ => return,
+            Some(_) => {}
+            None => return,
         }
         inner.count(item.size, &self.bounds);
         let old = inner.state.insert((slot, key.clone()), item.clone());
@@ -247,7 +273,33 @@ impl Outbox {
     }
 
     /// The whole state of a room has to be sent anew.
-    pub(crate) fn renew_state(&self, slot: u32) {
-        self.with_ready(|inner| inner.want_snapshot(slot));
+    pub(crate) fn renew_state(&self, seat: Seat<'_>) {
+        self.with_ready(|inner| {
+            if inner.subs.at(seat).is_some() {
+                inner.want_snapshot(seat.slot);
+            }
+        });
+    }
+}
+
+impl Inner {
+    /// The reader goes on from `to`, and is told so.
+    fn jump(&mut self, lag: &Lag, status: Status, to: Cursor, head: Seq, bounds: &OutboxBounds) {
+        let Some(sub) = self.subs.at(lag.seat()) else { return };
+        let room = sub.room.id().clone();
+        sub.handed = to;
+        sub.queued = to.seq;
+        if status == Status::Reset {
+            sub.offered = to.seq;
+            sub.authorised = head;
+        }
+        sub.authorised = sub.authorised.max(head);
+        sub.known = head.max(to.seq).max(sub.offered);
+        let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
+        self.stir(lag.slot);
+        self.drop_queued(lag.slot, bounds);
+        self.push_unbounded(Outgoing::new(Push::Room(status)), bounds);
+        self.want_snapshot(lag.slot);
+        self.settle(lag);
     }
 }

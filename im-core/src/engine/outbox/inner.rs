@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::code::Code;
 use crate::id::{RoomId, Seq, StateKey, UserId};
-use crate::wire::{Bye, MemberChange, Push, RoomStatus, Status};
+use crate::wire::{Bye, Event, MemberChange, Push, RoomStatus, Status};
 
 use super::super::config::SlowReader;
 use super::super::outgoing::{Outgoing, reads_on};
@@ -70,7 +70,7 @@ impl Inner {
     /// After feeding: is the room level, or does it wait for its next turn?
     pub(super) fn settle(&mut self, lag: &Lag) {
         // The slot may be another room's by now.
-        let Some(sub) = self.subs.same(lag) else { return };
+        let Some(sub) = self.subs.at(lag.seat()) else { return };
         sub.lagging = sub.queued < sub.known;
         let lagging = sub.lagging;
         self.lagging.retain(|slot| *slot != lag.slot);
@@ -229,8 +229,12 @@ impl Inner {
         if reads_on(open, change) {
             return false;
         }
-        // An event from before the last check speaks of an earlier stay.
-        let passed = |sub: &Sub| item.as_event().is_some_and(|event| event.seq <= sub.authorised);
+        // An event of another life, or from before the last check, speaks of an earlier stay.
+        let passed = |sub: &Sub| {
+            let of_before =
+                |event: &Event| event.epoch != sub.handed.epoch || event.seq <= sub.authorised;
+            item.as_event().is_some_and(|event| of_before(event))
+        };
         match self.subs.get(slot) {
             Some(sub) if !passed(sub) => {}
             _ => return false,

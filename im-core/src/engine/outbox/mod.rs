@@ -35,7 +35,7 @@ use super::room::Room;
 
 use inner::Inner;
 pub(crate) use standpoint::{HeldState, Standpoint};
-pub(crate) use subs::{Lag, MarkedState, Start};
+pub(crate) use subs::{Lag, Seat, Start};
 
 /// The bounds of an outbox, and the budget that all share.
 #[derive(Debug)]

@@ -28,8 +28,8 @@ pub(crate) enum HeldState {
     None,
     /// Something, and more is on its way.
     Some,
-    /// All of it: its digest.
-    All(u64),
+    /// All of it: see [`Place::state`](crate::state::Place::state).
+    All(u32),
 }
 
 /// What is kept for a reader with marks.
@@ -56,21 +56,21 @@ impl Outbox {
 
     /// Where the reader stands in the room.
     pub(crate) fn standpoint(&self, id: &RoomId) -> Standpoint {
-        // The digest is read between two looks. By then the room has given all state that it stands for to this outbox, and
-        // what waits in here is seen by the second: so it is never ahead of what was handed over.
+        // What the room has is read between two looks. By then the room has given all of it to this outbox, and what waits in
+        // here is seen by the second: so it is never ahead of what was handed over.
         let room = self.inner.lock().sub_of(id).map(|sub| sub.room.clone());
-        let digest = room.as_ref().map_or(0, |room| room.state_digest());
+        let held = room.as_ref().map_or(0, |room| room.marked_state());
         let inner = self.inner.lock();
         let told = !inner.marked.as_ref().is_some_and(|marked| marked.untold.contains_key(id));
-        // Where it was taken off and followed anew between the looks, the digest may be of a room that was let go.
+        // Where it was taken off and followed anew between the looks, that may be of a room that was let go.
         let same = |sub: &&Sub| room.as_ref().is_some_and(|room| Arc::ptr_eq(&sub.room, room));
         let sub = inner.sub_of(id).filter(same);
         let place = sub.map(|sub| {
             // What came after the end was not taken any more.
             let level = !inner.closed && !sub.snapshot && sub.waiting == 0;
-            let state = match digest {
+            let state = match held {
                 0 if level => HeldState::None,
-                digest if level => HeldState::All(digest),
+                all if level => HeldState::All(all),
                 _ if sub.had_state => HeldState::Some,
                 _ => HeldState::None,
             };

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::id::{Cursor, RoomId, Seq};
-use crate::state::Place;
 
 use super::super::room::Room;
 
@@ -33,6 +32,8 @@ pub(crate) struct Sub {
     pub(super) had_state: bool,
     /// The room's head before the reader's right to read was last checked: later ends of membership count.
     pub(super) authorised: Seq,
+    /// Of the events in the log, how many were changed by erasures, as the room knows it.
+    pub(super) erased: u64,
 }
 
 /// Where a reader begins.
@@ -42,23 +43,18 @@ pub(crate) struct Start {
     pub(crate) from: Cursor,
     /// The room's head, as read from the store before the right to read was checked.
     pub(crate) authorised: Seq,
-    /// What the reader has of the room's state, if it has any.
-    pub(crate) state: Option<MarkedState>,
+    /// What the reader has of the room's state, if it has any: see [`Place::state`](crate::state::Place::state).
+    pub(crate) state: Option<u32>,
 }
 
-/// What a reader's mark says of a room's state: see [`Place::state`].
+/// Whom a room means: the reader at this place of its list, who has the room in this slot. Either may have been given up
+/// meanwhile, and be another's.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct MarkedState {
-    pub(crate) state: u32,
-    /// The generation now.
-    pub(crate) generation: u64,
-}
-
-impl MarkedState {
-    /// Whether it is the state with this digest.
-    pub(crate) fn is(self, digest: u64) -> bool {
-        self.state == Place::state_of(digest, self.generation)
-    }
+pub(crate) struct Seat<'a> {
+    pub(crate) room: &'a Room,
+    /// The reader's place in the room's list.
+    pub(crate) at: usize,
+    pub(crate) slot: u32,
 }
 
 /// What a lagging room's log must be read from.
@@ -69,12 +65,21 @@ pub(crate) struct Lag {
     /// The reader's place in the room's list.
     pub(crate) reader: usize,
     pub(crate) after: Cursor,
+    /// As the room knew it before: what was read with another count is to be read again.
+    pub(crate) erased: u64,
+}
+
+impl Lag {
+    pub(crate) fn seat(&self) -> Seat<'_> {
+        Seat { room: &self.room, at: self.reader, slot: self.slot }
+    }
 }
 
 impl Sub {
     pub(super) fn lag(&self, slot: u32) -> Lag {
         let after = Cursor { epoch: self.handed.epoch, seq: self.queued };
-        Lag { slot, room: self.room.clone(), reader: self.reader, after }
+        let (room, reader, erased) = (self.room.clone(), self.reader, self.erased);
+        Lag { slot, room, reader, after, erased }
     }
 }
 
@@ -104,9 +109,10 @@ impl Subs {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
-    /// The sub that `lag` speaks of, if it is still that one.
-    pub(super) fn same(&mut self, lag: &Lag) -> Option<&mut Sub> {
-        self.get_mut(lag.slot).filter(|sub| Arc::ptr_eq(&sub.room, &lag.room))
+    /// The sub that is meant, if it is still that one.
+    pub(super) fn at(&mut self, seat: Seat<'_>) -> Option<&mut Sub> {
+        let is_it = |sub: &Sub| std::ptr::eq(&*sub.room, seat.room) && sub.reader == seat.at;
+        self.get_mut(seat.slot).filter(|sub| is_it(sub))
     }
 
     pub(super) fn slot_of(&self, room: &RoomId) -> Option<u32> {

@@ -1,13 +1,15 @@
+mod marks;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::code::Code;
-use crate::id::{Cursor, Epoch, EventKind, RoomId, Seq, StateKey};
+use crate::id::{Cursor, Epoch, EventKind, NodeId, RoomId, Seq, StateKey};
 use crate::ports::{Head, StateSnapshot};
 use crate::state::{RoomRecord, StateLimits};
-use crate::time::Timestamp;
-use crate::wire::{Content, Event, Limits, RoomKind, RoomStatus, Status};
+use crate::time::{Stamp, Timestamp};
+use crate::wire::{Content, Event, Limits, Push, RoomKind, RoomStatus, StateUpdate, Status};
 
 use super::super::room::{Added, Recent, WindowBounds};
 
@@ -15,11 +17,20 @@ fn at(n: u64) -> Cursor {
     Cursor { epoch: Epoch { generation: 1, incarnation: 1 }, seq: Seq::new(n).unwrap() }
 }
 
+/// In the life after that.
+fn anew(n: u64) -> Cursor {
+    Cursor { epoch: Epoch { generation: 1, incarnation: 2 }, ..at(n) }
+}
+
 fn event(n: u64) -> Arc<Outgoing> {
+    event_at(at(n))
+}
+
+fn event_at(Cursor { epoch, seq }: Cursor) -> Arc<Outgoing> {
     Outgoing::event(Arc::new(Event {
         room: RoomId::new("room").unwrap(),
-        epoch: at(n).epoch,
-        seq: at(n).seq,
+        epoch,
+        seq,
         from: UserId::new("sender").unwrap(),
         at: Timestamp::from_millis(0),
         kind: EventKind::message(),
@@ -37,21 +48,32 @@ fn named_room(id: &str, head: u64) -> Arc<Room> {
     let windows =
         WindowBounds { events: 10, bytes: 10_000, all_bytes: 10_000, used: AtomicUsize::new(0) };
     let room = Arc::new(Room::new(RoomId::new(id).unwrap(), Arc::new(windows)));
+    let (record, head) = looked_up(&room, at(head));
+    room.load(&record, head, StateSnapshot::default(), 1, &StateLimits::default());
+    room
+}
+
+/// What the store says of a room that ends at `head`.
+fn looked_up(room: &Room, head: Cursor) -> (RoomRecord, Head) {
     let record = RoomRecord {
         id: room.id().clone(),
         kind: RoomKind::Group,
         open: false,
-        epoch: at(head).epoch,
-        head: at(head).seq,
+        epoch: head.epoch,
+        head: head.seq,
         first: Seq::FIRST,
         created: Timestamp::from_millis(0),
         members: 1,
         bytes: 0,
         erased: 0,
     };
-    let head = Head { cursor: at(head), first: Seq::FIRST, state_revision: 0, erased: 0 };
-    room.load(&record, head, StateSnapshot::default(), &StateLimits::default());
-    room
+    (record, Head { cursor: head, first: Seq::FIRST, state_revision: 0, erased: 0 })
+}
+
+/// The room was made anew and ends at `head` now.
+fn restart(room: &Room, head: Cursor) {
+    let (record, head) = looked_up(room, head);
+    assert!(room.restart(&record, head, &room.readers()));
 }
 
 fn outbox() -> Arc<Outbox> {
@@ -63,6 +85,18 @@ fn outbox() -> Arc<Outbox> {
         slow_reader: SlowReader::CatchUp,
         used: AtomicUsize::new(0),
     })))
+}
+
+/// Sets a key of the room's state.
+fn set(room: &Room, key: &str, ms: u64) {
+    let update = StateUpdate {
+        room: room.id().clone(),
+        key: StateKey::new(key).unwrap(),
+        stamp: Stamp { ms: Timestamp::from_millis(ms), counter: 0, node: NodeId(1) },
+        from: UserId::new("sender").unwrap(),
+        value: Some(Content::text("on", &Limits::default()).unwrap()),
+    };
+    room.merge(Arc::new(update), &StateLimits::default());
 }
 
 fn lag(outbox: &Outbox) -> Lag {
@@ -129,183 +163,164 @@ fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
     assert_eq!(outbox.feed(&next(), &[event(12)], false), Fed::Stuck);
 }
 
-// ---- readers with marks ----
+/// Follows the room from its head.
+fn follow(room: &Arc<Room>, outbox: &Arc<Outbox>) {
+    let from = room.head().unwrap();
+    let start = Start { from, authorised: from.seq, state: None };
+    assert_eq!(room.add_reader(outbox, start), Added::Reads);
+}
 
-mod marks {
-    use std::collections::{HashMap, HashSet};
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::id::NodeId;
-    use crate::state::Place;
-    use crate::time::Stamp;
-    use crate::wire::{StateUpdate, Value};
-
-    const ROOMS: usize = 3;
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Event(usize),
-        State(usize, u8),
-        RenewState(usize),
-        Notice(usize),
-        Reset(usize),
-        Unfollow(usize),
-        Follow(usize),
-        Take(usize),
-        Overflow,
-        Close,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let n = 0..ROOMS;
-        prop_oneof![
-            4 => n.clone().prop_map(Step::Event),
-            4 => (n.clone(), 0u8..3).prop_map(|(n, key)| Step::State(n, key)),
-            1 => n.clone().prop_map(Step::RenewState),
-            1 => n.clone().prop_map(Step::Notice),
-            1 => n.clone().prop_map(Step::Reset),
-            1 => n.clone().prop_map(Step::Unfollow),
-            1 => n.prop_map(Step::Follow),
-            6 => prop_oneof![Just(1), Just(400), Just(10_000)].prop_map(Step::Take),
-            1 => Just(Step::Overflow),
-            1 => Just(Step::Close),
-        ]
-    }
-
-    struct World {
-        rooms: Vec<Arc<Room>>,
-        outbox: Arc<Outbox>,
-        now: u64,
-    }
-
-    impl World {
-        fn follow(&self, n: usize) {
-            if self.outbox.inner.lock().sub_of(self.rooms[n].id()).is_none() {
-                let from = self.rooms[n].head().unwrap();
-                // It has all state already, as its mark says.
-                let digest = self.rooms[n].state_digest();
-                let state = MarkedState { state: Place::state_of(digest, 1), generation: 1 };
-                let start = Start { from, authorised: from.seq, state: Some(state) };
-                self.rooms[n].add_reader(&self.outbox, start);
-            }
+/// Takes all there is, and says of which rooms, and how many snapshots are due.
+fn drain(outbox: &Outbox) -> (Vec<RoomId>, usize) {
+    let (mut rooms, mut snapshots) = (Vec::new(), 0);
+    loop {
+        let take = outbox.take(1000);
+        if take.items.is_empty() && take.snapshot.is_none() {
+            return (rooms, snapshots);
         }
-
-        fn slot(&self, n: usize) -> Option<u32> {
-            self.outbox.inner.lock().subs.slot_of(self.rooms[n].id())
-        }
-
-        fn take(&mut self, max: usize) {
-            let mut take = self.outbox.take(max);
-            if let Some(lag) = take.lag.take()
-                && let Recent::Events(items) = lag.room.recent(lag.after, 1000)
-            {
-                self.outbox.feed(&lag, &items, false);
-            }
-            if let Some(Due { room, even_empty }) = take.snapshot
-                && !room.snapshot(1, 1000, even_empty).is_empty()
-            {
-                self.outbox.state_handed(&room);
-            }
-            self.outbox.release(take.bytes);
-        }
-
-        fn do_it(&mut self, step: &Step) {
-            match *step {
-                Step::Event(n) => {
-                    let next = self.rooms[n].head().unwrap().seq.next().get();
-                    self.rooms[n].apply(event(next));
-                }
-                Step::State(n, key) => {
-                    self.now += 1;
-                    let stamp =
-                        Stamp { ms: Timestamp::from_millis(self.now), counter: 0, node: NodeId(1) };
-                    let value = Content::new(&Value::Int(1), &Limits::default()).unwrap();
-                    let update = StateUpdate {
-                        room: self.rooms[n].id().clone(),
-                        key: StateKey::new(format!("key{key}")).unwrap(),
-                        stamp,
-                        from: UserId::new("sender").unwrap(),
-                        value: Some(value),
-                    };
-                    self.rooms[n].merge(Arc::new(update), &StateLimits::default());
-                }
-                Step::RenewState(n) => self.rooms[n].renew_state(),
-                Step::Notice(n) => {
-                    let denied = RoomStatus::denied(self.rooms[n].id().clone(), Code::NotFound);
-                    self.outbox.notice(denied);
-                }
-                Step::Reset(n) => {
-                    if let Some(slot) = self.slot(n) {
-                        let to = self.rooms[n].head().unwrap();
-                        self.outbox.restart(slot, Status::Reset, to, to.seq);
-                    }
-                }
-                Step::Unfollow(n) => {
-                    if let Some(sub) = self.outbox.unfollow(self.rooms[n].id()) {
-                        self.rooms[n].remove_reader(sub.reader, &self.outbox);
-                    }
-                }
-                Step::Follow(n) => self.follow(n),
-                Step::Take(max) => self.take(max),
-                Step::Overflow => self.outbox.inner.lock().overflow(&self.outbox.bounds),
-                Step::Close => self.outbox.close(Bye {
-                    code: Code::Closed.number(),
-                    message: String::new(),
-                    retry_after: None,
-                }),
-            }
-        }
-
-        fn standpoints(&self) -> HashMap<RoomId, Standpoint> {
-            let closed = self.outbox.is_closed();
-            let of = |room: &Arc<Room>| {
-                let mut stand = self.outbox.standpoint(room.id());
-                if closed && let Some((_, state)) = &mut stand.place {
-                    // After the end it is not known any more; what was known before stays true.
-                    *state = HeldState::None;
-                }
-                (room.id().clone(), stand)
-            };
-            self.rooms.iter().map(of).collect()
-        }
+        snapshots += usize::from(take.snapshot.is_some());
+        rooms.extend(take.items.iter().map(|taken| match taken {
+            Taken::Push(push) => match &push.push {
+                Push::Event(event) => event.room.clone(),
+                Push::State(update) => update.room.clone(),
+                Push::Room(status) => status.room.clone(),
+                other => panic!("unexpected: {other:?}"),
+            },
+            Taken::Reply(_) => panic!("nobody has asked"),
+        }));
     }
+}
 
-    proptest! {
-        #[test]
-        fn wherever_a_reader_stands_elsewhere_it_is_said(
-            steps in proptest::collection::vec(step(), 1..60),
-        ) {
-            let outbox = outbox();
-            outbox.keep_marks();
-            outbox.set_user(UserId::new("reader").unwrap());
-            let rooms = (0..ROOMS).map(|n| named_room(&format!("room{n}"), 1)).collect();
-            let mut world = World { rooms, outbox, now: 1 };
-            (0..ROOMS).for_each(|n| world.follow(n));
-            let mut moved: HashSet<RoomId> = world.outbox.moved();
-            prop_assert_eq!(moved.len(), ROOMS);
-            for step in steps {
-                let before = world.standpoints();
-                let was_open = !world.outbox.is_closed();
-                world.do_it(&step);
-                moved = world.outbox.moved();
-                if was_open && world.outbox.is_closed() {
-                    continue;
-                }
-                for (room, stand) in world.standpoints() {
-                    prop_assert!(stand == before[&room] || moved.contains(&room), "{room} after {step:?}");
-                }
-            }
-        }
-    }
+#[test]
+fn a_slot_that_is_another_rooms_by_now_is_given_nothing_of_the_old_one() {
+    let (old, new, outbox) = (room(10), named_room("new", 10), outbox());
+    follow(&old, &outbox);
+    // It is on the old room's list still.
+    let sub = outbox.unfollow(old.id()).unwrap();
+    follow(&new, &outbox);
+    assert_eq!(drain(&outbox), (vec![], 1));
+    old.apply(event(11));
+    set(&old, "kettle", 1);
+    old.renew_state(2);
+    old.rewritten(1);
+    assert_eq!(drain(&outbox), (vec![], 0));
+    old.remove_reader(sub.reader, &outbox);
+    assert!(old.is_idle());
+    set(&new, "kettle", 1);
+    assert_eq!(drain(&outbox), (vec![new.id().clone()], 0));
+}
 
-    #[test]
-    fn who_has_no_marks_keeps_no_account() {
-        let (room, outbox) = (room(10), outbox());
-        room.add_reader(&outbox, Start { from: at(10), authorised: at(10).seq, state: None });
-        room.apply(event(11));
-        outbox.take(1000);
-        assert!(outbox.moved().is_empty() && outbox.inner.lock().marked.is_none());
-    }
+#[test]
+fn who_reads_a_room_anew_is_not_taken_off_it_for_having_left_before() {
+    let (room, other, outbox) = (room(10), named_room("other", 10), outbox());
+    follow(&room, &outbox);
+    let before = outbox.unfollow(room.id()).unwrap().reader;
+    room.remove_reader(before, &outbox);
+    [&other, &room].iter().for_each(|room| follow(room, &outbox));
+    drain(&outbox);
+    // Whoever read the log for it hears only now that there was nothing more to read.
+    room.remove_reader(before, &outbox);
+    room.apply(event(11));
+    assert_eq!(drain(&outbox), (vec![room.id().clone()], 0));
+}
+
+#[test]
+fn who_has_come_to_a_new_life_before_its_room_is_not_reset_again() {
+    let (room, outbox) = (room(10), outbox());
+    room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
+    let lag = lag(&outbox);
+    outbox.jump(&lag, Status::Reset, anew(3), anew(3).seq);
+    assert_eq!(drain(&outbox).0, [room.id().clone()], "it is told");
+    restart(&room, anew(5));
+    assert_eq!(drain(&outbox), (vec![], 1), "what came between is not passed over");
+    assert_eq!(self::lag(&outbox).after, anew(3));
+}
+
+#[test]
+fn who_follows_a_room_that_was_made_anew_since_it_was_looked_up_reads_its_log_first() {
+    let (room, outbox) = (room(10), outbox());
+    restart(&room, anew(5));
+    // Both stand at their head, as it seems.
+    room.add_reader(&outbox, Start { from: at(5), authorised: at(5).seq, state: None });
+    room.apply(event_at(anew(6)));
+    assert_eq!(drain(&outbox), (vec![], 1), "it is told first that the room is another one");
+    let lag = lag(&outbox);
+    assert_eq!(lag.after, at(5));
+    assert!(matches!(room.recent(lag.after, 1000), Recent::OtherEpoch));
+    outbox.jump(&lag, Status::Reset, anew(6), anew(6).seq);
+    room.apply(event_at(anew(7)));
+    assert_eq!(drain(&outbox).0, [room.id().clone(), room.id().clone()]);
+    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, anew(7));
+}
+
+#[test]
+fn who_follows_a_room_that_is_behind_is_given_nothing_of_its_older_life() {
+    let (room, outbox) = (room(5), outbox());
+    room.add_reader(&outbox, Start { from: anew(5), authorised: anew(5).seq, state: None });
+    room.apply(event(6));
+    assert_eq!(drain(&outbox), (vec![], 1));
+    restart(&room, anew(5));
+    room.apply(event_at(anew(6)));
+    assert_eq!(drain(&outbox), (vec![], 1), "and is not reset");
+    let lag = lag(&outbox);
+    let Recent::Events(items) = room.recent(lag.after, 1000) else { panic!("6 is in the window") };
+    assert_eq!(outbox.feed(&lag, &items, false), Fed::On);
+    assert_eq!(drain(&outbox).0, [room.id().clone()]);
+    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, anew(6));
+}
+
+#[test]
+fn what_was_read_before_an_erasure_is_read_again() {
+    let (room, outbox) = (room(10), outbox());
+    room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
+    let lag = lag(&outbox);
+    room.apply(event(11));
+    let Recent::Events(items) = room.recent(lag.after, 1000) else { panic!("11 is in the window") };
+    room.rewritten(1);
+    assert_eq!(outbox.feed(&lag, &items, false), Fed::On);
+    assert_eq!(drain(&outbox).0, []);
+    let lag = self::lag(&outbox);
+    assert!(matches!(room.recent(lag.after, 1000), Recent::Cold), "it is asked of the store");
+    assert_eq!(outbox.feed(&lag, &[event(11)], false), Fed::On);
+    assert_eq!(drain(&outbox).0, [room.id().clone()]);
+}
+
+#[test]
+fn a_room_is_not_filled_with_what_was_read_before_an_erasure() {
+    let room = room(10);
+    let before = room.erased();
+    room.rewritten(1);
+    assert!(!room.apply_read(event(11), before));
+    assert_eq!(room.head(), Some(at(10)));
+    assert!(room.apply_read(event(11), room.erased()));
+    assert_eq!(room.head(), Some(at(11)));
+}
+
+#[test]
+fn a_look_at_the_log_of_an_older_life_moves_nobody_back() {
+    let (room, outbox) = (room(10), outbox());
+    room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
+    let lag = lag(&outbox);
+    restart(&room, anew(5));
+    outbox.jump(&lag, Status::Reset, anew(3), anew(3).seq);
+    assert_eq!(drain(&outbox).0, [room.id().clone()], "it is told once");
+    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, anew(5));
+}
+
+#[test]
+fn who_comes_with_state_of_an_older_generation_is_given_all_of_it() {
+    let (room, outbox) = (room(10), outbox());
+    set(&room, "kettle", 1);
+    let state = Some(room.marked_state());
+    // Between the look at the mark and the place on the list.
+    room.renew_state(2);
+    room.add_reader(&outbox, Start { from: at(10), authorised: at(10).seq, state });
+    let held = || outbox.standpoint(room.id()).place.unwrap().1;
+    assert_eq!(held(), HeldState::Some, "what it has is of the older one");
+    assert!(outbox.take(1000).snapshot.is_some());
+    let parts = room.snapshot(1000, false);
+    let Push::Snapshot(snapshot) = &parts[0].push else { panic!("a snapshot") };
+    assert_eq!((snapshot.generation, snapshot.entries.len()), (2, 1));
+    assert_eq!(held(), HeldState::All(room.marked_state()));
+    assert_ne!(Some(room.marked_state()), state);
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use im_core::memory::MemoryStore;
 use im_core::state::Keep;
 use im_core::wire::{MemberChange, PageFrom, Push, Role, Status};
 use im_core::{Code, Cursor, EventKind, RoomId, Seq, UserId};
 
 use super::slow::{COUNT, flood, small};
 use super::*;
+use crate::faulty_store::{FaultyStore, Moment, Operation};
 
 pub(super) fn last(count: u64) -> Keep {
     Keep { count: Some(count), ..Keep::ALL }
@@ -178,6 +180,38 @@ pub async fn an_erased_user_is_gone_for_everybody<F: TransportFactory>(shape: Sh
         let page = again.members(&r, None, 9).await.unwrap();
         let left: Vec<_> = page.members.iter().map(|m| (m.user.clone(), m.role)).collect();
         assert_eq!(left, [(user("ann"), Role::Owner)]);
+    }
+}
+
+/// Whoever reads the log while somebody is erased, and whoever begins to read it then.
+pub async fn what_was_read_before_an_erasure_is_not_handed_out_after_it<F: TransportFactory>(
+    shape: Shape,
+) {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let world = World::<F>::with(shape, Setup { store: store.clone(), ..Setup::default() }).await;
+    let r = world.group("r", &["ann", "bob", "eve"]).await;
+    let begin = Cursor { seq: Seq::ZERO, ..world.head(&r).await };
+    world.nth_peer(0, "bob").await.say(&r, "a secret").await.unwrap();
+    // On the node that erases: the other one has to hear of it first.
+    let (mut ann, mut eve) = (world.nth_peer(0, "ann").await, world.nth_peer(0, "eve").await);
+    let gate = store.hold(Operation::Read, Moment::After);
+    ann.follow(&r, Some(begin)).await.unwrap();
+    let meanwhile = async {
+        soon(gate.reached(1)).await;
+        world.engine().erase_user(&user("bob")).await.unwrap();
+        eve.follow(&r, Some(begin)).await.unwrap();
+        let second = async {
+            soon(gate.reached(2)).await;
+            gate.open();
+        };
+        let (read, ()) = tokio::join!(eve.event(), second);
+        (read, eve.event().await)
+    };
+    let anns = async { (ann.event().await, ann.event().await) };
+    let (anns, eves) = tokio::join!(anns, meanwhile);
+    for (first, second) in [anns, eves] {
+        assert_eq!((first.seq, second.seq), (seq(1), seq(2)));
+        assert_eq!((&second.from, text(&second)), (&UserId::erased(), None));
     }
 }
 
