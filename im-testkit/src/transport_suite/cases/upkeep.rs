@@ -195,20 +195,21 @@ pub async fn what_was_read_before_an_erasure_is_not_handed_out_after_it<F: Trans
     // On the node that erases: the other one has to hear of it first.
     let (mut ann, mut eve) = (world.nth_peer(0, "ann").await, world.nth_peer(0, "eve").await);
     let gate = store.hold(Operation::Read, Moment::After);
-    ann.follow(&r, Some(begin)).await.unwrap();
-    let meanwhile = async {
+    // What a poll is told of the room comes with what it reads.
+    let reads = async |peer: &mut Peer| {
+        peer.follow(&r, Some(begin)).await.unwrap();
+        (peer.event().await, peer.event().await)
+    };
+    let erased = async {
         soon(gate.reached(1)).await;
         world.engine().erase_user(&user("bob")).await.unwrap();
-        eve.follow(&r, Some(begin)).await.unwrap();
         let second = async {
             soon(gate.reached(2)).await;
             gate.open();
         };
-        let (read, ()) = tokio::join!(eve.event(), second);
-        (read, eve.event().await)
+        tokio::join!(reads(&mut eve), second).0
     };
-    let anns = async { (ann.event().await, ann.event().await) };
-    let (anns, eves) = tokio::join!(anns, meanwhile);
+    let (anns, eves) = tokio::join!(reads(&mut ann), erased);
     for (first, second) in [anns, eves] {
         assert_eq!((first.seq, second.seq), (seq(1), seq(2)));
         assert_eq!((&second.from, text(&second)), (&UserId::erased(), None));
