@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 mod place;
+mod v7;
 
 pub use place::{Cursor, Epoch, Seq};
 

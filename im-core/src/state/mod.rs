@@ -29,7 +29,7 @@ mod session;
 pub use append::{
     Act, Append, Commit, Guard, Intent, NewEvent, Plan, PlanError, Refusal, RoomSeed, View, plan,
 };
-pub use dedup::{ContentHash, SendKey, SendRecord, content_hash, uuid_v7_time};
+pub use dedup::{ContentHash, SendKey, SendRecord, content_hash};
 pub use erase::Erased;
 pub use import::{ImportedCommit, ImportedEvent, ImportedPart, ImportedRoom};
 pub use keep::{Keep, Trimmed};

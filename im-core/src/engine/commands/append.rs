@@ -6,9 +6,7 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{CommandId, EventKind, MessageId, RoomId, UserId};
 use crate::ports::{Action, Verdict};
-use crate::state::{
-    Act, Append, Guard, Intent, NewEvent, RoomSeed, SendKey, content_hash, uuid_v7_time,
-};
+use crate::state::{Act, Append, Guard, Intent, NewEvent, RoomSeed, SendKey, content_hash};
 use crate::wire::{Content, MemberAct, Reply, Role, RoomKind, SendReceipt, Target, Value};
 
 use super::super::connection::{Conn, Session};
@@ -183,7 +181,7 @@ impl At<'_> {
 /// Refuses ids from before the horizon of dedup, where there is one.
 fn check_age(core: &Core, id: &MessageId) -> Result<()> {
     let Some(horizon) = core.config.dedup_horizon else { return Ok(()) };
-    let made = uuid_v7_time(id).ok_or_else(|| {
+    let made = id.v7_time().ok_or_else(|| {
         Error::new(
             Code::BadField,
             "send",
