@@ -60,6 +60,8 @@ CREATE INDEX im_members_by_user ON im_members (user_id, room_id);
 -- The rooms' logs, and which place each send was given under the id that its sender chose (its receipt): what makes a retry
 -- a retry. `content` is JSON text; bytes in it are {"$bytes": "…"} in base64. Of an event that was trimmed, seq < first_seq,
 -- the receipt stays and the content is NULL.
+-- Rows lie in the order in which they came, whatever their room: where the rooms lie apart, a commit to many of them writes about
+-- one page for each message.
 CREATE TABLE im_messages (
     room         BIGINT NOT NULL,
     seq          BIGINT NOT NULL,
@@ -72,7 +74,7 @@ CREATE TABLE im_messages (
     content_hash BLOB NULL, -- SHA-256 of what was submitted, if it has a message_id
     PRIMARY KEY (room, seq),
     UNIQUE (message_id, sender, room)
-) WITHOUT ROWID;
+);
 
 -- Sessions that can be resumed. The secret itself is not kept.
 CREATE TABLE im_sessions (
