@@ -12,7 +12,7 @@ use im_test_databases::{Error, Kind, Server, or_skip};
 use im_testkit::crash::{
     CrashPlan, CrashReport, Database, DatabaseError, Task, Violation, run_with_database,
 };
-use im_tests::stores::{self, SERVERS, chosen, kills};
+use im_tests::stores::{self, SERVERS, chosen, kills, lives};
 use tokio::sync::Mutex;
 
 /// Kills in a short run. Four of them are of the database.
@@ -35,19 +35,27 @@ async fn kills_of_a_writing_process_and_of_its_database_lose_and_repeat_nothing(
 
 async fn kill_writers_and_server(test: &str, store: &str) {
     let kind = stores::server(store).unwrap();
-    let Some(mut own) = or_skip(test, Own::start(kind).await) else { return };
     let (kills, seed) = kills(store, "while writing", SHORT);
-    let plan = CrashPlan::new(u32::try_from(kills).unwrap(), seed);
-    let report = own.run(&plan, store, "").await;
+    let mut all = CrashReport::default();
+    for (kills, seed) in lives(kills, seed) {
+        let Some(own) = or_skip(test, Own::start(kind).await) else { return };
+        all += kill_writers_in_one_life(own, store, kills, seed).await;
+    }
+    eprintln!("{store}, in all: {all}");
+    assert_eq!(u64::from(all.all_kills()), kills);
+    assert!(all.acknowledged > 0, "nothing was written: this run shows nothing");
+    assert!(kills < 5 || all.database_kills > 0, "the database was not killed");
+}
 
+async fn kill_writers_in_one_life(mut own: Own, store: &str, kills: u32, seed: u64) -> CrashReport {
+    let plan = CrashPlan::new(kills, seed);
+    let report = own.run(&plan, store, "").await;
     if !report.violations.is_empty() {
         let words = own.server.lock().await.last_words();
         panic!("seed {seed}: {:#?}\nthe end of the server's log:\n{words}", report.violations);
     }
-    assert_eq!(u64::from(report.all_kills()), kills);
-    assert!(report.acknowledged > 0, "nothing was written: this run shows nothing");
-    assert!(kills < 5 || report.database_kills > 0, "the database was not killed");
     own.stop().await;
+    report
 }
 
 /// PostgreSQL acknowledges before it has written if a client asks it to: the proof must notice.

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use im_testkit::crash::upkeep::Kept;
-use im_testkit::crash::{CrashPlan, Task, run};
-use im_tests::stores::{self, STORES, chosen, kills};
+use im_testkit::crash::{CrashPlan, CrashReport, Task, run};
+use im_tests::stores::{self, STORES, chosen, kills, lives};
 
 /// Kills in a short run.
 const SHORT: u64 = 10;
@@ -32,11 +32,21 @@ async fn kills_of_a_writing_process_lose_and_repeat_nothing() {
 
 async fn kill_writers(store: &str) {
     let (kills, seed) = kills(store, "while writing", SHORT);
+    let mut all = CrashReport::default();
+    for (kills, seed) in lives(kills, seed) {
+        all += kill_writers_in_one_life(store, kills, seed).await;
+    }
+    eprintln!("{store}, in all: {all}");
+    assert_eq!(u64::from(all.kills), kills);
+    assert!(all.acknowledged > 0, "nothing was written: this run shows nothing");
+}
+
+async fn kill_writers_in_one_life(store: &str, kills: u32, seed: u64) -> CrashReport {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let data = data.to_str().unwrap();
     let open = || async { stores::open(store, data).await.unwrap() };
-    let plan = CrashPlan::new(u32::try_from(kills).unwrap(), seed);
+    let plan = CrashPlan::new(kills, seed);
     let report = run(&plan, |task| worker(store, data, task), open).await;
 
     eprintln!("{report}");
@@ -44,8 +54,7 @@ async fn kill_writers(store: &str) {
         let kept = folder.keep();
         panic!("the store is kept in {}:\n{:#?}", kept.display(), report.violations);
     }
-    assert_eq!(u64::from(report.kills), kills);
-    assert!(report.acknowledged > 0, "nothing was written: this run shows nothing");
+    report
 }
 
 /// Not for stores on a server: that may still be at work on what a dead worker had begun when the store is looked at.

@@ -1,6 +1,7 @@
 //! What comes out of a run.
 
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,25 @@ impl CrashReport {
     /// All kills, of workers and of the database.
     pub fn all_kills(&self) -> u32 {
         self.kills + self.database_kills
+    }
+}
+
+impl AddAssign for CrashReport {
+    /// Both runs, on stores of their own, as one.
+    fn add_assign(&mut self, other: Self) {
+        self.kills += other.kills;
+        self.kills_while_opening += other.kills_while_opening;
+        self.database_kills += other.database_kills;
+        self.both_at_once += other.both_at_once;
+        self.pending += other.pending;
+        self.refused += other.refused;
+        self.unknown += other.unknown;
+        self.acknowledged += other.acknowledged;
+        self.retried += other.retried;
+        self.retried_and_there += other.retried_and_there;
+        self.events += other.events;
+        self.took += other.took;
+        self.violations.extend(other.violations);
     }
 }
 
