@@ -177,7 +177,7 @@ pub async fn trims_and_appends_at_once_leave_no_hole<F: StoreFactory>(factory: &
         let (store, room, done) = (Arc::clone(&store), room.clone(), Arc::clone(&done));
         helpers.push(tokio::spawn(async move {
             while !done.load(Ordering::SeqCst) {
-                let page = read(&store, &room, from, 100).await;
+                let page = read(&store, &room, from, 1_000).await;
                 let mut seqs: Vec<u64> = page.events.iter().map(|e| e.seq.get()).collect();
                 seqs.sort_unstable();
                 assert!(seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seqs:?}");
