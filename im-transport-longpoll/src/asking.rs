@@ -108,9 +108,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
-        for query in
-            ["?at=!!", "?hold=soon", "?hold=-1", "?hold=1.5", "?at=AgAAAAA&at=AgAAAAA", "?at=%0d%0a"]
-        {
+        for query in [
+            "?at=!!",
+            "?hold=soon",
+            "?hold=-1",
+            "?hold=1.5",
+            "?at=AgAAAAA&at=AgAAAAA",
+            "?at=%0d%0a",
+        ] {
             assert_eq!(read(query, &[]).unwrap_err().code(), Code::BadField, "{query}");
         }
         for tag in ["AgAAAAA", "*", "\"AgAAAAA\", \"AgAAAAE\"", "\""] {

@@ -21,9 +21,6 @@ use super::log::{Line, Log};
 use super::transport::Choice;
 use super::witness::Witness;
 
-/// Sends of one client that may be unacknowledged.
-const WINDOW: usize = 16;
-
 /// Members that are named when a room is made. The others join.
 const FIRST_MEMBERS: usize = 200;
 
@@ -48,6 +45,8 @@ pub(super) struct Stage {
     pub(super) seed: u64,
     /// How many times faster than it was said; as fast as possible if `None`.
     pub(super) speed: Option<f64>,
+    /// Sends of one client that may be unacknowledged.
+    pub(super) window: usize,
 }
 
 /// All of them; the last one is the service that speaks for the channel itself.
@@ -79,7 +78,7 @@ impl Crew {
             let turns = Arc::new(transport.turns(nth));
             let link = Cuttable { client: nth, server, turns, ledger: stage.ledger.clone() };
             let mut config = Config::default();
-            config.max_unacknowledged = WINDOW;
+            config.max_unacknowledged = stage.window;
             // A server that was killed is back within a second, and this run waits for it.
             config.reconnect =
                 Reconnect::default().pauses(Duration::from_millis(50), Duration::from_millis(500));

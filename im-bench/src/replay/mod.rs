@@ -78,6 +78,10 @@ pub(crate) struct Options {
     /// hour are left out.
     #[arg(long, value_parser = pace)]
     speed: Option<f64>,
+    /// Sends of one client that may be unacknowledged. Whoever sends on without waiting is overtaken by what was sent later
+    /// when a database refuses something for the time being: with --database-kills say 1, and the order of each sender is kept.
+    #[arg(long, default_value_t = 16)]
+    window: usize,
     /// How the clients write their frames.
     #[arg(long, value_enum, default_value_t = Words::Msgpack)]
     encoding: Words,
@@ -152,6 +156,7 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
         checker: checker.clone(),
         seed: options.seed,
         speed: options.speed,
+        window: options.window,
     };
     ledger.up(place.start().await?);
     let encoding = match options.encoding {
