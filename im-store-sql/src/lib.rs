@@ -61,6 +61,21 @@
 //! `mysqldump --single-transaction`); after one of their copies was restored, give `generation` and `state_generation` in
 //! `im_numbers` and `generation` in `im_rooms` and `im_imports` a new random value below 2^53, so that clients start their rooms anew.
 //!
+//! # How fast it is
+//!
+//! On a virtual machine with two cores, 256 tasks in 64 rooms had so many messages of 100 bytes a second acknowledged, each
+//! as durable as the database can make it (`im-bench throughput`):
+//!
+//! | | | one append to a commit |
+//! |---|---|---|
+//! | SQLite | 80,837 (54,107 in a run before it) | 1,975 |
+//! | PostgreSQL, on the same machine | 36,913 | 2,169 |
+//! | MariaDB, on the same machine | 14,958 | 1,855 |
+//!
+//! Message ids should begin with the time, as UUIDv7 does: they come to lie side by side in their index. With random ones SQLite
+//! changes about as many pages as there are messages, and is half as fast. SQLite's rows lie in the order in which they came,
+//! so a page of history that is not in memory costs up to a read for each message.
+//!
 //! # In your own transaction
 //!
 //! [`SqlStore::append_in`] appends within a transaction that you have begun: your rows and the messages about them are kept
