@@ -323,11 +323,6 @@ impl MessageId {
     pub fn random() -> Self {
         Self(random_hex::<16>().into())
     }
-
-    /// From text that is known to be one.
-    pub(crate) fn made(text: String) -> Self {
-        Self(text.into())
-    }
 }
 
 impl SessionId {

@@ -92,50 +92,36 @@ impl<D: Dialect> Link<'_, D> {
     }
 
     /// Writes events, and with each that was sent under an id the hash of what was submitted.
-    pub(crate) async fn put_messages(
+    pub(crate) async fn put_messages<'e>(
         &mut self,
-        events: &[(&Event, Option<ContentHash>)],
+        events: &[(&'e Event, Option<ContentHash>)],
         conflict: &str,
     ) -> Outcome<()> {
-        let row = |(event, hash): &(&Event, Option<ContentHash>)| {
-            // Only with an id it is a receipt.
-            let hash = hash.filter(|_| event.id.is_some());
-            Ok(Row {
-                bytes: event.content.packed().len(),
-                content: model::content(&event.content)?,
-                hash,
-            })
+        let row = |(event, hash): &(&'e Event, Option<ContentHash>)| {
+            Ok((*event, *hash, model::content(&event.content)?))
         };
-        let rows: Vec<Row> = events.iter().map(row).collect::<Outcome<_>>()?;
-        let rows: Vec<(&Event, &Row)> = events.iter().map(|(event, _)| *event).zip(&rows).collect();
-        for piece in bounded_pieces(&rows, |(_, row)| row.content.len()) {
+        let rows: Vec<(&Event, _, String)> = events.iter().map(row).collect::<Outcome<_>>()?;
+        for piece in bounded_pieces(&rows, |(.., content)| content.len()) {
             let insert = Statement::new(&format!(
                 "{} INTO im_messages (room, seq, sender, sent_at, kind, message_id, content, bytes, content_hash) \
                  VALUES ",
                 D::INSERT
             ));
-            let insert = insert.groups(piece, |s, (event, row)| {
+            let insert = insert.groups(piece, |s, (event, hash, content)| {
                 s.int(event.epoch.incarnation)
                     .int(event.seq.get())
                     .text(event.from.as_str())
                     .int(event.at.as_millis())
                     .text(event.kind.as_str())
                     .opt_text(event.id.as_ref().map(MessageId::as_str))
-                    .text(&row.content)
-                    .int(row.bytes as u64)
-                    .opt_bytes(row.hash.as_ref().map(|hash| hash.0.as_slice()))
+                    .text(content)
+                    .int(event.content.packed().len() as u64)
+                    .opt_bytes(hash.as_ref().map(|hash| hash.0.as_slice()))
             });
             self.run(insert.sql(conflict)).await?;
         }
         Ok(())
     }
-}
-
-/// What of a message is worked out before it is bound.
-struct Row {
-    content: String,
-    bytes: usize,
-    hash: Option<ContentHash>,
 }
 
 fn put_room<D: Dialect>(s: Statement<D>, room: &RoomRecord) -> Statement<D> {

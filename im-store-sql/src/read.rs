@@ -38,13 +38,13 @@ impl<D: Dialect> Link<'_, D> {
         // ends stand in the room's row.
         let (near, far, order, seq) = match range.from {
             PageFrom::After(seq) => (
-                "m.seq >= r.first_seq AND m.seq > ",
+                ">",
                 ["m.seq <= CASE WHEN r.first_seq > ", " THEN r.first_seq - 1 ELSE ", " END + "],
                 "ASC",
                 seq.get(),
             ),
             PageFrom::Before(seq) => (
-                "m.seq >= r.first_seq AND m.seq < ",
+                "<",
                 ["m.seq >= CASE WHEN r.head_seq < ", " THEN r.head_seq + 1 ELSE ", " END - "],
                 "DESC",
                 seq.get(),
@@ -54,7 +54,7 @@ impl<D: Dialect> Link<'_, D> {
         let limit = range.limit.clamp(1, 1 << 31);
         let select = Statement::new(&format!(
             "SELECT r.generation, r.room, r.head_seq, r.first_seq, {} FROM im_rooms r \
-             LEFT JOIN im_messages m ON m.room = r.room AND {near}",
+             LEFT JOIN im_messages m ON m.room = r.room AND m.seq >= r.first_seq AND m.seq {near} ",
             model::MESSAGE
         ))
         .int(seq)

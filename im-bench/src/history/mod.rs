@@ -6,8 +6,8 @@
 //!
 //! - **Warm**: appends one at a time, each acknowledged before the next; pages of 50 at random places of random rooms, which
 //!   have been read once before; the newest pages. The median of the ratios of all pairs must not exceed `--most`, neither
-//!   in time nor in CPU. Ids of messages are random, so that the entry by which an append is known again has its place
-//!   anywhere: of the large store that place is as a rule not in the store's cache. That is part of the figure.
+//!   in time nor in CPU. Ids of messages begin with the time, as those of the clients do: the entry by which an append is
+//!   known again comes to lie beside those of the appends before it. What random ids cost is not shown.
 //! - **First read**: the same random pages, before they were read. The small store is soon in the cache as a whole, and the
 //!   large one is not. It is told and not judged.
 //! - **Reads**: how often a store reads for a page, counted (see `reads`): no more often in the large store than the

@@ -32,7 +32,7 @@ impl MessageId {
             }
             push_hex(&mut text, part);
         }
-        Self::made(text)
+        Self(text.into())
     }
 
     /// The time in it, if it is a UUIDv7 in its usual text form.

@@ -10,8 +10,8 @@ use super::subs::{Seat, Start, Sub};
 
 impl Outbox {
     /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
-    /// list at `reader`; `head` is what the room has applied, and `erased` what it knows of erasures. Where that is of another life than the one that was looked up,
-    /// one of the two is behind: the reader takes nothing before its log was read.
+    /// list at `reader`; `head` is what the room has applied, and `erased` what it knows of erasures. Where that is of another
+    /// life than the one that was looked up, one of the two is behind: the reader takes nothing before its log was read.
     ///
     /// With `level`, the reader has the room's state already. `None` if the connection has ended.
     pub(crate) fn follow(
