@@ -1,6 +1,6 @@
 //! Appends: what the rules need to know is read under a lock on the rooms, they decide, and all that they say is written.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use im_core::ports::{Appended, StoreError, StoreResult};
@@ -13,37 +13,14 @@ use im_core::{Epoch, MessageId, RoomId, UserId};
 
 use crate::dialect::Dialect;
 use crate::error::{Fault, Outcome};
+use crate::known::{Known, Standings};
 use crate::link::Link;
 use crate::migrate::{GENERATION, fresh_number, read_number};
 use crate::model;
 use crate::put::ROOMS;
 use crate::statement::{Statement, pieces};
 
-type Standings = HashMap<(u64, UserId), Option<Standing>>;
 type Receipts = HashMap<(u64, UserId, MessageId), Option<SendRecord>>;
-
-/// What a transaction has read of rooms and members, or written. One that nobody else's commit has followed may begin with
-/// it, and read no more than what is new to it.
-#[derive(Default)]
-pub(crate) struct Known {
-    /// `None`: there is no such room.
-    rooms: HashMap<RoomId, Option<RoomRecord>>,
-    standings: Standings,
-    /// Those who have a row among the members.
-    seen: HashSet<(u64, UserId)>,
-}
-
-/// Entries of [`Known`] beyond which it is forgotten: some megabytes.
-const MOST_KNOWN: usize = 1 << 15;
-
-impl Known {
-    /// What is worth keeping for the next transaction.
-    fn kept(mut self) -> Self {
-        // Of what is not there strangers can name any number.
-        self.rooms.retain(|_, room| room.is_some());
-        if self.rooms.len() + self.standings.len() > MOST_KNOWN { Self::default() } else { self }
-    }
-}
 
 /// Whether repeats are looked for before a batch is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,11 +251,11 @@ impl Draft {
         event
     }
 
-    async fn write<D: Dialect>(&self, link: &mut Link<'_, D>) -> Outcome<()> {
+    async fn write<D: Dialect>(&mut self, link: &mut Link<'_, D>) -> Outcome<()> {
         self.write_rooms(link).await?;
         self.write_members(link).await?;
         let events: Vec<_> = self.events.iter().map(|(event, hash)| (&**event, *hash)).collect();
-        link.put_messages(&events, "").await
+        link.add_messages(&events, &mut self.known.runs).await
     }
 
     async fn write_rooms<D: Dialect>(&self, link: &mut Link<'_, D>) -> Outcome<()> {

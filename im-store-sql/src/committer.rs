@@ -17,11 +17,12 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::append::{Known, Repeats, append};
+use crate::append::{Repeats, append};
 use crate::dialect::Dialect;
 use crate::error::{Class, Fault, Outcome, kind, words};
 use crate::health::Health;
 use crate::job::{Job, Topic, Verdict, Work};
+use crate::known::Known;
 use crate::link::{Link, limited};
 use crate::order::recover;
 

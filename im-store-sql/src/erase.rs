@@ -223,7 +223,7 @@ impl<D: Dialect> Link<'_, D> {
         let (receipts, others): (Vec<_>, Vec<_>) =
             changed.iter().map(|event| (event, None)).partition(|(event, _)| event.id.is_some());
         for (rows, columns) in [(receipts, &columns[..4]), (others, &columns)] {
-            self.put_messages(&rows, &D::on_conflict("room, seq", columns)).await?;
+            self.replace_messages(&rows, columns).await?;
         }
         Ok(changed.len() as u64)
     }

@@ -12,6 +12,7 @@ use crate::link::Link;
 use crate::migrate::{GENERATION, fresh_number, read_number};
 use crate::model;
 use crate::put::{IMPORTS, ROOMS};
+use crate::runs::Runs;
 use crate::statement::Statement;
 
 /// What a part writes beside its standings: its events, with the hashes of what was submitted.
@@ -65,7 +66,7 @@ impl<D: Dialect> Link<'_, D> {
         }
         self.put_traces(number, id, named).await?;
         let events: Vec<_> = rows.iter().map(|(event, hash)| (event, *hash)).collect();
-        self.put_messages(&events, "").await?;
+        self.add_messages(&events, &mut Runs::default()).await?;
         self.update_room(IMPORTS, &room).await?;
         Ok(Ok(()))
     }

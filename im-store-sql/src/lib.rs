@@ -138,10 +138,11 @@
 //! |---|---|
 //! | `config`, `store`, `ports`, `publish` | the public face |
 //! | `open`, `migrate` | connecting, and the tables |
-//! | `job`, `committer`, `append` | from a call to a commit |
+//! | `job`, `committer`, `append`, `known` | from a call to a commit |
 //! | `order` | putting the database in order after a failed commit |
 //! | `turn`, `health` | from a call to a read, and what callers know of each other's luck |
 //! | `read`, `put`, `sessions`, `state` | everything else that is read and written |
+//! | `runs` | where SQLite's messages lie |
 //! | `upkeep`, `erase`, `import`, `backup` | what goes, and what comes from elsewhere |
 //! | `statement`, `link`, `model` | putting statements together, reading rows, values as columns |
 //! | `dialect` | what differs between the databases: all of it, and nothing else |
@@ -160,6 +161,7 @@ mod error;
 mod health;
 mod import;
 mod job;
+mod known;
 mod link;
 mod migrate;
 mod model;
@@ -169,6 +171,7 @@ mod ports;
 mod publish;
 mod put;
 mod read;
+mod runs;
 mod sessions;
 mod state;
 mod statement;

@@ -3,8 +3,9 @@
 use im_core::ports::{Appended, StoreResult};
 use im_core::state::Append;
 
-use crate::append::{Known, Repeats, append};
+use crate::append::{Repeats, append};
 use crate::dialect::Dialect;
+use crate::known::Known;
 use crate::link::Link;
 use crate::store::SqlStore;
 

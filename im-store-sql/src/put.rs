@@ -10,6 +10,7 @@ use crate::dialect::Dialect;
 use crate::error::Outcome;
 use crate::link::Link;
 use crate::model;
+use crate::runs::Runs;
 use crate::statement::{Statement, bounded_pieces, pieces};
 
 /// The table of the rooms.
@@ -91,37 +92,72 @@ impl<D: Dialect> Link<'_, D> {
         self.put_standings(places, &["room_id"]).await
     }
 
-    /// Writes events, and with each that was sent under an id the hash of what was submitted.
-    pub(crate) async fn put_messages<'e>(
+    /// Writes new events, and with each that was sent under an id the hash of what was submitted.
+    pub(crate) async fn add_messages(
         &mut self,
-        events: &[(&'e Event, Option<ContentHash>)],
+        events: &[(&Event, Option<ContentHash>)],
+        runs: &mut Runs,
+    ) -> Outcome<()> {
+        let places = if D::RUNS { self.places(events, runs).await? } else { Vec::new() };
+        self.put_messages(events, &places, "").await
+    }
+
+    /// Sets these `columns` of events that are there.
+    pub(crate) async fn replace_messages(
+        &mut self,
+        events: &[(&Event, Option<ContentHash>)],
+        columns: &[&str],
+    ) -> Outcome<()> {
+        self.put_messages(events, &[], &D::on_conflict("room, seq", columns)).await
+    }
+
+    async fn put_messages(
+        &mut self,
+        events: &[(&Event, Option<ContentHash>)],
+        places: &[u64],
         conflict: &str,
     ) -> Outcome<()> {
-        let row = |(event, hash): &(&'e Event, Option<ContentHash>)| {
-            Ok((*event, *hash, model::content(&event.content)?))
-        };
-        let rows: Vec<(&Event, _, String)> = events.iter().map(row).collect::<Outcome<_>>()?;
-        for piece in bounded_pieces(&rows, |(.., content)| content.len()) {
+        let mut rows = Vec::with_capacity(events.len());
+        for (at, (event, hash)) in events.iter().enumerate() {
+            let content = model::content(&event.content)?;
+            rows.push(Row { event, hash: *hash, content, place: places.get(at).copied() });
+        }
+        let place = if places.is_empty() { "" } else { "place, " };
+        for piece in bounded_pieces(&rows, |row| row.content.len()) {
             let insert = Statement::new(&format!(
-                "{} INTO im_messages (room, seq, sender, sent_at, kind, message_id, content, bytes, content_hash) \
+                "{} INTO im_messages ({place}room, seq, sender, sent_at, kind, message_id, content, bytes, content_hash) \
                  VALUES ",
                 D::INSERT
             ));
-            let insert = insert.groups(piece, |s, (event, hash, content)| {
-                s.int(event.epoch.incarnation)
-                    .int(event.seq.get())
-                    .text(event.from.as_str())
-                    .int(event.at.as_millis())
-                    .text(event.kind.as_str())
-                    .opt_text(event.id.as_ref().map(MessageId::as_str))
-                    .text(content)
-                    .int(event.content.packed().len() as u64)
-                    .opt_bytes(hash.as_ref().map(|hash| hash.0.as_slice()))
-            });
-            self.run(insert.sql(conflict)).await?;
+            self.run(insert.groups(piece, put_message).sql(conflict)).await?;
         }
         Ok(())
     }
+}
+
+/// A row of `im_messages`, and its `place` where it is given one.
+struct Row<'e> {
+    event: &'e Event,
+    hash: Option<ContentHash>,
+    content: String,
+    place: Option<u64>,
+}
+
+fn put_message<D: Dialect>(s: Statement<D>, row: &Row<'_>) -> Statement<D> {
+    let Row { event, hash, content, place } = row;
+    let s = match place {
+        Some(place) => s.int(*place),
+        None => s,
+    };
+    s.int(event.epoch.incarnation)
+        .int(event.seq.get())
+        .text(event.from.as_str())
+        .int(event.at.as_millis())
+        .text(event.kind.as_str())
+        .opt_text(event.id.as_ref().map(MessageId::as_str))
+        .text(content)
+        .int(event.content.packed().len() as u64)
+        .opt_bytes(hash.as_ref().map(|hash| hash.0.as_slice()))
 }
 
 fn put_room<D: Dialect>(s: Statement<D>, room: &RoomRecord) -> Statement<D> {

@@ -1,5 +1,7 @@
-//! What upkeep leaves in the tables.
+//! Where rows lie in the tables, and what upkeep leaves in them.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod support;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use im_core::wire::{Content, Limits, Role, RoomKind, StateUpdate, Target};
 use im_core::{MessageId, NodeId, RoomId, Stamp, StateKey, Timestamp, UserId};
 use im_store_sql::{SqlConfig, SqliteStore};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
+
+use self::support::message;
 
 const OF_ROOMS: [&str; 6] =
     ["im_rooms", "im_members", "im_messages", "im_state", "im_state_heads", "im_doomed"];
@@ -50,6 +54,42 @@ async fn lived_in(store: &Arc<SqliteStore>, engine: &Engine, room: &RoomId) {
         };
         store.merge_state(vec![Arc::new(update)]).await.unwrap();
     }
+}
+
+/// Runs of 16 places and their messages: how many there are, and how many hold messages of several rooms, or from beyond 16
+/// that follow one another.
+async fn runs(path: &Path) -> (i64, i64) {
+    let of_run = "SELECT COUNT(DISTINCT room) + COUNT(DISTINCT seq / 16) > 2 AS mixed FROM im_messages GROUP BY place / 16";
+    let mixed = format!("({of_run}) WHERE mixed");
+    (count(path, &format!("({of_run})")).await, count(path, &mixed).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_a_room_lie_in_runs_whoever_writes_them_and_when() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("im.db");
+    let url = format!("sqlite:{}", path.display());
+    let rooms: Vec<String> = (0..8).map(|n| format!("r{n}")).collect();
+    let to_each = |n: usize| -> Vec<Append> {
+        rooms.iter().map(|room| message(room, format!("words {n}"))).collect()
+    };
+    for life in 0..3 {
+        let store = SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap();
+        for n in 0..7 {
+            assert!(store.append(to_each(n)).await.iter().all(Result::is_ok), "{life}");
+        }
+        // An embedder's own transaction goes on with what the store has begun, and the store with what that one has.
+        let mut own = SqliteConnection::connect(&url).await.unwrap();
+        let mut tx = own.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        let answers = store.append_in(&mut tx, &to_each(7)).await.unwrap();
+        assert!(answers.iter().all(Result::is_ok));
+        tx.commit().await.unwrap();
+        assert!(store.append(to_each(8)).await.iter().all(Result::is_ok));
+        store.close().await.unwrap();
+    }
+    // 27 in each room, 15 of them in the first run, which begins with seq 1.
+    assert_eq!(count(&path, "im_messages").await, 8 * 27);
+    assert_eq!(runs(&path).await, (8 * 2, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

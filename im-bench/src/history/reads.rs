@@ -181,7 +181,7 @@ pub(super) async fn settle(address: &StoreAddress) -> Result<()> {
         }
         StoreAddress::MySql(url) => {
             let mut server = MySqlConnection::connect(url).await?;
-            let tables = "ANALYZE TABLE im_messages, im_receipts, im_members, im_rooms";
+            let tables = "ANALYZE TABLE im_messages, im_members, im_rooms";
             sqlx::raw_sql(tables).execute(&mut server).await?;
         }
         _ => {}

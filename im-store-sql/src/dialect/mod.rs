@@ -79,6 +79,9 @@ pub trait Dialect: Database + Sized + sealed::Sealed {
     /// Whether it takes one writer at a time.
     #[doc(hidden)]
     const ONE_WRITER: bool;
+    /// Whether messages lie in the order of a column `place`, which the store gives them.
+    #[doc(hidden)]
+    const RUNS: bool = false;
     /// How to connect.
     #[doc(hidden)]
     fn options(config: &SqlConfig) -> Outcome<<Self::Connection as sqlx::Connection>::Options>;

@@ -59,6 +59,7 @@ impl Dialect for Sqlite {
     }
 
     const ONE_WRITER: bool = true;
+    const RUNS: bool = true;
 
     /// WAL with `synchronous=FULL`: the log is synced at every commit, and before it is written back. NORMAL would lose
     /// what was committed last when the power goes (<https://www.sqlite.org/pragma.html#pragma_synchronous>).

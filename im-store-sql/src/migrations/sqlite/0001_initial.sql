@@ -60,9 +60,10 @@ CREATE INDEX im_members_by_user ON im_members (user_id, room_id);
 -- The rooms' logs, and which place each send was given under the id that its sender chose (its receipt): what makes a retry
 -- a retry. `content` is JSON text; bytes in it are {"$bytes": "…"} in base64. Of an event that was trimmed, seq < first_seq,
 -- the receipt stays and the content is NULL.
--- Rows lie in the order in which they came, whatever their room: where the rooms lie apart, a commit to many of them writes about
--- one page for each message.
+-- Rows lie in runs of 16 whose seqs follow one another, and the runs in the order in which they were begun, whatever their room:
+-- a commit to many rooms writes few pages, and a page of history reads few.
 CREATE TABLE im_messages (
+    place        INTEGER PRIMARY KEY, -- 16 * the number of the run + seq % 16
     room         BIGINT NOT NULL,
     seq          BIGINT NOT NULL,
     sender       TEXT NOT NULL,
@@ -72,7 +73,7 @@ CREATE TABLE im_messages (
     content      TEXT NULL,
     bytes        BIGINT NOT NULL, -- of the content, packed
     content_hash BLOB NULL, -- SHA-256 of what was submitted, if it has a message_id
-    PRIMARY KEY (room, seq),
+    UNIQUE (room, seq),
     UNIQUE (message_id, sender, room)
 );
 
