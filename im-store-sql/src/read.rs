@@ -34,40 +34,23 @@ impl<D: Dialect> Link<'_, D> {
     }
 
     pub(crate) async fn page(&mut self, id: &RoomId, range: LogRange) -> Outcome<Option<LogPage>> {
-        // Servers sort all rows that match before they give the first: so no more than a page may match. A log is dense, and its
-        // ends stand in the room's row.
-        let (near, far, order, seq) = match range.from {
-            PageFrom::After(seq) => (
-                ">",
-                ["m.seq <= CASE WHEN r.first_seq > ", " THEN r.first_seq - 1 ELSE ", " END + "],
-                "ASC",
-                seq.get(),
-            ),
-            PageFrom::Before(seq) => (
-                "<",
-                ["m.seq >= CASE WHEN r.head_seq < ", " THEN r.head_seq + 1 ELSE ", " END - "],
-                "DESC",
-                seq.get(),
-            ),
-        };
         // Below any number that a sum with a seq could leave the columns' range by.
         let limit = range.limit.clamp(1, 1 << 31);
         let select = Statement::new(&format!(
             "SELECT r.generation, r.room, r.head_seq, r.first_seq, {} FROM im_rooms r \
-             LEFT JOIN im_messages m ON m.room = r.room AND m.seq >= r.first_seq AND m.seq {near} ",
+             LEFT JOIN im_messages m ON m.room = r.room",
             model::MESSAGE
-        ))
-        .int(seq)
-        .sql(&format!(" AND {}", far[0]))
-        .int(seq)
-        .sql(far[1])
-        .int(seq)
-        .sql(far[2])
-        .int(limit as u64)
-        .sql(" WHERE r.id = ")
-        .text(id.as_str())
-        .sql(&format!(" ORDER BY m.seq {order}"))
-        .limit(limit);
+        ));
+        let (select, order) = match range.from {
+            PageFrom::After(seq) => (after(select, seq.get(), limit as u64), "m.seq"),
+            // A `+` keeps SQLite from going backwards, which leads down the tree anew for each row.
+            PageFrom::Before(seq) => (before(select, seq.get(), limit as u64), "+m.seq DESC"),
+        };
+        let select = select
+            .sql(" WHERE r.id = ")
+            .text(id.as_str())
+            .sql(&format!(" ORDER BY {order}"))
+            .limit(limit);
         let (mut page, mut bytes) = (None, 0_usize);
         self.each(select, |row| {
             let epoch = Epoch { generation: row.int()?, incarnation: row.int()? };
@@ -271,6 +254,28 @@ impl<D: Dialect> Link<'_, D> {
         snapshot.entries.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(snapshot)
     }
+}
+
+// Servers sort all rows that match before they give the first: so no more than a page may match. A log is dense, and its
+// ends stand in the room's row.
+
+/// Those of a page after `seq`.
+fn after<D: Dialect>(select: Statement<D>, seq: u64, limit: u64) -> Statement<D> {
+    let edge = |s: Statement<D>| {
+        s.sql("CASE WHEN r.first_seq > ").int(seq).sql(" THEN r.first_seq - 1 ELSE ").int(seq)
+    };
+    edge(edge(select.sql(" AND m.seq > ")).sql(" END AND m.seq <= ")).sql(" END + ").int(limit)
+}
+
+/// Those of a page before `seq`. SQLite would go through its index from where the log begins, were it not for the `+`.
+fn before<D: Dialect>(select: Statement<D>, seq: u64, limit: u64) -> Statement<D> {
+    let edge = |s: Statement<D>| {
+        s.sql("CASE WHEN r.head_seq < ").int(seq).sql(" THEN r.head_seq + 1 ELSE ").int(seq)
+    };
+    edge(edge(select.sql(" AND m.seq < ")).sql(" END AND m.seq >= "))
+        .sql(" END - ")
+        .int(limit)
+        .sql(" AND +m.seq >= r.first_seq")
 }
 
 fn head<D: Dialect>(row: &mut Columns<'_, D>) -> Outcome<(String, Head)> {
