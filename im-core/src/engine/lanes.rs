@@ -29,7 +29,7 @@ use super::metrics;
 use super::outgoing::Outgoing;
 use super::own_order::{OwnOrder, Sent};
 
-/// After how long a send may come again, at the latest, that had to wait for an earlier one.
+/// How long a send is told to wait, at most, that has to come after an earlier one: that one comes soon, if it comes.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// Somebody who waits for an append.
