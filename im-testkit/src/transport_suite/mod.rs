@@ -185,6 +185,7 @@ macro_rules! transport_suite {
             ]
             own_order: [
                 what_was_under_way_behind_a_refusal_is_not_taken_before_it_comes_again,
+                of_all_that_were_refused_the_first_comes_first,
                 who_sends_again_at_once_keeps_the_order_too,
                 the_order_is_kept_from_one_message_to_the_next,
                 a_refusal_holds_up_no_other_room_session_or_user,

@@ -67,6 +67,24 @@ pub async fn what_was_under_way_behind_a_refusal_is_not_taken_before_it_comes_ag
     }
 }
 
+pub async fn of_all_that_were_refused_the_first_comes_first<F: TransportFactory>(shape: Shape) {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let world = World::<F>::with(shape, Setup { store: store.clone(), ..Setup::default() }).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    let [a, b, c] = [(); 3].map(|()| MessageId::random());
+    let all = [(&a, "a"), (&b, "b"), (&c, "c")];
+    // However they are shared out to batches.
+    store.fail(Operation::Append, Fault::Unavailable);
+    for _ in 0..2 {
+        assert!(pipelined(&mut ann, &r, &all).await.iter().all(Result::is_err));
+    }
+    store.heal(Operation::Append);
+    assert_eq!(codes(&pipelined(&mut ann, &r, &all[1..]).await), [Err(Code::NotYet.number()); 2]);
+    assert_eq!(codes(&pipelined(&mut ann, &r, &all).await), [Ok(()); 3]);
+    assert_eq!(said(&world, &r).await, ["a", "b", "c"]);
+}
+
 pub async fn who_sends_again_at_once_keeps_the_order_too<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;
