@@ -57,7 +57,7 @@ fn a_log_survives_kills_of_the_database_and_of_the_server() {
             continue;
         }
         let faults = ["--cuts", "5", "--kills", "3", "--database-kills", "3", "--store", store];
-        let report = clean(&[&["--clients", "20", "--window", "1"], &faults[..]].concat());
+        let report = clean(&[&["--clients", "20"], &faults[..]].concat());
         assert_eq!(
             (&report["cuts"], &report["kills"], &report["database_kills"], &report["missed"]),
             (&5.into(), &3.into(), &3.into(), &0.into()),

@@ -81,7 +81,8 @@ impl Client {
     }
 
     /// Hands a message over to be sent, and returns without waiting for its receipt. Messages that one task posts one
-    /// after the other are sent in that order.
+    /// after the other to the same target are kept in that order, also if the connection breaks or the server refuses some
+    /// for now.
     ///
     /// # Errors
     ///

@@ -72,6 +72,9 @@ codes! {
     TooManyConnections = 4204, "too many connections";
     /// Nothing was heard within the time allowed.
     IdleTimeout = 4205, "nothing was heard from you for too long";
+    /// An earlier send of the session's to the room was refused for the time being and is to come again first. Nothing
+    /// was kept.
+    NotYet = 4206, "an earlier message of yours to this room comes first; send them again in their order";
 
     /// No credentials were given and none are optional.
     Unauthenticated = 4300, "credentials are needed";

@@ -4,15 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use im_core::keyed::{Database, KeyedStore, Life, Rows, RowsMut, Step, Way};
 use im_core::ports::{
     Appended, Durability, RoomDirectory, RoomLog, Store, StoreError, StoreErrorKind, StoreResult,
 };
-use im_core::state::{Act, Append, Guard, RoomSeed};
-use im_core::wire::{Role, RoomKind};
-use im_core::{RoomId, Timestamp, UserId};
+use im_core::state::{Act, Append, Guard, NewEvent, RoomSeed};
+use im_core::wire::{Content, Limits, Role, RoomKind};
+use im_core::{EventKind, RoomId, Timestamp, UserId};
 use im_testkit::store_suite::{StoreFactory, async_trait};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -23,6 +24,8 @@ type Disk = Arc<Mutex<Map>>;
 struct Opened {
     disk: Disk,
     closed: Mutex<bool>,
+    /// How many commits are about to fail.
+    failing: Arc<AtomicUsize>,
 }
 
 /// One moment of a map.
@@ -93,6 +96,10 @@ impl Database for Opened {
     }
 
     fn write(&self, work: &mut dyn FnMut(&mut dyn RowsMut) -> StoreResult<()>) -> StoreResult<()> {
+        let less = |left: usize| left.checked_sub(1);
+        if self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+            return Err(StoreError::new(StoreErrorKind::Unavailable, "it is away"));
+        }
         let mut moment = self.moment()?;
         work(&mut moment)?;
         *of(&self.disk) = moment.0;
@@ -106,7 +113,16 @@ impl Database for Opened {
 }
 
 async fn open(disk: &Disk, life: Life) -> StoreResult<KeyedStore<Opened>> {
-    KeyedStore::open(Opened { disk: Arc::clone(disk), closed: Mutex::new(false) }, life).await
+    open_failing(disk, life, Arc::default()).await
+}
+
+async fn open_failing(
+    disk: &Disk,
+    life: Life,
+    failing: Arc<AtomicUsize>,
+) -> StoreResult<KeyedStore<Opened>> {
+    let disk = Arc::clone(disk);
+    KeyedStore::open(Opened { disk, closed: Mutex::new(false), failing }, life).await
 }
 
 /// The latest disk.
@@ -159,6 +175,35 @@ async fn what_is_damaged_fails_nobody_who_does_not_touch_it() {
     };
     assert!(store.room(&tea).await.unwrap().is_some());
     assert_eq!(store.room(&milk).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+}
+
+fn post(room: &RoomId, n: usize) -> Append {
+    let ann = UserId::new("ann").unwrap();
+    let content = Content::text(&n.to_string(), &Limits::default()).unwrap();
+    let event = NewEvent { from: ann.clone(), kind: EventKind::message(), content, key: None };
+    Append { guard: Guard::As(ann), act: Act::Post { event, seed: None }, ..create(room) }
+}
+
+#[tokio::test]
+async fn of_a_rooms_part_of_a_batch_nothing_is_kept_behind_what_failed() {
+    let (disk, failing) = (Disk::default(), Arc::<AtomicUsize>::default());
+    let store = open_failing(&disk, Life::Same, Arc::clone(&failing)).await.unwrap();
+    let [tea, milk, _] = rooms();
+    store
+        .append(vec![create(&tea), create(&milk)])
+        .await
+        .into_iter()
+        .for_each(|r| drop(r.unwrap()));
+    // More than what shares a commit, and the first commit fails.
+    failing.store(1, Ordering::SeqCst);
+    let batch = (0..600).map(|n| post(if n % 2 == 0 { &tea } else { &milk }, n)).collect();
+    let answers = store.append(batch).await;
+    assert_eq!(answers.len(), 600);
+    for part in 0..2 {
+        let kept: Vec<_> = answers.iter().skip(part).step_by(2).map(Result::is_ok).collect();
+        assert!(kept.is_sorted_by(|a, b| a >= b), "what is kept stands before what is not");
+    }
+    assert!(answers.iter().any(Result::is_err));
 }
 
 #[tokio::test]

@@ -20,10 +20,11 @@ use im_client::{
 };
 use im_core::engine::{Engine, EngineConfig};
 use im_core::memory::{MemoryBus, MemoryStore};
-use im_core::ports::Unlimited;
+use im_core::ports::{Store, Unlimited};
 use im_core::wire::{Encoding, Event, PageFrom, RoomKind, Value};
 use im_core::{RoomId, Seq, StateKey, UserId};
 use im_http::{Edge, Listener, UplinkConfig};
+use im_testkit::faulty_store::{Fault, FaultyStore, Operation};
 use im_transport_longpoll::{LongPoll, LongPollConfig};
 use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket as WsService, WsConfig};
@@ -35,13 +36,17 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 
 /// Engines on one store, each served at an address of its own, and one address that takes them in turns.
 struct Servers {
-    _engines: Vec<Engine>,
+    engines: Vec<Engine>,
     address: SocketAddr,
 }
 
 impl Servers {
     async fn start(count: usize) -> Self {
-        let (store, bus) = (Arc::new(MemoryStore::new()), Arc::new(MemoryBus::new(1024)));
+        Self::on(Arc::new(MemoryStore::new()), EngineConfig::default(), count).await
+    }
+
+    async fn on(store: Arc<dyn Store>, config: EngineConfig, count: usize) -> Self {
+        let bus = Arc::new(MemoryBus::new(1024));
         let (mut engines, mut addresses) = (Vec::new(), Vec::new());
         for _ in 0..count {
             let engine = Engine::builder()
@@ -49,7 +54,7 @@ impl Servers {
                 .store(store.clone())
                 .bus(bus.clone())
                 .rate_limiter(Arc::new(Unlimited))
-                .config(EngineConfig::default().head_check(Duration::from_millis(200)))
+                .config(config.clone().head_check(Duration::from_millis(200)))
                 .start()
                 .await
                 .unwrap();
@@ -63,7 +68,7 @@ impl Servers {
             tokio::spawn(listener.serve(edge));
             engines.push(engine);
         }
-        Self { _engines: engines, address: in_turns(addresses).await }
+        Self { engines, address: in_turns(addresses).await }
     }
 
     fn links(&self) -> [(&'static str, Arc<dyn Link>); 4] {
@@ -277,4 +282,35 @@ async fn where_websocket_does_not_get_through_the_next_best_does() {
     soon(bob.send(Message::text(room, "over the stream"))).await.unwrap();
     assert_eq!(heard(&mut anns, &mut last).await, "over the stream");
     assert_eq!(fallback.current(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ones_own_order_holds_over_each_transport_while_the_store_fails_again_and_again() {
+    const COUNT: usize = 100;
+    for at in 0..4 {
+        let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+        // Small batches, so that there is always something under way behind the one that fails.
+        let config = EngineConfig::default().append_batch(4);
+        let servers = Servers::on(store.clone(), config, 1).await;
+        let (name, link) = servers.links()[at].clone();
+        let (ann, _events) = servers.client("ann", Over(link)).await;
+        let room = RoomId::new("tea").unwrap();
+        ann.create(room.clone(), RoomKind::Group, true, vec![]).await.unwrap();
+        for fault in [Fault::UnknownBefore, Fault::Unavailable, Fault::UnknownAfter].repeat(2) {
+            store.fail_after(Operation::Append, fault, 2, 1);
+        }
+        let mut deliveries = Vec::new();
+        for n in 0..COUNT {
+            let message = Message::text(room.clone(), &n.to_string());
+            deliveries.push(soon(ann.post(message)).await.unwrap());
+        }
+        for delivery in deliveries {
+            soon(delivery).await.unwrap();
+        }
+        assert!(store.calls(Operation::Append) > 18, "all of the faults have struck");
+        let page = servers.engines[0].history(&room, PageFrom::After(Seq::ZERO), 200).await;
+        let kept: Vec<String> =
+            page.unwrap().events.iter().filter_map(|event| text(event)).collect();
+        assert_eq!(kept, (0..COUNT).map(|n| n.to_string()).collect::<Vec<_>>(), "{name}");
+    }
 }

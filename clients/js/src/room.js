@@ -101,7 +101,8 @@ export class Room extends Emitter {
 
   /**
    * Sends a message, and waits for its receipt. Whatever happens to the connection meanwhile, it is kept once. Messages sent
-   * one after the other arrive in that order.
+   * one after the other arrive in that order, also where the server refuses some for now: later ones to the same room wait
+   * for them.
    *
    * @param {unknown} content any value: `{text: 'hello'}`, say
    * @param {import('./client.js').SendOptions} [options]

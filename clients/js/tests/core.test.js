@@ -50,16 +50,9 @@ test('whatever happens, events are read in order and once, and sends are kept in
   assert.ok(resumed.known > 100 && resumed.stale > 20, JSON.stringify(resumed));
 });
 
-test('unanswered sends are sent again in their order before anything new', () => {
+test('sends that are cut off or refused for now are sent again in their order before anything new', () => {
   for (let seed = 1; seed <= 100; seed++) {
     const model = new Model(seed);
-    // Cuts, but no refusals: those may change the order of what is under way.
-    model.keep = ({ id, mid, content }) => {
-      const event = model.kept.get(mid) ?? model.event({ kind: 'message', from: 'ann', mid, content });
-      if (!model.kept.has(mid)) model.log.push(event);
-      model.kept.set(mid, event);
-      return { t: 'ok', id, room: 'tea', epoch: event.epoch, seq: event.seq, at: 0, repeated: false };
-    };
     model.machine.start(0);
     for (let i = 0; i < 800; i++) {
       if (i % 20 === 0) model.machine.onCommand({ t: 'send', room: 'tea', mid: `${seed}-${i}`, content: i });
@@ -190,26 +183,75 @@ test('a greeting that was too slow for the server is no fault of what was sent',
   }
 });
 
-test('a send that is refused for now holds back later ones to the same room', () => {
-  const machine = online();
-  const send = (/** @type {string} */ room, /** @type {number} */ n) => {
-    return machine.onCommand({ t: 'send', room, mid: `0123456789abcde${n}`, kind: 'message', content: n });
+/**
+ * What a machine sends, by the content, message by message; and how to send and to refuse.
+ *
+ * @param {Machine} machine
+ */
+function sending(machine) {
+  return {
+    send: (/** @type {string} */ room, /** @type {number} */ n) => {
+      return machine.onCommand({ t: 'send', room, mid: `0123456789abcde${n}`, kind: 'message', content: n });
+    },
+    refuse: (/** @type {number} */ now, /** @type {number} */ id, /** @type {number} */ code, /** @type {number} */ retryMs = 0) => {
+      machine.onMessage(now, JSON.stringify({ t: 'err', id, code, msg: 'no', retry_ms: retryMs || undefined }));
+    },
+    sent: () => machine.outputs.splice(0).flatMap((output) => {
+      if (output.do !== 'transmit') return [];
+      return [[JSON.parse(String(output.message))].flat().map((frame) => frame.content)];
+    }),
   };
-  const first = send('a', 1);
+}
+
+test('after a refusal for now, sends to that place wait for all answers and go again in their order', () => {
+  const machine = online();
+  const { send, refuse, sent } = sending(machine);
+  const [a, b, c] = [1, 2, 3].map((n) => send('a', n));
   machine.flush(1);
-  machine.onMessage(2, JSON.stringify({ t: 'err', id: first, code: 4200, msg: 'slow', retry_ms: 500 }));
-  machine.outputs.length = 0;
-  send('a', 2);
-  send('b', 3);
+  refuse(2, a, 4100, 500);
+  sent();
+  send('a', 4);
+  send('b', 5);
   machine.flush(3);
-  const contents = () => machine.outputs.splice(0).flatMap((output) => {
-    const message = output.do === 'transmit' ? JSON.parse(String(output.message)) : [];
-    return [message].flat().map((frame) => frame.content);
-  });
-  assert.deepEqual(contents(), [3]);
-  assert.equal(machine.deadline, 502);
+  assert.deepEqual(sent(), [[5]]);
   machine.onTime(502);
-  assert.deepEqual(contents(), [1, 2]);
+  assert.deepEqual(sent(), [], 'two have no answer yet');
+  assert.ok(machine.deadline > 502, 'there is nothing to do before they have');
+  refuse(503, b, 4206);
+  assert.deepEqual(sent(), []);
+  machine.onMessage(504, JSON.stringify({ t: 'ok', id: c, room: 'a', epoch: '1.1', seq: 1, at: 0 }));
+  assert.deepEqual(sent(), [[1, 2, 4]]);
+});
+
+test('the first one that was refused says how long to wait', () => {
+  const machine = online();
+  const { send, refuse, sent } = sending(machine);
+  const [a, b] = [1, 2].map((n) => send('a', n));
+  machine.flush(1);
+  refuse(2, b, 4206, 9000);
+  refuse(3, a, 4200, 2000);
+  sent();
+  assert.equal(machine.deadline, 2003);
+  machine.onTime(2003);
+  assert.deepEqual(sent(), [[1, 2]]);
+});
+
+test('one that had to wait for another is not given up with it', () => {
+  const machine = online();
+  const { send, refuse, sent } = sending(machine);
+  const [a, b] = [1, 2].map((n) => send('a', n));
+  machine.flush(1);
+  for (let now = 10_000; machine.flight.pending.has(a); now += 10_000) {
+    refuse(now, a, 4202);
+    if (!machine.flight.pending.has(a)) break;
+    refuse(now, b, 4206);
+    machine.flush(now + 9000);
+  }
+  refuse(100_000, b, 4206);
+  assert.ok(machine.flight.pending.has(b));
+  sent();
+  machine.flush(109_000);
+  assert.deepEqual(sent(), [[2]]);
 });
 
 test('what no server takes is refused before it is sent', () => {

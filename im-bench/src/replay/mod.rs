@@ -78,8 +78,8 @@ pub(crate) struct Options {
     /// hour are left out.
     #[arg(long, value_parser = pace)]
     speed: Option<f64>,
-    /// Sends of one client that may be unacknowledged. Whoever sends on without waiting is overtaken by what was sent later
-    /// when a database refuses something for the time being: with --database-kills say 1, and the order of each sender is kept.
+    /// Sends of one client that may be unacknowledged. Each sender's order is kept however many there are, also when a
+    /// database refuses some for the time being.
     #[arg(long, default_value_t = 16)]
     window: usize,
     /// How the clients write their frames.

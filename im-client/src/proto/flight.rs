@@ -1,10 +1,15 @@
 //! Commands from the moment they are asked until they are answered, across connections.
+//!
+//! Sends to one target keep their order, also where one of them is refused for the time being. Then no more is written to
+//! that target until those under way have their answers and the pause is over; what has no receipt is then written again,
+//! in its order and without waiting in between. Servers refuse, until the first of them comes again, what was under way
+//! behind it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use bytes::Bytes;
-use im_core::wire::{Command, CommandBody, Encoding, ServerLimits, encode, join_encoded};
+use im_core::wire::{Command, CommandBody, Encoding, ServerLimits, Target, encode, join_encoded};
 use im_core::{Code, CommandId, Cursor, RoomId};
 
 use crate::error::Error;
@@ -34,7 +39,14 @@ pub(crate) struct Pending {
     /// How often it was tried again because the server said so.
     pub(crate) tries: u32,
     written: bool,
-    not_before: Option<Instant>,
+}
+
+/// Why nothing is written to a target now.
+#[derive(Debug)]
+struct Held {
+    /// The first send that was refused.
+    by: u64,
+    until: Instant,
 }
 
 /// All commands without an answer, in the order in which they were asked: their numbers say it.
@@ -43,6 +55,7 @@ pub(crate) struct Flight {
     next: u64,
     pending: BTreeMap<u64, Pending>,
     unwritten: BTreeSet<u64>,
+    held: HashMap<Target, Held>,
 }
 
 /// What values a message may hold is not announced by servers; this is what they allow by default, with some to spare.
@@ -50,15 +63,14 @@ const MAX_VALUES: usize = 8000;
 
 impl Flight {
     pub(crate) fn new() -> Self {
-        Self { next: 1, pending: BTreeMap::new(), unwritten: BTreeSet::new() }
+        Self { next: 1, pending: BTreeMap::new(), unwritten: BTreeSet::new(), held: HashMap::new() }
     }
 
     /// Adds a command. It is written with the next [`Flight::batch`].
     pub(crate) fn push(&mut self, body: CommandBody, origin: Origin) -> CommandId {
         let id = self.next;
         self.next += 1;
-        self.pending
-            .insert(id, Pending { body, origin, tries: 0, written: false, not_before: None });
+        self.pending.insert(id, Pending { body, origin, tries: 0, written: false });
         self.unwritten.insert(id);
         CommandId(id)
     }
@@ -82,11 +94,15 @@ impl Flight {
         self.pending.remove(&id.0)
     }
 
-    /// Puts a command back that was refused for now. It keeps its number, and so its place if the connection is cut.
+    /// Puts a send back that was refused for now. It keeps its number, and so its place, and nothing is written to its
+    /// target before `at`; if an earlier one was refused as well, that one's pause counts.
     pub(crate) fn retry(&mut self, id: CommandId, pending: Pending, at: Instant) {
-        let tries = pending.tries + 1;
-        self.pending
-            .insert(id.0, Pending { tries, written: false, not_before: Some(at), ..pending });
+        let Some(target) = target(&pending.body) else { return };
+        let earlier = self.held.get(target).is_some_and(|held| held.by < id.0);
+        if !earlier {
+            self.held.insert(target.clone(), Held { by: id.0, until: at });
+        }
+        self.pending.insert(id.0, Pending { written: false, ..pending });
         self.unwritten.insert(id.0);
     }
 
@@ -101,17 +117,16 @@ impl Flight {
             self.pending.iter().filter(|(_, p)| lost(p)).map(|(id, _)| *id).collect();
         let given_back =
             ids.iter().filter_map(|id| Some((CommandId(*id), self.pending.remove(id)?))).collect();
-        for pending in self.pending.values_mut() {
-            pending.written = false;
-            pending.not_before = None;
-        }
+        self.pending.values_mut().for_each(|pending| pending.written = false);
         self.unwritten = self.pending.keys().copied().collect();
+        self.held.clear();
         given_back
     }
 
     /// All commands of the application, given back because the client ends.
     pub(crate) fn end(&mut self) -> Vec<(CommandId, Pending)> {
         self.unwritten.clear();
+        self.held.clear();
         let all = std::mem::take(&mut self.pending).into_iter();
         all.filter(|(_, pending)| pending.origin == Origin::User)
             .map(|(id, p)| (CommandId(id), p))
@@ -128,9 +143,14 @@ impl Flight {
         self.pending.values().any(|pending| test(&pending.body))
     }
 
-    /// When a command that waits for its next try may be written.
+    /// When something may be written to a target that is held and of which no answer is awaited.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.unwritten.iter().filter_map(|id| self.pending.get(id)?.not_before).min()
+        let drained = self.held.iter().filter(|(target, _)| !self.is_under_way(target));
+        drained.map(|(_, held)| held.until).min()
+    }
+
+    fn is_under_way(&self, to: &Target) -> bool {
+        self.pending.values().any(|pending| pending.written && target(&pending.body) == Some(to))
     }
 
     /// The next message to write, within what the server allows; `None` if there is nothing to write now. Commands that
@@ -174,17 +194,16 @@ impl Flight {
         (!frames.is_empty()).then(|| join_encoded(&frames, encoding))
     }
 
-    /// Commands whose pause is over wait for nothing but room.
+    /// Targets whose pause is over, and of which no answer is awaited, wait for nothing but room.
     fn release(&mut self, now: Instant) {
-        for id in &self.unwritten {
-            if let Some(pending) = self.pending.get_mut(id) {
-                pending.not_before = pending.not_before.filter(|at| *at > now);
-            }
-        }
+        let mut held = std::mem::take(&mut self.held);
+        held.retain(|target, held| held.until > now || self.is_under_way(target));
+        self.held = held;
     }
 
     fn is_ready(&self, id: u64) -> bool {
-        self.pending.get(&id).is_some_and(|pending| pending.not_before.is_none())
+        let to = self.pending.get(&id).and_then(|pending| target(&pending.body));
+        to.is_none_or(|target| !self.held.contains_key(target))
     }
 
     fn mark_written(&mut self, id: u64, encoding: Encoding) -> Option<Bytes> {
@@ -203,6 +222,11 @@ impl Flight {
             pending.written = false;
         }
     }
+}
+
+/// Where the order of sends matters.
+fn target(body: &CommandBody) -> Option<&Target> {
+    if let CommandBody::Send { to, .. } = body { Some(to) } else { None }
 }
 
 fn too_large(len: usize, max: usize) -> Error {

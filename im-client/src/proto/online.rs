@@ -222,18 +222,24 @@ impl Machine {
         }
     }
 
-    fn on_refused(&mut self, now: Instant, id: CommandId, pending: Pending, refusal: ErrorReply) {
+    fn on_refused(
+        &mut self,
+        now: Instant,
+        id: CommandId,
+        mut pending: Pending,
+        refusal: ErrorReply,
+    ) {
         let for_now = matches!(advice(refusal.code), Advice::Retry | Advice::BackOff);
+        // That it was not its turn is no try: the one before it was refused.
+        let its_turn = refusal.code != Code::NotYet.number();
         if for_now
             && matches!(pending.body, CommandBody::Send { .. })
-            && pending.tries < self.config.send_retries
+            && (pending.tries < self.config.send_retries || !its_turn)
         {
             let pause = Duration::from_millis(100 << pending.tries.min(7));
-            return self.flight.retry(
-                id,
-                pending,
-                now + pause.max(refusal.retry_after.unwrap_or_default()),
-            );
+            pending.tries += u32::from(its_turn);
+            let at = now + pause.max(refusal.retry_after.unwrap_or_default());
+            return self.flight.retry(id, pending, at);
         }
         let error = Error::from(refusal).about(super::message_id(&pending));
         self.outputs.push_back(Output::Reply(id, Err(error)));

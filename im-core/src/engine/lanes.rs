@@ -3,11 +3,14 @@
 //! Each lane is a task with a share of the rooms. It drains what waits, hands it to the store in one call, and for every
 //! event that was committed: applies it to its room (which fans it out), tells the other nodes, and answers the sender.
 //! So one room's events leave in their order, and a connection that goes away takes nothing with it.
+//!
+//! The sends of one session to one room are taken in their order also when some are refused for the time being: see
+//! [`own_order`](super::own_order). So a send that was answered before it came here comes here all the same.
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +18,7 @@ use tokio::task::yield_now;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::id::{CommandId, EventKind, RoomId, Seq, UserId};
+use crate::id::{CommandId, EventKind, MessageId, RoomId, Seq, UserId};
 use crate::ports::{Appended, BusMessage};
 use crate::state::{Act, Append, Guard};
 use crate::wire::{Content, Event, Map, MemberChange, Reply, SendReceipt, Signal, Target, encode};
@@ -24,6 +27,10 @@ use super::connection::Conn;
 use super::core::Core;
 use super::metrics;
 use super::outgoing::Outgoing;
+use super::own_order::{OwnOrder, Sent};
+
+/// How long a send is told to wait, at most, that has to come after an earlier one: that one comes soon, if it comes.
+const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// Somebody who waits for an append.
 #[derive(Debug)]
@@ -34,11 +41,20 @@ pub(crate) enum Waiter {
     Caller(oneshot::Sender<Result<SendReceipt>>),
 }
 
-/// An append and who waits for it.
+/// What a lane is given, and who waits for it.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) append: Append,
+    pub(crate) work: Work,
     pub(crate) waiter: Waiter,
+}
+
+/// What there is to do.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// To be committed.
+    Append(Append),
+    /// A send whose answer is known already, and is given in its turn.
+    Answered(RoomId, MessageId, Result<SendReceipt>),
 }
 
 /// The way to the lanes.
@@ -57,14 +73,18 @@ impl Lanes {
 
     /// Queues a job, waiting for room.
     pub(crate) async fn send(&self, job: Job) -> Result<(), Job> {
-        let lane = self.hasher.hash_one(&job.append.room) as usize % self.senders.len();
+        let room = match &job.work {
+            Work::Append(append) => &append.room,
+            Work::Answered(room, ..) => room,
+        };
+        let lane = self.hasher.hash_one(room) as usize % self.senders.len();
         self.senders[lane].send(job).await.map_err(|gone| gone.0)
     }
 }
 
 /// One lane's task: ends when the engine stops and the queue is empty.
 pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
-    let mut batch = Vec::new();
+    let (mut batch, mut order) = (Vec::new(), OwnOrder::default());
     let mut closing = false;
     loop {
         let taken = tokio::select! {
@@ -80,7 +100,10 @@ pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
             return;
         }
         fill(&mut batch, &mut jobs, core.config.append_batch).await;
-        commit(&core, &mut batch).await;
+        let going = admit(&core, &mut order, batch.drain(..));
+        if !going.is_empty() {
+            commit(&core, &mut order, going).await;
+        }
     }
 }
 
@@ -95,19 +118,69 @@ async fn fill(batch: &mut Vec<Job>, jobs: &mut mpsc::Receiver<Job>, most: usize)
     }
 }
 
-async fn commit(core: &Arc<Core>, batch: &mut Vec<Job>) {
+/// An append that goes to the store.
+struct Going {
+    append: Append,
+    waiter: Waiter,
+    /// The send that it is, if a session sent it.
+    sent: Option<Sent>,
+}
+
+/// Answers what need not go to the store or may not yet, and gives the rest.
+fn admit(core: &Core, order: &mut OwnOrder, jobs: impl Iterator<Item = Job>) -> Vec<Going> {
+    let now = tokio::time::Instant::now();
+    order.sweep(now);
+    let mut going = Vec::new();
+    for Job { work, waiter } in jobs {
+        match work {
+            Work::Append(append) => {
+                let sent = send_id(&append.act).and_then(|id| waiter.sent(&append.room, id));
+                match sent.as_ref().map_or(Ok(()), |sent| order.pass(sent, now)) {
+                    Ok(()) => going.push(Going { append, waiter, sent }),
+                    Err(wait) => answer(core, waiter, Err(not_yet(wait))),
+                }
+            }
+            Work::Answered(room, id, result) => {
+                if let Some(sent) = waiter.sent(&room, &id) {
+                    match &result {
+                        Err(error) if error.is_retryable() => order.wait_for_later(&sent, now),
+                        _ => order.settle(&sent),
+                    }
+                }
+                answer(core, waiter, result);
+            }
+        }
+    }
+    going
+}
+
+/// The id under which something is sent.
+fn send_id(act: &Act) -> Option<&MessageId> {
+    match act {
+        Act::Post { event, .. } => event.key.as_ref().map(|key| &key.id),
+        _ => None,
+    }
+}
+
+/// What a send is told that comes before one that it was sent after.
+fn not_yet(wait: Duration) -> Error {
+    Error::of(Code::NotYet, "send").retry_after(wait.min(COME_AGAIN))
+}
+
+async fn commit(core: &Arc<Core>, order: &mut OwnOrder, batch: Vec<Going>) {
     ::metrics::histogram!(metrics::BATCH).record(batch.len() as f64);
-    let (appends, waiters): (Vec<_>, Vec<_>) =
-        batch.drain(..).map(|job| (job.append, job.waiter)).unzip();
-    let rooms: Vec<(RoomId, Vec<UserId>)> =
-        appends.iter().map(|a| (a.room.clone(), first_members(&a.act))).collect();
+    let (mut appends, mut waiting) = (Vec::new(), Vec::new());
+    for Going { append, waiter, sent } in batch {
+        waiting.push((waiter, sent, append.room.clone(), first_members(&append.act)));
+        appends.push(append);
+    }
     let begun = Instant::now();
     // A store that panics must not take the lane with it: what became of the batch is then not known.
     let appended = AssertUnwindSafe(core.store.append(appends)).catch_unwind().await;
     let mut outcomes = appended.unwrap_or_else(|_| panicked("the store")).into_iter();
     ::metrics::histogram!(metrics::COMMIT_SECONDS).record(begun.elapsed().as_secs_f64());
-    let mut committed = Vec::new();
-    for (waiter, (room, members)) in waiters.into_iter().zip(rooms) {
+    let (mut committed, mut refused) = (Vec::new(), Vec::new());
+    for (waiter, sent, room, members) in waiting {
         let result = match outcomes.next() {
             Some(Ok(Appended::Committed(event))) => {
                 committed.push(event.clone());
@@ -120,8 +193,14 @@ async fn commit(core: &Arc<Core>, batch: &mut Vec<Job>) {
             Some(Err(error)) => Err(Error::from(error)),
             None => Err(Error::of(Code::Unknown, "append")),
         };
+        if result.as_ref().is_err_and(Error::is_retryable) {
+            refused.extend(sent);
+        }
         answer(core, waiter, result);
     }
+    // From the last to the first, so that each session's first stays.
+    let now = tokio::time::Instant::now();
+    refused.iter().rev().for_each(|sent| order.wait_for(sent, now));
     if !committed.is_empty() {
         ::metrics::counter!(metrics::EVENTS).increment(committed.len() as u64);
         core.tell(BusMessage::Events(committed));
@@ -189,18 +268,27 @@ fn announce(core: &Arc<Core>, event: &Arc<Event>, first_members: Vec<UserId>) {
 }
 
 impl Core {
-    /// Appends on the service's own authority and waits for the outcome.
+    /// Appends on the service's own authority and waits for the outcome. No session sends it, so none is held up by it.
     pub(crate) async fn append(&self, room: RoomId, act: Act) -> Result<SendReceipt> {
         let max_members = self.config.max_members;
         let append = Append { room, guard: Guard::Trusted, act, at: self.now(), max_members };
         let (reply, answer) = oneshot::channel();
-        let job = Job { append, waiter: Waiter::Caller(reply) };
+        let job = Job { work: Work::Append(append), waiter: Waiter::Caller(reply) };
         self.lanes.send(job).await.map_err(|_| Error::of(Code::Draining, "append"))?;
         answer.await.map_err(|_| Error::of(Code::Unknown, "append"))?
     }
 }
 
-fn answer(core: &Core, waiter: Waiter, result: Result<SendReceipt>) {
+impl Waiter {
+    /// What was sent by a client under this id.
+    fn sent(&self, room: &RoomId, id: &MessageId) -> Option<Sent> {
+        let Self::Command(conn, _) = self else { return None };
+        let session = conn.session()?.id.clone();
+        Some(Sent { room: room.clone(), session, id: id.clone() })
+    }
+}
+
+pub(crate) fn answer(core: &Core, waiter: Waiter, result: Result<SendReceipt>) {
     match waiter {
         Waiter::Command(conn, id) => {
             let frame = match result {

@@ -14,7 +14,7 @@
 //! | `connection` | the transport's seam |
 //! | `uplink`, `downlink`, `places` | the same in two halves, for transports without a connection of their own |
 //! | `commands` | carrying out what clients ask |
-//! | `lanes` | appending, answering, fanning out |
+//! | `lanes`, `own_order` | appending, answering, fanning out; the order of one's own sends |
 //! | `hub`, `room` | rooms in memory: recent log, readers, state |
 //! | `outbox`, `feed`, `cold` | what waits for a reader; catching up from the log |
 //! | `registry` | connections and whose they are |
@@ -38,6 +38,7 @@ mod metrics;
 mod outbox;
 mod outgoing;
 mod outside;
+mod own_order;
 mod places;
 mod registry;
 mod room;

@@ -1,5 +1,6 @@
 //! The ports, each call a look or a job.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::wire::{Role, RoomKind, StateUpdate};
 use super::database::{Database, RowsMut};
 use super::look::Reader;
 use super::record::{Meta, fresh_generation};
-use super::work::{Answer, Committer, Job, answered, read};
+use super::work::{Answer, Committer, Job, answered, closed, read};
 use super::write::Writer;
 use super::{keys, record};
 
@@ -133,6 +134,15 @@ fn begin(rows: &mut dyn RowsMut, life: Life) -> StoreResult<u64> {
     Ok(meta.generation)
 }
 
+/// Appends to one room. What the rules refuse writes nothing; anything else fails all of them.
+fn append_all(txn: &mut Writer<'_>, appends: &[Append]) -> StoreResult<Vec<StoreResult<Appended>>> {
+    let decided = |result: StoreResult<Appended>| match result {
+        Err(error) if !matches!(error.kind(), StoreErrorKind::Refused(_)) => Err(error),
+        decided => Ok(decided),
+    };
+    appends.iter().map(|append| decided(txn.append(append))).collect()
+}
+
 fn lost(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
     let words = "the thread that commits has not come to its end";
     StoreError::new(StoreErrorKind::Unavailable, words).because(why)
@@ -147,17 +157,32 @@ impl<D: Database> fmt::Debug for KeyedStore<D> {
 
 #[async_trait]
 impl<D: Database> RoomLog for KeyedStore<D> {
-    /// Each is a job of its own: they share a commit all the same, and what is damaged in one room fails no other's.
+    /// Those of one room are one job, so that none is kept before another that failed. All jobs share a commit all the same,
+    /// and what is damaged in one room fails no other's.
     async fn append(&self, batch: Vec<Append>) -> Vec<StoreResult<Appended>> {
-        let mut answers = Vec::with_capacity(batch.len());
-        for append in batch {
-            let (job, answer) = self.job(move |txn| txn.append(&append));
-            self.committer.take_on(job).await;
-            answers.push(answer);
+        let mut results: Vec<_> = batch.iter().map(|_| Err(closed())).collect();
+        let mut rooms: BTreeMap<RoomId, (Vec<usize>, Vec<Append>)> = BTreeMap::new();
+        for (place, append) in batch.into_iter().enumerate() {
+            let (places, appends) = rooms.entry(append.room.clone()).or_default();
+            places.push(place);
+            appends.push(append);
         }
-        let mut results = Vec::with_capacity(answers.len());
-        for answer in answers {
-            results.push(answered(answer).await);
+        let mut answers = Vec::with_capacity(rooms.len());
+        for (places, appends) in rooms.into_values() {
+            let (job, answer) = self.job(move |txn| append_all(txn, &appends));
+            self.committer.take_on(job).await;
+            answers.push((places, answer));
+        }
+        for (places, answer) in answers {
+            match answered(answer).await {
+                Ok(appended) => places
+                    .into_iter()
+                    .zip(appended)
+                    .for_each(|(place, result)| results[place] = result),
+                Err(error) => places.into_iter().for_each(|place| {
+                    results[place] = Err(StoreError::new(error.kind(), error.to_string()));
+                }),
+            }
         }
         results
     }

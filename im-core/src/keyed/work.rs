@@ -12,7 +12,7 @@ use super::database::{Database, Rows, RowsMut};
 
 /// Jobs that may wait for the thread. Whoever brings one more waits.
 const QUEUE: usize = 1024;
-/// Jobs in one transaction at most: so many of the largest contents are held in memory twice.
+/// Jobs in one transaction at most: what they append is held in memory twice.
 const GROUP: usize = 256;
 
 pub(super) type Answer<T> = oneshot::Receiver<StoreResult<T>>;

@@ -184,7 +184,9 @@ pub trait RoomLog: Send + Sync {
     ///
     /// Each append is decided by [`crate::state::plan`] against what is committed (and what stands before it in the
     /// batch) and all that the plan holds is written in one commit: the event, the room, the standings, the dedup
-    /// record. Appends to one room take effect in the order of the batch. When this returns `Committed`, the commit
+    /// record. Appends to one room take effect in the order of the batch, and if one fails that the rules do not refuse
+    /// ([`StoreErrorKind::Unavailable`], say, or an outcome that is not known), none that stands behind it in the batch
+    /// and in the same room is written without it: the order of one's own messages rests on that. When this returns `Committed`, the commit
     /// has the durability that [`Store::durability`] states.
     ///
     /// Concurrent calls are allowed; a store may gather them into one commit. If the future is dropped, the appends

@@ -27,6 +27,7 @@
 //! | `commands` | one answer to every command |
 //! | `conversation` | groups, direct rooms, channels, devices, signals |
 //! | `order` | one order for all |
+//! | `own_order` | the order of one's own messages, where some are refused for the time being |
 //! | `dedup` | a message is kept once |
 //! | `hooks` | the embedder's say |
 //! | `history` | reading what is kept |
@@ -181,6 +182,15 @@ macro_rules! transport_suite {
             order: [
                 all_readers_see_one_order_and_every_senders_own,
                 who_follows_in_the_middle_of_a_storm_misses_nothing,
+            ]
+            own_order: [
+                what_was_under_way_behind_a_refusal_is_not_taken_before_it_comes_again,
+                of_all_that_were_refused_the_first_comes_first,
+                who_sends_again_at_once_keeps_the_order_too,
+                the_order_is_kept_from_one_message_to_the_next,
+                a_refusal_holds_up_no_other_room_session_or_user,
+                a_refusal_for_good_holds_up_nothing,
+                a_retry_that_is_answered_without_the_store_lets_the_next_ones_pass,
             ]
             dedup: [
                 a_retry_is_answered_with_the_first_receipt,

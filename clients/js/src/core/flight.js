@@ -1,6 +1,11 @@
 /**
  * Commands from the moment they are asked until they are answered, across connections.
  *
+ * Sends to one place keep their order, also where one of them is refused for the time being. Then no more is written to
+ * that place until those under way have their answers and the pause is over; what has no receipt is then written again, in
+ * its order and without waiting in between. Servers refuse, until the first of them comes again, what was under way behind
+ * it.
+ *
  * @module
  */
 
@@ -29,7 +34,12 @@ import { measure } from '../wire/value.js';
  * @property {Origin} origin
  * @property {number} tries how often it was tried again because the server said so
  * @property {boolean} written
- * @property {number} notBefore
+ */
+
+/**
+ * Why nothing is written to a place now: the first send that was refused, and until when.
+ *
+ * @typedef {{by: number, until: number}} Held
  */
 
 /**
@@ -45,6 +55,8 @@ export class Flight {
     this.next = 1;
     /** @type {Map<number, Pending>} By number, ascending. */
     this.pending = new Map();
+    /** @type {Map<string, Held>} By place. */
+    this.held = new Map();
   }
 
   /**
@@ -56,7 +68,7 @@ export class Flight {
   push(body, origin) {
     const id = this.next;
     this.next += 1;
-    this.pending.set(id, { body, origin, tries: 0, written: false, notBefore: 0 });
+    this.pending.set(id, { body, origin, tries: 0, written: false });
     return id;
   }
 
@@ -87,17 +99,19 @@ export class Flight {
   }
 
   /**
-   * A command was refused for now. It keeps its number, and so its place.
+   * A send was refused for now. It keeps its number, and so its turn, and nothing is written to its place before `at`; if an
+   * earlier one was refused as well, that one's pause counts.
    *
    * @param {number} id
    * @param {number} at when to try again
    */
   retry(id, at) {
     const pending = this.pending.get(id);
-    if (!pending) return;
-    pending.tries += 1;
+    const place = pending && placeOf(pending.body);
+    if (!place) return;
     pending.written = false;
-    pending.notBefore = at;
+    const held = this.held.get(place);
+    if (!held || held.by >= id) this.held.set(place, { by: id, until: at });
   }
 
   /**
@@ -117,11 +131,9 @@ export class Flight {
       else if (pending.written && (all || !repeatsSafely(pending.body))) {
         this.pending.delete(id);
         givenBack.push([id, pending]);
-      } else {
-        pending.written = false;
-        pending.notBefore = 0;
-      }
+      } else pending.written = false;
     }
+    this.held.clear();
     return givenBack;
   }
 
@@ -129,6 +141,7 @@ export class Flight {
   end() {
     const all = [...this.pending].filter(([, { origin }]) => origin === 'user');
     this.pending.clear();
+    this.held.clear();
     return all;
   }
 
@@ -165,20 +178,23 @@ export class Flight {
     return n;
   }
 
-  /** When a command that waits for its next try may be written. */
+  /** When something may be written to a place that is held and of which no answer is awaited. */
   deadline() {
     let next = Infinity;
-    for (const { written, notBefore } of this.pending.values()) {
-      if (!written && notBefore > 0) next = Math.min(next, notBefore);
+    for (const [place, { until }] of this.held) {
+      if (!this.isUnderWay(place)) next = Math.min(next, until);
     }
     return next;
+  }
+
+  /** @param {string} place */
+  isUnderWay(place) {
+    return !this.every(({ written, body }) => !written || placeOf(body) !== place);
   }
 
   /**
    * The frames of the next message to write, within what the server allows; none if there is nothing to write now. Commands
    * that can never be written land in `refused`.
-   *
-   * A send that waits for its next try holds back later ones to the same place, so that their order stays.
    *
    * @param {number} now
    * @param {ServerLimits} limits
@@ -187,21 +203,18 @@ export class Flight {
    * @returns {Encoded[]}
    */
   batch(now, limits, codec, refused) {
+    for (const [place, { until }] of this.held) {
+      if (until <= now && !this.isUnderWay(place)) this.held.delete(place);
+    }
     let written = 0;
     for (const pending of this.pending.values()) if (pending.written) written += 1;
     const most = Math.min(Math.max(1, limits.batch), Math.max(1, limits.in_flight) - written);
     /** @type {Encoded[]} */
     const frames = [];
-    const blocked = new Set();
     let [bytes, values] = [2, 1];
     for (const [id, pending] of this.pending) {
       if (frames.length >= most) break;
-      if (pending.written) continue;
-      const place = placeOf(pending.body);
-      if (pending.notBefore > now || blocked.has(place)) {
-        if (place !== undefined) blocked.add(place);
-        continue;
-      }
+      if (pending.written || this.held.has(placeOf(pending.body) ?? '')) continue;
       const weight = measure(pending.body).values + 2;
       const frame = encode(id, pending, codec);
       if (frame.bytes > limits.message_bytes) {

@@ -34,6 +34,8 @@ export class Model {
     this.log = [];
     /** @type {Map<string, Frame>} By message id. */
     this.kept = new Map();
+    /** @type {string | undefined} The send that was refused, and is to come again before others. */
+    this.awaited = undefined;
     /** @type {Map<number, Frame | Error>} */
     this.answers = new Map();
     /** @type {import('../../src/core/types.js').ClientEvent[]} */
@@ -177,7 +179,10 @@ export class Model {
 
   /** @param {Frame} send @returns {Frame} */
   keep({ id, mid, content }) {
-    if (this.sometimes(10)) return { t: 'err', id, code: 4200, msg: 'slow down', retry_ms: 5 };
+    if ((this.awaited ?? mid) !== mid) return { t: 'err', id, code: 4206, msg: 'not yet' };
+    const isRefused = this.sometimes(10);
+    this.awaited = isRefused ? mid : undefined;
+    if (isRefused) return { t: 'err', id, code: 4200, msg: 'slow down', retry_ms: 5 };
     const before = this.kept.get(mid);
     const event = before ?? this.event({ kind: 'message', from: 'ann', mid, content });
     if (!before) {

@@ -162,12 +162,13 @@ impl Rig {
     }
 
     fn refuse(&mut self, id: CommandId, code: Code) {
-        let refusal = ErrorReply {
-            id: Some(id),
-            code: code.number(),
-            message: "no".into(),
-            retry_after: None,
-        };
+        self.refuse_for(id, code, Duration::ZERO);
+    }
+
+    /// Refuses and says when to come again.
+    fn refuse_for(&mut self, id: CommandId, code: Code, wait: Duration) {
+        let (message, retry_after) = ("no".into(), Some(wait).filter(|wait| !wait.is_zero()));
+        let refusal = ErrorReply { id: Some(id), code: code.number(), message, retry_after };
         self.arrive(&refusal.to_value());
     }
 

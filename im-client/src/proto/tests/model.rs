@@ -30,6 +30,10 @@ enum Step {
     Cut,
     /// The server forgets the session.
     Forget,
+    /// The server refuses the next send for the time being.
+    Refuse,
+    /// Some time passes.
+    Wait,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -43,6 +47,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Swap),
         2 => Just(Step::Cut),
         1 => Just(Step::Forget),
+        2 => Just(Step::Refuse),
+        2 => Just(Step::Wait),
     ]
 }
 
@@ -54,6 +60,10 @@ struct Server {
     session: bool,
     rev: u64,
     checkpoint: BTreeMap<RoomId, u64>,
+    /// How many sends it is about to refuse for the time being.
+    refusing: usize,
+    /// The sends that it refused, and that are to come again before others.
+    awaited: HashMap<RoomId, MessageId>,
     /// How far the connection's readers have been written to.
     readers: BTreeMap<RoomId, u64>,
     to_client: VecDeque<Value>,
@@ -94,6 +104,7 @@ impl Server {
                 if !resumed {
                     (self.rev, self.session) = (0, true);
                     self.checkpoint.clear();
+                    self.awaited.clear();
                 }
                 Reply::Welcome(Box::new(welcome(resumed)))
             }
@@ -120,6 +131,11 @@ impl Server {
                 Reply::Checkpoint { rev: self.rev }
             }
             CommandBody::Send { to: Target::Room(room), id: message, .. } => {
+                if let Some(code) = self.refuses(&room, &message) {
+                    let (code, message) = (code.number(), String::new());
+                    let refusal = ErrorReply { id: Some(id), code, message, retry_after: None };
+                    return self.to_client.push_back(refusal.to_value());
+                }
                 let known = self.sent.get(&message).copied();
                 let seq = known.unwrap_or_else(|| self.publish(&room, Some(message.clone())));
                 self.sent.insert(message, seq);
@@ -129,6 +145,19 @@ impl Server {
             other => panic!("not in this model: {other:?}"),
         };
         self.to_client.push_back(reply.to_value(id));
+    }
+
+    fn refuses(&mut self, room: &RoomId, message: &MessageId) -> Option<Code> {
+        if self.awaited.get(room).is_some_and(|awaited| awaited != message) {
+            return Some(Code::NotYet);
+        }
+        self.awaited.remove(room);
+        if self.refusing == 0 {
+            return None;
+        }
+        self.refusing -= 1;
+        self.awaited.insert(room.clone(), message.clone());
+        Some(Code::StoreUnavailable)
     }
 
     fn follow(&mut self, name: &RoomId, from: u64) -> RoomStatus {
@@ -149,7 +178,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let checkpoints = Checkpoints::Auto { events: 3, idle: Duration::from_secs(5) };
-        let config = Config { checkpoints, max_queued_events: 8, ..Config::default() };
+        let config =
+            Config { checkpoints, max_queued_events: 8, send_retries: 1000, ..Config::default() };
         let cursors = ROOMS.iter().map(|name| (room(name), at(0))).collect();
         let rig = Rig::with(config, Identity::default(), Saved { session: None, cursors });
         let mut world =
@@ -222,6 +252,11 @@ impl World {
             Step::Lose => self.lose(),
             Step::Swap if self.server.to_client.len() > 1 => self.swap(),
             Step::Swap => {}
+            Step::Refuse => self.server.refusing += 1,
+            Step::Wait => {
+                self.rig.pass(Duration::from_millis(150));
+                self.collect();
+            }
             Step::Cut => self.cut(),
             Step::Forget => {
                 self.server.session = false;

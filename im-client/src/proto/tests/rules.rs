@@ -434,6 +434,75 @@ fn a_send_refused_for_now_is_tried_again_under_its_id_and_then_given_up() {
 }
 
 #[test]
+fn after_a_refusal_for_now_sends_to_that_target_wait_for_all_answers_and_go_again_in_order() {
+    let mut rig = Rig::online(manual());
+    let [a, b, c] = [1, 2, 3].map(|n| rig.ask(send("r", n)));
+    rig.written();
+    rig.refuse(a, Code::Unknown);
+    rig.ask(send("r", 4));
+    rig.ask(send("elsewhere", 5));
+    assert_eq!(mids(&rig.written()), ["message-number-0005"], "only there the order is at stake");
+    rig.pass(Duration::from_millis(100));
+    assert!(rig.written().is_empty(), "two have no answer yet");
+    assert!(rig.machine.deadline() > Some(rig.now), "there is nothing to do before they have");
+    rig.refuse(b, Code::NotYet);
+    assert!(rig.written().is_empty());
+    rig.reply(c, &receipt("r", 3));
+    rig.pump();
+    assert_eq!(rig.messages.len(), 1, "without waiting for one another");
+    assert_eq!(
+        mids(&rig.written()),
+        ["message-number-0001", "message-number-0002", "message-number-0004"]
+    );
+}
+
+#[test]
+fn the_first_one_that_was_refused_says_how_long_to_wait() {
+    let mut rig = Rig::online(manual());
+    let [a, b] = [1, 2].map(|n| rig.ask(send("r", n)));
+    rig.written();
+    rig.refuse_for(b, Code::NotYet, Duration::from_secs(9));
+    rig.refuse_for(a, Code::RateLimited, Duration::from_secs(2));
+    rig.pass(Duration::from_millis(1999));
+    assert!(rig.written().is_empty());
+    rig.pass(Duration::from_millis(1));
+    assert_eq!(mids(&rig.written()), ["message-number-0001", "message-number-0002"]);
+}
+
+#[test]
+fn one_that_had_to_wait_for_another_is_not_given_up_with_it() {
+    let mut rig = Rig::online(Config { send_retries: 1, ..manual() });
+    let [a, b] = [1, 2].map(|n| rig.ask(send("r", n)));
+    for _ in 0..2 {
+        rig.written();
+        rig.refuse(a, Code::StoreUnavailable);
+        rig.refuse(b, Code::NotYet);
+        rig.pass(Duration::from_secs(1));
+    }
+    assert_eq!(mids(&rig.written()), ["message-number-0002"]);
+    rig.refuse(b, Code::NotYet);
+    rig.pass(Duration::from_secs(1));
+    rig.reply(b, &receipt("r", 2));
+    let outcomes: Vec<_> = rig.replies.iter().map(|(id, reply)| (*id, reply.is_ok())).collect();
+    assert_eq!(outcomes, [(a, false), (b, true)]);
+}
+
+#[test]
+fn a_new_connection_begins_with_what_was_held_in_its_order() {
+    let mut rig = Rig::online(manual());
+    let [a, _] = [1, 2].map(|n| rig.ask(send("r", n)));
+    rig.written();
+    rig.refuse_for(a, Code::StoreUnavailable, Duration::from_secs(60));
+    rig.ask(send("r", 3));
+    rig.cut();
+    rig.welcomed(true);
+    assert_eq!(
+        mids(&rig.written()),
+        ["message-number-0001", "message-number-0002", "message-number-0003"]
+    );
+}
+
+#[test]
 fn a_refusal_for_good_goes_to_the_caller_at_once() {
     let mut rig = Rig::online(manual());
     let id = rig.ask(send("r", 1));

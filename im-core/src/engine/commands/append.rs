@@ -7,11 +7,11 @@ use crate::error::{Error, Result};
 use crate::id::{CommandId, EventKind, MessageId, RoomId, UserId};
 use crate::ports::{Action, Verdict};
 use crate::state::{Act, Append, Guard, Intent, NewEvent, RoomSeed, SendKey, content_hash};
-use crate::wire::{Content, MemberAct, Reply, Role, RoomKind, SendReceipt, Target, Value};
+use crate::wire::{Content, MemberAct, Role, RoomKind, SendReceipt, Target, Value};
 
 use super::super::connection::{Conn, Session};
 use super::super::core::Core;
-use super::super::lanes::{Job, Waiter};
+use super::super::lanes::{Job, Waiter, Work, answer};
 use super::Outcome;
 
 /// A command that appends, and where it stands.
@@ -22,15 +22,45 @@ pub(super) struct At<'a> {
     pub(super) id: CommandId,
 }
 
+/// What is to be sent.
+pub(super) struct Sending {
+    pub(super) to: Target,
+    pub(super) id: MessageId,
+    pub(super) kind: EventKind,
+    pub(super) content: Value,
+}
+
+/// What became of a send before it came to its lane.
+enum Prepared {
+    Append(Guard, Act),
+    Repeated(SendReceipt),
+}
+
 impl At<'_> {
-    pub(super) async fn send(
+    /// Carries out a send, or refuses it if it is not `allowed`. Whatever becomes of it is told by its room's lane, in its
+    /// turn among this session's sends.
+    pub(super) async fn send(&self, sending: Sending, allowed: Result<()>) -> Result<Outcome> {
+        let (room, seed) = self.place(&sending.to);
+        let id = sending.id.clone();
+        let prepared = match allowed {
+            Ok(()) => self.prepare(&room, seed, sending).await,
+            Err(error) => Err(error),
+        };
+        let work = match prepared {
+            Ok(Prepared::Append(guard, act)) => Work::Append(self.append(room, guard, act)),
+            Ok(Prepared::Repeated(receipt)) => Work::Answered(room, id, Ok(receipt)),
+            Err(error) => Work::Answered(room, id, Err(error)),
+        };
+        self.enqueue(work).await
+    }
+
+    async fn prepare(
         &self,
-        to: Target,
-        id: MessageId,
-        kind: EventKind,
-        content: Value,
-    ) -> Result<Outcome> {
-        let core = self.core;
+        room: &RoomId,
+        seed: Option<RoomSeed>,
+        sending: Sending,
+    ) -> Result<Prepared> {
+        let (core, Sending { to, id, kind, content }) = (self.core, sending);
         if kind.is_reserved() {
             return Err(Error::new(
                 Code::Forbidden,
@@ -40,10 +70,9 @@ impl At<'_> {
         }
         check_age(core, &id)?;
         let (submitted, key) = submitted(core, &kind, &content, Some(id.clone()))?;
-        let (room, seed) = self.place(&to);
         let asked = core.hooks.wants_before();
-        if asked && let Some(reply) = self.repeated(&room, key.as_ref()).await? {
-            return Ok(Outcome::Reply(reply));
+        if asked && let Some(receipt) = self.repeated(room, key.as_ref()).await? {
+            return Ok(Prepared::Repeated(receipt));
         }
         let action = Action::Send { to: to.clone(), id, kind: kind.clone(), content };
         let verdict = if asked {
@@ -68,7 +97,7 @@ impl At<'_> {
         };
         let event = NewEvent { from: self.session.user.clone(), kind, content, key };
         let seed = seed.filter(|_| guard == Guard::Trusted || !matches!(to, Target::User(_)));
-        self.enqueue(room, guard, Act::Post { event, seed }).await
+        Ok(Prepared::Append(guard, Act::Post { event, seed }))
     }
 
     pub(super) async fn create(
@@ -96,7 +125,7 @@ impl At<'_> {
             }
         }
         let act = Act::Create { by: me.clone(), seed: RoomSeed { kind, open, members } };
-        self.enqueue(room, Guard::As(me), act).await
+        self.enqueue(Work::Append(self.append(room, Guard::As(me), act))).await
     }
 
     pub(super) async fn join(&self, room: RoomId) -> Result<Outcome> {
@@ -127,7 +156,7 @@ impl At<'_> {
         let verdict = self.core.ask(&self.session.identity(), &action).await?;
         let me = self.session.user.clone();
         let guard = if verdict == Verdict::Allow { Guard::Trusted } else { Guard::As(me.clone()) };
-        self.enqueue(room, guard, Act::Change { by: me, intent }).await
+        self.enqueue(Work::Append(self.append(room, guard, Act::Change { by: me, intent }))).await
     }
 
     /// Which room a target is, and how to make it.
@@ -143,7 +172,7 @@ impl At<'_> {
     }
 
     /// The answer to a retry, looked up before the hook is asked.
-    async fn repeated(&self, room: &RoomId, key: Option<&SendKey>) -> Result<Option<Reply>> {
+    async fn repeated(&self, room: &RoomId, key: Option<&SendKey>) -> Result<Option<SendReceipt>> {
         let Some(key) = key else { return Ok(None) };
         let Some(record) = self.core.store.sent(room, &self.session.user, &key.id).await? else {
             return Ok(None);
@@ -152,27 +181,24 @@ impl At<'_> {
             return Err(Error::of(Code::Conflict, "send"));
         }
         let epoch = self.core.look_up(room).await?.1.cursor.epoch;
-        let receipt = SendReceipt {
-            room: room.clone(),
-            epoch,
-            seq: record.seq,
-            at: record.at,
-            repeated: true,
-        };
-        Ok(Some(Reply::Sent(receipt)))
+        let room = room.clone();
+        Ok(Some(SendReceipt { room, epoch, seq: record.seq, at: record.at, repeated: true }))
     }
 
-    async fn enqueue(&self, room: RoomId, guard: Guard, act: Act) -> Result<Outcome> {
+    fn append(&self, room: RoomId, guard: Guard, act: Act) -> Append {
         let core = self.core;
-        let append =
-            Append { room, guard, act, at: core.now(), max_members: core.config.max_members };
-        let job = Job { append, waiter: Waiter::Command(self.conn.clone(), self.id) };
+        Append { room, guard, act, at: core.now(), max_members: core.config.max_members }
+    }
+
+    async fn enqueue(&self, work: Work) -> Result<Outcome> {
+        let job = Job { work, waiter: Waiter::Command(self.conn.clone(), self.id) };
         self.conn.outbox.append_begun();
-        if core.lanes.send(job).await.is_err() {
-            let refusal = core.refusal(Some(self.id), &Error::of(Code::Draining, "append"));
-            self.conn
-                .outbox
-                .append_done(crate::wire::encode(&refusal.to_value(), self.conn.encoding));
+        if let Err(Job { work, waiter }) = self.core.lanes.send(job).await {
+            let result = match work {
+                Work::Append(_) => Err(Error::of(Code::Draining, "append")),
+                Work::Answered(.., result) => result,
+            };
+            answer(self.core, waiter, result);
         }
         Ok(Outcome::Later)
     }

@@ -75,10 +75,10 @@ async fn command(core: &Arc<Core>, conn: &Arc<Conn>, command: Command) {
             return conn.close(Code::OutOfOrder, Code::OutOfOrder.meaning());
         }
         (Some(_), CommandBody::Hello(_)) => Err(Error::of(Code::OutOfOrder, "hello")),
-        (Some(session), body) => match allow(core, conn, session, cost(&body)) {
-            Ok(()) => carry_out(core, conn, session, id, body).await,
-            Err(error) => Err(error),
-        },
+        (Some(session), body) => {
+            let allowed = allow(core, conn, session, cost(&body));
+            carry_out(core, conn, session, id, body, allowed).await
+        }
     };
     match outcome {
         Ok(Outcome::Reply(reply)) => conn.outbox.reply(encode(&reply.to_value(id), conn.encoding)),
@@ -129,10 +129,16 @@ async fn carry_out(
     session: &Session,
     id: CommandId,
     body: CommandBody,
+    allowed: Result<()>,
 ) -> Result<Outcome> {
     let at = append::At { core, conn, session, id };
+    let body = match body {
+        CommandBody::Send { to, id, kind, content } => {
+            return at.send(append::Sending { to, id, kind, content }, allowed).await;
+        }
+        body => allowed.map(|()| body)?,
+    };
     match body {
-        CommandBody::Send { to, id, kind, content } => return at.send(to, id, kind, content).await,
         CommandBody::Create { room, kind, open, members } => {
             return at.create(room, kind, open, members).await;
         }

@@ -11,6 +11,7 @@ pub mod hooks;
 pub mod members;
 pub mod nodes;
 pub mod order;
+pub mod own_order;
 pub mod resume;
 pub mod sessions;
 pub mod slow;

@@ -75,13 +75,14 @@ pub async fn while_the_store_is_away_connections_stay_and_all_is_well_afterwards
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
     bob.follow(&r, None).await.unwrap();
     store.fail_everything(Fault::Unavailable);
-    assert_eq!(ann.say(&r, "x").await.unwrap_err(), Code::StoreUnavailable);
+    let id = MessageId::random();
+    assert_eq!(ann.say_as(&r, &id, "well again").await.unwrap_err(), Code::StoreUnavailable);
     assert_eq!(ann.follow(&r, None).await.unwrap_err(), Code::StoreUnavailable);
     let page = im_core::wire::PageFrom::Before(im_core::Seq::MAX);
     assert_eq!(ann.history(&r, page, 5).await.unwrap_err(), Code::StoreUnavailable);
     assert_eq!(ann.ping().await, Ok(()));
     store.heal_everything();
-    ann.say(&r, "well again").await.unwrap();
+    ann.say_as(&r, &id, "well again").await.unwrap();
     assert_eq!(bob.heard().await, "well again");
 }
 

@@ -1,0 +1,153 @@
+//! The order of one's own messages, where some are refused for the time being before they come to the store.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
+
+mod support;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use im_core::engine::{Engine, Peer};
+use im_core::ports::{Action, Credentials, Hooks, Identity, RateLimiter, Verdict};
+use im_core::wire::{Encoding, PageFrom, ResumeToken, Secret};
+use im_core::{RoomId, Seq, SessionId, Timestamp, UserId};
+use serde_json::{Value, json};
+
+use support::{Client, greeted};
+
+/// Allows what it is told to, command by command, and everything after that.
+#[derive(Default)]
+struct Told(Mutex<VecDeque<bool>>);
+
+impl Told {
+    fn tell(&self, allowed: impl IntoIterator<Item = bool>) {
+        self.0.lock().unwrap().extend(allowed);
+    }
+}
+
+impl RateLimiter for Told {
+    fn take(&self, _: &UserId, _: u32, _: Timestamp) -> Result<(), Duration> {
+        let allowed = self.0.lock().unwrap().pop_front().unwrap_or(true);
+        if allowed { Ok(()) } else { Err(Duration::from_millis(250)) }
+    }
+}
+
+/// Never answers about who mumbles, and refuses who shouts.
+struct Doorman;
+
+#[async_trait]
+impl Hooks for Doorman {
+    async fn before(&self, _: &Identity, action: &Action) -> Verdict {
+        let Action::Send { content, .. } = action else { return Verdict::Default };
+        match content.as_text() {
+            Some("mumble") => std::future::pending().await,
+            Some("TEA!") => Verdict::Refuse("no shouting".to_owned()),
+            _ => Verdict::Default,
+        }
+    }
+}
+
+fn send(id: u64, content: &str) -> Value {
+    let mid = format!("0123456789abcdef-{id}");
+    json!({"t": "send", "id": id, "room": "tea", "mid": mid, "content": content})
+}
+
+/// Sends all in one message. Gives, in the order of the sends, what each was refused for, 0 if it was not.
+async fn pipelined(client: &mut Client, sends: &[Value]) -> Vec<u64> {
+    client.send(Value::from(sends)).await;
+    let mut codes = vec![None; sends.len()];
+    while codes.contains(&None) {
+        let answer = client.until(|f| f["t"] == "ok" || f["t"] == "err").await;
+        let at = sends.iter().position(|send| send["id"] == answer["id"]).unwrap();
+        codes[at] = Some(answer["code"].as_u64().unwrap_or(0));
+    }
+    codes.into_iter().flatten().collect()
+}
+
+async fn said(engine: &Engine) -> Vec<String> {
+    let room = RoomId::new("tea").unwrap();
+    let page = engine.history(&room, PageFrom::After(Seq::ZERO), 100).await.unwrap();
+    let text = |content: im_core::wire::Value| content.as_text().map(str::to_owned);
+    page.events.iter().filter_map(|event| text(event.content.value())).collect()
+}
+
+/// Ann in a room of hers.
+async fn tea(limiter: Arc<Told>, hooks: bool) -> (Engine, Client) {
+    let builder = Engine::builder().allow_anonymous().rate_limiter(limiter);
+    let builder = if hooks { builder.hooks(Arc::new(Doorman)) } else { builder };
+    let engine = builder.start().await.unwrap();
+    let mut ann = greeted(&engine, "ann").await;
+    ann.ask(json!({"t": "create", "id": 900, "room": "tea"})).await;
+    (engine, ann)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_comes_too_fast_is_awaited_like_one_that_the_store_refuses() {
+    let limiter = Arc::new(Told::default());
+    let (engine, mut ann) = tea(limiter.clone(), false).await;
+    let sends = [send(1, "a"), send(2, "b"), send(3, "c"), send(4, "d")];
+    limiter.tell([true, false, true, false]);
+    assert_eq!(pipelined(&mut ann, &sends).await, [0, 4200, 4206, 4200]);
+    limiter.tell([true, false, true]);
+    assert_eq!(pipelined(&mut ann, &sends[1..]).await, [0, 4200, 4206]);
+    assert_eq!(pipelined(&mut ann, &sends[2..]).await, [0, 0]);
+    assert_eq!(said(&engine).await, ["a", "b", "c", "d"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_one_up_is_held_up_for_five_seconds_and_no_longer() {
+    let limiter = Arc::new(Told::default());
+    let (engine, mut ann) = tea(limiter.clone(), false).await;
+    limiter.tell([false]);
+    assert_eq!(pipelined(&mut ann, &[send(1, "a"), send(2, "b")]).await, [4200, 4206]);
+    tokio::time::advance(Duration::from_millis(4999)).await;
+    let refused = ann.ask(send(3, "c")).await;
+    assert_eq!((&refused["code"], &refused["retry_ms"]), (&json!(4206), &json!(1)));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(pipelined(&mut ann, &[send(3, "c"), send(4, "d")]).await, [0, 0]);
+    assert_eq!(said(&engine).await, ["c", "d"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_a_hook_keeps_waiting_is_awaited_until_it_is_answered_for_good() {
+    let (engine, mut ann) = tea(Arc::default(), true).await;
+    let sends = [send(1, "mumble"), send(2, "b"), send(3, "c")];
+    assert_eq!(pipelined(&mut ann, &sends).await, [4201, 4206, 4206]);
+    let sends = [send(1, "TEA!"), send(2, "b"), send(3, "c")];
+    assert_eq!(pipelined(&mut ann, &sends).await, [4528, 0, 0]);
+    assert_eq!(said(&engine).await, ["b", "c"]);
+}
+
+/// Calls with one command or a batch. Gives the code of each answer, 0 for none, in the order of the commands' numbers.
+async fn call(engine: &Engine, session: &ResumeToken, message: &Value) -> Vec<u64> {
+    let answers = engine.call(peer(), Some(session), Bytes::from(message.to_string())).await;
+    let read = |answer: Bytes| serde_json::from_slice::<Value>(&answer).unwrap();
+    let mut answers: Vec<Value> = answers.unwrap().into_iter().map(read).collect();
+    answers.sort_by_key(|answer| answer["id"].as_u64());
+    answers.iter().map(|answer| answer["code"].as_u64().unwrap_or(0)).collect()
+}
+
+fn peer() -> Peer {
+    let (transport, encoding) = ("test", Encoding::Json);
+    Peer { transport, encoding, address: None, credentials: Credentials::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn from_one_request_to_the_next_the_session_keeps_its_order() {
+    let limiter = Arc::new(Told::default());
+    let (engine, _ann) = tea(limiter.clone(), false).await;
+    let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"}).to_string();
+    let welcome = engine.call(peer(), None, Bytes::from(hello)).await.unwrap().remove(0);
+    let welcome: Value = serde_json::from_slice(&welcome).unwrap();
+    let text = |name: &str| welcome[name].as_str().unwrap();
+    let session = SessionId::new(text("session")).unwrap();
+    let session = ResumeToken { session, secret: Secret::new(text("secret")) };
+    limiter.tell([false]);
+    assert_eq!(call(&engine, &session, &send(1, "a")).await, [4200]);
+    assert_eq!(call(&engine, &session, &json!([send(2, "b"), send(3, "c")])).await, [4206, 4206]);
+    let all = json!([send(1, "a"), send(2, "b"), send(3, "c")]);
+    assert_eq!(call(&engine, &session, &all).await, [0, 0, 0]);
+    assert_eq!(said(&engine).await, ["a", "b", "c"]);
+}

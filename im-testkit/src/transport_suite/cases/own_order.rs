@@ -1,0 +1,180 @@
+//! The order of one's own messages, where one is refused for the time being while others are under way behind it.
+
+use std::sync::Arc;
+
+use im_core::memory::MemoryStore;
+use im_core::ports::{Action, Hooks, Identity, Verdict};
+use im_core::wire::ErrorReply;
+use im_core::{Code, MessageId, RoomId};
+
+use super::*;
+use crate::faulty_store::{Fault, FaultyStore, Operation};
+use crate::transport_suite::async_trait;
+
+/// A world whose store can fail, and in which each append is a batch of its own.
+async fn faulty<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<FaultyStore>) {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let config = EngineConfig::default().append_batch(1);
+    let setup = Setup { store: store.clone(), config, ..Setup::default() };
+    (World::<F>::with(shape, setup).await, store)
+}
+
+/// Sends these in one message. Gives the answers, in the order of the sends.
+async fn pipelined(
+    peer: &mut Peer,
+    room: &RoomId,
+    sends: &[(&MessageId, &str)],
+) -> Vec<Result<(), ErrorReply>> {
+    let bodies = sends.iter().map(|(id, words)| message(room, id, words)).collect();
+    let mut answers = Vec::new();
+    for command in peer.batch(bodies).await {
+        answers.push(peer.answer(command).await.map(drop));
+    }
+    answers
+}
+
+fn codes(answers: &[Result<(), ErrorReply>]) -> Vec<Result<(), u16>> {
+    answers.iter().map(|answer| answer.as_ref().map(|()| ()).map_err(|e| e.code)).collect()
+}
+
+async fn said<F: TransportFactory>(world: &World<F>, room: &RoomId) -> Vec<String> {
+    world.said(room).await.into_iter().map(|(_, words)| words).collect()
+}
+
+pub async fn what_was_under_way_behind_a_refusal_is_not_taken_before_it_comes_again<
+    F: TransportFactory,
+>(
+    shape: Shape,
+) {
+    for fault in [Fault::UnknownBefore, Fault::UnknownAfter, Fault::Unavailable, Fault::Full] {
+        let (world, store) = faulty::<F>(shape).await;
+        let r = world.group("r", &["ann"]).await;
+        let mut ann = world.peer("ann").await;
+        let [a, b, c] = [(); 3].map(|()| MessageId::random());
+        let all = [(&a, "a"), (&b, "b"), (&c, "c")];
+        store.fail_times(Operation::Append, fault, 1);
+        let answers = pipelined(&mut ann, &r, &all).await;
+        let [Err(first), Err(second), Err(third)] = answers.as_slice() else {
+            panic!("{answers:?}")
+        };
+        assert!(matches!(first.code, 4100 | 4202), "{first:?}");
+        for waits in [second, third] {
+            assert_eq!(waits.code, Code::NotYet.number());
+            assert!(waits.retry_after.is_some(), "it says when to come again at the latest");
+        }
+        assert_eq!(codes(&pipelined(&mut ann, &r, &all).await), [Ok(()); 3]);
+        assert_eq!(said(&world, &r).await, ["a", "b", "c"]);
+    }
+}
+
+pub async fn of_all_that_were_refused_the_first_comes_first<F: TransportFactory>(shape: Shape) {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let world = World::<F>::with(shape, Setup { store: store.clone(), ..Setup::default() }).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    let [a, b, c] = [(); 3].map(|()| MessageId::random());
+    let all = [(&a, "a"), (&b, "b"), (&c, "c")];
+    // However they are shared out to batches.
+    store.fail(Operation::Append, Fault::Unavailable);
+    for _ in 0..2 {
+        assert!(pipelined(&mut ann, &r, &all).await.iter().all(Result::is_err));
+    }
+    store.heal(Operation::Append);
+    assert_eq!(codes(&pipelined(&mut ann, &r, &all[1..]).await), [Err(Code::NotYet.number()); 2]);
+    assert_eq!(codes(&pipelined(&mut ann, &r, &all).await), [Ok(()); 3]);
+    assert_eq!(said(&world, &r).await, ["a", "b", "c"]);
+}
+
+pub async fn who_sends_again_at_once_keeps_the_order_too<F: TransportFactory>(shape: Shape) {
+    let (world, store) = faulty::<F>(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    let [a, b] = [(); 2].map(|()| MessageId::random());
+    store.fail_times(Operation::Append, Fault::UnknownBefore, 1);
+    let sends = [(&a, "a"), (&b, "b"), (&a, "a"), (&b, "b")];
+    let answers = codes(&pipelined(&mut ann, &r, &sends).await);
+    assert_eq!(answers, [Err(4100), Err(Code::NotYet.number()), Ok(()), Ok(())]);
+    assert_eq!(said(&world, &r).await, ["a", "b"]);
+}
+
+pub async fn the_order_is_kept_from_one_message_to_the_next<F: TransportFactory>(shape: Shape) {
+    let (world, store) = faulty::<F>(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    let [a, b] = [(); 2].map(|()| MessageId::random());
+    for _ in 0..2 {
+        store.fail_times(Operation::Append, Fault::Unavailable, 1);
+        assert_eq!(ann.say_as(&r, &a, "a").await.unwrap_err(), Code::StoreUnavailable);
+        assert_eq!(ann.say_as(&r, &b, "b").await.unwrap_err(), Code::NotYet);
+    }
+    ann.say_as(&r, &a, "a").await.unwrap();
+    ann.say_as(&r, &b, "b").await.unwrap();
+    assert_eq!(said(&world, &r).await, ["a", "b"]);
+}
+
+pub async fn a_refusal_holds_up_no_other_room_session_or_user<F: TransportFactory>(shape: Shape) {
+    let (world, store) = faulty::<F>(shape).await;
+    let r = world.group("r", &["ann", "bob"]).await;
+    let elsewhere = world.group("elsewhere", &["ann"]).await;
+    // All on one engine.
+    let mut ann = world.nth_peer(0, "ann").await;
+    let mut other_device = world.nth_peer(0, "ann").await;
+    let mut bob = world.nth_peer(0, "bob").await;
+    store.fail_times(Operation::Append, Fault::Unavailable, 1);
+    assert_eq!(ann.say(&r, "lost").await.unwrap_err(), Code::StoreUnavailable);
+    ann.say(&elsewhere, "hello").await.unwrap();
+    other_device.say(&r, "from my phone").await.unwrap();
+    bob.say(&r, "hello").await.unwrap();
+    assert_eq!(ann.say(&r, "too early").await.unwrap_err(), Code::NotYet);
+    ann.settled().await;
+    assert_eq!(said(&world, &r).await, ["from my phone", "hello"]);
+}
+
+pub async fn a_refusal_for_good_holds_up_nothing<F: TransportFactory>(shape: Shape) {
+    let (world, _) = faulty::<F>(shape).await;
+    let r = world.group("r", &["ann"]).await;
+    let foreign = world.group("foreign", &["bob"]).await;
+    let mut ann = world.peer("ann").await;
+    let [a, b, c] = [(); 3].map(|()| MessageId::random());
+    ann.say_as(&r, &a, "a").await.unwrap();
+    let sends = [(&a, "another content"), (&b, "b")];
+    let answers = codes(&pipelined(&mut ann, &r, &sends).await);
+    assert_eq!(answers, [Err(Code::Conflict.number()), Ok(())]);
+    assert_eq!(ann.say_as(&foreign, &c, "c").await.unwrap_err(), Code::NotFound);
+    assert_eq!(ann.say_as(&foreign, &c, "c").await.unwrap_err(), Code::NotFound);
+}
+
+/// Has nothing against anybody, and wants to be asked.
+struct Asked;
+
+#[async_trait]
+impl Hooks for Asked {
+    async fn before(&self, _: &Identity, _: &Action) -> Verdict {
+        Verdict::Default
+    }
+}
+
+/// Where a hook is asked, a retry is answered before it comes to the store, and a retry may fail to be looked up.
+pub async fn a_retry_that_is_answered_without_the_store_lets_the_next_ones_pass<
+    F: TransportFactory,
+>(
+    shape: Shape,
+) {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let config = EngineConfig::default().append_batch(1);
+    let setup = Setup { store: store.clone(), config, hooks: Arc::new(Asked), ..Setup::default() };
+    let world = World::<F>::with(shape, setup).await;
+    let r = world.group("r", &["ann"]).await;
+    let mut ann = world.peer("ann").await;
+    let [a, b, c] = [(); 3].map(|()| MessageId::random());
+    store.fail_times(Operation::Append, Fault::UnknownAfter, 1);
+    let answers = codes(&pipelined(&mut ann, &r, &[(&a, "a"), (&b, "b")]).await);
+    assert_eq!(answers, [Err(4100), Err(Code::NotYet.number())]);
+    store.fail_times(Operation::Sent, Fault::Unavailable, 1);
+    let all = [(&a, "a"), (&b, "b"), (&c, "c")];
+    let answers = codes(&pipelined(&mut ann, &r, &all).await);
+    let not_yet = Err(Code::NotYet.number());
+    assert_eq!(answers, [Err(Code::StoreUnavailable.number()), not_yet, not_yet]);
+    assert_eq!(codes(&pipelined(&mut ann, &r, &all).await), [Ok(()); 3]);
+    assert_eq!(said(&world, &r).await, ["a", "b", "c"]);
+}
