@@ -1,5 +1,6 @@
 //! The one thread that writes.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -72,7 +73,21 @@ pub(crate) struct Appends {
 
 impl Work for Appends {
     fn run(&mut self, txn: &mut Txn<'_>) {
-        self.results = self.batch.iter().map(|append| txn.append(append)).collect();
+        // The rooms of those that failed, though the rules allowed them: what stands behind one is not written without it.
+        let mut failed = HashSet::new();
+        let results = self.batch.iter().map(|append| {
+            if failed.contains(&append.room) {
+                return Err(behind());
+            }
+            let result = txn.append(append);
+            if let Err(error) = &result
+                && !matches!(error.kind(), StoreErrorKind::Refused(_))
+            {
+                failed.insert(&append.room);
+            }
+            result
+        });
+        self.results = results.collect();
     }
 
     fn answer(self: Box<Self>, verdict: &Verdict) {
@@ -93,6 +108,11 @@ impl Work for Appends {
         // Nobody waits any more if the caller's future was dropped.
         let _ = self.reply.send(results);
     }
+}
+
+fn behind() -> StoreError {
+    let words = "nothing was written: an append to the room that stood before this one failed";
+    StoreError::new(StoreErrorKind::Unavailable, words)
 }
 
 /// Any other write and its answer.

@@ -30,9 +30,16 @@ export class Refused extends Error {
 /** The connection went away before the answer came: nobody knows whether it was done. */
 export class Lost extends Error {}
 
-/** 128 random bits in hexadecimal. */
-export function randomId() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+/** A UUIDv7 (RFC 9562): begins with the time, so that ids of one time lie side by side in the server's store. */
+export function freshId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  const now = Date.now();
+  new DataView(bytes.buffer).setUint16(0, Math.floor(now / 2 ** 32));
+  new DataView(bytes.buffer).setUint32(2, now % 2 ** 32);
+  bytes[6] = 0x70 | (bytes[6] & 0x0f);
+  bytes[8] = 0x80 | (bytes[8] & 0x3f);
+  const hex = Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 /**
@@ -118,7 +125,7 @@ export class Connection {
   }
 
   async #hello() {
-    const hello = { v: 1, user: this.#user, device: keep("im.device", randomId), client: "im-page/1" };
+    const hello = { v: 1, user: this.#user, device: keep("im.device", freshId), client: "im-page/1" };
     try {
       return await this.request("hello", { ...hello, ...this.#session() });
     } catch (error) {

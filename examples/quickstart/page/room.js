@@ -1,6 +1,6 @@
 // One room, kept whole: history and live events spliced without a hole, and an outbox that loses nothing.
 
-import { Lost, Refused, randomId } from "./connection.js";
+import { Lost, Refused, freshId } from "./connection.js";
 
 const PAGE = 50;
 const MOST_AHEAD = 500; // events kept while a hole before them is being filled
@@ -75,7 +75,7 @@ export class Room {
 
   /** Sends a text. It stands in the outbox until its own event has come back. */
   send(text, name) {
-    this.#outbox.push({ mid: randomId(), text, name, at: Date.now() });
+    this.#outbox.push({ mid: freshId(), text, name, at: Date.now() });
     this.#typed = 0;
     this.#outboxChanged();
     this.#flush();
