@@ -309,8 +309,7 @@ async fn ones_own_order_holds_over_each_transport_while_the_store_fails_again_an
         }
         assert!(store.calls(Operation::Append) > 18, "all of the faults have struck");
         let page = servers.engines[0].history(&room, PageFrom::After(Seq::ZERO), 200).await;
-        let kept: Vec<String> =
-            page.unwrap().events.iter().filter_map(|event| text(event)).collect();
+        let kept: Vec<String> = page.unwrap().events.iter().filter_map(text).collect();
         assert_eq!(kept, (0..COUNT).map(|n| n.to_string()).collect::<Vec<_>>(), "{name}");
     }
 }

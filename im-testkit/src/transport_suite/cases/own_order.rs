@@ -34,7 +34,7 @@ async fn pipelined(
 }
 
 fn codes(answers: &[Result<(), ErrorReply>]) -> Vec<Result<(), u16>> {
-    answers.iter().map(|answer| answer.as_ref().map(|()| ()).map_err(|e| e.code)).collect()
+    answers.iter().map(|answer| answer.as_ref().copied().map_err(|e| e.code)).collect()
 }
 
 async fn said<F: TransportFactory>(world: &World<F>, room: &RoomId) -> Vec<String> {
