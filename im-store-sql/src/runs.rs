@@ -53,9 +53,8 @@ impl<D: Dialect> Link<'_, D> {
             None => self.first_free_run().await?,
         };
         self.find_runs(events, runs).await?;
-        let place = |(event, _): &(&Event, _)| {
-            runs.place(event.epoch.incarnation, event.seq, &mut next)
-        };
+        let place =
+            |(event, _): &(&Event, _)| runs.place(event.epoch.incarnation, event.seq, &mut next);
         let places = events.iter().map(place).collect();
         runs.next = Some(next);
         Ok(places)
