@@ -12,7 +12,7 @@ pub struct Config {
     pub checkpoints: Checkpoints,
     /// Sends that wait for their receipt; the next call of `send` waits. 64 by default: as many as most servers let be
     /// in flight. Each holds its content in memory. Those to one room or user keep their order, however many there are: after
-    /// one was refused for now, the others to that room wait until it is written again.
+    /// one was refused for now, the others to that room wait until it is written again, and count meanwhile.
     pub max_unacknowledged: usize,
     /// Other commands that wait for their answer. 32 by default.
     pub max_commands: usize,
@@ -24,8 +24,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long the answer to a heartbeat may take before the connection counts as dead. 10 s by default.
     pub ping_timeout: Duration,
-    /// How often a send is tried again that the server refused for now (codes 41xx and 42xx). 5 by default. After that it
-    /// fails, and those behind it go on without it.
+    /// How often a send is tried again that the server refused for now (codes 41xx and 42xx), when it was its turn. 5 by
+    /// default. After that it fails, and those behind it go on without it.
     pub send_retries: u32,
 }
 

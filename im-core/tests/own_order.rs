@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,6 +47,18 @@ impl Hooks for Doorman {
             Some("TEA!") => Verdict::Refuse("no shouting".to_owned()),
             _ => Verdict::Default,
         }
+    }
+}
+
+/// Never answers, so many times.
+struct Deaf(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Hooks for Deaf {
+    async fn before(&self, _: &Identity, _: &Action) -> Verdict {
+        let left =
+            self.0.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if left.is_ok() { std::future::pending().await } else { Verdict::Default }
     }
 }
 
@@ -97,17 +110,44 @@ async fn one_that_comes_too_fast_is_awaited_like_one_that_the_store_refuses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_gives_one_up_is_held_up_for_five_seconds_and_no_longer() {
+async fn who_gives_one_up_and_goes_on_with_others_is_held_up_until_five_seconds_of_silence() {
     let limiter = Arc::new(Told::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
     limiter.tell([false]);
     assert_eq!(pipelined(&mut ann, &[send(1, "a"), send(2, "b")]).await, [4200, 4206]);
     tokio::time::advance(Duration::from_millis(4999)).await;
     let refused = ann.ask(send(3, "c")).await;
-    assert_eq!((&refused["code"], &refused["retry_ms"]), (&json!(4206), &json!(1)));
-    tokio::time::advance(Duration::from_millis(1)).await;
-    assert_eq!(pipelined(&mut ann, &[send(3, "c"), send(4, "d")]).await, [0, 0]);
-    assert_eq!(said(&engine).await, ["c", "d"]);
+    assert_eq!((&refused["code"], &refused["retry_ms"]), (&json!(4206), &json!(1000)));
+    tokio::time::advance(Duration::from_millis(4999)).await;
+    assert_eq!(ann.ask(send(4, "d")).await["code"], 4206);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(pipelined(&mut ann, &[send(4, "d"), send(5, "e")]).await, [0, 0]);
+    assert_eq!(said(&engine).await, ["d", "e"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_one_up_and_sends_the_next_again_goes_on_at_once() {
+    let limiter = Arc::new(Told::default());
+    let (engine, mut ann) = tea(limiter.clone(), false).await;
+    let sends = [send(1, "a"), send(2, "b"), send(3, "c")];
+    limiter.tell([false]);
+    assert_eq!(pipelined(&mut ann, &sends).await, [4200, 4206, 4206]);
+    assert_eq!(pipelined(&mut ann, &sends[1..]).await, [0, 0]);
+    assert_eq!(said(&engine).await, ["b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_is_away_for_longer_than_sends_are_waited_for_changes_no_order() {
+    let (away, deaf) = (4, Arc::new(AtomicUsize::new(0)));
+    let hooks = Arc::new(Deaf(deaf.clone()));
+    let engine = Engine::builder().allow_anonymous().hooks(hooks).start().await.unwrap();
+    let mut ann = greeted(&engine, "ann").await;
+    ann.ask(json!({"t": "create", "id": 900, "room": "tea"})).await;
+    deaf.store(away, Ordering::Relaxed);
+    let sends: Vec<Value> = (1..=6).map(|n| send(n, &format!("{n}"))).collect();
+    assert_eq!(pipelined(&mut ann, &sends).await, [4201, 4201, 4201, 4201, 4206, 4206]);
+    assert_eq!(pipelined(&mut ann, &sends).await, [0; 6]);
+    assert_eq!(said(&engine).await, ["1", "2", "3", "4", "5", "6"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,11 +78,13 @@ impl Txn<'_> {
             room.members = room.members.saturating_sub(1);
         }
         self.put(keys::standing(incarnation, user), Some(record::standing(None)), Sight::Kept)?;
-        self.erase_sends(user, incarnation, step)?;
         if let Some(draft) = self.erase_state(&room, user)? {
             step.states.push((incarnation, draft));
         }
         let next = self.erase_events(user, &mut room, found.next, step)?;
+        if next > room.head {
+            self.erase_sends(user, incarnation, step)?;
+        }
         if next > room.head && step.left > 0 {
             step.left -= 1;
             self.put(keys::standing(incarnation, user), None, Sight::Kept)?;
@@ -94,6 +96,7 @@ impl Txn<'_> {
         if is_live { self.put_room(room) } else { self.put_draft(&room) }
     }
 
+    /// Those that are left: of events that were trimmed.
     fn erase_sends(&mut self, user: &UserId, incarnation: u64, step: &mut Step) -> StoreResult<()> {
         let prefix = keys::sent_by(incarnation, user);
         for row in self.handle.db.scan_prefix(prefix).keys().take(step.left) {
@@ -103,7 +106,8 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Goes on from `next`, as far as it may. Gives where to go on from.
+    /// Goes on from `next`, as far as it may, and takes the record of a send with its event: an event that has an id is not
+    /// to be without one. Gives where to go on from.
     fn erase_events(
         &mut self,
         user: &UserId,
@@ -120,6 +124,10 @@ impl Txn<'_> {
             let event = record::read_event(&room.id, room.epoch, next, &bytes)?;
             if let Some(new) = event.without(user) {
                 room.replace(&event, &new);
+                if let (Some(id), None) = (&event.id, &new.id) {
+                    let sent = keys::sent(room.epoch.incarnation, user, id);
+                    self.put(sent, None, Sight::Kept)?;
+                }
                 self.put_record(&key, Some(&record::event(&new)), Sight::AtOnce)?;
                 step.events += 1;
             }

@@ -26,7 +26,7 @@ use crate::status::{LAYOUT, Status};
 pub(crate) struct Folder {
     path: PathBuf,
     /// The lock goes with it.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Folder {
@@ -266,11 +266,22 @@ fn refuse_foreign(path: &Path) -> StoreResult<()> {
     Ok(())
 }
 
-fn lock(path: &Path) -> StoreResult<File> {
+/// A file that is locked as long as this is there.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    /// To close it would not do: a process that is being started at this moment has it open too, until it runs its own program.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(path: &Path) -> StoreResult<Lock> {
     let name = path.join("lock");
     let lock = File::create(&name).map_err(|e| file("open", &name, e))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(TryLockError::WouldBlock) => {
             let message = format!(
                 "the data folder {} is in use by another process, or opened twice: stop the other one, or choose \

@@ -2,7 +2,6 @@
 //! gathers, so the cost of the sync is shared by as many as there are.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::append::{Repeats, append};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Lock};
 use crate::error::{Class, Fault, Outcome, kind, words};
 use crate::health::Health;
 use crate::job::{Job, Topic, Verdict, Work};
@@ -47,7 +46,7 @@ pub(crate) struct Committer<D: Dialect> {
     /// Whether a commit failed, and the database was not put in order since.
     pub(crate) suspect: bool,
     /// The store's, which others get when all of us have ended.
-    pub(crate) lock: Option<Arc<File>>,
+    pub(crate) lock: Option<Arc<Lock>>,
 }
 
 /// When a transaction failed.
@@ -247,8 +246,10 @@ impl<D: Dialect> Committer<D> {
         Ok(())
     }
 
-    /// Closes the connection without a word, which could take as long as what went before.
+    /// Closes the connection without a word, which could take as long as what went before. What was known goes with it: it holds
+    /// by what this connection has seen of others.
     fn discard(&mut self) {
+        self.known = None;
         if let Some(conn) = self.held.take() {
             drop(conn.detach());
         }

@@ -1,6 +1,5 @@
 //! Connecting, looking at what is there, migrating.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::committer::pause;
 use crate::config::SqlConfig;
-use crate::dialect::{Dialect, Found};
+use crate::dialect::{Dialect, Found, Lock};
 use crate::error::{Class, Fault};
 use crate::link::limited;
 use crate::migrate::migrate;
@@ -19,7 +18,7 @@ use crate::migrate::migrate;
 pub(crate) struct Opened<D: Dialect> {
     pub(crate) readers: Pool<D>,
     pub(crate) writers: Pool<D>,
-    pub(crate) lock: Option<Arc<File>>,
+    pub(crate) lock: Option<Arc<Lock>>,
     pub(crate) durability: Durability,
 }
 

@@ -43,8 +43,7 @@ impl<D: Dialect> Link<'_, D> {
         ));
         let (select, order) = match range.from {
             PageFrom::After(seq) => (after(select, seq.get(), limit as u64), "m.seq"),
-            // A `+` keeps SQLite from going backwards, which leads down the tree anew for each row.
-            PageFrom::Before(seq) => (before(select, seq.get(), limit as u64), "+m.seq DESC"),
+            PageFrom::Before(seq) => (before(select, seq.get(), limit as u64), "m.seq DESC"),
         };
         let select = select
             .sql(" WHERE r.id = ")

@@ -10,7 +10,7 @@ use im_core::wire::Event;
 
 use crate::dialect::Dialect;
 use crate::error::Outcome;
-use crate::link::Link;
+use crate::link::{Columns, Link};
 use crate::statement::{MAX_ROWS, Statement};
 
 /// Places in a run: about as many messages of common size as a page of the file holds.
@@ -79,15 +79,23 @@ impl<D: Dialect> Link<'_, D> {
                 wanted.push((room, seq - 1));
             }
         }
+        // A run is gone on with if what is left of it is free: whatever happened, no room is kept from being written to.
+        let columns = format!(
+            "t.room, t.place, (SELECT MIN(n.place) FROM im_messages n \
+             WHERE n.place > t.place AND n.place < (t.place / {RUN} + 1) * {RUN})"
+        );
         for piece in wanted.chunks(MAX_ROWS) {
             let select = Statement::look_up(
-                "t.room, t.place",
+                &columns,
                 "im_messages",
                 &["room", "seq"],
                 piece,
                 |statement, (room, seq)| statement.int(*room).int(*seq),
             );
-            runs.last.extend(self.all(select, |row| Ok((row.int()?, row.int()? / RUN))).await?);
+            let read = |row: &mut Columns<'_, D>| Ok((row.int()?, row.int()?, row.opt_int()?));
+            let found = self.all(select, read).await?;
+            let free = found.into_iter().filter(|(.., taken)| taken.is_none());
+            runs.last.extend(free.map(|(room, place, _)| (room, place / RUN)));
         }
         Ok(())
     }

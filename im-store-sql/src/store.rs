@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::committer::Committer;
 use crate::config::SqlConfig;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Lock};
 use crate::error::{Outcome, closed};
 use crate::health::Health;
 use crate::job::{Appends, Doing, Job, Topic, Work};
@@ -49,7 +49,7 @@ pub struct SqlStore<D: Dialect> {
     pub(crate) durability: Durability,
     pub(crate) state_limits: StateLimits,
     /// Given back when the store is closed, or dropped, and the last committer has ended.
-    lock: Mutex<Option<Arc<std::fs::File>>>,
+    lock: Mutex<Option<Arc<Lock>>>,
 }
 
 /// What a write takes in the queue beside its content.

@@ -5,6 +5,7 @@ mod support;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use im_core::engine::{Engine, Publish};
 use im_core::ports::{RoomDirectory, RoomLog, StateStore, Store, Upkeep};
@@ -90,6 +91,32 @@ async fn messages_of_a_room_lie_in_runs_whoever_writes_them_and_when() {
     // 27 in each room, 15 of them in the first run, which begins with seq 1.
     assert_eq!(count(&path, "im_messages").await, 8 * 27);
     assert_eq!(runs(&path).await, (8 * 2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_embedder_wrote_while_the_store_waited_in_vain_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("im.db");
+    let config = SqlConfig::sqlite(&path).patience(Duration::ZERO);
+    let store = SqliteStore::open(config.lock_wait(Duration::from_millis(20))).await.unwrap();
+    let send = async |room: &str| store.append(vec![message(room, "words".to_owned())]).await;
+    for _ in 0..15 {
+        assert!(send("tea").await[0].is_ok());
+    }
+    // A connection that the store opens after it gave one up takes no notice of a commit that came in between.
+    let mut own = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+    let mut tx = own.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let order = message("shop", "a lamp".to_owned());
+    assert!(store.append_in(&mut tx, &[order]).await.unwrap()[0].is_ok());
+    assert!(send("tea").await[0].is_err(), "the database is locked");
+    tx.commit().await.unwrap();
+    for _ in 0..3 {
+        assert!(send("tea").await[0].is_ok());
+        assert!(send("shop").await[0].is_ok());
+    }
+    assert_eq!(count(&path, "im_messages").await, 15 + 1 + 6);
+    assert_eq!(runs(&path).await, (3, 0));
+    store.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,8 +30,8 @@
  * @property {number} maxCommands Other commands without an answer; the next one is refused as `full`. 256 by default.
  * @property {number} maxQueued Events that wait in one iterator. 1,024 by default. One that falls behind drops its
  *   queue and reads on from the room's history: nothing durable is lost.
- * @property {number} sendRetries How often a send is tried again that the server refused for now (codes 41xx and 42xx).
- *   5 by default. After that it fails, and those behind it go on without it.
+ * @property {number} sendRetries How often a send is tried again that the server refused for now (codes 41xx and 42xx), when
+ *   it was its turn. 5 by default. After that it fails, and those behind it go on without it.
  * @property {number} checkpointRooms How many rooms may have moved before the server is told how far each has arrived, so
  *   that coming back takes one small message. 16 by default: with fewer rooms than that nothing is told.
  * @property {number} checkpointMs The time between two such tellings. 30 s by default.

@@ -106,6 +106,12 @@ impl Flight {
         self.unwritten.insert(id.0);
     }
 
+    /// Whether no earlier send to the target of this one is without an answer.
+    pub(crate) fn is_next(&self, id: CommandId, pending: &Pending) -> bool {
+        let to = target(&pending.body);
+        self.pending.range(..id.0).all(|(_, earlier)| target(&earlier.body) != to)
+    }
+
     /// The connection is gone. What can be repeated safely waits for the next one; the rest of the application's
     /// commands is given back, and the client's own are forgotten: the next connection has its own.
     ///

@@ -230,8 +230,8 @@ impl Machine {
         refusal: ErrorReply,
     ) {
         let for_now = matches!(advice(refusal.code), Advice::Retry | Advice::BackOff);
-        // That it was not its turn is no try: the one before it was refused.
-        let its_turn = refusal.code != Code::NotYet.number();
+        // Whatever it was refused for, it is no try if it is another one's turn first.
+        let its_turn = refusal.code != Code::NotYet.number() && self.flight.is_next(id, &pending);
         if for_now
             && matches!(pending.body, CommandBody::Send { .. })
             && (pending.tries < self.config.send_retries || !its_turn)

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
@@ -44,8 +45,16 @@ pub(crate) enum Waiter {
 /// What a lane is given, and who waits for it.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) work: Work,
-    pub(crate) waiter: Waiter,
+    work: Work,
+    waiter: Waiter,
+    /// When it came.
+    at: tokio::time::Instant,
+}
+
+impl Job {
+    pub(crate) fn new(work: Work, waiter: Waiter) -> Self {
+        Self { work, waiter, at: tokio::time::Instant::now() }
+    }
 }
 
 /// What there is to do.
@@ -71,14 +80,26 @@ impl Lanes {
         (Self { senders, hasher: RandomState::new() }, receivers)
     }
 
-    /// Queues a job, waiting for room.
-    pub(crate) async fn send(&self, job: Job) -> Result<(), Job> {
+    /// Queues a job. An append waits for room. An answer does not, so that who is refused again and again keeps nobody from
+    /// sending: where there is none, its order is not kept.
+    ///
+    /// # Errors
+    ///
+    /// What was not queued, and its answer.
+    pub(crate) async fn send(&self, job: Job) -> Result<(), (Waiter, Result<SendReceipt>)> {
         let room = match &job.work {
             Work::Append(append) => &append.room,
             Work::Answered(room, ..) => room,
         };
-        let lane = self.hasher.hash_one(room) as usize % self.senders.len();
-        self.senders[lane].send(job).await.map_err(|gone| gone.0)
+        let lane = &self.senders[self.hasher.hash_one(room) as usize % self.senders.len()];
+        let sent = match job.work {
+            Work::Append(_) => lane.send(job).await.map_err(|gone| gone.0),
+            Work::Answered(..) => lane.try_send(job).map_err(TrySendError::into_inner),
+        };
+        sent.map_err(|Job { work, waiter, .. }| match work {
+            Work::Append(_) => (waiter, Err(Error::of(Code::Draining, "append"))),
+            Work::Answered(.., result) => (waiter, result),
+        })
     }
 }
 
@@ -128,23 +149,24 @@ struct Going {
 
 /// Answers what need not go to the store or may not yet, and gives the rest.
 fn admit(core: &Core, order: &mut OwnOrder, jobs: impl Iterator<Item = Job>) -> Vec<Going> {
-    let now = tokio::time::Instant::now();
-    order.sweep(now);
-    let mut going = Vec::new();
-    for Job { work, waiter } in jobs {
+    let (now, mut going) = (tokio::time::Instant::now(), Vec::new());
+    for Job { work, waiter, at } in jobs {
+        order.sweep(at);
         match work {
             Work::Append(append) => {
                 let sent = send_id(&append.act).and_then(|id| waiter.sent(&append.room, id));
-                match sent.as_ref().map_or(Ok(()), |sent| order.pass(sent, now)) {
+                match sent.as_ref().map_or(Ok(()), |sent| order.pass(sent, at, now)) {
                     Ok(()) => going.push(Going { append, waiter, sent }),
                     Err(wait) => answer(core, waiter, Err(not_yet(wait))),
                 }
             }
             Work::Answered(room, id, result) => {
                 if let Some(sent) = waiter.sent(&room, &id) {
-                    match &result {
-                        Err(error) if error.is_retryable() => order.wait_for_later(&sent, now),
-                        _ => order.settle(&sent),
+                    let for_now = result.as_ref().is_err_and(Error::is_retryable);
+                    match for_now.then(|| order.pass(&sent, at, now)) {
+                        Some(Ok(())) => order.wait_for(&sent, now),
+                        Some(Err(_)) => order.fails_behind(&sent, now),
+                        None => order.settle(&sent, now),
                     }
                 }
                 answer(core, waiter, result);
@@ -273,8 +295,10 @@ impl Core {
         let max_members = self.config.max_members;
         let append = Append { room, guard: Guard::Trusted, act, at: self.now(), max_members };
         let (reply, answer) = oneshot::channel();
-        let job = Job { work: Work::Append(append), waiter: Waiter::Caller(reply) };
-        self.lanes.send(job).await.map_err(|_| Error::of(Code::Draining, "append"))?;
+        let job = Job::new(Work::Append(append), Waiter::Caller(reply));
+        if let Err((_, result)) = self.lanes.send(job).await {
+            return result;
+        }
         answer.await.map_err(|_| Error::of(Code::Unknown, "append"))?
     }
 }

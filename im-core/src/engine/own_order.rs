@@ -6,7 +6,8 @@
 //! refused as well, until A comes; whoever then sends them again in their order has kept it.
 //!
 //! Each lane has one of these for its rooms. It is asked in the order in which sends come to the lane, so a client that
-//! sends A again at once, with B and C of the first time still on their way before it, keeps its order too.
+//! sends A again at once, with B and C of the first time still on their way before it, keeps its order too. When a send
+//! came counts, and not when the lane gets to it: what waited in the queue while the store was slow is no less behind.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,13 +16,19 @@ use tokio::time::Instant;
 
 use crate::id::{MessageId, RoomId, SessionId};
 
-/// How long a send that was refused is waited for. Who never sends it again is held up for so long and no longer; what was
-/// on its way behind it has arrived by then.
+/// How long a send that was refused is waited for since it was, or since the last one behind it was. Who never sends it
+/// again, and nothing else, is held up for so long and no longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many are waited for in one lane, of one session in one room each. It takes some hundred bytes for each, two
-/// megabytes at worst. Of any more the order is not kept.
-const MOST: usize = 4096;
+/// For how long, since something of the session's was last refused for another reason than that this one comes first, those
+/// that come too early prolong the waiting: who never sends it again, and goes on with others, is held up for that time and
+/// [`PATIENCE`].
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// Sessions in one lane that are waited for, and the rooms of each. It takes some hundred bytes for a room, ten megabytes at
+/// worst. Of any more the order is not kept.
+const MOST_SESSIONS: usize = 4096;
+const MOST_ROOMS: usize = 8;
 
 /// How often those are forgotten that were waited for long enough.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -35,16 +42,31 @@ pub(super) struct Sent {
 }
 
 /// The sends that are to come again before others.
+///
+/// Invariant: no session has an empty list, or two entries of one room.
 #[derive(Debug, Default)]
 pub(super) struct OwnOrder {
-    awaited: HashMap<(RoomId, SessionId), Awaited>,
+    awaited: HashMap<SessionId, Vec<Awaited>>,
     sweep: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Awaited {
+    room: RoomId,
     id: MessageId,
+    /// The first one that was refused because this one comes first. It is the next to be waited for; and if it comes again
+    /// before this one does, its sender has given this one up.
+    next: Option<MessageId>,
     until: Instant,
+    /// Who comes too early from then on does not prolong it.
+    at_most: Instant,
+}
+
+impl Awaited {
+    fn new(sent: &Sent, next: Option<MessageId>, now: Instant) -> Self {
+        let (room, id) = (sent.room.clone(), sent.id.clone());
+        Self { room, id, next, until: now + PATIENCE, at_most: now + LONGEST }
+    }
 }
 
 impl OwnOrder {
@@ -53,65 +75,102 @@ impl OwnOrder {
         self.awaited.is_empty()
     }
 
-    /// Forgets those that were waited for long enough. To be called now and then.
-    pub(super) fn sweep(&mut self, now: Instant) {
-        if self.sweep.is_none_or(|at| at <= now) {
-            self.awaited.retain(|_, awaited| awaited.until > now);
-            self.sweep = (!self.is_empty()).then(|| now + SWEEP);
+    /// Forgets those that were waited for long enough for who came `at` this time, and so for all who come later. To be
+    /// called now and then.
+    pub(super) fn sweep(&mut self, at: Instant) {
+        if !self.is_empty() && self.sweep.is_none_or(|next| next <= at) {
+            self.awaited.retain(|_, rooms| {
+                rooms.retain(|awaited| awaited.until > at);
+                !rooms.is_empty()
+            });
+            self.sweep = Some(at + SWEEP);
         }
     }
 
-    /// Lets a send pass if none before it is waited for, and if it is the one that is: then it is waited for no longer.
+    /// Lets a send that came `at` this time pass, if none before it is waited for, and if it is the one that is: then the
+    /// next one is waited for.
     ///
     /// # Errors
     ///
     /// How long another one is still waited for.
-    pub(super) fn pass(&mut self, sent: &Sent, now: Instant) -> Result<(), Duration> {
+    pub(super) fn pass(&mut self, sent: &Sent, at: Instant, now: Instant) -> Result<(), Duration> {
         if self.is_empty() {
             return Ok(());
         }
-        let key = sent.key();
-        match self.awaited.get(&key) {
-            Some(awaited) if awaited.until > now && awaited.id != sent.id => {
-                Err(awaited.until - now)
+        let Some(awaited) = self.find(sent) else { return Ok(()) };
+        if awaited.until <= at || awaited.next.as_ref() == Some(&sent.id) {
+            self.forget(sent);
+        } else if awaited.id == sent.id {
+            self.turn(sent, now);
+        } else {
+            awaited.next.get_or_insert_with(|| sent.id.clone());
+            if at < awaited.at_most {
+                awaited.until = awaited.until.max(now + PATIENCE);
             }
-            _ => {
-                self.awaited.remove(&key);
-                Ok(())
-            }
+            return Err(awaited.until.saturating_duration_since(now));
         }
+        Ok(())
     }
 
-    /// Waits for this one, whichever was waited for before: the store refused it for the time being, and had been given
-    /// it before any other was refused.
+    /// Waits for one that was allowed to pass and was refused for the time being, before any that was not.
     pub(super) fn wait_for(&mut self, sent: &Sent, now: Instant) {
-        let key = sent.key();
-        if self.awaited.len() < MOST || self.awaited.contains_key(&key) {
-            self.awaited.insert(key, Awaited { id: sent.id.clone(), until: now + PATIENCE });
+        if let Some(awaited) = self.find(sent) {
+            let later = std::mem::replace(awaited, Awaited::new(sent, None, now));
+            // Whatever was waited for came after this one: its batch was in the store's hands, or it is the next.
+            awaited.next = Some(later.id).filter(|id| *id != sent.id && later.until > now);
+            return;
+        }
+        let full = self.awaited.len() >= MOST_SESSIONS;
+        match self.awaited.get_mut(&sent.session) {
+            Some(rooms) if rooms.len() < MOST_ROOMS => rooms.push(Awaited::new(sent, None, now)),
+            None if !full => {
+                let first = vec![Awaited::new(sent, None, now)];
+                self.awaited.insert(sent.session.clone(), first);
+            }
+            _ => {}
         }
     }
 
-    /// Waits for this one, unless an earlier one is waited for already: it was refused for the time being before it came
-    /// to the store.
-    pub(super) fn wait_for_later(&mut self, sent: &Sent, now: Instant) {
-        let earlier = self.awaited.get(&sent.key());
-        if earlier.is_none_or(|awaited| awaited.until <= now || awaited.id == sent.id) {
-            self.wait_for(sent, now);
+    /// Another one was refused behind the one that is waited for, and would have been refused in any case.
+    pub(super) fn fails_behind(&mut self, sent: &Sent, now: Instant) {
+        if let Some(awaited) = self.find(sent) {
+            (awaited.until, awaited.at_most) = (now + PATIENCE, now + LONGEST);
         }
     }
 
     /// This one was answered for good.
-    pub(super) fn settle(&mut self, sent: &Sent) {
-        let key = sent.key();
-        if self.awaited.get(&key).is_some_and(|awaited| awaited.id == sent.id) {
-            self.awaited.remove(&key);
+    pub(super) fn settle(&mut self, sent: &Sent, now: Instant) {
+        if self.find(sent).is_some_and(|awaited| awaited.id == sent.id) {
+            self.turn(sent, now);
         }
     }
-}
 
-impl Sent {
-    fn key(&self) -> (RoomId, SessionId) {
-        (self.room.clone(), self.session.clone())
+    fn find(&mut self, sent: &Sent) -> Option<&mut Awaited> {
+        let rooms = self.awaited.get_mut(&sent.session)?;
+        rooms.iter_mut().find(|awaited| awaited.room == sent.room)
+    }
+
+    /// The one that was waited for came: the next one's turn.
+    fn turn(&mut self, sent: &Sent, now: Instant) {
+        let next = self.find(sent).and_then(|awaited| awaited.next.take());
+        match next {
+            Some(id) => {
+                let next = Sent { id, ..sent.clone() };
+                if let Some(awaited) = self.find(sent) {
+                    *awaited = Awaited::new(&next, None, now);
+                }
+            }
+            None => self.forget(sent),
+        }
+    }
+
+    fn forget(&mut self, sent: &Sent) {
+        if let Some(rooms) = self.awaited.get_mut(&sent.session) {
+            rooms.retain(|awaited| awaited.room != sent.room);
+            if rooms.is_empty() {
+                self.awaited.remove(&sent.session);
+            }
+        }
     }
 }
 
@@ -119,65 +178,125 @@ impl Sent {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     fn sent(room: &str, session: &str, n: usize) -> Sent {
         let room = RoomId::new(room).unwrap();
         let session = SessionId::new(session).unwrap();
         Sent { room, session, id: MessageId::new(format!("message-number-{n:04}")).unwrap() }
     }
 
+    fn mine(n: usize) -> Sent {
+        sent("r", "s", n)
+    }
+
+    /// As they come one after the other: which of them pass.
+    fn passing(
+        order: &mut OwnOrder,
+        sends: impl IntoIterator<Item = usize>,
+        now: Instant,
+    ) -> Vec<bool> {
+        sends.into_iter().map(|n| order.pass(&mine(n), now, now).is_ok()).collect()
+    }
+
     #[test]
     fn one_that_is_waited_for_holds_up_its_session_in_its_room_until_it_comes() {
         let (mut order, now) = (OwnOrder::default(), Instant::now());
-        order.wait_for(&sent("r", "s", 1), now);
-        assert_eq!(order.pass(&sent("r", "s", 2), now), Err(PATIENCE));
-        assert_eq!(order.pass(&sent("r", "another", 2), now), Ok(()));
-        assert_eq!(order.pass(&sent("elsewhere", "s", 2), now), Ok(()));
-        assert_eq!(order.pass(&sent("r", "s", 1), now), Ok(()));
-        assert_eq!(order.pass(&sent("r", "s", 2), now), Ok(()));
+        order.wait_for(&mine(1), now);
+        assert_eq!(order.pass(&mine(2), now, now), Err(PATIENCE));
+        assert_eq!(order.pass(&sent("r", "another", 2), now, now), Ok(()));
+        assert_eq!(order.pass(&sent("elsewhere", "s", 2), now, now), Ok(()));
+        assert_eq!(passing(&mut order, [1, 2, 3], now), [true; 3]);
         assert!(order.is_empty());
     }
 
     #[test]
-    fn what_the_store_refused_comes_before_what_did_not_get_there() {
+    fn then_the_first_of_those_that_were_refused_behind_it_is_waited_for() {
         let (mut order, now) = (OwnOrder::default(), Instant::now());
-        order.wait_for_later(&sent("r", "s", 2), now);
-        order.wait_for_later(&sent("r", "s", 3), now);
-        assert!(order.pass(&sent("r", "s", 3), now).is_err());
-        order.wait_for(&sent("r", "s", 1), now);
-        assert!(order.pass(&sent("r", "s", 2), now).is_err());
-        assert_eq!(order.pass(&sent("r", "s", 1), now), Ok(()));
+        order.wait_for(&mine(1), now);
+        // 3 of the first time is still on its way when 1 comes again.
+        assert_eq!(passing(&mut order, [2, 1, 3, 2, 3], now), [false, true, false, true, true]);
+        assert!(order.is_empty());
+    }
+
+    #[test]
+    fn what_the_store_refused_comes_in_its_order_before_what_did_not_get_there() {
+        let (mut order, now) = (OwnOrder::default(), Instant::now());
+        order.wait_for(&mine(4), now);
+        // As a lane tells of a batch: from the last to the first.
+        for n in [3, 2, 1] {
+            order.wait_for(&mine(n), now);
+        }
+        assert_eq!(
+            passing(&mut order, [3, 4, 1, 3, 2, 3, 4], now)[..4],
+            [false, false, true, false]
+        );
+        assert!(order.is_empty());
     }
 
     #[test]
     fn only_the_answer_for_good_to_the_one_that_is_waited_for_ends_it() {
         let (mut order, now) = (OwnOrder::default(), Instant::now());
-        order.wait_for(&sent("r", "s", 1), now);
-        order.settle(&sent("r", "s", 2));
-        assert!(order.pass(&sent("r", "s", 2), now).is_err());
-        order.settle(&sent("r", "s", 1));
-        assert_eq!(order.pass(&sent("r", "s", 2), now), Ok(()));
+        order.wait_for(&mine(1), now);
+        order.settle(&mine(2), now);
+        assert_eq!(passing(&mut order, [3], now), [false]);
+        order.settle(&mine(1), now);
+        assert_eq!(passing(&mut order, [4, 3, 4], now), [false, true, true]);
     }
 
     #[test]
-    fn none_is_waited_for_without_end_but_one_that_comes_again_and_again() {
+    fn one_behind_it_that_comes_again_says_that_it_was_given_up() {
         let (mut order, now) = (OwnOrder::default(), Instant::now());
-        order.wait_for_later(&sent("r", "s", 1), now);
-        order.wait_for_later(&sent("r", "s", 1), now + PATIENCE / 2);
-        assert!(order.pass(&sent("r", "s", 2), now + PATIENCE).is_err());
-        assert_eq!(order.pass(&sent("r", "s", 2), now + PATIENCE * 3 / 2), Ok(()));
+        order.wait_for(&mine(1), now);
+        assert_eq!(passing(&mut order, [2, 3, 2, 3], now), [false, false, true, true]);
+    }
+
+    #[test]
+    fn it_is_waited_for_as_long_as_others_fail_behind_it_and_not_as_long_as_others_come_too_early()
+    {
+        let (mut order, start) = (OwnOrder::default(), Instant::now());
+        order.wait_for(&mine(0), start);
+        let mut now = start;
+        for n in 1..60 {
+            now += 4 * SECOND;
+            assert_eq!(passing(&mut order, [n], now), [false], "{n}");
+            order.fails_behind(&mine(n), now);
+        }
+        let last = now;
+        for n in 60..66 {
+            now += 4 * SECOND;
+            assert_eq!(passing(&mut order, [n], now), [now >= last + LONGEST + 4 * SECOND], "{n}");
+        }
+    }
+
+    #[test]
+    fn when_it_came_counts_and_not_when_the_lane_gets_to_it() {
+        let (mut order, now) = (OwnOrder::default(), Instant::now());
+        order.wait_for(&mine(1), now);
+        let later = now + 30 * SECOND;
+        order.sweep(now);
+        assert!(order.pass(&mine(2), now + SECOND, later).is_err());
+        assert!(order.pass(&mine(3), later + SECOND, later + SECOND).is_err(), "that was just now");
+        assert!(order.pass(&mine(4), later + PATIENCE * 2, later + PATIENCE * 2).is_ok());
     }
 
     #[test]
     fn only_so_many_are_waited_for_and_those_of_long_ago_make_room() {
         let (mut order, now) = (OwnOrder::default(), Instant::now());
-        for n in 0..=MOST {
+        for n in 0..=MOST_ROOMS {
+            order.wait_for(&sent(&format!("r{n}"), "s", 1), now);
+        }
+        assert!(order.pass(&sent("r0", "s", 2), now, now).is_err());
+        assert!(order.pass(&sent(&format!("r{MOST_ROOMS}"), "s", 2), now, now).is_ok());
+        for n in 1..=MOST_SESSIONS {
             order.wait_for(&sent("r", &format!("s{n}"), 1), now);
         }
-        assert_eq!(order.pass(&sent("r", &format!("s{MOST}"), 2), now), Ok(()));
+        assert!(order.pass(&sent("r", "s1", 2), now, now).is_err());
+        assert!(order.pass(&sent("r", &format!("s{MOST_SESSIONS}"), 2), now, now).is_ok());
         let later = now + PATIENCE;
         order.sweep(later);
         assert!(order.is_empty());
-        order.wait_for(&sent("r", "s", 1), later);
-        assert!(order.pass(&sent("r", "s", 2), later).is_err());
+        order.wait_for(&mine(1), later);
+        assert!(order.pass(&mine(2), later, later).is_err());
     }
 }

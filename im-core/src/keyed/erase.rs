@@ -65,18 +65,21 @@ impl Writer<'_> {
             room.members = room.members.saturating_sub(u32::from(was_member));
             self.put_standing(&room, user, None)?;
         }
-        self.drop_rows(&keys::sent_by(incarnation, user), &mut step.left)?;
         self.erase_state(&room, user)?;
         let (next, done) = self.erase_events(user, &mut room, trace.next, step)?;
         self.put(&key, &room)?;
-        if !done {
+        if done {
+            // Those that are left: of events that were trimmed.
+            self.drop_rows(&keys::sent_by(incarnation, user), &mut step.left)?;
+        }
+        if !done || step.left == 0 {
             return self.put(&keys::trace(user, incarnation), &(&room.id, next));
         }
         step.left -= 1;
         self.forget(incarnation, &room.id, user)
     }
 
-    /// Goes on from `next`. Gives what is to come after this, and whether that is nothing: then something is left of the
+    /// Goes on from `next`, and takes the record of a send with its event. Gives what is to come after this, and whether that is nothing: then something is left of the
     /// step.
     fn erase_events(
         &mut self,
@@ -88,7 +91,7 @@ impl Writer<'_> {
         let (id, epoch) = (room.id.clone(), room.epoch);
         let from = keys::event(epoch.incarnation, next.max(room.first));
         let to = keys::after_all(&keys::events(epoch.incarnation));
-        let mut changed = Vec::new();
+        let (mut changed, mut sends) = (Vec::new(), Vec::new());
         self.rows.walk(&from..&to, Way::Forwards, &mut |key, value| {
             if step.left == 0 {
                 return ENOUGH;
@@ -98,6 +101,9 @@ impl Writer<'_> {
             let event = record::read_event(&id, epoch, seq, value)?;
             if let Some(new) = event.without(user) {
                 room.replace(&event, &new);
+                if new.id.is_none() {
+                    sends.extend(event.id);
+                }
                 changed.push(new);
             }
             next = seq.next();
@@ -105,6 +111,8 @@ impl Writer<'_> {
         })?;
         step.events += changed.len() as u64;
         changed.iter().try_for_each(|event| self.put_event(event))?;
+        let sent = |id| keys::sent(epoch.incarnation, user, &id);
+        sends.into_iter().try_for_each(|id| self.rows.remove(&sent(id)))?;
         Ok((next, step.left > 0))
     }
 }

@@ -169,7 +169,9 @@ impl<D: Database> RoomLog for KeyedStore<D> {
         }
         let mut answers = Vec::with_capacity(rooms.len());
         for (places, appends) in rooms.into_values() {
-            let (job, answer) = self.job(move |txn| append_all(txn, &appends));
+            let count = appends.len();
+            let (mut job, answer) = self.job(move |txn| append_all(txn, &appends));
+            job.count = count;
             self.committer.take_on(job).await;
             answers.push((places, answer));
         }

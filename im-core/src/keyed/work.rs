@@ -12,7 +12,7 @@ use super::database::{Database, Rows, RowsMut};
 
 /// Jobs that may wait for the thread. Whoever brings one more waits.
 const QUEUE: usize = 1024;
-/// Jobs in one transaction at most: what they append is held in memory twice.
+/// Appends, and other writes, in one transaction, but for those of its last job: what they write is held in memory twice.
 const GROUP: usize = 256;
 
 pub(super) type Answer<T> = oneshot::Receiver<StoreResult<T>>;
@@ -44,7 +44,11 @@ pub(super) fn read<D: Database, T: Send + 'static>(
 }
 
 /// Something to be written.
-pub(super) struct Job(Box<dyn Work>);
+pub(super) struct Job {
+    work: Box<dyn Work>,
+    /// How many appends it is.
+    pub(super) count: usize,
+}
 
 impl Job {
     /// A job, and where its answer comes. `act` may be run again if its transaction was given up. It may refuse, as
@@ -53,7 +57,7 @@ impl Job {
         act: impl FnMut(&mut dyn RowsMut) -> StoreResult<T> + Send + 'static,
     ) -> (Self, Answer<T>) {
         let (reply, answer) = oneshot::channel();
-        (Self(Box::new(Doing { act, reply, result: None })), answer)
+        (Self { work: Box::new(Doing { act, reply, result: None }), count: 1 }, answer)
     }
 }
 
@@ -128,9 +132,16 @@ impl Committer {
 }
 
 fn commit_all(database: &impl Database, mut queue: mpsc::Receiver<Job>) {
-    let mut jobs = Vec::new();
-    while queue.blocking_recv_many(&mut jobs, GROUP) > 0 {
-        commit_group(database, std::mem::take(&mut jobs));
+    while let Some(first) = queue.blocking_recv() {
+        let mut count = first.count;
+        let mut jobs = vec![first];
+        while count < GROUP
+            && let Ok(job) = queue.try_recv()
+        {
+            count += job.count;
+            jobs.push(job);
+        }
+        commit_group(database, jobs);
     }
 }
 
@@ -141,14 +152,14 @@ fn commit_group(database: &impl Database, mut jobs: Vec<Job>) {
     let damaged =
         together.as_ref().err().is_some_and(|error| error.kind() == StoreErrorKind::Corrupt);
     if !damaged || jobs.len() == 1 {
-        return jobs.into_iter().for_each(|job| job.0.end(together.as_ref().copied()));
+        return jobs.into_iter().for_each(|job| job.work.end(together.as_ref().copied()));
     }
     for mut job in jobs {
         let alone = commit(database, std::slice::from_mut(&mut job));
-        job.0.end(alone.as_ref().copied());
+        job.work.end(alone.as_ref().copied());
     }
 }
 
 fn commit(database: &impl Database, jobs: &mut [Job]) -> StoreResult<()> {
-    database.write(&mut |rows| jobs.iter_mut().try_for_each(|job| job.0.run(rows)))
+    database.write(&mut |rows| jobs.iter_mut().try_for_each(|job| job.work.run(rows)))
 }

@@ -90,6 +90,25 @@ async fn an_erased_user_is_in_no_row() {
     }
 }
 
+#[tokio::test]
+async fn a_store_in_which_somebody_is_half_erased_can_be_copied() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path()).await;
+    for n in 0..6 {
+        commit(&store, n).await;
+    }
+    let keep = Keep { count: Some(4), ..Keep::ALL };
+    store.trim(&room(), &keep, 100).await.unwrap();
+    let mut copies = 0;
+    while store.erase_user(&ann(), 1).await.unwrap().more {
+        copies += 1;
+        store.backup(folder.path().join(format!("copy-{copies}"))).await.unwrap();
+    }
+    assert!(copies > 6, "{copies}");
+    store.close().await.unwrap();
+    assert_eq!(rows(&folder, &keys::all_sent(1)), 0);
+}
+
 /// Takes away what layout 2 has added.
 fn as_layout_1(folder: &TempDir) {
     let status = folder.path().join("status");

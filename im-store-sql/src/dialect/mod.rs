@@ -92,7 +92,7 @@ pub trait Dialect: Database + Sized + sealed::Sealed {
     }
     /// Takes the database for this process alone, where that is needed.
     #[doc(hidden)]
-    fn take(_config: &SqlConfig) -> StoreResult<Option<std::fs::File>> {
+    fn take(_config: &SqlConfig) -> StoreResult<Option<Lock>> {
         Ok(None)
     }
     /// Whether an earlier process has left something that [`Dialect::recover`] is to look after. Asked before the first
@@ -152,6 +152,17 @@ pub trait Dialect: Database + Sized + sealed::Sealed {
         args: Self::Arguments,
         each: Each<'_, Self>,
     ) -> impl Future<Output = Outcome<()>> + Send;
+}
+
+/// A file that is locked as long as this is there.
+#[derive(Debug)]
+pub struct Lock(std::fs::File);
+
+impl Drop for Lock {
+    /// To close it would not do: a process that is being started at this moment has it open too, until it runs its own program.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 /// Whether an argument could be encoded.

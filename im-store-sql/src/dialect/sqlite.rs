@@ -9,7 +9,7 @@ use sqlx::error::DatabaseError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, SqlSafeStr, Sqlite};
 
-use super::{Dialect, Found, Lookup, excluded, sealed};
+use super::{Dialect, Found, Lock, Lookup, excluded, sealed};
 use crate::config::{Place, SqlConfig};
 use crate::error::{Class, Fault, Outcome};
 use crate::migrate::Migration;
@@ -79,7 +79,7 @@ impl Dialect for Sqlite {
 
     /// A file beside the database is locked as long as the store is open: two engines on one file would not hear of each
     /// other. Other programs may read the database, and write their own tables in it.
-    fn take(config: &SqlConfig) -> StoreResult<Option<File>> {
+    fn take(config: &SqlConfig) -> StoreResult<Option<Lock>> {
         let options = named(config).map_err(Fault::into_error::<Self>)?;
         lock(options.get_filename()).map(Some)
     }
@@ -186,7 +186,7 @@ fn literal(path: &Path) -> Outcome<PathBuf> {
     std::path::absolute(path).map_err(|error| Fault::Database(error.into()))
 }
 
-fn lock(path: &Path) -> StoreResult<File> {
+fn lock(path: &Path) -> StoreResult<Lock> {
     let fail = |what: &str, error: std::io::Error| {
         let message = format!("cannot {what} {}: {error}", path.display());
         StoreError::new(StoreErrorKind::Unavailable, message).because(error)
@@ -196,7 +196,7 @@ fn lock(path: &Path) -> StoreResult<File> {
     name.push(".lock");
     let lock = File::create(name).map_err(|e| fail("open the lock of", e))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(TryLockError::WouldBlock) => {
             let message = format!(
                 "the database {} is in use by another process, or opened twice: stop the other one, or choose another \

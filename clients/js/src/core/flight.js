@@ -187,6 +187,21 @@ export class Flight {
     return next;
   }
 
+  /**
+   * Whether no earlier send to the place of this one is without an answer.
+   *
+   * @param {number} id
+   */
+  isNext(id) {
+    const pending = this.pending.get(id);
+    const place = pending && placeOf(pending.body);
+    for (const [earlier, { body }] of this.pending) {
+      if (earlier >= id) break;
+      if (placeOf(body) === place) return false;
+    }
+    return true;
+  }
+
   /** @param {string} place */
   isUnderWay(place) {
     return !this.every(({ written, body }) => !written || placeOf(body) !== place);

@@ -215,8 +215,8 @@ function onRefusal(machine, now, { id, code, msg, retry_ms: retryMs }) {
   if (!pending) return;
   const later = advice(code) === 'retry' || advice(code) === 'back off';
   if (pending.origin === 'user') {
-    // That it was not its turn is no try: the one before it was refused.
-    const itsTurn = code !== Code.NotYet;
+    // Whatever it was refused for, it is no try if it is another one's turn first.
+    const itsTurn = code !== Code.NotYet && machine.flight.isNext(id);
     if (later && pending.body.t === 'send' && (pending.tries < machine.config.sendRetries || !itsTurn)) {
       const pause = Math.max(100 * 2 ** Math.min(pending.tries, 7), retryMs ?? 0);
       if (itsTurn) pending.tries += 1;

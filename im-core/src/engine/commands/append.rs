@@ -191,13 +191,9 @@ impl At<'_> {
     }
 
     async fn enqueue(&self, work: Work) -> Result<Outcome> {
-        let job = Job { work, waiter: Waiter::Command(self.conn.clone(), self.id) };
+        let job = Job::new(work, Waiter::Command(self.conn.clone(), self.id));
         self.conn.outbox.append_begun();
-        if let Err(Job { work, waiter }) = self.core.lanes.send(job).await {
-            let result = match work {
-                Work::Append(_) => Err(Error::of(Code::Draining, "append")),
-                Work::Answered(.., result) => result,
-            };
+        if let Err((waiter, result)) = self.core.lanes.send(job).await {
             answer(self.core, waiter, result);
         }
         Ok(Outcome::Later)
