@@ -54,18 +54,21 @@ pub(super) struct OwnOrder {
 struct Awaited {
     room: RoomId,
     id: MessageId,
-    /// The first one that was refused because this one comes first. It is the next to be waited for; and if it comes again
-    /// before this one does, its sender has given this one up.
-    next: Option<MessageId>,
+    /// The next to be waited for, if that is known: the store refused it as well.
+    then: Option<MessageId>,
+    /// The first one that was refused because this one comes first. If it comes again before this one does, its sender has
+    /// given this one up.
+    behind: Option<MessageId>,
     until: Instant,
     /// Who comes too early from then on does not prolong it.
     at_most: Instant,
 }
 
 impl Awaited {
-    fn new(sent: &Sent, next: Option<MessageId>, now: Instant) -> Self {
-        let (room, id) = (sent.room.clone(), sent.id.clone());
-        Self { room, id, next, until: now + PATIENCE, at_most: now + LONGEST }
+    fn new(room: &RoomId, id: &MessageId, now: Instant) -> Self {
+        let (room, id) = (room.clone(), id.clone());
+        let (until, at_most) = (now + PATIENCE, now + LONGEST);
+        Self { room, id, then: None, behind: None, until, at_most }
     }
 }
 
@@ -98,12 +101,12 @@ impl OwnOrder {
             return Ok(());
         }
         let Some(awaited) = self.find(sent) else { return Ok(()) };
-        if awaited.until <= at || awaited.next.as_ref() == Some(&sent.id) {
+        if awaited.until <= at || awaited.behind.as_ref() == Some(&sent.id) {
             self.forget(sent);
         } else if awaited.id == sent.id {
             self.turn(sent, now);
         } else {
-            awaited.next.get_or_insert_with(|| sent.id.clone());
+            awaited.behind.get_or_insert_with(|| sent.id.clone());
             if at < awaited.at_most {
                 awaited.until = awaited.until.max(now + PATIENCE);
             }
@@ -112,21 +115,20 @@ impl OwnOrder {
         Ok(())
     }
 
-    /// Waits for one that was allowed to pass and was refused for the time being, before any that was not.
+    /// Waits for one that was allowed to pass and was refused for the time being, before any that was not. Of several, the
+    /// last one is told first.
     pub(super) fn wait_for(&mut self, sent: &Sent, now: Instant) {
-        if let Some(awaited) = self.find(sent) {
-            let later = std::mem::replace(awaited, Awaited::new(sent, None, now));
-            // Whatever was waited for came after this one: its batch was in the store's hands, or it is the next.
-            awaited.next = Some(later.id).filter(|id| *id != sent.id && later.until > now);
+        let awaited = Awaited::new(&sent.room, &sent.id, now);
+        if let Some(held) = self.find(sent) {
+            // It came after this one, which was in the store's hands already, or whose turn it would have been next.
+            let later = std::mem::replace(held, awaited);
+            held.then = Some(later.id).filter(|id| *id != sent.id && later.until > now);
             return;
         }
         let full = self.awaited.len() >= MOST_SESSIONS;
         match self.awaited.get_mut(&sent.session) {
-            Some(rooms) if rooms.len() < MOST_ROOMS => rooms.push(Awaited::new(sent, None, now)),
-            None if !full => {
-                let first = vec![Awaited::new(sent, None, now)];
-                self.awaited.insert(sent.session.clone(), first);
-            }
+            Some(rooms) if rooms.len() < MOST_ROOMS => rooms.push(awaited),
+            None if !full => drop(self.awaited.insert(sent.session.clone(), vec![awaited])),
             _ => {}
         }
     }
@@ -152,14 +154,9 @@ impl OwnOrder {
 
     /// The one that was waited for came: the next one's turn.
     fn turn(&mut self, sent: &Sent, now: Instant) {
-        let next = self.find(sent).and_then(|awaited| awaited.next.take());
-        match next {
-            Some(id) => {
-                let next = Sent { id, ..sent.clone() };
-                if let Some(awaited) = self.find(sent) {
-                    *awaited = Awaited::new(&next, None, now);
-                }
-            }
+        let Some(awaited) = self.find(sent) else { return };
+        match awaited.then.take().or(awaited.behind.take()) {
+            Some(next) => *awaited = Awaited::new(&sent.room, &next, now),
             None => self.forget(sent),
         }
     }
@@ -222,14 +219,18 @@ mod tests {
     #[test]
     fn what_the_store_refused_comes_in_its_order_before_what_did_not_get_there() {
         let (mut order, now) = (OwnOrder::default(), Instant::now());
-        order.wait_for(&mine(4), now);
         // As a lane tells of a batch: from the last to the first.
         for n in [3, 2, 1] {
             order.wait_for(&mine(n), now);
         }
+        assert_eq!(passing(&mut order, [4, 5, 3, 2], now), [false; 4]);
+        // Once more from the beginning, and the store refuses the first again.
+        assert_eq!(passing(&mut order, [1], now), [true]);
+        order.wait_for(&mine(1), now);
+        assert_eq!(passing(&mut order, [2, 3, 4, 5], now), [false; 4]);
         assert_eq!(
-            passing(&mut order, [3, 4, 1, 3, 2, 3, 4], now)[..4],
-            [false, false, true, false]
+            passing(&mut order, [1, 3, 2, 3, 4, 5], now),
+            [true, false, true, true, true, true]
         );
         assert!(order.is_empty());
     }
