@@ -82,10 +82,11 @@ impl Txn<'_> {
             step.states.push((incarnation, draft));
         }
         let next = self.erase_events(user, &mut room, found.next, step)?;
-        if next > room.head {
+        let at_end = next > room.head;
+        if at_end {
             self.erase_sends(user, incarnation, step)?;
         }
-        if next > room.head && step.left > 0 {
+        if at_end && step.left > 0 {
             step.left -= 1;
             self.put(keys::standing(incarnation, user), None, Sight::Kept)?;
             self.forget(incarnation, &found.room, user)?;

@@ -18,7 +18,7 @@ use crate::id::{MessageId, RoomId, SessionId};
 
 /// How long a send that was refused is waited for since it was, or since the last one behind it was. Who never sends it
 /// again, and nothing else, is held up for so long and no longer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// For how long, since something of the session's was last refused for another reason than that this one comes first, those
 /// that come too early prolong the waiting: who never sends it again, and goes on with others, is held up for that time and
@@ -74,7 +74,7 @@ impl Awaited {
 
 impl OwnOrder {
     /// Whether none is waited for, so that everybody may pass.
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.awaited.is_empty()
     }
 
