@@ -176,15 +176,8 @@ impl<D: Dialect> Link<'_, D> {
         from: Seq,
         next: Seq,
     ) -> Outcome<()> {
-        let delete = Statement::new("DELETE FROM im_messages WHERE room = ")
-            .int(room)
-            .sql(" AND seq >= ")
-            .int(from.get())
-            .sql(" AND seq < ")
-            .int(next.get())
-            .sql(" AND sender = ")
-            .text(user.as_str());
-        self.run(delete).await.map(|_| ())
+        let theirs = |all: Statement<D>| all.sql(" AND sender = ").text(user.as_str());
+        self.remove_messages(room, (from, next), theirs).await.map(|_| ())
     }
 
     /// Of those from `from` to before `next`, which are kept. Says how many changed.
@@ -195,16 +188,11 @@ impl<D: Dialect> Link<'_, D> {
         from: Seq,
         next: Seq,
     ) -> Outcome<u64> {
-        let select = format!("SELECT {} FROM im_messages m WHERE m.room = ", model::MESSAGE);
-        let select = Statement::new(&select)
-            .int(room.epoch.incarnation)
-            .sql(" AND m.seq >= ")
-            .int(from.get())
-            .sql(" AND m.seq < ")
-            .int(next.get())
-            .sql(" AND (m.sender = ")
+        let select = Statement::new(&format!("SELECT {} FROM im_messages m", model::MESSAGE))
+            .of_room(room.epoch.incarnation, from, next)
+            .sql(" AND (sender = ")
             .text(user.as_str())
-            .sql(" OR m.kind = ")
+            .sql(" OR kind = ")
             .text(EventKind::members().as_str())
             .sql(")");
         let (id, epoch, mut changed) = (room.id.clone(), room.epoch, Vec::new());

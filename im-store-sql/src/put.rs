@@ -98,7 +98,7 @@ impl<D: Dialect> Link<'_, D> {
         events: &[(&Event, Option<ContentHash>)],
         runs: &mut Runs,
     ) -> Outcome<()> {
-        let places = if D::RUNS { self.places(events, runs).await? } else { Vec::new() };
+        let places = if D::RUNS { self.give_places(events, runs).await? } else { Vec::new() };
         self.put_messages(events, &places, "").await
     }
 
@@ -108,7 +108,11 @@ impl<D: Dialect> Link<'_, D> {
         events: &[(&Event, Option<ContentHash>)],
         columns: &[&str],
     ) -> Outcome<()> {
-        self.put_messages(events, &[], &D::on_conflict("room, seq", columns)).await
+        let (places, key) = match D::RUNS {
+            true => (self.held_places(events).await?, "place"),
+            false => (Vec::new(), "room, seq"),
+        };
+        self.put_messages(events, &places, &D::on_conflict(key, columns)).await
     }
 
     async fn put_messages(

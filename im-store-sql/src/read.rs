@@ -12,6 +12,7 @@ use crate::dialect::Dialect;
 use crate::error::{Fault, Outcome};
 use crate::link::{Columns, Link};
 use crate::model;
+use crate::runs::{OF_RUN, RUN};
 use crate::statement::{MAX_ROWS, Statement};
 
 impl<D: Dialect> Link<'_, D> {
@@ -37,13 +38,16 @@ impl<D: Dialect> Link<'_, D> {
         // Below any number that a sum with a seq could leave the columns' range by.
         let limit = range.limit.clamp(1, 1 << 31);
         let select = Statement::new(&format!(
-            "SELECT r.generation, r.room, r.head_seq, r.first_seq, {} FROM im_rooms r \
-             LEFT JOIN im_messages m ON m.room = r.room",
+            "SELECT r.generation, r.room, r.head_seq, r.first_seq, {} FROM im_rooms r",
             model::MESSAGE
         ));
         let (select, order) = match range.from {
-            PageFrom::After(seq) => (after(select, seq.get(), limit as u64), "m.seq"),
-            PageFrom::Before(seq) => (before(select, seq.get(), limit as u64), "m.seq DESC"),
+            PageFrom::After(seq) => (after(select, seq.get(), limit as u64), ""),
+            PageFrom::Before(seq) => (before(select, seq.get(), limit as u64), " DESC"),
+        };
+        let order = match D::RUNS {
+            true => format!("u.part{order}, m.place{order}"),
+            false => format!("m.seq{order}"),
         };
         let select = select
             .sql(" WHERE r.id = ")
@@ -258,23 +262,41 @@ impl<D: Dialect> Link<'_, D> {
 // Servers sort all rows that match before they give the first: so no more than a page may match. A log is dense, and its
 // ends stand in the room's row.
 
-/// Those of a page after `seq`.
+/// Joins those of a page after `seq`.
 fn after<D: Dialect>(select: Statement<D>, seq: u64, limit: u64) -> Statement<D> {
     let edge = |s: Statement<D>| {
         s.sql("CASE WHEN r.first_seq > ").int(seq).sql(" THEN r.first_seq - 1 ELSE ").int(seq)
     };
-    edge(edge(select.sql(" AND m.seq > ")).sql(" END AND m.seq <= ")).sql(" END + ").int(limit)
+    let first = |s| edge(s).sql(" END + 1");
+    let last = |s| edge(s).sql(" END + ").int(limit);
+    join(select, first, last)
 }
 
-/// Those of a page before `seq`. SQLite would go through its index from where the log begins, were it not for the `+`.
+/// Joins those of a page before `seq`.
 fn before<D: Dialect>(select: Statement<D>, seq: u64, limit: u64) -> Statement<D> {
     let edge = |s: Statement<D>| {
         s.sql("CASE WHEN r.head_seq < ").int(seq).sql(" THEN r.head_seq + 1 ELSE ").int(seq)
     };
-    edge(edge(select.sql(" AND m.seq < ")).sql(" END AND m.seq >= "))
-        .sql(" END - ")
-        .int(limit)
-        .sql(" AND +m.seq >= r.first_seq")
+    let first = |s| edge(s).sql(" END - ").int(limit);
+    let last = |s| edge(s).sql(" END - 1");
+    join(select, first, last).sql(" AND m.seq >= r.first_seq")
+}
+
+/// Joins the messages of `r` from the seq that `first` gives up to the one that `last` gives. Of a run some of whose messages are
+/// not among them, a row without a message may be given behind those that are.
+fn join<D: Dialect>(
+    select: Statement<D>,
+    first: impl Fn(Statement<D>) -> Statement<D>,
+    last: impl Fn(Statement<D>) -> Statement<D>,
+) -> Statement<D> {
+    let select = if D::RUNS {
+        let runs = first(select.sql(" LEFT JOIN im_runs u ON u.room = r.room AND u.part >= ("));
+        let runs = last(runs.sql(&format!(") / {RUN} AND u.part <= (")));
+        runs.sql(&format!(") / {RUN} LEFT JOIN {OF_RUN}"))
+    } else {
+        select.sql(" LEFT JOIN im_messages m ON m.room = r.room")
+    };
+    last(first(select.sql(" AND m.seq >= ")).sql(" AND m.seq <= "))
 }
 
 fn head<D: Dialect>(row: &mut Columns<'_, D>) -> Outcome<(String, Head)> {

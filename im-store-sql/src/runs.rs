@@ -1,49 +1,60 @@
-//! Where SQLite's rows of messages lie. In the order of rooms, a commit to many rooms would write a page for each; in the
-//! order in which they come, a page of history would read one for each. So a room's messages lie in runs, and the runs in the order
-//! in which they were begun.
+//! Where SQLite's rows of messages lie, and how those of a room are found. In the order of rooms, a commit to many rooms would
+//! write a page for each; in the order in which they come, a page of history would read one for each. So a room's
+//! messages lie in runs, and the runs in the order in which they were begun. An index of the messages would have a commit write
+//! a page for each room again: there is one of the runs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use im_core::Seq;
 use im_core::state::ContentHash;
 use im_core::wire::Event;
 
 use crate::dialect::Dialect;
-use crate::error::Outcome;
+use crate::error::{Fault, Outcome};
 use crate::link::{Columns, Link};
-use crate::statement::{MAX_ROWS, Statement};
+use crate::model;
+use crate::statement::{MAX_ROWS, Statement, pieces};
 
 /// Places in a run: about as many messages of common size as a page of the file holds.
-const RUN: u64 = 16;
+pub(crate) const RUN: u64 = 16;
+
+/// The messages of the runs `u`, under the name `m`.
+pub(crate) const OF_RUN: &str =
+    "im_messages m ON m.place >= u.place AND m.place < u.place + 16 AND m.room = u.room";
 
 /// The runs that are being filled.
 ///
-/// Invariant: a run belongs to one room and to seqs that are equal when divided by [`RUN`], and a message lies at the place of its
-/// run that is the remainder. So no two have one place.
+/// Invariant: a run belongs to one room and to seqs that are equal when divided by [`RUN`], its part, and a message lies at the
+/// place of its run that is the remainder. So no two have one place. A run has a row of `im_runs` as long as it has any
+/// messages, and no longer.
 #[derive(Default)]
 pub(crate) struct Runs {
-    /// By the room's number, the run of its last message.
+    /// By the room's number, the first place in the run of its last message.
     last: HashMap<u64, u64>,
-    /// The first run that was never begun, once that was read.
+    /// The first place that no run has, once that was read.
     next: Option<u64>,
 }
 
+/// A run: its room's number, its part, and its first place.
+type Run = (u64, u64, u64);
+
 impl Runs {
-    fn place(&mut self, room: u64, seq: Seq, next: &mut u64) -> u64 {
-        let at = seq.get() % RUN;
-        let begun = self.last.get(&room).filter(|_| at > 0);
-        let run = begun.copied().unwrap_or_else(|| {
-            *next += 1;
-            *next - 1
-        });
+    /// The place of the next event of a room, and the run that is to be begun for it.
+    fn place(&mut self, room: u64, seq: Seq, next: &mut u64) -> (u64, Option<Run>) {
+        let (part, at) = (seq.get() / RUN, seq.get() % RUN);
+        if let (1.., Some(run)) = (at, self.last.get(&room)) {
+            return (run + at, None);
+        }
+        let run = *next;
+        *next += RUN;
         self.last.insert(room, run);
-        run * RUN + at
+        (run + at, Some((room, part, run)))
     }
 }
 
 impl<D: Dialect> Link<'_, D> {
-    /// The places of new events, those of a room in their order.
-    pub(crate) async fn places(
+    /// Gives new events their places, those of a room in their order.
+    pub(crate) async fn give_places(
         &mut self,
         events: &[(&Event, Option<ContentHash>)],
         runs: &mut Runs,
@@ -52,22 +63,31 @@ impl<D: Dialect> Link<'_, D> {
             Some(next) => next,
             None => self.first_free_run().await?,
         };
-        self.find_runs(events, runs).await?;
-        let place =
-            |(event, _): &(&Event, _)| runs.place(event.epoch.incarnation, event.seq, &mut next);
-        let places = events.iter().map(place).collect();
+        self.find_last_runs(events, runs).await?;
+        let (mut places, mut begun) = (Vec::with_capacity(events.len()), Vec::new());
+        for (event, _) in events {
+            let (place, run) = runs.place(event.epoch.incarnation, event.seq, &mut next);
+            places.push(place);
+            begun.extend(run);
+        }
         runs.next = Some(next);
+        for piece in pieces(&begun) {
+            let insert = Statement::new("INSERT INTO im_runs (room, part, place) VALUES ");
+            let run =
+                |s: Statement<D>, (room, part, place): &Run| s.int(*room).int(*part).int(*place);
+            self.run(insert.groups(piece, run)).await?;
+        }
         Ok(places)
     }
 
     async fn first_free_run(&mut self) -> Outcome<u64> {
         let last = Statement::new("SELECT MAX(place) FROM im_messages");
         let last = self.first(last, |row| row.opt_int()).await?.flatten();
-        Ok(last.map_or(0, |place| place / RUN + 1))
+        Ok(last.map_or(0, |place| (place / RUN + 1) * RUN))
     }
 
     /// Reads which runs the events go on with, as far as that is not known.
-    async fn find_runs(
+    async fn find_last_runs(
         &mut self,
         events: &[(&Event, Option<ContentHash>)],
         runs: &mut Runs,
@@ -76,27 +96,116 @@ impl<D: Dialect> Link<'_, D> {
         for (event, _) in events {
             let (room, seq) = (event.epoch.incarnation, event.seq.get());
             if seen.insert(room) && !runs.last.contains_key(&room) && seq % RUN > 0 {
-                wanted.push((room, seq - 1));
+                wanted.push((room, seq / RUN));
             }
         }
-        // A run is gone on with if what is left of it is free: whatever happened, no room is kept from being written to.
-        let columns = format!(
-            "t.room, t.place, (SELECT MIN(n.place) FROM im_messages n \
-             WHERE n.place > t.place AND n.place < (t.place / {RUN} + 1) * {RUN})"
-        );
+        let found = self.find_runs(&wanted).await?;
+        runs.last.extend(found.into_iter().map(|(room, _, place)| (room, place)));
+        Ok(())
+    }
+
+    /// The places of events that are there.
+    pub(crate) async fn held_places(
+        &mut self,
+        events: &[(&Event, Option<ContentHash>)],
+    ) -> Outcome<Vec<u64>> {
+        let part = |(event, _): &(&Event, _)| (event.epoch.incarnation, event.seq.get() / RUN);
+        let wanted: BTreeSet<_> = events.iter().map(part).collect();
+        let found = self.find_runs(&wanted.into_iter().collect::<Vec<_>>()).await?;
+        let runs: HashMap<_, _> =
+            found.into_iter().map(|(room, part, place)| ((room, part), place)).collect();
+        let place = |held: &(&Event, _)| {
+            let run = runs.get(&part(held)).ok_or(Fault::Damaged("run"))?;
+            Ok(run + held.0.seq.get() % RUN)
+        };
+        events.iter().map(place).collect()
+    }
+
+    /// Those of these runs, each a room's number and a part, that are there.
+    async fn find_runs(&mut self, wanted: &[(u64, u64)]) -> Outcome<Vec<Run>> {
+        let mut found = Vec::new();
         for piece in wanted.chunks(MAX_ROWS) {
             let select = Statement::look_up(
-                &columns,
-                "im_messages",
-                &["room", "seq"],
+                "t.room, t.part, t.place",
+                "im_runs",
+                &["room", "part"],
                 piece,
-                |statement, (room, seq)| statement.int(*room).int(*seq),
+                |statement, (room, part)| statement.int(*room).int(*part),
             );
-            let read = |row: &mut Columns<'_, D>| Ok((row.int()?, row.int()?, row.opt_int()?));
-            let found = self.all(select, read).await?;
-            let free = found.into_iter().filter(|(.., taken)| taken.is_none());
-            runs.last.extend(free.map(|(room, place, _)| (room, place / RUN)));
+            let read = |row: &mut Columns<'_, D>| Ok((row.int()?, row.int()?, row.int()?));
+            found.extend(self.all(select, read).await?);
         }
-        Ok(())
+        Ok(found)
+    }
+
+    /// Removes those messages of a room from one seq to before another that `which` leaves. Says how many.
+    pub(crate) async fn remove_messages(
+        &mut self,
+        room: u64,
+        (from, until): (Seq, Seq),
+        which: impl FnOnce(Statement<D>) -> Statement<D>,
+    ) -> Outcome<u64> {
+        let delete = Statement::new("DELETE FROM im_messages").of_room(room, from, until);
+        let gone = self.run(which(delete)).await?;
+        if D::RUNS {
+            let delete = Statement::new("DELETE FROM im_runs WHERE room = ")
+                .int(room)
+                .sql(" AND part >= ")
+                .int(from.get() / RUN)
+                .sql(" AND part <= ")
+                .int(until.get() / RUN)
+                .sql(
+                    " AND NOT EXISTS (SELECT 1 FROM im_messages m WHERE m.place >= im_runs.place \
+                     AND m.place < im_runs.place + 16 AND m.room = im_runs.room)",
+                );
+            self.run(delete).await?;
+        }
+        Ok(gone)
+    }
+
+    /// The first event of a room at or after `from` of which anything is left.
+    pub(crate) async fn first_row(&mut self, room: u64, from: Seq) -> Outcome<Option<Seq>> {
+        let first = if D::RUNS {
+            Statement::new(&format!(
+                "SELECT m.seq FROM im_runs u CROSS JOIN {OF_RUN} WHERE u.room = "
+            ))
+            .int(room)
+            .sql(" AND u.part >= ")
+            .int(from.get() / RUN)
+            .sql(" AND m.seq >= ")
+            .int(from.get())
+            .sql(" ORDER BY u.part, m.place LIMIT 1")
+        } else {
+            Statement::new("SELECT seq FROM im_messages WHERE room = ")
+                .int(room)
+                .sql(" AND seq >= ")
+                .int(from.get())
+                .sql(" ORDER BY seq LIMIT 1")
+        };
+        self.first(first, |row| model::made("seq", Seq::new(row.int()?))).await
+    }
+}
+
+impl<D: Dialect> Statement<D> {
+    /// ` WHERE …`: the messages of a room from one seq to before another. More conditions may follow.
+    pub(crate) fn of_room(self, room: u64, from: Seq, until: Seq) -> Self {
+        let (from, until) = (from.get(), until.get());
+        if !D::RUNS {
+            let whole = self.sql(" WHERE room = ").int(room);
+            return whole.sql(" AND seq >= ").int(from).sql(" AND seq < ").int(until);
+        }
+        self.sql(" WHERE place IN (SELECT m.place FROM im_runs u CROSS JOIN ")
+            .sql(OF_RUN)
+            .sql(" WHERE u.room = ")
+            .int(room)
+            .sql(" AND u.part >= ")
+            .int(from / RUN)
+            .sql(" AND u.part <= ")
+            .int(until / RUN)
+            .sql(" AND m.seq >= ")
+            .int(from)
+            .sql(" AND m.seq < ")
+            .int(until)
+            .sql(")")
     }
 }

@@ -53,17 +53,14 @@ impl<D: Dialect> Link<'_, D> {
 
     /// Removes the events of `held` before `first`. The receipts of those that were sent under an id stay.
     async fn drop_contents(&mut self, held: &RoomRecord, first: Seq) -> Outcome<()> {
-        let which = |verb: &str, id: &str| {
-            Statement::new(&format!("{verb} WHERE message_id IS {id} AND room = "))
-                .int(held.epoch.incarnation)
-                .sql(" AND seq >= ")
-                .int(held.first.get())
-                .sql(" AND seq < ")
-                .int(first.get())
-        };
-        self.run(which("DELETE FROM im_messages", "NULL")).await?;
-        let emptied = "UPDATE im_messages SET content = NULL, bytes = 0";
-        self.run(which(emptied, "NOT NULL")).await.map(|_| ())
+        let room = held.epoch.incarnation;
+        // Whether it has a hash and not whether it has an id: there is an index of the ids, and SQLite would use it.
+        let no_receipt = |all: Statement<D>| all.sql(" AND content_hash IS NULL");
+        self.remove_messages(room, (held.first, first), no_receipt).await?;
+        let emptied = Statement::new("UPDATE im_messages SET content = NULL, bytes = 0")
+            .of_room(room, held.first, first)
+            .sql(" AND content_hash IS NOT NULL");
+        self.run(emptied).await.map(|_| ())
     }
 
     /// Times and sizes of `count` events after the first `skip` that are kept.
@@ -73,12 +70,11 @@ impl<D: Dialect> Link<'_, D> {
         skip: usize,
         count: usize,
     ) -> Outcome<Vec<(Timestamp, u64)>> {
-        let select = Statement::new("SELECT t.sent_at, t.bytes FROM im_messages t WHERE t.room = ")
-            .int(room.epoch.incarnation)
-            .sql(" AND t.seq >= ")
-            .int(room.first.get() + skip as u64)
-            .sql(" ORDER BY t.seq")
-            .limit(count);
+        let from = model::made("seq", Seq::new(room.first.get() + skip as u64))?;
+        let until = model::made("seq", Seq::new(from.get() + count as u64))?;
+        let select = Statement::new("SELECT sent_at, bytes FROM im_messages")
+            .of_room(room.epoch.incarnation, from, until)
+            .sql(" ORDER BY seq");
         self.all(select, |row| Ok((Timestamp::from_millis(row.int()?), row.int()?))).await
     }
 
@@ -139,24 +135,11 @@ impl<D: Dialect> Link<'_, D> {
     async fn drop_messages(&mut self, room: u64, left: &mut usize) -> Outcome<()> {
         while *left > 0 {
             let Some(first) = self.first_row(room, Seq::ZERO).await? else { break };
-            let delete = Statement::new("DELETE FROM im_messages WHERE room = ")
-                .int(room)
-                .sql(" AND seq < ")
-                .int(first.get().saturating_add(*left as u64));
-            let gone = self.run(delete).await?;
+            let until = model::made("seq", Seq::new(first.get() + *left as u64))?;
+            let gone = self.remove_messages(room, (first, until), |all| all).await?;
             *left = left.saturating_sub(usize::try_from(gone).unwrap_or(usize::MAX));
         }
         Ok(())
-    }
-
-    /// The first event at or after `from` of which anything is left.
-    pub(crate) async fn first_row(&mut self, room: u64, from: Seq) -> Outcome<Option<Seq>> {
-        let first = Statement::new("SELECT seq FROM im_messages WHERE room = ")
-            .int(room)
-            .sql(" AND seq >= ")
-            .int(from.get())
-            .sql(" ORDER BY seq LIMIT 1");
-        self.first(first, |row| model::made("seq", Seq::new(row.int()?))).await
     }
 
     /// Removes as many of the rows that `which` gives as may go, the first ones by `key`. `LIMIT` in a `DELETE` is not

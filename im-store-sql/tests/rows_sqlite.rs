@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use im_core::engine::{Engine, Publish};
-use im_core::ports::{RoomDirectory, RoomLog, StateStore, Store, Upkeep};
-use im_core::state::{Append, Keep, RoomSeed};
-use im_core::wire::{Content, Limits, Role, RoomKind, StateUpdate, Target};
-use im_core::{MessageId, NodeId, RoomId, Stamp, StateKey, Timestamp, UserId};
+use im_core::ports::{LogRange, RoomDirectory, RoomLog, StateStore, Store, Upkeep};
+use im_core::state::{Act, Append, Keep, RoomSeed};
+use im_core::wire::{Content, Limits, PageFrom, Role, RoomKind, StateUpdate, Target};
+use im_core::{MessageId, NodeId, RoomId, Seq, Stamp, StateKey, Timestamp, UserId};
 use im_store_sql::{SqlConfig, SqliteStore};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 use self::support::message;
 
-const OF_ROOMS: [&str; 6] =
-    ["im_rooms", "im_members", "im_messages", "im_state", "im_state_heads", "im_doomed"];
+const OF_ROOMS: [&str; 7] =
+    ["im_rooms", "im_members", "im_messages", "im_runs", "im_state", "im_state_heads", "im_doomed"];
 
 /// What makes a retry a retry.
 const RECEIPTS: &str = "im_messages WHERE message_id IS NOT NULL AND content_hash IS NOT NULL";
@@ -57,12 +57,13 @@ async fn lived_in(store: &Arc<SqliteStore>, engine: &Engine, room: &RoomId) {
     }
 }
 
-/// Runs of 16 places and their messages: how many there are, and how many hold messages of several rooms, or from beyond 16
-/// that follow one another.
-async fn runs(path: &Path) -> (i64, i64) {
-    let of_run = "SELECT COUNT(DISTINCT room) + COUNT(DISTINCT seq / 16) > 2 AS mixed FROM im_messages GROUP BY place / 16";
-    let mixed = format!("({of_run}) WHERE mixed");
-    (count(path, &format!("({of_run})")).await, count(path, &mixed).await)
+/// How many runs of 16 places there are. Each message has the place that its room and seq give it, and no run is without any.
+async fn runs(path: &Path) -> i64 {
+    let found = "im_messages m JOIN im_runs u ON u.room = m.room AND u.part = m.seq / 16 AND m.place = u.place + m.seq % 16";
+    assert_eq!(count(path, found).await, count(path, "im_messages").await);
+    let runs = count(path, "im_runs").await;
+    assert_eq!(runs, count(path, "(SELECT DISTINCT place / 16 FROM im_messages)").await);
+    runs
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +91,40 @@ async fn messages_of_a_room_lie_in_runs_whoever_writes_them_and_when() {
     }
     // 27 in each room, 15 of them in the first run, which begins with seq 1.
     assert_eq!(count(&path, "im_messages").await, 8 * 27);
-    assert_eq!(runs(&path).await, (8 * 2, 0));
+    assert_eq!(runs(&path).await, 8 * 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_goes_with_its_last_message_and_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("im.db");
+    let store = SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap();
+    let send = async |room: &str| {
+        let mut message = message(room, "words".to_owned());
+        let Act::Post { event, .. } = &mut message.act else { panic!() };
+        event.key = None;
+        assert!(store.append(vec![message]).await[0].is_ok());
+    };
+    let tea = RoomId::new("tea").unwrap();
+    for _ in 0..40 {
+        send("tea").await;
+        send("shop").await;
+    }
+    assert_eq!(runs(&path).await, 6);
+    store.trim(&tea, &Keep { count: Some(4), ..Keep::ALL }, 1_000).await.unwrap();
+    assert_eq!(runs(&path).await, 4, "of seq 37 to 40, and three of the other room");
+    store.trim(&tea, &Keep { count: Some(0), ..Keep::ALL }, 1_000).await.unwrap();
+    assert_eq!(runs(&path).await, 3);
+    send("shop").await;
+    for n in 1..=3 {
+        send("tea").await;
+        let range = LogRange { from: PageFrom::Before(Seq::MAX), limit: 50, max_bytes: 1 << 20 };
+        let page = store.read(&tea, range).await.unwrap().unwrap();
+        let seqs: Vec<_> = page.events.iter().map(|event| event.seq.get()).collect();
+        assert_eq!(seqs, (41..41 + n).rev().collect::<Vec<_>>());
+    }
+    assert_eq!(runs(&path).await, 4);
+    store.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +149,7 @@ async fn what_an_embedder_wrote_while_the_store_waited_in_vain_is_seen() {
         assert!(send("shop").await[0].is_ok());
     }
     assert_eq!(count(&path, "im_messages").await, 15 + 1 + 6);
-    assert_eq!(runs(&path).await, (3, 0));
+    assert_eq!(runs(&path).await, 3);
     store.close().await.unwrap();
 }
 
@@ -162,6 +196,13 @@ async fn of_what_was_trimmed_receipts_stay_until_their_sender_is_erased() {
     while store.erase_user(&user("bob"), 4).await.unwrap().more {}
     assert_eq!(count(&path, "im_messages WHERE sender = 'bob'").await, 0);
     assert_eq!(count(&path, RECEIPTS).await, 22);
+    assert_eq!(runs(&path).await, 2);
+    for name in ["ann", "mia", "zoe"] {
+        while store.erase_user(&user(name), 4).await.unwrap().more {}
+    }
+    // The first run held what was trimmed, and receipts of theirs.
+    assert_eq!(count(&path, "im_messages").await, 10);
+    assert_eq!(runs(&path).await, 1);
     store.close().await.unwrap();
 }
 
@@ -191,5 +232,6 @@ async fn an_erasure_leaves_no_row_with_the_name() {
     let record = store.room(&room).await.unwrap().unwrap();
     let bytes = count(&path, "im_messages WHERE bytes <= 0").await;
     assert_eq!((record.members, record.head.get(), bytes), (1, 31, 0));
+    assert_eq!(runs(&path).await, 2);
     store.close().await.unwrap();
 }

@@ -61,9 +61,9 @@ CREATE INDEX im_members_by_user ON im_members (user_id, room_id);
 -- a retry. `content` is JSON text; bytes in it are {"$bytes": "…"} in base64. Of an event that was trimmed, seq < first_seq,
 -- the receipt stays and the content is NULL.
 -- Rows lie in runs of 16 whose seqs follow one another, and the runs in the order in which they were begun, whatever their room:
--- a commit to many rooms writes few pages, and a page of history reads few.
+-- a commit to many rooms writes few pages, and a page of history reads few. im_runs leads to those of a room.
 CREATE TABLE im_messages (
-    place        INTEGER PRIMARY KEY, -- 16 * the number of the run + seq % 16
+    place        INTEGER PRIMARY KEY, -- im_runs.place + seq % 16
     room         BIGINT NOT NULL,
     seq          BIGINT NOT NULL,
     sender       TEXT NOT NULL,
@@ -73,9 +73,16 @@ CREATE TABLE im_messages (
     content      TEXT NULL,
     bytes        BIGINT NOT NULL, -- of the content, packed
     content_hash BLOB NULL, -- SHA-256 of what was submitted, if it has a message_id
-    UNIQUE (room, seq),
     UNIQUE (message_id, sender, room)
 );
+
+-- Where the messages of a room lie: a row for each run that has any.
+CREATE TABLE im_runs (
+    room  BIGINT NOT NULL,
+    part  BIGINT NOT NULL, -- seq / 16
+    place BIGINT NOT NULL, -- the first of 16, a multiple of 16
+    PRIMARY KEY (room, part)
+) WITHOUT ROWID;
 
 -- Sessions that can be resumed. The secret itself is not kept.
 CREATE TABLE im_sessions (
