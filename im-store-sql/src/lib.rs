@@ -103,6 +103,7 @@
 //!  members                        bytes
 //!  erased                         message_id, content_hash: the receipt
 //!
+//! im_runs:    SQLite only; room, part, place: where 16 messages of a room lie in im_messages
 //! im_imports: rooms under import, with the columns of im_rooms; their rows stand in the same tables
 //! im_doomed:  room, the numbers of deleted rooms and dropped imports that are to be purged
 //!
@@ -113,12 +114,17 @@
 //!  expires_at     room_id, seq    open_until
 //! ```
 //!
-//! The last hundred messages of a room, readable (PostgreSQL; the others have `json_extract` in the place of `::json`):
+//! The last hundred messages of a room, readable, on PostgreSQL (MySQL has `json_extract` in the place of `::json`), and on
+//! SQLite, which finds messages by their runs:
 //!
 //! ```sql
 //! SELECT m.seq, m.sender, to_timestamp(m.sent_at / 1000.0), m.content::json ->> 'text'
 //! FROM im_messages m JOIN im_rooms r USING (room)
 //! WHERE r.id = 'lobby' ORDER BY m.seq DESC LIMIT 100;
+//!
+//! SELECT m.seq, m.sender, datetime(m.sent_at / 1000, 'unixepoch'), m.content ->> 'text'
+//! FROM im_rooms r JOIN im_runs u USING (room) JOIN im_messages m ON m.place BETWEEN u.place AND u.place + 15
+//! WHERE r.id = 'lobby' ORDER BY u.part DESC, m.place DESC LIMIT 100;
 //! ```
 //!
 //! # Its limits
@@ -146,7 +152,7 @@
 //! | `order` | putting the database in order after a failed commit |
 //! | `turn`, `health` | from a call to a read, and what callers know of each other's luck |
 //! | `read`, `put`, `sessions`, `state` | everything else that is read and written |
-//! | `runs` | where SQLite's messages lie |
+//! | `runs` | where SQLite's messages lie, and how those of a room are found |
 //! | `upkeep`, `erase`, `import`, `backup` | what goes, and what comes from elsewhere |
 //! | `statement`, `link`, `model` | putting statements together, reading rows, values as columns |
 //! | `dialect` | what differs between the databases: all of it, and nothing else |

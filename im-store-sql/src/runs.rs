@@ -18,7 +18,7 @@ use crate::statement::{MAX_ROWS, Statement, pieces};
 /// Places in a run: about as many messages of common size as a page of the file holds.
 pub(crate) const RUN: u64 = 16;
 
-/// The messages of the runs `u`, under the name `m`.
+/// Joins the messages of the runs `u`, [`RUN`] places each, under the name `m`.
 pub(crate) const OF_RUN: &str =
     "im_messages m ON m.place >= u.place AND m.place < u.place + 16 AND m.room = u.room";
 
