@@ -70,8 +70,8 @@ impl<D: Dialect> Link<'_, D> {
         skip: usize,
         count: usize,
     ) -> Outcome<Vec<(Timestamp, u64)>> {
-        let from = model::made("seq", Seq::new(room.first.get() + skip as u64))?;
-        let until = model::made("seq", Seq::new(from.get() + count as u64))?;
+        let from = room.first.plus(skip as u64);
+        let until = from.plus(count as u64);
         let select = Statement::new("SELECT sent_at, bytes FROM im_messages")
             .of_room(room.epoch.incarnation, from, until)
             .sql(" ORDER BY seq");
@@ -135,7 +135,7 @@ impl<D: Dialect> Link<'_, D> {
     async fn drop_messages(&mut self, room: u64, left: &mut usize) -> Outcome<()> {
         while *left > 0 {
             let Some(first) = self.first_row(room, Seq::ZERO).await? else { break };
-            let until = model::made("seq", Seq::new(first.get() + *left as u64))?;
+            let until = first.plus(*left as u64);
             let gone = self.remove_messages(room, (first, until), |all| all).await?;
             *left = left.saturating_sub(usize::try_from(gone).unwrap_or(usize::MAX));
         }

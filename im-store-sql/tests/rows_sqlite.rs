@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use im_core::engine::{Engine, Publish};
 use im_core::ports::{LogRange, RoomDirectory, RoomLog, StateStore, Store, Upkeep};
-use im_core::state::{Act, Append, Keep, RoomSeed};
+use im_core::state::{Act, Append, ImportedEvent, ImportedPart, ImportedRoom, Keep, RoomSeed};
 use im_core::wire::{Content, Limits, PageFrom, Role, RoomKind, StateUpdate, Target};
-use im_core::{MessageId, NodeId, RoomId, Seq, Stamp, StateKey, Timestamp, UserId};
+use im_core::{EventKind, MessageId, NodeId, RoomId, Seq, Stamp, StateKey, Timestamp, UserId};
 use im_store_sql::{SqlConfig, SqliteStore};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
@@ -86,6 +86,13 @@ async fn messages_of_a_room_lie_in_runs_whoever_writes_them_and_when() {
         let answers = store.append_in(&mut tx, &to_each(7)).await.unwrap();
         assert!(answers.iter().all(Result::is_ok));
         tx.commit().await.unwrap();
+        // One that is rolled back has begun none.
+        let mut tx = own.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        for n in 0..16 {
+            let answers = store.append_in(&mut tx, &to_each(n)).await.unwrap();
+            assert!(answers.iter().all(Result::is_ok));
+        }
+        tx.rollback().await.unwrap();
         assert!(store.append(to_each(8)).await.iter().all(Result::is_ok));
         store.close().await.unwrap();
     }
@@ -107,23 +114,58 @@ async fn a_run_goes_with_its_last_message_and_is_begun_anew() {
     };
     let tea = RoomId::new("tea").unwrap();
     for _ in 0..40 {
-        send("tea").await;
         send("shop").await;
+        send("tea").await;
     }
     assert_eq!(runs(&path).await, 6);
     store.trim(&tea, &Keep { count: Some(4), ..Keep::ALL }, 1_000).await.unwrap();
     assert_eq!(runs(&path).await, 4, "of seq 37 to 40, and three of the other room");
     store.trim(&tea, &Keep { count: Some(0), ..Keep::ALL }, 1_000).await.unwrap();
-    assert_eq!(runs(&path).await, 3);
-    send("shop").await;
-    for n in 1..=3 {
+    assert_eq!(runs(&path).await, 3, "the last place is free again");
+    for n in 1..=9 {
+        // The other room begins a run with seq 48.
+        send("shop").await;
         send("tea").await;
         let range = LogRange { from: PageFrom::Before(Seq::MAX), limit: 50, max_bytes: 1 << 20 };
         let page = store.read(&tea, range).await.unwrap().unwrap();
         let seqs: Vec<_> = page.events.iter().map(|event| event.seq.get()).collect();
         assert_eq!(seqs, (41..41 + n).rev().collect::<Vec<_>>());
     }
-    assert_eq!(runs(&path).await, 4);
+    assert_eq!(count(&path, "im_messages").await, 49 + 9);
+    assert_eq!(runs(&path).await, 4 + 2);
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn imported_messages_lie_in_runs_as_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("im.db");
+    let store = SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap();
+    let tea = RoomId::new("tea").unwrap();
+    let (kind, open, created) = (RoomKind::Group, true, Timestamp::from_millis(5));
+    let first = Seq::new(21).unwrap();
+    let new = ImportedRoom { id: tea.clone(), kind, open, created, first };
+    let epoch = store.begin_import(new).await.unwrap();
+    // In parts that begin and end within runs, with others' writes between.
+    for part in [21..24, 24..25, 25..48, 48..53] {
+        let event = |seq| ImportedEvent {
+            seq: Seq::new(seq).unwrap(),
+            from: user("ann"),
+            at: created,
+            kind: EventKind::message(),
+            send: None,
+            content: Content::text("words", &Limits::default()).unwrap(),
+        };
+        let part = ImportedPart { standings: Vec::new(), events: part.map(event).collect() };
+        store.import(&tea, epoch, part).await.unwrap();
+        assert!(store.append(vec![message("shop", "words".to_owned())]).await[0].is_ok());
+    }
+    store.finish_import(&tea, epoch).await.unwrap();
+    for _ in 0..2 {
+        assert!(store.append(vec![message("tea", "words".to_owned())]).await[0].is_ok());
+    }
+    assert_eq!(count(&path, "im_messages").await, 32 + 4 + 2);
+    assert_eq!(runs(&path).await, 3 + 1, "16 to 31, 32 to 47 and 48 to 63, and the other room's");
     store.close().await.unwrap();
 }
 

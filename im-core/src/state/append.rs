@@ -184,7 +184,7 @@ pub enum Refusal {
     /// The room has as many members as it may have.
     #[error("the room has as many members as it may have")]
     Full,
-    /// The room's log has reached the last seq.
+    /// The room's log has reached the last seq but one: what comes behind an event can always be told.
     #[error("the room's log is full")]
     Exhausted,
     /// The id stands for users who were erased: nobody can have it.
@@ -500,10 +500,10 @@ fn commit(
     standings: Vec<(UserId, Option<Standing>)>,
     new: NewEvent,
 ) -> Result<Commit, Refusal> {
-    if room.head >= Seq::MAX {
+    let seq = room.head.next();
+    if seq >= Seq::MAX {
         return Err(Refusal::Exhausted);
     }
-    let seq = room.head.next();
     room.head = seq;
     room.bytes = room.bytes.saturating_add(new.content.packed().len() as u64);
     let (id, send) = match new.key {

@@ -76,9 +76,9 @@ impl RoomRecord {
     ///
     /// # Errors
     ///
-    /// [`Refusal::OutOfPlace`] if it is not the next one, [`Refusal::Exhausted`] at the last seq.
+    /// [`Refusal::OutOfPlace`] if it is not the next one, [`Refusal::Exhausted`] at [`Seq::MAX`].
     pub fn import(&mut self, new: ImportedEvent) -> Result<ImportedCommit, Refusal> {
-        if self.head >= Seq::MAX {
+        if self.head.next() >= Seq::MAX {
             return Err(Refusal::Exhausted);
         }
         if new.seq != self.head.next() {

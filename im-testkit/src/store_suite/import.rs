@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use im_core::ports::{Store, StoreErrorKind, StoreResult};
 use im_core::state::{
-    ImportedEvent, ImportedPart, ImportedRoom, Intent, Refusal, RoomRecord, Standing, content_hash,
+    ImportedEvent, ImportedPart, ImportedRoom, Intent, Keep, Refusal, RoomRecord, Standing,
+    content_hash,
 };
 use im_core::wire::{PageFrom, Role, RoomKind};
-use im_core::{Epoch, EventKind, RoomId, UserId};
+use im_core::{Epoch, EventKind, RoomId, Seq, UserId};
 
 use super::StoreFactory;
 use super::fixture::*;
@@ -112,6 +113,36 @@ pub async fn an_imported_room_is_as_it_was<F: StoreFactory>(factory: &F) {
         assert_eq!(commit(&store, post(&record.id, &ann, "on")).await.seq, seq(first + 6));
         let joins = change(&record.id, &user("bob"), Intent::Join);
         assert_eq!(refused(one(&store, joins).await), Refusal::Banned);
+    }
+}
+
+pub async fn a_room_ends_before_the_last_seq<F: StoreFactory>(factory: &F) {
+    let (store, ann) = (factory.open().await, user("ann"));
+    let end = Seq::MAX.get();
+    for name in ["kept", "removed"] {
+        let record = imported(&store, name, end - 6).await;
+        is_whole(&store, &record, end - 6).await;
+        assert_eq!(refused(one(&store, post(&record.id, &ann, "x")).await), Refusal::Exhausted);
+    }
+    let new = channel("imported", end);
+    let epoch = store.begin_import(new.clone()).await.unwrap();
+    let answer = store.import(&new.id, epoch, events(end..end + 1)).await;
+    assert_eq!(refusal(answer), Refusal::Exhausted);
+    let id = room("kept");
+    for left in [4, 0] {
+        let keep = Keep { count: Some(left), ..Keep::ALL };
+        while store.trim(&id, &keep, 1).await.unwrap().unwrap().more {}
+        while store.erase_user(&ann, 2).await.unwrap().more {}
+        let page = read(&store, &id, PageFrom::Before(Seq::MAX), 9).await;
+        let first = end - left;
+        assert_eq!((page.first, page.head.seq), (seq(first), seq(end - 1)));
+        let seqs: Vec<_> = page.events.iter().map(|event| event.seq).collect();
+        assert_eq!(seqs, (first..end).rev().map(seq).collect::<Vec<_>>());
+    }
+    for id in [id, room("removed")] {
+        assert!(store.delete_room(&id).await.unwrap());
+        while store.purge(1_000).await.unwrap() {}
+        assert_eq!(store.room(&id).await.unwrap(), None);
     }
 }
 

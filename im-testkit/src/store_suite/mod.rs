@@ -227,6 +227,7 @@ macro_rules! store_suite {
                 nobody_becomes_the_erased_user;
             import:
                 an_imported_room_is_as_it_was,
+                a_room_ends_before_the_last_seq,
                 an_import_is_invisible_until_it_is_finished,
                 an_import_keeps_off_rooms_that_exist,
                 what_does_not_go_on_is_refused_whole,
