@@ -171,8 +171,7 @@ fn padded<T>(items: &[T]) -> Vec<&T> {
 /// by default, beyond which it ends the connection.
 const MAX_BYTES: usize = 4 << 20;
 
-/// Cuts items into few pieces of few sizes, those whose binary numbers have no more than three digits before the zeros: so few
-/// statements are made, and few different ones are prepared.
+/// Cuts items into pieces of sizes that are powers of two, largest first: few different statements are prepared.
 pub(crate) fn pieces<T>(items: &[T]) -> impl Iterator<Item = &[T]> {
     bounded_pieces(items, |_| 0)
 }
@@ -192,8 +191,7 @@ pub(crate) fn bounded_pieces<T>(
             bytes <= MAX_BYTES
         };
         let most = items[..most].iter().take_while(fits).count().max(1);
-        let zeros = most.ilog2().saturating_sub(2);
-        let size = most >> zeros << zeros;
+        let size = 1 << most.ilog2();
         let (piece, rest) = items.split_at(size);
         items = rest;
         Some(piece)
@@ -205,16 +203,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_few_and_of_few_sizes_and_leave_nothing_out() {
-        let mut sizes = std::collections::BTreeSet::new();
-        for count in 0..=1_100 {
+    fn pieces_are_powers_of_two_and_leave_nothing_out() {
+        for count in [0, 1, 2, 3, 300, 512, 513, 1_100] {
             let items: Vec<usize> = (0..count).collect();
             let cut: Vec<&[usize]> = pieces(&items).collect();
-            assert!(cut.len() <= count / MAX_ROWS + 3, "{count}");
+            assert!(cut.iter().all(|piece| piece.len().is_power_of_two()));
+            assert!(cut.iter().all(|piece| piece.len() <= MAX_ROWS));
             assert_eq!(cut.concat(), items);
-            sizes.extend(cut.iter().map(|piece| piece.len()));
         }
-        assert_eq!((sizes.len(), sizes.last()), (32, Some(&MAX_ROWS)));
     }
 
     #[test]
@@ -224,6 +220,7 @@ mod tests {
         assert_eq!(cut.concat(), sizes);
         for piece in cut {
             assert!(piece.len() == 1 || piece.iter().sum::<usize>() <= MAX_BYTES, "{piece:?}");
+            assert!(piece.len().is_power_of_two());
         }
     }
 }
