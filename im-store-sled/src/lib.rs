@@ -43,9 +43,9 @@
 //! it as `sled.damaged-…`, and a new generation begins. Otherwise nothing is changed, and the error says what to do. So
 //! it is with a folder whose status file tells of data that is not there: it is refused, never begun anew.
 //!
-//! On a virtual machine with two cores 256 tasks in 64 rooms had 36,764 messages of 100 bytes a second acknowledged; with one
-//! append to a commit it was 2,736. `im-bench throughput` measures it. SQLite had 60,503 and 2,047 a minute before. With 5
-//! million messages an append costs 0.94 and a page of 50 anywhere 1.02 times what it does with 50 thousand (`im-bench history`).
+//! On a virtual machine with two cores 256 tasks in 64 rooms had 34,536 messages of 100 bytes a second acknowledged; with one
+//! append to a commit it was 4,029. `im-bench throughput` measures it. SQLite had 74,478 and 4,036 a minute later. With 5
+//! million messages an append costs 1.13 and a page of 50 anywhere 1.07 times what it does with 50 thousand (`im-bench history`).
 //!
 //! # How that was tried
 //!
@@ -59,7 +59,7 @@
 //! # Its limits
 //!
 //! - sled says in its own README: *if reliability is your primary constraint, use SQLite. sled is beta.* Five
-//!   thousand kills of a writing process lost and repeated none of 3,516,519 acknowledged sends, but sled 0.34 has not been worked
+//!   thousand kills of a writing process lost and repeated none of 2,974,840 acknowledged sends, but sled 0.34 has not been worked
 //!   on for years. Take it for what it is
 //!   good at: a server that starts with nothing installed. Choose an SQL store for what must outlive a disk's or a
 //!   machine's failure.

@@ -68,16 +68,18 @@
 //!
 //! | | | one append to a commit |
 //! |---|---|---|
-//! | SQLite | 60,503 | 2,047 |
-//! | PostgreSQL, on the same machine | 40,862 | 2,862 |
-//! | MariaDB, on the same machine | 17,125 | 1,978 |
+//! | SQLite | 53,215 | 3,456 |
+//! | PostgreSQL, on the same machine | 32,248 | 2,585 |
+//! | MariaDB, on the same machine | 12,325 | 1,345 |
+//!
+//! The machine is not always equally fast: a few minutes later SQLite had 74,478 and 4,036.
 //!
 //! Message ids should begin with the time, as UUIDv7 does: they come to lie side by side in their index. With random ones SQLite
 //! changes about as many pages as there are messages, and is half as fast.
 //!
 //! What an append and a page of history cost does not grow with history (`im-bench history`, 5 million messages for 50
-//! thousand): an append 0.99, 1.02 and 1.01 times as much on SQLite, PostgreSQL and MariaDB, a page of 50 anywhere 1.01, 1.50 and
-//! 1.01 times. Without a cache, SQLite read 25 times for a page, and took 0.8 ms for it after a cold start: messages lie in runs of
+//! thousand): an append 1.05, 1.01 and 0.97 times as much on SQLite, PostgreSQL and MariaDB, a page of 50 anywhere 1.04, 1.63 and
+//! 1.01 times. Without a cache, SQLite read 24 times for a page, and took 0.6 ms for it after a cold start: messages lie in runs of
 //! 16 of a room, side by side.
 //!
 //! # In your own transaction

@@ -18,7 +18,8 @@ impl Seq {
     pub const ZERO: Self = Self(0);
     /// The first event.
     pub const FIRST: Self = Self(1);
-    /// The last seq that can be given out.
+    /// No event has it: rooms end one before, so that the seq after an event can always be told. As the place to read backwards
+    /// from it stands for the head.
     pub const MAX: Self = Self(MAX_SAFE_INTEGER);
 
     /// Checks the range.
