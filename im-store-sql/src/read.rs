@@ -292,7 +292,7 @@ fn join<D: Dialect>(
     let select = if D::RUNS {
         let runs = first(select.sql(" LEFT JOIN im_runs u ON u.room = r.room AND u.part >= ("));
         let runs = last(runs.sql(&format!(") / {RUN} AND u.part <= (")));
-        runs.sql(&format!(") / {RUN} LEFT JOIN {OF_RUN}"))
+        runs.sql(&format!(") / {RUN} LEFT JOIN im_messages m ON {OF_RUN}"))
     } else {
         select.sql(" LEFT JOIN im_messages m ON m.room = r.room")
     };

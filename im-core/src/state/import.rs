@@ -78,10 +78,11 @@ impl RoomRecord {
     ///
     /// [`Refusal::OutOfPlace`] if it is not the next one, [`Refusal::Exhausted`] at [`Seq::MAX`].
     pub fn import(&mut self, new: ImportedEvent) -> Result<ImportedCommit, Refusal> {
-        if self.head.next() >= Seq::MAX {
+        let next = self.head.next();
+        if next >= Seq::MAX {
             return Err(Refusal::Exhausted);
         }
-        if new.seq != self.head.next() {
+        if new.seq != next {
             return Err(Refusal::OutOfPlace);
         }
         let ImportedEvent { seq, from, at, kind, send, content } = new;
