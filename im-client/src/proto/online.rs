@@ -173,7 +173,7 @@ impl Machine {
             if !self.rooms.contains(&status.room) && self.flight.any(leaving) {
                 continue;
             }
-            let change = self.rooms.answered(by, status);
+            let change = self.rooms.answered(now, by, status);
             self.tell(change);
         }
         self.rooms.learn_rev(rev);
@@ -251,13 +251,9 @@ impl Machine {
         }
         let status = im_core::wire::Status::Denied;
         let code = Some(refusal.code);
-        let change = self.rooms.moved(RoomStatus {
-            room,
-            status,
-            cursor: None,
-            head: im_core::Seq::ZERO,
-            code,
-        });
+        let change = self
+            .rooms
+            .moved(now, RoomStatus { room, status, cursor: None, head: im_core::Seq::ZERO, code });
         self.tell(change);
     }
 
@@ -274,7 +270,7 @@ impl Machine {
             Push::State(update) => self.on_state(now, update),
             Push::Snapshot(part) => self.on_snapshot(now, part),
             Push::Room(status) => {
-                let change = self.rooms.moved(status);
+                let change = self.rooms.moved(now, status);
                 self.tell(change);
             }
             Push::Bye(Bye { code, message, retry_after }) => {

@@ -252,7 +252,7 @@ impl Rooms {
 
     /// An answer to what the client itself asked with the command `by`. Rooms that it does not know are new to it, from
     /// a session that somebody else began: it follows them.
-    pub(super) fn answered(&mut self, by: CommandId, status: RoomStatus) -> Change {
+    pub(super) fn answered(&mut self, now: Instant, by: CommandId, status: RoomStatus) -> Change {
         match self.map.get_mut(&status.room) {
             None => self.follow(&status),
             // Another command asks for this room as well, with a cursor that is further: its answer counts.
@@ -260,19 +260,20 @@ impl Rooms {
             Some(room) => {
                 room.asked = None;
                 room.confirmed = status.cursor.or(room.confirmed);
-                self.change(status)
+                self.change(now, status)
             }
         }
     }
 
     /// A room answers in another way from now on, or again. The cursor never goes back within an epoch: what the server
     /// repeats is dropped.
-    pub(super) fn moved(&mut self, status: RoomStatus) -> Change {
+    pub(super) fn moved(&mut self, now: Instant, status: RoomStatus) -> Change {
         self.has_stray |= status.status == Status::Denied && self.contains(&status.room);
-        self.change(status)
+        self.change(now, status)
     }
 
-    fn change(&mut self, status: RoomStatus) -> Change {
+    /// `ok` never moves the cursor forward: the events up to a cursor beyond it have not arrived, and are asked for.
+    fn change(&mut self, now: Instant, status: RoomStatus) -> Change {
         let Some(room) = self.map.get_mut(&status.room) else { return Change::Quiet };
         match (status.status, status.cursor) {
             (Status::Denied, _) => self.remove(&status.room),
@@ -280,6 +281,12 @@ impl Rooms {
                 return Change::Quiet;
             }
             (Status::Ok, None) => return Change::Quiet,
+            (Status::Ok, Some(cursor)) if cursor.epoch == room.cursor.epoch => {
+                if room.asked.is_none() && !self.holes.contains_key(&status.room) {
+                    self.holes.insert(status.room, room.missed(now));
+                }
+                return Change::Quiet;
+            }
             (_, Some(cursor)) => {
                 if cursor.epoch != room.cursor.epoch {
                     room.state = RoomState::default();

@@ -263,6 +263,22 @@ fn an_application_may_go_back_in_a_room_and_the_server_may_not() {
     assert_eq!(rig.seqs(), [3]);
 }
 
+/// The events up to the server's cursor were not received, so only `gap` and `reset` move the client's cursor forward.
+#[test]
+fn ok_beyond_the_cursor_is_a_hole() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(3), 1);
+    rig.push(Push::Room(status("a", Status::Ok, Some(at(5)))));
+    let asked = rig.written();
+    assert_eq!(asked[0].body, CommandBody::Sub { room: room("a"), since: Some(at(3)) });
+    rig.push(Push::Event(event("a", 6)));
+    assert_eq!(rig.seqs(), [0; 0]);
+    let answer = vec![status("a", Status::Ok, Some(at(3)))];
+    rig.reply(asked[0].id, &Reply::Rooms { statuses: answer, rev: 2, generation: 1 });
+    (4..=6).for_each(|n| rig.push(Push::Event(event("a", n))));
+    assert_eq!(rig.seqs(), [4, 5, 6]);
+}
+
 #[test]
 fn many_rooms_are_resumed_in_frames_that_any_server_takes() {
     let cursors: Vec<_> = (0..1200).map(|n| (room(&format!("{n:0>128}")), at(n))).collect();

@@ -137,15 +137,6 @@ impl Inner {
             self.end(Bye { code: code.number(), message, retry_after: None });
         }
         self.clear_pushes(bounds);
-        for (slot, sub) in self.subs.iter_mut() {
-            if sub.queued > sub.handed.seq {
-                sub.queued = sub.handed.seq;
-                if !sub.lagging {
-                    sub.lagging = true;
-                    self.lagging.push_back(slot);
-                }
-            }
-        }
     }
 
     /// The connection ends for this reason.
@@ -155,7 +146,10 @@ impl Inner {
         self.closed = true;
     }
 
-    /// Drops what waits but for notices, which are few and said once only.
+    /// Drops the queue except notices, which are few and said once only.
+    ///
+    /// Every cursor goes back to what was delivered, so that the events dropped here are read from the log again and a page
+    /// that is being read now, and continues the dropped queue, is not taken.
     pub(super) fn clear_pushes(&mut self, bounds: &OutboxBounds) {
         let notices: VecDeque<Queued> =
             self.pushes.drain(..).filter(|q| matches!(q.item.push, Push::Room(_))).collect();
@@ -166,6 +160,15 @@ impl Inner {
         self.bytes = kept;
         self.signals = 0;
         self.pushes = notices;
+        for (slot, sub) in self.subs.iter_mut() {
+            if sub.queued > sub.handed.seq {
+                sub.queued = sub.handed.seq;
+                if !sub.lagging {
+                    sub.lagging = true;
+                    self.lagging.push_back(slot);
+                }
+            }
+        }
     }
 
     pub(super) fn conflate_state(&mut self, bounds: &OutboxBounds) {

@@ -163,6 +163,20 @@ fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
     assert_eq!(outbox.feed(&next(), &[event(12)], false), Fed::Stuck);
 }
 
+/// The end drops the queue; a page that is being read, and continues it, must not follow what was delivered.
+#[test]
+fn page_read_across_the_end_is_dropped() {
+    let (room, outbox) = (room(10), outbox());
+    room.add_reader(&outbox, Start { from: at(10), authorised: at(13).seq, state: None });
+    let next = || outbox.inner.lock().next_lag().expect("the reader lags");
+    assert_eq!(outbox.feed(&next(), &[event(11), event(12)], false), Fed::On);
+    let lag = next();
+    outbox.close(Bye { code: Code::Closed.number(), message: "".into(), retry_after: None });
+    assert_eq!(outbox.feed(&lag, &[event(13)], false), Fed::On);
+    assert_eq!(drain(&outbox).0, []);
+    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, at(10));
+}
+
 /// Follows the room from its head.
 fn follow(room: &Arc<Room>, outbox: &Arc<Outbox>) {
     let from = room.head().unwrap();
