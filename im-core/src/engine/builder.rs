@@ -176,8 +176,8 @@ impl EngineBuilder {
             cold: ColdReads::new(
                 tasks.clone(),
                 config.cold_reads,
-                config.max_page as usize,
-                config.max_page_bytes,
+                (config.max_page as usize, config.max_page_bytes),
+                config.page_cache_bytes,
             ),
             state_writer: StateWriter::new(
                 config.max_state_pending,

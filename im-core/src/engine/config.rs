@@ -86,6 +86,9 @@ pub struct EngineConfig {
     pub windows_bytes: usize,
     /// Reads of the store for readers who lag, at one time. 16 by default.
     pub cold_reads: usize,
+    /// Bytes of pages read for subscribers catching up that are kept for the next ones, every form of their events counted.
+    /// 64 MiB by default, some 60,000 short messages; 0 keeps none.
+    pub page_cache_bytes: usize,
 
     /// Tasks that append, each for its share of the rooms. 4 by default.
     pub lanes: usize,
@@ -155,6 +158,7 @@ impl Default for EngineConfig {
             window_bytes: 256 * 1024,
             windows_bytes: 256 * 1024 * 1024,
             cold_reads: 16,
+            page_cache_bytes: 64 * 1024 * 1024,
             lanes: 4,
             lane_queue: 4096,
             append_batch: 512,
@@ -216,6 +220,7 @@ setters! {
     window_bytes: usize,
     windows_bytes: usize,
     cold_reads: usize,
+    page_cache_bytes: usize,
     lanes: usize,
     lane_queue: usize,
     append_batch: usize,

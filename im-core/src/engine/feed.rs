@@ -84,17 +84,18 @@ async fn feed_cold(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
     if other_life || lag.after.seq.next() < page.first {
         return restart(core, outbox, lag).await;
     }
-    if page.events.is_empty() {
+    let events = page.after(lag.after.seq);
+    if events.is_empty() {
         return outbox.fed_up_to_head(lag, page.head.seq);
     }
-    if page.events.iter().any(|item| item.ends_nameless()) {
+    if events.iter().any(|item| item.ends_nameless()) {
         match core.check_reader(outbox, lag).await {
             Checked::MayRead => {}
             Checked::NotNow => return outbox.pause_feed(lag),
             Checked::Denied => return fed(core, outbox, lag, Fed::Gone),
         }
     }
-    fed(core, outbox, lag, outbox.feed(lag, &page.events, lag.room.is_open_to_strangers()));
+    fed(core, outbox, lag, outbox.feed(lag, events, lag.room.is_open_to_strangers()));
 }
 
 /// What the reader wants to go on from is not there: it was trimmed, or is of another life. What ended the reader's right

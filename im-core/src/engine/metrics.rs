@@ -18,6 +18,10 @@ pub(crate) const COMMIT_SECONDS: &str = "im_append_commit_seconds";
 pub(crate) const OUTBOX_OVERFLOWS: &str = "im_outbox_overflows_total";
 /// Reads of the store for readers who lag.
 pub(crate) const COLD_READS: &str = "im_cold_reads_total";
+/// Pages found in the page cache by subscribers catching up.
+pub(crate) const PAGE_CACHE_HITS: &str = "im_page_cache_hits_total";
+/// Bytes in the page cache.
+pub(crate) const PAGE_CACHE_BYTES: &str = "im_page_cache_bytes";
 /// Gaps in a room's log that were filled from the store.
 pub(crate) const FILLS: &str = "im_log_fills_total";
 /// Events removed by retention, by this node.

@@ -16,7 +16,7 @@
 //! | `commands` | carrying out what clients ask |
 //! | `lanes`, `own_order` | appending, answering, fanning out; the order of one's own sends |
 //! | `hub`, `room` | rooms in memory: recent log, readers, state |
-//! | `outbox`, `feed`, `cold` | what waits for a reader; catching up from the log |
+//! | `outbox`, `feed`, `cold`, `page_cache` | what waits for a reader; catching up from the log |
 //! | `registry` | connections and whose they are |
 //! | `upkeep` | retention, deleting rooms, erasing users |
 //! | `core`, `tasks`, `state_writer`, `heard_state` | what all share; the engine's own tasks; state that is not in the store yet |
@@ -39,6 +39,7 @@ mod outbox;
 mod outgoing;
 mod outside;
 mod own_order;
+mod page_cache;
 mod places;
 mod registry;
 mod room;

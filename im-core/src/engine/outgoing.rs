@@ -36,6 +36,11 @@ impl Outgoing {
         Self::new(Push::Event(event))
     }
 
+    /// Bytes that all forms of it hold together: the push itself and its two encodings.
+    pub(crate) fn held(&self) -> usize {
+        3 * self.size
+    }
+
     /// The event, if it is one.
     pub(crate) fn as_event(&self) -> Option<&Arc<Event>> {
         if let Push::Event(event) = &self.push { Some(event) } else { None }

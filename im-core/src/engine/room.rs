@@ -66,6 +66,8 @@ struct Log {
     sequencer: Sequencer<Arc<Outgoing>>,
     window: VecDeque<Arc<Outgoing>>,
     bytes: usize,
+    /// The first event that the store retains, as far as is known here.
+    first: Seq,
     /// Of the events in the log, how many were changed by erasures.
     erased: u64,
 }
@@ -152,6 +154,7 @@ impl Room {
             sequencer: Sequencer::new(head.cursor.seq, EARLY_EVENTS),
             window: VecDeque::new(),
             bytes: 0,
+            first: head.first,
             erased: head.erased,
         });
         inner.merge_stored(self, state, limits);
@@ -326,6 +329,11 @@ impl Room {
         Recent::Events(log.window.iter().skip(begin as usize).take_while(fits).cloned().collect())
     }
 
+    /// Whether the log still has this event, as far as is known here.
+    pub(crate) fn retains(&self, seq: Seq) -> bool {
+        self.inner.lock().log.as_ref().is_some_and(|log| log.first <= seq)
+    }
+
     /// Whether strangers may read it.
     pub(crate) fn is_open_to_strangers(&self) -> bool {
         self.inner.lock().log.as_ref().is_some_and(|log| log.open)
@@ -342,6 +350,7 @@ impl Room {
         let Some(log) = inner.log.as_mut().filter(|log| log.cursor_epoch.epoch == epoch) else {
             return;
         };
+        log.first = log.first.max(first);
         let is_gone = |item: &Arc<Outgoing>| item.as_event().is_some_and(|event| event.seq < first);
         let mut freed = 0;
         while log.window.front().is_some_and(is_gone) {
@@ -392,6 +401,7 @@ impl Room {
         log.sequencer = Sequencer::new(to.seq, EARLY_EVENTS);
         log.sequencer.hear_of(head.cursor.seq);
         log.window.clear();
+        log.first = head.first;
         log.erased = head.erased;
         if from != to.epoch {
             inner.state = StateMap::default();
