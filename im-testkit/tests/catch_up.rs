@@ -118,3 +118,33 @@ async fn end_during_catch_up_leaves_no_hole() {
     }
     assert_eq!(seqs(&delivered, "tea"), (next..14).collect::<Vec<_>>());
 }
+
+/// A subscription that was acknowledged begins before anything else is taken, also where the downlink learns of it late.
+#[tokio::test]
+async fn acknowledged_subscription_comes_before_older_events() {
+    let ann = Client::start().await;
+    ann.fill("tea", 3).await;
+    let down = ann.listen(None).await;
+    let mut delivered = Vec::new();
+    while seqs(&delivered, "tea").last() != Some(&4) {
+        delivered.extend(frames(down.take(1 << 16).await));
+    }
+    let epoch = delivered.last().unwrap()["epoch"].clone();
+    let gate = ann.store.hold(Operation::Checkpoint, Moment::Before);
+    ann.call(json!({"t": "sub", "id": 5, "room": "tea", "epoch": epoch, "since": 2})).await;
+    let mid = "0123456789abcdef-tea-late";
+    ann.call(json!({"t": "send", "id": 6, "room": "tea", "mid": mid, "content": "late"})).await;
+    let taking = tokio::spawn({
+        let down = down.clone();
+        async move { down.take(1 << 16).await }
+    });
+    gate.reached(1).await;
+    tokio::task::yield_now().await;
+    gate.open();
+    let mut delivered = frames(taking.await.unwrap());
+    while seqs(&delivered, "tea").last() != Some(&5) {
+        delivered.extend(frames(down.take(1 << 16).await));
+    }
+    assert_eq!((&delivered[0]["t"], &delivered[0]["cursor"]), (&json!("room"), &json!(2)));
+    assert_eq!(seqs(&delivered, "tea"), [3, 4, 5]);
+}

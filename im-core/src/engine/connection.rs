@@ -124,6 +124,15 @@ pub(crate) enum Part {
     Down(Box<Downlink>),
 }
 
+impl Part {
+    /// Waits until what can be taken belongs to the session's subscriptions as acknowledged. Cancel-safe.
+    async fn settled(&self) {
+        if let Self::Down(down) = self {
+            down.settled().await;
+        }
+    }
+}
+
 /// What the handshake has established.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -168,6 +177,7 @@ impl Connection {
     pub async fn next(&self, max_bytes: usize) -> Batch {
         let Handle { conn, engine } = &*self.0;
         loop {
+            conn.part.settled().await;
             let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await;
             let heartbeat = conn.heartbeat.swap(false, Ordering::Relaxed);
             if taken.is_none() && !heartbeat {
@@ -182,6 +192,7 @@ impl Connection {
     /// be; `None` if there is nothing. Cancel-safe.
     pub async fn take(&self, max_bytes: usize) -> Option<Batch> {
         let Handle { conn, engine } = &*self.0;
+        conn.part.settled().await;
         let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await?;
         Some(conn.batch(engine.core(), taken, false))
     }

@@ -2,11 +2,13 @@
 //! session's checkpoint, which commands change from elsewhere; where the reader stands is in a [`Mark`] that it gives back.
 //! So any node takes it up again.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::error::Result;
 use crate::id::{Cursor, RoomId, SessionId, UserId};
@@ -43,7 +45,24 @@ pub(crate) struct Downlink {
     /// One look at the checkpoint at a time, and at most one that waits.
     looking: tokio::sync::Mutex<()>,
     again: AtomicBool,
+    /// A look has ended.
+    looked: Notify,
     following: Mutex<Places>,
+}
+
+impl Downlink {
+    /// Waits until no look at the checkpoint is due. The ack of a command that changes subscriptions is sent after its look
+    /// became due, so what is taken after this belongs to the subscriptions that the ack names. Cancel-safe.
+    pub(super) async fn settled(&self) {
+        loop {
+            let mut looked = pin!(self.looked.notified());
+            looked.as_mut().enable();
+            if !self.again.load(Ordering::Acquire) && self.looking.try_lock().is_ok() {
+                return;
+            }
+            looked.await;
+        }
+    }
 }
 
 impl Engine {
@@ -158,6 +177,9 @@ impl Core {
         self.tasks.spawn(async move {
             if let Err(error) = core.look_at_checkpoint(&conn).await {
                 tracing::warn!(%error, "a checkpoint could not be looked at; the next check tries again");
+            }
+            if let Part::Down(down) = &conn.part {
+                down.looked.notify_waiters();
             }
         });
     }
