@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `serve`, `naive` | the servers, each run as a process of its own |
+//! | `busy` | other work beside a run |
 //! | `child`, `host` | starting, killing and measuring such a process |
 //! | `socket`, `subject`, `report` | what the load scenarios share |
 //! | `idle`, `fanout` | the load scenarios |
@@ -10,6 +11,7 @@
 //! | `history` | what an append and a page cost where there is little history, and where there is a lot |
 //! | `replay` | a chat log through real clients, with cuts and kills, and the proof that nothing was lost |
 
+mod busy;
 mod child;
 mod fanout;
 mod history;

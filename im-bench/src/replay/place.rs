@@ -123,8 +123,8 @@ impl Place {
 
     /// Starts the server again whenever it was killed. Ends only with an error.
     pub(super) async fn keep_up(
-        &self,
-        ledger: &Ledger,
+        self: Arc<Self>,
+        ledger: Arc<Ledger>,
         mut corpses: mpsc::UnboundedReceiver<Server>,
     ) -> Result<()> {
         while let Some(server) = corpses.recv().await {
