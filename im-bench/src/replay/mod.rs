@@ -49,6 +49,7 @@ use self::log::Log;
 pub(crate) use self::options::Options;
 use self::pace::{Patience, Rate, Standing};
 use self::place::Place;
+pub(crate) use self::place::fixed_address;
 use self::report::{Facts, Report};
 use self::witness::Lag;
 use crate::busy::Busy;

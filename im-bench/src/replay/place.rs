@@ -164,7 +164,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// A free port that no client gets as its own by chance: while the server is down, a client that connects to a port of
 /// the system's ephemeral range may be given that very port, connect to itself, and keep the server from coming back.
-fn fixed_address(seed: u64) -> Result<SocketAddr> {
+pub(crate) fn fixed_address(seed: u64) -> Result<SocketAddr> {
     let mut draw = mix(seed ^ u64::from(std::process::id()));
     for _ in 0..100 {
         draw = mix(draw);
