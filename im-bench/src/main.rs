@@ -3,15 +3,19 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `serve`, `naive` | the servers, each run as a process of its own |
+//! | `busy` | other work beside a run |
 //! | `child`, `host` | starting, killing and measuring such a process |
 //! | `socket`, `subject`, `report` | what the load scenarios share |
 //! | `idle`, `fanout` | the load scenarios |
 //! | `throughput` | acknowledged sends a second, at the in-process API and over WebSocket |
 //! | `history` | what an append and a page cost where there is little history, and where there is a lot |
+//! | `frames` | what comes down, frame by frame, seen by peers that repair nothing |
 //! | `replay` | a chat log through real clients, with cuts and kills, and the proof that nothing was lost |
 
+mod busy;
 mod child;
 mod fanout;
+mod frames;
 mod history;
 mod host;
 mod idle;
@@ -38,6 +42,8 @@ struct Arguments {
 enum Scenario {
     /// A chat log through real clients, with cuts and kills, and the proof that nothing was lost.
     Replay(replay::Options),
+    /// What comes down over each transport, frame by frame, seen by peers that repair nothing, with kills.
+    Frames(frames::Options),
     /// Memory of connections that are there and silent.
     Idle(idle::Options),
     /// One room, many readers: CPU per delivery and latency.
@@ -58,6 +64,7 @@ fn main() -> Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Arguments::parse().scenario {
         Scenario::Replay(options) => on(None, replay::run(options)),
+        Scenario::Frames(options) => on(None, frames::run(options)),
         Scenario::Idle(options) => on(options.cores.generator(), idle::run(options)),
         Scenario::Fanout(options) => on(options.cores.generator(), fanout::run(options)),
         Scenario::Throughput(options) => on(None, throughput::run(options)),

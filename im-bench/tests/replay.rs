@@ -111,6 +111,71 @@ fn every_transport_alone_loses_nothing_either() {
     }
 }
 
+/// Runs a replay that must fail, and gives its report and its last words.
+fn unclean(args: &[&str]) -> (Value, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let output = replay(file.path(), args);
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{args:?}\n{err}");
+    (serde_json::from_str(&std::fs::read_to_string(file.path()).unwrap()).unwrap(), err)
+}
+
+#[test]
+fn lost_room_fails_the_run() {
+    for transport in ["ws", "sse", "long", "short", "mix"] {
+        let (report, err) = unclean(
+            &[
+                &[
+                    "--clients",
+                    "5",
+                    "--store",
+                    "memory",
+                    "--lines",
+                    "100",
+                    "--transport",
+                    transport,
+                ][..],
+                &["--forget-a-room", "--patience", "3"],
+            ]
+            .concat(),
+        );
+        assert_eq!((&report["behind"], &report["level"]), (&1.into(), &5.into()), "{report}");
+        assert!(report["lags"][0].as_str().unwrap().starts_with("client-"), "{report}");
+        assert!(err.contains("1 clients behind"), "{err}");
+    }
+}
+
+#[test]
+fn run_that_is_too_slow_fails() {
+    let rate = ["--least-rate", "4000000000", "--patience", "1"];
+    let log = ["--synthetic", "1000000", "--rooms", "10", "--store", "memory"];
+    let (report, err) = unclean(&[&log[..], &rate].concat());
+    assert!(report["ended"].as_str().unwrap().contains("sends a second over 1 s"), "{report}");
+    assert!(err.contains("it was ended early"), "{err}");
+}
+
+#[test]
+fn made_up_log_runs_over_shares_of_transports() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let log = ["--synthetic", "300", "--rooms", "30", "--lines", "200", "--seed", "7"];
+    let crew = ["--clients", "8", "--rooms-per-client", "20", "--busy", "1", "--store", "memory"];
+    let over = ["--transport", "mix", "--mix", "sse=1,short=3", "--cuts", "4"];
+    let output = replay(file.path(), &[&log[..], &crew, &over].concat());
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    for said in ["seed 7", "ws=0,sse=1,long=0,short=3", "1 cores busy", "9 of 9 clients level"] {
+        assert!(out.contains(said), "{said}: {out}");
+    }
+    let report: Value =
+        serde_json::from_str(&std::fs::read_to_string(file.path()).unwrap()).unwrap();
+    let connections = report["connections"].as_object().unwrap();
+    assert_eq!(connections.keys().collect::<Vec<_>>(), ["short", "sse"], "{report}");
+    // The service follows all rooms, and the others at least as many as were wished.
+    assert!(report["subscriptions"].as_u64() >= Some(30 + 8 * 20), "{report}");
+    assert_eq!(report["sends_per_second_by_tenth"].as_array().unwrap().len(), 10, "{report}");
+}
+
 #[test]
 fn what_cannot_be_is_refused_with_a_reason() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -122,6 +187,12 @@ fn what_cannot_be_is_refused_with_a_reason() {
         (&["--speed", "0"], "above 0"),
         (&["--clients", "0"], "clients"),
         (&["--transport", "pigeon"], "mix"),
+        (&["--transport", "ws", "--mix", "ws=1"], "--transport mix"),
+        (&["--transport", "mix", "--mix", "ws=0"], "no transport has a share"),
+        (&["--rooms-per-client", "4"], "has 3 rooms"),
+        (&["--rooms", "4"], "--synthetic"),
+        (&["--synthetic", "5", "--rooms", "6"], "cannot fill 6 rooms"),
+        (&["--synthetic", "5", "--data", "x"], "--data"),
     ] {
         let output = replay(file.path(), args);
         assert!(!output.status.success(), "{args:?}");

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use super::ledger::Ledger;
 use super::link::Cuttable;
-use super::log::{Line, Log};
-use super::transport::Choice;
+use super::log::{Line, Log, mix};
+use super::transport::Route;
 use super::witness::Witness;
 
 /// Members that are named when a room is made. The others join.
@@ -53,6 +53,8 @@ pub(super) struct Stage {
 pub(super) struct Crew {
     pub(super) members: Vec<Member>,
     stage: Stage,
+    /// Those who take what the clients tell, for as long as there are clients.
+    listening: JoinSet<Result<()>>,
 }
 
 impl Crew {
@@ -65,7 +67,7 @@ impl Crew {
         stage: Stage,
         clients: usize,
         server: SocketAddr,
-        (transport, encoding): (Choice, Encoding),
+        (route, encoding): (Route, Encoding),
     ) -> Result<Self> {
         let mut members = Vec::with_capacity(clients + 1);
         for nth in 0..=clients {
@@ -75,7 +77,7 @@ impl Crew {
                 UserId::new(format!("client-{nth}"))?
             };
             let witness = Witness::new(nth, user.as_str(), &stage.checker, stage.ledger.clone());
-            let turns = Arc::new(transport.turns(nth));
+            let turns = Arc::new(route.turns(nth));
             let link = Cuttable { client: nth, server, turns, ledger: stage.ledger.clone() };
             let mut config = Config::default();
             config.max_unacknowledged = stage.window;
@@ -106,7 +108,19 @@ impl Crew {
         }
         // The service makes all rooms.
         members[clients].rooms.extend(0..stage.log.rooms.len());
-        Ok(Self { members, stage })
+        Ok(Self { members, stage, listening: JoinSet::new() })
+    }
+
+    /// Has each client follow at least `least` rooms, those beyond the ones in which it speaks chosen by the seed.
+    pub(super) fn widen(&mut self, least: usize) {
+        let rooms = self.stage.log.rooms.len();
+        for (nth, member) in self.members.iter_mut().enumerate() {
+            let mut draw = mix(self.stage.seed ^ mix(nth as u64));
+            while member.rooms.len() < least.min(rooms) {
+                draw = mix(draw);
+                member.rooms.insert((draw % rooms as u64) as usize);
+            }
+        }
     }
 
     /// Makes the rooms, and has everyone follow those in which they speak. Gives each room's beginning.
@@ -135,6 +149,7 @@ impl Crew {
         for (_, member) in late {
             member.client.join(room.clone()).await?;
         }
+        self.stage.ledger.step();
         Ok(Cursor { epoch: receipt.epoch, seq: Seq::ZERO })
     }
 
@@ -149,10 +164,23 @@ impl Crew {
                     member.user,
                     status.status
                 );
+                self.stage.ledger.step();
                 Ok(())
             }
         };
         try_join_all(member.rooms.iter().map(follow)).await.map(drop)
+    }
+
+    /// Has the first client that follows a room leave it, as if that had been lost: the run must fail.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses.
+    pub(super) async fn forget_a_room(&self) -> Result<()> {
+        let follows = |member: &&Member| !member.rooms.is_empty();
+        let member = self.members.iter().find(follows).context("nobody follows a room")?;
+        let room = member.rooms.first().context("it follows none")?;
+        Ok(member.client.unsubscribe(self.stage.log.rooms[*room].clone()).await?)
     }
 
     /// Has everyone send their lines; returns when all are acknowledged and counted.
@@ -162,7 +190,6 @@ impl Crew {
     /// A client gave up, or a send was refused for good.
     pub(super) async fn speak(&mut self) -> Result<()> {
         let mut speaking = JoinSet::new();
-        let mut listening = JoinSet::new();
         let begin = Instant::now();
         for member in &mut self.members {
             let speaker = Speaker {
@@ -175,21 +202,19 @@ impl Crew {
             speaking.spawn(speaker.clone().post(member.lines.clone(), posted));
             speaking.spawn(speaker.count(receipts));
             if let Some(events) = member.events.take() {
-                listening.spawn(listen(events));
+                self.listening.spawn(listen(events));
             }
         }
         loop {
             tokio::select! {
                 Some(done) = speaking.join_next() => done??,
-                Some(ended) = listening.join_next() => ended??,
+                Some(ended) = self.listening.join_next() => ended??,
                 else => break,
             }
             if speaking.is_empty() {
                 break;
             }
         }
-        // Those who still catch up must go on being listened to.
-        tokio::spawn(async move { while let Some(_ended) = listening.join_next().await {} });
         Ok(())
     }
 
@@ -256,6 +281,7 @@ impl Speaker {
         let content =
             Fingerprint::of(&EventKind::message(), &Content::new(&value, &Limits::default())?);
         self.stage.checker.sent(&self.user, &room, &id, content);
+        self.stage.ledger.posted();
         let delivery = self.client.post(Message::room(room, value).id(id.clone())).await?;
         Ok(Posted { line: nth, id, content, delivery })
     }

@@ -8,16 +8,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use im_core::CommandId;
 use im_test_databases as databases;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use super::fault::{Fault, Faults, Struck, schedule};
 use super::link::Wire;
 use super::log::mix;
+use super::pace::Standing;
 use super::transport::Transport;
 use crate::child::Server;
 
@@ -50,6 +53,8 @@ pub(super) struct Closed {
     /// Faults that did not strike.
     pub(super) missed: usize,
     pub(super) tally: Tally,
+    /// When each tenth of the sends was acknowledged, from the first send.
+    pub(super) tenths: Vec<Duration>,
 }
 
 /// The count, shared by all clients.
@@ -59,6 +64,12 @@ pub(super) struct Ledger {
     moved: Notify,
     /// How often each client's downlink was taken up again.
     taken_up: Vec<AtomicU64>,
+    /// Events that came to a client which had not had them before.
+    news: AtomicU64,
+    /// Rooms made and followed before the first send.
+    steps: AtomicU64,
+    /// Sends that the clients were given.
+    posted: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -68,6 +79,9 @@ struct State {
     acknowledged: u64,
     /// Those that came and wait to be counted.
     held: u64,
+    /// When the first send was made.
+    begun: Instant,
+    tenths: Vec<Duration>,
     due: VecDeque<(u64, Fault)>,
     struck: Vec<Struck>,
     /// The open connection of each client.
@@ -110,6 +124,8 @@ impl Ledger {
             sends,
             acknowledged: 0,
             held: 0,
+            begun: Instant::now(),
+            tenths: Vec::new(),
             due: schedule(sends, faults),
             struck: Vec::new(),
             wires: vec![None; clients],
@@ -123,8 +139,35 @@ impl Ledger {
             draws: mix(seed),
         };
         let taken_up = (0..clients).map(|_| AtomicU64::new(0)).collect();
-        let ledger = Self { state: state.into(), moved: Notify::new(), taken_up };
+        let ledger = Self {
+            state: state.into(),
+            moved: Notify::new(),
+            taken_up,
+            news: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            posted: AtomicU64::new(0),
+        };
         Ok((ledger, Corpses { servers, databases }))
+    }
+
+    /// The first send is about to be made.
+    pub(super) fn begin(&self) {
+        self.state.lock().begun = Instant::now();
+    }
+
+    /// A room was made or is followed.
+    pub(super) fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A client was given a send.
+    pub(super) fn posted(&self) {
+        self.posted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An event came to a client that had not had it before.
+    pub(super) fn news(&self) {
+        self.news.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A client has a connection.
@@ -191,6 +234,13 @@ impl Ledger {
         let mut state = self.state.lock();
         state.server = Some(server);
         state.strike(&self.moved);
+        drop(state);
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until the server is up.
+    pub(super) async fn has_server(&self) {
+        self.until(|state| state.server.is_some()).await;
     }
 
     /// The database is up.
@@ -204,9 +254,13 @@ impl Ledger {
 
     /// Waits until the database is up.
     pub(super) async fn has_database(&self) {
+        self.until(|state| state.database.is_some()).await;
+    }
+
+    async fn until(&self, is_so: impl Fn(&State) -> bool) {
         loop {
             let moved = self.moved.notified();
-            if self.state.lock().database.is_some() {
+            if is_so(&self.state.lock()) {
                 return;
             }
             moved.await;
@@ -225,7 +279,7 @@ impl Ledger {
                 let all = state.acknowledged + state.held == state.sends;
                 if !state.is_due() || all {
                     state.held -= 1;
-                    state.acknowledged += 1;
+                    state.acknowledge();
                     state.strike(&self.moved);
                     if all {
                         self.moved.notify_waiters();
@@ -237,10 +291,17 @@ impl Ledger {
         }
     }
 
-    /// How many sends are acknowledged, and how many faults have struck.
-    pub(super) fn progress(&self) -> (u64, usize) {
+    /// How far the run is.
+    pub(super) fn standing(&self) -> Standing {
         let state = self.state.lock();
-        (state.acknowledged, state.struck.len())
+        let posted = self.posted.load(Ordering::Relaxed);
+        Standing {
+            acknowledged: state.acknowledged,
+            struck: state.struck.len(),
+            news: self.news.load(Ordering::Relaxed),
+            steps: self.steps.load(Ordering::Relaxed),
+            waiting: posted.saturating_sub(state.acknowledged),
+        }
     }
 
     /// Ends the run.
@@ -251,6 +312,7 @@ impl Ledger {
             database: state.database.take(),
             struck: std::mem::take(&mut state.struck),
             missed: state.due.len(),
+            tenths: std::mem::take(&mut state.tenths),
             tally: Tally {
                 taken_up: (0..self.taken_up.len()).map(|client| self.taken_up(client)).sum(),
                 ..std::mem::take(&mut state.tally)
@@ -259,7 +321,21 @@ impl Ledger {
     }
 }
 
+/// The end of the tenth of this number, from 1, of so many sends.
+pub(super) fn tenth(sends: u64, nth: usize) -> u64 {
+    u64::try_from(u128::from(sends) * nth as u128 / 10).unwrap_or(sends)
+}
+
 impl State {
+    fn acknowledge(&mut self) {
+        self.acknowledged += 1;
+        while self.tenths.len() < 10
+            && self.acknowledged >= tenth(self.sends, self.tenths.len() + 1)
+        {
+            self.tenths.push(self.begun.elapsed());
+        }
+    }
+
     fn is_due(&self) -> bool {
         self.due.front().is_some_and(|(at, _)| *at <= self.acknowledged)
     }
@@ -355,8 +431,23 @@ mod tests {
     async fn a_fault_that_has_nothing_left_to_strike_is_missed_and_the_run_goes_on() {
         let (ledger, _corpses) = Ledger::new(1, 4, Faults { kills: 1, ..NONE }, 1).unwrap();
         futures::future::join_all((0..4).map(|_| ledger.count())).await;
-        assert_eq!(ledger.progress(), (4, 0));
+        let standing = ledger.standing();
+        assert_eq!((standing.acknowledged, standing.struck), (4, 0));
         assert_eq!(ledger.close().missed, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tenths_are_timed_as_they_are_counted() {
+        let (ledger, _corpses) = Ledger::new(1, 20, NONE, 1).unwrap();
+        ledger.begin();
+        for _ in 0..20 {
+            ledger.posted();
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(ledger.standing().waiting, 1);
+            ledger.count().await;
+        }
+        let tenths = ledger.close().tenths;
+        assert_eq!(tenths, (1..=10).map(|nth| Duration::from_secs(2 * nth)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -291,7 +291,8 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_passes_a_wire_that_was_cut() {
-        use super::super::{fault::Faults, transport::Choice};
+        use super::super::fault::Faults;
+        use super::super::transport::{Choice, Shares};
         use futures::StreamExt;
         let wire = Arc::new(Wire::default());
         let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
@@ -299,7 +300,7 @@ mod tests {
         let mark = send_mark(Encoding::Json);
         let watched = Watched { wire: wire.clone(), client: 0, ledger: ledger.clone(), mark };
         let stream = Box::pin(futures::stream::iter(vec![Incoming::Message(Bytes::new()); 2]));
-        let turns = Arc::new(Choice::Mix.turns(0));
+        let turns = Arc::new(Choice::Mix.route(&Shares::default()).turns(0));
         let turned = turns.clone();
         let transport = turns.now();
         let mut arriving = Arriving { stream, watched, transport, turns, heard: false };

@@ -30,10 +30,10 @@ pub(super) struct Line {
     pub(super) room: usize,
     /// When it was said, from the beginning of the log; breaks longer than an hour are left out.
     pub(super) due: Duration,
-    at: Box<str>,
-    nick: Box<str>,
-    kind: Box<str>,
-    text: Box<str>,
+    pub(super) at: Box<str>,
+    pub(super) nick: Box<str>,
+    pub(super) kind: Box<str>,
+    pub(super) text: Box<str>,
 }
 
 /// A whole log.
@@ -69,6 +69,14 @@ impl Log {
     /// None in practice: a test reads it.
     pub(super) fn sample() -> Result<Self> {
         Self::read(SAMPLE).context("read the sample")
+    }
+
+    /// Keeps the first `lines` lines, and the rooms that they are in.
+    pub(super) fn keep_first(&mut self, lines: u64) {
+        self.lines.truncate(usize::try_from(lines).unwrap_or(usize::MAX));
+        let last = self.lines.iter().map(|line| line.room).max();
+        // Rooms are in the order of their first lines, so those that are left come first.
+        self.rooms.truncate(last.map_or(0, |last| last + 1));
     }
 
     fn read(file: impl Read) -> Result<Self> {
@@ -207,6 +215,15 @@ mod tests {
         assert_eq!(log.lines[0].content().get("text").and_then(Value::as_text), Some(""));
         assert_eq!(log.lines[2].client(7), 7, "what the channel says comes from the service");
         assert!(log.lines[0].client(7) < 7);
+    }
+
+    #[test]
+    fn first_lines_keep_their_rooms_alone() {
+        let mut log = read(&[TEXT, LATER, OTHER]).unwrap();
+        log.keep_first(9);
+        assert_eq!((log.lines.len(), log.rooms.len()), (3, 2));
+        log.keep_first(2);
+        assert_eq!((log.lines.len(), log.rooms.len()), (2, 1));
     }
 
     #[test]

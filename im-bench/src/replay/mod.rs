@@ -12,6 +12,9 @@
 //! | `place` | where the server keeps things, and starting again what was killed |
 //! | `fault` | what is done to a run, and when |
 //! | `link`, `network` | their connections, which can be cut |
+//! | `options` | what it is told |
+//! | `synthetic` | a log that is made up |
+//! | `pace` | when it is given up |
 //! | `ledger` | the count of acknowledgements, and the faults that fall due by it |
 //! | `witness` | what a client sees, told to the checker |
 //! | `report` | what comes out |
@@ -22,204 +25,131 @@ mod ledger;
 mod link;
 pub(crate) mod log;
 mod network;
+mod options;
+mod pace;
 mod place;
 mod report;
+mod synthetic;
 mod transport;
 mod witness;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use im_core::wire::{Encoding, PageFrom};
+use anyhow::{Context, Result, anyhow, bail};
+use im_core::wire::PageFrom;
 use im_core::{Cursor, RoomId, Seq};
 use im_testkit::history::{Checker, read_back};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::crew::{Crew, Stage};
-use self::fault::Faults;
-use self::ledger::{Closed, Ledger};
+use self::ledger::{Closed, Corpses, Ledger};
 use self::log::Log;
-use self::place::{Keeps, Place};
+pub(crate) use self::options::Options;
+use self::pace::{Patience, Rate, Standing};
+use self::place::Place;
+pub(crate) use self::place::fixed_address;
 use self::report::{Facts, Report};
-use self::transport::Choice;
+use self::witness::Lag;
+use crate::busy::Busy;
 use crate::host;
-use crate::report::{Progress, thousands, write_json};
-
-/// What `im-bench replay` is told.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Options {
-    /// The chat log: a JSON object a line, gzipped or not. By default a sample of 400 lines that is built in.
-    #[arg(long)]
-    data: Option<PathBuf>,
-    /// How many users the senders of the log are mapped onto, a client each.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    clients: u32,
-    /// Over what the clients connect. With `mix` they are spread over all four transports, and whoever comes back after a
-    /// cut or a kill goes on over the next one.
-    #[arg(long, value_enum, default_value_t = Choice::Ws)]
-    transport: Choice,
-    /// How many connections to cut, without a word, while sends are pending on them.
-    #[arg(long, default_value_t = 0)]
-    cuts: u64,
-    /// How often to kill the server by SIGKILL, and start it again, while sends are pending. Needs a durable store.
-    #[arg(long, default_value_t = 0)]
-    kills: u64,
-    /// How often to kill the database, with all its processes, and start it again, while sends are pending. Needs --store
-    /// postgres or mariadb.
-    #[arg(long, default_value_t = 0)]
-    database_kills: u64,
-    /// Where the server keeps things: memory; sled or sqlite, in a temporary folder; postgres or mariadb, on a database server
-    /// that is started for the run; sled:PATH, sqlite:PATH, postgres://… or mysql://…, where nothing may be yet.
-    #[arg(long, default_value = "sqlite")]
-    store: Keeps,
-    /// Replay at this many times the log's own pace, instead of as fast as sends are acknowledged. Breaks of more than an
-    /// hour are left out.
-    #[arg(long, value_parser = pace)]
-    speed: Option<f64>,
-    /// Sends of one client that may be unacknowledged. Each sender's order is kept however many there are, also when a
-    /// database refuses some for the time being.
-    #[arg(long, default_value_t = 16)]
-    window: usize,
-    /// How the clients write their frames.
-    #[arg(long, value_enum, default_value_t = Words::Msgpack)]
-    encoding: Words,
-    /// Chooses message ids and who is cut.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Also write the report as JSON, to this file; `-` for standard output.
-    #[arg(long)]
-    json: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Words {
-    Json,
-    Msgpack,
-}
-
-fn pace(text: &str) -> Result<f64, String> {
-    let speed: f64 = text.parse().map_err(|_| "a number was expected")?;
-    if speed.is_finite() && speed > 0.0 {
-        Ok(speed)
-    } else {
-        Err("a number above 0 was expected".into())
-    }
-}
-
-/// How long nothing may move before the run is given up: a restart of the server takes far less.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::report::{Progress, write_json};
 
 /// How often the run looks how far it is.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Replays, checks, reports; fails unless everything was as it should be.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    ensure!(
-        options.kills == 0 || options.store.is_durable(),
-        "a kill takes everything from a store in memory: --kills needs another --store"
-    );
-    ensure!(
-        options.database_kills == 0 || options.store.database().is_some(),
-        "--database-kills needs a database of the run's own: --store postgres or --store mariadb"
-    );
+    options.check()?;
     // Over HTTP a client has two sockets, and for a moment those before them.
     host::allow_open_files(4 * u64::from(options.clients) + 100)?;
-    let log = Arc::new(match &options.data {
-        Some(path) => Log::open(path)?,
-        None => Log::sample()?,
-    });
+    let log = Arc::new(options.log()?);
+    eprintln!("{}", opening(&options, &log));
+    let busy = Busy::start(options.busy)?;
     let report = replay(&options, log).await?;
+    drop(busy);
     print!("{report}");
     options.json.as_deref().map_or(Ok(()), |path| write_json(path, &report))?;
-    ensure!(report.is_clean(), "the run is not clean");
-    Ok(())
+    match report.faults_found().as_slice() {
+        [] => Ok(()),
+        found => bail!("the run is not clean: {}", found.join("; ")),
+    }
+}
+
+/// What the run is about to do, so that it can be done again whatever becomes of it.
+fn opening(options: &Options, log: &Log) -> String {
+    let shares = options.shares().map(|shares| format!(" ({shares})")).unwrap_or_default();
+    format!(
+        "seed {}: {} lines in {} rooms of {}, {} clients over {}{shares} on {}, {} cuts, {} kills, {} cores busy",
+        options.seed,
+        log.lines.len(),
+        log.rooms.len(),
+        options.source(),
+        options.clients,
+        options.transport,
+        options.store,
+        options.cuts,
+        options.kills,
+        options.busy,
+    )
 }
 
 async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     let folder = tempfile::tempdir()?;
     let database = options.store.start_database().await?;
     let place = Place::new(&options.store, folder.path(), database.as_ref(), options.seed)?;
+    let place = Arc::new(place);
     let (sends, clients) = (log.lines.len() as u64, options.clients as usize);
-    let Options { cuts, kills, database_kills, .. } = *options;
-    let faults = Faults { cuts, kills, database_kills };
-    let (ledger, corpses) = Ledger::new(clients + 1, sends, faults, options.seed)?;
+    let (ledger, corpses) = Ledger::new(clients + 1, sends, options.faults(), options.seed)?;
     let ledger = Arc::new(ledger);
     if let Some(database) = database {
         ledger.database_up(database);
     }
     let checker = Checker::new();
-    let stage = Stage {
-        log: log.clone(),
-        ledger: ledger.clone(),
-        checker: checker.clone(),
-        seed: options.seed,
-        speed: options.speed,
-        window: options.window,
-    };
     ledger.up(place.start().await?);
-    let encoding = match options.encoding {
-        Words::Json => Encoding::Json,
-        Words::Msgpack => Encoding::MsgPack,
-    };
-    let mut crew =
-        Crew::connect(stage, clients, place.address, (options.transport, encoding)).await?;
-    crew.settle().await.context("making and following the rooms")?;
+    let mut keepers = keep_up(&place, &ledger, corpses);
 
-    let ledger::Corpses { servers, databases } = corpses;
-    // A task of its own, since what it has under way must be done in any case.
-    let mut keeper = tokio::spawn(place::keep_database_up(ledger.clone(), databases));
+    let run = Run { options, log: &log, ledger: &ledger, checker: &checker };
+    let mut crew = run.gather(&place).await?;
+    ledger.begin();
     let begin = Instant::now();
-    let mut progress = Progress::new("acknowledged", sends);
-    tokio::select! {
-        spoken = crew.speak() => spoken?,
-        restarted = place.keep_up(&ledger, servers) => restarted?,
-        restarted = &mut keeper => restarted??,
-        stuck = watch(&ledger, &mut progress) => stuck?,
-    }
+    let ended = run.speak(&mut crew, &mut keepers).await?;
     let spoken = begin.elapsed();
-    progress.done();
-    let behind = all_heard(&crew, &log, &checker).await?;
+    let lags = run.all_heard(&crew).await?;
     let heard = begin.elapsed();
 
+    tokio::select! {
+        () = ledger.has_server() => {}
+        gone = keepers.join_next() => return Err(why_gone(gone)),
+    }
     if place.has_database {
         tokio::select! {
             () = ledger.has_database() => {}
-            restarted = &mut keeper => restarted??,
+            gone = keepers.join_next() => return Err(why_gone(gone)),
         }
     }
-    keeper.abort();
-    let Closed { server, database, struck: faults, missed, tally } = ledger.close();
-    if !options.store.is_durable() {
-        read_from_server(&crew, &log, &checker).await?;
-    }
-    crew.leave();
-    let readers: Vec<_> = crew.members.iter().filter_map(|member| member.witness.close()).collect();
-    server.context("the server is not up at the end")?.stop().await?;
-    if options.store.is_durable() {
-        let store = place.store.open().await.context("reopen the store")?;
-        read_back(&checker, &*store).await?;
-        store.close().await?;
-    }
-    if let Some(database) = database {
-        place::blocking(move || database.stop()).await?;
-    }
-    readers.into_iter().for_each(im_testkit::history::Reader::finish);
+    keepers.shutdown().await;
+    let closed = ledger.close();
+    let subscriptions = crew.members.iter().map(|member| member.rooms.len()).sum();
+    let Closed { struck: faults, missed, tally, tenths, .. } =
+        run.close(&place, crew, closed, ended.is_none()).await?;
     let facts = Facts {
-        data: options
-            .data
-            .as_deref()
-            .map_or("the sample".into(), |path| path.display().to_string()),
+        data: options.source(),
         store: options.store.clone(),
         transport: options.transport,
+        mix: options.shares(),
         tally,
         seed: options.seed,
+        busy: options.busy,
         clients,
         rooms: log.rooms.len(),
+        subscriptions,
         lines: sends,
         missed,
-        behind,
+        lags,
+        ended,
+        tenths,
         faults,
         spoken,
         heard,
@@ -227,51 +157,159 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     Ok(Report::new(facts, checker.finish()))
 }
 
-/// Shows how far the run is. Ends only with an error: if nothing moves any more.
-async fn watch(ledger: &Ledger, progress: &mut Progress) -> Result<()> {
-    let mut last = (ledger.progress(), Instant::now());
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let (acknowledged, struck) = ledger.progress();
-        progress.at(acknowledged);
-        if last.0 != (acknowledged, struck) {
-            last = ((acknowledged, struck), Instant::now());
-        }
-        ensure!(
-            last.1.elapsed() < PATIENCE,
-            "nothing moves: {acknowledged} acknowledged, {struck} faults"
-        );
+/// Starts again what is killed, in tasks of their own, since what they have under way must be done in any case. They end only
+/// with an error.
+fn keep_up(place: &Arc<Place>, ledger: &Arc<Ledger>, corpses: Corpses) -> JoinSet<Result<()>> {
+    let Corpses { servers, databases } = corpses;
+    let mut keepers = JoinSet::new();
+    keepers.spawn(place.clone().keep_up(ledger.clone(), servers));
+    keepers.spawn(place::keep_database_up(ledger.clone(), databases));
+    keepers
+}
+
+fn why_gone(gone: Option<Result<Result<()>, tokio::task::JoinError>>) -> anyhow::Error {
+    match gone {
+        Some(Ok(Err(error))) => error,
+        Some(Err(error)) => error.into(),
+        Some(Ok(Ok(()))) | None => anyhow!("nobody starts again what is killed"),
     }
 }
 
-/// Waits until every client has everything of the rooms that it follows; gives up when they no longer come nearer, and
-/// leaves it to the checker to say what is missing. Says how many clients are behind.
-async fn all_heard(crew: &Crew, log: &Log, checker: &Checker) -> Result<usize> {
-    let end =
-        |room: &RoomId| checker.head(room).with_context(|| format!("nothing is known of {room}"));
-    let ends: Vec<(RoomId, Cursor)> =
-        log.rooms.iter().map(|room| Ok((room.clone(), end(room)?))).collect::<Result<_>>()?;
-    let mut progress = Progress::new("clients have everything", crew.members.len() as u64);
-    let (mut most, mut moved) = (0, Instant::now());
-    loop {
-        let has_all = |member: &&crew::Member| {
-            let rooms: Vec<_> = member.rooms.iter().map(|room| &ends[*room]).collect();
-            member.witness.has_all(rooms.into_iter())
+/// One run, while it lasts.
+struct Run<'a> {
+    options: &'a Options,
+    log: &'a Arc<Log>,
+    ledger: &'a Arc<Ledger>,
+    checker: &'a Checker,
+}
+
+impl Run<'_> {
+    /// Connects the clients, makes the rooms and has all followed.
+    async fn gather(&self, place: &Place) -> Result<Crew> {
+        let stage = Stage {
+            log: self.log.clone(),
+            ledger: self.ledger.clone(),
+            checker: self.checker.clone(),
+            seed: self.options.seed,
+            speed: self.options.speed,
+            window: self.options.window,
         };
-        let done = crew.members.iter().filter(has_all).count();
-        progress.at(done as u64);
-        if done == crew.members.len() {
-            progress.done();
-            return Ok(0);
+        let (clients, route) = (self.options.clients as usize, self.options.route());
+        let over = (route, self.options.encoding());
+        let mut crew = Crew::connect(stage, clients, place.address, over).await?;
+        crew.widen(self.options.rooms_per_client);
+        tokio::select! {
+            settled = crew.settle() => settled.context("making and following the rooms").map(drop)?,
+            stuck = self.watch(None) => bail!("making and following the rooms: {stuck}"),
         }
-        if done > most {
-            (most, moved) = (done, Instant::now());
+        if self.options.forget_a_room {
+            crew.forget_a_room().await?;
         }
-        if moved.elapsed() > PATIENCE {
-            progress.say(&format!("only {} clients have everything", thousands(done as u64)));
-            return Ok(crew.members.len() - done);
+        Ok(crew)
+    }
+
+    /// Has all lines sent. Says why that ended early, if it did: what was sent until then is judged all the same.
+    async fn speak(
+        &self,
+        crew: &mut Crew,
+        keepers: &mut JoinSet<Result<()>>,
+    ) -> Result<Option<String>> {
+        tokio::select! {
+            spoken = crew.speak() => Ok(spoken.err().map(|error| format!("{error:#}"))),
+            gone = keepers.join_next() => Err(why_gone(gone)),
+            given_up = self.watch(Some(self.options.least_rate())) => Ok(Some(given_up)),
         }
-        tokio::time::sleep(LOOK).await;
+    }
+
+    /// Shows how far the run is. Ends only if nothing moves any more, or, where there is a least rate, if sends are slower.
+    async fn watch(&self, least: Option<u32>) -> String {
+        let sends = self.log.lines.len() as u64;
+        let mut progress = Progress::new("acknowledged", sends);
+        let may_idle = least.is_some() && self.options.speed.is_some();
+        let most = self.options.patience();
+        let mut patience = Patience::new(Instant::now(), most, may_idle);
+        let mut rate = Rate::new(Instant::now(), most, least.unwrap_or(0));
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let (now, standing) = (Instant::now(), self.ledger.standing());
+            progress.at(standing.acknowledged);
+            if patience.is_over(now, standing) {
+                let Standing { acknowledged, struck, news, .. } = standing;
+                return format!(
+                    "nothing moved for {} s: {acknowledged} acknowledged, {struck} faults, {news} delivered",
+                    most.as_secs()
+                );
+            }
+            if let Some(low) = rate.too_low(now, standing.acknowledged) {
+                return format!("{low:.1} sends a second over {} s", most.as_secs());
+            }
+        }
+    }
+
+    /// Waits until every client has everything of the rooms that it follows; gives up when nothing new comes to any of them.
+    /// Says what is missing, for each client that lacks something.
+    async fn all_heard(&self, crew: &Crew) -> Result<Vec<Vec<Lag>>> {
+        let mut progress = Progress::new("clients have everything", crew.members.len() as u64);
+        let mut patience = Patience::new(Instant::now(), self.options.patience(), false);
+        loop {
+            let heads = self.heads()?;
+            let rooms = |member: &crew::Member| {
+                member.rooms.iter().map(|room| &heads[*room]).collect::<Vec<_>>()
+            };
+            let is_level = |member: &&crew::Member| member.witness.is_level(rooms(member));
+            let level = crew.members.iter().filter(is_level).count();
+            progress.at(level as u64);
+            let over = patience.is_over(Instant::now(), self.ledger.standing());
+            if over || level == crew.members.len() {
+                if over {
+                    progress.say("nothing moves any more, and some clients lack something");
+                }
+                progress.done();
+                let lags = crew.members.iter().map(|member| member.witness.lags(rooms(member)));
+                return Ok(lags.filter(|lags| !lags.is_empty()).collect());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The head of each room, as far as anybody has heard of it.
+    fn heads(&self) -> Result<Vec<(RoomId, Cursor)>> {
+        let head = |room: &RoomId| {
+            let head = self.checker.head(room);
+            Ok((room.clone(), head.with_context(|| format!("nothing is known of {room}"))?))
+        };
+        self.log.rooms.iter().map(head).collect()
+    }
+
+    /// Ends the clients and the server, and has the checker look at what the store holds. What a run that was ended early
+    /// has not delivered by now is no loss.
+    async fn close(
+        &self,
+        place: &Place,
+        crew: Crew,
+        mut closed: Closed,
+        to_the_end: bool,
+    ) -> Result<Closed> {
+        let is_durable = self.options.store.is_durable();
+        if !is_durable {
+            read_from_server(&crew, self.log, self.checker).await?;
+        }
+        crew.leave();
+        let readers: Vec<_> =
+            crew.members.iter().filter_map(|member| member.witness.close()).collect();
+        closed.server.take().context("the server is not up at the end")?.stop().await?;
+        if is_durable {
+            let store = place.store.open().await.context("reopen the store")?;
+            read_back(self.checker, &*store).await?;
+            store.close().await?;
+        }
+        if let Some(database) = closed.database.take() {
+            place::blocking(move || database.stop()).await?;
+        }
+        if to_the_end {
+            readers.into_iter().for_each(im_testkit::history::Reader::finish);
+        }
+        Ok(closed)
     }
 }
 

@@ -123,8 +123,8 @@ impl Place {
 
     /// Starts the server again whenever it was killed. Ends only with an error.
     pub(super) async fn keep_up(
-        &self,
-        ledger: &Ledger,
+        self: Arc<Self>,
+        ledger: Arc<Ledger>,
         mut corpses: mpsc::UnboundedReceiver<Server>,
     ) -> Result<()> {
         while let Some(server) = corpses.recv().await {
@@ -164,7 +164,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// A free port that no client gets as its own by chance: while the server is down, a client that connects to a port of
 /// the system's ephemeral range may be given that very port, connect to itself, and keep the server from coming back.
-fn fixed_address(seed: u64) -> Result<SocketAddr> {
+pub(crate) fn fixed_address(seed: u64) -> Result<SocketAddr> {
     let mut draw = mix(seed ^ u64::from(std::process::id()));
     for _ in 0..100 {
         draw = mix(draw);

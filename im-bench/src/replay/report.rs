@@ -8,9 +8,10 @@ use im_testkit::history::{Rule, Verdict};
 use serde::Serialize;
 
 use super::fault::{Fault, Struck};
-use super::ledger::Tally;
+use super::ledger::{Tally, tenth};
 use super::place::Keeps;
 use super::transport::{Choice, Transport};
+use super::witness::Lag;
 use crate::report::thousands;
 
 /// The whole run.
@@ -19,9 +20,15 @@ pub(super) struct Report {
     pub(super) data: String,
     pub(super) store: Keeps,
     pub(super) transport: Choice,
+    /// The shares of a mix.
+    pub(super) mix: Option<String>,
     pub(super) seed: u64,
+    /// Cores that were kept busy by other work.
+    pub(super) busy: u16,
     pub(super) clients: usize,
     pub(super) rooms: usize,
+    /// Rooms that clients followed, all together.
+    pub(super) subscriptions: usize,
     pub(super) lines: u64,
     pub(super) acknowledged: u64,
     pub(super) deliveries: u64,
@@ -39,8 +46,14 @@ pub(super) struct Report {
     pub(super) database_kills: usize,
     /// Faults that were asked for and did not happen.
     pub(super) missed: usize,
-    /// Clients that did not have everything in the end.
+    /// Clients, the service among them, that had every room to its head in the end.
+    pub(super) level: usize,
+    /// Those that did not: they lack events, or lost a room.
     pub(super) behind: usize,
+    /// What those lack.
+    pub(super) lags: Vec<Lag>,
+    /// Why the run was ended before its end, if it was.
+    pub(super) ended: Option<String>,
     pub(super) lost: u64,
     pub(super) repeated: u64,
     pub(super) out_of_order: u64,
@@ -50,6 +63,8 @@ pub(super) struct Report {
     /// From the first send to the last acknowledgement.
     pub(super) seconds: f64,
     pub(super) sends_per_second: f64,
+    /// Sends acknowledged a second in each tenth of them, as far as the run came.
+    pub(super) sends_per_second_by_tenth: Vec<f64>,
     /// Until every follower had everything, from the first send.
     pub(super) seconds_to_all: f64,
     pub(super) faults: Vec<Struck>,
@@ -61,13 +76,18 @@ pub(super) struct Facts {
     pub(super) data: String,
     pub(super) store: Keeps,
     pub(super) transport: Choice,
+    pub(super) mix: Option<String>,
     pub(super) tally: Tally,
     pub(super) seed: u64,
+    pub(super) busy: u16,
     pub(super) clients: usize,
     pub(super) rooms: usize,
+    pub(super) subscriptions: usize,
     pub(super) lines: u64,
     pub(super) missed: usize,
-    pub(super) behind: usize,
+    pub(super) lags: Vec<Vec<Lag>>,
+    pub(super) ended: Option<String>,
+    pub(super) tenths: Vec<Duration>,
     pub(super) faults: Vec<Struck>,
     pub(super) spoken: Duration,
     pub(super) heard: Duration,
@@ -75,17 +95,21 @@ pub(super) struct Facts {
 
 impl Report {
     pub(super) fn new(facts: Facts, verdict: Verdict) -> Self {
-        let Facts { data, store, transport, tally, seed, clients, .. } = facts;
-        let Facts { rooms, lines, missed, behind, faults, spoken, heard, .. } = facts;
+        let Facts { data, store, transport, mix, tally, seed, busy, clients, .. } = facts;
+        let Facts { rooms, subscriptions, lines, missed, lags, ended, tenths, .. } = facts;
+        let Facts { faults, spoken, heard, .. } = facts;
         let struck = |fault| faults.iter().filter(|struck| struck.fault == fault).count();
         let seconds = spoken.as_secs_f64();
         Self {
             data,
             store,
             transport,
+            mix,
             seed,
+            busy,
             clients,
             rooms,
+            subscriptions,
             lines,
             acknowledged: verdict.acked,
             deliveries: verdict.deliveries,
@@ -98,7 +122,11 @@ impl Report {
             kills: struck(Fault::Kill),
             database_kills: struck(Fault::DatabaseKill),
             missed,
-            behind,
+            // The service is one more.
+            level: clients + 1 - lags.len(),
+            behind: lags.len(),
+            lags: lags.into_iter().flatten().collect(),
+            ended,
             lost: verdict.count(Rule::Lost),
             repeated: verdict.count(Rule::Repeated),
             out_of_order: verdict.count(Rule::OutOfOrder),
@@ -106,17 +134,44 @@ impl Report {
             violations: verdict.violations(),
             seconds,
             sends_per_second: verdict.acked as f64 / seconds,
+            sends_per_second_by_tenth: rates(lines, &tenths),
             seconds_to_all: heard.as_secs_f64(),
             faults,
             verdict,
         }
     }
 
-    /// Whether everything was as it should be.
-    pub(super) fn is_clean(&self) -> bool {
-        self.verdict.is_clean() && self.acknowledged == self.lines && self.missed + self.behind == 0
+    /// What was not as it should be; nothing after a clean run.
+    pub(super) fn faults_found(&self) -> Vec<String> {
+        let count = |n: u64, what: &str| (n > 0).then(|| format!("{} {what}", thousands(n)));
+        let unacknowledged = self.lines.saturating_sub(self.acknowledged);
+        [
+            self.ended.as_ref().map(|why| format!("it was ended early: {why}")),
+            count(self.verdict.violations(), "violations"),
+            count(unacknowledged, "sends without acknowledgement"),
+            count(self.missed as u64, "faults missed"),
+            count(self.behind as u64, "clients behind"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }
+
+/// Sends a second in each tenth that came to its end.
+fn rates(sends: u64, tenths: &[Duration]) -> Vec<f64> {
+    let begins = std::iter::once(&Duration::ZERO).chain(tenths);
+    let parts = tenths.iter().zip(begins).enumerate();
+    parts
+        .map(|(nth, (end, begin))| {
+            let sent = tenth(sends, nth + 1) - tenth(sends, nth);
+            sent as f64 / end.saturating_sub(*begin).as_secs_f64().max(1e-6)
+        })
+        .collect()
+}
+
+/// How many of those rooms that clients lack are shown.
+const SHOWN_LAGS: usize = 20;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -126,17 +181,33 @@ impl fmt::Display for Report {
             "{acknowledged} of {lines} sends acknowledged in {:.1} s: {:.0} a second",
             self.seconds, self.sends_per_second
         )?;
+        let rates = self.sends_per_second_by_tenth.iter().map(|rate| format!("{rate:.0}"));
+        writeln!(f, "sends a second by tenths: {}", rates.collect::<Vec<_>>().join(" "))?;
+        let mix = self.mix.as_ref().map(|mix| format!(" ({mix})")).unwrap_or_default();
         writeln!(
             f,
-            "{} clients in {} rooms: {} deliveries, all arrived after {:.1} s; {} events in the reopened store",
+            "seed {}, {} over {}{mix}, {} cores busy with other work",
+            self.seed, self.store, self.transport, self.busy
+        )?;
+        writeln!(
+            f,
+            "{} clients in {} rooms, {} subscriptions: {} deliveries in {:.1} s; {} events in the reopened store",
             self.clients,
             self.rooms,
+            thousands(self.subscriptions as u64),
             thousands(self.deliveries),
             self.seconds_to_all,
             thousands(self.stored),
         )?;
+        writeln!(
+            f,
+            "{} of {} clients level in the end, the service among them",
+            self.level,
+            self.level + self.behind
+        )?;
+        let all = self.connections.values().sum::<u64>().max(1);
         let connections = |(transport, count): (&Transport, &u64)| {
-            format!("{} over {transport}", thousands(*count))
+            format!("{} over {transport} ({} %)", thousands(*count), 100 * count / all)
         };
         let connections: Vec<_> = self.connections.iter().map(connections).collect();
         let (switches, taken_up) = (thousands(self.switches), thousands(self.taken_up));
@@ -176,14 +247,25 @@ impl fmt::Display for Report {
             writeln!(f, "sends refused for the time being: {}", refused.join(", "))?;
         }
         if self.behind > 0 {
-            writeln!(f, "{} clients did not get everything in the end", self.behind)?;
+            writeln!(f, "{} clients did not get everything in the end:", self.behind)?;
+        }
+        for lag in self.lags.iter().take(SHOWN_LAGS) {
+            writeln!(f, "  - {lag}")?;
+        }
+        let more = self.lags.len().saturating_sub(SHOWN_LAGS);
+        if more > 0 {
+            writeln!(f, "  - and {} more", thousands(more as u64))?;
         }
         writeln!(
             f,
             "{} lost, {} repeated, {} out of order, {} silent gaps; {} violations in all",
             self.lost, self.repeated, self.out_of_order, self.silent_gaps, self.violations,
         )?;
-        self.verdict.examples.iter().try_for_each(|violation| writeln!(f, "  - {violation}"))
+        self.verdict.examples.iter().try_for_each(|violation| writeln!(f, "  - {violation}"))?;
+        match self.faults_found().as_slice() {
+            [] => writeln!(f, "the run is clean"),
+            found => writeln!(f, "the run is not clean: {}", found.join("; ")),
+        }
     }
 }
 
@@ -193,7 +275,11 @@ mod tests {
     use im_testkit::history::Checker;
 
     fn report(missed: usize, verdict: Verdict) -> Report {
-        let facts = Facts {
+        Report::new(facts(missed), verdict)
+    }
+
+    fn facts(missed: usize) -> Facts {
+        Facts {
             data: "test".into(),
             store: "sled".parse().unwrap(),
             transport: Choice::Mix,
@@ -203,36 +289,73 @@ mod tests {
                 taken_up: 0,
                 refused: [(4100, 2), (4202, 3)].into(),
             },
+            mix: Some("ws=1,sse=1,long=1,short=1".into()),
             seed: 1,
+            busy: 2,
             clients: 1,
             rooms: 1,
+            subscriptions: 2,
             lines: 0,
             missed,
-            behind: 0,
+            lags: Vec::new(),
+            ended: None,
+            tenths: Vec::new(),
             faults: vec![
                 Struck { fault: Fault::DatabaseKill, at: 1, pending: 9 },
                 Struck { fault: Fault::DatabaseKill, at: 2, pending: 4 },
             ],
             spoken: Duration::from_secs(1),
             heard: Duration::from_secs(1),
-        };
-        Report::new(facts, verdict)
+        }
     }
 
     #[test]
     fn one_violation_or_one_missed_fault_is_too_many() {
-        assert!(report(0, Checker::new().finish()).is_clean());
-        assert!(!report(1, Checker::new().finish()).is_clean());
+        assert_eq!(report(0, Checker::new().finish()).faults_found(), [""; 0]);
+        assert_eq!(report(1, Checker::new().finish()).faults_found(), ["1 faults missed"]);
         let mut verdict = Checker::new().finish();
         verdict.broken.insert(Rule::SilentGap, 1);
         let report = report(0, verdict);
-        assert!(!report.is_clean());
+        assert_eq!(report.faults_found(), ["1 violations"]);
         assert!(report.to_string().contains("1 silent gaps; 1 violations"), "{report}");
-        let connections = "connections: 1,200 over ws, 3 over long; 1,190 switches";
+        let connections = "connections: 1,200 over ws (99 %), 3 over long (0 %); 1,190 switches";
         assert!(report.to_string().contains(connections), "{report}");
         let database =
             "0 kills (at least 0 pending), 2 kills of the database (at least 4 pending), 0 faults";
         assert!(report.to_string().contains(database), "{report}");
         assert!(report.to_string().contains("being: 2 with 4100, 3 with 4202"), "{report}");
+    }
+
+    #[test]
+    fn whatever_is_missing_fails_the_run() {
+        let head = im_core::Cursor {
+            epoch: im_core::Epoch { generation: 1, incarnation: 1 },
+            seq: im_core::Seq::FIRST,
+        };
+        let room = (im_core::RoomId::new("r").unwrap(), head);
+        let (ledger, _corpses) =
+            super::super::ledger::Ledger::new(1, 1, super::super::fault::Faults::default(), 1)
+                .unwrap();
+        let checker = Checker::new();
+        let witness =
+            super::super::witness::Witness::new(0, "bob", &checker, std::sync::Arc::new(ledger));
+        let lags = vec![witness.lags([&room])];
+        let behind = Report::new(Facts { lags, ..facts(0) }, Checker::new().finish());
+        assert_eq!(behind.faults_found(), ["1 clients behind"]);
+        let said = behind.to_string();
+        assert!(said.contains("1 of 2 clients level"), "{said}");
+        assert!(said.contains("bob does not follow r, has nothing of 1 in 1.1"), "{said}");
+
+        let ended = Some("nothing moves".to_owned());
+        let early = Report::new(Facts { ended, ..facts(0) }, Checker::new().finish());
+        assert_eq!(early.faults_found(), ["it was ended early: nothing moves"]);
+        let short = Report::new(Facts { lines: 2, ..facts(0) }, Checker::new().finish());
+        assert_eq!(short.faults_found(), ["2 sends without acknowledgement"]);
+    }
+
+    #[test]
+    fn rates_are_those_of_each_tenth() {
+        let tenths = [Duration::from_secs(1), Duration::from_secs(3)];
+        assert_eq!(rates(1000, &tenths), [100.0, 50.0]);
     }
 }

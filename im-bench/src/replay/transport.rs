@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -32,8 +34,18 @@ pub(super) enum Choice {
     Long,
     /// Commands by POST, pushes by short polling.
     Short,
-    /// All four: clients are spread over them, and go on over the next one whenever they come back.
+    /// All four, or those to which `--mix` gives a share: clients are spread over them, and go on over the next one whenever
+    /// they come back.
     Mix,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.alone() {
+            Some(transport) => transport.fmt(f),
+            None => f.write_str("mix"),
+        }
+    }
 }
 
 /// Between two short polls. Shorter than people would choose, so that a run ends soon.
@@ -61,27 +73,102 @@ pub(super) enum Way {
 }
 
 impl Choice {
-    fn transports(self) -> &'static [Transport] {
-        let at = |at: usize| &Transport::ALL[at..=at];
+    fn alone(self) -> Option<Transport> {
         match self {
-            Self::Ws => at(0),
-            Self::Sse => at(1),
-            Self::Long => at(2),
-            Self::Short => at(3),
-            Self::Mix => &Transport::ALL,
+            Self::Ws => Some(Transport::Ws),
+            Self::Sse => Some(Transport::Sse),
+            Self::Long => Some(Transport::Long),
+            Self::Short => Some(Transport::Short),
+            Self::Mix => None,
         }
     }
 
+    /// What follows from the choice, with the shares of a mix.
+    pub(super) fn route(self, shares: &Shares) -> Route {
+        Route(match self.alone() {
+            Some(transport) => [transport].into(),
+            None => shares.cycle().into(),
+        })
+    }
+}
+
+/// Shares of the transports of a mix: how many of the clients connect over each, and how often each has its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shares([u32; 4]);
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self([1; 4])
+    }
+}
+
+/// The greatest share.
+const MOST: u32 = 100;
+
+impl Shares {
+    /// Transports in the order of their turns, each as often as its share says and as evenly spread as can be: smooth
+    /// weighted round robin, as nginx does it for upstream servers.
+    fn cycle(self) -> Vec<Transport> {
+        let total: u32 = self.0.iter().sum();
+        let mut credits = [0_i64; 4];
+        let mut turn = || {
+            credits.iter_mut().zip(self.0).for_each(|(credit, share)| *credit += i64::from(share));
+            // The first of the greatest.
+            let next = (0..4).rev().max_by_key(|nth| credits[*nth]).unwrap_or(0);
+            credits[next] -= i64::from(total);
+            Transport::ALL[next]
+        };
+        (0..total).map(|_| turn()).collect()
+    }
+}
+
+impl FromStr for Shares {
+    type Err = String;
+
+    /// Reads `ws=1,sse=2,long=1,short=1`; a transport that is not named has no share.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut shares = [None; 4];
+        for part in text.split(',') {
+            let (name, share) = part.split_once('=').unwrap_or((part, ""));
+            let nth = Transport::ALL.iter().position(|transport| transport.to_string() == name);
+            let nth =
+                nth.ok_or_else(|| format!("{name:?} is no transport: name ws, sse, long, short"))?;
+            let share: u32 =
+                share.parse().ok().filter(|share| *share <= MOST).ok_or_else(|| {
+                    format!("a share from 0 to {MOST} was expected, as in {name}=2")
+                })?;
+            if shares[nth].replace(share).is_some() {
+                return Err(format!("{name} is named twice"));
+            }
+        }
+        let shares = shares.map(Option::unwrap_or_default);
+        if shares == [0; 4] { Err("no transport has a share".into()) } else { Ok(Self(shares)) }
+    }
+}
+
+impl fmt::Display for Shares {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown =
+            Transport::ALL.iter().zip(self.0).map(|(name, share)| format!("{name}={share}"));
+        f.write_str(&shown.collect::<Vec<_>>().join(","))
+    }
+}
+
+/// The transports that all clients go over, in the order of their turns.
+#[derive(Debug, Clone)]
+pub(super) struct Route(Arc<[Transport]>);
+
+impl Route {
     /// The turns of the client of this number.
-    pub(super) fn turns(self, client: usize) -> Turns {
-        Turns { transports: self.transports(), at: AtomicUsize::new(client) }
+    pub(super) fn turns(&self, client: usize) -> Turns {
+        Turns { transports: self.0.clone(), at: AtomicUsize::new(client) }
     }
 }
 
 /// Over what one client connects: over the same until a connection has come about, then over the next.
 #[derive(Debug)]
 pub(super) struct Turns {
-    transports: &'static [Transport],
+    transports: Arc<[Transport]>,
     at: AtomicUsize,
 }
 
@@ -111,19 +198,42 @@ impl fmt::Display for Transport {
 mod tests {
     use super::*;
 
+    fn turns(choice: Choice, client: usize) -> Turns {
+        choice.route(&Shares::default()).turns(client)
+    }
+
     #[test]
     fn clients_are_spread_and_go_on_over_the_next() {
-        let begin: Vec<_> = (0..5).map(|client| Choice::Mix.turns(client).now()).collect();
+        let begin: Vec<_> = (0..5).map(|client| turns(Choice::Mix, client).now()).collect();
         assert_eq!(
             begin,
             [Transport::Ws, Transport::Sse, Transport::Long, Transport::Short, Transport::Ws]
         );
-        let turns = Choice::Mix.turns(3);
-        assert_eq!((turns.now(), turns.now()), (Transport::Short, Transport::Short));
-        turns.next();
-        assert_eq!(turns.now(), Transport::Ws, "after the last comes the first");
-        let turns = Choice::Long.turns(7);
-        turns.next();
-        assert_eq!(turns.now(), Transport::Long);
+        let mix = turns(Choice::Mix, 3);
+        assert_eq!((mix.now(), mix.now()), (Transport::Short, Transport::Short));
+        mix.next();
+        assert_eq!(mix.now(), Transport::Ws, "after the last comes the first");
+        let long = turns(Choice::Long, 7);
+        long.next();
+        assert_eq!(long.now(), Transport::Long);
+    }
+
+    #[test]
+    fn shares_set_how_often_each_has_its_turn() {
+        let shares: Shares = "short=2,ws=1".parse().unwrap();
+        assert_eq!(shares.to_string(), "ws=1,sse=0,long=0,short=2");
+        let (ws, short) = (Transport::Ws, Transport::Short);
+        assert_eq!(shares.cycle(), [short, ws, short]);
+        let many: Shares = "ws=1,sse=2,long=1,short=100".parse().unwrap();
+        let cycle = many.cycle();
+        let count = |of| cycle.iter().filter(|transport| **transport == of).count();
+        assert_eq!(Transport::ALL.map(count), [1, 2, 1, 100]);
+    }
+
+    #[test]
+    fn shares_that_make_no_sense_are_refused() {
+        for bad in ["", "ws", "ws=", "ws=x", "ws=-1", "ws=101", "pigeon=1", "ws=1,ws=1", "ws=0"] {
+            assert!(bad.parse::<Shares>().is_err(), "{bad:?}");
+        }
     }
 }

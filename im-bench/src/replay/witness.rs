@@ -1,12 +1,15 @@
 //! What one client sees on the wire, told to the history checker before the client drops any repeat.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use im_client::Tap;
-use im_core::wire::{ErrorReply, Push, RoomStatus, ServerFrame, Value};
+use im_core::wire::{ErrorReply, Event, Push, RoomStatus, ServerFrame, Value};
 use im_core::{Cursor, RoomId};
 use im_testkit::history::{Checker, Reader};
 use parking_lot::Mutex;
+use serde::Serialize;
 
 use super::ledger::Ledger;
 
@@ -14,6 +17,7 @@ use super::ledger::Ledger;
 #[derive(Debug)]
 pub(super) struct Witness {
     client: usize,
+    name: String,
     ledger: Arc<Ledger>,
     seen: Mutex<Option<Seen>>,
 }
@@ -26,8 +30,35 @@ struct Seen {
     halves: bool,
     /// How often that was taken up again so far.
     taken_up: u64,
-    /// Rooms that have answered on this connection.
-    rooms: usize,
+    /// The furthest event that came of each room.
+    reached: HashMap<RoomId, Cursor>,
+}
+
+/// A room that a client does not have to its end, or does not follow any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lag {
+    client: String,
+    room: RoomId,
+    /// Whether the client's present connection follows the room.
+    is_followed: bool,
+    /// The last event before which the client has everything.
+    has: Option<Cursor>,
+    head: Cursor,
+}
+
+impl fmt::Display for Lag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { client, room, is_followed, has, head } = self;
+        let has = has.map_or("nothing".to_owned(), |has| format!("{} in {}", has.seq, has.epoch));
+        let follows = if *is_followed { "follows" } else { "does not follow" };
+        write!(f, "{client} {follows} {room}, has {has} of {} in {}", head.seq, head.epoch)
+    }
+}
+
+impl Serialize for Lag {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl Witness {
@@ -43,9 +74,9 @@ impl Witness {
             connection: 0,
             halves: false,
             taken_up: 0,
-            rooms: 0,
+            reached: HashMap::new(),
         };
-        Arc::new(Self { client, ledger, seen: Mutex::new(Some(seen)) })
+        Arc::new(Self { client, name: name.to_owned(), ledger, seen: Mutex::new(Some(seen)) })
     }
 
     /// What a client calls with every frame.
@@ -63,7 +94,14 @@ impl Witness {
             }
             match frame {
                 ServerFrame::Push(Push::Room(status)) => seen.reader.room_status(status),
-                ServerFrame::Push(push) => seen.reader.push(push),
+                ServerFrame::Push(push) => {
+                    if let Push::Event(event) = push
+                        && seen.is_news(event)
+                    {
+                        self.ledger.news();
+                    }
+                    seen.reader.push(push);
+                }
                 ServerFrame::Ok { body, .. } if body.get("rooms").is_some() => seen.rooms(body),
                 _ => {}
             }
@@ -81,19 +119,32 @@ impl Witness {
         }
     }
 
-    /// Whether the client follows `rooms` on its present connection and has all of them up to these ends.
-    pub(super) fn has_all<'a>(
+    /// Whether the client follows all of these rooms on its present connection, and has each up to its head.
+    pub(super) fn is_level<'a>(
         &self,
-        mut rooms: impl ExactSizeIterator<Item = &'a (RoomId, Cursor)>,
+        rooms: impl IntoIterator<Item = &'a (RoomId, Cursor)>,
     ) -> bool {
-        self.seen.lock().as_ref().is_some_and(|seen| {
-            seen.rooms >= rooms.len()
-                && rooms.all(|(room, end)| {
-                    seen.reader
-                        .cursor(room)
-                        .is_some_and(|has| has.epoch == end.epoch && has.seq >= end.seq)
-                })
-        })
+        self.seen
+            .lock()
+            .as_ref()
+            .is_some_and(|seen| !rooms.into_iter().any(|room| seen.lags(room).is_some()))
+    }
+
+    /// What the client lacks of these rooms, with their heads.
+    pub(super) fn lags<'a>(
+        &self,
+        rooms: impl IntoIterator<Item = &'a (RoomId, Cursor)>,
+    ) -> Vec<Lag> {
+        let seen = self.seen.lock();
+        let lag = |room: &(RoomId, Cursor)| {
+            let (is_followed, has) = match seen.as_ref() {
+                Some(seen) => seen.lags(room)?,
+                None => (false, None),
+            };
+            let (room, head) = room.clone();
+            Some(Lag { client: self.name.clone(), room, is_followed, has, head })
+        };
+        rooms.into_iter().filter_map(lag).collect()
     }
 
     /// The client sees no more.
@@ -105,20 +156,43 @@ impl Witness {
 impl Seen {
     fn on(&mut self, connection: u64, halves: impl FnOnce() -> bool) {
         if self.connection != connection {
-            (self.connection, self.halves, self.rooms) = (connection, halves(), 0);
+            (self.connection, self.halves) = (connection, halves());
             self.reader.connected();
         }
     }
 
+    /// Whether the event lies beyond all of its room that came before.
+    fn is_news(&mut self, event: &Event) -> bool {
+        let at = Cursor { epoch: event.epoch, seq: event.seq };
+        match self.reached.get_mut(&event.room) {
+            Some(reached) if reached.epoch == at.epoch && reached.seq >= at.seq => false,
+            Some(reached) => {
+                *reached = at;
+                true
+            }
+            None => {
+                self.reached.insert(event.room.clone(), at);
+                true
+            }
+        }
+    }
+
+    /// Whether a room is followed and where the client stands in it, unless it is followed and level.
+    fn lags(&self, (room, head): &(RoomId, Cursor)) -> Option<(bool, Option<Cursor>)> {
+        let (is_followed, has) = (self.reader.is_following(room), self.reader.cursor(room));
+        let is_level = has.is_some_and(|has| has.epoch == head.epoch && has.seq >= head.seq);
+        (!is_followed || !is_level).then_some((is_followed, has))
+    }
+
     fn rooms(&mut self, body: &Value) {
+        // The answer to a POST is on another way than the events: some from before it may still be coming down. What
+        // counts is the status that comes down itself, of every room, before the events that it promises.
+        if self.halves {
+            return;
+        }
         // The client itself complains of an answer that cannot be read.
         if let Ok((statuses, _, generation)) = RoomStatus::list_from_value(body.clone()) {
-            self.rooms += statuses.len();
-            // The answer to a POST is on another way than the events: some from before it may still be coming down. What
-            // counts is the status that comes down itself, of every room, before the events that it promises.
-            if !self.halves {
-                self.reader.rooms(&statuses, generation);
-            }
+            self.reader.rooms(&statuses, generation);
         }
     }
 }
@@ -158,6 +232,16 @@ mod tests {
         })))
     }
 
+    fn signal() -> im_core::wire::Signal {
+        im_core::wire::Signal {
+            to: im_core::wire::Target::Room(RoomId::new("other").unwrap()),
+            from: UserId::new("ann").unwrap(),
+            at: Timestamp::from_millis(1),
+            kind: EventKind::message(),
+            content: Content::new(&Map::default().into(), &Limits::default()).unwrap(),
+        }
+    }
+
     /// A client that asks for what follows the third event again, while later ones are coming down.
     fn asks_again(transport: Transport, pushed: &[u64]) -> u64 {
         let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
@@ -181,6 +265,56 @@ mod tests {
         drop(witness.close());
         let verdict = checker.finish();
         verdict.count(Rule::PartialResume) + verdict.count(Rule::SilentGap)
+    }
+
+    /// A client that reads to the head of its room over WebSocket.
+    fn level() -> (Arc<Ledger>, Arc<Witness>, [(RoomId, Cursor); 1]) {
+        let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
+        let ledger = Arc::new(ledger);
+        ledger.came_about(0, Transport::Ws);
+        let witness = Witness::new(0, "bob", &Checker::new(), ledger.clone());
+        witness.frame(1, &ServerFrame::Push(Push::Room(status(0))));
+        (1..=9).for_each(|n| witness.frame(1, &event(n)));
+        let head = (RoomId::new("r").unwrap(), Cursor { epoch: EPOCH, seq: seq(9) });
+        (ledger, witness, [head])
+    }
+
+    #[test]
+    fn room_not_followed_again_is_lost() {
+        let (_ledger, witness, rooms) = level();
+        assert!(witness.is_level(&rooms) && witness.lags(&rooms).is_empty());
+        // Something comes on a new connection, and nothing of the room.
+        witness.frame(2, &ServerFrame::Push(Push::Signal(signal().into())));
+        assert!(!witness.is_level(&rooms));
+        let said: Vec<_> = witness.lags(&rooms).iter().map(ToString::to_string).collect();
+        assert_eq!(said, ["bob does not follow r, has 9 in 1.1 of 9 in 1.1"]);
+        witness.frame(2, &ServerFrame::Push(Push::Room(status(9))));
+        assert!(witness.is_level(&rooms));
+    }
+
+    #[test]
+    fn denied_room_is_lost() {
+        let (_ledger, witness, rooms) = level();
+        let denied = RoomStatus {
+            status: Status::Denied,
+            cursor: None,
+            head: Seq::ZERO,
+            code: Some(4520),
+            ..status(0)
+        };
+        witness.frame(1, &ServerFrame::Push(Push::Room(denied)));
+        assert!(!witness.is_level(&rooms));
+    }
+
+    #[test]
+    fn repeats_are_no_news() {
+        let (ledger, witness, _rooms) = level();
+        assert_eq!(ledger.standing().news, 9);
+        witness.frame(2, &ServerFrame::Push(Push::Room(status(3))));
+        (4..=9).for_each(|n| witness.frame(2, &event(n)));
+        assert_eq!(ledger.standing().news, 9);
+        witness.frame(2, &event(10));
+        assert_eq!(ledger.standing().news, 10);
     }
 
     #[test]

@@ -1,0 +1,127 @@
+//! What all peers together have seen of each room's log, and what they were promised of it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+/// The rooms, by their number.
+#[derive(Debug)]
+pub(super) struct Books(Vec<Mutex<Book>>);
+
+/// One room's log.
+#[derive(Debug, Default)]
+struct Book {
+    /// A fingerprint of each event, by seq.
+    events: Vec<Option<u64>>,
+    /// Where each message was seen.
+    seen: HashMap<String, u64>,
+    /// Where each message was acknowledged.
+    acked: HashMap<String, u64>,
+    /// The furthest event that was acknowledged.
+    head: u64,
+}
+
+impl Books {
+    pub(super) fn new(rooms: usize) -> Self {
+        Self((0..rooms).map(|_| Mutex::default()).collect())
+    }
+
+    /// An event was pushed. Says what is wrong if somebody was pushed another one under its seq, or its message elsewhere.
+    pub(super) fn saw(
+        &self,
+        room: usize,
+        seq: u64,
+        mid: Option<&str>,
+        print: u64,
+    ) -> Result<(), String> {
+        let mut book = self.0[room].lock();
+        let at = usize::try_from(seq).map_err(|_| format!("{seq} is no seq"))?;
+        if book.events.len() <= at {
+            book.events.resize(at + 1, None);
+        }
+        match book.events[at] {
+            Some(before) if before == print => return Ok(()),
+            Some(_) => return Err(format!("{seq} was another event for somebody else")),
+            None => book.events[at] = Some(print),
+        }
+        let Some(mid) = mid else { return Ok(()) };
+        match book.seen.entry(mid.to_owned()) {
+            Entry::Occupied(before) if *before.get() != seq => {
+                Err(format!("{mid} stands at {} and at {seq}", before.get()))
+            }
+            Entry::Occupied(_) => Ok(()),
+            Entry::Vacant(place) => {
+                place.insert(seq);
+                Ok(())
+            }
+        }
+    }
+
+    /// A send was acknowledged at this seq. Says what is wrong if it was so elsewhere before.
+    pub(super) fn acked(&self, room: usize, seq: u64, mid: &str) -> Result<(), String> {
+        let mut book = self.0[room].lock();
+        book.head = book.head.max(seq);
+        match book.acked.insert(mid.to_owned(), seq).filter(|before| *before != seq) {
+            Some(before) => Err(format!("{mid} was acknowledged at {before} and at {seq}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The furthest event of a room that was acknowledged.
+    pub(super) fn head(&self, room: usize) -> u64 {
+        self.0[room].lock().head
+    }
+
+    /// What was acknowledged and is not where the acknowledgement said, once everybody has seen everything of the rooms
+    /// that somebody follows.
+    pub(super) fn close(&self, followed: &[AtomicU64]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (room, book) in self.0.iter().enumerate() {
+            if followed[room].load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let book = book.lock();
+            for (mid, seq) in &book.acked {
+                let seen = book.seen.get(mid);
+                if seen != Some(seq) {
+                    wrong.push(format!(
+                        "room {room}: {mid} was acknowledged at {seq} and seen at {seen:?}"
+                    ));
+                }
+            }
+        }
+        wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_event_under_one_seq_is_found() {
+        let books = Books::new(1);
+        books.saw(0, 1, Some("m1"), 7).unwrap();
+        books.saw(0, 1, Some("m1"), 7).unwrap();
+        assert!(books.saw(0, 1, Some("m2"), 8).is_err());
+        assert!(books.saw(0, 2, Some("m1"), 7).is_err());
+    }
+
+    #[test]
+    fn acknowledged_send_seen_elsewhere_is_found() {
+        let books = Books::new(2);
+        books.acked(0, 3, "m1").unwrap();
+        books.acked(1, 9, "m2").unwrap();
+        assert_eq!(books.head(0), 3);
+        assert!(books.acked(0, 4, "m1").is_err());
+        let books = Books::new(2);
+        books.acked(0, 3, "m1").unwrap();
+        books.acked(1, 9, "m2").unwrap();
+        let followed = [AtomicU64::new(1), AtomicU64::new(0)];
+        assert_eq!(books.close(&followed).len(), 1, "nobody could see the second");
+        books.saw(0, 3, Some("m1"), 7).unwrap();
+        assert_eq!(books.close(&followed), [""; 0]);
+    }
+}

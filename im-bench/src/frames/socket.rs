@@ -1,0 +1,138 @@
+//! A peer over WebSocket.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::peer::{LISTEN, Peer};
+use super::wire::{Broken, Outcome, Socket};
+
+/// What a command was for whose reply has to come.
+#[derive(Debug)]
+enum Asked {
+    /// Statuses of these rooms, from these cursors.
+    Rooms(Vec<(usize, Option<u64>)>),
+    Left(usize),
+}
+
+impl Peer {
+    pub(super) async fn web_socket(&mut self) -> Outcome<()> {
+        let mut socket = Socket::open(self.requests.server).await?;
+        self.judge.opened(None);
+        let (greeting, since) = self.greeting();
+        let mut asked = HashMap::new();
+        let since = since.into_iter().map(|(at, since)| (at, Some(since))).collect();
+        asked.insert(2, Asked::Rooms(since));
+        socket.send(&greeting).await?;
+        self.send_all(&mut socket).await?;
+        while !(self.is_done() && asked.is_empty()) {
+            if let Ok(frames) = tokio::time::timeout(LISTEN, socket.next()).await {
+                for frame in frames? {
+                    self.frame(&frame, &mut asked)?;
+                }
+            }
+            match self.draw(1000) {
+                _ if self.shared.is_quiet() => self.follow_again(&mut socket, &mut asked).await?,
+                0..=39 => self.pause(20, 400).await,
+                40..=47 => return Err(Broken::Cut),
+                48..=70 => self.ask(&mut socket, &mut asked).await?,
+                _ => {}
+            }
+            let waited = self.waits();
+            self.write();
+            if !waited || self.draw(100) == 0 {
+                self.send_all(&mut socket).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_all(&mut self, socket: &mut Socket) -> Outcome<()> {
+        if !self.waits() {
+            return Ok(());
+        }
+        let frames: Vec<_> = self.sends().cloned().collect();
+        socket.send(&Value::Array(frames)).await
+    }
+
+    /// Subscribes anew, unsubscribes, or tells the cursors. One room at a time: the replies say which status is whose.
+    async fn ask(&mut self, socket: &mut Socket, asked: &mut HashMap<u64, Asked>) -> Outcome<()> {
+        if !asked.is_empty() {
+            return Ok(());
+        }
+        let frame = match self.draw(4) {
+            0 | 1 => match self.question(true) {
+                Some((at, since, sub)) => {
+                    asked.insert(id(&sub), Asked::Rooms(vec![(at, since)]));
+                    sub
+                }
+                None => return Ok(()),
+            },
+            2 => match self.farewell() {
+                Some((at, unsub)) => {
+                    asked.insert(id(&unsub), Asked::Left(at));
+                    unsub
+                }
+                None => return Ok(()),
+            },
+            _ => self.checkpoint(),
+        };
+        self.judge.note(frame.to_string().chars().take(80).collect());
+        socket.send(&frame).await
+    }
+
+    /// At the end every room that was left is followed again.
+    async fn follow_again(
+        &mut self,
+        socket: &mut Socket,
+        asked: &mut HashMap<u64, Asked>,
+    ) -> Outcome<()> {
+        let (Some(at), true) = (self.left_room(), asked.is_empty()) else { return Ok(()) };
+        self.judge.asks(at);
+        let id = self.command();
+        let room = &self.judge.rooms[at];
+        let since = room.cursor;
+        asked.insert(id, Asked::Rooms(vec![(at, Some(since))]));
+        let (name, epoch) = (&room.name, &room.epoch);
+        socket
+            .send(&json!({"t": "sub", "id": id, "room": name, "epoch": epoch, "since": since}))
+            .await
+    }
+
+    fn frame(&mut self, frame: &Value, asked: &mut HashMap<u64, Asked>) -> Outcome<()> {
+        match frame["t"].as_str() {
+            Some("bye") => return Err(Broken::Code(frame["code"].as_u64().unwrap_or(0))),
+            Some("err") if frame["id"] == 1 => {
+                return Err(Broken::Code(frame["code"].as_u64().unwrap_or(0)));
+            }
+            // Whatever it was, a new connection begins with all of it.
+            Some("err") if asked.contains_key(&id(frame)) => return Err(Broken::Cut),
+            Some("ok" | "err") => {
+                self.welcomed(frame);
+                self.answered(frame);
+                match asked.remove(&id(frame)) {
+                    Some(Asked::Rooms(since)) => self.statuses(frame, &since),
+                    Some(Asked::Left(at)) => self.judge.left(at),
+                    None => {}
+                }
+            }
+            _ => self.judge.push(frame),
+        }
+        Ok(())
+    }
+
+    /// On one way the statuses in a reply count where they stand.
+    fn statuses(&mut self, reply: &Value, since: &[(usize, Option<u64>)]) {
+        for status in reply["rooms"].as_array().into_iter().flatten() {
+            let named =
+                |(at, _): &&(usize, Option<u64>)| status["room"] == *self.judge.rooms[*at].name;
+            let since = since.iter().find(named).and_then(|(_, since)| *since);
+            self.judge.answered(status, since);
+            self.judge.status(status);
+        }
+    }
+}
+
+fn id(frame: &Value) -> u64 {
+    frame["id"].as_u64().unwrap_or(0)
+}

@@ -1,0 +1,163 @@
+//! When a run is given up: nothing moves any more, or sends are far too slow.
+//!
+//! Time alone ends no run. What counts as moving is an acknowledgement, a fault that struck, a step of the preparation, or an
+//! event that its client did not have yet: each is finite, so a run that moves also ends.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How often the rate is noted.
+const NOTE: Duration = Duration::from_secs(1);
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Sends that were acknowledged.
+    pub(super) acknowledged: u64,
+    /// Faults that struck.
+    pub(super) struck: usize,
+    /// Events that a client had not had before.
+    pub(super) news: u64,
+    /// Rooms made and followed in the preparation.
+    pub(super) steps: u64,
+    /// Sends that wait for their acknowledgement.
+    pub(super) waiting: u64,
+}
+
+impl Standing {
+    fn moved(self, before: Self) -> bool {
+        let counts = |at: Self| (at.acknowledged, at.struck, at.news, at.steps);
+        counts(self) != counts(before)
+    }
+}
+
+/// Waits as long as something moves.
+#[derive(Debug)]
+pub(super) struct Patience {
+    last: Standing,
+    since: Instant,
+    most: Duration,
+    /// A run at the log's own pace stands still while nobody speaks.
+    may_idle: bool,
+}
+
+impl Patience {
+    /// Nothing may stand still for `most`, which a restart of the server and the clients' pauses must fit into.
+    pub(super) fn new(now: Instant, most: Duration, may_idle: bool) -> Self {
+        Self { last: Standing::default(), since: now, most, may_idle }
+    }
+
+    /// Whether it is at its end: nothing has moved for as long as that.
+    pub(super) fn is_over(&mut self, now: Instant, standing: Standing) -> bool {
+        let idles = self.may_idle && standing.waiting == 0;
+        if idles || standing.moved(self.last) {
+            (self.last, self.since) = (standing, now);
+        }
+        now.duration_since(self.since) >= self.most
+    }
+}
+
+/// The rate of sends over the time that has just passed.
+#[derive(Debug)]
+pub(super) struct Rate {
+    window: Duration,
+    /// Sends a second below which a run fails; 0 switches that off.
+    least: u32,
+    /// When so many were acknowledged, once a second.
+    notes: VecDeque<(Instant, u64)>,
+}
+
+impl Rate {
+    /// It is judged over `window`.
+    pub(super) fn new(now: Instant, window: Duration, least: u32) -> Self {
+        Self { window, least, notes: [(now, 0)].into() }
+    }
+
+    /// The rate over the window, if a whole window has passed and it is too low.
+    pub(super) fn too_low(&mut self, now: Instant, acknowledged: u64) -> Option<f64> {
+        while self.notes.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= self.window) {
+            self.notes.pop_front();
+        }
+        if self.notes.back().is_none_or(|(at, _)| now.duration_since(*at) >= NOTE) {
+            self.notes.push_back((now, acknowledged));
+        }
+        let (begin, before) = *self.notes.front()?;
+        let passed = now.duration_since(begin);
+        let rate = (acknowledged - before) as f64 / passed.as_secs_f64();
+        (passed >= self.window && rate < f64::from(self.least)).then_some(rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const WINDOW: Duration = Duration::from_secs(120);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn patience_lasts_while_anything_moves() {
+        let begin = Instant::now();
+        let mut patience = Patience::new(begin, PATIENCE, false);
+        let mut standing = Standing { waiting: 1, ..Standing::default() };
+        let mut now = begin;
+        let moves: [fn(&mut Standing); 4] =
+            [|at| at.acknowledged += 1, |at| at.struck += 1, |at| at.news += 1, |at| at.steps += 1];
+        for step in moves {
+            now += PATIENCE - SECOND;
+            assert!(!patience.is_over(now, standing));
+            step(&mut standing);
+            assert!(!patience.is_over(now, standing));
+        }
+        // What waits for an answer is no progress, whether it grows or not.
+        standing.waiting += 1;
+        now += PATIENCE - SECOND;
+        assert!(!patience.is_over(now, standing));
+        assert!(patience.is_over(now + SECOND, standing));
+    }
+
+    #[test]
+    fn patience_outlasts_silence_of_all_speakers() {
+        let begin = Instant::now();
+        let mut patience = Patience::new(begin, PATIENCE, true);
+        let mut standing = Standing::default();
+        assert!(!patience.is_over(begin + 2 * PATIENCE, standing), "nobody has anything to say");
+        standing.waiting = 1;
+        assert!(patience.is_over(begin + 4 * PATIENCE, standing), "somebody waits");
+    }
+
+    /// Notes `rate` sends a second for `seconds`, and says whether that was ever too low.
+    fn run(rate: &mut Rate, now: &mut Instant, sent: &mut u64, each: u64, seconds: u32) -> bool {
+        (0..seconds).fold(false, |low, _| {
+            *now += SECOND;
+            *sent += each;
+            rate.too_low(*now, *sent).is_some() || low
+        })
+    }
+
+    #[test]
+    fn rate_is_judged_over_whole_windows() {
+        let begin = Instant::now();
+        let (mut now, mut sent) = (begin, 0);
+        let mut rate = Rate::new(begin, WINDOW, 50);
+        assert!(!run(&mut rate, &mut now, &mut sent, 0, 119), "no window has passed");
+        assert!(run(&mut rate, &mut now, &mut sent, 0, 1));
+
+        let (mut now, mut sent) = (begin, 0);
+        let mut rate = Rate::new(begin, WINDOW, 50);
+        assert!(!run(&mut rate, &mut now, &mut sent, 50, 600));
+        assert!(!run(&mut rate, &mut now, &mut sent, 5_000, 1), "a burst");
+        assert!(!run(&mut rate, &mut now, &mut sent, 9, 119), "which the window still holds");
+        assert!(run(&mut rate, &mut now, &mut sent, 9, 2));
+    }
+
+    #[test]
+    fn rate_of_zero_is_never_too_low() {
+        let begin = Instant::now();
+        let mut rate = Rate::new(begin, WINDOW, 0);
+        assert_eq!(rate.too_low(begin + 10 * WINDOW, 0), None);
+    }
+}
