@@ -21,6 +21,8 @@ mod reply;
 mod rooms;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::scenarios::scenarios;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

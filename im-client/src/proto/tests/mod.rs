@@ -2,6 +2,7 @@
 
 mod model;
 mod rules;
+pub(crate) mod scenarios;
 
 use std::time::{Duration, Instant};
 
