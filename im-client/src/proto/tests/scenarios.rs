@@ -9,6 +9,9 @@ use super::*;
 use crate::config::Checkpoints;
 use crate::refusal::generous;
 
+/// The clock on the wall when a scenario begins, unless it says otherwise.
+const WALL_MS: u64 = 1_767_225_600_000;
+
 /// What a client may lack, and this one does not.
 const FEATURES: [&str; 1] = ["rev"];
 
@@ -61,6 +64,8 @@ struct Player {
     /// What was written under a number, so that frames from the server can be completed.
     written: HashMap<i64, Value>,
     calls: HashMap<CommandId, String>,
+    /// The clock on the wall at the start.
+    wall_ms: u64,
 }
 
 impl Player {
@@ -84,7 +89,13 @@ impl Player {
         let mut machine = Machine::new(config, Encoding::Json, identity, saved, 42);
         machine.start(start);
         let (numbers, written, calls) = Default::default();
-        Self { machine, start, now: start, done: Done::default(), numbers, written, calls }
+        let wall_ms = number(client, "wall_ms").unwrap_or(WALL_MS);
+        Self { machine, start, now: start, done: Done::default(), numbers, written, calls, wall_ms }
+    }
+
+    fn tell_wall(&mut self) {
+        let wall = Timestamp::from_millis(self.wall_ms).plus(self.now - self.start);
+        self.machine.on_clock(self.now, wall);
     }
 
     /// Moves the time, with every timer at its own.
@@ -101,7 +112,10 @@ impl Player {
         let Value::Map(input) = input else { panic!("an input is a map") };
         let (kind, value) = input.iter().next().unwrap();
         match kind {
-            "connected" => self.machine.on_connected(),
+            "connected" => {
+                self.tell_wall();
+                self.machine.on_connected();
+            }
             "message" => self.message(value.as_array().unwrap()),
             "disconnected" => {
                 let code = number(value, "code").map(|code| u16::try_from(code).unwrap());
@@ -110,7 +124,10 @@ impl Player {
                 self.machine.on_lost(self.now, cause);
             }
             "call" => self.call(value),
-            "token" => self.machine.on_token(self.now, Ok(Secret::new(value.as_text().unwrap()))),
+            "token" => {
+                self.tell_wall();
+                self.machine.on_token(self.now, Ok(Secret::new(value.as_text().unwrap())));
+            }
             "token_failed" => {
                 self.machine.on_token(self.now, Err(value.as_text().unwrap().into()));
             }
