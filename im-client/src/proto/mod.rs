@@ -288,6 +288,12 @@ impl Machine {
                 }
                 self.rooms.forget_checkpoint();
             }
+            // Somebody else goes on with this session, an application that was started twice, say. To take it back would only
+            // begin a quarrel. Rooms and unanswered sends do not depend on the session.
+            Some(Advice::Retry) if known == Some(Code::Superseded) => {
+                self.session = None;
+                self.rooms.forget_checkpoint();
+            }
             _ => {}
         }
         match self.backoff.next(cause.retry_after) {
