@@ -129,13 +129,12 @@ fn by_status<T>(response: &Response<T>) -> LinkError {
         403 => Some(Code::Forbidden),
         426 => Some(Code::WrongVersion),
         429 => Some(Code::RateLimited),
-        503 => Some(Code::Overloaded),
         _ => None,
     };
     let message = format!("the server refused the connection: {}", response.status());
     match code {
         Some(code) => LinkError::coded(code.number(), message),
-        None => LinkError::cut(message),
+        None => LinkError::of_status(response.status().as_u16(), message),
     }
 }
 
@@ -156,6 +155,9 @@ mod tests {
         assert_eq!(refusal(429).code, Some(4200));
         assert_eq!(refusal(429).retry_after, Some(Duration::from_secs(7)));
         assert_eq!(refusal(500).code, None);
+        let gateway = |status| (refusal(status).code, refusal(status).gateway);
+        assert_eq!([500, 502, 503, 504].map(gateway).map(|(code, _)| code), [None; 4]);
+        assert_eq!([500, 502, 503, 504].map(gateway).map(|(_, is)| is), [false, true, true, true]);
         let body = Some(br#"{"code":4001,"msg":"going"}"#.to_vec());
         let response = Response::builder().status(503).body(body).unwrap();
         let error = handshake_error(&WsError::Http(Box::new(response)));

@@ -60,6 +60,11 @@ impl Served {
         self.0.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
     }
 
+    async fn bad_gateway(&mut self) {
+        let page = b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 6\r\n\r\n<html>";
+        self.0.write_all(page).await.unwrap();
+    }
+
     /// Waits for the end of the stream.
     async fn until_cut(mut self) {
         while self.0.read_buf(&mut Vec::new()).await.unwrap_or(0) > 0 {}
@@ -150,4 +155,59 @@ async fn what_is_written_during_a_post_goes_up_together_in_the_next() {
     let frames = decode(body.as_bytes(), Encoding::Json, &Limits::default()).unwrap();
     let ids: Vec<_> = frames.iter().map(|frame| frame.get("id").unwrap().as_int()).collect();
     assert_eq!(ids, [Some(3), Some(4), Some(5)]);
+}
+
+/// A gateway that has no answer from the server once costs a second try over the same transport.
+#[tokio::test(start_paused = true)]
+async fn post_answered_502_is_posted_again() {
+    let (mut connected, mut streams) = connect().await;
+    connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
+    let mut posts = Served(streams.recv().await.unwrap());
+    for _ in 0..2 {
+        assert!(posts.request().await.1.contains("hello"));
+        posts.bad_gateway().await;
+    }
+    assert!(posts.request().await.1.contains("hello"));
+    posts.answer(&welcome()).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+    let mut polls = Served(streams.recv().await.unwrap());
+    for _ in 0..2 {
+        assert!(polls.request().await.0.starts_with("get /im/poll"));
+        polls.bad_gateway().await;
+    }
+    assert!(polls.request().await.0.starts_with("get /im/poll"));
+    polls.answer(br#"[{"t":"mark","at":"AQ"}]"#).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+    connected.sink.send(message(r#"{"t":"send","id":2}"#)).await.unwrap();
+    posts.request().await;
+    posts.bad_gateway().await;
+    assert_eq!(posts.request().await.1, r#"{"t":"send","id":2}"#);
+    posts.answer(br#"[{"t":"ok","id":2}]"#).await;
+    assert_eq!(
+        connected.stream.next().await,
+        Some(Incoming::Message(message(r#"[{"t":"ok","id":2}]"#)))
+    );
+}
+
+/// What must not be done twice is not posted again, and a gateway that stays without an answer ends the connection.
+#[tokio::test(start_paused = true)]
+async fn post_answered_502_may_end_the_connection() {
+    for (command, posted) in [(r#"{"t":"create","id":2}"#, 1), (r#"{"t":"send","id":2}"#, 4)] {
+        let (mut connected, mut streams) = connect().await;
+        connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
+        let mut posts = Served(streams.recv().await.unwrap());
+        posts.request().await;
+        posts.answer(&welcome()).await;
+        assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+        let _polls = streams.recv().await.unwrap();
+        connected.sink.send(message(command)).await.unwrap();
+        for _ in 0..posted {
+            assert_eq!(posts.request().await.1, command);
+            posts.bad_gateway().await;
+        }
+        let Some(Incoming::Closed(error)) = connected.stream.next().await else {
+            panic!("the connection ends")
+        };
+        assert!(error.gateway && error.code.is_none() && !error.unfit, "{error:?}");
+    }
 }

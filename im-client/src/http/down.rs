@@ -16,7 +16,7 @@ use crate::link::{Incoming, LinkError};
 use crate::refusal::generous;
 
 use super::Down;
-use super::request::{Requests, Server, body};
+use super::request::{GATEWAY_TRIES, Requests, Server, body, gateway_pause};
 use super::sse::{Parser, Said};
 
 /// How long the head of an answer may take beyond what the server was asked to wait.
@@ -73,6 +73,12 @@ impl Reader {
                 Ok(()) => (self.failures, self.heard) = (0, true),
                 // What the server says counts at once; what the network does may pass.
                 Err(error) if error.code.is_some() => return Err(error),
+                Err(error) if error.gateway && self.failures < GATEWAY_TRIES => {
+                    self.stream = None;
+                    self.failures += 1;
+                    gateway_pause(&error, self.failures).await;
+                }
+                Err(error) if error.gateway => return Err(error),
                 Err(error) if !self.heard => return Err(LinkError { unfit: true, ..error }),
                 Err(error) if self.failures >= TRIES => return Err(error),
                 Err(error) => {

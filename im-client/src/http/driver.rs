@@ -8,8 +8,9 @@ use futures::SinkExt;
 use futures::channel::mpsc::{self, Sender};
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use hyper::Method;
+use http_body_util::Full;
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Method, Request};
 use im_core::Code;
 use im_core::wire::{Encoding, Welcome, decode};
 
@@ -19,7 +20,7 @@ use crate::refusal::generous;
 use super::Down;
 use super::down::Reader;
 use super::queue::{Message, Queue};
-use super::request::{Requests, Server, body};
+use super::request::{GATEWAY_TRIES, Requests, Server, body, gateway_pause};
 
 /// How long a POST may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -127,17 +128,21 @@ impl Driver {
             Encoding::Json => HeaderValue::from_static("application/json"),
             Encoding::MsgPack => HeaderValue::from_static("application/msgpack"),
         };
+        let tries = if message.repeats_safely() { GATEWAY_TRIES } else { 1 };
         let mut request = self.server.request("/send", message.encode(self.encoding));
         *request.method_mut() = Method::POST;
         request.headers_mut().insert(header::CONTENT_TYPE, content_type);
         let answer = Box::pin(async move {
-            let answer = match requests.send(request, PATIENCE).await {
-                Ok(response) => match tokio::time::timeout(PATIENCE, body(response)).await {
-                    Ok(body) => body,
-                    Err(_) => Err(LinkError::cut("an answer that did not end")),
-                },
-                Err(error) => Err(error),
-            };
+            for failures in 1..tries {
+                match post_once(&mut requests, request.clone()).await {
+                    Err(error) if error.gateway => {
+                        tracing::debug!(%error, "the message is posted again");
+                        gateway_pause(&error, failures).await;
+                    }
+                    answer => return (requests, answer),
+                }
+            }
+            let answer = post_once(&mut requests, request).await;
             (requests, answer)
         });
         Some(Posting { answer, first })
@@ -169,6 +174,15 @@ impl Driver {
             (reader, said)
         }));
     }
+}
+
+async fn post_once(
+    requests: &mut Requests,
+    request: Request<Full<Bytes>>,
+) -> Result<Bytes, LinkError> {
+    let response = requests.send(request, PATIENCE).await?;
+    let read = tokio::time::timeout(PATIENCE, body(response)).await;
+    read.map_err(|_| LinkError::cut("an answer that did not end"))?
 }
 
 async fn answered(posting: &mut Option<Posting>) -> (Requests, Result<Bytes, LinkError>) {

@@ -20,6 +20,16 @@ use super::dial::{Dial, Tcp};
 /// Bytes of a response that are read: more than any that a server gives.
 const MAX_BODY: usize = 16 << 20;
 
+/// How often a request is made that a gateway has no answer to.
+pub(super) const GATEWAY_TRIES: u32 = 4;
+
+/// The pause after so many such answers: 250 ms, doubled each time, or what the gateway asks for, 5 s at most.
+pub(super) async fn gateway_pause(error: &LinkError, failures: u32) {
+    let pause = Duration::from_millis(125 << failures.min(5));
+    let pause = pause.max(error.retry_after.unwrap_or_default().min(Duration::from_secs(5)));
+    tokio::time::sleep(pause).await;
+}
+
 /// Where the server is.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
@@ -136,7 +146,8 @@ pub(super) async fn body(response: Response<Body>) -> Result<Bytes, LinkError> {
         return Ok(bytes.freeze());
     }
     let mut error = told(&bytes).unwrap_or_else(|| {
-        LinkError::cut(format!("the server, or something before it, answered {}", head.status))
+        let words = format!("the server, or something before it, answered {}", head.status);
+        LinkError::of_status(head.status.as_u16(), words)
     });
     error.retry_after = error.retry_after.or_else(|| retry_after(&head.headers));
     Err(error)
