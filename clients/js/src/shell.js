@@ -152,7 +152,7 @@ export class Shell {
       case 'connect':
         return this.connect();
       case 'transmit':
-        return this.link?.send(output.message);
+        return this.link?.send(output.message, output.repeats);
       case 'welcome':
         return this.onWelcome(output.welcome);
       case 'nudge':
@@ -205,7 +205,7 @@ export class Shell {
     /** @type {Link} */
     const link = this.makeLink(transport, {
       open: () => {
-        if (link === this.link) this.did(() => machine.onConnected(link.traits));
+        if (link === this.link) this.did(() => machine.onConnected(env.now(), link.traits));
         else if (link === this.probe) this.move(transport, link);
       },
       message: (message) => link === this.link && this.did(() => machine.onMessage(env.now(), message)),
@@ -307,6 +307,6 @@ export class Shell {
     this.isMoving = true;
     this.isSteady = false;
     this.link = probe;
-    this.did(() => this.machine.onConnected(probe.traits));
+    this.did(() => this.machine.onConnected(this.env.now(), probe.traits));
   }
 }

@@ -12,8 +12,11 @@ import { advice, Code, meaning } from '../codes.js';
 import { ImError } from '../error.js';
 import { measure } from '../wire/value.js';
 import { Backoff } from './backoff.js';
+import * as credentials from './credentials.js';
 import { Flight } from './flight.js';
+import { greet } from './greeting.js';
 import * as online from './online.js';
+import { EarlyPushes } from './pushes.js';
 import { Rooms } from './rooms.js';
 
 /**
@@ -54,14 +57,11 @@ export class Machine {
     this.config = config;
     this.identity = identity;
     this.session = session;
-    this.wallClock = wallClock;
     /** @type {import('./flight.js').ServerLimits} */
     this.limits = ASSUMED_LIMITS;
     /** @type {Phase} */
     this.phase = 'idle';
     this.until = Infinity;
-    /** Tokens fetched since the last welcome. */
-    this.renewals = 0;
     /** @type {Online | undefined} */
     this.online = undefined;
     /** @type {Traits | undefined} */
@@ -70,8 +70,10 @@ export class Machine {
     this.cause = { message: '' };
     /** Of the server's state, as far as is known. */
     this.generation = '';
-    this.flight = new Flight();
+    this.flight = new Flight(config.slowestUplink);
     this.rooms = new Rooms();
+    this.early = new EarlyPushes();
+    this.credentials = new credentials.Credentials(config, random, wallClock);
     this.backoff = new Backoff(config.reconnect, random);
     /** @type {Output[]} */
     this.outputs = [];
@@ -89,7 +91,7 @@ export class Machine {
    * @param {number} now
    */
   start(now) {
-    if (this.identity.renewable && this.identity.token === undefined) return this.renew();
+    if (this.identity.renewable && this.identity.token === undefined) return credentials.renew(this, now);
     this.phase = 'connecting';
     this.until = now + this.config.connectTimeoutMs;
     this.outputs.push({ do: 'connect' });
@@ -98,17 +100,15 @@ export class Machine {
   /**
    * A connection stands: greets, and asks for the rooms in the same flight.
    *
+   * @param {number} now
    * @param {Traits} traits
    */
-  onConnected(traits) {
+  onConnected(now, traits) {
     if (this.phase !== 'connecting') return;
     this.phase = 'greeting';
     this.traits = traits;
     if (!this.session) this.rooms.forgetCheckpoint();
-    const { token, user, device, client } = this.identity;
-    const hello = { t: 'hello', v: 1, token, user, device, ...this.session, client };
-    const [, first] = this.flight.write(hello, 'hello', traits.codec);
-    online.writeResume(this, first);
+    greet(this, now);
   }
 
   /**
@@ -140,6 +140,7 @@ export class Machine {
     if (this.flight.mayHaveMovedCheckpoint()) this.rooms.forgetCheckpoint();
     this.giveBack(this.flight.cut(all), cause);
     this.rooms.cut();
+    this.early.clear();
   }
 
   /**
@@ -171,7 +172,7 @@ export class Machine {
       case 'refresh':
         if (!this.identity.renewable) return this.end(cause);
         this.events.push({ type: 'disconnected', ...cause });
-        return this.renew();
+        return credentials.renew(this, now);
       case 'resync':
         if (cause.code === Code.UnknownSession) this.session = undefined;
         break;
@@ -188,12 +189,6 @@ export class Machine {
     this.events.push({ type: 'disconnected', ...cause, retryInMs: pause });
   }
 
-  renew() {
-    this.phase = 'renewing';
-    this.until = Infinity;
-    this.outputs.push({ do: 'fetchToken' });
-  }
-
   /**
    * The token that was asked for, or null if there will be none. On a connection that stands it is shown at once.
    *
@@ -201,20 +196,7 @@ export class Machine {
    * @param {string | null} token
    */
   onToken(now, token) {
-    if (this.phase === 'online' && token !== null) {
-      this.identity.token = token;
-      this.flight.push({ t: 'refresh', token }, 'refresh');
-      return online.flush(this, now);
-    }
-    if (this.phase !== 'renewing') return;
-    if (token === null) return this.end({ code: Code.Unauthenticated, message: 'there is no token' });
-    this.identity.token = token;
-    this.renewals += 1;
-    // One that is refused at once is not to be fetched over and over.
-    const pause = this.renewals === 1 ? 0 : this.backoff.next();
-    if (pause === undefined) return this.end({ code: Code.BadCredentials, message: meaning(Code.BadCredentials) });
-    this.phase = 'waiting';
-    this.until = now + pause;
+    credentials.onToken(this, now, token);
   }
 
   /**
@@ -224,11 +206,7 @@ export class Machine {
    * @param {string} why
    */
   onNoToken(now, why) {
-    if (this.phase !== 'renewing') return;
-    const pause = this.backoff.next();
-    if (pause === undefined) return this.end({ code: Code.Unauthenticated, message: `no token: ${why}` });
-    this.until = now + pause;
-    this.events.push({ type: 'disconnected', message: `no token: ${why}`, retryInMs: pause });
+    credentials.onNoToken(this, now, why);
   }
 
   /**
@@ -239,7 +217,10 @@ export class Machine {
    */
   onCommand(body) {
     this.check(body);
-    if (body.t === 'unsub') this.rooms.remove(body.room);
+    if (body.t === 'unsub') {
+      this.rooms.remove(body.room);
+      this.early.take(body.room);
+    }
     if (body.t === 'refresh') this.identity.token = body.token;
     return this.flight.push(body, 'user');
   }
@@ -302,15 +283,16 @@ export class Machine {
   /** When `onTime` is to be called, if nothing else happens before; `Infinity` if never. */
   get deadline() {
     if (this.online) return online.deadline(this, this.online);
-    return ['connecting', 'greeting', 'waiting', 'renewing'].includes(this.phase) ? this.until : Infinity;
+    if (this.phase === 'renewing') return Math.min(this.until, this.credentials.until);
+    return ['connecting', 'greeting', 'waiting'].includes(this.phase) ? this.until : Infinity;
   }
 
   /** @param {number} now */
   onTime(now) {
     if (this.online) return online.onTime(this, now, this.online);
+    if (this.phase === 'renewing') return credentials.onTime(this, now);
     if (now < this.until) return;
     if (this.phase === 'waiting') this.start(now);
-    else if (this.phase === 'renewing') this.renew();
     else if (this.phase === 'connecting' || this.phase === 'greeting') {
       this.drop(now, { message: 'the server did not answer in time' });
     }
@@ -323,7 +305,7 @@ export class Machine {
    */
   onWake(now) {
     if (this.phase === 'waiting') return this.start(now);
-    if (this.phase === 'renewing' && this.until < Infinity) return this.renew();
+    if (this.phase === 'renewing' && !this.credentials.isFetching) return credentials.renew(this, now);
     if (!this.online) return;
     if (this.traits?.duplex) online.ping(this, now, this.online, this.config.wakeTimeoutMs);
     else this.outputs.push({ do: 'nudge' });

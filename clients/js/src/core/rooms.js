@@ -263,7 +263,7 @@ export class Rooms {
    *
    * @param {RoomStatus} status
    */
-  follow(status) {
+  subscribed(status) {
     const cursor = cursorOf(status);
     if (!cursor) return this.remove(status.room);
     const held = this.map.get(status.room);
@@ -274,8 +274,8 @@ export class Rooms {
   }
 
   /**
-   * The answer to what the client itself asked with the command `by`. Rooms that it does not know are new to it, from a
-   * session that somebody else began: it follows them.
+   * The answer to what the client itself asked with the command `by`. Rooms that it does not know it has left since, or they
+   * were denied: only the application subscribes to rooms.
    *
    * @param {number} now
    * @param {number} by
@@ -285,10 +285,9 @@ export class Rooms {
   answered(now, by, status) {
     const room = this.map.get(status.room);
     if (!room) {
-      // It was denied before, and the checkpoint has just learned of it.
-      if (!cursorOf(status)) return false;
-      this.follow(status);
-      return status.status !== 'ok';
+      // A checkpoint that still has it is not to bring it back.
+      if (cursorOf(status)) this.hasStray = true;
+      return false;
     }
     // Another command asks for this room as well, with a cursor that is further: its answer counts.
     if (room.asked !== undefined && room.asked !== by) return false;
