@@ -38,7 +38,15 @@ pub(crate) struct Pending {
     pub(crate) origin: Origin,
     /// How often it was tried again because the server said so.
     pub(crate) tries: u32,
-    written: bool,
+    /// Its place among all that were written, if it was written on this connection.
+    written: Option<u64>,
+}
+
+impl Pending {
+    /// The place of the command among all that were written; the last one if it was not written.
+    pub(crate) fn order(&self) -> u64 {
+        self.written.unwrap_or(u64::MAX)
+    }
 }
 
 /// Why nothing is written to a target now.
@@ -53,6 +61,8 @@ struct Held {
 #[derive(Debug)]
 pub(crate) struct Flight {
     next: u64,
+    /// How many commands were written.
+    writes: u64,
     pending: BTreeMap<u64, Pending>,
     unwritten: BTreeSet<u64>,
     held: HashMap<Target, Held>,
@@ -63,14 +73,15 @@ const MAX_VALUES: usize = 8000;
 
 impl Flight {
     pub(crate) fn new() -> Self {
-        Self { next: 1, pending: BTreeMap::new(), unwritten: BTreeSet::new(), held: HashMap::new() }
+        let (pending, unwritten, held) = Default::default();
+        Self { next: 1, writes: 0, pending, unwritten, held }
     }
 
     /// Adds a command. It is written with the next [`Flight::batch`].
     pub(crate) fn push(&mut self, body: CommandBody, origin: Origin) -> CommandId {
         let id = self.next;
         self.next += 1;
-        self.pending.insert(id, Pending { body, origin, tries: 0, written: false });
+        self.pending.insert(id, Pending { body, origin, tries: 0, written: None });
         self.unwritten.insert(id);
         CommandId(id)
     }
@@ -102,7 +113,7 @@ impl Flight {
         if !earlier {
             self.held.insert(target.clone(), Held { by: id.0, until: at });
         }
-        self.pending.insert(id.0, Pending { written: false, ..pending });
+        self.pending.insert(id.0, Pending { written: None, ..pending });
         self.unwritten.insert(id.0);
     }
 
@@ -118,12 +129,14 @@ impl Flight {
     /// With `all`, the server closed because of something that was written: repeating it would only do it again.
     pub(crate) fn cut(&mut self, all: bool) -> Vec<(CommandId, Pending)> {
         self.pending.retain(|_, pending| pending.origin == Origin::User);
-        let lost = |pending: &Pending| pending.written && (all || !repeats_safely(&pending.body));
+        let lost = |pending: &Pending| {
+            pending.written.is_some() && (all || !repeats_safely(&pending.body))
+        };
         let ids: Vec<u64> =
             self.pending.iter().filter(|(_, p)| lost(p)).map(|(id, _)| *id).collect();
         let given_back =
             ids.iter().filter_map(|id| Some((CommandId(*id), self.pending.remove(id)?))).collect();
-        self.pending.values_mut().for_each(|pending| pending.written = false);
+        self.pending.values_mut().for_each(|pending| pending.written = None);
         self.unwritten = self.pending.keys().copied().collect();
         self.held.clear();
         given_back
@@ -144,9 +157,20 @@ impl Flight {
         self.pending.len() > self.unwritten.len()
     }
 
-    /// Whether a command of the application's that is not answered yet fulfils `test`.
-    pub(crate) fn any(&self, test: impl Fn(&CommandBody) -> bool) -> bool {
-        self.pending.values().any(|pending| test(&pending.body))
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len() + self.unwritten.len() + self.held.len()
+    }
+
+    /// Whether the command has no answer yet.
+    pub(crate) fn contains(&self, id: CommandId) -> bool {
+        self.pending.contains_key(&id.0)
+    }
+
+    /// The place, among all that were written, of the first unanswered command that changes what is subscribed.
+    pub(crate) fn oldest_subscribing(&self) -> Option<u64> {
+        let subscribing = self.pending.values().filter(|pending| subscribes(&pending.body));
+        subscribing.filter_map(|pending| pending.written).min()
     }
 
     /// When something may be written to a target that is held and of which no answer is awaited.
@@ -156,7 +180,9 @@ impl Flight {
     }
 
     fn is_under_way(&self, to: &Target) -> bool {
-        self.pending.values().any(|pending| pending.written && target(&pending.body) == Some(to))
+        self.pending
+            .values()
+            .any(|pending| pending.written.is_some() && target(&pending.body) == Some(to))
     }
 
     /// The next message to write, within what the server allows; `None` if there is nothing to write now. Commands that
@@ -214,7 +240,8 @@ impl Flight {
 
     fn mark_written(&mut self, id: u64, encoding: Encoding) -> Option<Bytes> {
         let pending = self.pending.get_mut(&id)?;
-        pending.written = true;
+        self.writes += 1;
+        pending.written = Some(self.writes);
         // The body moves into the command for the time of the encoding, so that its content need not be copied.
         let body = std::mem::replace(&mut pending.body, CommandBody::Ping);
         let command = Command { id: CommandId(id), body };
@@ -225,9 +252,15 @@ impl Flight {
 
     fn unmark(&mut self, id: u64) {
         if let Some(pending) = self.pending.get_mut(&id) {
-            pending.written = false;
+            pending.written = None;
         }
     }
+}
+
+/// Whether the command changes what is subscribed, or what the server keeps of it.
+pub(crate) fn subscribes(body: &CommandBody) -> bool {
+    use CommandBody as C;
+    matches!(body, C::Sub { .. } | C::Unsub { .. } | C::Resume { .. } | C::Checkpoint { .. })
 }
 
 /// Where the order of sends matters.

@@ -9,10 +9,12 @@
 //! | `online` | what happens while a connection stands |
 //! | `flight` | commands until they are answered, across connections |
 //! | `rooms` | cursors, holes, checkpoints |
+//! | `asked` | which command decides about a room |
 //! | `latest` | latest-wins state |
 //! | `backoff` | when to come back |
 //! | `reply` | reading answers |
 
+mod asked;
 mod backoff;
 mod flight;
 mod latest;
@@ -21,6 +23,8 @@ mod reply;
 mod rooms;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::scenarios::scenarios;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,6 +44,7 @@ use crate::event::ClientEvent;
 
 use backoff::Backoff;
 use flight::{Flight, Origin, Pending};
+use online::Known;
 use rooms::Rooms;
 
 /// Who the client says it is.
@@ -240,10 +245,11 @@ impl Machine {
             Phase::Connecting { .. } | Phase::Greeting { .. } => None,
         };
         for (id, pending) in self.flight.cut(cause.is_our_fault() && lasted.is_some()) {
+            self.call_failed(id, &pending, Known::Nothing);
             let error = Error::unknown(cause.code, &cause.message).about(message_id(&pending));
             self.outputs.push_back(Output::Reply(id, Err(error)));
         }
-        self.rooms.cut();
+        self.rooms.cut(|id| self.flight.contains(id));
         self.checkpoint = None;
         if lasted.is_some_and(|lasted| {
             lasted >= self.config.reconnect.stable || cause.advice() == Some(Advice::Done)
@@ -318,10 +324,11 @@ impl Machine {
 
     fn accept(&mut self, body: CommandBody) -> CommandId {
         let refused = self.check(&body).err();
-        let (room, token) = match &body {
-            CommandBody::Unsub { room } => (Some(room.clone()), None),
-            CommandBody::Refresh { token } => (None, Some(token.clone())),
-            _ => (None, None),
+        let call = match &body {
+            CommandBody::Sub { .. } | CommandBody::Unsub { .. } | CommandBody::Refresh { .. } => {
+                Some(body.clone())
+            }
+            _ => None,
         };
         let id = self.flight.push(body, Origin::User);
         if let Some(error) = refused {
@@ -329,11 +336,11 @@ impl Machine {
             self.outputs.push_back(Output::Reply(id, Err(error.about(about))));
             return id;
         }
-        if let Some(room) = room {
-            self.rooms.remove(&room);
-        }
-        if token.is_some() {
-            self.identity.token = token;
+        match call {
+            Some(CommandBody::Sub { room, .. }) => self.rooms.call_subscribe(&room, id),
+            Some(CommandBody::Unsub { room }) => self.rooms.call_unsubscribe(&room, id),
+            Some(CommandBody::Refresh { token }) => self.identity.token = Some(token),
+            _ => {}
         }
         id
     }

@@ -20,6 +20,15 @@ use super::flight::{Origin, Pending};
 use super::rooms::Change;
 use super::{Cause, Machine, Online, Output, Phase, reply};
 
+/// What is known of a call that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// The server did not do it.
+    Refused,
+    /// It may have been done.
+    Nothing,
+}
+
 impl Machine {
     /// Something was heard from the server that is no message: the transport's own ping or pong.
     pub(crate) fn on_heard(&mut self, now: Instant) {
@@ -76,6 +85,7 @@ impl Machine {
         match reply::read(&pending.body, fields) {
             Ok(reply) => self.on_reply(now, id, pending, reply),
             Err(error) if pending.origin == Origin::User => {
+                self.call_failed(id, &pending, Known::Nothing);
                 self.outputs.push_back(Output::Reply(id, Err(error.into())));
             }
             Err(error) => self.nonsense(now, &error),
@@ -83,35 +93,47 @@ impl Machine {
     }
 
     fn on_reply(&mut self, now: Instant, id: CommandId, pending: Pending, reply: Reply) {
+        let order = pending.order();
         match (pending.origin, reply) {
-            (Origin::User, reply) => self.on_answer(id, &pending.body, reply),
+            (Origin::User, reply) => self.on_answer(id, &pending.body, order, reply),
             (Origin::Hello, Reply::Welcome(welcome)) => self.on_welcome(now, welcome),
             (Origin::Resume | Origin::Fill(_), Reply::Rooms { statuses, rev, generation }) => {
-                self.on_statuses(now, id, statuses, rev);
+                self.on_statuses(now, (id, order), statuses, rev);
                 self.on_generation(generation);
             }
             (Origin::Checkpoint(cursors), Reply::Checkpoint { rev }) => {
                 self.checkpoint = self.checkpoint.filter(|waiting| *waiting != id);
-                self.rooms.confirmed(&cursors, rev);
+                self.rooms.confirmed(&cursors, id, rev);
             }
             _ => {}
         }
+        self.rooms.release(|| self.flight.oldest_subscribing());
     }
 
     /// The answer to a command of the application's.
-    fn on_answer(&mut self, id: CommandId, body: &CommandBody, reply: Reply) {
+    fn on_answer(&mut self, id: CommandId, body: &CommandBody, order: u64, reply: Reply) {
         match (body, &reply) {
-            (CommandBody::Sub { .. }, Reply::Rooms { statuses, rev, generation }) => {
+            (CommandBody::Sub { room, .. }, Reply::Rooms { statuses, rev, generation }) => {
                 for status in statuses {
-                    let change = self.rooms.follow(status);
-                    self.tell(change);
+                    // If a later call of the application's decides, this one's caller alone is told.
+                    if self.rooms.counts(&status.room, id, order) {
+                        let change = self.rooms.follow(status);
+                        self.tell(change);
+                    }
                 }
+                self.rooms.call_returned(room, id, order);
                 self.rooms.learn_rev(*rev);
                 self.on_generation(*generation);
             }
-            (CommandBody::Unsub { .. }, Reply::Checkpoint { rev }) => self.rooms.learn_rev(*rev),
+            (CommandBody::Unsub { room }, Reply::Checkpoint { rev }) => {
+                if self.rooms.counts(room, id, order) {
+                    self.rooms.remove(room);
+                }
+                self.rooms.call_returned(room, id, order);
+                self.rooms.learn_rev(*rev);
+            }
             (CommandBody::Checkpoint { cursors }, Reply::Checkpoint { rev }) => {
-                self.rooms.confirmed(cursors, *rev)
+                self.rooms.confirmed(cursors, id, *rev)
             }
             _ => {}
         }
@@ -143,7 +165,8 @@ impl Machine {
         let mut messages: Vec<Vec<Bytes>> = first.map(|first| vec![first]).into_iter().collect();
         let rev = self.rooms.rev();
         let mut frames = self.rooms.to_resume();
-        if frames.is_empty() && rev.is_some() {
+        // Naming none says so: the session's checkpoint may hold rooms that were left meanwhile.
+        if frames.is_empty() && self.session.is_some() {
             frames.push(Vec::new());
         }
         let mut first_resume = None;
@@ -167,17 +190,20 @@ impl Machine {
         }
     }
 
-    fn on_statuses(&mut self, now: Instant, by: CommandId, statuses: Vec<RoomStatus>, rev: u64) {
+    /// `by` is the command that is answered, and its place among all that were written.
+    fn on_statuses(
+        &mut self,
+        now: Instant,
+        by: (CommandId, u64),
+        statuses: Vec<RoomStatus>,
+        rev: u64,
+    ) {
         for status in statuses {
-            let leaving = |body: &CommandBody| matches!(body, CommandBody::Unsub { room } if *room == status.room);
-            if !self.rooms.contains(&status.room) && self.flight.any(leaving) {
-                continue;
-            }
-            let change = self.rooms.answered(by, status);
+            let change = self.rooms.answered(now, by.0, by.1, status);
             self.tell(change);
         }
         self.rooms.learn_rev(rev);
-        self.rooms.unanswered(now, by);
+        self.rooms.unanswered(now, by.0, by.1);
     }
 
     fn on_generation(&mut self, generation: u64) {
@@ -196,6 +222,7 @@ impl Machine {
         // Without a number it is about something that could not be read at all; the close that follows says the rest.
         let Some(id) = refusal.id else { return };
         let Some(pending) = self.flight.settle(id) else { return };
+        let order = pending.order();
         match &pending.origin {
             Origin::User => self.on_refused(now, id, pending, refusal),
             Origin::Hello => {
@@ -210,16 +237,17 @@ impl Machine {
                 self.rooms.forget_checkpoint();
                 self.write_resume(None);
             }
-            Origin::Resume => self.rooms.unanswered(now, id),
+            Origin::Resume => self.rooms.unanswered(now, id, order),
             Origin::Fill(room) => {
                 let room = room.clone();
-                self.on_fill_refused(now, id, room, &refusal);
+                self.on_fill_refused(now, (id, order), room, &refusal);
             }
             Origin::Checkpoint(_) => {
                 self.checkpoint = self.checkpoint.filter(|waiting| *waiting != id)
             }
             Origin::Ping => {}
         }
+        self.rooms.release(|| self.flight.oldest_subscribing());
     }
 
     fn on_refused(
@@ -241,23 +269,42 @@ impl Machine {
             let at = now + pause.max(refusal.retry_after.unwrap_or_default());
             return self.flight.retry(id, pending, at);
         }
+        self.call_failed(id, &pending, Known::Refused);
         let error = Error::from(refusal).about(super::message_id(&pending));
         self.outputs.push_back(Output::Reply(id, Err(error)));
     }
 
-    fn on_fill_refused(&mut self, now: Instant, id: CommandId, room: RoomId, refusal: &ErrorReply) {
-        if matches!(advice(refusal.code), Advice::Retry | Advice::BackOff) {
-            return self.rooms.unanswered(now, id);
+    /// A call of the application's failed. The server's checkpoint may hold a room that is not subscribed here: one that could
+    /// not be left, or of which nobody knows.
+    pub(super) fn call_failed(&mut self, id: CommandId, pending: &Pending, known: Known) {
+        let (CommandBody::Sub { room, .. } | CommandBody::Unsub { room }) = &pending.body else {
+            return;
+        };
+        self.rooms.call_returned(room, id, pending.order());
+        if known == Known::Nothing || matches!(pending.body, CommandBody::Unsub { .. }) {
+            self.rooms.distrust_checkpoint();
         }
+    }
+
+    fn on_fill_refused(
+        &mut self,
+        now: Instant,
+        (id, order): (CommandId, u64),
+        room: RoomId,
+        refusal: &ErrorReply,
+    ) {
+        if matches!(advice(refusal.code), Advice::Retry | Advice::BackOff) {
+            return self.rooms.unanswered(now, id, order);
+        }
+        if !self.rooms.counts(&room, id, order) {
+            return;
+        }
+        self.rooms.call_returned(&room, id, order);
         let status = im_core::wire::Status::Denied;
         let code = Some(refusal.code);
-        let change = self.rooms.moved(RoomStatus {
-            room,
-            status,
-            cursor: None,
-            head: im_core::Seq::ZERO,
-            code,
-        });
+        let head = im_core::Seq::ZERO;
+        let status = RoomStatus { room, status, cursor: None, head, code };
+        let change = self.rooms.moved(now, status);
         self.tell(change);
     }
 
@@ -274,7 +321,7 @@ impl Machine {
             Push::State(update) => self.on_state(now, update),
             Push::Snapshot(part) => self.on_snapshot(now, part),
             Push::Room(status) => {
-                let change = self.rooms.moved(status);
+                let change = self.rooms.moved(now, status);
                 self.tell(change);
             }
             Push::Bye(Bye { code, message, retry_after }) => {
