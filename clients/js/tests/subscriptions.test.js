@@ -85,6 +85,7 @@ async function interleave(seed, duplex) {
   // The server may have refused to stop with a room; what the next connection names is all there is.
   model.cut();
   await model.settle();
+  assert.equal(model.client.shell?.machine.decisions.rooms.size, 0, `seed ${seed}`);
   for (const [name, { follows, heard, answer }] of calls) {
     const what = `seed ${seed}, room ${name}`;
     assert.equal(!model.isFresh && model.rooms.has(name), follows, what);

@@ -35,6 +35,17 @@ export function onOk(machine, now, frame) {
     machine.outputs.push({ do: 'reply', id: frame.id, error: new ImError('protocol', message) });
     return;
   }
+  onGood(machine, now, frame, pending);
+  machine.decisions.forget(machine.flight.oldestSubscribing());
+}
+
+/**
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {Frame} frame
+ * @param {Pending} pending
+ */
+function onGood(machine, now, frame, pending) {
   switch (pending.origin) {
     case 'user':
       return onAnswer(machine, now, pending.body, frame);
@@ -74,10 +85,9 @@ function onAnswer(machine, now, body, reply) {
  * @param {Frame} reply
  */
 function onSubscribed(machine, now, room, reply) {
-  const { rooms, flight, early } = machine;
+  const { rooms, early, decisions } = machine;
+  if (decisions.overtake(room, reply.id)) return onGeneration(machine, reply.gen);
   const pushes = early.take(room);
-  // The application has asked otherwise since: the answer to that counts.
-  if (flight.subscribing(room)) return onGeneration(machine, reply.gen);
   for (const status of reply.rooms) {
     // Where pushes come by another way, they may be ahead of this answer.
     if (!machine.traits?.duplex && rooms.map.has(status.room)) rooms.compare(status.room, undefined);
@@ -99,7 +109,7 @@ function onSubscribed(machine, now, room, reply) {
  * @param {Frame} reply
  */
 function onStatuses(machine, now, reply) {
-  const { rooms, flight } = machine;
+  const { rooms, flight, decisions } = machine;
   rooms.learnRev(reply.rev);
   if (!machine.traits?.duplex) {
     rooms.answeredElsewhere(reply.id);
@@ -109,6 +119,7 @@ function onStatuses(machine, now, reply) {
   for (const status of reply.rooms) {
     // The application has left it, and the server has not heard of that yet.
     if (!rooms.map.has(status.room) && flight.subscribing(status.room)) continue;
+    if (decisions.overtake(status.room, reply.id)) continue;
     if (rooms.answered(now, reply.id, status)) machine.events.push({ type: 'room', status });
   }
   rooms.unanswered(now, reply.id);
@@ -163,7 +174,7 @@ export function onRefusal(machine, now, refusal) {
  * @param {Pending} pending
  */
 function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pending) {
-  const { flight, rooms, early } = machine;
+  const { flight, rooms, early, decisions } = machine;
   const { body, tries } = pending;
   // Whatever it was refused for, it is no try if it is another one's turn first.
   const itsTurn = code !== Code.NotYet && flight.isNext(id);
@@ -173,9 +184,10 @@ function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pendi
     return flight.retry(id, now + pause);
   }
   flight.settle(id);
-  if (body.t === 'sub') early.take(body.room);
+  if (body.t === 'sub' && !decisions.overtake(body.room, id)) early.take(body.room);
   // The server goes on with a room that the client has left.
   if (body.t === 'unsub') rooms.hasStray = true;
+  decisions.forget(flight.oldestSubscribing());
   const error = new ImError('refused', msg ?? meaning(code), { code, retryMs, mid: body.mid });
   machine.outputs.push({ do: 'reply', id, error });
 }
@@ -186,8 +198,8 @@ function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pendi
  * @param {Frame} refusal
  * @param {string} room
  */
-function onFillRefused({ rooms, flight, events }, now, { id, code }, room) {
-  if (flight.subscribing(room)) return;
+function onFillRefused({ rooms, events, decisions }, now, { id, code }, room) {
+  if (decisions.overtake(room, id)) return;
   if (isTemporary(code)) return rooms.unanswered(now, id);
   const status = { room, status: 'denied', head: 0, code };
   if (rooms.moves(now, status)) events.push({ type: 'room', status });

@@ -6,9 +6,6 @@
  * its order and without waiting in between. Servers refuse, until the first of them comes again, what was under way behind
  * it.
  *
- * Of the commands that subscribe to a room or unsubscribe from it, one at a time is under way: the next one is written when
- * it was answered. So an answer that is overtaken finds the command that overtook it still pending.
- *
  * @module
  */
 
@@ -189,7 +186,7 @@ export class Flight {
   }
 
   /**
-   * The newest `sub` or `unsub` for this room that has no answer yet. It decides: an answer to an older one says nothing.
+   * The newest `sub` or `unsub` for this room that has no answer yet.
    *
    * @param {string} room
    */
@@ -198,6 +195,12 @@ export class Flight {
     let newest;
     for (const [id, { body }] of this.pending) if (subscribes(body) && body.room === room) newest = { id, t: body.t };
     return newest;
+  }
+
+  /** The number of the oldest command without an answer that names rooms to subscribe to or to leave. */
+  oldestSubscribing() {
+    for (const [id, { body }] of this.pending) if (subscribes(body) || body.t === 'resume') return id;
+    return Infinity;
   }
 
   /** How many of the application's commands fulfil `test`. @param {(body: Frame) => boolean} test */
@@ -254,8 +257,9 @@ export class Flight {
     /** @type {Pending[]} */
     const members = [];
     let values = 1;
-    for (const [id, pending] of this.ready()) {
+    for (const [id, pending] of this.pending) {
       if (members.length >= most) break;
+      if (pending.written || this.held.has(placeOf(pending.body) ?? '')) continue;
       const weight = measure(pending.body).values + 2;
       const frame = encode(id, pending, codec);
       if (frame.bytes > limits.message_bytes) {
@@ -289,20 +293,6 @@ export class Flight {
     let written = 0;
     for (const pending of this.pending.values()) if (pending.written) written += 1;
     return written;
-  }
-
-  /** Commands that nothing keeps from being written, in their order. */
-  *ready() {
-    /** Rooms of which a `sub` or `unsub` has no answer. @type {Set<string>} */
-    const busy = new Set();
-    for (const entry of this.pending) {
-      const { body, written } = entry[1];
-      if (subscribes(body)) {
-        if (busy.has(body.room)) continue;
-        busy.add(body.room);
-      }
-      if (!written && !this.held.has(placeOf(body) ?? '')) yield entry;
-    }
   }
 }
 

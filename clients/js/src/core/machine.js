@@ -13,6 +13,7 @@ import { ImError } from '../error.js';
 import { measure } from '../wire/value.js';
 import { Backoff } from './backoff.js';
 import * as credentials from './credentials.js';
+import { Decisions } from './decisions.js';
 import { Flight } from './flight.js';
 import { greet } from './greeting.js';
 import * as online from './online.js';
@@ -72,6 +73,7 @@ export class Machine {
     this.generation = '';
     this.flight = new Flight(config.slowestUplink);
     this.rooms = new Rooms();
+    this.decisions = new Decisions();
     this.early = new EarlyPushes();
     this.credentials = new credentials.Credentials(config, random, wallClock);
     this.backoff = new Backoff(config.reconnect, random);
@@ -140,6 +142,7 @@ export class Machine {
     if (this.flight.mayHaveMovedCheckpoint()) this.rooms.forgetCheckpoint();
     this.giveBack(this.flight.cut(all), cause);
     this.rooms.cut();
+    this.decisions.forget(this.flight.oldestSubscribing());
     this.early.clear();
   }
 
@@ -217,12 +220,15 @@ export class Machine {
    */
   onCommand(body) {
     this.check(body);
-    if (body.t === 'unsub') {
-      this.rooms.remove(body.room);
+    if (body.t === 'unsub') this.rooms.remove(body.room);
+    if (body.t === 'refresh') this.identity.token = body.token;
+    const id = this.flight.push(body, 'user');
+    if (body.t === 'sub' || body.t === 'unsub') {
+      this.decisions.add(body.room, id);
+      // They belong to what was asked before.
       this.early.take(body.room);
     }
-    if (body.t === 'refresh') this.identity.token = body.token;
-    return this.flight.push(body, 'user');
+    return id;
   }
 
   /** @param {Frame} body */
