@@ -15,8 +15,12 @@ const EPOCH = '1.1';
  * waits in queues until the test moves it. Without `duplex` answers and pushes come by two ways, each in its own time.
  */
 export class Subscriptions {
-  /** @param {number} seed @param {boolean} duplex */
-  constructor(seed, duplex) {
+  /**
+   * @param {number} seed
+   * @param {boolean} duplex
+   * @param {(options: {signal: AbortSignal}) => Promise<string | null>} [tokens]
+   */
+  constructor(seed, duplex, tokens) {
     this.random = random(seed);
     this.duplex = duplex;
     this.now = 0;
@@ -41,10 +45,15 @@ export class Subscriptions {
     this.cuts = 0;
     /** Whether it refuses some of what it could do. */
     this.refuses = false;
-    this.client = this.makeClient();
+    /** When credentials expire that the server accepts now, and which tokens it was shown. @type {number | undefined} */
+    this.expires = undefined;
+    /** @type {(string | undefined)[]} */
+    this.shown = [];
+    this.client = this.makeClient(tokens);
   }
 
-  makeClient() {
+  /** @param {((options: {signal: AbortSignal}) => Promise<string | null>) | undefined} tokens */
+  makeClient(tokens) {
     const client = new Client({ config: { reconnect: { baseMs: 20, maxMs: 50 } } });
     const env = /** @type {any} */ ({
       now: () => this.now,
@@ -58,11 +67,11 @@ export class Subscriptions {
       clearTimeout: (/** @type {number} */ timer) => void this.timers.delete(timer),
     });
     const { config } = client;
-    const identity = { renewable: false, client: 'test' };
+    const identity = { renewable: tokens !== undefined, client: 'test' };
     const machine = new Machine({ config, identity, random: this.random, wallClock: env.wallClock });
     const ladder = new Ladder([this.duplex ? 'ws' : 'sse'], config.upgradeMs);
     const link = (/** @type {string} */ name, /** @type {LinkEvents} */ events) => new MemoryLink(this, name, events);
-    client.begin(new Shell({ machine, ladder, env, tokens: undefined, link, onEvent: (event) => client.onEvent(event) }));
+    client.begin(new Shell({ machine, ladder, env, tokens, link, onEvent: (event) => client.onEvent(event) }));
     return client;
   }
 
@@ -147,8 +156,13 @@ export class Subscriptions {
     const { t, id, room, rev } = frame;
     if (t === 'hello') {
       this.isFresh = true;
-      return void this.down.push({ t: 'ok', id, session: 's', secret: 'x', user: 'u', device: 'd', resumed: frame.session === 's',
+      this.shown.push(frame.token);
+      return void this.down.push({ t: 'ok', id, expires: this.expires, session: 's', secret: 'x', user: 'u', device: 'd', resumed: frame.session === 's',
         idle_ms: 60_000, limits: {} });
+    }
+    if (t === 'refresh') {
+      this.shown.push(frame.token);
+      return void this.down.push({ t: 'ok', id, expires: this.expires });
     }
     if (t === 'ping') return void this.down.push({ t: 'ok', id, now: 0 });
     if (t === 'resume' && rev !== undefined && rev !== this.rev) return void this.down.push({ t: 'err', id, code: 4401 });
