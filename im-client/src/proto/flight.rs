@@ -29,6 +29,8 @@ pub(crate) enum Origin {
     Checkpoint(Vec<(RoomId, Cursor)>),
     /// The client: is the server still there?
     Ping,
+    /// The client: showing other credentials before those in use expire.
+    Refresh,
 }
 
 /// A command that has no answer yet.

@@ -16,18 +16,10 @@ use crate::error::Error;
 use crate::event::ClientEvent;
 use crate::refusal::generous;
 
+use super::calls::Known;
 use super::flight::{Origin, Pending};
 use super::rooms::Change;
 use super::{Cause, Machine, Online, Output, Phase, reply};
-
-/// What is known of a call that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
-    /// The server did not do it.
-    Refused,
-    /// It may have been done.
-    Nothing,
-}
 
 impl Machine {
     /// Something was heard from the server that is no message: the transport's own ping or pong.
@@ -95,7 +87,12 @@ impl Machine {
     fn on_reply(&mut self, now: Instant, id: CommandId, pending: Pending, reply: Reply) {
         let order = pending.order();
         match (pending.origin, reply) {
-            (Origin::User, reply) => self.on_answer(id, &pending.body, order, reply),
+            (Origin::User, reply) => self.on_answer(now, (id, order), &pending.body, reply),
+            (Origin::Refresh, Reply::Refreshed { expires }) => {
+                if let CommandBody::Refresh { token } = &pending.body {
+                    self.on_refreshed(now, token, expires);
+                }
+            }
             (Origin::Hello, Reply::Welcome(welcome)) => self.on_welcome(now, welcome),
             (Origin::Resume | Origin::Fill(_), Reply::Rooms { statuses, rev, generation }) => {
                 self.on_statuses(now, (id, order), statuses, rev);
@@ -111,8 +108,17 @@ impl Machine {
     }
 
     /// The answer to a command of the application's.
-    fn on_answer(&mut self, id: CommandId, body: &CommandBody, order: u64, reply: Reply) {
+    fn on_answer(
+        &mut self,
+        now: Instant,
+        (id, order): (CommandId, u64),
+        body: &CommandBody,
+        reply: Reply,
+    ) {
         match (body, &reply) {
+            (CommandBody::Refresh { token }, Reply::Refreshed { expires }) => {
+                self.on_refreshed(now, token, *expires);
+            }
             (CommandBody::Sub { room, .. }, Reply::Rooms { statuses, rev, generation }) => {
                 for status in statuses {
                     // If a later call of the application's decides, this one's caller alone is told.
@@ -157,6 +163,7 @@ impl Machine {
         let idle = welcome.idle.max(Duration::from_secs(1));
         self.phase =
             Phase::Online(Online { since: now, idle, heard: now, written: now, pinged: None });
+        self.plan_renewal(now, welcome.expires);
         self.events.push_back(ClientEvent::Connected(welcome));
     }
 
@@ -165,9 +172,9 @@ impl Machine {
         let mut messages: Vec<Vec<Bytes>> = first.map(|first| vec![first]).into_iter().collect();
         let rev = self.rooms.rev();
         let mut frames = self.rooms.to_resume();
-        // Naming none says so: the session's checkpoint may hold rooms that were left meanwhile.
-        if frames.is_empty() && self.session.is_some() {
-            frames.push(Vec::new());
+        if self.session.is_none() {
+            // A new session holds nothing that would have to be named.
+            frames.retain(|cursors| !cursors.is_empty());
         }
         let mut first_resume = None;
         for (at, cursors) in frames.into_iter().enumerate() {
@@ -245,6 +252,7 @@ impl Machine {
             Origin::Checkpoint(_) => {
                 self.checkpoint = self.checkpoint.filter(|waiting| *waiting != id)
             }
+            Origin::Refresh => self.on_refresh_refused(now, id),
             Origin::Ping => {}
         }
         self.rooms.release(|| self.flight.oldest_subscribing());
@@ -272,18 +280,6 @@ impl Machine {
         self.call_failed(id, &pending, Known::Refused);
         let error = Error::from(refusal).about(super::message_id(&pending));
         self.outputs.push_back(Output::Reply(id, Err(error)));
-    }
-
-    /// A call of the application's failed. The server's checkpoint may hold a room that is not subscribed here: one that could
-    /// not be left, or of which nobody knows.
-    pub(super) fn call_failed(&mut self, id: CommandId, pending: &Pending, known: Known) {
-        let (CommandBody::Sub { room, .. } | CommandBody::Unsub { room }) = &pending.body else {
-            return;
-        };
-        self.rooms.call_returned(room, id, pending.order());
-        if known == Known::Nothing || matches!(pending.body, CommandBody::Unsub { .. }) {
-            self.rooms.distrust_checkpoint();
-        }
     }
 
     fn on_fill_refused(
@@ -425,7 +421,8 @@ impl Machine {
         };
         let can_fill = self.events.len() <= self.config.max_queued_events / 2;
         let hole = self.rooms.next_hole().filter(|_| can_fill);
-        [Some(heartbeat), idle, hole, self.flight.deadline()].into_iter().flatten().min()
+        let renewal = self.renewal.deadline();
+        [Some(heartbeat), idle, hole, renewal, self.flight.deadline()].into_iter().flatten().min()
     }
 
     pub(super) fn online_time(&mut self, now: Instant) {
@@ -444,6 +441,7 @@ impl Machine {
             }
             _ => {}
         }
+        self.renewal_time(now);
         self.flush(now);
     }
 }

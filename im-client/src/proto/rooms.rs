@@ -53,6 +53,8 @@ pub(crate) struct Rooms {
     rev: Option<u64>,
     /// Whether that checkpoint may still have a room that was denied since.
     has_stray: bool,
+    /// Whether the session's checkpoint may hold rooms at all.
+    may_hold: bool,
     /// Events since the last checkpoint.
     fresh: u32,
     last_event: Option<Instant>,
@@ -69,10 +71,12 @@ pub(super) enum Change {
 
 impl Rooms {
     /// Starts with cursors that were kept elsewhere, and the revision that they differ from.
-    pub(crate) fn saved(cursors: Vec<(RoomId, Cursor)>) -> Self {
+    ///
+    /// `may_hold`: whether there is a session whose checkpoint may hold others.
+    pub(crate) fn saved(cursors: Vec<(RoomId, Cursor)>, may_hold: bool) -> Self {
         let map =
             cursors.into_iter().map(|(room, cursor)| (room, Room::at(cursor, None))).collect();
-        Self { map, ..Self::default() }
+        Self { map, may_hold, ..Self::default() }
     }
 
     pub(super) fn cursors(&self) -> Vec<(RoomId, Cursor)> {
@@ -107,6 +111,7 @@ impl Rooms {
 
     /// The application calls for the room, and has no answer yet.
     pub(super) fn call_subscribe(&mut self, room: &RoomId, by: CommandId) {
+        self.may_hold = true;
         self.asked.call(room, by, Kind::Subscribe);
     }
 
@@ -234,9 +239,14 @@ impl Rooms {
 
     /// The cursors to name in a resume, in frames of bounded size: those that differ from the checkpoint, or all if
     /// that is not known.
+    /// If there is none, one frame says so: the checkpoint may hold rooms that were left meanwhile.
     pub(super) fn to_resume(&self) -> Vec<Vec<(RoomId, Cursor)>> {
         let differs = |room: &Room| self.rev.is_none() || room.confirmed != Some(room.cursor);
-        frames(self.map.iter().filter(|(_, room)| differs(room)))
+        let mut frames = frames(self.map.iter().filter(|(_, room)| differs(room)));
+        if frames.is_empty() && (self.may_hold || self.rev.is_some()) {
+            frames.push(Vec::new());
+        }
+        frames
     }
 
     /// The cursors to confirm in a checkpoint.

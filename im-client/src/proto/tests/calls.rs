@@ -160,8 +160,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let checkpoints = Checkpoints::Auto { events: 3, idle: Duration::from_secs(5) };
-        let mut server = Server::default();
-        server.heads = ROOMS.iter().map(|name| (room(name), 2)).collect();
+        let heads = ROOMS.iter().map(|name| (room(name), 2)).collect();
+        let server = Server { heads, ..Server::default() };
         let rig = Rig::new(Config { checkpoints, ..Config::default() });
         let mut world = Self { rig, server, calls: Vec::new(), received: Vec::new() };
         world.connect();

@@ -1,6 +1,7 @@
 //! The state machine, with a server played by hand (`rules`) and by a small model (`model`).
 
 mod calls;
+mod credentials;
 mod model;
 mod rules;
 pub(crate) mod scenarios;

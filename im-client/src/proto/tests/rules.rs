@@ -4,6 +4,7 @@ use im_core::wire::{Bye, Signal, Snapshot, StateUpdate};
 use im_core::{NodeId, Stamp, StateKey};
 
 use super::*;
+use crate::ErrorKind;
 use crate::config::{Checkpoints, Reconnect};
 
 fn manual() -> Config {
@@ -605,24 +606,6 @@ fn a_servers_wish_to_be_left_alone_for_a_while_is_honoured() {
     rig.push(Push::Bye(Bye { code: 4001, message: "soon".into(), retry_after: Some(wish) }));
     let pause = rig.machine.deadline().unwrap() - rig.now;
     assert!(pause >= wish && pause <= wish * 3 / 2);
-}
-
-#[test]
-fn a_refused_token_is_replaced_where_there_is_a_source() {
-    let identity =
-        Identity { token: Some(Secret::new("old")), renewable: true, ..Identity::default() };
-    let mut rig = Rig::with(manual(), identity, Saved::default());
-    rig.welcomed(false);
-    rig.lost(Some(Code::Expired));
-    assert_eq!(rig.fetches, 1);
-    rig.machine.on_token(rig.now, Ok(Secret::new("new")));
-    rig.pass(Duration::from_secs(1));
-    rig.machine.on_connected();
-    let CommandBody::Hello(hello) = rig.written().remove(0).body else { panic!("hello first") };
-    assert_eq!(hello.token, Some(Secret::new("new")));
-    rig.lost(Some(Code::BadCredentials));
-    rig.machine.on_token(rig.now, Err("the user is gone".into()));
-    assert!(rig.machine.is_ended());
 }
 
 #[test]
