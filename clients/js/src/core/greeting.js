@@ -34,12 +34,12 @@ export function greet(machine, now) {
  * @param {number} now
  * @param {import('../wire/codec.js').Encoded} [first]
  */
-export function writeResume({ traits, rooms, flight, outputs, session }, now, first) {
+export function writeResume({ traits, rooms, flight, outputs }, now, first) {
   const { codec, duplex } = /** @type {import('./types.js').Traits} */ (traits);
   const rev = rooms.map.size > 0 ? rooms.rev : undefined;
   const frames = rooms.toResume();
   // The session's checkpoint may have rooms that this client has left, or never knew: naming none says so.
-  if (frames.length === 0 && (rev !== undefined || !duplex || session)) frames.push([]);
+  if (frames.length === 0 && (rev !== undefined || !duplex || rooms.mayHold)) frames.push([]);
   let message = first ? [first] : [];
   /** @type {number | undefined} */
   let firstId;

@@ -73,6 +73,7 @@ export class Machine {
     this.generation = '';
     this.flight = new Flight(config.slowestUplink);
     this.rooms = new Rooms();
+    this.rooms.mayHold = session !== undefined;
     this.decisions = new Decisions();
     this.early = new EarlyPushes();
     this.credentials = new credentials.Credentials(config, random, wallClock);
@@ -85,6 +86,11 @@ export class Machine {
 
   get isEnded() {
     return this.phase === 'ended';
+  }
+
+  /** Whether there is a connection, or one is being opened. */
+  get hasConnection() {
+    return this.phase === 'connecting' || this.phase === 'greeting' || this.phase === 'online';
   }
 
   /**
@@ -109,7 +115,10 @@ export class Machine {
     if (this.phase !== 'connecting') return;
     this.phase = 'greeting';
     this.traits = traits;
-    if (!this.session) this.rooms.forgetCheckpoint();
+    if (!this.session) {
+      this.rooms.forgetCheckpoint();
+      this.rooms.mayHold = false;
+    }
     greet(this, now);
   }
 
@@ -120,7 +129,7 @@ export class Machine {
    * @param {Cause} cause
    */
   onLost(now, cause) {
-    if (!['connecting', 'greeting', 'online'].includes(this.phase)) return;
+    if (!this.hasConnection) return;
     const since = this.online?.since;
     const given = advice(cause.code ?? 0);
     // A slow greeting was no fault of what was written.
@@ -128,6 +137,7 @@ export class Machine {
     this.cut(ours && since !== undefined, cause);
     this.online = undefined;
     this.traits = undefined;
+    this.phase = 'idle';
     if (since !== undefined && (now - since >= this.config.reconnect.stableMs || given === 'done')) this.backoff.reset();
     this.decide(now, cause, since !== undefined);
   }
@@ -224,6 +234,7 @@ export class Machine {
     if (body.t === 'refresh') this.identity.token = body.token;
     const id = this.flight.push(body, 'user');
     if (body.t === 'sub' || body.t === 'unsub') {
+      this.rooms.mayHold ||= body.t === 'sub';
       this.decisions.add(body.room, id);
       // They belong to what was asked before.
       this.early.take(body.room);
@@ -274,6 +285,7 @@ export class Machine {
    */
   end(cause = { code: Code.Closed, message: meaning(Code.Closed) }) {
     if (this.isEnded) return;
+    if (this.hasConnection) this.outputs.push({ do: 'disconnect' });
     this.phase = 'ended';
     this.until = Infinity;
     this.online = undefined;
@@ -282,7 +294,6 @@ export class Machine {
       const message = `the client has ended: ${cause.message}`;
       this.outputs.push({ do: 'reply', id, error: new ImError('closed', message, { code: cause.code, mid: body.mid }) });
     }
-    this.outputs.push({ do: 'disconnect' });
     this.events.push({ type: 'closed', ...cause });
   }
 

@@ -51,7 +51,9 @@ export class Rooms {
     this.map = new Map();
     /** @type {number | undefined} The revision of the server's checkpoint, as far as it is known. */
     this.rev = undefined;
-    /** Whether that checkpoint may still have a room that was denied since. */
+    /** Whether the session's checkpoint may have rooms at all. */
+    this.mayHold = false;
+    /** Whether that checkpoint may still have a room that was denied or left since. */
     this.hasStray = false;
     /** Rooms whose cursor may be another one than the checkpoint's; of all rooms, if that is not known. @type {Set<string>} */
     this.moved = new Set();

@@ -186,10 +186,14 @@ export class Player {
       return true;
     }
     // Their order means nothing.
-    if (name === 'cursors' && Array.isArray(actual)) return JSON.stringify([...pattern].sort()) === JSON.stringify([...actual].sort());
+    if (name === 'cursors' && Array.isArray(actual)) return this.matches([...pattern].sort(), [...actual].sort());
+    if (name === 'entries' && Array.isArray(actual)) return this.matches([...pattern].sort(byKey), [...actual].sort(byKey));
     return this.matches(pattern, actual);
   }
 }
+
+/** @param {{key: string}} a @param {{key: string}} b */
+const byKey = (a, b) => (a.key < b.key ? -1 : 1);
 
 /** What a client did during a step. */
 function nothing() {
