@@ -31,7 +31,7 @@ export class Shell {
    * @param {Ladder} setup.ladder
    * @param {(transport: string, events: LinkEvents) => Link} setup.link
    * @param {import('./links/link.js').Env} setup.env
-   * @param {(() => Promise<string | null>) | undefined} setup.tokens
+   * @param {((options: {signal: AbortSignal}) => Promise<string | null>) | undefined} setup.tokens
    * @param {(event: ClientEvent) => void} setup.onEvent
    * @param {() => void} [setup.onLadder] what is known of the transports has changed
    */
@@ -58,6 +58,8 @@ export class Shell {
     this.isFlushing = false;
     this.timer = undefined;
     this.upgradeTimer = undefined;
+    /** Ends the newest call for a token. */
+    this.fetching = new AbortController();
     this.stopWaking = onWake(() => this.wake());
   }
 
@@ -143,6 +145,7 @@ export class Shell {
   dispose() {
     this.env.clearTimeout(this.upgradeTimer);
     this.probe?.close();
+    this.fetching.abort(new Error('the client has ended'));
     this.stopWaking();
   }
 
@@ -152,7 +155,7 @@ export class Shell {
       case 'connect':
         return this.connect();
       case 'transmit':
-        return this.link?.send(output.message);
+        return this.link?.send(output.message, output.repeats);
       case 'welcome':
         return this.onWelcome(output.welcome);
       case 'nudge':
@@ -180,12 +183,17 @@ export class Shell {
   }
 
   async fetchToken() {
+    this.fetching.abort(new Error('another token was asked for'));
+    const fetching = new AbortController();
+    this.fetching = fetching;
     try {
       if (!this.tokens) throw new Error('there is no source of tokens');
-      const token = await this.tokens();
+      const token = await this.tokens({ signal: fetching.signal });
+      // Also one that was asked for earlier and comes late.
       this.machine.onToken(this.env.now(), token);
     } catch (error) {
-      this.machine.onNoToken(this.env.now(), wordsOf(error));
+      // What became of an earlier call says nothing about this one.
+      if (fetching === this.fetching) this.machine.onNoToken(this.env.now(), wordsOf(error));
     }
     this.run();
   }
@@ -205,7 +213,7 @@ export class Shell {
     /** @type {Link} */
     const link = this.makeLink(transport, {
       open: () => {
-        if (link === this.link) this.did(() => machine.onConnected(link.traits));
+        if (link === this.link) this.did(() => machine.onConnected(env.now(), link.traits));
         else if (link === this.probe) this.move(transport, link);
       },
       message: (message) => link === this.link && this.did(() => machine.onMessage(env.now(), message)),
@@ -307,6 +315,6 @@ export class Shell {
     this.isMoving = true;
     this.isSteady = false;
     this.link = probe;
-    this.did(() => this.machine.onConnected(probe.traits));
+    this.did(() => this.machine.onConnected(this.env.now(), probe.traits));
   }
 }

@@ -32,7 +32,8 @@ import { advice, Code, meaning } from '../codes.js';
  * @property {string} transport
  * @property {Traits} traits
  * @property {() => void} open
- * @property {(message: Message) => void} send what it sends arrives in order or not at all
+ * @property {(message: Message, repeats?: boolean) => void} send what it sends arrives in order or not at all; with
+ *   `repeats` the link may send it again where it is not known whether it has arrived
  * @property {(session: Session) => void} welcome the greeting was answered: this is the session
  * @property {() => void} nudge finds out now whether it still works
  * @property {() => void} close without a word to the events
