@@ -17,8 +17,9 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::append::{Repeats, append};
-use crate::dialect::{Dialect, Lock};
+use crate::dialect::Dialect;
 use crate::error::{Class, Fault, Outcome, kind, words};
+use crate::file::Lock;
 use crate::health::Health;
 use crate::job::{Job, Topic, Verdict, Work};
 use crate::known::Known;
@@ -210,6 +211,9 @@ impl<D: Dialect> Committer<D> {
     }
 
     async fn attempt(&mut self, jobs: &mut [Job<D>], stage: &mut Stage) -> Outcome<()> {
+        if let Some(lock) = &self.lock {
+            lock.check()?;
+        }
         let conn = match &mut self.held {
             Some(conn) => conn,
             empty => {

@@ -170,6 +170,8 @@ mod config;
 mod dialect;
 mod erase;
 mod error;
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only SQLite has a file"))]
+mod file;
 mod health;
 mod import;
 mod job;
