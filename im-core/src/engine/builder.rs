@@ -20,6 +20,7 @@ use super::Engine;
 use super::cold::ColdReads;
 use super::config::EngineConfig;
 use super::core::Core;
+use super::health::Vitals;
 use super::heard_state::HeardState;
 use super::hub::Hub;
 use super::lanes::{self, Lanes};
@@ -188,6 +189,7 @@ impl EngineBuilder {
             stamps: Mutex::new(StampClock::new(node)),
             outboxes: Arc::new(outboxes),
             started: tokio::time::Instant::now(),
+            vitals: Vitals::default(),
             tasks,
             draining: AtomicBool::new(false),
             stopped: CancellationToken::new(),

@@ -22,6 +22,7 @@ use crate::wire::{ErrorReply, PageFrom};
 
 use super::cold::ColdReads;
 use super::config::EngineConfig;
+use super::health::Vitals;
 use super::heard_state::HeardState;
 use super::hub::Hub;
 use super::lanes::Lanes;
@@ -57,6 +58,8 @@ pub(crate) struct Core {
     pub(crate) outboxes: Arc<OutboxBounds>,
     /// When it started, for time-outs.
     pub(crate) started: Instant,
+    /// What is noted of its well-being.
+    pub(crate) vitals: Vitals,
     /// Tasks of this engine. All of them end when it stops.
     pub(crate) tasks: TaskTracker,
     /// No new connections any more.
@@ -119,7 +122,7 @@ impl Core {
 
     /// Asks the embedder's hook.
     pub(crate) async fn ask(&self, actor: &Identity, action: &Action) -> Result<Verdict> {
-        if !self.hooks.wants_before() {
+        if !self.hooks.wants(action.kind()) {
             return Ok(Verdict::Default);
         }
         match tokio::time::timeout(self.config.hook_timeout, self.hooks.before(actor, action)).await

@@ -65,6 +65,11 @@ impl Hub {
         }
     }
 
+    /// How many rooms are in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
     /// All rooms in memory.
     pub(crate) fn rooms(&self) -> Vec<Arc<Room>> {
         self.shards

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `config`, `builder` | knobs; assembling |
 //! | `api`, `follower` | the engine in its embedder's hands |
+//! | `health` | how the engine is, for a probe |
 //! | `outside` | messages that the embedder's own transaction commits |
 //! | `connection` | the transport's seam |
 //! | `uplink`, `downlink`, `places` | the same in two halves, for transports without a connection of their own |
@@ -31,6 +32,7 @@ mod core;
 mod downlink;
 mod feed;
 mod follower;
+mod health;
 mod heard_state;
 mod hub;
 mod lanes;
@@ -54,4 +56,5 @@ pub use config::{EngineConfig, SlowReader};
 pub use connection::{Batch, BatchId, Connection, Peer};
 pub use downlink::Access;
 pub use follower::Follower;
+pub use health::{Health, Phase, StoreHealth, TaskHealth};
 pub use registry::network_of;
