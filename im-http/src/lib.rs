@@ -32,6 +32,7 @@
 //! | `credentials` | what a request shows to prove who sent it, and where it came from |
 //! | `refusal` | codes as HTTP statuses, and the small JSON body of a refusal |
 //! | `request` | what a request says beside its body: session, query, types |
+//! | `lists` | list headers |
 //! | `endpoint` | what every endpoint does alike: origins, preflights, methods, caches |
 //! | `body` | one type for all bodies |
 //! | `uplink` | commands by POST |
@@ -51,6 +52,7 @@ mod crowd;
 mod edge;
 mod endpoint;
 mod listener;
+mod lists;
 mod origin;
 mod patience;
 mod refusal;
@@ -69,6 +71,7 @@ pub use credentials::{PeerAddr, credentials, peer_address};
 pub use edge::{Edge, Transport};
 pub use endpoint::answer;
 pub use listener::{Listener, ListenerConfig};
+pub use lists::{list, lists};
 pub use origin::{Origin, OriginError, OriginPolicy};
 pub use patience::Patient;
 pub use refusal::{Refusal, status_of};

@@ -21,6 +21,7 @@ use tower_service::Service;
 use crate::body::{Body, BoxError};
 use crate::credentials::{credentials, peer_address};
 use crate::endpoint::answer;
+use crate::lists::{list, lists};
 use crate::origin::OriginPolicy;
 use crate::refusal::Refusal;
 use crate::request::{content_type, media_type, session};
@@ -128,11 +129,15 @@ where
 
 fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     let encoding = content_type(headers)?;
-    match headers.get(CONTENT_ENCODING) {
-        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+    // An element that is no text is left out by `list`, and is a coding nevertheless.
+    let codings = headers.get_all(CONTENT_ENCODING).iter();
+    let plain = codings.filter(|line| line.to_str().is_err()).count() == 0
+        && list(headers, &CONTENT_ENCODING).all(|coding| coding.eq_ignore_ascii_case("identity"));
+    match plain {
+        true => Ok(encoding),
+        false => {
             Err(Refusal::new(Code::WrongEncoding, "send the message without a content encoding"))
         }
-        _ => Ok(encoding),
     }
 }
 
@@ -149,7 +154,7 @@ where
     B::Error: Into<BoxError>,
 {
     // Who asks before sending, or says that there is more than will ever be read, is answered at once.
-    let asks = request.headers().contains_key(EXPECT);
+    let asks = lists(request.headers(), &EXPECT, "100-continue");
     let announced = request.body().size_hint().lower();
     let mut body = pin!(request.into_body());
     let last = HeaderValue::from_static("close");
