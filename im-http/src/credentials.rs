@@ -73,7 +73,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Secret>> {
 
 /// All cookies in one text: HTTP/2 may split them into several headers (RFC 9113 section 8.2.3).
 fn cookie(headers: &HeaderMap) -> Option<Secret> {
-    let lines = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
+    let lines =
+        headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
     let cookies: Vec<&str> = lines
         .filter_map(|cookie| std::str::from_utf8(cookie.trim_ascii()).ok())
         .filter(|cookie| !cookie.is_empty() && cookie.is_ascii())

@@ -22,7 +22,7 @@ use crate::body::{Body, BoxError};
 use crate::credentials::{credentials, peer_address};
 use crate::endpoint::answer;
 use crate::lists::{list, lists};
-use crate::origin::OriginPolicy;
+use crate::origin::Origins;
 use crate::refusal::Refusal;
 use crate::request::{content_type, media_type, session};
 
@@ -35,8 +35,6 @@ const LINGER: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UplinkConfig {
-    /// Which pages may send. Pages of the same origin by default.
-    pub origins: OriginPolicy,
     /// How long the body of a request may take to arrive. 30 s by default: the largest message then comes at 2 KiB/s, less
     /// than any network in use carries. Worst case in memory: one message for each request at a time.
     pub body_timeout: Duration,
@@ -44,18 +42,11 @@ pub struct UplinkConfig {
 
 impl Default for UplinkConfig {
     fn default() -> Self {
-        Self { origins: OriginPolicy::SameOrigin, body_timeout: Duration::from_secs(30) }
+        Self { body_timeout: Duration::from_secs(30) }
     }
 }
 
 impl UplinkConfig {
-    /// Sets [`Self::origins`].
-    #[must_use]
-    pub fn origins(mut self, origins: OriginPolicy) -> Self {
-        self.origins = origins;
-        self
-    }
-
     /// Sets [`Self::body_timeout`].
     #[must_use]
     pub fn body_timeout(mut self, time: Duration) -> Self {
@@ -65,15 +56,18 @@ impl UplinkConfig {
 }
 
 /// `POST …/send` as a tower service. Cheap to clone.
+///
+/// Which pages may send is the [`Edge`](crate::Edge)'s to say; alone, it lets in pages of the same origin.
 #[derive(Clone)]
 pub struct Uplink {
     shared: Arc<(Engine, UplinkConfig)>,
+    origins: Origins,
 }
 
 impl Uplink {
     /// The uplink of this engine.
     pub fn new(engine: Engine, config: UplinkConfig) -> Self {
-        Self { shared: Arc::new((engine, config)) }
+        Self { shared: Arc::new((engine, config)), origins: Origins::default() }
     }
 
     async fn handle<B>(&self, request: Request<B>) -> Result<Response<Body>, Refusal>
@@ -121,7 +115,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let origins = &this.shared.1.origins;
+            let origins = &this.origins;
             Ok(answer(origins, Method::POST, request, |request| this.handle(request)).await)
         })
     }
