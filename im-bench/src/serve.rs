@@ -61,10 +61,12 @@ pub(crate) fn batched(store: &StoreAddress, batch: usize) -> Vec<String> {
 /// Serves until standard input ends, or SIGTERM or Ctrl-C comes. Everyone is who they say they are, and as fast as they like.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let (mut tuning, mut config) = (Tuning::default(), EngineConfig::default());
+    config = config.max_connections_per_address(usize::MAX);
     if let Some(batch) = options.batch {
         // A lane hands over what has queued in one call, which a store never takes apart.
         (tuning, config) = (tuning.max_batch(batch), config.append_batch(batch));
     }
+    im_http::raise_file_limit();
     let store = options.store.open_tuned(tuning).await?;
     let limiter = Arc::new(Unlimited);
     let engine = Engine::builder()
@@ -76,12 +78,11 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         .await?;
     let served = Served::new(&engine);
     // All load comes from one address.
-    let config = ListenerConfig::default();
-    let most = config.max_connections;
+    let bounds = ListenerConfig::default().max_connections_per_address(usize::MAX);
     let listener = Listener::bind(options.listen)
         .await
         .with_context(|| format!("listen on {}", options.listen))?
-        .config(config.max_connections_per_address(most));
+        .config(bounds);
     Ready::announce(listener.local_addr()?)?;
     let stop = async {
         if let Err(error) = told_to_stop().await {

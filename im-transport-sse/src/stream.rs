@@ -17,6 +17,7 @@ use im_http::Entry;
 
 use crate::block::Blocks;
 use crate::gzip::Gzip;
+use crate::probe::Probe;
 
 /// As good as for ever: how long a browser waits before it takes up a stream that it is not to take up.
 const NOT_BY_ITSELF: Duration = Duration::from_secs(24 * 3600);
@@ -32,6 +33,7 @@ pub(crate) struct Stream {
     /// Handed to the HTTP server, and done with when it asks for more.
     written: Option<BatchId>,
     waiting: Option<Waiting>,
+    probe: Option<Probe>,
     ended: bool,
 }
 
@@ -43,7 +45,13 @@ impl Stream {
         let mark = entry.connection().mark().to_string();
         let frame = encode(&Push::Mark(mark.as_str().into()).to_value(), Encoding::Json);
         blocks.data(frame, Some(&mark));
-        Self { entry, max_bytes, blocks, gzip: None, written: None, waiting: None, ended: false }
+        let (gzip, written, waiting, probe) = (None, None, None, None);
+        Self { entry, max_bytes, blocks, gzip, written, waiting, probe, ended: false }
+    }
+
+    /// Finds out whether a peer that has ended its half of the connection still reads, if that can be known.
+    pub(crate) fn probed(self, probe: Option<Probe>) -> Self {
+        Self { probe, ..self }
     }
 
     /// Compresses what is written, if with something.
@@ -124,8 +132,15 @@ impl Body for Stream {
             if self.ended {
                 return Poll::Ready(self.gzip.take().map(|gzip| Ok(Frame::data(gzip.end()))));
             }
-            let batch = ready!(self.poll_batch(cx));
-            self.write(batch);
+            if let Poll::Ready(batch) = self.poll_batch(cx) {
+                self.write(batch);
+                continue;
+            }
+            let this = &mut *self;
+            match this.probe.as_mut().map(|probe| probe.poll(cx)) {
+                Some(Poll::Ready(())) => this.blocks.comment(),
+                _ => return Poll::Pending,
+            }
         }
     }
 }

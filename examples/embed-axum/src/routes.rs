@@ -71,7 +71,7 @@ async fn log_in(State(shop): State<Shop>, Form(form): Form<LogIn>) -> Response {
 }
 
 async fn log_out(State(shop): State<Shop>, headers: HeaderMap) -> Response {
-    if let Some(user) = shop.accounts.log_out(cookies(&headers)) {
+    if let Some(user) = shop.accounts.log_out(&cookies(&headers)) {
         // Logging out of the shop ends the chat too, on all devices as well.
         if let Err(error) = shop.chat.engine.kick(&user, None, Code::LoggedOut).await {
             tracing::warn!(%error, "could not end the chat sessions");

@@ -31,8 +31,12 @@ pub struct EngineConfig {
     /// Connections of this engine, before and after the handshake. 1,000,000 by default; each costs some 2 KB here and
     /// more in its transport.
     pub max_connections: usize,
-    /// Connections of one address (of IPv6, one /64) that have not said who they are. 1,024 by default, since many people
-    /// may share one.
+    /// Connections of one address (of IPv6, one /64) for as long as they live, polls that are kept included; further ones
+    /// are refused with [`Code::TooManyConnections`](crate::Code::TooManyConnections). 1,024 by default, since many people
+    /// may share one. Behind a proxy, let the transport say the client's own address (docs/proxies.md), or all clients
+    /// count as one.
+    pub max_connections_per_address: usize,
+    /// Those of them that have not said who they are. 1,024 by default.
     pub max_handshakes_per_address: usize,
     /// Connections of one user. 16 by default: a few devices with a few tabs each.
     pub max_connections_per_user: usize,
@@ -135,6 +139,7 @@ impl Default for EngineConfig {
             tick: Duration::from_secs(1),
             hook_timeout: Duration::from_secs(2),
             max_connections: 1_000_000,
+            max_connections_per_address: 1024,
             max_handshakes_per_address: 1024,
             max_connections_per_user: 16,
             max_calls_per_user: 32,
@@ -197,6 +202,7 @@ setters! {
     tick: Duration,
     hook_timeout: Duration,
     max_connections: usize,
+    max_connections_per_address: usize,
     max_handshakes_per_address: usize,
     max_connections_per_user: usize,
     max_calls_per_user: usize,
