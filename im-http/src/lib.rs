@@ -34,7 +34,7 @@
 //! | `request` | what a request says beside its body: session, query, types |
 //! | `endpoint` | what every endpoint does alike: origins, preflights, methods, caches |
 //! | `body` | one type for all bodies |
-//! | `uplink` | commands by POST |
+//! | `uplink`, `answers` | commands by POST; the body of what they are answered with |
 //! | `edge` | all endpoints behind one prefix, and what is offered there |
 //! | `roll` | who is connected by a service |
 //! | `crowd` | how many connections one address has |
@@ -45,6 +45,7 @@
 //! | `tls` | certificates for the listener (feature `tls`) |
 //! | [`warp`] | a tower service as a warp filter (feature `warp`) |
 
+mod answers;
 mod body;
 mod credentials;
 mod crowd;

@@ -22,6 +22,7 @@ use super::connection::{Conn, Connection, Part, Peer};
 use super::core::Core;
 use super::follower::Follower;
 use super::outbox::{Outbox, Start};
+use super::usage::Usage;
 
 /// An instant-messaging engine. Clones are handles to the same one; when the last is dropped, its tasks end.
 ///
@@ -131,6 +132,11 @@ impl Engine {
     /// The store.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.core().store
+    }
+
+    /// What it holds in memory, in bytes as its bounds count them.
+    pub fn usage(&self) -> Usage {
+        self.core().usage()
     }
 
     /// How many connections there are.

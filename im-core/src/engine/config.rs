@@ -48,8 +48,17 @@ pub struct EngineConfig {
     pub session_check: Duration,
 
     /// Commands of a connection whose replies it has not taken yet. 64 by default. Beyond that the connection is not
-    /// read any further. Worst case in memory: this many replies.
+    /// read any further. The bytes of replies have bounds of their own: [`Self::ack_bytes`].
     pub max_in_flight: u32,
+    /// Bytes of acks that one connection, or one call, holds before its next command waits until they were written. 256
+    /// KiB by default: one full page. Worst case in memory: this, one page, and [`Self::max_in_flight`] small acks.
+    pub ack_bytes: usize,
+    /// Bytes of acks of all connections together, those of pages being made included. 128 MiB by default: more than
+    /// two hundred full pages at one time. Beyond that, commands that ask for pages wait for 2 s and are then refused with
+    /// [`Code::Overloaded`](crate::Code::Overloaded), every connection has one command at a time, and from three quarters
+    /// on those that take nothing for five ticks are ended with [`Code::SlowReader`](crate::Code::SlowReader). Worst case
+    /// in memory: this, and one small ack for each connection.
+    pub acks_bytes: usize,
     /// Commands refused for their rate in a row before the connection is closed. 100 by default.
     pub max_flood: u32,
     /// Rooms that one session follows. 2,048 by default; some 100 bytes each.
@@ -58,9 +67,10 @@ pub struct EngineConfig {
     pub max_members: u32,
     /// Members named when a room is made. 256 by default.
     pub max_first_members: usize,
-    /// Events, members or rooms in one page. 200 by default. A page also ends when it has 256 KiB.
+    /// Events, members or rooms in one page. 200 by default.
     pub max_page: u32,
-    /// Bytes of one page of history. 256 KiB by default.
+    /// Bytes of one page: as it is encoded for a client, and of packed content where a log is read. 256 KiB by default. A
+    /// page holds one entry at least, however large.
     pub max_page_bytes: usize,
     /// How far ahead of the engine's clock a state stamp may lie. 5 s by default.
     pub max_stamp_ahead: Duration,
@@ -139,6 +149,8 @@ impl Default for EngineConfig {
             max_sessions_per_user: 100,
             session_check: Duration::from_secs(10),
             max_in_flight: 64,
+            ack_bytes: 256 * 1024,
+            acks_bytes: 128 * 1024 * 1024,
             max_flood: 100,
             max_rooms_per_session: 2048,
             max_members: 100_000,
@@ -200,6 +212,8 @@ setters! {
     max_sessions_per_user: usize,
     session_check: Duration,
     max_in_flight: u32,
+    ack_bytes: usize,
+    acks_bytes: usize,
     max_flood: u32,
     max_rooms_per_session: usize,
     max_members: u32,

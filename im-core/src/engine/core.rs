@@ -20,6 +20,7 @@ use crate::state::RoomRecord;
 use crate::time::{Stamp, StampClock, Timestamp};
 use crate::wire::{ErrorReply, PageFrom};
 
+use super::acks::AckBudget;
 use super::cold::ColdReads;
 use super::config::EngineConfig;
 use super::heard_state::HeardState;
@@ -55,6 +56,7 @@ pub(crate) struct Core {
     pub(super) state_generation: AtomicU64,
     pub(crate) stamps: Mutex<StampClock>,
     pub(crate) outboxes: Arc<OutboxBounds>,
+    pub(crate) acks: Arc<AckBudget>,
     /// When it started, for time-outs.
     pub(crate) started: Instant,
     /// Tasks of this engine. All of them end when it stops.

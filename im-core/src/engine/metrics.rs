@@ -16,6 +16,12 @@ pub(crate) const BATCH: &str = "im_append_batch_size";
 pub(crate) const COMMIT_SECONDS: &str = "im_append_commit_seconds";
 /// Queues that reached their bound and were dropped.
 pub(crate) const OUTBOX_OVERFLOWS: &str = "im_outbox_overflows_total";
+/// Connections ended because they took none of their acks while all acks together were nearly too many.
+pub(crate) const ACKS_CUT_OFF: &str = "im_acks_cut_off_total";
+/// Bytes of acks that wait to be written or are being made.
+pub(crate) const ACK_BYTES: &str = "im_acks_bytes";
+/// Bytes of pushes that wait for their readers.
+pub(crate) const PUSH_BYTES: &str = "im_pushes_bytes";
 /// Reads of the store for readers who lag.
 pub(crate) const COLD_READS: &str = "im_cold_reads_total";
 /// Gaps in a room's log that were filled from the store.

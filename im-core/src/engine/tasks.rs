@@ -75,6 +75,7 @@ pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
 fn keep_time(core: &Arc<Core>) {
     let (running, now) = (core.running(), core.now());
     core.registry.all().iter().for_each(|conn| conn.tick(core, running, now));
+    core.gauge_usage();
 }
 
 async fn check_heads(core: &Arc<Core>) {

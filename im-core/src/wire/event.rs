@@ -333,6 +333,13 @@ impl Event {
         map.push("content", self.content.value());
     }
 
+    /// The event as an entry of a page.
+    pub(super) fn to_value(&self) -> Value {
+        let mut map = Map::with_capacity(8);
+        self.put_fields(&mut map);
+        Value::Map(map)
+    }
+
     pub(super) fn from_fields(mut f: Fields) -> Result<Self, WireError> {
         Ok(Self {
             room: f.need("room")?,

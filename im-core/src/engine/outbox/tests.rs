@@ -3,6 +3,7 @@ mod marks;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use super::super::config::EngineConfig;
 use super::*;
 use crate::code::Code;
 use crate::id::{Cursor, Epoch, EventKind, NodeId, RoomId, Seq, StateKey};
@@ -84,6 +85,7 @@ fn outbox() -> Arc<Outbox> {
         in_flight: 10,
         slow_reader: SlowReader::CatchUp,
         used: AtomicUsize::new(0),
+        acks: Arc::new(AckBudget::new(&EngineConfig::default())),
     })))
 }
 

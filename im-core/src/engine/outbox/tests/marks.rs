@@ -73,7 +73,7 @@ impl World {
         {
             self.outbox.state_handed(&room);
         }
-        self.outbox.release(take.bytes);
+        self.outbox.release(take.bytes, take.acks);
     }
 
     fn do_it(&mut self, step: &Step) {
