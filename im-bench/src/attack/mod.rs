@@ -8,9 +8,11 @@
 //! |---|---|
 //! | `bystander` | the user whose sends are timed |
 //! | `create` | users who make rooms of many members as fast as they may |
+//! | `history` | users who ask for large pages and read nothing; here there is no limit of rates |
 
 mod bystander;
 mod create;
+mod history;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -58,6 +60,8 @@ struct Ground {
 enum Attack {
     /// Rooms of many members, made as fast as the server allows.
     Create(create::Options),
+    /// Pages of control characters, asked for and not read.
+    History(history::Options),
 }
 
 impl Attack {
@@ -65,6 +69,15 @@ impl Attack {
     fn floor(&self) -> Duration {
         match self {
             Self::Create(_) => Duration::from_millis(100),
+            Self::History(_) => Duration::from_millis(50),
+        }
+    }
+
+    /// The server that is attacked.
+    fn server(&self, store: &StoreAddress) -> Vec<String> {
+        match self {
+            Self::Create(_) => serve::limited(store),
+            Self::History(_) => serve::arguments(store),
         }
     }
 
@@ -72,6 +85,7 @@ impl Attack {
     async fn run(&self, ground: &Ground, server: &Server, until: Instant) -> Result<Vec<String>> {
         match self {
             Self::Create(options) => create::run(options, ground, server.address, until).await,
+            Self::History(options) => history::run(options, ground, server, until).await,
         }
     }
 }
@@ -82,8 +96,8 @@ const MOST_TIMES: u32 = 5;
 /// Measures, prints, and fails if the bystander had to wait for too long.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let Options { attack, ground } = options;
-    host::allow_open_files(u64::from(ground.attackers) + 100)?;
-    let server = Server::start(&serve::limited(&ground.store)).await?;
+    host::allow_open_files(u64::from(ground.attackers) * 16 + 100)?;
+    let server = Server::start(&attack.server(&ground.store)).await?;
     let bystander = Bystander::begin(server.address, Duration::from_millis(ground.every)).await?;
     // The first second warms up.
     tokio::time::sleep(Duration::from_secs(1)).await;

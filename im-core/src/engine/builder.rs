@@ -152,6 +152,8 @@ impl EngineBuilder {
             bytes: config.window_bytes,
             all_bytes: config.windows_bytes,
             used: AtomicUsize::new(0),
+            state_bytes: config.states_bytes,
+            state_used: AtomicUsize::new(0),
         };
         let acks = Arc::new(AckBudget::new(&config));
         let outboxes = OutboxBounds {

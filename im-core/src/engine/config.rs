@@ -78,7 +78,7 @@ pub struct EngineConfig {
     /// old". Off by default.
     pub dedup_horizon: Option<Duration>,
 
-    /// Bytes that wait for one connection: pushes, counted without what they share. 256 KiB by default. Beyond that the
+    /// Bytes that wait for one connection: pushes as they are on the wire, in the longer encoding. 256 KiB by default. Beyond that the
     /// queue is dropped and the reader is fed from the log.
     pub outbox_bytes: usize,
     /// Bytes that wait for all connections together. 256 MiB by default. Beyond that queues are dropped as above.
@@ -90,10 +90,17 @@ pub struct EngineConfig {
 
     /// Recent events of a room that are kept in memory while it has readers. 256 by default.
     pub window_events: usize,
-    /// Bytes of the same, for one room. 256 KiB by default.
+    /// Bytes of the same, for one room: of the event and of both encodings, whether or not they were asked for. 512 KiB by
+    /// default: 256 events of half a kilobyte. A window keeps one event at least, however large. As many bytes are held back
+    /// of events that arrive before those that precede them; beyond that they are read from the store.
     pub window_bytes: usize,
-    /// Bytes of the same, for all rooms together. 256 MiB by default. Beyond that, windows keep one event.
+    /// Bytes of the same, for all rooms together. 256 MiB by default, which is the worst case in memory. Beyond that, windows
+    /// keep nothing, and those of rooms where nothing happened for a tick are emptied; readers who lag are fed from the store.
     pub windows_bytes: usize,
+    /// Bytes of keyed state that rooms with readers hold, together: keys, values and 384 bytes for each. 64 MiB by default: a
+    /// thousand rooms full of state. Beyond that, state that was not used lately is evicted and read from the store again when
+    /// it is needed. Worst case in memory: this, and the rooms whose state is in use at that moment.
+    pub states_bytes: usize,
     /// Reads of the store for readers who lag, at one time. 16 by default.
     pub cold_reads: usize,
 
@@ -164,8 +171,9 @@ impl Default for EngineConfig {
             max_signals: 256,
             slow_reader: SlowReader::default(),
             window_events: 256,
-            window_bytes: 256 * 1024,
+            window_bytes: 512 * 1024,
             windows_bytes: 256 * 1024 * 1024,
+            states_bytes: 64 * 1024 * 1024,
             cold_reads: 16,
             lanes: 4,
             lane_queue: 4096,
@@ -229,6 +237,7 @@ setters! {
     window_events: usize,
     window_bytes: usize,
     windows_bytes: usize,
+    states_bytes: usize,
     cold_reads: usize,
     lanes: usize,
     lane_queue: usize,

@@ -17,6 +17,11 @@ pub struct Usage {
     pub ack_bytes: usize,
     /// Pushes that wait for their readers. At most [`outboxes_bytes`](super::EngineConfig::outboxes_bytes).
     pub push_bytes: usize,
+    /// Recent events of rooms with readers, with their encodings. At most
+    /// [`windows_bytes`](super::EngineConfig::windows_bytes).
+    pub window_bytes: usize,
+    /// Keyed state of rooms with readers. At most [`states_bytes`](super::EngineConfig::states_bytes), and what is in use.
+    pub state_bytes: usize,
 }
 
 impl Core {
@@ -24,6 +29,8 @@ impl Core {
         Usage {
             ack_bytes: self.acks.used(),
             push_bytes: self.outboxes.used.load(Ordering::Relaxed),
+            window_bytes: self.hub.window_bytes(),
+            state_bytes: self.hub.state_bytes(),
         }
     }
 
@@ -32,5 +39,7 @@ impl Core {
         let usage = self.usage();
         ::metrics::gauge!(metrics::ACK_BYTES).set(usage.ack_bytes as f64);
         ::metrics::gauge!(metrics::PUSH_BYTES).set(usage.push_bytes as f64);
+        ::metrics::gauge!(metrics::WINDOW_BYTES).set(usage.window_bytes as f64);
+        ::metrics::gauge!(metrics::STATE_BYTES).set(usage.state_bytes as f64);
     }
 }

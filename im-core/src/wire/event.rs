@@ -11,6 +11,7 @@ use crate::time::Timestamp;
 
 use super::codec::{self, Encoding, Limits, WireError, encode};
 use super::fields::{Field, Fields};
+use super::scan;
 use super::value::{Map, Value};
 
 /// One durable event: an entry of a room's log.
@@ -149,6 +150,11 @@ impl Content {
     /// The packed bytes.
     pub fn packed(&self) -> &Bytes {
         &self.0
+    }
+
+    /// Bytes that it has in JSON at most.
+    pub(crate) fn json_len(&self) -> usize {
+        scan::json_len(&self.0)
     }
 
     /// The value.

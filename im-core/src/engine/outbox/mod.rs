@@ -243,6 +243,11 @@ impl Outbox {
         inner.feed_paused = true;
     }
 
+    /// The store could not be read: leave it until [`Outbox::wake`].
+    pub(crate) fn pause(&self) {
+        self.inner.lock().feed_paused = true;
+    }
+
     /// A tick has passed: what was left may be tried again, and a silent connection needs no queues.
     pub(crate) fn wake(&self) {
         let mut inner = self.inner.lock();

@@ -69,7 +69,7 @@ impl World {
             self.outbox.feed(&lag, &items, false);
         }
         if let Some(Due { room, even_empty }) = take.snapshot
-            && !room.snapshot(1000, even_empty).is_empty()
+            && !room.snapshot(1000, even_empty).unwrap().is_empty()
         {
             self.outbox.state_handed(&room);
         }
