@@ -60,8 +60,8 @@ impl Halves {
         let token = self.token.clone();
         let message = Bytes::from(message.to_string());
         let answers = self.engine().call(peer(), token.as_ref(), message).await;
-        let read = |answer: Bytes| serde_json::from_slice(&answer).unwrap();
-        answers.map(|all| all.into_iter().map(read).collect()).map_err(|e| e.code())
+        let answers = answers.map_err(|e| e.code())?.all().await;
+        Ok(answers.iter().map(|answer| serde_json::from_slice(answer).unwrap()).collect())
     }
 
     async fn call(&mut self, command: Value) -> Value {

@@ -68,7 +68,10 @@ async fn failing_store_is_named_to_operator_only() {
     let health = engine.health(WITHIN).await;
     assert!(!health.is_ready());
     assert!(!health.to_string().contains("db.example"), "{health}");
-    assert!(health.to_string().starts_with("not ready: running, stuck does not answer"), "{health}");
+    assert!(
+        health.to_string().starts_with("not ready: running, stuck does not answer"),
+        "{health}"
+    );
     assert_eq!(health.store.answer, Err("db.example is away".to_owned()));
 }
 

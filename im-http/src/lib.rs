@@ -38,7 +38,7 @@
 //! | `lists` | list headers |
 //! | `endpoint` | what every endpoint does alike: origins, preflights, methods, caches |
 //! | `body` | one type for all bodies |
-//! | `uplink` | commands by POST |
+//! | `uplink`, `answers` | commands by POST; the body of what they are answered with |
 //! | `edge` | all endpoints behind one prefix, and what is offered there |
 //! | `roll` | who is connected by a service |
 //! | `crowd` | how many sockets there are, and how many one address has |
@@ -53,6 +53,7 @@
 //! | `tls` | certificates for the listener (feature `tls`) |
 //! | [`warp`] | a tower service as a warp filter (feature `warp`) |
 
+mod answers;
 mod body;
 mod credentials;
 mod crowd;

@@ -15,9 +15,10 @@ use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use im_core::Code;
 use im_core::engine::{Engine, Peer};
-use im_core::wire::{Encoding, list_encoded};
+use im_core::wire::Encoding;
 use tower_service::Service;
 
+use crate::answers;
 use crate::body::{Body, BoxError};
 use crate::credentials::{credentials, peer_address};
 use crate::endpoint::answer;
@@ -86,7 +87,7 @@ impl Uplink {
         };
         let message = read(request, engine.limits().max_message_bytes, config.body_timeout).await?;
         let answers = engine.call(peer, token.as_ref(), message).await?;
-        let mut response = Response::new(Body::from(list_encoded(&answers, encoding)));
+        let mut response = Response::new(answers::body(answers, encoding).await);
         let of = HeaderValue::from_static(media_type(encoding));
         response.headers_mut().insert(CONTENT_TYPE, of);
         Ok(response)

@@ -50,7 +50,8 @@ impl Client {
 
     async fn call(&self, command: Value) -> Value {
         let message = Bytes::from(command.to_string());
-        let acks = self.engine.call(peer(), self.token.as_ref(), message).await.unwrap();
+        let acks =
+            self.engine.call(peer(), self.token.as_ref(), message).await.unwrap().all().await;
         let ack: Value = serde_json::from_slice(&acks[0]).unwrap();
         assert_eq!(ack["t"], "ok", "{ack}");
         ack

@@ -23,6 +23,7 @@ use super::core::Core;
 use super::follower::Follower;
 use super::outbox::{Outbox, Start};
 use super::registry::Most;
+use super::usage::Usage;
 
 /// An instant-messaging engine. Clones are handles to the same one; when the last is dropped, its tasks end.
 ///
@@ -132,6 +133,11 @@ impl Engine {
     /// The store.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.core().store
+    }
+
+    /// What it holds in memory, in bytes as its bounds count them.
+    pub fn usage(&self) -> Usage {
+        self.core().usage()
     }
 
     /// How many connections there are.

@@ -17,6 +17,7 @@ use crate::ports::{
 use crate::time::StampClock;
 
 use super::Engine;
+use super::acks::AckBudget;
 use super::cold::ColdReads;
 use super::config::EngineConfig;
 use super::core::Core;
@@ -152,7 +153,10 @@ impl EngineBuilder {
             bytes: config.window_bytes,
             all_bytes: config.windows_bytes,
             used: AtomicUsize::new(0),
+            state_bytes: config.states_bytes,
+            state_used: AtomicUsize::new(0),
         };
+        let acks = Arc::new(AckBudget::new(&config));
         let outboxes = OutboxBounds {
             bytes: config.outbox_bytes,
             all_bytes: config.outboxes_bytes,
@@ -160,6 +164,7 @@ impl EngineBuilder {
             in_flight: config.max_in_flight.max(1),
             slow_reader: config.slow_reader,
             used: AtomicUsize::new(0),
+            acks: acks.clone(),
         };
         let tasks = TaskTracker::new();
         let core = Arc::new(Core {
@@ -188,6 +193,7 @@ impl EngineBuilder {
             state_generation: AtomicU64::new(state_generation),
             stamps: Mutex::new(StampClock::new(node)),
             outboxes: Arc::new(outboxes),
+            acks,
             started: tokio::time::Instant::now(),
             vitals: Vitals::default(),
             tasks,

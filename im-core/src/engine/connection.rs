@@ -39,7 +39,11 @@ pub struct Peer {
 
 /// A batch's number, for [`Connection::release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchId(usize);
+pub struct BatchId {
+    bytes: usize,
+    /// Of them, those of acks.
+    acks: usize,
+}
 
 /// Something to write.
 #[derive(Debug)]
@@ -199,7 +203,7 @@ impl Connection {
 
     /// The batch was written: its bytes no longer count against the outbox.
     pub fn release(&self, batch: BatchId) {
-        self.0.conn.outbox.release(batch.0);
+        self.0.conn.outbox.release(batch.bytes, batch.acks);
     }
 
     /// Something was heard from the peer that is no message: a protocol ping or pong.
@@ -328,7 +332,8 @@ impl Conn {
         if let Some(bye) = &take.bye {
             frames.push(Outgoing::new(Push::Bye(bye.clone())).encoded(self.encoding));
         }
-        Batch { id: BatchId(take.bytes), frames, heartbeat, close: take.bye }
+        let id = BatchId { bytes: take.bytes, acks: take.acks };
+        Batch { id, frames, heartbeat, close: take.bye }
     }
 
     pub(super) fn encoded(&self, item: Taken) -> Bytes {

@@ -17,11 +17,13 @@
 //! | `commands` | carrying out what clients ask |
 //! | `lanes`, `own_order` | appending, answering, fanning out; the order of one's own sends |
 //! | `hub`, `room` | rooms in memory: recent log, readers, state |
-//! | `outbox`, `feed`, `cold`, `page_cache` | what waits for a reader; catching up from the log |
+//! | `outbox`, `acks`, `feed`, `cold`, `page_cache` | what waits for a reader; the bytes of acks; catching up from the log |
 //! | `registry` | connections and whose they are |
 //! | `upkeep` | retention, deleting rooms, erasing users |
+//! | `usage` | what is held in memory, in bytes |
 //! | `core`, `tasks`, `state_writer`, `heard_state` | what all share; the engine's own tasks; state that is not in the store yet |
 
+mod acks;
 mod api;
 mod builder;
 mod cold;
@@ -49,6 +51,7 @@ mod state_writer;
 mod tasks;
 mod upkeep;
 mod uplink;
+mod usage;
 
 pub use api::{Engine, Publish};
 pub use builder::{EngineBuilder, NeedsAuthenticator};
@@ -58,3 +61,5 @@ pub use downlink::Access;
 pub use follower::Follower;
 pub use health::{Health, Phase, StoreHealth, TaskHealth};
 pub use registry::network_of;
+pub use uplink::{AnswerPart, Answers, HeldAnswers};
+pub use usage::Usage;

@@ -89,6 +89,8 @@ pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
 fn keep_time(core: &Arc<Core>) {
     let (running, now) = (core.running(), core.now());
     core.registry.all().iter().for_each(|conn| conn.tick(core, running, now));
+    core.hub.empty_idle_windows();
+    core.gauge_usage();
 }
 
 async fn check_heads(core: &Arc<Core>) {
@@ -147,7 +149,7 @@ fn hear(core: &Arc<Core>, envelope: Envelope) {
             // Before the room is looked for: it may come into memory now, and looks here first.
             core.heard_state.push(update.clone());
             if let Some(room) = core.hub.get(&update.room) {
-                room.merge(update, &core.config.state);
+                core.merge_heard(room, update);
             }
         }
         BusMessage::Signal(signal) => deliver_signal(core, &signal),

@@ -207,6 +207,14 @@ impl Outbox {
         is_it
     }
 
+    /// The room's whole state has to be sent still: it could not be taken now.
+    pub(crate) fn owe_snapshot(&self, room: &Room) {
+        let mut inner = self.inner.lock();
+        if let Some(slot) = inner.subs.slot_of(room.id()) {
+            inner.want_snapshot(slot);
+        }
+    }
+
     /// The reader was handed state of this room.
     pub(crate) fn state_handed(&self, room: &Room) {
         let mut inner = self.inner.lock();

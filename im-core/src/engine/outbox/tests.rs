@@ -3,6 +3,7 @@ mod marks;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use super::super::config::EngineConfig;
 use super::*;
 use crate::code::Code;
 use crate::id::{Cursor, Epoch, EventKind, NodeId, RoomId, Seq, StateKey};
@@ -45,8 +46,14 @@ fn room(head: u64) -> Arc<Room> {
 }
 
 fn named_room(id: &str, head: u64) -> Arc<Room> {
-    let windows =
-        WindowBounds { events: 10, bytes: 10_000, all_bytes: 10_000, used: AtomicUsize::new(0) };
+    let windows = WindowBounds {
+        events: 10,
+        bytes: 10_000,
+        all_bytes: 10_000,
+        used: AtomicUsize::new(0),
+        state_bytes: 10_000,
+        state_used: AtomicUsize::new(0),
+    };
     let room = Arc::new(Room::new(RoomId::new(id).unwrap(), Arc::new(windows)));
     let (record, head) = looked_up(&room, at(head));
     room.load(&record, head, StateSnapshot::default(), 1, &StateLimits::default());
@@ -84,6 +91,7 @@ fn outbox() -> Arc<Outbox> {
         in_flight: 10,
         slow_reader: SlowReader::CatchUp,
         used: AtomicUsize::new(0),
+        acks: Arc::new(AckBudget::new(&EngineConfig::default())),
     })))
 }
 
@@ -332,7 +340,7 @@ fn who_comes_with_state_of_an_older_generation_is_given_all_of_it() {
     let held = || outbox.standpoint(room.id()).place.unwrap().1;
     assert_eq!(held(), HeldState::Some, "what it has is of the older one");
     assert!(outbox.take(1000).snapshot.is_some());
-    let parts = room.snapshot(1000, false);
+    let parts = room.snapshot(1000, false).unwrap();
     let Push::Snapshot(snapshot) = &parts[0].push else { panic!("a snapshot") };
     assert_eq!((snapshot.generation, snapshot.entries.len()), (2, 1));
     assert_eq!(held(), HeldState::All(room.marked_state()));
