@@ -14,7 +14,9 @@ use im_core::ports::{Action, Appended, Hooks, Identity, RoomLog, Verdict};
 use im_core::state::{Append, Intent, RoomSeed};
 use im_core::wire::{Event, Role, RoomKind, Target};
 use im_core::{Code, RoomId, UserId};
-use metrics::{Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics::{
+    Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
 use serde_json::{Value, json};
 
 use support::{Client, greeted};
@@ -126,7 +128,8 @@ async fn told_of(client: &mut Client) -> Value {
 #[tokio::test(start_paused = true)]
 async fn announced_room_signals_its_members() {
     let shop = Shop::open().await;
-    let (mut ann, mut bob) = (greeted(&shop.engine, "ann").await, greeted(&shop.engine, "bob").await);
+    let (mut ann, mut bob) =
+        (greeted(&shop.engine, "ann").await, greeted(&shop.engine, "bob").await);
     shop.announced(shop.room("order-1", &["ann"])).await;
     assert_eq!(told_of(&mut ann).await, "order-1");
     let change = Intent::Add(user("bob"), Role::Member);
