@@ -60,7 +60,9 @@ impl Hooks for Registrar {
     async fn before(&self, _: &Identity, action: &Action) -> Verdict {
         self.asked.lock().unwrap().push(action.clone());
         match action {
-            Action::Create { room, kind: RoomKind::Direct } if room.as_str().contains("eve") => {
+            Action::Create { kind: RoomKind::Direct, with: Some(with), .. }
+                if with.as_str() == "eve" =>
+            {
                 Verdict::Refuse("Leave eve alone.".to_owned())
             }
             // Into an inbox only with leave.
@@ -146,11 +148,7 @@ async fn refused_direct_room_is_not_made() {
     let mid = "0123456789abcdef";
     let send = json!({"t": "send", "id": 2, "peer": "eve", "mid": mid, "content": 1});
     let told = ann.ask(send.clone()).await;
-    assert_eq!(
-        (&told["t"], &told["message"]),
-        (&json!("err"), &json!("Leave eve alone.")),
-        "{told}"
-    );
+    assert_eq!((&told["t"], &told["msg"]), (&json!("err"), &json!("Leave eve alone.")), "{told}");
     assert_eq!(hooks.asked(), [ActionKind::Send, ActionKind::Create]);
     let rooms = ann.ask(json!({"t": "rooms", "id": 3})).await;
     assert_eq!(rooms["rooms"], json!([]), "{rooms}");

@@ -111,7 +111,7 @@ impl Engine {
     /// How it is now. The store is asked for a small read and given up after `within`; what it answers is used for a
     /// second, whoever asks.
     ///
-    /// For a readiness probe: see `docs/metrics.md`.
+    /// For a readiness probe; `docs/metrics.md` has one, and says what to alert on.
     ///
     /// ```
     /// # async fn example(engine: im_core::engine::Engine) {

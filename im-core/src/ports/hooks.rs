@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::id::{EventKind, MessageId, RoomId, StateKey};
+use crate::id::{EventKind, MessageId, RoomId, StateKey, UserId};
 use crate::state::Intent;
 use crate::wire::{Event, RoomKind, Target, Value};
 
@@ -22,6 +22,8 @@ pub enum Action {
         room: RoomId,
         /// Its kind.
         kind: RoomKind,
+        /// Whose it is beside the actor's: the peer of a direct room, whose id does not tell, or the user of an inbox.
+        with: Option<UserId>,
     },
     /// Change who is in a room.
     Change {

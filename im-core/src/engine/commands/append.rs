@@ -98,13 +98,13 @@ impl At<'_> {
         let event = NewEvent { from: self.session.user.clone(), kind, content, key };
         let seed = seed.filter(|_| guard == Guard::Trusted || !matches!(to, Target::User(_)));
         if let Some(seed) = &seed {
-            self.may_make(room, seed.kind).await?;
+            self.may_make(room, seed.kind, &to).await?;
         }
         Ok(Prepared::Append(guard, Act::Post { event, seed }))
     }
 
     /// Asks the hook whether the room of a send may be made, if it has to be.
-    async fn may_make(&self, room: &RoomId, kind: RoomKind) -> Result<()> {
+    async fn may_make(&self, room: &RoomId, kind: RoomKind, to: &Target) -> Result<()> {
         let core = self.core;
         let is_loaded = || core.hub.get(room).is_some_and(|room| room.head().is_some());
         if !core.hooks.wants(ActionKind::Create)
@@ -113,7 +113,11 @@ impl At<'_> {
         {
             return Ok(());
         }
-        let action = Action::Create { room: room.clone(), kind };
+        let with = match to {
+            Target::Peer(user) | Target::User(user) => Some(user.clone()),
+            Target::Room(_) => None,
+        };
+        let action = Action::Create { room: room.clone(), kind, with };
         core.ask(&self.session.identity(), &action).await.map(drop)
     }
 
@@ -131,7 +135,7 @@ impl At<'_> {
         if others.len() > self.core.config.max_first_members {
             return Err(Error::of(Code::TooMany, "create"));
         }
-        let action = Action::Create { room: room.clone(), kind };
+        let action = Action::Create { room: room.clone(), kind, with: None };
         self.core.ask(&self.session.identity(), &action).await?;
         let me = self.session.user.clone();
         let role = if kind == RoomKind::Channel { Role::Reader } else { Role::Member };
