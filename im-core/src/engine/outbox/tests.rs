@@ -1,4 +1,5 @@
 mod marks;
+mod model;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -27,9 +28,13 @@ fn event(n: u64) -> Arc<Outgoing> {
     event_at(at(n))
 }
 
-fn event_at(Cursor { epoch, seq }: Cursor) -> Arc<Outgoing> {
+fn event_at(at: Cursor) -> Arc<Outgoing> {
+    event_of(RoomId::new("room").unwrap(), at)
+}
+
+fn event_of(room: RoomId, Cursor { epoch, seq }: Cursor) -> Arc<Outgoing> {
     Outgoing::event(Arc::new(Event {
-        room: RoomId::new("room").unwrap(),
+        room,
         epoch,
         seq,
         from: UserId::new("sender").unwrap(),
@@ -84,7 +89,11 @@ fn restart(room: &Room, head: Cursor) {
 }
 
 fn outbox() -> Arc<Outbox> {
-    Arc::new(Outbox::new(Arc::new(OutboxBounds {
+    Arc::new(Outbox::new(Arc::new(bounds())))
+}
+
+fn bounds() -> OutboxBounds {
+    OutboxBounds {
         bytes: 10_000,
         all_bytes: 10_000,
         signals: 10,
@@ -92,7 +101,7 @@ fn outbox() -> Arc<Outbox> {
         slow_reader: SlowReader::CatchUp,
         used: AtomicUsize::new(0),
         acks: Arc::new(AckBudget::new(&EngineConfig::default())),
-    })))
+    }
 }
 
 /// Sets a key of the room's state.
@@ -171,9 +180,20 @@ fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
     assert_eq!(outbox.feed(&next(), &[event(12)], false), Fed::Stuck);
 }
 
-/// The end drops the queue; a page that is being read, and continues it, must not follow what was delivered.
+/// Nothing is delivered on a connection that has ended: its session may have, too.
 #[test]
 fn page_read_across_the_end_is_dropped() {
+    let (room, outbox) = (room(10), outbox());
+    room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
+    let lag = lag(&outbox);
+    outbox.close(Bye { code: Code::LoggedOut.number(), message: "".into(), retry_after: None });
+    assert_eq!(outbox.feed(&lag, &[event(11)], false), Fed::On);
+    assert_eq!(drain(&outbox).0, []);
+}
+
+/// The end drops the queue; a page that is being read, and continues it, must not follow what was delivered.
+#[test]
+fn page_behind_a_dropped_queue_is_dropped() {
     let (room, outbox) = (room(10), outbox());
     room.add_reader(&outbox, Start { from: at(10), authorised: at(13).seq, state: None });
     let next = || outbox.inner.lock().next_lag().expect("the reader lags");
