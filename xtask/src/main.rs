@@ -28,14 +28,19 @@ The one entry for checks and tests.
   cargo xtask check                 formatting, clippy, docs, licences, who may import whom
   cargo xtask test [FILTER]         gets what the tests need, builds, runs all tests
   cargo xtask services              runs PostgreSQL and MariaDB for work by hand, and prints how to use them
-  cargo xtask prove WHAT [OPTIONS]  the long proofs; WHAT is kills, power, faults, soak or all
+  cargo xtask prove WHAT [OPTIONS]  the long proofs; WHAT is kills, power, faults, soak, replay, frames or all
 
 Options of prove:
-  --count N      how many kills or power cuts (1000 by default), how many faults of the disk (by default each call to it
-                 in each way), how many rounds of soak (10 by default)
-  --store NAME   the store that is killed, cut off and made to fail: sled or sqlite; for kills also postgres or mariadb, where
-                 every fifth kill is of a server of the run's own (all by default)
-  --data FILE    the chat log that soak replays (the sample in im-bench by default)
+  --count N          how many kills or power cuts (1000 by default), how many faults of the disk (by default each call to it
+                     in each way), how many rounds of soak (10 by default), how many seeds of frames (1 by default)
+  --store NAME       the store that is killed, cut off and made to fail: sled or sqlite; for kills also postgres or mariadb,
+                     where every fifth kill is of a server of the run's own (all by default)
+  --transport NAME   what replay and frames go over: ws, sse, long, short; for replay also mix (all by default)
+  --subscriptions N  how many subscriptions frames look at over each transport (10,000 by default)
+  --data FILE        the chat log that soak replays (the sample in im-bench by default), and replay (made up by default)
+  --shard I/N        every N-th part of all this from the I-th; with enough shards each takes less than an hour
+  --resume           skip parts that have passed on the same code; target/xtask/proved.txt says which, on which commit
+  --list             say which parts there are, and which have passed
 
 Everything that is fetched goes into target/xtask and is used again. The first failure stops the run and says what to
 do about it.

@@ -29,9 +29,7 @@ pub(super) struct Room {
     /// Everything up to here has come.
     pub(super) cursor: u64,
     pub(super) is_followed: bool,
-    /// Which of the peer's requests to begin anew was the last of this room.
-    asked: u64,
-    /// A status on a stream has answered that.
+    /// A status on a stream has answered the last request to begin anew.
     pub(super) is_settled: bool,
 }
 
@@ -40,7 +38,8 @@ pub(super) struct Room {
 enum Here {
     /// A status has to come first.
     Unsaid,
-    /// The stream position said so; the first event, or a status, comes after that.
+    /// The stream position said so; the first event, or a status, comes after that. Where the room was asked for anew since,
+    /// what comes may for a while be from before the server's downlink has looked.
     Resumed(u64),
     /// The last event, or where the status began.
     At(u64),
@@ -51,12 +50,12 @@ enum Here {
 pub(super) struct Position {
     pub(super) text: String,
     here: Vec<Option<u64>>,
-    asked: u64,
 }
 
 #[derive(Debug)]
 enum What {
-    Event(usize, u64),
+    /// Events from one seq to another.
+    Events(usize, u64, u64),
     Status(usize, u64),
     Note(String),
 }
@@ -68,7 +67,6 @@ pub(super) struct Judge {
     pub(super) rooms: Vec<Room>,
     by_name: HashMap<String, usize>,
     here: Vec<Here>,
-    asked: u64,
     stream: u64,
     last: VecDeque<(Duration, u64, What)>,
     shared: Arc<Shared>,
@@ -88,22 +86,21 @@ impl Judge {
             epoch,
             cursor: 1,
             is_followed: true,
-            asked: 0,
             is_settled: false,
         };
         let rooms: Vec<_> = rooms.into_iter().map(room).collect();
         let by_name = rooms.iter().enumerate().map(|(at, room)| (room.name.clone(), at)).collect();
         let here = vec![Here::Unsaid; rooms.len()];
         let (last, begun) = (VecDeque::with_capacity(LAST), Instant::now());
-        Self { who, rooms, by_name, here, asked: 0, stream: 0, last, shared, begun }
+        Self { who, rooms, by_name, here, stream: 0, last, shared, begun }
     }
 
     /// A stream begins, from a position or from the checkpoint.
     pub(super) fn opened(&mut self, from: Option<&Position>) {
         self.stream += 1;
-        for (at, room) in self.rooms.iter().enumerate() {
-            let place = from.filter(|from| room.asked <= from.asked).and_then(|from| from.here[at]);
-            self.here[at] = place.map_or(Here::Unsaid, Here::Resumed);
+        for (at, here) in self.here.iter_mut().enumerate() {
+            let place = from.and_then(|from| from.here[at]);
+            *here = place.map_or(Here::Unsaid, Here::Resumed);
         }
         let from = from.map_or("the checkpoint".into(), |from| short(&from.text));
         self.note(format!("opened from {from}"));
@@ -111,21 +108,19 @@ impl Judge {
 
     /// A stream position came, after all that came before it.
     pub(super) fn position(&mut self, text: String) -> Position {
-        let here = self.here.iter().zip(&self.rooms).map(|(here, room)| match here {
-            Here::Resumed(seq) | Here::At(seq) if room.is_settled => Some(*seq),
-            // What was asked for anew has not come: whoever made this position did not know of it.
-            _ => None,
+        let here = self.here.iter().map(|here| match here {
+            Here::Resumed(seq) | Here::At(seq) => Some(*seq),
+            Here::Unsaid => None,
         });
-        let position = Position { here: here.collect(), asked: self.asked, text };
+        let position = Position { here: here.collect(), text };
         self.note(format!("position {}", short(&position.text)));
         position
     }
 
     /// The peer is about to ask for the room anew, by `sub` or `resume`.
     pub(super) fn asks(&mut self, at: usize) {
-        self.asked += 1;
         let room = &mut self.rooms[at];
-        (room.asked, room.is_settled, room.is_followed) = (self.asked, false, true);
+        (room.is_settled, room.is_followed) = (false, true);
     }
 
     /// The answer to that, on another way than the stream: a status that must be `ok`, at the cursor that was named if one
@@ -188,7 +183,7 @@ impl Judge {
 
     fn event(&mut self, frame: &Value) {
         let (Some(at), Some(seq)) = (self.room_of(frame), frame["seq"].as_u64()) else { return };
-        self.keep(What::Event(at, seq));
+        self.keep(What::Events(at, seq, seq));
         self.shared.judged();
         if frame["epoch"] != *self.rooms[at].epoch {
             return self.wrong(&format!("an event of another epoch: {}", frame["epoch"]), at);
@@ -244,7 +239,7 @@ impl Judge {
         at
     }
 
-    /// Whether all rooms that are followed have come to their heads.
+    /// Whether all rooms that are followed have come to their heads, and all that was asked for was said.
     pub(super) fn is_level(&self) -> bool {
         self.lags().next().is_none()
     }
@@ -253,12 +248,20 @@ impl Judge {
     pub(super) fn lags(&self) -> impl Iterator<Item = String> {
         self.rooms.iter().filter(|room| room.is_followed).filter_map(|room| {
             let head = self.shared.books.head(room.nth);
-            let lags = room.cursor < head;
-            lags.then(|| format!("{} has {} of {head} in {}", self.who, room.cursor, room.name))
+            let lags = room.cursor < head || !room.is_settled;
+            let (who, has, said) = (&self.who, room.cursor, room.is_settled);
+            lags.then(|| format!("{who} has {has} of {head} in {}, status said: {said}", room.name))
         })
     }
 
     fn keep(&mut self, what: What) {
+        if let (What::Events(at, seq, _), Some((_, stream, What::Events(before, _, last)))) =
+            (&what, self.last.back_mut())
+            && (at, *seq, self.stream) == (before, *last + 1, *stream)
+        {
+            *last = *seq;
+            return;
+        }
         if self.last.len() == LAST {
             self.last.pop_front();
         }
@@ -270,7 +273,9 @@ impl Judge {
         for (time, stream, frame) in &self.last {
             let _ = write!(text, "\n    {:9.3} stream {stream}: ", time.as_secs_f64());
             let _ = match frame {
-                What::Event(at, seq) => write!(text, "{}#{seq}", self.rooms[*at].name),
+                What::Events(at, from, to) => {
+                    write!(text, "{}#{from}..={to}", self.rooms[*at].name)
+                }
                 What::Status(at, seq) => write!(text, "status {}#{seq}", self.rooms[*at].name),
                 What::Note(note) => write!(text, "{note}"),
             };
@@ -365,26 +370,22 @@ mod tests {
     }
 
     #[test]
-    fn room_asked_for_anew_begins_with_status() {
+    fn room_asked_for_anew_is_told_at_last() {
         let (shared, mut judge) = judge();
         judge.opened(None);
-        [status("a", 1), event("a", 2)].iter().for_each(|frame| judge.push(frame));
-        let before = judge.position("before".into());
+        [status("a", 1), status("b", 1), event("a", 2)].iter().for_each(|frame| judge.push(frame));
         judge.asks(0);
-        judge.answered(&status("a", 2), Some(2));
-        // What was on its way still comes, and so does a position from before.
+        judge.answered(&status("a", 1), Some(1));
+        // What was on its way still comes.
         judge.push(&event("a", 3));
+        assert!(!judge.is_level());
         let unaware = judge.position("unaware".into());
-        for position in [before, unaware] {
-            judge.opened(Some(&position));
-            judge.push(&status("a", 2));
-            judge.push(&event("a", 3));
-            assert_eq!(shared.findings(), 0);
-            judge.opened(Some(&position));
-            judge.rooms[0].is_settled = false;
-        }
-        judge.push(&event("a", 4));
-        assert_eq!(shared.findings(), 1, "no status");
+        judge.opened(Some(&unaware));
+        [event("a", 4), status("a", 1), event("a", 2)].iter().for_each(|frame| judge.push(frame));
+        assert_eq!(shared.findings(), 0);
+        assert!(judge.is_level());
+        judge.push(&status("a", 1));
+        assert_eq!(shared.findings(), 1, "nobody asked again");
     }
 
     #[test]
@@ -402,9 +403,11 @@ mod tests {
     fn peer_is_level_at_all_heads() {
         let (shared, mut judge) = judge();
         shared.books.acked(1, 2, "m2").unwrap();
-        assert_eq!(judge.lags().collect::<Vec<_>>(), ["peer has 1 of 2 in b"]);
         judge.opened(None);
-        [status("b", 1), event("b", 2)].iter().for_each(|frame| judge.push(frame));
+        judge.push(&status("a", 1));
+        assert_eq!(judge.lags().collect::<Vec<_>>(), ["peer has 1 of 2 in b, status said: false"]);
+        judge.opened(None);
+        [status("a", 1), status("b", 1), event("b", 2)].iter().for_each(|frame| judge.push(frame));
         assert!(judge.is_level());
     }
 }
