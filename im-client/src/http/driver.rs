@@ -9,6 +9,7 @@ use futures::channel::mpsc::{self, Sender};
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use http_body_util::Full;
+use hyper::body::Body as _;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use im_core::Code;
@@ -22,8 +23,10 @@ use super::down::Reader;
 use super::queue::{Message, Queue};
 use super::request::{GATEWAY_TRIES, Requests, Server, body, gateway_pause};
 
-/// How long a POST may take.
+/// How long a POST may take beyond the time that its body takes.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The slowest uplink for which a POST is given its time, in bytes a second.
+const SLOWEST: u64 = 500;
 
 /// The header that names the session.
 pub(super) const SESSION: HeaderName = HeaderName::from_static("im-session");
@@ -132,9 +135,10 @@ impl Driver {
         let mut request = self.server.request("/send", message.encode(self.encoding));
         *request.method_mut() = Method::POST;
         request.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        let mut heard = self.incoming.clone();
         let answer = Box::pin(async move {
             for failures in 1..tries {
-                match post_once(&mut requests, request.clone()).await {
+                match post_once(&mut requests, request.clone(), &mut heard).await {
                     Err(error) if error.gateway => {
                         tracing::debug!(%error, "the message is posted again");
                         gateway_pause(&error, failures).await;
@@ -142,7 +146,7 @@ impl Driver {
                     answer => return (requests, answer),
                 }
             }
-            let answer = post_once(&mut requests, request).await;
+            let answer = post_once(&mut requests, request, &mut heard).await;
             (requests, answer)
         });
         Some(Posting { answer, first })
@@ -176,13 +180,20 @@ impl Driver {
     }
 }
 
+/// Posts the message. Pieces of the response are signs of life.
 async fn post_once(
     requests: &mut Requests,
     request: Request<Full<Bytes>>,
+    heard: &mut Sender<Incoming>,
 ) -> Result<Bytes, LinkError> {
-    let response = requests.send(request, PATIENCE).await?;
-    let read = tokio::time::timeout(PATIENCE, body(response)).await;
-    read.map_err(|_| LinkError::cut("an answer that did not end"))?
+    let bytes = request.body().size_hint().upper().unwrap_or_default();
+    let patience = PATIENCE + Duration::from_millis(1000 * bytes / SLOWEST);
+    let response = requests.send(request, patience).await?;
+    body(response, || {
+        // One that waits already says the same.
+        let _ = heard.try_send(Incoming::Heard);
+    })
+    .await
 }
 
 async fn answered(posting: &mut Option<Posting>) -> (Requests, Result<Bytes, LinkError>) {
