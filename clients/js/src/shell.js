@@ -21,6 +21,8 @@ import { isFromServer, wordsOf } from './links/link.js';
 
 /** The longest that a timer of a browser can wait, in milliseconds. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
+/** A transport that is lost within this time was refused, rather than blocked without a word, in milliseconds. */
+const QUICK_MS = 1000;
 /** How long another try to move waits while something is under way that could not be repeated, in milliseconds. */
 const MOVE_AGAIN_MS = 1000;
 
@@ -52,6 +54,7 @@ export class Shell {
     /** @type {Transport | undefined} The transport to move to, if there is one. */
     this.moveTo = undefined;
     this.isSteady = false;
+    this.connectedAt = 0;
     /** Whether the link is a better one that has not proved itself yet. */
     this.isMoving = false;
     this.isRunning = false;
@@ -202,6 +205,7 @@ export class Shell {
     this.leave();
     this.isMoving = this.moveTo !== undefined;
     this.isSteady = false;
+    this.connectedAt = this.env.now();
     this.link = this.make(this.moveTo ?? this.ladder.choose(this.env.now()));
     this.moveTo = undefined;
     this.link.open();
@@ -243,7 +247,8 @@ export class Shell {
 
   /** @param {boolean} unfit */
   failed(unfit) {
-    if (this.transport) this.ladder.failed(this.transport, unfit || this.isMoving);
+    const isQuick = this.env.now() - this.connectedAt < QUICK_MS;
+    if (this.transport) this.ladder.failed(this.transport, unfit || this.isMoving, isQuick);
   }
 
   /** @param {Frame} welcome */

@@ -396,6 +396,17 @@ test('the ladder falls back to what works, and climbs again', () => {
   assert.equal(next.choose(51_500), 'ws');
 });
 
+test('a transport that is refused at once gets a second try, one that is blocked does not', () => {
+  const ladder = new Ladder(['ws', 'sse'], 1000);
+  ladder.failed('ws', false, true);
+  assert.equal(ladder.choose(0), 'ws');
+  ladder.failed('ws', false, true);
+  assert.equal(ladder.choose(0), 'sse');
+  const other = new Ladder(['ws', 'sse'], 1000);
+  other.failed('ws', false, false);
+  assert.equal(other.choose(0), 'sse');
+});
+
 test('a server that is away is not held against its transports', () => {
   const ladder = new Ladder(['ws', 'sse'], 1000);
   ladder.works(0, 'ws');

@@ -26,6 +26,8 @@ export class Pace {
     this.window = FIRST;
     this.written = 0;
     this.arrived = 0;
+    /** Since when what is under way has had the uplink for itself. */
+    this.since = 0;
   }
 
   /** Bytes of which nothing says that they have arrived. */
@@ -50,9 +52,10 @@ export class Pace {
    * @returns {Flown} for `acked`, once something in that message was answered
    */
   wrote(now, bytes) {
-    const before = this.arrived;
+    if (this.underWay === 0) this.since = now;
+    const { arrived: before, since } = this;
     this.written += bytes;
-    return { end: this.written, before, at: now };
+    return { end: this.written, at: now, before, since };
   }
 
   /**
@@ -61,12 +64,13 @@ export class Pace {
    * @param {number} now
    * @param {Flown} flown
    */
-  acked(now, { end, before, at }) {
+  acked(now, { end, at, before, since }) {
     const bytes = end - this.arrived;
     if (bytes <= 0) return;
     this.arrived = end;
-    const took = Math.max(1, now - at);
-    this.best = Math.max(this.best, (end - before) / took);
+    this.since = now;
+    this.best = Math.max(this.best, (end - before) / Math.max(1, now - since));
+    const took = now - at;
     if (took <= QUICK_MS) this.window = Math.min(MOST, this.window + bytes);
     else if (took > SLOW_MS) this.window = Math.max(FIRST, this.window / 2);
   }
@@ -78,7 +82,8 @@ export class Pace {
 }
 
 /**
- * A message on its way: where it ends in all that is written, what had arrived when it was written, and when that was.
+ * A message on its way: where it ends in all that is written, when it was written, how much had arrived by then, and since when
+ * the rest had the uplink for itself.
  *
- * @typedef {{end: number, before: number, at: number}} Flown
+ * @typedef {{end: number, at: number, before: number, since: number}} Flown
  */
