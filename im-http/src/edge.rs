@@ -19,6 +19,7 @@ use tower_service::Service;
 
 use crate::body::{Body, BoxError};
 use crate::endpoint::answer;
+use crate::front::Target;
 use crate::origin::Origins;
 use crate::refusal::Refusal;
 use crate::request::media_type;
@@ -124,6 +125,10 @@ impl Edge {
     async fn route(self, mut request: Request<Body>) -> Response<Body> {
         let shared = &*self.shared;
         request.extensions_mut().insert(shared.origins.clone());
+        // Proxies and routers make one slash of two, or do not: the same path would mean two things.
+        if Target::of(&request).path().contains("//") {
+            return refuse(Code::Malformed, "there are two slashes in a row in the path");
+        }
         let path = request.uri().path();
         let segment = path
             .strip_prefix(shared.prefix.as_str())
@@ -132,10 +137,6 @@ impl Edge {
         match segment {
             Some("") => {
                 answer(&shared.origins, Method::GET, request, |_| async { shared.offer() }).await
-            }
-            // Proxies and routers make one slash of two, or do not: the same path would mean two things.
-            Some(rest) if rest.starts_with('/') || rest.contains("//") => {
-                refuse(Code::Malformed, "there are two slashes in a row in the path")
             }
             Some("send") => match shared.uplink.clone().call(request).await {
                 Ok(response) => response,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Either};
 use hyper::body::{Body, Incoming};
 use hyper_util::service::TowerToHyperService;
@@ -22,6 +22,16 @@ use crate::refusal::Refusal;
 use crate::turns::Turns;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// What a request asked for as it came in, also where a router has taken something off since.
+#[derive(Debug, Clone)]
+pub(crate) struct Target(Uri);
+
+impl Target {
+    pub(crate) fn of<B>(request: &Request<B>) -> &Uri {
+        request.extensions().get().map_or(request.uri(), |Self(target)| target)
+    }
+}
 
 /// The way to the service for the requests of one connection.
 #[derive(Debug, Clone)]
@@ -55,6 +65,8 @@ impl Front {
         let turn = self.turns.begin();
         let may_stay = stays_open(&request);
         let from = client(&self.config.proxies, self.peer, request.headers());
+        let target = Target(request.uri().clone());
+        request.extensions_mut().insert(target);
         request.extensions_mut().insert(PeerAddr(from));
         request.extensions_mut().insert(self.turns.half_closed());
         let mut response = match self.admit(&request) {

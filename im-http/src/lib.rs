@@ -102,6 +102,7 @@ pub use request::{
     IM_SESSION, accepted, accepts_gzip, content_type, media_type, only, query, session,
 };
 pub use roll::{Entry, Roll};
+pub use seldom::Seldom;
 pub use socket::into_tcp;
 pub use stop::told_to_stop;
 #[cfg(feature = "tls")]

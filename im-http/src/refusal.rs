@@ -56,6 +56,11 @@ impl Refusal {
         }
     }
 
+    /// What it says in words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Chooses another status.
     #[must_use]
     pub fn status(mut self, status: StatusCode) -> Self {

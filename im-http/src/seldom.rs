@@ -8,9 +8,9 @@ use tokio::time::Instant;
 /// The shortest time between two warnings of one kind: a flood of bad requests is not to be a flood of log lines.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// When a warning of one kind may be written again.
+/// When a warning of one kind may be written again: after 10 s.
 #[derive(Debug, Default)]
-pub(crate) struct Seldom(Mutex<State>);
+pub struct Seldom(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -20,7 +20,7 @@ struct State {
 
 impl Seldom {
     /// How many warnings were left out before this one; `None` if this one is to be left out too.
-    pub(crate) fn due(&self) -> Option<u64> {
+    pub fn due(&self) -> Option<u64> {
         let now = Instant::now();
         let mut state = self.0.lock();
         if state.next.is_some_and(|next| now < next) {

@@ -56,6 +56,8 @@ impl<T: AsyncRead + Unpin> Socket<T> {
         let mut buf = ReadBuf::new(&mut byte);
         match Pin::new(stream).poll_read(cx, &mut buf) {
             Poll::Pending => return Poll::Pending,
+            // The end of TLS without a word is an end as well: what was asked was whole.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) => {}
         }

@@ -194,3 +194,6 @@ impl OneConnection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,8 @@ async fn through_warp_it_is_told_the_same() {
 
 #[tokio::test]
 async fn silent_and_dawdling_sockets_are_closed() {
-    let config = ListenerConfig::default().header_timeout(Duration::from_millis(50));
+    let short = Duration::from_millis(50);
+    let config = ListenerConfig::default().header_timeout(short).idle_timeout(short);
     let listener = Listener::bind("127.0.0.1:0").await.unwrap().config(config);
     let address = listener.local_addr().unwrap();
     tokio::spawn(listener.serve(tower::service_fn(echo::<Incoming>)));

@@ -57,9 +57,6 @@ fn upgrade_is_wished(version: Version, headers: &HeaderMap) -> Result<(), Refusa
         return Ok(());
     }
     let missing = missing.join(", ");
-    if headers.contains_key(SEC_WEBSOCKET_KEY) {
-        tracing::debug!(%missing, "a WebSocket handshake came without what a proxy in between has to hand on");
-    }
     let words = format!(
         "this address speaks WebSocket, and the request lacks {missing}; if a proxy is in between, it has to hand that on: \
          see docs/proxies.md"

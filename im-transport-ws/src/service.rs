@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::SEC_WEBSOCKET_KEY;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -17,7 +18,7 @@ use hyper_util::server::conn::auto;
 use im_core::engine::{Connection, Engine, Peer};
 use im_core::wire::Encoding;
 use im_core::{Code, Error};
-use im_http::{Origins, Place, Refusal, Transport};
+use im_http::{Origins, Place, Refusal, Seldom, Transport};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
@@ -46,6 +47,7 @@ impl WebSocket {
                 engine,
                 config,
                 origins: Origins::default(),
+                warned: Seldom::default(),
                 live,
                 last: AtomicU64::new(0),
                 tasks: TaskTracker::new(),
@@ -65,7 +67,8 @@ impl WebSocket {
     }
 
     fn handshake<B>(&self, mut request: Request<B>) -> Result<Response<Full<Bytes>>, Refusal> {
-        let (response, encoding) = handshake::agree(&request, Full::default)?;
+        let (response, encoding) = handshake::agree(&request, Full::default)
+            .inspect_err(|refusal| self.warn(&request, refusal))?;
         self.shared.origins.check(&request)?;
         let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| {
             handshake::upgrade_required(
@@ -77,6 +80,15 @@ impl WebSocket {
         let span = tracing::debug_span!("ws", peer = ?im_http::peer_address(request.extensions()), ?encoding);
         self.shared.tasks.spawn(begin(upgrade, live, span.clone()).instrument(span));
         Ok(response)
+    }
+
+    /// Tells the operator of handshakes that a proxy in between has probably changed. Others are the client's own fault.
+    fn warn<B>(&self, request: &Request<B>, refusal: &Refusal) {
+        if request.headers().contains_key(SEC_WEBSOCKET_KEY)
+            && let Some(left_out) = self.shared.warned.due()
+        {
+            tracing::warn!(left_out, "refused a WebSocket handshake: {}", refusal.message());
+        }
     }
 
     fn accept<B>(&self, request: &Request<B>, encoding: Encoding) -> im_core::Result<Live> {
@@ -169,6 +181,7 @@ pub(crate) struct Shared {
     engine: Engine,
     config: WsConfig,
     origins: Origins,
+    warned: Seldom,
     /// The connections there are; nothing once shut down.
     live: Mutex<Option<HashMap<u64, Connection>>>,
     last: AtomicU64,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use im_core::engine::Engine;
-use im_http::{Edge, Hosts, Listener, ListenerConfig, UplinkConfig};
+use im_http::{Edge, Hosts, Listener, ListenerConfig, OriginPolicy, UplinkConfig};
 use im_tests::nginx::Nginx;
 use im_tests::skip;
 use im_transport_longpoll::{LongPoll, LongPollConfig};
@@ -24,6 +24,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
+const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 const PAGE: &str = "host: chat.example.org\r\norigin: http://chat.example.org\r\n";
 
 /// Fails the test instead of letting it hang.
@@ -34,9 +36,14 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 async fn server() -> SocketAddr {
+    server_for(OriginPolicy::SameOrigin).await
+}
+
+async fn server_for(origins: OriginPolicy) -> SocketAddr {
     let engine = Engine::builder().allow_anonymous().start().await.unwrap();
     let edge = Edge::new(engine.clone(), UplinkConfig::default())
         .at("/im")
+        .origins(origins)
         .mount(WebSocket::new(engine.clone(), WsConfig::default()))
         .mount(Sse::new(engine.clone(), SseConfig::default()))
         .mount(LongPoll::new(engine, LongPollConfig::default()));
@@ -146,9 +153,7 @@ async fn a_bare_proxy_pass_is_refused_with_hints() {
         Ok(nginx) => nginx,
         Err(missing) => return skip("a_bare_proxy_pass_is_refused_with_hints", &missing),
     };
-    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
-                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let request = format!("GET /im/ws HTTP/1.1\r\n{PAGE}{upgrade}\r\n");
+    let request = format!("GET /im/ws HTTP/1.1\r\n{PAGE}{UPGRADE}\r\n");
     let (_, refused) = ask_until(nginx.bare, &request, "}").await;
     assert!(refused.starts_with("HTTP/1.1 426"), "{refused}");
     for words in ["Connection: Upgrade", "Upgrade: websocket", "docs/proxies.md"] {
@@ -158,5 +163,28 @@ async fn a_bare_proxy_pass_is_refused_with_hints() {
     assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
     for words in ["http://chat.example.org", &server.to_string(), "Edge::origins"] {
         assert!(refused.contains(words), "{words}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn one_list_of_origins_serves_all_transports() {
+    let at = server_for(OriginPolicy::only(["https://app.example"]).unwrap()).await;
+    for (head, more) in [
+        ("GET /im", ""),
+        ("POST /im/send", ""),
+        ("GET /im/ws", UPGRADE),
+        ("GET /im/sse", ""),
+        ("GET /im/poll", ""),
+    ] {
+        for (origin, allowed) in [
+            ("https://app.example", true),
+            ("https://evil.example", false),
+            ("http://localhost", false),
+        ] {
+            let request =
+                format!("{head} HTTP/1.1\r\nhost: localhost\r\norigin: {origin}\r\n{more}\r\n");
+            let (_, answer) = ask_until(at, &request, "\r\n\r\n").await;
+            assert_eq!(!answer.starts_with("HTTP/1.1 403"), allowed, "{head} {origin}: {answer}");
+        }
     }
 }

@@ -117,6 +117,17 @@ async fn one_address_cannot_take_all_files() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""seq":1"#), "{answer}");
 }
 
+/// The router takes the prefix off, and a slash with it.
+#[tokio::test]
+async fn two_slashes_in_a_row_are_refused() {
+    let server = Server::start("", "--store memory").await;
+    for (path, status) in [("/im", "200"), ("/im/", "200"), ("/im//", "400"), ("/im//poll", "400")]
+    {
+        let answer = server.ask(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn the_soft_limit_of_files_is_raised() {
     let server = Server::start("ulimit -S -n 200;", "--store memory").await;
