@@ -53,6 +53,43 @@ async fn a_stream_tells_rooms_events_and_where_its_reader_stands() {
     assert_eq!(again.until("data").await, ["event \"a\""]);
 }
 
+/// The position of a session with many rooms is longer than a message. It comes as often as a quarter of the bytes allows,
+/// and what it does not cover comes again.
+#[tokio::test]
+async fn long_positions_come_less_often() {
+    const ROOMS: usize = 60;
+    let at = listen(&engine(EngineConfig::default()).await, ListenerConfig::default()).await;
+    let ann = Session::open(at, "ann").await;
+    let rooms: Vec<String> = (0..ROOMS).map(|n| format!("room{n}")).collect();
+    for room in &rooms {
+        ann.room(room).await;
+    }
+    let mut stream = ann.stream("", &[]).await;
+    for room in &rooms {
+        ann.say(room, "all").await;
+        while !stream.block().await.unwrap().contains("all") {}
+    }
+    let (mut messages, mut positions) = (0, 0);
+    let (mut covered, mut position) = (0, stream.at.clone());
+    for n in 0..60 {
+        let mid = format!("word-number-{n:0>12}");
+        let send = json!({"t": "send", "id": 3, "room": "room7", "mid": mid, "content": n});
+        assert_eq!(ann.call(send).await["t"], "ok");
+        let block = stream.block().await.unwrap();
+        let data = block.lines().next().unwrap().len();
+        messages += data;
+        positions += block.len() - data;
+        if stream.at != position {
+            (covered, position) = (n + 1, stream.at.clone());
+        }
+    }
+    assert!(0 < positions && positions < messages / 3, "{positions} beside {messages}");
+    assert!((1..60).contains(&covered), "{covered}");
+    let mut again = ann.stream("", &[("last-event-id", &position)]).await;
+    let mut blocks = again.until(r#"data: {"t":"event","room":"room7""#).await;
+    assert_eq!(blocks.pop().unwrap(), format!("event \"word {covered:0>3}\""));
+}
+
 #[tokio::test]
 async fn a_ticket_stands_for_session_and_credentials() {
     let at = listen(&engine(EngineConfig::default()).await, ListenerConfig::default()).await;
