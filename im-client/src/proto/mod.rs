@@ -7,6 +7,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | `online` | what happens while a connection stands |
+//! | `heartbeat` | what is due while time passes |
+//! | `pace` | how many bytes of commands may be under way |
 //! | `flight` | commands until they are answered, across connections |
 //! | `rooms` | cursors, holes, checkpoints |
 //! | `asked` | which command decides about a room |
@@ -21,8 +23,10 @@ mod backoff;
 mod calls;
 mod credentials;
 mod flight;
+mod heartbeat;
 mod latest;
 mod online;
+mod pace;
 mod reply;
 mod rooms;
 #[cfg(test)]
@@ -140,8 +144,8 @@ struct Online {
     idle: Duration,
     heard: Instant,
     written: Instant,
-    /// A heartbeat was written then, and nothing was heard since.
-    pinged: Option<Instant>,
+    /// Until when an answer to a heartbeat is awaited, if nothing was heard since it was written.
+    ping_until: Option<Instant>,
 }
 
 /// The client as a state machine.

@@ -1,4 +1,4 @@
-//! What happens while a connection stands: frames in, commands out, heartbeats.
+//! What happens while a connection stands: frames in, commands out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,14 +22,6 @@ use super::rooms::Change;
 use super::{Cause, Machine, Online, Output, Phase, reply};
 
 impl Machine {
-    /// Something was heard from the server that is no message: the transport's own ping or pong.
-    pub(crate) fn on_heard(&mut self, now: Instant) {
-        if let Phase::Online(online) = &mut self.phase {
-            online.heard = now;
-            online.pinged = None;
-        }
-    }
-
     /// A message arrived. `tap` sees each frame before anything is dropped.
     pub(crate) fn on_message(
         &mut self,
@@ -73,7 +65,7 @@ impl Machine {
     }
 
     fn on_ok(&mut self, now: Instant, id: CommandId, fields: Value) {
-        let Some(pending) = self.flight.settle(id) else { return };
+        let Some(pending) = self.flight.answered(now, id) else { return };
         match reply::read(&pending.body, fields) {
             Ok(reply) => self.on_reply(now, id, pending, reply),
             Err(error) if pending.origin == Origin::User => {
@@ -162,7 +154,7 @@ impl Machine {
         }
         let idle = welcome.idle.max(Duration::from_secs(1));
         self.phase =
-            Phase::Online(Online { since: now, idle, heard: now, written: now, pinged: None });
+            Phase::Online(Online { since: now, idle, heard: now, written: now, ping_until: None });
         self.plan_renewal(now, welcome.expires);
         self.events.push_back(ClientEvent::Connected(welcome));
     }
@@ -228,7 +220,7 @@ impl Machine {
     fn on_refusal(&mut self, now: Instant, refusal: ErrorReply) {
         // Without a number it is about something that could not be read at all; the close that follows says the rest.
         let Some(id) = refusal.id else { return };
-        let Some(pending) = self.flight.settle(id) else { return };
+        let Some(pending) = self.flight.answered(now, id) else { return };
         let order = pending.order();
         match &pending.origin {
             Origin::User => self.on_refused(now, id, pending, refusal),
@@ -406,42 +398,5 @@ impl Machine {
             self.checkpoint = Some(self.flight.push(body, Origin::Checkpoint(cursors)));
         }
         self.rooms.checkpoint_sent();
-    }
-
-    pub(super) fn online_deadline(&self, online: &Online) -> Option<Instant> {
-        let heartbeat = match online.pinged {
-            Some(at) => at + self.config.ping_timeout,
-            None => online.heard.min(online.written) + online.idle / 2,
-        };
-        let idle = match self.config.checkpoints {
-            Checkpoints::Auto { idle, .. } if self.checkpoint.is_none() => {
-                self.rooms.idle_since(idle)
-            }
-            _ => None,
-        };
-        let can_fill = self.events.len() <= self.config.max_queued_events / 2;
-        let hole = self.rooms.next_hole().filter(|_| can_fill);
-        let renewal = self.renewal.deadline();
-        [Some(heartbeat), idle, hole, renewal, self.flight.deadline()].into_iter().flatten().min()
-    }
-
-    pub(super) fn online_time(&mut self, now: Instant) {
-        let Phase::Online(online) = &mut self.phase else { return };
-        match online.pinged {
-            Some(at) if now >= at + self.config.ping_timeout => {
-                return self.drop_connection(
-                    now,
-                    Cause::new(None, "nothing is heard from the server any more"),
-                );
-            }
-            None if now >= online.heard.min(online.written) + online.idle / 2 => {
-                online.pinged = Some(now);
-                let (_, ping) = self.flight.write(CommandBody::Ping, Origin::Ping, self.encoding);
-                self.transmit(now, ping);
-            }
-            _ => {}
-        }
-        self.renewal_time(now);
-        self.flush(now);
     }
 }

@@ -14,6 +14,8 @@ use super::latest::RoomState;
 /// Cursors in one frame: together with the longest ids they fit into any server's message.
 const CURSORS_PER_FRAME: usize = 500;
 const CURSOR_BYTES_PER_FRAME: usize = 40 * 1024;
+/// As much of the first frame, which travels with the greeting: servers wait a few seconds for that, and uplinks are slow.
+const CURSOR_BYTES_IN_FIRST: usize = 2 * 1024;
 
 /// A room that is followed.
 #[derive(Debug)]
@@ -361,8 +363,9 @@ fn frames<'a>(rooms: impl Iterator<Item = (&'a RoomId, &'a Room)>) -> Vec<Vec<(R
         // Both halves of the epoch, the seq, and what stands around them.
         let size = id.as_str().len() * 2 + 64;
         bytes += size;
+        let most = if frames.len() > 1 { CURSOR_BYTES_PER_FRAME } else { CURSOR_BYTES_IN_FIRST };
         match frames.last_mut() {
-            Some(frame) if frame.len() < CURSORS_PER_FRAME && bytes <= CURSOR_BYTES_PER_FRAME => {
+            Some(frame) if frame.len() < CURSORS_PER_FRAME && bytes <= most => {
                 frame.push((id.clone(), room.cursor));
             }
             _ => {

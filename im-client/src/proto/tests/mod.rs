@@ -5,6 +5,7 @@ mod credentials;
 mod model;
 mod rules;
 pub(crate) mod scenarios;
+mod uplink;
 
 use std::time::{Duration, Instant};
 
