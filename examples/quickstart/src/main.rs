@@ -61,11 +61,12 @@ struct Flags {
 }
 
 /// Path, type and text of what makes up the page. It is part of the binary.
-const PAGE: [(&str, &str, &str); 7] = [
+const PAGE: [(&str, &str, &str); 8] = [
     ("/", "text/html; charset=utf-8", include_str!("../page/index.html")),
     ("/chat.css", "text/css; charset=utf-8", include_str!("../page/chat.css")),
     ("/chat.js", "text/javascript; charset=utf-8", include_str!("../page/chat.js")),
     ("/messages.js", "text/javascript; charset=utf-8", include_str!("../page/messages.js")),
+    ("/names.js", "text/javascript; charset=utf-8", include_str!("../page/names.js")),
     ("/room.js", "text/javascript; charset=utf-8", include_str!("../page/room.js")),
     ("/connection.js", "text/javascript; charset=utf-8", include_str!("../page/connection.js")),
     ("/icon.svg", "image/svg+xml", include_str!("../page/icon.svg")),
