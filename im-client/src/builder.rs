@@ -46,8 +46,9 @@ impl Builder {
         self
     }
 
-    /// Fetches another token whenever the server says that the one in use has expired or is wrong. Without it, such an
-    /// answer ends the client.
+    /// Fetches a token before the first connection, unless one was given, before the one in use expires, and whenever the
+    /// server says that it is wrong. A source that fails is asked again after a pause, as often as [`Reconnect`] allows. Without
+    /// a source, a token that is refused ends the client.
     pub fn token_source(mut self, source: TokenSource) -> Self {
         (self.tokens, self.identity.renewable) = (Some(source), true);
         self

@@ -176,7 +176,8 @@ impl Client {
     /// Follows a room, from a cursor or from its head, and goes on doing so over all connections.
     ///
     /// The status says from where: its cursor is what the first event follows upon. `denied` means that it is not
-    /// followed.
+    /// followed. Of several calls for one room, here or of [`Client::unsubscribe`], the last one wins, whatever the order
+    /// in which they return.
     ///
     /// # Errors
     ///

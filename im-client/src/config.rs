@@ -24,6 +24,9 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long the answer to a heartbeat may take before the connection counts as dead. 10 s by default.
     pub ping_timeout: Duration,
+    /// How long a source of credentials may take until it is asked again. 30 s by default: a person may have to agree. A
+    /// call that has not returned by then is dropped.
+    pub token_timeout: Duration,
     /// How often a send is tried again that the server refused for now (codes 41xx and 42xx), when it was its turn. 5 by
     /// default. After that it fails, and those behind it go on without it.
     pub send_retries: u32,
@@ -39,6 +42,7 @@ impl Default for Config {
             max_queued_events: 4096,
             connect_timeout: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(10),
+            token_timeout: Duration::from_secs(30),
             send_retries: 5,
         }
     }

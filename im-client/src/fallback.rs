@@ -16,7 +16,8 @@ use im_core::wire::Encoding;
 use crate::link::{Connected, Incoming, Link, LinkError};
 
 /// Several links, the best one first. Each connection goes over the best one that has not failed; a connection that ends,
-/// for whatever the network does, before anything was heard on it, makes the next one go over the next link. While a lesser one is in
+/// for whatever the network does, before anything was heard on it, makes the next one go over the next link; where only a gateway
+/// had no answer from the server (502, 503, 504), that takes three in a row. While a lesser one is in
 /// use, the better ones are tried from time to time, and the connection changes over when one works.
 ///
 /// A change in mid-stream is a reconnection: what is unanswered is sent again under its id, and every room goes on from
@@ -26,10 +27,15 @@ pub struct Fallback {
     links: Arc<[Arc<dyn Link>]>,
     /// The link that the next connection goes over.
     current: Arc<AtomicUsize>,
+    /// Errors of gateways in a row. They say nothing about the link.
+    gateway_errors: Arc<AtomicU32>,
     /// How often a link turned out not to get through: better ones are tried more and more rarely.
     setbacks: Arc<AtomicU32>,
     try_better: Duration,
 }
+
+/// Errors of gateways in a row after which the same link is still tried.
+const GATEWAY_ERRORS: u32 = 2;
 
 /// How long a better link may take to show that it works.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,8 +44,9 @@ impl Fallback {
     /// Over these links, the best one first. At least one.
     pub fn new(links: impl IntoIterator<Item = Arc<dyn Link>>) -> Self {
         let links = links.into_iter().collect();
-        let (current, setbacks) = (Arc::default(), Arc::default());
-        Self { links, current, setbacks, try_better: Duration::from_secs(60) }
+        let (current, setbacks, gateway_errors) = Default::default();
+        let try_better = Duration::from_secs(60);
+        Self { links, current, gateway_errors, setbacks, try_better }
     }
 
     /// How long a lesser link is used before the better ones are tried again. 60 s by default; twice as long after each
@@ -55,8 +62,15 @@ impl Fallback {
         self.current.load(Ordering::Relaxed)
     }
 
-    /// The link at `at` does not get through: the next one is for next time, or the best one again after the last.
-    fn failed(&self, at: usize) {
+    /// The link at `at` does not get through: the next one is for next time, or the best one again after the last. While a
+    /// gateway has no answer from the server, the same link is tried a few times first.
+    fn failed(&self, at: usize, error: Option<&LinkError>) {
+        if error.is_some_and(|error| error.gateway)
+            && self.gateway_errors.fetch_add(1, Ordering::Relaxed) < GATEWAY_ERRORS
+        {
+            return;
+        }
+        self.gateway_errors.store(0, Ordering::Relaxed);
         let next = if at + 1 < self.links.len() { at + 1 } else { 0 };
         self.setbacks.fetch_add(1, Ordering::Relaxed);
         // Somebody may have changed over meanwhile.
@@ -90,7 +104,7 @@ impl Link for Fallback {
         let connected = link.connect(encoding).await.map_err(|error| match is_answer(&error) {
             true => error,
             false => {
-                self.failed(at);
+                self.failed(at, Some(&error));
                 // Nothing that the client should end for: another link comes next.
                 LinkError { code: None, ..error }
             }
@@ -130,10 +144,15 @@ impl Stream for Watched {
         }
         if let Poll::Ready(item) = this.stream.as_mut().poll_next(cx) {
             match &item {
-                Some(Incoming::Message(_) | Incoming::Heard) => this.heard = true,
+                Some(Incoming::Message(_) | Incoming::Heard) => {
+                    this.heard = true;
+                    this.fallback.gateway_errors.store(0, Ordering::Relaxed);
+                }
                 Some(Incoming::Closed(error)) if is_answer(error) => {}
-                Some(Incoming::Closed(error)) if error.unfit => this.fallback.failed(this.at),
-                Some(Incoming::Closed(_)) | None if !this.heard => this.fallback.failed(this.at),
+                Some(Incoming::Closed(error)) if error.unfit || !this.heard => {
+                    this.fallback.failed(this.at, Some(error));
+                }
+                None if !this.heard => this.fallback.failed(this.at, None),
                 Some(Incoming::Closed(_)) | None => {}
             }
             return Poll::Ready(item);

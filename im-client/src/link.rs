@@ -50,12 +50,16 @@ pub struct LinkError {
     pub retry_after: Option<Duration>,
     /// This transport does not get through to the server; another one may.
     pub unfit: bool,
+    /// A gateway before the server had no answer from it (HTTP 502, 503 or 504), so that nothing is said about this
+    /// transport: the same one may work in a moment.
+    pub gateway: bool,
 }
 
 impl LinkError {
     /// An end without a code: the connection was cut, or never came about.
     pub fn cut(message: impl Into<String>) -> Self {
-        Self { code: None, message: message.into(), retry_after: None, unfit: false }
+        let (code, message, retry_after) = (None, message.into(), None);
+        Self { code, message, retry_after, unfit: false, gateway: false }
     }
 
     /// This transport does not get through.
@@ -65,6 +69,11 @@ impl LinkError {
 
     /// An end with a code.
     pub fn coded(code: u16, message: impl Into<String>) -> Self {
-        Self { code: Some(code), message: message.into(), retry_after: None, unfit: false }
+        Self { code: Some(code), ..Self::cut(message) }
+    }
+
+    /// What an HTTP status says that came without words of the server's own.
+    pub(crate) fn of_status(status: u16, message: impl Into<String>) -> Self {
+        Self { gateway: matches!(status, 502..=504), ..Self::cut(message) }
     }
 }

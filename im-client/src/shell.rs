@@ -5,13 +5,13 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{Sink, StreamExt};
-use im_core::CommandId;
 use im_core::wire::{CommandBody, Encoding, Reply, Secret, ServerFrame};
+use im_core::{CommandId, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tracing::{debug, trace};
 
@@ -91,6 +91,11 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+fn on_the_wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 impl Shell {
     /// Runs until the client ends, or nobody holds it any more.
     pub(crate) async fn run(mut self) {
@@ -110,10 +115,17 @@ impl Shell {
                 Happened::Opened(Ok(connected)) => {
                     wire.connected = Some(connected);
                     wire.count += 1;
+                    self.machine.on_clock(now(), on_the_wall());
                     self.machine.on_connected();
                 }
                 Happened::Opened(Err(error)) => self.lost(&mut wire, error),
-                Happened::Token(token) => self.machine.on_token(now(), token),
+                Happened::Token(token) => {
+                    if let Err(error) = &token {
+                        debug!(%error, "no credentials");
+                    }
+                    self.machine.on_clock(now(), on_the_wall());
+                    self.machine.on_token(now(), token);
+                }
                 Happened::Arrived(incoming) => self.on_incoming(incoming, &mut wire),
                 Happened::Written(Ok(())) => {}
                 Happened::Written(Err(error)) => self.lost(&mut wire, error),

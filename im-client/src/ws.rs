@@ -1,16 +1,24 @@
 //! Messages over WebSocket (RFC 6455). The subprotocol names the encoding.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{SinkExt, StreamExt};
+use futures::stream::SplitStream;
+use futures::{SinkExt, Stream, StreamExt};
 use im_core::Code;
 use im_core::wire::Encoding;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, Response, header};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, Response, Uri, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::link::{Connected, Incoming, Link, LinkError};
 use crate::refusal::{retry_after, told};
@@ -70,17 +78,95 @@ impl WebSocket {
 impl Link for WebSocket {
     async fn connect(&self, encoding: Encoding) -> Result<Connected, LinkError> {
         let request = self.request(encoding)?;
-        let connecting = connect_async_with_config(request, Some(self.config), true);
+        let stream = dial(request.uri()).await?;
+        let moved = Arc::new(AtomicBool::new(false));
+        let stream = Counted { inner: stream, moved: moved.clone() };
+        let connecting = client_async_with_config(request, stream, Some(self.config));
         let (socket, _) = connecting.await.map_err(|error| handshake_error(&error))?;
-        Ok(split(socket, encoding))
+        Ok(split(socket, encoding, moved))
     }
 }
 
-fn split(socket: WebSocketStream<MaybeTlsStream<TcpStream>>, encoding: Encoding) -> Connected {
+async fn dial(uri: &Uri) -> Result<TcpStream, LinkError> {
+    let wrong = |why: &str| LinkError::coded(Code::BadField.number(), format!("{uri}: {why}"));
+    if uri.scheme_str() != Some("ws") {
+        return Err(wrong("an address that begins with ws:// was expected"));
+    }
+    let host = uri.host().ok_or_else(|| wrong("names no host"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await;
+    let stream = stream.map_err(|e| LinkError::cut(format!("cannot connect: {e}")))?;
+    stream.set_nodelay(true).map_err(|e| LinkError::cut(e.to_string()))?;
+    Ok(stream)
+}
+
+fn split<S>(socket: WebSocketStream<S>, encoding: Encoding, moved: Arc<AtomicBool>) -> Connected
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sink, stream) = socket.split();
     let sink = sink.sink_map_err(|error| LinkError::cut(error.to_string()));
     let sink = sink.with(move |message: Bytes| std::future::ready(to_message(message, encoding)));
-    Connected { sink: Box::pin(sink), stream: Box::pin(stream.map(incoming)) }
+    Connected { sink: Box::pin(sink), stream: Box::pin(Arriving { stream, moved }) }
+}
+
+/// A socket that notes that bytes arrived.
+#[derive(Debug)]
+struct Counted<S> {
+    inner: S,
+    moved: Arc<AtomicBool>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, out);
+        if out.filled().len() > before {
+            self.moved.store(true, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// What arrives. Bytes of a message that has not arrived as a whole are a sign of life.
+struct Arriving<S> {
+    stream: SplitStream<WebSocketStream<S>>,
+    moved: Arc<AtomicBool>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for Arriving<S> {
+    type Item = Incoming;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        let polled = self.stream.poll_next_unpin(cx);
+        let moved = self.moved.swap(false, Ordering::Relaxed);
+        match polled {
+            Poll::Pending if moved => Poll::Ready(Some(Incoming::Heard)),
+            polled => polled.map(|item| item.map(incoming)),
+        }
+    }
 }
 
 fn to_message(bytes: Bytes, encoding: Encoding) -> Result<Message, LinkError> {
@@ -129,19 +215,21 @@ fn by_status<T>(response: &Response<T>) -> LinkError {
         403 => Some(Code::Forbidden),
         426 => Some(Code::WrongVersion),
         429 => Some(Code::RateLimited),
-        503 => Some(Code::Overloaded),
         _ => None,
     };
     let message = format!("the server refused the connection: {}", response.status());
     match code {
         Some(code) => LinkError::coded(code.number(), message),
-        None => LinkError::cut(message),
+        None => LinkError::of_status(response.status().as_u16(), message),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
 
@@ -156,6 +244,9 @@ mod tests {
         assert_eq!(refusal(429).code, Some(4200));
         assert_eq!(refusal(429).retry_after, Some(Duration::from_secs(7)));
         assert_eq!(refusal(500).code, None);
+        let gateway = |status| (refusal(status).code, refusal(status).gateway);
+        assert_eq!([500, 502, 503, 504].map(gateway).map(|(code, _)| code), [None; 4]);
+        assert_eq!([500, 502, 503, 504].map(gateway).map(|(_, is)| is), [false, true, true, true]);
         let body = Some(br#"{"code":4001,"msg":"going"}"#.to_vec());
         let response = Response::builder().status(503).body(body).unwrap();
         let error = handshake_error(&WsError::Http(Box::new(response)));
@@ -171,5 +262,23 @@ mod tests {
         let request = link.request(Encoding::MsgPack).unwrap();
         assert_eq!(request.headers()[header::SEC_WEBSOCKET_PROTOCOL], "im.v1.msgpack");
         assert_eq!(request.headers()[header::COOKIE], "a=b");
+    }
+
+    /// Bytes of a message count before the message has arrived.
+    #[tokio::test(start_paused = true)]
+    async fn part_of_a_message_is_heard() {
+        let (mut server, client) = tokio::io::duplex(64);
+        let moved = Arc::new(AtomicBool::new(false));
+        let client = Counted { inner: client, moved: moved.clone() };
+        let socket = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let mut stream = split(socket, Encoding::Json, moved).stream;
+        // A text of 100 bytes (RFC 6455 section 5.2).
+        server.write_all(&[0x81, 100]).await.unwrap();
+        for _ in 0..4 {
+            assert_eq!(stream.next().await, Some(Incoming::Heard));
+            assert!(futures::FutureExt::now_or_never(stream.next()).is_none(), "once for each");
+            server.write_all(&[b'x'; 25]).await.unwrap();
+        }
+        assert_eq!(stream.next().await, Some(Incoming::Message("x".repeat(100).into())));
     }
 }

@@ -110,3 +110,25 @@ async fn it_changes_over_when_a_better_link_works_again() {
     assert_eq!((end.code, fallback.current()), (Some(4000), 0));
     assert_eq!(connected.stream.next().await, None);
 }
+
+/// A gateway that has no answer from the server says nothing about the link: it is left after three such answers in a row.
+#[tokio::test(start_paused = true)]
+async fn single_gateway_error_keeps_the_link() {
+    let (links, fallback) = three();
+    let gateway = LinkError { gateway: true, ..LinkError::cut("502 Bad Gateway") };
+    for _ in 0..2 {
+        let mut connected = fallback.connect(Encoding::Json).await.unwrap();
+        links[0].say(Incoming::Closed(gateway.clone()));
+        assert!(connected.stream.next().await.is_some());
+        assert_eq!(fallback.current(), 0);
+    }
+    // What is heard between begins the count again.
+    let mut connected = fallback.connect(Encoding::Json).await.unwrap();
+    links[0].say(Incoming::Heard);
+    assert_eq!(connected.stream.next().await, Some(Incoming::Heard));
+    *links[0].refuses.lock() = Some(gateway);
+    for current in [0, 0, 1] {
+        assert!(fallback.connect(Encoding::Json).await.is_err());
+        assert_eq!(fallback.current(), current);
+    }
+}

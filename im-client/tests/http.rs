@@ -1,5 +1,10 @@
 //! Plain HTTP over a network in memory, with the server played by hand.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail like tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may fail like tests"
+)]
 
 use std::io;
 use std::time::Duration;
@@ -7,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use im_client::{ByteStream, Connected, Dial, Http, Incoming, Link};
+use im_client::{ByteStream, Connected, Dial, Down, Http, Incoming, Link};
 use im_core::wire::{Encoding, Limits, Reply, Secret, ServerLimits, Welcome, decode, encode};
 use im_core::{CommandId, DeviceId, SessionId, UserId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -27,9 +32,13 @@ impl Dial for Memory {
     }
 }
 
+/// Longer than any test takes.
+const HOLD: Duration = Duration::from_secs(600);
+
 async fn connect() -> (Connected, mpsc::UnboundedReceiver<DuplexStream>) {
     let (dialled, streams) = mpsc::unbounded_channel();
-    let link = Http::long_poll("http://im.example/im").dial(Memory(dialled));
+    let down = Down::LongPoll(HOLD);
+    let link = Http::new("http://im.example/im", down).dial(Memory(dialled));
     (link.connect(Encoding::Json).await.unwrap(), streams)
 }
 
@@ -58,6 +67,21 @@ impl Served {
     async fn answer(&mut self, body: &[u8]) {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
         self.0.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+    }
+
+    /// Answers slowly: a piece every ten seconds.
+    async fn drip(&mut self, body: &[u8]) {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        self.0.write_all(head.as_bytes()).await.unwrap();
+        for piece in body.chunks(body.len().div_ceil(10)) {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            self.0.write_all(piece).await.unwrap();
+        }
+    }
+
+    async fn bad_gateway(&mut self) {
+        let page = b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 6\r\n\r\n<html>";
+        self.0.write_all(page).await.unwrap();
     }
 
     /// Waits for the end of the stream.
@@ -104,7 +128,7 @@ async fn dropping_a_connection_cuts_what_is_under_way() {
     posts.answer(&welcome()).await;
     assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
     let mut polls = Served(streams.recv().await.unwrap());
-    assert!(polls.request().await.0.starts_with("get /im/poll?hold=25"));
+    assert!(polls.request().await.0.starts_with("get /im/poll?hold=600"));
     connected.sink.send(message(r#"{"t":"ping","id":2}"#)).await.unwrap();
     posts.request().await;
     // Neither is ever answered. Time stands still unless both ends wait for it.
@@ -150,4 +174,91 @@ async fn what_is_written_during_a_post_goes_up_together_in_the_next() {
     let frames = decode(body.as_bytes(), Encoding::Json, &Limits::default()).unwrap();
     let ids: Vec<_> = frames.iter().map(|frame| frame.get("id").unwrap().as_int()).collect();
     assert_eq!(ids, [Some(3), Some(4), Some(5)]);
+}
+
+/// A gateway that has no answer from the server once costs a second try over the same transport.
+#[tokio::test(start_paused = true)]
+async fn post_answered_502_is_posted_again() {
+    let (mut connected, mut streams) = connect().await;
+    connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
+    let mut posts = Served(streams.recv().await.unwrap());
+    for _ in 0..2 {
+        assert!(posts.request().await.1.contains("hello"));
+        posts.bad_gateway().await;
+    }
+    assert!(posts.request().await.1.contains("hello"));
+    posts.answer(&welcome()).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+    let mut polls = Served(streams.recv().await.unwrap());
+    for _ in 0..2 {
+        assert!(polls.request().await.0.starts_with("get /im/poll"));
+        polls.bad_gateway().await;
+    }
+    assert!(polls.request().await.0.starts_with("get /im/poll"));
+    polls.answer(br#"[{"t":"mark","at":"AQ"}]"#).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+    connected.sink.send(message(r#"{"t":"send","id":2}"#)).await.unwrap();
+    posts.request().await;
+    posts.bad_gateway().await;
+    assert_eq!(posts.request().await.1, r#"{"t":"send","id":2}"#);
+    posts.answer(br#"[{"t":"ok","id":2}]"#).await;
+    assert_eq!(
+        connected.stream.next().await,
+        Some(Incoming::Message(message(r#"[{"t":"ok","id":2}]"#)))
+    );
+}
+
+/// What must not be done twice is not posted again, and a gateway that stays without an answer ends the connection.
+#[tokio::test(start_paused = true)]
+async fn post_answered_502_may_end_the_connection() {
+    for (command, posted) in [(r#"{"t":"create","id":2}"#, 1), (r#"{"t":"send","id":2}"#, 4)] {
+        let (mut connected, mut streams) = connect().await;
+        connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
+        let mut posts = Served(streams.recv().await.unwrap());
+        posts.request().await;
+        posts.answer(&welcome()).await;
+        assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+        let _polls = streams.recv().await.unwrap();
+        connected.sink.send(message(command)).await.unwrap();
+        for _ in 0..posted {
+            assert_eq!(posts.request().await.1, command);
+            posts.bad_gateway().await;
+        }
+        let Some(Incoming::Closed(error)) = connected.stream.next().await else {
+            panic!("the connection ends")
+        };
+        assert!(error.gateway && error.code.is_none() && !error.unfit, "{error:?}");
+    }
+}
+
+/// Responses that take minutes are read to their end, and each piece is a sign of life.
+#[tokio::test(start_paused = true)]
+async fn slow_response_is_heard_and_read() {
+    let (mut connected, mut streams) = connect().await;
+    connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
+    let mut posts = Served(streams.recv().await.unwrap());
+    posts.request().await;
+    posts.answer(&welcome()).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+    let mut polls = Served(streams.recv().await.unwrap());
+    polls.request().await;
+    connected.sink.send(message(r#"{"t":"history","id":2}"#)).await.unwrap();
+    posts.request().await;
+    let page = format!(r#"[{{"t":"ok","id":2,"text":"{}"}}]"#, "x".repeat(1000));
+    let events = format!(r#"[{{"t":"event","text":"{}"}}]"#, "y".repeat(1000));
+    for (server, body) in [(&mut posts, page), (&mut polls, events)] {
+        let reading = async {
+            let mut heard = 0;
+            loop {
+                match connected.stream.next().await {
+                    Some(Incoming::Heard) => heard += 1,
+                    Some(Incoming::Message(message)) => return (heard, message),
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        let ((heard, read), ()) = tokio::join!(reading, server.drip(body.as_bytes()));
+        assert_eq!(read, body.as_bytes());
+        assert!(heard >= 8, "{heard}");
+    }
 }

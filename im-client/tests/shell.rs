@@ -282,3 +282,45 @@ async fn a_server_that_does_not_read_does_not_keep_the_client_from_reading() {
     peer.write(&Push::Signal(signal.clone()).to_value());
     assert_eq!(events.next().await, Some(ClientEvent::Signal(signal)));
 }
+
+/// A source that fails once, and one call of it that never returns, end neither the connection nor the client.
+#[tokio::test(start_paused = true)]
+async fn token_source_that_fails_is_asked_again() {
+    let (mut peers, builder) = server();
+    let calls = Arc::new(Mutex::new(0));
+    let source = {
+        let calls = calls.clone();
+        move || -> futures::future::BoxFuture<'static, Result<Secret, String>> {
+            let mut calls = calls.lock().unwrap();
+            *calls += 1;
+            match *calls {
+                1 => Box::pin(async { Err("the service is away".to_owned()) }),
+                2 => Box::pin(std::future::pending()),
+                n => Box::pin(async move { Ok(Secret::new(format!("token-{n}"))) }),
+            }
+        }
+    };
+    let (client, _events) = builder.token_source(Arc::new(source)).start();
+    let mut peer = peers.recv().await.unwrap();
+    let hello = peer.next().await;
+    let CommandBody::Hello(body) = &hello.body else { panic!("hello first") };
+    assert_eq!(body.token, Some(Secret::new("token-3")));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let expires = Timestamp::from_millis(now.as_millis() as u64 + 600_000);
+    let welcome = Welcome { expires: Some(expires), ..welcome() };
+    peer.reply(hello.id, &Reply::Welcome(Box::new(welcome)));
+    for token in ["token-4", "token-5"] {
+        let refresh = loop {
+            let command = peer.next().await;
+            match command.body {
+                CommandBody::Ping => {
+                    peer.reply(command.id, &Reply::Pong(Timestamp::from_millis(1)));
+                }
+                body => break Command { id: command.id, body },
+            }
+        };
+        assert_eq!(refresh.body, CommandBody::Refresh { token: Secret::new(token) });
+        peer.reply(refresh.id, &Reply::Refreshed { expires: Some(expires) });
+    }
+    drop(client);
+}

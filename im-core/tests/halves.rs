@@ -60,8 +60,8 @@ impl Halves {
         let token = self.token.clone();
         let message = Bytes::from(message.to_string());
         let answers = self.engine().call(peer(), token.as_ref(), message).await;
-        let read = |answer: Bytes| serde_json::from_slice(&answer).unwrap();
-        answers.map(|all| all.into_iter().map(read).collect()).map_err(|e| e.code())
+        let answers = answers.map_err(|e| e.code())?.all().await;
+        Ok(answers.iter().map(|answer| serde_json::from_slice(answer).unwrap()).collect())
     }
 
     async fn call(&mut self, command: Value) -> Value {
@@ -283,6 +283,14 @@ async fn many_busy_rooms_get_ahead_with_small_marks() {
         assert!(next.len() <= Mark::MAX_LEN);
         heard.extend(brief(&frames));
         mark = next;
+        // A position has no room for all of them, so the client confirms what it has received.
+        let received: Vec<Value> = frames
+            .iter()
+            .map(|frame| json!([frame["room"], frame["epoch"], frame["seq"]]))
+            .collect();
+        if !received.is_empty() {
+            ann.call(json!({"t": "checkpoint", "id": 4, "cursors": received})).await;
+        }
     }
     assert_eq!(heard.len(), rooms.len());
     assert_eq!(brief(&ann.poll(Some(&mark)).await.0), [""; 0], "in the end nothing is repeated");
@@ -484,6 +492,43 @@ async fn a_look_at_the_checkpoint_after_the_end_follows_nothing() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     bob.say("tea", "unheard").await;
     assert_eq!(brief(&taken(&down).await.0), ["tea ok", "bye"]);
+}
+
+/// The seqs of the events among these frames.
+fn seqs(frames: &[Value]) -> Vec<u64> {
+    frames.iter().filter(|frame| frame["t"] == "event").filter_map(|f| f["seq"].as_u64()).collect()
+}
+
+/// A client may have received a position, with events that it had not read when its connection ended. So a downlink that
+/// is opened at that position must not confirm it in the checkpoint: only commands of the client do that.
+#[tokio::test(start_paused = true)]
+async fn stream_position_moves_no_checkpoint() {
+    const ROOMS: usize = 40;
+    let mut ann = Halves::new(EngineConfig::default()).await;
+    ann.hello("ann").await;
+    let names: Vec<String> = (0..ROOMS).map(|n| format!("room{n}")).collect();
+    for name in &names {
+        ann.call(json!({"t": "create", "id": 2, "room": name})).await;
+        ann.call(json!({"t": "sub", "id": 3, "room": name})).await;
+    }
+    let (_, mark) = ann.poll(None).await;
+    for name in &names {
+        ann.say(name, "unread").await;
+    }
+    let (_, mark) = ann.poll(Some(&mark)).await;
+    // This poll is answered, and the one before was not read by the client.
+    ann.poll(Some(&mark)).await;
+    let epoch =
+        ann.call(json!({"t": "history", "id": 4, "room": names[0], "after": 0, "limit": 1}));
+    let epoch = epoch.await["epoch"].clone();
+    let confirm = json!({"t": "checkpoint", "id": 5, "cursors": [[names[0], epoch, 1]]});
+    let rev = ann.call(confirm).await["rev"].clone();
+    let resumed = ann.call(json!({"t": "resume", "id": 6, "cursors": [], "rev": rev})).await;
+    let rooms = resumed["rooms"].as_array().unwrap();
+    let cursors: Vec<_> = rooms.iter().map(|room| room["cursor"].as_u64().unwrap()).collect();
+    assert_eq!(cursors, [1; ROOMS]);
+    let (frames, _) = ann.poll(None).await;
+    assert_eq!(seqs(&frames), [2; ROOMS]);
 }
 
 #[tokio::test(start_paused = true)]

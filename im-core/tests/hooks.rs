@@ -1,15 +1,15 @@
-//! What an embedder plugs in may fail without taking the engine with it.
+//! What an embedder plugs in may fail without taking the engine with it, and is asked about what it wants to be asked about.
 
-#![allow(clippy::panic, reason = "a hook that panics is what is tested")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a hook that panics is what is tested")]
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use im_core::engine::Engine;
-use im_core::ports::{Action, Hooks, Identity, Verdict};
-use im_core::wire::Event;
+use im_core::ports::{Action, ActionKind, Hooks, Identity, Verdict};
+use im_core::wire::{Event, RoomKind};
 use serde_json::json;
 
 use support::greeted;
@@ -18,7 +18,7 @@ struct Clumsy;
 
 #[async_trait]
 impl Hooks for Clumsy {
-    fn wants_before(&self) -> bool {
+    fn wants(&self, _: ActionKind) -> bool {
         false
     }
 
@@ -43,4 +43,117 @@ async fn a_hook_that_panics_keeps_no_message_back() {
         ann.send(send).await;
         assert_eq!(ann.until(|f| f["t"] == "event").await["content"], n);
     }
+}
+
+/// Is asked about some kinds, notes what it was asked, and lets nobody speak to eve.
+struct Registrar {
+    wants: &'static [ActionKind],
+    asked: Mutex<Vec<Action>>,
+}
+
+#[async_trait]
+impl Hooks for Registrar {
+    fn wants(&self, kind: ActionKind) -> bool {
+        self.wants.contains(&kind)
+    }
+
+    async fn before(&self, _: &Identity, action: &Action) -> Verdict {
+        self.asked.lock().unwrap().push(action.clone());
+        match action {
+            Action::Create { kind: RoomKind::Direct, with: Some(with), .. }
+                if with.as_str() == "eve" =>
+            {
+                Verdict::Refuse("Leave eve alone.".to_owned())
+            }
+            // Into an inbox only with leave.
+            Action::Send { to: im_core::wire::Target::User(_), .. } => Verdict::Allow,
+            _ => Verdict::Default,
+        }
+    }
+}
+
+impl Registrar {
+    fn new(wants: &'static [ActionKind]) -> Arc<Self> {
+        Arc::new(Self { wants, asked: Mutex::default() })
+    }
+
+    /// The kinds that it was asked about since.
+    fn asked(&self) -> Vec<ActionKind> {
+        self.asked.lock().unwrap().drain(..).map(|action| action.kind()).collect()
+    }
+}
+
+async fn engine(hooks: &Arc<Registrar>) -> Engine {
+    Engine::builder().allow_anonymous().hooks(hooks.clone()).start().await.unwrap()
+}
+
+/// All kinds of acts, by a member and by the way of commands.
+#[tokio::test(start_paused = true)]
+async fn hook_is_asked_per_kind_of_act() {
+    let all = [
+        ActionKind::Create,
+        ActionKind::Change,
+        ActionKind::Read,
+        ActionKind::Send,
+        ActionKind::Signal,
+        ActionKind::SetState,
+    ];
+    let acts = [
+        json!({"t": "create", "id": 2, "room": "tea"}),
+        json!({"t": "member", "id": 3, "room": "tea", "user": "bob", "act": "add", "role": "member"}),
+        json!({"t": "sub", "id": 4, "room": "tea"}),
+        json!({"t": "send", "id": 5, "room": "tea", "mid": "0123456789abcdef", "content": 1}),
+        json!({"t": "signal", "id": 6, "room": "tea", "kind": "typing", "content": 1}),
+        json!({"t": "set", "id": 7, "room": "tea", "key": "k", "value": 1}),
+    ];
+    for kind in all {
+        let hooks = Registrar::new(match kind {
+            ActionKind::Create => &[ActionKind::Create],
+            ActionKind::Change => &[ActionKind::Change],
+            ActionKind::Read => &[ActionKind::Read],
+            ActionKind::Send => &[ActionKind::Send],
+            ActionKind::Signal => &[ActionKind::Signal],
+            _ => &[ActionKind::SetState],
+        });
+        let engine = engine(&hooks).await;
+        let mut ann = greeted(&engine, "ann").await;
+        for act in &acts {
+            let answer = ann.ask(act.clone()).await;
+            assert_ne!(answer["t"], "err", "{act}: {answer}");
+        }
+        assert_eq!(hooks.asked(), [kind]);
+    }
+}
+
+/// A direct room is made by its first message: the hook for rooms was passed by.
+#[tokio::test(start_paused = true)]
+async fn direct_room_asks_hook_once() {
+    let hooks = Registrar::new(&[ActionKind::Create]);
+    let engine = engine(&hooks).await;
+    let mut ann = greeted(&engine, "ann").await;
+    for n in 0..3 {
+        let mid = format!("0123456789abcdef-{n}");
+        let send = json!({"t": "send", "id": n + 2, "peer": "bob", "mid": mid, "content": n});
+        let sent = ann.ask(send).await;
+        assert_eq!(sent["seq"], n + 1, "{sent}");
+    }
+    assert_eq!(hooks.asked(), [ActionKind::Create]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_direct_room_is_not_made() {
+    let hooks = Registrar::new(&[ActionKind::Create, ActionKind::Send]);
+    let engine = engine(&hooks).await;
+    let mut ann = greeted(&engine, "ann").await;
+    let mid = "0123456789abcdef";
+    let send = json!({"t": "send", "id": 2, "peer": "eve", "mid": mid, "content": 1});
+    let told = ann.ask(send.clone()).await;
+    assert_eq!((&told["t"], &told["msg"]), (&json!("err"), &json!("Leave eve alone.")), "{told}");
+    assert_eq!(hooks.asked(), [ActionKind::Send, ActionKind::Create]);
+    let rooms = ann.ask(json!({"t": "rooms", "id": 3})).await;
+    assert_eq!(rooms["rooms"], json!([]), "{rooms}");
+    // And an inbox, which a hook that allows the message has made.
+    let send = json!({"t": "send", "id": 4, "user": "bob", "mid": mid, "content": 1});
+    assert_eq!(ann.ask(send).await["seq"], 1);
+    assert_eq!(hooks.asked(), [ActionKind::Send, ActionKind::Create]);
 }

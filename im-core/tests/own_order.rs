@@ -164,7 +164,8 @@ async fn one_that_a_hook_keeps_waiting_is_awaited_until_it_is_answered_for_good(
 async fn call(engine: &Engine, session: &ResumeToken, message: &Value) -> Vec<u64> {
     let answers = engine.call(peer(), Some(session), Bytes::from(message.to_string())).await;
     let read = |answer: Bytes| serde_json::from_slice::<Value>(&answer).unwrap();
-    let mut answers: Vec<Value> = answers.unwrap().into_iter().map(read).collect();
+    let answers = answers.unwrap().all().await;
+    let mut answers: Vec<Value> = answers.into_iter().map(read).collect();
     answers.sort_by_key(|answer| answer["id"].as_u64());
     answers.iter().map(|answer| answer["code"].as_u64().unwrap_or(0)).collect()
 }
@@ -179,7 +180,8 @@ async fn from_one_request_to_the_next_the_session_keeps_its_order() {
     let limiter = Arc::new(Told::default());
     let (engine, _ann) = tea(limiter.clone(), false).await;
     let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"}).to_string();
-    let welcome = engine.call(peer(), None, Bytes::from(hello)).await.unwrap().remove(0);
+    let welcome =
+        engine.call(peer(), None, Bytes::from(hello)).await.unwrap().all().await.remove(0);
     let welcome: Value = serde_json::from_slice(&welcome).unwrap();
     let text = |name: &str| welcome[name].as_str().unwrap();
     let session = SessionId::new(text("session")).unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap};
 use http::{Extensions, Request};
 use im_core::ports::{Credentials, Identity};
 use im_core::wire::Secret;
@@ -30,59 +30,56 @@ pub fn peer_address(extensions: &Extensions) -> Option<IpAddr> {
     extensions.get::<PeerAddr>().map(|peer| peer.0.ip())
 }
 
-/// Collects the credentials of a request: the bearer token of `Authorization` (RFC 6750 section 2.1), the `Cookie`
-/// headers, and an [`Identity`] that the embedder's own middleware has put into the request's extensions.
+/// Collects the credentials of a request: the bearer token of `Authorization` (RFC 6750 section 2.1), the cookies, and an
+/// [`Identity`] that the embedder's own middleware has put into the request's extensions.
 ///
-/// `Authorization` of another scheme is none of ours (a proxy may use it) and is passed over.
+/// Both headers are shared with others: `Authorization` of another scheme (a proxy may use it) and cookies that are
+/// no plain ASCII (a page of the same site may set them) are passed over.
 ///
 /// # Errors
 ///
-/// [`Code::TooLarge`] for a token of more than 4096 bytes, [`Code::BadCredentials`] for headers that are no text and for
-/// more than one `Authorization`.
+/// [`Code::TooLarge`] for a token of more than 4096 bytes, [`Code::BadCredentials`] for a token that is no plain ASCII
+/// and for more than one `Authorization`.
 pub fn credentials<B>(request: &Request<B>) -> Result<Credentials> {
     Ok(Credentials {
         token: bearer(request.headers())?,
-        cookie: cookie(request.headers())?,
+        cookie: cookie(request.headers()),
         established: request.extensions().get::<Identity>().cloned(),
         ..Credentials::default()
     })
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<Secret>> {
+    let refuse = |code, words: &str| Err(Error::new(code, "read credentials", words));
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let Some(first) = given.next() else { return Ok(None) };
     if given.next().is_some() {
-        return Err(Error::new(
-            Code::BadCredentials,
-            "read credentials",
-            "send one Authorization header",
-        ));
+        return refuse(Code::BadCredentials, "send one Authorization header");
     }
-    let Some((scheme, token)) = text(first)?.split_once(' ') else { return Ok(None) };
-    let token = token.trim();
-    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+    let value = first.as_bytes();
+    let Some((scheme, token)) = value.split_at_checked(7) else { return Ok(None) };
+    let token = token.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(b"bearer ") || token.is_empty() {
         return Ok(None);
     }
     if token.len() > MAX_TOKEN {
-        return Err(Error::new(
-            Code::TooLarge,
-            "read credentials",
-            "a token has at most 4096 bytes",
-        ));
+        return refuse(Code::TooLarge, "a token has at most 4096 bytes");
     }
-    Ok(Some(Secret::new(token)))
+    match std::str::from_utf8(token) {
+        Ok(token) if token.is_ascii() => Ok(Some(Secret::new(token))),
+        _ => refuse(Code::BadCredentials, "a token is plain ASCII"),
+    }
 }
 
 /// All cookies in one text: HTTP/2 may split them into several headers (RFC 9113 section 8.2.3).
-fn cookie(headers: &HeaderMap) -> Result<Option<Secret>> {
-    let parts = headers.get_all(COOKIE).iter().map(text).collect::<Result<Vec<_>>>()?;
-    Ok((!parts.is_empty()).then(|| Secret::new(parts.join("; "))))
-}
-
-fn text(value: &HeaderValue) -> Result<&str> {
-    value.to_str().map_err(|_| {
-        Error::new(Code::BadCredentials, "read credentials", "credentials are plain ASCII")
-    })
+fn cookie(headers: &HeaderMap) -> Option<Secret> {
+    let lines =
+        headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
+    let cookies: Vec<&str> = lines
+        .filter_map(|cookie| std::str::from_utf8(cookie.trim_ascii()).ok())
+        .filter(|cookie| !cookie.is_empty() && cookie.is_ascii())
+        .collect();
+    (!cookies.is_empty()).then(|| Secret::new(cookies.join("; ")))
 }
 
 #[cfg(test)]
@@ -120,7 +117,20 @@ mod tests {
             code(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]),
             Code::BadCredentials
         );
-        assert_eq!(code(&[("cookie", "name=\u{fc}")]), Code::BadCredentials);
+        assert_eq!(code(&[("authorization", "Bearer \u{fc}")]), Code::BadCredentials);
+    }
+
+    #[test]
+    fn foreign_text_is_passed_over() {
+        assert_eq!(token(&[("authorization", "Digest username=\"\u{fc}\"")]), None);
+        let cookies = |lines: &[(&str, &str)]| {
+            let read = credentials(&request(lines)).unwrap().cookie;
+            read.map(|cookies| cookies.expose().to_owned())
+        };
+        let mixed = [("cookie", "city=K\u{f6}ln; who=ann"), ("cookie", "; x=\u{1f375} ;y=1;")];
+        assert_eq!(cookies(&mixed).as_deref(), Some("who=ann; y=1"));
+        assert_eq!(cookies(&[("cookie", "city=K\u{f6}ln")]), None);
+        assert_eq!(cookies(&[("cookie", "")]), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How many connections one address has, so that one peer cannot take every slot of a listener.
+//! How many sockets there are and how many one address has, so that no peer can take every socket of a listener.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,40 +7,75 @@ use std::sync::Arc;
 use im_core::engine::network_of;
 use parking_lot::Mutex;
 
-/// Connections by network.
+use crate::metrics;
+
+/// Sockets, all of them and by network.
 ///
 /// Invariant: every count is at least 1 and is the number of [`Place`]s that live for it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Crowd(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub(crate) struct Crowd(Arc<Mutex<Counts>>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    networks: HashMap<IpAddr, usize>,
+}
+
+/// Which bound is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    All,
+    Address,
+}
 
 impl Crowd {
-    /// A place for one more connection of this address, unless its network has `max`.
-    pub(crate) fn enter(&self, address: IpAddr, max: usize) -> Option<Place> {
-        let network = network_of(address);
+    /// A place for one more socket, unless there are `max`, or its network has `share`. Sockets without an address
+    /// count among all only.
+    pub(crate) fn enter(
+        &self,
+        address: Option<IpAddr>,
+        max: usize,
+        share: usize,
+    ) -> Result<Place, Full> {
+        let network = address.map(network_of);
         let mut counts = self.0.lock();
-        let count = counts.entry(network).or_default();
-        if *count >= max {
-            return None;
+        let of_network = network.and_then(|network| counts.networks.get(&network)).copied();
+        let of_network = of_network.unwrap_or_default();
+        if counts.all >= max {
+            ::metrics::counter!(metrics::SOCKETS_REFUSED, "why" => "all").increment(1);
+            return Err(Full::All);
         }
-        *count += 1;
-        Some(Place { crowd: self.clone(), network })
+        if network.is_some() && of_network >= share {
+            ::metrics::counter!(metrics::SOCKETS_REFUSED, "why" => "address").increment(1);
+            return Err(Full::Address);
+        }
+        counts.all += 1;
+        if let Some(network) = network {
+            counts.networks.insert(network, of_network + 1);
+        }
+        ::metrics::gauge!(metrics::SOCKETS).increment(1.0);
+        Ok(Place { crowd: self.clone(), network })
     }
 }
 
-/// A connection's place; given back when it is dropped.
+/// A socket's place at its listener; given back when it is dropped. It goes along with a socket that is taken out of
+/// HTTP by an upgrade.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     crowd: Crowd,
-    network: IpAddr,
+    network: Option<IpAddr>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        ::metrics::gauge!(metrics::SOCKETS).decrement(1.0);
         let mut counts = self.crowd.0.lock();
-        if let Some(count) = counts.get_mut(&self.network) {
+        counts.all -= 1;
+        let Some(network) = self.network else { return };
+        if let Some(count) = counts.networks.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.network);
+                counts.networks.remove(&network);
             }
         }
     }
@@ -52,15 +87,17 @@ mod tests {
 
     #[test]
     fn a_network_has_its_bound_and_others_do_not_feel_it() {
-        let (crowd, max) = (Crowd::default(), 2);
-        let enter = |address: &str| crowd.enter(address.parse().unwrap(), max);
-        let (first, second) = (enter("2001:db8::1"), enter("2001:db8::2"));
-        assert!(first.is_some() && second.is_some());
-        assert!(enter("2001:db8::3").is_none());
-        assert!(enter("192.0.2.1").is_some());
+        let crowd = Crowd::default();
+        let enter = |address: &str| crowd.enter(Some(address.parse().unwrap()), 4, 2);
+        let (first, second) = (enter("2001:db8::1").unwrap(), enter("2001:db8::2").unwrap());
+        assert_eq!(enter("2001:db8::3").unwrap_err(), Full::Address);
+        let others = (enter("192.0.2.1").unwrap(), crowd.enter(None, 4, 2).unwrap());
+        assert_eq!(enter("192.0.2.1").unwrap_err(), Full::All);
+        assert_eq!(crowd.enter(None, 4, 2).unwrap_err(), Full::All);
         drop(first);
-        assert!(enter("2001:db8::3").is_some());
-        drop(second);
-        assert!(crowd.0.lock().is_empty());
+        drop(enter("2001:db8::3").unwrap());
+        drop((second, others));
+        let counts = crowd.0.lock();
+        assert!(counts.all == 0 && counts.networks.is_empty());
     }
 }

@@ -19,7 +19,8 @@ use tower_service::Service;
 
 use crate::body::{Body, BoxError};
 use crate::endpoint::answer;
-use crate::origin::OriginPolicy;
+use crate::front::Target;
+use crate::origin::Origins;
 use crate::refusal::Refusal;
 use crate::request::media_type;
 use crate::uplink::{Uplink, UplinkConfig};
@@ -44,7 +45,7 @@ pub trait Transport {
 /// In an axum router: `Router::new().nest_service("/im", edge)`. Where the prefix is not taken off (our own listener, warp,
 /// `fallback_service`), say it by [`Edge::at`].
 ///
-/// Each transport checks the origin of its requests by its own configuration.
+/// Which pages may connect is said once, by [`Edge::origins`], for all that is mounted.
 #[derive(Clone)]
 pub struct Edge {
     shared: Arc<Shared>,
@@ -53,7 +54,7 @@ pub struct Edge {
 #[derive(Clone)]
 struct Shared {
     engine: Engine,
-    config: UplinkConfig,
+    origins: Origins,
     prefix: String,
     uplink: Uplink,
     mounted: Vec<Mounted>,
@@ -69,15 +70,23 @@ struct Mounted {
 impl Edge {
     /// The edge of this engine, with the uplink and no transport yet.
     pub fn new(engine: Engine, config: UplinkConfig) -> Self {
-        let uplink = Uplink::new(engine.clone(), config.clone());
-        let (prefix, mounted) = (String::new(), Vec::new());
-        Self { shared: Arc::new(Shared { engine, config, prefix, uplink, mounted }) }
+        let uplink = Uplink::new(engine.clone(), config);
+        let (origins, prefix, mounted) = (Origins::default(), String::new(), Vec::new());
+        Self { shared: Arc::new(Shared { engine, origins, prefix, uplink, mounted }) }
     }
 
     /// Under which prefix requests reach it, `/im` for instance; none by default.
     #[must_use]
     pub fn at(mut self, prefix: &str) -> Self {
         Arc::make_mut(&mut self.shared).prefix = prefix.trim_end_matches('/').to_owned();
+        self
+    }
+
+    /// Which pages may connect: pages of the same origin by default. For a transport that is mounted beside the edge as
+    /// well, put the same [`Origins`] into its requests' extensions (in axum: `.layer(Extension(origins))`).
+    #[must_use]
+    pub fn origins(mut self, origins: impl Into<Origins>) -> Self {
+        Arc::make_mut(&mut self.shared).origins = origins.into();
         self
     }
 
@@ -113,13 +122,13 @@ impl Edge {
         self
     }
 
-    /// The origins that the edge's own endpoints let in.
-    pub fn origins(&self) -> &OriginPolicy {
-        &self.shared.config.origins
-    }
-
-    async fn route(self, request: Request<Body>) -> Response<Body> {
+    async fn route(self, mut request: Request<Body>) -> Response<Body> {
         let shared = &*self.shared;
+        request.extensions_mut().insert(shared.origins.clone());
+        // Proxies and routers make one slash of two, or do not: the same path would mean two things.
+        if Target::of(&request).path().contains("//") {
+            return refuse(Code::Malformed, "there are two slashes in a row in the path");
+        }
         let path = request.uri().path();
         let segment = path
             .strip_prefix(shared.prefix.as_str())
@@ -127,7 +136,7 @@ impl Edge {
             .map(|rest| rest.strip_prefix('/').unwrap_or(rest));
         match segment {
             Some("") => {
-                answer(self.origins(), Method::GET, request, |_| async { shared.offer() }).await
+                answer(&shared.origins, Method::GET, request, |_| async { shared.offer() }).await
             }
             Some("send") => match shared.uplink.clone().call(request).await {
                 Ok(response) => response,
@@ -137,9 +146,7 @@ impl Edge {
                 let mounted = shared.mounted.iter().find(|mounted| other == Some(mounted.name));
                 match mounted {
                     Some(mounted) => (mounted.endpoint)(request).await,
-                    None => Refusal::new(Code::NotFound, "there is nothing at this address")
-                        .into_response()
-                        .map(Body::new),
+                    None => refuse(Code::NotFound, "there is nothing at this address"),
                 }
             }
         }
@@ -168,6 +175,10 @@ impl Shared {
         response.headers_mut().insert(CONTENT_TYPE, json);
         Ok(response)
     }
+}
+
+fn refuse(code: Code, words: &str) -> Response<Body> {
+    Refusal::new(code, words).into_response().map(Body::new)
 }
 
 fn millis(time: Duration) -> Value {

@@ -12,7 +12,8 @@ use http::{Method, Request, Response, StatusCode};
 use im_core::Code;
 
 use crate::body::Body;
-use crate::origin::OriginPolicy;
+use crate::grammar::check_grammar;
+use crate::origin::Origins;
 use crate::refusal::Refusal;
 
 /// What pages may send with a request (the Fetch standard, section 3.2.3).
@@ -24,10 +25,11 @@ const MAX_AGE: &str = "7200";
 
 /// Answers a request to an endpoint that takes one method.
 ///
-/// Checks its origin, answers preflights, refuses other methods, and otherwise hands it to `handle`. The answer says to
-/// whom of the pages it belongs (`Vary`, `Access-Control-*`) and is not stored unless `handle` says so.
+/// Checks its grammar and its origin (by the [`Edge`](crate::Edge) that it came through, or else by `origins`), answers
+/// preflights, refuses other methods, and otherwise hands it to `handle`. The answer says to whom of the pages it belongs
+/// (`Vary`, `Access-Control-*`) and is not stored unless `handle` says so.
 pub async fn answer<B, F, A>(
-    origins: &OriginPolicy,
+    origins: &Origins,
     method: Method,
     request: Request<B>,
     handle: F,
@@ -37,8 +39,9 @@ where
     A: Future<Output = Result<Response<Body>, Refusal>>,
 {
     let origin = request.headers().get(ORIGIN).cloned();
-    let answered = match origins.check(request.uri(), request.headers()) {
-        Err(error) => return close(refused(error.into()), None),
+    let admitted = check_grammar(&request).and_then(|()| Ok(origins.check(&request)?));
+    let answered = match admitted {
+        Err(refusal) => return close(refused(refusal), None),
         Ok(()) if request.method() == Method::OPTIONS => Ok(preflight(&method)),
         Ok(()) if *request.method() == method => handle(request).await,
         Ok(()) => Err(Refusal::new(Code::Malformed, format!("this address takes {method}"))

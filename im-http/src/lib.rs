@@ -29,54 +29,83 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `origin` | which pages may connect |
+//! | `hosts` | under which names a server answers |
+//! | `grammar` | requests that have no clear meaning |
 //! | `credentials` | what a request shows to prove who sent it, and where it came from |
+//! | `forwarded` | where a request came from that a proxy handed on |
 //! | `refusal` | codes as HTTP statuses, and the small JSON body of a refusal |
 //! | `request` | what a request says beside its body: session, query, types |
+//! | `lists` | list headers |
 //! | `endpoint` | what every endpoint does alike: origins, preflights, methods, caches |
 //! | `body` | one type for all bodies |
-//! | `uplink` | commands by POST |
+//! | `uplink`, `answers` | commands by POST; the body of what they are answered with |
 //! | `edge` | all endpoints behind one prefix, and what is offered there |
 //! | `roll` | who is connected by a service |
-//! | `crowd` | how many connections one address has |
-//! | `listener` | HTTP on a socket, bounded in time and number |
+//! | `crowd` | how many sockets there are, and how many one address has |
+//! | `files` | how many files the process may have open |
+//! | `listener`, `listener_config` | HTTP on a socket, bounded in time and number |
 //! | `speaking` | HTTP on one connection |
+//! | `front` | what happens to each request and answer of our own listener |
+//! | `socket`, `turns`, `watch` | a connection of HTTP/1.1: its halves, whose turn it is, and when it ends |
 //! | `patience` | a socket that is given up when its peer takes nothing |
+//! | `seldom`, `metrics` | warnings that come seldom; names of metrics |
 //! | `stop` | when a server is asked to end |
 //! | `tls` | certificates for the listener (feature `tls`) |
 //! | [`warp`] | a tower service as a warp filter (feature `warp`) |
 
+mod answers;
 mod body;
 mod credentials;
 mod crowd;
 mod edge;
 mod endpoint;
+mod files;
+mod forwarded;
+mod front;
+mod grammar;
+mod hosts;
 mod listener;
+mod listener_config;
+mod lists;
+mod metrics;
 mod origin;
 mod patience;
 mod refusal;
 mod request;
 mod roll;
+mod seldom;
+mod socket;
 mod speaking;
 mod stop;
 #[cfg(feature = "tls")]
 mod tls;
+mod turns;
 mod uplink;
 #[cfg(feature = "warp")]
 pub mod warp;
+mod watch;
 
 pub use body::{Body, BoxError};
 pub use credentials::{PeerAddr, credentials, peer_address};
+pub use crowd::Place;
 pub use edge::{Edge, Transport};
 pub use endpoint::answer;
-pub use listener::{Listener, ListenerConfig};
-pub use origin::{Origin, OriginError, OriginPolicy};
-pub use patience::Patient;
+pub use files::{RESERVED_FILES, raise_file_limit};
+pub use grammar::check_grammar;
+pub use hosts::Hosts;
+pub use listener::Listener;
+pub use listener_config::ListenerConfig;
+pub use lists::{list, lists};
+pub use origin::{Origin, OriginError, OriginPolicy, Origins};
 pub use refusal::{Refusal, status_of};
 pub use request::{
     IM_SESSION, accepted, accepts_gzip, content_type, media_type, only, query, session,
 };
 pub use roll::{Entry, Roll};
+pub use seldom::Seldom;
+pub use socket::into_tcp;
 pub use stop::told_to_stop;
 #[cfg(feature = "tls")]
 pub use tls::Certificates;
+pub use turns::HalfClosed;
 pub use uplink::{Uplink, UplinkConfig};

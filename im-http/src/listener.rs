@@ -18,97 +18,16 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use crate::body::BoxError;
-use crate::credentials::PeerAddr;
-use crate::crowd::Crowd;
-use crate::speaking::{OneConnection, WithPeer};
+use crate::crowd::{Crowd, Full, Place};
+use crate::files::file_limit;
+use crate::forwarded::is_proxy;
+use crate::front::Front;
+use crate::hosts::HostCheck;
+use crate::listener_config::ListenerConfig;
+use crate::seldom::Seldom;
+use crate::speaking::OneConnection;
 #[cfg(feature = "tls")]
 use crate::tls::Certificates;
-
-/// The bounds of a [`Listener`].
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ListenerConfig {
-    /// Connections that speak HTTP at the same time. Further ones wait in the system's backlog. 16,384 by default:
-    /// an event stream and a poll that is held take one each, all the time; a WebSocket only until it is upgraded, and
-    /// is the engine's to count from then on. Worst case in memory: this many times twice `max_header_bytes` and about
-    /// 4 KB; the system must allow as many open files.
-    pub max_connections: usize,
-    /// The same for one address (of IPv6, one /64). 1,024 by default: many people share one address, each with a stream
-    /// and a connection for commands. Further ones are closed at once. Behind a proxy all come from its address: set this
-    /// to `max_connections` there.
-    pub max_connections_per_address: usize,
-    /// Time for a whole request head, TLS handshake included, also between two requests. 10 s by default: long
-    /// enough for a poor mobile network, short enough that silent sockets do not pile up.
-    pub header_timeout: Duration,
-    /// How long nothing may be taken of what is to be written until the peer counts as gone. 30 s by default: a reader in a
-    /// tunnel comes back sooner, or resumes.
-    ///
-    /// On Linux and Android also how long a peer may confirm nothing of what was sent (`TCP_USER_TIMEOUT`). So one that
-    /// vanishes without a word costs its connection for no longer than this and one heartbeat (20 s by default), which is
-    /// what a silent stream sends it. Elsewhere the system decides how long, a quarter of an hour perhaps.
-    pub write_timeout: Duration,
-    /// Bytes of a request head. 16 KiB by default, at least 8 KiB: cookies and tokens fit.
-    pub max_header_bytes: usize,
-    /// How long requests in flight may take to end once the listener stops. 10 s by default.
-    pub stop_within: Duration,
-}
-
-impl Default for ListenerConfig {
-    fn default() -> Self {
-        Self {
-            max_connections: 16_384,
-            max_connections_per_address: 1024,
-            header_timeout: Duration::from_secs(10),
-            write_timeout: Duration::from_secs(30),
-            max_header_bytes: 16 * 1024,
-            stop_within: Duration::from_secs(10),
-        }
-    }
-}
-
-impl ListenerConfig {
-    /// Sets [`Self::max_connections`]; at least one.
-    #[must_use]
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections.max(1);
-        self
-    }
-
-    /// Sets [`Self::max_connections_per_address`]; at least one.
-    #[must_use]
-    pub fn max_connections_per_address(mut self, connections: usize) -> Self {
-        self.max_connections_per_address = connections.max(1);
-        self
-    }
-
-    /// Sets [`Self::header_timeout`].
-    #[must_use]
-    pub fn header_timeout(mut self, time: Duration) -> Self {
-        self.header_timeout = time;
-        self
-    }
-
-    /// Sets [`Self::write_timeout`].
-    #[must_use]
-    pub fn write_timeout(mut self, time: Duration) -> Self {
-        self.write_timeout = time;
-        self
-    }
-
-    /// Sets [`Self::max_header_bytes`]; at least 8 KiB.
-    #[must_use]
-    pub fn max_header_bytes(mut self, bytes: usize) -> Self {
-        self.max_header_bytes = bytes.max(8 * 1024);
-        self
-    }
-
-    /// Sets [`Self::stop_within`].
-    #[must_use]
-    pub fn stop_within(mut self, time: Duration) -> Self {
-        self.stop_within = time;
-        self
-    }
-}
 
 /// A socket that answers HTTP requests by a tower service, upgrades included, with or without TLS. With TLS it also speaks
 /// HTTP/2, where the client wishes it: browsers allow six connections of HTTP/1.1 for one host, which a few tabs with a
@@ -169,7 +88,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// None now; kept open for sockets that fail for good.
+    /// If the system does not say which address the socket has.
     pub async fn serve<S, B>(self, service: S) -> io::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -186,7 +105,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// None now; kept open for sockets that fail for good.
+    /// If the system does not say which address the socket has.
     pub async fn serve_until<S, B>(
         self,
         service: S,
@@ -200,34 +119,33 @@ impl Listener {
         B::Error: Into<BoxError>,
     {
         let mut stop = pin!(stop);
-        let tasks = Tasks::new(&self.config);
+        let on_loopback = self.socket.local_addr()?.ip().is_loopback();
+        let config = Arc::new(self.config.within_files(file_limit()));
+        let host = Arc::new(HostCheck::new(config.hosts.clone(), on_loopback));
+        let tasks = Tasks::new(&config);
         loop {
             let (stream, peer, slot) = tokio::select! {
                 biased;
                 () = &mut stop => break,
                 accepted = next_connection(&self.socket, &tasks.slots) => accepted,
             };
-            let most = self.config.max_connections_per_address;
-            let Some(place) = tasks.crowd.enter(peer.ip(), most) else {
-                tracing::debug!(%peer, "too many connections of one address");
-                continue;
-            };
-            let service =
-                TowerToHyperService::new(WithPeer { inner: service.clone(), peer: PeerAddr(peer) });
+            let Some(place) = tasks.place(&config, peer) else { continue };
             let one = OneConnection {
-                config: self.config.clone(),
+                config: config.clone(),
+                front: Front::new(config.clone(), host.clone(), peer),
                 #[cfg(feature = "tls")]
                 certificates: self.certificates.clone(),
                 stop: tasks.stop.clone(),
-                held: (slot, place),
+                slot,
             };
+            let service = TowerToHyperService::new(service.clone());
             let end = tasks.end.clone();
-            tasks
-                .tracker
-                .spawn(async move { end.run_until_cancelled(one.run(stream, service)).await });
+            tasks.tracker.spawn(async move {
+                end.run_until_cancelled(one.run(stream, place, service)).await
+            });
         }
         drop(self.socket);
-        tasks.finish(self.config.stop_within).await;
+        tasks.finish(config.stop_within).await;
         Ok(())
     }
 }
@@ -236,6 +154,7 @@ impl Listener {
 struct Tasks {
     slots: Arc<Semaphore>,
     crowd: Crowd,
+    warned: Seldom,
     tracker: TaskTracker,
     /// Asks the connections to end after the request in flight.
     stop: CancellationToken,
@@ -249,9 +168,35 @@ impl Tasks {
         Self {
             slots: Arc::new(Semaphore::new(slots)),
             crowd: Crowd::default(),
+            warned: Seldom::default(),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
+        }
+    }
+
+    /// A place for one more socket of this address, if there is one.
+    fn place(&self, config: &ListenerConfig, peer: SocketAddr) -> Option<Place> {
+        let counted = (!is_proxy(&config.proxies, peer.ip())).then(|| peer.ip());
+        let (most, share) = (config.max_sockets, config.max_connections_per_address);
+        match self.crowd.enter(counted, most, share) {
+            Ok(place) => Some(place),
+            Err(full) => {
+                if let Some(left_out) = self.warned.due() {
+                    let (bound, setting) = match full {
+                        Full::Address => (share, "max_connections_per_address"),
+                        Full::All => (most, "max_sockets"),
+                    };
+                    tracing::warn!(
+                        %peer,
+                        bound,
+                        left_out,
+                        "closed a connection at once: {setting} of the listener is reached; if this address is a \
+                         proxy's, name it in ListenerConfig::proxies (quickstart: --proxy)"
+                    );
+                }
+                None
+            }
         }
     }
 

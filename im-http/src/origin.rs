@@ -2,10 +2,16 @@
 //! without this check any page that a user opens could use the user's cookies here.
 
 use std::fmt;
+use std::sync::Arc;
 
-use http::header::{HOST, HeaderMap, ORIGIN};
+use http::Request;
+use http::header::{HeaderMap, ORIGIN};
 use http::uri::{Authority, Uri};
 use im_core::{Code, Error, Result};
+
+use crate::hosts::{own_authority, shortened};
+use crate::metrics;
+use crate::seldom::Seldom;
 
 /// Where a page came from: scheme, host and port (RFC 6454 section 4), brought into one form, so that two of them are
 /// equal when a browser would call them the same.
@@ -41,6 +47,11 @@ impl Origin {
         }
         let authority: Authority = rest.parse().map_err(|_| OriginError)?;
         Ok(Self::of(scheme, &authority))
+    }
+
+    /// The host, without the port.
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     fn of(scheme: &str, authority: &Authority) -> Self {
@@ -83,6 +94,8 @@ pub enum OriginPolicy {
     /// and the engine share a server. Behind a proxy that rewrites `Host`, list the origins instead.
     #[default]
     SameOrigin,
+    /// Those, and pages from these origins.
+    SameOriginAnd(Vec<Origin>),
     /// Pages from exactly these origins.
     Only(Vec<Origin>),
     /// Pages from anywhere. **Dangerous** where cookies carry identity: any page that a user visits can then read and
@@ -100,57 +113,133 @@ impl OriginPolicy {
         origins.into_iter().map(Origin::parse).collect::<Result<_, _>>().map(Self::Only)
     }
 
-    /// Lets the request in or refuses it.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::BadOrigin`] if there is an `Origin` header and the policy does not let it in, if there are several, or if
-    /// it cannot be read.
-    pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<()> {
-        let mut given = headers.get_all(ORIGIN).iter();
-        let Some(first) = given.next() else { return Ok(()) };
-        if matches!(self, Self::Any) {
-            return Ok(());
-        }
-        let origin = first
-            .to_str()
-            .ok()
-            .and_then(|text| Origin::parse(text).ok())
-            .filter(|_| given.next().is_none());
-        match origin {
-            Some(origin) if self.allows(&origin, uri, headers) => Ok(()),
-            _ => Err(Error::of(Code::BadOrigin, "check origin")),
-        }
-    }
-
-    fn allows(&self, origin: &Origin, uri: &Uri, headers: &HeaderMap) -> bool {
+    fn allows(&self, origin: &Origin, own: Option<&Authority>) -> bool {
+        let same = || own.is_some_and(|own| origin.serves(own));
         match self {
             Self::Any => true,
             Self::Only(list) => list.contains(origin),
-            Self::SameOrigin => own_authority(uri, headers).is_some_and(|own| origin.serves(&own)),
+            Self::SameOriginAnd(list) => list.contains(origin) || same(),
+            Self::SameOrigin => same(),
         }
     }
 }
 
-/// Under which name the client reached the server: HTTP/2 has it in the target, HTTP/1.1 in `Host` (RFC 9112 section 3.2).
-fn own_authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    match uri.authority() {
-        Some(authority) => Some(authority.clone()),
-        None => headers.get(HOST)?.to_str().ok()?.parse().ok(),
+/// The allowed origins of an [`Edge`](crate::Edge), one list for all that is mounted there. Cheap to clone.
+///
+/// A transport that is mounted without an edge takes its list from the request's extensions, where a layer of the
+/// router may have put it, and lets in pages of the same origin if there is none.
+#[derive(Debug, Clone, Default)]
+pub struct Origins {
+    shared: Arc<(OriginPolicy, Seldom)>,
+}
+
+impl From<OriginPolicy> for Origins {
+    fn from(policy: OriginPolicy) -> Self {
+        Self::new(policy)
+    }
+}
+
+impl Origins {
+    /// The list.
+    pub fn new(policy: OriginPolicy) -> Self {
+        Self { shared: Arc::new((policy, Seldom::default())) }
+    }
+
+    /// What is let in.
+    pub fn policy(&self) -> &OriginPolicy {
+        &self.shared.0
+    }
+
+    /// Lets the request in or refuses it, by the list among its extensions, or else by this one.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::BadOrigin`] if there is an `Origin` header and the policy does not let it in, if there are several, or if
+    /// it cannot be read. The message names the origin and the setting; a warning is logged, one in 10 s at most.
+    pub fn check<B>(&self, request: &Request<B>) -> Result<()> {
+        let list = request.extensions().get().unwrap_or(self);
+        list.judge(request.uri(), request.headers())
+    }
+
+    fn judge(&self, uri: &Uri, headers: &HeaderMap) -> Result<()> {
+        let mut given = headers.get_all(ORIGIN).iter();
+        let Some(first) = given.next() else { return Ok(()) };
+        if matches!(self.policy(), OriginPolicy::Any) {
+            return Ok(());
+        }
+        let own = own_authority(uri, headers);
+        let text = first.to_str().ok().filter(|_| given.next().is_none());
+        let origin = text.and_then(|text| Origin::parse(text).ok());
+        match origin {
+            Some(origin) if self.policy().allows(&origin, own.as_ref()) => Ok(()),
+            _ => Err(self.refuse(text, own.as_ref())),
+        }
+    }
+
+    fn refuse(&self, origin: Option<&str>, own: Option<&Authority>) -> Error {
+        ::metrics::counter!(metrics::REQUESTS_REFUSED, "why" => "origin").increment(1);
+        let origin = shortened(origin.unwrap_or("that cannot be read"));
+        let host = own.map_or("no name", |own| shortened(own.as_str()));
+        let words = match self.policy() {
+            OriginPolicy::SameOrigin | OriginPolicy::SameOriginAnd(_) => format!(
+                "pages of the origin {origin} are not allowed on {host}: if a proxy is in between, let it hand on Host, \
+                 or allow the origin by Edge::origins (quickstart: --origin)"
+            ),
+            _ => format!(
+                "pages of the origin {origin} are not allowed: if they are to be, list it in Edge::origins"
+            ),
+        };
+        if let Some(left_out) = self.shared.1.due() {
+            tracing::warn!(
+                origin,
+                host,
+                left_out,
+                "refused a request: {words}; see docs/proxies.md"
+            );
+        }
+        Error::new(Code::BadOrigin, "check origin", words)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::HOST;
+
     use super::*;
 
-    fn check(policy: &OriginPolicy, host: &str, origins: &[&str]) -> bool {
+    fn judged(policy: &OriginPolicy, host: &str, origins: &[&str]) -> Result<()> {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, host.parse().unwrap());
         for origin in origins {
             headers.append(ORIGIN, origin.parse().unwrap());
         }
-        policy.check(&Uri::from_static("/ws"), &headers).is_ok()
+        Origins::new(policy.clone()).judge(&Uri::from_static("/ws"), &headers)
+    }
+
+    fn check(policy: &OriginPolicy, host: &str, origins: &[&str]) -> bool {
+        judged(policy, host, origins).is_ok()
+    }
+
+    #[test]
+    fn a_refusal_names_origin_and_setting() {
+        let only = OriginPolicy::only(["https://app.example"]).unwrap();
+        for policy in [OriginPolicy::SameOrigin, only] {
+            let refused = judged(&policy, "127.0.0.1:8080", &["https://chat.example.org"]);
+            let words = refused.unwrap_err().message().to_owned();
+            assert!(words.contains("https://chat.example.org"), "{words}");
+            assert!(words.contains("Edge::origins"), "{words}");
+            let names_host = words.contains("127.0.0.1:8080");
+            assert_eq!(names_host, policy == OriginPolicy::SameOrigin, "{words}");
+        }
+    }
+
+    #[test]
+    fn listed_origins_stand_beside_the_own() {
+        let listed = vec![Origin::parse("https://chat.example.org").unwrap()];
+        let policy = OriginPolicy::SameOriginAnd(listed);
+        assert!(check(&policy, "127.0.0.1:8080", &["https://chat.example.org"]));
+        assert!(check(&policy, "127.0.0.1:8080", &["http://127.0.0.1:8080"]));
+        assert!(!check(&policy, "127.0.0.1:8080", &["https://evil.example"]));
     }
 
     #[test]

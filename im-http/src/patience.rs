@@ -26,7 +26,7 @@ pub(crate) fn expect_receipt(stream: &TcpStream, within: Duration) -> io::Result
 
 /// A socket whose writes fail once nothing could be written for a while. There is no timer while it takes what it is given.
 #[derive(Debug)]
-pub struct Patient<T> {
+pub(crate) struct Patient<T> {
     inner: T,
     within: Duration,
     stuck: Option<Pin<Box<Sleep>>>,
@@ -38,7 +38,7 @@ impl<T> Patient<T> {
     }
 
     /// The socket itself.
-    pub fn into_inner(self) -> T {
+    pub(crate) fn into_inner(self) -> T {
         self.inner
     }
 

@@ -19,7 +19,7 @@ pub fn status_of(code: Code) -> StatusCode {
         Code::UnknownSession | Code::NotFound => StatusCode::NOT_FOUND,
         Code::WrongEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::BadOrigin | Code::Forbidden => StatusCode::FORBIDDEN,
+        Code::BadOrigin | Code::Forbidden | Code::Banned => StatusCode::FORBIDDEN,
         other => by_advice(other.advice()),
     }
 }
@@ -54,6 +54,11 @@ impl Refusal {
             retry_after: None,
             headers: Vec::new(),
         }
+    }
+
+    /// What it says in words.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     /// Chooses another status.
@@ -169,6 +174,8 @@ mod tests {
             (Code::TooLarge, 413),
             (Code::WrongEncoding, 415),
             (Code::BadOrigin, 403),
+            (Code::Forbidden, 403),
+            (Code::Banned, 403),
             (Code::Kicked, 410),
             (Code::LoggedOut, 410),
         ] {

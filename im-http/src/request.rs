@@ -5,6 +5,8 @@ use http::{HeaderValue, Uri};
 use im_core::wire::{Encoding, ResumeToken, Secret};
 use im_core::{Code, Error, Result, SessionId};
 
+use crate::lists::preferences;
+
 /// Names the session of a request: `Im-Session: <session> <secret>`.
 pub const IM_SESSION: HeaderName = HeaderName::from_static("im-session");
 
@@ -34,7 +36,7 @@ pub fn session(headers: &HeaderMap) -> Result<Option<ResumeToken>> {
     Ok(Some(ResumeToken { session, secret: Secret::new(secret) }))
 }
 
-/// The value of a header that stands there once at most.
+/// The value of a header that stands there once at most. An empty value is none.
 ///
 /// # Errors
 ///
@@ -46,10 +48,10 @@ pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a 
         let words = format!("send one header {name}");
         return Err(Error::new(Code::BadField, "read headers", words));
     }
-    Ok(first)
+    Ok(first.filter(|value| !value.as_bytes().trim_ascii().is_empty()))
 }
 
-/// The field `name` of the query, decoded (the URL standard, section 5.1).
+/// The field `name` of the query, decoded (the URL standard, section 5.1). An empty field is none.
 ///
 /// # Errors
 ///
@@ -62,7 +64,7 @@ pub fn query(uri: &Uri, name: &str) -> Result<Option<String>> {
         let words = format!("{name} stands in the query more than once");
         return Err(Error::new(Code::BadField, "read query", words));
     }
-    Ok(first.map(Into::into))
+    Ok(first.filter(|value| !value.is_empty()).map(Into::into))
 }
 
 /// The media type in which messages of an encoding travel.
@@ -125,19 +127,6 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     gzip > 0.0 && gzip >= identity
 }
 
-/// What a list of preferences names, in lower case, each with its weight (RFC 9110 section 12.4.2). One that cannot be read
-/// is none.
-fn preferences(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = (String, f32)> {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(|preference| {
-        let mut parts = preference.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
-        let weight = weight.map_or(1.0, |text| text.parse().unwrap_or(0.0));
-        (name, if (0.0..=1.0).contains(&weight) { weight } else { 0.0 })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,7 +146,8 @@ mod tests {
         let token = read(&["s1 a secret"]).unwrap().unwrap();
         assert_eq!((token.session.as_str(), token.secret.expose()), ("s1", "a secret"));
         let long = format!("s1 {}", "x".repeat(MAX_SECRET + 1));
-        for bad in [&["s1"][..], &["s1 "], &[" x"], &[""], &["s/1 x"], &["s1 \u{fc}"], &[&long]] {
+        assert!(read(&[""]).unwrap().is_none(), "an empty header names nothing");
+        for bad in [&["s1"][..], &["s1 "], &[" x"], &["s/1 x"], &["s1 \u{fc}"], &[&long]] {
             assert_eq!(read(bad).unwrap_err().code(), Code::BadField, "{bad:?}");
         }
         assert_eq!(read(&["s1 x", "s1 x"]).unwrap_err().code(), Code::BadField);
@@ -167,7 +157,7 @@ mod tests {
     fn fields_of_the_query_are_decoded_and_stand_there_once() {
         let uri: Uri = "/im/sse?ticket=a%20b+c&at=&at2=%0d%0a".parse().unwrap();
         assert_eq!(query(&uri, "ticket").unwrap().as_deref(), Some("a b c"));
-        assert_eq!(query(&uri, "at").unwrap().as_deref(), Some(""));
+        assert_eq!(query(&uri, "at").unwrap(), None, "empty means none");
         assert_eq!(query(&uri, "hold").unwrap(), None);
         let twice: Uri = "/im/poll?at=a&at=b".parse().unwrap();
         assert_eq!(query(&twice, "at").unwrap_err().code(), Code::BadField);

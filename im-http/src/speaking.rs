@@ -1,17 +1,16 @@
 //! HTTP on one connection.
 
 use std::pin::pin;
-#[cfg(feature = "tls")]
 use std::sync::Arc;
 #[cfg(feature = "tls")]
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 #[cfg(feature = "tls")]
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
+#[cfg(feature = "tls")]
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 #[cfg(feature = "tls")]
@@ -20,18 +19,21 @@ use hyper::server::conn::http2;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::body::BoxError;
-use crate::credentials::PeerAddr;
 use crate::crowd::Place;
-use crate::listener::ListenerConfig;
+use crate::front::Front;
+use crate::listener_config::ListenerConfig;
 use crate::patience::{Patient, expect_receipt};
+use crate::socket::Socket;
 #[cfg(feature = "tls")]
 use crate::tls::Certificates;
+use crate::watch::{Verdict, Watch};
 
 /// Requests of one HTTP/2 connection at the same time: a few dozen tabs of one browser, with a stream each.
 #[cfg(feature = "tls")]
@@ -45,19 +47,24 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// A connection that was accepted.
 pub(crate) struct OneConnection {
-    pub(crate) config: ListenerConfig,
+    pub(crate) config: Arc<ListenerConfig>,
+    pub(crate) front: Front,
     #[cfg(feature = "tls")]
     pub(crate) certificates: Option<Certificates>,
     pub(crate) stop: CancellationToken,
-    /// Counted as long as it lives.
+    /// Counted as long as it speaks HTTP.
     #[allow(dead_code, reason = "only held")]
-    pub(crate) held: (OwnedSemaphorePermit, Place),
+    pub(crate) slot: OwnedSemaphorePermit,
 }
 
 impl OneConnection {
     /// Answers its requests by the service.
-    pub(crate) async fn run<S, B>(self, stream: TcpStream, service: TowerToHyperService<S>)
-    where
+    pub(crate) async fn run<S, B>(
+        self,
+        stream: TcpStream,
+        place: Place,
+        service: TowerToHyperService<S>,
+    ) where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
@@ -79,37 +86,59 @@ impl OneConnection {
             {
                 Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
                     self.speak_two(stream, service).await;
+                    drop(place);
                 }
-                Ok(Ok(stream)) => self.speak(stream, service).await,
+                Ok(Ok(stream)) => self.speak(stream, place, service).await,
                 Ok(Err(e)) => tracing::debug!(error = %e, "the TLS handshake failed"),
                 Err(_) => tracing::debug!("the TLS handshake took too long"),
             }
             return;
         }
-        self.speak(stream, service).await;
+        self.speak(stream, place, service).await;
     }
 
-    async fn speak<T, S, B>(&self, stream: T, service: TowerToHyperService<S>)
+    async fn speak<T, S, B>(&self, stream: T, place: Place, service: TowerToHyperService<S>)
     where
-        TokioIo<T>: Read + Write + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let turns = self.front.turns().clone();
+        let socket = Socket::new(stream, place, turns.clone());
+        let front = self.front.clone();
+        let service = hyper::service::service_fn(move |request| {
+            front.clone().answer(service.clone(), request)
+        });
+        // Heads and idle times are the watch's; what was asked is answered also to a peer that has ended its half.
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.config.header_timeout)
+            .header_read_timeout(None)
+            .half_close(true)
             .max_buf_size(self.config.max_header_bytes.max(8 * 1024))
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(socket.clone()), service)
             .with_upgrades();
         let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let mut watch = pin!(Watch::new(socket, turns, &self.config).verdict());
+        let (mut idle, mut stopping) = (false, false);
+        let ended = loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => break ended,
+                verdict = watch.as_mut(), if !idle => match verdict {
+                    Verdict::Idle => {
+                        idle = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Verdict::Slow => return tracing::debug!("a request's head took too long"),
+                    Verdict::Gone => return tracing::debug!("the peer is gone"),
+                },
+                () = self.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         };
         if let Err(e) = ended {
@@ -131,10 +160,10 @@ impl OneConnection {
         B::Error: Into<BoxError>,
     {
         let begun = Arc::new(AtomicBool::new(false));
-        let asked = begun.clone();
+        let (asked, front) = (begun.clone(), self.front.clone());
         let service = hyper::service::service_fn(move |request| {
             asked.store(true, Ordering::Relaxed);
-            hyper::service::Service::call(&service, request)
+            front.clone().answer(service.clone(), request)
         });
         let headers = self.config.max_header_bytes.max(8 * 1024);
         let connection = http2::Builder::new(TokioExecutor::new())
@@ -166,27 +195,5 @@ impl OneConnection {
     }
 }
 
-/// Puts the peer's address into each request.
-#[derive(Clone)]
-pub(crate) struct WithPeer<S> {
-    pub(crate) inner: S,
-    pub(crate) peer: PeerAddr,
-}
-
-impl<S, B> Service<Request<B>> for WithPeer<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        request.extensions_mut().insert(self.peer);
-        self.inner.call(request)
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -15,13 +15,15 @@ use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use im_core::Code;
 use im_core::engine::{Engine, Peer};
-use im_core::wire::{Encoding, list_encoded};
+use im_core::wire::Encoding;
 use tower_service::Service;
 
+use crate::answers;
 use crate::body::{Body, BoxError};
 use crate::credentials::{credentials, peer_address};
 use crate::endpoint::answer;
-use crate::origin::OriginPolicy;
+use crate::lists::{list, lists};
+use crate::origin::Origins;
 use crate::refusal::Refusal;
 use crate::request::{content_type, media_type, session};
 
@@ -34,8 +36,6 @@ const LINGER: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UplinkConfig {
-    /// Which pages may send. Pages of the same origin by default.
-    pub origins: OriginPolicy,
     /// How long the body of a request may take to arrive. 30 s by default: the largest message then comes at 2 KiB/s, less
     /// than any network in use carries. Worst case in memory: one message for each request at a time.
     pub body_timeout: Duration,
@@ -43,18 +43,11 @@ pub struct UplinkConfig {
 
 impl Default for UplinkConfig {
     fn default() -> Self {
-        Self { origins: OriginPolicy::SameOrigin, body_timeout: Duration::from_secs(30) }
+        Self { body_timeout: Duration::from_secs(30) }
     }
 }
 
 impl UplinkConfig {
-    /// Sets [`Self::origins`].
-    #[must_use]
-    pub fn origins(mut self, origins: OriginPolicy) -> Self {
-        self.origins = origins;
-        self
-    }
-
     /// Sets [`Self::body_timeout`].
     #[must_use]
     pub fn body_timeout(mut self, time: Duration) -> Self {
@@ -64,15 +57,18 @@ impl UplinkConfig {
 }
 
 /// `POST …/send` as a tower service. Cheap to clone.
+///
+/// Which pages may send is the [`Edge`](crate::Edge)'s to say; alone, it lets in pages of the same origin.
 #[derive(Clone)]
 pub struct Uplink {
     shared: Arc<(Engine, UplinkConfig)>,
+    origins: Origins,
 }
 
 impl Uplink {
     /// The uplink of this engine.
     pub fn new(engine: Engine, config: UplinkConfig) -> Self {
-        Self { shared: Arc::new((engine, config)) }
+        Self { shared: Arc::new((engine, config)), origins: Origins::default() }
     }
 
     async fn handle<B>(&self, request: Request<B>) -> Result<Response<Body>, Refusal>
@@ -91,7 +87,7 @@ impl Uplink {
         };
         let message = read(request, engine.limits().max_message_bytes, config.body_timeout).await?;
         let answers = engine.call(peer, token.as_ref(), message).await?;
-        let mut response = Response::new(Body::from(list_encoded(&answers, encoding)));
+        let mut response = Response::new(answers::body(answers, encoding).await);
         let of = HeaderValue::from_static(media_type(encoding));
         response.headers_mut().insert(CONTENT_TYPE, of);
         Ok(response)
@@ -120,7 +116,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let origins = &this.shared.1.origins;
+            let origins = &this.origins;
             Ok(answer(origins, Method::POST, request, |request| this.handle(request)).await)
         })
     }
@@ -128,11 +124,15 @@ where
 
 fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     let encoding = content_type(headers)?;
-    match headers.get(CONTENT_ENCODING) {
-        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+    // An element that is no text is left out by `list`, and is a coding nevertheless.
+    let codings = headers.get_all(CONTENT_ENCODING).iter();
+    let plain = codings.filter(|line| line.to_str().is_err()).count() == 0
+        && list(headers, &CONTENT_ENCODING).all(|coding| coding.eq_ignore_ascii_case("identity"));
+    match plain {
+        true => Ok(encoding),
+        false => {
             Err(Refusal::new(Code::WrongEncoding, "send the message without a content encoding"))
         }
-        _ => Ok(encoding),
     }
 }
 
@@ -149,7 +149,7 @@ where
     B::Error: Into<BoxError>,
 {
     // Who asks before sending, or says that there is more than will ever be read, is answered at once.
-    let asks = request.headers().contains_key(EXPECT);
+    let asks = lists(request.headers(), &EXPECT, "100-continue");
     let announced = request.body().size_hint().lower();
     let mut body = pin!(request.into_body());
     let last = HeaderValue::from_static("close");

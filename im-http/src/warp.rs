@@ -13,7 +13,7 @@ use ::warp::reply::Response as Reply;
 use ::warp::{Filter, Reply as _};
 use bytes::{Buf, Bytes};
 use futures::Stream;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{Extensions, HeaderMap, Method, Request, Response, Uri};
 use http_body_util::BodyDataStream;
 use hyper::body::{Body, Frame};
 use hyper::upgrade::OnUpgrade;
@@ -22,6 +22,8 @@ use tower_service::Service;
 
 use crate::body::BoxError;
 use crate::credentials::PeerAddr;
+use crate::origin::Origins;
+use crate::turns::HalfClosed;
 
 /// Serves every request that reaches the filter by the tower service. Put path filters before it:
 ///
@@ -41,7 +43,8 @@ use crate::credentials::PeerAddr;
 /// # }
 /// ```
 ///
-/// An [`Identity`] among the request's extensions is handed on; other extensions are not, for warp does not tell them.
+/// Among the request's extensions an [`Identity`], a list of [`Origins`], and what our own listener puts there are handed
+/// on; others are not, for warp does not tell them.
 pub fn mount<S, B>(service: S) -> BoxedFilter<(Reply,)>
 where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>
@@ -79,21 +82,42 @@ fn request() -> impl Filter<Extract = (Request<RequestBody>,), Error = ::warp::R
         .and(query)
         .and(::warp::header::headers_cloned())
         .and(::warp::addr::remote())
-        .and(::warp::ext::optional::<OnUpgrade>())
-        .and(::warp::ext::optional::<Identity>())
+        .and(extensions())
         .and(body)
         .map(assemble)
 }
 
-#[allow(clippy::too_many_arguments, reason = "one for each filter")]
+/// The extensions that warp can be asked for.
+fn extensions() -> impl Filter<Extract = (Extensions,), Error = Infallible> + Clone {
+    ::warp::ext::optional::<OnUpgrade>()
+        .and(::warp::ext::optional::<Identity>())
+        .and(::warp::ext::optional::<Origins>())
+        .and(::warp::ext::optional::<PeerAddr>())
+        .and(::warp::ext::optional::<HalfClosed>())
+        .map(|upgrade, identity, origins, peer, half_closed| {
+            let mut extensions = Extensions::new();
+            put(&mut extensions, upgrade);
+            put(&mut extensions, identity);
+            put(&mut extensions, origins);
+            put(&mut extensions, peer);
+            put(&mut extensions, half_closed);
+            extensions
+        })
+}
+
+fn put<T: Clone + Send + Sync + 'static>(extensions: &mut Extensions, value: Option<T>) {
+    if let Some(value) = value {
+        extensions.insert(value);
+    }
+}
+
 fn assemble(
     method: Method,
     path: ::warp::path::FullPath,
     query: Option<String>,
     headers: HeaderMap,
     peer: Option<SocketAddr>,
-    upgrade: Option<OnUpgrade>,
-    identity: Option<Identity>,
+    extensions: Extensions,
     body: RequestBody,
 ) -> Request<RequestBody> {
     let mut request = Request::new(body);
@@ -105,16 +129,9 @@ fn assemble(
     };
     // It was a URI when it came in, so it is one now.
     *request.uri_mut() = target.parse().unwrap_or_else(|_| Uri::from_static("/"));
-    let extensions = request.extensions_mut();
-    if let Some(peer) = peer {
-        extensions.insert(PeerAddr(peer));
-    }
-    if let Some(upgrade) = upgrade {
-        extensions.insert(upgrade);
-    }
-    if let Some(identity) = identity {
-        extensions.insert(identity);
-    }
+    *request.extensions_mut() = extensions;
+    // On a server of warp's own.
+    put(request.extensions_mut(), peer.map(PeerAddr));
     request
 }
 

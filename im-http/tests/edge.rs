@@ -36,7 +36,11 @@ async fn engine() -> Engine {
 }
 
 async fn served(engine: &Engine, config: UplinkConfig) -> SocketAddr {
-    let edge = Edge::new(engine.clone(), config).at("/im");
+    serve(Edge::new(engine.clone(), config)).await
+}
+
+async fn serve(edge: Edge) -> SocketAddr {
+    let edge = edge.at("/im");
     let listener = Listener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(listener.serve(edge));
@@ -103,8 +107,11 @@ async fn what_is_offered_is_said() {
     assert_eq!(offer["heartbeat_ms"], 20_000);
     assert_eq!(offer["limits"]["message_bytes"], 4096);
     assert_eq!(ask(at, "GET /im/", &[], b"").await.json(), offer);
-    for path in ["/", "/imposter", "/im/ws", "/im/send/x", "/im//send"] {
+    for path in ["/", "/imposter", "/im/ws", "/im/send/x", "/im/send/"] {
         assert_eq!(told(&ask(at, &format!("GET {path}"), &[], b"").await), (404, Some(4520)));
+    }
+    for path in ["/im//send", "/im//", "/im/send//", "/im//ws"] {
+        assert_eq!(told(&ask(at, &format!("POST {path}"), &[], b"").await), (400, Some(4500)));
     }
     let wrong = ask(at, "GET /im/send", &[], b"").await;
     assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST, OPTIONS")));
@@ -138,6 +145,20 @@ async fn bad_requests_are_refused_each_with_its_number() {
         assert_eq!(told(&answer), (expected.0, Some(expected.1)), "{headers:?}: {answer:?}");
         assert_eq!(answer.header("cache-control"), Some("no-store"));
     }
+    // Empty headers are none, and foreign text in shared ones is passed over.
+    for (headers, expected) in [
+        (vec![JSON, ("im-session", "")], (400, Some(4509))),
+        (vec![JSON, ("im-session", &ann), ("content-encoding", "")], (200, None)),
+        (
+            vec![JSON, ("im-session", &ann), ("content-encoding", "identity, gzip")],
+            (415, Some(4501)),
+        ),
+        (vec![JSON, ("im-session", &ann), ("cookie", "city=K\u{f6}ln")], (200, None)),
+        (vec![JSON, ("im-session", &ann), ("authorization", "Digest \u{fc}")], (200, None)),
+        (vec![JSON, ("im-session", &ann), ("expect", "")], (200, None)),
+    ] {
+        assert_eq!(told(&post(at, &headers, &ping).await), expected, "{headers:?}");
+    }
     for body in ["", "[]", "{", "5", "{\"t\":\"ping\",\"id\":1}{}"] {
         let headers = [JSON, ("im-session", &ann)];
         let answer = ask(at, "POST /im/send", &headers, body.as_bytes()).await;
@@ -156,7 +177,7 @@ async fn bodies_are_bounded_in_bytes_and_time() {
     let session = hello(at, "ann").await;
     let head = |more: &str| {
         format!(
-            "POST /im/send HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+            "POST /im/send HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              im-session: {session}\r\n{more}\r\n\r\n"
         )
     };
@@ -193,7 +214,8 @@ async fn bodies_are_bounded_in_bytes_and_time() {
 #[tokio::test]
 async fn pages_of_other_origins_are_refused_and_listed_ones_may_read() {
     let origins = OriginPolicy::only(["https://app.example"]).unwrap();
-    let at = served(&engine().await, UplinkConfig::default().origins(origins)).await;
+    let edge = Edge::new(engine().await, UplinkConfig::default()).origins(origins);
+    let at = serve(edge).await;
     let session = hello(at, "ann").await;
     let create = |room| json!({"t": "create", "id": 1, "room": room});
     let from =
@@ -201,6 +223,8 @@ async fn pages_of_other_origins_are_refused_and_listed_ones_may_read() {
     for origin in ["https://evil.example", "null", "https://app.example.evil.example"] {
         let answer = post(at, &from(origin), &create("tea")).await;
         assert_eq!(told(&answer), (403, Some(4511)), "{origin}");
+        let words = answer.json()["msg"].as_str().unwrap().to_owned();
+        assert!(words.contains(origin) && words.contains("Edge::origins"), "{words}");
         assert_eq!(answer.header("access-control-allow-origin"), None);
         assert_eq!(answer.header("vary"), Some("origin"));
         assert_eq!(ask(at, "GET /im", &[("origin", origin)], b"").await.status, 403);

@@ -19,6 +19,7 @@ use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
 
 use crate::device::Device;
 use crate::error::file;
+use crate::names;
 use crate::status::{LAYOUT, Status};
 
 /// A data folder that this process holds.
@@ -51,7 +52,17 @@ impl Folder {
             return Err(StoreError::new(StoreErrorKind::Unavailable, message));
         }
         folder.tidy()?;
+        names::one(&folder.db())?;
         Ok((folder, status))
+    }
+
+    /// Whether this file is still the one that is found in the folder.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if not: what is written to it would be missing at the next start.
+    pub(crate) fn check(&self, log: &File) -> StoreResult<()> {
+        names::same(&self.db(), log)
     }
 
     pub(crate) fn path(&self) -> &Path {

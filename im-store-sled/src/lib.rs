@@ -67,7 +67,8 @@
 //!   that part. A failed sync that could not be noted, because the disk takes nothing at all, is forgotten by a process
 //!   that comes after this one in the same boot.
 //! - After an I/O error there must be room for a second copy of the folder.
-//! - One process at a time. It runs on one machine. [`SledStore::backup`] copies it while it is in use; files copied
+//! - One process at a time. It runs on one machine. A folder that is in use is refused under any path, and so is one whose
+//!   log has a second name (a hard link). A store whose folder is moved or replaced writes nothing more. [`SledStore::backup`] copies it while it is in use; files copied
 //!   in another way are good only if it was closed.
 //! - sled rewrites pages as they change and needs some times
 //!   the size of what is in it.
@@ -90,7 +91,7 @@
 //! | `sessions`, `state`, `rooms` | what else is written, and the cache of rooms |
 //! | `shared`, `read` | what readers see |
 //! | `keys`, `record`, `bytes`, `parts` | the layout |
-//! | `folder`, `status`, `readable`, `open`, `migrate` | lock, layout version, recovery, generation |
+//! | `folder`, `names`, `status`, `readable`, `open`, `migrate` | lock, layout version, recovery, generation |
 //! | `backup` | a copy of a store that is in use |
 //! | `device`, `wait`, `error` | the calls to the disk, and what comes of their failures |
 
@@ -104,6 +105,7 @@ mod folder;
 mod import;
 mod keys;
 mod migrate;
+mod names;
 mod open;
 mod parts;
 mod queue;

@@ -215,6 +215,7 @@ impl Writer {
 
     fn prepare(&self, jobs: &mut [Job]) -> StoreResult<Option<(Ready, Vec<Change>)>> {
         self.shared.with(|handle| {
+            self.folder.check(&handle.file)?;
             let mut txn = Txn::new(handle, &self.cache, &self.meta, self.state_limits);
             jobs.iter_mut().for_each(|job| job.work.run(&mut txn));
             let Some(mut ready) = txn.finish(&self.meta) else { return Ok(None) };

@@ -30,7 +30,7 @@ async fn many_rooms_begin_on_a_store_that_reads_one_thing_at_a_time() {
     let engine = Engine::builder().allow_anonymous().store(Arc::new(store)).start().await.unwrap();
     let limits = engine.limits().clone();
     let hello = Bytes::from_static(br#"{"t":"hello","id":1,"v":1,"user":"ann"}"#);
-    let answers = engine.call(peer(), None, hello).await.unwrap();
+    let answers = engine.call(peer(), None, hello).await.unwrap().all().await;
     let welcome = decode(&answers[0], Encoding::Json, &limits).unwrap().remove(0);
     let session = SessionId::new(text(&welcome, "session")).unwrap();
     let token = ResumeToken { session, secret: Secret::new(text(&welcome, "secret")) };
@@ -38,7 +38,7 @@ async fn many_rooms_begin_on_a_store_that_reads_one_thing_at_a_time() {
         let both = format!(
             r#"[{{"t":"create","id":2,"room":"r{n}"}},{{"t":"sub","id":3,"room":"r{n}"}}]"#
         );
-        let answers = engine.call(peer(), Some(&token), both.into()).await.unwrap();
+        let answers = engine.call(peer(), Some(&token), both.into()).await.unwrap().all().await;
         assert_eq!(answers.len(), 2);
     }
 

@@ -146,6 +146,8 @@ async fn begin_generation(link: &mut Link<'_, Sqlite>) -> Outcome<u64> {
         let update = Statement::new(&format!("UPDATE {table} SET generation = "));
         link.run(update.int(generation)).await?;
     }
+    // It is not to be taken for the store that it was copied from, moved.
+    link.run(Statement::new("DELETE FROM im_place")).await?;
     // They write to the store that it was copied from; the new generation says that they may have had more.
     link.run(Statement::new("DELETE FROM im_state_writers")).await?;
     let rooms = Statement::new("SELECT COUNT(*) FROM im_rooms");

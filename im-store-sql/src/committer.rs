@@ -17,10 +17,11 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::append::{Repeats, append};
-use crate::dialect::{Dialect, Lock};
+use crate::dialect::Dialect;
 use crate::error::{Class, Fault, Outcome, kind, words};
+use crate::file::Lock;
 use crate::health::Health;
-use crate::job::{Job, Topic, Verdict, Work};
+use crate::job::{Cause, Job, Topic, Verdict, Work};
 use crate::known::Known;
 use crate::link::{Link, limited};
 use crate::order::recover;
@@ -63,7 +64,7 @@ enum Failure {
     /// One of them is what fails.
     Theirs,
     /// Somebody else holds a lock on what one of them is about.
-    Locked(String),
+    Locked(Cause),
 }
 
 impl<D: Dialect> Committer<D> {
@@ -86,7 +87,7 @@ impl<D: Dialect> Committer<D> {
 
     /// Nobody waits once for each batch while the store is being closed.
     fn give_up(&mut self) {
-        let verdict = lost(Class::Away, "it did not answer while the store was closed");
+        let verdict = without_fault(Class::Away, "it did not answer while the store was closed");
         while let Ok(job) = self.jobs.try_recv() {
             job.answer(&verdict);
         }
@@ -129,13 +130,13 @@ impl<D: Dialect> Committer<D> {
 
     async fn serve_each(&mut self, jobs: Vec<Job<D>>) {
         // Rooms that somebody else has locked are waited for once, and all of them together not for too long.
-        let mut locked: HashMap<RoomId, String> = HashMap::new();
+        let mut locked: HashMap<RoomId, Cause> = HashMap::new();
         let until = Instant::now() + self.time_limit;
         for job in jobs {
             let some = locked.values().next().filter(|_| Instant::now() > until);
             let waited = job.rooms().find_map(|room| locked.get(room)).or(some);
-            if let Some(verdict) = waited.map(|why| lost(Class::Locked, why)) {
-                job.answer(&verdict);
+            if let Some(why) = waited {
+                job.answer(&Verdict::Lost(kind(Class::Locked), why.clone()));
                 continue;
             }
             let mut alone = vec![job];
@@ -173,36 +174,57 @@ impl<D: Dialect> Committer<D> {
             self.suspect |= stage == Stage::Committing && !lost_to_another;
             // Whatever it was, the next attempt gets a connection that has seen nothing of it.
             self.discard();
+            let fault = Arc::new(fault);
+            let cause = |class| self.cause(class, &fault);
             match (class, stage) {
                 (Class::Contended | Class::Taken, _) if attempt < MOST_ATTEMPTS => {
                     sleep(pause(attempt)).await;
                 }
-                (Class::Full, Stage::Writing) => return Ok(lost(Class::Full, &why)),
+                (Class::Full, Stage::Writing) => return Ok(lost(Class::Full, cause)),
                 // SQLite finds it full before anything of the commit counts; of a server that is not known.
                 (Class::Full, Stage::Committing) if D::ONE_WRITER => {
-                    return Ok(lost(Class::Full, &why));
+                    return Ok(lost(Class::Full, cause));
                 }
-                (Class::Contended | Class::Taken, _) => return Ok(lost(Class::Contended, &why)),
+                (Class::Contended | Class::Taken, _) => return Ok(lost(Class::Contended, cause)),
                 (Class::Locked, _) if Instant::now() < until => sleep(pause(attempt)).await,
-                // All that there is, and not some of the rooms.
-                (Class::Locked, _) if D::ONE_WRITER => return Ok(lost(Class::Locked, &why)),
                 (Class::Locked, _) => {
-                    let verdict = lost(Class::Locked, &why);
-                    return Err((Failure::Locked(why), verdict));
+                    let cause = cause(Class::Locked);
+                    tracing::warn!(store = D::SHORT, "nothing could be written: {}", cause.words);
+                    let verdict = Verdict::Lost(kind(Class::Locked), cause.clone());
+                    // All that there is, and not some of the rooms.
+                    return if D::ONE_WRITER {
+                        Ok(verdict)
+                    } else {
+                        Err((Failure::Locked(cause), verdict))
+                    };
                 }
-                (_, Stage::Committing) => return Ok(Verdict::Doubt(why)),
+                (_, Stage::Committing) => {
+                    return Ok(Verdict::Doubt(Cause { words: why, fault: Some(fault) }));
+                }
                 (Class::Away, _) if self.may_wait(until) => sleep(pause(attempt + 5)).await,
                 (Class::Away | Class::Closed, _) => {
                     self.health.set_away(true);
-                    return Ok(lost(class, &why));
+                    return Ok(lost(class, cause));
                 }
                 (Class::Corrupt | Class::Failed, _) => {
-                    return Err((Failure::Theirs, lost(class, &why)));
+                    return Err((Failure::Theirs, lost(class, cause)));
                 }
             }
         }
         // The loop ends by returning.
-        Ok(lost(Class::Failed, "tried too often"))
+        Ok(without_fault(Class::Failed, "tried too often"))
+    }
+
+    /// What those are told whom a failure concerns.
+    fn cause(&self, class: Class, fault: &Arc<Fault>) -> Cause {
+        // Corrupt is said of reads. To whoever writes it is a store that fails.
+        let class = if class == Class::Corrupt { Class::Failed } else { class };
+        let mut words = words(class, &fault.to_string());
+        if let (Class::Locked, Some(since)) = (class, self.health.appended_outside()) {
+            let sqlite = if D::ONE_WRITER { "; SQLite has one writer at a time" } else { "" };
+            words.push_str(&format!(" (`append_in` was called {since:.1?} ago{sqlite})"));
+        }
+        Cause { words, fault: Some(Arc::clone(fault)) }
     }
 
     fn may_wait(&self, until: Instant) -> bool {
@@ -210,6 +232,9 @@ impl<D: Dialect> Committer<D> {
     }
 
     async fn attempt(&mut self, jobs: &mut [Job<D>], stage: &mut Stage) -> Outcome<()> {
+        if let Some(lock) = &self.lock {
+            lock.check()?;
+        }
         let conn = match &mut self.held {
             Some(conn) => conn,
             empty => {
@@ -304,10 +329,12 @@ fn repeated<D: Dialect>(jobs: &[Job<D>]) -> bool {
     })
 }
 
-fn lost(class: Class, why: &str) -> Verdict {
-    // Corrupt is said of reads. To whoever writes it is a store that fails.
-    let class = if class == Class::Corrupt { Class::Failed } else { class };
-    Verdict::Lost(kind(class), words(class, why))
+fn lost(class: Class, cause: impl FnOnce(Class) -> Cause) -> Verdict {
+    Verdict::Lost(kind(if class == Class::Corrupt { Class::Failed } else { class }), cause(class))
+}
+
+fn without_fault(class: Class, why: &str) -> Verdict {
+    Verdict::Lost(kind(class), Cause { words: words(class, why), fault: None })
 }
 
 /// How many times in a row everybody else may have had a turn without a new write, until a batch is complete. The way from an

@@ -80,7 +80,10 @@ pub(crate) fn kind(class: Class) -> StoreErrorKind {
 pub(crate) fn words(class: Class, why: &str) -> String {
     match class {
         Class::Full => format!("the database has no room left: {why}"),
-        Class::Locked => format!("another transaction holds a lock and does not end: {why}"),
+        Class::Locked => format!(
+            "another transaction has held a lock for too long: one of your own (around `append_in`, say), another program's, \
+             or a console's. It has to be committed or rolled back: {why}"
+        ),
         Class::Contended | Class::Taken | Class::Away | Class::Failed => {
             format!("the database is away or failing: {why}")
         }

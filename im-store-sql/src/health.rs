@@ -16,6 +16,8 @@ pub(crate) struct Health {
     probing: Mutex<Option<Instant>>,
     /// Reads that have a connection.
     pub(crate) reading: AtomicU32,
+    /// When the embedder has appended last in a transaction of their own, which may be open still.
+    outside: Mutex<Option<Instant>>,
 }
 
 impl Health {
@@ -25,6 +27,16 @@ impl Health {
 
     pub(crate) fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::Relaxed);
+    }
+
+    /// The embedder appends in a transaction of their own.
+    pub(crate) fn appends_outside(&self) {
+        *self.outside.lock() = Some(Instant::now());
+    }
+
+    /// How long ago they did so last.
+    pub(crate) fn appended_outside(&self) -> Option<Duration> {
+        self.outside.lock().map(|at| at.elapsed())
     }
 
     /// Leave to look whether the database is back; `None` if another caller has it. One that keeps it for longer than `most`,

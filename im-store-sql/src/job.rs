@@ -1,5 +1,7 @@
 //! What waits for a commit, and how it is answered.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use im_core::RoomId;
@@ -8,7 +10,7 @@ use im_core::state::Append;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::dialect::Dialect;
-use crate::error::Outcome;
+use crate::error::{Fault, Outcome};
 use crate::link::Link;
 
 /// What became of a commit.
@@ -17,9 +19,27 @@ pub(crate) enum Verdict {
     /// It is kept.
     Kept,
     /// Nothing of it was written.
-    Lost(StoreErrorKind, String),
+    Lost(StoreErrorKind, Cause),
     /// Nobody knows.
-    Doubt(String),
+    Doubt(Cause),
+}
+
+/// Why a commit failed: in words, and what the database said, where that is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Cause {
+    pub(crate) words: String,
+    pub(crate) fault: Option<Arc<Fault>>,
+}
+
+impl Cause {
+    /// The error of one of those whom it concerns.
+    fn error(&self, kind: StoreErrorKind, before: &str) -> StoreError {
+        let error = StoreError::new(kind, format!("{before}: {}", self.words));
+        match &self.fault {
+            Some(fault) => error.because(Arc::clone(fault)),
+            None => error,
+        }
+    }
 }
 
 /// Whether a call has put something into the commit.
@@ -34,15 +54,12 @@ impl Verdict {
         Some(match (self, wrote) {
             (Self::Kept, _) => return None,
             (Self::Doubt(why), Wrote::Something) => {
-                let message = format!("whether this was written is not known: {why}");
-                StoreError::new(StoreErrorKind::Unknown, message)
+                why.error(StoreErrorKind::Unknown, "whether this was written is not known")
             }
             (Self::Doubt(why), Wrote::Nothing) => {
-                StoreError::new(StoreErrorKind::Unavailable, format!("nothing was written: {why}"))
+                why.error(StoreErrorKind::Unavailable, "nothing was written")
             }
-            (Self::Lost(kind, why), _) => {
-                StoreError::new(*kind, format!("nothing was written: {why}"))
-            }
+            (Self::Lost(kind, why), _) => why.error(*kind, "nothing was written"),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Stores in SQL databases: SQLite in a file, PostgreSQL, MySQL and MariaDB.
+//! Stores in SQL databases: SQLite in a file, PostgreSQL, MySQL and MariaDB. By **sqlx 0.9**, which is [`sqlx`] here.
 //!
 //! ```
 //! use im_core::ports::{Durability, Store};
@@ -85,7 +85,25 @@
 //! # In your own transaction
 //!
 //! [`SqlStore::append_in`] appends within a transaction that you have begun: your rows and the messages about them are kept
-//! together or not at all.
+//! together or not at all. The transaction is one of **sqlx 0.9**: one of another version is another type, though it looks
+//! the same. A crate that has sqlx as a dependency takes that version, or uses [`im_store_sql::sqlx`](sqlx).
+//!
+//! # Which SQLite
+//!
+//! 3.51.3 or newer: the versions before may damage a database in WAL mode
+//! ([WAL-reset bug](https://www.sqlite.org/wal.html#walresetbug)). An older one is refused when the store is opened. A
+//! program has one SQLite, and Cargo chooses it for all crates together: with sqlx 0.8 beside this crate it is 3.46.0.
+//! `cargo tree -i libsqlite3-sys` shows who asks for what. This crate's `sqlx` with `sqlite-bundled`, as the feature `sqlite` has
+//! it, brings a good one.
+//!
+//! # The file of SQLite
+//!
+//! One process at a time has it open, by whatever name: a lock file lies beside it (`NAME.lock`), symbolic links are followed
+//! first, and the database notes its place in `im_place`. Refused when the store is opened, in words, are a file with a
+//! second name (a hard link, or a mount of the file alone: SQLite would keep a log for each, and lose what was
+//! acknowledged), one that was moved while a process has it open, and one that was moved without its log (`NAME-wal`). While it
+//! is open, each commit looks whether the file is still found under its name: nothing is acknowledged into one that was
+//! moved, removed or replaced. Where two containers mount the file itself, none of this sees the other: mount its folder.
 //!
 //! # The tables
 //!
@@ -107,6 +125,7 @@
 //!
 //! im_runs:    SQLite only; room, part, place: where 16 messages of a room lie in im_messages
 //! im_imports: rooms under import, with the columns of im_rooms; their rows stand in the same tables
+//! im_place:   SQLite only; path, where the file was when it was opened last
 //! im_doomed:  room, the numbers of deleted rooms and dropped imports that are to be purged
 //!
 //! im_sessions ─────┬───────────────┐             im_numbers        name → value
@@ -131,8 +150,7 @@
 //!
 //! # Its limits
 //!
-//! - SQLite: one process at a time has the store open (a lock file beside the database says so); others may read the
-//!   file. All writes go through one connection, at the speed of one disk.
+//! - SQLite: one process at a time has the store open; others may read the file, and write tables of their own. All writes go through one connection, at the speed of one disk.
 //! - Rows are written by some megabytes in a statement, but a content, as JSON text, goes in one: it must stay below
 //!   `max_allowed_packet` on MySQL (16 MiB on MariaDB by default, 64 MiB on MySQL), which ends the connection of who
 //!   sends more, and below 1 GB on PostgreSQL and SQLite. The engine takes 32 KiB by default.
@@ -151,6 +169,7 @@
 //! | `config`, `store`, `ports`, `publish` | the public face |
 //! | `open`, `migrate` | connecting, and the tables |
 //! | `job`, `committer`, `append`, `known` | from a call to a commit |
+//! | `file` | SQLite's file: its one name, and who has it |
 //! | `order` | putting the database in order after a failed commit |
 //! | `turn`, `health` | from a call to a read, and what callers know of each other's luck |
 //! | `read`, `put`, `sessions`, `state` | everything else that is read and written |
@@ -170,6 +189,8 @@ mod config;
 mod dialect;
 mod erase;
 mod error;
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only SQLite has a file"))]
+mod file;
 mod health;
 mod import;
 mod job;
@@ -195,6 +216,9 @@ mod upkeep;
 pub use backup::Backup;
 pub use config::SqlConfig;
 pub use dialect::Dialect;
+pub use publish::Within;
+/// The version of sqlx that this crate is built on: 0.9. Its transactions are what [`SqlStore::append_in`] takes.
+pub use sqlx;
 pub use store::SqlStore;
 
 /// A store in a file, by SQLite.

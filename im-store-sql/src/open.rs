@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::committer::pause;
 use crate::config::SqlConfig;
-use crate::dialect::{Dialect, Found, Lock};
+use crate::dialect::{Dialect, Found};
 use crate::error::{Class, Fault};
+use crate::file::Lock;
 use crate::link::limited;
 use crate::migrate::migrate;
 
@@ -37,20 +38,12 @@ pub(crate) async fn open<D: Dialect>(config: &SqlConfig) -> StoreResult<Opened<D
     // A process that was killed after a failed sync has left that to us.
     let left_behind = D::is_left_behind(config);
     let mut conn = connect::<D>(&options, config).await?;
-    let fail = |fault: Fault| fault.into_error::<D>();
-    let Found { durability, weak } =
-        limited(config.time_limit, D::inspect(&mut conn)).await.map_err(fail)?;
-    for words in weak {
-        tracing::warn!(store = D::SHORT, "the database's settings weaken durability: {words}");
-    }
-    if left_behind {
-        limited(config.time_limit, D::recover(&mut conn)).await.map_err(fail)?;
-    }
-    let late = |_| Err(Fault::Late(LONGEST_MIGRATION).into_error::<D>());
-    timeout(LONGEST_MIGRATION, migrate::<D>(&mut conn)).await.unwrap_or_else(late)?;
-    // It has done its work, whether or not it can be closed well.
+    let prepared = prepare::<D>(config, &mut conn, lock.as_deref(), left_behind).await;
+    // It has done its work, whether or not it can be closed well. But it must be gone before anybody is told: SQLite removes
+    // its log with the last connection.
     let _ = timeout(config.time_limit, conn.close()).await;
-    let greeting = D::greeting(config);
+    let durability = prepared?;
+    let (greeting, options) = (D::greeting(config), D::again(options));
     let pool = |most: u32| {
         let greeting = greeting.clone();
         PoolOptions::<D>::new()
@@ -70,6 +63,29 @@ pub(crate) async fn open<D: Dialect>(config: &SqlConfig) -> StoreResult<Opened<D
     };
     let committers = if D::ONE_WRITER { 1 } else { config.committers };
     Ok(Opened { readers: pool(config.connections), writers: pool(committers), lock, durability })
+}
+
+/// Looks at what is there, puts it in order, and migrates. Says what durability there is.
+async fn prepare<D: Dialect>(
+    config: &SqlConfig,
+    conn: &mut D::Connection,
+    lock: Option<&Lock>,
+    left_behind: bool,
+) -> StoreResult<Durability> {
+    let fail = |fault: Fault| fault.into_error::<D>();
+    let Found { durability, weak } =
+        limited(config.time_limit, D::inspect(conn)).await.map_err(fail)?;
+    for words in weak {
+        tracing::warn!(store = D::SHORT, "the database's settings weaken durability: {words}");
+    }
+    limited(config.time_limit, D::recognise(conn, lock)).await.map_err(fail)?;
+    if left_behind {
+        limited(config.time_limit, D::recover(conn)).await.map_err(fail)?;
+    }
+    let late = |_| Err(Fault::Late(LONGEST_MIGRATION).into_error::<D>());
+    timeout(LONGEST_MIGRATION, migrate::<D>(conn)).await.unwrap_or_else(late)?;
+    limited(config.time_limit, D::remember(conn, lock)).await.map_err(fail)?;
+    Ok(durability)
 }
 
 /// What opening waits for others who migrate, and for its own migrations, which may rewrite whole tables.

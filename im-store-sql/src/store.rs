@@ -16,8 +16,9 @@ use tokio::time::timeout;
 
 use crate::committer::Committer;
 use crate::config::SqlConfig;
-use crate::dialect::{Dialect, Lock};
+use crate::dialect::Dialect;
 use crate::error::{Outcome, closed};
+use crate::file::Lock;
 use crate::health::Health;
 use crate::job::{Appends, Doing, Job, Topic, Work};
 use crate::link::Link;

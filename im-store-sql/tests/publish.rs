@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use im_core::engine::{Engine, EngineConfig, Follower, Publish};
-use im_core::ports::{Appended, Store, StoreErrorKind};
-use im_core::state::{Append, RoomSeed};
+use im_core::ports::{Appended, RoomDirectory, Store, StoreErrorKind};
+use im_core::state::{Append, Intent, RoomSeed};
 use im_core::wire::{Event, PageFrom, Push, Role, RoomKind, Target};
 use im_core::{MessageId, RoomId, Seq, UserId};
-use im_store_sql::{Dialect, SqlConfig, SqlStore};
+use im_store_sql::sqlx::{self, Connection, MySql, Postgres, SqlSafeStr, Sqlite};
+use im_store_sql::{Dialect, SqlConfig, SqlStore, Within};
 use im_test_databases::Kind;
-use sqlx::{Connection, MySql, Postgres, SqlSafeStr, Sqlite};
 
 use self::support::Database;
 
@@ -75,7 +75,7 @@ impl<D: Dialect> Shop<D> {
 
     async fn texts(&self) -> Vec<String> {
         let page = self.engine.history(&self.room, PageFrom::After(Seq::FIRST), 100).await.unwrap();
-        page.events.iter().map(text).collect()
+        page.events.iter().map(text_of).collect()
     }
 }
 
@@ -88,7 +88,7 @@ async fn run<D: Dialect>(connection: &mut D::Connection, sql: &'static str) {
     D::execute_text(connection, sql.into_sql_str()).await.unwrap();
 }
 
-fn text(event: &Event) -> String {
+fn text_of(event: &Event) -> String {
     event.content.value().get("text").unwrap().as_text().unwrap().to_owned()
 }
 
@@ -96,7 +96,7 @@ async fn next(follower: &mut Follower) -> String {
     let event = async {
         loop {
             if let Push::Event(event) = follower.next().await.expect("the engine is there") {
-                return text(&event);
+                return text_of(&event);
             }
         }
     };
@@ -151,6 +151,106 @@ async fn a_refusal_is_one_answer_and_leaves_the_transaction_good<D: Dialect>(mut
     assert_eq!(shop.texts().await, ["one", "two"]);
 }
 
+/// A room, who is in it and the first message, with the embedder's row or not at all.
+async fn room_is_made_with_own_rows<D: Dialect>(mut shop: Shop<D>) {
+    let (order, ann) = (RoomId::new("order-1").unwrap(), UserId::new("ann").unwrap());
+    let members = vec![(shop.user.clone(), Role::Owner)];
+    let seed = RoomSeed { kind: RoomKind::Group, open: false, members };
+    let intent = Intent::Add(ann.clone(), Role::Member);
+    let text = Publish::text(Target::Room(order.clone()), shop.user.clone(), "placed");
+    let batch = [
+        shop.engine.prepare_room(order.clone(), seed, &shop.user).unwrap(),
+        shop.engine.prepare_change(order.clone(), &shop.user, intent),
+        shop.engine.prepare(text).unwrap(),
+    ];
+    for commits in [false, true] {
+        let mut tx = shop.own.begin_with(shop.begin.into_sql_str()).await.unwrap();
+        let answers = shop.store.append_in(&mut tx, &batch).await.unwrap();
+        let events = answers.into_iter().map(|answer| match answer.unwrap() {
+            Appended::Committed(event) => event,
+            Appended::Repeated { .. } => panic!("it is new"),
+        });
+        let events: Vec<_> = events.collect();
+        if !commits {
+            tx.rollback().await.unwrap();
+            assert!(shop.store.room(&order).await.unwrap().is_none());
+            continue;
+        }
+        tx.commit().await.unwrap();
+        shop.engine.announce(events).await.unwrap();
+        let members = shop.store.members(&order, None, 10).await.unwrap();
+        assert_eq!(members, [(ann.clone(), Role::Member), (shop.user.clone(), Role::Owner)]);
+        let page = shop.engine.history(&order, PageFrom::After(Seq::ZERO), 10).await.unwrap();
+        assert_eq!(page.events.len(), 3);
+        assert_eq!(text_of(&page.events[2]), "placed");
+    }
+}
+
+/// A transaction, a pooled connection and a plain one are taken alike.
+async fn every_kind_of_connection_is_taken<D: Dialect>(mut shop: Shop<D>)
+where
+    D::Connection: Within<D>,
+{
+    let message = shop.message("by a plain one");
+    let mut own = shop.own.begin_with(shop.begin.into_sql_str()).await.unwrap();
+    shop.store.append_in(&mut *own, &[message]).await.unwrap().remove(0).unwrap();
+    own.commit().await.unwrap();
+    assert_eq!(shop.texts().await, ["by a plain one"]);
+}
+
+/// What the causes of an error say, from the outermost to the last.
+fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    std::iter::successors(error.source(), |error| error.source()).map(|e| e.to_string()).collect()
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Other sends ended in 4202, and nothing said why: the embedder's own transaction was open.
+#[tokio::test]
+async fn open_transaction_is_named_as_cause() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _logged = tracing::subscriber::set_default(subscriber);
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("shop.db");
+    let wait = Duration::from_millis(50);
+    let config = SqlConfig::sqlite(&path).lock_wait(wait).patience(wait);
+    let store = Arc::new(SqlStore::<Sqlite>::open(config).await.unwrap());
+    let engine = engine(store.clone()).await;
+    let (ann, shop) = (UserId::new("ann").unwrap(), UserId::new("shop").unwrap());
+    let publish = || Publish::text(Target::User(ann.clone()), shop.clone(), "placed");
+    let mut own = sqlx::SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+    let mut tx = own.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let message = engine.prepare(publish()).unwrap();
+    store.append_in(&mut tx, &[message]).await.unwrap().remove(0).unwrap();
+    let told = engine.publish(publish()).await.unwrap_err();
+    assert_eq!(told.code().number(), 4202);
+    let causes = causes(&told);
+    for words in ["another transaction has held a lock", "`append_in` was called", "one writer"] {
+        assert!(causes[0].contains(words), "{causes:?}");
+    }
+    assert!(causes.last().unwrap().contains("database is locked"), "{causes:?}");
+    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("another transaction has held a lock"), "{logged}");
+    assert!(logged.contains("`append_in` was called"), "{logged}");
+    tx.rollback().await.unwrap();
+    engine.publish(publish()).await.unwrap();
+}
+
 macro_rules! on_each_database {
     ($($case:ident),+ $(,)?) => {
         mod sqlite {
@@ -187,4 +287,6 @@ on_each_database!(
     what_is_announced_is_pushed_and_what_was_rolled_back_is_not,
     what_nobody_announces_is_found,
     a_refusal_is_one_answer_and_leaves_the_transaction_good,
+    room_is_made_with_own_rows,
+    every_kind_of_connection_is_taken,
 );

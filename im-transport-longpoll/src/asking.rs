@@ -14,8 +14,8 @@ pub(crate) struct Asking {
     pub(crate) token: ResumeToken,
     /// Where the reader stands, as text and as read.
     pub(crate) at: Option<(String, Mark)>,
-    /// The mark that the reader has an answer for already.
-    pub(crate) known: Option<String>,
+    /// The entity tags that the reader names: an answer with one of them is one that it has.
+    pub(crate) known: Vec<String>,
     pub(crate) hold: Duration,
     pub(crate) encoding: Encoding,
 }
@@ -30,11 +30,11 @@ impl Asking {
         let token = im_http::session(headers)?.ok_or_else(|| {
             Error::new(Code::OutOfOrder, "poll", "name the session by Im-Session")
         })?;
-        let known = known(headers)?;
-        let at = im_http::query(uri, "at")?.filter(|at| !at.is_empty()).or(known.clone());
-        let at = at
-            .map(|text| text.parse().map(|mark| (text, mark)).map_err(|e| bad(&e)))
-            .transpose()?;
+        let known = known(headers);
+        let at = match im_http::query(uri, "at")? {
+            Some(text) => Some(text.parse().map(|mark| (text, mark)).map_err(|e| bad(&e))?),
+            None => known.iter().find_map(|tag| Some((tag.clone(), tag.parse().ok()?))),
+        };
         let hold = match im_http::query(uri, "hold")? {
             Some(text) => Duration::from_secs(
                 text.parse().map_err(|_| bad(&"hold is a number of whole seconds"))?,
@@ -50,16 +50,15 @@ fn bad(words: &impl ToString) -> Error {
     Error::new(Code::BadField, "poll", words.to_string())
 }
 
-/// The mark in `If-None-Match`, which holds one entity tag of ours (RFC 9110 section 13.1.2); weak ones compare alike.
-fn known(headers: &HeaderMap) -> Result<Option<String>> {
-    let no_tag = || bad(&"If-None-Match holds one mark, in quotes");
-    let Some(value) = im_http::only(headers, &IF_NONE_MATCH)? else {
-        return Ok(None);
-    };
-    let text = value.to_str().map_err(|_| no_tag())?.trim();
-    let text = text.strip_prefix("W/").unwrap_or(text);
-    let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    tag.map(|tag| Some(tag.to_owned())).ok_or_else(no_tag)
+/// The entity tags in `If-None-Match` (RFC 9110 section 13.1.2); weak ones compare alike. What is no tag, or none of
+/// ours, matches nothing; `*` stands for no position either.
+fn known(headers: &HeaderMap) -> Vec<String> {
+    im_http::list(headers, &IF_NONE_MATCH)
+        .filter_map(|tag| {
+            let tag = tag.strip_prefix("W/").unwrap_or(&tag);
+            Some(tag.strip_prefix('"')?.strip_suffix('"')?.to_owned())
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -84,7 +83,7 @@ mod tests {
     #[test]
     fn a_poll_says_from_where_and_for_how_long() {
         let first = read("", &[]).unwrap();
-        assert!(first.at.is_none() && first.known.is_none());
+        assert!(first.at.is_none() && first.known.is_empty());
         assert_eq!((first.hold, first.encoding), (MAX, Encoding::Json));
         let next = read(
             "?at=AgAAAAA&hold=5",
@@ -92,7 +91,7 @@ mod tests {
         );
         let next = next.unwrap();
         assert_eq!(next.at.unwrap().0, "AgAAAAA");
-        assert_eq!(next.known.as_deref(), Some("AgAAAAE"));
+        assert_eq!(next.known, ["AgAAAAE"]);
         assert_eq!((next.hold, next.encoding), (Duration::from_secs(5), Encoding::MsgPack));
         assert_eq!(read("?hold=0", &[]).unwrap().hold, Duration::ZERO);
         assert_eq!(read("?hold=86400", &[]).unwrap().hold, MAX);
@@ -100,10 +99,30 @@ mod tests {
 
     #[test]
     fn the_entity_tag_stands_in_for_the_mark() {
-        for tag in ["\"AgAAAAA\"", "W/\"AgAAAAA\""] {
+        for tag in [
+            "\"AgAAAAA\"",
+            "W/\"AgAAAAA\"",
+            "\"AgAAAAA-gzip\", \"a, b\", W/\"AgAAAAA\", \"AgAAAAE\"",
+        ] {
             let asking = read("?at=", &[(IF_NONE_MATCH, tag)]).unwrap();
             assert_eq!(asking.at.unwrap().0, "AgAAAAA");
         }
+    }
+
+    #[test]
+    fn unknown_tags_match_nothing() {
+        for tag in ["\"AgAAAAA-gzip\"", "AgAAAAA", "*", "\"", "\"\"", "", "W/", "\"\u{fc}\""] {
+            let asking = read("?hold=0", &[(IF_NONE_MATCH, tag)]).unwrap();
+            assert!(asking.at.is_none(), "{tag}");
+            assert!(asking.known.iter().all(|known| known.as_str() != "AgAAAAA"), "{tag}");
+        }
+    }
+
+    #[test]
+    fn empty_fields_are_none() {
+        let asking = read("?at=&hold=", &[(IF_NONE_MATCH, "")]).unwrap();
+        assert!(asking.at.is_none());
+        assert_eq!(asking.hold, MAX);
     }
 
     #[test]
@@ -117,10 +136,6 @@ mod tests {
             "?at=%0d%0a",
         ] {
             assert_eq!(read(query, &[]).unwrap_err().code(), Code::BadField, "{query}");
-        }
-        for tag in ["AgAAAAA", "*", "\"AgAAAAA\", \"AgAAAAE\"", "\""] {
-            let read = read("", &[(IF_NONE_MATCH, tag)]);
-            assert_eq!(read.unwrap_err().code(), Code::BadField, "{tag}");
         }
         let nobody = Asking::of(&"/".parse().unwrap(), &HeaderMap::new(), MAX);
         assert_eq!(nobody.unwrap_err().code(), Code::OutOfOrder);

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use im_http::OriginPolicy;
-
 /// The knobs of the transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LongPollConfig {
-    /// Which pages may read. Pages of the same origin by default.
-    pub origins: OriginPolicy,
     /// How long a poll is held while there is nothing to hand out, also where the client wishes for longer. 25 s by
     /// default: proxies often cut off at 30 s. Whole seconds.
     pub max_hold: Duration,
@@ -27,7 +23,6 @@ pub struct LongPollConfig {
 impl Default for LongPollConfig {
     fn default() -> Self {
         Self {
-            origins: OriginPolicy::SameOrigin,
             max_hold: Duration::from_secs(25),
             max_response_bytes: 256 * 1024,
             linger: Duration::from_secs(30),
@@ -37,13 +32,6 @@ impl Default for LongPollConfig {
 }
 
 impl LongPollConfig {
-    /// Sets [`Self::origins`].
-    #[must_use]
-    pub fn origins(mut self, origins: OriginPolicy) -> Self {
-        self.origins = origins;
-        self
-    }
-
     /// Sets [`Self::max_hold`].
     #[must_use]
     pub fn max_hold(mut self, time: Duration) -> Self {

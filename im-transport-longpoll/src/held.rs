@@ -1,5 +1,6 @@
 //! A poll that waits for something to hand out.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,14 +26,26 @@ impl Held {
         Self { session, downlink: Some(downlink), taken: false, kept }
     }
 
-    /// Waits for at most `hold`, then takes what there is, of about `max` bytes.
+    /// Waits for at most `hold`, and no longer than until the peer has `ended` its half of the connection, for then
+    /// perhaps nobody waits any more; then takes what there is, of about `max` bytes.
     ///
     /// # Errors
     ///
     /// The downlink has ended. What was left in it is not handed out: it is not lost, for the reader's mark is before it.
-    pub(crate) async fn gather(&mut self, hold: Duration, max: usize) -> Result<Vec<Bytes>, Bye> {
+    pub(crate) async fn gather(
+        &mut self,
+        hold: Duration,
+        ended: Option<impl Future<Output = ()>>,
+        max: usize,
+    ) -> Result<Vec<Bytes>, Bye> {
         let Some(downlink) = &mut self.downlink else { return Ok(Vec::new()) };
         let connection = downlink.entry.connection().clone();
+        let ended = async {
+            match ended {
+                Some(ended) => ended.await,
+                None => std::future::pending().await,
+            }
+        };
         let mut frames = Vec::new();
         let mut bytes = 0;
         let mut add = |batch: Batch| {
@@ -58,8 +71,15 @@ impl Held {
         };
         if let Some(batch) = connection.take(most).await {
             most = max.saturating_sub(add(batch)?);
-        } else if let Ok(batch) = tokio::time::timeout(hold, waited).await {
-            most = max.saturating_sub(add(batch)?);
+        } else {
+            let batch = tokio::select! {
+                batch = waited => Some(batch),
+                () = tokio::time::sleep(hold) => None,
+                () = ended => None,
+            };
+            if let Some(batch) = batch {
+                most = max.saturating_sub(add(batch)?);
+            }
         }
         while most > 0 {
             let Some(batch) = connection.take(most).await else { break };

@@ -15,7 +15,7 @@ use im_core::code::Advice;
 use im_core::engine::{Access, Connection, Engine, Peer};
 use im_core::state::Mark;
 use im_core::wire::{Bye, Push, encode, list_encoded};
-use im_http::{Body, Refusal, Roll, Transport};
+use im_http::{Body, HalfClosed, Origins, Refusal, Roll, Transport};
 use tower_service::Service;
 
 use crate::asking::Asking;
@@ -26,7 +26,8 @@ use crate::kept::{Downlink, Kept};
 /// `GET …/poll` as a tower service. Cheap to clone; all clones share what they keep.
 ///
 /// It answers every request that reaches it: mount it in an [`im_http::Edge`], or under a path of your choice. End its
-/// polls and what it keeps by [`Self::shutdown`], or all connections of the engine by the engine's `drain`.
+/// polls and what it keeps by [`Self::shutdown`], or all connections of the engine by the engine's `drain`. Which pages
+/// may read is the edge's to say; alone, it lets in pages of the same origin.
 #[derive(Clone)]
 pub struct LongPoll {
     shared: Arc<Shared>,
@@ -35,6 +36,7 @@ pub struct LongPoll {
 struct Shared {
     engine: Engine,
     config: LongPollConfig,
+    origins: Origins,
     kept: Arc<Kept>,
     roll: Roll,
 }
@@ -43,7 +45,8 @@ impl LongPoll {
     /// Polling for this engine.
     pub fn new(engine: Engine, config: LongPollConfig) -> Self {
         let kept = Kept::new(config.linger, config.max_kept);
-        Self { shared: Arc::new(Shared { engine, config, kept, roll: Roll::default() }) }
+        let (origins, roll) = (Origins::default(), Roll::default());
+        Self { shared: Arc::new(Shared { engine, config, origins, kept, roll }) }
     }
 
     /// Takes no further polls, answers those that are held with [`im_core::Code::Draining`], and waits until all have ended.
@@ -61,12 +64,13 @@ impl LongPoll {
             address: im_http::peer_address(request.extensions()),
             credentials: im_http::credentials(&request)?,
         };
+        let half_closed = request.extensions().get::<HalfClosed>().map(HalfClosed::wait);
         let downlink = match self.go_on(&peer, &asking).await? {
             Some(downlink) => downlink,
             None => self.begin(peer, &asking).await?,
         };
         let mut held = Held::new(asking.token.session.clone(), downlink, self.shared.kept.clone());
-        let gathered = held.gather(asking.hold, config.max_response_bytes).await;
+        let gathered = held.gather(asking.hold, half_closed, config.max_response_bytes).await;
         let frames = gathered.map_err(|bye| Refusal::from(&bye))?;
         let mark = held.hand_out();
         tracing::trace!(frames = frames.len(), "answered a poll");
@@ -121,7 +125,7 @@ fn respond(mut frames: Vec<Bytes>, mark: &Mark, asking: &Asking) -> Response<Bod
     let mark = mark.to_string();
     // To the letter: a downlink that has begun anew has another turn, and the client has to come back with that mark, or
     // every poll of its would begin one.
-    let unchanged = frames.is_empty() && asking.known.as_ref().is_some_and(|known| *known == mark);
+    let unchanged = frames.is_empty() && asking.known.contains(&mark);
     let mut response = if unchanged {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -172,7 +176,7 @@ impl<B: Send + 'static> Service<Request<B>> for LongPoll {
         // Nothing of the body is looked at.
         let request = request.map(drop);
         Box::pin(async move {
-            let origins = &this.shared.config.origins;
+            let origins = &this.shared.origins;
             Ok(im_http::answer(origins, Method::GET, request, |request| this.poll(request)).await)
         })
     }

@@ -194,6 +194,54 @@ async fn who_has_the_answer_already_is_told_so() {
 }
 
 #[tokio::test]
+async fn unknown_tags_match_nothing() {
+    let server = Server::start(LongPollConfig::default()).await;
+    let ann = server.session("ann").await;
+    ann.room("tea").await;
+    let (_, mark) = ann.poll("", 25).await;
+    let query = format!("?hold=0&at={mark}");
+    for tag in [&format!("\"{mark}-gzip\""), "*", "abc", "\"", "", "W/\"\u{fc}\""] {
+        let answer = ann.poll_with(&query, &[("if-none-match", tag)]).await;
+        assert_eq!(handed_out(&answer).0, [""; 0], "{tag}");
+        // Without a position of its own, the poll begins at the checkpoint.
+        let answer = ann.poll_with("?hold=0", &[("if-none-match", tag)]).await;
+        assert_eq!(handed_out(&answer).0, ["tea ok"], "{tag}");
+    }
+    let (_, mark) = ann.poll("", 25).await;
+    for tags in [
+        vec![("if-none-match", format!("\"a,b\", W/\"{mark}\""))],
+        vec![("if-none-match", "\"x\"".to_owned()), ("if-none-match", format!("\"{mark}\""))],
+    ] {
+        let tags: Vec<_> = tags.iter().map(|(name, tag)| (*name, &**tag)).collect();
+        assert_eq!(ann.poll_with("?hold=0&at=", &tags).await.status, 304, "{tags:?}");
+    }
+}
+
+#[tokio::test]
+async fn held_polls_answer_after_fin() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let hour = Duration::from_secs(3600);
+    let server = Server::start(LongPollConfig::default().max_hold(hour)).await;
+    let ann = server.session("ann").await;
+    ann.room("tea").await;
+    let (_, mark) = ann.poll("", 0).await;
+    let mut stream = tokio::net::TcpStream::connect(server.at).await.unwrap();
+    let head = format!(
+        "GET /im/poll?at={mark} HTTP/1.1\r\nhost: localhost\r\nim-session: {}\r\n\r\n",
+        ann.name
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&mark), "{answer}");
+    // What was kept for the session is still there.
+    server.store.fail_everything(Fault::Unavailable);
+    assert_eq!(ann.poll(&mark, 0).await.0, [""; 0]);
+}
+
+#[tokio::test]
 async fn answers_are_packed_for_who_wants_that() {
     let server = Server::start(LongPollConfig::default()).await;
     let ann = server.session("ann").await;
@@ -230,7 +278,6 @@ async fn bad_requests_are_refused_each_with_its_number() {
         ("?at=zzzz", vec![session], (400, 4504)),
         ("?at=A%0d%0aSet-Cookie:%20x", vec![session], (400, 4504)),
         ("?hold=ever", vec![session], (400, 4504)),
-        ("", vec![session, ("if-none-match", "*")], (400, 4504)),
         (&*kept, vec![session, ("origin", "https://evil.example")], (403, 4511)),
     ] {
         let answer = ask(server.at, &format!("GET /im/poll{query}"), &headers, b"").await;

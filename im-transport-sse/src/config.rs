@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use im_http::OriginPolicy;
-
 /// Whether streams are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Gzip {
@@ -19,8 +17,6 @@ pub enum Gzip {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SseConfig {
-    /// Which pages may read. Pages of the same origin by default.
-    pub origins: OriginPolicy,
     /// How long a browser waits before it takes up a stream that broke off (`retry:`). 1.5 s by default: soon, but not so
     /// soon that a server that restarts is met by all at once.
     pub retry: Duration,
@@ -41,7 +37,6 @@ pub struct SseConfig {
 impl Default for SseConfig {
     fn default() -> Self {
         Self {
-            origins: OriginPolicy::SameOrigin,
             retry: Duration::from_millis(1500),
             max_write_bytes: 16 * 1024,
             gzip: Gzip::WhenAsked,
@@ -50,13 +45,6 @@ impl Default for SseConfig {
 }
 
 impl SseConfig {
-    /// Sets [`Self::origins`].
-    #[must_use]
-    pub fn origins(mut self, origins: OriginPolicy) -> Self {
-        self.origins = origins;
-        self
-    }
-
     /// Sets [`Self::retry`].
     #[must_use]
     pub fn retry(mut self, time: Duration) -> Self {

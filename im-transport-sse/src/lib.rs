@@ -31,6 +31,7 @@ mod block;
 mod config;
 mod gzip;
 mod opening;
+mod probe;
 mod service;
 mod stream;
 

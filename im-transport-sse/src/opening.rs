@@ -18,7 +18,8 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// Reads a request: the session by header or ticket, the position by `Last-Event-ID` or else `at`.
+    /// Reads a request: the session by header or ticket, the position by `Last-Event-ID` or else `at`. What is empty is
+    /// none.
     ///
     /// # Errors
     ///

@@ -11,12 +11,13 @@ use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, He
 use http::{Method, Request, Response};
 use im_core::engine::{Engine, Peer};
 use im_core::wire::Encoding;
-use im_http::{Body, Refusal, Roll, Transport};
+use im_http::{Body, HalfClosed, Origins, Refusal, Roll, Transport};
 use tower_service::Service;
 
 use crate::config::{Gzip, SseConfig};
 use crate::gzip::{self, Pool};
 use crate::opening::Opening;
+use crate::probe::Probe;
 use crate::stream::Stream;
 
 /// Asks proxies of nginx's kind to hand on every byte at once.
@@ -25,7 +26,8 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// `GET …/sse` as a tower service. Cheap to clone; all clones share their streams.
 ///
 /// It answers every request that reaches it: mount it in an [`im_http::Edge`], or under a path of your choice. Its streams
-/// belong to it: end them by [`Self::shutdown`], or all connections of the engine by the engine's `drain`.
+/// belong to it: end them by [`Self::shutdown`], or all connections of the engine by the engine's `drain`. Which pages may
+/// read is the edge's to say; alone, it lets in pages of the same origin.
 ///
 /// A stream whose reader does not read is held up by the HTTP server: what waits is bounded by the engine's outbox, and
 /// our own listener cuts it off after its `write_timeout`, as it does a reader that has vanished: the next heartbeat is not
@@ -39,6 +41,7 @@ pub struct Sse {
 struct Shared {
     engine: Engine,
     config: SseConfig,
+    origins: Origins,
     roll: Roll,
     compressors: Arc<Pool>,
 }
@@ -46,8 +49,9 @@ struct Shared {
 impl Sse {
     /// Server-Sent Events for this engine.
     pub fn new(engine: Engine, config: SseConfig) -> Self {
-        let (roll, compressors) = (Roll::default(), Arc::default());
-        Self { shared: Arc::new(Shared { engine, config, roll, compressors }) }
+        let (origins, roll) = (Origins::default(), Roll::default());
+        let compressors = Arc::default();
+        Self { shared: Arc::new(Shared { engine, config, origins, roll, compressors }) }
     }
 
     /// Takes no further streams, ends all with [`im_core::Code::Draining`], and waits until they have ended. A reader who
@@ -57,7 +61,7 @@ impl Sse {
     }
 
     async fn open<B>(&self, request: Request<B>) -> Result<Response<Body>, Refusal> {
-        let Shared { engine, config, roll, compressors } = &*self.shared;
+        let Shared { engine, config, roll, compressors, .. } = &*self.shared;
         let Opening { access, mark } = Opening::of(request.uri(), request.headers())?;
         let peer = Peer {
             transport: "sse",
@@ -68,7 +72,9 @@ impl Sse {
         let connection = engine.listen(peer, &access, mark.as_ref()).await?;
         let entry = roll.enter(connection)?;
         let gzip = config.gzip == Gzip::WhenAsked && im_http::accepts_gzip(request.headers());
+        let probe = request.extensions().get::<HalfClosed>().map(Probe::new);
         let stream = Stream::new(entry, config.retry, config.max_write_bytes)
+            .probed(probe)
             .compressed(gzip.then(|| gzip::Gzip::new(compressors.clone())));
         let mut response = Response::new(Body::new(stream));
         let headers = response.headers_mut();
@@ -111,7 +117,7 @@ impl<B: Send + 'static> Service<Request<B>> for Sse {
         // Nothing of the body is looked at.
         let request = request.map(drop);
         Box::pin(async move {
-            let origins = &this.shared.config.origins;
+            let origins = &this.shared.origins;
             Ok(im_http::answer(origins, Method::GET, request, |request| this.open(request)).await)
         })
     }

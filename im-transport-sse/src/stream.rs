@@ -17,9 +17,14 @@ use im_http::Entry;
 
 use crate::block::Blocks;
 use crate::gzip::Gzip;
+use crate::probe::Probe;
 
 /// As good as for ever: how long a browser waits before it takes up a stream that it is not to take up.
 const NOT_BY_ITSELF: Duration = Duration::from_secs(24 * 3600);
+
+/// Bytes of messages for each byte of the position behind them. A position names every room that has moved, so one behind
+/// each batch could be longer than the batch; a stream that is taken up again repeats at most this much.
+const BYTES_PER_POSITION_BYTE: usize = 4;
 
 type Waiting = Pin<Box<dyn Future<Output = Batch> + Send>>;
 
@@ -32,6 +37,11 @@ pub(crate) struct Stream {
     /// Handed to the HTTP server, and done with when it asks for more.
     written: Option<BatchId>,
     waiting: Option<Waiting>,
+    probe: Option<Probe>,
+    /// Bytes of messages since the last position.
+    since_position: usize,
+    /// Bytes of the last position.
+    position: usize,
     ended: bool,
 }
 
@@ -43,7 +53,23 @@ impl Stream {
         let mark = entry.connection().mark().to_string();
         let frame = encode(&Push::Mark(mark.as_str().into()).to_value(), Encoding::Json);
         blocks.data(frame, Some(&mark));
-        Self { entry, max_bytes, blocks, gzip: None, written: None, waiting: None, ended: false }
+        Self {
+            entry,
+            max_bytes,
+            blocks,
+            gzip: None,
+            written: None,
+            waiting: None,
+            probe: None,
+            since_position: 0,
+            position: mark.len(),
+            ended: false,
+        }
+    }
+
+    /// Finds out whether a peer that has ended its half of the connection still reads, if that can be known.
+    pub(crate) fn probed(self, probe: Option<Probe>) -> Self {
+        Self { probe, ..self }
     }
 
     /// Compresses what is written, if with something.
@@ -83,9 +109,11 @@ impl Stream {
         tracing::trace!(frames = frames.len(), heartbeat, "batch out");
         self.written = Some(id);
         let bye = if close.is_some() { frames.pop() } else { None };
+        self.since_position += frames.iter().map(Bytes::len).sum::<usize>();
         if let Some(last) = frames.pop() {
             frames.into_iter().for_each(|frame| self.blocks.data(frame, None));
-            self.blocks.data(last, Some(&self.entry.connection().mark().to_string()));
+            let position = self.next_position();
+            self.blocks.data(last, position.as_deref());
         }
         if heartbeat {
             self.blocks.comment();
@@ -97,6 +125,18 @@ impl Stream {
             bye.into_iter().for_each(|frame| self.blocks.data(frame, None));
             self.ended = true;
         }
+    }
+}
+
+impl Stream {
+    /// The stream position behind what was taken, if it is due.
+    fn next_position(&mut self) -> Option<String> {
+        if self.since_position < BYTES_PER_POSITION_BYTE * self.position {
+            return None;
+        }
+        let position = self.entry.connection().mark().to_string();
+        (self.since_position, self.position) = (0, position.len());
+        Some(position)
     }
 }
 
@@ -124,8 +164,15 @@ impl Body for Stream {
             if self.ended {
                 return Poll::Ready(self.gzip.take().map(|gzip| Ok(Frame::data(gzip.end()))));
             }
-            let batch = ready!(self.poll_batch(cx));
-            self.write(batch);
+            if let Poll::Ready(batch) = self.poll_batch(cx) {
+                self.write(batch);
+                continue;
+            }
+            let this = &mut *self;
+            match this.probe.as_mut().map(|probe| probe.poll(cx)) {
+                Some(Poll::Ready(())) => this.blocks.comment(),
+                _ => return Poll::Pending,
+            }
         }
     }
 }

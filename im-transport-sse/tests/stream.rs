@@ -53,6 +53,43 @@ async fn a_stream_tells_rooms_events_and_where_its_reader_stands() {
     assert_eq!(again.until("data").await, ["event \"a\""]);
 }
 
+/// The position of a session with many rooms is longer than a message. It comes as often as a quarter of the bytes allows,
+/// and what it does not cover comes again.
+#[tokio::test]
+async fn long_positions_come_less_often() {
+    const ROOMS: usize = 60;
+    let at = listen(&engine(EngineConfig::default()).await, ListenerConfig::default()).await;
+    let ann = Session::open(at, "ann").await;
+    let rooms: Vec<String> = (0..ROOMS).map(|n| format!("room{n}")).collect();
+    for room in &rooms {
+        ann.room(room).await;
+    }
+    let mut stream = ann.stream("", &[]).await;
+    for room in &rooms {
+        ann.say(room, "all").await;
+        while !stream.block().await.unwrap().contains("all") {}
+    }
+    let (mut messages, mut positions) = (0, 0);
+    let (mut covered, mut position) = (0, stream.at.clone());
+    for n in 0..60 {
+        let mid = format!("word-number-{n:0>12}");
+        let send = json!({"t": "send", "id": 3, "room": "room7", "mid": mid, "content": n});
+        assert_eq!(ann.call(send).await["t"], "ok");
+        let block = stream.block().await.unwrap();
+        let data = block.lines().next().unwrap().len();
+        messages += data;
+        positions += block.len() - data;
+        if stream.at != position {
+            (covered, position) = (n + 1, stream.at.clone());
+        }
+    }
+    assert!(0 < positions && positions < messages / 3, "{positions} beside {messages}");
+    assert!((1..60).contains(&covered), "{covered}");
+    let mut again = ann.stream("", &[("last-event-id", &position)]).await;
+    let mut blocks = again.until(r#"data: {"t":"event","room":"room7""#).await;
+    assert_eq!(blocks.pop().unwrap(), format!("event {covered}"));
+}
+
 #[tokio::test]
 async fn a_ticket_stands_for_session_and_credentials() {
     let at = listen(&engine(EngineConfig::default()).await, ListenerConfig::default()).await;
@@ -103,7 +140,7 @@ async fn bad_requests_are_refused_each_with_its_number() {
     let session = ("im-session", &*ann.name);
     for (query, headers, expected) in [
         ("", vec![], (400, 4509)),
-        ("?ticket=", vec![], (401, 4301)),
+        ("?ticket=&at=", vec![("im-session", ""), ("last-event-id", "")], (400, 4509)),
         ("?ticket=guessed%0d%0adata:%20x", vec![], (401, 4301)),
         ("", vec![("im-session", "nobody guessed")], (404, 4400)),
         ("?at=!!", vec![session], (400, 4504)),
@@ -121,6 +158,58 @@ async fn bad_requests_are_refused_each_with_its_number() {
     assert_eq!(ask(at, "POST /im/sse", &[session], b"").await.status, 405);
     ann.room("tea").await;
     assert_eq!(stream.until("data").await, ["tea ok"], "nobody else notices");
+}
+
+#[tokio::test]
+async fn empty_fields_are_none() {
+    let at = listen(&engine(EngineConfig::default()).await, ListenerConfig::default()).await;
+    let ann = Session::open(at, "ann").await;
+    ann.room("tea").await;
+    for query in ["", "?at=", "?ticket=&at=", "?at&ticket"] {
+        for last in [&[][..], &[("last-event-id", "")], &[("last-event-id", " ")]] {
+            let mut stream = ann.stream(query, last).await;
+            assert_eq!(stream.until("data").await, ["tea ok"], "{query} {last:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn half_closed_readers_read_on() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let engine = engine(EngineConfig::default()).await;
+    let at = listen(&engine, ListenerConfig::default()).await;
+    let (ann, bob) = (Session::open(at, "ann").await, Session::open(at, "bob").await);
+    ann.room("tea").await;
+    bob.call(json!({"t": "join", "id": 2, "room": "tea"})).await;
+    let mut reader = tokio::net::TcpStream::connect(at).await.unwrap();
+    let head =
+        format!("GET /im/sse HTTP/1.1\r\nhost: localhost\r\nim-session: {}\r\n\r\n", ann.name);
+    reader.write_all(head.as_bytes()).await.unwrap();
+    reader.shutdown().await.unwrap();
+    let mut read = String::new();
+    let mut until = async |text: &str| {
+        let end = loop {
+            if let Some(at) = read.find(text) {
+                break at + text.len();
+            }
+            let mut some = [0; 4096];
+            let count = within(reader.read(&mut some)).await.unwrap();
+            assert!(count > 0, "the stream ended after {read}");
+            read.push_str(std::str::from_utf8(&some[..count]).unwrap());
+        };
+        read.drain(..end);
+    };
+    // The server looks whether anybody reads, twice.
+    until(":\n\n").await;
+    bob.say("tea", "is heard").await;
+    until("is heard").await;
+    until(":\n\n").await;
+    bob.say("tea", "later").await;
+    until("later").await;
+    assert_eq!(engine.connections(), 1);
+    drop(reader);
+    only(&engine, 0).await;
 }
 
 #[tokio::test]
@@ -202,7 +291,8 @@ async fn a_reader_who_vanishes_without_a_word_is_given_up() {
     let at = listen(&engine, config).await;
     let ann = Session::open(at, "ann").await;
     let mut reader = tokio::net::TcpStream::connect(at).await.unwrap();
-    let request = format!("GET /im/sse HTTP/1.1\r\nhost: x\r\nim-session: {}\r\n\r\n", ann.name);
+    let request =
+        format!("GET /im/sse HTTP/1.1\r\nhost: localhost\r\nim-session: {}\r\n\r\n", ann.name);
     reader.write_all(request.as_bytes()).await.unwrap();
     let mut head = [0; 12];
     reader.read_exact(&mut head).await.unwrap();

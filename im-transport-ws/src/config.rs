@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use im_http::OriginPolicy;
-
 /// The knobs of the transport. How large a message may be, how many connections there may be and when a silent one ends
 /// is the engine's to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WsConfig {
-    /// Which pages may connect. Pages of the same origin by default.
-    pub origins: OriginPolicy,
     /// Bytes that are taken from the outbox and written at once. 16 KiB by default: a hundred chat messages share a
     /// system call, and a slow reader holds no more than this beside its outbox. Worst case in memory: this and one
     /// frame per connection, while it is being written.
@@ -34,7 +30,6 @@ pub struct WsConfig {
 impl Default for WsConfig {
     fn default() -> Self {
         Self {
-            origins: OriginPolicy::SameOrigin,
             max_write_bytes: 16 * 1024,
             max_controls: 100,
             write_timeout: Duration::from_secs(10),
@@ -46,13 +41,6 @@ impl Default for WsConfig {
 }
 
 impl WsConfig {
-    /// Sets [`Self::origins`].
-    #[must_use]
-    pub fn origins(mut self, origins: OriginPolicy) -> Self {
-        self.origins = origins;
-        self
-    }
-
     /// Sets [`Self::max_write_bytes`].
     #[must_use]
     pub fn max_write_bytes(mut self, bytes: usize) -> Self {

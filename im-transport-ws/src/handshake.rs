@@ -1,13 +1,13 @@
 //! What is checked before the answer 101 (RFC 6455 section 4.2).
 
 use http::header::{
-    ALLOW, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use im_core::Code;
 use im_core::wire::Encoding;
-use im_http::Refusal;
-use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
+use im_http::{Refusal, list, lists, only};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 /// The answer 101 to a good request, and the encoding agreed on.
@@ -15,11 +15,20 @@ pub(crate) fn agree<B, T>(
     request: &Request<B>,
     body: impl FnOnce() -> T,
 ) -> Result<(Response<T>, Encoding), Refusal> {
-    let mut response = create_response_with_body(request, body).map_err(|e| refuse(&e))?;
-    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
-        return Err(Refusal::new(Code::Malformed, "a Host header is needed"));
+    im_http::check_grammar(request)?;
+    let headers = request.headers();
+    if request.method() != Method::GET {
+        return Err(Refusal::new(Code::Malformed, "a WebSocket handshake is a GET request")
+            .status(StatusCode::METHOD_NOT_ALLOWED)
+            .header(ALLOW, HeaderValue::from_static("GET")));
     }
-    let encoding = match subprotocol(request.headers())? {
+    upgrade_is_wished(request.version(), headers)?;
+    if once(headers, &SEC_WEBSOCKET_VERSION)?.is_none_or(|version| version != "13") {
+        let words = "this server speaks version 13 of WebSocket";
+        return Err(upgrade_required(Code::WrongVersion, words));
+    }
+    let mut response = accept(once(headers, &SEC_WEBSOCKET_KEY)?, body)?;
+    let encoding = match subprotocol(headers)? {
         Some(encoding) => {
             let name = HeaderValue::from_static(encoding.subprotocol());
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
@@ -30,45 +39,62 @@ pub(crate) fn agree<B, T>(
     Ok((response, encoding))
 }
 
-/// The first subprotocol offered that we speak; `None` if none was offered.
-fn subprotocol(headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
-    let mut offered = false;
-    for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
-        offered = true;
-        let names = value.to_str().unwrap_or_default().split(',');
-        if let Some(encoding) = names.map(str::trim).find_map(Encoding::from_subprotocol) {
-            return Ok(Some(encoding));
-        }
+/// Refuses a request that does not ask for WebSocket, and says what is missing: most of all a proxy in between may have
+/// dropped it.
+fn upgrade_is_wished(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut missing = Vec::new();
+    // HTTP/1.0 knows no upgrade (RFC 9110 section 7.8).
+    if version < Version::HTTP_11 {
+        missing.push("HTTP/1.1");
     }
-    match offered {
-        true => Err(Refusal::new(
-            Code::WrongEncoding,
-            "the subprotocols are im.v1.json and im.v1.msgpack",
-        )
-        .status(StatusCode::BAD_REQUEST)),
-        false => Ok(None),
+    if !lists(headers, &CONNECTION, "upgrade") {
+        missing.push("Connection: Upgrade");
     }
+    if !lists(headers, &UPGRADE, "websocket") {
+        missing.push("Upgrade: websocket");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    let words = format!(
+        "this address speaks WebSocket, and the request lacks {missing}; if a proxy is in between, it has to hand that on: \
+         see docs/proxies.md"
+    );
+    Err(upgrade_required(Code::Malformed, &words))
 }
 
-fn refuse(error: &WsError) -> Refusal {
-    let WsError::Protocol(error) = error else {
-        return Refusal::new(Code::Malformed, "this is not a WebSocket handshake");
-    };
-    match error {
-        ProtocolError::WrongHttpMethod => {
-            Refusal::new(Code::Malformed, "a WebSocket handshake is a GET request")
-                .status(StatusCode::METHOD_NOT_ALLOWED)
-                .header(ALLOW, HeaderValue::from_static("GET"))
+/// The value of a header that must not stand there twice (RFC 6455 section 11.3).
+fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Refusal> {
+    only(headers, name).map_err(|e| Refusal::new(Code::Malformed, e.message()))
+}
+
+/// The answer to a key. tungstenite reads the first line of a list header only, so it is shown a request of one line each.
+fn accept<T>(key: Option<&HeaderValue>, body: impl FnOnce() -> T) -> Result<Response<T>, Refusal> {
+    let mut request = Request::new(());
+    let headers = request.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    if let Some(key) = key {
+        headers.insert(SEC_WEBSOCKET_KEY, key.clone());
+    }
+    create_response_with_body(&request, body)
+        .map_err(|e| Refusal::new(Code::Malformed, e.to_string()))
+}
+
+/// The first subprotocol offered that we speak; `None` if none was offered.
+fn subprotocol(headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
+    let mut offered = list(headers, &SEC_WEBSOCKET_PROTOCOL).peekable();
+    if offered.peek().is_none() {
+        return Ok(None);
+    }
+    match offered.find_map(|name| Encoding::from_subprotocol(&name)) {
+        Some(encoding) => Ok(Some(encoding)),
+        None => {
+            let words = "the subprotocols are im.v1.json and im.v1.msgpack";
+            Err(Refusal::new(Code::WrongEncoding, words).status(StatusCode::BAD_REQUEST))
         }
-        ProtocolError::MissingConnectionUpgradeHeader
-        | ProtocolError::MissingUpgradeWebSocketHeader => upgrade_required(
-            Code::Malformed,
-            "this address speaks WebSocket; send Upgrade: websocket",
-        ),
-        ProtocolError::MissingSecWebSocketVersionHeader => {
-            upgrade_required(Code::WrongVersion, "this server speaks version 13 of WebSocket")
-        }
-        other => Refusal::new(Code::Malformed, other.to_string()),
     }
 }
 
@@ -138,6 +164,36 @@ mod tests {
     }
 
     #[test]
+    fn several_lines_make_one_list() {
+        let mut split = request(&[
+            ("connection", "keep-alive"),
+            ("upgrade", "h2c"),
+            ("sec-websocket-protocol", "s\u{f6}ap, wamp"),
+        ]);
+        let more = [
+            ("connection", "x, Upgrade"),
+            ("upgrade", "foo/2, WebSocket"),
+            ("sec-websocket-protocol", "im.v1.msgpack"),
+        ];
+        for (name, value) in more {
+            split.headers_mut().append(name, value.parse().unwrap());
+        }
+        let (response, encoding) = agree(&split, || ()).unwrap();
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        assert_eq!(encoding, Encoding::MsgPack);
+        let empty = request(&[]);
+        let mut offered = empty.clone();
+        offered.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(""));
+        assert_eq!(status(&offered), StatusCode::SWITCHING_PROTOCOLS, "empty means none");
+        for name in ["sec-websocket-key", "sec-websocket-version"] {
+            let mut twice = empty.clone();
+            let value = twice.headers()[name].clone();
+            twice.headers_mut().append(name, value);
+            assert_eq!(status(&twice), StatusCode::BAD_REQUEST, "{name}");
+        }
+    }
+
+    #[test]
     fn what_is_no_handshake_is_refused_with_a_hint() {
         for (name, value, expected) in [
             ("upgrade", "", StatusCode::UPGRADE_REQUIRED),
@@ -156,6 +212,6 @@ mod tests {
         assert_eq!(status(&post), StatusCode::METHOD_NOT_ALLOWED);
         let mut old = request(&[]);
         *old.version_mut() = http::Version::HTTP_10;
-        assert_eq!(status(&old), StatusCode::BAD_REQUEST);
+        assert_eq!(status(&old), StatusCode::UPGRADE_REQUIRED);
     }
 }

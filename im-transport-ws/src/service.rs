@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::SEC_WEBSOCKET_KEY;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -17,7 +18,7 @@ use hyper_util::server::conn::auto;
 use im_core::engine::{Connection, Engine, Peer};
 use im_core::wire::Encoding;
 use im_core::{Code, Error};
-use im_http::{Patient, Refusal, Transport};
+use im_http::{Origins, Place, Refusal, Seldom, Transport};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
@@ -30,8 +31,8 @@ use crate::handshake;
 
 /// WebSocket as a tower service. Cheap to clone; all clones share their connections.
 ///
-/// It answers every request that reaches it, so mount it under the path of your choice. Its connections belong to it:
-/// end them by [`Self::shutdown`], or all connections of the engine by the engine's `drain`.
+/// It answers every request that reaches it, so mount it under the path of your choice. Which pages may connect is the
+/// [`im_http::Edge`]'s to say; alone, it lets in pages of the same origin. Its connections belong to it: end them by [`Self::shutdown`], or all connections of the engine by the engine's `drain`.
 #[derive(Clone)]
 pub struct WebSocket {
     shared: Arc<Shared>,
@@ -45,6 +46,8 @@ impl WebSocket {
             shared: Arc::new(Shared {
                 engine,
                 config,
+                origins: Origins::default(),
+                warned: Seldom::default(),
                 live,
                 last: AtomicU64::new(0),
                 tasks: TaskTracker::new(),
@@ -64,22 +67,28 @@ impl WebSocket {
     }
 
     fn handshake<B>(&self, mut request: Request<B>) -> Result<Response<Full<Bytes>>, Refusal> {
-        let (response, encoding) = handshake::agree(&request, Full::default)?;
-        self.shared
-            .config
-            .origins
-            .check(request.uri(), request.headers())
-            .map_err(|e| Refusal::from(&e))?;
+        let (response, encoding) = handshake::agree(&request, Full::default)
+            .inspect_err(|refusal| self.warn(&request, refusal))?;
+        self.shared.origins.check(&request)?;
         let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| {
             handshake::upgrade_required(
                 Code::Malformed,
                 "this connection cannot be upgraded; use HTTP/1.1",
             )
         })?;
-        let live = self.accept(&request, encoding).map_err(|e| Refusal::from(&e))?;
+        let live = self.accept(&request, encoding)?;
         let span = tracing::debug_span!("ws", peer = ?im_http::peer_address(request.extensions()), ?encoding);
         self.shared.tasks.spawn(begin(upgrade, live, span.clone()).instrument(span));
         Ok(response)
+    }
+
+    /// Tells the operator of handshakes that a proxy in between has probably changed. Others are the client's own fault.
+    fn warn<B>(&self, request: &Request<B>, refusal: &Refusal) {
+        if request.headers().contains_key(SEC_WEBSOCKET_KEY)
+            && let Some(left_out) = self.shared.warned.due()
+        {
+            tracing::warn!(left_out, "refused a WebSocket handshake: {}", refusal.message());
+        }
     }
 
     fn accept<B>(&self, request: &Request<B>, encoding: Encoding) -> im_core::Result<Live> {
@@ -118,14 +127,16 @@ impl<B> Service<Request<B>> for WebSocket {
 }
 
 /// Waits for the upgrade, and starts the connection's own task, whose future is of the size that its socket needs.
-async fn begin(upgrade: OnUpgrade, live: Live, span: tracing::Span) {
+async fn begin(upgrade: OnUpgrade, mut live: Live, span: tracing::Span) {
     let shared = live.shared.clone();
     let upgraded = match tokio::time::timeout(shared.config.upgrade_timeout, upgrade).await {
         Ok(Ok(upgraded)) => upgraded,
         _ => return live.connection.close(Code::Closed),
     };
-    match Raw::of(upgraded) {
-        Raw::Tcp(socket, early) => {
+    let Some(raw) = Raw::of(upgraded) else { return live.connection.close(Code::Closed) };
+    match raw {
+        Raw::Tcp(socket, early, place) => {
+            live.place = place;
             // Only a socket that is gone already refuses.
             let _ = socket.set_nodelay(true);
             shared.tasks.spawn(Session::new(socket, early, live).await.run().instrument(span));
@@ -143,23 +154,25 @@ async fn begin(upgrade: OnUpgrade, live: Live, span: tracing::Span) {
 
 /// What the connection runs over.
 enum Raw {
-    /// The socket itself, and what was read from it already.
-    Tcp(TcpStream, Bytes),
+    /// The socket itself, what was read from it already, and its place at our listener.
+    Tcp(TcpStream, Bytes, Option<Box<Place>>),
     /// TLS, a Unix socket, a router that wraps it: through hyper's box.
     Other(Upgraded),
 }
 
 impl Raw {
     /// Unwraps the socket, as our listener (hyper) and as axum and warp (hyper-util) wrap it.
-    fn of(upgraded: Upgraded) -> Self {
-        let upgraded = match upgraded.downcast::<TokioIo<Patient<TcpStream>>>() {
-            Ok(parts) => return Self::Tcp(parts.io.into_inner().into_inner(), parts.read_buf),
-            Err(upgraded) => upgraded,
+    fn of(upgraded: Upgraded) -> Option<Self> {
+        let upgraded = match im_http::into_tcp(upgraded) {
+            Ok((socket, early, place)) => {
+                return Some(Self::Tcp(socket, early, Some(Box::new(place))));
+            }
+            Err(upgraded) => upgraded?,
         };
-        match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(parts) => Self::Tcp(parts.io.into_inner(), parts.read_buf),
+        Some(match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => Self::Tcp(parts.io.into_inner(), parts.read_buf, None),
             Err(upgraded) => Self::Other(upgraded),
-        }
+        })
     }
 }
 
@@ -167,6 +180,8 @@ impl Raw {
 pub(crate) struct Shared {
     engine: Engine,
     config: WsConfig,
+    origins: Origins,
+    warned: Seldom,
     /// The connections there are; nothing once shut down.
     live: Mutex<Option<HashMap<u64, Connection>>>,
     last: AtomicU64,
@@ -188,6 +203,8 @@ pub(crate) struct Live {
     shared: Arc<Shared>,
     number: u64,
     connection: Connection,
+    /// The socket's place at our listener, for as long as the connection lives.
+    place: Option<Box<Place>>,
 }
 
 impl Live {
@@ -197,7 +214,7 @@ impl Live {
             Some(live) => live.insert(number, connection.clone()),
             None => return Err(Error::of(Code::Draining, "accept")),
         };
-        Ok(Self { shared: shared.clone(), number, connection })
+        Ok(Self { shared: shared.clone(), number, connection, place: None })
     }
 
     pub(crate) fn shared(&self) -> &Shared {

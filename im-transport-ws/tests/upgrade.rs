@@ -9,24 +9,28 @@
 
 mod support;
 
+use std::net::SocketAddr;
+
 use im_core::Code;
 use im_core::CommandId;
 use im_core::engine::{Engine, EngineConfig};
 use im_core::wire::{Command, CommandBody, Encoding, Hello, Limits, decode, encode};
-use im_http::OriginPolicy;
+use im_http::{Edge, Listener, OriginPolicy, UplinkConfig};
 use im_transport_ws::{WebSocket, WsConfig};
 use support::{
-    BINARY, Client, FIN, TEXT, ask, frame, greeted, listen, server, service, upgrade_head,
+    BINARY, Client, FIN, TEXT, ask, close, engine, frame, greeted, listen, only, server, service,
+    upgrade_head, within,
 };
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 #[tokio::test]
 async fn pages_of_other_origins_are_refused() {
     let address = server(WsConfig::default()).await;
     for (origin, good) in [
-        ("https://im.example", true),
+        ("https://localhost", true),
         ("https://evil.example", false),
-        ("https://im.example.evil.example", false),
+        ("https://localhost.evil.example", false),
         ("null", false),
     ] {
         let stream = TcpStream::connect(address).await.unwrap();
@@ -47,7 +51,11 @@ async fn pages_of_other_origins_are_refused() {
 #[tokio::test]
 async fn listed_origins_are_let_in_and_no_other() {
     let origins = OriginPolicy::only(["https://app.example"]).unwrap();
-    let address = server(WsConfig::default().origins(origins)).await;
+    let ws = service(WsConfig::default()).await;
+    let edge = Edge::new(engine().await, UplinkConfig::default()).origins(origins).mount(ws);
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(listener.serve(edge));
     let open = async |origin: &str| {
         let stream = TcpStream::connect(address).await.unwrap();
         Client::open(stream, &format!("Origin: {origin}\r\n"))
@@ -56,7 +64,7 @@ async fn listed_origins_are_let_in_and_no_other() {
             .map_err(|answer| answer.status)
     };
     assert_eq!(open("https://app.example").await, Ok(()));
-    assert_eq!(open("https://im.example").await, Err(403));
+    assert_eq!(open("https://localhost").await, Err(403));
 }
 
 #[tokio::test]
@@ -96,7 +104,7 @@ async fn what_is_no_good_handshake_gets_a_status_a_code_and_a_hint() {
     let mut other = greeted(address).await;
     let good = upgrade_head("");
     for (head, status, code, hint) in [
-        ("GET /ws HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 426, 4500, "upgrade: websocket"),
+        ("GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), 426, 4500, "upgrade: websocket"),
         (good.replace("Version: 13", "Version: 12"), 426, 4505, "sec-websocket-version: 13"),
         (
             good.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n"),
@@ -150,4 +158,115 @@ async fn an_address_with_too_many_silent_connections_is_refused_by_number() {
         client.hello().await;
     }
     first.is_alive().await;
+}
+
+#[tokio::test]
+async fn list_headers_may_have_several_lines() {
+    let address = server(WsConfig::default()).await;
+    let good = upgrade_head("");
+    let split = |old: &str, new: &str| {
+        assert!(good.contains(old));
+        good.replace(old, new)
+    };
+    for head in [
+        split("Connection: Upgrade", "Connection: keep-alive\r\nConnection: Upgrade"),
+        split("Connection: Upgrade", "Connection: keep-alive ,\tupgrade ,"),
+        split("Upgrade: websocket", "Upgrade: h2c\r\nUpgrade: WebSocket"),
+        split("Upgrade: websocket", "Upgrade: h2c, websocket"),
+        upgrade_head(
+            "Sec-WebSocket-Protocol: soap, s\u{f6}ap\r\nSec-WebSocket-Protocol: im.v1.json\r\n",
+        ),
+        upgrade_head("Sec-WebSocket-Protocol: \r\n"),
+        upgrade_head("Cookie: city=K\u{f6}ln\r\n"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let answer = ask(&mut stream, &head).await;
+        assert_eq!(answer.status, 101, "{head}: {answer:?}");
+        Client { stream }.hello().await;
+    }
+}
+
+#[tokio::test]
+async fn handshakes_that_a_proxy_stripped_say_what_is_missing() {
+    let address = server(WsConfig::default()).await;
+    let good = upgrade_head("");
+    let without =
+        |lines: &[&str]| lines.iter().fold(good.clone(), |head, line| head.replace(line, ""));
+    let (connection, upgrade) = ("Connection: Upgrade\r\n", "Upgrade: websocket\r\n");
+    for (head, missing) in [
+        // What nginx sends for a bare `proxy_pass`.
+        (
+            without(&[connection, upgrade])
+                .replace("HTTP/1.1", "HTTP/1.0")
+                .replace("Host: localhost", "Host: 127.0.0.1\r\nConnection: close"),
+            &["HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket"][..],
+        ),
+        (without(&[connection]), &["Connection: Upgrade"]),
+        (without(&[upgrade]), &["Upgrade: websocket"]),
+    ] {
+        // It also names itself as `Host`, so that the page's origin is a foreign one.
+        let head =
+            head.replace("Sec-WebSocket-V", "Origin: https://chat.example.org\r\nSec-WebSocket-V");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let answer = ask(&mut stream, &head).await;
+        assert_eq!(answer.status, 426, "{answer:?}");
+        for words in missing.iter().chain(&["docs/proxies.md"]) {
+            assert!(answer.body.contains(words), "{words}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_has_its_share_of_upgraded_sockets() {
+    use im_http::ListenerConfig;
+
+    let connect_from = async |address: &str, to: SocketAddr| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
+        socket.connect(to).await.unwrap()
+    };
+    let config = ListenerConfig::default().max_connections_per_address(2);
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap().config(config);
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(listener.serve(service(WsConfig::default()).await));
+    let mut first = greeted(at).await;
+    let mut second = greeted(at).await;
+    let mut refused = connect_from("127.0.0.1", at).await;
+    let _ = refused.write_all(upgrade_head("").as_bytes()).await;
+    let read = within(refused.read(&mut [0; 8])).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "it was closed at once: {read:?}");
+    let stranger = connect_from("127.0.0.2", at).await;
+    Client::open(stranger, "").await.unwrap().hello().await;
+    first.is_alive().await;
+    second.bytes(&close(1000)).await;
+    assert_eq!(second.closed().await.0, 1000);
+    drop(second);
+    // The listener hears of it at some time.
+    within(async {
+        loop {
+            let mut stream = connect_from("127.0.0.1", at).await;
+            let written = stream.write_all(upgrade_head("").as_bytes()).await;
+            if written.is_ok() && matches!(stream.read(&mut [0; 8]).await, Ok(1..)) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_has_its_share_of_connections_for_life() {
+    let config = EngineConfig::default().max_connections_per_address(2);
+    let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
+    let address = listen(&WebSocket::new(engine.clone(), WsConfig::default())).await;
+    let (mut first, second) = (greeted(address).await, greeted(address).await);
+    let stream = TcpStream::connect(address).await.unwrap();
+    let refused = Client::open(stream, "").await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.status, 503);
+    assert!(refused.body.contains("4204"), "{refused:?}");
+    first.is_alive().await;
+    drop(second);
+    only(&engine, 1).await;
+    greeted(address).await;
 }

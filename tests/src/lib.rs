@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod foreign;
+pub mod nginx;
 pub mod proxy;
 pub mod shim;
 pub mod stores;

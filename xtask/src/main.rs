@@ -49,6 +49,7 @@ Environment of `test`; what is set already is left as it is:
   IM_TEST_REQUIRE=all            a test that would be skipped fails instead
   IM_TEST_CHROMIUM               the browser's binary
   IM_TEST_MYSQL_URL              a running MariaDB or MySQL: mysql://user:password@host:port/database
+  IM_TEST_NGINX                  nginx's binary
   IM_TEST_NODE_MODULES_<FOLDER>  node_modules with what tests/<folder>/package.json names
   IM_TEST_POSTGRES_URL           a running PostgreSQL: postgres://user:password@host:port/database
   IM_TEST_PYTHON                 a Python with what tests/*/requirements.txt name

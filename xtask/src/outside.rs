@@ -1,4 +1,4 @@
-//! A transport and a store made as others would make theirs: outside the workspace, against the docs alone.
+//! A transport, a store and a server made as others would make theirs: outside the workspace, against the docs alone.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,7 +20,8 @@ pub(crate) struct Outside {
 }
 
 /// All of them.
-pub(crate) const OUTSIDE: [Outside; 2] = [
+pub(crate) const OUTSIDE: [Outside; 3] = [
+    Outside { what: "the README's server", folder: "docs/mount-axum", fewer_lines_than: 25 },
     Outside { what: "a transport", folder: "docs/raw-tcp", fewer_lines_than: 150 },
     Outside { what: "a store", folder: "docs/redb-store", fewer_lines_than: 300 },
 ];

@@ -92,6 +92,7 @@ impl Needs {
     /// Gets each thing; what cannot be got is noted, with the reason.
     fn gather(&mut self) -> Result<()> {
         self.need("IM_TEST_CHROMIUM", "tests in a browser", tools::chromium);
+        self.need("IM_TEST_NGINX", "tests behind nginx", tools::nginx);
         for folder in tools::test_folders_with("package.json")? {
             let what = format!("tests with the packages of {}", shown(&folder));
             self.need(&variable(&folder), &what, || tools::node_modules(&folder));

@@ -1,6 +1,6 @@
 //! What checks and tests need beyond a Rust toolchain: what is fetched, and where it is put.
 //!
-//! Everything lands in `target/xtask` and is used again, but for Chromium and database servers, which are packages
+//! Everything lands in `target/xtask` and is used again, but for Chromium, nginx and database servers, which are packages
 //! of the system.
 
 use std::fs;
@@ -45,6 +45,23 @@ fn find_chromium() -> Option<PathBuf> {
     ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
         .into_iter()
         .find_map(find)
+}
+
+/// An nginx of the system, in the same way.
+pub(crate) fn nginx() -> Result<PathBuf> {
+    // Not on the path of everybody.
+    let sbin = || Some(PathBuf::from("/usr/sbin/nginx")).filter(|file| file.is_file());
+    let found = || find("nginx").or_else(sbin);
+    if let Some(found) = found() {
+        return Ok(found);
+    }
+    if !may_install() {
+        bail!(
+            "there is no nginx; install it (Debian: `apt-get install nginx-light`) or name one in IM_TEST_NGINX"
+        );
+    }
+    install(&["nginx-light"])?;
+    found().context("apt-get has installed nginx, and it is not where it should be")
 }
 
 /// Whether packages of the system can be installed: Debian's, as root.

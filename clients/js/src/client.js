@@ -1,6 +1,7 @@
 import { configOf } from './config.js';
 import { Emitter } from './emitter.js';
 import { ImError } from './error.js';
+import { Handles } from './handles.js';
 import { checkId, messageId } from './ids.js';
 import { Room } from './room.js';
 import { WireError, toValue } from './wire/value.js';
@@ -74,8 +75,7 @@ export class Client extends Emitter {
     this.status = 'connecting';
     /** The user that the server takes this for, once it has said so. @type {string | undefined} */
     this.user = undefined;
-    /** @type {Map<string, Room>} */
-    this.handles = new Map();
+    this.handles = new Handles();
     /** @type {import('./shell.js').Shell | undefined} */
     this.shell = undefined;
     /** @type {(() => void)[]} */
@@ -101,14 +101,17 @@ export class Client extends Emitter {
   }
 
   /**
-   * A handle to a room; always the same one for the same id.
+   * A handle to a room: the same one for the same id, as long as the room is followed, or the application holds the handle or
+   * listens to it.
    *
    * @param {string} id
    * @throws {ImError} `invalid`
    */
   room(id) {
-    const room = this.handles.get(id) ?? new Room(this, id);
-    this.handles.set(id, room);
+    const known = this.handles.get(id);
+    if (known) return known;
+    const room = new Room(this, id);
+    this.handles.add(room);
     return room;
   }
 
@@ -297,7 +300,7 @@ export class Client extends Emitter {
       case 'closed': {
         this.change({ status: 'closed', code: event.code, message: event.message });
         const byItself = event.code !== 4000;
-        for (const room of this.handles.values()) room.end(byItself ? this.closedError() : undefined);
+        for (const room of [...this.handles.held.values()]) room.end(byItself ? this.closedError() : undefined);
         for (const act of this.atClose.splice(0)) act();
       }
     }

@@ -20,12 +20,19 @@ const TAB_RECONNECT = { baseMs: 50, maxMs: 2000, attempts: Infinity, stableMs: 1
 const TAB_CONNECT_MS = 60_000;
 
 /**
+ * Fetches credentials. `signal` tells when the client waits for them no longer.
+ *
+ * @typedef {(options: {signal: AbortSignal}) => string | null | Promise<string | null>} TokenSource
+ */
+
+/**
  * @typedef {object} Options
  * @property {string} url Where the service is: `https://example.org/im` for all transports (in a page `/im` will do), or
  *   the address of its WebSocket, `wss://example.org/im/ws`.
- * @property {string | (() => string | null | Promise<string | null>)} [token] Credentials, or a function that fetches some
- *   that are good now; it is called again when they have expired. If it throws it is called again after a pause; null means
- *   that there will be none, and ends the client. Not needed where a cookie says who the user is.
+ * @property {string | TokenSource} [token] Credentials, or a function that fetches some that are good now; it is called again
+ *   before they expire, and when they were refused. If it throws, or takes longer than `config.tokenTimeoutMs`, it is called
+ *   again after a pause; `null` means that there will be none, and ends the client. Not needed where a cookie says who the
+ *   user is.
  * @property {string} [user] Who the user is, for servers that allow anonymous users.
  * @property {string} [device] Which device this is; should be stable. From the storage if there is one, or else random.
  * @property {import('./links/link.js').Transport | 'auto' | import('./links/link.js').Transport[]} [transport] `ws`,
@@ -62,7 +69,8 @@ export function connect(options) {
   const keeper = keeperOf();
   const client = new Client({ config: options.config, keeper });
   const { config } = client;
-  const tokens = typeof token === 'function' ? async () => token() : undefined;
+  /** @type {((options: {signal: AbortSignal}) => Promise<string | null>) | undefined} */
+  const tokens = typeof token === 'function' ? async (options) => token(options) : undefined;
   /** @type {(session: import('./core/types.js').Session | undefined, onEvent: (event: ClientEvent) => void) => Shell} */
   const direct = (session, onEvent) => {
     const identity = {

@@ -20,7 +20,10 @@ export class Emitter {
   on(name, listener) {
     const all = this.listeners.get(name) ?? new Set();
     this.listeners.set(name, all.add(listener));
-    return () => void all.delete(listener);
+    return () => {
+      all.delete(listener);
+      if (all.size === 0 && this.listeners.get(name) === all) this.listeners.delete(name);
+    };
   }
 
   /**

@@ -44,7 +44,8 @@ import { Reader } from './reader.js';
  */
 
 /**
- * A handle to a room. Handles cost little, whether the room is followed or not.
+ * A handle to a room. Handles cost little. The client keeps one for as long as the room is followed, or the handle has
+ * listeners or iterators; any other one is released when the application holds it no longer.
  *
  * @extends {Emitter<RoomEvents>}
  */
@@ -69,6 +70,29 @@ export class Room extends Emitter {
     this.readers = new Set();
   }
 
+  /** Whether the client must keep this handle for the application. */
+  get isInUse() {
+    return this.cursor !== undefined || this.following !== undefined || this.readers.size > 0 || this.listeners.size > 0;
+  }
+
+  /**
+   * Calls `listener` from now on.
+   *
+   * @template {keyof RoomEvents} Name
+   * @param {Name} name
+   * @param {(event: RoomEvents[Name]) => void} listener
+   * @returns {() => void} stops it
+   * @override
+   */
+  on(name, listener) {
+    const stop = super.on(name, listener);
+    this.client.handles.settle(this);
+    return () => {
+      stop();
+      this.client.handles.settle(this);
+    };
+  }
+
   /** The last event that was handed over; undefined if the room is not followed. */
   get cursor() {
     return this.client.cursor(this.id);
@@ -76,7 +100,7 @@ export class Room extends Emitter {
 
   /**
    * Follows the room, from a cursor or from its head, and goes on doing so over all connections. A room that is followed
-   * already stays as it is.
+   * already, or about to be, stays as it is. Of `follow` and `unfollow` the last call decides, whenever answers come.
    *
    * @param {{since?: Cursor}} [from] an earlier `room.cursor`
    * @returns {Promise<RoomStatus>} its `cursor` is what the first event follows upon
@@ -85,18 +109,33 @@ export class Room extends Emitter {
   follow({ since } = {}) {
     const cursor = this.cursor;
     if (cursor) return Promise.resolve({ room: this.id, status: 'ok', epoch: cursor.epoch, cursor: cursor.seq });
+    return this.following ?? this.subscribe(since);
+  }
+
+  /** @param {Cursor | undefined} since */
+  subscribe(since) {
     const body = { t: 'sub', room: this.id, epoch: since?.epoch, since: since?.seq };
-    this.following ??= this.client
+    /** @type {Promise<RoomStatus>} */
+    const following = this.client
       .command(body)
       .then((reply) => reply.rooms.find((/** @type {RoomStatus} */ status) => status.room === this.id))
-      .finally(() => (this.following = undefined));
-    return this.following;
+      .finally(() => {
+        // `unfollow` may have come in between, and another `follow`.
+        if (this.following === following) this.following = undefined;
+        this.client.handles.settle(this);
+      });
+    this.following = following;
+    this.client.handles.settle(this);
+    return following;
   }
 
   /** Stops following the room. Iterators of it end. */
   async unfollow() {
+    this.following = undefined;
     this.end();
-    await this.client.command({ t: 'unsub', room: this.id });
+    const answer = this.client.command({ t: 'unsub', room: this.id });
+    this.client.handles.settle(this);
+    await answer;
   }
 
   /**
@@ -154,11 +193,15 @@ export class Room extends Emitter {
         },
         cursor: () => this.cursor,
         after: (cursor) => this.history({ after: cursor.seq, epoch: cursor.epoch, limit: 200 }),
-        end: () => void this.readers.delete(reader),
+        end: () => {
+          this.readers.delete(reader);
+          this.client.handles.settle(this);
+        },
       },
       this.client.config.maxQueued,
     );
     this.readers.add(reader);
+    this.client.handles.settle(this);
     return reader;
   }
 
@@ -267,6 +310,7 @@ export class Room extends Emitter {
     if (status.status === 'denied' || epoch === undefined || cursor === undefined) this.end();
     else for (const reader of this.readers) reader.jump({ epoch, seq: cursor });
     this.emit('status', status);
+    this.client.handles.settle(this);
   }
 
   /** @param {Error} [error] */

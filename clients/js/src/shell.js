@@ -21,6 +21,8 @@ import { isFromServer, wordsOf } from './links/link.js';
 
 /** The longest that a timer of a browser can wait, in milliseconds. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
+/** A transport that is lost within this time was refused, rather than blocked without a word, in milliseconds. */
+const QUICK_MS = 1000;
 /** How long another try to move waits while something is under way that could not be repeated, in milliseconds. */
 const MOVE_AGAIN_MS = 1000;
 
@@ -31,7 +33,7 @@ export class Shell {
    * @param {Ladder} setup.ladder
    * @param {(transport: string, events: LinkEvents) => Link} setup.link
    * @param {import('./links/link.js').Env} setup.env
-   * @param {(() => Promise<string | null>) | undefined} setup.tokens
+   * @param {((options: {signal: AbortSignal}) => Promise<string | null>) | undefined} setup.tokens
    * @param {(event: ClientEvent) => void} setup.onEvent
    * @param {() => void} [setup.onLadder] what is known of the transports has changed
    */
@@ -52,12 +54,15 @@ export class Shell {
     /** @type {Transport | undefined} The transport to move to, if there is one. */
     this.moveTo = undefined;
     this.isSteady = false;
+    this.connectedAt = 0;
     /** Whether the link is a better one that has not proved itself yet. */
     this.isMoving = false;
     this.isRunning = false;
     this.isFlushing = false;
     this.timer = undefined;
     this.upgradeTimer = undefined;
+    /** Ends the newest call for a token. */
+    this.fetching = new AbortController();
     this.stopWaking = onWake(() => this.wake());
   }
 
@@ -143,6 +148,7 @@ export class Shell {
   dispose() {
     this.env.clearTimeout(this.upgradeTimer);
     this.probe?.close();
+    this.fetching.abort(new Error('the client has ended'));
     this.stopWaking();
   }
 
@@ -152,7 +158,7 @@ export class Shell {
       case 'connect':
         return this.connect();
       case 'transmit':
-        return this.link?.send(output.message);
+        return this.link?.send(output.message, output.repeats);
       case 'welcome':
         return this.onWelcome(output.welcome);
       case 'nudge':
@@ -180,12 +186,17 @@ export class Shell {
   }
 
   async fetchToken() {
+    this.fetching.abort(new Error('another token was asked for'));
+    const fetching = new AbortController();
+    this.fetching = fetching;
     try {
       if (!this.tokens) throw new Error('there is no source of tokens');
-      const token = await this.tokens();
+      const token = await this.tokens({ signal: fetching.signal });
+      // Also one that was asked for earlier and comes late.
       this.machine.onToken(this.env.now(), token);
     } catch (error) {
-      this.machine.onNoToken(this.env.now(), wordsOf(error));
+      // What became of an earlier call says nothing about this one.
+      if (fetching === this.fetching) this.machine.onNoToken(this.env.now(), wordsOf(error));
     }
     this.run();
   }
@@ -194,6 +205,7 @@ export class Shell {
     this.leave();
     this.isMoving = this.moveTo !== undefined;
     this.isSteady = false;
+    this.connectedAt = this.env.now();
     this.link = this.make(this.moveTo ?? this.ladder.choose(this.env.now()));
     this.moveTo = undefined;
     this.link.open();
@@ -205,7 +217,7 @@ export class Shell {
     /** @type {Link} */
     const link = this.makeLink(transport, {
       open: () => {
-        if (link === this.link) this.did(() => machine.onConnected(link.traits));
+        if (link === this.link) this.did(() => machine.onConnected(env.now(), link.traits));
         else if (link === this.probe) this.move(transport, link);
       },
       message: (message) => link === this.link && this.did(() => machine.onMessage(env.now(), message)),
@@ -235,7 +247,8 @@ export class Shell {
 
   /** @param {boolean} unfit */
   failed(unfit) {
-    if (this.transport) this.ladder.failed(this.transport, unfit || this.isMoving);
+    const isQuick = this.env.now() - this.connectedAt < QUICK_MS;
+    if (this.transport) this.ladder.failed(this.transport, unfit || this.isMoving, isQuick);
   }
 
   /** @param {Frame} welcome */
@@ -307,6 +320,6 @@ export class Shell {
     this.isMoving = true;
     this.isSteady = false;
     this.link = probe;
-    this.did(() => this.machine.onConnected(probe.traits));
+    this.did(() => this.machine.onConnected(this.env.now(), probe.traits));
   }
 }

@@ -29,7 +29,8 @@ export class Keeper {
     this.storage = storage;
     this.prefix = `im/${name}/`;
     this.onError = onError;
-    this.count = 0;
+    /** The number of the newest message that was kept here, once it is known. @type {number | undefined} */
+    this.order = undefined;
   }
 
   /**
@@ -81,10 +82,21 @@ export class Keeper {
 
   /** @param {Frame} send */
   keepSend(send) {
-    this.count += 1;
-    // The order in which they were sent, also over several loads of the page.
-    const order = `${String(Date.now()).padStart(15, '0')}-${String(this.count).padStart(9, '0')}`;
+    const order = this.nextOrder();
     this.put(`send/${send.mid}`, json.encode({ order, send }));
+  }
+
+  /**
+   * The place of a message among all that are sent, also over several loads of the page and by several of its tabs: a counter in
+   * the storage. A clock would not do; it can be set back.
+   */
+  nextOrder() {
+    // What is kept counts as well, should the counter have found no room.
+    this.order ??= Math.max(0, ...this.kept().map(({ order }) => order));
+    const stored = this.get('order');
+    this.order = Math.max(this.order, isOrder(stored) ? stored : 0) + 1;
+    this.put('order', json.encode(this.order));
+    return this.order;
   }
 
   /** @param {string} mid */
@@ -94,13 +106,22 @@ export class Keeper {
 
   /** @returns {Frame[]} messages without a receipt, in the order in which they were sent */
   sends() {
+    return this.kept().sort((a, b) => a.order - b.order).map(({ send }) => send);
+  }
+
+  /** @returns {{order: number, send: Frame}[]} */
+  kept() {
     const prefix = `${this.prefix}send/`;
     const keys = [];
     for (let i = 0; i < this.storage.length; i++) {
       const key = this.storage.key(i);
       if (key?.startsWith(prefix)) keys.push(key.slice(this.prefix.length));
     }
-    const kept = keys.map((key) => this.get(key)).filter((entry) => entry?.send?.t === 'send');
-    return kept.sort((a, b) => (a.order < b.order ? -1 : 1)).map(({ send }) => send);
+    return keys.map((key) => this.get(key)).filter((entry) => entry?.send?.t === 'send' && isOrder(entry.order));
   }
+}
+
+/** @param {unknown} value */
+function isOrder(value) {
+  return Number.isSafeInteger(value);
 }

@@ -67,7 +67,7 @@ class Rig {
     this.now = this.machine.deadline;
     this.machine.onTime(this.now);
     this.machine.outputs.length = 0;
-    this.machine.onConnected({ codec: JSON_CODEC, duplex: this.duplex });
+    this.machine.onConnected(this.now, { codec: JSON_CODEC, duplex: this.duplex });
     return this.written();
   }
 

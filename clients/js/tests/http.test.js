@@ -168,6 +168,70 @@ test('falls back to what works, and remembers', async (t) => {
   assert.deepEqual(Object.keys(ann.shell?.ladder.save(now) ?? {}), ['ws', 'sse']);
 });
 
+for (const [transport, path] of /** @type {const} */ ([['sse', '/im/sse'], ['poll', '/im/poll'], ['sse', '/im/send'], ['poll', '/im/send']])) {
+  const order = /** @type {Transport[]} */ ([transport, 'short']);
+
+  test(`a gateway's 502 at the start demotes nothing (${transport}, ${path})`, async (t) => {
+    const fake = await FakeHttp.start(t);
+    fake.away.set(path, 1);
+    const ann = client(t, fake, { transport: order });
+    const room = ann.room('tea');
+    await room.follow();
+    const heard = collect(room);
+    fake.publish('tea', { text: '0' });
+    assert.deepEqual(await heard.until(1), ['0']);
+    assert.equal(ann.transport, transport);
+    assert.deepEqual(ann.shell?.ladder.save(ann.shell.env.now()), {});
+  });
+
+  test(`a gateway's 502 later is borne without a break (${transport}, ${path})`, async (t) => {
+    const fake = await FakeHttp.start(t);
+    const ann = client(t, fake, { transport: order });
+    const room = ann.room('tea');
+    await room.follow();
+    const heard = collect(room);
+    await room.send({ text: '0' });
+    await heard.until(1);
+    ann.on('status', (change) => assert.fail(JSON.stringify(change)));
+    fake.away.set(path, 1);
+    fake.cut();
+    const receipt = await room.send({ text: '1' });
+    assert.equal(receipt.seq, 2);
+    assert.deepEqual(await heard.until(2), numbers(2));
+    assert.equal(ann.transport, transport);
+    ann.listeners.clear();
+  });
+}
+
+test('what must not be done twice is not repeated after a 502, nor is the transport left', async (t) => {
+  const fake = await FakeHttp.start(t);
+  const ann = client(t, fake, { transport: ['sse', 'poll'] });
+  await ann.room('tea').follow();
+  await waitForDownlink(fake, ann);
+  fake.away.set('/im/send', 1);
+  await assert.rejects(ann.room('new').create(), { kind: 'unknown' });
+  await ann.online();
+  assert.equal(fake.seen.filter((entry) => entry === 'POST /im/send 502').length, 1);
+  assert.equal(ann.transport, 'sse');
+});
+
+test('a server that was away behind a gateway is found again by the same transport', async (t) => {
+  const fake = await FakeHttp.start(t);
+  const ann = client(t, fake, { transport: ['sse', 'short'] });
+  const room = ann.room('tea');
+  await room.follow();
+  const heard = collect(room);
+  await waitForDownlink(fake, ann);
+  for (const path of ['/im/send', '/im/sse', '/im/poll']) fake.away.set(path, 8);
+  fake.cut();
+  const receipt = room.send({ text: '0' });
+  await fake.saw('GET /im/sse 502', 3);
+  for (const path of ['/im/send', '/im/sse', '/im/poll']) fake.away.delete(path);
+  assert.equal((await receipt).seq, 1);
+  assert.deepEqual(await heard.until(1), ['0']);
+  assert.equal(ann.transport, 'sse');
+});
+
 test('moves up in mid-stream when a better transport works again', async (t) => {
   const fake = await FakeHttp.start(t);
   fake.blocked.add('/im/sse');

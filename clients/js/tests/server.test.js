@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { Code, connect, ImError } from '../src/index.js';
-import { collect, needsServer, Proxy, QUICK, Server } from './support/server.js';
+import { collect, needsServer, Proxy, QUICK, Server, memoryStorage } from './support/server.js';
 
 /**
  * @param {import('node:test').TestContext} t
@@ -154,20 +154,6 @@ test('what was not sent is sent by the next client on the same storage', needsSe
   assert.deepEqual(events[0].content, { text: 'kept' });
   assert.equal([...storage.map.keys()].filter((key) => key.includes('/send/')).length, 0);
 });
-
-function memoryStorage() {
-  const map = new Map();
-  return {
-    map,
-    get length() {
-      return map.size;
-    },
-    key: (/** @type {number} */ i) => [...map.keys()][i] ?? null,
-    getItem: (/** @type {string} */ key) => map.get(key) ?? null,
-    setItem: (/** @type {string} */ key, /** @type {string} */ value) => void map.set(key, value),
-    removeItem: (/** @type {string} */ key) => void map.delete(key),
-  };
-}
 
 test('logout ends the client', needsServer, async (t) => {
   const server = await Server.start(t);

@@ -182,9 +182,9 @@ for (const transport of /** @type {Transport[]} */ (['ws', 'sse', 'poll', 'short
     const asked = [];
     const { flight } = machine;
     const write = flight.write.bind(flight);
-    flight.write = (body, ...rest) => {
+    flight.write = (now, body, ...rest) => {
       asked.push(body);
-      return write(body, ...rest);
+      return write(now, body, ...rest);
     };
 
     for (const [round, text] of ['0', '1'].entries()) {

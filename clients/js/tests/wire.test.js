@@ -5,7 +5,9 @@ import { createHash } from 'node:crypto';
 import { createServer } from 'node:net';
 import test from 'node:test';
 
+import { environment } from '../src/env.js';
 import { NodeWebSocket } from '../src/links/ws-node.js';
+import { WebSocketLink } from '../src/links/ws.js';
 import { EventStreamParser } from '../src/links/sse-parser.js';
 import * as json from '../src/wire/json.js';
 import * as msgpack from '../src/wire/msgpack.js';
@@ -103,12 +105,12 @@ test('an event stream means the same however it is cut', () => {
 });
 
 /**
- * A WebSocket whose other side says these frames as they are, piece by piece, and keeps what it hears.
+ * A server of WebSockets that says these frames as they are, piece by piece, and keeps what it hears.
  *
  * @param {import('node:test').TestContext} t
  * @param {number[][]} pieces
  */
-async function rawServer(t, pieces) {
+async function listen(t, pieces) {
   /** @type {Buffer[]} */
   const heard = [];
   const server = createServer((socket) => {
@@ -128,7 +130,13 @@ async function rawServer(t, pieces) {
   await new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(undefined)));
   t.after(() => server.close());
   const { port } = /** @type {import('node:net').AddressInfo} */ (server.address());
-  const socket = new NodeWebSocket(`ws://127.0.0.1:${port}/ws`, ['im.v1.json']);
+  return { url: `ws://127.0.0.1:${port}/ws`, heard };
+}
+
+/** What a WebSocket makes of them. @param {import('node:test').TestContext} t @param {number[][]} pieces */
+async function rawServer(t, pieces) {
+  const { url, heard } = await listen(t, pieces);
+  const socket = new NodeWebSocket(url, ['im.v1.json']);
   /** @type {any[]} */
   const messages = [];
   socket.onmessage = ({ data }) => messages.push(typeof data === 'string' ? data : [...new Uint8Array(data)]);
@@ -150,6 +158,22 @@ test('WebSocket messages come in fragments, with pings in between, and end with 
   assert.equal(heard[0], 0x8a);
   assert.equal(heard[1], 0x81);
   assert.equal(heard[6] ^ heard[2], 7);
+});
+
+test('a part of a message is a sign of life', async (t) => {
+  // A text of five bytes, of which two come.
+  const { url } = await listen(t, [[0x81, 5, 65, 66]]);
+  const env = { ...environment(), webSocket: async () => NodeWebSocket };
+  await new Promise((resolve, reject) => {
+    const link = new WebSocketLink({ url, encoding: 'json', env }, {
+      open: () => {},
+      heard: () => resolve(link.close()),
+      message: () => reject(new Error('half a message')),
+      steady: () => {},
+      lost: reject,
+    });
+    link.open();
+  });
 });
 
 for (const [name, frame] of /** @type {[string, number[]][]} */ ([

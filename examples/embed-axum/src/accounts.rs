@@ -92,9 +92,13 @@ pub fn set_cookie(token: &str) -> [(axum::http::HeaderName, String); 1] {
     )]
 }
 
-/// The request's `Cookie` header; empty if there is none.
-pub fn cookies(headers: &HeaderMap) -> &str {
-    headers.get(COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+/// The request's cookies, of all `Cookie` headers; empty if there are none. Other programs of the same site set cookies
+/// too, and what is no text is none of the shop's.
+pub fn cookies(headers: &HeaderMap) -> String {
+    let lines = headers.get_all(COOKIE).iter();
+    let all = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let texts: Vec<_> = all.filter_map(|cookie| std::str::from_utf8(cookie).ok()).collect();
+    texts.join(";")
 }
 
 /// A handler that takes this is for those who are logged in; others get 401.
@@ -107,7 +111,7 @@ impl FromRequestParts<Shop> for LoggedIn {
     type Rejection = (StatusCode, &'static str);
 
     async fn from_request_parts(parts: &mut Parts, shop: &Shop) -> Result<Self, Self::Rejection> {
-        let login = shop.accounts.find(cookies(&parts.headers));
+        let login = shop.accounts.find(&cookies(&parts.headers));
         match login.filter(|login| login.expires > SystemClock.now()) {
             Some(login) => Ok(Self(login.user)),
             None => Err((StatusCode::UNAUTHORIZED, "log in first")),
@@ -131,5 +135,14 @@ mod tests {
         assert_eq!(accounts.find(&format!("workshop={token}")), None);
         assert!(accounts.log_out(&cookies).is_some());
         assert_eq!(accounts.find(&cookies), None);
+    }
+
+    #[test]
+    fn foreign_cookies_are_passed_over() {
+        let mut headers = HeaderMap::new();
+        for line in [&b"city=K\xf6ln; shop=1"[..], b"theme=dark"] {
+            headers.append(COOKIE, line.try_into().unwrap());
+        }
+        assert_eq!(token(&cookies(&headers)), Some("1"));
     }
 }

@@ -5,7 +5,7 @@
 //! | [`accounts`] | users, login, the session cookie | the shop, before there was a chat |
 //! | [`orders`] | the orders | the shop, before there was a chat |
 //! | [`chat`] | the engine, the cookie as credentials, a message for each order, the clerk that answers | the embedding |
-//! | [`routes`] | pages and routes of both | the shop; three lines are new |
+//! | [`routes`] | pages and routes of both | the shop; four lines are new |
 
 pub mod accounts;
 pub mod chat;

@@ -26,6 +26,8 @@ async fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).init();
 
+    // Each connection is an open file.
+    im_http::raise_file_limit();
     let shop = Shop::open().await?;
     let clerk = tokio::spawn(chat::clerk(shop.chat.clone(), shop.orders.clone()));
     let listener = tokio::net::TcpListener::bind(flags.listen).await.with_context(|| {

@@ -1,4 +1,7 @@
-//! The shop's router. What the chat adds to it: the route `/chat/ws`, a line in `place`, a line in `log_out`.
+//! The shop's router. What the chat adds to it: the routes `/chat/ws` and `/ready`, a line in
+//! `place`, a line in `log_out`.
+
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
@@ -28,6 +31,7 @@ pub fn router(shop: Shop) -> Router {
         .route("/login", get(|| file(HTML, LOGIN)).post(log_in))
         .route("/logout", post(log_out))
         .route("/orders", get(list).post(place))
+        .route("/ready", get(ready))
         .route(
             "/shop.css",
             get(|| file("text/css; charset=utf-8", include_str!("../page/shop.css"))),
@@ -41,6 +45,13 @@ pub fn router(shop: Shop) -> Router {
         .route("/room.js", get(|| file(SCRIPT, include_str!("../../quickstart/page/room.js"))))
         .route_service("/chat/ws", chat)
         .with_state(shop)
+}
+
+/// For whoever decides where traffic goes: 503 while the chat cannot serve.
+async fn ready(State(shop): State<Shop>) -> (StatusCode, String) {
+    let health = shop.chat.engine.health(Duration::from_secs(2)).await;
+    let status = if health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, health.to_string())
 }
 
 async fn file(kind: &'static str, text: impl IntoResponse) -> impl IntoResponse {
@@ -71,7 +82,7 @@ async fn log_in(State(shop): State<Shop>, Form(form): Form<LogIn>) -> Response {
 }
 
 async fn log_out(State(shop): State<Shop>, headers: HeaderMap) -> Response {
-    if let Some(user) = shop.accounts.log_out(cookies(&headers)) {
+    if let Some(user) = shop.accounts.log_out(&cookies(&headers)) {
         // Logging out of the shop ends the chat too, on all devices as well.
         if let Err(error) = shop.chat.engine.kick(&user, None, Code::LoggedOut).await {
             tracing::warn!(%error, "could not end the chat sessions");

@@ -138,6 +138,15 @@ async fn an_order_reaches_the_team_and_the_clerk_answers() {
     assert_eq!(client.hear("1 so far.").await["from"], "clerk");
 }
 
+/// A probe needs no login, and is told no more than it needs.
+#[tokio::test]
+async fn readiness_probe_is_answered() {
+    let address = open_shop().await;
+    let (head, body) = http(&address, "GET /ready", &[], "").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(body.contains("ready: running, memory answers in"), "{body}");
+}
+
 #[tokio::test]
 async fn who_is_not_logged_in_gets_nowhere() {
     let address = open_shop().await;

@@ -14,7 +14,9 @@ use tower_service::Service;
 pub const WIRE: HeaderName = HeaderName::from_static("x-wire");
 
 /// Bytes of what the HTTP server adds to each response after this: `date`, and how the body is delimited.
-const ADDED: usize = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\ntransfer-encoding: chunked\r\n".len();
+const ADDED: usize = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\ntransfer-encoding: chunked\r\n\
+                      connection: keep-alive\r\nkeep-alive: timeout=75\r\n"
+    .len();
 
 /// Puts [`WIRE`] on what the service within answers.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use im_core::engine::Engine;
-use im_http::{Edge, UplinkConfig};
+use im_http::{Edge, Listener, ListenerConfig, UplinkConfig};
 use im_stores::StoreAddress;
 use im_transport_longpoll::{LongPoll, LongPollConfig};
 use im_transport_sse::{Sse, SseConfig};
@@ -73,11 +73,11 @@ enum Transport {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    // To warp every browser that is closed in the middle of a poll is an error.
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,warp::server=off"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).init();
 
+    // Each connection is an open file.
+    im_http::raise_file_limit();
     let store = flags.store.open().await?;
     let engine = Engine::builder()
         .authenticator(Arc::new(guard::Players))
@@ -107,19 +107,16 @@ async fn main() -> anyhow::Result<()> {
     })?;
     tracing::info!("open http://{} in a browser; Ctrl-C ends", socket.local_addr()?);
 
-    // warp gives a peer that says nothing all the time in the world. Where that matters, put a proxy before it, or mount the
-    // same edge on `im_http::Listener`.
-    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = warp::serve(routes).incoming(socket).graceful(async {
-        let _ = stopped.await;
-    });
-    let server = tokio::spawn(server.run());
-    im_http::told_to_stop().await?;
-    tracing::info!("ending: telling clients to come back");
-    engine.drain(LAST_WORDS).await;
-    let _ = stopping.send(());
-    // Who is connected and does not read is not waited for.
-    let _ = tokio::time::timeout(LAST_WORDS, server).await;
+    let drain = async move {
+        let _ = im_http::told_to_stop().await;
+        tracing::info!("ending: telling clients to come back");
+        engine.drain(LAST_WORDS).await;
+    };
+    // Not `warp::serve`, which gives a peer that says nothing all the time in the world. Who is connected and does not read
+    // is not waited for.
+    let bounds = ListenerConfig::default().stop_within(LAST_WORDS);
+    let listener = Listener::from_socket(socket).config(bounds);
+    listener.serve_until(warp::service(routes), drain).await?;
     battle.await?.context("the battle")?;
     store.close().await?;
     Ok(())

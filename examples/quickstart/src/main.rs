@@ -6,13 +6,17 @@
 
 mod copies;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
-use axum::{Router, http::header, routing::get};
+use axum::{Extension, Router, http::header, routing::get};
 use clap::Parser;
 use im_core::{engine::Engine, ports::Retention};
-use im_http::{Edge, Listener, UplinkConfig};
+use im_http::{Edge, Hosts, Listener, ListenerConfig, Origin, OriginPolicy, Origins, UplinkConfig};
 use im_stores::StoreAddress;
 use im_transport_longpoll::{LongPoll, LongPollConfig};
 use im_transport_sse::{Sse, SseConfig};
@@ -38,6 +42,14 @@ struct Flags {
     /// ends. What is not there is made. One server at a time can use a folder or a file.
     #[arg(long, env = "IM_STORE", default_value = "sqlite:im-data/im.db", global = true)]
     store: StoreAddress,
+    /// Another address under which browsers reach this server, such as https://chat.example.org, where a proxy is in front of
+    /// it: its pages may connect, and requests may name its host. Several with commas between.
+    #[arg(long, env = "IM_ORIGIN", value_delimiter = ',', value_parser = Origin::parse)]
+    origin: Vec<Origin>,
+    /// The address of such a proxy, such as 127.0.0.1: what it says in X-Forwarded-For is believed. Several with commas
+    /// between.
+    #[arg(long, env = "IM_PROXY", value_delimiter = ',')]
+    proxy: Vec<IpAddr>,
     /// Each room keeps so many of its last messages; older ones are removed. All of them by default.
     #[arg(long, env = "IM_KEEP_MESSAGES")]
     keep_messages: Option<u64>,
@@ -75,6 +87,8 @@ async fn main() -> anyhow::Result<()> {
     }
     logs.init();
 
+    // Each connection is an open file.
+    im_http::raise_file_limit();
     let store = flags.store.open().await?;
     // Everybody is believed to be who they say they are, so anybody can write under anybody's name. A service with
     // users of its own gives the engine an `Authenticator` here.
@@ -87,13 +101,21 @@ async fn main() -> anyhow::Result<()> {
     let engine = Engine::builder().allow_anonymous().store(Arc::clone(&store));
     let engine = engine.retention(Arc::new(keep)).start().await?;
 
+    // Pages that may connect, and names that this server answers to beside local ones.
+    let hosts: Vec<String> = flags.origin.iter().map(|origin| origin.host().to_owned()).collect();
+    let bounds = ListenerConfig::default().proxies(flags.proxy);
+    let bounds = if hosts.is_empty() { bounds } else { bounds.hosts(Hosts::LocalAnd(hosts)) };
+    let origins = Origins::new(OriginPolicy::SameOriginAnd(flags.origin));
+
     let ws = WebSocket::new(engine.clone(), WsConfig::default());
     // The same over plain HTTP, for those whom WebSocket does not reach.
     let edge = Edge::new(engine.clone(), UplinkConfig::default())
+        .origins(origins.clone())
         .mount(ws.clone())
         .mount(Sse::new(engine.clone(), SseConfig::default()))
         .mount(LongPoll::new(engine.clone(), LongPollConfig::default()));
-    let mut app = Router::new().route_service("/ws", ws).nest_service("/im", edge);
+    let mut app = Router::new().route_service("/ws", ws).layer(Extension(origins));
+    app = app.nest_service("/im", edge);
     for (path, kind, text) in PAGE {
         let headers = [
             (header::CONTENT_TYPE, kind),
@@ -114,7 +136,7 @@ async fn main() -> anyhow::Result<()> {
         engine.drain(Duration::from_secs(5)).await;
     };
     // Not `axum::serve`, which gives a peer that says nothing all the time in the world.
-    Listener::from_socket(listener).serve_until(app, drain).await?;
+    Listener::from_socket(listener).config(bounds).serve_until(app, drain).await?;
     store.close().await?;
     Ok(())
 }

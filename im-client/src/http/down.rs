@@ -16,7 +16,7 @@ use crate::link::{Incoming, LinkError};
 use crate::refusal::generous;
 
 use super::Down;
-use super::request::{Requests, Server, body};
+use super::request::{Arriving, GATEWAY_TRIES, Requests, Server, body, gateway_pause};
 use super::sse::{Parser, Said};
 
 /// How long the head of an answer may take beyond what the server was asked to wait.
@@ -36,6 +36,8 @@ pub(super) struct Reader {
     mark: Option<String>,
     ready: VecDeque<Incoming>,
     stream: Option<(Body, Parser)>,
+    /// The response to a poll, of which more is to come.
+    answer: Option<Arriving>,
     /// Before then no further poll.
     rest: Option<Instant>,
     failures: u32,
@@ -52,6 +54,7 @@ impl Reader {
             mark: None,
             ready: VecDeque::new(),
             stream: None,
+            answer: None,
             rest: None,
             failures: 0,
             heard: false,
@@ -64,15 +67,22 @@ impl Reader {
             if let Some(incoming) = self.ready.pop_front() {
                 return Ok(incoming);
             }
-            let got = match self.down {
-                Down::Stream => self.read_stream().await,
-                Down::LongPoll(hold) => self.poll(hold).await,
-                Down::ShortPoll(every) => self.poll_later(every).await,
+            let got = match (self.down, self.answer.take()) {
+                (_, Some(answer)) => self.read_answer(answer).await,
+                (Down::Stream, _) => self.read_stream().await,
+                (Down::LongPoll(hold), _) => self.poll(hold).await,
+                (Down::ShortPoll(every), _) => self.poll_later(every).await,
             };
             match got {
                 Ok(()) => (self.failures, self.heard) = (0, true),
                 // What the server says counts at once; what the network does may pass.
                 Err(error) if error.code.is_some() => return Err(error),
+                Err(error) if error.gateway && self.failures < GATEWAY_TRIES => {
+                    self.stream = None;
+                    self.failures += 1;
+                    gateway_pause(&error, self.failures).await;
+                }
+                Err(error) if error.gateway => return Err(error),
                 Err(error) if !self.heard => return Err(LinkError { unfit: true, ..error }),
                 Err(error) if self.failures >= TRIES => return Err(error),
                 Err(error) => {
@@ -97,6 +107,9 @@ impl Reader {
         let frame = frame.map_err(|e| LinkError::cut(e.to_string()))?;
         let Ok(piece) = frame.into_data() else { return Ok(()) };
         let said = parser.push(&piece).map_err(|_| LinkError::cut("this is no event stream"))?;
+        if said.is_empty() {
+            self.ready.push_back(Incoming::Heard);
+        }
         for said in said {
             match said {
                 Said::Data(data) => {
@@ -123,7 +136,7 @@ impl Reader {
         if response.status() == StatusCode::OK && is_stream {
             return Ok(response.into_body());
         }
-        body(response).await?;
+        body(response, || {}).await?;
         Err(LinkError::unfit("something between us and the server gives no event stream"))
     }
 
@@ -155,9 +168,20 @@ impl Reader {
             self.ready.push_back(Incoming::Heard);
             return Ok(());
         }
-        let tag = response.headers().get(header::ETAG).and_then(mark_of);
-        let frames = tokio::time::timeout(PATIENCE, body(response)).await;
-        let frames = frames.map_err(|_| LinkError::cut("an answer that did not end"))??;
+        self.read_answer(Arriving::new(response)).await
+    }
+
+    /// The next piece of a poll's response.
+    async fn read_answer(&mut self, mut answer: Arriving) -> Result<(), LinkError> {
+        while answer.piece().await? {
+            if answer.is_good() {
+                self.ready.push_back(Incoming::Heard);
+                self.answer = Some(answer);
+                return Ok(());
+            }
+        }
+        let tag = answer.headers().get(header::ETAG).and_then(mark_of);
+        let frames = answer.whole()?;
         // Something on the way may have changed the tag; what is not at the end is looked for.
         let mark = match tag.filter(|mark| ends_with(&frames, mark)) {
             Some(mark) => Some(mark),

@@ -8,8 +8,10 @@ use futures::SinkExt;
 use futures::channel::mpsc::{self, Sender};
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use hyper::Method;
+use http_body_util::Full;
+use hyper::body::Body as _;
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Method, Request};
 use im_core::Code;
 use im_core::wire::{Encoding, Welcome, decode};
 
@@ -19,10 +21,12 @@ use crate::refusal::generous;
 use super::Down;
 use super::down::Reader;
 use super::queue::{Message, Queue};
-use super::request::{Requests, Server, body};
+use super::request::{GATEWAY_TRIES, Requests, Server, body, gateway_pause};
 
-/// How long a POST may take.
+/// How long a POST may take beyond the time that its body takes.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The slowest uplink for which a POST is given its time, in bytes a second.
+const SLOWEST: u64 = 500;
 
 /// The header that names the session.
 pub(super) const SESSION: HeaderName = HeaderName::from_static("im-session");
@@ -127,17 +131,22 @@ impl Driver {
             Encoding::Json => HeaderValue::from_static("application/json"),
             Encoding::MsgPack => HeaderValue::from_static("application/msgpack"),
         };
+        let tries = if message.repeats_safely() { GATEWAY_TRIES } else { 1 };
         let mut request = self.server.request("/send", message.encode(self.encoding));
         *request.method_mut() = Method::POST;
         request.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        let mut heard = self.incoming.clone();
         let answer = Box::pin(async move {
-            let answer = match requests.send(request, PATIENCE).await {
-                Ok(response) => match tokio::time::timeout(PATIENCE, body(response)).await {
-                    Ok(body) => body,
-                    Err(_) => Err(LinkError::cut("an answer that did not end")),
-                },
-                Err(error) => Err(error),
-            };
+            for failures in 1..tries {
+                match post_once(&mut requests, request.clone(), &mut heard).await {
+                    Err(error) if error.gateway => {
+                        tracing::debug!(%error, "the message is posted again");
+                        gateway_pause(&error, failures).await;
+                    }
+                    answer => return (requests, answer),
+                }
+            }
+            let answer = post_once(&mut requests, request, &mut heard).await;
             (requests, answer)
         });
         Some(Posting { answer, first })
@@ -169,6 +178,22 @@ impl Driver {
             (reader, said)
         }));
     }
+}
+
+/// Posts the message. Pieces of the response are signs of life.
+async fn post_once(
+    requests: &mut Requests,
+    request: Request<Full<Bytes>>,
+    heard: &mut Sender<Incoming>,
+) -> Result<Bytes, LinkError> {
+    let bytes = request.body().size_hint().upper().unwrap_or_default();
+    let patience = PATIENCE + Duration::from_millis(1000 * bytes / SLOWEST);
+    let response = requests.send(request, patience).await?;
+    body(response, || {
+        // One that waits already says the same.
+        let _ = heard.try_send(Incoming::Heard);
+    })
+    .await
 }
 
 async fn answered(posting: &mut Option<Posting>) -> (Requests, Result<Bytes, LinkError>) {

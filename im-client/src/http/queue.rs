@@ -95,6 +95,16 @@ impl Message {
         self.frames.iter().any(kind)
     }
 
+    /// Whether the message may be posted again although its commands may have been carried out.
+    pub(super) fn repeats_safely(&self) -> bool {
+        let once = |frame: &Value| match frame.get("t").and_then(Value::as_text) {
+            Some("create" | "signal") => true,
+            Some("set" | "unset") => frame.get("stamp").is_none(),
+            _ => false,
+        };
+        !self.frames.is_empty() && !self.frames.iter().any(once)
+    }
+
     pub(super) fn encode(self, encoding: Encoding) -> Bytes {
         self.whole.unwrap_or_else(|| encode_batch(&self.frames, encoding))
     }

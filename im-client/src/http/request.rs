@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming as Body;
+use hyper::body::{Body as _, Incoming as Body};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::http::response::Parts;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use im_core::Code;
@@ -19,6 +20,19 @@ use super::dial::{Dial, Tcp};
 
 /// Bytes of a response that are read: more than any that a server gives.
 const MAX_BODY: usize = 16 << 20;
+
+/// How long a response may bring nothing once it has begun.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// How often a request is made that a gateway has no answer to.
+pub(super) const GATEWAY_TRIES: u32 = 4;
+
+/// The pause after so many such answers: 250 ms, doubled each time, or what the gateway asks for, 5 s at most.
+pub(super) async fn gateway_pause(error: &LinkError, failures: u32) {
+    let pause = Duration::from_millis(125 << failures.min(5));
+    let pause = pause.max(error.retry_after.unwrap_or_default().min(Duration::from_secs(5)));
+    tokio::time::sleep(pause).await;
+}
 
 /// Where the server is.
 #[derive(Debug, Clone)]
@@ -119,27 +133,69 @@ async fn connect(server: &Server) -> Result<SendRequest<Full<Bytes>>, LinkError>
     Ok(sender)
 }
 
-/// The whole body of a good response; a refusal becomes the error that it tells of.
-pub(super) async fn body(response: Response<Body>) -> Result<Bytes, LinkError> {
-    let (head, mut body) = response.into_parts();
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+/// A response whose body arrives in pieces. However long it takes, each piece is a sign of life.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    head: Parts,
+    body: Body,
+    bytes: BytesMut,
+}
+
+impl Arriving {
+    pub(super) fn new(response: Response<Body>) -> Self {
+        let (head, body) = response.into_parts();
+        Self { head, body, bytes: BytesMut::new() }
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// Whether it is what was asked for, and no refusal.
+    pub(super) fn is_good(&self) -> bool {
+        self.head.status.is_success()
+    }
+
+    /// Waits for the next piece. Returns whether there may be more.
+    pub(super) async fn piece(&mut self) -> Result<bool, LinkError> {
+        let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
+        let frame = frame.map_err(|_| LinkError::cut("a response that did not go on"))?;
+        let Some(frame) = frame else { return Ok(false) };
         let frame = frame.map_err(|e| LinkError::cut(e.to_string()))?;
         if let Ok(data) = frame.into_data() {
-            bytes.extend_from_slice(&data);
+            self.bytes.extend_from_slice(&data);
         }
-        if bytes.len() > MAX_BODY {
+        if self.bytes.len() > MAX_BODY {
             return Err(LinkError::coded(Code::TooLarge.number(), "the response is too large"));
         }
+        Ok(!self.body.is_end_stream())
     }
-    if head.status.is_success() {
-        return Ok(bytes.freeze());
+
+    /// The whole body of a good response; a refusal becomes the error that it tells of.
+    pub(super) fn whole(self) -> Result<Bytes, LinkError> {
+        let Self { head, bytes, .. } = self;
+        if head.status.is_success() {
+            return Ok(bytes.freeze());
+        }
+        let mut error = told(&bytes).unwrap_or_else(|| {
+            let words = format!("the server, or something before it, answered {}", head.status);
+            LinkError::of_status(head.status.as_u16(), words)
+        });
+        error.retry_after = error.retry_after.or_else(|| retry_after(&head.headers));
+        Err(error)
     }
-    let mut error = told(&bytes).unwrap_or_else(|| {
-        LinkError::cut(format!("the server, or something before it, answered {}", head.status))
-    });
-    error.retry_after = error.retry_after.or_else(|| retry_after(&head.headers));
-    Err(error)
+}
+
+/// The whole body of a good response; a refusal becomes the error that it tells of. `alive` is called with each piece.
+pub(super) async fn body(
+    response: Response<Body>,
+    mut alive: impl FnMut(),
+) -> Result<Bytes, LinkError> {
+    let mut arriving = Arriving::new(response);
+    while arriving.piece().await? {
+        alive();
+    }
+    arriving.whole()
 }
 
 #[cfg(test)]

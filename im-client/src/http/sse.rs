@@ -82,7 +82,11 @@ impl Parser {
 
 #[cfg(test)]
 mod tests {
+    use im_core::wire::{Encoding, Map, Value, decode};
+
     use super::*;
+    use crate::proto::scenarios;
+    use crate::refusal::generous;
 
     const STREAM: &str = "retry: 1500\n\ndata: {\"a\":1}\n\ndata:one\ndata: two\r\nid: m1\n\n: alive\n\nid: m2\n\nevent: x\n\n";
 
@@ -102,6 +106,40 @@ mod tests {
                 .flat_map(|piece| parser.push(piece).unwrap())
                 .collect();
             assert_eq!(said, expected(), "in pieces of {size}");
+        }
+    }
+
+    fn described(said: Vec<Said>) -> Vec<Value> {
+        let describe = |said| match said {
+            Said::Data(data) => {
+                let message = decode(&data, Encoding::Json, &generous()).unwrap().remove(0);
+                Some(Map::from_iter([("message", message)]).into())
+            }
+            Said::Id(id) => Some(Map::from_iter([("position", Value::from(id))]).into()),
+            Said::Comment => None,
+        };
+        said.into_iter().filter_map(describe).collect()
+    }
+
+    /// The event streams in `wire/scenarios` mean the same wherever their bytes are divided.
+    #[test]
+    fn event_streams_are_read_in_any_pieces() {
+        let scenarios = scenarios("event stream");
+        assert!(!scenarios.is_empty(), "no scenarios were found");
+        for (name, scenario) in scenarios {
+            let stream = scenario.get("text").and_then(Value::as_text).unwrap().as_bytes();
+            let expected = scenario.get("output").and_then(Value::as_array).unwrap();
+            let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+                let mut parser = Parser::default();
+                described(pieces.flat_map(|piece| parser.push(piece).unwrap()).collect())
+            };
+            for at in 0..=stream.len() {
+                let (first, rest) = stream.split_at(at);
+                assert_eq!(read(&mut [first, rest].into_iter()), expected, "{name}: cut at {at}");
+            }
+            for size in 1..stream.len() {
+                assert_eq!(read(&mut stream.chunks(size)), expected, "{name}: pieces of {size}");
+            }
         }
     }
 

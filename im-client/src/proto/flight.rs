@@ -6,13 +6,15 @@
 //! behind it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use im_core::wire::{Command, CommandBody, Encoding, ServerLimits, Target, encode, join_encoded};
 use im_core::{Code, CommandId, Cursor, RoomId};
 
 use crate::error::Error;
+
+use super::pace::Pace;
 
 /// Who wants to know the answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +31,8 @@ pub(crate) enum Origin {
     Checkpoint(Vec<(RoomId, Cursor)>),
     /// The client: is the server still there?
     Ping,
+    /// The client: showing other credentials before those in use expire.
+    Refresh,
 }
 
 /// A command that has no answer yet.
@@ -38,7 +42,25 @@ pub(crate) struct Pending {
     pub(crate) origin: Origin,
     /// How often it was tried again because the server said so.
     pub(crate) tries: u32,
-    written: bool,
+    /// If it was written on this connection.
+    written: Option<Written>,
+}
+
+/// That a command was written.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    /// Its place among all that were written.
+    order: u64,
+    bytes: usize,
+    /// When; `None` if it was written out of turn, and its answer says nothing about the pace.
+    at: Option<Instant>,
+}
+
+impl Pending {
+    /// The place of the command among all that were written; the last one if it was not written.
+    pub(crate) fn order(&self) -> u64 {
+        self.written.map_or(u64::MAX, |written| written.order)
+    }
 }
 
 /// Why nothing is written to a target now.
@@ -53,9 +75,12 @@ struct Held {
 #[derive(Debug)]
 pub(crate) struct Flight {
     next: u64,
+    /// How many commands were written.
+    writes: u64,
     pending: BTreeMap<u64, Pending>,
     unwritten: BTreeSet<u64>,
     held: HashMap<Target, Held>,
+    pace: Pace,
 }
 
 /// What values a message may hold is not announced by servers; this is what they allow by default, with some to spare.
@@ -63,14 +88,15 @@ const MAX_VALUES: usize = 8000;
 
 impl Flight {
     pub(crate) fn new() -> Self {
-        Self { next: 1, pending: BTreeMap::new(), unwritten: BTreeSet::new(), held: HashMap::new() }
+        let (pending, unwritten, held) = Default::default();
+        Self { next: 1, writes: 0, pending, unwritten, held, pace: Pace::new() }
     }
 
     /// Adds a command. It is written with the next [`Flight::batch`].
     pub(crate) fn push(&mut self, body: CommandBody, origin: Origin) -> CommandId {
         let id = self.next;
         self.next += 1;
-        self.pending.insert(id, Pending { body, origin, tries: 0, written: false });
+        self.pending.insert(id, Pending { body, origin, tries: 0, written: None });
         self.unwritten.insert(id);
         CommandId(id)
     }
@@ -84,14 +110,33 @@ impl Flight {
     ) -> (CommandId, Bytes) {
         let id = self.push(body, origin);
         self.unwritten.remove(&id.0);
-        let frame = self.mark_written(id.0, encoding).unwrap_or_default();
+        let frame = self.mark_written(id.0, encoding, None).unwrap_or_default();
         (id, frame)
     }
 
-    /// The command was answered.
+    /// The command was answered by the server.
+    pub(crate) fn answered(&mut self, now: Instant, id: CommandId) -> Option<Pending> {
+        self.unwritten.remove(&id.0);
+        let pending = self.pending.remove(&id.0)?;
+        match pending.written {
+            Some(Written { bytes, at: Some(at), .. }) => self.pace.answered(now, bytes, at),
+            Some(Written { bytes, at: None, .. }) => self.pace.unwrote(bytes),
+            None => {}
+        }
+        Some(pending)
+    }
+
+    /// The command was answered by the client itself.
     pub(crate) fn settle(&mut self, id: CommandId) -> Option<Pending> {
         self.unwritten.remove(&id.0);
-        self.pending.remove(&id.0)
+        let pending = self.pending.remove(&id.0)?;
+        self.pace.unwrote(pending.written.map_or(0, |written| written.bytes));
+        Some(pending)
+    }
+
+    /// How long what is under way may take to arrive.
+    pub(crate) fn drain_time(&self) -> Duration {
+        self.pace.drain_time()
     }
 
     /// Puts a send back that was refused for now. It keeps its number, and so its place, and nothing is written to its
@@ -102,7 +147,7 @@ impl Flight {
         if !earlier {
             self.held.insert(target.clone(), Held { by: id.0, until: at });
         }
-        self.pending.insert(id.0, Pending { written: false, ..pending });
+        self.pending.insert(id.0, Pending { written: None, ..pending });
         self.unwritten.insert(id.0);
     }
 
@@ -118,12 +163,15 @@ impl Flight {
     /// With `all`, the server closed because of something that was written: repeating it would only do it again.
     pub(crate) fn cut(&mut self, all: bool) -> Vec<(CommandId, Pending)> {
         self.pending.retain(|_, pending| pending.origin == Origin::User);
-        let lost = |pending: &Pending| pending.written && (all || !repeats_safely(&pending.body));
+        let lost = |pending: &Pending| {
+            pending.written.is_some() && (all || !repeats_safely(&pending.body))
+        };
         let ids: Vec<u64> =
             self.pending.iter().filter(|(_, p)| lost(p)).map(|(id, _)| *id).collect();
         let given_back =
             ids.iter().filter_map(|id| Some((CommandId(*id), self.pending.remove(id)?))).collect();
-        self.pending.values_mut().for_each(|pending| pending.written = false);
+        self.pending.values_mut().for_each(|pending| pending.written = None);
+        self.pace = Pace::new();
         self.unwritten = self.pending.keys().copied().collect();
         self.held.clear();
         given_back
@@ -144,9 +192,20 @@ impl Flight {
         self.pending.len() > self.unwritten.len()
     }
 
-    /// Whether a command of the application's that is not answered yet fulfils `test`.
-    pub(crate) fn any(&self, test: impl Fn(&CommandBody) -> bool) -> bool {
-        self.pending.values().any(|pending| test(&pending.body))
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len() + self.unwritten.len() + self.held.len()
+    }
+
+    /// Whether the command has no answer yet.
+    pub(crate) fn contains(&self, id: CommandId) -> bool {
+        self.pending.contains_key(&id.0)
+    }
+
+    /// The place, among all that were written, of the first unanswered command that changes what is subscribed.
+    pub(crate) fn oldest_subscribing(&self) -> Option<u64> {
+        let subscribing = self.pending.values().filter(|pending| subscribes(&pending.body));
+        subscribing.filter_map(|pending| Some(pending.written?.order)).min()
     }
 
     /// When something may be written to a target that is held and of which no answer is awaited.
@@ -156,7 +215,9 @@ impl Flight {
     }
 
     fn is_under_way(&self, to: &Target) -> bool {
-        self.pending.values().any(|pending| pending.written && target(&pending.body) == Some(to))
+        self.pending
+            .values()
+            .any(|pending| pending.written.is_some() && target(&pending.body) == Some(to))
     }
 
     /// The next message to write, within what the server allows; `None` if there is nothing to write now. Commands that
@@ -182,13 +243,15 @@ impl Flight {
             if !frames.is_empty() && values + weight > MAX_VALUES {
                 break;
             }
-            let Some(frame) = self.mark_written(id, encoding) else { continue };
+            let (room, alone) = (self.pace.room(), self.pace.is_idle());
+            let Some(frame) = self.mark_written(id, encoding, Some(now)) else { continue };
             if frame.len() > max_bytes {
                 self.settle(CommandId(id));
                 refused.push((CommandId(id), too_large(frame.len(), max_bytes)));
                 continue;
             }
-            if bytes + frame.len() + 5 > max_bytes && !frames.is_empty() {
+            let too_much = bytes + frame.len() + 5 > max_bytes && !frames.is_empty();
+            if too_much || frame.len() > room && !alone {
                 self.unmark(id);
                 break;
             }
@@ -212,22 +275,30 @@ impl Flight {
         to.is_none_or(|target| !self.held.contains_key(target))
     }
 
-    fn mark_written(&mut self, id: u64, encoding: Encoding) -> Option<Bytes> {
+    fn mark_written(&mut self, id: u64, encoding: Encoding, at: Option<Instant>) -> Option<Bytes> {
         let pending = self.pending.get_mut(&id)?;
-        pending.written = true;
         // The body moves into the command for the time of the encoding, so that its content need not be copied.
         let body = std::mem::replace(&mut pending.body, CommandBody::Ping);
         let command = Command { id: CommandId(id), body };
         let frame = encode(&command.to_value(), encoding);
         pending.body = command.body;
+        self.writes += 1;
+        let bytes = frame.len();
+        pending.written = Some(Written { order: self.writes, bytes, at });
+        self.pace.wrote(bytes);
         Some(frame)
     }
 
     fn unmark(&mut self, id: u64) {
-        if let Some(pending) = self.pending.get_mut(&id) {
-            pending.written = false;
-        }
+        let written = self.pending.get_mut(&id).and_then(|pending| pending.written.take());
+        self.pace.unwrote(written.map_or(0, |written| written.bytes));
     }
+}
+
+/// Whether the command changes what is subscribed, or what the server keeps of it.
+pub(crate) fn subscribes(body: &CommandBody) -> bool {
+    use CommandBody as C;
+    matches!(body, C::Sub { .. } | C::Unsub { .. } | C::Resume { .. } | C::Checkpoint { .. })
 }
 
 /// Where the order of sends matters.

@@ -7,20 +7,32 @@
 //! | module | what it does |
 //! |---|---|
 //! | `online` | what happens while a connection stands |
+//! | `heartbeat` | what is due while time passes |
+//! | `pace` | how many bytes of commands may be under way |
 //! | `flight` | commands until they are answered, across connections |
 //! | `rooms` | cursors, holes, checkpoints |
+//! | `asked` | which command decides about a room |
+//! | `calls` | what the application calls for |
+//! | `credentials` | fetching and showing credentials in time |
 //! | `latest` | latest-wins state |
 //! | `backoff` | when to come back |
 //! | `reply` | reading answers |
 
+mod asked;
 mod backoff;
+mod calls;
+mod credentials;
 mod flight;
+mod heartbeat;
 mod latest;
 mod online;
+mod pace;
 mod reply;
 mod rooms;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::scenarios::scenarios;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,16 +41,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use im_core::code::{Advice, advice};
 use im_core::wire::{
-    CommandBody, Content, Encoding, Hello, Limits, Reply, ResumeToken, Secret, ServerLimits,
-    VERSION, Value,
+    CommandBody, Encoding, Hello, Limits, Reply, ResumeToken, Secret, ServerLimits, VERSION,
 };
 use im_core::{Code, CommandId, Cursor, DeviceId, RoomId, UserId};
 
 use crate::config::Config;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::event::ClientEvent;
 
 use backoff::Backoff;
+use calls::Known;
+use credentials::Renewal;
 use flight::{Flight, Origin, Pending};
 use rooms::Rooms;
 
@@ -118,7 +131,7 @@ enum Phase {
     Online(Online),
     /// The next try comes then.
     Waiting { until: Instant },
-    /// The next try needs another token.
+    /// The next try needs other credentials.
     Renewing,
     /// Over.
     Ended(Cause),
@@ -131,8 +144,8 @@ struct Online {
     idle: Duration,
     heard: Instant,
     written: Instant,
-    /// A heartbeat was written then, and nothing was heard since.
-    pinged: Option<Instant>,
+    /// Until when an answer to a heartbeat is awaited, if nothing was heard since it was written.
+    ping_until: Option<Instant>,
 }
 
 /// The client as a state machine.
@@ -149,6 +162,7 @@ pub(crate) struct Machine {
     /// A checkpoint that has no answer yet.
     checkpoint: Option<CommandId>,
     backoff: Backoff,
+    renewal: Renewal,
     outputs: VecDeque<Output>,
     events: VecDeque<ClientEvent>,
 }
@@ -162,8 +176,10 @@ impl Machine {
         saved: Saved,
         seed: u64,
     ) -> Self {
+        let rooms = Rooms::saved(saved.cursors, saved.session.is_some());
         Self {
             backoff: Backoff::new(config.reconnect, seed),
+            renewal: Renewal::new(config.reconnect, seed),
             config,
             encoding,
             identity,
@@ -171,7 +187,7 @@ impl Machine {
             limits: assumed_limits(),
             phase: Phase::Idle,
             flight: Flight::new(),
-            rooms: Rooms::saved(saved.cursors),
+            rooms,
             checkpoint: None,
             outputs: VecDeque::new(),
             events: VecDeque::new(),
@@ -209,8 +225,11 @@ impl Machine {
         Saved { session: self.session.clone(), cursors: self.rooms.cursors() }
     }
 
-    /// Begins.
+    /// Begins, or tries again.
     pub(crate) fn start(&mut self, now: Instant) {
+        if self.identity.renewable && self.identity.token.is_none() {
+            return self.renew(now);
+        }
         self.phase = Phase::Connecting { until: now + self.config.connect_timeout };
         self.outputs.push_back(Output::Connect);
     }
@@ -240,11 +259,13 @@ impl Machine {
             Phase::Connecting { .. } | Phase::Greeting { .. } => None,
         };
         for (id, pending) in self.flight.cut(cause.is_our_fault() && lasted.is_some()) {
+            self.call_failed(id, &pending, Known::Nothing);
             let error = Error::unknown(cause.code, &cause.message).about(message_id(&pending));
             self.outputs.push_back(Output::Reply(id, Err(error)));
         }
-        self.rooms.cut();
+        self.rooms.cut(|id| self.flight.contains(id));
         self.checkpoint = None;
+        self.renewal.cut();
         if lasted.is_some_and(|lasted| {
             lasted >= self.config.reconnect.stable || cause.advice() == Some(Advice::Done)
         }) {
@@ -261,15 +282,20 @@ impl Machine {
             // A greeting that was refused for what it is will be refused again.
             Some(Advice::Fix) if !was_online && cause.is_our_fault() => return self.end(cause),
             Some(Advice::Refresh) if self.identity.renewable => {
-                self.phase = Phase::Renewing;
-                self.outputs.push_back(Output::FetchToken);
-                return self.tell_disconnected(cause, None);
+                self.tell_disconnected(cause, None);
+                return self.renew(now);
             }
             Some(Advice::Refresh) => return self.end(cause),
             Some(Advice::Resync) => {
                 if known == Some(Code::UnknownSession) {
                     self.session = None;
                 }
+                self.rooms.forget_checkpoint();
+            }
+            // Somebody else goes on with this session, an application that was started twice, say. To take it back would only
+            // begin a quarrel. Rooms and unanswered sends do not depend on the session.
+            Some(Advice::Retry) if known == Some(Code::Superseded) => {
+                self.session = None;
                 self.rooms.forget_checkpoint();
             }
             _ => {}
@@ -289,82 +315,6 @@ impl Machine {
             message: cause.message,
             retry_in,
         });
-    }
-
-    /// The token that was asked for, or why there is none.
-    pub(crate) fn on_token(&mut self, now: Instant, token: Result<Secret, String>) {
-        if !matches!(self.phase, Phase::Renewing) {
-            return;
-        }
-        let pause = self.backoff.next(None);
-        match (token, pause) {
-            (Ok(token), Some(pause)) => {
-                self.identity.token = Some(token);
-                self.phase = Phase::Waiting { until: now + pause };
-            }
-            (Ok(_), None) => self.end(Cause::of(Code::BadCredentials)),
-            (Err(why), _) => {
-                self.end(Cause::new(Some(Code::Expired.number()), format!("no fresh token: {why}")))
-            }
-        }
-    }
-
-    /// The application asks for these things. Each answer comes as [`Output::Reply`] under the number returned.
-    pub(crate) fn on_commands(&mut self, now: Instant, bodies: Vec<CommandBody>) -> Vec<CommandId> {
-        let ids = bodies.into_iter().map(|body| self.accept(body)).collect();
-        self.flush(now);
-        ids
-    }
-
-    fn accept(&mut self, body: CommandBody) -> CommandId {
-        let refused = self.check(&body).err();
-        let (room, token) = match &body {
-            CommandBody::Unsub { room } => (Some(room.clone()), None),
-            CommandBody::Refresh { token } => (None, Some(token.clone())),
-            _ => (None, None),
-        };
-        let id = self.flight.push(body, Origin::User);
-        if let Some(error) = refused {
-            let about = self.flight.settle(id).and_then(|pending| message_id(&pending));
-            self.outputs.push_back(Output::Reply(id, Err(error.about(about))));
-            return id;
-        }
-        if let Some(room) = room {
-            self.rooms.remove(&room);
-        }
-        if token.is_some() {
-            self.identity.token = token;
-        }
-        id
-    }
-
-    fn check(&self, body: &CommandBody) -> Result<(), Error> {
-        if let Phase::Ended(cause) = &self.phase {
-            return Err(Error::closed(cause.code, &cause.message));
-        }
-        match body {
-            CommandBody::Signal { .. } if !matches!(self.phase, Phase::Online(_)) => {
-                Err(Error::new(
-                    ErrorKind::Offline,
-                    None,
-                    "there is no connection now; a signal makes no sense later",
-                ))
-            }
-            CommandBody::Send { content: value, .. }
-            | CommandBody::Signal { content: value, .. }
-            | CommandBody::Set { value, .. } => self.check_value(value),
-            _ => Ok(()),
-        }
-    }
-
-    /// A value that no server takes is refused here: on the wire it would cost the connection.
-    fn check_value(&self, value: &Value) -> Result<(), Error> {
-        let mut limits = Limits::default();
-        limits.max_content_bytes = usize::try_from(self.limits.content_bytes).unwrap_or(usize::MAX);
-        limits.max_values /= 2;
-        let refused =
-            |e: im_core::wire::ContentError| Error::invalid(e.to_string()).with_code(e.code());
-        Content::new(value, &limits).map(drop).map_err(refused)
     }
 
     /// Ends the client. Commands that have no answer fail.
@@ -400,7 +350,8 @@ impl Machine {
                 Some(*until)
             }
             Phase::Online(online) => self.online_deadline(online),
-            Phase::Idle | Phase::Renewing | Phase::Ended(_) => None,
+            Phase::Renewing => self.renewal.deadline(),
+            Phase::Idle | Phase::Ended(_) => None,
         }
     }
 
@@ -412,6 +363,7 @@ impl Machine {
                 self.drop_connection(now, Cause::new(None, "the server did not answer in time"));
             }
             Phase::Online(_) => self.online_time(now),
+            Phase::Renewing => self.renewal_time(now),
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! What happens while a connection stands: frames in, commands out, heartbeats.
+//! What happens while a connection stands: frames in, commands out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,19 +16,12 @@ use crate::error::Error;
 use crate::event::ClientEvent;
 use crate::refusal::generous;
 
+use super::calls::Known;
 use super::flight::{Origin, Pending};
 use super::rooms::Change;
 use super::{Cause, Machine, Online, Output, Phase, reply};
 
 impl Machine {
-    /// Something was heard from the server that is no message: the transport's own ping or pong.
-    pub(crate) fn on_heard(&mut self, now: Instant) {
-        if let Phase::Online(online) = &mut self.phase {
-            online.heard = now;
-            online.pinged = None;
-        }
-    }
-
     /// A message arrived. `tap` sees each frame before anything is dropped.
     pub(crate) fn on_message(
         &mut self,
@@ -72,10 +65,11 @@ impl Machine {
     }
 
     fn on_ok(&mut self, now: Instant, id: CommandId, fields: Value) {
-        let Some(pending) = self.flight.settle(id) else { return };
+        let Some(pending) = self.flight.answered(now, id) else { return };
         match reply::read(&pending.body, fields) {
             Ok(reply) => self.on_reply(now, id, pending, reply),
             Err(error) if pending.origin == Origin::User => {
+                self.call_failed(id, &pending, Known::Nothing);
                 self.outputs.push_back(Output::Reply(id, Err(error.into())));
             }
             Err(error) => self.nonsense(now, &error),
@@ -83,35 +77,61 @@ impl Machine {
     }
 
     fn on_reply(&mut self, now: Instant, id: CommandId, pending: Pending, reply: Reply) {
+        let order = pending.order();
         match (pending.origin, reply) {
-            (Origin::User, reply) => self.on_answer(id, &pending.body, reply),
+            (Origin::User, reply) => self.on_answer(now, (id, order), &pending.body, reply),
+            (Origin::Refresh, Reply::Refreshed { expires }) => {
+                if let CommandBody::Refresh { token } = &pending.body {
+                    self.on_refreshed(now, token, expires);
+                }
+            }
             (Origin::Hello, Reply::Welcome(welcome)) => self.on_welcome(now, welcome),
             (Origin::Resume | Origin::Fill(_), Reply::Rooms { statuses, rev, generation }) => {
-                self.on_statuses(now, id, statuses, rev);
+                self.on_statuses(now, (id, order), statuses, rev);
                 self.on_generation(generation);
             }
             (Origin::Checkpoint(cursors), Reply::Checkpoint { rev }) => {
                 self.checkpoint = self.checkpoint.filter(|waiting| *waiting != id);
-                self.rooms.confirmed(&cursors, rev);
+                self.rooms.confirmed(&cursors, id, rev);
             }
             _ => {}
         }
+        self.rooms.release(|| self.flight.oldest_subscribing());
     }
 
     /// The answer to a command of the application's.
-    fn on_answer(&mut self, id: CommandId, body: &CommandBody, reply: Reply) {
+    fn on_answer(
+        &mut self,
+        now: Instant,
+        (id, order): (CommandId, u64),
+        body: &CommandBody,
+        reply: Reply,
+    ) {
         match (body, &reply) {
-            (CommandBody::Sub { .. }, Reply::Rooms { statuses, rev, generation }) => {
+            (CommandBody::Refresh { token }, Reply::Refreshed { expires }) => {
+                self.on_refreshed(now, token, *expires);
+            }
+            (CommandBody::Sub { room, .. }, Reply::Rooms { statuses, rev, generation }) => {
                 for status in statuses {
-                    let change = self.rooms.follow(status);
-                    self.tell(change);
+                    // If a later call of the application's decides, this one's caller alone is told.
+                    if self.rooms.counts(&status.room, id, order) {
+                        let change = self.rooms.follow(status);
+                        self.tell(change);
+                    }
                 }
+                self.rooms.call_returned(room, id, order);
                 self.rooms.learn_rev(*rev);
                 self.on_generation(*generation);
             }
-            (CommandBody::Unsub { .. }, Reply::Checkpoint { rev }) => self.rooms.learn_rev(*rev),
+            (CommandBody::Unsub { room }, Reply::Checkpoint { rev }) => {
+                if self.rooms.counts(room, id, order) {
+                    self.rooms.remove(room);
+                }
+                self.rooms.call_returned(room, id, order);
+                self.rooms.learn_rev(*rev);
+            }
             (CommandBody::Checkpoint { cursors }, Reply::Checkpoint { rev }) => {
-                self.rooms.confirmed(cursors, *rev)
+                self.rooms.confirmed(cursors, id, *rev)
             }
             _ => {}
         }
@@ -134,7 +154,8 @@ impl Machine {
         }
         let idle = welcome.idle.max(Duration::from_secs(1));
         self.phase =
-            Phase::Online(Online { since: now, idle, heard: now, written: now, pinged: None });
+            Phase::Online(Online { since: now, idle, heard: now, written: now, ping_until: None });
+        self.plan_renewal(now, welcome.expires);
         self.events.push_back(ClientEvent::Connected(welcome));
     }
 
@@ -143,8 +164,9 @@ impl Machine {
         let mut messages: Vec<Vec<Bytes>> = first.map(|first| vec![first]).into_iter().collect();
         let rev = self.rooms.rev();
         let mut frames = self.rooms.to_resume();
-        if frames.is_empty() && rev.is_some() {
-            frames.push(Vec::new());
+        if self.session.is_none() {
+            // A new session holds nothing that would have to be named.
+            frames.retain(|cursors| !cursors.is_empty());
         }
         let mut first_resume = None;
         for (at, cursors) in frames.into_iter().enumerate() {
@@ -167,17 +189,20 @@ impl Machine {
         }
     }
 
-    fn on_statuses(&mut self, now: Instant, by: CommandId, statuses: Vec<RoomStatus>, rev: u64) {
+    /// `by` is the command that is answered, and its place among all that were written.
+    fn on_statuses(
+        &mut self,
+        now: Instant,
+        by: (CommandId, u64),
+        statuses: Vec<RoomStatus>,
+        rev: u64,
+    ) {
         for status in statuses {
-            let leaving = |body: &CommandBody| matches!(body, CommandBody::Unsub { room } if *room == status.room);
-            if !self.rooms.contains(&status.room) && self.flight.any(leaving) {
-                continue;
-            }
-            let change = self.rooms.answered(by, status);
+            let change = self.rooms.answered(now, by.0, by.1, status);
             self.tell(change);
         }
         self.rooms.learn_rev(rev);
-        self.rooms.unanswered(now, by);
+        self.rooms.unanswered(now, by.0, by.1);
     }
 
     fn on_generation(&mut self, generation: u64) {
@@ -195,7 +220,8 @@ impl Machine {
     fn on_refusal(&mut self, now: Instant, refusal: ErrorReply) {
         // Without a number it is about something that could not be read at all; the close that follows says the rest.
         let Some(id) = refusal.id else { return };
-        let Some(pending) = self.flight.settle(id) else { return };
+        let Some(pending) = self.flight.answered(now, id) else { return };
+        let order = pending.order();
         match &pending.origin {
             Origin::User => self.on_refused(now, id, pending, refusal),
             Origin::Hello => {
@@ -210,16 +236,18 @@ impl Machine {
                 self.rooms.forget_checkpoint();
                 self.write_resume(None);
             }
-            Origin::Resume => self.rooms.unanswered(now, id),
+            Origin::Resume => self.rooms.unanswered(now, id, order),
             Origin::Fill(room) => {
                 let room = room.clone();
-                self.on_fill_refused(now, id, room, &refusal);
+                self.on_fill_refused(now, (id, order), room, &refusal);
             }
             Origin::Checkpoint(_) => {
                 self.checkpoint = self.checkpoint.filter(|waiting| *waiting != id)
             }
+            Origin::Refresh => self.on_refresh_refused(now, id),
             Origin::Ping => {}
         }
+        self.rooms.release(|| self.flight.oldest_subscribing());
     }
 
     fn on_refused(
@@ -241,23 +269,30 @@ impl Machine {
             let at = now + pause.max(refusal.retry_after.unwrap_or_default());
             return self.flight.retry(id, pending, at);
         }
+        self.call_failed(id, &pending, Known::Refused);
         let error = Error::from(refusal).about(super::message_id(&pending));
         self.outputs.push_back(Output::Reply(id, Err(error)));
     }
 
-    fn on_fill_refused(&mut self, now: Instant, id: CommandId, room: RoomId, refusal: &ErrorReply) {
+    fn on_fill_refused(
+        &mut self,
+        now: Instant,
+        (id, order): (CommandId, u64),
+        room: RoomId,
+        refusal: &ErrorReply,
+    ) {
         if matches!(advice(refusal.code), Advice::Retry | Advice::BackOff) {
-            return self.rooms.unanswered(now, id);
+            return self.rooms.unanswered(now, id, order);
         }
+        if !self.rooms.counts(&room, id, order) {
+            return;
+        }
+        self.rooms.call_returned(&room, id, order);
         let status = im_core::wire::Status::Denied;
         let code = Some(refusal.code);
-        let change = self.rooms.moved(RoomStatus {
-            room,
-            status,
-            cursor: None,
-            head: im_core::Seq::ZERO,
-            code,
-        });
+        let head = im_core::Seq::ZERO;
+        let status = RoomStatus { room, status, cursor: None, head, code };
+        let change = self.rooms.moved(now, status);
         self.tell(change);
     }
 
@@ -274,7 +309,7 @@ impl Machine {
             Push::State(update) => self.on_state(now, update),
             Push::Snapshot(part) => self.on_snapshot(now, part),
             Push::Room(status) => {
-                let change = self.rooms.moved(status);
+                let change = self.rooms.moved(now, status);
                 self.tell(change);
             }
             Push::Bye(Bye { code, message, retry_after }) => {
@@ -363,40 +398,5 @@ impl Machine {
             self.checkpoint = Some(self.flight.push(body, Origin::Checkpoint(cursors)));
         }
         self.rooms.checkpoint_sent();
-    }
-
-    pub(super) fn online_deadline(&self, online: &Online) -> Option<Instant> {
-        let heartbeat = match online.pinged {
-            Some(at) => at + self.config.ping_timeout,
-            None => online.heard.min(online.written) + online.idle / 2,
-        };
-        let idle = match self.config.checkpoints {
-            Checkpoints::Auto { idle, .. } if self.checkpoint.is_none() => {
-                self.rooms.idle_since(idle)
-            }
-            _ => None,
-        };
-        let can_fill = self.events.len() <= self.config.max_queued_events / 2;
-        let hole = self.rooms.next_hole().filter(|_| can_fill);
-        [Some(heartbeat), idle, hole, self.flight.deadline()].into_iter().flatten().min()
-    }
-
-    pub(super) fn online_time(&mut self, now: Instant) {
-        let Phase::Online(online) = &mut self.phase else { return };
-        match online.pinged {
-            Some(at) if now >= at + self.config.ping_timeout => {
-                return self.drop_connection(
-                    now,
-                    Cause::new(None, "nothing is heard from the server any more"),
-                );
-            }
-            None if now >= online.heard.min(online.written) + online.idle / 2 => {
-                online.pinged = Some(now);
-                let (_, ping) = self.flight.write(CommandBody::Ping, Origin::Ping, self.encoding);
-                self.transmit(now, ping);
-            }
-            _ => {}
-        }
-        self.flush(now);
     }
 }

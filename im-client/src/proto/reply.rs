@@ -11,10 +11,8 @@ pub(super) fn read(body: &CommandBody, fields: Value) -> Result<Reply, WireError
     Ok(match body {
         CommandBody::Hello(_) => Reply::Welcome(Box::new(Welcome::from_value(fields)?)),
         CommandBody::Ping => Reply::Pong(Timestamp::from_millis(number(&fields, "now")?)),
-        CommandBody::Refresh { .. }
-        | CommandBody::Logout
-        | CommandBody::Signal { .. }
-        | CommandBody::Kick { .. } => Reply::Done,
+        CommandBody::Refresh { .. } => Reply::refreshed_from_value(fields)?,
+        CommandBody::Logout | CommandBody::Signal { .. } | CommandBody::Kick { .. } => Reply::Done,
         CommandBody::Create { .. }
         | CommandBody::Join { .. }
         | CommandBody::Leave { .. }

@@ -8,11 +8,14 @@ use im_core::state::{Offer, offer};
 use im_core::wire::{Event, RoomStatus, Snapshot, StateUpdate, Status};
 use im_core::{CommandId, Cursor, RoomId};
 
+use super::asked::{Asked, Kind};
 use super::latest::RoomState;
 
 /// Cursors in one frame: together with the longest ids they fit into any server's message.
 const CURSORS_PER_FRAME: usize = 500;
 const CURSOR_BYTES_PER_FRAME: usize = 40 * 1024;
+/// As much of the first frame, which travels with the greeting: servers wait a few seconds for that, and uplinks are slow.
+const CURSOR_BYTES_IN_FIRST: usize = 2 * 1024;
 
 /// A room that is followed.
 #[derive(Debug)]
@@ -22,15 +25,13 @@ pub(super) struct Room {
     /// What the server's checkpoint holds, as far as known. Never more than the truth.
     confirmed: Option<Cursor>,
     pub(super) state: RoomState,
-    /// The command whose answer will say where the room stands.
-    asked: Option<CommandId>,
     /// How often it was asked for in vain.
     tries: u32,
 }
 
 impl Room {
     fn at(cursor: Cursor, confirmed: Option<Cursor>) -> Self {
-        Self { cursor, confirmed, state: RoomState::default(), asked: None, tries: 0 }
+        Self { cursor, confirmed, state: RoomState::default(), tries: 0 }
     }
 
     /// When to ask for what is missing. The first try is made at once; later ones wait, so that a server that cannot
@@ -48,10 +49,14 @@ pub(crate) struct Rooms {
     map: BTreeMap<RoomId, Room>,
     /// The rooms in which something is missing, and from when on to ask for it.
     holes: BTreeMap<RoomId, Instant>,
+    /// The command that decides where each room is.
+    asked: Asked,
     /// The revision of the server's checkpoint to which the confirmed cursors belong.
     rev: Option<u64>,
     /// Whether that checkpoint may still have a room that was denied since.
     has_stray: bool,
+    /// Whether the session's checkpoint may hold rooms at all.
+    may_hold: bool,
     /// Events since the last checkpoint.
     fresh: u32,
     last_event: Option<Instant>,
@@ -68,18 +73,21 @@ pub(super) enum Change {
 
 impl Rooms {
     /// Starts with cursors that were kept elsewhere, and the revision that they differ from.
-    pub(crate) fn saved(cursors: Vec<(RoomId, Cursor)>) -> Self {
+    ///
+    /// `may_hold`: whether there is a session whose checkpoint may hold others.
+    pub(crate) fn saved(cursors: Vec<(RoomId, Cursor)>, may_hold: bool) -> Self {
         let map =
             cursors.into_iter().map(|(room, cursor)| (room, Room::at(cursor, None))).collect();
-        Self { map, ..Self::default() }
+        Self { map, may_hold, ..Self::default() }
     }
 
     pub(super) fn cursors(&self) -> Vec<(RoomId, Cursor)> {
         self.map.iter().map(|(room, held)| (room.clone(), held.cursor)).collect()
     }
 
-    pub(super) fn contains(&self, room: &RoomId) -> bool {
-        self.map.contains_key(room)
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.map.len() + self.holes.len() + self.asked.len()
     }
 
     pub(super) fn remove(&mut self, room: &RoomId) {
@@ -103,16 +111,42 @@ impl Rooms {
         self.map.values_mut().for_each(|room| room.confirmed = None);
     }
 
-    /// The connection is gone, and with it every question about a room.
-    pub(super) fn cut(&mut self) {
+    /// The application calls for the room, and has no answer yet.
+    pub(super) fn call_subscribe(&mut self, room: &RoomId, by: CommandId) {
+        self.may_hold = true;
+        self.asked.call(room, by, Kind::Subscribe);
+    }
+
+    /// The application leaves the room. Nothing that was asked about it before counts any more.
+    pub(super) fn call_unsubscribe(&mut self, room: &RoomId, by: CommandId) {
+        self.remove(room);
+        self.asked.call(room, by, Kind::Unsubscribe);
+    }
+
+    /// A call of the application's is answered; `order` is its place among all that were written.
+    pub(super) fn call_returned(&mut self, room: &RoomId, by: CommandId, order: u64) {
+        self.asked.close(room, by, order);
+    }
+
+    /// The server's checkpoint may hold a room that is not subscribed here, or miss one that is.
+    pub(super) fn distrust_checkpoint(&mut self) {
+        self.has_stray = true;
+    }
+
+    /// Forgets questions that no late answer can be about; `oldest` gives the place of the first that waits for one.
+    pub(super) fn release(&mut self, oldest: impl FnOnce() -> Option<u64>) {
+        self.asked.release(oldest);
+    }
+
+    /// The connection is gone, and with it every question about a room but the application's own, which are asked again.
+    pub(super) fn cut(&mut self, is_pending: impl Fn(CommandId) -> bool) {
         if self.has_stray {
             // With the revision, a room that may be read again by then would come back, unasked.
             self.forget_checkpoint();
         }
-        for room in self.map.values_mut() {
-            (room.asked, room.tries) = (None, 0);
-        }
+        self.map.values_mut().for_each(|room| room.tries = 0);
         self.holes.clear();
+        self.asked.cut(is_pending);
     }
 
     /// Whether the event is the next one of its room; the cursor moves to it if so. Otherwise it is a repeat, or a hole
@@ -134,7 +168,7 @@ impl Rooms {
             }
             Offer::Old => false,
             Offer::Hole => {
-                if room.asked.is_none() && !self.holes.contains_key(&event.room) {
+                if !self.asked.is_own(&event.room) && !self.holes.contains_key(&event.room) {
                     self.holes.insert(event.room.clone(), room.missed(now));
                 }
                 false
@@ -144,7 +178,7 @@ impl Rooms {
 
     /// Something of this room had to be dropped unseen: ask for it later.
     pub(super) fn dropped(&mut self, now: Instant, room: &RoomId) {
-        if self.map.get(room).is_some_and(|held| held.asked.is_none()) {
+        if self.map.contains_key(room) && !self.asked.is_own(room) {
             self.holes.entry(room.clone()).or_insert(now);
         }
     }
@@ -166,43 +200,55 @@ impl Rooms {
         dropped.collect()
     }
 
-    /// Rooms to ask for again now, each with its cursor. The caller says with [`Rooms::asked`] by which command.
+    /// Rooms to ask for again now, each with its cursor. The caller says with [`Rooms::asked`] by which command. One that
+    /// the application calls for waits for that answer, which may place it elsewhere.
     pub(super) fn holes(&self, now: Instant) -> Vec<(RoomId, Cursor)> {
-        let due = self.holes.iter().filter(|(_, at)| **at <= now);
+        let due = self.holes.iter().filter(|(id, at)| **at <= now && !self.asked.is_called(id));
         due.filter_map(|(id, _)| Some((id.clone(), self.map.get(id)?.cursor))).collect()
     }
 
     /// When the next room is to be asked for again.
     pub(super) fn next_hole(&self) -> Option<Instant> {
-        self.holes.values().min().copied()
+        let due = self.holes.iter().filter(|(id, _)| !self.asked.is_called(id));
+        due.map(|(_, at)| *at).min()
     }
 
-    /// A command asks where `room` stands.
+    /// A command of the client's own asks where `room` is.
     pub(super) fn asked(&mut self, room: &RoomId, by: CommandId) {
         self.holes.remove(room);
-        if let Some(room) = self.map.get_mut(room) {
-            room.asked = Some(by);
-        }
+        self.asked.ask(room, by);
     }
 
-    /// A command asks where all rooms stand that nothing else asks for.
+    /// A command of the client's own asks where all rooms are that nothing else asks for.
     pub(super) fn asked_rest(&mut self, by: CommandId) {
-        self.map.values_mut().for_each(|room| _ = room.asked.get_or_insert(by));
+        self.map.keys().for_each(|room| self.asked.ask_too(room, by));
     }
 
     /// The command was refused, or its answer left rooms out: ask for each by itself, a little later.
-    pub(super) fn unanswered(&mut self, now: Instant, by: CommandId) {
-        for (id, room) in self.map.iter_mut().filter(|(_, room)| room.asked == Some(by)) {
-            room.asked = None;
-            self.holes.insert(id.clone(), room.missed(now));
+    pub(super) fn unanswered(&mut self, now: Instant, by: CommandId, order: u64) {
+        for id in self.asked.open(by) {
+            self.asked.close(&id, by, order);
+            if let Some(room) = self.map.get_mut(&id) {
+                self.holes.insert(id, room.missed(now));
+            }
         }
+    }
+
+    /// Whether what the answer to `by` says about the room still counts.
+    pub(super) fn counts(&mut self, room: &RoomId, by: CommandId, order: u64) -> bool {
+        self.asked.counts(room, by, order)
     }
 
     /// The cursors to name in a resume, in frames of bounded size: those that differ from the checkpoint, or all if
     /// that is not known.
+    /// If there is none, one frame says so: the checkpoint may hold rooms that were left meanwhile.
     pub(super) fn to_resume(&self) -> Vec<Vec<(RoomId, Cursor)>> {
         let differs = |room: &Room| self.rev.is_none() || room.confirmed != Some(room.cursor);
-        frames(self.map.iter().filter(|(_, room)| differs(room)))
+        let mut frames = frames(self.map.iter().filter(|(_, room)| differs(room)));
+        if frames.is_empty() && (self.may_hold || self.rev.is_some()) {
+            frames.push(Vec::new());
+        }
+        frames
     }
 
     /// The cursors to confirm in a checkpoint.
@@ -225,10 +271,13 @@ impl Rooms {
         self.fresh = 0;
     }
 
-    /// The server has kept these cursors.
-    pub(super) fn confirmed(&mut self, cursors: &[(RoomId, Cursor)], rev: u64) {
+    /// The server has kept these cursors, as the command `by` wished. Where another command is about the same room, it is
+    /// not known which of them was kept last.
+    pub(super) fn confirmed(&mut self, cursors: &[(RoomId, Cursor)], by: CommandId, rev: u64) {
         for (id, cursor) in cursors {
-            if let Some(room) = self.map.get_mut(id) {
+            if let Some(room) = self.map.get_mut(id)
+                && !self.asked.is_asked_by_another(id, by)
+            {
                 room.confirmed = Some(*cursor);
             }
         }
@@ -237,6 +286,7 @@ impl Rooms {
 
     /// The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
     pub(super) fn follow(&mut self, status: &RoomStatus) -> Change {
+        self.holes.remove(&status.room);
         match status.cursor {
             Some(cursor) if status.status != Status::Denied => {
                 let kept =
@@ -252,49 +302,59 @@ impl Rooms {
 
     /// An answer to what the client itself asked with the command `by`. Rooms that it does not know are new to it, from
     /// a session that somebody else began: it follows them.
-    pub(super) fn answered(&mut self, by: CommandId, status: RoomStatus) -> Change {
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        by: CommandId,
+        order: u64,
+        status: RoomStatus,
+    ) -> Change {
+        if !self.asked.counts(&status.room, by, order) {
+            return Change::Quiet;
+        }
+        self.asked.close(&status.room, by, order);
         match self.map.get_mut(&status.room) {
+            // The application has called for it meanwhile, or was refused it before: that call's answer says where it is.
+            None if self.asked.is_called(&status.room) || status.cursor.is_none() => Change::Quiet,
             None => self.follow(&status),
-            // Another command asks for this room as well, with a cursor that is further: its answer counts.
-            Some(room) if room.asked.is_some_and(|asked| asked != by) => Change::Quiet,
             Some(room) => {
-                room.asked = None;
                 room.confirmed = status.cursor.or(room.confirmed);
-                self.change(status)
+                self.change(now, status)
             }
         }
     }
 
     /// A room answers in another way from now on, or again. The cursor never goes back within an epoch: what the server
     /// repeats is dropped.
-    pub(super) fn moved(&mut self, status: RoomStatus) -> Change {
-        self.has_stray |= status.status == Status::Denied && self.contains(&status.room);
-        self.change(status)
+    pub(super) fn moved(&mut self, now: Instant, status: RoomStatus) -> Change {
+        self.has_stray |= status.status == Status::Denied && self.map.contains_key(&status.room);
+        self.change(now, status)
     }
 
-    fn change(&mut self, status: RoomStatus) -> Change {
+    fn change(&mut self, now: Instant, status: RoomStatus) -> Change {
         let Some(room) = self.map.get_mut(&status.room) else { return Change::Quiet };
-        match (status.status, status.cursor) {
-            (Status::Denied, _) => self.remove(&status.room),
-            (Status::Ok | Status::Gap, Some(cursor)) if is_behind(cursor, room.cursor) => {
+        let Some(cursor) = status.cursor.filter(|_| status.status != Status::Denied) else {
+            self.remove(&status.room);
+            return Change::Tell(status);
+        };
+        if cursor.epoch == room.cursor.epoch {
+            // Within an epoch only a log that ends before the cursor takes a subscriber back: any other is a repeat.
+            let repeats = status.status != Status::Reset || status.head >= room.cursor.seq;
+            if repeats && cursor.seq <= room.cursor.seq {
                 return Change::Quiet;
             }
-            (Status::Ok, None) => return Change::Quiet,
-            (_, Some(cursor)) => {
-                if cursor.epoch != room.cursor.epoch {
-                    room.state = RoomState::default();
-                }
-                room.cursor = cursor;
+            if status.status == Status::Ok {
+                // To go on from further ahead, and say that all is well, would be a silent hole.
+                let at = room.missed(now);
+                self.holes.entry(status.room).or_insert(at);
+                return Change::Quiet;
             }
-            (_, None) => {}
+        } else {
+            room.state = RoomState::default();
         }
+        room.cursor = cursor;
         Change::Tell(status)
     }
-}
-
-/// Whether the cursor lies at or before the place where the room is.
-fn is_behind(cursor: Cursor, place: Cursor) -> bool {
-    cursor.epoch == place.epoch && cursor.seq <= place.seq
 }
 
 fn frames<'a>(rooms: impl Iterator<Item = (&'a RoomId, &'a Room)>) -> Vec<Vec<(RoomId, Cursor)>> {
@@ -303,8 +363,9 @@ fn frames<'a>(rooms: impl Iterator<Item = (&'a RoomId, &'a Room)>) -> Vec<Vec<(R
         // Both halves of the epoch, the seq, and what stands around them.
         let size = id.as_str().len() * 2 + 64;
         bytes += size;
+        let most = if frames.len() > 1 { CURSOR_BYTES_PER_FRAME } else { CURSOR_BYTES_IN_FIRST };
         match frames.last_mut() {
-            Some(frame) if frame.len() < CURSORS_PER_FRAME && bytes <= CURSOR_BYTES_PER_FRAME => {
+            Some(frame) if frame.len() < CURSORS_PER_FRAME && bytes <= most => {
                 frame.push((id.clone(), room.cursor));
             }
             _ => {

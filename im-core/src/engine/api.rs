@@ -22,6 +22,8 @@ use super::connection::{Conn, Connection, Part, Peer};
 use super::core::Core;
 use super::follower::Follower;
 use super::outbox::{Outbox, Start};
+use super::registry::Most;
+use super::usage::Usage;
 
 /// An instant-messaging engine. Clones are handles to the same one; when the last is dropped, its tasks end.
 ///
@@ -133,6 +135,11 @@ impl Engine {
         &self.core().store
     }
 
+    /// What it holds in memory, in bytes as its bounds count them.
+    pub fn usage(&self) -> Usage {
+        self.core().usage()
+    }
+
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.core().registry.len()
@@ -151,11 +158,14 @@ impl Engine {
     pub(super) fn open(&self, peer: Peer, part: Part) -> Result<Connection> {
         let core = self.core();
         self.check_open()?;
-        let (most, handshakes) =
-            (core.config.max_connections, core.config.max_handshakes_per_address);
+        let most = Most {
+            all: core.config.max_connections,
+            of_address: core.config.max_connections_per_address,
+            handshakes_of_address: core.config.max_handshakes_per_address,
+        };
         let conn = core
             .registry
-            .open(peer.address, most, handshakes, |number| Conn::new(number, peer, part, core))
+            .open(peer.address, most, |number| Conn::new(number, peer, part, core))
             .map_err(|_| Error::of(Code::TooManyConnections, "accept"))?;
         Ok(Connection::new(self.clone(), conn))
     }

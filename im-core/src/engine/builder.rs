@@ -17,9 +17,11 @@ use crate::ports::{
 use crate::time::StampClock;
 
 use super::Engine;
+use super::acks::AckBudget;
 use super::cold::ColdReads;
 use super::config::EngineConfig;
 use super::core::Core;
+use super::health::Vitals;
 use super::heard_state::HeardState;
 use super::hub::Hub;
 use super::lanes::{self, Lanes};
@@ -151,7 +153,10 @@ impl EngineBuilder {
             bytes: config.window_bytes,
             all_bytes: config.windows_bytes,
             used: AtomicUsize::new(0),
+            state_bytes: config.states_bytes,
+            state_used: AtomicUsize::new(0),
         };
+        let acks = Arc::new(AckBudget::new(&config));
         let outboxes = OutboxBounds {
             bytes: config.outbox_bytes,
             all_bytes: config.outboxes_bytes,
@@ -159,6 +164,7 @@ impl EngineBuilder {
             in_flight: config.max_in_flight.max(1),
             slow_reader: config.slow_reader,
             used: AtomicUsize::new(0),
+            acks: acks.clone(),
         };
         let tasks = TaskTracker::new();
         let core = Arc::new(Core {
@@ -176,8 +182,8 @@ impl EngineBuilder {
             cold: ColdReads::new(
                 tasks.clone(),
                 config.cold_reads,
-                config.max_page as usize,
-                config.max_page_bytes,
+                (config.max_page as usize, config.max_page_bytes),
+                config.page_cache_bytes,
             ),
             state_writer: StateWriter::new(
                 config.max_state_pending,
@@ -187,7 +193,9 @@ impl EngineBuilder {
             state_generation: AtomicU64::new(state_generation),
             stamps: Mutex::new(StampClock::new(node)),
             outboxes: Arc::new(outboxes),
+            acks,
             started: tokio::time::Instant::now(),
+            vitals: Vitals::default(),
             tasks,
             draining: AtomicBool::new(false),
             stopped: CancellationToken::new(),

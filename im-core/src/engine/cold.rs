@@ -1,4 +1,4 @@
-//! Reads of the store for readers who lag: each page once, however many want it, and few at a time.
+//! Reads of the store for subscribers catching up: each page once, however many want it, and few at a time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,13 +16,23 @@ use crate::wire::PageFrom;
 use super::metrics;
 use super::outbox::Lag;
 use super::outgoing::Outgoing;
+use super::page_cache::PageCache;
 
-/// A page that several readers share.
+/// A page that several subscribers share.
 #[derive(Debug, Clone)]
 pub(crate) struct ColdPage {
     pub(crate) head: Cursor,
     pub(crate) first: Seq,
+    /// Consecutive events.
     pub(crate) events: Vec<Arc<Outgoing>>,
+}
+
+impl ColdPage {
+    /// The events after this seq.
+    pub(crate) fn after(&self, seq: Seq) -> &[Arc<Outgoing>] {
+        let is_before = |item: &Arc<Outgoing>| item.as_event().is_some_and(|e| e.seq <= seq);
+        &self.events[self.events.partition_point(is_before)..]
+    }
 }
 
 /// `None` if there is no such room; the error in words, since it is shared.
@@ -41,22 +51,36 @@ pub(crate) struct ColdReads {
     tasks: TaskTracker,
     page: usize,
     page_bytes: usize,
+    cache: Arc<PageCache>,
 }
 
 impl ColdReads {
-    /// At most `at_once` reads, each of a page of at most `page` events and about `page_bytes` bytes.
-    pub(crate) fn new(tasks: TaskTracker, at_once: usize, page: usize, page_bytes: usize) -> Self {
+    /// At most `at_once` reads, each of a page of at most `page` events and about `page_bytes` bytes; pages of at most
+    /// `cache_bytes` bytes are kept.
+    pub(crate) fn new(
+        tasks: TaskTracker,
+        at_once: usize,
+        (page, page_bytes): (usize, usize),
+        cache_bytes: usize,
+    ) -> Self {
         Self {
             flights: Arc::default(),
             permits: Arc::new(Semaphore::new(at_once.max(1))),
             tasks,
             page,
             page_bytes,
+            cache: Arc::new(PageCache::new(cache_bytes)),
         }
     }
 
-    /// The events that the reader lacks.
+    /// A page with the event after the subscriber's cursor, if there is one. It may begin before that event.
     pub(crate) async fn read(&self, store: &Arc<dyn Store>, lag: &Lag) -> ColdResult {
+        // Trimmed events may be in memory still; the store says from where the log goes on.
+        if lag.room.retains(lag.after.seq.next())
+            && let Some(page) = self.cache.find(lag.room.id(), lag.after, lag.erased)
+        {
+            return Ok(Some(page));
+        }
         let key = (lag.room.id().clone(), lag.after.seq, lag.erased);
         let flight = self
             .flights
@@ -70,21 +94,26 @@ impl ColdReads {
     fn start(&self, store: &Arc<dyn Store>, key: Wanted) -> Flight {
         ::metrics::counter!(metrics::COLD_READS).increment(1);
         let (store, permits, flights) = (store.clone(), self.permits.clone(), self.flights.clone());
+        let cache = self.cache.clone();
         let range =
             LogRange { from: PageFrom::After(key.1), limit: self.page, max_bytes: self.page_bytes };
         let read = self.tasks.spawn(async move {
             // The semaphore is never closed; without a permit the read would merely not be limited.
             let _permit = permits.acquire().await;
             let read = store.read(&key.0, range).await;
-            // From here on a new reader starts a new read, which may find more.
-            flights.lock().remove(&key);
-            match read {
+            let shared = match read {
                 Ok(page) => Ok(page.map(|page| {
                     let events = page.events.into_iter().map(Outgoing::event).collect();
                     Arc::new(ColdPage { head: page.head, first: page.first, events })
                 })),
                 Err(error) => Err(error.to_string().into()),
+            };
+            if let Ok(Some(page)) = &shared {
+                cache.keep(&key.0, key.2, page);
             }
+            // From here on a new reader starts a new read, which may find more.
+            flights.lock().remove(&key);
+            shared
         });
         async move { read.await.unwrap_or_else(|e| Err(e.to_string().into())) }.boxed().shared()
     }

@@ -31,8 +31,12 @@ pub struct EngineConfig {
     /// Connections of this engine, before and after the handshake. 1,000,000 by default; each costs some 2 KB here and
     /// more in its transport.
     pub max_connections: usize,
-    /// Connections of one address (of IPv6, one /64) that have not said who they are. 1,024 by default, since many people
-    /// may share one.
+    /// Connections of one address (of IPv6, one /64) for as long as they live, polls that are kept included; further ones
+    /// are refused with [`Code::TooManyConnections`](crate::Code::TooManyConnections). 1,024 by default, since many people
+    /// may share one. Behind a proxy, let the transport say the client's own address (docs/proxies.md), or all clients
+    /// count as one.
+    pub max_connections_per_address: usize,
+    /// Those of them that have not said who they are. 1,024 by default.
     pub max_handshakes_per_address: usize,
     /// Connections of one user. 16 by default: a few devices with a few tabs each.
     pub max_connections_per_user: usize,
@@ -48,8 +52,17 @@ pub struct EngineConfig {
     pub session_check: Duration,
 
     /// Commands of a connection whose replies it has not taken yet. 64 by default. Beyond that the connection is not
-    /// read any further. Worst case in memory: this many replies.
+    /// read any further. The bytes of replies have bounds of their own: [`Self::ack_bytes`].
     pub max_in_flight: u32,
+    /// Bytes of acks that one connection, or one call, holds before its next command waits until they were written. 256
+    /// KiB by default: one full page. Worst case in memory: this, one page, and [`Self::max_in_flight`] small acks.
+    pub ack_bytes: usize,
+    /// Bytes of acks of all connections together, those of pages being made included. 128 MiB by default: more than
+    /// two hundred full pages at one time. Beyond that, commands that ask for pages wait for 2 s and are then refused with
+    /// [`Code::Overloaded`](crate::Code::Overloaded), every connection has one command at a time, and from three quarters
+    /// on those that take nothing for five ticks are ended with [`Code::SlowReader`](crate::Code::SlowReader). Worst case
+    /// in memory: this, and one small ack for each connection.
+    pub acks_bytes: usize,
     /// Commands refused for their rate in a row before the connection is closed. 100 by default.
     pub max_flood: u32,
     /// Rooms that one session follows. 2,048 by default; some 100 bytes each.
@@ -58,9 +71,10 @@ pub struct EngineConfig {
     pub max_members: u32,
     /// Members named when a room is made. 256 by default.
     pub max_first_members: usize,
-    /// Events, members or rooms in one page. 200 by default. A page also ends when it has 256 KiB.
+    /// Events, members or rooms in one page. 200 by default.
     pub max_page: u32,
-    /// Bytes of one page of history. 256 KiB by default.
+    /// Bytes of one page: as it is encoded for a client, and of packed content where a log is read. 256 KiB by default. A
+    /// page holds one entry at least, however large.
     pub max_page_bytes: usize,
     /// How far ahead of the engine's clock a state stamp may lie. 5 s by default.
     pub max_stamp_ahead: Duration,
@@ -68,7 +82,7 @@ pub struct EngineConfig {
     /// old". Off by default.
     pub dedup_horizon: Option<Duration>,
 
-    /// Bytes that wait for one connection: pushes, counted without what they share. 256 KiB by default. Beyond that the
+    /// Bytes that wait for one connection: pushes as they are on the wire, in the longer encoding. 256 KiB by default. Beyond that the
     /// queue is dropped and the reader is fed from the log.
     pub outbox_bytes: usize,
     /// Bytes that wait for all connections together. 256 MiB by default. Beyond that queues are dropped as above.
@@ -80,12 +94,22 @@ pub struct EngineConfig {
 
     /// Recent events of a room that are kept in memory while it has readers. 256 by default.
     pub window_events: usize,
-    /// Bytes of the same, for one room. 256 KiB by default.
+    /// Bytes of the same, for one room: of the event and of both encodings, whether or not they were asked for. 512 KiB by
+    /// default: 256 events of half a kilobyte. A window keeps one event at least, however large. As many bytes are held back
+    /// of events that arrive before those that precede them; beyond that they are read from the store.
     pub window_bytes: usize,
-    /// Bytes of the same, for all rooms together. 256 MiB by default. Beyond that, windows keep one event.
+    /// Bytes of the same, for all rooms together. 256 MiB by default, which is the worst case in memory. Beyond that, windows
+    /// keep nothing, and those of rooms where nothing happened for a tick are emptied; readers who lag are fed from the store.
     pub windows_bytes: usize,
+    /// Bytes of keyed state that rooms with readers hold, together: keys, values and 384 bytes for each. 64 MiB by default: a
+    /// thousand rooms full of state. Beyond that, state that was not used lately is evicted and read from the store again when
+    /// it is needed. Worst case in memory: this, and the rooms whose state is in use at that moment.
+    pub states_bytes: usize,
     /// Reads of the store for readers who lag, at one time. 16 by default.
     pub cold_reads: usize,
+    /// Bytes of pages read for subscribers catching up that are kept for the next ones, every form of their events counted.
+    /// 64 MiB by default, some 60,000 short messages; 0 keeps none.
+    pub page_cache_bytes: usize,
 
     /// Tasks that append, each for its share of the rooms. 4 by default.
     pub lanes: usize,
@@ -132,6 +156,7 @@ impl Default for EngineConfig {
             tick: Duration::from_secs(1),
             hook_timeout: Duration::from_secs(2),
             max_connections: 1_000_000,
+            max_connections_per_address: 1024,
             max_handshakes_per_address: 1024,
             max_connections_per_user: 16,
             max_calls_per_user: 32,
@@ -139,6 +164,8 @@ impl Default for EngineConfig {
             max_sessions_per_user: 100,
             session_check: Duration::from_secs(10),
             max_in_flight: 64,
+            ack_bytes: 256 * 1024,
+            acks_bytes: 128 * 1024 * 1024,
             max_flood: 100,
             max_rooms_per_session: 2048,
             max_members: 100_000,
@@ -152,9 +179,11 @@ impl Default for EngineConfig {
             max_signals: 256,
             slow_reader: SlowReader::default(),
             window_events: 256,
-            window_bytes: 256 * 1024,
+            window_bytes: 512 * 1024,
             windows_bytes: 256 * 1024 * 1024,
+            states_bytes: 64 * 1024 * 1024,
             cold_reads: 16,
+            page_cache_bytes: 64 * 1024 * 1024,
             lanes: 4,
             lane_queue: 4096,
             append_batch: 512,
@@ -193,6 +222,7 @@ setters! {
     tick: Duration,
     hook_timeout: Duration,
     max_connections: usize,
+    max_connections_per_address: usize,
     max_handshakes_per_address: usize,
     max_connections_per_user: usize,
     max_calls_per_user: usize,
@@ -200,6 +230,8 @@ setters! {
     max_sessions_per_user: usize,
     session_check: Duration,
     max_in_flight: u32,
+    ack_bytes: usize,
+    acks_bytes: usize,
     max_flood: u32,
     max_rooms_per_session: usize,
     max_members: u32,
@@ -215,7 +247,9 @@ setters! {
     window_events: usize,
     window_bytes: usize,
     windows_bytes: usize,
+    states_bytes: usize,
     cold_reads: usize,
+    page_cache_bytes: usize,
     lanes: usize,
     lane_queue: usize,
     append_batch: usize,

@@ -39,7 +39,11 @@ pub struct Peer {
 
 /// A batch's number, for [`Connection::release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchId(usize);
+pub struct BatchId {
+    bytes: usize,
+    /// Of them, those of acks.
+    acks: usize,
+}
 
 /// Something to write.
 #[derive(Debug)]
@@ -124,6 +128,15 @@ pub(crate) enum Part {
     Down(Box<Downlink>),
 }
 
+impl Part {
+    /// Waits until what can be taken belongs to the session's subscriptions as acknowledged. Cancel-safe.
+    async fn settled(&self) {
+        if let Self::Down(down) = self {
+            down.settled().await;
+        }
+    }
+}
+
 /// What the handshake has established.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -168,6 +181,7 @@ impl Connection {
     pub async fn next(&self, max_bytes: usize) -> Batch {
         let Handle { conn, engine } = &*self.0;
         loop {
+            conn.part.settled().await;
             let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await;
             let heartbeat = conn.heartbeat.swap(false, Ordering::Relaxed);
             if taken.is_none() && !heartbeat {
@@ -182,13 +196,14 @@ impl Connection {
     /// be; `None` if there is nothing. Cancel-safe.
     pub async fn take(&self, max_bytes: usize) -> Option<Batch> {
         let Handle { conn, engine } = &*self.0;
+        conn.part.settled().await;
         let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await?;
         Some(conn.batch(engine.core(), taken, false))
     }
 
     /// The batch was written: its bytes no longer count against the outbox.
     pub fn release(&self, batch: BatchId) {
-        self.0.conn.outbox.release(batch.0);
+        self.0.conn.outbox.release(batch.bytes, batch.acks);
     }
 
     /// Something was heard from the peer that is no message: a protocol ping or pong.
@@ -317,7 +332,8 @@ impl Conn {
         if let Some(bye) = &take.bye {
             frames.push(Outgoing::new(Push::Bye(bye.clone())).encoded(self.encoding));
         }
-        Batch { id: BatchId(take.bytes), frames, heartbeat, close: take.bye }
+        let id = BatchId { bytes: take.bytes, acks: take.acks };
+        Batch { id, frames, heartbeat, close: take.bye }
     }
 
     pub(super) fn encoded(&self, item: Taken) -> Bytes {

@@ -14,14 +14,16 @@ use crate::error::{Error, Fault, Result};
 use crate::id::{CommandId, Cursor, NodeId, RoomId, UserId};
 use crate::ports::{
     Action, Authenticator, Bus, BusMessage, Clock, Envelope, Head, Hooks, Identity, LogPage,
-    LogRange, RateLimiter, RetentionPolicy, StateSnapshot, Store, Verdict,
+    LogRange, RateLimiter, RetentionPolicy, Store, Verdict,
 };
 use crate::state::RoomRecord;
 use crate::time::{Stamp, StampClock, Timestamp};
 use crate::wire::{ErrorReply, PageFrom};
 
+use super::acks::AckBudget;
 use super::cold::ColdReads;
 use super::config::EngineConfig;
+use super::health::Vitals;
 use super::heard_state::HeardState;
 use super::hub::Hub;
 use super::lanes::Lanes;
@@ -55,8 +57,11 @@ pub(crate) struct Core {
     pub(super) state_generation: AtomicU64,
     pub(crate) stamps: Mutex<StampClock>,
     pub(crate) outboxes: Arc<OutboxBounds>,
+    pub(crate) acks: Arc<AckBudget>,
     /// When it started, for time-outs.
     pub(crate) started: Instant,
+    /// What is noted of its well-being.
+    pub(crate) vitals: Vitals,
     /// Tasks of this engine. All of them end when it stops.
     pub(crate) tasks: TaskTracker,
     /// No new connections any more.
@@ -119,7 +124,7 @@ impl Core {
 
     /// Asks the embedder's hook.
     pub(crate) async fn ask(&self, actor: &Identity, action: &Action) -> Result<Verdict> {
-        if !self.hooks.wants_before() {
+        if !self.hooks.wants(action.kind()) {
             return Ok(Verdict::Default);
         }
         match tokio::time::timeout(self.config.hook_timeout, self.hooks.before(actor, action)).await
@@ -149,17 +154,11 @@ impl Core {
 
     async fn load(self: &Arc<Self>, room: &Arc<Room>) -> Result<()> {
         // Read before the store: what is written meanwhile is then found there.
-        let mut pending = self.state_writer.pending(room.id());
-        pending.extend(self.heard_state.of(room.id()));
+        let pending = self.pending_state(room.id());
         let (record, head) = self.look_up(room.id()).await?;
-        let mut state = match head.state_revision {
-            0 => StateSnapshot::default(),
-            _ => self.store.state(room.id()).await?,
-        };
-        let floor = state.floor;
-        // What is on its way there may be of keys that it has forgotten since, and newer than that.
-        state.entries.extend(pending.into_iter().filter(|update| floor < Some(update.stamp)));
+        let state = self.stored_state(room.id(), pending, head.state_revision == 0).await?;
         let applied = room.load(&record, head, state, self.state_generation(), &self.config.state);
+        self.hub.evict_state();
         // Not for a room that is level: it has no reader yet, and is about to get one.
         if applied != Applied::Level {
             self.follow_up(room, applied);
@@ -304,11 +303,20 @@ impl Core {
             room.rewritten(head.erased);
             let applied = room.hear_of(head.cursor.seq);
             self.follow_up(room, applied);
-            if room.state_revision() != head.state_revision
-                && let Ok(state) = self.store.state(room.id()).await
-            {
-                room.merge_stored(state, &self.config.state);
+            if room.state_revision() != head.state_revision {
+                self.check_state(room).await;
             }
+        }
+    }
+
+    /// The store's state of the room has changed: takes over what is newer. If the store fails, the next check comes back to it.
+    async fn check_state(&self, room: &Arc<Room>) {
+        if room.is_state_evicted() {
+            let held = self.hold_state(room).await;
+            drop(held);
+        } else if let Ok(state) = self.store.state(room.id()).await {
+            room.merge_stored(state, &self.config.state);
+            self.hub.evict_state();
         }
     }
 

@@ -2,17 +2,18 @@
 //! session's checkpoint, which commands change from elsewhere; where the reader stands is in a [`Mark`] that it gives back.
 //! So any node takes it up again.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use crate::code::Code;
 use crate::error::Result;
 use crate::id::{Cursor, RoomId, SessionId, UserId};
 use crate::ports::BusMessage;
-use crate::state::{Base, Checkpoint, CheckpointChange, Followed, Mark, Place, SessionTag};
+use crate::state::{Checkpoint, Followed, Mark, Place, SessionTag};
 use crate::wire::{ResumeToken, RoomStatus, Secret, Status};
 
 use super::Engine;
@@ -44,11 +45,25 @@ pub(crate) struct Downlink {
     /// One look at the checkpoint at a time, and at most one that waits.
     looking: tokio::sync::Mutex<()>,
     again: AtomicBool,
+    /// A look has ended.
+    looked: Notify,
     following: Mutex<Places>,
 }
 
-/// Places of a mark from which on the checkpoint takes them over, so that the next mark has room for others.
-const MANY_PLACES: usize = 32;
+impl Downlink {
+    /// Waits until no look at the checkpoint is due. The ack of a command that changes subscriptions is sent after its look
+    /// became due, so what is taken after this belongs to the subscriptions that the ack names. Cancel-safe.
+    pub(super) async fn settled(&self) {
+        loop {
+            let mut looked = pin!(self.looked.notified());
+            looked.as_mut().enable();
+            if !self.again.load(Ordering::Acquire) && self.looking.try_lock().is_ok() {
+                return;
+            }
+            looked.await;
+        }
+    }
+}
 
 impl Engine {
     /// Opens a session's downlink, in place of its older connection or downlink, which ends with
@@ -91,9 +106,10 @@ impl Connection {
     /// Where the reader of a downlink stands after all that was taken so far. To make it costs what was taken since the last
     /// mark, however many rooms are followed.
     ///
-    /// Its text has room for about a hundred rooms with state ([`Mark::MAX_LEN`]). What it has no room for is handed out
-    /// again to who comes back with it: events from the checkpoint on, which takes marks with many places over, and state
-    /// whole.
+    /// Its text has room for about a hundred rooms with state ([`Mark::MAX_LEN`]). A subscriber that returns with it receives
+    /// again what it has no room for: events after the checkpoint's cursor, and the whole state. Only the client's own
+    /// commands move the checkpoint's cursors: a downlink that moved them would leave out events that a client has received
+    /// but not read when its connection ends.
     pub fn mark(&self) -> Mark {
         let (_, conn) = self.parts();
         let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else {
@@ -162,6 +178,9 @@ impl Core {
             if let Err(error) = core.look_at_checkpoint(&conn).await {
                 tracing::warn!(%error, "a checkpoint could not be looked at; the next check tries again");
             }
+            if let Part::Down(down) = &conn.part {
+                down.looked.notify_waiters();
+            }
         });
     }
 
@@ -184,7 +203,6 @@ impl Core {
         // All of them before the first begins: a look-up that has a turn at the store and is not gone on with would hold up
         // everybody, and this very task with them.
         let begun: Vec<_> = begun.buffered(LOOK_UPS_AT_ONCE).collect().await;
-        let mut confirm = Vec::new();
         for (room, followed, told, answer) in begun {
             if conn.outbox.is_closed() {
                 return Ok(());
@@ -193,11 +211,7 @@ impl Core {
                 Ok((status, start)) => {
                     // In memory before it is said that it began: from then on signals are to arrive.
                     let _active = self.activate(&room).await?;
-                    let whole = status.status == Status::Ok;
-                    if whole && told.place.is_some() {
-                        confirm.push((room.clone(), start.from));
-                    }
-                    if !told.began || told.denied() || !whole {
+                    if !told.began || told.denied() || status.status != Status::Ok {
                         conn.outbox.notice(status);
                     }
                     let start = Start { state: told.state(), ..start };
@@ -212,9 +226,6 @@ impl Core {
             down.following.lock().begin(room, followed);
         }
         down.following.lock().rev = checkpoint.rev;
-        if mark.is_some_and(|mark| mark.places.len() > MANY_PLACES) {
-            self.take_over_places(session, down, checkpoint.rev, confirm).await?;
-        }
         Ok(())
     }
 
@@ -240,28 +251,6 @@ impl Core {
         }
         let new = checkpoint.rooms.iter().filter(|(room, _)| !following.has(room));
         new.map(|(room, followed)| (room.clone(), *followed)).collect()
-    }
-
-    /// The checkpoint of this revision takes over where the reader said that it stands. If it has another one by now, that
-    /// waits for the next mark.
-    async fn take_over_places(
-        &self,
-        session: &Session,
-        down: &Downlink,
-        rev: u64,
-        confirm: Vec<(RoomId, Cursor)>,
-    ) -> Result<()> {
-        let change =
-            CheckpointChange { confirm: confirm.clone(), ..self.no_change(Base::Rev(rev)) };
-        let rev = match self.change_checkpoint(session, change).await {
-            Ok(rev) => rev,
-            Err(error) if error.code() == Code::StaleCheckpoint => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let mut following = down.following.lock();
-        following.rev = rev;
-        confirm.into_iter().for_each(|(room, cursor)| following.confirm(room, cursor));
-        Ok(())
     }
 }
 

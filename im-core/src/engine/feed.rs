@@ -8,7 +8,7 @@ use crate::wire::Status;
 
 use super::core::Core;
 use super::outbox::{Due, Fed, Lag, Outbox, Take, Taken};
-use super::room::{Applied, Recent};
+use super::room::{Applied, Recent, Room, StateHold};
 use super::upkeep::Checked;
 
 /// Bytes of one part of a state snapshot.
@@ -18,26 +18,50 @@ const WINDOW_PAGE: usize = 64 * 1024;
 
 /// Takes what there is, reading logs for rooms that lag. `None` if there is nothing; then wait for the outbox. Cancel-safe.
 pub(crate) async fn take(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize) -> Option<Take> {
+    let mut _hold: Option<Box<StateHold>> = None;
     loop {
         // On the heap, and apart: every connection that waits for something to write holds this future.
-        let feeding = match take_now(outbox, max_bytes) {
+        let needed = match take_now(outbox, max_bytes) {
             Ok(take) => return take,
-            Err(lag) => Box::pin(feed(core, outbox, lag)),
+            Err(needed) => needed,
         };
-        feeding.await;
+        match needed {
+            Needed::Log(lag) => Box::pin(feed(core, outbox, lag)).await,
+            Needed::State(room) => match Box::pin(core.hold_state(&room)).await {
+                Ok(held) => _hold = Some(Box::new(held)),
+                Err(error) => {
+                    tracing::warn!(room = %room.id(), %error, "state could not be read; readers wait for the next tick");
+                    outbox.pause();
+                    return None;
+                }
+            },
+        }
     }
 }
 
-/// Takes what there is, or says which log has to be read first.
-fn take_now(outbox: &Outbox, max_bytes: usize) -> Result<Option<Take>, Lag> {
+/// What has to be read before there is something to take.
+enum Needed {
+    Log(Lag),
+    State(Arc<Room>),
+}
+
+/// Takes what there is, or says what has to be read first.
+fn take_now(outbox: &Outbox, max_bytes: usize) -> Result<Option<Take>, Needed> {
     loop {
         let mut take = outbox.take(max_bytes);
         if let Some(lag) = take.lag.take() {
-            return Err(lag);
+            return Err(Needed::Log(lag));
         }
         let snapshot = take.snapshot.take();
         if let Some(Due { room, even_empty }) = &snapshot {
-            let parts = room.snapshot(SNAPSHOT_PART, *even_empty);
+            let Some(parts) = room.snapshot(SNAPSHOT_PART, *even_empty) else {
+                // The reader asks for it again, with what was taken already in hand.
+                outbox.owe_snapshot(room);
+                if take.items.is_empty() && take.bye.is_none() {
+                    return Err(Needed::State(room.clone()));
+                }
+                return Ok(Some(take));
+            };
             if !parts.is_empty() {
                 outbox.state_handed(room);
             }
@@ -84,17 +108,18 @@ async fn feed_cold(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
     if other_life || lag.after.seq.next() < page.first {
         return restart(core, outbox, lag).await;
     }
-    if page.events.is_empty() {
+    let events = page.after(lag.after.seq);
+    if events.is_empty() {
         return outbox.fed_up_to_head(lag, page.head.seq);
     }
-    if page.events.iter().any(|item| item.ends_nameless()) {
+    if events.iter().any(|item| item.ends_nameless()) {
         match core.check_reader(outbox, lag).await {
             Checked::MayRead => {}
             Checked::NotNow => return outbox.pause_feed(lag),
             Checked::Denied => return fed(core, outbox, lag, Fed::Gone),
         }
     }
-    fed(core, outbox, lag, outbox.feed(lag, &page.events, lag.room.is_open_to_strangers()));
+    fed(core, outbox, lag, outbox.feed(lag, events, lag.room.is_open_to_strangers()));
 }
 
 /// What the reader wants to go on from is not there: it was trimmed, or is of another life. What ended the reader's right

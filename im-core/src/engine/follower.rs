@@ -42,7 +42,7 @@ impl Follower {
                 return Some(push);
             }
             if let Some(take) = feed::take(&core, &self.outbox, TAKE).await {
-                self.outbox.release(take.bytes);
+                self.outbox.release(take.bytes, 0);
                 let pushes = take.items.into_iter().filter_map(|item| match item {
                     Taken::Push(push) => Some(push.push.clone()),
                     Taken::Reply(_) => None,

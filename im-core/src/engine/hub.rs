@@ -5,11 +5,13 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
 use crate::id::RoomId;
 
+use super::metrics;
 use super::room::{Room, WindowBounds};
 
 const SHARDS: usize = 64;
@@ -20,6 +22,7 @@ pub(crate) struct Hub {
     shards: Vec<Mutex<HashMap<RoomId, Arc<Room>>>>,
     hasher: RandomState,
     windows: Arc<WindowBounds>,
+    evicting: Mutex<()>,
 }
 
 impl Hub {
@@ -28,6 +31,7 @@ impl Hub {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             windows: Arc::new(windows),
+            evicting: Mutex::default(),
         }
     }
 
@@ -63,6 +67,57 @@ impl Hub {
                 shard.shrink_to_fit();
             }
         }
+    }
+
+    /// How many rooms are in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Makes room for the windows of busy rooms, once all windows together have nearly as many bytes as they may: those of rooms
+    /// where nothing has happened since the last call are emptied.
+    pub(crate) fn empty_idle_windows(&self) {
+        let used = || self.windows.used.load(Ordering::Relaxed);
+        if used() < self.windows.all_bytes / 8 * 7 {
+            return;
+        }
+        for room in self.rooms() {
+            room.empty_idle_window();
+        }
+    }
+
+    /// Evicts state of rooms until all of it together is well within its budget, if it is beyond: first what was not used since
+    /// the last time.
+    pub(crate) fn evict_state(&self) {
+        let (used, most) = (|| self.state_bytes(), self.windows.state_bytes);
+        if used() <= most {
+            return;
+        }
+        let Some(_one_at_a_time) = self.evicting.try_lock() else { return };
+        let enough = most / 8 * 7;
+        for even_used in [false, true] {
+            for shard in &self.shards {
+                let rooms: Vec<Arc<Room>> = shard.lock().values().cloned().collect();
+                for room in rooms {
+                    if used() <= enough {
+                        return;
+                    }
+                    if room.evict_state(even_used) > 0 {
+                        ::metrics::counter!(metrics::STATE_EVICTIONS).increment(1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Bytes of state that rooms hold.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.windows.state_used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in all windows.
+    pub(crate) fn window_bytes(&self) -> usize {
+        self.windows.used.load(Ordering::Relaxed)
     }
 
     /// All rooms in memory.

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
 use crate::code::Code;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::id::{CommandId, EventKind, MessageId, RoomId, Seq, UserId};
 use crate::ports::{Appended, BusMessage};
 use crate::state::{Act, Append, Guard};
@@ -78,6 +78,11 @@ impl Lanes {
     pub(crate) fn new(n: usize, queue: usize) -> (Self, Vec<mpsc::Receiver<Job>>) {
         let (senders, receivers) = (0..n.max(1)).map(|_| mpsc::channel(queue.max(1))).unzip();
         (Self { senders, hasher: RandomState::new() }, receivers)
+    }
+
+    /// Jobs that wait in all of them.
+    pub(crate) fn waiting(&self) -> usize {
+        self.senders.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum()
     }
 
     /// Queues a job. An append waits for room. An answer does not, so that who is refused again and again keeps nobody from
@@ -201,7 +206,7 @@ async fn commit(core: &Arc<Core>, order: &mut OwnOrder, batch: Vec<Going>) {
     let appended = AssertUnwindSafe(core.store.append(appends)).catch_unwind().await;
     let mut outcomes = appended.unwrap_or_else(|_| panicked("the store")).into_iter();
     ::metrics::histogram!(metrics::COMMIT_SECONDS).record(begun.elapsed().as_secs_f64());
-    let (mut committed, mut refused) = (Vec::new(), Vec::new());
+    let (mut committed, mut refused, mut failed) = (Vec::new(), Vec::new(), false);
     for (waiter, sent, room, members) in waiting {
         let result = match outcomes.next() {
             Some(Ok(Appended::Committed(event))) => {
@@ -215,6 +220,7 @@ async fn commit(core: &Arc<Core>, order: &mut OwnOrder, batch: Vec<Going>) {
             Some(Err(error)) => Err(Error::from(error)),
             None => Err(Error::of(Code::Unknown, "append")),
         };
+        failed |= result.as_ref().is_err_and(|error| error.fault() == Fault::Backend);
         if result.as_ref().is_err_and(Error::is_retryable) {
             refused.extend(sent);
         }
@@ -223,6 +229,9 @@ async fn commit(core: &Arc<Core>, order: &mut OwnOrder, batch: Vec<Going>) {
     // From the last to the first, so that each session's first stays.
     let now = tokio::time::Instant::now();
     refused.iter().rev().for_each(|sent| order.wait_for(sent, now));
+    if !committed.is_empty() || failed {
+        core.vitals.appended(!committed.is_empty(), core.running());
+    }
     if !committed.is_empty() {
         ::metrics::counter!(metrics::EVENTS).increment(committed.len() as u64);
         core.tell(BusMessage::Events(committed));
@@ -265,7 +274,7 @@ fn first_members(act: &Act) -> Vec<UserId> {
 
 /// Tells the devices of users who came into a room by another's doing that there is a room to follow. A hint: what
 /// rooms they are in they can always ask.
-fn announce(core: &Arc<Core>, event: &Arc<Event>, first_members: Vec<UserId>) {
+pub(super) fn announce(core: &Arc<Core>, event: &Arc<Event>, first_members: Vec<UserId>) {
     let joined = event.member_changes().into_iter().filter_map(|change| match change {
         MemberChange::Joined(user, _) => Some(user),
         _ => None,

@@ -10,17 +10,20 @@
 //! |---|---|
 //! | `config`, `builder` | knobs; assembling |
 //! | `api`, `follower` | the engine in its embedder's hands |
+//! | `health` | how the engine is, for a probe |
 //! | `outside` | messages that the embedder's own transaction commits |
 //! | `connection` | the transport's seam |
 //! | `uplink`, `downlink`, `places` | the same in two halves, for transports without a connection of their own |
 //! | `commands` | carrying out what clients ask |
 //! | `lanes`, `own_order` | appending, answering, fanning out; the order of one's own sends |
 //! | `hub`, `room` | rooms in memory: recent log, readers, state |
-//! | `outbox`, `feed`, `cold` | what waits for a reader; catching up from the log |
+//! | `outbox`, `acks`, `feed`, `cold`, `page_cache` | what waits for a reader; the bytes of acks; catching up from the log |
 //! | `registry` | connections and whose they are |
 //! | `upkeep` | retention, deleting rooms, erasing users |
+//! | `usage` | what is held in memory, in bytes |
 //! | `core`, `tasks`, `state_writer`, `heard_state` | what all share; the engine's own tasks; state that is not in the store yet |
 
+mod acks;
 mod api;
 mod builder;
 mod cold;
@@ -31,6 +34,7 @@ mod core;
 mod downlink;
 mod feed;
 mod follower;
+mod health;
 mod heard_state;
 mod hub;
 mod lanes;
@@ -39,6 +43,7 @@ mod outbox;
 mod outgoing;
 mod outside;
 mod own_order;
+mod page_cache;
 mod places;
 mod registry;
 mod room;
@@ -46,6 +51,7 @@ mod state_writer;
 mod tasks;
 mod upkeep;
 mod uplink;
+mod usage;
 
 pub use api::{Engine, Publish};
 pub use builder::{EngineBuilder, NeedsAuthenticator};
@@ -53,4 +59,7 @@ pub use config::{EngineConfig, SlowReader};
 pub use connection::{Batch, BatchId, Connection, Peer};
 pub use downlink::Access;
 pub use follower::Follower;
+pub use health::{Health, Phase, StoreHealth, TaskHealth};
 pub use registry::network_of;
+pub use uplink::{AnswerPart, Answers, HeldAnswers};
+pub use usage::Usage;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::id::UserId;
 use crate::state::RoomRecord;
-use crate::wire::{Encoding, Event, MemberChange, Push, encode};
+use crate::wire::{Content, Encoding, Event, MemberChange, Push, StateUpdate, encode};
 
 /// A push and its encoded forms. All readers hold the same one.
 #[derive(Debug)]
@@ -14,26 +14,36 @@ pub(crate) struct Outgoing {
     pub(crate) push: Push,
     json: OnceLock<Bytes>,
     msgpack: OnceLock<Bytes>,
-    /// About how many bytes a copy on the wire has.
+    /// Bytes that a copy on the wire has at most, in whichever encoding is longer.
     pub(crate) size: usize,
+    /// Bytes of contents, packed.
+    packed: usize,
     /// Whose membership ends here, with what becomes of them. Empty for nearly every event.
     ends: Box<[MemberChange]>,
 }
 
 impl Outgoing {
     pub(crate) fn new(push: Push) -> Arc<Self> {
-        let size = size(&push);
+        let (packed, json) = contents(&push);
+        let size = FRAME_OVERHEAD + names(&push) + packed.max(json);
         let ends = match &push {
             Push::Event(event) => {
                 event.member_changes().into_iter().filter(MemberChange::ends_membership).collect()
             }
             _ => Box::default(),
         };
-        Arc::new(Self { push, json: OnceLock::new(), msgpack: OnceLock::new(), size, ends })
+        Arc::new(Self { push, json: OnceLock::new(), msgpack: OnceLock::new(), size, packed, ends })
     }
 
     pub(crate) fn event(event: Arc<Event>) -> Arc<Self> {
         Self::new(Push::Event(event))
+    }
+
+    /// Bytes that all forms of it hold together, those included that were not asked for yet: the push itself and its two
+    /// encodings. So what is kept for long needs no second look when somebody wants another encoding.
+    pub(crate) fn held(&self) -> usize {
+        let packed_frame = self.packed + FRAME_OVERHEAD + names(&self.push);
+        HELD_OVERHEAD + self.packed + packed_frame + self.size
     }
 
     /// The event, if it is one.
@@ -66,22 +76,44 @@ impl Outgoing {
     }
 }
 
-/// What every copy of an event costs beside its content: ids, numbers and names of fields.
+/// Bytes of a push on the wire beside contents and names: numbers and names of fields.
 const FRAME_OVERHEAD: usize = 160;
+/// Bytes that a push takes in memory beside its contents and encodings: itself, its event, and the counts of shared parts.
+const HELD_OVERHEAD: usize = 640;
 
-fn size(push: &Push) -> usize {
-    FRAME_OVERHEAD
-        + match push {
-            Push::Event(event) => event.content.packed().len(),
-            Push::Signal(signal) => signal.content.packed().len(),
-            Push::State(update) => update.value.as_ref().map_or(0, |value| value.packed().len()),
-            Push::Snapshot(snapshot) => snapshot
-                .entries
-                .iter()
-                .map(|e| 64 + e.value.as_ref().map_or(0, |v| v.packed().len()))
-                .sum(),
-            Push::Room(_) | Push::Mark(_) | Push::Bye(_) => 0,
+/// Bytes of the names in a push.
+fn names(push: &Push) -> usize {
+    match push {
+        Push::Event(event) => {
+            let id = event.id.as_ref().map_or(0, |id| id.as_str().len());
+            event.room.as_str().len() + event.from.as_str().len() + event.kind.as_str().len() + id
         }
+        Push::Signal(signal) => signal.from.as_str().len() + signal.kind.as_str().len(),
+        Push::State(update) => state_names(update) + update.room.as_str().len(),
+        Push::Snapshot(snapshot) => snapshot.entries.iter().map(|entry| state_names(entry)).sum(),
+        Push::Room(_) | Push::Mark(_) | Push::Bye(_) => 0,
+    }
+}
+
+fn state_names(update: &StateUpdate) -> usize {
+    update.key.as_str().len() + update.from.as_str().len()
+}
+
+/// Bytes of the contents in a push, packed and in JSON.
+fn contents(push: &Push) -> (usize, usize) {
+    let of = |content: &Content| (content.packed().len(), content.json_len());
+    match push {
+        Push::Event(event) => of(&event.content),
+        Push::Signal(signal) => of(&signal.content),
+        Push::State(update) => update.value.as_ref().map_or((0, 0), of),
+        Push::Snapshot(snapshot) => {
+            snapshot.entries.iter().fold((0, 0), |(packed, json), entry| {
+                let (more_packed, more_json) = entry.value.as_ref().map_or((0, 0), of);
+                (packed + 96 + more_packed, json + 96 + more_json)
+            })
+        }
+        Push::Room(_) | Push::Mark(_) | Push::Bye(_) => (0, 0),
+    }
 }
 
 /// Whether somebody with no standing, or a ban, may go on reading after `change`.

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::error::Result;
-use crate::id::RoomId;
+use crate::code::Code;
+use crate::error::{Error, Result};
+use crate::id::{RoomId, Seq, UserId};
 use crate::ports::{BusMessage, LogRange};
-use crate::state::{Append, Guard};
+use crate::state::{Act, Append, Guard, Intent, RoomSeed};
 use crate::wire::{Event, PageFrom};
 
 use super::api::{Engine, Publish};
-use super::lanes;
+use super::{lanes, metrics};
 
 impl Engine {
     /// Makes of a message what a store appends, without appending it: for a store that takes it in a transaction of the
@@ -20,14 +21,56 @@ impl Engine {
     ///
     /// A limit of the content.
     pub fn prepare(&self, publish: Publish) -> Result<Append> {
-        let core = self.core();
         let (room, act) = self.submitted(publish)?;
-        let max_members = core.config.max_members;
-        Ok(Append { room, guard: Guard::Trusted, act, at: core.now(), max_members })
+        Ok(self.prepared(room, act))
     }
 
-    /// Hands out events that were committed in a transaction of the embedder's own: to be called after the commit. Whoever
-    /// forgets it, or crashes before it, loses nothing: the comparison with the store finds what is new, some seconds later.
+    /// Makes of a room what a store appends, as [`Engine::prepare`] does of a message: the room is made with the embedder's own
+    /// rows or not at all. It is trusted, as by [`Engine::create_room`].
+    ///
+    /// ```
+    /// # use im_core::{engine::Engine, ports::Appended, state::RoomSeed, wire::{Role, RoomKind}, RoomId, UserId};
+    /// # async fn example(engine: Engine) -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = engine.store().clone();
+    /// let (shop, ann) = (UserId::new("shop")?, UserId::new("ann")?);
+    /// let members = vec![(shop.clone(), Role::Owner), (ann, Role::Member)];
+    /// let seed = RoomSeed { kind: RoomKind::Group, open: false, members };
+    /// let room = engine.prepare_room(RoomId::new("order-17")?, seed, &shop)?;
+    /// // With a store in SQL: `store.append_in(&mut transaction, &[room]).await?`, and after the commit
+    /// # let answer = store.append(vec![room]).await.remove(0);
+    /// if let Appended::Committed(event) = answer? {
+    ///     engine.announce(vec![event]).await?;
+    /// }
+    /// # Ok(()) }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async { example(Engine::builder().allow_anonymous().start().await.unwrap()).await }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Forbidden`] for ids that belong to the engine. That the room exists is the store's answer.
+    pub fn prepare_room(&self, room: RoomId, seed: RoomSeed, by: &UserId) -> Result<Append> {
+        if room.is_reserved() {
+            return Err(Error::of(Code::Forbidden, "create"));
+        }
+        Ok(self.prepared(room, Act::Create { by: by.clone(), seed }))
+    }
+
+    /// Makes of a change of members what a store appends. It is trusted, as by [`Engine::change_members`].
+    pub fn prepare_change(&self, room: RoomId, by: &UserId, intent: Intent) -> Append {
+        self.prepared(room, Act::Change { by: by.clone(), intent })
+    }
+
+    fn prepared(&self, room: RoomId, act: Act) -> Append {
+        let core = self.core();
+        let max_members = core.config.max_members;
+        Append { room, guard: Guard::Trusted, act, at: core.now(), max_members }
+    }
+
+    /// Delivers events that were committed in a transaction of the embedder's own: to be called once, after the commit. All that
+    /// follows an append by the engine follows: subscribers get the events, newcomers the signal `im.room`, the hook is told, and
+    /// they are counted. A process that does not call it, or crashes before it, loses no event: the comparison with the store
+    /// finds what is new, some seconds later.
     ///
     /// Each is looked up in the store first: what it does not hold (the transaction was rolled back) is passed over.
     ///
@@ -43,13 +86,32 @@ impl Engine {
         for (room, events) in by_room {
             let kept = self.kept(&room, &events).await?;
             for event in &kept {
+                lanes::announce(core, event, self.first_members(event).await);
                 lanes::publish(core, Arc::clone(event));
             }
             if !kept.is_empty() {
+                ::metrics::counter!(metrics::EVENTS).increment(kept.len() as u64);
                 core.tell(BusMessage::Events(kept));
             }
         }
         Ok(())
+    }
+
+    /// Who is in a room that this event has made without saying so, as the first message of a direct room does.
+    async fn first_members(&self, event: &Event) -> Vec<UserId> {
+        if event.seq != Seq::FIRST || !event.member_changes().is_empty() {
+            return Vec::new();
+        }
+        let core = self.core();
+        let most = core.config.max_members as usize;
+        match core.store.members(&event.room, None, most).await {
+            Ok(members) => members.into_iter().map(|(user, _)| user).collect(),
+            Err(error) => {
+                // They are told of a room, which is a hint: what rooms they are in they can always ask.
+                tracing::warn!(room = %event.room, %error, "the members of a new room could not be read, and are not told of it");
+                Vec::new()
+            }
+        }
     }
 
     /// Those of a room's events that its log holds, in its order.

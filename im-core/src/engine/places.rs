@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::id::{Cursor, RoomId, SessionId};
+use crate::id::{RoomId, SessionId};
 use crate::state::{Followed, Mark, Place, RoomTag, SessionTag};
 
 use super::outbox::{HeldState, Standpoint};
@@ -59,14 +59,6 @@ impl Places {
                 1 => self.look_again_at(tag),
                 _ => {}
             }
-        }
-    }
-
-    /// The checkpoint has taken over where the reader stands in the room.
-    pub(super) fn confirm(&mut self, room: RoomId, cursor: Cursor) {
-        if let Some(begun) = self.rooms.get_mut(&room) {
-            begun.followed.cursor = cursor;
-            self.changed.insert(room);
         }
     }
 

@@ -27,7 +27,9 @@ struct Inner {
     users: HashMap<UserId, Vec<Arc<Conn>>>,
     /// Calls under way.
     calls: HashMap<UserId, usize>,
-    /// Connections of a network that have not said who they are.
+    /// Connections of a network.
+    networks: HashMap<IpAddr, usize>,
+    /// Those that have not said who they are.
     handshakes: HashMap<IpAddr, usize>,
     next: u64,
 }
@@ -54,6 +56,16 @@ pub(crate) enum NotTaken {
     Superseded,
 }
 
+/// How many connections are taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    pub(crate) all: usize,
+    /// Of one network, for as long as they live.
+    pub(crate) of_address: usize,
+    /// Of one network, before they have said who they are.
+    pub(crate) handshakes_of_address: usize,
+}
+
 /// What an address counts as: of IPv6 the network, since whoever has one address mostly has all 2^64 of it (RFC 6177).
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -70,20 +82,22 @@ impl Registry {
     pub(crate) fn open(
         &self,
         address: Option<IpAddr>,
-        max: usize,
-        max_handshakes: usize,
+        most: Most,
         make: impl FnOnce(u64) -> Conn,
     ) -> Result<Arc<Conn>, NotTaken> {
         let mut inner = self.inner.lock();
-        if inner.all.len() >= max {
+        if inner.all.len() >= most.all {
             return Err(NotTaken::Crowded);
         }
-        if let Some(address) = address {
-            let open = inner.handshakes.entry(network_of(address)).or_default();
-            if *open >= max_handshakes {
+        if let Some(network) = address.map(network_of) {
+            let of = |counts: &HashMap<IpAddr, usize>| counts.get(&network).copied().unwrap_or(0);
+            if of(&inner.networks) >= most.of_address
+                || of(&inner.handshakes) >= most.handshakes_of_address
+            {
                 return Err(NotTaken::Crowded);
             }
-            *open += 1;
+            *inner.networks.entry(network).or_default() += 1;
+            *inner.handshakes.entry(network).or_default() += 1;
         }
         inner.next += 1;
         let number = inner.next;
@@ -168,6 +182,9 @@ impl Registry {
             self.emptied.notify_waiters();
         }
         inner.end_handshake(conn);
+        if let Some(network) = conn.address.map(network_of) {
+            one_less(&mut inner.networks, &network);
+        }
         let Some(session) = conn.session() else { return };
         if let Some(conns) = inner.users.get_mut(&session.user) {
             conns.retain(|other| !Arc::ptr_eq(other, conn));
@@ -207,11 +224,15 @@ impl Inner {
         if conn.greeted.swap(true, Ordering::Relaxed) {
             return;
         }
-        if let Some(open) = self.handshakes.get_mut(&network) {
-            *open = open.saturating_sub(1);
-            if *open == 0 {
-                self.handshakes.remove(&network);
-            }
+        one_less(&mut self.handshakes, &network);
+    }
+}
+
+fn one_less(counts: &mut HashMap<IpAddr, usize>, network: &IpAddr) {
+    if let Some(count) = counts.get_mut(network) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(network);
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Events are applied at head + 1 only, whatever order they arrive in; what is missing is filled from the store
 //! ([`super::engine`]'s `fill`). A room that nobody follows is not in memory.
 
+mod state;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,22 +12,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use crate::id::{Cursor, Epoch, RoomId, Seq, StateKey, UserId};
+use crate::id::{Cursor, Epoch, RoomId, Seq};
 use crate::ports::{Head, StateSnapshot};
-use crate::state::{Merge, Place, RoomRecord, Sequencer, StateLimits, StateMap, answer};
-use crate::wire::{Push, Snapshot, StateUpdate, Status};
+use crate::state::{RoomRecord, Sequencer, StateLimits, answer};
+use crate::wire::Status;
 
 use super::outbox::{Offered, Outbox, Seat, Start};
 use super::outgoing::{Outgoing, open_to_strangers};
+use state::RoomState;
+pub(crate) use state::StateHold;
 
-/// Bounds of the hot windows, and the budget that all share.
+/// Bounds of what rooms hold, and the budgets that all share.
 #[derive(Debug)]
 pub(crate) struct WindowBounds {
     pub(crate) events: usize,
     pub(crate) bytes: usize,
     pub(crate) all_bytes: usize,
-    /// Bytes in all windows.
+    /// Bytes in all windows, of every form of their events.
     pub(crate) used: AtomicUsize,
+    /// Bytes of keyed state that all rooms may hold.
+    pub(crate) state_bytes: usize,
+    /// Bytes of keyed state that they hold.
+    pub(crate) state_used: AtomicUsize,
 }
 
 /// A room that somebody on this node follows.
@@ -46,10 +54,7 @@ struct Inner {
     /// By slot, so that a reader's place does not move.
     readers: Vec<Option<Reader>>,
     free: Vec<usize>,
-    state: StateMap,
-    state_revision: u64,
-    /// The generation of state that readers are given; `None` until it is known.
-    state_generation: Option<u64>,
+    state: RoomState,
     /// Whether a task is filling the log from the store.
     filling: bool,
     /// Whether the room was taken off the map and must not be used any more.
@@ -65,7 +70,14 @@ struct Log {
     open: bool,
     sequencer: Sequencer<Arc<Outgoing>>,
     window: VecDeque<Arc<Outgoing>>,
+    /// Bytes in the window, of every form of its events.
     bytes: usize,
+    /// The first event that the store retains, as far as is known here.
+    first: Seq,
+    /// Bytes of events that the sequencer holds back, and of repeats of them.
+    early: usize,
+    /// An event was kept since the last look for idle windows.
+    touched: bool,
     /// Of the events in the log, how many were changed by erasures.
     erased: u64,
 }
@@ -145,13 +157,16 @@ impl Room {
     ) -> Applied {
         let mut inner = self.inner.lock();
         // If it was renewed meanwhile, that is newer.
-        inner.state_generation.get_or_insert(generation);
+        inner.state.generation.get_or_insert(generation);
         inner.log = Some(Log {
             cursor_epoch: head.cursor,
             open: open_to_strangers(record),
             sequencer: Sequencer::new(head.cursor.seq, EARLY_EVENTS),
             window: VecDeque::new(),
             bytes: 0,
+            first: head.first,
+            early: 0,
+            touched: false,
             erased: head.erased,
         });
         inner.merge_stored(self, state, limits);
@@ -248,7 +263,8 @@ impl Room {
     fn apply_locked(&self, inner: &mut Inner, item: Arc<Outgoing>) -> Applied {
         let Some(event) = item.as_event() else { return Applied::Level };
         let Some(log) = &mut inner.log else {
-            if inner.before_load.len() < EARLY_EVENTS {
+            let held: usize = inner.before_load.iter().map(|early| early.held()).sum();
+            if inner.before_load.len() < EARLY_EVENTS && held < self.windows.bytes {
                 inner.before_load.push(item);
             }
             return Applied::Level;
@@ -256,10 +272,22 @@ impl Room {
         if event.epoch != log.cursor_epoch.epoch {
             return Applied::OtherEpoch;
         }
-        log.sequencer.push(event.seq, item);
+        let (seq, size) = (event.seq, item.held());
+        if seq <= log.sequencer.head().next() {
+            log.sequencer.push(seq, item);
+        } else if log.early + size <= self.windows.bytes {
+            log.early += size;
+            log.sequencer.push(seq, item);
+        } else {
+            // It is read from the store with what is missing before it.
+            log.sequencer.hear_of(seq);
+        }
         while let Some(item) = inner.log.as_mut().and_then(|log| log.sequencer.pop()) {
             self.keep(inner, &item);
             inner.fan_out(self, &item);
+        }
+        if let Some(log) = inner.log.as_mut().filter(|log| !log.sequencer.holds_back()) {
+            log.early = 0;
         }
         inner.fill_wanted()
     }
@@ -287,17 +315,29 @@ impl Room {
 
     fn keep(&self, inner: &mut Inner, item: &Arc<Outgoing>) {
         let Some(log) = &mut inner.log else { return };
+        log.touched = true;
         log.window.push_back(item.clone());
-        log.bytes += item.size;
-        self.windows.used.fetch_add(item.size, Ordering::Relaxed);
+        log.bytes += item.held();
+        self.windows.used.fetch_add(item.held(), Ordering::Relaxed);
         let over = |log: &Log| {
             let all = self.windows.used.load(Ordering::Relaxed) > self.windows.all_bytes;
-            log.window.len() > self.windows.events || log.bytes > self.windows.bytes || all
+            let own = log.window.len() > self.windows.events || log.bytes > self.windows.bytes;
+            all || (own && log.window.len() > 1)
         };
-        while log.window.len() > 1 && over(log) {
+        while over(log) {
             let Some(old) = log.window.pop_front() else { break };
-            log.bytes -= old.size;
-            self.windows.used.fetch_sub(old.size, Ordering::Relaxed);
+            log.bytes -= old.held();
+            self.windows.used.fetch_sub(old.held(), Ordering::Relaxed);
+        }
+    }
+
+    /// Empties a window in which nothing was kept since this was called last.
+    pub(crate) fn empty_idle_window(&self) {
+        let mut inner = self.inner.lock();
+        let Some(log) = &mut inner.log else { return };
+        if !std::mem::take(&mut log.touched) {
+            log.window = VecDeque::new();
+            self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
         }
     }
 
@@ -326,6 +366,11 @@ impl Room {
         Recent::Events(log.window.iter().skip(begin as usize).take_while(fits).cloned().collect())
     }
 
+    /// Whether the log still has this event, as far as is known here.
+    pub(crate) fn retains(&self, seq: Seq) -> bool {
+        self.inner.lock().log.as_ref().is_some_and(|log| log.first <= seq)
+    }
+
     /// Whether strangers may read it.
     pub(crate) fn is_open_to_strangers(&self) -> bool {
         self.inner.lock().log.as_ref().is_some_and(|log| log.open)
@@ -342,10 +387,11 @@ impl Room {
         let Some(log) = inner.log.as_mut().filter(|log| log.cursor_epoch.epoch == epoch) else {
             return;
         };
+        log.first = log.first.max(first);
         let is_gone = |item: &Arc<Outgoing>| item.as_event().is_some_and(|event| event.seq < first);
         let mut freed = 0;
         while log.window.front().is_some_and(is_gone) {
-            freed += log.window.pop_front().map_or(0, |item| item.size);
+            freed += log.window.pop_front().map_or(0, |item| item.held());
         }
         log.bytes -= freed;
         self.windows.used.fetch_sub(freed, Ordering::Relaxed);
@@ -359,6 +405,7 @@ impl Room {
         log.window.clear();
         self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
         let (head, known) = (log.sequencer.head(), log.sequencer.known());
+        log.early = 0;
         log.sequencer = Sequencer::new(head, EARLY_EVENTS);
         log.sequencer.hear_of(known);
         inner
@@ -389,13 +436,14 @@ impl Room {
         self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
         log.cursor_epoch = to;
         log.open = open_to_strangers(record);
+        log.early = 0;
         log.sequencer = Sequencer::new(to.seq, EARLY_EVENTS);
         log.sequencer.hear_of(head.cursor.seq);
         log.window.clear();
+        log.first = head.first;
         log.erased = head.erased;
         if from != to.epoch {
-            inner.state = StateMap::default();
-            inner.state_revision = 0;
+            inner.state.clear(&self.windows);
         }
         let readers = inner.readers.iter().flatten();
         readers.for_each(|reader| {
@@ -408,88 +456,6 @@ impl Room {
     pub(crate) fn signal(&self, item: &Arc<Outgoing>) {
         let inner = self.inner.lock();
         inner.readers.iter().flatten().for_each(|reader| reader.outbox.signal(item.clone()));
-    }
-
-    // ---- state ----
-
-    /// Merges an update and hands it on if it is the newest.
-    pub(crate) fn merge(&self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
-        let mut inner = self.inner.lock();
-        let merged = inner.state.merge(update.clone(), limits);
-        if merged == Merge::Taken {
-            inner.hand_on(self, update);
-        }
-        merged
-    }
-
-    /// The newest update to a key, as held here.
-    pub(crate) fn state_of(&self, key: &StateKey) -> Option<Arc<StateUpdate>> {
-        self.inner.lock().state.get(key).cloned()
-    }
-
-    /// The keys whose values this user has set.
-    pub(crate) fn state_keys_of(&self, user: &UserId) -> Vec<StateKey> {
-        let inner = self.inner.lock();
-        let own = inner.state.iter().filter(|held| held.from == *user && held.value.is_some());
-        own.map(|held| held.key.clone()).collect()
-    }
-
-    /// The store's revision of the state that was merged here last.
-    pub(crate) fn state_revision(&self) -> u64 {
-        self.inner.lock().state_revision
-    }
-
-    /// Merges what the store holds, and hands on what is newer than what was held here.
-    pub(crate) fn merge_stored(&self, stored: StateSnapshot, limits: &StateLimits) {
-        self.inner.lock().merge_stored(self, stored, limits);
-    }
-
-    /// What a mark says of the state that all readers were handed, or have waiting: see [`Place::state`].
-    pub(crate) fn marked_state(&self) -> u32 {
-        self.inner.lock().marked_state()
-    }
-
-    /// The generation of state is this one: every reader is given all of it. In one step, so that no reader is taken to have
-    /// state of a generation that it was not given.
-    pub(crate) fn renew_state(&self, generation: u64) {
-        let mut inner = self.inner.lock();
-        inner.state_generation = Some(generation);
-        inner
-            .readers
-            .iter()
-            .flatten()
-            .for_each(|reader| reader.outbox.renew_state(reader.seat(self)));
-    }
-
-    /// All state, in parts of at most about `part_bytes`. If there is none, one empty part or nothing.
-    pub(crate) fn snapshot(&self, part_bytes: usize, even_empty: bool) -> Vec<Arc<Outgoing>> {
-        let inner = self.inner.lock();
-        // A room with readers was loaded.
-        let generation = inner.state_generation.unwrap_or_default();
-        let entries: Vec<Arc<StateUpdate>> = inner.state.iter().cloned().collect();
-        drop(inner);
-        let mut parts: Vec<Vec<Arc<StateUpdate>>> = Vec::new();
-        let mut room_left = 0_usize;
-        for entry in entries {
-            let size = 128 + entry.value.as_ref().map_or(0, |value| value.packed().len());
-            if parts.is_empty() || size > room_left {
-                parts.push(Vec::new());
-                room_left = part_bytes;
-            }
-            room_left = room_left.saturating_sub(size);
-            if let Some(part) = parts.last_mut() {
-                part.push(entry);
-            }
-        }
-        if parts.is_empty() && even_empty {
-            parts.push(Vec::new());
-        }
-        let last = parts.len().saturating_sub(1);
-        let part = |(at, entries)| {
-            let snapshot = Snapshot { room: self.id.clone(), generation, entries, more: at < last };
-            Outgoing::new(Push::Snapshot(snapshot))
-        };
-        parts.into_iter().enumerate().map(part).collect()
     }
 }
 
@@ -509,29 +475,6 @@ impl Inner {
             }
         }
         gone.into_iter().for_each(|at| self.free_reader(at));
-    }
-
-    fn marked_state(&self) -> u32 {
-        match self.state.digest() {
-            0 => 0,
-            digest => Place::state_of(digest, self.state_generation.unwrap_or_default()),
-        }
-    }
-
-    fn merge_stored(&mut self, room: &Room, stored: StateSnapshot, limits: &StateLimits) {
-        for update in stored.entries {
-            if self.state.merge_held(update.clone(), limits) == Merge::Taken {
-                self.hand_on(room, update);
-            }
-        }
-        self.state.raise_floor(stored.floor);
-        self.state_revision = stored.revision;
-    }
-
-    fn hand_on(&self, room: &Room, update: Arc<StateUpdate>) {
-        let item = Outgoing::new(Push::State(update.clone()));
-        let readers = self.readers.iter().flatten();
-        readers.for_each(|reader| reader.outbox.state(reader.seat(room), &update.key, &item));
     }
 
     fn free_reader(&mut self, at: usize) {
@@ -564,7 +507,9 @@ impl Inner {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if let Some(log) = &self.inner.get_mut().log {
+        let inner = self.inner.get_mut();
+        inner.state.clear(&self.windows);
+        if let Some(log) = &inner.log {
             self.windows.used.fetch_sub(log.bytes, Ordering::Relaxed);
         }
     }

@@ -22,12 +22,13 @@ const HEARD_DELAYS: u32 = 5;
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 const SWEEP_BATCH: usize = 1000;
 
-/// Does `work` every `period` until the engine stops.
-async fn every<F, Fut>(core: Arc<Core>, period: Duration, work: F)
+/// Does `work` every `period` until the engine stops. It goes by `name` where its lag is told.
+async fn every<F, Fut>(core: Arc<Core>, name: &'static str, period: Duration, work: F)
 where
     F: Fn(Arc<Core>) -> Fut,
     Fut: Future<Output = ()>,
 {
+    let beat = core.vitals.task(name, period, core.running());
     let mut ticks = interval(period.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick comes at once.
@@ -40,6 +41,7 @@ where
                 if AssertUnwindSafe(work(core.clone())).catch_unwind().await.is_err() {
                     tracing::error!("one of the engine's tasks panicked; it goes on at its next turn");
                 }
+                beat.beat(core.running());
             }
         }
     }
@@ -48,25 +50,37 @@ where
 /// Starts all of them.
 pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
     let config = &core.config;
-    core.tasks.spawn(every(core.clone(), config.tick, |core| async move { keep_time(&core) }));
-    core.tasks.spawn(every(core.clone(), config.head_check, |core| async move {
+    core.tasks.spawn(every(
+        core.clone(),
+        "tick",
+        config.tick,
+        |core| async move { keep_time(&core) },
+    ));
+    core.tasks.spawn(every(core.clone(), "head_check", config.head_check, |core| async move {
         check_heads(&core).await
-    }));
-    core.tasks.spawn(every(core.clone(), config.session_check, |core| async move {
-        core.check_sessions().await
-    }));
-    core.tasks.spawn(every(core.clone(), config.state_delay, |core| async move {
-        core.state_writer.flush(&core.store).await;
     }));
     core.tasks.spawn(every(
         core.clone(),
-        config.upkeep,
-        |core| async move { core.keep_up().await },
+        "session_check",
+        config.session_check,
+        |core| async move { core.check_sessions().await },
     ));
-    core.tasks.spawn(every(core.clone(), config.state_delay * HEARD_DELAYS, |core| async move {
-        core.heard_state.turn();
+    core.tasks.spawn(every(core.clone(), "state", config.state_delay, |core| async move {
+        core.state_writer.flush(&core.store).await;
     }));
-    core.tasks.spawn(every(core.clone(), SWEEP_EVERY, |core| async move { sweep(&core).await }));
+    core.tasks.spawn(every(core.clone(), "upkeep", config.upkeep, |core| async move {
+        core.keep_up().await
+    }));
+    core.tasks.spawn(every(
+        core.clone(),
+        "heard_state",
+        config.state_delay * HEARD_DELAYS,
+        |core| async move {
+            core.heard_state.turn();
+        },
+    ));
+    core.tasks
+        .spawn(every(core.clone(), "sweep", SWEEP_EVERY, |core| async move { sweep(&core).await }));
     if let Some(bus) = bus {
         core.tasks.spawn(listen(core.clone(), bus));
     }
@@ -75,6 +89,8 @@ pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
 fn keep_time(core: &Arc<Core>) {
     let (running, now) = (core.running(), core.now());
     core.registry.all().iter().for_each(|conn| conn.tick(core, running, now));
+    core.hub.empty_idle_windows();
+    core.gauge_usage();
 }
 
 async fn check_heads(core: &Arc<Core>) {
@@ -133,7 +149,7 @@ fn hear(core: &Arc<Core>, envelope: Envelope) {
             // Before the room is looked for: it may come into memory now, and looks here first.
             core.heard_state.push(update.clone());
             if let Some(room) = core.hub.get(&update.room) {
-                room.merge(update, &core.config.state);
+                core.merge_heard(room, update);
             }
         }
         BusMessage::Signal(signal) => deliver_signal(core, &signal),

@@ -222,6 +222,7 @@ impl Core {
         self.state_writer.forget_user(user);
         self.heard_state.forget_user(user);
         for room in self.hub.rooms() {
+            let _hold = self.hold_state(&room).await?;
             for key in room.state_keys_of(user) {
                 self.unset(room.id(), key).await?;
             }

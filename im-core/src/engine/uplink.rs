@@ -1,10 +1,11 @@
 //! One message of commands at a time, for transports whose requests end with their answers.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -12,12 +13,63 @@ use crate::wire::{Bye, ResumeToken};
 
 use super::Engine;
 use super::commands;
-use super::connection::{Conn, Part, Peer, Session};
+use super::connection::{Conn, Connection, Part, Peer, Session};
+use super::core::Core;
+use super::registry::Call;
+
+/// Bytes of answers in one part, or one answer if that has more.
+const PART: usize = 64 * 1024;
+
+/// The answers to one message of commands, in parts.
+///
+/// Where they are more than may wait at one time ([`EngineConfig::ack_bytes`](super::EngineConfig::ack_bytes)), the first
+/// part has those that were there by then, and the commands behind them are carried out as parts are written and dropped.
+/// If it is dropped before the end, commands may be left undone.
+#[derive(Debug)]
+pub struct Answers {
+    connection: Connection,
+    first: Option<AnswerPart>,
+    working: Option<Working>,
+    commands: usize,
+    _counted: Option<Call>,
+}
+
+/// Some of the answers to a message. They count against the bounds of acks until this is dropped.
+#[derive(Debug)]
+pub struct AnswerPart {
+    /// Encoded, one for each command, in any order.
+    pub frames: Vec<Bytes>,
+    /// Until then they count.
+    pub held: HeldAnswers,
+}
+
+/// The place that answers take in the bounds of acks; to be dropped when they were written.
+#[derive(Debug)]
+pub struct HeldAnswers {
+    conn: Arc<Conn>,
+    bytes: usize,
+}
+
+impl Drop for HeldAnswers {
+    fn drop(&mut self) {
+        self.conn.outbox.release(self.bytes, self.bytes);
+    }
+}
+
+/// Commands that are carried out while answers are written. A task of its own, so that they go on, and give back what they
+/// hold of the store, also while nobody asks for the next part.
+#[derive(Debug)]
+struct Working(JoinHandle<()>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 impl Engine {
-    /// Carries out one message of commands, a frame or a batch, and returns their answers, encoded, one each, in any
-    /// order; fewer if the session ended meanwhile. It takes no connection's place; what the commands change about what the session follows, its downlink
-    /// follows, on whatever node it is.
+    /// Carries out one message of commands, a frame or a batch, and returns their answers. It takes no connection's place;
+    /// what the commands change about what the session follows, its downlink follows, on whatever node it is.
     ///
     /// `session` says whose commands they are, beside the credentials in `peer`. Without it the first must be `hello`.
     /// If the future is dropped, some commands may have been carried out.
@@ -32,7 +84,7 @@ impl Engine {
         peer: Peer,
         session: Option<&ResumeToken>,
         message: Bytes,
-    ) -> Result<Vec<Bytes>> {
+    ) -> Result<Answers> {
         let connection = self.open(peer, Part::Up)?;
         let (core, conn) = connection.parts();
         if let Some(token) = session {
@@ -43,44 +95,125 @@ impl Engine {
             conn.establish(session);
         }
         let max = core.config.max_calls_per_user;
-        let _counted = match conn.session() {
+        let counted = match conn.session() {
             Some(session) => {
                 Some(core.registry.begin_call(&session.user, max).ok_or_else(crowded)?)
             }
             None => None,
         };
-        let (mut answers, mut end) = (Vec::new(), None);
-        let working = async {
-            commands::message(core, conn, message).await;
-            conn.outbox.appends_settled().await;
-        };
-        let mut working = pin!(working);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut working => break,
-                // Taken while it works, since only so many may wait.
-                () = conn.outbox.ready() => end = end.or(collect(conn, &mut answers)),
-            }
+        let frames = commands::decoded(core, conn, &message).unwrap_or_default();
+        let commands = frames.len();
+        let mut working = Box::pin(work(core.clone(), conn.clone(), frames));
+        let mut first = AnswerPart::new(conn);
+        let mut end = None;
+        let is_done = first.gather(&mut end, working.as_mut()).await;
+        if let Some(bye) = end
+            && (first.frames.is_empty() || conn.session().is_none())
+        {
+            return Err(refusal(bye));
         }
-        match end.or(collect(conn, &mut answers)) {
-            Some(bye) if answers.is_empty() || conn.session().is_none() => Err(refusal(bye)),
-            _ => Ok(answers),
-        }
+        let working = (!is_done).then(|| Working(core.tasks.spawn(working)));
+        let first = Some(first);
+        Ok(Answers { connection, first, working, commands, _counted: counted })
     }
 }
 
-/// Takes the answers that are there, and the reason of the end if there is one.
-fn collect(conn: &Arc<Conn>, answers: &mut Vec<Bytes>) -> Option<Bye> {
-    loop {
-        let take = conn.outbox.take(usize::MAX);
-        if take.items.is_empty() {
-            return take.bye;
+async fn work(core: Arc<Core>, conn: Arc<Conn>, frames: Vec<crate::wire::Value>) {
+    commands::each(&core, &conn, frames).await;
+    conn.outbox.appends_settled().await;
+}
+
+impl AnswerPart {
+    fn new(conn: &Arc<Conn>) -> Self {
+        Self { frames: Vec::new(), held: HeldAnswers { conn: conn.clone(), bytes: 0 } }
+    }
+
+    /// Takes the answers that are there, and the reason of the end if there is one.
+    fn collect(&mut self, max_bytes: usize) -> Option<Bye> {
+        loop {
+            let conn = self.held.conn.clone();
+            let left = max_bytes.saturating_sub(self.held.bytes);
+            if left == 0 {
+                return None;
+            }
+            let take = conn.outbox.take(left);
+            self.held.bytes += take.bytes;
+            if take.items.is_empty() {
+                return take.bye;
+            }
+            self.frames.extend(take.items.into_iter().map(|item| conn.encoded(item)));
+            if take.bye.is_some() {
+                return take.bye;
+            }
         }
-        answers.extend(take.items.into_iter().map(|item| conn.encoded(item)));
-        if take.bye.is_some() {
-            return take.bye;
+    }
+
+    /// Takes answers while they are made, until the work is done, which this says, or waits for them to be written.
+    async fn gather(
+        &mut self,
+        end: &mut Option<Bye>,
+        mut working: Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) -> bool {
+        let conn = self.held.conn.clone();
+        let is_done = loop {
+            tokio::select! {
+                biased;
+                () = &mut working => break true,
+                // Taken while it works, since only so many may wait.
+                () = conn.outbox.ready() => {
+                    *end = end.take().or(self.collect(usize::MAX));
+                    if conn.outbox.waits_for_acks() {
+                        break false;
+                    }
+                }
+            }
+        };
+        *end = end.take().or(self.collect(usize::MAX));
+        is_done
+    }
+}
+
+impl Answers {
+    /// How many there will be: one for each command, and fewer if the session ends meanwhile.
+    pub fn commands(&self) -> usize {
+        self.commands
+    }
+
+    /// Whether all of them are there: the next part is the last.
+    pub fn is_complete(&self) -> bool {
+        self.working.is_none()
+    }
+
+    /// The next part; `None` if there are no more. Cancel-safe.
+    pub async fn next(&mut self) -> Option<AnswerPart> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
         }
+        let conn = self.connection.parts().1.clone();
+        loop {
+            let mut part = AnswerPart::new(&conn);
+            // What is read here has no other end than that of the commands.
+            part.collect(PART);
+            if !part.frames.is_empty() {
+                return Some(part);
+            }
+            let Working(working) = self.working.as_mut()?;
+            tokio::select! {
+                biased;
+                // Where it failed, there is nothing more to wait for either.
+                _ = working => self.working = None,
+                () = conn.outbox.ready() => {}
+            }
+        }
+    }
+
+    /// All of them, however many: for callers in the process, which hold them by themselves.
+    pub async fn all(mut self) -> Vec<Bytes> {
+        let mut frames = Vec::new();
+        while let Some(part) = self.next().await {
+            frames.extend(part.frames);
+        }
+        frames
     }
 }
 

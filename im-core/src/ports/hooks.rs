@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::id::{EventKind, MessageId, RoomId, StateKey};
+use crate::id::{EventKind, MessageId, RoomId, StateKey, UserId};
 use crate::state::Intent;
 use crate::wire::{Event, RoomKind, Target, Value};
 
@@ -14,12 +14,16 @@ use super::auth::Identity;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Action {
-    /// Make a room.
+    /// Make a room: by the command, or by the first message to a peer (a direct room) or to a user (their inbox). The latter is
+    /// asked about after its [`Action::Send`], and only while the room does not exist; of two first messages at once each may
+    /// be asked about. [`Verdict::Refuse`] counts, any other is [`Verdict::Default`].
     Create {
         /// Its id.
         room: RoomId,
         /// Its kind.
         kind: RoomKind,
+        /// Whose it is beside the actor's: the peer of a direct room, whose id does not tell, or the user of an inbox.
+        with: Option<UserId>,
     },
     /// Change who is in a room.
     Change {
@@ -62,6 +66,38 @@ pub enum Action {
     },
 }
 
+/// The kinds of [`Action`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ActionKind {
+    /// [`Action::Create`].
+    Create,
+    /// [`Action::Change`].
+    Change,
+    /// [`Action::Read`].
+    Read,
+    /// [`Action::Send`].
+    Send,
+    /// [`Action::Signal`].
+    Signal,
+    /// [`Action::SetState`].
+    SetState,
+}
+
+impl Action {
+    /// Of which kind it is.
+    pub fn kind(&self) -> ActionKind {
+        match self {
+            Self::Create { .. } => ActionKind::Create,
+            Self::Change { .. } => ActionKind::Change,
+            Self::Read { .. } => ActionKind::Read,
+            Self::Send { .. } => ActionKind::Send,
+            Self::Signal { .. } => ActionKind::Signal,
+            Self::SetState { .. } => ActionKind::SetState,
+        }
+    }
+}
+
 /// What a hook says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
@@ -76,12 +112,17 @@ pub enum Verdict {
     Refuse(String),
 }
 
-/// The embedder's say.
+/// The embedder's say, for each kind of act. What the embedder's own code does by [`Engine`](crate::engine::Engine) is not
+/// asked about.
 #[async_trait]
 pub trait Hooks: Send + Sync {
-    /// Whether [`Hooks::before`] wants to be asked at all. If not, sends skip the extra look-up that keeps a retry
-    /// from being asked about twice.
-    fn wants_before(&self) -> bool {
+    /// Whether [`Hooks::before`] wants to be asked about acts of this kind. All of them, by default. The answer must not change.
+    ///
+    /// What is not asked about costs nothing. Otherwise a send costs a read of the store ([`ActionKind::Send`]: a retry is
+    /// not asked about twice), and one more to a peer whose direct room is not in memory ([`ActionKind::Create`]: whether
+    /// it has to be made).
+    fn wants(&self, kind: ActionKind) -> bool {
+        let _ = kind;
         true
     }
 
@@ -104,7 +145,7 @@ pub struct NoHooks;
 
 #[async_trait]
 impl Hooks for NoHooks {
-    fn wants_before(&self) -> bool {
+    fn wants(&self, _: ActionKind) -> bool {
         false
     }
 

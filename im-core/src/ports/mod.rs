@@ -21,7 +21,7 @@ mod store;
 pub use auth::{AllowAnonymous, Authenticator, Credentials, Identity, StaticTokens};
 pub use bus::{Bus, BusMessage, BusReceiver, Envelope};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use hooks::{Action, Hooks, NoHooks, Verdict};
+pub use hooks::{Action, ActionKind, Hooks, NoHooks, Verdict};
 pub use limiter::{RateLimiter, TokenBuckets, Unlimited};
 pub use retention::{Retention, RetentionPolicy};
 pub use store::{

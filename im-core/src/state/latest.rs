@@ -39,6 +39,10 @@ pub enum Merge {
     Full,
 }
 
+/// Bytes of an entry beside its key and value: the update, names of room and user, counts of shared parts, its share of the
+/// tree.
+const ENTRY_OVERHEAD: usize = 384;
+
 /// The state of one room.
 ///
 /// Invariants: for each key the update with the greatest stamp seen; at most `max_tombstones` keys without a value,
@@ -171,6 +175,11 @@ impl StateMap {
     /// The newest update to `key`.
     pub fn get(&self, key: &StateKey) -> Option<&Arc<StateUpdate>> {
         self.entries.get(key)
+    }
+
+    /// Bytes that it takes in memory, about: keys, values, and what each entry costs beside them.
+    pub fn held(&self) -> usize {
+        self.bytes + self.entries.len() * ENTRY_OVERHEAD
     }
 
     /// Whether nothing is held.

@@ -56,6 +56,11 @@ impl<T> Sequencer<T> {
         self.known
     }
 
+    /// Whether it holds anything back.
+    pub fn holds_back(&self) -> bool {
+        !self.early.is_empty()
+    }
+
     /// Takes note that `seq` exists, without the item.
     pub fn hear_of(&mut self, seq: Seq) {
         self.known = self.known.max(seq);

@@ -188,31 +188,57 @@ pub fn join_encoded(frames: &[Bytes], encoding: Encoding) -> Bytes {
 pub fn list_encoded(frames: &[Bytes], encoding: Encoding) -> Bytes {
     let total: usize = frames.iter().map(|frame| frame.len() + 1).sum();
     let mut out = Vec::with_capacity(total + 5);
-    match encoding {
-        Encoding::Json => {
-            out.push(b'[');
-            for (at, frame) in frames.iter().enumerate() {
-                if at > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(frame);
-            }
-            out.push(b']');
-        }
-        Encoding::MsgPack => {
-            match u16::try_from(frames.len()) {
-                Ok(n) if n < 16 => out.push(0x90 | n as u8),
-                Ok(n) => {
-                    out.push(0xdc);
-                    out.extend_from_slice(&n.to_be_bytes());
-                }
-                Err(_) => {
-                    out.push(0xdd);
-                    out.extend_from_slice(&(frames.len() as u32).to_be_bytes());
-                }
-            }
-            frames.iter().for_each(|frame| out.extend_from_slice(frame));
-        }
-    }
+    put_head(&mut out, frames.len(), encoding);
+    put_part(&mut out, frames, true, encoding);
+    out.extend_from_slice(list_end(encoding));
     out.into()
+}
+
+/// What a list of `count` frames begins with, for writers that do not have all of them yet.
+pub fn list_head(count: usize, encoding: Encoding) -> Bytes {
+    let mut out = Vec::new();
+    put_head(&mut out, count, encoding);
+    out.into()
+}
+
+/// The next frames of a list, encoded already, with what stands before each; the `first` ones follow the head.
+pub fn list_part(frames: &[Bytes], first: bool, encoding: Encoding) -> Bytes {
+    let total: usize = frames.iter().map(|frame| frame.len() + 1).sum();
+    let mut out = Vec::with_capacity(total);
+    put_part(&mut out, frames, first, encoding);
+    out.into()
+}
+
+/// What a list ends with.
+pub const fn list_end(encoding: Encoding) -> &'static [u8] {
+    match encoding {
+        Encoding::Json => b"]",
+        Encoding::MsgPack => b"",
+    }
+}
+
+fn put_head(out: &mut Vec<u8>, count: usize, encoding: Encoding) {
+    match encoding {
+        Encoding::Json => out.push(b'['),
+        Encoding::MsgPack => match u16::try_from(count) {
+            Ok(n) if n < 16 => out.push(0x90 | n as u8),
+            Ok(n) => {
+                out.push(0xdc);
+                out.extend_from_slice(&n.to_be_bytes());
+            }
+            Err(_) => {
+                out.push(0xdd);
+                out.extend_from_slice(&(count as u32).to_be_bytes());
+            }
+        },
+    }
+}
+
+fn put_part(out: &mut Vec<u8>, frames: &[Bytes], first: bool, encoding: Encoding) {
+    for (at, frame) in frames.iter().enumerate() {
+        if encoding == Encoding::Json && !(first && at == 0) {
+            out.push(b',');
+        }
+        out.extend_from_slice(frame);
+    }
 }

@@ -11,6 +11,7 @@ use crate::time::Timestamp;
 
 use super::codec::{self, Encoding, Limits, WireError, encode};
 use super::fields::{Field, Fields};
+use super::scan;
 use super::value::{Map, Value};
 
 /// One durable event: an entry of a room's log.
@@ -149,6 +150,11 @@ impl Content {
     /// The packed bytes.
     pub fn packed(&self) -> &Bytes {
         &self.0
+    }
+
+    /// Bytes that it has in JSON at most.
+    pub(crate) fn json_len(&self) -> usize {
+        scan::json_len(&self.0)
     }
 
     /// The value.
@@ -331,6 +337,13 @@ impl Event {
         map.push("kind", &self.kind);
         map.push_some("mid", self.id.as_ref());
         map.push("content", self.content.value());
+    }
+
+    /// The event as an entry of a page.
+    pub(super) fn to_value(&self) -> Value {
+        let mut map = Map::with_capacity(8);
+        self.put_fields(&mut map);
+        Value::Map(map)
     }
 
     pub(super) fn from_fields(mut f: Fields) -> Result<Self, WireError> {

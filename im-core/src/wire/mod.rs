@@ -15,7 +15,7 @@
 //! | `hello` | the first frame |
 //! | `event` | what a room's log holds |
 //! | `reply` | what commands are answered with |
-//! | `page` | pages of lists among them |
+//! | `page`, `listed` | pages of lists among them; cut by their encoded size |
 //! | `push` | what the server sends unasked |
 
 mod codec;
@@ -23,6 +23,7 @@ mod command;
 mod event;
 mod fields;
 mod hello;
+mod listed;
 mod page;
 mod push;
 mod reply;
@@ -31,10 +32,12 @@ mod value;
 
 pub use codec::{
     Encoding, Limits, WireError, decode, encode, encode_batch, join_encoded, list_encoded,
+    list_end, list_head, list_part,
 };
 pub use command::{Command, CommandBody, MemberAct, PageFrom, Request, Target};
 pub use event::{Content, ContentError, Event, MemberChange, Role, RoomKind};
 pub use hello::{Hello, ResumeToken, Secret};
+pub(crate) use listed::Room as ListRoom;
 pub use page::{HistoryPage, MemberEntry, MemberPage, RoomsPage, SessionEntry};
 pub use push::{Bye, Push, ServerFrame, Signal, Snapshot, StateUpdate};
 pub use reply::{

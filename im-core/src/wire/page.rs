@@ -76,12 +76,7 @@ impl HistoryPage {
         map.push("epoch", self.epoch);
         map.push("head", self.head);
         map.push("first", self.first);
-        let event = |event: &Event| {
-            let mut map = Map::with_capacity(8);
-            event.put_fields(&mut map);
-            Value::Map(map)
-        };
-        map.push("events", self.events.iter().map(event).collect::<Vec<_>>());
+        map.push("events", self.events.iter().map(Event::to_value).collect::<Vec<_>>());
         map.push("more", self.more);
     }
 

@@ -23,6 +23,11 @@ pub enum Reply {
     Welcome(Box<Welcome>),
     /// To `ping`: the server's time.
     Pong(Timestamp),
+    /// To `refresh`: the new credentials count.
+    Refreshed {
+        /// When they expire; `None` if they do not.
+        expires: Option<Timestamp>,
+    },
     /// To `sub` and `resume`: one status for each room.
     Rooms {
         /// A status for each room that was named or that the checkpoint held.
@@ -182,11 +187,21 @@ impl Reply {
         map.into()
     }
 
+    /// Reads the reply to `refresh`.
+    ///
+    /// # Errors
+    ///
+    /// The time is no time.
+    pub fn refreshed_from_value(value: Value) -> Result<Self, WireError> {
+        Ok(Self::Refreshed { expires: Fields::of(value)?.take("expires")? })
+    }
+
     fn put_fields(&self, map: &mut Map) {
         match self {
             Self::Done => {}
             Self::Welcome(welcome) => welcome.put_fields(map),
             Self::Pong(now) => map.push("now", *now),
+            Self::Refreshed { expires } => map.push_some("expires", *expires),
             Self::Rooms { statuses, rev, generation } => {
                 map.push(
                     "rooms",

@@ -135,6 +135,42 @@ pub(super) fn msgpack(bytes: &[u8], max_depth: usize, max_values: usize) -> Resu
     }
 }
 
+/// Bytes that a packed value has in JSON at most; for a value that our encoder packed, rarely more than it really has.
+pub(super) fn json_len(packed: &[u8]) -> usize {
+    let (mut at, mut len) = (0_usize, 0_usize);
+    while let Some((head, rest)) = packed.get(at..).and_then(<[u8]>::split_first) {
+        let Some(Header { fixed, body, children }) = header(*head, rest) else { break };
+        let begin = at + 1 + fixed;
+        at = begin.saturating_add(body).min(packed.len());
+        len += match *head {
+            text if is_text(text) => 2 + escaped_len(packed.get(begin..at).unwrap_or_default()),
+            // Commas and colons, and a dollar before keys that begin with one.
+            map if is_map(map) => 2 + children + children / 2,
+            list if is_container(list) => 2 + children,
+            // Base64 within {"$bytes":""}.
+            0xc4..=0xc6 => 13 + body.div_ceil(3) * 4,
+            _ => match body {
+                0 => 5,
+                1 => 4,
+                2 => 6,
+                4 => 24,
+                _ => 25,
+            },
+        };
+    }
+    len
+}
+
+/// Bytes of a text within its quotes (RFC 8259 section 7).
+fn escaped_len(text: &[u8]) -> usize {
+    let extra = |byte: &u8| match byte {
+        0..=0x1f => 5,
+        b'"' | b'\\' => 1,
+        _ => 0,
+    };
+    text.len() + text.iter().map(extra).sum::<usize>()
+}
+
 const fn is_text(head: u8) -> bool {
     matches!(head, 0xa0..=0xbf | 0xd9..=0xdb)
 }
@@ -188,4 +224,53 @@ fn header(head: u8, rest: &[u8]) -> Option<Header> {
         0xdf => holds(4, 2)?,
         _ => plain(0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::{Encoding, Map, Value, encode};
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            (-(1_i64 << 53) + 1..1 << 53).prop_map(Value::Int),
+            (-9_i64..300).prop_map(Value::Int),
+            (-1e300..1e300).prop_map(|x: f64| Value::number(x).unwrap()),
+            "[\\PC\u{0}-\u{1f}\"\\\\]{0,40}".prop_map(Value::from),
+            proptest::collection::vec(any::<u8>(), 0..40).prop_map(Value::Bytes),
+        ];
+        leaf.prop_recursive(4, 40, 8, |inner| {
+            let keys = "[$a-z]{0,3}";
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..8).prop_map(Value::Array),
+                proptest::collection::vec((keys, inner), 0..8)
+                    .prop_map(|entries| Map::from_iter(entries).into()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn json_is_never_longer_than_counted(value in value()) {
+            let counted = json_len(&encode(&value, Encoding::MsgPack));
+            prop_assert!(encode(&value, Encoding::Json).len() <= counted);
+        }
+
+        #[test]
+        fn text_in_json_is_counted_exactly(text in "[a-zäß\"\\\\]{0,200}") {
+            let value = Value::from(text);
+            let counted = json_len(&encode(&value, Encoding::MsgPack));
+            prop_assert_eq!(encode(&value, Encoding::Json).len(), counted);
+        }
+    }
+
+    #[test]
+    fn control_characters_count_six_fold() {
+        let packed = encode(&Value::from("\u{1}".repeat(1000)), Encoding::MsgPack);
+        assert_eq!(json_len(&packed), 6002);
+    }
 }

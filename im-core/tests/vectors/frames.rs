@@ -267,7 +267,8 @@ fn server_frame(value: &Value, answers: Option<&str>) -> Value {
         "members" => Reply::Members(MemberPage::from_value(body).unwrap()),
         "rooms" => Reply::RoomList(RoomsPage::from_value(body).unwrap()),
         "sessions" => Reply::Sessions(SessionEntry::list_from_value(body).unwrap()),
-        "refresh" => Reply::Done,
+        "refresh" => Reply::refreshed_from_value(body).unwrap(),
+        "kick" => Reply::Done,
         "ticket" => Reply::Ticket(TicketGrant::from_value(body).unwrap()),
         other => panic!("no reply is known for {other}"),
     };
@@ -304,7 +305,7 @@ fn no_command_reply_or_push_is_left_out() {
         commands().iter().map(|(_, body)| command_number(body)).collect();
     assert_eq!(commands.len(), 22);
     let replies: BTreeSet<u8> = replies().iter().map(|(_, _, reply)| reply_number(reply)).collect();
-    assert_eq!(replies.len(), 12);
+    assert_eq!(replies.len(), 13);
     let pushes: BTreeSet<u8> = pushes().iter().map(|(_, push)| push_number(push)).collect();
     assert_eq!(pushes.len(), 7);
 }
@@ -351,6 +352,7 @@ fn reply_number(reply: &Reply) -> u8 {
         Reply::RoomList(_) => 9,
         Reply::Sessions(_) => 10,
         Reply::Ticket(_) => 11,
+        Reply::Refreshed { .. } => 12,
     }
 }
 

@@ -104,7 +104,9 @@ pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {
         connected,
     };
     vec![
-        ("done", "refresh", Reply::Done),
+        ("done", "kick", Reply::Done),
+        ("refreshed", "refresh", Reply::Refreshed { expires: Some(at()) }),
+        ("refreshed, for good", "refresh", Reply::Refreshed { expires: None }),
         ("welcome, new session", "hello", welcome(false, None)),
         ("welcome, resumed session", "hello", welcome(true, Some(at()))),
         ("pong", "ping", Reply::Pong(at())),

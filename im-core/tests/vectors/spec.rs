@@ -2,7 +2,7 @@
 
 use im_core::Code;
 use im_core::wire::{
-    Command, Encoding, HistoryPage, Limits, MemberPage, RoomStatus, RoomsPage, SendReceipt,
+    Command, Encoding, HistoryPage, Limits, MemberPage, Reply, RoomStatus, RoomsPage, SendReceipt,
     ServerFrame, SessionEntry, Value, Welcome, decode,
 };
 
@@ -36,7 +36,8 @@ fn check_reply(command: &str, body: Value) {
         "history" => HistoryPage::from_value(body).is_ok(),
         "set" | "unset" => body.get("stamp").is_some(),
         "sessions" => SessionEntry::list_from_value(body).is_ok(),
-        "refresh" | "logout" | "kick" | "signal" => true,
+        "refresh" => Reply::refreshed_from_value(body).is_ok(),
+        "logout" | "kick" | "signal" => true,
         _ => false,
     };
     assert!(fine, "the reply to {command}");

@@ -178,9 +178,12 @@ async fn a_store_that_lost_its_data_while_it_ran_does_not_go_on_without() {
     let device = Arc::new(Faulty::default());
     let store = open_on(folder.path(), &device).await;
     commit(&store, 1).await;
+    for site in [Site::Apply, Site::Open] {
+        device.fail(site, Work::Undone, ENOSPC);
+    }
+    append(&store, 2).await.unwrap_err();
     std::fs::remove_dir_all(folder.path().join("sled")).unwrap();
-    device.fail(Site::Apply, Work::Undone, ENOSPC);
-    for n in 2..5 {
+    for n in 3..6 {
         let error = append(&store, n).await.unwrap_err();
         assert!(error.to_string().contains("lost its data"), "{error}");
     }

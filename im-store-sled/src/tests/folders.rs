@@ -9,7 +9,7 @@ use im_core::ports::{RoomDirectory, Store, StoreError, StoreErrorKind};
 use tempfile::TempDir;
 
 use super::device::{Faulty, Site, Work};
-use super::fixture::{commit, config, id, log, open, open_on, room};
+use super::fixture::{append, commit, config, id, log, open, open_on, room};
 use crate::SledStore;
 use crate::folder::{Snapshots, copy};
 
@@ -346,5 +346,45 @@ async fn an_exchange_that_was_cut_short_is_finished_or_undone() {
     let store = open(folder.path()).await;
     assert_eq!(log(&store).await, [id(1), id(2)]);
     assert!(!new.exists());
+    store.close().await.unwrap();
+}
+
+/// `cp -al` makes a second folder around the same log.
+#[tokio::test]
+async fn log_with_two_names_is_refused() {
+    let (folder, _) = closed().await;
+    let twin = folder.path().with_extension("twin");
+    fs::create_dir_all(twin.join("sled")).unwrap();
+    fs::copy(folder.path().join("status"), twin.join("status")).unwrap();
+    for file in ["db", "conf"] {
+        let name = Path::new("sled").join(file);
+        fs::hard_link(folder.path().join(&name), twin.join(&name)).unwrap();
+    }
+    for path in [folder.path(), &twin] {
+        let told = refused(path).await;
+        assert_eq!(told.kind(), StoreErrorKind::Unavailable);
+        assert!(told.to_string().contains("has 2 names"), "{told}");
+    }
+    fs::remove_dir_all(&twin).unwrap();
+    let store = open(folder.path()).await;
+    assert_eq!(log(&store).await, [id(1), id(2)]);
+    store.close().await.unwrap();
+}
+
+/// What is acknowledged must be in the folder that is found at the next start.
+#[tokio::test]
+async fn moved_folder_is_not_written() {
+    let above = TempDir::new().unwrap();
+    let (path, other) = (above.path().join("data"), above.path().join("other"));
+    let store = open(&path).await;
+    commit(&store, 1).await;
+    fs::rename(&path, &other).unwrap();
+    let told = append(&store, 2).await.unwrap_err();
+    assert_eq!(told.kind(), StoreErrorKind::Unavailable);
+    assert!(told.to_string().contains("moved, removed or replaced"), "{told}");
+    assert!(refused(&other).await.to_string().contains("in use"));
+    fs::rename(&other, &path).unwrap();
+    commit(&store, 2).await;
+    assert_eq!(log(&store).await, [id(1), id(2)]);
     store.close().await.unwrap();
 }

@@ -9,6 +9,7 @@ use sqlx::{Database, Error, SqlStr};
 
 use crate::config::SqlConfig;
 use crate::error::{Class, Outcome};
+use crate::file::Lock;
 use crate::migrate::Migration;
 
 #[cfg(feature = "mysql")]
@@ -85,6 +86,13 @@ pub trait Dialect: Database + Sized + sealed::Sealed {
     /// How to connect.
     #[doc(hidden)]
     fn options(config: &SqlConfig) -> Outcome<<Self::Connection as sqlx::Connection>::Options>;
+    /// The same, to a database that is there.
+    #[doc(hidden)]
+    fn again(
+        options: <Self::Connection as sqlx::Connection>::Options,
+    ) -> <Self::Connection as sqlx::Connection>::Options {
+        options
+    }
     /// What is said to the database once on each connection.
     #[doc(hidden)]
     fn greeting(_config: &SqlConfig) -> Option<String> {
@@ -94,6 +102,22 @@ pub trait Dialect: Database + Sized + sealed::Sealed {
     #[doc(hidden)]
     fn take(_config: &SqlConfig) -> StoreResult<Option<Lock>> {
         Ok(None)
+    }
+    /// Whether this is where the database was used last, and nothing of it was left behind there.
+    #[doc(hidden)]
+    fn recognise(
+        _conn: &mut Self::Connection,
+        _lock: Option<&Lock>,
+    ) -> impl Future<Output = Outcome<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+    /// Notes where the database is used now.
+    #[doc(hidden)]
+    fn remember(
+        _conn: &mut Self::Connection,
+        _lock: Option<&Lock>,
+    ) -> impl Future<Output = Outcome<()>> + Send {
+        std::future::ready(Ok(()))
     }
     /// Whether an earlier process has left something that [`Dialect::recover`] is to look after. Asked before the first
     /// connection.
@@ -152,17 +176,6 @@ pub trait Dialect: Database + Sized + sealed::Sealed {
         args: Self::Arguments,
         each: Each<'_, Self>,
     ) -> impl Future<Output = Outcome<()>> + Send;
-}
-
-/// A file that is locked as long as this is there.
-#[derive(Debug)]
-pub struct Lock(std::fs::File);
-
-impl Drop for Lock {
-    /// To close it would not do: a process that is being started at this moment has it open too, until it runs its own program.
-    fn drop(&mut self) {
-        let _ = self.0.unlock();
-    }
 }
 
 /// Whether an argument could be encoded.

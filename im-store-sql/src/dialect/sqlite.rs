@@ -1,18 +1,20 @@
 //! SQLite: a file, written by one connection at a time.
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use im_core::ports::{Durability, StoreError, StoreErrorKind, StoreResult};
+use im_core::ports::{Durability, StoreResult};
 use sqlx::error::DatabaseError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{Connection, SqlSafeStr, Sqlite};
+use sqlx::{Connection, SqlSafeStr, Sqlite, SqliteConnection};
 
-use super::{Dialect, Found, Lock, Lookup, excluded, sealed};
+use super::{Dialect, Found, Lookup, excluded, sealed};
 use crate::config::{Place, SqlConfig};
 use crate::error::{Class, Fault, Outcome};
+use crate::file::{Lock, beside, resolve};
+use crate::link::Link;
 use crate::migrate::Migration;
+use crate::statement::Statement;
 
 impl sealed::Sealed for Sqlite {}
 
@@ -25,11 +27,18 @@ impl Dialect for Sqlite {
     const LOOKUP: Lookup = Lookup::Join;
     const LOCK_MIGRATIONS: &'static str = "";
     const UNLOCK_MIGRATIONS: &'static str = "";
-    const MIGRATIONS: &'static [Migration] = &[Migration {
-        version: 1,
-        name: "initial",
-        sql: include_str!("../migrations/sqlite/0001_initial.sql"),
-    }];
+    const MIGRATIONS: &'static [Migration] = &[
+        Migration {
+            version: 1,
+            name: "initial",
+            sql: include_str!("../migrations/sqlite/0001_initial.sql"),
+        },
+        Migration {
+            version: 2,
+            name: "place",
+            sql: include_str!("../migrations/sqlite/0002_place.sql"),
+        },
+    ];
 
     fn placeholder(out: &mut String, _n: usize) {
         out.push('?');
@@ -77,18 +86,42 @@ impl Dialect for Sqlite {
             .pragma("journal_size_limit", (64_u64 << 20).to_string()))
     }
 
+    /// Whoever has moved the file away must not find an empty one in its place.
+    fn again(options: SqliteConnectOptions) -> SqliteConnectOptions {
+        options.create_if_missing(false)
+    }
+
     /// A file beside the database is locked as long as the store is open: two engines on one file would not hear of each
     /// other. Other programs may read the database, and write their own tables in it.
     fn take(config: &SqlConfig) -> StoreResult<Option<Lock>> {
         let options = named(config).map_err(Fault::into_error::<Self>)?;
-        lock(options.get_filename()).map(Some)
+        Lock::take(options.get_filename()).map(Some)
+    }
+
+    async fn recognise(conn: &mut Self::Connection, lock: Option<&Lock>) -> Outcome<()> {
+        match (lock, place(conn).await?) {
+            (Some(lock), Some(last)) => lock.may_follow(Path::new(&last)),
+            _ => Ok(()),
+        }
+    }
+
+    /// In the database's own file, and not in its log: that one has another name.
+    async fn remember(conn: &mut Self::Connection, lock: Option<&Lock>) -> Outcome<()> {
+        let Some(lock) = lock else { return Ok(()) };
+        lock.opened();
+        let now = lock.database().to_string_lossy();
+        if place(conn).await?.as_deref() == Some(&*now) {
+            return Ok(());
+        }
+        let note = Statement::new("INSERT OR REPLACE INTO im_place (id, path) VALUES ");
+        Link::<Self>(conn).run(note.group(|row| row.int(1).text(&now))).await?;
+        Ok(Self::execute_text(conn, "PRAGMA wal_checkpoint(PASSIVE)".into_sql_str()).await?)
     }
 
     /// A log with something in it: whoever closed the database last in good order has taken its log away.
     fn is_left_behind(config: &SqlConfig) -> bool {
         let Ok(options) = named(config) else { return false };
-        let mut log = options.get_filename().as_os_str().to_owned();
-        log.push("-wal");
+        let log = beside(options.get_filename(), "-wal");
         std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
     }
 
@@ -126,6 +159,9 @@ impl Dialect for Sqlite {
 
     /// What was asked for may not be what there is: WAL needs memory that processes share, which not every file system has.
     async fn inspect(conn: &mut Self::Connection) -> Outcome<Found> {
+        let sql = "SELECT sqlite_version()".into_sql_str();
+        let version: String = sqlx::query_scalar(sql).fetch_one(&mut *conn).await?;
+        is_mended(&version)?;
         let sql = "PRAGMA journal_mode".into_sql_str();
         let journal: String = sqlx::query_scalar(sql).fetch_one(&mut *conn).await?;
         let sql = "PRAGMA synchronous".into_sql_str();
@@ -170,7 +206,21 @@ fn named(config: &SqlConfig) -> Outcome<SqliteConnectOptions> {
     if name.as_os_str().is_empty() || name.as_os_str().as_encoded_bytes().starts_with(b"file:") {
         return Err(Fault::Unfit(format!("{NO_FILE}, without `file:` before it")));
     }
-    Ok(options)
+    // SQLite follows symbolic links by itself. What lies beside the file has to be looked for where it does.
+    let path = resolve(name).map_err(|error| Fault::Database(error.into()))?;
+    is_utf_8(&path)?;
+    Ok(options.filename(path))
+}
+
+fn is_utf_8(path: &Path) -> Outcome<()> {
+    match path.to_str() {
+        Some(_) => Ok(()),
+        None => {
+            let path = path.display();
+            let words = format!("the path {path} is not UTF-8, which the driver of SQLite needs");
+            Err(Fault::Unfit(words))
+        }
+    }
 }
 
 /// A path that means nothing but itself: an absolute one.
@@ -178,52 +228,54 @@ fn literal(path: &Path) -> Outcome<PathBuf> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
         return Err(Fault::Unfit(NO_FILE.to_owned()));
     }
-    if path.to_str().is_none() {
-        let path = path.display();
-        let words = format!("the path {path} is not UTF-8, which the driver of SQLite needs");
-        return Err(Fault::Unfit(words));
-    }
+    is_utf_8(path)?;
     std::path::absolute(path).map_err(|error| Fault::Database(error.into()))
 }
 
-fn lock(path: &Path) -> StoreResult<Lock> {
-    let fail = |what: &str, error: std::io::Error| {
-        let message = format!("cannot {what} {}: {error}", path.display());
-        StoreError::new(StoreErrorKind::Unavailable, message).because(error)
-    };
-    make_folder(path).map_err(|e| fail("make the folder of", e))?;
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock = File::create(name).map_err(|e| fail("open the lock of", e))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Lock(lock)),
-        Err(TryLockError::WouldBlock) => {
-            let message = format!(
-                "the database {} is in use by another process, or opened twice: stop the other one, or choose another \
-                 file",
-                path.display()
-            );
-            Err(StoreError::new(StoreErrorKind::Unavailable, message))
-        }
-        Err(TryLockError::Error(error)) => Err(fail("lock", error)),
+/// Where the database was used last, if it says so.
+async fn place(conn: &mut SqliteConnection) -> Outcome<Option<String>> {
+    let table = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'im_place'";
+    let there: i64 = sqlx::query_scalar(table.into_sql_str()).fetch_one(&mut *conn).await?;
+    if there == 0 {
+        return Ok(None);
     }
+    let path = "SELECT path FROM im_place".into_sql_str();
+    Ok(sqlx::query_scalar(path).fetch_optional(conn).await?)
 }
 
-/// Makes the folder of a file, and those above it that are not there, so that their names last: SQLite syncs the names in
-/// the database's own folder and no others.
-fn make_folder(file: &Path) -> std::io::Result<()> {
-    let file = std::path::absolute(file)?;
-    let Some(folder) = file.parent() else { return Ok(()) };
-    // The names of those that were there are no matter of ours, but for the last: it may have been made by a process
-    // that was killed before it came to sync its name.
-    let made = folder.ancestors().skip(1).take_while(|above| !above.exists()).count();
-    std::fs::create_dir_all(folder)?;
-    for above in folder.ancestors().skip(1).take(made + 1) {
-        match File::open(above).and_then(|above| above.sync_all()) {
-            // It cannot be opened for reading. A name that was there before us has long been kept.
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
-            synced => synced?,
+/// The first version of SQLite without the WAL-reset bug (<https://www.sqlite.org/wal.html#walresetbug>): a commit beside
+/// two checkpoints could damage the database.
+const MENDED: [u32; 3] = [3, 51, 3];
+
+/// Whether this version of SQLite may be written with.
+fn is_mended(version: &str) -> Outcome<()> {
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    let found: [u32; 3] = std::array::from_fn(|_| numbers.next().unwrap_or(0));
+    if found >= MENDED {
+        return Ok(());
+    }
+    let [a, b, c] = MENDED;
+    Err(Fault::Unfit(format!(
+        "this program is linked with SQLite {version}, which may damage a database in WAL mode (the WAL-reset bug, mended in \
+         {a}.{b}.{c}): at least {a}.{b}.{c} is needed. A program has one SQLite, and Cargo takes the one that all crates agree on: \
+         sqlx 0.8, or another crate beside this one, asks for an old one (`cargo tree -i libsqlite3-sys` shows which). Use \
+         sqlx 0.9, which is `im_store_sql::sqlx`, and `cargo update -p libsqlite3-sys`; or update the system's library if the \
+         feature `sqlite-unbundled` of sqlx is on"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_sqlite_is_refused_in_words() {
+        for old in ["3.46.0", "3.51.2", "3.7.17", "2.99.99", "", "three"] {
+            let told = is_mended(old).unwrap_err().to_string();
+            assert!(told.contains("3.51.3") && told.contains("sqlx 0.9"), "{told}");
+        }
+        for good in ["3.51.3", "3.52.0", "3.100.1", "4.0", "3.51.10"] {
+            is_mended(good).unwrap();
         }
     }
-    Ok(())
 }

@@ -21,7 +21,8 @@
 //!
 //! # What it does not see
 //!
-//! System calls made without the C library (`syscall`, io_uring), streams (`fopen`), and what is written through a shared
+//! System calls made without the C library (`rustix`, unless it is built with `--cfg rustix_use_libc`; `syscall`, io_uring), all of
+//! a process that is linked statically, streams (`fopen`), and what is written through a shared
 //! mapping: that is noted in the log as `map`, without the data. `sync` and `syncfs` are not counted as syncs.
 //!
 //! # The log

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use futures::stream::{self, StreamExt};
 
 use super::log::{Act, Record};
+use super::seen::try_out;
 use super::worker::{Done, Stage, remove, said, tail};
 use super::{Arrived, Disk, Fault, FaultError};
 use crate::crash::{Line, NEEDS_RESTART, Random, Task, Verdict, Violation};
@@ -113,7 +114,8 @@ impl fmt::Display for FaultReport {
 ///
 /// # Errors
 ///
-/// If a process cannot be started, or a file not be handled; if the script does not go through when nothing fails.
+/// If a process cannot be started, or a file not be handled; if the script does not go through when nothing fails, or the
+/// worker writes in ways that the shim does not see.
 pub async fn run(
     plan: &FaultPlan,
     library: &Path,
@@ -122,6 +124,7 @@ pub async fn run(
 ) -> io::Result<FaultReport> {
     let started = Instant::now();
     let stage = Stage { library, work, command };
+    try_out(&stage).await?;
     let (calls, faults) = faults(plan, &stage).await?;
     let mut report = FaultReport { calls, ..FaultReport::default() };
     let mut runs = stream::iter(faults.into_iter().enumerate())

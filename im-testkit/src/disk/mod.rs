@@ -24,14 +24,25 @@
 //!
 //! It finds a sync that is missing, too early, on the wrong file or not on its folder, and whatever trusts the order in which
 //! unsynced writes arrive. It shows nothing of disks that lie about their cache, of sectors that go bad or tear within, of
-//! the file system's own faults, and nothing of what the shim does not see: system calls made without the C library, and
-//! writes through a mapping. Of all cuts it tries a sample.
+//! the file system's own faults. Of all cuts it tries a sample.
+//!
+//! It shows nothing of what the shim does not see, and says so before it begins: a first worker writes a little and closes its
+//! store, and what is in the folder then is compared with what was recorded.
+//!
+//! | the worker | what to do |
+//! |---|---|
+//! | calls the system without the C library, by `rustix` | build it with `RUSTFLAGS="--cfg rustix_use_libc"`, in a target folder of its own, or with rustix's feature `use-libc` |
+//! | is linked statically (musl) | build it for a target whose C library is shared: `x86_64-unknown-linux-gnu`, say |
+//! | is started by a program that drops `LD_PRELOAD` | start it directly |
+//! | uses io_uring | switch that off |
+//! | writes through a memory map, or by streams (`fopen`) | nothing: it cannot be followed |
 
 mod arrived;
 pub mod faults;
 mod file;
 pub mod log;
 pub mod power;
+mod seen;
 mod shim;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use futures::stream::{self, StreamExt};
 
 use super::log::{Act, Record};
+use super::seen::{all_seen, try_out};
 use super::worker::{Stage, remove, said, tail};
 use super::{Arrived, Disk, Image, Syncs};
 use crate::crash::{Ends, Line, Model, Random, Task, Verdict, Violation, WriterPlan};
@@ -128,7 +129,8 @@ struct Cut {
 ///
 /// # Errors
 ///
-/// If a process cannot be started, or a file not be handled; if a log cannot be followed.
+/// If a process cannot be started, or a file not be handled; if a log cannot be followed. In words that say what to do, if
+/// the worker writes in ways that the shim does not see: a first one is tried out before anything is cut.
 pub async fn run(
     plan: &PowerPlan,
     library: &Path,
@@ -137,6 +139,7 @@ pub async fn run(
 ) -> io::Result<PowerReport> {
     let started = Instant::now();
     let stage = Stage { library, work, command };
+    try_out(&stage).await?;
     let mut run = Run {
         plan,
         stage,
@@ -334,21 +337,6 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
         let violations = verdict.violations.into_iter();
         self.report.violations.extend(violations.map(|violation| (place.clone(), violation)));
         Ok(false)
-    }
-}
-
-/// A store that writes in ways that the shim does not see would be judged on less than it wrote.
-///
-/// After a close: otherwise the process may have ended between a call and its record.
-fn all_seen(mut disk: Disk, records: &[Record], folder: &Path) -> io::Result<()> {
-    records.iter().for_each(|record| disk.apply(record));
-    match disk.differs(folder)? {
-        None => Ok(()),
-        Some(path) => {
-            let why =
-                format!("{}: what was written to it was not seen by the shim", path.display());
-            Err(io::Error::other(why))
-        }
     }
 }
 

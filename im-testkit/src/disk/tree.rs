@@ -120,24 +120,32 @@ impl Disk {
     ///
     /// If the folder cannot be read.
     pub fn differs(&self, root: &Path) -> io::Result<Option<PathBuf>> {
+        let unseen = self.unseen(root)?;
+        Ok(unseen.into_iter().find(|(_, mapped)| !mapped).map(|(path, _)| path))
+    }
+
+    /// All such paths, and whether they were mapped for writing.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub(super) fn unseen(&self, root: &Path) -> io::Result<Vec<(PathBuf, bool)>> {
         let real = Self::load(root)?;
         let (ours, theirs) = (self.paths(), real.paths());
-        let only_one = ours.keys().find(|path| !theirs.contains_key(*path));
-        let only_one = only_one.or_else(|| theirs.keys().find(|path| !ours.contains_key(*path)));
-        let other = || {
-            let differs = |(path, id): &(&PathBuf, &Id)| match (
-                self.nodes.get(**id),
-                theirs.get(*path).and_then(|id| real.nodes.get(*id)),
-            ) {
+        let mut found = Vec::new();
+        for path in ours.keys().chain(theirs.keys().filter(|path| !ours.contains_key(*path))) {
+            let ours = ours.get(path).and_then(|id| self.nodes.get(*id));
+            let theirs = theirs.get(path).and_then(|id| real.nodes.get(*id));
+            let (same, mapped) = match (ours, theirs) {
                 (Some(Node::File(ours)), Some(Node::File(theirs))) => {
-                    !ours.mapped && ours.now() != theirs.now()
+                    (ours.now() == theirs.now(), ours.mapped)
                 }
-                (Some(Node::Folder), Some(Node::Folder)) => false,
-                _ => true,
+                (Some(Node::Folder), Some(Node::Folder)) => (true, false),
+                _ => (false, false),
             };
-            ours.iter().find(differs).map(|(path, _)| path)
-        };
-        Ok(only_one.or_else(other).cloned())
+            found.extend((!same).then(|| (path.clone(), mapped)));
+        }
+        Ok(found)
     }
 
     /// Everything that the process sees, by its path.

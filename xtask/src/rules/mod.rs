@@ -1,5 +1,6 @@
 //! Who may import whom: `crates` reads the manifests, `modules` the sources of im-core. And, in `links`, whether what the
-//! documents name is there, and in `quotes`, whether the code that they show is that of the files.
+//! documents name is there, in `quotes`, whether the code that they show is that of the files, and in `metrics`, whether the page of
+//! metrics lists what the sources record.
 //!
 //! - Inside im-core: ids, time, codes, errors ← wire ← state ← ports ← engine; memory and keyed implement ports. `wire` and
 //!   `state` know no runtime, no clock and no I/O.
@@ -9,6 +10,7 @@
 
 mod crates;
 mod links;
+mod metrics;
 mod modules;
 mod quotes;
 
@@ -29,12 +31,14 @@ pub(crate) fn check() -> Result<()> {
     bail!("{} of the imports are not allowed:\n  {}", broken.len(), broken.join("\n  "))
 }
 
-/// Whether files and tests that the documents name exist, and the code that they show is that of the files.
+/// Whether files and tests that the documents name exist, the code that they show is that of the files, and all metrics are listed.
 pub(crate) fn check_documents() -> Result<()> {
     let docs = root().join("docs");
     let mut broken = links::broken_in(&root())?;
     broken.extend(links::broken_in(&docs)?);
+    broken.extend(quotes::broken_in(&root())?);
     broken.extend(quotes::broken_in(&docs)?);
+    broken.extend(metrics::broken_in(&root())?);
     if broken.is_empty() {
         return Ok(());
     }

@@ -12,6 +12,7 @@
 import { Code } from '../codes.js';
 import { ImError } from '../error.js';
 import { measure } from '../wire/value.js';
+import { Pace } from './pace.js';
 
 /**
  * @typedef {import('../wire/value.js').Frame} Frame
@@ -33,13 +34,19 @@ import { measure } from '../wire/value.js';
  * @property {Frame} body without its number
  * @property {Origin} origin
  * @property {number} tries how often it was tried again because the server said so
- * @property {boolean} written
+ * @property {import('./pace.js').Flown | undefined} written the message with which it was written on this connection
  */
 
 /**
  * Why nothing is written to a place now: the first send that was refused, and until when.
  *
  * @typedef {{by: number, until: number}} Held
+ */
+
+/**
+ * Frames to write as one message. `repeats`: whether all of it may be carried out twice without harm.
+ *
+ * @typedef {{frames: Encoded[], bytes: number, repeats: boolean}} Batch
  */
 
 /**
@@ -51,7 +58,10 @@ import { measure } from '../wire/value.js';
 
 /** All commands without an answer, in the order in which they were asked. */
 export class Flight {
-  constructor() {
+  /** @param {number} slowest bytes per second of the slowest uplink that is not taken for a dead one */
+  constructor(slowest) {
+    this.slowest = slowest;
+    this.pace = new Pace(slowest);
     this.next = 1;
     /** @type {Map<number, Pending>} By number, ascending. */
     this.pending = new Map();
@@ -68,23 +78,36 @@ export class Flight {
   push(body, origin) {
     const id = this.next;
     this.next += 1;
-    this.pending.set(id, { body, origin, tries: 0, written: false });
+    this.pending.set(id, { body, origin, tries: 0, written: undefined });
     return id;
   }
 
   /**
    * Adds a command that is written at once, out of turn.
    *
+   * @param {number} now
    * @param {Frame} body
    * @param {Origin} origin
    * @param {Codec} codec
    * @returns {[number, Encoded]}
    */
-  write(body, origin, codec) {
+  write(now, body, origin, codec) {
     const id = this.push(body, origin);
     const pending = /** @type {Pending} */ (this.pending.get(id));
-    pending.written = true;
-    return [id, encode(id, pending, codec)];
+    const frame = encode(id, pending, codec);
+    pending.written = this.pace.wrote(now, frame.bytes);
+    return [id, frame];
+  }
+
+  /**
+   * The command was answered, so that it has arrived.
+   *
+   * @param {number} now
+   * @param {number} id
+   */
+  arrived(now, id) {
+    const written = this.pending.get(id)?.written;
+    if (written) this.pace.acked(now, written);
   }
 
   /**
@@ -109,7 +132,7 @@ export class Flight {
     const pending = this.pending.get(id);
     const place = pending && placeOf(pending.body);
     if (!place) return;
-    pending.written = false;
+    pending.written = undefined;
     const held = this.held.get(place);
     if (!held || held.by >= id) this.held.set(place, { by: id, until: at });
   }
@@ -131,9 +154,10 @@ export class Flight {
       else if (pending.written && (all || !repeatsSafely(pending.body))) {
         this.pending.delete(id);
         givenBack.push([id, pending]);
-      } else pending.written = false;
+      } else pending.written = undefined;
     }
     this.held.clear();
+    this.pace = new Pace(this.slowest);
     return givenBack;
   }
 
@@ -162,13 +186,21 @@ export class Flight {
   }
 
   /**
-   * Whether a command of this kind for this room has no answer yet.
+   * The newest `sub` or `unsub` for this room that has no answer yet.
    *
-   * @param {string} t
    * @param {string} room
    */
-  any(t, room) {
-    return !this.every(({ body }) => body.t !== t || body.room !== room);
+  subscribing(room) {
+    /** @type {{id: number, t: string} | undefined} */
+    let newest;
+    for (const [id, { body }] of this.pending) if (subscribes(body) && body.room === room) newest = { id, t: body.t };
+    return newest;
+  }
+
+  /** The number of the oldest command without an answer that names rooms to subscribe to or to leave. */
+  oldestSubscribing() {
+    for (const [id, { body }] of this.pending) if (subscribes(body) || body.t === 'resume') return id;
+    return Infinity;
   }
 
   /** How many of the application's commands fulfil `test`. @param {(body: Frame) => boolean} test */
@@ -208,27 +240,25 @@ export class Flight {
   }
 
   /**
-   * The frames of the next message to write, within what the server allows; none if there is nothing to write now. Commands
-   * that can never be written land in `refused`.
+   * The next message to write, within what the server and the pace of its answers allow; undefined if there is nothing to
+   * write now. Commands that can never be written land in `refused`.
    *
    * @param {number} now
    * @param {ServerLimits} limits
    * @param {Codec} codec
    * @param {[number, ImError][]} refused
-   * @returns {Encoded[]}
+   * @returns {Batch | undefined}
    */
   batch(now, limits, codec, refused) {
-    for (const [place, { until }] of this.held) {
-      if (until <= now && !this.isUnderWay(place)) this.held.delete(place);
-    }
-    let written = 0;
-    for (const pending of this.pending.values()) if (pending.written) written += 1;
-    const most = Math.min(Math.max(1, limits.batch), Math.max(1, limits.in_flight) - written);
-    /** @type {Encoded[]} */
-    const frames = [];
-    let [bytes, values] = [2, 1];
+    this.releasePlaces(now);
+    const most = Math.min(Math.max(1, limits.batch), Math.max(1, limits.in_flight) - this.countWritten());
+    /** @type {Batch} */
+    const batch = { frames: [], bytes: 2, repeats: true };
+    /** @type {Pending[]} */
+    const members = [];
+    let values = 1;
     for (const [id, pending] of this.pending) {
-      if (frames.length >= most) break;
+      if (members.length >= most) break;
       if (pending.written || this.held.has(placeOf(pending.body) ?? '')) continue;
       const weight = measure(pending.body).values + 2;
       const frame = encode(id, pending, codec);
@@ -237,14 +267,32 @@ export class Flight {
         refused.push([id, tooLarge(frame.bytes, limits.message_bytes)]);
         continue;
       }
-      const fits = bytes + frame.bytes + 5 <= limits.message_bytes && values + weight <= limits.values;
-      if (!fits && frames.length > 0) break;
-      pending.written = true;
-      bytes += frame.bytes + 1;
+      const fits = batch.bytes + frame.bytes + 5 <= limits.message_bytes && values + weight <= limits.values;
+      if (!fits && members.length > 0) break;
+      if (!this.pace.fits(batch.bytes + frame.bytes) && (members.length > 0 || this.pace.underWay > 0)) break;
+      members.push(pending);
+      batch.frames.push(frame);
+      batch.bytes += frame.bytes + 1;
+      batch.repeats &&= repeatsSafely(pending.body);
       values += weight;
-      frames.push(frame);
     }
-    return frames;
+    if (members.length === 0) return undefined;
+    const written = this.pace.wrote(now, batch.frames.reduce((sum, { bytes }) => sum + bytes, 0));
+    for (const pending of members) pending.written = written;
+    return batch;
+  }
+
+  /** Places whose pause is over, and to which nothing is under way any more, take sends again. @param {number} now */
+  releasePlaces(now) {
+    for (const [place, { until }] of this.held) {
+      if (until <= now && !this.isUnderWay(place)) this.held.delete(place);
+    }
+  }
+
+  countWritten() {
+    let written = 0;
+    for (const pending of this.pending.values()) if (pending.written) written += 1;
+    return written;
   }
 }
 
@@ -265,6 +313,15 @@ function encode(id, { body }, codec) {
  */
 function placeOf({ t, room, peer, to }) {
   return t === 'send' ? JSON.stringify([room, peer, to]) : undefined;
+}
+
+/**
+ * Whether a command decides if a room is subscribed to.
+ *
+ * @param {Frame} body
+ */
+function subscribes({ t }) {
+  return t === 'sub' || t === 'unsub';
 }
 
 /**

@@ -9,8 +9,10 @@
 
 /** @typedef {import('../links/link.js').Transport} Transport */
 
-/** After so many failures a transport that has worked here before is passed over; one that has not, after the first. */
+/** After so many failures a transport that has worked here before is passed over. */
 const PATIENCE = 3;
+/** One that has not, after so many if it is refused at once: a gateway may do that in passing. Else after the first. */
+const FIRST_PATIENCE = 2;
 /** The longest time for which one is passed over, as a multiple of the first. */
 const LONGEST = 20;
 
@@ -53,15 +55,18 @@ export class Ladder {
   }
 
   /**
-   * It was tried, and carried nothing. `unfit`: it is known to be at fault, however often it has worked.
+   * It was tried, and carried nothing. `unfit`: it is known to be at fault, however often it has worked. `isQuick`: it was
+   * refused at once, so that another try costs no time.
    *
    * @param {Transport} name
    * @param {boolean} unfit
+   * @param {boolean} [isQuick]
    */
-  failed(name, unfit) {
+  failed(name, unfit, isQuick = false) {
     const rung = this.rung(name);
     rung.failures += 1;
-    if (unfit || !rung.worked || rung.failures >= PATIENCE) this.failing.add(name);
+    const patience = rung.worked ? PATIENCE : isQuick ? FIRST_PATIENCE : 1;
+    if (unfit || rung.failures >= patience) this.failing.add(name);
   }
 
   /**

@@ -12,8 +12,12 @@ import { advice, Code, meaning } from '../codes.js';
 import { ImError } from '../error.js';
 import { measure } from '../wire/value.js';
 import { Backoff } from './backoff.js';
+import * as credentials from './credentials.js';
+import { Decisions } from './decisions.js';
 import { Flight } from './flight.js';
+import { greet } from './greeting.js';
 import * as online from './online.js';
+import { EarlyPushes } from './pushes.js';
 import { Rooms } from './rooms.js';
 
 /**
@@ -54,14 +58,11 @@ export class Machine {
     this.config = config;
     this.identity = identity;
     this.session = session;
-    this.wallClock = wallClock;
     /** @type {import('./flight.js').ServerLimits} */
     this.limits = ASSUMED_LIMITS;
     /** @type {Phase} */
     this.phase = 'idle';
     this.until = Infinity;
-    /** Tokens fetched since the last welcome. */
-    this.renewals = 0;
     /** @type {Online | undefined} */
     this.online = undefined;
     /** @type {Traits | undefined} */
@@ -70,8 +71,12 @@ export class Machine {
     this.cause = { message: '' };
     /** Of the server's state, as far as is known. */
     this.generation = '';
-    this.flight = new Flight();
+    this.flight = new Flight(config.slowestUplink);
     this.rooms = new Rooms();
+    this.rooms.mayHold = session !== undefined;
+    this.decisions = new Decisions();
+    this.early = new EarlyPushes();
+    this.credentials = new credentials.Credentials(config, random, wallClock);
     this.backoff = new Backoff(config.reconnect, random);
     /** @type {Output[]} */
     this.outputs = [];
@@ -83,13 +88,18 @@ export class Machine {
     return this.phase === 'ended';
   }
 
+  /** Whether there is a connection, or one is being opened. */
+  get hasConnection() {
+    return this.phase === 'connecting' || this.phase === 'greeting' || this.phase === 'online';
+  }
+
   /**
    * Begins, or tries again.
    *
    * @param {number} now
    */
   start(now) {
-    if (this.identity.renewable && this.identity.token === undefined) return this.renew();
+    if (this.identity.renewable && this.identity.token === undefined) return credentials.renew(this, now);
     this.phase = 'connecting';
     this.until = now + this.config.connectTimeoutMs;
     this.outputs.push({ do: 'connect' });
@@ -98,17 +108,18 @@ export class Machine {
   /**
    * A connection stands: greets, and asks for the rooms in the same flight.
    *
+   * @param {number} now
    * @param {Traits} traits
    */
-  onConnected(traits) {
+  onConnected(now, traits) {
     if (this.phase !== 'connecting') return;
     this.phase = 'greeting';
     this.traits = traits;
-    if (!this.session) this.rooms.forgetCheckpoint();
-    const { token, user, device, client } = this.identity;
-    const hello = { t: 'hello', v: 1, token, user, device, ...this.session, client };
-    const [, first] = this.flight.write(hello, 'hello', traits.codec);
-    online.writeResume(this, first);
+    if (!this.session) {
+      this.rooms.forgetCheckpoint();
+      this.rooms.mayHold = false;
+    }
+    greet(this, now);
   }
 
   /**
@@ -118,7 +129,7 @@ export class Machine {
    * @param {Cause} cause
    */
   onLost(now, cause) {
-    if (!['connecting', 'greeting', 'online'].includes(this.phase)) return;
+    if (!this.hasConnection) return;
     const since = this.online?.since;
     const given = advice(cause.code ?? 0);
     // A slow greeting was no fault of what was written.
@@ -126,6 +137,7 @@ export class Machine {
     this.cut(ours && since !== undefined, cause);
     this.online = undefined;
     this.traits = undefined;
+    this.phase = 'idle';
     if (since !== undefined && (now - since >= this.config.reconnect.stableMs || given === 'done')) this.backoff.reset();
     this.decide(now, cause, since !== undefined);
   }
@@ -140,6 +152,8 @@ export class Machine {
     if (this.flight.mayHaveMovedCheckpoint()) this.rooms.forgetCheckpoint();
     this.giveBack(this.flight.cut(all), cause);
     this.rooms.cut();
+    this.decisions.forget(this.flight.oldestSubscribing());
+    this.early.clear();
   }
 
   /**
@@ -171,7 +185,7 @@ export class Machine {
       case 'refresh':
         if (!this.identity.renewable) return this.end(cause);
         this.events.push({ type: 'disconnected', ...cause });
-        return this.renew();
+        return credentials.renew(this, now);
       case 'resync':
         if (cause.code === Code.UnknownSession) this.session = undefined;
         break;
@@ -188,12 +202,6 @@ export class Machine {
     this.events.push({ type: 'disconnected', ...cause, retryInMs: pause });
   }
 
-  renew() {
-    this.phase = 'renewing';
-    this.until = Infinity;
-    this.outputs.push({ do: 'fetchToken' });
-  }
-
   /**
    * The token that was asked for, or null if there will be none. On a connection that stands it is shown at once.
    *
@@ -201,20 +209,7 @@ export class Machine {
    * @param {string | null} token
    */
   onToken(now, token) {
-    if (this.phase === 'online' && token !== null) {
-      this.identity.token = token;
-      this.flight.push({ t: 'refresh', token }, 'refresh');
-      return online.flush(this, now);
-    }
-    if (this.phase !== 'renewing') return;
-    if (token === null) return this.end({ code: Code.Unauthenticated, message: 'there is no token' });
-    this.identity.token = token;
-    this.renewals += 1;
-    // One that is refused at once is not to be fetched over and over.
-    const pause = this.renewals === 1 ? 0 : this.backoff.next();
-    if (pause === undefined) return this.end({ code: Code.BadCredentials, message: meaning(Code.BadCredentials) });
-    this.phase = 'waiting';
-    this.until = now + pause;
+    credentials.onToken(this, now, token);
   }
 
   /**
@@ -224,11 +219,7 @@ export class Machine {
    * @param {string} why
    */
   onNoToken(now, why) {
-    if (this.phase !== 'renewing') return;
-    const pause = this.backoff.next();
-    if (pause === undefined) return this.end({ code: Code.Unauthenticated, message: `no token: ${why}` });
-    this.until = now + pause;
-    this.events.push({ type: 'disconnected', message: `no token: ${why}`, retryInMs: pause });
+    credentials.onNoToken(this, now, why);
   }
 
   /**
@@ -241,7 +232,14 @@ export class Machine {
     this.check(body);
     if (body.t === 'unsub') this.rooms.remove(body.room);
     if (body.t === 'refresh') this.identity.token = body.token;
-    return this.flight.push(body, 'user');
+    const id = this.flight.push(body, 'user');
+    if (body.t === 'sub' || body.t === 'unsub') {
+      this.rooms.mayHold ||= body.t === 'sub';
+      this.decisions.add(body.room, id);
+      // They belong to what was asked before.
+      this.early.take(body.room);
+    }
+    return id;
   }
 
   /** @param {Frame} body */
@@ -287,6 +285,7 @@ export class Machine {
    */
   end(cause = { code: Code.Closed, message: meaning(Code.Closed) }) {
     if (this.isEnded) return;
+    if (this.hasConnection) this.outputs.push({ do: 'disconnect' });
     this.phase = 'ended';
     this.until = Infinity;
     this.online = undefined;
@@ -295,22 +294,22 @@ export class Machine {
       const message = `the client has ended: ${cause.message}`;
       this.outputs.push({ do: 'reply', id, error: new ImError('closed', message, { code: cause.code, mid: body.mid }) });
     }
-    this.outputs.push({ do: 'disconnect' });
     this.events.push({ type: 'closed', ...cause });
   }
 
   /** When `onTime` is to be called, if nothing else happens before; `Infinity` if never. */
   get deadline() {
     if (this.online) return online.deadline(this, this.online);
-    return ['connecting', 'greeting', 'waiting', 'renewing'].includes(this.phase) ? this.until : Infinity;
+    if (this.phase === 'renewing') return Math.min(this.until, this.credentials.until);
+    return ['connecting', 'greeting', 'waiting'].includes(this.phase) ? this.until : Infinity;
   }
 
   /** @param {number} now */
   onTime(now) {
     if (this.online) return online.onTime(this, now, this.online);
+    if (this.phase === 'renewing') return credentials.onTime(this, now);
     if (now < this.until) return;
     if (this.phase === 'waiting') this.start(now);
-    else if (this.phase === 'renewing') this.renew();
     else if (this.phase === 'connecting' || this.phase === 'greeting') {
       this.drop(now, { message: 'the server did not answer in time' });
     }
@@ -323,7 +322,7 @@ export class Machine {
    */
   onWake(now) {
     if (this.phase === 'waiting') return this.start(now);
-    if (this.phase === 'renewing' && this.until < Infinity) return this.renew();
+    if (this.phase === 'renewing' && !this.credentials.isFetching) return credentials.renew(this, now);
     if (!this.online) return;
     if (this.traits?.duplex) online.ping(this, now, this.online, this.config.wakeTimeoutMs);
     else this.outputs.push({ do: 'nudge' });

@@ -52,7 +52,9 @@ const ROOMS = { rooms: every(shape(STATUS)), rev: count, gen: text };
 
 /** @type {Record<string, Record<string, Check>>} */
 const REPLIES = {
-  hello: { session: text, secret: text, user: text, device: text, resumed: flag, idle_ms: count, limits: map },
+  hello: { session: text, secret: text, user: text, device: text, resumed: flag, idle_ms: count, limits: map,
+    expires: perhaps(count) },
+  refresh: { expires: perhaps(count) },
   ping: { now: count },
   sessions: { sessions: list },
   ticket: { ticket: text, within_ms: count },

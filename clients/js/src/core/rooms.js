@@ -51,7 +51,9 @@ export class Rooms {
     this.map = new Map();
     /** @type {number | undefined} The revision of the server's checkpoint, as far as it is known. */
     this.rev = undefined;
-    /** Whether that checkpoint may still have a room that was denied since. */
+    /** Whether the session's checkpoint may have rooms at all. */
+    this.mayHold = false;
+    /** Whether that checkpoint may still have a room that was denied or left since. */
     this.hasStray = false;
     /** Rooms whose cursor may be another one than the checkpoint's; of all rooms, if that is not known. @type {Set<string>} */
     this.moved = new Set();
@@ -263,7 +265,7 @@ export class Rooms {
    *
    * @param {RoomStatus} status
    */
-  follow(status) {
+  subscribed(status) {
     const cursor = cursorOf(status);
     if (!cursor) return this.remove(status.room);
     const held = this.map.get(status.room);
@@ -274,8 +276,8 @@ export class Rooms {
   }
 
   /**
-   * The answer to what the client itself asked with the command `by`. Rooms that it does not know are new to it, from a
-   * session that somebody else began: it follows them.
+   * The answer to what the client itself asked with the command `by`. Rooms that it does not know it has left since, or they
+   * were denied: only the application subscribes to rooms.
    *
    * @param {number} now
    * @param {number} by
@@ -285,10 +287,9 @@ export class Rooms {
   answered(now, by, status) {
     const room = this.map.get(status.room);
     if (!room) {
-      // It was denied before, and the checkpoint has just learned of it.
-      if (!cursorOf(status)) return false;
-      this.follow(status);
-      return status.status !== 'ok';
+      // A checkpoint that still has it is not to bring it back.
+      if (cursorOf(status)) this.hasStray = true;
+      return false;
     }
     // Another command asks for this room as well, with a cursor that is further: its answer counts.
     if (room.asked !== undefined && room.asked !== by) return false;

@@ -41,9 +41,10 @@
 /** @typedef {{room: string, epoch: string, seq: number, at: number, repeated: boolean}} Receipt */
 
 /**
- * Something for the shell to do. `nudge`: the link is to find out whether it still works.
+ * Something for the shell to do. `repeats`: whether the whole message may be carried out twice without harm. `nudge`: the link
+ * is to find out whether it still works, and to show new credentials.
  *
- * @typedef {{do: 'connect'} | {do: 'transmit', message: Message} | {do: 'disconnect', cause?: Cause} |
+ * @typedef {{do: 'connect'} | {do: 'transmit', message: Message, repeats: boolean} | {do: 'disconnect', cause?: Cause} |
  *   {do: 'fetchToken'} | {do: 'nudge'} | {do: 'welcome', welcome: Frame} |
  *   {do: 'reply', id: number, reply?: Frame, error?: import('../error.js').ImError}} Output
  */
@@ -68,9 +69,9 @@
 
 /**
  * What is known of a connection that stands: since when, how often the server wants to hear something, when something was
- * last heard and written, until when a heartbeat is to be answered, and when credentials are to be renewed.
+ * last heard and written, and until when a heartbeat is to be answered.
  *
- * @typedef {{since: number, idleMs: number, heard: number, written: number, pingUntil: number, refreshAt: number}} Online
+ * @typedef {{since: number, idleMs: number, heard: number, written: number, pingUntil: number}} Online
  */
 
 export {};

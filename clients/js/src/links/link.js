@@ -14,6 +14,13 @@ import { advice, Code, meaning } from '../codes.js';
  * @typedef {import('../wire/value.js').Frame} Frame
  */
 
+/**
+ * Why a link is lost. `unfit`: this transport does not seem to work here. `isPassing`: what failed on the way may be gone the
+ * next moment, a gateway's 502, say, and is no sign against the transport.
+ *
+ * @typedef {Cause & {unfit?: boolean, isPassing?: boolean}} LinkCause
+ */
+
 /** @typedef {'ws' | 'sse' | 'poll' | 'short'} Transport WebSocket, Server-Sent Events, long polling, short polling */
 
 /**
@@ -24,7 +31,7 @@ import { advice, Code, meaning } from '../codes.js';
  * @property {(message: Message) => void} message
  * @property {() => void} heard something that is no message
  * @property {() => void} steady pushes have been seen to come through. Links that are duplex need not say it.
- * @property {(cause: Cause & {unfit?: boolean}) => void} lost `unfit`: this transport does not seem to work here
+ * @property {(cause: LinkCause) => void} lost
  */
 
 /**
@@ -32,7 +39,8 @@ import { advice, Code, meaning } from '../codes.js';
  * @property {string} transport
  * @property {Traits} traits
  * @property {() => void} open
- * @property {(message: Message) => void} send what it sends arrives in order or not at all
+ * @property {(message: Message, repeats?: boolean) => void} send what it sends arrives in order or not at all; with
+ *   `repeats` the link may send it again where it is not known whether it has arrived
  * @property {(session: Session) => void} welcome the greeting was answered: this is the session
  * @property {() => void} nudge finds out now whether it still works
  * @property {() => void} close without a word to the events
@@ -56,7 +64,7 @@ import { advice, Code, meaning } from '../codes.js';
  * something in between.
  *
  * @param {Response} response
- * @returns {Promise<Cause & {unfit?: boolean}>}
+ * @returns {Promise<LinkCause>}
  */
 export async function causeOf(response) {
   const seconds = Number(response.headers.get('retry-after') ?? NaN);
@@ -73,7 +81,21 @@ export async function causeOf(response) {
   const message = `HTTP ${response.status} without a code`;
   if (response.status === 429) return { code: Code.RateLimited, message, retryMs };
   if (response.status === 401) return { code: Code.Unauthenticated, message };
-  return { message, retryMs, unfit: response.status !== 503 };
+  const isPassing = PASSING.has(response.status) || response.status > 505;
+  return { message, retryMs, isPassing, unfit: !isPassing };
+}
+
+/** What gateways answer when a server is away, or slow, for a moment. Above 505 each has some of its own. */
+const PASSING = new Set([408, 500, 502, 503, 504]);
+
+/**
+ * What a link that gives up tells: something in between is at fault, unless the server refused, or it may pass.
+ *
+ * @param {LinkCause} cause
+ * @returns {LinkCause}
+ */
+export function finalCause(cause) {
+  return { ...cause, unfit: !isFromServer(cause) && !cause.isPassing };
 }
 
 /**

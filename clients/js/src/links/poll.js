@@ -1,11 +1,11 @@
 import { codecOf, decodeMessage } from '../wire/codec.js';
-import { causeOf, isFromServer, wordsOf } from './link.js';
-import { messageOf, Tries, Uplink } from './uplink.js';
+import { causeOf, finalCause } from './link.js';
+import { failure, messageOf, Tries, Uplink } from './uplink.js';
 
 /**
  * @typedef {import('./link.js').Link} Link
  * @typedef {import('./link.js').LinkEvents} LinkEvents
- * @typedef {import('./link.js').Cause} Cause
+ * @typedef {import('./link.js').LinkCause} LinkCause
  * @typedef {import('../wire/value.js').Frame} Frame
  */
 
@@ -50,9 +50,9 @@ export class PollLink {
     queueMicrotask(() => this.isDone || this.events.open());
   }
 
-  /** @param {import('./link.js').Message} message */
-  send(message) {
-    this.uplink.send(message);
+  /** @param {import('./link.js').Message} message @param {boolean} [repeats] */
+  send(message, repeats) {
+    this.uplink.send(message, repeats);
   }
 
   /** @param {import('./link.js').Session} session */
@@ -85,13 +85,13 @@ export class PollLink {
     const poll = new AbortController();
     this.poll = poll;
     this.askedAt = this.setup.env.now();
-    const answer = await this.answer(poll).catch((error) => ({ cause: { message: `a poll failed: ${wordsOf(error)}` } }));
+    const answer = await this.answer(poll).catch((error) => ({ cause: failure('a poll', error) }));
     if (this.isDone || this.poll !== poll) return;
     this.poll = undefined;
     if ('cause' in answer) {
       const { cause } = answer;
       const pause = this.tries.next(cause);
-      return pause === undefined ? this.lost({ ...cause, unfit: !isFromServer(cause) }) : this.wait(pause);
+      return pause === undefined ? this.lost(finalCause(cause)) : this.wait(pause);
     }
     this.tries.worked();
     this.events.heard();
@@ -113,7 +113,7 @@ export class PollLink {
 
   /**
    * @param {AbortController} poll
-   * @returns {Promise<{frames: Frame[]} | {cause: Cause}>}
+   * @returns {Promise<{frames: Frame[]} | {cause: LinkCause}>}
    */
   async answer(poll) {
     const { holdMs, encoding } = this.setup;
@@ -131,7 +131,7 @@ export class PollLink {
     return { frames: decodeMessage(await messageOf(response)) };
   }
 
-  /** @param {Cause & {unfit?: boolean}} cause */
+  /** @param {LinkCause} cause */
   lost(cause) {
     if (this.isDone) return;
     this.close();

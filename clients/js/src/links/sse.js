@@ -1,12 +1,12 @@
 import { codecOf } from '../wire/codec.js';
-import { causeOf, isFromServer, wordsOf } from './link.js';
+import { causeOf, finalCause, wordsOf } from './link.js';
 import { EventStreamParser } from './sse-parser.js';
-import { Tries, Uplink } from './uplink.js';
+import { failure, Tries, Uplink } from './uplink.js';
 
 /**
  * @typedef {import('./link.js').Link} Link
  * @typedef {import('./link.js').LinkEvents} LinkEvents
- * @typedef {import('./link.js').Cause} Cause
+ * @typedef {import('./link.js').LinkCause} LinkCause
  */
 
 /**
@@ -42,9 +42,9 @@ export class EventStreamLink {
     queueMicrotask(() => this.isDone || this.events.open());
   }
 
-  /** @param {import('./link.js').Message} message */
-  send(message) {
-    this.uplink.send(message);
+  /** @param {import('./link.js').Message} message @param {boolean} [repeats] */
+  send(message, repeats) {
+    this.uplink.send(message, repeats);
   }
 
   /** @param {import('./link.js').Session} session */
@@ -69,18 +69,24 @@ export class EventStreamLink {
     const pause = this.tries.next(cause);
     // A stream that carried something and ended is taken up at the pace that the server asked for.
     if (pause !== undefined) this.again(this.tries.failed === 1 ? Math.min(this.retryMs, 10_000) : pause);
-    else this.lost({ ...cause, unfit: !isFromServer(cause) });
+    else this.lost(finalCause(cause));
   }
 
   /**
    * @param {AbortController} stream
-   * @returns {Promise<Cause>} why it ended
+   * @returns {Promise<LinkCause>} why it ended
    */
   async readUntilEnd(stream) {
     /** @type {Record<string, string>} */
     const headers = { ...this.uplink.headers(), accept: 'text/event-stream' };
     if (this.mark !== undefined) headers['last-event-id'] = this.mark;
-    const response = await this.uplink.request('/sse', { headers, signal: stream.signal });
+    /** @type {Response} */
+    let response;
+    try {
+      response = await this.uplink.request('/sse', { headers, signal: stream.signal });
+    } catch (error) {
+      return failure('the request for a stream', error);
+    }
     const isStream = response.headers.get('content-type')?.startsWith('text/event-stream');
     if (response.status !== 200 || !isStream || !response.body) return causeOf(response);
     const reader = response.body.getReader();
@@ -123,7 +129,7 @@ export class EventStreamLink {
     this.timer = env.setTimeout(() => this.read(), ms);
   }
 
-  /** @param {Cause & {unfit?: boolean}} cause */
+  /** @param {LinkCause} cause */
   lost(cause) {
     if (this.isDone) return;
     this.close();

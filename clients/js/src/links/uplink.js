@@ -1,18 +1,24 @@
-import { fromUtf8 } from '../wire/value.js';
+import { fromUtf8, utf8Length, WireError } from '../wire/value.js';
 import { causeOf, isFromServer, wordsOf } from './link.js';
 
 /**
- * @typedef {import('./link.js').Cause} Cause
+ * @typedef {import('./link.js').LinkCause} LinkCause
  * @typedef {import('./link.js').Session} Session
  * @typedef {import('../wire/codec.js').Message} Message
  */
 
-/** A request that is not answered for so long is given up, in milliseconds. */
+/** A request on which nothing moves for so long is given up, in milliseconds. What it carries up has its time beside that. */
 const PATIENCE_MS = 30_000;
+
+/** A request on which nothing moved for too long. */
+class Late extends Error {}
 
 /**
  * Commands up by POST, one request at a time so that they arrive in order; the replies are the response. At most as many
  * messages wait as the server allows commands in flight.
+ *
+ * A request that fails on its way (a gateway's 502, a broken connection) is sent again after a short pause, if all of it may be
+ * carried out twice. Only when that fails as well is the link lost.
  */
 export class Uplink {
   /**
@@ -22,31 +28,36 @@ export class Uplink {
    * @param {RequestCredentials} setup.credentials
    * @param {'json' | 'msgpack'} setup.encoding
    * @param {import('./link.js').Env} setup.env
-   * @param {{message: (message: Message) => void, lost: (cause: Cause & {unfit?: boolean}) => void}} events
+   * @param {Pick<import('../config.js').Config, 'slowestUplink'>} setup.config
+   * @param {{message: (message: Message) => void, lost: (cause: LinkCause) => void}} events
    */
   constructor(setup, events) {
     this.setup = setup;
     this.events = events;
     /** @type {Session | undefined} */
     this.session = undefined;
-    /** @type {Message[]} */
+    /** @type {{message: Message, repeats: boolean}[]} */
     this.queue = [];
     this.isBusy = false;
+    this.tries = new Tries();
     this.aborter = new AbortController();
   }
 
-  /** @param {Message} message */
-  send(message) {
-    this.queue.push(message);
+  /**
+   * @param {Message} message
+   * @param {boolean} [repeats] whether all of it may be carried out twice
+   */
+  send(message, repeats = false) {
+    this.queue.push({ message, repeats });
     this.next();
   }
 
   async next() {
     if (this.isBusy || this.aborter.signal.aborted) return;
-    const message = this.queue.shift();
-    if (message === undefined) return;
+    const first = this.queue.shift();
+    if (first === undefined) return;
     this.isBusy = true;
-    const answer = await this.post(message);
+    const answer = await this.deliver(first.message, first.repeats);
     this.isBusy = false;
     if (this.aborter.signal.aborted) return;
     if ('cause' in answer) return this.events.lost(answer.cause);
@@ -56,18 +67,56 @@ export class Uplink {
 
   /**
    * @param {Message} message
-   * @returns {Promise<{message: Message} | {cause: Cause & {unfit?: boolean}}>}
+   * @param {boolean} repeats
+   */
+  async deliver(message, repeats) {
+    for (;;) {
+      const answer = await this.post(message);
+      if (!('cause' in answer)) {
+        this.tries.worked();
+        return answer;
+      }
+      const { isPassing, retryMs = 0 } = answer.cause;
+      const pause = repeats && isPassing ? this.tries.next(answer.cause) : undefined;
+      // Who asks for a longer pause gets it before the next connection.
+      if (pause === undefined || retryMs > pause) return answer;
+      await this.rest(pause);
+      if (this.aborter.signal.aborted) return answer;
+    }
+  }
+
+  /** A pause that ends with the link. @param {number} ms */
+  rest(ms) {
+    const { env } = this.setup;
+    const { signal } = this.aborter;
+    return new Promise((resolve) => {
+      const end = () => {
+        env.clearTimeout(timer);
+        signal.removeEventListener('abort', end);
+        resolve(undefined);
+      };
+      const timer = env.setTimeout(end, ms);
+      signal.addEventListener('abort', end);
+    });
+  }
+
+  /**
+   * @param {Message} message
+   * @returns {Promise<{message: Message} | {cause: LinkCause}>}
    */
   async post(message) {
     const type = `application/${this.setup.encoding}`;
     const headers = { ...this.headers(), accept: type, 'content-type': type };
+    // How much of it has left nobody tells us: the slowest uplink counts.
+    const bytes = typeof message === 'string' ? utf8Length(message) : message.length;
+    const patience = PATIENCE_MS + (bytes / this.setup.config.slowestUplink) * 1000;
     try {
       const body = /** @type {BodyInit} */ (message);
-      const response = await this.request('/send', { method: 'POST', headers, body }, PATIENCE_MS);
+      const response = await this.request('/send', { method: 'POST', headers, body }, patience);
       if (response.status !== 200) return { cause: await causeOf(response) };
       return { message: await messageOf(response) };
     } catch (error) {
-      return { cause: { message: `the request failed: ${wordsOf(error)}` } };
+      return { cause: failure('a POST', error) };
     }
   }
 
@@ -82,8 +131,8 @@ export class Uplink {
   }
 
   /**
-   * A request that ends with its signal, and with a `patienceMs` also with the link, or after that time without a complete
-   * answer. Without one it is a stream, which whoever reads it ends.
+   * A request that ends with its signal, and with a `patienceMs` also with the link, or when for so long neither the response
+   * begins nor more of it comes. Without one it is a stream, which whoever reads it ends.
    *
    * @param {string} path under the prefix
    * @param {RequestInit} init
@@ -92,16 +141,24 @@ export class Uplink {
   async request(path, init, patienceMs) {
     const { env, url, credentials } = this.setup;
     const aborter = new AbortController();
-    const give = () => aborter.abort(new Error('no answer in time'));
-    const timer = patienceMs === undefined ? undefined : env.setTimeout(give, patienceMs);
+    /** @type {any} */
+    let timer;
+    const wait = (/** @type {number} */ ms) => {
+      env.clearTimeout(timer);
+      timer = env.setTimeout(() => aborter.abort(new Late('no answer in time')), ms);
+    };
     const end = () => aborter.abort();
-    if (patienceMs !== undefined) this.aborter.signal.addEventListener('abort', end, { once: true });
     init.signal?.addEventListener('abort', end, { once: true });
+    if (patienceMs !== undefined) {
+      this.aborter.signal.addEventListener('abort', end, { once: true });
+      wait(patienceMs);
+    }
     try {
       const response = await env.fetch(url + path, { ...init, credentials, cache: 'no-store', signal: aborter.signal });
       // A stream is read by whoever asked for it; everything else is read here, so that the time counts for it too.
       if (patienceMs === undefined || response.status === 304) return response;
-      return new Response(await response.arrayBuffer(), { status: response.status, headers: response.headers });
+      const body = await bodyOf(response, () => wait(PATIENCE_MS));
+      return new Response(body, { status: response.status, headers: response.headers });
     } finally {
       env.clearTimeout(timer);
       if (patienceMs !== undefined) {
@@ -118,6 +175,36 @@ export class Uplink {
 }
 
 /**
+ * Why a request failed that has no response.
+ *
+ * @param {string} what
+ * @param {unknown} error
+ * @returns {LinkCause}
+ */
+export function failure(what, error) {
+  return { message: `${what} failed: ${wordsOf(error)}`, isPassing: !(error instanceof Late || error instanceof WireError) };
+}
+
+/**
+ * All of a response's body.
+ *
+ * @param {Response} response
+ * @param {() => void} moves called whenever some of it has come
+ */
+async function bodyOf(response, moves) {
+  moves();
+  const reader = response.body?.getReader();
+  /** @type {Uint8Array[]} */
+  const parts = [];
+  for (;;) {
+    const { done, value } = (await reader?.read()) ?? { done: true };
+    if (done || !value) return new Blob(/** @type {BlobPart[]} */ (parts)).arrayBuffer();
+    moves();
+    parts.push(value);
+  }
+}
+
+/**
  * The body of a response as a message: bytes if it is MessagePack.
  *
  * @param {Response} response
@@ -128,10 +215,11 @@ export async function messageOf(response) {
   return response.headers.get('content-type')?.includes('msgpack') ? bytes : fromUtf8(bytes);
 }
 
-/** How often a downlink that breaks is taken up again before the link gives up. */
+/** How often something that breaks is tried again before the link gives up, and how often if it has never worked. */
 const TRIES = 3;
+const FIRST_TRIES = 1;
 
-/** Counts how often a downlink broke without anything coming through in between. */
+/** Counts how often requests broke without one coming through in between. */
 export class Tries {
   constructor() {
     this.failed = 0;
@@ -146,12 +234,12 @@ export class Tries {
   /**
    * The pause before the next try in milliseconds; undefined if there is to be none.
    *
-   * @param {Cause & {unfit?: boolean}} cause
+   * @param {LinkCause} cause
    */
   next(cause) {
     // The greeting has just come through, so that one that never worked is refused by something in between.
     if (isFromServer(cause) || (cause.unfit && !this.hasWorked)) return undefined;
     this.failed += 1;
-    return this.failed > TRIES ? undefined : 100 * 4 ** (this.failed - 1);
+    return this.failed > (this.hasWorked ? TRIES : FIRST_TRIES) ? undefined : 100 * 4 ** (this.failed - 1);
   }
 }

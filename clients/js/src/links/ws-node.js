@@ -27,6 +27,8 @@ export class NodeWebSocket {
     this.onopen = null;
     /** @type {((event: {data: string | ArrayBuffer}) => void) | null} */
     this.onmessage = null;
+    /** Called when bytes come, also parts of a message. Browsers have nothing like it. @type {(() => void) | null} */
+    this.onprogress = null;
     /** @type {((event: {message: string}) => void) | null} */
     this.onerror = null;
     /** @type {((event: {code: number, reason: string}) => void) | null} */
@@ -99,6 +101,7 @@ export class NodeWebSocket {
 
   /** @param {Buffer} data */
   onData(data) {
+    this.onprogress?.();
     this.buffer = this.buffer.length === 0 ? data : Buffer.concat([this.buffer, data]);
     for (;;) {
       const frame = this.readFrame();

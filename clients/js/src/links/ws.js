@@ -46,6 +46,8 @@ export class WebSocketLink {
     socket.onmessage = (/** @type {{data: string | ArrayBuffer}} */ { data }) => {
       if (!this.isDone) this.events.message(typeof data === 'string' ? data : new Uint8Array(data));
     };
+    // A large message that comes slowly: only the small WebSocket for Node tells.
+    socket.onprogress = () => this.isDone || this.events.heard();
     // A close with 1006 follows, but not in every version of Node.
     socket.onerror = () => this.lost({ message: 'the connection failed' });
     socket.onclose = (/** @type {{code: number, reason: string}} */ { code, reason }) => {
@@ -53,7 +55,7 @@ export class WebSocketLink {
     };
   }
 
-  /** @param {import('./link.js').Cause & {unfit?: boolean}} cause */
+  /** @param {import('./link.js').LinkCause} cause */
   lost(cause) {
     if (this.isDone) return;
     this.close();

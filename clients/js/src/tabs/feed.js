@@ -40,6 +40,8 @@ export async function follow(hub, peer, id, room, epoch, since) {
     // Two tabs that ask at once must not move the hub's cursor against each other: one begins, the others join in.
     while (hub.beginning.has(room)) await hub.beginning.get(room)?.catch(() => {});
     const status = hub.shell.machine.rooms.cursor(room) ? await place(hub, room, wanted) : await begin(hub, room, wanted);
+    // The tab may have left meanwhile, the room or altogether, and no other one follow it.
+    if (peer.isGone || peer.rooms.get(room) !== followed) hub.release(room);
     if (status.status === 'denied') peer.rooms.delete(room);
     else followed.sent = { epoch: status.epoch, seq: status.cursor };
     return status;

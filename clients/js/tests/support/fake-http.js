@@ -6,9 +6,9 @@ import * as msgpack from '../../src/wire/msgpack.js';
 /** @typedef {import('../../src/wire/value.js').Frame} Frame */
 
 /**
- * A downlink that waits: calls it when there is something to hand out, ends it with a refusal.
+ * A downlink that waits: calls it when there is something to hand out, ends it with a refusal, or cuts it without a word.
  *
- * @typedef {{wake: () => void, refuse: (code: number, retryMs?: number) => void}} Waiting
+ * @typedef {{wake: () => void, cut: () => void, refuse: (code: number, retryMs?: number) => void}} Waiting
  */
 
 /**
@@ -37,6 +37,8 @@ export class FakeHttp {
     this.subs = 0;
     /** Paths that something in between does not let through. @type {Set<string>} */
     this.blocked = new Set();
+    /** How many of the next requests on a path a gateway answers by itself, for the server is away. @type {Map<string, number>} */
+    this.away = new Map();
     /** How many of the next answers on a path are lost on their way. @type {Map<string, number>} */
     this.losses = new Map();
     /** What was asked, as `GET /im/poll 200`. @type {string[]} */
@@ -80,6 +82,7 @@ export class FakeHttp {
       this.seen.push(`${request.method} ${pathname} ${response.statusCode}`);
       this.watchers.splice(0).forEach((watch) => watch());
     });
+    if (this.countDown(this.away, pathname)) return void response.writeHead(502).end('<h1>Bad gateway</h1>');
     if (this.blocked.has(pathname)) return void response.writeHead(502).end('<h1>Bad gateway</h1>');
     if (pathname === '/im/send' && request.method === 'POST') return this.send(request, response);
     if (pathname === '/im/sse') return this.stream(request, response);
@@ -94,8 +97,13 @@ export class FakeHttp {
 
   /** Whether the next answer on this path is to be lost. @param {string} path */
   loses(path) {
-    const left = this.losses.get(path) ?? 0;
-    this.losses.set(path, left - 1);
+    return this.countDown(this.losses, path);
+  }
+
+  /** @param {Map<string, number>} counts @param {string} path */
+  countDown(counts, path) {
+    const left = counts.get(path) ?? 0;
+    if (left > 0) counts.set(path, left - 1);
     return left > 0;
   }
 
@@ -230,6 +238,11 @@ export class FakeHttp {
     session.down = down;
   }
 
+  /** Cuts every downlink without a word. */
+  cut() {
+    for (const session of this.sessions.values()) session.down?.cut();
+  }
+
   /** Ends every downlink. @param {number} code @param {number} [retryMs] */
   bye(code, retryMs) {
     for (const session of this.sessions.values()) session.down?.refuse(code, retryMs);
@@ -266,6 +279,7 @@ export class FakeHttp {
         session.down = undefined;
         response.end(`data: ${JSON.stringify({ t: 'bye', code, msg: 'bye', retry_ms: retryMs })}\n\n`);
       },
+      cut: () => void response.destroy(),
     };
     this.take(session, down);
     response.on('close', () => session.down === down && (session.down = undefined));
@@ -304,6 +318,7 @@ export class FakeHttp {
         session.down = undefined;
         this.refuse(response, code === 4101 ? 409 : code === 4001 ? 503 : 410, { code, msg: 'bye', retry_ms: retryMs });
       },
+      cut: () => void response.destroy(),
     };
     this.take(session, down);
     const hold = Number(query.get('hold') ?? 25) * 1000;

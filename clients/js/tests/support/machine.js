@@ -18,7 +18,7 @@ export function online(identity, welcome) {
     wallClock: () => 1_000_000,
   });
   machine.start(0);
-  machine.onConnected({ codec: JSON_CODEC, duplex: true });
+  machine.onConnected(0, { codec: JSON_CODEC, duplex: true });
   machine.onMessage(0, JSON.stringify({ ...WELCOME, ...welcome }));
   machine.outputs.length = 0;
   machine.events.length = 0;

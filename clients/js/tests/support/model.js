@@ -98,7 +98,7 @@ export class Model {
       else {
         this.isConnecting = false;
         this.isConnected = true;
-        this.machine.onConnected({ codec: JSON_CODEC, duplex: true });
+        this.machine.onConnected(this.now, { codec: JSON_CODEC, duplex: true });
       }
     } else if (choice === 1 && this.up.length > 0) {
       for (const frame of decodeMessage(/** @type {any} */ (this.up.shift()))) this.down.push(this.serve(frame));

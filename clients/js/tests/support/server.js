@@ -167,3 +167,18 @@ export function collect(room) {
     },
   };
 }
+
+/** A storage of browsers, in memory. The order of its keys is its own affair. */
+export function memoryStorage() {
+  const map = new Map();
+  return {
+    map,
+    get length() {
+      return map.size;
+    },
+    key: (/** @type {number} */ i) => [...map.keys()].reverse()[i] ?? null,
+    getItem: (/** @type {string} */ key) => map.get(key) ?? null,
+    setItem: (/** @type {string} */ key, /** @type {string} */ value) => void map.set(key, value),
+    removeItem: (/** @type {string} */ key) => void map.delete(key),
+  };
+}

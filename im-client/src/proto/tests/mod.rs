@@ -1,7 +1,11 @@
 //! The state machine, with a server played by hand (`rules`) and by a small model (`model`).
 
+mod calls;
+mod credentials;
 mod model;
 mod rules;
+pub(crate) mod scenarios;
+mod uplink;
 
 use std::time::{Duration, Instant};
 
@@ -220,6 +224,13 @@ impl Rig {
             if let ClientEvent::Event(event) = event { Some(event.seq.get()) } else { None }
         };
         self.events().into_iter().filter_map(seq).collect()
+    }
+}
+
+impl Machine {
+    /// How much is held of commands and rooms.
+    fn held(&self) -> (usize, usize, usize) {
+        (self.flight.len(), self.rooms.len(), self.outputs.len() + self.events.len())
     }
 }
 

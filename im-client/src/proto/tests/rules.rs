@@ -4,6 +4,7 @@ use im_core::wire::{Bye, Signal, Snapshot, StateUpdate};
 use im_core::{NodeId, Stamp, StateKey};
 
 use super::*;
+use crate::ErrorKind;
 use crate::config::{Checkpoints, Reconnect};
 
 fn manual() -> Config {
@@ -261,6 +262,22 @@ fn an_application_may_go_back_in_a_room_and_the_server_may_not() {
     rig.follow("a", at(2), 2);
     rig.push(Push::Event(event("a", 3)));
     assert_eq!(rig.seqs(), [3]);
+}
+
+/// The events up to the server's cursor were not received, so only `gap` and `reset` move the client's cursor forward.
+#[test]
+fn ok_beyond_the_cursor_is_a_hole() {
+    let mut rig = Rig::online(manual());
+    rig.follow("a", at(3), 1);
+    rig.push(Push::Room(status("a", Status::Ok, Some(at(5)))));
+    let asked = rig.written();
+    assert_eq!(asked[0].body, CommandBody::Sub { room: room("a"), since: Some(at(3)) });
+    rig.push(Push::Event(event("a", 6)));
+    assert_eq!(rig.seqs(), [0; 0]);
+    let answer = vec![status("a", Status::Ok, Some(at(3)))];
+    rig.reply(asked[0].id, &Reply::Rooms { statuses: answer, rev: 2, generation: 1 });
+    (4..=6).for_each(|n| rig.push(Push::Event(event("a", n))));
+    assert_eq!(rig.seqs(), [4, 5, 6]);
 }
 
 #[test]
@@ -605,24 +622,6 @@ fn a_servers_wish_to_be_left_alone_for_a_while_is_honoured() {
     rig.push(Push::Bye(Bye { code: 4001, message: "soon".into(), retry_after: Some(wish) }));
     let pause = rig.machine.deadline().unwrap() - rig.now;
     assert!(pause >= wish && pause <= wish * 3 / 2);
-}
-
-#[test]
-fn a_refused_token_is_replaced_where_there_is_a_source() {
-    let identity =
-        Identity { token: Some(Secret::new("old")), renewable: true, ..Identity::default() };
-    let mut rig = Rig::with(manual(), identity, Saved::default());
-    rig.welcomed(false);
-    rig.lost(Some(Code::Expired));
-    assert_eq!(rig.fetches, 1);
-    rig.machine.on_token(rig.now, Ok(Secret::new("new")));
-    rig.pass(Duration::from_secs(1));
-    rig.machine.on_connected();
-    let CommandBody::Hello(hello) = rig.written().remove(0).body else { panic!("hello first") };
-    assert_eq!(hello.token, Some(Secret::new("new")));
-    rig.lost(Some(Code::BadCredentials));
-    rig.machine.on_token(rig.now, Err("the user is gone".into()));
-    assert!(rig.machine.is_ended());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{CommandId, EventKind, MessageId, RoomId, UserId};
-use crate::ports::{Action, Verdict};
+use crate::ports::{Action, ActionKind, Verdict};
 use crate::state::{Act, Append, Guard, Intent, NewEvent, RoomSeed, SendKey, content_hash};
 use crate::wire::{Content, MemberAct, Role, RoomKind, SendReceipt, Target, Value};
 
@@ -70,7 +70,7 @@ impl At<'_> {
         }
         check_age(core, &id)?;
         let (submitted, key) = submitted(core, &kind, &content, Some(id.clone()))?;
-        let asked = core.hooks.wants_before();
+        let asked = core.hooks.wants(ActionKind::Send);
         if asked && let Some(receipt) = self.repeated(room, key.as_ref()).await? {
             return Ok(Prepared::Repeated(receipt));
         }
@@ -97,7 +97,28 @@ impl At<'_> {
         };
         let event = NewEvent { from: self.session.user.clone(), kind, content, key };
         let seed = seed.filter(|_| guard == Guard::Trusted || !matches!(to, Target::User(_)));
+        if let Some(seed) = &seed {
+            self.may_make(room, seed.kind, &to).await?;
+        }
         Ok(Prepared::Append(guard, Act::Post { event, seed }))
+    }
+
+    /// Asks the hook whether the room of a send may be made, if it has to be.
+    async fn may_make(&self, room: &RoomId, kind: RoomKind, to: &Target) -> Result<()> {
+        let core = self.core;
+        let is_loaded = || core.hub.get(room).is_some_and(|room| room.head().is_some());
+        if !core.hooks.wants(ActionKind::Create)
+            || is_loaded()
+            || core.store.room(room).await?.is_some()
+        {
+            return Ok(());
+        }
+        let with = match to {
+            Target::Peer(user) | Target::User(user) => Some(user.clone()),
+            Target::Room(_) => None,
+        };
+        let action = Action::Create { room: room.clone(), kind, with };
+        core.ask(&self.session.identity(), &action).await.map(drop)
     }
 
     pub(super) async fn create(
@@ -114,7 +135,7 @@ impl At<'_> {
         if others.len() > self.core.config.max_first_members {
             return Err(Error::of(Code::TooMany, "create"));
         }
-        let action = Action::Create { room: room.clone(), kind };
+        let action = Action::Create { room: room.clone(), kind, with: None };
         self.core.ask(&self.session.identity(), &action).await?;
         let me = self.session.user.clone();
         let role = if kind == RoomKind::Channel { Role::Reader } else { Role::Member };

@@ -141,6 +141,9 @@ pub(crate) async fn put_state(
         return Err(Error::of(Code::Overloaded, "set"));
     }
     let live = core.activate(&room).await?;
+    // Until the update waits for the store: what is read of it after an eviction is then found there.
+    let hold = core.hold_state(&live).await;
+    let hold = hold.inspect_err(|_| core.hub.retire_if_idle(&live))?;
     if let Some(held) = live.state_of(&key) {
         core.stamps.lock().observe(held.stamp);
     }
@@ -152,15 +155,18 @@ pub(crate) async fn put_state(
         None => core.stamp(),
     };
     let update = Arc::new(StateUpdate { room, key, stamp, from, value });
-    let merged = live.merge(update.clone(), &core.config.state);
+    // It is held, so it is there.
+    let merged = live.merge(update.clone(), &core.config.state).unwrap_or(Merge::Stale);
     if merged == Merge::Taken {
         core.state_writer.push(update.clone());
         // Should the room have left memory and come back meanwhile, its new readers are told as well.
         if let Some(now) = core.hub.get(&update.room).filter(|now| !Arc::ptr_eq(now, &live)) {
-            now.merge(update.clone(), &core.config.state);
+            core.merge_heard(now, update.clone());
         }
         core.tell(BusMessage::State(update));
     }
+    drop(hold);
+    core.hub.evict_state();
     core.hub.retire_if_idle(&live);
     match merged {
         Merge::Taken => Ok(stamp),

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{CommandId, UserId};
-use crate::wire::{Command, CommandBody, Reply, WireError, decode, encode};
+use crate::wire::{Command, CommandBody, ListRoom, Reply, Value, WireError, decode, encode};
 
 use super::connection::{Conn, Session};
 use super::core::Core;
@@ -35,6 +35,8 @@ pub(crate) use read::{LOOK_UPS_AT_ONCE, unfollow};
 enum Outcome {
     /// This is the answer.
     Reply(Reply),
+    /// This is the answer, encoded.
+    Encoded(Bytes),
     /// A lane will answer.
     Later,
     /// It was answered already.
@@ -49,10 +51,24 @@ impl From<WireError> for Error {
 
 /// Takes one message of a connection.
 pub(super) async fn message(core: &Arc<Core>, conn: &Arc<Conn>, message: Bytes) {
-    let frames = match decode(&message, conn.encoding, &core.config.limits) {
-        Ok(frames) => frames,
-        Err(error) => return conn.close(error.code, error.message),
-    };
+    if let Some(frames) = decoded(core, conn, &message) {
+        each(core, conn, frames).await;
+    }
+}
+
+/// The frames of a message. A message that cannot be read ends the connection.
+pub(super) fn decoded(core: &Core, conn: &Conn, message: &[u8]) -> Option<Vec<Value>> {
+    match decode(message, conn.encoding, &core.config.limits) {
+        Ok(frames) => Some(frames),
+        Err(error) => {
+            conn.close(error.code, error.message);
+            None
+        }
+    }
+}
+
+/// Carries out the frames of a message, each once there is room for its ack.
+pub(super) async fn each(core: &Arc<Core>, conn: &Arc<Conn>, frames: Vec<Value>) {
     for frame in frames {
         conn.outbox.admit().await;
         if conn.outbox.is_closed() {
@@ -82,6 +98,7 @@ async fn command(core: &Arc<Core>, conn: &Arc<Conn>, command: Command) {
     };
     match outcome {
         Ok(Outcome::Reply(reply)) => conn.outbox.reply(encode(&reply.to_value(id), conn.encoding)),
+        Ok(Outcome::Encoded(reply)) => conn.outbox.reply(reply),
         Ok(Outcome::Later | Outcome::Answered) => {}
         Err(error) => refuse(core, conn, Some(id), &error),
     }
@@ -150,6 +167,8 @@ async fn carry_out(
     }
     // What follows must see what the appends before it did.
     conn.outbox.appends_settled().await;
+    let _reserved = core.acks.reserve_for(&body, &core.config).await?;
+    let page = ListRoom { encoding: conn.encoding, max_bytes: core.config.max_page_bytes };
     let reply = match body {
         CommandBody::Sub { room, since } => {
             return read::sub(core, conn, session, id, room, since).await;
@@ -163,12 +182,17 @@ async fn carry_out(
             read::checkpoint(core, conn, session, cursors).await?
         }
         CommandBody::History { room, epoch, from, limit } => {
-            Reply::History(read::history(core, session, &room, epoch, from, limit).await?)
+            let asked = read::Asking { room, epoch, from, limit };
+            return Ok(Outcome::Encoded(read::history(core, session, id, &asked, page).await?));
         }
         CommandBody::Members { room, after, limit } => {
-            read::members(core, session, &room, after, limit).await?
+            let (members, more) = read::members(core, session, &room, after, limit).await?;
+            return Ok(Outcome::Encoded(page.members(id, &members, more)));
         }
-        CommandBody::Rooms { after, limit } => read::rooms(core, session, after, limit).await?,
+        CommandBody::Rooms { after, limit } => {
+            let (rooms, more) = read::rooms(core, session, after, limit).await?;
+            return Ok(Outcome::Encoded(page.rooms(id, &rooms, more)));
+        }
         CommandBody::Signal { to, kind, content } => {
             live::signal(core, session, to, kind, &content).await?
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use futures::StreamExt;
 
 use crate::code::Code;
@@ -12,7 +13,8 @@ use crate::id::{CommandId, Cursor, Epoch, RoomId, UserId};
 use crate::ports::{Action, LogRange};
 use crate::state::{Act, Base, CheckpointChange, Unchanged, answer};
 use crate::wire::{
-    HistoryPage, MemberEntry, MemberPage, PageFrom, Reply, RoomStatus, RoomsPage, Status, encode,
+    Event, HistoryPage, ListRoom, MemberEntry, PageFrom, Reply, Role, RoomKind, RoomStatus, Status,
+    encode,
 };
 
 use super::super::connection::{Conn, Session};
@@ -311,28 +313,37 @@ async fn within_the_log(
     Ok(cursors)
 }
 
+/// What `history` asks for.
+pub(super) struct Asking {
+    pub(super) room: RoomId,
+    pub(super) epoch: Option<Epoch>,
+    pub(super) from: PageFrom,
+    pub(super) limit: u32,
+}
+
+/// The reply to `history`, encoded within `page`.
 pub(super) async fn history(
     core: &Core,
     session: &Session,
-    room: &RoomId,
-    epoch: Option<Epoch>,
-    from: PageFrom,
-    limit: u32,
-) -> Result<HistoryPage> {
+    id: CommandId,
+    asked: &Asking,
+    page: ListRoom,
+) -> Result<Bytes> {
+    let Asking { room, epoch, from, limit } = asked;
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
-    let page = history_page(core, room, from, limit).await;
+    let read = log_page(core, room, *from, *limit).await;
     // Checked after reading, so that nothing from beyond a removal slips out; and before any other answer, so that
     // strangers learn nothing.
     let record =
         core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "history"))?;
     core.may_read(&record, &session.user, &verdict).await?;
-    let page = page?;
-    if epoch.is_some_and(|epoch| epoch != page.epoch) {
+    let (head, events) = read?;
+    if epoch.is_some_and(|epoch| epoch != head.epoch) {
         return Err(Error::of(Code::WrongEpoch, "history"));
     }
-    match from {
-        PageFrom::After(seq) if seq > page.head => Err(Error::of(Code::AheadOfHead, "history")),
-        _ => Ok(page),
+    match *from {
+        PageFrom::After(seq) if seq > head.head => Err(Error::of(Code::AheadOfHead, "history")),
+        _ => Ok(page.history(id, head, events.iter().map(|event| &**event))),
     }
 }
 
@@ -343,6 +354,18 @@ pub(crate) async fn history_page(
     from: PageFrom,
     limit: u32,
 ) -> Result<HistoryPage> {
+    let (page, events) = log_page(core, room, from, limit).await?;
+    let events = events.iter().map(|event| (**event).clone()).collect();
+    Ok(HistoryPage { events, ..page })
+}
+
+/// A page without its events, and the events.
+async fn log_page(
+    core: &Core,
+    room: &RoomId,
+    from: PageFrom,
+    limit: u32,
+) -> Result<(HistoryPage, Vec<Arc<Event>>)> {
     let limit = limit.clamp(1, core.config.max_page) as usize;
     let range = LogRange { from, limit, max_bytes: core.config.max_page_bytes };
     let page =
@@ -353,17 +376,18 @@ pub(crate) async fn history_page(
         (PageFrom::Before(_), Some(last)) => last > page.first,
         (_, None) => false,
     };
-    let events = page.events.iter().map(|event| (**event).clone()).collect();
-    Ok(HistoryPage { epoch: page.head.epoch, head: page.head.seq, first: page.first, events, more })
+    let (epoch, head, first) = (page.head.epoch, page.head.seq, page.first);
+    Ok((HistoryPage { epoch, head, first, events: Vec::new(), more }, page.events))
 }
 
+/// Members after `after`, and whether there are more.
 pub(super) async fn members(
     core: &Core,
     session: &Session,
     room: &RoomId,
     after: Option<UserId>,
     limit: u32,
-) -> Result<Reply> {
+) -> Result<(Vec<MemberEntry>, bool)> {
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
     let record =
         core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "members"))?;
@@ -373,19 +397,19 @@ pub(super) async fn members(
     core.may_read(&record, &session.user, &verdict).await?;
     let more = members.len() > limit;
     members.truncate(limit);
-    let members = members.into_iter().map(|(user, role)| MemberEntry { user, role }).collect();
-    Ok(Reply::Members(MemberPage { members, more }))
+    Ok((members.into_iter().map(|(user, role)| MemberEntry { user, role }).collect(), more))
 }
 
+/// The caller's rooms after `after`, and whether there are more.
 pub(super) async fn rooms(
     core: &Core,
     session: &Session,
     after: Option<RoomId>,
     limit: u32,
-) -> Result<Reply> {
+) -> Result<(Vec<(RoomId, RoomKind, Role)>, bool)> {
     let limit = limit.clamp(1, core.config.max_page) as usize;
     let mut rooms = core.store.rooms_of(&session.user, after.as_ref(), limit + 1).await?;
     let more = rooms.len() > limit;
     rooms.truncate(limit);
-    Ok(Reply::RoomList(RoomsPage { rooms, more }))
+    Ok((rooms, more))
 }

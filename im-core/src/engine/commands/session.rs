@@ -284,8 +284,9 @@ pub(super) async fn refresh(core: &Core, session: &Session, token: Secret) -> Re
             held.renew(identity.clone());
         }
     }
+    let expires = identity.expires;
     session.renew(identity);
-    Ok(Reply::Done)
+    Ok(Reply::Refreshed { expires })
 }
 
 pub(super) async fn logout(

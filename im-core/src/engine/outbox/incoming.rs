@@ -61,6 +61,10 @@ impl Outbox {
     /// Events read from the log, in their order, from just after the lag's cursor.
     pub(crate) fn feed(&self, lag: &Lag, items: &[Arc<Outgoing>], open: bool) -> Fed {
         let mut inner = self.inner.lock();
+        if inner.closed {
+            // The connection ended while the log was read: the subscriber reads on from its cursor when it returns.
+            return Fed::On;
+        }
         if inner.subs.at(lag.seat()).is_some_and(|sub| sub.erased != lag.erased) {
             // What was read may hold what has been erased since: read it again.
             inner.settle(lag);
@@ -201,6 +205,14 @@ impl Outbox {
         drop(inner);
         self.ready.notify_one();
         is_it
+    }
+
+    /// The room's whole state has to be sent still: it could not be taken now.
+    pub(crate) fn owe_snapshot(&self, room: &Room) {
+        let mut inner = self.inner.lock();
+        if let Some(slot) = inner.subs.slot_of(room.id()) {
+            inner.want_snapshot(slot);
+        }
     }
 
     /// The reader was handed state of this room.

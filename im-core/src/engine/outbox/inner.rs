@@ -28,6 +28,10 @@ pub(super) struct Inner {
     pub(super) bytes: usize,
     /// Bytes that were handed over and not released.
     pub(super) unreleased: usize,
+    /// Bytes of acks that wait or were handed over and not released.
+    pub(super) acks: usize,
+    /// Ticks since acks were taken or released last, while all acks together are nearly too many.
+    pub(super) stuck: u32,
     pub(super) signals: usize,
     pub(super) subs: Subs,
     /// Only for readers with marks.
@@ -57,6 +61,9 @@ pub(super) struct Queued {
     pub(super) seq: Seq,
     pub(super) item: Arc<Outgoing>,
 }
+
+/// Ticks after which a connection that takes none of its acks is ended, if all acks together are nearly too many.
+const STUCK_TICKS: u32 = 5;
 
 /// No room's slot: pushes that belong to no room that is followed.
 const NO_SLOT: u32 = u32::MAX;
@@ -131,20 +138,17 @@ impl Inner {
         // Only for what it lets pile up itself, and never the service's own followers.
         let full = self.bytes + self.unreleased > bounds.bytes;
         let cut_off = bounds.slow_reader == SlowReader::Disconnect && full && self.user.is_some();
-        if cut_off && !self.closed {
+        if cut_off {
+            self.end_as_slow();
+        }
+        self.clear_pushes(bounds);
+    }
+
+    fn end_as_slow(&mut self) {
+        if !self.closed {
             let code = Code::SlowReader;
             let message = code.meaning().into();
             self.end(Bye { code: code.number(), message, retry_after: None });
-        }
-        self.clear_pushes(bounds);
-        for (slot, sub) in self.subs.iter_mut() {
-            if sub.queued > sub.handed.seq {
-                sub.queued = sub.handed.seq;
-                if !sub.lagging {
-                    sub.lagging = true;
-                    self.lagging.push_back(slot);
-                }
-            }
         }
     }
 
@@ -155,7 +159,10 @@ impl Inner {
         self.closed = true;
     }
 
-    /// Drops what waits but for notices, which are few and said once only.
+    /// Drops the queue except notices, which are few and said once only.
+    ///
+    /// Every cursor goes back to what was delivered, so that the events dropped here are read from the log again and a page
+    /// that is being read now, and continues the dropped queue, is not taken.
     pub(super) fn clear_pushes(&mut self, bounds: &OutboxBounds) {
         let notices: VecDeque<Queued> =
             self.pushes.drain(..).filter(|q| matches!(q.item.push, Push::Room(_))).collect();
@@ -166,6 +173,15 @@ impl Inner {
         self.bytes = kept;
         self.signals = 0;
         self.pushes = notices;
+        for (slot, sub) in self.subs.iter_mut() {
+            if sub.queued > sub.handed.seq {
+                sub.queued = sub.handed.seq;
+                if !sub.lagging {
+                    sub.lagging = true;
+                    self.lagging.push_back(slot);
+                }
+            }
+        }
     }
 
     pub(super) fn conflate_state(&mut self, bounds: &OutboxBounds) {
@@ -258,13 +274,55 @@ impl Inner {
         self.push_unbounded(Outgoing::new(Push::Room(status)), bounds);
     }
 
+    // ---- acks ----
+
+    pub(super) fn push_reply(&mut self, encoded: Bytes, bounds: &OutboxBounds) {
+        self.acks += encoded.len();
+        bounds.acks.add(encoded.len());
+        self.replies.push_back(encoded);
+    }
+
+    /// Whether one more command may be carried out, by the bytes of acks. Where the budget of all connections is spent, each
+    /// has one command at a time.
+    pub(super) fn acks_fit(&self, bounds: &OutboxBounds) -> bool {
+        let nothing_waits = self.acks == 0 && self.in_flight == 0;
+        nothing_waits || (self.acks < bounds.acks.bytes && !bounds.acks.is_full())
+    }
+
+    pub(super) fn free_acks(&mut self, bytes: usize, bounds: &OutboxBounds) {
+        // Those of a connection that was cut off were freed already.
+        let bytes = bytes.min(self.acks);
+        self.acks -= bytes;
+        self.stuck = 0;
+        bounds.acks.remove(bytes);
+    }
+
+    /// A tick has passed: whether the connection takes none of its acks while others want the room that they have.
+    pub(super) fn is_stuck(&mut self, bounds: &OutboxBounds) -> bool {
+        let waits = self.acks > 0 && bounds.acks.is_tight();
+        self.stuck = if waits { self.stuck + 1 } else { 0 };
+        self.stuck >= STUCK_TICKS
+    }
+
+    /// Ends a connection that takes none of its acks. Those that wait are dropped; those that were handed over are held until
+    /// the transport lets go of them, and go on counting.
+    pub(super) fn cut_off(&mut self, bounds: &OutboxBounds) {
+        metrics::counter!(super::super::metrics::ACKS_CUT_OFF).increment(1);
+        let waiting = self.replies.drain(..).map(|reply| reply.len()).sum();
+        self.free_acks(waiting, bounds);
+        self.end_as_slow();
+        self.clear_pushes(bounds);
+    }
+
     pub(super) fn take_replies(&mut self, take: &mut Take, max_bytes: usize) -> u32 {
         let mut answered = 0;
         while take.items.is_empty() || take.bytes < max_bytes {
             let Some(reply) = self.replies.pop_front() else { break };
             take.bytes += reply.len();
+            take.acks += reply.len();
             take.items.push(Taken::Reply(reply));
             answered += 1;
+            self.stuck = 0;
         }
         self.in_flight = self.in_flight.saturating_sub(answered);
         answered

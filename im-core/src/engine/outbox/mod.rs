@@ -1,7 +1,7 @@
 //! What waits for one reader.
 //!
-//! Two lanes: replies, which are never dropped and whose number the commands in flight bound; and pushes, bounded in
-//! bytes. Pushes of durable events obey the one rule of reading ([`offer`](crate::state::offer)): a room's event goes in only if it is the
+//! Two lanes: replies, which are never dropped and which [`super::acks`] and the commands in flight bound; and pushes,
+//! bounded in bytes. Pushes of durable events obey the one rule of reading ([`offer`](crate::state::offer)): a room's event goes in only if it is the
 //! next after the room's `queued` position. When the bound is reached the durable queue is dropped, positions go back to
 //! what was handed over, and the rooms are marked as lagging: [`super::feed`] then reads their logs at the reader's pace.
 //!
@@ -29,6 +29,7 @@ use tokio::sync::Notify;
 use crate::id::UserId;
 use crate::wire::Bye;
 
+use super::acks::AckBudget;
 use super::config::SlowReader;
 use super::outgoing::Outgoing;
 use super::room::Room;
@@ -47,6 +48,8 @@ pub(crate) struct OutboxBounds {
     pub(crate) slow_reader: SlowReader,
     /// Bytes that wait in all outboxes.
     pub(crate) used: AtomicUsize,
+    /// The budget of acks.
+    pub(crate) acks: Arc<AckBudget>,
 }
 
 /// What waits for one reader.
@@ -91,6 +94,8 @@ pub(crate) struct Due {
 pub(crate) struct Take {
     pub(crate) items: Vec<Taken>,
     pub(crate) bytes: usize,
+    /// Of them, those of acks.
+    pub(crate) acks: usize,
     /// A room whose state has to be sent whole.
     pub(crate) snapshot: Option<Due>,
     pub(crate) bye: Option<Bye>,
@@ -129,18 +134,28 @@ impl Outbox {
         loop {
             {
                 let mut inner = self.inner.lock();
-                if inner.in_flight < self.bounds.in_flight || inner.closed {
+                let acks_fit = inner.acks_fit(&self.bounds);
+                if inner.closed || (acks_fit && inner.in_flight < self.bounds.in_flight) {
                     inner.in_flight += 1;
                     return;
+                }
+                if !acks_fit {
+                    // A call hands out what it has once nothing more is carried out.
+                    self.ready.notify_one();
                 }
             }
             self.progress.notified().await;
         }
     }
 
+    /// Whether the next command waits until acks were written.
+    pub(crate) fn waits_for_acks(&self) -> bool {
+        !self.inner.lock().acks_fit(&self.bounds)
+    }
+
     /// Answers a command that was admitted.
     pub(crate) fn reply(&self, encoded: Bytes) {
-        self.with_ready(|inner| inner.replies.push_back(encoded));
+        self.with_ready(|inner| inner.push_reply(encoded, &self.bounds));
     }
 
     /// A command has gone to a lane; its reply will come with [`Outbox::append_done`].
@@ -152,7 +167,7 @@ impl Outbox {
     pub(crate) fn append_done(&self, encoded: Bytes) {
         self.with_ready(|inner| {
             inner.appends = inner.appends.saturating_sub(1);
-            inner.replies.push_back(encoded);
+            inner.push_reply(encoded, &self.bounds);
         });
         self.progress.notify_one();
     }
@@ -209,10 +224,15 @@ impl Outbox {
         self.inner.lock().unreleased += bytes;
     }
 
-    /// Bytes were written and no longer count.
-    pub(crate) fn release(&self, bytes: usize) {
+    /// Bytes were written and no longer count; `acks` of them were those of acks.
+    pub(crate) fn release(&self, bytes: usize, acks: usize) {
         let mut inner = self.inner.lock();
         inner.unreleased = inner.unreleased.saturating_sub(bytes);
+        if acks > 0 {
+            inner.free_acks(acks, &self.bounds);
+            drop(inner);
+            self.progress.notify_one();
+        }
     }
 
     /// The log could not be read: leave it until [`Outbox::wake`].
@@ -223,10 +243,22 @@ impl Outbox {
         inner.feed_paused = true;
     }
 
+    /// The store could not be read: leave it until [`Outbox::wake`].
+    pub(crate) fn pause(&self) {
+        self.inner.lock().feed_paused = true;
+    }
+
     /// A tick has passed: what was left may be tried again, and a silent connection needs no queues.
     pub(crate) fn wake(&self) {
         let mut inner = self.inner.lock();
         inner.give_back(0);
+        if inner.is_stuck(&self.bounds) {
+            inner.cut_off(&self.bounds);
+            drop(inner);
+            self.ready.notify_one();
+            self.progress.notify_one();
+            return;
+        }
         if inner.feed_paused {
             inner.feed_paused = false;
             drop(inner);
@@ -270,7 +302,9 @@ impl Outbox {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        self.bounds.used.fetch_sub(self.inner.get_mut().bytes, Ordering::Relaxed);
+        let inner = self.inner.get_mut();
+        self.bounds.used.fetch_sub(inner.bytes, Ordering::Relaxed);
+        self.bounds.acks.remove(inner.acks);
     }
 }
 

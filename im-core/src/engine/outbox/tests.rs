@@ -1,8 +1,10 @@
 mod marks;
+mod model;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use super::super::config::EngineConfig;
 use super::*;
 use crate::code::Code;
 use crate::id::{Cursor, Epoch, EventKind, NodeId, RoomId, Seq, StateKey};
@@ -26,9 +28,13 @@ fn event(n: u64) -> Arc<Outgoing> {
     event_at(at(n))
 }
 
-fn event_at(Cursor { epoch, seq }: Cursor) -> Arc<Outgoing> {
+fn event_at(at: Cursor) -> Arc<Outgoing> {
+    event_of(RoomId::new("room").unwrap(), at)
+}
+
+fn event_of(room: RoomId, Cursor { epoch, seq }: Cursor) -> Arc<Outgoing> {
     Outgoing::event(Arc::new(Event {
-        room: RoomId::new("room").unwrap(),
+        room,
         epoch,
         seq,
         from: UserId::new("sender").unwrap(),
@@ -45,8 +51,14 @@ fn room(head: u64) -> Arc<Room> {
 }
 
 fn named_room(id: &str, head: u64) -> Arc<Room> {
-    let windows =
-        WindowBounds { events: 10, bytes: 10_000, all_bytes: 10_000, used: AtomicUsize::new(0) };
+    let windows = WindowBounds {
+        events: 10,
+        bytes: 10_000,
+        all_bytes: 10_000,
+        used: AtomicUsize::new(0),
+        state_bytes: 10_000,
+        state_used: AtomicUsize::new(0),
+    };
     let room = Arc::new(Room::new(RoomId::new(id).unwrap(), Arc::new(windows)));
     let (record, head) = looked_up(&room, at(head));
     room.load(&record, head, StateSnapshot::default(), 1, &StateLimits::default());
@@ -77,14 +89,19 @@ fn restart(room: &Room, head: Cursor) {
 }
 
 fn outbox() -> Arc<Outbox> {
-    Arc::new(Outbox::new(Arc::new(OutboxBounds {
+    Arc::new(Outbox::new(Arc::new(bounds())))
+}
+
+fn bounds() -> OutboxBounds {
+    OutboxBounds {
         bytes: 10_000,
         all_bytes: 10_000,
         signals: 10,
         in_flight: 10,
         slow_reader: SlowReader::CatchUp,
         used: AtomicUsize::new(0),
-    })))
+        acks: Arc::new(AckBudget::new(&EngineConfig::default())),
+    }
 }
 
 /// Sets a key of the room's state.
@@ -161,6 +178,31 @@ fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
     assert_eq!(next().after, at(10));
     // A hole where nothing was dropped is one.
     assert_eq!(outbox.feed(&next(), &[event(12)], false), Fed::Stuck);
+}
+
+/// Nothing is delivered on a connection that has ended: its session may have, too.
+#[test]
+fn page_read_across_the_end_is_dropped() {
+    let (room, outbox) = (room(10), outbox());
+    room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
+    let lag = lag(&outbox);
+    outbox.close(Bye { code: Code::LoggedOut.number(), message: "".into(), retry_after: None });
+    assert_eq!(outbox.feed(&lag, &[event(11)], false), Fed::On);
+    assert_eq!(drain(&outbox).0, []);
+}
+
+/// The end drops the queue; a page that is being read, and continues it, must not follow what was delivered.
+#[test]
+fn page_behind_a_dropped_queue_is_dropped() {
+    let (room, outbox) = (room(10), outbox());
+    room.add_reader(&outbox, Start { from: at(10), authorised: at(13).seq, state: None });
+    let next = || outbox.inner.lock().next_lag().expect("the reader lags");
+    assert_eq!(outbox.feed(&next(), &[event(11), event(12)], false), Fed::On);
+    let lag = next();
+    outbox.close(Bye { code: Code::Closed.number(), message: "".into(), retry_after: None });
+    assert_eq!(outbox.feed(&lag, &[event(13)], false), Fed::On);
+    assert_eq!(drain(&outbox).0, []);
+    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, at(10));
 }
 
 /// Follows the room from its head.
@@ -318,7 +360,7 @@ fn who_comes_with_state_of_an_older_generation_is_given_all_of_it() {
     let held = || outbox.standpoint(room.id()).place.unwrap().1;
     assert_eq!(held(), HeldState::Some, "what it has is of the older one");
     assert!(outbox.take(1000).snapshot.is_some());
-    let parts = room.snapshot(1000, false);
+    let parts = room.snapshot(1000, false).unwrap();
     let Push::Snapshot(snapshot) = &parts[0].push else { panic!("a snapshot") };
     assert_eq!((snapshot.generation, snapshot.entries.len()), (2, 1));
     assert_eq!(held(), HeldState::All(room.marked_state()));

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::id::{Epoch, Seq};
+use crate::id::{Cursor, Epoch, Seq};
 
 fn at(generation: u64, seq: u64) -> Cursor {
     Cursor { epoch: Epoch { generation, incarnation: 1 }, seq: Seq::new(seq).unwrap() }
@@ -55,7 +55,6 @@ fn from_scratch(
 enum Step {
     Begin(usize, u64, u64),
     End(usize),
-    Confirm(usize, u64),
     Stand(usize, Standpoint),
     Look,
 }
@@ -78,7 +77,6 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (n.clone(), 1u64..9, 0u64..3).prop_map(|(n, since, seq)| Step::Begin(n, since, seq)),
         n.clone().prop_map(Step::End),
-        (n.clone(), 0u64..5).prop_map(|(n, seq)| Step::Confirm(n, seq)),
         (n, standpoint()).prop_map(|(n, stand)| Step::Stand(n, stand)),
         Just(Step::Look),
     ]
@@ -96,7 +94,6 @@ proptest! {
             match step {
                 Step::Begin(n, since, seq) => places.begin(room(n), followed(since, seq)),
                 Step::End(n) => places.end(&room(n)),
-                Step::Confirm(n, seq) => places.confirm(room(n), at(1, seq)),
                 Step::Stand(n, stand) => {
                     stands.insert(room(n), stand);
                     moved.insert(room(n));

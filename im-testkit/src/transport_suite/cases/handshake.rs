@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use im_core::ports::{Identity, ManualClock, StaticTokens};
-use im_core::wire::{CommandBody, Hello, ResumeToken, Secret};
+use im_core::wire::{CommandBody, Hello, Reply, ResumeToken, Secret};
 use im_core::{Code, DeviceId, Timestamp};
 
 use super::bystander::Bystander;
@@ -129,7 +129,9 @@ pub async fn credentials_that_expire_close_unless_they_are_refreshed<F: Transpor
     careful.hello(hello_with_token("short")).await.unwrap();
     let refresh = |token| CommandBody::Refresh { token: Secret::new(token) };
     assert_eq!(careful.ask(refresh("token-of-bob")).await.unwrap_err(), Code::BadCredentials);
-    assert!(careful.ask(refresh("long")).await.is_ok());
+    let expires = Some(Timestamp::from_millis(9_000));
+    let renewed = careful.ask(refresh("long")).await.unwrap();
+    assert_eq!(Reply::refreshed_from_value(renewed), Ok(Reply::Refreshed { expires }));
     clock.set(Timestamp::from_millis(2_500));
     lax.ended_with(Code::Expired).await;
     assert_eq!(careful.ping().await, Ok(()));

@@ -230,7 +230,7 @@ impl Client {
 
 /// A request as it is written (RFC 9112 section 3).
 pub(crate) fn request(head: &str, headers: &[(&str, String)], body: &[u8]) -> Vec<u8> {
-    let mut request = format!("{head} HTTP/1.1\r\nhost: im.example\r\n");
+    let mut request = format!("{head} HTTP/1.1\r\nhost: localhost\r\n");
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }

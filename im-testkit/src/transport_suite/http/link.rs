@@ -329,7 +329,7 @@ async fn chunked(
     let headers: String =
         headers.into_iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let head = format!(
-        "POST /im/send HTTP/1.1\r\nhost: im.example\r\ntransfer-encoding: chunked\r\n{headers}\r\n"
+        "POST /im/send HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n{headers}\r\n"
     );
     client.send(head.as_bytes()).await?;
     for piece in message.chunks(message.len().div_ceil(pieces).max(1)) {

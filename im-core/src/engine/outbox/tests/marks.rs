@@ -69,11 +69,11 @@ impl World {
             self.outbox.feed(&lag, &items, false);
         }
         if let Some(Due { room, even_empty }) = take.snapshot
-            && !room.snapshot(1000, even_empty).is_empty()
+            && !room.snapshot(1000, even_empty).unwrap().is_empty()
         {
             self.outbox.state_handed(&room);
         }
-        self.outbox.release(take.bytes);
+        self.outbox.release(take.bytes, take.acks);
     }
 
     fn do_it(&mut self, step: &Step) {

@@ -1,0 +1,212 @@
+/**
+ * Answers to commands: what they change, and who is to know.
+ *
+ * @module
+ */
+
+import { advice, Code, meaning } from '../codes.js';
+import { ImError } from '../error.js';
+import { onRefreshed, onRefreshRefused } from './credentials.js';
+import { onWelcome, writeResume } from './greeting.js';
+import { onPush } from './pushes.js';
+import { checkReply } from './reply.js';
+import { keptBy } from './rooms.js';
+
+/**
+ * @typedef {import('./machine.js').Machine} Machine
+ * @typedef {import('./flight.js').Pending} Pending
+ * @typedef {import('../wire/value.js').Frame} Frame
+ */
+
+/**
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {Frame} frame
+ */
+export function onOk(machine, now, frame) {
+  machine.flight.arrived(now, frame.id);
+  const pending = machine.flight.settle(frame.id);
+  if (!pending) return;
+  try {
+    checkReply(pending.body.t, frame);
+  } catch (error) {
+    if (pending.origin !== 'user') throw error;
+    const message = error instanceof Error ? error.message : String(error);
+    machine.outputs.push({ do: 'reply', id: frame.id, error: new ImError('protocol', message) });
+    return;
+  }
+  onGood(machine, now, frame, pending);
+  machine.decisions.forget(machine.flight.oldestSubscribing());
+}
+
+/**
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {Frame} frame
+ * @param {Pending} pending
+ */
+function onGood(machine, now, frame, pending) {
+  switch (pending.origin) {
+    case 'user':
+      return onAnswer(machine, now, pending.body, frame);
+    case 'hello':
+      return onWelcome(machine, now, frame);
+    case 'resume':
+    case 'fill':
+      return onStatuses(machine, now, frame);
+    case 'checkpoint':
+      machine.rooms.confirmed(pending.body.cursors);
+      return machine.rooms.learnRev(frame.rev);
+    case 'refresh':
+      return onRefreshed(machine, now, frame);
+  }
+}
+
+/**
+ * The answer to a command of the application's.
+ *
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {Frame} body
+ * @param {Frame} reply
+ */
+function onAnswer(machine, now, body, reply) {
+  if (body.t === 'sub') onSubscribed(machine, now, body.room, reply);
+  if (body.t === 'sub' || body.t === 'unsub') machine.rooms.learnRev(reply.rev);
+  if (body.t === 'refresh') onRefreshed(machine, now, reply);
+  machine.outputs.push({ do: 'reply', id: reply.id, reply });
+  if (body.t === 'logout') machine.end({ code: Code.LoggedOut, message: meaning(Code.LoggedOut) });
+}
+
+/**
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {string} room
+ * @param {Frame} reply
+ */
+function onSubscribed(machine, now, room, reply) {
+  const { rooms, early, decisions } = machine;
+  if (decisions.overtake(room, reply.id)) return onGeneration(machine, reply.gen);
+  const pushes = early.take(room);
+  for (const status of reply.rooms) {
+    // Where pushes come by another way, they may be ahead of this answer.
+    if (!machine.traits?.duplex && rooms.map.has(status.room)) rooms.compare(status.room, undefined);
+    else {
+      rooms.subscribed(status);
+      if (status.status !== 'ok') machine.events.push({ type: 'room', status });
+    }
+  }
+  onGeneration(machine, reply.gen);
+  for (const push of pushes.frames) onPush(machine, now, push);
+  if (pushes.isCut) rooms.map.get(room)?.missed(now);
+}
+
+/**
+ * The answer to what the client itself asked about rooms.
+ *
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {Frame} reply
+ */
+function onStatuses(machine, now, reply) {
+  const { rooms, flight, decisions } = machine;
+  rooms.learnRev(reply.rev);
+  if (!machine.traits?.duplex) {
+    rooms.answeredElsewhere(reply.id);
+    for (const status of reply.rooms) rooms.compare(status.room, keptBy(status));
+    return onGeneration(machine, reply.gen);
+  }
+  for (const status of reply.rooms) {
+    // The application has left it, and the server has not heard of that yet.
+    if (!rooms.map.has(status.room) && flight.subscribing(status.room)) continue;
+    if (decisions.overtake(status.room, reply.id)) continue;
+    if (rooms.answered(now, reply.id, status)) machine.events.push({ type: 'room', status });
+  }
+  rooms.unanswered(now, reply.id);
+  onGeneration(machine, reply.gen);
+}
+
+/**
+ * @param {Machine} machine
+ * @param {string} generation
+ */
+function onGeneration(machine, generation) {
+  machine.generation = generation;
+  for (const room of machine.rooms.setGeneration(generation)) {
+    machine.events.push({ type: 'snapshot', room, entries: [] });
+  }
+}
+
+/**
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {Frame} refusal
+ */
+export function onRefusal(machine, now, refusal) {
+  const { id, code } = refusal;
+  machine.flight.arrived(now, id);
+  // Without a number it is about something that could not be read at all; the close that follows says the rest.
+  const pending = machine.flight.pending.get(id);
+  if (!pending) return;
+  if (pending.origin === 'user') return onUserRefusal(machine, now, refusal, pending);
+  machine.flight.settle(id);
+  switch (pending.origin) {
+    case 'hello':
+      return machine.drop(now, { code, message: refusal.msg ?? meaning(code), retryMs: refusal.retry_ms });
+    case 'resume':
+      if (code !== Code.StaleCheckpoint) return machine.rooms.unanswered(now, id);
+      machine.rooms.forgetCheckpoint();
+      return writeResume(machine, now);
+    case 'checkpoint':
+      machine.rooms.isTelling = false;
+      return;
+    case 'refresh':
+      return onRefreshRefused(machine, now, refusal);
+    case 'fill':
+      return onFillRefused(machine, now, refusal, pending.body.room);
+  }
+}
+
+/**
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {Frame} refusal
+ * @param {Pending} pending
+ */
+function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pending) {
+  const { flight, rooms, early, decisions } = machine;
+  const { body, tries } = pending;
+  // Whatever it was refused for, it is no try if it is another one's turn first.
+  const itsTurn = code !== Code.NotYet && flight.isNext(id);
+  if (isTemporary(code) && body.t === 'send' && (tries < machine.config.sendRetries || !itsTurn)) {
+    const pause = Math.max(100 * 2 ** Math.min(tries, 7), retryMs ?? 0);
+    if (itsTurn) pending.tries += 1;
+    return flight.retry(id, now + pause);
+  }
+  flight.settle(id);
+  if (body.t === 'sub' && !decisions.overtake(body.room, id)) early.take(body.room);
+  // The server goes on with a room that the client has left.
+  if (body.t === 'unsub') rooms.hasStray = true;
+  decisions.forget(flight.oldestSubscribing());
+  const error = new ImError('refused', msg ?? meaning(code), { code, retryMs, mid: body.mid });
+  machine.outputs.push({ do: 'reply', id, error });
+}
+
+/**
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {Frame} refusal
+ * @param {string} room
+ */
+function onFillRefused({ rooms, events, decisions }, now, { id, code }, room) {
+  if (decisions.overtake(room, id)) return;
+  if (isTemporary(code)) return rooms.unanswered(now, id);
+  const status = { room, status: 'denied', head: 0, code };
+  if (rooms.moves(now, status)) events.push({ type: 'room', status });
+}
+
+/** Whether the same may succeed later. @param {number} code */
+function isTemporary(code) {
+  const given = advice(code);
+  return given === 'retry' || given === 'back off';
+}

@@ -1,0 +1,46 @@
+/**
+ * Which command decides whether a room is subscribed to: the application's newest, whenever answers come.
+ *
+ * A room is remembered as long as an older command may still be answered: what that answer says of the room counts no more.
+ * So there are no more of them than rooms that were asked for while one command waited for its answer.
+ */
+export class Decisions {
+  constructor() {
+    /** The newest `sub` or `unsub` of each room, in the order of their numbers. @type {Map<string, number>} */
+    this.rooms = new Map();
+  }
+
+  /**
+   * The application subscribes to a room or leaves it, whatever it asked before.
+   *
+   * @param {string} room
+   * @param {number} by
+   */
+  add(room, by) {
+    // The newest stands at the end.
+    this.rooms.delete(room);
+    this.rooms.set(room, by);
+  }
+
+  /**
+   * Whether the application has decided otherwise about this room since that command.
+   *
+   * @param {string} room
+   * @param {number} by
+   */
+  overtake(room, by) {
+    return (this.rooms.get(room) ?? 0) > by;
+  }
+
+  /**
+   * No command before this one will be answered any more.
+   *
+   * @param {number} oldest
+   */
+  forget(oldest) {
+    for (const [room, by] of this.rooms) {
+      if (by >= oldest) return;
+      this.rooms.delete(room);
+    }
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * What the server sends unasked.
+ *
+ * @module
+ */
+
+import { meaning } from '../codes.js';
+
+/**
+ * @typedef {import('./machine.js').Machine} Machine
+ * @typedef {import('../wire/value.js').Frame} Frame
+ */
+
+/** How many pushes wait for answers: as many as a slow answer lets a page of each of five rooms come before it. */
+const MOST = 1024;
+
+/**
+ * Pushes of rooms whose `sub` has no answer yet, on links where pushes come by another way than answers. They wait for the
+ * answer: before it nothing says whether they belong to this subscription or to an earlier one.
+ *
+ * At most 1,024 in all. Of a room of which one had to be dropped, the next connection brings what is missing.
+ */
+export class EarlyPushes {
+  constructor() {
+    /** @type {Map<string, {frames: Frame[], isCut: boolean}>} By room. */
+    this.rooms = new Map();
+    this.count = 0;
+  }
+
+  /** @param {Frame} frame */
+  add(frame) {
+    const held = this.rooms.get(frame.room) ?? { frames: [], isCut: false };
+    this.rooms.set(frame.room, held);
+    if (this.count >= MOST) held.isCut = true;
+    if (held.isCut) return;
+    held.frames.push(frame);
+    this.count += 1;
+  }
+
+  /**
+   * The pushes of a room, which are held no longer.
+   *
+   * @param {string} room
+   */
+  take(room) {
+    const held = this.rooms.get(room) ?? { frames: [], isCut: false };
+    this.rooms.delete(room);
+    this.count -= held.frames.length;
+    return held;
+  }
+
+  /** The connection is gone. */
+  clear() {
+    this.rooms.clear();
+    this.count = 0;
+  }
+}
+
+/**
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {Frame} frame
+ */
+export function onPush(machine, now, frame) {
+  const { rooms, events } = machine;
+  const { t, ...fields } = frame;
+  if (isEarly(machine, frame)) return machine.early.add(frame);
+  switch (t) {
+    case 'event': {
+      const event = /** @type {import('./rooms.js').RoomEvent} */ (fields);
+      if (rooms.take(now, event)) events.push({ type: 'event', event });
+      return;
+    }
+    case 'signal':
+      return void events.push({ type: 'signal', signal: fields });
+    case 'state': {
+      const update = /** @type {import('./latest.js').StateUpdate} */ (fields);
+      const room = rooms.map.get(frame.room);
+      if (room) events.push({ type: room.state.update(update) ? 'state' : 'stale', update });
+      return;
+    }
+    case 'snapshot': {
+      const updates = frame.entries.map((/** @type {Frame} */ entry) => ({ room: frame.room, ...entry }));
+      const entries = rooms.map.get(frame.room)?.state.snapshot(frame.gen, updates, frame.more);
+      if (entries) events.push({ type: 'snapshot', room: frame.room, entries });
+      return;
+    }
+    case 'room': {
+      const status = /** @type {import('./rooms.js').RoomStatus} */ (fields);
+      if (rooms.moves(now, status)) events.push({ type: 'room', status });
+      return;
+    }
+    case 'bye':
+      return machine.drop(now, { code: frame.code, message: frame.msg ?? meaning(frame.code), retryMs: frame.retry_ms });
+  }
+}
+
+/**
+ * Whether a push belongs to a subscription that was not answered yet.
+ *
+ * @param {Machine} machine
+ * @param {Frame} frame
+ */
+function isEarly({ traits, rooms, flight }, { t, room }) {
+  if (traits?.duplex || t === 'signal' || room === undefined || rooms.map.has(room)) return false;
+  return flight.subscribing(room)?.t === 'sub';
+}

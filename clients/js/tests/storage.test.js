@@ -1,0 +1,63 @@
+// What outlives a reload of the page.
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+
+import { connect } from '../src/index.js';
+import { Keeper } from '../src/storage.js';
+import { FakeHttp } from './support/fake-http.js';
+import { memoryStorage, QUICK } from './support/server.js';
+
+/** A page without a network, on this storage. @param {import('../src/storage.js').StorageLike} storage */
+function offline(storage) {
+  const env = { webSocket: () => new Promise(() => {}) };
+  return connect({ url: 'ws://127.0.0.1:9/ws', user: 'ann', name: 'page', storage, env });
+}
+
+test('sends survive reloads in their order, though the clock is set back', async (t) => {
+  const storage = memoryStorage();
+  const now = t.mock.method(Date, 'now', () => 0);
+  /** @type {string[]} */
+  const texts = [];
+  for (let load = 0; load < 3; load++) {
+    const page = offline(storage);
+    for (let n = 0; n < 12; n++) {
+      // Each an hour before the one before.
+      now.mock.mockImplementation(() => 2e12 - texts.length * 3_600_000);
+      const text = `${load}/${n}`;
+      texts.push(text);
+      page.room('tea').send({ text }).catch(() => {});
+    }
+    page.close();
+  }
+  now.mock.restore();
+  const fake = await FakeHttp.start(t);
+  const next = connect({ url: fake.url, user: 'ann', name: 'page', storage, transport: 'poll', config: QUICK });
+  t.after(() => next.close());
+  let receipts = 0;
+  next.on('receipt', () => (receipts += 1));
+  while (receipts < texts.length) await next.once('receipt');
+  assert.deepEqual(fake.log('tea').map(({ content }) => content.text), texts);
+});
+
+test('tabs on one storage keep the order of each, also where the counter finds no room', () => {
+  const storage = memoryStorage();
+  /** @type {unknown[]} */
+  const errors = [];
+  const [one, other] = [0, 1].map(() => new Keeper(storage, 'page', (error) => void errors.push(error)));
+  const send = (/** @type {number} */ n) => ({ t: 'send', room: 'tea', mid: `message-number-${n}`, content: n });
+  [one, other, other, one, other, one].forEach((keeper, n) => keeper.keepSend(send(n)));
+  assert.deepEqual(one.sends().map(({ content }) => content), [0, 1, 2, 3, 4, 5]);
+  // A reload, with the counter lost.
+  storage.removeItem('im/page/order');
+  const { setItem } = storage;
+  storage.setItem = (key, value) => {
+    if (key === 'im/page/order') throw new Error('full');
+    setItem.call(storage, key, value);
+  };
+  const next = new Keeper(storage, 'page', (error) => void errors.push(error));
+  next.keepSend(send(6));
+  next.keepSend(send(7));
+  assert.deepEqual(next.sends().map(({ content }) => content), [0, 1, 2, 3, 4, 5, 6, 7]);
+  assert.equal(errors.length, 2);
+});

@@ -1,0 +1,148 @@
+/**
+ * Settings, each with its unit, its default and what it costs.
+ *
+ * @module
+ */
+/**
+ * When to come back after a connection ended. The pause doubles with each failure, and is drawn at random between half
+ * and the whole of it, so that many clients do not come back at once; a server's own wish for a longer one is honoured.
+ *
+ * @typedef {object} Reconnect
+ * @property {number} baseMs The first pause: 500 ms by default.
+ * @property {number} maxMs No pause is longer, unless the server asks for it: 30 s by default.
+ * @property {number} attempts After so many failures in a row the client gives up: never, by default.
+ * @property {number} stableMs A connection that lasted this long was a success: the next pause is a first one again.
+ *   10 s by default. One that ended for no fault of the server's counts as a success at once.
+ */
+/**
+ * How a client behaves.
+ *
+ * @typedef {object} Config
+ * @property {Reconnect} reconnect
+ * @property {number} connectTimeoutMs From the start of a connection until the server's welcome. 10 s by default.
+ * @property {number} pingTimeoutMs How long the answer to a heartbeat may take before the connection counts as dead.
+ *   10 s by default.
+ * @property {number} wakeTimeoutMs The same when the machine woke up or the network changed. 4 s by default.
+ * @property {number} tokenTimeoutMs How long a token may take to come from `token`; then the call counts as failed, and another
+ *   one follows after a pause. 30 s by default.
+ * @property {number} slowestUplink Bytes per second of the slowest uplink that is not taken for a dead one: what is under way
+ *   adds to the times above. 1,000 by default: a message of 64 KiB may take about a minute more.
+ * @property {number} maxUnsent Sends without a receipt; the next one is refused as `full`. 256 by default, each with its
+ *   content (the server's `content_bytes` at most) in memory.
+ * @property {number} maxCommands Other commands without an answer; the next one is refused as `full`. 256 by default.
+ * @property {number} maxQueued Events that wait in one iterator. 1,024 by default. One that falls behind drops its
+ *   queue and reads on from the room's history: nothing durable is lost.
+ * @property {number} sendRetries How often a send is tried again that the server refused for now (codes 41xx and 42xx), when
+ *   it was its turn. 5 by default. After that it fails, and those behind it go on without it.
+ * @property {number} checkpointRooms How many rooms may have moved before the server is told how far each has arrived, so
+ *   that coming back takes one small message. 16 by default: with fewer rooms than that nothing is told.
+ * @property {number} checkpointMs The time between two such tellings. 30 s by default.
+ * @property {number} pollMs The pause between two short polls that bring nothing. 3 s by default.
+ * @property {number} holdMs How long a long poll may be held, and what silence on a stream means with a heartbeat or so
+ *   to spare. 25 s by default.
+ * @property {number} upgradeMs After how long on a lesser transport a better one is tried again. 30 s by default; it
+ *   doubles with each failure up to 20 times that.
+ */
+/** @typedef {Partial<Omit<Config, 'reconnect'>> & {reconnect?: Partial<Reconnect>}} ConfigOptions */
+/**
+ * @param {ConfigOptions} [options]
+ * @returns {Config}
+ */
+export function configOf(options?: ConfigOptions): Config;
+/**
+ * When to come back after a connection ended. The pause doubles with each failure, and is drawn at random between half
+ * and the whole of it, so that many clients do not come back at once; a server's own wish for a longer one is honoured.
+ */
+export type Reconnect = {
+    /**
+     * The first pause: 500 ms by default.
+     */
+    baseMs: number;
+    /**
+     * No pause is longer, unless the server asks for it: 30 s by default.
+     */
+    maxMs: number;
+    /**
+     * After so many failures in a row the client gives up: never, by default.
+     */
+    attempts: number;
+    /**
+     * A connection that lasted this long was a success: the next pause is a first one again.
+     * 10 s by default. One that ended for no fault of the server's counts as a success at once.
+     */
+    stableMs: number;
+};
+/**
+ * How a client behaves.
+ */
+export type Config = {
+    reconnect: Reconnect;
+    /**
+     * From the start of a connection until the server's welcome. 10 s by default.
+     */
+    connectTimeoutMs: number;
+    /**
+     * How long the answer to a heartbeat may take before the connection counts as dead.
+     * 10 s by default.
+     */
+    pingTimeoutMs: number;
+    /**
+     * The same when the machine woke up or the network changed. 4 s by default.
+     */
+    wakeTimeoutMs: number;
+    /**
+     * How long a token may take to come from `token`; then the call counts as failed, and another
+     * one follows after a pause. 30 s by default.
+     */
+    tokenTimeoutMs: number;
+    /**
+     * Bytes per second of the slowest uplink that is not taken for a dead one: what is under way
+     * adds to the times above. 1,000 by default: a message of 64 KiB may take about a minute more.
+     */
+    slowestUplink: number;
+    /**
+     * Sends without a receipt; the next one is refused as `full`. 256 by default, each with its
+     * content (the server's `content_bytes` at most) in memory.
+     */
+    maxUnsent: number;
+    /**
+     * Other commands without an answer; the next one is refused as `full`. 256 by default.
+     */
+    maxCommands: number;
+    /**
+     * Events that wait in one iterator. 1,024 by default. One that falls behind drops its
+     * queue and reads on from the room's history: nothing durable is lost.
+     */
+    maxQueued: number;
+    /**
+     * How often a send is tried again that the server refused for now (codes 41xx and 42xx), when
+     * it was its turn. 5 by default. After that it fails, and those behind it go on without it.
+     */
+    sendRetries: number;
+    /**
+     * How many rooms may have moved before the server is told how far each has arrived, so
+     * that coming back takes one small message. 16 by default: with fewer rooms than that nothing is told.
+     */
+    checkpointRooms: number;
+    /**
+     * The time between two such tellings. 30 s by default.
+     */
+    checkpointMs: number;
+    /**
+     * The pause between two short polls that bring nothing. 3 s by default.
+     */
+    pollMs: number;
+    /**
+     * How long a long poll may be held, and what silence on a stream means with a heartbeat or so
+     * to spare. 25 s by default.
+     */
+    holdMs: number;
+    /**
+     * After how long on a lesser transport a better one is tried again. 30 s by default; it
+     * doubles with each failure up to 20 times that.
+     */
+    upgradeMs: number;
+};
+export type ConfigOptions = Partial<Omit<Config, "reconnect">> & {
+    reconnect?: Partial<Reconnect>;
+};

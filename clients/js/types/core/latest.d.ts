@@ -1,0 +1,63 @@
+/** The state of one room as far as the server has told it, and a snapshot that is still arriving. */
+export class RoomState {
+    /** @type {string | undefined} */
+    generation: string | undefined;
+    map: StateMap;
+    /** @type {{generation: string, map: StateMap} | undefined} */
+    arriving: {
+        generation: string;
+        map: StateMap;
+    } | undefined;
+    /**
+     * @param {StateUpdate} update
+     * @returns {boolean} whether it is newer than what is held
+     */
+    update(update: StateUpdate): boolean;
+    /**
+     * The server's state has this generation now. What is held of another one is dropped.
+     *
+     * @param {string} generation
+     * @returns {boolean} whether something was dropped
+     */
+    setGeneration(generation: string): boolean;
+    /**
+     * Takes a part of a snapshot. With the last part, gives all keys that have a value now.
+     *
+     * Within one generation the newer of two values stays, whichever side has it. Another generation replaces all that
+     * was held: updates may have been lost, and stamps given out again.
+     *
+     * @param {string} generation
+     * @param {StateUpdate[]} entries
+     * @param {boolean} more
+     * @returns {StateUpdate[] | undefined}
+     */
+    snapshot(generation: string, entries: StateUpdate[], more: boolean): StateUpdate[] | undefined;
+}
+/**
+ * A state key's newest value. Without `value` the key was unset.
+ */
+export type StateUpdate = {
+    room: string;
+    key: string;
+    stamp: string;
+    from: string;
+    value?: import("../wire/value.js").Value;
+};
+/**
+ * One key per name, each with the greatest stamp. At most 65,536 keys, of which at most 1,024 are unset: of those the
+ * oldest are forgotten first.
+ */
+declare class StateMap {
+    /** @type {Map<string, StateUpdate>} */
+    held: Map<string, StateUpdate>;
+    unset: number;
+    /**
+     * @param {StateUpdate} update
+     * @returns {boolean} whether it is newer than what was held
+     */
+    merge(update: StateUpdate): boolean;
+    forgetOldest(): void;
+    /** The keys that have a value. */
+    entries(): StateUpdate[];
+}
+export {};

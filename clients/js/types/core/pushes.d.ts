@@ -1,0 +1,35 @@
+/**
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {Frame} frame
+ */
+export function onPush(machine: Machine, now: number, frame: Frame): void;
+/**
+ * Pushes of rooms whose `sub` has no answer yet, on links where pushes come by another way than answers. They wait for the
+ * answer: before it nothing says whether they belong to this subscription or to an earlier one.
+ *
+ * At most 1,024 in all. Of a room of which one had to be dropped, the next connection brings what is missing.
+ */
+export class EarlyPushes {
+    /** @type {Map<string, {frames: Frame[], isCut: boolean}>} By room. */
+    rooms: Map<string, {
+        frames: Frame[];
+        isCut: boolean;
+    }>;
+    count: number;
+    /** @param {Frame} frame */
+    add(frame: Frame): void;
+    /**
+     * The pushes of a room, which are held no longer.
+     *
+     * @param {string} room
+     */
+    take(room: string): {
+        frames: Frame[];
+        isCut: boolean;
+    };
+    /** The connection is gone. */
+    clear(): void;
+}
+export type Machine = import("./machine.js").Machine;
+export type Frame = import("../wire/value.js").Frame;

@@ -1,0 +1,14 @@
+/**
+ * @param {Frame} frame
+ * @returns {boolean} false for a kind that is not known and to be ignored
+ * @throws {WireError} if a field is missing or bad
+ */
+export function checkPush(frame: Frame): boolean;
+/**
+ * @param {string} command the kind of the command that is answered
+ * @param {Frame} frame
+ * @throws {WireError}
+ */
+export function checkReply(command: string, frame: Frame): void;
+export type Frame = import("../wire/value.js").Frame;
+export type Check = (value: any) => boolean;

@@ -1,0 +1,120 @@
+export type Frame = import("../wire/value.js").Frame;
+export type Codec = import("../wire/codec.js").Codec;
+export type Message = import("../wire/codec.js").Message;
+export type RoomStatus = import("./rooms.js").RoomStatus;
+export type RoomEvent = import("./rooms.js").RoomEvent;
+export type StateUpdate = import("./latest.js").StateUpdate;
+/**
+ * Who the client says it is. `renewable`: whether the shell can fetch another token when this one is refused.
+ */
+export type Identity = {
+    token?: string;
+    renewable: boolean;
+    user?: string;
+    device?: string;
+    client: string;
+};
+/**
+ * A session to go on with, as a reply to `hello` gave it. The secret is as secret as a password.
+ */
+export type Session = {
+    session: string;
+    secret: string;
+};
+/**
+ * How a connection carries frames. `duplex`: commands and pushes travel in one stream, so that statuses in replies stand
+ * in their place among the pushes. Without it pushes come by a way of their own, and so do the statuses that count.
+ */
+export type Traits = {
+    codec: Codec;
+    duplex: boolean;
+};
+/**
+ * Why a connection ended.
+ */
+export type Cause = {
+    code?: number;
+    message: string;
+    retryMs?: number;
+};
+export type Receipt = {
+    room: string;
+    epoch: string;
+    seq: number;
+    at: number;
+    repeated: boolean;
+};
+/**
+ * Something for the shell to do. `repeats`: whether the whole message may be carried out twice without harm. `nudge`: the link
+ * is to find out whether it still works, and to show new credentials.
+ */
+export type Output = {
+    do: "connect";
+} | {
+    do: "transmit";
+    message: Message;
+    repeats: boolean;
+} | {
+    do: "disconnect";
+    cause?: Cause;
+} | {
+    do: "fetchToken";
+} | {
+    do: "nudge";
+} | {
+    do: "welcome";
+    welcome: Frame;
+} | {
+    do: "reply";
+    id: number;
+    reply?: Frame;
+    error?: import("../error.js").ImError;
+};
+/**
+ * Something that the application should know, in the order in which it happened.
+ */
+export type ClientEvent = {
+    type: "event";
+    event: RoomEvent;
+} | {
+    type: "signal";
+    signal: Frame;
+} | {
+    type: "state";
+    update: StateUpdate;
+} | {
+    type: "stale";
+    update: StateUpdate;
+} | {
+    type: "snapshot";
+    room: string;
+    entries: StateUpdate[];
+} | {
+    type: "room";
+    status: RoomStatus;
+} | {
+    type: "connected";
+    welcome: Frame;
+} | ({
+    type: "disconnected";
+    retryInMs?: number;
+} & Cause) | ({
+    type: "closed";
+} & Cause);
+/**
+ * `idle`: nobody has asked for a connection. `connecting`: one is being opened. `greeting`: the hello is written, the
+ * welcome awaited. `online`. `waiting`: the next try comes at `until`. `renewing`: the next try needs another token.
+ * `ended`: over.
+ */
+export type Phase = "idle" | "connecting" | "greeting" | "online" | "waiting" | "renewing" | "ended";
+/**
+ * What is known of a connection that stands: since when, how often the server wants to hear something, when something was
+ * last heard and written, and until when a heartbeat is to be answered.
+ */
+export type Online = {
+    since: number;
+    idleMs: number;
+    heard: number;
+    written: number;
+    pingUntil: number;
+};

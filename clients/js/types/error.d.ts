@@ -1,0 +1,53 @@
+/**
+ * What sort of failure it is:
+ *
+ * - `refused`: the server refused, with the code. The connection lives on.
+ * - `unknown`: the connection was cut before the answer came, and the command is none that could be repeated safely: it
+ *   may or may not have been carried out.
+ * - `offline`: there is no connection now, and the command makes no sense later: a signal.
+ * - `closed`: the client has ended.
+ * - `invalid`: the command breaks a rule or a limit; nothing was sent.
+ * - `full`: too many commands wait already; nothing was sent.
+ * - `protocol`: the server's answer makes no sense.
+ *
+ * @typedef {'refused' | 'unknown' | 'offline' | 'closed' | 'invalid' | 'full' | 'protocol'} ErrorKind
+ */
+/** Why a command failed. */
+export class ImError extends Error {
+    /**
+     * @param {ErrorKind} kind
+     * @param {string} message
+     * @param {{code?: number, retryMs?: number, mid?: string}} [details]
+     */
+    constructor(kind: ErrorKind, message: string, { code, retryMs, mid }?: {
+        code?: number;
+        retryMs?: number;
+        mid?: string;
+    });
+    /** What sort of failure. */
+    kind: ErrorKind;
+    /** The code, where there is one. See {@link Code}. */
+    code: number | undefined;
+    /** How long to wait before trying again, in milliseconds, where the server said so. */
+    retryMs: number | undefined;
+    /**
+     * The id of the message that was not sent, or not surely. Another try under the same id is safe: if the first one
+     * was kept after all, its receipt comes back.
+     */
+    mid: string | undefined;
+    /** What the code says to do, where there is one. */
+    get advice(): import("./codes.js").Advice | undefined;
+}
+/**
+ * What sort of failure it is:
+ *
+ * - `refused`: the server refused, with the code. The connection lives on.
+ * - `unknown`: the connection was cut before the answer came, and the command is none that could be repeated safely: it
+ *   may or may not have been carried out.
+ * - `offline`: there is no connection now, and the command makes no sense later: a signal.
+ * - `closed`: the client has ended.
+ * - `invalid`: the command breaks a rule or a limit; nothing was sent.
+ * - `full`: too many commands wait already; nothing was sent.
+ * - `protocol`: the server's answer makes no sense.
+ */
+export type ErrorKind = "refused" | "unknown" | "offline" | "closed" | "invalid" | "full" | "protocol";

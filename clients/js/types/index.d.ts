@@ -1,0 +1,14 @@
+export { connect } from "./connect.js";
+export { Client } from "./client.js";
+export { Room } from "./room.js";
+export { ImError } from "./error.js";
+export type Options = import("./connect.js").Options;
+export type Config = import("./config.js").Config;
+export type StatusChange = import("./client.js").StatusChange;
+export type RoomEvent = import("./core/rooms.js").RoomEvent;
+export type RoomStatus = import("./core/rooms.js").RoomStatus;
+export type Cursor = import("./core/rooms.js").Cursor;
+export type Receipt = import("./core/types.js").Receipt;
+export type Value = import("./wire/value.js").Value;
+export { Code, advice, meaning } from "./codes.js";
+export { directRoom, messageId, randomId } from "./ids.js";

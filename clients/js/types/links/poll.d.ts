@@ -1,0 +1,74 @@
+/**
+ * Pushes down by polling, commands up by POST. Nothing counts as received before the next poll names its mark, so a
+ * response that was lost is simply asked for again.
+ *
+ * @implements {Link}
+ */
+export class PollLink implements Link {
+    /**
+     * @param {ConstructorParameters<typeof Uplink>[0] & {holdMs: number, pauseMs: number}} setup `holdMs`: how long the
+     *   server may hold a poll, 0 for short polling; `pauseMs`: between two short polls that bring nothing
+     * @param {LinkEvents} events
+     */
+    constructor(setup: ConstructorParameters<typeof Uplink>[0] & {
+        holdMs: number;
+        pauseMs: number;
+    }, events: LinkEvents);
+    transport: string;
+    traits: {
+        codec: import("../wire/codec.js").Codec;
+        duplex: boolean;
+    };
+    setup: {
+        url: string;
+        token: () => string | undefined;
+        credentials: RequestCredentials;
+        encoding: "json" | "msgpack";
+        env: import("./link.js").Env;
+        config: Pick<import("../config.js").Config, "slowestUplink">;
+    } & {
+        holdMs: number;
+        pauseMs: number;
+    };
+    events: import("./link.js").LinkEvents;
+    uplink: Uplink;
+    tries: Tries;
+    /** @type {string | undefined} */
+    mark: string | undefined;
+    /** @type {AbortController | undefined} The poll under way. */
+    poll: AbortController | undefined;
+    askedAt: number;
+    timer: any;
+    isDone: boolean;
+    open(): void;
+    /** @param {import('./link.js').Message} message @param {boolean} [repeats] */
+    send(message: import("./link.js").Message, repeats?: boolean): void;
+    /** @param {import('./link.js').Session} session */
+    welcome(session: import("./link.js").Session): void;
+    nudge(): void;
+    /** Does not sit out the pause between two short polls. */
+    soon(): void;
+    /** @param {number} ms */
+    wait(ms: number): void;
+    ask(): Promise<void>;
+    /** @param {Frame[]} frames with the mark at their end; none if there is nothing new */
+    take(frames: Frame[]): void;
+    /**
+     * @param {AbortController} poll
+     * @returns {Promise<{frames: Frame[]} | {cause: LinkCause}>}
+     */
+    answer(poll: AbortController): Promise<{
+        frames: Frame[];
+    } | {
+        cause: LinkCause;
+    }>;
+    /** @param {LinkCause} cause */
+    lost(cause: LinkCause): void;
+    close(): void;
+}
+export type Link = import("./link.js").Link;
+export type LinkEvents = import("./link.js").LinkEvents;
+export type LinkCause = import("./link.js").LinkCause;
+export type Frame = import("../wire/value.js").Frame;
+import { Uplink } from './uplink.js';
+import { Tries } from './uplink.js';

@@ -1,0 +1,71 @@
+/**
+ * @typedef {import('./link.js').Link} Link
+ * @typedef {import('./link.js').LinkEvents} LinkEvents
+ * @typedef {import('./link.js').LinkCause} LinkCause
+ */
+/**
+ * Pushes down as an event stream, commands up by POST. The stream is read with `fetch` rather than `EventSource`, which
+ * can send no headers and exists in browsers only. A stream that breaks is taken up again from the last mark.
+ *
+ * @implements {Link}
+ */
+export class EventStreamLink implements Link {
+    /**
+     * @param {ConstructorParameters<typeof Uplink>[0] & {silenceMs: number}} setup `silenceMs`: a stream on which nothing
+     *   came for so long, heartbeats included, is taken up anew
+     * @param {LinkEvents} events
+     */
+    constructor(setup: ConstructorParameters<typeof Uplink>[0] & {
+        silenceMs: number;
+    }, events: LinkEvents);
+    transport: string;
+    traits: {
+        codec: import("../wire/codec.js").Codec;
+        duplex: boolean;
+    };
+    setup: {
+        url: string;
+        token: () => string | undefined;
+        credentials: RequestCredentials;
+        encoding: "json" | "msgpack";
+        env: import("./link.js").Env;
+        config: Pick<import("../config.js").Config, "slowestUplink">;
+    } & {
+        silenceMs: number;
+    };
+    events: import("./link.js").LinkEvents;
+    uplink: Uplink;
+    tries: Tries;
+    /** @type {string | undefined} */
+    mark: string | undefined;
+    retryMs: number;
+    /** @type {AbortController | undefined} The stream that is being read. */
+    stream: AbortController | undefined;
+    timer: any;
+    isDone: boolean;
+    open(): void;
+    /** @param {import('./link.js').Message} message @param {boolean} [repeats] */
+    send(message: import("./link.js").Message, repeats?: boolean): void;
+    /** @param {import('./link.js').Session} session */
+    welcome(session: import("./link.js").Session): void;
+    nudge(): void;
+    /** Reads one stream to its end. */
+    read(): Promise<void>;
+    /**
+     * @param {AbortController} stream
+     * @returns {Promise<LinkCause>} why it ended
+     */
+    readUntilEnd(stream: AbortController): Promise<LinkCause>;
+    /** Silence that lasts too long ends the stream. */
+    watch(): void;
+    /** @param {number} ms */
+    again(ms: number): void;
+    /** @param {LinkCause} cause */
+    lost(cause: LinkCause): void;
+    close(): void;
+}
+export type Link = import("./link.js").Link;
+export type LinkEvents = import("./link.js").LinkEvents;
+export type LinkCause = import("./link.js").LinkCause;
+import { Uplink } from './uplink.js';
+import { Tries } from './uplink.js';

@@ -1,0 +1,120 @@
+/**
+ * Why a request failed that has no response.
+ *
+ * @param {string} what
+ * @param {unknown} error
+ * @returns {LinkCause}
+ */
+export function failure(what: string, error: unknown): LinkCause;
+/**
+ * The body of a response as a message: bytes if it is MessagePack.
+ *
+ * @param {Response} response
+ * @returns {Promise<Message>}
+ */
+export function messageOf(response: Response): Promise<Message>;
+/**
+ * Commands up by POST, one request at a time so that they arrive in order; the replies are the response. At most as many
+ * messages wait as the server allows commands in flight.
+ *
+ * A request that fails on its way (a gateway's 502, a broken connection) is sent again after a short pause, if all of it may be
+ * carried out twice. Only when that fails as well is the link lost.
+ */
+export class Uplink {
+    /**
+     * @param {object} setup
+     * @param {string} setup.url the prefix, without a slash at its end
+     * @param {() => string | undefined} setup.token
+     * @param {RequestCredentials} setup.credentials
+     * @param {'json' | 'msgpack'} setup.encoding
+     * @param {import('./link.js').Env} setup.env
+     * @param {Pick<import('../config.js').Config, 'slowestUplink'>} setup.config
+     * @param {{message: (message: Message) => void, lost: (cause: LinkCause) => void}} events
+     */
+    constructor(setup: {
+        url: string;
+        token: () => string | undefined;
+        credentials: RequestCredentials;
+        encoding: "json" | "msgpack";
+        env: import("./link.js").Env;
+        config: Pick<import("../config.js").Config, "slowestUplink">;
+    }, events: {
+        message: (message: Message) => void;
+        lost: (cause: LinkCause) => void;
+    });
+    setup: {
+        url: string;
+        token: () => string | undefined;
+        credentials: RequestCredentials;
+        encoding: "json" | "msgpack";
+        env: import("./link.js").Env;
+        config: Pick<import("../config.js").Config, "slowestUplink">;
+    };
+    events: {
+        message: (message: Message) => void;
+        lost: (cause: LinkCause) => void;
+    };
+    /** @type {Session | undefined} */
+    session: Session | undefined;
+    /** @type {{message: Message, repeats: boolean}[]} */
+    queue: {
+        message: Message;
+        repeats: boolean;
+    }[];
+    isBusy: boolean;
+    tries: Tries;
+    aborter: AbortController;
+    /**
+     * @param {Message} message
+     * @param {boolean} [repeats] whether all of it may be carried out twice
+     */
+    send(message: Message, repeats?: boolean): void;
+    next(): Promise<void>;
+    /**
+     * @param {Message} message
+     * @param {boolean} repeats
+     */
+    deliver(message: Message, repeats: boolean): Promise<{
+        message: Message;
+    } | {
+        cause: LinkCause;
+    }>;
+    /** A pause that ends with the link. @param {number} ms */
+    rest(ms: number): Promise<any>;
+    /**
+     * @param {Message} message
+     * @returns {Promise<{message: Message} | {cause: LinkCause}>}
+     */
+    post(message: Message): Promise<{
+        message: Message;
+    } | {
+        cause: LinkCause;
+    }>;
+    /** The headers that every request carries. */
+    headers(): Record<string, string>;
+    /**
+     * A request that ends with its signal, and with a `patienceMs` also with the link, or when for so long neither the response
+     * begins nor more of it comes. Without one it is a stream, which whoever reads it ends.
+     *
+     * @param {string} path under the prefix
+     * @param {RequestInit} init
+     * @param {number} [patienceMs]
+     */
+    request(path: string, init: RequestInit, patienceMs?: number): Promise<Response>;
+    close(): void;
+}
+/** Counts how often requests broke without one coming through in between. */
+export class Tries {
+    failed: number;
+    hasWorked: boolean;
+    worked(): void;
+    /**
+     * The pause before the next try in milliseconds; undefined if there is to be none.
+     *
+     * @param {LinkCause} cause
+     */
+    next(cause: LinkCause): number | undefined;
+}
+export type LinkCause = import("./link.js").LinkCause;
+export type Session = import("./link.js").Session;
+export type Message = import("../wire/codec.js").Message;

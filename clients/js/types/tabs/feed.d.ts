@@ -1,0 +1,35 @@
+/**
+ * A tab wants to follow a room, from a cursor or from its head.
+ *
+ * @param {Hub} hub
+ * @param {Peer} peer
+ * @param {number} id of the command that asks; nothing is sent to the tab before its answer
+ * @param {string} room
+ * @param {string | undefined} epoch
+ * @param {number | undefined} since
+ * @returns {Promise<Frame>} the status
+ * @throws {ImError}
+ */
+export function follow(hub: Hub, peer: Peer, id: number, room: string, epoch: string | undefined, since: number | undefined): Promise<Frame>;
+/**
+ * All of a room's state.
+ *
+ * @param {Hub} hub
+ * @param {string} room
+ * @returns {Frame}
+ */
+export function stateOf(hub: Hub, room: string): Frame;
+/**
+ * Sends a tab what it lacks of a room: the event, if it is the next one, or else what history has.
+ *
+ * @param {Hub} hub
+ * @param {Peer} peer
+ * @param {string} room
+ * @param {RoomEvent} [event] that has just come
+ */
+export function feed(hub: Hub, peer: Peer, room: string, event?: RoomEvent): void;
+export type Hub = import("./hub.js").Hub;
+export type Peer = import("./peer.js").Peer;
+export type Cursor = import("../core/rooms.js").Cursor;
+export type RoomEvent = import("../core/rooms.js").RoomEvent;
+export type Frame = import("../wire/value.js").Frame;

@@ -1,0 +1,94 @@
+/** Serves all tabs of a page over one connection. Runs in the tab that leads. */
+export class Hub {
+    /**
+     * @param {object} setup
+     * @param {string} setup.name
+     * @param {import('./channel.js').TabsEnv} setup.tabs
+     * @param {(onEvent: (event: ClientEvent) => void) => Shell} setup.connect makes the connection to the server
+     */
+    constructor({ name, tabs, connect }: {
+        name: string;
+        tabs: import("./channel.js").TabsEnv;
+        connect: (onEvent: (event: ClientEvent) => void) => Shell;
+    });
+    name: string;
+    tabs: import("./channel.js").TabsEnv;
+    /** @type {Map<string, Peer>} */
+    peers: Map<string, Peer>;
+    /** @type {Map<string, Promise<Frame>>} Rooms that the hub is about to follow. */
+    beginning: Map<string, Promise<Frame>>;
+    leaving: AbortController;
+    /** @type {Frame | undefined} The server's welcome, while the connection stands. */
+    welcome: Frame | undefined;
+    /** @type {Cause | undefined} Why it is over for good. */
+    ended: Cause | undefined;
+    fromTabs: BroadcastChannel;
+    shell: import("../shell.js").Shell;
+    close(): void;
+    /** @param {FromTab} message */
+    on({ tab, conn, open, close, frames, ack }: FromTab): true | void;
+    /**
+     * @param {string} tab
+     * @param {number} conn
+     * @param {Peer | undefined} known
+     */
+    onOpen(tab: string, conn: number, known: Peer | undefined): void;
+    /**
+     * Tells a tab that this hub does not know its connection: one that an earlier hub had, say.
+     *
+     * @param {string} tab
+     * @param {number} conn
+     */
+    disown(tab: string, conn: number): void;
+    /** Notices the tab's end by the lock that it holds as long as it lives. @param {Peer} peer */
+    watch(peer: Peer): Promise<void>;
+    /**
+     * @param {Peer} peer
+     * @param {Cause} [cause]
+     */
+    remove(peer: Peer, cause?: Cause): void;
+    /** Stops following a room that no tab follows any more. @param {string} room */
+    release(room: string): void;
+    /**
+     * @param {Peer} peer
+     * @param {Frame} frame
+     */
+    onCommand(peer: Peer, frame: Frame): Promise<void>;
+    /**
+     * @param {Peer} peer
+     * @param {Frame} frame
+     * @returns {Promise<Frame | undefined>}
+     */
+    answer(peer: Peer, frame: Frame): Promise<Frame | undefined>;
+    /** @param {Peer} peer */
+    greet(peer: Peer): void;
+    /** @param {Frame[]} rooms */
+    statuses(rooms: Frame[]): {
+        rooms: import("../wire/value.js").Frame[];
+        rev: number;
+        gen: string;
+    };
+    /**
+     * @param {Peer} peer
+     * @param {number} id of the command
+     * @param {[string, string, number][]} cursors
+     */
+    resume(peer: Peer, id: number, cursors: [string, string, number][]): Promise<{
+        rooms: import("../wire/value.js").Frame[];
+        rev: number;
+        gen: string;
+    }>;
+    /** @param {ClientEvent} event */
+    onEvent(event: ClientEvent): void;
+    /**
+     * @param {Peer} peer
+     * @param {ClientEvent} event
+     */
+    push(peer: Peer, event: ClientEvent): void;
+}
+export type Frame = import("../wire/value.js").Frame;
+export type ClientEvent = import("../core/types.js").ClientEvent;
+export type Cause = import("../core/types.js").Cause;
+export type Shell = import("../shell.js").Shell;
+export type FromTab = import("./channel.js").FromTab;
+import { Peer } from './peer.js';

@@ -1,0 +1,265 @@
+//! Users who ask for page after page of control characters, which JSON writes with six characters each, and read nothing.
+//!
+//! A room holds ten messages of 32 KB. Each attacker asks by POST, or over WebSocket, with 64 commands to a message. The memory
+//! of the server is sampled every 10 ms. With `--read` the attackers read, and their pages are counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use im_core::wire::{
+    Command, CommandBody, Encoding, Map, PageFrom, RoomKind, Target, encode, list_encoded,
+};
+use im_core::{CommandId, EventKind, MessageId, RoomId, Seq, UserId};
+use im_testkit::transport_suite::http::Client;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::{At, Ground};
+use crate::child::Server;
+use crate::host;
+use crate::serve::EDGE;
+use crate::socket::Talker;
+
+/// What `im-bench attack history` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Options {
+    /// How attackers ask.
+    #[arg(long, value_enum, default_value_t = Over::Post)]
+    over: Over,
+    /// Connections of each attacker.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// Attackers read what they asked for.
+    #[arg(long)]
+    read: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Over {
+    /// Commands by POST.
+    Post,
+    /// A WebSocket.
+    Ws,
+}
+
+/// Commands in one message.
+const BATCH: u64 = 64;
+/// Messages in the room, and characters of each.
+const MESSAGES: usize = 10;
+const CHARACTERS: usize = 32_000;
+/// How far the server's memory may grow.
+const MOST_GROWTH: u64 = 512 << 20;
+/// Pages a second that attackers who read are due, together.
+const LEAST_PAGES: u64 = 50;
+/// Bytes of a page.
+const MOST_PAGE: usize = 256 * 1024;
+/// What a frame begins with in JSON, and what only a page with something in it has.
+const FRAME: &str = "{\"t\":\"";
+const EVENTS: &str = "\"events\":[{";
+/// Time between two samples of the server's memory.
+const SAMPLE: Duration = Duration::from_millis(10);
+
+/// What attackers got.
+#[derive(Debug, Default)]
+struct Got {
+    pages: AtomicU64,
+    refused: AtomicU64,
+    /// Bytes of the largest page.
+    largest: AtomicU64,
+    /// Connections that ended.
+    ended: AtomicU64,
+}
+
+/// Attacks until then.
+pub(super) async fn run(
+    options: &Options,
+    ground: &Ground,
+    server: &Server,
+    until: Instant,
+) -> Result<Vec<String>> {
+    let before = host::resident_bytes(server.pid())?;
+    fill(server.address).await?;
+    let (begun, got) = (Instant::now(), Arc::new(Got::default()));
+    let over = Arc::new(AtomicBool::new(false));
+    let watching = tokio::spawn(watch(server.pid(), over.clone()));
+    let mut attackers = Vec::new();
+    for nth in 0..ground.attackers * options.connections {
+        let user = UserId::new(format!("attacker{}", nth / options.connections))?;
+        let (options, got, at) = (options.clone(), got.clone(), server.address);
+        attackers.push(tokio::spawn(async move {
+            let attacking = attack(&options, at, &user, nth as usize + 1, &got);
+            tokio::time::timeout_at(until.into(), attacking).await.unwrap_or(Ok(()))
+        }));
+    }
+    for attacker in attackers {
+        attacker.await??;
+    }
+    over.store(true, Ordering::Relaxed);
+    let most = watching.await??;
+    report(options, before, most, begun.elapsed(), &got)
+}
+
+fn report(
+    options: &Options,
+    before: u64,
+    most: u64,
+    took: Duration,
+    got: &Got,
+) -> Result<Vec<String>> {
+    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let growth = most.saturating_sub(before);
+    println!(
+        "  memory: {} MiB before, {} MiB at most, {} MiB more",
+        before >> 20,
+        most >> 20,
+        growth >> 20
+    );
+    println!(
+        "  {} pages, the largest of {} bytes; {} refused; {} connections ended",
+        of(&got.pages),
+        of(&got.largest),
+        of(&got.refused),
+        of(&got.ended)
+    );
+    let mut faults = Vec::new();
+    if growth > MOST_GROWTH {
+        faults.push(format!("the server grew by {} MiB", growth >> 20));
+    }
+    if of(&got.largest) > MOST_PAGE as u64 {
+        faults.push(format!("a page has {} bytes", of(&got.largest)));
+    }
+    let due = took.as_secs() * LEAST_PAGES;
+    if options.read && of(&got.pages) < due {
+        faults.push(format!("attackers who read got {} pages; {due} are due", of(&got.pages)));
+    }
+    Ok(faults)
+}
+
+/// The most memory that the server had until it is over.
+async fn watch(pid: u32, over: Arc<AtomicBool>) -> Result<u64> {
+    let mut most = 0;
+    while !over.load(Ordering::Relaxed) {
+        most = most.max(host::resident_bytes(pid)?);
+        tokio::time::sleep(SAMPLE).await;
+    }
+    Ok(most)
+}
+
+fn room() -> Result<RoomId> {
+    Ok(RoomId::new("attacked")?)
+}
+
+async fn fill(at: At) -> Result<()> {
+    let mut owner = Talker::open_in(Encoding::MsgPack, at, &UserId::new("owner")?, 0).await?;
+    let (kind, members) = (RoomKind::Channel, Vec::new());
+    owner.call(CommandBody::Create { room: room()?, kind, open: true, members }).await?;
+    for _ in 0..MESSAGES {
+        let body = CommandBody::Send {
+            to: Target::Room(room()?),
+            id: MessageId::now_v7(),
+            kind: EventKind::message(),
+            content: Map::from_iter([("text", "\u{1}".repeat(CHARACTERS))]).into(),
+        };
+        owner.call(body).await?;
+    }
+    Ok(())
+}
+
+fn asking() -> Result<Bytes> {
+    let room = room()?;
+    let frame = |id: u64| {
+        let from = PageFrom::Before(Seq::MAX);
+        let body = CommandBody::History { room: room.clone(), epoch: None, from, limit: 200 };
+        encode(&Command { id: CommandId(id), body }.to_value(), Encoding::Json)
+    };
+    let frames: Vec<Bytes> = (1..=BATCH).map(|n| frame(n + 100)).collect();
+    Ok(list_encoded(&frames, Encoding::Json))
+}
+
+async fn attack(options: &Options, at: At, user: &UserId, nth: usize, got: &Got) -> Result<()> {
+    let asking = asking()?;
+    loop {
+        let ended = match options.over {
+            Over::Post => by_post(options, at, user, &asking, got).await,
+            Over::Ws => over_ws(options, at, user, nth, &asking, got).await,
+        };
+        // The server may end them as it likes; they come again.
+        if let Err(error) = ended {
+            tracing::debug!(%error, "an attacker was ended");
+        }
+        got.ended.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn by_post(
+    options: &Options,
+    at: At,
+    user: &UserId,
+    asking: &Bytes,
+    got: &Got,
+) -> Result<()> {
+    let head = format!("POST {EDGE}/send");
+    let json = ("content-type", "application/json".to_owned());
+    let mut client = Client::connect(at).await?;
+    let hello = json!({"t": "hello", "id": 1, "v": 1, "user": user.as_str()}).to_string();
+    let answer = client.ask(&head, std::slice::from_ref(&json), hello.as_bytes()).await?.json();
+    let text = |name: &str| answer[0][name].as_str().context("no session was opened");
+    let session = ("im-session", format!("{} {}", text("session")?, text("secret")?));
+    let headers = [json, session];
+    loop {
+        if options.read {
+            let answer = client.ask(&head, &headers, asking).await?;
+            ensure!(answer.status == 200, "status {}", answer.status);
+            // A list of frames, none of which holds another one.
+            let text = std::str::from_utf8(&answer.body)?;
+            let begins = text.match_indices(FRAME).map(|(at, _)| at);
+            let ends = begins.clone().skip(1).chain([text.len()]);
+            begins.zip(ends).for_each(|(begin, end)| got.count(&text[begin..end]));
+        } else {
+            client.begin(&head, &headers, asking).await?;
+        }
+    }
+}
+
+async fn over_ws(
+    options: &Options,
+    at: At,
+    user: &UserId,
+    nth: usize,
+    asking: &Bytes,
+    got: &Got,
+) -> Result<()> {
+    let talker = Talker::open_in(Encoding::Json, at, user, nth).await?;
+    let mut socket = talker.into_socket();
+    loop {
+        let message = Message::Text(Utf8Bytes::try_from(asking.clone())?);
+        socket.send(message).await?;
+        let mut due = if options.read { BATCH } else { 0 };
+        while due > 0 {
+            let message = socket.next().await.context("the server closed the connection")??;
+            if let Message::Text(frame) = message {
+                got.count(&frame);
+                due -= 1;
+            }
+        }
+    }
+}
+
+impl Got {
+    fn count(&self, frame: &str) {
+        match frame.contains(EVENTS) {
+            true => {
+                self.pages.fetch_add(1, Ordering::Relaxed);
+                self.largest.fetch_max(frame.len() as u64, Ordering::Relaxed);
+            }
+            false => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}

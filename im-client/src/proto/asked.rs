@@ -1,0 +1,129 @@
+//! Which command decides about a room: the last one that was asked, however late the answers to others arrive.
+//!
+//! A server carries out commands in the order in which they were written, but replies may come in another order, and an
+//! answer may be on its way when the application has changed its mind. So each room remembers the last command that asks
+//! for it, until nothing that was written before that command waits for its answer any more.
+
+use std::collections::BTreeMap;
+
+use im_core::{CommandId, RoomId};
+
+/// Who asked last, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The application, to subscribe.
+    Subscribe,
+    /// The application, to unsubscribe.
+    Unsubscribe,
+    /// The client itself: to resume, or to fill a hole.
+    Own,
+}
+
+#[derive(Debug)]
+struct Entry {
+    by: CommandId,
+    kind: Kind,
+    /// The place of the command among all that were written, once it is answered.
+    closed: Option<u64>,
+    /// The place of the last command about this room whose answer counted.
+    seen: u64,
+}
+
+/// The last question about each room, while an older answer may still come.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    rooms: BTreeMap<RoomId, Entry>,
+    has_closed: bool,
+}
+
+impl Asked {
+    /// The application calls for something: whatever was asked about this room before is overtaken.
+    pub(super) fn call(&mut self, room: &RoomId, by: CommandId, kind: Kind) {
+        let before = self.rooms.get(room).map(|entry| entry.seen.max(entry.closed.unwrap_or(0)));
+        let seen = before.unwrap_or(0);
+        self.rooms.insert(room.clone(), Entry { by, kind, closed: None, seen });
+    }
+
+    /// The client itself asks. A call of the application's that is not answered yet goes before: it is carried out later.
+    pub(super) fn ask(&mut self, room: &RoomId, by: CommandId) {
+        if !self.is_called(room) {
+            self.call(room, by, Kind::Own);
+        }
+    }
+
+    /// As [`Asked::ask`], where nothing else asks for the room.
+    pub(super) fn ask_too(&mut self, room: &RoomId, by: CommandId) {
+        if !self.is_open(room) {
+            self.call(room, by, Kind::Own);
+        }
+    }
+
+    /// Whether an answer about this room is awaited.
+    fn is_open(&self, room: &RoomId) -> bool {
+        self.rooms.get(room).is_some_and(|entry| entry.closed.is_none())
+    }
+
+    /// Whether the client's own question about this room has no answer yet.
+    pub(super) fn is_own(&self, room: &RoomId) -> bool {
+        self.is_open(room) && !self.is_called(room)
+    }
+
+    /// Whether a call of the application's about this room has no answer yet.
+    pub(super) fn is_called(&self, room: &RoomId) -> bool {
+        self.is_open(room) && self.rooms.get(room).is_some_and(|entry| entry.kind != Kind::Own)
+    }
+
+    /// Whether another command than `by` has asked for this room, and its answer may have come.
+    pub(super) fn is_asked_by_another(&self, room: &RoomId, by: CommandId) -> bool {
+        self.rooms.get(room).is_some_and(|entry| entry.by != by)
+    }
+
+    /// Whether what the answer to `by` says about this room still counts. `order` is the place of that command among all
+    /// that were written.
+    pub(super) fn counts(&mut self, room: &RoomId, by: CommandId, order: u64) -> bool {
+        let Some(entry) = self.rooms.get_mut(room) else { return true };
+        // Until a later subscription is answered, the room is where the last command before it has left it.
+        let waits = entry.kind == Kind::Subscribe && entry.closed.is_none() && order > entry.seen;
+        if waits && entry.by != by {
+            entry.seen = order;
+        }
+        entry.by == by || waits
+    }
+
+    /// The rooms that the command asked for and that nothing was said about.
+    pub(super) fn open(&self, by: CommandId) -> Vec<RoomId> {
+        let open = self.rooms.iter().filter(|(_, entry)| entry.by == by && entry.closed.is_none());
+        open.map(|(room, _)| room.clone()).collect()
+    }
+
+    /// The command's answer has said where the room is.
+    pub(super) fn close(&mut self, room: &RoomId, by: CommandId, order: u64) {
+        if let Some(entry) = self.rooms.get_mut(room).filter(|entry| entry.by == by) {
+            entry.closed = Some(order);
+            self.has_closed = true;
+        }
+    }
+
+    /// Forgets what was closed before all commands that still wait for their answers, of which `oldest` is the first that
+    /// was written.
+    pub(super) fn release(&mut self, oldest: impl FnOnce() -> Option<u64>) {
+        if !std::mem::take(&mut self.has_closed) {
+            return;
+        }
+        let oldest = oldest().unwrap_or(u64::MAX);
+        self.rooms.retain(|_, entry| entry.closed.is_none_or(|order| order > oldest));
+        self.has_closed = self.rooms.values().any(|entry| entry.closed.is_some());
+    }
+
+    /// No answer comes on this connection any more. The application's calls are repeated on the next one.
+    pub(super) fn cut(&mut self, is_pending: impl Fn(CommandId) -> bool) {
+        self.rooms.retain(|_, entry| {
+            entry.closed.is_none() && entry.kind != Kind::Own && is_pending(entry.by)
+        });
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.rooms.len()
+    }
+}

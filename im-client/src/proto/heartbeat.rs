@@ -1,0 +1,63 @@
+//! What happens while a connection stands and time passes: heartbeats, checkpoints, and what was to wait.
+
+use std::time::Instant;
+
+use im_core::wire::CommandBody;
+
+use crate::config::Checkpoints;
+
+use super::flight::Origin;
+use super::{Cause, Machine, Online, Output, Phase};
+
+impl Machine {
+    /// Something was heard from the server: bytes of a message that has not arrived as a whole, or the transport's own ping
+    /// or pong.
+    pub(crate) fn on_heard(&mut self, now: Instant) {
+        if let Phase::Online(online) = &mut self.phase {
+            online.heard = now;
+            online.ping_until = None;
+        }
+    }
+
+    pub(super) fn online_deadline(&self, online: &Online) -> Option<Instant> {
+        let heartbeat = online.ping_until.unwrap_or_else(|| ping_at(online));
+        let idle = match self.config.checkpoints {
+            Checkpoints::Auto { idle, .. } if self.checkpoint.is_none() => {
+                self.rooms.idle_since(idle)
+            }
+            _ => None,
+        };
+        let can_fill = self.events.len() <= self.config.max_queued_events / 2;
+        let hole = self.rooms.next_hole().filter(|_| can_fill);
+        let renewal = self.renewal.deadline();
+        [Some(heartbeat), idle, hole, renewal, self.flight.deadline()].into_iter().flatten().min()
+    }
+
+    pub(super) fn online_time(&mut self, now: Instant) {
+        let Phase::Online(online) = &mut self.phase else { return };
+        match online.ping_until {
+            Some(until) if now >= until => {
+                return self.drop_connection(
+                    now,
+                    Cause::new(None, "nothing is heard from the server any more"),
+                );
+            }
+            None if now >= ping_at(online) => {
+                // It arrives behind what is under way.
+                let within = self.config.ping_timeout + self.flight.drain_time();
+                online.ping_until = Some(now + within);
+                online.written = now;
+                let (_, ping) = self.flight.write(CommandBody::Ping, Origin::Ping, self.encoding);
+                self.outputs.push_back(Output::Transmit(ping));
+            }
+            _ => {}
+        }
+        self.renewal_time(now);
+        self.flush(now);
+    }
+}
+
+/// When the next heartbeat is due.
+fn ping_at(online: &Online) -> Instant {
+    online.heard.min(online.written) + online.idle / 2
+}

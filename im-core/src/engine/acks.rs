@@ -1,0 +1,185 @@
+//! The bytes of acks that wait to be written, of each connection and of all together.
+//!
+//! An ack counts from when it is encoded until the transport has written it ([`Connection::release`], or the end of an
+//! [`Answers`](super::Answers) part). A connection that holds its bound is given no further command: that is the
+//! back-pressure. A command whose ack may be large reserves that much before it reads anything, so that pages being made
+//! count as well; where the budget of all connections has no room for it, it waits a moment and is then refused.
+//!
+//! [`Connection::release`]: super::Connection::release
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::code::Code;
+use crate::error::{Error, Result};
+use crate::wire::CommandBody;
+
+use super::config::EngineConfig;
+
+/// How long a command waits for room in the budget until it is refused.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// When a command that was refused for want of room should come again.
+const COME_BACK: Duration = Duration::from_secs(1);
+/// Bytes of a room's status and of a session's entry at most: ids, numbers and names of fields.
+const ENTRY: usize = 512;
+
+/// The budget that the acks of all connections share.
+#[derive(Debug)]
+pub(crate) struct AckBudget {
+    /// Bytes that one connection may hold before its next command waits.
+    pub(crate) bytes: usize,
+    all_bytes: usize,
+    /// Bytes that a page takes while it is made.
+    page_bytes: usize,
+    used: AtomicUsize,
+    /// Bytes were freed.
+    freed: Notify,
+}
+
+/// A part of the budget that is set aside; free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    budget: Arc<AckBudget>,
+    bytes: usize,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.budget.remove(self.bytes);
+    }
+}
+
+impl AckBudget {
+    pub(crate) fn new(config: &EngineConfig) -> Self {
+        Self {
+            bytes: config.ack_bytes.max(1),
+            all_bytes: config.acks_bytes.max(1),
+            // What was read, and what is encoded of it.
+            page_bytes: config.max_page_bytes.saturating_mul(2),
+            used: AtomicUsize::new(0),
+            freed: Notify::new(),
+        }
+    }
+
+    /// Bytes that are held or set aside now.
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether the budget of all connections is spent.
+    pub(crate) fn is_full(&self) -> bool {
+        self.used() >= self.all_bytes
+    }
+
+    /// Whether so little is left that connections which take nothing are ended.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.used().saturating_add(self.page_bytes) >= self.all_bytes / 4 * 3
+    }
+
+    pub(crate) fn add(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove(&self, bytes: usize) {
+        if bytes > 0 {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            self.freed.notify_one();
+        }
+    }
+
+    /// Sets aside what the ack of `body` may have.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Overloaded`] if there was no room for it for a while.
+    pub(crate) async fn reserve_for(
+        self: &Arc<Self>,
+        body: &CommandBody,
+        config: &EngineConfig,
+    ) -> Result<Option<Reserved>> {
+        let bytes = self.most(body, config).min(self.all_bytes);
+        if bytes == 0 {
+            return Ok(None);
+        }
+        if let Some(reserved) = self.try_reserve(bytes) {
+            return Ok(Some(reserved));
+        }
+        let waiting = async {
+            loop {
+                self.freed.notified().await;
+                if let Some(reserved) = self.try_reserve(bytes) {
+                    // There may be room for the next one that waits.
+                    self.freed.notify_one();
+                    return reserved;
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(reserved) => Ok(Some(reserved)),
+            Err(_) => Err(Error::of(Code::Overloaded, "page").retry_after(COME_BACK)),
+        }
+    }
+
+    fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
+        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.all_bytes);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Reserved { budget: self.clone(), bytes })
+    }
+
+    /// Bytes that the ack of a command may have while it is made; 0 for those whose acks are small.
+    fn most(&self, body: &CommandBody, config: &EngineConfig) -> usize {
+        match body {
+            CommandBody::History { .. }
+            | CommandBody::Members { .. }
+            | CommandBody::Rooms { .. } => self.page_bytes,
+            CommandBody::Sessions => config.max_sessions_per_user.saturating_mul(ENTRY),
+            CommandBody::Resume { cursors, rev } => {
+                let held = rev.map_or(0, |_| config.max_rooms_per_session);
+                cursors.len().max(held).saturating_mul(ENTRY)
+            }
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::RoomId;
+    use crate::wire::PageFrom;
+
+    fn history() -> CommandBody {
+        let from = PageFrom::Before(crate::id::Seq::MAX);
+        CommandBody::History { room: RoomId::new("tea").unwrap(), epoch: None, from, limit: 10 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn page_waits_for_freed_bytes() {
+        let config = EngineConfig::default().max_page_bytes(100).acks_bytes(300);
+        let budget = Arc::new(AckBudget::new(&config));
+        let first = budget.reserve_for(&history(), &config).await.unwrap();
+        assert_eq!(budget.used(), 200);
+        let asked = history();
+        let (second, ()) = tokio::join!(budget.reserve_for(&asked, &config), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(first);
+        });
+        assert!(second.unwrap().is_some());
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn page_without_room_is_refused_retryably() {
+        let config = EngineConfig::default().max_page_bytes(100).acks_bytes(300);
+        let budget = Arc::new(AckBudget::new(&config));
+        budget.add(200);
+        let refused = budget.reserve_for(&history(), &config).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Overloaded);
+        assert!(refused.is_retryable() && refused.delay().is_some());
+        assert!(budget.reserve_for(&CommandBody::Ping, &config).await.unwrap().is_none());
+        assert_eq!(budget.used(), 200);
+    }
+}

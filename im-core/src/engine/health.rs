@@ -1,0 +1,221 @@
+//! How the engine is, for a probe that decides whether this process is sent traffic.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::Engine;
+use super::core::Core;
+
+/// How long the store's answer to a probe is used again. Probes of anybody cost it one read a second.
+const PROBE_LASTS: Duration = Duration::from_secs(1);
+
+/// How an engine is at one moment: see [`Engine::health`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Whether it runs, or is about to end.
+    pub phase: Phase,
+    /// Whether the store answers.
+    pub store: StoreHealth,
+    /// Since when every append has failed for the store's reasons; `None` if the last one was committed. A store may answer
+    /// reads and take no writes: a full disk, a transaction that holds all others up.
+    pub appends_failing: Option<Duration>,
+    /// Appends that wait for the store, of at most [`lanes`](super::EngineConfig::lanes) times
+    /// [`lane_queue`](super::EngineConfig::lane_queue).
+    pub appends_waiting: usize,
+    /// Connections open now.
+    pub connections: usize,
+    /// Rooms in memory: those that somebody here is subscribed to.
+    pub rooms: usize,
+    /// The engine's own tasks.
+    pub tasks: Vec<TaskHealth>,
+}
+
+/// Whether an engine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// It takes connections.
+    Running,
+    /// It takes no new ones, and sends the others away.
+    Draining,
+    /// Its tasks have ended.
+    Stopped,
+}
+
+/// Whether a store answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreHealth {
+    /// Which one, as it calls itself.
+    pub name: &'static str,
+    /// How long a small read took, or why it failed, in words for the operator: they may name hosts and files.
+    pub answer: Result<Duration, String>,
+}
+
+/// One of the engine's own tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaskHealth {
+    /// What it does: `tick`, `head_check`, `session_check`, `state`, `heard_state`, `upkeep` or `sweep`.
+    pub name: &'static str,
+    /// How often.
+    pub every: Duration,
+    /// How much later than that its last round ended, or would end now. Some of it is normal: a round takes its time.
+    pub lag: Duration,
+}
+
+impl Health {
+    /// Whether this process should be sent traffic: it runs, and its store answers.
+    ///
+    /// Neither lag nor failing appends count: a process that is sent nothing would never be seen to recover. Alert on them.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Running && self.store.answer.is_ok()
+    }
+
+    /// The greatest lag of a task.
+    pub fn lag(&self) -> Duration {
+        self.tasks.iter().map(|task| task.lag).max().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Health {
+    /// One line, without the store's own words: it may be shown to anybody.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ready = if self.is_ready() { "ready" } else { "not ready" };
+        let phase = match self.phase {
+            Phase::Running => "running",
+            Phase::Draining => "draining",
+            Phase::Stopped => "stopped",
+        };
+        write!(f, "{ready}: {phase}, {} ", self.store.name)?;
+        match &self.store.answer {
+            Ok(took) => write!(f, "answers in {took:.1?}")?,
+            Err(_) => write!(f, "does not answer")?,
+        }
+        if let Some(since) = self.appends_failing {
+            write!(f, ", appends fail for {since:.1?}")?;
+        }
+        let Self { connections, rooms, appends_waiting, .. } = self;
+        write!(f, ", {connections} connections, {rooms} rooms, {appends_waiting} appends waiting")?;
+        write!(f, ", lag {:.1?}", self.lag())
+    }
+}
+
+impl Engine {
+    /// How it is now. The store is asked for a small read and given up after `within`; what it answers is used for a
+    /// second, whoever asks.
+    ///
+    /// For a readiness probe; `docs/metrics.md` has one, and says what to alert on.
+    ///
+    /// ```
+    /// # async fn example(engine: im_core::engine::Engine) {
+    /// let health = engine.health(std::time::Duration::from_secs(2)).await;
+    /// let status = if health.is_ready() { 200 } else { 503 };
+    /// println!("{status} {health}"); // 200 ready: running, sqlite answers in 0.2ms, …
+    /// # assert_eq!(status, 200);
+    /// # }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # runtime.block_on(async { example(im_core::engine::Engine::builder().allow_anonymous().start().await.unwrap()).await });
+    /// ```
+    pub async fn health(&self, within: Duration) -> Health {
+        let core = self.core();
+        let phase = match (core.stopped.is_cancelled(), core.is_draining()) {
+            (true, _) => Phase::Stopped,
+            (false, true) => Phase::Draining,
+            (false, false) => Phase::Running,
+        };
+        let answer = timeout(within, core.vitals.probe(core)).await;
+        let late = || Err(format!("no answer within {within:?}"));
+        Health {
+            phase,
+            store: StoreHealth {
+                name: core.store.name(),
+                answer: answer.unwrap_or_else(|_| late()),
+            },
+            appends_failing: core.vitals.appends_failing(core.running()),
+            appends_waiting: core.lanes.waiting(),
+            connections: core.registry.len(),
+            rooms: core.hub.len(),
+            tasks: core.vitals.tasks(core.running()),
+        }
+    }
+}
+
+/// What is noted while an engine runs, so that [`Engine::health`] can tell.
+#[derive(Debug, Default)]
+pub(crate) struct Vitals {
+    beats: Mutex<Vec<Arc<Beat>>>,
+    /// When the store was asked last, and its answer. Whoever asks it now holds this.
+    probed: tokio::sync::Mutex<Option<(Instant, Result<Duration, String>)>>,
+    /// When appends began to fail, in milliseconds of [`Core::running`], plus 1; 0 if they do not.
+    failing: AtomicU64,
+}
+
+/// When a task has done its round last.
+#[derive(Debug)]
+pub(crate) struct Beat {
+    name: &'static str,
+    every: Duration,
+    at: AtomicU64,
+}
+
+impl Beat {
+    /// A round has ended.
+    pub(crate) fn beat(&self, now: u64) {
+        self.at.store(now, Ordering::Relaxed);
+    }
+
+    fn health(&self, now: u64) -> TaskHealth {
+        let since = now.saturating_sub(self.at.load(Ordering::Relaxed));
+        let lag = Duration::from_millis(since).saturating_sub(self.every);
+        TaskHealth { name: self.name, every: self.every, lag }
+    }
+}
+
+impl Vitals {
+    /// A task begins, and is to have done a round every so often.
+    pub(crate) fn task(&self, name: &'static str, every: Duration, now: u64) -> Arc<Beat> {
+        let beat = Arc::new(Beat { name, every, at: AtomicU64::new(now) });
+        self.beats.lock().push(beat.clone());
+        beat
+    }
+
+    fn tasks(&self, now: u64) -> Vec<TaskHealth> {
+        self.beats.lock().iter().map(|beat| beat.health(now)).collect()
+    }
+
+    /// A batch of appends was committed, or failed for the store's reasons.
+    pub(crate) fn appended(&self, committed: bool, now: u64) {
+        if committed {
+            self.failing.store(0, Ordering::Relaxed);
+        } else {
+            // The first failure stays.
+            let _ = self.failing.compare_exchange(0, now + 1, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    fn appends_failing(&self, now: u64) -> Option<Duration> {
+        let since = self.failing.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(Duration::from_millis(now.saturating_sub(since)))
+    }
+
+    async fn probe(&self, core: &Core) -> Result<Duration, String> {
+        let mut probed = self.probed.lock().await;
+        if let Some((at, answer)) = &*probed
+            && at.elapsed() < PROBE_LASTS
+        {
+            return answer.clone();
+        }
+        let begun = Instant::now();
+        let answer = core.store.state_generation().await;
+        let answer = answer.map(|_| begun.elapsed()).map_err(|error| error.to_string());
+        *probed = Some((Instant::now(), answer.clone()));
+        answer
+    }
+}

@@ -1,0 +1,173 @@
+//! Random interleavings of what rooms, the reader of the log and the transport do to one outbox.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const ROOMS: usize = 3;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// An event of this room is committed and fanned out.
+    Publish(usize),
+    /// The transport takes so many bytes. If a log has to be read first, the page is read now and arrives later.
+    Take(usize),
+    /// The page that was read, of so many events, arrives.
+    Arrive(usize),
+    /// So many of the bytes taken were written.
+    Release(usize),
+    /// The subscriber subscribes again, so many events before the head.
+    Subscribe(usize, u64),
+    Unsubscribe(usize),
+    /// An erasure rewrites events of this room.
+    Rewrite(usize),
+    /// The connection ends.
+    Close,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let room = 0..ROOMS;
+    prop_oneof![
+        8 => room.clone().prop_map(Step::Publish),
+        8 => prop_oneof![Just(1), Just(700), Just(5000)].prop_map(Step::Take),
+        6 => (1usize..12).prop_map(Step::Arrive),
+        4 => (0usize..3000).prop_map(Step::Release),
+        2 => (room.clone(), 0u64..20).prop_map(|(room, back)| Step::Subscribe(room, back)),
+        1 => room.clone().prop_map(Step::Unsubscribe),
+        1 => room.prop_map(Step::Rewrite),
+        1 => Just(Step::Close),
+    ]
+}
+
+struct Model {
+    rooms: Vec<Arc<Room>>,
+    outbox: Arc<Outbox>,
+    heads: [u64; ROOMS],
+    erased: [u64; ROOMS],
+    /// The last event delivered of each room, while it is subscribed.
+    cursors: HashMap<usize, u64>,
+    /// A page that is being read: the head of its room when that began.
+    reading: Option<(Lag, u64)>,
+    closed: bool,
+}
+
+impl Model {
+    fn new() -> Self {
+        let rooms = (0..ROOMS).map(|n| named_room(&format!("room{n}"), 20)).collect();
+        let bounds = OutboxBounds { bytes: 1500, ..bounds() };
+        let outbox = Arc::new(Outbox::new(Arc::new(bounds)));
+        outbox.keep_marks();
+        let (heads, erased) = ([20; ROOMS], [0; ROOMS]);
+        let cursors = HashMap::new();
+        Self { rooms, outbox, heads, erased, cursors, reading: None, closed: false }
+    }
+
+    fn event(&self, room: usize, n: u64) -> Arc<Outgoing> {
+        event_of(self.rooms[room].id().clone(), at(n))
+    }
+
+    fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Publish(room) => {
+                self.heads[room] += 1;
+                self.rooms[room].apply(self.event(room, self.heads[room]));
+            }
+            Step::Take(max) if self.reading.is_none() => drop(self.take(max)?),
+            Step::Take(_) => {}
+            Step::Arrive(most) => self.arrive(most),
+            Step::Release(bytes) => self.outbox.release(bytes, 0),
+            Step::Subscribe(room, back) => self.subscribe(room, back),
+            Step::Unsubscribe(room) => self.unsubscribe(room),
+            Step::Rewrite(room) => {
+                self.erased[room] += 1;
+                self.rooms[room].rewritten(self.erased[room]);
+            }
+            Step::Close => {
+                self.outbox.close(Bye { code: 4000, message: "".into(), retry_after: None });
+                self.closed = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, room: usize, back: u64) {
+        self.unsubscribe(room);
+        let from = self.heads[room].saturating_sub(back);
+        let authorised = at(self.heads[room]).seq;
+        let start = Start { from: at(from), authorised, state: None };
+        if self.rooms[room].add_reader(&self.outbox, start) == Added::Reads {
+            self.cursors.insert(room, from);
+        }
+    }
+
+    fn unsubscribe(&mut self, room: usize) {
+        self.cursors.remove(&room);
+        if let Some(sub) = self.outbox.unfollow(self.rooms[room].id()) {
+            self.rooms[room].remove_reader(sub.reader, &self.outbox);
+        }
+    }
+
+    /// Takes once. Each event is the one after the cursor, and the position says so. Whether there was anything to take.
+    fn take(&mut self, max: usize) -> Result<bool, TestCaseError> {
+        let take = self.outbox.take(max);
+        let busy = !take.items.is_empty() || take.snapshot.is_some() || take.lag.is_some();
+        for item in &take.items {
+            let Taken::Push(push) = item else { continue };
+            let Some(event) = push.as_event() else { continue };
+            let room = self.rooms.iter().position(|room| *room.id() == event.room).unwrap();
+            let cursor = self.cursors.get_mut(&room);
+            prop_assert!(cursor.is_some(), "{} is not subscribed", event.room);
+            let cursor = cursor.unwrap();
+            prop_assert_eq!(event.seq.get(), *cursor + 1, "{} after {}", event.room, cursor);
+            *cursor += 1;
+        }
+        for (room, cursor) in &self.cursors {
+            let place = self.outbox.standpoint(self.rooms[*room].id()).place;
+            prop_assert_eq!(place.map(|(cursor, _)| cursor), Some(at(*cursor)));
+        }
+        let head = |lag: &Lag| self.rooms.iter().position(|room| Arc::ptr_eq(room, &lag.room));
+        self.reading = take.lag.map(|lag| {
+            let head = self.heads[head(&lag).unwrap()];
+            (lag, head)
+        });
+        Ok(busy)
+    }
+
+    fn arrive(&mut self, most: usize) {
+        let Some((lag, head)) = self.reading.take() else { return };
+        let room = self.rooms.iter().position(|room| Arc::ptr_eq(room, &lag.room)).unwrap();
+        let first = lag.after.seq.get() + 1;
+        let page: Vec<_> = (first..=head).take(most).map(|n| self.event(room, n)).collect();
+        match page.is_empty() {
+            true => self.outbox.fed_up_to_head(&lag, at(head).seq),
+            false => assert_ne!(self.outbox.feed(&lag, &page, false), Fed::Stuck),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_interleaving_delivers_without_a_hole(
+        steps in proptest::collection::vec(step(), 1..80),
+    ) {
+        let mut model = Model::new();
+        (0..ROOMS).for_each(|room| model.subscribe(room, 10));
+        for step in steps {
+            model.step(step)?;
+        }
+        // In the end, an open connection has everything.
+        while model.reading.is_some() || model.take(5000)? {
+            model.outbox.release(usize::MAX, 0);
+            model.arrive(5);
+        }
+        if !model.closed {
+            for (room, cursor) in &model.cursors {
+                prop_assert_eq!(*cursor, model.heads[*room]);
+            }
+        }
+    }
+}

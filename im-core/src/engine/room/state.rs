@@ -1,0 +1,332 @@
+//! The keyed state of a room: the newest value of each key, held in memory while there is room for it.
+//!
+//! All rooms share a budget. Beyond it the state of rooms where it was not used lately is evicted: the store has it, or the
+//! updates that wait for the store are in [`StateWriter`](super::super::state_writer::StateWriter). What stays is its
+//! digest, by which readers are compared. Whoever needs the entries holds them ([`Room::hold_state`]), and reads them again
+//! if they were evicted ([`Core::hold_state`]). If what is read differs from what was evicted, every reader is sent all of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::Result;
+use crate::id::{RoomId, StateKey, UserId};
+use crate::ports::StateSnapshot;
+use crate::state::{Merge, Place, StateLimits, StateMap};
+use crate::wire::{Push, Snapshot, StateUpdate};
+
+use super::super::core::Core;
+use super::super::metrics;
+use super::super::outgoing::Outgoing;
+use super::{Inner, Room, WindowBounds};
+
+/// The state of a room.
+#[derive(Debug, Default)]
+pub(super) struct RoomState {
+    /// Empty while it is evicted.
+    map: StateMap,
+    /// The store's revision of what was merged last.
+    revision: u64,
+    /// The generation that readers are given; `None` until it is known.
+    pub(super) generation: Option<u64>,
+    /// The digest of what was evicted, while it is.
+    evicted: Option<u64>,
+    /// How often it was evicted: what was read before the last time is too old.
+    evictions: u64,
+    /// How many hold it.
+    holds: u32,
+    /// It was used since the last look for what can be evicted.
+    touched: bool,
+    /// Bytes that count against the budget.
+    counted: usize,
+}
+
+/// Keeps a room's state in memory as long as it lives.
+#[derive(Debug)]
+pub(crate) struct StateHold(Arc<Room>);
+
+impl Drop for StateHold {
+    fn drop(&mut self) {
+        self.0.inner.lock().state.holds -= 1;
+    }
+}
+
+impl RoomState {
+    /// Counts what is held now.
+    fn count(&mut self, bounds: &WindowBounds) {
+        let now = self.map.held();
+        bounds.state_used.fetch_add(now, Ordering::Relaxed);
+        bounds.state_used.fetch_sub(std::mem::replace(&mut self.counted, now), Ordering::Relaxed);
+    }
+
+    /// There is none, or none any more.
+    pub(super) fn clear(&mut self, bounds: &WindowBounds) {
+        self.map = StateMap::default();
+        self.revision = 0;
+        self.evicted = None;
+        self.evictions += 1;
+        self.count(bounds);
+    }
+
+    fn digest(&self) -> u64 {
+        self.evicted.unwrap_or_else(|| self.map.digest())
+    }
+}
+
+impl Room {
+    /// Keeps the state in memory; `None` if it is not there.
+    pub(crate) fn hold_state(self: &Arc<Self>) -> Option<StateHold> {
+        let mut inner = self.inner.lock();
+        if inner.state.evicted.is_some() {
+            return None;
+        }
+        inner.state.holds += 1;
+        inner.state.touched = true;
+        Some(StateHold(self.clone()))
+    }
+
+    /// How often the state was evicted, for [`Room::restore_state`].
+    pub(crate) fn state_evictions(&self) -> u64 {
+        self.inner.lock().state.evictions
+    }
+
+    /// Takes back what was evicted, as read while [`Room::state_evictions`] gave `evictions`; what was read before the last
+    /// eviction is too old and is not taken.
+    pub(crate) fn restore_state(
+        &self,
+        stored: StateSnapshot,
+        evictions: u64,
+        limits: &StateLimits,
+    ) {
+        let mut inner = self.inner.lock();
+        let state = &mut inner.state;
+        if state.evictions != evictions {
+            return;
+        }
+        let Some(digest) = state.evicted.take() else { return };
+        for update in stored.entries {
+            state.map.merge_held(update, limits);
+        }
+        state.map.raise_floor(stored.floor);
+        state.revision = stored.revision;
+        state.touched = true;
+        state.count(&self.windows);
+        if state.map.digest() != digest {
+            // Which of the keys are news to them is not known any more.
+            let readers = inner.readers.iter().flatten();
+            readers.for_each(|reader| reader.outbox.renew_state(reader.seat(self)));
+        }
+    }
+
+    /// Evicts the state unless it is held, or, if it was used since this was asked last, not `even_used`. Gives the bytes freed.
+    pub(crate) fn evict_state(&self, even_used: bool) -> usize {
+        let mut inner = self.inner.lock();
+        let is_loaded = inner.log.is_some();
+        let state = &mut inner.state;
+        let in_use = std::mem::take(&mut state.touched) && !even_used;
+        if in_use || !is_loaded || state.holds > 0 || state.map.is_empty() {
+            return 0;
+        }
+        let freed = state.counted;
+        state.evicted = Some(state.map.digest());
+        state.evictions += 1;
+        state.map = StateMap::default();
+        state.count(&self.windows);
+        freed
+    }
+
+    /// Whether the state was evicted and not read again.
+    pub(crate) fn is_state_evicted(&self) -> bool {
+        self.inner.lock().state.evicted.is_some()
+    }
+
+    /// Merges an update and hands it on if it is the newest. `None` if the state was evicted.
+    pub(crate) fn merge(&self, update: Arc<StateUpdate>, limits: &StateLimits) -> Option<Merge> {
+        let mut inner = self.inner.lock();
+        if inner.state.evicted.is_some() {
+            return None;
+        }
+        let merged = inner.state.map.merge(update.clone(), limits);
+        if merged == Merge::Taken {
+            inner.state.touched = true;
+            inner.state.count(&self.windows);
+            inner.hand_on(self, update);
+        }
+        Some(merged)
+    }
+
+    /// The newest update to a key, as held here.
+    pub(crate) fn state_of(&self, key: &StateKey) -> Option<Arc<StateUpdate>> {
+        self.inner.lock().state.map.get(key).cloned()
+    }
+
+    /// The keys whose values this user has set.
+    pub(crate) fn state_keys_of(&self, user: &UserId) -> Vec<StateKey> {
+        let inner = self.inner.lock();
+        let own = inner.state.map.iter().filter(|held| held.from == *user && held.value.is_some());
+        own.map(|held| held.key.clone()).collect()
+    }
+
+    /// The store's revision of the state that was merged here last.
+    pub(crate) fn state_revision(&self) -> u64 {
+        self.inner.lock().state.revision
+    }
+
+    /// Merges what the store holds, and hands on what is newer than what was held here. Nothing if the state was evicted.
+    pub(crate) fn merge_stored(&self, stored: StateSnapshot, limits: &StateLimits) {
+        self.inner.lock().merge_stored(self, stored, limits);
+    }
+
+    /// What a mark says of the state that all readers were handed, or have waiting: see [`Place::state`].
+    pub(crate) fn marked_state(&self) -> u32 {
+        self.inner.lock().marked_state()
+    }
+
+    /// The generation of state is this one: every reader is given all of it. In one step, so that no reader is taken to have
+    /// state of a generation that it was not given.
+    pub(crate) fn renew_state(&self, generation: u64) {
+        let mut inner = self.inner.lock();
+        inner.state.generation = Some(generation);
+        let readers = inner.readers.iter().flatten();
+        readers.for_each(|reader| reader.outbox.renew_state(reader.seat(self)));
+    }
+
+    /// All state, in parts of at most about `part_bytes`. If there is none, one empty part or nothing. `None` if the state was
+    /// evicted.
+    pub(crate) fn snapshot(
+        &self,
+        part_bytes: usize,
+        even_empty: bool,
+    ) -> Option<Vec<Arc<Outgoing>>> {
+        let mut inner = self.inner.lock();
+        if inner.state.evicted.is_some() {
+            return None;
+        }
+        inner.state.touched = true;
+        // A room with readers was loaded.
+        let generation = inner.state.generation.unwrap_or_default();
+        let entries: Vec<Arc<StateUpdate>> = inner.state.map.iter().cloned().collect();
+        drop(inner);
+        let parts = parts_of(entries, part_bytes, even_empty);
+        let last = parts.len().saturating_sub(1);
+        let part = |(at, entries)| {
+            let snapshot = Snapshot { room: self.id.clone(), generation, entries, more: at < last };
+            Outgoing::new(Push::Snapshot(snapshot))
+        };
+        Some(parts.into_iter().enumerate().map(part).collect())
+    }
+}
+
+fn parts_of(
+    entries: Vec<Arc<StateUpdate>>,
+    part_bytes: usize,
+    even_empty: bool,
+) -> Vec<Vec<Arc<StateUpdate>>> {
+    let mut parts: Vec<Vec<Arc<StateUpdate>>> = Vec::new();
+    let mut room_left = 0_usize;
+    for entry in entries {
+        let size = 128 + entry.value.as_ref().map_or(0, |value| value.packed().len());
+        if parts.is_empty() || size > room_left {
+            parts.push(Vec::new());
+            room_left = part_bytes;
+        }
+        room_left = room_left.saturating_sub(size);
+        if let Some(part) = parts.last_mut() {
+            part.push(entry);
+        }
+    }
+    if parts.is_empty() && even_empty {
+        parts.push(Vec::new());
+    }
+    parts
+}
+
+impl Inner {
+    pub(super) fn marked_state(&self) -> u32 {
+        match self.state.digest() {
+            0 => 0,
+            digest => Place::state_of(digest, self.state.generation.unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn merge_stored(
+        &mut self,
+        room: &Room,
+        stored: StateSnapshot,
+        limits: &StateLimits,
+    ) {
+        if self.state.evicted.is_some() {
+            return;
+        }
+        for update in stored.entries {
+            if self.state.map.merge_held(update.clone(), limits) == Merge::Taken {
+                self.hand_on(room, update);
+            }
+        }
+        self.state.map.raise_floor(stored.floor);
+        self.state.revision = stored.revision;
+        self.state.count(&room.windows);
+    }
+
+    fn hand_on(&self, room: &Room, update: Arc<StateUpdate>) {
+        let item = Outgoing::new(Push::State(update.clone()));
+        let readers = self.readers.iter().flatten();
+        readers.for_each(|reader| reader.outbox.state(reader.seat(room), &update.key, &item));
+    }
+}
+
+impl Core {
+    /// Updates of a room's state that are on their way to the store. To be asked for before the store is read: what is written
+    /// meanwhile is then found there.
+    pub(crate) fn pending_state(&self, room: &RoomId) -> Vec<Arc<StateUpdate>> {
+        let mut pending = self.state_writer.pending(room);
+        pending.extend(self.heard_state.of(room));
+        pending
+    }
+
+    /// A room's state as the store has it, unless it has none, with what was on its way there.
+    pub(crate) async fn stored_state(
+        &self,
+        room: &RoomId,
+        pending: Vec<Arc<StateUpdate>>,
+        has_none: bool,
+    ) -> Result<StateSnapshot> {
+        let mut state = match has_none {
+            true => StateSnapshot::default(),
+            false => self.store.state(room).await?,
+        };
+        let floor = state.floor;
+        // What is on its way there may be of keys that it has forgotten since, and newer than that.
+        state.entries.extend(pending.into_iter().filter(|update| floor < Some(update.stamp)));
+        Ok(state)
+    }
+
+    /// Keeps the room's state in memory, and reads it from the store if it was evicted.
+    pub(crate) async fn hold_state(&self, room: &Arc<Room>) -> Result<StateHold> {
+        loop {
+            if let Some(hold) = room.hold_state() {
+                self.hub.evict_state();
+                return Ok(hold);
+            }
+            let evictions = room.state_evictions();
+            let pending = self.pending_state(room.id());
+            let stored = self.stored_state(room.id(), pending, false).await?;
+            room.restore_state(stored, evictions, &self.config.state);
+            ::metrics::counter!(metrics::STATE_READS).increment(1);
+        }
+    }
+
+    /// Merges an update that another node has taken, or that was taken for an earlier stay of the room in memory.
+    pub(crate) fn merge_heard(self: &Arc<Self>, room: Arc<Room>, update: Arc<StateUpdate>) {
+        if room.merge(update.clone(), &self.config.state).is_some() {
+            return self.hub.evict_state();
+        }
+        let core = self.clone();
+        self.tasks.spawn(async move {
+            match core.hold_state(&room).await {
+                Ok(_held) => drop(room.merge(update, &core.config.state)),
+                // Once the store has it, the comparison finds that it has more.
+                Err(error) => tracing::warn!(%error, "evicted state could not be read again"),
+            }
+        });
+    }
+}

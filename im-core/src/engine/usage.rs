@@ -1,0 +1,45 @@
+//! What an engine holds in memory, as its bounds count it.
+
+use std::sync::atomic::Ordering;
+
+use super::core::Core;
+use super::metrics;
+
+/// What an engine holds in memory, in bytes.
+///
+/// As the bounds of [`EngineConfig`](super::EngineConfig) count it: what the allocator, sockets and the store take comes on
+/// top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Acks that wait to be written, and room set aside for pages being made. At most
+    /// [`acks_bytes`](super::EngineConfig::acks_bytes) and one small ack for each connection.
+    pub ack_bytes: usize,
+    /// Pushes that wait for their readers. At most [`outboxes_bytes`](super::EngineConfig::outboxes_bytes).
+    pub push_bytes: usize,
+    /// Recent events of rooms with readers, with their encodings. At most
+    /// [`windows_bytes`](super::EngineConfig::windows_bytes).
+    pub window_bytes: usize,
+    /// Keyed state of rooms with readers. At most [`states_bytes`](super::EngineConfig::states_bytes), and what is in use.
+    pub state_bytes: usize,
+}
+
+impl Core {
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            ack_bytes: self.acks.used(),
+            push_bytes: self.outboxes.used.load(Ordering::Relaxed),
+            window_bytes: self.hub.window_bytes(),
+            state_bytes: self.hub.state_bytes(),
+        }
+    }
+
+    /// Publishes what is held.
+    pub(crate) fn gauge_usage(&self) {
+        let usage = self.usage();
+        ::metrics::gauge!(metrics::ACK_BYTES).set(usage.ack_bytes as f64);
+        ::metrics::gauge!(metrics::PUSH_BYTES).set(usage.push_bytes as f64);
+        ::metrics::gauge!(metrics::WINDOW_BYTES).set(usage.window_bytes as f64);
+        ::metrics::gauge!(metrics::STATE_BYTES).set(usage.state_bytes as f64);
+    }
+}

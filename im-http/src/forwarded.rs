@@ -1,0 +1,65 @@
+//! Where a request came from that a proxy handed on.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderMap;
+use http::header::HeaderName;
+
+use crate::lists::list;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Whether a socket's address is that of a proxy.
+pub(crate) fn is_proxy(proxies: &[IpAddr], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    proxies.iter().any(|proxy| proxy.to_canonical() == address)
+}
+
+/// The address of the client: the peer's, or if that is a proxy, the last one of `X-Forwarded-For` that is none. What
+/// stands before it was written by the client, or by somebody who is not trusted.
+pub(crate) fn client(proxies: &[IpAddr], peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+    if !is_proxy(proxies, peer.ip()) {
+        return peer;
+    }
+    let named: Vec<String> = list(headers, &X_FORWARDED_FOR).collect();
+    let mut client = peer;
+    for text in named.iter().rev() {
+        let Some(address) = address(text) else { break };
+        client = address;
+        if !is_proxy(proxies, address.ip()) {
+            break;
+        }
+    }
+    client
+}
+
+/// An address, with or without a port.
+fn address(text: &str) -> Option<SocketAddr> {
+    let ip = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let alone = ip.parse().ok().map(|ip| SocketAddr::new(ip, 0));
+    alone.or_else(|| text.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn of(peer: &str, lines: &[&str]) -> String {
+        let lines = lines.iter().map(|line| HeaderValue::from_str(line).unwrap());
+        let headers: HeaderMap = lines.map(|line| (X_FORWARDED_FOR, line)).collect();
+        let proxies: Vec<IpAddr> = ["127.0.0.1", "10.0.0.2"].map(|ip| ip.parse().unwrap()).to_vec();
+        client(&proxies, peer.parse().unwrap(), &headers).ip().to_string()
+    }
+
+    #[test]
+    fn only_proxies_say_who_the_client_is() {
+        assert_eq!(of("192.0.2.9:1", &["192.0.2.1"]), "192.0.2.9");
+        assert_eq!(of("127.0.0.1:1", &["192.0.2.1"]), "192.0.2.1");
+        assert_eq!(of("[::ffff:127.0.0.1]:1", &["[2001:db8::1]:4000"]), "2001:db8::1");
+        assert_eq!(of("127.0.0.1:1", &["8.8.8.8, 192.0.2.1", "10.0.0.2"]), "192.0.2.1");
+        assert_eq!(of("127.0.0.1:1", &["192.0.2.1, unknown"]), "127.0.0.1");
+        assert_eq!(of("127.0.0.1:1", &[]), "127.0.0.1");
+    }
+}

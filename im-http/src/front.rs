@@ -1,0 +1,109 @@
+//! What happens to every request on its way from our own listener to a service, and to the answer on its way back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body_util::{BodyExt, Either};
+use hyper::body::{Body, Incoming};
+use hyper_util::service::TowerToHyperService;
+use tower_service::Service;
+
+use crate::body::BoxError;
+use crate::credentials::PeerAddr;
+use crate::forwarded::client;
+use crate::grammar::check_grammar;
+use crate::hosts::HostCheck;
+use crate::listener_config::ListenerConfig;
+use crate::lists::lists;
+use crate::refusal::Refusal;
+use crate::turns::Turns;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// What a request asked for as it came in, also where a router has taken something off since.
+#[derive(Debug, Clone)]
+pub(crate) struct Target(Uri);
+
+impl Target {
+    pub(crate) fn of<B>(request: &Request<B>) -> &Uri {
+        request.extensions().get().map_or(request.uri(), |Self(target)| target)
+    }
+}
+
+/// The way to the service for the requests of one connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Front {
+    config: Arc<ListenerConfig>,
+    host: Arc<HostCheck>,
+    peer: SocketAddr,
+    turns: Arc<Turns>,
+}
+
+impl Front {
+    pub(crate) fn new(config: Arc<ListenerConfig>, host: Arc<HostCheck>, peer: SocketAddr) -> Self {
+        Self { config, host, peer, turns: Arc::default() }
+    }
+
+    pub(crate) fn turns(&self) -> &Arc<Turns> {
+        &self.turns
+    }
+
+    /// Answers a request by the service, unless it is refused here.
+    pub(crate) async fn answer<S, B>(
+        self,
+        service: TowerToHyperService<S>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<impl Body<Data = Bytes, Error = BoxError>>, S::Error>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone,
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let turn = self.turns.begin();
+        let may_stay = stays_open(&request);
+        let from = client(&self.config.proxies, self.peer, request.headers());
+        let target = Target(request.uri().clone());
+        request.extensions_mut().insert(target);
+        request.extensions_mut().insert(PeerAddr(from));
+        request.extensions_mut().insert(self.turns.half_closed());
+        let mut response = match self.admit(&request) {
+            Err(refusal) => refusal.into_response().map(Either::Left),
+            Ok(()) => hyper::service::Service::call(&service, request).await?.map(Either::Right),
+        };
+        if may_stay && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            self.announce(response.headers_mut());
+        }
+        Ok(response.map(|body| {
+            body.map_err(move |error| {
+                // The turn ends with the body.
+                let _ = &turn;
+                error
+            })
+        }))
+    }
+
+    fn admit<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        check_grammar(request)?;
+        Ok(self.host.check(request.uri(), request.headers())?)
+    }
+
+    /// Says how long the connection may be idle, in the way of RFC 2068 section 19.7.1, which clients still read.
+    fn announce(&self, headers: &mut HeaderMap) {
+        if headers.contains_key(CONNECTION) {
+            return;
+        }
+        let seconds = self.config.idle_timeout.as_secs();
+        if let Ok(value) = HeaderValue::from_str(&format!("timeout={seconds}")) {
+            headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+            headers.insert(KEEP_ALIVE, value);
+        }
+    }
+}
+
+/// Whether the connection may be used again as far as the client is concerned.
+fn stays_open<B>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_11 && !lists(request.headers(), &CONNECTION, "close")
+}

@@ -1,0 +1,186 @@
+//! The knobs of the listener.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::files::RESERVED_FILES;
+use crate::hosts::Hosts;
+
+/// The bounds of a [`Listener`](crate::Listener).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ListenerConfig {
+    /// Connections that speak HTTP at the same time. Further ones wait in the system's backlog. 16,384 by default:
+    /// an event stream and a poll that is held take one each, all the time; a WebSocket only until it is upgraded.
+    /// Worst case in memory: this many times twice `max_header_bytes` and about 4 KB.
+    pub max_connections: usize,
+    /// Sockets open at the same time, upgraded ones included for as long as they live. Further ones are closed at once.
+    /// By default as many as the system allows this process (`ulimit -n`), less [`RESERVED_FILES`]; never more than that.
+    /// Worst case: all of them idle, some 2 KB each here and what their transports need.
+    pub max_sockets: usize,
+    /// Sockets of one address (of IPv6, one /64) open at the same time, upgraded ones included for as long as they live.
+    /// 1,024 by default: many people share one address, each with a stream and a connection for commands. Further ones
+    /// are closed at once, so that nobody can take every socket. Where the system allows few files, half of
+    /// `max_sockets`, unless this is `usize::MAX`, which means no bound. Addresses of [`Self::proxies`] have none.
+    pub max_connections_per_address: usize,
+    /// Time for a whole request head from its first byte on, and for the first byte of a connection; a TLS handshake
+    /// has as long again. 10 s by default: long enough for a poor mobile network, short enough that silent sockets do
+    /// not pile up.
+    pub header_timeout: Duration,
+    /// How long a connection of HTTP/1.1 may be idle between two requests. 75 s by default, announced in every answer by
+    /// `Keep-Alive: timeout=75`: longer than the 60 s for which proxies and clients keep connections in their pools, so
+    /// that the side that sends ends them, and no request meets a connection that is just being closed.
+    pub idle_timeout: Duration,
+    /// How long nothing may be taken of what is to be written until the peer counts as gone. 30 s by default: a reader in a
+    /// tunnel comes back sooner, or resumes.
+    ///
+    /// On Linux and Android also how long a peer may confirm nothing of what was sent (`TCP_USER_TIMEOUT`). So one that
+    /// vanishes without a word costs its connection for no longer than this and one heartbeat (20 s by default), which is
+    /// what a silent stream sends it. Elsewhere the system decides how long, a quarter of an hour perhaps.
+    pub write_timeout: Duration,
+    /// Bytes of a request head. 16 KiB by default, at least 8 KiB: cookies and tokens fit.
+    pub max_header_bytes: usize,
+    /// How long requests in flight may take to end once the listener stops. 10 s by default.
+    pub stop_within: Duration,
+    /// Under which host names requests are answered. On a loopback address only local ones by default; see [`Hosts`].
+    pub hosts: Hosts,
+    /// Addresses of proxies in front of this listener, which say in `X-Forwarded-For` where a request came from. None by
+    /// default: whoever is not known as a proxy could write anything there.
+    pub proxies: Vec<IpAddr>,
+}
+
+impl Default for ListenerConfig {
+    fn default() -> Self {
+        Self {
+            max_connections: 16_384,
+            max_sockets: usize::MAX,
+            max_connections_per_address: 1024,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
+            max_header_bytes: 16 * 1024,
+            stop_within: Duration::from_secs(10),
+            hosts: Hosts::default(),
+            proxies: Vec::new(),
+        }
+    }
+}
+
+impl ListenerConfig {
+    /// Sets [`Self::max_connections`]; at least one.
+    #[must_use]
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections.max(1);
+        self
+    }
+
+    /// Sets [`Self::max_sockets`]; at least one.
+    #[must_use]
+    pub fn max_sockets(mut self, sockets: usize) -> Self {
+        self.max_sockets = sockets.max(1);
+        self
+    }
+
+    /// Sets [`Self::max_connections_per_address`]; at least one.
+    #[must_use]
+    pub fn max_connections_per_address(mut self, connections: usize) -> Self {
+        self.max_connections_per_address = connections.max(1);
+        self
+    }
+
+    /// Sets [`Self::header_timeout`].
+    #[must_use]
+    pub fn header_timeout(mut self, time: Duration) -> Self {
+        self.header_timeout = time;
+        self
+    }
+
+    /// Sets [`Self::idle_timeout`].
+    #[must_use]
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.idle_timeout = time;
+        self
+    }
+
+    /// Sets [`Self::write_timeout`].
+    #[must_use]
+    pub fn write_timeout(mut self, time: Duration) -> Self {
+        self.write_timeout = time;
+        self
+    }
+
+    /// Sets [`Self::max_header_bytes`]; at least 8 KiB.
+    #[must_use]
+    pub fn max_header_bytes(mut self, bytes: usize) -> Self {
+        self.max_header_bytes = bytes.max(8 * 1024);
+        self
+    }
+
+    /// Sets [`Self::stop_within`].
+    #[must_use]
+    pub fn stop_within(mut self, time: Duration) -> Self {
+        self.stop_within = time;
+        self
+    }
+
+    /// Sets [`Self::hosts`].
+    #[must_use]
+    pub fn hosts(mut self, hosts: Hosts) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    /// Sets [`Self::proxies`].
+    #[must_use]
+    pub fn proxies(mut self, proxies: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.proxies = proxies.into_iter().collect();
+        self
+    }
+
+    /// These bounds, as far as they fit into so many open files. A warning says what does not.
+    pub(crate) fn within_files(mut self, files: u64) -> Self {
+        // Where there are very few, half of them are kept free.
+        let sockets = files.saturating_sub(RESERVED_FILES).max(files / 2).max(1);
+        let sockets = usize::try_from(sockets).unwrap_or(usize::MAX);
+        let explicit = self.max_sockets != usize::MAX;
+        let share = match self.max_connections_per_address {
+            usize::MAX => usize::MAX,
+            configured => configured.min((sockets / 2).max(1)),
+        };
+        let fits = self.max_connections <= sockets
+            && self.max_connections_per_address == share
+            && (!explicit || self.max_sockets <= sockets);
+        if !fits {
+            tracing::warn!(
+                files,
+                sockets,
+                of_one_address = share,
+                configured = self.max_connections,
+                of_one_address_configured = self.max_connections_per_address,
+                "the system allows too few open files for the connections that are configured, so fewer are taken: \
+                 raise `ulimit -n` (systemd: LimitNOFILE)"
+            );
+        }
+        self.max_sockets = self.max_sockets.min(sockets);
+        self.max_connections = self.max_connections.min(sockets);
+        self.max_connections_per_address = share;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_leave_files_for_the_store() {
+        let fitted = |files| {
+            let fitted = ListenerConfig::default().within_files(files);
+            (fitted.max_sockets, fitted.max_connections, fitted.max_connections_per_address)
+        };
+        assert_eq!(fitted(1_048_576), (1_048_448, 16_384, 1024));
+        assert_eq!(fitted(1024), (896, 896, 448));
+        assert_eq!(fitted(100), (50, 50, 25));
+        assert_eq!(fitted(0), (1, 1, 1));
+    }
+}

@@ -1,0 +1,8 @@
+//! The names of all metrics. Units are in the names.
+
+/// Sockets of listeners open now, upgraded ones included.
+pub(crate) const SOCKETS: &str = "im_http_sockets";
+/// Sockets that a listener closed at once, by `why`: `address` (that address has its share) or `all`.
+pub(crate) const SOCKETS_REFUSED: &str = "im_http_sockets_refused_total";
+/// Requests refused before a service saw them, by `why`: `grammar`, `host` or `origin`.
+pub(crate) const REQUESTS_REFUSED: &str = "im_http_requests_refused_total";

@@ -1,0 +1,175 @@
+//! The socket of a connection that speaks HTTP/1.1: read ahead while an answer is due, and taken out by an upgrade.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::crowd::Place;
+use crate::patience::Patient;
+use crate::turns::Turns;
+
+/// A socket that hyper and [`Watch`](crate::watch::Watch) share; clones are the same one. Both run in one task, so the lock
+/// is never waited for.
+pub(crate) struct Socket<T>(Arc<Mutex<Inner<T>>>);
+
+struct Inner<T> {
+    /// Nothing once an upgrade has taken it.
+    stream: Option<(T, Place)>,
+    /// Read while an answer was due, and still to be handed on.
+    ahead: Option<u8>,
+    /// The peer sends nothing more.
+    ended: bool,
+    turns: Arc<Turns>,
+}
+
+impl<T> Clone for Socket<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: AsyncRead + Unpin> Socket<T> {
+    pub(crate) fn new(stream: T, place: Place, turns: Arc<Turns>) -> Self {
+        let inner = Inner { stream: Some((stream, place)), ahead: None, ended: false, turns };
+        Self(Arc::new(Mutex::new(inner)))
+    }
+
+    /// Ready once the peer has ended its half, or with an error if it has gone. One byte is read ahead at most: what
+    /// comes after it is not looked at before the byte was handed on.
+    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let inner = &mut *self.0.lock();
+        if inner.ended {
+            return Poll::Ready(Ok(()));
+        }
+        let (None, Some((stream, _))) = (inner.ahead, &mut inner.stream) else {
+            return Poll::Pending;
+        };
+        let mut byte = [0];
+        let mut buf = ReadBuf::new(&mut byte);
+        match Pin::new(stream).poll_read(cx, &mut buf) {
+            Poll::Pending => return Poll::Pending,
+            // The end of TLS without a word is an end as well: what was asked was whole.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => {}
+        }
+        // Whoever else waits for this socket is asked again.
+        cx.waker().wake_by_ref();
+        match buf.filled() {
+            [] => {
+                inner.ended = true;
+                Poll::Ready(Ok(()))
+            }
+            [byte, ..] => {
+                inner.ahead = Some(*byte);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// The socket of a connection of our own listener that was upgraded, what was read from it already, and its place at the
+/// listener, to be kept for as long as the socket lives.
+///
+/// # Errors
+///
+/// The connection itself, if it runs over anything else: TLS, or another server's socket. Nothing if the socket was taken
+/// before, which cannot happen: a connection is upgraded once.
+pub fn into_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes, Place), Option<Upgraded>> {
+    let parts = upgraded.downcast::<TokioIo<Socket<Patient<TcpStream>>>>().map_err(Some)?;
+    let socket = parts.io.into_inner();
+    let (taken, ahead) = {
+        let inner = &mut *socket.0.lock();
+        (inner.stream.take(), inner.ahead.take())
+    };
+    let early = match ahead {
+        None => parts.read_buf,
+        Some(byte) => {
+            let mut early = BytesMut::from(&parts.read_buf[..]);
+            early.extend_from_slice(&[byte]);
+            early.freeze()
+        }
+    };
+    let (stream, place) = taken.ok_or(None)?;
+    Ok((stream.into_inner(), early, place))
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let inner = &mut *self.0.lock();
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(byte) = inner.ahead.take() {
+            buf.put_slice(&[byte]);
+            inner.turns.heard();
+            return Poll::Ready(Ok(()));
+        }
+        let Some((stream, _)) = inner.stream.as_mut().filter(|_| !inner.ended) else {
+            return Poll::Ready(Ok(()));
+        };
+        let before = buf.filled().len();
+        let read = Pin::new(stream).poll_read(cx, buf);
+        if let Poll::Ready(Ok(())) = read {
+            match buf.filled().len() > before {
+                true => inner.turns.heard(),
+                false => inner.ended = true,
+            }
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Socket<T> {
+    fn write<R>(
+        &self,
+        write: impl FnOnce(Pin<&mut T>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        match &mut self.0.lock().stream {
+            Some((stream, _)) => write(Pin::new(stream)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write(|stream| stream.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write(|stream| stream.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.lock().stream.as_ref().is_some_and(|(stream, _)| stream.is_write_vectored())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write(|stream| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write(|stream| stream.poll_shutdown(cx))
+    }
+}
