@@ -42,7 +42,7 @@ struct Flags {
     /// ends. What is not there is made. One server at a time can use a folder or a file.
     #[arg(long, env = "IM_STORE", default_value = "sqlite:im-data/im.db", global = true)]
     store: StoreAddress,
-    /// Another address under which browsers reach this server, such as https://chat.example.org, where a proxy is in front of
+    /// Another address under which browsers reach this server, such as `https://chat.example.org`, where a proxy is in front of
     /// it: its pages may connect, and requests may name its host. Several with commas between.
     #[arg(long, env = "IM_ORIGIN", value_delimiter = ',', value_parser = Origin::parse)]
     origin: Vec<Origin>,
