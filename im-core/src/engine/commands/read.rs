@@ -71,6 +71,7 @@ pub(super) async fn resume(
         wanted.extend(held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor)));
     }
     wanted.extend(cursors);
+    let _reserved = core.acks.reserve_statuses(wanted.len()).await?;
     let rooms: Vec<RoomId> = wanted.keys().cloned().collect();
     check_room_count(core, conn, &rooms)?;
     let answers = futures::stream::iter(wanted).map(|(room, cursor)| async move {
