@@ -7,9 +7,11 @@
 //! | `socket`, `subject`, `report` | what the load scenarios share |
 //! | `idle`, `fanout` | the load scenarios |
 //! | `throughput` | acknowledged sends a second, at the in-process API and over WebSocket |
+//! | `attack` | what a bystander notices while strangers send the dearest commands |
 //! | `history` | what an append and a page cost where there is little history, and where there is a lot |
 //! | `replay` | a chat log through real clients, with cuts and kills, and the proof that nothing was lost |
 
+mod attack;
 mod child;
 mod fanout;
 mod history;
@@ -46,6 +48,8 @@ enum Scenario {
     Throughput(throughput::Options),
     /// Appends and pages where there is little history, and where there is a lot: what they cost must not grow.
     History(history::Options),
+    /// What another user notices while strangers send the dearest commands that there are.
+    Attack(attack::Options),
     /// Run the engine as a server. The scenarios start it by themselves.
     Serve(serve::Options),
     /// Run the naive server. The scenarios start it by themselves.
@@ -62,6 +66,7 @@ fn main() -> Result<()> {
         Scenario::Fanout(options) => on(options.cores.generator(), fanout::run(options)),
         Scenario::Throughput(options) => on(None, throughput::run(options)),
         Scenario::History(options) => on(None, history::run(options)),
+        Scenario::Attack(options) => on(None, attack::run(options)),
         Scenario::Serve(options) => on(options.cpu, serve::run(options)),
         Scenario::Naive(options) => on(options.cpu, naive::run(options)),
     }

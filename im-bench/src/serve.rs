@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Appends in one commit; the store's and the engine's own defaults without it.
     #[arg(long)]
     batch: Option<usize>,
+    /// Hold users to the default rate of commands. Without it they are as fast as they like.
+    #[arg(long)]
+    limited: bool,
     /// Stay on this core.
     #[arg(long)]
     pub(crate) cpu: Option<usize>,
@@ -58,7 +61,14 @@ pub(crate) fn batched(store: &StoreAddress, batch: usize) -> Vec<String> {
     arguments
 }
 
-/// Serves until standard input ends, or SIGTERM or Ctrl-C comes. Everyone is who they say they are, and as fast as they like.
+/// The same with the default rate of commands.
+pub(crate) fn limited(store: &StoreAddress) -> Vec<String> {
+    let mut arguments = arguments(store);
+    arguments.push("--limited".to_owned());
+    arguments
+}
+
+/// Serves until standard input ends, or SIGTERM or Ctrl-C comes. Everyone is who they say they are.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let (mut tuning, mut config) = (Tuning::default(), EngineConfig::default());
     if let Some(batch) = options.batch {
@@ -66,14 +76,11 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         (tuning, config) = (tuning.max_batch(batch), config.append_batch(batch));
     }
     let store = options.store.open_tuned(tuning).await?;
-    let limiter = Arc::new(Unlimited);
-    let engine = Engine::builder()
-        .allow_anonymous()
-        .store(store.clone())
-        .rate_limiter(limiter)
-        .config(config)
-        .start()
-        .await?;
+    let mut engine = Engine::builder().allow_anonymous().store(store.clone()).config(config);
+    if !options.limited {
+        engine = engine.rate_limiter(Arc::new(Unlimited));
+    }
+    let engine = engine.start().await?;
     let served = Served::new(&engine);
     // All load comes from one address.
     let config = ListenerConfig::default();

@@ -1,0 +1,141 @@
+//! Users who make rooms of many members as fast as they may: the dearest command, since each member is a row of its own.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use futures::{SinkExt, StreamExt};
+use im_core::wire::{self, Command, CommandBody, Encoding, Limits, RoomKind, ServerFrame};
+use im_core::{Code, CommandId, RoomId, UserId};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{At, Ground};
+use crate::socket::{Socket, Talker};
+
+/// What `im-bench attack create` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Options {
+    /// Members of each room.
+    #[arg(long, default_value_t = 256)]
+    members: u32,
+    /// Commands that each attacker has on the way.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    window: u32,
+}
+
+/// How often each attacker has to get a room, since the limit is not to lock anybody out.
+const ONE_ROOM: Duration = Duration::from_secs(10);
+
+/// What one attacker got.
+#[derive(Debug, Default)]
+struct Got {
+    rooms: u64,
+    /// Refused for coming too fast.
+    slowed: u64,
+    /// Connections that were ended for it.
+    closed: u64,
+}
+
+/// Attacks until then.
+pub(super) async fn run(
+    options: &Options,
+    ground: &Ground,
+    server: At,
+    until: Instant,
+) -> Result<Vec<String>> {
+    let begun = Instant::now();
+    let attackers: Vec<_> = (0..ground.attackers)
+        .map(|nth| tokio::spawn(attack(options.clone(), server, nth, until)))
+        .collect();
+    let mut got = Vec::new();
+    for attacker in attackers {
+        got.push(attacker.await??);
+    }
+    let all = |of: fn(&Got) -> u64| got.iter().map(of).sum::<u64>();
+    let least = got.iter().map(|got| got.rooms).min().unwrap_or(0);
+    println!(
+        "  {} rooms of {} members, {least} for the slowest attacker; {} refused with 4200, {} closed",
+        all(|got| got.rooms),
+        options.members,
+        all(|got| got.slowed),
+        all(|got| got.closed)
+    );
+    let due = begun.elapsed().as_secs() / ONE_ROOM.as_secs();
+    let fault = format!("an attacker got {least} rooms; one every {ONE_ROOM:?} is due, {due}");
+    Ok(if least < due { vec![fault] } else { Vec::new() })
+}
+
+async fn attack(options: Options, server: At, nth: u32, until: Instant) -> Result<Got> {
+    let (mut got, mut next) = (Got::default(), 0);
+    let user = UserId::new(format!("attacker{nth}"))?;
+    while Instant::now() < until {
+        let talker = Talker::open_in(Encoding::MsgPack, server, &user, nth as usize + 1).await;
+        let Ok(talker) = talker else {
+            // `hello` counts against the rate as well.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let mut attacker = Attacker { socket: talker.into_socket(), nth, next, under_way: 0 };
+        let open = attacker.storm(&options, &mut got, until).await?;
+        got.closed += u64::from(!open);
+        next = attacker.next;
+    }
+    Ok(got)
+}
+
+struct Attacker {
+    socket: Socket,
+    nth: u32,
+    next: u64,
+    under_way: u32,
+}
+
+impl Attacker {
+    /// Goes on until then. Returns whether the connection is still open.
+    async fn storm(&mut self, options: &Options, got: &mut Got, until: Instant) -> Result<bool> {
+        while Instant::now() < until {
+            while self.under_way < options.window {
+                if self.post(options).await.is_err() {
+                    return Ok(false);
+                }
+            }
+            let answer = tokio::time::timeout_at(until.into(), self.socket.next()).await;
+            match answer {
+                Err(_) => return Ok(true),
+                Ok(None | Some(Err(_))) => return Ok(false),
+                Ok(Some(Ok(Message::Binary(bytes)))) => self.read(&bytes, got)?,
+                Ok(Some(Ok(_))) => {}
+            }
+        }
+        Ok(true)
+    }
+
+    async fn post(&mut self, options: &Options) -> Result<()> {
+        self.next += 1;
+        let room = RoomId::new(format!("attack-{}-{}", self.nth, self.next))?;
+        let member = |n| UserId::new(format!("somebody-{n}"));
+        let members = (1..options.members).map(member).collect::<Result<_, _>>()?;
+        let body = CommandBody::Create { room, kind: RoomKind::Group, open: false, members };
+        let command = Command { id: CommandId(self.next), body };
+        let frame = wire::encode(&command.to_value(), Encoding::MsgPack);
+        self.socket.send(Message::Binary(frame)).await.context("cannot send")?;
+        self.under_way += 1;
+        Ok(())
+    }
+
+    fn read(&mut self, bytes: &[u8], got: &mut Got) -> Result<()> {
+        for frame in wire::decode(bytes, Encoding::MsgPack, &Limits::default())? {
+            match ServerFrame::from_value(frame)? {
+                ServerFrame::Ok { .. } => got.rooms += 1,
+                ServerFrame::Err(error) if error.code == Code::RateLimited.number() => {
+                    got.slowed += 1;
+                }
+                ServerFrame::Err(error) => {
+                    bail!("an attacker was refused: {} ({})", error.message, error.code)
+                }
+                _ => continue,
+            }
+            self.under_way = self.under_way.saturating_sub(1);
+        }
+        Ok(())
+    }
+}
