@@ -18,6 +18,9 @@ pub struct WsConfig {
     /// Pings and pongs that a peer may send within 10 s. 100 by default: clients ping every few seconds at most. A
     /// faster one is closed with `RateLimited`; commands have the engine's own limit.
     pub max_controls: u32,
+    /// Bytes of frame headers, and of masks, that the fragments of one message may have. 16 KiB by default: some 2,000 fragments,
+    /// while most clients send one. A message in more of them, also in empty ones that never end, is closed with `RateLimited`.
+    pub max_framing_bytes: usize,
     /// How long one write may take until the reader counts as gone. 10 s by default: 16 KiB in 10 s is less than any
     /// network in use carries.
     pub write_timeout: Duration,
@@ -37,6 +40,7 @@ impl Default for WsConfig {
             origins: OriginPolicy::SameOrigin,
             max_write_bytes: 16 * 1024,
             max_controls: 100,
+            max_framing_bytes: 16 * 1024,
             write_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(2),
             upgrade_timeout: Duration::from_secs(10),
@@ -64,6 +68,13 @@ impl WsConfig {
     #[must_use]
     pub fn max_controls(mut self, frames: u32) -> Self {
         self.max_controls = frames;
+        self
+    }
+
+    /// Sets [`Self::max_framing_bytes`].
+    #[must_use]
+    pub fn max_framing_bytes(mut self, bytes: usize) -> Self {
+        self.max_framing_bytes = bytes;
         self
     }
 
