@@ -220,7 +220,7 @@ function onRefusal(machine, now, { id, code, msg, retry_ms: retryMs }) {
     if (later && pending.body.t === 'send' && (pending.tries < machine.config.sendRetries || !itsTurn)) {
       const pause = Math.max(100 * 2 ** Math.min(pending.tries, 7), retryMs ?? 0);
       if (itsTurn) pending.tries += 1;
-      return machine.flight.retry(id, now + pause);
+      return machine.flight.retry(id, now + pause, code === Code.RateLimited);
     }
     machine.flight.settle(id);
     const error = new ImError('refused', msg ?? meaning(code), { code, retryMs, mid: pending.body.mid });
