@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::farewell;
-use crate::link::Link;
+use crate::link::{Flooded, Link};
 use crate::service::Live;
 
 /// Bytes that tungstenite reads at once. Kept for the connection's whole life, so small; [`Link`] makes up for it.
@@ -96,9 +96,8 @@ impl<S: Socket> Session<S> {
             .max_write_buffer_size(MAX_CONTROL)
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
-        let ws =
-            WebSocketStream::from_raw_socket(Link::new(socket, early), Role::Server, Some(config))
-                .await;
+        let link = Link::new(socket, early, live.shared().max_bytes_of_a_message());
+        let ws = WebSocketStream::from_raw_socket(link, Role::Server, Some(config)).await;
         Self { ws, live, controls: 0, controls_since: Instant::now() }
     }
 
@@ -206,17 +205,20 @@ impl<S: Socket> Session<S> {
                 self.live.connection().close(Code::Closed);
                 return Received::End(End::PeerClosed);
             }
-            (Some(Ok(_)), _) => return self.control(),
+            (Some(Ok(control)), _) => return self.control(control.len()),
             (Some(Err(error)), _) => return self.fault(&error),
             (None, _) => return Received::End(self.gone(Code::Closed)),
         };
         tracing::trace!(bytes = bytes.len(), "message in");
+        let next = self.live.shared().max_bytes_of_a_message();
+        self.ws.get_mut().begin_message(next);
         let connection = self.live.connection().clone();
         Received::Message(Box::pin(async move { connection.submit(bytes).await }))
     }
 
-    /// A ping, which tungstenite answers, or a pong.
-    fn control(&mut self) -> Received {
+    /// A ping, which tungstenite answers, or a pong, with so many bytes of payload.
+    fn control(&mut self, payload: usize) -> Received {
+        self.ws.get_mut().control_read(payload);
         self.live.connection().heard();
         let now = Instant::now();
         if now - self.controls_since >= CONTROL_WINDOW {
@@ -354,6 +356,9 @@ fn fault(error: &WsError) -> Option<Code> {
         WsError::Utf8(_) => Some(Code::Malformed),
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         WsError::Protocol(_) => Some(Code::Malformed),
+        WsError::Io(error) if error.get_ref().is_some_and(|error| error.is::<Flooded>()) => {
+            Some(Code::RateLimited)
+        }
         _ => None,
     }
 }
