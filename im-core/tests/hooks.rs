@@ -151,7 +151,7 @@ async fn refused_direct_room_is_not_made() {
     assert_eq!((&told["t"], &told["msg"]), (&json!("err"), &json!("Leave eve alone.")), "{told}");
     assert_eq!(hooks.asked(), [ActionKind::Send, ActionKind::Create]);
     let rooms = ann.ask(json!({"t": "rooms", "id": 3})).await;
-    assert_eq!(rooms["rooms"], json!([]), "{rooms}");
+    assert_eq!(rooms["list"], json!([]), "{rooms}");
     // And an inbox, which a hook that allows the message has made.
     let send = json!({"t": "send", "id": 4, "user": "bob", "mid": mid, "content": 1});
     assert_eq!(ann.ask(send).await["seq"], 1);

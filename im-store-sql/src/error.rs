@@ -81,8 +81,8 @@ pub(crate) fn words(class: Class, why: &str) -> String {
     match class {
         Class::Full => format!("the database has no room left: {why}"),
         Class::Locked => format!(
-            "another transaction has held a lock for too long: one of your own (around `append_in`, say), another program's, \
-             or a console's. It has to be committed or rolled back: {why}"
+            "another transaction holds a lock and does not end: one of your own (around `append_in`, say), another program's, or a \
+             console's. It has to be committed or rolled back: {why}"
         ),
         Class::Contended | Class::Taken | Class::Away | Class::Failed => {
             format!("the database is away or failing: {why}")

@@ -1,5 +1,5 @@
 //! Names of SQLite's file: one file is open once, whatever it is called, and what is acknowledged is in the file that is found.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 #![cfg(unix)]
 
 mod support;

@@ -458,3 +458,33 @@ async fn a_signal_that_waits_on_two_nodes_is_handed_out_once() {
     let (again, _) = ann.poll(&mark, 0).await;
     assert!(!again.contains(&"signal".to_owned()), "{again:?}");
 }
+
+#[tokio::test]
+async fn lost_answer_comes_again_from_full_position() {
+    // More rooms than a position has room for; all but the last have moved further.
+    let server = Server::start(LongPollConfig::default()).await;
+    let ann = server.session("ann").await;
+    let last = "room-219";
+    let rooms: Vec<_> = (0..220).map(|nth| format!("room-{nth}")).collect();
+    for room in &rooms {
+        ann.room(room).await;
+    }
+    for (nth, room) in rooms.iter().filter(|room| *room != last).enumerate() {
+        ann.say(room, &format!("{nth}-one")).await;
+        ann.say(room, &format!("{nth}-two")).await;
+    }
+    let mut at = String::new();
+    loop {
+        let (frames, next) = ann.poll(&at, 0).await;
+        at = next;
+        if frames.is_empty() {
+            break;
+        }
+    }
+    ann.say(last, "late").await;
+    let (lost, next) = ann.poll(&at, 0).await;
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert_ne!(next, at, "the two stand for different answers");
+    let (again, _) = ann.poll(&at, 0).await;
+    assert!(again.iter().any(|frame| *frame == lost[0]), "{again:?} lacks {lost:?}");
+}

@@ -249,6 +249,17 @@ async function main() {
     await step("older messages are fetched", olderIsFetched);
     await step("a bad line is made good", badLineIsMadeGood);
     await step("duplicated tabs live side by side", duplicatedTabsLiveSideBySide);
+    await step("names are shown as typed", async () => {
+      const typed = "علی\u200cرضا 👩\u200d💻 ❤\ufe0f";
+      const guest = await person(browser, url, typed);
+      await comeIn(guest, "garden");
+      assert.equal(await guest.page.locator("#me").textContent(), typed);
+      await ada.page.getByText(`${typed} joined`).waitFor();
+      await say(guest, "Salaam");
+      await sees(ada, "Salaam");
+      assert.equal(await ada.page.locator("#messages .other .who").last().textContent(), typed);
+      await guest.page.close();
+    });
     await step("leaving is told", leavingIsTold);
     assert.deepEqual(mistakes, []);
   } finally {

@@ -5,7 +5,7 @@
  * | module | what it holds |
  * |---|---|
  * | `connect`, `config` | assembling a client |
- * | `client`, `room`, `reader` | what an application uses |
+ * | `client`, `room`, `handles`, `reader` | what an application uses |
  * | `core/` | the client without any I/O: a state machine |
  * | `shell`, `env` | what drives it |
  * | `links/` | what carries messages: WebSocket, event streams, polling, another tab |

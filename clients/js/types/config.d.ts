@@ -26,7 +26,7 @@
  * @property {number} tokenTimeoutMs How long a token may take to come from `token`; then the call counts as failed, and another
  *   one follows after a pause. 30 s by default.
  * @property {number} slowestUplink Bytes per second of the slowest uplink that is not taken for a dead one: what is under way
- *   adds to the times above. 1,000 by default: a message of 64 KiB may take about a minute more.
+ *   adds to the times above. 500 by default, as servers have it: a message of 64 KiB may take two minutes more.
  * @property {number} maxUnsent Sends without a receipt; the next one is refused as `full`. 256 by default, each with its
  *   content (the server's `content_bytes` at most) in memory.
  * @property {number} maxCommands Other commands without an answer; the next one is refused as `full`. 256 by default.
@@ -97,7 +97,7 @@ export type Config = {
     tokenTimeoutMs: number;
     /**
      * Bytes per second of the slowest uplink that is not taken for a dead one: what is under way
-     * adds to the times above. 1,000 by default: a message of 64 KiB may take about a minute more.
+     * adds to the times above. 500 by default, as servers have it: a message of 64 KiB may take two minutes more.
      */
     slowestUplink: number;
     /**

@@ -2,6 +2,7 @@
 
 import { Connection, Lost, Refused } from "./connection.js";
 import { Messages } from "./messages.js";
+import { asId } from "./names.js";
 import { Room } from "./room.js";
 
 const $ = (id) => document.getElementById(id);
@@ -11,18 +12,6 @@ const NAMES = ["Ada", "Bela", "Chidi", "Dora", "Emil", "Femi", "Greta", "Hana", 
 let chat = null; // {name, room, roomName, connection, messages}
 
 // ---- the door -------------------------------------------------------------------------------------------------
-
-/** A name as the wire allows it: no white space or invisible marks, at most `max` bytes. */
-function asId(text, max) {
-  const visible = text.normalize("NFC").trim().replace(/\s+/gu, "_").replace(/[\p{C}\p{Z}]/gu, "");
-  const bytes = new TextEncoder();
-  let id = "";
-  for (const char of visible) {
-    if (bytes.encode(id + char).length > max) break;
-    id += char;
-  }
-  return id;
-}
 
 function roomInAddress() {
   try {
@@ -92,6 +81,7 @@ function open(name, user, roomName) {
     older: (list) => messages.prepend(list, room.me),
     outbox: (entries) => messages.outbox(entries),
     typing: heardTyping,
+    named: (user, name) => messages.named(user, name),
     note: (words) => messages.note(words),
     denied: (words) => stopped(words),
   });
@@ -104,6 +94,7 @@ function open(name, user, roomName) {
       push: (frame) => room.push(frame),
       ready: async (welcome) => {
         await room.enter(welcome);
+        room.tellName(name);
         messages.beginning(room.more);
         messages.wantOlder();
       },

@@ -1,5 +1,7 @@
 // The list of messages on the page: rows, days, names, and where it is scrolled to.
 
+import { initial, readable } from "./names.js";
+
 const TOGETHER_MS = 5 * 60_000; // messages of one person within this time stand under one name
 const MOST_ROWS = 1_000; // older rows are dropped while the end is in view; they can be fetched again
 const NEAR_END_PX = 80;
@@ -67,6 +69,15 @@ export class Messages {
     this.#rows.unshift(...rows);
     for (let at = 0; at <= rows.length && at < this.#rows.length; at++) this.#decorate(at);
     scroller.scrollTop = scroller.scrollHeight - fromEnd; // what was in view stays in view
+  }
+
+  /** Somebody has told their name: lines about them show it. */
+  named(user, name) {
+    if (this.#names.get(user) === name) return;
+    this.#names.set(user, name);
+    for (const { event, li } of this.#rows) {
+      if (event.kind === "im.members") li.querySelector(".line").textContent = changes(event, this.#names);
+    }
   }
 
   /** What was sent and has not come back yet. */
@@ -147,7 +158,7 @@ export class Messages {
     const who = this.#names.get(event.from) ?? readable(event.from);
     li.querySelector(".who").textContent = own ? "You" : who;
     const avatar = li.querySelector(".avatar");
-    avatar.textContent = [...who][0].toUpperCase();
+    avatar.textContent = initial(who);
     avatar.style.setProperty("--hue", hue(event.from));
     setTime(li, event.at);
     if (own) tick(li, "✓", "sent");
@@ -212,10 +223,6 @@ function changes(event, names) {
   const words = { join: "joined", leave: "left", remove: "was removed", ban: "was banned", unban: "may come back" };
   const list = Array.isArray(event.content?.changes) ? event.content.changes : [];
   return list.map(({ user, act }) => `${names.get(user) ?? readable(user)} ${words[act] ?? "changed"}`).join(", ");
-}
-
-function readable(user) {
-  return user.replaceAll("_", " ");
 }
 
 /** A colour for a person: the same everywhere, from nothing but their id. */

@@ -1,6 +1,7 @@
 // One room, kept whole: history and live events spliced without a hole, and an outbox that loses nothing.
 
 import { Lost, Refused, freshId } from "./connection.js";
+import { nameKey, readable, toldName } from "./names.js";
 
 const PAGE = 50;
 const MOST_AHEAD = 500; // events kept while a hole before them is being filled
@@ -11,7 +12,8 @@ const EXISTS = 4523;
 /**
  * Follows `name` over a connection (see `attach`). What it tells, all functions of `on`:
  * `clear()`; `events(list)` in order, to be put at the end; `older(list)` in order, to be put before the first;
- * `outbox(entries)` what is on its way; `typing(user, name)`; `note(words)`; `denied(words)`.
+ * `outbox(entries)` what is on its way; `typing(user, name)`; `named(user, name)`;
+ * `note(words)`; `denied(words)`.
  */
 export class Room {
   #name; #on; #connection;
@@ -68,6 +70,8 @@ export class Room {
     if (frame.room !== this.#name) return;
     if (frame.t === "event") this.#event(frame);
     else if (frame.t === "room") this.#later(this.#status(frame));
+    else if (frame.t === "state") this.#named([frame]);
+    else if (frame.t === "snapshot") this.#named(frame.entries);
     else if (frame.t === "signal" && frame.kind === "typing" && frame.from !== this.me) {
       this.#on.typing(frame.from, frame.content?.name);
     }
@@ -99,6 +103,17 @@ export class Room {
     this.#typed = Date.now();
     const told = this.#ask("signal", { room: this.#name, kind: "typing", content: { name } });
     told.catch(() => {}); // not worth a word
+  }
+
+  /** Tells the others the name that was typed, where the id does not show it. */
+  tellName(name) {
+    if (name === readable(this.me)) return;
+    const told = this.#ask("set", { room: this.#name, key: nameKey(this.me), value: name });
+    told.catch(() => {}); // then they see the id, until a message brings the name
+  }
+
+  #named(entries) {
+    for (const { user, name } of entries.map(toldName).filter(Boolean)) this.#on.named(user, name);
   }
 
   /** Fetches the page before the oldest event that is shown. Says whether there was one. */

@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 
+use futures::FutureExt;
 use serde_json::{Value, json};
 
 use super::peer::{LISTEN, Peer};
 use super::wire::{Broken, Outcome, Socket};
+
+/// Messages that are taken before something else is done.
+const AT_ONCE: u32 = 100;
 
 /// What a command was for whose reply has to come.
 #[derive(Debug)]
@@ -26,10 +30,15 @@ impl Peer {
         socket.send(&greeting).await?;
         self.send_all(&mut socket).await?;
         while !(self.is_done() && asked.is_empty()) {
-            if let Ok(frames) = tokio::time::timeout(LISTEN, socket.next()).await {
+            // Each frame may be a message of its own: what is there is taken at once.
+            let mut arrived = tokio::time::timeout(LISTEN, socket.next()).await.ok();
+            let mut most = AT_ONCE;
+            while let Some(frames) = arrived {
                 for frame in frames? {
                     self.frame(&frame, &mut asked)?;
                 }
+                most -= 1;
+                arrived = if most > 0 { socket.next().now_or_never() } else { None };
             }
             match self.draw(1000) {
                 _ if self.shared.is_quiet() => self.follow_again(&mut socket, &mut asked).await?,

@@ -67,7 +67,7 @@ impl Downlink {
 
 impl Engine {
     /// Opens a session's downlink, in place of its older connection or downlink, which ends with
-    /// [`Code::Superseded`]. Its rooms begin where `mark` says, or at the session's checkpoint where that is further.
+    /// [`Code::Superseded`](crate::Code::Superseded). Its rooms begin where `mark` says, or at the session's checkpoint where that is further.
     ///
     /// The transport calls [`Connection::next`] or [`Connection::take`], and hands out [`Connection::mark`] after what
     /// they gave. Nothing may be submitted.
@@ -75,7 +75,7 @@ impl Engine {
     /// # Errors
     ///
     /// The credentials or the ticket are refused (43xx), the session is not this user's or has ended
-    /// ([`Code::UnknownSession`]), there are too many connections, the engine is going away; the store's.
+    /// ([`Code::UnknownSession`](crate::Code::UnknownSession)), there are too many connections, the engine is going away; the store's.
     pub async fn listen(
         &self,
         peer: Peer,

@@ -14,6 +14,8 @@ use super::outbox::{HeldState, Standpoint};
 pub(super) struct Places {
     /// The checkpoint's revision that was looked at last.
     pub(super) rev: u64,
+    /// How often something had been handed out when it was looked.
+    steps: u64,
     /// What the checkpoint said of each room, also of those that turned out to be denied.
     rooms: BTreeMap<RoomId, Begun>,
     /// How many rooms have each tag.
@@ -80,6 +82,7 @@ impl Places {
         stand: impl Fn(&RoomId) -> Standpoint,
     ) -> usize {
         moved.extend(self.changed.drain());
+        self.steps += u64::from(!moved.is_empty());
         for room in &moved {
             self.unsay(room);
             self.say(room, stand(room));
@@ -93,7 +96,7 @@ impl Places {
         let before = |(since, _): &(u64, RoomId)| since.saturating_sub(1);
         let rev = self.untold.first().map_or(self.rev, |first| before(first).min(self.rev));
         let places = self.said.values().take(Mark::MAX_PLACES).copied().collect();
-        Mark { session: SessionTag::of(session), turn, rev, places }
+        Mark { session: SessionTag::of(session), turn, step: self.steps, rev, places }
     }
 
     fn say(&mut self, room: &RoomId, stand: Standpoint) {

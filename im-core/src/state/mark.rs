@@ -27,6 +27,9 @@ pub struct Mark {
     /// The number of the downlink that gave it, among those that have taken the session. Two that stand at the same place
     /// can so be told apart: what one of them has waiting, the other may have handed out.
     pub turn: u64,
+    /// How often that downlink had handed something out. So no two of its answers have one mark, though what they differ in
+    /// may not fit into it.
+    pub step: u64,
     /// The checkpoint's revision up to which the reader was told how its rooms answer.
     pub rev: u64,
     /// Rooms that differ from the checkpoint.
@@ -97,7 +100,7 @@ impl fmt::Display for BadMark {
 impl std::error::Error for BadMark {}
 
 /// The layout of marks. Others are refused.
-const LAYOUT: u8 = 2;
+const LAYOUT: u8 = 3;
 const MAX_BYTES: usize = Mark::MAX_LEN / 4 * 3;
 
 const DENIED: u8 = 1;
@@ -123,6 +126,7 @@ impl fmt::Display for Mark {
         let mut bytes = vec![LAYOUT];
         bytes.extend(self.session.0);
         put(&mut bytes, self.turn);
+        put(&mut bytes, self.step);
         put(&mut bytes, self.rev);
         let mut generation = None;
         for place in &self.places {
@@ -170,8 +174,8 @@ impl FromStr for Mark {
             return Err(BadMark);
         }
         let session = SessionTag(input.take()?);
-        let (turn, rev) = (input.number()?, input.number()?);
-        let mut mark = Self { session, turn, rev, places: Vec::new() };
+        let (turn, step, rev) = (input.number()?, input.number()?, input.number()?);
+        let mut mark = Self { session, turn, step, rev, places: Vec::new() };
         let mut held = None;
         while !input.0.is_empty() {
             let room = RoomTag(input.take()?);
@@ -250,11 +254,12 @@ mod tests {
         #[test]
         fn what_fits_is_read_back_and_the_rest_left_out(
             turn in any::<u64>(),
+            step in any::<u64>(),
             rev in any::<u64>(),
             places in proptest::collection::vec(place(), 0..200),
         ) {
             let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
-            let mark = Mark { session, turn, rev, places };
+            let mark = Mark { session, turn, step, rev, places };
             let text = mark.to_string();
             prop_assert!(text.len() <= Mark::MAX_LEN);
             let read: Mark = text.parse().unwrap();
@@ -277,19 +282,19 @@ mod tests {
     #[test]
     fn what_is_no_mark_is_refused() {
         let long = "A".repeat(Mark::MAX_LEN + 4);
-        let cut_short = ["", "Ag", "AgAA", "AgAAAAAB"];
-        let no_base64 = ["AgAAAAA=", "AgAAAA!"];
-        let other_layouts = ["AA", "AQAAAA", "AQAAAAA", "AwAAAAA"];
+        let cut_short = ["", "Aw", "AwAA", "AwAAAAAAAQ"];
+        let no_base64 = ["AwAAAAA=", "AwAAAA!"];
+        let other_layouts = ["AA", "AQAAAA", "AQAAAAA", "AgAAAAA", "BAAAAAAA"];
         for text in [&cut_short[..], &no_base64, &other_layouts, &[&long]].concat() {
             assert_eq!(text.parse::<Mark>(), Err(BadMark), "{text}");
         }
-        assert_eq!("AgAAAAA".parse::<Mark>(), Ok(Mark::default()));
+        assert_eq!("AwAAAAAA".parse::<Mark>(), Ok(Mark::default()));
     }
 
     #[test]
     fn marks_of_two_downlinks_at_one_place_are_not_the_same() {
         let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
-        let mark = |turn, rev| Mark { session, turn, rev, places: Vec::new() };
+        let mark = |turn, rev| Mark { session, turn, step: 0, rev, places: Vec::new() };
         assert_ne!(mark(1, 5).to_string(), mark(2, 5).to_string());
         assert_ne!(mark(1, 5).to_string(), mark(1, 6).to_string());
     }
