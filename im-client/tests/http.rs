@@ -48,6 +48,12 @@ struct Served(DuplexStream);
 impl Served {
     /// Reads one request; gives its first line and its body.
     async fn request(&mut self) -> (String, String) {
+        let (head, body) = self.whole_request().await;
+        (head.lines().next().unwrap().to_owned(), body)
+    }
+
+    /// Reads one request; gives its head in lower case and its body.
+    async fn whole_request(&mut self) -> (String, String) {
         let mut read = Vec::new();
         let head = loop {
             if let Some(at) = read.windows(4).position(|end| end == b"\r\n\r\n") {
@@ -61,7 +67,7 @@ impl Served {
         while read.len() < end {
             assert!(self.0.read_buf(&mut read).await.unwrap() > 0, "it broke off: {read:?}");
         }
-        (text.lines().next().unwrap().to_owned(), String::from_utf8(read.split_off(head)).unwrap())
+        (text, String::from_utf8(read.split_off(head)).unwrap())
     }
 
     async fn answer(&mut self, body: &[u8]) {
@@ -261,4 +267,24 @@ async fn slow_response_is_heard_and_read() {
         assert_eq!(read, body.as_bytes());
         assert!(heard >= 8, "{heard}");
     }
+}
+
+/// Credentials that are shown in the greeting, and later ones, go with every request from then on.
+#[tokio::test(start_paused = true)]
+async fn credentials_go_with_every_request() {
+    let (mut connected, mut streams) = connect().await;
+    connected.sink.send(message(r#"{"t":"hello","id":1,"token":"old"}"#)).await.unwrap();
+    let mut posts = Served(streams.recv().await.unwrap());
+    assert!(posts.whole_request().await.0.contains("authorization: bearer old"));
+    posts.answer(&welcome()).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+    let mut polls = Served(streams.recv().await.unwrap());
+    assert!(polls.whole_request().await.0.contains("authorization: bearer old"));
+    connected.sink.send(message(r#"{"t":"refresh","id":2,"token":"new"}"#)).await.unwrap();
+    assert!(posts.whole_request().await.0.contains("authorization: bearer new"));
+    posts.answer(br#"[{"t":"ok","id":2}]"#).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+    polls.answer(br#"[{"t":"mark","at":"AQ"}]"#).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+    assert!(polls.whole_request().await.0.contains("authorization: bearer new"));
 }

@@ -18,8 +18,9 @@ pub struct WsConfig {
     /// Pings and pongs that a peer may send within 10 s. 100 by default: clients ping every few seconds at most. A
     /// faster one is closed with `RateLimited`; commands have the engine's own limit.
     pub max_controls: u32,
-    /// How long one write may take until the reader counts as gone. 10 s by default: 16 KiB in 10 s is less than any
-    /// network in use carries.
+    /// How long a peer may take nothing of what is written to it until it counts as gone. 10 s by default. Beyond that time
+    /// it has to take 500 bytes a second, so a page of 256 KiB may take nine minutes; worst case in memory: that page and
+    /// [`Self::max_write_bytes`] per connection for as long.
     pub write_timeout: Duration,
     /// How long to wait for the peer's half of the closing handshake, or for a peer that closed only its own half to
     /// take the goodbye. 2 s by default: a few round trips. A peer that is gone holds a socket for no longer.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use im_core::Code;
-use im_core::engine::Batch;
+use im_core::engine::{Batch, Connection};
 use im_core::wire::{Bye, Encoding};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -28,6 +28,9 @@ use crate::service::Live;
 
 /// Bytes that tungstenite reads at once. Kept for the connection's whole life, so small; [`Link`] makes up for it.
 const READ_BUFFER: usize = 256;
+
+/// The slowest peer that is written to for as long as it takes, in bytes a second: less than any network in use carries.
+const SLOWEST: f64 = 500.0;
 
 /// Bytes of control frames that tungstenite may hold back: a few times the largest (RFC 6455 section 5.5).
 const MAX_CONTROL: usize = 1024;
@@ -129,7 +132,8 @@ impl<S: Socket> Session<S> {
                 () = wait_for(taking), if taking.is_some() => Event::Taken,
                 () = wait_for(&mut resting), if resting.is_some() => Event::Rested,
                 batch = self.live.connection().next(max), if resting.is_none() => Event::Out(batch),
-                message = self.ws.next(), if listening && taking.is_none() => Event::In(message),
+                message = next_message(&mut self.ws, self.live.connection()),
+                    if listening && taking.is_none() => Event::In(message),
             };
             match event {
                 Event::Taken => *taking = None,
@@ -270,10 +274,7 @@ impl<S: Socket> Session<S> {
         // Nearly always the system takes it all; only otherwise is there a timer.
         let flushed = match poll_fn(|cx| Poll::Ready(Pin::new(&mut *link).poll_flush(cx))).await {
             Poll::Ready(flushed) => flushed,
-            Poll::Pending => {
-                let flush = poll_fn(|cx| Pin::new(&mut *link).poll_flush(cx));
-                Box::pin(tokio::time::timeout(within, flush)).await.map_err(|_| Code::SlowReader)?
-            }
+            Poll::Pending => Box::pin(flush_slowly(link, self.live.connection(), within)).await?,
         };
         flushed.map_err(|_| Code::Closed)
     }
@@ -284,6 +285,48 @@ impl<S: Socket> Session<S> {
         (interval > Duration::ZERO && !full)
             .then(|| Box::pin(tokio::time::sleep(interval)) as Boxed<'static>)
     }
+}
+
+/// The next message. Bytes of one that has not arrived as a whole are a sign of life.
+async fn next_message<S: Socket>(
+    ws: &mut WebSocketStream<Link<S>>,
+    connection: &Connection,
+) -> Option<Result<Message, WsError>> {
+    poll_fn(|cx| {
+        let polled = ws.poll_next_unpin(cx);
+        if ws.get_mut().take_arrived() && polled.is_pending() {
+            connection.heard();
+        }
+        polled
+    })
+    .await
+}
+
+/// Writes what the system did not take at once. The peer is given up when it takes nothing for `within`, or less than
+/// [`SLOWEST`] bytes a second beyond that time; once the connection is to end, it has `within` and no more. What it takes is a
+/// sign of life.
+async fn flush_slowly<S: Socket>(
+    link: &mut Link<S>,
+    connection: &Connection,
+    within: Duration,
+) -> Result<io::Result<()>, Code> {
+    let latest = |written: usize| within + Duration::from_secs(1).mul_f64(written as f64 / SLOWEST);
+    let begin = Instant::now();
+    let (mut before, mut written) = (link.written(), 0);
+    let mut stuck = pin!(tokio::time::sleep(within));
+    poll_fn(|cx| {
+        if let Poll::Ready(flushed) = Pin::new(&mut *link).poll_flush(cx) {
+            return Poll::Ready(Ok(flushed));
+        }
+        let now = link.written();
+        if now > before && !connection.is_closed() {
+            (written, before) = (written + now - before, now);
+            connection.heard();
+            stuck.as_mut().reset((Instant::now() + within).min(begin + latest(written)));
+        }
+        stuck.as_mut().poll(cx).map(|()| Err(Code::SlowReader))
+    })
+    .await
 }
 
 /// Goes on with the message that the engine has taken, while something else is done: if nobody looked after it, it might

@@ -28,13 +28,31 @@ pub(crate) struct Link<S> {
     early: Bytes,
     late: Vec<u8>,
     written: usize,
+    /// Bytes arrived since this was last asked.
+    arrived: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// A link over `socket`, from which `early` has been read already.
     pub(crate) fn new(socket: S, early: Bytes) -> Self {
         // A copy, for `early` may be a slice of a larger buffer.
-        Self { socket, early: Bytes::copy_from_slice(&early), late: Vec::new(), written: 0 }
+        Self {
+            socket,
+            early: Bytes::copy_from_slice(&early),
+            late: Vec::new(),
+            written: 0,
+            arrived: false,
+        }
+    }
+
+    /// Whether bytes have arrived since this was last asked.
+    pub(crate) fn take_arrived(&mut self) -> bool {
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// Bytes of what is being written that the socket has taken.
+    pub(crate) fn written(&self) -> usize {
+        self.written
     }
 
     /// Adds a whole frame, as a server sends it: unmasked (RFC 6455 section 5.1). It is written by the next flush.
@@ -70,11 +88,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Link<S> {
     ) -> Poll<io::Result<()>> {
         if self.early.is_empty() {
             if out.remaining() >= READ {
-                return Pin::new(&mut self.socket).poll_read(cx, out);
+                let before = out.filled().len();
+                ready!(Pin::new(&mut self.socket).poll_read(cx, out))?;
+                self.arrived |= out.filled().len() > before;
+                return Poll::Ready(Ok(()));
             }
             let mut stack = [MaybeUninit::uninit(); READ];
             let mut read = ReadBuf::uninit(&mut stack);
             ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read))?;
+            self.arrived |= !read.filled().is_empty();
             let (now, later) = read.filled().split_at(read.filled().len().min(out.remaining()));
             out.put_slice(now);
             if !later.is_empty() {

@@ -131,6 +131,9 @@ impl Driver {
             Encoding::Json => HeaderValue::from_static("application/json"),
             Encoding::MsgPack => HeaderValue::from_static("application/msgpack"),
         };
+        if let Some(token) = message.token() {
+            self.server.show(token);
+        }
         let tries = if message.repeats_safely() { GATEWAY_TRIES } else { 1 };
         let mut request = self.server.request("/send", message.encode(self.encoding));
         *request.method_mut() = Method::POST;

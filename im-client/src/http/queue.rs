@@ -95,6 +95,14 @@ impl Message {
         self.frames.iter().any(kind)
     }
 
+    /// The credentials that the message shows, if it does.
+    pub(super) fn token(&self) -> Option<&str> {
+        let shows = |frame: &&Value| {
+            matches!(frame.get("t").and_then(Value::as_text), Some("hello" | "refresh"))
+        };
+        self.frames.iter().rev().find(shows)?.get("token")?.as_text()
+    }
+
     /// Whether the message may be posted again although its commands may have been carried out.
     pub(super) fn repeats_safely(&self) -> bool {
         let once = |frame: &Value| match frame.get("t").and_then(Value::as_text) {

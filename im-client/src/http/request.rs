@@ -12,6 +12,7 @@ use hyper::http::response::Parts;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use im_core::Code;
+use parking_lot::Mutex;
 
 use crate::link::LinkError;
 use crate::refusal::{retry_after, told};
@@ -42,6 +43,8 @@ pub(super) struct Server {
     prefix: String,
     /// What every request carries.
     pub(super) headers: HeaderMap,
+    /// The credentials that the client has shown last. Every request carries them, unless `headers` has others.
+    bearer: Arc<Mutex<Option<HeaderValue>>>,
     /// How it is reached.
     pub(super) dial: Arc<dyn Dial>,
 }
@@ -59,7 +62,17 @@ impl Server {
             None => format!("{authority}:80"),
         };
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { authority, prefix, headers: HeaderMap::new(), dial: Arc::new(Tcp) })
+        let (headers, bearer, dial) = (HeaderMap::new(), Arc::default(), Arc::new(Tcp));
+        Ok(Self { authority, prefix, headers, bearer, dial })
+    }
+
+    /// The client shows these credentials from now on, in every request of every clone of this.
+    pub(super) fn show(&self, token: &str) {
+        let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {token}")) else {
+            return tracing::warn!("these credentials fit no header and go with the greeting only");
+        };
+        value.set_sensitive(true);
+        *self.bearer.lock() = Some(value);
     }
 
     /// A request to the server's `path`, with what every request carries.
@@ -68,6 +81,9 @@ impl Server {
         // Made of what was parsed before, and of texts that marks are made of.
         *request.uri_mut() = format!("{}{path}", self.prefix).parse().unwrap_or_default();
         *request.headers_mut() = self.headers.clone();
+        if let Some(bearer) = &*self.bearer.lock() {
+            request.headers_mut().entry(header::AUTHORIZATION).or_insert_with(|| bearer.clone());
+        }
         if let Ok(host) = HeaderValue::from_str(&self.authority) {
             request.headers_mut().insert(header::HOST, host);
         }

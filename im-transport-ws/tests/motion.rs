@@ -1,0 +1,105 @@
+//! Bytes in motion are a sign of life: messages that take longer than the time-outs, in both directions.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use im_core::Code;
+use im_core::engine::{Engine, EngineConfig};
+use im_transport_ws::{WebSocket, WsConfig};
+use serde_json::json;
+use support::{Client, FIN, TEXT, frame, in_memory, only};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn engine() -> Engine {
+    let config = EngineConfig::default()
+        .idle_timeout(5 * SECOND)
+        .heartbeat(2 * SECOND)
+        .tick(Duration::from_millis(100));
+    Engine::builder().allow_anonymous().config(config).start().await.unwrap()
+}
+
+/// A client that has a room with 40 KiB of messages, over a pipe of 1 KiB.
+async fn with_history(ws: &WebSocket) -> Client<DuplexStream> {
+    let mut client = Client::open(in_memory(ws, 1024), "").await.unwrap();
+    client.hello().await;
+    client.command(&json!({"t": "create", "id": 2, "room": "tea"})).await;
+    for n in 0..20 {
+        let mid = format!("message-number-{n:04}");
+        let content = "x".repeat(2048);
+        let send = json!({"t": "send", "id": 3, "room": "tea", "mid": mid, "content": content});
+        assert_eq!(client.command(&send).await["t"], "ok");
+    }
+    client
+}
+
+/// A command that takes four times the idle time to arrive, at a few bytes a second, is carried out.
+#[tokio::test(start_paused = true)]
+async fn slow_message_keeps_the_connection() {
+    let ws = WebSocket::new(engine().await, WsConfig::default());
+    let mut client = Client::open(in_memory(&ws, 64 * 1024), "").await.unwrap();
+    client.hello().await;
+    let message = frame(FIN | TEXT, br#"{"t":"ping","id":7}"#);
+    for byte in message {
+        tokio::time::sleep(SECOND).await;
+        client.stream.write_all(&[byte]).await.unwrap();
+    }
+    assert_eq!(client.json().await["id"], 7);
+}
+
+/// A peer that sends nothing at all is closed all the same.
+#[tokio::test(start_paused = true)]
+async fn half_a_message_does_not_keep_the_connection() {
+    let ws = WebSocket::new(engine().await, WsConfig::default());
+    let mut client = Client::open(in_memory(&ws, 64 * 1024), "").await.unwrap();
+    client.hello().await;
+    let message = frame(FIN | TEXT, br#"{"t":"ping","id":7}"#);
+    client.stream.write_all(&message[..10]).await.unwrap();
+    assert_eq!(client.said_goodbye().await.0, Code::IdleTimeout.number());
+}
+
+/// A page that takes four times the write time-out to be read arrives as a whole.
+#[tokio::test(start_paused = true)]
+async fn slow_reader_of_a_page_is_waited_for() {
+    let ws = WebSocket::new(engine().await, WsConfig::default());
+    let mut client = with_history(&ws).await;
+    client.text(&json!({"t": "history", "id": 9, "room": "tea"}).to_string()).await;
+    let mut read = 0;
+    while read < 40 * 1024 {
+        tokio::time::sleep(SECOND).await;
+        read += client.stream.read(&mut [0; 1024]).await.unwrap();
+    }
+    // What is left ends in the middle of nothing: read on until a whole frame is an answer again.
+    tokio::time::timeout(SECOND, client.stream.read_to_end(&mut Vec::new())).await.unwrap_err();
+    client.is_alive().await;
+}
+
+/// A peer that takes a byte now and then is given up in the end.
+#[tokio::test(start_paused = true)]
+async fn reader_of_single_bytes_is_given_up() {
+    let engine = engine().await;
+    let ws = WebSocket::new(engine.clone(), WsConfig::default());
+    let mut client = with_history(&ws).await;
+    client.text(&json!({"t": "history", "id": 9, "room": "tea"}).to_string()).await;
+    let begin = tokio::time::Instant::now();
+    let reading = async {
+        loop {
+            tokio::time::sleep(5 * SECOND).await;
+            client.stream.read_u8().await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = only(&engine, 0) => {}
+        () = reading => {}
+    }
+    assert!(begin.elapsed() < 60 * SECOND);
+}
