@@ -63,7 +63,8 @@ fn listed(page: &str) -> (Vec<String>, Metrics) {
         let name = name.trim_matches('`');
         for unit_of in ["seconds", "bytes"] {
             if name.trim_end_matches("_total").ends_with(unit_of) != (unit == unit_of) {
-                broken.push(format!("{PAGE}: the unit of `{name}` is not that of its name: {unit}"));
+                broken
+                    .push(format!("{PAGE}: the unit of `{name}` is not that of its name: {unit}"));
             }
         }
         if unit.is_empty() || what.is_empty() {
@@ -93,7 +94,8 @@ fn recorded_in(text: &str, broken: &mut Vec<String>) -> Metrics {
             let constant = first.rsplit("::").next().unwrap_or_default();
             let literal = first.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
             let Some(name) = literal.or_else(|| names.get(constant).copied()) else {
-                broken.push(format!("the name of the {kind} `{first}` is no constant of its crate"));
+                broken
+                    .push(format!("the name of the {kind} `{first}` is no constant of its crate"));
                 continue;
             };
             let metric = Metric { kind: kind.to_owned(), labels: labels(arguments) };
