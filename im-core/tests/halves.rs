@@ -10,7 +10,7 @@ use bytes::Bytes;
 use im_core::Code;
 use im_core::engine::{Access, Connection, Engine, EngineConfig, Peer};
 use im_core::memory::{MemoryBus, MemoryStore};
-use im_core::ports::Credentials;
+use im_core::ports::{Credentials, Unlimited};
 use im_core::state::Mark;
 use im_core::wire::{Encoding, ResumeToken, Secret};
 use serde_json::{Value, json};
@@ -36,7 +36,9 @@ impl Halves {
         let (store, bus) = (Arc::new(MemoryStore::new()), Arc::new(MemoryBus::new(64)));
         let mut engines = Vec::new();
         for _ in 0..2 {
-            let engine = Engine::builder().allow_anonymous().store(store.clone());
+            // How often a user may poll is not what these tests are about.
+            let engine = Engine::builder().allow_anonymous().rate_limiter(Arc::new(Unlimited));
+            let engine = engine.store(store.clone());
             engines.push(engine.bus(bus.clone()).config(config.clone()).start().await.unwrap());
         }
         // Each has learnt of the other's start.

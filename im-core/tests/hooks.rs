@@ -153,7 +153,8 @@ async fn refused_direct_room_is_not_made() {
     let rooms = ann.ask(json!({"t": "rooms", "id": 3})).await;
     assert_eq!(rooms["list"], json!([]), "{rooms}");
     // And an inbox, which a hook that allows the message has made.
-    let send = json!({"t": "send", "id": 4, "user": "bob", "mid": mid, "content": 1});
-    assert_eq!(ann.ask(send).await["seq"], 1);
+    let send = json!({"t": "send", "id": 4, "to": "bob", "mid": mid, "content": 1});
+    let sent = ann.ask(send).await;
+    assert_eq!(sent["seq"], 1, "{sent}");
     assert_eq!(hooks.asked(), [ActionKind::Send, ActionKind::Create]);
 }

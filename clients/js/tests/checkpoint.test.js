@@ -171,6 +171,16 @@ test('when many rooms have moved the server is told, one checkpoint at a time', 
   assert.deepEqual([resume.rev, resume.cursors], [rig.rev, []]);
 });
 
+test('after an answer that makes no sense, the checkpoint is not relied on', () => {
+  const rig = new Rig(2);
+  const id = rig.machine.onCommand({ t: 'sub', room: 'more' });
+  rig.frames();
+  rig.says({ t: 'ok', id, rooms: 'none', rev: 3, gen: 'g' });
+  assert.equal(rig.machine.decisions.rooms.size, 0);
+  const [, resume] = rig.reconnect()[0].frames;
+  assert.deepEqual([resume.rev, resume.cursors.length], [undefined, 2]);
+});
+
 test('a room that was denied is not denied again by the checkpoint', () => {
   const rig = new Rig(2);
   rig.says({ t: 'room', room: 'r0', status: 'denied', head: 0, code: 4602 });

@@ -309,40 +309,6 @@ test('statuses that come by the downlink set the cursor, also before the answer 
   assert.deepEqual(machine.events.map((told) => (told.type === 'event' ? told.event.seq : told.type)), [5, 6]);
 });
 
-test('pushes before the answer to a sub wait for it', () => {
-  const machine = online();
-  machine.traits = { codec: JSON_CODEC, duplex: false };
-  const id = machine.onCommand({ t: 'sub', room: 'tea', epoch: '1.1', since: 2 });
-  machine.flush(1);
-  const event = { t: 'event', room: 'tea', epoch: '1.1', from: 'x', at: 0, kind: 'message', content: 1 };
-  const status = { room: 'tea', status: 'ok', epoch: '1.1', cursor: 2, head: 5 };
-  const told = () => machine.events.splice(0).map((event) => (event.type === 'event' ? event.event.seq : event.type));
-  // What an earlier subscription began at, then what this one does.
-  machine.onMessage(2, JSON.stringify([{ t: 'room', ...status, cursor: 2 }, { ...event, seq: 3 },
-    { t: 'snapshot', room: 'tea', gen: 'g', entries: [{ key: 'k', stamp: '1-0-1', from: 'x', value: 1 }], more: false }]));
-  assert.deepEqual(told(), []);
-  machine.onMessage(3, JSON.stringify({ t: 'ok', id, rooms: [status], rev: 1, gen: 'g' }));
-  assert.deepEqual(told(), [3, 'snapshot']);
-  machine.onMessage(4, JSON.stringify({ ...event, seq: 4 }));
-  assert.deepEqual(told(), [4]);
-  assert.equal(machine.phase, 'online');
-});
-
-test('more pushes than wait for an answer come with the next connection', () => {
-  const machine = online();
-  machine.traits = { codec: JSON_CODEC, duplex: false };
-  const id = machine.onCommand({ t: 'sub', room: 'tea', epoch: '1.1', since: 0 });
-  machine.flush(1);
-  const events = Array.from({ length: 1500 }, (_, i) => ({ t: 'event', room: 'tea', epoch: '1.1', seq: i + 1, from: 'x', at: 0,
-    kind: 'message', content: 1 }));
-  machine.onMessage(2, JSON.stringify(events));
-  assert.equal(machine.early.count, 1024);
-  machine.onMessage(3, JSON.stringify({ t: 'ok', id, rooms: [{ room: 'tea', status: 'ok', epoch: '1.1', cursor: 0, head: 1500 }], rev: 1, gen: 'g' }));
-  assert.equal(machine.rooms.cursor('tea')?.seq, 1024);
-  assert.equal(machine.phase, 'waiting');
-  assert.equal(machine.early.count, 0);
-});
-
 test('an update that is not newer than what is held is told as stale, and not as a change', () => {
   const machine = online();
   const id = machine.onCommand({ t: 'sub', room: 'tea' });

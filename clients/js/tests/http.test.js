@@ -109,6 +109,25 @@ async function waitForDownlink(fake, ann) {
   }
 }
 
+test('what is asked during a request goes up together in the next', async (t) => {
+  const fake = await FakeHttp.start(t);
+  const ann = client(t, fake, { transport: 'poll' });
+  const room = ann.room('tea');
+  await room.follow();
+  const before = fake.requests.filter(({ method }) => method === 'POST').length;
+  let open = () => {};
+  fake.gate = new Promise((resolve) => (open = () => resolve(undefined)));
+  const sent = [];
+  for (const text of numbers(8)) {
+    sent.push(room.send({ text }));
+    await new Promise(setImmediate);
+  }
+  open();
+  await Promise.all(sent);
+  assert.equal(fake.requests.filter(({ method }) => method === 'POST').length - before, 2);
+  assert.deepEqual(fake.log('tea').map(({ content }) => content.text), numbers(8));
+});
+
 test('a poll that brings nothing is answered by 304', async (t) => {
   const fake = await FakeHttp.start(t);
   const ann = client(t, fake, { transport: 'short' });

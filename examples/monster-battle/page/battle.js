@@ -2,7 +2,7 @@
 
 import { Chat } from "./chat.js";
 import { draw } from "./monster.js";
-import { FAMILIES, nameOf, Panel } from "./panel.js";
+import { FAMILIES, idOf, nameOf, Panel } from "./panel.js";
 
 const $ = (selector) => document.querySelector(selector);
 const ALL = ["ws", "sse", "poll", "short"];
@@ -38,7 +38,9 @@ function makeDoor() {
   $("#enter").addEventListener("submit", (event) => {
     event.preventDefault();
     const { name, family } = event.target.elements;
-    enter({ user: name.value.trim().replace(/\s+/g, "_"), family: family.value });
+    const user = idOf(name.value);
+    if (!user) return openDoor("The name needs a character that can be seen.");
+    enter({ user, family: family.value });
   });
   if (!kept) return openDoor();
   $("#name").value = nameOf(kept.user);

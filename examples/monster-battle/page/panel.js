@@ -15,6 +15,15 @@ export const NAMES = {
 };
 export const FAMILIES = ["foxes", "otters", "ravens", "badgers"];
 export const nameOf = (user) => user.replaceAll("_", " ");
+/** What no id has: white space, controls, halves of characters, and characters that nobody sees (wire/SPEC.md). */
+const UNSEEN = /[\p{White_Space}\p{Cc}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800\ufff9-\ufffb]/gu;
+/** The user id for a name that was typed: at most 64 bytes, empty if nothing of it can be seen. */
+export function idOf(name) {
+  const words = name.split(/\p{White_Space}+/u).map((word) => word.replace(UNSEEN, ""));
+  let id = words.filter(Boolean).join("_");
+  while (new TextEncoder().encode(id).length > 64) id = [...id].slice(0, -1).join("");
+  return id;
+}
 const STATES = { connecting: "connecting", online: "online", waiting: "comes back", closed: "ended" };
 const MEASURED_MS = 60_000;
 const REMEMBERED = 200;

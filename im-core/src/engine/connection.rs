@@ -210,7 +210,8 @@ impl Connection {
         self.0.conn.outbox.release(batch.bytes, batch.acks);
     }
 
-    /// Something was heard from the peer that is no message: a protocol ping or pong.
+    /// The peer shows that it is there without a whole message: by a protocol ping or pong, by bytes of a message that has
+    /// not arrived as a whole, or by taking bytes of a write that waits for it.
     pub fn heard(&self) {
         self.0.conn.mark_heard(self.0.engine.core());
     }

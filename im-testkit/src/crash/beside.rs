@@ -42,6 +42,8 @@ pub(super) async fn others(store: Arc<dyn Store>, plan: WriterPlan) -> Infallibl
             }
             tokio::time::sleep(PAUSE).await;
         }
+        // A store that never waits would keep a worker from ending.
+        tokio::task::yield_now().await;
     }
 }
 

@@ -155,6 +155,8 @@ async fn sender(line: Outgoing, plan: WriterPlan, number: u32) -> Infallible {
         messages.iter().for_each(|message| Line::Try(message.clone()).say());
         let twice = random.next().is_multiple_of(16);
         line.send(&messages, if twice { Times::Twice } else { Times::Once }).await;
+        // A store that never waits would keep a worker from ending.
+        tokio::task::yield_now().await;
     }
 }
 

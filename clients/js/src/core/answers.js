@@ -31,12 +31,28 @@ export function onOk(machine, now, frame) {
     checkReply(pending.body.t, frame);
   } catch (error) {
     if (pending.origin !== 'user') throw error;
-    const message = error instanceof Error ? error.message : String(error);
-    machine.outputs.push({ do: 'reply', id: frame.id, error: new ImError('protocol', message) });
-    return;
+    return onUnreadable(machine, frame.id, pending, error instanceof Error ? error.message : String(error));
   }
   onGood(machine, now, frame, pending);
   machine.decisions.forget(machine.flight.oldestSubscribing());
+}
+
+/**
+ * An answer to a command of the application's that makes no sense.
+ *
+ * @param {Machine} machine
+ * @param {number} id
+ * @param {Pending} pending
+ * @param {string} message
+ */
+function onUnreadable({ rooms, early, decisions, flight, outputs }, id, { body }, message) {
+  if (body.t === 'sub' || body.t === 'unsub') {
+    // The server may go on with a room that the client does not have.
+    rooms.hasStray = true;
+    if (!decisions.overtake(body.room, id)) early.take(body.room);
+  }
+  decisions.forget(flight.oldestSubscribing());
+  outputs.push({ do: 'reply', id, error: new ImError('protocol', message) });
 }
 
 /**

@@ -75,7 +75,7 @@ export class Machine {
     this.rooms = new Rooms();
     this.rooms.mayHold = session !== undefined;
     this.decisions = new Decisions();
-    this.early = new EarlyPushes();
+    this.early = new EarlyPushes(config.maxEarly);
     this.credentials = new credentials.Credentials(config, random, wallClock);
     this.backoff = new Backoff(config.reconnect, random);
     /** @type {Output[]} */

@@ -70,7 +70,8 @@ export function flush(machine, now) {
   }
   /** @type {[number, import('../error.js').ImError][]} */
   const refused = [];
-  for (;;) {
+  // Requests go one after the other: what is asked during one goes up together in the next.
+  while (traits.duplex || flight.pace.underWay === 0) {
     const batch = flight.batch(now, machine.limits, traits.codec, refused);
     if (!batch) break;
     machine.outputs.push({ do: 'transmit', message: traits.codec.join(batch.frames), repeats: batch.repeats });

@@ -11,17 +11,16 @@ import { meaning } from '../codes.js';
  * @typedef {import('../wire/value.js').Frame} Frame
  */
 
-/** How many pushes wait for answers: as many as a slow answer lets a page of each of five rooms come before it. */
-const MOST = 1024;
-
 /**
  * Pushes of rooms whose `sub` has no answer yet, on links where pushes come by another way than answers. They wait for the
  * answer: before it nothing says whether they belong to this subscription or to an earlier one.
  *
- * At most 1,024 in all. Of a room of which one had to be dropped, the next connection brings what is missing.
+ * Of a room of which one had to be dropped, the next connection brings what is missing.
  */
 export class EarlyPushes {
-  constructor() {
+  /** @param {number} most pushes that wait, of all rooms together */
+  constructor(most) {
+    this.most = most;
     /** @type {Map<string, {frames: Frame[], isCut: boolean}>} By room. */
     this.rooms = new Map();
     this.count = 0;
@@ -31,7 +30,7 @@ export class EarlyPushes {
   add(frame) {
     const held = this.rooms.get(frame.room) ?? { frames: [], isCut: false };
     this.rooms.set(frame.room, held);
-    if (this.count >= MOST) held.isCut = true;
+    if (this.count >= this.most) held.isCut = true;
     if (held.isCut) return;
     held.frames.push(frame);
     this.count += 1;

@@ -41,6 +41,8 @@ export class FakeHttp {
     this.away = new Map();
     /** How many of the next answers on a path are lost on their way. @type {Map<string, number>} */
     this.losses = new Map();
+    /** Answers to commands wait for it. @type {Promise<unknown>} */
+    this.gate = Promise.resolve();
     /** What was asked, as `GET /im/poll 200`. @type {string[]} */
     this.seen = [];
     /** @type {(() => void)[]} */
@@ -121,6 +123,7 @@ export class FakeHttp {
   async send(request, response) {
     const parts = [];
     for await (const part of request) parts.push(part);
+    await this.gate;
     const body = Buffer.concat(parts);
     const packed = request.headers['content-type'] === 'application/msgpack';
     const message = /** @type {any} */ (packed ? msgpack.decode(body) : json.decode(body.toString()));

@@ -5,12 +5,19 @@
  */
 export function onPush(machine: Machine, now: number, frame: Frame): void;
 /**
+ * @typedef {import('./machine.js').Machine} Machine
+ * @typedef {import('../wire/value.js').Frame} Frame
+ */
+/**
  * Pushes of rooms whose `sub` has no answer yet, on links where pushes come by another way than answers. They wait for the
  * answer: before it nothing says whether they belong to this subscription or to an earlier one.
  *
- * At most 1,024 in all. Of a room of which one had to be dropped, the next connection brings what is missing.
+ * Of a room of which one had to be dropped, the next connection brings what is missing.
  */
 export class EarlyPushes {
+    /** @param {number} most pushes that wait, of all rooms together */
+    constructor(most: number);
+    most: number;
     /** @type {Map<string, {frames: Frame[], isCut: boolean}>} By room. */
     rooms: Map<string, {
         frames: Frame[];

@@ -119,7 +119,8 @@ pub(super) fn refused_stranger(core: &Core, conn: &Conn) {
 /// connection if it has sent too many meanwhile.
 pub(crate) fn refused(core: &Core, conn: &Conn, wait: Duration) {
     let now = core.running();
-    let until = now + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
+    // A limiter of the embedder's may say nothing of how long.
+    let until = now + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2).max(1);
     if conn.flood_until.fetch_max(until, Ordering::Relaxed) <= now {
         conn.flood.store(0, Ordering::Relaxed);
     }
