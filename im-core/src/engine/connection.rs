@@ -135,8 +135,11 @@ pub(crate) enum Part {
 impl Part {
     /// Waits until what can be taken belongs to the session's subscriptions as acknowledged. Cancel-safe.
     async fn settled(&self) {
-        if let Self::Down(down) = self {
-            down.settled().await;
+        if let Self::Down(down) = self
+            && !down.is_settled()
+        {
+            // On the heap: every connection that waits for something to write holds this future.
+            Box::pin(down.settled()).await;
         }
     }
 }
@@ -183,17 +186,23 @@ impl Connection {
 
     /// Waits for something to write, of about `max_bytes` at most but one frame at least. Cancel-safe.
     pub async fn next(&self, max_bytes: usize) -> Batch {
-        let Handle { conn, engine } = &*self.0;
         loop {
-            conn.part.settled().await;
-            let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await;
-            let heartbeat = conn.heartbeat.swap(false, Ordering::Relaxed);
-            if taken.is_none() && !heartbeat {
-                conn.outbox.ready().await;
-                continue;
+            if let Some(batch) = self.due(max_bytes).await {
+                return batch;
             }
-            return conn.batch(engine.core(), taken.unwrap_or_default(), heartbeat);
+            self.0.conn.outbox.ready().await;
         }
+    }
+
+    /// What is to be written now, a heartbeat included. Apart from [`Self::next`], so that a connection that waits holds
+    /// nothing of it.
+    async fn due(&self, max_bytes: usize) -> Option<Batch> {
+        let Handle { conn, engine } = &*self.0;
+        conn.part.settled().await;
+        let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await;
+        let heartbeat = conn.heartbeat.swap(false, Ordering::Relaxed);
+        (taken.is_some() || heartbeat)
+            .then(|| conn.batch(engine.core(), taken.unwrap_or_default(), heartbeat))
     }
 
     /// Takes what there is to write now, of about `max_bytes` at most but one frame at least, reading logs where need

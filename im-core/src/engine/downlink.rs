@@ -57,11 +57,16 @@ impl Downlink {
         loop {
             let mut looked = pin!(self.looked.notified());
             looked.as_mut().enable();
-            if !self.again.load(Ordering::Acquire) && self.looking.try_lock().is_ok() {
+            if self.is_settled() {
                 return;
             }
             looked.await;
         }
+    }
+
+    /// Whether no look at the checkpoint is due or under way.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.again.load(Ordering::Acquire) && self.looking.try_lock().is_ok()
     }
 }
 
