@@ -21,7 +21,9 @@ use im_stores::StoreAddress;
 use im_transport_longpoll::{LongPoll, LongPollConfig};
 use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket, WsConfig};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 /// A chat server: open its page in a browser, pick a name and a room, and talk.
 ///
@@ -79,14 +81,15 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter);
+    let levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let logs = tracing_subscriber::registry().with(levels);
     if let Some(copies) = flags.copies {
         // `export` writes to standard output.
-        logs.with_writer(std::io::stderr).init();
+        logs.with(fmt::layer().with_writer(std::io::stderr)).init();
         return copies.run(&flags.store).await;
     }
-    logs.init();
+    logs.with(fmt::layer()).init();
 
     // Each connection is an open file.
     im_http::raise_file_limit();
