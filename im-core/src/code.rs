@@ -143,7 +143,7 @@ codes! {
     /// The user has logged out.
     LoggedOut = 4601, "logged out";
     /// You were removed from the room.
-    Removed = 4602, "you were removed from this room";
+    Removed = 4602, "you are not in this room any more";
 }
 
 impl Code {

@@ -8,9 +8,11 @@ use im_core::state::{
     Append, Commit, Guard, Plan, PlanError, RoomRecord, SendRecord, Standing, StateLimits, View,
     plan,
 };
+use im_core::wire::Role;
 use im_core::{Epoch, MessageId, RoomId, Seq, UserId};
 use sled::IVec;
 
+use crate::error::reading;
 use crate::keys::{self, Key};
 use crate::rooms::{Cached, RoomCache};
 use crate::shared::Handle;
@@ -371,6 +373,29 @@ impl View for Txn<'_> {
 
     fn standing(&self, room: &RoomRecord, user: &UserId) -> StoreResult<Option<Standing>> {
         self.standing_in(room.epoch.incarnation, user)
+    }
+
+    fn another_owner(&self, room: &RoomRecord, user: &UserId) -> StoreResult<bool> {
+        let prefix = keys::standings(room.epoch.incarnation);
+        let own = keys::standing(room.epoch.incarnation, user);
+        let owns = |key: &[u8], standing: &[u8]| -> StoreResult<bool> {
+            let owner = Some(Standing::Member(Role::Owner));
+            Ok(key != own.as_slice() && record::read_standing(standing)? == owner)
+        };
+        for (key, write) in self.writes.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+            if let Some(standing) = &write.now
+                && owns(key, standing)?
+            {
+                return Ok(true);
+            }
+        }
+        for row in self.handle.db.scan_prefix(&prefix) {
+            let (key, standing) = row.map_err(reading)?;
+            if !self.writes.contains_key(key.as_ref()) && owns(&key, &standing)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn sent(

@@ -8,7 +8,7 @@ use im_core::state::{
     Act, Append, Commit, ContentHash, Guard, Plan, PlanError, RoomRecord, SendRecord, Standing,
     View, plan,
 };
-use im_core::wire::Event;
+use im_core::wire::{Event, Role};
 use im_core::{Epoch, MessageId, RoomId, UserId};
 
 use crate::dialect::Dialect;
@@ -45,6 +45,8 @@ struct Draft {
     moved: Standings,
     /// Senders of whom no row was seen.
     traced: BTreeSet<(u64, UserId)>,
+    /// Rooms whose owners were read.
+    owners: BTreeSet<u64>,
     /// What is added, with the hashes of what was submitted.
     events: Vec<(Arc<Event>, Option<ContentHash>)>,
 }
@@ -52,6 +54,7 @@ struct Draft {
 /// What a plan asked for and the draft has not read.
 enum Unread {
     Standing(u64, UserId),
+    Owners(u64),
     Receipt(u64, UserId, MessageId),
 }
 
@@ -86,6 +89,7 @@ impl Draft {
             changed: BTreeSet::new(),
             moved: Standings::new(),
             traced: BTreeSet::new(),
+            owners: BTreeSet::new(),
             events: Vec::new(),
         }
     }
@@ -143,7 +147,10 @@ impl Draft {
                     users.insert((incarnation, by.clone()));
                     users.extend(intent.target().map(|user| (incarnation, user.clone())));
                 }
-                Act::Create { .. } => {}
+                // It exists, so this may be its owner again.
+                Act::Create { seed, .. } => {
+                    users.extend(seed.members.iter().map(|(user, _)| (incarnation, user.clone())));
+                }
             }
         }
         users.retain(|user| !self.known.standings.contains_key(user));
@@ -163,6 +170,18 @@ impl Draft {
         for key in wanted {
             self.known.standings.entry(key).or_insert(None);
         }
+        Ok(())
+    }
+
+    /// What this transaction has changed already stays as it is.
+    async fn read_owners<D: Dialect>(&mut self, link: &mut Link<'_, D>, room: u64) -> Outcome<()> {
+        for user in link.find_owners(room).await? {
+            let key = (room, user);
+            self.known.seen.insert(key.clone());
+            let owner = Some(Standing::Member(Role::Owner));
+            self.known.standings.entry(key).or_insert(owner);
+        }
+        self.owners.insert(room);
         Ok(())
     }
 
@@ -207,6 +226,7 @@ impl Draft {
                 Err(PlanError::Store(Unread::Standing(room, user))) => {
                     self.read_standings(link, vec![(room, user)]).await?;
                 }
+                Err(PlanError::Store(Unread::Owners(room))) => self.read_owners(link, room).await?,
                 Err(PlanError::Store(Unread::Receipt(room, sender, id))) => {
                     self.read_receipts(link, vec![(room, sender, id)]).await?;
                 }
@@ -301,6 +321,22 @@ impl View for Draft {
             Some(standing) => Ok(*standing),
             None if self.made.contains(&room.id) => Ok(None),
             None => Err(Unread::Standing(incarnation, user.clone())),
+        }
+    }
+
+    fn another_owner(&self, room: &RoomRecord, user: &UserId) -> Result<bool, Unread> {
+        let incarnation = room.epoch.incarnation;
+        let owner = Some(Standing::Member(Role::Owner));
+        let known = self.known.standings.iter();
+        let owns = |((room, other), standing): (&(u64, UserId), &Option<Standing>)| {
+            *room == incarnation && *standing == owner && other != user
+        };
+        if known.into_iter().any(owns) {
+            return Ok(true);
+        }
+        match self.made.contains(&room.id) || self.owners.contains(&incarnation) {
+            true => Ok(false),
+            false => Err(Unread::Owners(incarnation)),
         }
     }
 

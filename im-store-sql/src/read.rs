@@ -212,6 +212,15 @@ impl<D: Dialect> Link<'_, D> {
         Ok(found)
     }
 
+    /// Owners of the room with this number, as many as may have changed in one transaction.
+    pub(crate) async fn find_owners(&mut self, room: u64) -> Outcome<Vec<UserId>> {
+        let select = Statement::new("SELECT t.user_id FROM im_members t WHERE t.room = ")
+            .int(room)
+            .sql(" AND t.standing = 'owner'")
+            .limit(MAX_ROWS);
+        self.all(select, |row| model::made("user", UserId::new(row.text()?))).await
+    }
+
     /// Those of these sends (each with the number of a room) that were made.
     pub(crate) async fn find_receipts(
         &mut self,

@@ -10,6 +10,9 @@ use im_transport_ws::echo::Echo;
 /// Bytes of a message: the largest of the Autobahn suite.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Bytes of frame headers in a message: the suite sends 4 MiB in frames of 64 bytes, each with a header of six.
+const MAX_FRAMING_BYTES: usize = 1024 * 1024;
+
 #[tokio::main]
 async fn main() -> io::Result<()> {
     let listener = Listener::bind("127.0.0.1:0").await?;
@@ -24,5 +27,5 @@ async fn main() -> io::Result<()> {
         }
     };
     let bounds = ListenerConfig::default().max_connections_per_address(usize::MAX);
-    listener.config(bounds).serve_until(Echo::new(MAX_MESSAGE_BYTES), stop).await
+    listener.config(bounds).serve_until(Echo::new(MAX_MESSAGE_BYTES, MAX_FRAMING_BYTES), stop).await
 }

@@ -14,6 +14,9 @@ pub struct WsConfig {
     /// Pings and pongs that a peer may send within 10 s. 100 by default: clients ping every few seconds at most. A
     /// faster one is closed with `RateLimited`; commands have the engine's own limit.
     pub max_controls: u32,
+    /// Bytes of frame headers, and of masks, that the fragments of one message may have. 16 KiB by default: some 2,000 fragments,
+    /// while most clients send one. A message in more of them, also in empty ones that never end, is closed with `RateLimited`.
+    pub max_framing_bytes: usize,
     /// How long a peer may take nothing of what is written to it until it counts as gone. 10 s by default. Beyond that time
     /// it has to take 500 bytes a second, so a page of 256 KiB may take nine minutes; worst case in memory: that page and
     /// [`Self::max_write_bytes`] per connection for as long.
@@ -33,6 +36,7 @@ impl Default for WsConfig {
         Self {
             max_write_bytes: 16 * 1024,
             max_controls: 100,
+            max_framing_bytes: 16 * 1024,
             write_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(2),
             upgrade_timeout: Duration::from_secs(10),
@@ -53,6 +57,13 @@ impl WsConfig {
     #[must_use]
     pub fn max_controls(mut self, frames: u32) -> Self {
         self.max_controls = frames;
+        self
+    }
+
+    /// Sets [`Self::max_framing_bytes`].
+    #[must_use]
+    pub fn max_framing_bytes(mut self, bytes: usize) -> Self {
+        self.max_framing_bytes = bytes;
         self
     }
 

@@ -78,7 +78,9 @@ enum Event {
 impl<S: Socket> Session<S> {
     /// A connection over `socket`, from which `early` has been read already.
     pub(crate) async fn new(socket: S, early: Bytes, live: Live) -> Self {
-        let ws = codec::over(socket, early, live.shared().max_message_bytes()).await;
+        let shared = live.shared();
+        let (message, framed) = (shared.max_message_bytes(), shared.max_bytes_of_a_message());
+        let ws = codec::over(Link::new(socket, early, framed), message).await;
         Self { ws, live, controls: 0, controls_since: Instant::now() }
     }
 
@@ -186,17 +188,20 @@ impl<S: Socket> Session<S> {
                 self.live.connection().close(Code::Closed);
                 return Received::End(End::PeerClosed);
             }
-            (Some(Ok(_)), _) => return self.control(),
+            (Some(Ok(control)), _) => return self.control(control.len()),
             (Some(Err(error)), _) => return self.fault(&error),
             (None, _) => return Received::End(self.gone(Code::Closed)),
         };
         tracing::trace!(bytes = bytes.len(), "message in");
+        let next = self.live.shared().max_bytes_of_a_message();
+        self.ws.get_mut().begin_message(next);
         let connection = self.live.connection().clone();
         Received::Message(Box::pin(async move { connection.submit(bytes).await }))
     }
 
-    /// A ping, which tungstenite answers, or a pong.
-    fn control(&mut self) -> Received {
+    /// A ping, which tungstenite answers, or a pong, with so many bytes of payload.
+    fn control(&mut self, payload: usize) -> Received {
+        self.ws.get_mut().control_read(payload);
         self.live.connection().heard();
         let now = Instant::now();
         if now - self.controls_since >= CONTROL_WINDOW {

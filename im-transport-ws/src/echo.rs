@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use crate::codec::{self, Socket};
+use crate::link::Link;
 use crate::service::Raw;
 use crate::{farewell, handshake};
 
@@ -34,14 +35,26 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The service. Cheap to clone; all clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Echo {
-    max_message_bytes: usize,
+    bounds: Bounds,
     tasks: TaskTracker,
 }
 
+/// What a message may take.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    message: usize,
+    /// The same with the headers of its frames.
+    framed: u32,
+}
+
 impl Echo {
-    /// An echo of messages of up to so many bytes. Each connection holds two of them at most.
-    pub fn new(max_message_bytes: usize) -> Self {
-        Self { max_message_bytes, tasks: TaskTracker::new() }
+    /// An echo of messages of up to so many bytes, and as many of frame headers beside them as the transport's
+    /// [`WsConfig::max_framing_bytes`](crate::WsConfig::max_framing_bytes). Each connection holds two messages at most.
+    pub fn new(max_message_bytes: usize, max_framing_bytes: usize) -> Self {
+        let framed = max_message_bytes.saturating_add(max_framing_bytes);
+        let framed = u32::try_from(framed).unwrap_or(u32::MAX);
+        let bounds = Bounds { message: max_message_bytes, framed };
+        Self { bounds, tasks: TaskTracker::new() }
     }
 
     fn handshake<B>(&self, mut request: Request<B>) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -49,7 +62,7 @@ impl Echo {
         let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| {
             handshake::upgrade_required(Code::Malformed, "this connection cannot be upgraded")
         })?;
-        self.tasks.spawn(begin(upgrade, self.max_message_bytes));
+        self.tasks.spawn(begin(upgrade, self.bounds));
         Ok(response)
     }
 }
@@ -68,23 +81,26 @@ impl<B> Service<Request<B>> for Echo {
     }
 }
 
-async fn begin(upgrade: OnUpgrade, limit: usize) {
+async fn begin(upgrade: OnUpgrade, bounds: Bounds) {
     let Ok(upgraded) = upgrade.await else { return };
     match Raw::of(upgraded) {
-        Some(Raw::Tcp(socket, early, _place)) => talk(socket, early, limit).await,
-        Some(Raw::Other(upgraded)) => talk(TokioIo::new(upgraded), Bytes::new(), limit).await,
+        Some(Raw::Tcp(socket, early, _place)) => talk(socket, early, bounds).await,
+        Some(Raw::Other(upgraded)) => talk(TokioIo::new(upgraded), Bytes::new(), bounds).await,
         None => {}
     }
 }
 
-async fn talk<S: Socket>(socket: S, early: Bytes, limit: usize) {
-    let mut ws = codec::over(socket, early, limit).await;
+async fn talk<S: Socket>(socket: S, early: Bytes, bounds: Bounds) {
+    let mut ws = codec::over(Link::new(socket, early, bounds.framed), bounds.message).await;
     loop {
         let (data, bytes): (Data, Bytes) = match ws.next().await {
             Some(Ok(Message::Text(text))) => (Data::Text, text.into()),
             Some(Ok(Message::Binary(bytes))) => (Data::Binary, bytes),
             Some(Ok(Message::Close(_))) => return farewell::theirs(&mut ws, CLOSE_TIMEOUT).await,
-            Some(Ok(_)) => continue,
+            Some(Ok(control)) => {
+                ws.get_mut().control_read(control.len());
+                continue;
+            }
             Some(Err(error)) => match bye(&error) {
                 Some(bye) => return farewell::ours(&mut ws, &bye, CLOSE_TIMEOUT).await,
                 None => return,
@@ -92,6 +108,7 @@ async fn talk<S: Socket>(socket: S, early: Bytes, limit: usize) {
             None => return,
         };
         let link = ws.get_mut();
+        link.begin_message(bounds.framed);
         if link.push(OpCode::Data(data), &bytes).is_err() || link.flush().await.is_err() {
             return;
         }

@@ -4,11 +4,14 @@
 //! thousand connections that wait, these buffers are most of the memory. So tungstenite gets buffers of a few hundred
 //! bytes, and this link has what makes up for it: it reads into the stack and keeps what tungstenite does not take at
 //! once, and it collects frames to be written in a buffer that is given back as soon as all is written.
+//!
+//! tungstenite puts the fragments of a message together by itself, and reads on as long as there are any, also empty ones that
+//! never end. So the link counts the bytes that it takes for one message, and fails beyond a bound.
 
-use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::{fmt, io};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -30,19 +33,28 @@ pub(crate) struct Link<S> {
     written: usize,
     /// Bytes arrived since this was last asked.
     arrived: bool,
+    /// Bytes that may still be read for the message that is on its way, frame headers included.
+    left: u32,
 }
+
+/// A message takes more bytes than a message may, frame headers included.
+#[derive(Debug)]
+pub(crate) struct Flooded;
+
+impl fmt::Display for Flooded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too many frames for one message")
+    }
+}
+
+impl std::error::Error for Flooded {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// A link over `socket`, from which `early` has been read already.
-    pub(crate) fn new(socket: S, early: Bytes) -> Self {
+    pub(crate) fn new(socket: S, early: Bytes, left: u32) -> Self {
         // A copy, for `early` may be a slice of a larger buffer.
-        Self {
-            socket,
-            early: Bytes::copy_from_slice(&early),
-            late: Vec::new(),
-            written: 0,
-            arrived: false,
-        }
+        let early = Bytes::copy_from_slice(&early);
+        Self { socket, early, late: Vec::new(), written: 0, arrived: false, left }
     }
 
     /// Whether bytes have arrived since this was last asked.
@@ -53,6 +65,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Bytes of what is being written that the socket has taken.
     pub(crate) fn written(&self) -> usize {
         self.written
+    }
+
+    /// The next message may take so many bytes.
+    pub(crate) fn begin_message(&mut self, left: u32) {
+        self.left = left;
+    }
+
+    /// A control frame with so many bytes of payload was read, which belongs to no message.
+    pub(crate) fn control_read(&mut self, payload: usize) {
+        // Two bytes of header and the mask, four.
+        self.left = self.left.saturating_add(u32::try_from(payload + 6).unwrap_or(u32::MAX));
+    }
+
+    /// Bytes go to tungstenite.
+    fn count(&mut self, bytes: usize) -> io::Result<()> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| io::Error::other(Flooded))?;
+        Ok(())
     }
 
     /// Adds a whole frame, as a server sends it: unmasked (RFC 6455 section 5.1). It is written by the next flush.
@@ -90,8 +120,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Link<S> {
             if out.remaining() >= READ {
                 let before = out.filled().len();
                 ready!(Pin::new(&mut self.socket).poll_read(cx, out))?;
-                self.arrived |= out.filled().len() > before;
-                return Poll::Ready(Ok(()));
+                let arrived = out.filled().len() - before;
+                self.arrived |= arrived > 0;
+                return Poll::Ready(self.count(arrived));
             }
             let mut stack = [MaybeUninit::uninit(); READ];
             let mut read = ReadBuf::uninit(&mut stack);
@@ -102,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Link<S> {
             if !later.is_empty() {
                 self.early = Bytes::copy_from_slice(later);
             }
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(self.count(now.len()));
         }
         let count = self.early.len().min(out.remaining());
         out.put_slice(&self.early[..count]);
@@ -110,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Link<S> {
         if self.early.is_empty() {
             self.early = Bytes::new();
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.count(count))
     }
 }
 
@@ -149,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_read_early_comes_first_and_nothing_is_lost() {
         let (mut peer, socket) = duplex(1 << 16);
-        let mut link = Link::new(socket, Bytes::from_static(b"early "));
+        let mut link = Link::new(socket, Bytes::from_static(b"early "), u32::MAX);
         let sent: Vec<u8> = (0..9000_u32).map(|n| n as u8).collect();
         peer.write_all(&sent).await.unwrap();
         peer.shutdown().await.unwrap();
@@ -168,7 +199,7 @@ mod tests {
     #[tokio::test]
     async fn frames_are_written_together_and_the_buffer_is_given_back() {
         let (mut peer, socket) = duplex(1 << 16);
-        let mut link = Link::new(socket, Bytes::new());
+        let mut link = Link::new(socket, Bytes::new(), u32::MAX);
         link.push(OpCode::Data(Data::Text), b"one").unwrap();
         link.push(OpCode::Data(Data::Binary), &[7; 200]).unwrap();
         link.push(OpCode::Control(Control::Ping), b"").unwrap();
@@ -183,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_does_not_read_bounds_the_control_frames_kept_for_it() {
         let (_peer, socket) = duplex(16);
-        let mut link = Link::new(socket, Bytes::new());
+        let mut link = Link::new(socket, Bytes::new(), u32::MAX);
         let mut kept = 0;
         while let Some(written) = futures::FutureExt::now_or_never(link.write(&[0; 100])) {
             kept += written.unwrap();

@@ -196,6 +196,12 @@ impl Shared {
     pub(crate) fn max_message_bytes(&self) -> usize {
         self.engine.limits().max_message_bytes
     }
+
+    /// Bytes that one message may take, headers of its frames included.
+    pub(crate) fn max_bytes_of_a_message(&self) -> u32 {
+        let most = self.max_message_bytes().saturating_add(self.config.max_framing_bytes);
+        u32::try_from(most).unwrap_or(u32::MAX)
+    }
 }
 
 /// A connection on the list of those to close at shutdown, for as long as this lives.

@@ -105,6 +105,28 @@ async fn a_flood_of_pings() {
 }
 
 #[tokio::test]
+async fn empty_fragments_without_end_close() {
+    let flood = [frame(TEXT, b"{"), frame(0, b"").repeat(100_000)].concat();
+    is_closed_with(&flood, Code::RateLimited).await;
+}
+
+#[tokio::test]
+async fn message_in_a_thousand_fragments_is_taken() {
+    let mut client = greeted(server(WsConfig::default()).await).await;
+    for id in 5..8 {
+        let command = format!(r#"{{"t":"ping","id":{id}}}"#).into_bytes();
+        let (one, two) = command.split_at(7);
+        let ping = frame(FIN | PING, b"").repeat(10);
+        let empty = frame(0, b"").repeat(1000);
+        client.bytes(&[frame(TEXT, one), empty, ping, frame(FIN, two)].concat()).await;
+        for _ in 0..10 {
+            assert_eq!(client.frame().await, (FIN | PONG, Vec::new()));
+        }
+        assert!(client.heard().await.contains(&id.to_string()));
+    }
+}
+
+#[tokio::test]
 async fn fragments_are_put_together_with_a_ping_in_between() {
     let mut client = greeted(server(WsConfig::default()).await).await;
     let command = br#"{"t":"ping","id":5}"#;

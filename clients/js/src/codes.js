@@ -111,7 +111,7 @@ const MEANINGS = new Map([
   [4528, "refused"],
   [4600, "the session was ended"],
   [4601, "logged out"],
-  [4602, "you were removed from this room"],
+  [4602, "you are not in this room any more"],
 ]);
 
 /**

@@ -236,6 +236,20 @@ test('the first one that was refused says how long to wait', () => {
   assert.deepEqual(sent(), [[1, 2]]);
 });
 
+test('sends that came too fast wait for as long as the last of them says', () => {
+  const machine = online();
+  const { send, refuse, sent } = sending(machine);
+  const [a, b, c] = [1, 2, 3].map((n) => send('a', n));
+  machine.flush(1);
+  refuse(2, a, 4200, 200);
+  refuse(3, b, 4206, 5000);
+  refuse(4, c, 4200, 300);
+  sent();
+  assert.equal(machine.deadline, 5003);
+  machine.onTime(5003);
+  assert.deepEqual(sent(), [[1, 2, 3]]);
+});
+
 test('one that had to wait for another is not given up with it', () => {
   const machine = online();
   const { send, refuse, sent } = sending(machine);

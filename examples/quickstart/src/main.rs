@@ -15,7 +15,10 @@ use std::{
 use anyhow::Context;
 use axum::{Extension, Router, http::header, routing::get};
 use clap::Parser;
-use im_core::{engine::Engine, ports::Retention};
+use im_core::{
+    engine::Engine,
+    ports::{Allowance, Allowances, Retention},
+};
 use im_http::{Edge, Hosts, Listener, ListenerConfig, Origin, OriginPolicy, Origins, UplinkConfig};
 use im_stores::StoreAddress;
 use im_transport_longpoll::{LongPoll, LongPollConfig};
@@ -34,7 +37,10 @@ use tracing_subscriber::prelude::*;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "RUST_LOG=debug shows more of what goes on, RUST_LOG=warn shows less."
+    after_help = "Quotas, unless --no-quotas is given: an address may open 300 sessions and make 60 rooms at once and as many an hour, and\n\
+                  send 4,000 commands at once and 400 a second; a user may make 30 rooms and store 32 MiB at once and as much an\n\
+                  hour. What is over is refused with 4200 and the time to wait.\n\
+                  RUST_LOG=debug shows more of what goes on, RUST_LOG=warn shows less."
 )]
 struct Flags {
     /// Address and port to listen on. Use 0.0.0.0:8080 to let other machines in, and port 0 for any free port.
@@ -58,6 +64,9 @@ struct Flags {
     /// Messages older than so many days are removed. None by default.
     #[arg(long, env = "IM_KEEP_DAYS")]
     keep_days: Option<u64>,
+    /// No bounds on what one address and one user may use. For a server behind a proxy, which makes all of them one address.
+    #[arg(long, env = "IM_NO_QUOTAS")]
+    no_quotas: bool,
     #[command(subcommand)]
     copies: Option<copies::Copies>,
 }
@@ -77,6 +86,19 @@ const PAGE: [(&str, &str, &str); 8] = [
 /// The page runs its own scripts and nothing else, whatever a message may contain.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What strangers may use: enough for a room full of people behind one address, too little to fill a disk. They are in `--help`.
+fn quotas() -> Allowances {
+    let hourly =
+        |amount: u64| Allowance { amount, per: Duration::from_secs(3600), at_once: amount };
+    let commands = Allowance { amount: 400, per: Duration::from_secs(1), at_once: 4000 };
+    Allowances::none()
+        .sessions_per_address(hourly(300))
+        .rooms_per_address(hourly(60))
+        .commands_per_address(commands)
+        .rooms_per_user(hourly(30))
+        .bytes_per_user(hourly(32 << 20))
+}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -102,7 +124,10 @@ async fn main() -> anyhow::Result<()> {
         count: flags.keep_messages,
         ..Retention::default()
     };
-    let engine = Engine::builder().allow_anonymous().store(Arc::clone(&store));
+    let mut engine = Engine::builder().allow_anonymous().store(Arc::clone(&store));
+    if !flags.no_quotas {
+        engine = engine.quotas(Arc::new(quotas()));
+    }
     let engine = engine.retention(Arc::new(keep)).start().await?;
 
     // Pages that may connect, and names that this server answers to beside local ones.

@@ -112,12 +112,7 @@ fn report(
 ) -> Result<Vec<String>> {
     let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let growth = most.saturating_sub(before);
-    println!(
-        "  memory: {} MiB before, {} MiB at most, {} MiB more",
-        before >> 20,
-        most >> 20,
-        growth >> 20
-    );
+    println!("  memory: {} MiB before, {} MiB at most", before >> 20, most >> 20);
     println!(
         "  {} pages, the largest of {} bytes; {} refused; {} connections ended",
         of(&got.pages),

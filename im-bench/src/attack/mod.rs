@@ -90,6 +90,9 @@ impl Attack {
     }
 }
 
+/// Time after the attack until the server's memory is looked at again.
+const SETTLE: Duration = Duration::from_secs(10);
+
 /// How many times its quiet 99th percentile a bystander's may be.
 const MOST_TIMES: u32 = 5;
 
@@ -111,7 +114,10 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     // What was due before the end is waited for.
     let during = bystander.end().await?;
     println!("{}: {} attackers: {}", ground.store, ground.attackers, Times(&during));
-    println!("  server: {} MiB resident", host::resident_bytes(server.pid())? >> 20);
+    let at_the_end = host::resident_bytes(server.pid())?;
+    tokio::time::sleep(SETTLE).await;
+    let later = host::resident_bytes(server.pid())?;
+    println!("  server: {} MiB resident, {} MiB {SETTLE:?} later", at_the_end >> 20, later >> 20);
     server.stop().await?;
 
     let (before, after) = (p99(&quiet), p99(&during));

@@ -69,6 +69,8 @@ struct Held {
     /// The first send that was refused.
     by: u64,
     until: Instant,
+    /// It was refused since sends came too fast.
+    paced: bool,
 }
 
 /// All commands without an answer, in the order in which they were asked: their numbers say it.
@@ -140,12 +142,14 @@ impl Flight {
     }
 
     /// Puts a send back that was refused for now. It keeps its number, and so its place, and nothing is written to its
-    /// target before `at`; if an earlier one was refused as well, that one's pause counts.
-    pub(crate) fn retry(&mut self, id: CommandId, pending: Pending, at: Instant) {
+    /// target before `at`; if an earlier one was refused as well, that one's pause counts. If that was `paced`, refused for the
+    /// rate, the longest pause counts: the pauses of those behind it cover all of them.
+    pub(crate) fn retry(&mut self, id: CommandId, pending: Pending, at: Instant, paced: bool) {
         let Some(target) = target(&pending.body) else { return };
-        let earlier = self.held.get(target).is_some_and(|held| held.by < id.0);
-        if !earlier {
-            self.held.insert(target.clone(), Held { by: id.0, until: at });
+        match self.held.get_mut(target) {
+            Some(held) if held.by < id.0 && held.paced => held.until = held.until.max(at),
+            Some(held) if held.by < id.0 => {}
+            _ => drop(self.held.insert(target.clone(), Held { by: id.0, until: at, paced })),
         }
         self.pending.insert(id.0, Pending { written: None, ..pending });
         self.unwritten.insert(id.0);

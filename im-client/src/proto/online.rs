@@ -267,7 +267,8 @@ impl Machine {
             let pause = Duration::from_millis(100 << pending.tries.min(7));
             pending.tries += u32::from(its_turn);
             let at = now + pause.max(refusal.retry_after.unwrap_or_default());
-            return self.flight.retry(id, pending, at);
+            let paced = refusal.code == Code::RateLimited.number();
+            return self.flight.retry(id, pending, at, paced);
         }
         self.call_failed(id, &pending, Known::Refused);
         let error = Error::from(refusal).about(super::message_id(&pending));

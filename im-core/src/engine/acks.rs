@@ -23,7 +23,7 @@ use super::config::EngineConfig;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// When a command that was refused for want of room should come again.
 const COME_BACK: Duration = Duration::from_secs(1);
-/// Bytes of a room's status and of a session's entry at most: ids, numbers and names of fields.
+/// Bytes of a room's status, and of a session's entry, at most: ids, numbers and names of fields.
 const ENTRY: usize = 512;
 
 /// The budget that the acks of all connections share.
@@ -94,18 +94,33 @@ impl AckBudget {
     ///
     /// # Errors
     ///
-    /// [`Code::Overloaded`] if there was no room for it for a while.
+    /// As [`AckBudget::reserve`].
     pub(crate) async fn reserve_for(
         self: &Arc<Self>,
         body: &CommandBody,
         config: &EngineConfig,
-    ) -> Result<Option<Reserved>> {
-        let bytes = self.most(body, config).min(self.all_bytes);
-        if bytes == 0 {
-            return Ok(None);
-        }
+    ) -> Result<Reserved> {
+        self.reserve(self.most(body, config)).await
+    }
+
+    /// Sets aside what the statuses of so many rooms may have.
+    ///
+    /// # Errors
+    ///
+    /// As [`AckBudget::reserve`].
+    pub(crate) async fn reserve_statuses(self: &Arc<Self>, rooms: usize) -> Result<Reserved> {
+        self.reserve(rooms.saturating_mul(ENTRY)).await
+    }
+
+    /// Sets so many bytes aside; no more than there are in all.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Overloaded`] if there was no room for them for a while.
+    async fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reserved> {
+        let bytes = bytes.min(self.all_bytes);
         if let Some(reserved) = self.try_reserve(bytes) {
-            return Ok(Some(reserved));
+            return Ok(reserved);
         }
         let waiting = async {
             loop {
@@ -118,13 +133,15 @@ impl AckBudget {
             }
         };
         match tokio::time::timeout(PATIENCE, waiting).await {
-            Ok(reserved) => Ok(Some(reserved)),
+            Ok(reserved) => Ok(reserved),
             Err(_) => Err(Error::of(Code::Overloaded, "page").retry_after(COME_BACK)),
         }
     }
 
     fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
-        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.all_bytes);
+        let fits = |used: usize| {
+            used.checked_add(bytes).filter(|sum| *sum <= self.all_bytes || bytes == 0)
+        };
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
         Some(Reserved { budget: self.clone(), bytes })
     }
@@ -136,10 +153,7 @@ impl AckBudget {
             | CommandBody::Members { .. }
             | CommandBody::Rooms { .. } => self.page_bytes,
             CommandBody::Sessions => config.max_sessions_per_user.saturating_mul(ENTRY),
-            CommandBody::Resume { cursors, rev } => {
-                let held = rev.map_or(0, |_| config.max_rooms_per_session);
-                cursors.len().max(held).saturating_mul(ENTRY)
-            }
+            // `resume` sets aside what it needs once it knows its rooms.
             _ => 0,
         }
     }
@@ -167,7 +181,8 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
             drop(first);
         });
-        assert!(second.unwrap().is_some());
+        assert_eq!(budget.used(), 200);
+        drop(second.unwrap());
         assert_eq!(budget.used(), 0);
     }
 
@@ -179,7 +194,7 @@ mod tests {
         let refused = budget.reserve_for(&history(), &config).await.unwrap_err();
         assert_eq!(refused.code(), Code::Overloaded);
         assert!(refused.is_retryable() && refused.delay().is_some());
-        assert!(budget.reserve_for(&CommandBody::Ping, &config).await.unwrap().is_none());
+        drop(budget.reserve_for(&CommandBody::Ping, &config).await.unwrap());
         assert_eq!(budget.used(), 200);
     }
 }

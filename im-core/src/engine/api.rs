@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{Cursor, EventKind, MessageId, RoomId, SessionId, StateKey, UserId};
-use crate::ports::Store;
+use crate::ports::{Resource, Store};
 use crate::state::{Act, Intent, NewEvent, RoomSeed, answer};
 use crate::time::Stamp;
 use crate::wire::{
@@ -167,6 +167,9 @@ impl Engine {
             .registry
             .open(peer.address, most, |number| Conn::new(number, peer, part, core))
             .map_err(|_| Error::of(Code::TooManyConnections, "accept"))?;
+        // Whatever comes of it: a connection, a call, a stream, a poll.
+        commands::address_quota(core, &conn, Resource::Commands, 1)
+            .inspect_err(|_| core.registry.close(&conn))?;
         Ok(Connection::new(self.clone(), conn))
     }
 

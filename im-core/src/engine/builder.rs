@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::id::NodeId;
 use crate::memory::MemoryStore;
 use crate::ports::{
-    AllowAnonymous, Authenticator, Bus, Clock, Hooks, NoHooks, RateLimiter, Retention,
-    RetentionPolicy, Store, SystemClock, TokenBuckets,
+    AllowAnonymous, Authenticator, Bus, Clock, Hooks, NoHooks, NoQuotas, Quotas, RateLimiter,
+    Retention, RetentionPolicy, Store, SystemClock, TokenBuckets,
 };
 use crate::time::StampClock;
 
@@ -42,11 +42,12 @@ pub struct EngineBuilder<A = Arc<dyn Authenticator>> {
     hooks: Arc<dyn Hooks>,
     clock: Arc<dyn Clock>,
     limiter: Arc<dyn RateLimiter>,
+    quotas: Arc<dyn Quotas>,
     retention: Arc<dyn RetentionPolicy>,
     config: EngineConfig,
 }
 
-/// Commands a second, and at once, that one user may issue by default: a person types less, a busy bot needs no more.
+/// Tokens a second, and at once, that one user has by default: a send costs one. A person types less, a busy bot needs no more.
 const COMMANDS_PER_SECOND: u32 = 200;
 const COMMANDS_AT_ONCE: u32 = 1000;
 
@@ -59,6 +60,7 @@ impl EngineBuilder<NeedsAuthenticator> {
             hooks: Arc::new(NoHooks),
             clock: Arc::new(SystemClock),
             limiter: Arc::new(TokenBuckets::new(COMMANDS_PER_SECOND, COMMANDS_AT_ONCE)),
+            quotas: Arc::new(NoQuotas),
             retention: Arc::new(Retention::default()),
             config: EngineConfig::default(),
         }
@@ -73,6 +75,7 @@ impl EngineBuilder<NeedsAuthenticator> {
             hooks: self.hooks,
             clock: self.clock,
             limiter: self.limiter,
+            quotas: self.quotas,
             retention: self.retention,
             config: self.config,
         }
@@ -109,9 +112,16 @@ impl<A> EngineBuilder<A> {
         self
     }
 
-    /// How often users may issue commands. 200 a second and 1,000 at once, on each node, if none is given.
+    /// How often users may issue commands. 200 tokens a second and 1,000 at once, on each node, if none is given: a short
+    /// send costs one, a command that reads or writes more rows costs more.
     pub fn rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
         self.limiter = limiter;
+        self
+    }
+
+    /// What one address and one user may use. No bounds if none are given.
+    pub fn quotas(mut self, quotas: Arc<dyn Quotas>) -> Self {
+        self.quotas = quotas;
         self
     }
 
@@ -173,6 +183,7 @@ impl EngineBuilder {
             hooks: self.hooks,
             clock: self.clock,
             limiter: self.limiter,
+            quotas: self.quotas,
             retention: self.retention,
             swept: Mutex::new(None),
             bus: self.bus,

@@ -63,7 +63,9 @@ pub struct EngineConfig {
     /// on those that take nothing for five ticks are ended with [`Code::SlowReader`](crate::Code::SlowReader). Worst case
     /// in memory: this, and one small ack for each connection.
     pub acks_bytes: usize,
-    /// Commands refused for their rate in a row before the connection is closed. 100 by default.
+    /// Frames of a connection that are refused for their rate, or because an earlier send comes first, before it is closed:
+    /// counted from the last time that the client waited for as long as it was told to. 4,096 by default: what a client may
+    /// have on its way when it reads the first refusal. Worst case: the answers, of which `max_in_flight` wait at a time.
     pub max_flood: u32,
     /// Rooms that one session follows. 2,048 by default; some 100 bytes each.
     pub max_rooms_per_session: usize,
@@ -113,10 +115,17 @@ pub struct EngineConfig {
 
     /// Tasks that append, each for its share of the rooms. 4 by default.
     pub lanes: usize,
-    /// Appends that wait for one of them. 4,096 by default; senders wait beyond that.
+    /// Appends that wait for one of them: half of them as they came, half in fair turns of their users. 4,096 by default; senders
+    /// wait beyond that. Worst case in memory: as many messages of `limits.max_message_bytes`.
     pub lane_queue: usize,
     /// Appends handed to the store at once. 512 by default.
     pub append_batch: usize,
+    /// Rows that appends handed to the store at once write: two for each append, and two more for each first member of a room.
+    /// 1,024 by default: one store call then takes some 10 ms, and a lane's other users wait for no more than that. An append of
+    /// more rows goes by itself.
+    pub append_rows: usize,
+    /// Bytes of the same, 64 for each row and the contents. 1 MiB by default, for the same reason.
+    pub append_bytes: usize,
 
     /// How often heads and state are compared with the store, for rooms with readers. 5 s by default.
     pub head_check: Duration,
@@ -166,7 +175,7 @@ impl Default for EngineConfig {
             max_in_flight: 64,
             ack_bytes: 256 * 1024,
             acks_bytes: 128 * 1024 * 1024,
-            max_flood: 100,
+            max_flood: 4096,
             max_rooms_per_session: 2048,
             max_members: 100_000,
             max_first_members: 256,
@@ -187,6 +196,8 @@ impl Default for EngineConfig {
             lanes: 4,
             lane_queue: 4096,
             append_batch: 512,
+            append_rows: 1024,
+            append_bytes: 1024 * 1024,
             head_check: Duration::from_secs(5),
             upkeep: Duration::from_secs(10),
             upkeep_rooms: 1024,
@@ -253,6 +264,8 @@ setters! {
     lanes: usize,
     lane_queue: usize,
     append_batch: usize,
+    append_rows: usize,
+    append_bytes: usize,
     head_check: Duration,
     upkeep: Duration,
     upkeep_rooms: usize,

@@ -1,7 +1,7 @@
 //! The transport's seam: a connection takes messages and gives batches to write. [`Connection`] says how it is used.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -108,8 +108,12 @@ pub(crate) struct Conn {
     sent: AtomicU64,
     opened: u64,
     heartbeat: AtomicBool,
-    /// Commands refused for their rate in a row.
+    /// Frames refused since the peer last waited for as long as it was told to.
     pub(crate) flood: AtomicU32,
+    /// Milliseconds of the engine's run until which it was told to wait.
+    pub(crate) flood_until: AtomicU64,
+    /// The code for commands behind a `hello` that was refused and may be said again; 0 if there was none.
+    hello_refused: AtomicU16,
     /// It no longer counts among its network's handshakes.
     pub(crate) greeted: AtomicBool,
     /// A `hello` is being looked at: that has time-outs of its own.
@@ -268,6 +272,8 @@ impl Conn {
             opened: now,
             heartbeat: AtomicBool::new(false),
             flood: AtomicU32::new(0),
+            flood_until: AtomicU64::new(0),
+            hello_refused: AtomicU16::new(0),
             greeted: AtomicBool::new(false),
             greeting: AtomicBool::new(false),
             part,
@@ -298,6 +304,16 @@ impl Conn {
         self.credentials.lock().take();
         // Set once: commands of a connection are carried out one after the other, and a second hello is refused.
         drop(self.session.set(Box::new(session)));
+    }
+
+    /// A `hello` was refused and may be said again: what was sent behind it is refused with this code.
+    pub(crate) fn refuse_hello(&self, code: Code) {
+        self.hello_refused.store(code.number(), Ordering::Relaxed);
+    }
+
+    /// The code for commands behind a refused `hello`, if there was one.
+    pub(crate) fn hello_refused(&self) -> Option<Code> {
+        Code::from_number(self.hello_refused.load(Ordering::Relaxed))
     }
 
     /// What the peer has shown so far.

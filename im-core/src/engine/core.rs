@@ -14,9 +14,9 @@ use crate::error::{Error, Fault, Result};
 use crate::id::{CommandId, Cursor, NodeId, RoomId, UserId};
 use crate::ports::{
     Action, Authenticator, Bus, BusMessage, Clock, Envelope, Head, Hooks, Identity, LogPage,
-    LogRange, RateLimiter, RetentionPolicy, Store, Verdict,
+    LogRange, Quotas, RateLimiter, RetentionPolicy, Store, Verdict,
 };
-use crate::state::RoomRecord;
+use crate::state::{RoomRecord, Standing};
 use crate::time::{Stamp, StampClock, Timestamp};
 use crate::wire::{ErrorReply, PageFrom};
 
@@ -43,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limiter: Arc<dyn RateLimiter>,
+    pub(crate) quotas: Arc<dyn Quotas>,
     pub(crate) retention: Arc<dyn RetentionPolicy>,
     /// The room after which the next round of retention begins.
     pub(crate) swept: Mutex<Option<RoomId>>,
@@ -175,6 +176,44 @@ impl Core {
         Ok((record, head))
     }
 
+    /// The room with its head, if there is one, and then how `user` relates to it: three reads in any case, as in
+    /// [`Self::rights`].
+    pub(crate) async fn look_up_for(
+        &self,
+        id: &RoomId,
+        user: &UserId,
+    ) -> Result<(Option<(RoomRecord, Head)>, Option<Standing>)> {
+        let record = self.store.room(id).await?;
+        let heads = self.store.heads(std::slice::from_ref(id)).await?;
+        let standing = self.store.standing(id, user).await?;
+        Ok((record.zip(heads.into_iter().next().flatten()), standing))
+    }
+
+    /// The room and how `user` relates to it, from the store: two reads, whether or not there is such a room, so that a
+    /// stranger to a closed room learns nothing from the time that the answer takes.
+    pub(crate) async fn rights(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+    ) -> Result<(Option<RoomRecord>, Option<Standing>)> {
+        let record = self.store.room(room).await?;
+        let standing = self.store.standing(room, user).await?;
+        Ok((record, standing))
+    }
+
+    /// The room, if `user` may read it now. Costs the same for a room that there is not and one that is not theirs.
+    pub(crate) async fn readable(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        verdict: &Verdict,
+    ) -> Result<RoomRecord> {
+        let (record, standing) = self.rights(room, user).await?;
+        let record = record.ok_or_else(|| Error::of(Code::NotFound, "read"))?;
+        check_read(&record, user, standing, verdict)?;
+        Ok(record)
+    }
+
     /// Whether `user` may read the room now. To be asked after what is to be handed over was read.
     pub(crate) async fn may_read(
         &self,
@@ -183,14 +222,7 @@ impl Core {
         verdict: &Verdict,
     ) -> Result<()> {
         let standing = self.store.standing(&record.id, user).await?;
-        if *verdict == Verdict::Allow || record.may_read(user, standing) {
-            return Ok(());
-        }
-        match standing {
-            Some(crate::state::Standing::Banned) => Err(Error::of(Code::Banned, "read")),
-            // Strangers are not told whether a closed room exists.
-            _ => Err(Error::of(Code::NotFound, "read")),
-        }
+        check_read(record, user, standing, verdict)
     }
 
     /// Does what a room asked for after it was given something.
@@ -383,6 +415,23 @@ impl Core {
     pub(crate) fn spread(&self, most: Duration) -> Duration {
         let random = u32::from_be_bytes(crate::id::random_bytes());
         most.mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+}
+
+/// Whether a user with this membership may read the room.
+pub(crate) fn check_read(
+    record: &RoomRecord,
+    user: &UserId,
+    standing: Option<Standing>,
+    verdict: &Verdict,
+) -> Result<()> {
+    if *verdict == Verdict::Allow || record.may_read(user, standing) {
+        return Ok(());
+    }
+    match standing {
+        Some(Standing::Banned) => Err(Error::of(Code::Banned, "read")),
+        // Strangers are not told whether a closed room exists.
+        _ => Err(Error::of(Code::NotFound, "read")),
     }
 }
 

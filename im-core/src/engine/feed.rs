@@ -18,23 +18,37 @@ const WINDOW_PAGE: usize = 64 * 1024;
 
 /// Takes what there is, reading logs for rooms that lag. `None` if there is nothing; then wait for the outbox. Cancel-safe.
 pub(crate) async fn take(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize) -> Option<Take> {
-    let mut _hold: Option<Box<StateHold>> = None;
-    loop {
+    match take_now(outbox, max_bytes) {
+        Ok(take) => take,
         // On the heap, and apart: every connection that waits for something to write holds this future.
-        let needed = match take_now(outbox, max_bytes) {
-            Ok(take) => return take,
-            Err(needed) => needed,
-        };
+        Err(needed) => Box::pin(take_after(core, outbox, max_bytes, needed)).await,
+    }
+}
+
+/// The same, once what is needed was read.
+async fn take_after(
+    core: &Arc<Core>,
+    outbox: &Arc<Outbox>,
+    max_bytes: usize,
+    mut needed: Needed,
+) -> Option<Take> {
+    // Until it was taken, so that it is not evicted again before.
+    let mut _hold: Option<StateHold> = None;
+    loop {
         match needed {
-            Needed::Log(lag) => Box::pin(feed(core, outbox, lag)).await,
-            Needed::State(room) => match Box::pin(core.hold_state(&room)).await {
-                Ok(held) => _hold = Some(Box::new(held)),
+            Needed::Log(lag) => feed(core, outbox, lag).await,
+            Needed::State(room) => match core.hold_state(&room).await {
+                Ok(held) => _hold = Some(held),
                 Err(error) => {
                     tracing::warn!(room = %room.id(), %error, "state could not be read; readers wait for the next tick");
                     outbox.pause();
                     return None;
                 }
             },
+        }
+        match take_now(outbox, max_bytes) {
+            Ok(take) => return take,
+            Err(more) => needed = more,
         }
     }
 }

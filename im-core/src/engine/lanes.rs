@@ -4,6 +4,9 @@
 //! event that was committed: applies it to its room (which fans it out), tells the other nodes, and answers the sender.
 //! So one room's events leave in their order, and a connection that goes away takes nothing with it.
 //!
+//! A call of the store is bounded in appends, rows and bytes; what does not fit waits for its [turn](super::turns), which is
+//! fair among users.
+//!
 //! The sends of one session to one room are taken in their order also when some are refused for the time being: see
 //! [`own_order`](super::own_order). So a send that was answered before it came here comes here all the same.
 
@@ -24,13 +27,17 @@ use crate::ports::{Appended, BusMessage};
 use crate::state::{Act, Append, Guard};
 use crate::wire::{Content, Event, Map, MemberChange, Reply, SendReceipt, Signal, Target, encode};
 
+use super::commands::{ROWS_PER_MEMBER, behind};
+use super::config::EngineConfig;
 use super::connection::Conn;
 use super::core::Core;
 use super::metrics;
 use super::outgoing::Outgoing;
 use super::own_order::{OwnOrder, Sent};
+use super::turns::{BatchBounds, Share, Taken, Turns, Weight};
 
-/// How long a send is told to wait, at most, that has to come after an earlier one: that one comes soon, if it comes.
+/// How long a send is told to wait, at most, that has to come after an earlier one: that one comes soon, if it comes. Unless the
+/// rate limit asks for more, once all of them come again.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// Somebody who waits for an append.
@@ -76,7 +83,7 @@ pub(crate) struct Lanes {
 impl Lanes {
     /// `n` lanes, and the ends that their tasks take from.
     pub(crate) fn new(n: usize, queue: usize) -> (Self, Vec<mpsc::Receiver<Job>>) {
-        let (senders, receivers) = (0..n.max(1)).map(|_| mpsc::channel(queue.max(1))).unzip();
+        let (senders, receivers) = (0..n.max(1)).map(|_| mpsc::channel(places(queue))).unzip();
         (Self { senders, hasher: RandomState::new() }, receivers)
     }
 
@@ -108,39 +115,126 @@ impl Lanes {
     }
 }
 
-/// One lane's task: ends when the engine stops and the queue is empty.
+/// One lane's task: ends when the engine stops and nothing waits.
 pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
-    let (mut batch, mut order) = (Vec::new(), OwnOrder::default());
+    let (mut lane, mut order) = (Lane::new(&core.config), OwnOrder::default());
     let mut closing = false;
     loop {
-        let taken = tokio::select! {
-            biased;
-            () = core.stopped.cancelled(), if !closing => {
-                closing = true;
-                jobs.close();
-                continue;
+        if lane.turns.is_empty() {
+            tokio::select! {
+                biased;
+                () = core.stopped.cancelled(), if !closing => {
+                    closing = true;
+                    jobs.close();
+                    continue;
+                }
+                n = jobs.recv_many(&mut lane.came, lane.bounds.appends) => if n == 0 {
+                    return;
+                },
             }
-            n = jobs.recv_many(&mut batch, core.config.append_batch) => n,
-        };
-        if taken == 0 {
-            return;
         }
-        fill(&mut batch, &mut jobs, core.config.append_batch).await;
-        let going = admit(&core, &mut order, batch.drain(..));
+        lane.fill(&mut jobs).await;
+        let batch = lane.batch();
+        let going = admit(&core, &mut order, batch.into_iter());
         if !going.is_empty() {
             commit(&core, &mut order, going).await;
         }
     }
 }
 
-/// Lets those come first who are about to send, as long as there are any: the fuller the batch, the cheaper each commit.
-async fn fill(batch: &mut Vec<Job>, jobs: &mut mpsc::Receiver<Job>, most: usize) {
-    while batch.len() < most {
-        yield_now().await;
-        if jobs.is_empty() {
-            return;
+/// What waits in a lane.
+struct Lane {
+    /// In the order in which it came, while all of it goes in one batch.
+    came: Vec<Job>,
+    turns: Turns<Job>,
+    bounds: BatchBounds,
+    /// Jobs that may be in `turns`; as many wait before the lane.
+    most: usize,
+}
+
+impl Lane {
+    fn new(config: &EngineConfig) -> Self {
+        let bounds = BatchBounds {
+            appends: config.append_batch.max(1),
+            rows: config.append_rows,
+            bytes: config.append_bytes,
+        };
+        let most = places(config.lane_queue).max(bounds.appends);
+        Self { came: Vec::new(), turns: Turns::new(), bounds, most }
+    }
+
+    /// Lets those come first who are about to send, as long as there are any: the fuller the batch, the cheaper each commit.
+    async fn fill(&mut self, jobs: &mut mpsc::Receiver<Job>) {
+        // Once more than a batch waits, whoever comes is to have their turn among them.
+        let most = if self.turns.is_empty() { self.bounds.appends } else { self.most };
+        while self.turns.len() + self.came.len() < most {
+            yield_now().await;
+            if jobs.is_empty() {
+                return;
+            }
+            let room = most - self.turns.len() - self.came.len();
+            jobs.recv_many(&mut self.came, room).await;
         }
-        jobs.recv_many(batch, most - batch.len()).await;
+    }
+
+    /// The next batch.
+    fn batch(&mut self) -> Vec<Job> {
+        let mut taken = Taken::default();
+        if self.turns.is_empty()
+            && self.came.iter().all(|job| taken.add(job.weight(), &self.bounds))
+        {
+            return std::mem::take(&mut self.came);
+        }
+        for job in self.came.drain(..) {
+            self.turns.push(job.share(), job.weight(), job);
+        }
+        let batch = self.turns.batch(&self.bounds);
+        if !self.turns.is_empty() {
+            ::metrics::counter!(metrics::TURNS).increment(1);
+        }
+        batch
+    }
+}
+
+/// Of the jobs that a lane may hold, those that wait before it; as many may wait for their turn.
+fn places(queue: usize) -> usize {
+    queue.div_ceil(2).max(1)
+}
+
+impl Job {
+    /// Whose share of the rows it counts against.
+    fn share(&self) -> Share {
+        let room = match &self.work {
+            Work::Append(append) => &append.room,
+            Work::Answered(room, ..) => room,
+        };
+        match &self.waiter {
+            Waiter::Command(conn, _) => match conn.session() {
+                Some(session) => Share::User(session.user.clone()),
+                None => Share::Room(room.clone()),
+            },
+            Waiter::Caller(_) => Share::Room(room.clone()),
+        }
+    }
+
+    /// What it writes.
+    fn weight(&self) -> Weight {
+        /// A row's keys and indexes, about.
+        const ROW_BYTES: usize = 64;
+        let Work::Append(append) = &self.work else { return Weight::default() };
+        let of = |members: usize, bytes: usize| {
+            // The event and its room come to each.
+            let rows = 2 + members * ROWS_PER_MEMBER;
+            Weight { rows, bytes: bytes + rows * ROW_BYTES }
+        };
+        match &append.act {
+            Act::Post { event, seed } => {
+                let members = seed.as_ref().map_or(0, |seed| seed.members.len());
+                of(members, event.content.packed().len())
+            }
+            Act::Create { seed, .. } => of(seed.members.len(), 0),
+            Act::Change { .. } => of(1, 0),
+        }
     }
 }
 
@@ -162,7 +256,10 @@ fn admit(core: &Core, order: &mut OwnOrder, jobs: impl Iterator<Item = Job>) -> 
                 let sent = send_id(&append.act).and_then(|id| waiter.sent(&append.room, id));
                 match sent.as_ref().map_or(Ok(()), |sent| order.pass(sent, at, now)) {
                     Ok(()) => going.push(Going { append, waiter, sent }),
-                    Err(wait) => answer(core, waiter, Err(not_yet(wait))),
+                    Err(wait) => {
+                        let wait = waiter.given_back(core, wait.min(COME_AGAIN));
+                        answer(core, waiter, Err(not_yet(wait)));
+                    }
                 }
             }
             Work::Answered(room, id, result) => {
@@ -191,7 +288,7 @@ fn send_id(act: &Act) -> Option<&MessageId> {
 
 /// What a send is told that comes before one that it was sent after.
 fn not_yet(wait: Duration) -> Error {
-    Error::of(Code::NotYet, "send").retry_after(wait.min(COME_AGAIN))
+    Error::of(Code::NotYet, "send").retry_after(wait)
 }
 
 async fn commit(core: &Arc<Core>, order: &mut OwnOrder, batch: Vec<Going>) {
@@ -313,6 +410,14 @@ impl Core {
 }
 
 impl Waiter {
+    /// A send was refused since an earlier one comes first, so it costs nothing. Returns how long to wait, `wait` at least.
+    fn given_back(&self, core: &Core, wait: Duration) -> Duration {
+        match self {
+            Self::Command(conn, _) => behind(core, conn, wait),
+            Self::Caller(_) => wait,
+        }
+    }
+
     /// What was sent by a client under this id.
     fn sent(&self, room: &RoomId, id: &MessageId) -> Option<Sent> {
         let Self::Command(conn, _) = self else { return None };

@@ -48,3 +48,9 @@ pub(crate) const STATE_EVICTIONS: &str = "im_state_evictions_total";
 pub(crate) const STATE_READS: &str = "im_state_reads_total";
 /// State updates discarded because something newer was held.
 pub(crate) const STALE_STATE: &str = "im_state_stale_total";
+/// What addresses and users were refused for their quotas, by payer and resource.
+pub(crate) const QUOTA_REFUSALS: &str = "im_quota_refusals_total";
+/// Connections closed because they went on sending what was refused.
+pub(crate) const FLOODS: &str = "im_floods_total";
+/// Batches of appends behind which others had to wait for their turn.
+pub(crate) const TURNS: &str = "im_append_turns_total";

@@ -15,7 +15,7 @@
 //! | `connection` | the transport's seam |
 //! | `uplink`, `downlink`, `places` | the same in two halves, for transports without a connection of their own |
 //! | `commands` | carrying out what clients ask |
-//! | `lanes`, `own_order` | appending, answering, fanning out; the order of one's own sends |
+//! | `lanes`, `turns`, `own_order` | appending, answering, fanning out; fair turns; the order of one's own sends |
 //! | `hub`, `room` | rooms in memory: recent log, readers, state |
 //! | `outbox`, `acks`, `feed`, `cold`, `page_cache` | what waits for a reader; the bytes of acks; catching up from the log |
 //! | `registry` | connections and whose they are |
@@ -49,6 +49,7 @@ mod registry;
 mod room;
 mod state_writer;
 mod tasks;
+mod turns;
 mod upkeep;
 mod uplink;
 mod usage;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
 
 use crate::id::{SessionId, UserId};
 
@@ -27,6 +27,8 @@ struct Inner {
     users: HashMap<UserId, Vec<Arc<Conn>>>,
     /// Calls under way.
     calls: HashMap<UserId, usize>,
+    /// Whose turn it is among a user's commands about many rooms. Only while one is carried out or waits.
+    turns: HashMap<UserId, Arc<AsyncMutex<()>>>,
     /// Connections of a network.
     networks: HashMap<IpAddr, usize>,
     /// Those that have not said who they are.
@@ -44,6 +46,25 @@ pub(crate) struct Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.registry.end_call(&self.user);
+    }
+}
+
+/// A user's turn; the next one's begins when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    registry: Arc<Registry>,
+    user: UserId,
+    held: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut inner = self.registry.inner.lock();
+        self.held.take();
+        // Those that wait hold it as well.
+        if inner.turns.get(&self.user).is_some_and(|turns| Arc::strong_count(turns) == 1) {
+            inner.turns.remove(&self.user);
+        }
     }
 }
 
@@ -159,6 +180,16 @@ impl Registry {
         }
         *calls += 1;
         Some(Call { registry: self.clone(), user: user.clone() })
+    }
+
+    /// Waits for this user's turn at what is done one at a time for each user. At most the connections and calls that a user may
+    /// have wait here.
+    pub(crate) async fn turns_of(self: &Arc<Self>, user: &UserId) -> Turn {
+        let turns = self.inner.lock().turns.entry(user.clone()).or_default().clone();
+        // Made before it waits, so that it is forgotten also if the one who waits goes away.
+        let mut turn = Turn { registry: self.clone(), user: user.clone(), held: None };
+        turn.held = Some(turns.lock_owned().await);
+        turn
     }
 
     fn end_call(&self, user: &UserId) {

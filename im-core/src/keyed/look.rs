@@ -218,6 +218,18 @@ impl View for Reader<'_> {
         self.standing_in(room.epoch.incarnation, user)
     }
 
+    fn another_owner(&self, room: &RoomRecord, user: &UserId) -> StoreResult<bool> {
+        let prefix = keys::standings(room.epoch.incarnation);
+        let mut found = false;
+        self.walk(&prefix, None, &mut |key, standing| {
+            let standing: Option<Standing> = record::unpack("standing", standing)?;
+            let owner = standing == Some(Standing::Member(Role::Owner));
+            found = owner && keys::id_at::<UserId>(key, prefix.len())? != *user;
+            if found { ENOUGH } else { ON }
+        })?;
+        Ok(found)
+    }
+
     fn sent(
         &self,
         room: &RoomRecord,

@@ -256,6 +256,12 @@ impl View for Rooms {
         Ok(self.standing(&room.id, user))
     }
 
+    fn another_owner(&self, room: &RoomRecord, user: &UserId) -> Result<bool, Infallible> {
+        let owner = Standing::Member(Role::Owner);
+        let standings = self.rooms.get(&room.id).into_iter().flat_map(|room| &room.standings);
+        Ok(standings.into_iter().any(|(other, standing)| *standing == owner && other != user))
+    }
+
     fn sent(
         &self,
         room: &RoomRecord,

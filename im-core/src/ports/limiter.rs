@@ -1,21 +1,32 @@
 //! How often may somebody do something?
 
-use std::collections::HashMap;
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use crate::id::UserId;
 use crate::time::Timestamp;
 
+use super::allowance::{Allowance, Buckets};
+
 /// Decides whether a user may issue another command now.
+///
+/// The unit is a token: what a short `send` costs. Commands that read or write more rows cost more of them.
 pub trait RateLimiter: Send + Sync {
-    /// Takes `cost` commands of `user`'s allowance at `now`, or says how long to wait. Never waits itself.
+    /// Takes `cost` tokens of `user`'s allowance at `now`, or says how long to wait. Never waits itself.
     ///
     /// # Errors
     ///
-    /// How long until it would be allowed.
+    /// How long until this command is allowed, with all that were refused before it and have not come again: a client that waits
+    /// so long and then sends them all again gets them through, as far as they fit into what may come at once.
     fn take(&self, user: &UserId, cost: u32, now: Timestamp) -> Result<(), Duration>;
+
+    /// Returns what a command took that was refused all the same, since an earlier one comes first
+    /// ([`Code::NotYet`](crate::Code::NotYet)). Returns how long to wait, as [`Self::take`] does.
+    ///
+    /// By default nothing is returned, and there is nothing to wait for.
+    fn give_back(&self, user: &UserId, cost: u32, now: Timestamp) -> Duration {
+        let _ = (user, cost, now);
+        Duration::ZERO
+    }
 }
 
 /// No limit.
@@ -29,61 +40,29 @@ impl RateLimiter for Unlimited {
 }
 
 /// A token bucket for each user who was active lately, on this node.
-///
-/// Invariant: at most `max_users` buckets; a bucket that is full again says nothing and is dropped first.
 #[derive(Debug)]
-pub struct TokenBuckets {
-    per_second: u32,
-    burst: u32,
-    max_users: usize,
-    buckets: Mutex<HashMap<UserId, Bucket>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    /// Thousandths of a command.
-    left: u64,
-    at: Timestamp,
-}
+pub struct TokenBuckets(Buckets<UserId>);
 
 impl TokenBuckets {
-    /// `per_second` commands a second on average, `burst` at once. Remembers up to 100,000 active users, about 100
-    /// bytes each.
+    /// `per_second` tokens a second on average, `burst` at once. A command that costs more than `burst` costs all of it.
+    /// Remembers up to 100,000 active users, about 100 bytes each.
     pub fn new(per_second: u32, burst: u32) -> Self {
-        Self {
-            per_second: per_second.max(1),
-            burst: burst.max(1),
-            max_users: 100_000,
-            buckets: Mutex::default(),
-        }
-    }
-
-    fn refill(&self, bucket: Bucket, now: Timestamp) -> u64 {
-        let earned = u64::try_from(now.since(bucket.at).as_millis()).unwrap_or(u64::MAX);
-        let full = u64::from(self.burst) * 1000;
-        bucket.left.saturating_add(earned.saturating_mul(u64::from(self.per_second))).min(full)
+        let allowance = Allowance {
+            amount: per_second.max(1).into(),
+            per: Duration::from_secs(1),
+            at_once: burst.max(1).into(),
+        };
+        Self(Buckets::new(allowance))
     }
 }
 
 impl RateLimiter for TokenBuckets {
     fn take(&self, user: &UserId, cost: u32, now: Timestamp) -> Result<(), Duration> {
-        let full = u64::from(self.burst) * 1000;
-        let cost = (u64::from(cost) * 1000).min(full);
-        let mut buckets = self.buckets.lock();
-        let left = buckets.get(user).map_or(full, |bucket| self.refill(*bucket, now));
-        if left < cost {
-            return Err(Duration::from_millis((cost - left).div_ceil(u64::from(self.per_second))));
-        }
-        if buckets.len() >= self.max_users && !buckets.contains_key(user) {
-            buckets.retain(|_, bucket| self.refill(*bucket, now) < full);
-            if buckets.len() >= self.max_users {
-                return Err(Duration::from_secs(1));
-            }
-        }
-        // A clock that goes backwards must not earn the same time twice.
-        let at = buckets.get(user).map_or(now, |bucket| bucket.at.max(now));
-        buckets.insert(user.clone(), Bucket { left: left - cost, at });
-        Ok(())
+        self.0.take(user, cost.into(), now)
+    }
+
+    fn give_back(&self, user: &UserId, cost: u32, now: Timestamp) -> Duration {
+        self.0.give_back(user, cost.into(), now)
     }
 }
 
@@ -100,9 +79,9 @@ mod tests {
             assert_eq!(limiter.take(&user, 1, at(1000)), Ok(()));
         }
         assert_eq!(limiter.take(&user, 1, at(1000)), Err(Duration::from_millis(100)));
-        assert_eq!(limiter.take(&user, 1, at(500)), Err(Duration::from_millis(100)));
+        assert_eq!(limiter.take(&user, 1, at(500)), Err(Duration::from_millis(200)));
         assert_eq!(limiter.take(&user, 1, at(1100)), Ok(()));
-        assert_eq!(limiter.take(&user, 1, at(1000)), Err(Duration::from_millis(100)));
-        assert_eq!(limiter.take(&user, 1, at(1100)), Err(Duration::from_millis(100)));
+        assert_eq!(limiter.take(&user, 1, at(1000)), Err(Duration::from_millis(200)));
+        assert_eq!(limiter.take(&user, 1, at(1200)), Ok(()));
     }
 }

@@ -116,6 +116,12 @@ pub trait View {
     ///
     /// The store could not say.
     fn standing(&self, room: &RoomRecord, user: &UserId) -> Result<Option<Standing>, Self::Error>;
+    /// Whether a member beside `user` is an owner of the room.
+    ///
+    /// # Errors
+    ///
+    /// The store could not say.
+    fn another_owner(&self, room: &RoomRecord, user: &UserId) -> Result<bool, Self::Error>;
     /// The send that was made under this id, in the room's present incarnation.
     ///
     /// # Errors
@@ -166,6 +172,14 @@ pub enum Refusal {
     /// The room exists already.
     #[error("the room exists already")]
     Exists,
+    /// A room of this id exists, and the actor may not know more of it.
+    #[error("this room id cannot be used; choose another")]
+    Taken,
+    /// The only owner would leave others behind.
+    #[error(
+        "you are the only owner of this room: make another member an owner first (member, act add, role owner)"
+    )]
+    LastOwner,
     /// The actor is not in the room, and strangers are not told that it exists.
     #[error("there is no such room")]
     Stranger,
@@ -203,7 +217,9 @@ impl Refusal {
         match self {
             Self::NoSuchRoom | Self::Stranger => Code::NotFound,
             Self::Exists => Code::Exists,
-            Self::Role | Self::FixedMembers | Self::Reserved => Code::Forbidden,
+            Self::Role | Self::FixedMembers | Self::Reserved | Self::Taken | Self::LastOwner => {
+                Code::Forbidden
+            }
             Self::Banned => Code::Banned,
             Self::Conflict => Code::Conflict,
             Self::Full | Self::Exhausted => Code::TooMany,
@@ -243,7 +259,7 @@ pub fn plan<V: View>(
     match &append.act {
         Act::Post { event, seed } => plan_post(append, event, seed.as_ref(), room, view, fresh),
         Act::Create { by, seed } => match room {
-            Some(_) => Err(Refusal::Exists.into()),
+            Some(room) => plan_create_again(append, seed, &room, view),
             None => plan_create(append, by, seed, fresh),
         },
         Act::Change { by, intent } => {
@@ -322,6 +338,37 @@ fn plan_create<E>(
     Ok(Plan::Commit(Box::new(commit)))
 }
 
+/// Decides about a room that is to be made and exists. Its owner, who asks for what it is already, is answered as if asking
+/// again, since the first answer may have been lost. Members learn that it exists, and strangers to a closed room no more than
+/// that its id cannot be used.
+fn plan_create_again<V: View>(
+    append: &Append,
+    seed: &RoomSeed,
+    room: &RoomRecord,
+    view: &V,
+) -> Result<Plan, PlanError<V::Error>> {
+    let Guard::As(user) = &append.guard else { return Err(Refusal::Exists.into()) };
+    let standing = |user| view.standing(room, user).map_err(PlanError::Store);
+    match standing(user)? {
+        None if !room.open => return Err(Refusal::Taken.into()),
+        Some(Standing::Member(Role::Owner)) if room.kind == seed.kind && room.open == seed.open => {
+        }
+        _ => return Err(Refusal::Exists.into()),
+    }
+    for (member, _) in &seed.members {
+        if !is_member(standing(member)?) {
+            return Err(Refusal::Exists.into());
+        }
+    }
+    Ok(as_wished(append, room))
+}
+
+/// The answer where nothing is to be written: the head.
+fn as_wished(append: &Append, room: &RoomRecord) -> Plan {
+    let record = SendRecord { seq: room.head, at: append.at, hash: Default::default() };
+    Plan::Repeated { epoch: room.epoch, record }
+}
+
 type Standings = Vec<(UserId, Option<Standing>)>;
 
 /// A room with no event yet, and the standings of its first members.
@@ -377,9 +424,13 @@ fn plan_change<V: View>(
         may_change(&room, intent, actor, held)?;
     }
     let Some((change, standing)) = effect(&room, by, intent, held)? else {
-        let record = SendRecord { seq: room.head, at: append.at, hash: Default::default() };
-        return Ok(Plan::Repeated { epoch: room.epoch, record });
+        return Ok(as_wished(append, &room));
     };
+    // Who gives up a role of their own; what the service takes from somebody is its own decision.
+    let resigns = target == by && is_owner(held) && !is_owner(standing);
+    if resigns && room.members > 1 && !view.another_owner(&room, by).map_err(PlanError::Store)? {
+        return Err(Refusal::LastOwner.into());
+    }
     let (was, is) = (is_member(held), is_member(standing));
     if is && !was {
         if room.members >= append.max_members {
@@ -396,6 +447,10 @@ fn plan_change<V: View>(
 
 const fn is_member(standing: Option<Standing>) -> bool {
     matches!(standing, Some(Standing::Member(_)))
+}
+
+const fn is_owner(standing: Option<Standing>) -> bool {
+    matches!(standing, Some(Standing::Member(Role::Owner)))
 }
 
 /// Whether somebody who stands like `actor` may do this to somebody who stands like `held`.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use im_core::ports::Store;
-use im_core::state::{Intent, Refusal, RoomSeed};
+use im_core::ports::{Appended, Store, StoreErrorKind, StoreResult};
+use im_core::state::{Act, Guard, Intent, Refusal, RoomSeed};
 use im_core::wire::{Role, RoomKind};
 use im_core::{RoomId, UserId};
 
@@ -136,6 +136,86 @@ pub async fn the_service_may_send_anywhere<F: StoreFactory>(factory: &F) {
         expected = expected.max(event.seq.get());
     }
     assert_eq!(expected, 4);
+}
+
+fn refusal_of(answer: StoreResult<Appended>) -> Option<Refusal> {
+    match answer.map_err(|error| error.kind()) {
+        Ok(_) => None,
+        Err(StoreErrorKind::Refused(refusal)) => Some(refusal),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+pub async fn last_owner_names_another_before_leaving<F: StoreFactory>(factory: &F) {
+    let (store, ann, bob, cat) = (factory.open().await, user("ann"), user("bob"), user("cat"));
+    let room = room("r");
+    let members = [(&ann, Role::Owner), (&bob, Role::Moderator), (&cat, Role::Member)];
+    commit(&store, create(&room, RoomKind::Group, false, &members)).await;
+    let steps_down = Intent::Add(ann.clone(), Role::Moderator);
+    for guarded in [change(&room, &ann, Intent::Leave), change(&room, &ann, steps_down.clone())] {
+        let allowed_by_a_hook = trusted(guarded.clone());
+        for append in [guarded, allowed_by_a_hook] {
+            assert_eq!(refused(one(&store, append).await), Refusal::LastOwner);
+        }
+    }
+    assert_eq!(head(&store, &room).await, 1);
+    // In one batch, in either order of the two owners.
+    let names = |user: &UserId| change(&room, &ann, Intent::Add(user.clone(), Role::Owner));
+    let answers = store
+        .append(vec![
+            change(&room, &ann, Intent::Leave),
+            names(&bob),
+            change(&room, &ann, steps_down),
+            change(&room, &bob, Intent::Leave),
+        ])
+        .await;
+    let refusals: Vec<Option<Refusal>> = answers.into_iter().map(refusal_of).collect();
+    assert_eq!(refusals, [Some(Refusal::LastOwner), None, None, Some(Refusal::LastOwner)]);
+    // Others may always go, and the last one there as well.
+    for leaves in [&cat, &ann, &bob] {
+        commit(&store, change(&room, leaves, Intent::Leave)).await;
+    }
+}
+
+pub async fn owner_leaves_among_many_members<F: StoreFactory>(factory: &F) {
+    let (store, room) = (factory.open().await, room("r"));
+    let users: Vec<UserId> = (0..500).map(|n| user(&format!("u{n:03}"))).collect();
+    let role = |n| if n == 0 || n == 499 { Role::Owner } else { Role::Member };
+    let members: Vec<_> = users.iter().enumerate().map(|(n, user)| (user, role(n))).collect();
+    commit(&store, create(&room, RoomKind::Group, false, &members)).await;
+    commit(&store, change(&room, &users[0], Intent::Leave)).await;
+    let last = one(&store, change(&room, &users[499], Intent::Leave)).await;
+    assert_eq!(refused(last), Refusal::LastOwner);
+    // The service decides for itself.
+    commit(&store, trusted(change(&room, &user("admin"), Intent::Remove(users[499].clone()))))
+        .await;
+}
+
+pub async fn owner_creates_again_as_wished<F: StoreFactory>(factory: &F) {
+    let (store, ann, bob, eve) = (factory.open().await, user("ann"), user("bob"), user("eve"));
+    let room = room("r");
+    let wanted = [(&ann, Role::Owner), (&bob, Role::Member)];
+    let create_as = |who: &UserId, members: &[(&UserId, Role)]| {
+        let mut append = create(&room, RoomKind::Group, false, members);
+        append.guard = Guard::As(who.clone());
+        append
+    };
+    commit(&store, create_as(&ann, &wanted)).await;
+    commit(&store, post(&room, &bob, "hello")).await;
+    match one(&store, create_as(&ann, &wanted)).await.unwrap() {
+        Appended::Repeated { record, .. } => assert_eq!(record.seq, seq(2)),
+        other => panic!("{other:?}"),
+    }
+    let with_eve = [(&ann, Role::Owner), (&eve, Role::Member)];
+    assert_eq!(refused(one(&store, create_as(&ann, &with_eve)).await), Refusal::Exists);
+    let mut open = create_as(&ann, &wanted);
+    if let Act::Create { seed, .. } = &mut open.act {
+        seed.open = true;
+    }
+    assert_eq!(refused(one(&store, open).await), Refusal::Exists);
+    assert_eq!(refused(one(&store, create_as(&bob, &wanted)).await), Refusal::Exists);
+    assert_eq!(refused(one(&store, create_as(&eve, &[(&eve, Role::Owner)])).await), Refusal::Taken);
+    assert_eq!(head(&store, &room).await, 2);
 }
 
 pub async fn roles_decide_who_changes_members<F: StoreFactory>(factory: &F) {

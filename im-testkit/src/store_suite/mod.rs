@@ -134,6 +134,9 @@ macro_rules! store_suite {
                 an_inbox_takes_from_the_service_alone,
                 a_direct_room_is_for_its_two,
                 the_service_may_send_anywhere,
+                last_owner_names_another_before_leaving,
+                owner_leaves_among_many_members,
+                owner_creates_again_as_wished,
                 roles_decide_who_changes_members,
                 strangers_change_nothing,
                 a_refusal_writes_nothing;

@@ -177,6 +177,12 @@ impl View for Model {
         Ok(self.rooms[&room.id].standings().get(user).copied())
     }
 
+    fn another_owner(&self, room: &RoomRecord, user: &UserId) -> Result<bool, Infallible> {
+        let owner = Standing::Member(Role::Owner);
+        let standings = self.rooms[&room.id].standings();
+        Ok(standings.iter().any(|(other, standing)| *standing == owner && other != user))
+    }
+
     fn sent(
         &self,
         room: &RoomRecord,

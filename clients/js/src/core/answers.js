@@ -181,7 +181,7 @@ function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pendi
   if (isTemporary(code) && body.t === 'send' && (tries < machine.config.sendRetries || !itsTurn)) {
     const pause = Math.max(100 * 2 ** Math.min(tries, 7), retryMs ?? 0);
     if (itsTurn) pending.tries += 1;
-    return flight.retry(id, now + pause);
+    return flight.retry(id, now + pause, code === Code.RateLimited);
   }
   flight.settle(id);
   if (body.t === 'sub' && !decisions.overtake(body.room, id)) early.take(body.room);

@@ -40,7 +40,7 @@ import { Pace } from './pace.js';
 /**
  * Why nothing is written to a place now: the first send that was refused, and until when.
  *
- * @typedef {{by: number, until: number}} Held
+ * @typedef {{by: number, until: number, paced: boolean}} Held
  */
 
 /**
@@ -123,18 +123,21 @@ export class Flight {
 
   /**
    * A send was refused for now. It keeps its number, and so its turn, and nothing is written to its place before `at`; if an
-   * earlier one was refused as well, that one's pause counts.
+   * earlier one was refused as well, that one's pause counts. If that was `paced`, refused for the rate, the longest pause counts:
+   * the pauses of those behind it cover all of them.
    *
    * @param {number} id
    * @param {number} at when to try again
+   * @param {boolean} [paced]
    */
-  retry(id, at) {
+  retry(id, at, paced = false) {
     const pending = this.pending.get(id);
     const place = pending && placeOf(pending.body);
     if (!place) return;
     pending.written = undefined;
     const held = this.held.get(place);
-    if (!held || held.by >= id) this.held.set(place, { by: id, until: at });
+    if (!held || held.by >= id) this.held.set(place, { by: id, until: at, paced });
+    else if (held.paced) held.until = Math.max(held.until, at);
   }
 
   /**

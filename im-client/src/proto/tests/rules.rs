@@ -487,6 +487,21 @@ fn the_first_one_that_was_refused_says_how_long_to_wait() {
 }
 
 #[test]
+fn sends_that_came_too_fast_wait_longest() {
+    let mut rig = Rig::online(manual());
+    let [a, b, c] = [1, 2, 3].map(|n| rig.ask(send("r", n)));
+    rig.written();
+    rig.refuse_for(a, Code::RateLimited, Duration::from_millis(200));
+    rig.refuse_for(b, Code::NotYet, Duration::from_secs(5));
+    rig.refuse_for(c, Code::RateLimited, Duration::from_millis(300));
+    rig.pass(Duration::from_millis(4999));
+    assert!(rig.written().is_empty());
+    rig.pass(Duration::from_millis(1));
+    let all = ["message-number-0001", "message-number-0002", "message-number-0003"];
+    assert_eq!(mids(&rig.written()), all);
+}
+
+#[test]
 fn one_that_had_to_wait_for_another_is_not_given_up_with_it() {
     let mut rig = Rig::online(Config { send_retries: 1, ..manual() });
     let [a, b] = [1, 2].map(|n| rig.ask(send("r", n)));

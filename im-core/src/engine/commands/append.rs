@@ -5,14 +5,17 @@ use std::sync::Arc;
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{CommandId, EventKind, MessageId, RoomId, UserId};
-use crate::ports::{Action, ActionKind, Verdict};
-use crate::state::{Act, Append, Guard, Intent, NewEvent, RoomSeed, SendKey, content_hash};
+use crate::ports::{Action, ActionKind, Resource, Verdict};
+use crate::state::{
+    Act, Append, Guard, Intent, NewEvent, RoomSeed, SendKey, Standing, content_hash,
+};
 use crate::wire::{Content, MemberAct, Role, RoomKind, SendReceipt, Target, Value};
 
 use super::super::connection::{Conn, Session};
 use super::super::core::Core;
 use super::super::lanes::{Job, Waiter, Work, answer};
 use super::Outcome;
+use super::live::not_to_users;
 
 /// A command that appends, and where it stands.
 pub(super) struct At<'a> {
@@ -70,6 +73,8 @@ impl At<'_> {
         }
         check_age(core, &id)?;
         let (submitted, key) = submitted(core, &kind, &content, Some(id.clone()))?;
+        let bytes = super::stored(submitted.packed().len());
+        super::user_quota(core, &self.session.user, Resource::Bytes, bytes)?;
         let asked = core.hooks.wants(ActionKind::Send);
         if asked && let Some(receipt) = self.repeated(room, key.as_ref()).await? {
             return Ok(Prepared::Repeated(receipt));
@@ -95,8 +100,10 @@ impl At<'_> {
             }
             _ => (Guard::As(self.session.user.clone()), submitted),
         };
+        if guard != Guard::Trusted && matches!(to, Target::User(_)) {
+            return Err(not_to_users("send"));
+        }
         let event = NewEvent { from: self.session.user.clone(), kind, content, key };
-        let seed = seed.filter(|_| guard == Guard::Trusted || !matches!(to, Target::User(_)));
         if let Some(seed) = &seed {
             self.may_make(room, seed.kind, &to).await?;
         }
@@ -135,6 +142,7 @@ impl At<'_> {
         if others.len() > self.core.config.max_first_members {
             return Err(Error::of(Code::TooMany, "create"));
         }
+        self.quotas_of_a_room(others.len())?;
         let action = Action::Create { room: room.clone(), kind, with: None };
         self.core.ask(&self.session.identity(), &action).await?;
         let me = self.session.user.clone();
@@ -147,6 +155,15 @@ impl At<'_> {
         }
         let act = Act::Create { by: me.clone(), seed: RoomSeed { kind, open, members } };
         self.enqueue(Work::Append(self.append(room, Guard::As(me), act))).await
+    }
+
+    /// Counts a room with so many other members against what its maker and their address may use.
+    fn quotas_of_a_room(&self, others: usize) -> Result<()> {
+        let (core, user) = (self.core, &self.session.user);
+        super::address_quota(core, self.conn, Resource::Rooms, 1)?;
+        super::user_quota(core, user, Resource::Rooms, 1)?;
+        let rows = others as u64 * super::ROWS_PER_MEMBER as u64;
+        super::user_quota(core, user, Resource::Bytes, super::stored(0) * (1 + rows))
     }
 
     pub(super) async fn join(&self, room: RoomId) -> Result<Outcome> {
@@ -173,11 +190,33 @@ impl At<'_> {
     }
 
     async fn change(&self, room: RoomId, intent: Intent) -> Result<Outcome> {
+        self.pay_for_owners(&room, &intent).await?;
         let action = Action::Change { room: room.clone(), intent: intent.clone() };
         let verdict = self.core.ask(&self.session.identity(), &action).await?;
         let me = self.session.user.clone();
         let guard = if verdict == Verdict::Allow { Guard::Trusted } else { Guard::As(me.clone()) };
         self.enqueue(Work::Append(self.append(room, guard, Act::Change { by: me, intent }))).await
+    }
+
+    /// Where an owner leaves or steps down, the members are looked through for another owner: that costs what a page of so many
+    /// does.
+    async fn pay_for_owners(&self, room: &RoomId, intent: &Intent) -> Result<()> {
+        let (core, me) = (self.core, &self.session.user);
+        let resigns = match intent {
+            Intent::Leave => true,
+            Intent::Add(user, _) => user == me,
+            _ => false,
+        };
+        if !resigns {
+            return Ok(());
+        }
+        let (record, standing) = core.rights(room, me).await?;
+        match (record, standing) {
+            (Some(record), Some(Standing::Member(Role::Owner))) => {
+                super::pay(core, me, super::page_cost(record.members), "change members")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Which room a target is, and how to make it.

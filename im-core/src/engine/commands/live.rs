@@ -5,15 +5,16 @@ use std::sync::Arc;
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{EventKind, RoomId, StateKey, UserId};
-use crate::ports::{Action, BusMessage, Verdict};
+use crate::ports::{Action, BusMessage, Resource, Verdict};
 use crate::state::Merge;
 use crate::time::Stamp;
 use crate::wire::{Content, Push, Reply, Signal, StateUpdate, Target, Value};
 
 use super::super::connection::Session;
-use super::super::core::Core;
+use super::super::core::{Core, check_read};
 use super::super::metrics;
 use super::super::outgoing::Outgoing;
+use super::cost::stored;
 
 pub(super) async fn signal(
     core: &Arc<Core>,
@@ -39,17 +40,16 @@ pub(super) async fn signal(
     match &to {
         Target::Room(room) => may_write(core, room, &session.user, &verdict).await?,
         _ if verdict == Verdict::Allow => {}
-        _ => {
-            return Err(Error::new(
-                Code::Forbidden,
-                "signal",
-                "signals to a user need the server's leave",
-            ));
-        }
+        _ => return Err(not_to_users("signal")),
     }
     let signal = Signal { to, from: session.user.clone(), at: core.now(), kind, content };
     send_signal(core, Arc::new(signal));
     Ok(Reply::Done)
+}
+
+/// Refuses what is addressed to a user and no hook has allowed.
+pub(super) fn not_to_users(operation: &'static str) -> Error {
+    Error::new(Code::Forbidden, operation, "what is sent to a user needs the server's leave")
 }
 
 fn checked(core: &Core, value: &Value) -> Result<Content> {
@@ -58,13 +58,13 @@ fn checked(core: &Core, value: &Value) -> Result<Content> {
 }
 
 async fn may_write(core: &Core, room: &RoomId, user: &UserId, verdict: &Verdict) -> Result<()> {
-    let record = core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "write"))?;
-    let standing = core.store.standing(room, user).await?;
+    let (record, standing) = core.rights(room, user).await?;
+    let record = record.ok_or_else(|| Error::of(Code::NotFound, "write"))?;
     if *verdict == Verdict::Allow || record.may_write(standing) {
         return Ok(());
     }
     // Strangers are told what readers are told: whether the room exists at all.
-    core.may_read(&record, user, verdict).await?;
+    check_read(&record, user, standing, verdict)?;
     Err(Error::of(Code::Forbidden, "write"))
 }
 
@@ -111,6 +111,8 @@ pub(super) async fn set(
         Action::SetState { room: room.clone(), key: key.clone(), stamped: stamp.is_some() };
     let verdict = core.ask(&session.identity(), &action).await?;
     may_write(core, &room, &session.user, &verdict).await?;
+    let bytes = key.as_str().len() + value.as_ref().map_or(0, |value| value.packed().len());
+    super::user_quota(core, &session.user, Resource::Bytes, stored(bytes))?;
     let stamp = put_state(core, room, key, value, session.user.clone(), stamp).await?;
     Ok(Reply::Applied(stamp))
 }

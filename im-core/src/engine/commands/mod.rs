@@ -7,20 +7,22 @@
 //! | `append` | send, create, join, leave, member |
 //! | `read` | sub, unsub, resume, checkpoint, history, members, rooms |
 //! | `live` | signal, set, unset |
+//!
+//! `cost` says what each of them costs, and who has to pay.
 
 mod append;
+mod cost;
 mod live;
 mod read;
 mod session;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::id::{CommandId, UserId};
+use crate::id::CommandId;
 use crate::wire::{Command, CommandBody, ListRoom, Reply, Value, WireError, decode, encode};
 
 use super::connection::{Conn, Session};
@@ -28,6 +30,8 @@ use super::core::Core;
 use super::metrics;
 
 pub(crate) use append::{direct_seed, inbox_seed, submitted};
+pub(crate) use cost::{ROWS_PER_MEMBER, address_quota, behind, extra_cost, pay, stored};
+use cost::{page_cost, user_quota};
 pub(crate) use live::{check_stamp, deliver_signal, put_state};
 pub(crate) use read::{LOOK_UPS_AT_ONCE, unfollow};
 
@@ -74,11 +78,30 @@ pub(super) async fn each(core: &Arc<Core>, conn: &Arc<Conn>, frames: Vec<Value>)
         if conn.outbox.is_closed() {
             return;
         }
+        let greets = conn.session().is_none() && is_hello(&frame);
         match Command::from_value(frame) {
             Ok(command) => self::command(core, conn, command).await,
-            Err((id, error)) => refuse(core, conn, id, &error.into()),
+            Err((id, error)) => {
+                if greets {
+                    conn.refuse_hello(Code::OutOfOrder);
+                }
+                refuse_frame(core, conn, id, &error.into());
+            }
         }
     }
+}
+
+fn is_hello(frame: &Value) -> bool {
+    frame.get("t").and_then(Value::as_text) == Some("hello")
+}
+
+/// Answers a frame that is no command. It costs what a command does.
+fn refuse_frame(core: &Core, conn: &Conn, id: Option<CommandId>, error: &Error) {
+    let allowed = cost::allow(core, conn, 1);
+    if conn.session().is_none() {
+        cost::refused_stranger(core, conn);
+    }
+    refuse(core, conn, id, allowed.as_ref().err().unwrap_or(error));
 }
 
 async fn command(core: &Arc<Core>, conn: &Arc<Conn>, command: Command) {
@@ -86,13 +109,12 @@ async fn command(core: &Arc<Core>, conn: &Arc<Conn>, command: Command) {
     ::metrics::counter!(metrics::COMMANDS, "command" => body.name()).increment(1);
     let outcome = match (conn.session(), body) {
         (None, CommandBody::Hello(hello)) => session::hello(core, conn, id, *hello).await,
-        (None, _) => {
-            refuse(core, conn, Some(id), &Error::of(Code::OutOfOrder, "command"));
-            return conn.close(Code::OutOfOrder, Code::OutOfOrder.meaning());
+        (None, _) => return refuse_unknown(core, conn, id),
+        (Some(_), CommandBody::Hello(_)) => {
+            cost::allow(core, conn, 1).and(Err(Error::of(Code::OutOfOrder, "hello")))
         }
-        (Some(_), CommandBody::Hello(_)) => Err(Error::of(Code::OutOfOrder, "hello")),
         (Some(session), body) => {
-            let allowed = allow(core, conn, session, cost(&body));
+            let allowed = cost::allow(core, conn, cost::cost(&body, &core.config));
             carry_out(core, conn, session, id, body, allowed).await
         }
     };
@@ -104,40 +126,19 @@ async fn command(core: &Arc<Core>, conn: &Arc<Conn>, command: Command) {
     }
 }
 
+/// Refuses a command of a connection that has not said who it is. Behind a `hello` that was refused and may be said again, that
+/// is all; otherwise the client does not speak the protocol, and the connection ends.
+fn refuse_unknown(core: &Core, conn: &Conn, id: CommandId) {
+    let code = conn.hello_refused();
+    refuse(core, conn, Some(id), &Error::of(code.unwrap_or(Code::OutOfOrder), "command"));
+    match code {
+        Some(_) => cost::refused_stranger(core, conn),
+        None => conn.close(Code::OutOfOrder, Code::OutOfOrder.meaning()),
+    }
+}
+
 fn refuse(core: &Core, conn: &Conn, id: Option<CommandId>, error: &Error) {
     conn.outbox.reply(encode(&core.refusal(id, error).to_value(), conn.encoding));
-}
-
-/// How many commands of the rate limit one counts as: one, and one more for every 64 rooms or users that it names.
-fn cost(body: &CommandBody) -> u32 {
-    match body {
-        CommandBody::Resume { cursors, .. } | CommandBody::Checkpoint { cursors } => {
-            1 + extra_cost(cursors.len())
-        }
-        CommandBody::Create { members, .. } => 1 + extra_cost(members.len()),
-        _ => 1,
-    }
-}
-
-pub(crate) fn extra_cost(named: usize) -> u32 {
-    u32::try_from(named / 64).unwrap_or(u32::MAX)
-}
-
-/// Counts against the user's rate.
-pub(crate) fn pay(core: &Core, user: &UserId, cost: u32, operation: &'static str) -> Result<()> {
-    let slow_down = |wait| Error::of(Code::RateLimited, operation).retry_after(wait);
-    core.limiter.take(user, cost, core.now()).map_err(slow_down)
-}
-
-/// Whether the user may issue another command now. Who floods is cut off in the end.
-fn allow(core: &Core, conn: &Conn, session: &Session, cost: u32) -> Result<()> {
-    let paid = pay(core, &session.user, cost, "command");
-    if paid.is_ok() {
-        conn.flood.store(0, Ordering::Relaxed);
-    } else if conn.flood.fetch_add(1, Ordering::Relaxed) >= core.config.max_flood {
-        conn.close(Code::RateLimited, Code::RateLimited.meaning());
-    }
-    paid
 }
 
 async fn carry_out(

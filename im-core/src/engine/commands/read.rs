@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use tokio::task::yield_now;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -18,13 +19,16 @@ use crate::wire::{
 };
 
 use super::super::connection::{Conn, Session};
-use super::super::core::Core;
+use super::super::core::{Core, check_read};
 use super::super::outbox::Start;
 use super::super::room::{Added, Applied};
 use super::Outcome;
 
 /// Rooms that are looked up at one time while a session resumes.
 pub(crate) const LOOK_UPS_AT_ONCE: usize = 16;
+
+/// Rooms that a command looks at before other tasks get their turn: some 10 ms of one core at most.
+pub(crate) const ROOMS_IN_A_SLICE: usize = 50;
 
 /// A room's answer, and where the reader begins if it may read.
 type Answered = (RoomStatus, Option<Start>);
@@ -56,6 +60,7 @@ pub(super) async fn resume(
     cursors: Vec<(RoomId, Cursor)>,
     rev: Option<u64>,
 ) -> Result<Outcome> {
+    let _turn = core.registry.turns_of(&session.user).await;
     let mut wanted: BTreeMap<RoomId, Cursor> = BTreeMap::new();
     let mut base = session.base();
     if let Some(rev) = rev {
@@ -71,9 +76,10 @@ pub(super) async fn resume(
         wanted.extend(held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor)));
     }
     wanted.extend(cursors);
+    let _reserved = core.acks.reserve_statuses(wanted.len()).await?;
     let rooms: Vec<RoomId> = wanted.keys().cloned().collect();
     check_room_count(core, conn, &rooms)?;
-    let answers = futures::stream::iter(wanted).map(|(room, cursor)| async move {
+    let look_up = |(room, cursor): (RoomId, Cursor)| async move {
         match status(core, session, &room, Some(cursor)).await {
             Ok(answered) => Ok(Asked { since: Some(cursor), answered }),
             // The store's trouble is not the room's answer.
@@ -83,9 +89,17 @@ pub(super) async fn resume(
                 Ok(Asked { since: Some(cursor), answered })
             }
         }
-    });
-    let answers: Vec<Result<Asked>> = answers.buffered(LOOK_UPS_AT_ONCE).collect().await;
-    let answers: Vec<Asked> = answers.into_iter().collect::<Result<_>>()?;
+    };
+    let (mut wanted, mut answers) = (wanted.into_iter(), Vec::with_capacity(rooms.len()));
+    while answers.len() < rooms.len() {
+        let slice: Vec<_> = wanted.by_ref().take(ROOMS_IN_A_SLICE).collect();
+        // All of a slice before the others get their turn: a look-up that has a turn at the store and is not gone on with would
+        // hold up everybody.
+        let looked_up = futures::stream::iter(slice).map(&look_up).buffered(LOOK_UPS_AT_ONCE);
+        let looked_up: Vec<Result<Asked>> = looked_up.collect().await;
+        answers.extend(looked_up.into_iter().collect::<Result<Vec<_>>>()?);
+        yield_now().await;
+    }
     begin(core, conn, session, id, base, answers).await
 }
 
@@ -112,18 +126,15 @@ async fn status(
     since: Option<Cursor>,
 ) -> Result<Answered> {
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
-    let (record, head) = match core.look_up(room).await {
-        // A user's own room is there when they want it, also before anything was sent to it.
-        Err(error)
-            if error.code() == Code::NotFound
-                && room.inbox_owner().as_ref() == Some(&session.user) =>
-        {
-            make_inbox(core, &session.user).await?;
-            core.look_up(room).await?
-        }
-        found => found?,
-    };
-    core.may_read(&record, &session.user, &verdict).await?;
+    let user = &session.user;
+    let (mut found, mut standing) = core.look_up_for(room, user).await?;
+    // A user's own room is there when they want it, also before anything was sent to it.
+    if found.is_none() && room.inbox_owner().as_ref() == Some(user) {
+        make_inbox(core, user).await?;
+        (found, standing) = core.look_up_for(room, user).await?;
+    }
+    let (record, head) = found.ok_or_else(|| Error::of(Code::NotFound, "room"))?;
+    check_read(&record, user, standing, &verdict)?;
     let (status, from) = match since {
         Some(cursor) => answer(cursor, head.cursor, head.first),
         None => (Status::Ok, head.cursor),
@@ -178,7 +189,10 @@ async fn begin(
         core.checkpoint_changed(session);
         return Ok(Outcome::Answered);
     }
-    for (room, _, start) in begun {
+    for (n, (room, _, start)) in begun.into_iter().enumerate() {
+        if n % ROOMS_IN_A_SLICE == ROOMS_IN_A_SLICE - 1 {
+            yield_now().await;
+        }
         if let Err(error) = core.follow(&conn.outbox, &room, start).await {
             // It was answered as followed; what cannot be kept is taken back aloud.
             conn.outbox.notice(RoomStatus::denied(room, error.code()));
@@ -286,6 +300,7 @@ pub(super) async fn checkpoint(
     session: &Session,
     cursors: Vec<(RoomId, Cursor)>,
 ) -> Result<Reply> {
+    let _turn = core.registry.turns_of(&session.user).await;
     let confirm = if conn.is_up() {
         within_the_log(core, cursors).await?
     } else {
@@ -302,7 +317,11 @@ async fn within_the_log(
     mut cursors: Vec<(RoomId, Cursor)>,
 ) -> Result<Vec<(RoomId, Cursor)>> {
     let rooms: Vec<RoomId> = cursors.iter().map(|(room, _)| room.clone()).collect();
-    let heads = core.store.heads(&rooms).await?;
+    let mut heads = Vec::with_capacity(rooms.len());
+    for slice in rooms.chunks(ROOMS_IN_A_SLICE) {
+        heads.extend(core.store.heads(slice).await?);
+        yield_now().await;
+    }
     let mut heads = heads.into_iter();
     cursors.retain(|(_, cursor)| {
         heads
@@ -331,13 +350,11 @@ pub(super) async fn history(
 ) -> Result<Bytes> {
     let Asking { room, epoch, from, limit } = asked;
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
-    let read = log_page(core, room, *from, *limit).await;
-    // Checked after reading, so that nothing from beyond a removal slips out; and before any other answer, so that
-    // strangers learn nothing.
-    let record =
-        core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "history"))?;
+    // The cheap right first: a page is read only for those who may read it.
+    let record = core.readable(room, &session.user, &verdict).await?;
+    let (head, events) = log_page(core, room, *from, *limit).await?;
+    // And again, so that nothing from beyond a removal meanwhile slips out.
     core.may_read(&record, &session.user, &verdict).await?;
-    let (head, events) = read?;
     if epoch.is_some_and(|epoch| epoch != head.epoch) {
         return Err(Error::of(Code::WrongEpoch, "history"));
     }
@@ -389,11 +406,10 @@ pub(super) async fn members(
     limit: u32,
 ) -> Result<(Vec<MemberEntry>, bool)> {
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
-    let record =
-        core.store.room(room).await?.ok_or_else(|| Error::of(Code::NotFound, "members"))?;
+    let record = core.readable(room, &session.user, &verdict).await?;
     let limit = limit.clamp(1, core.config.max_page) as usize;
     let mut members = core.store.members(room, after.as_ref(), limit + 1).await?;
-    // Checked after reading, as for history.
+    // And again after reading, as for history.
     core.may_read(&record, &session.user, &verdict).await?;
     let more = members.len() > limit;
     members.truncate(limit);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{CommandId, DeviceId, SessionId, UserId};
-use crate::ports::{BusMessage, Credentials, Identity};
+use crate::ports::{BusMessage, Credentials, Identity, Resource};
 use crate::state::{SecretHash, SessionHead, SessionRecord, Ticket};
 use crate::wire::{
     Content, Hello, Reply, ResumeToken, Secret, ServerLimits, SessionEntry, TicketGrant, VERSION,
@@ -39,7 +39,10 @@ pub(super) async fn hello(
             Ok(Outcome::Reply(Reply::Welcome(Box::new(welcome))))
         }
         // A session that is gone is no reason to go: the client may say hello again without it.
-        Err(error) if error.code() == Code::UnknownSession && conn.is_whole() => Err(error),
+        Err(error) if error.code() == Code::UnknownSession && conn.is_whole() => {
+            conn.refuse_hello(Code::UnknownSession);
+            Err(error)
+        }
         Err(error) => {
             super::refuse(core, conn, Some(id), &error);
             conn.close_for(&error);
@@ -49,6 +52,7 @@ pub(super) async fn hello(
 }
 
 async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welcome> {
+    super::address_quota(core, conn, Resource::Commands, 1)?;
     if hello.version != VERSION {
         let words =
             format!("version {} is not spoken here; this server speaks {VERSION}", hello.version);
@@ -68,7 +72,10 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     }
     let (mut record, secret) = match hello.session {
         Some(token) => (proven(core, &identity, &token).await?, token.secret),
-        None => open(core, &identity, credentials.claimed_device).await?,
+        None => {
+            super::address_quota(core, conn, Resource::Sessions, 1)?;
+            open(core, &identity, credentials.claimed_device).await?
+        }
     };
     if resumed && whole {
         attach(core, &mut record).await?;
@@ -319,7 +326,8 @@ pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
         expires: identity.expires,
     };
     core.store.put_ticket(&session.id, ticket).await?;
-    let ticket = Secret::new(format!("{} {}", session.id, secret.expose()));
+    // Fit for a query as it is: no character of it has to be encoded, and none of the secret's is a full stop.
+    let ticket = Secret::new(format!("{}.{}", session.id, secret.expose()));
     Ok(Reply::Ticket(TicketGrant { ticket, within: TICKET_LIFE }))
 }
 
@@ -354,7 +362,7 @@ pub(crate) async fn spend(core: &Core, ticket: &Secret) -> Result<()> {
 }
 
 fn ticket_parts(ticket: &Secret) -> Result<(SessionId, SecretHash)> {
-    let (session, secret) = ticket.expose().split_once(' ').ok_or_else(wrong_ticket)?;
+    let (session, secret) = ticket.expose().rsplit_once('.').ok_or_else(wrong_ticket)?;
     let session = SessionId::new(session).map_err(|_| wrong_ticket())?;
     // Hashes are compared from here on: how long that takes says nothing about the secret.
     Ok((session, SecretHash::of(&Secret::new(secret))))

@@ -1,0 +1,141 @@
+//! What commands cost, and who has to pay for them.
+//!
+//! The unit is a token of the rate limit: what a short `send` costs, which writes a message and its room. Rows that are written
+//! one by one cost a token each, rooms that are looked up a quarter, and rows of a page, which lie side by side, a sixteenth. A
+//! frame that is refused costs one as well.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::code::Code;
+use crate::error::{Error, Result};
+use crate::id::UserId;
+use crate::ports::{Payer, Resource};
+use crate::wire::CommandBody;
+
+use super::super::config::EngineConfig;
+use super::super::connection::Conn;
+use super::super::core::Core;
+use super::super::metrics;
+use super::super::registry::network_of;
+
+/// Rows that each first member of a room is: one found by the room, and one by the user.
+pub(crate) const ROWS_PER_MEMBER: usize = 2;
+
+/// Rooms whose head, right to read and state are looked up for a token.
+const ROOMS_PER_TOKEN: usize = 4;
+
+/// Rows of a page for a token.
+const PAGE_ROWS_PER_TOKEN: u32 = 16;
+
+/// What a command costs, in tokens.
+pub(super) fn cost(body: &CommandBody, config: &EngineConfig) -> u32 {
+    1 + match body {
+        CommandBody::Resume { cursors, .. } | CommandBody::Checkpoint { cursors } => {
+            extra_cost(cursors.len())
+        }
+        CommandBody::Create { members, .. } => tokens(members.len() * ROWS_PER_MEMBER),
+        CommandBody::History { limit, .. }
+        | CommandBody::Members { limit, .. }
+        | CommandBody::Rooms { limit, .. } => page_cost((*limit).clamp(1, config.max_page)),
+        CommandBody::Sessions => page_cost(tokens(config.max_sessions_per_user)),
+        _ => 0,
+    }
+}
+
+/// What so many rooms cost that are looked up, in tokens.
+pub(crate) fn extra_cost(rooms: usize) -> u32 {
+    tokens(rooms / ROOMS_PER_TOKEN)
+}
+
+/// What a page of so many rows costs, in tokens.
+pub(super) fn page_cost(rows: u32) -> u32 {
+    rows / PAGE_ROWS_PER_TOKEN
+}
+
+fn tokens(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// What a record of so many bytes counts for against a quota of stored bytes: its keys and its indexes take their place too.
+pub(crate) fn stored(bytes: usize) -> u64 {
+    bytes as u64 + 128
+}
+
+/// Counts against the user's rate.
+pub(crate) fn pay(core: &Core, user: &UserId, cost: u32, operation: &'static str) -> Result<()> {
+    let slow_down = |wait| Error::of(Code::RateLimited, operation).retry_after(wait);
+    core.limiter.take(user, cost, core.now()).map_err(slow_down)
+}
+
+/// Counts against what the connection's address may use, where that is known.
+pub(crate) fn address_quota(
+    core: &Core,
+    conn: &Conn,
+    resource: Resource,
+    amount: u64,
+) -> Result<()> {
+    let Some(address) = conn.address else { return Ok(()) };
+    quota(core, Payer::Address(network_of(address)), resource, amount)
+}
+
+/// Counts against what a user may use.
+pub(super) fn user_quota(
+    core: &Core,
+    user: &UserId,
+    resource: Resource,
+    amount: u64,
+) -> Result<()> {
+    quota(core, Payer::User(user), resource, amount)
+}
+
+fn quota(core: &Core, payer: Payer<'_>, resource: Resource, amount: u64) -> Result<()> {
+    core.quotas.take(payer, resource, amount, core.now()).map_err(|wait| {
+        let whose = if matches!(payer, Payer::User(_)) { "user" } else { "address" };
+        ::metrics::counter!(metrics::QUOTA_REFUSALS, "payer" => whose, "resource" => resource.name())
+            .increment(1);
+        let words = format!("too many {} of this {whose}; wait", resource.name());
+        Error::new(Code::RateLimited, "quota", words).retry_after(wait)
+    })
+}
+
+/// Whether another command of `cost` tokens may be carried out now, or another frame be looked at. A client that goes on
+/// regardless of refusals is cut off in the end.
+pub(super) fn allow(core: &Core, conn: &Conn, cost: u32) -> Result<()> {
+    let paid = address_quota(core, conn, Resource::Commands, cost.into());
+    let paid = paid.and_then(|()| match conn.session() {
+        Some(session) => pay(core, &session.user, cost, "command"),
+        None => Ok(()),
+    });
+    paid.inspect_err(|error| refused(core, conn, error.delay().unwrap_or_default()))
+}
+
+/// A frame of a connection without a session was refused. There is no rate to hold it to, so all of them are counted.
+pub(super) fn refused_stranger(core: &Core, conn: &Conn) {
+    refused(core, conn, core.config.handshake_timeout);
+}
+
+/// A frame was refused, and the client was told to wait: counts it, until the client has waited for so long, and closes the
+/// connection if it has sent too many meanwhile.
+pub(crate) fn refused(core: &Core, conn: &Conn, wait: Duration) {
+    let now = core.running();
+    let until = now + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
+    if conn.flood_until.fetch_max(until, Ordering::Relaxed) <= now {
+        conn.flood.store(0, Ordering::Relaxed);
+    }
+    if conn.flood.fetch_add(1, Ordering::Relaxed) >= core.config.max_flood {
+        ::metrics::counter!(metrics::FLOODS).increment(1);
+        conn.close(Code::RateLimited, Code::RateLimited.meaning());
+    }
+}
+
+/// A send that was paid for was refused because an earlier one comes first: it costs nothing. Returns how long to wait: as the
+/// rate asks for, so that all come through that come again, or `wait`.
+pub(crate) fn behind(core: &Core, conn: &Conn, wait: Duration) -> Duration {
+    let Some(session) = conn.session() else { return wait };
+    // A send costs one token, whatever it says.
+    let paced = core.limiter.give_back(&session.user, 1, core.now());
+    let wait = if paced.is_zero() { wait } else { paced };
+    refused(core, conn, wait);
+    wait
+}

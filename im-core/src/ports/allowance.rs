@@ -1,0 +1,171 @@
+//! How much of something may be used over time, and who has used how much.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::time::Timestamp;
+
+/// How much may be used: `amount` for each time of `per` on average, `at_once` at the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// What is earned within `per`. At least 1.
+    pub amount: u64,
+    /// The time within which that is earned. At least a millisecond.
+    pub per: Duration,
+    /// What can be saved up, and so used at once.
+    pub at_once: u64,
+}
+
+/// Users, or networks, that are remembered: about 100 bytes each, 10 MB at worst.
+const MOST: usize = 100_000;
+
+/// How long whoever is not remembered waits while there is no place for another.
+const CROWDED: Duration = Duration::from_secs(1);
+
+/// A bucket for each `K` that has used something lately, on this node.
+///
+/// Invariant: at most [`MOST`] buckets. A bucket that is full again says nothing and is dropped first; while none is, newcomers
+/// are refused.
+#[derive(Debug)]
+pub(crate) struct Buckets<K> {
+    /// Earned in a millisecond. A unit is `1 / unit` of what is counted.
+    earned: u64,
+    unit: u64,
+    full: u64,
+    held: Mutex<HashMap<K, Bucket>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    left: u64,
+    /// What was refused and has not come again, as far as is known. At most `full`.
+    owed: u64,
+    at: Timestamp,
+}
+
+impl<K: Eq + Hash + Clone> Buckets<K> {
+    pub(crate) fn new(allowance: Allowance) -> Self {
+        let unit = u64::try_from(allowance.per.as_millis()).unwrap_or(u64::MAX).max(1);
+        Self {
+            earned: allowance.amount.max(1),
+            unit,
+            full: allowance.at_once.max(1).saturating_mul(unit),
+            held: Mutex::default(),
+        }
+    }
+
+    /// Takes `cost`; more than may be used at once counts as that.
+    ///
+    /// # Errors
+    ///
+    /// How long until this and what was refused before is there.
+    pub(crate) fn take(&self, key: &K, cost: u64, now: Timestamp) -> Result<(), Duration> {
+        let cost = self.units(cost);
+        let mut held = self.held.lock();
+        if let Some(bucket) = held.get_mut(key) {
+            self.refill(bucket, now);
+            if bucket.left < cost {
+                bucket.owed = bucket.owed.saturating_add(cost).min(self.full);
+                return Err(self.wait(bucket).max(Duration::from_millis(1)));
+            }
+            bucket.left -= cost;
+            bucket.owed = bucket.owed.saturating_sub(cost);
+            return Ok(());
+        }
+        if held.len() >= MOST {
+            held.retain(|_, bucket| {
+                self.refill(bucket, now);
+                bucket.left < self.full
+            });
+            if held.len() >= MOST {
+                return Err(CROWDED);
+            }
+        }
+        held.insert(key.clone(), Bucket { left: self.full - cost, owed: 0, at: now });
+        Ok(())
+    }
+
+    /// Returns what was taken for something that was not done and will come again. Returns how long until it is there, with what
+    /// was refused before.
+    pub(crate) fn give_back(&self, key: &K, cost: u64, now: Timestamp) -> Duration {
+        let cost = self.units(cost);
+        let mut held = self.held.lock();
+        let Some(bucket) = held.get_mut(key) else { return Duration::ZERO };
+        self.refill(bucket, now);
+        bucket.left = bucket.left.saturating_add(cost).min(self.full);
+        bucket.owed = bucket.owed.saturating_add(cost).min(self.full);
+        self.wait(bucket)
+    }
+
+    fn units(&self, cost: u64) -> u64 {
+        cost.saturating_mul(self.unit).min(self.full)
+    }
+
+    fn refill(&self, bucket: &mut Bucket, now: Timestamp) {
+        let time = u64::try_from(now.since(bucket.at).as_millis()).unwrap_or(u64::MAX);
+        let left = bucket.left.saturating_add(time.saturating_mul(self.earned)).min(self.full);
+        // A clock that goes backwards must not earn the same time twice.
+        *bucket = Bucket { left, at: bucket.at.max(now), ..*bucket };
+    }
+
+    fn wait(&self, bucket: &Bucket) -> Duration {
+        Duration::from_millis(bucket.owed.saturating_sub(bucket.left).div_ceil(self.earned))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buckets() -> Buckets<usize> {
+        let per = Duration::from_secs(1);
+        Buckets::new(Allowance { amount: 10, per, at_once: 20 })
+    }
+
+    #[test]
+    fn wait_covers_all_that_was_refused() {
+        let (buckets, at) = (buckets(), Timestamp::from_millis);
+        assert_eq!(buckets.take(&1, 20, at(0)), Ok(()));
+        let waits: Vec<u64> = (0..30)
+            .map(|_| buckets.take(&1, 1, at(0)).unwrap_err().as_millis().try_into().unwrap())
+            .collect();
+        let expected: Vec<u64> = (1..=30).map(|n: u64| (n * 100).min(2000)).collect();
+        assert_eq!(waits, expected);
+        // Who waits that long gets as much through as may come at once.
+        assert!((0..20).all(|_| buckets.take(&1, 1, at(2000)).is_ok()));
+        assert_eq!(buckets.take(&1, 1, at(2000)), Err(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn given_back_cost_is_waited_for_and_not_charged() {
+        let (buckets, at) = (buckets(), Timestamp::from_millis);
+        assert_eq!(buckets.take(&1, 20, at(0)), Ok(()));
+        assert_eq!(buckets.take(&1, 1, at(0)), Err(Duration::from_millis(100)));
+        for n in 2..=10_u64 {
+            assert_eq!(buckets.take(&1, 1, at(100)), Ok(()), "{n}");
+            buckets.give_back(&1, 1, at(100));
+        }
+        assert_eq!(buckets.take(&1, 1, at(100)), Ok(()), "none of them was charged");
+    }
+
+    #[test]
+    fn dear_command_costs_at_most_all_there_is() {
+        let (buckets, at) = (buckets(), Timestamp::from_millis);
+        assert_eq!(buckets.take(&1, 1_000_000, at(0)), Ok(()));
+        assert_eq!(buckets.take(&1, 1_000_000, at(0)), Err(Duration::from_secs(2)));
+        assert_eq!(buckets.take(&1, 1_000_000, at(2000)), Ok(()));
+    }
+
+    #[test]
+    fn newcomers_wait_while_every_bucket_is_in_use() {
+        let (buckets, at) = (buckets(), Timestamp::from_millis);
+        for n in 0..MOST {
+            assert_eq!(buckets.take(&n, 1, at(0)), Ok(()));
+        }
+        assert_eq!(buckets.take(&MOST, 1, at(0)), Err(CROWDED));
+        assert_eq!(buckets.take(&MOST, 1, at(100)), Ok(()), "the others are full again");
+    }
+}

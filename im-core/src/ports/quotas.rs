@@ -1,0 +1,169 @@
+//! How much may a stranger use?
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::id::UserId;
+use crate::time::Timestamp;
+
+use super::allowance::{Allowance, Buckets};
+
+/// Who pays for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payer<'a> {
+    /// Everybody at an address (of IPv6, one /64), whoever they say they are.
+    Address(IpAddr),
+    /// A user, wherever they are.
+    User(&'a UserId),
+}
+
+/// What is paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Resource {
+    /// New sessions. Paid by an address.
+    Sessions,
+    /// Rooms made by `create`. Paid by an address and by a user.
+    Rooms,
+    /// Connections, requests and frames, refused ones too. Paid by an address.
+    Commands,
+    /// Bytes of contents and members on their way to the store. Paid by a user.
+    Bytes,
+}
+
+impl Resource {
+    /// Its name in metrics and words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Rooms => "rooms",
+            Self::Commands => "commands",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+/// Bounds what one address and one user may use, beside the [`RateLimiter`](super::RateLimiter). None by default
+/// ([`NoQuotas`]): an embedder who knows every user by name needs none, and addresses say little behind a proxy.
+///
+/// What is over is refused with [`Code::RateLimited`](crate::Code::RateLimited) and the time to wait.
+pub trait Quotas: Send + Sync {
+    /// Takes so much of what the payer may use at `now`. Never waits itself.
+    ///
+    /// # Errors
+    ///
+    /// How long until it is allowed.
+    fn take(
+        &self,
+        payer: Payer<'_>,
+        resource: Resource,
+        amount: u64,
+        now: Timestamp,
+    ) -> Result<(), Duration>;
+}
+
+/// No bounds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoQuotas;
+
+impl Quotas for NoQuotas {
+    fn take(&self, _: Payer<'_>, _: Resource, _: u64, _: Timestamp) -> Result<(), Duration> {
+        Ok(())
+    }
+}
+
+/// An [`Allowance`] for each address and each user, on this node and in memory: what was used is forgotten with the process.
+///
+/// Each allowance remembers up to 100,000 addresses or users that were active lately, about 100 bytes each; while none of them
+/// has its whole allowance again, newcomers are refused for a second.
+///
+/// ```
+/// use std::time::Duration;
+/// use im_core::ports::{Allowance, Allowances};
+///
+/// let hour = Duration::from_secs(3600);
+/// let quotas = Allowances::none()
+///     .sessions_per_address(Allowance { amount: 600, per: hour, at_once: 100 })
+///     .bytes_per_user(Allowance { amount: 16 << 20, per: hour, at_once: 16 << 20 });
+/// # drop(quotas);
+/// ```
+#[derive(Debug, Default)]
+pub struct Allowances {
+    address_sessions: Option<Buckets<IpAddr>>,
+    address_rooms: Option<Buckets<IpAddr>>,
+    address_commands: Option<Buckets<IpAddr>>,
+    user_rooms: Option<Buckets<UserId>>,
+    user_bytes: Option<Buckets<UserId>>,
+}
+
+impl Allowances {
+    /// No bounds yet.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Bounds the sessions that an address opens.
+    #[must_use]
+    pub fn sessions_per_address(mut self, allowance: Allowance) -> Self {
+        self.address_sessions = Some(Buckets::new(allowance));
+        self
+    }
+
+    /// Bounds the rooms that an address makes.
+    #[must_use]
+    pub fn rooms_per_address(mut self, allowance: Allowance) -> Self {
+        self.address_rooms = Some(Buckets::new(allowance));
+        self
+    }
+
+    /// Bounds the frames and requests of an address, in tokens of the [`RateLimiter`](super::RateLimiter).
+    #[must_use]
+    pub fn commands_per_address(mut self, allowance: Allowance) -> Self {
+        self.address_commands = Some(Buckets::new(allowance));
+        self
+    }
+
+    /// Bounds the rooms that a user makes.
+    #[must_use]
+    pub fn rooms_per_user(mut self, allowance: Allowance) -> Self {
+        self.user_rooms = Some(Buckets::new(allowance));
+        self
+    }
+
+    /// Bounds the bytes that a user has stored.
+    #[must_use]
+    pub fn bytes_per_user(mut self, allowance: Allowance) -> Self {
+        self.user_bytes = Some(Buckets::new(allowance));
+        self
+    }
+}
+
+impl Quotas for Allowances {
+    fn take(
+        &self,
+        payer: Payer<'_>,
+        resource: Resource,
+        amount: u64,
+        now: Timestamp,
+    ) -> Result<(), Duration> {
+        match payer {
+            Payer::Address(address) => {
+                let buckets = match resource {
+                    Resource::Sessions => &self.address_sessions,
+                    Resource::Rooms => &self.address_rooms,
+                    Resource::Commands => &self.address_commands,
+                    Resource::Bytes => &None,
+                };
+                buckets.as_ref().map_or(Ok(()), |held| held.take(&address, amount, now))
+            }
+            Payer::User(user) => {
+                let buckets = match resource {
+                    Resource::Rooms => &self.user_rooms,
+                    Resource::Bytes => &self.user_bytes,
+                    Resource::Sessions | Resource::Commands => &None,
+                };
+                buckets.as_ref().map_or(Ok(()), |held| held.take(user, amount, now))
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What a stranger's command costs others at the store.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use im_core::engine::{Connection, Engine, EngineConfig, Peer};
+use im_core::memory::MemoryStore;
+use im_core::ports::{Credentials, Unlimited};
+use im_core::wire::Encoding;
+use im_testkit::faulty_store::{FaultyStore, Moment, Operation};
+use serde_json::{Value, json};
+
+struct Client {
+    connection: Connection,
+    got: VecDeque<Value>,
+}
+
+impl Client {
+    async fn greeted(engine: &Engine, user: &str) -> Self {
+        let peer = Peer {
+            transport: "test",
+            encoding: Encoding::Json,
+            address: None,
+            credentials: Credentials::default(),
+        };
+        let connection = engine.accept(peer).unwrap();
+        let mut client = Self { connection, got: VecDeque::new() };
+        let welcome = client.ask(json!({"t": "hello", "id": 1, "v": 1, "user": user})).await;
+        assert_eq!(welcome["t"], "ok", "{welcome}");
+        client
+    }
+
+    async fn send(&self, frame: &Value) {
+        self.connection.submit(Bytes::from(frame.to_string())).await;
+    }
+
+    async fn next(&mut self) -> Value {
+        while self.got.is_empty() {
+            let batch = self.connection.next(1 << 16).await;
+            self.connection.release(batch.id);
+            let read = |frame: &Bytes| serde_json::from_slice::<Value>(frame).unwrap();
+            self.got.extend(batch.frames.iter().map(read));
+        }
+        self.got.pop_front().unwrap()
+    }
+
+    async fn ask(&mut self, frame: Value) -> Value {
+        self.send(&frame).await;
+        loop {
+            let answer = self.next().await;
+            if answer["id"] == frame["id"] {
+                return answer;
+            }
+        }
+    }
+
+    /// How many answers are there.
+    async fn answers(&mut self) -> usize {
+        while let Some(batch) = self.connection.take(1 << 20).await {
+            self.connection.release(batch.id);
+            let read = |frame: &Bytes| serde_json::from_slice::<Value>(frame).unwrap();
+            self.got.extend(batch.frames.iter().map(read));
+        }
+        self.got.len()
+    }
+}
+
+async fn with_store(config: EngineConfig) -> (Engine, Arc<FaultyStore>) {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let engine = Engine::builder().allow_anonymous().store(store.clone()).config(config);
+    let engine = engine.rate_limiter(Arc::new(Unlimited));
+    (engine.start().await.unwrap(), store)
+}
+
+/// Of every operation, how often it was called.
+fn calls(store: &FaultyStore) -> Vec<(Operation, u64)> {
+    Operation::ALL.iter().map(|operation| (*operation, store.calls(*operation))).collect()
+}
+
+/// A stranger learns nothing from the answer, and nothing from what it costs.
+#[tokio::test(start_paused = true)]
+async fn closed_room_costs_strangers_what_none_does() {
+    let (engine, store) = with_store(EngineConfig::default()).await;
+    let mut ann = Client::greeted(&engine, "ann").await;
+    ann.ask(json!({"t": "create", "id": 2, "room": "secret"})).await;
+    ann.ask(
+        json!({"t": "send", "id": 3, "room": "secret", "mid": "0123456789abcdef", "content": 1}),
+    )
+    .await;
+    let mut eve = Client::greeted(&engine, "eve").await;
+    let commands = [
+        json!({"t": "history"}),
+        json!({"t": "members"}),
+        json!({"t": "sub"}),
+        json!({"t": "sub", "epoch": "1.1", "since": 1}),
+        json!({"t": "signal", "content": 1}),
+        json!({"t": "set", "key": "k", "value": 1}),
+        json!({"t": "unset", "key": "k"}),
+        json!({"t": "join"}),
+        json!({"t": "leave"}),
+        json!({"t": "member", "user": "eve", "act": "add", "role": "owner"}),
+        json!({"t": "send", "mid": "0123456789abcdef", "content": 1}),
+    ];
+    let mut tried = async |command: &Value, room: &str| {
+        let before = calls(&store);
+        let mut command = command.clone();
+        (command["room"], command["id"]) = (json!(room), json!(4));
+        let answer = eve.ask(command).await;
+        let after = calls(&store).into_iter().zip(before);
+        let calls: Vec<_> = after.map(|((of, after), (_, before))| (of, after - before)).collect();
+        (answer["code"].clone(), answer["msg"].clone(), calls)
+    };
+    for command in commands {
+        let (none, closed) = (tried(&command, "nowhere").await, tried(&command, "secret").await);
+        assert_eq!(none.0, 4520, "{command}");
+        assert_eq!(closed, none, "{command}");
+        let read = closed.2.iter().find(|(of, _)| *of == Operation::Read);
+        assert_eq!(read, Some(&(Operation::Read, 0)), "no page is read in vain: {command}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn resumes_of_one_user_come_one_by_one() {
+    let (engine, store) = with_store(EngineConfig::default()).await;
+    let mut ann = Client::greeted(&engine, "ann").await;
+    let mut ann_too = Client::greeted(&engine, "ann").await;
+    let mut bob = Client::greeted(&engine, "bob").await;
+    for command in ["resume", "checkpoint"] {
+        let gate = store.hold(Operation::Room, Moment::Before);
+        let resume = json!({"t": "resume", "id": 2, "cursors": [["r", "1.1", 1]]});
+        let second = json!({"t": command, "id": 2, "cursors": [["r", "1.1", 1]]});
+        let changes = store.calls(Operation::ChangeCheckpoint);
+        let meanwhile = async {
+            gate.reached(2).await;
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(gate.arrived(), 2, "the second one waits for the first, bob's does not");
+            assert_eq!(store.calls(Operation::ChangeCheckpoint), changes);
+            gate.let_through(3);
+        };
+        let (first, second, other, ()) = tokio::join!(
+            ann.ask(resume.clone()),
+            ann_too.ask(second),
+            bob.ask(resume.clone()),
+            meanwhile
+        );
+        for answer in [first, second, other] {
+            assert_eq!(answer["t"], "ok", "{answer}");
+        }
+    }
+}
+
+/// One lane, and a store that takes one batch at a time.
+#[tokio::test(start_paused = true)]
+async fn light_user_waits_for_one_batch_only() {
+    let (engine, store) = with_store(EngineConfig::default().lanes(1)).await;
+    let mut ann = Client::greeted(&engine, "ann").await;
+    ann.ask(json!({"t": "create", "id": 2, "room": "tea"})).await;
+    let mut eve = Client::greeted(&engine, "eve").await;
+    let gate = store.hold(Operation::Append, Moment::Before);
+    let members: Vec<String> = (0..200).map(|n| format!("u{n}")).collect();
+    let create =
+        |id: u64| json!({"t": "create", "id": id, "room": format!("r{id}"), "members": members});
+    eve.send(&create(2)).await;
+    gate.reached(1).await;
+    for id in 3..5 {
+        eve.send(&create(id)).await;
+    }
+    // What is in eve's queue waits for the batch under way; so does ann's send, and for one more.
+    ann.send(
+        &json!({"t": "send", "id": 3, "room": "tea", "mid": "0123456789abcdef", "content": 1}),
+    )
+    .await;
+    for id in 5..20 {
+        eve.send(&create(id)).await;
+    }
+    gate.let_through(1);
+    gate.reached(2).await;
+    gate.let_through(1);
+    assert_eq!(ann.next().await["t"], "ok");
+    let made = eve.answers().await;
+    assert!((1..=4).contains(&made), "{made} rooms were made before");
+    let batches = store.calls(Operation::Append);
+    gate.open();
+    while eve.answers().await < 18 {
+        tokio::task::yield_now().await;
+    }
+    let batches = store.calls(Operation::Append) - batches;
+    assert!(batches >= 6, "two rooms of 201 fit into a batch of 1,024 rows: {batches} batches");
+}
