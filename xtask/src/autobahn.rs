@@ -182,8 +182,9 @@ struct Echo {
 
 impl Echo {
     fn start() -> Result<Self> {
-        let package = ["--package", "im-transport-ws", "--example", "echo", "--features", "echo"];
-        run(cargo(["build", "--quiet"]).args(package))?;
+        // With all features, as the tests are built: nothing is built twice.
+        let echo = ["--workspace", "--all-features", "--example", "echo"];
+        run(cargo(["build", "--quiet"]).args(echo))?;
         let binary = target().join("debug").join("examples").join("echo");
         let mut process = Command::new(&binary)
             .stdin(Stdio::piped())

@@ -40,9 +40,8 @@ struct Flags {
     /// Address and port to listen on. Use 0.0.0.0:8082 to let phones and other machines in, and port 0 for any free port.
     #[arg(long, env = "IM_LISTEN", default_value = "127.0.0.1:8082")]
     listen: SocketAddr,
-    /// Where the battle is kept: memory, which is gone when the server ends; or sled:FOLDER, sqlite:FILE, postgres://…,
-    /// mysql://….
-    #[arg(long, env = "IM_STORE", default_value = "memory")]
+    /// Where the battle is kept: memory, which is gone when the server ends; sqlite (in im-data) or sqlite:FILE.
+    #[arg(long, env = "IM_STORE", hide_env_values = true, default_value = "memory")]
     store: StoreAddress,
     /// What the page begins with. Everybody can choose another in the page.
     #[arg(long, value_enum, default_value = "all")]
