@@ -31,6 +31,8 @@ mod throughput;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 /// Measures and proves: replays chat through a server that is cut and killed, and compares costs with a naive server.
 #[derive(Debug, Parser)]
@@ -63,9 +65,10 @@ enum Scenario {
 }
 
 fn main() -> Result<()> {
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(levels).init();
     match Arguments::parse().scenario {
         Scenario::Replay(options) => on(None, replay::run(options)),
         Scenario::Frames(options) => on(None, frames::run(options)),

@@ -5,44 +5,29 @@ use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::Result;
-use im_stores::{BadAddress, StoreAddress};
+use im_stores::{BadAddress, StoreAddress, StoreName};
 use serde::Serialize;
 
 use crate::child::Server;
 
-/// Where the engine keeps things: at an address, or in a folder of the run's own.
+/// Where the engine keeps things: at an address, which must be empty, or in a folder of the run's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StoreChoice {
-    /// `sled`, in a folder that goes with the run.
-    Sled,
-    /// `sqlite`, the same.
-    Sqlite,
-    /// Wherever it says. What is there must be empty.
-    At(StoreAddress),
-}
+pub(crate) struct StoreChoice(StoreName);
 
 impl StoreChoice {
     /// The address, where `folder` is the run's own.
     pub(crate) fn address(&self, folder: &Path) -> StoreAddress {
-        match self {
-            Self::Sled => StoreAddress::Sled(folder.join("sled")),
-            Self::Sqlite => StoreAddress::Sqlite(folder.join("im.db")),
-            Self::At(address) => address.clone(),
-        }
+        self.0.within(folder)
     }
 
     /// Whether what it keeps survives the server.
     pub(crate) fn is_durable(&self) -> bool {
-        !matches!(self, Self::At(StoreAddress::Memory))
+        self.0.is_durable()
     }
 
     /// Its kind.
     pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::Sled => "sled",
-            Self::Sqlite => "sqlite",
-            Self::At(address) => address.kind(),
-        }
+        self.0.kind()
     }
 }
 
@@ -50,11 +35,7 @@ impl FromStr for StoreChoice {
     type Err = BadAddress;
 
     fn from_str(text: &str) -> Result<Self, BadAddress> {
-        Ok(match text {
-            "sled" => Self::Sled,
-            "sqlite" => Self::Sqlite,
-            _ => Self::At(text.parse()?),
-        })
+        text.parse().map(Self)
     }
 }
 

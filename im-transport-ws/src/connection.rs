@@ -14,34 +14,23 @@ use futures::StreamExt;
 use im_core::Code;
 use im_core::engine::{Batch, Connection};
 use im_core::wire::{Bye, Encoding};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use crate::codec::{self, Socket};
 use crate::farewell;
-use crate::link::{Flooded, Link};
+use crate::link::Link;
 use crate::service::Live;
-
-/// Bytes that tungstenite reads at once. Kept for the connection's whole life, so small; [`Link`] makes up for it.
-const READ_BUFFER: usize = 256;
 
 /// The slowest peer that is written to for as long as it takes, in bytes a second: less than any network in use carries.
 const SLOWEST: f64 = 500.0;
 
-/// Bytes of control frames that tungstenite may hold back: a few times the largest (RFC 6455 section 5.5).
-const MAX_CONTROL: usize = 1024;
-
 /// Over which time control frames are counted.
 pub(crate) const CONTROL_WINDOW: Duration = Duration::from_secs(10);
-
-/// A socket, raw or wrapped.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for T {}
 
 type Boxed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
@@ -89,15 +78,9 @@ enum Event {
 impl<S: Socket> Session<S> {
     /// A connection over `socket`, from which `early` has been read already.
     pub(crate) async fn new(socket: S, early: Bytes, live: Live) -> Self {
-        let limit = live.shared().max_message_bytes();
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_write_buffer_size(MAX_CONTROL)
-            .max_message_size(Some(limit))
-            .max_frame_size(Some(limit));
-        let link = Link::new(socket, early, live.shared().max_bytes_of_a_message());
-        let ws = WebSocketStream::from_raw_socket(link, Role::Server, Some(config)).await;
+        let shared = live.shared();
+        let (message, framed) = (shared.max_message_bytes(), shared.max_bytes_of_a_message());
+        let ws = codec::over(Link::new(socket, early, framed), message).await;
         Self { ws, live, controls: 0, controls_since: Instant::now() }
     }
 
@@ -233,7 +216,7 @@ impl<S: Socket> Session<S> {
     }
 
     fn fault(&self, error: &WsError) -> Received {
-        match fault(error) {
+        match codec::fault(error) {
             Some(code) => {
                 tracing::debug!(%error, "the peer broke the protocol");
                 Received::Fault(code)
@@ -347,20 +330,6 @@ async fn wait_for(future: &mut Option<Boxed<'static>>) {
 
 fn size(batch: &Batch) -> usize {
     batch.frames.iter().map(Bytes::len).sum()
-}
-
-/// What the peer did wrong; nothing if it or its socket is simply gone.
-fn fault(error: &WsError) -> Option<Code> {
-    match error {
-        WsError::Capacity(_) => Some(Code::TooLarge),
-        WsError::Utf8(_) => Some(Code::Malformed),
-        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-        WsError::Protocol(_) => Some(Code::Malformed),
-        WsError::Io(error) if error.get_ref().is_some_and(|error| error.is::<Flooded>()) => {
-            Some(Code::RateLimited)
-        }
-        _ => None,
-    }
 }
 
 /// The stream came to its end where a close frame should have been. The other direction may still be open.

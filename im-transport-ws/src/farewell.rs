@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, OpCode};
 
-use crate::connection::Socket;
+use crate::codec::Socket;
 use crate::link::Link;
 
 /// Longest reason in a close frame, in bytes: a control frame holds 125, two of them for the code (RFC 6455 section 5.5).

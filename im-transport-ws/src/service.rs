@@ -153,7 +153,7 @@ async fn begin(upgrade: OnUpgrade, mut live: Live, span: tracing::Span) {
 }
 
 /// What the connection runs over.
-enum Raw {
+pub(crate) enum Raw {
     /// The socket itself, what was read from it already, and its place at our listener.
     Tcp(TcpStream, Bytes, Option<Box<Place>>),
     /// TLS, a Unix socket, a router that wraps it: through hyper's box.
@@ -162,7 +162,7 @@ enum Raw {
 
 impl Raw {
     /// Unwraps the socket, as our listener (hyper) and as axum and warp (hyper-util) wrap it.
-    fn of(upgraded: Upgraded) -> Option<Self> {
+    pub(crate) fn of(upgraded: Upgraded) -> Option<Self> {
         let upgraded = match im_http::into_tcp(upgraded) {
             Ok((socket, early, place)) => {
                 return Some(Self::Tcp(socket, early, Some(Box::new(place))));

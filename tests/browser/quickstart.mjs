@@ -40,7 +40,7 @@ const port = await freePort();
 let server;
 
 async function startServer() {
-  server = spawn(env("IM_TEST_QUICKSTART"), ["--listen", `127.0.0.1:${port}`, "--store", `sled:${env("IM_TEST_DATA")}`], {
+  server = spawn(env("IM_TEST_QUICKSTART"), ["--listen", `127.0.0.1:${port}`, "--store", `sqlite:${env("IM_TEST_DATA")}/im.db`], {
     stdio: ["ignore", "pipe", "inherit"],
     env: { ...process.env, NO_COLOR: "1" },
   });

@@ -28,6 +28,14 @@ pub(crate) fn all() -> Result<()> {
         "im-client may need im-core's wire types only",
         client,
     )?;
+    steps.step(
+        "quickstart as newcomers build it",
+        "im-stores must build with any choice of stores, quickstart with SQLite alone",
+        || {
+            let packages = ["--package", "quickstart", "--package", "im-stores", "--all-targets"];
+            run(cargo(["clippy", "--quiet"]).args(packages).args(["--", "-D", "warnings"]))
+        },
+    )?;
     steps.step("clippy", "fix what it says; `allow` needs a reason", || {
         run(&mut cargo([
             "clippy",

@@ -1,4 +1,4 @@
-//! The one entry for checks and tests: `cargo xtask check | test | services | prove`.
+//! The one entry for checks and tests: `cargo xtask check | test | autobahn | services | prove`.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | `rules` | that rule, and how it is read out of manifests and sources |
 //! | `outside` | a transport and a store that are no members of the workspace, checked and tested with it |
 //! | `test` | getting what the tests need, and running them all |
+//! | `autobahn` | the Autobahn cases against the WebSocket transport's codec |
 //! | `databases` | database servers: their packages, and running ones for tests and for work by hand |
 //! | `prove` | the long proofs, with a count |
 //! | `tools` | what is fetched, and where it is put |
@@ -13,6 +14,7 @@
 
 use std::process::ExitCode;
 
+mod autobahn;
 mod check;
 mod databases;
 mod outside;
@@ -27,6 +29,7 @@ The one entry for checks and tests.
 
   cargo xtask check                 formatting, clippy, docs, licences, who may import whom
   cargo xtask test [FILTER]         gets what the tests need, builds, runs all tests
+  cargo xtask autobahn [CASE ...]   the Autobahn cases against the WebSocket transport's codec; CASE is one, or many as 6.*
   cargo xtask services              runs PostgreSQL and MariaDB for work by hand, and prints how to use them
   cargo xtask prove WHAT [OPTIONS]  the long proofs; WHAT is kills, power, faults, soak, replay, frames or all
 
@@ -48,6 +51,7 @@ do about it.
 Environment of `test`; what is set already is left as it is:
   IM_TEST_REQUIRE=all            a test that would be skipped fails instead
   IM_TEST_CHROMIUM               the browser's binary
+  IM_TEST_KOSOKU                 kosoku's program, which runs the Autobahn cases
   IM_TEST_MYSQL_URL              a running MariaDB or MySQL: mysql://user:password@host:port/database
   IM_TEST_NGINX                  nginx's binary
   IM_TEST_NODE_MODULES_<FOLDER>  node_modules with what tests/<folder>/package.json names
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         }
         ["check"] => check::all(),
         ["test", rest @ ..] if rest.len() <= 1 => test::all(rest.first().copied()),
+        ["autobahn", patterns @ ..] => autobahn::all(patterns),
         ["services"] => databases::serve(),
         ["prove", rest @ ..] => prove::parse(rest).and_then(|plan| prove::all(&plan)),
         _ => {

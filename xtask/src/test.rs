@@ -7,10 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use im_test_databases::{Kind, Server};
 
-use crate::databases;
 use crate::outside::OUTSIDE;
 use crate::run::{Steps, cargo, program, root, run, workshop};
 use crate::tools;
+use crate::{autobahn, databases};
 
 /// What the tests are told, and what they will have to do without.
 struct Needs {
@@ -56,12 +56,21 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
         let advice = "`npm test` in clients/js runs them alone; see its README for what they need";
         steps.step("JavaScript client", advice, || needs.test_javascript())?;
     }
+    if filter.is_none()
+        && let Some(kosoku) = needs.get(KOSOKU)
+    {
+        steps
+            .step("Autobahn's core cases", autobahn::ADVICE, || autobahn::core(kosoku.as_ref()))?;
+    }
     for server in needs.servers.drain(..) {
         server.stop()?;
     }
     steps.summary();
     needs.report(&skipped)
 }
+
+/// What runs the Autobahn cases.
+const KOSOKU: &str = "IM_TEST_KOSOKU";
 
 /// What the JavaScript client is checked and tested with.
 const JS_MODULES: &str = "IM_TEST_NODE_MODULES_JS";
@@ -86,7 +95,11 @@ impl Needs {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.env.iter().any(|(set, _)| set == name)
+        self.get(name).is_some()
+    }
+
+    fn get(&self, name: &str) -> Option<&OsString> {
+        self.env.iter().find_map(|(set, value)| (set == name).then_some(value))
     }
 
     /// Gets each thing; what cannot be got is noted, with the reason.
@@ -108,6 +121,7 @@ impl Needs {
                 tools::python(&requirements)
             });
         }
+        self.need(KOSOKU, "the Autobahn cases", tools::kosoku);
         for kind in Kind::ALL {
             self.need_server(kind);
         }
@@ -118,6 +132,7 @@ impl Needs {
     fn need<V: Into<OsString>>(&mut self, name: &str, what: &str, get: impl FnOnce() -> Result<V>) {
         if let Some(set) = std::env::var_os(name) {
             eprintln!("    {name}={} (as it was set)", public(&set.to_string_lossy()));
+            self.env.push((name.to_owned(), set));
             return;
         }
         match get() {

@@ -122,13 +122,24 @@ pub(crate) fn node_modules_beside(folder: &Path) -> Result<PathBuf> {
 
 /// A Python of our own with what the requirements name.
 pub(crate) fn python(requirements: &[PathBuf]) -> Result<PathBuf> {
-    let place = workshop().join("venv");
+    python_in(&workshop().join("venv"), requirements)
+}
+
+/// kosoku, which runs the Autobahn cases, in a Python of its own: a machine that has no wheel of it keeps the other tests.
+pub(crate) fn kosoku() -> Result<PathBuf> {
+    let wanted = root().join("im-transport-ws").join("autobahn").join("requirements.txt");
+    let python = python_in(&workshop().join("kosoku"), &[wanted])
+        .context("kosoku needs Python 3.10 or newer, and has no other wheels than those listed")?;
+    Ok(python.with_file_name("kosoku"))
+}
+
+fn python_in(place: &Path, requirements: &[PathBuf]) -> Result<PathBuf> {
     let python = place.join("bin").join("python");
-    if !is_current(&place, requirements)? {
+    if !is_current(place, requirements)? {
         if find("python3").is_none() {
-            bail!("there is no python3; install Python 3.9 or newer");
+            bail!("there is no python3; install Python 3.10 or newer");
         }
-        run(program("python3", ["-m", "venv", "--clear"]).arg(&place)).context(
+        run(program("python3", ["-m", "venv", "--clear"]).arg(place)).context(
             "python3 cannot make a virtual environment (Debian: `apt-get install python3-venv`)",
         )?;
         let mut install =
@@ -137,7 +148,7 @@ pub(crate) fn python(requirements: &[PathBuf]) -> Result<PathBuf> {
             install.arg("--requirement").arg(file);
         }
         run(&mut install)?;
-        mark_current(&place, requirements)?;
+        mark_current(place, requirements)?;
     }
     Ok(python)
 }

@@ -7,7 +7,8 @@ use anyhow::Context;
 use clap::Parser;
 use embed_axum::{Shop, chat, routes};
 use im_http::Listener;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 /// A shop with its own users that has the chat engine inside. Log in as ada, bela or chidi; the password is the name.
 ///
@@ -23,8 +24,9 @@ struct Flags {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).init();
+    let levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    tracing_subscriber::registry().with(tracing_subscriber::fmt::layer()).with(levels).init();
 
     // Each connection is an open file.
     im_http::raise_file_limit();

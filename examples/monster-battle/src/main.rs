@@ -18,7 +18,8 @@ use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket, WsConfig};
 use monster_battle::arena::Arena;
 use monster_battle::{bots, guard, heads::Heads, page};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 use warp::Filter;
 
 /// How long open connections may take to end when the server does.
@@ -39,9 +40,8 @@ struct Flags {
     /// Address and port to listen on. Use 0.0.0.0:8082 to let phones and other machines in, and port 0 for any free port.
     #[arg(long, env = "IM_LISTEN", default_value = "127.0.0.1:8082")]
     listen: SocketAddr,
-    /// Where the battle is kept: memory, which is gone when the server ends; or sled:FOLDER, sqlite:FILE, postgres://…,
-    /// mysql://….
-    #[arg(long, env = "IM_STORE", default_value = "memory")]
+    /// Where the battle is kept: memory, which is gone when the server ends; sqlite (in im-data) or sqlite:FILE.
+    #[arg(long, env = "IM_STORE", hide_env_values = true, default_value = "memory")]
     store: StoreAddress,
     /// What the page begins with. Everybody can choose another in the page.
     #[arg(long, value_enum, default_value = "all")]
@@ -73,8 +73,9 @@ enum Transport {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).init();
+    let levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    tracing_subscriber::registry().with(tracing_subscriber::fmt::layer()).with(levels).init();
 
     // Each connection is an open file.
     im_http::raise_file_limit();

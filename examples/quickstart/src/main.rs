@@ -1,10 +1,17 @@
-//! A complete chat server in about forty lines: WebSocket and plain HTTP, sled in a folder, and a page to open.
+//! A complete chat server: WebSocket and plain HTTP, SQLite in a file, and a page to open.
 //!
 //! ```sh
 //! cargo run --release -p quickstart
+//! cargo run --release -p quickstart --features sled -- --store sled   # or postgres, mysql, all-stores
 //! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `copies` | the commands beside the server itself: export, import, backup, restore |
+//! | `words` | what the server says when it starts |
 
 mod copies;
+mod words;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,16 +27,17 @@ use im_core::{
     ports::{Allowance, Allowances, Retention},
 };
 use im_http::{Edge, Hosts, Listener, ListenerConfig, Origin, OriginPolicy, Origins, UplinkConfig};
-use im_stores::StoreAddress;
 use im_transport_longpoll::{LongPoll, LongPollConfig};
 use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket, WsConfig};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 /// A chat server: open its page in a browser, pick a name and a room, and talk.
 ///
-/// Nothing else has to be installed. Messages are kept in a folder and survive a crash of the server; start it again
-/// on the same folder and they are back. Ctrl-C or SIGTERM ends it in good order: clients are told to come back.
+/// Nothing else has to be installed. Messages are kept in a file and survive a power loss; start it again in the same
+/// folder and they are back. Ctrl-C or SIGTERM ends it in good order: clients are told to come back.
 ///
 /// Anybody may come in under any name. For users who log in, see examples/embed-axum.
 #[derive(Parser)]
@@ -38,16 +46,18 @@ use tracing_subscriber::EnvFilter;
     after_help = "Quotas, unless --no-quotas is given: an address may open 300 sessions and make 60 rooms at once and as many an hour, and\n\
                   send 4,000 commands at once and 400 a second; a user may make 30 rooms and store 32 MiB at once and as much an\n\
                   hour. What is over is refused with 4200 and the time to wait.\n\
+                  A store that this build is without is added by the build: `cargo run --release -p quickstart --features sled -- --store sled`.\n\
                   RUST_LOG=debug shows more of what goes on, RUST_LOG=warn shows less."
 )]
 struct Flags {
     /// Address and port to listen on. Use 0.0.0.0:8080 to let other machines in, and port 0 for any free port.
     #[arg(long, env = "IM_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where messages are kept: sled:FOLDER, sqlite:FILE, postgres://…, mysql://…, or memory, which is gone when the server
-    /// ends. What is not there is made. One server at a time can use a folder or a file.
-    #[arg(long, env = "IM_STORE", default_value = "sqlite:im-data/im.db", global = true)]
-    store: StoreAddress,
+    /// Where messages are kept: sqlite (in im-data), sqlite:FILE, or memory, which is gone when the server ends; with the features
+    /// `sled`, `postgres`, `mysql` or `all-stores` of the build also sled, sled:FOLDER, postgres://…, mysql://…. What is not
+    /// there is made. One server at a time can use a folder or a file.
+    #[arg(long, env = "IM_STORE", hide_env_values = true, default_value = "sqlite", global = true)]
+    store: String,
     /// Another address under which browsers reach this server, such as `https://chat.example.org`, where a proxy is in front of
     /// it: its pages may connect, and requests may name its host. Several with commas between.
     #[arg(long, env = "IM_ORIGIN", value_delimiter = ',', value_parser = Origin::parse)]
@@ -101,18 +111,20 @@ fn quotas() -> Allowances {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter);
+    let levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let logs = tracing_subscriber::registry().with(levels);
+    let at = words::store(&flags.store)?;
     if let Some(copies) = flags.copies {
         // `export` writes to standard output.
-        logs.with_writer(std::io::stderr).init();
-        return copies.run(&flags.store).await;
+        logs.with(fmt::layer().with_writer(std::io::stderr)).init();
+        return copies.run(&at).await;
     }
-    logs.init();
+    logs.with(fmt::layer()).init();
 
     // Each connection is an open file.
     im_http::raise_file_limit();
-    let store = flags.store.open().await?;
+    let store = at.open().await?;
     // Everybody is believed to be who they say they are, so anybody can write under anybody's name. A service with
     // users of its own gives the engine an `Authenticator` here.
     let day = |days: u64| Duration::from_secs(days.saturating_mul(24 * 3600));
@@ -154,7 +166,11 @@ async fn main() -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind(flags.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", flags.listen)
     })?;
-    tracing::info!("open http://{} in a browser; Ctrl-C ends", listener.local_addr()?);
+    let here = listener.local_addr()?;
+    tracing::info!("{}", words::data(&at, store.durability()));
+    tracing::info!("{}", words::access(here, &bounds.hosts));
+    tracing::info!("{}", words::limits(engine.config(), &bounds, &keep, !flags.no_quotas));
+    tracing::info!("open http://{here} in a browser; Ctrl-C ends");
 
     let drain = async move {
         let _ = im_http::told_to_stop().await;

@@ -22,6 +22,7 @@ use hdrhistogram::Histogram;
 use im_stores::StoreAddress;
 
 use crate::child::Server;
+use crate::subject::StoreChoice;
 use crate::{host, serve};
 
 use bystander::Bystander;
@@ -38,9 +39,10 @@ pub(crate) struct Options {
 /// What all attacks are told.
 #[derive(Debug, Clone, clap::Args)]
 struct Ground {
-    /// Where to keep things: memory, sled:PATH, sqlite:PATH, postgres://…, mysql://…. It must be empty or new.
+    /// Where to keep things: memory; sled or sqlite, in a temporary place; sled:PATH, sqlite:PATH, postgres://…, mysql://…,
+    /// which must be empty or new.
     #[arg(long, default_value = "memory", global = true)]
-    store: StoreAddress,
+    store: StoreChoice,
     /// Users who attack, each with a connection.
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..), global = true)]
     attackers: u32,
@@ -100,7 +102,9 @@ const MOST_TIMES: u32 = 5;
 pub(crate) async fn run(options: Options) -> Result<()> {
     let Options { attack, ground } = options;
     host::allow_open_files(u64::from(ground.attackers) * 16 + 100)?;
-    let server = Server::start(&attack.server(&ground.store)).await?;
+    let folder = tempfile::tempdir()?;
+    let store = ground.store.address(folder.path());
+    let server = Server::start(&attack.server(&store)).await?;
     let bystander = Bystander::begin(server.address, Duration::from_millis(ground.every)).await?;
     // The first second warms up.
     tokio::time::sleep(Duration::from_secs(1)).await;

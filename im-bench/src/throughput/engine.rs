@@ -10,13 +10,13 @@ use im_core::ports::Unlimited;
 use im_core::state::RoomSeed;
 use im_core::wire::{Role, RoomKind, Target};
 use im_core::{MessageId, RoomId, UserId};
-use im_stores::Tuning;
+use im_stores::{StoreAddress, Tuning};
 
 use super::{Options, Run, Span, Times, Turn, promise};
 
 /// Opens the store, and sends for the time given.
-pub(super) async fn measure(options: &Options, turn: Turn) -> Result<Run> {
-    let store = options.store.open_tuned(Tuning::default().max_batch(turn.batch)).await?;
+pub(super) async fn measure(options: &Options, store: &StoreAddress, turn: Turn) -> Result<Run> {
+    let store = store.open_tuned(Tuning::default().max_batch(turn.batch)).await?;
     if turn.nth == 0 {
         println!("what was acknowledged {}", promise(store.durability()));
     }

@@ -25,12 +25,15 @@ use im_core::RoomId;
 use im_core::ports::Durability;
 use im_stores::StoreAddress;
 
+use crate::subject::StoreChoice;
+
 /// What `im-bench throughput` is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Where to keep things: memory, sled:PATH, sqlite:PATH, postgres://…, mysql://…. It must be empty or new.
+    /// Where to keep things: memory; sled or sqlite, in a temporary place; sled:PATH, sqlite:PATH, postgres://…, mysql://…,
+    /// which must be empty or new.
     #[arg(long)]
-    store: StoreAddress,
+    store: StoreChoice,
     /// Over what to send; more than one makes the runs for each, in turn, on the same database.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "engine")]
     over: Vec<Over>,
@@ -94,9 +97,11 @@ struct Run {
 
 /// Measures and prints.
 pub(crate) async fn run(options: Options) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let store = options.store.address(folder.path());
     println!(
-        "{}: {} senders, {} rooms, {} bytes",
-        options.store, options.senders, options.rooms, options.size
+        "{store}: {} senders, {} rooms, {} bytes",
+        options.senders, options.rooms, options.size
     );
     let each =
         options.over.iter().flat_map(|over| options.batch.iter().map(|batch| (*over, *batch)));
@@ -104,8 +109,8 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     for (nth, (over, batch)) in each.enumerate() {
         let turn = Turn { over, batch, nth };
         let run = match over {
-            Over::Engine => engine::measure(&options, turn).await?,
-            Over::Ws => ws::measure(&options, turn).await?,
+            Over::Engine => engine::measure(&options, &store, turn).await?,
+            Over::Ws => ws::measure(&options, &store, turn).await?,
         };
         println!("{run}");
         runs.push(run);

@@ -12,6 +12,7 @@ use im_core::wire::{
     self, Command, CommandBody, Encoding, Limits, Map, RoomKind, ServerFrame, Target,
 };
 use im_core::{CommandId, EventKind, MessageId, RoomId, UserId};
+use im_stores::StoreAddress;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{Options, Run, Span, Times, Turn};
@@ -23,9 +24,9 @@ use crate::{host, serve};
 const OPENING: usize = 32;
 
 /// Starts a server, and sends for the time given.
-pub(super) async fn measure(options: &Options, turn: Turn) -> Result<Run> {
+pub(super) async fn measure(options: &Options, store: &StoreAddress, turn: Turn) -> Result<Run> {
     host::allow_open_files(u64::from(options.senders) + 100)?;
-    let server = Server::start(&serve::batched(&options.store, turn.batch)).await?;
+    let server = Server::start(&serve::batched(store, turn.batch)).await?;
     let sockets = open(options, turn, &server).await?;
     let span = Span::from_now(options);
     let mut senders = Vec::new();
