@@ -222,7 +222,9 @@ function setTime(li, at) {
 function changes(event, names) {
   const words = { join: "joined", leave: "left", remove: "was removed", ban: "was banned", unban: "may come back" };
   const list = Array.isArray(event.content?.changes) ? event.content.changes : [];
-  return list.map(({ user, act }) => `${names.get(user) ?? readable(user)} ${words[act] ?? "changed"}`).join(", ");
+  const word = ({ user, act, role }) =>
+    act === "join" && role === "owner" && user !== event.from ? "is an owner now" : words[act] ?? "changed";
+  return list.map((change) => `${names.get(change.user) ?? readable(change.user)} ${word(change)}`).join(", ");
 }
 
 /** A colour for a person: the same everywhere, from nothing but their id. */

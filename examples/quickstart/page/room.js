@@ -7,6 +7,7 @@ const PAGE = 50;
 const MOST_AHEAD = 500; // events kept while a hole before them is being filled
 const TYPING_MS = 2_500; // say it again at most this often
 const NOT_FOUND = 4520;
+const FORBIDDEN = 4521;
 const EXISTS = 4523;
 
 /**
@@ -134,8 +135,19 @@ export class Room {
     this.more = true;
   }
 
+  /** Leaves. Who is the only owner makes another member one before: a room with members has an owner. */
   async leave() {
-    await this.#ask("leave", { room: this.#name });
+    const leave = () => this.#ask("leave", { room: this.#name });
+    try {
+      await leave();
+    } catch (error) {
+      if (error.code !== FORBIDDEN) throw error;
+      const { members } = await this.#ask("members", { room: this.#name, limit: 2 });
+      const other = members.find(({ user }) => user !== this.me);
+      if (!other) throw error;
+      await this.#ask("member", { room: this.#name, user: other.user, act: "add", role: "owner" });
+      await leave();
+    }
   }
 
   #ask(t, fields) {
