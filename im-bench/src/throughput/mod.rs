@@ -23,7 +23,6 @@ use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use im_core::RoomId;
 use im_core::ports::Durability;
-use im_stores::StoreAddress;
 
 use crate::subject::StoreChoice;
 
