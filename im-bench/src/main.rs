@@ -94,3 +94,21 @@ fn on(core: Option<usize>, work: impl Future<Output = Result<()>>) -> Result<()>
     };
     runtime.enable_all().build()?.block_on(work)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stores_without_path_are_taken_everywhere() {
+        let scenarios =
+            ["replay", "frames", "idle", "fanout", "throughput", "history", "attack create"];
+        for scenario in scenarios.into_iter().chain(["serve"]) {
+            for store in ["sled", "sqlite"] {
+                let words = ["im-bench"].into_iter().chain(scenario.split(' '));
+                let parsed = Arguments::try_parse_from(words.chain(["--store", store]));
+                assert!(parsed.is_ok(), "{scenario} --store {store}: {parsed:?}");
+            }
+        }
+    }
+}
