@@ -106,7 +106,7 @@ async fn a_flood_of_pings() {
 
 #[tokio::test]
 async fn empty_fragments_without_end_close() {
-    let flood = [frame(TEXT, b"{"), frame(0, b"").repeat(100_000)].concat();
+    let flood = [frame(TEXT, b"{"), frame(0, b"").repeat(14_000)].concat();
     is_closed_with(&flood, Code::RateLimited).await;
 }
 
