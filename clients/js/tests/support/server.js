@@ -32,7 +32,8 @@ export class Server {
   }
 
   async run() {
-    const args = ['--listen', `127.0.0.1:${this.port}`, '--store', `sqlite:${this.data}/im.db`];
+    // One user makes more rooms here than a person would.
+    const args = ['--listen', `127.0.0.1:${this.port}`, '--store', `sqlite:${this.data}/im.db`, '--no-quotas'];
     const process_ = spawn(String(SERVER), args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
     this.process = process_;
     /** @type {string[]} */

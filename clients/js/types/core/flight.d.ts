@@ -27,7 +27,7 @@ export function repeatsSafely(body: Frame): boolean;
 /**
  * Why nothing is written to a place now: the first send that was refused, and until when.
  *
- * @typedef {{by: number, until: number}} Held
+ * @typedef {{by: number, until: number, paced: boolean}} Held
  */
 /**
  * Frames to write as one message. `repeats`: whether all of it may be carried out twice without harm.
@@ -83,12 +83,14 @@ export class Flight {
     settle(id: number): Pending | undefined;
     /**
      * A send was refused for now. It keeps its number, and so its turn, and nothing is written to its place before `at`; if an
-     * earlier one was refused as well, that one's pause counts.
+     * earlier one was refused as well, that one's pause counts. If that was `paced`, refused for the rate, the longest pause counts:
+     * the pauses of those behind it cover all of them.
      *
      * @param {number} id
      * @param {number} at when to try again
+     * @param {boolean} [paced]
      */
-    retry(id: number, at: number): void;
+    retry(id: number, at: number, paced?: boolean): void;
     /**
      * The connection is gone. What can be repeated safely waits for the next one; the rest of the application's commands is
      * given back, and the client's own are forgotten: the next connection has its own.
@@ -177,6 +179,7 @@ export type Pending = {
 export type Held = {
     by: number;
     until: number;
+    paced: boolean;
 };
 /**
  * Frames to write as one message. `repeats`: whether all of it may be carried out twice without harm.
