@@ -34,6 +34,10 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
+/// Gives memory back after a burst, and is faster than the system's where many threads make and free small things.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures and proves: replays chat through a server that is cut and killed, and compares costs with a naive server.
 #[derive(Debug, Parser)]
 #[command(name = "im-bench", version)]

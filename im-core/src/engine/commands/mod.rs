@@ -19,6 +19,7 @@ mod session;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::task::yield_now;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -120,7 +121,11 @@ async fn command(core: &Arc<Core>, conn: &Arc<Conn>, command: Command) {
     };
     match outcome {
         Ok(Outcome::Reply(reply)) => conn.outbox.reply(encode(&reply.to_value(id), conn.encoding)),
-        Ok(Outcome::Encoded(reply)) => conn.outbox.reply(reply),
+        Ok(Outcome::Encoded(reply)) => {
+            conn.outbox.reply(reply);
+            // A page costs as much as many small commands, and a store in memory makes nobody wait: others get their turn.
+            yield_now().await;
+        }
         Ok(Outcome::Later | Outcome::Answered) => {}
         Err(error) => refuse(core, conn, Some(id), &error),
     }

@@ -52,6 +52,23 @@ struct Asked {
     answered: Answered,
 }
 
+impl Asked {
+    /// A subscription without a cursor begins at the head, which was read before the last event was `delivered`, if that was
+    /// so on this connection: it begins after that event.
+    fn repeat_nothing(&mut self, delivered: Option<Cursor>) {
+        if let (None, Some(delivered), (status, Some(start))) =
+            (self.since, delivered, &mut self.answered)
+            && delivered.epoch == start.from.epoch
+            && delivered.seq > start.from.seq
+        {
+            start.from = delivered;
+            start.authorised = start.authorised.max(delivered.seq);
+            status.cursor = Some(delivered);
+            status.head = status.head.max(delivered.seq);
+        }
+    }
+}
+
 pub(super) async fn resume(
     core: &Arc<Core>,
     conn: &Arc<Conn>,
@@ -171,31 +188,42 @@ async fn begin(
         let start = (*start)?;
         // A downlink answers for itself: what it begins from is what was named.
         let from = since.filter(|_| part_up).unwrap_or(start.from);
-        Some((status.room.clone(), from, start))
+        Some((status.room.clone(), from))
     };
-    let begun: Vec<(RoomId, Cursor, Start)> = asked.iter().filter_map(begins).collect();
-    let statuses: Vec<RoomStatus> = asked.into_iter().map(|asked| asked.answered.0).collect();
-    let denied = statuses.iter().filter(|status| status.status == Status::Denied);
+    let denied = asked.iter().filter(|asked| asked.answered.0.status == Status::Denied);
     let change = CheckpointChange {
-        unfollow: denied.map(|status| status.room.clone()).collect(),
-        follow: begun.iter().map(|(room, from, _)| (room.clone(), *from)).collect(),
+        unfollow: denied.map(|asked| asked.answered.0.room.clone()).collect(),
+        follow: asked.iter().filter_map(begins).collect(),
         ..core.no_change(base)
     };
     let rev = core.change_checkpoint(session, change).await?;
-    statuses.iter().for_each(|status| unfollow(core, conn, &status.room));
+    let (mut statuses, mut begun) = (Vec::with_capacity(asked.len()), Vec::new());
+    for mut asked in asked {
+        let delivered = unfollow(core, conn, &asked.answered.0.room);
+        asked.repeat_nothing(delivered);
+        let (status, start) = asked.answered;
+        begun.extend(start.map(|start| (status.room.clone(), start)));
+        statuses.push(status);
+    }
     let reply = Reply::Rooms { statuses, rev, generation: core.state_generation() };
     conn.outbox.reply(encode(&reply.to_value(id), conn.encoding));
     if part_up {
         core.checkpoint_changed(session);
         return Ok(Outcome::Answered);
     }
-    for (n, (room, _, start)) in begun.into_iter().enumerate() {
+    for (n, (room, start)) in begun.into_iter().enumerate() {
         if n % ROOMS_IN_A_SLICE == ROOMS_IN_A_SLICE - 1 {
             yield_now().await;
         }
-        if let Err(error) = core.follow(&conn.outbox, &room, start).await {
-            // It was answered as followed; what cannot be kept is taken back aloud.
-            conn.outbox.notice(RoomStatus::denied(room, error.code()));
+        match core.follow(&conn.outbox, &room, start).await {
+            Ok(()) => {}
+            // It was answered as subscribed. What cannot be kept for now ends the connection, not the room: the client comes
+            // back with its cursors.
+            Err(error) if error.is_retryable() => {
+                conn.close_for(&error);
+                break;
+            }
+            Err(error) => conn.outbox.notice(RoomStatus::denied(room, error.code())),
         }
     }
     Ok(Outcome::Answered)
@@ -271,12 +299,13 @@ impl Core {
     }
 }
 
-/// Takes the reader off the room's list, and the room out of memory if nobody else reads it.
-pub(crate) fn unfollow(core: &Core, conn: &Conn, room: &RoomId) {
-    if let Some(sub) = conn.outbox.unfollow(room) {
-        sub.room.remove_reader(sub.reader, &conn.outbox);
-        core.hub.retire_if_idle(&sub.room);
-    }
+/// Takes the reader off the room's list, and the room out of memory if nobody else reads it. Gives the last event that was
+/// delivered of the room, if it was subscribed.
+pub(crate) fn unfollow(core: &Core, conn: &Conn, room: &RoomId) -> Option<Cursor> {
+    let sub = conn.outbox.unfollow(room)?;
+    sub.room.remove_reader(sub.reader, &conn.outbox);
+    core.hub.retire_if_idle(&sub.room);
+    Some(sub.delivered())
 }
 
 pub(super) async fn unsub(

@@ -76,6 +76,11 @@ impl Lag {
 }
 
 impl Sub {
+    /// The last event that was delivered.
+    pub(crate) fn delivered(&self) -> Cursor {
+        self.handed
+    }
+
     pub(super) fn lag(&self, slot: u32) -> Lag {
         let after = Cursor { epoch: self.handed.epoch, seq: self.queued };
         let (room, reader, erased) = (self.room.clone(), self.reader, self.erased);

@@ -1,0 +1,127 @@
+//! Subscriptions over one connection, while the store is slow or fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use im_core::engine::{Connection, Engine, Peer};
+use im_core::memory::MemoryStore;
+use im_core::ports::Credentials;
+use im_core::wire::Encoding;
+use im_testkit::faulty_store::{Fault, FaultyStore, Moment, Operation};
+use serde_json::{Value, json};
+
+struct Client {
+    connection: Connection,
+    got: VecDeque<Value>,
+}
+
+impl Client {
+    async fn greeted(engine: &Engine) -> Self {
+        let peer = Peer {
+            transport: "test",
+            encoding: Encoding::Json,
+            address: None,
+            credentials: Credentials::default(),
+        };
+        let mut client = Self { connection: engine.accept(peer).unwrap(), got: VecDeque::new() };
+        client.ask(json!({"t": "hello", "id": 1, "v": 1, "user": "ann"})).await;
+        client
+    }
+
+    async fn tell(&self, command: Value) {
+        self.connection.submit(Bytes::from(command.to_string())).await;
+    }
+
+    /// The same, for a command that is held.
+    fn tell_aside(&self, command: &Value) {
+        let (connection, message) = (self.connection.clone(), Bytes::from(command.to_string()));
+        tokio::spawn(async move { connection.submit(message).await });
+    }
+
+    /// Sends a message to `tea`. The command's id is `n` as well.
+    async fn say(&self, n: u64) {
+        let mid = format!("0123456789abcdef-{n}");
+        self.tell(json!({"t": "send", "id": n, "room": "tea", "mid": mid, "content": n})).await;
+    }
+
+    async fn next(&mut self) -> Value {
+        while self.got.is_empty() {
+            let batch = self.connection.next(1 << 16).await;
+            self.connection.release(batch.id);
+            self.got
+                .extend(batch.frames.iter().map(|f| serde_json::from_slice::<Value>(f).unwrap()));
+        }
+        self.got.pop_front().unwrap()
+    }
+
+    /// The ack of the command with that id, and the seqs of events that came before it.
+    async fn ack(&mut self, id: u64) -> (Value, Vec<u64>) {
+        let mut seqs = Vec::new();
+        loop {
+            let frame = self.next().await;
+            match &frame["t"] {
+                t if t == "event" => seqs.push(frame["seq"].as_u64().unwrap()),
+                _ if frame["id"] == id => return (frame, seqs),
+                _ => {}
+            }
+        }
+    }
+
+    async fn ask(&mut self, command: Value) -> Value {
+        let id = command["id"].as_u64().unwrap();
+        self.tell(command).await;
+        let (ack, _) = self.ack(id).await;
+        assert_eq!(ack["t"], "ok", "{ack}");
+        ack
+    }
+}
+
+async fn engine() -> (Engine, Arc<FaultyStore>) {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let builder = Engine::builder().allow_anonymous().store(store.clone());
+    (builder.start().await.unwrap(), store)
+}
+
+/// The head is read before an event is pushed, and the ack comes after it.
+#[tokio::test]
+async fn subscription_again_without_cursor_repeats_nothing() {
+    let (engine, store) = engine().await;
+    let (mut ann, mut other) = (Client::greeted(&engine).await, Client::greeted(&engine).await);
+    ann.ask(json!({"t": "create", "id": 2, "room": "tea"})).await;
+    ann.ask(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    let gate = store.hold(Operation::ChangeCheckpoint, Moment::Before);
+    ann.tell_aside(&json!({"t": "sub", "id": 4, "room": "tea"}));
+    gate.reached(1).await;
+    other.say(10).await;
+    assert_eq!(other.ack(10).await.0["t"], "ok");
+    assert_eq!(ann.next().await["seq"], 2);
+    gate.open();
+    let (ack, between) = ann.ack(4).await;
+    assert_eq!((&ack["rooms"][0]["cursor"], &ack["rooms"][0]["head"]), (&json!(2), &json!(2)));
+    assert!(between.is_empty(), "{between:?}");
+    other.say(11).await;
+    assert_eq!(ann.next().await["seq"], 3);
+}
+
+/// The ack said `ok`, and then the room cannot be read: that is no answer of the room.
+#[tokio::test]
+async fn store_failure_after_ack_denies_nothing() {
+    let (engine, store) = engine().await;
+    let mut ann = Client::greeted(&engine).await;
+    ann.ask(json!({"t": "create", "id": 2, "room": "tea"})).await;
+    let gate = store.hold(Operation::ChangeCheckpoint, Moment::After);
+    ann.tell_aside(&json!({"t": "sub", "id": 3, "room": "tea"}));
+    gate.reached(1).await;
+    store.fail(Operation::Heads, Fault::Unavailable);
+    gate.open();
+    assert_eq!(ann.ack(3).await.0["rooms"][0]["status"], "ok");
+    let bye = ann.next().await;
+    assert_eq!((&bye["t"], &bye["code"]), (&json!("bye"), &json!(4202)), "{bye}");
+}
