@@ -5,12 +5,22 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use im_core::engine::{Connection, Engine, EngineConfig, Peer};
+use im_core::SessionId;
+use im_core::engine::{Access, Connection, Engine, EngineConfig, Peer};
 use im_core::memory::MemoryStore;
 use im_core::ports::{Credentials, Unlimited};
-use im_core::wire::Encoding;
+use im_core::wire::{Encoding, ResumeToken, Secret};
 use im_testkit::faulty_store::{FaultyStore, Moment, Operation};
 use serde_json::{Value, json};
+
+fn peer() -> Peer {
+    Peer {
+        transport: "test",
+        encoding: Encoding::Json,
+        address: None,
+        credentials: Credentials::default(),
+    }
+}
 
 struct Client {
     connection: Connection,
@@ -19,13 +29,7 @@ struct Client {
 
 impl Client {
     async fn greeted(engine: &Engine, user: &str) -> Self {
-        let peer = Peer {
-            transport: "test",
-            encoding: Encoding::Json,
-            address: None,
-            credentials: Credentials::default(),
-        };
-        let connection = engine.accept(peer).unwrap();
+        let connection = engine.accept(peer()).unwrap();
         let mut client = Self { connection, got: VecDeque::new() };
         let welcome = client.ask(json!({"t": "hello", "id": 1, "v": 1, "user": user})).await;
         assert_eq!(welcome["t"], "ok", "{welcome}");
@@ -118,6 +122,55 @@ async fn closed_room_costs_strangers_what_none_does() {
         assert_eq!(closed, none, "{command}");
         let read = closed.2.iter().find(|(of, _)| *of == Operation::Read);
         assert_eq!(read, Some(&(Operation::Read, 0)), "no page is read in vain: {command}");
+    }
+}
+
+/// A session of this user that is subscribed to the room.
+async fn subscribed(engine: &Engine, user: &str, room: &str) -> Access {
+    let mut token = None;
+    for command in [
+        json!({"t": "hello", "id": 1, "v": 1, "user": user}),
+        json!({"t": "sub", "id": 2, "room": room}),
+    ] {
+        let message = Bytes::from(command.to_string());
+        let acks = engine.call(peer(), token.as_ref(), message).await.unwrap().all().await;
+        let ack: Value = serde_json::from_slice(&acks[0]).unwrap();
+        assert_eq!(ack["t"], "ok", "{ack}");
+        token = token.or_else(|| {
+            let text = |name: &str| ack[name].as_str().map(str::to_owned);
+            let session = SessionId::new(text("session")?).unwrap();
+            Some(ResumeToken { session, secret: Secret::new(text("secret")?) })
+        });
+    }
+    Access::Token(token.unwrap())
+}
+
+/// As with `resume`: a downlink looks up all rooms of its session.
+#[tokio::test(start_paused = true)]
+async fn downlinks_of_one_user_come_one_by_one() {
+    let (engine, store) = with_store(EngineConfig::default()).await;
+    let mut owner = Client::greeted(&engine, "owner").await;
+    owner
+        .ask(json!({"t": "create", "id": 2, "room": "tea", "kind": "channel", "open": true}))
+        .await;
+    let mut sessions = Vec::new();
+    for user in ["ann", "ann", "bob"] {
+        sessions.push(subscribed(&engine, user, "tea").await);
+    }
+    let gate = store.hold(Operation::Room, Moment::Before);
+    let meanwhile = async {
+        gate.reached(2).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(gate.arrived(), 2, "the second one waits for the first, bob's does not");
+        gate.open();
+    };
+    let listen = |access| engine.listen(peer(), access, None);
+    let (first, second, other, ()) =
+        tokio::join!(listen(&sessions[0]), listen(&sessions[1]), listen(&sessions[2]), meanwhile);
+    for downlink in [first, second, other] {
+        assert!(downlink.unwrap().take(1 << 16).await.is_some());
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 
 use crate::error::Result;
 use crate::id::{Cursor, RoomId, SessionId, UserId};
@@ -17,7 +18,7 @@ use crate::state::{Checkpoint, Followed, Mark, Place, SessionTag};
 use crate::wire::{ResumeToken, RoomStatus, Secret, Status};
 
 use super::Engine;
-use super::commands::{self, LOOK_UPS_AT_ONCE};
+use super::commands::{self, LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE};
 use super::connection::{Conn, Connection, Part, Peer, Session};
 use super::core::Core;
 use super::outbox::Start;
@@ -200,11 +201,33 @@ impl Core {
         let mark = down.mark.as_ref().filter(|mark| {
             mark.session == SessionTag::of(&session.id) && mark.rev <= checkpoint.rev
         });
-        let begun = futures::stream::iter(new).map(|(room, followed)| async move {
-            let told = Told::of(mark, &room, &followed);
-            let answer = self.status_for(session, &room, told.cursor(&followed)).await;
-            (room, followed, told, answer)
-        });
+        let _turn = self.registry.turns_of(&session.user).await;
+        for slice in new.chunks(ROOMS_IN_A_SLICE) {
+            self.begin_rooms(conn, down, mark, slice).await?;
+            if conn.outbox.is_closed() {
+                return Ok(());
+            }
+            yield_now().await;
+        }
+        down.following.lock().rev = checkpoint.rev;
+        Ok(())
+    }
+
+    /// Makes a downlink follow these rooms of its session's checkpoint.
+    async fn begin_rooms(
+        self: &Arc<Self>,
+        conn: &Arc<Conn>,
+        down: &Downlink,
+        mark: Option<&Mark>,
+        rooms: &[(RoomId, Followed)],
+    ) -> Result<()> {
+        let Some(session) = conn.session() else { return Ok(()) };
+        let begun =
+            futures::stream::iter(rooms.iter().cloned()).map(|(room, followed)| async move {
+                let told = Told::of(mark, &room, &followed);
+                let answer = self.status_for(session, &room, told.cursor(&followed)).await;
+                (room, followed, told, answer)
+            });
         // All of them before the first begins: a look-up that has a turn at the store and is not gone on with would hold up
         // everybody, and this very task with them.
         let begun: Vec<_> = begun.buffered(LOOK_UPS_AT_ONCE).collect().await;
@@ -230,7 +253,6 @@ impl Core {
             }
             down.following.lock().begin(room, followed);
         }
-        down.following.lock().rev = checkpoint.rev;
         Ok(())
     }
 

@@ -34,7 +34,7 @@ pub(crate) use append::{direct_seed, inbox_seed, submitted};
 pub(crate) use cost::{ROWS_PER_MEMBER, address_quota, behind, extra_cost, pay, stored};
 use cost::{page_cost, user_quota};
 pub(crate) use live::{check_stamp, deliver_signal, put_state};
-pub(crate) use read::{LOOK_UPS_AT_ONCE, unfollow};
+pub(crate) use read::{LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE, unfollow};
 
 /// What a command came to.
 enum Outcome {
