@@ -100,6 +100,25 @@ async fn rooms_are_bounded_by_address_and_user() {
     assert!(refused["msg"].as_str().unwrap().contains("rooms of this address"), "{refused}");
 }
 
+/// A first message makes a direct room; the ones after it do not.
+#[tokio::test(start_paused = true)]
+async fn direct_rooms_count_as_rooms() {
+    let (engine, _) = engine(Allowances::none().rooms_per_user(hourly(2))).await;
+    let ann = greeted(&engine, HOME, "ann").await.unwrap();
+    let send = |id: u64, peer: &str| {
+        let mid = format!("0123456789abcdef-{id}");
+        json!({"t": "send", "id": id, "peer": peer, "mid": mid, "content": "hello"})
+    };
+    for (id, peer) in [(2, "bob"), (3, "bob"), (4, "cat"), (5, "bob")] {
+        let answer = ask(&ann, send(id, peer)).await;
+        assert_eq!(code(&answer), 0, "{answer}");
+    }
+    let refused = ask(&ann, send(6, "dan")).await;
+    assert_eq!(code(&refused), 4200);
+    assert!(refused["msg"].as_str().unwrap().contains("rooms of this user"), "{refused}");
+    assert_eq!(code(&ask(&ann, send(7, "cat")).await), 0, "what is there goes on");
+}
+
 #[tokio::test(start_paused = true)]
 async fn user_stores_only_so_many_bytes() {
     let (engine, _) = engine(Allowances::none().bytes_per_user(hourly(10_000))).await;

@@ -23,7 +23,7 @@ pub enum Payer<'a> {
 pub enum Resource {
     /// New sessions. Paid by an address.
     Sessions,
-    /// Rooms made by `create`. Paid by an address and by a user.
+    /// Rooms made by `create`, and direct rooms made by their first message. Paid by an address and by a user.
     Rooms,
     /// Connections, requests and frames, refused ones too. Paid by an address.
     Commands,
@@ -60,6 +60,12 @@ pub trait Quotas: Send + Sync {
         amount: u64,
         now: Timestamp,
     ) -> Result<(), Duration>;
+
+    /// Whether anybody's use of the resource is bounded. Where it is not, the engine leaves out what it would do to count it: for
+    /// rooms, a read of the store for each message to a direct room that nobody is subscribed to here.
+    fn limits(&self, _: Resource) -> bool {
+        true
+    }
 }
 
 /// No bounds.
@@ -69,6 +75,10 @@ pub struct NoQuotas;
 impl Quotas for NoQuotas {
     fn take(&self, _: Payer<'_>, _: Resource, _: u64, _: Timestamp) -> Result<(), Duration> {
         Ok(())
+    }
+
+    fn limits(&self, _: Resource) -> bool {
+        false
     }
 }
 
@@ -164,6 +174,15 @@ impl Quotas for Allowances {
                 };
                 buckets.as_ref().map_or(Ok(()), |held| held.take(user, amount, now))
             }
+        }
+    }
+
+    fn limits(&self, resource: Resource) -> bool {
+        match resource {
+            Resource::Sessions => self.address_sessions.is_some(),
+            Resource::Rooms => self.address_rooms.is_some() || self.user_rooms.is_some(),
+            Resource::Commands => self.address_commands.is_some(),
+            Resource::Bytes => self.user_bytes.is_some(),
         }
     }
 }

@@ -105,26 +105,29 @@ impl At<'_> {
         }
         let event = NewEvent { from: self.session.user.clone(), kind, content, key };
         if let Some(seed) = &seed {
-            self.may_make(room, seed.kind, &to).await?;
+            self.may_make(room, seed, &to).await?;
         }
         Ok(Prepared::Append(guard, Act::Post { event, seed }))
     }
 
-    /// Asks the hook whether the room of a send may be made, if it has to be.
-    async fn may_make(&self, room: &RoomId, kind: RoomKind, to: &Target) -> Result<()> {
+    /// Counts the room of a send and asks the hook whether it may be made, if it has to be.
+    async fn may_make(&self, room: &RoomId, seed: &RoomSeed, to: &Target) -> Result<()> {
         let core = self.core;
+        let asks = core.hooks.wants(ActionKind::Create);
+        let counts = core.quotas.limits(Resource::Rooms);
         let is_loaded = || core.hub.get(room).is_some_and(|room| room.head().is_some());
-        if !core.hooks.wants(ActionKind::Create)
-            || is_loaded()
-            || core.store.room(room).await?.is_some()
-        {
+        if !(asks || counts) || is_loaded() || core.store.room(room).await?.is_some() {
+            return Ok(());
+        }
+        self.quotas_of_a_room(seed.members.len() - 1)?;
+        if !asks {
             return Ok(());
         }
         let with = match to {
             Target::Peer(user) | Target::User(user) => Some(user.clone()),
             Target::Room(_) => None,
         };
-        let action = Action::Create { room: room.clone(), kind, with };
+        let action = Action::Create { room: room.clone(), kind: seed.kind, with };
         core.ask(&self.session.identity(), &action).await.map(drop)
     }
 
