@@ -13,6 +13,8 @@ use im_core::wire::{
 };
 use im_core::{CommandId, EventKind, MessageId, RoomId, UserId};
 use parking_lot::Mutex;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -22,8 +24,11 @@ use crate::socket::{Socket, Talker};
 /// How long the last acknowledgements are waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A user who sends at a steady pace, whatever the answers do.
+/// A user who sends at a steady pace, whatever the answers do. It has a thread of its own, so that what the attackers do in this
+/// process is not measured.
 pub(super) struct Bystander {
+    /// Ends its thread when it is dropped.
+    _thread: oneshot::Sender<()>,
     shared: Arc<Shared>,
     sending: JoinHandle<Result<u64>>,
     reading: JoinHandle<Result<()>>,
@@ -43,21 +48,20 @@ impl Bystander {
     ///
     /// The server is not there or refuses.
     pub(super) async fn begin(server: At, every: Duration) -> Result<Self> {
-        let user = UserId::new("bystander")?;
-        let mut talker = Talker::open_in(Encoding::MsgPack, server, &user, 0).await?;
-        let room = RoomId::new("bystanders-room")?;
-        let members = Vec::new();
-        let kind = RoomKind::Group;
-        talker.call(CommandBody::Create { room: room.clone(), kind, open: false, members }).await?;
-        let (sink, stream) = talker.into_socket().split();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let own = runtime.handle().clone();
+        let (thread, ended) = oneshot::channel::<()>();
+        std::thread::spawn(move || runtime.block_on(ended));
+        let (socket, room) = own.spawn(connect(server)).await??;
+        let (sink, stream) = socket.split();
         let shared = Arc::new(Shared {
             due: Mutex::default(),
             times: Mutex::new(Histogram::new(3)?),
             ended: tokio::sync::Notify::new(),
         });
-        let sending = tokio::spawn(send(sink, room, every, shared.clone()));
-        let reading = tokio::spawn(read(stream, shared.clone()));
-        Ok(Self { shared, sending, reading })
+        let sending = own.spawn(send(sink, room, every, shared.clone()));
+        let reading = own.spawn(read(stream, shared.clone()));
+        Ok(Self { _thread: thread, shared, sending, reading })
     }
 
     /// The times so far, in microseconds; they begin anew.
@@ -89,6 +93,15 @@ impl Bystander {
         }
         Ok(self.shared.times.lock().clone())
     }
+}
+
+async fn connect(server: At) -> Result<(Socket, RoomId)> {
+    let user = UserId::new("bystander")?;
+    let mut talker = Talker::open_in(Encoding::MsgPack, server, &user, 0).await?;
+    let room = RoomId::new("bystanders-room")?;
+    let (kind, members) = (RoomKind::Group, Vec::new());
+    talker.call(CommandBody::Create { room: room.clone(), kind, open: false, members }).await?;
+    Ok((talker.into_socket(), room))
 }
 
 async fn send(

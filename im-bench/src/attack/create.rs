@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use im_core::wire::{self, Command, CommandBody, Encoding, Limits, RoomKind, ServerFrame};
 use im_core::{Code, CommandId, RoomId, UserId};
@@ -65,7 +66,7 @@ pub(super) async fn run(
 }
 
 async fn attack(options: Options, server: At, nth: u32, until: Instant) -> Result<Got> {
-    let (mut got, mut next) = (Got::default(), 0);
+    let (mut got, mut next, frame) = (Got::default(), 0, Frame::new(options.members)?);
     let user = UserId::new(format!("attacker{nth}"))?;
     while Instant::now() < until {
         let talker = Talker::open_in(Encoding::MsgPack, server, &user, nth as usize + 1).await;
@@ -74,7 +75,7 @@ async fn attack(options: Options, server: At, nth: u32, until: Instant) -> Resul
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let mut attacker = Attacker { socket: talker.into_socket(), nth, next, under_way: 0 };
+        let mut attacker = Attacker { socket: talker.into_socket(), frame: &frame, nth, next, under_way: 0 };
         let open = attacker.storm(&options, &mut got, until).await?;
         got.closed += u64::from(!open);
         next = attacker.next;
@@ -82,19 +83,57 @@ async fn attack(options: Options, server: At, nth: u32, until: Instant) -> Resul
     Ok(got)
 }
 
-struct Attacker {
+/// A `create` that is made once: what attackers do is not to take the time of the server that they attack.
+struct Frame {
+    bytes: Vec<u8>,
+    /// Where the digits of the room are, and where the command's id is.
+    room: usize,
+    id: usize,
+}
+
+/// Command ids from here on are five bytes of MessagePack.
+const FIRST_ID: u32 = 1 << 16;
+/// What stands where the room's digits are to be.
+const DIGITS: &str = "9999999999999999";
+
+impl Frame {
+    fn new(members: u32) -> Result<Self> {
+        let member = |n| UserId::new(format!("somebody-{n}"));
+        let members = (1..members).map(member).collect::<Result<_, _>>()?;
+        let room = RoomId::new(format!("attack-{DIGITS}"))?;
+        let body = CommandBody::Create { room, kind: RoomKind::Group, open: false, members };
+        let command = Command { id: CommandId(FIRST_ID.into()), body };
+        let bytes = wire::encode(&command.to_value(), Encoding::MsgPack).to_vec();
+        let find = |what: &[u8]| bytes.windows(what.len()).position(|bytes| bytes == what);
+        let room = find(DIGITS.as_bytes()).context("no room in the frame")?;
+        let id = find(&FIRST_ID.to_be_bytes()).context("no id in the frame")?;
+        Ok(Self { room, id, bytes })
+    }
+
+    /// The attacker's next one.
+    fn of(&self, attacker: u32, next: u32) -> Bytes {
+        let mut bytes = self.bytes.clone();
+        let digits = format!("{attacker:06}{next:010}");
+        bytes[self.room..][..DIGITS.len()].copy_from_slice(digits.as_bytes());
+        bytes[self.id..][..4].copy_from_slice(&(FIRST_ID + next).to_be_bytes());
+        Bytes::from(bytes)
+    }
+}
+
+struct Attacker<'a> {
     socket: Socket,
+    frame: &'a Frame,
     nth: u32,
-    next: u64,
+    next: u32,
     under_way: u32,
 }
 
-impl Attacker {
+impl Attacker<'_> {
     /// Goes on until then. Returns whether the connection is still open.
     async fn storm(&mut self, options: &Options, got: &mut Got, until: Instant) -> Result<bool> {
         while Instant::now() < until {
             while self.under_way < options.window {
-                if self.post(options).await.is_err() {
+                if self.post().await.is_err() {
                     return Ok(false);
                 }
             }
@@ -109,14 +148,9 @@ impl Attacker {
         Ok(true)
     }
 
-    async fn post(&mut self, options: &Options) -> Result<()> {
+    async fn post(&mut self) -> Result<()> {
         self.next += 1;
-        let room = RoomId::new(format!("attack-{}-{}", self.nth, self.next))?;
-        let member = |n| UserId::new(format!("somebody-{n}"));
-        let members = (1..options.members).map(member).collect::<Result<_, _>>()?;
-        let body = CommandBody::Create { room, kind: RoomKind::Group, open: false, members };
-        let command = Command { id: CommandId(self.next), body };
-        let frame = wire::encode(&command.to_value(), Encoding::MsgPack);
+        let frame = self.frame.of(self.nth, self.next);
         self.socket.send(Message::Binary(frame)).await.context("cannot send")?;
         self.under_way += 1;
         Ok(())
