@@ -76,6 +76,9 @@ pub enum IdError {
 /// and bidirectional marks, fillers, variation selectors, tags; DerivedCoreProperties.txt of Unicode 16), the marks
 /// of annotations, and the blank Braille pattern.
 fn is_invisible(c: char) -> bool {
+    if c.is_ascii() {
+        return c == ' ' || c.is_ascii_control();
+    }
     c.is_control()
         || c.is_whitespace()
         || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'

@@ -75,7 +75,8 @@ async fn attack(options: Options, server: At, nth: u32, until: Instant) -> Resul
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let mut attacker = Attacker { socket: talker.into_socket(), frame: &frame, nth, next, under_way: 0 };
+        let mut attacker =
+            Attacker { socket: talker.into_socket(), frame: &frame, nth, next, under_way: 0 };
         let open = attacker.storm(&options, &mut got, until).await?;
         got.closed += u64::from(!open);
         next = attacker.next;

@@ -1,7 +1,7 @@
 //! The transport's seam: a connection takes messages and gives batches to write. [`Connection`] says how it is used.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -108,6 +108,8 @@ pub(crate) struct Conn {
     sent: AtomicU64,
     opened: u64,
     heartbeat: AtomicBool,
+    /// Bytes of its messages and pages since others last got their turn.
+    pub(crate) work: AtomicUsize,
     /// Frames refused since the peer last waited for as long as it was told to.
     pub(crate) flood: AtomicU32,
     /// Milliseconds of the engine's run until which it was told to wait.
@@ -281,6 +283,7 @@ impl Conn {
             sent: AtomicU64::new(now),
             opened: now,
             heartbeat: AtomicBool::new(false),
+            work: AtomicUsize::new(0),
             flood: AtomicU32::new(0),
             flood_until: AtomicU64::new(0),
             hello_refused: AtomicU16::new(0),

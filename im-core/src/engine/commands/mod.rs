@@ -17,6 +17,7 @@ mod read;
 mod session;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::task::yield_now;
@@ -35,6 +36,9 @@ pub(crate) use cost::{ROWS_PER_MEMBER, address_quota, behind, extra_cost, pay, s
 use cost::{page_cost, user_quota};
 pub(crate) use live::{check_stamp, deliver_signal, put_state};
 pub(crate) use read::{LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE, unfollow};
+
+/// Bytes of messages and pages that one connection has in its turn: some 0.1 ms of a core.
+const WORK_OF_A_TURN: usize = 8 << 10;
 
 /// What a command came to.
 enum Outcome {
@@ -63,6 +67,7 @@ pub(super) async fn message(core: &Arc<Core>, conn: &Arc<Conn>, message: Bytes) 
 
 /// The frames of a message. A message that cannot be read ends the connection.
 pub(super) fn decoded(core: &Core, conn: &Conn, message: &[u8]) -> Option<Vec<Value>> {
+    conn.work.fetch_add(message.len(), Ordering::Relaxed);
     match decode(message, conn.encoding, &core.config.limits) {
         Ok(frames) => Some(frames),
         Err(error) => {
@@ -89,6 +94,16 @@ pub(super) async fn each(core: &Arc<Core>, conn: &Arc<Conn>, frames: Vec<Value>)
                 refuse_frame(core, conn, id, &error.into());
             }
         }
+        give_way(conn).await;
+    }
+}
+
+/// Lets others have their turn once this connection has made much work: refusals and pages of a store in memory wait for
+/// nothing, so that without this one connection could have a thread for as long as the scheduler lets it.
+async fn give_way(conn: &Conn) {
+    if conn.work.load(Ordering::Relaxed) >= WORK_OF_A_TURN {
+        conn.work.store(0, Ordering::Relaxed);
+        yield_now().await;
     }
 }
 
@@ -122,9 +137,8 @@ async fn command(core: &Arc<Core>, conn: &Arc<Conn>, command: Command) {
     match outcome {
         Ok(Outcome::Reply(reply)) => conn.outbox.reply(encode(&reply.to_value(id), conn.encoding)),
         Ok(Outcome::Encoded(reply)) => {
+            conn.work.fetch_add(reply.len(), Ordering::Relaxed);
             conn.outbox.reply(reply);
-            // A page costs as much as many small commands, and a store in memory makes nobody wait: others get their turn.
-            yield_now().await;
         }
         Ok(Outcome::Later | Outcome::Answered) => {}
         Err(error) => refuse(core, conn, Some(id), &error),
