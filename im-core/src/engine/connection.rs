@@ -108,7 +108,7 @@ pub(crate) struct Conn {
     sent: AtomicU64,
     opened: u64,
     heartbeat: AtomicBool,
-    /// Bytes of its messages and pages since others last got their turn.
+    /// Bytes of its messages and pages that do not count yet against what its task does in one turn.
     pub(crate) work: AtomicUsize,
     /// Frames refused since the peer last waited for as long as it was told to.
     pub(crate) flood: AtomicU32,

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::task::yield_now;
+use tokio::task::coop::consume_budget;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -37,8 +37,10 @@ use cost::{page_cost, user_quota};
 pub(crate) use live::{check_stamp, deliver_signal, put_state};
 pub(crate) use read::{LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE, unfollow};
 
-/// Bytes of messages and pages that one connection has in its turn: some 0.1 ms of a core.
-const WORK_OF_A_TURN: usize = 8 << 10;
+/// Bytes of messages and pages that count as much as one read or write of a socket.
+const BYTES_OF_A_UNIT: usize = 64;
+/// Reads and writes that tokio lets a task have in one turn. 8 KiB of commands take some 0.1 ms of a core.
+const UNITS_OF_A_TURN: usize = 128;
 
 /// What a command came to.
 enum Outcome {
@@ -98,12 +100,13 @@ pub(super) async fn each(core: &Arc<Core>, conn: &Arc<Conn>, frames: Vec<Value>)
     }
 }
 
-/// Lets others have their turn once this connection has made much work: refusals and pages of a store in memory wait for
-/// nothing, so that without this one connection could have a thread for as long as the scheduler lets it.
+/// Counts what the connection's messages and pages have against what its task may do in one turn. Refusals, and pages of a store
+/// in memory, wait for nothing: without this the task would go on for as long as there are frames. It is the scheduler's own
+/// count, so the task's other futures cannot go on with this one before others had their turn.
 async fn give_way(conn: &Conn) {
-    if conn.work.load(Ordering::Relaxed) >= WORK_OF_A_TURN {
-        conn.work.store(0, Ordering::Relaxed);
-        yield_now().await;
+    let units = conn.work.swap(0, Ordering::Relaxed) / BYTES_OF_A_UNIT;
+    for _ in 0..units.min(UNITS_OF_A_TURN) {
+        consume_budget().await;
     }
 }
 
