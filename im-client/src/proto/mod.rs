@@ -12,6 +12,7 @@
 //! | `flight` | commands until they are answered, across connections |
 //! | `rooms` | cursors, holes, checkpoints |
 //! | `asked` | which command decides about a room |
+//! | `cursors` | cursors of many rooms in frames of bounded size |
 //! | `calls` | what the application calls for |
 //! | `credentials` | fetching and showing credentials in time |
 //! | `latest` | latest-wins state |
@@ -22,6 +23,7 @@ mod asked;
 mod backoff;
 mod calls;
 mod credentials;
+mod cursors;
 mod flight;
 mod heartbeat;
 mod latest;

@@ -115,7 +115,7 @@ impl Machine {
                 for status in statuses {
                     // If a later call of the application's decides, this one's caller alone is told.
                     if self.rooms.counts(&status.room, id, order) {
-                        let change = self.rooms.follow(status);
+                        let change = self.rooms.follow(now, status);
                         self.tell(change);
                     }
                 }
@@ -236,6 +236,9 @@ impl Machine {
                 self.rooms.forget_checkpoint();
                 self.write_resume(None);
             }
+            Origin::Resume if is_retryable(refusal.code) => {
+                self.rooms.refused(now, (id, order), refusal.retry_after)
+            }
             Origin::Resume => self.rooms.unanswered(now, id, order),
             Origin::Fill(room) => {
                 let room = room.clone();
@@ -257,7 +260,7 @@ impl Machine {
         mut pending: Pending,
         refusal: ErrorReply,
     ) {
-        let for_now = matches!(advice(refusal.code), Advice::Retry | Advice::BackOff);
+        let for_now = is_retryable(refusal.code);
         // Whatever it was refused for, it is no try if it is another one's turn first.
         let its_turn = refusal.code != Code::NotYet.number() && self.flight.is_next(id, &pending);
         if for_now
@@ -282,8 +285,8 @@ impl Machine {
         room: RoomId,
         refusal: &ErrorReply,
     ) {
-        if matches!(advice(refusal.code), Advice::Retry | Advice::BackOff) {
-            return self.rooms.unanswered(now, id, order);
+        if is_retryable(refusal.code) {
+            return self.rooms.refused(now, (id, order), refusal.retry_after);
         }
         if !self.rooms.counts(&room, id, order) {
             return;
@@ -400,4 +403,9 @@ impl Machine {
         }
         self.rooms.checkpoint_sent();
     }
+}
+
+/// Whether the code of a refusal says that the same may succeed later.
+fn is_retryable(code: u16) -> bool {
+    matches!(advice(code), Advice::Retry | Advice::BackOff)
 }

@@ -1,6 +1,7 @@
 //! The rooms that are followed: how far each has arrived, and how far the server knows that.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,13 +10,8 @@ use im_core::wire::{Event, RoomStatus, Snapshot, StateUpdate, Status};
 use im_core::{CommandId, Cursor, RoomId};
 
 use super::asked::{Asked, Kind};
+use super::cursors::frames;
 use super::latest::RoomState;
-
-/// Cursors in one frame: together with the longest ids they fit into any server's message.
-const CURSORS_PER_FRAME: usize = 500;
-const CURSOR_BYTES_PER_FRAME: usize = 40 * 1024;
-/// As much of the first frame, which travels with the greeting: servers wait a few seconds for that, and uplinks are slow.
-const CURSOR_BYTES_IN_FIRST: usize = 2 * 1024;
 
 /// A room that is followed.
 #[derive(Debug)]
@@ -41,7 +37,16 @@ impl Room {
         self.tries = self.tries.saturating_add(1);
         now + Duration::from_millis(pause)
     }
+
+    /// When to ask again after a refusal that may pass: never at once, and not before `retry_after` is over.
+    fn refused(&mut self, now: Instant, retry_after: Option<Duration>) -> Instant {
+        self.tries = self.tries.max(1);
+        self.missed(now).max(now + retry_after.unwrap_or_default())
+    }
 }
+
+/// The codes with which the same may succeed later: 41xx and 42xx.
+const RETRYABLE: Range<u16> = 4100..4300;
 
 /// All rooms that are followed.
 #[derive(Debug, Default)]
@@ -224,12 +229,26 @@ impl Rooms {
         self.map.keys().for_each(|room| self.asked.ask_too(room, by));
     }
 
-    /// The command was refused, or its answer left rooms out: ask for each by itself, a little later.
+    /// The command's answer left rooms out: ask for each by itself, a little later.
     pub(super) fn unanswered(&mut self, now: Instant, by: CommandId, order: u64) {
+        self.ask_again(by, order, |room| room.missed(now));
+    }
+
+    /// The command was refused: ask for each of its rooms by itself, `retry_after` later at the earliest.
+    pub(super) fn refused(
+        &mut self,
+        now: Instant,
+        (by, order): (CommandId, u64),
+        retry_after: Option<Duration>,
+    ) {
+        self.ask_again(by, order, |room| room.refused(now, retry_after));
+    }
+
+    fn ask_again(&mut self, by: CommandId, order: u64, when: impl Fn(&mut Room) -> Instant) {
         for id in self.asked.open(by) {
             self.asked.close(&id, by, order);
             if let Some(room) = self.map.get_mut(&id) {
-                self.holes.insert(id, room.missed(now));
+                self.holes.insert(id, when(room));
             }
         }
     }
@@ -244,7 +263,7 @@ impl Rooms {
     /// If there is none, one frame says so: the checkpoint may hold rooms that were left meanwhile.
     pub(super) fn to_resume(&self) -> Vec<Vec<(RoomId, Cursor)>> {
         let differs = |room: &Room| self.rev.is_none() || room.confirmed != Some(room.cursor);
-        let mut frames = frames(self.map.iter().filter(|(_, room)| differs(room)));
+        let mut frames = frames(self.cursors_if(differs));
         if frames.is_empty() && (self.may_hold || self.rev.is_some()) {
             frames.push(Vec::new());
         }
@@ -253,7 +272,12 @@ impl Rooms {
 
     /// The cursors to confirm in a checkpoint.
     pub(super) fn to_confirm(&self) -> Vec<Vec<(RoomId, Cursor)>> {
-        frames(self.map.iter().filter(|(_, room)| room.confirmed != Some(room.cursor)))
+        frames(self.cursors_if(|room| room.confirmed != Some(room.cursor)))
+    }
+
+    fn cursors_if(&self, wanted: impl Fn(&Room) -> bool) -> impl Iterator<Item = (RoomId, Cursor)> {
+        let rooms = self.map.iter().filter(move |(_, room)| wanted(room));
+        rooms.map(|(id, room)| (id.clone(), room.cursor))
     }
 
     /// Whether a checkpoint is due after `events` events.
@@ -285,7 +309,10 @@ impl Rooms {
     }
 
     /// The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
-    pub(super) fn follow(&mut self, status: &RoomStatus) -> Change {
+    pub(super) fn follow(&mut self, now: Instant, status: &RoomStatus) -> Change {
+        if self.keeps(now, status) {
+            return Change::Quiet;
+        }
         self.holes.remove(&status.room);
         match status.cursor {
             Some(cursor) if status.status != Status::Denied => {
@@ -316,7 +343,7 @@ impl Rooms {
         match self.map.get_mut(&status.room) {
             // The application has called for it meanwhile, or was refused it before: that call's answer says where it is.
             None if self.asked.is_called(&status.room) || status.cursor.is_none() => Change::Quiet,
-            None => self.follow(&status),
+            None => self.follow(now, &status),
             Some(room) => {
                 room.confirmed = status.cursor.or(room.confirmed);
                 self.change(now, status)
@@ -327,11 +354,29 @@ impl Rooms {
     /// A room answers in another way from now on, or again. The cursor never goes back within an epoch: what the server
     /// repeats is dropped.
     pub(super) fn moved(&mut self, now: Instant, status: RoomStatus) -> Change {
-        self.has_stray |= status.status == Status::Denied && self.map.contains_key(&status.room);
-        self.change(now, status)
+        let change = self.change(now, status);
+        self.has_stray |=
+            matches!(&change, Change::Tell(status) if status.status == Status::Denied);
+        change
+    }
+
+    /// Keeps a room that is `denied` for now only, to be asked for again with its cursor. Returns whether it did.
+    fn keeps(&mut self, now: Instant, status: &RoomStatus) -> bool {
+        let passes = status.status == Status::Denied
+            && status.code.is_some_and(|code| RETRYABLE.contains(&code));
+        let Some(room) = self.map.get_mut(&status.room).filter(|_| passes) else { return false };
+        // The server's checkpoint may have lost it: the next resume names it.
+        room.confirmed = None;
+        if !self.asked.is_own(&status.room) && !self.holes.contains_key(&status.room) {
+            self.holes.insert(status.room.clone(), room.refused(now, None));
+        }
+        true
     }
 
     fn change(&mut self, now: Instant, status: RoomStatus) -> Change {
+        if self.keeps(now, &status) {
+            return Change::Quiet;
+        }
         let Some(room) = self.map.get_mut(&status.room) else { return Change::Quiet };
         let Some(cursor) = status.cursor.filter(|_| status.status != Status::Denied) else {
             self.remove(&status.room);
@@ -355,24 +400,4 @@ impl Rooms {
         room.cursor = cursor;
         Change::Tell(status)
     }
-}
-
-fn frames<'a>(rooms: impl Iterator<Item = (&'a RoomId, &'a Room)>) -> Vec<Vec<(RoomId, Cursor)>> {
-    let (mut frames, mut bytes) = (Vec::<Vec<_>>::new(), 0);
-    for (id, room) in rooms {
-        // Both halves of the epoch, the seq, and what stands around them.
-        let size = id.as_str().len() * 2 + 64;
-        bytes += size;
-        let most = if frames.len() > 1 { CURSOR_BYTES_PER_FRAME } else { CURSOR_BYTES_IN_FIRST };
-        match frames.last_mut() {
-            Some(frame) if frame.len() < CURSORS_PER_FRAME && bytes <= most => {
-                frame.push((id.clone(), room.cursor));
-            }
-            _ => {
-                bytes = size;
-                frames.push(vec![(id.clone(), room.cursor)]);
-            }
-        }
-    }
-    frames
 }

@@ -29,7 +29,16 @@ export class Decisions {
    * @param {number} by
    */
   overtake(room, by) {
-    return (this.rooms.get(room) ?? 0) > by;
+    return this.newest(room) > by;
+  }
+
+  /**
+   * The application's newest command about this room, 0 if it can have no answer any more.
+   *
+   * @param {string} room
+   */
+  newest(room) {
+    return this.rooms.get(room) ?? 0;
   }
 
   /**

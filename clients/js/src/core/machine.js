@@ -236,8 +236,8 @@ export class Machine {
     if (body.t === 'sub' || body.t === 'unsub') {
       this.rooms.mayHold ||= body.t === 'sub';
       this.decisions.add(body.room, id);
-      // They belong to what was asked before.
-      this.early.take(body.room);
+      // They belong to what was asked before, which goes on only if it was answered and this is refused.
+      if (!this.rooms.map.has(body.room)) this.early.take(body.room);
     }
     return id;
   }

@@ -42,6 +42,18 @@ class Room {
     this.holeAt = now + (this.tries === 0 ? 0 : 100 * 2 ** Math.min(this.tries, 8));
     this.tries += 1;
   }
+
+  /**
+   * The server refused for now. It is never asked again at once, and not before `retryMs` is over.
+   *
+   * @param {number} now
+   * @param {number} [retryMs]
+   */
+  refused(now, retryMs = 0) {
+    this.tries = Math.max(1, this.tries);
+    this.missed(now);
+    if (this.holeAt !== undefined) this.holeAt = Math.max(this.holeAt, now + retryMs);
+  }
 }
 
 /** All rooms that are followed. */
@@ -227,28 +239,31 @@ export class Rooms {
   }
 
   /**
-   * The command was refused, or its answer left rooms out: ask for each by itself, a little later.
+   * The command's answer left rooms out: ask for each by itself, a little later.
    *
    * @param {number} now
    * @param {number} by
    */
   unanswered(now, by) {
-    for (const room of this.map.values()) {
-      if (room.asked !== by) continue;
-      room.asked = undefined;
-      room.missed(now);
-    }
+    for (const room of this.askedBy(by)) room.missed(now);
   }
 
   /**
-   * The command was answered, and what it asked for comes by other ways.
+   * The command was refused: ask for each of its rooms by itself, `retryMs` later at the earliest.
    *
+   * @param {number} now
    * @param {number} by
+   * @param {number} [retryMs]
    */
-  answeredElsewhere(by) {
-    for (const room of this.map.values()) {
-      if (room.asked === by) room.asked = undefined;
-    }
+  refused(now, by, retryMs) {
+    for (const room of this.askedBy(by)) room.refused(now, retryMs);
+  }
+
+  /** The rooms that the command asked for, which are asked for no longer. @param {number} by */
+  askedBy(by) {
+    const rooms = [...this.map.values()].filter(({ asked }) => asked === by);
+    for (const room of rooms) room.asked = undefined;
+    return rooms;
   }
 
   /**
@@ -263,16 +278,23 @@ export class Rooms {
   /**
    * The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
    *
+   * @param {number} now
    * @param {RoomStatus} status
+   * @returns {boolean} whether the application must be told
    */
-  subscribed(status) {
+  subscribed(now, status) {
+    if (this.keeps(now, status)) return false;
     const cursor = cursorOf(status);
-    if (!cursor) return this.remove(status.room);
+    if (!cursor) {
+      this.remove(status.room);
+      return true;
+    }
     const held = this.map.get(status.room);
     const room = new Room(cursor);
     if (held?.cursor.epoch === cursor.epoch) room.state = held.state;
     this.map.set(status.room, room);
     this.compare(status.room, keptBy(status));
+    return status.status !== 'ok';
   }
 
   /**
@@ -308,8 +330,26 @@ export class Rooms {
    * @returns {boolean} whether the application must be told
    */
   moves(now, status) {
-    if (!cursorOf(status) && this.map.has(status.room)) this.hasStray = true;
-    return this.change(now, status);
+    const isNews = this.change(now, status);
+    if (isNews && !cursorOf(status)) this.hasStray = true;
+    return isNews;
+  }
+
+  /**
+   * Keeps a room that is `denied` for now only, to be asked for again with its cursor.
+   *
+   * @param {number} now
+   * @param {RoomStatus} status
+   * @returns {boolean} whether it did
+   */
+  keeps(now, { room: id, status, code }) {
+    const room = this.map.get(id);
+    const passes = status === 'denied' && typeof code === 'number' && code >= 4100 && code < 4300;
+    if (!room || !passes) return false;
+    // The server's checkpoint may have lost it: the next resume names it.
+    this.moved.add(id);
+    room.refused(now);
+    return true;
   }
 
   /**
@@ -318,7 +358,7 @@ export class Rooms {
    */
   change(now, status) {
     const room = this.map.get(status.room);
-    if (!room) return false;
+    if (!room || this.keeps(now, status)) return false;
     const cursor = cursorOf(status);
     if (!cursor) {
       this.remove(status.room);

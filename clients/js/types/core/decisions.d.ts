@@ -22,6 +22,12 @@ export class Decisions {
      */
     overtake(room: string, by: number): boolean;
     /**
+     * The application's newest command about this room, 0 if it can have no answer any more.
+     *
+     * @param {string} room
+     */
+    newest(room: string): number;
+    /**
      * No command before this one will be answered any more.
      *
      * @param {number} oldest

@@ -99,18 +99,22 @@ export class Rooms {
      */
     askedRest(by: number): void;
     /**
-     * The command was refused, or its answer left rooms out: ask for each by itself, a little later.
+     * The command's answer left rooms out: ask for each by itself, a little later.
      *
      * @param {number} now
      * @param {number} by
      */
     unanswered(now: number, by: number): void;
     /**
-     * The command was answered, and what it asked for comes by other ways.
+     * The command was refused: ask for each of its rooms by itself, `retryMs` later at the earliest.
      *
+     * @param {number} now
      * @param {number} by
+     * @param {number} [retryMs]
      */
-    answeredElsewhere(by: number): void;
+    refused(now: number, by: number, retryMs?: number): void;
+    /** The rooms that the command asked for, which are asked for no longer. @param {number} by */
+    askedBy(by: number): Room[];
     /**
      * The server's state has this generation. Gives the rooms whose state was dropped, because it had another one.
      *
@@ -120,9 +124,11 @@ export class Rooms {
     /**
      * The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
      *
+     * @param {number} now
      * @param {RoomStatus} status
+     * @returns {boolean} whether the application must be told
      */
-    subscribed(status: RoomStatus): void;
+    subscribed(now: number, status: RoomStatus): boolean;
     /**
      * The answer to what the client itself asked with the command `by`. Rooms that it does not know it has left since, or they
      * were denied: only the application subscribes to rooms.
@@ -142,6 +148,14 @@ export class Rooms {
      * @returns {boolean} whether the application must be told
      */
     moves(now: number, status: RoomStatus): boolean;
+    /**
+     * Keeps a room that is `denied` for now only, to be asked for again with its cursor.
+     *
+     * @param {number} now
+     * @param {RoomStatus} status
+     * @returns {boolean} whether it did
+     */
+    keeps(now: number, { room: id, status, code }: RoomStatus): boolean;
     /**
      * @param {number} now
      * @param {RoomStatus} status
@@ -193,6 +207,13 @@ declare class Room {
      * @param {number} now
      */
     missed(now: number): void;
+    /**
+     * The server refused for now. It is never asked again at once, and not before `retryMs` is over.
+     *
+     * @param {number} now
+     * @param {number} [retryMs]
+     */
+    refused(now: number, retryMs?: number): void;
 }
 import { RoomState } from './latest.js';
 export {};
