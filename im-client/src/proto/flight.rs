@@ -338,7 +338,7 @@ fn repeats_safely(body: &CommandBody) -> bool {
     match body {
         // The message id makes it safe.
         CommandBody::Send { .. } => true,
-        // The second time it is refused, which says nothing about the first.
+        // The application decides: a refusal of the second says nothing about the first, and the room may be gone by then.
         CommandBody::Create { .. } => false,
         // At most once.
         CommandBody::Signal { .. } => false,

@@ -343,7 +343,7 @@ function tooLarge(bytes, max) {
  */
 export function repeatsSafely(body) {
   switch (body.t) {
-    // The second time it is refused, which says nothing about the first.
+    // The application decides: a refusal of the second says nothing about the first, and the room may be gone by then.
     case 'create':
     // At most once.
     case 'signal':
