@@ -17,6 +17,7 @@ use crate::event::ClientEvent;
 use crate::refusal::generous;
 
 use super::calls::Known;
+use super::cursors::frames;
 use super::flight::{Origin, Pending};
 use super::rooms::Change;
 use super::{Cause, Machine, Online, Output, Phase, reply};
@@ -237,7 +238,7 @@ impl Machine {
                 self.write_resume(None);
             }
             Origin::Resume if is_retryable(refusal.code) => {
-                self.rooms.refused(now, (id, order), refusal.retry_after)
+                self.rooms.refused(now, (id, order), refusal.retry_after, true)
             }
             Origin::Resume => self.rooms.unanswered(now, id, order),
             Origin::Fill(room) => {
@@ -286,7 +287,7 @@ impl Machine {
         refusal: &ErrorReply,
     ) {
         if is_retryable(refusal.code) {
-            return self.rooms.refused(now, (id, order), refusal.retry_after);
+            return self.rooms.refused(now, (id, order), refusal.retry_after, false);
         }
         if !self.rooms.counts(&room, id, order) {
             return;
@@ -385,7 +386,15 @@ impl Machine {
         if self.events.len() > self.config.max_queued_events / 2 {
             return;
         }
-        for (room, cursor) in self.rooms.holes(now) {
+        let holes = self.rooms.holes(now).into_iter();
+        let (together, alone): (Vec<_>, Vec<_>) =
+            holes.partition(|(room, _)| self.rooms.is_refused(room));
+        for cursors in frames(together.into_iter()) {
+            let body = CommandBody::Resume { cursors: cursors.clone(), rev: None };
+            let id = self.flight.push(body, Origin::Resume);
+            cursors.iter().for_each(|(room, _)| self.rooms.asked(room, id));
+        }
+        for (room, cursor) in alone {
             let body = CommandBody::Sub { room: room.clone(), since: Some(cursor) };
             let id = self.flight.push(body, Origin::Fill(room.clone()));
             self.rooms.asked(&room, id);

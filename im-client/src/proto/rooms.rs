@@ -1,6 +1,6 @@
 //! The rooms that are followed: how far each has arrived, and how far the server knows that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,6 +54,8 @@ pub(crate) struct Rooms {
     map: BTreeMap<RoomId, Room>,
     /// The rooms in which something is missing, and from when on to ask for it.
     holes: BTreeMap<RoomId, Instant>,
+    /// Those of them that a `resume` named which was refused for now: to be asked for together again.
+    refused: BTreeSet<RoomId>,
     /// The command that decides where each room is.
     asked: Asked,
     /// The revision of the server's checkpoint to which the confirmed cursors belong.
@@ -92,12 +94,13 @@ impl Rooms {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.map.len() + self.holes.len() + self.asked.len()
+        self.map.len() + self.holes.len() + self.refused.len() + self.asked.len()
     }
 
     pub(super) fn remove(&mut self, room: &RoomId) {
         self.map.remove(room);
         self.holes.remove(room);
+        self.refused.remove(room);
     }
 
     pub(super) fn rev(&self) -> Option<u64> {
@@ -151,6 +154,7 @@ impl Rooms {
         }
         self.map.values_mut().for_each(|room| room.tries = 0);
         self.holes.clear();
+        self.refused.clear();
         self.asked.cut(is_pending);
     }
 
@@ -218,9 +222,15 @@ impl Rooms {
         due.map(|(_, at)| *at).min()
     }
 
+    /// Whether the room is to be asked for by `resume`, with the others that were refused with it.
+    pub(super) fn is_refused(&self, room: &RoomId) -> bool {
+        self.refused.contains(room)
+    }
+
     /// A command of the client's own asks where `room` is.
     pub(super) fn asked(&mut self, room: &RoomId, by: CommandId) {
         self.holes.remove(room);
+        self.refused.remove(room);
         self.asked.ask(room, by);
     }
 
@@ -234,23 +244,35 @@ impl Rooms {
         self.ask_again(by, order, |room| room.missed(now));
     }
 
-    /// The command was refused: ask for each of its rooms by itself, `retry_after` later at the earliest.
+    /// The command was refused for now: ask for its rooms again, `retry_after` later at the earliest, by a `resume` if it
+    /// was one.
     pub(super) fn refused(
         &mut self,
         now: Instant,
         (by, order): (CommandId, u64),
         retry_after: Option<Duration>,
+        was_resume: bool,
     ) {
-        self.ask_again(by, order, |room| room.refused(now, retry_after));
+        let rooms = self.ask_again(by, order, |room| room.refused(now, retry_after));
+        if was_resume {
+            self.refused.extend(rooms.into_iter().filter(|room| self.map.contains_key(room)));
+        }
     }
 
-    fn ask_again(&mut self, by: CommandId, order: u64, when: impl Fn(&mut Room) -> Instant) {
-        for id in self.asked.open(by) {
-            self.asked.close(&id, by, order);
-            if let Some(room) = self.map.get_mut(&id) {
-                self.holes.insert(id, when(room));
+    fn ask_again(
+        &mut self,
+        by: CommandId,
+        order: u64,
+        when: impl Fn(&mut Room) -> Instant,
+    ) -> Vec<RoomId> {
+        let rooms = self.asked.open(by);
+        for id in &rooms {
+            self.asked.close(id, by, order);
+            if let Some(room) = self.map.get_mut(id) {
+                self.holes.insert(id.clone(), when(room));
             }
         }
+        rooms
     }
 
     /// Whether what the answer to `by` says about the room still counts.
@@ -314,6 +336,7 @@ impl Rooms {
             return Change::Quiet;
         }
         self.holes.remove(&status.room);
+        self.refused.remove(&status.room);
         match status.cursor {
             Some(cursor) if status.status != Status::Denied => {
                 let kept =

@@ -172,7 +172,7 @@ function onOwnRefusal(machine, now, refusal, pending) {
     case 'hello':
       return machine.drop(now, { code, message: refusal.msg ?? meaning(code), retryMs });
     case 'resume':
-      if (isTemporary(code)) return machine.rooms.refused(now, id, retryMs);
+      if (isTemporary(code)) return machine.rooms.refused(now, id, retryMs, true);
       if (code !== Code.StaleCheckpoint) return machine.rooms.unanswered(now, id);
       machine.rooms.forgetCheckpoint();
       return writeResume(machine, now);

@@ -29,6 +29,8 @@ class Room {
     this.tries = 0;
     /** @type {number | undefined} Something is missing; from then on it may be asked for. */
     this.holeAt = undefined;
+    /** Whether a `resume` that named it was refused for now: it is asked for again by another. */
+    this.wasRefused = false;
   }
 
   /**
@@ -85,7 +87,15 @@ export class Rooms {
    * known.
    */
   toResume() {
-    const rooms = this.rev === undefined ? [...this.map.keys()] : [...this.moved];
+    return this.frames(this.rev === undefined ? [...this.map.keys()] : [...this.moved]);
+  }
+
+  /**
+   * The cursors of these rooms, in frames of bounded size.
+   *
+   * @param {string[]} rooms that are followed
+   */
+  frames(rooms) {
     const frames = [];
     for (let at = 0; at < rooms.length; at += CURSORS_PER_FRAME) {
       frames.push(this.cursorsOf(rooms.slice(at, at + CURSORS_PER_FRAME)));
@@ -173,6 +183,7 @@ export class Rooms {
     for (const room of this.map.values()) {
       room.asked = undefined;
       room.holeAt = undefined;
+      room.wasRefused = false;
       room.tries = 0;
     }
   }
@@ -226,6 +237,7 @@ export class Rooms {
     const room = this.map.get(id);
     if (!room) return;
     room.holeAt = undefined;
+    room.wasRefused = false;
     room.asked = by;
   }
 
@@ -249,14 +261,18 @@ export class Rooms {
   }
 
   /**
-   * The command was refused: ask for each of its rooms by itself, `retryMs` later at the earliest.
+   * The command was refused for now: ask for its rooms again, `retryMs` later at the earliest, by a `resume` if it was one.
    *
    * @param {number} now
    * @param {number} by
    * @param {number} [retryMs]
+   * @param {boolean} [wasResume]
    */
-  refused(now, by, retryMs) {
-    for (const room of this.askedBy(by)) room.refused(now, retryMs);
+  refused(now, by, retryMs, wasResume = false) {
+    for (const room of this.askedBy(by)) {
+      room.refused(now, retryMs);
+      room.wasRefused = wasResume;
+    }
   }
 
   /** The rooms that the command asked for, which are asked for no longer. @param {number} by */

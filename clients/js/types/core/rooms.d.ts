@@ -31,6 +31,12 @@ export class Rooms {
      */
     toResume(): [string, string, number][][];
     /**
+     * The cursors of these rooms, in frames of bounded size.
+     *
+     * @param {string[]} rooms that are followed
+     */
+    frames(rooms: string[]): [string, string, number][][];
+    /**
      * @param {string[]} rooms that are followed
      * @returns {[string, string, number][]}
      */
@@ -106,13 +112,14 @@ export class Rooms {
      */
     unanswered(now: number, by: number): void;
     /**
-     * The command was refused: ask for each of its rooms by itself, `retryMs` later at the earliest.
+     * The command was refused for now: ask for its rooms again, `retryMs` later at the earliest, by a `resume` if it was one.
      *
      * @param {number} now
      * @param {number} by
      * @param {number} [retryMs]
+     * @param {boolean} [wasResume]
      */
-    refused(now: number, by: number, retryMs?: number): void;
+    refused(now: number, by: number, retryMs?: number, wasResume?: boolean): void;
     /** The rooms that the command asked for, which are asked for no longer. @param {number} by */
     askedBy(by: number): Room[];
     /**
@@ -200,6 +207,8 @@ declare class Room {
     tries: number;
     /** @type {number | undefined} Something is missing; from then on it may be asked for. */
     holeAt: number | undefined;
+    /** Whether a `resume` that named it was refused for now: it is asked for again by another. */
+    wasRefused: boolean;
     /**
      * Something is missing. It is asked for at once the first time; later tries wait, so that a server that cannot fill a
      * hole is not flooded.
