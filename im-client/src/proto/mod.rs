@@ -7,10 +7,11 @@
 //! | module | what it does |
 //! |---|---|
 //! | `online` | what happens while a connection stands |
+//! | `flush` | writing what is ready |
 //! | `heartbeat` | what is due while time passes |
 //! | `pace` | how many bytes of commands may be under way |
 //! | `flight` | commands until they are answered, across connections |
-//! | `rooms` | cursors, holes, checkpoints |
+//! | `rooms`, `room` | cursors, holes, checkpoints |
 //! | `asked` | which command decides about a room |
 //! | `cursors` | cursors of many rooms in frames of bounded size |
 //! | `calls` | what the application calls for |
@@ -25,11 +26,13 @@ mod calls;
 mod credentials;
 mod cursors;
 mod flight;
+mod flush;
 mod heartbeat;
 mod latest;
 mod online;
 mod pace;
 mod reply;
+mod room;
 mod rooms;
 #[cfg(test)]
 mod tests;

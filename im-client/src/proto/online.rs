@@ -11,13 +11,11 @@ use im_core::wire::{
 };
 use im_core::{Code, CommandId, RoomId};
 
-use crate::config::Checkpoints;
 use crate::error::Error;
 use crate::event::ClientEvent;
 use crate::refusal::generous;
 
 use super::calls::Known;
-use super::cursors::frames;
 use super::flight::{Origin, Pending};
 use super::rooms::Change;
 use super::{Cause, Machine, Online, Output, Phase, reply};
@@ -355,62 +353,6 @@ impl Machine {
     /// The application has taken events: what had to be dropped can be asked for.
     pub(crate) fn on_taken(&mut self, now: Instant) {
         self.flush(now);
-    }
-
-    /// Writes what is ready.
-    pub(super) fn flush(&mut self, now: Instant) {
-        if !matches!(self.phase, Phase::Online(_)) {
-            return;
-        }
-        self.fill_holes(now);
-        self.checkpoint(now);
-        let mut refused = Vec::new();
-        while let Some(message) = self.flight.batch(now, &self.limits, self.encoding, &mut refused)
-        {
-            self.transmit(now, message);
-        }
-        for (id, error) in refused {
-            self.outputs.push_back(Output::Reply(id, Err(error)));
-        }
-    }
-
-    fn transmit(&mut self, now: Instant, message: Bytes) {
-        self.outputs.push_back(Output::Transmit(message));
-        if let Phase::Online(online) = &mut self.phase {
-            online.written = now;
-        }
-    }
-
-    fn fill_holes(&mut self, now: Instant) {
-        // What was dropped for want of room would only be dropped again.
-        if self.events.len() > self.config.max_queued_events / 2 {
-            return;
-        }
-        let holes = self.rooms.holes(now).into_iter();
-        let (together, alone): (Vec<_>, Vec<_>) =
-            holes.partition(|(room, _)| self.rooms.is_refused(room));
-        for cursors in frames(together.into_iter()) {
-            let body = CommandBody::Resume { cursors: cursors.clone(), rev: None };
-            let id = self.flight.push(body, Origin::Resume);
-            cursors.iter().for_each(|(room, _)| self.rooms.asked(room, id));
-        }
-        for (room, cursor) in alone {
-            let body = CommandBody::Sub { room: room.clone(), since: Some(cursor) };
-            let id = self.flight.push(body, Origin::Fill(room.clone()));
-            self.rooms.asked(&room, id);
-        }
-    }
-
-    fn checkpoint(&mut self, now: Instant) {
-        let Checkpoints::Auto { events, idle } = self.config.checkpoints else { return };
-        if self.checkpoint.is_some() || !self.rooms.checkpoint_due(now, events, idle) {
-            return;
-        }
-        for cursors in self.rooms.to_confirm() {
-            let body = CommandBody::Checkpoint { cursors: cursors.clone() };
-            self.checkpoint = Some(self.flight.push(body, Origin::Checkpoint(cursors)));
-        }
-        self.rooms.checkpoint_sent();
     }
 }
 

@@ -7,8 +7,8 @@
 export function keptBy(status: RoomStatus): Cursor | undefined;
 /** All rooms that are followed. */
 export class Rooms {
-    /** @type {Map<string, Room>} */
-    map: Map<string, Room>;
+    /** @type {Map<string, HeldRoom>} */
+    map: Map<string, HeldRoom>;
     /** @type {number | undefined} The revision of the server's checkpoint, as far as it is known. */
     rev: number | undefined;
     /** Whether the session's checkpoint may have rooms at all. */
@@ -88,7 +88,7 @@ export class Rooms {
      *
      * @param {number} now
      */
-    holes(now: number): [string, Room][];
+    holes(now: number): [string, HeldRoom][];
     /** When the next room is to be asked for again. */
     nextHole(): number;
     /**
@@ -121,7 +121,7 @@ export class Rooms {
      */
     refused(now: number, by: number, retryMs?: number, wasResume?: boolean): void;
     /** The rooms that the command asked for, which are asked for no longer. @param {number} by */
-    askedBy(by: number): Room[];
+    askedBy(by: number): HeldRoom[];
     /**
      * The server's state has this generation. Gives the rooms whose state was dropped, because it had another one.
      *
@@ -194,35 +194,4 @@ export type RoomEvent = {
     mid?: string;
     content: import("../wire/value.js").Value;
 };
-/** A room that is followed. */
-declare class Room {
-    /** @param {Cursor} cursor */
-    constructor(cursor: Cursor);
-    /** The last event that was handed to the application. */
-    cursor: Cursor;
-    state: RoomState;
-    /** @type {number | undefined} The command whose answer will say where the room stands. */
-    asked: number | undefined;
-    /** How often it was asked for in vain. */
-    tries: number;
-    /** @type {number | undefined} Something is missing; from then on it may be asked for. */
-    holeAt: number | undefined;
-    /** Whether a `resume` that named it was refused for now: it is asked for again by another. */
-    wasRefused: boolean;
-    /**
-     * Something is missing. It is asked for at once the first time; later tries wait, so that a server that cannot fill a
-     * hole is not flooded.
-     *
-     * @param {number} now
-     */
-    missed(now: number): void;
-    /**
-     * The server refused for now. It is never asked again at once, and not before `retryMs` is over.
-     *
-     * @param {number} now
-     * @param {number} [retryMs]
-     */
-    refused(now: number, retryMs?: number): void;
-}
-import { RoomState } from './latest.js';
-export {};
+import { HeldRoom } from './held-room.js';
