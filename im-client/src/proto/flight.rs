@@ -164,11 +164,16 @@ impl Flight {
     /// The connection is gone. What can be repeated safely waits for the next one; the rest of the application's
     /// commands is given back, and the client's own are forgotten: the next connection has its own.
     ///
-    /// With `all`, the server closed because of something that was written: repeating it would only do it again.
-    pub(crate) fn cut(&mut self, all: bool) -> Vec<(CommandId, Pending)> {
+    /// With `all`, the server closed because of something that was written: repeating it would only do it again. What would
+    /// undo a later command (`undoes`) is given back too.
+    pub(crate) fn cut(
+        &mut self,
+        all: bool,
+        undoes: impl Fn(&Pending) -> bool,
+    ) -> Vec<(CommandId, Pending)> {
         self.pending.retain(|_, pending| pending.origin == Origin::User);
         let lost = |pending: &Pending| {
-            pending.written.is_some() && (all || !repeats_safely(&pending.body))
+            pending.written.is_some() && (all || !repeats_safely(&pending.body) || undoes(pending))
         };
         let ids: Vec<u64> =
             self.pending.iter().filter(|(_, p)| lost(p)).map(|(id, _)| *id).collect();

@@ -263,7 +263,9 @@ impl Machine {
             Phase::Online(online) => Some(now.saturating_duration_since(online.since)),
             Phase::Connecting { .. } | Phase::Greeting { .. } => None,
         };
-        for (id, pending) in self.flight.cut(cause.is_our_fault() && lasted.is_some()) {
+        let all = cause.is_our_fault() && lasted.is_some();
+        let undoes = |pending: &Pending| self.rooms.undoes(&pending.body, pending.order());
+        for (id, pending) in self.flight.cut(all, undoes) {
             self.call_failed(id, &pending, Known::Nothing);
             let error = Error::unknown(cause.code, &cause.message).about(message_id(&pending));
             self.outputs.push_back(Output::Reply(id, Err(error)));

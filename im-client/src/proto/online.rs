@@ -119,6 +119,7 @@ impl Machine {
                     }
                 }
                 self.rooms.call_returned(room, id, order);
+                self.rooms.call_done(room, order);
                 self.rooms.learn_rev(*rev);
                 self.on_generation(*generation);
             }
@@ -127,6 +128,7 @@ impl Machine {
                     self.rooms.remove(room);
                 }
                 self.rooms.call_returned(room, id, order);
+                self.rooms.call_done(room, order);
                 self.rooms.learn_rev(*rev);
             }
             (CommandBody::Checkpoint { cursors }, Reply::Checkpoint { rev }) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use im_core::state::{Offer, offer};
-use im_core::wire::{Event, RoomStatus, Snapshot, StateUpdate, Status};
+use im_core::wire::{CommandBody, Event, RoomStatus, Snapshot, StateUpdate, Status};
 use im_core::{CommandId, Cursor, RoomId};
 
 use super::asked::{Asked, Kind};
@@ -103,6 +103,21 @@ impl Rooms {
     /// A call of the application's is answered; `order` is its place among all that were written.
     pub(super) fn call_returned(&mut self, room: &RoomId, by: CommandId, order: u64) {
         self.asked.close(room, by, order);
+    }
+
+    /// A call of the application's decides where the room is, whatever becomes of earlier ones.
+    pub(super) fn call_done(&mut self, room: &RoomId, order: u64) {
+        self.asked.done(room, order);
+    }
+
+    /// Whether this command, written again, would undo a later one that was carried out.
+    pub(super) fn undoes(&self, body: &CommandBody, order: u64) -> bool {
+        match body {
+            CommandBody::Sub { room, .. } | CommandBody::Unsub { room } => {
+                self.asked.is_undone(room, order)
+            }
+            _ => false,
+        }
     }
 
     /// The server's checkpoint may hold a room that is not subscribed here, or miss one that is.

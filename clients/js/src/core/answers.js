@@ -86,7 +86,10 @@ function onGood(machine, now, frame, pending) {
  */
 function onAnswer(machine, now, body, reply) {
   if (body.t === 'sub') onSubscribed(machine, now, body.room, reply);
-  if (body.t === 'sub' || body.t === 'unsub') machine.rooms.learnRev(reply.rev);
+  if (body.t === 'sub' || body.t === 'unsub') {
+    machine.rooms.learnRev(reply.rev);
+    machine.decisions.carriedOut(body.room, reply.id);
+  }
   if (body.t === 'refresh') onRefreshed(machine, now, reply);
   machine.outputs.push({ do: 'reply', id: reply.id, reply });
   if (body.t === 'logout') machine.end({ code: Code.LoggedOut, message: meaning(Code.LoggedOut) });
@@ -204,7 +207,10 @@ function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pendi
   }
   flight.settle(id);
   // The server goes on with a room that the client has left.
-  if (body.t === 'unsub') rooms.hasStray = true;
+  if (body.t === 'unsub') {
+    rooms.hasStray = true;
+    decisions.carriedOut(body.room, id);
+  }
   decisions.forget(flight.oldestSubscribing());
   const error = new ImError('refused', msg ?? meaning(code), { code, retryMs, mid: body.mid });
   machine.outputs.push({ do: 'reply', id, error });

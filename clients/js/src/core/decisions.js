@@ -8,6 +8,8 @@ export class Decisions {
   constructor() {
     /** The newest `sub` or `unsub` of each room, in the order of their numbers. @type {Map<string, number>} */
     this.rooms = new Map();
+    /** The newest one of each room that was carried out. @type {Map<string, number>} */
+    this.done = new Map();
   }
 
   /**
@@ -42,11 +44,32 @@ export class Decisions {
   }
 
   /**
+   * The command was carried out, or left the room whatever the server says.
+   *
+   * @param {string} room
+   * @param {number} by
+   */
+  carriedOut(room, by) {
+    this.done.set(room, Math.max(this.done.get(room) ?? 0, by));
+  }
+
+  /**
+   * Whether this command, written again, would undo a later one that was carried out.
+   *
+   * @param {import('../wire/value.js').Frame} body
+   * @param {number} by
+   */
+  undoes({ t, room }, by) {
+    return (t === 'sub' || t === 'unsub') && (this.done.get(room) ?? 0) > by;
+  }
+
+  /**
    * No command before this one will be answered any more.
    *
    * @param {number} oldest
    */
   forget(oldest) {
+    for (const [room, by] of this.done) if (by < oldest) this.done.delete(room);
     for (const [room, by] of this.rooms) {
       if (by >= oldest) return;
       this.rooms.delete(room);

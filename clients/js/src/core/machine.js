@@ -150,7 +150,7 @@ export class Machine {
    */
   cut(all, cause) {
     if (this.flight.mayHaveMovedCheckpoint()) this.rooms.forgetCheckpoint();
-    this.giveBack(this.flight.cut(all), cause);
+    this.giveBack(this.flight.cut(all, (body, id) => this.decisions.undoes(body, id)), cause);
     this.rooms.cut();
     this.decisions.forget(this.flight.oldestSubscribing());
     this.early.clear();
