@@ -102,11 +102,12 @@ impl Client {
         self.ask(CommandBody::Signal { to, kind, content }).await.map(drop)
     }
 
-    /// Makes a room and becomes its owner.
+    /// Makes a room and becomes its owner. The receipt of a room that is the caller's already, and as wished, says `repeated`.
     ///
     /// # Errors
     ///
-    /// The server's refusal: `Exists`, say. [`ErrorKind::Unknown`] if the connection was cut in between.
+    /// The server's refusal: `Exists`, say. [`ErrorKind::Unknown`] if the connection was cut in between: the client does not
+    /// send it again by itself, and the same call again returns what the server answers then.
     pub async fn create(
         &self,
         room: RoomId,

@@ -288,3 +288,87 @@ async fn credentials_go_with_every_request() {
     assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
     assert!(polls.whole_request().await.0.contains("authorization: bearer new"));
 }
+
+/// A client that polls by `down`, after its greeting; the server's ends of its POSTs and of its polls.
+async fn polling(down: Down) -> (Connected, Served, Served) {
+    let (dialled, mut streams) = mpsc::unbounded_channel();
+    let link = Http::new("http://im.example/im", down).dial(Memory(dialled));
+    let mut connected = link.connect(Encoding::Json).await.unwrap();
+    connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
+    let mut posts = Served(streams.recv().await.unwrap());
+    posts.request().await;
+    posts.answer(&welcome()).await;
+    assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+    let polls = Served(streams.recv().await.unwrap());
+    (connected, posts, polls)
+}
+
+const NOTHING: &[u8] = br#"[{"t":"mark","at":"AQ"}]"#;
+const FULL: &[u8] = br#"[{"t":"event","seq":1},{"t":"mark","at":"AQ"}]"#;
+
+/// Answers the poll that is there. Returns after how long the next one comes.
+async fn pause_after(connected: &mut Connected, polls: &mut Served, body: &[u8]) -> Duration {
+    polls.answer(body).await;
+    let answered = tokio::time::Instant::now();
+    // Its pieces are signs of life.
+    while connected.stream.next().await.unwrap() == Incoming::Heard {}
+    assert!(polls.request().await.0.starts_with("get /im/poll"));
+    answered.elapsed()
+}
+
+/// wire/SPEC.md, "Polling": at once after a short poll that brought something, however often; else after a pause.
+#[tokio::test(start_paused = true)]
+async fn short_poll_after_events_is_at_once() {
+    let every = Duration::from_secs(2);
+    let (mut connected, _posts, mut polls) = polling(Down::ShortPoll(every)).await;
+    polls.request().await;
+    let text = "x".repeat(4096);
+    let large = format!(r#"[{{"t":"event","text":"{text}"}},{{"t":"mark","at":"AQ"}}]"#);
+    for body in [FULL, FULL, large.as_bytes()] {
+        assert_eq!(pause_after(&mut connected, &mut polls, body).await, Duration::ZERO);
+    }
+    assert_eq!(pause_after(&mut connected, &mut polls, NOTHING).await, every);
+    polls.0.write_all(b"HTTP/1.1 304 Not Modified\r\n\r\n").await.unwrap();
+    let answered = tokio::time::Instant::now();
+    assert_eq!(connected.stream.next().await, Some(Incoming::Heard));
+    polls.request().await;
+    assert_eq!(answered.elapsed(), every);
+}
+
+/// What a command did may have something to say, also where the answer to a poll was on its way before it.
+#[tokio::test(start_paused = true)]
+async fn short_poll_after_a_command_is_at_once() {
+    let (mut connected, mut posts, mut polls) =
+        polling(Down::ShortPoll(Duration::from_secs(2))).await;
+    polls.request().await;
+    for is_under_way in [false, true] {
+        if !is_under_way {
+            polls.answer(NOTHING).await;
+            assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+        }
+        connected.sink.send(message(r#"{"t":"ping","id":2}"#)).await.unwrap();
+        posts.request().await;
+        posts.answer(br#"[{"t":"ok","id":2}]"#).await;
+        let answered = tokio::time::Instant::now();
+        assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+        if is_under_way {
+            polls.answer(NOTHING).await;
+            assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
+        }
+        assert!(polls.request().await.0.starts_with("get /im/poll"));
+        assert_eq!(answered.elapsed(), Duration::ZERO, "{is_under_way}");
+    }
+    let idle = pause_after(&mut connected, &mut polls, NOTHING).await;
+    assert_eq!(idle, Duration::from_secs(2), "one command is worth one poll");
+}
+
+/// A server that does not hold a poll is not asked without a pause.
+#[tokio::test(start_paused = true)]
+async fn long_poll_rests_after_an_unheld_one() {
+    let (mut connected, _posts, mut polls) = polling(Down::LongPoll(HOLD)).await;
+    polls.request().await;
+    assert_eq!(pause_after(&mut connected, &mut polls, FULL).await, Duration::ZERO);
+    assert_eq!(pause_after(&mut connected, &mut polls, NOTHING).await, Duration::from_secs(2));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(pause_after(&mut connected, &mut polls, NOTHING).await, Duration::ZERO);
+}

@@ -36,7 +36,7 @@
  *   queue and reads on from the room's history: nothing durable is lost.
  * @property {number} maxEarly Pushes over HTTP that come before the answer to their subscription, of all rooms together. 1,024 by
  *   default: pages of five rooms. At worst each has the server's `content_bytes` in memory. Beyond that they are dropped, and
- *   the client connects anew for what is missing.
+ *   the client asks for what is missing.
  * @property {number} sendRetries How often a send is tried again that the server refused for now (codes 41xx and 42xx), when
  *   it was its turn. 5 by default. After that it fails, and those behind it go on without it.
  * @property {number} checkpointRooms How many rooms may have moved before the server is told how far each has arrived, so

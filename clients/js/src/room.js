@@ -210,10 +210,12 @@ export class Room extends Emitter {
   }
 
   /**
-   * Makes the room and becomes its owner.
+   * Makes the room and becomes its owner. After `unknown` (the connection was cut before the answer) the same call again tells:
+   * it is `repeated` if the room is yours already, and as wished.
    *
    * @param {{kind?: 'group' | 'channel', open?: boolean, members?: string[]}} [options]
    * @returns {Promise<Receipt>}
+   * @throws {import('./error.js').ImError} `unknown`; `refused` with 4523 if it is another's or otherwise, 4521 if the id is taken
    */
   create({ kind, open, members } = {}) {
     return this.receipt({ t: 'create', room: this.id, kind, open, members });

@@ -348,9 +348,8 @@ for (const duplex of [true, false]) {
       machine.onMessage(3, JSON.stringify(push));
       assert.equal(machine.rooms.cursor('tea')?.seq, 4);
       assert.deepEqual(machine.events.filter(({ type }) => type === 'event' || type === 'room'), []);
-      // In one stream by a new `sub`; else by a new connection, which begins without a mark.
-      assert.equal(machine.phase, duplex ? 'online' : 'waiting');
-      if (duplex) assert.match(JSON.stringify(machine.outputs), /sub.*since.{1,4}:4/);
+      assert.equal(machine.phase, 'online');
+      assert.match(JSON.stringify(machine.outputs), /sub.*since.{1,4}:4/);
     }
   });
 }

@@ -139,6 +139,41 @@ test('a poll that brings nothing is answered by 304', async (t) => {
   assert.deepEqual(await heard.until(1), ['0']);
 });
 
+test('a short poll after a full answer or a command is at once', async (t) => {
+  const fake = await FakeHttp.start(t);
+  // Longer than any test takes: whoever rests gets nothing.
+  const ann = client(t, fake, { transport: 'short', config: { pollMs: 3_600_000 } });
+  const room = ann.room('tea');
+  await room.follow();
+  const heard = collect(room);
+  await room.send({ text: '0' });
+  await heard.until(1);
+  // After what a poll brought comes the next, which finds nothing.
+  await fake.saw('GET /im/poll 304', 1);
+  const polls = () => fake.requests.filter(({ url }) => url?.startsWith('/im/poll')).length;
+  const before = polls();
+  let open = () => {};
+  fake.late = new Promise((resolve) => (open = () => resolve(undefined)));
+  await ann.ping();
+  while (polls() === before) await new Promise(setImmediate);
+  // The answer to this poll is on its way already, and has nothing of it.
+  fake.publish('tea', { text: '1' });
+  await room.send({ text: '2' });
+  open();
+  assert.deepEqual(await heard.until(3), numbers(3));
+});
+
+for (const transport of /** @type {const} */ (['sse', 'poll', 'short'])) {
+  test(`create again after a lost answer tells the server's (${transport})`, async (t) => {
+    const fake = await FakeHttp.start(t);
+    const ann = client(t, fake, { transport });
+    await ann.room('other').follow();
+    fake.losses.set('/im/send', 1);
+    await assert.rejects(ann.room('tea').create({ open: true }), { kind: 'unknown' });
+    assert.deepEqual(await ann.room('tea').create({ open: true }).then(({ seq, repeated }) => [seq, repeated]), [1, true]);
+  });
+}
+
 test('a session that somebody else takes over is left to them', async (t) => {
   const fake = await FakeHttp.start(t);
   const ann = client(t, fake, { transport: 'sse' });

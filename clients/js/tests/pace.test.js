@@ -126,7 +126,7 @@ test('a message as large as servers take goes up a slow uplink', () => {
 
 test('a client of many rooms comes back over a slow uplink', () => {
   const link = new SlowUplink(1500);
-  for (let i = 0; i < 1000; i++) link.machine.rooms.subscribed({ room: String(i).padEnd(120, 'x'), status: 'ok', epoch: '1.1', cursor: 4, head: 4 });
+  for (let i = 0; i < 1000; i++) link.machine.rooms.subscribed(0, { room: String(i).padEnd(120, 'x'), status: 'ok', epoch: '1.1', cursor: 4, head: 4 });
   link.run(120_000, 5000);
   assert.equal(link.machine.phase, 'online');
   assert.equal(link.cuts, 0);

@@ -48,6 +48,7 @@ for (const encoding of /** @type {const} */ (['json', 'msgpack'])) {
     await tea.signal('typing', true);
     assert.equal((await signalled).content, true);
 
+    assert.equal((await tea.create({ open: true })).repeated, true);
     await assert.rejects(tea.create(), (error) => error instanceof ImError && error.code === Code.Exists);
     await assert.rejects(bob.room('nowhere').follow(), (error) => error instanceof ImError && error.kind === 'refused');
     await assert.rejects(tea.send(() => {}), (error) => error instanceof ImError && error.kind === 'invalid');

@@ -50,6 +50,42 @@ for (const duplex of [true, false]) {
     assert.equal(model.rooms.size, 0);
   });
 
+  test(`the last sub of a held room decides over any interleaving (${ways})`, async () => {
+    let [cuts, moved] = [0, 0];
+    for (let seed = 1; seed <= 150; seed++) {
+      const model = new Subscriptions(seed, duplex);
+      const room = model.client.room('tea');
+      /** @type {number[]} */
+      const heard = [];
+      room.on('event', ({ seq }) => heard.push(seq));
+      model.publish('tea');
+      let answer = room.follow().then(({ cursor }) => cursor);
+      await model.settle();
+      for (let i = 0; i < 60; i++) {
+        const choice = model.draw(10);
+        if (choice === 0) {
+          const since = model.draw(3) === 0 ? {} : { epoch: '1.1', since: model.draw(model.log('tea').length + 1) };
+          answer = model.client.command({ t: 'sub', room: 'tea', ...since }).then(({ rooms }) => rooms[0].cursor);
+          moved += 1;
+        } else if (choice < 4) model.publish('tea');
+        else if (choice === 4 && model.draw(5) === 0) model.cut();
+        else if (choice === 5 && model.client.status !== 'online') model.wait();
+        else {
+          const moves = model.moves();
+          moves[model.draw(moves.length)]?.();
+        }
+        await model.turn();
+      }
+      await model.settle();
+      const cursor = Number(await answer);
+      const rest = range(cursor + 1, model.log('tea').length);
+      assert.deepEqual(heard.slice(heard.length - rest.length), rest, `seed ${seed}`);
+      assert.equal(room.cursor?.seq, model.log('tea').length, `seed ${seed}`);
+      cuts += model.cuts;
+    }
+    assert.ok(cuts > 50 && moved > 500, `${cuts} ${moved}`);
+  });
+
   test(`the last call decides over any interleaving (${ways})`, async () => {
     let cuts = 0;
     for (let seed = 1; seed <= 150; seed++) cuts += await interleave(seed, duplex);
@@ -76,18 +112,68 @@ test('pushes before the answer to a sub wait for it', () => {
   assert.equal(machine.phase, 'online');
 });
 
-test('more pushes than wait for an answer come with the next connection', () => {
+/** @param {number} from @param {number} to both included */
+const events = (from, to) => range(from, to).map((seq) => ({ t: 'event', room: 'tea', epoch: '1.1', seq, from: 'x', at: 0, kind: 'message', content: 1 }));
+
+/** @param {number} cursor @param {number} [head] */
+const standing = (cursor, head = cursor) => ({ room: 'tea', status: 'ok', epoch: '1.1', cursor, head });
+
+/** A machine over two ways that has read `tea` up to 7; then a `sub` at 2 is on its way. */
+function subscribedAgain() {
+  const machine = online();
+  machine.traits = { codec: JSON_CODEC, duplex: false };
+  const first = machine.onCommand({ t: 'sub', room: 'tea' });
+  machine.flush(1);
+  machine.onMessage(1, JSON.stringify({ t: 'ok', id: first, rooms: [standing(7)], rev: 1, gen: 'g' }));
+  const id = machine.onCommand({ t: 'sub', room: 'tea', epoch: '1.1', since: 2 });
+  machine.flush(2);
+  machine.outputs.length = 0;
+  const told = () => machine.events.splice(0).map((event) => (event.type === 'event' ? event.event.seq : event.type));
+  return { machine, id, told };
+}
+
+test('pushes of a held room wait for the answer to its next sub', () => {
+  const { machine, id, told } = subscribedAgain();
+  // What the former subscription brings, then what this one does.
+  machine.onMessage(3, JSON.stringify([...events(8, 8), { t: 'room', ...standing(2, 8) }, ...events(3, 5)]));
+  assert.deepEqual(told(), []);
+  machine.onMessage(4, JSON.stringify({ t: 'ok', id, rooms: [standing(2, 8)], rev: 2, gen: 'g' }));
+  assert.deepEqual(told(), [3, 4, 5]);
+  machine.onMessage(5, JSON.stringify(events(6, 8)));
+  assert.deepEqual(told(), [6, 7, 8]);
+  // Nothing is missing, so nothing is asked for.
+  assert.deepEqual(machine.outputs.filter((output) => output.do === 'transmit'), []);
+});
+
+test('pushes of a held room are delivered after its next sub was refused', () => {
+  const { machine, id, told } = subscribedAgain();
+  machine.onMessage(3, JSON.stringify(events(8, 9)));
+  assert.deepEqual(told(), []);
+  machine.onMessage(4, JSON.stringify({ t: 'err', id, code: 4200, msg: 'slow down' }));
+  assert.deepEqual(told(), [8, 9]);
+  assert.equal(machine.rooms.cursor('tea')?.seq, 9);
+  assert.equal(machine.early.count, 0);
+});
+
+test('a reset in the answer drops pushes of the former epoch', () => {
+  const { machine, id, told } = subscribedAgain();
+  machine.onMessage(3, JSON.stringify(events(8, 8)));
+  machine.onMessage(4, JSON.stringify({ t: 'ok', id, rooms: [{ ...standing(6), status: 'reset', epoch: '2.1' }], rev: 2, gen: 'g' }));
+  assert.deepEqual(told(), ['room']);
+  assert.deepEqual(machine.rooms.cursor('tea'), { epoch: '2.1', seq: 6 });
+});
+
+test('more pushes than wait for an answer are asked for after it', () => {
   const machine = online();
   machine.traits = { codec: JSON_CODEC, duplex: false };
   const id = machine.onCommand({ t: 'sub', room: 'tea', epoch: '1.1', since: 0 });
   machine.flush(1);
-  const events = Array.from({ length: 1500 }, (_, i) => ({ t: 'event', room: 'tea', epoch: '1.1', seq: i + 1, from: 'x', at: 0,
-    kind: 'message', content: 1 }));
-  machine.onMessage(2, JSON.stringify(events));
+  machine.onMessage(2, JSON.stringify(events(1, 1500)));
   assert.equal(machine.early.count, 1024);
   machine.onMessage(3, JSON.stringify({ t: 'ok', id, rooms: [{ room: 'tea', status: 'ok', epoch: '1.1', cursor: 0, head: 1500 }], rev: 1, gen: 'g' }));
   assert.equal(machine.rooms.cursor('tea')?.seq, 1024);
-  assert.equal(machine.phase, 'waiting');
+  assert.match(JSON.stringify(machine.outputs), /sub.*since.{1,4}:1024/);
+  assert.equal(machine.phase, 'online');
   assert.equal(machine.early.count, 0);
 });
 

@@ -2,14 +2,17 @@
 //! so is a poll whose answer was lost.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Incoming as Body;
 use hyper::header::{self, HeaderName, HeaderValue};
 use im_core::wire::{Encoding, Value, decode, encode_batch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::link::{Incoming, LinkError};
@@ -25,6 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(60);
 /// Tries to take a stream or a poll up again before the connection counts as lost.
 const TRIES: u32 = 3;
+/// A long poll that took this long was held.
+const HELD: Duration = Duration::from_secs(1);
+/// The pause after a long poll that was not held and brought nothing: wire/SPEC.md, "Polling".
+const UNHELD_PAUSE: Duration = Duration::from_secs(2);
+/// A stream position has 2,048 characters at most: an answer with more bytes than this brings something beside it.
+const POSITION_ALONE: usize = 2_048 + 64;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -38,15 +47,20 @@ pub(super) struct Reader {
     stream: Option<(Body, Parser)>,
     /// The response to a poll, of which more is to come.
     answer: Option<Arriving>,
-    /// Before then no further poll.
+    /// When the last poll was sent.
+    asked: Instant,
+    /// Before then no further poll, unless a POST is answered.
     rest: Option<Instant>,
+    /// A POST was answered: what it did may have something to say.
+    posted: Arc<Notify>,
     failures: u32,
     /// Something has come down.
     heard: bool,
 }
 
 impl Reader {
-    pub(super) fn new(server: Server, encoding: Encoding, down: Down) -> Self {
+    /// `posted` is notified of every POST that was answered.
+    pub(super) fn new(server: Server, encoding: Encoding, down: Down, posted: Arc<Notify>) -> Self {
         Self {
             requests: Requests::new(server),
             encoding,
@@ -55,7 +69,9 @@ impl Reader {
             ready: VecDeque::new(),
             stream: None,
             answer: None,
+            asked: Instant::now(),
             rest: None,
+            posted,
             failures: 0,
             heard: false,
         }
@@ -71,7 +87,7 @@ impl Reader {
                 (_, Some(answer)) => self.read_answer(answer).await,
                 (Down::Stream, _) => self.read_stream().await,
                 (Down::LongPoll(hold), _) => self.poll(hold).await,
-                (Down::ShortPoll(every), _) => self.poll_later(every).await,
+                (Down::ShortPoll(_), _) => self.poll(Duration::ZERO).await,
             };
             match got {
                 Ok(()) => (self.failures, self.heard) = (0, true),
@@ -140,15 +156,38 @@ impl Reader {
         Err(LinkError::unfit("something between us and the server gives no event stream"))
     }
 
-    async fn poll_later(&mut self, every: Duration) -> Result<(), LinkError> {
-        if let Some(at) = self.rest {
-            sleep_until(at).await;
+    /// Waits until the next poll is due.
+    async fn rest(&mut self) {
+        if let Some(at) = self.rest.take() {
+            tokio::select! {
+                () = sleep_until(at) => {}
+                () = self.posted.notified() => {}
+            }
         }
-        self.rest = Some(Instant::now() + every);
-        self.poll(Duration::ZERO).await
+        self.asked = Instant::now();
+        // What was posted before comes down by this poll.
+        let _ = self.posted.notified().now_or_never();
+        if let Down::ShortPoll(every) = self.down {
+            // For the case that it fails.
+            self.rest = Some(self.asked + every);
+        }
+    }
+
+    /// A poll was answered. The next one follows at once, unless this one brought nothing and was not held.
+    fn plan_next(&mut self, brought_something: bool) {
+        let now = Instant::now();
+        let (pause, was_held) = match self.down {
+            Down::ShortPoll(every) => (every, false),
+            Down::LongPoll(hold) => {
+                (UNHELD_PAUSE, !hold.is_zero() && now - self.asked >= hold.min(HELD))
+            }
+            Down::Stream => return,
+        };
+        self.rest = (!brought_something && !was_held).then(|| now + pause);
     }
 
     async fn poll(&mut self, hold: Duration) -> Result<(), LinkError> {
+        self.rest().await;
         let at = self.mark.as_ref().map(|mark| format!("&at={mark}")).unwrap_or_default();
         let path = format!("/poll?hold={}{at}", hold.as_secs());
         let mut request = self.requests.server().request(&path, Bytes::new());
@@ -166,6 +205,7 @@ impl Reader {
         let response = self.requests.send(request, hold + PATIENCE).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
             self.ready.push_back(Incoming::Heard);
+            self.plan_next(false);
             return Ok(());
         }
         self.read_answer(Arriving::new(response)).await
@@ -188,6 +228,7 @@ impl Reader {
             None => mark_in(&frames, self.encoding)?,
         };
         self.mark = mark.or(self.mark.take());
+        self.plan_next(brings_something(&frames, self.encoding));
         self.ready.push_back(Incoming::Message(frames));
         Ok(())
     }
@@ -205,6 +246,13 @@ fn ends_with(frames: &[u8], mark: &str) -> bool {
     let frame = mark.len() + 32;
     let end = &frames[frames.len().saturating_sub(frame)..];
     !mark.is_empty() && end.windows(mark.len()).any(|part| part == mark.as_bytes())
+}
+
+/// Whether a poll's answer holds anything but a stream position.
+fn brings_something(frames: &[u8], encoding: Encoding) -> bool {
+    let is_mark = |frame: &Value| frame.get("t").and_then(Value::as_text) == Some("mark");
+    frames.len() > POSITION_ALONE
+        || decode(frames, encoding, &generous()).map_or(true, |frames| !frames.iter().all(is_mark))
 }
 
 /// The mark at the end of what a poll gave.

@@ -1,6 +1,7 @@
 //! One connection's task. Posts messages one after the other, so that their order stands, and reads what comes down. While
 //! a message is under way that changes what is followed, what comes down waits: its answer comes first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use im_core::Code;
 use im_core::wire::{Encoding, Welcome, decode};
+use tokio::sync::Notify;
 
 use crate::link::{Incoming, LinkError};
 use crate::refusal::generous;
@@ -44,6 +46,8 @@ pub(super) struct Driver {
     requests: Option<Requests>,
     /// What comes down next. Kept while other things happen, so that no poll is given up.
     reading: Option<Reading>,
+    /// Tells what comes down of every POST that was answered.
+    posted: Arc<Notify>,
 }
 
 /// A message that is being posted.
@@ -69,8 +73,19 @@ impl Driver {
         (incoming, closing): (Sender<Incoming>, oneshot::Receiver<()>),
     ) -> Self {
         let requests = Some(Requests::new(server.clone()));
-        let (closes, reading) = (false, None);
-        Self { server, encoding, down, outgoing, incoming, closing, closes, requests, reading }
+        let (closes, reading, posted) = (false, None, Arc::default());
+        Self {
+            server,
+            encoding,
+            down,
+            outgoing,
+            incoming,
+            closing,
+            closes,
+            requests,
+            reading,
+            posted,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -85,6 +100,7 @@ impl Driver {
                 }
                 Happened::Answered(requests, answer) => {
                     (self.requests, posting) = (Some(requests), None);
+                    self.posted.notify_one();
                     answer.and_then(|replies| self.on_replies(replies))
                 }
                 Happened::Down(reader, said) => {
@@ -168,7 +184,8 @@ impl Driver {
                     LinkError::coded(Code::BadField.number(), "the session fits no header")
                 })?;
                 self.server.headers.insert(SESSION, session);
-                let reader = Reader::new(self.server.clone(), self.encoding, self.down);
+                let (server, posted) = (self.server.clone(), self.posted.clone());
+                let reader = Reader::new(server, self.encoding, self.down, posted);
                 self.read_on(Box::new(reader));
             }
         }

@@ -45,7 +45,7 @@ pub enum Down {
     Stream,
     /// By requests that wait at the server for up to this long.
     LongPoll(Duration),
-    /// By requests that are answered at once, with this pause between them.
+    /// By requests that are answered at once, with this pause after one that brought nothing.
     ShortPoll(Duration),
 }
 
@@ -77,7 +77,7 @@ impl Http {
         Self::new(url, Down::LongPoll(Duration::from_secs(25)))
     }
 
-    /// By a short poll every two seconds.
+    /// By short polls: every two seconds, and at once after one that brought something and after every answer to a command.
     pub fn short_poll(url: impl Into<String>) -> Self {
         Self::new(url, Down::ShortPoll(Duration::from_secs(2)))
     }

@@ -27,6 +27,8 @@ struct Entry {
     closed: Option<u64>,
     /// The place of the last command about this room whose answer counted.
     seen: u64,
+    /// The place of the last call of the application's about this room that was carried out.
+    done: u64,
 }
 
 /// The last question about each room, while an older answer may still come.
@@ -41,7 +43,20 @@ impl Asked {
     pub(super) fn call(&mut self, room: &RoomId, by: CommandId, kind: Kind) {
         let before = self.rooms.get(room).map(|entry| entry.seen.max(entry.closed.unwrap_or(0)));
         let seen = before.unwrap_or(0);
-        self.rooms.insert(room.clone(), Entry { by, kind, closed: None, seen });
+        let done = self.rooms.get(room).map_or(0, |entry| entry.done);
+        self.rooms.insert(room.clone(), Entry { by, kind, closed: None, seen, done });
+    }
+
+    /// A call of the application's about this room was carried out.
+    pub(super) fn done(&mut self, room: &RoomId, order: u64) {
+        if let Some(entry) = self.rooms.get_mut(room) {
+            entry.done = entry.done.max(order);
+        }
+    }
+
+    /// Whether a later call of the application's than the one at `order` was carried out.
+    pub(super) fn is_undone(&self, room: &RoomId, order: u64) -> bool {
+        self.rooms.get(room).is_some_and(|entry| entry.done > order)
     }
 
     /// The client itself asks. A call of the application's that is not answered yet goes before: it is carried out later.

@@ -86,6 +86,10 @@ impl Machine {
             return;
         };
         self.rooms.call_returned(room, id, pending.order());
+        if matches!((known, &pending.body), (Known::Refused, CommandBody::Unsub { .. })) {
+            // Refused or not, the client has left the room.
+            self.rooms.call_done(room, pending.order());
+        }
         if known == Known::Nothing || matches!(pending.body, CommandBody::Unsub { .. }) {
             self.rooms.distrust_checkpoint();
         }

@@ -164,11 +164,16 @@ impl Flight {
     /// The connection is gone. What can be repeated safely waits for the next one; the rest of the application's
     /// commands is given back, and the client's own are forgotten: the next connection has its own.
     ///
-    /// With `all`, the server closed because of something that was written: repeating it would only do it again.
-    pub(crate) fn cut(&mut self, all: bool) -> Vec<(CommandId, Pending)> {
+    /// With `all`, the server closed because of something that was written: repeating it would only do it again. What would
+    /// undo a later command (`undoes`) is given back too.
+    pub(crate) fn cut(
+        &mut self,
+        all: bool,
+        undoes: impl Fn(&Pending) -> bool,
+    ) -> Vec<(CommandId, Pending)> {
         self.pending.retain(|_, pending| pending.origin == Origin::User);
         let lost = |pending: &Pending| {
-            pending.written.is_some() && (all || !repeats_safely(&pending.body))
+            pending.written.is_some() && (all || !repeats_safely(&pending.body) || undoes(pending))
         };
         let ids: Vec<u64> =
             self.pending.iter().filter(|(_, p)| lost(p)).map(|(id, _)| *id).collect();
@@ -338,7 +343,7 @@ fn repeats_safely(body: &CommandBody) -> bool {
     match body {
         // The message id makes it safe.
         CommandBody::Send { .. } => true,
-        // The second time it is refused, which says nothing about the first.
+        // The application decides: a refusal of the second says nothing about the first, and the room may be gone by then.
         CommandBody::Create { .. } => false,
         // At most once.
         CommandBody::Signal { .. } => false,

@@ -7,11 +7,13 @@
 //! | module | what it does |
 //! |---|---|
 //! | `online` | what happens while a connection stands |
+//! | `flush` | writing what is ready |
 //! | `heartbeat` | what is due while time passes |
 //! | `pace` | how many bytes of commands may be under way |
 //! | `flight` | commands until they are answered, across connections |
-//! | `rooms` | cursors, holes, checkpoints |
+//! | `rooms`, `room` | cursors, holes, checkpoints |
 //! | `asked` | which command decides about a room |
+//! | `cursors` | cursors of many rooms in frames of bounded size |
 //! | `calls` | what the application calls for |
 //! | `credentials` | fetching and showing credentials in time |
 //! | `latest` | latest-wins state |
@@ -22,12 +24,15 @@ mod asked;
 mod backoff;
 mod calls;
 mod credentials;
+mod cursors;
 mod flight;
+mod flush;
 mod heartbeat;
 mod latest;
 mod online;
 mod pace;
 mod reply;
+mod room;
 mod rooms;
 #[cfg(test)]
 mod tests;
@@ -258,7 +263,9 @@ impl Machine {
             Phase::Online(online) => Some(now.saturating_duration_since(online.since)),
             Phase::Connecting { .. } | Phase::Greeting { .. } => None,
         };
-        for (id, pending) in self.flight.cut(cause.is_our_fault() && lasted.is_some()) {
+        let all = cause.is_our_fault() && lasted.is_some();
+        let undoes = |pending: &Pending| self.rooms.undoes(&pending.body, pending.order());
+        for (id, pending) in self.flight.cut(all, undoes) {
             self.call_failed(id, &pending, Known::Nothing);
             let error = Error::unknown(cause.code, &cause.message).about(message_id(&pending));
             self.outputs.push_back(Output::Reply(id, Err(error)));

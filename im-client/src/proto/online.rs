@@ -11,7 +11,6 @@ use im_core::wire::{
 };
 use im_core::{Code, CommandId, RoomId};
 
-use crate::config::Checkpoints;
 use crate::error::Error;
 use crate::event::ClientEvent;
 use crate::refusal::generous;
@@ -115,11 +114,12 @@ impl Machine {
                 for status in statuses {
                     // If a later call of the application's decides, this one's caller alone is told.
                     if self.rooms.counts(&status.room, id, order) {
-                        let change = self.rooms.follow(status);
+                        let change = self.rooms.follow(now, status);
                         self.tell(change);
                     }
                 }
                 self.rooms.call_returned(room, id, order);
+                self.rooms.call_done(room, order);
                 self.rooms.learn_rev(*rev);
                 self.on_generation(*generation);
             }
@@ -128,6 +128,7 @@ impl Machine {
                     self.rooms.remove(room);
                 }
                 self.rooms.call_returned(room, id, order);
+                self.rooms.call_done(room, order);
                 self.rooms.learn_rev(*rev);
             }
             (CommandBody::Checkpoint { cursors }, Reply::Checkpoint { rev }) => {
@@ -236,6 +237,9 @@ impl Machine {
                 self.rooms.forget_checkpoint();
                 self.write_resume(None);
             }
+            Origin::Resume if is_retryable(refusal.code) => {
+                self.rooms.refused(now, (id, order), refusal.retry_after, true)
+            }
             Origin::Resume => self.rooms.unanswered(now, id, order),
             Origin::Fill(room) => {
                 let room = room.clone();
@@ -257,7 +261,7 @@ impl Machine {
         mut pending: Pending,
         refusal: ErrorReply,
     ) {
-        let for_now = matches!(advice(refusal.code), Advice::Retry | Advice::BackOff);
+        let for_now = is_retryable(refusal.code);
         // Whatever it was refused for, it is no try if it is another one's turn first.
         let its_turn = refusal.code != Code::NotYet.number() && self.flight.is_next(id, &pending);
         if for_now
@@ -282,8 +286,8 @@ impl Machine {
         room: RoomId,
         refusal: &ErrorReply,
     ) {
-        if matches!(advice(refusal.code), Advice::Retry | Advice::BackOff) {
-            return self.rooms.unanswered(now, id, order);
+        if is_retryable(refusal.code) {
+            return self.rooms.refused(now, (id, order), refusal.retry_after, false);
         }
         if !self.rooms.counts(&room, id, order) {
             return;
@@ -352,52 +356,9 @@ impl Machine {
     pub(crate) fn on_taken(&mut self, now: Instant) {
         self.flush(now);
     }
+}
 
-    /// Writes what is ready.
-    pub(super) fn flush(&mut self, now: Instant) {
-        if !matches!(self.phase, Phase::Online(_)) {
-            return;
-        }
-        self.fill_holes(now);
-        self.checkpoint(now);
-        let mut refused = Vec::new();
-        while let Some(message) = self.flight.batch(now, &self.limits, self.encoding, &mut refused)
-        {
-            self.transmit(now, message);
-        }
-        for (id, error) in refused {
-            self.outputs.push_back(Output::Reply(id, Err(error)));
-        }
-    }
-
-    fn transmit(&mut self, now: Instant, message: Bytes) {
-        self.outputs.push_back(Output::Transmit(message));
-        if let Phase::Online(online) = &mut self.phase {
-            online.written = now;
-        }
-    }
-
-    fn fill_holes(&mut self, now: Instant) {
-        // What was dropped for want of room would only be dropped again.
-        if self.events.len() > self.config.max_queued_events / 2 {
-            return;
-        }
-        for (room, cursor) in self.rooms.holes(now) {
-            let body = CommandBody::Sub { room: room.clone(), since: Some(cursor) };
-            let id = self.flight.push(body, Origin::Fill(room.clone()));
-            self.rooms.asked(&room, id);
-        }
-    }
-
-    fn checkpoint(&mut self, now: Instant) {
-        let Checkpoints::Auto { events, idle } = self.config.checkpoints else { return };
-        if self.checkpoint.is_some() || !self.rooms.checkpoint_due(now, events, idle) {
-            return;
-        }
-        for cursors in self.rooms.to_confirm() {
-            let body = CommandBody::Checkpoint { cursors: cursors.clone() };
-            self.checkpoint = Some(self.flight.push(body, Origin::Checkpoint(cursors)));
-        }
-        self.rooms.checkpoint_sent();
-    }
+/// Whether the code of a refusal says that the same may succeed later.
+fn is_retryable(code: u16) -> bool {
+    matches!(advice(code), Advice::Retry | Advice::BackOff)
 }

@@ -1,47 +1,21 @@
 //! The rooms that are followed: how far each has arrived, and how far the server knows that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use im_core::state::{Offer, offer};
-use im_core::wire::{Event, RoomStatus, Snapshot, StateUpdate, Status};
+use im_core::wire::{CommandBody, Event, RoomStatus, Snapshot, StateUpdate, Status};
 use im_core::{CommandId, Cursor, RoomId};
 
 use super::asked::{Asked, Kind};
+use super::cursors::frames;
 use super::latest::RoomState;
+use super::room::Room;
 
-/// Cursors in one frame: together with the longest ids they fit into any server's message.
-const CURSORS_PER_FRAME: usize = 500;
-const CURSOR_BYTES_PER_FRAME: usize = 40 * 1024;
-/// As much of the first frame, which travels with the greeting: servers wait a few seconds for that, and uplinks are slow.
-const CURSOR_BYTES_IN_FIRST: usize = 2 * 1024;
-
-/// A room that is followed.
-#[derive(Debug)]
-pub(super) struct Room {
-    /// The last event that was handed to the application.
-    pub(super) cursor: Cursor,
-    /// What the server's checkpoint holds, as far as known. Never more than the truth.
-    confirmed: Option<Cursor>,
-    pub(super) state: RoomState,
-    /// How often it was asked for in vain.
-    tries: u32,
-}
-
-impl Room {
-    fn at(cursor: Cursor, confirmed: Option<Cursor>) -> Self {
-        Self { cursor, confirmed, state: RoomState::default(), tries: 0 }
-    }
-
-    /// When to ask for what is missing. The first try is made at once; later ones wait, so that a server that cannot
-    /// fill a hole is not flooded.
-    fn missed(&mut self, now: Instant) -> Instant {
-        let pause = if self.tries == 0 { 0 } else { 100 << self.tries.min(8) };
-        self.tries = self.tries.saturating_add(1);
-        now + Duration::from_millis(pause)
-    }
-}
+/// The codes with which the same may succeed later: 41xx and 42xx.
+const RETRYABLE: Range<u16> = 4100..4300;
 
 /// All rooms that are followed.
 #[derive(Debug, Default)]
@@ -49,6 +23,8 @@ pub(crate) struct Rooms {
     map: BTreeMap<RoomId, Room>,
     /// The rooms in which something is missing, and from when on to ask for it.
     holes: BTreeMap<RoomId, Instant>,
+    /// Those of them that a `resume` named which was refused for now: to be asked for together again.
+    refused: BTreeSet<RoomId>,
     /// The command that decides where each room is.
     asked: Asked,
     /// The revision of the server's checkpoint to which the confirmed cursors belong.
@@ -87,12 +63,13 @@ impl Rooms {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.map.len() + self.holes.len() + self.asked.len()
+        self.map.len() + self.holes.len() + self.refused.len() + self.asked.len()
     }
 
     pub(super) fn remove(&mut self, room: &RoomId) {
         self.map.remove(room);
         self.holes.remove(room);
+        self.refused.remove(room);
     }
 
     pub(super) fn rev(&self) -> Option<u64> {
@@ -128,6 +105,21 @@ impl Rooms {
         self.asked.close(room, by, order);
     }
 
+    /// A call of the application's decides where the room is, whatever becomes of earlier ones.
+    pub(super) fn call_done(&mut self, room: &RoomId, order: u64) {
+        self.asked.done(room, order);
+    }
+
+    /// Whether this command, written again, would undo a later one that was carried out.
+    pub(super) fn undoes(&self, body: &CommandBody, order: u64) -> bool {
+        match body {
+            CommandBody::Sub { room, .. } | CommandBody::Unsub { room } => {
+                self.asked.is_undone(room, order)
+            }
+            _ => false,
+        }
+    }
+
     /// The server's checkpoint may hold a room that is not subscribed here, or miss one that is.
     pub(super) fn distrust_checkpoint(&mut self) {
         self.has_stray = true;
@@ -146,6 +138,7 @@ impl Rooms {
         }
         self.map.values_mut().for_each(|room| room.tries = 0);
         self.holes.clear();
+        self.refused.clear();
         self.asked.cut(is_pending);
     }
 
@@ -213,9 +206,15 @@ impl Rooms {
         due.map(|(_, at)| *at).min()
     }
 
+    /// Whether the room is to be asked for by `resume`, with the others that were refused with it.
+    pub(super) fn is_refused(&self, room: &RoomId) -> bool {
+        self.refused.contains(room)
+    }
+
     /// A command of the client's own asks where `room` is.
     pub(super) fn asked(&mut self, room: &RoomId, by: CommandId) {
         self.holes.remove(room);
+        self.refused.remove(room);
         self.asked.ask(room, by);
     }
 
@@ -224,14 +223,40 @@ impl Rooms {
         self.map.keys().for_each(|room| self.asked.ask_too(room, by));
     }
 
-    /// The command was refused, or its answer left rooms out: ask for each by itself, a little later.
+    /// The command's answer left rooms out: ask for each by itself, a little later.
     pub(super) fn unanswered(&mut self, now: Instant, by: CommandId, order: u64) {
-        for id in self.asked.open(by) {
-            self.asked.close(&id, by, order);
-            if let Some(room) = self.map.get_mut(&id) {
-                self.holes.insert(id, room.missed(now));
+        self.ask_again(by, order, |room| room.missed(now));
+    }
+
+    /// The command was refused for now: ask for its rooms again, `retry_after` later at the earliest, by a `resume` if it
+    /// was one.
+    pub(super) fn refused(
+        &mut self,
+        now: Instant,
+        (by, order): (CommandId, u64),
+        retry_after: Option<Duration>,
+        was_resume: bool,
+    ) {
+        let rooms = self.ask_again(by, order, |room| room.refused(now, retry_after));
+        if was_resume {
+            self.refused.extend(rooms.into_iter().filter(|room| self.map.contains_key(room)));
+        }
+    }
+
+    fn ask_again(
+        &mut self,
+        by: CommandId,
+        order: u64,
+        when: impl Fn(&mut Room) -> Instant,
+    ) -> Vec<RoomId> {
+        let rooms = self.asked.open(by);
+        for id in &rooms {
+            self.asked.close(id, by, order);
+            if let Some(room) = self.map.get_mut(id) {
+                self.holes.insert(id.clone(), when(room));
             }
         }
+        rooms
     }
 
     /// Whether what the answer to `by` says about the room still counts.
@@ -244,7 +269,7 @@ impl Rooms {
     /// If there is none, one frame says so: the checkpoint may hold rooms that were left meanwhile.
     pub(super) fn to_resume(&self) -> Vec<Vec<(RoomId, Cursor)>> {
         let differs = |room: &Room| self.rev.is_none() || room.confirmed != Some(room.cursor);
-        let mut frames = frames(self.map.iter().filter(|(_, room)| differs(room)));
+        let mut frames = frames(self.cursors_if(differs));
         if frames.is_empty() && (self.may_hold || self.rev.is_some()) {
             frames.push(Vec::new());
         }
@@ -253,7 +278,12 @@ impl Rooms {
 
     /// The cursors to confirm in a checkpoint.
     pub(super) fn to_confirm(&self) -> Vec<Vec<(RoomId, Cursor)>> {
-        frames(self.map.iter().filter(|(_, room)| room.confirmed != Some(room.cursor)))
+        frames(self.cursors_if(|room| room.confirmed != Some(room.cursor)))
+    }
+
+    fn cursors_if(&self, wanted: impl Fn(&Room) -> bool) -> impl Iterator<Item = (RoomId, Cursor)> {
+        let rooms = self.map.iter().filter(move |(_, room)| wanted(room));
+        rooms.map(|(id, room)| (id.clone(), room.cursor))
     }
 
     /// Whether a checkpoint is due after `events` events.
@@ -285,8 +315,12 @@ impl Rooms {
     }
 
     /// The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
-    pub(super) fn follow(&mut self, status: &RoomStatus) -> Change {
+    pub(super) fn follow(&mut self, now: Instant, status: &RoomStatus) -> Change {
+        if self.keeps(now, status) {
+            return Change::Quiet;
+        }
         self.holes.remove(&status.room);
+        self.refused.remove(&status.room);
         match status.cursor {
             Some(cursor) if status.status != Status::Denied => {
                 let kept =
@@ -316,7 +350,7 @@ impl Rooms {
         match self.map.get_mut(&status.room) {
             // The application has called for it meanwhile, or was refused it before: that call's answer says where it is.
             None if self.asked.is_called(&status.room) || status.cursor.is_none() => Change::Quiet,
-            None => self.follow(&status),
+            None => self.follow(now, &status),
             Some(room) => {
                 room.confirmed = status.cursor.or(room.confirmed);
                 self.change(now, status)
@@ -327,11 +361,29 @@ impl Rooms {
     /// A room answers in another way from now on, or again. The cursor never goes back within an epoch: what the server
     /// repeats is dropped.
     pub(super) fn moved(&mut self, now: Instant, status: RoomStatus) -> Change {
-        self.has_stray |= status.status == Status::Denied && self.map.contains_key(&status.room);
-        self.change(now, status)
+        let change = self.change(now, status);
+        self.has_stray |=
+            matches!(&change, Change::Tell(status) if status.status == Status::Denied);
+        change
+    }
+
+    /// Keeps a room that is `denied` for now only, to be asked for again with its cursor. Returns whether it did.
+    fn keeps(&mut self, now: Instant, status: &RoomStatus) -> bool {
+        let passes = status.status == Status::Denied
+            && status.code.is_some_and(|code| RETRYABLE.contains(&code));
+        let Some(room) = self.map.get_mut(&status.room).filter(|_| passes) else { return false };
+        // The server's checkpoint may have lost it: the next resume names it.
+        room.confirmed = None;
+        if !self.asked.is_own(&status.room) && !self.holes.contains_key(&status.room) {
+            self.holes.insert(status.room.clone(), room.refused(now, None));
+        }
+        true
     }
 
     fn change(&mut self, now: Instant, status: RoomStatus) -> Change {
+        if self.keeps(now, &status) {
+            return Change::Quiet;
+        }
         let Some(room) = self.map.get_mut(&status.room) else { return Change::Quiet };
         let Some(cursor) = status.cursor.filter(|_| status.status != Status::Denied) else {
             self.remove(&status.room);
@@ -355,24 +407,4 @@ impl Rooms {
         room.cursor = cursor;
         Change::Tell(status)
     }
-}
-
-fn frames<'a>(rooms: impl Iterator<Item = (&'a RoomId, &'a Room)>) -> Vec<Vec<(RoomId, Cursor)>> {
-    let (mut frames, mut bytes) = (Vec::<Vec<_>>::new(), 0);
-    for (id, room) in rooms {
-        // Both halves of the epoch, the seq, and what stands around them.
-        let size = id.as_str().len() * 2 + 64;
-        bytes += size;
-        let most = if frames.len() > 1 { CURSOR_BYTES_PER_FRAME } else { CURSOR_BYTES_IN_FIRST };
-        match frames.last_mut() {
-            Some(frame) if frame.len() < CURSORS_PER_FRAME && bytes <= most => {
-                frame.push((id.clone(), room.cursor));
-            }
-            _ => {
-                bytes = size;
-                frames.push(vec![(id.clone(), room.cursor)]);
-            }
-        }
-    }
-    frames
 }

@@ -8,9 +8,8 @@ import { advice, Code, meaning } from '../codes.js';
 import { ImError } from '../error.js';
 import { onRefreshed, onRefreshRefused } from './credentials.js';
 import { onWelcome, writeResume } from './greeting.js';
-import { onPush } from './pushes.js';
+import { releaseEarly } from './pushes.js';
 import { checkReply } from './reply.js';
-import { keptBy } from './rooms.js';
 
 /**
  * @typedef {import('./machine.js').Machine} Machine
@@ -31,10 +30,12 @@ export function onOk(machine, now, frame) {
     checkReply(pending.body.t, frame);
   } catch (error) {
     if (pending.origin !== 'user') throw error;
-    return onUnreadable(machine, frame.id, pending, error instanceof Error ? error.message : String(error));
+    onUnreadable(machine, frame.id, pending, error instanceof Error ? error.message : String(error));
+    return releaseEarly(machine, now, false);
   }
   onGood(machine, now, frame, pending);
   machine.decisions.forget(machine.flight.oldestSubscribing());
+  releaseEarly(machine, now, true);
 }
 
 /**
@@ -45,12 +46,9 @@ export function onOk(machine, now, frame) {
  * @param {Pending} pending
  * @param {string} message
  */
-function onUnreadable({ rooms, early, decisions, flight, outputs }, id, { body }, message) {
-  if (body.t === 'sub' || body.t === 'unsub') {
-    // The server may go on with a room that the client does not have.
-    rooms.hasStray = true;
-    if (!decisions.overtake(body.room, id)) early.take(body.room);
-  }
+function onUnreadable({ rooms, decisions, flight, outputs }, id, { body }, message) {
+  // The server may go on with a room that the client does not have.
+  if (body.t === 'sub' || body.t === 'unsub') rooms.hasStray = true;
   decisions.forget(flight.oldestSubscribing());
   outputs.push({ do: 'reply', id, error: new ImError('protocol', message) });
 }
@@ -88,7 +86,10 @@ function onGood(machine, now, frame, pending) {
  */
 function onAnswer(machine, now, body, reply) {
   if (body.t === 'sub') onSubscribed(machine, now, body.room, reply);
-  if (body.t === 'sub' || body.t === 'unsub') machine.rooms.learnRev(reply.rev);
+  if (body.t === 'sub' || body.t === 'unsub') {
+    machine.rooms.learnRev(reply.rev);
+    machine.decisions.carriedOut(body.room, reply.id);
+  }
   if (body.t === 'refresh') onRefreshed(machine, now, reply);
   machine.outputs.push({ do: 'reply', id: reply.id, reply });
   if (body.t === 'logout') machine.end({ code: Code.LoggedOut, message: meaning(Code.LoggedOut) });
@@ -101,20 +102,13 @@ function onAnswer(machine, now, body, reply) {
  * @param {Frame} reply
  */
 function onSubscribed(machine, now, room, reply) {
-  const { rooms, early, decisions } = machine;
-  if (decisions.overtake(room, reply.id)) return onGeneration(machine, reply.gen);
-  const pushes = early.take(room);
-  for (const status of reply.rooms) {
-    // Where pushes come by another way, they may be ahead of this answer.
-    if (!machine.traits?.duplex && rooms.map.has(status.room)) rooms.compare(status.room, undefined);
-    else {
-      rooms.subscribed(status);
-      if (status.status !== 'ok') machine.events.push({ type: 'room', status });
+  const { rooms, decisions } = machine;
+  if (!decisions.overtake(room, reply.id)) {
+    for (const status of reply.rooms) {
+      if (rooms.subscribed(now, status)) machine.events.push({ type: 'room', status });
     }
   }
   onGeneration(machine, reply.gen);
-  for (const push of pushes.frames) onPush(machine, now, push);
-  if (pushes.isCut) rooms.map.get(room)?.missed(now);
 }
 
 /**
@@ -127,11 +121,6 @@ function onSubscribed(machine, now, room, reply) {
 function onStatuses(machine, now, reply) {
   const { rooms, flight, decisions } = machine;
   rooms.learnRev(reply.rev);
-  if (!machine.traits?.duplex) {
-    rooms.answeredElsewhere(reply.id);
-    for (const status of reply.rooms) rooms.compare(status.room, keptBy(status));
-    return onGeneration(machine, reply.gen);
-  }
   for (const status of reply.rooms) {
     // The application has left it, and the server has not heard of that yet.
     if (!rooms.map.has(status.room) && flight.subscribing(status.room)) continue;
@@ -164,12 +153,29 @@ export function onRefusal(machine, now, refusal) {
   // Without a number it is about something that could not be read at all; the close that follows says the rest.
   const pending = machine.flight.pending.get(id);
   if (!pending) return;
-  if (pending.origin === 'user') return onUserRefusal(machine, now, refusal, pending);
-  machine.flight.settle(id);
+  if (pending.origin === 'user') onUserRefusal(machine, now, refusal, pending);
+  else {
+    machine.flight.settle(id);
+    onOwnRefusal(machine, now, refusal, pending);
+  }
+  releaseEarly(machine, now, false);
+}
+
+/**
+ * A refusal of what the client itself asked.
+ *
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {Frame} refusal
+ * @param {Pending} pending
+ */
+function onOwnRefusal(machine, now, refusal, pending) {
+  const { id, code, retry_ms: retryMs } = refusal;
   switch (pending.origin) {
     case 'hello':
-      return machine.drop(now, { code, message: refusal.msg ?? meaning(code), retryMs: refusal.retry_ms });
+      return machine.drop(now, { code, message: refusal.msg ?? meaning(code), retryMs });
     case 'resume':
+      if (isTemporary(code)) return machine.rooms.refused(now, id, retryMs, true);
       if (code !== Code.StaleCheckpoint) return machine.rooms.unanswered(now, id);
       machine.rooms.forgetCheckpoint();
       return writeResume(machine, now);
@@ -190,7 +196,7 @@ export function onRefusal(machine, now, refusal) {
  * @param {Pending} pending
  */
 function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pending) {
-  const { flight, rooms, early, decisions } = machine;
+  const { flight, rooms, decisions } = machine;
   const { body, tries } = pending;
   // Whatever it was refused for, it is no try if it is another one's turn first.
   const itsTurn = code !== Code.NotYet && flight.isNext(id);
@@ -200,9 +206,11 @@ function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pendi
     return flight.retry(id, now + pause, code === Code.RateLimited);
   }
   flight.settle(id);
-  if (body.t === 'sub' && !decisions.overtake(body.room, id)) early.take(body.room);
   // The server goes on with a room that the client has left.
-  if (body.t === 'unsub') rooms.hasStray = true;
+  if (body.t === 'unsub') {
+    rooms.hasStray = true;
+    decisions.carriedOut(body.room, id);
+  }
   decisions.forget(flight.oldestSubscribing());
   const error = new ImError('refused', msg ?? meaning(code), { code, retryMs, mid: body.mid });
   machine.outputs.push({ do: 'reply', id, error });
@@ -214,9 +222,9 @@ function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pendi
  * @param {Frame} refusal
  * @param {string} room
  */
-function onFillRefused({ rooms, events, decisions }, now, { id, code }, room) {
-  if (decisions.overtake(room, id)) return;
-  if (isTemporary(code)) return rooms.unanswered(now, id);
+function onFillRefused({ rooms, events, decisions }, now, { id, code, retry_ms: retryMs }, room) {
+  // Where a call of the application's has come since, its answer says where the room is.
+  if (isTemporary(code) || decisions.overtake(room, id)) return rooms.refused(now, id, retryMs);
   const status = { room, status: 'denied', head: 0, code };
   if (rooms.moves(now, status)) events.push({ type: 'room', status });
 }

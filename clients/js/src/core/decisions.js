@@ -8,6 +8,8 @@ export class Decisions {
   constructor() {
     /** The newest `sub` or `unsub` of each room, in the order of their numbers. @type {Map<string, number>} */
     this.rooms = new Map();
+    /** The newest one of each room that was carried out. @type {Map<string, number>} */
+    this.done = new Map();
   }
 
   /**
@@ -29,7 +31,36 @@ export class Decisions {
    * @param {number} by
    */
   overtake(room, by) {
-    return (this.rooms.get(room) ?? 0) > by;
+    return this.newest(room) > by;
+  }
+
+  /**
+   * The application's newest command about this room, 0 if it can have no answer any more.
+   *
+   * @param {string} room
+   */
+  newest(room) {
+    return this.rooms.get(room) ?? 0;
+  }
+
+  /**
+   * The command was carried out, or left the room whatever the server says.
+   *
+   * @param {string} room
+   * @param {number} by
+   */
+  carriedOut(room, by) {
+    this.done.set(room, Math.max(this.done.get(room) ?? 0, by));
+  }
+
+  /**
+   * Whether this command, written again, would undo a later one that was carried out.
+   *
+   * @param {import('../wire/value.js').Frame} body
+   * @param {number} by
+   */
+  undoes({ t, room }, by) {
+    return (t === 'sub' || t === 'unsub') && (this.done.get(room) ?? 0) > by;
   }
 
   /**
@@ -38,6 +69,7 @@ export class Decisions {
    * @param {number} oldest
    */
   forget(oldest) {
+    for (const [room, by] of this.done) if (by < oldest) this.done.delete(room);
     for (const [room, by] of this.rooms) {
       if (by >= oldest) return;
       this.rooms.delete(room);

@@ -144,17 +144,19 @@ export class Flight {
    * The connection is gone. What can be repeated safely waits for the next one; the rest of the application's commands is
    * given back, and the client's own are forgotten: the next connection has its own.
    *
-   * With `all`, the server closed because of something that was written: repeating it would only do it again.
+   * With `all`, the server closed because of something that was written: repeating it would only do it again. What would undo
+   * a later command (`undoes`) is given back too.
    *
    * @param {boolean} all
+   * @param {(body: Frame, id: number) => boolean} undoes
    * @returns {[number, Pending][]}
    */
-  cut(all) {
+  cut(all, undoes) {
     /** @type {[number, Pending][]} */
     const givenBack = [];
     for (const [id, pending] of this.pending) {
       if (pending.origin !== 'user') this.pending.delete(id);
-      else if (pending.written && (all || !repeatsSafely(pending.body))) {
+      else if (pending.written && (all || !repeatsSafely(pending.body) || undoes(pending.body, id))) {
         this.pending.delete(id);
         givenBack.push([id, pending]);
       } else pending.written = undefined;
@@ -343,7 +345,7 @@ function tooLarge(bytes, max) {
  */
 export function repeatsSafely(body) {
   switch (body.t) {
-    // The second time it is refused, which says nothing about the first.
+    // The application decides: a refusal of the second says nothing about the first, and the room may be gone by then.
     case 'create':
     // At most once.
     case 'signal':

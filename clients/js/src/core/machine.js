@@ -150,7 +150,7 @@ export class Machine {
    */
   cut(all, cause) {
     if (this.flight.mayHaveMovedCheckpoint()) this.rooms.forgetCheckpoint();
-    this.giveBack(this.flight.cut(all), cause);
+    this.giveBack(this.flight.cut(all, (body, id) => this.decisions.undoes(body, id)), cause);
     this.rooms.cut();
     this.decisions.forget(this.flight.oldestSubscribing());
     this.early.clear();
@@ -236,8 +236,8 @@ export class Machine {
     if (body.t === 'sub' || body.t === 'unsub') {
       this.rooms.mayHold ||= body.t === 'sub';
       this.decisions.add(body.room, id);
-      // They belong to what was asked before.
-      this.early.take(body.room);
+      // They belong to what was asked before, which goes on only if it was answered and this is refused.
+      if (!this.rooms.map.has(body.room)) this.early.take(body.room);
     }
     return id;
   }

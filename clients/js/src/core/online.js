@@ -56,15 +56,7 @@ function onFrame(machine, now, frame) {
 export function flush(machine, now) {
   const { online, traits, flight } = machine;
   if (!online || !traits) return;
-  const holes = machine.rooms.holes(now);
-  if (holes.length > 0 && !traits.duplex) {
-    // A reader's mark may be further than what is missing. The next connection begins without one.
-    return machine.drop(now, { message: `something is missing in ${holes[0][0]}` });
-  }
-  for (const [room, { cursor }] of holes) {
-    const id = flight.push({ t: 'sub', room, epoch: cursor.epoch, since: cursor.seq }, 'fill');
-    machine.rooms.asked(room, id);
-  }
+  fillHoles(machine, now);
   if (now >= machine.rooms.nextCheckpoint(machine.config)) {
     flight.push({ t: 'checkpoint', cursors: machine.rooms.toConfirm(now) }, 'checkpoint');
   }
@@ -78,6 +70,26 @@ export function flush(machine, now) {
     online.written = now;
   }
   for (const [id, error] of refused) machine.outputs.push({ do: 'reply', id, error });
+}
+
+/**
+ * Asks for what is missing: rooms whose `resume` was refused together, as before, each other one by itself.
+ *
+ * @param {Machine} machine
+ * @param {number} now
+ */
+function fillHoles({ rooms, flight }, now) {
+  const holes = rooms.holes(now);
+  const together = holes.flatMap(([id, { wasRefused }]) => (wasRefused ? [id] : []));
+  for (const cursors of rooms.frames(together)) {
+    const by = flight.push({ t: 'resume', cursors }, 'resume');
+    for (const [id] of cursors) rooms.asked(id, by);
+  }
+  for (const [room, { cursor, asked }] of holes) {
+    if (asked !== undefined) continue;
+    const by = flight.push({ t: 'sub', room, epoch: cursor.epoch, since: cursor.seq }, 'fill');
+    rooms.asked(room, by);
+  }
 }
 
 /**

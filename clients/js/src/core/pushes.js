@@ -12,10 +12,10 @@ import { meaning } from '../codes.js';
  */
 
 /**
- * Pushes of rooms whose `sub` has no answer yet, on links where pushes come by another way than answers. They wait for the
- * answer: before it nothing says whether they belong to this subscription or to an earlier one.
+ * Pushes of rooms whose `sub` or `resume` has no answer yet, on links where pushes come by another way than answers. They wait
+ * for the answer: before it nothing says whether they belong to this subscription or to an earlier one.
  *
- * Of a room of which one had to be dropped, the next connection brings what is missing.
+ * Of a room of which one had to be dropped, what is missing is asked for after the answer.
  */
 export class EarlyPushes {
   /** @param {number} most pushes that wait, of all rooms together */
@@ -95,12 +95,31 @@ export function onPush(machine, now, frame) {
 }
 
 /**
- * Whether a push belongs to a subscription that was not answered yet.
+ * Whether a push may belong to a subscription that was not answered yet.
  *
  * @param {Machine} machine
  * @param {Frame} frame
  */
-function isEarly({ traits, rooms, flight }, { t, room }) {
-  if (traits?.duplex || t === 'signal' || room === undefined || rooms.map.has(room)) return false;
-  return flight.subscribing(room)?.t === 'sub';
+function isEarly({ traits, rooms, flight, decisions }, { t, room }) {
+  if (traits?.duplex || t === 'signal' || room === undefined) return false;
+  return rooms.map.get(room)?.asked !== undefined || flight.pending.get(decisions.newest(room))?.body.t === 'sub';
+}
+
+/**
+ * Looks at pushes that no answer is to come before any more.
+ *
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {boolean} isDone whether what they waited for was carried out
+ */
+export function releaseEarly(machine, now, isDone) {
+  const { early, rooms } = machine;
+  for (const room of [...early.rooms.keys()]) {
+    if (isEarly(machine, { t: 'room', room })) continue;
+    const { frames, isCut } = early.take(room);
+    // A subscription begins with its status: an event before that is one of the former, and comes again if it is still missing.
+    const begin = isDone ? frames.findIndex(({ t }) => t === 'room') : -1;
+    frames.forEach((frame, at) => (frame.t === 'event' && at < begin) || onPush(machine, now, frame));
+    if (isCut) rooms.map.get(room)?.missed(now);
+  }
 }

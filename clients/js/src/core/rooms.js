@@ -4,6 +4,7 @@
  * @module
  */
 
+import { HeldRoom } from './held-room.js';
 import { RoomState } from './latest.js';
 
 /**
@@ -16,38 +17,10 @@ import { RoomState } from './latest.js';
 /** Cursors in one frame: together with the longest ids they fit into any server's message. */
 const CURSORS_PER_FRAME = 150;
 
-/** A room that is followed. */
-class Room {
-  /** @param {Cursor} cursor */
-  constructor(cursor) {
-    /** The last event that was handed to the application. */
-    this.cursor = cursor;
-    this.state = new RoomState();
-    /** @type {number | undefined} The command whose answer will say where the room stands. */
-    this.asked = undefined;
-    /** How often it was asked for in vain. */
-    this.tries = 0;
-    /** @type {number | undefined} Something is missing; from then on it may be asked for. */
-    this.holeAt = undefined;
-  }
-
-  /**
-   * Something is missing. It is asked for at once the first time; later tries wait, so that a server that cannot fill a
-   * hole is not flooded.
-   *
-   * @param {number} now
-   */
-  missed(now) {
-    if (this.asked !== undefined || this.holeAt !== undefined) return;
-    this.holeAt = now + (this.tries === 0 ? 0 : 100 * 2 ** Math.min(this.tries, 8));
-    this.tries += 1;
-  }
-}
-
 /** All rooms that are followed. */
 export class Rooms {
   constructor() {
-    /** @type {Map<string, Room>} */
+    /** @type {Map<string, HeldRoom>} */
     this.map = new Map();
     /** @type {number | undefined} The revision of the server's checkpoint, as far as it is known. */
     this.rev = undefined;
@@ -73,7 +46,15 @@ export class Rooms {
    * known.
    */
   toResume() {
-    const rooms = this.rev === undefined ? [...this.map.keys()] : [...this.moved];
+    return this.frames(this.rev === undefined ? [...this.map.keys()] : [...this.moved]);
+  }
+
+  /**
+   * The cursors of these rooms, in frames of bounded size.
+   *
+   * @param {string[]} rooms that are followed
+   */
+  frames(rooms) {
     const frames = [];
     for (let at = 0; at < rooms.length; at += CURSORS_PER_FRAME) {
       frames.push(this.cursorsOf(rooms.slice(at, at + CURSORS_PER_FRAME)));
@@ -161,6 +142,7 @@ export class Rooms {
     for (const room of this.map.values()) {
       room.asked = undefined;
       room.holeAt = undefined;
+      room.wasRefused = false;
       room.tries = 0;
     }
   }
@@ -214,6 +196,7 @@ export class Rooms {
     const room = this.map.get(id);
     if (!room) return;
     room.holeAt = undefined;
+    room.wasRefused = false;
     room.asked = by;
   }
 
@@ -227,28 +210,35 @@ export class Rooms {
   }
 
   /**
-   * The command was refused, or its answer left rooms out: ask for each by itself, a little later.
+   * The command's answer left rooms out: ask for each by itself, a little later.
    *
    * @param {number} now
    * @param {number} by
    */
   unanswered(now, by) {
-    for (const room of this.map.values()) {
-      if (room.asked !== by) continue;
-      room.asked = undefined;
-      room.missed(now);
-    }
+    for (const room of this.askedBy(by)) room.missed(now);
   }
 
   /**
-   * The command was answered, and what it asked for comes by other ways.
+   * The command was refused for now: ask for its rooms again, `retryMs` later at the earliest, by a `resume` if it was one.
    *
+   * @param {number} now
    * @param {number} by
+   * @param {number} [retryMs]
+   * @param {boolean} [wasResume]
    */
-  answeredElsewhere(by) {
-    for (const room of this.map.values()) {
-      if (room.asked === by) room.asked = undefined;
+  refused(now, by, retryMs, wasResume = false) {
+    for (const room of this.askedBy(by)) {
+      room.refused(now, retryMs);
+      room.wasRefused = wasResume;
     }
+  }
+
+  /** The rooms that the command asked for, which are asked for no longer. @param {number} by */
+  askedBy(by) {
+    const rooms = [...this.map.values()].filter(({ asked }) => asked === by);
+    for (const room of rooms) room.asked = undefined;
+    return rooms;
   }
 
   /**
@@ -263,16 +253,23 @@ export class Rooms {
   /**
    * The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
    *
+   * @param {number} now
    * @param {RoomStatus} status
+   * @returns {boolean} whether the application must be told
    */
-  subscribed(status) {
+  subscribed(now, status) {
+    if (this.keeps(now, status)) return false;
     const cursor = cursorOf(status);
-    if (!cursor) return this.remove(status.room);
+    if (!cursor) {
+      this.remove(status.room);
+      return true;
+    }
     const held = this.map.get(status.room);
-    const room = new Room(cursor);
+    const room = new HeldRoom(cursor);
     if (held?.cursor.epoch === cursor.epoch) room.state = held.state;
     this.map.set(status.room, room);
     this.compare(status.room, keptBy(status));
+    return status.status !== 'ok';
   }
 
   /**
@@ -308,8 +305,26 @@ export class Rooms {
    * @returns {boolean} whether the application must be told
    */
   moves(now, status) {
-    if (!cursorOf(status) && this.map.has(status.room)) this.hasStray = true;
-    return this.change(now, status);
+    const isNews = this.change(now, status);
+    if (isNews && !cursorOf(status)) this.hasStray = true;
+    return isNews;
+  }
+
+  /**
+   * Keeps a room that is `denied` for now only, to be asked for again with its cursor.
+   *
+   * @param {number} now
+   * @param {RoomStatus} status
+   * @returns {boolean} whether it did
+   */
+  keeps(now, { room: id, status, code }) {
+    const room = this.map.get(id);
+    const passes = status === 'denied' && typeof code === 'number' && code >= 4100 && code < 4300;
+    if (!room || !passes) return false;
+    // The server's checkpoint may have lost it: the next resume names it.
+    this.moved.add(id);
+    room.refused(now);
+    return true;
   }
 
   /**
@@ -318,7 +333,7 @@ export class Rooms {
    */
   change(now, status) {
     const room = this.map.get(status.room);
-    if (!room) return false;
+    if (!room || this.keeps(now, status)) return false;
     const cursor = cursorOf(status);
     if (!cursor) {
       this.remove(status.room);

@@ -27,7 +27,8 @@
 
 /**
  * How a connection carries frames. `duplex`: commands and pushes travel in one stream, so that statuses in replies stand
- * in their place among the pushes. Without it pushes come by a way of their own, and so do the statuses that count.
+ * in their place among the pushes. Without it pushes come by a way of their own, and those of a room that is being asked for
+ * wait for the answer.
  *
  * @typedef {{codec: Codec, duplex: boolean}} Traits
  */

@@ -41,6 +41,8 @@ export class PollLink {
     /** @type {AbortController | undefined} The poll under way. */
     this.poll = undefined;
     this.askedAt = 0;
+    /** Whether the next poll is to follow at once, whatever this one brings. */
+    this.isDue = false;
     this.timer = undefined;
     this.isDone = false;
   }
@@ -68,9 +70,11 @@ export class PollLink {
     this.wait(0);
   }
 
-  /** Does not sit out the pause between two short polls. */
+  /** Does not sit out the pause between two short polls. One that is under way may have been answered before. */
   soon() {
-    if (!this.isDone && this.uplink.session && !this.poll && this.setup.holdMs === 0) this.wait(0);
+    if (this.isDone || !this.uplink.session || this.setup.holdMs > 0) return;
+    if (this.poll) this.isDue = true;
+    else this.wait(0);
   }
 
   /** @param {number} ms */
@@ -85,6 +89,7 @@ export class PollLink {
     const poll = new AbortController();
     this.poll = poll;
     this.askedAt = this.setup.env.now();
+    this.isDue = false;
     const answer = await this.answer(poll).catch((error) => ({ cause: failure('a poll', error) }));
     if (this.isDone || this.poll !== poll) return;
     this.poll = undefined;
@@ -108,7 +113,7 @@ export class PollLink {
     if (last?.t === 'mark') this.mark = String(last.at);
     // A server that does not hold what it is asked to hold must not be asked without a pause.
     const wasHeld = this.setup.holdMs > 0 && this.setup.env.now() - this.askedAt >= Math.min(1000, this.setup.holdMs);
-    this.wait(pushes.length === 0 && !wasHeld ? this.setup.pauseMs : 0);
+    this.wait(pushes.length === 0 && !wasHeld && !this.isDue ? this.setup.pauseMs : 0);
   }
 
   /**

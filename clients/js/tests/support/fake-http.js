@@ -43,6 +43,8 @@ export class FakeHttp {
     this.losses = new Map();
     /** Answers to commands wait for it. @type {Promise<unknown>} */
     this.gate = Promise.resolve();
+    /** Answers to polls are on their way until then. @type {Promise<unknown>} */
+    this.late = Promise.resolve();
     /** What was asked, as `GET /im/poll 200`. @type {string[]} */
     this.seen = [];
     /** @type {(() => void)[]} */
@@ -146,6 +148,11 @@ export class FakeHttp {
       const before = log.find(({ mid }) => mid === frame.mid);
       const event = before ?? this.publish(room, frame.content, { from: session.user, mid: frame.mid });
       return { t: 'ok', id, room, epoch: EPOCH, seq: event.seq, at: event.at, repeated: before !== undefined };
+    }
+    if (t === 'create') {
+      const repeated = this.log(room).length > 0;
+      const event = this.log(room)[0] ?? this.publish(room, { changes: [] }, { from: session.user, kind: 'im.members' });
+      return { t: 'ok', id, room, epoch: EPOCH, seq: event.seq, at: event.at, repeated };
     }
     if (t === 'history') {
       const log = this.log(room);
@@ -308,12 +315,12 @@ export class FakeHttp {
         session.down = undefined;
         clearTimeout(timer);
         if (this.loses('/im/poll')) return void response.destroy();
-        if (frames.length === 0 && known === `"${mark}"`) return void response.writeHead(304).end();
+        if (frames.length === 0 && known === `"${mark}"`) return void this.late.then(() => response.writeHead(304).end());
         const packed = request.headers.accept === 'application/msgpack';
         const list = [...frames, { t: 'mark', at: mark }];
         response.setHeader('etag', `"${mark}"`);
         response.setHeader('content-type', packed ? 'application/msgpack' : 'application/json');
-        response.end(packed ? msgpack.encode(list) : json.encode(list));
+        void this.late.then(() => response.end(packed ? msgpack.encode(list) : json.encode(list)));
       },
       refuse: (/** @type {number} */ code, /** @type {number | undefined} */ retryMs) => {
         isDone = true;

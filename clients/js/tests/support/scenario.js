@@ -17,8 +17,9 @@ export class Player {
    * @param {any} client of the scenario
    * @param {() => number} random
    */
-  constructor({ session, wall_ms = 1_767_225_600_000, ...identity } = {}, random) {
+  constructor({ session, http = false, wall_ms = 1_767_225_600_000, ...identity } = {}, random) {
     this.now = 0;
+    this.traits = { codec: JSON_CODEC, duplex: !http };
     this.machine = new Machine({
       // It makes no checkpoints by itself.
       config: configOf({ checkpointRooms: Infinity }),
@@ -64,7 +65,7 @@ export class Player {
     const [[kind, value]] = Object.entries(input);
     switch (kind) {
       case 'connected':
-        return machine.onConnected(now, { codec: JSON_CODEC, duplex: true });
+        return machine.onConnected(now, this.traits);
       case 'message':
         return machine.onMessage(now, JSON.stringify(value.map((/** @type {Frame} */ frame) => this.completed(frame))));
       case 'disconnected':

@@ -95,12 +95,14 @@ export class Flight {
      * The connection is gone. What can be repeated safely waits for the next one; the rest of the application's commands is
      * given back, and the client's own are forgotten: the next connection has its own.
      *
-     * With `all`, the server closed because of something that was written: repeating it would only do it again.
+     * With `all`, the server closed because of something that was written: repeating it would only do it again. What would undo
+     * a later command (`undoes`) is given back too.
      *
      * @param {boolean} all
+     * @param {(body: Frame, id: number) => boolean} undoes
      * @returns {[number, Pending][]}
      */
-    cut(all: boolean): [number, Pending][];
+    cut(all: boolean, undoes: (body: Frame, id: number) => boolean): [number, Pending][];
     /** All commands of the application, given back because the client ends. */
     end(): [number, Pending][];
     /** Whether the connection could be given up now without an outcome being unknown. */

@@ -5,14 +5,22 @@
  */
 export function onPush(machine: Machine, now: number, frame: Frame): void;
 /**
+ * Looks at pushes that no answer is to come before any more.
+ *
+ * @param {Machine} machine
+ * @param {number} now
+ * @param {boolean} isDone whether what they waited for was carried out
+ */
+export function releaseEarly(machine: Machine, now: number, isDone: boolean): void;
+/**
  * @typedef {import('./machine.js').Machine} Machine
  * @typedef {import('../wire/value.js').Frame} Frame
  */
 /**
- * Pushes of rooms whose `sub` has no answer yet, on links where pushes come by another way than answers. They wait for the
- * answer: before it nothing says whether they belong to this subscription or to an earlier one.
+ * Pushes of rooms whose `sub` or `resume` has no answer yet, on links where pushes come by another way than answers. They wait
+ * for the answer: before it nothing says whether they belong to this subscription or to an earlier one.
  *
- * Of a room of which one had to be dropped, the next connection brings what is missing.
+ * Of a room of which one had to be dropped, what is missing is asked for after the answer.
  */
 export class EarlyPushes {
     /** @param {number} most pushes that wait, of all rooms together */

@@ -7,8 +7,8 @@
 export function keptBy(status: RoomStatus): Cursor | undefined;
 /** All rooms that are followed. */
 export class Rooms {
-    /** @type {Map<string, Room>} */
-    map: Map<string, Room>;
+    /** @type {Map<string, HeldRoom>} */
+    map: Map<string, HeldRoom>;
     /** @type {number | undefined} The revision of the server's checkpoint, as far as it is known. */
     rev: number | undefined;
     /** Whether the session's checkpoint may have rooms at all. */
@@ -30,6 +30,12 @@ export class Rooms {
      * known.
      */
     toResume(): [string, string, number][][];
+    /**
+     * The cursors of these rooms, in frames of bounded size.
+     *
+     * @param {string[]} rooms that are followed
+     */
+    frames(rooms: string[]): [string, string, number][][];
     /**
      * @param {string[]} rooms that are followed
      * @returns {[string, string, number][]}
@@ -82,7 +88,7 @@ export class Rooms {
      *
      * @param {number} now
      */
-    holes(now: number): [string, Room][];
+    holes(now: number): [string, HeldRoom][];
     /** When the next room is to be asked for again. */
     nextHole(): number;
     /**
@@ -99,18 +105,23 @@ export class Rooms {
      */
     askedRest(by: number): void;
     /**
-     * The command was refused, or its answer left rooms out: ask for each by itself, a little later.
+     * The command's answer left rooms out: ask for each by itself, a little later.
      *
      * @param {number} now
      * @param {number} by
      */
     unanswered(now: number, by: number): void;
     /**
-     * The command was answered, and what it asked for comes by other ways.
+     * The command was refused for now: ask for its rooms again, `retryMs` later at the earliest, by a `resume` if it was one.
      *
+     * @param {number} now
      * @param {number} by
+     * @param {number} [retryMs]
+     * @param {boolean} [wasResume]
      */
-    answeredElsewhere(by: number): void;
+    refused(now: number, by: number, retryMs?: number, wasResume?: boolean): void;
+    /** The rooms that the command asked for, which are asked for no longer. @param {number} by */
+    askedBy(by: number): HeldRoom[];
     /**
      * The server's state has this generation. Gives the rooms whose state was dropped, because it had another one.
      *
@@ -120,9 +131,11 @@ export class Rooms {
     /**
      * The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
      *
+     * @param {number} now
      * @param {RoomStatus} status
+     * @returns {boolean} whether the application must be told
      */
-    subscribed(status: RoomStatus): void;
+    subscribed(now: number, status: RoomStatus): boolean;
     /**
      * The answer to what the client itself asked with the command `by`. Rooms that it does not know it has left since, or they
      * were denied: only the application subscribes to rooms.
@@ -142,6 +155,14 @@ export class Rooms {
      * @returns {boolean} whether the application must be told
      */
     moves(now: number, status: RoomStatus): boolean;
+    /**
+     * Keeps a room that is `denied` for now only, to be asked for again with its cursor.
+     *
+     * @param {number} now
+     * @param {RoomStatus} status
+     * @returns {boolean} whether it did
+     */
+    keeps(now: number, { room: id, status, code }: RoomStatus): boolean;
     /**
      * @param {number} now
      * @param {RoomStatus} status
@@ -173,26 +194,4 @@ export type RoomEvent = {
     mid?: string;
     content: import("../wire/value.js").Value;
 };
-/** A room that is followed. */
-declare class Room {
-    /** @param {Cursor} cursor */
-    constructor(cursor: Cursor);
-    /** The last event that was handed to the application. */
-    cursor: Cursor;
-    state: RoomState;
-    /** @type {number | undefined} The command whose answer will say where the room stands. */
-    asked: number | undefined;
-    /** How often it was asked for in vain. */
-    tries: number;
-    /** @type {number | undefined} Something is missing; from then on it may be asked for. */
-    holeAt: number | undefined;
-    /**
-     * Something is missing. It is asked for at once the first time; later tries wait, so that a server that cannot fill a
-     * hole is not flooded.
-     *
-     * @param {number} now
-     */
-    missed(now: number): void;
-}
-import { RoomState } from './latest.js';
-export {};
+import { HeldRoom } from './held-room.js';

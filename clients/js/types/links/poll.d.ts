@@ -38,6 +38,8 @@ export class PollLink implements Link {
     /** @type {AbortController | undefined} The poll under way. */
     poll: AbortController | undefined;
     askedAt: number;
+    /** Whether the next poll is to follow at once, whatever this one brings. */
+    isDue: boolean;
     timer: any;
     isDone: boolean;
     open(): void;
@@ -46,7 +48,7 @@ export class PollLink implements Link {
     /** @param {import('./link.js').Session} session */
     welcome(session: import("./link.js").Session): void;
     nudge(): void;
-    /** Does not sit out the pause between two short polls. */
+    /** Does not sit out the pause between two short polls. One that is under way may have been answered before. */
     soon(): void;
     /** @param {number} ms */
     wait(ms: number): void;
