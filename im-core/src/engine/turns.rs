@@ -1,10 +1,10 @@
 //! Whose turn it is among the appends that wait in one lane.
 //!
 //! As long as all that came goes to the store in one batch, there is nothing to decide. Behind that, each user gets the same
-//! share of rows: an append's turn is the number of rows that were served when it came, or, if that is later, where its user's
-//! earlier ones end (start-time fair queueing, Goyal et al., 1996). So a user who makes large rooms waits behind their own
-//! rooms, and a user who sends a message now and then waits for the batch under way and for nothing else. The appends of one
-//! user keep their order.
+//! share of rows: an append begins at the rows that each user had been served when it came, or, if that is later, where its
+//! user's earlier ones end, and the one that ends first goes first (packet-by-packet generalized processor sharing, Parekh and
+//! Gallager, 1993). So a user who makes large rooms waits behind their own rooms, and a user who sends a message now and then
+//! waits for the batch under way and for nothing else, however many make large rooms. The appends of one user keep their order.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -55,23 +55,36 @@ impl Taken {
     }
 }
 
+/// Parts of a row in which shares are counted: what each of thousands of users is served of one row counts as well.
+const PARTS: u64 = 1 << 16;
+
 /// What waits, in the order of its turns.
 ///
-/// Invariant: `ends` holds no share whose end has been served, but for some that are about to be forgotten.
+/// Invariant: `shares` holds no share whose end has been served, but for some that are about to be forgotten. `active` is the
+/// number of those for which something waits.
 #[derive(Debug)]
 pub(super) struct Turns<T> {
-    /// By the turn, and of one turn by arrival.
-    waiting: BTreeMap<(u64, u64), (T, Weight)>,
-    /// Where the rows of each share end.
-    ends: HashMap<Share, u64>,
-    /// Rows served, as seen by the one whose turn it was last.
+    /// By where it ends, and of one end by arrival.
+    waiting: BTreeMap<(u64, u64), (T, Weight, Share)>,
+    shares: HashMap<Share, Account>,
+    active: u64,
+    /// Parts of rows that each share was served that had something waiting all the time.
     served: u64,
     arrived: u64,
 }
 
+/// What a share has had.
+#[derive(Debug, Clone, Copy, Default)]
+struct Account {
+    /// Where its last one ends.
+    end: u64,
+    /// How many wait.
+    waiting: usize,
+}
+
 impl<T> Turns<T> {
     pub(super) fn new() -> Self {
-        Self { waiting: BTreeMap::new(), ends: HashMap::new(), served: 0, arrived: 0 }
+        Self { waiting: BTreeMap::new(), shares: HashMap::new(), active: 0, served: 0, arrived: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -84,11 +97,12 @@ impl<T> Turns<T> {
 
     /// Adds something to what waits.
     pub(super) fn push(&mut self, share: Share, weight: Weight, item: T) {
-        let end = self.ends.entry(share).or_default();
-        let turn = self.served.max(*end);
-        *end = turn.saturating_add(weight.rows.max(1) as u64);
+        let account = self.shares.entry(share.clone()).or_default();
+        account.end = self.served.max(account.end).saturating_add(parts(weight));
+        account.waiting += 1;
+        self.active += u64::from(account.waiting == 1);
         self.arrived += 1;
-        self.waiting.insert((turn, self.arrived), (item, weight));
+        self.waiting.insert((account.end, self.arrived), (item, weight, share));
     }
 
     /// The next batch; empty only if nothing waits.
@@ -98,8 +112,13 @@ impl<T> Turns<T> {
             if !taken.add(first.get().1, bounds) {
                 break;
             }
-            let ((turn, _), (item, _)) = first.remove_entry();
-            self.served = turn;
+            let (item, weight, share) = first.remove();
+            // Of what is served, each one that waits was due its part.
+            self.served = self.served.saturating_add(parts(weight) / self.active.max(1));
+            if let Some(account) = self.shares.get_mut(&share) {
+                account.waiting -= 1;
+                self.active -= u64::from(account.waiting == 0);
+            }
             batch.push(item);
         }
         self.forget();
@@ -111,11 +130,15 @@ impl<T> Turns<T> {
         if self.waiting.is_empty() {
             // Nobody waited for anybody: it begins anew.
             *self = Self::new();
-        } else if self.ends.len() > 2 * self.waiting.len() + 64 {
+        } else if self.shares.len() > 2 * self.waiting.len() + 64 {
             let served = self.served;
-            self.ends.retain(|_, end| *end > served);
+            self.shares.retain(|_, account| account.waiting > 0 || account.end > served);
         }
     }
+}
+
+fn parts(weight: Weight) -> u64 {
+    (weight.rows.max(1) as u64).saturating_mul(PARTS)
 }
 
 #[cfg(test)]
@@ -149,8 +172,33 @@ mod tests {
         turns.push(user("c"), rows(2), "c2");
         assert_eq!(
             drain(&mut turns),
-            [vec!["b", "c1", "c2"], vec!["a"], vec!["b"], vec!["a"], vec!["b"]]
+            [vec!["c1", "c2", "b"], vec!["a"], vec!["b"], vec!["a"], vec!["b"]]
         );
+    }
+
+    #[test]
+    fn light_user_goes_before_many_heavy_ones() {
+        let mut turns = Turns::new();
+        (0..40).for_each(|n| turns.push(user(&format!("h{n}")), rows(80), "heavy"));
+        assert_eq!(turns.batch(&BOUNDS), ["heavy"]);
+        turns.push(user("c"), rows(2), "light");
+        assert_eq!(turns.batch(&BOUNDS), ["light", "heavy"]);
+    }
+
+    /// Each light one that comes is new, and yet the heavy one has its turn once each was served as much.
+    #[test]
+    fn heavy_user_is_not_passed_for_ever() {
+        let mut turns = Turns::new();
+        turns.push(user("heavy"), rows(100), "heavy");
+        let mut passed = 0;
+        for n in 0.. {
+            turns.push(user(&format!("u{n}")), rows(1), "light");
+            match turns.batch(&BatchBounds { appends: 1, ..BOUNDS })[..] {
+                ["light"] => passed += 1,
+                _ => break,
+            }
+        }
+        assert!((100..=250).contains(&passed), "{passed}");
     }
 
     #[test]
@@ -189,8 +237,8 @@ mod tests {
             turns.push(user(&format!("u{n}")), rows(1), "fast");
             turns.batch(&BOUNDS);
         }
-        assert!(turns.ends.len() < 100, "{}", turns.ends.len());
+        assert!(turns.shares.len() < 100, "{}", turns.shares.len());
         drain(&mut turns);
-        assert!(turns.ends.is_empty());
+        assert!(turns.shares.is_empty());
     }
 }
