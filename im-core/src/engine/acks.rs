@@ -7,11 +7,12 @@
 //!
 //! [`Connection::release`]: super::Connection::release
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -26,6 +27,10 @@ const COME_BACK: Duration = Duration::from_secs(1);
 /// Bytes of a room's status, and of a session's entry, at most: ids, numbers and names of fields.
 const ENTRY: usize = 512;
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
 /// The budget that the acks of all connections share.
 #[derive(Debug)]
 pub(crate) struct AckBudget {
@@ -37,6 +42,8 @@ pub(crate) struct AckBudget {
     used: AtomicUsize,
     /// Bytes were freed.
     freed: Notify,
+    /// Pages that are encoded at one time.
+    encoding: Semaphore,
 }
 
 /// A part of the budget that is set aside; free again when this is dropped.
@@ -61,7 +68,15 @@ impl AckBudget {
             page_bytes: config.max_page_bytes.saturating_mul(2),
             used: AtomicUsize::new(0),
             freed: Notify::new(),
+            encoding: Semaphore::new(cores().div_ceil(2)),
         }
+    }
+
+    /// Waits for a turn at encoding a page. At most half of the cores, rounded up, encode pages, and of those who ask, the others
+    /// wait aside: so what else is to be done goes on beside them, however many ask.
+    pub(crate) async fn turn_to_encode(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.encoding.acquire().await.ok()
     }
 
     /// Bytes that are held or set aside now.

@@ -210,10 +210,12 @@ async fn carry_out(
         }
         CommandBody::Members { room, after, limit } => {
             let (members, more) = read::members(core, session, &room, after, limit).await?;
+            let _turn = core.acks.turn_to_encode().await;
             return Ok(Outcome::Encoded(page.members(id, &members, more)));
         }
         CommandBody::Rooms { after, limit } => {
             let (rooms, more) = read::rooms(core, session, after, limit).await?;
+            let _turn = core.acks.turn_to_encode().await;
             return Ok(Outcome::Encoded(page.rooms(id, &rooms, more)));
         }
         CommandBody::Signal { to, kind, content } => {

@@ -389,7 +389,10 @@ pub(super) async fn history(
     }
     match *from {
         PageFrom::After(seq) if seq > head.head => Err(Error::of(Code::AheadOfHead, "history")),
-        _ => Ok(page.history(id, head, events.iter().map(|event| &**event))),
+        _ => {
+            let _turn = core.acks.turn_to_encode().await;
+            Ok(page.history(id, head, events.iter().map(|event| &**event)))
+        }
     }
 }
 
