@@ -1,6 +1,7 @@
 //! The transport's seam: a connection takes messages and gives batches to write. [`Connection`] says how it is used.
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -135,13 +136,12 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// Waits until what can be taken belongs to the session's subscriptions as acknowledged. Cancel-safe.
-    async fn settled(&self) {
-        if let Self::Down(down) = self
-            && !down.is_settled()
-        {
-            // On the heap: every connection that waits for something to write holds this future.
-            Box::pin(down.settled()).await;
+    /// What must be waited for before anything is taken, so that it belongs to the session's subscriptions as acknowledged.
+    /// On the heap: every connection that waits for something to write would hold it.
+    fn unsettled(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> {
+        match self {
+            Self::Down(down) if !down.is_settled() => Some(Box::pin(down.settled())),
+            _ => None,
         }
     }
 }
@@ -200,7 +200,9 @@ impl Connection {
     /// nothing of it.
     async fn due(&self, max_bytes: usize) -> Option<Batch> {
         let Handle { conn, engine } = &*self.0;
-        conn.part.settled().await;
+        if let Some(settled) = conn.part.unsettled() {
+            settled.await;
+        }
         let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await;
         let heartbeat = conn.heartbeat.swap(false, Ordering::Relaxed);
         (taken.is_some() || heartbeat)
@@ -211,7 +213,9 @@ impl Connection {
     /// be; `None` if there is nothing. Cancel-safe.
     pub async fn take(&self, max_bytes: usize) -> Option<Batch> {
         let Handle { conn, engine } = &*self.0;
-        conn.part.settled().await;
+        if let Some(settled) = conn.part.unsettled() {
+            settled.await;
+        }
         let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await?;
         Some(conn.batch(engine.core(), taken, false))
     }
