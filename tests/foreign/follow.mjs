@@ -23,7 +23,7 @@ export async function follow(EventSource, { base, token, room }) {
   const [welcome, , subscribed] = await post({ t: "hello", v: 1 }, { t: "join", room }, { t: "sub", room });
   session = { "im-session": `${welcome.session} ${welcome.secret}` };
   const { epoch, cursor: start } = subscribed.rooms[0];
-  const told = { start, taken: [], opened: 0, repeats: 0 };
+  const told = { start, taken: [], opened: 0, refused: 0, repeats: 0 };
   let cursor = start;
 
   /** The one rule of reading. Whether there is more to come. */
@@ -41,20 +41,33 @@ export async function follow(EventSource, { base, token, room }) {
     return frame.content?.last !== true;
   };
 
-  const [{ ticket }] = await post({ t: "ticket" });
-  await new Promise((resolve, reject) => {
-    const source = new EventSource(`${base}/im/sse?ticket=${encodeURIComponent(ticket)}`);
-    source.onopen = () => (told.opened += 1);
-    source.onerror = () => source.readyState === 2 && reject(new Error("the stream was refused"));
-    source.onmessage = ({ data }) => {
-      try {
-        if ([JSON.parse(data)].flat().every(take)) return;
-        resolve();
-      } catch (error) {
-        reject(error);
-      }
-      source.close();
-    };
-  });
+  /** Follows one stream, which its reader takes up by itself. Whether it came to the end, and not to a refusal. */
+  const stream = (ticket) =>
+    new Promise((resolve, reject) => {
+      let heard = false;
+      const source = new EventSource(`${base}/im/sse?ticket=${encodeURIComponent(ticket)}`);
+      source.onopen = () => (told.opened += 1);
+      source.onerror = () => {
+        if (source.readyState !== 2) return;
+        // A reader may drop what it had no time to read before the cut. Without a position the ticket opens nothing again.
+        if (heard) reject(new Error("the stream was refused"));
+        told.refused += 1;
+        resolve(false);
+      };
+      source.onmessage = ({ data }) => {
+        heard = true;
+        try {
+          if ([JSON.parse(data)].flat().every(take)) return;
+          resolve(true);
+        } catch (error) {
+          reject(error);
+        }
+        source.close();
+      };
+    });
+  for (let whole = false; !whole; ) {
+    const [{ ticket }] = await post({ t: "ticket" });
+    whole = await stream(ticket);
+  }
   return told;
 }
