@@ -98,11 +98,12 @@ impl Reconnect {
 /// then fits into one small message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checkpoints {
-    /// By itself: after so many events, or when nothing came for so long.
+    /// By itself: after so many events, or when nothing came for so long. A checkpoint of many rooms is dear for the server, so
+    /// a client that catches up sends them no faster than that either.
     Auto {
         /// Events since the last checkpoint.
         events: u32,
-        /// Quiet time after an event.
+        /// Quiet time after an event, and time from one checkpoint to the next.
         idle: Duration,
     },
     /// Only by [`Client::checkpoint`](crate::Client::checkpoint): for applications that want to find, after a restart of
@@ -111,7 +112,7 @@ pub enum Checkpoints {
 }
 
 impl Default for Checkpoints {
-    /// After 256 events or 5 s.
+    /// After 256 events, no more often than every 5 s, or 5 s without events.
     fn default() -> Self {
         Self::Auto { events: 256, idle: Duration::from_secs(5) }
     }

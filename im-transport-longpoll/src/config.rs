@@ -9,8 +9,9 @@ pub struct LongPollConfig {
     /// How long a poll is held while there is nothing to hand out, also where the client wishes for longer. 25 s by
     /// default: proxies often cut off at 30 s. Whole seconds.
     pub max_hold: Duration,
-    /// Bytes of frames handed out at once, and one frame at least. 256 KiB by default, as much as an outbox holds. Worst
-    /// case in memory: twice this for each answer while it is written, since the frames are joined.
+    /// Bytes of frames handed out at once, and one frame at least. 64 KiB by default: where many catch up, others wait for
+    /// no more than that to be made and read. Worst case in memory: twice this for each answer while it is written, since
+    /// the frames are joined.
     pub max_response_bytes: usize,
     /// How long a downlink is kept after a poll. 30 s by default: a client that polls on comes back within a few seconds,
     /// a short poller within its interval. None at all if zero.
@@ -24,7 +25,7 @@ impl Default for LongPollConfig {
     fn default() -> Self {
         Self {
             max_hold: Duration::from_secs(25),
-            max_response_bytes: 256 * 1024,
+            max_response_bytes: 64 * 1024,
             linger: Duration::from_secs(30),
             max_kept: 10_000,
         }

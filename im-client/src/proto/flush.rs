@@ -65,6 +65,6 @@ impl Machine {
             let body = CommandBody::Checkpoint { cursors: cursors.clone() };
             self.checkpoint = Some(self.flight.push(body, Origin::Checkpoint(cursors)));
         }
-        self.rooms.checkpoint_sent();
+        self.rooms.checkpoint_sent(now);
     }
 }

@@ -36,6 +36,7 @@ pub(crate) struct Rooms {
     /// Events since the last checkpoint.
     fresh: u32,
     last_event: Option<Instant>,
+    last_checkpoint: Option<Instant>,
 }
 
 /// What a status changed.
@@ -286,9 +287,10 @@ impl Rooms {
         rooms.map(|(id, room)| (id.clone(), room.cursor))
     }
 
-    /// Whether a checkpoint is due after `events` events.
+    /// Whether a checkpoint is due: after `events` events, and `idle` after the one before; or after `idle` without events.
     pub(super) fn checkpoint_due(&self, now: Instant, events: u32, idle: Duration) -> bool {
-        self.fresh >= events.max(1) || self.idle_since(idle).is_some_and(|at| at <= now)
+        let rested = self.last_checkpoint.is_none_or(|at| at + idle <= now);
+        (rested && self.fresh >= events.max(1)) || self.idle_since(idle).is_some_and(|at| at <= now)
     }
 
     /// When it has been quiet for `idle` after an event that is not confirmed yet.
@@ -297,8 +299,8 @@ impl Rooms {
     }
 
     /// A checkpoint is on its way; what comes now belongs to the next one.
-    pub(super) fn checkpoint_sent(&mut self) {
-        self.fresh = 0;
+    pub(super) fn checkpoint_sent(&mut self, now: Instant) {
+        (self.fresh, self.last_checkpoint) = (0, Some(now));
     }
 
     /// The server has kept these cursors, as the command `by` wished. Where another command is about the same room, it is

@@ -352,6 +352,28 @@ fn checkpoints_go_out_after_so_many_events_and_when_it_is_quiet() {
     assert_eq!(flight[0].body, CommandBody::Resume { cursors: vec![], rev: Some(3) });
 }
 
+#[test]
+fn catch_up_sends_checkpoints_at_a_pace() {
+    let idle = Duration::from_secs(5);
+    let checkpoints = Checkpoints::Auto { events: 3, idle };
+    let mut rig = Rig::online(Config { checkpoints, ..Config::default() });
+    rig.follow("a", at(0), 1);
+    for n in 1..=3 {
+        rig.push(Push::Event(event("a", n)));
+    }
+    let first = rig.written().remove(0);
+    rig.reply(first.id, &Reply::Checkpoint { rev: 2 });
+    // Never quiet for so long.
+    for n in 4..=12 {
+        rig.pass(idle / 10);
+        rig.push(Push::Event(event("a", n)));
+        assert!(rig.written().is_empty(), "{n}");
+    }
+    rig.pass(idle / 10);
+    let second = rig.written().remove(0);
+    assert_eq!(second.body, CommandBody::Checkpoint { cursors: vec![(room("a"), at(12))] });
+}
+
 fn update(ms: u64) -> Arc<StateUpdate> {
     Arc::new(StateUpdate {
         room: room("a"),
