@@ -6,26 +6,20 @@
     reason = "a test fails by panicking"
 )]
 
+mod support;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use im_core::engine::{Access, Batch, Connection, Engine, EngineConfig, Peer};
+use im_core::engine::{Access, Batch, Connection, Engine, EngineConfig};
 use im_core::memory::MemoryStore;
-use im_core::ports::Credentials;
 use im_core::state::Mark;
-use im_core::wire::{Encoding, ResumeToken, Secret};
+use im_core::wire::{ResumeToken, Secret};
 use im_core::{Code, SessionId};
 use im_testkit::faulty_store::{FaultyStore, Moment, Operation};
 use serde_json::{Value, json};
 
-fn peer() -> Peer {
-    Peer {
-        transport: "test",
-        encoding: Encoding::Json,
-        address: None,
-        credentials: Credentials::default(),
-    }
-}
+use support::peer;
 
 /// A session that sends its commands one by one and reads from a downlink.
 struct Client {

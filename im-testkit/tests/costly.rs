@@ -1,65 +1,22 @@
 //! What a stranger's command costs others at the store.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
-use std::collections::VecDeque;
+mod support;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use im_core::SessionId;
-use im_core::engine::{Access, Connection, Engine, EngineConfig, Peer};
+use im_core::engine::{Access, Engine, EngineConfig};
 use im_core::memory::MemoryStore;
-use im_core::ports::{Credentials, Unlimited};
-use im_core::wire::{Encoding, ResumeToken, Secret};
+use im_core::ports::Unlimited;
+use im_core::wire::{ResumeToken, Secret};
 use im_testkit::faulty_store::{FaultyStore, Moment, Operation};
 use serde_json::{Value, json};
 
-fn peer() -> Peer {
-    Peer {
-        transport: "test",
-        encoding: Encoding::Json,
-        address: None,
-        credentials: Credentials::default(),
-    }
-}
-
-struct Client {
-    connection: Connection,
-    got: VecDeque<Value>,
-}
+use support::{Client, peer};
 
 impl Client {
-    async fn greeted(engine: &Engine, user: &str) -> Self {
-        let connection = engine.accept(peer()).unwrap();
-        let mut client = Self { connection, got: VecDeque::new() };
-        let welcome = client.ask(json!({"t": "hello", "id": 1, "v": 1, "user": user})).await;
-        assert_eq!(welcome["t"], "ok", "{welcome}");
-        client
-    }
-
-    async fn send(&self, frame: &Value) {
-        self.connection.submit(Bytes::from(frame.to_string())).await;
-    }
-
-    async fn next(&mut self) -> Value {
-        while self.got.is_empty() {
-            let batch = self.connection.next(1 << 16).await;
-            self.connection.release(batch.id);
-            let read = |frame: &Bytes| serde_json::from_slice::<Value>(frame).unwrap();
-            self.got.extend(batch.frames.iter().map(read));
-        }
-        self.got.pop_front().unwrap()
-    }
-
-    async fn ask(&mut self, frame: Value) -> Value {
-        self.send(&frame).await;
-        loop {
-            let answer = self.next().await;
-            if answer["id"] == frame["id"] {
-                return answer;
-            }
-        }
-    }
-
     /// How many answers are there.
     async fn answers(&mut self) -> usize {
         while let Some(batch) = self.connection.take(1 << 20).await {

@@ -6,40 +6,20 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::VecDeque;
+mod support;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use im_core::engine::{Connection, Engine, Peer};
+use im_core::engine::Engine;
 use im_core::memory::MemoryStore;
-use im_core::ports::Credentials;
-use im_core::wire::Encoding;
 use im_testkit::faulty_store::{Fault, FaultyStore, Moment, Operation};
 use serde_json::{Value, json};
 
-struct Client {
-    connection: Connection,
-    got: VecDeque<Value>,
-}
+use support::Client;
 
 impl Client {
-    async fn greeted(engine: &Engine) -> Self {
-        let peer = Peer {
-            transport: "test",
-            encoding: Encoding::Json,
-            address: None,
-            credentials: Credentials::default(),
-        };
-        let mut client = Self { connection: engine.accept(peer).unwrap(), got: VecDeque::new() };
-        client.ask(json!({"t": "hello", "id": 1, "v": 1, "user": "ann"})).await;
-        client
-    }
-
-    async fn tell(&self, command: Value) {
-        self.connection.submit(Bytes::from(command.to_string())).await;
-    }
-
-    /// The same, for a command that is held.
+    /// Sends a command that is held.
     fn tell_aside(&self, command: &Value) {
         let (connection, message) = (self.connection.clone(), Bytes::from(command.to_string()));
         tokio::spawn(async move { connection.submit(message).await });
@@ -48,17 +28,7 @@ impl Client {
     /// Sends a message to `tea`. The command's id is `n` as well.
     async fn say(&self, n: u64) {
         let mid = format!("0123456789abcdef-{n}");
-        self.tell(json!({"t": "send", "id": n, "room": "tea", "mid": mid, "content": n})).await;
-    }
-
-    async fn next(&mut self) -> Value {
-        while self.got.is_empty() {
-            let batch = self.connection.next(1 << 16).await;
-            self.connection.release(batch.id);
-            self.got
-                .extend(batch.frames.iter().map(|f| serde_json::from_slice::<Value>(f).unwrap()));
-        }
-        self.got.pop_front().unwrap()
+        self.send(&json!({"t": "send", "id": n, "room": "tea", "mid": mid, "content": n})).await;
     }
 
     /// The ack of the command with that id, and the seqs of events that came before it.
@@ -74,12 +44,10 @@ impl Client {
         }
     }
 
-    async fn ask(&mut self, command: Value) -> Value {
-        let id = command["id"].as_u64().unwrap();
-        self.tell(command).await;
-        let (ack, _) = self.ack(id).await;
+    /// Asks for what is to be done.
+    async fn done(&mut self, command: Value) {
+        let ack = self.ask(command).await;
         assert_eq!(ack["t"], "ok", "{ack}");
-        ack
     }
 }
 
@@ -93,9 +61,10 @@ async fn engine() -> (Engine, Arc<FaultyStore>) {
 #[tokio::test]
 async fn subscription_again_without_cursor_repeats_nothing() {
     let (engine, store) = engine().await;
-    let (mut ann, mut other) = (Client::greeted(&engine).await, Client::greeted(&engine).await);
-    ann.ask(json!({"t": "create", "id": 2, "room": "tea"})).await;
-    ann.ask(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    let (mut ann, mut other) =
+        (Client::greeted(&engine, "ann").await, Client::greeted(&engine, "ann").await);
+    ann.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
+    ann.done(json!({"t": "sub", "id": 3, "room": "tea"})).await;
     let gate = store.hold(Operation::ChangeCheckpoint, Moment::Before);
     ann.tell_aside(&json!({"t": "sub", "id": 4, "room": "tea"}));
     gate.reached(1).await;
@@ -114,8 +83,8 @@ async fn subscription_again_without_cursor_repeats_nothing() {
 #[tokio::test]
 async fn store_failure_after_ack_denies_nothing() {
     let (engine, store) = engine().await;
-    let mut ann = Client::greeted(&engine).await;
-    ann.ask(json!({"t": "create", "id": 2, "room": "tea"})).await;
+    let mut ann = Client::greeted(&engine, "ann").await;
+    ann.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
     let gate = store.hold(Operation::ChangeCheckpoint, Moment::After);
     ann.tell_aside(&json!({"t": "sub", "id": 3, "room": "tea"}));
     gate.reached(1).await;
