@@ -73,14 +73,15 @@ impl ColdReads {
         }
     }
 
-    /// A page with the event after the subscriber's cursor, if there is one. It may begin before that event.
-    pub(crate) async fn read(&self, store: &Arc<dyn Store>, lag: &Lag) -> ColdResult {
+    /// A page in memory with the event after the subscriber's cursor. It may begin before that event.
+    pub(crate) fn kept(&self, lag: &Lag) -> Option<Arc<ColdPage>> {
         // Trimmed events may be in memory still; the store says from where the log goes on.
-        if lag.room.retains(lag.after.seq.next())
-            && let Some(page) = self.cache.find(lag.room.id(), lag.after, lag.erased)
-        {
-            return Ok(Some(page));
-        }
+        let retained = lag.room.retains(lag.after.seq.next());
+        retained.then(|| self.cache.find(lag.room.id(), lag.after, lag.erased)).flatten()
+    }
+
+    /// A page of the store that begins with the event after the subscriber's cursor, if there is one.
+    pub(crate) async fn read(&self, store: &Arc<dyn Store>, lag: &Lag) -> ColdResult {
         let key = (lag.room.id().clone(), lag.after.seq, lag.erased);
         let flight = self
             .flights

@@ -6,6 +6,7 @@ use crate::code::Code;
 use crate::state::answer;
 use crate::wire::Status;
 
+use super::cold::ColdPage;
 use super::core::Core;
 use super::outbox::{Due, Fed, Lag, Outbox, Take, Taken};
 use super::room::{Applied, Recent, Room, StateHold};
@@ -106,18 +107,34 @@ async fn feed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: Lag) {
     }
 }
 
+/// Feeds from a page in memory, else from the store. A room whose page has to be read lets others of the reader pass whose
+/// page is in memory: readers who are behind at different places then come together at the same pages, and share what each
+/// of them has read.
 async fn feed_cold(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
-    let page = match core.cold.read(&core.store, lag).await {
-        Ok(Some(page)) => page,
+    if let Some(page) = core.cold.kept(lag) {
+        return feed_page(core, outbox, lag, &page).await;
+    }
+    let passing = outbox.may_pass(lag);
+    if let Some((other, page)) =
+        passing.iter().find_map(|other| Some((other, core.cold.kept(other)?)))
+    {
+        outbox.passed();
+        return feed_page(core, outbox, other, &page).await;
+    }
+    match core.cold.read(&core.store, lag).await {
+        Ok(Some(page)) => feed_page(core, outbox, lag, &page).await,
         Ok(None) => {
             outbox.deny(lag.seat(), Code::NotFound);
-            return fed(core, outbox, lag, Fed::Gone);
+            fed(core, outbox, lag, Fed::Gone);
         }
         Err(error) => {
             tracing::warn!(room = %lag.room.id(), %error, "a log could not be read; readers wait for the next tick");
-            return outbox.pause_feed(lag);
+            outbox.pause_feed(lag);
         }
-    };
+    }
+}
+
+async fn feed_page(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag, page: &ColdPage) {
     let other_life = page.head.epoch != lag.after.epoch || lag.after.seq > page.head.seq;
     if other_life || lag.after.seq.next() < page.first {
         return restart(core, outbox, lag).await;

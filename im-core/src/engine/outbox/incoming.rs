@@ -58,6 +58,16 @@ impl Outbox {
         Offered::Kept
     }
 
+    /// Lagging rooms that may be fed before this one, whose log has to be read from the store. None once it has waited enough.
+    pub(crate) fn may_pass(&self, lag: &Lag) -> Vec<Lag> {
+        self.inner.lock().may_pass(lag)
+    }
+
+    /// A room was fed before the one whose turn it is.
+    pub(crate) fn passed(&self) {
+        self.inner.lock().passed += 1;
+    }
+
     /// Events read from the log, in their order, from just after the lag's cursor.
     pub(crate) fn feed(&self, lag: &Lag, items: &[Arc<Outgoing>], open: bool) -> Fed {
         let mut inner = self.inner.lock();

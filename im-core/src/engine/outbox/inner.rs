@@ -38,6 +38,8 @@ pub(super) struct Inner {
     pub(super) marked: Option<Box<Marked>>,
     /// Slots whose log has to be read, in turn.
     pub(super) lagging: VecDeque<u32>,
+    /// How many rooms passed the one whose turn it is.
+    pub(super) passed: u8,
     /// Whether a lagging room comes first at the next take, so that busy rooms cannot keep it waiting.
     pub(super) feed_next: bool,
     /// Slots whose whole state has to be sent.
@@ -64,6 +66,12 @@ pub(super) struct Queued {
 
 /// Ticks after which a connection that takes none of its acks is ended, if all acks together are nearly too many.
 const STUCK_TICKS: u32 = 5;
+
+/// Rooms that pass a lagging one whose log has to be read from the store: one page in nine is read at least, and a room waits
+/// for eight times as many pages as there are rooms before it.
+const MAX_PASSES: u8 = 8;
+/// Lagging rooms that are looked at for one that may pass.
+const MAX_LOOKED_AT: usize = 16;
 
 /// No room's slot: pushes that belong to no room that is followed.
 const NO_SLOT: u32 = u32::MAX;
@@ -98,6 +106,20 @@ impl Inner {
             };
         }
         None
+    }
+
+    /// Lagging rooms that may be fed before `lag`, the nearest ones in turn. None once enough of them have been.
+    pub(super) fn may_pass(&mut self, lag: &Lag) -> Vec<Lag> {
+        if self.passed >= MAX_PASSES {
+            self.passed = 0;
+            return Vec::new();
+        }
+        let others = self.lagging.iter().copied().filter(|slot| *slot != lag.slot);
+        let lags = others.filter_map(|slot| Some((slot, self.subs.get(slot)?)));
+        lags.filter(|(_, sub)| sub.lagging)
+            .map(|(slot, sub)| sub.lag(slot))
+            .take(MAX_LOOKED_AT)
+            .collect()
     }
 
     pub(super) fn queue(
