@@ -34,7 +34,13 @@ impl Client {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
         let config = EngineConfig::default().max_page(3).window_events(1);
         let builder = Engine::builder().allow_anonymous().store(store.clone()).config(config);
-        let mut client = Self { engine: builder.start().await.unwrap(), store, token: None };
+        Self { engine: builder.start().await.unwrap(), store, token: None }.other_session().await
+    }
+
+    /// Another session of the same user.
+    async fn other_session(&self) -> Self {
+        let mut client =
+            Self { engine: self.engine.clone(), store: self.store.clone(), token: None };
         let welcome = client.call(json!({"t": "hello", "id": 1, "v": 1, "user": "ann"})).await;
         let text = |name: &str| welcome[name].as_str().unwrap().to_owned();
         let session = SessionId::new(text("session")).unwrap();
@@ -142,4 +148,40 @@ async fn acknowledged_subscription_comes_before_older_events() {
     }
     assert_eq!((&delivered[0]["t"], &delivered[0]["cursor"]), (&json!("room"), &json!(2)));
     assert_eq!(seqs(&delivered, "tea"), [3, 4, 5]);
+}
+
+/// Pages in memory come before one that has to be read from the store, and eight of them at most.
+#[tokio::test]
+async fn pages_in_memory_pass_eight_times() {
+    let ann = Client::start().await;
+    ann.fill("tea", 40).await;
+    let first = ann.listen(None).await;
+    let mut delivered = Vec::new();
+    while seqs(&delivered, "tea").last() != Some(&41) {
+        delivered.extend(frames(first.take(1).await));
+    }
+    let epoch = |frames: &[Value]| frames.last().unwrap()["epoch"].clone();
+    let tea = epoch(&delivered);
+    ann.fill("milk", 12).await;
+    delivered.clear();
+    while seqs(&delivered, "milk").last() != Some(&13) {
+        delivered.extend(frames(first.take(1).await));
+    }
+    let milk = epoch(&delivered);
+    // Nobody had to read milk from the store, so none of its pages is in memory.
+    let other = ann.other_session().await;
+    for (room, epoch) in [("milk", milk), ("tea", tea)] {
+        other.call(json!({"t": "sub", "id": 2, "room": room, "epoch": epoch, "since": 1})).await;
+    }
+    let down = other.listen(None).await;
+    let mut delivered = Vec::new();
+    while seqs(&delivered, "milk").is_empty() {
+        delivered.extend(frames(down.take(1).await));
+    }
+    assert_eq!(seqs(&delivered, "tea"), (2..26).collect::<Vec<_>>());
+    while seqs(&delivered, "milk").len() < 12 || seqs(&delivered, "tea").len() < 40 {
+        delivered.extend(frames(down.take(1).await));
+    }
+    assert_eq!(seqs(&delivered, "milk"), (2..14).collect::<Vec<_>>());
+    assert_eq!(seqs(&delivered, "tea"), (2..42).collect::<Vec<_>>());
 }
