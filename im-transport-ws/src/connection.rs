@@ -15,6 +15,7 @@ use im_core::Code;
 use im_core::engine::{Batch, Connection};
 use im_core::wire::{Bye, Encoding};
 use tokio::io::AsyncWrite;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -277,14 +278,31 @@ async fn next_message<S: Socket>(
     ws: &mut WebSocketStream<Link<S>>,
     connection: &Connection,
 ) -> Option<Result<Message, WsError>> {
+    let mut watched = Watched { connection, is_read_up: false };
     poll_fn(|cx| {
         let polled = ws.poll_next_unpin(cx);
+        // A task that has had its turn finds nothing either.
+        watched.is_read_up |= polled.is_pending() && has_budget_remaining();
         if ws.get_mut().take_arrived() && polled.is_pending() {
             connection.heard();
         }
         polled
     })
     .await
+}
+
+/// Tells the engine, once the socket is not looked at any more, that until then it was read up, if it was.
+struct Watched<'a> {
+    connection: &'a Connection,
+    is_read_up: bool,
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if self.is_read_up {
+            self.connection.caught_up();
+        }
+    }
 }
 
 /// Writes what the system did not take at once. The peer is given up when it takes nothing for `within`, or less than

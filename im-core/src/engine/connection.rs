@@ -25,6 +25,9 @@ use super::metrics;
 use super::outbox::{Outbox, Take, Taken};
 use super::outgoing::Outgoing;
 
+/// A moment that has not come.
+const NEVER: u64 = u64::MAX;
+
 /// What a transport knows of a peer before anything was said.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -76,6 +79,8 @@ pub struct Batch {
 ///   more than [`Engine::limits`]`().max_message_bytes` before it is buffered, by `close(Code::TooLarge)`.
 /// - **Never stop writing because of reading.** `submit` may wait until replies were taken by `next`. Who awaits the one
 ///   in place of the other, rather than beside it, stands still in the end.
+/// - **Say when all is read.** Call [`Self::caught_up`] when a read finds nothing: what waited unread while a message was
+///   being taken then counts as older than that moment, and keeps its place behind a send that was refused meanwhile.
 /// - **Give up a peer that does not read.** Bound the time of each write; when it is over, `close(Code::SlowReader)` and
 ///   drop the connection. What waits meanwhile is bounded by the engine.
 /// - **Say goodbye.** The last batch holds the frame `bye`, and [`Batch::close`] its code for transports whose connections
@@ -107,6 +112,10 @@ pub(crate) struct Conn {
     heard: AtomicU64,
     /// The same for what was sent to it.
     sent: AtomicU64,
+    /// The same for the last moment at which nothing had arrived that its transport had not read; `NEVER` if it does not say.
+    caught_up: AtomicU64,
+    /// Milliseconds of the engine's run after which the message that is being taken arrived.
+    arrived: AtomicU64,
     opened: u64,
     heartbeat: AtomicBool,
     /// Bytes of its messages and pages that do not count yet against what its task does in one turn.
@@ -181,7 +190,7 @@ impl Connection {
         if conn.outbox.is_closed() {
             return;
         }
-        conn.mark_heard(engine.core());
+        conn.mark_arrived(engine.core());
         // On the heap, so that a connection that is waiting for its next message stays small.
         Box::pin(commands::message(engine.core(), conn, message)).await;
     }
@@ -229,6 +238,14 @@ impl Connection {
     /// not arrived as a whole, or by taking bytes of a write that waits for it.
     pub fn heard(&self) {
         self.0.conn.mark_heard(self.0.engine.core());
+    }
+
+    /// The transport has read all that has arrived: whatever it submits next arrived after this moment. A transport that
+    /// never says so lets messages arrive when they are submitted. But what waits in a socket's buffer while the message before
+    /// it is being taken has arrived earlier; and a send that arrived before an earlier one was refused must not pass it.
+    pub fn caught_up(&self) {
+        let Handle { conn, engine } = &*self.0;
+        conn.caught_up.store(engine.core().running(), Ordering::Relaxed);
     }
 
     /// Ends the connection: the peer went away ([`Code::Closed`]) or broke a rule of the transport. What waits is still
@@ -285,6 +302,8 @@ impl Conn {
             session: OnceLock::new(),
             heard: AtomicU64::new(now),
             sent: AtomicU64::new(now),
+            caught_up: AtomicU64::new(NEVER),
+            arrived: AtomicU64::new(now),
             opened: now,
             heartbeat: AtomicBool::new(false),
             work: AtomicUsize::new(0),
@@ -378,6 +397,18 @@ impl Conn {
 
     fn mark_heard(&self, core: &Core) {
         self.heard.store(core.running(), Ordering::Relaxed);
+    }
+
+    /// A message is taken.
+    fn mark_arrived(&self, core: &Core) {
+        let now = core.running();
+        self.heard.store(now, Ordering::Relaxed);
+        self.arrived.store(self.caught_up.load(Ordering::Relaxed).min(now), Ordering::Relaxed);
+    }
+
+    /// Milliseconds of the engine's run after which the message that is being taken arrived.
+    pub(crate) fn arrived(&self) -> Duration {
+        Duration::from_millis(self.arrived.load(Ordering::Relaxed))
     }
 
     fn mark_sent(&self, core: &Core) {

@@ -54,13 +54,19 @@ pub(crate) enum Waiter {
 pub(crate) struct Job {
     work: Work,
     waiter: Waiter,
-    /// When it came.
+    /// When it arrived, at the earliest.
     at: tokio::time::Instant,
 }
 
 impl Job {
-    pub(crate) fn new(work: Work, waiter: Waiter) -> Self {
-        Self { work, waiter, at: tokio::time::Instant::now() }
+    /// Something that a connection asks for by the message that it is taking.
+    pub(crate) fn asked(core: &Core, conn: &Arc<Conn>, id: CommandId, work: Work) -> Self {
+        Self { work, waiter: Waiter::Command(conn.clone(), id), at: core.started + conn.arrived() }
+    }
+
+    /// Something that a caller in this process asks for now.
+    fn called(work: Work, caller: oneshot::Sender<Result<SendReceipt>>) -> Self {
+        Self { work, waiter: Waiter::Caller(caller), at: tokio::time::Instant::now() }
     }
 }
 
@@ -250,7 +256,7 @@ struct Going {
 fn admit(core: &Core, order: &mut OwnOrder, jobs: impl Iterator<Item = Job>) -> Vec<Going> {
     let (now, mut going) = (tokio::time::Instant::now(), Vec::new());
     for Job { work, waiter, at } in jobs {
-        order.sweep(at);
+        order.sweep(now);
         match work {
             Work::Append(append) => {
                 let sent = send_id(&append.act).and_then(|id| waiter.sent(&append.room, id));
@@ -401,7 +407,7 @@ impl Core {
         let max_members = self.config.max_members;
         let append = Append { room, guard: Guard::Trusted, act, at: self.now(), max_members };
         let (reply, answer) = oneshot::channel();
-        let job = Job::new(Work::Append(append), Waiter::Caller(reply));
+        let job = Job::called(Work::Append(append), reply);
         if let Err((_, result)) = self.lanes.send(job).await {
             return result;
         }

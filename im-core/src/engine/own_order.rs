@@ -6,8 +6,9 @@
 //! refused as well, until A comes; whoever then sends them again in their order has kept it.
 //!
 //! Each lane has one of these for its rooms. It is asked in the order in which sends come to the lane, so a client that
-//! sends A again at once, with B and C of the first time still on their way before it, keeps its order too. When a send
-//! came counts, and not when the lane gets to it: what waited in the queue while the store was slow is no less behind.
+//! sends A again at once, with B and C of the first time still on their way before it, keeps its order too. When the message
+//! of a send arrived counts, and not when the lane gets to it: what waited behind another command, or in the queue while the
+//! store was slow, is no less behind. So what is waited for is remembered for a while after new ones may pass.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -32,6 +33,10 @@ const MOST_ROOMS: usize = 8;
 
 /// How often those are forgotten that were waited for long enough.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// For how long they are remembered after that, for those that arrived before and come late: longer than all commands that a
+/// connection may have under way wait for a store that is locked.
+const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// A send: where, whose, and which.
 #[derive(Debug, Clone)]
@@ -78,19 +83,23 @@ impl OwnOrder {
         self.awaited.is_empty()
     }
 
-    /// Forgets those that were waited for long enough for who came `at` this time, and so for all who come later. To be
-    /// called now and then.
-    pub(super) fn sweep(&mut self, at: Instant) {
-        if !self.is_empty() && self.sweep.is_none_or(|next| next <= at) {
-            self.awaited.retain(|_, rooms| {
-                rooms.retain(|awaited| awaited.until > at);
-                !rooms.is_empty()
-            });
-            self.sweep = Some(at + SWEEP);
+    /// Forgets those that nobody is behind any more. To be called now and then.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        if !self.is_empty() && self.sweep.is_none_or(|next| next <= now) {
+            self.forget_until(|until| until + REMEMBERED <= now);
+            self.sweep = Some(now + SWEEP);
         }
     }
 
-    /// Lets a send that came `at` this time pass, if none before it is waited for, and if it is the one that is: then the
+    /// Forgets those for whose end of waiting this holds.
+    fn forget_until(&mut self, is_over: impl Fn(Instant) -> bool) {
+        self.awaited.retain(|_, rooms| {
+            rooms.retain(|awaited| !is_over(awaited.until));
+            !rooms.is_empty()
+        });
+    }
+
+    /// Lets a send that arrived `at` this time pass, if none before it is waited for, and if it is the one that is: then the
     /// next one is waited for.
     ///
     /// # Errors
@@ -125,11 +134,20 @@ impl OwnOrder {
             held.then = Some(later.id).filter(|id| *id != sent.id && later.until > now);
             return;
         }
-        let full = self.awaited.len() >= MOST_SESSIONS;
-        match self.awaited.get_mut(&sent.session) {
-            Some(rooms) if rooms.len() < MOST_ROOMS => rooms.push(awaited),
-            None if !full => drop(self.awaited.insert(sent.session.clone(), vec![awaited])),
-            _ => {}
+        if !self.has_place(&sent.session) {
+            // Only late ones, if any, are behind these.
+            self.forget_until(|until| until <= now);
+        }
+        if self.has_place(&sent.session) {
+            self.awaited.entry(sent.session.clone()).or_default().push(awaited);
+        }
+    }
+
+    /// Whether one more may be waited for.
+    fn has_place(&self, session: &SessionId) -> bool {
+        match self.awaited.get(session) {
+            Some(rooms) => rooms.len() < MOST_ROOMS,
+            None => self.awaited.len() < MOST_SESSIONS,
         }
     }
 
@@ -282,6 +300,17 @@ mod tests {
     }
 
     #[test]
+    fn others_that_arrive_later_end_no_waiting() {
+        let (mut order, now) = (OwnOrder::default(), Instant::now());
+        order.wait_for(&mine(1), now);
+        let later = now + PATIENCE * 2;
+        order.sweep(later);
+        assert_eq!(order.pass(&sent("r", "another", 1), later, later), Ok(()));
+        assert!(order.pass(&mine(2), now, later).is_err(), "arrived before 1 was refused");
+        assert_eq!(passing(&mut order, [1, 2], later), [true; 2]);
+    }
+
+    #[test]
     fn only_so_many_are_waited_for_and_those_of_long_ago_make_room() {
         let (mut order, now) = (OwnOrder::default(), Instant::now());
         for n in 0..=MOST_ROOMS {
@@ -295,9 +324,10 @@ mod tests {
         assert!(order.pass(&sent("r", "s1", 2), now, now).is_err());
         assert!(order.pass(&sent("r", &format!("s{MOST_SESSIONS}"), 2), now, now).is_ok());
         let later = now + PATIENCE;
-        order.sweep(later);
-        assert!(order.is_empty());
         order.wait_for(&mine(1), later);
         assert!(order.pass(&mine(2), later, later).is_err());
+        let long_after = later + PATIENCE + REMEMBERED;
+        order.sweep(long_after);
+        assert!(order.is_empty());
     }
 }

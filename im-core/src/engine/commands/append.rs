@@ -13,7 +13,7 @@ use crate::wire::{Content, MemberAct, Role, RoomKind, SendReceipt, Target, Value
 
 use super::super::connection::{Conn, Session};
 use super::super::core::Core;
-use super::super::lanes::{Job, Waiter, Work, answer};
+use super::super::lanes::{Job, Work, answer};
 use super::Outcome;
 use super::live::not_to_users;
 
@@ -254,7 +254,7 @@ impl At<'_> {
     }
 
     async fn enqueue(&self, work: Work) -> Result<Outcome> {
-        let job = Job::new(work, Waiter::Command(self.conn.clone(), self.id));
+        let job = Job::asked(self.core, self.conn, self.id, work);
         self.conn.outbox.append_begun();
         if let Err((waiter, result)) = self.core.lanes.send(job).await {
             answer(self.core, waiter, result);
