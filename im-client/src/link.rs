@@ -48,7 +48,8 @@ pub struct LinkError {
     pub message: String,
     /// When the server would like us back.
     pub retry_after: Option<Duration>,
-    /// This transport does not get through to the server; another one may.
+    /// This transport does not get through to the server; another one may. [`Fallback`](crate::Fallback) then takes the next
+    /// one, whatever the code.
     pub unfit: bool,
     /// A gateway before the server had no answer from it (HTTP 502, 503 or 504), so that nothing is said about this
     /// transport: the same one may work in a moment.
@@ -70,10 +71,5 @@ impl LinkError {
     /// An end with a code.
     pub fn coded(code: u16, message: impl Into<String>) -> Self {
         Self { code: Some(code), ..Self::cut(message) }
-    }
-
-    /// What an HTTP status says that came without words of the server's own.
-    pub(crate) fn of_status(status: u16, message: impl Into<String>) -> Self {
-        Self { gateway: matches!(status, 502..=504), ..Self::cut(message) }
     }
 }

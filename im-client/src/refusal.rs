@@ -3,23 +3,62 @@
 
 use std::time::Duration;
 
-use im_core::wire::{Encoding, Limits, decode};
-use tokio_tungstenite::tungstenite::http::{HeaderMap, header};
+use im_core::Code;
+use im_core::wire::{Encoding, Limits, WireError, decode};
+use tokio_tungstenite::tungstenite::http::{HeaderMap, StatusCode, header};
 
 use crate::link::LinkError;
 
+/// The error of an HTTP response that is not what was asked for.
+///
+/// A code in the body comes from our server and counts. A response without one comes from something in between; then
+/// only the statuses 401 and 429 have the meaning of a code. 408 and the statuses of gateways may pass; every other
+/// status means that this transport does not get through.
+pub(crate) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> LinkError {
+    let mut error = told(body).unwrap_or_else(|| foreign(status));
+    // The address of this transport leads nowhere; that of another one may.
+    error.unfit |= error.code == Some(Code::NotFound.number());
+    error.retry_after = error.retry_after.or_else(|| retry_after(headers));
+    error
+}
+
+/// The error of a response with status 200 that is no message: a page of something in between, most often.
+pub(crate) fn nonsense(error: &WireError) -> LinkError {
+    LinkError::unfit(format!("the response is no message: {error}"))
+}
+
+/// Codes of ours, also those of later versions.
+pub(crate) fn is_ours(code: u16) -> bool {
+    (4000..4700).contains(&code)
+}
+
 /// What our servers say in the body of a refusal: `{"code":4204,"msg":"…","retry_ms":…}`.
-pub(crate) fn told(body: &[u8]) -> Option<LinkError> {
+fn told(body: &[u8]) -> Option<LinkError> {
     let frame = decode(body, Encoding::Json, &Limits::default()).ok()?.pop()?;
-    let code = u16::try_from(frame.get("code")?.as_int()?).ok()?;
-    let mut error = LinkError::coded(code, frame.get("msg")?.as_text()?);
+    let code = u16::try_from(frame.get("code")?.as_int()?).ok().filter(|code| is_ours(*code))?;
+    let meaning = || Code::from_number(code).map_or("refused", Code::meaning);
+    let words = frame.get("msg").and_then(|words| words.as_text());
+    let mut error = LinkError::coded(code, words.unwrap_or_else(meaning));
     let wait = frame.get("retry_ms").and_then(|wait| u64::try_from(wait.as_int()?).ok());
     error.retry_after = wait.map(Duration::from_millis);
     Some(error)
 }
 
+/// The error of a response that does not come from our server.
+fn foreign(status: StatusCode) -> LinkError {
+    let words = format!("the server, or something before it, answered {status}");
+    match status.as_u16() {
+        401 => LinkError::coded(Code::Unauthenticated.number(), words),
+        429 => LinkError::coded(Code::RateLimited.number(), words),
+        502..=504 => LinkError { gateway: true, ..LinkError::cut(words) },
+        // Above 505 each gateway has some of its own for a server that is away.
+        408 | 500 | 506.. => LinkError::cut(words),
+        _ => LinkError::unfit(words),
+    }
+}
+
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3); the form with a date is not understood.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
@@ -38,10 +77,34 @@ pub(crate) fn generous() -> Limits {
 mod tests {
     use super::*;
 
+    fn of(status: u16, body: &[u8]) -> LinkError {
+        refused(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body)
+    }
+
     #[test]
     fn refusals_are_told() {
-        let error = told(br#"{"code":4200,"msg":"slow down","retry_ms":250}"#).unwrap();
+        let error = of(429, br#"{"code":4200,"msg":"slow down","retry_ms":250}"#);
         assert_eq!((error.code, error.retry_after), (Some(4200), Some(Duration::from_millis(250))));
-        assert_eq!(told(b"<html>"), None);
+        assert_eq!((error.message.as_str(), error.unfit), ("slow down", false));
+        let error = of(400, br#"{"code":4500}"#);
+        assert_eq!((error.code, error.message), (Some(4500), Code::Malformed.meaning().into()));
+        assert_eq!(of(503, br#"{"code":4001,"msg":"going"}"#).code, Some(4001));
+    }
+
+    #[test]
+    fn foreign_statuses_mean_another_transport() {
+        for status in [200, 302, 400, 403, 404, 405, 407, 410, 413, 426, 451, 501, 505] {
+            for body in [&b"<html>"[..], br#"{"code":17,"msg":"blocked"}"#, b""] {
+                let error = of(status, body);
+                assert!(error.unfit && error.code.is_none() && !error.gateway, "{status}");
+            }
+        }
+        assert_eq!([401, 429].map(|status| of(status, b"").code), [Some(4300), Some(4200)]);
+        for status in [408, 500, 502, 503, 504, 520, 529] {
+            let error = of(status, b"");
+            assert!(!error.unfit && error.code.is_none(), "{status}");
+            assert_eq!(error.gateway, matches!(status, 502..=504), "{status}");
+        }
+        assert!(of(404, br#"{"code":4520,"msg":"nothing here"}"#).unfit);
     }
 }

@@ -15,13 +15,13 @@ use im_core::wire::Encoding;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, Response, Uri, header};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, StatusCode, Uri, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::link::{Connected, Incoming, Link, LinkError};
-use crate::refusal::{retry_after, told};
+use crate::refusal::refused;
 
 /// Connects by WebSocket.
 #[derive(Debug, Clone)]
@@ -194,7 +194,7 @@ fn incoming(item: Result<Message, WsError>) -> Incoming {
     }
 }
 
-/// A refusal before the upgrade has an HTTP status; this is the code that says the same.
+/// The error of a handshake that did not end in a WebSocket.
 fn handshake_error(error: &WsError) -> LinkError {
     let response = match error {
         WsError::Http(response) => response,
@@ -204,24 +204,11 @@ fn handshake_error(error: &WsError) -> LinkError {
         }
         error => return LinkError::cut(format!("cannot connect: {error}")),
     };
-    let error = response.body().as_deref().and_then(told).unwrap_or_else(|| by_status(response));
-    LinkError { retry_after: retry_after(response.headers()), ..error }
-}
-
-/// What the status says, where something between us and the server has answered.
-fn by_status<T>(response: &Response<T>) -> LinkError {
-    let code = match response.status().as_u16() {
-        401 => Some(Code::Unauthenticated),
-        403 => Some(Code::Forbidden),
-        426 => Some(Code::WrongVersion),
-        429 => Some(Code::RateLimited),
-        _ => None,
-    };
-    let message = format!("the server refused the connection: {}", response.status());
-    match code {
-        Some(code) => LinkError::coded(code.number(), message),
-        None => LinkError::of_status(response.status().as_u16(), message),
-    }
+    let body = response.body().as_deref().unwrap_or_default();
+    let mut error = refused(response.status(), response.headers(), body);
+    // Something on the way dropped the upgrade. Our server says so too, but only because it did not see one.
+    error.unfit |= response.status() == StatusCode::UPGRADE_REQUIRED;
+    error
 }
 
 #[cfg(test)]
@@ -229,6 +216,7 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::AsyncWriteExt;
+    use tokio_tungstenite::tungstenite::http::Response;
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
@@ -244,13 +232,12 @@ mod tests {
         assert_eq!(refusal(429).code, Some(4200));
         assert_eq!(refusal(429).retry_after, Some(Duration::from_secs(7)));
         assert_eq!(refusal(500).code, None);
-        let gateway = |status| (refusal(status).code, refusal(status).gateway);
-        assert_eq!([500, 502, 503, 504].map(gateway).map(|(code, _)| code), [None; 4]);
-        assert_eq!([500, 502, 503, 504].map(gateway).map(|(_, is)| is), [false, true, true, true]);
-        let body = Some(br#"{"code":4001,"msg":"going"}"#.to_vec());
-        let response = Response::builder().status(503).body(body).unwrap();
+        assert!(refusal(502).gateway && refusal(403).unfit);
+        let body = Some(br#"{"code":4500,"msg":"no upgrade"}"#.to_vec());
+        let response = Response::builder().status(426).body(body).unwrap();
         let error = handshake_error(&WsError::Http(Box::new(response)));
-        assert_eq!((error.code, error.message.as_str()), (Some(4001), "going"));
+        assert_eq!((error.code, error.message.as_str()), (Some(4500), "no upgrade"));
+        assert!(error.unfit);
         let wrong = WebSocket::new("no url").request(Encoding::Json).unwrap_err();
         assert_eq!(wrong.code, Some(4504));
     }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::link::{Incoming, LinkError};
-use crate::refusal::generous;
+use crate::refusal::{generous, nonsense};
 
 use super::Down;
 use super::request::{Arriving, GATEWAY_TRIES, Requests, Server, body, gateway_pause};
@@ -26,8 +26,13 @@ use super::sse::{Parser, Said};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a stream may say nothing, heartbeats included.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Tries to take a stream or a poll up again before the connection counts as lost.
+/// Tries to take a stream or a poll up again before the connection counts as lost. The pauses before them are 100 ms, 400 ms
+/// and 1.6 s.
 const TRIES: u32 = 3;
+/// The pause before a stream that was open is taken up again, where the server names none by `retry:`.
+const RETRY: Duration = Duration::from_millis(1500);
+/// What a server may name: a client neither asks without a pause nor stays away.
+const RETRY_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// A long poll that took this long was held.
 const HELD: Duration = Duration::from_secs(1);
 /// The pause after a long poll that was not held and brought nothing: wire/SPEC.md, "Polling".
@@ -53,9 +58,14 @@ pub(super) struct Reader {
     rest: Option<Instant>,
     /// A POST was answered: what it did may have something to say.
     posted: Arc<Notify>,
+    /// Requests that failed since the last one that worked.
     failures: u32,
-    /// Something has come down.
+    /// Part of something has come down.
     heard: bool,
+    /// Part of a stream, or a whole answer to a poll, has come down.
+    worked: bool,
+    /// The pause before a stream is taken up again.
+    retry: Duration,
 }
 
 impl Reader {
@@ -74,6 +84,8 @@ impl Reader {
             posted,
             failures: 0,
             heard: false,
+            worked: false,
+            retry: RETRY,
         }
     }
 
@@ -89,25 +101,43 @@ impl Reader {
                 (Down::LongPoll(hold), _) => self.poll(hold).await,
                 (Down::ShortPoll(_), _) => self.poll(Duration::ZERO).await,
             };
-            match got {
-                Ok(()) => (self.failures, self.heard) = (0, true),
-                // What the server says counts at once; what the network does may pass.
-                Err(error) if error.code.is_some() => return Err(error),
-                Err(error) if error.gateway && self.failures < GATEWAY_TRIES => {
-                    self.stream = None;
-                    self.failures += 1;
-                    gateway_pause(&error, self.failures).await;
-                }
-                Err(error) if error.gateway => return Err(error),
-                Err(error) if !self.heard => return Err(LinkError { unfit: true, ..error }),
-                Err(error) if self.failures >= TRIES => return Err(error),
-                Err(error) => {
-                    tracing::debug!(%error, "what comes down was interrupted");
-                    self.stream = None;
-                    self.failures += 1;
-                }
+            if let Err(error) = got {
+                self.recover(error).await?;
             }
         }
+    }
+
+    /// Waits until the next try is due. An error that comes back ends the connection.
+    async fn recover(&mut self, error: LinkError) -> Result<(), LinkError> {
+        let was_open = self.stream.take().is_some();
+        // What the server says counts at once; what the network does may pass.
+        if error.code.is_some() || (error.unfit && !self.worked) {
+            return Err(error);
+        }
+        // The greeting has just come through, so that silence here is this transport's.
+        if !self.heard && !error.gateway {
+            return Err(LinkError { unfit: true, ..error });
+        }
+        let tries = if error.gateway { GATEWAY_TRIES - 1 } else { TRIES };
+        if self.failures >= tries {
+            return Err(LinkError { unfit: error.unfit || !self.worked, ..error });
+        }
+        tracing::debug!(%error, "what comes down was interrupted");
+        self.failures += 1;
+        if error.gateway {
+            gateway_pause(&error, self.failures).await;
+        } else if was_open {
+            tokio::time::sleep(self.retry).await;
+        } else {
+            let pause = Duration::from_millis(100 * 4_u64.pow(self.failures - 1));
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    /// A request did what it was made for.
+    fn works(&mut self) {
+        (self.failures, self.heard, self.worked) = (0, true, true);
     }
 
     async fn read_stream(&mut self) -> Result<(), LinkError> {
@@ -122,10 +152,7 @@ impl Reader {
         let Some(frame) = frame else { return Err(LinkError::cut("the stream has ended")) };
         let frame = frame.map_err(|e| LinkError::cut(e.to_string()))?;
         let Ok(piece) = frame.into_data() else { return Ok(()) };
-        let said = parser.push(&piece).map_err(|_| LinkError::cut("this is no event stream"))?;
-        if said.is_empty() {
-            self.ready.push_back(Incoming::Heard);
-        }
+        let said = parser.push(&piece).map_err(|_| LinkError::unfit("this is no event stream"))?;
         for said in said {
             match said {
                 Said::Data(data) => {
@@ -133,9 +160,14 @@ impl Reader {
                     self.ready.push_back(Incoming::Message(message));
                 }
                 Said::Id(mark) => self.mark = Some(mark),
-                Said::Comment => self.ready.push_back(Incoming::Heard),
+                Said::Retry(pause) => self.retry = pause.clamp(RETRY_BOUNDS.0, RETRY_BOUNDS.1),
+                Said::Comment => {}
             }
         }
+        if self.ready.is_empty() {
+            self.ready.push_back(Incoming::Heard);
+        }
+        self.works();
         Ok(())
     }
 
@@ -204,6 +236,7 @@ impl Reader {
         }
         let response = self.requests.send(request, hold + PATIENCE).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
+            self.works();
             self.ready.push_back(Incoming::Heard);
             self.plan_next(false);
             return Ok(());
@@ -215,6 +248,7 @@ impl Reader {
     async fn read_answer(&mut self, mut answer: Arriving) -> Result<(), LinkError> {
         while answer.piece().await? {
             if answer.is_good() {
+                self.heard = true;
                 self.ready.push_back(Incoming::Heard);
                 self.answer = Some(answer);
                 return Ok(());
@@ -228,6 +262,7 @@ impl Reader {
             None => mark_in(&frames, self.encoding)?,
         };
         self.mark = mark.or(self.mark.take());
+        self.works();
         self.plan_next(brings_something(&frames, self.encoding));
         self.ready.push_back(Incoming::Message(frames));
         Ok(())
@@ -257,8 +292,7 @@ fn brings_something(frames: &[u8], encoding: Encoding) -> bool {
 
 /// The mark at the end of what a poll gave.
 fn mark_in(frames: &[u8], encoding: Encoding) -> Result<Option<String>, LinkError> {
-    let read = decode(frames, encoding, &generous())
-        .map_err(|e| LinkError::coded(e.code.number(), e.message))?;
+    let read = decode(frames, encoding, &generous()).map_err(|e| nonsense(&e))?;
     let is_mark = |frame: &&Value| frame.get("t").and_then(Value::as_text) == Some("mark");
     let mark = read.iter().rev().find(is_mark).and_then(|frame| frame.get("at"));
     Ok(mark.and_then(Value::as_text).map(str::to_owned))
@@ -269,8 +303,7 @@ fn in_encoding(json: Bytes, encoding: Encoding) -> Result<Bytes, LinkError> {
     if encoding == Encoding::Json {
         return Ok(json);
     }
-    let frames = decode(&json, Encoding::Json, &generous())
-        .map_err(|e| LinkError::coded(e.code.number(), e.message))?;
+    let frames = decode(&json, Encoding::Json, &generous()).map_err(|e| nonsense(&e))?;
     Ok(encode_batch(&frames, encoding))
 }
 

@@ -13,12 +13,11 @@ use http_body_util::Full;
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request};
-use im_core::Code;
 use im_core::wire::{Encoding, Welcome, decode};
 use tokio::sync::Notify;
 
 use crate::link::{Incoming, LinkError};
-use crate::refusal::generous;
+use crate::refusal::{generous, nonsense};
 
 use super::Down;
 use super::down::Reader;
@@ -174,15 +173,13 @@ impl Driver {
     /// Looks for the welcome, with which the downlink can be opened.
     fn on_replies(&mut self, replies: Bytes) -> Result<Incoming, LinkError> {
         if self.reading.is_none() {
-            let frames = decode(&replies, self.encoding, &generous())
-                .map_err(|e| LinkError::coded(e.code.number(), e.message))?;
+            let frames = decode(&replies, self.encoding, &generous()).map_err(|e| nonsense(&e))?;
             let welcome = frames.into_iter().find_map(|frame| Welcome::from_value(frame).ok());
             if let Some(welcome) = welcome {
                 self.outgoing.gather_within(welcome.limits);
                 let session = format!("{} {}", welcome.session, welcome.secret.expose());
-                let session = HeaderValue::from_str(&session).map_err(|_| {
-                    LinkError::coded(Code::BadField.number(), "the session fits no header")
-                })?;
+                let session = HeaderValue::from_str(&session)
+                    .map_err(|_| LinkError::unfit("the session fits no header"))?;
                 self.server.headers.insert(SESSION, session);
                 let (server, posted) = (self.server.clone(), self.posted.clone());
                 let reader = Reader::new(server, self.encoding, self.down, posted);

@@ -11,11 +11,10 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use im_core::Code;
 use parking_lot::Mutex;
 
 use crate::link::LinkError;
-use crate::refusal::{retry_after, told};
+use crate::refusal::refused;
 
 use super::dial::{Dial, Tcp};
 
@@ -182,7 +181,7 @@ impl Arriving {
             self.bytes.extend_from_slice(&data);
         }
         if self.bytes.len() > MAX_BODY {
-            return Err(LinkError::coded(Code::TooLarge.number(), "the response is too large"));
+            return Err(LinkError::unfit("the response is too large"));
         }
         Ok(!self.body.is_end_stream())
     }
@@ -193,23 +192,21 @@ impl Arriving {
         if head.status.is_success() {
             return Ok(bytes.freeze());
         }
-        let mut error = told(&bytes).unwrap_or_else(|| {
-            let words = format!("the server, or something before it, answered {}", head.status);
-            LinkError::of_status(head.status.as_u16(), words)
-        });
-        error.retry_after = error.retry_after.or_else(|| retry_after(&head.headers));
-        Err(error)
+        Err(refused(head.status, &head.headers, &bytes))
     }
 }
 
-/// The whole body of a good response; a refusal becomes the error that it tells of. `alive` is called with each piece.
+/// The whole body of a good response; a refusal becomes the error that it tells of. `alive` is called with each piece
+/// of a good one: the page of something in between is no sign of life of the server.
 pub(super) async fn body(
     response: Response<Body>,
     mut alive: impl FnMut(),
 ) -> Result<Bytes, LinkError> {
     let mut arriving = Arriving::new(response);
     while arriving.piece().await? {
-        alive();
+        if arriving.is_good() {
+            alive();
+        }
     }
     arriving.whole()
 }

@@ -1,5 +1,7 @@
 //! Reading an event stream (WHATWG HTML, section 9.2.6 "Interpreting an event stream"), as far as our servers write one.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 /// What a stream says.
@@ -11,6 +13,8 @@ pub(super) enum Said {
     Id(String),
     /// A comment: somebody is there.
     Comment,
+    /// How long to wait before the stream is taken up again.
+    Retry(Duration),
 }
 
 /// Puts lines together out of the pieces that arrive.
@@ -66,6 +70,10 @@ impl Parser {
                 self.data.extend_from_slice(value);
                 self.has_data = true;
             }
+            (b"retry", _) if value.iter().all(u8::is_ascii_digit) => {
+                let ms = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
+                said.extend(ms.map(|ms| Said::Retry(Duration::from_millis(ms))));
+            }
             (b"id", _) => self.id = std::str::from_utf8(value).ok().map(str::to_owned),
             _ => {}
         }
@@ -93,7 +101,8 @@ mod tests {
     fn expected() -> Vec<Said> {
         let data = |text: &'static str| Said::Data(Bytes::from_static(text.as_bytes()));
         let id = |text: &str| Said::Id(text.into());
-        vec![data("{\"a\":1}"), data("one\ntwo"), id("m1"), Said::Comment, id("m2")]
+        let retry = Said::Retry(Duration::from_millis(1500));
+        vec![retry, data("{\"a\":1}"), data("one\ntwo"), id("m1"), Said::Comment, id("m2")]
     }
 
     #[test]
@@ -109,6 +118,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn retry_without_digits_is_ignored() {
+        let said = Parser::default().push(b"retry: 1.5\nretry:\nretry: -1\nretry: 7\n").unwrap();
+        assert_eq!(said, [Said::Retry(Duration::from_millis(7))]);
+    }
+
     fn described(said: Vec<Said>) -> Vec<Value> {
         let describe = |said| match said {
             Said::Data(data) => {
@@ -116,7 +131,7 @@ mod tests {
                 Some(Map::from_iter([("message", message)]).into())
             }
             Said::Id(id) => Some(Map::from_iter([("position", Value::from(id))]).into()),
-            Said::Comment => None,
+            Said::Comment | Said::Retry(_) => None,
         };
         said.into_iter().filter_map(describe).collect()
     }
