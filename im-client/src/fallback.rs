@@ -2,136 +2,320 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream};
 use im_core::Code;
-use im_core::code::{Advice, advice};
 use im_core::wire::Encoding;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use crate::ladder::{Failure, Ladder, Rung};
 use crate::link::{Connected, Incoming, Link, LinkError};
+use crate::refusal::is_ours;
 
-/// Several links, the best one first. Each connection goes over the best one that has not failed; a connection that ends,
-/// for whatever the network does, before anything was heard on it, makes the next one go over the next link; where only a gateway
-/// had no answer from the server (502, 503, 504), that takes three in a row. While a lesser one is in
-/// use, the better ones are tried from time to time, and the connection changes over when one works.
+/// Several links, the best one first. Each connection goes over the best one that is not known to fail.
+///
+/// | a connection | the next one goes over |
+/// |---|---|
+/// | ends, for whatever the network does, before anything was heard on it, or is given up in silence | the next link; where this link has worked before, or only a gateway had no answer from the server (502, 503, 504), after the third time in a row |
+/// | shows that the link does not get through ([`LinkError::unfit`]) | the next link |
+/// | ends otherwise, or the server refuses it with a code | the same link |
+///
+/// While a lesser one is in use, the better ones are tried from time to time. One that works is kept open, and the
+/// connection changes over ([`Incoming::Better`]) when nothing is under way whose outcome would be unknown then.
 ///
 /// A change in mid-stream is a reconnection: what is unanswered is sent again under its id, and every room goes on from
 /// its cursor, so nothing is lost and nothing comes twice.
 #[derive(Clone)]
 pub struct Fallback {
     links: Arc<[Arc<dyn Link>]>,
-    /// The link that the next connection goes over.
-    current: Arc<AtomicUsize>,
-    /// Errors of gateways in a row. They say nothing about the link.
-    gateway_errors: Arc<AtomicU32>,
-    /// How often a link turned out not to get through: better ones are tried more and more rarely.
-    setbacks: Arc<AtomicU32>,
-    try_better: Duration,
+    ladder: Arc<Mutex<Ladder>>,
+    /// Connections over better links that wait until they are used: one of each link and encoding at most.
+    ready: Arc<Mutex<Vec<Ready>>>,
 }
 
-/// Errors of gateways in a row after which the same link is still tried.
-const GATEWAY_ERRORS: u32 = 2;
+/// A connection that stands and has carried nothing yet.
+struct Ready {
+    at: usize,
+    encoding: Encoding,
+    connected: Connected,
+}
 
-/// How long a better link may take to show that it works.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-impl Fallback {
-    /// Over these links, the best one first. At least one.
-    pub fn new(links: impl IntoIterator<Item = Arc<dyn Link>>) -> Self {
-        let links = links.into_iter().collect();
-        let (current, setbacks, gateway_errors) = Default::default();
-        let try_better = Duration::from_secs(60);
-        Self { links, current, gateway_errors, setbacks, try_better }
-    }
-
-    /// How long a lesser link is used before the better ones are tried again. 60 s by default; twice as long after each
-    /// link that did not get through, 64 times at most.
-    #[must_use]
-    pub fn try_better_after(mut self, time: Duration) -> Self {
-        self.try_better = time;
-        self
-    }
-
-    /// Which link is in use, counted from 0, the best one.
-    pub fn current(&self) -> usize {
-        self.current.load(Ordering::Relaxed)
-    }
-
-    /// The link at `at` does not get through: the next one is for next time, or the best one again after the last. While a
-    /// gateway has no answer from the server, the same link is tried a few times first.
-    fn failed(&self, at: usize, error: Option<&LinkError>) {
-        if error.is_some_and(|error| error.gateway)
-            && self.gateway_errors.fetch_add(1, Ordering::Relaxed) < GATEWAY_ERRORS
-        {
-            return;
-        }
-        self.gateway_errors.store(0, Ordering::Relaxed);
-        let next = if at + 1 < self.links.len() { at + 1 } else { 0 };
-        self.setbacks.fetch_add(1, Ordering::Relaxed);
-        // Somebody may have changed over meanwhile.
-        let _ = self.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    /// Waits until a better link than `at` works.
-    async fn better(self, at: usize, encoding: Encoding) {
+impl Ready {
+    /// Whether it is still open. What comes before the greeting can only be its end.
+    fn poll_is_open(&mut self, cx: &mut Context<'_>) -> bool {
         loop {
-            let setbacks = self.setbacks.load(Ordering::Relaxed).saturating_sub(1).min(6);
-            tokio::time::sleep(self.try_better * (1 << setbacks)).await;
-            for better in 0..at {
-                let Some(link) = self.links.get(better) else { continue };
-                // Links that only connect with their first message are taken at their word.
-                let trial = tokio::time::timeout(PATIENCE, link.connect(encoding)).await;
-                if let Ok(Ok(_)) = trial {
-                    self.current.store(better, Ordering::Relaxed);
-                    return;
+            match self.connected.stream.as_mut().poll_next(cx) {
+                Poll::Pending => return true,
+                Poll::Ready(Some(Incoming::Heard | Incoming::Better(_))) => {}
+                Poll::Ready(Some(Incoming::Message(_) | Incoming::Closed(_)) | None) => {
+                    return false;
                 }
             }
         }
     }
 }
 
+/// How long a better link may take to show that it works.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection on which nothing was heard and that is given up sooner says nothing about its link: the application may have
+/// ended it.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// A connection that was heard, and turned out to be unfit sooner than this, has not worked: the greeting came through, and
+/// what comes down did not.
+const LASTS: Duration = Duration::from_secs(120);
+
+impl Fallback {
+    /// Over these links, the best one first. At least one.
+    pub fn new(links: impl IntoIterator<Item = Arc<dyn Link>>) -> Self {
+        let links: Arc<[_]> = links.into_iter().collect();
+        let ladder = Arc::new(Mutex::new(Ladder::new(links.len(), Duration::from_secs(60))));
+        Self { links, ladder, ready: Arc::default() }
+    }
+
+    /// How long a lesser link is used before a better one is tried again. 60 s by default. Twice as long after each failure
+    /// of that link, up to ten minutes (or `time`, if that is longer); as long as at first after it has worked again.
+    #[must_use]
+    pub fn try_better_after(self, time: Duration) -> Self {
+        self.ladder.lock().first = time;
+        self
+    }
+
+    /// Which link the next connection goes over, counted from 0, the best one.
+    pub fn current(&self) -> usize {
+        self.ladder.lock().choose(Instant::now())
+    }
+
+    /// A connection over the best link that is not known to fail. Returns the link, the connection, and whether it waited.
+    async fn open(&self, encoding: Encoding) -> Result<(Attempt, Connected), (Attempt, LinkError)> {
+        if let Some(mut ready) = self.take_ready(encoding)
+            && std::future::poll_fn(|cx| Poll::Ready(ready.poll_is_open(cx))).await
+        {
+            return Ok((Attempt::new(self, ready.at, true), ready.connected));
+        }
+        let attempt = Attempt::new(self, self.current(), false);
+        let Some(link) = self.links.get(attempt.at) else {
+            let words = "there is no link to connect by";
+            return Err((attempt, LinkError::coded(Code::BadField.number(), words)));
+        };
+        match link.connect(encoding).await {
+            Ok(connected) => Ok((attempt, connected)),
+            Err(error) => Err((attempt, error)),
+        }
+    }
+
+    fn take_ready(&self, encoding: Encoding) -> Option<Ready> {
+        let mut all = self.ready.lock();
+        let fits = |(_, ready): &(usize, &Ready)| ready.encoding == encoding;
+        let best = all.iter().enumerate().filter(fits).min_by_key(|(_, ready)| ready.at);
+        best.map(|(n, _)| n).map(|n| all.swap_remove(n))
+    }
+
+    fn keep(&self, ready: Ready) {
+        let mut all = self.ready.lock();
+        // Another client that shares this may have been quicker.
+        if !all.iter().any(|kept| (kept.at, kept.encoding) == (ready.at, ready.encoding)) {
+            all.push(ready);
+        }
+    }
+
+    /// Waits until a better link than `at` works, and keeps its connection.
+    async fn better(self, at: usize, encoding: Encoding) {
+        loop {
+            let next = self.ladder.lock().better(at);
+            let Some((better, until)) = next else { return std::future::pending().await };
+            if let Some(until) = until.filter(|until| *until > Instant::now()) {
+                // It may have been passed over once more meanwhile.
+                tokio::time::sleep_until(until).await;
+                continue;
+            }
+            let Some(link) = self.links.get(better) else { return std::future::pending().await };
+            // Other clients that share this need not try it at the same time.
+            self.ladder.lock().due_at(better, Instant::now() + PATIENCE);
+            // Links that only connect with their first message are taken at their word.
+            let trial = tokio::time::timeout(PATIENCE, link.connect(encoding)).await;
+            let now = Instant::now();
+            let Ok(Ok(connected)) = trial else {
+                self.ladder.lock().pass_over(better, now);
+                continue;
+            };
+            self.ladder.lock().due_at(better, now);
+            return self.keep(Ready { at: better, encoding, connected });
+        }
+    }
+
+    /// Whether a connection over a better link than `at` still waits. Those that have ended are forgotten.
+    fn poll_is_ready(&self, at: usize, encoding: Encoding, cx: &mut Context<'_>) -> bool {
+        let fits = |ready: &Ready| ready.at < at && ready.encoding == encoding;
+        let mut all = self.ready.lock();
+        let mut ended = Vec::new();
+        all.retain_mut(|ready| {
+            let stays = !fits(ready) || ready.poll_is_open(cx);
+            if !stays {
+                ended.push(ready.at);
+            }
+            stays
+        });
+        let is_ready = all.iter().any(fits);
+        drop(all);
+        let mut ladder = self.ladder.lock();
+        let later = Instant::now() + ladder.first;
+        ended.into_iter().for_each(|link| ladder.due_at(link, later));
+        is_ready
+    }
+}
+
 #[async_trait]
 impl Link for Fallback {
     async fn connect(&self, encoding: Encoding) -> Result<Connected, LinkError> {
-        let at = self.current().min(self.links.len().saturating_sub(1));
-        let none = || LinkError::coded(Code::BadField.number(), "there is no link to connect by");
-        let link = self.links.get(at).ok_or_else(none)?;
-        let connected = link.connect(encoding).await.map_err(|error| match is_answer(&error) {
-            true => error,
-            false => {
-                self.failed(at, Some(&error));
-                // Nothing that the client should end for: another link comes next.
-                LinkError { code: None, ..error }
-            }
-        });
-        let Connected { sink, stream } = connected?;
-        let better = (at > 0).then(|| self.clone().better(at, encoding).boxed());
-        let watched =
-            Watched { fallback: self.clone(), at, stream, better, heard: false, over: false };
+        let (attempt, Connected { sink, stream }) =
+            self.open(encoding).await.map_err(|(mut attempt, error)| attempt.ended(error))?;
+        let fallback = self.clone();
+        let better = Better::None;
+        let watched = Watched { fallback, attempt, encoding, stream, better };
         Ok(Connected { sink, stream: Box::pin(watched) })
     }
 }
 
-/// Whether it is the server that said no. Then another link would be told the same; but for what is not at its address.
+/// Whether it is the server that said no. Then another link would be told the same, but for what is not at its address.
 fn is_answer(error: &LinkError) -> bool {
-    let says_no = |code| (4000..5000).contains(&code) && advice(code) != Advice::Retry;
-    error.code.is_some_and(|code| says_no(code) && code != Code::NotFound.number())
+    !error.unfit && error.code.is_some_and(|code| is_ours(code) && code != Code::NotFound.number())
+}
+
+/// One connection, and what it says about its link. Silence counts when this is dropped.
+struct Attempt {
+    ladder: Arc<Mutex<Ladder>>,
+    at: usize,
+    begun: Instant,
+    /// It changed over to this link from a lesser one that works.
+    moved: bool,
+    /// Something was heard. What was known of the link before.
+    heard: Option<Rung>,
+    over: bool,
+}
+
+impl Attempt {
+    fn new(fallback: &Fallback, at: usize, moved: bool) -> Self {
+        let (ladder, begun) = (fallback.ladder.clone(), Instant::now());
+        Self { ladder, at, begun, moved, heard: None, over: false }
+    }
+
+    /// Something was heard. Returns whether it is the first thing.
+    fn hears(&mut self) -> bool {
+        let is_first = self.heard.is_none();
+        if is_first {
+            self.heard = Some(self.ladder.lock().works(self.at, Instant::now()));
+        }
+        is_first
+    }
+
+    /// It ended, or could not be opened. Returns the error for the client: nothing that it should end for where another link
+    /// comes next.
+    fn ended(&mut self, error: LinkError) -> LinkError {
+        if is_answer(&error) {
+            self.over = true;
+            return error;
+        }
+        let how = match (error.unfit, error.gateway) {
+            (true, _) => Failure::Unfit,
+            (false, true) => Failure::Gateway,
+            (false, false) => Failure::Cut,
+        };
+        self.fails(how);
+        LinkError { code: error.code.filter(|code| !is_ours(*code)), ..error }
+    }
+
+    fn fails(&mut self, how: Failure) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        let mut ladder = self.ladder.lock();
+        match self.heard.take() {
+            Some(before) if how == Failure::Unfit && self.begun.elapsed() < LASTS => {
+                ladder.unfit_after_all(self.at, before);
+            }
+            Some(_) if how == Failure::Unfit => ladder.failed(self.at, how),
+            // A connection that was cut after it had worked.
+            Some(_) => {}
+            // The lesser link works, so that this one is at fault.
+            None if self.moved => ladder.failed(self.at, Failure::Unfit),
+            None => ladder.failed(self.at, how),
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.heard.is_none() && self.begun.elapsed() >= SILENCE {
+            self.fails(Failure::Cut);
+        }
+    }
+}
+
+/// The look-out for a better link.
+enum Better {
+    /// Not yet: the link in use has to work first.
+    None,
+    /// Ready when one works.
+    Awaited(BoxFuture<'static, ()>),
+    /// One works, and its connection waits.
+    Ready,
 }
 
 /// What arrives on a connection, and how it begins and ends.
 struct Watched {
     fallback: Fallback,
-    at: usize,
+    attempt: Attempt,
+    encoding: Encoding,
     stream: Pin<Box<dyn Stream<Item = Incoming> + Send>>,
-    /// Ready when a better link works.
-    better: Option<BoxFuture<'static, ()>>,
-    heard: bool,
-    over: bool,
+    better: Better,
+}
+
+impl Watched {
+    fn on_item(&mut self, item: Option<Incoming>) -> Option<Incoming> {
+        match item {
+            Some(Incoming::Closed(error)) => Some(Incoming::Closed(self.attempt.ended(error))),
+            None => {
+                self.attempt.fails(Failure::Cut);
+                None
+            }
+            Some(item) => {
+                if self.attempt.hears() && self.attempt.at > 0 {
+                    self.look_out();
+                }
+                Some(item)
+            }
+        }
+    }
+
+    fn look_out(&mut self) {
+        let better = self.fallback.clone().better(self.attempt.at, self.encoding);
+        self.better = Better::Awaited(better.boxed());
+    }
+
+    fn poll_better(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
+        match &mut self.better {
+            Better::None => Poll::Pending,
+            Better::Awaited(better) => {
+                ready!(better.poll_unpin(cx));
+                self.better = Better::Ready;
+                Poll::Ready(Incoming::Better(true))
+            }
+            Better::Ready => {
+                if self.fallback.poll_is_ready(self.attempt.at, self.encoding, cx) {
+                    return Poll::Pending;
+                }
+                self.look_out();
+                Poll::Ready(Incoming::Better(false))
+            }
+        }
+    }
 }
 
 impl Stream for Watched {
@@ -139,32 +323,12 @@ impl Stream for Watched {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
         let this = self.get_mut();
-        if this.over {
+        if this.attempt.over {
             return Poll::Ready(None);
         }
         if let Poll::Ready(item) = this.stream.as_mut().poll_next(cx) {
-            match &item {
-                Some(Incoming::Message(_) | Incoming::Heard) => {
-                    this.heard = true;
-                    this.fallback.gateway_errors.store(0, Ordering::Relaxed);
-                }
-                Some(Incoming::Closed(error)) if is_answer(error) => {}
-                Some(Incoming::Closed(error)) if error.unfit || !this.heard => {
-                    this.fallback.failed(this.at, Some(error));
-                }
-                None if !this.heard => this.fallback.failed(this.at, None),
-                Some(Incoming::Closed(_)) | None => {}
-            }
-            return Poll::Ready(item);
+            return Poll::Ready(this.on_item(item));
         }
-        match this.better.as_mut().map(|better| better.poll_unpin(cx)) {
-            Some(Poll::Ready(())) => {
-                this.over = true;
-                let words = "a better transport works";
-                let end = LinkError::coded(Code::Closed.number(), words);
-                Poll::Ready(Some(Incoming::Closed(end)))
-            }
-            _ => Poll::Pending,
-        }
+        this.poll_better(cx).map(Some)
     }
 }

@@ -28,6 +28,7 @@
 //! | `link`, `ws`, `http` | what carries messages: WebSocket, or plain HTTP in three ways |
 //! | `refusal` | what a server answers in place of what was asked for |
 //! | `fallback` | the best of several links that works |
+//! | `ladder` | which of them that is |
 
 mod builder;
 mod client;
@@ -36,6 +37,7 @@ mod error;
 mod event;
 mod fallback;
 mod http;
+mod ladder;
 mod link;
 mod message;
 mod proto;

@@ -34,6 +34,9 @@ pub enum Incoming {
     Message(Bytes),
     /// A sign of life that is no message: the transport's own ping or pong.
     Heard,
+    /// Whether a connection over a better transport waits: [`Link::connect`] would return it. The client changes over when
+    /// nothing is under way whose outcome would be unknown then; it may as well stay.
+    Better(bool),
     /// The connection ended. Nothing follows.
     Closed(LinkError),
 }

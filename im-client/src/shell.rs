@@ -66,6 +66,8 @@ struct Wire {
     outgoing: Outgoing,
     /// How many connections there were.
     count: u64,
+    /// A connection over a better transport waits.
+    better: bool,
 }
 
 /// Messages on their way out.
@@ -105,6 +107,11 @@ impl Shell {
         self.machine.start(now());
         while asked || heard {
             self.perform(&mut wire, &mut answers).await;
+            if wire.better && self.machine.on_move(now()) {
+                debug!("a better transport works");
+                wire.cut();
+                self.perform(&mut wire, &mut answers).await;
+            }
             self.hand_over(heard);
             if self.machine.is_ended() && !self.machine.has_event() {
                 return self.answer_late(asked).await;
@@ -245,6 +252,7 @@ impl Shell {
                 });
             }
             Some(Incoming::Heard) => self.machine.on_heard(now()),
+            Some(Incoming::Better(waits)) => wire.better = waits,
             Some(Incoming::Closed(error)) => self.lost(wire, error),
             None => self.lost(wire, LinkError::cut("the connection was cut")),
         }
@@ -284,7 +292,7 @@ impl Shell {
 
 impl Wire {
     fn cut(&mut self) {
-        (self.connecting, self.connected) = (None, None);
+        (self.connecting, self.connected, self.better) = (None, None, false);
         self.outgoing = Outgoing::default();
     }
 }

@@ -18,8 +18,11 @@ use im_core::{CommandId, DeviceId, SessionId, UserId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
+#[path = "http/downlink.rs"]
+mod downlink;
+
 /// Gives the other end of each stream to the test.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Memory(mpsc::UnboundedSender<DuplexStream>);
 
 #[async_trait]

@@ -26,6 +26,9 @@ use im_core::{
 };
 use tokio::sync::mpsc;
 
+#[path = "shell/moves.rs"]
+mod moves;
+
 const EPOCH: Epoch = Epoch { generation: 1, incarnation: 1 };
 
 /// One connection as the server sees it.

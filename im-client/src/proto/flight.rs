@@ -61,6 +61,11 @@ impl Pending {
     pub(crate) fn order(&self) -> u64 {
         self.written.map_or(u64::MAX, |written| written.order)
     }
+
+    /// Whether a cut leaves the outcome unknown.
+    fn is_lost(&self, all: bool, undoes: impl Fn(&Self) -> bool) -> bool {
+        self.written.is_some() && (all || !repeats_safely(&self.body) || undoes(self))
+    }
 }
 
 /// Why nothing is written to a target now.
@@ -172,9 +177,7 @@ impl Flight {
         undoes: impl Fn(&Pending) -> bool,
     ) -> Vec<(CommandId, Pending)> {
         self.pending.retain(|_, pending| pending.origin == Origin::User);
-        let lost = |pending: &Pending| {
-            pending.written.is_some() && (all || !repeats_safely(&pending.body) || undoes(pending))
-        };
+        let lost = |pending: &Pending| pending.is_lost(all, &undoes);
         let ids: Vec<u64> =
             self.pending.iter().filter(|(_, p)| lost(p)).map(|(id, _)| *id).collect();
         let given_back =
@@ -184,6 +187,12 @@ impl Flight {
         self.unwritten = self.pending.keys().copied().collect();
         self.held.clear();
         given_back
+    }
+
+    /// Whether [`Flight::cut`] would give nothing back: no outcome would be unknown.
+    pub(crate) fn is_safe_to_cut(&self, undoes: impl Fn(&Pending) -> bool) -> bool {
+        let mut asked = self.pending.values().filter(|pending| pending.origin == Origin::User);
+        !asked.any(|pending| pending.is_lost(false, &undoes))
     }
 
     /// All commands of the application, given back because the client ends.

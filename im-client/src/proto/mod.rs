@@ -264,6 +264,17 @@ impl Machine {
             Phase::Connecting { .. } | Phase::Greeting { .. } => None,
         };
         let all = cause.is_our_fault() && lasted.is_some();
+        self.cut(all, &cause);
+        if lasted.is_some_and(|lasted| {
+            lasted >= self.config.reconnect.stable || cause.advice() == Some(Advice::Done)
+        }) {
+            self.backoff.reset();
+        }
+        self.decide(now, cause, lasted.is_some());
+    }
+
+    /// Forgets what belonged to the connection.
+    fn cut(&mut self, all: bool, cause: &Cause) {
         let undoes = |pending: &Pending| self.rooms.undoes(&pending.body, pending.order());
         for (id, pending) in self.flight.cut(all, undoes) {
             self.call_failed(id, &pending, Known::Nothing);
@@ -273,12 +284,6 @@ impl Machine {
         self.rooms.cut(|id| self.flight.contains(id));
         self.checkpoint = None;
         self.renewal.cut();
-        if lasted.is_some_and(|lasted| {
-            lasted >= self.config.reconnect.stable || cause.advice() == Some(Advice::Done)
-        }) {
-            self.backoff.reset();
-        }
-        self.decide(now, cause, lasted.is_some());
     }
 
     /// Whether and when to come back.

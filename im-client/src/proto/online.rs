@@ -21,6 +21,21 @@ use super::rooms::Change;
 use super::{Cause, Machine, Online, Output, Phase, reply};
 
 impl Machine {
+    /// Moves to another connection that waits ([`Output::Connect`] opens it). Returns `false`, and does nothing, while a
+    /// command is under way that may not be sent again.
+    pub(crate) fn on_move(&mut self, now: Instant) -> bool {
+        let undoes = |pending: &Pending| self.rooms.undoes(&pending.body, pending.order());
+        if !matches!(self.phase, Phase::Online(_)) || !self.flight.is_safe_to_cut(undoes) {
+            return false;
+        }
+        let cause = Cause::new(Some(Code::Closed.number()), "a better transport works");
+        self.cut(false, &cause);
+        self.backoff.reset();
+        self.tell_disconnected(cause, Some(Duration::ZERO));
+        self.start(now);
+        true
+    }
+
     /// A message arrived. `tap` sees each frame before anything is dropped.
     pub(crate) fn on_message(
         &mut self,
