@@ -16,7 +16,7 @@ use im_core::memory::MemoryStore;
 use im_core::state::Mark;
 use im_core::wire::{ResumeToken, Secret};
 use im_core::{Code, SessionId};
-use im_testkit::faulty_store::{FaultyStore, Moment, Operation};
+use im_testkit::faulty_store::{Fault, FaultyStore, Moment, Operation};
 use serde_json::{Value, json};
 
 use support::peer;
@@ -184,4 +184,39 @@ async fn pages_in_memory_pass_eight_times() {
     }
     assert_eq!(seqs(&delivered, "milk"), (2..14).collect::<Vec<_>>());
     assert_eq!(seqs(&delivered, "tea"), (2..42).collect::<Vec<_>>());
+}
+
+/// Neither an ack nor a heartbeat waits until a log was read.
+#[tokio::test(start_paused = true)]
+async fn acks_come_while_log_is_read() {
+    let ann = Client::start().await;
+    ann.fill("tea", 12).await;
+    let mut bob = support::Client::greeted(&ann.engine, "ann").await;
+    let epoch = bob.ask(json!({"t": "history", "id": 2, "room": "tea"})).await["epoch"].clone();
+    let gate = ann.store.hold(Operation::Read, Moment::After);
+    bob.ask(json!({"t": "sub", "id": 3, "room": "tea", "epoch": epoch, "since": 1})).await;
+    let heartbeat = bob.connection.next(1 << 16).await;
+    gate.reached(1).await;
+    assert!(heartbeat.frames.is_empty() && heartbeat.heartbeat, "{heartbeat:?}");
+    bob.ask(json!({"t": "ping", "id": 4})).await;
+    gate.open();
+    let mut events = Vec::new();
+    while seqs(&events, "tea").len() < 12 {
+        events.push(bob.next().await);
+    }
+    assert_eq!(seqs(&events, "tea"), (2..14).collect::<Vec<_>>());
+}
+
+/// A read that panics is repeated at the next tick.
+#[tokio::test(start_paused = true)]
+async fn read_that_panics_is_repeated() {
+    let ann = Client::start().await;
+    ann.fill("tea", 12).await;
+    ann.store.fail_times(Operation::Read, Fault::Panic, 2);
+    let down = ann.listen(None).await;
+    let mut delivered = Vec::new();
+    while seqs(&delivered, "tea").last() != Some(&13) {
+        delivered.extend(frames(Some(down.next(1 << 16).await)));
+    }
+    assert_eq!(seqs(&delivered, "tea"), (2..14).collect::<Vec<_>>());
 }

@@ -1,6 +1,7 @@
 //! Reads of the store for subscribers catching up: each page once, however many want it, and few at a time.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -39,9 +40,9 @@ impl ColdPage {
 type ColdResult = Result<Option<Arc<ColdPage>>, Arc<str>>;
 type Flight = Shared<BoxFuture<'static, ColdResult>>;
 
-/// The room, the event after which its log is read, and what the reader knows of erasures: nobody is given a page that was
+/// The room, the event after which its log is read, and what the subscriber knows of erasures: nobody is given a page that was
 /// read before one.
-type Wanted = (RoomId, Seq, u64);
+type Wanted = (RoomId, Cursor, u64);
 
 /// Reads under way.
 pub(crate) struct ColdReads {
@@ -76,13 +77,14 @@ impl ColdReads {
     /// A page in memory with the event after the subscriber's cursor. It may begin before that event.
     pub(crate) fn kept(&self, lag: &Lag) -> Option<Arc<ColdPage>> {
         // Trimmed events may be in memory still; the store says from where the log goes on.
-        let retained = lag.room.retains(lag.after.seq.next());
+        let next = Cursor { seq: lag.after.seq.next(), ..lag.after };
+        let retained = lag.room.retains(next);
         retained.then(|| self.cache.find(lag.room.id(), lag.after, lag.erased)).flatten()
     }
 
     /// A page of the store that begins with the event after the subscriber's cursor, if there is one.
     pub(crate) async fn read(&self, store: &Arc<dyn Store>, lag: &Lag) -> ColdResult {
-        let key = (lag.room.id().clone(), lag.after.seq, lag.erased);
+        let key = (lag.room.id().clone(), lag.after, lag.erased);
         let flight = self
             .flights
             .lock()
@@ -96,20 +98,25 @@ impl ColdReads {
         ::metrics::counter!(metrics::COLD_READS).increment(1);
         let (store, permits, flights) = (store.clone(), self.permits.clone(), self.flights.clone());
         let cache = self.cache.clone();
-        let range =
-            LogRange { from: PageFrom::After(key.1), limit: self.page, max_bytes: self.page_bytes };
+        let from = PageFrom::After(key.1.seq);
+        let range = LogRange { from, limit: self.page, max_bytes: self.page_bytes };
         let read = self.tasks.spawn(async move {
             // The semaphore is never closed; without a permit the read would merely not be limited.
             let _permit = permits.acquire().await;
-            let read = store.read(&key.0, range).await;
+            // A store that panics must not keep all who come later from reading.
+            let read = AssertUnwindSafe(store.read(&key.0, range)).catch_unwind().await;
             let shared = match read {
-                Ok(page) => Ok(page.map(|page| {
+                Ok(Ok(page)) => Ok(page.map(|page| {
                     let events = page.events.into_iter().map(Outgoing::event).collect();
                     Arc::new(ColdPage { head: page.head, first: page.first, events })
                 })),
-                Err(error) => Err(error.to_string().into()),
+                Ok(Err(error)) => Err(error.to_string().into()),
+                Err(_) => Err("the store panicked".into()),
             };
-            if let Ok(Some(page)) = &shared {
+            // What is known of erasures is known of one epoch only.
+            if let Ok(Some(page)) = &shared
+                && page.head.epoch == key.1.epoch
+            {
                 cache.keep(&key.0, key.2, page);
             }
             // From here on a new reader starts a new read, which may find more.

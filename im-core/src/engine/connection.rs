@@ -20,7 +20,7 @@ use super::Engine;
 use super::commands;
 use super::core::Core;
 use super::downlink::Downlink;
-use super::feed;
+use super::feed::{self, Now};
 use super::metrics;
 use super::outbox::{Outbox, Take, Taken};
 use super::outgoing::Outgoing;
@@ -212,7 +212,10 @@ impl Connection {
         if let Some(settled) = conn.part.unsettled() {
             settled.await;
         }
-        let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await;
+        let taken = match feed::take_now(engine.core(), &conn.outbox, max_bytes) {
+            Now::Take(take) => Some(take),
+            Now::Nothing | Now::Reading => None,
+        };
         let heartbeat = conn.heartbeat.swap(false, Ordering::Relaxed);
         (taken.is_some() || heartbeat)
             .then(|| conn.batch(engine.core(), taken.unwrap_or_default(), heartbeat))

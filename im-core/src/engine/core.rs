@@ -1,9 +1,11 @@
 //! What all parts of an engine share, and what keeps a room whole: loading, filling, checking.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -245,7 +247,10 @@ impl Core {
     /// Reads what a room lacks from the store, page by page.
     async fn fill(self: &Arc<Self>, room: &Arc<Room>) {
         ::metrics::counter!(metrics::FILLS).increment(1);
-        self.fill_pages(room).await;
+        if AssertUnwindSafe(self.fill_pages(room)).catch_unwind().await.is_err() {
+            tracing::error!(room = %room.id(), "filling a gap panicked; the next check tries again");
+            room.fill_failed();
+        }
         self.hub.retire_if_idle(room);
     }
 

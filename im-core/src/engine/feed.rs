@@ -1,6 +1,9 @@
 //! Feeding readers who lag: from the hot window where it reaches back far enough, else from the store.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+
+use futures::FutureExt;
 
 use crate::code::Code;
 use crate::state::answer;
@@ -9,6 +12,7 @@ use crate::wire::Status;
 use super::cold::ColdPage;
 use super::core::Core;
 use super::outbox::{Due, Fed, Lag, Outbox, Take, Taken};
+use super::outgoing::Outgoing;
 use super::room::{Applied, Recent, Room, StateHold};
 use super::upkeep::Checked;
 
@@ -17,65 +21,48 @@ const SNAPSHOT_PART: usize = 16 * 1024;
 /// Bytes taken from the hot window at once.
 const WINDOW_PAGE: usize = 64 * 1024;
 
-/// Takes what there is, reading logs for rooms that lag. `None` if there is nothing; then wait for the outbox. Cancel-safe.
+/// Takes what there is, and waits for what has to be read from the store first. `None` if there is nothing; then wait for the
+/// outbox. Cancel-safe.
 pub(crate) async fn take(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize) -> Option<Take> {
-    match take_now(outbox, max_bytes) {
-        Ok(take) => take,
-        // On the heap, and apart: every connection that waits for something to write holds this future.
-        Err(needed) => Box::pin(take_after(core, outbox, max_bytes, needed)).await,
-    }
-}
-
-/// The same, once what is needed was read.
-async fn take_after(
-    core: &Arc<Core>,
-    outbox: &Arc<Outbox>,
-    max_bytes: usize,
-    mut needed: Needed,
-) -> Option<Take> {
-    // Until it was taken, so that it is not evicted again before.
-    let mut _hold: Option<StateHold> = None;
     loop {
-        match needed {
-            Needed::Log(lag) => feed(core, outbox, lag).await,
-            Needed::State(room) => match core.hold_state(&room).await {
-                Ok(held) => _hold = Some(held),
-                Err(error) => {
-                    tracing::warn!(room = %room.id(), %error, "state could not be read; readers wait for the next tick");
-                    outbox.pause();
-                    return None;
-                }
-            },
-        }
-        match take_now(outbox, max_bytes) {
-            Ok(take) => return take,
-            Err(more) => needed = more,
+        match take_now(core, outbox, max_bytes) {
+            Now::Take(take) => return Some(take),
+            Now::Nothing => return None,
+            Now::Reading => outbox.ready().await,
         }
     }
 }
 
-/// What has to be read before there is something to take.
-enum Needed {
-    Log(Lag),
-    State(Arc<Room>),
+/// What there is at the moment.
+#[derive(Debug)]
+pub(crate) enum Now {
+    Take(Take),
+    Nothing,
+    /// Nothing yet: a task reads for the subscriber. The outbox is ready once it has.
+    Reading,
 }
 
-/// Takes what there is, or says what has to be read first.
-fn take_now(outbox: &Outbox, max_bytes: usize) -> Result<Option<Take>, Needed> {
+/// Takes what there is. What has to be read from the store first is read by a task of its own, so that neither answers nor
+/// heartbeats wait for the store, and what the connection does meanwhile begins no read again.
+pub(crate) fn take_now(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize) -> Now {
+    // Until it was taken, so that it is not evicted again before.
+    let _hold = outbox.take_hold();
     loop {
         let mut take = outbox.take(max_bytes);
         if let Some(lag) = take.lag.take() {
-            return Err(Needed::Log(lag));
+            if !feed_from_memory(core, outbox, &lag) {
+                read(core, outbox, Needed::Log(lag));
+            }
+            continue;
         }
         let snapshot = take.snapshot.take();
         if let Some(Due { room, even_empty }) = &snapshot {
             let Some(parts) = room.snapshot(SNAPSHOT_PART, *even_empty) else {
-                // The reader asks for it again, with what was taken already in hand.
+                // The subscriber asks for it again.
                 outbox.owe_snapshot(room);
-                if take.items.is_empty() && take.bye.is_none() {
-                    return Err(Needed::State(room.clone()));
-                }
-                return Ok(Some(take));
+                read(core, outbox, Needed::State(room.clone()));
+                let nothing = take.items.is_empty() && take.bye.is_none();
+                return if nothing { Now::Reading } else { Now::Take(take) };
             };
             if !parts.is_empty() {
                 outbox.state_handed(room);
@@ -86,41 +73,93 @@ fn take_now(outbox: &Outbox, max_bytes: usize) -> Result<Option<Take>, Needed> {
             take.items.extend(parts.into_iter().map(Taken::Push));
         }
         if !take.items.is_empty() || take.bye.is_some() {
-            return Ok(Some(take));
+            return Now::Take(take);
         }
         // A room without state has nothing to send; the next may have.
         if snapshot.is_none() {
-            return Ok(None);
+            return if take.reading { Now::Reading } else { Now::Nothing };
         }
     }
 }
 
-async fn feed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: Lag) {
-    let lag = &lag;
+/// What has to be read before there is something to take.
+enum Needed {
+    Log(Lag),
+    State(Arc<Room>),
+}
+
+/// Begins to read for a subscriber, unless a task does already.
+fn read(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: Needed) {
+    if !outbox.begin_reading() {
+        return;
+    }
+    let (core, outbox) = (core.clone(), outbox.clone());
+    let tasks = core.tasks.clone();
+    tasks.spawn(async move {
+        let reading = AssertUnwindSafe(read_needed(&core, &outbox, needed)).catch_unwind().await;
+        outbox.end_reading(reading.unwrap_or_else(|_| {
+            tracing::error!("a read panicked; the subscriber waits for the next tick");
+            outbox.pause();
+            None
+        }));
+    });
+}
+
+/// Reads, and gives what keeps state in memory until it was taken.
+async fn read_needed(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: Needed) -> Option<StateHold> {
+    match needed {
+        Needed::Log(lag) => {
+            match lag.room.recent(lag.after, WINDOW_PAGE) {
+                Recent::OtherEpoch => restart(core, outbox, &lag).await,
+                _ => feed_from_store(core, outbox, &lag).await,
+            }
+            None
+        }
+        Needed::State(room) => match core.hold_state(&room).await {
+            Ok(held) => Some(held),
+            Err(error) => {
+                tracing::warn!(room = %room.id(), %error, "state could not be read; subscribers wait for the next tick");
+                outbox.pause();
+                None
+            }
+        },
+    }
+}
+
+/// Feeds from what is in memory. `false` if the store has to be read.
+fn feed_from_memory(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) -> bool {
     match lag.room.recent(lag.after, WINDOW_PAGE) {
-        Recent::Events(items) => {
-            fed(core, outbox, lag, outbox.feed(lag, &items, lag.room.is_open_to_strangers()))
-        }
+        Recent::Events(items) => feed(core, outbox, lag, &items),
         Recent::Level(head) => outbox.fed_up_to_head(lag, head),
-        Recent::OtherEpoch => restart(core, outbox, lag).await,
-        Recent::Cold => feed_cold(core, outbox, lag).await,
+        Recent::OtherEpoch => return false,
+        Recent::Cold => return feed_kept(core, outbox, lag),
     }
+    true
 }
 
-/// Feeds from a page in memory, else from the store. A room whose page has to be read lets others of the reader pass whose
-/// page is in memory: readers who are behind at different places then come together at the same pages, and share what each
-/// of them has read.
-async fn feed_cold(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
-    if let Some(page) = core.cold.kept(lag) {
-        return feed_page(core, outbox, lag, &page).await;
+/// Feeds from a page that is kept. A room whose page has to be read lets others of the subscriber pass whose page is kept:
+/// subscribers who are behind at different places then come together at the same pages, and share what each of them has read.
+fn feed_kept(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) -> bool {
+    // Where the right to read has to be checked, the store is asked.
+    let kept = |lag: &Lag| {
+        let page = core.cold.kept(lag)?;
+        let checked = |item: &Arc<Outgoing>| item.ends_nameless();
+        (!page.after(lag.after.seq).iter().any(checked)).then_some(page)
+    };
+    if let Some(page) = kept(lag) {
+        feed(core, outbox, lag, page.after(lag.after.seq));
+        return true;
     }
     let passing = outbox.may_pass(lag);
-    if let Some((other, page)) =
-        passing.iter().find_map(|other| Some((other, core.cold.kept(other)?)))
-    {
-        outbox.passed();
-        return feed_page(core, outbox, other, &page).await;
-    }
+    let Some((other, page)) = passing.iter().find_map(|other| Some((other, kept(other)?))) else {
+        return false;
+    };
+    outbox.passed();
+    feed(core, outbox, other, page.after(other.after.seq));
+    true
+}
+
+async fn feed_from_store(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
     match core.cold.read(&core.store, lag).await {
         Ok(Some(page)) => feed_page(core, outbox, lag, &page).await,
         Ok(None) => {
@@ -128,7 +167,7 @@ async fn feed_cold(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
             fed(core, outbox, lag, Fed::Gone);
         }
         Err(error) => {
-            tracing::warn!(room = %lag.room.id(), %error, "a log could not be read; readers wait for the next tick");
+            tracing::warn!(room = %lag.room.id(), %error, "a log could not be read; subscribers wait for the next tick");
             outbox.pause_feed(lag);
         }
     }
@@ -150,6 +189,10 @@ async fn feed_page(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag, page: &Col
             Checked::Denied => return fed(core, outbox, lag, Fed::Gone),
         }
     }
+    feed(core, outbox, lag, events);
+}
+
+fn feed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag, events: &[Arc<Outgoing>]) {
     fed(core, outbox, lag, outbox.feed(lag, events, lag.room.is_open_to_strangers()));
 }
 

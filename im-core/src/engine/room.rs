@@ -366,9 +366,11 @@ impl Room {
         Recent::Events(log.window.iter().skip(begin as usize).take_while(fits).cloned().collect())
     }
 
-    /// Whether the log still has this event, as far as is known here.
-    pub(crate) fn retains(&self, seq: Seq) -> bool {
-        self.inner.lock().log.as_ref().is_some_and(|log| log.first <= seq)
+    /// Whether the log is of this epoch and still has this event, as far as is known here.
+    pub(crate) fn retains(&self, at: Cursor) -> bool {
+        let inner = self.inner.lock();
+        let epoch = |log: &Log| log.cursor_epoch.epoch;
+        inner.log.as_ref().is_some_and(|log| epoch(log) == at.epoch && log.first <= at.seq)
     }
 
     /// Whether strangers may read it.

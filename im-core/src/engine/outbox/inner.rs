@@ -12,6 +12,7 @@ use crate::wire::{Bye, Event, MemberChange, Push, RoomStatus, Status};
 
 use super::super::config::SlowReader;
 use super::super::outgoing::{Outgoing, reads_on};
+use super::super::room::StateHold;
 use super::standpoint::Marked;
 use super::subs::{Lag, Sub, Subs};
 use super::{Due, OutboxBounds, Take, Taken};
@@ -42,6 +43,10 @@ pub(super) struct Inner {
     pub(super) passed: u8,
     /// Whether a lagging room comes first at the next take, so that busy rooms cannot keep it waiting.
     pub(super) feed_next: bool,
+    /// A task reads what the subscriber needs from the store.
+    pub(super) reading: bool,
+    /// State that it has read, in memory until the next take.
+    pub(super) held: Option<StateHold>,
     /// Slots whose whole state has to be sent.
     pub(super) snapshots: Vec<u32>,
     /// The store failed while a log was read: try again at the next tick.
@@ -84,6 +89,9 @@ impl Inner {
 
     /// After feeding: is the room level, or does it wait for its next turn?
     pub(super) fn settle(&mut self, lag: &Lag) {
+        if self.lagging.front() == Some(&lag.slot) {
+            self.passed = 0;
+        }
         // The slot may be another room's by now.
         let Some(sub) = self.subs.at(lag.seat()) else { return };
         sub.lagging = sub.queued < sub.known;
@@ -95,7 +103,7 @@ impl Inner {
     }
 
     pub(super) fn next_lag(&mut self) -> Option<Lag> {
-        if self.feed_paused {
+        if self.feed_paused || self.reading {
             return None;
         }
         // It stays in the queue until it is settled, so that a reader who is interrupted while reading finds it again.
@@ -108,10 +116,10 @@ impl Inner {
         None
     }
 
-    /// Lagging rooms that may be fed before `lag`, the nearest ones in turn. None once enough of them have been.
+    /// Lagging rooms that may be fed before `lag`, the nearest ones in turn. None once enough of them have been, until it is
+    /// settled itself.
     pub(super) fn may_pass(&mut self, lag: &Lag) -> Vec<Lag> {
         if self.passed >= MAX_PASSES {
-            self.passed = 0;
             return Vec::new();
         }
         let others = self.lagging.iter().copied().filter(|slot| *slot != lag.slot);

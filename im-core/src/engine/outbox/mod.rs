@@ -32,7 +32,7 @@ use crate::wire::Bye;
 use super::acks::AckBudget;
 use super::config::SlowReader;
 use super::outgoing::Outgoing;
-use super::room::Room;
+use super::room::{Room, StateHold};
 
 use inner::Inner;
 pub(crate) use standpoint::{HeldState, Standpoint};
@@ -101,6 +101,8 @@ pub(crate) struct Take {
     pub(crate) bye: Option<Bye>,
     /// A room whose log has to be read before anything more of it can be taken.
     pub(crate) lag: Option<Lag>,
+    /// A task reads for the subscriber.
+    pub(crate) reading: bool,
 }
 
 /// What became of an event that a room offered.
@@ -205,6 +207,7 @@ impl Outbox {
             }
             inner.shrink();
         }
+        take.reading = inner.reading;
         inner.feed_next = take.lag.is_none() && !inner.lagging.is_empty();
         inner.unreleased += take.bytes;
         drop(inner);
@@ -217,6 +220,27 @@ impl Outbox {
     /// Waits until there may be something to take.
     pub(crate) async fn ready(&self) {
         self.ready.notified().await;
+    }
+
+    /// A task is about to read for the subscriber. `false` if one does already: there is one at a time.
+    pub(crate) fn begin_reading(&self) -> bool {
+        !std::mem::replace(&mut self.inner.lock().reading, true)
+    }
+
+    /// That task has ended. What it `held` is kept in memory until the next take.
+    pub(crate) fn end_reading(&self, held: Option<StateHold>) {
+        let before = {
+            let mut inner = self.inner.lock();
+            inner.reading = false;
+            std::mem::replace(&mut inner.held, held)
+        };
+        drop(before);
+        self.ready.notify_one();
+    }
+
+    /// What is kept in memory until what is needed of it was taken.
+    pub(crate) fn take_hold(&self) -> Option<StateHold> {
+        self.inner.lock().held.take()
     }
 
     /// Bytes are on their way that were not in the queue.
