@@ -95,7 +95,7 @@ pub use grammar::check_grammar;
 pub use hosts::Hosts;
 pub use listener::Listener;
 pub use listener_config::ListenerConfig;
-pub use lists::{list, lists};
+pub use lists::{NotText, elements, list, lists};
 pub use origin::{Origin, OriginError, OriginPolicy, Origins};
 pub use refusal::{Refusal, status_of};
 pub use request::{

@@ -24,7 +24,7 @@ use crate::answers;
 use crate::body::{Body, BoxError};
 use crate::credentials::{credentials, peer_address};
 use crate::endpoint::answer;
-use crate::lists::{list, lists};
+use crate::lists::{elements, lists};
 use crate::origin::Origins;
 use crate::refusal::Refusal;
 use crate::request::{content_type, media_type, session};
@@ -129,10 +129,9 @@ where
 
 fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     let encoding = content_type(headers)?;
-    // An element that is no text is left out by `list`, and is a coding nevertheless.
-    let codings = headers.get_all(CONTENT_ENCODING).iter();
-    let plain = codings.filter(|line| line.to_str().is_err()).count() == 0
-        && list(headers, &CONTENT_ENCODING).all(|coding| coding.eq_ignore_ascii_case("identity"));
+    // An element that is no text is a coding nevertheless.
+    let plain = elements(headers, &CONTENT_ENCODING)
+        .all(|coding| coding.is_ok_and(|coding| coding.eq_ignore_ascii_case("identity")));
     match plain {
         true => Ok(encoding),
         false => {
