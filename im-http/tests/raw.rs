@@ -15,9 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use im_core::engine::Engine;
-use im_http::{Edge, Hosts, Listener, ListenerConfig, PeerAddr, UplinkConfig};
+use im_http::{Edge, Hosts, Listener, ListenerConfig, PeerAddr, TimedBody, UplinkConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
@@ -195,7 +194,7 @@ async fn complete_requests_are_answered_after_fin() {
 async fn slow_service(config: ListenerConfig) -> (SocketAddr, Arc<Notify>, Arc<Notify>) {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let notify = (begun.clone(), go_on.clone());
-    let service = tower::service_fn(move |request: Request<Incoming>| {
+    let service = tower::service_fn(move |request: Request<TimedBody>| {
         let (begun, go_on) = notify.clone();
         async move {
             let from = request.extensions().get::<PeerAddr>().unwrap().0.ip();
