@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Body as HttpBody;
 use im_core::Code;
 use im_core::engine::Engine;
@@ -20,6 +20,7 @@ use tower_service::Service;
 use crate::body::{Body, BoxError};
 use crate::endpoint::answer;
 use crate::front::Target;
+use crate::grammar::ambiguous;
 use crate::origin::Origins;
 use crate::refusal::Refusal;
 use crate::request::media_type;
@@ -127,7 +128,8 @@ impl Edge {
         request.extensions_mut().insert(shared.origins.clone());
         // Proxies and routers make one slash of two, or do not: the same path would mean two things.
         if Target::of(&request).path().contains("//") {
-            return refuse(Code::Malformed, "there are two slashes in a row in the path");
+            let words = "there are two slashes in a row in the path";
+            return ambiguous(StatusCode::BAD_REQUEST, words).into_response().map(Body::new);
         }
         let path = request.uri().path();
         let segment = path

@@ -5,8 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use http::HeaderMap;
 use http::header::HeaderName;
 
-use crate::lists::list;
-
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Whether a socket's address is that of a proxy.
@@ -21,10 +19,12 @@ pub(crate) fn client(proxies: &[IpAddr], peer: SocketAddr, headers: &HeaderMap) 
     if !is_proxy(proxies, peer.ip()) {
         return peer;
     }
-    let named: Vec<String> = list(headers, &X_FORWARDED_FOR).collect();
+    // Not a list of RFC 9110: a quote in what the client wrote must not swallow what a proxy appended.
+    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    let named = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     let mut client = peer;
-    for text in named.iter().rev() {
-        let Some(address) = address(text) else { break };
+    for named in named.map(<[u8]>::trim_ascii).filter(|named| !named.is_empty()) {
+        let Some(address) = std::str::from_utf8(named).ok().and_then(address) else { break };
         client = address;
         if !is_proxy(proxies, address.ip()) {
             break;
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     fn of(peer: &str, lines: &[&str]) -> String {
-        let lines = lines.iter().map(|line| HeaderValue::from_str(line).unwrap());
+        let lines = lines.iter().map(|line| HeaderValue::from_bytes(line.as_bytes()).unwrap());
         let headers: HeaderMap = lines.map(|line| (X_FORWARDED_FOR, line)).collect();
         let proxies: Vec<IpAddr> = ["127.0.0.1", "10.0.0.2"].map(|ip| ip.parse().unwrap()).to_vec();
         client(&proxies, peer.parse().unwrap(), &headers).ip().to_string()
@@ -60,6 +60,9 @@ mod tests {
         assert_eq!(of("[::ffff:127.0.0.1]:1", &["[2001:db8::1]:4000"]), "2001:db8::1");
         assert_eq!(of("127.0.0.1:1", &["8.8.8.8, 192.0.2.1", "10.0.0.2"]), "192.0.2.1");
         assert_eq!(of("127.0.0.1:1", &["192.0.2.1, unknown"]), "127.0.0.1");
+        assert_eq!(of("127.0.0.1:1", &["8.8.8.8, \u{fc}, 10.0.0.2"]), "10.0.0.2");
+        assert_eq!(of("127.0.0.1:1", &["\"8.8.8.8, 192.0.2.1"]), "192.0.2.1");
+        assert_eq!(of("127.0.0.1:1", &["8.8.8.8", "", "192.0.2.1,, 10.0.0.2,"]), "192.0.2.1");
         assert_eq!(of("127.0.0.1:1", &[]), "127.0.0.1");
     }
 }

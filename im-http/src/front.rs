@@ -19,6 +19,7 @@ use crate::hosts::HostCheck;
 use crate::listener_config::ListenerConfig;
 use crate::lists::lists;
 use crate::refusal::Refusal;
+use crate::timed::{BodyTime, TimedBody};
 use crate::turns::Turns;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -58,7 +59,7 @@ impl Front {
         mut request: Request<Incoming>,
     ) -> Result<Response<impl Body<Data = Bytes, Error = BoxError>>, S::Error>
     where
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone,
+        S: Service<Request<TimedBody>, Response = Response<B>> + Clone,
         B: Body<Data = Bytes>,
         B::Error: Into<BoxError>,
     {
@@ -69,11 +70,21 @@ impl Front {
         request.extensions_mut().insert(target);
         request.extensions_mut().insert(PeerAddr(from));
         request.extensions_mut().insert(self.turns.half_closed());
+        let time = BodyTime::new(self.config.body_timeout);
+        request.extensions_mut().insert(time.clone());
+        let version = request.version();
+        let request = request.map(|body| TimedBody::new(body, time.clone()));
         let mut response = match self.admit(&request) {
             Err(refusal) => refusal.into_response().map(Either::Left),
             Ok(()) => hyper::service::Service::call(&service, request).await?.map(Either::Right),
         };
-        if may_stay && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if time.is_late() && version < Version::HTTP_2 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        } else if may_stay
+            && time.is_whole()
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            // What was not read of a body ends the connection, perhaps.
             self.announce(response.headers_mut());
         }
         Ok(response.map(|body| {

@@ -5,7 +5,7 @@ use http::uri::Authority;
 use http::{Request, StatusCode, Version};
 use im_core::Code;
 
-use crate::lists::list;
+use crate::lists::{NotText, elements};
 use crate::metrics;
 use crate::refusal::Refusal;
 
@@ -18,10 +18,18 @@ use crate::refusal::Refusal;
 /// ends with the answer.
 pub fn check_grammar<B>(request: &Request<B>) -> Result<(), Refusal> {
     let fault = host(request).or_else(|| transfer_coding(request));
-    let Some((status, words)) = fault else { return Ok(()) };
+    match fault {
+        Some((status, words)) => Err(ambiguous(status, words)),
+        None => Ok(()),
+    }
+}
+
+/// The refusal of a request that two programs might read differently. The connection ends with it: where the next request
+/// begins may be read differently as well.
+pub(crate) fn ambiguous(status: StatusCode, words: &str) -> Refusal {
     ::metrics::counter!(metrics::REQUESTS_REFUSED, "why" => "grammar").increment(1);
     let close = HeaderValue::from_static("close");
-    Err(Refusal::new(Code::Malformed, words).status(status).header(CONNECTION, close))
+    Refusal::new(Code::Malformed, words).status(status).header(CONNECTION, close)
 }
 
 fn host<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
@@ -49,14 +57,17 @@ fn transfer_coding<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)
     if !request.headers().contains_key(TRANSFER_ENCODING) {
         return None;
     }
-    let codings: Vec<_> = list(request.headers(), &TRANSFER_ENCODING).collect();
-    match codings.iter().find(|coding| !coding.eq_ignore_ascii_case("chunked")) {
-        Some(_) => {
+    let codings: Vec<_> = elements(request.headers(), &TRANSFER_ENCODING).collect();
+    let is_chunked = |coding: &Result<String, NotText>| {
+        coding.as_ref().is_ok_and(|coding| coding.eq_ignore_ascii_case("chunked"))
+    };
+    match codings.iter().all(is_chunked) {
+        false => {
             let words = "the only transfer coding spoken here is chunked";
             Some((StatusCode::NOT_IMPLEMENTED, words))
         }
-        None if codings.len() == 1 => None,
-        None => Some((StatusCode::BAD_REQUEST, "name the transfer coding chunked once")),
+        true if codings.len() == 1 => None,
+        true => Some((StatusCode::BAD_REQUEST, "name the transfer coding chunked once")),
     }
 }
 
@@ -109,7 +120,10 @@ mod tests {
             (&["chunked, chunked"], 400),
             (&["chunked", "chunked"], 400),
             (&[""], 400),
-            (&["\u{fc}"], 400),
+            (&["\u{fc}"], 501),
+            (&["\u{fc}", "chunked"], 501),
+            (&["\u{fc}, chunked"], 501),
+            (&["chunked", "\u{fc}"], 501),
         ] {
             let mut headers = vec![("host", "a")];
             headers.extend(codings.iter().map(|coding| ("transfer-encoding", *coding)));

@@ -38,6 +38,7 @@
 //! | `lists` | list headers |
 //! | `endpoint` | what every endpoint does alike: origins, preflights, methods, caches |
 //! | `body` | one type for all bodies |
+//! | `timed` | bodies of requests, bounded in time |
 //! | `uplink`, `answers` | commands by POST; the body of what they are answered with |
 //! | `edge` | all endpoints behind one prefix, and what is offered there |
 //! | `roll` | who is connected by a service |
@@ -77,6 +78,7 @@ mod seldom;
 mod socket;
 mod speaking;
 mod stop;
+mod timed;
 #[cfg(feature = "tls")]
 mod tls;
 mod turns;
@@ -95,7 +97,7 @@ pub use grammar::check_grammar;
 pub use hosts::Hosts;
 pub use listener::Listener;
 pub use listener_config::ListenerConfig;
-pub use lists::{list, lists};
+pub use lists::{NotText, elements, list, lists};
 pub use origin::{Origin, OriginError, OriginPolicy, Origins};
 pub use refusal::{Refusal, status_of};
 pub use request::{
@@ -105,6 +107,7 @@ pub use roll::{Entry, Roll};
 pub use seldom::Seldom;
 pub use socket::into_tcp;
 pub use stop::told_to_stop;
+pub use timed::{BodyTooSlow, TimedBody};
 #[cfg(feature = "tls")]
 pub use tls::Certificates;
 pub use turns::HalfClosed;

@@ -27,10 +27,19 @@ pub struct ListenerConfig {
     /// has as long again. 10 s by default: long enough for a poor mobile network, short enough that silent sockets do
     /// not pile up.
     pub header_timeout: Duration,
-    /// How long a connection of HTTP/1.1 may be idle between two requests. 75 s by default, announced in every answer by
+    /// How long a connection of HTTP/1.1 may be idle between two requests, from the last byte of an answer on that goes out. 75 s
+    /// by default, announced in every answer by
     /// `Keep-Alive: timeout=75`: longer than the 60 s for which proxies and clients keep connections in their pools, so
     /// that the side that sends ends them, and no request meets a connection that is just being closed.
     pub idle_timeout: Duration,
+    /// How long the body of a request may take to arrive, whichever service reads it, beyond the time that it takes at 500 bytes
+    /// a second. 30 s by default: the slowest networks in use carry more, and a peer that announces a body and says nothing
+    /// holds its socket no longer. Only the time counts in which the service waits for the body. When it is over, the body
+    /// fails with [`BodyTooSlow`](crate::BodyTooSlow), which the service answers as it likes (extractors of axum by 400),
+    /// the connection ends, and `im_http_bodies_too_slow_total` counts. For commands by POST
+    /// [`UplinkConfig::body_timeout`](crate::UplinkConfig::body_timeout) takes its place. Worst case in memory: what the service
+    /// keeps of the body.
+    pub body_timeout: Duration,
     /// How long nothing may be taken of what is to be written until the peer counts as gone. 30 s by default: a reader in a
     /// tunnel comes back sooner, or resumes.
     ///
@@ -57,6 +66,7 @@ impl Default for ListenerConfig {
             max_connections_per_address: 1024,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             max_header_bytes: 16 * 1024,
             stop_within: Duration::from_secs(10),
@@ -99,6 +109,13 @@ impl ListenerConfig {
     #[must_use]
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.idle_timeout = time;
+        self
+    }
+
+    /// Sets [`Self::body_timeout`].
+    #[must_use]
+    pub fn body_timeout(mut self, time: Duration) -> Self {
+        self.body_timeout = time;
         self
     }
 

@@ -3,13 +3,28 @@
 use http::HeaderMap;
 use http::header::HeaderName;
 
+/// An element of a list header that is no ASCII text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotText;
+
 /// The elements of a list header, over all its lines and in their order.
 ///
-/// Commas inside quoted strings part nothing. Empty elements are left out, and so are elements that are no
-/// ASCII text: neither is a name that this crate could know.
-pub fn list(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> {
+/// Commas inside quoted strings part nothing. Empty elements are left out. Elements that are no ASCII text are errors: a list
+/// that decides something by *all* of its elements must not pass over them. Where unknown names change nothing, use [`list`].
+pub fn elements(
+    headers: &HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = Result<String, NotText>> {
     let lines = headers.get_all(name).iter().flat_map(|line| split(line.as_bytes(), b','));
-    lines.filter_map(text)
+    lines.filter_map(element)
+}
+
+/// The elements of a list header that are ASCII text, over all its lines and in their order.
+///
+/// Commas inside quoted strings part nothing. Empty elements are left out, and so are elements that are no ASCII text: only
+/// for lists in which unknown names change nothing. [`elements`] names those as well.
+pub fn list(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> {
+    elements(headers, name).filter_map(Result::ok)
 }
 
 /// Whether a list header has this element, whatever its case.
@@ -55,10 +70,18 @@ fn split(line: &[u8], at: u8) -> Vec<&[u8]> {
     parts
 }
 
-/// An element without the blanks around it, if it is ASCII text and not empty.
-fn text(element: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(element.trim_ascii()).ok()?;
-    (!text.is_empty() && text.is_ascii()).then(|| text.to_owned())
+/// An element without the blanks around it, if it is not empty.
+fn element(bytes: &[u8]) -> Option<Result<String, NotText>> {
+    let bytes = bytes.trim_ascii();
+    match std::str::from_utf8(bytes) {
+        Ok("") => None,
+        Ok(text) if text.is_ascii() => Some(Ok(text.to_owned())),
+        _ => Some(Err(NotText)),
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<String> {
+    element(bytes)?.ok()
 }
 
 #[cfg(test)]
@@ -86,6 +109,13 @@ mod tests {
             assert!(lists(&headers, &CONNECTION, "upgrade"), "{lines:?}");
         }
         assert_eq!(list(&HeaderMap::new(), &CONNECTION).next(), None);
+    }
+
+    #[test]
+    fn foreign_elements_are_named_as_such() {
+        let headers = headers(&CONNECTION, &["a, \u{fc},, b", "\u{fc}"]);
+        let found: Vec<_> = elements(&headers, &CONNECTION).collect();
+        assert_eq!(found, [Ok("a".into()), Err(NotText), Ok("b".into()), Err(NotText)]);
     }
 
     #[test]

@@ -6,3 +6,5 @@ pub(crate) const SOCKETS: &str = "im_http_sockets";
 pub(crate) const SOCKETS_REFUSED: &str = "im_http_sockets_refused_total";
 /// Requests refused before a service saw them, by `why`: `grammar`, `host` or `origin`.
 pub(crate) const REQUESTS_REFUSED: &str = "im_http_requests_refused_total";
+/// Bodies of requests that took too long to arrive, on our own listener or at the uplink.
+pub(crate) const BODIES_TOO_SLOW: &str = "im_http_bodies_too_slow_total";

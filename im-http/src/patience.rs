@@ -3,12 +3,15 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+use crate::turns::Turns;
 
 /// Has the system end a connection whose peer has confirmed nothing of what was sent to it for so long (`TCP_USER_TIMEOUT`,
 /// RFC 5482). What a [`Patient`] sees is how its socket takes things, and a socket takes a good deal for a peer that has
@@ -25,21 +28,30 @@ pub(crate) fn expect_receipt(stream: &TcpStream, within: Duration) -> io::Result
 }
 
 /// A socket whose writes fail once nothing could be written for a while. There is no timer while it takes what it is given.
+///
+/// It lies below TLS, and so it sees the bytes that go out, and says so to the connection's [`Turns`].
 #[derive(Debug)]
 pub(crate) struct Patient<T> {
     inner: T,
+    turns: Arc<Turns>,
     within: Duration,
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Patient<T> {
-    pub(crate) fn new(inner: T, within: Duration) -> Self {
-        Self { inner, within, stuck: None }
+    pub(crate) fn new(inner: T, within: Duration, turns: Arc<Turns>) -> Self {
+        Self { inner, turns, within, stuck: None }
     }
 
     /// The socket itself.
     pub(crate) fn into_inner(self) -> T {
         self.inner
+    }
+
+    fn count(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(bytes)) if *bytes > 0) {
+            self.turns.wrote();
+        }
     }
 
     fn watch<R>(
@@ -77,6 +89,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.count(&written);
         self.watch(cx, written)
     }
 
@@ -86,6 +99,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.count(&written);
         self.watch(cx, written)
     }
 
@@ -114,7 +128,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_who_takes_something_now_and_then_is_waited_for_and_no_other() {
         let (mut reader, writer) = tokio::io::duplex(16);
-        let mut writer = Patient::new(writer, Duration::from_secs(30));
+        let mut writer = Patient::new(writer, Duration::from_secs(30), Arc::default());
         let reading = async {
             for _ in 0..10 {
                 tokio::time::sleep(Duration::from_secs(20)).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 #[cfg(feature = "tls")]
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
@@ -31,6 +31,7 @@ use crate::front::Front;
 use crate::listener_config::ListenerConfig;
 use crate::patience::{Patient, expect_receipt};
 use crate::socket::Socket;
+use crate::timed::TimedBody;
 #[cfg(feature = "tls")]
 use crate::tls::Certificates;
 use crate::watch::{Verdict, Watch};
@@ -65,7 +66,7 @@ impl OneConnection {
         place: Place,
         service: TowerToHyperService<S>,
     ) where
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S: Service<Request<TimedBody>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
@@ -78,7 +79,8 @@ impl OneConnection {
             tracing::debug!(error = %e, "a connection ended before it began");
             return;
         }
-        let stream = Patient::new(stream, self.config.write_timeout);
+        let turns = self.front.turns().clone();
+        let stream = Patient::new(stream, self.config.write_timeout, turns);
         #[cfg(feature = "tls")]
         if let Some(certificates) = &self.certificates {
             match tokio::time::timeout(self.config.header_timeout, certificates.accept(stream))
@@ -100,7 +102,7 @@ impl OneConnection {
     async fn speak<T, S, B>(&self, stream: T, place: Place, service: TowerToHyperService<S>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S: Service<Request<TimedBody>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
@@ -153,7 +155,7 @@ impl OneConnection {
     async fn speak_two<T, S, B>(&self, stream: T, service: TowerToHyperService<S>)
     where
         TokioIo<T>: Read + Write + Unpin + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S: Service<Request<TimedBody>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,

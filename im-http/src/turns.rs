@@ -12,6 +12,7 @@ pub(crate) struct Turns {
     answering: AtomicUsize,
     begun: AtomicUsize,
     heard: AtomicBool,
+    written: AtomicUsize,
     ended: CancellationToken,
 }
 
@@ -38,6 +39,16 @@ impl Turns {
     /// Something was read.
     pub(crate) fn heard(&self) {
         self.heard.store(true, Relaxed);
+    }
+
+    /// The socket took some bytes: of an answer that hyper has buffered, perhaps, and counts as written.
+    pub(crate) fn wrote(&self) {
+        self.written.fetch_add(1, Relaxed);
+    }
+
+    /// How often the socket took something, around zero again after many times.
+    pub(crate) fn written(&self) -> usize {
+        self.written.load(Relaxed)
     }
 
     /// What the connection is doing, and after how many requests.

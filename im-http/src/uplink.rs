@@ -5,7 +5,6 @@ use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,23 +16,21 @@ use hyper::body::Body as HttpBody;
 use im_core::Code;
 use im_core::engine::{Engine, Peer};
 use im_core::wire::Encoding;
-use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::answers;
 use crate::body::{Body, BoxError};
 use crate::credentials::{credentials, peer_address};
 use crate::endpoint::answer;
-use crate::lists::{list, lists};
+use crate::lists::{elements, lists};
 use crate::origin::Origins;
 use crate::refusal::Refusal;
 use crate::request::{content_type, media_type, session};
+use crate::timed::{BodyTime, BodyTooSlow, TimedBody};
 
 /// Bytes of a body that is refused which are read nevertheless, so that the client, which reads only when it has written,
 /// hears why (RFC 9112 section 9.6).
 const LINGER_BYTES: usize = 1024 * 1024;
-/// The slowest body that is read to its end, in bytes a second.
-const SLOWEST: f64 = 500.0;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// The knobs of the uplink. How large a message may be is the engine's to say.
@@ -43,6 +40,9 @@ pub struct UplinkConfig {
     /// How long the body of a request may take to arrive, beyond the time that it takes at 500 bytes a second. 30 s by
     /// default: the slowest networks in use carry more. The largest message by default (64 KiB) has 161 s. Worst case in
     /// memory: one message for each request at a time.
+    ///
+    /// For `POST …/send` it takes the place of [`ListenerConfig::body_timeout`](crate::ListenerConfig::body_timeout), which
+    /// bounds the bodies of all other requests to our own listener.
     pub body_timeout: Duration,
 }
 
@@ -129,10 +129,9 @@ where
 
 fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     let encoding = content_type(headers)?;
-    // An element that is no text is left out by `list`, and is a coding nevertheless.
-    let codings = headers.get_all(CONTENT_ENCODING).iter();
-    let plain = codings.filter(|line| line.to_str().is_err()).count() == 0
-        && list(headers, &CONTENT_ENCODING).all(|coding| coding.eq_ignore_ascii_case("identity"));
+    // An element that is no text is a coding nevertheless.
+    let plain = elements(headers, &CONTENT_ENCODING)
+        .all(|coding| coding.is_ok_and(|coding| coding.eq_ignore_ascii_case("identity")));
     match plain {
         true => Ok(encoding),
         false => {
@@ -148,29 +147,9 @@ enum Fault {
     CutOff,
 }
 
-/// Collects a body for as long as it arrives fast enough.
-async fn collect_in_time<B>(body: Pin<&mut B>, max: usize, within: Duration) -> Result<Bytes, Fault>
-where
-    B: HttpBody<Data = Bytes>,
-{
-    let arrived = AtomicUsize::new(0);
-    tokio::select! {
-        biased;
-        collected = collect(body, max, &arrived) => collected,
-        () = too_slow(within, &arrived) => Err(Fault::TooSlow),
-    }
-}
-
-/// Returns when so few bytes have arrived that the body counts as too slow.
-async fn too_slow(within: Duration, arrived: &AtomicUsize) {
-    let begin = Instant::now();
-    loop {
-        let bytes = arrived.load(Ordering::Relaxed) as f64;
-        let latest = begin + within + Duration::from_secs(1).mul_f64(bytes / SLOWEST);
-        if latest <= Instant::now() {
-            return;
-        }
-        tokio::time::sleep_until(latest).await;
+impl Fault {
+    fn of(error: &BoxError) -> Self {
+        if BodyTooSlow::caused(error) { Self::TooSlow } else { Self::CutOff }
     }
 }
 
@@ -183,6 +162,14 @@ where
     // Who asks before sending, or says that there is more than will ever be read, is answered at once.
     let asks = lists(request.headers(), &EXPECT, "100-continue");
     let announced = request.body().size_hint().lower();
+    // On our own listener the body has a clock already, which takes this time for its own: there is one clock for each body.
+    let own = match request.extensions().get::<BodyTime>() {
+        Some(time) => {
+            time.set(within);
+            None
+        }
+        None => Some(BodyTime::new(within)),
+    };
     let mut body = pin!(request.into_body());
     let last = HeaderValue::from_static("close");
     let too_large = |words| Refusal::new(Code::TooLarge, words).header(CONNECTION, last.clone());
@@ -192,7 +179,11 @@ where
         }
         return Err(too_large(format!("a message has at most {max} bytes")));
     }
-    match collect_in_time(body.as_mut(), max, within).await {
+    let collected = match own {
+        None => collect(body.as_mut(), max).await,
+        Some(time) => collect(pin!(TimedBody::new(body.as_mut(), time)), max).await,
+    };
+    match collected {
         Ok(message) => Ok(message),
         Err(Fault::CutOff) => Err(Refusal::new(Code::Malformed, "the message was cut off")
             .header(CONNECTION, last.clone())),
@@ -208,18 +199,16 @@ where
     }
 }
 
-async fn collect<B>(
-    mut body: Pin<&mut B>,
-    max: usize,
-    arrived: &AtomicUsize,
-) -> Result<Bytes, Fault>
+async fn collect<B>(mut body: Pin<&mut B>, max: usize) -> Result<Bytes, Fault>
 where
     B: HttpBody<Data = Bytes>,
+    B::Error: Into<BoxError>,
 {
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.as_mut().frame().await {
-        let Ok(data) = frame.map_err(|_| Fault::CutOff)?.into_data() else { continue };
-        arrived.fetch_add(data.len(), Ordering::Relaxed);
+        let Ok(data) = frame.map_err(|error| Fault::of(&error.into()))?.into_data() else {
+            continue;
+        };
         if first.len() + rest.len() + data.len() > max {
             return Err(Fault::TooLarge);
         }
@@ -255,7 +244,7 @@ async fn linger<B: HttpBody<Data = Bytes>>(mut body: Pin<&mut B>) {
 #[cfg(test)]
 mod tests {
     use hyper::body::Frame;
-    use tokio::time::Sleep;
+    use tokio::time::{Instant, Sleep};
 
     use super::*;
 

@@ -23,6 +23,7 @@ use tower_service::Service;
 use crate::body::BoxError;
 use crate::credentials::PeerAddr;
 use crate::origin::Origins;
+use crate::timed::BodyTime;
 use crate::turns::HalfClosed;
 
 /// Serves every request that reaches the filter by the tower service. Put path filters before it:
@@ -94,13 +95,15 @@ fn extensions() -> impl Filter<Extract = (Extensions,), Error = Infallible> + Cl
         .and(::warp::ext::optional::<Origins>())
         .and(::warp::ext::optional::<PeerAddr>())
         .and(::warp::ext::optional::<HalfClosed>())
-        .map(|upgrade, identity, origins, peer, half_closed| {
+        .and(::warp::ext::optional::<BodyTime>())
+        .map(|upgrade, identity, origins, peer, half_closed, body_time| {
             let mut extensions = Extensions::new();
             put(&mut extensions, upgrade);
             put(&mut extensions, identity);
             put(&mut extensions, origins);
             put(&mut extensions, peer);
             put(&mut extensions, half_closed);
+            put(&mut extensions, body_time);
             extensions
         })
 }

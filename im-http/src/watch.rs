@@ -32,6 +32,8 @@ pub(crate) struct Watch<T> {
     idle_timeout: Duration,
     /// What the connection was doing when the timer was set, and after how many requests.
     phase: (Phase, usize),
+    /// How often the socket had taken something then.
+    written: usize,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -39,7 +41,8 @@ impl<T: AsyncRead + Unpin> Watch<T> {
     pub(crate) fn new(socket: Socket<T>, turns: Arc<Turns>, config: &ListenerConfig) -> Self {
         let (header_timeout, idle_timeout) = (config.header_timeout, config.idle_timeout);
         let timer = Box::pin(tokio::time::sleep(header_timeout));
-        Self { socket, turns, header_timeout, idle_timeout, phase: (Phase::Head, 0), timer }
+        let (phase, written) = ((Phase::Head, 0), 0);
+        Self { socket, turns, header_timeout, idle_timeout, phase, written, timer }
     }
 
     pub(crate) async fn verdict(mut self) -> Verdict {
@@ -47,8 +50,12 @@ impl<T: AsyncRead + Unpin> Watch<T> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
-        let phase = self.turns.phase();
-        if phase != self.phase {
+        let (phase, written) = (self.turns.phase(), self.turns.written());
+        // An answer in one piece is hyper's as soon as it is begun, and a slow reader takes it for minutes after that: the
+        // connection is idle from the last byte on that goes out.
+        let goes_out = phase.0 == Phase::Idle && written != self.written;
+        self.written = written;
+        if phase != self.phase || goes_out {
             self.phase = phase;
             match phase.0 {
                 Phase::Answer => {}

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use im_core::engine::{Engine, EngineConfig};
 use im_core::wire::Limits;
-use im_http::{Edge, Listener, OriginPolicy, UplinkConfig};
+use im_http::{Edge, Listener, ListenerConfig, OriginPolicy, UplinkConfig};
 use im_testkit::transport_suite::http::{Answer, Client};
 use serde_json::{Value, json};
 
@@ -40,8 +40,12 @@ async fn served(engine: &Engine, config: UplinkConfig) -> SocketAddr {
 }
 
 async fn serve(edge: Edge) -> SocketAddr {
+    serve_with(edge, ListenerConfig::default()).await
+}
+
+async fn serve_with(edge: Edge, config: ListenerConfig) -> SocketAddr {
     let edge = edge.at("/im");
-    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap().config(config);
     let address = listener.local_addr().unwrap();
     tokio::spawn(listener.serve(edge));
     address
@@ -209,6 +213,30 @@ async fn bodies_are_bounded_in_bytes_and_time() {
     assert_eq!(within(client.finish()).await.unwrap().status, 400);
     let answer = post(at, &[JSON, ("im-session", &session)], &json!({"t": "ping", "id": 1})).await;
     assert_eq!(answer.status, 200, "nobody else notices");
+}
+
+/// One clock for each body: behind our listener the uplink's time counts, directly and through other routers.
+#[tokio::test]
+async fn uplink_time_replaces_the_listeners() {
+    let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"});
+    let config = || ListenerConfig::default().body_timeout(Duration::ZERO);
+    let edge = Edge::new(engine().await, UplinkConfig::default());
+    let at = serve_with(edge.clone(), config()).await;
+    assert_eq!(post(at, &[JSON], &hello).await.status, 200);
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap().config(config());
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(listener.serve(axum::Router::new().nest_service("/im", edge)));
+    assert_eq!(post(at, &[JSON], &hello).await.status, 200);
+    // The listener's error is known again, whatever a router wraps it in.
+    let late = UplinkConfig::default().body_timeout(Duration::ZERO);
+    let edge = Edge::new(engine().await, late);
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(listener.serve(axum::Router::new().nest_service("/im", edge)));
+    let head = "POST /im/send HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let mut client = Client::connect(at).await.unwrap();
+    client.send(format!("{head}content-length: 9\r\n\r\n{{").as_bytes()).await.unwrap();
+    assert_eq!(told(&within(client.finish()).await.unwrap()), (408, Some(4205)));
 }
 
 #[tokio::test]

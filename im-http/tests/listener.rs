@@ -17,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
-use im_http::{Certificates, Listener, ListenerConfig, PeerAddr};
+use hyper::body::Body;
+use im_http::{Certificates, Listener, ListenerConfig, PeerAddr, TimedBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -58,7 +58,7 @@ const POST: &str = "POST /a/b?c=%20d HTTP/1.1\r\nHost: localhost\r\nConnection: 
 async fn a_service_is_told_the_whole_request_and_who_sent_it() {
     let listener = Listener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(listener.serve(tower::service_fn(echo::<Incoming>)));
+    tokio::spawn(listener.serve(tower::service_fn(echo::<TimedBody>)));
     let (port, answer) = ask(address, POST).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.ends_with(&format!("POST /a/b?c=%20d {port} hello")), "{answer}");
@@ -81,7 +81,7 @@ async fn silent_and_dawdling_sockets_are_closed() {
     let config = ListenerConfig::default().header_timeout(short).idle_timeout(short);
     let listener = Listener::bind("127.0.0.1:0").await.unwrap().config(config);
     let address = listener.local_addr().unwrap();
-    tokio::spawn(listener.serve(tower::service_fn(echo::<Incoming>)));
+    tokio::spawn(listener.serve(tower::service_fn(echo::<TimedBody>)));
     for head in ["", "GET / HTTP/1.1\r\nHost:", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
         // Read to the end: the third is answered, and closed when no second request comes.
         let (_, answer) = ask(address, head).await;
@@ -93,7 +93,7 @@ async fn silent_and_dawdling_sockets_are_closed() {
 async fn heads_over_the_bound_are_refused() {
     let listener = Listener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(listener.serve(tower::service_fn(echo::<Incoming>)));
+    tokio::spawn(listener.serve(tower::service_fn(echo::<TimedBody>)));
     let head =
         format!("GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {}\r\n\r\n", "x".repeat(20 * 1024));
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -112,7 +112,7 @@ async fn no_more_connections_are_served_at_once_than_allowed() {
     let address = listener.local_addr().unwrap();
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let highest = most.clone();
-    let service = tower::service_fn(move |request: Request<Incoming>| {
+    let service = tower::service_fn(move |request: Request<TimedBody>| {
         let (now, most) = (now.clone(), most.clone());
         async move {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -142,7 +142,7 @@ async fn what_is_in_flight_ends_and_nothing_new_begins() {
     let (stop, stopped) = oneshot::channel::<()>();
     let (go_on, may_go_on) = oneshot::channel::<()>();
     let once = Arc::new(std::sync::Mutex::new(Some((begun, may_go_on))));
-    let service = tower::service_fn(move |request: Request<Incoming>| {
+    let service = tower::service_fn(move |request: Request<TimedBody>| {
         let once = once.lock().unwrap().take();
         async move {
             if let Some((begun, may_go_on)) = once {
@@ -172,7 +172,7 @@ async fn what_does_not_end_in_time_is_cut_off() {
     let address = listener.local_addr().unwrap();
     let (begun, has_begun) = oneshot::channel();
     let begun = Arc::new(std::sync::Mutex::new(Some(begun)));
-    let service = tower::service_fn(move |_: Request<Incoming>| {
+    let service = tower::service_fn(move |_: Request<TimedBody>| {
         let begun = begun.lock().unwrap().take();
         async move {
             begun.unwrap().send(()).unwrap();

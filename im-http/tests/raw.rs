@@ -15,9 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use im_core::engine::Engine;
-use im_http::{Edge, Hosts, Listener, ListenerConfig, PeerAddr, UplinkConfig};
+use im_http::{Edge, Hosts, Listener, ListenerConfig, PeerAddr, TimedBody, UplinkConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
@@ -108,16 +107,44 @@ async fn ambiguous_requests_are_refused_as_such() {
         ("transfer-encoding: gzip\r\ntransfer-encoding: chunked", 501),
         ("transfer-encoding: chunked, chunked", 400),
         ("transfer-encoding: chunked, gzip", 400),
+        ("transfer-encoding: \u{fc}\r\ntransfer-encoding: chunked", 501),
+        ("transfer-encoding: gzip, \u{fc}\r\ntransfer-encoding: chunked", 501),
     ] {
         let head = "POST /im/send HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json";
         let answer = ask(at, &format!("{head}\r\n{coding}\r\n\r\n{chunks}")).await;
         assert_eq!(status(&answer), expected, "{coding}: {answer}");
     }
-    let slashes = hello().replace("/im/send", "/im//send");
-    assert_eq!(status(&ask(at, &slashes).await), 400);
     // HTTP/1.0 knows no Host.
     let old = "GET /im HTTP/1.0\r\n\r\n";
     assert_eq!(status(&ask(at, old).await), 200);
+}
+
+/// The answer says so, and what comes after it is not looked at.
+#[tokio::test]
+async fn ambiguous_requests_end_the_connection() {
+    let at = edge(ListenerConfig::default()).await;
+    let head = "POST /im/send HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let slashes = |path: &str| (hello().replace("/im/send", path), 400);
+    for (request, expected) in [
+        slashes("/im//send"),
+        slashes("//im/send"),
+        slashes("/im//"),
+        (post("", HELLO), 400),
+        (post("host: a\r\nhost: b\r\n", HELLO), 400),
+        (
+            format!("{head}transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+            501,
+        ),
+    ] {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all((request.clone() + &hello()).as_bytes()).await.unwrap();
+        let mut read = String::new();
+        within(stream.read_to_string(&mut read)).await.unwrap();
+        assert_eq!(status(&read), expected, "{request}: {read}");
+        assert_eq!(read.matches("HTTP/1.1").count(), 1, "{request}: {read}");
+        assert!(read.contains("connection: close\r\n") && read.contains("4500"), "{read}");
+        assert!(!read.contains("keep-alive"), "{read}");
+    }
 }
 
 #[tokio::test]
@@ -167,7 +194,7 @@ async fn complete_requests_are_answered_after_fin() {
 async fn slow_service(config: ListenerConfig) -> (SocketAddr, Arc<Notify>, Arc<Notify>) {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let notify = (begun.clone(), go_on.clone());
-    let service = tower::service_fn(move |request: Request<Incoming>| {
+    let service = tower::service_fn(move |request: Request<TimedBody>| {
         let (begun, go_on) = notify.clone();
         async move {
             let from = request.extensions().get::<PeerAddr>().unwrap().0.ip();
@@ -225,6 +252,16 @@ async fn proxies_say_where_requests_come_from() {
     let (at, _, go_on) = slow_service(known).await;
     go_on.notify_one();
     assert!(ask(at, line).await.ends_with("from 192.0.2.1"));
+    // What the client wrote hides nothing of what the proxy appended.
+    for line in
+        ["x-forwarded-for: \"8.8.8.8, 192.0.2.1\r\n", "x-forwarded-for: \u{fc}, 192.0.2.1\r\n"]
+    {
+        go_on.notify_one();
+        assert!(ask(at, line).await.ends_with("from 192.0.2.1"), "{line}");
+    }
+    go_on.notify_one();
+    let unclear = "x-forwarded-for: 8.8.8.8, \u{fc}, 127.0.0.1\r\n";
+    assert!(ask(at, unclear).await.ends_with("from 127.0.0.1"));
 }
 
 /// A connection from one of the many addresses of this machine.

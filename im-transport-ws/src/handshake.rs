@@ -7,7 +7,7 @@ use http::header::{
 use http::{Method, Request, Response, StatusCode, Version};
 use im_core::Code;
 use im_core::wire::Encoding;
-use im_http::{Refusal, list, lists, only};
+use im_http::{Refusal, elements, lists, only};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 /// The answer 101 to a good request, and the encoding agreed on.
@@ -85,11 +85,12 @@ fn accept<T>(key: Option<&HeaderValue>, body: impl FnOnce() -> T) -> Result<Resp
 
 /// The first subprotocol offered that we speak; `None` if none was offered.
 fn subprotocol(headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
-    let mut offered = list(headers, &SEC_WEBSOCKET_PROTOCOL).peekable();
+    // A name that is no text is not spoken here, and was offered nevertheless.
+    let mut offered = elements(headers, &SEC_WEBSOCKET_PROTOCOL).peekable();
     if offered.peek().is_none() {
         return Ok(None);
     }
-    match offered.find_map(|name| Encoding::from_subprotocol(&name)) {
+    match offered.flatten().find_map(|name| Encoding::from_subprotocol(&name)) {
         Some(encoding) => Ok(Some(encoding)),
         None => {
             let words = "the subprotocols are im.v1.json and im.v1.msgpack";

@@ -114,6 +114,7 @@ async fn what_is_no_good_handshake_gets_a_status_a_code_and_a_hint() {
         ),
         (good.replace("dGhlIHNhbXBsZSBub25jZQ==", "bm9uY2U="), 400, 4500, "application/json"),
         (upgrade_head("Sec-WebSocket-Protocol: soap\r\n"), 400, 4501, "application/json"),
+        (upgrade_head("Sec-WebSocket-Protocol: \u{fc}\r\n"), 400, 4501, "application/json"),
         (
             upgrade_head("Authorization: Bearer a\r\nAuthorization: Bearer b\r\n"),
             401,

@@ -41,8 +41,11 @@
  *   that coming back takes one small message. 16 by default: with fewer rooms than that nothing is told.
  * @property {number} checkpointMs The time between two such tellings. 30 s by default.
  * @property {number} pollMs The pause between two short polls that bring nothing. 3 s by default.
- * @property {number} holdMs How long a long poll may be held, and what silence on a stream means with a heartbeat or so
- *   to spare. 25 s by default.
+ * @property {number} holdMs How long a long poll may be held. 25 s by default.
+ * @property {number} firstByteMs How long the first byte of an event stream may take. 15 s by default, as `wire/SPEC.md` says. If
+ *   nothing has ever come by then, something in between holds streams back, and another transport is taken.
+ * @property {number} heartbeatMs After how long without anything to say a server sends a sign of life on an event stream, until it
+ *   has said so itself. 20 s by default, as servers have it. A stream that is silent for three times as long is taken up anew.
  * @property {number} upgradeMs After how long on a lesser transport a better one is tried again. 30 s by default; it
  *   doubles with each failure up to 20 times that.
  */
@@ -142,10 +145,19 @@ export type Config = {
      */
     pollMs: number;
     /**
-     * How long a long poll may be held, and what silence on a stream means with a heartbeat or so
-     * to spare. 25 s by default.
+     * How long a long poll may be held. 25 s by default.
      */
     holdMs: number;
+    /**
+     * How long the first byte of an event stream may take. 15 s by default, as `wire/SPEC.md` says. If
+     * nothing has ever come by then, something in between holds streams back, and another transport is taken.
+     */
+    firstByteMs: number;
+    /**
+     * After how long without anything to say a server sends a sign of life on an event stream, until it
+     * has said so itself. 20 s by default, as servers have it. A stream that is silent for three times as long is taken up anew.
+     */
+    heartbeatMs: number;
     /**
      * After how long on a lesser transport a better one is tried again. 30 s by default; it
      * doubles with each failure up to 20 times that.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use embed_axum::{Shop, chat, routes};
 use futures::{SinkExt, StreamExt};
+use im_http::{Listener, ListenerConfig};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -18,11 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Serves a shop of its own and gives its address.
 async fn open_shop() -> String {
+    open_shop_with(ListenerConfig::default()).await
+}
+
+async fn open_shop_with(config: ListenerConfig) -> String {
     let shop = Shop::open().await.unwrap();
     tokio::spawn(chat::clerk(shop.chat.clone(), shop.orders.clone()));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap().config(config);
     let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(async move { axum::serve(listener, routes::router(shop)).await });
+    tokio::spawn(listener.serve(routes::router(shop)));
     address
 }
 
@@ -170,6 +175,27 @@ async fn who_is_not_logged_in_gets_nowhere() {
     let claim = json!({"t": "hello", "v": 1, "user": "ada"});
     let refused = Client::connect(&address, Some("shop=made-up")).await.ask(claim).await;
     assert_eq!(refused["code"], 4301, "{refused}");
+}
+
+/// The shop's own routes are bounded like the engine's: a body that never comes holds no socket.
+#[tokio::test]
+async fn stalled_bodies_end_their_connection() {
+    let config = ListenerConfig::default().body_timeout(Duration::from_millis(50));
+    let address = open_shop_with(config).await;
+    let form = "content-type: application/x-www-form-urlencoded\r\ncontent-length: 2000000";
+    let head = format!("POST /login HTTP/1.1\r\nhost: {address}\r\n{form}\r\n\r\n");
+    for sent in ["", "name=ada"] {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(format!("{head}{sent}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer));
+        read.await.expect("the connection ends").unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 400") && answer.contains("connection: close"),
+            "{answer}"
+        );
+    }
+    log_in(&address, "ada").await;
 }
 
 #[tokio::test]

@@ -10,14 +10,29 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::crowd::Crowd;
 use crate::hosts::{HostCheck, Hosts};
+use crate::timed::TimedBody;
 
 const ASK: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\nhello";
 
-/// A connection to a service that answers after so long.
+/// A connection to a service that answers with what it was sent after so long.
 async fn connection(takes: Duration) -> DuplexStream {
+    let service = tower::service_fn(move |request: Request<TimedBody>| async move {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        tokio::time::sleep(takes).await;
+        Ok::<_, Infallible>(Response::new(Full::new(body)))
+    });
+    connect(ListenerConfig::default(), service).await
+}
+
+async fn connect<S>(config: ListenerConfig, service: S) -> DuplexStream
+where
+    S: Service<Request<TimedBody>, Response = Response<Full<Bytes>>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
     let (client, server) = tokio::io::duplex(16 * 1024);
-    let config = Arc::new(ListenerConfig::default());
+    let config = Arc::new(config);
     let host = Arc::new(HostCheck::new(Hosts::default(), true));
     let one = OneConnection {
         front: Front::new(config.clone(), host, "127.0.0.1:1".parse().unwrap()),
@@ -28,11 +43,7 @@ async fn connection(takes: Duration) -> DuplexStream {
         slot: Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap(),
     };
     let place = Crowd::default().enter(None, 1, 1).unwrap();
-    let service = tower::service_fn(move |request: Request<Incoming>| async move {
-        let body = request.into_body().collect().await.unwrap().to_bytes();
-        tokio::time::sleep(takes).await;
-        Ok::<_, Infallible>(Response::new(Full::new(body)))
-    });
+    let server = Patient::new(server, one.config.write_timeout, one.front.turns().clone());
     tokio::spawn(async move { one.speak(server, place, TowerToHyperService::new(service)).await });
     client
 }
@@ -111,4 +122,88 @@ async fn answers_may_take_any_time() {
     client.shutdown().await.unwrap();
     assert!(is_answered(&mut client).await, "the peer has ended its half");
     assert!(has_ended(&mut client).await);
+}
+
+/// A service that waits for a body waits as long as its bytes are worth, and then the connection ends.
+#[tokio::test(start_paused = true)]
+async fn bodies_that_stall_end_the_connection() {
+    let service = tower::service_fn(|request: Request<TimedBody>| async {
+        let collected = request.into_body().collect().await;
+        let words = collected.map_or_else(|error| error.to_string(), |_| "whole".to_owned());
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(words))))
+    });
+    let head = "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2000000\r\n\r\n";
+    for (sent, expected) in [(0, 30), (500, 31), (5000, 40)] {
+        let mut client = connect(ListenerConfig::default(), service).await;
+        let begin = tokio::time::Instant::now();
+        send(&mut client, head).await;
+        send(&mut client, &"x".repeat(sent)).await;
+        let mut read = String::new();
+        client.read_to_string(&mut read).await.unwrap();
+        assert_eq!(begin.elapsed().as_secs(), expected);
+        assert!(read.contains("took too long") && read.contains("connection: close"), "{read}");
+        assert!(!read.contains("keep-alive"), "{read}");
+    }
+}
+
+/// The time in which the service does something else is not the peer's.
+#[tokio::test(start_paused = true)]
+async fn busy_services_cost_bodies_no_time() {
+    let service = tower::service_fn(|request: Request<TimedBody>| async {
+        let mut body = request.into_body();
+        let mut read = 0;
+        while let Some(frame) = body.frame().await {
+            read += frame.unwrap().into_data().unwrap().len();
+            seconds(120).await;
+        }
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(format!("{read} bytes")))))
+    });
+    let mut client = connect(ListenerConfig::default(), service).await;
+    send(&mut client, "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\n").await;
+    for byte in ["a", "b", "c"] {
+        send(&mut client, byte).await;
+        seconds(130).await;
+    }
+    assert!(is_answered(&mut client).await);
+}
+
+const LONG: usize = 256 * 1024;
+
+/// Asks for an answer in one piece of `LONG` bytes, on a connection that is idle for 75 s at most.
+async fn long_answer() -> DuplexStream {
+    let service = tower::service_fn(|_: Request<TimedBody>| async {
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![b'x'; LONG]))))
+    });
+    let mut client = connect(ListenerConfig::default(), service).await;
+    send(&mut client, ASK).await;
+    client
+}
+
+/// A slow network takes minutes for an answer that the server has written at once. That is no idleness.
+#[tokio::test(start_paused = true)]
+async fn slow_readers_keep_their_connection() {
+    let mut client = long_answer().await;
+    let begin = tokio::time::Instant::now();
+    let (mut read, mut piece) = (0, [0; 1500]);
+    while read < LONG {
+        seconds(1).await;
+        read += client.read(&mut piece).await.unwrap();
+    }
+    assert!(begin.elapsed() > Duration::from_secs(170));
+    seconds(60).await;
+    // The head was beside the bytes counted.
+    let rest = tokio::time::timeout(Duration::from_millis(1), client.read(&mut piece)).await;
+    assert!(!matches!(rest, Ok(Ok(0))), "closed although promised for 75 s more");
+    send(&mut client, ASK).await;
+    assert!(is_answered(&mut client).await);
+}
+
+/// Also while an answer is under way.
+#[tokio::test(start_paused = true)]
+async fn readers_that_take_nothing_are_given_up() {
+    let mut client = long_answer().await;
+    seconds(31).await;
+    let mut read = Vec::new();
+    client.read_to_end(&mut read).await.unwrap();
+    assert!(read.len() < LONG, "{} bytes", read.len());
 }

@@ -91,6 +91,6 @@ export function linkOf(transport, setup, events) {
   const { addresses, config } = setup;
   if (transport === 'ws') return new WebSocketLink({ ...setup, url: addresses.ws }, events);
   const http = { ...setup, url: addresses.http ?? '' };
-  if (transport === 'sse') return new EventStreamLink({ ...http, silenceMs: config.holdMs * 2 }, events);
+  if (transport === 'sse') return new EventStreamLink(http, events);
   return new PollLink({ ...http, holdMs: transport === 'poll' ? config.holdMs : 0, pauseMs: config.pollMs }, events);
 }

@@ -9,8 +9,8 @@ import { failure, messageOf, Tries, Uplink } from './uplink.js';
  * @typedef {import('../wire/value.js').Frame} Frame
  */
 
-/** How much longer than its hold a poll may take, in milliseconds. */
-const GRACE_MS = 10_000;
+/** How much longer than its hold a poll may take, in milliseconds: wire/SPEC.md, "Time-outs". */
+const GRACE_MS = 15_000;
 
 /**
  * Pushes down by polling, commands up by POST. Nothing counts as received before the next poll names its mark, so a

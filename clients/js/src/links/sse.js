@@ -3,10 +3,16 @@ import { causeOf, finalCause, wordsOf } from './link.js';
 import { EventStreamParser } from './sse-parser.js';
 import { failure, Tries, Uplink } from './uplink.js';
 
+/** A stream on which nothing came for so many heartbeats is taken up anew: wire/SPEC.md, "Time-outs". */
+const HEARTBEATS = 3;
+/** The least and the longest silence that is waited for, in milliseconds: the longest is what timers of browsers can wait. */
+const [LEAST_SILENCE_MS, LONGEST_SILENCE_MS] = [1000, 2 ** 31 - 1];
+
 /**
  * @typedef {import('./link.js').Link} Link
  * @typedef {import('./link.js').LinkEvents} LinkEvents
  * @typedef {import('./link.js').LinkCause} LinkCause
+ * @typedef {import('../config.js').Config} Config
  */
 
 /**
@@ -17,8 +23,7 @@ import { failure, Tries, Uplink } from './uplink.js';
  */
 export class EventStreamLink {
   /**
-   * @param {ConstructorParameters<typeof Uplink>[0] & {silenceMs: number}} setup `silenceMs`: a stream on which nothing
-   *   came for so long, heartbeats included, is taken up anew
+   * @param {ConstructorParameters<typeof Uplink>[0] & {config: Pick<Config, 'firstByteMs' | 'heartbeatMs'>}} setup
    * @param {LinkEvents} events
    */
   constructor(setup, events) {
@@ -31,6 +36,12 @@ export class EventStreamLink {
     /** @type {string | undefined} */
     this.mark = undefined;
     this.retryMs = 1000;
+    /** A stream on which nothing came for so long, heartbeats included, is taken up anew. */
+    this.silenceMs = silenceOf(setup.config.heartbeatMs);
+    /** Whether the server has said how often its heart beats. */
+    this.isInformed = false;
+    /** Whether something has come on the stream that is being read. */
+    this.isFlowing = false;
     /** @type {AbortController | undefined} The stream that is being read. */
     this.stream = undefined;
     this.timer = undefined;
@@ -63,7 +74,8 @@ export class EventStreamLink {
     this.setup.env.clearTimeout(this.timer);
     const stream = new AbortController();
     this.stream = stream;
-    this.watch();
+    this.isFlowing = false;
+    this.watch(this.setup.config.firstByteMs);
     const cause = await this.readUntilEnd(stream).catch((error) => ({ message: `the stream broke: ${wordsOf(error)}` }));
     if (this.isDone || this.stream !== stream) return;
     const pause = this.tries.next(cause);
@@ -100,22 +112,44 @@ export class EventStreamLink {
       if (done) return { message: 'the stream ended' };
       if (this.isDone || this.stream !== stream) return { message: 'left' };
       this.tries.worked();
-      this.watch();
+      if (!this.isFlowing && !this.isInformed) void this.learn();
+      this.isFlowing = true;
+      this.watch(this.silenceMs);
       this.events.heard();
       this.events.steady();
       parser.push(value);
     }
   }
 
-  /** Silence that lasts too long ends the stream. */
-  watch() {
-    const { env, silenceMs } = this.setup;
+  /** Asks the server how often its heart beats. Where that fails, the next stream asks again. */
+  async learn() {
+    try {
+      const { firstByteMs } = this.setup.config;
+      const response = await this.uplink.request('', { headers: this.uplink.headers() }, firstByteMs);
+      const offer = response.status === 200 ? await response.json() : undefined;
+      if (this.isDone || !Number.isFinite(offer?.heartbeat_ms)) return;
+      this.isInformed = true;
+      this.silenceMs = silenceOf(offer.heartbeat_ms);
+      if (this.isFlowing) this.watch(this.silenceMs);
+    } catch {
+      // The stream itself tells whether the server is there.
+    }
+  }
+
+  /**
+   * Silence that lasts too long ends the stream. If nothing has ever come, something in between holds it back.
+   *
+   * @param {number} ms
+   */
+  watch(ms) {
+    const { env } = this.setup;
     env.clearTimeout(this.timer);
     this.timer = env.setTimeout(() => {
-      const pause = this.tries.next({ message: '' });
+      const cause = { message: 'nothing comes through the stream', unfit: true };
+      const pause = this.tries.next(cause);
       if (pause !== undefined) this.again(pause);
-      else this.lost({ message: 'nothing comes through the stream', unfit: true });
-    }, silenceMs);
+      else this.lost(cause);
+    }, ms);
   }
 
   /** @param {number} ms */
@@ -125,6 +159,7 @@ export class EventStreamLink {
     this.stream?.abort();
     // What is left of it is none of our business.
     this.stream = undefined;
+    this.isFlowing = false;
     env.clearTimeout(this.timer);
     this.timer = env.setTimeout(() => this.read(), ms);
   }
@@ -142,4 +177,9 @@ export class EventStreamLink {
     this.stream?.abort();
     this.uplink.close();
   }
+}
+
+/** @param {number} heartbeatMs */
+function silenceOf(heartbeatMs) {
+  return Math.min(Math.max(heartbeatMs * HEARTBEATS, LEAST_SILENCE_MS), LONGEST_SILENCE_MS);
 }

@@ -2,6 +2,7 @@
  * @typedef {import('./link.js').Link} Link
  * @typedef {import('./link.js').LinkEvents} LinkEvents
  * @typedef {import('./link.js').LinkCause} LinkCause
+ * @typedef {import('../config.js').Config} Config
  */
 /**
  * Pushes down as an event stream, commands up by POST. The stream is read with `fetch` rather than `EventSource`, which
@@ -11,12 +12,11 @@
  */
 export class EventStreamLink implements Link {
     /**
-     * @param {ConstructorParameters<typeof Uplink>[0] & {silenceMs: number}} setup `silenceMs`: a stream on which nothing
-     *   came for so long, heartbeats included, is taken up anew
+     * @param {ConstructorParameters<typeof Uplink>[0] & {config: Pick<Config, 'firstByteMs' | 'heartbeatMs'>}} setup
      * @param {LinkEvents} events
      */
     constructor(setup: ConstructorParameters<typeof Uplink>[0] & {
-        silenceMs: number;
+        config: Pick<Config, "firstByteMs" | "heartbeatMs">;
     }, events: LinkEvents);
     transport: string;
     traits: {
@@ -31,7 +31,7 @@ export class EventStreamLink implements Link {
         env: import("./link.js").Env;
         config: Pick<import("../config.js").Config, "slowestUplink">;
     } & {
-        silenceMs: number;
+        config: Pick<Config, "firstByteMs" | "heartbeatMs">;
     };
     events: import("./link.js").LinkEvents;
     uplink: Uplink;
@@ -39,6 +39,12 @@ export class EventStreamLink implements Link {
     /** @type {string | undefined} */
     mark: string | undefined;
     retryMs: number;
+    /** A stream on which nothing came for so long, heartbeats included, is taken up anew. */
+    silenceMs: number;
+    /** Whether the server has said how often its heart beats. */
+    isInformed: boolean;
+    /** Whether something has come on the stream that is being read. */
+    isFlowing: boolean;
     /** @type {AbortController | undefined} The stream that is being read. */
     stream: AbortController | undefined;
     timer: any;
@@ -56,8 +62,14 @@ export class EventStreamLink implements Link {
      * @returns {Promise<LinkCause>} why it ended
      */
     readUntilEnd(stream: AbortController): Promise<LinkCause>;
-    /** Silence that lasts too long ends the stream. */
-    watch(): void;
+    /** Asks the server how often its heart beats. Where that fails, the next stream asks again. */
+    learn(): Promise<void>;
+    /**
+     * Silence that lasts too long ends the stream. If nothing has ever come, something in between holds it back.
+     *
+     * @param {number} ms
+     */
+    watch(ms: number): void;
     /** @param {number} ms */
     again(ms: number): void;
     /** @param {LinkCause} cause */
@@ -67,5 +79,6 @@ export class EventStreamLink implements Link {
 export type Link = import("./link.js").Link;
 export type LinkEvents = import("./link.js").LinkEvents;
 export type LinkCause = import("./link.js").LinkCause;
+export type Config = import("../config.js").Config;
 import { Uplink } from './uplink.js';
 import { Tries } from './uplink.js';
