@@ -95,6 +95,26 @@ async fn commands_cost_the_rows_they_touch() {
     assert_eq!((left["code"].as_u64(), till.taken()), (Some(4521), vec![1, 16]));
 }
 
+/// A command whose cost is found out in two parts, and is more than a user can ever have, gets through after the wait.
+#[tokio::test(start_paused = true)]
+async fn dear_command_gets_through_after_wait() {
+    let mut time = Time::new();
+    let engine = Engine::builder().allow_anonymous().clock(time.0.clone()).start().await.unwrap();
+    let mut ann = greeted(&engine, "ann").await;
+    let user = |n: usize| UserId::new(format!("u{n}")).unwrap();
+    let mut members = vec![(UserId::new("ann").unwrap(), Role::Owner), (user(0), Role::Owner)];
+    members.extend((1..16_000).map(|n| (user(n), Role::Member)));
+    let seed = RoomSeed { kind: RoomKind::Group, open: true, members };
+    let room = RoomId::new("large").unwrap();
+    engine.create_room(room, seed, &UserId::new("ann").unwrap()).await.unwrap();
+    let leave = json!({"t": "leave", "id": 2, "room": "large"});
+    let refused = ann.ask(leave.clone()).await;
+    assert_eq!(refused["code"], 4200, "{refused}");
+    time.pass(refused["retry_ms"].as_u64().unwrap()).await;
+    let left = ann.ask(leave).await;
+    assert_eq!(left["t"], "ok", "{left}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn resume_of_a_checkpoint_is_paid_for() {
     let (engine, till) = with_till().await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use im_core::engine::{Connection, Engine, Peer};
-use im_core::ports::{Allowance, Allowances, Credentials, ManualClock};
+use im_core::ports::{Allowance, Allowances, Credentials, ManualClock, TokenBuckets};
 use im_core::wire::Encoding;
 use im_core::{Code, Timestamp};
 use serde_json::{Value, json};
@@ -95,9 +95,70 @@ async fn rooms_are_bounded_by_address_and_user() {
     let refused = ask(&ann, create(4)).await;
     assert_eq!(code(&refused), 4200);
     assert!(refused["msg"].as_str().unwrap().contains("rooms of this user"), "{refused}");
-    // The one that was refused has used up the address's last.
-    let refused = ask(&bob, create(5)).await;
+    // Those that were refused have used up nothing of the address's.
+    for id in 5..20 {
+        assert_eq!(code(&ask(&ann, create(id)).await), 4200);
+    }
+    assert_eq!(code(&ask(&bob, create(20)).await), 0);
+    let refused = ask(&bob, create(21)).await;
     assert!(refused["msg"].as_str().unwrap().contains("rooms of this address"), "{refused}");
+    // Nor has what the address was refused used up anything of the user's.
+    let bob = greeted(&engine, AWAY, "bob").await.unwrap();
+    assert_eq!(code(&ask(&bob, create(22)).await), 0);
+    let refused = ask(&bob, create(23)).await;
+    assert!(refused["msg"].as_str().unwrap().contains("rooms of this user"), "{refused}");
+}
+
+/// A room that is not made, since its id is taken, uses up nothing.
+#[tokio::test(start_paused = true)]
+async fn taken_room_id_uses_no_quota() {
+    let quotas = Allowances::none().rooms_per_address(hourly(2)).rooms_per_user(hourly(1));
+    let (engine, _) = engine(quotas.bytes_per_user(hourly(200))).await;
+    let (ann, bob) = (
+        greeted(&engine, HOME, "ann").await.unwrap(),
+        greeted(&engine, HOME, "bob").await.unwrap(),
+    );
+    let create = |room: &str| json!({"t": "create", "id": 2, "room": room, "open": true});
+    assert_eq!(code(&ask(&ann, create("tea")).await), 0);
+    for _ in 0..10 {
+        assert_eq!(code(&ask(&bob, create("tea")).await), 4523);
+    }
+    assert_eq!(code(&ask(&bob, create("milk")).await), 0);
+}
+
+/// State that is older than what is there is not stored.
+#[tokio::test(start_paused = true)]
+async fn stale_state_uses_no_bytes() {
+    let (engine, _) = engine(Allowances::none().bytes_per_user(hourly(10_000))).await;
+    let ann = greeted(&engine, HOME, "ann").await.unwrap();
+    ask(&ann, json!({"t": "create", "id": 2, "room": "tea"})).await;
+    let set = |stamp: &str| json!({"t": "set", "id": 3, "room": "tea", "key": "k", "value": "x".repeat(4000), "stamp": stamp});
+    assert_eq!(code(&ask(&ann, set("2-0-0")).await), 0);
+    for _ in 0..10 {
+        assert_eq!(code(&ask(&ann, set("1-0-0")).await), 4527);
+    }
+    assert_eq!(code(&ask(&ann, set("3-0-0")).await), 0);
+    assert_eq!(code(&ask(&ann, set("4-0-0")).await), 4200, "what was stored is used up");
+}
+
+/// A command that its user's rate refuses takes of the address what a refused frame does, however dear it is.
+#[tokio::test(start_paused = true)]
+async fn slowed_user_leaves_address_its_commands() {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
+    let engine = Engine::builder().allow_anonymous().clock(clock);
+    let quotas = Allowances::none().commands_per_address(hourly(2000));
+    let engine = engine.rate_limiter(Arc::new(TokenBuckets::new(1, 600)));
+    let engine = engine.quotas(Arc::new(quotas)).start().await.unwrap();
+    let ann = greeted(&engine, HOME, "ann").await.unwrap();
+    let users: Vec<_> = (0..256).map(|n| format!("u{n}")).collect();
+    let create =
+        |id: u64| json!({"t": "create", "id": id, "room": format!("r{id}"), "members": users});
+    assert_eq!(code(&ask(&ann, create(2)).await), 0);
+    for id in 3..23 {
+        assert_eq!(code(&ask(&ann, create(id)).await), 4200);
+    }
+    let bob = greeted(&engine, HOME, "bob").await.unwrap();
+    assert_eq!(code(&ask(&bob, create(30)).await), 0);
 }
 
 /// A first message makes a direct room; the ones after it do not.

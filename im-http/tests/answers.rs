@@ -4,13 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use im_core::engine::{Engine, Publish};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use im_core::engine::{Engine, EngineConfig, Publish};
 use im_core::ports::TokenBuckets;
-use im_core::wire::{Encoding, Limits, Target, Value, decode, encode, list_encoded};
+use im_core::state::RoomSeed;
+use im_core::wire::{
+    Encoding, Limits, Role, RoomKind, Target, Value, decode, encode, list_encoded,
+};
 use im_core::{RoomId, UserId};
-use im_http::{Edge, Listener, UplinkConfig};
+use im_http::{Edge, Listener, Uplink, UplinkConfig};
 use im_testkit::transport_suite::http::Client;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PAGES: i64 = 64;
 /// What one call may hold: its bound, one page, and a part that is on its way.
@@ -96,6 +102,44 @@ async fn large_answers_are_streamed_in_json() {
 #[tokio::test]
 async fn large_answers_are_streamed_in_msgpack() {
     answers_are_whole_and_bounded(Encoding::MsgPack, "application/msgpack").await;
+}
+
+/// Eight pages of 40 KiB to a peer that takes 2 KiB a second, which is longer than all time-outs, while the acks of all
+/// connections are nearly too many.
+#[tokio::test(start_paused = true)]
+async fn slow_reader_outlives_tight_acks() {
+    const KIB: usize = 1024;
+    let config =
+        EngineConfig::default().max_page_bytes(48 * KIB).ack_bytes(32 * KIB).acks_bytes(160 * KIB);
+    let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
+    let (ann, tea) = (UserId::new("ann").unwrap(), RoomId::new("tea").unwrap());
+    let members = vec![(ann.clone(), Role::Owner)];
+    let seed = RoomSeed { kind: RoomKind::Group, open: true, members };
+    engine.create_room(tea.clone(), seed, &ann).await.unwrap();
+    for _ in 0..20 {
+        let text = Publish::text(Target::Room(tea.clone()), ann.clone(), &"x".repeat(2000));
+        engine.publish(text).await.unwrap();
+    }
+    let (mut peer, socket) = tokio::io::duplex(KIB);
+    let uplink = TowerToHyperService::new(Uplink::new(engine, UplinkConfig::default()));
+    let serving = hyper::server::conn::http1::Builder::new();
+    tokio::spawn(serving.serve_connection(TokioIo::new(socket), uplink).into_future());
+    let pages = (2..10).map(|id| json!({"t": "history", "id": id, "room": "tea"}));
+    let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"});
+    let asked = serde_json::Value::from_iter(std::iter::once(hello).chain(pages)).to_string();
+    let head = "POST /send HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json";
+    let request = format!("{head}\r\ncontent-length: {}\r\n\r\n{asked}", asked.len());
+    peer.write_all(request.as_bytes()).await.unwrap();
+    let mut response = Vec::new();
+    while !response.ends_with(b"\r\n0\r\n\r\n") {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let mut part = [0; KIB];
+        let read = peer.read(&mut part).await.unwrap();
+        assert_ne!(read, 0, "the connection ended");
+        response.extend_from_slice(&part[..read]);
+    }
+    let pages = String::from_utf8(response).unwrap().matches("\"first\":1").count();
+    assert_eq!(pages, 8);
 }
 
 #[tokio::test]

@@ -324,7 +324,7 @@ async fn flush_slowly<S: Socket>(
         let now = link.written();
         if now > before && !connection.is_closed() {
             (written, before) = (written + now - before, now);
-            connection.heard();
+            connection.write_progressed();
             stuck.as_mut().reset((Instant::now() + within).min(begin + latest(written)));
         }
         stuck.as_mut().poll(cx).map(|()| Err(Code::SlowReader))

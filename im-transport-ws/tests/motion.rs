@@ -83,6 +83,25 @@ async fn slow_reader_of_a_page_is_waited_for() {
     client.is_alive().await;
 }
 
+/// Acks of all connections are nearly too many, and this peer is in the middle of taking a page.
+#[tokio::test(start_paused = true)]
+async fn slow_reader_outlives_tight_acks() {
+    // One page that waits, beside what the next one would reserve, is three quarters of all.
+    let config =
+        EngineConfig::default().max_page_bytes(64 * 1024).acks_bytes(160 * 1024).tick(SECOND);
+    let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
+    let ws = WebSocket::new(engine, WsConfig::default());
+    let mut client = with_history(&ws).await;
+    client.text(&json!({"t": "history", "id": 9, "room": "tea"}).to_string()).await;
+    let mut read = 0;
+    while read < 40 * 1024 {
+        tokio::time::sleep(SECOND).await;
+        read += client.stream.read(&mut [0; 1024]).await.unwrap();
+    }
+    tokio::time::timeout(SECOND, client.stream.read_to_end(&mut Vec::new())).await.unwrap_err();
+    client.is_alive().await;
+}
+
 /// A peer that takes a byte now and then is given up in the end.
 #[tokio::test(start_paused = true)]
 async fn reader_of_single_bytes_is_given_up() {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::code::Code;
+use crate::error::{Error, Result};
 use crate::id::{SessionId, UserId};
 use crate::ports::{Credentials, Identity};
 use crate::state::{SecretHash, SessionRecord};
@@ -24,6 +25,7 @@ use super::feed::{self, Now};
 use super::metrics;
 use super::outbox::{Outbox, Take, Taken};
 use super::outgoing::Outgoing;
+use super::registry::Call;
 
 /// A moment that has not come.
 const NEVER: u64 = u64::MAX;
@@ -82,7 +84,8 @@ pub struct Batch {
 /// - **Say when all is read.** Call [`Self::caught_up`] when a read finds nothing: what waited unread while a message was
 ///   being taken then counts as older than that moment, and keeps its place behind a send that was refused meanwhile.
 /// - **Give up a peer that does not read.** Bound the time of each write; when it is over, `close(Code::SlowReader)` and
-///   drop the connection. What waits meanwhile is bounded by the engine.
+///   drop the connection. What waits meanwhile is bounded by the engine. While a write waits, call `write_progressed` whenever
+///   the peer has taken bytes of it.
 /// - **Say goodbye.** The last batch holds the frame `bye`, and [`Batch::close`] its code for transports whose connections
 ///   end with a number. Write it and end the connection so that it arrives.
 /// - **Drop it at the end.** The session waits to be resumed from then on, and [`Engine::drain`] waits for it.
@@ -130,6 +133,8 @@ pub(crate) struct Conn {
     pub(crate) greeted: AtomicBool,
     /// A `hello` is being looked at: that has time-outs of its own.
     pub(crate) greeting: AtomicBool,
+    /// That it is a call of its user's, from when it is known whose until it ends.
+    call: Mutex<Option<Call>>,
     pub(crate) part: Part,
 }
 
@@ -237,8 +242,8 @@ impl Connection {
         self.0.conn.outbox.release(batch.bytes, batch.acks);
     }
 
-    /// The peer shows that it is there without a whole message: by a protocol ping or pong, by bytes of a message that has
-    /// not arrived as a whole, or by taking bytes of a write that waits for it.
+    /// The peer shows that it is there without a whole message: by a protocol ping or pong, or by bytes of a message that has
+    /// not arrived as a whole.
     pub fn heard(&self) {
         self.0.conn.mark_heard(self.0.engine.core());
     }
@@ -249,6 +254,13 @@ impl Connection {
     pub fn caught_up(&self) {
         let Handle { conn, engine } = &*self.0;
         conn.caught_up.store(engine.core().running(), Ordering::Relaxed);
+    }
+
+    /// The peer has taken bytes of a write that waits for it: a sign of life, and more than that. Where the acks of all
+    /// connections are nearly too many, a connection that takes none of its own for five ticks is ended with
+    /// [`Code::SlowReader`]; a peer in the middle of a large page is not. A ping is no reason to call this.
+    pub fn write_progressed(&self) {
+        self.0.conn.write_progressed(self.0.engine.core());
     }
 
     /// Ends the connection: the peer went away ([`Code::Closed`]) or broke a rule of the transport. What waits is still
@@ -315,6 +327,7 @@ impl Conn {
             hello_refused: AtomicU16::new(0),
             greeted: AtomicBool::new(false),
             greeting: AtomicBool::new(false),
+            call: Mutex::new(None),
             part,
         }
     }
@@ -345,6 +358,18 @@ impl Conn {
         drop(self.session.set(Box::new(session)));
     }
 
+    /// A call turns out to be this user's: it counts among theirs until it ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::TooManyConnections`] if the user has as many as one may.
+    pub(crate) fn begin_call(&self, core: &Core, user: &UserId) -> Result<()> {
+        let call = core.registry.begin_call(user, core.config.max_calls_per_user);
+        let call = call.ok_or_else(|| Error::of(Code::TooManyConnections, "call"))?;
+        *self.call.lock() = Some(call);
+        Ok(())
+    }
+
     /// A `hello` was refused and may be said again: what was sent behind it is refused with this code.
     pub(crate) fn refuse_hello(&self, code: Code) {
         self.hello_refused.store(code.number(), Ordering::Relaxed);
@@ -366,7 +391,7 @@ impl Conn {
     }
 
     /// Ends the connection because of this.
-    pub(crate) fn close_for(&self, error: &crate::error::Error) {
+    pub(crate) fn close_for(&self, error: &Error) {
         self.outbox.close(error.into());
     }
 
@@ -396,6 +421,12 @@ impl Conn {
             Taken::Reply(reply) => reply,
             Taken::Push(push) => push.encoded(self.encoding),
         }
+    }
+
+    /// The peer takes what is written to it.
+    pub(super) fn write_progressed(&self, core: &Core) {
+        self.mark_heard(core);
+        self.outbox.write_progressed();
     }
 
     fn mark_heard(&self, core: &Core) {
@@ -462,6 +493,7 @@ impl Conn {
             core.hub.retire_if_idle(&sub.room);
         }
         core.registry.close(self);
+        drop(self.call.lock().take());
         if let Some(session) = self.session() {
             session.prolong(core);
         }

@@ -2,11 +2,12 @@
 //! session's checkpoint, which commands change from elsewhere; where the reader stands is in a [`Mark`] that it gives back.
 //! So any node takes it up again.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
@@ -36,6 +37,29 @@ pub enum Access {
         /// It opened this stream before, and takes it up again.
         again: bool,
     },
+}
+
+/// Tokens that the opening of a downlink costs, beside those of its rooms.
+const OPENING: u32 = 1;
+
+/// Why a downlink looks at its session's checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// It is being opened, and pays for the rooms that begin.
+    First,
+    /// A command has changed the checkpoint, and has paid for what it named.
+    Again,
+}
+
+/// A look that is under way. Dropped, also by a panic in what an embedder has plugged in, it wakes those that wait for its end.
+struct Looked<'a>(&'a Conn);
+
+impl Drop for Looked<'_> {
+    fn drop(&mut self) {
+        if let Part::Down(down) = &self.0.part {
+            down.looked.notify_waiters();
+        }
+    }
 }
 
 /// Which rooms a downlink has begun.
@@ -95,12 +119,12 @@ impl Engine {
             Access::Token(token) => commands::prove(core, conn.credentials(), token).await?,
             Access::Ticket { ticket, again } => commands::redeem(core, ticket, *again).await?,
         };
-        commands::pay(core, &record.user, 1, "listen")?;
+        commands::pay(core, &record.user, OPENING, "listen")?;
         commands::check_room(core, &record.user, Some(&record.id))?;
         commands::attach(core, &mut record).await?;
         conn.establish(Session::new(&record, identity));
         commands::take_over(core, conn, &record).await?;
-        core.look_at_checkpoint(conn).await?;
+        core.look_at_checkpoint(conn, Look::First).await?;
         if let Access::Ticket { ticket, again: false } = access {
             commands::spend(core, ticket).await?;
         }
@@ -180,24 +204,50 @@ impl Core {
             return;
         }
         let core = self.clone();
-        self.tasks.spawn(async move {
-            if let Err(error) = core.look_at_checkpoint(&conn).await {
-                tracing::warn!(%error, "a checkpoint could not be looked at; the next check tries again");
+        self.tasks.spawn(async move { core.look_until_done(&conn).await });
+    }
+
+    /// Looks at the checkpoint. A look that fails is repeated after a tick, then after twice as long each time, up to the time
+    /// between two checks of sessions.
+    async fn look_until_done(self: &Arc<Self>, conn: &Arc<Conn>) {
+        let mut pause = self.config.tick;
+        loop {
+            match AssertUnwindSafe(self.look_now(conn)).catch_unwind().await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a checkpoint could not be looked at; it is tried again");
+                }
+                Err(_) => tracing::error!("a look at a checkpoint panicked; it is tried again"),
             }
-            if let Part::Down(down) = &conn.part {
-                down.looked.notify_waiters();
+            tokio::select! {
+                biased;
+                () = self.stopped.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
             }
-        });
+            if conn.outbox.is_closed() {
+                return;
+            }
+            pause = (pause * 2).min(self.config.session_check);
+        }
+    }
+
+    /// One look, after which those are woken that wait for it, however it ends.
+    async fn look_now(self: &Arc<Self>, conn: &Arc<Conn>) -> Result<()> {
+        let _looked = Looked(conn);
+        self.look_at_checkpoint(conn, Look::Again).await
     }
 
     /// Makes a downlink follow what its session's checkpoint says.
-    async fn look_at_checkpoint(self: &Arc<Self>, conn: &Arc<Conn>) -> Result<()> {
+    async fn look_at_checkpoint(self: &Arc<Self>, conn: &Arc<Conn>, look: Look) -> Result<()> {
         let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else { return Ok(()) };
         let _one_at_a_time = down.looking.lock().await;
         down.again.store(false, Ordering::Release);
         let checkpoint = self.store.checkpoint(&session.id).await?;
         let new = self.drop_what_has_gone(conn, down, &checkpoint);
-        commands::pay(self, &session.user, commands::extra_cost(new.len()), "listen")?;
+        if look == Look::First {
+            let more = commands::extra_cost(new.len());
+            commands::pay_more(self, &session.user, OPENING, more, "listen")?;
+        }
         let mark = down.mark.as_ref().filter(|mark| {
             mark.session == SessionTag::of(&session.id) && mark.rev <= checkpoint.rev
         });

@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::id::Cursor;
 use crate::wire::{Push, Status};
@@ -18,6 +21,8 @@ pub struct Follower {
     status: Status,
     from: Cursor,
     taken: VecDeque<Push>,
+    /// When a read that failed is repeated.
+    ticks: Interval,
 }
 
 /// Bytes taken at once.
@@ -25,7 +30,10 @@ const TAKE: usize = 64 * 1024;
 
 impl Follower {
     pub(super) fn new(engine: Engine, outbox: Arc<Outbox>, status: Status, from: Cursor) -> Self {
-        Self { engine, outbox, status, from, taken: VecDeque::new() }
+        let tick = engine.core().config.tick.max(Duration::from_millis(1));
+        let mut ticks = interval_at(Instant::now() + tick, tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { engine, outbox, status, from, taken: VecDeque::new(), ticks }
     }
 
     /// How the room answered the cursor that was asked for, and where it really begins.
@@ -52,10 +60,10 @@ impl Follower {
             }
             tokio::select! {
                 biased;
-                () = self.outbox.ready() => self.outbox.wake(),
+                () = self.outbox.ready() => {}
                 () = core.stopped.cancelled() => return None,
-                // A log that could not be read is tried again.
-                () = tokio::time::sleep(core.config.tick) => self.outbox.wake(),
+                // A log that could not be read is tried again, and only then: however much happens meanwhile.
+                _ = self.ticks.tick() => self.outbox.wake(),
             }
         }
     }

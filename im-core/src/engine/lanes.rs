@@ -27,7 +27,7 @@ use crate::ports::{Appended, BusMessage};
 use crate::state::{Act, Append, Guard};
 use crate::wire::{Content, Event, Map, MemberChange, Reply, SendReceipt, Signal, Target, encode};
 
-use super::commands::{ROWS_PER_MEMBER, behind};
+use super::commands::{Charges, ROWS_PER_MEMBER, behind};
 use super::config::EngineConfig;
 use super::connection::Conn;
 use super::core::Core;
@@ -43,8 +43,8 @@ const COME_AGAIN: Duration = Duration::from_secs(1);
 /// Somebody who waits for an append.
 #[derive(Debug)]
 pub(crate) enum Waiter {
-    /// A client's command.
-    Command(Arc<Conn>, CommandId),
+    /// A client's command, with what it takes of quotas.
+    Command(Arc<Conn>, CommandId, Charges),
     /// A caller in this process.
     Caller(oneshot::Sender<Result<SendReceipt>>),
 }
@@ -60,8 +60,14 @@ pub(crate) struct Job {
 
 impl Job {
     /// Something that a connection asks for by the message that it is taking.
-    pub(crate) fn asked(core: &Core, conn: &Arc<Conn>, id: CommandId, work: Work) -> Self {
-        Self { work, waiter: Waiter::Command(conn.clone(), id), at: core.started + conn.arrived() }
+    pub(crate) fn asked(
+        core: &Core,
+        conn: &Arc<Conn>,
+        (id, charges): (CommandId, Charges),
+        work: Work,
+    ) -> Self {
+        let waiter = Waiter::Command(conn.clone(), id, charges);
+        Self { work, waiter, at: core.started + conn.arrived() }
     }
 
     /// Something that a caller in this process asks for now.
@@ -215,7 +221,7 @@ impl Job {
             Work::Answered(room, ..) => room,
         };
         match &self.waiter {
-            Waiter::Command(conn, _) => match conn.session() {
+            Waiter::Command(conn, ..) => match conn.session() {
                 Some(session) => Share::User(session.user.clone()),
                 None => Share::Room(room.clone()),
             },
@@ -419,14 +425,14 @@ impl Waiter {
     /// A send was refused since an earlier one comes first, so it costs nothing. Returns how long to wait, `wait` at least.
     fn given_back(&self, core: &Core, wait: Duration) -> Duration {
         match self {
-            Self::Command(conn, _) => behind(core, conn, wait),
+            Self::Command(conn, ..) => behind(core, conn, wait),
             Self::Caller(_) => wait,
         }
     }
 
     /// What was sent by a client under this id.
     fn sent(&self, room: &RoomId, id: &MessageId) -> Option<Sent> {
-        let Self::Command(conn, _) = self else { return None };
+        let Self::Command(conn, ..) = self else { return None };
         let session = conn.session()?.id.clone();
         Some(Sent { room: room.clone(), session, id: id.clone() })
     }
@@ -434,7 +440,8 @@ impl Waiter {
 
 pub(crate) fn answer(core: &Core, waiter: Waiter, result: Result<SendReceipt>) {
     match waiter {
-        Waiter::Command(conn, id) => {
+        Waiter::Command(conn, id, charges) => {
+            charges.settle(&result);
             let frame = match result {
                 Ok(receipt) => Reply::Sent(receipt).to_value(id),
                 Err(error) => core.refusal(Some(id), &error).to_value(),

@@ -15,7 +15,6 @@ use super::Engine;
 use super::commands;
 use super::connection::{Conn, Connection, Part, Peer, Session};
 use super::core::Core;
-use super::registry::Call;
 
 /// Bytes of answers in one part, or one answer if that has more.
 const PART: usize = 64 * 1024;
@@ -31,7 +30,6 @@ pub struct Answers {
     first: Option<AnswerPart>,
     working: Option<Working>,
     commands: usize,
-    _counted: Option<Call>,
 }
 
 /// Some of the answers to a message. They count against the bounds of acks until this is dropped.
@@ -46,8 +44,17 @@ pub struct AnswerPart {
 /// The place that answers take in the bounds of acks; to be dropped when they were written.
 #[derive(Debug)]
 pub struct HeldAnswers {
+    core: Arc<Core>,
     conn: Arc<Conn>,
     bytes: usize,
+}
+
+impl HeldAnswers {
+    /// The peer has taken bytes of these answers: a sign of life, as [`Connection::write_progressed`] says. They count until
+    /// this is dropped all the same.
+    pub fn write_progressed(&self) {
+        self.conn.write_progressed(&self.core);
+    }
 }
 
 impl Drop for HeldAnswers {
@@ -89,22 +96,16 @@ impl Engine {
         let (core, conn) = connection.parts();
         if let Some(token) = session {
             let (record, identity) = commands::prove(core, conn.credentials(), token).await?;
+            conn.begin_call(core, &record.user)?;
             core.registry.greet(conn);
             let session = Session::new(&record, identity);
             session.fresh.store(false, Ordering::Relaxed);
             conn.establish(session);
         }
-        let max = core.config.max_calls_per_user;
-        let counted = match conn.session() {
-            Some(session) => {
-                Some(core.registry.begin_call(&session.user, max).ok_or_else(crowded)?)
-            }
-            None => None,
-        };
         let frames = commands::decoded(core, conn, &message).unwrap_or_default();
         let commands = frames.len();
         let mut working = Box::pin(work(core.clone(), conn.clone(), frames));
-        let mut first = AnswerPart::new(conn);
+        let mut first = AnswerPart::new(core, conn);
         let mut end = None;
         let is_done = first.gather(&mut end, working.as_mut()).await;
         if let Some(bye) = end
@@ -114,7 +115,7 @@ impl Engine {
         }
         let working = (!is_done).then(|| Working(core.tasks.spawn(working)));
         let first = Some(first);
-        Ok(Answers { connection, first, working, commands, _counted: counted })
+        Ok(Answers { connection, first, working, commands })
     }
 }
 
@@ -124,8 +125,9 @@ async fn work(core: Arc<Core>, conn: Arc<Conn>, frames: Vec<crate::wire::Value>)
 }
 
 impl AnswerPart {
-    fn new(conn: &Arc<Conn>) -> Self {
-        Self { frames: Vec::new(), held: HeldAnswers { conn: conn.clone(), bytes: 0 } }
+    fn new(core: &Arc<Core>, conn: &Arc<Conn>) -> Self {
+        let held = HeldAnswers { core: core.clone(), conn: conn.clone(), bytes: 0 };
+        Self { frames: Vec::new(), held }
     }
 
     /// Takes the answers that are there, and the reason of the end if there is one.
@@ -189,9 +191,10 @@ impl Answers {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
-        let conn = self.connection.parts().1.clone();
+        let (core, conn) = self.connection.parts();
+        let (core, conn) = (core.clone(), conn.clone());
         loop {
-            let mut part = AnswerPart::new(&conn);
+            let mut part = AnswerPart::new(&core, &conn);
             // What is read here has no other end than that of the commands.
             part.collect(PART);
             if !part.frames.is_empty() {
@@ -215,10 +218,6 @@ impl Answers {
         }
         frames
     }
-}
-
-fn crowded() -> Error {
-    Error::of(Code::TooManyConnections, "call")
 }
 
 fn refusal(bye: Bye) -> Error {

@@ -63,12 +63,29 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
     ///
     /// How long until this and what was refused before is there.
     pub(crate) fn take(&self, key: &K, cost: u64, now: Timestamp) -> Result<(), Duration> {
-        let cost = self.units(cost);
+        self.take_more(key, 0, cost, now)
+    }
+
+    /// Takes what something costs beside the `paid` that it has taken already: both together are at most what may be used at
+    /// once, or else it could never be done.
+    ///
+    /// # Errors
+    ///
+    /// How long until both and what was refused before is there.
+    pub(crate) fn take_more(
+        &self,
+        key: &K,
+        paid: u64,
+        more: u64,
+        now: Timestamp,
+    ) -> Result<(), Duration> {
+        let whole = self.units(paid.saturating_add(more));
+        let cost = whole - self.units(paid);
         let mut held = self.held.lock();
         if let Some(bucket) = held.get_mut(key) {
             self.refill(bucket, now);
             if bucket.left < cost {
-                bucket.owed = bucket.owed.saturating_add(cost).min(self.full);
+                bucket.owed = bucket.owed.saturating_add(whole).min(self.full);
                 return Err(self.wait(bucket).max(Duration::from_millis(1)));
             }
             bucket.left -= cost;
@@ -93,11 +110,28 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
     pub(crate) fn give_back(&self, key: &K, cost: u64, now: Timestamp) -> Duration {
         let cost = self.units(cost);
         let mut held = self.held.lock();
-        let Some(bucket) = held.get_mut(key) else { return Duration::ZERO };
-        self.refill(bucket, now);
-        bucket.left = bucket.left.saturating_add(cost).min(self.full);
+        let Some(bucket) = self.refund(&mut held, key, cost, now) else { return Duration::ZERO };
         bucket.owed = bucket.owed.saturating_add(cost).min(self.full);
         self.wait(bucket)
+    }
+
+    /// Returns what was taken for something that was not done, whether or not it comes again.
+    pub(crate) fn return_unused(&self, key: &K, cost: u64, now: Timestamp) {
+        self.refund(&mut self.held.lock(), key, self.units(cost), now);
+    }
+
+    /// The bucket, with `cost` units more in it. A bucket that is not remembered is full.
+    fn refund<'a>(
+        &self,
+        held: &'a mut HashMap<K, Bucket>,
+        key: &K,
+        cost: u64,
+        now: Timestamp,
+    ) -> Option<&'a mut Bucket> {
+        let bucket = held.get_mut(key)?;
+        self.refill(bucket, now);
+        bucket.left = bucket.left.saturating_add(cost).min(self.full);
+        Some(bucket)
     }
 
     fn units(&self, cost: u64) -> u64 {
@@ -157,6 +191,30 @@ mod tests {
         assert_eq!(buckets.take(&1, 1_000_000, at(0)), Ok(()));
         assert_eq!(buckets.take(&1, 1_000_000, at(0)), Err(Duration::from_secs(2)));
         assert_eq!(buckets.take(&1, 1_000_000, at(2000)), Ok(()));
+    }
+
+    #[test]
+    fn cost_in_two_parts_is_at_most_all_there_is() {
+        let (buckets, at) = (buckets(), Timestamp::from_millis);
+        assert_eq!(buckets.take(&1, 11, at(0)), Ok(()));
+        assert_eq!(buckets.take_more(&1, 11, 11, at(0)), Ok(()), "22 count as 20");
+        assert_eq!(buckets.take(&1, 1, at(1000)), Ok(()));
+        let wait = buckets.take_more(&1, 1, 1_000_000, at(1000));
+        assert_eq!(wait, Err(Duration::from_millis(1100)), "all of it comes again");
+        assert_eq!(buckets.take(&1, 1, at(2100)), Ok(()));
+        assert_eq!(buckets.take_more(&1, 1, 1_000_000, at(2100)), Ok(()));
+    }
+
+    #[test]
+    fn unused_share_is_returned_once() {
+        let (buckets, at) = (buckets(), Timestamp::from_millis);
+        assert_eq!(buckets.take(&1, 20, at(0)), Ok(()));
+        buckets.return_unused(&1, 15, at(0));
+        assert_eq!(buckets.take(&1, 15, at(0)), Ok(()));
+        assert_eq!(buckets.take(&1, 1, at(0)), Err(Duration::from_millis(100)));
+        buckets.return_unused(&1, 1000, at(0));
+        assert_eq!(buckets.take(&1, 20, at(0)), Ok(()), "no more than may be used at once");
+        assert!(buckets.take(&1, 1, at(0)).is_err());
     }
 
     #[test]

@@ -19,6 +19,24 @@ pub trait RateLimiter: Send + Sync {
     /// so long and then sends them all again gets them through, as far as they fit into what may come at once.
     fn take(&self, user: &UserId, cost: u32, now: Timestamp) -> Result<(), Duration>;
 
+    /// Takes the `more` tokens that a command turns out to cost beside the `paid` that it has taken. By default as [`Self::take`]
+    /// does. A limiter that takes less of a command that costs more than a user can ever have has to look at both together:
+    /// otherwise such a command never gets through.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::take`]. What was paid is not returned, and the command, when it comes again, pays it again.
+    fn take_more(
+        &self,
+        user: &UserId,
+        paid: u32,
+        more: u32,
+        now: Timestamp,
+    ) -> Result<(), Duration> {
+        let _ = paid;
+        self.take(user, more, now)
+    }
+
     /// Returns what a command took that was refused all the same, since an earlier one comes first
     /// ([`Code::NotYet`](crate::Code::NotYet)). Returns how long to wait, as [`Self::take`] does.
     ///
@@ -59,6 +77,16 @@ impl TokenBuckets {
 impl RateLimiter for TokenBuckets {
     fn take(&self, user: &UserId, cost: u32, now: Timestamp) -> Result<(), Duration> {
         self.0.take(user, cost.into(), now)
+    }
+
+    fn take_more(
+        &self,
+        user: &UserId,
+        paid: u32,
+        more: u32,
+        now: Timestamp,
+    ) -> Result<(), Duration> {
+        self.0.take_more(user, paid.into(), more.into(), now)
     }
 
     fn give_back(&self, user: &UserId, cost: u32, now: Timestamp) -> Duration {

@@ -27,7 +27,7 @@ pub enum Resource {
     Rooms,
     /// Connections, requests and frames, refused ones too. Paid by an address.
     Commands,
-    /// Bytes of contents and members on their way to the store. Paid by a user.
+    /// Bytes of contents, members and state that are stored, with some 128 for each record. Paid by a user.
     Bytes,
 }
 
@@ -60,6 +60,16 @@ pub trait Quotas: Send + Sync {
         amount: u64,
         now: Timestamp,
     ) -> Result<(), Duration>;
+
+    /// Returns what was taken for something that was not done: sessions, rooms and bytes of which nothing was stored, since the
+    /// store or another bound refused the command, or it was a duplicate; and the command itself where it was refused because
+    /// an earlier send comes first ([`Code::NotYet`](crate::Code::NotYet)). Where the store cannot say whether it has stored
+    /// something, it is returned as well: the client sends the same again.
+    ///
+    /// By default nothing is returned: commands that store nothing then use up the quota all the same.
+    fn give_back(&self, payer: Payer<'_>, resource: Resource, amount: u64, now: Timestamp) {
+        let _ = (payer, resource, amount, now);
+    }
 
     /// Whether anybody's use of the resource is bounded. Where it is not, the engine leaves out what it would do to count it: for
     /// rooms, a read of the store for each message to a direct room that nobody is subscribed to here.
@@ -146,6 +156,23 @@ impl Allowances {
         self.user_bytes = Some(Buckets::new(allowance));
         self
     }
+
+    fn of_addresses(&self, resource: Resource) -> Option<&Buckets<IpAddr>> {
+        match resource {
+            Resource::Sessions => self.address_sessions.as_ref(),
+            Resource::Rooms => self.address_rooms.as_ref(),
+            Resource::Commands => self.address_commands.as_ref(),
+            Resource::Bytes => None,
+        }
+    }
+
+    fn of_users(&self, resource: Resource) -> Option<&Buckets<UserId>> {
+        match resource {
+            Resource::Rooms => self.user_rooms.as_ref(),
+            Resource::Bytes => self.user_bytes.as_ref(),
+            Resource::Sessions | Resource::Commands => None,
+        }
+    }
 }
 
 impl Quotas for Allowances {
@@ -158,21 +185,25 @@ impl Quotas for Allowances {
     ) -> Result<(), Duration> {
         match payer {
             Payer::Address(address) => {
-                let buckets = match resource {
-                    Resource::Sessions => &self.address_sessions,
-                    Resource::Rooms => &self.address_rooms,
-                    Resource::Commands => &self.address_commands,
-                    Resource::Bytes => &None,
-                };
-                buckets.as_ref().map_or(Ok(()), |held| held.take(&address, amount, now))
+                self.of_addresses(resource).map_or(Ok(()), |held| held.take(&address, amount, now))
             }
             Payer::User(user) => {
-                let buckets = match resource {
-                    Resource::Rooms => &self.user_rooms,
-                    Resource::Bytes => &self.user_bytes,
-                    Resource::Sessions | Resource::Commands => &None,
-                };
-                buckets.as_ref().map_or(Ok(()), |held| held.take(user, amount, now))
+                self.of_users(resource).map_or(Ok(()), |held| held.take(user, amount, now))
+            }
+        }
+    }
+
+    fn give_back(&self, payer: Payer<'_>, resource: Resource, amount: u64, now: Timestamp) {
+        match payer {
+            Payer::Address(address) => {
+                if let Some(held) = self.of_addresses(resource) {
+                    held.return_unused(&address, amount, now);
+                }
+            }
+            Payer::User(user) => {
+                if let Some(held) = self.of_users(resource) {
+                    held.return_unused(user, amount, now);
+                }
             }
         }
     }

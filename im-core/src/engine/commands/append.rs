@@ -15,6 +15,7 @@ use super::super::connection::{Conn, Session};
 use super::super::core::Core;
 use super::super::lanes::{Job, Work, answer};
 use super::Outcome;
+use super::charge::Charges;
 use super::live::not_to_users;
 
 /// A command that appends, and where it stands.
@@ -35,7 +36,7 @@ pub(super) struct Sending {
 
 /// What became of a send before it came to its lane.
 enum Prepared {
-    Append(Guard, Act),
+    Append(Guard, Act, Charges),
     Repeated(SendReceipt),
 }
 
@@ -49,12 +50,14 @@ impl At<'_> {
             Ok(()) => self.prepare(&room, seed, sending).await,
             Err(error) => Err(error),
         };
-        let work = match prepared {
-            Ok(Prepared::Append(guard, act)) => Work::Append(self.append(room, guard, act)),
-            Ok(Prepared::Repeated(receipt)) => Work::Answered(room, id, Ok(receipt)),
-            Err(error) => Work::Answered(room, id, Err(error)),
+        let answer = match prepared {
+            Ok(Prepared::Append(guard, act, charges)) => {
+                return self.enqueue(Work::Append(self.append(room, guard, act)), charges).await;
+            }
+            Ok(Prepared::Repeated(receipt)) => Ok(receipt),
+            Err(error) => Err(error),
         };
-        self.enqueue(work).await
+        self.enqueue(Work::Answered(room, id, answer), Charges::default()).await
     }
 
     async fn prepare(
@@ -74,7 +77,8 @@ impl At<'_> {
         check_age(core, &id)?;
         let (submitted, key) = submitted(core, &kind, &content, Some(id.clone()))?;
         let bytes = super::stored(submitted.packed().len());
-        super::user_quota(core, &self.session.user, Resource::Bytes, bytes)?;
+        let mut charges = Charges::default();
+        charges.event.user(core, &self.session.user, Resource::Bytes, bytes)?;
         let asked = core.hooks.wants(ActionKind::Send);
         if asked && let Some(receipt) = self.repeated(room, key.as_ref()).await? {
             return Ok(Prepared::Repeated(receipt));
@@ -105,13 +109,19 @@ impl At<'_> {
         }
         let event = NewEvent { from: self.session.user.clone(), kind, content, key };
         if let Some(seed) = &seed {
-            self.may_make(room, seed, &to).await?;
+            self.may_make(room, seed, &to, &mut charges).await?;
         }
-        Ok(Prepared::Append(guard, Act::Post { event, seed }))
+        Ok(Prepared::Append(guard, Act::Post { event, seed }, charges))
     }
 
     /// Counts the room of a send and asks the hook whether it may be made, if it has to be.
-    async fn may_make(&self, room: &RoomId, seed: &RoomSeed, to: &Target) -> Result<()> {
+    async fn may_make(
+        &self,
+        room: &RoomId,
+        seed: &RoomSeed,
+        to: &Target,
+        charges: &mut Charges,
+    ) -> Result<()> {
         let core = self.core;
         let asks = core.hooks.wants(ActionKind::Create);
         let counts = core.quotas.limits(Resource::Rooms);
@@ -119,7 +129,7 @@ impl At<'_> {
         if !(asks || counts) || is_loaded() || core.store.room(room).await?.is_some() {
             return Ok(());
         }
-        self.quotas_of_a_room(seed.members.len() - 1)?;
+        self.quotas_of_a_room(seed.members.len() - 1, charges)?;
         if !asks {
             return Ok(());
         }
@@ -145,7 +155,8 @@ impl At<'_> {
         if others.len() > self.core.config.max_first_members {
             return Err(Error::of(Code::TooMany, "create"));
         }
-        self.quotas_of_a_room(others.len())?;
+        let mut charges = Charges::default();
+        self.quotas_of_a_room(others.len(), &mut charges)?;
         let action = Action::Create { room: room.clone(), kind, with: None };
         self.core.ask(&self.session.identity(), &action).await?;
         let me = self.session.user.clone();
@@ -157,16 +168,17 @@ impl At<'_> {
             }
         }
         let act = Act::Create { by: me.clone(), seed: RoomSeed { kind, open, members } };
-        self.enqueue(Work::Append(self.append(room, Guard::As(me), act))).await
+        self.enqueue(Work::Append(self.append(room, Guard::As(me), act)), charges).await
     }
 
-    /// Counts a room with so many other members against what its maker and their address may use.
-    fn quotas_of_a_room(&self, others: usize) -> Result<()> {
-        let (core, user) = (self.core, &self.session.user);
-        super::address_quota(core, self.conn, Resource::Rooms, 1)?;
-        super::user_quota(core, user, Resource::Rooms, 1)?;
+    /// Counts a room with so many other members against what its maker and their address may use. The user's own shares come
+    /// first: a user who has none left takes nothing of what others at the address may use.
+    fn quotas_of_a_room(&self, others: usize, charges: &mut Charges) -> Result<()> {
+        let (core, user, charge) = (self.core, &self.session.user, &mut charges.room);
         let rows = others as u64 * super::ROWS_PER_MEMBER as u64;
-        super::user_quota(core, user, Resource::Bytes, super::stored(0) * (1 + rows))
+        charge.user(core, user, Resource::Rooms, 1)?;
+        charge.user(core, user, Resource::Bytes, super::stored(0) * (1 + rows))?;
+        charge.address(core, self.conn, Resource::Rooms, 1)
     }
 
     pub(super) async fn join(&self, room: RoomId) -> Result<Outcome> {
@@ -198,7 +210,8 @@ impl At<'_> {
         let verdict = self.core.ask(&self.session.identity(), &action).await?;
         let me = self.session.user.clone();
         let guard = if verdict == Verdict::Allow { Guard::Trusted } else { Guard::As(me.clone()) };
-        self.enqueue(Work::Append(self.append(room, guard, Act::Change { by: me, intent }))).await
+        let work = Work::Append(self.append(room, guard, Act::Change { by: me, intent }));
+        self.enqueue(work, Charges::default()).await
     }
 
     /// Where an owner leaves or steps down, the members are looked through for another owner: that costs what a page of so many
@@ -216,7 +229,7 @@ impl At<'_> {
         let (record, standing) = core.rights(room, me).await?;
         match (record, standing) {
             (Some(record), Some(Standing::Member(Role::Owner))) => {
-                super::pay(core, me, super::page_cost(record.members), "change members")
+                super::pay_more(core, me, 1, super::page_cost(record.members), "change members")
             }
             _ => Ok(()),
         }
@@ -253,8 +266,8 @@ impl At<'_> {
         Append { room, guard, act, at: core.now(), max_members: core.config.max_members }
     }
 
-    async fn enqueue(&self, work: Work) -> Result<Outcome> {
-        let job = Job::asked(self.core, self.conn, self.id, work);
+    async fn enqueue(&self, work: Work, charges: Charges) -> Result<Outcome> {
+        let job = Job::asked(self.core, self.conn, (self.id, charges), work);
         self.conn.outbox.append_begun();
         if let Err((waiter, result)) = self.core.lanes.send(job).await {
             answer(self.core, waiter, result);

@@ -68,6 +68,18 @@ pub(crate) fn pay(core: &Core, user: &UserId, cost: u32, operation: &'static str
     core.limiter.take(user, cost, core.now()).map_err(slow_down)
 }
 
+/// Counts against the user's rate what a command costs beside the `paid` tokens that it has taken already.
+pub(crate) fn pay_more(
+    core: &Core,
+    user: &UserId,
+    paid: u32,
+    more: u32,
+    operation: &'static str,
+) -> Result<()> {
+    let slow_down = |wait| Error::of(Code::RateLimited, operation).retry_after(wait);
+    core.limiter.take_more(user, paid, more, core.now()).map_err(slow_down)
+}
+
 /// Counts against what the connection's address may use, where that is known.
 pub(crate) fn address_quota(
     core: &Core,
@@ -79,17 +91,8 @@ pub(crate) fn address_quota(
     quota(core, Payer::Address(network_of(address)), resource, amount)
 }
 
-/// Counts against what a user may use.
-pub(super) fn user_quota(
-    core: &Core,
-    user: &UserId,
-    resource: Resource,
-    amount: u64,
-) -> Result<()> {
-    quota(core, Payer::User(user), resource, amount)
-}
-
-fn quota(core: &Core, payer: Payer<'_>, resource: Resource, amount: u64) -> Result<()> {
+/// Counts against a quota.
+pub(super) fn quota(core: &Core, payer: Payer<'_>, resource: Resource, amount: u64) -> Result<()> {
     core.quotas.take(payer, resource, amount, core.now()).map_err(|wait| {
         let whose = if matches!(payer, Payer::User(_)) { "user" } else { "address" };
         ::metrics::counter!(metrics::QUOTA_REFUSALS, "payer" => whose, "resource" => resource.name())
@@ -101,13 +104,18 @@ fn quota(core: &Core, payer: Payer<'_>, resource: Resource, amount: u64) -> Resu
 
 /// Whether another command of `cost` tokens may be carried out now, or another frame be looked at. A client that goes on
 /// regardless of refusals is cut off in the end.
+///
+/// The user's rate comes first: a command that it refuses takes of the address, which others share, what a refused frame does.
 pub(super) fn allow(core: &Core, conn: &Conn, cost: u32) -> Result<()> {
-    let paid = address_quota(core, conn, Resource::Commands, cost.into());
-    let paid = paid.and_then(|()| match conn.session() {
-        Some(session) => pay(core, &session.user, cost, "command"),
-        None => Ok(()),
-    });
-    paid.inspect_err(|error| refused(core, conn, error.delay().unwrap_or_default()))
+    let user = conn.session().map(|session| &session.user);
+    let paid = user.map_or(Ok(()), |user| pay(core, user, cost, "command"));
+    let of_address = if paid.is_ok() { cost } else { 1 };
+    let counted = address_quota(core, conn, Resource::Commands, of_address.into());
+    if let (Some(user), Ok(()), Err(_)) = (user, &paid, &counted) {
+        // What the address may not do now, its user does later.
+        core.limiter.give_back(user, cost, core.now());
+    }
+    paid.and(counted).inspect_err(|error| refused(core, conn, error.delay().unwrap_or_default()))
 }
 
 /// A frame of a connection without a session was refused. There is no rate to hold it to, so all of them are counted.
@@ -131,11 +139,17 @@ pub(crate) fn refused(core: &Core, conn: &Conn, wait: Duration) {
 }
 
 /// A send that was paid for was refused because an earlier one comes first: it costs nothing. Returns how long to wait: as the
-/// rate asks for, so that all come through that come again, or `wait`.
+/// rate asks for, so that all come through that come again, or `wait`. What it took for storage is returned with its
+/// [`Charges`](super::Charges).
 pub(crate) fn behind(core: &Core, conn: &Conn, wait: Duration) -> Duration {
     let Some(session) = conn.session() else { return wait };
     // A send costs one token, whatever it says.
-    let paced = core.limiter.give_back(&session.user, 1, core.now());
+    let (cost, now) = (1, core.now());
+    if let Some(address) = conn.address {
+        let payer = Payer::Address(network_of(address));
+        core.quotas.give_back(payer, Resource::Commands, cost.into(), now);
+    }
+    let paced = core.limiter.give_back(&session.user, cost, now);
     let wait = if paced.is_zero() { wait } else { paced };
     refused(core, conn, wait);
     wait

@@ -14,6 +14,7 @@ use super::super::connection::Session;
 use super::super::core::{Core, check_read};
 use super::super::metrics;
 use super::super::outgoing::Outgoing;
+use super::charge::Charge;
 use super::cost::stored;
 
 pub(super) async fn signal(
@@ -112,8 +113,10 @@ pub(super) async fn set(
     let verdict = core.ask(&session.identity(), &action).await?;
     may_write(core, &room, &session.user, &verdict).await?;
     let bytes = key.as_str().len() + value.as_ref().map_or(0, |value| value.packed().len());
-    super::user_quota(core, &session.user, Resource::Bytes, stored(bytes))?;
+    let mut charge = Charge::default();
+    charge.user(core, &session.user, Resource::Bytes, stored(bytes))?;
     let stamp = put_state(core, room, key, value, session.user.clone(), stamp).await?;
+    charge.keep();
     Ok(Reply::Applied(stamp))
 }
 

@@ -8,9 +8,10 @@
 //! | `read` | sub, unsub, resume, checkpoint, history, members, rooms |
 //! | `live` | signal, set, unset |
 //!
-//! `cost` says what each of them costs, and who has to pay.
+//! `cost` says what each of them costs, and who has to pay; `charge` returns quotas for what is not stored.
 
 mod append;
+mod charge;
 mod cost;
 mod live;
 mod read;
@@ -32,8 +33,9 @@ use super::core::Core;
 use super::metrics;
 
 pub(crate) use append::{direct_seed, inbox_seed, submitted};
-pub(crate) use cost::{ROWS_PER_MEMBER, address_quota, behind, extra_cost, pay, stored};
-use cost::{page_cost, user_quota};
+pub(crate) use charge::Charges;
+use cost::page_cost;
+pub(crate) use cost::{ROWS_PER_MEMBER, address_quota, behind, extra_cost, pay, pay_more, stored};
 pub(crate) use live::{check_stamp, deliver_signal, put_state};
 pub(crate) use read::{LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE, unfollow};
 

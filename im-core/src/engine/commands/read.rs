@@ -88,7 +88,9 @@ pub(super) async fn resume(
             return Err(Error::of(Code::StaleCheckpoint, "resume"));
         }
         // What was named was paid for before it was looked at.
-        super::pay(core, &session.user, super::extra_cost(held.rooms.len()), "resume")?;
+        let (paid, more) =
+            (1 + super::extra_cost(cursors.len()), super::extra_cost(held.rooms.len()));
+        super::pay_more(core, &session.user, paid, more, "resume")?;
         base = Base::Rev(rev);
         wanted.extend(held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor)));
     }

@@ -18,6 +18,7 @@ use super::super::connection::{Conn, Session};
 use super::super::core::Core;
 use super::super::registry::NotTaken;
 use super::Outcome;
+use super::charge::Charge;
 
 /// Sessions looked at in one call of the store.
 const SESSIONS_AT_ONCE: usize = 256;
@@ -64,6 +65,9 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     credentials.claimed_device = hello.device.or(credentials.claimed_device);
     let identity = authenticate(core, &credentials).await?;
     super::pay(core, &identity.user, 1, "hello")?;
+    if conn.is_up() {
+        conn.begin_call(core, &identity.user)?;
+    }
     let resumed = hello.session.is_some();
     let whole = conn.is_whole();
     if whole || !resumed {
@@ -73,8 +77,11 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     let (mut record, secret) = match hello.session {
         Some(token) => (proven(core, &identity, &token).await?, token.secret),
         None => {
-            super::address_quota(core, conn, Resource::Sessions, 1)?;
-            open(core, &identity, credentials.claimed_device).await?
+            let mut charge = Charge::default();
+            charge.address(core, conn, Resource::Sessions, 1)?;
+            let opened = open(core, &identity, credentials.claimed_device).await?;
+            charge.keep();
+            opened
         }
     };
     if resumed && whole {

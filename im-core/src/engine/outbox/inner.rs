@@ -31,7 +31,7 @@ pub(super) struct Inner {
     pub(super) unreleased: usize,
     /// Bytes of acks that wait or were handed over and not released.
     pub(super) acks: usize,
-    /// Ticks since acks were taken or released last, while all acks together are nearly too many.
+    /// Ticks since acks were taken, written in part or released last, while all acks together are nearly too many.
     pub(super) stuck: u32,
     pub(super) signals: usize,
     pub(super) subs: Subs,

@@ -259,6 +259,11 @@ impl Outbox {
         }
     }
 
+    /// The peer has taken bytes of what was handed over and not released.
+    pub(crate) fn write_progressed(&self) {
+        self.inner.lock().stuck = 0;
+    }
+
     /// The log could not be read: leave it until [`Outbox::wake`].
     pub(crate) fn pause_feed(&self, lag: &Lag) {
         let mut inner = self.inner.lock();

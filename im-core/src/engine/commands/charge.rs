@@ -1,0 +1,131 @@
+//! Shares of quotas, taken before it is known whether anything will be stored for them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::id::{Seq, UserId};
+use crate::ports::{Payer, Resource};
+use crate::wire::SendReceipt;
+
+use super::super::connection::Conn;
+use super::super::core::Core;
+use super::super::registry::network_of;
+use super::cost::quota;
+
+/// Shares of quotas for something that is not stored yet: returned when this is dropped, unless they are kept.
+///
+/// So a command that stores nothing uses up nothing, whichever way it ends: refused by a later share, by a hook or by the store,
+/// answered as a duplicate, or dropped with its connection.
+#[derive(Debug, Default)]
+pub(crate) struct Charge(Option<Box<Held>>);
+
+#[derive(Debug)]
+struct Held {
+    core: Arc<Core>,
+    shares: Vec<Share>,
+}
+
+#[derive(Debug)]
+struct Share {
+    payer: Owner,
+    resource: Resource,
+    amount: u64,
+}
+
+#[derive(Debug)]
+enum Owner {
+    Address(IpAddr),
+    User(UserId),
+}
+
+impl Owner {
+    fn payer(&self) -> Payer<'_> {
+        match self {
+            Self::Address(address) => Payer::Address(*address),
+            Self::User(user) => Payer::User(user),
+        }
+    }
+}
+
+impl Charge {
+    /// Takes a share of what a user may use.
+    pub(super) fn user(
+        &mut self,
+        core: &Arc<Core>,
+        user: &UserId,
+        resource: Resource,
+        amount: u64,
+    ) -> Result<()> {
+        self.take(core, || Owner::User(user.clone()), resource, amount)
+    }
+
+    /// Takes a share of what the connection's address may use, where that is known.
+    pub(super) fn address(
+        &mut self,
+        core: &Arc<Core>,
+        conn: &Conn,
+        resource: Resource,
+        amount: u64,
+    ) -> Result<()> {
+        let Some(address) = conn.address else { return Ok(()) };
+        self.take(core, || Owner::Address(network_of(address)), resource, amount)
+    }
+
+    fn take(
+        &mut self,
+        core: &Arc<Core>,
+        payer: impl FnOnce() -> Owner,
+        resource: Resource,
+        amount: u64,
+    ) -> Result<()> {
+        if !core.quotas.limits(resource) {
+            return Ok(());
+        }
+        let share = Share { payer: payer(), resource, amount };
+        quota(core, share.payer.payer(), resource, amount)?;
+        let held = self.0.get_or_insert_with(|| {
+            Box::new(Held { core: core.clone(), shares: Vec::with_capacity(1) })
+        });
+        held.shares.push(share);
+        Ok(())
+    }
+
+    /// It is stored: the shares are used up.
+    pub(super) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let Some(held) = self.0.take() else { return };
+        let Held { core, shares } = *held;
+        for Share { payer, resource, amount } in shares {
+            core.quotas.give_back(payer.payer(), resource, amount, core.now());
+        }
+    }
+}
+
+/// What an append takes of quotas.
+#[derive(Debug, Default)]
+pub(crate) struct Charges {
+    /// For the event.
+    pub(super) event: Charge,
+    /// For the room that it makes, if there is none yet.
+    pub(super) room: Charge,
+}
+
+impl Charges {
+    /// Keeps what the append has stored, and returns the rest. An outcome that is not known counts as nothing stored: the
+    /// client sends the same again, and it is counted then, unless it turns out to be a duplicate.
+    pub(crate) fn settle(self, outcome: &Result<SendReceipt>) {
+        let Ok(receipt) = outcome else { return };
+        if !receipt.repeated {
+            self.event.keep();
+            if receipt.seq == Seq::FIRST {
+                self.room.keep();
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Downlinks that look at their session's checkpoint, while the store or a hook has trouble, or much is asked for.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use im_core::engine::{Access, Connection, Engine, EngineConfig};
+use im_core::memory::MemoryStore;
+use im_core::ports::{Action, ActionKind, Hooks, Identity, ManualClock, Verdict};
+use im_core::state::RoomSeed;
+use im_core::wire::{Limits, ResumeToken, Role, RoomKind, Secret};
+use im_core::{RoomId, SessionId, Timestamp, UserId};
+use im_testkit::faulty_store::{Fault, FaultyStore, Operation};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use support::peer;
+
+/// A session over HTTP.
+struct Session {
+    engine: Engine,
+    token: ResumeToken,
+}
+
+impl Session {
+    async fn open(engine: &Engine, user: &str) -> Self {
+        let hello = json!({"t": "hello", "id": 1, "v": 1, "user": user}).to_string();
+        let acks = engine.call(peer(), None, hello.into()).await.unwrap().all().await;
+        let welcome: Value = serde_json::from_slice(&acks[0]).unwrap();
+        let text = |name: &str| welcome[name].as_str().unwrap().to_owned();
+        let session = SessionId::new(text("session")).unwrap();
+        let token = ResumeToken { session, secret: Secret::new(text("secret")) };
+        Self { engine: engine.clone(), token }
+    }
+
+    async fn done(&self, command: Value) {
+        let message = Bytes::from(command.to_string());
+        let acks = self.engine.call(peer(), Some(&self.token), message).await.unwrap().all().await;
+        let ack: Value = serde_json::from_slice(&acks[0]).unwrap();
+        assert_eq!(ack["t"], "ok", "{ack}");
+    }
+
+    async fn listen(&self) -> Connection {
+        let access = Access::Token(self.token.clone());
+        self.engine.listen(peer(), &access, None).await.unwrap()
+    }
+}
+
+/// Reads until so many rooms have begun. Returns how long that took.
+async fn until_begun(down: &Connection, rooms: usize) -> Duration {
+    let (start, mut begun) = (Instant::now(), 0);
+    while begun < rooms {
+        let batch = down.next(1 << 16).await;
+        down.release(batch.id);
+        for frame in &batch.frames {
+            let frame: Value = serde_json::from_slice(frame).unwrap();
+            begun += usize::from(frame["t"] == "room" && frame["status"] == "ok");
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{begun} rooms in a minute");
+    }
+    start.elapsed()
+}
+
+/// With the limits that are there by default: what `resume` has paid for begins at once.
+#[tokio::test(start_paused = true)]
+async fn paid_resume_begins_on_open_downlink() {
+    const ROOMS: usize = 2_000;
+    let mut limits = Limits::default();
+    (limits.max_message_bytes, limits.max_values) = (1 << 20, 1 << 16);
+    let mut config = EngineConfig::default();
+    config.limits = limits;
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
+    let engine = Engine::builder().allow_anonymous().clock(clock).config(config);
+    let engine = engine.start().await.unwrap();
+    let (ann, mut cursors) = (UserId::new("ann").unwrap(), Vec::new());
+    for n in 0..ROOMS {
+        let members = vec![(ann.clone(), Role::Owner)];
+        let seed = RoomSeed { kind: RoomKind::Group, open: false, members };
+        let room = RoomId::new(format!("r{n}")).unwrap();
+        let made = engine.create_room(room, seed, &ann).await.unwrap();
+        cursors.push(json!([format!("r{n}"), made.epoch.to_string(), 1]));
+    }
+    let session = Session::open(&engine, "ann").await;
+    let down = session.listen().await;
+    session.done(json!({"t": "resume", "id": 2, "cursors": cursors})).await;
+    assert_eq!(until_begun(&down, ROOMS).await, Duration::ZERO);
+}
+
+/// A look that the store fails is repeated by and by, and not first at the next check of sessions.
+#[tokio::test(start_paused = true)]
+async fn failed_look_is_repeated_after_a_tick() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let config = EngineConfig::default().session_check(Duration::from_secs(3600));
+    let engine = Engine::builder().allow_anonymous().store(store.clone()).config(config);
+    let engine = engine.start().await.unwrap();
+    let session = Session::open(&engine, "ann").await;
+    session.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
+    let down = session.listen().await;
+    store.fail_times(Operation::Checkpoint, Fault::Unavailable, 2);
+    session.done(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    assert_eq!(until_begun(&down, 1).await, Duration::from_secs(3), "a tick, and two");
+}
+
+/// Panics when it is asked about reading for the second time.
+#[derive(Default)]
+struct Panics(AtomicU32);
+
+#[async_trait]
+impl Hooks for Panics {
+    fn wants(&self, kind: ActionKind) -> bool {
+        kind == ActionKind::Read
+    }
+
+    async fn before(&self, _: &Identity, _: &Action) -> Verdict {
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            1 => panic!("as planned"),
+            _ => Verdict::Default,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn panicking_hook_keeps_no_take_waiting() {
+    let engine = Engine::builder().allow_anonymous().hooks(Arc::new(Panics::default()));
+    let engine = engine.start().await.unwrap();
+    let session = Session::open(&engine, "ann").await;
+    session.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
+    let down = session.listen().await;
+    // The first time here, and the second time by the downlink.
+    session.done(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    let take = tokio::time::timeout(Duration::from_secs(3600), down.take(1 << 16));
+    assert!(take.await.expect("it waits for ever").is_none(), "nothing has begun");
+    assert_eq!(until_begun(&down, 1).await, Duration::from_secs(1));
+}
