@@ -103,9 +103,9 @@ async fn next(connection: &Connection, is_it: impl Fn(&Value) -> bool) -> Value 
         loop {
             let batch = connection.next(1).await;
             connection.release(batch.id);
-            let frame: Value = serde_json::from_slice(&batch.frames[0]).unwrap();
-            if is_it(&frame) {
-                return frame;
+            let read = |frame: &Bytes| serde_json::from_slice::<Value>(frame).unwrap();
+            if let Some(found) = batch.frames.iter().map(read).find(&is_it) {
+                return found;
             }
         }
     };
