@@ -6,7 +6,9 @@ mod support;
 use bytes::Bytes;
 use im_core::engine::{Engine, Peer};
 use im_core::ports::Credentials;
-use im_core::wire::Encoding;
+use im_core::state::Intent;
+use im_core::wire::{Encoding, Role};
+use im_core::{RoomId, UserId};
 use serde_json::{Value, json};
 use support::{Client, greeted};
 
@@ -151,4 +153,25 @@ async fn last_owner_is_told_to_name_another() {
     }
     ann.ask(json!({"t": "member", "id": 4, "room": "tea", "user": "bob", "act": "add", "role": "owner"})).await;
     assert_eq!(ann.ask(json!({"t": "leave", "id": 5, "room": "tea"})).await["t"], "ok");
+}
+
+/// The service decides, and nobody is asked: an erasure does not wait for another owner.
+#[tokio::test(start_paused = true)]
+async fn erased_only_owner_leaves_room_behind() {
+    let engine = engine().await;
+    let (mut ann, mut bob) = (greeted(&engine, "ann").await, greeted(&engine, "bob").await);
+    ann.ask(json!({"t": "create", "id": 2, "room": "tea", "members": ["bob"]})).await;
+    engine.erase_user(&UserId::new("ann").unwrap()).await.unwrap();
+    let members = bob.ask(json!({"t": "members", "id": 3, "room": "tea"})).await;
+    assert_eq!(members["members"], json!([{"user": "bob", "role": "member"}]));
+    let mid = "0123456789abcdef";
+    let said =
+        bob.ask(json!({"t": "send", "id": 4, "room": "tea", "mid": mid, "content": 1})).await;
+    assert_eq!(said["t"], "ok", "who is left talks on: {said}");
+    let lets_in = json!({"t": "member", "id": 5, "room": "tea", "user": "cat", "act": "add", "role": "member"});
+    assert_eq!(code(&bob.ask(lets_in.clone()).await), 4521, "nobody becomes an owner by it");
+    let (room, owner) = (RoomId::new("tea").unwrap(), UserId::new("bob").unwrap());
+    let intent = Intent::Add(owner, Role::Owner);
+    engine.change_members(&room, &UserId::new("service").unwrap(), intent).await.unwrap();
+    assert_eq!(bob.ask(lets_in).await["t"], "ok", "whom the service makes one");
 }

@@ -8,7 +8,7 @@ use im_core::engine::{Engine, EngineConfig, Peer};
 use im_core::ports::Credentials;
 use im_core::wire::{Encoding, ResumeToken, Secret};
 use serde_json::{Value, json};
-use support::greeted;
+use support::{Client, greeted};
 
 const KIB: usize = 1024;
 
@@ -319,4 +319,50 @@ async fn other_nodes_update_reaches_evicted_room() {
     };
     let push = ann.until(|frame| frame["room"] == "tea-3" && has_it(frame)).await;
     assert!(has_it(&push));
+}
+
+/// Asks for a list, page by page, and returns it and how many pages there were. No page is longer than that.
+async fn listed(
+    client: &mut Client,
+    mut command: Value,
+    key: &str,
+    max: usize,
+) -> (usize, Vec<String>) {
+    let (mut pages, mut names) = (0, Vec::<String>::new());
+    loop {
+        let page = client.ask(command.clone()).await;
+        assert!(page.to_string().len() <= max, "{} bytes", page.to_string().len());
+        let list = if key == "user" { &page["members"] } else { &page["list"] };
+        names.extend(list.as_array().unwrap().iter().map(|e| e[key].as_str().unwrap().to_owned()));
+        pages += 1;
+        if page["more"] == json!(false) {
+            return (pages, names);
+        }
+        assert!(!list.as_array().unwrap().is_empty());
+        command["after"] = json!(names.last());
+    }
+}
+
+/// Names that are as long as they may be, more than a page has bytes for.
+#[tokio::test(start_paused = true)]
+async fn lists_of_names_are_cut_by_bytes() {
+    let max = 4 * KIB;
+    let engine = started(EngineConfig::default().max_page_bytes(max)).await;
+    let mut ann = greeted(&engine, "ann").await;
+    let mut names: Vec<String> = (0..100).map(|n| format!("{n:0>60}")).collect();
+    for room in &names {
+        ann.ask(json!({"t": "create", "id": 2, "room": room})).await;
+    }
+    let rooms = json!({"t": "rooms", "id": 3, "limit": 200});
+    let (pages, rooms) = listed(&mut ann, rooms, "room", max).await;
+    assert!(pages > 2, "{pages} pages");
+    assert_eq!(rooms, names);
+    let made = ann.ask(json!({"t": "create", "id": 4, "room": "tea", "members": names})).await;
+    assert_eq!(made["t"], "ok", "{made}");
+    let members = json!({"t": "members", "id": 5, "room": "tea", "limit": 200});
+    let (pages, mut members) = listed(&mut ann, members, "user", max).await;
+    assert!(pages > 2, "{pages} pages");
+    names.push("ann".to_owned());
+    members.sort();
+    assert_eq!(members, names);
 }

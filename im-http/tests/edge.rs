@@ -8,9 +8,12 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use im_core::Timestamp;
 use im_core::engine::{Engine, EngineConfig};
+use im_core::ports::{ManualClock, TokenBuckets};
 use im_core::wire::Limits;
 use im_http::{Edge, Listener, ListenerConfig, OriginPolicy, UplinkConfig};
 use im_testkit::transport_suite::http::{Answer, Client};
@@ -172,6 +175,46 @@ async fn bad_requests_are_refused_each_with_its_number() {
     assert_eq!(post(at, &session, &json!({"t": "logout", "id": 2})).await.json()[0]["t"], "ok");
     assert_eq!(told(&post(at, &session, &ping).await), (404, Some(4400)));
     assert_eq!(post(at, &[JSON, ("im-session", &bob)], &ping).await.status, 200);
+}
+
+/// Status 200 and an answer for each command: the client sees which field it was.
+#[tokio::test]
+async fn bad_hello_by_post_is_answered() {
+    let at = served(&engine().await, UplinkConfig::default()).await;
+    let all = json!([{"t": "hello", "id": 1, "user": "ann"}, {"t": "rooms", "id": 2}]);
+    let answer = post(at, &[JSON], &all).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let (hello, behind) = (&answer.json()[0], &answer.json()[1]);
+    assert_eq!(
+        (&hello["t"], &hello["id"], &hello["code"]),
+        (&json!("err"), &json!(1), &json!(4503))
+    );
+    assert!(hello["msg"].as_str().unwrap().contains('v'), "{hello}");
+    assert_eq!((&behind["id"], &behind["code"]), (&json!(2), &json!(4509)));
+    // Other refusals of `hello` refuse the request.
+    let other = post(at, &[JSON], &json!({"t": "hello", "id": 1, "v": 99, "user": "ann"})).await;
+    assert_eq!(told(&other), (400, Some(4505)));
+}
+
+#[tokio::test]
+async fn unknown_frames_by_post_are_charged() {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000)));
+    let engine = Engine::builder().allow_anonymous().clock(clock);
+    let engine = engine.rate_limiter(Arc::new(TokenBuckets::new(1, 10))).start().await.unwrap();
+    let at = served(&engine, UplinkConfig::default()).await;
+    let session = hello(at, "eve").await;
+    let unknown: Value = (1..=20).map(|id| json!({"t": "dance", "id": id})).collect();
+    let mut codes = Vec::new();
+    for _ in 0..2 {
+        let answer = post(at, &[JSON, ("im-session", &session)], &unknown).await;
+        let answers = answer.json();
+        codes.extend(answers.as_array().unwrap().iter().map(|a| a["code"].as_u64().unwrap()));
+        assert!(answers[19]["retry_ms"].as_u64().unwrap() >= 1_000, "{answers}");
+    }
+    let (unknown, too_fast) = codes.split_at(9);
+    assert!(unknown.iter().all(|code| *code == 4502), "`hello` took the first token: {codes:?}");
+    assert!(too_fast.iter().all(|code| *code == 4200), "{codes:?}");
+    hello(at, "ann").await;
 }
 
 #[tokio::test]

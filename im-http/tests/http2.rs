@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Version};
 use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use im_core::engine::Engine;
 use im_http::{Certificates, Edge, Listener, ListenerConfig, UplinkConfig};
@@ -54,16 +55,21 @@ async fn connect(
     connector.connect("localhost".try_into().unwrap(), stream).await.unwrap()
 }
 
-#[tokio::test]
-async fn many_requests_share_one_connection() {
-    let (address, roots) = serve(ListenerConfig::default()).await;
-    let stream = connect(address, roots.clone(), &["h2", "http/1.1"]).await;
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+async fn http2(stream: TlsStream<TcpStream>) -> SendRequest<Full<Bytes>> {
     let (asking, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .unwrap();
     tokio::spawn(connection);
+    asking
+}
+
+#[tokio::test]
+async fn many_requests_share_one_connection() {
+    let (address, roots) = serve(ListenerConfig::default()).await;
+    let stream = connect(address, roots.clone(), &["h2", "http/1.1"]).await;
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let asking = http2(stream).await;
     let asks = (0..20).map(|_| {
         let mut asking = asking.clone();
         async move {
@@ -81,6 +87,23 @@ async fn many_requests_share_one_connection() {
     // Who does not speak it speaks HTTP/1.1.
     let old = connect(address, roots, &["http/1.1"]).await;
     assert_eq!(old.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+}
+
+/// The host name is in `:authority` then.
+#[tokio::test]
+async fn foreign_authority_on_loopback_is_refused() {
+    let (address, roots) = serve(ListenerConfig::default()).await;
+    let mut asking = http2(connect(address, roots, &["h2"]).await).await;
+    let hosts = [("localhost", 200), ("evil.example", 403), ("evil.example:443", 403)];
+    for (host, status) in hosts {
+        let request = Request::get(format!("https://{host}/im")).version(Version::HTTP_2);
+        let request = request.header("origin", format!("https://{host}"));
+        let answer = asking.send_request(request.body(Full::default()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), status, "{host}");
+        let said = answer.into_body().collect().await.unwrap().to_bytes();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(said.contains("4511"), status == 403, "{said}");
+    }
 }
 
 #[tokio::test]

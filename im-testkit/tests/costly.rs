@@ -82,6 +82,35 @@ async fn closed_room_costs_strangers_what_none_does() {
     }
 }
 
+/// These two are answered room by room, and not refused.
+#[tokio::test(start_paused = true)]
+async fn closed_room_resumes_like_none() {
+    let (engine, store) = with_store(EngineConfig::default()).await;
+    let mut ann = Client::greeted(&engine, "ann").await;
+    let made = ann.ask(json!({"t": "create", "id": 2, "room": "secret"})).await;
+    let mut eve = Client::greeted(&engine, "eve").await;
+    for (command, epoch) in
+        [("resume", "1.1"), ("resume", made["epoch"].as_str().unwrap()), ("checkpoint", "1.1")]
+    {
+        let mut tried = Vec::new();
+        for room in ["nowhere", "secret"] {
+            let before = calls(&store);
+            let asked = json!({"t": command, "id": 4, "cursors": [[room, epoch, 1]]});
+            let mut answer = eve.ask(asked).await;
+            if command == "resume" {
+                assert_eq!(answer["rooms"][0]["code"], 4520, "{answer}");
+                answer["rooms"][0]["room"].take();
+            }
+            answer["rev"].take();
+            let after = calls(&store).into_iter().zip(before);
+            let calls = after.map(|((of, after), (_, before))| (of, after - before));
+            tried.push((answer, calls.collect::<Vec<_>>()));
+        }
+        assert_eq!(tried[0].0["t"], "ok");
+        assert_eq!(tried[0], tried[1], "{command}");
+    }
+}
+
 /// A session of this user that is subscribed to the room.
 async fn subscribed(engine: &Engine, user: &str, room: &str) -> Access {
     let mut token = None;

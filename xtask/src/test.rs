@@ -65,6 +65,11 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     for server in needs.servers.drain(..) {
         server.stop()?;
     }
+    // Behind all that starts the server of all features, whose place it takes.
+    steps.step("quickstart as newcomers build it", advice, || {
+        let mut tests = cargo(["test", "--package", "quickstart", "--test", "start", "--"]);
+        run(tests.args(filter))
+    })?;
     steps.summary();
     needs.report(&skipped)
 }

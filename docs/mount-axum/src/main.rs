@@ -12,6 +12,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = Router::new()
         .route("/", get(|| async { "your own routes" }))
         .route_service("/chat/ws", WebSocket::new(engine, WsConfig::default()));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    let at = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
+    let listener = tokio::net::TcpListener::bind(at).await?;
+    println!("listening on {}", listener.local_addr()?);
     Ok(im_http::Listener::from_socket(listener).serve(app).await?)
 }

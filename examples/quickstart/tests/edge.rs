@@ -84,6 +84,27 @@ async fn connect_from(address: &str, to: SocketAddr) -> TcpStream {
     within(socket.connect(to)).await.unwrap()
 }
 
+/// Posts commands, and gives all that comes back.
+async fn post(stream: &mut TcpStream, body: &str) -> String {
+    let post = format!(
+        "POST /im/send HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(post.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let is_whole = |answer: &str| {
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+        Some(body.len() >= length.parse().unwrap())
+    };
+    while is_whole(&answer) != Some(true) {
+        let more = read(stream).await;
+        assert!(!more.is_empty(), "it ended: {answer}");
+        answer += &more;
+    }
+    answer
+}
+
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                        sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
@@ -108,13 +129,56 @@ async fn one_address_cannot_take_all_files() {
     // A newcomer is let in, and the store has files to write to.
     let mut newcomer = connect_from("127.0.0.2", server.address).await;
     let body = r#"[{"t":"hello","id":1,"v":1,"user":"ann"},{"t":"create","id":2,"room":"tea"}]"#;
-    let post = format!(
-        "POST /im/send HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    newcomer.write_all(post.as_bytes()).await.unwrap();
-    let answer = read(&mut newcomer).await;
+    let answer = post(&mut newcomer, body).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""seq":1"#), "{answer}");
+}
+
+/// As it starts without any flags for them: what `--help` says of sessions and rooms.
+#[tokio::test]
+async fn quotas_of_one_address_are_on() {
+    let server = Server::start("", "--store memory").await;
+    assert!(server.before.contains("quotas as"), "{}", server.before);
+    let mut greedy = connect_from("127.0.0.1", server.address).await;
+    let mut rooms = r#"[{"t":"hello","id":0,"v":1,"user":"eve"}"#.to_owned();
+    for id in 1..=31 {
+        rooms += &format!(r#",{{"t":"create","id":{id},"room":"r{id}"}}"#);
+    }
+    let answer = post(&mut greedy, &format!("{rooms}]")).await;
+    assert_eq!(answer.matches(r#""seq":1"#).count(), 30, "{answer}");
+    assert!(answer.contains(r#""code":4200"#) && answer.contains(r#""retry_ms":"#), "{answer}");
+    let mut opened = 1;
+    let refused = loop {
+        let hello = format!(r#"{{"t":"hello","id":1,"v":1,"user":"u{opened}"}}"#);
+        let answer = post(&mut greedy, &hello).await;
+        if !answer.starts_with("HTTP/1.1 200") {
+            break answer;
+        }
+        opened += 1;
+        assert!(opened < 1_000, "one address has opened {opened} sessions");
+    };
+    assert!(opened >= 300, "{opened} sessions: {refused}");
+    assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("4200"), "{refused}");
+    let told = r#"too many sessions of this address"#;
+    assert!(refused.contains(told) && refused.contains(r#""retry_ms":"#), "{refused}");
+    let mut newcomer = connect_from("127.0.0.2", server.address).await;
+    let answer = post(
+        &mut newcomer,
+        r#"[{"t":"hello","id":1,"v":1,"user":"ann"},{"t":"create","id":2,"room":"tea"}]"#,
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""seq":1"#), "{answer}");
+}
+
+/// A page of another name that leads here (DNS rebinding) has an origin of the same name.
+#[tokio::test]
+async fn foreign_host_of_upgrade_is_refused() {
+    let server = Server::start("", "--store memory").await;
+    for (host, status) in [("localhost", 101), ("evil.example", 403)] {
+        let named = format!("host: {host}\r\norigin: http://{host}");
+        let answer = server.ask(&UPGRADE.replace("host: localhost", &named)).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert_eq!(answer.contains("4511"), status == 403, "{answer}");
+    }
 }
 
 /// The router takes the prefix off, and a slash with it.

@@ -67,7 +67,8 @@ impl Engine {
 
     /// Erases a user: ends their sessions everywhere, removes them from their rooms, unsets state that they have set, and
     /// empties every event that they have sent: what is left says `im.erased`. See [`Upkeep::erase_user`] for what exactly
-    /// is gone. Says how many events were changed.
+    /// is gone. Says how many events were changed. A room whose only owner this was stays without an owner:
+    /// [`Engine::change_members`] makes another member one.
     ///
     /// Let nobody sign in as this user any more before you call it, and never give the id to somebody else. It takes as
     /// long as the logs of the user's rooms are; if it is cut short, or a node was away meanwhile that still had state of

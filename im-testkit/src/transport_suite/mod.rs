@@ -238,6 +238,7 @@ macro_rules! transport_suite {
             members: [
                 nothing_is_delivered_after_a_removal,
                 who_leaves_hears_no_more,
+                who_leaves_open_channel_reads_on,
                 changes_are_events_and_repeating_them_changes_nothing,
                 roles_decide_who_may_change_whom,
                 a_ban_keeps_out_until_it_is_lifted,

@@ -49,6 +49,7 @@ pub async fn nothing_is_delivered_after_a_removal<F: TransportFactory>(shape: Sh
     }
 }
 
+/// The notice stands where the event of the leave would be.
 pub async fn who_leaves_hears_no_more<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -56,17 +57,33 @@ pub async fn who_leaves_hears_no_more<F: TransportFactory>(shape: Shape) {
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
     bob.follow(&r, None).await.unwrap();
     bob.follow(&own, None).await.unwrap();
+    ann.say(&r, "before").await.unwrap();
+    assert_eq!(bob.heard().await, "before");
     let left = bob.leave(&r).await.unwrap();
+    assert_eq!((left.seq, left.repeated), (seq(3), false));
     ann.say(&r, "behind your back").await.unwrap();
+    let notice = bob.status().await;
+    assert_eq!((notice.room, notice.status, notice.head), (r, Status::Denied, Seq::ZERO));
+    assert_eq!((notice.code, notice.cursor), (Some(Code::Removed.number()), None));
     bob.say(&own, "alone").await.unwrap();
-    loop {
-        match bob.push().await {
-            im_core::wire::Push::Event(event) if event.room == own => break,
-            im_core::wire::Push::Event(event) => assert!(event.seq <= left.seq),
-            im_core::wire::Push::Room(status) => assert_eq!(status.status, Status::Denied),
-            other => panic!("unexpected: {other:?}"),
-        }
-    }
+    assert_eq!(bob.heard().await, "alone", "nothing else comes of the room that was left");
+}
+
+/// Whoever may read without being a member stays subscribed.
+pub async fn who_leaves_open_channel_reads_on<F: TransportFactory>(shape: Shape) {
+    let world = World::<F>::new(shape).await;
+    let news = world.room("news", RoomKind::Channel, true, &["ann"]).await;
+    let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
+    bob.join(&news).await.unwrap();
+    bob.follow(&news, None).await.unwrap();
+    let left = bob.leave(&news).await.unwrap();
+    let event = bob.event().await;
+    assert_eq!(
+        (event.seq, event.member_changes()),
+        (left.seq, vec![MemberChange::Left(user("bob"))])
+    );
+    ann.say(&news, "to all").await.unwrap();
+    assert_eq!(bob.heard().await, "to all");
 }
 
 pub async fn changes_are_events_and_repeating_them_changes_nothing<F: TransportFactory>(
