@@ -45,6 +45,7 @@ fn timeouts_printed_are_the_defaults() {
     let (client, ws) = (Config::default(), WsConfig::default());
     let hold = LongPollConfig::default().max_hold;
     let body = UplinkConfig::default().body_timeout;
+    assert_eq!(body, listener.body_timeout, "one rule for every body");
     let days = engine.session_ttl.as_secs() / (24 * 3600);
     assert_eq!(client.connect_timeout, client.ping_timeout);
     let stall = format!(
@@ -59,7 +60,7 @@ fn timeouts_printed_are_the_defaults() {
         ("from the connection to `hello`", seconds(engine.handshake_timeout)),
         ("silence of a client", format!("`idle_ms`, {}", seconds(engine.idle_timeout))),
         ("a client takes nothing", stall),
-        ("the body of a POST", format!("{}, and a second for every 500 bytes", seconds(body))),
+        ("the body of a request", format!("{}, and a second for every 500 bytes", seconds(body))),
         ("the head of a request", seconds(listener.header_timeout)),
         ("the hold of a poll", format!("`hold`, {} at most", seconds(hold))),
         ("an idle connection", keep_alive),
