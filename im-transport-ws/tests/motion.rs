@@ -96,7 +96,9 @@ async fn slow_reader_outlives_tight_acks() {
     let mut read = 0;
     while read < 40 * 1024 {
         tokio::time::sleep(SECOND).await;
-        read += client.stream.read(&mut [0; 1024]).await.unwrap();
+        let part = client.stream.read(&mut [0; 1024]).await.unwrap();
+        assert_ne!(part, 0, "the connection ended");
+        read += part;
     }
     tokio::time::timeout(SECOND, client.stream.read_to_end(&mut Vec::new())).await.unwrap_err();
     client.is_alive().await;

@@ -40,7 +40,9 @@ pub struct EngineConfig {
     pub max_handshakes_per_address: usize,
     /// Connections of one user. 16 by default: a few devices with a few tabs each.
     pub max_connections_per_user: usize,
-    /// Messages of commands under way that came without a connection of their own, of one user. 32 by default.
+    /// Messages of commands under way that came without a connection of their own, of one user: from when it is known whose
+    /// they are, by headers or by `hello`. 32 by default; further ones are refused with
+    /// [`Code::TooManyConnections`](crate::Code::TooManyConnections).
     pub max_calls_per_user: usize,
     /// How long a session can be resumed after it was last used. 7 days by default.
     pub session_ttl: Duration,
@@ -60,7 +62,7 @@ pub struct EngineConfig {
     /// Bytes of acks of all connections together, those of pages being made included. 128 MiB by default: more than
     /// two hundred full pages at one time. Beyond that, commands that ask for pages wait for 2 s and are then refused with
     /// [`Code::Overloaded`](crate::Code::Overloaded), every connection has one command at a time, and from three quarters
-    /// on those that take nothing for five ticks are ended with [`Code::SlowReader`](crate::Code::SlowReader). Worst case
+    /// on those that take no byte of theirs for five ticks are ended with [`Code::SlowReader`](crate::Code::SlowReader). Worst case
     /// in memory: this, and one small ack for each connection.
     pub acks_bytes: usize,
     /// Frames of a connection that are refused for their rate, or because an earlier send comes first, before it is closed:
