@@ -137,3 +137,71 @@ async fn panicking_hook_keeps_no_take_waiting() {
     assert!(take.await.expect("it waits for ever").is_none(), "nothing has begun");
     assert_eq!(until_begun(&down, 1).await, Duration::from_secs(1));
 }
+
+/// However long looks fail, one of them waits to be repeated, and no check of sessions adds another.
+#[tokio::test(start_paused = true)]
+async fn failing_looks_do_not_pile_up() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let engine = Engine::builder().allow_anonymous().store(store.clone()).start().await.unwrap();
+    let session = Session::open(&engine, "ann").await;
+    session.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
+    let down = session.listen().await;
+    store.fail_times(Operation::Checkpoint, Fault::Unavailable, 10_000);
+    session.done(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let before = store.calls(Operation::Checkpoint);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let looks = store.calls(Operation::Checkpoint) - before;
+    assert!((9..=11).contains(&looks), "{looks} looks in ten times the longest pause");
+    store.heal(Operation::Checkpoint);
+    assert!(until_begun(&down, 1).await <= Duration::from_secs(10));
+}
+
+/// Evicted state that the store does not give is asked for once a tick, and polls are answered meanwhile.
+#[tokio::test(start_paused = true)]
+async fn failing_state_is_read_once_a_tick() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let config = EngineConfig::default().states_bytes(1);
+    let engine = Engine::builder().allow_anonymous().store(store.clone()).config(config);
+    let engine = engine.start().await.unwrap();
+    let session = Session::open(&engine, "ann").await;
+    session.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
+    session.done(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    let down = session.listen().await;
+    assert_eq!(until_begun(&down, 1).await, Duration::ZERO);
+    session.done(json!({"t": "set", "id": 4, "room": "tea", "key": "k", "value": 1})).await;
+    // Once it is in the store and was not used for a while, other state takes its place in memory.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    session.done(json!({"t": "create", "id": 5, "room": "milk"})).await;
+    session.done(json!({"t": "sub", "id": 6, "room": "milk"})).await;
+    session.done(json!({"t": "set", "id": 7, "room": "milk", "key": "k", "value": 1})).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let other = Session::open(&engine, "ann").await;
+    other.done(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    let down = other.listen().await;
+    let before = store.calls(Operation::State);
+    // Not for ever, so that a subscriber that asks all the time comes to an end.
+    store.fail_times(Operation::State, Fault::Unavailable, 10_000);
+    let mut polls = 0;
+    while tokio::time::timeout(Duration::from_millis(100), down.take(1 << 16))
+        .await
+        .unwrap()
+        .is_some()
+    {
+        polls += 1;
+    }
+    assert!(polls <= 2);
+    let next = async {
+        loop {
+            let batch = down.next(1 << 16).await;
+            down.release(batch.id);
+            let frames = batch.frames.iter().map(|f| serde_json::from_slice::<Value>(f).unwrap());
+            if frames.into_iter().any(|frame| frame["t"] == "snapshot") {
+                return;
+            }
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_millis(10_500), next).await.is_err());
+    let reads = store.calls(Operation::State) - before;
+    assert!((10..=12).contains(&reads), "{reads} reads in ten ticks");
+}

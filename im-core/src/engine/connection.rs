@@ -230,11 +230,16 @@ impl Connection {
     /// be; `None` if there is nothing. Cancel-safe.
     pub async fn take(&self, max_bytes: usize) -> Option<Batch> {
         let Handle { conn, engine } = &*self.0;
-        if let Some(settled) = conn.part.unsettled() {
-            settled.await;
+        loop {
+            if let Some(settled) = conn.part.unsettled() {
+                settled.await;
+            }
+            match feed::take_now(engine.core(), &conn.outbox, max_bytes) {
+                Now::Take(taken) => return Some(conn.batch(engine.core(), taken, false)),
+                Now::Nothing => return None,
+                Now::Reading => conn.outbox.ready().await,
+            }
         }
-        let taken = feed::take(engine.core(), &conn.outbox, max_bytes).await?;
-        Some(conn.batch(engine.core(), taken, false))
     }
 
     /// The batch was written: its bytes no longer count against the outbox.

@@ -5,7 +5,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
@@ -70,6 +70,10 @@ pub(crate) struct Downlink {
     /// One look at the checkpoint at a time, and at most one that waits.
     looking: tokio::sync::Mutex<()>,
     again: AtomicBool,
+    /// The number of the newest task that looks until it has succeeded. Older ones end.
+    newest: AtomicU64,
+    /// That task waits to repeat a look that failed.
+    retrying: AtomicBool,
     /// A look has ended.
     looked: Notify,
     following: Mutex<Places>,
@@ -188,10 +192,11 @@ impl Core {
         }
     }
 
-    /// The same, if its checkpoint has another revision by now.
+    /// The same, if its checkpoint has another revision by now and no look waits to be repeated.
     pub(crate) fn follow_if_changed(self: &Arc<Self>, conn: &Arc<Conn>, rev: u64) {
         if let Part::Down(down) = &conn.part
             && down.following.lock().rev != rev
+            && !down.retrying.load(Ordering::Acquire)
         {
             self.look_again(conn.clone());
         }
@@ -203,13 +208,15 @@ impl Core {
             // The look that waits will see it.
             return;
         }
-        let core = self.clone();
-        self.tasks.spawn(async move { core.look_until_done(&conn).await });
+        let (core, number) = (self.clone(), down.newest.fetch_add(1, Ordering::AcqRel) + 1);
+        self.tasks.spawn(async move { core.look_until_done(&conn, number).await });
     }
 
     /// Looks at the checkpoint. A look that fails is repeated after a tick, then after twice as long each time, up to the time
-    /// between two checks of sessions.
-    async fn look_until_done(self: &Arc<Self>, conn: &Arc<Conn>) {
+    /// between two checks of sessions, as long as no newer task does.
+    async fn look_until_done(self: &Arc<Self>, conn: &Arc<Conn>, number: u64) {
+        let Part::Down(down) = &conn.part else { return };
+        let is_newest = || down.newest.load(Ordering::Acquire) == number;
         let mut pause = self.config.tick;
         loop {
             match AssertUnwindSafe(self.look_now(conn)).catch_unwind().await {
@@ -219,14 +226,16 @@ impl Core {
                 }
                 Err(_) => tracing::error!("a look at a checkpoint panicked; it is tried again"),
             }
+            down.retrying.store(true, Ordering::Release);
             tokio::select! {
                 biased;
                 () = self.stopped.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
-            if conn.outbox.is_closed() {
+            if conn.outbox.is_closed() || !is_newest() {
                 return;
             }
+            down.retrying.store(false, Ordering::Release);
             pause = (pause * 2).min(self.config.session_check);
         }
     }

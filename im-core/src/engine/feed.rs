@@ -21,18 +21,6 @@ const SNAPSHOT_PART: usize = 16 * 1024;
 /// Bytes taken from the hot window at once.
 const WINDOW_PAGE: usize = 64 * 1024;
 
-/// Takes what there is, and waits for what has to be read from the store first. `None` if there is nothing; then wait for the
-/// outbox. Cancel-safe.
-pub(crate) async fn take(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize) -> Option<Take> {
-    loop {
-        match take_now(core, outbox, max_bytes) {
-            Now::Take(take) => return Some(take),
-            Now::Nothing => return None,
-            Now::Reading => outbox.ready().await,
-        }
-    }
-}
-
 /// What there is at the moment.
 #[derive(Debug)]
 pub(crate) enum Now {
@@ -60,9 +48,12 @@ pub(crate) fn take_now(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize)
             let Some(parts) = room.snapshot(SNAPSHOT_PART, *even_empty) else {
                 // The subscriber asks for it again.
                 outbox.owe_snapshot(room);
+                if !take.items.is_empty() || take.bye.is_some() {
+                    // It is read once the transport waits for it, so that it is not kept in memory while this is written.
+                    return Now::Take(take);
+                }
                 read(core, outbox, Needed::State(room.clone()));
-                let nothing = take.items.is_empty() && take.bye.is_none();
-                return if nothing { Now::Reading } else { Now::Take(take) };
+                return Now::Reading;
             };
             if !parts.is_empty() {
                 outbox.state_handed(room);
@@ -96,26 +87,29 @@ fn read(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: Needed) {
     let (core, outbox) = (core.clone(), outbox.clone());
     let tasks = core.tasks.clone();
     tasks.spawn(async move {
-        let reading = AssertUnwindSafe(read_needed(&core, &outbox, needed)).catch_unwind().await;
+        let reading = AssertUnwindSafe(read_needed(&core, &outbox, &needed)).catch_unwind().await;
         outbox.end_reading(reading.unwrap_or_else(|_| {
             tracing::error!("a read panicked; the subscriber waits for the next tick");
-            outbox.pause();
+            match &needed {
+                Needed::Log(lag) => outbox.pause_feed(lag),
+                Needed::State(_) => outbox.pause(),
+            }
             None
         }));
     });
 }
 
 /// Reads, and gives what keeps state in memory until it was taken.
-async fn read_needed(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: Needed) -> Option<StateHold> {
+async fn read_needed(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: &Needed) -> Option<StateHold> {
     match needed {
         Needed::Log(lag) => {
             match lag.room.recent(lag.after, WINDOW_PAGE) {
-                Recent::OtherEpoch => restart(core, outbox, &lag).await,
-                _ => feed_from_store(core, outbox, &lag).await,
+                Recent::OtherEpoch => restart(core, outbox, lag).await,
+                _ => feed_from_store(core, outbox, lag).await,
             }
             None
         }
-        Needed::State(room) => match core.hold_state(&room).await {
+        Needed::State(room) => match core.hold_state(room).await {
             Ok(held) => Some(held),
             Err(error) => {
                 tracing::warn!(room = %room.id(), %error, "state could not be read; subscribers wait for the next tick");

@@ -52,7 +52,10 @@ pub(super) struct Sent {
 #[derive(Debug, Default)]
 pub(super) struct OwnOrder {
     awaited: HashMap<SessionId, Vec<Awaited>>,
+    /// When those are forgotten next that nobody is behind any more.
     sweep: Option<Instant>,
+    /// When room may be made next for those that are to be waited for.
+    clear: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -134,9 +137,10 @@ impl OwnOrder {
             held.then = Some(later.id).filter(|id| *id != sent.id && later.until > now);
             return;
         }
-        if !self.has_place(&sent.session) {
+        if !self.has_place(&sent.session) && self.clear.is_none_or(|next| next <= now) {
             // Only late ones, if any, are behind these.
             self.forget_until(|until| until <= now);
+            self.clear = Some(now + SWEEP);
         }
         if self.has_place(&sent.session) {
             self.awaited.entry(sent.session.clone()).or_default().push(awaited);

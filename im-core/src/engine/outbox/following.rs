@@ -80,7 +80,9 @@ impl Outbox {
         let subs = inner.subs.remove_all();
         inner.lagging.clear();
         inner.clear_pushes(&self.bounds);
+        let held = inner.held.take();
         drop(inner);
+        drop(held);
         self.progress.notify_one();
         subs
     }

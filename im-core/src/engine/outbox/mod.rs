@@ -201,7 +201,10 @@ impl Outbox {
                 take.bye = inner.bye.take();
             }
         } else if drained && take.lag.is_none() {
-            take.snapshot = inner.take_snapshot();
+            // One at a time: what a task reads may be what the next one needs. After a failure the tick tries again.
+            if !inner.feed_paused && !inner.reading {
+                take.snapshot = inner.take_snapshot();
+            }
             if take.items.is_empty() && take.snapshot.is_none() {
                 take.lag = inner.next_lag();
             }
@@ -232,6 +235,7 @@ impl Outbox {
         let before = {
             let mut inner = self.inner.lock();
             inner.reading = false;
+            let held = held.filter(|_| !inner.closed);
             std::mem::replace(&mut inner.held, held)
         };
         drop(before);
