@@ -72,7 +72,7 @@ pub(crate) struct Downlink {
     again: AtomicBool,
     /// The number of the newest task that looks until it has succeeded. Older ones end.
     newest: AtomicU64,
-    /// That task waits to repeat a look that failed.
+    /// The last look failed, and that task repeats it.
     retrying: AtomicBool,
     /// A look has ended.
     looked: Notify,
@@ -220,11 +220,17 @@ impl Core {
         let mut pause = self.config.tick;
         loop {
             match AssertUnwindSafe(self.look_now(conn)).catch_unwind().await {
-                Ok(Ok(())) => return,
+                Ok(Ok(())) => {
+                    down.retrying.store(false, Ordering::Release);
+                    return;
+                }
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "a checkpoint could not be looked at; it is tried again");
                 }
                 Err(_) => tracing::error!("a look at a checkpoint panicked; it is tried again"),
+            }
+            if !is_newest() {
+                return;
             }
             down.retrying.store(true, Ordering::Release);
             tokio::select! {
@@ -233,9 +239,9 @@ impl Core {
                 () = tokio::time::sleep(pause) => {}
             }
             if conn.outbox.is_closed() || !is_newest() {
+                // A newer one that has failed as well says so itself.
                 return;
             }
-            down.retrying.store(false, Ordering::Release);
             pause = (pause * 2).min(self.config.session_check);
         }
     }
