@@ -38,8 +38,8 @@ pub(crate) fn take_now(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize)
     loop {
         let mut take = outbox.take(max_bytes);
         if let Some(lag) = take.lag.take() {
-            if !feed_from_memory(core, outbox, &lag) {
-                read(core, outbox, Needed::Log(lag));
+            if let Some(needed) = feed_from_memory(core, outbox, lag) {
+                read(core, outbox, needed);
             }
             continue;
         }
@@ -76,6 +76,8 @@ pub(crate) fn take_now(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize)
 /// What has to be read before there is something to take.
 enum Needed {
     Log(Lag),
+    /// Where the log goes on: what the subscriber has is of another life.
+    Restart(Lag),
     State(Arc<Room>),
 }
 
@@ -91,7 +93,7 @@ fn read(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: Needed) {
         outbox.end_reading(reading.unwrap_or_else(|_| {
             tracing::error!("a read panicked; the subscriber waits for the next tick");
             match &needed {
-                Needed::Log(lag) => outbox.pause_feed(lag),
+                Needed::Log(lag) | Needed::Restart(lag) => outbox.pause_feed(lag),
                 Needed::State(_) => outbox.pause(),
             }
             None
@@ -103,10 +105,11 @@ fn read(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: Needed) {
 async fn read_needed(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: &Needed) -> Option<StateHold> {
     match needed {
         Needed::Log(lag) => {
-            match lag.room.recent(lag.after, WINDOW_PAGE) {
-                Recent::OtherEpoch => restart(core, outbox, lag).await,
-                _ => feed_from_store(core, outbox, lag).await,
-            }
+            feed_from_store(core, outbox, lag).await;
+            None
+        }
+        Needed::Restart(lag) => {
+            restart(core, outbox, lag).await;
             None
         }
         Needed::State(room) => match core.hold_state(room).await {
@@ -120,15 +123,16 @@ async fn read_needed(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: &Needed) ->
     }
 }
 
-/// Feeds from what is in memory. `false` if the store has to be read.
-fn feed_from_memory(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) -> bool {
+/// Feeds from what is in memory, or says what has to be read first.
+fn feed_from_memory(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: Lag) -> Option<Needed> {
     match lag.room.recent(lag.after, WINDOW_PAGE) {
-        Recent::Events(items) => feed(core, outbox, lag, &items),
-        Recent::Level(head) => outbox.fed_up_to_head(lag, head),
-        Recent::OtherEpoch => return false,
-        Recent::Cold => return feed_kept(core, outbox, lag),
+        Recent::Events(items) => feed(core, outbox, &lag, &items),
+        Recent::Level(head) => outbox.fed_up_to_head(&lag, head),
+        Recent::OtherEpoch => return Some(Needed::Restart(lag)),
+        Recent::Cold if feed_kept(core, outbox, &lag) => {}
+        Recent::Cold => return Some(Needed::Log(lag)),
     }
-    true
+    None
 }
 
 /// Feeds from a page that is kept. A room whose page has to be read lets others of the subscriber pass whose page is kept:
