@@ -54,8 +54,8 @@ struct Live {
     promised: Seq,
     /// What lies before `last` and was not handed over, as ranges from and to.
     missing: Vec<(Seq, Seq)>,
-    /// It was taken up again, and has not gone back since.
-    may_go_back: bool,
+    /// It was taken up again, and goes on from where it was so far.
+    may_move: bool,
 }
 
 impl Reader {
@@ -85,11 +85,13 @@ impl Reader {
         }
     }
 
-    /// What comes down was broken off and is taken up again within the connection, as polls and event streams may be, from a
-    /// mark that may lie before what was handed over: each room may go back once without a status that says so.
+    /// What comes down was broken off and is taken up again within the connection, as polls and event streams may be, without
+    /// statuses that say where: from a mark that may lie before what was handed over, or from what the reader has confirmed,
+    /// where that is further. So each room may go on from another place once, though from none that leaves out what the reader
+    /// was never handed.
     pub fn taken_up(&mut self) {
         let lives = self.rooms.values_mut().filter_map(|place| place.live.as_mut());
-        lives.for_each(|live| live.may_go_back = true);
+        lives.for_each(|live| live.may_move = true);
     }
 
     /// The client asks for this room, from this cursor or from its head: `sub`, or one entry of `resume`. Optional:
@@ -135,7 +137,7 @@ impl Reader {
             last: seq,
             promised: head,
             missing: Vec::new(),
-            may_go_back: false,
+            may_move: false,
         });
     }
 
@@ -433,17 +435,14 @@ impl Place {
         if live.epoch != at.epoch {
             return Some((Rule::StaleEpoch, "is not of the epoch that is followed"));
         }
-        // Never to before where this connection began.
-        let back = live.start < at.seq && at.seq <= live.last;
-        if live.may_go_back && back && live.missing.is_empty() {
+        if live.may_move && live.missing.is_empty() && live.start < at.seq {
             let reached = Cursor { epoch: live.epoch, seq: live.last };
-            if self
-                .whole
-                .is_none_or(|whole| whole.epoch != reached.epoch || whole.seq < reached.seq)
-            {
-                self.whole = Some(reached);
+            let had = self.whole.filter(|had| had.epoch == live.epoch && had.seq > live.last);
+            let had = had.unwrap_or(reached);
+            if at.seq != live.last.next() && at.seq <= had.seq.next() {
+                self.whole = Some(had);
+                (live.last, live.may_move) = (at.seq.prev(), false);
             }
-            (live.last, live.may_go_back) = (at.seq.prev(), false);
         }
         let order = live.take(at.seq);
         let removed = self.removed.filter(|removed| at.seq > *removed);

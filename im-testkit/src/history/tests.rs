@@ -182,6 +182,42 @@ fn what_is_taken_up_again_may_go_back_once_and_skips_nothing() {
     assert_eq!(delivers(&[5]), (0, 1));
 }
 
+/// A reader has confirmed 3 when its stream is taken up for the second time, from a mark before that.
+#[test]
+fn what_is_taken_up_again_may_leave_out_what_was_confirmed() {
+    let delivers = |then: &[u64]| {
+        let mut world = World::with_acked(5);
+        world.deliver_all(1..=3);
+        world.reader.taken_up();
+        world.deliver_all([2]);
+        world.reader.taken_up();
+        world.deliver_all(then.iter().copied());
+        let whole = world.reader.is_whole();
+        (whole, world.finish().count(Rule::SilentGap))
+    };
+    assert_eq!(delivers(&[4, 5]), (true, 0));
+    assert_eq!(delivers(&[3, 4, 5]), (true, 0));
+    assert_eq!(delivers(&[3, 5]), (false, 1));
+    assert_eq!(delivers(&[5]), (false, 2), "4 was never handed over");
+}
+
+/// The same where it had those events from an earlier connection.
+#[test]
+fn what_an_earlier_connection_brought_may_be_left_out() {
+    let delivers = |taken_up: bool| {
+        let mut world = World::with_acked(5);
+        world.deliver_all(1..=4);
+        world.connect(Status::Ok, at(1), 1);
+        if taken_up {
+            world.reader.taken_up();
+        }
+        world.deliver_all([4, 5]);
+        world.finish().count(Rule::SilentGap)
+    };
+    assert_eq!(delivers(true), 0);
+    assert_eq!(delivers(false), 2);
+}
+
 #[test]
 fn what_lies_before_the_cursor_is_repeated() {
     let mut world = World::with_acked(3);
