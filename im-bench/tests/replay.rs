@@ -146,6 +146,28 @@ fn lost_room_fails_the_run() {
 }
 
 #[test]
+fn trace_of_unclean_run_names_what_was_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("traces");
+    let run = ["--clients", "2", "--store", "memory", "--lines", "100", "--transport", "long"];
+    let broken = ["--forget-a-room", "--patience", "1", "--trace", to.to_str().unwrap()];
+    let (report, _) = unclean(&[&run[..], &broken].concat());
+    // "CLIENT does not follow ROOM, …"
+    let mut words = report["lags"][0].as_str().unwrap().split(' ');
+    let (client, room) = (words.next().unwrap(), words.nth(3).unwrap().trim_end_matches(','));
+    let trace = std::fs::read_to_string(to.join(format!("{client}.log"))).unwrap();
+    let asked = |kind: &str| {
+        trace
+            .lines()
+            .any(|line| line.contains("asks ") && line.contains(kind) && line.contains(room))
+    };
+    assert!(asked("\"sub\"") && asked("\"unsub\""), "{trace}");
+    assert!(trace.contains("listens, new socket: GET /im/poll?hold=25"), "{trace}");
+    let events = |line: &str| line.contains(" to ") && !line.contains(room);
+    assert!(trace.lines().any(events), "{trace}");
+}
+
+#[test]
 fn run_that_is_too_slow_fails() {
     let rate = ["--least-rate", "4000000000", "--patience", "1"];
     let log = ["--synthetic", "1000000", "--rooms", "10", "--store", "memory"];

@@ -262,6 +262,29 @@ async fn refused_frames_of_a_stranger_are_cut_off() {
     assert_eq!(ended, (0, 4200));
 }
 
+/// A client that goes on regardless is read on slowly: 256 refusals cost it nothing, each one more 10 ms.
+#[tokio::test(start_paused = true)]
+async fn flood_of_refused_frames_is_read_slowly() {
+    let time = Time::new();
+    let engine = Engine::builder().allow_anonymous().clock(time.0.clone());
+    let engine = engine.rate_limiter(Arc::new(TokenBuckets::new(1, 1))).start().await.unwrap();
+    let mut eve = greeted(&engine, "eve").await;
+    let mut flood = async |count: u64| {
+        let (begin, mut refused) = (tokio::time::Instant::now(), 0);
+        for id in 0..count {
+            refused += u64::from(eve.ask(json!({"t": "ping", "id": id})).await["code"] == 4200);
+        }
+        (refused, begin.elapsed())
+    };
+    let (first, took) = flood(200).await;
+    assert!(first >= 198 && took < Duration::from_millis(10), "{first} in {took:?}");
+    let (more, took) = flood(156).await;
+    let slow = first + more - 256;
+    // The clock of a paused runtime steps by a millisecond.
+    let (least, most) = (Duration::from_millis(10 * slow), Duration::from_millis(12 * slow));
+    assert!((least..=most).contains(&took), "{slow} in {took:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn waiting_as_told_keeps_the_connection() {
     let mut time = Time::new();

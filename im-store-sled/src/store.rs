@@ -1,6 +1,7 @@
 //! The store: calls become jobs for the writer, or reads on threads for blocking work.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -43,6 +44,8 @@ pub struct SledStore {
     places: Arc<Semaphore>,
     all_places: usize,
     pub(crate) reads: Arc<Semaphore>,
+    /// Pages take turns of their own, so that no look-up waits for them, and half of the cores at most.
+    pages: Arc<Semaphore>,
     /// Taken by whoever closes.
     writer: Mutex<Option<JoinHandle<StoreResult<()>>>>,
 }
@@ -103,6 +106,7 @@ impl SledStore {
             places: Arc::new(Semaphore::new(all_places)),
             all_places,
             reads: Arc::new(Semaphore::new(config.max_reads)),
+            pages: Arc::new(Semaphore::new(cores().div_ceil(2).min(config.max_reads))),
             writer: Mutex::new(Some(thread)),
         })
     }
@@ -149,12 +153,28 @@ impl SledStore {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Reads on a thread for blocking work.
+    /// Looks something up on a thread for blocking work.
     async fn read<T: Send + 'static>(
         &self,
         act: impl FnOnce(&Reader<'_>) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        let (reads, shared) = (Arc::clone(&self.reads), Arc::clone(&self.shared));
+        self.read_in_turn(&self.reads, act).await
+    }
+
+    /// Reads a page.
+    async fn read_page<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Reader<'_>) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        self.read_in_turn(&self.pages, act).await
+    }
+
+    async fn read_in_turn<T: Send + 'static>(
+        &self,
+        turns: &Arc<Semaphore>,
+        act: impl FnOnce(&Reader<'_>) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        let (reads, shared) = (Arc::clone(turns), Arc::clone(&self.shared));
         let read = move |turn| {
             blocking(move || {
                 let _turn = turn;
@@ -172,6 +192,10 @@ impl SledStore {
             }
         }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// What a write takes in the queue beside its content.
@@ -231,7 +255,7 @@ impl RoomLog for SledStore {
 
     async fn read(&self, room: &RoomId, range: LogRange) -> StoreResult<Option<LogPage>> {
         let room = room.clone();
-        SledStore::read(self, move |reader| reader.page(&room, range)).await
+        self.read_page(move |reader| reader.page(&room, range)).await
     }
 
     async fn heads(&self, rooms: &[RoomId]) -> StoreResult<Vec<Option<Head>>> {
@@ -266,7 +290,7 @@ impl RoomLog for SledStore {
 impl RoomDirectory for SledStore {
     async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> StoreResult<Vec<RoomRecord>> {
         let after = after.cloned();
-        self.read(move |reader| reader.rooms(after.as_ref(), limit)).await
+        self.read_page(move |reader| reader.rooms(after.as_ref(), limit)).await
     }
 
     async fn standings(
@@ -276,7 +300,7 @@ impl RoomDirectory for SledStore {
         limit: usize,
     ) -> StoreResult<Vec<(UserId, Standing)>> {
         let (room, after) = (room.clone(), after.cloned());
-        self.read(move |reader| reader.standings(&room, after.as_ref(), limit)).await
+        self.read_page(move |reader| reader.standings(&room, after.as_ref(), limit)).await
     }
 
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
@@ -296,7 +320,7 @@ impl RoomDirectory for SledStore {
         limit: usize,
     ) -> StoreResult<Vec<(UserId, Role)>> {
         let (room, after) = (room.clone(), after.cloned());
-        self.read(move |reader| reader.members(&room, after.as_ref(), limit)).await
+        self.read_page(move |reader| reader.members(&room, after.as_ref(), limit)).await
     }
 
     async fn rooms_of(
@@ -306,7 +330,7 @@ impl RoomDirectory for SledStore {
         limit: usize,
     ) -> StoreResult<Vec<(RoomId, RoomKind, Role)>> {
         let (user, after) = (user.clone(), after.cloned());
-        self.read(move |reader| reader.rooms_of(&user, after.as_ref(), limit)).await
+        self.read_page(move |reader| reader.rooms_of(&user, after.as_ref(), limit)).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! The store: writes queue for a commit, reads run beside it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub struct SqlStore<D: Dialect> {
     /// Set while the writer waits for readers to be out of its way.
     #[cfg(feature = "sqlite")]
     pub(crate) urgent: Arc<AtomicBool>,
+    /// Pages that may be read at one time.
+    pub(crate) pages: Semaphore,
     /// Bytes that may still wait for a commit.
     places: Arc<Semaphore>,
     all_places: usize,
@@ -51,6 +54,14 @@ pub struct SqlStore<D: Dialect> {
     pub(crate) state_limits: StateLimits,
     /// Given back when the store is closed, or dropped, and the last committer has ended.
     lock: Mutex<Option<Arc<Lock>>>,
+}
+
+/// How many pages are read at one time: a quarter of the connections stays for look-ups. Where the database runs in this
+/// process, pages take half of the cores at most, so that commits and everything else have the rest.
+fn pages_at_once<D: Dialect>(connections: u32) -> usize {
+    let most = (connections - connections.div_ceil(4).min(connections)).max(1) as usize;
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    if D::IN_PROCESS { most.min(cores.div_ceil(2)) } else { most }
 }
 
 /// What a write takes in the queue beside its content.
@@ -100,6 +111,7 @@ impl<D: Dialect> SqlStore<D> {
             health,
             #[cfg(feature = "sqlite")]
             urgent,
+            pages: Semaphore::new(pages_at_once::<D>(config.connections)),
             places: Arc::new(Semaphore::new(all_places)),
             all_places,
             patience: config.patience,

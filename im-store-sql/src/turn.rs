@@ -1,10 +1,12 @@
-//! Reads: each on a connection of its own, again as long as that makes sense.
+//! Reads: each on a connection of its own, again as long as that makes sense. Pages, which take long, are read a few at a
+//! time, so that the look-ups behind every command never wait for them, however many users page through rooms.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
 use sqlx::pool::PoolConnection;
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::committer::pause;
@@ -16,8 +18,14 @@ use crate::store::SqlStore;
 
 /// Runs a read on a connection of its own, again as long as its [`Turn`] allows.
 macro_rules! read {
-    ($store:ident, |$link:ident| $call:expr) => {{
-        let mut turn = $crate::turn::Turn::new($store);
+    ($store:ident, |$link:ident| $call:expr) => {
+        $crate::turn::read!($crate::turn::Turn::new($store), $link, $call)
+    };
+    ($store:ident, page |$link:ident| $call:expr) => {
+        $crate::turn::read!($crate::turn::Turn::of_page($store).await?, $link, $call)
+    };
+    ($turn:expr, $link:ident, $call:expr) => {{
+        let mut turn = $turn;
         loop {
             let mut reading = turn.connection().await?;
             let $link = &mut reading.link()?;
@@ -38,6 +46,8 @@ pub(crate) struct Turn<'a, D: Dialect> {
     /// Connections that failed at once.
     stale: u32,
     probe: Option<Probe>,
+    /// One of the pages that are read at one time.
+    _page: Option<SemaphorePermit<'a>>,
 }
 
 /// A connection that is being read from. If it is not given back, because the read failed, took too long or is not polled to
@@ -78,7 +88,17 @@ impl<D: Dialect> Drop for Reading<'_, D> {
 impl<'a, D: Dialect> Turn<'a, D> {
     pub(crate) fn new(store: &'a SqlStore<D>) -> Self {
         let until = Instant::now() + store.patience;
-        Self { store, until, attempt: 0, stale: 0, probe: None }
+        Self { store, until, attempt: 0, stale: 0, probe: None, _page: None }
+    }
+
+    /// The turn of a page, once few enough others are being read.
+    pub(crate) async fn of_page(store: &'a SqlStore<D>) -> StoreResult<Self> {
+        let page = timeout(store.patience, store.pages.acquire()).await.map_err(|_| {
+            let why = "pages that others read take too long";
+            StoreError::new(StoreErrorKind::Unavailable, words(Class::Away, why))
+        })?;
+        // The semaphore is never closed.
+        Ok(Self { _page: page.ok(), ..Self::new(store) })
     }
 
     pub(crate) async fn connection(&mut self) -> StoreResult<Reading<'a, D>> {

@@ -303,3 +303,21 @@ on_each_database!(
     room_is_made_with_own_rows,
     every_kind_of_connection_is_taken,
 );
+
+/// Transactions of another version of sqlx are other types. So whoever looks up `append_in`, or reads the compiler's error,
+/// finds the version that is meant.
+#[test]
+fn docs_and_errors_name_the_sqlx_version() {
+    let read = |path: &str| {
+        std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    let manifest = read("../Cargo.toml");
+    let wanted = manifest.lines().find_map(|line| line.strip_prefix("sqlx = { version = \""));
+    let (version, _) = wanted.unwrap().split_once('"').unwrap();
+    let named = format!("sqlx {version}");
+    for page in ["src/lib.rs", "src/publish.rs", "../examples/embed-axum/README.md"] {
+        assert!(read(page).contains(&named), "{page} does not name {named}");
+    }
+    let refusal = format!("is no connection or transaction of {named}");
+    assert!(read("src/publish.rs").contains(&refusal), "the compiler's error names no version");
+}

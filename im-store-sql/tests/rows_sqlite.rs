@@ -5,6 +5,7 @@ mod support;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use im_core::engine::{Engine, Publish};
@@ -55,6 +56,44 @@ async fn lived_in(store: &Arc<SqliteStore>, engine: &Engine, room: &RoomId) {
         };
         store.merge_state(vec![Arc::new(update)]).await.unwrap();
     }
+}
+
+/// However many pages are asked for, a look-up waits for those under way and not for the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn look_up_passes_pages_that_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("im.db");
+    let store = Arc::new(SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap());
+    let room = RoomId::new("tea").unwrap();
+    let text = "x".repeat(2000);
+    let batch = (0..200).map(|_| message("tea", text.clone())).collect();
+    assert!(store.append(batch).await.iter().all(Result::is_ok));
+    const PAGES: usize = 200;
+    let read = Arc::new(AtomicUsize::new(0));
+    let pages: Vec<_> = (0..PAGES)
+        .map(|_| {
+            let (store, room, read) = (store.clone(), room.clone(), read.clone());
+            tokio::spawn(async move {
+                let range =
+                    LogRange { from: PageFrom::After(Seq::ZERO), limit: 200, max_bytes: 1 << 20 };
+                let page = store.read(&room, range).await.unwrap().unwrap();
+                assert_eq!(page.events.len(), 200);
+                read.fetch_add(1, Ordering::Relaxed);
+            })
+        })
+        .collect();
+    // All of them have asked once the first ones are read.
+    while read.load(Ordering::Relaxed) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let before = read.load(Ordering::Relaxed);
+    assert!(store.room(&room).await.unwrap().is_some());
+    let passed = read.load(Ordering::Relaxed) - before;
+    for page in pages {
+        page.await.unwrap();
+    }
+    assert!(passed < PAGES / 4, "{passed} pages were read before, of {}", PAGES - before);
+    store.close().await.unwrap();
 }
 
 /// How many runs of 16 places there are. Each message has the place that its room and seq give it, and no run is without any.

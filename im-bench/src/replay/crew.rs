@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::ledger::Ledger;
 use super::link::Cuttable;
 use super::log::{Line, Log, mix};
+use super::trace::Trace;
 use super::transport::Route;
 use super::witness::Witness;
 
@@ -30,6 +31,7 @@ pub(super) struct Member {
     client: Client,
     events: Option<Events>,
     pub(super) witness: Arc<Witness>,
+    pub(super) trace: Option<Arc<Trace>>,
     /// Indices of its lines in the log.
     lines: Vec<usize>,
     /// Indices of the rooms that it follows.
@@ -47,6 +49,8 @@ pub(super) struct Stage {
     pub(super) speed: Option<f64>,
     /// Sends of one client that may be unacknowledged.
     pub(super) window: usize,
+    /// What the clients ask and are sent is kept in lines.
+    pub(super) traced: bool,
 }
 
 /// All of them; the last one is the service that speaks for the channel itself.
@@ -76,9 +80,13 @@ impl Crew {
             } else {
                 UserId::new(format!("client-{nth}"))?
             };
-            let witness = Witness::new(nth, user.as_str(), &stage.checker, stage.ledger.clone());
+            let trace = stage.traced.then(Arc::<Trace>::default);
+            let witness = Witness::new(nth, user.as_str(), &stage.checker, stage.ledger.clone())
+                .traced(trace.clone());
+            let witness = Arc::new(witness);
             let turns = Arc::new(route.turns(nth));
-            let link = Cuttable { client: nth, server, turns, ledger: stage.ledger.clone() };
+            let ledger = stage.ledger.clone();
+            let link = Cuttable { client: nth, server, turns, ledger, trace: trace.clone() };
             let mut config = Config::default();
             config.max_unacknowledged = stage.window;
             // A server that was killed is back within a second, and this run waits for it.
@@ -97,6 +105,7 @@ impl Crew {
                 client,
                 events: Some(events),
                 witness,
+                trace,
                 lines: Vec::new(),
                 rooms: BTreeSet::new(),
             });
@@ -221,6 +230,12 @@ impl Crew {
     /// A handle of the service, which may read every room.
     pub(super) fn service(&self) -> Option<&Client> {
         self.members.last().map(|member| &member.client)
+    }
+
+    /// What each client asked and was sent, where that is kept.
+    pub(super) fn traces(&self) -> Vec<(UserId, Arc<Trace>)> {
+        let traced = |member: &Member| Some((member.user.clone(), member.trace.clone()?));
+        self.members.iter().filter_map(traced).collect()
     }
 
     /// Ends all clients.

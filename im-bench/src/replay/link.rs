@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use super::ledger::Ledger;
 use super::network::Network;
+use super::trace::Trace;
 use super::transport::{Transport, Turns, Way};
 
 /// One connection, seen from the network: one WebSocket, or all that one client has open over HTTP.
@@ -85,6 +86,7 @@ pub(super) struct Watched {
     client: usize,
     ledger: Arc<Ledger>,
     mark: &'static [u8],
+    trace: Option<Arc<Trace>>,
 }
 
 impl Watched {
@@ -98,9 +100,13 @@ impl Watched {
         self.ledger.wrote(self.client, &self.wire, sends, kills);
     }
 
-    /// What comes down has a socket. If it had one before, it is taken up again.
-    pub(super) fn opened_downlink(&self) {
-        if self.wire.downlinks.fetch_add(1, Ordering::Relaxed) > 0 {
+    /// What comes down is asked for by a request with this head, on a `new` socket perhaps. If there was one before, it is
+    /// taken up again.
+    pub(super) fn listens(&self, head: &[u8], new: bool) {
+        if let Some(trace) = &self.trace {
+            trace.listens(head, new);
+        }
+        if new && self.wire.downlinks.fetch_add(1, Ordering::Relaxed) > 0 {
             self.ledger.takes_up(self.client);
         }
     }
@@ -118,6 +124,7 @@ pub(super) struct Cuttable {
     pub(super) server: SocketAddr,
     pub(super) turns: Arc<Turns>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) trace: Option<Arc<Trace>>,
 }
 
 #[async_trait]
@@ -129,8 +136,12 @@ impl Link for Cuttable {
             client: self.client,
             ledger: self.ledger.clone(),
             mark: send_mark(encoding),
+            trace: self.trace.clone(),
         };
         let kills = watched.kills();
+        if let Some(trace) = &self.trace {
+            trace.connects(transport, kills);
+        }
         let Connected { sink, stream } = match transport.link(self.server) {
             Way::WebSocket(link) => {
                 let Connected { sink, stream } = link.connect(encoding).await?;
@@ -140,7 +151,8 @@ impl Link for Cuttable {
             // A message counts as written once its POST is on a socket.
             Way::Http(link) => link.dial(Network(watched.clone())).connect(encoding).await?,
         };
-        let taken = Taken { wire: watched.wire.clone(), encoding, mark: watched.mark };
+        let (wire, mark, trace) = (watched.wire.clone(), watched.mark, self.trace.clone());
+        let taken = Taken { wire, encoding, mark, trace };
         let sink = Box::pin(sink.with(move |message: Bytes| {
             taken.note(&message);
             std::future::ready(Ok(message))
@@ -152,20 +164,24 @@ impl Link for Cuttable {
     }
 }
 
-/// Notes the sends that a connection is given.
+/// Notes the sends that a connection is given, and traces the rest.
 struct Taken {
     wire: Arc<Wire>,
     encoding: Encoding,
     mark: &'static [u8],
+    trace: Option<Arc<Trace>>,
 }
 
 impl Taken {
     fn note(&self, message: &[u8]) {
-        if count(message, self.mark) == 0 {
+        if self.trace.is_none() && count(message, self.mark) == 0 {
             return;
         }
         // The client wrote it, so it can be read.
         for command in decode(message, self.encoding, &Limits::default()).unwrap_or_default() {
+            if let Some(trace) = &self.trace {
+                trace.asks(&command);
+            }
             let is_send = command.get("t").and_then(Value::as_text) == Some("send");
             let number = command.get("id").and_then(Value::as_int);
             if let Some(number) = number.and_then(|n| u64::try_from(n).ok()).filter(|_| is_send) {
@@ -284,7 +300,7 @@ mod tests {
             let mark = send_mark(encoding);
             assert_eq!(count(&message, mark), 2, "{encoding:?}");
             let wire = Arc::new(Wire::default());
-            Taken { wire: wire.clone(), encoding, mark }.note(&message);
+            Taken { wire: wire.clone(), encoding, mark, trace: None }.note(&message);
             assert_eq!(*wire.sends.lock(), [CommandId(1), CommandId(2)].into(), "{encoding:?}");
         }
     }
@@ -298,7 +314,8 @@ mod tests {
         let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
         let ledger = Arc::new(ledger);
         let mark = send_mark(Encoding::Json);
-        let watched = Watched { wire: wire.clone(), client: 0, ledger: ledger.clone(), mark };
+        let watched =
+            Watched { wire: wire.clone(), client: 0, ledger: ledger.clone(), mark, trace: None };
         let stream = Box::pin(futures::stream::iter(vec![Incoming::Message(Bytes::new()); 2]));
         let turns = Arc::new(Choice::Mix.route(&Shares::default()).turns(0));
         let turned = turns.clone();

@@ -17,6 +17,7 @@
 //! | `pace` | when it is given up |
 //! | `ledger` | the count of acknowledgements, and the faults that fall due by it |
 //! | `witness` | what a client sees, told to the checker |
+//! | `trace` | the same in lines for a person |
 //! | `report` | what comes out |
 
 mod crew;
@@ -30,6 +31,7 @@ mod pace;
 mod place;
 mod report;
 mod synthetic;
+mod trace;
 mod transport;
 mod witness;
 
@@ -132,6 +134,7 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     keepers.shutdown().await;
     let closed = ledger.close();
     let subscriptions = crew.members.iter().map(|member| member.rooms.len()).sum();
+    let traces = crew.traces();
     let Closed { struck: faults, missed, tally, tenths, .. } =
         run.close(&place, crew, closed, ended.is_none()).await?;
     let facts = Facts {
@@ -154,7 +157,12 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
         spoken,
         heard,
     };
-    Ok(Report::new(facts, checker.finish()))
+    let report = Report::new(facts, checker.finish());
+    if let Some(folder) = options.trace.as_ref().filter(|_| !report.faults_found().is_empty()) {
+        traces.iter().try_for_each(|(client, trace)| trace.write(folder, client.as_str()))?;
+        eprintln!("what each client asked and was sent: {}", folder.display());
+    }
+    Ok(report)
 }
 
 /// Starts again what is killed, in tasks of their own, since what they have under way must be done in any case. They end only
@@ -193,6 +201,7 @@ impl Run<'_> {
             seed: self.options.seed,
             speed: self.options.speed,
             window: self.options.window,
+            traced: self.options.trace.is_some(),
         };
         let (clients, route) = (self.options.clients as usize, self.options.route());
         let over = (route, self.options.encoding());

@@ -46,8 +46,9 @@ impl<S> Socket<S> {
     }
 
     fn wrote(&mut self, bytes: &[u8]) {
-        if !std::mem::replace(&mut self.asked, true) && bytes.starts_with(b"GET ") {
-            self.watched.opened_downlink();
+        let first = !std::mem::replace(&mut self.asked, true);
+        if bytes.starts_with(b"GET ") {
+            self.watched.listens(bytes, first);
         }
         let mark = self.watched.mark();
         self.tail.extend_from_slice(bytes);

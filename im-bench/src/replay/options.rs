@@ -76,6 +76,10 @@ pub(crate) struct Options {
     /// Chooses message ids, who is cut, rooms beyond those spoken in, and the log that is made up.
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
+    /// Write what each client asked and was sent, but for sends and their acks, to a file for each in this folder; the newest
+    /// 20,000 lines, if the run is not clean.
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) trace: Option<PathBuf>,
     /// Have one client leave one room before the first send: a run that then passes proves nothing.
     #[arg(long, hide = true)]
     pub(super) forget_a_room: bool,

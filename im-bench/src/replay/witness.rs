@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::ledger::Ledger;
+use super::trace::Trace;
 
 /// The eyes of one client.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(super) struct Witness {
     client: usize,
     name: String,
     ledger: Arc<Ledger>,
+    trace: Option<Arc<Trace>>,
     seen: Mutex<Option<Seen>>,
 }
 
@@ -63,12 +65,7 @@ impl Serialize for Lag {
 
 impl Witness {
     /// Has seen nothing yet.
-    pub(super) fn new(
-        client: usize,
-        name: &str,
-        checker: &Checker,
-        ledger: Arc<Ledger>,
-    ) -> Arc<Self> {
+    pub(super) fn new(client: usize, name: &str, checker: &Checker, ledger: Arc<Ledger>) -> Self {
         let seen = Seen {
             reader: checker.reader(name),
             connection: 0,
@@ -76,7 +73,13 @@ impl Witness {
             taken_up: 0,
             reached: HashMap::new(),
         };
-        Arc::new(Self { client, name: name.to_owned(), ledger, seen: Mutex::new(Some(seen)) })
+        let (name, seen) = (name.to_owned(), Mutex::new(Some(seen)));
+        Self { client, name, ledger, trace: None, seen }
+    }
+
+    /// Keeps what it sees in lines too.
+    pub(super) fn traced(self, trace: Option<Arc<Trace>>) -> Self {
+        Self { trace, ..self }
     }
 
     /// What a client calls with every frame.
@@ -86,6 +89,9 @@ impl Witness {
     }
 
     fn frame(&self, connection: u64, frame: &ServerFrame) {
+        if let Some(trace) = &self.trace {
+            trace.frame(frame);
+        }
         if let Some(seen) = self.seen.lock().as_mut() {
             seen.on(connection, || self.ledger.is_halves(self.client));
             let taken_up = self.ledger.taken_up(self.client);
@@ -272,7 +278,7 @@ mod tests {
         let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
         let ledger = Arc::new(ledger);
         ledger.came_about(0, Transport::Ws);
-        let witness = Witness::new(0, "bob", &Checker::new(), ledger.clone());
+        let witness = Arc::new(Witness::new(0, "bob", &Checker::new(), ledger.clone()));
         witness.frame(1, &ServerFrame::Push(Push::Room(status(0))));
         (1..=9).for_each(|n| witness.frame(1, &event(n)));
         let head = (RoomId::new("r").unwrap(), Cursor { epoch: EPOCH, seq: seq(9) });

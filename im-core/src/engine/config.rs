@@ -124,7 +124,7 @@ pub struct EngineConfig {
     pub append_batch: usize,
     /// Rows that appends handed to the store at once write: two for each append, and two more for each first member of a room.
     /// 1,024 by default: one store call then takes some 10 ms, and a lane's other users wait for no more than that. An append of
-    /// more rows goes by itself.
+    /// more than a quarter of them (a room that is made with 128 members) goes by itself, and one at a time of all lanes.
     pub append_rows: usize,
     /// Bytes of the same, 64 for each row and the contents. 1 MiB by default, for the same reason.
     pub append_bytes: usize,

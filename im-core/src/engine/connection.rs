@@ -125,6 +125,8 @@ pub(crate) struct Conn {
     pub(crate) work: AtomicUsize,
     /// Frames refused since the peer last waited for as long as it was told to.
     pub(crate) flood: AtomicU32,
+    /// The last frame was one of too many that were refused.
+    pub(crate) slowed: AtomicBool,
     /// Milliseconds of the engine's run until which it was told to wait.
     pub(crate) flood_until: AtomicU64,
     /// The code for commands behind a `hello` that was refused and may be said again; 0 if there was none.
@@ -328,6 +330,7 @@ impl Conn {
             heartbeat: AtomicBool::new(false),
             work: AtomicUsize::new(0),
             flood: AtomicU32::new(0),
+            slowed: AtomicBool::new(false),
             flood_until: AtomicU64::new(0),
             hello_refused: AtomicU16::new(0),
             greeted: AtomicBool::new(false),

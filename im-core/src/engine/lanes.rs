@@ -5,7 +5,7 @@
 //! So one room's events leave in their order, and a connection that goes away takes nothing with it.
 //!
 //! A call of the store is bounded in appends, rows and bytes; what does not fit waits for its [turn](super::turns), which is
-//! fair among users.
+//! fair among users. A heavy append goes by itself, and of all lanes one at a time: a commit that others wait for holds one.
 //!
 //! The sends of one session to one room are taken in their order also when some are refused for the time being: see
 //! [`own_order`](super::own_order). So a send that was answered before it came here comes here all the same.
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::yield_now;
 
 use crate::code::Code;
@@ -90,13 +90,18 @@ pub(crate) enum Work {
 pub(crate) struct Lanes {
     senders: Vec<mpsc::Sender<Job>>,
     hasher: RandomState,
+    /// The store has one heavy append at a time.
+    heavy: Arc<Semaphore>,
 }
 
 impl Lanes {
     /// `n` lanes, and the ends that their tasks take from.
     pub(crate) fn new(n: usize, queue: usize) -> (Self, Vec<mpsc::Receiver<Job>>) {
         let (senders, receivers) = (0..n.max(1)).map(|_| mpsc::channel(places(queue))).unzip();
-        (Self { senders, hasher: RandomState::new() }, receivers)
+        (
+            Self { senders, hasher: RandomState::new(), heavy: Arc::new(Semaphore::new(1)) },
+            receivers,
+        )
     }
 
     /// Jobs that wait in all of them.
@@ -131,8 +136,10 @@ impl Lanes {
 pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
     let (mut lane, mut order) = (Lane::new(&core.config), OwnOrder::default());
     let mut closing = false;
+    // The lane's place among those that wait with a heavy append.
+    let mut place = None;
     loop {
-        if lane.turns.is_empty() {
+        if lane.is_empty() {
             tokio::select! {
                 biased;
                 () = core.stopped.cancelled(), if !closing => {
@@ -146,8 +153,23 @@ pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
             }
         }
         lane.fill(&mut jobs).await;
-        let batch = lane.batch();
-        let going = admit(&core, &mut order, batch.into_iter());
+        lane.arrange();
+        let _alone = if lane.is_heavy_next() {
+            let turn =
+                place.get_or_insert_with(|| core.lanes.heavy.clone().acquire_owned().boxed());
+            let turn = tokio::select! {
+                biased;
+                turn = turn => turn,
+                // Some of them may go before it.
+                () = lane.more(&mut jobs) => continue,
+            };
+            place = None;
+            // The semaphore is never closed.
+            turn.ok()
+        } else {
+            None
+        };
+        let going = admit(&core, &mut order, lane.batch().into_iter());
         if !going.is_empty() {
             commit(&core, &mut order, going).await;
         }
@@ -156,7 +178,7 @@ pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
 
 /// What waits in a lane.
 struct Lane {
-    /// In the order in which it came, while all of it goes in one batch.
+    /// In the order in which it came, while all of it goes in one batch. After [`Lane::arrange`], the next batch, or nothing.
     came: Vec<Job>,
     turns: Turns<Job>,
     bounds: BatchBounds,
@@ -189,16 +211,39 @@ impl Lane {
         }
     }
 
-    /// The next batch.
-    fn batch(&mut self) -> Vec<Job> {
-        let mut taken = Taken::default();
-        if self.turns.is_empty()
-            && self.came.iter().all(|job| taken.add(job.weight(), &self.bounds))
-        {
-            return std::mem::take(&mut self.came);
+    fn is_empty(&self) -> bool {
+        self.came.is_empty() && self.turns.is_empty()
+    }
+
+    /// Waits for jobs beside those that wait already, as many as there is room for.
+    async fn more(&mut self, jobs: &mut mpsc::Receiver<Job>) {
+        let room = self.most.saturating_sub(self.turns.len() + self.came.len());
+        if room == 0 || jobs.recv_many(&mut self.came, room).await == 0 {
+            std::future::pending().await
         }
-        for job in self.came.drain(..) {
-            self.turns.push(job.share(), job.weight(), job);
+    }
+
+    /// Gives each of those that came its turn, unless all of them go in one batch.
+    fn arrange(&mut self) {
+        let mut taken = Taken::default();
+        let fits = self.came.iter().all(|job| taken.add(job.weight(), &self.bounds));
+        if !self.turns.is_empty() || !fits {
+            for job in self.came.drain(..) {
+                self.turns.push(job.share(), job.weight(), job);
+            }
+        }
+    }
+
+    /// Whether the next batch is one heavy append.
+    fn is_heavy_next(&self) -> bool {
+        let next = self.came.first().map(Job::weight).or(self.turns.next());
+        next.is_some_and(|weight| self.bounds.is_heavy(weight))
+    }
+
+    /// The next batch, of what was arranged.
+    fn batch(&mut self) -> Vec<Job> {
+        if !self.came.is_empty() {
+            return std::mem::take(&mut self.came);
         }
         let batch = self.turns.batch(&self.bounds);
         if !self.turns.is_empty() {

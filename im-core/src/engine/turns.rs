@@ -34,21 +34,33 @@ pub(super) struct BatchBounds {
     pub(super) bytes: usize,
 }
 
+impl BatchBounds {
+    /// Whether an append goes by itself: it writes more than a quarter of the rows of a batch.
+    pub(super) fn is_heavy(&self, weight: Weight) -> bool {
+        weight.rows > self.rows / 4
+    }
+}
+
 /// How much of a batch is taken.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Taken {
     appends: usize,
     weight: Weight,
+    /// It is one heavy append.
+    is_full: bool,
 }
 
 impl Taken {
-    /// Adds something of this weight, if it still fits. The first always does.
+    /// Adds something of this weight, if it still fits. The first always does; a heavy one does only as the first, and is the
+    /// last then.
     pub(super) fn add(&mut self, weight: Weight, bounds: &BatchBounds) -> bool {
         let rows = self.weight.rows.saturating_add(weight.rows);
         let bytes = self.weight.bytes.saturating_add(weight.bytes);
+        let heavy = bounds.is_heavy(weight) || self.is_full;
         let fits = self.appends < bounds.appends && rows <= bounds.rows && bytes <= bounds.bytes;
-        if fits || self.appends == 0 {
-            *self = Self { appends: self.appends + 1, weight: Weight { rows, bytes } };
+        if self.appends == 0 || (fits && !heavy) {
+            let appends = self.appends + 1;
+            *self = Self { appends, weight: Weight { rows, bytes }, is_full: heavy };
             return true;
         }
         false
@@ -103,6 +115,11 @@ impl<T> Turns<T> {
         self.active += u64::from(account.waiting == 1);
         self.arrived += 1;
         self.waiting.insert((account.end, self.arrived), (item, weight, share));
+    }
+
+    /// What the next in turn writes.
+    pub(super) fn next(&self) -> Option<Weight> {
+        self.waiting.first_key_value().map(|(_, (_, weight, _))| *weight)
     }
 
     /// The next batch; empty only if nothing waits.
@@ -172,7 +189,7 @@ mod tests {
         turns.push(user("c"), rows(2), "c2");
         assert_eq!(
             drain(&mut turns),
-            [vec!["c1", "c2", "b"], vec!["a"], vec!["b"], vec!["a"], vec!["b"]]
+            [vec!["c1", "c2"], vec!["b"], vec!["a"], vec!["b"], vec!["a"], vec!["b"]]
         );
     }
 
@@ -182,7 +199,8 @@ mod tests {
         (0..40).for_each(|n| turns.push(user(&format!("h{n}")), rows(80), "heavy"));
         assert_eq!(turns.batch(&BOUNDS), ["heavy"]);
         turns.push(user("c"), rows(2), "light");
-        assert_eq!(turns.batch(&BOUNDS), ["light", "heavy"]);
+        assert_eq!(turns.batch(&BOUNDS), ["light"]);
+        assert_eq!(turns.batch(&BOUNDS), ["heavy"]);
     }
 
     /// Each light one that comes is new, and yet the heavy one has its turn once each was served as much.

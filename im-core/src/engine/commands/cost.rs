@@ -123,6 +123,10 @@ pub(super) fn refused_stranger(core: &Core, conn: &Conn) {
     refused(core, conn, core.config.handshake_timeout);
 }
 
+/// Refused frames of a client that does not wait, from which on it is slowed: more than a client has on its way that keeps to
+/// `in_flight`.
+const SLOWED_FROM: u32 = 256;
+
 /// A frame was refused, and the client was told to wait: counts it, until the client has waited for so long, and closes the
 /// connection if it has sent too many meanwhile.
 pub(crate) fn refused(core: &Core, conn: &Conn, wait: Duration) {
@@ -132,7 +136,11 @@ pub(crate) fn refused(core: &Core, conn: &Conn, wait: Duration) {
     if conn.flood_until.fetch_max(until, Ordering::Relaxed) <= now {
         conn.flood.store(0, Ordering::Relaxed);
     }
-    if conn.flood.fetch_add(1, Ordering::Relaxed) >= core.config.max_flood {
+    let before = conn.flood.fetch_add(1, Ordering::Relaxed);
+    if before >= SLOWED_FROM {
+        conn.slowed.store(true, Ordering::Relaxed);
+    }
+    if before >= core.config.max_flood {
         ::metrics::counter!(metrics::FLOODS).increment(1);
         conn.close(Code::RateLimited, Code::RateLimited.meaning());
     }

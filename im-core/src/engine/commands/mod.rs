@@ -19,9 +19,11 @@ mod session;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::coop::consume_budget;
+use tokio::time::sleep;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -38,6 +40,10 @@ use cost::page_cost;
 pub(crate) use cost::{ROWS_PER_MEMBER, address_quota, behind, extra_cost, pay, pay_more, stored};
 pub(crate) use live::{check_stamp, deliver_signal, put_state};
 pub(crate) use read::{LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE, unfollow};
+
+/// How long a connection is not read on after each frame that was refused in a flood: 100 a second are refused, which costs
+/// next to nothing, and commands of others go on as if there were none.
+const PAUSE_IN_A_FLOOD: Duration = Duration::from_millis(10);
 
 /// Bytes of messages and pages that count as much as one read or write of a socket.
 const BYTES_OF_A_UNIT: usize = 64;
@@ -99,6 +105,9 @@ pub(super) async fn each(core: &Arc<Core>, conn: &Arc<Conn>, frames: Vec<Value>)
             }
         }
         give_way(conn).await;
+        if conn.slowed.swap(false, Ordering::Relaxed) {
+            sleep(PAUSE_IN_A_FLOOD).await;
+        }
     }
 }
 
