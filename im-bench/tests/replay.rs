@@ -152,9 +152,10 @@ fn trace_of_unclean_run_names_what_was_left() {
     let run = ["--clients", "2", "--store", "memory", "--lines", "100", "--transport", "long"];
     let broken = ["--forget-a-room", "--patience", "1", "--trace", to.to_str().unwrap()];
     let (report, _) = unclean(&[&run[..], &broken].concat());
-    // "CLIENT does not follow ROOM, …"
-    let mut words = report["lags"][0].as_str().unwrap().split(' ');
-    let (client, room) = (words.next().unwrap(), words.nth(3).unwrap().trim_end_matches(','));
+    // "CLIENT follows ROOM, has …"
+    let lag = report["lags"][0].as_str().unwrap();
+    let (who, _) = lag.split_once(',').unwrap();
+    let (client, room) = (who.split(' ').next().unwrap(), who.split(' ').next_back().unwrap());
     let trace = std::fs::read_to_string(to.join(format!("{client}.log"))).unwrap();
     let asked = |kind: &str| {
         trace
@@ -163,8 +164,10 @@ fn trace_of_unclean_run_names_what_was_left() {
     };
     assert!(asked("\"sub\"") && asked("\"unsub\""), "{trace}");
     assert!(trace.contains("listens, new socket: GET /im/poll?hold=25"), "{trace}");
-    let events = |line: &str| line.contains(" to ") && !line.contains(room);
-    assert!(trace.lines().any(events), "{trace}");
+    // The service follows all rooms to their ends.
+    let whole = std::fs::read_to_string(to.join("service.log")).unwrap();
+    let events = |line: &str| line.contains(&format!(" {room} ")) && line.ends_with(" to 101");
+    assert!(whole.lines().any(events), "{whole}");
 }
 
 #[test]
