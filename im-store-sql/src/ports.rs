@@ -67,7 +67,7 @@ impl<D: Dialect> RoomLog for SqlStore<D> {
     }
 
     async fn read(&self, room: &RoomId, range: LogRange) -> StoreResult<Option<LogPage>> {
-        read!(self, page | link | link.page(room, range))
+        read!(self, page, |link| link.page(room, range))
     }
 
     async fn heads(&self, rooms: &[RoomId]) -> StoreResult<Vec<Option<Head>>> {
@@ -91,7 +91,7 @@ impl<D: Dialect> RoomLog for SqlStore<D> {
 #[async_trait]
 impl<D: Dialect> RoomDirectory for SqlStore<D> {
     async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> StoreResult<Vec<RoomRecord>> {
-        read!(self, page | link | link.rooms(after, limit))
+        read!(self, page, |link| link.rooms(after, limit))
     }
 
     async fn standings(
@@ -100,7 +100,7 @@ impl<D: Dialect> RoomDirectory for SqlStore<D> {
         after: Option<&UserId>,
         limit: usize,
     ) -> StoreResult<Vec<(UserId, Standing)>> {
-        read!(self, page | link | link.standings(room, after, limit))
+        read!(self, page, |link| link.standings(room, after, limit))
     }
 
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
@@ -117,7 +117,7 @@ impl<D: Dialect> RoomDirectory for SqlStore<D> {
         after: Option<&UserId>,
         limit: usize,
     ) -> StoreResult<Vec<(UserId, Role)>> {
-        read!(self, page | link | link.members(room, after, limit))
+        read!(self, page, |link| link.members(room, after, limit))
     }
 
     async fn rooms_of(
@@ -126,7 +126,7 @@ impl<D: Dialect> RoomDirectory for SqlStore<D> {
         after: Option<&RoomId>,
         limit: usize,
     ) -> StoreResult<Vec<(RoomId, RoomKind, Role)>> {
-        read!(self, page | link | link.rooms_of(user, after, limit))
+        read!(self, page, |link| link.rooms_of(user, after, limit))
     }
 }
 

@@ -56,12 +56,12 @@ pub struct SqlStore<D: Dialect> {
     lock: Mutex<Option<Arc<Lock>>>,
 }
 
-/// How many pages are read at one time: a quarter of the connections stays for look-ups. Where the database runs in this
-/// process, pages take half of the cores at most, so that commits and everything else have the rest.
+/// How many pages are read at one time: a quarter of the connections stays for look-ups. SQLite runs in this process, so its
+/// pages take half of the cores at most, and commits and everything else have the rest.
 fn pages_at_once<D: Dialect>(connections: u32) -> usize {
     let most = (connections - connections.div_ceil(4).min(connections)).max(1) as usize;
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    if D::IN_PROCESS { most.min(cores.div_ceil(2)) } else { most }
+    if D::ONE_WRITER { most.min(cores.div_ceil(2)) } else { most }
 }
 
 /// What a write takes in the queue beside its content.

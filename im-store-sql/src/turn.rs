@@ -21,7 +21,7 @@ macro_rules! read {
     ($store:ident, |$link:ident| $call:expr) => {
         $crate::turn::read!($crate::turn::Turn::new($store), $link, $call)
     };
-    ($store:ident, page |$link:ident| $call:expr) => {
+    ($store:ident, page, |$link:ident| $call:expr) => {
         $crate::turn::read!($crate::turn::Turn::of_page($store).await?, $link, $call)
     };
     ($turn:expr, $link:ident, $call:expr) => {{

@@ -304,8 +304,7 @@ on_each_database!(
     every_kind_of_connection_is_taken,
 );
 
-/// Transactions of another version of sqlx are other types. So whoever looks up `append_in`, or reads the compiler's error,
-/// finds the version that is meant.
+/// Transactions of another sqlx version are other types: the docs of `append_in` and the compiler's error name the right one.
 #[test]
 fn docs_and_errors_name_the_sqlx_version() {
     let read = |path: &str| {

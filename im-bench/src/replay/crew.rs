@@ -31,7 +31,6 @@ pub(super) struct Member {
     client: Client,
     events: Option<Events>,
     pub(super) witness: Arc<Witness>,
-    pub(super) trace: Option<Arc<Trace>>,
     /// Indices of its lines in the log.
     lines: Vec<usize>,
     /// Indices of the rooms that it follows.
@@ -86,7 +85,7 @@ impl Crew {
             let witness = Arc::new(witness);
             let turns = Arc::new(route.turns(nth));
             let ledger = stage.ledger.clone();
-            let link = Cuttable { client: nth, server, turns, ledger, trace: trace.clone() };
+            let link = Cuttable { client: nth, server, turns, ledger, trace };
             let mut config = Config::default();
             config.max_unacknowledged = stage.window;
             // A server that was killed is back within a second, and this run waits for it.
@@ -105,7 +104,6 @@ impl Crew {
                 client,
                 events: Some(events),
                 witness,
-                trace,
                 lines: Vec::new(),
                 rooms: BTreeSet::new(),
             });
@@ -234,7 +232,7 @@ impl Crew {
 
     /// What each client asked and was sent, where that is kept.
     pub(super) fn traces(&self) -> Vec<(UserId, Arc<Trace>)> {
-        let traced = |member: &Member| Some((member.user.clone(), member.trace.clone()?));
+        let traced = |member: &Member| Some((member.user.clone(), member.witness.trace()?));
         self.members.iter().filter_map(traced).collect()
     }
 

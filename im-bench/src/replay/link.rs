@@ -179,10 +179,10 @@ impl Taken {
         }
         // The client wrote it, so it can be read.
         for command in decode(message, self.encoding, &Limits::default()).unwrap_or_default() {
-            if let Some(trace) = &self.trace {
+            let is_send = command.get("t").and_then(Value::as_text) == Some("send");
+            if let Some(trace) = self.trace.as_ref().filter(|_| !is_send) {
                 trace.asks(&command);
             }
-            let is_send = command.get("t").and_then(Value::as_text) == Some("send");
             let number = command.get("id").and_then(Value::as_int);
             if let Some(number) = number.and_then(|n| u64::try_from(n).ok()).filter(|_| is_send) {
                 self.wire.takes(CommandId(number));

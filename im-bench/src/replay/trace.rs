@@ -1,4 +1,4 @@
-//! What one client asked and was sent, a line each, for whoever has to find out what went wrong.
+//! The trace of one client: its commands and the frames that it received, a line each.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -50,11 +50,9 @@ impl Trace {
         self.say(format!("connects over {transport}, kills so far: {kills}"));
     }
 
-    /// The client writes a command. Sends are left out.
+    /// The client writes a command other than a send.
     pub(super) fn asks(&self, command: &Value) {
-        if command.get("t").and_then(Value::as_text) != Some("send") {
-            self.say(format!("asks {command:?}"));
-        }
+        self.say(format!("asks {command:?}"));
     }
 
     /// The client asks for what comes down, from a position perhaps, on a socket of its own if it is `new`.

@@ -82,6 +82,11 @@ impl Witness {
         Self { trace, ..self }
     }
 
+    /// Where it keeps what it sees, if it does.
+    pub(super) fn trace(&self) -> Option<Arc<Trace>> {
+        self.trace.clone()
+    }
+
     /// What a client calls with every frame.
     pub(super) fn tap(self: &Arc<Self>) -> Tap {
         let witness = self.clone();

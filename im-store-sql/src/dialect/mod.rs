@@ -80,9 +80,6 @@ pub trait Dialect: Database + Sized + sealed::Sealed {
     /// Whether it takes one writer at a time.
     #[doc(hidden)]
     const ONE_WRITER: bool;
-    /// Whether statements are carried out by threads of this process.
-    #[doc(hidden)]
-    const IN_PROCESS: bool = Self::ONE_WRITER;
     /// Whether messages lie in the order of a column `place`, which the store gives them.
     #[doc(hidden)]
     const RUNS: bool = false;

@@ -85,10 +85,9 @@ impl Reader {
         }
     }
 
-    /// What comes down was broken off and is taken up again within the connection, as polls and event streams may be, without
-    /// statuses that say where: from a mark that may lie before what was handed over, or from what the reader has confirmed,
-    /// where that is further. So each room may go on from another place once, though from none that leaves out what the reader
-    /// was never handed.
+    /// A poll or an event stream was cut and is taken up again within the connection, without new statuses. It starts at the
+    /// client's stream position, or at the session's checkpoint where that is further. So each room may continue at another
+    /// event once, but never beyond the first event that the reader was not handed on any connection.
     pub fn taken_up(&mut self) {
         let lives = self.rooms.values_mut().filter_map(|place| place.live.as_mut());
         lives.for_each(|live| live.may_move = true);
