@@ -81,11 +81,11 @@ impl Crew {
             };
             let trace = stage.traced.then(Arc::<Trace>::default);
             let witness = Witness::new(nth, user.as_str(), &stage.checker, stage.ledger.clone())
-                .traced(trace.clone());
+                .traced(trace);
             let witness = Arc::new(witness);
             let turns = Arc::new(route.turns(nth));
             let ledger = stage.ledger.clone();
-            let link = Cuttable { client: nth, server, turns, ledger, trace };
+            let link = Cuttable { client: nth, server, turns, ledger, witness: witness.clone() };
             let mut config = Config::default();
             config.max_unacknowledged = stage.window;
             // A server that was killed is back within a second, and this run waits for it.

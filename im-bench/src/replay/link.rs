@@ -13,13 +13,14 @@ use futures::task::AtomicWaker;
 use futures::{Sink, SinkExt, Stream};
 use im_client::{Connected, Incoming, Link, LinkError};
 use im_core::CommandId;
-use im_core::wire::{Encoding, Limits, Value, decode};
+use im_core::wire::{Command, CommandBody, Encoding, Limits, decode};
 use parking_lot::Mutex;
 
 use super::ledger::Ledger;
 use super::network::Network;
 use super::trace::Trace;
 use super::transport::{Transport, Turns, Way};
+use super::witness::Witness;
 
 /// One connection, seen from the network: one WebSocket, or all that one client has open over HTTP.
 #[derive(Debug, Default)]
@@ -124,7 +125,7 @@ pub(super) struct Cuttable {
     pub(super) server: SocketAddr,
     pub(super) turns: Arc<Turns>,
     pub(super) ledger: Arc<Ledger>,
-    pub(super) trace: Option<Arc<Trace>>,
+    pub(super) witness: Arc<Witness>,
 }
 
 #[async_trait]
@@ -136,10 +137,10 @@ impl Link for Cuttable {
             client: self.client,
             ledger: self.ledger.clone(),
             mark: send_mark(encoding),
-            trace: self.trace.clone(),
+            trace: self.witness.trace(),
         };
         let kills = watched.kills();
-        if let Some(trace) = &self.trace {
+        if let Some(trace) = &watched.trace {
             trace.connects(transport, kills);
         }
         let Connected { sink, stream } = match transport.link(self.server) {
@@ -151,8 +152,7 @@ impl Link for Cuttable {
             // A message counts as written once its POST is on a socket.
             Way::Http(link) => link.dial(Network(watched.clone())).connect(encoding).await?,
         };
-        let (wire, mark, trace) = (watched.wire.clone(), watched.mark, self.trace.clone());
-        let taken = Taken { wire, encoding, mark, trace };
+        let taken = Taken { wire: watched.wire.clone(), encoding, witness: self.witness.clone() };
         let sink = Box::pin(sink.with(move |message: Bytes| {
             taken.note(&message);
             std::future::ready(Ok(message))
@@ -164,28 +164,21 @@ impl Link for Cuttable {
     }
 }
 
-/// Notes the sends that a connection is given, and traces the rest.
+/// Notes the sends that a connection is given, and tells the witness of other commands.
 struct Taken {
     wire: Arc<Wire>,
     encoding: Encoding,
-    mark: &'static [u8],
-    trace: Option<Arc<Trace>>,
+    witness: Arc<Witness>,
 }
 
 impl Taken {
     fn note(&self, message: &[u8]) {
-        if self.trace.is_none() && count(message, self.mark) == 0 {
-            return;
-        }
         // The client wrote it, so it can be read.
         for command in decode(message, self.encoding, &Limits::default()).unwrap_or_default() {
-            let is_send = command.get("t").and_then(Value::as_text) == Some("send");
-            if let Some(trace) = self.trace.as_ref().filter(|_| !is_send) {
-                trace.asks(&command);
-            }
-            let number = command.get("id").and_then(Value::as_int);
-            if let Some(number) = number.and_then(|n| u64::try_from(n).ok()).filter(|_| is_send) {
-                self.wire.takes(CommandId(number));
+            match Command::from_value(command) {
+                Ok(Command { id, body: CommandBody::Send { .. } }) => self.wire.takes(id),
+                Ok(command) => self.witness.asked(&command),
+                Err(_) => {}
             }
         }
     }
@@ -280,8 +273,11 @@ impl Stream for Arriving {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use im_core::wire::{Command, CommandBody, Map, Target, encode_batch};
-    use im_core::{CommandId, EventKind, MessageId, RoomId};
+    use im_core::wire::{Map, Target, encode_batch};
+    use im_core::{EventKind, MessageId, RoomId};
+    use im_testkit::history::Checker;
+
+    use super::super::fault::Faults;
 
     #[test]
     fn sends_are_counted_in_both_encodings_whatever_they_say() {
@@ -300,14 +296,15 @@ mod tests {
             let mark = send_mark(encoding);
             assert_eq!(count(&message, mark), 2, "{encoding:?}");
             let wire = Arc::new(Wire::default());
-            Taken { wire: wire.clone(), encoding, mark, trace: None }.note(&message);
+            let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
+            let witness = Witness::new(0, "bob", &Checker::new(), Arc::new(ledger));
+            Taken { wire: wire.clone(), encoding, witness: Arc::new(witness) }.note(&message);
             assert_eq!(*wire.sends.lock(), [CommandId(1), CommandId(2)].into(), "{encoding:?}");
         }
     }
 
     #[tokio::test]
     async fn nothing_passes_a_wire_that_was_cut() {
-        use super::super::fault::Faults;
         use super::super::transport::{Choice, Shares};
         use futures::StreamExt;
         let wire = Arc::new(Wire::default());

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use im_client::Tap;
-use im_core::wire::{ErrorReply, Event, Push, RoomStatus, ServerFrame, Value};
+use im_core::wire::{
+    Command, CommandBody, ErrorReply, Event, Push, RoomStatus, ServerFrame, Value,
+};
 use im_core::{Cursor, RoomId};
 use im_testkit::history::{Checker, Reader};
 use parking_lot::Mutex;
@@ -91,6 +93,18 @@ impl Witness {
     pub(super) fn tap(self: &Arc<Self>) -> Tap {
         let witness = self.clone();
         Arc::new(move |connection, frame| witness.frame(connection, frame))
+    }
+
+    /// The client is about to write a command other than a send.
+    pub(super) fn asked(&self, command: &Command) {
+        if let Some(trace) = &self.trace {
+            trace.asks(&command.to_value());
+        }
+        if let (CommandBody::Checkpoint { cursors }, Some(seen)) =
+            (&command.body, self.seen.lock().as_mut())
+        {
+            cursors.iter().for_each(|(room, cursor)| seen.reader.confirmed(room, *cursor));
+        }
     }
 
     fn frame(&self, connection: u64, frame: &ServerFrame) {

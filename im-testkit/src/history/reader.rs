@@ -31,6 +31,8 @@ struct Place {
     book: Arc<Mutex<Book>>,
     /// Up to here everything was handed over, or lies before the reader's start, or was stated to be gone.
     whole: Option<Cursor>,
+    /// The furthest cursor that the client confirmed to the server.
+    confirmed: Option<Cursor>,
     /// What this connection said of the room; `None` before its first status.
     live: Option<Live>,
     denied: bool,
@@ -86,11 +88,19 @@ impl Reader {
     }
 
     /// A poll or an event stream was cut and is taken up again within the connection, without new statuses. It starts at the
-    /// client's stream position, or at the session's checkpoint where that is further. So each room may continue at another
-    /// event once, but never beyond the first event that the reader was not handed on any connection.
+    /// client's stream position, or at the session's checkpoint where that is further. So each room may go back once, to
+    /// anything that this connection brought, or go on once behind what was [confirmed](Reader::confirmed).
     pub fn taken_up(&mut self) {
         let lives = self.rooms.values_mut().filter_map(|place| place.live.as_mut());
         lives.for_each(|live| live.may_move = true);
+    }
+
+    /// The client sends a checkpoint with this cursor: it needs nothing again of what lies before it.
+    pub fn confirmed(&mut self, room: &RoomId, cursor: Cursor) {
+        let place = place(&mut self.rooms, &self.record, room);
+        if place.confirmed.is_none_or(|held| held.epoch != cursor.epoch || held.seq < cursor.seq) {
+            place.confirmed = Some(cursor);
+        }
     }
 
     /// The client asks for this room, from this cursor or from its head: `sub`, or one entry of `resume`. Optional:
@@ -128,6 +138,9 @@ impl Reader {
             place.whole.filter(|whole| whole.epoch == cursor.epoch && whole.seq > cursor.seq);
         if status == Status::Reset || behind.is_none() {
             place.whole = Some(cursor);
+        }
+        if status == Status::Reset {
+            place.confirmed = None;
         }
         let Cursor { epoch, seq } = cursor;
         place.live = Some(Live {
@@ -272,7 +285,10 @@ impl Reader {
     pub fn cursor(&self, room: &RoomId) -> Option<Cursor> {
         let place = self.rooms.get(room)?;
         match &place.live {
-            Some(live) => Some(Cursor { epoch: live.epoch, seq: live.dense() }),
+            Some(live) => {
+                let seq = live.ready(place.confirmed, place.whole);
+                Some(Cursor { epoch: live.epoch, seq })
+            }
             None => place.whole,
         }
     }
@@ -386,6 +402,20 @@ impl Live {
         self.missing.first().map_or(self.last, |(from, _)| from.prev())
     }
 
+    /// How far this cursor lies in the epoch that is followed.
+    fn reached(&self, cursor: Option<Cursor>) -> Seq {
+        cursor.filter(|cursor| cursor.epoch == self.epoch).map_or(Seq::ZERO, |cursor| cursor.seq)
+    }
+
+    /// How far it is ready to go on from: its last event before the first hole, or, if it was taken up again, what was
+    /// confirmed of what the reader had.
+    fn ready(&self, confirmed: Option<Cursor>, whole: Option<Cursor>) -> Seq {
+        if !self.may_move || !self.missing.is_empty() {
+            return self.dense();
+        }
+        self.last.max(self.reached(confirmed).min(self.reached(whole)))
+    }
+
     fn take(&mut self, seq: Seq) -> Option<(Rule, &'static str)> {
         if seq > self.last {
             if seq != self.last.next() {
@@ -415,6 +445,7 @@ impl Place {
         Self {
             book,
             whole: None,
+            confirmed: None,
             live: None,
             denied: false,
             removed: None,
@@ -434,14 +465,14 @@ impl Place {
         if live.epoch != at.epoch {
             return Some((Rule::StaleEpoch, "is not of the epoch that is followed"));
         }
-        if live.may_move && live.missing.is_empty() && live.start < at.seq {
-            let reached = Cursor { epoch: live.epoch, seq: live.last };
-            let had = self.whole.filter(|had| had.epoch == live.epoch && had.seq > live.last);
-            let had = had.unwrap_or(reached);
-            if at.seq != live.last.next() && at.seq <= had.seq.next() {
-                self.whole = Some(had);
-                (live.last, live.may_move) = (at.seq.prev(), false);
-            }
+        // It goes back, or on behind what was confirmed of what it had.
+        let ready = live.ready(self.confirmed, self.whole).next();
+        let moves = live.may_move && live.missing.is_empty() && at.seq != live.last.next();
+        if moves && at.seq <= ready {
+            let had = live.last.max(live.reached(self.whole));
+            self.whole = Some(Cursor { epoch: live.epoch, seq: had });
+            (live.last, live.may_move) = (at.seq.prev(), false);
+            live.start = live.start.min(live.last);
         }
         let order = live.take(at.seq);
         let removed = self.removed.filter(|removed| at.seq > *removed);
@@ -476,7 +507,8 @@ impl Place {
         let end = self.removed.unwrap_or(Seq::MAX).min(head.seq);
         let detail = || format!("{who} in {room}: ends at {}, the room at {end}", live.last);
         // What the status had named is a resume cut short, even if the reader had it from an earlier connection.
-        let promised = live.promised.min(end).since(live.last);
+        let reached = live.last.max(live.ready(self.confirmed, self.whole));
+        let promised = live.promised.min(end).since(reached);
         record.tally.add_many(Rule::PartialResume, promised, detail);
         let before = self.whole.map_or(live.last, |whole| whole.seq.max(live.promised));
         let reached = before.max(live.last);

@@ -185,9 +185,10 @@ fn what_is_taken_up_again_may_go_back_once_and_skips_nothing() {
 /// A reader has confirmed 3 when its stream is taken up for the second time, from a mark before that.
 #[test]
 fn what_is_taken_up_again_may_leave_out_what_was_confirmed() {
-    let delivers = |then: &[u64]| {
+    let delivers = |confirmed: u64, then: &[u64]| {
         let mut world = World::with_acked(5);
         world.deliver_all(1..=3);
+        world.reader.confirmed(&world.room, at(confirmed));
         world.reader.taken_up();
         world.deliver_all([2]);
         world.reader.taken_up();
@@ -195,10 +196,41 @@ fn what_is_taken_up_again_may_leave_out_what_was_confirmed() {
         let whole = world.reader.is_whole();
         (whole, world.finish().count(Rule::SilentGap))
     };
-    assert_eq!(delivers(&[4, 5]), (true, 0));
-    assert_eq!(delivers(&[3, 4, 5]), (true, 0));
-    assert_eq!(delivers(&[3, 5]), (false, 1));
-    assert_eq!(delivers(&[5]), (false, 2), "4 was never handed over");
+    assert_eq!(delivers(3, &[4, 5]), (true, 0));
+    assert_eq!(delivers(3, &[3, 4, 5]), (true, 0));
+    assert_eq!(delivers(3, &[3, 5]), (false, 1));
+    assert_eq!(delivers(3, &[5]), (false, 2), "4 was never handed over");
+    assert_eq!(delivers(2, &[4, 5]), (false, 1), "3 was not confirmed");
+    assert_eq!(delivers(5, &[5]), (false, 2), "more was confirmed than handed over");
+}
+
+/// The same where nothing comes any more, since what was confirmed is the room's end.
+#[test]
+fn what_was_confirmed_may_be_the_end() {
+    let ends = |confirmed: u64| {
+        let mut world = World::with_acked(3);
+        world.connect(Status::Ok, at(0), 3);
+        world.deliver_all(1..=3);
+        world.reader.confirmed(&world.room, at(confirmed));
+        world.reader.taken_up();
+        world.deliver_all([2]);
+        world.reader.taken_up();
+        let whole = world.reader.is_whole();
+        (whole, world.finish().count(Rule::PartialResume))
+    };
+    assert_eq!(ends(3), (true, 0));
+    assert_eq!(ends(2), (false, 1));
+}
+
+/// A checkpoint that was written on an earlier connection may arrive late, and a room then begins before this one's status.
+#[test]
+fn what_is_taken_up_again_may_begin_before_the_status() {
+    let mut world = World::with_acked(3);
+    world.deliver_all(1..=2);
+    world.connect(Status::Ok, at(2), 3);
+    world.reader.taken_up();
+    world.deliver_all([2, 3]);
+    assert!(world.finish().is_clean());
 }
 
 /// The same where it had those events from an earlier connection.
@@ -207,6 +239,7 @@ fn what_an_earlier_connection_brought_may_be_left_out() {
     let delivers = |taken_up: bool| {
         let mut world = World::with_acked(5);
         world.deliver_all(1..=4);
+        world.reader.confirmed(&world.room, at(3));
         world.connect(Status::Ok, at(1), 1);
         if taken_up {
             world.reader.taken_up();
