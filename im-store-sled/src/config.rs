@@ -31,7 +31,8 @@ pub struct SledConfig {
     /// Bytes of writes that wait for a commit, some 500 of overhead for each counted in. 16 MiB by default. When it is
     /// reached, callers wait for their place.
     pub queue_bytes: usize,
-    /// Reads at the same time, each on a thread for blocking work. 8 by default; the others wait for their turn.
+    /// Look-ups at the same time, each on a thread for blocking work. 8 by default; the others wait for their turn. Beside
+    /// them, pages of logs, members and rooms are read by half of the cores, but by no more than this.
     pub max_reads: usize,
     /// How much state a room may hold. An update beyond it is discarded, so these should be no smaller than the
     /// engine's.

@@ -20,7 +20,9 @@ use crate::error::{Fault, Outcome};
 pub struct SqlConfig {
     pub(crate) place: Place,
     /// Connections for reads. 8 by default; reads beyond that wait for their turn. Pages of logs, members and rooms are read
-    /// over three quarters of them at most, and on SQLite by half of the cores at most: look-ups never wait for them.
+    /// over three quarters of them at most, and on SQLite as many at one time as half of the cores: from two connections on,
+    /// look-ups never wait for pages. Pages wait for one another, those of clients and those that the engine reads for
+    /// subscribers who are behind.
     pub connections: u32,
     /// Commits at the same time, each on a connection of its own. 4 by default, and always 1 on SQLite, which takes one
     /// writer. Rooms are spread over them.

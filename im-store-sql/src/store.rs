@@ -43,7 +43,7 @@ pub struct SqlStore<D: Dialect> {
     /// Set while the writer waits for readers to be out of its way.
     #[cfg(feature = "sqlite")]
     pub(crate) urgent: Arc<AtomicBool>,
-    /// Pages that may be read at one time.
+    /// Pages that may be read at one time; closed when the store is.
     pub(crate) pages: Semaphore,
     /// Bytes that may still wait for a commit.
     places: Arc<Semaphore>,
@@ -129,6 +129,7 @@ impl<D: Dialect> SqlStore<D> {
     /// Commits what it was given, and ends.
     pub(crate) async fn end(&self) {
         self.closed.store(true, Ordering::Relaxed);
+        self.pages.close();
         self.queues.lock().clear();
         let mut committers = self.committers.lock().await;
         while let Some(committer) = committers.last_mut() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
 use sqlx::pool::PoolConnection;
 use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::committer::pause;
 use crate::dialect::Dialect;
@@ -91,14 +91,19 @@ impl<'a, D: Dialect> Turn<'a, D> {
         Self { store, until, attempt: 0, stale: 0, probe: None, _page: None }
     }
 
-    /// The turn of a page, once few enough others are being read.
+    /// The turn of a page, once few enough others are being read. It has its patience from now.
     pub(crate) async fn of_page(store: &'a SqlStore<D>) -> StoreResult<Self> {
-        let page = timeout(store.patience, store.pages.acquire()).await.map_err(|_| {
-            let why = "pages that others read take too long";
-            StoreError::new(StoreErrorKind::Unavailable, words(Class::Away, why))
+        let turn = Self::new(store);
+        // While the database is away, pages that are being read may end only with their patience. One caller looks whether it
+        // is back, and needs no line for that.
+        if store.health.is_away() {
+            return Ok(turn);
+        }
+        let page = timeout_at(turn.until, store.pages.acquire()).await.map_err(|_| {
+            let why = "pages that others read have left no time for this one";
+            StoreError::new(StoreErrorKind::Unavailable, why)
         })?;
-        // The semaphore is never closed.
-        Ok(Self { _page: page.ok(), ..Self::new(store) })
+        Ok(Self { _page: Some(page.map_err(|_| closed())?), ..turn })
     }
 
     pub(crate) async fn connection(&mut self) -> StoreResult<Reading<'a, D>> {

@@ -3,10 +3,14 @@
 
 mod support;
 
+use std::pin::pin;
 use std::time::Duration;
 
-use im_core::RoomId;
-use im_core::ports::{Appended, RoomDirectory, RoomLog, Store, StoreError, StoreErrorKind};
+use im_core::ports::{
+    Appended, LogRange, RoomDirectory, RoomLog, Store, StoreError, StoreErrorKind,
+};
+use im_core::wire::PageFrom;
+use im_core::{RoomId, Seq};
 use im_store_sql::{Dialect, SqlConfig, SqlStore};
 use im_test_databases::Kind;
 use sqlx::{Connection, MySql, Postgres, SqlSafeStr, Sqlite};
@@ -44,6 +48,11 @@ async fn kept<D: Dialect>(store: &SqlStore<D>, room: &str) {
 
 async fn head<D: Dialect>(store: &SqlStore<D>) -> Result<u64, StoreError> {
     Ok(store.room(&RoomId::new("r").unwrap()).await?.unwrap().head.get())
+}
+
+async fn page<D: Dialect>(store: &SqlStore<D>) -> Result<usize, StoreError> {
+    let range = LogRange { from: PageFrom::After(Seq::ZERO), limit: 10, max_bytes: 1 << 20 };
+    Ok(store.read(&RoomId::new("r").unwrap(), range).await?.unwrap().events.len())
 }
 
 async fn refused<D: Dialect>(store: &SqlStore<D>, room: &str) -> StoreError {
@@ -128,6 +137,27 @@ async fn while_a_server_is_away_one_call_at_a_time_looks_for_it<D: Dialect>(kind
     far.store.close().await.unwrap();
 }
 
+async fn page_waits_in_no_line_while_a_server_is_away<D: Dialect>(kind: Kind) {
+    let one = |config: SqlConfig| {
+        config.connections(2).patience(Duration::ZERO).time_limit(Duration::from_secs(600))
+    };
+    let Some(far) = Far::<D>::open("page of an absent server", kind, one).await else { return };
+    far.proxy.set(Mood::DeafAfter("JOIN im_messages m"));
+    let mut stuck = pin!(page(&far.store));
+    tokio::select! {
+        _ = &mut stuck => panic!("it has no answer"),
+        () = far.proxy.deafened(1) => {}
+    }
+    let behind = page(&far.store).await.unwrap_err();
+    assert_eq!(behind.kind(), StoreErrorKind::Unavailable);
+    assert!(behind.to_string().contains("pages that others read"), "{behind}");
+    far.proxy.set(Mood::Shut);
+    assert_eq!(head(&far.store).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    let away = page(&far.store).await.unwrap_err();
+    assert_eq!(away.kind(), StoreErrorKind::Unavailable);
+    assert!(away.to_string().contains("is away"), "{away}");
+}
+
 async fn a_lock_that_nobody_gives_back_costs_its_room_only<D: Dialect>(
     kind: Kind,
     begin: &'static str,
@@ -204,4 +234,5 @@ on_each_server!(
     a_read_without_an_answer_is_made_again_within_the_patience,
     a_read_that_is_given_up_takes_its_connection_along,
     while_a_server_is_away_one_call_at_a_time_looks_for_it,
+    page_waits_in_no_line_while_a_server_is_away,
 );

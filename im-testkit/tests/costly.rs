@@ -265,3 +265,24 @@ async fn heavy_appends_come_one_by_one() {
     }
     assert!(eve.got.iter().chain(&ann.got).all(|ack| ack["t"] == "ok"));
 }
+
+/// However few rows a call of the store may have, a message is not heavy.
+#[tokio::test]
+async fn sends_go_side_by_side_in_smallest_calls() {
+    let (engine, store) = with_store(EngineConfig::default().append_rows(0)).await;
+    let mut ann = Client::greeted(&engine, "ann").await;
+    for id in 0..32 {
+        ann.ask(json!({"t": "create", "id": id, "room": format!("r{id}")})).await;
+    }
+    let gate = store.hold(Operation::Append, Moment::Before);
+    for id in 0..32 {
+        let (room, mid) = (format!("r{id}"), format!("0123456789abcdef{id}"));
+        let send = json!({"t": "send", "id": id, "room": room, "mid": mid, "content": 1});
+        ann.send(&send).await;
+    }
+    gate.reached(2).await;
+    gate.open();
+    while ann.answers().await < 32 {
+        tokio::task::yield_now().await;
+    }
+}

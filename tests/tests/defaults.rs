@@ -121,6 +121,20 @@ async fn rate_printed_is_the_default() {
     let config = EngineConfig::default();
     let flood = format!("only after {} frames (by default)", thousands(config.max_flood.into()));
     assert!(rate.contains(&flood), "{flood}");
+    let slowed = "beyond 256 frames, or four times `limits.in_flight`";
+    assert!(config.max_in_flight * 4 <= 256 && rate.contains(slowed), "{slowed}");
+    // Two were refused before.
+    let begun = tokio::time::Instant::now();
+    for _ in 2..256 {
+        assert_eq!(ask(&connection, json!({"t": "ping", "id": 9})).await["code"], 4200);
+    }
+    let at_once = begun.elapsed();
+    for _ in 0..10 {
+        assert_eq!(ask(&connection, json!({"t": "ping", "id": 9})).await["code"], 4200);
+    }
+    let pause = (begun.elapsed() - at_once) / 10;
+    let pauses = format!("the server may pause for {} ms after each", pause.as_millis());
+    assert!(at_once < pause && rate.contains(&pauses), "{at_once:?}, {pauses}");
     // And a client is told the other numbers of the table of time-outs.
     assert_eq!(welcome["idle_ms"], config.idle_timeout.as_millis() as u64);
     let ticket = ask(&connection, json!({"t": "ticket", "id": 2})).await;

@@ -67,7 +67,9 @@ pub struct EngineConfig {
     pub acks_bytes: usize,
     /// Frames of a connection that are refused for their rate, or because an earlier send comes first, before it is closed:
     /// counted from the last time that the client waited for as long as it was told to. 4,096 by default: what a client may
-    /// have on its way when it reads the first refusal. Worst case: the answers, of which `max_in_flight` wait at a time.
+    /// have on its way when it reads the first refusal. After each one beyond 256, or beyond four times
+    /// [`Self::max_in_flight`] if that is more, the connection is not read for 10 ms. A call is counted as a connection of
+    /// its own. Worst case: the answers, of which `max_in_flight` wait at a time.
     pub max_flood: u32,
     /// Rooms that one session follows. 2,048 by default; some 100 bytes each.
     pub max_rooms_per_session: usize,
@@ -124,7 +126,8 @@ pub struct EngineConfig {
     pub append_batch: usize,
     /// Rows that appends handed to the store at once write: two for each append, and two more for each first member of a room.
     /// 1,024 by default: one store call then takes some 10 ms, and a lane's other users wait for no more than that. An append of
-    /// more than a quarter of them (a room that is made with 128 members) goes by itself, and one at a time of all lanes.
+    /// more than a quarter of them (a room that is made with 128 members) goes by itself, and one at a time of all lanes. At
+    /// least 8 are taken, four times what a message writes.
     pub append_rows: usize,
     /// Bytes of the same, 64 for each row and the contents. 1 MiB by default, for the same reason.
     pub append_bytes: usize,

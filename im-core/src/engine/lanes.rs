@@ -5,7 +5,8 @@
 //! So one room's events leave in their order, and a connection that goes away takes nothing with it.
 //!
 //! A call of the store is bounded in appends, rows and bytes; what does not fit waits for its [turn](super::turns), which is
-//! fair among users. A heavy append goes by itself, and of all lanes one at a time: a commit that others wait for holds one.
+//! fair among users. A heavy append goes by itself, and of all lanes [one at a time](super::heavy). While
+//! a lane waits with a heavy one, light ones that come have their turn, as long as it has room for them.
 //!
 //! The sends of one session to one room are taken in their order also when some are refused for the time being: see
 //! [`own_order`](super::own_order). So a send that was answered before it came here comes here all the same.
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
 use crate::code::Code;
@@ -31,6 +32,7 @@ use super::commands::{Charges, ROWS_PER_MEMBER, behind};
 use super::config::EngineConfig;
 use super::connection::Conn;
 use super::core::Core;
+use super::heavy::HeavyTurn;
 use super::metrics;
 use super::outgoing::Outgoing;
 use super::own_order::{OwnOrder, Sent};
@@ -39,6 +41,9 @@ use super::turns::{BatchBounds, Share, Taken, Turns, Weight};
 /// How long a send is told to wait, at most, that has to come after an earlier one: that one comes soon, if it comes. Unless the
 /// rate limit asks for more, once all of them come again.
 const COME_AGAIN: Duration = Duration::from_secs(1);
+
+/// Rows that a call of the store may have at least: with fewer, every send were heavy.
+const LEAST_ROWS: usize = 8;
 
 /// Somebody who waits for an append.
 #[derive(Debug)]
@@ -90,18 +95,14 @@ pub(crate) enum Work {
 pub(crate) struct Lanes {
     senders: Vec<mpsc::Sender<Job>>,
     hasher: RandomState,
-    /// The store has one heavy append at a time.
-    heavy: Arc<Semaphore>,
+    heavy: HeavyTurn,
 }
 
 impl Lanes {
     /// `n` lanes, and the ends that their tasks take from.
     pub(crate) fn new(n: usize, queue: usize) -> (Self, Vec<mpsc::Receiver<Job>>) {
         let (senders, receivers) = (0..n.max(1)).map(|_| mpsc::channel(places(queue))).unzip();
-        (
-            Self { senders, hasher: RandomState::new(), heavy: Arc::new(Semaphore::new(1)) },
-            receivers,
-        )
+        (Self { senders, hasher: RandomState::new(), heavy: HeavyTurn::new() }, receivers)
     }
 
     /// Jobs that wait in all of them.
@@ -136,8 +137,7 @@ impl Lanes {
 pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
     let (mut lane, mut order) = (Lane::new(&core.config), OwnOrder::default());
     let mut closing = false;
-    // The lane's place among those that wait with a heavy append.
-    let mut place = None;
+    let mut place = core.lanes.heavy.place();
     loop {
         if lane.is_empty() {
             tokio::select! {
@@ -155,23 +155,18 @@ pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
         lane.fill(&mut jobs).await;
         lane.arrange();
         let _alone = if lane.is_heavy_next() {
-            let turn =
-                place.get_or_insert_with(|| core.lanes.heavy.clone().acquire_owned().boxed());
-            let turn = tokio::select! {
+            tokio::select! {
                 biased;
-                turn = turn => turn,
+                turn = place.reached() => turn,
                 // Some of them may go before it.
                 () = lane.more(&mut jobs) => continue,
-            };
-            place = None;
-            // The semaphore is never closed.
-            turn.ok()
+            }
         } else {
             None
         };
         let going = admit(&core, &mut order, lane.batch().into_iter());
         if !going.is_empty() {
-            commit(&core, &mut order, going).await;
+            place.let_pass(commit(&core, &mut order, going)).await;
         }
     }
 }
@@ -190,7 +185,7 @@ impl Lane {
     fn new(config: &EngineConfig) -> Self {
         let bounds = BatchBounds {
             appends: config.append_batch.max(1),
-            rows: config.append_rows,
+            rows: config.append_rows.max(LEAST_ROWS),
             bytes: config.append_bytes,
         };
         let most = places(config.lane_queue).max(bounds.appends);

@@ -15,7 +15,7 @@
 //! | `connection` | the transport's seam |
 //! | `uplink`, `downlink`, `places` | the same in two halves, for transports without a connection of their own |
 //! | `commands` | carrying out what clients ask |
-//! | `lanes`, `turns`, `own_order` | appending, answering, fanning out; fair turns; the order of one's own sends |
+//! | `lanes`, `turns`, `heavy`, `own_order` | appending, answering, fanning out; fair turns; one heavy append at a time; the order of one's own sends |
 //! | `hub`, `room` | rooms in memory: recent log, readers, state |
 //! | `outbox`, `acks`, `feed`, `cold`, `page_cache` | what waits for a reader; the bytes of acks; catching up from the log |
 //! | `registry` | connections and whose they are |
@@ -36,6 +36,7 @@ mod feed;
 mod follower;
 mod health;
 mod heard_state;
+mod heavy;
 mod hub;
 mod lanes;
 mod metrics;

@@ -123,9 +123,13 @@ pub(super) fn refused_stranger(core: &Core, conn: &Conn) {
     refused(core, conn, core.config.handshake_timeout);
 }
 
-/// Refused frames of a client that does not wait, from which on it is slowed: more than a client has on its way that keeps to
-/// `in_flight`.
+/// Refused frames of a client that does not wait, beyond which it is slowed, at least; see [`slowed_from`].
 const SLOWED_FROM: u32 = 256;
+
+/// Four times what a client has on its way that keeps to `in_flight`.
+fn slowed_from(core: &Core) -> u32 {
+    core.config.max_in_flight.saturating_mul(4).max(SLOWED_FROM)
+}
 
 /// A frame was refused, and the client was told to wait: counts it, until the client has waited for so long, and closes the
 /// connection if it has sent too many meanwhile.
@@ -137,7 +141,7 @@ pub(crate) fn refused(core: &Core, conn: &Conn, wait: Duration) {
         conn.flood.store(0, Ordering::Relaxed);
     }
     let before = conn.flood.fetch_add(1, Ordering::Relaxed);
-    if before >= SLOWED_FROM {
+    if before >= slowed_from(core) {
         conn.slowed.store(true, Ordering::Relaxed);
     }
     if before >= core.config.max_flood {

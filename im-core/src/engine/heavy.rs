@@ -1,0 +1,99 @@
+//! Heavy appends come one at a time, of all lanes: a commit that light ones wait for holds one of them at most.
+//!
+//! A lane that has a heavy append next waits in line for the turn. Light appends may come meanwhile and go before it; the lane
+//! keeps its place then. Where the turn comes while others go first, it is for the next lane in line.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The turn that all lanes share.
+#[derive(Debug, Clone)]
+pub(super) struct HeavyTurn(Arc<Semaphore>);
+
+impl HeavyTurn {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+
+    /// A place of a lane, which does not stand in line yet.
+    pub(super) fn place(&self) -> Place {
+        Place { turn: self.clone(), waiting: None }
+    }
+}
+
+/// A lane's place in line.
+pub(super) struct Place {
+    turn: HeavyTurn,
+    waiting: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
+}
+
+impl Place {
+    /// Waits for the turn, which lasts until what is returned is dropped. If this is dropped before, the lane keeps its place.
+    pub(super) async fn reached(&mut self) -> Option<OwnedSemaphorePermit> {
+        let Self { turn, waiting } = self;
+        // The semaphore is never closed.
+        let line = || turn.0.clone().acquire_owned().map(Result::ok).boxed();
+        let permit = waiting.get_or_insert_with(line).await;
+        *waiting = None;
+        permit
+    }
+
+    /// Something else goes first: if the turn comes meanwhile, the next lane has it.
+    pub(super) async fn let_pass<T>(&mut self, first: impl Future<Output = T>) -> T {
+        let mut first = pin!(first);
+        if let Some(waiting) = &mut self.waiting {
+            tokio::select! {
+                biased;
+                done = &mut first => return done,
+                turn = waiting => drop(turn),
+            }
+            self.waiting = None;
+        }
+        first.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[test]
+    fn turn_that_comes_while_others_go_first_is_for_the_next() {
+        let turn = HeavyTurn::new();
+        let [mut a, mut b, mut c] = [turn.place(), turn.place(), turn.place()];
+        let held = a.reached().now_or_never().unwrap();
+        assert!(b.reached().now_or_never().is_none());
+        assert!(c.reached().now_or_never().is_none());
+        {
+            let (done, commit) = oneshot::channel();
+            let mut others = pin!(b.let_pass(commit));
+            assert!(others.as_mut().now_or_never().is_none());
+            drop(held);
+            assert!(c.reached().now_or_never().is_none(), "b keeps its place");
+            assert!(others.as_mut().now_or_never().is_none());
+            let held = c.reached().now_or_never().expect("b has let it pass");
+            done.send(()).unwrap();
+            assert!(others.now_or_never().is_some());
+            drop(held);
+        }
+        assert!(b.reached().now_or_never().is_some());
+    }
+
+    #[test]
+    fn place_is_kept_where_others_are_done_before_the_turn_comes() {
+        let turn = HeavyTurn::new();
+        let [mut a, mut b, mut c] = [turn.place(), turn.place(), turn.place()];
+        let held = a.reached().now_or_never().unwrap();
+        assert!(b.reached().now_or_never().is_none());
+        assert!(c.reached().now_or_never().is_none());
+        b.let_pass(async {}).now_or_never().unwrap();
+        drop(held);
+        assert!(c.reached().now_or_never().is_none());
+        assert!(b.reached().now_or_never().is_some());
+    }
+}
