@@ -1,7 +1,7 @@
 //! Erasing users.
 
 use im_core::ports::StoreResult;
-use im_core::state::{Erased, RoomRecord, Standing};
+use im_core::state::{Erased, Membership, RoomRecord};
 use im_core::{RoomId, Seq, UserId};
 
 use crate::error::{damaged, reading};
@@ -74,10 +74,10 @@ impl Txn<'_> {
             step.left -= 1;
             return self.put(keys::trace(user, incarnation), None, Sight::AtOnce);
         };
-        if let Some(Standing::Member(_)) = self.standing_in(incarnation, user)? {
+        if let Some(Membership::Member(_)) = self.membership_in(incarnation, user)? {
             room.members = room.members.saturating_sub(1);
         }
-        self.put(keys::standing(incarnation, user), Some(record::standing(None)), Sight::Kept)?;
+        self.put(keys::membership(incarnation, user), Some(record::membership(None)), Sight::Kept)?;
         if let Some(draft) = self.erase_state(&room, user)? {
             step.states.push((incarnation, draft));
         }
@@ -88,7 +88,7 @@ impl Txn<'_> {
         }
         if at_end && step.left > 0 {
             step.left -= 1;
-            self.put(keys::standing(incarnation, user), None, Sight::Kept)?;
+            self.put(keys::membership(incarnation, user), None, Sight::Kept)?;
             self.forget(incarnation, &found.room, user)?;
         } else {
             let trace = record::trace(&found.room, next);

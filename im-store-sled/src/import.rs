@@ -1,7 +1,7 @@
 //! Rooms under import.
 
 use im_core::ports::StoreResult;
-use im_core::state::{ImportedPart, ImportedRoom, Refusal, RoomRecord, Standing};
+use im_core::state::{ImportedPart, ImportedRoom, Membership, Refusal, RoomRecord};
 use im_core::{Epoch, RoomId};
 
 use crate::txn::{Sight, Txn};
@@ -50,15 +50,15 @@ impl Txn<'_> {
     ) -> StoreResult<()> {
         let mut draft = self.open_draft(id, epoch)?;
         self.needs_sync();
-        for (user, standing) in part.standings {
+        for (user, membership) in part.memberships {
             if user.is_erased() {
                 return Err(Refusal::Reserved.into());
             }
-            if self.standing_in(epoch.incarnation, &user)?.is_some() {
+            if self.membership_in(epoch.incarnation, &user)?.is_some() {
                 return Err(Refusal::OutOfPlace.into());
             }
-            draft.members += u32::from(matches!(standing, Standing::Member(_)));
-            self.put_standing(&draft, &user, Some(standing))?;
+            draft.members += u32::from(matches!(membership, Membership::Member(_)));
+            self.put_membership(&draft, &user, Some(membership))?;
         }
         for event in part.events {
             let (event, send) = draft.import(event)?;

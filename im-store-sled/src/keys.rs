@@ -12,7 +12,7 @@
 //! | 1 | room id | room |
 //! | 2 | incarnation, seq | event |
 //! | 3 | incarnation, sender, message id | record of a send |
-//! | 4 | incarnation, user | standing, of everybody who was ever in the room, wrote to it or was named in it |
+//! | 4 | incarnation, user | membership, of everybody who was ever in the room, wrote to it or was named in it |
 //! | 5 | user, room id | of no meaning: the user may be a member of it |
 //! | 6 | incarnation, key | state update |
 //! | 7 | incarnation | revision and floor of the state |
@@ -22,7 +22,7 @@
 //! | 11 | expires, session id | nothing |
 //! | 12 | node | nothing: it is writing state |
 //! | 13 | session id | ticket |
-//! | 14 | user, incarnation | room id, and what stands before which event was erased: a trace for each standing |
+//! | 14 | user, incarnation | room id, and what stands before which event was erased: a trace for each membership |
 //! | 15 | room id | room under import |
 //! | 16 | incarnation | room id: what is left under this incarnation is to be purged |
 //!
@@ -38,7 +38,7 @@ pub(crate) const STATE_GENERATION: &[u8] = &[0, 2];
 const ROOM: u8 = 1;
 const EVENT: u8 = 2;
 const SENT: u8 = 3;
-const STANDING: u8 = 4;
+const MEMBERSHIP: u8 = 4;
 const ROOM_OF: u8 = 5;
 const STATE: u8 = 6;
 const STATE_HEAD: u8 = 7;
@@ -127,12 +127,12 @@ pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
     key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-pub(crate) fn standings(incarnation: u64) -> Key {
-    of(STANDING, &[&incarnation.to_be_bytes()])
+pub(crate) fn memberships(incarnation: u64) -> Key {
+    of(MEMBERSHIP, &[&incarnation.to_be_bytes()])
 }
 
-pub(crate) fn standing(incarnation: u64, user: &UserId) -> Key {
-    of(STANDING, &[&incarnation.to_be_bytes(), user.as_str().as_bytes()])
+pub(crate) fn membership(incarnation: u64, user: &UserId) -> Key {
+    of(MEMBERSHIP, &[&incarnation.to_be_bytes(), user.as_str().as_bytes()])
 }
 
 pub(crate) fn rooms_of(user: &UserId) -> Key {

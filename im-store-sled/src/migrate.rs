@@ -30,12 +30,12 @@ fn room_from_1(db: &sled::Db, device: &dyn Device, key: &[u8], old: &[u8]) -> St
     let room = record::read_room(&id, 0, &record::room_from_1(old, 0))?;
     let incarnation = room.epoch.incarnation;
     let (mut bytes, mut seen) = (0, BTreeSet::new());
-    let prefix = keys::standings(incarnation);
+    let prefix = keys::memberships(incarnation);
     for row in db.scan_prefix(&prefix).keys() {
         let user = row.map_err(reading)?;
         let user = std::str::from_utf8(&user[prefix.len()..]).ok();
         let user = user.and_then(|user| UserId::new(user).ok());
-        seen.insert(user.ok_or_else(|| damaged("standing"))?);
+        seen.insert(user.ok_or_else(|| damaged("membership"))?);
     }
     let mut next = room.first;
     while next <= room.head {
@@ -47,9 +47,9 @@ fn room_from_1(db: &sled::Db, device: &dyn Device, key: &[u8], old: &[u8]) -> St
     }
     let mut batch = Vec::new();
     for user in seen {
-        let standing = keys::standing(incarnation, &user);
-        if db.get(&standing).map_err(reading)?.is_none() {
-            batch.push((standing, record::standing(None)));
+        let membership = keys::membership(incarnation, &user);
+        if db.get(&membership).map_err(reading)?.is_none() {
+            batch.push((membership, record::membership(None)));
         }
         batch.push((keys::trace(&user, incarnation), record::trace(&id, Seq::ZERO)));
         if batch.len() >= ROWS {

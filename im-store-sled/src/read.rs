@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use im_core::ports::{Head, LogPage, LogRange, StateSnapshot, StoreResult};
 use im_core::state::{
-    Checkpoint, RoomRecord, SendRecord, SessionHead, SessionRecord, Standing, Ticket,
+    Checkpoint, Membership, RoomRecord, SendRecord, SessionHead, SessionRecord, Ticket,
 };
 use im_core::wire::{Event, PageFrom, Role, RoomKind};
 use im_core::{Cursor, MessageId, RoomId, Seq, SessionId, UserId};
@@ -135,14 +135,18 @@ impl Reader<'_> {
         bytes.map(|bytes| record::read_sent(&bytes)).transpose()
     }
 
-    pub(crate) fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
+    pub(crate) fn membership(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+    ) -> StoreResult<Option<Membership>> {
         let Some(room) = self.room(room)? else { return Ok(None) };
-        self.standing_in(&room, user)
+        self.membership_in(&room, user)
     }
 
-    fn standing_in(&self, room: &RoomRecord, user: &UserId) -> StoreResult<Option<Standing>> {
-        match self.get(&keys::standing(room.epoch.incarnation, user))? {
-            Some(bytes) => record::read_standing(&bytes),
+    fn membership_in(&self, room: &RoomRecord, user: &UserId) -> StoreResult<Option<Membership>> {
+        match self.get(&keys::membership(room.epoch.incarnation, user))? {
+            Some(bytes) => record::read_membership(&bytes),
             None => Ok(None),
         }
     }
@@ -153,18 +157,18 @@ impl Reader<'_> {
         after: Option<&UserId>,
         limit: usize,
     ) -> StoreResult<Vec<(UserId, Role)>> {
-        self.people(room, after, limit, |standing| match standing {
-            Standing::Member(role) => Some(role),
-            Standing::Banned => None,
+        self.people(room, after, limit, |membership| match membership {
+            Membership::Member(role) => Some(role),
+            Membership::Banned => None,
         })
     }
 
-    pub(crate) fn standings(
+    pub(crate) fn memberships(
         &self,
         room: &RoomId,
         after: Option<&UserId>,
         limit: usize,
-    ) -> StoreResult<Vec<(UserId, Standing)>> {
+    ) -> StoreResult<Vec<(UserId, Membership)>> {
         self.people(room, after, limit, Some)
     }
 
@@ -174,7 +178,7 @@ impl Reader<'_> {
         id: &RoomId,
         after: Option<&UserId>,
         limit: usize,
-        asked: impl Fn(Standing) -> Option<T>,
+        asked: impl Fn(Membership) -> Option<T>,
     ) -> StoreResult<Vec<(UserId, T)>> {
         let mut people = Vec::new();
         let Some(room) = self.room(id)? else { return Ok(people) };
@@ -182,10 +186,10 @@ impl Reader<'_> {
             return Ok(people);
         }
         let incarnation = room.epoch.incarnation;
-        let prefix = keys::standings(incarnation);
-        let after = after.map(|user| keys::standing(incarnation, user));
+        let prefix = keys::memberships(incarnation);
+        let after = after.map(|user| keys::membership(incarnation, user));
         self.scan(&prefix, after, |key, value| {
-            if let Some(asked) = record::read_standing(value)?.and_then(&asked) {
+            if let Some(asked) = record::read_membership(value)?.and_then(&asked) {
                 let user = text(key, prefix.len()).and_then(|text| UserId::new(text).ok());
                 people.push((user.ok_or_else(|| damaged("member"))?, asked));
             }
@@ -232,7 +236,7 @@ impl Reader<'_> {
             let id = id.ok_or_else(|| damaged("membership"))?;
             // It may be of a room that was deleted, or is not imported yet: the room itself has the last word.
             if let Some(room) = self.room(&id)?
-                && let Some(Standing::Member(role)) = self.standing_in(&room, user)?
+                && let Some(Membership::Member(role)) = self.membership_in(&room, user)?
             {
                 rooms.push((id, room.kind, role));
             }

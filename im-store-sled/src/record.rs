@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use im_core::ports::StoreResult;
 use im_core::state::{
-    Checkpoint, ContentHash, Followed, RoomRecord, SendRecord, SessionRecord, Standing, Ticket,
+    Checkpoint, ContentHash, Followed, Membership, RoomRecord, SendRecord, SessionRecord, Ticket,
 };
 use im_core::wire::{Content, Event, Role, RoomKind, StateUpdate};
 use im_core::{
@@ -19,7 +19,7 @@ const KINDS: [RoomKind; 4] =
     [RoomKind::Direct, RoomKind::Group, RoomKind::Channel, RoomKind::Inbox];
 const ROLES: [Role; 4] = [Role::Reader, Role::Member, Role::Moderator, Role::Owner];
 const BANNED: u8 = 255;
-/// No standing now: somebody who may be found in the room.
+/// No membership now: somebody who may be found in the room.
 const SEEN: u8 = 254;
 /// How long the record of a room was in layout 1, which ended after the members.
 pub(crate) const ROOM_LEN_1: usize = 39;
@@ -114,24 +114,24 @@ pub(crate) fn read_sent(bytes: &[u8]) -> StoreResult<SendRecord> {
     Ok(SendRecord { seq: input.seq()?, at: input.time()?, hash: ContentHash(input.array()?) })
 }
 
-/// `None` is the standing of somebody who has none and may be found in the room.
-pub(crate) fn standing(standing: Option<Standing>) -> Vec<u8> {
-    let byte = match standing {
-        Some(Standing::Member(role)) => place(&ROLES, &role),
-        Some(Standing::Banned) => BANNED,
+/// `None` is the membership of somebody who has none and may be found in the room.
+pub(crate) fn membership(membership: Option<Membership>) -> Vec<u8> {
+    let byte = match membership {
+        Some(Membership::Member(role)) => place(&ROLES, &role),
+        Some(Membership::Banned) => BANNED,
         None => SEEN,
     };
     Out::new(1).u8(byte).end()
 }
 
-pub(crate) fn read_standing(bytes: &[u8]) -> StoreResult<Option<Standing>> {
-    let mut input = In::new(bytes, "standing")?;
+pub(crate) fn read_membership(bytes: &[u8]) -> StoreResult<Option<Membership>> {
+    let mut input = In::new(bytes, "membership")?;
     match input.u8()? {
-        BANNED => Ok(Some(Standing::Banned)),
+        BANNED => Ok(Some(Membership::Banned)),
         SEEN => Ok(None),
         role => {
             let role = input.meant(ROLES.get(usize::from(role)).copied())?;
-            Ok(Some(Standing::Member(role)))
+            Ok(Some(Membership::Member(role)))
         }
     }
 }

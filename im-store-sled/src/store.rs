@@ -12,7 +12,7 @@ use im_core::ports::{
 };
 use im_core::state::{
     Act, Append, Checkpoint, CheckpointChange, Erased, ImportedEvent, ImportedPart, ImportedRoom,
-    Keep, RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Standing, Ticket,
+    Keep, Membership, RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Ticket,
     Trimmed, Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
@@ -293,14 +293,14 @@ impl RoomDirectory for SledStore {
         self.read_page(move |reader| reader.rooms(after.as_ref(), limit)).await
     }
 
-    async fn standings(
+    async fn memberships(
         &self,
         room: &RoomId,
         after: Option<&UserId>,
         limit: usize,
-    ) -> StoreResult<Vec<(UserId, Standing)>> {
+    ) -> StoreResult<Vec<(UserId, Membership)>> {
         let (room, after) = (room.clone(), after.cloned());
-        self.read_page(move |reader| reader.standings(&room, after.as_ref(), limit)).await
+        self.read_page(move |reader| reader.memberships(&room, after.as_ref(), limit)).await
     }
 
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
@@ -308,9 +308,9 @@ impl RoomDirectory for SledStore {
         self.read(move |reader| reader.room(&room)).await
     }
 
-    async fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
+    async fn membership(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Membership>> {
         let (room, user) = (room.clone(), user.clone());
-        self.read(move |reader| reader.standing(&room, &user)).await
+        self.read(move |reader| reader.membership(&room, &user)).await
     }
 
     async fn members(
@@ -456,7 +456,7 @@ impl Upkeep for SledStore {
     async fn import(&self, room: &RoomId, epoch: Epoch, part: ImportedPart) -> StoreResult<()> {
         let id = room.clone();
         let size = |event: &ImportedEvent| event.content.packed().len() + 200;
-        let bytes = part.standings.len() * 200 + part.events.iter().map(size).sum::<usize>();
+        let bytes = part.memberships.len() * 200 + part.events.iter().map(size).sum::<usize>();
         self.write(bytes, move |txn| txn.import(&id, epoch, part)).await
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, StoreError, StoreResult};
 use im_core::state::{
-    Append, Commit, Guard, Plan, PlanError, RoomRecord, SendRecord, Standing, StateLimits, View,
+    Append, Commit, Guard, Membership, Plan, PlanError, RoomRecord, SendRecord, StateLimits, View,
     plan,
 };
 use im_core::wire::Role;
@@ -247,14 +247,14 @@ impl<'a> Txn<'a> {
     }
 
     fn commit(&mut self, commit: Commit) -> StoreResult<Appended> {
-        let Commit { event, room, standings, send } = commit;
+        let Commit { event, room, memberships, send } = commit;
         let incarnation = room.epoch.incarnation;
         self.put_event(incarnation, &event)?;
         if let Some((id, send)) = &send {
             self.put_new(keys::sent(incarnation, &event.from, id), record::sent(send));
         }
-        for (user, standing) in &standings {
-            self.put_standing(&room, user, *standing)?;
+        for (user, membership) in &memberships {
+            self.put_membership(&room, user, *membership)?;
         }
         self.meta.incarnation = self.meta.incarnation.max(incarnation);
         self.put_room(room)?;
@@ -302,21 +302,21 @@ impl<'a> Txn<'a> {
         Ok(())
     }
 
-    pub(crate) fn put_standing(
+    pub(crate) fn put_membership(
         &mut self,
         room: &RoomRecord,
         user: &UserId,
-        standing: Option<Standing>,
+        membership: Option<Membership>,
     ) -> StoreResult<()> {
         let incarnation = room.epoch.incarnation;
-        let key = keys::standing(incarnation, user);
+        let key = keys::membership(incarnation, user);
         if self.get(&key)?.is_none() {
             let trace = record::trace(&room.id, Seq::ZERO);
             self.put(keys::trace(user, incarnation), Some(trace), Sight::AtOnce)?;
         }
-        self.put(key, Some(record::standing(standing)), Sight::Kept)?;
-        let member = match standing {
-            Some(Standing::Member(_)) => Some(Vec::new()),
+        self.put(key, Some(record::membership(membership)), Sight::Kept)?;
+        let member = match membership {
+            Some(Membership::Member(_)) => Some(Vec::new()),
             _ => None,
         };
         self.put(keys::room_of(user, &room.id), member, Sight::Kept)
@@ -325,23 +325,23 @@ impl<'a> Txn<'a> {
     /// The user may be found in this room from now on.
     pub(crate) fn see(&mut self, room: &RoomRecord, user: &UserId) -> StoreResult<()> {
         let incarnation = room.epoch.incarnation;
-        let key = keys::standing(incarnation, user);
+        let key = keys::membership(incarnation, user);
         if self.get(&key)?.is_some() {
             return Ok(());
         }
-        self.put(key, Some(record::standing(None)), Sight::Kept)?;
+        self.put(key, Some(record::membership(None)), Sight::Kept)?;
         let trace = record::trace(&room.id, Seq::ZERO);
         self.put(keys::trace(user, incarnation), Some(trace), Sight::AtOnce)
     }
 
     /// How the user stands to the room of this incarnation, as this commit leaves it.
-    pub(crate) fn standing_in(
+    pub(crate) fn membership_in(
         &self,
         incarnation: u64,
         user: &UserId,
-    ) -> StoreResult<Option<Standing>> {
-        match self.get(&keys::standing(incarnation, user))? {
-            Some(bytes) => record::read_standing(&bytes),
+    ) -> StoreResult<Option<Membership>> {
+        match self.get(&keys::membership(incarnation, user))? {
+            Some(bytes) => record::read_membership(&bytes),
             None => Ok(None),
         }
     }
@@ -371,27 +371,27 @@ impl View for Txn<'_> {
         Txn::room(self, room)
     }
 
-    fn standing(&self, room: &RoomRecord, user: &UserId) -> StoreResult<Option<Standing>> {
-        self.standing_in(room.epoch.incarnation, user)
+    fn membership(&self, room: &RoomRecord, user: &UserId) -> StoreResult<Option<Membership>> {
+        self.membership_in(room.epoch.incarnation, user)
     }
 
     fn another_owner(&self, room: &RoomRecord, user: &UserId) -> StoreResult<bool> {
-        let prefix = keys::standings(room.epoch.incarnation);
-        let own = keys::standing(room.epoch.incarnation, user);
-        let owns = |key: &[u8], standing: &[u8]| -> StoreResult<bool> {
-            let owner = Some(Standing::Member(Role::Owner));
-            Ok(key != own.as_slice() && record::read_standing(standing)? == owner)
+        let prefix = keys::memberships(room.epoch.incarnation);
+        let own = keys::membership(room.epoch.incarnation, user);
+        let owns = |key: &[u8], membership: &[u8]| -> StoreResult<bool> {
+            let owner = Some(Membership::Member(Role::Owner));
+            Ok(key != own.as_slice() && record::read_membership(membership)? == owner)
         };
         for (key, write) in self.writes.iter().filter(|(key, _)| key.starts_with(&prefix)) {
-            if let Some(standing) = &write.now
-                && owns(key, standing)?
+            if let Some(membership) = &write.now
+                && owns(key, membership)?
             {
                 return Ok(true);
             }
         }
         for row in self.handle.db.scan_prefix(&prefix) {
-            let (key, standing) = row.map_err(reading)?;
-            if !self.writes.contains_key(key.as_ref()) && owns(&key, &standing)? {
+            let (key, membership) = row.map_err(reading)?;
+            if !self.writes.contains_key(key.as_ref()) && owns(&key, &membership)? {
                 return Ok(true);
             }
         }

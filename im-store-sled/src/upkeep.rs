@@ -8,7 +8,7 @@
 use im_core::RoomId;
 use im_core::UserId;
 use im_core::ports::StoreResult;
-use im_core::state::{Keep, RoomRecord, Standing, Trimmed};
+use im_core::state::{Keep, Membership, RoomRecord, Trimmed};
 
 use crate::error::{damaged, reading};
 use crate::keys::Key;
@@ -119,7 +119,7 @@ impl Txn<'_> {
             let end = keys::after_all(&prefix);
             self.drop_rows(prefix..end, left)?;
         }
-        let prefix = keys::standings(incarnation);
+        let prefix = keys::memberships(incarnation);
         for row in self.handle.db.scan_prefix(&prefix) {
             if *left == 0 {
                 return Ok(());
@@ -128,7 +128,7 @@ impl Txn<'_> {
             let (key, _) = row.map_err(reading)?;
             let user = std::str::from_utf8(&key[prefix.len()..]).ok();
             let user = user.and_then(|user| UserId::new(user).ok());
-            let user = user.ok_or_else(|| damaged("standing"))?;
+            let user = user.ok_or_else(|| damaged("membership"))?;
             self.forget(incarnation, id, &user)?;
             self.put(key.to_vec(), None, Sight::AtOnce)?;
         }
@@ -147,7 +147,7 @@ impl Txn<'_> {
         for room in [self.room(id)?, self.draft(id)?].into_iter().flatten() {
             let other = room.epoch.incarnation;
             if other != incarnation
-                && matches!(self.standing_in(other, user)?, Some(Standing::Member(_)))
+                && matches!(self.membership_in(other, user)?, Some(Membership::Member(_)))
             {
                 return Ok(());
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, StoreError, StoreResult};
 use im_core::state::{
-    Act, Append, Commit, ContentHash, Guard, Plan, PlanError, RoomRecord, SendRecord, Standing,
+    Act, Append, Commit, ContentHash, Guard, Membership, Plan, PlanError, RoomRecord, SendRecord,
     View, plan,
 };
 use im_core::wire::{Event, Role};
@@ -13,7 +13,7 @@ use im_core::{Epoch, MessageId, RoomId, UserId};
 
 use crate::dialect::Dialect;
 use crate::error::{Fault, Outcome};
-use crate::known::{Known, Standings};
+use crate::known::{Known, Memberships};
 use crate::link::Link;
 use crate::migrate::{GENERATION, fresh_number, read_number};
 use crate::model;
@@ -42,7 +42,7 @@ struct Draft {
     made: BTreeSet<RoomId>,
     changed: BTreeSet<RoomId>,
     /// How users stand now, and `None` for those of whom there is a trace and no more.
-    moved: Standings,
+    moved: Memberships,
     /// Senders of whom no row was seen.
     traced: BTreeSet<(u64, UserId)>,
     /// Rooms whose owners were read.
@@ -53,7 +53,7 @@ struct Draft {
 
 /// What a plan asked for and the draft has not read.
 enum Unread {
-    Standing(u64, UserId),
+    Membership(u64, UserId),
     Owners(u64),
     Receipt(u64, UserId, MessageId),
 }
@@ -87,7 +87,7 @@ impl Draft {
             receipts: Receipts::new(),
             made: BTreeSet::new(),
             changed: BTreeSet::new(),
-            moved: Standings::new(),
+            moved: Memberships::new(),
             traced: BTreeSet::new(),
             owners: BTreeSet::new(),
             events: Vec::new(),
@@ -153,22 +153,22 @@ impl Draft {
                 }
             }
         }
-        users.retain(|user| !self.known.standings.contains_key(user));
-        self.read_standings(link, users.into_iter().collect()).await?;
+        users.retain(|user| !self.known.memberships.contains_key(user));
+        self.read_memberships(link, users.into_iter().collect()).await?;
         self.read_receipts(link, sends.into_iter().collect()).await
     }
 
-    async fn read_standings<D: Dialect>(
+    async fn read_memberships<D: Dialect>(
         &mut self,
         link: &mut Link<'_, D>,
         wanted: Vec<(u64, UserId)>,
     ) -> Outcome<()> {
-        for (key, standing) in link.find_standings(&wanted).await? {
+        for (key, membership) in link.find_memberships(&wanted).await? {
             self.known.seen.insert(key.clone());
-            self.known.standings.insert(key, standing);
+            self.known.memberships.insert(key, membership);
         }
         for key in wanted {
-            self.known.standings.entry(key).or_insert(None);
+            self.known.memberships.entry(key).or_insert(None);
         }
         Ok(())
     }
@@ -178,8 +178,8 @@ impl Draft {
         for user in link.find_owners(room).await? {
             let key = (room, user);
             self.known.seen.insert(key.clone());
-            let owner = Some(Standing::Member(Role::Owner));
-            self.known.standings.entry(key).or_insert(owner);
+            let owner = Some(Membership::Member(Role::Owner));
+            self.known.memberships.entry(key).or_insert(owner);
         }
         self.owners.insert(room);
         Ok(())
@@ -223,8 +223,8 @@ impl Draft {
                         None => return Ok(Err(StoreError::from(refusal))),
                     }
                 }
-                Err(PlanError::Store(Unread::Standing(room, user))) => {
-                    self.read_standings(link, vec![(room, user)]).await?;
+                Err(PlanError::Store(Unread::Membership(room, user))) => {
+                    self.read_memberships(link, vec![(room, user)]).await?;
                 }
                 Err(PlanError::Store(Unread::Owners(room))) => self.read_owners(link, room).await?,
                 Err(PlanError::Store(Unread::Receipt(room, sender, id))) => {
@@ -244,7 +244,7 @@ impl Draft {
     }
 
     fn take(&mut self, commit: Commit) -> Arc<Event> {
-        let Commit { event, room, standings, send } = commit;
+        let Commit { event, room, memberships, send } = commit;
         let incarnation = room.epoch.incarnation;
         let event = Arc::new(event);
         if self.known.rooms.get(&room.id).is_none_or(Option::is_none) {
@@ -252,10 +252,10 @@ impl Draft {
         } else {
             self.changed.insert(room.id.clone());
         }
-        for (user, standing) in standings {
-            self.known.standings.insert((incarnation, user.clone()), standing);
+        for (user, membership) in memberships {
+            self.known.memberships.insert((incarnation, user.clone()), membership);
             self.known.seen.insert((incarnation, user.clone()));
-            self.moved.insert((incarnation, user), standing);
+            self.moved.insert((incarnation, user), membership);
         }
         let author = (incarnation, event.from.clone());
         if !self.known.seen.contains(&author) {
@@ -295,15 +295,15 @@ impl Draft {
         let rooms = self.known.rooms.values().flatten();
         let ids: HashMap<u64, &RoomId> =
             rooms.map(|room| (room.epoch.incarnation, &room.id)).collect();
-        let place = |((room, user), standing): (&(u64, UserId), &Option<Standing>)| {
+        let place = |((room, user), membership): (&(u64, UserId), &Option<Membership>)| {
             // The room of each is there: a plan has given both.
-            ids.get(room).map(|id| (*room, user.clone(), RoomId::clone(id), *standing))
+            ids.get(room).map(|id| (*room, user.clone(), RoomId::clone(id), *membership))
         };
         let places = self.moved.iter().filter_map(place).collect();
-        link.put_standings(places, &["standing"]).await?;
+        link.put_memberships(places, &["standing"]).await?;
         // Whoever has a row by now keeps it as it is.
         let traced = self.traced.iter().map(|author| (author, &None));
-        link.put_standings(traced.filter_map(place).collect(), &["room_id"]).await
+        link.put_memberships(traced.filter_map(place).collect(), &["room_id"]).await
     }
 }
 
@@ -315,21 +315,21 @@ impl View for Draft {
         Ok(self.known.rooms.get(room).cloned().flatten())
     }
 
-    fn standing(&self, room: &RoomRecord, user: &UserId) -> Result<Option<Standing>, Unread> {
+    fn membership(&self, room: &RoomRecord, user: &UserId) -> Result<Option<Membership>, Unread> {
         let incarnation = room.epoch.incarnation;
-        match self.known.standings.get(&(incarnation, user.clone())) {
-            Some(standing) => Ok(*standing),
+        match self.known.memberships.get(&(incarnation, user.clone())) {
+            Some(membership) => Ok(*membership),
             None if self.made.contains(&room.id) => Ok(None),
-            None => Err(Unread::Standing(incarnation, user.clone())),
+            None => Err(Unread::Membership(incarnation, user.clone())),
         }
     }
 
     fn another_owner(&self, room: &RoomRecord, user: &UserId) -> Result<bool, Unread> {
         let incarnation = room.epoch.incarnation;
-        let owner = Some(Standing::Member(Role::Owner));
-        let known = self.known.standings.iter();
-        let owns = |((room, other), standing): (&(u64, UserId), &Option<Standing>)| {
-            *room == incarnation && *standing == owner && other != user
+        let owner = Some(Membership::Member(Role::Owner));
+        let known = self.known.memberships.iter();
+        let owns = |((room, other), membership): (&(u64, UserId), &Option<Membership>)| {
+            *room == incarnation && *membership == owner && other != user
         };
         if known.into_iter().any(owns) {
             return Ok(true);

@@ -1,6 +1,6 @@
 //! Erasing users.
 
-use im_core::state::{Erased, RoomRecord, Standing, StateLimits};
+use im_core::state::{Erased, Membership, RoomRecord, StateLimits};
 use im_core::{EventKind, RoomId, Seq, UserId};
 
 use crate::dialect::Dialect;
@@ -59,11 +59,11 @@ impl<D: Dialect> Link<'_, D> {
             step.left -= 1;
             return self.drop_trace(user, number).await;
         };
-        let Some((standing, next)) = self.trace(user, number).await? else {
+        let Some((membership, next)) = self.trace(user, number).await? else {
             step.left -= 1;
             return Ok(());
         };
-        if let Some(Standing::Member(_)) = standing {
+        if let Some(Membership::Member(_)) = membership {
             room.members = room.members.saturating_sub(1);
         }
         if table == ROOMS {
@@ -76,7 +76,7 @@ impl<D: Dialect> Link<'_, D> {
             return self.drop_trace(user, number).await;
         }
         let update = Statement::new("UPDATE im_members SET standing = ")
-            .text(model::standing(None))
+            .text(model::membership(None))
             .sql(", next_seq = ")
             .int(next.get())
             .sql(" WHERE room = ")
@@ -103,14 +103,14 @@ impl<D: Dialect> Link<'_, D> {
         &mut self,
         user: &UserId,
         room: u64,
-    ) -> Outcome<Option<(Option<Standing>, Seq)>> {
+    ) -> Outcome<Option<(Option<Membership>, Seq)>> {
         let select = Statement::new("SELECT standing, next_seq FROM im_members WHERE room = ")
             .int(room)
             .sql(" AND user_id = ")
             .text(user.as_str());
         let read = |row: &mut crate::link::Columns<'_, D>| {
-            let standing = model::read_standing(&row.text()?)?;
-            Ok((standing, model::made("seq", Seq::new(row.int()?))?))
+            let membership = model::read_membership(&row.text()?)?;
+            Ok((membership, model::made("seq", Seq::new(row.int()?))?))
         };
         self.first(select, read).await
     }

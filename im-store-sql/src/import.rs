@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use im_core::state::{ContentHash, ImportedPart, ImportedRoom, Refusal, RoomRecord, Standing};
+use im_core::state::{ContentHash, ImportedPart, ImportedRoom, Membership, Refusal, RoomRecord};
 use im_core::wire::Event;
 use im_core::{Epoch, RoomId, UserId};
 
@@ -15,7 +15,7 @@ use crate::put::{IMPORTS, ROOMS};
 use crate::runs::Runs;
 use crate::statement::Statement;
 
-/// What a part writes beside its standings: its events, with the hashes of what was submitted.
+/// What a part writes beside its memberships: its events, with the hashes of what was submitted.
 type Rows = Vec<(Event, Option<ContentHash>)>;
 
 impl<D: Dialect> Link<'_, D> {
@@ -54,11 +54,11 @@ impl<D: Dialect> Link<'_, D> {
             return Ok(Err(Refusal::OutOfPlace));
         }
         let number = epoch.incarnation;
-        let place = |(user, standing): &(UserId, Standing)| {
-            (number, user.clone(), id.clone(), Some(*standing))
+        let place = |(user, membership): &(UserId, Membership)| {
+            (number, user.clone(), id.clone(), Some(*membership))
         };
-        let places = part.standings.iter().map(place).collect();
-        self.put_standings(places, &["standing"]).await?;
+        let places = part.memberships.iter().map(place).collect();
+        self.put_memberships(places, &["standing"]).await?;
         let mut named = BTreeSet::new();
         for (event, _) in &rows {
             named.insert(event.from.clone());
@@ -78,10 +78,10 @@ impl<D: Dialect> Link<'_, D> {
         part: &ImportedPart,
         rows: &Rows,
     ) -> Outcome<bool> {
-        let users = part.standings.iter().map(|(user, _)| (epoch.incarnation, user.clone()));
+        let users = part.memberships.iter().map(|(user, _)| (epoch.incarnation, user.clone()));
         let users: Vec<_> = users.collect();
-        let held = self.find_standings(&users).await?;
-        if held.iter().any(|(_, standing)| standing.is_some()) {
+        let held = self.find_memberships(&users).await?;
+        if held.iter().any(|(_, membership)| membership.is_some()) {
             return Ok(true);
         }
         let send = |(event, _): &(Event, _)| {
@@ -126,14 +126,14 @@ impl<D: Dialect> Link<'_, D> {
 /// Takes a part into the room's record, as far as that can be decided without a look at what it has.
 fn take(room: &mut RoomRecord, part: &ImportedPart) -> Result<Rows, Refusal> {
     let mut users = HashSet::new();
-    for (user, standing) in &part.standings {
+    for (user, membership) in &part.memberships {
         if user.is_erased() {
             return Err(Refusal::Reserved);
         }
         if !users.insert(user) {
             return Err(Refusal::OutOfPlace);
         }
-        room.members += u32::from(matches!(standing, Standing::Member(_)));
+        room.members += u32::from(matches!(membership, Membership::Member(_)));
     }
     let (mut rows, mut ids) = (Rows::new(), HashSet::new());
     for event in &part.events {

@@ -1,6 +1,6 @@
 //! From the engine's values to columns and back.
 
-use im_core::state::{ContentHash, RoomRecord, SecretHash, SendRecord, Standing};
+use im_core::state::{ContentHash, Membership, RoomRecord, SecretHash, SendRecord};
 use im_core::wire::{Content, Encoding, Event, Limits, Role, RoomKind, StateUpdate, Value, encode};
 use im_core::{
     Epoch, EventKind, MessageId, NodeId, RoomId, Seq, Stamp, StateKey, Timestamp, UserId,
@@ -44,12 +44,12 @@ const KINDS: [(&str, RoomKind); 4] = [
 ];
 
 /// Queries name the last two.
-const STANDINGS: [(&str, Option<Standing>); 6] = [
-    ("owner", Some(Standing::Member(Role::Owner))),
-    ("moderator", Some(Standing::Member(Role::Moderator))),
-    ("member", Some(Standing::Member(Role::Member))),
-    ("reader", Some(Standing::Member(Role::Reader))),
-    ("banned", Some(Standing::Banned)),
+const MEMBERSHIPS: [(&str, Option<Membership>); 6] = [
+    ("owner", Some(Membership::Member(Role::Owner))),
+    ("moderator", Some(Membership::Member(Role::Moderator))),
+    ("member", Some(Membership::Member(Role::Member))),
+    ("reader", Some(Membership::Member(Role::Reader))),
+    ("banned", Some(Membership::Banned)),
     ("none", None),
 ];
 
@@ -71,18 +71,18 @@ pub(crate) fn read_kind(name: &str) -> Outcome<RoomKind> {
     named("kind", &KINDS, name)
 }
 
-pub(crate) fn standing(standing: Option<Standing>) -> &'static str {
-    name(&STANDINGS, &standing)
+pub(crate) fn membership(membership: Option<Membership>) -> &'static str {
+    name(&MEMBERSHIPS, &membership)
 }
 
-pub(crate) fn read_standing(name: &str) -> Outcome<Option<Standing>> {
-    named("standing", &STANDINGS, name)
+pub(crate) fn read_membership(name: &str) -> Outcome<Option<Membership>> {
+    named("membership", &MEMBERSHIPS, name)
 }
 
 pub(crate) fn read_role(name: &str) -> Outcome<Role> {
-    match read_standing(name)? {
-        Some(Standing::Member(role)) => Ok(role),
-        Some(Standing::Banned) | None => Err(Fault::Damaged("standing")),
+    match read_membership(name)? {
+        Some(Membership::Member(role)) => Ok(role),
+        Some(Membership::Banned) | None => Err(Fault::Damaged("membership")),
     }
 }
 

@@ -8,8 +8,8 @@ use im_core::ports::{
     StateSnapshot, StateStore, Store, StoreError, StoreResult, Upkeep,
 };
 use im_core::state::{
-    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, RoomRecord,
-    SecretHash, SendRecord, SessionHead, SessionRecord, Standing, Ticket, Trimmed, Unchanged,
+    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Membership,
+    RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Ticket, Trimmed, Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
@@ -94,21 +94,21 @@ impl<D: Dialect> RoomDirectory for SqlStore<D> {
         read!(self, page, |link| link.rooms(after, limit))
     }
 
-    async fn standings(
+    async fn memberships(
         &self,
         room: &RoomId,
         after: Option<&UserId>,
         limit: usize,
-    ) -> StoreResult<Vec<(UserId, Standing)>> {
-        read!(self, page, |link| link.standings(room, after, limit))
+    ) -> StoreResult<Vec<(UserId, Membership)>> {
+        read!(self, page, |link| link.memberships(room, after, limit))
     }
 
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
         read!(self, |link| link.room(room))
     }
 
-    async fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
-        read!(self, |link| link.standing(room, user))
+    async fn membership(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Membership>> {
+        read!(self, |link| link.membership(room, user))
     }
 
     async fn members(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use im_core::state::{ContentHash, RoomRecord, Standing};
+use im_core::state::{ContentHash, Membership, RoomRecord};
 use im_core::wire::Event;
 use im_core::{MessageId, RoomId, UserId};
 
@@ -19,7 +19,7 @@ pub(crate) const ROOMS: &str = "im_rooms";
 pub(crate) const IMPORTS: &str = "im_imports";
 
 /// How a user stands to the room with this number and id; `None` leaves a trace and no more.
-pub(crate) type Place = (u64, UserId, RoomId, Option<Standing>);
+pub(crate) type Place = (u64, UserId, RoomId, Option<Membership>);
 
 impl<D: Dialect> Link<'_, D> {
     pub(crate) async fn put_rooms(
@@ -57,7 +57,7 @@ impl<D: Dialect> Link<'_, D> {
     }
 
     /// Sets these `columns` where there is a row already.
-    pub(crate) async fn put_standings(
+    pub(crate) async fn put_memberships(
         &mut self,
         mut places: Vec<Place>,
         columns: &[&str],
@@ -68,11 +68,11 @@ impl<D: Dialect> Link<'_, D> {
         for piece in pieces(&places) {
             let insert =
                 Statement::new("INSERT INTO im_members (room, user_id, room_id, standing) VALUES ")
-                    .groups(piece, |s, (room, user, id, standing)| {
+                    .groups(piece, |s, (room, user, id, membership)| {
                         s.int(*room)
                             .text(user.as_str())
                             .text(id.as_str())
-                            .text(model::standing(*standing))
+                            .text(model::membership(*membership))
                     })
                     .sql(&update);
             self.run(insert).await?;
@@ -89,7 +89,7 @@ impl<D: Dialect> Link<'_, D> {
     ) -> Outcome<()> {
         let users = users.into_iter().filter(|user| !user.is_erased());
         let places = users.map(|user| (room, user, id.clone(), None)).collect();
-        self.put_standings(places, &["room_id"]).await
+        self.put_memberships(places, &["room_id"]).await
     }
 
     /// Writes new events, and with each that was sent under an id the hash of what was submitted.

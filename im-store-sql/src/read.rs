@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use im_core::ports::{Head, LogPage, LogRange, StateSnapshot};
-use im_core::state::{RoomRecord, SendRecord, Standing};
+use im_core::state::{Membership, RoomRecord, SendRecord};
 use im_core::wire::{PageFrom, Role, RoomKind};
 use im_core::{Cursor, Epoch, MessageId, RoomId, Seq, UserId};
 
@@ -109,26 +109,26 @@ impl<D: Dialect> Link<'_, D> {
         self.first(select, model::receipt).await
     }
 
-    pub(crate) async fn standing(
+    pub(crate) async fn membership(
         &mut self,
         room: &RoomId,
         user: &UserId,
-    ) -> Outcome<Option<Standing>> {
+    ) -> Outcome<Option<Membership>> {
         let select = Statement::new(
             "SELECT m.standing FROM im_members m JOIN im_rooms r ON r.room = m.room WHERE r.id = ",
         )
         .text(room.as_str())
         .sql(" AND m.user_id = ")
         .text(user.as_str());
-        Ok(self.first(select, |row| model::read_standing(&row.text()?)).await?.flatten())
+        Ok(self.first(select, |row| model::read_membership(&row.text()?)).await?.flatten())
     }
 
-    pub(crate) async fn standings(
+    pub(crate) async fn memberships(
         &mut self,
         room: &RoomId,
         after: Option<&UserId>,
         limit: usize,
-    ) -> Outcome<Vec<(UserId, Standing)>> {
+    ) -> Outcome<Vec<(UserId, Membership)>> {
         let select = Statement::new(
             "SELECT m.user_id, m.standing FROM im_members m JOIN im_rooms r ON r.room = m.room WHERE r.id = ",
         )
@@ -139,8 +139,8 @@ impl<D: Dialect> Link<'_, D> {
         .limit(limit);
         self.all(select, |row| {
             let user = model::made("user", UserId::new(row.text()?))?;
-            let standing = model::read_standing(&row.text()?)?;
-            Ok((user, standing.ok_or(Fault::Damaged("standing"))?))
+            let membership = model::read_membership(&row.text()?)?;
+            Ok((user, membership.ok_or(Fault::Damaged("membership"))?))
         })
         .await
     }
@@ -189,10 +189,10 @@ impl<D: Dialect> Link<'_, D> {
     }
 
     /// Those of these users (each with the number of a room) who have a row, and how they stand.
-    pub(crate) async fn find_standings(
+    pub(crate) async fn find_memberships(
         &mut self,
         wanted: &[(u64, UserId)],
-    ) -> Outcome<Vec<((u64, UserId), Option<Standing>)>> {
+    ) -> Outcome<Vec<((u64, UserId), Option<Membership>)>> {
         let mut found = Vec::new();
         for piece in wanted.chunks(MAX_ROWS) {
             let select = Statement::look_up(
@@ -205,7 +205,7 @@ impl<D: Dialect> Link<'_, D> {
             let read = |row: &mut Columns<'_, D>| {
                 let (room, user) = (row.int()?, row.text()?);
                 let user = model::made("user", UserId::new(user))?;
-                Ok(((room, user), model::read_standing(&row.text()?)?))
+                Ok(((room, user), model::read_membership(&row.text()?)?))
             };
             found.extend(self.all(select, read).await?);
         }

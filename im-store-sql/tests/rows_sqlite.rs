@@ -195,7 +195,7 @@ async fn imported_messages_lie_in_runs_as_others() {
             send: None,
             content: Content::text("words", &Limits::default()).unwrap(),
         };
-        let part = ImportedPart { standings: Vec::new(), events: part.map(event).collect() };
+        let part = ImportedPart { memberships: Vec::new(), events: part.map(event).collect() };
         store.import(&tea, epoch, part).await.unwrap();
         assert!(store.append(vec![message("shop", "words".to_owned())]).await[0].is_ok());
     }

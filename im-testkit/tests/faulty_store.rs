@@ -139,7 +139,7 @@ async fn call(
         Operation::Sent => store.sent(&room(), &user, &message).await.err(),
         Operation::Trim => store.trim(&room(), &Keep::ALL, 1).await.err(),
         Operation::Rooms => store.rooms(None, 1).await.err(),
-        Operation::Standings => store.standings(&room(), None, 1).await.err(),
+        Operation::Memberships => store.memberships(&room(), None, 1).await.err(),
         Operation::DeleteRoom => store.delete_room(&RoomId::new("gone").unwrap()).await.err(),
         Operation::Purge => store.purge(1).await.err(),
         Operation::EraseUser => store.erase_user(&UserId::new("gone").unwrap(), 1).await.err(),
@@ -153,7 +153,7 @@ async fn call(
             store.finish_import(room, *epoch).await.err()
         }
         Operation::Room => store.room(&room()).await.err(),
-        Operation::Standing => store.standing(&room(), &user).await.err(),
+        Operation::Membership => store.membership(&room(), &user).await.err(),
         Operation::Members => store.members(&room(), None, 1).await.err(),
         Operation::RoomsOf => store.rooms_of(&user, None, 1).await.err(),
         Operation::OpenSession => store.open_session(session).await.err(),

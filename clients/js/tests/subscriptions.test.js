@@ -116,7 +116,7 @@ test('pushes before the answer to a sub wait for it', () => {
 const events = (from, to) => range(from, to).map((seq) => ({ t: 'event', room: 'tea', epoch: '1.1', seq, from: 'x', at: 0, kind: 'message', content: 1 }));
 
 /** @param {number} cursor @param {number} [head] */
-const standing = (cursor, head = cursor) => ({ room: 'tea', status: 'ok', epoch: '1.1', cursor, head });
+const status = (cursor, head = cursor) => ({ room: 'tea', status: 'ok', epoch: '1.1', cursor, head });
 
 /** A machine over two ways that has read `tea` up to 7; then a `sub` at 2 is on its way. */
 function subscribedAgain() {
@@ -124,7 +124,7 @@ function subscribedAgain() {
   machine.traits = { codec: JSON_CODEC, duplex: false };
   const first = machine.onCommand({ t: 'sub', room: 'tea' });
   machine.flush(1);
-  machine.onMessage(1, JSON.stringify({ t: 'ok', id: first, rooms: [standing(7)], rev: 1, gen: 'g' }));
+  machine.onMessage(1, JSON.stringify({ t: 'ok', id: first, rooms: [status(7)], rev: 1, gen: 'g' }));
   const id = machine.onCommand({ t: 'sub', room: 'tea', epoch: '1.1', since: 2 });
   machine.flush(2);
   machine.outputs.length = 0;
@@ -135,9 +135,9 @@ function subscribedAgain() {
 test('pushes of a held room wait for the answer to its next sub', () => {
   const { machine, id, told } = subscribedAgain();
   // What the former subscription brings, then what this one does.
-  machine.onMessage(3, JSON.stringify([...events(8, 8), { t: 'room', ...standing(2, 8) }, ...events(3, 5)]));
+  machine.onMessage(3, JSON.stringify([...events(8, 8), { t: 'room', ...status(2, 8) }, ...events(3, 5)]));
   assert.deepEqual(told(), []);
-  machine.onMessage(4, JSON.stringify({ t: 'ok', id, rooms: [standing(2, 8)], rev: 2, gen: 'g' }));
+  machine.onMessage(4, JSON.stringify({ t: 'ok', id, rooms: [status(2, 8)], rev: 2, gen: 'g' }));
   assert.deepEqual(told(), [3, 4, 5]);
   machine.onMessage(5, JSON.stringify(events(6, 8)));
   assert.deepEqual(told(), [6, 7, 8]);
@@ -158,7 +158,7 @@ test('pushes of a held room are delivered after its next sub was refused', () =>
 test('a reset in the answer drops pushes of the former epoch', () => {
   const { machine, id, told } = subscribedAgain();
   machine.onMessage(3, JSON.stringify(events(8, 8)));
-  machine.onMessage(4, JSON.stringify({ t: 'ok', id, rooms: [{ ...standing(6), status: 'reset', epoch: '2.1' }], rev: 2, gen: 'g' }));
+  machine.onMessage(4, JSON.stringify({ t: 'ok', id, rooms: [{ ...status(6), status: 'reset', epoch: '2.1' }], rev: 2, gen: 'g' }));
   assert.deepEqual(told(), ['room']);
   assert.deepEqual(machine.rooms.cursor('tea'), { epoch: '2.1', seq: 6 });
 });

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::fault::{Fault, Faults, Struck, schedule};
 use super::link::Wire;
 use super::log::mix;
-use super::pace::Standing;
+use super::pace::Counters;
 use super::transport::Transport;
 use crate::child::Server;
 
@@ -292,10 +292,10 @@ impl Ledger {
     }
 
     /// How far the run is.
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn counters(&self) -> Counters {
         let state = self.state.lock();
         let posted = self.posted.load(Ordering::Relaxed);
-        Standing {
+        Counters {
             acknowledged: state.acknowledged,
             struck: state.struck.len(),
             news: self.news.load(Ordering::Relaxed),
@@ -431,8 +431,8 @@ mod tests {
     async fn a_fault_that_has_nothing_left_to_strike_is_missed_and_the_run_goes_on() {
         let (ledger, _corpses) = Ledger::new(1, 4, Faults { kills: 1, ..NONE }, 1).unwrap();
         futures::future::join_all((0..4).map(|_| ledger.count())).await;
-        let standing = ledger.standing();
-        assert_eq!((standing.acknowledged, standing.struck), (4, 0));
+        let counters = ledger.counters();
+        assert_eq!((counters.acknowledged, counters.struck), (4, 0));
         assert_eq!(ledger.close().missed, 1);
     }
 
@@ -443,7 +443,7 @@ mod tests {
         for _ in 0..20 {
             ledger.posted();
             tokio::time::advance(Duration::from_secs(1)).await;
-            assert_eq!(ledger.standing().waiting, 1);
+            assert_eq!(ledger.counters().waiting, 1);
             ledger.count().await;
         }
         let tenths = ledger.close().tenths;

@@ -49,7 +49,7 @@ use self::crew::{Crew, Stage};
 use self::ledger::{Closed, Corpses, Ledger};
 use self::log::Log;
 pub(crate) use self::options::Options;
-use self::pace::{Patience, Rate, Standing};
+use self::pace::{Counters, Patience, Rate};
 use self::place::Place;
 pub(crate) use self::place::fixed_address;
 use self::report::{Facts, Report};
@@ -240,16 +240,16 @@ impl Run<'_> {
         let mut rate = Rate::new(Instant::now(), most, least.unwrap_or(0));
         loop {
             tokio::time::sleep(LOOK).await;
-            let (now, standing) = (Instant::now(), self.ledger.standing());
-            progress.at(standing.acknowledged);
-            if patience.is_over(now, standing) {
-                let Standing { acknowledged, struck, news, .. } = standing;
+            let (now, counters) = (Instant::now(), self.ledger.counters());
+            progress.at(counters.acknowledged);
+            if patience.is_over(now, counters) {
+                let Counters { acknowledged, struck, news, .. } = counters;
                 return format!(
                     "nothing moved for {} s: {acknowledged} acknowledged, {struck} faults, {news} delivered",
                     most.as_secs()
                 );
             }
-            if let Some(low) = rate.too_low(now, standing.acknowledged) {
+            if let Some(low) = rate.too_low(now, counters.acknowledged) {
                 return format!("{low:.1} sends a second over {} s", most.as_secs());
             }
         }
@@ -268,7 +268,7 @@ impl Run<'_> {
             let is_level = |member: &&crew::Member| member.witness.is_level(rooms(member));
             let level = crew.members.iter().filter(is_level).count();
             progress.at(level as u64);
-            let over = patience.is_over(Instant::now(), self.ledger.standing());
+            let over = patience.is_over(Instant::now(), self.ledger.counters());
             if over || level == crew.members.len() {
                 if over {
                     progress.say("nothing moves any more, and some clients lack something");

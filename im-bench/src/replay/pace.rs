@@ -13,7 +13,7 @@ const NOTE: Duration = Duration::from_secs(1);
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct Counters {
     /// Sends that were acknowledged.
     pub(super) acknowledged: u64,
     /// Faults that struck.
@@ -26,7 +26,7 @@ pub(super) struct Standing {
     pub(super) waiting: u64,
 }
 
-impl Standing {
+impl Counters {
     fn moved(self, before: Self) -> bool {
         let counts = |at: Self| (at.acknowledged, at.struck, at.news, at.steps);
         counts(self) != counts(before)
@@ -36,7 +36,7 @@ impl Standing {
 /// Waits as long as something moves.
 #[derive(Debug)]
 pub(super) struct Patience {
-    last: Standing,
+    last: Counters,
     since: Instant,
     most: Duration,
     /// A run at the log's own pace stands still while nobody speaks.
@@ -46,14 +46,14 @@ pub(super) struct Patience {
 impl Patience {
     /// Nothing may stand still for `most`, which a restart of the server and the clients' pauses must fit into.
     pub(super) fn new(now: Instant, most: Duration, may_idle: bool) -> Self {
-        Self { last: Standing::default(), since: now, most, may_idle }
+        Self { last: Counters::default(), since: now, most, may_idle }
     }
 
     /// Whether it is at its end: nothing has moved for as long as that.
-    pub(super) fn is_over(&mut self, now: Instant, standing: Standing) -> bool {
-        let idles = self.may_idle && standing.waiting == 0;
-        if idles || standing.moved(self.last) {
-            (self.last, self.since) = (standing, now);
+    pub(super) fn is_over(&mut self, now: Instant, counters: Counters) -> bool {
+        let idles = self.may_idle && counters.waiting == 0;
+        if idles || counters.moved(self.last) {
+            (self.last, self.since) = (counters, now);
         }
         now.duration_since(self.since) >= self.most
     }
@@ -102,31 +102,31 @@ mod tests {
     fn patience_lasts_while_anything_moves() {
         let begin = Instant::now();
         let mut patience = Patience::new(begin, PATIENCE, false);
-        let mut standing = Standing { waiting: 1, ..Standing::default() };
+        let mut counters = Counters { waiting: 1, ..Counters::default() };
         let mut now = begin;
-        let moves: [fn(&mut Standing); 4] =
+        let moves: [fn(&mut Counters); 4] =
             [|at| at.acknowledged += 1, |at| at.struck += 1, |at| at.news += 1, |at| at.steps += 1];
         for step in moves {
             now += PATIENCE - SECOND;
-            assert!(!patience.is_over(now, standing));
-            step(&mut standing);
-            assert!(!patience.is_over(now, standing));
+            assert!(!patience.is_over(now, counters));
+            step(&mut counters);
+            assert!(!patience.is_over(now, counters));
         }
         // What waits for an answer is no progress, whether it grows or not.
-        standing.waiting += 1;
+        counters.waiting += 1;
         now += PATIENCE - SECOND;
-        assert!(!patience.is_over(now, standing));
-        assert!(patience.is_over(now + SECOND, standing));
+        assert!(!patience.is_over(now, counters));
+        assert!(patience.is_over(now + SECOND, counters));
     }
 
     #[test]
     fn patience_outlasts_silence_of_all_speakers() {
         let begin = Instant::now();
         let mut patience = Patience::new(begin, PATIENCE, true);
-        let mut standing = Standing::default();
-        assert!(!patience.is_over(begin + 2 * PATIENCE, standing), "nobody has anything to say");
-        standing.waiting = 1;
-        assert!(patience.is_over(begin + 4 * PATIENCE, standing), "somebody waits");
+        let mut counters = Counters::default();
+        assert!(!patience.is_over(begin + 2 * PATIENCE, counters), "nobody has anything to say");
+        counters.waiting = 1;
+        assert!(patience.is_over(begin + 4 * PATIENCE, counters), "somebody waits");
     }
 
     /// Notes `rate` sends a second for `seconds`, and says whether that was ever too low.

@@ -334,12 +334,12 @@ mod tests {
     #[test]
     fn repeats_are_no_news() {
         let (ledger, witness, _rooms) = level();
-        assert_eq!(ledger.standing().news, 9);
+        assert_eq!(ledger.counters().news, 9);
         witness.frame(2, &ServerFrame::Push(Push::Room(status(3))));
         (4..=9).for_each(|n| witness.frame(2, &event(n)));
-        assert_eq!(ledger.standing().news, 9);
+        assert_eq!(ledger.counters().news, 9);
         witness.frame(2, &event(10));
-        assert_eq!(ledger.standing().news, 10);
+        assert_eq!(ledger.counters().news, 10);
     }
 
     #[test]

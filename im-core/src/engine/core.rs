@@ -18,7 +18,7 @@ use crate::ports::{
     Action, Authenticator, Bus, BusMessage, Clock, Envelope, Head, Hooks, Identity, LogPage,
     LogRange, Quotas, RateLimiter, RetentionPolicy, Store, Verdict,
 };
-use crate::state::{RoomRecord, Standing};
+use crate::state::{Membership, RoomRecord};
 use crate::time::{Stamp, StampClock, Timestamp};
 use crate::wire::{ErrorReply, PageFrom};
 
@@ -184,11 +184,11 @@ impl Core {
         &self,
         id: &RoomId,
         user: &UserId,
-    ) -> Result<(Option<(RoomRecord, Head)>, Option<Standing>)> {
+    ) -> Result<(Option<(RoomRecord, Head)>, Option<Membership>)> {
         let record = self.store.room(id).await?;
         let heads = self.store.heads(std::slice::from_ref(id)).await?;
-        let standing = self.store.standing(id, user).await?;
-        Ok((record.zip(heads.into_iter().next().flatten()), standing))
+        let membership = self.store.membership(id, user).await?;
+        Ok((record.zip(heads.into_iter().next().flatten()), membership))
     }
 
     /// The room and how `user` relates to it, from the store: two reads, whether or not there is such a room, so that a
@@ -197,10 +197,10 @@ impl Core {
         &self,
         room: &RoomId,
         user: &UserId,
-    ) -> Result<(Option<RoomRecord>, Option<Standing>)> {
+    ) -> Result<(Option<RoomRecord>, Option<Membership>)> {
         let record = self.store.room(room).await?;
-        let standing = self.store.standing(room, user).await?;
-        Ok((record, standing))
+        let membership = self.store.membership(room, user).await?;
+        Ok((record, membership))
     }
 
     /// The room, if `user` may read it now. Costs the same for a room that there is not and one that is not theirs.
@@ -210,9 +210,9 @@ impl Core {
         user: &UserId,
         verdict: &Verdict,
     ) -> Result<RoomRecord> {
-        let (record, standing) = self.rights(room, user).await?;
+        let (record, membership) = self.rights(room, user).await?;
         let record = record.ok_or_else(|| Error::of(Code::NotFound, "read"))?;
-        check_read(&record, user, standing, verdict)?;
+        check_read(&record, user, membership, verdict)?;
         Ok(record)
     }
 
@@ -223,8 +223,8 @@ impl Core {
         user: &UserId,
         verdict: &Verdict,
     ) -> Result<()> {
-        let standing = self.store.standing(&record.id, user).await?;
-        check_read(record, user, standing, verdict)
+        let membership = self.store.membership(&record.id, user).await?;
+        check_read(record, user, membership, verdict)
     }
 
     /// Does what a room asked for after it was given something.
@@ -427,14 +427,14 @@ impl Core {
 pub(crate) fn check_read(
     record: &RoomRecord,
     user: &UserId,
-    standing: Option<Standing>,
+    membership: Option<Membership>,
     verdict: &Verdict,
 ) -> Result<()> {
-    if *verdict == Verdict::Allow || record.may_read(user, standing) {
+    if *verdict == Verdict::Allow || record.may_read(user, membership) {
         return Ok(());
     }
-    match standing {
-        Some(Standing::Banned) => Err(Error::of(Code::Banned, "read")),
+    match membership {
+        Some(Membership::Banned) => Err(Error::of(Code::Banned, "read")),
         // Strangers are not told whether a closed room exists.
         _ => Err(Error::of(Code::NotFound, "read")),
     }

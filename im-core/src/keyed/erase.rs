@@ -2,7 +2,7 @@
 
 use crate::id::{RoomId, Seq, UserId};
 use crate::ports::StoreResult;
-use crate::state::{Erased, RoomRecord, Standing};
+use crate::state::{Erased, Membership, RoomRecord};
 
 use super::database::Way;
 use super::look::{ENOUGH, ON};
@@ -60,10 +60,10 @@ impl Writer<'_> {
             step.left -= 1;
             return self.forget(incarnation, &trace.room, user);
         };
-        if let Some(standing) = self.look().standing_in(incarnation, user)? {
-            let was_member = matches!(standing, Standing::Member(_));
+        if let Some(membership) = self.look().membership_in(incarnation, user)? {
+            let was_member = matches!(membership, Membership::Member(_));
             room.members = room.members.saturating_sub(u32::from(was_member));
-            self.put_standing(&room, user, None)?;
+            self.put_membership(&room, user, None)?;
         }
         self.erase_state(&room, user)?;
         let (next, done) = self.erase_events(user, &mut room, trace.next, step)?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::id::{Epoch, RoomId};
 use crate::ports::StoreResult;
-use crate::state::{ImportedPart, ImportedRoom, Refusal, RoomRecord, Standing};
+use crate::state::{ImportedPart, ImportedRoom, Membership, Refusal, RoomRecord};
 
 use super::keys;
 use super::look::Reader;
@@ -44,15 +44,15 @@ impl Writer<'_> {
         let mut room = self.look().open_draft(id, epoch)?;
         // All of it is checked before anything is written.
         let mut users = HashSet::new();
-        for (user, standing) in &part.standings {
+        for (user, membership) in &part.memberships {
             if user.is_erased() {
                 return Err(Refusal::Reserved.into());
             }
-            let held = self.look().standing_in(epoch.incarnation, user)?;
+            let held = self.look().membership_in(epoch.incarnation, user)?;
             if held.is_some() || !users.insert(user) {
                 return Err(Refusal::OutOfPlace.into());
             }
-            room.members += u32::from(matches!(standing, Standing::Member(_)));
+            room.members += u32::from(matches!(membership, Membership::Member(_)));
         }
         let (mut events, mut sends) = (Vec::new(), HashSet::new());
         for event in part.events {
@@ -65,8 +65,8 @@ impl Writer<'_> {
             }
             events.push((event, send));
         }
-        for (user, standing) in &part.standings {
-            self.put_standing(&room, user, Some(*standing))?;
+        for (user, membership) in &part.memberships {
+            self.put_membership(&room, user, Some(*membership))?;
         }
         for (event, send) in &events {
             self.see(&room, &event.from)?;

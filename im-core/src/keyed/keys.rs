@@ -10,7 +10,7 @@
 //! | 1 | room id | room |
 //! | 2 | incarnation, seq | event |
 //! | 3 | incarnation, sender, message id | record of a send |
-//! | 4 | incarnation, user | standing, of everybody who was ever in the room, wrote to it or was named in it |
+//! | 4 | incarnation, user | membership, of everybody who was ever in the room, wrote to it or was named in it |
 //! | 5 | user, room id, 0, incarnation | nothing: the user is a member of it, if it is still there |
 //! | 6 | incarnation, key | state update |
 //! | 7 | incarnation | revision and floor of the state |
@@ -20,7 +20,7 @@
 //! | 11 | expires, session id | nothing |
 //! | 12 | node | nothing: it is writing state |
 //! | 13 | session id | ticket |
-//! | 14 | user, incarnation | room id, and what stands before which event was erased: a trace for each standing |
+//! | 14 | user, incarnation | room id, and what stands before which event was erased: a trace for each membership |
 //! | 15 | room id | room under import |
 //! | 16 | incarnation | room id: what is left under this incarnation is to be purged |
 //!
@@ -83,11 +83,11 @@ pub(super) fn sent(incarnation: u64, sender: &UserId, id: &MessageId) -> Key {
     of(3, &[&incarnation.to_be_bytes(), &sender, id])
 }
 
-pub(super) fn standings(incarnation: u64) -> Key {
+pub(super) fn memberships(incarnation: u64) -> Key {
     of(4, &[&incarnation.to_be_bytes()])
 }
 
-pub(super) fn standing(incarnation: u64, user: &UserId) -> Key {
+pub(super) fn membership(incarnation: u64, user: &UserId) -> Key {
     of(4, &[&incarnation.to_be_bytes(), user.as_str().as_bytes()])
 }
 

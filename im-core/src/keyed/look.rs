@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::id::{Cursor, MessageId, RoomId, Seq, UserId};
 use crate::ports::{Head, LogPage, LogRange, StoreError, StoreResult};
-use crate::state::{RoomRecord, SendRecord, Standing, View};
+use crate::state::{Membership, RoomRecord, SendRecord, View};
 use crate::time::Stamp;
 use crate::wire::{PageFrom, Role, RoomKind};
 
@@ -153,36 +153,40 @@ impl Reader<'_> {
         self.sent_in(room.epoch.incarnation, sender, id)
     }
 
-    pub(super) fn standing_in(
+    pub(super) fn membership_in(
         &self,
         incarnation: u64,
         user: &UserId,
-    ) -> StoreResult<Option<Standing>> {
-        match self.rows.get(&keys::standing(incarnation, user))? {
-            Some(standing) => record::unpack("standing", &standing),
+    ) -> StoreResult<Option<Membership>> {
+        match self.rows.get(&keys::membership(incarnation, user))? {
+            Some(membership) => record::unpack("membership", &membership),
             None => Ok(None),
         }
     }
 
-    pub(super) fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
+    pub(super) fn membership(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+    ) -> StoreResult<Option<Membership>> {
         let Some(room) = self.room(room)? else { return Ok(None) };
-        self.standing_in(room.epoch.incarnation, user)
+        self.membership_in(room.epoch.incarnation, user)
     }
 
-    /// What `read` makes of the standings to a room.
-    pub(super) fn standings<T>(
+    /// What `read` makes of the memberships to a room.
+    pub(super) fn memberships<T>(
         &self,
         room: &RoomId,
         after: Option<&UserId>,
         limit: usize,
-        read: impl Fn(Standing) -> Option<T>,
+        read: impl Fn(Membership) -> Option<T>,
     ) -> StoreResult<Vec<(UserId, T)>> {
         let Some(room) = self.room(room)? else { return Ok(Vec::new()) };
-        let prefix = keys::standings(room.epoch.incarnation);
-        self.list(&prefix, after.map(UserId::as_str), limit, |key, standing| {
-            let standing: Option<Standing> = record::unpack("standing", standing)?;
-            let Some(standing) = standing.and_then(&read) else { return Ok(None) };
-            Ok(Some((keys::id_at(key, prefix.len())?, standing)))
+        let prefix = keys::memberships(room.epoch.incarnation);
+        self.list(&prefix, after.map(UserId::as_str), limit, |key, membership| {
+            let membership: Option<Membership> = record::unpack("membership", membership)?;
+            let Some(membership) = membership.and_then(&read) else { return Ok(None) };
+            Ok(Some((keys::id_at(key, prefix.len())?, membership)))
         })
     }
 
@@ -199,8 +203,8 @@ impl Reader<'_> {
             let id: RoomId = keys::id_at(&key[..key.len() - 9], prefix.len())?;
             let room = self.room(&id)?.filter(|room| room.epoch.incarnation == incarnation);
             let Some(room) = room else { return Ok(None) };
-            Ok(match self.standing_in(incarnation, user)? {
-                Some(Standing::Member(role)) => Some((id, room.kind, role)),
+            Ok(match self.membership_in(incarnation, user)? {
+                Some(Membership::Member(role)) => Some((id, room.kind, role)),
                 _ => None,
             })
         })
@@ -214,16 +218,16 @@ impl View for Reader<'_> {
         Reader::room(self, room)
     }
 
-    fn standing(&self, room: &RoomRecord, user: &UserId) -> StoreResult<Option<Standing>> {
-        self.standing_in(room.epoch.incarnation, user)
+    fn membership(&self, room: &RoomRecord, user: &UserId) -> StoreResult<Option<Membership>> {
+        self.membership_in(room.epoch.incarnation, user)
     }
 
     fn another_owner(&self, room: &RoomRecord, user: &UserId) -> StoreResult<bool> {
-        let prefix = keys::standings(room.epoch.incarnation);
+        let prefix = keys::memberships(room.epoch.incarnation);
         let mut found = false;
-        self.walk(&prefix, None, &mut |key, standing| {
-            let standing: Option<Standing> = record::unpack("standing", standing)?;
-            let owner = standing == Some(Standing::Member(Role::Owner));
+        self.walk(&prefix, None, &mut |key, membership| {
+            let membership: Option<Membership> = record::unpack("membership", membership)?;
+            let owner = membership == Some(Membership::Member(Role::Owner));
             found = owner && keys::id_at::<UserId>(key, prefix.len())? != *user;
             if found { ENOUGH } else { ON }
         })?;

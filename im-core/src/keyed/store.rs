@@ -12,8 +12,8 @@ use crate::ports::{
     StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult, Upkeep,
 };
 use crate::state::{
-    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, RoomRecord,
-    SecretHash, SendRecord, SessionHead, SessionRecord, Standing, StateLimits, Ticket, Trimmed,
+    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Membership,
+    RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, StateLimits, Ticket, Trimmed,
     Unchanged,
 };
 use crate::time::Timestamp;
@@ -222,14 +222,14 @@ impl<D: Database> RoomDirectory for KeyedStore<D> {
         self.look(move |rows| rows.rooms(after.as_ref(), limit)).await
     }
 
-    async fn standings(
+    async fn memberships(
         &self,
         room: &RoomId,
         after: Option<&UserId>,
         limit: usize,
-    ) -> StoreResult<Vec<(UserId, Standing)>> {
+    ) -> StoreResult<Vec<(UserId, Membership)>> {
         let (room, after) = (room.clone(), after.cloned());
-        self.look(move |rows| rows.standings(&room, after.as_ref(), limit, Some)).await
+        self.look(move |rows| rows.memberships(&room, after.as_ref(), limit, Some)).await
     }
 
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
@@ -237,9 +237,9 @@ impl<D: Database> RoomDirectory for KeyedStore<D> {
         self.look(move |rows| rows.room(&room)).await
     }
 
-    async fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
+    async fn membership(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Membership>> {
         let (room, user) = (room.clone(), user.clone());
-        self.look(move |rows| rows.standing(&room, &user)).await
+        self.look(move |rows| rows.membership(&room, &user)).await
     }
 
     async fn members(
@@ -249,11 +249,11 @@ impl<D: Database> RoomDirectory for KeyedStore<D> {
         limit: usize,
     ) -> StoreResult<Vec<(UserId, Role)>> {
         let (room, after) = (room.clone(), after.cloned());
-        let role = |standing| match standing {
-            Standing::Member(role) => Some(role),
-            Standing::Banned => None,
+        let role = |membership| match membership {
+            Membership::Member(role) => Some(role),
+            Membership::Banned => None,
         };
-        self.look(move |rows| rows.standings(&room, after.as_ref(), limit, role)).await
+        self.look(move |rows| rows.memberships(&room, after.as_ref(), limit, role)).await
     }
 
     async fn rooms_of(

@@ -82,7 +82,7 @@ impl Writer<'_> {
         ] {
             self.drop_rows(&prefix, left)?;
         }
-        let prefix = keys::standings(incarnation);
+        let prefix = keys::memberships(incarnation);
         let found = self.first_keys(&prefix..&keys::after_all(&prefix), *left)?;
         *left -= found.len();
         for key in found {
@@ -92,7 +92,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Removes what leads from a user to a room, and the user's standing.
+    /// Removes what leads from a user to a room, and the user's membership.
     pub(super) fn forget(
         &mut self,
         incarnation: u64,
@@ -101,6 +101,6 @@ impl Writer<'_> {
     ) -> StoreResult<()> {
         self.rows.remove(&keys::trace(user, incarnation))?;
         self.rows.remove(&keys::room_of(user, id, incarnation))?;
-        self.rows.remove(&keys::standing(incarnation, user))
+        self.rows.remove(&keys::membership(incarnation, user))
     }
 }

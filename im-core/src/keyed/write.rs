@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::id::{Epoch, Seq, UserId};
 use crate::ports::{Appended, StoreResult};
-use crate::state::{Append, Plan, PlanError, RoomRecord, Standing, StateLimits, plan};
+use crate::state::{Append, Membership, Plan, PlanError, RoomRecord, StateLimits, plan};
 use crate::wire::Event;
 
 use super::database::{RowsMut, Way};
@@ -63,8 +63,8 @@ impl Writer<'_> {
         }
         self.put_event(&commit.event)?;
         self.see(room, &commit.event.from)?;
-        for (user, standing) in &commit.standings {
-            self.put_standing(room, user, *standing)?;
+        for (user, membership) in &commit.memberships {
+            self.put_membership(room, user, *membership)?;
         }
         if let Some((id, send)) = &commit.send {
             self.put(&keys::sent(room.epoch.incarnation, &commit.event.from, id), send)?;
@@ -85,26 +85,26 @@ impl Writer<'_> {
     /// The user may be found in this room from now on.
     pub(super) fn see(&mut self, room: &RoomRecord, user: &UserId) -> StoreResult<()> {
         let incarnation = room.epoch.incarnation;
-        let key = keys::standing(incarnation, user);
+        let key = keys::membership(incarnation, user);
         if self.rows.get(&key)?.is_some() {
             return Ok(());
         }
-        self.put(&key, &None::<Standing>)?;
+        self.put(&key, &None::<Membership>)?;
         self.put(&keys::trace(user, incarnation), &(&room.id, Seq::ZERO))
     }
 
-    pub(super) fn put_standing(
+    pub(super) fn put_membership(
         &mut self,
         room: &RoomRecord,
         user: &UserId,
-        standing: Option<Standing>,
+        membership: Option<Membership>,
     ) -> StoreResult<()> {
         self.see(room, user)?;
         let incarnation = room.epoch.incarnation;
-        self.put(&keys::standing(incarnation, user), &standing)?;
+        self.put(&keys::membership(incarnation, user), &membership)?;
         let room_of = keys::room_of(user, &room.id, incarnation);
-        match standing {
-            Some(Standing::Member(_)) => self.note(&room_of),
+        match membership {
+            Some(Membership::Member(_)) => self.note(&room_of),
             _ => self.rows.remove(&room_of),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::id::{Epoch, RoomId};
 use crate::ports::StoreResult;
-use crate::state::{ImportedPart, ImportedRoom, Refusal, RoomRecord, Standing};
+use crate::state::{ImportedPart, ImportedRoom, Membership, Refusal, RoomRecord};
 
 use super::rooms::{Room, Rooms, index};
 
@@ -31,14 +31,14 @@ impl Rooms {
         // All of it is checked before anything is changed.
         let mut record = draft.record.clone();
         let mut users = HashSet::new();
-        for (user, standing) in &part.standings {
+        for (user, membership) in &part.memberships {
             if user.is_erased() {
                 return Err(Refusal::Reserved.into());
             }
-            if draft.standings.contains_key(user) || !users.insert(user) {
+            if draft.memberships.contains_key(user) || !users.insert(user) {
                 return Err(Refusal::OutOfPlace.into());
             }
-            record.members += u32::from(matches!(standing, Standing::Member(_)));
+            record.members += u32::from(matches!(membership, Membership::Member(_)));
         }
         let mut sends = HashSet::new();
         let mut commits = Vec::with_capacity(part.events.len());
@@ -54,10 +54,10 @@ impl Rooms {
         }
         let Some(draft) = self.drafts.get_mut(id) else { return Ok(()) };
         draft.record = record;
-        for (user, standing) in part.standings {
-            index(&mut self.of_user, &user, id, Some(standing));
+        for (user, membership) in part.memberships {
+            index(&mut self.of_user, &user, id, Some(membership));
             draft.see(&mut self.traces, &user);
-            draft.standings.insert(user, standing);
+            draft.memberships.insert(user, membership);
         }
         for (event, send) in commits {
             draft.see(&mut self.traces, &event.from);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::id::{Cursor, Epoch, MessageId, RoomId, Seq, UserId};
 use crate::ports::{Appended, Head, LogPage, LogRange, StateSnapshot, StoreResult};
 use crate::state::{
-    Append, Commit, Guard, Merge, Plan, PlanError, RoomRecord, SendRecord, Standing, StateLimits,
+    Append, Commit, Guard, Membership, Merge, Plan, PlanError, RoomRecord, SendRecord, StateLimits,
     StateMap, View, plan,
 };
 use crate::wire::{Event, PageFrom, Role, RoomKind, StateUpdate};
@@ -43,7 +43,7 @@ pub(super) struct Room {
     pub(super) record: RoomRecord,
     /// Those from `record.first` to `record.head`.
     pub(super) events: VecDeque<Arc<Event>>,
-    pub(super) standings: BTreeMap<UserId, Standing>,
+    pub(super) memberships: BTreeMap<UserId, Membership>,
     /// Everybody who may be found in it.
     pub(super) seen: BTreeSet<UserId>,
     pub(super) sent: BTreeMap<(UserId, MessageId), SendRecord>,
@@ -88,11 +88,11 @@ impl Rooms {
     }
 
     fn commit(&mut self, commit: Commit, author: Author, keep: usize) -> Arc<Event> {
-        let Commit { event, room: record, standings, send } = commit;
+        let Commit { event, room: record, memberships, send } = commit;
         let event = Arc::new(event);
         self.incarnations = self.incarnations.max(record.epoch.incarnation);
-        for (user, standing) in &standings {
-            index(&mut self.of_user, user, &record.id, *standing);
+        for (user, membership) in &memberships {
+            index(&mut self.of_user, user, &record.id, *membership);
         }
         let names = &mut self.names;
         let room = self.rooms.entry(record.id.clone()).or_insert_with(|| {
@@ -103,11 +103,11 @@ impl Rooms {
         if author == Author::Unknown {
             room.see(&mut self.traces, &event.from);
         }
-        for (user, standing) in standings {
+        for (user, membership) in memberships {
             room.see(&mut self.traces, &user);
-            match standing {
-                Some(standing) => room.standings.insert(user, standing),
-                None => room.standings.remove(&user),
+            match membership {
+                Some(membership) => room.memberships.insert(user, membership),
+                None => room.memberships.remove(&user),
             };
         }
         if let Some((id, record)) = send {
@@ -143,8 +143,8 @@ impl Rooms {
         self.rooms.get(room).map(|room| room.record.clone())
     }
 
-    pub(super) fn standing(&self, room: &RoomId, user: &UserId) -> Option<Standing> {
-        self.rooms.get(room)?.standings.get(user).copied()
+    pub(super) fn membership(&self, room: &RoomId, user: &UserId) -> Option<Membership> {
+        self.rooms.get(room)?.memberships.get(user).copied()
     }
 
     pub(super) fn members(
@@ -154,11 +154,11 @@ impl Rooms {
         limit: usize,
     ) -> Vec<(UserId, Role)> {
         let Some(room) = self.rooms.get(room) else { return Vec::new() };
-        let member = |(user, standing): (&UserId, &Standing)| match standing {
-            Standing::Member(role) => Some((user.clone(), *role)),
-            Standing::Banned => None,
+        let member = |(user, membership): (&UserId, &Membership)| match membership {
+            Membership::Member(role) => Some((user.clone(), *role)),
+            Membership::Banned => None,
         };
-        room.standings
+        room.memberships
             .range((beyond(after), Bound::Unbounded))
             .filter_map(member)
             .take(limit)
@@ -174,9 +174,9 @@ impl Rooms {
         let Some(rooms) = self.of_user.get(user) else { return Vec::new() };
         let role_in = |id: &RoomId| {
             let room = self.rooms.get(id)?;
-            match room.standings.get(user)? {
-                Standing::Member(role) => Some((id.clone(), room.record.kind, *role)),
-                Standing::Banned => None,
+            match room.memberships.get(user)? {
+                Membership::Member(role) => Some((id.clone(), room.record.kind, *role)),
+                Membership::Banned => None,
             }
         };
         rooms.range((beyond(after), Bound::Unbounded)).filter_map(role_in).take(limit).collect()
@@ -187,15 +187,15 @@ impl Rooms {
         names.filter_map(|id| self.record(id)).take(limit).collect()
     }
 
-    pub(super) fn standings(
+    pub(super) fn memberships(
         &self,
         room: &RoomId,
         after: Option<&UserId>,
         limit: usize,
-    ) -> Vec<(UserId, Standing)> {
+    ) -> Vec<(UserId, Membership)> {
         let Some(room) = self.rooms.get(room) else { return Vec::new() };
-        let standings = room.standings.range((beyond(after), Bound::Unbounded));
-        standings.map(|(user, standing)| (user.clone(), *standing)).take(limit).collect()
+        let memberships = room.memberships.range((beyond(after), Bound::Unbounded));
+        memberships.map(|(user, membership)| (user.clone(), *membership)).take(limit).collect()
     }
 
     pub(super) fn merge(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) {
@@ -229,9 +229,9 @@ pub(super) fn index(
     of_user: &mut HashMap<UserId, BTreeSet<RoomId>>,
     user: &UserId,
     room: &RoomId,
-    standing: Option<Standing>,
+    membership: Option<Membership>,
 ) {
-    if matches!(standing, Some(Standing::Member(_))) {
+    if matches!(membership, Some(Membership::Member(_))) {
         of_user.entry(user.clone()).or_default().insert(room.clone());
     } else if let Some(rooms) = of_user.get_mut(user) {
         rooms.remove(room);
@@ -252,14 +252,18 @@ impl View for Rooms {
         Ok(self.record(room))
     }
 
-    fn standing(&self, room: &RoomRecord, user: &UserId) -> Result<Option<Standing>, Infallible> {
-        Ok(self.standing(&room.id, user))
+    fn membership(
+        &self,
+        room: &RoomRecord,
+        user: &UserId,
+    ) -> Result<Option<Membership>, Infallible> {
+        Ok(self.membership(&room.id, user))
     }
 
     fn another_owner(&self, room: &RoomRecord, user: &UserId) -> Result<bool, Infallible> {
-        let owner = Standing::Member(Role::Owner);
-        let standings = self.rooms.get(&room.id).into_iter().flat_map(|room| &room.standings);
-        Ok(standings.into_iter().any(|(other, standing)| *standing == owner && other != user))
+        let owner = Membership::Member(Role::Owner);
+        let memberships = self.rooms.get(&room.id).into_iter().flat_map(|room| &room.memberships);
+        Ok(memberships.into_iter().any(|(other, membership)| *membership == owner && other != user))
     }
 
     fn sent(
@@ -277,7 +281,7 @@ impl Room {
         Self {
             record,
             events: VecDeque::new(),
-            standings: BTreeMap::new(),
+            memberships: BTreeMap::new(),
             seen: BTreeSet::new(),
             sent: BTreeMap::new(),
             state: StateMap::default(),

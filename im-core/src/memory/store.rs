@@ -13,8 +13,8 @@ use crate::ports::{
     StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult, Upkeep,
 };
 use crate::state::{
-    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, RoomRecord,
-    SecretHash, SendRecord, SessionHead, SessionRecord, Standing, StateLimits, Ticket, Trimmed,
+    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Membership,
+    RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, StateLimits, Ticket, Trimmed,
     Unchanged,
 };
 use crate::time::Timestamp;
@@ -145,21 +145,21 @@ impl RoomDirectory for MemoryStore {
         self.with(|kept| kept.rooms.all(after, limit))
     }
 
-    async fn standings(
+    async fn memberships(
         &self,
         room: &RoomId,
         after: Option<&UserId>,
         limit: usize,
-    ) -> StoreResult<Vec<(UserId, Standing)>> {
-        self.with(|kept| kept.rooms.standings(room, after, limit))
+    ) -> StoreResult<Vec<(UserId, Membership)>> {
+        self.with(|kept| kept.rooms.memberships(room, after, limit))
     }
 
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
         self.with(|kept| kept.rooms.record(room))
     }
 
-    async fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
-        self.with(|kept| kept.rooms.standing(room, user))
+    async fn membership(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Membership>> {
+        self.with(|kept| kept.rooms.membership(room, user))
     }
 
     async fn members(

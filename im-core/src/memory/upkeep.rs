@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::id::{MessageId, RoomId, UserId};
-use crate::state::{Erased, Keep, Standing, StateLimits, Trimmed};
+use crate::state::{Erased, Keep, Membership, StateLimits, Trimmed};
 
 use super::rooms::{Room, Rooms, Trace, index, size};
 use super::sessions::Sessions;
@@ -47,13 +47,13 @@ impl Rooms {
             if room.events.pop_front().is_some() || room.sent.pop_first().is_some() {
                 continue;
             }
-            if let Some((user, _)) = room.standings.pop_first() {
+            if let Some((user, _)) = room.memberships.pop_first() {
                 // A new room under this id, or one under import, may have the user by now.
                 let id = &room.record.id;
-                let standing = |room: Option<&Room>| room?.standings.get(&user).copied();
-                let is_member = |now: &Standing| matches!(now, Standing::Member(_));
-                let now = standing(self.rooms.get(id)).filter(is_member);
-                let now = now.or_else(|| standing(self.drafts.get(id)));
+                let membership = |room: Option<&Room>| room?.memberships.get(&user).copied();
+                let is_member = |now: &Membership| matches!(now, Membership::Member(_));
+                let now = membership(self.rooms.get(id)).filter(is_member);
+                let now = now.or_else(|| membership(self.drafts.get(id)));
                 index(&mut self.of_user, &user, id, now);
             } else if let Some(user) = room.seen.pop_first() {
                 self.drop_trace(&user, room.record.epoch.incarnation);
@@ -119,8 +119,8 @@ impl Rooms {
         };
         // What is doomed goes by itself.
         let Some(room) = found else { return true };
-        if let Some(standing) = room.standings.remove(user) {
-            let was_member = matches!(standing, Standing::Member(_));
+        if let Some(membership) = room.memberships.remove(user) {
+            let was_member = matches!(membership, Membership::Member(_));
             room.record.members -= u32::from(was_member && room.record.members > 0);
             index(&mut self.of_user, user, id, None);
         }

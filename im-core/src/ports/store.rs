@@ -14,8 +14,8 @@ use crate::code::Code;
 use crate::error::Error;
 use crate::id::{Cursor, Epoch, MessageId, NodeId, RoomId, Seq, SessionId, UserId};
 use crate::state::{
-    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Refusal,
-    RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Standing, Ticket, Trimmed,
+    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Membership,
+    Refusal, RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Ticket, Trimmed,
     Unchanged,
 };
 use crate::time::{Stamp, Timestamp};
@@ -183,7 +183,7 @@ pub trait RoomLog: Send + Sync {
     /// another and one's refusal leaves the others alone.
     ///
     /// Each append is decided by [`crate::state::plan`] against what is committed (and what stands before it in the
-    /// batch) and all that the plan holds is written in one commit: the event, the room, the standings, the dedup
+    /// batch) and all that the plan holds is written in one commit: the event, the room, the memberships, the dedup
     /// record. Appends to one room take effect in the order of the batch, and if one fails that the rules do not refuse
     /// ([`StoreErrorKind::Unavailable`], say, or an outcome that is not known), none that stands behind it in the batch
     /// and in the same room is written without it: the order of one's own messages rests on that. When this returns `Committed`, the commit
@@ -236,18 +236,18 @@ pub trait RoomDirectory: Send + Sync {
 
     /// How everybody stands to the room, the banned included, after `after` in the byte order of their ids, at most
     /// `limit`. Empty where there is no such room.
-    async fn standings(
+    async fn memberships(
         &self,
         room: &RoomId,
         after: Option<&UserId>,
         limit: usize,
-    ) -> StoreResult<Vec<(UserId, Standing)>>;
+    ) -> StoreResult<Vec<(UserId, Membership)>>;
 
     /// The room; `None` if there is no such room.
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>>;
 
     /// How `user` stands to the room; `None` for a stranger, and where there is no such room.
-    async fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>>;
+    async fn membership(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Membership>>;
 
     /// The members after `after` in the byte order of their ids, at most `limit`; the banned are left out. Empty where
     /// there is no such room.
@@ -379,13 +379,13 @@ pub trait Upkeep: Send + Sync {
     /// calls comes to its end.
     ///
     /// In the end there is nothing of the user in the store: their own room ([`RoomId::inbox`]) is deleted; sessions,
-    /// with checkpoints and tickets, are removed, and so are their standings in every room (members are counted down;
+    /// with checkpoints and tickets, are removed, and so are their memberships in every room (members are counted down;
     /// a ban goes as well), their records of sends, and their events. The events keep their places: each that
     /// [`Event::without`] changes is replaced by what it gives, in place, and counted in [`RoomRecord::erased`]; so are
     /// values of state, by [`StateUpdate::without`], each a change that the revision counts. Rooms, epochs, heads,
     /// `first` and what others sent stay; other users' contents are not searched for the name.
     ///
-    /// Within a room the standing goes before, or with, the first event that is looked at, so that nothing new by the
+    /// Within a room the membership goes before, or with, the first event that is looked at, so that nothing new by the
     /// user's own authority comes in behind what was erased. No event is written that tells others of the leaving: a
     /// service that wants one removes the user first, as the engine does. What is appended in the user's name
     /// afterwards, on the service's authority, is not erased by earlier calls.
@@ -404,13 +404,13 @@ pub trait Upkeep: Send + Sync {
     /// [`Upkeep::delete_room`].
     async fn begin_import(&self, room: ImportedRoom) -> StoreResult<Epoch>;
 
-    /// Adds a part to the import that has this epoch, in one commit: standings, events with their records of sends
+    /// Adds a part to the import that has this epoch, in one commit: memberships, events with their records of sends
     /// (each by [`RoomRecord::import`]), `members` and `bytes` counted. The caller keeps parts small; some hundred
     /// records or KiB.
     ///
     /// Refused, and nothing written: [`Refusal::NoSuchRoom`] if there is no such import, [`Refusal::Exists`] if there is
     /// a room by now, [`Refusal::OutOfPlace`] if an event is not the next one, or a user or a sender's message id comes
-    /// a second time, [`Refusal::Reserved`] for a standing of [`UserId::erased`].
+    /// a second time, [`Refusal::Reserved`] for a membership of [`UserId::erased`].
     async fn import(&self, room: &RoomId, epoch: Epoch, part: ImportedPart) -> StoreResult<()>;
 
     /// Makes the imported room visible, whole, at once. Refused like [`Upkeep::import`]. Where the outcome is unknown, a

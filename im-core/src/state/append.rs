@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 use crate::wire::{Content, Event, Limits, MemberChange, Role, RoomKind};
 
 use super::dedup::{SendKey, SendRecord};
-use super::room::{RoomRecord, Standing};
+use super::room::{Membership, RoomRecord};
 
 /// Something to be added to a room's log.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct Append {
 pub enum Guard {
     /// The service's own, or a hook has allowed it: nothing is checked but what would break the room.
     Trusted,
-    /// This user's: their standing and the room's kind decide, at the moment of the commit.
+    /// This user's: their membership and the room's kind decide, at the moment of the commit.
     As(UserId),
 }
 
@@ -115,7 +115,11 @@ pub trait View {
     /// # Errors
     ///
     /// The store could not say.
-    fn standing(&self, room: &RoomRecord, user: &UserId) -> Result<Option<Standing>, Self::Error>;
+    fn membership(
+        &self,
+        room: &RoomRecord,
+        user: &UserId,
+    ) -> Result<Option<Membership>, Self::Error>;
     /// Whether a member beside `user` is an owner of the room.
     ///
     /// # Errors
@@ -156,8 +160,8 @@ pub struct Commit {
     pub event: Event,
     /// The room after it.
     pub room: RoomRecord,
-    /// The standings that change; `None` removes one.
-    pub standings: Vec<(UserId, Option<Standing>)>,
+    /// The memberships that change; `None` removes one.
+    pub memberships: Vec<(UserId, Option<Membership>)>,
     /// The dedup record, under (room, sender, id).
     pub send: Option<(MessageId, SendRecord)>,
 }
@@ -277,7 +281,7 @@ fn plan_post<V: View>(
     view: &V,
     fresh: impl FnOnce() -> Epoch,
 ) -> Result<Plan, PlanError<V::Error>> {
-    let (room, standings) = match (room, seed) {
+    let (room, memberships) = match (room, seed) {
         (Some(room), _) => {
             if let Some(key) = &new.key
                 && let Some(record) =
@@ -286,8 +290,8 @@ fn plan_post<V: View>(
                 return repeat(&room, key, record).map_err(PlanError::Refused);
             }
             if let Guard::As(user) = &append.guard {
-                let standing = view.standing(&room, user).map_err(PlanError::Store)?;
-                may_post(&room, standing)?;
+                let membership = view.membership(&room, user).map_err(PlanError::Store)?;
+                may_post(&room, membership)?;
             }
             (room, Vec::new())
         }
@@ -304,7 +308,7 @@ fn plan_post<V: View>(
         }
         (None, None) => return Err(Refusal::NoSuchRoom.into()),
     };
-    let commit = commit(append, room, standings, new.clone())?;
+    let commit = commit(append, room, memberships, new.clone())?;
     Ok(Plan::Commit(Box::new(commit)))
 }
 
@@ -316,11 +320,11 @@ fn repeat(room: &RoomRecord, key: &SendKey, record: SendRecord) -> Result<Plan, 
     }
 }
 
-fn may_post(room: &RoomRecord, standing: Option<Standing>) -> Result<(), Refusal> {
-    match standing {
-        Some(Standing::Banned) => Err(Refusal::Banned),
+fn may_post(room: &RoomRecord, membership: Option<Membership>) -> Result<(), Refusal> {
+    match membership {
+        Some(Membership::Banned) => Err(Refusal::Banned),
         None if !room.open => Err(Refusal::Stranger),
-        standing if room.may_write(standing) => Ok(()),
+        membership if room.may_write(membership) => Ok(()),
         _ => Err(Refusal::Role),
     }
 }
@@ -331,10 +335,10 @@ fn plan_create<E>(
     seed: &RoomSeed,
     fresh: impl FnOnce() -> Epoch,
 ) -> Result<Plan, PlanError<E>> {
-    let (room, standings) = found(append, seed, fresh)?;
+    let (room, memberships) = found(append, seed, fresh)?;
     let changes: Vec<_> =
         seed.members.iter().map(|(user, role)| MemberChange::Joined(user.clone(), *role)).collect();
-    let commit = commit(append, room, standings, members_event(by, &changes)?)?;
+    let commit = commit(append, room, memberships, members_event(by, &changes)?)?;
     Ok(Plan::Commit(Box::new(commit)))
 }
 
@@ -348,15 +352,15 @@ fn plan_create_again<V: View>(
     view: &V,
 ) -> Result<Plan, PlanError<V::Error>> {
     let Guard::As(user) = &append.guard else { return Err(Refusal::Exists.into()) };
-    let standing = |user| view.standing(room, user).map_err(PlanError::Store);
-    match standing(user)? {
+    let membership = |user| view.membership(room, user).map_err(PlanError::Store);
+    match membership(user)? {
         None if !room.open => return Err(Refusal::Taken.into()),
-        Some(Standing::Member(Role::Owner)) if room.kind == seed.kind && room.open == seed.open => {
-        }
+        Some(Membership::Member(Role::Owner))
+            if room.kind == seed.kind && room.open == seed.open => {}
         _ => return Err(Refusal::Exists.into()),
     }
     for (member, _) in &seed.members {
-        if !is_member(standing(member)?) {
+        if !is_member(membership(member)?) {
             return Err(Refusal::Exists.into());
         }
     }
@@ -369,14 +373,14 @@ fn as_wished(append: &Append, room: &RoomRecord) -> Plan {
     Plan::Repeated { epoch: room.epoch, record }
 }
 
-type Standings = Vec<(UserId, Option<Standing>)>;
+type Memberships = Vec<(UserId, Option<Membership>)>;
 
-/// A room with no event yet, and the standings of its first members.
+/// A room with no event yet, and the memberships of its first members.
 fn found(
     append: &Append,
     seed: &RoomSeed,
     fresh: impl FnOnce() -> Epoch,
-) -> Result<(RoomRecord, Standings), Refusal> {
+) -> Result<(RoomRecord, Memberships), Refusal> {
     let members = u32::try_from(seed.members.len()).unwrap_or(u32::MAX);
     if members > append.max_members {
         return Err(Refusal::Full);
@@ -396,8 +400,9 @@ fn found(
         bytes: 0,
         erased: 0,
     };
-    let standing = |(user, role): &(UserId, Role)| (user.clone(), Some(Standing::Member(*role)));
-    Ok((room, seed.members.iter().map(standing).collect()))
+    let membership =
+        |(user, role): &(UserId, Role)| (user.clone(), Some(Membership::Member(*role)));
+    Ok((room, seed.members.iter().map(membership).collect()))
 }
 
 fn plan_change<V: View>(
@@ -409,7 +414,7 @@ fn plan_change<V: View>(
 ) -> Result<Plan, PlanError<V::Error>> {
     if let Guard::As(actor) = &append.guard
         && !room.open
-        && view.standing(&room, actor).map_err(PlanError::Store)?.is_none()
+        && view.membership(&room, actor).map_err(PlanError::Store)?.is_none()
     {
         // Before anything else, so that strangers do not learn whether a closed room exists, nor where its log ends.
         return Err(Refusal::Stranger.into());
@@ -418,20 +423,20 @@ fn plan_change<V: View>(
         return Err(Refusal::FixedMembers.into());
     }
     let target = intent.target().unwrap_or(by);
-    let held = view.standing(&room, target).map_err(PlanError::Store)?;
+    let held = view.membership(&room, target).map_err(PlanError::Store)?;
     if let Guard::As(actor) = &append.guard {
-        let actor = view.standing(&room, actor).map_err(PlanError::Store)?;
+        let actor = view.membership(&room, actor).map_err(PlanError::Store)?;
         may_change(&room, intent, actor, held)?;
     }
-    let Some((change, standing)) = effect(&room, by, intent, held)? else {
+    let Some((change, membership)) = effect(&room, by, intent, held)? else {
         return Ok(as_wished(append, &room));
     };
     // Who gives up a role of their own; what the service takes from somebody is its own decision.
-    let resigns = target == by && is_owner(held) && !is_owner(standing);
+    let resigns = target == by && is_owner(held) && !is_owner(membership);
     if resigns && room.members > 1 && !view.another_owner(&room, by).map_err(PlanError::Store)? {
         return Err(Refusal::LastOwner.into());
     }
-    let (was, is) = (is_member(held), is_member(standing));
+    let (was, is) = (is_member(held), is_member(membership));
     if is && !was {
         if room.members >= append.max_members {
             return Err(Refusal::Full.into());
@@ -440,32 +445,32 @@ fn plan_change<V: View>(
     } else if was && !is {
         room.members = room.members.saturating_sub(1);
     }
-    let standings = vec![(target.clone(), standing)];
-    let commit = commit(append, room, standings, members_event(by, &[change])?)?;
+    let memberships = vec![(target.clone(), membership)];
+    let commit = commit(append, room, memberships, members_event(by, &[change])?)?;
     Ok(Plan::Commit(Box::new(commit)))
 }
 
-const fn is_member(standing: Option<Standing>) -> bool {
-    matches!(standing, Some(Standing::Member(_)))
+const fn is_member(membership: Option<Membership>) -> bool {
+    matches!(membership, Some(Membership::Member(_)))
 }
 
-const fn is_owner(standing: Option<Standing>) -> bool {
-    matches!(standing, Some(Standing::Member(Role::Owner)))
+const fn is_owner(membership: Option<Membership>) -> bool {
+    matches!(membership, Some(Membership::Member(Role::Owner)))
 }
 
 /// Whether somebody who stands like `actor` may do this to somebody who stands like `held`.
 fn may_change(
     room: &RoomRecord,
     intent: &Intent,
-    actor: Option<Standing>,
-    held: Option<Standing>,
+    actor: Option<Membership>,
+    held: Option<Membership>,
 ) -> Result<(), Refusal> {
     let role = match actor {
-        Some(Standing::Member(role)) => Some(role),
-        Some(Standing::Banned) => return Err(Refusal::Banned),
+        Some(Membership::Member(role)) => Some(role),
+        Some(Membership::Banned) => return Err(Refusal::Banned),
         _ => None,
     };
-    let target_role = if let Some(Standing::Member(role)) = held { Some(role) } else { None };
+    let target_role = if let Some(Membership::Member(role)) = held { Some(role) } else { None };
     match (intent, role) {
         (Intent::Leave, _) | (Intent::Join, Some(_)) => Ok(()),
         (Intent::Join, None) if room.open => Ok(()),
@@ -487,18 +492,18 @@ fn may_change(
     }
 }
 
-type Effect = Option<(MemberChange, Option<Standing>)>;
+type Effect = Option<(MemberChange, Option<Membership>)>;
 
 /// What changes; `None` if everything is as wished already.
 fn effect(
     room: &RoomRecord,
     by: &UserId,
     intent: &Intent,
-    held: Option<Standing>,
+    held: Option<Membership>,
 ) -> Result<Effect, Refusal> {
     let into = |user: &UserId, role: Role| {
-        let standing = Some(Standing::Member(role));
-        Some((MemberChange::Joined(user.clone(), role), standing))
+        let membership = Some(Membership::Member(role));
+        Some((MemberChange::Joined(user.clone(), role), membership))
     };
     if matches!(intent, Intent::Join | Intent::Add(..) | Intent::Ban(_))
         && intent.target().unwrap_or(by).is_erased()
@@ -506,22 +511,24 @@ fn effect(
         return Err(Refusal::Reserved);
     }
     Ok(match (intent, held) {
-        (Intent::Join, Some(Standing::Member(_))) => None,
-        (Intent::Join | Intent::Add(..), Some(Standing::Banned)) => return Err(Refusal::Banned),
+        (Intent::Join, Some(Membership::Member(_))) => None,
+        (Intent::Join | Intent::Add(..), Some(Membership::Banned)) => return Err(Refusal::Banned),
         (Intent::Join, None) => into(by, room.joining_role()),
-        (Intent::Add(_, role), Some(Standing::Member(held))) if *role == held => None,
+        (Intent::Add(_, role), Some(Membership::Member(held))) if *role == held => None,
         (Intent::Add(user, role), _) => into(user, *role),
-        (Intent::Leave, Some(Standing::Member(_))) => Some((MemberChange::Left(by.clone()), None)),
+        (Intent::Leave, Some(Membership::Member(_))) => {
+            Some((MemberChange::Left(by.clone()), None))
+        }
         (Intent::Leave, _) => None,
-        (Intent::Remove(user), Some(Standing::Member(_))) => {
+        (Intent::Remove(user), Some(Membership::Member(_))) => {
             Some((MemberChange::Removed(user.clone()), None))
         }
         (Intent::Remove(_), _) => None,
-        (Intent::Ban(_), Some(Standing::Banned)) => None,
+        (Intent::Ban(_), Some(Membership::Banned)) => None,
         (Intent::Ban(user), _) => {
-            Some((MemberChange::Banned(user.clone()), Some(Standing::Banned)))
+            Some((MemberChange::Banned(user.clone()), Some(Membership::Banned)))
         }
-        (Intent::Unban(user), Some(Standing::Banned)) => {
+        (Intent::Unban(user), Some(Membership::Banned)) => {
             Some((MemberChange::Unbanned(user.clone()), None))
         }
         (Intent::Unban(_), _) => None,
@@ -552,7 +559,7 @@ fn members_event(by: &UserId, changes: &[MemberChange]) -> Result<NewEvent, Refu
 fn commit(
     append: &Append,
     mut room: RoomRecord,
-    standings: Vec<(UserId, Option<Standing>)>,
+    memberships: Vec<(UserId, Option<Membership>)>,
     new: NewEvent,
 ) -> Result<Commit, Refusal> {
     let seq = room.head.next();
@@ -577,5 +584,5 @@ fn commit(
         id,
         content: new.content,
     };
-    Ok(Commit { event, room, standings, send })
+    Ok(Commit { event, room, memberships, send })
 }

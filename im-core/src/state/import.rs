@@ -6,7 +6,7 @@ use crate::wire::{Content, Event, RoomKind};
 
 use super::append::Refusal;
 use super::dedup::{ContentHash, SendRecord};
-use super::room::{RoomRecord, Standing};
+use super::room::{Membership, RoomRecord};
 
 /// What a room that is to be imported is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct ImportedRoom {
 #[derive(Debug, Clone, Default)]
 pub struct ImportedPart {
     /// Who stands to it, and how. Each user once in the whole import.
-    pub standings: Vec<(UserId, Standing)>,
+    pub memberships: Vec<(UserId, Membership)>,
     /// The events that come next, in their order.
     pub events: Vec<ImportedEvent>,
 }

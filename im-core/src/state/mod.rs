@@ -37,7 +37,7 @@ pub use latest::{Merge, StateLimits, StateMap};
 pub use mark::{BadMark, Mark, Place, RoomTag, SessionTag};
 pub use order::{Offer, Sequencer, offer};
 pub use resume::answer;
-pub use room::{RoomRecord, Standing};
+pub use room::{Membership, RoomRecord};
 pub use session::{
     Base, Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Ticket,
     Unchanged,

@@ -34,9 +34,9 @@ pub struct RoomRecord {
     pub erased: u64,
 }
 
-/// How a user stands to a room. A user with no standing is a stranger to it.
+/// How a user relates to a room. A user without one is a stranger to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
+pub enum Membership {
     /// In, with a role.
     Member(Role),
     /// Out, and to stay out.
@@ -45,10 +45,10 @@ pub enum Standing {
 
 impl RoomRecord {
     /// Whether `user`, who stands to the room like this, may read it: its log, its state, its members.
-    pub fn may_read(&self, user: &UserId, standing: Option<Standing>) -> bool {
-        match standing {
-            Some(Standing::Member(_)) => true,
-            Some(Standing::Banned) => false,
+    pub fn may_read(&self, user: &UserId, membership: Option<Membership>) -> bool {
+        match membership {
+            Some(Membership::Member(_)) => true,
+            Some(Membership::Banned) => false,
             None => match self.kind {
                 RoomKind::Channel => self.open,
                 RoomKind::Inbox => self.id.inbox_owner().as_ref() == Some(user),
@@ -58,9 +58,9 @@ impl RoomRecord {
     }
 
     /// Whether `user` may send to it and write its state.
-    pub fn may_write(&self, standing: Option<Standing>) -> bool {
+    pub fn may_write(&self, membership: Option<Membership>) -> bool {
         self.kind != RoomKind::Inbox
-            && matches!(standing, Some(Standing::Member(role)) if role >= Role::Member)
+            && matches!(membership, Some(Membership::Member(role)) if role >= Role::Member)
     }
 
     /// The role that somebody gets who joins by themselves.

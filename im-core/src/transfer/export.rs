@@ -7,7 +7,7 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{RoomId, Seq, UserId};
 use crate::ports::{LogRange, Store};
-use crate::state::{RoomRecord, Standing};
+use crate::state::{Membership, RoomRecord};
 use crate::wire::{Event, PageFrom};
 
 use super::VERSION;
@@ -36,7 +36,7 @@ struct Begun {
 }
 
 enum Stage {
-    Standings(Option<UserId>),
+    Memberships(Option<UserId>),
     Events(Seq),
     State,
 }
@@ -109,7 +109,7 @@ impl Export {
     fn begin(&mut self, record: RoomRecord, lines: &mut String) {
         let RoomRecord { id, kind, open, created, first, head, .. } = record.clone();
         Line::Room { v: VERSION, id, kind, open, created, first, head }.write(lines);
-        self.room = Some(Begun { record, stage: Stage::Standings(None) });
+        self.room = Some(Begun { record, stage: Stage::Memberships(None) });
     }
 }
 
@@ -117,16 +117,16 @@ impl Begun {
     /// Writes the next part; `true` after the last.
     async fn go_on(&mut self, store: &Arc<dyn Store>, lines: &mut String) -> Result<bool> {
         match &self.stage {
-            Stage::Standings(after) => {
-                let standings = store.standings(&self.record.id, after.as_ref(), PAGE).await?;
-                self.stage = match standings.last() {
-                    Some((user, _)) => Stage::Standings(Some(user.clone())),
+            Stage::Memberships(after) => {
+                let memberships = store.memberships(&self.record.id, after.as_ref(), PAGE).await?;
+                self.stage = match memberships.last() {
+                    Some((user, _)) => Stage::Memberships(Some(user.clone())),
                     None => Stage::Events(self.record.first),
                 };
-                for (user, standing) in standings {
-                    let line = match standing {
-                        Standing::Member(role) => Line::Member { user, role },
-                        Standing::Banned => Line::Banned { user },
+                for (user, membership) in memberships {
+                    let line = match membership {
+                        Membership::Member(role) => Line::Member { user, role },
+                        Membership::Banned => Line::Banned { user },
                     };
                     line.write(lines);
                 }

@@ -6,7 +6,7 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{Epoch, RoomId, Seq};
 use crate::ports::Store;
-use crate::state::{ImportedEvent, ImportedPart, ImportedRoom, Standing};
+use crate::state::{ImportedEvent, ImportedPart, ImportedRoom, Membership};
 use crate::wire::{Content, Limits, StateUpdate, Value};
 
 use super::VERSION;
@@ -157,15 +157,16 @@ impl Open {
     }
 
     fn is_full(&self) -> bool {
-        self.part.standings.len() + self.part.events.len() >= PART || self.part_bytes >= PART_BYTES
+        self.part.memberships.len() + self.part.events.len() >= PART
+            || self.part_bytes >= PART_BYTES
     }
 
     fn take(&mut self, line: Line) -> Result<(), String> {
         match line {
             Line::Member { user, role } => {
-                self.part.standings.push((user, Standing::Member(role)));
+                self.part.memberships.push((user, Membership::Member(role)));
             }
-            Line::Banned { user } => self.part.standings.push((user, Standing::Banned)),
+            Line::Banned { user } => self.part.memberships.push((user, Membership::Banned)),
             Line::Event(event) => {
                 let event = event.imported()?;
                 if event.seq != self.next {

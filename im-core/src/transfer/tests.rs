@@ -103,8 +103,8 @@ async fn same(one: &Arc<dyn Store>, two: &Arc<dyn Store>, room: &RoomId) {
             assert_eq!(sent.unwrap(), again.unwrap());
         }
     }
-    let standings = one.standings(room, None, 99).await.unwrap();
-    assert_eq!(standings, two.standings(room, None, 99).await.unwrap());
+    let memberships = one.memberships(room, None, 99).await.unwrap();
+    assert_eq!(memberships, two.memberships(room, None, 99).await.unwrap());
     let (one, two) = (one.state(room).await.unwrap(), two.state(room).await.unwrap());
     assert_eq!(one.entries, two.entries);
 }

@@ -140,7 +140,7 @@ proptest! {
         let _ = record::read_room(&room, 1, &bytes);
         let _ = record::read_event(&room, epoch, Seq::FIRST, &bytes);
         let _ = record::read_sent(&bytes);
-        let _ = record::read_standing(&bytes);
+        let _ = record::read_membership(&bytes);
         let _ = record::read_trace(&bytes);
         let _ = record::event_size(&bytes);
         let _ = record::read_state(&room, &bytes);

@@ -44,7 +44,7 @@ async fn nobody_sees_what_is_not_kept_yet() {
     assert_eq!(log(&store).await, [id(1)]);
     assert_eq!(store.heads(&[room()]).await.unwrap()[0].unwrap().cursor.seq.get(), 1);
     assert_eq!(store.sent(&room(), &ann(), &id(2)).await.unwrap(), None);
-    assert_eq!(store.standing(&room(), &bob).await.unwrap(), None);
+    assert_eq!(store.membership(&room(), &bob).await.unwrap(), None);
     assert_eq!(store.members(&room(), None, 10).await.unwrap(), [(ann(), Role::Owner)]);
     assert_eq!(store.rooms_of(&bob, None, 10).await.unwrap(), []);
     assert_eq!(store.room(&room()).await.unwrap().unwrap().members, 1);

@@ -119,9 +119,9 @@ fn as_layout_1(folder: &TempDir) {
         let (key, value) = row.unwrap();
         db.insert(key, &value[..record::ROOM_LEN_1]).unwrap();
     }
-    for row in db.scan_prefix(keys::standings(1)) {
+    for row in db.scan_prefix(keys::memberships(1)) {
         let (key, value) = row.unwrap();
-        if record::read_standing(&value).unwrap().is_none() {
+        if record::read_membership(&value).unwrap().is_none() {
             db.remove(key).unwrap();
         }
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, LogRange, Store};
 use im_core::state::{
-    Act, Append, Guard, ImportedEvent, ImportedPart, ImportedRoom, Keep, NewEvent, RoomSeed,
-    SendKey, Standing, content_hash,
+    Act, Append, Guard, ImportedEvent, ImportedPart, ImportedRoom, Keep, Membership, NewEvent,
+    RoomSeed, SendKey, content_hash,
 };
 use im_core::wire::{Content, Limits, Map, PageFrom, Role, RoomKind, Value};
 use im_core::{EventKind, MessageId, RoomId, Seq, Timestamp, UserId};
@@ -128,13 +128,13 @@ async fn import(store: &Arc<dyn Store>, room: &RoomId, events: u64) -> Done {
     };
     let all: Vec<u64> = (1..=events).collect();
     for some in all.chunks(50) {
-        let standings = if some[0] == 1 {
-            (0..USERS).map(|n| (user(n), Standing::Member(Role::Member))).collect()
+        let memberships = if some[0] == 1 {
+            (0..USERS).map(|n| (user(n), Membership::Member(Role::Member))).collect()
         } else {
             Vec::new()
         };
         let events = some.iter().map(|n| imported(*n)).collect();
-        store.import(room, epoch, ImportedPart { standings, events }).await?;
+        store.import(room, epoch, ImportedPart { memberships, events }).await?;
     }
     store.finish_import(room, epoch).await?;
     say(&format!("import {room} {epoch} {events}"));
@@ -229,8 +229,8 @@ impl Kept {
         }
         for user in (0..USERS).map(user) {
             for (room, ..) in store.rooms_of(&user, None, 1_000).await.expect("rooms are listed") {
-                let standing = store.standing(&room, &user).await.expect("a standing is read");
-                if !matches!(standing, Some(Standing::Member(_))) {
+                let membership = store.membership(&room, &user).await.expect("a membership is read");
+                if !matches!(membership, Some(Membership::Member(_))) {
                     wrong.push(format!("{room} is listed for {user}, who is not in it"));
                 }
             }

@@ -35,8 +35,8 @@ operations! {
     Trim,
     /// [`RoomDirectory::rooms`].
     Rooms,
-    /// [`RoomDirectory::standings`].
-    Standings,
+    /// [`RoomDirectory::memberships`].
+    Memberships,
     /// [`Upkeep::delete_room`].
     DeleteRoom,
     /// [`Upkeep::purge`].
@@ -51,8 +51,8 @@ operations! {
     FinishImport,
     /// [`RoomDirectory::room`].
     Room,
-    /// [`RoomDirectory::standing`].
-    Standing,
+    /// [`RoomDirectory::membership`].
+    Membership,
     /// [`RoomDirectory::members`].
     Members,
     /// [`RoomDirectory::rooms_of`].

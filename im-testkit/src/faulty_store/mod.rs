@@ -11,8 +11,8 @@ use im_core::ports::{
     StateSnapshot, StateStore, Store, StoreResult, Upkeep,
 };
 use im_core::state::{
-    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, RoomRecord,
-    SecretHash, SendRecord, SessionHead, SessionRecord, Standing, Ticket, Trimmed, Unchanged,
+    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Membership,
+    RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Ticket, Trimmed, Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
@@ -239,21 +239,21 @@ impl RoomDirectory for FaultyStore {
         self.call(Operation::Rooms, self.inner().rooms(after, limit)).await
     }
 
-    async fn standings(
+    async fn memberships(
         &self,
         room: &RoomId,
         after: Option<&UserId>,
         limit: usize,
-    ) -> StoreResult<Vec<(UserId, Standing)>> {
-        self.call(Operation::Standings, self.inner().standings(room, after, limit)).await
+    ) -> StoreResult<Vec<(UserId, Membership)>> {
+        self.call(Operation::Memberships, self.inner().memberships(room, after, limit)).await
     }
 
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
         self.call(Operation::Room, self.inner().room(room)).await
     }
 
-    async fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
-        self.call(Operation::Standing, self.inner().standing(room, user)).await
+    async fn membership(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Membership>> {
+        self.call(Operation::Membership, self.inner().membership(room, user)).await
     }
 
     async fn members(

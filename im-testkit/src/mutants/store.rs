@@ -10,9 +10,9 @@ use im_core::ports::{
     StateSnapshot, StateStore, Store, StoreErrorKind, StoreResult, Upkeep,
 };
 use im_core::state::{
-    Act, Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Refusal,
-    RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Standing, Ticket, Trimmed,
-    Unchanged,
+    Act, Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep,
+    Membership, Refusal, RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Ticket,
+    Trimmed, Unchanged,
 };
 use im_core::time::Timestamp;
 use im_core::wire::{Event, Role, RoomKind, StateUpdate};
@@ -193,21 +193,21 @@ impl RoomDirectory for MutantStore {
         self.inner.rooms(after, limit).await
     }
 
-    async fn standings(
+    async fn memberships(
         &self,
         room: &RoomId,
         after: Option<&UserId>,
         limit: usize,
-    ) -> StoreResult<Vec<(UserId, Standing)>> {
-        self.inner.standings(room, after, limit).await
+    ) -> StoreResult<Vec<(UserId, Membership)>> {
+        self.inner.memberships(room, after, limit).await
     }
 
     async fn room(&self, room: &RoomId) -> StoreResult<Option<RoomRecord>> {
         self.inner.room(room).await
     }
 
-    async fn standing(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Standing>> {
-        self.inner.standing(room, user).await
+    async fn membership(&self, room: &RoomId, user: &UserId) -> StoreResult<Option<Membership>> {
+        self.inner.membership(room, user).await
     }
 
     async fn members(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use im_core::state::{Intent, Standing};
+use im_core::state::{Intent, Membership};
 use im_core::wire::{Role, RoomKind};
 use im_core::{RoomId, UserId};
 
@@ -16,11 +16,11 @@ const NAMES: [&str; 12] =
 pub async fn what_does_not_exist_has_no_record<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     assert_eq!(store.room(&room("r")).await.unwrap(), None);
-    assert_eq!(store.standing(&room("r"), &ann).await.unwrap(), None);
+    assert_eq!(store.membership(&room("r"), &ann).await.unwrap(), None);
     assert!(store.members(&room("r"), None, 10).await.unwrap().is_empty());
     assert!(store.rooms_of(&ann, None, 10).await.unwrap().is_empty());
     let group = open_group(&store, "r", &ann).await;
-    assert_eq!(store.standing(&group, &user("bob")).await.unwrap(), None);
+    assert_eq!(store.membership(&group, &user("bob")).await.unwrap(), None);
     assert_eq!(store.room(&room("R")).await.unwrap(), None);
 }
 
@@ -101,7 +101,7 @@ pub async fn the_directory_follows_every_change<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
     let add = |role| change(&room, &ann, Intent::Add(bob.clone(), role));
-    let member = |role| Some(Standing::Member(role));
+    let member = |role| Some(Membership::Member(role));
     let steps = [
         (change(&room, &bob, Intent::Join), member(Role::Member)),
         (add(Role::Moderator), member(Role::Moderator)),
@@ -109,13 +109,13 @@ pub async fn the_directory_follows_every_change<F: StoreFactory>(factory: &F) {
         (add(Role::Reader), member(Role::Reader)),
         (change(&room, &ann, Intent::Remove(bob.clone())), None),
         (add(Role::Owner), member(Role::Owner)),
-        (trusted(change(&room, &ann, Intent::Ban(bob.clone()))), Some(Standing::Banned)),
+        (trusted(change(&room, &ann, Intent::Ban(bob.clone()))), Some(Membership::Banned)),
         (change(&room, &ann, Intent::Unban(bob.clone())), None),
     ];
     for (step, expected) in steps {
         commit(&store, step).await;
-        assert_eq!(store.standing(&room, &bob).await.unwrap(), expected);
-        let role = if let Some(Standing::Member(role)) = expected { Some(role) } else { None };
+        assert_eq!(store.membership(&room, &bob).await.unwrap(), expected);
+        let role = if let Some(Membership::Member(role)) = expected { Some(role) } else { None };
         let listed = store.members(&room, Some(&ann), 10).await.unwrap();
         assert_eq!(listed, role.map(|role| (bob.clone(), role)).into_iter().collect::<Vec<_>>());
         let rooms = store.rooms_of(&bob, None, 10).await.unwrap();
@@ -185,23 +185,23 @@ pub async fn all_rooms_page_in_byte_order<F: StoreFactory>(factory: &F) {
     assert!(store.rooms(None, 0).await.unwrap().is_empty());
 }
 
-pub async fn standings_page_in_byte_order_with_the_banned<F: StoreFactory>(factory: &F) {
+pub async fn memberships_page_in_byte_order<F: StoreFactory>(factory: &F) {
     let (store, owner) = (factory.open().await, user("owner"));
     let (group, other) =
         (open_group(&store, "r", &owner).await, open_group(&store, "r1", &owner).await);
-    let mut expected = BTreeMap::from([(owner.clone(), Standing::Member(Role::Owner))]);
+    let mut expected = BTreeMap::from([(owner.clone(), Membership::Member(Role::Owner))]);
     for (n, name) in NAMES.into_iter().enumerate() {
         let user = user(name);
         commit(&store, change(&other, &user, Intent::Join)).await;
-        let (intent, standing) = match n % 3 {
-            0 => (Intent::Add(user.clone(), Role::Reader), Some(Standing::Member(Role::Reader))),
-            1 => (Intent::Ban(user.clone()), Some(Standing::Banned)),
+        let (intent, membership) = match n % 3 {
+            0 => (Intent::Add(user.clone(), Role::Reader), Some(Membership::Member(Role::Reader))),
+            1 => (Intent::Ban(user.clone()), Some(Membership::Banned)),
             _ => (Intent::Add(user.clone(), Role::Member), None),
         };
         commit(&store, change(&group, &owner, intent)).await;
-        match standing {
-            Some(standing) => {
-                expected.insert(user, standing);
+        match membership {
+            Some(membership) => {
+                expected.insert(user, membership);
             }
             None => {
                 commit(&store, change(&group, &user, Intent::Leave)).await;
@@ -210,10 +210,10 @@ pub async fn standings_page_in_byte_order_with_the_banned<F: StoreFactory>(facto
     }
     let expected: Vec<_> = expected.into_iter().collect();
     for limit in [1, 2, expected.len(), 100] {
-        let mut listed: Vec<(UserId, Standing)> = Vec::new();
+        let mut listed: Vec<(UserId, Membership)> = Vec::new();
         loop {
             let after = listed.last().map(|(user, _)| user);
-            let page = store.standings(&group, after, limit).await.unwrap();
+            let page = store.memberships(&group, after, limit).await.unwrap();
             assert!(page.len() <= limit);
             if page.is_empty() {
                 break;
@@ -223,6 +223,6 @@ pub async fn standings_page_in_byte_order_with_the_banned<F: StoreFactory>(facto
         }
         assert_eq!(listed, expected, "in pages of {limit}");
     }
-    assert!(store.standings(&group, None, 0).await.unwrap().is_empty());
-    assert!(store.standings(&room("none"), None, 9).await.unwrap().is_empty());
+    assert!(store.memberships(&group, None, 0).await.unwrap().is_empty());
+    assert!(store.memberships(&room("none"), None, 9).await.unwrap().is_empty());
 }

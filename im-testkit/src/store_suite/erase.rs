@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use im_core::ports::Store;
 use im_core::state::{
-    Act, Base, Checkpoint, CheckpointChange, Intent, Keep, Refusal, SecretHash, SessionRecord,
-    Standing, Ticket,
+    Act, Base, Checkpoint, CheckpointChange, Intent, Keep, Membership, Refusal, SecretHash,
+    SessionRecord, Ticket,
 };
 use im_core::wire::{Event, Map, MemberChange, Role, RoomKind, Secret, StateUpdate};
 use im_core::{DeviceId, EventKind, NodeId, RoomId, Stamp, StateKey, UserId};
@@ -29,8 +29,8 @@ async fn erase(store: &Arc<dyn Store>, user: &UserId, limit: usize) -> u64 {
 
 /// Looks for the user everywhere in a room.
 async fn is_nowhere(store: &Arc<dyn Store>, room: &RoomId, gone: &UserId) {
-    assert_eq!(store.standing(room, gone).await.unwrap(), None);
-    assert!(store.standings(room, None, 99).await.unwrap().iter().all(|(user, _)| user != gone));
+    assert_eq!(store.membership(room, gone).await.unwrap(), None);
+    assert!(store.memberships(room, None, 99).await.unwrap().iter().all(|(user, _)| user != gone));
     let record = store.room(room).await.unwrap().unwrap();
     assert_eq!(record.members as usize, store.members(room, None, 99).await.unwrap().len());
     let log = whole_log(store, room).await;
@@ -109,8 +109,11 @@ pub async fn others_in_a_change_of_members_stay<F: StoreFactory>(factory: &F) {
         MemberChange::Joined(eve.clone(), Role::Reader),
     ];
     assert_eq!(log[0].member_changes(), first);
-    let standings = store.standings(&room, None, 9).await.unwrap();
-    assert_eq!(standings, [(bob, Standing::Member(Role::Member)), (eve.clone(), Standing::Banned)]);
+    let memberships = store.memberships(&room, None, 9).await.unwrap();
+    assert_eq!(
+        memberships,
+        [(bob, Membership::Member(Role::Member)), (eve.clone(), Membership::Banned)]
+    );
     erase(&store, &eve, 2).await;
     is_nowhere(&store, &room, &eve).await;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use im_core::ports::{Store, StoreErrorKind, StoreResult};
 use im_core::state::{
-    ImportedEvent, ImportedPart, ImportedRoom, Intent, Keep, Refusal, RoomRecord, Standing,
+    ImportedEvent, ImportedPart, ImportedRoom, Intent, Keep, Membership, Refusal, RoomRecord,
     content_hash,
 };
 use im_core::wire::{PageFrom, Role, RoomKind};
@@ -32,16 +32,16 @@ fn event(n: u64, from: &str) -> ImportedEvent {
 
 fn events(range: std::ops::Range<u64>) -> ImportedPart {
     let events = range.map(|n| event(n, if n % 2 == 0 { "ann" } else { "bob" })).collect();
-    ImportedPart { standings: Vec::new(), events }
+    ImportedPart { memberships: Vec::new(), events }
 }
 
 fn people() -> ImportedPart {
-    let standings = vec![
-        (user("bob"), Standing::Banned),
-        (user("ann"), Standing::Member(Role::Owner)),
-        (user("eve"), Standing::Member(Role::Reader)),
+    let memberships = vec![
+        (user("bob"), Membership::Banned),
+        (user("ann"), Membership::Member(Role::Owner)),
+        (user("eve"), Membership::Member(Role::Reader)),
     ];
-    ImportedPart { standings, events: Vec::new() }
+    ImportedPart { memberships, events: Vec::new() }
 }
 
 #[track_caller]
@@ -66,8 +66,8 @@ async fn is_invisible(store: &Arc<dyn Store>, id: &RoomId) {
     assert_eq!(store.room(id).await.unwrap(), None);
     assert_eq!(store.heads(std::slice::from_ref(id)).await.unwrap(), [None]);
     assert_eq!(store.sent(id, &user("ann"), &mid("2")).await.unwrap(), None);
-    assert_eq!(store.standing(id, &user("ann")).await.unwrap(), None);
-    assert!(store.standings(id, None, 9).await.unwrap().is_empty());
+    assert_eq!(store.membership(id, &user("ann")).await.unwrap(), None);
+    assert!(store.memberships(id, None, 9).await.unwrap().is_empty());
     assert!(store.rooms_of(&user("ann"), None, 9).await.unwrap().iter().all(|(it, ..)| it != id));
     assert!(store.rooms(None, 9).await.unwrap().iter().all(|record| record.id != *id));
     assert_eq!(refused(one(store, post(id, &user("ann"), "x")).await), Refusal::NoSuchRoom);
@@ -91,10 +91,10 @@ async fn is_whole(store: &Arc<dyn Store>, record: &RoomRecord, first: u64) {
     }
     let bytes: usize = log.iter().map(|event| event.content.packed().len()).sum();
     assert_eq!(record.bytes, bytes as u64);
-    let standings = store.standings(id, None, 9).await.unwrap();
-    let mut expected = people().standings;
+    let memberships = store.memberships(id, None, 9).await.unwrap();
+    let mut expected = people().memberships;
     expected.sort_by(|a, b| a.0.cmp(&b.0));
-    assert_eq!(standings, expected);
+    assert_eq!(memberships, expected);
     let of_eve = store.rooms_of(&user("eve"), None, 9).await.unwrap();
     assert!(of_eve.contains(&(id.clone(), RoomKind::Channel, Role::Reader)));
 }
@@ -186,7 +186,8 @@ pub async fn what_does_not_go_on_is_refused_whole<F: StoreFactory>(factory: &F) 
     store.import(&new.id, epoch, people()).await.unwrap();
     store.import(&new.id, epoch, events(1..4)).await.unwrap();
     let twice = ImportedEvent { send: event(1, "bob").send, ..event(5, "bob") };
-    let with = |events| ImportedPart { standings: vec![(user("mia"), Standing::Banned)], events };
+    let with =
+        |events| ImportedPart { memberships: vec![(user("mia"), Membership::Banned)], events };
     for (part, expected) in [
         (events(1..4), Refusal::OutOfPlace),
         (events(5..6), Refusal::OutOfPlace),
@@ -195,7 +196,7 @@ pub async fn what_does_not_go_on_is_refused_whole<F: StoreFactory>(factory: &F) 
         (with(vec![event(4, "ann"), twice]), Refusal::OutOfPlace),
         (
             ImportedPart {
-                standings: vec![(UserId::erased(), Standing::Member(Role::Member))],
+                memberships: vec![(UserId::erased(), Membership::Member(Role::Member))],
                 events: vec![event(4, "ann")],
             },
             Refusal::Reserved,
@@ -274,6 +275,6 @@ pub async fn an_erasure_reaches_what_is_imported<F: StoreFactory>(factory: &F) {
     let log = whole_log(&store, &new.id).await;
     assert_eq!(log.iter().filter(|event| event.from == UserId::erased()).count(), 3);
     assert!(log.iter().all(|event| event.from != bob));
-    assert_eq!(store.standing(&new.id, &bob).await.unwrap(), None);
+    assert_eq!(store.membership(&new.id, &bob).await.unwrap(), None);
     assert_eq!(store.sent(&new.id, &bob, &mid("1")).await.unwrap(), None);
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use im_core::ports::{Appended, LogRange, Store, StoreErrorKind, StoreResult};
 use im_core::state::{
-    Base, Checkpoint, CheckpointChange, ImportedPart, ImportedRoom, Intent, Keep, SecretHash,
-    SessionRecord, Standing,
+    Base, Checkpoint, CheckpointChange, ImportedPart, ImportedRoom, Intent, Keep, Membership,
+    SecretHash, SessionRecord,
 };
 use im_core::wire::{PageFrom, Role, RoomKind, Secret, StateUpdate};
 use im_core::{Cursor, DeviceId, Epoch, NodeId, RoomId, Seq, SessionId, Stamp, StateKey};
@@ -67,12 +67,12 @@ pub async fn a_closed_store_refuses_everything<F: StoreFactory>(factory: &F) {
     closed(store.sent(&room, &ann, &mid("1")).await);
     closed(store.trim(&room, &Keep::ALL, 1).await);
     closed(store.rooms(None, 1).await);
-    closed(store.standings(&room, None, 1).await);
+    closed(store.memberships(&room, None, 1).await);
     closed(store.delete_room(&room).await);
     closed(store.purge(1).await);
     closed(store.erase_user(&ann, 1).await);
     closed(store.room(&room).await);
-    closed(store.standing(&room, &ann).await);
+    closed(store.membership(&room, &ann).await);
     closed(store.members(&room, None, 1).await);
     closed(store.rooms_of(&ann, None, 1).await);
     closed(store.open_session(some_session(&id)).await);
@@ -190,7 +190,7 @@ pub async fn everything_is_there_after_a_reopen<F: StoreFactory>(factory: &F) {
         [whole_log(&store, &room).await, whole_log(&store, &dm).await],
     );
     assert_eq!(before, after);
-    assert_eq!(store.standing(&room, &eve).await.unwrap(), Some(Standing::Banned));
+    assert_eq!(store.membership(&room, &eve).await.unwrap(), Some(Membership::Banned));
     assert_eq!(store.session(&id).await.unwrap(), Some(record));
     assert_eq!(store.session(&gone).await.unwrap(), None);
     assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint);

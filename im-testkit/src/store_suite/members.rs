@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use im_core::RoomId;
 use im_core::ports::{Appended, Store};
-use im_core::state::{Intent, Refusal, RoomRecord, RoomSeed, Standing};
+use im_core::state::{Intent, Membership, Refusal, RoomRecord, RoomSeed};
 use im_core::wire::{MemberChange, Role, RoomKind};
 
 use super::StoreFactory;
@@ -43,8 +43,8 @@ pub async fn a_room_is_made_with_its_first_event<F: StoreFactory>(factory: &F) {
     };
     assert_eq!(record(&store, &room).await, expected);
     for (user, role) in members {
-        let standing = store.standing(&room, user).await.unwrap();
-        assert_eq!(standing, Some(Standing::Member(role)));
+        let membership = store.membership(&room, user).await.unwrap();
+        assert_eq!(membership, Some(Membership::Member(role)));
     }
     assert_eq!(whole_log(&store, &room).await, [event]);
 }
@@ -58,7 +58,7 @@ pub async fn a_room_is_made_once<F: StoreFactory>(factory: &F) {
         assert_eq!(refused(one(&store, again).await), Refusal::Exists);
     }
     assert_eq!(record(&store, &room).await, before);
-    assert_eq!(store.standing(&room, &eve).await.unwrap(), None);
+    assert_eq!(store.membership(&room, &eve).await.unwrap(), None);
 }
 
 pub async fn concurrent_makers_make_one_room<F: StoreFactory>(factory: &F) {
@@ -94,7 +94,7 @@ pub async fn joining_and_leaving_are_events_and_idempotent<F: StoreFactory>(fact
     let left = commit(&store, leave.clone()).await;
     assert_eq!(left.member_changes(), [MemberChange::Left(bob.clone())]);
     assert_eq!(repeated(one(&store, leave).await).1.seq, seq(4));
-    assert_eq!(store.standing(&room, &bob).await.unwrap(), None);
+    assert_eq!(store.membership(&room, &bob).await.unwrap(), None);
     assert_eq!((count(&store, &room).await, head(&store, &room).await), (1, 4));
 }
 
@@ -104,8 +104,8 @@ pub async fn who_joins_gets_the_role_of_the_kind<F: StoreFactory>(factory: &F) {
         let room = room(kind.word());
         commit(&store, create(&room, kind, true, &[(&ann, Role::Owner)])).await;
         commit(&store, change(&room, &bob, Intent::Join)).await;
-        let standing = store.standing(&room, &bob).await.unwrap();
-        assert_eq!(standing, Some(Standing::Member(role)));
+        let membership = store.membership(&room, &bob).await.unwrap();
+        assert_eq!(membership, Some(Membership::Member(role)));
     }
 }
 
@@ -120,8 +120,8 @@ pub async fn a_role_changes_without_a_new_member<F: StoreFactory>(factory: &F) {
         assert_eq!(event.seq, seq(expected));
         assert_eq!(event.member_changes(), [MemberChange::Joined(bob.clone(), role)]);
         assert_eq!(repeated(one(&store, add).await).1.seq, seq(expected));
-        let standing = store.standing(&room, &bob).await.unwrap();
-        assert_eq!(standing, Some(Standing::Member(role)));
+        let membership = store.membership(&room, &bob).await.unwrap();
+        assert_eq!(membership, Some(Membership::Member(role)));
         assert_eq!(count(&store, &room).await, 2);
         let listed = store.rooms_of(&bob, None, 10).await.unwrap();
         assert_eq!(listed, [(room.clone(), RoomKind::Group, role)]);
@@ -151,7 +151,7 @@ pub async fn a_ban_keeps_out_until_it_is_lifted<F: StoreFactory>(factory: &F) {
         let event = commit(&store, ban.clone()).await;
         assert_eq!(event.member_changes(), [MemberChange::Banned(target.clone())]);
         assert_eq!(repeated(one(&store, ban).await).1.seq, event.seq);
-        assert_eq!(store.standing(&room, target).await.unwrap(), Some(Standing::Banned));
+        assert_eq!(store.membership(&room, target).await.unwrap(), Some(Membership::Banned));
         assert_eq!(count(&store, &room).await, members);
         assert!(store.rooms_of(target, None, 10).await.unwrap().is_empty());
         for back in [
@@ -164,13 +164,13 @@ pub async fn a_ban_keeps_out_until_it_is_lifted<F: StoreFactory>(factory: &F) {
         let leave = trusted(change(&room, target, Intent::Leave));
         repeated(one(&store, leave).await);
         repeated(one(&store, change(&room, &ann, Intent::Remove(target.clone()))).await);
-        assert_eq!(store.standing(&room, target).await.unwrap(), Some(Standing::Banned));
+        assert_eq!(store.membership(&room, target).await.unwrap(), Some(Membership::Banned));
     }
     let unban = change(&room, &ann, Intent::Unban(bob.clone()));
     let event = commit(&store, unban.clone()).await;
     assert_eq!(event.member_changes(), [MemberChange::Unbanned(bob.clone())]);
     assert_eq!(repeated(one(&store, unban).await).1.seq, event.seq);
-    assert_eq!(store.standing(&room, &bob).await.unwrap(), None);
+    assert_eq!(store.membership(&room, &bob).await.unwrap(), None);
     assert_eq!(count(&store, &room).await, 1, "who may come back is not in yet");
     commit(&store, change(&room, &bob, Intent::Join)).await;
     assert_eq!(count(&store, &room).await, 2);
@@ -237,7 +237,7 @@ pub async fn a_first_send_that_is_refused_makes_nothing<F: StoreFactory>(factory
     send.max_members = 1;
     assert_eq!(refused(one(&store, send).await), Refusal::Full);
     assert_eq!(store.room(&room).await.unwrap(), None);
-    assert_eq!(store.standing(&room, &ann).await.unwrap(), None);
+    assert_eq!(store.membership(&room, &ann).await.unwrap(), None);
     assert!(store.members(&room, None, 10).await.unwrap().is_empty());
     assert!(store.rooms_of(&bob, None, 10).await.unwrap().is_empty());
     assert_eq!(store.heads(&[room]).await.unwrap(), [None]);
@@ -275,5 +275,5 @@ pub async fn a_seed_does_nothing_to_a_room_that_exists<F: StoreFactory>(factory:
     assert_eq!(refused(one(&store, seeded(post(&room, &eve, "x"), seed)).await), Refusal::Role);
     let kept = record(&store, &room).await;
     assert_eq!((kept.kind, kept.open, kept.members), (RoomKind::Group, true, 1));
-    assert_eq!(store.standing(&room, &eve).await.unwrap(), None);
+    assert_eq!(store.membership(&room, &eve).await.unwrap(), None);
 }

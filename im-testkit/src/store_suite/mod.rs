@@ -169,7 +169,7 @@ macro_rules! store_suite {
                 the_directory_follows_every_change,
                 ids_that_share_beginnings_do_not_mix,
                 all_rooms_page_in_byte_order,
-                standings_page_in_byte_order_with_the_banned;
+                memberships_page_in_byte_order;
             sessions:
                 a_session_is_kept,
                 attaching_counts_and_moves_the_expiry,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, LogRange, Store, StoreErrorKind, StoreResult};
 use im_core::state::{
-    Act, Append, ContentHash, Intent, Keep, Plan, PlanError, RoomRecord, SendRecord, Standing,
+    Act, Append, ContentHash, Intent, Keep, Membership, Plan, PlanError, RoomRecord, SendRecord,
     View, plan,
 };
 use im_core::wire::{Event, MemberChange, PageFrom, Role, RoomKind};
@@ -91,7 +91,7 @@ struct ModelRoom {
     kind: RoomKind,
     open: bool,
     /// How users stood when so many events had been: at the beginning, or at the last erasure.
-    base: (usize, BTreeMap<UserId, Standing>),
+    base: (usize, BTreeMap<UserId, Membership>),
     log: Vec<(Event, Option<ContentHash>)>,
     /// How many events were trimmed.
     trimmed: usize,
@@ -99,32 +99,32 @@ struct ModelRoom {
 }
 
 impl ModelRoom {
-    fn standings(&self) -> BTreeMap<UserId, Standing> {
-        let (from, mut standings) = self.base.clone();
+    fn memberships(&self) -> BTreeMap<UserId, Membership> {
+        let (from, mut memberships) = self.base.clone();
         for change in self.log[from..].iter().flat_map(|(event, _)| event.member_changes()) {
             match change {
                 MemberChange::Joined(user, role) => {
-                    standings.insert(user, Standing::Member(role));
+                    memberships.insert(user, Membership::Member(role));
                 }
                 MemberChange::Banned(user) => {
-                    standings.insert(user, Standing::Banned);
+                    memberships.insert(user, Membership::Banned);
                 }
                 MemberChange::Left(user)
                 | MemberChange::Removed(user)
                 | MemberChange::Unbanned(user) => {
-                    standings.remove(&user);
+                    memberships.remove(&user);
                 }
             }
         }
-        standings
+        memberships
     }
 
     fn members(&self) -> Vec<(UserId, Role)> {
-        let member = |(user, standing)| match standing {
-            Standing::Member(role) => Some((user, role)),
-            Standing::Banned => None,
+        let member = |(user, membership)| match membership {
+            Membership::Member(role) => Some((user, role)),
+            Membership::Banned => None,
         };
-        self.standings().into_iter().filter_map(member).collect()
+        self.memberships().into_iter().filter_map(member).collect()
     }
 
     fn record(&self) -> RoomRecord {
@@ -148,9 +148,9 @@ impl ModelRoom {
     }
 
     fn erase(&mut self, user: &UserId) {
-        let mut standings = self.standings();
-        standings.remove(user);
-        self.base = (self.log.len(), standings);
+        let mut memberships = self.memberships();
+        memberships.remove(user);
+        self.base = (self.log.len(), memberships);
         for (at, (event, _)) in self.log.iter_mut().enumerate() {
             if let Some(new) = event.without(user) {
                 *event = new;
@@ -173,14 +173,18 @@ impl View for Model {
         Ok(self.rooms.get(room).map(ModelRoom::record))
     }
 
-    fn standing(&self, room: &RoomRecord, user: &UserId) -> Result<Option<Standing>, Infallible> {
-        Ok(self.rooms[&room.id].standings().get(user).copied())
+    fn membership(
+        &self,
+        room: &RoomRecord,
+        user: &UserId,
+    ) -> Result<Option<Membership>, Infallible> {
+        Ok(self.rooms[&room.id].memberships().get(user).copied())
     }
 
     fn another_owner(&self, room: &RoomRecord, user: &UserId) -> Result<bool, Infallible> {
-        let owner = Standing::Member(Role::Owner);
-        let standings = self.rooms[&room.id].standings();
-        Ok(standings.iter().any(|(other, standing)| *standing == owner && other != user))
+        let owner = Membership::Member(Role::Owner);
+        let memberships = self.rooms[&room.id].memberships();
+        Ok(memberships.iter().any(|(other, membership)| *membership == owner && other != user))
     }
 
     fn sent(
@@ -217,7 +221,7 @@ impl Model {
         let seeded: BTreeMap<_, _> = match &append.act {
             Act::Post { seed: Some(seed), .. } => {
                 let member =
-                    |(user, role): &(UserId, Role)| (user.clone(), Standing::Member(*role));
+                    |(user, role): &(UserId, Role)| (user.clone(), Membership::Member(*role));
                 seed.members.iter().map(member).collect()
             }
             _ => BTreeMap::new(),
@@ -282,12 +286,12 @@ impl Model {
             let log: Vec<_> = whole_log(store, &name).await.iter().map(|e| (**e).clone()).collect();
             assert!(log.iter().eq(expected.kept()), "{name}");
             self.compare_page(store, &name, random).await;
-            let standings = expected.standings();
-            let listed = store.standings(&name, None, 100).await.unwrap();
-            assert!(listed.iter().map(|(user, standing)| (user, standing)).eq(&standings));
+            let memberships = expected.memberships();
+            let listed = store.memberships(&name, None, 100).await.unwrap();
+            assert!(listed.iter().map(|(user, membership)| (user, membership)).eq(&memberships));
             for user in Random::USERS.map(user) {
-                let standing = store.standing(&name, &user).await.unwrap();
-                assert_eq!(standing, standings.get(&user).copied());
+                let membership = store.membership(&name, &user).await.unwrap();
+                assert_eq!(membership, memberships.get(&user).copied());
                 for id in (0..Random::IDS).map(|n| mid(&n.to_string())) {
                     let sent = store.sent(&name, &user, &id).await.unwrap();
                     assert_eq!(sent, expected.sent(&user, &id), "{name} {user} {id}");

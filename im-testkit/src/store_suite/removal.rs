@@ -47,9 +47,9 @@ async fn is_gone(store: &Arc<dyn Store>, room: &RoomId) {
     assert_eq!(store.heads(std::slice::from_ref(room)).await.unwrap(), [None]);
     assert_eq!(store.sent(room, &bob, &mid("1")).await.unwrap(), None);
     assert!(store.members(room, None, 9).await.unwrap().is_empty());
-    assert!(store.standings(room, None, 9).await.unwrap().is_empty());
+    assert!(store.memberships(room, None, 9).await.unwrap().is_empty());
     for user in [ann, bob, user("eve")] {
-        assert_eq!(store.standing(room, &user).await.unwrap(), None);
+        assert_eq!(store.membership(room, &user).await.unwrap(), None);
         let rooms = store.rooms_of(&user, None, 99).await.unwrap();
         assert!(rooms.iter().all(|(id, ..)| id != room), "it is among the rooms of {user}");
     }
@@ -96,7 +96,7 @@ pub async fn a_room_made_anew_shares_nothing_with_the_old_one<F: StoreFactory>(f
         loop {
             let members = [(bob.clone(), Role::Reader), (mia.clone(), Role::Owner)];
             assert_eq!(store.members(&room, None, 9).await.unwrap(), members);
-            assert_eq!(store.standing(&room, &user("eve")).await.unwrap(), None);
+            assert_eq!(store.membership(&room, &user("eve")).await.unwrap(), None);
             assert!(store.rooms_of(&user("ann"), None, 9).await.unwrap().is_empty());
             let of_bob = store.rooms_of(&bob, None, 9).await.unwrap();
             assert_eq!(of_bob, [(room.clone(), RoomKind::Channel, Role::Reader)]);

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::id::{CommandId, EventKind, MessageId, RoomId, UserId};
 use crate::ports::{Action, ActionKind, Resource, Verdict};
 use crate::state::{
-    Act, Append, Guard, Intent, NewEvent, RoomSeed, SendKey, Standing, content_hash,
+    Act, Append, Guard, Intent, Membership, NewEvent, RoomSeed, SendKey, content_hash,
 };
 use crate::wire::{Content, MemberAct, Role, RoomKind, SendReceipt, Target, Value};
 
@@ -226,9 +226,9 @@ impl At<'_> {
         if !resigns {
             return Ok(());
         }
-        let (record, standing) = core.rights(room, me).await?;
-        match (record, standing) {
-            (Some(record), Some(Standing::Member(Role::Owner))) => {
+        let (record, membership) = core.rights(room, me).await?;
+        match (record, membership) {
+            (Some(record), Some(Membership::Member(Role::Owner))) => {
                 super::pay_more(core, me, 1, super::page_cost(record.members), "change members")
             }
             _ => Ok(()),

@@ -59,13 +59,13 @@ fn checked(core: &Core, value: &Value) -> Result<Content> {
 }
 
 async fn may_write(core: &Core, room: &RoomId, user: &UserId, verdict: &Verdict) -> Result<()> {
-    let (record, standing) = core.rights(room, user).await?;
+    let (record, membership) = core.rights(room, user).await?;
     let record = record.ok_or_else(|| Error::of(Code::NotFound, "write"))?;
-    if *verdict == Verdict::Allow || record.may_write(standing) {
+    if *verdict == Verdict::Allow || record.may_write(membership) {
         return Ok(());
     }
     // Strangers are told what readers are told: whether the room exists at all.
-    check_read(&record, user, standing, verdict)?;
+    check_read(&record, user, membership, verdict)?;
     Err(Error::of(Code::Forbidden, "write"))
 }
 

@@ -146,14 +146,14 @@ async fn status(
 ) -> Result<Answered> {
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
     let user = &session.user;
-    let (mut found, mut standing) = core.look_up_for(room, user).await?;
+    let (mut found, mut membership) = core.look_up_for(room, user).await?;
     // A user's own room is there when they want it, also before anything was sent to it.
     if found.is_none() && room.inbox_owner().as_ref() == Some(user) {
         make_inbox(core, user).await?;
-        (found, standing) = core.look_up_for(room, user).await?;
+        (found, membership) = core.look_up_for(room, user).await?;
     }
     let (record, head) = found.ok_or_else(|| Error::of(Code::NotFound, "room"))?;
-    check_read(&record, user, standing, &verdict)?;
+    check_read(&record, user, membership, &verdict)?;
     let (status, from) = match since {
         Some(cursor) => answer(cursor, head.cursor, head.first),
         None => (Status::Ok, head.cursor),
