@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, StoreError, StoreResult};
 use im_core::state::{
-    Append, Commit, Guard, Membership, Plan, PlanError, RoomRecord, SendRecord, StateLimits, View,
-    plan,
+    Append, Authority, Commit, Membership, Plan, PlanError, RoomRecord, SendRecord, StateLimits,
+    View, plan,
 };
 use im_core::wire::Role;
 use im_core::{Epoch, MessageId, RoomId, Seq, UserId};
@@ -232,7 +232,7 @@ impl<'a> Txn<'a> {
         match plan(append, &*self, || Epoch { generation, incarnation }) {
             Ok(Plan::Commit(commit)) => {
                 // Whoever acts on their own authority was seen when they came in.
-                let seen = matches!(&append.guard, Guard::As(user) if *user == commit.event.from);
+                let seen = matches!(&append.authority, Authority::User(user) if *user == commit.event.from);
                 self.attempt(|txn| {
                     if !seen {
                         txn.see(&commit.room, &commit.event.from)?;

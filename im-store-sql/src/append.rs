@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, StoreError, StoreResult};
 use im_core::state::{
-    Act, Append, Commit, ContentHash, Guard, Membership, Plan, PlanError, RoomRecord, SendRecord,
-    View, plan,
+    Act, Append, Authority, Commit, ContentHash, Membership, Plan, PlanError, RoomRecord,
+    SendRecord, View, plan,
 };
 use im_core::wire::{Event, Role};
 use im_core::{Epoch, MessageId, RoomId, UserId};
@@ -132,7 +132,7 @@ impl Draft {
         for append in batch {
             let Some(Some(room)) = self.known.rooms.get(&append.room) else { continue };
             let incarnation = room.epoch.incarnation;
-            if let Guard::As(user) = &append.guard {
+            if let Authority::User(user) = &append.authority {
                 users.insert((incarnation, user.clone()));
             }
             match &append.act {

@@ -11,7 +11,7 @@ use im_core::ports::{
     StoreErrorKind, Upkeep,
 };
 use im_core::state::{
-    Act, Append, Base, CheckpointChange, Guard, ImportedPart, ImportedRoom, Keep, NewEvent,
+    Act, Append, Authority, Base, CheckpointChange, ImportedPart, ImportedRoom, Keep, NewEvent,
     RoomSeed, SecretHash, SendKey, Ticket,
 };
 use im_core::state::{SessionRecord, content_hash};
@@ -63,7 +63,7 @@ fn send(words: &str, id: &MessageId) -> Append {
     let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
     let act = Act::Post { event, seed };
     let at = Timestamp::from_millis(1);
-    Append { room: room(), guard: Guard::As(ann()), act, at, max_members: 10 }
+    Append { room: room(), authority: Authority::User(ann()), act, at, max_members: 10 }
 }
 
 async fn head(store: &FaultyStore) -> Option<Seq> {

@@ -11,7 +11,7 @@ use im_core::keyed::{Database, KeyedStore, Life, Rows, RowsMut, Step, Way};
 use im_core::ports::{
     Appended, Durability, RoomDirectory, RoomLog, Store, StoreError, StoreErrorKind, StoreResult,
 };
-use im_core::state::{Act, Append, Guard, NewEvent, RoomSeed};
+use im_core::state::{Act, Append, Authority, NewEvent, RoomSeed};
 use im_core::wire::{Content, Limits, Role, RoomKind};
 use im_core::{EventKind, RoomId, Timestamp, UserId};
 use im_testkit::store_suite::{StoreFactory, async_trait};
@@ -151,7 +151,7 @@ fn create(room: &RoomId) -> Append {
         RoomSeed { kind: RoomKind::Group, open: true, members: vec![(ann.clone(), Role::Owner)] };
     let act = Act::Create { by: ann, seed };
     let at = Timestamp::from_millis(1);
-    Append { room: room.clone(), guard: Guard::Trusted, act, at, max_members: 10 }
+    Append { room: room.clone(), authority: Authority::Service, act, at, max_members: 10 }
 }
 
 fn rooms() -> [RoomId; 3] {
@@ -181,7 +181,7 @@ fn post(room: &RoomId, n: usize) -> Append {
     let ann = UserId::new("ann").unwrap();
     let content = Content::text(&n.to_string(), &Limits::default()).unwrap();
     let event = NewEvent { from: ann.clone(), kind: EventKind::message(), content, key: None };
-    Append { guard: Guard::As(ann), act: Act::Post { event, seed: None }, ..create(room) }
+    Append { authority: Authority::User(ann), act: Act::Post { event, seed: None }, ..create(room) }
 }
 
 #[tokio::test]

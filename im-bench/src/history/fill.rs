@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::stream::{FuturesUnordered, TryStreamExt};
 use im_core::ports::{Appended, Store};
-use im_core::state::{Act, Append, Guard, NewEvent, RoomSeed, SendKey, content_hash};
+use im_core::state::{Act, Append, Authority, NewEvent, RoomSeed, SendKey, content_hash};
 use im_core::wire::{Content, Limits, Map, Role, RoomKind, Value};
 use im_core::{EventKind, MessageId, RoomId, Timestamp, UserId};
 
@@ -62,7 +62,7 @@ impl Shape {
         let event = NewEvent { from: from.clone(), kind, content, key: Some(key) };
         Ok(append(
             Self::room(room)?,
-            Guard::As(from),
+            Authority::User(from),
             Act::Post { event, seed: None },
             FIRST.plus(APART.saturating_mul(u32::try_from(nth)?)),
         ))
@@ -78,7 +78,7 @@ impl Shape {
         };
         let members = people.into_iter().map(role).collect();
         let seed = RoomSeed { kind: RoomKind::Group, open: true, members };
-        Ok(append(Self::room(room)?, Guard::Trusted, Act::Create { by, seed }, FIRST))
+        Ok(append(Self::room(room)?, Authority::Service, Act::Create { by, seed }, FIRST))
     }
 
     /// Brings every room to its share of `messages`, as far as it is not there yet. Gives the heads of the rooms.
@@ -170,8 +170,8 @@ pub(super) fn committed(answer: Appended) -> Result<()> {
     Ok(())
 }
 
-fn append(room: RoomId, guard: Guard, act: Act, at: Timestamp) -> Append {
-    Append { room, guard, act, at, max_members: 1_000 }
+fn append(room: RoomId, authority: Authority, act: Act, at: Timestamp) -> Append {
+    Append { room, authority, act, at, max_members: 1_000 }
 }
 
 fn member(room: u64, nth: u64) -> Result<UserId> {

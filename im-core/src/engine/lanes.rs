@@ -25,7 +25,7 @@ use crate::code::Code;
 use crate::error::{Error, Fault, Result};
 use crate::id::{CommandId, EventKind, MessageId, RoomId, Seq, UserId};
 use crate::ports::{Appended, BusMessage};
-use crate::state::{Act, Append, Guard};
+use crate::state::{Act, Append, Authority};
 use crate::wire::{Content, Event, Map, MemberChange, Reply, SendReceipt, Signal, Target, encode};
 
 use super::commands::{Charges, ROWS_PER_MEMBER, behind};
@@ -451,7 +451,8 @@ impl Core {
     /// Appends on the service's own authority and waits for the outcome. No session sends it, so none is held up by it.
     pub(crate) async fn append(&self, room: RoomId, act: Act) -> Result<SendReceipt> {
         let max_members = self.config.max_members;
-        let append = Append { room, guard: Guard::Trusted, act, at: self.now(), max_members };
+        let append =
+            Append { room, authority: Authority::Service, act, at: self.now(), max_members };
         let (reply, answer) = oneshot::channel();
         let job = Job::called(Work::Append(append), reply);
         if let Err((_, result)) = self.lanes.send(job).await {

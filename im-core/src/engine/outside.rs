@@ -7,7 +7,7 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::id::{RoomId, Seq, UserId};
 use crate::ports::{BusMessage, LogRange};
-use crate::state::{Act, Append, Guard, Intent, RoomSeed};
+use crate::state::{Act, Append, Authority, Intent, RoomSeed};
 use crate::wire::{Event, PageFrom};
 
 use super::api::{Engine, Publish};
@@ -64,7 +64,7 @@ impl Engine {
     fn prepared(&self, room: RoomId, act: Act) -> Append {
         let core = self.core();
         let max_members = core.config.max_members;
-        Append { room, guard: Guard::Trusted, act, at: core.now(), max_members }
+        Append { room, authority: Authority::Service, act, at: core.now(), max_members }
     }
 
     /// Delivers events that were committed in a transaction of the embedder's own: to be called once, after the commit. All that

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::id::{Cursor, Epoch, MessageId, RoomId, Seq, UserId};
 use crate::ports::{Appended, Head, LogPage, LogRange, StateSnapshot, StoreResult};
 use crate::state::{
-    Append, Commit, Guard, Membership, Merge, Plan, PlanError, RoomRecord, SendRecord, StateLimits,
-    StateMap, View, plan,
+    Append, Authority, Commit, Membership, Merge, Plan, PlanError, RoomRecord, SendRecord,
+    StateLimits, StateMap, View, plan,
 };
 use crate::wire::{Event, PageFrom, Role, RoomKind, StateUpdate};
 
@@ -70,8 +70,8 @@ impl Rooms {
         match plan(append, &*self, || self.fresh()) {
             Ok(Plan::Commit(commit)) => {
                 // Whoever acts on their own authority was seen when they came in.
-                let author = match &append.guard {
-                    Guard::As(user) if *user == commit.event.from => Author::Seen,
+                let author = match &append.authority {
+                    Authority::User(user) if *user == commit.event.from => Author::Seen,
                     _ => Author::Unknown,
                 };
                 Ok(Appended::Committed(self.commit(*commit, author, keep)))

@@ -322,7 +322,7 @@ impl Store for MemoryStore {
 mod tests {
     use super::*;
     use crate::id::{EventKind, Seq};
-    use crate::state::{Act, Guard, NewEvent, RoomSeed};
+    use crate::state::{Act, Authority, NewEvent, RoomSeed};
     use crate::wire::{Content, Limits, PageFrom};
 
     fn post(room: &RoomId, from: &UserId) -> Append {
@@ -331,7 +331,7 @@ mod tests {
         let seed = RoomSeed { kind: RoomKind::Inbox, open: false, members: Vec::new() };
         let act = Act::Post { event, seed: Some(seed) };
         let at = Timestamp::from_millis(1);
-        Append { room: room.clone(), guard: Guard::Trusted, act, at, max_members: 10 }
+        Append { room: room.clone(), authority: Authority::Service, act, at, max_members: 10 }
     }
 
     #[tokio::test]

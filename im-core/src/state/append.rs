@@ -15,7 +15,7 @@ pub struct Append {
     /// The room.
     pub room: RoomId,
     /// On whose authority.
-    pub guard: Guard,
+    pub authority: Authority,
     /// What.
     pub act: Act,
     /// When the engine accepted it.
@@ -26,11 +26,11 @@ pub struct Append {
 
 /// On whose authority an append is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Guard {
-    /// The service's own, or a hook has allowed it: nothing is checked but what would break the room.
-    Trusted,
-    /// This user's: their membership and the room's kind decide, at the moment of the commit.
-    As(UserId),
+pub enum Authority {
+    /// The service's, also where a hook has allowed the act: only what would break the room is checked.
+    Service,
+    /// This user's: their membership and the room's kind decide, in the commit.
+    User(UserId),
 }
 
 /// What is done.
@@ -289,14 +289,14 @@ fn plan_post<V: View>(
             {
                 return repeat(&room, key, record).map_err(PlanError::Refused);
             }
-            if let Guard::As(user) = &append.guard {
+            if let Authority::User(user) = &append.authority {
                 let membership = view.membership(&room, user).map_err(PlanError::Store)?;
                 may_post(&room, membership)?;
             }
             (room, Vec::new())
         }
         (None, Some(seed)) => {
-            if let Guard::As(user) = &append.guard
+            if let Authority::User(user) = &append.authority
                 && !seed
                     .members
                     .iter()
@@ -351,7 +351,7 @@ fn plan_create_again<V: View>(
     room: &RoomRecord,
     view: &V,
 ) -> Result<Plan, PlanError<V::Error>> {
-    let Guard::As(user) = &append.guard else { return Err(Refusal::Exists.into()) };
+    let Authority::User(user) = &append.authority else { return Err(Refusal::Exists.into()) };
     let membership = |user| view.membership(room, user).map_err(PlanError::Store);
     match membership(user)? {
         None if !room.open => return Err(Refusal::Taken.into()),
@@ -412,7 +412,7 @@ fn plan_change<V: View>(
     mut room: RoomRecord,
     view: &V,
 ) -> Result<Plan, PlanError<V::Error>> {
-    if let Guard::As(actor) = &append.guard
+    if let Authority::User(actor) = &append.authority
         && !room.open
         && view.membership(&room, actor).map_err(PlanError::Store)?.is_none()
     {
@@ -424,7 +424,7 @@ fn plan_change<V: View>(
     }
     let target = intent.target().unwrap_or(by);
     let held = view.membership(&room, target).map_err(PlanError::Store)?;
-    if let Guard::As(actor) = &append.guard {
+    if let Authority::User(actor) = &append.authority {
         let actor = view.membership(&room, actor).map_err(PlanError::Store)?;
         may_change(&room, intent, actor, held)?;
     }

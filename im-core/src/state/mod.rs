@@ -27,7 +27,8 @@ mod room;
 mod session;
 
 pub use append::{
-    Act, Append, Commit, Guard, Intent, NewEvent, Plan, PlanError, Refusal, RoomSeed, View, plan,
+    Act, Append, Authority, Commit, Intent, NewEvent, Plan, PlanError, Refusal, RoomSeed, View,
+    plan,
 };
 pub use dedup::{ContentHash, SendKey, SendRecord, content_hash};
 pub use erase::Erased;

@@ -5,7 +5,9 @@ use crate::code::Code;
 use crate::id::{EventKind, MessageId, NodeId, RoomId, Seq, StateKey, UserId};
 use crate::memory::MemoryStore;
 use crate::ports::{LogRange, Store};
-use crate::state::{Act, Append, Guard, Intent, Keep, NewEvent, RoomSeed, SendKey, content_hash};
+use crate::state::{
+    Act, Append, Authority, Intent, Keep, NewEvent, RoomSeed, SendKey, content_hash,
+};
 use crate::time::{Stamp, Timestamp};
 use crate::wire::{Content, Event, Limits, Map, PageFrom, Role, RoomKind, StateUpdate, Value};
 use proptest::prelude::*;
@@ -28,7 +30,8 @@ fn pack(value: &Value) -> Content {
 
 async fn append(store: &Arc<dyn Store>, room: &RoomId, act: Act, at: u64) {
     let at = Timestamp::from_millis(at);
-    let append = Append { room: room.clone(), guard: Guard::Trusted, act, at, max_members: 100 };
+    let append =
+        Append { room: room.clone(), authority: Authority::Service, act, at, max_members: 100 };
     assert!(store.append(vec![append]).await.remove(0).is_ok());
 }
 

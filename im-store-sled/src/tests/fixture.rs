@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use im_core::ports::{Appended, LogRange, RoomLog, StoreResult};
-use im_core::state::{Act, Append, Guard, NewEvent, RoomSeed, SendKey, content_hash};
+use im_core::state::{Act, Append, Authority, NewEvent, RoomSeed, SendKey, content_hash};
 use im_core::wire::{Content, Event, Limits, Map, PageFrom, Role, RoomKind, Value};
 use im_core::{EventKind, MessageId, RoomId, Seq, Timestamp, UserId};
 
@@ -38,7 +38,7 @@ pub(super) fn long_post(n: usize, text: &str) -> Append {
     let seed = Some(RoomSeed { kind: RoomKind::Group, open: false, members });
     let act = Act::Post { event, seed };
     let at = Timestamp::from_millis(1);
-    Append { room: room(), guard: Guard::Trusted, act, at, max_members: 10 }
+    Append { room: room(), authority: Authority::Service, act, at, max_members: 10 }
 }
 
 pub(super) fn config(path: &Path) -> SledConfig {

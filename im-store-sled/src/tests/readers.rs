@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 use im_core::ports::{RoomDirectory, RoomLog, Store};
-use im_core::state::{Act, Append, Guard, Intent};
+use im_core::state::{Act, Append, Authority, Intent};
 use im_core::wire::Role;
 use im_core::{Timestamp, UserId};
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ fn add(user: &UserId) -> Append {
     let intent = Intent::Add(user.clone(), Role::Member);
     let act = Act::Change { by: ann(), intent };
     let at = Timestamp::from_millis(1);
-    Append { room: room(), guard: Guard::Trusted, act, at, max_members: 10 }
+    Append { room: room(), authority: Authority::Service, act, at, max_members: 10 }
 }
 
 /// On one thread: that the reads come back at all shows that neither they nor the append block it.

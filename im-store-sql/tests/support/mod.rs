@@ -6,7 +6,7 @@ mod proxy;
 mod server;
 
 use im_core::id::random_bytes;
-use im_core::state::{Act, Append, Guard, NewEvent, RoomSeed, SendKey, content_hash};
+use im_core::state::{Act, Append, Authority, NewEvent, RoomSeed, SendKey, content_hash};
 use im_core::wire::{Content, Limits, Map, Role, RoomKind, Value};
 use im_core::{EventKind, MessageId, RoomId, Timestamp, UserId};
 use im_test_databases::{Kind, or_skip, url};
@@ -28,7 +28,7 @@ pub fn message(room: &str, text: String) -> Append {
     let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
     Append {
         room: RoomId::new(room).unwrap(),
-        guard: Guard::Trusted,
+        authority: Authority::Service,
         act: Act::Post { event, seed },
         at: Timestamp::from_millis(1_700_000_000_000),
         max_members: 10,

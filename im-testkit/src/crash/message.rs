@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::OnceLock;
 
 use im_core::ports::StoreErrorKind;
-use im_core::state::{Act, Append, Guard, NewEvent, RoomSeed, SendKey, content_hash};
+use im_core::state::{Act, Append, Authority, NewEvent, RoomSeed, SendKey, content_hash};
 use im_core::wire::{Content, Limits, Map, Role, RoomKind, Value};
 use im_core::{Epoch, EventKind, MessageId, RoomId, Timestamp, UserId};
 
@@ -61,7 +61,7 @@ impl Message {
         let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
         let at = Timestamp::from_millis(1);
         let act = Act::Post { event, seed };
-        Append { room: self.room.clone(), guard: Guard::Trusted, act, at, max_members: 10 }
+        Append { room: self.room.clone(), authority: Authority::Service, act, at, max_members: 10 }
     }
 }
 

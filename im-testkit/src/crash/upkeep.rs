@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, LogRange, Store};
 use im_core::state::{
-    Act, Append, Guard, ImportedEvent, ImportedPart, ImportedRoom, Keep, Membership, NewEvent,
+    Act, Append, Authority, ImportedEvent, ImportedPart, ImportedRoom, Keep, Membership, NewEvent,
     RoomSeed, SendKey, content_hash,
 };
 use im_core::wire::{Content, Limits, Map, PageFrom, Role, RoomKind, Value};
@@ -74,9 +74,14 @@ async fn append(store: &Arc<dyn Store>, room: &RoomId, user: &UserId, long: bool
     let event = NewEvent { from: user.clone(), kind, content, key };
     let members = vec![(user.clone(), Role::Owner)];
     let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
-    let (guard, at) = (Guard::Trusted, Timestamp::from_millis(1));
-    let append =
-        Append { room: room.clone(), guard, act: Act::Post { event, seed }, at, max_members: 99 };
+    let (authority, at) = (Authority::Service, Timestamp::from_millis(1));
+    let append = Append {
+        room: room.clone(),
+        authority,
+        act: Act::Post { event, seed },
+        at,
+        max_members: 99,
+    };
     say(&format!("begin {room}"));
     for answer in store.append(vec![append]).await {
         if let Appended::Committed(event) = answer? {
@@ -229,7 +234,8 @@ impl Kept {
         }
         for user in (0..USERS).map(user) {
             for (room, ..) in store.rooms_of(&user, None, 1_000).await.expect("rooms are listed") {
-                let membership = store.membership(&room, &user).await.expect("a membership is read");
+                let membership =
+                    store.membership(&room, &user).await.expect("a membership is read");
                 if !matches!(membership, Some(Membership::Member(_))) {
                     wrong.push(format!("{room} is listed for {user}, who is not in it"));
                 }

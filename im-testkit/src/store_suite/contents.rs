@@ -1,6 +1,6 @@
 //! What people write comes back as it was, byte for byte.
 
-use im_core::state::{Act, Guard, NewEvent};
+use im_core::state::{Act, Authority, NewEvent};
 use im_core::wire::{Content, Limits, Map, Role, RoomKind, Value};
 use im_core::{EventKind, MessageId, RoomId, UserId};
 
@@ -18,7 +18,7 @@ async fn round_trip<F: StoreFactory>(factory: &F, contents: Vec<Content>) {
             content: content.clone(),
             key: None,
         };
-        let send = append(&room, Guard::As(ann.clone()), Act::Post { event, seed: None });
+        let send = append(&room, Authority::User(ann.clone()), Act::Post { event, seed: None });
         assert_eq!(commit(&store, send).await.content.packed(), content.packed());
     }
     loop {

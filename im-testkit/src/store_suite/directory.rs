@@ -109,7 +109,7 @@ pub async fn the_directory_follows_every_change<F: StoreFactory>(factory: &F) {
         (add(Role::Reader), member(Role::Reader)),
         (change(&room, &ann, Intent::Remove(bob.clone())), None),
         (add(Role::Owner), member(Role::Owner)),
-        (trusted(change(&room, &ann, Intent::Ban(bob.clone()))), Some(Membership::Banned)),
+        (by_service(change(&room, &ann, Intent::Ban(bob.clone()))), Some(Membership::Banned)),
         (change(&room, &ann, Intent::Unban(bob.clone())), None),
     ];
     for (step, expected) in steps {

@@ -127,14 +127,14 @@ pub async fn an_erased_user_is_out_of_every_room<F: StoreFactory>(factory: &F) {
     commit(&store, change(&banned, &ann, Intent::Ban(bob.clone()))).await;
     let dm = commit(&store, direct(&bob, &ann, "hi")).await.room.clone();
     let stranger = open_group(&store, "stranger", &ann).await;
-    commit(&store, trusted(post(&stranger, &bob, "by the service, in bob's name"))).await;
+    commit(&store, by_service(post(&stranger, &bob, "by the service, in bob's name"))).await;
     let inbox = RoomId::inbox(&ann);
     let seed = im_core::state::RoomSeed {
         kind: RoomKind::Inbox,
         open: false,
         members: vec![(ann.clone(), Role::Reader)],
     };
-    commit(&store, trusted(seeded(post(&inbox, &bob, "to ann"), seed))).await;
+    commit(&store, by_service(seeded(post(&inbox, &bob, "to ann"), seed))).await;
     let untouched = open_group(&store, "untouched", &ann).await;
     let before = store.room(&untouched).await.unwrap();
     erase(&store, &bob, 4).await;
@@ -285,7 +285,7 @@ pub async fn nobody_becomes_the_erased_user<F: StoreFactory>(factory: &F) {
     let add = Intent::Add(nobody.clone(), Role::Member);
     for append in [
         change(&group, &ann, add),
-        trusted(change(&group, &nobody, Intent::Join)),
+        by_service(change(&group, &nobody, Intent::Join)),
         create(&room("new"), RoomKind::Group, true, &[(&nobody, Role::Owner)]),
         direct(&ann, &nobody, "hi"),
     ] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, LogPage, LogRange, Store, StoreErrorKind, StoreResult};
 use im_core::state::{
-    Act, Append, Guard, Intent, NewEvent, Refusal, RoomSeed, SendKey, SendRecord, content_hash,
+    Act, Append, Authority, Intent, NewEvent, Refusal, RoomSeed, SendKey, SendRecord, content_hash,
 };
 use im_core::wire::{Content, Event, Limits, Map, PageFrom, Role, RoomKind, Value};
 use im_core::{Epoch, EventKind, MessageId, RoomId, Seq, SessionId, Timestamp, UserId};
@@ -44,15 +44,15 @@ pub(super) fn packed(value: &Value) -> Content {
     Content::new(value, &Limits::default()).unwrap()
 }
 
-pub(super) fn append(room: &RoomId, guard: Guard, act: Act) -> Append {
-    Append { room: room.clone(), guard, act, at: at(1_000), max_members: 1_000 }
+pub(super) fn append(room: &RoomId, authority: Authority, act: Act) -> Append {
+    Append { room: room.clone(), authority, act, at: at(1_000), max_members: 1_000 }
 }
 
 /// `from` says `words`, without an id.
 pub(super) fn post(room: &RoomId, from: &UserId, words: &str) -> Append {
     let content = packed(&text(words));
     let event = NewEvent { from: from.clone(), kind: EventKind::message(), content, key: None };
-    append(room, Guard::As(from.clone()), Act::Post { event, seed: None })
+    append(room, Authority::User(from.clone()), Act::Post { event, seed: None })
 }
 
 /// `from` says `words` under `id`.
@@ -66,8 +66,8 @@ pub(super) fn keyed(room: &RoomId, from: &UserId, words: &str, id: &MessageId) -
 }
 
 /// The same, by the service's own authority.
-pub(super) fn trusted(mut append: Append) -> Append {
-    append.guard = Guard::Trusted;
+pub(super) fn by_service(mut append: Append) -> Append {
+    append.authority = Authority::Service;
     append
 }
 
@@ -94,12 +94,12 @@ pub(super) fn create(
 ) -> Append {
     let members: Vec<_> = members.iter().map(|(user, role)| ((*user).clone(), *role)).collect();
     let by = members.first().map_or_else(|| user("service"), |(user, _)| user.clone());
-    append(room, Guard::Trusted, Act::Create { by, seed: RoomSeed { kind, open, members } })
+    append(room, Authority::Service, Act::Create { by, seed: RoomSeed { kind, open, members } })
 }
 
 /// `by` changes who is in the room, as far as they may.
 pub(super) fn change(room: &RoomId, by: &UserId, intent: Intent) -> Append {
-    append(room, Guard::As(by.clone()), Act::Change { by: by.clone(), intent })
+    append(room, Authority::User(by.clone()), Act::Change { by: by.clone(), intent })
 }
 
 /// Appends one alone.

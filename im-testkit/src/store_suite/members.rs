@@ -161,7 +161,7 @@ pub async fn a_ban_keeps_out_until_it_is_lifted<F: StoreFactory>(factory: &F) {
             assert_eq!(refused(one(&store, back).await), Refusal::Banned);
         }
         // Neither leaving nor being removed lifts a ban.
-        let leave = trusted(change(&room, target, Intent::Leave));
+        let leave = by_service(change(&room, target, Intent::Leave));
         repeated(one(&store, leave).await);
         repeated(one(&store, change(&room, &ann, Intent::Remove(target.clone()))).await);
         assert_eq!(store.membership(&room, target).await.unwrap(), Some(Membership::Banned));
@@ -191,7 +191,7 @@ pub async fn a_room_takes_no_more_than_its_maximum<F: StoreFactory>(factory: &F)
     commit(&store, limited(create(&full, RoomKind::Group, true, &members))).await;
     let join = limited(change(&full, &eve, Intent::Join));
     assert_eq!(refused(one(&store, join.clone()).await), Refusal::Full);
-    assert_eq!(refused(one(&store, trusted(join.clone())).await), Refusal::Full);
+    assert_eq!(refused(one(&store, by_service(join.clone())).await), Refusal::Full);
     let promote = Intent::Add(bob.clone(), Role::Moderator);
     commit(&store, limited(change(&full, &ann, promote))).await;
     commit(&store, limited(change(&full, &bob, Intent::Leave))).await;

@@ -29,7 +29,7 @@
 //! |---|---|
 //! | `log` | dense order, batches, concurrency |
 //! | `dedup` | repeats and conflicts |
-//! | `guards` | who may |
+//! | `authority` | who may |
 //! | `members` | making rooms, and who is in them |
 //! | `paging` | reading logs from everywhere in both directions |
 //! | `directory` | reading rooms and members |
@@ -58,11 +58,11 @@ pub use im_core::ports::Store;
 
 mod fixture;
 
+pub mod authority;
 pub mod contents;
 pub mod dedup;
 pub mod directory;
 pub mod erase;
-pub mod guards;
 pub mod import;
 pub mod keep;
 pub mod lifecycle;
@@ -124,7 +124,7 @@ macro_rules! store_suite {
                 a_refused_send_leaves_its_id_free,
                 what_was_never_sent_is_unknown,
                 repeats_are_recognised_after_a_reopen;
-            guards:
+            authority:
                 there_is_nothing_to_send_to_without_a_room,
                 strangers_may_not_send,
                 readers_may_not_send,
@@ -273,7 +273,7 @@ mod tests {
             include_str!("contents.rs"),
             include_str!("dedup.rs"),
             include_str!("directory.rs"),
-            include_str!("guards.rs"),
+            include_str!("authority.rs"),
             include_str!("erase.rs"),
             include_str!("import.rs"),
             include_str!("keep.rs"),

@@ -418,7 +418,7 @@ impl Random {
             _ => self.say(&place, &from),
         };
         if self.below(4) == 0 {
-            append = trusted(append);
+            append = by_service(append);
         }
         append.at = at(step as u64 * 10);
         append.max_members = 4;

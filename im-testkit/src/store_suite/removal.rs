@@ -107,7 +107,7 @@ pub async fn a_room_made_anew_shares_nothing_with_the_old_one<F: StoreFactory>(f
                 break;
             }
         }
-        let again = trusted(keyed(&room, &bob, "other", &mid("1")));
+        let again = by_service(keyed(&room, &bob, "other", &mid("1")));
         assert_eq!(commit(&store, again).await.seq, seq(2), "the id is free in the new life");
         assert!(store.delete_room(&room).await.unwrap());
         purge(&store, limit).await;

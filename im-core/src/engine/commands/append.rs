@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::id::{CommandId, EventKind, MessageId, RoomId, UserId};
 use crate::ports::{Action, ActionKind, Resource, Verdict};
 use crate::state::{
-    Act, Append, Guard, Intent, Membership, NewEvent, RoomSeed, SendKey, content_hash,
+    Act, Append, Authority, Intent, Membership, NewEvent, RoomSeed, SendKey, content_hash,
 };
 use crate::wire::{Content, MemberAct, Role, RoomKind, SendReceipt, Target, Value};
 
@@ -36,7 +36,7 @@ pub(super) struct Sending {
 
 /// What became of a send before it came to its lane.
 enum Prepared {
-    Append(Guard, Act, Charges),
+    Append(Authority, Act, Charges),
     Repeated(SendReceipt),
 }
 
@@ -51,8 +51,10 @@ impl At<'_> {
             Err(error) => Err(error),
         };
         let answer = match prepared {
-            Ok(Prepared::Append(guard, act, charges)) => {
-                return self.enqueue(Work::Append(self.append(room, guard, act)), charges).await;
+            Ok(Prepared::Append(authority, act, charges)) => {
+                return self
+                    .enqueue(Work::Append(self.append(room, authority, act)), charges)
+                    .await;
             }
             Ok(Prepared::Repeated(receipt)) => Ok(receipt),
             Err(error) => Err(error),
@@ -89,8 +91,8 @@ impl At<'_> {
         } else {
             Verdict::Default
         };
-        let (guard, content) = match verdict {
-            Verdict::Allow => (Guard::Trusted, submitted),
+        let (authority, content) = match verdict {
+            Verdict::Allow => (Authority::Service, submitted),
             Verdict::Replace(value) => {
                 let content = Content::new(&value, &core.config.limits).map_err(|e| {
                     Error::new(
@@ -100,18 +102,18 @@ impl At<'_> {
                     )
                     .because(e)
                 })?;
-                (Guard::As(self.session.user.clone()), content)
+                (Authority::User(self.session.user.clone()), content)
             }
-            _ => (Guard::As(self.session.user.clone()), submitted),
+            _ => (Authority::User(self.session.user.clone()), submitted),
         };
-        if guard != Guard::Trusted && matches!(to, Target::User(_)) {
+        if authority != Authority::Service && matches!(to, Target::User(_)) {
             return Err(not_to_users("send"));
         }
         let event = NewEvent { from: self.session.user.clone(), kind, content, key };
         if let Some(seed) = &seed {
             self.may_make(room, seed, &to, &mut charges).await?;
         }
-        Ok(Prepared::Append(guard, Act::Post { event, seed }, charges))
+        Ok(Prepared::Append(authority, Act::Post { event, seed }, charges))
     }
 
     /// Counts the room of a send and asks the hook whether it may be made, if it has to be.
@@ -168,7 +170,7 @@ impl At<'_> {
             }
         }
         let act = Act::Create { by: me.clone(), seed: RoomSeed { kind, open, members } };
-        self.enqueue(Work::Append(self.append(room, Guard::As(me), act)), charges).await
+        self.enqueue(Work::Append(self.append(room, Authority::User(me), act)), charges).await
     }
 
     /// Counts a room with so many other members against what its maker and their address may use. The user's own shares come
@@ -209,8 +211,12 @@ impl At<'_> {
         let action = Action::Change { room: room.clone(), intent: intent.clone() };
         let verdict = self.core.ask(&self.session.identity(), &action).await?;
         let me = self.session.user.clone();
-        let guard = if verdict == Verdict::Allow { Guard::Trusted } else { Guard::As(me.clone()) };
-        let work = Work::Append(self.append(room, guard, Act::Change { by: me, intent }));
+        let authority = if verdict == Verdict::Allow {
+            Authority::Service
+        } else {
+            Authority::User(me.clone())
+        };
+        let work = Work::Append(self.append(room, authority, Act::Change { by: me, intent }));
         self.enqueue(work, Charges::default()).await
     }
 
@@ -261,9 +267,9 @@ impl At<'_> {
         Ok(Some(SendReceipt { room, epoch, seq: record.seq, at: record.at, repeated: true }))
     }
 
-    fn append(&self, room: RoomId, guard: Guard, act: Act) -> Append {
+    fn append(&self, room: RoomId, authority: Authority, act: Act) -> Append {
         let core = self.core;
-        Append { room, guard, act, at: core.now(), max_members: core.config.max_members }
+        Append { room, authority, act, at: core.now(), max_members: core.config.max_members }
     }
 
     async fn enqueue(&self, work: Work, charges: Charges) -> Result<Outcome> {

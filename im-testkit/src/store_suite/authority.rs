@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use im_core::ports::{Appended, Store, StoreErrorKind, StoreResult};
-use im_core::state::{Act, Guard, Intent, Refusal, RoomSeed};
+use im_core::state::{Act, Authority, Intent, Refusal, RoomSeed};
 use im_core::wire::{Role, RoomKind};
 use im_core::{RoomId, UserId};
 
@@ -14,9 +14,9 @@ pub async fn there_is_nothing_to_send_to_without_a_room<F: StoreFactory>(factory
     let (store, ann, room) = (factory.open().await, user("ann"), room("r"));
     let tries = [
         post(&room, &ann, "x"),
-        trusted(post(&room, &ann, "x")),
+        by_service(post(&room, &ann, "x")),
         change(&room, &ann, Intent::Join),
-        trusted(change(&room, &ann, Intent::Leave)),
+        by_service(change(&room, &ann, Intent::Leave)),
     ];
     for append in tries {
         assert_eq!(refused(one(&store, append).await), Refusal::NoSuchRoom);
@@ -91,14 +91,14 @@ pub async fn an_inbox_takes_from_the_service_alone<F: StoreFactory>(factory: &F)
     let (store, ann, bot) = (factory.open().await, user("ann"), user("bot"));
     let inbox = RoomId::inbox(&ann);
     let seed = RoomSeed { kind: RoomKind::Inbox, open: false, members: Vec::new() };
-    let first = commit(&store, trusted(seeded(post(&inbox, &bot, "a"), seed.clone()))).await;
+    let first = commit(&store, by_service(seeded(post(&inbox, &bot, "a"), seed.clone()))).await;
     assert_eq!(first.seq, seq(1));
-    assert_eq!(commit(&store, trusted(post(&inbox, &bot, "b"))).await.seq, seq(2));
+    assert_eq!(commit(&store, by_service(post(&inbox, &bot, "b"))).await.seq, seq(2));
     for from in [&ann, &bot] {
         let answer = one(&store, seeded(post(&inbox, from, "x"), seed.clone())).await;
         assert_eq!(refused(answer), Refusal::Stranger);
     }
-    let join = one(&store, trusted(change(&inbox, &ann, Intent::Join))).await;
+    let join = one(&store, by_service(change(&inbox, &ann, Intent::Join))).await;
     assert_eq!(refused(join), Refusal::FixedMembers);
     assert_eq!(head(&store, &inbox).await, 2);
 }
@@ -116,7 +116,8 @@ pub async fn a_direct_room_is_for_its_two<F: StoreFactory>(factory: &F) {
         Intent::Ban(bob.clone()),
         Intent::Unban(eve.clone()),
     ] {
-        for append in [change(&room, &ann, intent.clone()), trusted(change(&room, &ann, intent))] {
+        for append in [change(&room, &ann, intent.clone()), by_service(change(&room, &ann, intent))]
+        {
             assert_eq!(refused(one(&store, append).await), Refusal::FixedMembers);
         }
     }
@@ -129,9 +130,9 @@ pub async fn the_service_may_send_anywhere<F: StoreFactory>(factory: &F) {
     for kind in [RoomKind::Group, RoomKind::Channel] {
         let room = room(kind.word());
         commit(&store, create(&room, kind, false, &[(&ann, Role::Owner)])).await;
-        commit(&store, trusted(post(&room, &bot, "a"))).await;
-        commit(&store, trusted(change(&room, &bot, Intent::Ban(bot.clone())))).await;
-        let event = commit(&store, trusted(post(&room, &bot, "b"))).await;
+        commit(&store, by_service(post(&room, &bot, "a"))).await;
+        commit(&store, by_service(change(&room, &bot, Intent::Ban(bot.clone())))).await;
+        let event = commit(&store, by_service(post(&room, &bot, "b"))).await;
         assert_eq!(event.from, bot);
         expected = expected.max(event.seq.get());
     }
@@ -153,7 +154,7 @@ pub async fn last_owner_names_another_before_leaving<F: StoreFactory>(factory: &
     commit(&store, create(&room, RoomKind::Group, false, &members)).await;
     let steps_down = Intent::Add(ann.clone(), Role::Moderator);
     for guarded in [change(&room, &ann, Intent::Leave), change(&room, &ann, steps_down.clone())] {
-        let allowed_by_a_hook = trusted(guarded.clone());
+        let allowed_by_a_hook = by_service(guarded.clone());
         for append in [guarded, allowed_by_a_hook] {
             assert_eq!(refused(one(&store, append).await), Refusal::LastOwner);
         }
@@ -187,7 +188,7 @@ pub async fn owner_leaves_among_many_members<F: StoreFactory>(factory: &F) {
     let last = one(&store, change(&room, &users[499], Intent::Leave)).await;
     assert_eq!(refused(last), Refusal::LastOwner);
     // The service decides for itself.
-    commit(&store, trusted(change(&room, &user("admin"), Intent::Remove(users[499].clone()))))
+    commit(&store, by_service(change(&room, &user("admin"), Intent::Remove(users[499].clone()))))
         .await;
 }
 
@@ -197,7 +198,7 @@ pub async fn owner_creates_again_as_wished<F: StoreFactory>(factory: &F) {
     let wanted = [(&ann, Role::Owner), (&bob, Role::Member)];
     let create_as = |who: &UserId, members: &[(&UserId, Role)]| {
         let mut append = create(&room, RoomKind::Group, false, members);
-        append.guard = Guard::As(who.clone());
+        append.authority = Authority::User(who.clone());
         append
     };
     commit(&store, create_as(&ann, &wanted)).await;
@@ -291,7 +292,7 @@ pub async fn a_refusal_writes_nothing<F: StoreFactory>(factory: &F) {
     let tries = vec![
         keyed(&room, &eve, "x", &mid("1")),
         change(&room, &eve, Intent::Join),
-        trusted(change(&room, &eve, Intent::Join)),
+        by_service(change(&room, &eve, Intent::Join)),
         create(&room, RoomKind::Channel, true, &[(&eve, Role::Owner)]),
     ];
     for answer in store.append(tries).await {
