@@ -22,7 +22,7 @@
 //! | 11 | expires, session id | nothing |
 //! | 12 | node | nothing: it is writing state |
 //! | 13 | session id | ticket |
-//! | 14 | user, incarnation | room id, and what stands before which event was erased: a trace for each membership |
+//! | 14 | user, incarnation | room id, and the seq before which the user's events were erased; one for each membership |
 //! | 15 | room id | room under import |
 //! | 16 | incarnation | room id: what is left under this incarnation is to be purged |
 //!

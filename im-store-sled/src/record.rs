@@ -19,7 +19,7 @@ const KINDS: [RoomKind; 4] =
     [RoomKind::Direct, RoomKind::Group, RoomKind::Channel, RoomKind::Inbox];
 const ROLES: [Role; 4] = [Role::Reader, Role::Member, Role::Moderator, Role::Owner];
 const BANNED: u8 = 255;
-/// No membership now: somebody who may be found in the room.
+/// No membership: the user was in the room, wrote to it or was named in it.
 const SEEN: u8 = 254;
 /// How long the record of a room was in layout 1, which ended after the members.
 pub(crate) const ROOM_LEN_1: usize = 39;
@@ -114,7 +114,7 @@ pub(crate) fn read_sent(bytes: &[u8]) -> StoreResult<SendRecord> {
     Ok(SendRecord { seq: input.seq()?, at: input.time()?, hash: ContentHash(input.array()?) })
 }
 
-/// `None` is the membership of somebody who has none and may be found in the room.
+/// A membership; `None` for a user who has none and was in the room, wrote to it or was named in it.
 pub(crate) fn membership(membership: Option<Membership>) -> Vec<u8> {
     let byte = match membership {
         Some(Membership::Member(role)) => place(&ROLES, &role),

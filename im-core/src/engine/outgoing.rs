@@ -116,7 +116,7 @@ fn contents(push: &Push) -> (usize, usize) {
     }
 }
 
-/// Whether somebody with no membership, or a ban, may go on reading after `change`.
+/// Whether a user whom `change` left without a membership, or banned, may go on reading.
 pub(crate) fn reads_on(room_open_to_strangers: bool, change: &MemberChange) -> bool {
     room_open_to_strangers && !matches!(change, MemberChange::Banned(_))
 }
