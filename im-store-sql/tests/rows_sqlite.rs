@@ -5,7 +5,6 @@ mod support;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use im_core::engine::{Engine, Publish};
@@ -14,6 +13,7 @@ use im_core::state::{Act, Append, ImportedEvent, ImportedPart, ImportedRoom, Kee
 use im_core::wire::{Content, Limits, PageFrom, Role, RoomKind, StateUpdate, Target};
 use im_core::{EventKind, MessageId, NodeId, RoomId, Seq, Stamp, StateKey, Timestamp, UserId};
 use im_store_sql::{SqlConfig, SqliteStore};
+use im_testkit::store_suite::turns::look_up_passes_pages;
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 use self::support::message;
@@ -63,36 +63,9 @@ async fn lived_in(store: &Arc<SqliteStore>, engine: &Engine, room: &RoomId) {
 async fn look_up_passes_pages_that_wait() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("im.db");
-    let store = Arc::new(SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap());
-    let room = RoomId::new("tea").unwrap();
-    let text = "x".repeat(2000);
-    let batch = (0..200).map(|_| message("tea", text.clone())).collect();
-    assert!(store.append(batch).await.iter().all(Result::is_ok));
-    const PAGES: usize = 200;
-    let read = Arc::new(AtomicUsize::new(0));
-    let pages: Vec<_> = (0..PAGES)
-        .map(|_| {
-            let (store, room, read) = (store.clone(), room.clone(), read.clone());
-            tokio::spawn(async move {
-                let range =
-                    LogRange { from: PageFrom::After(Seq::ZERO), limit: 200, max_bytes: 1 << 20 };
-                let page = store.read(&room, range).await.unwrap().unwrap();
-                assert_eq!(page.events.len(), 200);
-                read.fetch_add(1, Ordering::Relaxed);
-            })
-        })
-        .collect();
-    // All of them have asked once the first ones are read.
-    while read.load(Ordering::Relaxed) < 2 {
-        tokio::task::yield_now().await;
-    }
-    let before = read.load(Ordering::Relaxed);
-    assert!(store.room(&room).await.unwrap().is_some());
-    let passed = read.load(Ordering::Relaxed) - before;
-    for page in pages {
-        page.await.unwrap();
-    }
-    assert!(passed < PAGES / 2, "{passed} pages were read before, of {}", PAGES - before);
+    let store = SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    look_up_passes_pages(&store).await;
     store.close().await.unwrap();
 }
 

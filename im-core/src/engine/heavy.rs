@@ -62,13 +62,19 @@ mod tests {
     use super::*;
     use tokio::sync::oneshot;
 
-    #[test]
-    fn turn_that_comes_while_others_go_first_is_for_the_next() {
+    /// One that has the turn, and the next two in line.
+    fn line() -> (Option<OwnedSemaphorePermit>, Place, Place) {
         let turn = HeavyTurn::new();
         let [mut a, mut b, mut c] = [turn.place(), turn.place(), turn.place()];
         let held = a.reached().now_or_never().unwrap();
         assert!(b.reached().now_or_never().is_none());
         assert!(c.reached().now_or_never().is_none());
+        (held, b, c)
+    }
+
+    #[test]
+    fn turn_that_comes_while_others_go_first_is_for_the_next() {
+        let (held, mut b, mut c) = line();
         {
             let (done, commit) = oneshot::channel();
             let mut others = pin!(b.let_pass(commit));
@@ -86,11 +92,7 @@ mod tests {
 
     #[test]
     fn place_is_kept_where_others_are_done_before_the_turn_comes() {
-        let turn = HeavyTurn::new();
-        let [mut a, mut b, mut c] = [turn.place(), turn.place(), turn.place()];
-        let held = a.reached().now_or_never().unwrap();
-        assert!(b.reached().now_or_never().is_none());
-        assert!(c.reached().now_or_never().is_none());
+        let (held, mut b, mut c) = line();
         b.let_pass(async {}).now_or_never().unwrap();
         drop(held);
         assert!(c.reached().now_or_never().is_none());

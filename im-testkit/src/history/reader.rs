@@ -97,10 +97,7 @@ impl Reader {
 
     /// The client sends a checkpoint with this cursor: it needs nothing again of what lies before it.
     pub fn confirmed(&mut self, room: &RoomId, cursor: Cursor) {
-        let place = place(&mut self.rooms, &self.record, room);
-        if place.confirmed.is_none_or(|held| held.epoch != cursor.epoch || held.seq < cursor.seq) {
-            place.confirmed = Some(cursor);
-        }
+        advance(&mut place(&mut self.rooms, &self.record, room).confirmed, cursor);
     }
 
     /// The client asks for this room, from this cursor or from its head: `sub`, or one entry of `resume`. Optional:
@@ -363,6 +360,13 @@ fn place<'a>(
     rooms.entry(room.clone()).or_insert_with(|| Place::new(record.room(room)))
 }
 
+/// Sets a cursor, unless it is further already in the same epoch.
+fn advance(held: &mut Option<Cursor>, to: Cursor) {
+    if held.is_none_or(|held| held.epoch != to.epoch || held.seq < to.seq) {
+        *held = Some(to);
+    }
+}
+
 /// Whether a status is what it may be, for a reader that has everything up to `whole`.
 fn judge(
     status: Status,
@@ -397,6 +401,11 @@ fn judge(
 }
 
 impl Live {
+    /// The furthest event that was handed over.
+    fn end(&self) -> Cursor {
+        Cursor { epoch: self.epoch, seq: self.last }
+    }
+
     /// The last event before the first hole.
     fn dense(&self) -> Seq {
         self.missing.first().map_or(self.last, |(from, _)| from.prev())
@@ -469,8 +478,7 @@ impl Place {
         let ready = live.ready(self.confirmed, self.whole).next();
         let moves = live.may_move && live.missing.is_empty() && at.seq != live.last.next();
         if moves && at.seq <= ready {
-            let had = live.last.max(live.reached(self.whole));
-            self.whole = Some(Cursor { epoch: live.epoch, seq: had });
+            advance(&mut self.whole, live.end());
             (live.last, live.may_move) = (at.seq.prev(), false);
             live.start = live.start.min(live.last);
         }
@@ -488,10 +496,7 @@ impl Place {
             record.tally.add_many(Rule::PartialResume, promised, detail);
             record.tally.add_many(Rule::SilentGap, to.since(from.prev()) - promised, detail);
         }
-        let reached = Cursor { epoch: live.epoch, seq: live.last };
-        if self.whole.is_none_or(|whole| whole.epoch != reached.epoch || whole.seq < reached.seq) {
-            self.whole = Some(reached);
-        }
+        advance(&mut self.whole, live.end());
         Some(live)
     }
 
@@ -507,8 +512,8 @@ impl Place {
         let end = self.removed.unwrap_or(Seq::MAX).min(head.seq);
         let detail = || format!("{who} in {room}: ends at {}, the room at {end}", live.last);
         // What the status had named is a resume cut short, even if the reader had it from an earlier connection.
-        let reached = live.last.max(live.ready(self.confirmed, self.whole));
-        let promised = live.promised.min(end).since(reached);
+        let ready = live.last.max(live.ready(self.confirmed, self.whole));
+        let promised = live.promised.min(end).since(ready);
         record.tally.add_many(Rule::PartialResume, promised, detail);
         let before = self.whole.map_or(live.last, |whole| whole.seq.max(live.promised));
         let reached = before.max(live.last);

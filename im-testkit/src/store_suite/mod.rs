@@ -42,6 +42,7 @@
 //! | `import` | putting rooms in |
 //! | `lifecycle` | closing and opening again |
 //! | `model` | random operations against a model |
+//! | `turns` | no part of the suite: that look-ups pass pages, where a store reads pages a few at a time |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -73,6 +74,7 @@ pub mod paging;
 pub mod removal;
 pub mod sessions;
 pub mod state;
+pub mod turns;
 
 /// How to open the store that is to be tested. The suite makes one factory for each case.
 #[async_trait]
