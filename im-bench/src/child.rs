@@ -112,7 +112,7 @@ impl Server {
 }
 
 /// Waits until standard input ends, or SIGTERM or Ctrl-C comes: the ways to end a server in good order.
-pub(crate) async fn told_to_stop() -> Result<()> {
+pub(crate) async fn shutdown_signal() -> Result<()> {
     let (ended, end) = tokio::sync::oneshot::channel();
     // A thread of its own, since a read of standard input cannot be cancelled; it ends with the process.
     std::thread::Builder::new().name("stdin".into()).stack_size(64 * 1024).spawn(move || {
@@ -121,7 +121,7 @@ pub(crate) async fn told_to_stop() -> Result<()> {
     })?;
     tokio::select! {
         _ = end => {}
-        told = im_http::told_to_stop() => told?,
+        told = im_http::shutdown_signal() => told?,
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::child::{Ready, told_to_stop};
+use crate::child::{Ready, shutdown_signal};
 
 /// What `im-bench naive` is told.
 #[derive(Debug, clap::Args)]
@@ -74,7 +74,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let rooms = Arc::new(Rooms::default());
     tokio::select! {
         ended = accept(&listener, &rooms) => ended,
-        stop = told_to_stop() => stop,
+        stop = shutdown_signal() => stop,
     }
 }
 

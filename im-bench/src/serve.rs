@@ -21,7 +21,7 @@ use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket, WsConfig};
 use tower_service::Service;
 
-use crate::child::{Ready, told_to_stop};
+use crate::child::{Ready, shutdown_signal};
 
 /// What `im-bench serve` is told.
 #[derive(Debug, clap::Args)]
@@ -92,7 +92,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         .config(bounds);
     Ready::announce(listener.local_addr()?)?;
     let stop = async {
-        if let Err(error) = told_to_stop().await {
+        if let Err(error) = shutdown_signal().await {
             tracing::error!(%error, "cannot be told to stop, so it stops now");
         }
         // Streams and polls that are held end by it; the listener waits for them.

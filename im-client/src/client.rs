@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 use im_core::wire::{
-    CommandBody, HistoryPage, MemberAct, MemberPage, PageFrom, Reply, RoomKind, RoomStatus,
-    RoomsPage, Secret, SendReceipt, SessionEntry, Target, Value,
+    AppendAck, CommandBody, HistoryPage, MemberAct, MemberPage, PageFrom, Reply, RoomKind,
+    RoomStatus, RoomsPage, Secret, SessionEntry, Target, Value,
 };
 use im_core::{Cursor, Epoch, EventKind, RoomId, SessionId, Stamp, StateKey, Timestamp, UserId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -76,7 +76,7 @@ impl Client {
     /// # Errors
     ///
     /// The server's refusal, or the end of the client. [`Error::message_id`] is the id for another try.
-    pub async fn send(&self, message: Message) -> Result<SendReceipt> {
+    pub async fn send(&self, message: Message) -> Result<AppendAck> {
         self.post(message).await?.await
     }
 
@@ -114,7 +114,7 @@ impl Client {
         kind: RoomKind,
         open: bool,
         members: Vec<UserId>,
-    ) -> Result<SendReceipt> {
+    ) -> Result<AppendAck> {
         sent(self.ask(CommandBody::Create { room, kind, open, members }).await?)
     }
 
@@ -123,7 +123,7 @@ impl Client {
     /// # Errors
     ///
     /// The server's refusal.
-    pub async fn join(&self, room: RoomId) -> Result<SendReceipt> {
+    pub async fn join(&self, room: RoomId) -> Result<AppendAck> {
         sent(self.ask(CommandBody::Join { room }).await?)
     }
 
@@ -132,7 +132,7 @@ impl Client {
     /// # Errors
     ///
     /// The server's refusal.
-    pub async fn leave(&self, room: RoomId) -> Result<SendReceipt> {
+    pub async fn leave(&self, room: RoomId) -> Result<AppendAck> {
         sent(self.ask(CommandBody::Leave { room }).await?)
     }
 
@@ -141,7 +141,7 @@ impl Client {
     /// # Errors
     ///
     /// The server's refusal.
-    pub async fn member(&self, room: RoomId, user: UserId, act: MemberAct) -> Result<SendReceipt> {
+    pub async fn member(&self, room: RoomId, user: UserId, act: MemberAct) -> Result<AppendAck> {
         sent(self.ask(CommandBody::Member { room, user, act }).await?)
     }
 
@@ -351,7 +351,7 @@ impl Future for Waiting {
 }
 
 impl Future for Delivery {
-    type Output = Result<SendReceipt>;
+    type Output = Result<AppendAck>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let gone = |_| Err(Error::closed(None, "its task is gone"));
@@ -388,7 +388,7 @@ impl Stream for Events {
     }
 }
 
-fn sent(reply: Reply) -> Result<SendReceipt> {
+fn sent(reply: Reply) -> Result<AppendAck> {
     match reply {
         Reply::Sent(receipt) => Ok(receipt),
         other => Err(unexpected(&other)),

@@ -112,7 +112,7 @@ impl Shell {
                 wire.cut();
                 self.perform(&mut wire, &mut answers).await;
             }
-            self.hand_over(heard);
+            self.add_unreleased(heard);
             if self.machine.is_ended() && !self.machine.has_event() {
                 return self.answer_late(asked).await;
             }
@@ -136,7 +136,7 @@ impl Shell {
                 Happened::Arrived(incoming) => self.on_incoming(incoming, &mut wire),
                 Happened::Written(Ok(())) => {}
                 Happened::Written(Err(error)) => self.lost(&mut wire, error),
-                Happened::Taken => self.machine.on_taken(now()),
+                Happened::Taken => self.machine.on_events_consumed(now()),
                 Happened::NobodyListens => heard = false,
                 Happened::Time => self.machine.on_time(now()),
             }
@@ -146,7 +146,7 @@ impl Shell {
     }
 
     /// Hands over as many events as the application has room for.
-    fn hand_over(&mut self, heard: bool) {
+    fn add_unreleased(&mut self, heard: bool) {
         if !heard {
             while self.machine.event().is_some() {}
             return;

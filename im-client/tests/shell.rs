@@ -17,8 +17,8 @@ use im_client::{
     Reconnect,
 };
 use im_core::wire::{
-    Bye, Command, CommandBody, Content, Encoding, Event, Limits, Push, Reply, RoomStatus, Secret,
-    SendReceipt, ServerFrame, ServerLimits, Status, Value, Welcome, decode, encode,
+    AppendAck, Bye, Command, CommandBody, Content, Encoding, Event, Limits, Push, Reply,
+    RoomStatus, Secret, ServerFrame, ServerLimits, Status, Value, Welcome, decode, encode,
 };
 use im_core::{
     Code, CommandId, Cursor, DeviceId, Epoch, EventKind, MessageId, RoomId, Seq, SessionId,
@@ -126,7 +126,7 @@ fn event(n: u64) -> Push {
 
 fn receipt(n: u64) -> Reply {
     let at = Timestamp::from_millis(n);
-    Reply::Sent(SendReceipt { room: room(), epoch: EPOCH, seq: seq(n), at, repeated: false })
+    Reply::Sent(AppendAck { room: room(), epoch: EPOCH, seq: seq(n), at, repeated: false })
 }
 
 fn message(n: u64) -> Message {

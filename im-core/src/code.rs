@@ -67,14 +67,14 @@ codes! {
     /// The store cannot take it now: it is full, failing or away. Nothing was kept.
     StoreUnavailable = 4202, "the store cannot take it now; nothing was kept";
     /// The reader took so little for so long that it was cut off.
-    SlowReader = 4203, "you read too slowly; resume from your cursors";
+    SlowSubscriber = 4203, "you read too slowly; resume from your cursors";
     /// The user or the address has too many connections.
     TooManyConnections = 4204, "too many connections";
     /// Nothing was heard within the time allowed.
     IdleTimeout = 4205, "nothing was heard from you for too long";
     /// An earlier send of the session's to the room was refused for the time being and is to come again first. Nothing
     /// was kept.
-    NotYet = 4206, "an earlier message of yours to this room comes first; send them again in their order";
+    SenderOrder = 4206, "an earlier message of yours to this room comes first; send them again in their order";
 
     /// No credentials were given and none are optional.
     Unauthenticated = 4300, "credentials are needed";

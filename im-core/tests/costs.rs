@@ -20,7 +20,7 @@ use support::{Client, greeted};
 #[derive(Default)]
 struct Till {
     costs: Mutex<Vec<u32>>,
-    given_back: AtomicU64,
+    refund: AtomicU64,
     refuses_next: AtomicBool,
 }
 
@@ -40,7 +40,7 @@ impl RateLimiter for Till {
     }
 
     fn give_back(&self, _: &UserId, cost: u32, _: Timestamp) -> Duration {
-        self.given_back.fetch_add(cost.into(), Ordering::Relaxed);
+        self.refund.fetch_add(cost.into(), Ordering::Relaxed);
         Duration::from_millis(3500)
     }
 }
@@ -149,7 +149,7 @@ async fn send_behind_a_refused_one_is_free() {
     let behind = (Some(4206), Some(3500));
     let expected = [(Some(1), (Some(4200), Some(40))), (Some(2), behind), (Some(3), behind)];
     assert_eq!(codes, BTreeMap::from(expected), "its wait covers the rate too");
-    assert_eq!(till.taken().len() as u64, till.given_back.load(Ordering::Relaxed));
+    assert_eq!(till.taken().len() as u64, till.refund.load(Ordering::Relaxed));
 }
 
 /// Time, for the engine's clock and for the runtime's.

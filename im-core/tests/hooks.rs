@@ -96,7 +96,7 @@ async fn hook_is_asked_per_kind_of_act() {
         ActionKind::Read,
         ActionKind::Send,
         ActionKind::Signal,
-        ActionKind::SetState,
+        ActionKind::PutState,
     ];
     let acts = [
         json!({"t": "create", "id": 2, "room": "tea"}),
@@ -113,7 +113,7 @@ async fn hook_is_asked_per_kind_of_act() {
             ActionKind::Read => &[ActionKind::Read],
             ActionKind::Send => &[ActionKind::Send],
             ActionKind::Signal => &[ActionKind::Signal],
-            _ => &[ActionKind::SetState],
+            _ => &[ActionKind::PutState],
         });
         let engine = engine(&hooks).await;
         let mut ann = greeted(&engine, "ann").await;

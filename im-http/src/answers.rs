@@ -190,8 +190,9 @@ impl HttpBody for Streamed {
         self.ended = true;
         if encoding == Encoding::MsgPack && self.missing > 0 {
             // How many there would be was said before the session ended meanwhile.
-            let cut_off = io::Error::other("the session ended before all commands were answered");
-            return Poll::Ready(Some(Err(cut_off)));
+            let disconnect_unread =
+                io::Error::other("the session ended before all commands were answered");
+            return Poll::Ready(Some(Err(disconnect_unread)));
         }
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(list_end(encoding))))))
     }

@@ -106,7 +106,7 @@ pub use request::{
 pub use roll::{Entry, Roll};
 pub use seldom::Seldom;
 pub use socket::into_tcp;
-pub use stop::told_to_stop;
+pub use stop::shutdown_signal;
 pub use timed::{BodyTooSlow, TimedBody};
 #[cfg(feature = "tls")]
 pub use tls::Certificates;

@@ -16,7 +16,7 @@ use crate::turns::Turns;
 /// Has the system end a connection whose peer has confirmed nothing of what was sent to it for so long (`TCP_USER_TIMEOUT`,
 /// RFC 5482). What a [`Patient`] sees is how its socket takes things, and a socket takes a good deal for a peer that has
 /// vanished without a word. Elsewhere than on Linux and Android the system's own time stands.
-pub(crate) fn expect_receipt(stream: &TcpStream, within: Duration) -> io::Result<()> {
+pub(crate) fn set_user_timeout(stream: &TcpStream, within: Duration) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         // None at all would be the system's own time, a quarter of an hour.

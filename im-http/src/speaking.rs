@@ -29,7 +29,7 @@ use crate::body::BoxError;
 use crate::crowd::Place;
 use crate::front::Front;
 use crate::listener_config::ListenerConfig;
-use crate::patience::{Patient, expect_receipt};
+use crate::patience::{Patient, set_user_timeout};
 use crate::socket::Socket;
 use crate::timed::TimedBody;
 #[cfg(feature = "tls")]
@@ -74,7 +74,7 @@ impl OneConnection {
     {
         let prepared = stream
             .set_nodelay(true)
-            .and_then(|()| expect_receipt(&stream, self.config.write_timeout));
+            .and_then(|()| set_user_timeout(&stream, self.config.write_timeout));
         if let Err(e) = prepared {
             tracing::debug!(error = %e, "a connection ended before it began");
             return;

@@ -14,7 +14,7 @@ use std::io;
 /// # Panics
 ///
 /// Outside a tokio runtime, or if its I/O driver is off.
-pub async fn told_to_stop() -> io::Result<()> {
+pub async fn shutdown_signal() -> io::Result<()> {
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted,
         terminated = terminated() => terminated,

@@ -99,7 +99,7 @@ impl Txn<'_> {
 
     /// Those that are left: of events that were trimmed.
     fn erase_sends(&mut self, user: &UserId, incarnation: u64, step: &mut Step) -> StoreResult<()> {
-        let prefix = keys::sent_by(incarnation, user);
+        let prefix = keys::idempotency_records_of(incarnation, user);
         for row in self.handle.db.scan_prefix(prefix).keys().take(step.left) {
             self.put(row.map_err(reading)?.to_vec(), None, Sight::Kept)?;
             step.left -= 1;

@@ -55,7 +55,7 @@ impl Txn<'_> {
                 return Err(Refusal::Reserved.into());
             }
             if self.membership_in(epoch.incarnation, &user)?.is_some() {
-                return Err(Refusal::OutOfPlace.into());
+                return Err(Refusal::NotNext.into());
             }
             draft.members += u32::from(matches!(membership, Membership::Member(_)));
             self.put_membership(&draft, &user, Some(membership))?;
@@ -65,7 +65,7 @@ impl Txn<'_> {
             if let Some((id, send)) = &send {
                 let key = keys::sent(epoch.incarnation, &event.from, id);
                 if self.get(&key)?.is_some() {
-                    return Err(Refusal::OutOfPlace.into());
+                    return Err(Refusal::NotNext.into());
                 }
                 self.put_new(key, record::sent(send));
             }

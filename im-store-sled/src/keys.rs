@@ -54,7 +54,7 @@ const DRAFT: u8 = 15;
 const DOOMED: u8 = 16;
 
 /// Everything that is to be purged.
-pub(crate) const ALL_DOOMED: &[u8] = &[DOOMED];
+pub(crate) const PURGE_QUEUE: &[u8] = &[DOOMED];
 /// All rooms.
 pub(crate) const ROOMS: &[u8] = &[ROOM];
 /// All nodes that write state.
@@ -91,12 +91,12 @@ pub(crate) fn sent(incarnation: u64, sender: &UserId, id: &MessageId) -> Key {
 }
 
 /// All records of one room's sends.
-pub(crate) fn all_sent(incarnation: u64) -> Key {
+pub(crate) fn all_idempotency_records(incarnation: u64) -> Key {
     of(SENT, &[&incarnation.to_be_bytes()])
 }
 
 /// The records of one user's sends to it.
-pub(crate) fn sent_by(incarnation: u64, sender: &UserId) -> Key {
+pub(crate) fn idempotency_records_of(incarnation: u64, sender: &UserId) -> Key {
     let sender = sender.as_str();
     of(SENT, &[&incarnation.to_be_bytes(), &len(sender), sender.as_bytes()])
 }

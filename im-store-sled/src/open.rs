@@ -15,7 +15,7 @@ use crate::device::Device;
 use crate::error::{damaged, file, reading, sled_kind};
 use crate::folder::{Folder, Snapshots};
 use crate::shared::Handle;
-use crate::state::fresh_generation;
+use crate::state::new_generation;
 use crate::status::{LAYOUT, Left, Status, boot_id};
 use crate::txn::Meta;
 use crate::{keys, parts, readable, record};
@@ -304,7 +304,11 @@ fn verify_event(db: &sled::Db, room: &RoomRecord, seq: Seq) -> StoreResult<u64> 
     let bytes = event.content.packed().len() as u64;
     let Some(id) = &event.id else { return Ok(bytes) };
     let key = keys::sent(room.epoch.incarnation, &event.from, id);
-    let sent = db.get(key).map_err(reading)?.map(|bytes| record::read_sent(&bytes)).transpose()?;
+    let sent = db
+        .get(key)
+        .map_err(reading)?
+        .map(|bytes| record::read_idempotency_record(&bytes))
+        .transpose()?;
     match sent {
         Some(sent) if sent.seq == seq => Ok(bytes),
         _ => Err(damaged("record of a send")),
@@ -325,7 +329,7 @@ pub(crate) fn read_meta(db: &sled::Db) -> StoreResult<Meta> {
     let state_generation = match number(keys::STATE_GENERATION)? {
         Some(generation) => generation,
         None => {
-            let generation = fresh_generation();
+            let generation = new_generation();
             db.insert(keys::STATE_GENERATION, record::number(generation)).map_err(reading)?;
             db.flush().map_err(reading)?;
             generation

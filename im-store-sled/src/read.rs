@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use im_core::ports::{Head, LogPage, LogRange, StateSnapshot, StoreResult};
 use im_core::state::{
-    Checkpoint, Membership, RoomRecord, SendRecord, SessionHead, SessionRecord, Ticket,
+    Checkpoint, IdempotencyRecord, Membership, RoomRecord, SessionHead, SessionRecord, Ticket,
 };
 use im_core::wire::{Event, PageFrom, Role, RoomKind};
 use im_core::{Cursor, MessageId, RoomId, Seq, SessionId, UserId};
@@ -129,10 +129,10 @@ impl Reader<'_> {
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>> {
+    ) -> StoreResult<Option<IdempotencyRecord>> {
         let Some(room) = self.room(room)? else { return Ok(None) };
         let bytes = self.get(&keys::sent(room.epoch.incarnation, sender, id))?;
-        bytes.map(|bytes| record::read_sent(&bytes)).transpose()
+        bytes.map(|bytes| record::read_idempotency_record(&bytes)).transpose()
     }
 
     pub(crate) fn membership(

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use im_core::ports::StoreResult;
 use im_core::state::{
-    Checkpoint, ContentHash, Followed, Membership, RoomRecord, SendRecord, SessionRecord, Ticket,
+    Checkpoint, ContentHash, Followed, IdempotencyRecord, Membership, RoomRecord, SessionRecord,
+    Ticket,
 };
 use im_core::wire::{Content, Event, Role, RoomKind, StateUpdate};
 use im_core::{
@@ -105,13 +106,17 @@ fn content(input: In<'_>) -> StoreResult<Content> {
         .map_err(|_| crate::error::damaged("content"))
 }
 
-pub(crate) fn sent(record: &SendRecord) -> Vec<u8> {
+pub(crate) fn sent(record: &IdempotencyRecord) -> Vec<u8> {
     Out::new(48).u64(record.seq.get()).time(record.at).rest(&record.hash.0)
 }
 
-pub(crate) fn read_sent(bytes: &[u8]) -> StoreResult<SendRecord> {
+pub(crate) fn read_idempotency_record(bytes: &[u8]) -> StoreResult<IdempotencyRecord> {
     let mut input = In::new(bytes, "record of a send")?;
-    Ok(SendRecord { seq: input.seq()?, at: input.time()?, hash: ContentHash(input.array()?) })
+    Ok(IdempotencyRecord {
+        seq: input.seq()?,
+        at: input.time()?,
+        hash: ContentHash(input.array()?),
+    })
 }
 
 /// A membership; `None` for a user who has none and was in the room, wrote to it or was named in it.

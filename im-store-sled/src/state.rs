@@ -140,7 +140,7 @@ impl Txn<'_> {
         self.put(keys::state_writer(node), Some(Vec::new()), Sight::AtOnce)?;
         let mut generation = self.meta.state_generation;
         if !self.meta.state_writers.is_empty() {
-            generation = fresh_generation();
+            generation = new_generation();
             let bytes = record::number(generation);
             self.put(keys::STATE_GENERATION.to_vec(), Some(bytes), Sight::AtOnce)?;
         }
@@ -158,6 +158,6 @@ impl Txn<'_> {
 }
 
 /// A generation that no store has had, and that every encoding carries as a number.
-pub(crate) fn fresh_generation() -> u64 {
+pub(crate) fn new_generation() -> u64 {
     u64::from_be_bytes(random_bytes()) & im_core::id::MAX_SAFE_INTEGER
 }

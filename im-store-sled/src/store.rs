@@ -11,9 +11,9 @@ use im_core::ports::{
     StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult, Upkeep,
 };
 use im_core::state::{
-    Act, Append, Checkpoint, CheckpointChange, Erased, ImportedEvent, ImportedPart, ImportedRoom,
-    Keep, Membership, RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Ticket,
-    Trimmed, Unchanged,
+    Act, Append, Checkpoint, CheckpointChange, Erased, IdempotencyRecord, ImportedEvent,
+    ImportedPart, ImportedRoom, Keep, Membership, RoomRecord, SecretHash, SessionHead,
+    SessionRecord, Ticket, Trimmed, Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
@@ -42,7 +42,7 @@ pub struct SledStore {
     queue: Arc<Queue>,
     /// Bytes that may still wait for a commit.
     places: Arc<Semaphore>,
-    all_places: usize,
+    queue_bytes: usize,
     pub(crate) reads: Arc<Semaphore>,
     /// Pages take turns of their own, so that no look-up waits for them, and half of the cores at most.
     pages: Arc<Semaphore>,
@@ -98,13 +98,13 @@ impl SledStore {
             StoreError::new(StoreErrorKind::Unavailable, "the writer's thread could not be started")
                 .because(e)
         })?;
-        let all_places = config.queue_bytes.clamp(OVERHEAD, Semaphore::MAX_PERMITS.min(1 << 31));
+        let queue_bytes = config.queue_bytes.clamp(OVERHEAD, Semaphore::MAX_PERMITS.min(1 << 31));
         Ok(Self {
             shared,
             device,
             queue,
-            places: Arc::new(Semaphore::new(all_places)),
-            all_places,
+            places: Arc::new(Semaphore::new(queue_bytes)),
+            queue_bytes,
             reads: Arc::new(Semaphore::new(config.max_reads)),
             pages: Arc::new(Semaphore::new(cores().div_ceil(2).min(config.max_reads))),
             writer: Mutex::new(Some(thread)),
@@ -121,7 +121,7 @@ impl SledStore {
 
     /// Waits for a place in the queue and hands the work to the writer.
     async fn submit(&self, work: Box<dyn Work>, count: usize, bytes: usize) -> StoreResult<()> {
-        let wanted = (bytes + count.max(1) * OVERHEAD).min(self.all_places);
+        let wanted = (bytes + count.max(1) * OVERHEAD).min(self.queue_bytes);
         // Never more than 2^31.
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         let (places, queue) = (Arc::clone(&self.places), Arc::clone(&self.queue));
@@ -269,7 +269,7 @@ impl RoomLog for SledStore {
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>> {
+    ) -> StoreResult<Option<IdempotencyRecord>> {
         let (room, sender, id) = (room.clone(), sender.clone(), id.clone());
         SledStore::read(self, move |reader| reader.sent(&room, &sender, &id)).await
     }

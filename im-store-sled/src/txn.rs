@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, StoreError, StoreResult};
 use im_core::state::{
-    Append, Authority, Commit, Membership, Plan, PlanError, RoomRecord, SendRecord, StateLimits,
-    View, plan,
+    Append, Authority, Commit, IdempotencyRecord, Membership, Plan, PlanError, RoomRecord,
+    StateLimits, View, plan,
 };
 use im_core::wire::Role;
 use im_core::{Epoch, MessageId, RoomId, Seq, UserId};
@@ -403,8 +403,8 @@ impl View for Txn<'_> {
         room: &RoomRecord,
         sender: &UserId,
         id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>> {
+    ) -> StoreResult<Option<IdempotencyRecord>> {
         let bytes = self.get(&keys::sent(room.epoch.incarnation, sender, id))?;
-        bytes.map(|bytes| record::read_sent(&bytes)).transpose()
+        bytes.map(|bytes| record::read_idempotency_record(&bytes)).transpose()
     }
 }

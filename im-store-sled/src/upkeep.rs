@@ -93,7 +93,7 @@ impl Txn<'_> {
     /// Whether there may be more.
     pub(crate) fn purge(&mut self, limit: usize) -> StoreResult<bool> {
         let mut left = limit.clamp(1, ROWS);
-        for row in self.handle.db.scan_prefix(keys::ALL_DOOMED) {
+        for row in self.handle.db.scan_prefix(keys::PURGE_QUEUE) {
             let (key, id) = row.map_err(reading)?;
             let incarnation = keys::last_number(&key).ok_or_else(|| damaged("deleted room"))?;
             let id = std::str::from_utf8(&id).ok().and_then(|id| RoomId::new(id).ok());
@@ -112,7 +112,7 @@ impl Txn<'_> {
     fn purge_room(&mut self, incarnation: u64, id: &RoomId, left: &mut usize) -> StoreResult<()> {
         for prefix in [
             keys::events(incarnation),
-            keys::all_sent(incarnation),
+            keys::all_idempotency_records(incarnation),
             keys::states(incarnation),
             keys::state_head(incarnation),
         ] {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, StoreError, StoreResult};
 use im_core::state::{
-    Act, Append, Authority, Commit, ContentHash, Membership, Plan, PlanError, RoomRecord,
-    SendRecord, View, plan,
+    Act, Append, Authority, Commit, ContentHash, IdempotencyRecord, Membership, Plan, PlanError,
+    RoomRecord, View, plan,
 };
 use im_core::wire::{Event, Role};
 use im_core::{Epoch, MessageId, RoomId, UserId};
@@ -15,12 +15,12 @@ use crate::dialect::Dialect;
 use crate::error::{Fault, Outcome};
 use crate::known::{Known, Memberships};
 use crate::link::Link;
-use crate::migrate::{GENERATION, fresh_number, read_number};
+use crate::migrate::{GENERATION, new_generation, read_number};
 use crate::model;
 use crate::put::ROOMS;
 use crate::statement::{Statement, pieces};
 
-type Receipts = HashMap<(u64, UserId, MessageId), Option<SendRecord>>;
+type Receipts = HashMap<(u64, UserId, MessageId), Option<IdempotencyRecord>>;
 
 /// Whether repeats are looked for before a batch is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,7 @@ impl Draft {
         }
         users.retain(|user| !self.known.memberships.contains_key(user));
         self.read_memberships(link, users.into_iter().collect()).await?;
-        self.read_receipts(link, sends.into_iter().collect()).await
+        self.read_idempotency_records(link, sends.into_iter().collect()).await
     }
 
     async fn read_memberships<D: Dialect>(
@@ -185,12 +185,12 @@ impl Draft {
         Ok(())
     }
 
-    async fn read_receipts<D: Dialect>(
+    async fn read_idempotency_records<D: Dialect>(
         &mut self,
         link: &mut Link<'_, D>,
         wanted: Vec<(u64, UserId, MessageId)>,
     ) -> Outcome<()> {
-        let found = link.find_receipts(&wanted).await?;
+        let found = link.find_idempotency_records(&wanted).await?;
         self.receipts.extend(found.into_iter().map(|(key, record)| (key, Some(record))));
         for key in wanted {
             self.receipts.entry(key).or_insert(None);
@@ -206,7 +206,7 @@ impl Draft {
     ) -> Outcome<StoreResult<Appended>> {
         loop {
             let generation = self.generation;
-            let fresh = || Epoch { generation, incarnation: fresh_number() };
+            let fresh = || Epoch { generation, incarnation: new_generation() };
             match plan(append, self, fresh) {
                 Ok(Plan::Commit(commit)) => {
                     return Ok(Ok(Appended::Committed(self.take(*commit))));
@@ -218,7 +218,7 @@ impl Draft {
                     // A repeat is one, whatever its sender may do by now.
                     match self.overlooked(append) {
                         Some((room, sender, id)) => {
-                            self.read_receipts(link, vec![(room, sender, id)]).await?;
+                            self.read_idempotency_records(link, vec![(room, sender, id)]).await?;
                         }
                         None => return Ok(Err(StoreError::from(refusal))),
                     }
@@ -228,7 +228,7 @@ impl Draft {
                 }
                 Err(PlanError::Store(Unread::Owners(room))) => self.read_owners(link, room).await?,
                 Err(PlanError::Store(Unread::Receipt(room, sender, id))) => {
-                    self.read_receipts(link, vec![(room, sender, id)]).await?;
+                    self.read_idempotency_records(link, vec![(room, sender, id)]).await?;
                 }
             }
         }
@@ -345,7 +345,7 @@ impl View for Draft {
         room: &RoomRecord,
         sender: &UserId,
         id: &MessageId,
-    ) -> Result<Option<SendRecord>, Unread> {
+    ) -> Result<Option<IdempotencyRecord>, Unread> {
         let incarnation = room.epoch.incarnation;
         match self.receipts.get(&(incarnation, sender.clone(), id.clone())) {
             Some(record) => Ok(*record),

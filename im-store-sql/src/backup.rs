@@ -11,7 +11,7 @@ use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use crate::error::{Fault, Outcome, closed};
 use crate::link::Link;
-use crate::migrate::{GENERATION, STATE_GENERATION, fresh_number};
+use crate::migrate::{GENERATION, STATE_GENERATION, new_generation};
 use crate::statement::Statement;
 use crate::store::SqlStore;
 
@@ -57,7 +57,7 @@ impl SqlStore<Sqlite> {
         }
         // No two of them meet in one file.
         let mut partial = to.clone().into_os_string();
-        partial.push(format!(".{:x}.partial", fresh_number()));
+        partial.push(format!(".{:x}.partial", new_generation()));
         let partial = PathBuf::from(partial);
         let done = self.copy(&partial, &to).await;
         if done.is_err() {
@@ -137,8 +137,8 @@ async fn check(link: &mut Link<'_, Sqlite>) -> Outcome<()> {
 }
 
 async fn begin_generation(link: &mut Link<'_, Sqlite>) -> Outcome<u64> {
-    let generation = fresh_number();
-    for (name, value) in [(GENERATION, generation), (STATE_GENERATION, fresh_number())] {
+    let generation = new_generation();
+    for (name, value) in [(GENERATION, generation), (STATE_GENERATION, new_generation())] {
         let update = Statement::new("UPDATE im_numbers SET value = ").int(value);
         link.run(update.sql(" WHERE name = ").text(name)).await?;
     }

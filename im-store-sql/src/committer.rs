@@ -75,7 +75,7 @@ impl<D: Dialect> Committer<D> {
             let jobs = self.gather(first);
             self.serve(jobs).await;
             if self.jobs.is_closed() && self.health.is_away() {
-                self.give_up();
+                self.abandon();
             }
         }
         if let Some(held) = self.held.take() {
@@ -86,7 +86,7 @@ impl<D: Dialect> Committer<D> {
     }
 
     /// Nobody waits once for each batch while the store is being closed.
-    fn give_up(&mut self) {
+    fn abandon(&mut self) {
         let verdict = without_fault(Class::Away, "it did not answer while the store was closed");
         while let Ok(job) = self.jobs.try_recv() {
             job.answer(&verdict);

@@ -160,16 +160,16 @@ impl<D: Dialect> Link<'_, D> {
             step.left -= usize::try_from(count).unwrap_or(step.left);
             next = model::made("seq", Seq::new(from.get() + count))?;
             if trimmed {
-                self.erase_receipts(user, number, from, next).await?;
+                self.erase_idempotency_records(user, number, from, next).await?;
             } else {
-                step.events += self.erase_kept(user, room, from, next).await?;
+                step.events += self.erase_kept_events(user, room, from, next).await?;
             }
         }
         Ok(next)
     }
 
     /// Of those from `from` to before `next`, which were trimmed.
-    async fn erase_receipts(
+    async fn erase_idempotency_records(
         &mut self,
         user: &UserId,
         room: u64,
@@ -181,7 +181,7 @@ impl<D: Dialect> Link<'_, D> {
     }
 
     /// Of those from `from` to before `next`, which are kept. Says how many changed.
-    async fn erase_kept(
+    async fn erase_kept_events(
         &mut self,
         user: &UserId,
         room: &mut RoomRecord,

@@ -9,7 +9,7 @@ use im_core::{Epoch, RoomId, UserId};
 use crate::dialect::Dialect;
 use crate::error::{Fault, Outcome};
 use crate::link::Link;
-use crate::migrate::{GENERATION, fresh_number, read_number};
+use crate::migrate::{GENERATION, new_generation, read_number};
 use crate::model;
 use crate::put::{IMPORTS, ROOMS};
 use crate::runs::Runs;
@@ -29,7 +29,7 @@ impl<D: Dialect> Link<'_, D> {
         self.drop_import(&new.id).await?;
         let generation = read_number::<D>(self.0, GENERATION).await?;
         let generation = generation.ok_or(Fault::Damaged("generation"))?;
-        let epoch = Epoch { generation, incarnation: fresh_number() };
+        let epoch = Epoch { generation, incarnation: new_generation() };
         self.put_rooms(IMPORTS, &[&new.begin(epoch)], "").await?;
         Ok(Ok(epoch))
     }
@@ -51,7 +51,7 @@ impl<D: Dialect> Link<'_, D> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         if self.holds_some(epoch, part, &rows).await? {
-            return Ok(Err(Refusal::OutOfPlace));
+            return Ok(Err(Refusal::NotNext));
         }
         let number = epoch.incarnation;
         let place = |(user, membership): &(UserId, Membership)| {
@@ -88,7 +88,7 @@ impl<D: Dialect> Link<'_, D> {
             event.id.clone().map(|id| (epoch.incarnation, event.from.clone(), id))
         };
         let sends: Vec<_> = rows.iter().filter_map(send).collect();
-        Ok(!self.find_receipts(&sends).await?.is_empty())
+        Ok(!self.find_idempotency_records(&sends).await?.is_empty())
     }
 
     pub(crate) async fn finish_import(
@@ -131,7 +131,7 @@ fn take(room: &mut RoomRecord, part: &ImportedPart) -> Result<Rows, Refusal> {
             return Err(Refusal::Reserved);
         }
         if !users.insert(user) {
-            return Err(Refusal::OutOfPlace);
+            return Err(Refusal::NotNext);
         }
         room.members += u32::from(matches!(membership, Membership::Member(_)));
     }
@@ -140,7 +140,7 @@ fn take(room: &mut RoomRecord, part: &ImportedPart) -> Result<Rows, Refusal> {
         let (event, send) = room.import(event.clone())?;
         let hash = send.as_ref().map(|(_, record)| record.hash);
         if send.is_some_and(|(id, _)| !ids.insert((event.from.clone(), id))) {
-            return Err(Refusal::OutOfPlace);
+            return Err(Refusal::NotNext);
         }
         rows.push((event, hash));
     }

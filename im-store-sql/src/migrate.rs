@@ -107,7 +107,7 @@ async fn number<D: Dialect>(conn: &mut D::Connection, name: &str) -> Outcome<u64
     if let Some(number) = read_number::<D>(conn, name).await? {
         return Ok(number);
     }
-    let fresh = fresh_number();
+    let fresh = new_generation();
     let insert = Statement::new("INSERT INTO im_numbers (name, value) VALUES ")
         .group(|row| row.text(name).int(fresh));
     Link::<D>(conn).run(insert).await?;
@@ -123,6 +123,6 @@ pub(crate) async fn read_number<D: Dialect>(
 }
 
 /// A number that nobody has had, and that every encoding carries.
-pub(crate) fn fresh_number() -> u64 {
+pub(crate) fn new_generation() -> u64 {
     u64::from_be_bytes(random_bytes()) & MAX_SAFE_INTEGER
 }

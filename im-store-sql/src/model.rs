@@ -1,6 +1,6 @@
 //! From the engine's values to columns and back.
 
-use im_core::state::{ContentHash, Membership, RoomRecord, SecretHash, SendRecord};
+use im_core::state::{ContentHash, IdempotencyRecord, Membership, RoomRecord, SecretHash};
 use im_core::wire::{Content, Encoding, Event, Limits, Role, RoomKind, StateUpdate, Value, encode};
 use im_core::{
     Epoch, EventKind, MessageId, NodeId, RoomId, Seq, Stamp, StateKey, Timestamp, UserId,
@@ -134,8 +134,8 @@ pub(crate) fn read_content(text: &str) -> Outcome<Content> {
 /// The columns of a receipt, in the order in which [`receipt`] reads them.
 pub(crate) const RECEIPT: &str = "t.seq, t.sent_at, t.content_hash";
 
-pub(crate) fn receipt<D: Dialect>(row: &mut Columns<'_, D>) -> Outcome<SendRecord> {
-    Ok(SendRecord {
+pub(crate) fn receipt<D: Dialect>(row: &mut Columns<'_, D>) -> Outcome<IdempotencyRecord> {
+    Ok(IdempotencyRecord {
         seq: made("seq", Seq::new(row.int()?))?,
         at: Timestamp::from_millis(row.int()?),
         hash: ContentHash(hash(row)?),

@@ -8,8 +8,9 @@ use im_core::ports::{
     StateSnapshot, StateStore, Store, StoreError, StoreResult, Upkeep,
 };
 use im_core::state::{
-    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Membership,
-    RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Ticket, Trimmed, Unchanged,
+    Append, Checkpoint, CheckpointChange, Erased, IdempotencyRecord, ImportedPart, ImportedRoom,
+    Keep, Membership, RoomRecord, SecretHash, SessionHead, SessionRecord, Ticket, Trimmed,
+    Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
@@ -79,7 +80,7 @@ impl<D: Dialect> RoomLog for SqlStore<D> {
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>> {
+    ) -> StoreResult<Option<IdempotencyRecord>> {
         read!(self, |link| link.sent(room, sender, id))
     }
 

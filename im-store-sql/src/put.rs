@@ -98,7 +98,7 @@ impl<D: Dialect> Link<'_, D> {
         events: &[(&Event, Option<ContentHash>)],
         runs: &mut Runs,
     ) -> Outcome<()> {
-        let places = if D::RUNS { self.give_places(events, runs).await? } else { Vec::new() };
+        let places = if D::RUNS { self.assign_row_ids(events, runs).await? } else { Vec::new() };
         self.put_messages(events, &places, "").await
     }
 
@@ -109,7 +109,7 @@ impl<D: Dialect> Link<'_, D> {
         columns: &[&str],
     ) -> Outcome<()> {
         let (places, key) = match D::RUNS {
-            true => (self.held_places(events).await?, "place"),
+            true => (self.find_row_ids(events).await?, "place"),
             false => (Vec::new(), "room, seq"),
         };
         self.put_messages(events, &places, &D::on_conflict(key, columns)).await

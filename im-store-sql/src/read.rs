@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use im_core::ports::{Head, LogPage, LogRange, StateSnapshot};
-use im_core::state::{Membership, RoomRecord, SendRecord};
+use im_core::state::{IdempotencyRecord, Membership, RoomRecord};
 use im_core::wire::{PageFrom, Role, RoomKind};
 use im_core::{Cursor, Epoch, MessageId, RoomId, Seq, UserId};
 
@@ -96,7 +96,7 @@ impl<D: Dialect> Link<'_, D> {
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
-    ) -> Outcome<Option<SendRecord>> {
+    ) -> Outcome<Option<IdempotencyRecord>> {
         let select = Statement::new(&format!(
             "SELECT {} FROM im_messages t JOIN im_rooms r ON r.room = t.room WHERE r.id = ",
             model::RECEIPT
@@ -222,10 +222,10 @@ impl<D: Dialect> Link<'_, D> {
     }
 
     /// Those of these sends (each with the number of a room) that were made.
-    pub(crate) async fn find_receipts(
+    pub(crate) async fn find_idempotency_records(
         &mut self,
         wanted: &[(u64, UserId, MessageId)],
-    ) -> Outcome<Vec<((u64, UserId, MessageId), SendRecord)>> {
+    ) -> Outcome<Vec<((u64, UserId, MessageId), IdempotencyRecord)>> {
         let mut found = Vec::new();
         for piece in wanted.chunks(MAX_ROWS) {
             let select = Statement::look_up(

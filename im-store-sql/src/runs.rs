@@ -55,7 +55,7 @@ impl Runs {
 
 impl<D: Dialect> Link<'_, D> {
     /// Gives new events their places, those of a room in their order.
-    pub(crate) async fn give_places(
+    pub(crate) async fn assign_row_ids(
         &mut self,
         events: &[(&Event, Option<ContentHash>)],
         runs: &mut Runs,
@@ -107,7 +107,7 @@ impl<D: Dialect> Link<'_, D> {
     }
 
     /// The places of events that are there.
-    pub(crate) async fn held_places(
+    pub(crate) async fn find_row_ids(
         &mut self,
         events: &[(&Event, Option<ContentHash>)],
     ) -> Outcome<Vec<u64>> {

@@ -10,7 +10,7 @@ use im_core::{NodeId, RoomId, Stamp, StateKey, UserId};
 use crate::dialect::Dialect;
 use crate::error::{Fault, Outcome};
 use crate::link::{Columns, Link};
-use crate::migrate::{STATE_GENERATION, fresh_number, read_number};
+use crate::migrate::{STATE_GENERATION, new_generation, read_number};
 use crate::model;
 use crate::statement::{MAX_ROWS, Statement, bounded_pieces};
 
@@ -137,7 +137,7 @@ impl<D: Dialect> Link<'_, D> {
         let mut generation = held.ok_or(Fault::Damaged("state generation"))?;
         let others = Statement::new("SELECT node FROM im_state_writers LIMIT 1");
         if self.first(others, |row: &mut Columns<'_, D>| row.int()).await?.is_some() {
-            generation = fresh_number();
+            generation = new_generation();
             let update = Statement::new("UPDATE im_numbers SET value = ")
                 .int(generation)
                 .sql(" WHERE name = ")

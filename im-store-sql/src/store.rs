@@ -47,7 +47,7 @@ pub struct SqlStore<D: Dialect> {
     pub(crate) pages: Semaphore,
     /// Bytes that may still wait for a commit.
     places: Arc<Semaphore>,
-    all_places: usize,
+    queue_bytes: usize,
     pub(crate) patience: Duration,
     pub(crate) time_limit: Duration,
     pub(crate) durability: Durability,
@@ -101,7 +101,7 @@ impl<D: Dialect> SqlStore<D> {
             };
             committers.push(tokio::spawn(committer.run()));
         }
-        let all_places = config.queue_bytes.clamp(OVERHEAD, Semaphore::MAX_PERMITS.min(1 << 31));
+        let queue_bytes = config.queue_bytes.clamp(OVERHEAD, Semaphore::MAX_PERMITS.min(1 << 31));
         Ok(Self {
             readers,
             writers,
@@ -112,8 +112,8 @@ impl<D: Dialect> SqlStore<D> {
             #[cfg(feature = "sqlite")]
             urgent,
             pages: Semaphore::new(pages_at_once::<D>(config.connections)),
-            places: Arc::new(Semaphore::new(all_places)),
-            all_places,
+            places: Arc::new(Semaphore::new(queue_bytes)),
+            queue_bytes,
             patience: config.patience,
             time_limit: config.time_limit,
             durability,
@@ -151,7 +151,7 @@ impl<D: Dialect> SqlStore<D> {
         count: usize,
         bytes: usize,
     ) -> StoreResult<()> {
-        let wanted = (bytes + count.max(1) * OVERHEAD).min(self.all_places);
+        let wanted = (bytes + count.max(1) * OVERHEAD).min(self.queue_bytes);
         // Never more than 2^31.
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         let place = Arc::clone(&self.places).acquire_many_owned(wanted).await;

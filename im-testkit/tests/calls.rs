@@ -46,7 +46,7 @@ async fn calls_begun_by_hello_are_counted() {
             let refused = call(again).await.unwrap_err();
             assert_eq!(refused.code().number(), 4204);
         }
-        gate.let_through(3);
+        gate.release(3);
         // Others are not in the way.
         call(hello("bob")).await.unwrap();
     };

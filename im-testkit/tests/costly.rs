@@ -178,7 +178,7 @@ async fn resumes_of_one_user_come_one_by_one() {
             }
             assert_eq!(gate.arrived(), 2, "the second one waits for the first, bob's does not");
             assert_eq!(store.calls(Operation::ChangeCheckpoint), changes);
-            gate.let_through(3);
+            gate.release(3);
         };
         let (first, second, other, ()) = tokio::join!(
             ann.ask(resume.clone()),
@@ -216,9 +216,9 @@ async fn light_user_waits_for_one_batch_only() {
     for id in 5..20 {
         eve.send(&create(id)).await;
     }
-    gate.let_through(1);
+    gate.release(1);
     gate.reached(2).await;
-    gate.let_through(1);
+    gate.release(1);
     assert_eq!(ann.next().await["t"], "ok");
     let made = eve.answers().await;
     assert!((1..=4).contains(&made), "{made} rooms were made before");

@@ -11,8 +11,8 @@ use im_core::ports::{
     StoreErrorKind, Upkeep,
 };
 use im_core::state::{
-    Act, Append, Authority, Base, CheckpointChange, ImportedPart, ImportedRoom, Keep, NewEvent,
-    RoomSeed, SecretHash, SendKey, Ticket,
+    Act, Append, Authority, Base, CheckpointChange, IdempotencyKey, ImportedPart, ImportedRoom,
+    Keep, NewEvent, RoomSeed, SecretHash, Ticket,
 };
 use im_core::state::{SessionRecord, content_hash};
 use im_core::wire::{Content, Limits, PageFrom, Role, RoomKind, Secret};
@@ -57,7 +57,7 @@ fn room() -> RoomId {
 fn send(words: &str, id: &MessageId) -> Append {
     let content = Content::text(words, &Limits::default()).unwrap();
     let hash = content_hash(&EventKind::message(), &content.value());
-    let key = Some(SendKey { id: id.clone(), hash });
+    let key = Some(IdempotencyKey { id: id.clone(), hash });
     let event = NewEvent { from: ann(), kind: EventKind::message(), content, key };
     let members = vec![(ann(), Role::Owner)];
     let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
@@ -280,7 +280,7 @@ async fn a_gate_holds_calls_before_the_commit_and_lets_them_through_one_by_one()
     let second = spawn("b");
     gate.reached(2).await;
     assert_eq!((head(&store).await, first.is_finished()), (None, false));
-    gate.let_through(1);
+    gate.release(1);
     assert!(first.await.unwrap());
     assert_eq!((head(&store).await, second.is_finished()), (Some(Seq::FIRST), false));
     // A fault that is planned while the call is held strikes it.

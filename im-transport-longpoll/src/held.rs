@@ -89,7 +89,7 @@ impl Held {
     }
 
     /// Where the reader stands after what was taken. From now on the downlink is kept for the next poll.
-    pub(crate) fn hand_out(mut self) -> Mark {
+    pub(crate) fn deliver(mut self) -> Mark {
         let Some(mut downlink) = self.downlink.take() else { return Mark::default() };
         let mark = downlink.connection().mark();
         downlink.mark = mark.to_string();

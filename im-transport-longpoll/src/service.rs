@@ -72,7 +72,7 @@ impl LongPoll {
         let mut held = Held::new(asking.token.session.clone(), downlink, self.shared.kept.clone());
         let gathered = held.gather(asking.hold, half_closed, config.max_response_bytes).await;
         let frames = gathered.map_err(|bye| Refusal::from(&bye))?;
-        let mark = held.hand_out();
+        let mark = held.deliver();
         tracing::trace!(frames = frames.len(), "answered a poll");
         Ok(respond(frames, &mark, &asking))
     }

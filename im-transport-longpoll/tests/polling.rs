@@ -124,11 +124,11 @@ impl Session {
     async fn poll(&self, at: &str, hold: u64) -> (Vec<String>, String) {
         let answer = self.poll_with(&format!("?at={at}&hold={hold}"), &[]).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        handed_out(&answer)
+        delivered(&answer)
     }
 }
 
-fn handed_out(answer: &Answer) -> (Vec<String>, String) {
+fn delivered(answer: &Answer) -> (Vec<String>, String) {
     let frames = answer.json();
     let (last, frames) = frames.as_array().unwrap().split_last().unwrap();
     assert_eq!(last["t"], "mark");
@@ -190,7 +190,7 @@ async fn who_has_the_answer_already_is_told_so() {
     assert_eq!(unchanged.header("content-type"), None);
     ann.say("tea", "a").await;
     let changed = ann.poll_with("?hold=0", &[("if-none-match", &tag)]).await;
-    assert_eq!(handed_out(&changed).0, ["event a"]);
+    assert_eq!(delivered(&changed).0, ["event a"]);
 }
 
 #[tokio::test]
@@ -202,10 +202,10 @@ async fn unknown_tags_match_nothing() {
     let query = format!("?hold=0&at={mark}");
     for tag in [&format!("\"{mark}-gzip\""), "*", "abc", "\"", "", "W/\"\u{fc}\""] {
         let answer = ann.poll_with(&query, &[("if-none-match", tag)]).await;
-        assert_eq!(handed_out(&answer).0, [""; 0], "{tag}");
+        assert_eq!(delivered(&answer).0, [""; 0], "{tag}");
         // Without a position of its own, the poll begins at the checkpoint.
         let answer = ann.poll_with("?hold=0", &[("if-none-match", tag)]).await;
-        assert_eq!(handed_out(&answer).0, ["tea ok"], "{tag}");
+        assert_eq!(delivered(&answer).0, ["tea ok"], "{tag}");
     }
     let (_, mark) = ann.poll("", 25).await;
     for tags in [
@@ -324,7 +324,7 @@ async fn of_two_polls_at_once_one_ends() {
     };
     assert_eq!(told(&ended), (409, Some(4101)));
     let (answer, ()) = tokio::join!(left, ann.say("tea", "a"));
-    assert_eq!(handed_out(&answer).0, ["event a"]);
+    assert_eq!(delivered(&answer).0, ["event a"]);
 }
 
 #[tokio::test]

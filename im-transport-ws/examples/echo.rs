@@ -23,7 +23,7 @@ async fn main() -> io::Result<()> {
     let stop = async {
         tokio::select! {
             _ = left => {}
-            _ = im_http::told_to_stop() => {}
+            _ = im_http::shutdown_signal() => {}
         }
     };
     let bounds = ListenerConfig::default().max_connections_per_address(usize::MAX);

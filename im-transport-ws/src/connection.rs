@@ -300,7 +300,7 @@ struct Watched<'a> {
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
         if self.is_read_up {
-            self.connection.caught_up();
+            self.connection.input_drained();
         }
     }
 }
@@ -327,7 +327,7 @@ async fn flush_slowly<S: Socket>(
             connection.write_progressed();
             stuck.as_mut().reset((Instant::now() + within).min(begin + latest(written)));
         }
-        stuck.as_mut().poll(cx).map(|()| Err(Code::SlowReader))
+        stuck.as_mut().poll(cx).map(|()| Err(Code::SlowSubscriber))
     })
     .await
 }

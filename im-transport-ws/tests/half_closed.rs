@@ -30,7 +30,7 @@ async fn a_half_closed_socket_is_told_goodbye_and_its_session_goes_on() {
     let welcome = client.command(&hello).await;
 
     client.stream.shutdown().await.unwrap();
-    let (code, words) = client.said_goodbye().await;
+    let (code, words) = client.closed_cleanly().await;
     assert_eq!((code, words.as_str()), (4000, Code::Closed.meaning()));
     assert_eq!(client.end().await, b"", "nothing follows, and the server ends its half as well");
     only(&engine, 1).await;
@@ -55,7 +55,7 @@ async fn what_was_asked_before_is_answered_before_the_goodbye() {
     for id in 50..60 {
         assert_eq!(client.json().await["id"], id);
     }
-    assert_eq!(client.said_goodbye().await.0, 4000);
+    assert_eq!(client.closed_cleanly().await.0, 4000);
     all_gone(&engine).await;
 }
 
@@ -66,7 +66,7 @@ async fn a_socket_that_is_half_closed_in_the_middle_of_a_frame_is_told_goodbye()
     let (mut other, mut client) = (greeted(address).await, greeted(address).await);
     client.bytes(&frame(FIN | TEXT, br#"{"t":"ping","id":2}"#)[..9]).await;
     client.stream.shutdown().await.unwrap();
-    assert_eq!(client.said_goodbye().await.0, 4000);
+    assert_eq!(client.closed_cleanly().await.0, 4000);
     only(&engine, 1).await;
     other.is_alive().await;
 }

@@ -64,7 +64,7 @@ async fn half_a_message_does_not_keep_the_connection() {
     client.hello().await;
     let message = frame(FIN | TEXT, br#"{"t":"ping","id":7}"#);
     client.stream.write_all(&message[..10]).await.unwrap();
-    assert_eq!(client.said_goodbye().await.0, Code::IdleTimeout.number());
+    assert_eq!(client.closed_cleanly().await.0, Code::IdleTimeout.number());
 }
 
 /// A page that takes four times the write time-out to be read arrives as a whole.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use im_core::engine::{Engine, EngineConfig, Publish, SlowReader};
+use im_core::engine::{Engine, EngineConfig, Publish, SlowSubscriber};
 use im_core::memory::MemoryStore;
 use im_core::wire::Target;
 use im_core::{Code, RoomId, UserId};
@@ -65,12 +65,12 @@ impl Recorder for Closed {
 }
 
 /// A small outbox, so that little is enough to fill it.
-async fn engine(policy: SlowReader) -> Engine {
+async fn engine(policy: SlowSubscriber) -> Engine {
     let config = EngineConfig::default()
         .outbox_bytes(32 * 1024)
         .window_events(32)
         .window_bytes(64 * 1024)
-        .slow_reader(policy);
+        .slow_subscriber(policy);
     Engine::builder().allow_anonymous().config(config).start().await.unwrap()
 }
 
@@ -111,9 +111,9 @@ async fn heard_by(bystander: &mut Client<DuplexStream>, engine: &Engine) {
 
 #[tokio::test]
 async fn a_reader_who_falls_behind_is_told_so_and_nobody_else_notices() {
-    let closed = Closed::with(Code::SlowReader);
+    let closed = Closed::with(Code::SlowSubscriber);
     let _recording = metrics::set_default_local_recorder(&closed);
-    let engine = engine(SlowReader::Disconnect).await;
+    let engine = engine(SlowSubscriber::Disconnect).await;
     let ws = WebSocket::new(engine.clone(), WsConfig::default());
     let mut slow = Client::open(in_memory(&ws, 4096), "").await.unwrap();
     follow(&mut slow, "slow").await;
@@ -122,8 +122,8 @@ async fn a_reader_who_falls_behind_is_told_so_and_nobody_else_notices() {
         heard_by(&mut bystander, &engine).await;
     }
     // Only now it reads: what was on its way, and why there is no more.
-    let (code, words) = slow.said_goodbye().await;
-    assert_eq!((code, words.as_str()), (4203, Code::SlowReader.meaning()));
+    let (code, words) = slow.closed_cleanly().await;
+    assert_eq!((code, words.as_str()), (4203, Code::SlowSubscriber.meaning()));
     drop(slow);
     only(&engine, 1).await;
     assert_eq!(closed.count(), 1);
@@ -133,10 +133,10 @@ async fn a_reader_who_falls_behind_is_told_so_and_nobody_else_notices() {
 
 #[tokio::test]
 async fn a_socket_that_is_never_read_is_given_up_and_nobody_else_notices() {
-    let closed = Closed::with(Code::SlowReader);
+    let closed = Closed::with(Code::SlowSubscriber);
     let _recording = metrics::set_default_local_recorder(&closed);
     // Readers are waited for as long as they take anything; this one takes nothing.
-    let engine = engine(SlowReader::CatchUp).await;
+    let engine = engine(SlowSubscriber::CatchUp).await;
     let config = WsConfig::default().write_timeout(Duration::from_millis(200));
     let ws = WebSocket::new(engine.clone(), config);
     let address = listen(&ws).await;

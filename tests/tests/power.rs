@@ -53,7 +53,7 @@ async fn power_cuts_lose_nothing() {
         let Some(report) = report else { return };
         let shown: Vec<_> = report.violations.iter().take(5).collect();
         assert!(report.violations.is_empty(), "{shown:#?}");
-        assert_eq!(report.given_up, 0, "{:?}", report.given_up_first);
+        assert_eq!(report.abandoned, 0, "{:?}", report.first_abandoned);
         assert_eq!(report.cuts, cuts);
         assert!(report.acknowledged > 0, "nothing was written: this run shows nothing");
     }

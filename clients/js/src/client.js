@@ -141,16 +141,16 @@ export class Client extends Emitter {
     checkId('message', mid);
     checkId('event kind', kind);
     const body = { t: 'send', ...target, mid, kind, content: this.value(content) };
-    return /** @type {any} */ (await this.keptSend(body, true));
+    return /** @type {any} */ (await this.persistedSend(body, true));
   }
 
   /**
    * @param {Frame} body
    * @param {boolean} isNew
    */
-  async keptSend(body, isNew) {
+  async persistedSend(body, isNew) {
     const answer = this.command(body);
-    if (isNew) this.keeper?.keepSend(body);
+    if (isNew) this.keeper?.storeSend(body);
     try {
       const receipt = await answer;
       this.keeper?.dropSend(body.mid);
@@ -165,7 +165,7 @@ export class Client extends Emitter {
   /** @param {Frame} send */
   async sendAgain(send) {
     try {
-      const receipt = await this.keptSend(send, false);
+      const receipt = await this.persistedSend(send, false);
       this.emit('receipt', /** @type {any} */ ({ ...receipt, mid: send.mid }));
     } catch (error) {
       if (error instanceof ImError && error.kind === 'closed') return;

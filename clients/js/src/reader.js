@@ -29,7 +29,7 @@ export class Reader {
     this.taken = undefined;
     /** @type {Cursor | undefined} The last event that was put into the queue, or where it began. */
     this.last = undefined;
-    this.isBehind = false;
+    this.isCatchingUp = false;
     this.isDone = false;
     /** @type {Error | undefined} */
     this.error = undefined;
@@ -47,12 +47,12 @@ export class Reader {
 
   /** @param {RoomEvent} event the next one of the room */
   push(event) {
-    if (this.isDone || this.isBehind) return;
+    if (this.isDone || this.isCatchingUp) return;
     if (this.last && event.epoch === this.last.epoch && event.seq <= this.last.seq) return;
     if (this.queue.length >= this.max) {
       this.queue = [];
       this.last = this.taken;
-      this.isBehind = true;
+      this.isCatchingUp = true;
     } else {
       this.add(event);
     }
@@ -76,7 +76,7 @@ export class Reader {
     if (this.taken?.epoch !== cursor.epoch) {
       this.queue = [];
       this.taken = cursor;
-      this.isBehind = false;
+      this.isCatchingUp = false;
     }
     this.last = cursor;
     this.wake?.();
@@ -110,7 +110,7 @@ export class Reader {
       }
       if (this.error) throw this.error;
       if (this.isDone) return { done: true, value: undefined };
-      if (this.isBehind) await this.catchUp();
+      if (this.isCatchingUp) await this.catchUp();
       else await new Promise((resolve) => (this.wake = () => resolve(undefined)));
     }
   }
@@ -121,22 +121,22 @@ export class Reader {
     this.last ??= cursor;
     const now = this.room.cursor();
     // The application asked for earlier events than the client is at.
-    if (cursor && now && this.queue.length === 0 && now.epoch === cursor.epoch && now.seq > cursor.seq) this.isBehind = true;
+    if (cursor && now && this.queue.length === 0 && now.epoch === cursor.epoch && now.seq > cursor.seq) this.isCatchingUp = true;
   }
 
   /** Fetches what was dropped, until that meets what comes. */
   async catchUp() {
     const { taken } = this;
-    if (!taken) return void (this.isBehind = false);
+    if (!taken) return void (this.isCatchingUp = false);
     const { events } = await this.room.after(taken);
     // Meanwhile the room may have begun anew, or ended.
-    if (!this.isBehind || this.isDone) return;
+    if (!this.isCatchingUp || this.isDone) return;
     for (const event of events) {
       if (event.epoch === this.last?.epoch && event.seq > this.last.seq) this.add(event);
     }
     const now = this.room.cursor();
     const met = !now || now.epoch !== this.last?.epoch || this.last.seq >= now.seq;
-    if (met || events.length === 0) this.isBehind = false;
+    if (met || events.length === 0) this.isCatchingUp = false;
   }
 
   /** @returns {Promise<IteratorResult<RoomEvent>>} */

@@ -81,7 +81,7 @@ export class Keeper {
   }
 
   /** @param {Frame} send */
-  keepSend(send) {
+  storeSend(send) {
     const order = this.nextOrder();
     this.put(`send/${send.mid}`, json.encode({ order, send }));
   }

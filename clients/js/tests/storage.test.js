@@ -46,7 +46,7 @@ test('tabs on one storage keep the order of each, also where the counter finds n
   const errors = [];
   const [one, other] = [0, 1].map(() => new Keeper(storage, 'page', (error) => void errors.push(error)));
   const send = (/** @type {number} */ n) => ({ t: 'send', room: 'tea', mid: `message-number-${n}`, content: n });
-  [one, other, other, one, other, one].forEach((keeper, n) => keeper.keepSend(send(n)));
+  [one, other, other, one, other, one].forEach((keeper, n) => keeper.storeSend(send(n)));
   assert.deepEqual(one.sends().map(({ content }) => content), [0, 1, 2, 3, 4, 5]);
   // A reload, with the counter lost.
   storage.removeItem('im/page/order');
@@ -56,8 +56,8 @@ test('tabs on one storage keep the order of each, also where the counter finds n
     setItem.call(storage, key, value);
   };
   const next = new Keeper(storage, 'page', (error) => void errors.push(error));
-  next.keepSend(send(6));
-  next.keepSend(send(7));
+  next.storeSend(send(6));
+  next.storeSend(send(7));
   assert.deepEqual(next.sends().map(({ content }) => content), [0, 1, 2, 3, 4, 5, 6, 7]);
   assert.equal(errors.length, 2);
 });

@@ -210,7 +210,7 @@ async function interleave(seed, duplex) {
   assert.equal(model.client.shell?.machine.decisions.rooms.size, 0, `seed ${seed}`);
   for (const [name, { follows, heard, answer }] of calls) {
     const what = `seed ${seed}, room ${name}`;
-    assert.equal(!model.isFresh && model.rooms.has(name), follows, what);
+    assert.equal(!model.isUnsubscribed && model.rooms.has(name), follows, what);
     assert.equal(model.client.room(name).cursor !== undefined, follows, what);
     const status = /** @type {any} */ (await answer.catch((error) => assert.equal(follows, false, error)));
     if (follows) assert.deepEqual(heard, range(status.cursor + 1, model.log(name).length), what);

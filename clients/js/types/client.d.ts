@@ -106,7 +106,7 @@ export class Client extends Emitter<ClientEvents> {
      * @param {Frame} body
      * @param {boolean} isNew
      */
-    keptSend(body: Frame, isNew: boolean): Promise<import("./wire/value.js").Frame>;
+    persistedSend(body: Frame, isNew: boolean): Promise<import("./wire/value.js").Frame>;
     /** @param {Frame} send */
     sendAgain(send: Frame): Promise<void>;
     /**

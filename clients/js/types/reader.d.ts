@@ -44,7 +44,7 @@ export class Reader implements AsyncIterableIterator<RoomEvent> {
     taken: Cursor | undefined;
     /** @type {Cursor | undefined} The last event that was put into the queue, or where it began. */
     last: Cursor | undefined;
-    isBehind: boolean;
+    isCatchingUp: boolean;
     isDone: boolean;
     /** @type {Error | undefined} */
     error: Error | undefined;

@@ -38,7 +38,7 @@ export class Keeper {
     /** The same device each time. */
     device(): string;
     /** @param {Frame} send */
-    keepSend(send: Frame): void;
+    storeSend(send: Frame): void;
     /**
      * The place of a message among all that are sent, also over several loads of the page and by several of its tabs: a counter in
      * the storage. A clock would not do; it can be set back.

@@ -27,7 +27,7 @@ const WRITE_BATCH: usize = 16 * 1024;
 /// How long one write may take until its reader counts as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a peer may take to hang up after the goodbye.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Peers that are being refused at the same time, beyond the connections that the engine takes.
 const MAX_REFUSED: usize = 64;
 /// The pause after the system had no socket for us: there are too many open files, most likely.
@@ -111,7 +111,7 @@ async fn write_batches(output: &mut WriteHalf<'_>, connection: &Connection) -> i
         let Batch { id, frames, close, .. } = connection.next(WRITE_BATCH).await;
         if let Err(error) = write_lines(output, &frames).await {
             let slow = error.kind() == io::ErrorKind::TimedOut;
-            connection.close(if slow { Code::SlowReader } else { Code::Closed });
+            connection.close(if slow { Code::SlowSubscriber } else { Code::Closed });
             return Err(error);
         }
         connection.release(id);
@@ -135,5 +135,5 @@ async fn hang_up(mut socket: TcpStream) {
         socket.shutdown().await?;
         tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
     };
-    let _ = timeout(GOODBYE_TIMEOUT, rest).await;
+    let _ = timeout(CLOSE_TIMEOUT, rest).await;
 }

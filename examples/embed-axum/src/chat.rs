@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use im_core::engine::{Engine, Publish};
 use im_core::ports::{Authenticator, Clock, Credentials, Identity, SystemClock};
 use im_core::state::RoomSeed;
-use im_core::wire::{Event, Map, Push, Role, RoomKind, SendReceipt, Target};
+use im_core::wire::{AppendAck, Event, Map, Push, Role, RoomKind, Target};
 use im_core::{Code, Error, EventKind, MessageId, Result, RoomId, UserId};
 
 use crate::accounts::Accounts;
@@ -61,12 +61,12 @@ impl Chat {
     /// # Errors
     ///
     /// If the store cannot take it now.
-    pub async fn tell_of(&self, order: &Order) -> Result<SendReceipt> {
+    pub async fn tell_of(&self, order: &Order) -> Result<AppendAck> {
         let text = format!("Order {}: {} (for {})", order.number, order.item, order.by);
         self.say(text, Some(order.message.clone())).await
     }
 
-    async fn say(&self, text: String, id: Option<MessageId>) -> Result<SendReceipt> {
+    async fn say(&self, text: String, id: Option<MessageId>) -> Result<AppendAck> {
         let content = Map::from_iter([("text", text), ("name", "Clerk".to_owned())]).into();
         let (to, from) = (Target::Room(self.team.clone()), self.clerk.clone());
         self.engine.publish(Publish { to, from, kind: EventKind::message(), content, id }).await

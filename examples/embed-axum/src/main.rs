@@ -39,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
 
     let engine = shop.chat.engine.clone();
     let drain = async move {
-        let _ = im_http::told_to_stop().await;
+        let _ = im_http::shutdown_signal().await;
         engine.drain(Duration::from_secs(5)).await;
     };
     // Not `axum::serve`, which gives a peer that says nothing all the time in the world.

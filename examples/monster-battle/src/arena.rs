@@ -159,13 +159,13 @@ impl Arena {
     async fn publish(&self, battle: &Battle, late: &mut Late) -> Result<()> {
         for (key, value) in [(&self.hp, hp_of(battle)), (&self.ranking, ranking_of(battle))] {
             let stamp =
-                self.engine.set_state(&self.room, key, Some(&value), &self.game, None).await?;
+                self.engine.put_state(&self.room, key, Some(&value), &self.game, None).await?;
             late.remember(key.clone(), value, stamp);
         }
         let sent = late.resend(&self.engine, &self.room, &self.game).await?;
         if sent > 0 {
             let told = late.value();
-            self.engine.set_state(&self.room, &self.late, Some(&told), &self.game, None).await?;
+            self.engine.put_state(&self.room, &self.late, Some(&told), &self.game, None).await?;
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ pub struct Rules;
 impl Hooks for Rules {
     async fn before(&self, _: &Identity, action: &Action) -> Verdict {
         let refused = match action {
-            Action::SetState { .. } => "hit points and ranking are the game's to write",
+            Action::PutState { .. } => "hit points and ranking are the game's to write",
             Action::Create { .. } => "the rooms of this game are there already",
             Action::Send { to: Target::Room(room), kind, content, .. }
                 if room.as_str() == BATTLE =>
@@ -87,7 +87,7 @@ mod tests {
             send(BATTLE, HIT, "dragons"),
             send(BATTLE, "slain", "otters"),
             send(BATTLE, "appears", "otters"),
-            Action::SetState { room, key, stamped: true },
+            Action::PutState { room, key, stamped: true },
         ];
         for action in &forbidden {
             assert!(matches!(verdict(action).await, Verdict::Refuse(_)), "{action:?}");

@@ -51,7 +51,7 @@ impl Late {
         for turn in 0..wanted {
             let (key, value, stamp) = &self.published[old - 1 - turn];
             self.sent = self.sent.saturating_add(1);
-            match engine.set_state(room, key, Some(value), from, Some(*stamp)).await {
+            match engine.put_state(room, key, Some(value), from, Some(*stamp)).await {
                 Err(error) if error.code() == Code::Stale => {
                     self.refused = self.refused.saturating_add(1);
                 }

@@ -109,7 +109,7 @@ async fn main() -> anyhow::Result<()> {
     tracing::info!("open http://{} in a browser; Ctrl-C ends", socket.local_addr()?);
 
     let drain = async move {
-        let _ = im_http::told_to_stop().await;
+        let _ = im_http::shutdown_signal().await;
         tracing::info!("ending: telling clients to come back");
         engine.drain(LAST_WORDS).await;
     };

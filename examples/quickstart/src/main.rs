@@ -177,7 +177,7 @@ async fn main() -> anyhow::Result<()> {
     tracing::info!("open http://{here} in a browser; Ctrl-C ends");
 
     let drain = async move {
-        let _ = im_http::told_to_stop().await;
+        let _ = im_http::shutdown_signal().await;
         tracing::info!("ending: telling clients to come back");
         engine.drain(Duration::from_secs(5)).await;
     };

@@ -97,7 +97,7 @@ pub(super) async fn run(subject: Subject, server: &Server, options: &Options) ->
     let tally = Arc::new(Tally::new()?);
     let mut tasks = JoinSet::new();
     let sender = open_sender(subject, server).await?;
-    for reader in open_readers(subject, server, options.readers as usize).await? {
+    for reader in open_subscribers(subject, server, options.readers as usize).await? {
         tasks.spawn(read(reader, tally.clone()));
     }
     let (sink, answers) = sender.split();
@@ -172,7 +172,11 @@ async fn open_sender(subject: Subject, server: &Server) -> Result<Socket> {
     Ok(owner.into_socket())
 }
 
-async fn open_readers(subject: Subject, server: &Server, readers: usize) -> Result<Vec<Socket>> {
+async fn open_subscribers(
+    subject: Subject,
+    server: &Server,
+    readers: usize,
+) -> Result<Vec<Socket>> {
     let address = server.address;
     let open = |nth: usize| async move {
         if subject == Subject::Naive {

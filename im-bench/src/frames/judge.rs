@@ -28,7 +28,7 @@ pub(super) struct Room {
     pub(super) epoch: String,
     /// Everything up to here has come.
     pub(super) cursor: u64,
-    pub(super) is_followed: bool,
+    pub(super) is_subscribed: bool,
     /// A status on a stream has answered the last request to begin anew.
     pub(super) is_settled: bool,
 }
@@ -85,7 +85,7 @@ impl Judge {
             name,
             epoch,
             cursor: 1,
-            is_followed: true,
+            is_subscribed: true,
             is_settled: false,
         };
         let rooms: Vec<_> = rooms.into_iter().map(room).collect();
@@ -120,7 +120,7 @@ impl Judge {
     /// The peer is about to ask for the room anew, by `sub` or `resume`.
     pub(super) fn asks(&mut self, at: usize) {
         let room = &mut self.rooms[at];
-        (room.is_settled, room.is_followed) = (false, true);
+        (room.is_settled, room.is_subscribed) = (false, true);
     }
 
     /// The answer to that, on another way than the stream: a status that must be `ok`, at the cursor that was named if one
@@ -141,7 +141,7 @@ impl Judge {
 
     /// The peer does not follow the room any more.
     pub(super) fn left(&mut self, at: usize) {
-        self.rooms[at].is_followed = false;
+        self.rooms[at].is_subscribed = false;
         self.note(format!("unsubscribed {}", self.rooms[at].name));
     }
 
@@ -237,13 +237,13 @@ impl Judge {
     }
 
     /// Whether all rooms that are followed have come to their heads, and all that was asked for was said.
-    pub(super) fn is_level(&self) -> bool {
+    pub(super) fn is_in_sync(&self) -> bool {
         self.lags().next().is_none()
     }
 
     /// Those that have not, in words.
     pub(super) fn lags(&self) -> impl Iterator<Item = String> {
-        self.rooms.iter().filter(|room| room.is_followed).filter_map(|room| {
+        self.rooms.iter().filter(|room| room.is_subscribed).filter_map(|room| {
             let head = self.shared.books.head(room.nth);
             let lags = room.cursor < head || !room.is_settled;
             let (who, has, said) = (&self.who, room.cursor, room.is_settled);
@@ -375,12 +375,12 @@ mod tests {
         judge.answered(&status("a", 1), Some(1));
         // What was on its way still comes.
         judge.push(&event("a", 3));
-        assert!(!judge.is_level());
+        assert!(!judge.is_in_sync());
         let unaware = judge.position("unaware".into());
         judge.opened(Some(&unaware));
         [event("a", 4), status("a", 1), event("a", 2)].iter().for_each(|frame| judge.push(frame));
         assert_eq!(shared.findings(), 0);
-        assert!(judge.is_level());
+        assert!(judge.is_in_sync());
         judge.push(&status("a", 1));
         assert_eq!(shared.findings(), 1, "nobody asked again");
     }
@@ -405,6 +405,6 @@ mod tests {
         assert_eq!(judge.lags().collect::<Vec<_>>(), ["peer has 1 of 2 in b, status said: false"]);
         judge.opened(None);
         [status("a", 1), status("b", 1), event("b", 2)].iter().for_each(|frame| judge.push(frame));
-        assert!(judge.is_level());
+        assert!(judge.is_in_sync());
     }
 }

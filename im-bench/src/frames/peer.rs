@@ -104,7 +104,7 @@ impl Peer {
         self.shared.is_quiet()
             && self.outgoing.is_empty()
             && self.left_room().is_none()
-            && self.judge.is_level()
+            && self.judge.is_in_sync()
     }
 
     pub(super) fn command(&mut self) -> u64 {
@@ -124,7 +124,7 @@ impl Peer {
             hello["session"] = session.into();
             hello["secret"] = secret.into();
         }
-        let followed = |at: &usize| self.judge.rooms[*at].is_followed;
+        let followed = |at: &usize| self.judge.rooms[*at].is_subscribed;
         let rooms: Vec<usize> = (0..self.judge.rooms.len()).filter(followed).collect();
         let mut since = Vec::new();
         let mut cursors = Vec::new();
@@ -177,7 +177,7 @@ impl Peer {
     pub(super) fn question(&mut self, may_wait: bool) -> Option<(usize, Option<u64>, Value)> {
         let at = self.draw(self.judge.rooms.len() as u64) as usize;
         let room = &self.judge.rooms[at];
-        if room.is_followed && !room.is_settled && !may_wait {
+        if room.is_subscribed && !room.is_settled && !may_wait {
             // One at a time.
             return None;
         }
@@ -203,12 +203,12 @@ impl Peer {
         let at = self.draw(self.judge.rooms.len() as u64) as usize;
         let id = self.command();
         let room = &self.judge.rooms[at];
-        (room.is_followed && room.is_settled)
+        (room.is_subscribed && room.is_settled)
             .then(|| (at, json!({"t": "unsub", "id": id, "room": room.name})))
     }
 
     pub(super) fn checkpoint(&mut self) -> Value {
-        let followed = self.judge.rooms.iter().filter(|room| room.is_followed);
+        let followed = self.judge.rooms.iter().filter(|room| room.is_subscribed);
         let cursors: Vec<_> =
             followed.map(|room| json!([room.name, room.epoch, room.cursor])).collect();
         let id = self.command();
@@ -217,7 +217,7 @@ impl Peer {
 
     /// Rooms that were left are followed again before the end.
     pub(super) fn left_room(&self) -> Option<usize> {
-        self.judge.rooms.iter().position(|room| !room.is_followed)
+        self.judge.rooms.iter().position(|room| !room.is_subscribed)
     }
 
     async fn command_by_post(&mut self, which: u64) {

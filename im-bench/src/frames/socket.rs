@@ -41,7 +41,7 @@ impl Peer {
                 arrived = if most > 0 { socket.next().now_or_never() } else { None };
             }
             match self.draw(1000) {
-                _ if self.shared.is_quiet() => self.follow_again(&mut socket, &mut asked).await?,
+                _ if self.shared.is_quiet() => self.resubscribe(&mut socket, &mut asked).await?,
                 0..=39 => self.pause(20, 400).await,
                 40..=47 => return Err(Broken::Cut),
                 48..=70 => self.ask(&mut socket, &mut asked).await?,
@@ -91,7 +91,7 @@ impl Peer {
     }
 
     /// At the end every room that was left is followed again.
-    async fn follow_again(
+    async fn resubscribe(
         &mut self,
         socket: &mut Socket,
         asked: &mut HashMap<u64, Asked>,

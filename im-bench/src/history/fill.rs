@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::stream::{FuturesUnordered, TryStreamExt};
 use im_core::ports::{Appended, Store};
-use im_core::state::{Act, Append, Authority, NewEvent, RoomSeed, SendKey, content_hash};
+use im_core::state::{Act, Append, Authority, IdempotencyKey, NewEvent, RoomSeed, content_hash};
 use im_core::wire::{Content, Limits, Map, Role, RoomKind, Value};
 use im_core::{EventKind, MessageId, RoomId, Timestamp, UserId};
 
@@ -57,7 +57,7 @@ impl Shape {
         let from = member(room, (dice % MEMBERS).min((dice >> 32) % MEMBERS))?;
         let kind = EventKind::message();
         let value: Value = Map::from_iter([("text", text(dice, self.size))]).into();
-        let key = SendKey { id: MessageId::now_v7(), hash: content_hash(&kind, &value) };
+        let key = IdempotencyKey { id: MessageId::now_v7(), hash: content_hash(&kind, &value) };
         let content = Content::new(&value, &Limits::default())?;
         let event = NewEvent { from: from.clone(), kind, content, key: Some(key) };
         Ok(append(

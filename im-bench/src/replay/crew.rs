@@ -183,7 +183,7 @@ impl Crew {
     /// # Errors
     ///
     /// The server refuses.
-    pub(super) async fn forget_a_room(&self) -> Result<()> {
+    pub(super) async fn drop_a_subscription(&self) -> Result<()> {
         let follows = |member: &&Member| !member.rooms.is_empty();
         let member = self.members.iter().find(follows).context("nobody follows a room")?;
         let room = member.rooms.first().context("it follows none")?;

@@ -38,7 +38,7 @@ pub(super) struct Tally {
     /// Those over another transport than their client's connection before.
     pub(super) switches: u64,
     /// Downlinks that were taken up again within their connection.
-    pub(super) taken_up: u64,
+    pub(super) resumed: u64,
     /// Answers to sends that told the client to try again, by their code.
     pub(super) refused: BTreeMap<u16, u64>,
 }
@@ -63,7 +63,7 @@ pub(super) struct Ledger {
     state: Mutex<State>,
     moved: Notify,
     /// How often each client's downlink was taken up again.
-    taken_up: Vec<AtomicU64>,
+    resumed: Vec<AtomicU64>,
     /// Events that came to a client which had not had them before.
     news: AtomicU64,
     /// Rooms made and followed before the first send.
@@ -138,11 +138,11 @@ impl Ledger {
             killed_databases,
             draws: mix(seed),
         };
-        let taken_up = (0..clients).map(|_| AtomicU64::new(0)).collect();
+        let resumed = (0..clients).map(|_| AtomicU64::new(0)).collect();
         let ledger = Self {
             state: state.into(),
             moved: Notify::new(),
-            taken_up,
+            resumed,
             news: AtomicU64::new(0),
             steps: AtomicU64::new(0),
             posted: AtomicU64::new(0),
@@ -184,17 +184,17 @@ impl Ledger {
     }
 
     /// A client's downlink is taken up again, by the same connection and over another socket.
-    pub(super) fn takes_up(&self, client: usize) {
-        self.taken_up[client].fetch_add(1, Ordering::AcqRel);
+    pub(super) fn resumes(&self, client: usize) {
+        self.resumed[client].fetch_add(1, Ordering::AcqRel);
     }
 
     /// How often it was.
-    pub(super) fn taken_up(&self, client: usize) -> u64 {
-        self.taken_up[client].load(Ordering::Acquire)
+    pub(super) fn resumed(&self, client: usize) -> u64 {
+        self.resumed[client].load(Ordering::Acquire)
     }
 
     /// Whether the client's connection has a way of its own for each direction.
-    pub(super) fn is_halves(&self, client: usize) -> bool {
+    pub(super) fn is_request_stream(&self, client: usize) -> bool {
         self.state.lock().over[client].is_some_and(|over| over != Transport::Ws)
     }
 
@@ -314,7 +314,7 @@ impl Ledger {
             missed: state.due.len(),
             tenths: std::mem::take(&mut state.tenths),
             tally: Tally {
-                taken_up: (0..self.taken_up.len()).map(|client| self.taken_up(client)).sum(),
+                resumed: (0..self.resumed.len()).map(|client| self.resumed(client)).sum(),
                 ..std::mem::take(&mut state.tally)
             },
         }

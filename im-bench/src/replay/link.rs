@@ -108,7 +108,7 @@ impl Watched {
             trace.listens(head, new);
         }
         if new && self.wire.downlinks.fetch_add(1, Ordering::Relaxed) > 0 {
-            self.ledger.takes_up(self.client);
+            self.ledger.resumes(self.client);
         }
     }
 

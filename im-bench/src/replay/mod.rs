@@ -211,8 +211,8 @@ impl Run<'_> {
             settled = crew.settle() => settled.context("making and following the rooms").map(drop)?,
             stuck = self.watch(None) => bail!("making and following the rooms: {stuck}"),
         }
-        if self.options.forget_a_room {
-            crew.forget_a_room().await?;
+        if self.options.drop_a_subscription {
+            crew.drop_a_subscription().await?;
         }
         Ok(crew)
     }
@@ -226,7 +226,7 @@ impl Run<'_> {
         tokio::select! {
             spoken = crew.speak() => Ok(spoken.err().map(|error| format!("{error:#}"))),
             gone = keepers.join_next() => Err(why_gone(gone)),
-            given_up = self.watch(Some(self.options.least_rate())) => Ok(Some(given_up)),
+            abandoned = self.watch(Some(self.options.least_rate())) => Ok(Some(abandoned)),
         }
     }
 
@@ -265,8 +265,8 @@ impl Run<'_> {
             let rooms = |member: &crew::Member| {
                 member.rooms.iter().map(|room| &heads[*room]).collect::<Vec<_>>()
             };
-            let is_level = |member: &&crew::Member| member.witness.is_level(rooms(member));
-            let level = crew.members.iter().filter(is_level).count();
+            let is_in_sync = |member: &&crew::Member| member.witness.is_in_sync(rooms(member));
+            let level = crew.members.iter().filter(is_in_sync).count();
             progress.at(level as u64);
             let over = patience.is_over(Instant::now(), self.ledger.counters());
             if over || level == crew.members.len() {

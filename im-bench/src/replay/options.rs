@@ -82,7 +82,7 @@ pub(crate) struct Options {
     pub(super) trace: Option<PathBuf>,
     /// Have one client leave one room before the first send: a run that then passes proves nothing.
     #[arg(long, hide = true)]
-    pub(super) forget_a_room: bool,
+    pub(super) drop_a_subscription: bool,
     /// Also write the report as JSON, to this file; `-` for standard output.
     #[arg(long)]
     pub(super) json: Option<PathBuf>,

@@ -38,7 +38,7 @@ pub(super) struct Report {
     /// Those over another transport than their client's before.
     pub(super) switches: u64,
     /// Polls and event streams that went on over another socket within their connection.
-    pub(super) taken_up: u64,
+    pub(super) resumed: u64,
     /// Answers to sends that told a client to try again, by their code.
     pub(super) refused: BTreeMap<u16, u64>,
     pub(super) cuts: usize,
@@ -116,7 +116,7 @@ impl Report {
             stored: verdict.stored,
             connections: tally.connections,
             switches: tally.switches,
-            taken_up: tally.taken_up,
+            resumed: tally.resumed,
             refused: tally.refused,
             cuts: struck(Fault::Cut),
             kills: struck(Fault::Kill),
@@ -171,7 +171,7 @@ fn rates(sends: u64, tenths: &[Duration]) -> Vec<f64> {
 }
 
 /// How many of those rooms that clients lack are shown.
-const SHOWN_LAGS: usize = 20;
+const SHOWN_MISSING: usize = 20;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -210,10 +210,10 @@ impl fmt::Display for Report {
             format!("{} over {transport} ({} %)", thousands(*count), 100 * count / all)
         };
         let connections: Vec<_> = self.connections.iter().map(connections).collect();
-        let (switches, taken_up) = (thousands(self.switches), thousands(self.taken_up));
+        let (switches, resumed) = (thousands(self.switches), thousands(self.resumed));
         writeln!(
             f,
-            "connections: {}; {switches} switches from one transport to another, {taken_up} downlinks taken up again",
+            "connections: {}; {switches} switches from one transport to another, {resumed} downlinks taken up again",
             connections.join(", ")
         )?;
         let pending = |fault| {
@@ -249,10 +249,10 @@ impl fmt::Display for Report {
         if self.behind > 0 {
             writeln!(f, "{} clients did not get everything in the end:", self.behind)?;
         }
-        for lag in self.lags.iter().take(SHOWN_LAGS) {
+        for lag in self.lags.iter().take(SHOWN_MISSING) {
             writeln!(f, "  - {lag}")?;
         }
-        let more = self.lags.len().saturating_sub(SHOWN_LAGS);
+        let more = self.lags.len().saturating_sub(SHOWN_MISSING);
         if more > 0 {
             writeln!(f, "  - and {} more", thousands(more as u64))?;
         }
@@ -286,7 +286,7 @@ mod tests {
             tally: Tally {
                 connections: [(Transport::Ws, 1200), (Transport::Long, 3)].into(),
                 switches: 1190,
-                taken_up: 0,
+                resumed: 0,
                 refused: [(4100, 2), (4202, 3)].into(),
             },
             mix: Some("ws=1,sse=1,long=1,short=1".into()),

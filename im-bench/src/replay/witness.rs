@@ -33,7 +33,7 @@ struct Seen {
     /// What comes down says itself where each room begins.
     halves: bool,
     /// How often that was taken up again so far.
-    taken_up: u64,
+    resumed: u64,
     /// The furthest event that came of each room.
     reached: HashMap<RoomId, Cursor>,
 }
@@ -44,7 +44,7 @@ pub(super) struct Lag {
     client: String,
     room: RoomId,
     /// Whether the client's present connection follows the room.
-    is_followed: bool,
+    is_subscribed: bool,
     /// The last event before which the client has everything.
     has: Option<Cursor>,
     head: Cursor,
@@ -52,9 +52,9 @@ pub(super) struct Lag {
 
 impl fmt::Display for Lag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { client, room, is_followed, has, head } = self;
+        let Self { client, room, is_subscribed, has, head } = self;
         let has = has.map_or("nothing".to_owned(), |has| format!("{} in {}", has.seq, has.epoch));
-        let follows = if *is_followed { "follows" } else { "does not follow" };
+        let follows = if *is_subscribed { "follows" } else { "does not follow" };
         write!(f, "{client} {follows} {room}, has {has} of {} in {}", head.seq, head.epoch)
     }
 }
@@ -72,7 +72,7 @@ impl Witness {
             reader: checker.reader(name),
             connection: 0,
             halves: false,
-            taken_up: 0,
+            resumed: 0,
             reached: HashMap::new(),
         };
         let (name, seen) = (name.to_owned(), Mutex::new(Some(seen)));
@@ -112,10 +112,10 @@ impl Witness {
             trace.frame(frame);
         }
         if let Some(seen) = self.seen.lock().as_mut() {
-            seen.on(connection, || self.ledger.is_halves(self.client));
-            let taken_up = self.ledger.taken_up(self.client);
-            if std::mem::replace(&mut seen.taken_up, taken_up) != taken_up {
-                seen.reader.taken_up();
+            seen.on(connection, || self.ledger.is_request_stream(self.client));
+            let resumed = self.ledger.resumed(self.client);
+            if std::mem::replace(&mut seen.resumed, resumed) != resumed {
+                seen.reader.resumed();
             }
             match frame {
                 ServerFrame::Push(Push::Room(status)) => seen.reader.room_status(status),
@@ -145,7 +145,7 @@ impl Witness {
     }
 
     /// Whether the client follows all of these rooms on its present connection, and has each up to its head.
-    pub(super) fn is_level<'a>(
+    pub(super) fn is_in_sync<'a>(
         &self,
         rooms: impl IntoIterator<Item = &'a (RoomId, Cursor)>,
     ) -> bool {
@@ -162,12 +162,12 @@ impl Witness {
     ) -> Vec<Lag> {
         let seen = self.seen.lock();
         let lag = |room: &(RoomId, Cursor)| {
-            let (is_followed, has) = match seen.as_ref() {
+            let (is_subscribed, has) = match seen.as_ref() {
                 Some(seen) => seen.lags(room)?,
                 None => (false, None),
             };
             let (room, head) = room.clone();
-            Some(Lag { client: self.name.clone(), room, is_followed, has, head })
+            Some(Lag { client: self.name.clone(), room, is_subscribed, has, head })
         };
         rooms.into_iter().filter_map(lag).collect()
     }
@@ -204,9 +204,9 @@ impl Seen {
 
     /// Whether a room is followed and where the client stands in it, unless it is followed and level.
     fn lags(&self, (room, head): &(RoomId, Cursor)) -> Option<(bool, Option<Cursor>)> {
-        let (is_followed, has) = (self.reader.is_following(room), self.reader.cursor(room));
-        let is_level = has.is_some_and(|has| has.epoch == head.epoch && has.seq >= head.seq);
-        (!is_followed || !is_level).then_some((is_followed, has))
+        let (is_subscribed, has) = (self.reader.is_subscribed(room), self.reader.cursor(room));
+        let is_in_sync = has.is_some_and(|has| has.epoch == head.epoch && has.seq >= head.seq);
+        (!is_subscribed || !is_in_sync).then_some((is_subscribed, has))
     }
 
     fn rooms(&mut self, body: &Value) {
@@ -307,14 +307,14 @@ mod tests {
     #[test]
     fn room_not_followed_again_is_lost() {
         let (_ledger, witness, rooms) = level();
-        assert!(witness.is_level(&rooms) && witness.lags(&rooms).is_empty());
+        assert!(witness.is_in_sync(&rooms) && witness.lags(&rooms).is_empty());
         // Something comes on a new connection, and nothing of the room.
         witness.frame(2, &ServerFrame::Push(Push::Signal(signal().into())));
-        assert!(!witness.is_level(&rooms));
+        assert!(!witness.is_in_sync(&rooms));
         let said: Vec<_> = witness.lags(&rooms).iter().map(ToString::to_string).collect();
         assert_eq!(said, ["bob does not follow r, has 9 in 1.1 of 9 in 1.1"]);
         witness.frame(2, &ServerFrame::Push(Push::Room(status(9))));
-        assert!(witness.is_level(&rooms));
+        assert!(witness.is_in_sync(&rooms));
     }
 
     #[test]
@@ -328,7 +328,7 @@ mod tests {
             ..status(0)
         };
         witness.frame(1, &ServerFrame::Push(Push::Room(denied)));
-        assert!(!witness.is_level(&rooms));
+        assert!(!witness.is_in_sync(&rooms));
     }
 
     #[test]

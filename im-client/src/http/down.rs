@@ -254,12 +254,12 @@ impl Reader {
                 return Ok(());
             }
         }
-        let tag = answer.headers().get(header::ETAG).and_then(mark_of);
+        let tag = answer.headers().get(header::ETAG).and_then(position_of);
         let frames = answer.whole()?;
         // Something on the way may have changed the tag; what is not at the end is looked for.
         let mark = match tag.filter(|mark| ends_with(&frames, mark)) {
             Some(mark) => Some(mark),
-            None => mark_in(&frames, self.encoding)?,
+            None => position_in(&frames, self.encoding)?,
         };
         self.mark = mark.or(self.mark.take());
         self.works();
@@ -270,7 +270,7 @@ impl Reader {
 }
 
 /// The mark that an entity tag of ours is.
-fn mark_of(tag: &HeaderValue) -> Option<String> {
+fn position_of(tag: &HeaderValue) -> Option<String> {
     let tag = tag.to_str().ok()?;
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     Some(tag.strip_prefix('"')?.strip_suffix('"')?.to_owned())
@@ -291,7 +291,7 @@ fn brings_something(frames: &[u8], encoding: Encoding) -> bool {
 }
 
 /// The mark at the end of what a poll gave.
-fn mark_in(frames: &[u8], encoding: Encoding) -> Result<Option<String>, LinkError> {
+fn position_in(frames: &[u8], encoding: Encoding) -> Result<Option<String>, LinkError> {
     let read = decode(frames, encoding, &generous()).map_err(|e| nonsense(&e))?;
     let is_mark = |frame: &&Value| frame.get("t").and_then(Value::as_text) == Some("mark");
     let mark = read.iter().rev().find(is_mark).and_then(|frame| frame.get("at"));
@@ -316,14 +316,14 @@ mod tests {
     #[test]
     fn the_mark_is_the_tag_only_if_the_last_frame_says_so() {
         let tag = HeaderValue::from_static("W/\"AQAAAA\"");
-        let mark = mark_of(&tag).unwrap();
+        let mark = position_of(&tag).unwrap();
         assert_eq!(mark, "AQAAAA");
-        assert_eq!(mark_of(&HeaderValue::from_static("AQAAAA")), None);
+        assert_eq!(position_of(&HeaderValue::from_static("AQAAAA")), None);
         for encoding in Encoding::ALL {
             let frames = encode_batch(&[Push::Mark(mark.as_str().into()).to_value()], encoding);
             assert!(ends_with(&frames, &mark), "{encoding:?}");
             assert!(!ends_with(&frames, "AQAAAA-gzip"), "{encoding:?}");
-            assert_eq!(mark_in(&frames, encoding).unwrap(), Some(mark.clone()), "{encoding:?}");
+            assert_eq!(position_in(&frames, encoding).unwrap(), Some(mark.clone()), "{encoding:?}");
         }
     }
 }

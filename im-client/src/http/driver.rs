@@ -141,7 +141,7 @@ impl Driver {
 
     fn post(&mut self, message: Message) -> Option<Posting> {
         let mut requests = self.requests.take()?;
-        let first = message.changes_what_is_followed();
+        let first = message.changes_subscriptions();
         let content_type = match self.encoding {
             Encoding::Json => HeaderValue::from_static("application/json"),
             Encoding::MsgPack => HeaderValue::from_static("application/msgpack"),
@@ -149,7 +149,7 @@ impl Driver {
         if let Some(token) = message.token() {
             self.server.show(token);
         }
-        let tries = if message.repeats_safely() { GATEWAY_TRIES } else { 1 };
+        let tries = if message.is_idempotent() { GATEWAY_TRIES } else { 1 };
         let mut request = self.server.request("/send", message.encode(self.encoding));
         *request.method_mut() = Method::POST;
         request.headers_mut().insert(header::CONTENT_TYPE, content_type);

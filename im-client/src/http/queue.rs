@@ -87,7 +87,7 @@ impl Message {
     }
 
     /// Whether what comes down has to be looked at after the answer to this message.
-    pub(super) fn changes_what_is_followed(&self) -> bool {
+    pub(super) fn changes_subscriptions(&self) -> bool {
         let kind = |frame: &Value| {
             let kind = frame.get("t").and_then(Value::as_text);
             matches!(kind, Some("hello" | "sub" | "unsub" | "resume"))
@@ -104,7 +104,7 @@ impl Message {
     }
 
     /// Whether the message may be posted again although its commands may have been carried out.
-    pub(super) fn repeats_safely(&self) -> bool {
+    pub(super) fn is_idempotent(&self) -> bool {
         let once = |frame: &Value| match frame.get("t").and_then(Value::as_text) {
             Some("create" | "signal") => true,
             Some("set" | "unset") => frame.get("stamp").is_none(),

@@ -155,7 +155,7 @@ impl Machine {
                 match self.backoff.next(None) {
                     Some(pause) => {
                         self.renewal.step = Step::Due(now + pause);
-                        self.tell_disconnected(Cause::new(None, message), Some(pause));
+                        self.notify_disconnected(Cause::new(None, message), Some(pause));
                     }
                     None => self.end(Cause::new(Some(Code::Unauthenticated.number()), message)),
                 }

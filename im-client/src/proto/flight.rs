@@ -64,7 +64,7 @@ impl Pending {
 
     /// Whether a cut leaves the outcome unknown.
     fn is_lost(&self, all: bool, undoes: impl Fn(&Self) -> bool) -> bool {
-        self.written.is_some() && (all || !repeats_safely(&self.body) || undoes(self))
+        self.written.is_some() && (all || !is_idempotent(&self.body) || undoes(self))
     }
 }
 
@@ -180,13 +180,13 @@ impl Flight {
         let lost = |pending: &Pending| pending.is_lost(all, &undoes);
         let ids: Vec<u64> =
             self.pending.iter().filter(|(_, p)| lost(p)).map(|(id, _)| *id).collect();
-        let given_back =
+        let refund =
             ids.iter().filter_map(|id| Some((CommandId(*id), self.pending.remove(id)?))).collect();
         self.pending.values_mut().for_each(|pending| pending.written = None);
         self.pace = Pace::new();
         self.unwritten = self.pending.keys().copied().collect();
         self.held.clear();
-        given_back
+        refund
     }
 
     /// Whether [`Flight::cut`] would give nothing back: no outcome would be unknown.
@@ -348,7 +348,7 @@ fn weight(body: &CommandBody) -> usize {
 }
 
 /// Whether a command may be carried out twice without harm, if it is not known whether it was carried out once.
-fn repeats_safely(body: &CommandBody) -> bool {
+fn is_idempotent(body: &CommandBody) -> bool {
     match body {
         // The message id makes it safe.
         CommandBody::Send { .. } => true,

@@ -17,7 +17,7 @@ impl Machine {
         if !matches!(self.phase, Phase::Online(_)) {
             return;
         }
-        self.fill_holes(now);
+        self.repair_gaps(now);
         self.checkpoint(now);
         let mut refused = Vec::new();
         while let Some(message) = self.flight.batch(now, &self.limits, self.encoding, &mut refused)
@@ -36,7 +36,7 @@ impl Machine {
         }
     }
 
-    fn fill_holes(&mut self, now: Instant) {
+    fn repair_gaps(&mut self, now: Instant) {
         // What was dropped for want of room would only be dropped again.
         if self.events.len() > self.config.max_queued_events / 2 {
             return;

@@ -28,7 +28,7 @@ impl Machine {
             _ => None,
         };
         let can_fill = self.events.len() <= self.config.max_queued_events / 2;
-        let hole = self.rooms.next_hole().filter(|_| can_fill);
+        let hole = self.rooms.next_gap().filter(|_| can_fill);
         let renewal = self.renewal.deadline();
         [Some(heartbeat), idle, hole, renewal, self.flight.deadline()].into_iter().flatten().min()
     }

@@ -209,7 +209,7 @@ impl Machine {
         !self.events.is_empty()
     }
 
-    /// The next event for the application. Call [`Machine::on_taken`] after a run of them.
+    /// The next event for the application. Call [`Machine::on_events_consumed`] after a run of them.
     pub(crate) fn event(&mut self) -> Option<ClientEvent> {
         self.events.pop_front()
     }
@@ -294,7 +294,7 @@ impl Machine {
             // A greeting that was refused for what it is will be refused again.
             Some(Advice::Fix) if !was_online && cause.is_our_fault() => return self.end(cause),
             Some(Advice::Refresh) if self.identity.renewable => {
-                self.tell_disconnected(cause, None);
+                self.notify_disconnected(cause, None);
                 return self.renew(now);
             }
             Some(Advice::Refresh) => return self.end(cause),
@@ -302,26 +302,26 @@ impl Machine {
                 if known == Some(Code::UnknownSession) {
                     self.session = None;
                 }
-                self.rooms.forget_checkpoint();
+                self.rooms.drop_checkpoint();
             }
             // Somebody else goes on with this session, an application that was started twice, say. To take it back would only
             // begin a quarrel. Rooms and unanswered sends do not depend on the session.
             Some(Advice::Retry) if known == Some(Code::Superseded) => {
                 self.session = None;
-                self.rooms.forget_checkpoint();
+                self.rooms.drop_checkpoint();
             }
             _ => {}
         }
         match self.backoff.next(cause.retry_after) {
             Some(pause) => {
                 self.phase = Phase::Waiting { until: now + pause };
-                self.tell_disconnected(cause, Some(pause));
+                self.notify_disconnected(cause, Some(pause));
             }
             None => self.end(cause),
         }
     }
 
-    fn tell_disconnected(&mut self, cause: Cause, retry_in: Option<Duration>) {
+    fn notify_disconnected(&mut self, cause: Cause, retry_in: Option<Duration>) {
         self.events.push_back(ClientEvent::Disconnected {
             code: cause.code,
             message: cause.message,

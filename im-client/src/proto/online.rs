@@ -31,7 +31,7 @@ impl Machine {
         let cause = Cause::new(Some(Code::Closed.number()), "a better transport works");
         self.cut(false, &cause);
         self.backoff.reset();
-        self.tell_disconnected(cause, Some(Duration::ZERO));
+        self.notify_disconnected(cause, Some(Duration::ZERO));
         self.start(now);
         true
     }
@@ -166,7 +166,7 @@ impl Machine {
         self.identity.device = Some(welcome.device.clone());
         self.limits = welcome.limits.clone();
         if !welcome.resumed {
-            self.rooms.forget_checkpoint();
+            self.rooms.drop_checkpoint();
         }
         let idle = welcome.idle.max(Duration::from_secs(1));
         self.phase =
@@ -249,7 +249,7 @@ impl Machine {
                 self.drop_connection(now, cause);
             }
             Origin::Resume if refusal.code == Code::StaleCheckpoint.number() => {
-                self.rooms.forget_checkpoint();
+                self.rooms.drop_checkpoint();
                 self.write_resume(None);
             }
             Origin::Resume if is_retryable(refusal.code) => {
@@ -258,7 +258,7 @@ impl Machine {
             Origin::Resume => self.rooms.unanswered(now, id, order),
             Origin::Fill(room) => {
                 let room = room.clone();
-                self.on_fill_refused(now, (id, order), room, &refusal);
+                self.on_gap_repair_refused(now, (id, order), room, &refusal);
             }
             Origin::Checkpoint(_) => {
                 self.checkpoint = self.checkpoint.filter(|waiting| *waiting != id)
@@ -276,10 +276,11 @@ impl Machine {
         mut pending: Pending,
         refusal: ErrorReply,
     ) {
-        let for_now = is_retryable(refusal.code);
+        let retryable = is_retryable(refusal.code);
         // Whatever it was refused for, it is no try if it is another one's turn first.
-        let its_turn = refusal.code != Code::NotYet.number() && self.flight.is_next(id, &pending);
-        if for_now
+        let its_turn =
+            refusal.code != Code::SenderOrder.number() && self.flight.is_next(id, &pending);
+        if retryable
             && matches!(pending.body, CommandBody::Send { .. })
             && (pending.tries < self.config.send_retries || !its_turn)
         {
@@ -294,7 +295,7 @@ impl Machine {
         self.outputs.push_back(Output::Reply(id, Err(error)));
     }
 
-    fn on_fill_refused(
+    fn on_gap_repair_refused(
         &mut self,
         now: Instant,
         (id, order): (CommandId, u64),
@@ -368,7 +369,7 @@ impl Machine {
     }
 
     /// The application has taken events: what had to be dropped can be asked for.
-    pub(crate) fn on_taken(&mut self, now: Instant) {
+    pub(crate) fn on_events_consumed(&mut self, now: Instant) {
         self.flush(now);
     }
 }

@@ -1,7 +1,7 @@
 //! Reading an answer as the command's own kind of reply.
 
 use im_core::wire::{
-    CommandBody, HistoryPage, MemberPage, Reply, RoomStatus, RoomsPage, SendReceipt, SessionEntry,
+    AppendAck, CommandBody, HistoryPage, MemberPage, Reply, RoomStatus, RoomsPage, SessionEntry,
     TicketGrant, Value, Welcome, WireError,
 };
 use im_core::{Code, Timestamp};
@@ -17,7 +17,7 @@ pub(super) fn read(body: &CommandBody, fields: Value) -> Result<Reply, WireError
         | CommandBody::Join { .. }
         | CommandBody::Leave { .. }
         | CommandBody::Member { .. }
-        | CommandBody::Send { .. } => Reply::Sent(SendReceipt::from_value(fields)?),
+        | CommandBody::Send { .. } => Reply::Sent(AppendAck::from_value(fields)?),
         CommandBody::Members { .. } => Reply::Members(MemberPage::from_value(fields)?),
         CommandBody::Rooms { .. } => Reply::RoomList(RoomsPage::from_value(fields)?),
         CommandBody::Sub { .. } | CommandBody::Resume { .. } => {

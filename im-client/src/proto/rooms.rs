@@ -83,7 +83,7 @@ impl Rooms {
     }
 
     /// Nothing is known of the server's checkpoint any more.
-    pub(super) fn forget_checkpoint(&mut self) {
+    pub(super) fn drop_checkpoint(&mut self) {
         self.rev = None;
         self.has_stray = false;
         self.map.values_mut().for_each(|room| room.confirmed = None);
@@ -135,7 +135,7 @@ impl Rooms {
     pub(super) fn cut(&mut self, is_pending: impl Fn(CommandId) -> bool) {
         if self.has_stray {
             // With the revision, a room that may be read again by then would come back, unasked.
-            self.forget_checkpoint();
+            self.drop_checkpoint();
         }
         self.map.values_mut().for_each(|room| room.tries = 0);
         self.holes.clear();
@@ -202,7 +202,7 @@ impl Rooms {
     }
 
     /// When the next room is to be asked for again.
-    pub(super) fn next_hole(&self) -> Option<Instant> {
+    pub(super) fn next_gap(&self) -> Option<Instant> {
         let due = self.holes.iter().filter(|(id, _)| !self.asked.is_called(id));
         due.map(|(_, at)| *at).min()
     }

@@ -18,7 +18,7 @@ fn whole(head: &str, body: &[u8]) -> Answer {
     ([head.as_bytes(), body].concat(), true)
 }
 
-fn cut_off() -> Answer {
+fn disconnect_unread() -> Answer {
     (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n[{\"t\":".to_vec(), false)
 }
 
@@ -91,7 +91,7 @@ const DOWNS: [Down; 3] =
 #[tokio::test(start_paused = true)]
 async fn poll_always_cut_off_is_unfit() {
     for down in &DOWNS[1..] {
-        let (dial, count) = serve(greeted, |_| cut_off());
+        let (dial, count) = serve(greeted, |_| disconnect_unread());
         let link = Http::new("http://im.example/im", *down).dial(dial);
         let error = end(&mut hello(&link).await).await;
         assert_eq!(count.load(Ordering::Relaxed), 4, "{down:?}");
@@ -102,7 +102,7 @@ async fn poll_always_cut_off_is_unfit() {
 /// Only a whole answer begins the count again.
 #[tokio::test(start_paused = true)]
 async fn poll_cut_off_later_is_given_up() {
-    let answers = |n| if matches!(n, 1 | 4) { whole("200 OK", FULL) } else { cut_off() };
+    let answers = |n| if matches!(n, 1 | 4) { whole("200 OK", FULL) } else { disconnect_unread() };
     let (dial, count) = serve(greeted, answers);
     let link = Http::new("http://im.example/im", Down::LongPoll(HOLD)).dial(dial);
     let error = end(&mut hello(&link).await).await;
@@ -159,7 +159,7 @@ async fn downlink_502_after_work_keeps_link() {
 /// The page of a gateway, in whatever pieces it comes, is no sign of life of the server.
 #[tokio::test(start_paused = true)]
 async fn gateway_page_is_not_heard() {
-    let (dial, _) = serve(|| whole("502 Bad", &[b'x'; 4096]), |_| cut_off());
+    let (dial, _) = serve(|| whole("502 Bad", &[b'x'; 4096]), |_| disconnect_unread());
     let fallback = two(dial, Down::Stream);
     for current in [0, 0, 1] {
         let mut connected = hello(&fallback).await;

@@ -11,8 +11,8 @@ use crate::ports::{Resource, Store};
 use crate::state::{Act, Intent, NewEvent, RoomSeed, answer};
 use crate::time::Stamp;
 use crate::wire::{
-    Content, HistoryPage, Limits, PageFrom, SendReceipt, ServerLimits, SessionEntry, Signal,
-    Target, Value,
+    AppendAck, Content, HistoryPage, Limits, PageFrom, ServerLimits, SessionEntry, Signal, Target,
+    Value,
 };
 
 use super::builder::{EngineBuilder, NeedsAuthenticator};
@@ -183,7 +183,7 @@ impl Engine {
         room: RoomId,
         seed: RoomSeed,
         by: &UserId,
-    ) -> Result<SendReceipt> {
+    ) -> Result<AppendAck> {
         if room.is_reserved() {
             return Err(Error::of(Code::Forbidden, "create"));
         }
@@ -200,7 +200,7 @@ impl Engine {
         room: &RoomId,
         by: &UserId,
         intent: Intent,
-    ) -> Result<SendReceipt> {
+    ) -> Result<AppendAck> {
         self.core().append(room.clone(), Act::Change { by: by.clone(), intent }).await
     }
 
@@ -209,7 +209,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`Code::NotFound`], [`Code::Conflict`], a limit of the content; the store's.
-    pub async fn publish(&self, publish: Publish) -> Result<SendReceipt> {
+    pub async fn publish(&self, publish: Publish) -> Result<AppendAck> {
         let (room, act) = self.submitted(publish)?;
         self.core().append(room, act).await
     }
@@ -256,7 +256,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`Code::NotFound`], [`Code::Stale`], [`Code::StampAhead`], a limit; the store's.
-    pub async fn set_state(
+    pub async fn put_state(
         &self,
         room: &RoomId,
         key: &StateKey,
@@ -323,7 +323,7 @@ impl Engine {
         let core = self.core();
         core.draining.store(true, Ordering::Relaxed);
         let most = within.max(Duration::from_secs(1));
-        core.registry.all().iter().for_each(|conn| conn.send_off(core.spread(most)));
+        core.registry.all().iter().for_each(|conn| conn.disconnect_draining(core.spread(most)));
         if tokio::time::timeout(within, core.registry.emptied()).await.is_err() {
             tracing::warn!(left = core.registry.len(), "drained with connections left");
         }

@@ -18,14 +18,14 @@ use crate::time::StampClock;
 
 use super::Engine;
 use super::acks::AckBudget;
-use super::cold::ColdReads;
+use super::cold::CatchUpReads;
 use super::config::EngineConfig;
 use super::core::Core;
 use super::health::Vitals;
-use super::heard_state::HeardState;
 use super::hub::Hub;
 use super::lanes::{self, Lanes};
 use super::outbox::OutboxBounds;
+use super::remote_state::RemoteState;
 use super::room::WindowBounds;
 use super::state_writer::StateWriter;
 
@@ -157,7 +157,7 @@ impl EngineBuilder {
             Some(bus) => Some(bus.subscribe(node).await?),
             None => None,
         };
-        let (lanes, jobs) = Lanes::new(config.lanes, config.lane_queue);
+        let (lanes, jobs) = Lanes::new(config.lanes, config.append_shard_queue);
         let windows = WindowBounds {
             events: config.window_events.max(1),
             bytes: config.window_bytes,
@@ -172,7 +172,7 @@ impl EngineBuilder {
             all_bytes: config.outboxes_bytes,
             signals: config.max_signals,
             in_flight: config.max_in_flight.max(1),
-            slow_reader: config.slow_reader,
+            slow_subscriber: config.slow_subscriber,
             used: AtomicUsize::new(0),
             acks: acks.clone(),
         };
@@ -190,9 +190,9 @@ impl EngineBuilder {
             hub: Hub::new(windows),
             lanes,
             registry: Arc::default(),
-            cold: ColdReads::new(
+            cold: CatchUpReads::new(
                 tasks.clone(),
-                config.cold_reads,
+                config.catch_up_reads,
                 (config.max_page as usize, config.max_page_bytes),
                 config.page_cache_bytes,
             ),
@@ -200,7 +200,10 @@ impl EngineBuilder {
                 config.max_state_pending,
                 config.max_state_pending_bytes,
             ),
-            heard_state: HeardState::new(config.max_state_pending, config.max_state_pending_bytes),
+            remote_state: RemoteState::new(
+                config.max_state_pending,
+                config.max_state_pending_bytes,
+            ),
             state_generation: AtomicU64::new(state_generation),
             stamps: Mutex::new(StampClock::new(node)),
             outboxes: Arc::new(outboxes),

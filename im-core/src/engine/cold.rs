@@ -21,14 +21,14 @@ use super::page_cache::PageCache;
 
 /// A page that several subscribers share.
 #[derive(Debug, Clone)]
-pub(crate) struct ColdPage {
+pub(crate) struct SharedPage {
     pub(crate) head: Cursor,
     pub(crate) first: Seq,
     /// Consecutive events.
     pub(crate) events: Vec<Arc<Outgoing>>,
 }
 
-impl ColdPage {
+impl SharedPage {
     /// The events after this seq.
     pub(crate) fn after(&self, seq: Seq) -> &[Arc<Outgoing>] {
         let is_before = |item: &Arc<Outgoing>| item.as_event().is_some_and(|e| e.seq <= seq);
@@ -37,15 +37,15 @@ impl ColdPage {
 }
 
 /// `None` if there is no such room; the error in words, since it is shared.
-type ColdResult = Result<Option<Arc<ColdPage>>, Arc<str>>;
-type Flight = Shared<BoxFuture<'static, ColdResult>>;
+type SharedPageResult = Result<Option<Arc<SharedPage>>, Arc<str>>;
+type Flight = Shared<BoxFuture<'static, SharedPageResult>>;
 
 /// The room, the event after which its log is read, and what the subscriber knows of erasures: nobody is given a page that was
 /// read before one.
 type Wanted = (RoomId, Cursor, u64);
 
 /// Reads under way.
-pub(crate) struct ColdReads {
+pub(crate) struct CatchUpReads {
     flights: Arc<Mutex<HashMap<Wanted, Flight>>>,
     permits: Arc<Semaphore>,
     /// Reads go on when whoever asked has gone away, so that they give back what they hold.
@@ -55,7 +55,7 @@ pub(crate) struct ColdReads {
     cache: Arc<PageCache>,
 }
 
-impl ColdReads {
+impl CatchUpReads {
     /// At most `at_once` reads, each of a page of at most `page` events and about `page_bytes` bytes; pages of at most
     /// `cache_bytes` bytes are kept.
     pub(crate) fn new(
@@ -75,7 +75,7 @@ impl ColdReads {
     }
 
     /// A page in memory with the event after the subscriber's cursor. It may begin before that event.
-    pub(crate) fn kept(&self, lag: &Lag) -> Option<Arc<ColdPage>> {
+    pub(crate) fn kept(&self, lag: &Lag) -> Option<Arc<SharedPage>> {
         // Trimmed events may be in memory still; the store says from where the log goes on.
         let next = Cursor { seq: lag.after.seq.next(), ..lag.after };
         let retained = lag.room.retains(next);
@@ -83,7 +83,7 @@ impl ColdReads {
     }
 
     /// A page of the store that begins with the event after the subscriber's cursor, if there is one.
-    pub(crate) async fn read(&self, store: &Arc<dyn Store>, lag: &Lag) -> ColdResult {
+    pub(crate) async fn read(&self, store: &Arc<dyn Store>, lag: &Lag) -> SharedPageResult {
         let key = (lag.room.id().clone(), lag.after, lag.erased);
         let flight = self
             .flights
@@ -95,7 +95,7 @@ impl ColdReads {
     }
 
     fn start(&self, store: &Arc<dyn Store>, key: Wanted) -> Flight {
-        ::metrics::counter!(metrics::COLD_READS).increment(1);
+        ::metrics::counter!(metrics::CATCH_UP_READS).increment(1);
         let (store, permits, flights) = (store.clone(), self.permits.clone(), self.flights.clone());
         let cache = self.cache.clone();
         let from = PageFrom::After(key.1.seq);
@@ -108,7 +108,7 @@ impl ColdReads {
             let shared = match read {
                 Ok(Ok(page)) => Ok(page.map(|page| {
                     let events = page.events.into_iter().map(Outgoing::event).collect();
-                    Arc::new(ColdPage { head: page.head, first: page.first, events })
+                    Arc::new(SharedPage { head: page.head, first: page.first, events })
                 })),
                 Ok(Err(error)) => Err(error.to_string().into()),
                 Err(_) => Err("the store panicked".into()),

@@ -62,7 +62,7 @@ pub struct EngineConfig {
     /// Bytes of acks of all connections together, those of pages being made included. 128 MiB by default: more than
     /// two hundred full pages at one time. Beyond that, commands that ask for pages wait for 2 s and are then refused with
     /// [`Code::Overloaded`](crate::Code::Overloaded), every connection has one command at a time, and from three quarters
-    /// on those that take no byte of theirs for five ticks are ended with [`Code::SlowReader`](crate::Code::SlowReader). Worst case
+    /// on those that take no byte of theirs for five ticks are ended with [`Code::SlowSubscriber`](crate::Code::SlowReader). Worst case
     /// in memory: this, and one small ack for each connection.
     pub acks_bytes: usize,
     /// Frames of a connection that are refused for their rate, or because an earlier send comes first, before it is closed:
@@ -96,7 +96,7 @@ pub struct EngineConfig {
     /// Signals that wait for one connection. 256 by default; the oldest is dropped first.
     pub max_signals: usize,
     /// What becomes of a reader whose queue was dropped.
-    pub slow_reader: SlowReader,
+    pub slow_subscriber: SlowSubscriber,
 
     /// Recent events of a room that are kept in memory while it has readers. 256 by default.
     pub window_events: usize,
@@ -112,7 +112,7 @@ pub struct EngineConfig {
     /// it is needed. Worst case in memory: this, and the rooms whose state is in use at that moment.
     pub states_bytes: usize,
     /// Reads of the store for readers who lag, at one time. 16 by default.
-    pub cold_reads: usize,
+    pub catch_up_reads: usize,
     /// Bytes of pages read for subscribers catching up that are kept for the next ones, every form of their events counted.
     /// 64 MiB by default, some 60,000 short messages; 0 keeps none.
     pub page_cache_bytes: usize,
@@ -121,7 +121,7 @@ pub struct EngineConfig {
     pub lanes: usize,
     /// Appends that wait for one of them: half of them as they came, half in fair turns of their users. 4,096 by default; senders
     /// wait beyond that. Worst case in memory: as many messages of `limits.max_message_bytes`.
-    pub lane_queue: usize,
+    pub append_shard_queue: usize,
     /// Appends handed to the store at once. 512 by default.
     pub append_batch: usize,
     /// Rows that appends handed to the store at once write: two for each append, and two more for each first member of a room.
@@ -151,11 +151,11 @@ pub struct EngineConfig {
 
 /// What becomes of a reader whose queue was dropped because it took too little for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SlowReader {
+pub enum SlowSubscriber {
     /// It is fed from the log at its own pace and loses nothing durable.
     #[default]
     CatchUp,
-    /// It is disconnected with [`Code::SlowReader`](crate::Code::SlowReader) and may resume.
+    /// It is disconnected with [`Code::SlowSubscriber`](crate::Code::SlowReader) and may resume.
     Disconnect,
 }
 
@@ -191,15 +191,15 @@ impl Default for EngineConfig {
             outbox_bytes: 256 * 1024,
             outboxes_bytes: 256 * 1024 * 1024,
             max_signals: 256,
-            slow_reader: SlowReader::default(),
+            slow_subscriber: SlowSubscriber::default(),
             window_events: 256,
             window_bytes: 512 * 1024,
             windows_bytes: 256 * 1024 * 1024,
             states_bytes: 64 * 1024 * 1024,
-            cold_reads: 16,
+            catch_up_reads: 16,
             page_cache_bytes: 64 * 1024 * 1024,
             lanes: 4,
-            lane_queue: 4096,
+            append_shard_queue: 4096,
             append_batch: 512,
             append_rows: 1024,
             append_bytes: 1024 * 1024,
@@ -259,15 +259,15 @@ setters! {
     outbox_bytes: usize,
     outboxes_bytes: usize,
     max_signals: usize,
-    slow_reader: SlowReader,
+    slow_subscriber: SlowSubscriber,
     window_events: usize,
     window_bytes: usize,
     windows_bytes: usize,
     states_bytes: usize,
-    cold_reads: usize,
+    catch_up_reads: usize,
     page_cache_bytes: usize,
     lanes: usize,
-    lane_queue: usize,
+    append_shard_queue: usize,
     append_batch: usize,
     append_rows: usize,
     append_bytes: usize,

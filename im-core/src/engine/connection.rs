@@ -81,9 +81,9 @@ pub struct Batch {
 ///   more than [`Engine::limits`]`().max_message_bytes` before it is buffered, by `close(Code::TooLarge)`.
 /// - **Never stop writing because of reading.** `submit` may wait until replies were taken by `next`. Who awaits the one
 ///   in place of the other, rather than beside it, stands still in the end.
-/// - **Say when all is read.** Call [`Self::caught_up`] when a read finds nothing: what waited unread while a message was
+/// - **Say when all is read.** Call [`Self::input_drained`] when a read finds nothing: what waited unread while a message was
 ///   being taken then counts as older than that moment, and keeps its place behind a send that was refused meanwhile.
-/// - **Give up a peer that does not read.** Bound the time of each write; when it is over, `close(Code::SlowReader)` and
+/// - **Give up a peer that does not read.** Bound the time of each write; when it is over, `close(Code::SlowSubscriber)` and
 ///   drop the connection. What waits meanwhile is bounded by the engine. While a write waits, call `write_progressed` whenever
 ///   the peer has taken bytes of it.
 /// - **Say goodbye.** The last batch holds the frame `bye`, and [`Batch::close`] its code for transports whose connections
@@ -116,7 +116,7 @@ pub(crate) struct Conn {
     /// The same for what was sent to it.
     sent: AtomicU64,
     /// The same for the last moment at which nothing had arrived that its transport had not read; `NEVER` if it does not say.
-    caught_up: AtomicU64,
+    input_drained: AtomicU64,
     /// Milliseconds of the engine's run after which the message that is being taken arrived.
     arrived: AtomicU64,
     opened: u64,
@@ -258,14 +258,14 @@ impl Connection {
     /// The transport has read all that has arrived: whatever it submits next arrived after this moment. A transport that
     /// never says so lets messages arrive when they are submitted. But what waits in a socket's buffer while the message before
     /// it is being taken has arrived earlier; and a send that arrived before an earlier one was refused must not pass it.
-    pub fn caught_up(&self) {
+    pub fn input_drained(&self) {
         let Handle { conn, engine } = &*self.0;
-        conn.caught_up.store(engine.core().running(), Ordering::Relaxed);
+        conn.input_drained.store(engine.core().running(), Ordering::Relaxed);
     }
 
     /// The peer has taken bytes of a write that waits for it: a sign of life, and more than that. Where the acks of all
     /// connections are nearly too many, a connection that takes none of its own for five ticks is ended with
-    /// [`Code::SlowReader`]; a peer in the middle of a large page is not. A ping is no reason to call this.
+    /// [`Code::SlowSubscriber`]; a peer in the middle of a large page is not. A ping is no reason to call this.
     pub fn write_progressed(&self) {
         self.0.conn.write_progressed(self.0.engine.core());
     }
@@ -312,7 +312,7 @@ impl Conn {
         let now = core.running();
         let outbox = Arc::new(Outbox::new(core.outboxes.clone()));
         if matches!(part, Part::Down(_)) {
-            outbox.keep_marks();
+            outbox.track_positions();
         }
         Self {
             number,
@@ -324,7 +324,7 @@ impl Conn {
             session: OnceLock::new(),
             heard: AtomicU64::new(now),
             sent: AtomicU64::new(now),
-            caught_up: AtomicU64::new(NEVER),
+            input_drained: AtomicU64::new(NEVER),
             arrived: AtomicU64::new(now),
             opened: now,
             heartbeat: AtomicBool::new(false),
@@ -349,7 +349,7 @@ impl Conn {
         matches!(self.part, Part::Whole)
     }
 
-    pub(crate) fn is_up(&self) -> bool {
+    pub(crate) fn is_request_half(&self) -> bool {
         matches!(self.part, Part::Up)
     }
 
@@ -404,7 +404,7 @@ impl Conn {
     }
 
     /// Ends the connection because the server goes away.
-    pub(crate) fn send_off(&self, retry_after: Duration) {
+    pub(crate) fn disconnect_draining(&self, retry_after: Duration) {
         let code = Code::Draining;
         self.outbox.close(Bye {
             code: code.number(),
@@ -445,7 +445,7 @@ impl Conn {
     fn mark_arrived(&self, core: &Core) {
         let now = core.running();
         self.heard.store(now, Ordering::Relaxed);
-        self.arrived.store(self.caught_up.load(Ordering::Relaxed).min(now), Ordering::Relaxed);
+        self.arrived.store(self.input_drained.load(Ordering::Relaxed).min(now), Ordering::Relaxed);
     }
 
     /// Milliseconds of the engine's run after which the message that is being taken arrived.
@@ -496,8 +496,8 @@ impl Conn {
     fn detach(self: &Arc<Self>, core: &Arc<Core>) {
         self.count_end();
         self.close(Code::Closed, Code::Closed.meaning());
-        for sub in self.outbox.unfollow_all() {
-            sub.room.remove_reader(sub.reader, &self.outbox);
+        for sub in self.outbox.unsubscribe_all() {
+            sub.room.remove_subscriber(sub.reader, &self.outbox);
             core.hub.retire_if_idle(&sub.room);
         }
         core.registry.close(self);
@@ -513,7 +513,7 @@ impl Conn {
     /// done with.
     fn count_end(&self) {
         let code = self.outbox.ended().or(self.is_whole().then_some(Code::Closed.number()));
-        if let Some(code) = code.filter(|_| !self.is_up()) {
+        if let Some(code) = code.filter(|_| !self.is_request_half()) {
             ::metrics::counter!(metrics::CLOSED, "code" => code.to_string()).increment(1);
         }
     }

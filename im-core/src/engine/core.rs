@@ -23,16 +23,16 @@ use crate::time::{Stamp, StampClock, Timestamp};
 use crate::wire::{ErrorReply, PageFrom};
 
 use super::acks::AckBudget;
-use super::cold::ColdReads;
+use super::cold::CatchUpReads;
 use super::config::EngineConfig;
 use super::health::Vitals;
-use super::heard_state::HeardState;
 use super::hub::Hub;
 use super::lanes::Lanes;
 use super::metrics;
 use super::outbox::{Outbox, OutboxBounds};
 use super::outgoing::Outgoing;
 use super::registry::Registry;
+use super::remote_state::RemoteState;
 use super::room::{Applied, Reader, Room};
 use super::state_writer::StateWriter;
 
@@ -53,9 +53,9 @@ pub(crate) struct Core {
     pub(crate) hub: Hub,
     pub(crate) lanes: Lanes,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) cold: ColdReads,
+    pub(crate) cold: CatchUpReads,
     pub(crate) state_writer: StateWriter,
-    pub(crate) heard_state: HeardState,
+    pub(crate) remote_state: RemoteState,
     /// As the store has it, as far as is known here.
     pub(super) state_generation: AtomicU64,
     pub(crate) stamps: Mutex<StampClock>,
@@ -80,7 +80,7 @@ impl std::fmt::Debug for Core {
 }
 
 /// Events read at once while a gap is filled.
-const FILL_PAGE: usize = 512;
+const REPAIR_PAGE: usize = 512;
 
 impl Core {
     pub(crate) fn now(&self) -> Timestamp {
@@ -247,28 +247,28 @@ impl Core {
     /// Reads what a room lacks from the store, page by page.
     async fn fill(self: &Arc<Self>, room: &Arc<Room>) {
         ::metrics::counter!(metrics::FILLS).increment(1);
-        if AssertUnwindSafe(self.fill_pages(room)).catch_unwind().await.is_err() {
+        if AssertUnwindSafe(self.repair_gap_pages(room)).catch_unwind().await.is_err() {
             tracing::error!(room = %room.id(), "filling a gap panicked; the next check tries again");
-            room.fill_failed();
+            room.repair_failed();
         }
         self.hub.retire_if_idle(room);
     }
 
-    async fn fill_pages(&self, room: &Arc<Room>) {
+    async fn repair_gap_pages(&self, room: &Arc<Room>) {
         loop {
             let erased = room.erased();
-            let Some(head) = room.head() else { return room.fill_failed() };
+            let Some(head) = room.head() else { return room.repair_failed() };
             let range = LogRange {
                 from: PageFrom::After(head.seq),
-                limit: FILL_PAGE,
+                limit: REPAIR_PAGE,
                 max_bytes: self.config.max_page_bytes,
             };
             let page = match self.store.read(room.id(), range).await {
                 Ok(Some(page)) => page,
-                Ok(None) => return room.fill_failed(),
+                Ok(None) => return room.repair_failed(),
                 Err(error) => {
                     tracing::warn!(room = %room.id(), %error, "a gap could not be filled; the next check tries again");
-                    return room.fill_failed();
+                    return room.repair_failed();
                 }
             };
             if !continues(&page, head) {
@@ -277,21 +277,22 @@ impl Core {
                 if room.head().is_some_and(|now| now.epoch == head.epoch && now.seq > head.seq) {
                     continue;
                 }
-                return room.fill_failed();
+                return room.repair_failed();
             }
             let end = page.events.is_empty();
             let items: Vec<_> = page.events.into_iter().map(Outgoing::event).collect();
-            if items.iter().any(|item| item.ends_nameless()) && !self.check_readers(room).await {
-                return room.fill_failed();
+            if items.iter().any(|item| item.ends_nameless()) && !self.check_subscribers(room).await
+            {
+                return room.repair_failed();
             }
             if !items.into_iter().all(|item| room.apply_read(item, erased)) {
                 continue;
             }
             if end {
                 // What was heard of is not in the store (yet): the next event or check comes back to it.
-                return room.fill_failed();
+                return room.repair_failed();
             }
-            if room.fill_done() != Applied::Fill {
+            if room.repair_done() != Applied::Fill {
                 return;
             }
         }
@@ -329,16 +330,16 @@ impl Core {
         for (room, head) in rooms.iter().zip(heads) {
             let Some(held) = room.head() else { continue };
             let Some(head) = head else {
-                self.let_go(room, held.epoch).await;
+                self.retire_deleted(room, held.epoch).await;
                 continue;
             };
             if head.cursor.epoch != held.epoch {
                 self.renew(room).await;
                 continue;
             }
-            room.begin_at(held.epoch, head.first);
+            room.trim_window(held.epoch, head.first);
             room.rewritten(head.erased);
-            let applied = room.hear_of(head.cursor.seq);
+            let applied = room.raise_high_watermark(head.cursor.seq);
             self.follow_up(room, applied);
             if room.state_revision() != head.state_revision {
                 self.check_state(room).await;
@@ -368,7 +369,7 @@ impl Core {
             }
         };
         loop {
-            let Some(readers) = self.readers_who_may(room, &record).await else { return };
+            let Some(readers) = self.authorised_subscribers(room, &record).await else { return };
             if room.restart(&record, head, &readers) {
                 return;
             }
@@ -376,15 +377,19 @@ impl Core {
     }
 
     /// Sees to it that nobody reads on who may not. `false` if the store could not say.
-    async fn check_readers(&self, room: &Room) -> bool {
+    async fn check_subscribers(&self, room: &Room) -> bool {
         match self.look_up(room.id()).await {
-            Ok((record, _)) => self.readers_who_may(room, &record).await.is_some(),
+            Ok((record, _)) => self.authorised_subscribers(room, &record).await.is_some(),
             Err(_) => false,
         }
     }
 
     /// The readers who may read the room now; the others are told and taken off it. `None` if the store could not say.
-    async fn readers_who_may(&self, room: &Room, record: &RoomRecord) -> Option<Vec<Reader>> {
+    async fn authorised_subscribers(
+        &self,
+        room: &Room,
+        record: &RoomRecord,
+    ) -> Option<Vec<Reader>> {
         let readers = room.readers();
         for reader in &readers {
             match self.may_read_on(record, &reader.outbox).await {
@@ -392,7 +397,7 @@ impl Core {
                 Err(error) if error.is_retryable() => return None,
                 Err(error) => {
                     if reader.outbox.deny(reader.seat(room), error.code()) {
-                        room.remove_reader(reader.at, &reader.outbox);
+                        room.remove_subscriber(reader.at, &reader.outbox);
                     }
                 }
             }

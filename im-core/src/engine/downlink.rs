@@ -179,12 +179,12 @@ impl Connection {
 impl Core {
     /// The session's checkpoint was changed: its downlink, wherever it is, has to look at it.
     pub(crate) fn checkpoint_changed(self: &Arc<Self>, session: &Session) {
-        self.follow_anew(&session.user, &session.id);
+        self.resubscribe(&session.user, &session.id);
         self.tell(BusMessage::Follow { user: session.user.clone(), session: session.id.clone() });
     }
 
     /// If the session's downlink is here, it looks at the checkpoint.
-    pub(crate) fn follow_anew(self: &Arc<Self>, user: &UserId, session: &SessionId) {
+    pub(crate) fn resubscribe(self: &Arc<Self>, user: &UserId, session: &SessionId) {
         for conn in self.registry.of_user(user) {
             if conn.session().is_some_and(|held| held.id == *session) {
                 self.look_again(conn);
@@ -193,7 +193,7 @@ impl Core {
     }
 
     /// The same, if its checkpoint has another revision by now and no look waits to be repeated.
-    pub(crate) fn follow_if_changed(self: &Arc<Self>, conn: &Arc<Conn>, rev: u64) {
+    pub(crate) fn resubscribe_if_changed(self: &Arc<Self>, conn: &Arc<Conn>, rev: u64) {
         if let Part::Down(down) = &conn.part
             && down.following.lock().rev != rev
             && !down.retrying.load(Ordering::Acquire)
@@ -258,7 +258,7 @@ impl Core {
         let _one_at_a_time = down.looking.lock().await;
         down.again.store(false, Ordering::Release);
         let checkpoint = self.store.checkpoint(&session.id).await?;
-        let new = self.drop_what_has_gone(conn, down, &checkpoint);
+        let new = self.unsubscribe_removed(conn, down, &checkpoint);
         if look == Look::First {
             let more = commands::extra_cost(new.len());
             commands::pay_more(self, &session.user, OPENING, more, "listen")?;
@@ -322,7 +322,7 @@ impl Core {
     }
 
     /// Lets go of rooms that the checkpoint does not have any more. Gives those that have to begin, or begin anew.
-    fn drop_what_has_gone(
+    fn unsubscribe_removed(
         &self,
         conn: &Arc<Conn>,
         down: &Downlink,

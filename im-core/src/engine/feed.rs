@@ -9,7 +9,7 @@ use crate::code::Code;
 use crate::state::answer;
 use crate::wire::Status;
 
-use super::cold::ColdPage;
+use super::cold::SharedPage;
 use super::core::Core;
 use super::outbox::{Due, Fed, Lag, Outbox, Take, Taken};
 use super::outgoing::Outgoing;
@@ -17,7 +17,7 @@ use super::room::{Applied, Recent, Room, StateHold};
 use super::upkeep::Checked;
 
 /// Bytes of one part of a state snapshot.
-const SNAPSHOT_PART: usize = 16 * 1024;
+const SNAPSHOT_CHUNK: usize = 16 * 1024;
 /// Bytes taken from the hot window at once.
 const WINDOW_PAGE: usize = 64 * 1024;
 
@@ -38,16 +38,16 @@ pub(crate) fn take_now(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize)
     loop {
         let mut take = outbox.take(max_bytes);
         if let Some(lag) = take.lag.take() {
-            if let Some(needed) = feed_from_memory(core, outbox, lag) {
+            if let Some(needed) = catch_up_from_memory(core, outbox, lag) {
                 read(core, outbox, needed);
             }
             continue;
         }
         let snapshot = take.snapshot.take();
         if let Some(Due { room, even_empty }) = &snapshot {
-            let Some(parts) = room.snapshot(SNAPSHOT_PART, *even_empty) else {
+            let Some(parts) = room.snapshot(SNAPSHOT_CHUNK, *even_empty) else {
                 // The subscriber asks for it again.
-                outbox.owe_snapshot(room);
+                outbox.require_snapshot(room);
                 if !take.items.is_empty() || take.bye.is_some() {
                     // It is read once the transport waits for it, so that it is not kept in memory while this is written.
                     return Now::Take(take);
@@ -56,10 +56,10 @@ pub(crate) fn take_now(core: &Arc<Core>, outbox: &Arc<Outbox>, max_bytes: usize)
                 return Now::Reading;
             };
             if !parts.is_empty() {
-                outbox.state_handed(room);
+                outbox.state_delivered(room);
             }
             let bytes = parts.iter().map(|part| part.size).sum();
-            outbox.hand_over(bytes);
+            outbox.add_unreleased(bytes);
             take.bytes += bytes;
             take.items.extend(parts.into_iter().map(Taken::Push));
         }
@@ -93,7 +93,7 @@ fn read(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: Needed) {
         outbox.end_reading(reading.unwrap_or_else(|_| {
             tracing::error!("a read panicked; the subscriber waits for the next tick");
             match &needed {
-                Needed::Log(lag) | Needed::Restart(lag) => outbox.pause_feed(lag),
+                Needed::Log(lag) | Needed::Restart(lag) => outbox.pause_catch_up(lag),
                 Needed::State(_) => outbox.pause(),
             }
             None
@@ -105,7 +105,7 @@ fn read(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: Needed) {
 async fn read_needed(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: &Needed) -> Option<StateHold> {
     match needed {
         Needed::Log(lag) => {
-            feed_from_store(core, outbox, lag).await;
+            catch_up_from_store(core, outbox, lag).await;
             None
         }
         Needed::Restart(lag) => {
@@ -124,12 +124,12 @@ async fn read_needed(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: &Needed) ->
 }
 
 /// Feeds from what is in memory, or says what has to be read first.
-fn feed_from_memory(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: Lag) -> Option<Needed> {
+fn catch_up_from_memory(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: Lag) -> Option<Needed> {
     match lag.room.recent(lag.after, WINDOW_PAGE) {
         Recent::Events(items) => feed(core, outbox, &lag, &items),
-        Recent::Level(head) => outbox.fed_up_to_head(&lag, head),
+        Recent::Level(head) => outbox.caught_up_to(&lag, head),
         Recent::OtherEpoch => return Some(Needed::Restart(lag)),
-        Recent::Cold if feed_kept(core, outbox, &lag) => {}
+        Recent::Cold if enqueue_cached(core, outbox, &lag) => {}
         Recent::Cold => return Some(Needed::Log(lag)),
     }
     None
@@ -137,7 +137,7 @@ fn feed_from_memory(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: Lag) -> Option<
 
 /// Feeds from a page that is kept. A room whose page has to be read lets others of the subscriber pass whose page is kept:
 /// subscribers who are behind at different places then come together at the same pages, and share what each of them has read.
-fn feed_kept(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) -> bool {
+fn enqueue_cached(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) -> bool {
     // Where the right to read has to be checked, the store is asked.
     let kept = |lag: &Lag| {
         let page = core.cold.kept(lag)?;
@@ -157,33 +157,33 @@ fn feed_kept(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) -> bool {
     true
 }
 
-async fn feed_from_store(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
+async fn catch_up_from_store(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
     match core.cold.read(&core.store, lag).await {
-        Ok(Some(page)) => feed_page(core, outbox, lag, &page).await,
+        Ok(Some(page)) => enqueue_page(core, outbox, lag, &page).await,
         Ok(None) => {
             outbox.deny(lag.seat(), Code::NotFound);
             fed(core, outbox, lag, Fed::Gone);
         }
         Err(error) => {
             tracing::warn!(room = %lag.room.id(), %error, "a log could not be read; subscribers wait for the next tick");
-            outbox.pause_feed(lag);
+            outbox.pause_catch_up(lag);
         }
     }
 }
 
-async fn feed_page(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag, page: &ColdPage) {
+async fn enqueue_page(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag, page: &SharedPage) {
     let other_life = page.head.epoch != lag.after.epoch || lag.after.seq > page.head.seq;
     if other_life || lag.after.seq.next() < page.first {
         return restart(core, outbox, lag).await;
     }
     let events = page.after(lag.after.seq);
     if events.is_empty() {
-        return outbox.fed_up_to_head(lag, page.head.seq);
+        return outbox.caught_up_to(lag, page.head.seq);
     }
     if events.iter().any(|item| item.ends_nameless()) {
-        match core.check_reader(outbox, lag).await {
+        match core.check_subscriber(outbox, lag).await {
             Checked::MayRead => {}
-            Checked::NotNow => return outbox.pause_feed(lag),
+            Checked::NotNow => return outbox.pause_catch_up(lag),
             Checked::Denied => return fed(core, outbox, lag, Fed::Gone),
         }
     }
@@ -198,18 +198,18 @@ fn feed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag, events: &[Arc<Outgoin
 /// may have gone with it, so that is checked anew, after the head was read.
 async fn restart(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag) {
     let found = core.look_up(lag.room.id()).await;
-    match core.check_reader(outbox, lag).await {
+    match core.check_subscriber(outbox, lag).await {
         Checked::MayRead => {}
-        Checked::NotNow => return outbox.pause_feed(lag),
+        Checked::NotNow => return outbox.pause_catch_up(lag),
         Checked::Denied => return fed(core, outbox, lag, Fed::Gone),
     }
-    let Ok((_, head)) = found else { return outbox.pause_feed(lag) };
+    let Ok((_, head)) = found else { return outbox.pause_catch_up(lag) };
     if lag.room.head().is_some_and(|held| held.epoch != head.cursor.epoch) {
         // It is the room in memory that is behind.
         core.follow_up(&lag.room, Applied::OtherEpoch);
     }
     match answer(lag.after, head.cursor, head.first) {
-        (Status::Ok, _) => outbox.pause_feed(lag),
+        (Status::Ok, _) => outbox.pause_catch_up(lag),
         (status, to) => outbox.jump(lag, status, to, head.cursor.seq),
     }
 }
@@ -219,10 +219,10 @@ fn fed(core: &Arc<Core>, outbox: &Arc<Outbox>, lag: &Lag, fed: Fed) {
         Fed::On => {}
         Fed::Stuck => {
             tracing::error!(room = %lag.room.id(), after = %lag.after.seq, "the store gave a page with a gap");
-            outbox.pause_feed(lag);
+            outbox.pause_catch_up(lag);
         }
         Fed::Gone => {
-            lag.room.remove_reader(lag.reader, outbox);
+            lag.room.remove_subscriber(lag.reader, outbox);
             core.hub.retire_if_idle(&lag.room);
         }
     }

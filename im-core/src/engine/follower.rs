@@ -71,8 +71,8 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        for sub in self.outbox.unfollow_all() {
-            sub.room.remove_reader(sub.reader, &self.outbox);
+        for sub in self.outbox.unsubscribe_all() {
+            sub.room.remove_subscriber(sub.reader, &self.outbox);
             self.engine.core().hub.retire_if_idle(&sub.room);
         }
     }

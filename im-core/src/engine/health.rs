@@ -26,7 +26,7 @@ pub struct Health {
     /// reads and take no writes: a full disk, a transaction that holds all others up.
     pub appends_failing: Option<Duration>,
     /// Appends that wait for the store, of at most [`lanes`](super::EngineConfig::lanes) times
-    /// [`lane_queue`](super::EngineConfig::lane_queue).
+    /// [`append_shard_queue`](super::EngineConfig::lane_queue).
     pub appends_waiting: usize,
     /// Connections open now.
     pub connections: usize,
@@ -62,7 +62,7 @@ pub struct StoreHealth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskHealth {
-    /// What it does: `tick`, `head_check`, `session_check`, `state`, `heard_state`, `upkeep` or `sweep`.
+    /// What it does: `tick`, `head_check`, `session_check`, `state`, `remote_state`, `upkeep` or `sweep`.
     pub name: &'static str,
     /// How often.
     pub every: Duration,

@@ -9,7 +9,7 @@
 //! a lane waits with a heavy one, light ones that come have their turn, as long as it has room for them.
 //!
 //! The sends of one session to one room are taken in their order also when some are refused for the time being: see
-//! [`own_order`](super::own_order). So a send that was answered before it came here comes here all the same.
+//! [`sender_order`](super::own_order). So a send that was answered before it came here comes here all the same.
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,7 +26,7 @@ use crate::error::{Error, Fault, Result};
 use crate::id::{CommandId, EventKind, MessageId, RoomId, Seq, UserId};
 use crate::ports::{Appended, BusMessage};
 use crate::state::{Act, Append, Authority};
-use crate::wire::{Content, Event, Map, MemberChange, Reply, SendReceipt, Signal, Target, encode};
+use crate::wire::{AppendAck, Content, Event, Map, MemberChange, Reply, Signal, Target, encode};
 
 use super::commands::{Charges, ROWS_PER_MEMBER, behind};
 use super::config::EngineConfig;
@@ -35,12 +35,12 @@ use super::core::Core;
 use super::heavy::HeavyTurn;
 use super::metrics;
 use super::outgoing::Outgoing;
-use super::own_order::{OwnOrder, Sent};
+use super::sender_order::{SenderOrder, Sent};
 use super::turns::{BatchBounds, Share, Taken, Turns, Weight};
 
 /// How long a send is told to wait, at most, that has to come after an earlier one: that one comes soon, if it comes. Unless the
 /// rate limit asks for more, once all of them come again.
-const COME_AGAIN: Duration = Duration::from_secs(1);
+const SENDER_ORDER_RETRY: Duration = Duration::from_secs(1);
 
 /// Rows that a call of the store may have at least: with fewer, every send were heavy.
 const LEAST_ROWS: usize = 8;
@@ -51,7 +51,7 @@ pub(crate) enum Waiter {
     /// A client's command, with what it takes of quotas.
     Command(Arc<Conn>, CommandId, Charges),
     /// A caller in this process.
-    Caller(oneshot::Sender<Result<SendReceipt>>),
+    Caller(oneshot::Sender<Result<AppendAck>>),
 }
 
 /// What a lane is given, and who waits for it.
@@ -76,7 +76,7 @@ impl Job {
     }
 
     /// Something that a caller in this process asks for now.
-    fn called(work: Work, caller: oneshot::Sender<Result<SendReceipt>>) -> Self {
+    fn called(work: Work, caller: oneshot::Sender<Result<AppendAck>>) -> Self {
         Self { work, waiter: Waiter::Caller(caller), at: tokio::time::Instant::now() }
     }
 }
@@ -87,7 +87,7 @@ pub(crate) enum Work {
     /// To be committed.
     Append(Append),
     /// A send whose answer is known already, and is given in its turn.
-    Answered(RoomId, MessageId, Result<SendReceipt>),
+    Answered(RoomId, MessageId, Result<AppendAck>),
 }
 
 /// The way to the lanes.
@@ -116,7 +116,7 @@ impl Lanes {
     /// # Errors
     ///
     /// What was not queued, and its answer.
-    pub(crate) async fn send(&self, job: Job) -> Result<(), (Waiter, Result<SendReceipt>)> {
+    pub(crate) async fn send(&self, job: Job) -> Result<(), (Waiter, Result<AppendAck>)> {
         let room = match &job.work {
             Work::Append(append) => &append.room,
             Work::Answered(room, ..) => room,
@@ -135,7 +135,7 @@ impl Lanes {
 
 /// One lane's task: ends when the engine stops and nothing waits.
 pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
-    let (mut lane, mut order) = (Lane::new(&core.config), OwnOrder::default());
+    let (mut lane, mut order) = (Lane::new(&core.config), SenderOrder::default());
     let mut closing = false;
     let mut place = core.lanes.heavy.place();
     loop {
@@ -188,7 +188,7 @@ impl Lane {
             rows: config.append_rows.max(LEAST_ROWS),
             bytes: config.append_bytes,
         };
-        let most = places(config.lane_queue).max(bounds.appends);
+        let most = places(config.append_shard_queue).max(bounds.appends);
         Self { came: Vec::new(), turns: Turns::new(), bounds, most }
     }
 
@@ -299,7 +299,7 @@ struct Going {
 }
 
 /// Answers what need not go to the store or may not yet, and gives the rest.
-fn admit(core: &Core, order: &mut OwnOrder, jobs: impl Iterator<Item = Job>) -> Vec<Going> {
+fn admit(core: &Core, order: &mut SenderOrder, jobs: impl Iterator<Item = Job>) -> Vec<Going> {
     let (now, mut going) = (tokio::time::Instant::now(), Vec::new());
     for Job { work, waiter, at } in jobs {
         order.sweep(now);
@@ -309,17 +309,17 @@ fn admit(core: &Core, order: &mut OwnOrder, jobs: impl Iterator<Item = Job>) -> 
                 match sent.as_ref().map_or(Ok(()), |sent| order.pass(sent, at, now)) {
                     Ok(()) => going.push(Going { append, waiter, sent }),
                     Err(wait) => {
-                        let wait = waiter.given_back(core, wait.min(COME_AGAIN));
-                        answer(core, waiter, Err(not_yet(wait)));
+                        let wait = waiter.refund(core, wait.min(SENDER_ORDER_RETRY));
+                        answer(core, waiter, Err(sender_order_refusal(wait)));
                     }
                 }
             }
             Work::Answered(room, id, result) => {
                 if let Some(sent) = waiter.sent(&room, &id) {
-                    let for_now = result.as_ref().is_err_and(Error::is_retryable);
-                    match for_now.then(|| order.pass(&sent, at, now)) {
-                        Some(Ok(())) => order.wait_for(&sent, now),
-                        Some(Err(_)) => order.fails_behind(&sent, now),
+                    let retryable = result.as_ref().is_err_and(Error::is_retryable);
+                    match retryable.then(|| order.pass(&sent, at, now)) {
+                        Some(Ok(())) => order.await_retry(&sent, now),
+                        Some(Err(_)) => order.extend(&sent, now),
                         None => order.settle(&sent, now),
                     }
                 }
@@ -339,11 +339,11 @@ fn send_id(act: &Act) -> Option<&MessageId> {
 }
 
 /// What a send is told that comes before one that it was sent after.
-fn not_yet(wait: Duration) -> Error {
-    Error::of(Code::NotYet, "send").retry_after(wait)
+fn sender_order_refusal(wait: Duration) -> Error {
+    Error::of(Code::SenderOrder, "send").retry_after(wait)
 }
 
-async fn commit(core: &Arc<Core>, order: &mut OwnOrder, batch: Vec<Going>) {
+async fn commit(core: &Arc<Core>, order: &mut SenderOrder, batch: Vec<Going>) {
     ::metrics::histogram!(metrics::BATCH).record(batch.len() as f64);
     let (mut appends, mut waiting) = (Vec::new(), Vec::new());
     for Going { append, waiter, sent } in batch {
@@ -364,7 +364,7 @@ async fn commit(core: &Arc<Core>, order: &mut OwnOrder, batch: Vec<Going>) {
                 Ok(publish(core, event))
             }
             Some(Ok(Appended::Repeated { epoch, record })) => {
-                Ok(SendReceipt { room, epoch, seq: record.seq, at: record.at, repeated: true })
+                Ok(AppendAck { room, epoch, seq: record.seq, at: record.at, repeated: true })
             }
             Some(Err(error)) => Err(Error::from(error)),
             None => Err(Error::of(Code::Unknown, "append")),
@@ -377,7 +377,7 @@ async fn commit(core: &Arc<Core>, order: &mut OwnOrder, batch: Vec<Going>) {
     }
     // From the last to the first, so that each session's first stays.
     let now = tokio::time::Instant::now();
-    refused.iter().rev().for_each(|sent| order.wait_for(sent, now));
+    refused.iter().rev().for_each(|sent| order.await_retry(sent, now));
     if !committed.is_empty() || failed {
         core.vitals.appended(!committed.is_empty(), core.running());
     }
@@ -394,8 +394,8 @@ fn panicked<T: Default>(what: &str) -> T {
 }
 
 /// Fans out an event that this node committed.
-pub(super) fn publish(core: &Arc<Core>, event: Arc<Event>) -> SendReceipt {
-    let receipt = SendReceipt {
+pub(super) fn publish(core: &Arc<Core>, event: Arc<Event>) -> AppendAck {
+    let receipt = AppendAck {
         room: event.room.clone(),
         epoch: event.epoch,
         seq: event.seq,
@@ -449,7 +449,7 @@ pub(super) fn announce(core: &Arc<Core>, event: &Arc<Event>, first_members: Vec<
 
 impl Core {
     /// Appends on the service's own authority and waits for the outcome. No session sends it, so none is held up by it.
-    pub(crate) async fn append(&self, room: RoomId, act: Act) -> Result<SendReceipt> {
+    pub(crate) async fn append(&self, room: RoomId, act: Act) -> Result<AppendAck> {
         let max_members = self.config.max_members;
         let append =
             Append { room, authority: Authority::Service, act, at: self.now(), max_members };
@@ -464,7 +464,7 @@ impl Core {
 
 impl Waiter {
     /// A send was refused since an earlier one comes first, so it costs nothing. Returns how long to wait, `wait` at least.
-    fn given_back(&self, core: &Core, wait: Duration) -> Duration {
+    fn refund(&self, core: &Core, wait: Duration) -> Duration {
         match self {
             Self::Command(conn, ..) => behind(core, conn, wait),
             Self::Caller(_) => wait,
@@ -479,7 +479,7 @@ impl Waiter {
     }
 }
 
-pub(crate) fn answer(core: &Core, waiter: Waiter, result: Result<SendReceipt>) {
+pub(crate) fn answer(core: &Core, waiter: Waiter, result: Result<AppendAck>) {
     match waiter {
         Waiter::Command(conn, id, charges) => {
             charges.settle(&result);

@@ -17,7 +17,7 @@ pub(crate) const COMMIT_SECONDS: &str = "im_append_commit_seconds";
 /// Queues that reached their bound and were dropped.
 pub(crate) const OUTBOX_OVERFLOWS: &str = "im_outbox_overflows_total";
 /// Connections ended because they took none of their acks while all acks together were nearly too many.
-pub(crate) const ACKS_CUT_OFF: &str = "im_acks_cut_off_total";
+pub(crate) const ACKS_DISCONNECTS: &str = "im_acks_cut_off_total";
 /// Bytes of acks that wait to be written or are being made.
 pub(crate) const ACK_BYTES: &str = "im_acks_bytes";
 /// Bytes of pushes that wait for their readers.
@@ -25,7 +25,7 @@ pub(crate) const PUSH_BYTES: &str = "im_pushes_bytes";
 /// Bytes of the recent events that rooms keep, with their encodings.
 pub(crate) const WINDOW_BYTES: &str = "im_windows_bytes";
 /// Reads of the store for readers who lag.
-pub(crate) const COLD_READS: &str = "im_cold_reads_total";
+pub(crate) const CATCH_UP_READS: &str = "im_cold_reads_total";
 /// Pages found in the page cache by subscribers catching up.
 pub(crate) const PAGE_CACHE_HITS: &str = "im_page_cache_hits_total";
 /// Bytes in the page cache.
@@ -39,7 +39,7 @@ pub(crate) const DELETED: &str = "im_rooms_deleted_total";
 /// Events emptied because their sender was erased, by this node.
 pub(crate) const ERASED: &str = "im_events_erased_total";
 /// State updates of other nodes that were forgotten before their time, since there were too many.
-pub(crate) const HEARD_STATE_DROPPED: &str = "im_state_heard_dropped_total";
+pub(crate) const REMOTE_STATE_DROPPED: &str = "im_state_heard_dropped_total";
 /// Bytes of keyed state that rooms hold.
 pub(crate) const STATE_BYTES: &str = "im_state_bytes";
 /// Rooms whose keyed state was evicted from memory.

@@ -15,13 +15,13 @@
 //! | `connection` | the transport's seam |
 //! | `uplink`, `downlink`, `places` | the same in two halves, for transports without a connection of their own |
 //! | `commands` | carrying out what clients ask |
-//! | `lanes`, `turns`, `heavy`, `own_order` | appending, answering, fanning out; fair turns; one heavy append at a time; the order of one's own sends |
+//! | `lanes`, `turns`, `heavy`, `sender_order` | appending, answering, fanning out; fair turns; one heavy append at a time; the order of one's own sends |
 //! | `hub`, `room` | rooms in memory: recent log, readers, state |
 //! | `outbox`, `acks`, `feed`, `cold`, `page_cache` | what waits for a reader; the bytes of acks; catching up from the log |
 //! | `registry` | connections and whose they are |
 //! | `upkeep` | retention, deleting rooms, erasing users |
 //! | `usage` | what is held in memory, in bytes |
-//! | `core`, `tasks`, `state_writer`, `heard_state` | what all share; the engine's own tasks; state that is not in the store yet |
+//! | `core`, `tasks`, `state_writer`, `remote_state` | what all share; the engine's own tasks; state that is not in the store yet |
 
 mod acks;
 mod api;
@@ -35,7 +35,6 @@ mod downlink;
 mod feed;
 mod follower;
 mod health;
-mod heard_state;
 mod heavy;
 mod hub;
 mod lanes;
@@ -43,11 +42,12 @@ mod metrics;
 mod outbox;
 mod outgoing;
 mod outside;
-mod own_order;
 mod page_cache;
 mod places;
 mod registry;
+mod remote_state;
 mod room;
+mod sender_order;
 mod state_writer;
 mod tasks;
 mod turns;
@@ -57,7 +57,7 @@ mod usage;
 
 pub use api::{Engine, Publish};
 pub use builder::{EngineBuilder, NeedsAuthenticator};
-pub use config::{EngineConfig, SlowReader};
+pub use config::{EngineConfig, SlowSubscriber};
 pub use connection::{Batch, BatchId, Connection, Peer};
 pub use downlink::Access;
 pub use follower::Follower;

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::id::{Cursor, Epoch, RoomId, Seq};
 
-use super::cold::ColdPage;
+use super::cold::SharedPage;
 use super::metrics;
 
 /// Pages in memory, the least recently used evicted first.
@@ -42,7 +42,7 @@ struct Log {
 
 #[derive(Debug)]
 struct Held {
-    page: Arc<ColdPage>,
+    page: Arc<SharedPage>,
     last: Seq,
     bytes: usize,
     turn: u64,
@@ -55,7 +55,12 @@ impl PageCache {
     }
 
     /// The page that holds the event after `after`, read while the room counted `erased` erasures.
-    pub(crate) fn find(&self, room: &RoomId, after: Cursor, erased: u64) -> Option<Arc<ColdPage>> {
+    pub(crate) fn find(
+        &self,
+        room: &RoomId,
+        after: Cursor,
+        erased: u64,
+    ) -> Option<Arc<SharedPage>> {
         let log = Log { room: room.clone(), epoch: after.epoch, erased };
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
@@ -74,7 +79,7 @@ impl PageCache {
     }
 
     /// Keeps a page. One that ends at the head is not kept: it grows, and the hot window has its end.
-    pub(crate) fn keep(&self, room: &RoomId, erased: u64, page: &Arc<ColdPage>) {
+    pub(crate) fn keep(&self, room: &RoomId, erased: u64, page: &Arc<SharedPage>) {
         let seq = |event: Option<&Arc<super::outgoing::Outgoing>>| {
             event.and_then(|item| item.as_event()).map(|event| event.seq)
         };

@@ -95,7 +95,7 @@ impl Places {
         // What waits to be said is said again to whoever comes back with the mark.
         let before = |(since, _): &(u64, RoomId)| since.saturating_sub(1);
         let rev = self.untold.first().map_or(self.rev, |first| before(first).min(self.rev));
-        let places = self.said.values().take(Mark::MAX_PLACES).copied().collect();
+        let places = self.said.values().take(Mark::MAX_ROOMS).copied().collect();
         Mark { session: SessionTag::of(session), turn, step: self.steps, rev, places }
     }
 

@@ -194,7 +194,7 @@ impl Room {
     // ---- readers ----
 
     /// Adds a reader, who begins at `start`.
-    pub(crate) fn add_reader(self: &Arc<Self>, outbox: &Arc<Outbox>, start: Start) -> Added {
+    pub(crate) fn add_subscriber(self: &Arc<Self>, outbox: &Arc<Outbox>, start: Start) -> Added {
         let mut inner = self.inner.lock();
         if inner.retired {
             return Added::Retired;
@@ -206,7 +206,7 @@ impl Room {
             inner.readers.push(None);
             inner.readers.len() - 1
         });
-        let level = start.state.is_some_and(|held| held == inner.marked_state());
+        let level = start.state.is_some_and(|held| held == inner.state_digest());
         match outbox.follow(self.clone(), at, start, head, erased, level) {
             Some(slot) => {
                 inner.readers[at] = Some(Reader { outbox: outbox.clone(), slot, at });
@@ -220,11 +220,11 @@ impl Room {
     }
 
     /// Takes the reader, who has stopped following, off the list; not one of the same outbox who has begun anew there.
-    pub(crate) fn remove_reader(&self, at: usize, outbox: &Arc<Outbox>) {
+    pub(crate) fn remove_subscriber(&self, at: usize, outbox: &Arc<Outbox>) {
         let mut inner = self.inner.lock();
         let is_it = |r: &Reader| Arc::ptr_eq(&r.outbox, outbox) && !outbox.follows(r.seat(self));
         if inner.readers.get(at).and_then(Option::as_ref).is_some_and(is_it) {
-            inner.free_reader(at);
+            inner.free_subscriber(at);
         }
     }
 
@@ -280,7 +280,7 @@ impl Room {
             log.sequencer.push(seq, item);
         } else {
             // It is read from the store with what is missing before it.
-            log.sequencer.hear_of(seq);
+            log.sequencer.raise_high_watermark(seq);
         }
         while let Some(item) = inner.log.as_mut().and_then(|log| log.sequencer.pop()) {
             self.keep(inner, &item);
@@ -289,27 +289,27 @@ impl Room {
         if let Some(log) = inner.log.as_mut().filter(|log| !log.sequencer.holds_back()) {
             log.early = 0;
         }
-        inner.fill_wanted()
+        inner.gap_state()
     }
 
     /// Takes note that the log goes at least up to `head`.
-    pub(crate) fn hear_of(&self, head: Seq) -> Applied {
+    pub(crate) fn raise_high_watermark(&self, head: Seq) -> Applied {
         let mut inner = self.inner.lock();
         if let Some(log) = &mut inner.log {
-            log.sequencer.hear_of(head);
+            log.sequencer.raise_high_watermark(head);
         }
-        inner.fill_wanted()
+        inner.gap_state()
     }
 
     /// A fill has ended. Says whether there is more to fill.
-    pub(crate) fn fill_done(&self) -> Applied {
+    pub(crate) fn repair_done(&self) -> Applied {
         let mut inner = self.inner.lock();
         inner.filling = false;
-        inner.fill_wanted()
+        inner.gap_state()
     }
 
     /// A fill has failed; the next event or head check starts another.
-    pub(crate) fn fill_failed(&self) {
+    pub(crate) fn repair_failed(&self) {
         self.inner.lock().filling = false;
     }
 
@@ -384,7 +384,7 @@ impl Room {
     }
 
     /// The log of this life begins at `first`: what the window has from before goes.
-    pub(crate) fn begin_at(&self, epoch: Epoch, first: Seq) {
+    pub(crate) fn trim_window(&self, epoch: Epoch, first: Seq) {
         let mut inner = self.inner.lock();
         let Some(log) = inner.log.as_mut().filter(|log| log.cursor_epoch.epoch == epoch) else {
             return;
@@ -409,7 +409,7 @@ impl Room {
         let (head, known) = (log.sequencer.head(), log.sequencer.known());
         log.early = 0;
         log.sequencer = Sequencer::new(head, EARLY_EVENTS);
-        log.sequencer.hear_of(known);
+        log.sequencer.raise_high_watermark(known);
         inner
             .readers
             .iter()
@@ -440,7 +440,7 @@ impl Room {
         log.open = open_to_strangers(record);
         log.early = 0;
         log.sequencer = Sequencer::new(to.seq, EARLY_EVENTS);
-        log.sequencer.hear_of(head.cursor.seq);
+        log.sequencer.raise_high_watermark(head.cursor.seq);
         log.window.clear();
         log.first = head.first;
         log.erased = head.erased;
@@ -476,10 +476,10 @@ impl Inner {
                 gone.push(reader.at);
             }
         }
-        gone.into_iter().for_each(|at| self.free_reader(at));
+        gone.into_iter().for_each(|at| self.free_subscriber(at));
     }
 
-    fn free_reader(&mut self, at: usize) {
+    fn free_subscriber(&mut self, at: usize) {
         if self.readers.get_mut(at).and_then(Option::take).is_some() {
             self.give_back(at);
         }
@@ -495,7 +495,7 @@ impl Inner {
     }
 
     /// Whether the caller has to start a fill.
-    fn fill_wanted(&mut self) -> Applied {
+    fn gap_state(&mut self) -> Applied {
         let missing =
             self.log.as_ref().is_some_and(|log| log.sequencer.known() > log.sequencer.head());
         if missing && !self.filling {

@@ -64,12 +64,12 @@ impl StateWriter {
     }
 
     /// Drops what waits of a room that is gone.
-    pub(crate) fn forget_room(&self, room: &RoomId) {
+    pub(crate) fn drop_room(&self, room: &RoomId) {
         self.forget(|(of, _), _| of == room);
     }
 
     /// Drops what waits of a user's values.
-    pub(crate) fn forget_user(&self, user: &UserId) {
+    pub(crate) fn drop_user(&self, user: &UserId) {
         self.forget(|_, update| update.from == *user);
     }
 

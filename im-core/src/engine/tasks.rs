@@ -17,7 +17,7 @@ use super::outgoing::Outgoing;
 /// Rooms compared with the store in one call.
 const CHECK_BATCH: usize = 256;
 /// After how many delays what another node has taken is sure to be in the store, unless the store has trouble.
-const HEARD_DELAYS: u32 = 5;
+const REMOTE_STATE_DELAYS: u32 = 5;
 /// How often expired sessions are removed, and how many at once.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 const SWEEP_BATCH: usize = 1000;
@@ -50,12 +50,9 @@ where
 /// Starts all of them.
 pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
     let config = &core.config;
-    core.tasks.spawn(every(
-        core.clone(),
-        "tick",
-        config.tick,
-        |core| async move { keep_time(&core) },
-    ));
+    core.tasks.spawn(every(core.clone(), "tick", config.tick, |core| async move {
+        tick_connections(&core)
+    }));
     core.tasks.spawn(every(core.clone(), "head_check", config.head_check, |core| async move {
         check_heads(&core).await
     }));
@@ -74,9 +71,9 @@ pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
     core.tasks.spawn(every(
         core.clone(),
         "heard_state",
-        config.state_delay * HEARD_DELAYS,
+        config.state_delay * REMOTE_STATE_DELAYS,
         |core| async move {
-            core.heard_state.turn();
+            core.remote_state.turn();
         },
     ));
     core.tasks
@@ -86,7 +83,7 @@ pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
     }
 }
 
-fn keep_time(core: &Arc<Core>) {
+fn tick_connections(core: &Arc<Core>) {
     let (running, now) = (core.running(), core.now());
     core.registry.all().iter().for_each(|conn| conn.tick(core, running, now));
     core.hub.empty_idle_windows();
@@ -147,13 +144,13 @@ fn hear(core: &Arc<Core>, envelope: Envelope) {
         BusMessage::State(update) => {
             core.stamps.lock().observe(update.stamp);
             // Before the room is looked for: it may come into memory now, and looks here first.
-            core.heard_state.push(update.clone());
+            core.remote_state.push(update.clone());
             if let Some(room) = core.hub.get(&update.room) {
-                core.merge_heard(room, update);
+                core.merge_remote(room, update);
             }
         }
         BusMessage::Signal(signal) => deliver_signal(core, &signal),
-        BusMessage::Follow { user, session } => core.follow_anew(&user, &session),
+        BusMessage::Follow { user, session } => core.resubscribe(&user, &session),
         BusMessage::Changed { room } => {
             let core = core.clone();
             core.tasks.clone().spawn(async move { core.compare(&room).await });

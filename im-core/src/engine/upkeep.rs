@@ -82,7 +82,7 @@ impl Engine {
     pub async fn erase_user(&self, user: &UserId) -> Result<u64> {
         let core = self.core();
         commands::end_sessions(core, user, None, Code::Kicked).await?;
-        core.take_out(user).await?;
+        core.remove_from_rooms(user).await?;
         core.forget(user).await?;
         core.tell(BusMessage::Erased { user: user.clone() });
         let mut events = 0;
@@ -165,7 +165,7 @@ impl Core {
         if trimmed.removed > 0 {
             ::metrics::counter!(metrics::TRIMMED).increment(trimmed.removed);
             if let Some(room) = self.hub.get(&record.id) {
-                room.begin_at(record.epoch, trimmed.first);
+                room.trim_window(record.epoch, trimmed.first);
             }
             self.tell(BusMessage::Changed { room: record.id.clone() });
         }
@@ -173,14 +173,14 @@ impl Core {
     }
 
     /// Removes a user from the rooms that others are in, so that those learn of it, and unsets state of theirs.
-    async fn take_out(self: &Arc<Self>, user: &UserId) -> Result<()> {
+    async fn remove_from_rooms(self: &Arc<Self>, user: &UserId) -> Result<()> {
         let mut after: Option<RoomId> = None;
         loop {
             let rooms = self.store.rooms_of(user, after.as_ref(), PAGE).await?;
             let Some((last, ..)) = rooms.last() else { return Ok(()) };
             after = Some(last.clone());
             for (room, kind, _) in rooms {
-                self.unset_state_of(&room, user).await?;
+                self.remove_state_of(&room, user).await?;
                 if matches!(kind, RoomKind::Group | RoomKind::Channel) {
                     let intent = Intent::Remove(user.clone());
                     let act = Act::Change { by: UserId::erased(), intent };
@@ -194,7 +194,7 @@ impl Core {
     }
 
     /// With a newer stamp, so that clients who hold the values take them away.
-    async fn unset_state_of(self: &Arc<Self>, room: &RoomId, user: &UserId) -> Result<()> {
+    async fn remove_state_of(self: &Arc<Self>, room: &RoomId, user: &UserId) -> Result<()> {
         let mut entries = self.store.state(room).await?.entries;
         entries.extend(self.state_writer.pending(room));
         let keys: std::collections::BTreeSet<_> = entries
@@ -220,8 +220,8 @@ impl Core {
     /// Lets go of what this node alone may have of a user who is being erased: values that wait to be written must not come
     /// in behind.
     pub(crate) async fn forget(self: &Arc<Self>, user: &UserId) -> Result<()> {
-        self.state_writer.forget_user(user);
-        self.heard_state.forget_user(user);
+        self.state_writer.drop_user(user);
+        self.remote_state.drop_user(user);
         for room in self.hub.rooms() {
             let _hold = self.hold_state(&room).await?;
             for key in room.state_keys_of(user) {
@@ -237,14 +237,14 @@ impl Core {
             self.check(&[room]).await;
         }
         if matches!(self.store.room(room).await, Ok(None)) {
-            self.state_writer.forget_room(room);
-            self.heard_state.forget_room(room);
+            self.state_writer.drop_room(room);
+            self.remote_state.drop_room(room);
         }
     }
 
     /// The store says that there is no such room: those who have read it are told, and taken off it. They are looked up
     /// before the store is asked once more, so that readers of a room that is made anew meanwhile are not among them.
-    pub(crate) async fn let_go(&self, room: &Arc<Room>, epoch: Epoch) {
+    pub(crate) async fn retire_deleted(&self, room: &Arc<Room>, epoch: Epoch) {
         let readers = room.readers();
         match self.store.heads(std::slice::from_ref(room.id())).await.as_deref() {
             Ok([None]) => {}
@@ -252,7 +252,7 @@ impl Core {
         }
         for reader in &readers {
             if reader.outbox.deny_in(reader.seat(room), epoch, Code::NotFound) {
-                room.remove_reader(reader.at, &reader.outbox);
+                room.remove_subscriber(reader.at, &reader.outbox);
             }
         }
         self.hub.retire_if_idle(room);
@@ -260,7 +260,7 @@ impl Core {
 
     /// Whether a reader may read on, after an event that may be the end of its right was read without its name.
     /// If not, it is told.
-    pub(crate) async fn check_reader(&self, outbox: &Arc<Outbox>, lag: &Lag) -> Checked {
+    pub(crate) async fn check_subscriber(&self, outbox: &Arc<Outbox>, lag: &Lag) -> Checked {
         let checked = match self.look_up(lag.room.id()).await {
             Ok((record, _)) => self.may_read_on(&record, outbox).await,
             Err(error) => Err(error),

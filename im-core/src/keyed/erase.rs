@@ -70,7 +70,7 @@ impl Writer<'_> {
         self.put(&key, &room)?;
         if done {
             // Those that are left: of events that were trimmed.
-            self.drop_rows(&keys::sent_by(incarnation, user), &mut step.left)?;
+            self.drop_rows(&keys::idempotency_records_of(incarnation, user), &mut step.left)?;
         }
         if !done || step.left == 0 {
             return self.put(&keys::trace(user, incarnation), &(&room.id, next));

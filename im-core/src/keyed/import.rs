@@ -50,7 +50,7 @@ impl Writer<'_> {
             }
             let held = self.look().membership_in(epoch.incarnation, user)?;
             if held.is_some() || !users.insert(user) {
-                return Err(Refusal::OutOfPlace.into());
+                return Err(Refusal::NotNext.into());
             }
             room.members += u32::from(matches!(membership, Membership::Member(_)));
         }
@@ -58,9 +58,9 @@ impl Writer<'_> {
         for event in part.events {
             let (event, send) = room.import(event)?;
             if let Some((id, _)) = &send {
-                let held = self.look().sent_in(epoch.incarnation, &event.from, id)?;
+                let held = self.look().idempotency_record_in(epoch.incarnation, &event.from, id)?;
                 if held.is_some() || !sends.insert((event.from.clone(), id.clone())) {
-                    return Err(Refusal::OutOfPlace.into());
+                    return Err(Refusal::NotNext.into());
                 }
             }
             events.push((event, send));

@@ -42,7 +42,7 @@ pub(super) const EXPIRIES: &[u8] = &[11];
 /// All nodes that write state.
 pub(super) const STATE_WRITERS: &[u8] = &[12];
 /// Everything that is to be purged.
-pub(super) const ALL_DOOMED: &[u8] = &[16];
+pub(super) const PURGE_QUEUE: &[u8] = &[16];
 
 fn of(kind: u8, parts: &[&[u8]]) -> Key {
     let mut key = vec![kind];
@@ -69,12 +69,12 @@ pub(super) fn event(incarnation: u64, seq: Seq) -> Key {
 }
 
 /// All records of one room's sends.
-pub(super) fn all_sent(incarnation: u64) -> Key {
+pub(super) fn all_idempotency_records(incarnation: u64) -> Key {
     of(3, &[&incarnation.to_be_bytes()])
 }
 
 /// The records of one user's sends to it.
-pub(super) fn sent_by(incarnation: u64, sender: &UserId) -> Key {
+pub(super) fn idempotency_records_of(incarnation: u64, sender: &UserId) -> Key {
     of(3, &[&incarnation.to_be_bytes(), &short(sender.as_str())])
 }
 

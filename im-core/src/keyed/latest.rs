@@ -97,7 +97,7 @@ impl Writer<'_> {
         let mut meta = self.look().meta()?;
         let writers = keys::STATE_WRITERS;
         if !self.first_keys(writers..&keys::after_all(writers), 1)?.is_empty() {
-            meta.state_generation = record::fresh_generation();
+            meta.state_generation = record::new_generation();
             self.put(keys::META, &meta)?;
         }
         self.note(&keys::state_writer(node))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::id::{Cursor, MessageId, RoomId, Seq, UserId};
 use crate::ports::{Head, LogPage, LogRange, StoreError, StoreResult};
-use crate::state::{Membership, RoomRecord, SendRecord, View};
+use crate::state::{IdempotencyRecord, Membership, RoomRecord, View};
 use crate::time::Stamp;
 use crate::wire::{PageFrom, Role, RoomKind};
 
@@ -133,12 +133,12 @@ impl Reader<'_> {
         Ok(Some(LogPage { head, first: room.first, events }))
     }
 
-    pub(super) fn sent_in(
+    pub(super) fn idempotency_record_in(
         &self,
         incarnation: u64,
         sender: &UserId,
         id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>> {
+    ) -> StoreResult<Option<IdempotencyRecord>> {
         let sent = self.rows.get(&keys::sent(incarnation, sender, id))?;
         sent.map(|sent| record::unpack("record of a send", &sent)).transpose()
     }
@@ -148,9 +148,9 @@ impl Reader<'_> {
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>> {
+    ) -> StoreResult<Option<IdempotencyRecord>> {
         let Some(room) = self.room(room)? else { return Ok(None) };
-        self.sent_in(room.epoch.incarnation, sender, id)
+        self.idempotency_record_in(room.epoch.incarnation, sender, id)
     }
 
     pub(super) fn membership_in(
@@ -239,7 +239,7 @@ impl View for Reader<'_> {
         room: &RoomRecord,
         sender: &UserId,
         id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>> {
-        self.sent_in(room.epoch.incarnation, sender, id)
+    ) -> StoreResult<Option<IdempotencyRecord>> {
+        self.idempotency_record_in(room.epoch.incarnation, sender, id)
     }
 }

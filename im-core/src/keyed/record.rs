@@ -25,7 +25,7 @@ pub(super) struct Meta {
 }
 
 /// A generation that no store has had, and that every encoding carries as a number.
-pub(super) fn fresh_generation() -> u64 {
+pub(super) fn new_generation() -> u64 {
     u64::from_be_bytes(random_bytes()) & MAX_SAFE_INTEGER
 }
 
@@ -129,7 +129,7 @@ pub(super) fn followed<'a>(
     pack(&rooms.into_iter().map(fields).collect::<Vec<_>>())
 }
 
-pub(super) fn read_followed<T>(record: &[u8]) -> StoreResult<T>
+pub(super) fn read_subscription<T>(record: &[u8]) -> StoreResult<T>
 where
     T: FromIterator<(RoomId, Followed)>,
 {

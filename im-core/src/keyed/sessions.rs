@@ -45,7 +45,7 @@ impl Reader<'_> {
         let (Some((_, rev)), Some(rooms)) = (self.kept(id)?, rooms) else {
             return Ok(Checkpoint::default());
         };
-        Ok(Checkpoint { rev, rooms: record::read_followed(&rooms)? })
+        Ok(Checkpoint { rev, rooms: record::read_subscription(&rooms)? })
     }
 
     pub(super) fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {

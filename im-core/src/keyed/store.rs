@@ -12,16 +12,16 @@ use crate::ports::{
     StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult, Upkeep,
 };
 use crate::state::{
-    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Membership,
-    RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, StateLimits, Ticket, Trimmed,
-    Unchanged,
+    Append, Checkpoint, CheckpointChange, Erased, IdempotencyRecord, ImportedPart, ImportedRoom,
+    Keep, Membership, RoomRecord, SecretHash, SessionHead, SessionRecord, StateLimits, Ticket,
+    Trimmed, Unchanged,
 };
 use crate::time::Timestamp;
 use crate::wire::{Role, RoomKind, StateUpdate};
 
 use super::database::{Database, RowsMut};
 use super::look::Reader;
-use super::record::{Meta, fresh_generation};
+use super::record::{Meta, new_generation};
 use super::work::{Answer, Committer, Job, answered, closed, read};
 use super::write::Writer;
 use super::{keys, record};
@@ -63,7 +63,7 @@ impl<D: Database> KeyedStore<D> {
         let database = Arc::new(database);
         let committer = Committer::start(Arc::clone(&database))?;
         let (job, answer) = Job::new(move |rows| begin(rows, life));
-        committer.take_on(job).await;
+        committer.submit(job).await;
         let generation = answered(answer).await?;
         Ok(Self { database, committer, generation, state_limits: StateLimits::default() })
     }
@@ -95,7 +95,7 @@ impl<D: Database> KeyedStore<D> {
         act: impl FnMut(&mut Writer<'_>) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
         let (job, answer) = self.job(act);
-        self.committer.take_on(job).await;
+        self.committer.submit(job).await;
         answered(answer).await
     }
 
@@ -125,9 +125,9 @@ fn begin(rows: &mut dyn RowsMut, life: Life) -> StoreResult<u64> {
         Some(meta) if life == Life::Same => return Ok(meta.generation),
         held => Meta {
             layout: LAYOUT,
-            generation: fresh_generation(),
+            generation: new_generation(),
             incarnation: held.map_or(0, |meta| meta.incarnation),
-            state_generation: fresh_generation(),
+            state_generation: new_generation(),
         },
     };
     rows.put(keys::META, &record::pack(&meta)?)?;
@@ -172,7 +172,7 @@ impl<D: Database> RoomLog for KeyedStore<D> {
             let count = appends.len();
             let (mut job, answer) = self.job(move |txn| append_all(txn, &appends));
             job.count = count;
-            self.committer.take_on(job).await;
+            self.committer.submit(job).await;
             answers.push((places, answer));
         }
         for (places, answer) in answers {
@@ -204,7 +204,7 @@ impl<D: Database> RoomLog for KeyedStore<D> {
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>> {
+    ) -> StoreResult<Option<IdempotencyRecord>> {
         let (room, sender, id) = (room.clone(), sender.clone(), id.clone());
         self.look(move |rows| rows.sent(&room, &sender, &id)).await
     }

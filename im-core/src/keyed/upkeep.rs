@@ -58,7 +58,7 @@ impl Writer<'_> {
     /// Whether there may be more.
     pub(super) fn purge(&mut self, limit: usize) -> StoreResult<bool> {
         let mut left = bounded(limit);
-        let doomed = self.look().list(keys::ALL_DOOMED, None, left, |key, id| {
+        let doomed = self.look().list(keys::PURGE_QUEUE, None, left, |key, id| {
             let id: RoomId = record::unpack("deleted room", id)?;
             Ok(Some((keys::last_number(key)?, id)))
         })?;
@@ -76,7 +76,7 @@ impl Writer<'_> {
     fn purge_room(&mut self, incarnation: u64, id: &RoomId, left: &mut usize) -> StoreResult<()> {
         for prefix in [
             keys::events(incarnation),
-            keys::all_sent(incarnation),
+            keys::all_idempotency_records(incarnation),
             keys::states(incarnation),
             keys::state_head(incarnation),
         ] {

@@ -117,7 +117,7 @@ impl Committer {
     }
 
     /// Jobs are done in the order in which they are taken on.
-    pub(super) async fn take_on(&self, job: Job) {
+    pub(super) async fn submit(&self, job: Job) {
         let jobs = self.0.lock().as_ref().map(|(jobs, _)| jobs.clone());
         if let Some(jobs) = jobs {
             // If the thread is gone the job is dropped, which answers it.

@@ -36,7 +36,7 @@ impl Rooms {
                 return Err(Refusal::Reserved.into());
             }
             if draft.memberships.contains_key(user) || !users.insert(user) {
-                return Err(Refusal::OutOfPlace.into());
+                return Err(Refusal::NotNext.into());
             }
             record.members += u32::from(matches!(membership, Membership::Member(_)));
         }
@@ -47,7 +47,7 @@ impl Rooms {
             if let Some((id, _)) = &send {
                 let key = (event.from.clone(), id.clone());
                 if draft.sent.contains_key(&key) || !sends.insert(key) {
-                    return Err(Refusal::OutOfPlace.into());
+                    return Err(Refusal::NotNext.into());
                 }
             }
             commits.push((Arc::new(event), send));

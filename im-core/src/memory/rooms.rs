@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::id::{Cursor, Epoch, MessageId, RoomId, Seq, UserId};
 use crate::ports::{Appended, Head, LogPage, LogRange, StateSnapshot, StoreResult};
 use crate::state::{
-    Append, Authority, Commit, Membership, Merge, Plan, PlanError, RoomRecord, SendRecord,
+    Append, Authority, Commit, IdempotencyRecord, Membership, Merge, Plan, PlanError, RoomRecord,
     StateLimits, StateMap, View, plan,
 };
 use crate::wire::{Event, PageFrom, Role, RoomKind, StateUpdate};
@@ -46,7 +46,7 @@ pub(super) struct Room {
     pub(super) memberships: BTreeMap<UserId, Membership>,
     /// Everybody who may be found in it.
     pub(super) seen: BTreeSet<UserId>,
-    pub(super) sent: BTreeMap<(UserId, MessageId), SendRecord>,
+    pub(super) sent: BTreeMap<(UserId, MessageId), IdempotencyRecord>,
     pub(super) state: StateMap,
     pub(super) state_revision: u64,
 }
@@ -135,7 +135,7 @@ impl Rooms {
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
-    ) -> Option<SendRecord> {
+    ) -> Option<IdempotencyRecord> {
         self.rooms.get(room)?.sent.get(&(sender.clone(), id.clone())).copied()
     }
 
@@ -271,7 +271,7 @@ impl View for Rooms {
         room: &RoomRecord,
         sender: &UserId,
         id: &MessageId,
-    ) -> Result<Option<SendRecord>, Infallible> {
+    ) -> Result<Option<IdempotencyRecord>, Infallible> {
         Ok(self.sent(&room.id, sender, id))
     }
 }

@@ -13,9 +13,9 @@ use crate::ports::{
     StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult, Upkeep,
 };
 use crate::state::{
-    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Membership,
-    RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, StateLimits, Ticket, Trimmed,
-    Unchanged,
+    Append, Checkpoint, CheckpointChange, Erased, IdempotencyRecord, ImportedPart, ImportedRoom,
+    Keep, Membership, RoomRecord, SecretHash, SessionHead, SessionRecord, StateLimits, Ticket,
+    Trimmed, Unchanged,
 };
 use crate::time::Timestamp;
 use crate::wire::{Role, RoomKind, StateUpdate};
@@ -130,7 +130,7 @@ impl RoomLog for MemoryStore {
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>> {
+    ) -> StoreResult<Option<IdempotencyRecord>> {
         self.with(|kept| kept.rooms.sent(room, sender, id))
     }
 

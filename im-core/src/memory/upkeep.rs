@@ -124,7 +124,7 @@ impl Rooms {
             room.record.members -= u32::from(was_member && room.record.members > 0);
             index(&mut self.of_user, user, id, None);
         }
-        while step.left > 0 && drop_sent(room, user) {
+        while step.left > 0 && drop_idempotency_records(room, user) {
             step.left -= 1;
         }
         room.state_revision += room.state.erase(user, limits) as u64;
@@ -164,7 +164,7 @@ fn erase_events(room: &mut Room, user: &UserId, trace: &mut Trace, step: &mut St
 }
 
 /// Removes one record of a send; `false` if the sender has none.
-fn drop_sent(room: &mut Room, sender: &UserId) -> bool {
+fn drop_idempotency_records(room: &mut Room, sender: &UserId) -> bool {
     let first = room.sent.range((sender.clone(), MessageId::least())..).next();
     let found = first.map(|(key, _)| key.clone()).filter(|(of, _)| of == sender);
     found.is_some_and(|key| room.sent.remove(&key).is_some())

@@ -63,7 +63,7 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
     ///
     /// How long until this and what was refused before is there.
     pub(crate) fn take(&self, key: &K, cost: u64, now: Timestamp) -> Result<(), Duration> {
-        self.take_more(key, 0, cost, now)
+        self.charge_more(key, 0, cost, now)
     }
 
     /// Takes what something costs beside the `paid` that it has taken already: both together are at most what may be used at
@@ -72,7 +72,7 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
     /// # Errors
     ///
     /// How long until both and what was refused before is there.
-    pub(crate) fn take_more(
+    pub(crate) fn charge_more(
         &self,
         key: &K,
         paid: u64,
@@ -197,12 +197,12 @@ mod tests {
     fn cost_in_two_parts_is_at_most_all_there_is() {
         let (buckets, at) = (buckets(), Timestamp::from_millis);
         assert_eq!(buckets.take(&1, 11, at(0)), Ok(()));
-        assert_eq!(buckets.take_more(&1, 11, 11, at(0)), Ok(()), "22 count as 20");
+        assert_eq!(buckets.charge_more(&1, 11, 11, at(0)), Ok(()), "22 count as 20");
         assert_eq!(buckets.take(&1, 1, at(1000)), Ok(()));
-        let wait = buckets.take_more(&1, 1, 1_000_000, at(1000));
+        let wait = buckets.charge_more(&1, 1, 1_000_000, at(1000));
         assert_eq!(wait, Err(Duration::from_millis(1100)), "all of it comes again");
         assert_eq!(buckets.take(&1, 1, at(2100)), Ok(()));
-        assert_eq!(buckets.take_more(&1, 1, 1_000_000, at(2100)), Ok(()));
+        assert_eq!(buckets.charge_more(&1, 1, 1_000_000, at(2100)), Ok(()));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub enum Action {
         kind: EventKind,
     },
     /// Write a state key.
-    SetState {
+    PutState {
         /// The room.
         room: RoomId,
         /// The key.
@@ -80,8 +80,8 @@ pub enum ActionKind {
     Send,
     /// [`Action::Signal`].
     Signal,
-    /// [`Action::SetState`].
-    SetState,
+    /// [`Action::PutState`].
+    PutState,
 }
 
 impl Action {
@@ -93,7 +93,7 @@ impl Action {
             Self::Read { .. } => ActionKind::Read,
             Self::Send { .. } => ActionKind::Send,
             Self::Signal { .. } => ActionKind::Signal,
-            Self::SetState { .. } => ActionKind::SetState,
+            Self::PutState { .. } => ActionKind::PutState,
         }
     }
 }

@@ -26,7 +26,7 @@ pub trait RateLimiter: Send + Sync {
     /// # Errors
     ///
     /// As [`Self::take`]. What was paid is not returned, and the command, when it comes again, pays it again.
-    fn take_more(
+    fn charge_more(
         &self,
         user: &UserId,
         paid: u32,
@@ -38,7 +38,7 @@ pub trait RateLimiter: Send + Sync {
     }
 
     /// Returns what a command took that was refused all the same, since an earlier one comes first
-    /// ([`Code::NotYet`](crate::Code::NotYet)). Returns how long to wait, as [`Self::take`] does.
+    /// ([`Code::SenderOrder`](crate::Code::NotYet)). Returns how long to wait, as [`Self::take`] does.
     ///
     /// By default nothing is returned, and there is nothing to wait for.
     fn give_back(&self, user: &UserId, cost: u32, now: Timestamp) -> Duration {
@@ -79,14 +79,14 @@ impl RateLimiter for TokenBuckets {
         self.0.take(user, cost.into(), now)
     }
 
-    fn take_more(
+    fn charge_more(
         &self,
         user: &UserId,
         paid: u32,
         more: u32,
         now: Timestamp,
     ) -> Result<(), Duration> {
-        self.0.take_more(user, paid.into(), more.into(), now)
+        self.0.charge_more(user, paid.into(), more.into(), now)
     }
 
     fn give_back(&self, user: &UserId, cost: u32, now: Timestamp) -> Duration {

@@ -14,8 +14,8 @@ use crate::code::Code;
 use crate::error::Error;
 use crate::id::{Cursor, Epoch, MessageId, NodeId, RoomId, Seq, SessionId, UserId};
 use crate::state::{
-    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Membership,
-    Refusal, RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Ticket, Trimmed,
+    Append, Checkpoint, CheckpointChange, Erased, IdempotencyRecord, ImportedPart, ImportedRoom,
+    Keep, Membership, Refusal, RoomRecord, SecretHash, SessionHead, SessionRecord, Ticket, Trimmed,
     Unchanged,
 };
 use crate::time::{Stamp, Timestamp};
@@ -137,7 +137,7 @@ pub enum Appended {
         /// The room's epoch.
         epoch: Epoch,
         /// The first send's place and time; for membership, the head.
-        record: SendRecord,
+        record: IdempotencyRecord,
     },
 }
 
@@ -208,7 +208,7 @@ pub trait RoomLog: Send + Sync {
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>>;
+    ) -> StoreResult<Option<IdempotencyRecord>>;
 
     /// Removes the oldest events of a room's log, as far as `keep` says, at most `limit` (0 counts as 1) in one call and
     /// in one commit. `None` if there is no such room.
@@ -409,7 +409,7 @@ pub trait Upkeep: Send + Sync {
     /// records or KiB.
     ///
     /// Refused, and nothing written: [`Refusal::NoSuchRoom`] if there is no such import, [`Refusal::Exists`] if there is
-    /// a room by now, [`Refusal::OutOfPlace`] if an event is not the next one, or a user or a sender's message id comes
+    /// a room by now, [`Refusal::NotNext`] if an event is not the next one, or a user or a sender's message id comes
     /// a second time, [`Refusal::Reserved`] for a membership of [`UserId::erased`].
     async fn import(&self, room: &RoomId, epoch: Epoch, part: ImportedPart) -> StoreResult<()>;
 

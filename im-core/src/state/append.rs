@@ -6,7 +6,7 @@ use crate::id::{Epoch, EventKind, MessageId, RoomId, Seq, UserId};
 use crate::time::Timestamp;
 use crate::wire::{Content, Event, Limits, MemberChange, Role, RoomKind};
 
-use super::dedup::{SendKey, SendRecord};
+use super::dedup::{IdempotencyKey, IdempotencyRecord};
 use super::room::{Membership, RoomRecord};
 
 /// Something to be added to a room's log.
@@ -69,7 +69,7 @@ pub struct NewEvent {
     /// What it says, after hooks.
     pub content: Content,
     /// What makes a retry a retry. Without it every append is a new one.
-    pub key: Option<SendKey>,
+    pub key: Option<IdempotencyKey>,
 }
 
 /// What a new room is to be.
@@ -136,7 +136,7 @@ pub trait View {
         room: &RoomRecord,
         sender: &UserId,
         id: &MessageId,
-    ) -> Result<Option<SendRecord>, Self::Error>;
+    ) -> Result<Option<IdempotencyRecord>, Self::Error>;
 }
 
 /// What to write.
@@ -149,7 +149,7 @@ pub enum Plan {
         /// The room's epoch.
         epoch: Epoch,
         /// The first send's record; for a membership that is as wished already, the head.
-        record: SendRecord,
+        record: IdempotencyRecord,
     },
 }
 
@@ -163,7 +163,7 @@ pub struct Commit {
     /// The memberships that change; `None` removes one.
     pub memberships: Vec<(UserId, Option<Membership>)>,
     /// The dedup record, under (room, sender, id).
-    pub send: Option<(MessageId, SendRecord)>,
+    pub send: Option<(MessageId, IdempotencyRecord)>,
 }
 
 /// Why an append was refused. Nothing was written.
@@ -212,7 +212,7 @@ pub enum Refusal {
     #[error(
         "what is imported must go on from what was imported before, each user, event and message id once"
     )]
-    OutOfPlace,
+    NotNext,
 }
 
 impl Refusal {
@@ -227,7 +227,7 @@ impl Refusal {
             Self::Banned => Code::Banned,
             Self::Conflict => Code::Conflict,
             Self::Full | Self::Exhausted => Code::TooMany,
-            Self::OutOfPlace => Code::BadField,
+            Self::NotNext => Code::BadField,
         }
     }
 }
@@ -312,7 +312,11 @@ fn plan_post<V: View>(
     Ok(Plan::Commit(Box::new(commit)))
 }
 
-fn repeat(room: &RoomRecord, key: &SendKey, record: SendRecord) -> Result<Plan, Refusal> {
+fn repeat(
+    room: &RoomRecord,
+    key: &IdempotencyKey,
+    record: IdempotencyRecord,
+) -> Result<Plan, Refusal> {
     if record.hash == key.hash {
         Ok(Plan::Repeated { epoch: room.epoch, record })
     } else {
@@ -369,7 +373,7 @@ fn plan_create_again<V: View>(
 
 /// The answer where nothing is to be written: the head.
 fn as_wished(append: &Append, room: &RoomRecord) -> Plan {
-    let record = SendRecord { seq: room.head, at: append.at, hash: Default::default() };
+    let record = IdempotencyRecord { seq: room.head, at: append.at, hash: Default::default() };
     Plan::Repeated { epoch: room.epoch, record }
 }
 
@@ -569,8 +573,8 @@ fn commit(
     room.head = seq;
     room.bytes = room.bytes.saturating_add(new.content.packed().len() as u64);
     let (id, send) = match new.key {
-        Some(SendKey { id, hash }) => {
-            (Some(id.clone()), Some((id, SendRecord { seq, at: append.at, hash })))
+        Some(IdempotencyKey { id, hash }) => {
+            (Some(id.clone()), Some((id, IdempotencyRecord { seq, at: append.at, hash })))
         }
         None => (None, None),
     };

@@ -13,7 +13,7 @@ pub struct ContentHash(pub [u8; 32]);
 
 /// What makes a retry a retry, together with room and sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SendKey {
+pub struct IdempotencyKey {
     /// The id that the sender chose.
     pub id: MessageId,
     /// The hash of kind and content as submitted, before any hook.
@@ -22,7 +22,7 @@ pub struct SendKey {
 
 /// What is remembered of a send for as long as its room lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SendRecord {
+pub struct IdempotencyRecord {
     /// Where it went.
     pub seq: Seq,
     /// When it was accepted.

@@ -5,7 +5,7 @@ use crate::time::Timestamp;
 use crate::wire::{Content, Event, RoomKind};
 
 use super::append::Refusal;
-use super::dedup::{ContentHash, SendRecord};
+use super::dedup::{ContentHash, IdempotencyRecord};
 use super::room::{Membership, RoomRecord};
 
 /// What a room that is to be imported is.
@@ -69,27 +69,27 @@ impl ImportedRoom {
 }
 
 /// What an event of an import writes: see [`RoomRecord::import`].
-pub type ImportedCommit = (Event, Option<(MessageId, SendRecord)>);
+pub type ImportedCommit = (Event, Option<(MessageId, IdempotencyRecord)>);
 
 impl RoomRecord {
     /// Takes the next event of an import. Gives what is to be written in one commit with the record.
     ///
     /// # Errors
     ///
-    /// [`Refusal::OutOfPlace`] if it is not the next one, [`Refusal::Exhausted`] at [`Seq::MAX`].
+    /// [`Refusal::NotNext`] if it is not the next one, [`Refusal::Exhausted`] at [`Seq::MAX`].
     pub fn import(&mut self, new: ImportedEvent) -> Result<ImportedCommit, Refusal> {
         let next = self.head.next();
         if next >= Seq::MAX {
             return Err(Refusal::Exhausted);
         }
         if new.seq != next {
-            return Err(Refusal::OutOfPlace);
+            return Err(Refusal::NotNext);
         }
         let ImportedEvent { seq, from, at, kind, send, content } = new;
         self.head = seq;
         self.bytes = self.bytes.saturating_add(content.packed().len() as u64);
         let id = send.as_ref().map(|(id, _)| id.clone());
-        let send = send.map(|(id, hash)| (id, SendRecord { seq, at, hash }));
+        let send = send.map(|(id, hash)| (id, IdempotencyRecord { seq, at, hash }));
         let (room, epoch) = (self.id.clone(), self.epoch);
         Ok((Event { room, epoch, seq, from, at, kind, id, content }, send))
     }

@@ -89,14 +89,14 @@ impl StateMap {
         self.merge_above(update, floor, limits)
     }
 
-    /// Merges an update that another map, whose floor is no higher than what [`StateMap::raise_floor`] is told after it,
+    /// Merges an update that another map, whose floor is no higher than what [`StateMap::raise_purged_stamp`] is told after it,
     /// holds: it was not forgotten there, so this map's floor does not keep it out.
-    pub fn merge_held(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
+    pub fn merge_from_peer(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
         self.merge_above(update, None, limits)
     }
 
     /// Another map has forgotten keys with stamps up to `floor`.
-    pub fn raise_floor(&mut self, floor: Option<Stamp>) {
+    pub fn raise_purged_stamp(&mut self, floor: Option<Stamp>) {
         self.floor = self.floor.max(floor);
     }
 
@@ -279,9 +279,9 @@ mod tests {
         let mut map = StateMap::default();
         assert_eq!(map.merge(update(1, 10, 0, false), &limits), Merge::Taken);
         assert_eq!(map.merge(update(2, 5, 0, true), &limits), Merge::Stale);
-        assert_eq!(map.merge_held(update(2, 5, 0, true), &limits), Merge::Taken);
+        assert_eq!(map.merge_from_peer(update(2, 5, 0, true), &limits), Merge::Taken);
         let mut fresh = StateMap::default();
-        fresh.raise_floor(map.floor());
+        fresh.raise_purged_stamp(map.floor());
         assert_eq!(fresh.merge(update(3, 10, 0, true), &limits), Merge::Stale);
         assert_eq!(fresh.merge(update(3, 11, 0, true), &limits), Merge::Taken);
     }

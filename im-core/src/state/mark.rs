@@ -89,15 +89,15 @@ impl RoomTag {
 
 /// A text that is no mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BadMark;
+pub struct BadStreamPosition;
 
-impl fmt::Display for BadMark {
+impl fmt::Display for BadStreamPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("this is no mark that the server gave")
     }
 }
 
-impl std::error::Error for BadMark {}
+impl std::error::Error for BadStreamPosition {}
 
 /// The layout of marks. Others are refused.
 const LAYOUT: u8 = 3;
@@ -112,7 +112,7 @@ impl Mark {
     pub const MAX_LEN: usize = 2048;
 
     /// Places that fit into a mark at most: those of rooms that may not be read are the shortest.
-    pub const MAX_PLACES: usize = MAX_BYTES / 6;
+    pub const MAX_ROOMS: usize = MAX_BYTES / 6;
 
     /// The place of a room, if the mark has it.
     pub fn place(&self, room: &RoomId) -> Option<&Place> {
@@ -161,17 +161,17 @@ impl fmt::Display for Mark {
 }
 
 impl FromStr for Mark {
-    type Err = BadMark;
+    type Err = BadStreamPosition;
 
-    fn from_str(text: &str) -> Result<Self, BadMark> {
+    fn from_str(text: &str) -> Result<Self, BadStreamPosition> {
         if text.len() > Self::MAX_LEN {
-            return Err(BadMark);
+            return Err(BadStreamPosition);
         }
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadMark)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadStreamPosition)?;
         let mut input = Input(&bytes);
         let [layout] = input.take()?;
         if layout != LAYOUT {
-            return Err(BadMark);
+            return Err(BadStreamPosition);
         }
         let session = SessionTag(input.take()?);
         let (turn, step, rev) = (input.number()?, input.number()?, input.number()?);
@@ -189,7 +189,7 @@ impl FromStr for Mark {
                     };
                     held = Some(generation);
                     let epoch = Epoch { generation, incarnation: input.number()? };
-                    let seq = Seq::new(input.number()?).map_err(|_| BadMark)?;
+                    let seq = Seq::new(input.number()?).map_err(|_| BadStreamPosition)?;
                     Some(Cursor { epoch, seq })
                 }
             };
@@ -212,13 +212,13 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], BadMark> {
-        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(BadMark)?;
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], BadStreamPosition> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(BadStreamPosition)?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    fn number(&mut self) -> Result<u64, BadMark> {
+    fn number(&mut self) -> Result<u64, BadStreamPosition> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let [byte] = self.take()?;
@@ -227,7 +227,7 @@ impl Input<'_> {
                 return Ok(number);
             }
         }
-        Err(BadMark)
+        Err(BadStreamPosition)
     }
 }
 
@@ -286,7 +286,7 @@ mod tests {
         let no_base64 = ["AwAAAAA=", "AwAAAA!"];
         let other_layouts = ["AA", "AQAAAA", "AQAAAAA", "AgAAAAA", "BAAAAAAA"];
         for text in [&cut_short[..], &no_base64, &other_layouts, &[&long]].concat() {
-            assert_eq!(text.parse::<Mark>(), Err(BadMark), "{text}");
+            assert_eq!(text.parse::<Mark>(), Err(BadStreamPosition), "{text}");
         }
         assert_eq!("AwAAAAAA".parse::<Mark>(), Ok(Mark::default()));
     }

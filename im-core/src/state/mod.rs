@@ -30,12 +30,12 @@ pub use append::{
     Act, Append, Authority, Commit, Intent, NewEvent, Plan, PlanError, Refusal, RoomSeed, View,
     plan,
 };
-pub use dedup::{ContentHash, SendKey, SendRecord, content_hash};
+pub use dedup::{ContentHash, IdempotencyKey, IdempotencyRecord, content_hash};
 pub use erase::Erased;
 pub use import::{ImportedCommit, ImportedEvent, ImportedPart, ImportedRoom};
 pub use keep::{Keep, Trimmed};
 pub use latest::{Merge, StateLimits, StateMap};
-pub use mark::{BadMark, Mark, Place, RoomTag, SessionTag};
+pub use mark::{BadStreamPosition, Mark, Place, RoomTag, SessionTag};
 pub use order::{Offer, Sequencer, offer};
 pub use resume::answer;
 pub use room::{Membership, RoomRecord};

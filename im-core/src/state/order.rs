@@ -62,13 +62,13 @@ impl<T> Sequencer<T> {
     }
 
     /// Takes note that `seq` exists, without the item.
-    pub fn hear_of(&mut self, seq: Seq) {
+    pub fn raise_high_watermark(&mut self, seq: Seq) {
         self.known = self.known.max(seq);
     }
 
     /// Takes an item; [`Sequencer::pop`] gives out what is ready. A repeat is dropped.
     pub fn push(&mut self, seq: Seq, item: T) {
-        self.hear_of(seq);
+        self.raise_high_watermark(seq);
         if seq > self.head {
             self.early.entry(seq).or_insert(item);
             // The next one in order is never the furthest unless it is alone.

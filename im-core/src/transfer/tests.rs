@@ -6,7 +6,7 @@ use crate::id::{EventKind, MessageId, NodeId, RoomId, Seq, StateKey, UserId};
 use crate::memory::MemoryStore;
 use crate::ports::{LogRange, Store};
 use crate::state::{
-    Act, Append, Authority, Intent, Keep, NewEvent, RoomSeed, SendKey, content_hash,
+    Act, Append, Authority, IdempotencyKey, Intent, Keep, NewEvent, RoomSeed, content_hash,
 };
 use crate::time::{Stamp, Timestamp};
 use crate::wire::{Content, Event, Limits, Map, PageFrom, Role, RoomKind, StateUpdate, Value};
@@ -38,7 +38,8 @@ async fn append(store: &Arc<dyn Store>, room: &RoomId, act: Act, at: u64) {
 async fn say(store: &Arc<dyn Store>, room: &RoomId, n: u64, value: &Value) {
     let kind = EventKind::message();
     let id = MessageId::new(format!("message-id-number-{n}")).unwrap();
-    let key = (!n.is_multiple_of(3)).then(|| SendKey { id, hash: content_hash(&kind, value) });
+    let key =
+        (!n.is_multiple_of(3)).then(|| IdempotencyKey { id, hash: content_hash(&kind, value) });
     let event = NewEvent { from: ann(), kind, content: pack(value), key };
     append(store, room, Act::Post { event, seed: None }, 1_000 + n).await;
 }

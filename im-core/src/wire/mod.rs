@@ -41,7 +41,7 @@ pub(crate) use listed::Room as ListRoom;
 pub use page::{HistoryPage, MemberEntry, MemberPage, RoomsPage, SessionEntry};
 pub use push::{Bye, Push, ServerFrame, Signal, Snapshot, StateUpdate};
 pub use reply::{
-    ErrorReply, Reply, RoomStatus, SendReceipt, ServerLimits, Status, TicketGrant, Welcome,
+    AppendAck, ErrorReply, Reply, RoomStatus, ServerLimits, Status, TicketGrant, Welcome,
 };
 pub use value::{Map, Value};
 

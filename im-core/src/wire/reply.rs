@@ -44,7 +44,7 @@ pub enum Reply {
         rev: u64,
     },
     /// To `send`, and to commands that change members.
-    Sent(SendReceipt),
+    Sent(AppendAck),
     /// To `set` and `unset`: the stamp that the value has now.
     Applied(Stamp),
     /// To `history`.
@@ -151,7 +151,7 @@ pub struct RoomStatus {
 
 /// What was kept, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SendReceipt {
+pub struct AppendAck {
     /// The room: worth knowing after a send to a user.
     pub room: RoomId,
     /// The room's epoch.
@@ -344,7 +344,7 @@ impl RoomStatus {
     }
 }
 
-impl SendReceipt {
+impl AppendAck {
     fn put_fields(&self, map: &mut Map) {
         map.push("room", &self.room);
         map.push("epoch", self.epoch);

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use im_core::wire::{
-    Command, CommandBody, Encoding, HistoryPage, Limits, MemberPage, Push, Reply, RoomStatus,
-    RoomsPage, SendReceipt, ServerFrame, SessionEntry, TicketGrant, Value, Welcome, decode, encode,
+    AppendAck, Command, CommandBody, Encoding, HistoryPage, Limits, MemberPage, Push, Reply,
+    RoomStatus, RoomsPage, ServerFrame, SessionEntry, TicketGrant, Value, Welcome, decode, encode,
     encode_batch,
 };
 use im_core::{CommandId, Timestamp};
@@ -259,7 +259,7 @@ fn server_frame(value: &Value, answers: Option<&str>) -> Value {
         "checkpoint" => {
             Reply::Checkpoint { rev: body.get("rev").and_then(Value::as_int).unwrap() as u64 }
         }
-        "send" => Reply::Sent(SendReceipt::from_value(body).unwrap()),
+        "send" => Reply::Sent(AppendAck::from_value(body).unwrap()),
         "set" => {
             Reply::Applied(body.get("stamp").and_then(Value::as_text).unwrap().parse().unwrap())
         }

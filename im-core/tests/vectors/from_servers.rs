@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use im_core::wire::{
-    Bye, ErrorReply, Event, HistoryPage, MemberChange, MemberEntry, MemberPage, Push, Reply, Role,
-    RoomKind, RoomStatus, RoomsPage, SendReceipt, ServerLimits, SessionEntry, Signal, Snapshot,
+    AppendAck, Bye, ErrorReply, Event, HistoryPage, MemberChange, MemberEntry, MemberPage, Push,
+    Reply, Role, RoomKind, RoomStatus, RoomsPage, ServerLimits, SessionEntry, Signal, Snapshot,
     StateUpdate, Status, Target, TicketGrant, Value, Welcome,
 };
 use im_core::{Code, CommandId, DeviceId, EventKind, MessageId, RoomId, Timestamp};
@@ -88,7 +88,7 @@ fn welcome(resumed: bool, expires: Option<Timestamp>) -> Reply {
 }
 
 fn receipt(name: RoomId, n: u64, repeated: bool) -> Reply {
-    Reply::Sent(SendReceipt { room: name, epoch: epoch(), seq: seq(n), at: at(), repeated })
+    Reply::Sent(AppendAck { room: name, epoch: epoch(), seq: seq(n), at: at(), repeated })
 }
 
 pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {

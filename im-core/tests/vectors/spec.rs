@@ -2,7 +2,7 @@
 
 use im_core::Code;
 use im_core::wire::{
-    Command, Encoding, HistoryPage, Limits, MemberPage, Reply, RoomStatus, RoomsPage, SendReceipt,
+    AppendAck, Command, Encoding, HistoryPage, Limits, MemberPage, Reply, RoomStatus, RoomsPage,
     ServerFrame, SessionEntry, Value, Welcome, decode,
 };
 
@@ -28,7 +28,7 @@ fn check_reply(command: &str, body: Value) {
     let fine = match command {
         "hello" => Welcome::from_value(body).is_ok(),
         "ping" => body.get("now").is_some(),
-        "create" | "join" | "leave" | "member" | "send" => SendReceipt::from_value(body).is_ok(),
+        "create" | "join" | "leave" | "member" | "send" => AppendAck::from_value(body).is_ok(),
         "members" => MemberPage::from_value(body).is_ok(),
         "rooms" => RoomsPage::from_value(body).is_ok(),
         "sub" | "resume" => RoomStatus::list_from_value(body).is_ok(),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use im_core::ports::{Appended, LogRange, RoomLog, StoreResult};
-use im_core::state::{Act, Append, Authority, NewEvent, RoomSeed, SendKey, content_hash};
+use im_core::state::{Act, Append, Authority, IdempotencyKey, NewEvent, RoomSeed, content_hash};
 use im_core::wire::{Content, Event, Limits, Map, PageFrom, Role, RoomKind, Value};
 use im_core::{EventKind, MessageId, RoomId, Seq, Timestamp, UserId};
 
@@ -31,7 +31,7 @@ pub(super) fn post(n: usize) -> Append {
 pub(super) fn long_post(n: usize, text: &str) -> Append {
     let kind = EventKind::message();
     let value: Value = Map::from_iter([("text", text)]).into();
-    let key = Some(SendKey { id: id(n), hash: content_hash(&kind, &value) });
+    let key = Some(IdempotencyKey { id: id(n), hash: content_hash(&kind, &value) });
     let content = Content::new(&value, &Limits::default()).unwrap();
     let event = NewEvent { from: ann(), kind, content, key };
     let members = vec![(ann(), Role::Owner)];

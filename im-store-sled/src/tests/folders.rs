@@ -115,12 +115,12 @@ async fn a_damaged_status_is_refused() {
 #[tokio::test]
 async fn data_that_has_vanished_is_missed_and_not_begun_anew() {
     let (closed, killed, _) = killed().await;
-    let first_life = TempDir::new().unwrap();
-    let store = open(first_life.path()).await;
+    let first_epoch = TempDir::new().unwrap();
+    let store = open(first_epoch.path()).await;
     commit(&store, 1).await;
     let young = TempDir::new().unwrap();
     fs::remove_dir(young.path()).unwrap();
-    copy(first_life.path(), young.path(), Snapshots::Keep).unwrap();
+    copy(first_epoch.path(), young.path(), Snapshots::Keep).unwrap();
     store.close().await.unwrap();
     for folder in [closed, killed, young] {
         let (sled, kept) = (folder.path().join("sled"), folder.path().join("sled.kept"));

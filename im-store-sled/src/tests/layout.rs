@@ -139,7 +139,7 @@ proptest! {
         let epoch = Epoch { generation: 1, incarnation: 1 };
         let _ = record::read_room(&room, 1, &bytes);
         let _ = record::read_event(&room, epoch, Seq::FIRST, &bytes);
-        let _ = record::read_sent(&bytes);
+        let _ = record::read_idempotency_record(&bytes);
         let _ = record::read_membership(&bytes);
         let _ = record::read_trace(&bytes);
         let _ = record::event_size(&bytes);

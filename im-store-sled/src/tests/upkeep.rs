@@ -28,7 +28,7 @@ async fn what_is_trimmed_leaves_no_rows_and_no_parts() {
     store.trim(&room(), &keep, 100).await.unwrap();
     store.close().await.unwrap();
     assert_eq!(rows(&folder, &keys::events(1)), 3 * 5);
-    assert_eq!(rows(&folder, &keys::all_sent(1)), 8);
+    assert_eq!(rows(&folder, &keys::all_idempotency_records(1)), 8);
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_store_in_which_somebody_is_half_erased_can_be_copied() {
     }
     assert!(copies > 6, "{copies}");
     store.close().await.unwrap();
-    assert_eq!(rows(&folder, &keys::all_sent(1)), 0);
+    assert_eq!(rows(&folder, &keys::all_idempotency_records(1)), 0);
 }
 
 /// Takes away what layout 2 has added.

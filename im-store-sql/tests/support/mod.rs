@@ -6,7 +6,7 @@ mod proxy;
 mod server;
 
 use im_core::id::random_bytes;
-use im_core::state::{Act, Append, Authority, NewEvent, RoomSeed, SendKey, content_hash};
+use im_core::state::{Act, Append, Authority, IdempotencyKey, NewEvent, RoomSeed, content_hash};
 use im_core::wire::{Content, Limits, Map, Role, RoomKind, Value};
 use im_core::{EventKind, MessageId, RoomId, Timestamp, UserId};
 use im_test_databases::{Kind, or_skip, url};
@@ -21,7 +21,7 @@ pub use server::Server;
 pub fn message(room: &str, text: String) -> Append {
     let (kind, from) = (EventKind::message(), UserId::new("ann").unwrap());
     let value: Value = Map::from_iter([("text", text)]).into();
-    let key = SendKey { id: MessageId::random(), hash: content_hash(&kind, &value) };
+    let key = IdempotencyKey { id: MessageId::random(), hash: content_hash(&kind, &value) };
     let content = Content::new(&value, &Limits::default()).unwrap();
     let members = vec![(from.clone(), Role::Owner)];
     let event = NewEvent { from, kind, content, key: Some(key) };

@@ -23,7 +23,7 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
     /// Acknowledged sends that are gone, by a store that promises to survive no more than a kill of the process and that
     /// says so: it has begun a new generation.
-    pub given_up: Vec<String>,
+    pub abandoned: Vec<String>,
     /// Whether a new generation has begun since something was acknowledged.
     pub new_generation: bool,
 }
@@ -50,7 +50,7 @@ where
                 verdict.violations.push(Violation::Wrong(why));
             }
         }
-        if !verdict.violations.is_empty() || !verdict.given_up.is_empty() {
+        if !verdict.violations.is_empty() || !verdict.abandoned.is_empty() {
             break;
         }
     }
@@ -79,7 +79,7 @@ async fn look(store: &dyn Store, model: &mut Model, verdict: &mut Verdict) {
     let may_give_up = new && !closed && store.durability() < Durability::PowerLoss;
     sort(model, may_give_up, verdict);
     // What was given up would be sent anew: that is for the sender to decide.
-    if verdict.given_up.is_empty() && verdict.violations.is_empty() {
+    if verdict.abandoned.is_empty() && verdict.violations.is_empty() {
         repeat(store, model).await;
         model.check(store, true).await;
         sort(model, false, verdict);
@@ -95,7 +95,7 @@ async fn look(store: &dyn Store, model: &mut Model, verdict: &mut Verdict) {
 fn sort(model: &mut Model, may_give_up: bool, verdict: &mut Verdict) {
     for violation in model.take_violations() {
         match violation {
-            Violation::Lost(what) if may_give_up => verdict.given_up.push(what),
+            Violation::Lost(what) if may_give_up => verdict.abandoned.push(what),
             other => verdict.violations.push(other),
         }
     }
@@ -103,7 +103,7 @@ fn sort(model: &mut Model, may_give_up: bool, verdict: &mut Verdict) {
 
 /// Sends some again: what is there stays once and in its place, and the store takes new writes.
 async fn repeat(store: &dyn Store, model: &mut Model) {
-    for message in model.to_repeat(REPEATS) {
+    for message in model.to_retry(REPEATS) {
         let answer = store.append(vec![message.append()]).await.pop();
         match answer {
             Some(Ok(appended)) => model.hear(&acknowledged(&message, &appended).to_string()),

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::OnceLock;
 
 use im_core::ports::StoreErrorKind;
-use im_core::state::{Act, Append, Authority, NewEvent, RoomSeed, SendKey, content_hash};
+use im_core::state::{Act, Append, Authority, IdempotencyKey, NewEvent, RoomSeed, content_hash};
 use im_core::wire::{Content, Limits, Map, Role, RoomKind, Value};
 use im_core::{Epoch, EventKind, MessageId, RoomId, Timestamp, UserId};
 
@@ -55,7 +55,7 @@ impl Message {
         let hash = content_hash(&kind, &value);
         let content = Content::new(&value, &Limits::default())
             .unwrap_or_else(|e| panic!("a message of the worker's own is too large: {e}"));
-        let key = Some(SendKey { id: self.id.clone(), hash });
+        let key = Some(IdempotencyKey { id: self.id.clone(), hash });
         let event = NewEvent { from: self.sender.clone(), kind, content, key };
         let members = vec![(self.sender.clone(), Role::Owner)];
         let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use im_core::ports::{LogPage, LogRange, Store};
-use im_core::state::SendRecord;
+use im_core::state::IdempotencyRecord;
 use im_core::wire::{Event, PageFrom};
 use im_core::{Epoch, MessageId, RoomId, Seq, UserId};
 
@@ -137,7 +137,7 @@ impl Model {
     }
 
     /// Some of what got no answer, and some of what was acknowledged: to be sent again.
-    pub(crate) fn to_repeat(&self, count: usize) -> Vec<Message> {
+    pub(crate) fn to_retry(&self, count: usize) -> Vec<Message> {
         // By id, so that it is the same each time.
         let open: BTreeMap<_, _> = self.open.iter().collect();
         let told: BTreeMap<_, _> = self.told.iter().collect();
@@ -280,7 +280,7 @@ impl Model {
         seq: u64,
     ) -> bool {
         let record = store.sent(room, sender, id).await;
-        matches!(record, Ok(Some(SendRecord { seq: at, .. })) if at.get() == seq)
+        matches!(record, Ok(Some(IdempotencyRecord { seq: at, .. })) if at.get() == seq)
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, LogRange, Store};
 use im_core::state::{
-    Act, Append, Authority, ImportedEvent, ImportedPart, ImportedRoom, Keep, Membership, NewEvent,
-    RoomSeed, SendKey, content_hash,
+    Act, Append, Authority, IdempotencyKey, ImportedEvent, ImportedPart, ImportedRoom, Keep,
+    Membership, NewEvent, RoomSeed, content_hash,
 };
 use im_core::wire::{Content, Limits, Map, PageFrom, Role, RoomKind, Value};
 use im_core::{EventKind, MessageId, RoomId, Seq, Timestamp, UserId};
@@ -70,7 +70,7 @@ async fn append(store: &Arc<dyn Store>, room: &RoomId, user: &UserId, long: bool
     let words = if long { "x".repeat(9_000) } else { format!("by {user}") };
     let value: Value = Map::from_iter([("text", words)]).into();
     let content = name(Content::new(&value, &Limits::default()));
-    let key = Some(SendKey { id: id.clone(), hash: content_hash(&kind, &value) });
+    let key = Some(IdempotencyKey { id: id.clone(), hash: content_hash(&kind, &value) });
     let event = NewEvent { from: user.clone(), kind, content, key };
     let members = vec![(user.clone(), Role::Owner)];
     let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });

@@ -57,8 +57,9 @@ pub enum Away {
 impl Away {
     /// Whether an error is one that a worker outlasts.
     pub(super) fn explains(self, error: &StoreError) -> bool {
-        let for_now = matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::Unknown);
-        self == Self::AtTimes && for_now
+        let retryable =
+            matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::Unknown);
+        self == Self::AtTimes && retryable
     }
 }
 
@@ -194,7 +195,7 @@ impl Outgoing {
                 Line::Failed(message.clone(), word(*kind)).say();
             }
             sleep(PAUSE).await;
-            failures.retain(|(message, kind)| !is_let_be(message, *kind));
+            failures.retain(|(message, kind)| !is_ignored(message, *kind));
             let again: Vec<Message> = failures.into_iter().map(|(message, _)| message).collect();
             again.iter().for_each(|message| Line::Try(message.clone()).say());
             failures = self.attempt(&again).await;
@@ -234,7 +235,7 @@ fn both(one: Failures, other: Failures) -> Failures {
 }
 
 /// What must not be there is never sent again: every other message, by its id.
-fn is_let_be(message: &Message, kind: StoreErrorKind) -> bool {
+fn is_ignored(message: &Message, kind: StoreErrorKind) -> bool {
     let weight: u32 = message.id.as_str().bytes().map(u32::from).sum();
     kind == StoreErrorKind::Unavailable && weight.is_multiple_of(2)
 }
@@ -271,7 +272,7 @@ mod tests {
     fn only_what_was_surely_not_written_is_let_be() {
         let messages = (0..64).map(|n| Message::parse(&format!("r s {n:016x}-1-2")).unwrap());
         let messages: Vec<_> = messages.collect();
-        let let_be = |kind| messages.iter().filter(|message| is_let_be(message, kind)).count();
+        let let_be = |kind| messages.iter().filter(|message| is_ignored(message, kind)).count();
         assert_eq!(let_be(StoreErrorKind::Unavailable), 32);
         assert_eq!(let_be(StoreErrorKind::Unknown), 0);
     }

@@ -17,7 +17,7 @@ pub enum Transport {
 
 impl Transport {
     /// Whether pushes come on a connection of their own, from a mark.
-    pub const fn is_halves(self) -> bool {
+    pub const fn is_request_stream(self) -> bool {
         !matches!(self, Self::Ws)
     }
 
@@ -52,9 +52,9 @@ pub enum Step {
     /// A downlink is open (a stream, a poll that is held, a poll that was answered) and there is no room to follow yet.
     Listening,
     /// Half of the bytes of `sub` are written, while the downlink is open.
-    FollowHalfWritten,
+    SubscribeHalfWritten,
     /// `sub` is written, its answer is not read.
-    FollowWritten,
+    SubscribeWritten,
     /// `sub` is answered, and nothing after it is read.
     Followed,
     /// The downlink said how the room answers, and what is there of its past is read.
@@ -101,26 +101,26 @@ pub enum Step {
     /// Half of what was missed is read.
     ReplayHalfRead,
     /// An act without an answer is written once more, and has none again.
-    ActRepeated,
+    ActRetried,
     /// All the while others write, before the cut, during it and after it.
     Storm,
     /// As [`Step::NewsUnread`], and the new downlink takes up the mark of the old one, with no `resume`.
-    UnreadByMark,
+    UnreadByPosition,
     /// As [`Step::NewsHalfRead`], by mark.
-    HalfReadByMark,
+    HalfReadByPosition,
     /// As [`Step::NewsRead`], by mark.
-    ReadByMark,
+    ReadByPosition,
 }
 
 impl Step {
     /// Whether the cut happens while the client comes back for the first time.
-    pub(super) fn is_second_life(self) -> bool {
-        (Self::ResumeHalfWritten..=Self::ActRepeated).contains(&self)
+    pub(super) fn is_second_epoch(self) -> bool {
+        (Self::ResumeHalfWritten..=Self::ActRetried).contains(&self)
     }
 
     /// Whether the client goes on from its mark alone.
-    pub(super) fn is_by_mark(self) -> bool {
-        self >= Self::UnreadByMark
+    pub(super) fn is_by_position(self) -> bool {
+        self >= Self::UnreadByPosition
     }
 }
 

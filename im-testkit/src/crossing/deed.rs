@@ -1,6 +1,6 @@
 //! What clients do in a room, told to the checker.
 
-use im_core::wire::{CommandBody, Map, SendReceipt, Target, Value};
+use im_core::wire::{AppendAck, CommandBody, Map, Target, Value};
 use im_core::{CommandId, Cursor, EventKind, MessageId, Stamp};
 
 use super::case::Class;
@@ -90,7 +90,7 @@ impl Person {
         let answer = self.answer(command).await.expect("everybody here may write");
         match deed {
             Deed::Say { id, words } => {
-                let receipt = SendReceipt::from_value(answer).expect("a whole receipt");
+                let receipt = AppendAck::from_value(answer).expect("a whole receipt");
                 let says = Fingerprint::of(&EventKind::message(), &content(words));
                 let at = Cursor { epoch: receipt.epoch, seq: receipt.seq };
                 self.checker.acked(&self.name, &self.room, id, says, at);

@@ -26,14 +26,14 @@ pub async fn play(ground: &Ground, case: Case) {
     if case.step == Step::Storm {
         story.storm().await;
     } else {
-        if case.step.is_second_life() {
-            story.first_life(case.after, Step::NewsRead).await;
+        if case.step.is_second_epoch() {
+            story.first_epoch(case.after, Step::NewsRead).await;
             story.lose_an_answer().await;
             story.ann.cut();
             story.news().await;
-            story.second_life().await;
+            story.second_epoch().await;
         } else {
-            story.first_life(case.before, case.step).await;
+            story.first_epoch(case.before, case.step).await;
         }
         story.ann.cut();
         if case.step != Step::LeftOpen {
@@ -157,13 +157,13 @@ impl Story {
     }
 
     /// Ann's first connection, up to the cut.
-    async fn first_life(&mut self, over: Transport, cut_at: Step) {
+    async fn first_epoch(&mut self, over: Transport, cut_at: Step) {
         self.ann.dial(over, self.encodings[0]).await;
         if self.greets(cut_at).await || self.follows(cut_at).await || self.acts(cut_at).await {
             return;
         }
         self.reads_news(over, cut_at).await;
-        if cut_at < Step::CheckpointHalfWritten || cut_at.is_by_mark() {
+        if cut_at < Step::CheckpointHalfWritten || cut_at.is_by_position() {
             return;
         }
         let cursors = vec![(self.ann.room.clone(), self.ann.cursor())];
@@ -199,12 +199,12 @@ impl Story {
     async fn follows(&mut self, cut_at: Step) -> bool {
         self.ann.hold().await;
         let follow = self.ann.follow();
-        if cut_at == Step::FollowHalfWritten {
+        if cut_at == Step::SubscribeHalfWritten {
             self.ann.begin_half(vec![follow]).await;
             return true;
         }
         let follow = self.ann.begin(follow).await;
-        if cut_at == Step::FollowWritten {
+        if cut_at == Step::SubscribeWritten {
             return true;
         }
         assert!(self.ann.followed(follow).await);
@@ -264,13 +264,13 @@ impl Story {
         let news = self.news().await;
         match cut_at {
             Step::LeftOpenWithNews => self.old.as_mut().expect("it was left").arrived().await,
-            Step::NewsUnread | Step::UnreadByMark => {
+            Step::NewsUnread | Step::UnreadByPosition => {
                 if over == Transport::Short {
                     self.ann.poll().await;
                 }
                 self.ann.arrived().await;
             }
-            Step::NewsHalfRead | Step::HalfReadByMark => self.ann.hear_any(&news[1..]).await,
+            Step::NewsHalfRead | Step::HalfReadByPosition => self.ann.hear_any(&news[1..]).await,
             _ => {
                 self.ann.level().await;
                 self.ann.hear_signals(&news).await;
@@ -299,7 +299,7 @@ impl Story {
     }
 
     /// Ann comes back once more, and does not get far.
-    async fn second_life(&mut self) {
+    async fn second_epoch(&mut self) {
         let (cut_at, missed) = (self.case.step, self.ann.cursor());
         self.quiet().await;
         self.ann.dial(self.case.before, self.encodings[0]).await;
@@ -321,7 +321,7 @@ impl Story {
             Step::ReplayHalfRead => {
                 self.ann.read_until(|ann| ann.cursor().seq >= missed.seq.next().next()).await;
             }
-            Step::ActRepeated => {
+            Step::ActRetried => {
                 self.ann.hold().await;
                 let act = self.unanswered[0].clone();
                 self.ann.begin_deed(&act).await;
@@ -334,7 +334,7 @@ impl Story {
     async fn go_on(&mut self) {
         self.quiet().await;
         self.ann.dial(self.case.after, self.encodings[1]).await;
-        if self.case.step.is_by_mark() {
+        if self.case.step.is_by_position() {
             self.ann.take_up().await;
         } else {
             self.ann.come_back().await;

@@ -39,8 +39,8 @@ macro_rules! crossing_suite {
                 resume_begun ResumeBegun,
             ]
             all: [
-                follow_half_written FollowHalfWritten,
-                follow_written FollowWritten,
+                follow_half_written SubscribeHalfWritten,
+                follow_written SubscribeWritten,
                 followed Followed,
                 act_half_written ActHalfWritten,
                 act_written ActWritten,
@@ -56,7 +56,7 @@ macro_rules! crossing_suite {
                 checkpointed Checkpointed,
                 resumed Resumed,
                 replay_half_read ReplayHalfRead,
-                act_repeated ActRepeated,
+                act_repeated ActRetried,
                 storm Storm,
             ]
             // What is pushed by itself is not confirmed.
@@ -73,9 +73,9 @@ macro_rules! crossing_suite {
             ]
             // Only downlinks have marks.
             marks: [
-                unread_by_mark UnreadByMark,
-                half_read_by_mark HalfReadByMark,
-                read_by_mark ReadByMark,
+                unread_by_mark UnreadByPosition,
+                half_read_by_mark HalfReadByPosition,
+                read_by_mark ReadByPosition,
             ]
         }
     };
@@ -114,9 +114,9 @@ macro_rules! crossing_suite {
                 left_open_with_news LeftOpenWithNews,
             ]
             marks: [
-                unread_by_mark UnreadByMark,
-                half_read_by_mark HalfReadByMark,
-                read_by_mark ReadByMark,
+                unread_by_mark UnreadByPosition,
+                half_read_by_mark HalfReadByPosition,
+                read_by_mark ReadByPosition,
             ]
         }
     };
@@ -132,7 +132,7 @@ macro_rules! crossing_suite {
                 resume_begun ResumeBegun,
             ]
             all: [
-                follow_written FollowWritten,
+                follow_written SubscribeWritten,
                 followed Followed,
                 act_half_written ActHalfWritten,
                 act_written ActWritten,
@@ -144,7 +144,7 @@ macro_rules! crossing_suite {
                 news_half_read NewsHalfRead,
                 news_read NewsRead,
                 resumed Resumed,
-                act_repeated ActRepeated,
+                act_repeated ActRetried,
                 storm Storm,
             ]
             polls: [
@@ -157,9 +157,9 @@ macro_rules! crossing_suite {
                 left_open_with_news LeftOpenWithNews,
             ]
             marks: [
-                unread_by_mark UnreadByMark,
-                half_read_by_mark HalfReadByMark,
-                read_by_mark ReadByMark,
+                unread_by_mark UnreadByPosition,
+                half_read_by_mark HalfReadByPosition,
+                read_by_mark ReadByPosition,
             ]
         }
     };

@@ -229,9 +229,9 @@ async fn one<C: Fn(&Path, &Task) -> Command>(
             remove(&folder)?;
             disk.cut(arrived, number as u64).write(&folder)?;
             let boot = format!("cut-{number}");
-            let Verdict { violations: found, given_up, .. } =
+            let Verdict { violations: found, abandoned, .. } =
                 stage.judge(&folder, &boot, &told, false).await?;
-            let lost = given_up.into_iter().map(Violation::Lost);
+            let lost = abandoned.into_iter().map(Violation::Lost);
             violations.extend(found.into_iter().chain(lost));
             remove(&stage.work.join(format!("boot-{boot}")))?;
         }

@@ -70,13 +70,13 @@ pub struct PowerReport {
     /// Cuts after which a new generation had begun.
     pub new_generations: u32,
     /// Cuts after which acknowledged sends were gone, and the store said so by a new generation.
-    pub given_up: u32,
+    pub abandoned: u32,
     /// How long it took.
     pub took: Duration,
     /// What must not be, and after which cut.
     pub violations: Vec<(String, Violation)>,
     /// The first of what was given up, and after which cut.
-    pub given_up_first: Option<String>,
+    pub first_abandoned: Option<String>,
 }
 
 impl PowerReport {
@@ -86,7 +86,7 @@ impl PowerReport {
 
     /// Cuts that lost something acknowledged, whether the store said so or not.
     pub fn losing(&self) -> usize {
-        self.given_up as usize + self.count(|violation| matches!(violation, Violation::Lost(_)))
+        self.abandoned as usize + self.count(|violation| matches!(violation, Violation::Lost(_)))
     }
 }
 
@@ -106,7 +106,7 @@ impl fmt::Display for PowerReport {
             self.count(|v| matches!(v, Violation::Repeated(_))),
             self.count(|v| matches!(v, Violation::Reordered(_))),
             self.count(Violation::is_other),
-            self.given_up,
+            self.abandoned,
             self.new_generations,
         )?;
         let kinds = self.by_arrived.iter().map(|(arrived, count)| format!("{arrived:?} {count}"));
@@ -311,7 +311,7 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
         *report.by_arrived.entry(cut.arrived).or_default() += 1;
         report.acknowledged += acknowledged;
         report.new_generations += u32::from(verdict.new_generation);
-        let clean = verdict.violations.is_empty() && verdict.given_up.is_empty();
+        let clean = verdict.violations.is_empty() && verdict.abandoned.is_empty();
         let image = self.stage.work.join(format!("image-{number}"));
         if clean {
             return Ok(true);
@@ -328,11 +328,11 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
         } else {
             remove(&image)?;
         }
-        if let Some(first) = verdict.given_up.first() {
-            self.report.given_up += 1;
-            let count = verdict.given_up.len();
+        if let Some(first) = verdict.abandoned.first() {
+            self.report.abandoned += 1;
+            let count = verdict.abandoned.len();
             let first = format!("{place}: {count} of {acknowledged}, the first {first}");
-            self.report.given_up_first.get_or_insert(first);
+            self.report.first_abandoned.get_or_insert(first);
         }
         let violations = verdict.violations.into_iter();
         self.report.violations.extend(violations.map(|violation| (place.clone(), violation)));
@@ -353,7 +353,7 @@ async fn look<C: Fn(&Path, &Task) -> Command>(
     let boot = format!("{:016x}", !cut.seed);
     let verdict = stage.judge(&folder, &boot, &told, cut.seed.is_multiple_of(4)).await?;
     let acknowledged = told.lines().filter(|line| line.starts_with("ack ")).count() as u64;
-    if verdict.violations.is_empty() && verdict.given_up.is_empty() {
+    if verdict.violations.is_empty() && verdict.abandoned.is_empty() {
         remove(&folder)?;
     } else {
         // As it was found, before it was opened.

@@ -64,7 +64,7 @@ impl Gate {
     }
 
     /// Lets `calls` through, in the order in which they came; where fewer are held, the next to come.
-    pub fn let_through(&self, calls: usize) {
+    pub fn release(&self, calls: usize) {
         self.held.pass.add_permits(calls);
     }
 

@@ -11,8 +11,9 @@ use im_core::ports::{
     StateSnapshot, StateStore, Store, StoreResult, Upkeep,
 };
 use im_core::state::{
-    Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep, Membership,
-    RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Ticket, Trimmed, Unchanged,
+    Append, Checkpoint, CheckpointChange, Erased, IdempotencyRecord, ImportedPart, ImportedRoom,
+    Keep, Membership, RoomRecord, SecretHash, SessionHead, SessionRecord, Ticket, Trimmed,
+    Unchanged,
 };
 use im_core::wire::{Role, RoomKind, StateUpdate};
 use im_core::{Epoch, MessageId, NodeId, RoomId, SessionId, Timestamp, UserId};
@@ -224,7 +225,7 @@ impl RoomLog for FaultyStore {
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>> {
+    ) -> StoreResult<Option<IdempotencyRecord>> {
         self.call(Operation::Sent, self.inner().sent(room, sender, id)).await
     }
 

@@ -90,7 +90,7 @@ impl Reader {
     /// A poll or an event stream was cut and is taken up again within the connection, without new statuses. It starts at the
     /// client's stream position, or at the session's checkpoint where that is further. So each room may go back once, to
     /// anything that this connection brought, or go on once behind what was [confirmed](Reader::confirmed).
-    pub fn taken_up(&mut self) {
+    pub fn resumed(&mut self) {
         let lives = self.rooms.values_mut().filter_map(|place| place.live.as_mut());
         lives.for_each(|live| live.may_move = true);
     }
@@ -291,7 +291,7 @@ impl Reader {
     }
 
     /// Whether this connection has said how the room answers, and it may be read.
-    pub fn is_following(&self, room: &RoomId) -> bool {
+    pub fn is_subscribed(&self, room: &RoomId) -> bool {
         self.rooms.get(room).is_some_and(|place| place.live.is_some())
     }
 

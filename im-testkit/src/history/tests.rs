@@ -170,7 +170,7 @@ fn what_is_taken_up_again_may_go_back_once_and_skips_nothing() {
     let delivers = |again: &[u64]| {
         let mut world = World::with_acked(5);
         world.deliver_all(1..=3);
-        world.reader.taken_up();
+        world.reader.resumed();
         world.deliver_all(again.iter().copied());
         let verdict = world.finish();
         (verdict.count(Rule::Repeated), verdict.count(Rule::SilentGap))
@@ -189,9 +189,9 @@ fn what_is_taken_up_again_may_leave_out_what_was_confirmed() {
         let mut world = World::with_acked(5);
         world.deliver_all(1..=3);
         world.reader.confirmed(&world.room, at(confirmed));
-        world.reader.taken_up();
+        world.reader.resumed();
         world.deliver_all([2]);
-        world.reader.taken_up();
+        world.reader.resumed();
         world.deliver_all(then.iter().copied());
         let whole = world.reader.is_whole();
         (whole, world.finish().count(Rule::SilentGap))
@@ -212,9 +212,9 @@ fn what_was_confirmed_may_be_the_end() {
         world.connect(Status::Ok, at(0), 3);
         world.deliver_all(1..=3);
         world.reader.confirmed(&world.room, at(confirmed));
-        world.reader.taken_up();
+        world.reader.resumed();
         world.deliver_all([2]);
-        world.reader.taken_up();
+        world.reader.resumed();
         let whole = world.reader.is_whole();
         (whole, world.finish().count(Rule::PartialResume))
     };
@@ -228,7 +228,7 @@ fn what_is_taken_up_again_may_begin_before_the_status() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=2);
     world.connect(Status::Ok, at(2), 3);
-    world.reader.taken_up();
+    world.reader.resumed();
     world.deliver_all([2, 3]);
     assert!(world.finish().is_clean());
 }
@@ -236,13 +236,13 @@ fn what_is_taken_up_again_may_begin_before_the_status() {
 /// The same where it had those events from an earlier connection.
 #[test]
 fn what_an_earlier_connection_brought_may_be_left_out() {
-    let delivers = |taken_up: bool| {
+    let delivers = |resumed: bool| {
         let mut world = World::with_acked(5);
         world.deliver_all(1..=4);
         world.reader.confirmed(&world.room, at(3));
         world.connect(Status::Ok, at(1), 1);
-        if taken_up {
-            world.reader.taken_up();
+        if resumed {
+            world.reader.resumed();
         }
         world.deliver_all([4, 5]);
         world.finish().count(Rule::SilentGap)
@@ -268,7 +268,7 @@ fn a_swap_is_out_of_order_and_no_gap() {
 }
 
 #[test]
-fn a_senders_own_order_must_be_kept() {
+fn a_senders_order_must_be_kept() {
     let mut world = World::new();
     (1..=2).for_each(|n| world.send(n, "hello"));
     world.ack(1, "hello", at(2));

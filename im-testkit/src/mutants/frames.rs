@@ -111,7 +111,7 @@ impl MutantFrames {
             Some(Mutant::Lose) => self.skipped = Some((event.seq, Seq::MAX)),
             Some(Mutant::Repeat) => passed.extend([frame.clone(), frame]),
             Some(Mutant::Swap) => self.held = Some(frame),
-            Some(Mutant::StaleEpoch) => passed.push(self.of_another_life(value, event.epoch)),
+            Some(Mutant::StaleEpoch) => passed.push(self.of_other_epoch(value, event.epoch)),
             _ => {
                 self.done = false;
                 passed.push(frame);
@@ -119,7 +119,7 @@ impl MutantFrames {
         }
     }
 
-    fn of_another_life(&self, value: Value, epoch: Epoch) -> Bytes {
+    fn of_other_epoch(&self, value: Value, epoch: Epoch) -> Bytes {
         let other = Epoch { generation: epoch.generation ^ 1, ..epoch };
         let mut map = value.as_map().cloned().unwrap_or_else(Map::default);
         map.insert("epoch", other.to_string());

@@ -10,9 +10,9 @@ use im_core::ports::{
     StateSnapshot, StateStore, Store, StoreErrorKind, StoreResult, Upkeep,
 };
 use im_core::state::{
-    Act, Append, Checkpoint, CheckpointChange, Erased, ImportedPart, ImportedRoom, Keep,
-    Membership, Refusal, RoomRecord, SecretHash, SendRecord, SessionHead, SessionRecord, Ticket,
-    Trimmed, Unchanged,
+    Act, Append, Checkpoint, CheckpointChange, Erased, IdempotencyRecord, ImportedPart,
+    ImportedRoom, Keep, Membership, Refusal, RoomRecord, SecretHash, SessionHead, SessionRecord,
+    Ticket, Trimmed, Unchanged,
 };
 use im_core::time::Timestamp;
 use im_core::wire::{Event, Role, RoomKind, StateUpdate};
@@ -66,7 +66,7 @@ impl MutantStore {
         self.mutant == Some(mutant)
     }
 
-    fn forgets_dedup(&self) -> bool {
+    fn loses_dedup(&self) -> bool {
         self.is(Mutant::DedupLost) && self.restarted.load(Ordering::SeqCst)
     }
 
@@ -93,7 +93,7 @@ impl MutantStore {
         if let Some(promised) = self.promise(&append).await {
             return Ok(promised);
         }
-        let forgets = self.forgets_dedup();
+        let forgets = self.loses_dedup();
         let mut used = None;
         if let Act::Post { event, .. } = &mut append.act
             && let Some(key) = &mut event.key
@@ -178,8 +178,8 @@ impl RoomLog for MutantStore {
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
-    ) -> StoreResult<Option<SendRecord>> {
-        if self.forgets_dedup() { Ok(None) } else { self.inner.sent(room, sender, id).await }
+    ) -> StoreResult<Option<IdempotencyRecord>> {
+        if self.loses_dedup() { Ok(None) } else { self.inner.sent(room, sender, id).await }
     }
 
     async fn trim(&self, room: &RoomId, keep: &Keep, limit: usize) -> StoreResult<Option<Trimmed>> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, LogPage, LogRange, Store, StoreErrorKind, StoreResult};
 use im_core::state::{
-    Act, Append, Authority, Intent, NewEvent, Refusal, RoomSeed, SendKey, SendRecord, content_hash,
+    Act, Append, Authority, IdempotencyKey, IdempotencyRecord, Intent, NewEvent, Refusal, RoomSeed,
+    content_hash,
 };
 use im_core::wire::{Content, Event, Limits, Map, PageFrom, Role, RoomKind, Value};
 use im_core::{Epoch, EventKind, MessageId, RoomId, Seq, SessionId, Timestamp, UserId};
@@ -60,7 +61,7 @@ pub(super) fn keyed(room: &RoomId, from: &UserId, words: &str, id: &MessageId) -
     let mut append = post(room, from, words);
     if let Act::Post { event, .. } = &mut append.act {
         let hash = content_hash(&EventKind::message(), &text(words));
-        event.key = Some(SendKey { id: id.clone(), hash });
+        event.key = Some(IdempotencyKey { id: id.clone(), hash });
     }
     append
 }
@@ -118,7 +119,7 @@ pub(super) fn committed(answer: StoreResult<Appended>) -> Arc<Event> {
 }
 
 #[track_caller]
-pub(super) fn repeated(answer: StoreResult<Appended>) -> (Epoch, SendRecord) {
+pub(super) fn repeated(answer: StoreResult<Appended>) -> (Epoch, IdempotencyRecord) {
     match answer {
         Ok(Appended::Repeated { epoch, record }) => (epoch, record),
         other => panic!("a repeat was expected, not {other:?}"),

@@ -189,11 +189,11 @@ pub async fn what_does_not_go_on_is_refused_whole<F: StoreFactory>(factory: &F) 
     let with =
         |events| ImportedPart { memberships: vec![(user("mia"), Membership::Banned)], events };
     for (part, expected) in [
-        (events(1..4), Refusal::OutOfPlace),
-        (events(5..6), Refusal::OutOfPlace),
-        (people(), Refusal::OutOfPlace),
-        (with(vec![event(4, "ann"), event(6, "ann")]), Refusal::OutOfPlace),
-        (with(vec![event(4, "ann"), twice]), Refusal::OutOfPlace),
+        (events(1..4), Refusal::NotNext),
+        (events(5..6), Refusal::NotNext),
+        (people(), Refusal::NotNext),
+        (with(vec![event(4, "ann"), event(6, "ann")]), Refusal::NotNext),
+        (with(vec![event(4, "ann"), twice]), Refusal::NotNext),
         (
             ImportedPart {
                 memberships: vec![(UserId::erased(), Membership::Member(Role::Member))],

@@ -154,9 +154,9 @@ pub async fn a_dropped_append_leaves_the_log_whole<F: StoreFactory>(factory: &F)
     for round in 0..20 {
         let id = |n| mid(&format!("{round}-{n}"));
         let batch: Vec<_> = (0..3).map(|n| keyed(&room, &ann, "x", &id(n))).collect();
-        let mut given_up = store.append(batch.clone()).boxed();
-        let _ = poll!(&mut given_up);
-        drop(given_up);
+        let mut abandoned = store.append(batch.clone()).boxed();
+        let _ = poll!(&mut abandoned);
+        drop(abandoned);
         for answer in store.append(batch).await {
             assert!(answer.is_ok(), "a retry is committed or repeated, not {answer:?}");
         }

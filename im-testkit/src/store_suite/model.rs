@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use im_core::ports::{Appended, LogRange, Store, StoreErrorKind, StoreResult};
 use im_core::state::{
-    Act, Append, ContentHash, Intent, Keep, Membership, Plan, PlanError, RoomRecord, SendRecord,
-    View, plan,
+    Act, Append, ContentHash, IdempotencyRecord, Intent, Keep, Membership, Plan, PlanError,
+    RoomRecord, View, plan,
 };
 use im_core::wire::{Event, MemberChange, PageFrom, Role, RoomKind};
 use im_core::{Epoch, MessageId, RoomId, Seq, UserId};
@@ -159,10 +159,10 @@ impl ModelRoom {
         }
     }
 
-    fn sent(&self, from: &UserId, id: &MessageId) -> Option<SendRecord> {
+    fn sent(&self, from: &UserId, id: &MessageId) -> Option<IdempotencyRecord> {
         let found = |(event, _): &&(Event, _)| event.from == *from && event.id.as_ref() == Some(id);
         let (event, hash) = self.log.iter().find(found)?;
-        Some(SendRecord { seq: event.seq, at: event.at, hash: (*hash)? })
+        Some(IdempotencyRecord { seq: event.seq, at: event.at, hash: (*hash)? })
     }
 }
 
@@ -192,7 +192,7 @@ impl View for Model {
         room: &RoomRecord,
         sender: &UserId,
         id: &MessageId,
-    ) -> Result<Option<SendRecord>, Infallible> {
+    ) -> Result<Option<IdempotencyRecord>, Infallible> {
         Ok(self.rooms[&room.id].sent(sender, id))
     }
 }

@@ -27,7 +27,7 @@
 //! | `commands` | one answer to every command |
 //! | `conversation` | groups, direct rooms, channels, devices, signals |
 //! | `order` | one order for all |
-//! | `own_order` | the order of one's own messages, where some are refused for the time being |
+//! | `sender_order` | the order of one's own messages, where some are refused for the time being |
 //! | `dedup` | a message is kept once |
 //! | `hooks` | the embedder's say |
 //! | `history` | reading what is kept |
@@ -183,7 +183,7 @@ macro_rules! transport_suite {
                 all_readers_see_one_order_and_every_senders_own,
                 who_follows_in_the_middle_of_a_storm_misses_nothing,
             ]
-            own_order: [
+            sender_order: [
                 what_was_under_way_behind_a_refusal_is_not_taken_before_it_comes_again,
                 of_all_that_were_refused_the_first_comes_first,
                 who_sends_again_at_once_keeps_the_order_too,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use im_core::wire::{
-    Bye, Command, CommandBody, Encoding, ErrorReply, Event, Hello, HistoryPage, Limits, Map,
-    MemberAct, MemberPage, PageFrom, Push, ResumeToken, RoomKind, RoomStatus, Secret, SendReceipt,
+    AppendAck, Bye, Command, CommandBody, Encoding, ErrorReply, Event, Hello, HistoryPage, Limits,
+    Map, MemberAct, MemberPage, PageFrom, Push, ResumeToken, RoomKind, RoomStatus, Secret,
     ServerFrame, SessionEntry, Signal, Snapshot, StateUpdate, Status, Target, VERSION, Value,
     Welcome, decode, encode, encode_batch,
 };
@@ -211,25 +211,20 @@ impl Peer {
         kind: RoomKind,
         open: bool,
         members: &[&str],
-    ) -> Answer<SendReceipt> {
+    ) -> Answer<AppendAck> {
         let members = members.iter().map(|name| user(name)).collect();
         receipt(self.ask(CommandBody::Create { room: room.clone(), kind, open, members }).await)
     }
 
-    pub async fn join(&mut self, room: &RoomId) -> Answer<SendReceipt> {
+    pub async fn join(&mut self, room: &RoomId) -> Answer<AppendAck> {
         receipt(self.ask(CommandBody::Join { room: room.clone() }).await)
     }
 
-    pub async fn leave(&mut self, room: &RoomId) -> Answer<SendReceipt> {
+    pub async fn leave(&mut self, room: &RoomId) -> Answer<AppendAck> {
         receipt(self.ask(CommandBody::Leave { room: room.clone() }).await)
     }
 
-    pub async fn member(
-        &mut self,
-        room: &RoomId,
-        name: &str,
-        act: MemberAct,
-    ) -> Answer<SendReceipt> {
+    pub async fn member(&mut self, room: &RoomId, name: &str, act: MemberAct) -> Answer<AppendAck> {
         receipt(self.ask(CommandBody::Member { room: room.clone(), user: user(name), act }).await)
     }
 
@@ -243,7 +238,7 @@ impl Peer {
         Ok(MemberPage::from_value(page).expect("a whole page"))
     }
 
-    pub async fn say(&mut self, room: &RoomId, words: &str) -> Answer<SendReceipt> {
+    pub async fn say(&mut self, room: &RoomId, words: &str) -> Answer<AppendAck> {
         receipt(self.ask(message(room, &MessageId::random(), words)).await)
     }
 
@@ -252,11 +247,11 @@ impl Peer {
         room: &RoomId,
         id: &MessageId,
         words: &str,
-    ) -> Answer<SendReceipt> {
+    ) -> Answer<AppendAck> {
         receipt(self.ask(message(room, id, words)).await)
     }
 
-    pub async fn say_to(&mut self, to: Target, words: &str) -> Answer<SendReceipt> {
+    pub async fn say_to(&mut self, to: Target, words: &str) -> Answer<AppendAck> {
         let body = CommandBody::Send {
             to,
             id: MessageId::random(),
@@ -548,8 +543,8 @@ fn code(refusal: ErrorReply) -> Code {
     Code::from_number(refusal.code).expect("a code of this version")
 }
 
-fn receipt(fields: Answer<Value>) -> Answer<SendReceipt> {
-    fields.map(|fields| SendReceipt::from_value(fields).expect("a whole receipt"))
+fn receipt(fields: Answer<Value>) -> Answer<AppendAck> {
+    fields.map(|fields| AppendAck::from_value(fields).expect("a whole receipt"))
 }
 
 fn stamp_of(fields: Answer<Value>) -> Answer<Stamp> {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use im_core::engine::{Connection, Engine, Peer};
 use im_core::ports::Credentials;
 use im_core::wire::{
-    Command, CommandBody, Content, Encoding, ErrorReply, Hello, Limits, Map, Push, RoomStatus,
-    SendReceipt, ServerFrame, Target, VERSION, Value, decode, encode,
+    AppendAck, Command, CommandBody, Content, Encoding, ErrorReply, Hello, Limits, Map, Push,
+    RoomStatus, ServerFrame, Target, VERSION, Value, decode, encode,
 };
 use im_core::{CommandId, Cursor, EventKind, MessageId, RoomId, Stamp, StateKey, UserId};
 use im_testkit::history::{Checker, Fingerprint, Reader};
@@ -92,7 +92,7 @@ impl Client {
         &mut self,
         id: &MessageId,
         text: &str,
-    ) -> Result<SendReceipt, ErrorReply> {
+    ) -> Result<AppendAck, ErrorReply> {
         let value = Value::from(Map::from_iter([("text", text)]));
         let content = Content::new(&value, &Limits::default()).unwrap();
         let says = Fingerprint::of(&EventKind::message(), &content);
@@ -105,7 +105,7 @@ impl Client {
         };
         match self.call(body).await {
             Ok(reply) => {
-                let receipt = SendReceipt::from_value(reply).unwrap();
+                let receipt = AppendAck::from_value(reply).unwrap();
                 let at = Cursor { epoch: receipt.epoch, seq: receipt.seq };
                 self.checker.acked(&self.user, &self.room, id, says, at);
                 Ok(receipt)

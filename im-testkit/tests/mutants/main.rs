@@ -14,7 +14,7 @@ use std::time::Duration;
 use im_core::engine::Engine;
 use im_core::memory::MemoryStore;
 use im_core::ports::{Store, Unlimited};
-use im_core::wire::{CommandBody, Encoding, MemberAct, RoomKind, SendReceipt};
+use im_core::wire::{AppendAck, CommandBody, Encoding, MemberAct, RoomKind};
 use im_core::{Code, MessageId, RoomId};
 use im_testkit::history::{Checker, Verdict, read_back};
 use im_testkit::mutants::{Mutant, MutantStore, Overheard};
@@ -142,7 +142,7 @@ async fn retry_and_contradict(party: &mut Party, first: &MessageId) {
 async fn remove_dave(party: &mut Party, room: &RoomId) {
     let (room, user) = (room.clone(), party.dave.user.clone());
     let remove = CommandBody::Member { room: room.clone(), user, act: MemberAct::Remove };
-    let receipt = SendReceipt::from_value(party.alice.call(remove).await.unwrap()).unwrap();
+    let receipt = AppendAck::from_value(party.alice.call(remove).await.unwrap()).unwrap();
     party.settle().await;
     party.dave.settle().await;
     party.dave.reader.removed(&room, receipt.seq);

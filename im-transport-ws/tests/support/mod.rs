@@ -214,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// The end, of which bye and close frame must say the same: its code and words.
-    pub async fn said_goodbye(&mut self) -> (u16, String) {
+    pub async fn closed_cleanly(&mut self) -> (u16, String) {
         let mut bye = Value::Null;
         loop {
             let (first, payload) = self.frame().await;

@@ -177,7 +177,7 @@ function onOwnRefusal(machine, now, refusal, pending) {
     case 'resume':
       if (isTemporary(code)) return machine.rooms.refused(now, id, retryMs, true);
       if (code !== Code.StaleCheckpoint) return machine.rooms.unanswered(now, id);
-      machine.rooms.forgetCheckpoint();
+      machine.rooms.dropCheckpoint();
       return writeResume(machine, now);
     case 'checkpoint':
       machine.rooms.isTelling = false;
@@ -185,7 +185,7 @@ function onOwnRefusal(machine, now, refusal, pending) {
     case 'refresh':
       return onRefreshRefused(machine, now, refusal);
     case 'fill':
-      return onFillRefused(machine, now, refusal, pending.body.room);
+      return onGapRepairRefused(machine, now, refusal, pending.body.room);
   }
 }
 
@@ -222,7 +222,7 @@ function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pendi
  * @param {Frame} refusal
  * @param {string} room
  */
-function onFillRefused({ rooms, events, decisions }, now, { id, code, retry_ms: retryMs }, room) {
+function onGapRepairRefused({ rooms, events, decisions }, now, { id, code, retry_ms: retryMs }, room) {
   // Where a call of the application's has come since, its answer says where the room is.
   if (isTemporary(code) || decisions.overtake(room, id)) return rooms.refused(now, id, retryMs);
   const status = { room, status: 'denied', head: 0, code };

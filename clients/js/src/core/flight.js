@@ -132,7 +132,7 @@ export class Flight {
    */
   retry(id, at, paced = false) {
     const pending = this.pending.get(id);
-    const place = pending && placeOf(pending.body);
+    const place = pending && targetOf(pending.body);
     if (!place) return;
     pending.written = undefined;
     const held = this.held.get(place);
@@ -153,17 +153,17 @@ export class Flight {
    */
   cut(all, undoes) {
     /** @type {[number, Pending][]} */
-    const givenBack = [];
+    const failed = [];
     for (const [id, pending] of this.pending) {
       if (pending.origin !== 'user') this.pending.delete(id);
-      else if (pending.written && (all || !repeatsSafely(pending.body) || undoes(pending.body, id))) {
+      else if (pending.written && (all || !isIdempotent(pending.body) || undoes(pending.body, id))) {
         this.pending.delete(id);
-        givenBack.push([id, pending]);
+        failed.push([id, pending]);
       } else pending.written = undefined;
     }
     this.held.clear();
     this.pace = new Pace(this.slowest);
-    return givenBack;
+    return failed;
   }
 
   /** All commands of the application, given back because the client ends. */
@@ -176,7 +176,7 @@ export class Flight {
 
   /** Whether the connection could be given up now without an outcome being unknown. */
   isSafeToMove() {
-    return this.every((pending) => !pending.written || pending.origin !== 'user' || repeatsSafely(pending.body));
+    return this.every((pending) => !pending.written || pending.origin !== 'user' || isIdempotent(pending.body));
   }
 
   /** Whether it is not known what has become of a command that changes the session's checkpoint. */
@@ -231,17 +231,17 @@ export class Flight {
    */
   isNext(id) {
     const pending = this.pending.get(id);
-    const place = pending && placeOf(pending.body);
+    const place = pending && targetOf(pending.body);
     for (const [earlier, { body }] of this.pending) {
       if (earlier >= id) break;
-      if (placeOf(body) === place) return false;
+      if (targetOf(body) === place) return false;
     }
     return true;
   }
 
   /** @param {string} place */
   isUnderWay(place) {
-    return !this.every(({ written, body }) => !written || placeOf(body) !== place);
+    return !this.every(({ written, body }) => !written || targetOf(body) !== place);
   }
 
   /**
@@ -255,7 +255,7 @@ export class Flight {
    * @returns {Batch | undefined}
    */
   batch(now, limits, codec, refused) {
-    this.releasePlaces(now);
+    this.releaseTargets(now);
     const most = Math.min(Math.max(1, limits.batch), Math.max(1, limits.in_flight) - this.countWritten());
     /** @type {Batch} */
     const batch = { frames: [], bytes: 2, repeats: true };
@@ -264,7 +264,7 @@ export class Flight {
     let values = 1;
     for (const [id, pending] of this.pending) {
       if (members.length >= most) break;
-      if (pending.written || this.held.has(placeOf(pending.body) ?? '')) continue;
+      if (pending.written || this.held.has(targetOf(pending.body) ?? '')) continue;
       const weight = measure(pending.body).values + 2;
       const frame = encode(id, pending, codec);
       if (frame.bytes > limits.message_bytes) {
@@ -278,7 +278,7 @@ export class Flight {
       members.push(pending);
       batch.frames.push(frame);
       batch.bytes += frame.bytes + 1;
-      batch.repeats &&= repeatsSafely(pending.body);
+      batch.repeats &&= isIdempotent(pending.body);
       values += weight;
     }
     if (members.length === 0) return undefined;
@@ -288,7 +288,7 @@ export class Flight {
   }
 
   /** Places whose pause is over, and to which nothing is under way any more, take sends again. @param {number} now */
-  releasePlaces(now) {
+  releaseTargets(now) {
     for (const [place, { until }] of this.held) {
       if (until <= now && !this.isUnderWay(place)) this.held.delete(place);
     }
@@ -316,7 +316,7 @@ function encode(id, { body }, codec) {
  *
  * @param {Frame} body
  */
-function placeOf({ t, room, peer, to }) {
+function targetOf({ t, room, peer, to }) {
   return t === 'send' ? JSON.stringify([room, peer, to]) : undefined;
 }
 
@@ -343,7 +343,7 @@ function tooLarge(bytes, max) {
  *
  * @param {Frame} body
  */
-export function repeatsSafely(body) {
+export function isIdempotent(body) {
   switch (body.t) {
     // The application decides: a refusal of the second says nothing about the first, and the room may be gone by then.
     case 'create':

@@ -65,8 +65,8 @@ export function writeResume({ traits, rooms, flight, outputs }, now, first) {
  */
 export function onWelcome(machine, now, welcome) {
   const { rooms, identity, credentials } = machine;
-  if (!welcome.resumed) rooms.forgetCheckpoint();
-  rooms.toldAt = now;
+  if (!welcome.resumed) rooms.dropCheckpoint();
+  rooms.checkpointedAt = now;
   machine.session = { session: welcome.session, secret: welcome.secret };
   identity.device = welcome.device;
   machine.limits = { ...machine.limits, ...welcome.limits };

@@ -18,7 +18,7 @@ export class HeldRoom {
     /** How often it was asked for in vain. */
     this.tries = 0;
     /** @type {number | undefined} Something is missing; from then on it may be asked for. */
-    this.holeAt = undefined;
+    this.gapAt = undefined;
     /** Whether a `resume` that named it was refused for now: it is asked for again by another. */
     this.wasRefused = false;
   }
@@ -30,8 +30,8 @@ export class HeldRoom {
    * @param {number} now
    */
   missed(now) {
-    if (this.asked !== undefined || this.holeAt !== undefined) return;
-    this.holeAt = now + (this.tries === 0 ? 0 : 100 * 2 ** Math.min(this.tries, 8));
+    if (this.asked !== undefined || this.gapAt !== undefined) return;
+    this.gapAt = now + (this.tries === 0 ? 0 : 100 * 2 ** Math.min(this.tries, 8));
     this.tries += 1;
   }
 
@@ -44,6 +44,6 @@ export class HeldRoom {
   refused(now, retryMs = 0) {
     this.tries = Math.max(1, this.tries);
     this.missed(now);
-    if (this.holeAt !== undefined) this.holeAt = Math.max(this.holeAt, now + retryMs);
+    if (this.gapAt !== undefined) this.gapAt = Math.max(this.gapAt, now + retryMs);
   }
 }

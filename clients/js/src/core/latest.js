@@ -8,7 +8,7 @@ import { compareStamps } from '../ids.js';
 
 /** What servers hold is bounded by them; these bounds are only there so that a broken one cannot fill our memory. */
 const MAX_KEYS = 65_536;
-const MAX_UNSET = 1024;
+const MAX_TOMBSTONES = 1024;
 
 /**
  * One key per name, each with the greatest stamp. At most 65,536 keys, of which at most 1,024 are unset: of those the
@@ -32,11 +32,11 @@ class StateMap {
     if (held && held.value === undefined) this.unset -= 1;
     if (update.value === undefined) this.unset += 1;
     this.held.set(update.key, update);
-    if (this.unset > MAX_UNSET) this.forgetOldest();
+    if (this.unset > MAX_TOMBSTONES) this.purgeOldest();
     return true;
   }
 
-  forgetOldest() {
+  purgeOldest() {
     /** @type {StateUpdate | undefined} */
     let oldest;
     for (const entry of this.held.values()) {

@@ -116,7 +116,7 @@ export class Machine {
     this.phase = 'greeting';
     this.traits = traits;
     if (!this.session) {
-      this.rooms.forgetCheckpoint();
+      this.rooms.dropCheckpoint();
       this.rooms.mayHold = false;
     }
     greet(this, now);
@@ -149,8 +149,8 @@ export class Machine {
    * @param {Cause} cause
    */
   cut(all, cause) {
-    if (this.flight.mayHaveMovedCheckpoint()) this.rooms.forgetCheckpoint();
-    this.giveBack(this.flight.cut(all, (body, id) => this.decisions.undoes(body, id)), cause);
+    if (this.flight.mayHaveMovedCheckpoint()) this.rooms.dropCheckpoint();
+    this.failUnknown(this.flight.cut(all, (body, id) => this.decisions.undoes(body, id)), cause);
     this.rooms.cut();
     this.decisions.forget(this.flight.oldestSubscribing());
     this.early.clear();
@@ -160,7 +160,7 @@ export class Machine {
    * @param {[number, import('./flight.js').Pending][]} commands whose outcome is unknown
    * @param {Cause} cause
    */
-  giveBack(commands, { code, message }) {
+  failUnknown(commands, { code, message }) {
     for (const [id, { body }] of commands) {
       const error = new ImError('unknown', `the outcome is unknown: ${message}`, { code, mid: body.mid });
       this.outputs.push({ do: 'reply', id, error });

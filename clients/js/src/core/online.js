@@ -56,7 +56,7 @@ function onFrame(machine, now, frame) {
 export function flush(machine, now) {
   const { online, traits, flight } = machine;
   if (!online || !traits) return;
-  fillHoles(machine, now);
+  repairGaps(machine, now);
   if (now >= machine.rooms.nextCheckpoint(machine.config)) {
     flight.push({ t: 'checkpoint', cursors: machine.rooms.toConfirm(now) }, 'checkpoint');
   }
@@ -78,7 +78,7 @@ export function flush(machine, now) {
  * @param {Machine} machine
  * @param {number} now
  */
-function fillHoles({ rooms, flight }, now) {
+function repairGaps({ rooms, flight }, now) {
   const holes = rooms.holes(now);
   const together = holes.flatMap(([id, { wasRefused }]) => (wasRefused ? [id] : []));
   for (const cursors of rooms.frames(together)) {
@@ -126,7 +126,7 @@ function pingAt(machine, online) {
 export function deadline(machine, online) {
   const heartbeat = online.pingUntil < Infinity ? online.pingUntil : pingAt(machine, online);
   const checkpoint = machine.rooms.nextCheckpoint(machine.config);
-  return Math.min(heartbeat, machine.credentials.deadline, checkpoint, machine.rooms.nextHole(), machine.flight.deadline());
+  return Math.min(heartbeat, machine.credentials.deadline, checkpoint, machine.rooms.nextGap(), machine.flight.deadline());
 }
 
 /**

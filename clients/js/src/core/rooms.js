@@ -31,7 +31,7 @@ export class Rooms {
     /** Rooms whose cursor may be another one than the checkpoint's; of all rooms, if that is not known. @type {Set<string>} */
     this.moved = new Set();
     /** When the server was last told how far rooms have arrived. */
-    this.toldAt = 0;
+    this.checkpointedAt = 0;
     this.isTelling = false;
   }
 
@@ -79,7 +79,7 @@ export class Rooms {
   }
 
   /** Nothing is known of the server's checkpoint any more. */
-  forgetCheckpoint() {
+  dropCheckpoint() {
     this.rev = undefined;
     this.hasStray = false;
     this.moved = new Set(this.map.keys());
@@ -92,7 +92,7 @@ export class Rooms {
    * @param {import('../config.js').Config} config
    */
   nextCheckpoint({ checkpointRooms, checkpointMs }) {
-    return this.isTelling || this.moved.size < Math.max(1, checkpointRooms) ? Infinity : this.toldAt + checkpointMs;
+    return this.isTelling || this.moved.size < Math.max(1, checkpointRooms) ? Infinity : this.checkpointedAt + checkpointMs;
   }
 
   /**
@@ -101,7 +101,7 @@ export class Rooms {
    * @param {number} now
    */
   toConfirm(now) {
-    this.toldAt = now;
+    this.checkpointedAt = now;
     this.isTelling = true;
     return this.cursorsOf([...this.moved].slice(0, CURSORS_PER_FRAME));
   }
@@ -137,11 +137,11 @@ export class Rooms {
   /** The connection is gone, and with it every question about a room. */
   cut() {
     // With the revision, a room that may be read again by then would come back, unasked.
-    if (this.hasStray) this.forgetCheckpoint();
+    if (this.hasStray) this.dropCheckpoint();
     this.isTelling = false;
     for (const room of this.map.values()) {
       room.asked = undefined;
-      room.holeAt = undefined;
+      room.gapAt = undefined;
       room.wasRefused = false;
       room.tries = 0;
     }
@@ -176,13 +176,13 @@ export class Rooms {
    * @param {number} now
    */
   holes(now) {
-    return [...this.map].filter(([, room]) => (room.holeAt ?? Infinity) <= now);
+    return [...this.map].filter(([, room]) => (room.gapAt ?? Infinity) <= now);
   }
 
   /** When the next room is to be asked for again. */
-  nextHole() {
+  nextGap() {
     let next = Infinity;
-    for (const room of this.map.values()) next = Math.min(next, room.holeAt ?? Infinity);
+    for (const room of this.map.values()) next = Math.min(next, room.gapAt ?? Infinity);
     return next;
   }
 
@@ -195,7 +195,7 @@ export class Rooms {
   asked(id, by) {
     const room = this.map.get(id);
     if (!room) return;
-    room.holeAt = undefined;
+    room.gapAt = undefined;
     room.wasRefused = false;
     room.asked = by;
   }

@@ -188,7 +188,7 @@ export class Hub {
     const rooms = [];
     for (let at = 0; at < cursors.length; at += TOGETHER) {
       const some = cursors.slice(at, at + TOGETHER);
-      rooms.push(...(await Promise.all(some.map(([room, epoch, seq]) => followOrDeny(this, peer, id, room, epoch, seq)))));
+      rooms.push(...(await Promise.all(some.map(([room, epoch, seq]) => subscribeOrDeny(this, peer, id, room, epoch, seq)))));
     }
     return this.statuses(rooms);
   }
@@ -261,7 +261,7 @@ export class Hub {
  * @param {number} seq
  * @returns {Promise<Frame>}
  */
-async function followOrDeny(hub, peer, id, room, epoch, seq) {
+async function subscribeOrDeny(hub, peer, id, room, epoch, seq) {
   try {
     return await follow(hub, peer, id, room, epoch, seq);
   } catch (error) {

@@ -129,7 +129,7 @@ export class FakeHttp {
     const body = Buffer.concat(parts);
     const packed = request.headers['content-type'] === 'application/msgpack';
     const message = /** @type {any} */ (packed ? msgpack.decode(body) : json.decode(body.toString()));
-    const context = { session: this.sessionOf(request), isFresh: false };
+    const context = { session: this.sessionOf(request), isUnsubscribed: false };
     const replies = [message].flat().map((frame) => this.command(context, frame));
     if (!context.session) return this.refuse(response, 404, { code: 4400, msg: 'the session is not known' });
     if (this.loses('/im/send')) return void response.destroy();
@@ -163,8 +163,8 @@ export class FakeHttp {
     }
     const follows = t === 'sub' || t === 'resume';
     // After `hello` the first of them begins anew, or with what the checkpoint holds.
-    if (follows && context.isFresh && frame.rev === undefined) session.rooms.clear();
-    if (follows) context.isFresh = false;
+    if (follows && context.isUnsubscribed && frame.rev === undefined) session.rooms.clear();
+    if (follows) context.isUnsubscribed = false;
     const held = frame.rev === undefined ? [] : [...session.rooms.keys()];
     if (t === 'sub') this.follow(session, room, frame.since ?? this.log(room).length);
     if (t === 'unsub') session.rooms.delete(room);
@@ -182,7 +182,7 @@ export class FakeHttp {
     if (session && known?.secret !== secret) return { t: 'err', id, code: 4400, msg: 'the session is not known' };
     const name = known ? session : `s${this.sessions.size + 1}`;
     context.session = known ?? { secret: `secret-of-${name}`, user, rooms: new Map(), rev: 0 };
-    context.isFresh = true;
+    context.isUnsubscribed = true;
     this.sessions.set(name, context.session);
     return { t: 'ok', id, v: 1, session: name, secret: context.session.secret, user, device, resumed: known !== undefined,
       rev: 0, idle_ms: 60_000, limits: { batch: 8, in_flight: 8 } };

@@ -51,7 +51,7 @@ export class Model {
     /** What the server keeps of the session: how far the room was confirmed, while it is followed. */
     this.checkpoint = { rev: 0, at: /** @type {number | undefined} */ (undefined) };
     /** Whether nothing was followed on this connection yet. */
-    this.isFresh = false;
+    this.isUnsubscribed = false;
     /** How often a resume named the right revision, and another one. */
     this.resumed = { known: 0, stale: 0 };
     this.isFair = false;
@@ -138,7 +138,7 @@ export class Model {
   serve(frame) {
     const { t, id } = frame;
     if (t === 'hello') {
-      this.isFresh = true;
+      this.isUnsubscribed = true;
       return { t: 'ok', id, session: 's', secret: 'x', user: 'ann', device: 'd', resumed: frame.session === 's', rev: this.checkpoint.rev,
         idle_ms: 60_000, limits: { batch: 4, in_flight: 6 } };
     }
@@ -162,13 +162,13 @@ export class Model {
   follow({ t, id, since, cursors, rev }) {
     // Somebody else goes on with the session for a moment.
     if (this.sometimes(6)) this.checkpoint.rev += 1;
-    const held = this.isFresh && rev === undefined ? undefined : this.checkpoint.at;
+    const held = this.isUnsubscribed && rev === undefined ? undefined : this.checkpoint.at;
     if (rev !== undefined) {
-      const isKnown = this.isFresh && rev === this.checkpoint.rev;
+      const isKnown = this.isUnsubscribed && rev === this.checkpoint.rev;
       this.resumed[isKnown ? 'known' : 'stale'] += 1;
       if (!isKnown) return { t: 'err', id, code: 4401, msg: 'the checkpoint is another one' };
     }
-    this.isFresh = false;
+    this.isUnsubscribed = false;
     const at = t === 'sub' ? (since ?? this.log.length) : (cursors[0]?.[2] ?? held);
     this.checkpoint = { rev: this.checkpoint.rev + 1, at };
     const answer = { t: 'ok', id, rev: this.checkpoint.rev, gen: 'beef' };

@@ -41,7 +41,7 @@ export class Subscriptions {
     this.down = [];
     /** @type {Frame[]} Pushes on their way down, without `duplex`. */
     this.pushes = [];
-    this.isFresh = false;
+    this.isUnsubscribed = false;
     this.cuts = 0;
     /** Whether it refuses some of what it could do. */
     this.refuses = false;
@@ -116,7 +116,7 @@ export class Subscriptions {
     if (this.pushes.length > 0 && link.isWelcome) {
       moves.push(() => link.events.message(JSON.stringify(this.pushes.splice(0, 1 + this.draw(this.pushes.length)))));
     }
-    for (const [room, at] of this.rooms) if (at < this.log(room).length && !this.isFresh) moves.push(() => this.push(room, at));
+    for (const [room, at] of this.rooms) if (at < this.log(room).length && !this.isUnsubscribed) moves.push(() => this.push(room, at));
     return moves;
   }
 
@@ -155,7 +155,7 @@ export class Subscriptions {
   serve(frame) {
     const { t, id, room, rev } = frame;
     if (t === 'hello') {
-      this.isFresh = true;
+      this.isUnsubscribed = true;
       this.shown.push(frame.token);
       return void this.down.push({ t: 'ok', id, expires: this.expires, session: 's', secret: 'x', user: 'u', device: 'd', resumed: frame.session === 's',
         idle_ms: 60_000, limits: {} });
@@ -168,8 +168,8 @@ export class Subscriptions {
     if (t === 'resume' && rev !== undefined && rev !== this.rev) return void this.down.push({ t: 'err', id, code: 4401 });
     if (t === 'unsub' && this.refuses && this.draw(4) === 0) return void this.down.push({ t: 'err', id, code: 4200 });
     if (t !== 'unsub') {
-      if (this.isFresh && rev === undefined) this.rooms.clear();
-      this.isFresh = false;
+      if (this.isUnsubscribed && rev === undefined) this.rooms.clear();
+      this.isUnsubscribed = false;
     }
     this.rev += 1;
     const named = t === 'resume' ? frame.cursors : [[room, EPOCH, frame.since ?? this.log(room).length]];

@@ -3,7 +3,7 @@
  *
  * @param {Frame} body
  */
-export function repeatsSafely(body: Frame): boolean;
+export function isIdempotent(body: Frame): boolean;
 /**
  * @typedef {import('../wire/value.js').Frame} Frame
  * @typedef {import('../wire/codec.js').Codec} Codec
@@ -146,7 +146,7 @@ export class Flight {
      */
     batch(now: number, limits: ServerLimits, codec: Codec, refused: [number, ImError][]): Batch | undefined;
     /** Places whose pause is over, and to which nothing is under way any more, take sends again. @param {number} now */
-    releasePlaces(now: number): void;
+    releaseTargets(now: number): void;
     countWritten(): number;
 }
 export type Frame = import("../wire/value.js").Frame;

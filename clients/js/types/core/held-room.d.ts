@@ -10,7 +10,7 @@ export class HeldRoom {
     /** How often it was asked for in vain. */
     tries: number;
     /** @type {number | undefined} Something is missing; from then on it may be asked for. */
-    holeAt: number | undefined;
+    gapAt: number | undefined;
     /** Whether a `resume` that named it was refused for now: it is asked for again by another. */
     wasRefused: boolean;
     /**

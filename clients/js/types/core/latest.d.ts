@@ -56,7 +56,7 @@ declare class StateMap {
      * @returns {boolean} whether it is newer than what was held
      */
     merge(update: StateUpdate): boolean;
-    forgetOldest(): void;
+    purgeOldest(): void;
     /** The keys that have a value. */
     entries(): StateUpdate[];
 }

@@ -74,7 +74,7 @@ export class Machine {
      * @param {[number, import('./flight.js').Pending][]} commands whose outcome is unknown
      * @param {Cause} cause
      */
-    giveBack(commands: [number, import("./flight.js").Pending][], { code, message }: Cause): void;
+    failUnknown(commands: [number, import("./flight.js").Pending][], { code, message }: Cause): void;
     /**
      * Whether and when to come back.
      *

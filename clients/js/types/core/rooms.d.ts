@@ -18,7 +18,7 @@ export class Rooms {
     /** Rooms whose cursor may be another one than the checkpoint's; of all rooms, if that is not known. @type {Set<string>} */
     moved: Set<string>;
     /** When the server was last told how far rooms have arrived. */
-    toldAt: number;
+    checkpointedAt: number;
     isTelling: boolean;
     /** @param {string} room */
     cursor(room: string): {
@@ -44,7 +44,7 @@ export class Rooms {
     /** The server told its checkpoint's revision. Answers may come in another order than they were given. @param {number} rev */
     learnRev(rev: number): void;
     /** Nothing is known of the server's checkpoint any more. */
-    forgetCheckpoint(): void;
+    dropCheckpoint(): void;
     /**
      * When the server is to be told how far rooms have arrived: so many differ from its checkpoint that coming back would take
      * more than a small message.
@@ -90,7 +90,7 @@ export class Rooms {
      */
     holes(now: number): [string, HeldRoom][];
     /** When the next room is to be asked for again. */
-    nextHole(): number;
+    nextGap(): number;
     /**
      * A command asks where `room` stands.
      *

@@ -10,8 +10,8 @@ mod uplink;
 use std::time::{Duration, Instant};
 
 use im_core::wire::{
-    Command, CommandBody, Content, Encoding, ErrorReply, Event, Limits, Map, Push, Reply,
-    RoomStatus, SendReceipt, Status, Target, Value, Welcome, decode, encode,
+    AppendAck, Command, CommandBody, Content, Encoding, ErrorReply, Event, Limits, Map, Push,
+    Reply, RoomStatus, Status, Target, Value, Welcome, decode, encode,
 };
 use im_core::{
     Code, CommandId, Cursor, DeviceId, Epoch, EventKind, MessageId, RoomId, Seq, SessionId,
@@ -63,7 +63,7 @@ fn send(name: &str, n: u64) -> CommandBody {
 
 fn receipt(name: &str, n: u64) -> Reply {
     let at = Timestamp::from_millis(n);
-    Reply::Sent(SendReceipt { room: room(name), epoch: EPOCH, seq: seq(n), at, repeated: false })
+    Reply::Sent(AppendAck { room: room(name), epoch: EPOCH, seq: seq(n), at, repeated: false })
 }
 
 fn welcome(resumed: bool) -> Welcome {
@@ -213,7 +213,7 @@ impl Rig {
 
     fn events(&mut self) -> Vec<ClientEvent> {
         let events = std::iter::from_fn(|| self.machine.event()).collect();
-        self.machine.on_taken(self.now);
+        self.machine.on_events_consumed(self.now);
         self.pump();
         events
     }

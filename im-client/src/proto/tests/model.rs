@@ -149,7 +149,7 @@ impl Server {
 
     fn refuses(&mut self, room: &RoomId, message: &MessageId) -> Option<Code> {
         if self.awaited.get(room).is_some_and(|awaited| awaited != message) {
-            return Some(Code::NotYet);
+            return Some(Code::SenderOrder);
         }
         self.awaited.remove(room);
         if self.refusing == 0 {

@@ -484,7 +484,7 @@ fn after_a_refusal_for_now_sends_to_that_target_wait_for_all_answers_and_go_agai
     rig.pass(Duration::from_millis(100));
     assert!(rig.written().is_empty(), "two have no answer yet");
     assert!(rig.machine.deadline() > Some(rig.now), "there is nothing to do before they have");
-    rig.refuse(b, Code::NotYet);
+    rig.refuse(b, Code::SenderOrder);
     assert!(rig.written().is_empty());
     rig.reply(c, &receipt("r", 3));
     rig.pump();
@@ -500,7 +500,7 @@ fn the_first_one_that_was_refused_says_how_long_to_wait() {
     let mut rig = Rig::online(manual());
     let [a, b] = [1, 2].map(|n| rig.ask(send("r", n)));
     rig.written();
-    rig.refuse_for(b, Code::NotYet, Duration::from_secs(9));
+    rig.refuse_for(b, Code::SenderOrder, Duration::from_secs(9));
     rig.refuse_for(a, Code::RateLimited, Duration::from_secs(2));
     rig.pass(Duration::from_millis(1999));
     assert!(rig.written().is_empty());
@@ -514,7 +514,7 @@ fn sends_that_came_too_fast_wait_longest() {
     let [a, b, c] = [1, 2, 3].map(|n| rig.ask(send("r", n)));
     rig.written();
     rig.refuse_for(a, Code::RateLimited, Duration::from_millis(200));
-    rig.refuse_for(b, Code::NotYet, Duration::from_secs(5));
+    rig.refuse_for(b, Code::SenderOrder, Duration::from_secs(5));
     rig.refuse_for(c, Code::RateLimited, Duration::from_millis(300));
     rig.pass(Duration::from_millis(4999));
     assert!(rig.written().is_empty());
@@ -530,11 +530,11 @@ fn one_that_had_to_wait_for_another_is_not_given_up_with_it() {
     for _ in 0..2 {
         rig.written();
         rig.refuse(a, Code::StoreUnavailable);
-        rig.refuse(b, Code::NotYet);
+        rig.refuse(b, Code::SenderOrder);
         rig.pass(Duration::from_secs(1));
     }
     assert_eq!(mids(&rig.written()), ["message-number-0002"]);
-    rig.refuse(b, Code::NotYet);
+    rig.refuse(b, Code::SenderOrder);
     rig.pass(Duration::from_secs(1));
     rig.reply(b, &receipt("r", 2));
     let outcomes: Vec<_> = rig.replies.iter().map(|(id, reply)| (*id, reply.is_ok())).collect();
@@ -609,9 +609,13 @@ fn codes_decide_whether_to_come_back() {
     for code in [Code::Kicked, Code::LoggedOut, Code::Expired] {
         assert!(ends(code), "{code}");
     }
-    for code in
-        [Code::Draining, Code::SlowReader, Code::IdleTimeout, Code::UnknownSession, Code::Malformed]
-    {
+    for code in [
+        Code::Draining,
+        Code::SlowSubscriber,
+        Code::IdleTimeout,
+        Code::UnknownSession,
+        Code::Malformed,
+    ] {
         assert!(!ends(code), "{code}");
     }
 }

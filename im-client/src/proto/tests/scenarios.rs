@@ -204,7 +204,7 @@ impl Player {
             while let Some(event) = self.machine.event() {
                 self.done.notifications.push(notification(event));
             }
-            self.machine.on_taken(self.now);
+            self.machine.on_events_consumed(self.now);
         }
     }
 

@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::id::{CommandId, EventKind, MessageId, RoomId, UserId};
 use crate::ports::{Action, ActionKind, Resource, Verdict};
 use crate::state::{
-    Act, Append, Authority, Intent, Membership, NewEvent, RoomSeed, SendKey, content_hash,
+    Act, Append, Authority, IdempotencyKey, Intent, Membership, NewEvent, RoomSeed, content_hash,
 };
-use crate::wire::{Content, MemberAct, Role, RoomKind, SendReceipt, Target, Value};
+use crate::wire::{AppendAck, Content, MemberAct, Role, RoomKind, Target, Value};
 
 use super::super::connection::{Conn, Session};
 use super::super::core::Core;
@@ -37,7 +37,7 @@ pub(super) struct Sending {
 /// What became of a send before it came to its lane.
 enum Prepared {
     Append(Authority, Act, Charges),
-    Repeated(SendReceipt),
+    Repeated(AppendAck),
 }
 
 impl At<'_> {
@@ -254,7 +254,11 @@ impl At<'_> {
     }
 
     /// The answer to a retry, looked up before the hook is asked.
-    async fn repeated(&self, room: &RoomId, key: Option<&SendKey>) -> Result<Option<SendReceipt>> {
+    async fn repeated(
+        &self,
+        room: &RoomId,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Option<AppendAck>> {
         let Some(key) = key else { return Ok(None) };
         let Some(record) = self.core.store.sent(room, &self.session.user, &key.id).await? else {
             return Ok(None);
@@ -264,7 +268,7 @@ impl At<'_> {
         }
         let epoch = self.core.look_up(room).await?.1.cursor.epoch;
         let room = room.clone();
-        Ok(Some(SendReceipt { room, epoch, seq: record.seq, at: record.at, repeated: true }))
+        Ok(Some(AppendAck { room, epoch, seq: record.seq, at: record.at, repeated: true }))
     }
 
     fn append(&self, room: RoomId, authority: Authority, act: Act) -> Append {
@@ -301,10 +305,10 @@ pub(crate) fn submitted(
     kind: &EventKind,
     content: &Value,
     id: Option<MessageId>,
-) -> Result<(Content, Option<SendKey>)> {
+) -> Result<(Content, Option<IdempotencyKey>)> {
     let packed = Content::new(content, &core.config.limits)
         .map_err(|e| Error::new(e.code(), "send", e.to_string()))?;
-    let key = id.map(|id| SendKey { id, hash: content_hash(kind, content) });
+    let key = id.map(|id| IdempotencyKey { id, hash: content_hash(kind, content) });
     Ok((packed, key))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::id::{Seq, UserId};
 use crate::ports::{Payer, Resource};
-use crate::wire::SendReceipt;
+use crate::wire::AppendAck;
 
 use super::super::connection::Conn;
 use super::super::core::Core;
@@ -119,7 +119,7 @@ pub(crate) struct Charges {
 impl Charges {
     /// Keeps what the append has stored, and returns the rest. An outcome that is not known counts as nothing stored: the
     /// client sends the same again, and it is counted then, unless it turns out to be a duplicate.
-    pub(crate) fn settle(self, outcome: &Result<SendReceipt>) {
+    pub(crate) fn settle(self, outcome: &Result<AppendAck>) {
         let Ok(receipt) = outcome else { return };
         if !receipt.repeated {
             self.event.keep();

@@ -77,7 +77,7 @@ pub(crate) fn pay_more(
     operation: &'static str,
 ) -> Result<()> {
     let slow_down = |wait| Error::of(Code::RateLimited, operation).retry_after(wait);
-    core.limiter.take_more(user, paid, more, core.now()).map_err(slow_down)
+    core.limiter.charge_more(user, paid, more, core.now()).map_err(slow_down)
 }
 
 /// Counts against what the connection's address may use, where that is known.

@@ -109,7 +109,7 @@ pub(super) async fn set(
     let value = value.map(|value| checked(core, &value)).transpose()?;
     check_stamp(core, stamp)?;
     let action =
-        Action::SetState { room: room.clone(), key: key.clone(), stamped: stamp.is_some() };
+        Action::PutState { room: room.clone(), key: key.clone(), stamped: stamp.is_some() };
     let verdict = core.ask(&session.identity(), &action).await?;
     may_write(core, &room, &session.user, &verdict).await?;
     let bytes = key.as_str().len() + value.as_ref().map_or(0, |value| value.packed().len());
@@ -166,7 +166,7 @@ pub(crate) async fn put_state(
         core.state_writer.push(update.clone());
         // Should the room have left memory and come back meanwhile, its new readers are told as well.
         if let Some(now) = core.hub.get(&update.room).filter(|now| !Arc::ptr_eq(now, &live)) {
-            core.merge_heard(now, update.clone());
+            core.merge_remote(now, update.clone());
         }
         core.tell(BusMessage::State(update));
     }

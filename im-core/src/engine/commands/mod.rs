@@ -104,7 +104,7 @@ pub(super) async fn each(core: &Arc<Core>, conn: &Arc<Conn>, frames: Vec<Value>)
                 refuse_frame(core, conn, id, &error.into());
             }
         }
-        give_way(conn).await;
+        yield_if_due(conn).await;
         if conn.slowed.swap(false, Ordering::Relaxed) {
             sleep(PAUSE_IN_A_FLOOD).await;
         }
@@ -114,7 +114,7 @@ pub(super) async fn each(core: &Arc<Core>, conn: &Arc<Conn>, frames: Vec<Value>)
 /// Counts what the connection's messages and pages have against what its task may do in one turn. Refusals, and pages of a store
 /// in memory, wait for nothing: without this the task would go on for as long as there are frames. It is the scheduler's own
 /// count, so the task's other futures cannot go on with this one before others had their turn.
-async fn give_way(conn: &Conn) {
+async fn yield_if_due(conn: &Conn) {
     let units = conn.work.swap(0, Ordering::Relaxed) / BYTES_OF_A_UNIT;
     for _ in 0..units.min(UNITS_OF_A_TURN) {
         consume_budget().await;

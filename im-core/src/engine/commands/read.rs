@@ -55,7 +55,7 @@ struct Asked {
 impl Asked {
     /// A subscription without a cursor begins at the head, which was read before the last event was `delivered`, if that was
     /// so on this connection: it begins after that event.
-    fn repeat_nothing(&mut self, delivered: Option<Cursor>) {
+    fn skip_delivered(&mut self, delivered: Option<Cursor>) {
         if let (None, Some(delivered), (status, Some(start))) =
             (self.since, delivered, &mut self.answered)
             && delivered.epoch == start.from.epoch
@@ -123,7 +123,7 @@ pub(super) async fn resume(
 }
 
 fn check_room_count(core: &Core, conn: &Conn, more: &[RoomId]) -> Result<()> {
-    if conn.outbox.followed_with(more) > core.config.max_rooms_per_session {
+    if conn.outbox.count_with(more) > core.config.max_rooms_per_session {
         let most = core.config.max_rooms_per_session;
         return Err(Error::new(
             Code::TooMany,
@@ -185,11 +185,11 @@ async fn begin(
     base: Base,
     asked: Vec<Asked>,
 ) -> Result<Outcome> {
-    let part_up = conn.is_up();
+    let is_request = conn.is_request_half();
     let begins = |Asked { since, answered: (status, start) }: &Asked| {
         let start = (*start)?;
         // A downlink answers for itself: what it begins from is what was named.
-        let from = since.filter(|_| part_up).unwrap_or(start.from);
+        let from = since.filter(|_| is_request).unwrap_or(start.from);
         Some((status.room.clone(), from))
     };
     let denied = asked.iter().filter(|asked| asked.answered.0.status == Status::Denied);
@@ -202,14 +202,14 @@ async fn begin(
     let (mut statuses, mut begun) = (Vec::with_capacity(asked.len()), Vec::new());
     for mut asked in asked {
         let delivered = unfollow(core, conn, &asked.answered.0.room);
-        asked.repeat_nothing(delivered);
+        asked.skip_delivered(delivered);
         let (status, start) = asked.answered;
         begun.extend(start.map(|start| (status.room.clone(), start)));
         statuses.push(status);
     }
     let reply = Reply::Rooms { statuses, rev, generation: core.state_generation() };
     conn.outbox.reply(encode(&reply.to_value(id), conn.encoding));
-    if part_up {
+    if is_request {
         core.checkpoint_changed(session);
         return Ok(Outcome::Answered);
     }
@@ -285,12 +285,12 @@ impl Core {
     ) -> Result<()> {
         loop {
             let room = self.activate(room).await?;
-            match room.add_reader(outbox, start) {
+            match room.add_subscriber(outbox, start) {
                 Added::Retired => continue,
                 Added::Gone => self.hub.retire_if_idle(&room),
                 // The store may be ahead of what was heard here.
                 Added::Reads if room.head().is_some_and(|h| h.epoch == start.from.epoch) => {
-                    let applied = room.hear_of(start.authorised);
+                    let applied = room.raise_high_watermark(start.authorised);
                     self.follow_up(&room, applied);
                 }
                 // One of the two is behind.
@@ -305,7 +305,7 @@ impl Core {
 /// delivered of the room, if it was subscribed.
 pub(crate) fn unfollow(core: &Core, conn: &Conn, room: &RoomId) -> Option<Cursor> {
     let sub = conn.outbox.unfollow(room)?;
-    sub.room.remove_reader(sub.reader, &conn.outbox);
+    sub.room.remove_subscriber(sub.reader, &conn.outbox);
     core.hub.retire_if_idle(&sub.room);
     Some(sub.delivered())
 }
@@ -319,7 +319,7 @@ pub(super) async fn unsub(
     let change = CheckpointChange { unfollow: vec![room.clone()], ..core.no_change(Base::Held) };
     let rev = core.change_checkpoint(session, change).await?;
     unfollow(core, conn, &room);
-    if conn.is_up() {
+    if conn.is_request_half() {
         core.checkpoint_changed(session);
     }
     Ok(Reply::Checkpoint { rev })
@@ -332,10 +332,10 @@ pub(super) async fn checkpoint(
     cursors: Vec<(RoomId, Cursor)>,
 ) -> Result<Reply> {
     let _turn = core.registry.turns_of(&session.user).await;
-    let confirm = if conn.is_up() {
+    let confirm = if conn.is_request_half() {
         within_the_log(core, cursors).await?
     } else {
-        conn.outbox.handed_over(cursors)
+        conn.outbox.retain_delivered(cursors)
     };
     let change = CheckpointChange { confirm, ..core.no_change(Base::Held) };
     let rev = core.change_checkpoint(session, change).await?;

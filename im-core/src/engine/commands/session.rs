@@ -65,7 +65,7 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     credentials.claimed_device = hello.device.or(credentials.claimed_device);
     let identity = authenticate(core, &credentials).await?;
     super::pay(core, &identity.user, 1, "hello")?;
-    if conn.is_up() {
+    if conn.is_request_half() {
         conn.begin_call(core, &identity.user)?;
     }
     let resumed = hello.session.is_some();
@@ -469,10 +469,10 @@ impl Core {
                 let code = match head {
                     None => Code::Kicked,
                     // Whose commands are being carried out holds nothing.
-                    _ if conn.is_up() => continue,
+                    _ if conn.is_request_half() => continue,
                     Some(head) if head.attached > conn.attached() => Code::Superseded,
                     Some(head) => {
-                        self.follow_if_changed(conn, head.rev);
+                        self.resubscribe_if_changed(conn, head.rev);
                         continue;
                     }
                 };

@@ -44,7 +44,7 @@ impl Outbox {
             lagging,
             snapshot: false,
             waiting: 0,
-            had_state: start.state.is_some(),
+            state_delivered: start.state.is_some(),
             authorised: start.authorised,
             erased,
         };
@@ -64,8 +64,8 @@ impl Outbox {
     /// Stops following. Gives back the sub, so that the room's list can be put right.
     pub(crate) fn unfollow(&self, room: &RoomId) -> Option<Sub> {
         let mut inner = self.inner.lock();
-        let slot = inner.subs.slot_of(room)?;
-        inner.remove_sub(slot, &self.bounds)
+        let slot = inner.subs.id_of(room)?;
+        inner.remove_subscription(slot, &self.bounds)
     }
 
     /// Whether this very reader still follows the room.
@@ -74,7 +74,7 @@ impl Outbox {
     }
 
     /// Stops following everything.
-    pub(crate) fn unfollow_all(&self) -> Vec<Sub> {
+    pub(crate) fn unsubscribe_all(&self) -> Vec<Sub> {
         let mut inner = self.inner.lock();
         inner.closed = true;
         let subs = inner.subs.remove_all();
@@ -88,17 +88,20 @@ impl Outbox {
     }
 
     /// How many rooms would be followed with `more`.
-    pub(crate) fn followed_with(&self, more: &[RoomId]) -> usize {
+    pub(crate) fn count_with(&self, more: &[RoomId]) -> usize {
         let inner = self.inner.lock();
-        inner.subs.len() + more.iter().filter(|room| inner.subs.slot_of(room).is_none()).count()
+        inner.subs.len() + more.iter().filter(|room| inner.subs.id_of(room).is_none()).count()
     }
 
     /// Those of the cursors, which the client says it has come to, that can be believed: not of rooms that are not
     /// followed, of other epochs, or beyond what was handed over.
-    pub(crate) fn handed_over(&self, mut cursors: Vec<(RoomId, Cursor)>) -> Vec<(RoomId, Cursor)> {
+    pub(crate) fn retain_delivered(
+        &self,
+        mut cursors: Vec<(RoomId, Cursor)>,
+    ) -> Vec<(RoomId, Cursor)> {
         let inner = self.inner.lock();
         cursors.retain(|(room, cursor)| {
-            let sub = inner.subs.slot_of(room).and_then(|slot| inner.subs.get(slot));
+            let sub = inner.subs.id_of(room).and_then(|slot| inner.subs.get(slot));
             sub.is_some_and(|sub| cursor.epoch == sub.handed.epoch && cursor.seq <= sub.handed.seq)
         });
         cursors

@@ -121,7 +121,7 @@ impl Outbox {
     }
 
     /// Nothing of this log lay beyond the lag's cursor when it was looked at, and it ended at `head`.
-    pub(crate) fn fed_up_to_head(&self, lag: &Lag, head: Seq) {
+    pub(crate) fn caught_up_to(&self, lag: &Lag, head: Seq) {
         let mut inner = self.inner.lock();
         if let Some(sub) = inner.subs.at(lag.seat()) {
             // What was heard of and is not there was a hint that did not hold; but what the room has applied since the
@@ -189,7 +189,7 @@ impl Outbox {
         sub.erased = erased;
         let lag = sub.lag(slot);
         inner.stir(slot);
-        inner.drop_queued(slot, &self.bounds);
+        inner.drop_enqueued(slot, &self.bounds);
         inner.want_snapshot(slot);
         inner.settle(&lag);
         drop(inner);
@@ -218,27 +218,27 @@ impl Outbox {
     }
 
     /// The room's whole state has to be sent still: it could not be taken now.
-    pub(crate) fn owe_snapshot(&self, room: &Room) {
+    pub(crate) fn require_snapshot(&self, room: &Room) {
         let mut inner = self.inner.lock();
-        if let Some(slot) = inner.subs.slot_of(room.id()) {
+        if let Some(slot) = inner.subs.id_of(room.id()) {
             inner.want_snapshot(slot);
         }
     }
 
     /// The reader was handed state of this room.
-    pub(crate) fn state_handed(&self, room: &Room) {
+    pub(crate) fn state_delivered(&self, room: &Room) {
         let mut inner = self.inner.lock();
-        if let Some(slot) = inner.subs.slot_of(room.id())
+        if let Some(slot) = inner.subs.id_of(room.id())
             && let Some(sub) = inner.subs.get_mut(slot)
         {
-            sub.had_state = true;
+            sub.state_delivered = true;
             inner.stir(slot);
         }
     }
 
     /// Tells the reader how a room answers from now on.
     pub(crate) fn notice(&self, status: RoomStatus) {
-        self.inner.lock().push_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
+        self.inner.lock().enqueue_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
         self.ready.notify_one();
     }
 
@@ -259,7 +259,7 @@ impl Outbox {
             }
         }
         inner.signals += 1;
-        inner.push_unbounded(item, &self.bounds);
+        inner.enqueue_unbounded(item, &self.bounds);
         drop(inner);
         self.ready.notify_one();
     }
@@ -280,7 +280,7 @@ impl Outbox {
         inner.count(item.size, &self.bounds);
         let old = inner.state.insert((slot, key.clone()), item.clone());
         if let Some(sub) = inner.subs.get_mut(slot) {
-            sub.had_state = true;
+            sub.state_delivered = true;
             sub.waiting += usize::from(old.is_none());
         }
         inner.stir(slot);
@@ -319,8 +319,8 @@ impl Inner {
         sub.known = head.max(to.seq).max(sub.offered);
         let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
         self.stir(lag.slot);
-        self.drop_queued(lag.slot, bounds);
-        self.push_unbounded(Outgoing::new(Push::Room(status)), bounds);
+        self.drop_enqueued(lag.slot, bounds);
+        self.enqueue_unbounded(Outgoing::new(Push::Room(status)), bounds);
         self.want_snapshot(lag.slot);
         self.settle(lag);
     }

@@ -10,7 +10,7 @@ use crate::code::Code;
 use crate::id::{RoomId, Seq, StateKey, UserId};
 use crate::wire::{Bye, Event, MemberChange, Push, RoomStatus, Status};
 
-use super::super::config::SlowReader;
+use super::super::config::SlowSubscriber;
 use super::super::outgoing::{Outgoing, reads_on};
 use super::super::room::StateHold;
 use super::standpoint::Marked;
@@ -42,7 +42,7 @@ pub(super) struct Inner {
     /// How many rooms passed the one whose turn it is.
     pub(super) passed: u8,
     /// Whether a lagging room comes first at the next take, so that busy rooms cannot keep it waiting.
-    pub(super) feed_next: bool,
+    pub(super) catch_up_next: bool,
     /// A task reads what the subscriber needs from the store.
     pub(super) reading: bool,
     /// State that it has read, in memory until the next take.
@@ -50,7 +50,7 @@ pub(super) struct Inner {
     /// Slots whose whole state has to be sent.
     pub(super) snapshots: Vec<u32>,
     /// The store failed while a log was read: try again at the next tick.
-    pub(super) feed_paused: bool,
+    pub(super) catch_up_paused: bool,
     /// Commands taken whose replies were not handed over.
     pub(super) in_flight: u32,
     /// Appends handed to a lane and not answered.
@@ -79,12 +79,12 @@ const MAX_PASSES: u8 = 8;
 const MAX_LOOKED_AT: usize = 16;
 
 /// No room's slot: pushes that belong to no room that is followed.
-const NO_SLOT: u32 = u32::MAX;
+const NO_SUBSCRIPTION: u32 = u32::MAX;
 
 impl Inner {
     /// The room as it is followed, if it is.
-    pub(super) fn sub_of(&self, room: &RoomId) -> Option<&Sub> {
-        self.subs.get(self.subs.slot_of(room)?)
+    pub(super) fn subscription(&self, room: &RoomId) -> Option<&Sub> {
+        self.subs.get(self.subs.id_of(room)?)
     }
 
     /// After feeding: is the room level, or does it wait for its next turn?
@@ -102,8 +102,8 @@ impl Inner {
         }
     }
 
-    pub(super) fn next_lag(&mut self) -> Option<Lag> {
-        if self.feed_paused || self.reading {
+    pub(super) fn next_catch_up(&mut self) -> Option<Lag> {
+        if self.catch_up_paused || self.reading {
             return None;
         }
         // It stays in the queue until it is settled, so that a reader who is interrupted while reading finds it again.
@@ -155,11 +155,11 @@ impl Inner {
         self.pushes.push_back(Queued { slot, seq, item });
     }
 
-    pub(super) fn push_unbounded(&mut self, item: Arc<Outgoing>, bounds: &OutboxBounds) {
+    pub(super) fn enqueue_unbounded(&mut self, item: Arc<Outgoing>, bounds: &OutboxBounds) {
         if let Push::Room(status) = &item.push {
             self.untold(&status.room);
         }
-        self.enqueue(NO_SLOT, Seq::ZERO, item, bounds);
+        self.enqueue(NO_SUBSCRIPTION, Seq::ZERO, item, bounds);
     }
 
     /// The queue is dropped; durable events will come from the log, state as a snapshot, signals not at all.
@@ -167,16 +167,17 @@ impl Inner {
         metrics::counter!(super::super::metrics::OUTBOX_OVERFLOWS).increment(1);
         // Only for what it lets pile up itself, and never the service's own followers.
         let full = self.bytes + self.unreleased > bounds.bytes;
-        let cut_off = bounds.slow_reader == SlowReader::Disconnect && full && self.user.is_some();
-        if cut_off {
-            self.end_as_slow();
+        let disconnect_unread =
+            bounds.slow_subscriber == SlowSubscriber::Disconnect && full && self.user.is_some();
+        if disconnect_unread {
+            self.disconnect_slow();
         }
         self.clear_pushes(bounds);
     }
 
-    fn end_as_slow(&mut self) {
+    fn disconnect_slow(&mut self) {
         if !self.closed {
-            let code = Code::SlowReader;
+            let code = Code::SlowSubscriber;
             let message = code.meaning().into();
             self.end(Bye { code: code.number(), message, retry_after: None });
         }
@@ -235,7 +236,7 @@ impl Inner {
     }
 
     /// Drops what waits of one room.
-    pub(super) fn drop_queued(&mut self, slot: u32, bounds: &OutboxBounds) {
+    pub(super) fn drop_enqueued(&mut self, slot: u32, bounds: &OutboxBounds) {
         let mut freed = 0;
         self.pushes.retain(|q| {
             let keep = q.slot != slot;
@@ -253,12 +254,12 @@ impl Inner {
         }
     }
 
-    pub(super) fn remove_sub(&mut self, slot: u32, bounds: &OutboxBounds) -> Option<Sub> {
+    pub(super) fn remove_subscription(&mut self, slot: u32, bounds: &OutboxBounds) -> Option<Sub> {
         self.stir(slot);
         let sub = self.subs.remove(slot)?;
         self.lagging.retain(|other| *other != slot);
         self.snapshots.retain(|other| *other != slot);
-        self.drop_queued(slot, bounds);
+        self.drop_enqueued(slot, bounds);
         Some(sub)
     }
 
@@ -292,7 +293,7 @@ impl Inner {
     }
 
     pub(super) fn deny(&mut self, slot: u32, code: Code, bounds: &OutboxBounds) {
-        let Some(sub) = self.remove_sub(slot, bounds) else { return };
+        let Some(sub) = self.remove_subscription(slot, bounds) else { return };
         let room = sub.room.id().clone();
         let status = RoomStatus {
             room,
@@ -301,7 +302,7 @@ impl Inner {
             head: Seq::ZERO,
             code: Some(code.number()),
         };
-        self.push_unbounded(Outgoing::new(Push::Room(status)), bounds);
+        self.enqueue_unbounded(Outgoing::new(Push::Room(status)), bounds);
     }
 
     // ---- acks ----
@@ -336,11 +337,11 @@ impl Inner {
 
     /// Ends a connection that takes none of its acks. Those that wait are dropped; those that were handed over are held until
     /// the transport lets go of them, and go on counting.
-    pub(super) fn cut_off(&mut self, bounds: &OutboxBounds) {
-        metrics::counter!(super::super::metrics::ACKS_CUT_OFF).increment(1);
+    pub(super) fn disconnect_unread(&mut self, bounds: &OutboxBounds) {
+        metrics::counter!(super::super::metrics::ACKS_DISCONNECTS).increment(1);
         let waiting = self.replies.drain(..).map(|reply| reply.len()).sum();
         self.free_acks(waiting, bounds);
-        self.end_as_slow();
+        self.disconnect_slow();
         self.clear_pushes(bounds);
     }
 
@@ -391,7 +392,7 @@ impl Inner {
             if let Some(sub) = self.subs.get_mut(slot)
                 && std::mem::take(&mut sub.snapshot)
             {
-                let due = Due { room: sub.room.clone(), even_empty: sub.had_state };
+                let due = Due { room: sub.room.clone(), even_empty: sub.state_delivered };
                 self.stir(slot);
                 return Some(due);
             }

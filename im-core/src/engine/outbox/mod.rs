@@ -30,7 +30,7 @@ use crate::id::UserId;
 use crate::wire::Bye;
 
 use super::acks::AckBudget;
-use super::config::SlowReader;
+use super::config::SlowSubscriber;
 use super::outgoing::Outgoing;
 use super::room::{Room, StateHold};
 
@@ -45,7 +45,7 @@ pub(crate) struct OutboxBounds {
     pub(crate) all_bytes: usize,
     pub(crate) signals: usize,
     pub(crate) in_flight: u32,
-    pub(crate) slow_reader: SlowReader,
+    pub(crate) slow_subscriber: SlowSubscriber,
     /// Bytes that wait in all outboxes.
     pub(crate) used: AtomicUsize,
     /// The budget of acks.
@@ -188,9 +188,9 @@ impl Outbox {
         let mut inner = self.inner.lock();
         let mut take = Take::default();
         let answered = inner.take_replies(&mut take, max_bytes);
-        let feed = inner.feed_next && !inner.closed && take.items.is_empty();
+        let feed = inner.catch_up_next && !inner.closed && take.items.is_empty();
         if feed {
-            take.lag = inner.next_lag();
+            take.lag = inner.next_catch_up();
         }
         if take.lag.is_none() {
             inner.take_pushes(&mut take, max_bytes, &self.bounds);
@@ -202,16 +202,16 @@ impl Outbox {
             }
         } else if drained && take.lag.is_none() {
             // One at a time: what a task reads may be what the next one needs. After a failure the tick tries again.
-            if !inner.feed_paused && !inner.reading {
+            if !inner.catch_up_paused && !inner.reading {
                 take.snapshot = inner.take_snapshot();
             }
             if take.items.is_empty() && take.snapshot.is_none() {
-                take.lag = inner.next_lag();
+                take.lag = inner.next_catch_up();
             }
             inner.shrink();
         }
         take.reading = inner.reading;
-        inner.feed_next = take.lag.is_none() && !inner.lagging.is_empty();
+        inner.catch_up_next = take.lag.is_none() && !inner.lagging.is_empty();
         inner.unreleased += take.bytes;
         drop(inner);
         if answered > 0 {
@@ -248,7 +248,7 @@ impl Outbox {
     }
 
     /// Bytes are on their way that were not in the queue.
-    pub(crate) fn hand_over(&self, bytes: usize) {
+    pub(crate) fn add_unreleased(&self, bytes: usize) {
         self.inner.lock().unreleased += bytes;
     }
 
@@ -269,16 +269,16 @@ impl Outbox {
     }
 
     /// The log could not be read: leave it until [`Outbox::wake`].
-    pub(crate) fn pause_feed(&self, lag: &Lag) {
+    pub(crate) fn pause_catch_up(&self, lag: &Lag) {
         let mut inner = self.inner.lock();
         // To the back, so that one log that cannot be read does not keep the others waiting.
         inner.settle(lag);
-        inner.feed_paused = true;
+        inner.catch_up_paused = true;
     }
 
     /// The store could not be read: leave it until [`Outbox::wake`].
     pub(crate) fn pause(&self) {
-        self.inner.lock().feed_paused = true;
+        self.inner.lock().catch_up_paused = true;
     }
 
     /// A tick has passed: what was left may be tried again, and a silent connection needs no queues.
@@ -286,14 +286,14 @@ impl Outbox {
         let mut inner = self.inner.lock();
         inner.give_back(0);
         if inner.is_stuck(&self.bounds) {
-            inner.cut_off(&self.bounds);
+            inner.disconnect_unread(&self.bounds);
             drop(inner);
             self.ready.notify_one();
             self.progress.notify_one();
             return;
         }
-        if inner.feed_paused {
-            inner.feed_paused = false;
+        if inner.catch_up_paused {
+            inner.catch_up_paused = false;
             drop(inner);
             self.ready.notify_one();
         }

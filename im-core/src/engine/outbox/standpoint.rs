@@ -44,7 +44,7 @@ pub(super) struct Marked {
 
 impl Outbox {
     /// The reader has marks. Said before it follows anything.
-    pub(crate) fn keep_marks(&self) {
+    pub(crate) fn track_positions(&self) {
         self.inner.lock().marked = Some(Box::default());
     }
 
@@ -58,20 +58,20 @@ impl Outbox {
     pub(crate) fn standpoint(&self, id: &RoomId) -> Standpoint {
         // What the room has is read between two looks. By then the room has given all of it to this outbox, and what waits in
         // here is seen by the second: so it is never ahead of what was handed over.
-        let room = self.inner.lock().sub_of(id).map(|sub| sub.room.clone());
-        let held = room.as_ref().map_or(0, |room| room.marked_state());
+        let room = self.inner.lock().subscription(id).map(|sub| sub.room.clone());
+        let held = room.as_ref().map_or(0, |room| room.state_digest());
         let inner = self.inner.lock();
         let told = !inner.marked.as_ref().is_some_and(|marked| marked.untold.contains_key(id));
         // Where it was taken off and followed anew between the looks, that may be of a room that was let go.
         let same = |sub: &&Sub| room.as_ref().is_some_and(|room| Arc::ptr_eq(&sub.room, room));
-        let sub = inner.sub_of(id).filter(same);
+        let sub = inner.subscription(id).filter(same);
         let place = sub.map(|sub| {
             // What came after the end was not taken any more.
             let level = !inner.closed && !sub.snapshot && sub.waiting == 0;
             let state = match held {
                 0 if level => HeldState::None,
                 all if level => HeldState::All(all),
-                _ if sub.had_state => HeldState::Some,
+                _ if sub.state_delivered => HeldState::Some,
                 _ => HeldState::None,
             };
             (sub.handed, state)

@@ -29,7 +29,7 @@ pub(crate) struct Sub {
     /// State keys that wait.
     pub(super) waiting: usize,
     /// The reader has state: it is told also if there is none any more.
-    pub(super) had_state: bool,
+    pub(super) state_delivered: bool,
     /// The room's head before the reader's right to read was last checked: later ends of membership count.
     pub(super) authorised: Seq,
     /// Of the events in the log, how many were changed by erasures, as the room knows it.
@@ -120,7 +120,7 @@ impl Subs {
         self.get_mut(seat.slot).filter(|sub| is_it(sub))
     }
 
-    pub(super) fn slot_of(&self, room: &RoomId) -> Option<u32> {
+    pub(super) fn id_of(&self, room: &RoomId) -> Option<u32> {
         if let Some(index) = &self.index {
             return index.0.get(room).copied();
         }

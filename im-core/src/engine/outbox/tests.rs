@@ -98,7 +98,7 @@ fn bounds() -> OutboxBounds {
         all_bytes: 10_000,
         signals: 10,
         in_flight: 10,
-        slow_reader: SlowReader::CatchUp,
+        slow_subscriber: SlowSubscriber::CatchUp,
         used: AtomicUsize::new(0),
         acks: Arc::new(AckBudget::new(&EngineConfig::default())),
     }
@@ -129,7 +129,7 @@ fn an_event_that_is_applied_while_the_end_of_the_log_is_looked_at_is_not_forgott
     let (room, outbox) = (room(10), outbox());
     // The store has 11 already; the room is about to apply it.
     assert_eq!(
-        room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None }),
+        room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None }),
         Added::Reads
     );
     let lag = lag(&outbox);
@@ -137,7 +137,7 @@ fn an_event_that_is_applied_while_the_end_of_the_log_is_looked_at_is_not_forgott
         panic!("11 was not applied yet")
     };
     room.apply(event(11));
-    outbox.fed_up_to_head(&lag, head);
+    outbox.caught_up_to(&lag, head);
 
     let lag = self::lag(&outbox);
     let Recent::Events(items) = room.recent(lag.after, 1000) else { panic!("11 is in the window") };
@@ -152,11 +152,11 @@ fn an_event_that_is_applied_while_the_end_of_the_log_is_looked_at_is_not_forgott
 fn a_hint_that_does_not_hold_leaves_nobody_waiting() {
     let (room, outbox) = (room(10), outbox());
     assert_eq!(
-        room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None }),
+        room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None }),
         Added::Reads
     );
     let lag = lag(&outbox);
-    outbox.fed_up_to_head(&lag, at(10).seq);
+    outbox.caught_up_to(&lag, at(10).seq);
     assert!(outbox.take(1000).lag.is_none());
     room.apply(event(11));
     assert_eq!(outbox.take(1000).items.len(), 1);
@@ -166,10 +166,10 @@ fn a_hint_that_does_not_hold_leaves_nobody_waiting() {
 fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
     let (room, outbox) = (room(10), outbox());
     assert_eq!(
-        room.add_reader(&outbox, Start { from: at(10), authorised: at(12).seq, state: None }),
+        room.add_subscriber(&outbox, Start { from: at(10), authorised: at(12).seq, state: None }),
         Added::Reads
     );
-    let next = || outbox.inner.lock().next_lag().expect("the reader lags");
+    let next = || outbox.inner.lock().next_catch_up().expect("the reader lags");
     assert_eq!(outbox.feed(&next(), &[event(11)], false), Fed::On);
     let lag = next();
     assert_eq!(lag.after, at(11));
@@ -184,7 +184,7 @@ fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
 #[test]
 fn page_read_across_the_end_is_dropped() {
     let (room, outbox) = (room(10), outbox());
-    room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
+    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
     let lag = lag(&outbox);
     outbox.close(Bye { code: Code::LoggedOut.number(), message: "".into(), retry_after: None });
     assert_eq!(outbox.feed(&lag, &[event(11)], false), Fed::On);
@@ -195,8 +195,8 @@ fn page_read_across_the_end_is_dropped() {
 #[test]
 fn page_behind_a_dropped_queue_is_dropped() {
     let (room, outbox) = (room(10), outbox());
-    room.add_reader(&outbox, Start { from: at(10), authorised: at(13).seq, state: None });
-    let next = || outbox.inner.lock().next_lag().expect("the reader lags");
+    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(13).seq, state: None });
+    let next = || outbox.inner.lock().next_catch_up().expect("the reader lags");
     assert_eq!(outbox.feed(&next(), &[event(11), event(12)], false), Fed::On);
     let lag = next();
     outbox.close(Bye { code: Code::Closed.number(), message: "".into(), retry_after: None });
@@ -209,7 +209,7 @@ fn page_behind_a_dropped_queue_is_dropped() {
 fn follow(room: &Arc<Room>, outbox: &Arc<Outbox>) {
     let from = room.head().unwrap();
     let start = Start { from, authorised: from.seq, state: None };
-    assert_eq!(room.add_reader(outbox, start), Added::Reads);
+    assert_eq!(room.add_subscriber(outbox, start), Added::Reads);
 }
 
 /// Takes all there is, and says of which rooms, and how many snapshots are due.
@@ -246,7 +246,7 @@ fn a_slot_that_is_another_rooms_by_now_is_given_nothing_of_the_old_one() {
     old.renew_state(2);
     old.rewritten(1);
     assert_eq!(drain(&outbox), (vec![], 0));
-    old.remove_reader(sub.reader, &outbox);
+    old.remove_subscriber(sub.reader, &outbox);
     assert!(old.is_idle());
     set(&new, "kettle", 1);
     assert_eq!(drain(&outbox), (vec![new.id().clone()], 0));
@@ -257,11 +257,11 @@ fn who_reads_a_room_anew_is_not_taken_off_it_for_having_left_before() {
     let (room, other, outbox) = (room(10), named_room("other", 10), outbox());
     follow(&room, &outbox);
     let before = outbox.unfollow(room.id()).unwrap().reader;
-    room.remove_reader(before, &outbox);
+    room.remove_subscriber(before, &outbox);
     [&other, &room].iter().for_each(|room| follow(room, &outbox));
     drain(&outbox);
     // Whoever read the log for it hears only now that there was nothing more to read.
-    room.remove_reader(before, &outbox);
+    room.remove_subscriber(before, &outbox);
     room.apply(event(11));
     assert_eq!(drain(&outbox), (vec![room.id().clone()], 0));
 }
@@ -269,7 +269,7 @@ fn who_reads_a_room_anew_is_not_taken_off_it_for_having_left_before() {
 #[test]
 fn who_has_come_to_a_new_life_before_its_room_is_not_reset_again() {
     let (room, outbox) = (room(10), outbox());
-    room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
+    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
     let lag = lag(&outbox);
     outbox.jump(&lag, Status::Reset, anew(3), anew(3).seq);
     assert_eq!(drain(&outbox).0, [room.id().clone()], "it is told");
@@ -283,7 +283,7 @@ fn who_follows_a_room_that_was_made_anew_since_it_was_looked_up_reads_its_log_fi
     let (room, outbox) = (room(10), outbox());
     restart(&room, anew(5));
     // Both stand at their head, as it seems.
-    room.add_reader(&outbox, Start { from: at(5), authorised: at(5).seq, state: None });
+    room.add_subscriber(&outbox, Start { from: at(5), authorised: at(5).seq, state: None });
     room.apply(event_at(anew(6)));
     assert_eq!(drain(&outbox), (vec![], 1), "it is told first that the room is another one");
     let lag = lag(&outbox);
@@ -298,7 +298,7 @@ fn who_follows_a_room_that_was_made_anew_since_it_was_looked_up_reads_its_log_fi
 #[test]
 fn who_follows_a_room_that_is_behind_is_given_nothing_of_its_older_life() {
     let (room, outbox) = (room(5), outbox());
-    room.add_reader(&outbox, Start { from: anew(5), authorised: anew(5).seq, state: None });
+    room.add_subscriber(&outbox, Start { from: anew(5), authorised: anew(5).seq, state: None });
     room.apply(event(6));
     assert_eq!(drain(&outbox), (vec![], 1));
     restart(&room, anew(5));
@@ -314,7 +314,7 @@ fn who_follows_a_room_that_is_behind_is_given_nothing_of_its_older_life() {
 #[test]
 fn what_was_read_before_an_erasure_is_read_again() {
     let (room, outbox) = (room(10), outbox());
-    room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
+    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
     let lag = lag(&outbox);
     room.apply(event(11));
     let Recent::Events(items) = room.recent(lag.after, 1000) else { panic!("11 is in the window") };
@@ -341,7 +341,7 @@ fn a_room_is_not_filled_with_what_was_read_before_an_erasure() {
 #[test]
 fn a_look_at_the_log_of_an_older_life_moves_nobody_back() {
     let (room, outbox) = (room(10), outbox());
-    room.add_reader(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
+    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
     let lag = lag(&outbox);
     restart(&room, anew(5));
     outbox.jump(&lag, Status::Reset, anew(3), anew(3).seq);
@@ -353,16 +353,16 @@ fn a_look_at_the_log_of_an_older_life_moves_nobody_back() {
 fn who_comes_with_state_of_an_older_generation_is_given_all_of_it() {
     let (room, outbox) = (room(10), outbox());
     set(&room, "kettle", 1);
-    let state = Some(room.marked_state());
+    let state = Some(room.state_digest());
     // Between the look at the mark and the place on the list.
     room.renew_state(2);
-    room.add_reader(&outbox, Start { from: at(10), authorised: at(10).seq, state });
+    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(10).seq, state });
     let held = || outbox.standpoint(room.id()).place.unwrap().1;
     assert_eq!(held(), HeldState::Some, "what it has is of the older one");
     assert!(outbox.take(1000).snapshot.is_some());
     let parts = room.snapshot(1000, false).unwrap();
     let Push::Snapshot(snapshot) = &parts[0].push else { panic!("a snapshot") };
     assert_eq!((snapshot.generation, snapshot.entries.len()), (2, 1));
-    assert_eq!(held(), HeldState::All(room.marked_state()));
-    assert_ne!(Some(room.marked_state()), state);
+    assert_eq!(held(), HeldState::All(room.state_digest()));
+    assert_ne!(Some(room.state_digest()), state);
 }

@@ -17,7 +17,7 @@ fn room() -> RoomId {
 }
 
 /// A page of a log that ends at 100.
-fn page(seqs: std::ops::RangeInclusive<u64>) -> Arc<ColdPage> {
+fn page(seqs: std::ops::RangeInclusive<u64>) -> Arc<SharedPage> {
     let event = |n| {
         Outgoing::event(Arc::new(Event {
             room: room(),
@@ -30,14 +30,14 @@ fn page(seqs: std::ops::RangeInclusive<u64>) -> Arc<ColdPage> {
             content: Content::text("hello", &Limits::default()).unwrap(),
         }))
     };
-    Arc::new(ColdPage { head: at(100), first: Seq::FIRST, events: seqs.map(event).collect() })
+    Arc::new(SharedPage { head: at(100), first: Seq::FIRST, events: seqs.map(event).collect() })
 }
 
-fn bytes(page: &ColdPage) -> usize {
+fn bytes(page: &SharedPage) -> usize {
     page.events.iter().map(|item| item.held()).sum()
 }
 
-fn first_after(page: &ColdPage, after: u64) -> u64 {
+fn first_after(page: &SharedPage, after: u64) -> u64 {
     page.after(Seq::new(after).unwrap())[0].as_event().unwrap().seq.get()
 }
 

@@ -127,7 +127,7 @@ fn a_mark_looks_only_at_what_has_moved() {
         mark.places[0],
         Place { room: RoomTag::of(&room(17)), cursor: Some(at(1, 6)), ..mark.places[1] }
     );
-    assert_eq!(mark.places.len(), Mark::MAX_PLACES, "and no more than may fit");
+    assert_eq!(mark.places.len(), Mark::MAX_ROOMS, "and no more than may fit");
 }
 
 #[test]

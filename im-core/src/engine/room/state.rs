@@ -104,9 +104,9 @@ impl Room {
         }
         let Some(digest) = state.evicted.take() else { return };
         for update in stored.entries {
-            state.map.merge_held(update, limits);
+            state.map.merge_from_peer(update, limits);
         }
-        state.map.raise_floor(stored.floor);
+        state.map.raise_purged_stamp(stored.floor);
         state.revision = stored.revision;
         state.touched = true;
         state.count(&self.windows);
@@ -149,7 +149,7 @@ impl Room {
         if merged == Merge::Taken {
             inner.state.touched = true;
             inner.state.count(&self.windows);
-            inner.hand_on(self, update);
+            inner.fan_out_state(self, update);
         }
         Some(merged)
     }
@@ -177,8 +177,8 @@ impl Room {
     }
 
     /// What a mark says of the state that all readers were handed, or have waiting: see [`Place::state`].
-    pub(crate) fn marked_state(&self) -> u32 {
-        self.inner.lock().marked_state()
+    pub(crate) fn state_digest(&self) -> u32 {
+        self.inner.lock().state_digest()
     }
 
     /// The generation of state is this one: every reader is given all of it. In one step, so that no reader is taken to have
@@ -241,7 +241,7 @@ fn parts_of(
 }
 
 impl Inner {
-    pub(super) fn marked_state(&self) -> u32 {
+    pub(super) fn state_digest(&self) -> u32 {
         match self.state.digest() {
             0 => 0,
             digest => Place::state_of(digest, self.state.generation.unwrap_or_default()),
@@ -258,16 +258,16 @@ impl Inner {
             return;
         }
         for update in stored.entries {
-            if self.state.map.merge_held(update.clone(), limits) == Merge::Taken {
-                self.hand_on(room, update);
+            if self.state.map.merge_from_peer(update.clone(), limits) == Merge::Taken {
+                self.fan_out_state(room, update);
             }
         }
-        self.state.map.raise_floor(stored.floor);
+        self.state.map.raise_purged_stamp(stored.floor);
         self.state.revision = stored.revision;
         self.state.count(&room.windows);
     }
 
-    fn hand_on(&self, room: &Room, update: Arc<StateUpdate>) {
+    fn fan_out_state(&self, room: &Room, update: Arc<StateUpdate>) {
         let item = Outgoing::new(Push::State(update.clone()));
         let readers = self.readers.iter().flatten();
         readers.for_each(|reader| reader.outbox.state(reader.seat(room), &update.key, &item));
@@ -279,7 +279,7 @@ impl Core {
     /// meanwhile is then found there.
     pub(crate) fn pending_state(&self, room: &RoomId) -> Vec<Arc<StateUpdate>> {
         let mut pending = self.state_writer.pending(room);
-        pending.extend(self.heard_state.of(room));
+        pending.extend(self.remote_state.of(room));
         pending
     }
 
@@ -316,7 +316,7 @@ impl Core {
     }
 
     /// Merges an update that another node has taken, or that was taken for an earlier stay of the room in memory.
-    pub(crate) fn merge_heard(self: &Arc<Self>, room: Arc<Room>, update: Arc<StateUpdate>) {
+    pub(crate) fn merge_remote(self: &Arc<Self>, room: Arc<Room>, update: Arc<StateUpdate>) {
         if room.merge(update.clone(), &self.config.state).is_some() {
             return self.hub.evict_state();
         }

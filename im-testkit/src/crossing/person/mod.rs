@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use im_core::wire::{
-    Command, CommandBody, Content, Encoding, ErrorReply, Limits, ResumeToken, RoomKind, RoomStatus,
-    SendReceipt, ServerFrame, Status, Value, Welcome, encode_batch,
+    AppendAck, Command, CommandBody, Content, Encoding, ErrorReply, Limits, ResumeToken, RoomKind,
+    RoomStatus, ServerFrame, Status, Value, Welcome, encode_batch,
 };
 use im_core::{Code, CommandId, Cursor, RoomId, Seq, Stamp, UserId};
 
@@ -209,7 +209,7 @@ impl Person {
         let create = CommandBody::Create { room, kind: RoomKind::Group, open: false, members };
         let create = self.begin(create).await;
         let receipt = self.answer(create).await.expect("a new room");
-        let receipt = SendReceipt::from_value(receipt).expect("a whole receipt");
+        let receipt = AppendAck::from_value(receipt).expect("a whole receipt");
         Cursor { epoch: receipt.epoch, seq: receipt.seq }
     }
 
@@ -258,7 +258,7 @@ impl Person {
             RoomStatus::list_from_value(fields).expect("a whole answer");
         assert_eq!(statuses.len(), 1, "one room, one status");
         (self.rev, self.confirmed) = (Some(rev), Some(self.cursor()));
-        if !self.transport.is_halves() {
+        if !self.transport.is_request_stream() {
             // Where pushes come by themselves, what counts is what comes down.
             self.reader.rooms(&statuses, generation);
         }
@@ -308,7 +308,7 @@ impl Person {
     pub(super) async fn listen(&mut self) {
         let items = soon(self.line().listen()).await.expect("a downlink");
         self.sort(items);
-        self.pass_marks();
+        self.pass_positions();
     }
 
     /// Polls on, if this is a transport that polls: what was handed out is confirmed by that.

@@ -51,12 +51,12 @@ impl Person {
     /// Until the room has said how it answers.
     pub(in crate::crossing) async fn begun(&mut self) {
         let room = self.room.clone();
-        self.read_until(|person| person.reader.is_following(&room)).await;
+        self.read_until(|person| person.reader.is_subscribed(&room)).await;
     }
 
     /// Until the newest mark stands for all that was read.
     pub(in crate::crossing) async fn marked(&mut self) {
-        if !self.transport.is_halves() {
+        if !self.transport.is_request_stream() {
             return;
         }
         let done = |person: &Self| {
@@ -82,10 +82,10 @@ impl Person {
             Item::Mark(mark) => self.mark = Some((mark, self.cursor())),
             Item::Frame(frame) => self.look_at(frame),
         }
-        self.pass_marks();
+        self.pass_positions();
     }
 
-    pub(super) fn pass_marks(&mut self) {
+    pub(super) fn pass_positions(&mut self) {
         while let Some(Item::Mark(mark)) = self.inbox.front() {
             self.mark = Some((mark.clone(), self.cursor()));
             self.inbox.pop_front();

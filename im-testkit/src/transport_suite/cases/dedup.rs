@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use im_core::ports::ManualClock;
-use im_core::wire::{CommandBody, Encoding, Map, MemberAct, SendReceipt, Target, Value};
+use im_core::wire::{AppendAck, CommandBody, Encoding, Map, MemberAct, Target, Value};
 use im_core::{Code, EventKind, MessageId, RoomId, Timestamp};
 
 use super::super::link::Dial;
@@ -12,7 +12,7 @@ use super::bystander::Bystander;
 use super::*;
 
 /// The retry was answered with the first send's place, and says so.
-fn is_repeat_of(retry: &SendReceipt, first: &SendReceipt) -> bool {
+fn is_duplicate_of(retry: &AppendAck, first: &AppendAck) -> bool {
     retry.repeated && (retry.seq, retry.at, retry.epoch) == (first.seq, first.at, first.epoch)
 }
 
@@ -24,11 +24,11 @@ pub async fn a_retry_is_answered_with_the_first_receipt<F: TransportFactory>(sha
     let first = here.say_as(&r, &id, "once").await.unwrap();
     assert!(!first.repeated);
     here.say(&r, "later").await.unwrap();
-    assert!(is_repeat_of(&here.say_as(&r, &id, "once").await.unwrap(), &first));
+    assert!(is_duplicate_of(&here.say_as(&r, &id, "once").await.unwrap(), &first));
     // Other connections of the user, at every engine and in every encoding that there is.
     for n in 0..4 {
         let mut there = world.nth_peer(n, "ann").await;
-        assert!(is_repeat_of(&there.say_as(&r, &id, "once").await.unwrap(), &first));
+        assert!(is_duplicate_of(&there.say_as(&r, &id, "once").await.unwrap(), &first));
     }
     assert_eq!(world.head(&r).await.seq, seq(3));
 }
@@ -40,7 +40,7 @@ pub async fn a_retry_after_a_restart_is_recognised<F: TransportFactory>(shape: S
     let first = world.peer("ann").await.say_as(&r, &id, "once").await.unwrap();
     let world = world.restart().await;
     let mut ann = world.peer("ann").await;
-    assert!(is_repeat_of(&ann.say_as(&r, &id, "once").await.unwrap(), &first));
+    assert!(is_duplicate_of(&ann.say_as(&r, &id, "once").await.unwrap(), &first));
     assert_eq!(ann.say_as(&r, &id, "other").await.unwrap_err(), Code::Conflict);
     assert_eq!(world.head(&r).await.seq, seq(2));
 }
@@ -95,7 +95,7 @@ pub async fn a_retry_after_a_ban_is_still_a_retry<F: TransportFactory>(shape: Sh
     let first = bob.say_as(&r, &id, "before").await.unwrap();
     ann.member(&r, "bob", MemberAct::Ban).await.unwrap();
     for mut connection in [bob, world.peer("bob").await] {
-        assert!(is_repeat_of(&connection.say_as(&r, &id, "before").await.unwrap(), &first));
+        assert!(is_duplicate_of(&connection.say_as(&r, &id, "before").await.unwrap(), &first));
         assert_eq!(connection.say_as(&r, &id, "other").await.unwrap_err(), Code::Conflict);
         assert_eq!(connection.say(&r, "after").await.unwrap_err(), Code::Banned);
     }
@@ -118,12 +118,12 @@ async fn send<F: TransportFactory>(
     room: &RoomId,
     id: &MessageId,
     content: Value,
-) -> Result<SendReceipt, Code> {
+) -> Result<AppendAck, Code> {
     let mut peer = world.dial_by(Dial { encoding, ..world.nth(0) }).await;
     peer.welcome_as("bob").await;
     let (to, kind) = (Target::Room(room.clone()), EventKind::message());
     let fields = peer.ask(CommandBody::Send { to, id: id.clone(), kind, content }).await?;
-    Ok(SendReceipt::from_value(fields).unwrap())
+    Ok(AppendAck::from_value(fields).unwrap())
 }
 
 pub async fn a_retry_in_the_other_encoding_is_still_a_retry<F: TransportFactory>(shape: Shape) {
@@ -144,7 +144,7 @@ pub async fn a_retry_in_the_other_encoding_is_still_a_retry<F: TransportFactory>
             }
             for encoding in [other, one] {
                 let retry = send(&world, encoding, &r, &id, colourful()).await;
-                assert!(is_repeat_of(&retry.unwrap(), &first), "{step}, in {encoding:?}");
+                assert!(is_duplicate_of(&retry.unwrap(), &first), "{step}, in {encoding:?}");
                 let changed = send(&world, encoding, &r, &id, says("else")).await;
                 assert_eq!(changed.unwrap_err(), Code::Conflict, "{step}, in {encoding:?}");
             }
@@ -171,7 +171,7 @@ pub async fn ids_from_before_the_horizon_are_too_old<F: TransportFactory>(shape:
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
     let (fresh, edge) = (made_at(now, 1), made_at(now - 60_000, 2));
     let first = ann.say_as(&r, &fresh, "fresh").await.unwrap();
-    assert!(is_repeat_of(&ann.say_as(&r, &fresh, "fresh").await.unwrap(), &first));
+    assert!(is_duplicate_of(&ann.say_as(&r, &fresh, "fresh").await.unwrap(), &first));
     assert!(!ann.say_as(&r, &edge, "just so").await.unwrap().repeated);
     let late = ann.say_as(&r, &made_at(now - 60_001, 3), "late").await;
     assert_eq!(late.unwrap_err(), Code::TooOld);
@@ -196,7 +196,7 @@ pub async fn the_same_message_from_many_sides_at_once_is_kept_once<F: TransportF
         peers.push(world.peer("ann").await);
     }
     let sending = peers.iter_mut().map(|peer| peer.say_as(&r, &id, "once"));
-    let receipts: Vec<SendReceipt> =
+    let receipts: Vec<AppendAck> =
         futures::future::join_all(sending).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(receipts.iter().filter(|receipt| !receipt.repeated).count(), 1);
     assert!(receipts.iter().all(|receipt| receipt.seq == seq(2)));

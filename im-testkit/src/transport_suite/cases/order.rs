@@ -26,7 +26,7 @@ pub async fn all_readers_see_one_order_and_every_senders_own<F: TransportFactory
             let mut receipts = HashMap::new();
             for (id, command) in ids.into_iter().zip(commands) {
                 let fields = peer.answer(command).await.unwrap();
-                receipts.insert(id, im_core::wire::SendReceipt::from_value(fields).unwrap().seq);
+                receipts.insert(id, im_core::wire::AppendAck::from_value(fields).unwrap().seq);
             }
             let mut events = Vec::new();
             for _ in 0..EACH * 3 {

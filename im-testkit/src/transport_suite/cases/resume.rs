@@ -15,7 +15,7 @@ enum Step {
     Dialled,
     HelloWritten,
     Welcomed,
-    FollowWritten,
+    SubscribeWritten,
     Followed,
     SendWritten,
     SendAnswered,
@@ -26,14 +26,14 @@ enum Step {
     MoreSendsWritten,
     ResumeWritten,
     Resumed,
-    SendRepeated,
+    SendRetried,
 }
 
 const STEPS: [Step; 15] = [
     Step::Dialled,
     Step::HelloWritten,
     Step::Welcomed,
-    Step::FollowWritten,
+    Step::SubscribeWritten,
     Step::Followed,
     Step::SendWritten,
     Step::SendAnswered,
@@ -44,7 +44,7 @@ const STEPS: [Step; 15] = [
     Step::MoreSendsWritten,
     Step::ResumeWritten,
     Step::Resumed,
-    Step::SendRepeated,
+    Step::SendRetried,
 ];
 
 /// What a client remembers over its connections.
@@ -87,12 +87,12 @@ pub async fn a_cut_at_any_step_loses_and_repeats_nothing<F: TransportFactory>(sh
 impl<F: TransportFactory> Story<F> {
     async fn run(mut self) {
         let mut peer = self.world.dial().await;
-        self.first_life(&mut peer).await;
+        self.first_epoch(&mut peer).await;
         peer.cut();
         self.publish("while away").await;
         if self.cut_at >= Step::ResumeWritten {
             let mut peer = self.world.dial().await;
-            self.second_life(&mut peer).await;
+            self.second_epoch(&mut peer).await;
             peer.cut();
             self.publish("while away again").await;
         }
@@ -117,7 +117,7 @@ impl<F: TransportFactory> Story<F> {
         peer.begin(message(&self.room, &id, id.as_str())).await
     }
 
-    async fn first_life(&mut self, peer: &mut Peer) {
+    async fn first_epoch(&mut self, peer: &mut Peer) {
         if self.cut_at == Step::Dialled {
             return;
         }
@@ -133,7 +133,7 @@ impl<F: TransportFactory> Story<F> {
         }
         let since = Some(self.memory.cursor);
         let follow = peer.begin(CommandBody::Sub { room: self.room.clone(), since }).await;
-        if self.cut_at == Step::FollowWritten {
+        if self.cut_at == Step::SubscribeWritten {
             return;
         }
         let (_, rev, _) = RoomStatus::list_from_value(peer.answer(follow).await.unwrap()).unwrap();
@@ -178,7 +178,7 @@ impl<F: TransportFactory> Story<F> {
     }
 
     /// Comes back once more, and does not get far.
-    async fn second_life(&mut self, peer: &mut Peer) {
+    async fn second_epoch(&mut self, peer: &mut Peer) {
         let hello = hello_again("ann", self.memory.token.clone().expect("it was welcomed"));
         let resume = CommandBody::Resume { cursors: self.differing(), rev: self.memory.rev };
         let ids = peer.batch(vec![CommandBody::Hello(Box::new(hello)), resume]).await;

@@ -1,6 +1,6 @@
 //! Readers who take their time.
 
-use im_core::engine::SlowReader;
+use im_core::engine::SlowSubscriber;
 use im_core::wire::{Push, Value};
 use im_core::{Code, Cursor, RoomId};
 
@@ -11,13 +11,13 @@ use super::*;
 pub(super) const COUNT: u64 = 1500;
 const WORDS: usize = 8 * 1024;
 
-pub(super) fn small(policy: SlowReader) -> Setup {
+pub(super) fn small(policy: SlowSubscriber) -> Setup {
     let config = EngineConfig::default()
         .outbox_bytes(32 * 1024)
         .window_events(32)
         .window_bytes(64 * 1024)
         .max_page_bytes(128 * 1024)
-        .slow_reader(policy);
+        .slow_subscriber(policy);
     Setup { config, ..Setup::default() }
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn flood<F: TransportFactory>(world: &World<F>, r: &RoomId) {
 }
 
 pub async fn a_slow_reader_catches_up_and_loses_nothing_durable<F: TransportFactory>(shape: Shape) {
-    let world = World::<F>::with(shape, small(SlowReader::CatchUp)).await;
+    let world = World::<F>::with(shape, small(SlowSubscriber::CatchUp)).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let mut slow = world.peer("bob").await;
@@ -70,16 +70,16 @@ pub async fn a_slow_reader_catches_up_and_loses_nothing_durable<F: TransportFact
 }
 
 pub async fn a_slow_reader_may_be_sent_away_and_resumes<F: TransportFactory>(shape: Shape) {
-    let world = World::<F>::with(shape, small(SlowReader::Disconnect)).await;
+    let world = World::<F>::with(shape, small(SlowSubscriber::Disconnect)).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let mut slow = world.peer("bob").await;
     let mut cursor: Cursor = slow.follow(&r, None).await.unwrap().cursor.unwrap();
     let token = slow.token();
     flood(&world, &r).await;
-    slow.ended_with(Code::SlowReader).await;
+    slow.ended_with(Code::SlowSubscriber).await;
     let bye = slow.ended().await.bye.expect("a farewell");
-    assert_eq!((bye.code, bye.message.as_str()), (4203, Code::SlowReader.meaning()));
+    assert_eq!((bye.code, bye.message.as_str()), (4203, Code::SlowSubscriber.meaning()));
     cursor.seq = slow.drain_events(cursor.seq);
     assert!(cursor.seq.get() < COUNT + 1, "it cannot have got everything");
     let mut again = world.dial().await;
@@ -99,7 +99,7 @@ pub async fn a_slow_reader_may_be_sent_away_and_resumes<F: TransportFactory>(sha
 }
 
 pub async fn replies_reach_who_reads_nothing_else_for_a_while<F: TransportFactory>(shape: Shape) {
-    let world = World::<F>::with(shape, small(SlowReader::CatchUp)).await;
+    let world = World::<F>::with(shape, small(SlowSubscriber::CatchUp)).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let mut bob = world.peer("bob").await;
     bob.follow(&r, None).await.unwrap();

@@ -41,7 +41,7 @@ pub(super) async fn reads_on(peer: &mut Peer, room: &RoomId, mut at: Seq, end: S
 }
 
 pub async fn a_reader_who_is_behind_a_trim_is_told_gap<F: TransportFactory>(shape: Shape) {
-    let world = World::<F>::with(shape, small(im_core::engine::SlowReader::CatchUp)).await;
+    let world = World::<F>::with(shape, small(im_core::engine::SlowSubscriber::CatchUp)).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let mut slow = world.peer("bob").await;
     slow.follow(&r, None).await.unwrap();

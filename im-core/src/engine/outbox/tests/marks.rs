@@ -12,7 +12,7 @@ const ROOMS: usize = 3;
 enum Step {
     Event(usize),
     State(usize, u8),
-    RenewState(usize),
+    RequireSnapshot(usize),
     Notice(usize),
     Reset(usize),
     Unfollow(usize),
@@ -27,7 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => n.clone().prop_map(Step::Event),
         4 => (n.clone(), 0u8..3).prop_map(|(n, key)| Step::State(n, key)),
-        1 => n.clone().prop_map(Step::RenewState),
+        1 => n.clone().prop_map(Step::RequireSnapshot),
         1 => n.clone().prop_map(Step::Notice),
         1 => n.clone().prop_map(Step::Reset),
         1 => n.clone().prop_map(Step::Unfollow),
@@ -46,18 +46,18 @@ struct World {
 
 impl World {
     fn follow(&self, n: usize) {
-        if self.outbox.inner.lock().sub_of(self.rooms[n].id()).is_none() {
+        if self.outbox.inner.lock().subscription(self.rooms[n].id()).is_none() {
             let from = self.rooms[n].head().unwrap();
             // It has all state already, as its mark says.
-            let state = Some(self.rooms[n].marked_state());
+            let state = Some(self.rooms[n].state_digest());
             let start = Start { from, authorised: from.seq, state };
-            self.rooms[n].add_reader(&self.outbox, start);
+            self.rooms[n].add_subscriber(&self.outbox, start);
         }
     }
 
     fn seat(&self, n: usize) -> Option<Seat<'_>> {
         let (room, inner) = (&self.rooms[n], self.outbox.inner.lock());
-        let slot = inner.subs.slot_of(room.id())?;
+        let slot = inner.subs.id_of(room.id())?;
         Some(Seat { room, at: inner.subs.get(slot)?.reader, slot })
     }
 
@@ -71,7 +71,7 @@ impl World {
         if let Some(Due { room, even_empty }) = take.snapshot
             && !room.snapshot(1000, even_empty).unwrap().is_empty()
         {
-            self.outbox.state_handed(&room);
+            self.outbox.state_delivered(&room);
         }
         self.outbox.release(take.bytes, take.acks);
     }
@@ -86,7 +86,7 @@ impl World {
                 self.now += 1;
                 set(&self.rooms[n], &format!("key{key}"), self.now);
             }
-            Step::RenewState(n) => {
+            Step::RequireSnapshot(n) => {
                 self.now += 1;
                 self.rooms[n].renew_state(self.now);
             }
@@ -103,7 +103,7 @@ impl World {
             }
             Step::Unfollow(n) => {
                 if let Some(sub) = self.outbox.unfollow(self.rooms[n].id()) {
-                    self.rooms[n].remove_reader(sub.reader, &self.outbox);
+                    self.rooms[n].remove_subscriber(sub.reader, &self.outbox);
                 }
             }
             Step::Follow(n) => self.follow(n),
@@ -137,7 +137,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..60),
     ) {
         let outbox = outbox();
-        outbox.keep_marks();
+        outbox.track_positions();
         outbox.set_user(UserId::new("reader").unwrap());
         let rooms = (0..ROOMS).map(|n| named_room(&format!("room{n}"), 1)).collect();
         let mut world = World { rooms, outbox, now: 1 };
@@ -162,7 +162,7 @@ proptest! {
 #[test]
 fn who_has_no_marks_keeps_no_account() {
     let (room, outbox) = (room(10), outbox());
-    room.add_reader(&outbox, Start { from: at(10), authorised: at(10).seq, state: None });
+    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(10).seq, state: None });
     room.apply(event(11));
     outbox.take(1000);
     assert!(outbox.moved().is_empty() && outbox.inner.lock().marked.is_none());

@@ -58,7 +58,7 @@ impl Model {
         let rooms = (0..ROOMS).map(|n| named_room(&format!("room{n}"), 20)).collect();
         let bounds = OutboxBounds { bytes: 1500, ..bounds() };
         let outbox = Arc::new(Outbox::new(Arc::new(bounds)));
-        outbox.keep_marks();
+        outbox.track_positions();
         let (heads, erased) = ([20; ROOMS], [0; ROOMS]);
         let cursors = HashMap::new();
         Self { rooms, outbox, heads, erased, cursors, reading: None, closed: false }
@@ -97,7 +97,7 @@ impl Model {
         let from = self.heads[room].saturating_sub(back);
         let authorised = at(self.heads[room]).seq;
         let start = Start { from: at(from), authorised, state: None };
-        if self.rooms[room].add_reader(&self.outbox, start) == Added::Reads {
+        if self.rooms[room].add_subscriber(&self.outbox, start) == Added::Reads {
             self.cursors.insert(room, from);
         }
     }
@@ -105,7 +105,7 @@ impl Model {
     fn unsubscribe(&mut self, room: usize) {
         self.cursors.remove(&room);
         if let Some(sub) = self.outbox.unfollow(self.rooms[room].id()) {
-            self.rooms[room].remove_reader(sub.reader, &self.outbox);
+            self.rooms[room].remove_subscriber(sub.reader, &self.outbox);
         }
     }
 
@@ -141,7 +141,7 @@ impl Model {
         let first = lag.after.seq.get() + 1;
         let page: Vec<_> = (first..=head).take(most).map(|n| self.event(room, n)).collect();
         match page.is_empty() {
-            true => self.outbox.fed_up_to_head(&lag, at(head).seq),
+            true => self.outbox.caught_up_to(&lag, at(head).seq),
             false => assert_ne!(self.outbox.feed(&lag, &page, false), Fed::Stuck),
         }
     }

@@ -17,7 +17,7 @@ use super::state_writer::size;
 
 /// What was heard in the present period and in the one before it.
 #[derive(Debug)]
-pub(crate) struct HeardState {
+pub(crate) struct RemoteState {
     periods: Mutex<[Period; 2]>,
     max_keys: usize,
     max_bytes: usize,
@@ -30,7 +30,7 @@ struct Period {
     bytes: usize,
 }
 
-impl HeardState {
+impl RemoteState {
     pub(crate) fn new(max_keys: usize, max_bytes: usize) -> Self {
         Self { periods: Mutex::default(), max_keys, max_bytes }
     }
@@ -41,7 +41,7 @@ impl HeardState {
         let mut periods = self.periods.lock();
         let now = &periods[0];
         if now.keys >= self.max_keys || now.bytes >= self.max_bytes {
-            ::metrics::counter!(metrics::HEARD_STATE_DROPPED).increment(periods[1].keys as u64);
+            ::metrics::counter!(metrics::REMOTE_STATE_DROPPED).increment(periods[1].keys as u64);
             periods.rotate_right(1);
             periods[0] = Period::default();
         }
@@ -56,12 +56,12 @@ impl HeardState {
     }
 
     /// The room is gone: what was heard of it is not to come back in one that is made anew under its id.
-    pub(crate) fn forget_room(&self, room: &RoomId) {
+    pub(crate) fn drop_room(&self, room: &RoomId) {
         self.forget(|update| update.room == *room);
     }
 
     /// The user is being erased.
-    pub(crate) fn forget_user(&self, user: &UserId) {
+    pub(crate) fn drop_user(&self, user: &UserId) {
         self.forget(|update| update.from == *user);
     }
 
@@ -116,7 +116,7 @@ mod tests {
         Arc::new(StateUpdate { room, key, stamp, from: UserId::new("ann").unwrap(), value: None })
     }
 
-    fn held(heard: &HeardState) -> Vec<(String, u64)> {
+    fn held(heard: &RemoteState) -> Vec<(String, u64)> {
         let of = heard.of(&RoomId::new("tea").unwrap());
         let mut held: Vec<_> =
             of.iter().map(|u| (u.key.as_str().to_owned(), u.stamp.ms.as_millis())).collect();
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn an_update_is_remembered_for_one_period_at_least_and_two_at_most() {
-        let heard = HeardState::new(100, 1 << 20);
+        let heard = RemoteState::new(100, 1 << 20);
         for ms in [1, 3, 2] {
             heard.push(update("a", ms));
         }
@@ -141,23 +141,23 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_does_not_come_back() {
-        let heard = HeardState::new(100, 1 << 20);
+        let heard = RemoteState::new(100, 1 << 20);
         heard.push(update("a", 1));
         heard.turn();
         heard.push(update("b", 2));
-        heard.forget_user(&UserId::new("bob").unwrap());
-        heard.forget_room(&RoomId::new("lake").unwrap());
+        heard.drop_user(&UserId::new("bob").unwrap());
+        heard.drop_room(&RoomId::new("lake").unwrap());
         assert_eq!(held(&heard).len(), 2, "others stay");
-        heard.forget_user(&UserId::new("ann").unwrap());
+        heard.drop_user(&UserId::new("ann").unwrap());
         assert_eq!(held(&heard), []);
         heard.push(update("c", 3));
-        heard.forget_room(&RoomId::new("tea").unwrap());
+        heard.drop_room(&RoomId::new("tea").unwrap());
         assert_eq!(held(&heard), []);
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let heard = HeardState::new(2, 1 << 20);
+        let heard = RemoteState::new(2, 1 << 20);
         for n in 0..100 {
             heard.push(update(&format!("key{n}"), n));
         }

@@ -50,7 +50,7 @@ pub(super) struct Sent {
 ///
 /// Invariant: no session has an empty list, or two entries of one room.
 #[derive(Debug, Default)]
-pub(super) struct OwnOrder {
+pub(super) struct SenderOrder {
     awaited: HashMap<SessionId, Vec<Awaited>>,
     /// When those are forgotten next that nobody is behind any more.
     sweep: Option<Instant>,
@@ -80,7 +80,7 @@ impl Awaited {
     }
 }
 
-impl OwnOrder {
+impl SenderOrder {
     /// Whether none is waited for, so that everybody may pass.
     fn is_empty(&self) -> bool {
         self.awaited.is_empty()
@@ -89,13 +89,13 @@ impl OwnOrder {
     /// Forgets those that nobody is behind any more. To be called now and then.
     pub(super) fn sweep(&mut self, now: Instant) {
         if !self.is_empty() && self.sweep.is_none_or(|next| next <= now) {
-            self.forget_until(|until| until + REMEMBERED <= now);
+            self.expire(|until| until + REMEMBERED <= now);
             self.sweep = Some(now + SWEEP);
         }
     }
 
     /// Forgets those for whose end of waiting this holds.
-    fn forget_until(&mut self, is_over: impl Fn(Instant) -> bool) {
+    fn expire(&mut self, is_over: impl Fn(Instant) -> bool) {
         self.awaited.retain(|_, rooms| {
             rooms.retain(|awaited| !is_over(awaited.until));
             !rooms.is_empty()
@@ -129,7 +129,7 @@ impl OwnOrder {
 
     /// Waits for one that was allowed to pass and was refused for the time being, before any that was not. Of several, the
     /// last one is told first.
-    pub(super) fn wait_for(&mut self, sent: &Sent, now: Instant) {
+    pub(super) fn await_retry(&mut self, sent: &Sent, now: Instant) {
         let awaited = Awaited::new(&sent.room, &sent.id, now);
         if let Some(held) = self.find(sent) {
             // It came after this one, which was in the store's hands already, or whose turn it would have been next.
@@ -137,18 +137,18 @@ impl OwnOrder {
             held.then = Some(later.id).filter(|id| *id != sent.id && later.until > now);
             return;
         }
-        if !self.has_place(&sent.session) && self.clear.is_none_or(|next| next <= now) {
+        if !self.has_capacity(&sent.session) && self.clear.is_none_or(|next| next <= now) {
             // Only late ones, if any, are behind these.
-            self.forget_until(|until| until <= now);
+            self.expire(|until| until <= now);
             self.clear = Some(now + SWEEP);
         }
-        if self.has_place(&sent.session) {
+        if self.has_capacity(&sent.session) {
             self.awaited.entry(sent.session.clone()).or_default().push(awaited);
         }
     }
 
     /// Whether one more may be waited for.
-    fn has_place(&self, session: &SessionId) -> bool {
+    fn has_capacity(&self, session: &SessionId) -> bool {
         match self.awaited.get(session) {
             Some(rooms) => rooms.len() < MOST_ROOMS,
             None => self.awaited.len() < MOST_SESSIONS,
@@ -156,7 +156,7 @@ impl OwnOrder {
     }
 
     /// Another one was refused behind the one that is waited for, and would have been refused in any case.
-    pub(super) fn fails_behind(&mut self, sent: &Sent, now: Instant) {
+    pub(super) fn extend(&mut self, sent: &Sent, now: Instant) {
         if let Some(awaited) = self.find(sent) {
             (awaited.until, awaited.at_most) = (now + PATIENCE, now + LONGEST);
         }
@@ -211,7 +211,7 @@ mod tests {
 
     /// As they come one after the other: which of them pass.
     fn passing(
-        order: &mut OwnOrder,
+        order: &mut SenderOrder,
         sends: impl IntoIterator<Item = usize>,
         now: Instant,
     ) -> Vec<bool> {
@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn one_that_is_waited_for_holds_up_its_session_in_its_room_until_it_comes() {
-        let (mut order, now) = (OwnOrder::default(), Instant::now());
-        order.wait_for(&mine(1), now);
+        let (mut order, now) = (SenderOrder::default(), Instant::now());
+        order.await_retry(&mine(1), now);
         assert_eq!(order.pass(&mine(2), now, now), Err(PATIENCE));
         assert_eq!(order.pass(&sent("r", "another", 2), now, now), Ok(()));
         assert_eq!(order.pass(&sent("elsewhere", "s", 2), now, now), Ok(()));
@@ -231,8 +231,8 @@ mod tests {
 
     #[test]
     fn then_the_first_of_those_that_were_refused_behind_it_is_waited_for() {
-        let (mut order, now) = (OwnOrder::default(), Instant::now());
-        order.wait_for(&mine(1), now);
+        let (mut order, now) = (SenderOrder::default(), Instant::now());
+        order.await_retry(&mine(1), now);
         // 3 of the first time is still on its way when 1 comes again.
         assert_eq!(passing(&mut order, [2, 1, 3, 2, 3], now), [false, true, false, true, true]);
         assert!(order.is_empty());
@@ -240,15 +240,15 @@ mod tests {
 
     #[test]
     fn what_the_store_refused_comes_in_its_order_before_what_did_not_get_there() {
-        let (mut order, now) = (OwnOrder::default(), Instant::now());
+        let (mut order, now) = (SenderOrder::default(), Instant::now());
         // As a lane tells of a batch: from the last to the first.
         for n in [3, 2, 1] {
-            order.wait_for(&mine(n), now);
+            order.await_retry(&mine(n), now);
         }
         assert_eq!(passing(&mut order, [4, 5, 3, 2], now), [false; 4]);
         // Once more from the beginning, and the store refuses the first again.
         assert_eq!(passing(&mut order, [1], now), [true]);
-        order.wait_for(&mine(1), now);
+        order.await_retry(&mine(1), now);
         assert_eq!(passing(&mut order, [2, 3, 4, 5], now), [false; 4]);
         assert_eq!(
             passing(&mut order, [1, 3, 2, 3, 4, 5], now),
@@ -259,8 +259,8 @@ mod tests {
 
     #[test]
     fn only_the_answer_for_good_to_the_one_that_is_waited_for_ends_it() {
-        let (mut order, now) = (OwnOrder::default(), Instant::now());
-        order.wait_for(&mine(1), now);
+        let (mut order, now) = (SenderOrder::default(), Instant::now());
+        order.await_retry(&mine(1), now);
         order.settle(&mine(2), now);
         assert_eq!(passing(&mut order, [3], now), [false]);
         order.settle(&mine(1), now);
@@ -269,21 +269,21 @@ mod tests {
 
     #[test]
     fn one_behind_it_that_comes_again_says_that_it_was_given_up() {
-        let (mut order, now) = (OwnOrder::default(), Instant::now());
-        order.wait_for(&mine(1), now);
+        let (mut order, now) = (SenderOrder::default(), Instant::now());
+        order.await_retry(&mine(1), now);
         assert_eq!(passing(&mut order, [2, 3, 2, 3], now), [false, false, true, true]);
     }
 
     #[test]
     fn it_is_waited_for_as_long_as_others_fail_behind_it_and_not_as_long_as_others_come_too_early()
     {
-        let (mut order, start) = (OwnOrder::default(), Instant::now());
-        order.wait_for(&mine(0), start);
+        let (mut order, start) = (SenderOrder::default(), Instant::now());
+        order.await_retry(&mine(0), start);
         let mut now = start;
         for n in 1..60 {
             now += 4 * SECOND;
             assert_eq!(passing(&mut order, [n], now), [false], "{n}");
-            order.fails_behind(&mine(n), now);
+            order.extend(&mine(n), now);
         }
         let last = now;
         for n in 60..66 {
@@ -294,8 +294,8 @@ mod tests {
 
     #[test]
     fn when_it_came_counts_and_not_when_the_lane_gets_to_it() {
-        let (mut order, now) = (OwnOrder::default(), Instant::now());
-        order.wait_for(&mine(1), now);
+        let (mut order, now) = (SenderOrder::default(), Instant::now());
+        order.await_retry(&mine(1), now);
         let later = now + 30 * SECOND;
         order.sweep(now);
         assert!(order.pass(&mine(2), now + SECOND, later).is_err());
@@ -305,8 +305,8 @@ mod tests {
 
     #[test]
     fn others_that_arrive_later_end_no_waiting() {
-        let (mut order, now) = (OwnOrder::default(), Instant::now());
-        order.wait_for(&mine(1), now);
+        let (mut order, now) = (SenderOrder::default(), Instant::now());
+        order.await_retry(&mine(1), now);
         let later = now + PATIENCE * 2;
         order.sweep(later);
         assert_eq!(order.pass(&sent("r", "another", 1), later, later), Ok(()));
@@ -316,19 +316,19 @@ mod tests {
 
     #[test]
     fn only_so_many_are_waited_for_and_those_of_long_ago_make_room() {
-        let (mut order, now) = (OwnOrder::default(), Instant::now());
+        let (mut order, now) = (SenderOrder::default(), Instant::now());
         for n in 0..=MOST_ROOMS {
-            order.wait_for(&sent(&format!("r{n}"), "s", 1), now);
+            order.await_retry(&sent(&format!("r{n}"), "s", 1), now);
         }
         assert!(order.pass(&sent("r0", "s", 2), now, now).is_err());
         assert!(order.pass(&sent(&format!("r{MOST_ROOMS}"), "s", 2), now, now).is_ok());
         for n in 1..=MOST_SESSIONS {
-            order.wait_for(&sent("r", &format!("s{n}"), 1), now);
+            order.await_retry(&sent("r", &format!("s{n}"), 1), now);
         }
         assert!(order.pass(&sent("r", "s1", 2), now, now).is_err());
         assert!(order.pass(&sent("r", &format!("s{MOST_SESSIONS}"), 2), now, now).is_ok());
         let later = now + PATIENCE;
-        order.wait_for(&mine(1), later);
+        order.await_retry(&mine(1), later);
         assert!(order.pass(&mine(2), later, later).is_err());
         let long_after = later + PATIENCE + REMEMBERED;
         order.sweep(long_after);

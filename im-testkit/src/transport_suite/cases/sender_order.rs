@@ -59,7 +59,7 @@ pub async fn what_was_under_way_behind_a_refusal_is_not_taken_before_it_comes_ag
         };
         assert!(matches!(first.code, 4100 | 4202), "{first:?}");
         for waits in [second, third] {
-            assert_eq!(waits.code, Code::NotYet.number());
+            assert_eq!(waits.code, Code::SenderOrder.number());
             assert!(waits.retry_after.is_some(), "it says when to come again at the latest");
         }
         assert_eq!(codes(&pipelined(&mut ann, &r, &all).await), [Ok(()); 3]);
@@ -80,7 +80,10 @@ pub async fn of_all_that_were_refused_the_first_comes_first<F: TransportFactory>
         assert!(pipelined(&mut ann, &r, &all).await.iter().all(Result::is_err));
     }
     store.heal(Operation::Append);
-    assert_eq!(codes(&pipelined(&mut ann, &r, &all[1..]).await), [Err(Code::NotYet.number()); 2]);
+    assert_eq!(
+        codes(&pipelined(&mut ann, &r, &all[1..]).await),
+        [Err(Code::SenderOrder.number()); 2]
+    );
     assert_eq!(codes(&pipelined(&mut ann, &r, &all).await), [Ok(()); 3]);
     assert_eq!(said(&world, &r).await, ["a", "b", "c"]);
 }
@@ -93,7 +96,7 @@ pub async fn who_sends_again_at_once_keeps_the_order_too<F: TransportFactory>(sh
     store.fail_times(Operation::Append, Fault::UnknownBefore, 1);
     let sends = [(&a, "a"), (&b, "b"), (&a, "a"), (&b, "b")];
     let answers = codes(&pipelined(&mut ann, &r, &sends).await);
-    assert_eq!(answers, [Err(4100), Err(Code::NotYet.number()), Ok(()), Ok(())]);
+    assert_eq!(answers, [Err(4100), Err(Code::SenderOrder.number()), Ok(()), Ok(())]);
     assert_eq!(said(&world, &r).await, ["a", "b"]);
 }
 
@@ -105,7 +108,7 @@ pub async fn the_order_is_kept_from_one_message_to_the_next<F: TransportFactory>
     for _ in 0..2 {
         store.fail_times(Operation::Append, Fault::Unavailable, 1);
         assert_eq!(ann.say_as(&r, &a, "a").await.unwrap_err(), Code::StoreUnavailable);
-        assert_eq!(ann.say_as(&r, &b, "b").await.unwrap_err(), Code::NotYet);
+        assert_eq!(ann.say_as(&r, &b, "b").await.unwrap_err(), Code::SenderOrder);
     }
     ann.say_as(&r, &a, "a").await.unwrap();
     ann.say_as(&r, &b, "b").await.unwrap();
@@ -125,7 +128,7 @@ pub async fn a_refusal_holds_up_no_other_room_session_or_user<F: TransportFactor
     ann.say(&elsewhere, "hello").await.unwrap();
     other_device.say(&r, "from my phone").await.unwrap();
     bob.say(&r, "hello").await.unwrap();
-    assert_eq!(ann.say(&r, "too early").await.unwrap_err(), Code::NotYet);
+    assert_eq!(ann.say(&r, "too early").await.unwrap_err(), Code::SenderOrder);
     ann.settled().await;
     assert_eq!(said(&world, &r).await, ["from my phone", "hello"]);
 }
@@ -169,12 +172,15 @@ pub async fn a_retry_that_is_answered_without_the_store_lets_the_next_ones_pass<
     let [a, b, c] = [(); 3].map(|()| MessageId::random());
     store.fail_times(Operation::Append, Fault::UnknownAfter, 1);
     let answers = codes(&pipelined(&mut ann, &r, &[(&a, "a"), (&b, "b")]).await);
-    assert_eq!(answers, [Err(4100), Err(Code::NotYet.number())]);
+    assert_eq!(answers, [Err(4100), Err(Code::SenderOrder.number())]);
     store.fail_times(Operation::Sent, Fault::Unavailable, 1);
     let all = [(&a, "a"), (&b, "b"), (&c, "c")];
     let answers = codes(&pipelined(&mut ann, &r, &all).await);
-    let not_yet = Err(Code::NotYet.number());
-    assert_eq!(answers, [Err(Code::StoreUnavailable.number()), not_yet, not_yet]);
+    let sender_order_refusal = Err(Code::SenderOrder.number());
+    assert_eq!(
+        answers,
+        [Err(Code::StoreUnavailable.number()), sender_order_refusal, sender_order_refusal]
+    );
     assert_eq!(codes(&pipelined(&mut ann, &r, &all).await), [Ok(()); 3]);
     assert_eq!(said(&world, &r).await, ["a", "b", "c"]);
 }
