@@ -9,7 +9,7 @@
 //! a lane waits with a heavy one, light ones that come have their turn, as long as it has room for them.
 //!
 //! The sends of one session to one room are taken in their order also when some are refused for the time being: see
-//! [`sender_order`](super::own_order). So a send that was answered before it came here comes here all the same.
+//! [`sender_order`](super::sender_order). So a send that was answered before it came here comes here all the same.
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
