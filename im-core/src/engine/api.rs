@@ -20,9 +20,9 @@ use super::commands;
 use super::config::EngineConfig;
 use super::connection::{Conn, Connection, Part, Peer};
 use super::core::Core;
-use super::follower::Follower;
 use super::outbox::{Outbox, Start};
 use super::registry::Most;
+use super::subscription::Follower;
 use super::usage::Usage;
 
 /// An instant-messaging engine. Clones are handles to the same one; when the last is dropped, its tasks end.

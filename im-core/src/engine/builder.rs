@@ -18,12 +18,12 @@ use crate::time::StampClock;
 
 use super::Engine;
 use super::acks::AckBudget;
-use super::cold::CatchUpReads;
+use super::append_shards::{self, Lanes};
+use super::catch_up_reads::CatchUpReads;
 use super::config::EngineConfig;
 use super::core::Core;
 use super::health::Vitals;
 use super::hub::Hub;
-use super::lanes::{self, Lanes};
 use super::outbox::OutboxBounds;
 use super::remote_state::RemoteState;
 use super::room::WindowBounds;
@@ -217,7 +217,7 @@ impl EngineBuilder {
             config,
         });
         for jobs in jobs {
-            core.tasks.spawn(lanes::run(core.clone(), jobs));
+            core.tasks.spawn(append_shards::run(core.clone(), jobs));
         }
         super::tasks::start(&core, receiver);
         tracing::info!(node = node.0, store = core.store.name(), durability = ?core.store.durability(), "engine started");

@@ -18,14 +18,14 @@ use crate::time::Timestamp;
 use crate::wire::{Bye, Encoding, Push};
 
 use super::Engine;
+use super::catch_up::{self, Now};
 use super::commands;
 use super::core::Core;
-use super::downlink::Downlink;
-use super::feed::{self, Now};
 use super::metrics;
 use super::outbox::{Outbox, Take, Taken};
 use super::outgoing::Outgoing;
 use super::registry::Call;
+use super::stream_half::Downlink;
 
 /// A moment that has not come.
 const NEVER: u64 = u64::MAX;
@@ -219,7 +219,7 @@ impl Connection {
         if let Some(settled) = conn.part.unsettled() {
             settled.await;
         }
-        let taken = match feed::take_now(engine.core(), &conn.outbox, max_bytes) {
+        let taken = match catch_up::take_now(engine.core(), &conn.outbox, max_bytes) {
             Now::Take(take) => Some(take),
             Now::Nothing | Now::Reading => None,
         };
@@ -236,7 +236,7 @@ impl Connection {
             if let Some(settled) = conn.part.unsettled() {
                 settled.await;
             }
-            match feed::take_now(engine.core(), &conn.outbox, max_bytes) {
+            match catch_up::take_now(engine.core(), &conn.outbox, max_bytes) {
                 Now::Take(taken) => return Some(conn.batch(engine.core(), taken, false)),
                 Now::Nothing => return None,
                 Now::Reading => conn.outbox.ready().await,

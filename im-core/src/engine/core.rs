@@ -23,11 +23,11 @@ use crate::time::{Stamp, StampClock, Timestamp};
 use crate::wire::{ErrorReply, PageFrom};
 
 use super::acks::AckBudget;
-use super::cold::CatchUpReads;
+use super::append_shards::Lanes;
+use super::catch_up_reads::CatchUpReads;
 use super::config::EngineConfig;
 use super::health::Vitals;
 use super::hub::Hub;
-use super::lanes::Lanes;
 use super::metrics;
 use super::outbox::{Outbox, OutboxBounds};
 use super::outgoing::Outgoing;

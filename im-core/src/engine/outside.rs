@@ -11,7 +11,7 @@ use crate::state::{Act, Append, Authority, Intent, RoomSeed};
 use crate::wire::{Event, PageFrom};
 
 use super::api::{Engine, Publish};
-use super::{lanes, metrics};
+use super::{append_shards, metrics};
 
 impl Engine {
     /// Makes of a message what a store appends, without appending it: for a store that takes it in a transaction of the
@@ -86,8 +86,8 @@ impl Engine {
         for (room, events) in by_room {
             let kept = self.kept(&room, &events).await?;
             for event in &kept {
-                lanes::announce(core, event, self.first_members(event).await);
-                lanes::publish(core, Arc::clone(event));
+                append_shards::announce(core, event, self.first_members(event).await);
+                append_shards::publish(core, Arc::clone(event));
             }
             if !kept.is_empty() {
                 ::metrics::counter!(metrics::EVENTS).increment(kept.len() as u64);

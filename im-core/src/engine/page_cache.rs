@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::id::{Cursor, Epoch, RoomId, Seq};
 
-use super::cold::SharedPage;
+use super::catch_up_reads::SharedPage;
 use super::metrics;
 
 /// Pages in memory, the least recently used evicted first.

@@ -11,9 +11,9 @@ use crate::state::{
 };
 use crate::wire::{AppendAck, Content, MemberAct, Role, RoomKind, Target, Value};
 
+use super::super::append_shards::{Job, Work, answer};
 use super::super::connection::{Conn, Session};
 use super::super::core::Core;
-use super::super::lanes::{Job, Work, answer};
 use super::Outcome;
 use super::charge::Charges;
 use super::live::not_to_users;

@@ -13,8 +13,8 @@ use crate::wire::{Bye, Event, MemberChange, Push, RoomStatus, Status};
 use super::super::config::SlowSubscriber;
 use super::super::outgoing::{Outgoing, reads_on};
 use super::super::room::StateHold;
-use super::standpoint::Marked;
-use super::subs::{Lag, Sub, Subs};
+use super::delivered::Marked;
+use super::subscriptions::{Lag, Sub, Subs};
 use super::{Due, OutboxBounds, Take, Taken};
 
 #[derive(Debug, Default)]

@@ -3,22 +3,22 @@
 //! Two lanes: replies, which are never dropped and which [`super::acks`] and the commands in flight bound; and pushes,
 //! bounded in bytes. Pushes of durable events obey the one rule of reading ([`offer`](crate::state::offer)): a room's event goes in only if it is the
 //! next after the room's `queued` position. When the bound is reached the durable queue is dropped, positions go back to
-//! what was handed over, and the rooms are marked as lagging: [`super::feed`] then reads their logs at the reader's pace.
+//! what was handed over, and the rooms are marked as lagging: [`super::catch_up`] then reads their logs at the reader's pace.
 //!
 //! Lock order: a room's lock may be held while an outbox is locked, never the other way round.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `following`, `subs` | which rooms are followed, and how far the reader is in each |
-//! | `incoming` | what rooms put in, and what is read from their logs |
-//! | `standpoint` | where the reader stands, for those with marks |
+//! | `subscribing`, `subscriptions` | which rooms are followed, and how far the reader is in each |
+//! | `enqueue` | what rooms put in, and what is read from their logs |
+//! | `delivered` | where the reader stands, for those with marks |
 //! | `inner` | what is behind the lock |
 
-mod following;
-mod incoming;
+mod delivered;
+mod enqueue;
 mod inner;
-mod standpoint;
-mod subs;
+mod subscribing;
+mod subscriptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -34,9 +34,9 @@ use super::config::SlowSubscriber;
 use super::outgoing::Outgoing;
 use super::room::{Room, StateHold};
 
+pub(crate) use delivered::{HeldState, Standpoint};
 use inner::Inner;
-pub(crate) use standpoint::{HeldState, Standpoint};
-pub(crate) use subs::{Lag, Seat, Start};
+pub(crate) use subscriptions::{Lag, Seat, Start};
 
 /// The bounds of an outbox, and the budget that all share.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-mod marks;
 mod model;
+mod positions;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

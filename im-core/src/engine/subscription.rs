@@ -10,7 +10,7 @@ use crate::id::Cursor;
 use crate::wire::{Push, Status};
 
 use super::Engine;
-use super::feed::{self, Now};
+use super::catch_up::{self, Now};
 use super::outbox::{Outbox, Taken};
 
 /// A room as it goes on: every event after the cursor it began at, in order, once; and signals and state.
@@ -49,7 +49,7 @@ impl Follower {
             if let Some(push) = self.taken.pop_front() {
                 return Some(push);
             }
-            if let Now::Take(take) = feed::take_now(&core, &self.outbox, TAKE) {
+            if let Now::Take(take) = catch_up::take_now(&core, &self.outbox, TAKE) {
                 self.outbox.release(take.bytes, 0);
                 let pushes = take.items.into_iter().filter_map(|item| match item {
                     Taken::Push(push) => Some(push.push.clone()),

@@ -9,7 +9,7 @@ use crate::code::Code;
 use crate::state::answer;
 use crate::wire::Status;
 
-use super::cold::SharedPage;
+use super::catch_up_reads::SharedPage;
 use super::core::Core;
 use super::outbox::{Due, Fed, Lag, Outbox, Take, Taken};
 use super::outgoing::Outgoing;

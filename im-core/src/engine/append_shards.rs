@@ -4,12 +4,12 @@
 //! event that was committed: applies it to its room (which fans it out), tells the other nodes, and answers the sender.
 //! So one room's events leave in their order, and a connection that goes away takes nothing with it.
 //!
-//! A call of the store is bounded in appends, rows and bytes; what does not fit waits for its [turn](super::turns), which is
+//! A call of the store is bounded in appends, rows and bytes; what does not fit waits for its [turn](super::fair_queue), which is
 //! fair among users. A heavy append goes by itself, and of all lanes [one at a time](super::heavy). While
 //! a lane waits with a heavy one, light ones that come have their turn, as long as it has room for them.
 //!
 //! The sends of one session to one room are taken in their order also when some are refused for the time being: see
-//! [`sender_order`](super::own_order). So a send that was answered before it came here comes here all the same.
+//! [`sender_order`](super::sender_order). So a send that was answered before it came here comes here all the same.
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,11 +32,11 @@ use super::commands::{Charges, ROWS_PER_MEMBER, behind};
 use super::config::EngineConfig;
 use super::connection::Conn;
 use super::core::Core;
+use super::fair_queue::{BatchBounds, Share, Taken, Turns, Weight};
 use super::heavy::HeavyTurn;
 use super::metrics;
 use super::outgoing::Outgoing;
 use super::sender_order::{SenderOrder, Sent};
-use super::turns::{BatchBounds, Share, Taken, Turns, Weight};
 
 /// How long a send is told to wait, at most, that has to come after an earlier one: that one comes soon, if it comes. Unless the
 /// rate limit asks for more, once all of them come again.

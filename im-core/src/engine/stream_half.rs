@@ -23,7 +23,7 @@ use super::commands::{self, LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE};
 use super::connection::{Conn, Connection, Part, Peer, Session};
 use super::core::Core;
 use super::outbox::Start;
-use super::places::Places;
+use super::position_tracker::Places;
 
 /// What shows that a session may be read.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use crate::wire::{Push, RoomStatus, Status};
 use super::super::outgoing::Outgoing;
 use super::super::room::Room;
 use super::inner::Inner;
-use super::subs::{Lag, Seat, Sub};
+use super::subscriptions::{Lag, Seat, Sub};
 use super::{Fed, Offered, Outbox, OutboxBounds};
 
 impl Outbox {

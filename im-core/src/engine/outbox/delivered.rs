@@ -10,7 +10,7 @@ use crate::id::{Cursor, RoomId};
 
 use super::Outbox;
 use super::inner::Inner;
-use super::subs::Sub;
+use super::subscriptions::Sub;
 
 /// Where a reader stands in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

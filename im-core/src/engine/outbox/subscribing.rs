@@ -6,7 +6,7 @@ use crate::id::{Cursor, RoomId, Seq};
 
 use super::super::room::Room;
 use super::Outbox;
-use super::subs::{Seat, Start, Sub};
+use super::subscriptions::{Seat, Start, Sub};
 
 impl Outbox {
     /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
