@@ -38,7 +38,7 @@ async fn health_tells_counts_and_readiness() {
     let members = vec![(ann.clone(), Role::Owner)];
     let seed = RoomSeed { kind: RoomKind::Group, open: false, members };
     engine.create_room(room.clone(), seed, &ann).await.unwrap();
-    let _follower = engine.follow(&room, None).await.unwrap();
+    let _subscription = engine.subscribe(&room, None).await.unwrap();
     let health = engine.health(WITHIN).await;
     assert!(health.is_ready(), "{health:?}");
     assert_eq!((health.connections, health.rooms, health.appends_waiting), (1, 1, 0));

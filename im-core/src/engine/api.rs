@@ -20,9 +20,9 @@ use super::commands;
 use super::config::EngineConfig;
 use super::connection::{Conn, Connection, Part, Peer};
 use super::core::Core;
-use super::outbox::{Outbox, Start};
+use super::outbox::{Outbox, SubscriptionStart};
 use super::registry::Most;
-use super::subscription::Follower;
+use super::subscription::Subscription;
 use super::usage::Usage;
 
 /// An instant-messaging engine. Clones are handles to the same one; when the last is dropped, its tasks end.
@@ -286,7 +286,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`Code::NotFound`]; the store's.
-    pub async fn follow(&self, room: &RoomId, since: Option<Cursor>) -> Result<Follower> {
+    pub async fn subscribe(&self, room: &RoomId, since: Option<Cursor>) -> Result<Subscription> {
         let core = self.core();
         let (_, head) = core.look_up(room).await?;
         let (status, from) = match since {
@@ -294,9 +294,13 @@ impl Engine {
             None => (crate::wire::Status::Ok, head.cursor),
         };
         let outbox = Arc::new(Outbox::new(core.outboxes.clone()));
-        core.follow(&outbox, room, Start { from, authorised: head.cursor.seq, state: None })
-            .await?;
-        Ok(Follower::new(self.clone(), outbox, status, from))
+        core.subscribe(
+            &outbox,
+            room,
+            SubscriptionStart { cursor: from, authorised_at: head.cursor.seq, state_digest: None },
+        )
+        .await?;
+        Ok(Subscription::new(self.clone(), outbox, status, from))
     }
 
     /// The sessions of `user` that can be resumed.

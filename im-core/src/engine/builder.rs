@@ -190,7 +190,7 @@ impl EngineBuilder {
             hub: Hub::new(windows),
             lanes,
             registry: Arc::default(),
-            cold: CatchUpReads::new(
+            catch_up_reads: CatchUpReads::new(
                 tasks.clone(),
                 config.catch_up_reads,
                 (config.max_page as usize, config.max_page_bytes),

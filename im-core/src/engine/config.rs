@@ -98,7 +98,7 @@ pub struct EngineConfig {
     /// What becomes of a reader whose queue was dropped.
     pub slow_subscriber: SlowSubscriber,
 
-    /// Recent events of a room that are kept in memory while it has readers. 256 by default.
+    /// WindowRead events of a room that are kept in memory while it has readers. 256 by default.
     pub window_events: usize,
     /// Bytes of the same, for one room: of the event and of both encodings, whether or not they were asked for. 512 KiB by
     /// default: 256 events of half a kilobyte. A window keeps one event at least, however large. As many bytes are held back

@@ -18,11 +18,11 @@ use crate::time::Timestamp;
 use crate::wire::{Bye, Encoding, Push};
 
 use super::Engine;
-use super::catch_up::{self, Now};
+use super::catch_up::{self, Available};
 use super::commands;
 use super::core::Core;
 use super::metrics;
-use super::outbox::{Outbox, Take, Taken};
+use super::outbox::{Outbox, OutboxBatch, OutboxItem};
 use super::outgoing::Outgoing;
 use super::registry::Call;
 use super::stream_half::Downlink;
@@ -219,9 +219,9 @@ impl Connection {
         if let Some(settled) = conn.part.unsettled() {
             settled.await;
         }
-        let taken = match catch_up::take_now(engine.core(), &conn.outbox, max_bytes) {
-            Now::Take(take) => Some(take),
-            Now::Nothing | Now::Reading => None,
+        let taken = match catch_up::take_available(engine.core(), &conn.outbox, max_bytes) {
+            Available::Taken(take) => Some(take),
+            Available::Nothing | Available::Reading => None,
         };
         let heartbeat = conn.heartbeat.swap(false, Ordering::Relaxed);
         (taken.is_some() || heartbeat)
@@ -236,10 +236,10 @@ impl Connection {
             if let Some(settled) = conn.part.unsettled() {
                 settled.await;
             }
-            match catch_up::take_now(engine.core(), &conn.outbox, max_bytes) {
-                Now::Take(taken) => return Some(conn.batch(engine.core(), taken, false)),
-                Now::Nothing => return None,
-                Now::Reading => conn.outbox.ready().await,
+            match catch_up::take_available(engine.core(), &conn.outbox, max_bytes) {
+                Available::Taken(taken) => return Some(conn.batch(engine.core(), taken, false)),
+                Available::Nothing => return None,
+                Available::Reading => conn.outbox.ready().await,
             }
         }
     }
@@ -413,7 +413,7 @@ impl Conn {
         });
     }
 
-    fn batch(&self, core: &Core, take: Take, heartbeat: bool) -> Batch {
+    fn batch(&self, core: &Core, take: OutboxBatch, heartbeat: bool) -> Batch {
         self.mark_sent(core);
         let mut frames: Vec<Bytes> =
             take.items.into_iter().map(|item| self.encoded(item)).collect();
@@ -424,10 +424,10 @@ impl Conn {
         Batch { id, frames, heartbeat, close: take.bye }
     }
 
-    pub(super) fn encoded(&self, item: Taken) -> Bytes {
+    pub(super) fn encoded(&self, item: OutboxItem) -> Bytes {
         match item {
-            Taken::Reply(reply) => reply,
-            Taken::Push(push) => push.encoded(self.encoding),
+            OutboxItem::Ack(reply) => reply,
+            OutboxItem::Push(push) => push.encoded(self.encoding),
         }
     }
 
@@ -496,9 +496,9 @@ impl Conn {
     fn detach(self: &Arc<Self>, core: &Arc<Core>) {
         self.count_end();
         self.close(Code::Closed, Code::Closed.meaning());
-        for sub in self.outbox.unsubscribe_all() {
-            sub.room.remove_subscriber(sub.reader, &self.outbox);
-            core.hub.retire_if_idle(&sub.room);
+        for subscription in self.outbox.unsubscribe_all() {
+            subscription.room.remove_subscriber(subscription.subscriber_id, &self.outbox);
+            core.hub.retire_if_idle(&subscription.room);
         }
         core.registry.close(self);
         drop(self.call.lock().take());

@@ -33,7 +33,7 @@ use super::outbox::{Outbox, OutboxBounds};
 use super::outgoing::Outgoing;
 use super::registry::Registry;
 use super::remote_state::RemoteState;
-use super::room::{Applied, Reader, Room};
+use super::room::{Applied, Room, Subscriber};
 use super::state_writer::StateWriter;
 
 /// What all parts of an engine share.
@@ -53,7 +53,7 @@ pub(crate) struct Core {
     pub(crate) hub: Hub,
     pub(crate) lanes: Lanes,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) cold: CatchUpReads,
+    pub(crate) catch_up_reads: CatchUpReads,
     pub(crate) state_writer: StateWriter,
     pub(crate) remote_state: RemoteState,
     /// As the store has it, as far as is known here.
@@ -163,7 +163,7 @@ impl Core {
         let applied = room.load(&record, head, state, self.state_generation(), &self.config.state);
         self.hub.evict_state();
         // Not for a room that is level: it has no reader yet, and is about to get one.
-        if applied != Applied::Level {
+        if applied != Applied::InSync {
             self.follow_up(room, applied);
         }
         Ok(())
@@ -231,11 +231,11 @@ impl Core {
     pub(crate) fn follow_up(self: &Arc<Self>, room: &Arc<Room>, applied: Applied) {
         match applied {
             // Its last reader may just have been removed.
-            Applied::Level if room.is_idle() => self.hub.retire_if_idle(room),
-            Applied::Level => {}
-            Applied::Fill => {
+            Applied::InSync if room.is_idle() => self.hub.retire_if_idle(room),
+            Applied::InSync => {}
+            Applied::GapDetected => {
                 let (core, room) = (self.clone(), room.clone());
-                self.tasks.spawn(async move { core.fill(&room).await });
+                self.tasks.spawn(async move { core.repair_gap(&room).await });
             }
             Applied::OtherEpoch => {
                 let (core, room) = (self.clone(), room.clone());
@@ -245,8 +245,8 @@ impl Core {
     }
 
     /// Reads what a room lacks from the store, page by page.
-    async fn fill(self: &Arc<Self>, room: &Arc<Room>) {
-        ::metrics::counter!(metrics::FILLS).increment(1);
+    async fn repair_gap(self: &Arc<Self>, room: &Arc<Room>) {
+        ::metrics::counter!(metrics::GAP_REPAIRS).increment(1);
         if AssertUnwindSafe(self.repair_gap_pages(room)).catch_unwind().await.is_err() {
             tracing::error!(room = %room.id(), "filling a gap panicked; the next check tries again");
             room.repair_failed();
@@ -292,7 +292,7 @@ impl Core {
                 // What was heard of is not in the store (yet): the next event or check comes back to it.
                 return room.repair_failed();
             }
-            if room.repair_done() != Applied::Fill {
+            if room.repair_done() != Applied::GapDetected {
                 return;
             }
         }
@@ -311,7 +311,7 @@ impl Core {
                 // First, so that rooms that come into memory meanwhile begin with it; the others have the old one until it is
                 // their turn.
                 self.state_generation.store(now, Ordering::Relaxed);
-                self.hub.rooms().iter().for_each(|room| room.renew_state(now));
+                self.hub.rooms().iter().for_each(|room| room.set_state_generation(now));
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the generation of state could not be read"),
@@ -369,8 +369,10 @@ impl Core {
             }
         };
         loop {
-            let Some(readers) = self.authorised_subscribers(room, &record).await else { return };
-            if room.restart(&record, head, &readers) {
+            let Some(subscribers) = self.authorised_subscribers(room, &record).await else {
+                return;
+            };
+            if room.restart(&record, head, &subscribers) {
                 return;
             }
         }
@@ -389,20 +391,20 @@ impl Core {
         &self,
         room: &Room,
         record: &RoomRecord,
-    ) -> Option<Vec<Reader>> {
-        let readers = room.readers();
-        for reader in &readers {
-            match self.may_read_on(record, &reader.outbox).await {
+    ) -> Option<Vec<Subscriber>> {
+        let subscribers = room.subscribers();
+        for subscriber in &subscribers {
+            match self.may_read_on(record, &subscriber.outbox).await {
                 Ok(()) => {}
                 Err(error) if error.is_retryable() => return None,
                 Err(error) => {
-                    if reader.outbox.deny(reader.seat(room), error.code()) {
-                        room.remove_subscriber(reader.at, &reader.outbox);
+                    if subscriber.outbox.deny(subscriber.subscription(room), error.code()) {
+                        room.remove_subscriber(subscriber.subscriber_id, &subscriber.outbox);
                     }
                 }
             }
         }
-        Some(readers)
+        Some(subscribers)
     }
 
     /// Whether somebody who follows the room may read it in its new life. The service's own followers may.

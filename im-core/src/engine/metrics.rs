@@ -31,7 +31,7 @@ pub(crate) const PAGE_CACHE_HITS: &str = "im_page_cache_hits_total";
 /// Bytes in the page cache.
 pub(crate) const PAGE_CACHE_BYTES: &str = "im_page_cache_bytes";
 /// Gaps in a room's log that were filled from the store.
-pub(crate) const FILLS: &str = "im_log_fills_total";
+pub(crate) const GAP_REPAIRS: &str = "im_log_fills_total";
 /// Events removed by retention, by this node.
 pub(crate) const TRIMMED: &str = "im_events_trimmed_total";
 /// Rooms deleted by this node.

@@ -63,5 +63,5 @@ pub use health::{Health, Phase, StoreHealth, TaskHealth};
 pub use registry::network_of;
 pub use request_half::{AnswerPart, Answers, HeldAnswers};
 pub use stream_half::Access;
-pub use subscription::Follower;
+pub use subscription::Subscription;
 pub use usage::Usage;

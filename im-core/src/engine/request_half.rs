@@ -161,7 +161,7 @@ impl AnswerPart {
             tokio::select! {
                 biased;
                 () = &mut working => break true,
-                // Taken while it works, since only so many may wait.
+                // OutboxItem while it works, since only so many may wait.
                 () = conn.outbox.ready() => {
                     *end = end.take().or(self.collect(usize::MAX));
                     if conn.outbox.waits_for_acks() {

@@ -22,7 +22,7 @@ use super::Engine;
 use super::commands::{self, LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE};
 use super::connection::{Conn, Connection, Part, Peer, Session};
 use super::core::Core;
-use super::outbox::Start;
+use super::outbox::SubscriptionStart;
 use super::position_tracker::Places;
 
 /// What shows that a session may be read.
@@ -305,14 +305,14 @@ impl Core {
                     // In memory before it is said that it began: from then on signals are to arrive.
                     let _active = self.activate(&room).await?;
                     if !told.began || told.denied() || status.status != Status::Ok {
-                        conn.outbox.notice(status);
+                        conn.outbox.notify_status(status);
                     }
-                    let start = Start { state: told.state(), ..start };
-                    self.follow(&conn.outbox, &room, start).await?;
+                    let start = SubscriptionStart { state_digest: told.state(), ..start };
+                    self.subscribe(&conn.outbox, &room, start).await?;
                 }
                 Err(error) if error.is_retryable() => return Err(error),
                 Err(error) if !told.denied() => {
-                    conn.outbox.notice(RoomStatus::denied(room.clone(), error.code()));
+                    conn.outbox.notify_status(RoomStatus::denied(room.clone(), error.code()));
                 }
                 Err(_) => {}
             }
@@ -339,7 +339,7 @@ impl Core {
             .collect();
         for room in gone {
             following.end(&room);
-            commands::unfollow(self, conn, &room);
+            commands::end_subscription(self, conn, &room);
         }
         let new = checkpoint.rooms.iter().filter(|(room, _)| !following.has(room));
         new.map(|(room, followed)| (room.clone(), *followed)).collect()

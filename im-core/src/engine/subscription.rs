@@ -10,12 +10,12 @@ use crate::id::Cursor;
 use crate::wire::{Push, Status};
 
 use super::Engine;
-use super::catch_up::{self, Now};
-use super::outbox::{Outbox, Taken};
+use super::catch_up::{self, Available};
+use super::outbox::{Outbox, OutboxItem};
 
 /// A room as it goes on: every event after the cursor it began at, in order, once; and signals and state.
 #[derive(Debug)]
-pub struct Follower {
+pub struct Subscription {
     engine: Engine,
     outbox: Arc<Outbox>,
     status: Status,
@@ -28,7 +28,7 @@ pub struct Follower {
 /// Bytes taken at once.
 const TAKE: usize = 64 * 1024;
 
-impl Follower {
+impl Subscription {
     pub(super) fn new(engine: Engine, outbox: Arc<Outbox>, status: Status, from: Cursor) -> Self {
         let tick = engine.core().config.tick.max(Duration::from_millis(1));
         let mut ticks = interval_at(Instant::now() + tick, tick);
@@ -37,7 +37,7 @@ impl Follower {
     }
 
     /// How the room answered the cursor that was asked for, and where it really begins.
-    pub fn begun(&self) -> (Status, Cursor) {
+    pub fn start(&self) -> (Status, Cursor) {
         (self.status, self.from)
     }
 
@@ -49,11 +49,11 @@ impl Follower {
             if let Some(push) = self.taken.pop_front() {
                 return Some(push);
             }
-            if let Now::Take(take) = catch_up::take_now(&core, &self.outbox, TAKE) {
+            if let Available::Taken(take) = catch_up::take_available(&core, &self.outbox, TAKE) {
                 self.outbox.release(take.bytes, 0);
                 let pushes = take.items.into_iter().filter_map(|item| match item {
-                    Taken::Push(push) => Some(push.push.clone()),
-                    Taken::Reply(_) => None,
+                    OutboxItem::Push(push) => Some(push.push.clone()),
+                    OutboxItem::Ack(_) => None,
                 });
                 self.taken.extend(pushes);
                 continue;
@@ -69,11 +69,11 @@ impl Follower {
     }
 }
 
-impl Drop for Follower {
+impl Drop for Subscription {
     fn drop(&mut self) {
-        for sub in self.outbox.unsubscribe_all() {
-            sub.room.remove_subscriber(sub.reader, &self.outbox);
-            self.engine.core().hub.retire_if_idle(&sub.room);
+        for subscription in self.outbox.unsubscribe_all() {
+            subscription.room.remove_subscriber(subscription.subscriber_id, &self.outbox);
+            self.engine.core().hub.retire_if_idle(&subscription.room);
         }
     }
 }

@@ -17,7 +17,7 @@ use super::Engine;
 use super::commands;
 use super::core::Core;
 use super::metrics;
-use super::outbox::Lag;
+use super::outbox::CatchUp;
 use super::outbox::Outbox;
 use super::room::Room;
 
@@ -245,14 +245,14 @@ impl Core {
     /// The store says that there is no such room: those who have read it are told, and taken off it. They are looked up
     /// before the store is asked once more, so that readers of a room that is made anew meanwhile are not among them.
     pub(crate) async fn retire_deleted(&self, room: &Arc<Room>, epoch: Epoch) {
-        let readers = room.readers();
+        let subscribers = room.subscribers();
         match self.store.heads(std::slice::from_ref(room.id())).await.as_deref() {
             Ok([None]) => {}
             _ => return,
         }
-        for reader in &readers {
-            if reader.outbox.deny_in(reader.seat(room), epoch, Code::NotFound) {
-                room.remove_subscriber(reader.at, &reader.outbox);
+        for subscriber in &subscribers {
+            if subscriber.outbox.deny_in(subscriber.subscription(room), epoch, Code::NotFound) {
+                room.remove_subscriber(subscriber.subscriber_id, &subscriber.outbox);
             }
         }
         self.hub.retire_if_idle(room);
@@ -260,8 +260,12 @@ impl Core {
 
     /// Whether a reader may read on, after an event that may be the end of its right was read without its name.
     /// If not, it is told.
-    pub(crate) async fn check_subscriber(&self, outbox: &Arc<Outbox>, lag: &Lag) -> Checked {
-        let checked = match self.look_up(lag.room.id()).await {
+    pub(crate) async fn check_subscriber(
+        &self,
+        outbox: &Arc<Outbox>,
+        catch_up: &CatchUp,
+    ) -> Checked {
+        let checked = match self.look_up(catch_up.room.id()).await {
             Ok((record, _)) => self.may_read_on(&record, outbox).await,
             Err(error) => Err(error),
         };
@@ -269,7 +273,7 @@ impl Core {
             Ok(()) => Checked::MayRead,
             Err(error) if error.is_retryable() => Checked::NotNow,
             Err(error) => {
-                outbox.deny(lag.seat(), error.code());
+                outbox.deny(catch_up.subscription(), error.code());
                 Checked::Denied
             }
         }

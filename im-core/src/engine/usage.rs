@@ -17,7 +17,7 @@ pub struct Usage {
     pub ack_bytes: usize,
     /// Pushes that wait for their readers. At most [`outboxes_bytes`](super::EngineConfig::outboxes_bytes).
     pub push_bytes: usize,
-    /// Recent events of rooms with readers, with their encodings. At most
+    /// WindowRead events of rooms with readers, with their encodings. At most
     /// [`windows_bytes`](super::EngineConfig::windows_bytes).
     pub window_bytes: usize,
     /// Keyed state of rooms with readers. At most [`states_bytes`](super::EngineConfig::states_bytes), and what is in use.

@@ -39,7 +39,7 @@ pub(crate) use charge::Charges;
 use cost::page_cost;
 pub(crate) use cost::{ROWS_PER_MEMBER, address_quota, behind, extra_cost, pay, pay_more, stored};
 pub(crate) use live::{check_stamp, deliver_signal, put_state};
-pub(crate) use read::{LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE, unfollow};
+pub(crate) use read::{LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE, end_subscription};
 
 /// How long a connection is not read on after each frame that was refused in a flood: 100 a second are refused, which costs
 /// next to nothing, and commands of others go on as if there were none.
@@ -205,13 +205,13 @@ async fn carry_out(
     let page = ListRoom { encoding: conn.encoding, max_bytes: core.config.max_page_bytes };
     let reply = match body {
         CommandBody::Sub { room, since } => {
-            return read::sub(core, conn, session, id, room, since).await;
+            return read::subscribe(core, conn, session, id, room, since).await;
         }
         CommandBody::Resume { cursors, rev } => {
             return read::resume(core, conn, session, id, cursors, rev).await;
         }
         CommandBody::Logout => return session::logout(core, conn, session, id).await,
-        CommandBody::Unsub { room } => read::unsub(core, conn, session, room).await?,
+        CommandBody::Unsub { room } => read::unsubscribe(core, conn, session, room).await?,
         CommandBody::Checkpoint { cursors } => {
             read::checkpoint(core, conn, session, cursors).await?
         }

@@ -20,8 +20,8 @@ use crate::wire::{
 
 use super::super::connection::{Conn, Session};
 use super::super::core::{Core, check_read};
-use super::super::outbox::Start;
-use super::super::room::{Added, Applied};
+use super::super::outbox::SubscriptionStart;
+use super::super::room::{Applied, SubscribeOutcome};
 use super::Outcome;
 
 /// Rooms that are looked up at one time while a session resumes.
@@ -31,9 +31,9 @@ pub(crate) const LOOK_UPS_AT_ONCE: usize = 16;
 pub(crate) const ROOMS_IN_A_SLICE: usize = 50;
 
 /// A room's answer, and where the reader begins if it may read.
-type Answered = (RoomStatus, Option<Start>);
+type Answered = (RoomStatus, Option<SubscriptionStart>);
 
-pub(super) async fn sub(
+pub(super) async fn subscribe(
     core: &Arc<Core>,
     conn: &Arc<Conn>,
     session: &Session,
@@ -43,26 +43,26 @@ pub(super) async fn sub(
 ) -> Result<Outcome> {
     check_room_count(core, conn, std::slice::from_ref(&room))?;
     let answered = status(core, session, &room, since).await?;
-    begin(core, conn, session, id, session.base(), vec![Asked { since, answered }]).await
+    begin(core, conn, session, id, session.base(), vec![RequestedRoom { since, answered }]).await
 }
 
 /// A room that was asked for, and its answer.
-struct Asked {
+struct RequestedRoom {
     since: Option<Cursor>,
     answered: Answered,
 }
 
-impl Asked {
+impl RequestedRoom {
     /// A subscription without a cursor begins at the head, which was read before the last event was `delivered`, if that was
     /// so on this connection: it begins after that event.
     fn skip_delivered(&mut self, delivered: Option<Cursor>) {
         if let (None, Some(delivered), (status, Some(start))) =
             (self.since, delivered, &mut self.answered)
-            && delivered.epoch == start.from.epoch
-            && delivered.seq > start.from.seq
+            && delivered.epoch == start.cursor.epoch
+            && delivered.seq > start.cursor.seq
         {
-            start.from = delivered;
-            start.authorised = start.authorised.max(delivered.seq);
+            start.cursor = delivered;
+            start.authorised_at = start.authorised_at.max(delivered.seq);
             status.cursor = Some(delivered);
             status.head = status.head.max(delivered.seq);
         }
@@ -100,12 +100,12 @@ pub(super) async fn resume(
     check_room_count(core, conn, &rooms)?;
     let look_up = |(room, cursor): (RoomId, Cursor)| async move {
         match status(core, session, &room, Some(cursor)).await {
-            Ok(answered) => Ok(Asked { since: Some(cursor), answered }),
+            Ok(answered) => Ok(RequestedRoom { since: Some(cursor), answered }),
             // The store's trouble is not the room's answer.
             Err(error) if error.is_retryable() => Err(error),
             Err(error) => {
                 let answered = (RoomStatus::denied(room, error.code()), None);
-                Ok(Asked { since: Some(cursor), answered })
+                Ok(RequestedRoom { since: Some(cursor), answered })
             }
         }
     };
@@ -115,7 +115,7 @@ pub(super) async fn resume(
         // All of a slice before the others get their turn: a look-up that has a turn at the store and is not gone on with would
         // hold up everybody.
         let looked_up = futures::stream::iter(slice).map(&look_up).buffered(LOOK_UPS_AT_ONCE);
-        let looked_up: Vec<Result<Asked>> = looked_up.collect().await;
+        let looked_up: Vec<Result<RequestedRoom>> = looked_up.collect().await;
         answers.extend(looked_up.into_iter().collect::<Result<Vec<_>>>()?);
         yield_now().await;
     }
@@ -165,7 +165,14 @@ async fn status(
         head: head.cursor.seq,
         code: None,
     };
-    Ok((answer, Some(Start { from, authorised: head.cursor.seq, state: None })))
+    Ok((
+        answer,
+        Some(SubscriptionStart {
+            cursor: from,
+            authorised_at: head.cursor.seq,
+            state_digest: None,
+        }),
+    ))
 }
 
 async fn make_inbox(core: &Core, user: &UserId) -> Result<()> {
@@ -183,13 +190,13 @@ async fn begin(
     session: &Session,
     id: CommandId,
     base: Base,
-    asked: Vec<Asked>,
+    asked: Vec<RequestedRoom>,
 ) -> Result<Outcome> {
     let is_request = conn.is_request_half();
-    let begins = |Asked { since, answered: (status, start) }: &Asked| {
+    let begins = |RequestedRoom { since, answered: (status, start) }: &RequestedRoom| {
         let start = (*start)?;
         // A downlink answers for itself: what it begins from is what was named.
-        let from = since.filter(|_| is_request).unwrap_or(start.from);
+        let from = since.filter(|_| is_request).unwrap_or(start.cursor);
         Some((status.room.clone(), from))
     };
     let denied = asked.iter().filter(|asked| asked.answered.0.status == Status::Denied);
@@ -201,7 +208,7 @@ async fn begin(
     let rev = core.change_checkpoint(session, change).await?;
     let (mut statuses, mut begun) = (Vec::with_capacity(asked.len()), Vec::new());
     for mut asked in asked {
-        let delivered = unfollow(core, conn, &asked.answered.0.room);
+        let delivered = end_subscription(core, conn, &asked.answered.0.room);
         asked.skip_delivered(delivered);
         let (status, start) = asked.answered;
         begun.extend(start.map(|start| (status.room.clone(), start)));
@@ -217,7 +224,7 @@ async fn begin(
         if n % ROOMS_IN_A_SLICE == ROOMS_IN_A_SLICE - 1 {
             yield_now().await;
         }
-        match core.follow(&conn.outbox, &room, start).await {
+        match core.subscribe(&conn.outbox, &room, start).await {
             Ok(()) => {}
             // It was answered as subscribed. What cannot be kept for now ends the connection, not the room: the client comes
             // back with its cursors.
@@ -225,7 +232,7 @@ async fn begin(
                 conn.close_for(&error);
                 break;
             }
-            Err(error) => conn.outbox.notice(RoomStatus::denied(room, error.code())),
+            Err(error) => conn.outbox.notify_status(RoomStatus::denied(room, error.code())),
         }
     }
     Ok(Outcome::Answered)
@@ -271,30 +278,32 @@ impl Core {
         session: &Session,
         room: &RoomId,
         since: Cursor,
-    ) -> Result<(RoomStatus, Start)> {
+    ) -> Result<(RoomStatus, SubscriptionStart)> {
         let (status, start) = status(self, session, room, Some(since)).await?;
         start.map(|start| (status, start)).ok_or_else(|| Error::of(Code::NotFound, "sub"))
     }
 
     /// Puts a reader on a room's list.
-    pub(crate) async fn follow(
+    pub(crate) async fn subscribe(
         self: &Arc<Self>,
         outbox: &Arc<super::super::outbox::Outbox>,
         room: &RoomId,
-        start: Start,
+        start: SubscriptionStart,
     ) -> Result<()> {
         loop {
             let room = self.activate(room).await?;
             match room.add_subscriber(outbox, start) {
-                Added::Retired => continue,
-                Added::Gone => self.hub.retire_if_idle(&room),
+                SubscribeOutcome::RoomRetired => continue,
+                SubscribeOutcome::Closed => self.hub.retire_if_idle(&room),
                 // The store may be ahead of what was heard here.
-                Added::Reads if room.head().is_some_and(|h| h.epoch == start.from.epoch) => {
-                    let applied = room.raise_high_watermark(start.authorised);
+                SubscribeOutcome::Subscribed
+                    if room.head().is_some_and(|h| h.epoch == start.cursor.epoch) =>
+                {
+                    let applied = room.raise_high_watermark(start.authorised_at);
                     self.follow_up(&room, applied);
                 }
                 // One of the two is behind.
-                Added::Reads => self.follow_up(&room, Applied::OtherEpoch),
+                SubscribeOutcome::Subscribed => self.follow_up(&room, Applied::OtherEpoch),
             }
             return Ok(());
         }
@@ -303,14 +312,14 @@ impl Core {
 
 /// Takes the reader off the room's list, and the room out of memory if nobody else reads it. Gives the last event that was
 /// delivered of the room, if it was subscribed.
-pub(crate) fn unfollow(core: &Core, conn: &Conn, room: &RoomId) -> Option<Cursor> {
-    let sub = conn.outbox.unfollow(room)?;
-    sub.room.remove_subscriber(sub.reader, &conn.outbox);
-    core.hub.retire_if_idle(&sub.room);
-    Some(sub.delivered())
+pub(crate) fn end_subscription(core: &Core, conn: &Conn, room: &RoomId) -> Option<Cursor> {
+    let subscription = conn.outbox.unsubscribe(room)?;
+    subscription.room.remove_subscriber(subscription.subscriber_id, &conn.outbox);
+    core.hub.retire_if_idle(&subscription.room);
+    Some(subscription.delivered())
 }
 
-pub(super) async fn unsub(
+pub(super) async fn unsubscribe(
     core: &Arc<Core>,
     conn: &Conn,
     session: &Session,
@@ -318,7 +327,7 @@ pub(super) async fn unsub(
 ) -> Result<Reply> {
     let change = CheckpointChange { unfollow: vec![room.clone()], ..core.no_change(Base::Held) };
     let rev = core.change_checkpoint(session, change).await?;
-    unfollow(core, conn, &room);
+    end_subscription(core, conn, &room);
     if conn.is_request_half() {
         core.checkpoint_changed(session);
     }

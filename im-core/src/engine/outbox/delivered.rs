@@ -10,7 +10,7 @@ use crate::id::{Cursor, RoomId};
 
 use super::Outbox;
 use super::inner::Inner;
-use super::subscriptions::Sub;
+use super::subscriptions::RoomSubscription;
 
 /// Where a reader stands in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,23 +58,26 @@ impl Outbox {
     pub(crate) fn standpoint(&self, id: &RoomId) -> Standpoint {
         // What the room has is read between two looks. By then the room has given all of it to this outbox, and what waits in
         // here is seen by the second: so it is never ahead of what was handed over.
-        let room = self.inner.lock().subscription(id).map(|sub| sub.room.clone());
+        let room = self.inner.lock().subscription(id).map(|subscription| subscription.room.clone());
         let held = room.as_ref().map_or(0, |room| room.state_digest());
         let inner = self.inner.lock();
         let told = !inner.marked.as_ref().is_some_and(|marked| marked.untold.contains_key(id));
         // Where it was taken off and followed anew between the looks, that may be of a room that was let go.
-        let same = |sub: &&Sub| room.as_ref().is_some_and(|room| Arc::ptr_eq(&sub.room, room));
-        let sub = inner.subscription(id).filter(same);
-        let place = sub.map(|sub| {
+        let same = |subscription: &&RoomSubscription| {
+            room.as_ref().is_some_and(|room| Arc::ptr_eq(&subscription.room, room))
+        };
+        let subscription = inner.subscription(id).filter(same);
+        let place = subscription.map(|subscription| {
             // What came after the end was not taken any more.
-            let level = !inner.closed && !sub.snapshot && sub.waiting == 0;
+            let in_sync =
+                !inner.closed && !subscription.snapshot && subscription.state_enqueued == 0;
             let state = match held {
-                0 if level => HeldState::None,
-                all if level => HeldState::All(all),
-                _ if sub.state_delivered => HeldState::Some,
+                0 if in_sync => HeldState::None,
+                all if in_sync => HeldState::All(all),
+                _ if subscription.state_delivered => HeldState::Some,
                 _ => HeldState::None,
             };
-            (sub.handed, state)
+            (subscription.delivered, state)
         });
         Standpoint { told, place }
     }
@@ -82,12 +85,12 @@ impl Outbox {
 
 impl Inner {
     /// The reader may stand elsewhere in the room of this slot.
-    pub(super) fn stir(&mut self, slot: u32) {
+    pub(super) fn stir(&mut self, subscription_id: u32) {
         if let Some(marked) = &mut self.marked
-            && let Some(sub) = self.subs.get(slot)
-            && !marked.moved.contains(sub.room.id())
+            && let Some(subscription) = self.subscriptions.get(subscription_id)
+            && !marked.moved.contains(subscription.room.id())
         {
-            marked.moved.insert(sub.room.id().clone());
+            marked.moved.insert(subscription.room.id().clone());
         }
     }
 

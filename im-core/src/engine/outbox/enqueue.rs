@@ -12,55 +12,60 @@ use crate::wire::{Push, RoomStatus, Status};
 use super::super::outgoing::Outgoing;
 use super::super::room::Room;
 use super::inner::Inner;
-use super::subscriptions::{Lag, Seat, Sub};
-use super::{Fed, Offered, Outbox, OutboxBounds};
+use super::subscriptions::{CatchUp, RoomSubscription, SubscriptionRef};
+use super::{CatchUpOutcome, EnqueueOutcome, Outbox, OutboxBounds};
 
 impl Outbox {
     /// A room offers an event to a reader.
-    pub(crate) fn offer(&self, seat: Seat<'_>, item: &Arc<Outgoing>, open: bool) -> Offered {
-        let Some(event) = item.as_event() else { return Offered::Kept };
+    pub(crate) fn enqueue_live(
+        &self,
+        of: SubscriptionRef<'_>,
+        item: &Arc<Outgoing>,
+        open: bool,
+    ) -> EnqueueOutcome {
+        let Some(event) = item.as_event() else { return EnqueueOutcome::Kept };
         let mut inner = self.inner.lock();
-        let slot = seat.slot;
+        let subscription_id = of.subscription_id;
         if inner.closed {
-            return Offered::Kept;
+            return EnqueueOutcome::Kept;
         }
         if item.ends_any()
-            && inner.subs.at(seat).is_some()
-            && inner.end_membership(slot, item, open, &self.bounds)
+            && inner.subscriptions.find(of).is_some()
+            && inner.end_membership(subscription_id, item, open, &self.bounds)
         {
             drop(inner);
             self.ready.notify_one();
-            return Offered::Gone;
+            return EnqueueOutcome::AccessLost;
         }
-        let Some(sub) = inner.subs.at(seat) else { return Offered::Kept };
-        if sub.handed.epoch != event.epoch {
+        let Some(subscription) = inner.subscriptions.find(of) else { return EnqueueOutcome::Kept };
+        if subscription.delivered.epoch != event.epoch {
             // Either the reader has come to a new life before its room, or it reads the log first.
-            return Offered::Kept;
+            return EnqueueOutcome::Kept;
         }
-        sub.known = sub.known.max(event.seq);
-        sub.offered = sub.offered.max(event.seq);
-        if sub.lagging {
-            return Offered::Kept;
+        subscription.high_watermark = subscription.high_watermark.max(event.seq);
+        subscription.applied = subscription.applied.max(event.seq);
+        if subscription.catching_up {
+            return EnqueueOutcome::Kept;
         }
-        match offer(sub.queued, event.seq) {
-            Offer::Old => return Offered::Kept,
+        match offer(subscription.enqueued, event.seq) {
+            Offer::Old => return EnqueueOutcome::Kept,
             Offer::Take => {
-                sub.queued = event.seq;
-                inner.queue(slot, event.seq, item.clone(), &self.bounds);
+                subscription.enqueued = event.seq;
+                inner.enqueue_bounded(subscription_id, event.seq, item.clone(), &self.bounds);
             }
             Offer::Hole => {
-                sub.lagging = true;
-                inner.lagging.push_back(slot);
+                subscription.catching_up = true;
+                inner.catching_up.push_back(subscription_id);
             }
         }
         drop(inner);
         self.ready.notify_one();
-        Offered::Kept
+        EnqueueOutcome::Kept
     }
 
     /// Lagging rooms that may be fed before this one, whose log has to be read from the store. None once it has waited enough.
-    pub(crate) fn may_pass(&self, lag: &Lag) -> Vec<Lag> {
-        self.inner.lock().may_pass(lag)
+    pub(crate) fn may_pass(&self, catch_up: &CatchUp) -> Vec<CatchUp> {
+        self.inner.lock().may_pass(catch_up)
     }
 
     /// A room was fed before the one whose turn it is.
@@ -69,46 +74,59 @@ impl Outbox {
     }
 
     /// Events read from the log, in their order, from just after the lag's cursor.
-    pub(crate) fn feed(&self, lag: &Lag, items: &[Arc<Outgoing>], open: bool) -> Fed {
+    pub(crate) fn enqueue_history(
+        &self,
+        catch_up: &CatchUp,
+        items: &[Arc<Outgoing>],
+        open: bool,
+    ) -> CatchUpOutcome {
         let mut inner = self.inner.lock();
         if inner.closed {
             // The connection ended while the log was read: the subscriber reads on from its cursor when it returns.
-            return Fed::On;
+            return CatchUpOutcome::Advanced;
         }
-        if inner.subs.at(lag.seat()).is_some_and(|sub| sub.erased != lag.erased) {
+        if inner
+            .subscriptions
+            .find(catch_up.subscription())
+            .is_some_and(|subscription| subscription.erased != catch_up.erased)
+        {
             // What was read may hold what has been erased since: read it again.
-            inner.settle(lag);
-            return Fed::On;
+            inner.settle_catch_up(catch_up);
+            return CatchUpOutcome::Advanced;
         }
-        let mut fed = Fed::Stuck;
+        let mut outcome = CatchUpOutcome::Stalled;
         for item in items {
             let Some(event) = item.as_event() else { continue };
-            if inner.subs.at(lag.seat()).is_none() {
-                return Fed::On;
+            if inner.subscriptions.find(catch_up.subscription()).is_none() {
+                return CatchUpOutcome::Advanced;
             }
-            if item.ends_any() && inner.end_membership(lag.slot, item, open, &self.bounds) {
-                return Fed::Gone;
+            if item.ends_any()
+                && inner.end_membership(catch_up.subscription_id, item, open, &self.bounds)
+            {
+                return CatchUpOutcome::AccessLost;
             }
-            let Some(sub) = inner.subs.at(lag.seat()) else { return Fed::On };
-            if event.epoch != sub.handed.epoch {
+            let Some(subscription) = inner.subscriptions.find(catch_up.subscription()) else {
+                return CatchUpOutcome::Advanced;
+            };
+            if event.epoch != subscription.delivered.epoch {
                 // The room began another life while the log was read.
-                fed = Fed::On;
+                outcome = CatchUpOutcome::Advanced;
                 break;
             }
-            match offer(sub.queued, event.seq) {
-                Offer::Old => fed = Fed::On,
+            match offer(subscription.enqueued, event.seq) {
+                Offer::Old => outcome = CatchUpOutcome::Advanced,
                 Offer::Hole => {
-                    if sub.queued < lag.after.seq {
+                    if subscription.enqueued < catch_up.after.seq {
                         // The queue was dropped while the log was read: read again, from where the reader is now.
-                        fed = Fed::On;
+                        outcome = CatchUpOutcome::Advanced;
                     }
                     break;
                 }
                 Offer::Take => {
-                    sub.queued = event.seq;
-                    sub.known = sub.known.max(event.seq);
-                    inner.enqueue(lag.slot, event.seq, item.clone(), &self.bounds);
-                    fed = Fed::On;
+                    subscription.enqueued = event.seq;
+                    subscription.high_watermark = subscription.high_watermark.max(event.seq);
+                    inner.enqueue(catch_up.subscription_id, event.seq, item.clone(), &self.bounds);
+                    outcome = CatchUpOutcome::Advanced;
                     let all_full = self.bounds.used.load(Ordering::Relaxed) > self.bounds.all_bytes;
                     if all_full || inner.bytes >= self.bounds.bytes {
                         break;
@@ -116,30 +134,30 @@ impl Outbox {
                 }
             }
         }
-        inner.settle(lag);
-        fed
+        inner.settle_catch_up(catch_up);
+        outcome
     }
 
     /// Nothing of this log lay beyond the lag's cursor when it was looked at, and it ended at `head`.
-    pub(crate) fn caught_up_to(&self, lag: &Lag, head: Seq) {
+    pub(crate) fn caught_up_to(&self, catch_up: &CatchUp, head: Seq) {
         let mut inner = self.inner.lock();
-        if let Some(sub) = inner.subs.at(lag.seat()) {
+        if let Some(subscription) = inner.subscriptions.find(catch_up.subscription()) {
             // What was heard of and is not there was a hint that did not hold; but what the room has applied since the
             // log was looked at was offered to a reader who lagged, and has to be read.
-            sub.known = sub.queued.max(head).max(sub.offered);
+            subscription.high_watermark = subscription.enqueued.max(head).max(subscription.applied);
         }
-        inner.settle(lag);
+        inner.settle_catch_up(catch_up);
     }
 
     /// The reader, whose right to read was checked after `head` was read, goes on from another place; it is told so. Not if
     /// it has begun another life of the room since the lag was looked at: then it was told already.
-    pub(crate) fn jump(&self, lag: &Lag, status: Status, to: Cursor, head: Seq) {
+    pub(crate) fn jump(&self, catch_up: &CatchUp, status: Status, to: Cursor, head: Seq) {
         let mut inner = self.inner.lock();
-        match inner.subs.at(lag.seat()) {
-            Some(sub) if sub.handed.epoch == lag.after.epoch => {
-                inner.jump(lag, status, to, head, &self.bounds);
+        match inner.subscriptions.find(catch_up.subscription()) {
+            Some(subscription) if subscription.delivered.epoch == catch_up.after.epoch => {
+                inner.jump(catch_up, status, to, head, &self.bounds);
             }
-            _ => inner.settle(lag),
+            _ => inner.settle_catch_up(catch_up),
         }
         drop(inner);
         self.ready.notify_one();
@@ -149,68 +167,73 @@ impl Outbox {
     /// is further than where the log begins now, or has come to the new life before its room, stays where it is.
     pub(crate) fn restart(
         &self,
-        seat: Seat<'_>,
+        of: SubscriptionRef<'_>,
         from: Epoch,
         status: Status,
         to: Cursor,
         head: Head,
     ) {
         let mut inner = self.inner.lock();
-        let Some(sub) = inner.subs.at(seat) else { return };
-        sub.erased = head.erased;
+        let Some(subscription) = inner.subscriptions.find(of) else { return };
+        subscription.erased = head.erased;
         let head = head.cursor.seq;
-        let lag = sub.lag(seat.slot);
+        let catch_up = subscription.catch_up(of.subscription_id);
         let is_further = match status {
-            Status::Gap => sub.handed.seq >= to.seq,
+            Status::Gap => subscription.delivered.seq >= to.seq,
             _ => from != to.epoch,
         };
-        if sub.handed.epoch == to.epoch && is_further {
-            sub.known = sub.known.max(head);
-            sub.authorised = sub.authorised.max(head);
-            sub.offered = sub.offered.max(to.seq);
-            inner.settle(&lag);
+        if subscription.delivered.epoch == to.epoch && is_further {
+            subscription.high_watermark = subscription.high_watermark.max(head);
+            subscription.authorised_at = subscription.authorised_at.max(head);
+            subscription.applied = subscription.applied.max(to.seq);
+            inner.settle_catch_up(&catch_up);
             if from != to.epoch {
                 // What it was given is that of the old life.
-                inner.want_snapshot(seat.slot);
+                inner.want_snapshot(of.subscription_id);
             }
         } else {
-            inner.jump(&lag, status, to, head, &self.bounds);
+            inner.jump(&catch_up, status, to, head, &self.bounds);
         }
         drop(inner);
         self.ready.notify_one();
     }
 
     /// So many events of the log were changed by erasures: what waits of this room is dropped, and read from the log again.
-    pub(crate) fn read_again(&self, seat: Seat<'_>, erased: u64) {
+    pub(crate) fn read_again(&self, of: SubscriptionRef<'_>, erased: u64) {
         let mut inner = self.inner.lock();
-        let slot = seat.slot;
-        let Some(sub) = inner.subs.at(seat) else { return };
-        sub.queued = sub.handed.seq;
-        sub.erased = erased;
-        let lag = sub.lag(slot);
-        inner.stir(slot);
-        inner.drop_enqueued(slot, &self.bounds);
-        inner.want_snapshot(slot);
-        inner.settle(&lag);
+        let subscription_id = of.subscription_id;
+        let Some(subscription) = inner.subscriptions.find(of) else { return };
+        subscription.enqueued = subscription.delivered.seq;
+        subscription.erased = erased;
+        let catch_up = subscription.catch_up(subscription_id);
+        inner.stir(subscription_id);
+        inner.drop_enqueued(subscription_id, &self.bounds);
+        inner.want_snapshot(subscription_id);
+        inner.settle_catch_up(&catch_up);
         drop(inner);
         self.ready.notify_one();
     }
 
     /// The reader may not read the room any more; it is told so. `false` if it does not by now.
-    pub(crate) fn deny(&self, seat: Seat<'_>, code: Code) -> bool {
-        self.deny_if(seat, code, |_| true)
+    pub(crate) fn deny(&self, of: SubscriptionRef<'_>, code: Code) -> bool {
+        self.deny_if(of, code, |_| true)
     }
 
     /// The same, if it reads this life of the room.
-    pub(crate) fn deny_in(&self, seat: Seat<'_>, epoch: Epoch, code: Code) -> bool {
-        self.deny_if(seat, code, |sub| sub.handed.epoch == epoch)
+    pub(crate) fn deny_in(&self, of: SubscriptionRef<'_>, epoch: Epoch, code: Code) -> bool {
+        self.deny_if(of, code, |subscription| subscription.delivered.epoch == epoch)
     }
 
-    fn deny_if(&self, seat: Seat<'_>, code: Code, wanted: impl FnOnce(&Sub) -> bool) -> bool {
+    fn deny_if(
+        &self,
+        of: SubscriptionRef<'_>,
+        code: Code,
+        wanted: impl FnOnce(&RoomSubscription) -> bool,
+    ) -> bool {
         let mut inner = self.inner.lock();
-        let is_it = inner.subs.at(seat).is_some_and(|sub| wanted(sub));
+        let is_it = inner.subscriptions.find(of).is_some_and(|subscription| wanted(subscription));
         if is_it {
-            inner.deny(seat.slot, code, &self.bounds);
+            inner.deny(of.subscription_id, code, &self.bounds);
         }
         drop(inner);
         self.ready.notify_one();
@@ -220,24 +243,24 @@ impl Outbox {
     /// The room's whole state has to be sent still: it could not be taken now.
     pub(crate) fn require_snapshot(&self, room: &Room) {
         let mut inner = self.inner.lock();
-        if let Some(slot) = inner.subs.id_of(room.id()) {
-            inner.want_snapshot(slot);
+        if let Some(subscription_id) = inner.subscriptions.id_of(room.id()) {
+            inner.want_snapshot(subscription_id);
         }
     }
 
     /// The reader was handed state of this room.
     pub(crate) fn state_delivered(&self, room: &Room) {
         let mut inner = self.inner.lock();
-        if let Some(slot) = inner.subs.id_of(room.id())
-            && let Some(sub) = inner.subs.get_mut(slot)
+        if let Some(subscription_id) = inner.subscriptions.id_of(room.id())
+            && let Some(subscription) = inner.subscriptions.get_mut(subscription_id)
         {
-            sub.state_delivered = true;
-            inner.stir(slot);
+            subscription.state_delivered = true;
+            inner.stir(subscription_id);
         }
     }
 
     /// Tells the reader how a room answers from now on.
-    pub(crate) fn notice(&self, status: RoomStatus) {
+    pub(crate) fn notify_status(&self, status: RoomStatus) {
         self.inner.lock().enqueue_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
         self.ready.notify_one();
     }
@@ -265,25 +288,25 @@ impl Outbox {
     }
 
     /// A state key has a newer value: it takes the place of the one that waits.
-    pub(crate) fn state(&self, seat: Seat<'_>, key: &StateKey, item: &Arc<Outgoing>) {
+    pub(crate) fn state(&self, of: SubscriptionRef<'_>, key: &StateKey, item: &Arc<Outgoing>) {
         let mut inner = self.inner.lock();
-        let slot = seat.slot;
+        let subscription_id = of.subscription_id;
         if inner.closed {
             return;
         }
-        match inner.subs.at(seat) {
+        match inner.subscriptions.find(of) {
             // The snapshot that is still to be sent will have it.
-            Some(sub) if sub.snapshot => return,
+            Some(subscription) if subscription.snapshot => return,
             Some(_) => {}
             None => return,
         }
         inner.count(item.size, &self.bounds);
-        let old = inner.state.insert((slot, key.clone()), item.clone());
-        if let Some(sub) = inner.subs.get_mut(slot) {
-            sub.state_delivered = true;
-            sub.waiting += usize::from(old.is_none());
+        let old = inner.state.insert((subscription_id, key.clone()), item.clone());
+        if let Some(subscription) = inner.subscriptions.get_mut(subscription_id) {
+            subscription.state_delivered = true;
+            subscription.state_enqueued += usize::from(old.is_none());
         }
-        inner.stir(slot);
+        inner.stir(subscription_id);
         if let Some(old) = old {
             inner.uncount(old.size, &self.bounds);
         }
@@ -295,10 +318,10 @@ impl Outbox {
     }
 
     /// The whole state of a room has to be sent anew.
-    pub(crate) fn renew_state(&self, seat: Seat<'_>) {
+    pub(crate) fn require_snapshot_of(&self, of: SubscriptionRef<'_>) {
         self.with_ready(|inner| {
-            if inner.subs.at(seat).is_some() {
-                inner.want_snapshot(seat.slot);
+            if inner.subscriptions.find(of).is_some() {
+                inner.want_snapshot(of.subscription_id);
             }
         });
     }
@@ -306,22 +329,29 @@ impl Outbox {
 
 impl Inner {
     /// The reader goes on from `to`, and is told so.
-    fn jump(&mut self, lag: &Lag, status: Status, to: Cursor, head: Seq, bounds: &OutboxBounds) {
-        let Some(sub) = self.subs.at(lag.seat()) else { return };
-        let room = sub.room.id().clone();
-        sub.handed = to;
-        sub.queued = to.seq;
+    fn jump(
+        &mut self,
+        catch_up: &CatchUp,
+        status: Status,
+        to: Cursor,
+        head: Seq,
+        bounds: &OutboxBounds,
+    ) {
+        let Some(subscription) = self.subscriptions.find(catch_up.subscription()) else { return };
+        let room = subscription.room.id().clone();
+        subscription.delivered = to;
+        subscription.enqueued = to.seq;
         if status == Status::Reset {
-            sub.offered = to.seq;
-            sub.authorised = head;
+            subscription.applied = to.seq;
+            subscription.authorised_at = head;
         }
-        sub.authorised = sub.authorised.max(head);
-        sub.known = head.max(to.seq).max(sub.offered);
+        subscription.authorised_at = subscription.authorised_at.max(head);
+        subscription.high_watermark = head.max(to.seq).max(subscription.applied);
         let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
-        self.stir(lag.slot);
-        self.drop_enqueued(lag.slot, bounds);
+        self.stir(catch_up.subscription_id);
+        self.drop_enqueued(catch_up.subscription_id, bounds);
         self.enqueue_unbounded(Outgoing::new(Push::Room(status)), bounds);
-        self.want_snapshot(lag.slot);
-        self.settle(lag);
+        self.want_snapshot(catch_up.subscription_id);
+        self.settle_catch_up(catch_up);
     }
 }

@@ -14,15 +14,15 @@ use super::super::config::SlowSubscriber;
 use super::super::outgoing::{Outgoing, reads_on};
 use super::super::room::StateHold;
 use super::delivered::Marked;
-use super::subscriptions::{Lag, Sub, Subs};
-use super::{Due, OutboxBounds, Take, Taken};
+use super::subscriptions::{CatchUp, RoomSubscription, SubscriptionTable};
+use super::{DueSnapshot, OutboxBatch, OutboxBounds, OutboxItem};
 
 #[derive(Debug, Default)]
 pub(super) struct Inner {
     /// Who reads. `None` before the handshake and for the service's own followers.
     pub(super) user: Option<UserId>,
     pub(super) replies: VecDeque<Bytes>,
-    pub(super) pushes: VecDeque<Queued>,
+    pub(super) pushes: VecDeque<QueuedPush>,
     /// The newest of each state key that the reader has not taken yet.
     pub(super) state: BTreeMap<(u32, StateKey), Arc<Outgoing>>,
     /// Bytes in `pushes` and `state`.
@@ -34,11 +34,11 @@ pub(super) struct Inner {
     /// Ticks since acks were taken, written in part or released last, while all acks together are nearly too many.
     pub(super) stuck: u32,
     pub(super) signals: usize,
-    pub(super) subs: Subs,
+    pub(super) subscriptions: SubscriptionTable,
     /// Only for readers with marks.
     pub(super) marked: Option<Box<Marked>>,
     /// Slots whose log has to be read, in turn.
-    pub(super) lagging: VecDeque<u32>,
+    pub(super) catching_up: VecDeque<u32>,
     /// How many rooms passed the one whose turn it is.
     pub(super) passed: u8,
     /// Whether a lagging room comes first at the next take, so that busy rooms cannot keep it waiting.
@@ -63,8 +63,8 @@ pub(super) struct Inner {
 }
 
 #[derive(Debug)]
-pub(super) struct Queued {
-    pub(super) slot: u32,
+pub(super) struct QueuedPush {
+    pub(super) subscription_id: u32,
     pub(super) seq: Seq,
     pub(super) item: Arc<Outgoing>,
 }
@@ -83,61 +83,70 @@ const NO_SUBSCRIPTION: u32 = u32::MAX;
 
 impl Inner {
     /// The room as it is followed, if it is.
-    pub(super) fn subscription(&self, room: &RoomId) -> Option<&Sub> {
-        self.subs.get(self.subs.id_of(room)?)
+    pub(super) fn subscription(&self, room: &RoomId) -> Option<&RoomSubscription> {
+        self.subscriptions.get(self.subscriptions.id_of(room)?)
     }
 
     /// After feeding: is the room level, or does it wait for its next turn?
-    pub(super) fn settle(&mut self, lag: &Lag) {
-        if self.lagging.front() == Some(&lag.slot) {
+    pub(super) fn settle_catch_up(&mut self, catch_up: &CatchUp) {
+        if self.catching_up.front() == Some(&catch_up.subscription_id) {
             self.passed = 0;
         }
         // The slot may be another room's by now.
-        let Some(sub) = self.subs.at(lag.seat()) else { return };
-        sub.lagging = sub.queued < sub.known;
-        let lagging = sub.lagging;
-        self.lagging.retain(|slot| *slot != lag.slot);
-        if lagging {
-            self.lagging.push_back(lag.slot);
+        let Some(subscription) = self.subscriptions.find(catch_up.subscription()) else { return };
+        subscription.catching_up = subscription.enqueued < subscription.high_watermark;
+        let catching_up = subscription.catching_up;
+        self.catching_up.retain(|subscription_id| *subscription_id != catch_up.subscription_id);
+        if catching_up {
+            self.catching_up.push_back(catch_up.subscription_id);
         }
     }
 
-    pub(super) fn next_catch_up(&mut self) -> Option<Lag> {
+    pub(super) fn next_catch_up(&mut self) -> Option<CatchUp> {
         if self.catch_up_paused || self.reading {
             return None;
         }
         // It stays in the queue until it is settled, so that a reader who is interrupted while reading finds it again.
-        while let Some(slot) = self.lagging.front().copied() {
-            match self.subs.get(slot) {
-                Some(sub) if sub.lagging => return Some(sub.lag(slot)),
-                _ => self.lagging.pop_front(),
+        while let Some(subscription_id) = self.catching_up.front().copied() {
+            match self.subscriptions.get(subscription_id) {
+                Some(subscription) if subscription.catching_up => {
+                    return Some(subscription.catch_up(subscription_id));
+                }
+                _ => self.catching_up.pop_front(),
             };
         }
         None
     }
 
-    /// Lagging rooms that may be fed before `lag`, the nearest ones in turn. None once enough of them have been, until it is
+    /// Lagging rooms that may be fed before `catch_up`, the nearest ones in turn. None once enough of them have been, until it is
     /// settled itself.
-    pub(super) fn may_pass(&mut self, lag: &Lag) -> Vec<Lag> {
+    pub(super) fn may_pass(&mut self, catch_up: &CatchUp) -> Vec<CatchUp> {
         if self.passed >= MAX_PASSES {
             return Vec::new();
         }
-        let others = self.lagging.iter().copied().filter(|slot| *slot != lag.slot);
-        let lags = others.filter_map(|slot| Some((slot, self.subs.get(slot)?)));
-        lags.filter(|(_, sub)| sub.lagging)
-            .map(|(slot, sub)| sub.lag(slot))
+        let others = self
+            .catching_up
+            .iter()
+            .copied()
+            .filter(|subscription_id| *subscription_id != catch_up.subscription_id);
+        let candidates = others.filter_map(|subscription_id| {
+            Some((subscription_id, self.subscriptions.get(subscription_id)?))
+        });
+        candidates
+            .filter(|(_, subscription)| subscription.catching_up)
+            .map(|(subscription_id, subscription)| subscription.catch_up(subscription_id))
             .take(MAX_LOOKED_AT)
             .collect()
     }
 
-    pub(super) fn queue(
+    pub(super) fn enqueue_bounded(
         &mut self,
-        slot: u32,
+        subscription_id: u32,
         seq: Seq,
         item: Arc<Outgoing>,
         bounds: &OutboxBounds,
     ) {
-        self.enqueue(slot, seq, item, bounds);
+        self.enqueue(subscription_id, seq, item, bounds);
         let full = self.bytes + self.unreleased > bounds.bytes;
         if full || bounds.used.load(Ordering::Relaxed) > bounds.all_bytes {
             self.overflow(bounds);
@@ -146,13 +155,13 @@ impl Inner {
 
     pub(super) fn enqueue(
         &mut self,
-        slot: u32,
+        subscription_id: u32,
         seq: Seq,
         item: Arc<Outgoing>,
         bounds: &OutboxBounds,
     ) {
         self.count(item.size, bounds);
-        self.pushes.push_back(Queued { slot, seq, item });
+        self.pushes.push_back(QueuedPush { subscription_id, seq, item });
     }
 
     pub(super) fn enqueue_unbounded(&mut self, item: Arc<Outgoing>, bounds: &OutboxBounds) {
@@ -195,7 +204,7 @@ impl Inner {
     /// Every cursor goes back to what was delivered, so that the events dropped here are read from the log again and a page
     /// that is being read now, and continues the dropped queue, is not taken.
     pub(super) fn clear_pushes(&mut self, bounds: &OutboxBounds) {
-        let notices: VecDeque<Queued> =
+        let notices: VecDeque<QueuedPush> =
             self.pushes.drain(..).filter(|q| matches!(q.item.push, Push::Room(_))).collect();
         let kept = notices.iter().map(|q| q.item.size).sum::<usize>();
         self.conflate_state(bounds);
@@ -204,69 +213,73 @@ impl Inner {
         self.bytes = kept;
         self.signals = 0;
         self.pushes = notices;
-        for (slot, sub) in self.subs.iter_mut() {
-            if sub.queued > sub.handed.seq {
-                sub.queued = sub.handed.seq;
-                if !sub.lagging {
-                    sub.lagging = true;
-                    self.lagging.push_back(slot);
+        for (subscription_id, subscription) in self.subscriptions.iter_mut() {
+            if subscription.enqueued > subscription.delivered.seq {
+                subscription.enqueued = subscription.delivered.seq;
+                if !subscription.catching_up {
+                    subscription.catching_up = true;
+                    self.catching_up.push_back(subscription_id);
                 }
             }
         }
     }
 
     pub(super) fn conflate_state(&mut self, bounds: &OutboxBounds) {
-        for ((slot, _), item) in std::mem::take(&mut self.state) {
+        for ((subscription_id, _), item) in std::mem::take(&mut self.state) {
             self.uncount(item.size, bounds);
-            if let Some(sub) = self.subs.get_mut(slot) {
-                sub.waiting = 0;
+            if let Some(subscription) = self.subscriptions.get_mut(subscription_id) {
+                subscription.state_enqueued = 0;
             }
-            self.want_snapshot(slot);
+            self.want_snapshot(subscription_id);
         }
     }
 
-    pub(super) fn want_snapshot(&mut self, slot: u32) {
-        if let Some(sub) = self.subs.get_mut(slot)
-            && !sub.snapshot
+    pub(super) fn want_snapshot(&mut self, subscription_id: u32) {
+        if let Some(subscription) = self.subscriptions.get_mut(subscription_id)
+            && !subscription.snapshot
         {
-            sub.snapshot = true;
-            self.snapshots.push(slot);
-            self.stir(slot);
+            subscription.snapshot = true;
+            self.snapshots.push(subscription_id);
+            self.stir(subscription_id);
         }
     }
 
     /// Drops what waits of one room.
-    pub(super) fn drop_enqueued(&mut self, slot: u32, bounds: &OutboxBounds) {
+    pub(super) fn drop_enqueued(&mut self, subscription_id: u32, bounds: &OutboxBounds) {
         let mut freed = 0;
         self.pushes.retain(|q| {
-            let keep = q.slot != slot;
+            let keep = q.subscription_id != subscription_id;
             freed += if keep { 0 } else { q.item.size };
             keep
         });
         self.state.retain(|(of, _), item| {
-            let keep = *of != slot;
+            let keep = *of != subscription_id;
             freed += if keep { 0 } else { item.size };
             keep
         });
         self.uncount(freed, bounds);
-        if let Some(sub) = self.subs.get_mut(slot) {
-            sub.waiting = 0;
+        if let Some(subscription) = self.subscriptions.get_mut(subscription_id) {
+            subscription.state_enqueued = 0;
         }
     }
 
-    pub(super) fn remove_subscription(&mut self, slot: u32, bounds: &OutboxBounds) -> Option<Sub> {
-        self.stir(slot);
-        let sub = self.subs.remove(slot)?;
-        self.lagging.retain(|other| *other != slot);
-        self.snapshots.retain(|other| *other != slot);
-        self.drop_enqueued(slot, bounds);
-        Some(sub)
+    pub(super) fn remove_subscription(
+        &mut self,
+        subscription_id: u32,
+        bounds: &OutboxBounds,
+    ) -> Option<RoomSubscription> {
+        self.stir(subscription_id);
+        let subscription = self.subscriptions.remove(subscription_id)?;
+        self.catching_up.retain(|other| *other != subscription_id);
+        self.snapshots.retain(|other| *other != subscription_id);
+        self.drop_enqueued(subscription_id, bounds);
+        Some(subscription)
     }
 
     /// If the reader's membership ends with this event: purge, tell, stop. Says whether it did.
     pub(super) fn end_membership(
         &mut self,
-        slot: u32,
+        subscription_id: u32,
         item: &Arc<Outgoing>,
         open: bool,
         bounds: &OutboxBounds,
@@ -277,24 +290,26 @@ impl Inner {
             return false;
         }
         // An event of another life, or from before the last check, speaks of an earlier stay.
-        let passed = |sub: &Sub| {
-            let of_before =
-                |event: &Event| event.epoch != sub.handed.epoch || event.seq <= sub.authorised;
+        let passed = |subscription: &RoomSubscription| {
+            let of_before = |event: &Event| {
+                event.epoch != subscription.delivered.epoch
+                    || event.seq <= subscription.authorised_at
+            };
             item.as_event().is_some_and(|event| of_before(event))
         };
-        match self.subs.get(slot) {
-            Some(sub) if !passed(sub) => {}
+        match self.subscriptions.get(subscription_id) {
+            Some(subscription) if !passed(subscription) => {}
             _ => return false,
         }
         let code =
             if matches!(change, MemberChange::Banned(_)) { Code::Banned } else { Code::Removed };
-        self.deny(slot, code, bounds);
+        self.deny(subscription_id, code, bounds);
         true
     }
 
-    pub(super) fn deny(&mut self, slot: u32, code: Code, bounds: &OutboxBounds) {
-        let Some(sub) = self.remove_subscription(slot, bounds) else { return };
-        let room = sub.room.id().clone();
+    pub(super) fn deny(&mut self, subscription_id: u32, code: Code, bounds: &OutboxBounds) {
+        let Some(subscription) = self.remove_subscription(subscription_id, bounds) else { return };
+        let room = subscription.room.id().clone();
         let status = RoomStatus {
             room,
             status: Status::Denied,
@@ -345,13 +360,13 @@ impl Inner {
         self.clear_pushes(bounds);
     }
 
-    pub(super) fn take_replies(&mut self, take: &mut Take, max_bytes: usize) -> u32 {
+    pub(super) fn take_replies(&mut self, take: &mut OutboxBatch, max_bytes: usize) -> u32 {
         let mut answered = 0;
         while take.items.is_empty() || take.bytes < max_bytes {
             let Some(reply) = self.replies.pop_front() else { break };
             take.bytes += reply.len();
             take.acks += reply.len();
-            take.items.push(Taken::Reply(reply));
+            take.items.push(OutboxItem::Ack(reply));
             answered += 1;
             self.stuck = 0;
         }
@@ -359,41 +374,51 @@ impl Inner {
         answered
     }
 
-    pub(super) fn take_pushes(&mut self, take: &mut Take, max_bytes: usize, bounds: &OutboxBounds) {
+    pub(super) fn take_pushes(
+        &mut self,
+        take: &mut OutboxBatch,
+        max_bytes: usize,
+        bounds: &OutboxBounds,
+    ) {
         let before = take.bytes;
         while take.items.is_empty() || take.bytes < max_bytes {
-            let Some(Queued { slot, seq, item }) = self.pushes.pop_front() else { break };
-            if let Some(sub) = self.subs.get_mut(slot) {
-                sub.handed.seq = seq;
-                self.stir(slot);
+            let Some(QueuedPush { subscription_id, seq, item }) = self.pushes.pop_front() else {
+                break;
+            };
+            if let Some(subscription) = self.subscriptions.get_mut(subscription_id) {
+                subscription.delivered.seq = seq;
+                self.stir(subscription_id);
             }
             if let Push::Room(status) = &item.push {
                 self.told(&status.room);
             }
             self.signals -= usize::from(matches!(item.push, Push::Signal(_)));
             take.bytes += item.size;
-            take.items.push(Taken::Push(item));
+            take.items.push(OutboxItem::Push(item));
         }
         while self.pushes.is_empty() && (take.items.is_empty() || take.bytes < max_bytes) {
-            let Some(((slot, _), item)) = self.state.pop_first() else { break };
-            if let Some(sub) = self.subs.get_mut(slot) {
-                sub.waiting = sub.waiting.saturating_sub(1);
-                self.stir(slot);
+            let Some(((subscription_id, _), item)) = self.state.pop_first() else { break };
+            if let Some(subscription) = self.subscriptions.get_mut(subscription_id) {
+                subscription.state_enqueued = subscription.state_enqueued.saturating_sub(1);
+                self.stir(subscription_id);
             }
             take.bytes += item.size;
-            take.items.push(Taken::Push(item));
+            take.items.push(OutboxItem::Push(item));
         }
         self.uncount(take.bytes - before, bounds);
     }
 
     /// A room whose whole state has to be sent: one at a time, so that they do not pile up on their way out.
-    pub(super) fn take_snapshot(&mut self) -> Option<Due> {
-        while let Some(slot) = self.snapshots.pop() {
-            if let Some(sub) = self.subs.get_mut(slot)
-                && std::mem::take(&mut sub.snapshot)
+    pub(super) fn take_snapshot(&mut self) -> Option<DueSnapshot> {
+        while let Some(subscription_id) = self.snapshots.pop() {
+            if let Some(subscription) = self.subscriptions.get_mut(subscription_id)
+                && std::mem::take(&mut subscription.snapshot)
             {
-                let due = Due { room: sub.room.clone(), even_empty: sub.state_delivered };
-                self.stir(slot);
+                let due = DueSnapshot {
+                    room: subscription.room.clone(),
+                    even_empty: subscription.state_delivered,
+                };
+                self.stir(subscription_id);
                 return Some(due);
             }
         }
@@ -412,11 +437,11 @@ impl Inner {
 
     /// Gives memory back once a burst is over.
     pub(super) fn shrink(&mut self) {
-        self.give_back(8);
+        self.shrink_queues(8);
     }
 
     /// Gives back queues that are empty and have room for more than `most`.
-    pub(super) fn give_back(&mut self, most: usize) {
+    pub(super) fn shrink_queues(&mut self, most: usize) {
         if self.pushes.is_empty() && self.pushes.capacity() > most {
             self.pushes = VecDeque::new();
         }

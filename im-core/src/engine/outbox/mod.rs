@@ -2,7 +2,7 @@
 //!
 //! Two lanes: replies, which are never dropped and which [`super::acks`] and the commands in flight bound; and pushes,
 //! bounded in bytes. Pushes of durable events obey the one rule of reading ([`offer`](crate::state::offer)): a room's event goes in only if it is the
-//! next after the room's `queued` position. When the bound is reached the durable queue is dropped, positions go back to
+//! next after the room's `enqueued` position. When the bound is reached the durable queue is dropped, positions go back to
 //! what was handed over, and the rooms are marked as lagging: [`super::catch_up`] then reads their logs at the reader's pace.
 //!
 //! Lock order: a room's lock may be held while an outbox is locked, never the other way round.
@@ -36,7 +36,7 @@ use super::room::{Room, StateHold};
 
 pub(crate) use delivered::{HeldState, Standpoint};
 use inner::Inner;
-pub(crate) use subscriptions::{Lag, Seat, Start};
+pub(crate) use subscriptions::{CatchUp, SubscriptionRef, SubscriptionStart};
 
 /// The bounds of an outbox, and the budget that all share.
 #[derive(Debug)]
@@ -65,25 +65,25 @@ pub(crate) struct Outbox {
 
 /// What came of feeding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fed {
+pub(crate) enum CatchUpOutcome {
     /// The reader is further on.
-    On,
+    Advanced,
     /// What was read does not go on from where the reader is.
-    Stuck,
+    Stalled,
     /// The reader may not read on: take it off the room's list.
-    Gone,
+    AccessLost,
 }
 
 /// Something taken out of an outbox.
 #[derive(Debug)]
-pub(crate) enum Taken {
-    Reply(Bytes),
+pub(crate) enum OutboxItem {
+    Ack(Bytes),
     Push(Arc<Outgoing>),
 }
 
 /// A snapshot that has to be sent.
 #[derive(Debug)]
-pub(crate) struct Due {
+pub(crate) struct DueSnapshot {
     pub(crate) room: Arc<Room>,
     /// Also if there is no state.
     pub(crate) even_empty: bool,
@@ -91,27 +91,27 @@ pub(crate) struct Due {
 
 /// What there was to take.
 #[derive(Debug, Default)]
-pub(crate) struct Take {
-    pub(crate) items: Vec<Taken>,
+pub(crate) struct OutboxBatch {
+    pub(crate) items: Vec<OutboxItem>,
     pub(crate) bytes: usize,
     /// Of them, those of acks.
     pub(crate) acks: usize,
     /// A room whose state has to be sent whole.
-    pub(crate) snapshot: Option<Due>,
+    pub(crate) snapshot: Option<DueSnapshot>,
     pub(crate) bye: Option<Bye>,
     /// A room whose log has to be read before anything more of it can be taken.
-    pub(crate) lag: Option<Lag>,
+    pub(crate) catch_up: Option<CatchUp>,
     /// A task reads for the subscriber.
     pub(crate) reading: bool,
 }
 
 /// What became of an event that a room offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Offered {
-    /// Taken, known already, or to be read from the log later.
+pub(crate) enum EnqueueOutcome {
+    /// OutboxItem, known already, or to be read from the log later.
     Kept,
     /// The reader may not read on: take it off the list.
-    Gone,
+    AccessLost,
 }
 
 impl Outbox {
@@ -184,15 +184,15 @@ impl Outbox {
     // ---- the reader's side ----
 
     /// Takes what there is, replies first, up to about `max_bytes` but at least one item if there is any. Never waits.
-    pub(crate) fn take(&self, max_bytes: usize) -> Take {
+    pub(crate) fn take(&self, max_bytes: usize) -> OutboxBatch {
         let mut inner = self.inner.lock();
-        let mut take = Take::default();
+        let mut take = OutboxBatch::default();
         let answered = inner.take_replies(&mut take, max_bytes);
-        let feed = inner.catch_up_next && !inner.closed && take.items.is_empty();
-        if feed {
-            take.lag = inner.next_catch_up();
+        let catch_up_first = inner.catch_up_next && !inner.closed && take.items.is_empty();
+        if catch_up_first {
+            take.catch_up = inner.next_catch_up();
         }
-        if take.lag.is_none() {
+        if take.catch_up.is_none() {
             inner.take_pushes(&mut take, max_bytes, &self.bounds);
         }
         let drained = inner.replies.is_empty() && inner.pushes.is_empty() && inner.state.is_empty();
@@ -200,18 +200,18 @@ impl Outbox {
             if drained {
                 take.bye = inner.bye.take();
             }
-        } else if drained && take.lag.is_none() {
+        } else if drained && take.catch_up.is_none() {
             // One at a time: what a task reads may be what the next one needs. After a failure the tick tries again.
             if !inner.catch_up_paused && !inner.reading {
                 take.snapshot = inner.take_snapshot();
             }
             if take.items.is_empty() && take.snapshot.is_none() {
-                take.lag = inner.next_catch_up();
+                take.catch_up = inner.next_catch_up();
             }
             inner.shrink();
         }
         take.reading = inner.reading;
-        inner.catch_up_next = take.lag.is_none() && !inner.lagging.is_empty();
+        inner.catch_up_next = take.catch_up.is_none() && !inner.catching_up.is_empty();
         inner.unreleased += take.bytes;
         drop(inner);
         if answered > 0 {
@@ -269,10 +269,10 @@ impl Outbox {
     }
 
     /// The log could not be read: leave it until [`Outbox::wake`].
-    pub(crate) fn pause_catch_up(&self, lag: &Lag) {
+    pub(crate) fn pause_catch_up(&self, catch_up: &CatchUp) {
         let mut inner = self.inner.lock();
         // To the back, so that one log that cannot be read does not keep the others waiting.
-        inner.settle(lag);
+        inner.settle_catch_up(catch_up);
         inner.catch_up_paused = true;
     }
 
@@ -284,7 +284,7 @@ impl Outbox {
     /// A tick has passed: what was left may be tried again, and a silent connection needs no queues.
     pub(crate) fn wake(&self) {
         let mut inner = self.inner.lock();
-        inner.give_back(0);
+        inner.shrink_queues(0);
         if inner.is_stuck(&self.bounds) {
             inner.disconnect_unread(&self.bounds);
             drop(inner);

@@ -6,91 +6,92 @@ use crate::id::{Cursor, RoomId, Seq};
 
 use super::super::room::Room;
 use super::Outbox;
-use super::subscriptions::{Seat, Start, Sub};
+use super::subscriptions::{RoomSubscription, SubscriptionRef, SubscriptionStart};
 
 impl Outbox {
     /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
-    /// list at `reader`; `head` is what the room has applied, and `erased` what it knows of erasures. Where that is of another
+    /// list at `subscriber_id`; `head` is what the room has applied, and `erased` what it knows of erasures. Where that is of another
     /// life than the one that was looked up, one of the two is behind: the reader takes nothing before its log was read.
     ///
-    /// With `level`, the reader has the room's state already. `None` if the connection has ended.
-    pub(crate) fn follow(
+    /// With `in_sync`, the reader has the room's state already. `None` if the connection has ended.
+    pub(crate) fn subscribe(
         &self,
         room: Arc<Room>,
-        reader: usize,
-        start: Start,
+        subscriber_id: usize,
+        start: SubscriptionStart,
         head: Cursor,
         erased: u64,
-        level: bool,
+        in_sync: bool,
     ) -> Option<u32> {
         let mut inner = self.inner.lock();
         if inner.closed {
             return None;
         }
-        let from = start.from;
-        let (offered, least) = match head.epoch == from.epoch {
+        let from = start.cursor;
+        let (applied, least) = match head.epoch == from.epoch {
             true => (head.seq, head.seq),
             false => (Seq::ZERO, from.seq.next()),
         };
-        let known = least.max(start.authorised);
-        let lagging = from.seq < known;
-        let sub = Sub {
+        let high_watermark = least.max(start.authorised_at);
+        let catching_up = from.seq < high_watermark;
+        let subscription = RoomSubscription {
             room,
-            reader,
-            handed: from,
-            queued: from.seq,
-            known,
-            offered,
-            lagging,
+            subscriber_id,
+            delivered: from,
+            enqueued: from.seq,
+            high_watermark,
+            applied,
+            catching_up,
             snapshot: false,
-            waiting: 0,
-            state_delivered: start.state.is_some(),
-            authorised: start.authorised,
+            state_enqueued: 0,
+            state_delivered: start.state_digest.is_some(),
+            authorised_at: start.authorised_at,
             erased,
         };
-        let slot = inner.subs.insert(sub);
-        inner.stir(slot);
-        if !level {
-            inner.want_snapshot(slot);
+        let subscription_id = inner.subscriptions.insert(subscription);
+        inner.stir(subscription_id);
+        if !in_sync {
+            inner.want_snapshot(subscription_id);
         }
-        if lagging {
-            inner.lagging.push_back(slot);
+        if catching_up {
+            inner.catching_up.push_back(subscription_id);
         }
         drop(inner);
         self.ready.notify_one();
-        Some(slot)
+        Some(subscription_id)
     }
 
     /// Stops following. Gives back the sub, so that the room's list can be put right.
-    pub(crate) fn unfollow(&self, room: &RoomId) -> Option<Sub> {
+    pub(crate) fn unsubscribe(&self, room: &RoomId) -> Option<RoomSubscription> {
         let mut inner = self.inner.lock();
-        let slot = inner.subs.id_of(room)?;
-        inner.remove_subscription(slot, &self.bounds)
+        let subscription_id = inner.subscriptions.id_of(room)?;
+        inner.remove_subscription(subscription_id, &self.bounds)
     }
 
     /// Whether this very reader still follows the room.
-    pub(crate) fn follows(&self, seat: Seat<'_>) -> bool {
-        self.inner.lock().subs.at(seat).is_some()
+    pub(crate) fn is_subscribed(&self, of: SubscriptionRef<'_>) -> bool {
+        self.inner.lock().subscriptions.find(of).is_some()
     }
 
     /// Stops following everything.
-    pub(crate) fn unsubscribe_all(&self) -> Vec<Sub> {
+    pub(crate) fn unsubscribe_all(&self) -> Vec<RoomSubscription> {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        let subs = inner.subs.remove_all();
-        inner.lagging.clear();
+        let subscriptions = inner.subscriptions.remove_all();
+        inner.catching_up.clear();
         inner.clear_pushes(&self.bounds);
         let held = inner.held.take();
         drop(inner);
         drop(held);
         self.progress.notify_one();
-        subs
+        subscriptions
     }
 
     /// How many rooms would be followed with `more`.
     pub(crate) fn count_with(&self, more: &[RoomId]) -> usize {
         let inner = self.inner.lock();
-        inner.subs.len() + more.iter().filter(|room| inner.subs.id_of(room).is_none()).count()
+        inner.subscriptions.len()
+            + more.iter().filter(|room| inner.subscriptions.id_of(room).is_none()).count()
     }
 
     /// Those of the cursors, which the client says it has come to, that can be believed: not of rooms that are not
@@ -101,8 +102,14 @@ impl Outbox {
     ) -> Vec<(RoomId, Cursor)> {
         let inner = self.inner.lock();
         cursors.retain(|(room, cursor)| {
-            let sub = inner.subs.id_of(room).and_then(|slot| inner.subs.get(slot));
-            sub.is_some_and(|sub| cursor.epoch == sub.handed.epoch && cursor.seq <= sub.handed.seq)
+            let subscription = inner
+                .subscriptions
+                .id_of(room)
+                .and_then(|subscription_id| inner.subscriptions.get(subscription_id));
+            subscription.is_some_and(|subscription| {
+                cursor.epoch == subscription.delivered.epoch
+                    && cursor.seq <= subscription.delivered.seq
+            })
         });
         cursors
     }

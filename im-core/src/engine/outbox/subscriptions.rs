@@ -9,82 +9,86 @@ use super::super::room::Room;
 
 /// A room that is followed.
 ///
-/// Invariant: `handed` ≤ `queued` ≤ `known`; the events in the queue are exactly those in (`handed`, `queued`].
+/// Invariant: `delivered` ≤ `enqueued` ≤ `high_watermark`; the events in the queue are exactly those in (`delivered`, `enqueued`].
 #[derive(Debug)]
-pub(crate) struct Sub {
+pub(crate) struct RoomSubscription {
     pub(crate) room: Arc<Room>,
     /// The reader's place in the room's list.
-    pub(crate) reader: usize,
+    pub(crate) subscriber_id: usize,
     /// The last event handed over.
-    pub(super) handed: Cursor,
+    pub(super) delivered: Cursor,
     /// The last event in the queue.
-    pub(super) queued: Seq,
+    pub(super) enqueued: Seq,
     /// The furthest event heard of.
-    pub(super) known: Seq,
+    pub(super) high_watermark: Seq,
     /// The furthest event that the room has applied: not a hint, it is there to be read.
-    pub(super) offered: Seq,
-    pub(super) lagging: bool,
+    pub(super) applied: Seq,
+    pub(super) catching_up: bool,
     /// The whole state has to be sent, rather than single keys.
     pub(super) snapshot: bool,
     /// State keys that wait.
-    pub(super) waiting: usize,
+    pub(super) state_enqueued: usize,
     /// The reader has state: it is told also if there is none any more.
     pub(super) state_delivered: bool,
     /// The room's head before the reader's right to read was last checked: later ends of membership count.
-    pub(super) authorised: Seq,
+    pub(super) authorised_at: Seq,
     /// Of the events in the log, how many were changed by erasures, as the room knows it.
     pub(super) erased: u64,
 }
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Start {
-    /// The last event that it has. At most `authorised`.
-    pub(crate) from: Cursor,
+pub(crate) struct SubscriptionStart {
+    /// The last event that it has. At most `authorised_at`.
+    pub(crate) cursor: Cursor,
     /// The room's head, as read from the store before the right to read was checked.
-    pub(crate) authorised: Seq,
+    pub(crate) authorised_at: Seq,
     /// What the reader has of the room's state, if it has any: see [`Place::state`](crate::state::Place::state).
-    pub(crate) state: Option<u32>,
+    pub(crate) state_digest: Option<u32>,
 }
 
 /// Whom a room means: the reader at this place of its list, who has the room in this slot. Either may have been given up
 /// meanwhile, and be another's.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seat<'a> {
+pub(crate) struct SubscriptionRef<'a> {
     pub(crate) room: &'a Room,
     /// The reader's place in the room's list.
-    pub(crate) at: usize,
-    pub(crate) slot: u32,
+    pub(crate) subscriber_id: usize,
+    pub(crate) subscription_id: u32,
 }
 
 /// What a lagging room's log must be read from.
 #[derive(Debug)]
-pub(crate) struct Lag {
-    pub(crate) slot: u32,
+pub(crate) struct CatchUp {
+    pub(crate) subscription_id: u32,
     pub(crate) room: Arc<Room>,
     /// The reader's place in the room's list.
-    pub(crate) reader: usize,
+    pub(crate) subscriber_id: usize,
     pub(crate) after: Cursor,
     /// As the room knew it before: what was read with another count is to be read again.
     pub(crate) erased: u64,
 }
 
-impl Lag {
-    pub(crate) fn seat(&self) -> Seat<'_> {
-        Seat { room: &self.room, at: self.reader, slot: self.slot }
+impl CatchUp {
+    pub(crate) fn subscription(&self) -> SubscriptionRef<'_> {
+        SubscriptionRef {
+            room: &self.room,
+            subscriber_id: self.subscriber_id,
+            subscription_id: self.subscription_id,
+        }
     }
 }
 
-impl Sub {
+impl RoomSubscription {
     /// The last event that was delivered.
     pub(crate) fn delivered(&self) -> Cursor {
-        self.handed
+        self.delivered
     }
 
-    pub(super) fn lag(&self, slot: u32) -> Lag {
-        let after = Cursor { epoch: self.handed.epoch, seq: self.queued };
-        let (room, reader, erased) = (self.room.clone(), self.reader, self.erased);
-        Lag { slot, room, reader, after, erased }
+    pub(super) fn catch_up(&self, subscription_id: u32) -> CatchUp {
+        let after = Cursor { epoch: self.delivered.epoch, seq: self.enqueued };
+        let (room, subscriber_id, erased) = (self.room.clone(), self.subscriber_id, self.erased);
+        CatchUp { subscription_id, room, subscriber_id, after, erased }
     }
 }
 
@@ -92,8 +96,8 @@ impl Sub {
 ///
 /// Invariant: the index, where there is one, holds every room followed, with its slot.
 #[derive(Debug, Default)]
-pub(super) struct Subs {
-    slots: Vec<Option<Sub>>,
+pub(super) struct SubscriptionTable {
+    entries: Vec<Option<RoomSubscription>>,
     /// Only for readers of many rooms: most follow a few, and are found by looking.
     index: Option<Box<Index>>,
 }
@@ -105,82 +109,90 @@ struct Index(HashMap<RoomId, u32>);
 /// From how many slots on there is an index.
 const INDEXED: usize = 16;
 
-impl Subs {
-    pub(super) fn get(&self, slot: u32) -> Option<&Sub> {
-        self.slots.get(slot as usize)?.as_ref()
+impl SubscriptionTable {
+    pub(super) fn get(&self, subscription_id: u32) -> Option<&RoomSubscription> {
+        self.entries.get(subscription_id as usize)?.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Sub> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+    pub(super) fn get_mut(&mut self, subscription_id: u32) -> Option<&mut RoomSubscription> {
+        self.entries.get_mut(subscription_id as usize)?.as_mut()
     }
 
     /// The sub that is meant, if it is still that one.
-    pub(super) fn at(&mut self, seat: Seat<'_>) -> Option<&mut Sub> {
-        let is_it = |sub: &Sub| std::ptr::eq(&*sub.room, seat.room) && sub.reader == seat.at;
-        self.get_mut(seat.slot).filter(|sub| is_it(sub))
+    pub(super) fn find(&mut self, of: SubscriptionRef<'_>) -> Option<&mut RoomSubscription> {
+        let is_it = |subscription: &RoomSubscription| {
+            std::ptr::eq(&*subscription.room, of.room)
+                && subscription.subscriber_id == of.subscriber_id
+        };
+        self.get_mut(of.subscription_id).filter(|subscription| is_it(subscription))
     }
 
     pub(super) fn id_of(&self, room: &RoomId) -> Option<u32> {
         if let Some(index) = &self.index {
             return index.0.get(room).copied();
         }
-        let is_it = |sub: &Option<Sub>| sub.as_ref().is_some_and(|sub| sub.room.id() == room);
+        let is_it = |subscription: &Option<RoomSubscription>| {
+            subscription.as_ref().is_some_and(|subscription| subscription.room.id() == room)
+        };
         // Bounded by the rooms that a session may follow.
-        self.slots.iter().position(is_it).map(|at| at as u32)
+        self.entries.iter().position(is_it).map(|at| at as u32)
     }
 
     /// Puts a sub into a free slot.
-    pub(super) fn insert(&mut self, sub: Sub) -> u32 {
-        let room = sub.room.id().clone();
-        let slot = match self.slots.iter().position(Option::is_none) {
+    pub(super) fn insert(&mut self, subscription: RoomSubscription) -> u32 {
+        let room = subscription.room.id().clone();
+        let subscription_id = match self.entries.iter().position(Option::is_none) {
             Some(free) => {
-                self.slots[free] = Some(sub);
+                self.entries[free] = Some(subscription);
                 free
             }
             None => {
                 // One by one at first, since most follow one room only.
-                if self.slots.len() < 4 {
-                    self.slots.reserve_exact(1);
+                if self.entries.len() < 4 {
+                    self.entries.reserve_exact(1);
                 }
-                self.slots.push(Some(sub));
-                self.slots.len() - 1
+                self.entries.push(Some(subscription));
+                self.entries.len() - 1
             }
         } as u32;
         match &mut self.index {
             Some(index) => {
-                index.0.insert(room, slot);
+                index.0.insert(room, subscription_id);
             }
-            None if self.slots.len() > INDEXED => {
-                let entries = self.iter().map(|(slot, sub)| (sub.room.id().clone(), slot));
+            None if self.entries.len() > INDEXED => {
+                let entries = self.iter().map(|(subscription_id, subscription)| {
+                    (subscription.room.id().clone(), subscription_id)
+                });
                 self.index = Some(Box::new(Index(entries.collect())));
             }
             None => {}
         }
-        slot
+        subscription_id
     }
 
-    pub(super) fn remove(&mut self, slot: u32) -> Option<Sub> {
-        let sub = self.slots.get_mut(slot as usize)?.take()?;
+    pub(super) fn remove(&mut self, subscription_id: u32) -> Option<RoomSubscription> {
+        let subscription = self.entries.get_mut(subscription_id as usize)?.take()?;
         if let Some(index) = &mut self.index {
-            index.0.remove(sub.room.id());
+            index.0.remove(subscription.room.id());
         }
-        Some(sub)
+        Some(subscription)
     }
 
-    pub(super) fn remove_all(&mut self) -> Vec<Sub> {
+    pub(super) fn remove_all(&mut self) -> Vec<RoomSubscription> {
         self.index = None;
-        std::mem::take(&mut self.slots).into_iter().flatten().collect()
+        std::mem::take(&mut self.entries).into_iter().flatten().collect()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Sub)> {
-        self.slots.iter().enumerate().filter_map(|(slot, sub)| Some((slot as u32, sub.as_ref()?)))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &RoomSubscription)> {
+        self.entries.iter().enumerate().filter_map(|(subscription_id, subscription)| {
+            Some((subscription_id as u32, subscription.as_ref()?))
+        })
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Sub)> {
-        self.slots
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(slot, sub)| Some((slot as u32, sub.as_mut()?)))
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut RoomSubscription)> {
+        self.entries.iter_mut().enumerate().filter_map(|(subscription_id, subscription)| {
+            Some((subscription_id as u32, subscription.as_mut()?))
+        })
     }
 
     pub(super) fn len(&self) -> usize {

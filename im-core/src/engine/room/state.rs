@@ -112,8 +112,10 @@ impl Room {
         state.count(&self.windows);
         if state.map.digest() != digest {
             // Which of the keys are news to them is not known any more.
-            let readers = inner.readers.iter().flatten();
-            readers.for_each(|reader| reader.outbox.renew_state(reader.seat(self)));
+            let subscribers = inner.subscribers.iter().flatten();
+            subscribers.for_each(|subscriber| {
+                subscriber.outbox.require_snapshot_of(subscriber.subscription(self))
+            });
         }
     }
 
@@ -183,11 +185,13 @@ impl Room {
 
     /// The generation of state is this one: every reader is given all of it. In one step, so that no reader is taken to have
     /// state of a generation that it was not given.
-    pub(crate) fn renew_state(&self, generation: u64) {
+    pub(crate) fn set_state_generation(&self, generation: u64) {
         let mut inner = self.inner.lock();
         inner.state.generation = Some(generation);
-        let readers = inner.readers.iter().flatten();
-        readers.for_each(|reader| reader.outbox.renew_state(reader.seat(self)));
+        let subscribers = inner.subscribers.iter().flatten();
+        subscribers.for_each(|subscriber| {
+            subscriber.outbox.require_snapshot_of(subscriber.subscription(self))
+        });
     }
 
     /// All state, in parts of at most about `part_bytes`. If there is none, one empty part or nothing. `None` if the state was
@@ -269,8 +273,10 @@ impl Inner {
 
     fn fan_out_state(&self, room: &Room, update: Arc<StateUpdate>) {
         let item = Outgoing::new(Push::State(update.clone()));
-        let readers = self.readers.iter().flatten();
-        readers.for_each(|reader| reader.outbox.state(reader.seat(room), &update.key, &item));
+        let subscribers = self.subscribers.iter().flatten();
+        subscribers.for_each(|subscriber| {
+            subscriber.outbox.state(subscriber.subscription(room), &update.key, &item)
+        });
     }
 }
 
