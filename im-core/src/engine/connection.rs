@@ -168,7 +168,7 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) user: UserId,
     /// The connection's number among those that have taken the session.
-    pub(crate) attached: u64,
+    pub(crate) fencing_token: u64,
     pub(crate) secret: SecretHash,
     identity: Mutex<Arc<Identity>>,
     /// Milliseconds since the Unix epoch until which the session can be resumed.
@@ -354,8 +354,8 @@ impl Conn {
     }
 
     /// The connection's number among those that have taken its session.
-    pub(crate) fn attached(&self) -> u64 {
-        self.session().map_or(0, |session| session.attached)
+    pub(crate) fn fencing_token(&self) -> u64 {
+        self.session().map_or(0, |session| session.fencing_token)
     }
 
     /// It is known who it is.
@@ -524,7 +524,7 @@ impl Session {
         Self {
             id: record.id.clone(),
             user: record.user.clone(),
-            attached: record.attached,
+            fencing_token: record.attached,
             secret: record.secret,
             identity: Mutex::new(Arc::new(identity)),
             expires: AtomicU64::new(record.expires.as_millis()),

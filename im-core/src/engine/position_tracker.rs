@@ -7,58 +7,58 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use crate::id::{RoomId, SessionId};
 use crate::state::{Followed, Mark, Place, RoomTag, SessionTag};
 
-use super::outbox::{HeldState, Standpoint};
+use super::outbox::{DeliveredPosition, DeliveredState};
 
 /// The rooms of a downlink.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct PositionTracker {
     /// The checkpoint's revision that was looked at last.
     pub(super) rev: u64,
     /// How often something had been handed out when it was looked.
     steps: u64,
     /// What the checkpoint said of each room, also of those that turned out to be denied.
-    rooms: BTreeMap<RoomId, Begun>,
+    rooms: BTreeMap<RoomId, StartedRoom>,
     /// How many rooms have each tag.
     tags: HashMap<RoomTag, u32>,
     /// What a mark has to say, the rooms that moved most first.
-    said: BTreeMap<(Reverse<u64>, RoomTag), Place>,
+    entries: BTreeMap<(Reverse<u64>, RoomTag), Place>,
     /// Rooms of which the reader has still to be told something, with the revision since which they are followed.
-    untold: BTreeSet<(u64, RoomId)>,
+    pending_statuses: BTreeSet<(u64, RoomId)>,
     /// Rooms of which the checkpoint says something else than at the last mark.
     changed: HashSet<RoomId>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Begun {
-    followed: Followed,
+struct StartedRoom {
+    subscription: Followed,
     tag: RoomTag,
-    /// How far the room has moved, if `said` has it.
-    said: Option<u64>,
+    /// How far the room has moved, if `entries` has it.
+    moved_by: Option<u64>,
 }
 
-impl Places {
+impl PositionTracker {
     /// The room has begun, as the checkpoint says.
-    pub(super) fn begin(&mut self, room: RoomId, followed: Followed) {
-        self.end(&room);
+    pub(super) fn start_room(&mut self, room: RoomId, subscription: Followed) {
+        self.stop_room(&room);
         let tag = RoomTag::of(&room);
         let alike = self.tags.entry(tag).or_default();
         *alike += 1;
         if *alike == 2 {
-            self.look_again_at(tag);
+            self.recheck_tag(tag);
         }
         self.changed.insert(room.clone());
-        self.rooms.insert(room, Begun { followed, tag, said: None });
+        self.rooms.insert(room, StartedRoom { subscription, tag, moved_by: None });
     }
 
     /// The room is not followed any more.
-    pub(super) fn end(&mut self, room: &RoomId) {
-        self.unsay(room);
-        let Some(Begun { tag, .. }) = self.rooms.remove(room) else { return };
+    pub(super) fn stop_room(&mut self, room: &RoomId) {
+        self.remove_entry(room);
+        let Some(StartedRoom { tag, .. }) = self.rooms.remove(room) else { return };
         if let Some(alike) = self.tags.get_mut(&tag) {
             *alike -= 1;
             match *alike {
                 0 => drop(self.tags.remove(&tag)),
-                1 => self.look_again_at(tag),
+                1 => self.recheck_tag(tag),
                 _ => {}
             }
         }
@@ -71,67 +71,74 @@ impl Places {
 
     /// The rooms that have begun, with what the checkpoint said of each.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RoomId, &Followed)> {
-        self.rooms.iter().map(|(room, begun)| (room, &begun.followed))
+        self.rooms.iter().map(|(room, started)| (room, &started.subscription))
     }
 
     /// Looks at the rooms where something has changed: those in `moved`, and those of which the checkpoint says something
     /// else. Gives how many there were.
-    pub(super) fn look(
+    pub(super) fn refresh(
         &mut self,
         mut moved: HashSet<RoomId>,
-        stand: impl Fn(&RoomId) -> Standpoint,
+        delivered: impl Fn(&RoomId) -> DeliveredPosition,
     ) -> usize {
         moved.extend(self.changed.drain());
         self.steps += u64::from(!moved.is_empty());
         for room in &moved {
-            self.unsay(room);
-            self.say(room, stand(room));
+            self.remove_entry(room);
+            self.add_entry(room, delivered(room));
         }
         moved.len()
     }
 
-    /// The mark, as of the last look, given by the connection that took the session as the `turn`-th.
-    pub(super) fn mark(&self, session: &SessionId, turn: u64) -> Mark {
+    /// The mark, as of the last look; `fencing_token` is that of the connection.
+    pub(super) fn stream_position(&self, session: &SessionId, fencing_token: u64) -> Mark {
         // What waits to be said is said again to whoever comes back with the mark.
         let before = |(since, _): &(u64, RoomId)| since.saturating_sub(1);
-        let rev = self.untold.first().map_or(self.rev, |first| before(first).min(self.rev));
-        let places = self.said.values().take(Mark::MAX_ROOMS).copied().collect();
-        Mark { session: SessionTag::of(session), turn, step: self.steps, rev, places }
+        let rev =
+            self.pending_statuses.first().map_or(self.rev, |first| before(first).min(self.rev));
+        let places = self.entries.values().take(Mark::MAX_ROOMS).copied().collect();
+        Mark {
+            session: SessionTag::of(session),
+            turn: fencing_token,
+            step: self.steps,
+            rev,
+            places,
+        }
     }
 
-    fn say(&mut self, room: &RoomId, stand: Standpoint) {
-        let Some(begun) = self.rooms.get_mut(room) else { return };
-        let Begun { followed, tag, .. } = *begun;
-        if !stand.told {
-            self.untold.insert((followed.since, room.clone()));
+    fn add_entry(&mut self, room: &RoomId, delivered: DeliveredPosition) {
+        let Some(started) = self.rooms.get_mut(room) else { return };
+        let StartedRoom { subscription, tag, .. } = *started;
+        if !delivered.status_delivered {
+            self.pending_statuses.insert((subscription.since, room.clone()));
             return;
         }
-        let cursor = stand.place.map(|(cursor, _)| cursor);
-        let state = match stand.place.map_or(HeldState::None, |(_, state)| state) {
-            HeldState::None => 0,
-            HeldState::Some => Place::SOME_STATE,
-            HeldState::All(state) => state,
+        let cursor = delivered.position.map(|(cursor, _)| cursor);
+        let state = match delivered.position.map_or(DeliveredState::None, |(_, state)| state) {
+            DeliveredState::None => 0,
+            DeliveredState::Partial => Place::SOME_STATE,
+            DeliveredState::All(state) => state,
         };
         let alike = self.tags.get(&tag).is_some_and(|count| *count > 1);
-        if !alike && (cursor != Some(followed.cursor) || state != 0) {
-            let moved = cursor.filter(|at| at.epoch == followed.cursor.epoch);
-            let moved = moved.map_or(u64::MAX, |at| at.seq.since(followed.cursor.seq));
-            begun.said = Some(moved);
-            self.said.insert((Reverse(moved), tag), Place { room: tag, cursor, state });
+        if !alike && (cursor != Some(subscription.cursor) || state != 0) {
+            let moved = cursor.filter(|at| at.epoch == subscription.cursor.epoch);
+            let moved = moved.map_or(u64::MAX, |at| at.seq.since(subscription.cursor.seq));
+            started.moved_by = Some(moved);
+            self.entries.insert((Reverse(moved), tag), Place { room: tag, cursor, state });
         }
     }
 
-    fn unsay(&mut self, room: &RoomId) {
-        let Some(begun) = self.rooms.get_mut(room) else { return };
-        if let Some(moved) = begun.said.take() {
-            self.said.remove(&(Reverse(moved), begun.tag));
+    fn remove_entry(&mut self, room: &RoomId) {
+        let Some(started) = self.rooms.get_mut(room) else { return };
+        if let Some(moved) = started.moved_by.take() {
+            self.entries.remove(&(Reverse(moved), started.tag));
         }
-        self.untold.remove(&(begun.followed.since, room.clone()));
+        self.pending_statuses.remove(&(started.subscription.since, room.clone()));
     }
 
     /// Rooms with this tag have become alike, or are not any more. That is as good as never.
-    fn look_again_at(&mut self, tag: RoomTag) {
-        let alike = self.rooms.iter().filter(|(_, begun)| begun.tag == tag);
+    fn recheck_tag(&mut self, tag: RoomTag) {
+        let alike = self.rooms.iter().filter(|(_, started)| started.tag == tag);
         self.changed.extend(alike.map(|(room, _)| room.clone()));
     }
 }

@@ -139,7 +139,7 @@ impl Registry {
         let conns = inner.users.entry(session.user.clone()).or_default();
         let same = |other: &Arc<Conn>| other.session().is_some_and(|held| held.id == session.id);
         let replaced = match conns.iter().position(same) {
-            Some(at) if conns[at].attached() > session.attached => {
+            Some(at) if conns[at].fencing_token() > session.fencing_token => {
                 return Err(NotTaken::Superseded);
             }
             Some(at) => Some(conns.swap_remove(at)),

@@ -23,7 +23,7 @@ use super::commands::{self, LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE};
 use super::connection::{Conn, Connection, Part, Peer, Session};
 use super::core::Core;
 use super::outbox::SubscriptionStart;
-use super::position_tracker::Places;
+use super::position_tracker::PositionTracker;
 
 /// What shows that a session may be read.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ impl Drop for Looked<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Downlink {
     /// Where the reader stood when it opened it: counts for every room that has not begun since.
-    mark: Option<Mark>,
+    stream_position: Option<Mark>,
     /// One look at the checkpoint at a time, and at most one that waits.
     looking: tokio::sync::Mutex<()>,
     again: AtomicBool,
@@ -76,7 +76,7 @@ pub(crate) struct Downlink {
     retrying: AtomicBool,
     /// A look has ended.
     looked: Notify,
-    following: Mutex<Places>,
+    rooms: Mutex<PositionTracker>,
 }
 
 impl Downlink {
@@ -101,9 +101,9 @@ impl Downlink {
 
 impl Engine {
     /// Opens a session's downlink, in place of its older connection or downlink, which ends with
-    /// [`Code::Superseded`](crate::Code::Superseded). Its rooms begin where `mark` says, or at the session's checkpoint where that is further.
+    /// [`Code::Superseded`](crate::Code::Superseded). Its rooms begin where `stream_position` says, or at the session's checkpoint where that is further.
     ///
-    /// The transport calls [`Connection::next`] or [`Connection::take`], and hands out [`Connection::mark`] after what
+    /// The transport calls [`Connection::next`] or [`Connection::take`], and hands out [`Connection::stream_position`] after what
     /// they gave. Nothing may be submitted.
     ///
     /// # Errors
@@ -114,9 +114,9 @@ impl Engine {
         &self,
         peer: Peer,
         access: &Access,
-        mark: Option<&Mark>,
+        stream_position: Option<&Mark>,
     ) -> Result<Connection> {
-        let down = Downlink { mark: mark.cloned(), ..Downlink::default() };
+        let down = Downlink { stream_position: stream_position.cloned(), ..Downlink::default() };
         let connection = self.open(peer, Part::Down(Box::new(down)))?;
         let (core, conn) = connection.parts();
         let (mut record, identity) = match access {
@@ -144,15 +144,15 @@ impl Connection {
     /// again what it has no room for: events after the checkpoint's cursor, and the whole state. Only the client's own
     /// commands move the checkpoint's cursors: a downlink that moved them would leave out events that a client has received
     /// but not read when its connection ends.
-    pub fn mark(&self) -> Mark {
+    pub fn stream_position(&self) -> Mark {
         let (_, conn) = self.parts();
         let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else {
             return Mark::default();
         };
-        let mut following = down.following.lock();
-        let stand = |room: &RoomId| conn.outbox.standpoint(room);
-        following.look(conn.outbox.moved(), stand);
-        following.mark(&session.id, session.attached)
+        let mut rooms = down.rooms.lock();
+        let delivered = |room: &RoomId| conn.outbox.delivered_position(room);
+        rooms.refresh(conn.outbox.moved(), delivered);
+        rooms.stream_position(&session.id, session.fencing_token)
     }
 
     /// Shows that the session may still be read: for a transport that keeps a downlink between two requests. Nothing is
@@ -195,7 +195,7 @@ impl Core {
     /// The same, if its checkpoint has another revision by now and no look waits to be repeated.
     pub(crate) fn resubscribe_if_changed(self: &Arc<Self>, conn: &Arc<Conn>, rev: u64) {
         if let Part::Down(down) = &conn.part
-            && down.following.lock().rev != rev
+            && down.rooms.lock().rev != rev
             && !down.retrying.load(Ordering::Acquire)
         {
             self.look_again(conn.clone());
@@ -263,40 +263,42 @@ impl Core {
             let more = commands::extra_cost(new.len());
             commands::pay_more(self, &session.user, OPENING, more, "listen")?;
         }
-        let mark = down.mark.as_ref().filter(|mark| {
-            mark.session == SessionTag::of(&session.id) && mark.rev <= checkpoint.rev
+        let stream_position = down.stream_position.as_ref().filter(|stream_position| {
+            stream_position.session == SessionTag::of(&session.id)
+                && stream_position.rev <= checkpoint.rev
         });
         let _turn = self.registry.turns_of(&session.user).await;
         for slice in new.chunks(ROOMS_IN_A_SLICE) {
-            self.begin_rooms(conn, down, mark, slice).await?;
+            self.start_rooms(conn, down, stream_position, slice).await?;
             if conn.outbox.is_closed() {
                 return Ok(());
             }
             yield_now().await;
         }
-        down.following.lock().rev = checkpoint.rev;
+        down.rooms.lock().rev = checkpoint.rev;
         Ok(())
     }
 
     /// Makes a downlink follow these rooms of its session's checkpoint.
-    async fn begin_rooms(
+    async fn start_rooms(
         self: &Arc<Self>,
         conn: &Arc<Conn>,
         down: &Downlink,
-        mark: Option<&Mark>,
+        stream_position: Option<&Mark>,
         rooms: &[(RoomId, Followed)],
     ) -> Result<()> {
         let Some(session) = conn.session() else { return Ok(()) };
         let begun =
-            futures::stream::iter(rooms.iter().cloned()).map(|(room, followed)| async move {
-                let told = Told::of(mark, &room, &followed);
-                let answer = self.status_for(session, &room, told.cursor(&followed)).await;
-                (room, followed, told, answer)
+            futures::stream::iter(rooms.iter().cloned()).map(|(room, subscription)| async move {
+                let resume_point = ResumePoint::of(stream_position, &room, &subscription);
+                let answer =
+                    self.status_for(session, &room, resume_point.cursor(&subscription)).await;
+                (room, subscription, resume_point, answer)
             });
         // All of them before the first begins: a look-up that has a turn at the store and is not gone on with would hold up
         // everybody, and this very task with them.
         let begun: Vec<_> = begun.buffered(LOOK_UPS_AT_ONCE).collect().await;
-        for (room, followed, told, answer) in begun {
+        for (room, subscription, resume_point, answer) in begun {
             if conn.outbox.is_closed() {
                 return Ok(());
             }
@@ -304,19 +306,22 @@ impl Core {
                 Ok((status, start)) => {
                     // In memory before it is said that it began: from then on signals are to arrive.
                     let _active = self.activate(&room).await?;
-                    if !told.began || told.denied() || status.status != Status::Ok {
+                    if !resume_point.status_delivered
+                        || resume_point.denied()
+                        || status.status != Status::Ok
+                    {
                         conn.outbox.notify_status(status);
                     }
-                    let start = SubscriptionStart { state_digest: told.state(), ..start };
+                    let start = SubscriptionStart { state_digest: resume_point.state(), ..start };
                     self.subscribe(&conn.outbox, &room, start).await?;
                 }
                 Err(error) if error.is_retryable() => return Err(error),
-                Err(error) if !told.denied() => {
+                Err(error) if !resume_point.denied() => {
                     conn.outbox.notify_status(RoomStatus::denied(room.clone(), error.code()));
                 }
                 Err(_) => {}
             }
-            down.following.lock().begin(room, followed);
+            down.rooms.lock().start_room(room, subscription);
         }
         Ok(())
     }
@@ -328,52 +333,62 @@ impl Core {
         down: &Downlink,
         checkpoint: &Checkpoint,
     ) -> Vec<(RoomId, Followed)> {
-        let mut following = down.following.lock();
+        let mut rooms = down.rooms.lock();
         let stays = |room: &RoomId, held: &Followed| {
             checkpoint.rooms.get(room).is_some_and(|new| new.since == held.since)
         };
-        let gone: Vec<RoomId> = following
+        let gone: Vec<RoomId> = rooms
             .iter()
             .filter(|(room, held)| !stays(room, held))
             .map(|(room, _)| room.clone())
             .collect();
         for room in gone {
-            following.end(&room);
+            rooms.stop_room(&room);
             commands::end_subscription(self, conn, &room);
         }
-        let new = checkpoint.rooms.iter().filter(|(room, _)| !following.has(room));
-        new.map(|(room, followed)| (room.clone(), *followed)).collect()
+        let new = checkpoint.rooms.iter().filter(|(room, _)| !rooms.has(room));
+        new.map(|(room, subscription)| (room.clone(), *subscription)).collect()
     }
 }
 
 /// What a reader's mark says of a room.
-struct Told {
+struct ResumePoint {
     /// It has been told how the room answers.
-    began: bool,
-    place: Option<Place>,
+    status_delivered: bool,
+    position: Option<Place>,
 }
 
-impl Told {
-    fn of(mark: Option<&Mark>, room: &RoomId, followed: &Followed) -> Self {
-        let mark = mark.filter(|mark| followed.since <= mark.rev);
-        Self { began: mark.is_some(), place: mark.and_then(|mark| mark.place(room)).copied() }
+impl ResumePoint {
+    fn of(stream_position: Option<&Mark>, room: &RoomId, subscription: &Followed) -> Self {
+        let stream_position =
+            stream_position.filter(|stream_position| subscription.since <= stream_position.rev);
+        Self {
+            status_delivered: stream_position.is_some(),
+            position: stream_position
+                .and_then(|stream_position| stream_position.place(room))
+                .copied(),
+        }
     }
 
     /// Where the room begins: at the mark, unless the checkpoint is further.
-    fn cursor(&self, followed: &Followed) -> Cursor {
-        match self.place.and_then(|place| place.cursor) {
-            Some(at) if at.epoch != followed.cursor.epoch || at.seq >= followed.cursor.seq => at,
-            _ => followed.cursor,
+    fn cursor(&self, subscription: &Followed) -> Cursor {
+        match self.position.and_then(|position| position.cursor) {
+            Some(at)
+                if at.epoch != subscription.cursor.epoch || at.seq >= subscription.cursor.seq =>
+            {
+                at
+            }
+            _ => subscription.cursor,
         }
     }
 
     /// What it has of the room's state, if it has any.
     fn state(&self) -> Option<u32> {
-        self.place.map(|place| place.state).filter(|state| *state != 0)
+        self.position.map(|position| position.state).filter(|state| *state != 0)
     }
 
     /// It has been told that it may not read the room.
     fn denied(&self) -> bool {
-        self.place.is_some_and(|place| place.cursor.is_none())
+        self.position.is_some_and(|position| position.cursor.is_none())
     }
 }

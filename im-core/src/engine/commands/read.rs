@@ -92,7 +92,8 @@ pub(super) async fn resume(
             (1 + super::extra_cost(cursors.len()), super::extra_cost(held.rooms.len()));
         super::pay_more(core, &session.user, paid, more, "resume")?;
         base = Base::Rev(rev);
-        wanted.extend(held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor)));
+        wanted
+            .extend(held.rooms.into_iter().map(|(room, subscription)| (room, subscription.cursor)));
     }
     wanted.extend(cursors);
     let _reserved = core.acks.reserve_statuses(wanted.len()).await?;

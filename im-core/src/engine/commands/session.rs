@@ -445,7 +445,7 @@ impl Core {
         for conn in self.registry.of_user(user) {
             let Some(held) = conn.session() else { continue };
             if session.is_none_or(|wanted| held.id == *wanted)
-                && before.is_none_or(|before| held.attached < before)
+                && before.is_none_or(|before| held.fencing_token < before)
             {
                 conn.close(code, code.meaning());
             }
@@ -470,7 +470,7 @@ impl Core {
                     None => Code::Kicked,
                     // Whose commands are being carried out holds nothing.
                     _ if conn.is_request_half() => continue,
-                    Some(head) if head.attached > conn.attached() => Code::Superseded,
+                    Some(head) if head.attached > conn.fencing_token() => Code::Superseded,
                     Some(head) => {
                         self.resubscribe_if_changed(conn, head.rev);
                         continue;

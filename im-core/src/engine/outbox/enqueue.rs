@@ -206,7 +206,7 @@ impl Outbox {
         subscription.enqueued = subscription.delivered.seq;
         subscription.erased = erased;
         let catch_up = subscription.catch_up(subscription_id);
-        inner.stir(subscription_id);
+        inner.note_moved(subscription_id);
         inner.drop_enqueued(subscription_id, &self.bounds);
         inner.want_snapshot(subscription_id);
         inner.settle_catch_up(&catch_up);
@@ -255,7 +255,7 @@ impl Outbox {
             && let Some(subscription) = inner.subscriptions.get_mut(subscription_id)
         {
             subscription.state_delivered = true;
-            inner.stir(subscription_id);
+            inner.note_moved(subscription_id);
         }
     }
 
@@ -306,7 +306,7 @@ impl Outbox {
             subscription.state_delivered = true;
             subscription.state_enqueued += usize::from(old.is_none());
         }
-        inner.stir(subscription_id);
+        inner.note_moved(subscription_id);
         if let Some(old) = old {
             inner.uncount(old.size, &self.bounds);
         }
@@ -348,7 +348,7 @@ impl Inner {
         subscription.authorised_at = subscription.authorised_at.max(head);
         subscription.high_watermark = head.max(to.seq).max(subscription.applied);
         let status = RoomStatus { room, status, cursor: Some(to), head, code: None };
-        self.stir(catch_up.subscription_id);
+        self.note_moved(catch_up.subscription_id);
         self.drop_enqueued(catch_up.subscription_id, bounds);
         self.enqueue_unbounded(Outgoing::new(Push::Room(status)), bounds);
         self.want_snapshot(catch_up.subscription_id);

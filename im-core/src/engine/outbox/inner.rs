@@ -13,7 +13,7 @@ use crate::wire::{Bye, Event, MemberChange, Push, RoomStatus, Status};
 use super::super::config::SlowSubscriber;
 use super::super::outgoing::{Outgoing, reads_on};
 use super::super::room::StateHold;
-use super::delivered::Marked;
+use super::delivered::PositionChanges;
 use super::subscriptions::{CatchUp, RoomSubscription, SubscriptionTable};
 use super::{DueSnapshot, OutboxBatch, OutboxBounds, OutboxItem};
 
@@ -36,7 +36,7 @@ pub(super) struct Inner {
     pub(super) signals: usize,
     pub(super) subscriptions: SubscriptionTable,
     /// Only for readers with marks.
-    pub(super) marked: Option<Box<Marked>>,
+    pub(super) position_changes: Option<Box<PositionChanges>>,
     /// Slots whose log has to be read, in turn.
     pub(super) catching_up: VecDeque<u32>,
     /// How many rooms passed the one whose turn it is.
@@ -166,7 +166,7 @@ impl Inner {
 
     pub(super) fn enqueue_unbounded(&mut self, item: Arc<Outgoing>, bounds: &OutboxBounds) {
         if let Push::Room(status) = &item.push {
-            self.untold(&status.room);
+            self.status_enqueued(&status.room);
         }
         self.enqueue(NO_SUBSCRIPTION, Seq::ZERO, item, bounds);
     }
@@ -240,7 +240,7 @@ impl Inner {
         {
             subscription.snapshot = true;
             self.snapshots.push(subscription_id);
-            self.stir(subscription_id);
+            self.note_moved(subscription_id);
         }
     }
 
@@ -268,7 +268,7 @@ impl Inner {
         subscription_id: u32,
         bounds: &OutboxBounds,
     ) -> Option<RoomSubscription> {
-        self.stir(subscription_id);
+        self.note_moved(subscription_id);
         let subscription = self.subscriptions.remove(subscription_id)?;
         self.catching_up.retain(|other| *other != subscription_id);
         self.snapshots.retain(|other| *other != subscription_id);
@@ -387,10 +387,10 @@ impl Inner {
             };
             if let Some(subscription) = self.subscriptions.get_mut(subscription_id) {
                 subscription.delivered.seq = seq;
-                self.stir(subscription_id);
+                self.note_moved(subscription_id);
             }
             if let Push::Room(status) = &item.push {
-                self.told(&status.room);
+                self.status_delivered(&status.room);
             }
             self.signals -= usize::from(matches!(item.push, Push::Signal(_)));
             take.bytes += item.size;
@@ -400,7 +400,7 @@ impl Inner {
             let Some(((subscription_id, _), item)) = self.state.pop_first() else { break };
             if let Some(subscription) = self.subscriptions.get_mut(subscription_id) {
                 subscription.state_enqueued = subscription.state_enqueued.saturating_sub(1);
-                self.stir(subscription_id);
+                self.note_moved(subscription_id);
             }
             take.bytes += item.size;
             take.items.push(OutboxItem::Push(item));
@@ -418,7 +418,7 @@ impl Inner {
                     room: subscription.room.clone(),
                     even_empty: subscription.state_delivered,
                 };
-                self.stir(subscription_id);
+                self.note_moved(subscription_id);
                 return Some(due);
             }
         }

@@ -34,7 +34,7 @@ use super::config::SlowSubscriber;
 use super::outgoing::Outgoing;
 use super::room::{Room, StateHold};
 
-pub(crate) use delivered::{HeldState, Standpoint};
+pub(crate) use delivered::{DeliveredPosition, DeliveredState};
 use inner::Inner;
 pub(crate) use subscriptions::{CatchUp, SubscriptionRef, SubscriptionStart};
 

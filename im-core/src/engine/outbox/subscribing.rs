@@ -49,7 +49,7 @@ impl Outbox {
             erased,
         };
         let subscription_id = inner.subscriptions.insert(subscription);
-        inner.stir(subscription_id);
+        inner.note_moved(subscription_id);
         if !in_sync {
             inner.want_snapshot(subscription_id);
         }

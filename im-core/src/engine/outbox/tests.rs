@@ -222,7 +222,7 @@ fn page_behind_a_dropped_queue_is_dropped() {
     outbox.close(Bye { code: Code::Closed.number(), message: "".into(), retry_after: None });
     assert_eq!(outbox.enqueue_history(&catch_up, &[event(13)], false), CatchUpOutcome::Advanced);
     assert_eq!(drain(&outbox).0, []);
-    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, at(10));
+    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, at(10));
 }
 
 /// Follows the room from its head.
@@ -318,7 +318,7 @@ fn who_follows_a_room_that_was_made_anew_since_it_was_looked_up_reads_its_log_fi
     outbox.jump(&catch_up, Status::Reset, anew(6), anew(6).seq);
     room.apply(event_at(anew(7)));
     assert_eq!(drain(&outbox).0, [room.id().clone(), room.id().clone()]);
-    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, anew(7));
+    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, anew(7));
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn who_follows_a_room_that_is_behind_is_given_nothing_of_its_older_life() {
     };
     assert_eq!(outbox.enqueue_history(&catch_up, &items, false), CatchUpOutcome::Advanced);
     assert_eq!(drain(&outbox).0, [room.id().clone()]);
-    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, anew(6));
+    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, anew(6));
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn a_look_at_the_log_of_an_older_life_moves_nobody_back() {
     restart(&room, anew(5));
     outbox.jump(&catch_up, Status::Reset, anew(3), anew(3).seq);
     assert_eq!(drain(&outbox).0, [room.id().clone()], "it is told once");
-    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, anew(5));
+    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, anew(5));
 }
 
 #[test]
@@ -402,12 +402,12 @@ fn who_comes_with_state_of_an_older_generation_is_given_all_of_it() {
         &outbox,
         SubscriptionStart { cursor: at(10), authorised_at: at(10).seq, state_digest: state },
     );
-    let held = || outbox.standpoint(room.id()).place.unwrap().1;
-    assert_eq!(held(), HeldState::Some, "what it has is of the older one");
+    let held = || outbox.delivered_position(room.id()).position.unwrap().1;
+    assert_eq!(held(), DeliveredState::Partial, "what it has is of the older one");
     assert!(outbox.take(1000).snapshot.is_some());
     let parts = room.snapshot(1000, false).unwrap();
     let Push::Snapshot(snapshot) = &parts[0].push else { panic!("a snapshot") };
     assert_eq!((snapshot.generation, snapshot.entries.len()), (2, 1));
-    assert_eq!(held(), HeldState::All(room.state_digest()));
+    assert_eq!(held(), DeliveredState::All(room.state_digest()));
     assert_ne!(Some(room.state_digest()), state);
 }

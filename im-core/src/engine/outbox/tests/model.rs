@@ -124,8 +124,8 @@ impl Model {
             *cursor += 1;
         }
         for (room, cursor) in &self.cursors {
-            let place = self.outbox.standpoint(self.rooms[*room].id()).place;
-            prop_assert_eq!(place.map(|(cursor, _)| cursor), Some(at(*cursor)));
+            let position = self.outbox.delivered_position(self.rooms[*room].id()).position;
+            prop_assert_eq!(position.map(|(cursor, _)| cursor), Some(at(*cursor)));
         }
         let head = |catch_up: &CatchUp| {
             self.rooms.iter().position(|room| Arc::ptr_eq(room, &catch_up.room))

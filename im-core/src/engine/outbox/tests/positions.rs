@@ -122,15 +122,15 @@ impl World {
         }
     }
 
-    fn standpoints(&self) -> HashMap<RoomId, Standpoint> {
+    fn delivered_positions(&self) -> HashMap<RoomId, DeliveredPosition> {
         let closed = self.outbox.is_closed();
         let of = |room: &Arc<Room>| {
-            let mut stand = self.outbox.standpoint(room.id());
-            if closed && let Some((_, state)) = &mut stand.place {
+            let mut delivered = self.outbox.delivered_position(room.id());
+            if closed && let Some((_, state)) = &mut delivered.position {
                 // After the end it is not known any more; what was known before stays true.
-                *state = HeldState::None;
+                *state = DeliveredState::None;
             }
-            (room.id().clone(), stand)
+            (room.id().clone(), delivered)
         };
         self.rooms.iter().map(of).collect()
     }
@@ -150,15 +150,15 @@ proptest! {
         let mut moved: HashSet<RoomId> = world.outbox.moved();
         prop_assert_eq!(moved.len(), ROOMS);
         for step in steps {
-            let before = world.standpoints();
+            let before = world.delivered_positions();
             let was_open = !world.outbox.is_closed();
             world.do_it(&step);
             moved = world.outbox.moved();
             if was_open && world.outbox.is_closed() {
                 continue;
             }
-            for (room, stand) in world.standpoints() {
-                prop_assert!(stand == before[&room] || moved.contains(&room), "{room} after {step:?}");
+            for (room, delivered) in world.delivered_positions() {
+                prop_assert!(delivered == before[&room] || moved.contains(&room), "{room} after {step:?}");
             }
         }
     }
@@ -173,5 +173,5 @@ fn who_has_no_marks_keeps_no_account() {
     );
     room.apply(event(11));
     outbox.take(1000);
-    assert!(outbox.moved().is_empty() && outbox.inner.lock().marked.is_none());
+    assert!(outbox.moved().is_empty() && outbox.inner.lock().position_changes.is_none());
 }
