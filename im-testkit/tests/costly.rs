@@ -152,7 +152,7 @@ async fn downlinks_of_one_user_come_one_by_one() {
         assert_eq!(gate.arrived(), 2, "the second one waits for the first, bob's does not");
         gate.open();
     };
-    let listen = |access| engine.listen(peer(), access, None);
+    let listen = |access| engine.open_stream(peer(), access, None);
     let (first, second, other, ()) =
         tokio::join!(listen(&sessions[0]), listen(&sessions[1]), listen(&sessions[2]), meanwhile);
     for downlink in [first, second, other] {

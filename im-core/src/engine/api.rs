@@ -18,7 +18,7 @@ use crate::wire::{
 use super::builder::{EngineBuilder, NeedsAuthenticator};
 use super::commands;
 use super::config::EngineConfig;
-use super::connection::{Conn, Connection, Part, Peer};
+use super::connection::{Conn, Connection, Half, Peer};
 use super::core::Core;
 use super::outbox::{Outbox, SubscriptionStart};
 use super::registry::Most;
@@ -152,10 +152,10 @@ impl Engine {
     /// [`Code::Draining`] or [`Code::TooManyConnections`]. The transport refuses the peer with it: if it has no way of its
     /// own, by a frame [`Bye`](crate::wire::Bye) made of the error.
     pub fn accept(&self, peer: Peer) -> Result<Connection> {
-        self.open(peer, Part::Whole)
+        self.open(peer, Half::Duplex)
     }
 
-    pub(super) fn open(&self, peer: Peer, part: Part) -> Result<Connection> {
+    pub(super) fn open(&self, peer: Peer, half: Half) -> Result<Connection> {
         let core = self.core();
         self.check_open()?;
         let most = Most {
@@ -165,7 +165,7 @@ impl Engine {
         };
         let conn = core
             .registry
-            .open(peer.address, most, |number| Conn::new(number, peer, part, core))
+            .open(peer.address, most, |number| Conn::new(number, peer, half, core))
             .map_err(|_| Error::of(Code::TooManyConnections, "accept"))?;
         // Whatever comes of it: a connection, a call, a stream, a poll.
         commands::address_quota(core, &conn, Resource::Commands, 1)

@@ -25,7 +25,7 @@ use super::metrics;
 use super::outbox::{Outbox, OutboxBatch, OutboxItem};
 use super::outgoing::Outgoing;
 use super::registry::Call;
-use super::stream_half::Downlink;
+use super::stream_half::StreamHalf;
 
 /// A moment that has not come.
 const NEVER: u64 = u64::MAX;
@@ -137,26 +137,28 @@ pub(crate) struct Conn {
     pub(crate) greeting: AtomicBool,
     /// That it is a call of its user's, from when it is known whose until it ends.
     call: Mutex<Option<Call>>,
-    pub(crate) part: Part,
+    pub(crate) half: Half,
 }
 
 /// Which part of a session's traffic a connection carries.
 #[derive(Debug)]
-pub(crate) enum Part {
+pub(crate) enum Half {
     /// All of it.
-    Whole,
+    Duplex,
     /// One message of commands, and their answers.
-    Up,
+    Request,
     /// Pushes, of the rooms that the session follows.
-    Down(Box<Downlink>),
+    Stream(Box<StreamHalf>),
 }
 
-impl Part {
+impl Half {
     /// What must be waited for before anything is taken, so that it belongs to the session's subscriptions as acknowledged.
     /// On the heap: every connection that waits for something to write would hold it.
     fn unsettled(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> {
         match self {
-            Self::Down(down) if !down.is_settled() => Some(Box::pin(down.settled())),
+            Self::Stream(stream_half) if !stream_half.is_settled() => {
+                Some(Box::pin(stream_half.settled()))
+            }
             _ => None,
         }
     }
@@ -174,7 +176,7 @@ pub(crate) struct Session {
     /// Milliseconds since the Unix epoch until which the session can be resumed.
     expires: AtomicU64,
     /// Nothing was followed on this connection yet: what the store holds is of an earlier one.
-    pub(crate) fresh: AtomicBool,
+    pub(crate) unsubscribed: AtomicBool,
 }
 
 impl Connection {
@@ -182,7 +184,7 @@ impl Connection {
         Self(Arc::new(Handle { conn, engine }))
     }
 
-    pub(super) fn parts(&self) -> (&Arc<Core>, &Arc<Conn>) {
+    pub(super) fn core_and_conn(&self) -> (&Arc<Core>, &Arc<Conn>) {
         (self.0.engine.core(), &self.0.conn)
     }
 
@@ -216,7 +218,7 @@ impl Connection {
     /// nothing of it.
     async fn due(&self, max_bytes: usize) -> Option<Batch> {
         let Handle { conn, engine } = &*self.0;
-        if let Some(settled) = conn.part.unsettled() {
+        if let Some(settled) = conn.half.unsettled() {
             settled.await;
         }
         let taken = match catch_up::take_available(engine.core(), &conn.outbox, max_bytes) {
@@ -233,7 +235,7 @@ impl Connection {
     pub async fn take(&self, max_bytes: usize) -> Option<Batch> {
         let Handle { conn, engine } = &*self.0;
         loop {
-            if let Some(settled) = conn.part.unsettled() {
+            if let Some(settled) = conn.half.unsettled() {
                 settled.await;
             }
             match catch_up::take_available(engine.core(), &conn.outbox, max_bytes) {
@@ -308,10 +310,10 @@ impl Drop for Handle {
 }
 
 impl Conn {
-    pub(crate) fn new(number: u64, peer: Peer, part: Part, core: &Core) -> Self {
+    pub(crate) fn new(number: u64, peer: Peer, half: Half, core: &Core) -> Self {
         let now = core.running();
         let outbox = Arc::new(Outbox::new(core.outboxes.clone()));
-        if matches!(part, Part::Down(_)) {
+        if matches!(half, Half::Stream(_)) {
             outbox.track_positions();
         }
         Self {
@@ -336,7 +338,7 @@ impl Conn {
             greeted: AtomicBool::new(false),
             greeting: AtomicBool::new(false),
             call: Mutex::new(None),
-            part,
+            half,
         }
     }
 
@@ -345,12 +347,12 @@ impl Conn {
         self.session.get().map(|session| &**session)
     }
 
-    pub(crate) fn is_whole(&self) -> bool {
-        matches!(self.part, Part::Whole)
+    pub(crate) fn is_duplex(&self) -> bool {
+        matches!(self.half, Half::Duplex)
     }
 
     pub(crate) fn is_request_half(&self) -> bool {
-        matches!(self.part, Part::Up)
+        matches!(self.half, Half::Request)
     }
 
     /// The connection's number among those that have taken its session.
@@ -464,10 +466,10 @@ impl Conn {
             Duration::from_millis(running.saturating_sub(since)) >= most
         };
         // Who only listens is not heard; its transport knows whether it is there.
-        let listens = matches!(self.part, Part::Down(_));
+        let listens = matches!(self.half, Half::Stream(_));
         match self.session() {
             // Of the others nothing more is awaited: their requests have said all, and what answers them takes its time.
-            None if self.greeting.load(Ordering::Relaxed) || !self.is_whole() => {}
+            None if self.greeting.load(Ordering::Relaxed) || !self.is_duplex() => {}
             None if over(self.opened, config.handshake_timeout) => {
                 self.close(Code::HandshakeTimeout, Code::HandshakeTimeout.meaning());
             }
@@ -512,7 +514,7 @@ impl Conn {
     /// Counts why it ends, whether or not its peer could be told. Half a connection that nothing has ended was only
     /// done with.
     fn count_end(&self) {
-        let code = self.outbox.ended().or(self.is_whole().then_some(Code::Closed.number()));
+        let code = self.outbox.ended().or(self.is_duplex().then_some(Code::Closed.number()));
         if let Some(code) = code.filter(|_| !self.is_request_half()) {
             ::metrics::counter!(metrics::CLOSED, "code" => code.to_string()).increment(1);
         }
@@ -528,7 +530,7 @@ impl Session {
             secret: record.secret,
             identity: Mutex::new(Arc::new(identity)),
             expires: AtomicU64::new(record.expires.as_millis()),
-            fresh: AtomicBool::new(true),
+            unsubscribed: AtomicBool::new(true),
         }
     }
 
@@ -538,7 +540,7 @@ impl Session {
     }
 
     /// New credentials were shown.
-    pub(crate) fn renew(&self, identity: Identity) {
+    pub(crate) fn set_identity(&self, identity: Identity) {
         *self.identity.lock() = Arc::new(identity);
     }
 

@@ -61,7 +61,7 @@ pub use config::{EngineConfig, SlowSubscriber};
 pub use connection::{Batch, BatchId, Connection, Peer};
 pub use health::{Health, Phase, StoreHealth, TaskHealth};
 pub use registry::network_of;
-pub use request_half::{AnswerPart, Answers, HeldAnswers};
+pub use request_half::{AckChunk, Acks, HeldAcks};
 pub use stream_half::Access;
 pub use subscription::Subscription;
 pub use usage::Usage;

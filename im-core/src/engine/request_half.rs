@@ -13,11 +13,11 @@ use crate::wire::{Bye, ResumeToken};
 
 use super::Engine;
 use super::commands;
-use super::connection::{Conn, Connection, Part, Peer, Session};
+use super::connection::{Conn, Connection, Half, Peer, Session};
 use super::core::Core;
 
 /// Bytes of answers in one part, or one answer if that has more.
-const PART: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The answers to one message of commands, in parts.
 ///
@@ -25,31 +25,31 @@ const PART: usize = 64 * 1024;
 /// part has those that were there by then, and the commands behind them are carried out as parts are written and dropped.
 /// If it is dropped before the end, commands may be left undone.
 #[derive(Debug)]
-pub struct Answers {
+pub struct Acks {
     connection: Connection,
-    first: Option<AnswerPart>,
+    first: Option<AckChunk>,
     working: Option<Working>,
     commands: usize,
 }
 
 /// Some of the answers to a message. They count against the bounds of acks until this is dropped.
 #[derive(Debug)]
-pub struct AnswerPart {
+pub struct AckChunk {
     /// Encoded, one for each command, in any order.
     pub frames: Vec<Bytes>,
     /// Until then they count.
-    pub held: HeldAnswers,
+    pub held: HeldAcks,
 }
 
 /// The place that answers take in the bounds of acks; to be dropped when they were written.
 #[derive(Debug)]
-pub struct HeldAnswers {
+pub struct HeldAcks {
     core: Arc<Core>,
     conn: Arc<Conn>,
     bytes: usize,
 }
 
-impl HeldAnswers {
+impl HeldAcks {
     /// The peer has taken bytes of these answers: a sign of life, as [`Connection::write_progressed`] says. They count until
     /// this is dropped all the same.
     pub fn write_progressed(&self) {
@@ -57,7 +57,7 @@ impl HeldAnswers {
     }
 }
 
-impl Drop for HeldAnswers {
+impl Drop for HeldAcks {
     fn drop(&mut self) {
         self.conn.outbox.release(self.bytes, self.bytes);
     }
@@ -91,21 +91,21 @@ impl Engine {
         peer: Peer,
         session: Option<&ResumeToken>,
         message: Bytes,
-    ) -> Result<Answers> {
-        let connection = self.open(peer, Part::Up)?;
-        let (core, conn) = connection.parts();
+    ) -> Result<Acks> {
+        let connection = self.open(peer, Half::Request)?;
+        let (core, conn) = connection.core_and_conn();
         if let Some(token) = session {
             let (record, identity) = commands::prove(core, conn.credentials(), token).await?;
             conn.begin_call(core, &record.user)?;
             core.registry.greet(conn);
             let session = Session::new(&record, identity);
-            session.fresh.store(false, Ordering::Relaxed);
+            session.unsubscribed.store(false, Ordering::Relaxed);
             conn.establish(session);
         }
         let frames = commands::decoded(core, conn, &message).unwrap_or_default();
         let commands = frames.len();
         let mut working = Box::pin(work(core.clone(), conn.clone(), frames));
-        let mut first = AnswerPart::new(core, conn);
+        let mut first = AckChunk::new(core, conn);
         let mut end = None;
         let is_done = first.gather(&mut end, working.as_mut()).await;
         if let Some(bye) = end
@@ -115,7 +115,7 @@ impl Engine {
         }
         let working = (!is_done).then(|| Working(core.tasks.spawn(working)));
         let first = Some(first);
-        Ok(Answers { connection, first, working, commands })
+        Ok(Acks { connection, first, working, commands })
     }
 }
 
@@ -124,9 +124,9 @@ async fn work(core: Arc<Core>, conn: Arc<Conn>, frames: Vec<crate::wire::Value>)
     conn.outbox.appends_settled().await;
 }
 
-impl AnswerPart {
+impl AckChunk {
     fn new(core: &Arc<Core>, conn: &Arc<Conn>) -> Self {
-        let held = HeldAnswers { core: core.clone(), conn: conn.clone(), bytes: 0 };
+        let held = HeldAcks { core: core.clone(), conn: conn.clone(), bytes: 0 };
         Self { frames: Vec::new(), held }
     }
 
@@ -175,7 +175,7 @@ impl AnswerPart {
     }
 }
 
-impl Answers {
+impl Acks {
     /// How many there will be: one for each command, and fewer if the session ends meanwhile.
     pub fn commands(&self) -> usize {
         self.commands
@@ -187,18 +187,18 @@ impl Answers {
     }
 
     /// The next part; `None` if there are no more. Cancel-safe.
-    pub async fn next(&mut self) -> Option<AnswerPart> {
+    pub async fn next(&mut self) -> Option<AckChunk> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
-        let (core, conn) = self.connection.parts();
+        let (core, conn) = self.connection.core_and_conn();
         let (core, conn) = (core.clone(), conn.clone());
         loop {
-            let mut part = AnswerPart::new(&core, &conn);
+            let mut chunk = AckChunk::new(&core, &conn);
             // What is read here has no other end than that of the commands.
-            part.collect(PART);
-            if !part.frames.is_empty() {
-                return Some(part);
+            chunk.collect(CHUNK_BYTES);
+            if !chunk.frames.is_empty() {
+                return Some(chunk);
             }
             let Working(working) = self.working.as_mut()?;
             tokio::select! {
@@ -213,8 +213,8 @@ impl Answers {
     /// All of them, however many: for callers in the process, which hold them by themselves.
     pub async fn all(mut self) -> Vec<Bytes> {
         let mut frames = Vec::new();
-        while let Some(part) = self.next().await {
-            frames.extend(part.frames);
+        while let Some(chunk) = self.next().await {
+            frames.extend(chunk.frames);
         }
         frames
     }

@@ -20,7 +20,7 @@ use crate::wire::{ResumeToken, RoomStatus, Secret, Status};
 
 use super::Engine;
 use super::commands::{self, LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE};
-use super::connection::{Conn, Connection, Part, Peer, Session};
+use super::connection::{Conn, Connection, Half, Peer, Session};
 use super::core::Core;
 use super::outbox::SubscriptionStart;
 use super::position_tracker::PositionTracker;
@@ -56,15 +56,15 @@ struct Looked<'a>(&'a Conn);
 
 impl Drop for Looked<'_> {
     fn drop(&mut self) {
-        if let Part::Down(down) = &self.0.part {
-            down.looked.notify_waiters();
+        if let Half::Stream(stream_half) = &self.0.half {
+            stream_half.looked.notify_waiters();
         }
     }
 }
 
 /// Which rooms a downlink has begun.
 #[derive(Debug, Default)]
-pub(crate) struct Downlink {
+pub(crate) struct StreamHalf {
     /// Where the reader stood when it opened it: counts for every room that has not begun since.
     stream_position: Option<Mark>,
     /// One look at the checkpoint at a time, and at most one that waits.
@@ -79,7 +79,7 @@ pub(crate) struct Downlink {
     rooms: Mutex<PositionTracker>,
 }
 
-impl Downlink {
+impl StreamHalf {
     /// Waits until no look at the checkpoint is due. The ack of a command that changes subscriptions is sent after its look
     /// became due, so what is taken after this belongs to the subscriptions that the ack names. Cancel-safe.
     pub(super) async fn settled(&self) {
@@ -110,21 +110,22 @@ impl Engine {
     ///
     /// The credentials or the ticket are refused (43xx), the session is not this user's or has ended
     /// ([`Code::UnknownSession`](crate::Code::UnknownSession)), there are too many connections, the engine is going away; the store's.
-    pub async fn listen(
+    pub async fn open_stream(
         &self,
         peer: Peer,
         access: &Access,
         stream_position: Option<&Mark>,
     ) -> Result<Connection> {
-        let down = Downlink { stream_position: stream_position.cloned(), ..Downlink::default() };
-        let connection = self.open(peer, Part::Down(Box::new(down)))?;
-        let (core, conn) = connection.parts();
+        let stream_half =
+            StreamHalf { stream_position: stream_position.cloned(), ..StreamHalf::default() };
+        let connection = self.open(peer, Half::Stream(Box::new(stream_half)))?;
+        let (core, conn) = connection.core_and_conn();
         let (mut record, identity) = match access {
             Access::Token(token) => commands::prove(core, conn.credentials(), token).await?,
             Access::Ticket { ticket, again } => commands::redeem(core, ticket, *again).await?,
         };
         commands::pay(core, &record.user, OPENING, "listen")?;
-        commands::check_room(core, &record.user, Some(&record.id))?;
+        commands::check_connection_limit(core, &record.user, Some(&record.id))?;
         commands::attach(core, &mut record).await?;
         conn.establish(Session::new(&record, identity));
         commands::take_over(core, conn, &record).await?;
@@ -145,11 +146,11 @@ impl Connection {
     /// commands move the checkpoint's cursors: a downlink that moved them would leave out events that a client has received
     /// but not read when its connection ends.
     pub fn stream_position(&self) -> Mark {
-        let (_, conn) = self.parts();
-        let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else {
+        let (_, conn) = self.core_and_conn();
+        let (Half::Stream(stream_half), Some(session)) = (&conn.half, conn.session()) else {
             return Mark::default();
         };
-        let mut rooms = down.rooms.lock();
+        let mut rooms = stream_half.rooms.lock();
         let delivered = |room: &RoomId| conn.outbox.delivered_position(room);
         rooms.refresh(conn.outbox.moved(), delivered);
         rooms.stream_position(&session.id, session.fencing_token)
@@ -160,9 +161,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As [`Engine::listen`].
+    /// As [`Engine::open_stream`].
     pub async fn prove(&self, peer: Peer, token: &ResumeToken) -> Result<()> {
-        let (core, conn) = self.parts();
+        let (core, conn) = self.core_and_conn();
         let session = conn.session().filter(|session| session.id == token.session);
         let session = session
             .filter(|session| session.secret.matches(&token.secret))
@@ -171,7 +172,7 @@ impl Connection {
         let owner = commands::authenticate_owner(core, peer.credentials, &session.user, device);
         let identity = owner.await?;
         commands::pay(core, &session.user, 1, "poll")?;
-        session.renew(identity);
+        session.set_identity(identity);
         Ok(())
     }
 }
@@ -194,34 +195,34 @@ impl Core {
 
     /// The same, if its checkpoint has another revision by now and no look waits to be repeated.
     pub(crate) fn resubscribe_if_changed(self: &Arc<Self>, conn: &Arc<Conn>, rev: u64) {
-        if let Part::Down(down) = &conn.part
-            && down.rooms.lock().rev != rev
-            && !down.retrying.load(Ordering::Acquire)
+        if let Half::Stream(stream_half) = &conn.half
+            && stream_half.rooms.lock().rev != rev
+            && !stream_half.retrying.load(Ordering::Acquire)
         {
             self.look_again(conn.clone());
         }
     }
 
     fn look_again(self: &Arc<Self>, conn: Arc<Conn>) {
-        let Part::Down(down) = &conn.part else { return };
-        if down.again.swap(true, Ordering::AcqRel) {
+        let Half::Stream(stream_half) = &conn.half else { return };
+        if stream_half.again.swap(true, Ordering::AcqRel) {
             // The look that waits will see it.
             return;
         }
-        let (core, number) = (self.clone(), down.newest.fetch_add(1, Ordering::AcqRel) + 1);
+        let (core, number) = (self.clone(), stream_half.newest.fetch_add(1, Ordering::AcqRel) + 1);
         self.tasks.spawn(async move { core.look_until_done(&conn, number).await });
     }
 
     /// Looks at the checkpoint. A look that fails is repeated after a tick, then after twice as long each time, up to the time
     /// between two checks of sessions, as long as no newer task does.
     async fn look_until_done(self: &Arc<Self>, conn: &Arc<Conn>, number: u64) {
-        let Part::Down(down) = &conn.part else { return };
-        let is_newest = || down.newest.load(Ordering::Acquire) == number;
+        let Half::Stream(stream_half) = &conn.half else { return };
+        let is_newest = || stream_half.newest.load(Ordering::Acquire) == number;
         let mut pause = self.config.tick;
         loop {
             match AssertUnwindSafe(self.look_now(conn)).catch_unwind().await {
                 Ok(Ok(())) => {
-                    down.retrying.store(false, Ordering::Release);
+                    stream_half.retrying.store(false, Ordering::Release);
                     return;
                 }
                 Ok(Err(error)) => {
@@ -232,7 +233,7 @@ impl Core {
             if !is_newest() {
                 return;
             }
-            down.retrying.store(true, Ordering::Release);
+            stream_half.retrying.store(true, Ordering::Release);
             tokio::select! {
                 biased;
                 () = self.stopped.cancelled() => return,
@@ -254,28 +255,30 @@ impl Core {
 
     /// Makes a downlink follow what its session's checkpoint says.
     async fn look_at_checkpoint(self: &Arc<Self>, conn: &Arc<Conn>, look: Look) -> Result<()> {
-        let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else { return Ok(()) };
-        let _one_at_a_time = down.looking.lock().await;
-        down.again.store(false, Ordering::Release);
+        let (Half::Stream(stream_half), Some(session)) = (&conn.half, conn.session()) else {
+            return Ok(());
+        };
+        let _one_at_a_time = stream_half.looking.lock().await;
+        stream_half.again.store(false, Ordering::Release);
         let checkpoint = self.store.checkpoint(&session.id).await?;
-        let new = self.unsubscribe_removed(conn, down, &checkpoint);
+        let new = self.unsubscribe_removed(conn, stream_half, &checkpoint);
         if look == Look::First {
             let more = commands::extra_cost(new.len());
             commands::pay_more(self, &session.user, OPENING, more, "listen")?;
         }
-        let stream_position = down.stream_position.as_ref().filter(|stream_position| {
+        let stream_position = stream_half.stream_position.as_ref().filter(|stream_position| {
             stream_position.session == SessionTag::of(&session.id)
                 && stream_position.rev <= checkpoint.rev
         });
-        let _turn = self.registry.turns_of(&session.user).await;
+        let _turn = self.registry.lock_user(&session.user).await;
         for slice in new.chunks(ROOMS_IN_A_SLICE) {
-            self.start_rooms(conn, down, stream_position, slice).await?;
+            self.start_rooms(conn, stream_half, stream_position, slice).await?;
             if conn.outbox.is_closed() {
                 return Ok(());
             }
             yield_now().await;
         }
-        down.rooms.lock().rev = checkpoint.rev;
+        stream_half.rooms.lock().rev = checkpoint.rev;
         Ok(())
     }
 
@@ -283,7 +286,7 @@ impl Core {
     async fn start_rooms(
         self: &Arc<Self>,
         conn: &Arc<Conn>,
-        down: &Downlink,
+        stream_half: &StreamHalf,
         stream_position: Option<&Mark>,
         rooms: &[(RoomId, Followed)],
     ) -> Result<()> {
@@ -321,7 +324,7 @@ impl Core {
                 }
                 Err(_) => {}
             }
-            down.rooms.lock().start_room(room, subscription);
+            stream_half.rooms.lock().start_room(room, subscription);
         }
         Ok(())
     }
@@ -330,10 +333,10 @@ impl Core {
     fn unsubscribe_removed(
         &self,
         conn: &Arc<Conn>,
-        down: &Downlink,
+        stream_half: &StreamHalf,
         checkpoint: &Checkpoint,
     ) -> Vec<(RoomId, Followed)> {
-        let mut rooms = down.rooms.lock();
+        let mut rooms = stream_half.rooms.lock();
         let stays = |room: &RoomId, held: &Followed| {
             checkpoint.rooms.get(room).is_some_and(|new| new.since == held.since)
         };

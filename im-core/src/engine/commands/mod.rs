@@ -250,6 +250,6 @@ async fn carry_out(
 
 pub(crate) use read::history_page;
 pub(crate) use session::{
-    attach, authenticate_owner, check_room, end_sessions, list as list_sessions, prove, redeem,
-    server_limits, spend, take_over, unknown,
+    attach, authenticate_owner, check_connection_limit, end_sessions, list as list_sessions, prove,
+    redeem, server_limits, spend, take_over, unknown,
 };

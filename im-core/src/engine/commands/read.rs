@@ -77,13 +77,13 @@ pub(super) async fn resume(
     cursors: Vec<(RoomId, Cursor)>,
     rev: Option<u64>,
 ) -> Result<Outcome> {
-    let _turn = core.registry.turns_of(&session.user).await;
+    let _turn = core.registry.lock_user(&session.user).await;
     let mut wanted: BTreeMap<RoomId, Cursor> = BTreeMap::new();
     let mut base = session.base();
     if let Some(rev) = rev {
         let held = core.store.checkpoint(&session.id).await?;
         // On a connection it has to be the first.
-        let late = conn.is_whole() && base != Base::Empty;
+        let late = conn.is_duplex() && base != Base::Empty;
         if late || held.rev != rev {
             return Err(Error::of(Code::StaleCheckpoint, "resume"));
         }
@@ -242,7 +242,7 @@ async fn begin(
 impl Session {
     /// What a connection's change of the checkpoint starts from: at first from nothing, since nothing is followed yet.
     fn base(&self) -> Base {
-        if self.fresh.load(Ordering::Relaxed) { Base::Empty } else { Base::Held }
+        if self.unsubscribed.load(Ordering::Relaxed) { Base::Empty } else { Base::Held }
     }
 }
 
@@ -262,7 +262,7 @@ impl Core {
         let code = match self.store.change_checkpoint(&session.id, change).await? {
             Ok(rev) => {
                 if begins {
-                    session.fresh.store(false, Ordering::Relaxed);
+                    session.unsubscribed.store(false, Ordering::Relaxed);
                 }
                 return Ok(rev);
             }
@@ -341,7 +341,7 @@ pub(super) async fn checkpoint(
     session: &Session,
     cursors: Vec<(RoomId, Cursor)>,
 ) -> Result<Reply> {
-    let _turn = core.registry.turns_of(&session.user).await;
+    let _turn = core.registry.lock_user(&session.user).await;
     let confirm = if conn.is_request_half() {
         within_the_log(core, cursors).await?
     } else {

@@ -16,7 +16,7 @@ use crate::wire::{
 
 use super::super::connection::{Conn, Session};
 use super::super::core::Core;
-use super::super::registry::NotTaken;
+use super::super::registry::ConnectionRefused;
 use super::Outcome;
 use super::charge::Charge;
 
@@ -40,7 +40,7 @@ pub(super) async fn hello(
             Ok(Outcome::Reply(Reply::Welcome(Box::new(welcome))))
         }
         // A session that is gone is no reason to go: the client may say hello again without it.
-        Err(error) if error.code() == Code::UnknownSession && conn.is_whole() => {
+        Err(error) if error.code() == Code::UnknownSession && conn.is_duplex() => {
             conn.refuse_hello(Code::UnknownSession);
             Err(error)
         }
@@ -69,10 +69,14 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
         conn.begin_call(core, &identity.user)?;
     }
     let resumed = hello.session.is_some();
-    let whole = conn.is_whole();
-    if whole || !resumed {
+    let is_duplex = conn.is_duplex();
+    if is_duplex || !resumed {
         // Before anything is written for it.
-        check_room(core, &identity.user, hello.session.as_ref().map(|token| &token.session))?;
+        check_connection_limit(
+            core,
+            &identity.user,
+            hello.session.as_ref().map(|token| &token.session),
+        )?;
     }
     let (mut record, secret) = match hello.session {
         Some(token) => (proven(core, &identity, &token).await?, token.secret),
@@ -84,12 +88,12 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
             opened
         }
     };
-    if resumed && whole {
+    if resumed && is_duplex {
         attach(core, &mut record).await?;
     }
     let expires = identity.expires;
     conn.establish(Session::new(&record, identity));
-    let rev = if whole {
+    let rev = if is_duplex {
         take_over(core, conn, &record).await?
     } else {
         core.registry.greet(conn);
@@ -109,7 +113,11 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
 }
 
 /// Refuses a user who has as many connections as one may, but for one of the same session.
-pub(crate) fn check_room(core: &Core, user: &UserId, session: Option<&SessionId>) -> Result<()> {
+pub(crate) fn check_connection_limit(
+    core: &Core,
+    user: &UserId,
+    session: Option<&SessionId>,
+) -> Result<()> {
     match core.registry.has_room_for(user, session, core.config.max_connections_per_user) {
         true => Ok(()),
         false => Err(Error::of(Code::TooManyConnections, "hello")),
@@ -123,12 +131,12 @@ pub(crate) async fn take_over(
     conn: &Arc<Conn>,
     record: &SessionRecord,
 ) -> Result<u64> {
-    let not_taken = |reason| match reason {
-        NotTaken::Crowded => Error::of(Code::TooManyConnections, "hello"),
-        NotTaken::Superseded => Error::of(Code::Superseded, "hello"),
+    let refused = |reason| match reason {
+        ConnectionRefused::TooMany => Error::of(Code::TooManyConnections, "hello"),
+        ConnectionRefused::Superseded => Error::of(Code::Superseded, "hello"),
     };
     let max = core.config.max_connections_per_user;
-    if let Some(older) = core.registry.identify(conn, max).map_err(not_taken)? {
+    if let Some(older) = core.registry.identify(conn, max).map_err(refused)? {
         older.close(Code::Superseded, Code::Superseded.meaning());
     }
     if record.attached > 1 {
@@ -295,11 +303,11 @@ pub(super) async fn refresh(core: &Core, session: &Session, token: Secret) -> Re
     }
     for conn in core.registry.of_user(&session.user) {
         if let Some(held) = conn.session().filter(|held| held.id == session.id) {
-            held.renew(identity.clone());
+            held.set_identity(identity.clone());
         }
     }
     let expires = identity.expires;
-    session.renew(identity);
+    session.set_identity(identity);
     Ok(Reply::Refreshed { expires })
 }
 
