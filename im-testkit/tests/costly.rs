@@ -195,7 +195,7 @@ async fn resumes_of_one_user_come_one_by_one() {
 /// One lane, and a store that takes one batch at a time.
 #[tokio::test(start_paused = true)]
 async fn light_user_waits_for_one_batch_only() {
-    let (engine, store) = with_store(EngineConfig::default().lanes(1)).await;
+    let (engine, store) = with_store(EngineConfig::default().append_shards(1)).await;
     let mut ann = Client::greeted(&engine, "ann").await;
     ann.ask(json!({"t": "create", "id": 2, "room": "tea"})).await;
     let mut eve = Client::greeted(&engine, "eve").await;

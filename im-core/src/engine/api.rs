@@ -37,8 +37,8 @@ use super::usage::Usage;
 /// let (shop, room) = (UserId::new("shop").unwrap(), RoomId::new("orders").unwrap());
 /// let seed = RoomSeed { kind: RoomKind::Group, open: true, members: vec![(shop.clone(), Role::Owner)] };
 /// engine.create_room(room.clone(), seed, &shop).await?;
-/// let receipt = engine.publish(Publish::text(Target::Room(room), shop, "order 17 was placed")).await?;
-/// assert_eq!(receipt.seq.get(), 2); // 1 tells who is in the room
+/// let ack = engine.publish(Publish::text(Target::Room(room), shop, "order 17 was placed")).await?;
+/// assert_eq!(ack.seq.get(), 2); // 1 tells who is in the room
 /// # Ok(())
 /// # }
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(example()).unwrap();
@@ -68,7 +68,7 @@ pub struct Publish {
     pub kind: EventKind,
     /// What it says.
     pub content: Value,
-    /// An id, if the call may be repeated: a repeat then returns the first receipt.
+    /// An id, if the call may be repeated: a repeat then returns the first ack.
     pub id: Option<MessageId>,
 }
 

@@ -18,7 +18,7 @@ use crate::time::StampClock;
 
 use super::Engine;
 use super::acks::AckBudget;
-use super::append_shards::{self, Lanes};
+use super::append_shards::{self, AppendShards};
 use super::catch_up_reads::CatchUpReads;
 use super::config::EngineConfig;
 use super::core::Core;
@@ -157,7 +157,8 @@ impl EngineBuilder {
             Some(bus) => Some(bus.subscribe(node).await?),
             None => None,
         };
-        let (lanes, jobs) = Lanes::new(config.lanes, config.append_shard_queue);
+        let (append_shards, jobs) =
+            AppendShards::new(config.append_shards, config.append_shard_queue);
         let windows = WindowBounds {
             events: config.window_events.max(1),
             bytes: config.window_bytes,
@@ -188,7 +189,7 @@ impl EngineBuilder {
             swept: Mutex::new(None),
             bus: self.bus,
             hub: Hub::new(windows),
-            lanes,
+            append_shards,
             registry: Arc::default(),
             catch_up_reads: CatchUpReads::new(
                 tasks.clone(),

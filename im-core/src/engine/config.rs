@@ -118,7 +118,7 @@ pub struct EngineConfig {
     pub page_cache_bytes: usize,
 
     /// Tasks that append, each for its share of the rooms. 4 by default.
-    pub lanes: usize,
+    pub append_shards: usize,
     /// Appends that wait for one of them: half of them as they came, half in fair turns of their users. 4,096 by default; senders
     /// wait beyond that. Worst case in memory: as many messages of `limits.max_message_bytes`.
     pub append_shard_queue: usize,
@@ -198,7 +198,7 @@ impl Default for EngineConfig {
             states_bytes: 64 * 1024 * 1024,
             catch_up_reads: 16,
             page_cache_bytes: 64 * 1024 * 1024,
-            lanes: 4,
+            append_shards: 4,
             append_shard_queue: 4096,
             append_batch: 512,
             append_rows: 1024,
@@ -266,7 +266,7 @@ setters! {
     states_bytes: usize,
     catch_up_reads: usize,
     page_cache_bytes: usize,
-    lanes: usize,
+    append_shards: usize,
     append_shard_queue: usize,
     append_batch: usize,
     append_rows: usize,

@@ -23,7 +23,7 @@ use crate::time::{Stamp, StampClock, Timestamp};
 use crate::wire::{ErrorReply, PageFrom};
 
 use super::acks::AckBudget;
-use super::append_shards::Lanes;
+use super::append_shards::AppendShards;
 use super::catch_up_reads::CatchUpReads;
 use super::config::EngineConfig;
 use super::health::Vitals;
@@ -51,7 +51,7 @@ pub(crate) struct Core {
     pub(crate) swept: Mutex<Option<RoomId>>,
     pub(crate) bus: Option<Arc<dyn Bus>>,
     pub(crate) hub: Hub,
-    pub(crate) lanes: Lanes,
+    pub(crate) append_shards: AppendShards,
     pub(crate) registry: Arc<Registry>,
     pub(crate) catch_up_reads: CatchUpReads,
     pub(crate) state_writer: StateWriter,
@@ -97,7 +97,7 @@ impl Core {
     }
 
     /// Tells the other nodes.
-    pub(crate) fn tell(&self, message: BusMessage) {
+    pub(crate) fn publish(&self, message: BusMessage) {
         if let Some(bus) = &self.bus {
             bus.publish(Envelope { from: self.node, message });
         }

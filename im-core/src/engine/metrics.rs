@@ -53,4 +53,4 @@ pub(crate) const QUOTA_REFUSALS: &str = "im_quota_refusals_total";
 /// Connections closed because they went on sending what was refused.
 pub(crate) const FLOODS: &str = "im_floods_total";
 /// Batches of appends behind which others had to wait for their turn.
-pub(crate) const TURNS: &str = "im_append_turns_total";
+pub(crate) const APPEND_DEFERRED: &str = "im_append_turns_total";

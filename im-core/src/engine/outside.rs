@@ -87,11 +87,11 @@ impl Engine {
             let kept = self.kept(&room, &events).await?;
             for event in &kept {
                 append_shards::announce(core, event, self.first_members(event).await);
-                append_shards::publish(core, Arc::clone(event));
+                append_shards::fan_out(core, Arc::clone(event));
             }
             if !kept.is_empty() {
                 ::metrics::counter!(metrics::EVENTS).increment(kept.len() as u64);
-                core.tell(BusMessage::Events(kept));
+                core.publish(BusMessage::Events(kept));
             }
         }
         Ok(())

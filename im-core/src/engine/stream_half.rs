@@ -181,7 +181,10 @@ impl Core {
     /// The session's checkpoint was changed: its downlink, wherever it is, has to look at it.
     pub(crate) fn checkpoint_changed(self: &Arc<Self>, session: &Session) {
         self.resubscribe(&session.user, &session.id);
-        self.tell(BusMessage::Follow { user: session.user.clone(), session: session.id.clone() });
+        self.publish(BusMessage::Follow {
+            user: session.user.clone(),
+            session: session.id.clone(),
+        });
     }
 
     /// If the session's downlink is here, it looks at the checkpoint.

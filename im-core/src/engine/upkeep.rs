@@ -56,7 +56,7 @@ impl Engine {
         let core = self.core();
         let existed = core.store.delete_room(room).await?;
         core.compare(room).await;
-        core.tell(BusMessage::Changed { room: room.clone() });
+        core.publish(BusMessage::Changed { room: room.clone() });
         if !existed {
             return Err(Error::of(Code::NotFound, "delete"));
         }
@@ -84,7 +84,7 @@ impl Engine {
         commands::end_sessions(core, user, None, Code::Kicked).await?;
         core.remove_from_rooms(user).await?;
         core.forget(user).await?;
-        core.tell(BusMessage::Erased { user: user.clone() });
+        core.publish(BusMessage::Erased { user: user.clone() });
         let mut events = 0;
         loop {
             let step = core.store.erase_user(user, STEP).await?;
@@ -95,7 +95,7 @@ impl Engine {
             tokio::task::yield_now().await;
         }
         core.compare_all().await;
-        core.tell(BusMessage::Erased { user: user.clone() });
+        core.publish(BusMessage::Erased { user: user.clone() });
         ::metrics::counter!(metrics::ERASED).increment(events);
         tracing::info!(events, "a user was erased");
         Ok(events)
@@ -167,7 +167,7 @@ impl Core {
             if let Some(room) = self.hub.get(&record.id) {
                 room.trim_window(record.epoch, trimmed.first);
             }
-            self.tell(BusMessage::Changed { room: record.id.clone() });
+            self.publish(BusMessage::Changed { room: record.id.clone() });
         }
         Ok(trimmed)
     }

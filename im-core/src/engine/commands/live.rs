@@ -71,7 +71,7 @@ async fn may_write(core: &Core, room: &RoomId, user: &UserId, verdict: &Verdict)
 
 fn send_signal(core: &Arc<Core>, signal: Arc<Signal>) {
     deliver_signal(core, &signal);
-    core.tell(BusMessage::Signal(signal));
+    core.publish(BusMessage::Signal(signal));
 }
 
 /// Hands a signal to whoever is connected to this node.
@@ -168,7 +168,7 @@ pub(crate) async fn put_state(
         if let Some(now) = core.hub.get(&update.room).filter(|now| !Arc::ptr_eq(now, &live)) {
             core.merge_remote(now, update.clone());
         }
-        core.tell(BusMessage::State(update));
+        core.publish(BusMessage::State(update));
     }
     drop(hold);
     core.hub.evict_state();

@@ -141,7 +141,7 @@ pub(crate) async fn take_over(
     }
     if record.attached > 1 {
         // The session's older connection may be on another node.
-        core.tell(BusMessage::Close {
+        core.publish(BusMessage::Close {
             user: record.user.clone(),
             session: Some(record.id.clone()),
             before: Some(record.attached),
@@ -431,7 +431,7 @@ pub(crate) async fn end_sessions(
         },
     }
     core.close_sessions(user, session, None, code);
-    core.tell(BusMessage::Close {
+    core.publish(BusMessage::Close {
         user: user.clone(),
         session: session.cloned(),
         before: None,
