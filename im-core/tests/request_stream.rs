@@ -210,8 +210,8 @@ async fn a_newer_downlink_takes_the_place_of_the_older_one_on_any_node() {
     let last = ann.try_open_stream(None).await.unwrap();
     for down in downs {
         let ended = loop {
-            if let Some(bye) = down.next(1 << 16).await.close {
-                break bye;
+            if let Some(disconnect) = down.next(1 << 16).await.close {
+                break disconnect;
             }
         };
         assert_eq!(ended.code, Code::Superseded.number());
@@ -254,8 +254,8 @@ async fn state_that_is_on_its_way_to_the_store_is_there_on_every_node() {
         tokio::time::sleep(Duration::from_millis(1)).await;
         for _node in 0..2 {
             let (frames, _) = ann.poll(None).await;
-            let told = &frames.last().unwrap()["entries"][0]["value"];
-            assert_eq!(*told, value, "{frames:?}");
+            let held = &frames.last().unwrap()["entries"][0]["value"];
+            assert_eq!(*held, value, "{frames:?}");
         }
     }
 }
@@ -286,11 +286,11 @@ async fn many_busy_rooms_get_ahead_with_small_marks() {
     for room in &rooms {
         ann.say(room, "x").await;
     }
-    let mut heard = std::collections::BTreeSet::new();
+    let mut delivered = std::collections::BTreeSet::new();
     for _ in 0..12 {
         let (frames, next) = ann.poll(Some(&stream_position)).await;
         assert!(next.len() <= Mark::MAX_LEN);
-        heard.extend(brief(&frames));
+        delivered.extend(brief(&frames));
         stream_position = next;
         // A position has no room for all of them, so the client confirms what it has received.
         let received: Vec<Value> = frames
@@ -301,7 +301,7 @@ async fn many_busy_rooms_get_ahead_with_small_marks() {
             ann.call(json!({"t": "checkpoint", "id": 4, "cursors": received})).await;
         }
     }
-    assert_eq!(heard.len(), rooms.len());
+    assert_eq!(delivered.len(), rooms.len());
     assert_eq!(
         brief(&ann.poll(Some(&stream_position)).await.0),
         [""; 0],
@@ -391,12 +391,12 @@ async fn requests_without_a_good_session_are_refused_as_a_whole() {
     assert_eq!(ann.try_call(json!([])).await.unwrap_err(), Code::Malformed);
     assert_eq!(ann.try_call(ping.clone()).await.unwrap().len(), 1);
     assert_eq!(ann.call(json!({"t": "logout", "id": 5})).await["t"], "ok");
-    let bye = loop {
-        if let Some(bye) = down.next(1 << 16).await.close {
-            break bye;
+    let disconnect = loop {
+        if let Some(disconnect) = down.next(1 << 16).await.close {
+            break disconnect;
         }
     };
-    assert_eq!(bye.code, Code::LoggedOut.number());
+    assert_eq!(disconnect.code, Code::LoggedOut.number());
     assert_eq!(ann.try_call(ping).await.unwrap_err(), Code::UnknownSession);
 }
 
@@ -428,9 +428,9 @@ async fn what_was_not_handed_out_is_said_again() {
     let (first, stream_position) = sip(&down).await;
     assert_eq!(first.len(), 1);
     let (rest, stream_position) = ann.poll(Some(&stream_position)).await;
-    let told: std::collections::BTreeSet<String> =
+    let delivered: std::collections::BTreeSet<String> =
         brief(&[first, rest].concat()).into_iter().collect();
-    assert_eq!(told, rooms.iter().map(|room| format!("{room} ok")).collect());
+    assert_eq!(delivered, rooms.iter().map(|room| format!("{room} ok")).collect());
     assert_eq!(brief(&ann.poll(Some(&stream_position)).await.0), [""; 0]);
 }
 

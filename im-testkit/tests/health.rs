@@ -44,7 +44,8 @@ async fn health_tells_counts_and_readiness() {
     assert_eq!((health.connections, health.rooms, health.appends_waiting), (1, 1, 0));
     assert_eq!((health.store.name, health.appends_failing), ("memory", None));
     let names: Vec<_> = health.tasks.iter().map(|task| task.name).collect();
-    for name in ["tick", "head_check", "session_check", "state", "heard_state", "upkeep", "sweep"] {
+    for name in ["tick", "head_check", "session_check", "state", "remote_state", "upkeep", "sweep"]
+    {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
     let words = health.to_string();

@@ -52,7 +52,7 @@ pub(crate) fn take_available(
             let Some(parts) = room.snapshot(SNAPSHOT_CHUNK, *even_empty) else {
                 // The subscriber asks for it again.
                 outbox.require_snapshot(room);
-                if !take.items.is_empty() || take.bye.is_some() {
+                if !take.items.is_empty() || take.disconnect.is_some() {
                     // It is read once the transport waits for it, so that it is not kept in memory while this is written.
                     return Available::Taken(take);
                 }
@@ -67,7 +67,7 @@ pub(crate) fn take_available(
             take.bytes += bytes;
             take.items.extend(parts.into_iter().map(OutboxItem::Push));
         }
-        if !take.items.is_empty() || take.bye.is_some() {
+        if !take.items.is_empty() || take.disconnect.is_some() {
             return Available::Taken(take);
         }
         // A room without state has nothing to send; the next may have.

@@ -419,11 +419,11 @@ impl Conn {
         self.mark_sent(core);
         let mut frames: Vec<Bytes> =
             take.items.into_iter().map(|item| self.encoded(item)).collect();
-        if let Some(bye) = &take.bye {
-            frames.push(Outgoing::new(Push::Bye(bye.clone())).encoded(self.encoding));
+        if let Some(disconnect) = &take.disconnect {
+            frames.push(Outgoing::new(Push::Bye(disconnect.clone())).encoded(self.encoding));
         }
         let id = BatchId { bytes: take.bytes, acks: take.acks };
-        Batch { id, frames, heartbeat, close: take.bye }
+        Batch { id, frames, heartbeat, close: take.disconnect }
     }
 
     pub(super) fn encoded(&self, item: OutboxItem) -> Bytes {

@@ -272,7 +272,7 @@ impl Core {
                 }
             };
             if !continues(&page, head) {
-                self.renew(room).await;
+                self.reset_room(room).await;
                 // If its beginning has moved past what was missing, it goes on from there.
                 if room.head().is_some_and(|now| now.epoch == head.epoch && now.seq > head.seq) {
                     continue;
@@ -334,7 +334,7 @@ impl Core {
                 continue;
             };
             if head.cursor.epoch != held.epoch {
-                self.renew(room).await;
+                self.reset_room(room).await;
                 continue;
             }
             room.trim_window(held.epoch, head.first);
@@ -361,7 +361,7 @@ impl Core {
     /// The room is in another life, has lost its end, or has lost what comes next: whoever may read it goes on from its
     /// head, or from its new beginning; the others are told. If the store fails meanwhile, nothing changes; the next check
     /// comes back to it.
-    async fn renew(&self, room: &Room) {
+    async fn reset_room(&self, room: &Room) {
         let (record, head) = match self.look_up(room.id()).await {
             Ok(found) => found,
             Err(error) => {

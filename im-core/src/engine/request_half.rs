@@ -108,10 +108,10 @@ impl Engine {
         let mut first = AckChunk::new(core, conn);
         let mut end = None;
         let is_done = first.gather(&mut end, working.as_mut()).await;
-        if let Some(bye) = end
+        if let Some(disconnect) = end
             && (first.frames.is_empty() || conn.session().is_none())
         {
-            return Err(refusal(bye));
+            return Err(refusal(disconnect));
         }
         let working = (!is_done).then(|| Working(core.tasks.spawn(working)));
         let first = Some(first);
@@ -141,11 +141,11 @@ impl AckChunk {
             let take = conn.outbox.take(left);
             self.held.bytes += take.bytes;
             if take.items.is_empty() {
-                return take.bye;
+                return take.disconnect;
             }
             self.frames.extend(take.items.into_iter().map(|item| conn.encoded(item)));
-            if take.bye.is_some() {
-                return take.bye;
+            if take.disconnect.is_some() {
+                return take.disconnect;
             }
         }
     }
@@ -220,10 +220,10 @@ impl Acks {
     }
 }
 
-fn refusal(bye: Bye) -> Error {
-    let code = Code::from_number(bye.code).unwrap_or(Code::Unknown);
-    let error = Error::new(code, "call", bye.message);
-    match bye.retry_after {
+fn refusal(disconnect: Bye) -> Error {
+    let code = Code::from_number(disconnect.code).unwrap_or(Code::Unknown);
+    let error = Error::new(code, "call", disconnect.message);
+    match disconnect.retry_after {
         Some(wait) => error.retry_after(wait),
         None => error,
     }

@@ -66,11 +66,11 @@ pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
         core.state_writer.flush(&core.store).await;
     }));
     core.tasks.spawn(every(core.clone(), "upkeep", config.upkeep, |core| async move {
-        core.keep_up().await
+        core.run_upkeep().await
     }));
     core.tasks.spawn(every(
         core.clone(),
-        "heard_state",
+        "remote_state",
         config.state_delay * REMOTE_STATE_DELAYS,
         |core| async move {
             core.remote_state.turn();
@@ -120,7 +120,7 @@ async fn listen(core: Arc<Core>, mut bus: Box<dyn BusReceiver>) {
             biased;
             () = core.stopped.cancelled() => return,
             envelope = bus.next() => match envelope {
-                Some(envelope) => hear(&core, envelope),
+                Some(envelope) => on_bus_message(&core, envelope),
                 None => return,
             },
         }
@@ -128,7 +128,7 @@ async fn listen(core: Arc<Core>, mut bus: Box<dyn BusReceiver>) {
 }
 
 /// Takes what another node says. It is a hint: what is missing is read from the store.
-fn hear(core: &Arc<Core>, envelope: Envelope) {
+fn on_bus_message(core: &Arc<Core>, envelope: Envelope) {
     if envelope.from == core.node {
         return;
     }
@@ -158,7 +158,7 @@ fn hear(core: &Arc<Core>, envelope: Envelope) {
         BusMessage::Erased { user } => {
             let core = core.clone();
             core.tasks.clone().spawn(async move {
-                if let Err(error) = core.forget(&user).await {
+                if let Err(error) = core.drop_pending_of(&user).await {
                     tracing::warn!(%error, "state of a user who is being erased could not be unset");
                 }
                 core.compare_all().await;

@@ -83,7 +83,7 @@ impl Engine {
         let core = self.core();
         commands::end_sessions(core, user, None, Code::Kicked).await?;
         core.remove_from_rooms(user).await?;
-        core.forget(user).await?;
+        core.drop_pending_of(user).await?;
         core.publish(BusMessage::Erased { user: user.clone() });
         let mut events = 0;
         loop {
@@ -104,7 +104,7 @@ impl Engine {
 
 impl Core {
     /// One round: some of what is left of deleted rooms, and some rooms of those that lose their oldest events.
-    pub(crate) async fn keep_up(self: &Arc<Self>) {
+    pub(crate) async fn run_upkeep(self: &Arc<Self>) {
         if let Err(error) = self.purge().await {
             tracing::warn!(%error, "what is left of deleted rooms could not be removed; it is tried again");
         }
@@ -203,12 +203,12 @@ impl Core {
             .map(|entry| entry.key.clone())
             .collect();
         for key in keys {
-            self.unset(room, key).await?;
+            self.remove_state(room, key).await?;
         }
         Ok(())
     }
 
-    async fn unset(self: &Arc<Self>, room: &RoomId, key: StateKey) -> Result<()> {
+    async fn remove_state(self: &Arc<Self>, room: &RoomId, key: StateKey) -> Result<()> {
         let erased = UserId::erased();
         match commands::put_state(self, room.clone(), key, None, erased, None).await {
             // A newer value, or the room has gone.
@@ -219,13 +219,13 @@ impl Core {
 
     /// Lets go of what this node alone may have of a user who is being erased: values that wait to be written must not come
     /// in behind.
-    pub(crate) async fn forget(self: &Arc<Self>, user: &UserId) -> Result<()> {
+    pub(crate) async fn drop_pending_of(self: &Arc<Self>, user: &UserId) -> Result<()> {
         self.state_writer.drop_user(user);
         self.remote_state.drop_user(user);
         for room in self.hub.rooms() {
             let _hold = self.hold_state(&room).await?;
             for key in room.state_keys_of(user) {
-                self.unset(room.id(), key).await?;
+                self.remove_state(room.id(), key).await?;
             }
         }
         Ok(())

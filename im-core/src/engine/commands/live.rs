@@ -98,7 +98,7 @@ impl Core {
     }
 }
 
-pub(super) async fn set(
+pub(super) async fn change_state(
     core: &Arc<Core>,
     session: &Session,
     room: RoomId,

@@ -233,10 +233,10 @@ async fn carry_out(
             live::signal(core, session, to, kind, &content).await?
         }
         CommandBody::Set { room, key, value, stamp } => {
-            live::set(core, session, room, key, Some(value), stamp).await?
+            live::change_state(core, session, room, key, Some(value), stamp).await?
         }
         CommandBody::Unset { room, key, stamp } => {
-            live::set(core, session, room, key, None, stamp).await?
+            live::change_state(core, session, room, key, None, stamp).await?
         }
         CommandBody::Ticket => session::ticket(core, session).await?,
         CommandBody::Refresh { token } => session::refresh(core, session, token).await?,

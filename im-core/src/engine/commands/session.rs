@@ -324,7 +324,7 @@ pub(super) async fn logout(
 }
 
 /// How long a ticket may wait until it is used.
-const TICKET_LIFE: Duration = Duration::from_secs(60);
+const TICKET_TTL: Duration = Duration::from_secs(60);
 
 /// A ticket for one stream of this session.
 pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
@@ -334,7 +334,7 @@ pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
     let secret = Secret::new(format!("{}{}", SessionId::random(), SessionId::random()));
     let ticket = Ticket {
         secret: SecretHash::of(&secret),
-        open_until: core.now().plus(TICKET_LIFE),
+        open_until: core.now().plus(TICKET_TTL),
         opened: false,
         device: identity.device.clone(),
         claims: claims.packed().clone(),
@@ -343,7 +343,7 @@ pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
     core.store.put_ticket(&session.id, ticket).await?;
     // Fit for a query as it is: no character of it has to be encoded, and none of the secret's is a full stop.
     let ticket = Secret::new(format!("{}.{}", session.id, secret.expose()));
-    Ok(Reply::Ticket(TicketGrant { ticket, within: TICKET_LIFE }))
+    Ok(Reply::Ticket(TicketGrant { ticket, within: TICKET_TTL }))
 }
 
 /// The session that a ticket opens, or, where that was done before, takes up again. It is still to be [`spend`]ed.

@@ -56,7 +56,7 @@ pub(super) struct Inner {
     /// Appends handed to a lane and not answered.
     pub(super) appends: u32,
     /// Why it ends, until that is handed over.
-    pub(super) bye: Option<Bye>,
+    pub(super) disconnect: Option<Bye>,
     /// The code of that, to the end.
     pub(super) ended: Option<u16>,
     pub(super) closed: bool,
@@ -193,9 +193,9 @@ impl Inner {
     }
 
     /// The connection ends for this reason.
-    pub(super) fn end(&mut self, bye: Bye) {
-        self.ended = Some(bye.code);
-        self.bye = Some(bye);
+    pub(super) fn end(&mut self, disconnect: Bye) {
+        self.ended = Some(disconnect.code);
+        self.disconnect = Some(disconnect);
         self.closed = true;
     }
 

@@ -98,7 +98,7 @@ pub(crate) struct OutboxBatch {
     pub(crate) acks: usize,
     /// A room whose state has to be sent whole.
     pub(crate) snapshot: Option<DueSnapshot>,
-    pub(crate) bye: Option<Bye>,
+    pub(crate) disconnect: Option<Bye>,
     /// A room whose log has to be read before anything more of it can be taken.
     pub(crate) catch_up: Option<CatchUp>,
     /// A task reads for the subscriber.
@@ -198,7 +198,7 @@ impl Outbox {
         let drained = inner.replies.is_empty() && inner.pushes.is_empty() && inner.state.is_empty();
         if inner.closed {
             if drained {
-                take.bye = inner.bye.take();
+                take.disconnect = inner.disconnect.take();
             }
         } else if drained && take.catch_up.is_none() {
             // One at a time: what a task reads may be what the next one needs. After a failure the tick tries again.
@@ -305,10 +305,10 @@ impl Outbox {
     }
 
     /// Ends the connection once what waits is written, replies and the like. The first reason stands.
-    pub(crate) fn close(&self, bye: Bye) {
+    pub(crate) fn close(&self, disconnect: Bye) {
         let mut inner = self.inner.lock();
         if !inner.closed {
-            inner.end(bye);
+            inner.end(disconnect);
             // Durable events are in the log; they are not worth waiting for.
             inner.clear_pushes(&self.bounds);
         }
