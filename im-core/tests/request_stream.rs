@@ -158,10 +158,10 @@ async fn polls_that_go_from_node_to_node_miss_and_repeat_nothing() {
         let (nothing, same) = ann.poll(Some(&next)).await;
         let (before, after): (Mark, Mark) = (next.parse().unwrap(), same.parse().unwrap());
         assert_eq!(nothing.len(), 0);
-        let place = |stream_position: Mark| {
+        let compared = |stream_position: Mark| {
             (stream_position.session, stream_position.rev, stream_position.places)
         };
-        assert_eq!(place(before), place(after), "an idle poll changes nothing");
+        assert_eq!(compared(before), compared(after), "an idle poll changes nothing");
         stream_position = next;
     }
 }

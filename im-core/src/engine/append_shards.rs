@@ -355,11 +355,11 @@ async fn commit(core: &Arc<Core>, order: &mut SenderOrder, batch: Vec<AdmittedAp
         waiting.push((waiter, send_ref, append.room.clone(), first_members(&append.act)));
         appends.push(append);
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     // A store that panics must not take the lane with it: what became of the batch is then not known.
     let appended = AssertUnwindSafe(core.store.append(appends)).catch_unwind().await;
     let mut outcomes = appended.unwrap_or_else(|_| panicked("the store")).into_iter();
-    ::metrics::histogram!(metrics::COMMIT_SECONDS).record(begun.elapsed().as_secs_f64());
+    ::metrics::histogram!(metrics::COMMIT_SECONDS).record(started.elapsed().as_secs_f64());
     let (mut committed, mut refused, mut failed) = (Vec::new(), Vec::new(), false);
     for (waiter, send_ref, room, members) in waiting {
         let result = match outcomes.next() {
@@ -411,7 +411,7 @@ pub(super) fn fan_out(core: &Arc<Core>, event: Arc<Event>) -> AppendAck {
         .unwrap_or_else(|_| panicked("a hook"));
     if let Some(room) = core.hub.get(&event.room) {
         let applied = room.apply(Outgoing::event(event));
-        core.follow_up(&room, applied);
+        core.handle_applied(&room, applied);
     }
     ack
 }

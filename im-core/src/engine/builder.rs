@@ -175,7 +175,7 @@ impl EngineBuilder {
             in_flight: config.max_in_flight.max(1),
             slow_subscriber: config.slow_subscriber,
             used: AtomicUsize::new(0),
-            acks: acks.clone(),
+            ack_budget: acks.clone(),
         };
         let tasks = TaskTracker::new();
         let core = Arc::new(Core {

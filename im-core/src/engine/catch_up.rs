@@ -49,7 +49,7 @@ pub(crate) fn take_available(
         }
         let snapshot = take.snapshot.take();
         if let Some(DueSnapshot { room, even_empty }) = &snapshot {
-            let Some(parts) = room.snapshot(SNAPSHOT_CHUNK, *even_empty) else {
+            let Some(chunks) = room.snapshot(SNAPSHOT_CHUNK, *even_empty) else {
                 // The subscriber asks for it again.
                 outbox.require_snapshot(room);
                 if !take.items.is_empty() || take.disconnect.is_some() {
@@ -59,13 +59,13 @@ pub(crate) fn take_available(
                 read(core, outbox, Needed::State(room.clone()));
                 return Available::Reading;
             };
-            if !parts.is_empty() {
+            if !chunks.is_empty() {
                 outbox.state_delivered(room);
             }
-            let bytes = parts.iter().map(|part| part.size).sum();
+            let bytes = chunks.iter().map(|chunk| chunk.size).sum();
             outbox.add_unreleased(bytes);
             take.bytes += bytes;
-            take.items.extend(parts.into_iter().map(OutboxItem::Push));
+            take.items.extend(chunks.into_iter().map(OutboxItem::Push));
         }
         if !take.items.is_empty() || take.disconnect.is_some() {
             return Available::Taken(take);
@@ -187,8 +187,8 @@ async fn enqueue_page(
     catch_up: &CatchUp,
     page: &SharedPage,
 ) {
-    let other_life = page.head.epoch != catch_up.after.epoch || catch_up.after.seq > page.head.seq;
-    if other_life || catch_up.after.seq.next() < page.first {
+    let other_epoch = page.head.epoch != catch_up.after.epoch || catch_up.after.seq > page.head.seq;
+    if other_epoch || catch_up.after.seq.next() < page.first {
         return restart(core, outbox, catch_up).await;
     }
     let events = page.after(catch_up.after.seq);
@@ -233,7 +233,7 @@ async fn restart(core: &Arc<Core>, outbox: &Arc<Outbox>, catch_up: &CatchUp) {
     let Ok((_, head)) = found else { return outbox.pause_catch_up(catch_up) };
     if catch_up.room.head().is_some_and(|held| held.epoch != head.cursor.epoch) {
         // It is the room in memory that is behind.
-        core.follow_up(&catch_up.room, Applied::OtherEpoch);
+        core.handle_applied(&catch_up.room, Applied::OtherEpoch);
     }
     match answer(catch_up.after, head.cursor, head.first) {
         (Status::Ok, _) => outbox.pause_catch_up(catch_up),

@@ -119,7 +119,7 @@ impl CatchUpReads {
             if let Ok(Some(page)) = &shared
                 && page.head.epoch == key.1.epoch
             {
-                cache.keep(&key.0, key.2, page);
+                cache.insert(&key.0, key.2, page);
             }
             // From here on a new reader starts a new read, which may find more.
             reads.lock().remove(&key);

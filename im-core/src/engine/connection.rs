@@ -48,7 +48,7 @@ pub struct Peer {
 pub struct BatchId {
     bytes: usize,
     /// Of them, those of acks.
-    acks: usize,
+    ack_bytes: usize,
 }
 
 /// Something to write.
@@ -248,7 +248,7 @@ impl Connection {
 
     /// The batch was written: its bytes no longer count against the outbox.
     pub fn release(&self, batch: BatchId) {
-        self.0.conn.outbox.release(batch.bytes, batch.acks);
+        self.0.conn.outbox.release(batch.bytes, batch.ack_bytes);
     }
 
     /// The peer shows that it is there without a whole message: by a protocol ping or pong, or by bytes of a message that has
@@ -422,7 +422,7 @@ impl Conn {
         if let Some(disconnect) = &take.disconnect {
             frames.push(Outgoing::new(Push::Bye(disconnect.clone())).encoded(self.encoding));
         }
-        let id = BatchId { bytes: take.bytes, acks: take.acks };
+        let id = BatchId { bytes: take.bytes, ack_bytes: take.ack_bytes };
         Batch { id, frames, heartbeat, close: take.disconnect }
     }
 

@@ -164,7 +164,7 @@ impl Core {
         self.hub.evict_state();
         // Not for a room that is level: it has no reader yet, and is about to get one.
         if applied != Applied::InSync {
-            self.follow_up(room, applied);
+            self.handle_applied(room, applied);
         }
         Ok(())
     }
@@ -228,7 +228,7 @@ impl Core {
     }
 
     /// Does what a room asked for after it was given something.
-    pub(crate) fn follow_up(self: &Arc<Self>, room: &Arc<Room>, applied: Applied) {
+    pub(crate) fn handle_applied(self: &Arc<Self>, room: &Arc<Room>, applied: Applied) {
         match applied {
             // Its last reader may just have been removed.
             Applied::InSync if room.is_idle() => self.hub.retire_if_idle(room),
@@ -340,7 +340,7 @@ impl Core {
             room.trim_window(held.epoch, head.first);
             room.rewritten(head.erased);
             let applied = room.raise_high_watermark(head.cursor.seq);
-            self.follow_up(room, applied);
+            self.handle_applied(room, applied);
             if room.state_revision() != head.state_revision {
                 self.check_state(room).await;
             }

@@ -212,9 +212,9 @@ impl Vitals {
         {
             return answer.clone();
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let answer = core.store.state_generation().await;
-        let answer = answer.map(|_| begun.elapsed()).map_err(|error| error.to_string());
+        let answer = answer.map(|_| started.elapsed()).map_err(|error| error.to_string());
         *probed = Some((Instant::now(), answer.clone()));
         answer
     }

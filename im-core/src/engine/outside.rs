@@ -84,14 +84,14 @@ impl Engine {
             by_room.entry(event.room.clone()).or_default().push(event);
         }
         for (room, events) in by_room {
-            let kept = self.kept(&room, &events).await?;
-            for event in &kept {
+            let stored = self.stored(&room, &events).await?;
+            for event in &stored {
                 append_shards::announce(core, event, self.first_members(event).await);
                 append_shards::fan_out(core, Arc::clone(event));
             }
-            if !kept.is_empty() {
-                ::metrics::counter!(metrics::EVENTS).increment(kept.len() as u64);
-                core.publish(BusMessage::Events(kept));
+            if !stored.is_empty() {
+                ::metrics::counter!(metrics::EVENTS).increment(stored.len() as u64);
+                core.publish(BusMessage::Events(stored));
             }
         }
         Ok(())
@@ -115,13 +115,13 @@ impl Engine {
     }
 
     /// Those of a room's events that its log holds, in its order.
-    async fn kept(&self, room: &RoomId, events: &[Arc<Event>]) -> Result<Vec<Arc<Event>>> {
+    async fn stored(&self, room: &RoomId, events: &[Arc<Event>]) -> Result<Vec<Arc<Event>>> {
         let core = self.core();
         let seqs = events.iter().map(|event| event.seq);
         let (Some(first), Some(last)) = (seqs.clone().min(), seqs.max()) else {
             return Ok(Vec::new());
         };
-        let (mut after, mut kept) = (first.prev(), Vec::new());
+        let (mut after, mut stored) = (first.prev(), Vec::new());
         while after < last {
             let range = LogRange {
                 from: PageFrom::After(after),
@@ -131,10 +131,10 @@ impl Engine {
             let page = core.store.read(room, range).await?;
             let Some(end) = page.as_ref().and_then(|page| page.events.last()) else { break };
             after = end.seq;
-            kept.extend(
+            stored.extend(
                 page.into_iter().flat_map(|page| page.events).filter(|e| events.contains(e)),
             );
         }
-        Ok(kept)
+        Ok(stored)
     }
 }

@@ -79,7 +79,7 @@ impl PageCache {
     }
 
     /// Keeps a page. One that ends at the head is not kept: it grows, and the hot window has its end.
-    pub(crate) fn keep(&self, room: &RoomId, erased: u64, page: &Arc<SharedPage>) {
+    pub(crate) fn insert(&self, room: &RoomId, erased: u64, page: &Arc<SharedPage>) {
         let seq = |event: Option<&Arc<super::outgoing::Outgoing>>| {
             event.and_then(|item| item.as_event()).map(|event| event.seq)
         };

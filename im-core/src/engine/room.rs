@@ -294,7 +294,7 @@ impl Room {
             log.sequencer.raise_high_watermark(seq);
         }
         while let Some(item) = inner.log.as_mut().and_then(|log| log.sequencer.pop()) {
-            self.keep(inner, &item);
+            self.add_to_window(inner, &item);
             inner.fan_out(self, &item);
         }
         if let Some(log) = inner.log.as_mut().filter(|log| !log.sequencer.holds_back()) {
@@ -324,7 +324,7 @@ impl Room {
         self.inner.lock().repairing = false;
     }
 
-    fn keep(&self, inner: &mut Inner, item: &Arc<Outgoing>) {
+    fn add_to_window(&self, inner: &mut Inner, item: &Arc<Outgoing>) {
         let Some(log) = &mut inner.log else { return };
         log.touched = true;
         log.window.push_back(item.clone());

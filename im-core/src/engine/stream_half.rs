@@ -294,7 +294,7 @@ impl Core {
         rooms: &[(RoomId, Followed)],
     ) -> Result<()> {
         let Some(session) = conn.session() else { return Ok(()) };
-        let begun =
+        let started =
             futures::stream::iter(rooms.iter().cloned()).map(|(room, subscription)| async move {
                 let resume_point = ResumePoint::of(stream_position, &room, &subscription);
                 let answer =
@@ -303,8 +303,8 @@ impl Core {
             });
         // All of them before the first begins: a look-up that has a turn at the store and is not gone on with would hold up
         // everybody, and this very task with them.
-        let begun: Vec<_> = begun.buffered(LOOK_UPS_AT_ONCE).collect().await;
-        for (room, subscription, resume_point, answer) in begun {
+        let started: Vec<_> = started.buffered(LOOK_UPS_AT_ONCE).collect().await;
+        for (room, subscription, resume_point, answer) in started {
             if conn.outbox.is_closed() {
                 return Ok(());
             }

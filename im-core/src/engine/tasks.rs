@@ -137,7 +137,7 @@ fn on_bus_message(core: &Arc<Core>, envelope: Envelope) {
             for event in events {
                 if let Some(room) = core.hub.get(&event.room) {
                     let applied = room.apply(Outgoing::event(event));
-                    core.follow_up(&room, applied);
+                    core.handle_applied(&room, applied);
                 }
             }
         }

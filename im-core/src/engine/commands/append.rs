@@ -278,7 +278,7 @@ impl At<'_> {
 
     async fn enqueue(&self, work: Work, charges: Charges) -> Result<Outcome> {
         let job = Job::for_command(self.core, self.conn, (self.id, charges), work);
-        self.conn.outbox.append_begun();
+        self.conn.outbox.append_started();
         if let Err((waiter, result)) = self.core.append_shards.send(job).await {
             answer(self.core, waiter, result);
         }

@@ -116,7 +116,7 @@ pub(super) async fn change_state(
     let mut charge = Charge::default();
     charge.user(core, &session.user, Resource::Bytes, stored(bytes))?;
     let stamp = put_state(core, room, key, value, session.user.clone(), stamp).await?;
-    charge.keep();
+    charge.commit();
     Ok(Reply::Applied(stamp))
 }
 

@@ -149,10 +149,10 @@ async fn command(core: &Arc<Core>, conn: &Arc<Conn>, command: Command) {
         }
     };
     match outcome {
-        Ok(Outcome::Reply(reply)) => conn.outbox.reply(encode(&reply.to_value(id), conn.encoding)),
+        Ok(Outcome::Reply(reply)) => conn.outbox.ack(encode(&reply.to_value(id), conn.encoding)),
         Ok(Outcome::Encoded(reply)) => {
             conn.work.fetch_add(reply.len(), Ordering::Relaxed);
-            conn.outbox.reply(reply);
+            conn.outbox.ack(reply);
         }
         Ok(Outcome::Later | Outcome::Answered) => {}
         Err(error) => refuse(core, conn, Some(id), &error),
@@ -171,7 +171,7 @@ fn refuse_unknown(core: &Core, conn: &Conn, id: CommandId) {
 }
 
 fn refuse(core: &Core, conn: &Conn, id: Option<CommandId>, error: &Error) {
-    conn.outbox.reply(encode(&core.refusal(id, error).to_value(), conn.encoding));
+    conn.outbox.ack(encode(&core.refusal(id, error).to_value(), conn.encoding));
 }
 
 async fn carry_out(

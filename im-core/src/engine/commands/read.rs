@@ -191,7 +191,7 @@ async fn begin(
     session: &Session,
     id: CommandId,
     base: Base,
-    asked: Vec<RequestedRoom>,
+    requested: Vec<RequestedRoom>,
 ) -> Result<Outcome> {
     let is_request = conn.is_request_half();
     let begins = |RequestedRoom { since, answered: (status, start) }: &RequestedRoom| {
@@ -200,28 +200,28 @@ async fn begin(
         let from = since.filter(|_| is_request).unwrap_or(start.cursor);
         Some((status.room.clone(), from))
     };
-    let denied = asked.iter().filter(|asked| asked.answered.0.status == Status::Denied);
+    let denied = requested.iter().filter(|requested| requested.answered.0.status == Status::Denied);
     let change = CheckpointChange {
-        unfollow: denied.map(|asked| asked.answered.0.room.clone()).collect(),
-        follow: asked.iter().filter_map(begins).collect(),
+        unfollow: denied.map(|requested| requested.answered.0.room.clone()).collect(),
+        follow: requested.iter().filter_map(begins).collect(),
         ..core.no_change(base)
     };
     let rev = core.change_checkpoint(session, change).await?;
-    let (mut statuses, mut begun) = (Vec::with_capacity(asked.len()), Vec::new());
-    for mut asked in asked {
-        let delivered = end_subscription(core, conn, &asked.answered.0.room);
-        asked.skip_delivered(delivered);
-        let (status, start) = asked.answered;
-        begun.extend(start.map(|start| (status.room.clone(), start)));
+    let (mut statuses, mut started) = (Vec::with_capacity(requested.len()), Vec::new());
+    for mut requested in requested {
+        let delivered = end_subscription(core, conn, &requested.answered.0.room);
+        requested.skip_delivered(delivered);
+        let (status, start) = requested.answered;
+        started.extend(start.map(|start| (status.room.clone(), start)));
         statuses.push(status);
     }
     let reply = Reply::Rooms { statuses, rev, generation: core.state_generation() };
-    conn.outbox.reply(encode(&reply.to_value(id), conn.encoding));
+    conn.outbox.ack(encode(&reply.to_value(id), conn.encoding));
     if is_request {
         core.checkpoint_changed(session);
         return Ok(Outcome::Answered);
     }
-    for (n, (room, start)) in begun.into_iter().enumerate() {
+    for (n, (room, start)) in started.into_iter().enumerate() {
         if n % ROOMS_IN_A_SLICE == ROOMS_IN_A_SLICE - 1 {
             yield_now().await;
         }
@@ -301,10 +301,10 @@ impl Core {
                     if room.head().is_some_and(|h| h.epoch == start.cursor.epoch) =>
                 {
                     let applied = room.raise_high_watermark(start.authorised_at);
-                    self.follow_up(&room, applied);
+                    self.handle_applied(&room, applied);
                 }
                 // One of the two is behind.
-                SubscribeOutcome::Subscribed => self.follow_up(&room, Applied::OtherEpoch),
+                SubscribeOutcome::Subscribed => self.handle_applied(&room, Applied::OtherEpoch),
             }
             return Ok(());
         }
@@ -386,10 +386,10 @@ pub(super) async fn history(
     core: &Core,
     session: &Session,
     id: CommandId,
-    asked: &Asking,
+    requested: &Asking,
     page: ListRoom,
 ) -> Result<Bytes> {
-    let Asking { room, epoch, from, limit } = asked;
+    let Asking { room, epoch, from, limit } = requested;
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
     // The cheap right first: a page is read only for those who may read it.
     let record = core.readable(room, &session.user, &verdict).await?;

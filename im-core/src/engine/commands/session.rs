@@ -84,7 +84,7 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
             let mut charge = Charge::default();
             charge.address(core, conn, Resource::Sessions, 1)?;
             let opened = open(core, &identity, credentials.claimed_device).await?;
-            charge.keep();
+            charge.commit();
             opened
         }
     };
@@ -318,7 +318,7 @@ pub(super) async fn logout(
     id: CommandId,
 ) -> Result<Outcome> {
     end_sessions(core, &session.user, Some(&session.id), Code::LoggedOut).await?;
-    conn.outbox.reply(encode(&Reply::Done.to_value(id), conn.encoding));
+    conn.outbox.ack(encode(&Reply::Done.to_value(id), conn.encoding));
     conn.close(Code::LoggedOut, Code::LoggedOut.meaning());
     Ok(Outcome::Answered)
 }

@@ -21,7 +21,7 @@ use super::{DueSnapshot, OutboxBatch, OutboxBounds, OutboxItem};
 pub(super) struct Inner {
     /// Who reads. `None` before the handshake and for the service's own followers.
     pub(super) user: Option<UserId>,
-    pub(super) replies: VecDeque<Bytes>,
+    pub(super) acks: VecDeque<Bytes>,
     pub(super) pushes: VecDeque<QueuedPush>,
     /// The newest of each state key that the reader has not taken yet.
     pub(super) state: BTreeMap<(u32, StateKey), Arc<Outgoing>>,
@@ -30,7 +30,7 @@ pub(super) struct Inner {
     /// Bytes that were handed over and not released.
     pub(super) unreleased: usize,
     /// Bytes of acks that wait or were handed over and not released.
-    pub(super) acks: usize,
+    pub(super) ack_bytes: usize,
     /// Ticks since acks were taken, written in part or released last, while all acks together are nearly too many.
     pub(super) stuck: u32,
     pub(super) signals: usize,
@@ -322,30 +322,30 @@ impl Inner {
 
     // ---- acks ----
 
-    pub(super) fn push_reply(&mut self, encoded: Bytes, bounds: &OutboxBounds) {
-        self.acks += encoded.len();
-        bounds.acks.add(encoded.len());
-        self.replies.push_back(encoded);
+    pub(super) fn push_ack(&mut self, encoded: Bytes, bounds: &OutboxBounds) {
+        self.ack_bytes += encoded.len();
+        bounds.ack_budget.add(encoded.len());
+        self.acks.push_back(encoded);
     }
 
     /// Whether one more command may be carried out, by the bytes of acks. Where the budget of all connections is spent, each
     /// has one command at a time.
     pub(super) fn acks_fit(&self, bounds: &OutboxBounds) -> bool {
-        let nothing_waits = self.acks == 0 && self.in_flight == 0;
-        nothing_waits || (self.acks < bounds.acks.bytes && !bounds.acks.is_full())
+        let nothing_waits = self.ack_bytes == 0 && self.in_flight == 0;
+        nothing_waits || (self.ack_bytes < bounds.ack_budget.bytes && !bounds.ack_budget.is_full())
     }
 
     pub(super) fn free_acks(&mut self, bytes: usize, bounds: &OutboxBounds) {
         // Those of a connection that was cut off were freed already.
-        let bytes = bytes.min(self.acks);
-        self.acks -= bytes;
+        let bytes = bytes.min(self.ack_bytes);
+        self.ack_bytes -= bytes;
         self.stuck = 0;
-        bounds.acks.remove(bytes);
+        bounds.ack_budget.remove(bytes);
     }
 
     /// A tick has passed: whether the connection takes none of its acks while others want the room that they have.
     pub(super) fn is_stuck(&mut self, bounds: &OutboxBounds) -> bool {
-        let waits = self.acks > 0 && bounds.acks.is_tight();
+        let waits = self.ack_bytes > 0 && bounds.ack_budget.is_tight();
         self.stuck = if waits { self.stuck + 1 } else { 0 };
         self.stuck >= STUCK_TICKS
     }
@@ -354,18 +354,18 @@ impl Inner {
     /// the transport lets go of them, and go on counting.
     pub(super) fn disconnect_unread(&mut self, bounds: &OutboxBounds) {
         metrics::counter!(super::super::metrics::ACKS_DISCONNECTS).increment(1);
-        let waiting = self.replies.drain(..).map(|reply| reply.len()).sum();
+        let waiting = self.acks.drain(..).map(|reply| reply.len()).sum();
         self.free_acks(waiting, bounds);
         self.disconnect_slow();
         self.clear_pushes(bounds);
     }
 
-    pub(super) fn take_replies(&mut self, take: &mut OutboxBatch, max_bytes: usize) -> u32 {
+    pub(super) fn take_acks(&mut self, take: &mut OutboxBatch, max_bytes: usize) -> u32 {
         let mut answered = 0;
         while take.items.is_empty() || take.bytes < max_bytes {
-            let Some(reply) = self.replies.pop_front() else { break };
+            let Some(reply) = self.acks.pop_front() else { break };
             take.bytes += reply.len();
-            take.acks += reply.len();
+            take.ack_bytes += reply.len();
             take.items.push(OutboxItem::Ack(reply));
             answered += 1;
             self.stuck = 0;
@@ -445,8 +445,8 @@ impl Inner {
         if self.pushes.is_empty() && self.pushes.capacity() > most {
             self.pushes = VecDeque::new();
         }
-        if self.replies.is_empty() && self.replies.capacity() > most {
-            self.replies = VecDeque::new();
+        if self.acks.is_empty() && self.acks.capacity() > most {
+            self.acks = VecDeque::new();
         }
     }
 }

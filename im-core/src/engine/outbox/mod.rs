@@ -49,7 +49,7 @@ pub(crate) struct OutboxBounds {
     /// Bytes that wait in all outboxes.
     pub(crate) used: AtomicUsize,
     /// The budget of acks.
-    pub(crate) acks: Arc<AckBudget>,
+    pub(crate) ack_budget: Arc<AckBudget>,
 }
 
 /// What waits for one reader.
@@ -95,7 +95,7 @@ pub(crate) struct OutboxBatch {
     pub(crate) items: Vec<OutboxItem>,
     pub(crate) bytes: usize,
     /// Of them, those of acks.
-    pub(crate) acks: usize,
+    pub(crate) ack_bytes: usize,
     /// A room whose state has to be sent whole.
     pub(crate) snapshot: Option<DueSnapshot>,
     pub(crate) disconnect: Option<Bye>,
@@ -156,12 +156,12 @@ impl Outbox {
     }
 
     /// Answers a command that was admitted.
-    pub(crate) fn reply(&self, encoded: Bytes) {
-        self.with_ready(|inner| inner.push_reply(encoded, &self.bounds));
+    pub(crate) fn ack(&self, encoded: Bytes) {
+        self.with_ready(|inner| inner.push_ack(encoded, &self.bounds));
     }
 
     /// A command has gone to a lane; its reply will come with [`Outbox::append_done`].
-    pub(crate) fn append_begun(&self) {
+    pub(crate) fn append_started(&self) {
         self.inner.lock().appends += 1;
     }
 
@@ -169,7 +169,7 @@ impl Outbox {
     pub(crate) fn append_done(&self, encoded: Bytes) {
         self.with_ready(|inner| {
             inner.appends = inner.appends.saturating_sub(1);
-            inner.push_reply(encoded, &self.bounds);
+            inner.push_ack(encoded, &self.bounds);
         });
         self.progress.notify_one();
     }
@@ -187,7 +187,7 @@ impl Outbox {
     pub(crate) fn take(&self, max_bytes: usize) -> OutboxBatch {
         let mut inner = self.inner.lock();
         let mut take = OutboxBatch::default();
-        let answered = inner.take_replies(&mut take, max_bytes);
+        let answered = inner.take_acks(&mut take, max_bytes);
         let catch_up_first = inner.catch_up_next && !inner.closed && take.items.is_empty();
         if catch_up_first {
             take.catch_up = inner.next_catch_up();
@@ -195,7 +195,7 @@ impl Outbox {
         if take.catch_up.is_none() {
             inner.take_pushes(&mut take, max_bytes, &self.bounds);
         }
-        let drained = inner.replies.is_empty() && inner.pushes.is_empty() && inner.state.is_empty();
+        let drained = inner.acks.is_empty() && inner.pushes.is_empty() && inner.state.is_empty();
         if inner.closed {
             if drained {
                 take.disconnect = inner.disconnect.take();
@@ -252,12 +252,12 @@ impl Outbox {
         self.inner.lock().unreleased += bytes;
     }
 
-    /// Bytes were written and no longer count; `acks` of them were those of acks.
-    pub(crate) fn release(&self, bytes: usize, acks: usize) {
+    /// Bytes were written and no longer count; `ack_bytes` of them were those of acks.
+    pub(crate) fn release(&self, bytes: usize, ack_bytes: usize) {
         let mut inner = self.inner.lock();
         inner.unreleased = inner.unreleased.saturating_sub(bytes);
-        if acks > 0 {
-            inner.free_acks(acks, &self.bounds);
+        if ack_bytes > 0 {
+            inner.free_acks(ack_bytes, &self.bounds);
             drop(inner);
             self.progress.notify_one();
         }
@@ -337,7 +337,7 @@ impl Drop for Outbox {
     fn drop(&mut self) {
         let inner = self.inner.get_mut();
         self.bounds.used.fetch_sub(inner.bytes, Ordering::Relaxed);
-        self.bounds.acks.remove(inner.acks);
+        self.bounds.ack_budget.remove(inner.ack_bytes);
     }
 }
 

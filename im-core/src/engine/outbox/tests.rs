@@ -20,7 +20,7 @@ fn at(n: u64) -> Cursor {
 }
 
 /// In the life after that.
-fn anew(n: u64) -> Cursor {
+fn new_epoch(n: u64) -> Cursor {
     Cursor { epoch: Epoch { generation: 1, incarnation: 2 }, ..at(n) }
 }
 
@@ -100,12 +100,12 @@ fn bounds() -> OutboxBounds {
         in_flight: 10,
         slow_subscriber: SlowSubscriber::CatchUp,
         used: AtomicUsize::new(0),
-        acks: Arc::new(AckBudget::new(&EngineConfig::default())),
+        ack_budget: Arc::new(AckBudget::new(&EngineConfig::default())),
     }
 }
 
 /// Sets a key of the room's state.
-fn set(room: &Room, key: &str, ms: u64) {
+fn put_state(room: &Room, key: &str, ms: u64) {
     let update = StateUpdate {
         room: room.id().clone(),
         key: StateKey::new(key).unwrap(),
@@ -262,13 +262,13 @@ fn a_slot_that_is_another_rooms_by_now_is_given_nothing_of_the_old_one() {
     subscribe(&new, &outbox);
     assert_eq!(drain(&outbox), (vec![], 1));
     old.apply(event(11));
-    set(&old, "kettle", 1);
+    put_state(&old, "kettle", 1);
     old.set_state_generation(2);
     old.rewritten(1);
     assert_eq!(drain(&outbox), (vec![], 0));
     old.remove_subscriber(subscription.subscriber_id, &outbox);
     assert!(old.is_idle());
-    set(&new, "kettle", 1);
+    put_state(&new, "kettle", 1);
     assert_eq!(drain(&outbox), (vec![new.id().clone()], 0));
 }
 
@@ -294,31 +294,31 @@ fn who_has_come_to_a_new_life_before_its_room_is_not_reset_again() {
         SubscriptionStart { cursor: at(10), authorised_at: at(11).seq, state_digest: None },
     );
     let catch_up = catch_up(&outbox);
-    outbox.jump(&catch_up, Status::Reset, anew(3), anew(3).seq);
+    outbox.jump(&catch_up, Status::Reset, new_epoch(3), new_epoch(3).seq);
     assert_eq!(drain(&outbox).0, [room.id().clone()], "it is told");
-    restart(&room, anew(5));
+    restart(&room, new_epoch(5));
     assert_eq!(drain(&outbox), (vec![], 1), "what came between is not passed over");
-    assert_eq!(self::catch_up(&outbox).after, anew(3));
+    assert_eq!(self::catch_up(&outbox).after, new_epoch(3));
 }
 
 #[test]
 fn who_follows_a_room_that_was_made_anew_since_it_was_looked_up_reads_its_log_first() {
     let (room, outbox) = (room(10), outbox());
-    restart(&room, anew(5));
+    restart(&room, new_epoch(5));
     // Both stand at their head, as it seems.
     room.add_subscriber(
         &outbox,
         SubscriptionStart { cursor: at(5), authorised_at: at(5).seq, state_digest: None },
     );
-    room.apply(event_at(anew(6)));
+    room.apply(event_at(new_epoch(6)));
     assert_eq!(drain(&outbox), (vec![], 1), "it is told first that the room is another one");
     let catch_up = catch_up(&outbox);
     assert_eq!(catch_up.after, at(5));
     assert!(matches!(room.read_window(catch_up.after, 1000), WindowRead::OtherEpoch));
-    outbox.jump(&catch_up, Status::Reset, anew(6), anew(6).seq);
-    room.apply(event_at(anew(7)));
+    outbox.jump(&catch_up, Status::Reset, new_epoch(6), new_epoch(6).seq);
+    room.apply(event_at(new_epoch(7)));
     assert_eq!(drain(&outbox).0, [room.id().clone(), room.id().clone()]);
-    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, anew(7));
+    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, new_epoch(7));
 }
 
 #[test]
@@ -326,12 +326,16 @@ fn who_follows_a_room_that_is_behind_is_given_nothing_of_its_older_life() {
     let (room, outbox) = (room(5), outbox());
     room.add_subscriber(
         &outbox,
-        SubscriptionStart { cursor: anew(5), authorised_at: anew(5).seq, state_digest: None },
+        SubscriptionStart {
+            cursor: new_epoch(5),
+            authorised_at: new_epoch(5).seq,
+            state_digest: None,
+        },
     );
     room.apply(event(6));
     assert_eq!(drain(&outbox), (vec![], 1));
-    restart(&room, anew(5));
-    room.apply(event_at(anew(6)));
+    restart(&room, new_epoch(5));
+    room.apply(event_at(new_epoch(6)));
     assert_eq!(drain(&outbox), (vec![], 1), "and is not reset");
     let catch_up = catch_up(&outbox);
     let WindowRead::Events(items) = room.read_window(catch_up.after, 1000) else {
@@ -339,7 +343,7 @@ fn who_follows_a_room_that_is_behind_is_given_nothing_of_its_older_life() {
     };
     assert_eq!(outbox.enqueue_history(&catch_up, &items, false), CatchUpOutcome::Advanced);
     assert_eq!(drain(&outbox).0, [room.id().clone()]);
-    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, anew(6));
+    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, new_epoch(6));
 }
 
 #[test]
@@ -385,16 +389,16 @@ fn a_look_at_the_log_of_an_older_life_moves_nobody_back() {
         SubscriptionStart { cursor: at(10), authorised_at: at(11).seq, state_digest: None },
     );
     let catch_up = catch_up(&outbox);
-    restart(&room, anew(5));
-    outbox.jump(&catch_up, Status::Reset, anew(3), anew(3).seq);
+    restart(&room, new_epoch(5));
+    outbox.jump(&catch_up, Status::Reset, new_epoch(3), new_epoch(3).seq);
     assert_eq!(drain(&outbox).0, [room.id().clone()], "it is told once");
-    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, anew(5));
+    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, new_epoch(5));
 }
 
 #[test]
 fn who_comes_with_state_of_an_older_generation_is_given_all_of_it() {
     let (room, outbox) = (room(10), outbox());
-    set(&room, "kettle", 1);
+    put_state(&room, "kettle", 1);
     let state = Some(room.state_digest());
     // Between the look at the mark and the place on the list.
     room.set_state_generation(2);
@@ -405,8 +409,8 @@ fn who_comes_with_state_of_an_older_generation_is_given_all_of_it() {
     let held = || outbox.delivered_position(room.id()).position.unwrap().1;
     assert_eq!(held(), DeliveredState::Partial, "what it has is of the older one");
     assert!(outbox.take(1000).snapshot.is_some());
-    let parts = room.snapshot(1000, false).unwrap();
-    let Push::Snapshot(snapshot) = &parts[0].push else { panic!("a snapshot") };
+    let chunks = room.snapshot(1000, false).unwrap();
+    let Push::Snapshot(snapshot) = &chunks[0].push else { panic!("a snapshot") };
     assert_eq!((snapshot.generation, snapshot.entries.len()), (2, 1));
     assert_eq!(held(), DeliveredState::All(room.state_digest()));
     assert_ne!(Some(room.state_digest()), state);

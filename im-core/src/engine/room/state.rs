@@ -194,11 +194,11 @@ impl Room {
         });
     }
 
-    /// All state, in parts of at most about `part_bytes`. If there is none, one empty part or nothing. `None` if the state was
+    /// All state, in parts of at most about `chunk_bytes`. If there is none, one empty part or nothing. `None` if the state was
     /// evicted.
     pub(crate) fn snapshot(
         &self,
-        part_bytes: usize,
+        chunk_bytes: usize,
         even_empty: bool,
     ) -> Option<Vec<Arc<Outgoing>>> {
         let mut inner = self.inner.lock();
@@ -210,38 +210,38 @@ impl Room {
         let generation = inner.state.generation.unwrap_or_default();
         let entries: Vec<Arc<StateUpdate>> = inner.state.map.iter().cloned().collect();
         drop(inner);
-        let parts = parts_of(entries, part_bytes, even_empty);
-        let last = parts.len().saturating_sub(1);
-        let part = |(at, entries)| {
+        let chunks = chunks_of(entries, chunk_bytes, even_empty);
+        let last = chunks.len().saturating_sub(1);
+        let chunk = |(at, entries)| {
             let snapshot = Snapshot { room: self.id.clone(), generation, entries, more: at < last };
             Outgoing::new(Push::Snapshot(snapshot))
         };
-        Some(parts.into_iter().enumerate().map(part).collect())
+        Some(chunks.into_iter().enumerate().map(chunk).collect())
     }
 }
 
-fn parts_of(
+fn chunks_of(
     entries: Vec<Arc<StateUpdate>>,
-    part_bytes: usize,
+    chunk_bytes: usize,
     even_empty: bool,
 ) -> Vec<Vec<Arc<StateUpdate>>> {
-    let mut parts: Vec<Vec<Arc<StateUpdate>>> = Vec::new();
+    let mut chunks: Vec<Vec<Arc<StateUpdate>>> = Vec::new();
     let mut room_left = 0_usize;
     for entry in entries {
         let size = 128 + entry.value.as_ref().map_or(0, |value| value.packed().len());
-        if parts.is_empty() || size > room_left {
-            parts.push(Vec::new());
-            room_left = part_bytes;
+        if chunks.is_empty() || size > room_left {
+            chunks.push(Vec::new());
+            room_left = chunk_bytes;
         }
         room_left = room_left.saturating_sub(size);
-        if let Some(part) = parts.last_mut() {
-            part.push(entry);
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.push(entry);
         }
     }
-    if parts.is_empty() && even_empty {
-        parts.push(Vec::new());
+    if chunks.is_empty() && even_empty {
+        chunks.push(Vec::new());
     }
-    parts
+    chunks
 }
 
 impl Inner {

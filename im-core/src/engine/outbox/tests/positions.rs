@@ -78,7 +78,7 @@ impl World {
         {
             self.outbox.state_delivered(&room);
         }
-        self.outbox.release(take.bytes, take.acks);
+        self.outbox.release(take.bytes, take.ack_bytes);
     }
 
     fn do_it(&mut self, step: &Step) {
@@ -89,7 +89,7 @@ impl World {
             }
             Step::State(n, key) => {
                 self.now += 1;
-                set(&self.rooms[n], &format!("key{key}"), self.now);
+                put_state(&self.rooms[n], &format!("key{key}"), self.now);
             }
             Step::RequireSnapshot(n) => {
                 self.now += 1;
