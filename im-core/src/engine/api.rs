@@ -1,4 +1,4 @@
-//! The engine in the hands of its embedder: everything that needs no connection.
+//! What the embedder calls: everything that needs no connection.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -57,7 +57,7 @@ impl Drop for Owner {
     }
 }
 
-/// A message of the service's own. It is trusted: membership is not looked at.
+/// A message of the service's own, on the authority of the service: membership is not checked.
 #[derive(Debug, Clone)]
 pub struct Publish {
     /// Where to. [`Target::User`] is the user's own room, which is made if need be.
@@ -68,7 +68,7 @@ pub struct Publish {
     pub kind: EventKind,
     /// What it says.
     pub content: Value,
-    /// An id, if the call may be repeated: a repeat then returns the first ack.
+    /// An idempotency key, if the call may be retried: a retry then returns the first ack.
     pub id: Option<MessageId>,
 }
 
@@ -79,7 +79,7 @@ impl Publish {
         Self { to, from, kind: EventKind::message(), content, id: None }
     }
 
-    /// Names it, so that the call may be repeated.
+    /// Sets the idempotency key, so that the call may be retried.
     #[must_use]
     pub fn id(mut self, id: MessageId) -> Self {
         self.id = Some(id);
@@ -204,7 +204,7 @@ impl Engine {
         self.core().append(room.clone(), Act::Change { by: by.clone(), intent }).await
     }
 
-    /// Keeps a message and hands it to everyone who follows the room. Returns once it is kept.
+    /// Stores a message and delivers it to the subscribers of the room. Returns once it is stored.
     ///
     /// # Errors
     ///
@@ -228,7 +228,7 @@ impl Engine {
         Ok((room, Act::Post { event: NewEvent { from, kind, content, key }, seed }))
     }
 
-    /// Hands a signal to whoever is there, on every node.
+    /// Delivers a signal to whoever is there, on every node.
     ///
     /// # Errors
     ///
@@ -251,7 +251,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Sets a state key, or unsets it. Returns the stamp that it has now.
+    /// Sets the value of a state key, or removes it. Returns the stamp that it has now.
     ///
     /// # Errors
     ///
@@ -281,7 +281,7 @@ impl Engine {
         commands::history_page(self.core(), room, from, limit).await
     }
 
-    /// Follows a room from `since`, or from its head.
+    /// Subscribes to a room from `since`, or from its head.
     ///
     /// # Errors
     ///

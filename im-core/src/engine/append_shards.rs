@@ -1,14 +1,14 @@
 //! Appending: authorised commands become events here, and only here.
 //!
-//! Each lane is a task with a share of the rooms. It drains what waits, hands it to the store in one call, and for every
-//! event that was committed: applies it to its room (which fans it out), tells the other nodes, and answers the sender.
+//! Each shard is a task with a share of the rooms. It sends what waits to the store in one call, and for every event that was
+//! committed: applies it to its room (which fans it out), publishes it to the other nodes, and answers the sender.
 //! So one room's events leave in their order, and a connection that goes away takes nothing with it.
 //!
 //! A call of the store is bounded in appends, rows and bytes; what does not fit waits for its [turn](super::fair_queue), which is
-//! fair among users. A heavy append goes by itself, and of all lanes [one at a time](super::heavy). While
-//! a lane waits with a heavy one, light ones that come have their turn, as long as it has room for them.
+//! fair among users. A heavy append goes by itself, and of all shards [one at a time](super::heavy). While
+//! a shard waits with a heavy one, light ones that come have their turn, as long as it has room for them.
 //!
-//! The sends of one session to one room are taken in their order also when some are refused for the time being: see
+//! The sends of one session to one room keep their order also where some are retryably refused: see
 //! [`sender_order`](super::sender_order). So a send that was answered before it came here comes here all the same.
 
 use std::hash::{BuildHasher, RandomState};
@@ -38,8 +38,8 @@ use super::metrics;
 use super::outgoing::Outgoing;
 use super::sender_order::{SendRef, SenderOrder};
 
-/// How long a send is told to wait, at most, that has to come after an earlier one: that one comes soon, if it comes. Unless the
-/// rate limit asks for more, once all of them come again.
+/// Longest delay that a send behind a retryable refusal is refused with: the retry of the earlier one comes soon, if it comes.
+/// Unless the rate limit asks for more, once all of them come again.
 const SENDER_ORDER_RETRY: Duration = Duration::from_secs(1);
 
 /// Rows that a call of the store may have at least: with fewer, every send were heavy.
@@ -54,7 +54,7 @@ pub(crate) enum Waiter {
     Caller(oneshot::Sender<Result<AppendAck>>),
 }
 
-/// What a lane is given, and who waits for it.
+/// What a shard has to do, and who waits for it.
 #[derive(Debug)]
 pub(crate) struct Job {
     work: Work,
@@ -64,7 +64,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Something that a connection asks for by the message that it is taking.
+    /// A job for a command of the message that the connection is taking.
     pub(crate) fn for_command(
         core: &Core,
         conn: &Arc<Conn>,
@@ -75,7 +75,7 @@ impl Job {
         Self { work, waiter, at: core.started + conn.arrived() }
     }
 
-    /// Something that a caller in this process asks for now.
+    /// A job for a caller in this process.
     fn for_caller(work: Work, caller: oneshot::Sender<Result<AppendAck>>) -> Self {
         Self { work, waiter: Waiter::Caller(caller), at: tokio::time::Instant::now() }
     }
@@ -90,7 +90,7 @@ pub(crate) enum Work {
     Answered(RoomId, MessageId, Result<AppendAck>),
 }
 
-/// The way to the lanes.
+/// The append shards, as their callers see them.
 #[derive(Debug)]
 pub(crate) struct AppendShards {
     senders: Vec<mpsc::Sender<Job>>,
@@ -99,7 +99,7 @@ pub(crate) struct AppendShards {
 }
 
 impl AppendShards {
-    /// `n` lanes, and the ends that their tasks take from.
+    /// `n` shards, and the receivers of their tasks.
     pub(crate) fn new(n: usize, queue: usize) -> (Self, Vec<mpsc::Receiver<Job>>) {
         let (senders, receivers) = (0..n.max(1)).map(|_| mpsc::channel(half_of(queue))).unzip();
         (Self { senders, hasher: RandomState::new(), heavy: HeavyTurn::new() }, receivers)
@@ -133,7 +133,7 @@ impl AppendShards {
     }
 }
 
-/// One lane's task: ends when the engine stops and nothing waits.
+/// One shard's task: ends when the engine stops and nothing waits.
 pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
     let (mut shard, mut order) = (AppendShard::new(&core.config), SenderOrder::default());
     let mut closing = false;
@@ -171,13 +171,13 @@ pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
     }
 }
 
-/// What waits in a lane.
+/// What waits in a shard.
 struct AppendShard {
     /// In the order in which it came, while all of it goes in one batch. After [`AppendShard::arrange`], the next batch, or nothing.
     came: Vec<Job>,
     queue: FairQueue<Job>,
     bounds: BatchBounds,
-    /// Jobs that may be in `queue`; as many wait before the lane.
+    /// Jobs that may be in `queue`; as many wait before the shard.
     most: usize,
 }
 
@@ -192,7 +192,7 @@ impl AppendShard {
         Self { came: Vec::new(), queue: FairQueue::new(), bounds, most }
     }
 
-    /// Lets those come first who are about to send, as long as there are any: the fuller the batch, the cheaper each commit.
+    /// Yields so that senders about to enqueue join this batch: the fuller the batch, the cheaper each commit.
     async fn gather(&mut self, jobs: &mut mpsc::Receiver<Job>) {
         // Once more than a batch waits, whoever comes is to have their turn among them.
         let most = if self.queue.is_empty() { self.bounds.appends } else { self.most };
@@ -248,7 +248,7 @@ impl AppendShard {
     }
 }
 
-/// Of the jobs that a lane may hold, those that wait before it; as many may wait for their turn.
+/// Of the jobs that a shard may hold, those that wait before it; as many may wait for their turn.
 fn half_of(queue: usize) -> usize {
     queue.div_ceil(2).max(1)
 }
@@ -294,7 +294,7 @@ impl Job {
 struct AdmittedAppend {
     append: Append,
     waiter: Waiter,
-    /// The send that it is, if a session sent it.
+    /// The send, if a session sent it.
     send_ref: Option<SendRef>,
 }
 
@@ -343,7 +343,7 @@ fn send_id(act: &Act) -> Option<&MessageId> {
     }
 }
 
-/// What a send is told that comes before one that it was sent after.
+/// The refusal of a send behind one that was retryably refused.
 fn sender_order_refusal(wait: Duration) -> Error {
     Error::of(Code::SenderOrder, "send").retry_after(wait)
 }
@@ -356,7 +356,7 @@ async fn commit(core: &Arc<Core>, order: &mut SenderOrder, batch: Vec<AdmittedAp
         appends.push(append);
     }
     let started = Instant::now();
-    // A store that panics must not take the lane with it: what became of the batch is then not known.
+    // A store that panics must not take the shard with it: what became of the batch is then not known.
     let appended = AssertUnwindSafe(core.store.append(appends)).catch_unwind().await;
     let mut outcomes = appended.unwrap_or_else(|_| panicked("the store")).into_iter();
     ::metrics::histogram!(metrics::COMMIT_SECONDS).record(started.elapsed().as_secs_f64());
@@ -392,7 +392,7 @@ async fn commit(core: &Arc<Core>, order: &mut SenderOrder, batch: Vec<AdmittedAp
     }
 }
 
-/// Says that code of the embedder's panicked, and goes on with nothing.
+/// Logs that code of the embedder's panicked, and goes on with nothing.
 fn panicked<T: Default>(what: &str) -> T {
     tracing::error!("{what} panicked while events were appended");
     T::default()
@@ -426,7 +426,7 @@ fn first_members(act: &Act) -> Vec<UserId> {
     }
 }
 
-/// Tells the devices of users who came into a room by another's doing that there is a room to follow. A hint: what
+/// Notifies the devices of users who were added to a room by another user that there is a room to subscribe to. A hint: what
 /// rooms they are in they can always ask.
 pub(super) fn announce(core: &Arc<Core>, event: &Arc<Event>, first_members: Vec<UserId>) {
     let joined = event.member_changes().into_iter().filter_map(|change| match change {
@@ -476,7 +476,7 @@ impl Waiter {
         }
     }
 
-    /// What was sent by a client under this id.
+    /// The send of a client under this id.
     fn send_ref(&self, room: &RoomId, id: &MessageId) -> Option<SendRef> {
         let Self::Command(conn, ..) = self else { return None };
         let session = conn.session()?.id.clone();

@@ -1,4 +1,4 @@
-//! Feeding readers who lag: from the hot window where it reaches back far enough, else from the store.
+//! Catch-up: from the hot window where it reaches back far enough, else from the page cache or the store.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use super::outgoing::Outgoing;
 use super::room::{Applied, Room, StateHold, WindowRead};
 use super::upkeep::Checked;
 
-/// Bytes of one part of a state snapshot.
+/// Bytes of one chunk of a state snapshot.
 const SNAPSHOT_CHUNK: usize = 16 * 1024;
 /// Bytes taken from the hot window at once.
 const WINDOW_PAGE: usize = 64 * 1024;
 
-/// What there is at the moment.
+/// What an outbox has at the moment.
 #[derive(Debug)]
 pub(crate) enum Available {
     Taken(OutboxBatch),
@@ -80,7 +80,7 @@ pub(crate) fn take_available(
 /// What has to be read before there is something to take.
 enum Needed {
     Log(CatchUp),
-    /// Where the log goes on: what the subscriber has is of another life.
+    /// Where the log goes on: the subscriber's cursor is of another epoch.
     Restart(CatchUp),
     State(Arc<Room>),
 }
@@ -129,7 +129,7 @@ async fn read_needed(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: &Needed) ->
     }
 }
 
-/// Feeds from what is in memory, or says what has to be read first.
+/// Catches up from memory, or returns what has to be read first.
 fn catch_up_from_memory(
     core: &Arc<Core>,
     outbox: &Arc<Outbox>,
@@ -145,8 +145,8 @@ fn catch_up_from_memory(
     None
 }
 
-/// Feeds from a page that is kept. A room whose page has to be read lets others of the subscriber pass whose page is kept:
-/// subscribers who are behind at different places then come together at the same pages, and share what each of them has read.
+/// Catches up from a cached page. A subscription whose page has to be read lets others of the outbox pass whose page is cached:
+/// subscribers with different cursors then come together at the same pages, and share what each of them has read.
 fn enqueue_cached(core: &Arc<Core>, outbox: &Arc<Outbox>, catch_up: &CatchUp) -> bool {
     // Where the right to read has to be checked, the store is asked.
     let cached = |catch_up: &CatchUp| {
@@ -221,8 +221,8 @@ fn enqueue_history(
     );
 }
 
-/// What the reader wants to go on from is not there: it was trimmed, or is of another life. What ended the reader's right
-/// may have gone with it, so that is checked anew, after the head was read.
+/// The events after the cursor were trimmed, or the epoch changed. The event that ended the subscriber's access may be among
+/// what is gone, so access is checked again, after the head was read.
 async fn restart(core: &Arc<Core>, outbox: &Arc<Outbox>, catch_up: &CatchUp) {
     let found = core.look_up(catch_up.room.id()).await;
     match core.check_subscriber(outbox, catch_up).await {
@@ -250,7 +250,7 @@ fn finish_step(
     match outcome {
         CatchUpOutcome::Advanced => {}
         CatchUpOutcome::Stalled => {
-            tracing::error!(room = %catch_up.room.id(), after = %catch_up.after.seq, "the store gave a page with a gap");
+            tracing::error!(room = %catch_up.room.id(), after = %catch_up.after.seq, "the store returned a log page with a gap");
             outbox.pause_catch_up(catch_up);
         }
         CatchUpOutcome::AccessLost => {

@@ -40,8 +40,8 @@ impl SharedPage {
 type SharedPageResult = Result<Option<Arc<SharedPage>>, Arc<str>>;
 type SharedRead = Shared<BoxFuture<'static, SharedPageResult>>;
 
-/// The room, the event after which its log is read, and what the subscriber knows of erasures: nobody is given a page that was
-/// read before one.
+/// The room, the event after which its log is read, and what the subscriber knows of erasures: no page from before one is
+/// returned.
 type Wanted = (RoomId, Cursor, u64);
 
 /// Reads under way.
@@ -115,13 +115,13 @@ impl CatchUpReads {
                 Ok(Err(error)) => Err(error.to_string().into()),
                 Err(_) => Err("the store panicked".into()),
             };
-            // What is known of erasures is known of one epoch only.
+            // The count of erasures is one of this epoch only.
             if let Ok(Some(page)) = &shared
                 && page.head.epoch == key.1.epoch
             {
                 cache.insert(&key.0, key.2, page);
             }
-            // From here on a new reader starts a new read, which may find more.
+            // From here on a new subscriber starts a new read, which may find more.
             reads.lock().remove(&key);
             shared
         });

@@ -86,7 +86,7 @@ pub struct Batch {
 /// - **Give up a peer that does not read.** Bound the time of each write; when it is over, `close(Code::SlowSubscriber)` and
 ///   drop the connection. What waits meanwhile is bounded by the engine. While a write waits, call `write_progressed` whenever
 ///   the peer has taken bytes of it.
-/// - **Say goodbye.** The last batch holds the frame `bye`, and [`Batch::close`] its code for transports whose connections
+/// - **Send the disconnect.** The last batch holds the frame `bye`, and [`Batch::close`] its code for transports whose connections
 ///   end with a number. Write it and end the connection so that it arrives.
 /// - **Drop it at the end.** The session waits to be resumed from then on, and [`Engine::drain`] waits for it.
 ///
@@ -140,14 +140,14 @@ pub(crate) struct Conn {
     pub(crate) half: Half,
 }
 
-/// Which part of a session's traffic a connection carries.
+/// Which half of a session's traffic a connection carries.
 #[derive(Debug)]
 pub(crate) enum Half {
     /// All of it.
     Duplex,
     /// One message of commands, and their answers.
     Request,
-    /// Pushes, of the rooms that the session follows.
+    /// Pushes, of the rooms that the session subscribes to.
     Stream(Box<StreamHalf>),
 }
 
@@ -169,13 +169,13 @@ impl Half {
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) user: UserId,
-    /// The connection's number among those that have taken the session.
+    /// The fencing token with which the connection took the session.
     pub(crate) fencing_token: u64,
     pub(crate) secret: SecretHash,
     identity: Mutex<Arc<Identity>>,
     /// Milliseconds since the Unix epoch until which the session can be resumed.
     expires: AtomicU64,
-    /// Nothing was followed on this connection yet: what the store holds is of an earlier one.
+    /// Nothing was subscribed on this connection yet: what the store holds is of an earlier one.
     pub(crate) unsubscribed: AtomicBool,
 }
 
@@ -355,7 +355,7 @@ impl Conn {
         matches!(self.half, Half::Request)
     }
 
-    /// The connection's number among those that have taken its session.
+    /// The fencing token with which the connection took its session.
     pub(crate) fn fencing_token(&self) -> u64 {
         self.session().map_or(0, |session| session.fencing_token)
     }
@@ -494,7 +494,7 @@ impl Conn {
         self.outbox.wake();
     }
 
-    /// The connection is gone: its rooms let go of it, and the session waits to be resumed.
+    /// The connection is gone: it is unsubscribed from its rooms, and the session waits to be resumed.
     fn detach(self: &Arc<Self>, core: &Arc<Core>) {
         self.count_end();
         self.close(Code::Closed, Code::Closed.meaning());

@@ -1,4 +1,4 @@
-//! What all parts of an engine share, and what keeps a room whole: loading, filling, checking.
+//! What all parts of an engine share, and what keeps rooms in sync: loading, gap repair, checks.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ impl std::fmt::Debug for Core {
     }
 }
 
-/// Events read at once while a gap is filled.
+/// Events read at once while a gap is repaired.
 const REPAIR_PAGE: usize = 512;
 
 impl Core {
@@ -96,7 +96,7 @@ impl Core {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Tells the other nodes.
+    /// Publishes a message to the other nodes.
     pub(crate) fn publish(&self, message: BusMessage) {
         if let Some(bus) = &self.bus {
             bus.publish(Envelope { from: self.node, message });
@@ -162,7 +162,7 @@ impl Core {
         let state = self.stored_state(room.id(), pending, head.state_revision == 0).await?;
         let applied = room.load(&record, head, state, self.state_generation(), &self.config.state);
         self.hub.evict_state();
-        // Not for a room that is level: it has no reader yet, and is about to get one.
+        // Not for a room that is in sync: it has no subscriber yet, and is about to get one.
         if applied != Applied::InSync {
             self.handle_applied(room, applied);
         }
@@ -216,7 +216,7 @@ impl Core {
         Ok(record)
     }
 
-    /// Whether `user` may read the room now. To be asked after what is to be handed over was read.
+    /// Whether `user` may read the room now. To be asked after what is to be delivered was read.
     pub(crate) async fn may_read(
         &self,
         record: &RoomRecord,
@@ -227,10 +227,10 @@ impl Core {
         check_read(record, user, membership, verdict)
     }
 
-    /// Does what a room asked for after it was given something.
+    /// Does what a room needs after an event or a head was applied.
     pub(crate) fn handle_applied(self: &Arc<Self>, room: &Arc<Room>, applied: Applied) {
         match applied {
-            // Its last reader may just have been removed.
+            // Its last subscriber may just have been removed.
             Applied::InSync if room.is_idle() => self.hub.retire_if_idle(room),
             Applied::InSync => {}
             Applied::GapDetected => {
@@ -244,11 +244,11 @@ impl Core {
         }
     }
 
-    /// Reads what a room lacks from the store, page by page.
+    /// Reads the missing events of a room from the store, page by page.
     async fn repair_gap(self: &Arc<Self>, room: &Arc<Room>) {
         ::metrics::counter!(metrics::GAP_REPAIRS).increment(1);
         if AssertUnwindSafe(self.repair_gap_pages(room)).catch_unwind().await.is_err() {
-            tracing::error!(room = %room.id(), "filling a gap panicked; the next check tries again");
+            tracing::error!(room = %room.id(), "gap repair panicked; the next head check retries");
             room.repair_failed();
         }
         self.hub.retire_if_idle(room);
@@ -267,7 +267,7 @@ impl Core {
                 Ok(Some(page)) => page,
                 Ok(None) => return room.repair_failed(),
                 Err(error) => {
-                    tracing::warn!(room = %room.id(), %error, "a gap could not be filled; the next check tries again");
+                    tracing::warn!(room = %room.id(), %error, "a gap could not be repaired; the next head check retries");
                     return room.repair_failed();
                 }
             };
@@ -289,7 +289,7 @@ impl Core {
                 continue;
             }
             if end {
-                // What was heard of is not in the store (yet): the next event or check comes back to it.
+                // The high watermark is not in the store (yet): the next event or check comes back to it.
                 return room.repair_failed();
             }
             if room.repair_done() != Applied::GapDetected {
@@ -303,8 +303,8 @@ impl Core {
         self.state_generation.load(Ordering::Relaxed)
     }
 
-    /// Asks the store for the generation of state. If it is another one, some node may have lost updates: everybody is
-    /// given all state anew.
+    /// Asks the store for the generation of state. If it is another one, some node may have lost updates: all
+    /// state is sent again to all subscribers.
     pub(crate) async fn check_generation(&self) {
         match self.store.state_generation().await {
             Ok(now) if now != self.state_generation() => {
@@ -318,7 +318,7 @@ impl Core {
         }
     }
 
-    /// Compares rooms with the store: heads, lives and state.
+    /// Compares rooms with the store: heads, epochs and state.
     pub(crate) async fn check(self: &Arc<Self>, rooms: &[Arc<Room>]) {
         let ids: Vec<RoomId> = rooms.iter().map(|room| room.id().clone()).collect();
         let heads = match self.store.heads(&ids).await {
@@ -358,14 +358,14 @@ impl Core {
         }
     }
 
-    /// The room is in another life, has lost its end, or has lost what comes next: whoever may read it goes on from its
-    /// head, or from its new beginning; the others are told. If the store fails meanwhile, nothing changes; the next check
-    /// comes back to it.
+    /// The room's epoch changed, its tail was lost, or the events after its head here were trimmed. Authorised subscribers are
+    /// reset to the new head, or to the first retained event; the others are denied. If the store fails meanwhile, nothing
+    /// changes, and the next check does it.
     async fn reset_room(&self, room: &Room) {
         let (record, head) = match self.look_up(room.id()).await {
             Ok(found) => found,
             Err(error) => {
-                return tracing::warn!(room = %room.id(), %error, "a room's new life could not be looked up");
+                return tracing::warn!(room = %room.id(), %error, "could not read the room after its epoch changed");
             }
         };
         loop {
@@ -378,7 +378,7 @@ impl Core {
         }
     }
 
-    /// Sees to it that nobody reads on who may not. `false` if the store could not say.
+    /// Ends the subscriptions without access. `false` if the store failed.
     async fn check_subscribers(&self, room: &Room) -> bool {
         match self.look_up(room.id()).await {
             Ok((record, _)) => self.authorised_subscribers(room, &record).await.is_some(),
@@ -386,7 +386,7 @@ impl Core {
         }
     }
 
-    /// The readers who may read the room now; the others are told and taken off it. `None` if the store could not say.
+    /// The room's subscribers, after those without access were denied and removed. `None` if the store failed.
     async fn authorised_subscribers(
         &self,
         room: &Room,
@@ -407,7 +407,7 @@ impl Core {
         Some(subscribers)
     }
 
-    /// Whether somebody who follows the room may read it in its new life. The service's own followers may.
+    /// Whether a subscriber still has access to the room. The service's own subscriptions have.
     pub(crate) async fn may_read_on(
         &self,
         record: &RoomRecord,

@@ -1,4 +1,4 @@
-//! Whose turn it is among the appends that wait in one lane.
+//! The order of the appends that wait in one shard, fair among users.
 //!
 //! As long as all that came goes to the store in one batch, there is nothing to decide. Behind that, each user gets the same
 //! share of rows: an append begins at the rows that each user had been served when it came, or, if that is later, where its
@@ -26,7 +26,7 @@ pub(super) struct Weight {
     pub(super) bytes: usize,
 }
 
-/// What one call of the store may be handed.
+/// Bounds of one call of the store.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchBounds {
     pub(super) appends: usize,
@@ -72,7 +72,7 @@ const PARTS: u64 = 1 << 16;
 
 /// What waits, in the order of its turns.
 ///
-/// Invariant: `shares` holds no share whose end has been served, but for some that are about to be forgotten. `active` is the
+/// Invariant: `shares` holds no share whose end has been served, but for some that are about to be retired. `active` is the
 /// number of those for which something waits.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
@@ -142,10 +142,10 @@ impl<T> FairQueue<T> {
         batch
     }
 
-    /// Forgets the shares that have had no more than was their due.
+    /// Removes the shares that have had no more than was their due.
     fn retire_idle(&mut self) {
         if self.waiting.is_empty() {
-            // Nobody waited for anybody: it begins anew.
+            // Nothing waits: it starts over.
             *self = Self::new();
         } else if self.shares.len() > 2 * self.waiting.len() + 64 {
             let served = self.served;

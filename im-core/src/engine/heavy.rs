@@ -1,7 +1,7 @@
-//! Heavy appends come one at a time, of all lanes: a commit that light ones wait for holds one of them at most.
+//! Heavy appends come one at a time, of all shards: a commit that light ones wait for holds one of them at most.
 //!
-//! A lane that has a heavy append next waits in line for the turn. Light appends may come meanwhile and go before it; the lane
-//! keeps its place then. Where the turn comes while others go first, it is for the next lane in line.
+//! A shard that has a heavy append next requests the turn. Light appends may come meanwhile and go before it; the request keeps
+//! its position in line then. Where the turn comes while others go first, it is for the next shard in line.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The turn that all lanes share.
+/// The turn that all shards share.
 #[derive(Debug, Clone)]
 pub(super) struct HeavyTurn(Arc<Semaphore>);
 
@@ -19,20 +19,20 @@ impl HeavyTurn {
         Self(Arc::new(Semaphore::new(1)))
     }
 
-    /// A place of a lane, which does not stand in line yet.
+    /// A shard's request, which is not in line yet.
     pub(super) fn request(&self) -> TurnRequest {
         TurnRequest { turn: self.clone(), waiting: None }
     }
 }
 
-/// A lane's place in line.
+/// A shard's request for the turn.
 pub(super) struct TurnRequest {
     turn: HeavyTurn,
     waiting: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
 }
 
 impl TurnRequest {
-    /// Waits for the turn, which lasts until what is returned is dropped. If this is dropped before, the lane keeps its place.
+    /// Waits for the turn, which lasts until what is returned is dropped. If this is dropped before, the request keeps its position.
     pub(super) async fn granted(&mut self) -> Option<OwnedSemaphorePermit> {
         let Self { turn, waiting } = self;
         // The semaphore is never closed.
@@ -42,7 +42,7 @@ impl TurnRequest {
         permit
     }
 
-    /// Something else goes first: if the turn comes meanwhile, the next lane has it.
+    /// Something else goes first: if the turn comes meanwhile, the next shard has it.
     pub(super) async fn yield_to<T>(&mut self, first: impl Future<Output = T>) -> T {
         let mut first = pin!(first);
         if let Some(waiting) = &mut self.waiting {
@@ -80,7 +80,7 @@ mod tests {
             let mut others = pin!(b.yield_to(commit));
             assert!(others.as_mut().now_or_never().is_none());
             drop(held);
-            assert!(c.granted().now_or_never().is_none(), "b keeps its place");
+            assert!(c.granted().now_or_never().is_none(), "b keeps its position");
             assert!(others.as_mut().now_or_never().is_none());
             let held = c.granted().now_or_never().expect("b has let it pass");
             done.send(()).unwrap();

@@ -15,7 +15,7 @@ use super::{append_shards, metrics};
 
 impl Engine {
     /// Makes of a message what a store appends, without appending it: for a store that takes it in a transaction of the
-    /// embedder's own. It is trusted, as by [`Engine::publish`].
+    /// embedder's own. On the authority of the service, as by [`Engine::publish`].
     ///
     /// # Errors
     ///
@@ -26,7 +26,7 @@ impl Engine {
     }
 
     /// Makes of a room what a store appends, as [`Engine::prepare`] does of a message: the room is made with the embedder's own
-    /// rows or not at all. It is trusted, as by [`Engine::create_room`].
+    /// rows or not at all. On the authority of the service, as by [`Engine::create_room`].
     ///
     /// ```
     /// # use im_core::{engine::Engine, ports::Appended, state::RoomSeed, wire::{Role, RoomKind}, RoomId, UserId};
@@ -56,7 +56,7 @@ impl Engine {
         Ok(self.prepared(room, Act::Create { by: by.clone(), seed }))
     }
 
-    /// Makes of a change of members what a store appends. It is trusted, as by [`Engine::change_members`].
+    /// Makes of a change of members what a store appends. On the authority of the service, as by [`Engine::change_members`].
     pub fn prepare_change(&self, room: RoomId, by: &UserId, intent: Intent) -> Append {
         self.prepared(room, Act::Change { by: by.clone(), intent })
     }

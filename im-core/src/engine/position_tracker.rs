@@ -1,5 +1,5 @@
-//! The rooms that a downlink has begun, and what its mark says of each: kept up as the reader moves, so that a mark looks
-//! only at the rooms in which something has changed.
+//! The rooms of a downlink, and what its stream position says of each: kept up to date, so that a stream position costs only the
+//! rooms in which something has changed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -14,17 +14,17 @@ use super::outbox::{DeliveredPosition, DeliveredState};
 pub(super) struct PositionTracker {
     /// The checkpoint's revision that was looked at last.
     pub(super) rev: u64,
-    /// How often something had been handed out when it was looked.
+    /// How many refreshes found something delivered.
     steps: u64,
     /// What the checkpoint said of each room, also of those that turned out to be denied.
     rooms: BTreeMap<RoomId, StartedRoom>,
     /// How many rooms have each tag.
     tags: HashMap<RoomTag, u32>,
-    /// What a mark has to say, the rooms that moved most first.
+    /// Entries of the stream position, the rooms that moved most first.
     entries: BTreeMap<(Reverse<u64>, RoomTag), Place>,
-    /// Rooms of which the reader has still to be told something, with the revision since which they are followed.
+    /// Rooms with a status that was not delivered yet, with the revision since which they are subscribed.
     pending_statuses: BTreeSet<(u64, RoomId)>,
-    /// Rooms of which the checkpoint says something else than at the last mark.
+    /// Rooms of which the checkpoint says something else than at the last refresh.
     changed: HashSet<RoomId>,
 }
 
@@ -37,7 +37,7 @@ struct StartedRoom {
 }
 
 impl PositionTracker {
-    /// The room has begun, as the checkpoint says.
+    /// The room has started, as the checkpoint says.
     pub(super) fn start_room(&mut self, room: RoomId, subscription: Followed) {
         self.stop_room(&room);
         let tag = RoomTag::of(&room);
@@ -50,7 +50,7 @@ impl PositionTracker {
         self.rooms.insert(room, StartedRoom { subscription, tag, moved_by: None });
     }
 
-    /// The room is not followed any more.
+    /// The room is not subscribed any more.
     pub(super) fn stop_room(&mut self, room: &RoomId) {
         self.remove_entry(room);
         let Some(StartedRoom { tag, .. }) = self.rooms.remove(room) else { return };
@@ -64,18 +64,18 @@ impl PositionTracker {
         }
     }
 
-    /// Whether the room has begun.
+    /// Whether the room has started.
     pub(super) fn has(&self, room: &RoomId) -> bool {
         self.rooms.contains_key(room)
     }
 
-    /// The rooms that have begun, with what the checkpoint said of each.
+    /// The rooms that have started, with what the checkpoint said of each.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RoomId, &Followed)> {
         self.rooms.iter().map(|(room, started)| (room, &started.subscription))
     }
 
-    /// Looks at the rooms where something has changed: those in `moved`, and those of which the checkpoint says something
-    /// else. Gives how many there were.
+    /// Refreshes the entries of rooms where something has changed: those in `moved`, and those of which the checkpoint says something
+    /// else. Returns how many there were.
     pub(super) fn refresh(
         &mut self,
         mut moved: HashSet<RoomId>,
@@ -90,9 +90,9 @@ impl PositionTracker {
         moved.len()
     }
 
-    /// The mark, as of the last look; `fencing_token` is that of the connection.
+    /// The stream position, as of the last refresh; `fencing_token` is that of the connection.
     pub(super) fn stream_position(&self, session: &SessionId, fencing_token: u64) -> Mark {
-        // What waits to be said is said again to whoever comes back with the mark.
+        // A status that was not delivered is sent again to a client that returns with this position.
         let before = |(since, _): &(u64, RoomId)| since.saturating_sub(1);
         let rev =
             self.pending_statuses.first().map_or(self.rev, |first| before(first).min(self.rev));

@@ -157,7 +157,7 @@ impl Registry {
         Ok(replaced)
     }
 
-    /// Whether one more connection of this session's may be taken: those of other sessions count.
+    /// Returns whether the user is below `max` connections, not counting those of `session`.
     pub(crate) fn has_room_for(
         &self,
         user: &UserId,
@@ -190,7 +190,7 @@ impl Registry {
     /// have wait here.
     pub(crate) async fn lock_user(self: &Arc<Self>, user: &UserId) -> UserTurn {
         let user_locks = self.inner.lock().user_locks.entry(user.clone()).or_default().clone();
-        // Made before it waits, so that it is forgotten also if the one who waits goes away.
+        // Made before it waits, so that it is removed also if the one who waits goes away.
         let mut turn = UserTurn { registry: self.clone(), user: user.clone(), held: None };
         turn.held = Some(user_locks.lock_owned().await);
         turn

@@ -1,8 +1,8 @@
 //! State that other nodes have taken and may not have written yet.
 //!
 //! Updates are written behind. A room that comes into memory here in the meantime would begin with what the store holds,
-//! and whoever came over from the other node would be handed older values than they had. So what was heard is remembered
-//! for a while, also of rooms that nobody follows here.
+//! and a client that came over from the other node would get older values than it had. So remote updates are retained for a
+//! while, also of rooms without subscribers here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::wire::StateUpdate;
 use super::metrics;
 use super::state_writer::size;
 
-/// What was heard in the present period and in the one before it.
+/// Updates of other nodes in the present period and in the one before it.
 #[derive(Debug)]
 pub(crate) struct RemoteState {
     periods: Mutex<[Period; 2]>,
@@ -35,7 +35,7 @@ impl RemoteState {
         Self { periods: Mutex::default(), max_keys, max_bytes }
     }
 
-    /// Remembers an update for one period at least. If there are too many, the older period is forgotten before its time:
+    /// Retains an update for one period at least. If there are too many, the older period is dropped before its time:
     /// then the comparison with the store finds what is missing.
     pub(crate) fn push(&self, update: Arc<StateUpdate>) {
         let mut periods = self.periods.lock();
@@ -48,14 +48,14 @@ impl RemoteState {
         periods[0].push(update);
     }
 
-    /// What was heard of one room.
+    /// The updates of one room.
     pub(crate) fn of(&self, room: &RoomId) -> Vec<Arc<StateUpdate>> {
         let periods = self.periods.lock();
         let rooms = periods.iter().filter_map(|period| period.rooms.get(room));
         rooms.flat_map(|keys| keys.values().cloned()).collect()
     }
 
-    /// The room is gone: what was heard of it is not to come back in one that is made anew under its id.
+    /// The room is gone: its updates must not appear in one that is created again under its id.
     pub(crate) fn drop_room(&self, room: &RoomId) {
         self.drop_matching(|update| update.room == *room);
     }

@@ -16,13 +16,13 @@ use super::commands;
 use super::connection::{Conn, Connection, Half, Peer, Session};
 use super::core::Core;
 
-/// Bytes of answers in one part, or one answer if that has more.
+/// Bytes of acks in one chunk, or one ack if that has more.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The answers to one message of commands, in parts.
+/// The acks of one message of commands, in chunks.
 ///
 /// Where they are more than may wait at one time ([`EngineConfig::ack_bytes`](super::EngineConfig::ack_bytes)), the first
-/// part has those that were there by then, and the commands behind them are carried out as parts are written and dropped.
+/// chunk has those that were there by then, and the commands behind them are carried out as chunks are written and dropped.
 /// If it is dropped before the end, commands may be left undone.
 #[derive(Debug)]
 pub struct Acks {
@@ -32,7 +32,7 @@ pub struct Acks {
     commands: usize,
 }
 
-/// Some of the answers to a message. They count against the bounds of acks until this is dropped.
+/// Some of the acks of a message. They count against the bounds of acks until this is dropped.
 #[derive(Debug)]
 pub struct AckChunk {
     /// Encoded, one for each command, in any order.
@@ -41,7 +41,7 @@ pub struct AckChunk {
     pub held: HeldAcks,
 }
 
-/// The place that answers take in the bounds of acks; to be dropped when they were written.
+/// The share that acks have in the bounds of acks; to be dropped when they were written.
 #[derive(Debug)]
 pub struct HeldAcks {
     core: Arc<Core>,
@@ -50,7 +50,7 @@ pub struct HeldAcks {
 }
 
 impl HeldAcks {
-    /// The peer has taken bytes of these answers: a sign of life, as [`Connection::write_progressed`] says. They count until
+    /// The peer has taken bytes of these acks: a sign of life, as [`Connection::write_progressed`] says. They count until
     /// this is dropped all the same.
     pub fn write_progressed(&self) {
         self.conn.write_progressed(&self.core);
@@ -63,8 +63,8 @@ impl Drop for HeldAcks {
     }
 }
 
-/// Commands that are carried out while answers are written. A task of its own, so that they go on, and give back what they
-/// hold of the store, also while nobody asks for the next part.
+/// Commands that are carried out while acks are written. A task of its own, so that they go on, and return what they hold of the
+/// store, also while nobody asks for the next chunk.
 #[derive(Debug)]
 struct Working(JoinHandle<()>);
 
@@ -75,8 +75,8 @@ impl Drop for Working {
 }
 
 impl Engine {
-    /// Carries out one message of commands, a frame or a batch, and returns their answers. It takes no connection's place;
-    /// what the commands change about what the session follows, its downlink follows, on whatever node it is.
+    /// Carries out one message of commands, a frame or a batch, and returns their acks. It supersedes no connection;
+    /// the session's downlink, on whatever node it is, subscribes to what the commands subscribe to.
     ///
     /// `session` says whose commands they are, beside the credentials in `peer`. Without it the first must be `hello`.
     /// If the future is dropped, some commands may have been carried out.
@@ -130,7 +130,7 @@ impl AckChunk {
         Self { frames: Vec::new(), held }
     }
 
-    /// Takes the answers that are there, and the reason of the end if there is one.
+    /// Takes the acks that are there, and the reason of the end if there is one.
     fn collect(&mut self, max_bytes: usize) -> Option<Bye> {
         loop {
             let conn = self.held.conn.clone();
@@ -150,7 +150,7 @@ impl AckChunk {
         }
     }
 
-    /// Takes answers while they are made, until the work is done, which this says, or waits for them to be written.
+    /// Takes acks while they are made, until the work is done, which this says, or waits for them to be written.
     async fn gather(
         &mut self,
         end: &mut Option<Bye>,
@@ -161,7 +161,7 @@ impl AckChunk {
             tokio::select! {
                 biased;
                 () = &mut working => break true,
-                // OutboxItem while it works, since only so many may wait.
+                // Taken while it works, since only so many may wait.
                 () = conn.outbox.ready() => {
                     *end = end.take().or(self.collect(usize::MAX));
                     if conn.outbox.waits_for_acks() {
@@ -181,12 +181,12 @@ impl Acks {
         self.commands
     }
 
-    /// Whether all of them are there: the next part is the last.
+    /// Whether all of them are there: the next chunk is the last.
     pub fn is_complete(&self) -> bool {
         self.working.is_none()
     }
 
-    /// The next part; `None` if there are no more. Cancel-safe.
+    /// The next chunk; `None` if there are no more. Cancel-safe.
     pub async fn next(&mut self) -> Option<AckChunk> {
         if let Some(first) = self.first.take() {
             return Some(first);

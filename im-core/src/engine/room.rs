@@ -1,7 +1,7 @@
-//! A room that somebody on this node follows: the recent part of its log, who reads it, and its state.
+//! A room with subscribers on this node: the recent part of its log, its subscribers, and its state.
 //!
-//! Events are applied at head + 1 only, whatever order they arrive in; what is missing is filled from the store
-//! ([`super::engine`]'s `repair_gap`). A room that nobody follows is not in memory.
+//! Events are applied at head + 1 only, whatever order they arrive in; gaps are repaired from the store
+//! ([`super::core`]'s `repair_gap`). A room without subscribers is not in memory.
 
 mod state;
 
@@ -36,7 +36,7 @@ pub(crate) struct WindowBounds {
     pub(crate) state_used: AtomicUsize,
 }
 
-/// A room that somebody on this node follows.
+/// A room with subscribers on this node.
 #[derive(Debug)]
 pub(crate) struct Room {
     id: RoomId,
@@ -51,11 +51,11 @@ struct Inner {
     log: Option<Log>,
     /// Events that were committed while the head was being read.
     before_load: Vec<Arc<Outgoing>>,
-    /// By slot, so that a reader's place does not move.
+    /// By id, so that a subscriber's index does not change.
     subscribers: Vec<Option<Subscriber>>,
     free: Vec<usize>,
     state: RoomState,
-    /// Whether a task is filling the log from the store.
+    /// Whether a task is repairing a gap from the store.
     repairing: bool,
     /// Whether the room was taken off the map and must not be used any more.
     retired: bool,
@@ -74,7 +74,7 @@ struct Log {
     bytes: usize,
     /// The first event that the store retains, as far as is known here.
     first: Seq,
-    /// Bytes of events that the sequencer holds back, and of repeats of them.
+    /// Bytes of events that the sequencer holds back, and of duplicates of them.
     early: usize,
     /// An event was kept since the last look for idle windows.
     touched: bool,
@@ -82,13 +82,13 @@ struct Log {
     erased: u64,
 }
 
-/// Somebody who reads a room.
+/// An entry of a room's list: an outbox that is subscribed.
 #[derive(Debug, Clone)]
 pub(crate) struct Subscriber {
     pub(crate) outbox: Arc<Outbox>,
-    /// The room's place in the reader's list.
+    /// Id of the subscription in the outbox.
     pub(crate) subscription_id: u32,
-    /// The reader's place in the room's list.
+    /// Index in the room's list.
     pub(crate) subscriber_id: usize,
 }
 
@@ -102,38 +102,39 @@ impl Subscriber {
     }
 }
 
-/// What came of adding a reader.
+/// What came of adding a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SubscribeOutcome {
-    /// It reads.
+    /// The outbox is subscribed.
     Subscribed,
-    /// The room has left the map: find it anew.
+    /// The room was retired: it has to be activated again.
     RoomRetired,
-    /// The reader has gone.
+    /// The connection has ended.
     Closed,
 }
 
-/// What became of an event that a room was given.
+/// State of a room's window after an event was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// The log is whole as far as it is known.
+    /// The head is the high watermark.
     InSync,
-    /// Events are missing; the caller has to see that they are filled in.
+    /// Events before the high watermark are missing: the caller repairs the gap. Not the status `gap`, which says that events
+    /// were trimmed.
     GapDetected,
-    /// The event belongs to another life of the room; the caller has to read its head anew.
+    /// The event is of another epoch: the caller reads the head again.
     OtherEpoch,
 }
 
-/// What the window has after a cursor.
+/// What a read of the window found after a cursor.
 #[derive(Debug)]
 pub(crate) enum WindowRead {
     /// These events.
     Events(Vec<Arc<Outgoing>>),
     /// Nothing: the cursor is at the head.
     AtHead(Seq),
-    /// The window begins later; ask the store.
+    /// The window begins later: it has to be read from the store.
     Miss,
-    /// The cursor is of another life of the room.
+    /// The cursor is of another epoch.
     OtherEpoch,
 }
 
@@ -160,7 +161,7 @@ impl Room {
         limits: &StateLimits,
     ) -> Applied {
         let mut inner = self.inner.lock();
-        // If it was renewed meanwhile, that is newer.
+        // If it was set meanwhile, that is newer.
         inner.state.generation.get_or_insert(generation);
         inner.log = Some(Log {
             cursor_epoch: head.cursor,
@@ -177,7 +178,7 @@ impl Room {
         let mut wanted = Applied::InSync;
         for item in std::mem::take(&mut inner.before_load) {
             let applied = self.apply_locked(&mut inner, item);
-            // A fill is asked for once; what asks for it must not be forgotten.
+            // A repair is asked for once; what asks for it must not be lost.
             if wanted == Applied::InSync {
                 wanted = applied;
             }
@@ -195,9 +196,9 @@ impl Room {
         self.inner.lock().log.as_ref().map_or(0, |log| log.erased)
     }
 
-    // ---- readers ----
+    // ---- subscribers ----
 
-    /// Adds a reader, who begins at `start`.
+    /// Adds a subscriber that starts at `start`.
     pub(crate) fn add_subscriber(
         self: &Arc<Self>,
         outbox: &Arc<Outbox>,
@@ -228,7 +229,7 @@ impl Room {
         }
     }
 
-    /// Takes the reader, who has stopped following, off the list; not one of the same outbox who has begun anew there.
+    /// Takes a subscriber that has unsubscribed off the list; not one of the same outbox that has subscribed again there.
     pub(crate) fn remove_subscriber(&self, subscriber_id: usize, outbox: &Arc<Outbox>) {
         let mut inner = self.inner.lock();
         let is_it = |r: &Subscriber| {
@@ -239,13 +240,13 @@ impl Room {
         }
     }
 
-    /// Whether nobody reads it.
+    /// Whether it has no subscribers.
     pub(crate) fn is_idle(&self) -> bool {
         let inner = self.inner.lock();
         inner.subscribers.len() == inner.free.len() && !inner.repairing
     }
 
-    /// Takes the room out of use if nobody reads it. Called under the map's lock.
+    /// Retires the room if it has no subscribers. Called under the map's lock.
     pub(crate) fn retire_if_idle(&self) -> bool {
         let mut inner = self.inner.lock();
         let idle = inner.subscribers.len() == inner.free.len() && !inner.repairing;
@@ -303,7 +304,7 @@ impl Room {
         inner.gap_state()
     }
 
-    /// Takes note that the log goes at least up to `head`.
+    /// The log goes up to `head` at least.
     pub(crate) fn raise_high_watermark(&self, head: Seq) -> Applied {
         let mut inner = self.inner.lock();
         if let Some(log) = &mut inner.log {
@@ -312,14 +313,14 @@ impl Room {
         inner.gap_state()
     }
 
-    /// A fill has ended. Says whether there is more to fill.
+    /// A repair has ended. Returns whether another gap is to be repaired.
     pub(crate) fn repair_done(&self) -> Applied {
         let mut inner = self.inner.lock();
         inner.repairing = false;
         inner.gap_state()
     }
 
-    /// A fill has failed; the next event or head check starts another.
+    /// A repair has failed; the next event or head check starts another.
     pub(crate) fn repair_failed(&self) {
         self.inner.lock().repairing = false;
     }
@@ -367,7 +368,7 @@ impl Room {
                 WindowRead::AtHead(head)
             };
         }
-        // The window ends at the head, so places are found by counting back from there.
+        // The window ends at the head, so events are found by counting back from there.
         let missing = head.since(cursor.seq);
         let Some(begin) = (log.window.len() as u64).checked_sub(missing) else {
             return WindowRead::Miss;
@@ -395,12 +396,12 @@ impl Room {
         self.inner.lock().log.as_ref().is_some_and(|log| log.open)
     }
 
-    /// Who reads it now.
+    /// Its subscribers now.
     pub(crate) fn subscribers(&self) -> Vec<Subscriber> {
         self.inner.lock().subscribers.iter().flatten().cloned().collect()
     }
 
-    /// The log of this life begins at `first`: what the window has from before goes.
+    /// The first retained event of this epoch's log is `first`: earlier events leave the window.
     pub(crate) fn trim_window(&self, epoch: Epoch, first: Seq) {
         let mut inner = self.inner.lock();
         let Some(log) = inner.log.as_mut().filter(|log| log.cursor_epoch.epoch == epoch) else {
@@ -416,7 +417,7 @@ impl Room {
         self.windows.used.fetch_sub(freed, Ordering::Relaxed);
     }
 
-    /// So many events of the log were changed by erasures. If that is news, what is held of it here is read anew.
+    /// `erased` events of the log were changed by erasures. If that is news, what is held of it here is read again.
     pub(crate) fn rewritten(&self, erased: u64) {
         let mut inner = self.inner.lock();
         let Some(log) = inner.log.as_mut().filter(|log| log.erased != erased) else { return };
@@ -432,9 +433,9 @@ impl Room {
         });
     }
 
-    /// The room is in another life, has lost its end, or has lost what comes next here: everybody starts again, from the
-    /// head, or from where the log begins now. `checked` are the readers who may still read it. If there are others by
-    /// now, nothing is done: check them too.
+    /// The room's epoch changed, its tail was lost, or the events after its head here were trimmed: all subscribers are reset to
+    /// the head, or to the first retained event. `checked` are the subscribers with access. If there are others by now,
+    /// nothing is done and `false` is returned: check them too.
     pub(crate) fn restart(&self, record: &RoomRecord, head: Head, checked: &[Subscriber]) -> bool {
         let mut inner = self.inner.lock();
         let is_checked = |subscriber: &Subscriber| {
@@ -447,7 +448,7 @@ impl Room {
         let from = log.cursor_epoch.epoch;
         let (status, to) = answer(log.head(), head.cursor, head.first);
         if status == Status::Ok {
-            // Somebody else has seen to it.
+            // Another call has done it.
             return true;
         }
         self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
@@ -469,7 +470,7 @@ impl Room {
         true
     }
 
-    /// Hands a signal to every reader.
+    /// Enqueues a signal for every subscriber.
     pub(crate) fn signal(&self, item: &Arc<Outgoing>) {
         let inner = self.inner.lock();
         inner
@@ -506,7 +507,7 @@ impl Inner {
         }
     }
 
-    /// A place on the list is free.
+    /// An index of the list is free.
     fn free_index(&mut self, subscriber_id: usize) {
         self.free.push(subscriber_id);
         if self.subscribers.len() == self.free.len() {
@@ -515,7 +516,7 @@ impl Inner {
         }
     }
 
-    /// Whether the caller has to start a fill.
+    /// Whether the caller has to repair a gap.
     fn gap_state(&mut self) -> Applied {
         let missing =
             self.log.as_ref().is_some_and(|log| log.sequencer.known() > log.sequencer.head());

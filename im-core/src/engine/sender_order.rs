@@ -1,14 +1,13 @@
-//! Whose turn it is among the sends of one session to one room: what was refused for the time being is to come again before
-//! what was sent after it.
+//! Sender order: of the sends of one session to one room, a retryably refused one is retried before later ones are taken.
 //!
-//! A client may send A, B and C without waiting. If A is refused for the time being while B and C are on their way, they
-//! must not be taken before A comes again, or the sender's own order is lost. So A is remembered, and the others are
-//! refused as well, until A comes; whoever then sends them again in their order has kept it.
+//! A client may send A, B and C without waiting. If A is retryably refused while B and C are on their way, they
+//! must not be taken before A comes again, or the sender order is lost. So the retry of A is awaited, and the others are
+//! refused as well, until it comes; whoever then sends them again in their order has kept it.
 //!
-//! Each lane has one of these for its rooms. It is asked in the order in which sends come to the lane, so a client that
+//! Each shard has one of these for its rooms. It is asked in the order in which sends come to the shard, so a client that
 //! sends A again at once, with B and C of the first time still on their way before it, keeps its order too. When the message
-//! of a send arrived counts, and not when the lane gets to it: what waited behind another command, or in the queue while the
-//! store was slow, is no less behind. So what is waited for is remembered for a while after new ones may pass.
+//! of a send arrived counts, and not when the shard gets to it: what waited behind another command, or in the queue while the
+//! store was slow, is no less behind. So an awaited retry is retained for a while after new sends may pass.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,15 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// [`PATIENCE`].
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// Sessions in one lane that are waited for, and the rooms of each. It takes some hundred bytes for a room, ten megabytes at
+/// Sessions in one shard that are waited for, and the rooms of each. It takes some hundred bytes for a room, ten megabytes at
 /// worst. Of any more the order is not kept.
 const MOST_SESSIONS: usize = 4096;
 const MOST_ROOMS: usize = 8;
 
-/// How often those are forgotten that were waited for long enough.
+/// How often those are removed that were waited for long enough.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// For how long they are remembered after that, for those that arrived before and come late: longer than all commands that a
+/// For how long they are retained after that, for those that arrived before and come late: longer than all commands that a
 /// connection may have under way wait for a store that is locked.
 const RETAINED: Duration = Duration::from_secs(600);
 
@@ -52,7 +51,7 @@ pub(super) struct SendRef {
 #[derive(Debug, Default)]
 pub(super) struct SenderOrder {
     awaited: HashMap<SessionId, Vec<AwaitedRetry>>,
-    /// When those are forgotten next that nobody is behind any more.
+    /// When those are removed next that nobody is behind any more.
     sweep: Option<Instant>,
     /// When room may be made next for those that are to be waited for.
     clear: Option<Instant>,
@@ -65,10 +64,10 @@ struct AwaitedRetry {
     /// The next to be waited for, if that is known: the store refused it as well.
     next: Option<MessageId>,
     /// The first one that was refused because this one comes first. If it comes again before this one does, its sender has
-    /// given this one up.
+    /// abandoned this one.
     first_behind: Option<MessageId>,
     until: Instant,
-    /// Who comes too early from then on does not prolong it.
+    /// A send that comes too early from then on does not extend it.
     extend_until: Instant,
 }
 
@@ -86,7 +85,7 @@ impl SenderOrder {
         self.awaited.is_empty()
     }
 
-    /// Forgets those that nobody is behind any more. To be called now and then.
+    /// Removes those that nobody is behind any more. To be called now and then.
     pub(super) fn sweep(&mut self, now: Instant) {
         if !self.is_empty() && self.sweep.is_none_or(|next| next <= now) {
             self.expire(|until| until + RETAINED <= now);
@@ -94,7 +93,7 @@ impl SenderOrder {
         }
     }
 
-    /// Forgets those for whose end of waiting this holds.
+    /// Removes those for whose end of waiting this holds.
     fn expire(&mut self, is_over: impl Fn(Instant) -> bool) {
         self.awaited.retain(|_, rooms| {
             rooms.retain(|awaited| !is_over(awaited.until));
@@ -102,8 +101,8 @@ impl SenderOrder {
         });
     }
 
-    /// Lets a send that arrived `at` this time pass, if none before it is waited for, and if it is the one that is: then the
-    /// next one is waited for.
+    /// Admits a send that arrived `at` this time, if no retry before it is awaited, or if it is that retry: then the next one is
+    /// awaited.
     ///
     /// # Errors
     ///
@@ -132,8 +131,8 @@ impl SenderOrder {
         Ok(())
     }
 
-    /// Waits for one that was allowed to pass and was refused for the time being, before any that was not. Of several, the
-    /// last one is told first.
+    /// Awaits the retry of an admitted send that was retryably refused, before any that was not admitted. Of several, the last one
+    /// is to be passed first.
     pub(super) fn await_retry(&mut self, send_ref: &SendRef, now: Instant) {
         let awaited = AwaitedRetry::new(&send_ref.room, &send_ref.id, now);
         if let Some(held) = self.find(send_ref) {
@@ -167,7 +166,7 @@ impl SenderOrder {
         }
     }
 
-    /// This one was answered for good.
+    /// This one was stored or finally refused.
     pub(super) fn settle(&mut self, send_ref: &SendRef, now: Instant) {
         if self.find(send_ref).is_some_and(|awaited| awaited.id == send_ref.id) {
             self.advance(send_ref, now);
@@ -246,7 +245,7 @@ mod tests {
     #[test]
     fn what_the_store_refused_comes_in_its_order_before_what_did_not_get_there() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
-        // As a lane tells of a batch: from the last to the first.
+        // As a shard does for a batch: from the last to the first.
         for n in [3, 2, 1] {
             order.await_retry(&mine(n), now);
         }

@@ -9,7 +9,7 @@ use crate::id::{RoomId, StateKey, UserId};
 use crate::ports::Store;
 use crate::wire::StateUpdate;
 
-/// Keys handed to the store in one call.
+/// Keys in one call of the store.
 const KEYS_AT_ONCE: usize = 1024;
 
 /// Updates that wait to be written.

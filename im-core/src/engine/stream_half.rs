@@ -1,6 +1,6 @@
-//! The pushes of a session, for transports whose reader cannot speak on the same connection. What it follows is the
-//! session's checkpoint, which commands change from elsewhere; where the reader stands is in a [`Mark`] that it gives back.
-//! So any node takes it up again.
+//! The stream half of a session: its pushes, for transports whose client cannot send on the same connection. Its rooms are those
+//! of the session's checkpoint, which commands change from elsewhere; what was delivered is in a [`Mark`] that the client returns.
+//! So any node can resume it.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -30,11 +30,11 @@ use super::position_tracker::PositionTracker;
 pub enum Access {
     /// The session's own secret, beside the user's credentials.
     Token(ResumeToken),
-    /// A ticket, which stands for both.
+    /// A ticket, in place of both.
     Ticket {
         /// What the command `ticket` gave.
         ticket: Secret,
-        /// It opened this stream before, and takes it up again.
+        /// It opened this stream before, and resumes it.
         again: bool,
     },
 }
@@ -62,17 +62,17 @@ impl Drop for Looked<'_> {
     }
 }
 
-/// Which rooms a downlink has begun.
+/// The stream half of a session: its rooms, and its looks at the checkpoint.
 #[derive(Debug, Default)]
 pub(crate) struct StreamHalf {
-    /// Where the reader stood when it opened it: counts for every room that has not begun since.
+    /// With which it was opened: counts for every room that has not started since.
     stream_position: Option<Mark>,
     /// One look at the checkpoint at a time, and at most one that waits.
     looking: tokio::sync::Mutex<()>,
     again: AtomicBool,
     /// The number of the newest task that looks until it has succeeded. Older ones end.
     newest: AtomicU64,
-    /// The last look failed, and that task repeats it.
+    /// The last look failed, and that task retries it.
     retrying: AtomicBool,
     /// A look has ended.
     looked: Notify,
@@ -103,8 +103,8 @@ impl Engine {
     /// Opens a session's downlink, in place of its older connection or downlink, which ends with
     /// [`Code::Superseded`](crate::Code::Superseded). Its rooms begin where `stream_position` says, or at the session's checkpoint where that is further.
     ///
-    /// The transport calls [`Connection::next`] or [`Connection::take`], and hands out [`Connection::stream_position`] after what
-    /// they gave. Nothing may be submitted.
+    /// The transport calls [`Connection::next`] or [`Connection::take`], and sends [`Connection::stream_position`] after what
+    /// they returned. Nothing may be submitted.
     ///
     /// # Errors
     ///
@@ -138,8 +138,8 @@ impl Engine {
 }
 
 impl Connection {
-    /// Where the reader of a downlink stands after all that was taken so far. To make it costs what was taken since the last
-    /// mark, however many rooms are followed.
+    /// The stream position of a downlink after all that was taken so far. To make it costs what was taken since the last one,
+    /// however many rooms are subscribed.
     ///
     /// Its text has room for about a hundred rooms with state ([`Mark::MAX_LEN`]). A subscriber that returns with it receives
     /// again what it has no room for: events after the checkpoint's cursor, and the whole state. Only the client's own
@@ -196,7 +196,7 @@ impl Core {
         }
     }
 
-    /// The same, if its checkpoint has another revision by now and no look waits to be repeated.
+    /// The same, if its checkpoint has another revision by now and no look waits to be retried.
     pub(crate) fn resubscribe_if_changed(self: &Arc<Self>, conn: &Arc<Conn>, rev: u64) {
         if let Half::Stream(stream_half) = &conn.half
             && stream_half.rooms.lock().rev != rev
@@ -216,7 +216,7 @@ impl Core {
         self.tasks.spawn(async move { core.look_until_done(&conn, number).await });
     }
 
-    /// Looks at the checkpoint. A look that fails is repeated after a tick, then after twice as long each time, up to the time
+    /// Looks at the checkpoint. A look that fails is retried after a tick, then after twice as long each time, up to the time
     /// between two checks of sessions, as long as no newer task does.
     async fn look_until_done(self: &Arc<Self>, conn: &Arc<Conn>, number: u64) {
         let Half::Stream(stream_half) = &conn.half else { return };
@@ -229,9 +229,9 @@ impl Core {
                     return;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "a checkpoint could not be looked at; it is tried again");
+                    tracing::warn!(%error, "could not read the session's checkpoint; retrying");
                 }
-                Err(_) => tracing::error!("a look at a checkpoint panicked; it is tried again"),
+                Err(_) => tracing::error!("reading the checkpoint panicked; retrying"),
             }
             if !is_newest() {
                 return;
@@ -256,7 +256,7 @@ impl Core {
         self.look_at_checkpoint(conn, Look::Again).await
     }
 
-    /// Makes a downlink follow what its session's checkpoint says.
+    /// Subscribes a downlink to the rooms of its session's checkpoint.
     async fn look_at_checkpoint(self: &Arc<Self>, conn: &Arc<Conn>, look: Look) -> Result<()> {
         let (Half::Stream(stream_half), Some(session)) = (&conn.half, conn.session()) else {
             return Ok(());
@@ -285,7 +285,7 @@ impl Core {
         Ok(())
     }
 
-    /// Makes a downlink follow these rooms of its session's checkpoint.
+    /// Subscribes a downlink to these rooms of its session's checkpoint.
     async fn start_rooms(
         self: &Arc<Self>,
         conn: &Arc<Conn>,
@@ -332,7 +332,7 @@ impl Core {
         Ok(())
     }
 
-    /// Lets go of rooms that the checkpoint does not have any more. Gives those that have to begin, or begin anew.
+    /// Unsubscribes rooms that the checkpoint does not have any more. Returns those that have to start, or start again.
     fn unsubscribe_removed(
         &self,
         conn: &Arc<Conn>,
@@ -357,9 +357,9 @@ impl Core {
     }
 }
 
-/// What a reader's mark says of a room.
+/// What the client's stream position says of a room.
 struct ResumePoint {
-    /// It has been told how the room answers.
+    /// The status of the room was delivered.
     status_delivered: bool,
     position: Option<Place>,
 }
@@ -376,7 +376,7 @@ impl ResumePoint {
         }
     }
 
-    /// Where the room begins: at the mark, unless the checkpoint is further.
+    /// Where the room starts: at the stream position, unless the checkpoint is further.
     fn cursor(&self, subscription: &Followed) -> Cursor {
         match self.position.and_then(|position| position.cursor) {
             Some(at)
@@ -393,7 +393,7 @@ impl ResumePoint {
         self.position.map(|position| position.state).filter(|state| *state != 0)
     }
 
-    /// It has been told that it may not read the room.
+    /// The status `denied` was delivered.
     fn denied(&self) -> bool {
         self.position.is_some_and(|position| position.cursor.is_none())
     }

@@ -1,4 +1,4 @@
-//! Following a room from within the process.
+//! A subscription to a room from within the process.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::Engine;
 use super::catch_up::{self, Available};
 use super::outbox::{Outbox, OutboxItem};
 
-/// A room as it goes on: every event after the cursor it began at, in order, once; and signals and state.
+/// A subscription to a room: every event after its first cursor, in order, once; and signals and state.
 #[derive(Debug)]
 pub struct Subscription {
     engine: Engine,
@@ -21,7 +21,7 @@ pub struct Subscription {
     status: Status,
     from: Cursor,
     taken: VecDeque<Push>,
-    /// When a read that failed is repeated.
+    /// When a read that failed is retried.
     ticks: Interval,
 }
 
@@ -36,12 +36,12 @@ impl Subscription {
         Self { engine, outbox, status, from, taken: VecDeque::new(), ticks }
     }
 
-    /// How the room answered the cursor that was asked for, and where it really begins.
+    /// The status of the requested cursor, and the cursor after which the events start.
     pub fn start(&self) -> (Status, Cursor) {
         (self.status, self.from)
     }
 
-    /// The next thing that happens. A follower that is slow is fed from the log and loses no event. `None` once the
+    /// The next thing that happens. A slow subscription catches up from the log and loses no event. `None` once the
     /// engine has stopped. Cancel-safe.
     pub async fn next(&mut self) -> Option<Push> {
         let core = self.engine.core().clone();

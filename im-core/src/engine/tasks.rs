@@ -22,7 +22,7 @@ const REMOTE_STATE_DELAYS: u32 = 5;
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 const SWEEP_BATCH: usize = 1000;
 
-/// Does `work` every `period` until the engine stops. It goes by `name` where its lag is told.
+/// Does `work` every `period` until the engine stops. It goes by `name` where its lag is reported.
 async fn every<F, Fut>(core: Arc<Core>, name: &'static str, period: Duration, work: F)
 where
     F: Fn(Arc<Core>) -> Fut,

@@ -1,8 +1,8 @@
 //! Removing what is not to be kept: retention, deleted rooms, erased users.
 //!
 //! What is removed from the store is made known here and on the other nodes at once, by a hint; where the hint is lost,
-//! the comparison with the store finds it. Readers who stood in what was removed are told `gap`, by the same comparison
-//! or when they read on, and only after their right to read was checked anew: the event that ended it may be gone.
+//! the comparison with the store finds it. Subscribers whose cursor is in what was removed are sent `gap`, by the same
+//! comparison or when they catch up, and only after their access was checked again: the event that ended it may be gone.
 
 use std::sync::Arc;
 
@@ -45,8 +45,8 @@ impl Engine {
         }
     }
 
-    /// Deletes a room for good. Whoever follows it, on whatever node, is told `denied` with [`Code::NotFound`] and taken
-    /// off it; a room that is made under the same id later is another one. What it held is removed from the store in the
+    /// Deletes a room for good. Its subscribers, on whatever node, are sent `denied` with [`Code::NotFound`] and
+    /// unsubscribed; a room that is made under the same id later is another one. What it held is removed from the store in the
     /// background, a part at a time.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Erases a user: ends their sessions everywhere, removes them from their rooms, unsets state that they have set, and
+    /// Erases a user: ends their sessions everywhere, removes them from their rooms, removes state that they have set, and
     /// empties every event that they have sent: what is left says `im.erased`. See [`Upkeep::erase_user`] for what exactly
     /// is gone. Says how many events were changed. A room whose only owner this was stays without an owner:
     /// [`Engine::change_members`] makes another member one.
@@ -172,7 +172,7 @@ impl Core {
         Ok(trimmed)
     }
 
-    /// Removes a user from the rooms that others are in, so that those learn of it, and unsets state of theirs.
+    /// Removes a user from the rooms that others are in, so that those learn of it, and removes state of theirs.
     async fn remove_from_rooms(self: &Arc<Self>, user: &UserId) -> Result<()> {
         let mut after: Option<RoomId> = None;
         loop {
@@ -217,8 +217,8 @@ impl Core {
         }
     }
 
-    /// Lets go of what this node alone may have of a user who is being erased: values that wait to be written must not come
-    /// in behind.
+    /// Drops what this node alone may have of a user who is being erased: values that wait to be written must not be written
+    /// afterwards.
     pub(crate) async fn drop_pending_of(self: &Arc<Self>, user: &UserId) -> Result<()> {
         self.state_writer.drop_user(user);
         self.remote_state.drop_user(user);
@@ -242,8 +242,8 @@ impl Core {
         }
     }
 
-    /// The store says that there is no such room: those who have read it are told, and taken off it. They are looked up
-    /// before the store is asked once more, so that readers of a room that is made anew meanwhile are not among them.
+    /// The store says that there is no such room: its subscribers are denied and removed. They are looked up before the store is
+    /// asked once more, so that subscribers of a room that is created again meanwhile are not among them.
     pub(crate) async fn retire_deleted(&self, room: &Arc<Room>, epoch: Epoch) {
         let subscribers = room.subscribers();
         match self.store.heads(std::slice::from_ref(room.id())).await.as_deref() {
@@ -258,8 +258,8 @@ impl Core {
         self.hub.retire_if_idle(room);
     }
 
-    /// Whether a reader may read on, after an event that may be the end of its right was read without its name.
-    /// If not, it is told.
+    /// Whether a subscriber still has access, after an event that may have ended it was read without its name. If not, the
+    /// subscription is denied.
     pub(crate) async fn check_subscriber(
         &self,
         outbox: &Arc<Outbox>,
@@ -280,13 +280,13 @@ impl Core {
     }
 }
 
-/// What came of a look at a reader's right.
+/// What came of a check of a subscriber's access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checked {
     /// It reads on.
     MayRead,
     /// The store could not say.
     NotNow,
-    /// It was told; take it off the room's list.
+    /// It was denied; take it off the room's list.
     Denied,
 }

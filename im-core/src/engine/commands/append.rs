@@ -18,7 +18,7 @@ use super::Outcome;
 use super::charge::Charges;
 use super::live::not_to_users;
 
-/// A command that appends, and where it stands.
+/// A command that appends, and its context.
 pub(super) struct At<'a> {
     pub(super) core: &'a Arc<Core>,
     pub(super) conn: &'a Arc<Conn>,
@@ -34,15 +34,15 @@ pub(super) struct Sending {
     pub(super) content: Value,
 }
 
-/// What became of a send before it came to its lane.
+/// What became of a send before it came to its shard.
 enum Prepared {
     Append(Authority, Act, Charges),
     Duplicate(AppendAck),
 }
 
 impl At<'_> {
-    /// Carries out a send, or refuses it if it is not `allowed`. Whatever becomes of it is told by its room's lane, in its
-    /// turn among this session's sends.
+    /// Carries out a send, or refuses it if it is not `allowed`. Its room's shard sends the ack, in the order of this session's
+    /// sends.
     pub(super) async fn send(&self, sending: Sending, allowed: Result<()>) -> Result<Outcome> {
         let (room, seed) = self.resolve(&sending.to);
         let id = sending.id.clone();

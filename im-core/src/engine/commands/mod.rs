@@ -1,5 +1,5 @@
 //! Carrying out commands, one after the other for each connection. Each sees the effects of those before it; appends
-//! are handed to a lane and answered from there, so that a client may send many without waiting.
+//! are queued at a shard and answered from there, so that a client may send many without waiting.
 //!
 //! | module | commands |
 //! |---|---|
@@ -56,7 +56,7 @@ enum Outcome {
     Reply(Reply),
     /// This is the answer, encoded.
     Encoded(Bytes),
-    /// A lane will answer.
+    /// A shard will answer.
     Later,
     /// It was answered already.
     Answered,

@@ -1,4 +1,4 @@
-//! Commands that read: following rooms from where a client stands, and paging through what is kept.
+//! Commands that read: subscribing to rooms from a client's cursors, and paging through what is stored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) const LOOK_UPS_AT_ONCE: usize = 16;
 /// Rooms that a command looks at before other tasks get their turn: some 10 ms of one core at most.
 pub(crate) const ROOMS_IN_A_SLICE: usize = 50;
 
-/// A room's answer, and where the reader begins if it may read.
+/// A room's status, and where the subscription starts if the user has access.
 type Answered = (RoomStatus, Option<SubscriptionStart>);
 
 pub(super) async fn subscribe(
@@ -129,16 +129,16 @@ fn check_room_count(core: &Core, conn: &Conn, more: &[RoomId]) -> Result<()> {
         return Err(Error::new(
             Code::TooMany,
             "sub",
-            format!("at most {most} rooms can be followed at once"),
+            format!("at most {most} rooms can be subscribed at once"),
         ));
     }
     Ok(())
 }
 
-/// What the room answers to a reader who stands at `since`, or wants to begin at the head.
+/// The status of a room for a subscription from `since`, or from the head.
 ///
-/// The order matters: the head is read first, the right to read is checked after it, and the reader will begin no later
-/// than that head. So a removal that the check did not see lies ahead of the reader, who will meet it in the log.
+/// The order matters: the head is read first, access is checked after it, and the subscription starts no later
+/// than that head. So a removal that the check missed is in the log after the cursor.
 async fn status(
     core: &Core,
     session: &Session,
@@ -196,7 +196,7 @@ async fn begin(
     let is_request = conn.is_request_half();
     let begins = |RequestedRoom { since, answered: (status, start) }: &RequestedRoom| {
         let start = (*start)?;
-        // A downlink answers for itself: what it begins from is what was named.
+        // A downlink sends its own statuses: what it starts from is what was named.
         let from = since.filter(|_| is_request).unwrap_or(start.cursor);
         Some((status.room.clone(), from))
     };
@@ -240,7 +240,7 @@ async fn begin(
 }
 
 impl Session {
-    /// What a connection's change of the checkpoint starts from: at first from nothing, since nothing is followed yet.
+    /// What a connection's change of the checkpoint starts from: at first from nothing, since nothing is subscribed yet.
     fn base(&self) -> Base {
         if self.unsubscribed.load(Ordering::Relaxed) { Base::Empty } else { Base::Held }
     }
@@ -252,7 +252,7 @@ impl Core {
         CheckpointChange { base, unfollow: vec![], follow: vec![], confirm: vec![], max_rooms }
     }
 
-    /// Changes what the session follows. Gives the checkpoint's new revision.
+    /// Changes the session's checkpoint. Returns its new revision.
     pub(crate) async fn change_checkpoint(
         &self,
         session: &Session,
@@ -284,7 +284,7 @@ impl Core {
         start.map(|start| (status, start)).ok_or_else(|| Error::of(Code::NotFound, "sub"))
     }
 
-    /// Puts a reader on a room's list.
+    /// Subscribes an outbox to a room.
     pub(crate) async fn subscribe(
         self: &Arc<Self>,
         outbox: &Arc<super::super::outbox::Outbox>,
@@ -296,7 +296,7 @@ impl Core {
             match room.add_subscriber(outbox, start) {
                 SubscribeOutcome::RoomRetired => continue,
                 SubscribeOutcome::Closed => self.hub.retire_if_idle(&room),
-                // The store may be ahead of what was heard here.
+                // The store may be ahead of the high watermark here.
                 SubscribeOutcome::Subscribed
                     if room.head().is_some_and(|h| h.epoch == start.cursor.epoch) =>
                 {
@@ -311,8 +311,8 @@ impl Core {
     }
 }
 
-/// Takes the reader off the room's list, and the room out of memory if nobody else reads it. Gives the last event that was
-/// delivered of the room, if it was subscribed.
+/// Ends the connection's subscription to a room, and retires the room if it has no other subscriber. Returns the last event that
+/// was delivered of the room, if it was subscribed.
 pub(crate) fn end_subscription(core: &Core, conn: &Conn, room: &RoomId) -> Option<Cursor> {
     let subscription = conn.outbox.unsubscribe(room)?;
     subscription.room.remove_subscriber(subscription.subscriber_id, &conn.outbox);
@@ -352,7 +352,7 @@ pub(super) async fn checkpoint(
     Ok(Reply::Checkpoint { rev })
 }
 
-/// Those of the cursors that lie within their room's log. What was handed out is not known here.
+/// Those of the cursors that lie within their room's log. What was delivered is not known here.
 async fn within_the_log(
     core: &Core,
     mut cursors: Vec<(RoomId, Cursor)>,

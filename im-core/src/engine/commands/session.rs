@@ -124,8 +124,8 @@ pub(crate) fn check_connection_limit(
     }
 }
 
-/// Puts an established connection in the place of an older one of its session, on whatever node that is. Gives the
-/// checkpoint's revision.
+/// Replaces an older connection of the session, on whatever node that is, by an established one. Returns the checkpoint's
+/// revision.
 pub(crate) async fn take_over(
     core: &Arc<Core>,
     conn: &Arc<Conn>,
@@ -346,7 +346,7 @@ pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
     Ok(Reply::Ticket(TicketGrant { ticket, within: TICKET_TTL }))
 }
 
-/// The session that a ticket opens, or, where that was done before, takes up again. It is still to be [`spend`]ed.
+/// The session that a ticket opens, or, where that was done before, resumes. It is still to be [`spend`]ed.
 pub(crate) async fn redeem(
     core: &Core,
     ticket: &Secret,

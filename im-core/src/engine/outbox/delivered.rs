@@ -1,7 +1,7 @@
-//! Where a reader stands, for those who say it in a mark after each batch: see [`crate::state::Mark`].
+//! What was delivered of each room, for connections that report a stream position after each batch: see [`crate::state::Mark`].
 //!
-//! What is kept here is in which rooms that has changed, so that a mark costs what was handed over since the last one,
-//! however many rooms are followed. Whatever changes a [`DeliveredPosition`] calls [`Inner::note_moved`].
+//! The rooms in which that has changed are kept, so that a stream position costs what was delivered since the last one,
+//! however many rooms are subscribed. Whatever changes a [`DeliveredPosition`] calls [`Inner::note_moved`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use super::Outbox;
 use super::inner::Inner;
 use super::subscriptions::RoomSubscription;
 
-/// Where a reader stands in a room.
+/// What was delivered of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeliveredPosition {
-    /// How the room answers has been handed over, as far as it was said.
+    /// Every status of the room that was enqueued has been delivered.
     pub(crate) status_delivered: bool,
-    /// The last event handed over, and what the reader has of the room's state; `None` if it does not follow the room.
+    /// The last event delivered, and what was delivered of the room's state; `None` if the room is not subscribed.
     pub(crate) position: Option<(Cursor, DeliveredState)>,
 }
 
-/// What a reader has of a room's state.
+/// What was delivered of a room's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeliveredState {
     /// Nothing.
@@ -32,23 +32,23 @@ pub(crate) enum DeliveredState {
     All(u32),
 }
 
-/// What is kept for a reader with marks.
+/// The rooms in which delivered positions have changed since the last stream position.
 #[derive(Debug, Default)]
 pub(super) struct PositionChanges {
-    /// Rooms in which the reader may stand elsewhere than at the last mark. Bounded by the rooms that are followed, or were
-    /// since then.
+    /// Rooms whose delivered position may differ from the last stream position. Bounded by the rooms that are subscribed, or
+    /// were since then.
     moved: HashSet<RoomId>,
-    /// How many notices of a room wait.
+    /// How many statuses of a room are enqueued.
     pending_statuses: HashMap<RoomId, usize>,
 }
 
 impl Outbox {
-    /// The reader has marks. Said before it follows anything.
+    /// Keeps track of delivered positions. To be called before the first subscription.
     pub(crate) fn track_positions(&self) {
         self.inner.lock().position_changes = Some(Box::default());
     }
 
-    /// The rooms in which the reader may stand elsewhere than when this was asked last.
+    /// The rooms whose delivered position may have changed since the last call.
     pub(crate) fn moved(&self) -> HashSet<RoomId> {
         let mut inner = self.inner.lock();
         inner
@@ -58,10 +58,10 @@ impl Outbox {
             .unwrap_or_default()
     }
 
-    /// Where the reader stands in the room.
+    /// What was delivered of the room.
     pub(crate) fn delivered_position(&self, id: &RoomId) -> DeliveredPosition {
         // What the room has is read between two looks. By then the room has given all of it to this outbox, and what waits in
-        // here is seen by the second: so it is never ahead of what was handed over.
+        // here is seen by the second: so it is never ahead of what was delivered.
         let room = self.inner.lock().subscription(id).map(|subscription| subscription.room.clone());
         let held = room.as_ref().map_or(0, |room| room.state_digest());
         let inner = self.inner.lock();
@@ -69,7 +69,7 @@ impl Outbox {
             .position_changes
             .as_ref()
             .is_some_and(|changes| changes.pending_statuses.contains_key(id));
-        // Where it was taken off and followed anew between the looks, that may be of a room that was let go.
+        // Where the room was unsubscribed and subscribed again between the looks, that may be of a room that was retired.
         let same = |subscription: &&RoomSubscription| {
             room.as_ref().is_some_and(|room| Arc::ptr_eq(&subscription.room, room))
         };
@@ -91,7 +91,7 @@ impl Outbox {
 }
 
 impl Inner {
-    /// The reader may stand elsewhere in the room of this slot.
+    /// The delivered position of this subscription may have changed.
     pub(super) fn note_moved(&mut self, subscription_id: u32) {
         if let Some(position_changes) = &mut self.position_changes
             && let Some(subscription) = self.subscriptions.get(subscription_id)
@@ -101,7 +101,7 @@ impl Inner {
         }
     }
 
-    /// A notice of this room waits.
+    /// A status of this room was enqueued.
     pub(super) fn status_enqueued(&mut self, room: &RoomId) {
         if let Some(position_changes) = &mut self.position_changes {
             *position_changes.pending_statuses.entry(room.clone()).or_default() += 1;
@@ -109,7 +109,7 @@ impl Inner {
         }
     }
 
-    /// A notice of this room was handed over.
+    /// A status of this room was delivered.
     pub(super) fn status_delivered(&mut self, room: &RoomId) {
         let Some(position_changes) = &mut self.position_changes else { return };
         if let Some(waiting) = position_changes.pending_statuses.get_mut(room) {

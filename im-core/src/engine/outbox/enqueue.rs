@@ -1,4 +1,4 @@
-//! What rooms put in, and what is read from their logs for a reader who lags.
+//! The two ways into an outbox: live events of rooms, and what is read from their logs for catch-up.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use super::subscriptions::{CatchUp, RoomSubscription, SubscriptionRef};
 use super::{CatchUpOutcome, EnqueueOutcome, Outbox, OutboxBounds};
 
 impl Outbox {
-    /// A room offers an event to a reader.
+    /// Enqueues an event that the room has applied, if it is the next one of this subscription.
     pub(crate) fn enqueue_live(
         &self,
         of: SubscriptionRef<'_>,
@@ -39,7 +39,7 @@ impl Outbox {
         }
         let Some(subscription) = inner.subscriptions.find(of) else { return EnqueueOutcome::Kept };
         if subscription.delivered.epoch != event.epoch {
-            // Either the reader has come to a new life before its room, or it reads the log first.
+            // Either the subscription has come to a new epoch before its room, or its log is read first.
             return EnqueueOutcome::Kept;
         }
         subscription.high_watermark = subscription.high_watermark.max(event.seq);
@@ -63,17 +63,17 @@ impl Outbox {
         EnqueueOutcome::Kept
     }
 
-    /// Lagging rooms that may be fed before this one, whose log has to be read from the store. None once it has waited enough.
+    /// Subscriptions that may catch up before this one, whose log has to be read from the store. None once it has waited enough.
     pub(crate) fn may_pass(&self, catch_up: &CatchUp) -> Vec<CatchUp> {
         self.inner.lock().may_pass(catch_up)
     }
 
-    /// A room was fed before the one whose turn it is.
+    /// A subscription has caught up before the one whose turn it is.
     pub(crate) fn passed(&self) {
         self.inner.lock().passed += 1;
     }
 
-    /// Events read from the log, in their order, from just after the lag's cursor.
+    /// Enqueues events read from the log, in their order, from just after the cursor of `catch_up`.
     pub(crate) fn enqueue_history(
         &self,
         catch_up: &CatchUp,
@@ -109,7 +109,7 @@ impl Outbox {
                 return CatchUpOutcome::Advanced;
             };
             if event.epoch != subscription.delivered.epoch {
-                // The room began another life while the log was read.
+                // The room's epoch changed while the log was read.
                 outcome = CatchUpOutcome::Advanced;
                 break;
             }
@@ -117,7 +117,7 @@ impl Outbox {
                 Offer::Old => outcome = CatchUpOutcome::Advanced,
                 Offer::Hole => {
                     if subscription.enqueued < catch_up.after.seq {
-                        // The queue was dropped while the log was read: read again, from where the reader is now.
+                        // The queue was dropped while the log was read: read again, from the present cursor.
                         outcome = CatchUpOutcome::Advanced;
                     }
                     break;
@@ -138,19 +138,19 @@ impl Outbox {
         outcome
     }
 
-    /// Nothing of this log lay beyond the lag's cursor when it was looked at, and it ended at `head`.
+    /// The log had nothing after the cursor of `catch_up` when it was read, and ended at `head`.
     pub(crate) fn caught_up_to(&self, catch_up: &CatchUp, head: Seq) {
         let mut inner = self.inner.lock();
         if let Some(subscription) = inner.subscriptions.find(catch_up.subscription()) {
-            // What was heard of and is not there was a hint that did not hold; but what the room has applied since the
-            // log was looked at was offered to a reader who lagged, and has to be read.
+            // A high watermark beyond that was a hint that did not hold; but what the room has applied since the log was
+            // read was not enqueued for a subscription that was catching up, and has to be read.
             subscription.high_watermark = subscription.enqueued.max(head).max(subscription.applied);
         }
         inner.settle_catch_up(catch_up);
     }
 
-    /// The reader, whose right to read was checked after `head` was read, goes on from another place; it is told so. Not if
-    /// it has begun another life of the room since the lag was looked at: then it was told already.
+    /// Moves the subscription to another cursor and sends its status. Access was checked after `head` was read. Nothing is done
+    /// if the subscription has come to another epoch since `catch_up` was made: then the status was sent already.
     pub(crate) fn jump(&self, catch_up: &CatchUp, status: Status, to: Cursor, head: Seq) {
         let mut inner = self.inner.lock();
         match inner.subscriptions.find(catch_up.subscription()) {
@@ -163,8 +163,8 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// The same, for a reader who may not lag: its room, which stood in the life `from`, goes on from another place. Whoever
-    /// is further than where the log begins now, or has come to the new life before its room, stays where it is.
+    /// The same, for a subscription that may be in sync: its room, which was in the epoch `from`, goes on from `to`. A
+    /// subscription beyond the first retained event, or in the new epoch before its room, keeps its cursor.
     pub(crate) fn restart(
         &self,
         of: SubscriptionRef<'_>,
@@ -188,7 +188,7 @@ impl Outbox {
             subscription.applied = subscription.applied.max(to.seq);
             inner.settle_catch_up(&catch_up);
             if from != to.epoch {
-                // What it was given is that of the old life.
+                // What was delivered is state of the old epoch.
                 inner.want_snapshot(of.subscription_id);
             }
         } else {
@@ -198,7 +198,7 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// So many events of the log were changed by erasures: what waits of this room is dropped, and read from the log again.
+    /// `erased` events of the log were changed by erasures: what is enqueued of this room is dropped, and read from the log again.
     pub(crate) fn read_again(&self, of: SubscriptionRef<'_>, erased: u64) {
         let mut inner = self.inner.lock();
         let subscription_id = of.subscription_id;
@@ -214,12 +214,12 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// The reader may not read the room any more; it is told so. `false` if it does not by now.
+    /// Ends a subscription without access, with the status `denied`. `false` if it has ended already.
     pub(crate) fn deny(&self, of: SubscriptionRef<'_>, code: Code) -> bool {
         self.deny_if(of, code, |_| true)
     }
 
-    /// The same, if it reads this life of the room.
+    /// The same, if it is in this epoch.
     pub(crate) fn deny_in(&self, of: SubscriptionRef<'_>, epoch: Epoch, code: Code) -> bool {
         self.deny_if(of, code, |subscription| subscription.delivered.epoch == epoch)
     }
@@ -248,7 +248,7 @@ impl Outbox {
         }
     }
 
-    /// The reader was handed state of this room.
+    /// State of this room was delivered.
     pub(crate) fn state_delivered(&self, room: &Room) {
         let mut inner = self.inner.lock();
         if let Some(subscription_id) = inner.subscriptions.id_of(room.id())
@@ -259,13 +259,13 @@ impl Outbox {
         }
     }
 
-    /// Tells the reader how a room answers from now on.
+    /// Enqueues the status of a room.
     pub(crate) fn notify_status(&self, status: RoomStatus) {
         self.inner.lock().enqueue_unbounded(Outgoing::new(Push::Room(status)), &self.bounds);
         self.ready.notify_one();
     }
 
-    /// A signal for the reader. The oldest one goes when there are too many.
+    /// Enqueues a signal. Where there are too many, the oldest one is dropped.
     pub(crate) fn signal(&self, item: Arc<Outgoing>) {
         let mut inner = self.inner.lock();
         if inner.closed || inner.bytes + inner.unreleased + item.size > self.bounds.bytes {
@@ -317,7 +317,7 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// The whole state of a room has to be sent anew.
+    /// The whole state has to be sent again to this subscription.
     pub(crate) fn require_snapshot_of(&self, of: SubscriptionRef<'_>) {
         self.with_ready(|inner| {
             if inner.subscriptions.find(of).is_some() {
@@ -328,7 +328,7 @@ impl Outbox {
 }
 
 impl Inner {
-    /// The reader goes on from `to`, and is told so.
+    /// Moves the subscription to `to`, and enqueues its status.
     fn jump(
         &mut self,
         catch_up: &CatchUp,

@@ -19,43 +19,43 @@ use super::{DueSnapshot, OutboxBatch, OutboxBounds, OutboxItem};
 
 #[derive(Debug, Default)]
 pub(super) struct Inner {
-    /// Who reads. `None` before the handshake and for the service's own followers.
+    /// The subscriber's user. `None` before the handshake and for the service's own subscriptions.
     pub(super) user: Option<UserId>,
     pub(super) acks: VecDeque<Bytes>,
     pub(super) pushes: VecDeque<QueuedPush>,
-    /// The newest of each state key that the reader has not taken yet.
+    /// The newest value of each state key that was not delivered yet, by subscription.
     pub(super) state: BTreeMap<(u32, StateKey), Arc<Outgoing>>,
     /// Bytes in `pushes` and `state`.
     pub(super) bytes: usize,
-    /// Bytes that were handed over and not released.
+    /// Bytes that were taken and not released.
     pub(super) unreleased: usize,
-    /// Bytes of acks that wait or were handed over and not released.
+    /// Bytes of acks that wait, or were taken and not released.
     pub(super) ack_bytes: usize,
     /// Ticks since acks were taken, written in part or released last, while all acks together are nearly too many.
     pub(super) stuck: u32,
     pub(super) signals: usize,
     pub(super) subscriptions: SubscriptionTable,
-    /// Only for readers with marks.
+    /// Only where stream positions are tracked.
     pub(super) position_changes: Option<Box<PositionChanges>>,
-    /// Slots whose log has to be read, in turn.
+    /// Subscriptions that are catching up, in the order of their turns.
     pub(super) catching_up: VecDeque<u32>,
-    /// How many rooms passed the one whose turn it is.
+    /// How many subscriptions passed the one whose turn it is.
     pub(super) passed: u8,
-    /// Whether a lagging room comes first at the next take, so that busy rooms cannot keep it waiting.
+    /// Whether a subscription that is catching up comes first at the next take, so that busy rooms cannot keep it waiting.
     pub(super) catch_up_next: bool,
     /// A task reads what the subscriber needs from the store.
     pub(super) reading: bool,
     /// State that it has read, in memory until the next take.
     pub(super) held: Option<StateHold>,
-    /// Slots whose whole state has to be sent.
+    /// Subscriptions whose whole state has to be sent.
     pub(super) snapshots: Vec<u32>,
     /// The store failed while a log was read: try again at the next tick.
     pub(super) catch_up_paused: bool,
-    /// Commands taken whose replies were not handed over.
+    /// Commands taken whose acks were not taken.
     pub(super) in_flight: u32,
-    /// Appends handed to a lane and not answered.
+    /// Appends queued at a shard and not answered.
     pub(super) appends: u32,
-    /// Why it ends, until that is handed over.
+    /// Why the connection ends, until that is taken.
     pub(super) disconnect: Option<Bye>,
     /// The code of that, to the end.
     pub(super) ended: Option<u16>,
@@ -72,27 +72,27 @@ pub(super) struct QueuedPush {
 /// Ticks after which a connection that takes none of its acks is ended, if all acks together are nearly too many.
 const STUCK_TICKS: u32 = 5;
 
-/// Rooms that pass a lagging one whose log has to be read from the store: one page in nine is read at least, and a room waits
+/// Subscriptions that pass one whose log has to be read from the store: one page in nine is read at least, and a room waits
 /// for eight times as many pages as there are rooms before it.
 const MAX_PASSES: u8 = 8;
-/// Lagging rooms that are looked at for one that may pass.
+/// Subscriptions that are searched for one that may pass.
 const MAX_LOOKED_AT: usize = 16;
 
-/// No room's slot: pushes that belong to no room that is followed.
+/// No subscription's id: for pushes that belong to none.
 const NO_SUBSCRIPTION: u32 = u32::MAX;
 
 impl Inner {
-    /// The room as it is followed, if it is.
+    /// The subscription to a room, if there is one.
     pub(super) fn subscription(&self, room: &RoomId) -> Option<&RoomSubscription> {
         self.subscriptions.get(self.subscriptions.id_of(room)?)
     }
 
-    /// After feeding: is the room level, or does it wait for its next turn?
+    /// After a step of catch-up: is the subscription in sync, or does it wait for its next turn?
     pub(super) fn settle_catch_up(&mut self, catch_up: &CatchUp) {
         if self.catching_up.front() == Some(&catch_up.subscription_id) {
             self.passed = 0;
         }
-        // The slot may be another room's by now.
+        // The id may be another subscription's by now.
         let Some(subscription) = self.subscriptions.find(catch_up.subscription()) else { return };
         subscription.catching_up = subscription.enqueued < subscription.high_watermark;
         let catching_up = subscription.catching_up;
@@ -106,7 +106,7 @@ impl Inner {
         if self.catch_up_paused || self.reading {
             return None;
         }
-        // It stays in the queue until it is settled, so that a reader who is interrupted while reading finds it again.
+        // It stays in the queue until it is settled, so that it is found again if the read is interrupted.
         while let Some(subscription_id) = self.catching_up.front().copied() {
             match self.subscriptions.get(subscription_id) {
                 Some(subscription) if subscription.catching_up => {
@@ -118,8 +118,8 @@ impl Inner {
         None
     }
 
-    /// Lagging rooms that may be fed before `catch_up`, the nearest ones in turn. None once enough of them have been, until it is
-    /// settled itself.
+    /// Subscriptions that may catch up before `catch_up`, those whose turn is nearest first. None once enough of them have, until
+    /// it is settled itself.
     pub(super) fn may_pass(&mut self, catch_up: &CatchUp) -> Vec<CatchUp> {
         if self.passed >= MAX_PASSES {
             return Vec::new();
@@ -174,7 +174,7 @@ impl Inner {
     /// The queue is dropped; durable events will come from the log, state as a snapshot, signals not at all.
     pub(super) fn overflow(&mut self, bounds: &OutboxBounds) {
         metrics::counter!(super::super::metrics::OUTBOX_OVERFLOWS).increment(1);
-        // Only for what it lets pile up itself, and never the service's own followers.
+        // Only for what piles up in this outbox, and never the service's own subscriptions.
         let full = self.bytes + self.unreleased > bounds.bytes;
         let disconnect_unread =
             bounds.slow_subscriber == SlowSubscriber::Disconnect && full && self.user.is_some();
@@ -199,7 +199,7 @@ impl Inner {
         self.closed = true;
     }
 
-    /// Drops the queue except notices, which are few and said once only.
+    /// Drops the queue except statuses, which are few and sent once only.
     ///
     /// Every cursor goes back to what was delivered, so that the events dropped here are read from the log again and a page
     /// that is being read now, and continues the dropped queue, is not taken.
@@ -244,7 +244,7 @@ impl Inner {
         }
     }
 
-    /// Drops what waits of one room.
+    /// Drops what is enqueued of one subscription.
     pub(super) fn drop_enqueued(&mut self, subscription_id: u32, bounds: &OutboxBounds) {
         let mut freed = 0;
         self.pushes.retain(|q| {
@@ -276,7 +276,7 @@ impl Inner {
         Some(subscription)
     }
 
-    /// If the reader's membership ends with this event: purge, tell, stop. Says whether it did.
+    /// Ends the subscription, with the status `denied`, if its user's membership ends with this event. Returns whether it did.
     pub(super) fn end_membership(
         &mut self,
         subscription_id: u32,
@@ -289,7 +289,7 @@ impl Inner {
         if reads_on(open, change) {
             return false;
         }
-        // An event of another life, or from before the last check, speaks of an earlier stay.
+        // An event of another epoch, or from before the last check, belongs to an earlier membership.
         let passed = |subscription: &RoomSubscription| {
             let of_before = |event: &Event| {
                 event.epoch != subscription.delivered.epoch
@@ -336,7 +336,7 @@ impl Inner {
     }
 
     pub(super) fn free_acks(&mut self, bytes: usize, bounds: &OutboxBounds) {
-        // Those of a connection that was cut off were freed already.
+        // Those of a connection that was disconnected as unread were freed already.
         let bytes = bytes.min(self.ack_bytes);
         self.ack_bytes -= bytes;
         self.stuck = 0;
@@ -350,8 +350,8 @@ impl Inner {
         self.stuck >= STUCK_TICKS
     }
 
-    /// Ends a connection that takes none of its acks. Those that wait are dropped; those that were handed over are held until
-    /// the transport lets go of them, and go on counting.
+    /// Disconnects a connection that takes none of its acks. Those that wait are dropped; those that were taken count until the
+    /// transport releases them.
     pub(super) fn disconnect_unread(&mut self, bounds: &OutboxBounds) {
         metrics::counter!(super::super::metrics::ACKS_DISCONNECTS).increment(1);
         let waiting = self.acks.drain(..).map(|reply| reply.len()).sum();
@@ -435,12 +435,12 @@ impl Inner {
         bounds.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Gives memory back once a burst is over.
+    /// Frees memory once a burst is over.
     pub(super) fn shrink(&mut self) {
         self.shrink_queues(8);
     }
 
-    /// Gives back queues that are empty and have room for more than `most`.
+    /// Frees queues that are empty and have capacity for more than `most`.
     pub(super) fn shrink_queues(&mut self, most: usize) {
         if self.pushes.is_empty() && self.pushes.capacity() > most {
             self.pushes = VecDeque::new();

@@ -1,17 +1,17 @@
-//! What waits for one reader.
+//! What waits for one connection or one subscription of the service.
 //!
-//! Two lanes: replies, which are never dropped and which [`super::acks`] and the commands in flight bound; and pushes,
-//! bounded in bytes. Pushes of durable events obey the one rule of reading ([`offer`](crate::state::offer)): a room's event goes in only if it is the
-//! next after the room's `enqueued` position. When the bound is reached the durable queue is dropped, positions go back to
-//! what was handed over, and the rooms are marked as lagging: [`super::catch_up`] then reads their logs at the reader's pace.
+//! Two queues: acks, which are never dropped and which [`super::acks`] and the commands in flight bound; and pushes,
+//! bounded in bytes. Pushes of durable events obey the one rule of order ([`offer`](crate::state::offer)): a room's event is
+//! enqueued only if its seq is the one after `enqueued`. When the bound is reached the durable queue is dropped, `enqueued` goes
+//! back to `delivered`, and the subscriptions are catching up: [`super::catch_up`] then reads their logs at the subscriber's pace.
 //!
 //! Lock order: a room's lock may be held while an outbox is locked, never the other way round.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `subscribing`, `subscriptions` | which rooms are followed, and how far the reader is in each |
-//! | `enqueue` | what rooms put in, and what is read from their logs |
-//! | `delivered` | where the reader stands, for those with marks |
+//! | `subscribing`, `subscriptions` | subscribing; the subscriptions, and how far each is |
+//! | `enqueue` | live events of rooms, and what is read from their logs |
+//! | `delivered` | what was delivered of each room, for stream positions |
 //! | `inner` | what is behind the lock |
 
 mod delivered;
@@ -52,7 +52,7 @@ pub(crate) struct OutboxBounds {
     pub(crate) ack_budget: Arc<AckBudget>,
 }
 
-/// What waits for one reader.
+/// What waits for one connection or one subscription of the service.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     inner: Mutex<Inner>,
@@ -63,14 +63,14 @@ pub(crate) struct Outbox {
     progress: Notify,
 }
 
-/// What came of feeding.
+/// What came of a step of catch-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CatchUpOutcome {
-    /// The reader is further on.
+    /// The subscription is further on, or its cursor has changed.
     Advanced,
-    /// What was read does not go on from where the reader is.
+    /// What was read does not continue from the cursor.
     Stalled,
-    /// The reader may not read on: take it off the room's list.
+    /// The subscriber lost access: take it off the room's list.
     AccessLost,
 }
 
@@ -105,12 +105,12 @@ pub(crate) struct OutboxBatch {
     pub(crate) reading: bool,
 }
 
-/// What became of an event that a room offered.
+/// What became of a live event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EnqueueOutcome {
-    /// OutboxItem, known already, or to be read from the log later.
+    /// Enqueued, enqueued already, or to be read from the log later.
     Kept,
-    /// The reader may not read on: take it off the list.
+    /// The subscriber lost access: take it off the room's list.
     AccessLost,
 }
 
@@ -119,17 +119,17 @@ impl Outbox {
         Self { inner: Mutex::default(), bounds, ready: Notify::new(), progress: Notify::new() }
     }
 
-    /// Says who reads, after the handshake.
+    /// Sets the subscriber's user, after the handshake.
     pub(crate) fn set_user(&self, user: UserId) {
         self.inner.lock().user = Some(user);
     }
 
-    /// Who reads. `None` before the handshake and for the service's own followers.
+    /// The subscriber's user. `None` before the handshake and for the service's own subscriptions.
     pub(crate) fn user(&self) -> Option<UserId> {
         self.inner.lock().user.clone()
     }
 
-    // ---- commands and replies ----
+    // ---- commands and acks ----
 
     /// Waits until one more command may be taken.
     pub(crate) async fn admit(&self) {
@@ -160,12 +160,12 @@ impl Outbox {
         self.with_ready(|inner| inner.push_ack(encoded, &self.bounds));
     }
 
-    /// A command has gone to a lane; its reply will come with [`Outbox::append_done`].
+    /// A command has gone to a shard; its ack will come with [`Outbox::append_done`].
     pub(crate) fn append_started(&self) {
         self.inner.lock().appends += 1;
     }
 
-    /// Answers a command that went to a lane.
+    /// Answers a command that went to a shard.
     pub(crate) fn append_done(&self, encoded: Bytes) {
         self.with_ready(|inner| {
             inner.appends = inner.appends.saturating_sub(1);
@@ -181,9 +181,9 @@ impl Outbox {
         }
     }
 
-    // ---- the reader's side ----
+    // ---- the transport's side ----
 
-    /// Takes what there is, replies first, up to about `max_bytes` but at least one item if there is any. Never waits.
+    /// Takes what there is, acks first, up to about `max_bytes` but at least one item if there is any. Never waits.
     pub(crate) fn take(&self, max_bytes: usize) -> OutboxBatch {
         let mut inner = self.inner.lock();
         let mut take = OutboxBatch::default();
@@ -263,7 +263,7 @@ impl Outbox {
         }
     }
 
-    /// The peer has taken bytes of what was handed over and not released.
+    /// The peer has taken bytes of what was taken and not released.
     pub(crate) fn write_progressed(&self) {
         self.inner.lock().stuck = 0;
     }
@@ -299,12 +299,12 @@ impl Outbox {
         }
     }
 
-    /// Wakes the reader, so that it looks at its flags.
+    /// Wakes the transport, so that it checks its flags.
     pub(crate) fn nudge(&self) {
         self.ready.notify_one();
     }
 
-    /// Ends the connection once what waits is written, replies and the like. The first reason stands.
+    /// Ends the connection once acks and statuses that wait are written. The first reason counts.
     pub(crate) fn close(&self, disconnect: Bye) {
         let mut inner = self.inner.lock();
         if !inner.closed {

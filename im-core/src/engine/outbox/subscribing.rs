@@ -1,4 +1,4 @@
-//! Which rooms a reader follows, and from where.
+//! Subscribing and unsubscribing.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use super::Outbox;
 use super::subscriptions::{RoomSubscription, SubscriptionRef, SubscriptionStart};
 
 impl Outbox {
-    /// Follows `room` from `start`. The caller holds the room's lock and puts the reader, whose slot this returns, on its
-    /// list at `subscriber_id`; `head` is what the room has applied, and `erased` what it knows of erasures. Where that is of another
-    /// life than the one that was looked up, one of the two is behind: the reader takes nothing before its log was read.
+    /// Subscribes to `room` from `start` and returns the subscription's id; `None` if the connection has ended.
     ///
-    /// With `in_sync`, the reader has the room's state already. `None` if the connection has ended.
+    /// The caller holds the room's lock and puts the outbox on its list at `subscriber_id`. `head` is what the room has applied,
+    /// and `erased` what it knows of erasures. Where its epoch is not that of `start`, one of the two is behind: the subscription
+    /// takes no event before its log was read. With `in_sync`, the subscriber has the room's state already.
     pub(crate) fn subscribe(
         &self,
         room: Arc<Room>,
@@ -61,19 +61,19 @@ impl Outbox {
         Some(subscription_id)
     }
 
-    /// Stops following. Gives back the sub, so that the room's list can be put right.
+    /// Unsubscribes. Returns the subscription, so that the caller can take it off the room's list.
     pub(crate) fn unsubscribe(&self, room: &RoomId) -> Option<RoomSubscription> {
         let mut inner = self.inner.lock();
         let subscription_id = inner.subscriptions.id_of(room)?;
         inner.remove_subscription(subscription_id, &self.bounds)
     }
 
-    /// Whether this very reader still follows the room.
+    /// Whether this very subscription still exists.
     pub(crate) fn is_subscribed(&self, of: SubscriptionRef<'_>) -> bool {
         self.inner.lock().subscriptions.find(of).is_some()
     }
 
-    /// Stops following everything.
+    /// Removes all subscriptions.
     pub(crate) fn unsubscribe_all(&self) -> Vec<RoomSubscription> {
         let mut inner = self.inner.lock();
         inner.closed = true;
@@ -87,15 +87,15 @@ impl Outbox {
         subscriptions
     }
 
-    /// How many rooms would be followed with `more`.
+    /// How many rooms would be subscribed with `more`.
     pub(crate) fn count_with(&self, more: &[RoomId]) -> usize {
         let inner = self.inner.lock();
         inner.subscriptions.len()
             + more.iter().filter(|room| inner.subscriptions.id_of(room).is_none()).count()
     }
 
-    /// Those of the cursors, which the client says it has come to, that can be believed: not of rooms that are not
-    /// followed, of other epochs, or beyond what was handed over.
+    /// Keeps those of a client's cursors that can be believed: of subscribed rooms, of the same epoch, and not beyond what was
+    /// delivered.
     pub(crate) fn retain_delivered(
         &self,
         mut cursors: Vec<(RoomId, Cursor)>,

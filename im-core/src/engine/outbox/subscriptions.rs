@@ -1,4 +1,4 @@
-//! The rooms that a reader follows, and how far it is in each.
+//! The subscriptions of an outbox, and how far it is in each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,19 +7,20 @@ use crate::id::{Cursor, RoomId, Seq};
 
 use super::super::room::Room;
 
-/// A room that is followed.
+/// A subscription to a room.
 ///
-/// Invariant: `delivered` ≤ `enqueued` ≤ `high_watermark`; the events in the queue are exactly those in (`delivered`, `enqueued`].
+/// Invariant: `delivered` ≤ `enqueued` ≤ `high_watermark`; the events in the queue are exactly those in
+/// (`delivered`, `enqueued`].
 #[derive(Debug)]
 pub(crate) struct RoomSubscription {
     pub(crate) room: Arc<Room>,
-    /// The reader's place in the room's list.
+    /// Index in the room's list of subscribers.
     pub(crate) subscriber_id: usize,
-    /// The last event handed over.
+    /// The last event delivered.
     pub(super) delivered: Cursor,
     /// The last event in the queue.
     pub(super) enqueued: Seq,
-    /// The furthest event heard of.
+    /// The highest seq known to exist.
     pub(super) high_watermark: Seq,
     /// The furthest event that the room has applied: not a hint, it is there to be read.
     pub(super) applied: Seq,
@@ -28,41 +29,42 @@ pub(crate) struct RoomSubscription {
     pub(super) snapshot: bool,
     /// State keys that wait.
     pub(super) state_enqueued: usize,
-    /// The reader has state: it is told also if there is none any more.
+    /// State was delivered: a snapshot is sent also if there is none any more.
     pub(super) state_delivered: bool,
-    /// The room's head before the reader's right to read was last checked: later ends of membership count.
+    /// The room's head before access was last checked: later ends of membership count.
     pub(super) authorised_at: Seq,
     /// Of the events in the log, how many were changed by erasures, as the room knows it.
     pub(super) erased: u64,
 }
 
-/// Where a reader begins.
+/// Where a subscription starts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SubscriptionStart {
-    /// The last event that it has. At most `authorised_at`.
+    /// The last event that the subscriber has. At most `authorised_at`.
     pub(crate) cursor: Cursor,
-    /// The room's head, as read from the store before the right to read was checked.
+    /// The room's head, as read from the store before access was checked.
     pub(crate) authorised_at: Seq,
-    /// What the reader has of the room's state, if it has any: see [`Place::state`](crate::state::Place::state).
+    /// Digest of the room's state that the subscriber has, if it has any: see [`Place::state`](crate::state::Place::state).
     pub(crate) state_digest: Option<u32>,
 }
 
-/// Whom a room means: the reader at this place of its list, who has the room in this slot. Either may have been given up
-/// meanwhile, and be another's.
+/// Names one subscription from both sides: the room's list and the outbox's table.
+///
+/// Ids are reused: either may be another subscription's by now.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SubscriptionRef<'a> {
     pub(crate) room: &'a Room,
-    /// The reader's place in the room's list.
+    /// Index in the room's list of subscribers.
     pub(crate) subscriber_id: usize,
     pub(crate) subscription_id: u32,
 }
 
-/// What a lagging room's log must be read from.
+/// A subscription that is catching up: what has to be read from its log.
 #[derive(Debug)]
 pub(crate) struct CatchUp {
     pub(crate) subscription_id: u32,
     pub(crate) room: Arc<Room>,
-    /// The reader's place in the room's list.
+    /// Index in the room's list of subscribers.
     pub(crate) subscriber_id: usize,
     pub(crate) after: Cursor,
     /// As the room knew it before: what was read with another count is to be read again.
@@ -92,21 +94,21 @@ impl RoomSubscription {
     }
 }
 
-/// The rooms followed, by slot and by id.
+/// The subscriptions of an outbox, by their id and by room.
 ///
-/// Invariant: the index, where there is one, holds every room followed, with its slot.
+/// Invariant: the index, where there is one, holds every subscribed room, with the id of its subscription.
 #[derive(Debug, Default)]
 pub(super) struct SubscriptionTable {
     entries: Vec<Option<RoomSubscription>>,
-    /// Only for readers of many rooms: most follow a few, and are found by looking.
+    /// Only for outboxes with many subscriptions: most have a few, which are searched one by one.
     index: Option<Box<Index>>,
 }
 
-/// Slots by room. Of its own type so that its box, which keeps readers without one small, is plainly meant.
+/// Ids by room. Of its own type so that its box, which keeps outboxes without one small, is plainly meant.
 #[derive(Debug)]
 struct Index(HashMap<RoomId, u32>);
 
-/// From how many slots on there is an index.
+/// From how many entries on there is an index.
 const INDEXED: usize = 16;
 
 impl SubscriptionTable {
@@ -118,7 +120,7 @@ impl SubscriptionTable {
         self.entries.get_mut(subscription_id as usize)?.as_mut()
     }
 
-    /// The sub that is meant, if it is still that one.
+    /// The subscription that is meant, if its ids were not reused.
     pub(super) fn find(&mut self, of: SubscriptionRef<'_>) -> Option<&mut RoomSubscription> {
         let is_it = |subscription: &RoomSubscription| {
             std::ptr::eq(&*subscription.room, of.room)
@@ -134,11 +136,11 @@ impl SubscriptionTable {
         let is_it = |subscription: &Option<RoomSubscription>| {
             subscription.as_ref().is_some_and(|subscription| subscription.room.id() == room)
         };
-        // Bounded by the rooms that a session may follow.
+        // Bounded by the rooms that a session may subscribe to.
         self.entries.iter().position(is_it).map(|at| at as u32)
     }
 
-    /// Puts a sub into a free slot.
+    /// Adds a subscription and returns its id.
     pub(super) fn insert(&mut self, subscription: RoomSubscription) -> u32 {
         let room = subscription.room.id().clone();
         let subscription_id = match self.entries.iter().position(Option::is_none) {
@@ -147,7 +149,7 @@ impl SubscriptionTable {
                 free
             }
             None => {
-                // One by one at first, since most follow one room only.
+                // One by one at first, since most outboxes have one subscription only.
                 if self.entries.len() < 4 {
                     self.entries.reserve_exact(1);
                 }

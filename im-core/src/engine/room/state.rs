@@ -2,8 +2,8 @@
 //!
 //! All rooms share a budget. Beyond it the state of rooms where it was not used lately is evicted: the store has it, or the
 //! updates that wait for the store are in [`StateWriter`](super::super::state_writer::StateWriter). What stays is its
-//! digest, by which readers are compared. Whoever needs the entries holds them ([`Room::hold_state`]), and reads them again
-//! if they were evicted ([`Core::hold_state`]). If what is read differs from what was evicted, every reader is sent all of it.
+//! digest, by which subscribers are compared. Whoever needs the entries holds them ([`Room::hold_state`]), and reads them again
+//! if they were evicted ([`Core::hold_state`]). If what is read differs from what was evicted, every subscriber is sent all of it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ pub(super) struct RoomState {
     map: StateMap,
     /// The store's revision of what was merged last.
     revision: u64,
-    /// The generation that readers are given; `None` until it is known.
+    /// The generation that subscribers are sent; `None` until it is known.
     pub(super) generation: Option<u64>,
     /// The digest of what was evicted, while it is.
     evicted: Option<u64>,
@@ -141,7 +141,7 @@ impl Room {
         self.inner.lock().state.evicted.is_some()
     }
 
-    /// Merges an update and hands it on if it is the newest. `None` if the state was evicted.
+    /// Merges an update and fans it out if it is the newest. `None` if the state was evicted.
     pub(crate) fn merge(&self, update: Arc<StateUpdate>, limits: &StateLimits) -> Option<Merge> {
         let mut inner = self.inner.lock();
         if inner.state.evicted.is_some() {
@@ -173,18 +173,18 @@ impl Room {
         self.inner.lock().state.revision
     }
 
-    /// Merges what the store holds, and hands on what is newer than what was held here. Nothing if the state was evicted.
+    /// Merges what the store holds, and fans out what is newer than what was held here. Nothing if the state was evicted.
     pub(crate) fn merge_stored(&self, stored: StateSnapshot, limits: &StateLimits) {
         self.inner.lock().merge_stored(self, stored, limits);
     }
 
-    /// What a mark says of the state that all readers were handed, or have waiting: see [`Place::state`].
+    /// Digest of the state that was enqueued for all subscribers, for stream positions: see [`Place::state`].
     pub(crate) fn state_digest(&self) -> u32 {
         self.inner.lock().state_digest()
     }
 
-    /// The generation of state is this one: every reader is given all of it. In one step, so that no reader is taken to have
-    /// state of a generation that it was not given.
+    /// Sets the generation of state: every subscriber is sent all of it. In one step, so that no subscriber is taken to have
+    /// state of a generation that it was not sent.
     pub(crate) fn set_state_generation(&self, generation: u64) {
         let mut inner = self.inner.lock();
         inner.state.generation = Some(generation);
@@ -194,7 +194,7 @@ impl Room {
         });
     }
 
-    /// All state, in parts of at most about `chunk_bytes`. If there is none, one empty part or nothing. `None` if the state was
+    /// All state, in chunks of at most about `chunk_bytes`. If there is none, one empty chunk or nothing. `None` if the state was
     /// evicted.
     pub(crate) fn snapshot(
         &self,
@@ -206,7 +206,7 @@ impl Room {
             return None;
         }
         inner.state.touched = true;
-        // A room with readers was loaded.
+        // A room with subscribers was loaded.
         let generation = inner.state.generation.unwrap_or_default();
         let entries: Vec<Arc<StateUpdate>> = inner.state.map.iter().cloned().collect();
         drop(inner);
@@ -301,7 +301,7 @@ impl Core {
             false => self.store.state(room).await?,
         };
         let floor = state.floor;
-        // What is on its way there may be of keys that it has forgotten since, and newer than that.
+        // What is on its way there may be of keys whose tombstones it has purged since, and newer than that.
         state.entries.extend(pending.into_iter().filter(|update| floor < Some(update.stamp)));
         Ok(state)
     }
