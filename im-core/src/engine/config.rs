@@ -62,7 +62,7 @@ pub struct EngineConfig {
     /// Bytes of acks of all connections together, those of pages being made included. 128 MiB by default: more than
     /// two hundred full pages at one time. Beyond that, commands that ask for pages wait for 2 s and are then refused with
     /// [`Code::Overloaded`](crate::Code::Overloaded), every connection has one command at a time, and from three quarters
-    /// on those that take no byte of theirs for five ticks are ended with [`Code::SlowSubscriber`](crate::Code::SlowReader). Worst case
+    /// on those that take no byte of theirs for five ticks are ended with [`Code::SlowSubscriber`](crate::Code::SlowSubscriber). Worst case
     /// in memory: this, and one small ack for each connection.
     pub acks_bytes: usize,
     /// Frames of a connection that are refused for their rate, or because an earlier send comes first, before it is closed:
@@ -155,7 +155,7 @@ pub enum SlowSubscriber {
     /// It catches up from the log at its own pace and loses nothing durable.
     #[default]
     CatchUp,
-    /// It is disconnected with [`Code::SlowSubscriber`](crate::Code::SlowReader) and may resume.
+    /// It is disconnected with [`Code::SlowSubscriber`](crate::Code::SlowSubscriber) and may resume.
     Disconnect,
 }
 

@@ -26,7 +26,7 @@ pub struct Health {
     /// reads and take no writes: a full disk, a transaction that holds all others up.
     pub appends_failing: Option<Duration>,
     /// Appends that wait for the store, of at most [`append_shards`](super::EngineConfig::append_shards) times
-    /// [`append_shard_queue`](super::EngineConfig::lane_queue).
+    /// [`append_shard_queue`](super::EngineConfig::append_shard_queue).
     pub appends_waiting: usize,
     /// Connections open now.
     pub connections: usize,

@@ -132,7 +132,7 @@ impl Registry {
         Ok(conn)
     }
 
-    /// The connection has said who it is. Gives back an older connection of the same session, which it replaces.
+    /// The connection has said who it is. Returns an older connection of the same session, which it replaces.
     pub(crate) fn identify(
         &self,
         conn: &Arc<Conn>,
