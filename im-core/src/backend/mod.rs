@@ -40,7 +40,7 @@ pub use datum::{Datum, Row};
 pub use error::{BackendError, BackendErrorKind, BackendResult};
 pub use feed::{ChangeRecord, FeedPlace, FeedPosition};
 pub use read::{Found, LogRead, Range, Read, Sends, Way};
-pub use table::{Column, Index, LogTable, Schema, Table, TableId, Type};
+pub use table::{Added, Column, Declared, Index, LogTable, Schema, Table, TableId, Type};
 
 /// What a backend is and what it can do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Tables as they are declared: once, for every backend.
 
+use std::ops::Range;
+
 use super::error::{BackendError, BackendResult};
 
 /// The type of a column.
@@ -219,6 +221,76 @@ impl Schema {
             }
         }
         Ok(())
+    }
+}
+
+/// How a table was declared when a database saw it last. A backend keeps one for each table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// The version.
+    pub version: u32,
+    /// A line for each column: what must not change.
+    pub columns: Vec<String>,
+    /// A line for each index.
+    pub indexes: Vec<String>,
+}
+
+/// What a declaration adds to an earlier one of the same table, by position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// Columns.
+    pub columns: Range<usize>,
+    /// Indexes.
+    pub indexes: Range<usize>,
+}
+
+impl Declared {
+    /// The declaration of a table.
+    pub fn of(table: &Table) -> Self {
+        let column = |(at, column): (usize, &Column)| {
+            let key = if at < table.key { " key" } else { "" };
+            let null = if column.nullable { " null" } else { "" };
+            format!("{} {:?}{key}{null}", column.name, column.ty)
+        };
+        let index = |index: &Index| {
+            let columns: Vec<_> = index.columns.iter().map(|at| table.columns[*at].name).collect();
+            let unique = if index.unique { " unique" } else { "" };
+            format!("{} ({}){unique}", index.name, columns.join(", "))
+        };
+        Self {
+            version: table.version,
+            columns: table.columns.iter().enumerate().map(column).collect(),
+            indexes: table.indexes.iter().map(index).collect(),
+        }
+    }
+
+    /// What `table` adds to this earlier declaration.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse`](super::BackendErrorKind::Misuse): this one has a later version, or the table lost or changed a column or an
+    /// index, or added some without another version.
+    pub fn upgrade(&self, table: &Table) -> BackendResult<Added> {
+        let now = Self::of(table);
+        let refused = |why: &str| {
+            BackendError::misuse(format!("the table `{}` cannot be opened: {why}", table.name))
+        };
+        if self.version > now.version {
+            let why = "a later version of it is in the database; use the program that wrote it";
+            return Err(refused(why));
+        }
+        if !now.columns.starts_with(&self.columns) || !now.indexes.starts_with(&self.indexes) {
+            let why = "a column or an index was removed or changed; new ones are added at the end";
+            return Err(refused(why));
+        }
+        if self.version == now.version && *self != now {
+            let why = "columns or indexes were added under the same version; raise the version";
+            return Err(refused(why));
+        }
+        Ok(Added {
+            columns: self.columns.len()..now.columns.len(),
+            indexes: self.indexes.len()..now.indexes.len(),
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The declared tables, and where each one's rows are.
 
 use crate::backend::{
-    BackendError, BackendResult, Datum, LogRead, Range, Row, Schema, Table, TableId,
+    BackendError, BackendResult, Datum, Declared, LogRead, Range, Row, Schema, Table, TableId,
 };
 
 use super::database::{Key, Rows, Value, WriteBatch};
@@ -60,7 +60,7 @@ impl Layout {
             let declared = declare(table, last + 1, rows, &mut batch)?;
             last = last.max(i64::from(declared.number));
             numbers.push(declared.number);
-            unfilled.extend((declared.indexes..table.indexes.len()).map(|index| (id, index)));
+            unfilled.extend(declared.unfilled.map(|index| (id, index)));
         }
         if last > before {
             put_ints(&mut batch, "tables", &[last]);
@@ -189,11 +189,10 @@ impl LogRead {
     }
 }
 
-/// What the database knows of a table.
-struct Declared {
+/// A table of the database: its number, and the indexes that its records are not in yet.
+struct Numbered {
     number: u16,
-    /// How many indexes its records are in.
-    indexes: usize,
+    unfilled: std::ops::Range<usize>,
 }
 
 /// Compares a table with how it was declared before.
@@ -202,71 +201,42 @@ fn declare(
     number: i64,
     rows: &dyn Rows,
     batch: &mut WriteBatch,
-) -> BackendResult<Declared> {
-    let name = format!("table {}", table.name);
-    let refused = |why: &str| {
-        Err(BackendError::misuse(format!("the table `{}` cannot be opened: {why}", table.name)))
-    };
-    let shape = shape(table);
-    let held = rows.get(&keys::meta(&name))?;
-    batch.checks.push((keys::meta(&name), held.clone()));
-    let (number, indexes) = match held {
-        None => (number, 0),
+) -> BackendResult<Numbered> {
+    let key = keys::meta(&format!("table {}", table.name));
+    let held = rows.get(&key)?;
+    batch.checks.push((key.clone(), held.clone()));
+    let (number, unfilled) = match held {
+        None => (number, 0..table.indexes.len()),
         Some(held) => {
-            let mut held = row::unpack_rows(held)?.into_iter();
-            let (Some(head), Some(was)) = (held.next(), held.next()) else {
-                return Err(BackendError::corrupt(name));
-            };
-            let [Datum::Int(number), Datum::Int(version), Datum::Int(columns)] = head[..] else {
-                return Err(BackendError::corrupt(name));
-            };
-            let columns = usize::try_from(columns).unwrap_or(usize::MAX);
-            if version > i64::from(table.version) {
-                return refused(
-                    "a later version of it is in the database; use the program that wrote it",
-                );
-            }
-            let same = was.len() <= shape.len()
-                && was[..columns.min(was.len())] == shape[..columns.min(was.len())]
-                && was[columns.min(was.len())..]
-                    .iter()
-                    .zip(&shape[table.columns.len()..])
-                    .all(|(a, b)| a == b);
-            if !same || columns > table.columns.len() {
-                return refused(
-                    "a column or an index was removed or changed; columns and indexes are added at the end",
-                );
-            }
-            if version == i64::from(table.version) && was != shape {
-                return refused(
-                    "columns or indexes were added under the same version; raise the version",
-                );
-            }
-            (number, was.len() - columns)
+            let (number, declared) = read_declared(held)?;
+            (number, declared.upgrade(table)?.indexes)
         }
     };
-    let head = vec![
-        Datum::Int(number),
-        Datum::Int(i64::from(table.version)),
-        Datum::Int(table.columns.len() as i64),
-    ];
-    batch.changes.push((keys::meta(&name), Some(row::pack_rows(&[head, shape]))));
+    batch.changes.push((key, Some(write_declared(number, &Declared::of(table)))));
     let number = u16::try_from(number).map_err(|_| BackendError::corrupt("a number of a table"))?;
-    Ok(Declared { number, indexes })
+    Ok(Numbered { number, unfilled })
 }
 
-/// What of a declaration must not change: a text for each column, then one for each index.
-fn shape(table: &Table) -> Row {
-    let column = |(at, column): (usize, &crate::backend::Column)| {
-        let key = if at < table.key { " key" } else { "" };
-        let null = if column.nullable { " null" } else { "" };
-        Datum::from(format!("{} {:?}{key}{null}", column.name, column.ty).as_str())
+fn write_declared(number: i64, declared: &Declared) -> Value {
+    let texts = |texts: &[String]| texts.iter().map(|text| Datum::from(text.as_str())).collect();
+    let head = vec![Datum::Int(number), Datum::Int(i64::from(declared.version))];
+    row::pack_rows(&[head, texts(&declared.columns), texts(&declared.indexes)])
+}
+
+fn read_declared(value: Value) -> BackendResult<(i64, Declared)> {
+    let texts = |row: &Row| {
+        let text = |datum: &Datum| datum.as_text().map(|text| text.to_string());
+        row.iter().map(text).collect::<Option<Vec<_>>>()
     };
-    let index = |index: &crate::backend::Index| {
-        Datum::from(format!("{} {:?} {}", index.name, index.columns, index.unique).as_str())
+    let rows = row::unpack_rows(value)?;
+    let read = || {
+        let [head, columns, indexes] = &rows[..] else { return None };
+        let [number, version] = &head[..] else { return None };
+        let version = u32::try_from(version.as_int()?).ok()?;
+        let (columns, indexes) = (texts(columns)?, texts(indexes)?);
+        Some((number.as_int()?, Declared { version, columns, indexes }))
     };
-    let columns = table.columns.iter().enumerate().map(column);
-    columns.chain(table.indexes.iter().map(index)).collect()
+    read().ok_or_else(|| BackendError::corrupt("the declaration of a table"))
 }
 
 pub(super) fn int(datum: &Datum) -> Option<i64> {

@@ -156,7 +156,7 @@ table! {
 
 table! {
     /// Sessions that can be resumed.
-    SessionRow = "im_sessions", id 2, version 1, revives true;
+    SessionRow = "im_sessions", id 2, version 1;
     key { id: SessionId = "Its public id." }
     columns {
         user_id: UserId = "Whose it is.",
