@@ -184,7 +184,7 @@ impl Client {
     ///
     /// The server's refusal.
     pub async fn subscribe(&self, room: RoomId, since: Option<Cursor>) -> Result<RoomStatus> {
-        match self.ask(CommandBody::Sub { room: room.clone(), since }).await? {
+        match self.ask(CommandBody::Subscribe { room: room.clone(), since }).await? {
             Reply::Rooms { statuses, .. } => {
                 statuses.into_iter().find(|status| status.room == room).ok_or_else(|| {
                     Error::new(ErrorKind::Protocol, None, "the server's answer leaves out the room")
@@ -200,7 +200,7 @@ impl Client {
     ///
     /// The server's refusal.
     pub async fn unsubscribe(&self, room: RoomId) -> Result<()> {
-        self.ask(CommandBody::Unsub { room }).await.map(drop)
+        self.ask(CommandBody::Unsubscribe { room }).await.map(drop)
     }
 
     /// Tells the server that these events have arrived and been dealt with. Only for
@@ -243,7 +243,7 @@ impl Client {
         value: Value,
         stamp: Option<Stamp>,
     ) -> Result<Stamp> {
-        applied(self.ask(CommandBody::Set { room, key, value, stamp }).await?)
+        applied(self.ask(CommandBody::PutState { room, key, value, stamp }).await?)
     }
 
     /// Takes a state key's value away.
@@ -252,7 +252,7 @@ impl Client {
     ///
     /// As [`Client::set`].
     pub async fn unset(&self, room: RoomId, key: StateKey, stamp: Option<Stamp>) -> Result<Stamp> {
-        applied(self.ask(CommandBody::Unset { room, key, stamp }).await?)
+        applied(self.ask(CommandBody::RemoveState { room, key, stamp }).await?)
     }
 
     /// The user's sessions.
@@ -390,7 +390,7 @@ impl Stream for Events {
 
 fn sent(reply: Reply) -> Result<AppendAck> {
     match reply {
-        Reply::Sent(receipt) => Ok(receipt),
+        Reply::Appended(receipt) => Ok(receipt),
         other => Err(unexpected(&other)),
     }
 }

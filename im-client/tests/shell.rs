@@ -17,7 +17,7 @@ use im_client::{
     Reconnect,
 };
 use im_core::wire::{
-    AppendAck, Bye, Command, CommandBody, Content, Encoding, Event, Limits, Push, Reply,
+    AppendAck, Command, CommandBody, Content, Disconnect, Encoding, Event, Limits, Push, Reply,
     RoomStatus, Secret, ServerFrame, ServerLimits, Status, Value, Welcome, decode, encode,
 };
 use im_core::{
@@ -126,7 +126,7 @@ fn event(n: u64) -> Push {
 
 fn receipt(n: u64) -> Reply {
     let at = Timestamp::from_millis(n);
-    Reply::Sent(AppendAck { room: room(), epoch: EPOCH, seq: seq(n), at, repeated: false })
+    Reply::Appended(AppendAck { room: room(), epoch: EPOCH, seq: seq(n), at, duplicate: false })
 }
 
 fn message(n: u64) -> Message {
@@ -233,7 +233,8 @@ async fn connect_fails_where_the_server_refuses_for_good() {
     let mut peer = peers.recv().await.unwrap();
     peer.next().await;
     peer.write(
-        &Push::Bye(Bye { code: 4301, message: "who?".into(), retry_after: None }).to_value(),
+        &Push::Disconnect(Disconnect { code: 4301, message: "who?".into(), retry_after: None })
+            .to_value(),
     );
     let error = connecting.await.unwrap().err().expect("no client");
     assert_eq!(error.code(), Some(Code::BadCredentials));

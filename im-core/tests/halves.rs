@@ -11,7 +11,7 @@ use im_core::Code;
 use im_core::engine::{Access, Connection, Engine, EngineConfig, Peer};
 use im_core::memory::{MemoryBus, MemoryStore};
 use im_core::ports::{Credentials, Unlimited};
-use im_core::state::Mark;
+use im_core::state::StreamPosition;
 use im_core::wire::{Encoding, ResumeToken, Secret};
 use serde_json::{Value, json};
 
@@ -81,7 +81,7 @@ impl Halves {
     }
 
     async fn try_listen(&mut self, mark: Option<&str>) -> Result<Connection, Code> {
-        let mark: Option<Mark> = mark.map(|text| text.parse().unwrap());
+        let mark: Option<StreamPosition> = mark.map(|text| text.parse().unwrap());
         let access = Access::Token(self.token.clone().unwrap());
         self.engine().listen(peer(), &access, mark.as_ref()).await.map_err(|e| e.code())
     }
@@ -153,9 +153,10 @@ async fn polls_that_go_from_node_to_node_miss_and_repeat_nothing() {
         let (frames, next) = ann.poll(Some(&mark)).await;
         assert_eq!(brief(&frames), [format!("tea:{n}")]);
         let (nothing, same) = ann.poll(Some(&next)).await;
-        let (before, after): (Mark, Mark) = (next.parse().unwrap(), same.parse().unwrap());
+        let (before, after): (StreamPosition, StreamPosition) =
+            (next.parse().unwrap(), same.parse().unwrap());
         assert_eq!(nothing.len(), 0);
-        let place = |mark: Mark| (mark.session, mark.rev, mark.places);
+        let place = |mark: StreamPosition| (mark.session, mark.rev, mark.rooms);
         assert_eq!(place(before), place(after), "an idle poll changes nothing");
         mark = next;
     }
@@ -282,7 +283,7 @@ async fn many_busy_rooms_get_ahead_with_small_marks() {
     let mut heard = std::collections::BTreeSet::new();
     for _ in 0..12 {
         let (frames, next) = ann.poll(Some(&mark)).await;
-        assert!(next.len() <= Mark::MAX_LEN);
+        assert!(next.len() <= StreamPosition::MAX_LEN);
         heard.extend(brief(&frames));
         mark = next;
         // A position has no room for all of them, so the client confirms what it has received.
@@ -339,14 +340,14 @@ async fn a_ticket_opens_once_and_then_only_takes_up_again() {
     let first = Access::Ticket { ticket: ticket.clone(), again: false };
     let access = Access::Ticket { ticket: ticket.clone(), again: true };
     let engine = ann.engine();
-    let mark = Mark::default();
+    let mark = StreamPosition::default();
     let early = engine.listen(peer(), &access, Some(&mark)).await;
     assert_eq!(early.unwrap_err().code(), Code::BadCredentials);
     // Where the reader stands may be known from elsewhere.
     let down = engine.listen(peer(), &first, Some(&mark)).await.unwrap();
     let (_, mark) = taken(&down).await;
     assert_eq!(engine.listen(peer(), &first, None).await.unwrap_err().code(), Code::BadCredentials);
-    let mark: Mark = mark.parse().unwrap();
+    let mark: StreamPosition = mark.parse().unwrap();
     ann.engine().listen(peer(), &access, Some(&mark)).await.unwrap();
     let wrong = Secret::new(format!("{}x", ticket.expose()));
     let wrong = Access::Ticket { ticket: wrong, again: true };
@@ -479,7 +480,7 @@ async fn a_mark_of_another_session_or_of_a_later_day_says_nothing() {
     let (_, others) = bob.poll(None).await;
     let (_, mine) = ann.poll(None).await;
     assert_eq!(brief(&ann.poll(Some(&others)).await.0), ["tea ok"]);
-    let mut later: Mark = mine.parse().unwrap();
+    let mut later: StreamPosition = mine.parse().unwrap();
     later.rev += 1;
     assert_eq!(brief(&ann.poll(Some(&later.to_string())).await.0), ["tea ok"]);
     assert_eq!(brief(&ann.poll(Some(&mine)).await.0), [""; 0]);

@@ -62,7 +62,7 @@ impl<D: Dialect> Shop<D> {
         let answers = self.store.append_in(&mut tx, &[message]).await.unwrap();
         let events = answers.into_iter().map(|answer| match answer.unwrap() {
             Appended::Committed(event) => event,
-            Appended::Repeated { .. } => panic!("it is new"),
+            Appended::Duplicate { .. } => panic!("it is new"),
         });
         let events = events.collect();
         if commit {
@@ -147,7 +147,7 @@ async fn a_refusal_is_one_answer_and_leaves_the_transaction_good<D: Dialect>(mut
     assert!(matches!(answers[0].as_ref().unwrap_err().kind(), StoreErrorKind::Refused(_)));
     assert!(matches!(answers[1], Ok(Appended::Committed(_))));
     assert!(matches!(answers[2], Ok(Appended::Committed(_))));
-    assert!(matches!(answers[3], Ok(Appended::Repeated { .. })));
+    assert!(matches!(answers[3], Ok(Appended::Duplicate { .. })));
     assert_eq!(shop.texts().await, ["one", "two"]);
 }
 
@@ -168,7 +168,7 @@ async fn room_is_made_with_own_rows<D: Dialect>(mut shop: Shop<D>) {
         let answers = shop.store.append_in(&mut tx, &batch).await.unwrap();
         let events = answers.into_iter().map(|answer| match answer.unwrap() {
             Appended::Committed(event) => event,
-            Appended::Repeated { .. } => panic!("it is new"),
+            Appended::Duplicate { .. } => panic!("it is new"),
         });
         let events: Vec<_> = events.collect();
         if !commits {

@@ -121,7 +121,7 @@ async fn a_run_goes_with_its_last_message_and_is_begun_anew() {
     let send = async |room: &str| {
         let mut message = message(room, "words".to_owned());
         let Act::Post { event, .. } = &mut message.act else { panic!() };
-        event.key = None;
+        event.idempotency_key = None;
         assert!(store.append(vec![message]).await[0].is_ok());
     };
     let tea = RoomId::new("tea").unwrap();

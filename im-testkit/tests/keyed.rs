@@ -180,7 +180,8 @@ async fn what_is_damaged_fails_nobody_who_does_not_touch_it() {
 fn post(room: &RoomId, n: usize) -> Append {
     let ann = UserId::new("ann").unwrap();
     let content = Content::text(&n.to_string(), &Limits::default()).unwrap();
-    let event = NewEvent { from: ann.clone(), kind: EventKind::message(), content, key: None };
+    let event =
+        NewEvent { from: ann.clone(), kind: EventKind::message(), content, idempotency_key: None };
     Append { authority: Authority::User(ann), act: Act::Post { event, seed: None }, ..create(room) }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::IF_NONE_MATCH;
 use http::{HeaderMap, Uri};
-use im_core::state::Mark;
+use im_core::state::StreamPosition;
 use im_core::wire::{Encoding, ResumeToken};
 use im_core::{Code, Error, Result};
 
@@ -13,7 +13,7 @@ use im_core::{Code, Error, Result};
 pub(crate) struct Asking {
     pub(crate) token: ResumeToken,
     /// Where the reader stands, as text and as read.
-    pub(crate) at: Option<(String, Mark)>,
+    pub(crate) at: Option<(String, StreamPosition)>,
     /// The entity tags that the reader names: an answer with one of them is one that it has.
     pub(crate) known: Vec<String>,
     pub(crate) hold: Duration,

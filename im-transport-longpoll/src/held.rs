@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use im_core::SessionId;
 use im_core::engine::Batch;
-use im_core::state::Mark;
-use im_core::wire::Bye;
+use im_core::state::StreamPosition;
+use im_core::wire::Disconnect;
 
 use crate::kept::{Downlink, Kept};
 
@@ -37,7 +37,7 @@ impl Held {
         hold: Duration,
         ended: Option<impl Future<Output = ()>>,
         max: usize,
-    ) -> Result<Vec<Bytes>, Bye> {
+    ) -> Result<Vec<Bytes>, Disconnect> {
         let Some(downlink) = &mut self.downlink else { return Ok(Vec::new()) };
         let connection = downlink.entry.connection().clone();
         let ended = async {
@@ -89,8 +89,8 @@ impl Held {
     }
 
     /// Where the reader stands after what was taken. From now on the downlink is kept for the next poll.
-    pub(crate) fn deliver(mut self) -> Mark {
-        let Some(mut downlink) = self.downlink.take() else { return Mark::default() };
+    pub(crate) fn deliver(mut self) -> StreamPosition {
+        let Some(mut downlink) = self.downlink.take() else { return StreamPosition::default() };
         let mark = downlink.connection().mark();
         downlink.mark = mark.to_string();
         self.kept.keep(self.session.clone(), downlink);

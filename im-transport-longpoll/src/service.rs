@@ -13,8 +13,8 @@ use http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use im_core::code::Advice;
 use im_core::engine::{Access, Connection, Engine, Peer};
-use im_core::state::Mark;
-use im_core::wire::{Bye, Push, encode, list_encoded};
+use im_core::state::StreamPosition;
+use im_core::wire::{Disconnect, Push, encode, list_encoded};
 use im_http::{Body, HalfClosed, Origins, Refusal, Roll, Transport};
 use tower_service::Service;
 
@@ -113,7 +113,7 @@ impl LongPoll {
 }
 
 /// Why a connection ended.
-async fn farewell(connection: &Connection) -> Option<Bye> {
+async fn farewell(connection: &Connection) -> Option<Disconnect> {
     loop {
         if let Some(bye) = connection.take(usize::MAX).await?.close {
             return Some(bye);
@@ -121,7 +121,7 @@ async fn farewell(connection: &Connection) -> Option<Bye> {
     }
 }
 
-fn respond(mut frames: Vec<Bytes>, mark: &Mark, asking: &Asking) -> Response<Body> {
+fn respond(mut frames: Vec<Bytes>, mark: &StreamPosition, asking: &Asking) -> Response<Body> {
     let mark = mark.to_string();
     // To the letter: a downlink that has begun anew has another turn, and the client has to come back with that mark, or
     // every poll of its would begin one.
@@ -131,7 +131,7 @@ fn respond(mut frames: Vec<Bytes>, mark: &Mark, asking: &Asking) -> Response<Bod
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        frames.push(encode(&Push::Mark(mark.as_str().into()).to_value(), asking.encoding));
+        frames.push(encode(&Push::Position(mark.as_str().into()).to_value(), asking.encoding));
         Response::new(Body::from(list_encoded(&frames, asking.encoding)))
     };
     let headers = response.headers_mut();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use im_core::engine::{Engine, EngineConfig};
 use im_core::memory::{MemoryBus, MemoryStore};
 use im_core::ports::{BusMessage, Envelope};
-use im_core::state::{Mark, Place, RoomTag};
+use im_core::state::{RoomPosition, RoomTag, StreamPosition};
 use im_core::wire::{Encoding, Limits, decode};
 use im_core::{Code, Cursor, Epoch, RoomId, Seq, UserId};
 use im_http::{Edge, Listener, UplinkConfig};
@@ -301,8 +301,8 @@ async fn marks_of_others_and_of_older_logs_do_no_harm() {
     let cursor =
         Cursor { epoch: Epoch { generation: 1, incarnation: 1 }, seq: Seq::new(7).unwrap() };
     let room = RoomTag::of(&RoomId::new("tea").unwrap());
-    let mut old: Mark = mine.parse().unwrap();
-    old.places = vec![Place { room, cursor: Some(cursor), state: 0 }];
+    let mut old: StreamPosition = mine.parse().unwrap();
+    old.rooms = vec![RoomPosition { room, cursor: Some(cursor), state: 0 }];
     let (reset, mark) = ann.poll(&old.to_string(), 0).await;
     assert_eq!(reset, ["tea reset"]);
     ann.say("tea", "a").await;

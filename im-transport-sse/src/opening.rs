@@ -3,7 +3,7 @@
 use http::header::HeaderName;
 use http::{HeaderMap, Uri};
 use im_core::engine::Access;
-use im_core::state::Mark;
+use im_core::state::StreamPosition;
 use im_core::wire::Secret;
 use im_core::{Code, Error, Result};
 
@@ -14,7 +14,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) access: Access,
-    pub(crate) mark: Option<Mark>,
+    pub(crate) mark: Option<StreamPosition>,
 }
 
 impl Opening {
@@ -43,7 +43,7 @@ impl Opening {
     }
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<Option<Mark>> {
+fn last_event_id(headers: &HeaderMap) -> Result<Option<StreamPosition>> {
     let bad = || Error::new(Code::BadField, "listen", "send one Last-Event-ID");
     let Some(value) = im_http::only(headers, &LAST_EVENT_ID)? else {
         return Ok(None);
@@ -52,6 +52,6 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Mark>> {
     parse(text).map(Some)
 }
 
-fn parse(text: &str) -> Result<Mark> {
+fn parse(text: &str) -> Result<StreamPosition> {
     text.parse().map_err(|e| Error::new(Code::BadField, "listen", format!("{e}")))
 }

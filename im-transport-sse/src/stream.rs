@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame};
 use im_core::Code;
 use im_core::code::{Advice, advice};
 use im_core::engine::{Batch, BatchId};
-use im_core::wire::{Bye, Encoding, Push, encode};
+use im_core::wire::{Disconnect, Encoding, Push, encode};
 use im_http::Entry;
 
 use crate::block::Blocks;
@@ -51,7 +51,7 @@ impl Stream {
         blocks.retry(retry);
         // Whoever takes the stream up names a mark. A ticket opens nothing without one, so there is one from the first byte.
         let mark = entry.connection().mark().to_string();
-        let frame = encode(&Push::Mark(mark.as_str().into()).to_value(), Encoding::Json);
+        let frame = encode(&Push::Position(mark.as_str().into()).to_value(), Encoding::Json);
         blocks.data(frame, Some(&mark));
         Self {
             entry,
@@ -141,7 +141,7 @@ impl Stream {
 }
 
 /// What a browser that knows nothing of codes has to be told by `retry`.
-fn wait_after(bye: &Bye) -> Option<Duration> {
+fn wait_after(bye: &Disconnect) -> Option<Duration> {
     let stays_away = bye.code == Code::Superseded.number() || advice(bye.code) == Advice::Stop;
     if stays_away { Some(NOT_BY_ITSELF) } else { bye.retry_after }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use im_core::Code;
 use im_core::engine::{Batch, Connection};
-use im_core::wire::{Bye, Encoding};
+use im_core::wire::{Disconnect, Encoding};
 use tokio::io::AsyncWrite;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
@@ -47,7 +47,7 @@ pub(crate) struct Session<S> {
 /// How a conversation ended.
 enum End {
     /// The engine says goodbye.
-    Bye(Box<Bye>),
+    Bye(Box<Disconnect>),
     /// The peer said goodbye.
     PeerClosed,
     /// The peer sends nothing more and has not said goodbye. It may still read.
@@ -231,7 +231,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// Writes a batch in one go. Gives the engine's goodbye, if this was the last one.
-    async fn send(&mut self, batch: Batch) -> Result<Option<Box<Bye>>, Code> {
+    async fn send(&mut self, batch: Batch) -> Result<Option<Box<Disconnect>>, Code> {
         let Batch { id, frames, heartbeat, close, .. } = batch;
         self.queue(&frames, heartbeat).map_err(|_| Code::Closed)?;
         drop(frames);

@@ -15,7 +15,7 @@ use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use im_core::Code;
-use im_core::wire::Bye;
+use im_core::wire::Disconnect;
 use im_http::Refusal;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
@@ -116,12 +116,12 @@ async fn talk<S: Socket>(socket: S, early: Bytes, bounds: Bounds) {
 }
 
 /// What the peer is told that broke the protocol.
-fn bye(error: &WsError) -> Option<Bye> {
+fn bye(error: &WsError) -> Option<Disconnect> {
     codec::fault(error)?;
     let code = match error {
         WsError::Capacity(_) => CloseCode::Size,
         WsError::Utf8(_) => CloseCode::Invalid,
         _ => CloseCode::Protocol,
     };
-    Some(Bye { code: code.into(), message: error.to_string(), retry_after: None })
+    Some(Disconnect { code: code.into(), message: error.to_string(), retry_after: None })
 }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use im_core::wire::Bye;
+use im_core::wire::Disconnect;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -27,7 +27,7 @@ type Farewell<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 /// Sends a close frame, and waits for the peer's.
 pub(crate) fn ours<'a, S: Socket>(
     ws: &'a mut WebSocketStream<Link<S>>,
-    bye: &Bye,
+    bye: &Disconnect,
     within: Duration,
 ) -> Farewell<'a> {
     let frame = CloseFrame { code: bye.code.into(), reason: reason(&bye.message).into() };
@@ -60,7 +60,7 @@ pub(crate) fn theirs<S: Socket>(
 
 /// Sends a close frame to a peer that has ended its half of the connection without one. tungstenite writes nothing to
 /// such a peer, so the frame is made here.
-pub(crate) async fn unheard<S: Socket>(link: &mut Link<S>, bye: &Bye) {
+pub(crate) async fn unheard<S: Socket>(link: &mut Link<S>, bye: &Disconnect) {
     let payload = [&bye.code.to_be_bytes(), reason(&bye.message).as_bytes()].concat();
     let pushed = link.push(OpCode::Control(Control::Close), &payload);
     if pushed.is_ok()

@@ -183,7 +183,7 @@ async fn open_subscribers(
             return connect(address, &format!("/{ROOM}"), None, nth).await;
         }
         let mut reader = Talker::open(address, &UserId::new(format!("reader-{nth}"))?, nth).await?;
-        reader.call(CommandBody::Sub { room: RoomId::new(ROOM)?, since: None }).await?;
+        reader.call(CommandBody::Subscribe { room: RoomId::new(ROOM)?, since: None }).await?;
         Ok(reader.into_socket())
     };
     futures::stream::iter(1..=readers).map(open).buffer_unordered(OPENING).try_collect().await

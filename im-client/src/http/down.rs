@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(mark, "AQAAAA");
         assert_eq!(position_of(&HeaderValue::from_static("AQAAAA")), None);
         for encoding in Encoding::ALL {
-            let frames = encode_batch(&[Push::Mark(mark.as_str().into()).to_value()], encoding);
+            let frames = encode_batch(&[Push::Position(mark.as_str().into()).to_value()], encoding);
             assert!(ends_with(&frames, &mark), "{encoding:?}");
             assert!(!ends_with(&frames, "AQAAAA-gzip"), "{encoding:?}");
             assert_eq!(position_in(&frames, encoding).unwrap(), Some(mark.clone()), "{encoding:?}");

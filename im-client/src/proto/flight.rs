@@ -316,7 +316,10 @@ impl Flight {
 /// Whether the command changes what is subscribed, or what the server keeps of it.
 pub(crate) fn subscribes(body: &CommandBody) -> bool {
     use CommandBody as C;
-    matches!(body, C::Sub { .. } | C::Unsub { .. } | C::Resume { .. } | C::Checkpoint { .. })
+    matches!(
+        body,
+        C::Subscribe { .. } | C::Unsubscribe { .. } | C::Resume { .. } | C::Checkpoint { .. }
+    )
 }
 
 /// Where the order of sends matters.
@@ -337,7 +340,7 @@ fn as_usize(n: u64) -> usize {
 fn weight(body: &CommandBody) -> usize {
     let content = match body {
         CommandBody::Send { content, .. } | CommandBody::Signal { content, .. } => content.count(),
-        CommandBody::Set { value, .. } => value.count(),
+        CommandBody::PutState { value, .. } => value.count(),
         CommandBody::Create { members, .. } => members.len(),
         CommandBody::Resume { cursors, .. } | CommandBody::Checkpoint { cursors } => {
             cursors.len() * 4
@@ -357,7 +360,9 @@ fn is_idempotent(body: &CommandBody) -> bool {
         // At most once.
         CommandBody::Signal { .. } => false,
         // Without a stamp of its own it would be newer the second time than what others have set since.
-        CommandBody::Set { stamp, .. } | CommandBody::Unset { stamp, .. } => stamp.is_some(),
+        CommandBody::PutState { stamp, .. } | CommandBody::RemoveState { stamp, .. } => {
+            stamp.is_some()
+        }
         _ => true,
     }
 }

@@ -50,7 +50,7 @@ impl Machine {
             cursors.iter().for_each(|(room, _)| self.rooms.asked(room, id));
         }
         for (room, cursor) in alone {
-            let body = CommandBody::Sub { room: room.clone(), since: Some(cursor) };
+            let body = CommandBody::Subscribe { room: room.clone(), since: Some(cursor) };
             let id = self.flight.push(body, Origin::Fill(room.clone()));
             self.rooms.asked(&room, id);
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use im_core::code::{Advice, advice};
 use im_core::wire::{
-    Bye, CommandBody, ErrorReply, Event, Push, Reply, RoomStatus, ServerFrame, Snapshot,
+    CommandBody, Disconnect, ErrorReply, Event, Push, Reply, RoomStatus, ServerFrame, Snapshot,
     StateUpdate, Value, Welcome, WireError, decode, join_encoded,
 };
 use im_core::{Code, CommandId, RoomId};
@@ -125,7 +125,7 @@ impl Machine {
             (CommandBody::Refresh { token }, Reply::Refreshed { expires }) => {
                 self.on_refreshed(now, token, *expires);
             }
-            (CommandBody::Sub { room, .. }, Reply::Rooms { statuses, rev, generation }) => {
+            (CommandBody::Subscribe { room, .. }, Reply::Rooms { statuses, rev, generation }) => {
                 for status in statuses {
                     // If a later call of the application's decides, this one's caller alone is told.
                     if self.rooms.counts(&status.room, id, order) {
@@ -138,7 +138,7 @@ impl Machine {
                 self.rooms.learn_rev(*rev);
                 self.on_generation(*generation);
             }
-            (CommandBody::Unsub { room }, Reply::Checkpoint { rev }) => {
+            (CommandBody::Unsubscribe { room }, Reply::Checkpoint { rev }) => {
                 if self.rooms.counts(room, id, order) {
                     self.rooms.remove(room);
                 }
@@ -326,14 +326,14 @@ impl Machine {
             // At most once, and dropped first.
             Push::Signal(_) => {}
             // The link's own: a connection of one piece needs none.
-            Push::Mark(_) => {}
+            Push::Position(_) => {}
             Push::State(update) => self.on_state(now, update),
             Push::Snapshot(part) => self.on_snapshot(now, part),
             Push::Room(status) => {
                 let change = self.rooms.moved(now, status);
                 self.tell(change);
             }
-            Push::Bye(Bye { code, message, retry_after }) => {
+            Push::Disconnect(Disconnect { code, message, retry_after }) => {
                 self.drop_connection(now, Cause { code: Some(code), message, retry_after });
             }
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use im_core::state::{Offer, offer};
+use im_core::state::{Arrival, arrival};
 use im_core::wire::{CommandBody, Event, RoomStatus, Snapshot, StateUpdate, Status};
 use im_core::{CommandId, Cursor, RoomId};
 
@@ -114,7 +114,7 @@ impl Rooms {
     /// Whether this command, written again, would undo a later one that was carried out.
     pub(super) fn undoes(&self, body: &CommandBody, order: u64) -> bool {
         match body {
-            CommandBody::Sub { room, .. } | CommandBody::Unsub { room } => {
+            CommandBody::Subscribe { room, .. } | CommandBody::Unsubscribe { room } => {
                 self.asked.is_undone(room, order)
             }
             _ => false,
@@ -148,20 +148,20 @@ impl Rooms {
     pub(super) fn take(&mut self, now: Instant, event: &Event) -> bool {
         let Some(room) = self.map.get_mut(&event.room) else { return false };
         let offered = if event.epoch == room.cursor.epoch {
-            offer(room.cursor.seq, event.seq)
+            arrival(room.cursor.seq, event.seq)
         } else {
-            Offer::Hole
+            Arrival::Gap
         };
         match offered {
-            Offer::Take => {
+            Arrival::Next => {
                 room.cursor.seq = event.seq;
                 room.tries = 0;
                 self.fresh = self.fresh.saturating_add(1);
                 self.last_event = Some(now);
                 true
             }
-            Offer::Old => false,
-            Offer::Hole => {
+            Arrival::Seen => false,
+            Arrival::Gap => {
                 if !self.asked.is_own(&event.room) && !self.holes.contains_key(&event.room) {
                     self.holes.insert(event.room.clone(), room.missed(now));
                 }

@@ -225,7 +225,10 @@ impl Engine {
             }
             Target::User(user) => (RoomId::inbox(&user), Some(commands::inbox_seed(&user))),
         };
-        Ok((room, Act::Post { event: NewEvent { from, kind, content, key }, seed }))
+        Ok((
+            room,
+            Act::Post { event: NewEvent { from, kind, content, idempotency_key: key }, seed },
+        ))
     }
 
     /// Hands a signal to whoever is there, on every node.

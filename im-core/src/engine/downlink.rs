@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 use crate::error::Result;
 use crate::id::{Cursor, RoomId, SessionId, UserId};
 use crate::ports::BusMessage;
-use crate::state::{Checkpoint, Followed, Mark, Place, SessionTag};
+use crate::state::{Checkpoint, RoomPosition, SessionTag, StreamPosition, SubscriptionRecord};
 use crate::wire::{ResumeToken, RoomStatus, Secret, Status};
 
 use super::Engine;
@@ -66,7 +66,7 @@ impl Drop for Looked<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Downlink {
     /// Where the reader stood when it opened it: counts for every room that has not begun since.
-    mark: Option<Mark>,
+    mark: Option<StreamPosition>,
     /// One look at the checkpoint at a time, and at most one that waits.
     looking: tokio::sync::Mutex<()>,
     again: AtomicBool,
@@ -114,7 +114,7 @@ impl Engine {
         &self,
         peer: Peer,
         access: &Access,
-        mark: Option<&Mark>,
+        mark: Option<&StreamPosition>,
     ) -> Result<Connection> {
         let down = Downlink { mark: mark.cloned(), ..Downlink::default() };
         let connection = self.open(peer, Part::Down(Box::new(down)))?;
@@ -140,14 +140,14 @@ impl Connection {
     /// Where the reader of a downlink stands after all that was taken so far. To make it costs what was taken since the last
     /// mark, however many rooms are followed.
     ///
-    /// Its text has room for about a hundred rooms with state ([`Mark::MAX_LEN`]). A subscriber that returns with it receives
+    /// Its text has room for about a hundred rooms with state ([`StreamPosition::MAX_LEN`]). A subscriber that returns with it receives
     /// again what it has no room for: events after the checkpoint's cursor, and the whole state. Only the client's own
     /// commands move the checkpoint's cursors: a downlink that moved them would leave out events that a client has received
     /// but not read when its connection ends.
-    pub fn mark(&self) -> Mark {
+    pub fn mark(&self) -> StreamPosition {
         let (_, conn) = self.parts();
         let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else {
-            return Mark::default();
+            return StreamPosition::default();
         };
         let mut following = down.following.lock();
         let stand = |room: &RoomId| conn.outbox.standpoint(room);
@@ -180,7 +180,10 @@ impl Core {
     /// The session's checkpoint was changed: its downlink, wherever it is, has to look at it.
     pub(crate) fn checkpoint_changed(self: &Arc<Self>, session: &Session) {
         self.resubscribe(&session.user, &session.id);
-        self.tell(BusMessage::Follow { user: session.user.clone(), session: session.id.clone() });
+        self.tell(BusMessage::CheckpointChanged {
+            user: session.user.clone(),
+            session: session.id.clone(),
+        });
     }
 
     /// If the session's downlink is here, it looks at the checkpoint.
@@ -283,8 +286,8 @@ impl Core {
         self: &Arc<Self>,
         conn: &Arc<Conn>,
         down: &Downlink,
-        mark: Option<&Mark>,
-        rooms: &[(RoomId, Followed)],
+        mark: Option<&StreamPosition>,
+        rooms: &[(RoomId, SubscriptionRecord)],
     ) -> Result<()> {
         let Some(session) = conn.session() else { return Ok(()) };
         let begun =
@@ -327,9 +330,9 @@ impl Core {
         conn: &Arc<Conn>,
         down: &Downlink,
         checkpoint: &Checkpoint,
-    ) -> Vec<(RoomId, Followed)> {
+    ) -> Vec<(RoomId, SubscriptionRecord)> {
         let mut following = down.following.lock();
-        let stays = |room: &RoomId, held: &Followed| {
+        let stays = |room: &RoomId, held: &SubscriptionRecord| {
             checkpoint.rooms.get(room).is_some_and(|new| new.since == held.since)
         };
         let gone: Vec<RoomId> = following
@@ -350,17 +353,17 @@ impl Core {
 struct Told {
     /// It has been told how the room answers.
     began: bool,
-    place: Option<Place>,
+    place: Option<RoomPosition>,
 }
 
 impl Told {
-    fn of(mark: Option<&Mark>, room: &RoomId, followed: &Followed) -> Self {
+    fn of(mark: Option<&StreamPosition>, room: &RoomId, followed: &SubscriptionRecord) -> Self {
         let mark = mark.filter(|mark| followed.since <= mark.rev);
-        Self { began: mark.is_some(), place: mark.and_then(|mark| mark.place(room)).copied() }
+        Self { began: mark.is_some(), place: mark.and_then(|mark| mark.room(room)).copied() }
     }
 
     /// Where the room begins: at the mark, unless the checkpoint is further.
-    fn cursor(&self, followed: &Followed) -> Cursor {
+    fn cursor(&self, followed: &SubscriptionRecord) -> Cursor {
         match self.place.and_then(|place| place.cursor) {
             Some(at) if at.epoch != followed.cursor.epoch || at.seq >= followed.cursor.seq => at,
             _ => followed.cursor,

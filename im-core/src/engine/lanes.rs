@@ -333,7 +333,7 @@ fn admit(core: &Core, order: &mut SenderOrder, jobs: impl Iterator<Item = Job>) 
 /// The id under which something is sent.
 fn send_id(act: &Act) -> Option<&MessageId> {
     match act {
-        Act::Post { event, .. } => event.key.as_ref().map(|key| &key.id),
+        Act::Post { event, .. } => event.idempotency_key.as_ref().map(|key| &key.id),
         _ => None,
     }
 }
@@ -363,8 +363,8 @@ async fn commit(core: &Arc<Core>, order: &mut SenderOrder, batch: Vec<Going>) {
                 announce(core, &event, members);
                 Ok(publish(core, event))
             }
-            Some(Ok(Appended::Repeated { epoch, record })) => {
-                Ok(AppendAck { room, epoch, seq: record.seq, at: record.at, repeated: true })
+            Some(Ok(Appended::Duplicate { epoch, record })) => {
+                Ok(AppendAck { room, epoch, seq: record.seq, at: record.at, duplicate: true })
             }
             Some(Err(error)) => Err(Error::from(error)),
             None => Err(Error::of(Code::Unknown, "append")),
@@ -400,7 +400,7 @@ pub(super) fn publish(core: &Arc<Core>, event: Arc<Event>) -> AppendAck {
         epoch: event.epoch,
         seq: event.seq,
         at: event.at,
-        repeated: false,
+        duplicate: false,
     };
     catch_unwind(AssertUnwindSafe(|| core.hooks.after(&event)))
         .unwrap_or_else(|_| panicked("a hook"));
@@ -484,7 +484,7 @@ pub(crate) fn answer(core: &Core, waiter: Waiter, result: Result<AppendAck>) {
         Waiter::Command(conn, id, charges) => {
             charges.settle(&result);
             let frame = match result {
-                Ok(receipt) => Reply::Sent(receipt).to_value(id),
+                Ok(receipt) => Reply::Appended(receipt).to_value(id),
                 Err(error) => core.refusal(Some(id), &error).to_value(),
             };
             conn.outbox.append_done(encode(&frame, conn.encoding));

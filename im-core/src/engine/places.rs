@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::id::{RoomId, SessionId};
-use crate::state::{Followed, Mark, Place, RoomTag, SessionTag};
+use crate::state::{RoomPosition, RoomTag, SessionTag, StreamPosition, SubscriptionRecord};
 
 use super::outbox::{HeldState, Standpoint};
 
@@ -21,7 +21,7 @@ pub(super) struct Places {
     /// How many rooms have each tag.
     tags: HashMap<RoomTag, u32>,
     /// What a mark has to say, the rooms that moved most first.
-    said: BTreeMap<(Reverse<u64>, RoomTag), Place>,
+    said: BTreeMap<(Reverse<u64>, RoomTag), RoomPosition>,
     /// Rooms of which the reader has still to be told something, with the revision since which they are followed.
     untold: BTreeSet<(u64, RoomId)>,
     /// Rooms of which the checkpoint says something else than at the last mark.
@@ -30,7 +30,7 @@ pub(super) struct Places {
 
 #[derive(Debug, Clone, Copy)]
 struct Begun {
-    followed: Followed,
+    followed: SubscriptionRecord,
     tag: RoomTag,
     /// How far the room has moved, if `said` has it.
     said: Option<u64>,
@@ -38,7 +38,7 @@ struct Begun {
 
 impl Places {
     /// The room has begun, as the checkpoint says.
-    pub(super) fn begin(&mut self, room: RoomId, followed: Followed) {
+    pub(super) fn begin(&mut self, room: RoomId, followed: SubscriptionRecord) {
         self.end(&room);
         let tag = RoomTag::of(&room);
         let alike = self.tags.entry(tag).or_default();
@@ -70,7 +70,7 @@ impl Places {
     }
 
     /// The rooms that have begun, with what the checkpoint said of each.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&RoomId, &Followed)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&RoomId, &SubscriptionRecord)> {
         self.rooms.iter().map(|(room, begun)| (room, &begun.followed))
     }
 
@@ -91,12 +91,18 @@ impl Places {
     }
 
     /// The mark, as of the last look, given by the connection that took the session as the `turn`-th.
-    pub(super) fn mark(&self, session: &SessionId, turn: u64) -> Mark {
+    pub(super) fn mark(&self, session: &SessionId, turn: u64) -> StreamPosition {
         // What waits to be said is said again to whoever comes back with the mark.
         let before = |(since, _): &(u64, RoomId)| since.saturating_sub(1);
         let rev = self.untold.first().map_or(self.rev, |first| before(first).min(self.rev));
-        let places = self.said.values().take(Mark::MAX_ROOMS).copied().collect();
-        Mark { session: SessionTag::of(session), turn, step: self.steps, rev, places }
+        let places = self.said.values().take(StreamPosition::MAX_ROOMS).copied().collect();
+        StreamPosition {
+            session: SessionTag::of(session),
+            fencing_token: turn,
+            step: self.steps,
+            rev,
+            rooms: places,
+        }
     }
 
     fn say(&mut self, room: &RoomId, stand: Standpoint) {
@@ -109,7 +115,7 @@ impl Places {
         let cursor = stand.place.map(|(cursor, _)| cursor);
         let state = match stand.place.map_or(HeldState::None, |(_, state)| state) {
             HeldState::None => 0,
-            HeldState::Some => Place::SOME_STATE,
+            HeldState::Some => RoomPosition::PARTIAL_STATE,
             HeldState::All(state) => state,
         };
         let alike = self.tags.get(&tag).is_some_and(|count| *count > 1);
@@ -117,7 +123,7 @@ impl Places {
             let moved = cursor.filter(|at| at.epoch == followed.cursor.epoch);
             let moved = moved.map_or(u64::MAX, |at| at.seq.since(followed.cursor.seq));
             begun.said = Some(moved);
-            self.said.insert((Reverse(moved), tag), Place { room: tag, cursor, state });
+            self.said.insert((Reverse(moved), tag), RoomPosition { room: tag, cursor, state });
         }
     }
 

@@ -350,7 +350,11 @@ impl Room {
         }
         let head = log.sequencer.head();
         if cursor.seq >= head {
-            return if log.sequencer.known() > head { Recent::Cold } else { Recent::Level(head) };
+            return if log.sequencer.high_watermark() > head {
+                Recent::Cold
+            } else {
+                Recent::Level(head)
+            };
         }
         // The window ends at the head, so places are found by counting back from there.
         let missing = head.since(cursor.seq);
@@ -406,7 +410,7 @@ impl Room {
         log.erased = erased;
         log.window.clear();
         self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
-        let (head, known) = (log.sequencer.head(), log.sequencer.known());
+        let (head, known) = (log.sequencer.head(), log.sequencer.high_watermark());
         log.early = 0;
         log.sequencer = Sequencer::new(head, EARLY_EVENTS);
         log.sequencer.raise_high_watermark(known);
@@ -496,8 +500,10 @@ impl Inner {
 
     /// Whether the caller has to start a fill.
     fn gap_state(&mut self) -> Applied {
-        let missing =
-            self.log.as_ref().is_some_and(|log| log.sequencer.known() > log.sequencer.head());
+        let missing = self
+            .log
+            .as_ref()
+            .is_some_and(|log| log.sequencer.high_watermark() > log.sequencer.head());
         if missing && !self.filling {
             self.filling = true;
             Applied::Fill

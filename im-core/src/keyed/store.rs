@@ -199,7 +199,7 @@ impl<D: Database> RoomLog for KeyedStore<D> {
         self.look(move |rows| rooms.iter().map(|room| rows.head(room)).collect()).await
     }
 
-    async fn sent(
+    async fn idempotency_record(
         &self,
         room: &RoomId,
         sender: &UserId,

@@ -21,14 +21,14 @@ pub enum BusMessage {
     /// A signal for whoever is there.
     Signal(Arc<Signal>),
     /// This session follows other rooms from now on: its checkpoint has changed.
-    Follow {
+    CheckpointChanged {
         /// Whose it is.
         user: UserId,
         /// Which session.
         session: SessionId,
     },
     /// This room was trimmed or deleted: compare it with the store.
-    Changed {
+    RoomChanged {
         /// Which.
         room: RoomId,
     },

@@ -19,46 +19,46 @@ use crate::id::{Cursor, Epoch, RoomId, Seq, SessionId};
 
 /// Where a reader stands.
 ///
-/// Its text, as on the wire, has at most [`Mark::MAX_LEN`] characters `A–Z a–z 0–9 - _`.
+/// Its text, as on the wire, has at most [`StreamPosition::MAX_LEN`] characters `A–Z a–z 0–9 - _`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Mark {
+pub struct StreamPosition {
     /// Whose it is: a mark of another session says nothing.
     pub session: SessionTag,
     /// The number of the downlink that gave it, among those that have taken the session. Two that stand at the same place
     /// can so be told apart: what one of them has waiting, the other may have handed out.
-    pub turn: u64,
+    pub fencing_token: u64,
     /// How often that downlink had handed something out. So no two of its answers have one mark, though what they differ in
     /// may not fit into it.
     pub step: u64,
     /// The checkpoint's revision up to which the reader was told how its rooms answer.
     pub rev: u64,
     /// Rooms that differ from the checkpoint.
-    pub places: Vec<Place>,
+    pub rooms: Vec<RoomPosition>,
 }
 
 /// Where a reader stands in one room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct RoomPosition {
     /// Which room.
     pub room: RoomTag,
     /// The last event handed out; `None` if the reader was told that it may not read the room.
     pub cursor: Option<Cursor>,
-    /// A digest of the state that was handed out; 0 if none was, [`Place::SOME_STATE`] if it is not known which.
+    /// A digest of the state that was handed out; 0 if none was, [`RoomPosition::PARTIAL_STATE`] if it is not known which.
     pub state: u32,
 }
 
-impl Place {
+impl RoomPosition {
     /// State was handed out, and not all that there is, or it is not known which.
-    pub const SOME_STATE: u32 = 1;
+    pub const PARTIAL_STATE: u32 = 1;
 
     /// The digest for all of a room's state, of [`crate::state::StateMap::digest`] and of this generation: state of another
     /// generation is another.
-    pub const fn state_of(digest: u64, generation: u64) -> u32 {
+    pub const fn digest_of(digest: u64, generation: u64) -> u32 {
         // An odd factor: different generations give different numbers.
         let mixed = digest ^ generation.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let short = (mixed >> 32) as u32 ^ mixed as u32;
         // The least numbers have a meaning of their own.
-        if short > Self::SOME_STATE { short } else { Self::SOME_STATE + 1 }
+        if short > Self::PARTIAL_STATE { short } else { Self::PARTIAL_STATE + 1 }
     }
 }
 
@@ -101,13 +101,13 @@ impl std::error::Error for BadStreamPosition {}
 
 /// The layout of marks. Others are refused.
 const LAYOUT: u8 = 3;
-const MAX_BYTES: usize = Mark::MAX_LEN / 4 * 3;
+const MAX_BYTES: usize = StreamPosition::MAX_LEN / 4 * 3;
 
 const DENIED: u8 = 1;
 const STATE: u8 = 2;
 const SAME_GENERATION: u8 = 4;
 
-impl Mark {
+impl StreamPosition {
     /// Characters of a mark at most.
     pub const MAX_LEN: usize = 2048;
 
@@ -115,21 +115,21 @@ impl Mark {
     pub const MAX_ROOMS: usize = MAX_BYTES / 6;
 
     /// The place of a room, if the mark has it.
-    pub fn place(&self, room: &RoomId) -> Option<&Place> {
+    pub fn room(&self, room: &RoomId) -> Option<&RoomPosition> {
         let tag = RoomTag::of(room);
-        self.places.iter().find(|place| place.room == tag)
+        self.rooms.iter().find(|place| place.room == tag)
     }
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for StreamPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = vec![LAYOUT];
         bytes.extend(self.session.0);
-        put(&mut bytes, self.turn);
+        put(&mut bytes, self.fencing_token);
         put(&mut bytes, self.step);
         put(&mut bytes, self.rev);
         let mut generation = None;
-        for place in &self.places {
+        for place in &self.rooms {
             let mut entry = Vec::with_capacity(40);
             let of = place.cursor.map(|cursor| cursor.epoch.generation);
             let same = of.is_some() && of == generation;
@@ -160,7 +160,7 @@ impl fmt::Display for Mark {
     }
 }
 
-impl FromStr for Mark {
+impl FromStr for StreamPosition {
     type Err = BadStreamPosition;
 
     fn from_str(text: &str) -> Result<Self, BadStreamPosition> {
@@ -175,7 +175,7 @@ impl FromStr for Mark {
         }
         let session = SessionTag(input.take()?);
         let (turn, step, rev) = (input.number()?, input.number()?, input.number()?);
-        let mut mark = Self { session, turn, step, rev, places: Vec::new() };
+        let mut mark = Self { session, fencing_token: turn, step, rev, rooms: Vec::new() };
         let mut held = None;
         while !input.0.is_empty() {
             let room = RoomTag(input.take()?);
@@ -194,7 +194,7 @@ impl FromStr for Mark {
                 }
             };
             let state = if flags & STATE != 0 { u32::from_be_bytes(input.take()?) } else { 0 };
-            mark.places.push(Place { room, cursor, state });
+            mark.rooms.push(RoomPosition { room, cursor, state });
         }
         Ok(mark)
     }
@@ -236,10 +236,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn place() -> impl Strategy<Value = Place> {
+    fn place() -> impl Strategy<Value = RoomPosition> {
         let cursor = proptest::option::of((0u64..3, 0u64..u64::MAX, 0u64..1 << 53));
         (any::<[u8; 5]>(), cursor, prop_oneof![Just(0), any::<u32>()]).prop_map(
-            |(room, cursor, state)| Place {
+            |(room, cursor, state)| RoomPosition {
                 room: RoomTag(room),
                 cursor: cursor.map(|(generation, incarnation, seq)| Cursor {
                     epoch: Epoch { generation, incarnation },
@@ -259,42 +259,48 @@ mod tests {
             places in proptest::collection::vec(place(), 0..200),
         ) {
             let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
-            let mark = Mark { session, turn, step, rev, places };
+            let mark = StreamPosition { session, fencing_token: turn, step, rev, rooms: places };
             let text = mark.to_string();
-            prop_assert!(text.len() <= Mark::MAX_LEN);
-            let read: Mark = text.parse().unwrap();
-            prop_assert_eq!((read.session, read.turn, read.rev), (session, turn, rev));
-            prop_assert!(read.places.len() >= mark.places.len().min(40));
-            prop_assert_eq!(&read.places[..], &mark.places[..read.places.len()]);
+            prop_assert!(text.len() <= StreamPosition::MAX_LEN);
+            let read: StreamPosition = text.parse().unwrap();
+            prop_assert_eq!((read.session, read.fencing_token, read.rev), (session, turn, rev));
+            prop_assert!(read.rooms.len() >= mark.rooms.len().min(40));
+            prop_assert_eq!(&read.rooms[..], &mark.rooms[..read.rooms.len()]);
         }
 
         #[test]
         fn any_text_is_read_or_refused(text in ".{0,300}") {
-            let _ = text.parse::<Mark>();
+            let _ = text.parse::<StreamPosition>();
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = URL_SAFE_NO_PAD.encode(bytes).parse::<Mark>();
+            let _ = URL_SAFE_NO_PAD.encode(bytes).parse::<StreamPosition>();
         }
     }
 
     #[test]
     fn what_is_no_mark_is_refused() {
-        let long = "A".repeat(Mark::MAX_LEN + 4);
+        let long = "A".repeat(StreamPosition::MAX_LEN + 4);
         let cut_short = ["", "Aw", "AwAA", "AwAAAAAAAQ"];
         let no_base64 = ["AwAAAAA=", "AwAAAA!"];
         let other_layouts = ["AA", "AQAAAA", "AQAAAAA", "AgAAAAA", "BAAAAAAA"];
         for text in [&cut_short[..], &no_base64, &other_layouts, &[&long]].concat() {
-            assert_eq!(text.parse::<Mark>(), Err(BadStreamPosition), "{text}");
+            assert_eq!(text.parse::<StreamPosition>(), Err(BadStreamPosition), "{text}");
         }
-        assert_eq!("AwAAAAAA".parse::<Mark>(), Ok(Mark::default()));
+        assert_eq!("AwAAAAAA".parse::<StreamPosition>(), Ok(StreamPosition::default()));
     }
 
     #[test]
     fn marks_of_two_downlinks_at_one_place_are_not_the_same() {
         let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
-        let mark = |turn, rev| Mark { session, turn, step: 0, rev, places: Vec::new() };
+        let mark = |turn, rev| StreamPosition {
+            session,
+            fencing_token: turn,
+            step: 0,
+            rev,
+            rooms: Vec::new(),
+        };
         assert_ne!(mark(1, 5).to_string(), mark(2, 5).to_string());
         assert_ne!(mark(1, 5).to_string(), mark(1, 6).to_string());
     }

@@ -35,11 +35,11 @@ pub use erase::Erased;
 pub use import::{ImportedCommit, ImportedEvent, ImportedPart, ImportedRoom};
 pub use keep::{Keep, Trimmed};
 pub use latest::{Merge, StateLimits, StateMap};
-pub use mark::{BadStreamPosition, Mark, Place, RoomTag, SessionTag};
-pub use order::{Offer, Sequencer, offer};
+pub use mark::{BadStreamPosition, RoomPosition, RoomTag, SessionTag, StreamPosition};
+pub use order::{Arrival, Sequencer, arrival};
 pub use resume::answer;
 pub use room::{Membership, RoomRecord};
 pub use session::{
-    Base, Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Ticket,
-    Unchanged,
+    Base, Checkpoint, CheckpointChange, SecretHash, SessionHead, SessionRecord, SubscriptionRecord,
+    Ticket, Unchanged,
 };

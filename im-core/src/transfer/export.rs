@@ -169,7 +169,7 @@ impl Begun {
         let mut next = next;
         for event in page.events.iter().filter(|event| event.seq <= *head) {
             let hash = match &event.id {
-                Some(mid) => store.sent(id, &event.from, mid).await?,
+                Some(mid) => store.idempotency_record(id, &event.from, mid).await?,
                 None => None,
             };
             // Both or neither: an id without its record would be of no use.

@@ -279,7 +279,7 @@ impl Model {
         id: &MessageId,
         seq: u64,
     ) -> bool {
-        let record = store.sent(room, sender, id).await;
+        let record = store.idempotency_record(room, sender, id).await;
         matches!(record, Ok(Some(IdempotencyRecord { seq: at, .. })) if at.get() == seq)
     }
 }

@@ -71,7 +71,7 @@ async fn append(store: &Arc<dyn Store>, room: &RoomId, user: &UserId, long: bool
     let value: Value = Map::from_iter([("text", words)]).into();
     let content = name(Content::new(&value, &Limits::default()));
     let key = Some(IdempotencyKey { id: id.clone(), hash: content_hash(&kind, &value) });
-    let event = NewEvent { from: user.clone(), kind, content, key };
+    let event = NewEvent { from: user.clone(), kind, content, idempotency_key: key };
     let members = vec![(user.clone(), Role::Owner)];
     let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
     let (authority, at) = (Authority::Service, Timestamp::from_millis(1));
@@ -309,7 +309,7 @@ impl Kept {
         }
         for ((user, mid), seq) in &kept.sent {
             let (user, mid) = (name(UserId::new(user)), name(MessageId::new(mid)));
-            let sent = store.sent(id, &user, &mid).await.expect("a send is read");
+            let sent = store.idempotency_record(id, &user, &mid).await.expect("a send is read");
             if sent.map(|sent| sent.seq.get()) != Some(*seq) && self.under_way != "*" {
                 wrong.push(format!("{id} {seq} is not known as {mid} of {user}: {sent:?}"));
             }

@@ -74,9 +74,11 @@ impl Person {
             }
             Deed::Set { key: name, words } => {
                 let value = Map::from_iter([("text", words.as_str())]).into();
-                CommandBody::Set { room, key: key(name), value, stamp: None }
+                CommandBody::PutState { room, key: key(name), value, stamp: None }
             }
-            Deed::Unset { key: name } => CommandBody::Unset { room, key: key(name), stamp: None },
+            Deed::Unset { key: name } => {
+                CommandBody::RemoveState { room, key: key(name), stamp: None }
+            }
         }
     }
 
@@ -94,7 +96,7 @@ impl Person {
                 let says = Fingerprint::of(&EventKind::message(), &content(words));
                 let at = Cursor { epoch: receipt.epoch, seq: receipt.seq };
                 self.checker.acked(&self.name, &self.room, id, says, at);
-                Done { repeated: receipt.repeated }
+                Done { repeated: receipt.duplicate }
             }
             Deed::Signal { .. } => Done { repeated: false },
             Deed::Set { key: name, .. } | Deed::Unset { key: name } => {

@@ -220,13 +220,13 @@ impl RoomLog for FaultyStore {
         self.call(Operation::Heads, self.inner().heads(rooms)).await
     }
 
-    async fn sent(
+    async fn idempotency_record(
         &self,
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
     ) -> StoreResult<Option<IdempotencyRecord>> {
-        self.call(Operation::Sent, self.inner().sent(room, sender, id)).await
+        self.call(Operation::Sent, self.inner().idempotency_record(room, sender, id)).await
     }
 
     async fn trim(&self, room: &RoomId, keep: &Keep, limit: usize) -> StoreResult<Option<Trimmed>> {

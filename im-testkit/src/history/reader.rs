@@ -254,7 +254,7 @@ impl Reader {
                     .for_each(|entry| self.state(&entry.room, &entry.key, entry.stamp));
             }
             Push::Signal(signal) => self.signal(signal),
-            Push::Mark(_) | Push::Bye(_) => {}
+            Push::Position(_) | Push::Disconnect(_) => {}
         }
     }
 

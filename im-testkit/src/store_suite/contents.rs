@@ -16,7 +16,7 @@ async fn round_trip<F: StoreFactory>(factory: &F, contents: Vec<Content>) {
             from: ann.clone(),
             kind: EventKind::message(),
             content: content.clone(),
-            key: None,
+            idempotency_key: None,
         };
         let send = append(&room, Authority::User(ann.clone()), Act::Post { event, seed: None });
         assert_eq!(commit(&store, send).await.content.packed(), content.packed());

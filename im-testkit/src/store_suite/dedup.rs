@@ -23,7 +23,8 @@ pub async fn a_repeat_gets_the_first_seq_and_time<F: StoreFactory>(factory: &F) 
         assert_eq!((epoch, record.seq, record.at), (first.epoch, first.seq, at(1_000)));
     }
     assert_eq!(whole_log(&store, &room).await.len(), 3);
-    let record = store.sent(&room, &ann, &mid("1")).await.unwrap().expect("the send is known");
+    let record =
+        store.idempotency_record(&room, &ann, &mid("1")).await.unwrap().expect("the send is known");
     assert_eq!((record.seq, record.at), (first.seq, at(1_000)));
     assert_eq!(record.hash, content_hash(&EventKind::message(), &text("hello")));
 }
@@ -48,7 +49,7 @@ pub async fn another_sender_or_room_may_use_the_same_id<F: StoreFactory>(factory
     assert_eq!(commit(&store, keyed(&two, &ann, "c", &mid("1"))).await.seq, seq(2));
     assert_eq!(commit(&store, keyed(&one, &ann, "a", &mid("2"))).await.seq, seq(5));
     for (room, from, expected) in [(&one, &ann, 3), (&one, &bob, 4), (&two, &ann, 2)] {
-        let record = store.sent(room, from, &mid("1")).await.unwrap().unwrap();
+        let record = store.idempotency_record(room, from, &mid("1")).await.unwrap().unwrap();
         assert_eq!(record.seq, seq(expected));
     }
 }
@@ -148,7 +149,7 @@ pub async fn a_refused_send_leaves_its_id_free<F: StoreFactory>(factory: &F) {
     let room = open_group(&store, "r", &ann).await;
     let send = keyed(&room, &bob, "hello", &mid("1"));
     assert_eq!(refused(one(&store, send.clone()).await), Refusal::Role);
-    assert_eq!(store.sent(&room, &bob, &mid("1")).await.unwrap(), None);
+    assert_eq!(store.idempotency_record(&room, &bob, &mid("1")).await.unwrap(), None);
     commit(&store, change(&room, &bob, Intent::Join)).await;
     assert_eq!(commit(&store, send).await.seq, seq(3));
 }
@@ -160,7 +161,7 @@ pub async fn what_was_never_sent_is_unknown<F: StoreFactory>(factory: &F) {
     for (room, from, id) in
         [(&room("r2"), &ann, mid("1")), (&group, &user("an"), mid("1")), (&group, &ann, mid("2"))]
     {
-        assert_eq!(store.sent(room, from, &id).await.unwrap(), None);
+        assert_eq!(store.idempotency_record(room, from, &id).await.unwrap(), None);
     }
 }
 

@@ -118,7 +118,7 @@ pub async fn repeats_are_known_after_their_events_are_trimmed<F: StoreFactory>(f
     assert_eq!((record.seq, record.at), (seq(3), at(30)));
     let other = one(&store, keyed(&room, &ann, "other", &mid("3"))).await;
     assert_eq!(refused(other), im_core::state::Refusal::Conflict);
-    assert!(store.sent(&room, &ann, &mid("2")).await.unwrap().is_some());
+    assert!(store.idempotency_record(&room, &ann, &mid("2")).await.unwrap().is_some());
 }
 
 pub async fn a_trim_of_nothing_changes_nothing<F: StoreFactory>(factory: &F) {

@@ -72,7 +72,7 @@ enum Outcome {
 fn outcome(answer: StoreResult<Appended>) -> Outcome {
     match answer {
         Ok(Appended::Committed(event)) => Outcome::Committed(Event::clone(&event)),
-        Ok(Appended::Repeated { epoch, record }) => {
+        Ok(Appended::Duplicate { epoch, record }) => {
             Outcome::Repeated(epoch, record.seq, record.hash)
         }
         Err(error) => Outcome::Failed(error.kind()),
@@ -187,7 +187,7 @@ impl View for Model {
         Ok(memberships.iter().any(|(other, membership)| *membership == owner && other != user))
     }
 
-    fn sent(
+    fn idempotency_record(
         &self,
         room: &RoomRecord,
         sender: &UserId,
@@ -206,7 +206,7 @@ impl Model {
         };
         let commit = match plan(append, self, fresh) {
             Ok(Plan::Commit(commit)) => *commit,
-            Ok(Plan::Repeated { epoch, record }) => {
+            Ok(Plan::Duplicate { epoch, record }) => {
                 return Outcome::Repeated(epoch, record.seq, record.hash);
             }
             Err(PlanError::Refused(refusal)) => {
@@ -293,7 +293,7 @@ impl Model {
                 let membership = store.membership(&name, &user).await.unwrap();
                 assert_eq!(membership, memberships.get(&user).copied());
                 for id in (0..Random::IDS).map(|n| mid(&n.to_string())) {
-                    let sent = store.sent(&name, &user, &id).await.unwrap();
+                    let sent = store.idempotency_record(&name, &user, &id).await.unwrap();
                     assert_eq!(sent, expected.sent(&user, &id), "{name} {user} {id}");
                 }
             }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use im_core::state::{
-    Base, Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Ticket,
-    Unchanged,
+    Base, Checkpoint, CheckpointChange, SecretHash, SessionHead, SessionRecord, SubscriptionRecord,
+    Ticket, Unchanged,
 };
 use im_core::wire::Secret;
 use im_core::{Cursor, DeviceId, Epoch, RoomId, SessionId};
@@ -19,7 +19,7 @@ fn record(id: &str, owner: &str, created: u64, expires: u64) -> SessionRecord {
         secret: SecretHash::of(&Secret::new("a secret that nobody guesses")),
         created: at(created),
         expires: at(expires),
-        attached: 1,
+        fencing_token: 1,
     }
 }
 
@@ -33,12 +33,18 @@ fn rooms(rooms: u64, n: u64) -> Vec<(RoomId, Cursor)> {
 }
 
 fn follow(base: Base, follow: Vec<(RoomId, Cursor)>) -> CheckpointChange {
-    CheckpointChange { base, unfollow: vec![], follow, confirm: vec![], max_rooms: 2_000 }
+    CheckpointChange {
+        base,
+        unsubscribe: vec![],
+        subscribe: follow,
+        confirm: vec![],
+        max_rooms: 2_000,
+    }
 }
 
 /// A checkpoint that follows rooms since `since`.
 fn checkpoint(rev: u64, since: u64, follow: Vec<(RoomId, Cursor)>) -> Checkpoint {
-    let followed = |(room, cursor)| (room, Followed { cursor, since });
+    let followed = |(room, cursor)| (room, SubscriptionRecord { cursor, since });
     Checkpoint { rev, rooms: follow.into_iter().map(followed).collect() }
 }
 
@@ -60,7 +66,7 @@ pub async fn attaching_counts_and_moves_the_expiry<F: StoreFactory>(factory: &F)
     store.change_checkpoint(&id, follow(Base::Held, rooms(2, 5))).await.unwrap().unwrap();
     assert_eq!(store.attach_session(&id, at(300)).await.unwrap(), Some(2));
     assert_eq!(store.attach_session(&id, at(200)).await.unwrap(), Some(3));
-    let held = SessionRecord { attached: 3, ..record("s", "ann", 1, 200) };
+    let held = SessionRecord { fencing_token: 3, ..record("s", "ann", 1, 200) };
     assert_eq!(store.session(&id).await.unwrap(), Some(held.clone()));
     assert_eq!(store.sessions_of(&user("ann"), 10).await.unwrap(), [held]);
     assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(1, 1, rooms(2, 5)));
@@ -147,7 +153,8 @@ pub async fn heads_tell_what_may_have_changed<F: StoreFactory>(factory: &F) {
         store.change_checkpoint(&session("b"), change).await.unwrap().unwrap();
     }
     let heads = store.session_heads(&["b", "nobody", "a", "b"].map(session)).await.unwrap();
-    let (a, b) = (SessionHead { attached: 2, rev: 0 }, SessionHead { attached: 1, rev: 3 });
+    let (a, b) =
+        (SessionHead { fencing_token: 2, rev: 0 }, SessionHead { fencing_token: 1, rev: 3 });
     assert_eq!(heads, [Some(b), None, Some(a), Some(b)]);
 }
 
@@ -158,7 +165,7 @@ pub async fn a_checkpoint_changes_step_by_step<F: StoreFactory>(factory: &F) {
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
     let mut expected = Checkpoint::default();
     let unfollow =
-        CheckpointChange { unfollow: vec![room("room1")], ..follow(Base::Rev(2), vec![]) };
+        CheckpointChange { unsubscribe: vec![room("room1")], ..follow(Base::Rev(2), vec![]) };
     let confirm = CheckpointChange { confirm: rooms(9, 8), ..follow(Base::Held, vec![]) };
     let crowded = CheckpointChange { max_rooms: 2, ..follow(Base::Held, rooms(4, 1)) };
     for change in [

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use im_core::wire::{
-    AppendAck, Bye, Command, CommandBody, Encoding, ErrorReply, Event, Hello, HistoryPage, Limits,
-    Map, MemberAct, MemberPage, PageFrom, Push, ResumeToken, RoomKind, RoomStatus, Secret,
+    AppendAck, Command, CommandBody, Disconnect, Encoding, ErrorReply, Event, Hello, HistoryPage,
+    Limits, Map, MemberAct, MemberPage, PageFrom, Push, ResumeToken, RoomKind, RoomStatus, Secret,
     ServerFrame, SessionEntry, Signal, Snapshot, StateUpdate, Status, Target, VERSION, Value,
     Welcome, decode, encode, encode_batch,
 };
@@ -58,7 +58,7 @@ pub type Answer<T> = Result<T, Code>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     pub code: Option<u16>,
-    pub bye: Option<Bye>,
+    pub bye: Option<Disconnect>,
 }
 
 /// A client connection.
@@ -274,7 +274,7 @@ impl Peer {
         stamp: Option<Stamp>,
     ) -> Answer<Stamp> {
         let body =
-            CommandBody::Set { room: room.clone(), key: key(name), value: says(words), stamp };
+            CommandBody::PutState { room: room.clone(), key: key(name), value: says(words), stamp };
         stamp_of(self.ask(body).await)
     }
 
@@ -284,12 +284,14 @@ impl Peer {
         name: &str,
         stamp: Option<Stamp>,
     ) -> Answer<Stamp> {
-        stamp_of(self.ask(CommandBody::Unset { room: room.clone(), key: key(name), stamp }).await)
+        stamp_of(
+            self.ask(CommandBody::RemoveState { room: room.clone(), key: key(name), stamp }).await,
+        )
     }
 
     /// Follows a room from its head, or from a cursor.
     pub async fn follow(&mut self, room: &RoomId, since: Option<Cursor>) -> Answer<RoomStatus> {
-        let fields = self.ask(CommandBody::Sub { room: room.clone(), since }).await?;
+        let fields = self.ask(CommandBody::Subscribe { room: room.clone(), since }).await?;
         let (mut statuses, ..) = RoomStatus::list_from_value(fields).expect("a whole answer");
         assert_eq!(statuses.len(), 1, "one room, one status");
         Ok(self.begun(statuses.remove(0)).await)
@@ -472,7 +474,7 @@ impl Peer {
             }
             Received::Closed(code) => {
                 let bye = self.pushes.iter().find_map(|push| match push {
-                    Push::Bye(bye) => Some(bye.clone()),
+                    Push::Disconnect(bye) => Some(bye.clone()),
                     _ => None,
                 });
                 if let (Some(code), Some(bye)) = (code, &bye) {
@@ -492,7 +494,7 @@ impl Peer {
                 None => self.complaints.push(refusal),
             },
             // The transport's own business.
-            ServerFrame::Push(Push::Mark(_)) if self.kind != Kind::Whole => {}
+            ServerFrame::Push(Push::Position(_)) if self.kind != Kind::Whole => {}
             ServerFrame::Push(push) => self.pushes.push_back(push),
             ServerFrame::Unknown => {
                 panic!("a server of this version sends no frames that it does not know")

@@ -76,7 +76,7 @@ impl Client {
     /// Follows the room from its head.
     pub(crate) async fn follow(&mut self) {
         self.reader.asked(&self.room.clone(), None);
-        self.call(CommandBody::Sub { room: self.room.clone(), since: None }).await.unwrap();
+        self.call(CommandBody::Subscribe { room: self.room.clone(), since: None }).await.unwrap();
     }
 
     /// Follows the room from where the reader is.
@@ -129,7 +129,7 @@ impl Client {
         let key = StateKey::new(key).unwrap();
         let (room, value) = (self.room.clone(), Value::Int(value));
         let reply = self
-            .call(CommandBody::Set { room, key: key.clone(), value, stamp: None })
+            .call(CommandBody::PutState { room, key: key.clone(), value, stamp: None })
             .await
             .unwrap();
         let stamp: Stamp = reply.get("stamp").and_then(Value::as_text).unwrap().parse().unwrap();
@@ -140,7 +140,8 @@ impl Client {
     pub(crate) async fn call(&mut self, body: CommandBody) -> Result<Value, ErrorReply> {
         self.commands += 1;
         let id = CommandId(self.commands);
-        let gives_rooms = matches!(body, CommandBody::Sub { .. } | CommandBody::Resume { .. });
+        let gives_rooms =
+            matches!(body, CommandBody::Subscribe { .. } | CommandBody::Resume { .. });
         let frame = encode(&Command { id, body }.to_value(), self.encoding);
         self.connection.as_ref().unwrap().submit(frame).await;
         loop {
@@ -172,7 +173,7 @@ impl Client {
         while let Some(frames) = self.take().await {
             for frame in frames {
                 match self.read(&frame) {
-                    ServerFrame::Push(Push::Bye(bye)) => {
+                    ServerFrame::Push(Push::Disconnect(bye)) => {
                         panic!("{} was sent off: {bye:?}", self.user)
                     }
                     ServerFrame::Push(push) => self.reader.push(&push),

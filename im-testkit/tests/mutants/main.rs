@@ -133,7 +133,7 @@ async fn cut_and_resume(party: &mut Party, engine: &Engine) {
 /// A retry is answered as the first send was; another content under its id is refused.
 async fn retry_and_contradict(party: &mut Party, first: &MessageId) {
     let again = party.alice.send(first, "the first").await.unwrap();
-    assert!(again.repeated);
+    assert!(again.duplicate);
     if let Err(error) = party.alice.send(first, "something else").await {
         assert_eq!(error.code, Code::Conflict.number());
     }

@@ -103,16 +103,16 @@ impl Server {
                 }
                 Reply::Welcome(Box::new(welcome(resumed)))
             }
-            CommandBody::Sub { .. } if std::mem::take(&mut self.refuses) => {
+            CommandBody::Subscribe { .. } if std::mem::take(&mut self.refuses) => {
                 return self.to_client.push_back(refusal(Code::NotFound));
             }
-            CommandBody::Sub { room, since } => {
+            CommandBody::Subscribe { room, since } => {
                 self.begin();
                 let from = since.map_or(self.heads[&room], |cursor| cursor.seq.get());
                 let statuses = vec![self.subscribe(&room, from)];
                 Reply::Rooms { statuses, rev: self.rev, generation: 1 }
             }
-            CommandBody::Unsub { room } => {
+            CommandBody::Unsubscribe { room } => {
                 self.rev += 1;
                 self.checkpoint.remove(&room);
                 self.subscribers.remove(&room);
@@ -186,8 +186,8 @@ impl World {
     fn call(&mut self, at_room: usize, subscribes: bool, whole: bool) {
         let room = room(ROOMS[at_room]);
         let body = match subscribes {
-            true => CommandBody::Sub { room: room.clone(), since: whole.then(|| at(0)) },
-            false => CommandBody::Unsub { room: room.clone() },
+            true => CommandBody::Subscribe { room: room.clone(), since: whole.then(|| at(0)) },
+            false => CommandBody::Unsubscribe { room: room.clone() },
         };
         let id = self.rig.ask(body);
         self.calls.push((id, room, subscribes));
@@ -323,7 +323,7 @@ fn rooms_that_were_left_are_released() {
         rig.follow(&name, at(3), 2 * n + 1);
         rig.push(Push::Event(event(&name, 9)));
         let fill = rig.written().remove(0);
-        let id = rig.ask(CommandBody::Unsub { room: room(&name) });
+        let id = rig.ask(CommandBody::Unsubscribe { room: room(&name) });
         rig.reply(id, &Reply::Checkpoint { rev: 2 * n + 2 });
         rig.refuse(fill.id, Code::NotFound);
     }

@@ -63,7 +63,7 @@ fn send(name: &str, n: u64) -> CommandBody {
 
 fn receipt(name: &str, n: u64) -> Reply {
     let at = Timestamp::from_millis(n);
-    Reply::Sent(AppendAck { room: room(name), epoch: EPOCH, seq: seq(n), at, repeated: false })
+    Reply::Appended(AppendAck { room: room(name), epoch: EPOCH, seq: seq(n), at, duplicate: false })
 }
 
 fn welcome(resumed: bool) -> Welcome {
@@ -187,7 +187,7 @@ impl Rig {
 
     /// Follows a room from a cursor, with the server's consent.
     fn follow(&mut self, name: &str, cursor: Cursor, rev: u64) {
-        let id = self.ask(CommandBody::Sub { room: room(name), since: Some(cursor) });
+        let id = self.ask(CommandBody::Subscribe { room: room(name), since: Some(cursor) });
         self.written();
         let statuses = vec![status(name, Status::Ok, Some(cursor))];
         self.reply(id, &Reply::Rooms { statuses, rev, generation: 1 });

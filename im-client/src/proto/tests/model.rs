@@ -108,7 +108,7 @@ impl Server {
                 }
                 Reply::Welcome(Box::new(welcome(resumed)))
             }
-            CommandBody::Sub { room, since } => {
+            CommandBody::Subscribe { room, since } => {
                 let cursor = since.unwrap_or(at(0));
                 let status = self.follow(&room, cursor.seq.get());
                 Reply::Rooms { statuses: vec![status], rev: self.rev, generation: 1 }

@@ -1,6 +1,6 @@
 //! Each rule by itself.
 
-use im_core::wire::{Bye, Signal, Snapshot, StateUpdate};
+use im_core::wire::{Disconnect, Signal, Snapshot, StateUpdate};
 use im_core::{NodeId, Stamp, StateKey};
 
 use super::*;
@@ -46,7 +46,7 @@ fn what_cannot_be_repeated_safely_fails_when_the_outcome_is_unknown_and_waits_if
         open: true,
         members: vec![],
     };
-    let set = CommandBody::Set {
+    let set = CommandBody::PutState {
         room: room("r"),
         key: StateKey::new("k").unwrap(),
         value: Value::Null,
@@ -162,7 +162,7 @@ fn repeats_are_dropped_and_holes_are_filled_from_the_cursor_once() {
     assert_eq!(rig.seqs(), [4, 5]);
     let asked = rig.written();
     assert_eq!(names(&asked), ["sub"], "one question for one hole");
-    assert_eq!(asked[0].body, CommandBody::Sub { room: room("a"), since: Some(at(5)) });
+    assert_eq!(asked[0].body, CommandBody::Subscribe { room: room("a"), since: Some(at(5)) });
     rig.reply(
         asked[0].id,
         &Reply::Rooms {
@@ -215,7 +215,10 @@ fn a_room_that_the_answer_leaves_out_is_asked_for_by_itself() {
     rig.cut();
     let flight = rig.welcomed(true);
     rig.reply(flight[0].id, &Reply::Rooms { statuses: vec![], rev: 1, generation: 1 });
-    assert_eq!(rig.written()[0].body, CommandBody::Sub { room: room("a"), since: Some(at(3)) });
+    assert_eq!(
+        rig.written()[0].body,
+        CommandBody::Subscribe { room: room("a"), since: Some(at(3)) }
+    );
 }
 
 #[test]
@@ -271,7 +274,7 @@ fn ok_beyond_the_cursor_is_a_hole() {
     rig.follow("a", at(3), 1);
     rig.push(Push::Room(status("a", Status::Ok, Some(at(5)))));
     let asked = rig.written();
-    assert_eq!(asked[0].body, CommandBody::Sub { room: room("a"), since: Some(at(3)) });
+    assert_eq!(asked[0].body, CommandBody::Subscribe { room: room("a"), since: Some(at(3)) });
     rig.push(Push::Event(event("a", 6)));
     assert_eq!(rig.seqs(), [0; 0]);
     let answer = vec![status("a", Status::Ok, Some(at(3)))];
@@ -427,7 +430,7 @@ fn a_full_queue_loses_nothing_durable() {
     assert!(rig.written().is_empty(), "there is no room for an answer yet");
     assert_eq!(rig.seqs(), [1, 2, 3, 4]);
     let asked = rig.written();
-    assert_eq!(asked[0].body, CommandBody::Sub { room: room("a"), since: Some(at(4)) });
+    assert_eq!(asked[0].body, CommandBody::Subscribe { room: room("a"), since: Some(at(4)) });
     rig.reply(
         asked[0].id,
         &Reply::Rooms {
@@ -603,7 +606,11 @@ fn a_server_that_does_not_answer_the_greeting_is_left() {
 fn codes_decide_whether_to_come_back() {
     let ends = |code: Code| {
         let mut rig = Rig::online(manual());
-        rig.push(Push::Bye(Bye { code: code.number(), message: String::new(), retry_after: None }));
+        rig.push(Push::Disconnect(Disconnect {
+            code: code.number(),
+            message: String::new(),
+            retry_after: None,
+        }));
         rig.machine.is_ended()
     };
     for code in [Code::Kicked, Code::LoggedOut, Code::Expired] {
@@ -660,7 +667,11 @@ fn a_greeting_that_was_too_slow_for_the_server_is_no_fault_of_what_was_sent() {
 fn a_servers_wish_to_be_left_alone_for_a_while_is_honoured() {
     let mut rig = Rig::online(manual());
     let wish = Duration::from_secs(9);
-    rig.push(Push::Bye(Bye { code: 4001, message: "soon".into(), retry_after: Some(wish) }));
+    rig.push(Push::Disconnect(Disconnect {
+        code: 4001,
+        message: "soon".into(),
+        retry_after: Some(wish),
+    }));
     let pause = rig.machine.deadline().unwrap() - rig.now;
     assert!(pause >= wish && pause <= wish * 3 / 2);
 }
@@ -703,7 +714,7 @@ fn a_room_that_is_being_left_does_not_come_back_with_the_checkpoint() {
     let mut rig = Rig::online(manual());
     rig.follow("a", at(1), 1);
     rig.cut();
-    rig.ask(CommandBody::Unsub { room: room("a") });
+    rig.ask(CommandBody::Unsubscribe { room: room("a") });
     rig.machine.on_connected();
     let flight = rig.written();
     rig.reply(flight[0].id, &Reply::Welcome(Box::new(welcome(true))));

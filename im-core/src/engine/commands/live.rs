@@ -162,7 +162,7 @@ pub(crate) async fn put_state(
     let update = Arc::new(StateUpdate { room, key, stamp, from, value });
     // It is held, so it is there.
     let merged = live.merge(update.clone(), &core.config.state).unwrap_or(Merge::Stale);
-    if merged == Merge::Taken {
+    if merged == Merge::Applied {
         core.state_writer.push(update.clone());
         // Should the room have left memory and come back meanwhile, its new readers are told as well.
         if let Some(now) = core.hub.get(&update.room).filter(|now| !Arc::ptr_eq(now, &live)) {
@@ -174,7 +174,7 @@ pub(crate) async fn put_state(
     core.hub.evict_state();
     core.hub.retire_if_idle(&live);
     match merged {
-        Merge::Taken => Ok(stamp),
+        Merge::Applied => Ok(stamp),
         Merge::Stale => {
             ::metrics::counter!(metrics::STALE_STATE).increment(1);
             Err(Error::of(Code::Stale, "set"))

@@ -194,8 +194,8 @@ async fn begin(
     };
     let denied = asked.iter().filter(|asked| asked.answered.0.status == Status::Denied);
     let change = CheckpointChange {
-        unfollow: denied.map(|asked| asked.answered.0.room.clone()).collect(),
-        follow: asked.iter().filter_map(begins).collect(),
+        unsubscribe: denied.map(|asked| asked.answered.0.room.clone()).collect(),
+        subscribe: asked.iter().filter_map(begins).collect(),
         ..core.no_change(base)
     };
     let rev = core.change_checkpoint(session, change).await?;
@@ -241,7 +241,13 @@ impl Session {
 impl Core {
     pub(crate) fn no_change(&self, base: Base) -> CheckpointChange {
         let max_rooms = self.config.max_rooms_per_session;
-        CheckpointChange { base, unfollow: vec![], follow: vec![], confirm: vec![], max_rooms }
+        CheckpointChange {
+            base,
+            unsubscribe: vec![],
+            subscribe: vec![],
+            confirm: vec![],
+            max_rooms,
+        }
     }
 
     /// Changes what the session follows. Gives the checkpoint's new revision.
@@ -316,7 +322,7 @@ pub(super) async fn unsub(
     session: &Session,
     room: RoomId,
 ) -> Result<Reply> {
-    let change = CheckpointChange { unfollow: vec![room.clone()], ..core.no_change(Base::Held) };
+    let change = CheckpointChange { unsubscribe: vec![room.clone()], ..core.no_change(Base::Held) };
     let rev = core.change_checkpoint(session, change).await?;
     unfollow(core, conn, &room);
     if conn.is_request_half() {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::code::Code;
 use crate::id::{Cursor, Epoch, Seq, StateKey};
 use crate::ports::Head;
-use crate::state::{Offer, offer};
+use crate::state::{Arrival, arrival};
 use crate::wire::{Push, RoomStatus, Status};
 
 use super::super::outgoing::Outgoing;
@@ -42,13 +42,13 @@ impl Outbox {
         if sub.lagging {
             return Offered::Kept;
         }
-        match offer(sub.queued, event.seq) {
-            Offer::Old => return Offered::Kept,
-            Offer::Take => {
+        match arrival(sub.queued, event.seq) {
+            Arrival::Seen => return Offered::Kept,
+            Arrival::Next => {
                 sub.queued = event.seq;
                 inner.queue(slot, event.seq, item.clone(), &self.bounds);
             }
-            Offer::Hole => {
+            Arrival::Gap => {
                 sub.lagging = true;
                 inner.lagging.push_back(slot);
             }
@@ -95,16 +95,16 @@ impl Outbox {
                 fed = Fed::On;
                 break;
             }
-            match offer(sub.queued, event.seq) {
-                Offer::Old => fed = Fed::On,
-                Offer::Hole => {
+            match arrival(sub.queued, event.seq) {
+                Arrival::Seen => fed = Fed::On,
+                Arrival::Gap => {
                     if sub.queued < lag.after.seq {
                         // The queue was dropped while the log was read: read again, from where the reader is now.
                         fed = Fed::On;
                     }
                     break;
                 }
-                Offer::Take => {
+                Arrival::Next => {
                     sub.queued = event.seq;
                     sub.known = sub.known.max(event.seq);
                     inner.enqueue(lag.slot, event.seq, item.clone(), &self.bounds);

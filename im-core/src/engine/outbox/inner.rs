@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::code::Code;
 use crate::id::{RoomId, Seq, StateKey, UserId};
-use crate::wire::{Bye, Event, MemberChange, Push, RoomStatus, Status};
+use crate::wire::{Disconnect, Event, MemberChange, Push, RoomStatus, Status};
 
 use super::super::config::SlowSubscriber;
 use super::super::outgoing::{Outgoing, reads_on};
@@ -56,7 +56,7 @@ pub(super) struct Inner {
     /// Appends handed to a lane and not answered.
     pub(super) appends: u32,
     /// Why it ends, until that is handed over.
-    pub(super) bye: Option<Bye>,
+    pub(super) bye: Option<Disconnect>,
     /// The code of that, to the end.
     pub(super) ended: Option<u16>,
     pub(super) closed: bool,
@@ -179,12 +179,12 @@ impl Inner {
         if !self.closed {
             let code = Code::SlowSubscriber;
             let message = code.meaning().into();
-            self.end(Bye { code: code.number(), message, retry_after: None });
+            self.end(Disconnect { code: code.number(), message, retry_after: None });
         }
     }
 
     /// The connection ends for this reason.
-    pub(super) fn end(&mut self, bye: Bye) {
+    pub(super) fn end(&mut self, bye: Disconnect) {
         self.ended = Some(bye.code);
         self.bye = Some(bye);
         self.closed = true;

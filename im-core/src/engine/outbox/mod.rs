@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::id::UserId;
-use crate::wire::Bye;
+use crate::wire::Disconnect;
 
 use super::acks::AckBudget;
 use super::config::SlowSubscriber;
@@ -98,7 +98,7 @@ pub(crate) struct Take {
     pub(crate) acks: usize,
     /// A room whose state has to be sent whole.
     pub(crate) snapshot: Option<Due>,
-    pub(crate) bye: Option<Bye>,
+    pub(crate) bye: Option<Disconnect>,
     /// A room whose log has to be read before anything more of it can be taken.
     pub(crate) lag: Option<Lag>,
     /// A task reads for the subscriber.
@@ -305,7 +305,7 @@ impl Outbox {
     }
 
     /// Ends the connection once what waits is written, replies and the like. The first reason stands.
-    pub(crate) fn close(&self, bye: Bye) {
+    pub(crate) fn close(&self, bye: Disconnect) {
         let mut inner = self.inner.lock();
         if !inner.closed {
             inner.end(bye);

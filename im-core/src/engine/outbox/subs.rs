@@ -43,7 +43,7 @@ pub(crate) struct Start {
     pub(crate) from: Cursor,
     /// The room's head, as read from the store before the right to read was checked.
     pub(crate) authorised: Seq,
-    /// What the reader has of the room's state, if it has any: see [`Place::state`](crate::state::Place::state).
+    /// What the reader has of the room's state, if it has any: see [`RoomPosition::state`](crate::state::Place::state).
     pub(crate) state: Option<u32>,
 }
 

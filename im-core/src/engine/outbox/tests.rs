@@ -186,7 +186,11 @@ fn page_read_across_the_end_is_dropped() {
     let (room, outbox) = (room(10), outbox());
     room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
     let lag = lag(&outbox);
-    outbox.close(Bye { code: Code::LoggedOut.number(), message: "".into(), retry_after: None });
+    outbox.close(Disconnect {
+        code: Code::LoggedOut.number(),
+        message: "".into(),
+        retry_after: None,
+    });
     assert_eq!(outbox.feed(&lag, &[event(11)], false), Fed::On);
     assert_eq!(drain(&outbox).0, []);
 }
@@ -199,7 +203,7 @@ fn page_behind_a_dropped_queue_is_dropped() {
     let next = || outbox.inner.lock().next_catch_up().expect("the reader lags");
     assert_eq!(outbox.feed(&next(), &[event(11), event(12)], false), Fed::On);
     let lag = next();
-    outbox.close(Bye { code: Code::Closed.number(), message: "".into(), retry_after: None });
+    outbox.close(Disconnect { code: Code::Closed.number(), message: "".into(), retry_after: None });
     assert_eq!(outbox.feed(&lag, &[event(13)], false), Fed::On);
     assert_eq!(drain(&outbox).0, []);
     assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, at(10));

@@ -15,8 +15,8 @@ fn session() -> SessionId {
     SessionId::new("0123456789abcdef").unwrap()
 }
 
-fn followed(since: u64, seq: u64) -> Followed {
-    Followed { cursor: at(1, seq), since }
+fn followed(since: u64, seq: u64) -> SubscriptionRecord {
+    SubscriptionRecord { cursor: at(1, seq), since }
 }
 
 const NOWHERE: Standpoint = Standpoint { told: true, place: None };
@@ -25,7 +25,7 @@ const NOWHERE: Standpoint = Standpoint { told: true, place: None };
 fn from_scratch(
     places: &Places,
     stand: impl Fn(&RoomId) -> Standpoint,
-) -> (u64, Vec<(u64, Place)>) {
+) -> (u64, Vec<(u64, RoomPosition)>) {
     let (mut rev, mut said) = (places.rev, Vec::new());
     for (room, followed) in places.iter() {
         let Standpoint { told, place } = stand(room);
@@ -36,7 +36,7 @@ fn from_scratch(
         let cursor = place.map(|(cursor, _)| cursor);
         let state = match place.map(|(_, state)| state) {
             None | Some(HeldState::None) => 0,
-            Some(HeldState::Some) => Place::SOME_STATE,
+            Some(HeldState::Some) => RoomPosition::PARTIAL_STATE,
             Some(HeldState::All(state)) => state,
         };
         if cursor != Some(followed.cursor) || state != 0 {
@@ -44,7 +44,7 @@ fn from_scratch(
                 Some(at) if at.epoch == followed.cursor.epoch => at.seq.since(followed.cursor.seq),
                 _ => u64::MAX,
             };
-            said.push((moved, Place { room: RoomTag::of(room), cursor, state }));
+            said.push((moved, RoomPosition { room: RoomTag::of(room), cursor, state }));
         }
     }
     said.sort_by_key(|(moved, place)| (Reverse(*moved), place.room));
@@ -104,8 +104,8 @@ proptest! {
                     let mark = places.mark(&session(), 1);
                     let (rev, said) = from_scratch(&places, stand);
                     prop_assert_eq!(mark.rev, rev);
-                    let said: Vec<Place> = said.into_iter().map(|(_, place)| place).collect();
-                    prop_assert_eq!(mark.places, said);
+                    let said: Vec<RoomPosition> = said.into_iter().map(|(_, place)| place).collect();
+                    prop_assert_eq!(mark.rooms, said);
                 }
             }
         }
@@ -124,10 +124,10 @@ fn a_mark_looks_only_at_what_has_moved() {
     assert_eq!(places.look(HashSet::from([room(17)]), stand(6)), 1);
     let mark = places.mark(&session(), 1);
     assert_eq!(
-        mark.places[0],
-        Place { room: RoomTag::of(&room(17)), cursor: Some(at(1, 6)), ..mark.places[1] }
+        mark.rooms[0],
+        RoomPosition { room: RoomTag::of(&room(17)), cursor: Some(at(1, 6)), ..mark.rooms[1] }
     );
-    assert_eq!(mark.places.len(), Mark::MAX_ROOMS, "and no more than may fit");
+    assert_eq!(mark.rooms.len(), StreamPosition::MAX_ROOMS, "and no more than may fit");
 }
 
 #[test]
@@ -136,10 +136,10 @@ fn rooms_that_cannot_be_told_apart_are_not_marked() {
     let stand = |_: &RoomId| Standpoint { told: true, place: Some((at(1, 6), HeldState::None)) };
     places.begin(room(1), followed(1, 5));
     places.look(HashSet::new(), stand);
-    assert_eq!(places.mark(&session(), 1).places.len(), 1);
+    assert_eq!(places.mark(&session(), 1).rooms.len(), 1);
     // As if another room had its tag.
     *places.tags.get_mut(&RoomTag::of(&room(1))).unwrap() += 1;
     places.look_again_at(RoomTag::of(&room(1)));
     places.look(HashSet::new(), stand);
-    assert_eq!(places.mark(&session(), 1).places.len(), 0);
+    assert_eq!(places.mark(&session(), 1).rooms.len(), 0);
 }

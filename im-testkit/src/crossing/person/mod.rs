@@ -237,7 +237,7 @@ impl Person {
     pub(super) fn follow(&mut self) -> CommandBody {
         let since = Some(self.cursor());
         self.reader.asked(&self.room, since);
-        CommandBody::Sub { room: self.room.clone(), since }
+        CommandBody::Subscribe { room: self.room.clone(), since }
     }
 
     pub(super) fn resume(&mut self) -> CommandBody {

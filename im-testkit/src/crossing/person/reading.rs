@@ -104,8 +104,8 @@ impl Person {
             Push::State(update) => self.value(&update),
             Push::Snapshot(part) => part.entries.iter().for_each(|entry| self.value(entry)),
             Push::Room(status) => assert_eq!(status.status, Status::Ok, "nothing was trimmed"),
-            Push::Bye(bye) => panic!("{} was sent away: {bye:?}", self.name),
-            Push::Mark(_) => {}
+            Push::Disconnect(bye) => panic!("{} was sent away: {bye:?}", self.name),
+            Push::Position(_) => {}
         }
     }
 
@@ -152,7 +152,7 @@ impl Person {
                 Ok(ServerFrame::Push(Push::Signal(signal))) if !self.route.wanders() => {
                     self.reader.signal(&signal);
                 }
-                Ok(ServerFrame::Push(Push::Bye(farewell))) => bye = Some(farewell.code),
+                Ok(ServerFrame::Push(Push::Disconnect(farewell))) => bye = Some(farewell.code),
                 _ => {}
             }
         }

@@ -39,7 +39,7 @@ pub async fn ones_own_message_is_pushed_like_everybodys<F: TransportFactory>(sha
     let receipt = ann.say(&r, "echo").await.unwrap();
     let event = ann.event().await;
     assert_eq!((event.seq, event.epoch, event.at), (receipt.seq, receipt.epoch, receipt.at));
-    assert!(!receipt.repeated);
+    assert!(!receipt.duplicate);
 }
 
 pub async fn two_users_share_one_direct_room<F: TransportFactory>(shape: Shape) {

@@ -51,7 +51,7 @@ async fn refuses<F: TransportFactory>(shape: Shape, said: &str, code: Code, word
     let refusal = ann.answer(command).await.unwrap_err();
     assert_eq!((refusal.code, refusal.message.as_str()), (code.number(), words));
     assert_eq!(world.head(&r).await.seq, seq(1), "nothing was kept");
-    assert!(!ann.say_as(&r, &id, "tea, please").await.unwrap().repeated);
+    assert!(!ann.say_as(&r, &id, "tea, please").await.unwrap().duplicate);
     assert_eq!(ann.heard().await, "tea, please");
     bystander.ends_untouched(&world).await;
 }
@@ -72,7 +72,7 @@ pub async fn a_retry_is_answered_without_asking<F: TransportFactory>(shape: Shap
     let first = ann.say_as(&r, &id, "tea, please").await.unwrap();
     let asked = doorman.asked.load(Ordering::Relaxed);
     let retry = ann.say_as(&r, &id, "tea, please").await.unwrap();
-    assert!(retry.repeated && retry.seq == first.seq);
+    assert!(retry.duplicate && retry.seq == first.seq);
     assert_eq!(ann.say_as(&r, &id, "TEA!").await.unwrap_err(), Code::Conflict);
     assert_eq!(doorman.asked.load(Ordering::Relaxed), asked);
 }

@@ -60,7 +60,7 @@ pub async fn who_leaves_hears_no_more<F: TransportFactory>(shape: Shape) {
     ann.say(&r, "before").await.unwrap();
     assert_eq!(bob.heard().await, "before");
     let left = bob.leave(&r).await.unwrap();
-    assert_eq!((left.seq, left.repeated), (seq(3), false));
+    assert_eq!((left.seq, left.duplicate), (seq(3), false));
     ann.say(&r, "behind your back").await.unwrap();
     let notice = bob.status().await;
     assert_eq!((notice.room, notice.status, notice.head), (r, Status::Denied, Seq::ZERO));
@@ -94,7 +94,7 @@ pub async fn changes_are_events_and_repeating_them_changes_nothing<F: TransportF
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
     ann.follow(&r, None).await.unwrap();
     assert_eq!(bob.join(&r).await.unwrap().seq, seq(2));
-    assert!(bob.join(&r).await.unwrap().repeated);
+    assert!(bob.join(&r).await.unwrap().duplicate);
     ann.member(&r, "bob", MemberAct::Add(Role::Moderator)).await.unwrap();
     ann.member(&r, "bob", MemberAct::Remove).await.unwrap();
     let mut changes = Vec::new();

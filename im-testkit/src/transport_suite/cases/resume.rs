@@ -132,7 +132,7 @@ impl<F: TransportFactory> Story<F> {
             return;
         }
         let since = Some(self.memory.cursor);
-        let follow = peer.begin(CommandBody::Sub { room: self.room.clone(), since }).await;
+        let follow = peer.begin(CommandBody::Subscribe { room: self.room.clone(), since }).await;
         if self.cut_at == Step::SubscribeWritten {
             return;
         }
@@ -480,7 +480,7 @@ pub async fn only_so_many_rooms_are_followed<F: TransportFactory>(shape: Shape) 
     ann.follow(&cursors[0].0, None).await.unwrap();
     ann.follow(&cursors[1].0, None).await.unwrap();
     assert_eq!(ann.follow(&cursors[2].0, None).await.unwrap_err(), Code::TooMany);
-    ann.ask(CommandBody::Unsub { room: cursors[0].0.clone() }).await.unwrap();
+    ann.ask(CommandBody::Unsubscribe { room: cursors[0].0.clone() }).await.unwrap();
     assert!(ann.follow(&cursors[2].0, None).await.is_ok());
 }
 
@@ -490,7 +490,7 @@ pub async fn a_room_that_is_not_followed_any_more_is_quiet<F: TransportFactory>(
     let mut ann = world.peer("ann").await;
     ann.follow(&r, None).await.unwrap();
     ann.follow(&other, None).await.unwrap();
-    ann.ask(CommandBody::Unsub { room: r.clone() }).await.unwrap();
+    ann.ask(CommandBody::Unsubscribe { room: r.clone() }).await.unwrap();
     ann.say(&r, "unheard").await.unwrap();
     ann.say(&other, "heard").await.unwrap();
     assert_eq!(ann.heard().await, "heard");

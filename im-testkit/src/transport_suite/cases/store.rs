@@ -43,8 +43,8 @@ async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault, why: &str) {
     assert!(refusal.message.contains(why), "{}", refusal.message);
     assert!(refusal.message.contains("nothing was kept"), "{}", refusal.message);
     assert_eq!(world.head(&r).await.seq, seq(2), "nothing was kept");
-    assert!(!ann.say_as(&r, &id, "during").await.unwrap().repeated, "nothing had been kept");
-    assert!(ann.say_as(&r, &id, "during").await.unwrap().repeated, "it is kept once");
+    assert!(!ann.say_as(&r, &id, "during").await.unwrap().duplicate, "nothing had been kept");
+    assert!(ann.say_as(&r, &id, "during").await.unwrap().duplicate, "it is kept once");
     assert_eq!(world.head(&r).await.seq, seq(3));
     assert_eq!((ann.heard().await, ann.heard().await), ("before".into(), "during".into()));
     bystander.ends_untouched(&world).await;
@@ -59,7 +59,7 @@ pub async fn an_unknown_outcome_is_cleared_up_by_a_retry<F: TransportFactory>(sh
         let id = MessageId::random();
         store.fail_times(Operation::Append, fault, 1);
         assert_eq!(ann.say_as(&r, &id, "perhaps").await.unwrap_err(), Code::Unknown);
-        assert_eq!(ann.say_as(&r, &id, "perhaps").await.unwrap().repeated, kept);
+        assert_eq!(ann.say_as(&r, &id, "perhaps").await.unwrap().duplicate, kept);
         ann.say(&r, "next").await.unwrap();
         assert_eq!((ann.heard().await, ann.heard().await), ("perhaps".into(), "next".into()));
     }
@@ -94,7 +94,7 @@ pub async fn a_store_that_panics_takes_nothing_with_it<F: TransportFactory>(shap
     let id = MessageId::random();
     store.fail_times(Operation::Append, Fault::Panic, 1);
     assert_eq!(ann.say_as(&r, &id, "x").await.unwrap_err(), Code::Unknown);
-    assert!(!ann.say_as(&r, &id, "x").await.unwrap().repeated);
+    assert!(!ann.say_as(&r, &id, "x").await.unwrap().duplicate);
     assert_eq!(ann.heard().await, "x");
 }
 

@@ -109,7 +109,7 @@ impl World {
             Step::Follow(n) => self.follow(n),
             Step::Take(max) => self.take(max),
             Step::Overflow => self.outbox.inner.lock().overflow(&self.outbox.bounds),
-            Step::Close => self.outbox.close(Bye {
+            Step::Close => self.outbox.close(Disconnect {
                 code: Code::Closed.number(),
                 message: String::new(),
                 retry_after: None,
