@@ -390,7 +390,7 @@ impl Stream for Events {
 
 fn sent(reply: Reply) -> Result<AppendAck> {
     match reply {
-        Reply::Appended(receipt) => Ok(receipt),
+        Reply::Appended(ack) => Ok(ack),
         other => Err(unexpected(&other)),
     }
 }

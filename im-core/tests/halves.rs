@@ -81,9 +81,9 @@ impl Halves {
     }
 
     async fn try_listen(&mut self, mark: Option<&str>) -> Result<Connection, Code> {
-        let mark: Option<StreamPosition> = mark.map(|text| text.parse().unwrap());
+        let position: Option<StreamPosition> = mark.map(|text| text.parse().unwrap());
         let access = Access::Token(self.token.clone().unwrap());
-        self.engine().listen(peer(), &access, mark.as_ref()).await.map_err(|e| e.code())
+        self.engine().listen(peer(), &access, position.as_ref()).await.map_err(|e| e.code())
     }
 
     /// A poll that does not wait: what there is, and the mark after it.
@@ -205,8 +205,8 @@ async fn a_newer_downlink_takes_the_place_of_the_older_one_on_any_node() {
     let last = ann.try_listen(None).await.unwrap();
     for down in downs {
         let ended = loop {
-            if let Some(bye) = down.next(1 << 16).await.close {
-                break bye;
+            if let Some(disconnect) = down.next(1 << 16).await.close {
+                break disconnect;
             }
         };
         assert_eq!(ended.code, Code::Superseded.number());
@@ -340,21 +340,21 @@ async fn a_ticket_opens_once_and_then_only_takes_up_again() {
     let first = Access::Ticket { ticket: ticket.clone(), again: false };
     let access = Access::Ticket { ticket: ticket.clone(), again: true };
     let engine = ann.engine();
-    let mark = StreamPosition::default();
-    let early = engine.listen(peer(), &access, Some(&mark)).await;
+    let position = StreamPosition::default();
+    let early = engine.listen(peer(), &access, Some(&position)).await;
     assert_eq!(early.unwrap_err().code(), Code::BadCredentials);
     // Where the reader stands may be known from elsewhere.
-    let down = engine.listen(peer(), &first, Some(&mark)).await.unwrap();
+    let down = engine.listen(peer(), &first, Some(&position)).await.unwrap();
     let (_, mark) = taken(&down).await;
     assert_eq!(engine.listen(peer(), &first, None).await.unwrap_err().code(), Code::BadCredentials);
-    let mark: StreamPosition = mark.parse().unwrap();
-    ann.engine().listen(peer(), &access, Some(&mark)).await.unwrap();
+    let position: StreamPosition = mark.parse().unwrap();
+    ann.engine().listen(peer(), &access, Some(&position)).await.unwrap();
     let wrong = Secret::new(format!("{}x", ticket.expose()));
     let wrong = Access::Ticket { ticket: wrong, again: true };
-    let refused = ann.engine().listen(peer(), &wrong, Some(&mark)).await;
+    let refused = ann.engine().listen(peer(), &wrong, Some(&position)).await;
     assert_eq!(refused.unwrap_err().code(), Code::BadCredentials);
     ann.call(json!({"t": "logout", "id": 5})).await;
-    let refused = ann.engine().listen(peer(), &access, Some(&mark)).await;
+    let refused = ann.engine().listen(peer(), &access, Some(&position)).await;
     assert_eq!(refused.unwrap_err().code(), Code::BadCredentials);
 }
 
@@ -378,12 +378,12 @@ async fn requests_without_a_good_session_are_refused_as_a_whole() {
     assert_eq!(ann.try_call(json!([])).await.unwrap_err(), Code::Malformed);
     assert_eq!(ann.try_call(ping.clone()).await.unwrap().len(), 1);
     assert_eq!(ann.call(json!({"t": "logout", "id": 5})).await["t"], "ok");
-    let bye = loop {
-        if let Some(bye) = down.next(1 << 16).await.close {
-            break bye;
+    let disconnect = loop {
+        if let Some(disconnect) = down.next(1 << 16).await.close {
+            break disconnect;
         }
     };
-    assert_eq!(bye.code, Code::LoggedOut.number());
+    assert_eq!(disconnect.code, Code::LoggedOut.number());
     assert_eq!(ann.try_call(ping).await.unwrap_err(), Code::UnknownSession);
 }
 

@@ -131,10 +131,12 @@ impl From<Error> for Refusal {
 
 /// What ended a connection, told to a request that it leaves without an answer.
 impl From<&Disconnect> for Refusal {
-    fn from(bye: &Disconnect) -> Self {
-        let refusal =
-            Self::new(Code::from_number(bye.code).unwrap_or(Code::Unknown), bye.message.as_str());
-        match bye.retry_after {
+    fn from(disconnect: &Disconnect) -> Self {
+        let refusal = Self::new(
+            Code::from_number(disconnect.code).unwrap_or(Code::Unknown),
+            disconnect.message.as_str(),
+        );
+        match disconnect.retry_after {
             Some(delay) => refusal.retry_after(delay),
             None => refusal,
         }

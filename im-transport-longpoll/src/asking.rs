@@ -32,7 +32,7 @@ impl Asking {
         })?;
         let known = known(headers);
         let at = match im_http::query(uri, "at")? {
-            Some(text) => Some(text.parse().map(|mark| (text, mark)).map_err(|e| bad(&e))?),
+            Some(text) => Some(text.parse().map(|position| (text, position)).map_err(|e| bad(&e))?),
             None => known.iter().find_map(|tag| Some((tag.clone(), tag.parse().ok()?))),
         };
         let hold = match im_http::query(uri, "hold")? {

@@ -49,8 +49,8 @@ impl Held {
         let mut frames = Vec::new();
         let mut bytes = 0;
         let mut add = |batch: Batch| {
-            if let Some(bye) = batch.close {
-                return Err(bye);
+            if let Some(disconnect) = batch.close {
+                return Err(disconnect);
             }
             self.taken |= !batch.frames.is_empty();
             downlink.unconfirmed.push(batch.id);
@@ -91,10 +91,10 @@ impl Held {
     /// Where the reader stands after what was taken. From now on the downlink is kept for the next poll.
     pub(crate) fn deliver(mut self) -> StreamPosition {
         let Some(mut downlink) = self.downlink.take() else { return StreamPosition::default() };
-        let mark = downlink.connection().mark();
-        downlink.mark = mark.to_string();
+        let position = downlink.connection().mark();
+        downlink.mark = position.to_string();
         self.kept.keep(self.session.clone(), downlink);
-        mark
+        position
     }
 }
 

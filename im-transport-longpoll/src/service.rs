@@ -71,10 +71,10 @@ impl LongPoll {
         };
         let mut held = Held::new(asking.token.session.clone(), downlink, self.shared.kept.clone());
         let gathered = held.gather(asking.hold, half_closed, config.max_response_bytes).await;
-        let frames = gathered.map_err(|bye| Refusal::from(&bye))?;
-        let mark = held.deliver();
+        let frames = gathered.map_err(|disconnect| Refusal::from(&disconnect))?;
+        let position = held.deliver();
         tracing::trace!(frames = frames.len(), "answered a poll");
-        Ok(respond(frames, &mark, &asking))
+        Ok(respond(frames, &position, &asking))
     }
 
     /// The downlink that was kept since the last poll, if this one goes on from there.
@@ -85,8 +85,8 @@ impl LongPoll {
         connection.prove(peer.clone(), &asking.token).await?;
         if connection.is_closed() {
             return match farewell(&connection).await {
-                Some(bye) if im_core::code::advice(bye.code) == Advice::Stop => {
-                    Err(Refusal::from(&bye))
+                Some(disconnect) if im_core::code::advice(disconnect.code) == Advice::Stop => {
+                    Err(Refusal::from(&disconnect))
                 }
                 _ => Ok(None),
             };
@@ -105,8 +105,8 @@ impl LongPoll {
     /// A new downlink, in the place of whatever the session had.
     async fn begin(&self, peer: Peer, asking: &Asking) -> Result<Downlink, Refusal> {
         let access = Access::Token(asking.token.clone());
-        let mark = asking.at.as_ref().map(|(_, mark)| mark);
-        let connection = self.shared.engine.listen(peer, &access, mark).await?;
+        let position = asking.at.as_ref().map(|(_, position)| position);
+        let connection = self.shared.engine.listen(peer, &access, position).await?;
         let entry = self.shared.roll.enter(connection)?;
         Ok(Downlink { entry, mark: String::new(), unconfirmed: Vec::new() })
     }
@@ -115,14 +115,14 @@ impl LongPoll {
 /// Why a connection ended.
 async fn farewell(connection: &Connection) -> Option<Disconnect> {
     loop {
-        if let Some(bye) = connection.take(usize::MAX).await?.close {
-            return Some(bye);
+        if let Some(disconnect) = connection.take(usize::MAX).await?.close {
+            return Some(disconnect);
         }
     }
 }
 
-fn respond(mut frames: Vec<Bytes>, mark: &StreamPosition, asking: &Asking) -> Response<Body> {
-    let mark = mark.to_string();
+fn respond(mut frames: Vec<Bytes>, position: &StreamPosition, asking: &Asking) -> Response<Body> {
+    let mark = position.to_string();
     // To the letter: a downlink that has begun anew has another turn, and the client has to come back with that mark, or
     // every poll of its would begin one.
     let unchanged = frames.is_empty() && asking.known.contains(&mark);

@@ -27,8 +27,8 @@ impl Opening {
     pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Result<Self> {
         let last = last_event_id(headers)?;
         let again = last.is_some();
-        let mark = match last {
-            Some(mark) => Some(mark),
+        let position = match last {
+            Some(position) => Some(position),
             None => im_http::query(uri, "at")?.map(|text| parse(&text)).transpose()?,
         };
         let access = match (im_http::session(headers)?, im_http::query(uri, "ticket")?) {
@@ -39,7 +39,7 @@ impl Opening {
                 return Err(Error::new(Code::OutOfOrder, "listen", words));
             }
         };
-        Ok(Self { access, mark })
+        Ok(Self { access, mark: position })
     }
 }
 

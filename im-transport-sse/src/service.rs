@@ -62,14 +62,14 @@ impl Sse {
 
     async fn open<B>(&self, request: Request<B>) -> Result<Response<Body>, Refusal> {
         let Shared { engine, config, roll, compressors, .. } = &*self.shared;
-        let Opening { access, mark } = Opening::of(request.uri(), request.headers())?;
+        let Opening { access, mark: position } = Opening::of(request.uri(), request.headers())?;
         let peer = Peer {
             transport: "sse",
             encoding: Encoding::Json,
             address: im_http::peer_address(request.extensions()),
             credentials: im_http::credentials(&request)?,
         };
-        let connection = engine.listen(peer, &access, mark.as_ref()).await?;
+        let connection = engine.listen(peer, &access, position.as_ref()).await?;
         let entry = roll.enter(connection)?;
         let gzip = config.gzip == Gzip::WhenAsked && im_http::accepts_gzip(request.headers());
         let probe = request.extensions().get::<HalfClosed>().map(Probe::new);

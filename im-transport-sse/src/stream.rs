@@ -141,9 +141,10 @@ impl Stream {
 }
 
 /// What a browser that knows nothing of codes has to be told by `retry`.
-fn wait_after(bye: &Disconnect) -> Option<Duration> {
-    let stays_away = bye.code == Code::Superseded.number() || advice(bye.code) == Advice::Stop;
-    if stays_away { Some(NOT_BY_ITSELF) } else { bye.retry_after }
+fn wait_after(disconnect: &Disconnect) -> Option<Duration> {
+    let stays_away =
+        disconnect.code == Code::Superseded.number() || advice(disconnect.code) == Advice::Stop;
+    if stays_away { Some(NOT_BY_ITSELF) } else { disconnect.retry_after }
 }
 
 impl Body for Stream {

@@ -94,7 +94,7 @@ impl<S: Socket> Session<S> {
             let within = self.live.shared().config().close_timeout;
             let farewell = async {
                 match end {
-                    End::Bye(bye) => farewell::ours(&mut self.ws, &bye, within).await,
+                    End::Bye(disconnect) => farewell::ours(&mut self.ws, &disconnect, within).await,
                     End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
                     End::HalfClosed => self.last_words(within).await,
                     End::Gone => {}
@@ -133,7 +133,7 @@ impl<S: Socket> Session<S> {
                     };
                     match sent {
                         Ok(None) => resting = self.rest(full),
-                        Ok(Some(bye)) => return End::Bye(bye),
+                        Ok(Some(disconnect)) => return End::Bye(disconnect),
                         Err(code) => return self.gone(code),
                     }
                 }
@@ -159,7 +159,9 @@ impl<S: Socket> Session<S> {
                 let batch = self.live.connection().next(max).await;
                 match self.send(batch).await {
                     Ok(None) => {}
-                    Ok(Some(bye)) => return farewell::unheard(self.ws.get_mut(), &bye).await,
+                    Ok(Some(disconnect)) => {
+                        return farewell::unheard(self.ws.get_mut(), &disconnect).await;
+                    }
                     Err(_) => return,
                 }
             }

@@ -102,7 +102,9 @@ async fn talk<S: Socket>(socket: S, early: Bytes, bounds: Bounds) {
                 continue;
             }
             Some(Err(error)) => match bye(&error) {
-                Some(bye) => return farewell::ours(&mut ws, &bye, CLOSE_TIMEOUT).await,
+                Some(disconnect) => {
+                    return farewell::ours(&mut ws, &disconnect, CLOSE_TIMEOUT).await;
+                }
                 None => return,
             },
             None => return,

@@ -27,10 +27,11 @@ type Farewell<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 /// Sends a close frame, and waits for the peer's.
 pub(crate) fn ours<'a, S: Socket>(
     ws: &'a mut WebSocketStream<Link<S>>,
-    bye: &Disconnect,
+    disconnect: &Disconnect,
     within: Duration,
 ) -> Farewell<'a> {
-    let frame = CloseFrame { code: bye.code.into(), reason: reason(&bye.message).into() };
+    let frame =
+        CloseFrame { code: disconnect.code.into(), reason: reason(&disconnect.message).into() };
     bounded(within, async move {
         // A pong that is due goes first: nothing may follow the close frame (RFC 6455 section 5.5.1).
         if ws.flush().await.is_err() || ws.send(Message::Close(Some(frame))).await.is_err() {
@@ -60,8 +61,8 @@ pub(crate) fn theirs<S: Socket>(
 
 /// Sends a close frame to a peer that has ended its half of the connection without one. tungstenite writes nothing to
 /// such a peer, so the frame is made here.
-pub(crate) async fn unheard<S: Socket>(link: &mut Link<S>, bye: &Disconnect) {
-    let payload = [&bye.code.to_be_bytes(), reason(&bye.message).as_bytes()].concat();
+pub(crate) async fn unheard<S: Socket>(link: &mut Link<S>, disconnect: &Disconnect) {
+    let payload = [&disconnect.code.to_be_bytes(), reason(&disconnect.message).as_bytes()].concat();
     let pushed = link.push(OpCode::Control(Control::Close), &payload);
     if pushed.is_ok()
         && let Err(error) = link.shutdown().await

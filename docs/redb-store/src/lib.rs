@@ -22,7 +22,7 @@ pub use crate::database::Redb;
 pub type RedbStore = KeyedStore<Redb>;
 
 /// Opens the store in this file, or begins one where there is no file; the folder must be there. One process
-/// at a time can have it open. Say [`Life::New`] once after the file was put back from a copy.
+/// at a time can have it open. Say [`EpochLog::New`] once after the file was put back from a copy.
 ///
 /// # Errors
 ///

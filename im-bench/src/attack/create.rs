@@ -39,12 +39,12 @@ struct Got {
 /// Attacks until then.
 pub(super) async fn run(
     options: &Options,
-    ground: &Ground,
+    setup: &Ground,
     server: At,
     until: Instant,
 ) -> Result<Vec<String>> {
     let begun = Instant::now();
-    let attackers: Vec<_> = (0..ground.attackers)
+    let attackers: Vec<_> = (0..setup.attackers)
         .map(|nth| tokio::spawn(attack(options.clone(), server, nth, until)))
         .collect();
     let mut got = Vec::new();

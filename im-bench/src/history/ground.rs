@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn only_two_durable_stores_of_a_kind_are_compared() {
         let at = |small: &str, large: &str| {
-            Ground::at(small.parse().unwrap(), large.parse().unwrap()).map(|ground| ground.kind())
+            Ground::at(small.parse().unwrap(), large.parse().unwrap()).map(|setup| setup.kind())
         };
         assert_eq!(at("sqlite:a", "sqlite:b").unwrap(), "sqlite");
         for (small, large) in

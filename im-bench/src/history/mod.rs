@@ -135,9 +135,9 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-async fn compare(ground: Ground, options: &Options) -> Result<Report> {
-    let kind = ground.kind();
-    let report = Comparison { ground, options, shape: options.shape() }.run().await;
+async fn compare(setup: Ground, options: &Options) -> Result<Report> {
+    let kind = setup.kind();
+    let report = Comparison { ground: setup, options, shape: options.shape() }.run().await;
     let report = report.with_context(|| format!("history: {kind}"))?;
     print!("{report}");
     Ok(report)

@@ -152,12 +152,12 @@ impl Crew {
         let (first, late): (Vec<_>, Vec<_>) =
             others.enumerate().partition(|(at, _)| *at < FIRST_MEMBERS);
         let first = first.into_iter().map(|(_, member)| member.user.clone()).collect();
-        let receipt = service.client.create(room.clone(), RoomKind::Group, true, first).await?;
+        let ack = service.client.create(room.clone(), RoomKind::Group, true, first).await?;
         for (_, member) in late {
             member.client.join(room.clone()).await?;
         }
         self.stage.ledger.step();
-        Ok(Cursor { epoch: receipt.epoch, seq: Seq::ZERO })
+        Ok(Cursor { epoch: ack.epoch, seq: Seq::ZERO })
     }
 
     async fn follow(&self, member: &Member) -> Result<()> {
@@ -303,9 +303,9 @@ impl Speaker {
     async fn count(self, mut posted: mpsc::UnboundedReceiver<Posted>) -> Result<()> {
         while let Some(Posted { line, id, content, delivery }) = posted.recv().await {
             let line = &self.stage.log.lines[line];
-            let receipt = delivery.await.with_context(|| format!("line {}", line.number))?;
-            let at = Cursor { epoch: receipt.epoch, seq: receipt.seq };
-            self.stage.checker.acked(&self.user, &receipt.room, &id, content, at);
+            let ack = delivery.await.with_context(|| format!("line {}", line.number))?;
+            let at = Cursor { epoch: ack.epoch, seq: ack.seq };
+            self.stage.checker.acked(&self.user, &ack.room, &id, content, at);
             self.stage.ledger.count().await;
         }
         Ok(())

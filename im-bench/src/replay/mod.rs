@@ -316,7 +316,7 @@ impl Run<'_> {
             place::blocking(move || database.stop()).await?;
         }
         if to_the_end {
-            readers.into_iter().for_each(im_testkit::history::Reader::finish);
+            readers.into_iter().for_each(im_testkit::history::Subscriber::finish);
         }
         Ok(closed)
     }

@@ -128,7 +128,7 @@ impl Report {
             lags: lags.into_iter().flatten().collect(),
             ended,
             lost: verdict.count(Rule::Lost),
-            repeated: verdict.count(Rule::Repeated),
+            repeated: verdict.count(Rule::Duplicated),
             out_of_order: verdict.count(Rule::OutOfOrder),
             silent_gaps: verdict.count(Rule::SilentGap),
             violations: verdict.violations(),

@@ -9,7 +9,7 @@ use im_core::wire::{
     Command, CommandBody, ErrorReply, Event, Push, RoomStatus, ServerFrame, Value,
 };
 use im_core::{Cursor, RoomId};
-use im_testkit::history::{Checker, Reader};
+use im_testkit::history::{Checker, Subscriber};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ pub(super) struct Witness {
 
 #[derive(Debug)]
 struct Seen {
-    reader: Reader,
+    reader: Subscriber,
     connection: u64,
     /// What comes down says itself where each room begins.
     halves: bool,
@@ -69,7 +69,7 @@ impl Witness {
     /// Has seen nothing yet.
     pub(super) fn new(client: usize, name: &str, checker: &Checker, ledger: Arc<Ledger>) -> Self {
         let seen = Seen {
-            reader: checker.reader(name),
+            reader: checker.subscriber(name),
             connection: 0,
             halves: false,
             resumed: 0,
@@ -173,7 +173,7 @@ impl Witness {
     }
 
     /// The client sees no more.
-    pub(super) fn close(&self) -> Option<Reader> {
+    pub(super) fn close(&self) -> Option<Subscriber> {
         self.seen.lock().take().map(|seen| seen.reader)
     }
 }

@@ -123,8 +123,8 @@ type RoomFields = (RoomId, Epoch, Seq, u64);
 pub(super) fn followed<'a>(
     rooms: impl IntoIterator<Item = (&'a RoomId, &'a SubscriptionRecord)>,
 ) -> StoreResult<Vec<u8>> {
-    let fields = |(room, followed): (&'a RoomId, &'a SubscriptionRecord)| {
-        (room, followed.cursor.epoch, followed.cursor.seq, followed.since)
+    let fields = |(room, subscription): (&'a RoomId, &'a SubscriptionRecord)| {
+        (room, subscription.cursor.epoch, subscription.cursor.seq, subscription.since)
     };
     pack(&rooms.into_iter().map(fields).collect::<Vec<_>>())
 }
@@ -134,10 +134,10 @@ where
     T: FromIterator<(RoomId, SubscriptionRecord)>,
 {
     let rooms: Vec<RoomFields> = unpack("checkpoint", record)?;
-    let followed = |(room, epoch, seq, since)| {
+    let subscription = |(room, epoch, seq, since)| {
         (room, SubscriptionRecord { cursor: Cursor { epoch, seq }, since })
     };
-    Ok(rooms.into_iter().map(followed).collect())
+    Ok(rooms.into_iter().map(subscription).collect())
 }
 
 pub(super) fn ticket(ticket: &Ticket) -> StoreResult<Vec<u8>> {

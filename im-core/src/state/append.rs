@@ -257,14 +257,14 @@ impl<E> From<Refusal> for PlanError<E> {
 pub fn plan<V: View>(
     append: &Append,
     view: &V,
-    fresh: impl FnOnce() -> Epoch,
+    new_epoch: impl FnOnce() -> Epoch,
 ) -> Result<Plan, PlanError<V::Error>> {
     let room = view.room(&append.room).map_err(PlanError::Store)?;
     match &append.act {
-        Act::Post { event, seed } => plan_post(append, event, seed.as_ref(), room, view, fresh),
+        Act::Post { event, seed } => plan_post(append, event, seed.as_ref(), room, view, new_epoch),
         Act::Create { by, seed } => match room {
             Some(room) => plan_create_again(append, seed, &room, view),
-            None => plan_create(append, by, seed, fresh),
+            None => plan_create(append, by, seed, new_epoch),
         },
         Act::Change { by, intent } => {
             let room = room.ok_or(Refusal::NoSuchRoom)?;
@@ -279,7 +279,7 @@ fn plan_post<V: View>(
     seed: Option<&RoomSeed>,
     room: Option<RoomRecord>,
     view: &V,
-    fresh: impl FnOnce() -> Epoch,
+    new_epoch: impl FnOnce() -> Epoch,
 ) -> Result<Plan, PlanError<V::Error>> {
     let (room, memberships) = match (room, seed) {
         (Some(room), _) => {
@@ -287,7 +287,7 @@ fn plan_post<V: View>(
                 && let Some(record) =
                     view.idempotency_record(&room, &new.from, &key.id).map_err(PlanError::Store)?
             {
-                return repeat(&room, key, record).map_err(PlanError::Refused);
+                return duplicate(&room, key, record).map_err(PlanError::Refused);
             }
             if let Authority::User(user) = &append.authority {
                 let membership = view.membership(&room, user).map_err(PlanError::Store)?;
@@ -304,7 +304,7 @@ fn plan_post<V: View>(
             {
                 return Err(Refusal::NoSuchRoom.into());
             }
-            found(append, seed, fresh)?
+            found(append, seed, new_epoch)?
         }
         (None, None) => return Err(Refusal::NoSuchRoom.into()),
     };
@@ -312,7 +312,7 @@ fn plan_post<V: View>(
     Ok(Plan::Commit(Box::new(commit)))
 }
 
-fn repeat(
+fn duplicate(
     room: &RoomRecord,
     key: &IdempotencyKey,
     record: IdempotencyRecord,
@@ -337,9 +337,9 @@ fn plan_create<E>(
     append: &Append,
     by: &UserId,
     seed: &RoomSeed,
-    fresh: impl FnOnce() -> Epoch,
+    new_epoch: impl FnOnce() -> Epoch,
 ) -> Result<Plan, PlanError<E>> {
-    let (room, memberships) = found(append, seed, fresh)?;
+    let (room, memberships) = found(append, seed, new_epoch)?;
     let changes: Vec<_> =
         seed.members.iter().map(|(user, role)| MemberChange::Joined(user.clone(), *role)).collect();
     let commit = commit(append, room, memberships, members_event(by, &changes)?)?;
@@ -383,7 +383,7 @@ type Memberships = Vec<(UserId, Option<Membership>)>;
 fn found(
     append: &Append,
     seed: &RoomSeed,
-    fresh: impl FnOnce() -> Epoch,
+    new_epoch: impl FnOnce() -> Epoch,
 ) -> Result<(RoomRecord, Memberships), Refusal> {
     let members = u32::try_from(seed.members.len()).unwrap_or(u32::MAX);
     if members > append.max_members {
@@ -396,7 +396,7 @@ fn found(
         id: append.room.clone(),
         kind: seed.kind,
         open: seed.open,
-        epoch: fresh(),
+        epoch: new_epoch(),
         head: Seq::ZERO,
         first: Seq::FIRST,
         created: append.at,

@@ -62,9 +62,9 @@ impl StateMap {
     /// Makes a map again of what was kept of it: what [`StateMap::iter`] and [`StateMap::purged_stamp`] gave.
     pub fn restore(
         entries: impl IntoIterator<Item = Arc<StateUpdate>>,
-        floor: Option<Stamp>,
+        purged_stamp: Option<Stamp>,
     ) -> Self {
-        let mut map = Self { purged_stamp: floor, ..Self::default() };
+        let mut map = Self { purged_stamp: purged_stamp, ..Self::default() };
         for update in entries {
             map.bytes += size(&update);
             map.digest ^= fingerprint(&update);
@@ -85,8 +85,8 @@ impl StateMap {
 
     /// Merges an update.
     pub fn merge(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
-        let floor = self.purged_stamp;
-        self.merge_above(update, floor, limits)
+        let purged_stamp = self.purged_stamp;
+        self.merge_above(update, purged_stamp, limits)
     }
 
     /// Merges an update that another map, whose floor is no higher than what [`StateMap::raise_purged_stamp`] is told after it,
@@ -96,18 +96,18 @@ impl StateMap {
     }
 
     /// Another map has forgotten keys with stamps up to `purged_stamp`.
-    pub fn raise_purged_stamp(&mut self, floor: Option<Stamp>) {
-        self.purged_stamp = self.purged_stamp.max(floor);
+    pub fn raise_purged_stamp(&mut self, purged_stamp: Option<Stamp>) {
+        self.purged_stamp = self.purged_stamp.max(purged_stamp);
     }
 
     fn merge_above(
         &mut self,
         update: Arc<StateUpdate>,
-        floor: Option<Stamp>,
+        purged_stamp: Option<Stamp>,
         limits: &StateLimits,
     ) -> Merge {
         let held = self.entries.get(&update.key);
-        let newest = held.map(|held| held.stamp).or(floor);
+        let newest = held.map(|held| held.stamp).or(purged_stamp);
         // What was erased has kept its stamp, and is the one that stays.
         let erases = held.is_some_and(|held| update.erases(held));
         if newest.is_some_and(|newest| update.stamp <= newest) && !erases {
@@ -280,10 +280,10 @@ mod tests {
         assert_eq!(map.merge(update(1, 10, 0, false), &limits), Merge::Applied);
         assert_eq!(map.merge(update(2, 5, 0, true), &limits), Merge::Stale);
         assert_eq!(map.merge_from_peer(update(2, 5, 0, true), &limits), Merge::Applied);
-        let mut fresh = StateMap::default();
-        fresh.raise_purged_stamp(map.purged_stamp());
-        assert_eq!(fresh.merge(update(3, 10, 0, true), &limits), Merge::Stale);
-        assert_eq!(fresh.merge(update(3, 11, 0, true), &limits), Merge::Applied);
+        let mut other = StateMap::default();
+        other.raise_purged_stamp(map.purged_stamp());
+        assert_eq!(other.merge(update(3, 10, 0, true), &limits), Merge::Stale);
+        assert_eq!(other.merge(update(3, 11, 0, true), &limits), Merge::Applied);
     }
 
     #[test]

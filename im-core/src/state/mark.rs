@@ -117,7 +117,7 @@ impl StreamPosition {
     /// The place of a room, if the mark has it.
     pub fn room(&self, room: &RoomId) -> Option<&RoomPosition> {
         let tag = RoomTag::of(room);
-        self.rooms.iter().find(|place| place.room == tag)
+        self.rooms.iter().find(|room| room.room == tag)
     }
 }
 
@@ -129,26 +129,26 @@ impl fmt::Display for StreamPosition {
         put(&mut bytes, self.step);
         put(&mut bytes, self.rev);
         let mut generation = None;
-        for place in &self.rooms {
+        for room in &self.rooms {
             let mut entry = Vec::with_capacity(40);
-            let of = place.cursor.map(|cursor| cursor.epoch.generation);
+            let of = room.cursor.map(|cursor| cursor.epoch.generation);
             let same = of.is_some() && of == generation;
             let flags = [
-                (place.cursor.is_none(), DENIED),
-                (place.state != 0, STATE),
+                (room.cursor.is_none(), DENIED),
+                (room.state != 0, STATE),
                 (same, SAME_GENERATION),
             ];
-            entry.extend(place.room.0);
+            entry.extend(room.room.0);
             entry.push(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
-            if let Some(Cursor { epoch, seq }) = place.cursor {
+            if let Some(Cursor { epoch, seq }) = room.cursor {
                 if !same {
                     put(&mut entry, epoch.generation);
                 }
                 put(&mut entry, epoch.incarnation);
                 put(&mut entry, seq.get());
             }
-            if place.state != 0 {
-                entry.extend(place.state.to_be_bytes());
+            if room.state != 0 {
+                entry.extend(room.state.to_be_bytes());
             }
             if bytes.len() + entry.len() > MAX_BYTES {
                 break;
@@ -174,8 +174,9 @@ impl FromStr for StreamPosition {
             return Err(BadStreamPosition);
         }
         let session = SessionTag(input.take()?);
-        let (turn, step, rev) = (input.number()?, input.number()?, input.number()?);
-        let mut mark = Self { session, fencing_token: turn, step, rev, rooms: Vec::new() };
+        let (fencing_token, step, rev) = (input.number()?, input.number()?, input.number()?);
+        let mut position =
+            Self { session, fencing_token: fencing_token, step, rev, rooms: Vec::new() };
         let mut held = None;
         while !input.0.is_empty() {
             let room = RoomTag(input.take()?);
@@ -194,9 +195,9 @@ impl FromStr for StreamPosition {
                 }
             };
             let state = if flags & STATE != 0 { u32::from_be_bytes(input.take()?) } else { 0 };
-            mark.rooms.push(RoomPosition { room, cursor, state });
+            position.rooms.push(RoomPosition { room, cursor, state });
         }
-        Ok(mark)
+        Ok(position)
     }
 }
 
@@ -236,7 +237,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn place() -> impl Strategy<Value = RoomPosition> {
+    fn room_position() -> impl Strategy<Value = RoomPosition> {
         let cursor = proptest::option::of((0u64..3, 0u64..u64::MAX, 0u64..1 << 53));
         (any::<[u8; 5]>(), cursor, prop_oneof![Just(0), any::<u32>()]).prop_map(
             |(room, cursor, state)| RoomPosition {
@@ -253,19 +254,19 @@ mod tests {
     proptest! {
         #[test]
         fn what_fits_is_read_back_and_the_rest_left_out(
-            turn in any::<u64>(),
+            fencing_token in any::<u64>(),
             step in any::<u64>(),
             rev in any::<u64>(),
-            places in proptest::collection::vec(place(), 0..200),
+            rooms in proptest::collection::vec(room_position(), 0..200),
         ) {
             let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
-            let mark = StreamPosition { session, fencing_token: turn, step, rev, rooms: places };
-            let text = mark.to_string();
+            let position = StreamPosition { session, fencing_token: fencing_token, step, rev, rooms: rooms };
+            let text = position.to_string();
             prop_assert!(text.len() <= StreamPosition::MAX_LEN);
             let read: StreamPosition = text.parse().unwrap();
-            prop_assert_eq!((read.session, read.fencing_token, read.rev), (session, turn, rev));
-            prop_assert!(read.rooms.len() >= mark.rooms.len().min(40));
-            prop_assert_eq!(&read.rooms[..], &mark.rooms[..read.rooms.len()]);
+            prop_assert_eq!((read.session, read.fencing_token, read.rev), (session, fencing_token, rev));
+            prop_assert!(read.rooms.len() >= position.rooms.len().min(40));
+            prop_assert_eq!(&read.rooms[..], &position.rooms[..read.rooms.len()]);
         }
 
         #[test]
@@ -294,14 +295,14 @@ mod tests {
     #[test]
     fn marks_of_two_downlinks_at_one_place_are_not_the_same() {
         let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
-        let mark = |turn, rev| StreamPosition {
+        let position = |fencing_token, rev| StreamPosition {
             session,
-            fencing_token: turn,
+            fencing_token: fencing_token,
             step: 0,
             rev,
             rooms: Vec::new(),
         };
-        assert_ne!(mark(1, 5).to_string(), mark(2, 5).to_string());
-        assert_ne!(mark(1, 5).to_string(), mark(1, 6).to_string());
+        assert_ne!(position(1, 5).to_string(), position(2, 5).to_string());
+        assert_ne!(position(1, 5).to_string(), position(1, 6).to_string());
     }
 }

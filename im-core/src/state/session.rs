@@ -175,8 +175,8 @@ impl Checkpoint {
             return Err(Unchanged::Full);
         }
         for (room, cursor) in &change.confirm {
-            if let Some(followed) = rooms.get_mut(room) {
-                followed.cursor = *cursor;
+            if let Some(subscription) = rooms.get_mut(room) {
+                subscription.cursor = *cursor;
             }
         }
         *self = Self { rev, rooms };
@@ -197,12 +197,12 @@ mod tests {
         RoomId::new(name).unwrap()
     }
 
-    fn change(base: Base, follow: &[(&str, u64)], confirm: &[(&str, u64)]) -> CheckpointChange {
+    fn change(base: Base, subscribe: &[(&str, u64)], confirm: &[(&str, u64)]) -> CheckpointChange {
         let cursors = |list: &[(&str, u64)]| list.iter().map(|(r, s)| (room(r), at(*s))).collect();
         CheckpointChange {
             base,
             unsubscribe: Vec::new(),
-            subscribe: cursors(follow),
+            subscribe: cursors(subscribe),
             confirm: cursors(confirm),
             max_rooms: 2,
         }

@@ -158,11 +158,11 @@ impl Push {
                 map.push("t", "mark");
                 map.push("at", &**at);
             }
-            Self::Disconnect(bye) => {
+            Self::Disconnect(disconnect) => {
                 map.push("t", "bye");
-                map.push("code", int(u64::from(bye.code)));
-                map.push("msg", bye.message.as_str());
-                map.push_some("retry_ms", bye.retry_after.map(millis));
+                map.push("code", int(u64::from(disconnect.code)));
+                map.push("msg", disconnect.message.as_str());
+                map.push_some("retry_ms", disconnect.retry_after.map(millis));
             }
         }
         map.into()

@@ -211,7 +211,7 @@ impl Reply {
                 map.push("gen", generation_value(*generation));
             }
             Self::Checkpoint { rev } => map.push("rev", int(*rev)),
-            Self::Appended(receipt) => receipt.put_fields(map),
+            Self::Appended(ack) => ack.put_fields(map),
             Self::Applied(stamp) => map.push("stamp", *stamp),
             Self::History(page) => page.put_fields(map),
             Self::Members(page) => {

@@ -87,13 +87,13 @@ fn welcome(resumed: bool, expires: Option<Timestamp>) -> Reply {
     }))
 }
 
-fn receipt(name: RoomId, n: u64, repeated: bool) -> Reply {
+fn receipt(name: RoomId, n: u64, duplicate: bool) -> Reply {
     Reply::Appended(AppendAck {
         room: name,
         epoch: epoch(),
         seq: seq(n),
         at: at(),
-        duplicate: repeated,
+        duplicate: duplicate,
     })
 }
 

@@ -56,7 +56,7 @@ pub enum Step {
     /// `sub` is written, its answer is not read.
     SubscribeWritten,
     /// `sub` is answered, and nothing after it is read.
-    Followed,
+    Subscribed,
     /// The downlink said how the room answers, and what is there of its past is read.
     Begun,
     /// Half of the bytes of the act are written.

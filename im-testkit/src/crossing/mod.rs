@@ -52,5 +52,5 @@ mod suite;
 mod ws;
 
 pub use case::{Case, Class, Step, Transport};
-pub use ground::Ground;
+pub use ground::Setup;
 pub use story::play;

@@ -41,7 +41,7 @@ macro_rules! crossing_suite {
             all: [
                 follow_half_written SubscribeHalfWritten,
                 follow_written SubscribeWritten,
-                followed Followed,
+                subscribed Subscribed,
                 act_half_written ActHalfWritten,
                 act_written ActWritten,
                 act_done ActDone,
@@ -91,7 +91,7 @@ macro_rules! crossing_suite {
                 resume_begun ResumeBegun,
             ]
             all: [
-                followed Followed,
+                subscribed Subscribed,
                 act_half_written ActHalfWritten,
                 act_written ActWritten,
                 act_done ActDone,
@@ -133,7 +133,7 @@ macro_rules! crossing_suite {
             ]
             all: [
                 follow_written SubscribeWritten,
-                followed Followed,
+                subscribed Subscribed,
                 act_half_written ActHalfWritten,
                 act_written ActWritten,
                 act_done ActDone,

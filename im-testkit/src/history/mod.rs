@@ -23,7 +23,7 @@
 //! | rule | what breaks it |
 //! |---|---|
 //! | [`Rule::Lost`] | an acknowledged send that the store does not hold, or that a reader never got which had every chance |
-//! | [`Rule::Repeated`] | one message id under two seqs of an epoch; on one connection the same seq twice, or one at or before the cursor where it began; a signal that was sent once, twice to one reader |
+//! | [`Rule::Duplicated`] | one message id under two seqs of an epoch; on one connection the same seq twice, or one at or before the cursor where it began; a signal that was sent once, twice to one reader |
 //! | [`Rule::OutOfOrder`] | on one connection a seq after a later one; a sender's messages in another order than they were first sent in |
 //! | [`Rule::SilentGap`] | a reader is handed an event while one before it is missing, and no status says so; a hole in the store |
 //! | [`Rule::PartialResume`] | a status that promises more than what follows, begins elsewhere than was asked without saying so, or says `gap` or `reset` without cause; a room that was asked for and not answered |
@@ -78,5 +78,5 @@ mod verdict;
 
 pub use book::Fingerprint;
 pub use checker::{Checker, read_back};
-pub use reader::Reader;
+pub use reader::Subscriber;
 pub use verdict::{Rule, Verdict, Violation};

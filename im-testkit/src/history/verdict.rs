@@ -14,7 +14,7 @@ pub enum Rule {
     /// Acknowledged and gone, or never handed to a reader that had every chance.
     Lost,
     /// One message twice.
-    Repeated,
+    Duplicated,
     /// Not in the order of seqs, or not in the order of its sender.
     OutOfOrder,
     /// Something is missing and nobody said so.
@@ -41,7 +41,7 @@ impl Rule {
     /// Every rule.
     pub const ALL: [Self; 12] = [
         Self::Lost,
-        Self::Repeated,
+        Self::Duplicated,
         Self::OutOfOrder,
         Self::SilentGap,
         Self::PartialResume,
@@ -58,7 +58,7 @@ impl Rule {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
-            Self::Repeated => "repeated",
+            Self::Duplicated => "repeated",
             Self::OutOfOrder => "out of order",
             Self::SilentGap => "silent gaps",
             Self::PartialResume => "partial resumes",
@@ -130,7 +130,7 @@ impl fmt::Display for Verdict {
             "{} sent, {} acknowledged, {} delivered, {} stored",
             self.sends, self.acked, self.deliveries, self.stored
         )?;
-        let shown = [Rule::Lost, Rule::Repeated, Rule::OutOfOrder, Rule::SilentGap];
+        let shown = [Rule::Lost, Rule::Duplicated, Rule::OutOfOrder, Rule::SilentGap];
         let main: Vec<_> =
             shown.iter().map(|rule| format!("{} {}", self.count(*rule), rule.name())).collect();
         writeln!(f, "{}", main.join(", "))?;

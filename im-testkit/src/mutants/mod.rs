@@ -65,7 +65,7 @@ impl Mutant {
     pub const fn caught_by(self) -> Rule {
         match self {
             Self::Lose | Self::AckBeforeCommit => Rule::Lost,
-            Self::Repeat | Self::DedupLost => Rule::Repeated,
+            Self::Repeat | Self::DedupLost => Rule::Duplicated,
             Self::Swap => Rule::OutOfOrder,
             Self::Gap | Self::SpliceOffByOne => Rule::SilentGap,
             Self::StaleEpoch => Rule::StaleEpoch,

@@ -88,7 +88,7 @@ pub async fn what_somebody_sent_stays_in_its_place_without_them<F: StoreFactory>
         let head = store.heads(std::slice::from_ref(&room)).await.unwrap()[0].unwrap();
         assert_eq!(head.erased, 5);
         is_nowhere(&store, &room, &bob).await;
-        let (_, record) = repeated(one(&store, keyed(&room, &ann, "from ann", &mid("2"))).await);
+        let (_, record) = duplicate(one(&store, keyed(&room, &ann, "from ann", &mid("2"))).await);
         assert_eq!(record.seq, seq(7));
         assert_eq!(commit(&store, post(&room, &ann, "on")).await.seq, seq(11));
         assert_eq!(erase(&store, &bob, limit).await, 0, "once is enough");

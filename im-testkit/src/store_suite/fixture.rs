@@ -120,7 +120,7 @@ pub(super) fn committed(answer: StoreResult<Appended>) -> Arc<Event> {
 }
 
 #[track_caller]
-pub(super) fn repeated(answer: StoreResult<Appended>) -> (Epoch, IdempotencyRecord) {
+pub(super) fn duplicate(answer: StoreResult<Appended>) -> (Epoch, IdempotencyRecord) {
     match answer {
         Ok(Appended::Duplicate { epoch, record }) => (epoch, record),
         other => panic!("a repeat was expected, not {other:?}"),

@@ -110,7 +110,7 @@ pub async fn an_imported_room_is_as_it_was<F: StoreFactory>(factory: &F) {
         let even = if first % 2 == 0 { first } else { first + 1 };
         let words = format!("words {even}");
         let retry = keyed(&record.id, &ann, &words, &mid(&even.to_string()));
-        assert_eq!(repeated(one(&store, retry).await).1.seq, seq(even));
+        assert_eq!(duplicate(one(&store, retry).await).1.seq, seq(even));
         assert_eq!(commit(&store, post(&record.id, &ann, "on")).await.seq, seq(first + 6));
         let joins = change(&record.id, &user("bob"), Intent::Join);
         assert_eq!(refused(one(&store, joins).await), Refusal::Banned);

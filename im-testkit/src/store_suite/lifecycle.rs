@@ -27,7 +27,7 @@ fn some_session(id: &SessionId) -> SessionRecord {
     }
 }
 
-fn following(room: &RoomId, cursor: Cursor) -> CheckpointChange {
+fn subscribing(room: &RoomId, cursor: Cursor) -> CheckpointChange {
     CheckpointChange {
         base: Base::Held,
         unsubscribe: vec![],
@@ -91,7 +91,7 @@ pub async fn a_closed_store_refuses_everything<F: StoreFactory>(factory: &F) {
     closed(store.open_ticket(&id, &some_session(&id).secret).await);
     closed(store.session_heads(std::slice::from_ref(&id)).await);
     closed(store.checkpoint(&id).await);
-    closed(store.change_checkpoint(&id, following(&room, nowhere)).await);
+    closed(store.change_checkpoint(&id, subscribing(&room, nowhere)).await);
     closed(store.sweep_sessions(at(5), 1).await);
     closed(store.merge_state(vec![some_state(&room, 1)]).await);
     closed(store.state(&room).await);
@@ -167,7 +167,7 @@ pub async fn everything_is_there_after_a_reopen<F: StoreFactory>(factory: &F) {
     store.end_session(&gone).await.unwrap();
     let epoch = store.room(&room).await.unwrap().unwrap().epoch;
     let mut checkpoint = Checkpoint::default();
-    let change = following(&room, Cursor { epoch, seq: seq(2) });
+    let change = subscribing(&room, Cursor { epoch, seq: seq(2) });
     checkpoint.apply(&change).unwrap();
     assert_eq!(store.change_checkpoint(&id, change).await.unwrap(), Ok(1));
     store.merge_state(vec![some_state(&room, 5)]).await.unwrap();

@@ -22,15 +22,15 @@ const STEPS: usize = 60;
 pub async fn random_operations_agree_with_the_model<F: StoreFactory>(factory: &F) {
     let chosen = std::env::var("IM_SUITE_SEED").ok().and_then(|seed| seed.parse().ok());
     for seed in chosen.map_or(0..SEQUENCES, |seed: u64| seed..seed + 1) {
-        let _told = Told(seed);
+        let _told = Recorded(seed);
         sequence(factory, seed).await;
     }
 }
 
 /// Says which seed it was if the test fails.
-struct Told(u64);
+struct Recorded(u64);
 
-impl Drop for Told {
+impl Drop for Recorded {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("it failed with IM_SUITE_SEED={}", self.0);

@@ -58,7 +58,7 @@ pub type Answer<T> = Result<T, Code>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     pub code: Option<u16>,
-    pub bye: Option<Disconnect>,
+    pub disconnect: Option<Disconnect>,
 }
 
 /// A client connection.
@@ -213,19 +213,21 @@ impl Peer {
         members: &[&str],
     ) -> Answer<AppendAck> {
         let members = members.iter().map(|name| user(name)).collect();
-        receipt(self.ask(CommandBody::Create { room: room.clone(), kind, open, members }).await)
+        append_ack(self.ask(CommandBody::Create { room: room.clone(), kind, open, members }).await)
     }
 
     pub async fn join(&mut self, room: &RoomId) -> Answer<AppendAck> {
-        receipt(self.ask(CommandBody::Join { room: room.clone() }).await)
+        append_ack(self.ask(CommandBody::Join { room: room.clone() }).await)
     }
 
     pub async fn leave(&mut self, room: &RoomId) -> Answer<AppendAck> {
-        receipt(self.ask(CommandBody::Leave { room: room.clone() }).await)
+        append_ack(self.ask(CommandBody::Leave { room: room.clone() }).await)
     }
 
     pub async fn member(&mut self, room: &RoomId, name: &str, act: MemberAct) -> Answer<AppendAck> {
-        receipt(self.ask(CommandBody::Member { room: room.clone(), user: user(name), act }).await)
+        append_ack(
+            self.ask(CommandBody::Member { room: room.clone(), user: user(name), act }).await,
+        )
     }
 
     pub async fn members(
@@ -239,7 +241,7 @@ impl Peer {
     }
 
     pub async fn say(&mut self, room: &RoomId, words: &str) -> Answer<AppendAck> {
-        receipt(self.ask(message(room, &MessageId::random(), words)).await)
+        append_ack(self.ask(message(room, &MessageId::random(), words)).await)
     }
 
     pub async fn say_as(
@@ -248,7 +250,7 @@ impl Peer {
         id: &MessageId,
         words: &str,
     ) -> Answer<AppendAck> {
-        receipt(self.ask(message(room, id, words)).await)
+        append_ack(self.ask(message(room, id, words)).await)
     }
 
     pub async fn say_to(&mut self, to: Target, words: &str) -> Answer<AppendAck> {
@@ -258,7 +260,7 @@ impl Peer {
             kind: EventKind::message(),
             content: says(words),
         };
-        receipt(self.ask(body).await)
+        append_ack(self.ask(body).await)
     }
 
     pub async fn signal(&mut self, to: Target, words: &str) -> Answer<()> {
@@ -266,7 +268,7 @@ impl Peer {
         self.ask(CommandBody::Signal { to, kind, content: says(words) }).await.map(drop)
     }
 
-    pub async fn set(
+    pub async fn put_state(
         &mut self,
         room: &RoomId,
         name: &str,
@@ -278,7 +280,7 @@ impl Peer {
         stamp_of(self.ask(body).await)
     }
 
-    pub async fn unset(
+    pub async fn remove_state(
         &mut self,
         room: &RoomId,
         name: &str,
@@ -290,7 +292,7 @@ impl Peer {
     }
 
     /// Follows a room from its head, or from a cursor.
-    pub async fn follow(&mut self, room: &RoomId, since: Option<Cursor>) -> Answer<RoomStatus> {
+    pub async fn subscribe(&mut self, room: &RoomId, since: Option<Cursor>) -> Answer<RoomStatus> {
         let fields = self.ask(CommandBody::Subscribe { room: room.clone(), since }).await?;
         let (mut statuses, ..) = RoomStatus::list_from_value(fields).expect("a whole answer");
         assert_eq!(statuses.len(), 1, "one room, one status");
@@ -473,15 +475,18 @@ impl Peer {
                 }
             }
             Received::Closed(code) => {
-                let bye = self.pushes.iter().find_map(|push| match push {
-                    Push::Disconnect(bye) => Some(bye.clone()),
+                let disconnect = self.pushes.iter().find_map(|push| match push {
+                    Push::Disconnect(disconnect) => Some(disconnect.clone()),
                     _ => None,
                 });
-                if let (Some(code), Some(bye)) = (code, &bye) {
-                    assert_eq!(code, bye.code, "the farewell and the close code say the same");
+                if let (Some(code), Some(disconnect)) = (code, &disconnect) {
+                    assert_eq!(
+                        code, disconnect.code,
+                        "the farewell and the close code say the same"
+                    );
                 }
-                let code = code.or_else(|| bye.as_ref().map(|bye| bye.code));
-                self.ended = Some(Ended { code, bye });
+                let code = code.or_else(|| disconnect.as_ref().map(|disconnect| disconnect.code));
+                self.ended = Some(Ended { code, disconnect });
             }
         }
     }
@@ -545,7 +550,7 @@ fn code(refusal: ErrorReply) -> Code {
     Code::from_number(refusal.code).expect("a code of this version")
 }
 
-fn receipt(fields: Answer<Value>) -> Answer<AppendAck> {
+fn append_ack(fields: Answer<Value>) -> Answer<AppendAck> {
     fields.map(|fields| AppendAck::from_value(fields).expect("a whole receipt"))
 }
 

@@ -10,12 +10,12 @@ use im_core::wire::{
     RoomStatus, ServerFrame, Target, VERSION, Value, decode, encode,
 };
 use im_core::{CommandId, Cursor, EventKind, MessageId, RoomId, Stamp, StateKey, UserId};
-use im_testkit::history::{Checker, Fingerprint, Reader};
+use im_testkit::history::{Checker, Fingerprint, Subscriber};
 use im_testkit::mutants::{Mutant, MutantFrames, Overheard};
 
 pub(crate) struct Client {
     pub(crate) user: UserId,
-    pub(crate) reader: Reader,
+    pub(crate) reader: Subscriber,
     checker: Checker,
     room: RoomId,
     encoding: Encoding,
@@ -38,7 +38,7 @@ impl Client {
     ) -> Self {
         Self {
             user: UserId::new(name).unwrap(),
-            reader: checker.reader(name),
+            reader: checker.subscriber(name),
             checker: checker.clone(),
             room: room.clone(),
             encoding,
@@ -75,14 +75,14 @@ impl Client {
 
     /// Follows the room from its head.
     pub(crate) async fn follow(&mut self) {
-        self.reader.asked(&self.room.clone(), None);
+        self.reader.subscribe_sent(&self.room.clone(), None);
         self.call(CommandBody::Subscribe { room: self.room.clone(), since: None }).await.unwrap();
     }
 
     /// Follows the room from where the reader is.
     pub(crate) async fn resume(&mut self) {
         let cursor = self.reader.cursor(&self.room).unwrap();
-        self.reader.asked(&self.room.clone(), Some(cursor));
+        self.reader.subscribe_sent(&self.room.clone(), Some(cursor));
         let cursors = vec![(self.room.clone(), cursor)];
         self.call(CommandBody::Resume { cursors, rev: None }).await.unwrap();
     }
@@ -105,10 +105,10 @@ impl Client {
         };
         match self.call(body).await {
             Ok(reply) => {
-                let receipt = AppendAck::from_value(reply).unwrap();
-                let at = Cursor { epoch: receipt.epoch, seq: receipt.seq };
+                let ack = AppendAck::from_value(reply).unwrap();
+                let at = Cursor { epoch: ack.epoch, seq: ack.seq };
                 self.checker.acked(&self.user, &self.room, id, says, at);
-                Ok(receipt)
+                Ok(ack)
             }
             Err(error) => {
                 self.checker.refused(&self.user, &self.room, id, says);
@@ -173,8 +173,8 @@ impl Client {
         while let Some(frames) = self.take().await {
             for frame in frames {
                 match self.read(&frame) {
-                    ServerFrame::Push(Push::Disconnect(bye)) => {
-                        panic!("{} was sent off: {bye:?}", self.user)
+                    ServerFrame::Push(Push::Disconnect(disconnect)) => {
+                        panic!("{} was sent off: {disconnect:?}", self.user)
                     }
                     ServerFrame::Push(push) => self.reader.push(&push),
                     other => panic!("an answer to no command: {other:?}"),

@@ -142,10 +142,10 @@ async fn retry_and_contradict(party: &mut Party, first: &MessageId) {
 async fn remove_dave(party: &mut Party, room: &RoomId) {
     let (room, user) = (room.clone(), party.dave.user.clone());
     let remove = CommandBody::Member { room: room.clone(), user, act: MemberAct::Remove };
-    let receipt = AppendAck::from_value(party.alice.call(remove).await.unwrap()).unwrap();
+    let ack = AppendAck::from_value(party.alice.call(remove).await.unwrap()).unwrap();
     party.settle().await;
     party.dave.settle().await;
-    party.dave.reader.removed(&room, receipt.seq);
+    party.dave.reader.removed(&room, ack.seq);
     party.bob.chat(2).await;
     party.settle().await;
     party.dave.call(CommandBody::Ping).await.unwrap();

@@ -85,8 +85,8 @@ pub async fn a_batch_is_carried_out_in_its_order<F: TransportFactory>(shape: Sha
     assert_eq!(texts, (1..=20).map(|n| n.to_string()).collect::<Vec<_>>());
     for (at, id) in ids[..21].iter().enumerate() {
         let fields = peer.answer(*id).await.unwrap();
-        let receipt = im_core::wire::AppendAck::from_value(fields).unwrap();
-        assert_eq!(receipt.seq, seq(at as u64 + 1));
+        let ack = im_core::wire::AppendAck::from_value(fields).unwrap();
+        assert_eq!(ack.seq, seq(at as u64 + 1));
     }
 }
 

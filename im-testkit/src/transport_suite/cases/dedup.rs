@@ -196,9 +196,9 @@ pub async fn the_same_message_from_many_sides_at_once_is_kept_once<F: TransportF
         peers.push(world.peer("ann").await);
     }
     let sending = peers.iter_mut().map(|peer| peer.say_as(&r, &id, "once"));
-    let receipts: Vec<AppendAck> =
+    let acks: Vec<AppendAck> =
         futures::future::join_all(sending).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(receipts.iter().filter(|receipt| !receipt.duplicate).count(), 1);
-    assert!(receipts.iter().all(|receipt| receipt.seq == seq(2)));
+    assert_eq!(acks.iter().filter(|ack| !ack.duplicate).count(), 1);
+    assert!(acks.iter().all(|ack| ack.seq == seq(2)));
     assert_eq!(world.head(&r).await.seq, seq(2));
 }

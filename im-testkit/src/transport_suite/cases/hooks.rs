@@ -32,7 +32,7 @@ impl Hooks for Doorman {
     }
 }
 
-async fn guarded<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<Doorman>) {
+async fn hooked<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<Doorman>) {
     let doorman = Arc::new(Doorman::default());
     let config = EngineConfig::default().hook_timeout(Duration::from_millis(50));
     let setup = Setup { hooks: doorman.clone(), config, ..Setup::default() };
@@ -41,11 +41,11 @@ async fn guarded<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<Doorman>) 
 
 /// A message is refused with this code and these words, and its id can be used again.
 async fn refuses<F: TransportFactory>(shape: Shape, said: &str, code: Code, words: &str) {
-    let (world, _) = guarded::<F>(shape).await;
+    let (world, _) = hooked::<F>(shape).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
-    ann.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
     let id = MessageId::random();
     let command = ann.begin(message(&r, &id, said)).await;
     let refusal = ann.answer(command).await.unwrap_err();
@@ -65,7 +65,7 @@ pub async fn a_hook_that_takes_too_long_refuses<F: TransportFactory>(shape: Shap
 }
 
 pub async fn a_retry_is_answered_without_asking<F: TransportFactory>(shape: Shape) {
-    let (world, doorman) = guarded::<F>(shape).await;
+    let (world, doorman) = hooked::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
     let id = MessageId::random();

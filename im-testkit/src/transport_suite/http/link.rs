@@ -36,14 +36,14 @@ pub struct HttpLink {
 
 enum Job {
     Post { message: Bytes, encoding: Encoding, pieces: usize },
-    Open { mark: Option<String> },
+    Open { position: Option<String> },
 }
 
 enum News {
     Received(Received),
     Opened(Box<Down>),
     /// New credentials: the downlink has to show them.
-    Renewed,
+    Resumed,
 }
 
 impl HttpLink {
@@ -121,7 +121,7 @@ impl RawLink for HttpLink {
             }
             if idle && !self.opening && self.welcomed.load(Ordering::SeqCst) {
                 self.opening = true;
-                let _ = self.jobs.send(Job::Open { mark: None });
+                let _ = self.jobs.send(Job::Open { position: None });
             }
             let coming = async {
                 match &mut self.down {
@@ -138,9 +138,9 @@ impl RawLink for HttpLink {
                         self.opening = true;
                         self.down = Some(*down);
                     }
-                    Some(News::Renewed) => {
-                        let mark = self.down.take().and_then(|down| down.mark());
-                        let _ = self.jobs.send(Job::Open { mark });
+                    Some(News::Resumed) => {
+                        let position = self.down.take().and_then(|down| down.position());
+                        let _ = self.jobs.send(Job::Open { position });
                     }
                     None => return Received::Closed(None),
                 },
@@ -149,7 +149,7 @@ impl RawLink for HttpLink {
                     Ok(received) => return received,
                     Err(refusal) => {
                         self.end(refusal.code());
-                        if let Some(bye) = farewell(&refusal, self.encoding) {
+                        if let Some(bye) = disconnect(&refusal, self.encoding) {
                             return Received::Message(bye);
                         }
                     }
@@ -168,7 +168,7 @@ impl Drop for HttpLink {
 }
 
 /// A refusal as the farewell that it is.
-fn farewell(refusal: &Answer, encoding: Encoding) -> Option<Bytes> {
+fn disconnect(refusal: &Answer, encoding: Encoding) -> Option<Bytes> {
     let body = refusal.json();
     let mut bye = Map::from_iter([("t", Value::from("bye"))]);
     bye.insert("code", Value::Int(body["code"].as_i64()?));
@@ -201,7 +201,7 @@ impl Poster {
                     self.post(message, encoding, pieces).await;
                     self.waiting.fetch_sub(1, Ordering::SeqCst);
                 }
-                Job::Open { mark } => self.open(mark).await,
+                Job::Open { position } => self.open(position).await,
             }
         }
     }
@@ -217,13 +217,13 @@ impl Poster {
         bearer.into_iter().chain(session).collect()
     }
 
-    async fn open(&mut self, mark: Option<String>) {
+    async fn open(&mut self, position: Option<String>) {
         self.opened = true;
         let (address, encoding, headers) = (self.address, self.encoding, self.headers());
-        match Down::open(self.kind, Whose { address, encoding, headers, mark }).await {
+        match Down::open(self.kind, Whose { address, encoding, headers, position }).await {
             Ok(down) => drop(self.tell.send(News::Opened(Box::new(down)))),
             Err(refused) => {
-                let bye = refused.as_ref().and_then(|refusal| farewell(refusal, encoding));
+                let bye = refused.as_ref().and_then(|refusal| disconnect(refusal, encoding));
                 bye.into_iter().for_each(|bye| self.tell(Received::Message(bye)));
                 self.tell(Received::Closed(refused.and_then(|refusal| refusal.code())));
             }
@@ -295,7 +295,7 @@ impl Poster {
             }
         }
         if renewed && self.opened {
-            let _ = self.tell.send(News::Renewed);
+            let _ = self.tell.send(News::Resumed);
         }
         if opens && !self.opened {
             self.open(None).await;
