@@ -43,7 +43,7 @@ pub struct Events {
 /// A message that is on its way: a future of its receipt. The message is sent also if this is dropped.
 #[derive(Debug)]
 #[must_use = "the receipt says whether the message was kept"]
-pub struct Delivery(oneshot::Receiver<Result<Reply>>);
+pub struct PendingAck(oneshot::Receiver<Result<Reply>>);
 
 impl Client {
     /// A client of the server at `ws://host:port/path`.
@@ -87,10 +87,10 @@ impl Client {
     /// # Errors
     ///
     /// The client has ended.
-    pub async fn post(&self, message: Message) -> Result<Delivery> {
+    pub async fn post(&self, message: Message) -> Result<PendingAck> {
         let Message { to, id, kind, content } = message;
         let body = CommandBody::Send { to, id, kind, content };
-        enqueue(&self.asks, &self.sends, body).await.map(|waiting| Delivery(waiting.0))
+        enqueue(&self.asks, &self.sends, body).await.map(|waiting| PendingAck(waiting.0))
     }
 
     /// Hands something over to whoever is there now, at most once.
@@ -115,7 +115,7 @@ impl Client {
         open: bool,
         members: Vec<UserId>,
     ) -> Result<AppendAck> {
-        sent(self.ask(CommandBody::Create { room, kind, open, members }).await?)
+        append_ack(self.ask(CommandBody::Create { room, kind, open, members }).await?)
     }
 
     /// Becomes a member.
@@ -124,7 +124,7 @@ impl Client {
     ///
     /// The server's refusal.
     pub async fn join(&self, room: RoomId) -> Result<AppendAck> {
-        sent(self.ask(CommandBody::Join { room }).await?)
+        append_ack(self.ask(CommandBody::Join { room }).await?)
     }
 
     /// Stops being a member.
@@ -133,7 +133,7 @@ impl Client {
     ///
     /// The server's refusal.
     pub async fn leave(&self, room: RoomId) -> Result<AppendAck> {
-        sent(self.ask(CommandBody::Leave { room }).await?)
+        append_ack(self.ask(CommandBody::Leave { room }).await?)
     }
 
     /// Changes another user's membership.
@@ -142,7 +142,7 @@ impl Client {
     ///
     /// The server's refusal.
     pub async fn member(&self, room: RoomId, user: UserId, act: MemberAct) -> Result<AppendAck> {
-        sent(self.ask(CommandBody::Member { room, user, act }).await?)
+        append_ack(self.ask(CommandBody::Member { room, user, act }).await?)
     }
 
     /// Who is in the room: a page after `after` in the order of their ids.
@@ -236,7 +236,7 @@ impl Client {
     /// # Errors
     ///
     /// The server's refusal. [`ErrorKind::Unknown`] if the connection was cut in between and no stamp was given.
-    pub async fn set(
+    pub async fn put_state(
         &self,
         room: RoomId,
         key: StateKey,
@@ -250,8 +250,13 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::set`].
-    pub async fn unset(&self, room: RoomId, key: StateKey, stamp: Option<Stamp>) -> Result<Stamp> {
+    /// As [`Client::put_state`].
+    pub async fn remove_state(
+        &self,
+        room: RoomId,
+        key: StateKey,
+        stamp: Option<Stamp>,
+    ) -> Result<Stamp> {
         applied(self.ask(CommandBody::RemoveState { room, key, stamp }).await?)
     }
 
@@ -350,12 +355,12 @@ impl Future for Waiting {
     }
 }
 
-impl Future for Delivery {
+impl Future for PendingAck {
     type Output = Result<AppendAck>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let gone = |_| Err(Error::closed(None, "its task is gone"));
-        Pin::new(&mut self.0).poll(cx).map(|answer| sent(answer.unwrap_or_else(gone)?))
+        Pin::new(&mut self.0).poll(cx).map(|answer| append_ack(answer.unwrap_or_else(gone)?))
     }
 }
 
@@ -388,7 +393,7 @@ impl Stream for Events {
     }
 }
 
-fn sent(reply: Reply) -> Result<AppendAck> {
+fn append_ack(reply: Reply) -> Result<AppendAck> {
     match reply {
         Reply::Appended(ack) => Ok(ack),
         other => Err(unexpected(&other)),

@@ -25,13 +25,13 @@ fn peer() -> Peer {
 }
 
 /// Two engines on one store, joined by a bus; every call goes to the other one.
-struct Halves {
+struct RequestStream {
     engines: Vec<Engine>,
     turn: usize,
     token: Option<ResumeToken>,
 }
 
-impl Halves {
+impl RequestStream {
     async fn new(config: EngineConfig) -> Self {
         let (store, bus) = (Arc::new(MemoryStore::new()), Arc::new(MemoryBus::new(64)));
         let mut engines = Vec::new();
@@ -80,15 +80,15 @@ impl Halves {
         self.token = Some(ResumeToken { session, secret: Secret::new(text("secret")) });
     }
 
-    async fn try_listen(&mut self, mark: Option<&str>) -> Result<Connection, Code> {
-        let position: Option<StreamPosition> = mark.map(|text| text.parse().unwrap());
+    async fn try_listen(&mut self, position: Option<&str>) -> Result<Connection, Code> {
+        let position: Option<StreamPosition> = position.map(|text| text.parse().unwrap());
         let access = Access::Token(self.token.clone().unwrap());
         self.engine().listen(peer(), &access, position.as_ref()).await.map_err(|e| e.code())
     }
 
     /// A poll that does not wait: what there is, and the mark after it.
-    async fn poll(&mut self, mark: Option<&str>) -> (Vec<Value>, String) {
-        let connection = self.try_listen(mark).await.unwrap();
+    async fn poll(&mut self, position: Option<&str>) -> (Vec<Value>, String) {
+        let connection = self.try_listen(position).await.unwrap();
         taken(&connection).await
     }
 
@@ -132,8 +132,8 @@ fn brief(frames: &[Value]) -> Vec<String> {
     frames.iter().map(|frame| of(frame).replace('"', "")).collect()
 }
 
-async fn at_tea(room: &str) -> (Halves, Halves) {
-    let mut ann = Halves::new(EngineConfig::default()).await;
+async fn at_tea(room: &str) -> (RequestStream, RequestStream) {
+    let mut ann = RequestStream::new(EngineConfig::default()).await;
     ann.hello("ann").await;
     let mut bob = ann.and("bob").await;
     ann.call(json!({"t": "create", "id": 2, "room": room, "open": true})).await;
@@ -146,11 +146,11 @@ async fn at_tea(room: &str) -> (Halves, Halves) {
 #[tokio::test(start_paused = true)]
 async fn polls_that_go_from_node_to_node_miss_and_repeat_nothing() {
     let (mut ann, mut bob) = at_tea("tea").await;
-    let (begun, mut mark) = ann.poll(None).await;
+    let (begun, mut position) = ann.poll(None).await;
     assert_eq!(brief(&begun), ["tea ok"]);
     for n in 0..6 {
         bob.say("tea", &n.to_string()).await;
-        let (frames, next) = ann.poll(Some(&mark)).await;
+        let (frames, next) = ann.poll(Some(&position)).await;
         assert_eq!(brief(&frames), [format!("tea:{n}")]);
         let (nothing, same) = ann.poll(Some(&next)).await;
         let (before, after): (StreamPosition, StreamPosition) =
@@ -158,20 +158,20 @@ async fn polls_that_go_from_node_to_node_miss_and_repeat_nothing() {
         assert_eq!(nothing.len(), 0);
         let place = |mark: StreamPosition| (mark.session, mark.rev, mark.rooms);
         assert_eq!(place(before), place(after), "an idle poll changes nothing");
-        mark = next;
+        position = next;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_was_lost_comes_again() {
     let (mut ann, mut bob) = at_tea("tea").await;
-    let (_, mark) = ann.poll(None).await;
+    let (_, position) = ann.poll(None).await;
     for text in ["a", "b"] {
         bob.say("tea", text).await;
     }
-    let (lost, _) = ann.poll(Some(&mark)).await;
+    let (lost, _) = ann.poll(Some(&position)).await;
     bob.say("tea", "c").await;
-    let (again, next) = ann.poll(Some(&mark)).await;
+    let (again, next) = ann.poll(Some(&position)).await;
     assert_eq!(brief(&lost), ["tea:a", "tea:b"]);
     assert_eq!(brief(&again), ["tea:a", "tea:b", "tea:c"]);
     assert_eq!(brief(&ann.poll(Some(&next)).await.0), [""; 0]);
@@ -221,22 +221,23 @@ async fn state_comes_once_and_again_only_when_it_has_changed() {
         |value: u64| json!({"t": "set", "id": 7, "room": "tea", "key": "kettle", "value": value});
     bob.call(set(1)).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let (frames, mark) = ann.poll(None).await;
+    let (frames, position) = ann.poll(None).await;
     assert_eq!(brief(&frames), ["tea ok", "tea snapshot of 1"]);
-    let (frames, mark) = ann.poll(Some(&mark)).await;
+    let (frames, position) = ann.poll(Some(&position)).await;
     assert_eq!(brief(&frames), [""; 0]);
     bob.call(set(2)).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let (frames, mark) = ann.poll(Some(&mark)).await;
+    let (frames, position) = ann.poll(Some(&position)).await;
     assert_eq!(brief(&frames), ["tea snapshot of 1"]);
-    assert_eq!(brief(&ann.poll(Some(&mark)).await.0), [""; 0]);
+    assert_eq!(brief(&ann.poll(Some(&position)).await.0), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn state_that_is_on_its_way_to_the_store_is_there_on_every_node() {
     let never = Duration::from_secs(3600);
     // The store is as late as can be, and nothing is compared with it.
-    let mut ann = Halves::new(EngineConfig::default().state_delay(never).head_check(never)).await;
+    let mut ann =
+        RequestStream::new(EngineConfig::default().state_delay(never).head_check(never)).await;
     ann.hello("ann").await;
     let mut bob = ann.and("bob").await;
     ann.call(json!({"t": "create", "id": 2, "room": "tea", "members": ["bob"]})).await;
@@ -258,34 +259,34 @@ async fn state_that_is_on_its_way_to_the_store_is_there_on_every_node() {
 async fn who_is_removed_is_told_once_and_hears_no_more() {
     let (mut ann, mut bob) = at_tea("tea").await;
     bob.call(json!({"t": "sub", "id": 3, "room": "tea"})).await;
-    let (_, mark) = bob.poll(None).await;
+    let (_, position) = bob.poll(None).await;
     ann.call(json!({"t": "member", "id": 8, "room": "tea", "user": "bob", "act": "ban"})).await;
     ann.say("tea", "secret").await;
-    let (frames, mark) = bob.poll(Some(&mark)).await;
+    let (frames, position) = bob.poll(Some(&position)).await;
     assert_eq!(brief(&frames), ["tea denied"]);
-    assert_eq!(brief(&bob.poll(Some(&mark)).await.0), [""; 0]);
+    assert_eq!(brief(&bob.poll(Some(&position)).await.0), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_busy_rooms_get_ahead_with_small_marks() {
-    let mut ann = Halves::new(EngineConfig::default()).await;
+    let mut ann = RequestStream::new(EngineConfig::default()).await;
     ann.hello("ann").await;
     let rooms: Vec<String> = (0..300).map(|n| format!("room{n}")).collect();
     for room in &rooms {
         ann.call(json!({"t": "create", "id": 2, "room": room})).await;
         ann.call(json!({"t": "sub", "id": 3, "room": room})).await;
     }
-    let (begun, mut mark) = ann.poll(None).await;
+    let (begun, mut position) = ann.poll(None).await;
     assert_eq!(begun.len(), rooms.len());
     for room in &rooms {
         ann.say(room, "x").await;
     }
     let mut heard = std::collections::BTreeSet::new();
     for _ in 0..12 {
-        let (frames, next) = ann.poll(Some(&mark)).await;
+        let (frames, next) = ann.poll(Some(&position)).await;
         assert!(next.len() <= StreamPosition::MAX_LEN);
         heard.extend(brief(&frames));
-        mark = next;
+        position = next;
         // A position has no room for all of them, so the client confirms what it has received.
         let received: Vec<Value> = frames
             .iter()
@@ -296,7 +297,11 @@ async fn many_busy_rooms_get_ahead_with_small_marks() {
         }
     }
     assert_eq!(heard.len(), rooms.len());
-    assert_eq!(brief(&ann.poll(Some(&mark)).await.0), [""; 0], "in the end nothing is repeated");
+    assert_eq!(
+        brief(&ann.poll(Some(&position)).await.0),
+        [""; 0],
+        "in the end nothing is repeated"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -345,9 +350,9 @@ async fn a_ticket_opens_once_and_then_only_takes_up_again() {
     assert_eq!(early.unwrap_err().code(), Code::BadCredentials);
     // Where the reader stands may be known from elsewhere.
     let down = engine.listen(peer(), &first, Some(&position)).await.unwrap();
-    let (_, mark) = taken(&down).await;
+    let (_, position) = taken(&down).await;
     assert_eq!(engine.listen(peer(), &first, None).await.unwrap_err().code(), Code::BadCredentials);
-    let position: StreamPosition = mark.parse().unwrap();
+    let position: StreamPosition = position.parse().unwrap();
     ann.engine().listen(peer(), &access, Some(&position)).await.unwrap();
     let wrong = Secret::new(format!("{}x", ticket.expose()));
     let wrong = Access::Ticket { ticket: wrong, again: true };
@@ -389,7 +394,7 @@ async fn requests_without_a_good_session_are_refused_as_a_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_with_more_commands_than_may_wait_is_answered_whole() {
-    let mut ann = Halves::new(EngineConfig::default().max_in_flight(2)).await;
+    let mut ann = RequestStream::new(EngineConfig::default().max_in_flight(2)).await;
     ann.hello("ann").await;
     let pings: Vec<Value> = (0..50).map(|id| json!({"t": "ping", "id": id})).collect();
     assert_eq!(ann.try_call(Value::from(pings)).await.unwrap().len(), 50);
@@ -404,7 +409,7 @@ async fn sip(connection: &Connection) -> (Vec<Value>, String) {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_not_handed_out_is_said_again() {
-    let mut ann = Halves::new(EngineConfig::default()).await;
+    let mut ann = RequestStream::new(EngineConfig::default()).await;
     ann.hello("ann").await;
     let rooms: Vec<String> = (0..5).map(|n| format!("room{n}")).collect();
     for room in &rooms {
@@ -412,32 +417,32 @@ async fn what_was_not_handed_out_is_said_again() {
         ann.call(json!({"t": "sub", "id": 3, "room": room})).await;
     }
     let down = ann.try_listen(None).await.unwrap();
-    let (first, mark) = sip(&down).await;
+    let (first, position) = sip(&down).await;
     assert_eq!(first.len(), 1);
-    let (rest, mark) = ann.poll(Some(&mark)).await;
+    let (rest, position) = ann.poll(Some(&position)).await;
     let told: std::collections::BTreeSet<String> =
         brief(&[first, rest].concat()).into_iter().collect();
     assert_eq!(told, rooms.iter().map(|room| format!("{room} ok")).collect());
-    assert_eq!(brief(&ann.poll(Some(&mark)).await.0), [""; 0]);
+    assert_eq!(brief(&ann.poll(Some(&position)).await.0), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_that_was_not_handed_out_is_told_again() {
     let store = Arc::new(MemoryStore::new().keep_events(3));
     let engine = Engine::builder().allow_anonymous().store(store).start().await.unwrap();
-    let mut ann = Halves { engines: vec![engine.clone(), engine], turn: 0, token: None };
+    let mut ann = RequestStream { engines: vec![engine.clone(), engine], turn: 0, token: None };
     ann.hello("ann").await;
     ann.call(json!({"t": "create", "id": 2, "room": "tea"})).await;
     ann.call(json!({"t": "sub", "id": 3, "room": "tea"})).await;
-    let (_, mark) = ann.poll(None).await;
+    let (_, position) = ann.poll(None).await;
     for n in 0..9 {
         ann.say("tea", &n.to_string()).await;
     }
-    let down = ann.try_listen(Some(&mark)).await.unwrap();
+    let down = ann.try_listen(Some(&position)).await.unwrap();
     // Its answer is lost before anything was taken; and once more after the checkpoint was confirmed elsewhere.
-    let mark = down.mark().to_string();
+    let position = down.mark().to_string();
     for _ in 0..2 {
-        let (frames, _) = ann.poll(Some(&mark)).await;
+        let (frames, _) = ann.poll(Some(&position)).await;
         assert_eq!(brief(&frames), ["tea gap", "tea:6", "tea:7", "tea:8"]);
     }
 }
@@ -450,10 +455,10 @@ async fn a_denial_that_was_not_handed_out_is_told_again() {
     assert_eq!(brief(&taken(&down).await.0), ["tea ok"]);
     ann.call(json!({"t": "member", "id": 8, "room": "tea", "user": "bob", "act": "ban"})).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let mark = down.mark().to_string();
-    let (frames, mark) = bob.poll(Some(&mark)).await;
+    let position = down.mark().to_string();
+    let (frames, position) = bob.poll(Some(&position)).await;
     assert_eq!(brief(&frames), ["tea denied"]);
-    assert_eq!(brief(&bob.poll(Some(&mark)).await.0), [""; 0]);
+    assert_eq!(brief(&bob.poll(Some(&position)).await.0), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -468,9 +473,9 @@ async fn state_that_came_after_the_end_of_a_downlink_is_handed_out_by_the_next()
     down.close(Code::Closed);
     bob.call(set(2)).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let (last, mark) = taken(&down).await;
+    let (last, position) = taken(&down).await;
     assert_eq!(brief(&last), ["bye"]);
-    assert_eq!(brief(&ann.poll(Some(&mark)).await.0), ["tea snapshot of 1"]);
+    assert_eq!(brief(&ann.poll(Some(&position)).await.0), ["tea snapshot of 1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -507,20 +512,20 @@ fn seqs(frames: &[Value]) -> Vec<u64> {
 #[tokio::test(start_paused = true)]
 async fn stream_position_moves_no_checkpoint() {
     const ROOMS: usize = 40;
-    let mut ann = Halves::new(EngineConfig::default()).await;
+    let mut ann = RequestStream::new(EngineConfig::default()).await;
     ann.hello("ann").await;
     let names: Vec<String> = (0..ROOMS).map(|n| format!("room{n}")).collect();
     for name in &names {
         ann.call(json!({"t": "create", "id": 2, "room": name})).await;
         ann.call(json!({"t": "sub", "id": 3, "room": name})).await;
     }
-    let (_, mark) = ann.poll(None).await;
+    let (_, position) = ann.poll(None).await;
     for name in &names {
         ann.say(name, "unread").await;
     }
-    let (_, mark) = ann.poll(Some(&mark)).await;
+    let (_, position) = ann.poll(Some(&position)).await;
     // This poll is answered, and the one before was not read by the client.
-    ann.poll(Some(&mark)).await;
+    ann.poll(Some(&position)).await;
     let epoch =
         ann.call(json!({"t": "history", "id": 4, "room": names[0], "after": 0, "limit": 1}));
     let epoch = epoch.await["epoch"].clone();
@@ -544,7 +549,7 @@ async fn a_user_has_only_so_many_calls_under_way() {
         .start()
         .await
         .unwrap();
-    let mut ann = Halves { engines: vec![engine.clone(), engine], turn: 0, token: None };
+    let mut ann = RequestStream { engines: vec![engine.clone(), engine], turn: 0, token: None };
     ann.hello("ann").await;
     let join = Bytes::from(json!({"t": "join", "id": 4, "room": "tea"}).to_string());
     let (engine, token) = (ann.engine(), ann.token.clone());

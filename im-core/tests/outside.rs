@@ -23,10 +23,10 @@ use support::{Client, greeted};
 
 /// Counts what the hook is told of.
 #[derive(Default)]
-struct Told(AtomicU64);
+struct Recorded(AtomicU64);
 
 #[async_trait]
-impl Hooks for Told {
+impl Hooks for Recorded {
     async fn before(&self, _: &Identity, _: &Action) -> Verdict {
         Verdict::Default
     }
@@ -81,13 +81,13 @@ impl Recorder for Counters {
 struct Shop {
     engine: Engine,
     store: Arc<MemoryStore>,
-    told: Arc<Told>,
+    told: Arc<Recorded>,
     shop: UserId,
 }
 
 impl Shop {
     async fn open() -> Self {
-        let (store, told) = (Arc::new(MemoryStore::new()), Arc::new(Told::default()));
+        let (store, told) = (Arc::new(MemoryStore::new()), Arc::new(Recorded::default()));
         let builder = Engine::builder().allow_anonymous().store(store.clone());
         let engine = builder.hooks(told.clone()).start().await.unwrap();
         Self { engine, store, told, shop: user("shop") }

@@ -20,15 +20,15 @@ use support::{Client, greeted};
 
 /// Allows what it is told to, command by command, and everything after that.
 #[derive(Default)]
-struct Told(Mutex<VecDeque<bool>>);
+struct Recorded(Mutex<VecDeque<bool>>);
 
-impl Told {
+impl Recorded {
     fn tell(&self, allowed: impl IntoIterator<Item = bool>) {
         self.0.lock().unwrap().extend(allowed);
     }
 }
 
-impl RateLimiter for Told {
+impl RateLimiter for Recorded {
     fn take(&self, _: &UserId, _: u32, _: Timestamp) -> Result<(), Duration> {
         let allowed = self.0.lock().unwrap().pop_front().unwrap_or(true);
         if allowed { Ok(()) } else { Err(Duration::from_millis(250)) }
@@ -87,7 +87,7 @@ async fn said(engine: &Engine) -> Vec<String> {
 }
 
 /// Ann in a room of hers.
-async fn tea(limiter: Arc<Told>, hooks: bool) -> (Engine, Client) {
+async fn tea(limiter: Arc<Recorded>, hooks: bool) -> (Engine, Client) {
     let builder = Engine::builder().allow_anonymous().rate_limiter(limiter);
     let builder = if hooks { builder.hooks(Arc::new(Doorman)) } else { builder };
     let engine = builder.start().await.unwrap();
@@ -98,7 +98,7 @@ async fn tea(limiter: Arc<Told>, hooks: bool) -> (Engine, Client) {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_comes_too_fast_is_awaited_like_one_that_the_store_refuses() {
-    let limiter = Arc::new(Told::default());
+    let limiter = Arc::new(Recorded::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
     let sends = [send(1, "a"), send(2, "b"), send(3, "c"), send(4, "d")];
     limiter.tell([true, false, true, false]);
@@ -111,7 +111,7 @@ async fn one_that_comes_too_fast_is_awaited_like_one_that_the_store_refuses() {
 
 #[tokio::test(start_paused = true)]
 async fn who_gives_one_up_and_goes_on_with_others_is_held_up_until_five_seconds_of_silence() {
-    let limiter = Arc::new(Told::default());
+    let limiter = Arc::new(Recorded::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
     limiter.tell([false]);
     assert_eq!(pipelined(&mut ann, &[send(1, "a"), send(2, "b")]).await, [4200, 4206]);
@@ -127,7 +127,7 @@ async fn who_gives_one_up_and_goes_on_with_others_is_held_up_until_five_seconds_
 
 #[tokio::test(start_paused = true)]
 async fn who_gives_one_up_and_sends_the_next_again_goes_on_at_once() {
-    let limiter = Arc::new(Told::default());
+    let limiter = Arc::new(Recorded::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
     let sends = [send(1, "a"), send(2, "b"), send(3, "c")];
     limiter.tell([false]);
@@ -177,7 +177,7 @@ fn peer() -> Peer {
 
 #[tokio::test(start_paused = true)]
 async fn from_one_request_to_the_next_the_session_keeps_its_order() {
-    let limiter = Arc::new(Told::default());
+    let limiter = Arc::new(Recorded::default());
     let (engine, _ann) = tea(limiter.clone(), false).await;
     let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"}).to_string();
     let welcome =

@@ -15,13 +15,13 @@ use im_core::code::Advice;
 use im_core::engine::{Access, Connection, Engine, Peer};
 use im_core::state::StreamPosition;
 use im_core::wire::{Disconnect, Push, encode, list_encoded};
-use im_http::{Body, HalfClosed, Origins, Refusal, Roll, Transport};
+use im_http::{Body, ConnectionList, HalfClosed, Origins, Refusal, Transport};
 use tower_service::Service;
 
-use crate::asking::Asking;
 use crate::config::LongPollConfig;
-use crate::held::Held;
-use crate::kept::{Downlink, Kept};
+use crate::held_poll::HeldPoll;
+use crate::kept_downlinks::{Downlink, KeptDownlinks};
+use crate::poll_request::PollRequest;
 
 /// `GET …/poll` as a tower service. Cheap to clone; all clones share what they keep.
 ///
@@ -37,27 +37,27 @@ struct Shared {
     engine: Engine,
     config: LongPollConfig,
     origins: Origins,
-    kept: Arc<Kept>,
-    roll: Roll,
+    downlinks: Arc<KeptDownlinks>,
+    connections: ConnectionList,
 }
 
 impl LongPoll {
     /// Polling for this engine.
     pub fn new(engine: Engine, config: LongPollConfig) -> Self {
-        let kept = Kept::new(config.linger, config.max_kept);
-        let (origins, roll) = (Origins::default(), Roll::default());
-        Self { shared: Arc::new(Shared { engine, config, origins, kept, roll }) }
+        let downlinks = KeptDownlinks::new(config.linger, config.max_kept);
+        let (origins, connections) = (Origins::default(), ConnectionList::default());
+        Self { shared: Arc::new(Shared { engine, config, origins, downlinks, connections }) }
     }
 
     /// Takes no further polls, answers those that are held with [`im_core::Code::Draining`], and waits until all have ended.
     pub async fn shutdown(&self) {
-        self.shared.kept.close();
-        self.shared.roll.close().await;
+        self.shared.downlinks.close();
+        self.shared.connections.close().await;
     }
 
     async fn poll<B>(&self, request: Request<B>) -> Result<Response<Body>, Refusal> {
         let config = &self.shared.config;
-        let asking = Asking::of(request.uri(), request.headers(), config.max_hold)?;
+        let asking = PollRequest::of(request.uri(), request.headers(), config.max_hold)?;
         let peer = Peer {
             transport: "poll",
             encoding: asking.encoding,
@@ -69,19 +69,20 @@ impl LongPoll {
             Some(downlink) => downlink,
             None => self.begin(peer, &asking).await?,
         };
-        let mut held = Held::new(asking.token.session.clone(), downlink, self.shared.kept.clone());
-        let gathered = held.gather(asking.hold, half_closed, config.max_response_bytes).await;
+        let mut poll =
+            HeldPoll::new(asking.token.session.clone(), downlink, self.shared.downlinks.clone());
+        let gathered = poll.gather(asking.hold, half_closed, config.max_response_bytes).await;
         let frames = gathered.map_err(|disconnect| Refusal::from(&disconnect))?;
-        let position = held.deliver();
+        let position = poll.deliver();
         tracing::trace!(frames = frames.len(), "answered a poll");
         Ok(respond(frames, &position, &asking))
     }
 
     /// The downlink that was kept since the last poll, if this one goes on from there.
-    async fn go_on(&self, peer: &Peer, asking: &Asking) -> Result<Option<Downlink>, Refusal> {
-        let kept = &self.shared.kept;
+    async fn go_on(&self, peer: &Peer, asking: &PollRequest) -> Result<Option<Downlink>, Refusal> {
+        let downlinks = &self.shared.downlinks;
         let (Some((at, _)), session) = (&asking.at, &asking.token.session) else { return Ok(None) };
-        let Some(connection) = kept.find(session, at) else { return Ok(None) };
+        let Some(connection) = downlinks.find(session, at) else { return Ok(None) };
         connection.prove(peer.clone(), &asking.token).await?;
         if connection.is_closed() {
             return match farewell(&connection).await {
@@ -95,7 +96,7 @@ impl LongPoll {
             return Ok(None);
         }
         // Another poll of the same session may have been faster.
-        let Some(mut downlink) = kept.take(session, at) else { return Ok(None) };
+        let Some(mut downlink) = downlinks.take(session, at) else { return Ok(None) };
         for batch in downlink.unconfirmed.drain(..) {
             connection.release(batch);
         }
@@ -103,12 +104,12 @@ impl LongPoll {
     }
 
     /// A new downlink, in the place of whatever the session had.
-    async fn begin(&self, peer: Peer, asking: &Asking) -> Result<Downlink, Refusal> {
+    async fn begin(&self, peer: Peer, asking: &PollRequest) -> Result<Downlink, Refusal> {
         let access = Access::Token(asking.token.clone());
         let position = asking.at.as_ref().map(|(_, position)| position);
         let connection = self.shared.engine.listen(peer, &access, position).await?;
-        let entry = self.shared.roll.enter(connection)?;
-        Ok(Downlink { entry, mark: String::new(), unconfirmed: Vec::new() })
+        let entry = self.shared.connections.enter(connection)?;
+        Ok(Downlink { entry, position: String::new(), unconfirmed: Vec::new() })
     }
 }
 
@@ -121,17 +122,21 @@ async fn farewell(connection: &Connection) -> Option<Disconnect> {
     }
 }
 
-fn respond(mut frames: Vec<Bytes>, position: &StreamPosition, asking: &Asking) -> Response<Body> {
-    let mark = position.to_string();
-    // To the letter: a downlink that has begun anew has another turn, and the client has to come back with that mark, or
+fn respond(
+    mut frames: Vec<Bytes>,
+    position: &StreamPosition,
+    asking: &PollRequest,
+) -> Response<Body> {
+    let position = position.to_string();
+    // To the letter: a downlink that has begun anew has another turn, and the client has to come back with that stream position, or
     // every poll of its would begin one.
-    let unchanged = frames.is_empty() && asking.known.contains(&mark);
+    let unchanged = frames.is_empty() && asking.known.contains(&position);
     let mut response = if unchanged {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        frames.push(encode(&Push::Position(mark.as_str().into()).to_value(), asking.encoding));
+        frames.push(encode(&Push::Position(position.as_str().into()).to_value(), asking.encoding));
         Response::new(Body::from(list_encoded(&frames, asking.encoding)))
     };
     let headers = response.headers_mut();
@@ -139,8 +144,8 @@ fn respond(mut frames: Vec<Bytes>, position: &StreamPosition, asking: &Asking) -
         let of = HeaderValue::from_static(im_http::media_type(asking.encoding));
         headers.insert(CONTENT_TYPE, of);
     }
-    // A mark has letters, digits, - and _ only.
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{mark}\"")) {
+    // A stream position has letters, digits, - and _ only.
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{position}\"")) {
         headers.insert(ETAG, tag);
     }
     response

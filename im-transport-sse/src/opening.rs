@@ -14,7 +14,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) access: Access,
-    pub(crate) mark: Option<StreamPosition>,
+    pub(crate) position: Option<StreamPosition>,
 }
 
 impl Opening {
@@ -23,7 +23,7 @@ impl Opening {
     ///
     /// # Errors
     ///
-    /// [`Code::OutOfOrder`] if no session is named, [`Code::BadField`] for what is no session or no mark.
+    /// [`Code::OutOfOrder`] if no session is named, [`Code::BadField`] for what is no session or no stream position.
     pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Result<Self> {
         let last = last_event_id(headers)?;
         let again = last.is_some();
@@ -39,7 +39,7 @@ impl Opening {
                 return Err(Error::new(Code::OutOfOrder, "listen", words));
             }
         };
-        Ok(Self { access, mark: position })
+        Ok(Self { access, position })
     }
 }
 

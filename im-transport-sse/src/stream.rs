@@ -49,10 +49,10 @@ impl Stream {
     pub(crate) fn new(entry: Entry, retry: Duration, max_bytes: usize) -> Self {
         let mut blocks = Blocks::default();
         blocks.retry(retry);
-        // Whoever takes the stream up names a mark. A ticket opens nothing without one, so there is one from the first byte.
-        let mark = entry.connection().mark().to_string();
-        let frame = encode(&Push::Position(mark.as_str().into()).to_value(), Encoding::Json);
-        blocks.data(frame, Some(&mark));
+        // Whoever takes the stream up names a stream position. A ticket opens nothing without one, so there is one from the first byte.
+        let position = entry.connection().mark().to_string();
+        let frame = encode(&Push::Position(position.as_str().into()).to_value(), Encoding::Json);
+        blocks.data(frame, Some(&position));
         Self {
             entry,
             max_bytes,
@@ -62,7 +62,7 @@ impl Stream {
             waiting: None,
             probe: None,
             since_position: 0,
-            position: mark.len(),
+            position: position.len(),
             ended: false,
         }
     }

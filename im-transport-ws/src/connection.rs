@@ -22,8 +22,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use crate::closing;
 use crate::codec::{self, Socket};
-use crate::farewell;
 use crate::link::Link;
 use crate::service::Live;
 
@@ -47,7 +47,7 @@ pub(crate) struct Session<S> {
 /// How a conversation ended.
 enum End {
     /// The engine says goodbye.
-    Bye(Box<Disconnect>),
+    Disconnect(Box<Disconnect>),
     /// The peer said goodbye.
     PeerClosed,
     /// The peer sends nothing more and has not said goodbye. It may still read.
@@ -92,16 +92,18 @@ impl<S: Socket> Session<S> {
             let mut taking = None;
             let end = self.talk(&mut taking).await;
             let within = self.live.shared().config().close_timeout;
-            let farewell = async {
+            let closing = async {
                 match end {
-                    End::Bye(disconnect) => farewell::ours(&mut self.ws, &disconnect, within).await,
-                    End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
-                    End::HalfClosed => self.last_words(within).await,
+                    End::Disconnect(disconnect) => {
+                        closing::send_close(&mut self.ws, &disconnect, within).await
+                    }
+                    End::PeerClosed => closing::answer_close(&mut self.ws, within).await,
+                    End::HalfClosed => self.flush_and_close(within).await,
                     End::Gone => {}
                 }
             };
             // The engine may be in the middle of a message. It was told of the end, so this does not take long.
-            tokio::join!(farewell, wait_for(&mut taking));
+            tokio::join!(closing, wait_for(&mut taking));
         }
     }
 
@@ -133,7 +135,7 @@ impl<S: Socket> Session<S> {
                     };
                     match sent {
                         Ok(None) => resting = self.rest(full),
-                        Ok(Some(disconnect)) => return End::Bye(disconnect),
+                        Ok(Some(disconnect)) => return End::Disconnect(disconnect),
                         Err(code) => return self.gone(code),
                     }
                 }
@@ -151,7 +153,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// Writes the answers that are due and the engine's goodbye to a peer that only reads, if it still does.
-    fn last_words(&mut self, within: Duration) -> Boxed<'_> {
+    fn flush_and_close(&mut self, within: Duration) -> Boxed<'_> {
         let connection = self.live.connection().clone();
         let words = async {
             let max = self.live.shared().config().max_write_bytes;
@@ -160,7 +162,7 @@ impl<S: Socket> Session<S> {
                 match self.send(batch).await {
                     Ok(None) => {}
                     Ok(Some(disconnect)) => {
-                        return farewell::unheard(self.ws.get_mut(), &disconnect).await;
+                        return closing::close_half_closed(self.ws.get_mut(), &disconnect).await;
                     }
                     Err(_) => return,
                 }

@@ -9,7 +9,7 @@ use im_core::wire::{self, Command, CommandBody, Encoding, Limits, RoomKind, Serv
 use im_core::{Code, CommandId, RoomId, UserId};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{At, Ground};
+use super::{At, Setup};
 use crate::socket::{Socket, Talker};
 
 /// What `im-bench attack create` is told.
@@ -39,7 +39,7 @@ struct Got {
 /// Attacks until then.
 pub(super) async fn run(
     options: &Options,
-    setup: &Ground,
+    setup: &Setup,
     server: At,
     until: Instant,
 ) -> Result<Vec<String>> {

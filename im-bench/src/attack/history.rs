@@ -18,7 +18,7 @@ use im_testkit::transport_suite::http::Client;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::{At, Ground};
+use super::{At, Setup};
 use crate::child::Server;
 use crate::host;
 use crate::serve::EDGE;
@@ -77,7 +77,7 @@ struct Got {
 /// Attacks until then.
 pub(super) async fn run(
     options: &Options,
-    setup: &Ground,
+    setup: &Setup,
     server: &Server,
     until: Instant,
 ) -> Result<Vec<String>> {

@@ -33,12 +33,12 @@ pub(crate) struct Options {
     #[command(subcommand)]
     attack: Attack,
     #[command(flatten)]
-    ground: Ground,
+    ground: Setup,
 }
 
 /// What all attacks are told.
 #[derive(Debug, Clone, clap::Args)]
-struct Ground {
+struct Setup {
     /// Where to keep things: memory; sled or sqlite, in a temporary place; sled:PATH, sqlite:PATH, postgres://…, mysql://…,
     /// which must be empty or new.
     #[arg(long, default_value = "memory", global = true)]
@@ -84,7 +84,7 @@ impl Attack {
     }
 
     /// Attacks until then. Returns what is wrong with how it went for the attackers, if anything is.
-    async fn run(&self, setup: &Ground, server: &Server, until: Instant) -> Result<Vec<String>> {
+    async fn run(&self, setup: &Setup, server: &Server, until: Instant) -> Result<Vec<String>> {
         match self {
             Self::Create(options) => create::run(options, setup, server.address, until).await,
             Self::History(options) => history::run(options, setup, server, until).await,

@@ -97,14 +97,14 @@ pub(super) async fn run(subject: Subject, server: &Server, options: &Options) ->
     let tally = Arc::new(Tally::new()?);
     let mut tasks = JoinSet::new();
     let sender = open_sender(subject, server).await?;
-    for reader in open_subscribers(subject, server, options.readers as usize).await? {
+    for reader in open_subscribers(subject, server, options.subscribers as usize).await? {
         tasks.spawn(read(reader, tally.clone()));
     }
     let (sink, answers) = sender.split();
     let mut sender = Sender { subject, sink, sent: 0, size: options.size as usize };
     tasks.spawn(drain_sender(subject, answers, tally.clone()));
     let measured = async {
-        let readers = u64::from(options.readers);
+        let readers = u64::from(options.subscribers);
         let warm = sender.beat(&tally, options.rate, options.rate).await?;
         tally.until(warm * readers).await?;
         tally.late.lock().reset();

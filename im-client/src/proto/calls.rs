@@ -12,11 +12,11 @@ use super::{Machine, Output, Phase, message_id};
 
 /// What is known of a call that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum Outcome {
     /// The server did not do it.
     Refused,
     /// It may have been done.
-    Nothing,
+    Unknown,
 }
 
 impl Machine {
@@ -81,18 +81,18 @@ impl Machine {
 
     /// A call of the application's failed. The server's checkpoint may hold a room that is not subscribed here: one that
     /// could not be left, or of which nobody knows.
-    pub(super) fn call_failed(&mut self, id: CommandId, pending: &Pending, known: Known) {
+    pub(super) fn call_failed(&mut self, id: CommandId, pending: &Pending, known: Outcome) {
         let (CommandBody::Subscribe { room, .. } | CommandBody::Unsubscribe { room }) =
             &pending.body
         else {
             return;
         };
         self.rooms.call_returned(room, id, pending.order());
-        if matches!((known, &pending.body), (Known::Refused, CommandBody::Unsubscribe { .. })) {
+        if matches!((known, &pending.body), (Outcome::Refused, CommandBody::Unsubscribe { .. })) {
             // Refused or not, the client has left the room.
             self.rooms.call_done(room, pending.order());
         }
-        if known == Known::Nothing || matches!(pending.body, CommandBody::Unsubscribe { .. }) {
+        if known == Outcome::Unknown || matches!(pending.body, CommandBody::Unsubscribe { .. }) {
             self.rooms.distrust_checkpoint();
         }
     }

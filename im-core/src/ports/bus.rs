@@ -20,7 +20,7 @@ pub enum BusMessage {
     State(Arc<StateUpdate>),
     /// A signal for whoever is there.
     Signal(Arc<Signal>),
-    /// This session follows other rooms from now on: its checkpoint has changed.
+    /// This session's checkpoint has changed: compare its subscriptions with the store.
     CheckpointChanged {
         /// Whose it is.
         user: UserId,

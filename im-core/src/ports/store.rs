@@ -132,7 +132,7 @@ impl From<StoreError> for Error {
 pub enum Appended {
     /// It was committed: this is the event, with its place.
     Committed(Arc<Event>),
-    /// Nothing was written: an earlier send did it, or membership is as wished already.
+    /// A duplicate: nothing was written, since an earlier send did it, or membership is as wished already.
     Duplicate {
         /// The room's epoch.
         epoch: Epoch,

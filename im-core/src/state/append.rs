@@ -1,5 +1,5 @@
 //! What an append does to a room. Every store calls [`plan`] inside its commit and writes what it says, so that who
-//! may, what is a repeat, and which seq comes next are decided in one place and at one moment.
+//! may, what is a duplicate, and which seq comes next are decided in one place and at one moment.
 
 use crate::code::Code;
 use crate::id::{Epoch, EventKind, MessageId, RoomId, Seq, UserId};
@@ -249,7 +249,7 @@ impl<E> From<Refusal> for PlanError<E> {
 
 /// Decides what `append` does, given what `view` knows. `fresh` gives the epoch for a room that is made.
 ///
-/// The order of the decisions is part of the contract: a repeat is recognised before membership is looked at.
+/// The order of the decisions is part of the contract: a duplicate is recognised before membership is looked at.
 ///
 /// # Errors
 ///

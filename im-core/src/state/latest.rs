@@ -64,7 +64,7 @@ impl StateMap {
         entries: impl IntoIterator<Item = Arc<StateUpdate>>,
         purged_stamp: Option<Stamp>,
     ) -> Self {
-        let mut map = Self { purged_stamp: purged_stamp, ..Self::default() };
+        let mut map = Self { purged_stamp, ..Self::default() };
         for update in entries {
             map.bytes += size(&update);
             map.digest ^= fingerprint(&update);
@@ -89,8 +89,8 @@ impl StateMap {
         self.merge_above(update, purged_stamp, limits)
     }
 
-    /// Merges an update that another map, whose floor is no higher than what [`StateMap::raise_purged_stamp`] is told after it,
-    /// holds: it was not forgotten there, so this map's floor does not keep it out.
+    /// Merges an update that another map, whose purged stamp is no higher than what [`StateMap::raise_purged_stamp`] is told after it,
+    /// holds: it was not forgotten there, so this map's purged stamp does not keep it out.
     pub fn merge_from_peer(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
         self.merge_above(update, None, limits)
     }

@@ -97,11 +97,11 @@ impl std::fmt::Debug for SecretHash {
 pub struct Checkpoint {
     /// Counts up with every change; a client names it to say what its differences are against.
     pub rev: u64,
-    /// The rooms followed.
+    /// The subscriptions.
     pub rooms: BTreeMap<RoomId, SubscriptionRecord>,
 }
 
-/// A room that a session follows.
+/// A session's subscription to a room, as its checkpoint has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubscriptionRecord {
     /// The last event that the client has.
@@ -127,9 +127,9 @@ pub enum Base {
 pub struct CheckpointChange {
     /// What it starts from.
     pub base: Base,
-    /// Rooms that are followed no longer.
+    /// Rooms to unsubscribe from.
     pub unsubscribe: Vec<RoomId>,
-    /// Rooms to follow from now on, or anew, each from its cursor.
+    /// Rooms to subscribe to, also if subscribed already, each from its cursor.
     pub subscribe: Vec<(RoomId, Cursor)>,
     /// Cursors that the client has come to. Those of rooms that are not followed are passed over.
     pub confirm: Vec<(RoomId, Cursor)>,

@@ -50,9 +50,9 @@ pub enum CommandBody {
     Members { room: RoomId, after: Option<UserId>, limit: u32 },
     /// Which rooms am I in, in the order of their ids.
     Rooms { after: Option<RoomId>, limit: u32 },
-    /// Follow a room: from a cursor, or from its head.
+    /// Subscribe to a room: from a cursor, or from its head.
     Subscribe { room: RoomId, since: Option<Cursor> },
-    /// Stop following a room.
+    /// Unsubscribe from a room.
     Unsubscribe { room: RoomId },
     /// Follow many rooms again in one round trip. With `rev`, the rooms of that checkpoint that are not named are
     /// followed as well, from the cursors it holds.
@@ -63,9 +63,9 @@ pub enum CommandBody {
     Send { to: Target, id: MessageId, kind: EventKind, content: Value },
     /// Hand this to whoever is there now: ephemeral.
     Signal { to: Target, kind: EventKind, content: Value },
-    /// The key has this value now: state.
+    /// Put a value under a key: state.
     PutState { room: RoomId, key: StateKey, value: Value, stamp: Option<Stamp> },
-    /// The key has no value any more: state.
+    /// Remove a key: state.
     RemoveState { room: RoomId, key: StateKey, stamp: Option<Stamp> },
     /// A page of the room's log.
     History { room: RoomId, epoch: Option<Epoch>, from: PageFrom, limit: u32 },

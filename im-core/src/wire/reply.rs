@@ -149,7 +149,7 @@ pub struct RoomStatus {
     pub code: Option<u16>,
 }
 
-/// What was kept, and where.
+/// The ack of an append: where the event is in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendAck {
     /// The room: worth knowing after a send to a user.

@@ -87,7 +87,7 @@ fn welcome(resumed: bool, expires: Option<Timestamp>) -> Reply {
     }))
 }
 
-fn receipt(name: RoomId, n: u64, duplicate: bool) -> Reply {
+fn append_ack(name: RoomId, n: u64, duplicate: bool) -> Reply {
     Reply::Appended(AppendAck {
         room: name,
         epoch: epoch(),
@@ -123,11 +123,11 @@ pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {
             Reply::Rooms { statuses: statuses(), rev: 8, generation: u64::MAX },
         ),
         ("checkpoint", "checkpoint", Reply::Checkpoint { rev: 9 }),
-        ("sent", "send", receipt(room("tea"), 42, false)),
+        ("sent", "send", append_ack(room("tea"), 42, false)),
         (
             "sent before, to a peer",
             "send",
-            receipt(RoomId::direct(&user("alice"), &user("bob")), 1, true),
+            append_ack(RoomId::direct(&user("alice"), &user("bob")), 1, true),
         ),
         ("applied", "set", Reply::Applied(stamp())),
         ("history, empty", "history", page(vec![], false)),

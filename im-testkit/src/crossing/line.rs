@@ -8,7 +8,7 @@ use bytes::Bytes;
 use im_core::wire::{Encoding, Value, decode};
 
 use super::case::Transport;
-use super::ground::Route;
+use super::setup::Route;
 use super::ws::Ws;
 use crate::transport_suite::Received;
 use crate::transport_suite::http::{Answer, Client, Field, Fields, request};

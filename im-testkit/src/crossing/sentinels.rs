@@ -3,10 +3,10 @@
 
 use im_core::wire::Encoding;
 
+use super::action::Action;
 use super::case::Transport;
-use super::deed::Action;
-use super::ground::Route;
-use super::person::User;
+use super::setup::Route;
+use super::user::User;
 use crate::history::Checker;
 use crate::transport_suite::peer::room;
 

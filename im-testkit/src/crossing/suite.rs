@@ -1,7 +1,7 @@
 //! The list of cases.
 
 /// Makes a test of each case on each of these [`Ground`](crate::crossing::Ground)s, by the name
-/// `ground::class::step::before_to_after`. Needs `tokio` with `macros` and `rt` where it is used.
+/// `setup::class::step::before_to_after`. Needs `tokio` with `macros` and `rt` where it is used.
 ///
 /// Steps stand in groups by the transports to which they apply, which say why others are left out. `post` stands for all
 /// that go by POST, where the step comes before any downlink: until then there is only one of them.
@@ -56,7 +56,7 @@ macro_rules! crossing_suite {
                 checkpointed Checkpointed,
                 resumed Resumed,
                 replay_half_read ReplayHalfRead,
-                act_repeated ActRetried,
+                act_retried ActRetried,
                 storm Storm,
             ]
             // What is pushed by itself is not confirmed.
@@ -71,7 +71,7 @@ macro_rules! crossing_suite {
             open: [
                 left_open_with_news LeftOpenWithNews,
             ]
-            // Only downlinks have marks.
+            // Only downlinks have stream positions.
             marks: [
                 unread_by_mark UnreadByPosition,
                 half_read_by_mark HalfReadByPosition,
@@ -144,7 +144,7 @@ macro_rules! crossing_suite {
                 news_half_read NewsHalfRead,
                 news_read NewsRead,
                 resumed Resumed,
-                act_repeated ActRetried,
+                act_retried ActRetried,
                 storm Storm,
             ]
             polls: [

@@ -10,8 +10,8 @@ use im_core::wire::{Event, PageFrom};
 use im_core::{Cursor, MessageId, RoomId, Seq, Stamp, StateKey, UserId};
 use parking_lot::{Mutex, RwLock};
 
-use super::book::{Fingerprint, Key, RoomLogCopy, Witness};
-use super::reader::Subscriber;
+use super::room_log::{Fingerprint, Key, RoomLogCopy, Witness};
+use super::subscriber::Subscriber;
 use super::verdict::{Tally, Verdict};
 
 /// Takes down a history and judges it. Clones share it; it may be used from many threads at once.

@@ -65,18 +65,18 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `checker` | the recorder that senders and the reopened store report to |
-//! | `reader` | what one reader is handed, checked as it comes |
-//! | `book` | the checker's copy of one room's log |
+//! | `subscriber` | what one reader is handed, checked as it comes |
+//! | `room_log` | the checker's copy of one room's log |
 //! | `verdict` | the rules, what broke them, and the report |
 
-mod book;
 mod checker;
-mod reader;
+mod room_log;
+mod subscriber;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
-pub use book::Fingerprint;
 pub use checker::{Checker, read_back};
-pub use reader::Subscriber;
+pub use room_log::Fingerprint;
+pub use subscriber::Subscriber;
 pub use verdict::{Rule, Verdict, Violation};

@@ -145,7 +145,7 @@ fn what_comes_late_though_there_was_every_chance_is_lost() {
 fn a_reader_that_was_cut_off_is_owed_nothing_more() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=1);
-    let World { checker, subscriber: subscriber, .. } = world;
+    let World { checker, subscriber, .. } = world;
     drop(subscriber);
     assert!(checker.finish().is_clean());
 }

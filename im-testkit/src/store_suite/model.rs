@@ -65,7 +65,7 @@ async fn sequence<F: StoreFactory>(factory: &F, seed: u64) {
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Committed(Event),
-    Repeated(Epoch, Seq, ContentHash),
+    Duplicate(Epoch, Seq, ContentHash),
     Failed(StoreErrorKind),
 }
 
@@ -73,7 +73,7 @@ fn outcome(answer: StoreResult<Appended>) -> Outcome {
     match answer {
         Ok(Appended::Committed(event)) => Outcome::Committed(Event::clone(&event)),
         Ok(Appended::Duplicate { epoch, record }) => {
-            Outcome::Repeated(epoch, record.seq, record.hash)
+            Outcome::Duplicate(epoch, record.seq, record.hash)
         }
         Err(error) => Outcome::Failed(error.kind()),
     }
@@ -207,7 +207,7 @@ impl Model {
         let commit = match plan(append, self, fresh) {
             Ok(Plan::Commit(commit)) => *commit,
             Ok(Plan::Duplicate { epoch, record }) => {
-                return Outcome::Repeated(epoch, record.seq, record.hash);
+                return Outcome::Duplicate(epoch, record.seq, record.hash);
             }
             Err(PlanError::Refused(refusal)) => {
                 return Outcome::Failed(StoreErrorKind::Refused(refusal));

@@ -15,7 +15,7 @@ use im_testkit::mutants::{Mutant, MutantFrames, Overheard};
 
 pub(crate) struct Client {
     pub(crate) user: UserId,
-    pub(crate) reader: Subscriber,
+    pub(crate) subscriber: Subscriber,
     checker: Checker,
     room: RoomId,
     encoding: Encoding,
@@ -38,7 +38,7 @@ impl Client {
     ) -> Self {
         Self {
             user: UserId::new(name).unwrap(),
-            reader: checker.subscriber(name),
+            subscriber: checker.subscriber(name),
             checker: checker.clone(),
             room: room.clone(),
             encoding,
@@ -54,7 +54,7 @@ impl Client {
         let credentials = Credentials::default();
         let peer = Peer { transport: "test", encoding: self.encoding, address: None, credentials };
         self.connection = Some(engine.accept(peer).unwrap());
-        self.reader.connected();
+        self.subscriber.connected();
         self.frames.connected();
         let hello = Hello {
             version: VERSION,
@@ -70,19 +70,19 @@ impl Client {
     /// Ends the connection at once: what is on its way is lost.
     pub(crate) fn cut(&mut self) {
         self.connection = None;
-        self.reader.disconnected();
+        self.subscriber.disconnected();
     }
 
     /// Follows the room from its head.
-    pub(crate) async fn follow(&mut self) {
-        self.reader.subscribe_sent(&self.room.clone(), None);
+    pub(crate) async fn subscribe(&mut self) {
+        self.subscriber.subscribe_sent(&self.room.clone(), None);
         self.call(CommandBody::Subscribe { room: self.room.clone(), since: None }).await.unwrap();
     }
 
     /// Follows the room from where the reader is.
     pub(crate) async fn resume(&mut self) {
-        let cursor = self.reader.cursor(&self.room).unwrap();
-        self.reader.subscribe_sent(&self.room.clone(), Some(cursor));
+        let cursor = self.subscriber.cursor(&self.room).unwrap();
+        self.subscriber.subscribe_sent(&self.room.clone(), Some(cursor));
         let cursors = vec![(self.room.clone(), cursor)];
         self.call(CommandBody::Resume { cursors, rev: None }).await.unwrap();
     }
@@ -125,7 +125,7 @@ impl Client {
     }
 
     /// Sets a state key and reports the stamp.
-    pub(crate) async fn set(&mut self, key: &str, value: i64) {
+    pub(crate) async fn put_state(&mut self, key: &str, value: i64) {
         let key = StateKey::new(key).unwrap();
         let (room, value) = (self.room.clone(), Value::Int(value));
         let reply = self
@@ -149,12 +149,12 @@ impl Client {
             let mut answer = None;
             for frame in frames {
                 match self.read(&frame) {
-                    ServerFrame::Push(push) => self.reader.push(&push),
+                    ServerFrame::Push(push) => self.subscriber.push(&push),
                     ServerFrame::Ok { id: to, body } if to == id => {
                         if gives_rooms {
                             let (statuses, _, generation) =
                                 RoomStatus::list_from_value(body.clone()).unwrap();
-                            self.reader.rooms(&statuses, generation);
+                            self.subscriber.rooms(&statuses, generation);
                         }
                         answer = Some(Ok(body));
                     }
@@ -176,7 +176,7 @@ impl Client {
                     ServerFrame::Push(Push::Disconnect(disconnect)) => {
                         panic!("{} was sent off: {disconnect:?}", self.user)
                     }
-                    ServerFrame::Push(push) => self.reader.push(&push),
+                    ServerFrame::Push(push) => self.subscriber.push(&push),
                     other => panic!("an answer to no command: {other:?}"),
                 }
             }

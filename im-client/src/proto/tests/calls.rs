@@ -30,7 +30,7 @@ enum Step {
     Refuse,
     Cut,
     /// The server forgets the session.
-    Forget,
+    Drop,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Lose),
         1 => Just(Step::Refuse),
         2 => Just(Step::Cut),
-        1 => Just(Step::Forget),
+        1 => Just(Step::Drop),
     ]
 }
 
@@ -240,7 +240,7 @@ impl World {
             }
             Step::Refuse => self.server.refuses = true,
             Step::Cut => self.cut(),
-            Step::Forget => {
+            Step::Drop => {
                 self.server.has_session = false;
                 self.cut();
             }
@@ -320,7 +320,7 @@ fn rooms_that_were_left_are_released() {
     let before = rig.machine.held();
     for n in 0..2000 {
         let name = format!("room-{n}");
-        rig.follow(&name, at(3), 2 * n + 1);
+        rig.subscribe(&name, at(3), 2 * n + 1);
         rig.push(Push::Event(event(&name, 9)));
         let fill = rig.written().remove(0);
         let id = rig.ask(CommandBody::Unsubscribe { room: room(&name) });

@@ -29,7 +29,7 @@ enum Step {
     /// The connection is cut, with all that is on its way.
     Cut,
     /// The server forgets the session.
-    Forget,
+    Drop,
     /// The server refuses the next send for the time being.
     Refuse,
     /// Some time passes.
@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Lose),
         1 => Just(Step::Swap),
         2 => Just(Step::Cut),
-        1 => Just(Step::Forget),
+        1 => Just(Step::Drop),
         2 => Just(Step::Refuse),
         2 => Just(Step::Wait),
     ]
@@ -139,7 +139,7 @@ impl Server {
                 let known = self.sent.get(&message).copied();
                 let seq = known.unwrap_or_else(|| self.publish(&room, Some(message.clone())));
                 self.sent.insert(message, seq);
-                receipt(room.as_str(), seq)
+                append_ack(room.as_str(), seq)
             }
             CommandBody::Ping => Reply::Pong(Timestamp::from_millis(1)),
             other => panic!("not in this model: {other:?}"),
@@ -258,7 +258,7 @@ impl World {
                 self.collect();
             }
             Step::Cut => self.cut(),
-            Step::Forget => {
+            Step::Drop => {
                 self.server.session = false;
                 self.cut();
             }

@@ -60,7 +60,7 @@ impl HttpLink {
             Err(_) => return Err(Refused { code: None }),
         }
         let (jobs, todo) = mpsc::unbounded_channel();
-        let (tell, news) = mpsc::unbounded_channel();
+        let (notify, news) = mpsc::unbounded_channel();
         let (waiting, welcomed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let poster = Poster {
             address,
@@ -70,7 +70,7 @@ impl HttpLink {
             session: None,
             opened: false,
             client: None,
-            tell,
+            notify,
             waiting: waiting.clone(),
             welcomed: welcomed.clone(),
         };
@@ -188,7 +188,7 @@ struct Poster {
     session: Option<String>,
     opened: bool,
     client: Option<Client>,
-    tell: mpsc::UnboundedSender<News>,
+    notify: mpsc::UnboundedSender<News>,
     waiting: Arc<AtomicUsize>,
     welcomed: Arc<AtomicBool>,
 }
@@ -206,9 +206,9 @@ impl Poster {
         }
     }
 
-    fn tell(&self, received: Received) {
+    fn notify(&self, received: Received) {
         // A link that is gone listens no more.
-        let _ = self.tell.send(News::Received(received));
+        let _ = self.notify.send(News::Received(received));
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {
@@ -221,11 +221,11 @@ impl Poster {
         self.opened = true;
         let (address, encoding, headers) = (self.address, self.encoding, self.headers());
         match Down::open(self.kind, Whose { address, encoding, headers, position }).await {
-            Ok(down) => drop(self.tell.send(News::Opened(Box::new(down)))),
+            Ok(down) => drop(self.notify.send(News::Opened(Box::new(down)))),
             Err(refused) => {
                 let bye = refused.as_ref().and_then(|refusal| disconnect(refusal, encoding));
-                bye.into_iter().for_each(|bye| self.tell(Received::Message(bye)));
-                self.tell(Received::Closed(refused.and_then(|refusal| refusal.code())));
+                bye.into_iter().for_each(|bye| self.notify(Received::Message(bye)));
+                self.notify(Received::Closed(refused.and_then(|refusal| refusal.code())));
             }
         }
     }
@@ -243,7 +243,7 @@ impl Poster {
         match self.exchange(&message, encoding, pieces).await {
             Ok(answer) if answer.status == 200 => self.answered(&commands, answer).await,
             Ok(refusal) => self.refused(&commands, &refusal),
-            Err(_) => self.tell(Received::Closed(None)),
+            Err(_) => self.notify(Received::Closed(None)),
         }
     }
 
@@ -295,12 +295,12 @@ impl Poster {
             }
         }
         if renewed && self.opened {
-            let _ = self.tell.send(News::Resumed);
+            let _ = self.notify.send(News::Resumed);
         }
         if opens && !self.opened {
             self.open(None).await;
         }
-        self.tell(Received::Message(answer.body));
+        self.notify(Received::Message(answer.body));
     }
 
     fn refused(&self, commands: &[Command], refusal: &Answer) {
@@ -313,9 +313,9 @@ impl Poster {
                 message: body["msg"].as_str().unwrap_or_default().to_owned(),
                 retry_after: body["retry_ms"].as_u64().map(std::time::Duration::from_millis),
             };
-            self.tell(Received::Message(encode(&reply.to_value(), self.encoding)));
+            self.notify(Received::Message(encode(&reply.to_value(), self.encoding)));
         }
-        self.tell(Received::Closed(code));
+        self.notify(Received::Closed(code));
     }
 }
 

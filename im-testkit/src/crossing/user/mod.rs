@@ -11,8 +11,8 @@ use im_core::wire::{
 use im_core::{Code, CommandId, Cursor, RoomId, Seq, Stamp, UserId};
 
 use super::case::Transport;
-use super::ground::Route;
 use super::line::{Item, Line};
+use super::setup::Route;
 use crate::history::{Checker, Subscriber};
 use crate::transport_suite::peer::{hello_again, hello_as, soon, user};
 
@@ -40,7 +40,7 @@ pub(super) struct User {
     /// The checkpoint that the server holds, as far as it is known, and the cursor in it.
     rev: Option<u64>,
     confirmed: Option<Cursor>,
-    /// The newest mark, and where the reader stood with it.
+    /// The newest stream position, and where the reader stood with it.
     position: Option<(String, Cursor)>,
     commands: u64,
     answers: HashMap<u64, Result<Value, ErrorReply>>,
@@ -294,12 +294,12 @@ impl User {
         }
     }
 
-    /// Goes on from the last mark alone.
+    /// Goes on from the last stream position alone.
     pub(super) async fn resume_stream(&mut self) {
         let (position, cursor) = self.position.clone().expect("a mark was handed out");
         let session = named(self.token.as_ref().expect("a session"));
         self.line().name(session);
-        // What the server says by a mark: whatever comes later follows.
+        // What the server says by a stream position: whatever comes later follows.
         self.subscriber.status(&self.room, Status::Ok, Some(cursor), cursor.seq);
         soon(self.line().ask(Some(&position))).await;
     }

@@ -10,20 +10,24 @@ use im_core::engine::Batch;
 use im_core::state::StreamPosition;
 use im_core::wire::Disconnect;
 
-use crate::kept::{Downlink, Kept};
+use crate::kept_downlinks::{Downlink, KeptDownlinks};
 
 /// A downlink in the hands of a poll. If the poll goes before it has taken anything (its client has gone, say), the
-/// downlink is kept as it was; otherwise what was taken is lost with it, and comes again from the mark.
-pub(crate) struct Held {
+/// downlink is kept as it was; otherwise what was taken is lost with it, and comes again from the stream position.
+pub(crate) struct HeldPoll {
     session: SessionId,
     downlink: Option<Downlink>,
     taken: bool,
-    kept: Arc<Kept>,
+    downlinks: Arc<KeptDownlinks>,
 }
 
-impl Held {
-    pub(crate) fn new(session: SessionId, downlink: Downlink, kept: Arc<Kept>) -> Self {
-        Self { session, downlink: Some(downlink), taken: false, kept }
+impl HeldPoll {
+    pub(crate) fn new(
+        session: SessionId,
+        downlink: Downlink,
+        downlinks: Arc<KeptDownlinks>,
+    ) -> Self {
+        Self { session, downlink: Some(downlink), taken: false, downlinks }
     }
 
     /// Waits for at most `hold`, and no longer than until the peer has `ended` its half of the connection, for then
@@ -31,7 +35,7 @@ impl Held {
     ///
     /// # Errors
     ///
-    /// The downlink has ended. What was left in it is not handed out: it is not lost, for the reader's mark is before it.
+    /// The downlink has ended. What was left in it is not handed out: it is not lost, for the reader's stream position is before it.
     pub(crate) async fn gather(
         &mut self,
         hold: Duration,
@@ -92,19 +96,19 @@ impl Held {
     pub(crate) fn deliver(mut self) -> StreamPosition {
         let Some(mut downlink) = self.downlink.take() else { return StreamPosition::default() };
         let position = downlink.connection().mark();
-        downlink.mark = position.to_string();
-        self.kept.keep(self.session.clone(), downlink);
+        downlink.position = position.to_string();
+        self.downlinks.keep(self.session.clone(), downlink);
         position
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldPoll {
     fn drop(&mut self) {
         if let Some(downlink) = self.downlink.take()
             && !self.taken
-            && !downlink.mark.is_empty()
+            && !downlink.position.is_empty()
         {
-            self.kept.keep(self.session.clone(), downlink);
+            self.downlinks.keep(self.session.clone(), downlink);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use im_core::wire::{Push, ServerFrame, StateUpdate, Status, Value};
 
 use super::{PATIENCE, User, content, text};
-use crate::crossing::deed::Action;
+use crate::crossing::action::Action;
 use crate::crossing::line::{Ended, Item, Line};
 use crate::transport_suite::peer::soon;
 
@@ -54,7 +54,7 @@ impl User {
         self.read_until(|user| user.subscriber.is_subscribed(&room)).await;
     }
 
-    /// Until the newest mark stands for all that was read.
+    /// Until the newest stream position stands for all that was read.
     pub(in crate::crossing) async fn with_position(&mut self) {
         if !self.transport.is_request_stream() {
             return;

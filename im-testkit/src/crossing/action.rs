@@ -4,7 +4,7 @@ use im_core::wire::{AppendAck, CommandBody, Map, Target, Value};
 use im_core::{CommandId, Cursor, EventKind, MessageId, Stamp};
 
 use super::case::Class;
-use super::person::{User, content};
+use super::user::{User, content};
 use crate::history::Fingerprint;
 use crate::transport_suite::peer::{key, message, says};
 
@@ -49,7 +49,7 @@ impl Action {
 #[derive(Debug)]
 pub(super) struct Done {
     /// A message stands where an earlier send put it.
-    pub(super) repeated: bool,
+    pub(super) duplicate: bool,
 }
 
 fn kind_of_signals() -> EventKind {
@@ -98,14 +98,14 @@ impl User {
                 let says = Fingerprint::of(&EventKind::message(), &content(words));
                 let at = Cursor { epoch: ack.epoch, seq: ack.seq };
                 self.checker.acked(&self.name, &self.room, id, says, at);
-                Done { repeated: ack.duplicate }
+                Done { duplicate: ack.duplicate }
             }
-            Action::Signal { .. } => Done { repeated: false },
+            Action::Signal { .. } => Done { duplicate: false },
             Action::PutState { key: name, .. } | Action::RemoveState { key: name } => {
                 let stamp = answer.get("stamp").and_then(Value::as_text).expect("a stamp");
                 let stamp: Stamp = stamp.parse().expect("a stamp");
                 self.checker.state_applied(&self.room, &key(name), stamp);
-                Done { repeated: false }
+                Done { duplicate: false }
             }
         }
     }

@@ -3,12 +3,12 @@
 use im_core::Code;
 use im_core::wire::{CommandBody, Encoding};
 
+use super::action::Action;
 use super::case::{Case, Class, Step, Transport};
-use super::deed::Action;
-use super::ground::Setup;
 use super::line::Line;
-use super::person::User;
 use super::sentinels::Sentinels;
+use super::setup::Setup;
+use super::user::User;
 use crate::history::{Checker, read_back};
 use crate::transport_suite::peer::room;
 
@@ -346,7 +346,7 @@ impl Scenario {
             }
             let done = self.ann.does(&act).await;
             if let (Action::Say { .. }, Some(kept)) = (&act, self.kept) {
-                self.as_expected &= done.repeated == kept;
+                self.as_expected &= done.duplicate == kept;
             }
         }
         self.quiet().await;

@@ -1,12 +1,12 @@
 //! Where a reader of a session's downlink stands, in a text that it gives back.
 //!
-//! A mark holds how the reader differs from the session's checkpoint, for as many rooms as fit, the rooms that moved most
+//! A stream position holds how the reader differs from the session's checkpoint, for as many rooms as fit, the rooms that moved most
 //! first. What does not fit is handed out again: a reader drops repeats by seq. It says nothing about rights: what it
 //! names is read only if the session follows it and may.
 //!
 //! About a hundred rooms with state fit. Who follows more of those without a connection gets the state of the others again
 //! whenever another node takes up. That is left so: whoever comes back on a connection of their own gets the state of all
-//! rooms again, and a longer mark would travel with every batch, in headers that hold no more.
+//! rooms again, and a longer stream position would travel with every batch, in headers that hold no more.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,17 +17,17 @@ use sha2::{Digest, Sha256};
 
 use crate::id::{Cursor, Epoch, RoomId, Seq, SessionId};
 
-/// Where a reader stands.
+/// The position of a session's stream: opaque to clients.
 ///
 /// Its text, as on the wire, has at most [`StreamPosition::MAX_LEN`] characters `A–Z a–z 0–9 - _`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamPosition {
-    /// Whose it is: a mark of another session says nothing.
+    /// Whose it is: a stream position of another session says nothing.
     pub session: SessionTag,
     /// The number of the downlink that gave it, among those that have taken the session. Two that stand at the same place
     /// can so be told apart: what one of them has waiting, the other may have handed out.
     pub fencing_token: u64,
-    /// How often that downlink had handed something out. So no two of its answers have one mark, though what they differ in
+    /// How often that downlink had handed something out. So no two of its answers have one stream position, though what they differ in
     /// may not fit into it.
     pub step: u64,
     /// The checkpoint's revision up to which the reader was told how its rooms answer.
@@ -36,7 +36,7 @@ pub struct StreamPosition {
     pub rooms: Vec<RoomPosition>,
 }
 
-/// Where a reader stands in one room.
+/// A subscriber's position in one room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoomPosition {
     /// Which room.
@@ -87,19 +87,19 @@ impl RoomTag {
     }
 }
 
-/// A text that is no mark.
+/// The text is not a stream position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadStreamPosition;
 
 impl fmt::Display for BadStreamPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this is no mark that the server gave")
+        f.write_str("not a stream position of this server")
     }
 }
 
 impl std::error::Error for BadStreamPosition {}
 
-/// The layout of marks. Others are refused.
+/// The layout of stream positions. Others are refused.
 const LAYOUT: u8 = 3;
 const MAX_BYTES: usize = StreamPosition::MAX_LEN / 4 * 3;
 
@@ -108,13 +108,13 @@ const STATE: u8 = 2;
 const SAME_GENERATION: u8 = 4;
 
 impl StreamPosition {
-    /// Characters of a mark at most.
+    /// Characters of a stream position at most.
     pub const MAX_LEN: usize = 2048;
 
-    /// Places that fit into a mark at most: those of rooms that may not be read are the shortest.
+    /// Rooms that fit into a stream position at most: those of rooms that may not be read are the shortest.
     pub const MAX_ROOMS: usize = MAX_BYTES / 6;
 
-    /// The place of a room, if the mark has it.
+    /// The position in a room, if the stream position has it.
     pub fn room(&self, room: &RoomId) -> Option<&RoomPosition> {
         let tag = RoomTag::of(room);
         self.rooms.iter().find(|room| room.room == tag)
@@ -175,8 +175,7 @@ impl FromStr for StreamPosition {
         }
         let session = SessionTag(input.take()?);
         let (fencing_token, step, rev) = (input.number()?, input.number()?, input.number()?);
-        let mut position =
-            Self { session, fencing_token: fencing_token, step, rev, rooms: Vec::new() };
+        let mut position = Self { session, fencing_token, step, rev, rooms: Vec::new() };
         let mut held = None;
         while !input.0.is_empty() {
             let room = RoomTag(input.take()?);
@@ -260,7 +259,7 @@ mod tests {
             rooms in proptest::collection::vec(room_position(), 0..200),
         ) {
             let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
-            let position = StreamPosition { session, fencing_token: fencing_token, step, rev, rooms: rooms };
+            let position = StreamPosition { session, fencing_token, step, rev, rooms };
             let text = position.to_string();
             prop_assert!(text.len() <= StreamPosition::MAX_LEN);
             let read: StreamPosition = text.parse().unwrap();

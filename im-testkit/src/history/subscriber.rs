@@ -8,8 +8,8 @@ use im_core::wire::{Event, Push, RoomStatus, Signal, Status, Target};
 use im_core::{Cursor, Epoch, MessageId, RoomId, Seq, Stamp, StateKey, UserId};
 use parking_lot::Mutex;
 
-use super::book::{Fingerprint, Key, RoomLogCopy, SignalKey, Witness};
 use super::checker::Record;
+use super::room_log::{Fingerprint, Key, RoomLogCopy, SignalKey, Witness};
 use super::verdict::Rule;
 
 /// One reader: a client with its connections, one after the other. It reports raw frames, in the order of their arrival.
