@@ -23,7 +23,7 @@ use support::{Client, greeted};
 struct Recorded(Mutex<VecDeque<bool>>);
 
 impl Recorded {
-    fn tell(&self, allowed: impl IntoIterator<Item = bool>) {
+    fn record(&self, allowed: impl IntoIterator<Item = bool>) {
         self.0.lock().unwrap().extend(allowed);
     }
 }
@@ -101,9 +101,9 @@ async fn one_that_comes_too_fast_is_awaited_like_one_that_the_store_refuses() {
     let limiter = Arc::new(Recorded::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
     let sends = [send(1, "a"), send(2, "b"), send(3, "c"), send(4, "d")];
-    limiter.tell([true, false, true, false]);
+    limiter.record([true, false, true, false]);
     assert_eq!(pipelined(&mut ann, &sends).await, [0, 4200, 4206, 4200]);
-    limiter.tell([true, false, true]);
+    limiter.record([true, false, true]);
     assert_eq!(pipelined(&mut ann, &sends[1..]).await, [0, 4200, 4206]);
     assert_eq!(pipelined(&mut ann, &sends[2..]).await, [0, 0]);
     assert_eq!(said(&engine).await, ["a", "b", "c", "d"]);
@@ -113,7 +113,7 @@ async fn one_that_comes_too_fast_is_awaited_like_one_that_the_store_refuses() {
 async fn who_gives_one_up_and_goes_on_with_others_is_held_up_until_five_seconds_of_silence() {
     let limiter = Arc::new(Recorded::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
-    limiter.tell([false]);
+    limiter.record([false]);
     assert_eq!(pipelined(&mut ann, &[send(1, "a"), send(2, "b")]).await, [4200, 4206]);
     tokio::time::advance(Duration::from_millis(4999)).await;
     let refused = ann.ask(send(3, "c")).await;
@@ -130,7 +130,7 @@ async fn who_gives_one_up_and_sends_the_next_again_goes_on_at_once() {
     let limiter = Arc::new(Recorded::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
     let sends = [send(1, "a"), send(2, "b"), send(3, "c")];
-    limiter.tell([false]);
+    limiter.record([false]);
     assert_eq!(pipelined(&mut ann, &sends).await, [4200, 4206, 4206]);
     assert_eq!(pipelined(&mut ann, &sends[1..]).await, [0, 0]);
     assert_eq!(said(&engine).await, ["b", "c"]);
@@ -186,7 +186,7 @@ async fn from_one_request_to_the_next_the_session_keeps_its_order() {
     let text = |name: &str| welcome[name].as_str().unwrap();
     let session = SessionId::new(text("session")).unwrap();
     let session = ResumeToken { session, secret: Secret::new(text("secret")) };
-    limiter.tell([false]);
+    limiter.record([false]);
     assert_eq!(call(&engine, &session, &send(1, "a")).await, [4200]);
     assert_eq!(call(&engine, &session, &json!([send(2, "b"), send(3, "c")])).await, [4206, 4206]);
     let all = json!([send(1, "a"), send(2, "b"), send(3, "c")]);

@@ -60,7 +60,7 @@ impl HostCheck {
         if self.hosts.allow(named.host(), self.on_loopback) {
             return Ok(());
         }
-        ::metrics::counter!(metrics::REQUESTS_REFUSED, "why" => "host").increment(1);
+        ::metrics::counter!(metrics::REQUESTS_REFUSED, "reason" => "host").increment(1);
         let words = format!(
             "this server is not known as {:?}: if it is to be, name it in ListenerConfig::hosts (quickstart: --origin)",
             shortened(named.host())

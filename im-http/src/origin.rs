@@ -177,7 +177,7 @@ impl Origins {
     }
 
     fn refuse(&self, origin: Option<&str>, own: Option<&Authority>) -> Error {
-        ::metrics::counter!(metrics::REQUESTS_REFUSED, "why" => "origin").increment(1);
+        ::metrics::counter!(metrics::REQUESTS_REFUSED, "reason" => "origin").increment(1);
         let origin = shortened(origin.unwrap_or("that cannot be read"));
         let host = own.map_or("no name", |own| shortened(own.as_str()));
         let words = match self.policy() {

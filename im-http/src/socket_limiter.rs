@@ -42,11 +42,11 @@ impl SocketLimiter {
         let of_network = network.and_then(|network| counts.networks.get(&network)).copied();
         let of_network = of_network.unwrap_or_default();
         if counts.all >= max {
-            ::metrics::counter!(metrics::SOCKETS_REFUSED, "why" => "all").increment(1);
+            ::metrics::counter!(metrics::SOCKETS_REFUSED, "reason" => "all").increment(1);
             return Err(Full::All);
         }
         if network.is_some() && of_network >= share {
-            ::metrics::counter!(metrics::SOCKETS_REFUSED, "why" => "address").increment(1);
+            ::metrics::counter!(metrics::SOCKETS_REFUSED, "reason" => "address").increment(1);
             return Err(Full::Address);
         }
         counts.all += 1;

@@ -85,7 +85,7 @@ impl LongPoll {
         let Some(connection) = downlinks.find(session, at) else { return Ok(None) };
         connection.prove(peer.clone(), &asking.token).await?;
         if connection.is_closed() {
-            return match farewell(&connection).await {
+            return match disconnect_of(&connection).await {
                 Some(disconnect) if im_core::code::advice(disconnect.code) == Advice::Stop => {
                     Err(Refusal::from(&disconnect))
                 }
@@ -114,7 +114,7 @@ impl LongPoll {
 }
 
 /// Why a connection ended.
-async fn farewell(connection: &Connection) -> Option<Disconnect> {
+async fn disconnect_of(connection: &Connection) -> Option<Disconnect> {
     loop {
         if let Some(disconnect) = connection.take(usize::MAX).await?.close {
             return Some(disconnect);

@@ -36,7 +36,7 @@ impl Opening {
             (None, Some(ticket)) => Access::Ticket { ticket: Secret::new(ticket), again },
             (None, None) => {
                 let words = "name the session by Im-Session or a ticket";
-                return Err(Error::new(Code::OutOfOrder, "listen", words));
+                return Err(Error::new(Code::OutOfOrder, "open_stream", words));
             }
         };
         Ok(Self { access, position })
@@ -44,7 +44,7 @@ impl Opening {
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<StreamPosition>> {
-    let bad = || Error::new(Code::BadField, "listen", "send one Last-Event-ID");
+    let bad = || Error::new(Code::BadField, "open_stream", "send one Last-Event-ID");
     let Some(value) = im_http::only(headers, &LAST_EVENT_ID)? else {
         return Ok(None);
     };
@@ -53,5 +53,5 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<StreamPosition>> {
 }
 
 fn parse(text: &str) -> Result<StreamPosition> {
-    text.parse().map_err(|e| Error::new(Code::BadField, "listen", format!("{e}")))
+    text.parse().map_err(|e| Error::new(Code::BadField, "open_stream", format!("{e}")))
 }

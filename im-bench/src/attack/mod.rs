@@ -68,7 +68,7 @@ enum Attack {
 
 impl Attack {
     /// The 99th percentile that a bystander may always have.
-    fn floor(&self) -> Duration {
+    fn lowest_rate(&self) -> Duration {
         match self {
             Self::Create(_) => Duration::from_millis(100),
             Self::History(_) => Duration::from_millis(50),
@@ -125,7 +125,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     server.stop().await?;
 
     let (before, after) = (p99(&quiet), p99(&during));
-    let most = (before * MOST_TIMES).max(attack.floor());
+    let most = (before * MOST_TIMES).max(attack.lowest_rate());
     if after > most {
         faults.push(format!("a bystander's 99th percentile is {after:?}; {most:?} are allowed"));
     }

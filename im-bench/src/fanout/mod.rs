@@ -71,7 +71,7 @@ struct Pair {
 /// All of it.
 #[derive(Debug, Serialize)]
 struct Report {
-    readers: u32,
+    subscribers: u32,
     rate: u32,
     seconds: u32,
     size: u32,
@@ -86,7 +86,7 @@ struct Report {
 pub(crate) async fn run(options: Options) -> Result<()> {
     host::allow_open_files(u64::from(options.subscribers) + 100)?;
     println!(
-        "{} readers, {} messages a second of {} bytes, {} s each",
+        "{} subscribers, {} messages a second of {} bytes, {} s each",
         options.subscribers, options.rate, options.size, options.seconds
     );
     println!(
@@ -150,7 +150,7 @@ fn summary(options: &Options, pairs: Vec<Pair>) -> Report {
     let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let high = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     Report {
-        readers: options.subscribers,
+        subscribers: options.subscribers,
         rate: options.rate,
         seconds: options.seconds,
         size: options.size,

@@ -68,7 +68,7 @@ pub(crate) struct Options {
     busy: u16,
     /// How many seconds nothing may move before the run is ended and fails.
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
-    patience: u64,
+    stall_timeout: u64,
     /// Chooses who subscribes to what, and what each peer does.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -240,7 +240,7 @@ async fn peers(options: &Options, sessions: usize, shared: &Arc<Shared>) -> Resu
         if moves != last.0 {
             last = (moves, Instant::now());
         }
-        if last.1.elapsed() > Duration::from_secs(options.patience) {
+        if last.1.elapsed() > Duration::from_secs(options.stall_timeout) {
             progress.say("nothing moves any more");
             break;
         }

@@ -351,7 +351,7 @@ impl Peer {
         self.positions.push_back(position);
     }
 
-    fn hear(&mut self, frame: &Value) -> Outcome<()> {
+    fn on_frame(&mut self, frame: &Value) -> Outcome<()> {
         match frame["t"].as_str() {
             Some("bye") => Err(Broken::Code(frame["code"].as_u64().unwrap_or(0))),
             _ => {
@@ -370,7 +370,7 @@ impl Peer {
             if let Ok(said) = tokio::time::timeout(LISTEN, stream.next()).await {
                 for said in said? {
                     match said {
-                        Said::Frame(frame) => self.hear(&frame)?,
+                        Said::Frame(frame) => self.on_frame(&frame)?,
                         Said::Position(text) => self.came_to(text),
                     }
                 }
@@ -462,7 +462,7 @@ impl Peer {
         for frame in frames {
             match frame["at"].as_str().filter(|_| frame["t"] == "mark") {
                 Some(text) => self.came_to(text.to_owned()),
-                None => self.hear(&frame)?,
+                None => self.on_frame(&frame)?,
             }
         }
         Ok(())

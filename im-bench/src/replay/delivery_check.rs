@@ -294,7 +294,7 @@ mod tests {
     }
 
     /// A client that reads to the head of its room over WebSocket.
-    fn level() -> (Arc<Ledger>, Arc<DeliveryCheck>, [(RoomId, Cursor); 1]) {
+    fn in_sync() -> (Arc<Ledger>, Arc<DeliveryCheck>, [(RoomId, Cursor); 1]) {
         let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
         let ledger = Arc::new(ledger);
         ledger.came_about(0, Transport::Ws);
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn room_not_followed_again_is_lost() {
-        let (_ledger, check, rooms) = level();
+        let (_ledger, check, rooms) = in_sync();
         assert!(check.is_in_sync(&rooms) && check.missing(&rooms).is_empty());
         // Something comes on a new connection, and nothing of the room.
         check.frame(2, &ServerFrame::Push(Push::Signal(signal().into())));
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn denied_room_is_lost() {
-        let (_ledger, check, rooms) = level();
+        let (_ledger, check, rooms) = in_sync();
         let denied = RoomStatus {
             status: Status::Denied,
             cursor: None,
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn repeats_are_no_news() {
-        let (ledger, check, _rooms) = level();
+        let (ledger, check, _rooms) = in_sync();
         assert_eq!(ledger.counters().news, 9);
         check.frame(2, &ServerFrame::Push(Push::Room(status(3))));
         (4..=9).for_each(|n| check.frame(2, &event(n)));

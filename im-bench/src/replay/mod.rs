@@ -235,7 +235,7 @@ impl Run<'_> {
         let sends = self.log.lines.len() as u64;
         let mut progress = Progress::new("acknowledged", sends);
         let may_idle = least.is_some() && self.options.speed.is_some();
-        let most = self.options.patience();
+        let most = self.options.stall_timeout();
         let mut stall = StallTimeout::new(Instant::now(), most, may_idle);
         let mut rate = Rate::new(Instant::now(), most, least.unwrap_or(0));
         loop {
@@ -259,17 +259,17 @@ impl Run<'_> {
     /// Says what is missing, for each client that lacks something.
     async fn all_heard(&self, clients: &Clients) -> Result<Vec<Vec<Missing>>> {
         let mut progress = Progress::new("clients have everything", clients.members.len() as u64);
-        let mut stall = StallTimeout::new(Instant::now(), self.options.patience(), false);
+        let mut stall = StallTimeout::new(Instant::now(), self.options.stall_timeout(), false);
         loop {
             let heads = self.heads()?;
             let rooms = |member: &clients::Member| {
                 member.rooms.iter().map(|room| &heads[*room]).collect::<Vec<_>>()
             };
             let is_in_sync = |member: &&clients::Member| member.check.is_in_sync(rooms(member));
-            let level = clients.members.iter().filter(is_in_sync).count();
-            progress.at(level as u64);
+            let in_sync = clients.members.iter().filter(is_in_sync).count();
+            progress.at(in_sync as u64);
             let over = stall.is_over(Instant::now(), self.ledger.counters());
-            if over || level == clients.members.len() {
+            if over || in_sync == clients.members.len() {
                 if over {
                     progress.say("nothing moves any more, and some clients lack something");
                 }

@@ -62,7 +62,7 @@ pub(crate) struct Options {
     pub(super) speed: Option<f64>,
     /// How many seconds nothing may move, no acknowledgement, no fault and no delivery, before the run is ended and fails.
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
-    patience: u64,
+    stall_timeout: u64,
     /// Sends a second, over that time, below which the run is ended and fails; 0 for none.
     #[arg(long, value_name = "SENDS", default_value_t = 50)]
     pub(super) least_rate: u32,
@@ -172,8 +172,8 @@ impl Options {
     }
 
     /// How long nothing may move, and over how long the rate is judged.
-    pub(super) fn patience(&self) -> Duration {
-        Duration::from_secs(self.patience)
+    pub(super) fn stall_timeout(&self) -> Duration {
+        Duration::from_secs(self.stall_timeout)
     }
 
     /// The lowest rate that passes; 0 if there is none.

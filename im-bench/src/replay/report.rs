@@ -201,7 +201,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{} of {} clients level in the end, the service among them",
+            "{} of {} clients in sync in the end, the service among them",
             self.in_sync,
             self.in_sync + self.behind
         )?;

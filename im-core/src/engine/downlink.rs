@@ -123,7 +123,7 @@ impl Engine {
             Access::Token(token) => commands::prove(core, conn.credentials(), token).await?,
             Access::Ticket { ticket, again } => commands::redeem(core, ticket, *again).await?,
         };
-        commands::pay(core, &record.user, OPENING, "listen")?;
+        commands::pay(core, &record.user, OPENING, "open_stream")?;
         commands::check_room(core, &record.user, Some(&record.id))?;
         commands::attach(core, &mut record).await?;
         conn.establish(Session::new(&record, identity));
@@ -264,7 +264,7 @@ impl Core {
         let new = self.unsubscribe_removed(conn, down, &checkpoint);
         if look == Look::First {
             let more = commands::extra_cost(new.len());
-            commands::pay_more(self, &session.user, OPENING, more, "listen")?;
+            commands::pay_more(self, &session.user, OPENING, more, "open_stream")?;
         }
         let mark = down.mark.as_ref().filter(|mark| {
             mark.session == SessionTag::of(&session.id) && mark.rev <= checkpoint.rev

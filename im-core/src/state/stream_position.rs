@@ -296,7 +296,7 @@ mod tests {
         let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
         let position = |fencing_token, rev| StreamPosition {
             session,
-            fencing_token: fencing_token,
+            fencing_token,
             step: 0,
             rev,
             rooms: Vec::new(),

@@ -88,13 +88,7 @@ fn welcome(resumed: bool, expires: Option<Timestamp>) -> Reply {
 }
 
 fn append_ack(name: RoomId, n: u64, duplicate: bool) -> Reply {
-    Reply::Appended(AppendAck {
-        room: name,
-        epoch: epoch(),
-        seq: seq(n),
-        at: at(),
-        duplicate: duplicate,
-    })
+    Reply::Appended(AppendAck { room: name, epoch: epoch(), seq: seq(n), at: at(), duplicate })
 }
 
 pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {

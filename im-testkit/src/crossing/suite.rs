@@ -33,7 +33,7 @@ macro_rules! crossing_suite {
                 resume_written ResumeWritten,
             ]
             // A WebSocket listens from the beginning, and the answer to `sub` or `resume` says how the room answers.
-            halves: [
+            request_stream: [
                 listening Listening,
                 begun Begun,
                 resume_begun ResumeBegun,
@@ -72,10 +72,10 @@ macro_rules! crossing_suite {
                 left_open_with_news LeftOpenWithNews,
             ]
             // Only downlinks have stream positions.
-            marks: [
-                unread_by_mark UnreadByPosition,
-                half_read_by_mark HalfReadByPosition,
-                read_by_mark ReadByPosition,
+            positions: [
+                unread_by_position UnreadByPosition,
+                half_read_by_position HalfReadByPosition,
+                read_by_position ReadByPosition,
             ]
         }
     };
@@ -86,7 +86,7 @@ macro_rules! crossing_suite {
             ups: [
                 resume_written ResumeWritten,
             ]
-            halves: [
+            request_stream: [
                 begun Begun,
                 resume_begun ResumeBegun,
             ]
@@ -113,10 +113,10 @@ macro_rules! crossing_suite {
             open: [
                 left_open_with_news LeftOpenWithNews,
             ]
-            marks: [
-                unread_by_mark UnreadByPosition,
-                half_read_by_mark HalfReadByPosition,
-                read_by_mark ReadByPosition,
+            positions: [
+                unread_by_position UnreadByPosition,
+                half_read_by_position HalfReadByPosition,
+                read_by_position ReadByPosition,
             ]
         }
     };
@@ -127,7 +127,7 @@ macro_rules! crossing_suite {
             ups: [
                 resume_written ResumeWritten,
             ]
-            halves: [
+            request_stream: [
                 begun Begun,
                 resume_begun ResumeBegun,
             ]
@@ -156,10 +156,10 @@ macro_rules! crossing_suite {
             open: [
                 left_open_with_news LeftOpenWithNews,
             ]
-            marks: [
-                unread_by_mark UnreadByPosition,
-                half_read_by_mark HalfReadByPosition,
-                read_by_mark ReadByPosition,
+            positions: [
+                unread_by_position UnreadByPosition,
+                half_read_by_position HalfReadByPosition,
+                read_by_position ReadByPosition,
             ]
         }
     };
@@ -172,7 +172,7 @@ macro_rules! crossing_suite {
     };
     (@all $ground:path, $class:ident, $step:ident) => {
         $crate::crossing_suite!(@ws $ground, $class, $step);
-        $crate::crossing_suite!(@halves $ground, $class, $step);
+        $crate::crossing_suite!(@request_stream $ground, $class, $step);
     };
     (@ups $ground:path, $class:ident, $step:ident) => {
         $crate::crossing_suite!(@ws $ground, $class, $step);
@@ -180,7 +180,7 @@ macro_rules! crossing_suite {
             post_to_ws Sse Ws, post_to_sse Sse Sse, post_to_long Sse Long, post_to_short Sse Short,
         }
     };
-    (@halves $ground:path, $class:ident, $step:ident) => {
+    (@request_stream $ground:path, $class:ident, $step:ident) => {
         $crate::crossing_suite!(@sse $ground, $class, $step);
         $crate::crossing_suite!(@polls $ground, $class, $step);
     };
@@ -199,7 +199,7 @@ macro_rules! crossing_suite {
         $crate::crossing_suite!(@streams $ground, $class, $step);
         $crate::crossing_suite!(@long $ground, $class, $step);
     };
-    (@marks $ground:path, $class:ident, $step:ident) => {
+    (@positions $ground:path, $class:ident, $step:ident) => {
         $crate::crossing_suite! { @pairs $ground, $class, $step,
             sse_to_sse Sse Sse, sse_to_long Sse Long, sse_to_short Sse Short,
             long_to_sse Long Sse, long_to_long Long Long, long_to_short Long Short,

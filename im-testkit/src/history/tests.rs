@@ -44,7 +44,7 @@ impl World {
         let subscriber = checker.subscriber("reader");
         Self {
             checker,
-            subscriber: subscriber,
+            subscriber,
             room: RoomId::new("room").unwrap(),
             sender: UserId::new("sender").unwrap(),
         }

@@ -58,7 +58,7 @@ impl Rule {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
-            Self::Duplicated => "repeated",
+            Self::Duplicated => "duplicated",
             Self::OutOfOrder => "out of order",
             Self::SilentGap => "silent gaps",
             Self::PartialResume => "partial resumes",

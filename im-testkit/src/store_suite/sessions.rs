@@ -33,13 +33,7 @@ fn rooms(rooms: u64, n: u64) -> Vec<(RoomId, Cursor)> {
 }
 
 fn subscribe(base: Base, subscribe: Vec<(RoomId, Cursor)>) -> CheckpointChange {
-    CheckpointChange {
-        base,
-        unsubscribe: vec![],
-        subscribe: subscribe,
-        confirm: vec![],
-        max_rooms: 2_000,
-    }
+    CheckpointChange { base, unsubscribe: vec![], subscribe, confirm: vec![], max_rooms: 2_000 }
 }
 
 /// A checkpoint that follows rooms since `since`.

@@ -59,7 +59,7 @@ struct Server {
     subscribers: BTreeMap<RoomId, u64>,
     refuses: bool,
     /// Nothing was subscribed on this connection: what comes first begins anew.
-    fresh: bool,
+    unconfirmed: bool,
     to_client: VecDeque<Value>,
     to_server: VecDeque<Vec<Command>>,
 }
@@ -75,7 +75,7 @@ impl Server {
     }
 
     fn begin(&mut self) {
-        if std::mem::take(&mut self.fresh) {
+        if std::mem::take(&mut self.unconfirmed) {
             self.checkpoint.clear();
         }
     }
@@ -96,7 +96,7 @@ impl Server {
         let reply = match command.body {
             CommandBody::Hello(hello) => {
                 let resumed = hello.session.is_some() && self.has_session;
-                self.fresh = true;
+                self.unconfirmed = true;
                 if !resumed {
                     (self.rev, self.has_session) = (0, true);
                     self.checkpoint.clear();
@@ -123,7 +123,7 @@ impl Server {
             }
             CommandBody::Resume { cursors, rev } => {
                 match rev {
-                    Some(_) => self.fresh = false,
+                    Some(_) => self.unconfirmed = false,
                     None => self.begin(),
                 }
                 let cursors = cursors.into_iter().map(|(room, cursor)| (room, cursor.seq.get()));

@@ -65,7 +65,7 @@ struct Server {
     /// The sends that it refused, and that are to come again before others.
     awaited: HashMap<RoomId, MessageId>,
     /// How far the connection's readers have been written to.
-    readers: BTreeMap<RoomId, u64>,
+    subscribers: BTreeMap<RoomId, u64>,
     to_client: VecDeque<Value>,
     to_server: VecDeque<Vec<Command>>,
 }
@@ -79,7 +79,7 @@ impl Server {
 
     /// Writes all events that the readers have not been given.
     fn feed(&mut self) {
-        for (room, reader) in &mut self.readers {
+        for (room, reader) in &mut self.subscribers {
             let head = self.logs.get(room).map_or(0, |log| log.len() as u64);
             for n in *reader + 1..=head {
                 let mut pushed = (*event(room.as_str(), n)).clone();
@@ -91,7 +91,7 @@ impl Server {
     }
 
     fn cut(&mut self) {
-        self.readers.clear();
+        self.subscribers.clear();
         self.to_client.clear();
         self.to_server.clear();
     }
@@ -163,7 +163,7 @@ impl Server {
     fn follow(&mut self, name: &RoomId, from: u64) -> RoomStatus {
         self.rev += 1;
         self.checkpoint.insert(name.clone(), from);
-        self.readers.insert(name.clone(), from);
+        self.subscribers.insert(name.clone(), from);
         status(name.as_str(), Status::Ok, Some(at(from)))
     }
 }
