@@ -90,7 +90,7 @@ impl Builder {
         self
     }
 
-    /// How many sends may wait for their receipts.
+    /// How many sends may wait for their acks.
     pub fn max_unacknowledged(mut self, sends: usize) -> Self {
         self.config.max_unacknowledged = sends;
         self

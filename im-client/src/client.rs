@@ -40,7 +40,7 @@ pub struct Events {
     events: mpsc::Receiver<ClientEvent>,
 }
 
-/// A message that is on its way: a future of its receipt. The message is sent also if this is dropped.
+/// The future of the ack of a message that is on its way. The message is sent also if this is dropped.
 #[derive(Debug)]
 #[must_use = "the receipt says whether the message was kept"]
 pub struct PendingAck(oneshot::Receiver<Result<Reply>>);
@@ -68,10 +68,10 @@ impl Client {
         enqueue(&self.asks, &self.commands, body).await?.await
     }
 
-    /// Sends a message and waits for its receipt. Whatever happens to the connection meanwhile, the message is kept
+    /// Sends a message and waits for its ack. Whatever happens to the connection meanwhile, the message is kept
     /// once.
     ///
-    /// Waits first while [`Config::max_unacknowledged`](crate::Config::max_unacknowledged) sends have no receipt.
+    /// Waits first while [`Config::max_unacknowledged`](crate::Config::max_unacknowledged) sends have no ack.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl Client {
         self.post(message).await?.await
     }
 
-    /// Hands a message over to be sent, and returns without waiting for its receipt. Messages that one task posts one
+    /// Hands a message over to be sent, and returns without waiting for its ack. Messages that one task posts one
     /// after the other to the same target are kept in that order, also if the connection breaks or the server refuses some
     /// for now.
     ///
@@ -102,7 +102,7 @@ impl Client {
         self.ask(CommandBody::Signal { to, kind, content }).await.map(drop)
     }
 
-    /// Makes a room and becomes its owner. The receipt of a room that is the caller's already, and as wished, says `repeated`.
+    /// Makes a room and becomes its owner. The ack of a room that is the caller's already, and as wished, says `repeated`.
     ///
     /// # Errors
     ///

@@ -60,7 +60,7 @@ impl ConnectionList {
     }
 }
 
-/// A connection that is on the roll.
+/// A connection that is on the list.
 #[derive(Debug)]
 pub struct Entry {
     list: ConnectionList,

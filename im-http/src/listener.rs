@@ -176,7 +176,7 @@ impl Tasks {
         }
     }
 
-    /// A place for one more socket of this address, if there is one.
+    /// A permit for one more socket of this address, if there is one.
     fn permit(&self, config: &ListenerConfig, peer: SocketAddr) -> Option<SocketPermit> {
         let counted = (!is_proxy(&config.proxies, peer.ip())).then(|| peer.ip());
         let (most, share) = (config.max_sockets, config.max_connections_per_address);

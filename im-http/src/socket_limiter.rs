@@ -29,7 +29,7 @@ pub(crate) enum Full {
 }
 
 impl SocketLimiter {
-    /// A place for one more socket, unless there are `max`, or its network has `share`. Sockets without an address
+    /// A permit for one more socket, unless there are `max`, or its network has `share`. Sockets without an address
     /// count among all only.
     pub(crate) fn enter(
         &self,
@@ -58,7 +58,7 @@ impl SocketLimiter {
     }
 }
 
-/// A socket's place at its listener; given back when it is dropped. It goes along with a socket that is taken out of
+/// A socket's permit at its listener; returned when it is dropped. It goes along with a socket that is taken out of
 /// HTTP by an upgrade.
 #[derive(Debug)]
 pub struct SocketPermit {

@@ -35,7 +35,7 @@ impl HeldPoll {
     ///
     /// # Errors
     ///
-    /// The downlink has ended. What was left in it is not handed out: it is not lost, for the reader's stream position is before it.
+    /// The downlink has ended. What was left in it is not delivered: it is not lost, for the subscriber's stream position is before it.
     pub(crate) async fn gather(
         &mut self,
         hold: Duration,
@@ -92,7 +92,7 @@ impl HeldPoll {
         Ok(frames)
     }
 
-    /// Where the reader stands after what was taken. From now on the downlink is kept for the next poll.
+    /// Where the subscriber stands after what was taken. From now on the downlink is kept for the next poll.
     pub(crate) fn deliver(mut self) -> StreamPosition {
         let Some(mut downlink) = self.downlink.take() else { return StreamPosition::default() };
         let position = downlink.connection().mark();

@@ -19,11 +19,11 @@ const NOT_KEPT: &str = "im_poll_downlinks_not_kept_total";
 /// How often the table is looked at: what has ended is held no longer than this.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// A session's downlink, with what was handed out of it.
+/// A session's downlink, with what was delivered of it.
 #[derive(Debug)]
 pub(crate) struct Downlink {
     pub(crate) entry: Entry,
-    /// The stream position that was handed out last.
+    /// The stream position that was delivered last.
     pub(crate) position: String,
     /// Handed out, and not confirmed yet.
     pub(crate) unconfirmed: Vec<BatchId>,
@@ -56,7 +56,7 @@ impl KeptDownlinks {
         Arc::new(Self { linger, max, table: Mutex::default() })
     }
 
-    /// The session's downlink, if `position` was handed out of it last. It stays in the table.
+    /// The session's downlink, if `position` was delivered of it last. It stays in the table.
     pub(crate) fn find(&self, session: &SessionId, position: &str) -> Option<Connection> {
         let table = self.table.lock();
         let (_, downlink) = table.downlinks.get(session)?;

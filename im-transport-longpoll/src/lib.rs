@@ -18,7 +18,7 @@
 //! # }
 //! ```
 //!
-//! Any node answers any poll: what a reader has is in the stream position that it names. A node keeps a session's downlink for a
+//! Any node answers any poll: what a subscriber has is in the stream position that it names. A node keeps a session's downlink for a
 //! while between two polls, only so that the next one costs no reads of the store and misses no signals.
 //!
 //! | module | what it holds |

@@ -1,4 +1,4 @@
-//! What a poll says: whose it is, where its reader stands, and how long it may wait.
+//! What a poll says: whose it is, where its subscriber stands, and how long it may wait.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use im_core::{Code, Error, Result};
 #[derive(Debug)]
 pub(crate) struct PollRequest {
     pub(crate) token: ResumeToken,
-    /// Where the reader stands, as text and as read.
+    /// Where the subscriber stands, as text and as read.
     pub(crate) at: Option<(String, StreamPosition)>,
-    /// The entity tags that the reader names: an answer with one of them is one that it has.
+    /// The entity tags that the subscriber names: an answer with one of them is one that it has.
     pub(crate) known: Vec<String>,
     pub(crate) hold: Duration,
     pub(crate) encoding: Encoding,

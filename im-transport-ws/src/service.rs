@@ -154,7 +154,7 @@ async fn begin(upgrade: OnUpgrade, mut live: Live, span: tracing::Span) {
 
 /// What the connection runs over.
 pub(crate) enum Raw {
-    /// The socket itself, what was read from it already, and its place at our listener.
+    /// The socket itself, what was read from it already, and its permit at our listener.
     Tcp(TcpStream, Bytes, Option<Box<SocketPermit>>),
     /// TLS, a Unix socket, a router that wraps it: through hyper's box.
     Other(Upgraded),
@@ -209,7 +209,7 @@ pub(crate) struct Live {
     shared: Arc<Shared>,
     number: u64,
     connection: Connection,
-    /// The socket's place at our listener, for as long as the connection lives.
+    /// The socket's permit at our listener, for as long as the connection lives.
     permit: Option<Box<SocketPermit>>,
 }
 

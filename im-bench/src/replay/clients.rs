@@ -262,7 +262,7 @@ struct Speaker {
     begin: Instant,
 }
 
-/// A send whose receipt is awaited.
+/// A send whose ack is awaited.
 struct Posted {
     line: usize,
     id: MessageId,

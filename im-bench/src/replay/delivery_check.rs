@@ -131,7 +131,7 @@ impl DeliveryCheck {
                 _ => {}
             }
         }
-        // Only what was sent has a receipt.
+        // Only what was sent has an ack.
         let receipt = |body: &Value| body.get("repeated").is_some();
         match frame {
             ServerFrame::Ok { id, body } if receipt(body) => {

@@ -165,7 +165,7 @@ impl Link for Cuttable {
     }
 }
 
-/// Notes the sends that a connection is given, and tells the witness of other commands.
+/// Notes the sends that a connection is given, and tells the delivery check of other commands.
 struct SendRecorder {
     wire: Arc<Wire>,
     encoding: Encoding,

@@ -1,7 +1,7 @@
 //! Commands from the moment they are asked until they are answered, across connections.
 //!
 //! Sends to one target keep their order, also where one of them is refused for the time being. Then no more is written to
-//! that target until those under way have their answers and the pause is over; what has no receipt is then written again,
+//! that target until those under way have their answers and the pause is over; what has no ack is then written again,
 //! in its order and without waiting in between. Servers refuse, until the first of them comes again, what was under way
 //! behind it.
 
@@ -25,7 +25,7 @@ pub(crate) enum Origin {
     Hello,
     /// The client: following rooms again after a connection ended.
     Resume,
-    /// The client: filling a hole in one room.
+    /// The client: filling a gap in one room.
     GapRepair(RoomId),
     /// The client: telling the server what has arrived.
     Checkpoint(Vec<(RoomId, Cursor)>),

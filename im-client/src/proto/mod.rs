@@ -11,7 +11,7 @@
 //! | `heartbeat` | what is due while time passes |
 //! | `pace` | how many bytes of commands may be under way |
 //! | `flight` | commands until they are answered, across connections |
-//! | `rooms`, `room` | cursors, holes, checkpoints |
+//! | `rooms`, `room` | cursors, gaps, checkpoints |
 //! | `pending_requests` | which command decides about a room |
 //! | `cursors` | cursors of many rooms in frames of bounded size |
 //! | `calls` | what the application calls for |

@@ -15,7 +15,7 @@ pub(super) enum Kind {
     Subscribe,
     /// The application, to unsubscribe.
     Unsubscribe,
-    /// The client itself: to resume, or to fill a hole.
+    /// The client itself: to resume, or to fill a gap.
     Own,
 }
 

@@ -143,7 +143,7 @@ impl Rooms {
         self.requests.cut(is_pending);
     }
 
-    /// Whether the event is the next one of its room; the cursor moves to it if so. Otherwise it is a repeat, or a hole
+    /// Whether the event is the next one of its room; the cursor moves to it if so. Otherwise it is a repeat, or a gap
     /// is noted and will be asked for.
     pub(super) fn take(&mut self, now: Instant, event: &Event) -> bool {
         let Some(room) = self.map.get_mut(&event.room) else { return false };

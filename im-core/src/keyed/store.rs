@@ -26,7 +26,7 @@ use super::work::{Answer, Committer, Job, answered, closed, read};
 use super::write::Writer;
 use super::{keys, record};
 
-/// Whether what a store is opened on is what was closed, or killed, the last time.
+/// As which generation a store is opened: whether it is what was closed, or killed, the last time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OpenAs {
     /// It is, with everything that was ever acknowledged.

@@ -45,7 +45,7 @@ impl Action {
     }
 }
 
-/// What the answer to a deed said.
+/// What the answer to an action said.
 #[derive(Debug)]
 pub(super) struct Done {
     /// A message stands where an earlier send put it.
@@ -57,7 +57,7 @@ fn kind_of_signals() -> EventKind {
 }
 
 impl User {
-    /// The command of a deed, which the checker hears of before it is written.
+    /// The command of an action, which the checker hears of before it is written.
     pub(super) fn intend(&self, action: &Action) -> CommandBody {
         let room = self.room.clone();
         match action {
@@ -89,7 +89,7 @@ impl User {
         self.begin(body).await
     }
 
-    /// Waits for the answer to a deed.
+    /// Waits for the answer to an action.
     pub(super) async fn done(&mut self, action: &Action, command: CommandId) -> Done {
         let answer = self.answer(command).await.expect("everybody here may write");
         match action {

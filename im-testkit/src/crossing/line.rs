@@ -18,7 +18,7 @@ use crate::transport_suite::peer::generous;
 #[derive(Debug)]
 pub(super) enum Item {
     Frame(Value),
-    /// Where the reader stands after what came before it.
+    /// Where the subscriber stands after what came before it.
     Position(String),
 }
 

@@ -87,7 +87,7 @@ impl Checker {
         }
     }
 
-    /// A reader, by whatever name helps to find it again in the report.
+    /// A subscriber, by whatever name helps to find it again in the report.
     pub fn subscriber(&self, name: impl Into<String>) -> Subscriber {
         Subscriber::new(name.into(), self.0.clone())
     }
@@ -123,12 +123,12 @@ impl Checker {
         self.0.rooms.read().keys().cloned().collect()
     }
 
-    /// A room's last event, as far as anybody has seen it: where a reader that is whole must come to.
+    /// A room's last event, as far as anybody has seen it: where a subscriber that is whole must come to.
     pub fn head(&self, room: &RoomId) -> Option<Cursor> {
         self.0.rooms.read().get(room)?.lock().head()
     }
 
-    /// Judges what was taken down. Finish or drop all readers first.
+    /// Judges what was taken down. Finish or drop all subscribers first.
     pub fn finish(self) -> Verdict {
         let mut verdict =
             Verdict { deliveries: self.0.deliveries.load(Ordering::Relaxed), ..Verdict::default() };

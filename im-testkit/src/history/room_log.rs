@@ -35,7 +35,7 @@ impl Key {
     }
 }
 
-/// Who says what stands at a place.
+/// Who says what an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Witness {
     Acknowledgement,
@@ -43,7 +43,7 @@ pub(super) enum Witness {
     Store,
 }
 
-/// What stands at a place of the log.
+/// An entry of the log.
 #[derive(Debug, Clone, Copy)]
 struct LogEntry {
     key: Key,
@@ -52,7 +52,7 @@ struct LogEntry {
     has_id: bool,
 }
 
-/// One life of the room.
+/// One epoch of the room.
 #[derive(Debug, Default)]
 struct EpochLog {
     entries: HashMap<Seq, LogEntry>,
@@ -94,7 +94,7 @@ pub(super) struct RoomLogCopy {
     gaps: Vec<Cursor>,
     /// The newest acknowledged stamp of each state key.
     pub(super) applied: BTreeMap<StateKey, Stamp>,
-    /// The generation of the newest snapshot that any reader saw.
+    /// The generation of the newest snapshot that any subscriber saw.
     pub(super) generation: Option<u64>,
     /// Signals of which each was sent once.
     pub(super) signals: HashSet<SignalKey>,

@@ -1,4 +1,4 @@
-//! What one reader is handed, checked as it comes.
+//! What one subscriber receives, checked as it comes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use super::checker::Record;
 use super::room_log::{Fingerprint, Key, RoomLogCopy, SignalKey, Witness};
 use super::verdict::Rule;
 
-/// One reader: a client with its connections, one after the other. It reports raw frames, in the order of their arrival.
+/// One subscriber: a client with its connections, one after the other. It reports raw frames, in the order of their arrival.
 ///
-/// A reader that is dropped is judged by what it saw. One that is given to [`Subscriber::finish`] must have seen everything.
+/// A subscriber that is dropped is judged by what it saw. One that is given to [`Subscriber::finish`] must have seen everything.
 #[derive(Debug)]
 pub struct Subscriber {
     name: String,
@@ -25,18 +25,18 @@ pub struct Subscriber {
     subscribe_sent: BTreeMap<RoomId, Option<Cursor>>,
 }
 
-/// A reader's place in a room.
+/// A subscriber's progress in a room.
 #[derive(Debug)]
 struct RoomProgress {
     book: Arc<Mutex<RoomLogCopy>>,
-    /// Up to here everything was handed over, or lies before the reader's start, or was stated to be gone.
+    /// Up to here everything was delivered, or lies before the subscriber's start, or was stated to be gone.
     complete_to: Option<Cursor>,
     /// The furthest cursor that the client confirmed to the server.
     confirmed: Option<Cursor>,
     /// What this connection said of the room; `None` before its first status.
     live: Option<Live>,
     denied: bool,
-    /// The event that removed the reader's user.
+    /// The event that removed the subscriber's user.
     removed: Option<Seq>,
     /// The newest stamp of each key, of one generation.
     state: BTreeMap<StateKey, Stamp>,
@@ -50,7 +50,7 @@ struct RoomProgress {
 struct Live {
     epoch: Epoch,
     start: Seq,
-    /// The furthest event that was handed over.
+    /// The furthest event that was delivered.
     last: Seq,
     /// The head that the status named: so far, everything was there when it was given.
     promised: Seq,
@@ -89,7 +89,7 @@ impl Subscriber {
 
     /// A poll or an event stream was cut and is taken up again within the connection, without new statuses. It starts at the
     /// client's stream position, or at the session's checkpoint where that is further. So each room may go back once, to
-    /// anything that this connection brought, or go on once behind what was [confirmed](Reader::confirmed).
+    /// anything that this connection brought, or go on once behind what was [confirmed](Subscriber::confirmed).
     pub fn resumed(&mut self) {
         let live_rooms = self.rooms.values_mut().filter_map(|progress| progress.live.as_mut());
         live_rooms.for_each(|live| live.may_move = true);
@@ -101,7 +101,7 @@ impl Subscriber {
     }
 
     /// The client asks for this room, from this cursor or from its head: `sub`, or one entry of `resume`. Optional:
-    /// without it, the answer is compared with what the reader has seen only.
+    /// without it, the answer is compared with what the subscriber has seen only.
     pub fn subscribe_sent(&mut self, room: &RoomId, since: Option<Cursor>) {
         self.subscribe_sent.insert(room.clone(), since);
     }
@@ -153,7 +153,7 @@ impl Subscriber {
         });
     }
 
-    /// An event was handed over. `id` is the sender's id for it, where it has one.
+    /// An event was delivered. `id` is the sender's id for it, where it has one.
     pub fn delivered(
         &mut self,
         room: &RoomId,
@@ -214,7 +214,7 @@ impl Subscriber {
     }
 
     /// A room's state is of this generation: in the reply to `sub` or `resume`, or at the head of a snapshot. Values of
-    /// another one that the reader holds are void, since updates may have been lost.
+    /// another one that the subscriber holds are void, since updates may have been lost.
     pub fn generation(&mut self, room: &RoomId, generation: u64) {
         let changes = |held: Option<u64>| held.is_some_and(|held| held != generation);
         let progress = progress(&mut self.rooms, &self.record, room);
@@ -227,7 +227,7 @@ impl Subscriber {
         }
     }
 
-    /// The reader's user was removed by the event at `seq`: nothing beyond it may come, before or after this call.
+    /// The subscriber's user was removed by the event at `seq`: nothing beyond it may come, before or after this call.
     pub fn removed(&mut self, room: &RoomId, seq: Seq) {
         let progress = progress(&mut self.rooms, &self.record, room);
         progress.removed = Some(seq);
@@ -239,7 +239,7 @@ impl Subscriber {
         }
     }
 
-    /// The reader's user may read the room again.
+    /// The subscriber's user may read the room again.
     pub fn restored(&mut self, room: &RoomId) {
         progress(&mut self.rooms, &self.record, room).removed = None;
     }
@@ -282,7 +282,7 @@ impl Subscriber {
         self.status(&status.room, status.status, status.cursor, status.head);
     }
 
-    /// The place up to which the reader has everything; what a client would resume from.
+    /// The place up to which the subscriber has everything; what a client would resume from.
     pub fn cursor(&self, room: &RoomId) -> Option<Cursor> {
         let progress = self.rooms.get(room)?;
         match &progress.live {
@@ -299,7 +299,7 @@ impl Subscriber {
         self.rooms.get(room).is_some_and(|progress| progress.live.is_some())
     }
 
-    /// Whether the reader has everything that anybody has seen, in every room that it follows.
+    /// Whether the subscriber has everything that anybody has seen, in every room that it follows.
     pub fn is_whole(&self) -> bool {
         self.subscribe_sent.is_empty()
             && self.rooms.iter().filter(|(_, progress)| progress.live.is_some()).all(
@@ -312,7 +312,7 @@ impl Subscriber {
             )
     }
 
-    /// Whether the reader has the newest value of each state key that anybody was told of, in every room that it follows.
+    /// Whether the subscriber has the newest value of each state key that anybody was told of, in every room that it follows.
     pub fn has_newest_state(&self) -> bool {
         self.rooms
             .values()
@@ -320,7 +320,7 @@ impl Subscriber {
             .all(|progress| progress.stale().is_empty())
     }
 
-    /// The reader has had every chance to read on, and goes on: what it has not seen by now of what others were told is late.
+    /// The subscriber has had every chance to read on, and goes on: what it has not seen by now of what others were told is late.
     pub fn had_every_chance(&mut self) {
         for (room, progress) in &self.rooms {
             if let Some(live) = &progress.live {
@@ -330,7 +330,7 @@ impl Subscriber {
         }
     }
 
-    /// The reader was connected to the end and had every chance to read on: what it has not seen by now is lost.
+    /// The subscriber was connected to the end and had every chance to read on: what it has not seen by now is lost.
     pub fn finish(mut self) {
         for room in std::mem::take(&mut self.subscribe_sent).into_keys() {
             let who = &self.name;
@@ -373,7 +373,7 @@ fn advance(held: &mut Option<Cursor>, to: Cursor) {
     }
 }
 
-/// Whether a status is what it may be, for a reader that has everything up to `complete_to`.
+/// Whether a status is what it may be, for a subscriber that has everything up to `complete_to`.
 fn judge(
     status: Status,
     cursor: Cursor,
@@ -407,7 +407,7 @@ fn judge(
 }
 
 impl Live {
-    /// The furthest event that was handed over.
+    /// The furthest event that was delivered.
     fn end(&self) -> Cursor {
         Cursor { epoch: self.epoch, seq: self.last }
     }
@@ -423,7 +423,7 @@ impl Live {
     }
 
     /// How far it is ready to go on from: its last event before the first hole, or, if it was taken up again, what was
-    /// confirmed of what the reader had.
+    /// confirmed of what the subscriber had.
     fn ready(&self, confirmed: Option<Cursor>, complete_to: Option<Cursor>) -> Seq {
         if !self.may_move || !self.missing.is_empty() {
             return self.dense();
@@ -506,7 +506,7 @@ impl RoomProgress {
         Some(live)
     }
 
-    /// The reader was there to the end: is anything of the room missing?
+    /// The subscriber was there to the end: is anything of the room missing?
     fn check_end(&self, who: &str, room: &RoomId, live: &Live, record: &Record) {
         let Some(head) = self.book.lock().head() else { return };
         if live.epoch != head.epoch {
@@ -517,7 +517,7 @@ impl RoomProgress {
         }
         let end = self.removed.unwrap_or(Seq::MAX).min(head.seq);
         let detail = || format!("{who} in {room}: ends at {}, the room at {end}", live.last);
-        // What the status had named is a resume cut short, even if the reader had it from an earlier connection.
+        // What the status had named is a resume cut short, even if the subscriber had it from an earlier connection.
         let ready = live.last.max(live.ready(self.confirmed, self.complete_to));
         let promised = live.promised.min(end).since(ready);
         record.tally.add_many(Rule::PartialResume, promised, detail);

@@ -6,7 +6,7 @@ use im_core::{
 
 use super::{Checker, Fingerprint, Rule, Subscriber, Verdict};
 
-/// One room, one sender, one reader; each message's id and content come from its number.
+/// One room, one sender, one subscriber; each message's id and content come from its number.
 struct World {
     checker: Checker,
     subscriber: Subscriber,
@@ -50,7 +50,7 @@ impl World {
         }
     }
 
-    /// Messages 1 to `n` were sent and acknowledged in their places, and the reader follows from the start.
+    /// Messages 1 to `n` were sent and acknowledged in their places, and the subscriber follows from the start.
     fn with_acked(n: u64) -> Self {
         let mut world = Self::new();
         (1..=n).for_each(|n| world.send(n, "hello"));
@@ -182,7 +182,7 @@ fn what_is_taken_up_again_may_go_back_once_and_skips_nothing() {
     assert_eq!(delivers(&[5]), (0, 1));
 }
 
-/// A reader has confirmed 3 when its stream is taken up for the second time, from a mark before that.
+/// A subscriber has confirmed 3 when its stream is taken up for the second time, from a stream position before that.
 #[test]
 fn what_is_taken_up_again_may_leave_out_what_was_confirmed() {
     let delivers = |confirmed: u64, then: &[u64]| {

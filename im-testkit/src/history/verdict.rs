@@ -11,7 +11,7 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rule {
-    /// Acknowledged and gone, or never handed to a reader that had every chance.
+    /// Acknowledged and gone, or never delivered to a subscriber that had every chance.
     Lost,
     /// One message twice.
     Duplicated,
@@ -21,7 +21,7 @@ pub enum Rule {
     SilentGap,
     /// A resume that is not what it says.
     PartialResume,
-    /// Of another life of the room.
+    /// Of another epoch of the room.
     StaleEpoch,
     /// Handed to somebody who may not read any more.
     AfterRemoval,
@@ -96,7 +96,7 @@ pub struct Verdict {
     pub sends: u64,
     /// Messages that were acknowledged.
     pub acked: u64,
-    /// Events that were handed to readers, repeats after a reconnect included.
+    /// Events that were delivered to subscribers, repeats after a reconnect included.
     pub deliveries: u64,
     /// Events that the store held at the end.
     pub stored: u64,

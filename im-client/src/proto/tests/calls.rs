@@ -24,7 +24,7 @@ enum Step {
     Deliver,
     /// Two replies that the server has written change places.
     Swap,
-    /// An event is lost on its way, so that the client has a hole to fill.
+    /// An event is lost on its way, so that the client has a gap to fill.
     Lose,
     /// The server refuses the next subscription.
     Refuse,

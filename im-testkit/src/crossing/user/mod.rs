@@ -40,7 +40,7 @@ pub(super) struct User {
     /// The checkpoint that the server holds, as far as it is known, and the cursor in it.
     rev: Option<u64>,
     confirmed: Option<Cursor>,
-    /// The newest stream position, and where the reader stood with it.
+    /// The newest stream position, and where the subscriber stood with it.
     position: Option<(String, Cursor)>,
     commands: u64,
     answers: HashMap<u64, Result<Value, ErrorReply>>,
