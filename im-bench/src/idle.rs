@@ -167,7 +167,7 @@ async fn engine_room(
             false => CommandBody::Join { room: room.clone() },
         };
         talker.call(enter).await?;
-        talker.call(CommandBody::Sub { room: room.clone(), since: None }).await?;
+        talker.call(CommandBody::Subscribe { room: room.clone(), since: None }).await?;
         talkers.push(talker);
     }
     for talker in &mut talkers {

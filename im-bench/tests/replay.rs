@@ -135,12 +135,12 @@ fn lost_room_fails_the_run() {
                     "--transport",
                     transport,
                 ][..],
-                &["--drop-a-subscription", "--patience", "3"],
+                &["--drop-a-subscription", "--stall-timeout", "3"],
             ]
             .concat(),
         );
-        assert_eq!((&report["behind"], &report["level"]), (&1.into(), &5.into()), "{report}");
-        assert!(report["lags"][0].as_str().unwrap().starts_with("client-"), "{report}");
+        assert_eq!((&report["behind"], &report["in_sync"]), (&1.into(), &5.into()), "{report}");
+        assert!(report["missing"][0].as_str().unwrap().starts_with("client-"), "{report}");
         assert!(err.contains("1 clients behind"), "{err}");
     }
 }
@@ -150,11 +150,11 @@ fn trace_of_unclean_run_names_what_was_left() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("traces");
     let run = ["--clients", "2", "--store", "memory", "--lines", "100", "--transport", "long"];
-    let broken = ["--drop-a-subscription", "--patience", "1", "--trace", to.to_str().unwrap()];
+    let broken = ["--drop-a-subscription", "--stall-timeout", "1", "--trace", to.to_str().unwrap()];
     let (report, _) = unclean(&[&run[..], &broken].concat());
     // "CLIENT follows ROOM, has …"
-    let lag = report["lags"][0].as_str().unwrap();
-    let (who, _) = lag.split_once(',').unwrap();
+    let missing = report["missing"][0].as_str().unwrap();
+    let (who, _) = missing.split_once(',').unwrap();
     let (client, room) = (who.split(' ').next().unwrap(), who.split(' ').next_back().unwrap());
     let trace = std::fs::read_to_string(to.join(format!("{client}.log"))).unwrap();
     let asked = |kind: &str| {
@@ -172,7 +172,7 @@ fn trace_of_unclean_run_names_what_was_left() {
 
 #[test]
 fn run_that_is_too_slow_fails() {
-    let rate = ["--least-rate", "4000000000", "--patience", "1"];
+    let rate = ["--least-rate", "4000000000", "--stall-timeout", "1"];
     let log = ["--synthetic", "1000000", "--rooms", "10", "--store", "memory"];
     let (report, err) = unclean(&[&log[..], &rate].concat());
     assert!(report["ended"].as_str().unwrap().contains("sends a second over 1 s"), "{report}");

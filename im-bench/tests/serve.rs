@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a server is told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum StopBy {
     Signal(&'static str),
     /// By the end of its standard input.
     Input,
@@ -39,15 +39,15 @@ async fn serve() -> (Child, String) {
 }
 
 /// Lets one client in, and tells the server to stop. Gives the close code and the server's own.
-async fn told(how: Told) -> (u16, Option<i32>) {
+async fn stopped(how: StopBy) -> (u16, Option<i32>) {
     let (mut server, address) = serve().await;
     let input = server.stdin.take().unwrap();
     let (mut socket, _) = connect_async(format!("ws://{address}/")).await.unwrap();
     socket.send(Message::text(r#"{"t":"hello","id":1,"v":1,"user":"ann"}"#)).await.unwrap();
     assert!(socket.next().await.unwrap().unwrap().to_text().unwrap().contains(r#""t":"ok""#));
     match how {
-        Told::Input => drop(input),
-        Told::Signal(name) => {
+        StopBy::Input => drop(input),
+        StopBy::Signal(name) => {
             let command = format!("kill -{name} {}", server.id().unwrap());
             assert!(Command::new("sh").args(["-c", &command]).status().await.unwrap().success());
         }
@@ -65,8 +65,8 @@ async fn told(how: Told) -> (u16, Option<i32>) {
 
 #[tokio::test]
 async fn a_server_that_is_told_to_stop_says_goodbye() {
-    for how in [Told::Signal("TERM"), Told::Signal("INT"), Told::Input] {
-        let ended = tokio::time::timeout(PATIENCE, told(how)).await.unwrap();
+    for how in [StopBy::Signal("TERM"), StopBy::Signal("INT"), StopBy::Input] {
+        let ended = tokio::time::timeout(PATIENCE, stopped(how)).await.unwrap();
         assert_eq!(ended, (4001, Some(0)), "{how:?}");
     }
 }

@@ -15,7 +15,7 @@ use crate::proto::{Identity, Machine, Saved};
 use crate::shell::{Shell, Tap, TokenSource};
 
 /// How the events wait between the client's task and the application; the longer queue is inside the task.
-const HAND_OVER: usize = 64;
+const EVENT_CHANNEL: usize = 64;
 
 /// Assembles a client. Get one from [`Client::builder`] or [`Client::over`].
 #[derive(Clone)]
@@ -50,7 +50,7 @@ impl Builder {
     /// server says that it is wrong. A source that fails is asked again after a pause, as often as [`Reconnect`] allows. Without
     /// a source, a token that is refused ends the client.
     pub fn token_source(mut self, source: TokenSource) -> Self {
-        (self.tokens, self.identity.renewable) = (Some(source), true);
+        (self.tokens, self.identity.refreshable) = (Some(source), true);
         self
     }
 
@@ -90,7 +90,7 @@ impl Builder {
         self
     }
 
-    /// How many sends may wait for their receipts.
+    /// How many sends may wait for their acks.
     pub fn max_unacknowledged(mut self, sends: usize) -> Self {
         self.config.max_unacknowledged = sends;
         self
@@ -111,7 +111,7 @@ impl Builder {
     /// Starts the client without waiting for it to be connected. Needs a tokio runtime.
     pub fn start(self) -> (Client, Events) {
         let (asks_in, asks) = mpsc::unbounded_channel();
-        let (events_in, events) = mpsc::channel(HAND_OVER);
+        let (events_in, events) = mpsc::channel(EVENT_CHANNEL);
         let sends = Arc::new(Semaphore::new(self.config.max_unacknowledged.max(1)));
         let commands = Arc::new(Semaphore::new(self.config.max_commands.max(1)));
         let seed = u64::from_be_bytes(id::random_bytes());

@@ -40,10 +40,10 @@ pub struct Events {
     events: mpsc::Receiver<ClientEvent>,
 }
 
-/// A message that is on its way: a future of its receipt. The message is sent also if this is dropped.
+/// The future of the ack of a message that is on its way. The message is sent also if this is dropped.
 #[derive(Debug)]
 #[must_use = "the receipt says whether the message was kept"]
-pub struct Delivery(oneshot::Receiver<Result<Reply>>);
+pub struct PendingAck(oneshot::Receiver<Result<Reply>>);
 
 impl Client {
     /// A client of the server at `ws://host:port/path`.
@@ -68,10 +68,10 @@ impl Client {
         enqueue(&self.asks, &self.commands, body).await?.await
     }
 
-    /// Sends a message and waits for its receipt. Whatever happens to the connection meanwhile, the message is kept
+    /// Sends a message and waits for its ack. Whatever happens to the connection meanwhile, the message is kept
     /// once.
     ///
-    /// Waits first while [`Config::max_unacknowledged`](crate::Config::max_unacknowledged) sends have no receipt.
+    /// Waits first while [`Config::max_unacknowledged`](crate::Config::max_unacknowledged) sends have no ack.
     ///
     /// # Errors
     ///
@@ -80,17 +80,17 @@ impl Client {
         self.post(message).await?.await
     }
 
-    /// Hands a message over to be sent, and returns without waiting for its receipt. Messages that one task posts one
+    /// Hands a message over to be sent, and returns without waiting for its ack. Messages that one task posts one
     /// after the other to the same target are kept in that order, also if the connection breaks or the server refuses some
     /// for now.
     ///
     /// # Errors
     ///
     /// The client has ended.
-    pub async fn post(&self, message: Message) -> Result<Delivery> {
+    pub async fn post(&self, message: Message) -> Result<PendingAck> {
         let Message { to, id, kind, content } = message;
         let body = CommandBody::Send { to, id, kind, content };
-        enqueue(&self.asks, &self.sends, body).await.map(|waiting| Delivery(waiting.0))
+        enqueue(&self.asks, &self.sends, body).await.map(|waiting| PendingAck(waiting.0))
     }
 
     /// Hands something over to whoever is there now, at most once.
@@ -102,7 +102,7 @@ impl Client {
         self.ask(CommandBody::Signal { to, kind, content }).await.map(drop)
     }
 
-    /// Makes a room and becomes its owner. The receipt of a room that is the caller's already, and as wished, says `repeated`.
+    /// Makes a room and becomes its owner. The ack of a room that is the caller's already, and as wished, says `repeated`.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl Client {
         open: bool,
         members: Vec<UserId>,
     ) -> Result<AppendAck> {
-        sent(self.ask(CommandBody::Create { room, kind, open, members }).await?)
+        append_ack(self.ask(CommandBody::Create { room, kind, open, members }).await?)
     }
 
     /// Becomes a member.
@@ -124,7 +124,7 @@ impl Client {
     ///
     /// The server's refusal.
     pub async fn join(&self, room: RoomId) -> Result<AppendAck> {
-        sent(self.ask(CommandBody::Join { room }).await?)
+        append_ack(self.ask(CommandBody::Join { room }).await?)
     }
 
     /// Stops being a member.
@@ -133,7 +133,7 @@ impl Client {
     ///
     /// The server's refusal.
     pub async fn leave(&self, room: RoomId) -> Result<AppendAck> {
-        sent(self.ask(CommandBody::Leave { room }).await?)
+        append_ack(self.ask(CommandBody::Leave { room }).await?)
     }
 
     /// Changes another user's membership.
@@ -142,7 +142,7 @@ impl Client {
     ///
     /// The server's refusal.
     pub async fn member(&self, room: RoomId, user: UserId, act: MemberAct) -> Result<AppendAck> {
-        sent(self.ask(CommandBody::Member { room, user, act }).await?)
+        append_ack(self.ask(CommandBody::Member { room, user, act }).await?)
     }
 
     /// Who is in the room: a page after `after` in the order of their ids.
@@ -184,7 +184,7 @@ impl Client {
     ///
     /// The server's refusal.
     pub async fn subscribe(&self, room: RoomId, since: Option<Cursor>) -> Result<RoomStatus> {
-        match self.ask(CommandBody::Sub { room: room.clone(), since }).await? {
+        match self.ask(CommandBody::Subscribe { room: room.clone(), since }).await? {
             Reply::Rooms { statuses, .. } => {
                 statuses.into_iter().find(|status| status.room == room).ok_or_else(|| {
                     Error::new(ErrorKind::Protocol, None, "the server's answer leaves out the room")
@@ -200,7 +200,7 @@ impl Client {
     ///
     /// The server's refusal.
     pub async fn unsubscribe(&self, room: RoomId) -> Result<()> {
-        self.ask(CommandBody::Unsub { room }).await.map(drop)
+        self.ask(CommandBody::Unsubscribe { room }).await.map(drop)
     }
 
     /// Tells the server that these events have arrived and been dealt with. Only for
@@ -236,23 +236,28 @@ impl Client {
     /// # Errors
     ///
     /// The server's refusal. [`ErrorKind::Unknown`] if the connection was cut in between and no stamp was given.
-    pub async fn set(
+    pub async fn put_state(
         &self,
         room: RoomId,
         key: StateKey,
         value: Value,
         stamp: Option<Stamp>,
     ) -> Result<Stamp> {
-        applied(self.ask(CommandBody::Set { room, key, value, stamp }).await?)
+        applied(self.ask(CommandBody::PutState { room, key, value, stamp }).await?)
     }
 
     /// Takes a state key's value away.
     ///
     /// # Errors
     ///
-    /// As [`Client::set`].
-    pub async fn unset(&self, room: RoomId, key: StateKey, stamp: Option<Stamp>) -> Result<Stamp> {
-        applied(self.ask(CommandBody::Unset { room, key, stamp }).await?)
+    /// As [`Client::put_state`].
+    pub async fn remove_state(
+        &self,
+        room: RoomId,
+        key: StateKey,
+        stamp: Option<Stamp>,
+    ) -> Result<Stamp> {
+        applied(self.ask(CommandBody::RemoveState { room, key, stamp }).await?)
     }
 
     /// The user's sessions.
@@ -350,12 +355,12 @@ impl Future for Waiting {
     }
 }
 
-impl Future for Delivery {
+impl Future for PendingAck {
     type Output = Result<AppendAck>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let gone = |_| Err(Error::closed(None, "its task is gone"));
-        Pin::new(&mut self.0).poll(cx).map(|answer| sent(answer.unwrap_or_else(gone)?))
+        Pin::new(&mut self.0).poll(cx).map(|answer| append_ack(answer.unwrap_or_else(gone)?))
     }
 }
 
@@ -388,9 +393,9 @@ impl Stream for Events {
     }
 }
 
-fn sent(reply: Reply) -> Result<AppendAck> {
+fn append_ack(reply: Reply) -> Result<AppendAck> {
     match reply {
-        Reply::Sent(receipt) => Ok(receipt),
+        Reply::Appended(ack) => Ok(ack),
         other => Err(unexpected(&other)),
     }
 }

@@ -10,7 +10,7 @@ pub struct Config {
     pub reconnect: Reconnect,
     /// When to tell the server how far events have arrived.
     pub checkpoints: Checkpoints,
-    /// Sends that wait for their receipt; the next call of `send` waits. 64 by default: as many as most servers let be
+    /// Sends that wait for their ack; the next call of `send` waits. 64 by default: as many as most servers let be
     /// in flight. Each holds its content in memory. Those to one room or user keep their order, however many there are: after
     /// one was refused for now, the others to that room wait until it is written again, and count meanwhile.
     pub max_unacknowledged: usize,

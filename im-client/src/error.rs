@@ -100,7 +100,7 @@ impl Error {
     }
 
     /// The id of the message that could not be sent. A later try under the same id is safe: if the first one was kept
-    /// after all, its receipt comes back.
+    /// after all, its ack comes back.
     pub fn message_id(&self) -> Option<&MessageId> {
         self.message_id.as_ref()
     }

@@ -46,7 +46,7 @@ mod shell;
 mod ws;
 
 pub use builder::Builder;
-pub use client::{Client, Delivery, Events};
+pub use client::{Client, Events, PendingAck};
 pub use config::{Checkpoints, Config, Reconnect};
 pub use error::{Error, ErrorKind, Result};
 pub use event::ClientEvent;

@@ -15,7 +15,7 @@ use crate::link::LinkError;
 /// only the statuses 401 and 429 have the meaning of a code. 408 and the statuses of gateways may pass; every other
 /// status means that this transport does not get through.
 pub(crate) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> LinkError {
-    let mut error = told(body).unwrap_or_else(|| foreign(status));
+    let mut error = describe(body).unwrap_or_else(|| foreign(status));
     // The address of this transport leads nowhere; that of another one may.
     error.unfit |= error.code == Some(Code::NotFound.number());
     error.retry_after = error.retry_after.or_else(|| retry_after(headers));
@@ -33,7 +33,7 @@ pub(crate) fn is_ours(code: u16) -> bool {
 }
 
 /// What our servers say in the body of a refusal: `{"code":4204,"msg":"…","retry_ms":…}`.
-fn told(body: &[u8]) -> Option<LinkError> {
+fn describe(body: &[u8]) -> Option<LinkError> {
     let frame = decode(body, Encoding::Json, &Limits::default()).ok()?.pop()?;
     let code = u16::try_from(frame.get("code")?.as_int()?).ok().filter(|code| is_ours(*code))?;
     let meaning = || Code::from_number(code).map_or("refused", Code::meaning);

@@ -45,7 +45,7 @@ pub(crate) struct Answer {
 }
 
 /// How long a good-bye may take.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Shell {
     pub(crate) machine: Machine,
@@ -84,7 +84,7 @@ enum Happened {
     Token(Result<Secret, String>),
     Arrived(Option<Incoming>),
     Written(Result<(), LinkError>),
-    Taken,
+    Consumed,
     NobodyListens,
     Time,
 }
@@ -136,7 +136,7 @@ impl Shell {
                 Happened::Arrived(incoming) => self.on_incoming(incoming, &mut wire),
                 Happened::Written(Ok(())) => {}
                 Happened::Written(Err(error)) => self.lost(&mut wire, error),
-                Happened::Taken => self.machine.on_events_consumed(now()),
+                Happened::Consumed => self.machine.on_events_consumed(now()),
                 Happened::NobodyListens => heard = false,
                 Happened::Time => self.machine.on_time(now()),
             }
@@ -177,7 +177,7 @@ impl Shell {
                     if let Some(event) = machine.event() {
                         permit.send(event);
                     }
-                    Happened::Taken
+                    Happened::Consumed
                 }
                 Err(_) => Happened::NobodyListens,
             },
@@ -200,7 +200,7 @@ impl Shell {
                     wire.connecting = Some(Box::pin(async move { link.connect(encoding).await }));
                 }
                 Output::Transmit(message) => wire.outgoing.queue.push_back(message),
-                Output::Disconnect => farewell(wire).await,
+                Output::Disconnect => close(wire).await,
                 Output::FetchToken => {
                     let fetched = self.tokens.as_ref().map(|fetch| fetch());
                     wire.fetching = Some(fetched.unwrap_or_else(|| {
@@ -298,7 +298,7 @@ impl Wire {
 }
 
 /// Writes what is left and closes, within a bounded time.
-async fn farewell(wire: &mut Wire) {
+async fn close(wire: &mut Wire) {
     if let Some(mut connected) = wire.connected.take() {
         let outgoing = &mut wire.outgoing;
         let last = async {
@@ -306,7 +306,7 @@ async fn farewell(wire: &mut Wire) {
             poll_fn(|cx| connected.sink.as_mut().poll_close(cx)).await
         };
         // Whether it heard us does not change anything any more.
-        let _ = tokio::time::timeout(FAREWELL, last).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, last).await;
     }
     wire.cut();
 }

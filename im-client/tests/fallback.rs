@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Does what it is told: how connecting ends, and what then arrives.
 #[derive(Default)]
-struct Told {
+struct Recorded {
     refuses: Mutex<Option<LinkError>>,
     arrives: Mutex<Option<mpsc::UnboundedSender<Incoming>>>,
     /// Connections that were asked for, and those that came about.
@@ -25,7 +25,7 @@ struct Told {
     hangs: AtomicBool,
 }
 
-impl Told {
+impl Recorded {
     fn say(&self, incoming: Incoming) {
         self.arrives.lock().as_ref().unwrap().unbounded_send(incoming).unwrap();
     }
@@ -40,7 +40,7 @@ impl Told {
 }
 
 #[async_trait]
-impl Link for Told {
+impl Link for Recorded {
     async fn connect(&self, _: Encoding) -> Result<Connected, LinkError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         if self.hangs.load(Ordering::Relaxed) {
@@ -58,8 +58,8 @@ impl Link for Told {
     }
 }
 
-fn three() -> (Vec<Arc<Told>>, Fallback) {
-    let links: Vec<Arc<Told>> = (0..3).map(|_| Arc::default()).collect();
+fn three() -> (Vec<Arc<Recorded>>, Fallback) {
+    let links: Vec<Arc<Recorded>> = (0..3).map(|_| Arc::default()).collect();
     let fallback = Fallback::new(links.iter().map(|link| link.clone() as Arc<dyn Link>));
     (links, fallback)
 }
@@ -114,7 +114,7 @@ async fn a_link_on_which_nothing_is_heard_makes_room_and_one_that_was_cut_does_n
 }
 
 /// A connection over this link on which something was heard.
-async fn heard(fallback: &Fallback, link: &Told) -> Connected {
+async fn heard(fallback: &Fallback, link: &Recorded) -> Connected {
     let mut connected = fallback.connect(Encoding::Json).await.unwrap();
     link.say(Incoming::Heard);
     assert_eq!(connected.stream.next().await, Some(Incoming::Heard));
@@ -276,7 +276,7 @@ async fn blocked_websocket_takes_next_link() {
     ];
     for (status, body) in blocked {
         let link = WebSocket::new(answers(response(status, body)).await);
-        let next = Arc::new(Told::default());
+        let next = Arc::new(Recorded::default());
         let fallback = Fallback::new([Arc::new(link) as Arc<dyn Link>, next.clone()]);
         let (_client, mut events) = Client::over(fallback.clone()).start();
         match events.next().await {
@@ -301,7 +301,7 @@ async fn refused_handshake_keeps_the_link() {
     ];
     for (status, body, code) in refusals {
         let link = WebSocket::new(answers(response(status, body)).await);
-        let fallback = Fallback::new([Arc::new(link) as Arc<dyn Link>, Arc::<Told>::default()]);
+        let fallback = Fallback::new([Arc::new(link) as Arc<dyn Link>, Arc::<Recorded>::default()]);
         let error = fallback.connect(Encoding::Json).await.err().unwrap();
         assert_eq!((error.code, fallback.current()), (Some(code), 0), "{status} {body}");
     }

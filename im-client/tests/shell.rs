@@ -17,7 +17,7 @@ use im_client::{
     Reconnect,
 };
 use im_core::wire::{
-    AppendAck, Bye, Command, CommandBody, Content, Encoding, Event, Limits, Push, Reply,
+    AppendAck, Command, CommandBody, Content, Disconnect, Encoding, Event, Limits, Push, Reply,
     RoomStatus, Secret, ServerFrame, ServerLimits, Status, Value, Welcome, decode, encode,
 };
 use im_core::{
@@ -124,9 +124,9 @@ fn event(n: u64) -> Push {
     }))
 }
 
-fn receipt(n: u64) -> Reply {
+fn append_ack(n: u64) -> Reply {
     let at = Timestamp::from_millis(n);
-    Reply::Sent(AppendAck { room: room(), epoch: EPOCH, seq: seq(n), at, repeated: false })
+    Reply::Appended(AppendAck { room: room(), epoch: EPOCH, seq: seq(n), at, duplicate: false })
 }
 
 fn message(n: u64) -> Message {
@@ -158,7 +158,7 @@ async fn a_message_survives_a_cut_and_is_acknowledged_on_the_next_connection() {
     peer.greet().await;
     let again = peer.next().await;
     assert_eq!(first, again);
-    peer.reply(again.id, &receipt(1));
+    peer.reply(again.id, &append_ack(1));
     assert_eq!(delivery.await.unwrap().seq, seq(1));
     assert!(matches!(events.next().await, Some(ClientEvent::Disconnected { .. })));
     assert!(matches!(events.next().await, Some(ClientEvent::Connected(_))));
@@ -176,7 +176,7 @@ async fn only_so_many_messages_wait_for_their_receipts() {
     tokio::pin!(third);
     assert!(futures::poll!(&mut third).is_pending());
     let command = peer.next().await;
-    peer.reply(command.id, &receipt(1));
+    peer.reply(command.id, &append_ack(1));
     assert!(third.await.is_ok());
 }
 
@@ -233,7 +233,8 @@ async fn connect_fails_where_the_server_refuses_for_good() {
     let mut peer = peers.recv().await.unwrap();
     peer.next().await;
     peer.write(
-        &Push::Bye(Bye { code: 4301, message: "who?".into(), retry_after: None }).to_value(),
+        &Push::Disconnect(Disconnect { code: 4301, message: "who?".into(), retry_after: None })
+            .to_value(),
     );
     let error = connecting.await.unwrap().err().expect("no client");
     assert_eq!(error.code(), Some(Code::BadCredentials));

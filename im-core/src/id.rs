@@ -9,10 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-mod place;
+mod position;
 mod v7;
 
-pub use place::{Cursor, Epoch, Seq};
+pub use position::{Cursor, Epoch, Seq};
 
 /// The largest integer that every encoding carries exactly: 2^53 − 1 (RFC 8259 section 6, I-JSON RFC 7493 section 2.2).
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;

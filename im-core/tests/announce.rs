@@ -104,7 +104,7 @@ impl Shop {
     async fn commit(&self, append: Append) -> Arc<Event> {
         match self.store.append(vec![append]).await.remove(0).unwrap() {
             Appended::Committed(event) => event,
-            Appended::Repeated { .. } => panic!("it is new"),
+            Appended::Duplicate { .. } => panic!("it is new"),
         }
     }
 

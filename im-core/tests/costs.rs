@@ -39,7 +39,7 @@ impl RateLimiter for Till {
         Ok(())
     }
 
-    fn give_back(&self, _: &UserId, cost: u32, _: Timestamp) -> Duration {
+    fn refund(&self, _: &UserId, cost: u32, _: Timestamp) -> Duration {
         self.refund.fetch_add(cost.into(), Ordering::Relaxed);
         Duration::from_millis(3500)
     }

@@ -11,7 +11,7 @@ use im_core::Code;
 use im_core::engine::{Access, Connection, Engine, EngineConfig, Peer};
 use im_core::memory::{MemoryBus, MemoryStore};
 use im_core::ports::{Credentials, Unlimited};
-use im_core::state::Mark;
+use im_core::state::StreamPosition;
 use im_core::wire::{Encoding, ResumeToken, Secret};
 use serde_json::{Value, json};
 
@@ -81,7 +81,7 @@ impl RequestStream {
     }
 
     async fn try_open_stream(&mut self, stream_position: Option<&str>) -> Result<Connection, Code> {
-        let stream_position: Option<Mark> = stream_position.map(|text| text.parse().unwrap());
+        let stream_position: Option<StreamPosition> = stream_position.map(|text| text.parse().unwrap());
         let access = Access::Token(self.token.clone().unwrap());
         self.engine()
             .open_stream(peer(), &access, stream_position.as_ref())
@@ -156,10 +156,11 @@ async fn polls_that_go_from_node_to_node_miss_and_repeat_nothing() {
         let (frames, next) = ann.poll(Some(&stream_position)).await;
         assert_eq!(brief(&frames), [format!("tea:{n}")]);
         let (nothing, same) = ann.poll(Some(&next)).await;
-        let (before, after): (Mark, Mark) = (next.parse().unwrap(), same.parse().unwrap());
+        let (before, after): (StreamPosition, StreamPosition) =
+            (next.parse().unwrap(), same.parse().unwrap());
         assert_eq!(nothing.len(), 0);
-        let compared = |stream_position: Mark| {
-            (stream_position.session, stream_position.rev, stream_position.places)
+        let compared = |stream_position: StreamPosition| {
+            (stream_position.session, stream_position.rev, stream_position.rooms)
         };
         assert_eq!(compared(before), compared(after), "an idle poll changes nothing");
         stream_position = next;
@@ -289,7 +290,7 @@ async fn many_busy_rooms_get_ahead_with_small_marks() {
     let mut delivered = std::collections::BTreeSet::new();
     for _ in 0..12 {
         let (frames, next) = ann.poll(Some(&stream_position)).await;
-        assert!(next.len() <= Mark::MAX_LEN);
+        assert!(next.len() <= StreamPosition::MAX_LEN);
         delivered.extend(brief(&frames));
         stream_position = next;
         // A position has no room for all of them, so the client confirms what it has received.
@@ -350,7 +351,7 @@ async fn a_ticket_opens_once_and_then_only_takes_up_again() {
     let first = Access::Ticket { ticket: ticket.clone(), again: false };
     let access = Access::Ticket { ticket: ticket.clone(), again: true };
     let engine = ann.engine();
-    let stream_position = Mark::default();
+    let stream_position = StreamPosition::default();
     let early = engine.open_stream(peer(), &access, Some(&stream_position)).await;
     assert_eq!(early.unwrap_err().code(), Code::BadCredentials);
     // Where the reader stands may be known from elsewhere.
@@ -360,7 +361,7 @@ async fn a_ticket_opens_once_and_then_only_takes_up_again() {
         engine.open_stream(peer(), &first, None).await.unwrap_err().code(),
         Code::BadCredentials
     );
-    let stream_position: Mark = stream_position.parse().unwrap();
+    let stream_position: StreamPosition = stream_position.parse().unwrap();
     ann.engine().open_stream(peer(), &access, Some(&stream_position)).await.unwrap();
     let wrong = Secret::new(format!("{}x", ticket.expose()));
     let wrong = Access::Ticket { ticket: wrong, again: true };
@@ -493,7 +494,7 @@ async fn a_mark_of_another_session_or_of_a_later_day_says_nothing() {
     let (_, others) = bob.poll(None).await;
     let (_, mine) = ann.poll(None).await;
     assert_eq!(brief(&ann.poll(Some(&others)).await.0), ["tea ok"]);
-    let mut later: Mark = mine.parse().unwrap();
+    let mut later: StreamPosition = mine.parse().unwrap();
     later.rev += 1;
     assert_eq!(brief(&ann.poll(Some(&later.to_string())).await.0), ["tea ok"]);
     assert_eq!(brief(&ann.poll(Some(&mine)).await.0), [""; 0]);

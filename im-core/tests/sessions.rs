@@ -68,7 +68,7 @@ async fn ending_all_sessions_reaches_every_one_of_them() {
             secret: SecretHash::of(&Secret::new("secret")),
             created: Timestamp::from_millis(n),
             expires: Timestamp::from_millis(u64::MAX),
-            attached: 1,
+            fencing_token: 1,
         };
         engine.store().open_session(record).await.unwrap();
     }

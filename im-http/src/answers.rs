@@ -27,7 +27,7 @@ pub(crate) async fn body(mut answers: Acks, encoding: Encoding) -> Body {
         let Some(AckChunk { frames, held }) = answers.next().await else {
             return Body::from(list_encoded(&[], encoding));
         };
-        return Body::new(Whole(Pieces::new(list_encoded(&frames, encoding), held)));
+        return Body::new(WholeBody(Pieces::new(list_encoded(&frames, encoding), held)));
     }
     let missing = answers.commands();
     let head = Some(list_head(missing, encoding));
@@ -89,9 +89,9 @@ impl Drop for Piece {
 }
 
 /// A list of answers that are all there.
-struct Whole(Pieces);
+struct WholeBody(Pieces);
 
-impl HttpBody for Whole {
+impl HttpBody for WholeBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -27,7 +27,7 @@ pub fn check_grammar<B>(request: &Request<B>) -> Result<(), Refusal> {
 /// The refusal of a request that two programs might read differently. The connection ends with it: where the next request
 /// begins may be read differently as well.
 pub(crate) fn ambiguous(status: StatusCode, words: &str) -> Refusal {
-    ::metrics::counter!(metrics::REQUESTS_REFUSED, "why" => "grammar").increment(1);
+    ::metrics::counter!(metrics::REQUESTS_REFUSED, "reason" => "grammar").increment(1);
     let close = HeaderValue::from_static("close");
     Refusal::new(Code::Malformed, words).status(status).header(CONNECTION, close)
 }

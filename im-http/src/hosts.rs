@@ -8,8 +8,8 @@ use http::uri::{Authority, Uri};
 use im_core::{Code, Error, Result};
 
 use crate::grammar::authority;
+use crate::log_throttle::LogThrottle;
 use crate::metrics;
-use crate::seldom::Seldom;
 
 /// Under which host names (`Host`, or `:authority` of HTTP/2) requests are answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,12 +46,12 @@ impl Hosts {
 pub(crate) struct HostCheck {
     hosts: Hosts,
     on_loopback: bool,
-    warned: Seldom,
+    warned: LogThrottle,
 }
 
 impl HostCheck {
     pub(crate) fn new(hosts: Hosts, on_loopback: bool) -> Self {
-        Self { hosts, on_loopback, warned: Seldom::default() }
+        Self { hosts, on_loopback, warned: LogThrottle::default() }
     }
 
     /// Lets the request in or refuses it. Without a name it does not come from a browser, and is let in.
@@ -60,7 +60,7 @@ impl HostCheck {
         if self.hosts.allow(named.host(), self.on_loopback) {
             return Ok(());
         }
-        ::metrics::counter!(metrics::REQUESTS_REFUSED, "why" => "host").increment(1);
+        ::metrics::counter!(metrics::REQUESTS_REFUSED, "reason" => "host").increment(1);
         let words = format!(
             "this server is not known as {:?}: if it is to be, name it in ListenerConfig::hosts (quickstart: --origin)",
             shortened(named.host())

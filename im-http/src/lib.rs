@@ -41,23 +41,23 @@
 //! | `timed` | bodies of requests, bounded in time |
 //! | `uplink`, `answers` | commands by POST; the body of what they are answered with |
 //! | `edge` | all endpoints behind one prefix, and what is offered there |
-//! | `roll` | who is connected by a service |
-//! | `crowd` | how many sockets there are, and how many one address has |
+//! | `connection_list` | who is connected by a service |
+//! | `socket_limiter` | how many sockets there are, and how many one address has |
 //! | `files` | how many files the process may have open |
 //! | `listener`, `listener_config` | HTTP on a socket, bounded in time and number |
 //! | `speaking` | HTTP on one connection |
 //! | `front` | what happens to each request and answer of our own listener |
 //! | `socket`, `turns`, `watch` | a connection of HTTP/1.1: its halves, whose turn it is, and when it ends |
-//! | `patience` | a socket that is given up when its peer takes nothing |
-//! | `seldom`, `metrics` | warnings that come seldom; names of metrics |
+//! | `write_timeout` | a socket that is given up when its peer takes nothing |
+//! | `log_throttle`, `metrics` | warnings that come seldom; names of metrics |
 //! | `stop` | when a server is asked to end |
 //! | `tls` | certificates for the listener (feature `tls`) |
 //! | [`warp`] | a tower service as a warp filter (feature `warp`) |
 
 mod answers;
 mod body;
+mod connection_list;
 mod credentials;
-mod crowd;
 mod edge;
 mod endpoint;
 mod files;
@@ -68,14 +68,13 @@ mod hosts;
 mod listener;
 mod listener_config;
 mod lists;
+mod log_throttle;
 mod metrics;
 mod origin;
-mod patience;
 mod refusal;
 mod request;
-mod roll;
-mod seldom;
 mod socket;
+mod socket_limiter;
 mod speaking;
 mod stop;
 mod timed;
@@ -86,10 +85,11 @@ mod uplink;
 #[cfg(feature = "warp")]
 pub mod warp;
 mod watch;
+mod write_timeout;
 
 pub use body::{Body, BoxError};
+pub use connection_list::{ConnectionList, Entry};
 pub use credentials::{PeerAddr, credentials, peer_address};
-pub use crowd::Place;
 pub use edge::{Edge, Transport};
 pub use endpoint::answer;
 pub use files::{RESERVED_FILES, raise_file_limit};
@@ -98,14 +98,14 @@ pub use hosts::Hosts;
 pub use listener::Listener;
 pub use listener_config::ListenerConfig;
 pub use lists::{NotText, elements, list, lists};
+pub use log_throttle::LogThrottle;
 pub use origin::{Origin, OriginError, OriginPolicy, Origins};
 pub use refusal::{Refusal, status_of};
 pub use request::{
     IM_SESSION, accepted, accepts_gzip, content_type, media_type, only, query, session,
 };
-pub use roll::{Entry, Roll};
-pub use seldom::Seldom;
 pub use socket::into_tcp;
+pub use socket_limiter::SocketPermit;
 pub use stop::shutdown_signal;
 pub use timed::{BodyTooSlow, TimedBody};
 #[cfg(feature = "tls")]

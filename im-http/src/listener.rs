@@ -18,13 +18,13 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use crate::body::BoxError;
-use crate::crowd::{Crowd, Full, Place};
 use crate::files::file_limit;
 use crate::forwarded::is_proxy;
 use crate::front::Front;
 use crate::hosts::HostCheck;
 use crate::listener_config::ListenerConfig;
-use crate::seldom::Seldom;
+use crate::log_throttle::LogThrottle;
+use crate::socket_limiter::{Full, SocketLimiter, SocketPermit};
 use crate::speaking::OneConnection;
 use crate::timed::TimedBody;
 #[cfg(feature = "tls")]
@@ -125,24 +125,24 @@ impl Listener {
         let host = Arc::new(HostCheck::new(config.hosts.clone(), on_loopback));
         let tasks = Tasks::new(&config);
         loop {
-            let (stream, peer, slot) = tokio::select! {
+            let (stream, peer, connection_permit) = tokio::select! {
                 biased;
                 () = &mut stop => break,
-                accepted = next_connection(&self.socket, &tasks.slots) => accepted,
+                accepted = next_connection(&self.socket, &tasks.connections) => accepted,
             };
-            let Some(place) = tasks.place(&config, peer) else { continue };
+            let Some(permit) = tasks.permit(&config, peer) else { continue };
             let one = OneConnection {
                 config: config.clone(),
                 front: Front::new(config.clone(), host.clone(), peer),
                 #[cfg(feature = "tls")]
                 certificates: self.certificates.clone(),
                 stop: tasks.stop.clone(),
-                slot,
+                connection_permit,
             };
             let service = TowerToHyperService::new(service.clone());
             let end = tasks.end.clone();
             tasks.tracker.spawn(async move {
-                end.run_until_cancelled(one.run(stream, place, service)).await
+                end.run_until_cancelled(one.run(stream, permit, service)).await
             });
         }
         drop(self.socket);
@@ -153,9 +153,9 @@ impl Listener {
 
 /// What a running listener owns. Dropping it ends its tasks.
 struct Tasks {
-    slots: Arc<Semaphore>,
-    crowd: Crowd,
-    warned: Seldom,
+    connections: Arc<Semaphore>,
+    sockets: SocketLimiter,
+    warned: LogThrottle,
     tracker: TaskTracker,
     /// Asks the connections to end after the request in flight.
     stop: CancellationToken,
@@ -165,23 +165,23 @@ struct Tasks {
 
 impl Tasks {
     fn new(config: &ListenerConfig) -> Self {
-        let slots = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        let connections = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            slots: Arc::new(Semaphore::new(slots)),
-            crowd: Crowd::default(),
-            warned: Seldom::default(),
+            connections: Arc::new(Semaphore::new(connections)),
+            sockets: SocketLimiter::default(),
+            warned: LogThrottle::default(),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
             end: CancellationToken::new(),
         }
     }
 
-    /// A place for one more socket of this address, if there is one.
-    fn place(&self, config: &ListenerConfig, peer: SocketAddr) -> Option<Place> {
+    /// A permit for one more socket of this address, if there is one.
+    fn permit(&self, config: &ListenerConfig, peer: SocketAddr) -> Option<SocketPermit> {
         let counted = (!is_proxy(&config.proxies, peer.ip())).then(|| peer.ip());
         let (most, share) = (config.max_sockets, config.max_connections_per_address);
-        match self.crowd.enter(counted, most, share) {
-            Ok(place) => Some(place),
+        match self.sockets.enter(counted, most, share) {
+            Ok(permit) => Some(permit),
             Err(full) => {
                 if let Some(left_out) = self.warned.due() {
                     let (bound, setting) = match full {
@@ -222,13 +222,15 @@ impl Drop for Tasks {
 /// already, or a lack of file handles that the end of another connection mends.
 async fn next_connection(
     socket: &TcpListener,
-    slots: &Arc<Semaphore>,
+    connections: &Arc<Semaphore>,
 ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     loop {
         // The semaphore is never closed; if it were, nobody could be served.
-        let Ok(slot) = slots.clone().acquire_owned().await else { std::future::pending().await };
+        let Ok(connection_permit) = connections.clone().acquire_owned().await else {
+            std::future::pending().await
+        };
         match socket.accept().await {
-            Ok((stream, peer)) => return (stream, peer, slot),
+            Ok((stream, peer)) => return (stream, peer, connection_permit),
             Err(e) if is_about_one_connection(&e) => {}
             Err(e) => {
                 tracing::warn!(error = %e, "cannot accept connections; trying again in a second");

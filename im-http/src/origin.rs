@@ -10,8 +10,8 @@ use http::uri::{Authority, Uri};
 use im_core::{Code, Error, Result};
 
 use crate::hosts::{own_authority, shortened};
+use crate::log_throttle::LogThrottle;
 use crate::metrics;
-use crate::seldom::Seldom;
 
 /// Where a page came from: scheme, host and port (RFC 6454 section 4), brought into one form, so that two of them are
 /// equal when a browser would call them the same.
@@ -130,7 +130,7 @@ impl OriginPolicy {
 /// router may have put it, and lets in pages of the same origin if there is none.
 #[derive(Debug, Clone, Default)]
 pub struct Origins {
-    shared: Arc<(OriginPolicy, Seldom)>,
+    shared: Arc<(OriginPolicy, LogThrottle)>,
 }
 
 impl From<OriginPolicy> for Origins {
@@ -142,7 +142,7 @@ impl From<OriginPolicy> for Origins {
 impl Origins {
     /// The list.
     pub fn new(policy: OriginPolicy) -> Self {
-        Self { shared: Arc::new((policy, Seldom::default())) }
+        Self { shared: Arc::new((policy, LogThrottle::default())) }
     }
 
     /// What is let in.
@@ -177,7 +177,7 @@ impl Origins {
     }
 
     fn refuse(&self, origin: Option<&str>, own: Option<&Authority>) -> Error {
-        ::metrics::counter!(metrics::REQUESTS_REFUSED, "why" => "origin").increment(1);
+        ::metrics::counter!(metrics::REQUESTS_REFUSED, "reason" => "origin").increment(1);
         let origin = shortened(origin.unwrap_or("that cannot be read"));
         let host = own.map_or("no name", |own| shortened(own.as_str()));
         let words = match self.policy() {

@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 use http_body_util::Full;
-use im_core::wire::{Bye, Encoding, Map, Value, encode};
+use im_core::wire::{Disconnect, Encoding, Map, Value, encode};
 use im_core::{Advice, Code, Error};
 
 /// The HTTP status that goes with a code (RFC 9110 section 15, RFC 6585), as `wire/SPEC.md` says. The code in the body
@@ -130,11 +130,13 @@ impl From<Error> for Refusal {
 }
 
 /// What ended a connection, told to a request that it leaves without an answer.
-impl From<&Bye> for Refusal {
-    fn from(bye: &Bye) -> Self {
-        let refusal =
-            Self::new(Code::from_number(bye.code).unwrap_or(Code::Unknown), bye.message.as_str());
-        match bye.retry_after {
+impl From<&Disconnect> for Refusal {
+    fn from(disconnect: &Disconnect) -> Self {
+        let refusal = Self::new(
+            Code::from_number(disconnect.code).unwrap_or(Code::Unknown),
+            disconnect.message.as_str(),
+        );
+        match disconnect.retry_after {
             Some(delay) => refusal.retry_after(delay),
             None => refusal,
         }

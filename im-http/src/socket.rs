@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::crowd::Place;
-use crate::patience::Patient;
+use crate::socket_limiter::SocketPermit;
 use crate::turns::Turns;
+use crate::write_timeout::WriteTimeout;
 
 /// A socket that hyper and [`Watch`](crate::watch::Watch) share; clones are the same one. Both run in one task, so the lock
 /// is never waited for.
@@ -22,7 +22,7 @@ pub(crate) struct Socket<T>(Arc<Mutex<Inner<T>>>);
 
 struct Inner<T> {
     /// Nothing once an upgrade has taken it.
-    stream: Option<(T, Place)>,
+    stream: Option<(T, SocketPermit)>,
     /// Read while an answer was due, and still to be handed on.
     ahead: Option<u8>,
     /// The peer sends nothing more.
@@ -37,8 +37,8 @@ impl<T> Clone for Socket<T> {
 }
 
 impl<T: AsyncRead + Unpin> Socket<T> {
-    pub(crate) fn new(stream: T, place: Place, turns: Arc<Turns>) -> Self {
-        let inner = Inner { stream: Some((stream, place)), ahead: None, ended: false, turns };
+    pub(crate) fn new(stream: T, permit: SocketPermit, turns: Arc<Turns>) -> Self {
+        let inner = Inner { stream: Some((stream, permit)), ahead: None, ended: false, turns };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -83,8 +83,8 @@ impl<T: AsyncRead + Unpin> Socket<T> {
 ///
 /// The connection itself, if it runs over anything else: TLS, or another server's socket. Nothing if the socket was taken
 /// before, which cannot happen: a connection is upgraded once.
-pub fn into_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes, Place), Option<Upgraded>> {
-    let parts = upgraded.downcast::<TokioIo<Socket<Patient<TcpStream>>>>().map_err(Some)?;
+pub fn into_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes, SocketPermit), Option<Upgraded>> {
+    let parts = upgraded.downcast::<TokioIo<Socket<WriteTimeout<TcpStream>>>>().map_err(Some)?;
     let socket = parts.io.into_inner();
     let (taken, ahead) = {
         let inner = &mut *socket.0.lock();
@@ -98,8 +98,8 @@ pub fn into_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes, Place), Option<
             early.freeze()
         }
     };
-    let (stream, place) = taken.ok_or(None)?;
-    Ok((stream.into_inner(), early, place))
+    let (stream, permit) = taken.ok_or(None)?;
+    Ok((stream.into_inner(), early, permit))
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {

@@ -26,15 +26,15 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::body::BoxError;
-use crate::crowd::Place;
 use crate::front::Front;
 use crate::listener_config::ListenerConfig;
-use crate::patience::{Patient, set_user_timeout};
 use crate::socket::Socket;
+use crate::socket_limiter::SocketPermit;
 use crate::timed::TimedBody;
 #[cfg(feature = "tls")]
 use crate::tls::Certificates;
 use crate::watch::{Verdict, Watch};
+use crate::write_timeout::{WriteTimeout, set_user_timeout};
 
 /// Requests of one HTTP/2 connection at the same time: a few dozen tabs of one browser, with a stream each.
 #[cfg(feature = "tls")]
@@ -55,7 +55,7 @@ pub(crate) struct OneConnection {
     pub(crate) stop: CancellationToken,
     /// Counted as long as it speaks HTTP.
     #[allow(dead_code, reason = "only held")]
-    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) connection_permit: OwnedSemaphorePermit,
 }
 
 impl OneConnection {
@@ -63,7 +63,7 @@ impl OneConnection {
     pub(crate) async fn run<S, B>(
         self,
         stream: TcpStream,
-        place: Place,
+        permit: SocketPermit,
         service: TowerToHyperService<S>,
     ) where
         S: Service<Request<TimedBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -80,7 +80,7 @@ impl OneConnection {
             return;
         }
         let turns = self.front.turns().clone();
-        let stream = Patient::new(stream, self.config.write_timeout, turns);
+        let stream = WriteTimeout::new(stream, self.config.write_timeout, turns);
         #[cfg(feature = "tls")]
         if let Some(certificates) = &self.certificates {
             match tokio::time::timeout(self.config.header_timeout, certificates.accept(stream))
@@ -88,18 +88,18 @@ impl OneConnection {
             {
                 Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
                     self.speak_two(stream, service).await;
-                    drop(place);
+                    drop(permit);
                 }
-                Ok(Ok(stream)) => self.speak(stream, place, service).await,
+                Ok(Ok(stream)) => self.speak(stream, permit, service).await,
                 Ok(Err(e)) => tracing::debug!(error = %e, "the TLS handshake failed"),
                 Err(_) => tracing::debug!("the TLS handshake took too long"),
             }
             return;
         }
-        self.speak(stream, place, service).await;
+        self.speak(stream, permit, service).await;
     }
 
-    async fn speak<T, S, B>(&self, stream: T, place: Place, service: TowerToHyperService<S>)
+    async fn speak<T, S, B>(&self, stream: T, permit: SocketPermit, service: TowerToHyperService<S>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<TimedBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -109,7 +109,7 @@ impl OneConnection {
         B::Error: Into<BoxError>,
     {
         let turns = self.front.turns().clone();
-        let socket = Socket::new(stream, place, turns.clone());
+        let socket = Socket::new(stream, permit, turns.clone());
         let front = self.front.clone();
         let service = hyper::service::service_fn(move |request| {
             front.clone().answer(service.clone(), request)

@@ -74,7 +74,7 @@ async fn hello(at: SocketAddr, user: &str) -> String {
     format!("{} {}", welcome["session"].as_str().unwrap(), welcome["secret"].as_str().unwrap())
 }
 
-fn told(answer: &Answer) -> (u16, Option<u16>) {
+fn recorded(answer: &Answer) -> (u16, Option<u16>) {
     (answer.status, answer.code())
 }
 
@@ -115,17 +115,17 @@ async fn what_is_offered_is_said() {
     assert_eq!(offer["limits"]["message_bytes"], 4096);
     assert_eq!(ask(at, "GET /im/", &[], b"").await.json(), offer);
     for path in ["/", "/imposter", "/im/ws", "/im/send/x", "/im/send/"] {
-        assert_eq!(told(&ask(at, &format!("GET {path}"), &[], b"").await), (404, Some(4520)));
+        assert_eq!(recorded(&ask(at, &format!("GET {path}"), &[], b"").await), (404, Some(4520)));
     }
     for path in ["/im//send", "/im//", "/im/send//", "/im//ws"] {
-        assert_eq!(told(&ask(at, &format!("POST {path}"), &[], b"").await), (400, Some(4500)));
+        assert_eq!(recorded(&ask(at, &format!("POST {path}"), &[], b"").await), (400, Some(4500)));
     }
     let wrong = ask(at, "GET /im/send", &[], b"").await;
     assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST, OPTIONS")));
     engine.drain(Duration::from_millis(1)).await;
     let ping = json!({"t": "ping", "id": 1});
     for answer in [ask(at, "GET /im", &[], b"").await, post(at, &[JSON], &ping).await] {
-        assert_eq!(told(&answer), (503, Some(4001)));
+        assert_eq!(recorded(&answer), (503, Some(4001)));
         assert!(answer.header("retry-after").is_some());
         assert!(answer.json()["retry_ms"].is_u64());
     }
@@ -149,7 +149,7 @@ async fn bad_requests_are_refused_each_with_its_number() {
         (vec![("content-type", "application/msgpack"), ("im-session", &ann)], (400, 4500)),
     ] {
         let answer = post(at, &headers, &ping).await;
-        assert_eq!(told(&answer), (expected.0, Some(expected.1)), "{headers:?}: {answer:?}");
+        assert_eq!(recorded(&answer), (expected.0, Some(expected.1)), "{headers:?}: {answer:?}");
         assert_eq!(answer.header("cache-control"), Some("no-store"));
     }
     // Empty headers are none, and foreign text in shared ones is passed over.
@@ -164,16 +164,16 @@ async fn bad_requests_are_refused_each_with_its_number() {
         (vec![JSON, ("im-session", &ann), ("authorization", "Digest \u{fc}")], (200, None)),
         (vec![JSON, ("im-session", &ann), ("expect", "")], (200, None)),
     ] {
-        assert_eq!(told(&post(at, &headers, &ping).await), expected, "{headers:?}");
+        assert_eq!(recorded(&post(at, &headers, &ping).await), expected, "{headers:?}");
     }
     for body in ["", "[]", "{", "5", "{\"t\":\"ping\",\"id\":1}{}"] {
         let headers = [JSON, ("im-session", &ann)];
         let answer = ask(at, "POST /im/send", &headers, body.as_bytes()).await;
-        assert_eq!(told(&answer), (400, Some(4500)), "{body}");
+        assert_eq!(recorded(&answer), (400, Some(4500)), "{body}");
     }
     let session = [JSON, ("im-session", &*ann)];
     assert_eq!(post(at, &session, &json!({"t": "logout", "id": 2})).await.json()[0]["t"], "ok");
-    assert_eq!(told(&post(at, &session, &ping).await), (404, Some(4400)));
+    assert_eq!(recorded(&post(at, &session, &ping).await), (404, Some(4400)));
     assert_eq!(post(at, &[JSON, ("im-session", &bob)], &ping).await.status, 200);
 }
 
@@ -193,7 +193,7 @@ async fn bad_hello_by_post_is_answered() {
     assert_eq!((&behind["id"], &behind["code"]), (&json!(2), &json!(4509)));
     // Other refusals of `hello` refuse the request.
     let other = post(at, &[JSON], &json!({"t": "hello", "id": 1, "v": 99, "user": "ann"})).await;
-    assert_eq!(told(&other), (400, Some(4505)));
+    assert_eq!(recorded(&other), (400, Some(4505)));
 }
 
 #[tokio::test]
@@ -245,7 +245,7 @@ async fn bodies_are_bounded_in_bytes_and_time() {
         // The server may have had enough before it is all written.
         let _ = client.send(body.as_bytes()).await;
         let answer = within(client.finish()).await.unwrap();
-        assert_eq!(told(&answer), expected, "{more}");
+        assert_eq!(recorded(&answer), expected, "{more}");
     }
     // What comes after the announced length is another request, and none at all.
     let mut client = Client::connect(at).await.unwrap();
@@ -279,7 +279,7 @@ async fn uplink_time_replaces_the_listeners() {
     let head = "POST /im/send HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let mut client = Client::connect(at).await.unwrap();
     client.send(format!("{head}content-length: 9\r\n\r\n{{").as_bytes()).await.unwrap();
-    assert_eq!(told(&within(client.finish()).await.unwrap()), (408, Some(4205)));
+    assert_eq!(recorded(&within(client.finish()).await.unwrap()), (408, Some(4205)));
 }
 
 #[tokio::test]
@@ -293,7 +293,7 @@ async fn pages_of_other_origins_are_refused_and_listed_ones_may_read() {
         |origin| [JSON, ("im-session", &*session), ("cookie", "who=ann"), ("origin", origin)];
     for origin in ["https://evil.example", "null", "https://app.example.evil.example"] {
         let answer = post(at, &from(origin), &create("tea")).await;
-        assert_eq!(told(&answer), (403, Some(4511)), "{origin}");
+        assert_eq!(recorded(&answer), (403, Some(4511)), "{origin}");
         let words = answer.json()["msg"].as_str().unwrap().to_owned();
         assert!(words.contains(origin) && words.contains("Edge::origins"), "{words}");
         assert_eq!(answer.header("access-control-allow-origin"), None);

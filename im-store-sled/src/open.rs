@@ -248,8 +248,8 @@ fn recover(
         return Err(error);
     }
     let aside = folder.swap("damaged")?;
-    let aside = aside.display();
-    tracing::warn!(rooms, %aside, "recovered: every room is whole; the damaged data was put aside and can be removed");
+    let damaged_copy = aside.display();
+    tracing::warn!(rooms, %damaged_copy, "recovered: every room is whole; the damaged data was put aside and can be removed");
     open_caught(&folder.sled(), device, cache_bytes).map_err(|error| not_open(folder, error))
 }
 

@@ -276,7 +276,7 @@ impl Reader<'_> {
             Some(first) => record::read_number(parts::open(&first)?.0)?,
             None => 0,
         };
-        Ok(Some(SessionHead { attached: session.attached, rev }))
+        Ok(Some(SessionHead { fencing_token: session.fencing_token, rev }))
     }
 
     pub(crate) fn ticket(&self, id: &SessionId) -> StoreResult<Option<Ticket>> {
@@ -320,7 +320,7 @@ impl Reader<'_> {
                 entries.sort_by(|a, b| a.key.cmp(&b.key));
                 let head = before.map(|bytes| record::read_state_head(&bytes)).transpose()?;
                 let (revision, floor) = head.unwrap_or_default();
-                return Ok(StateSnapshot { revision, entries, floor });
+                return Ok(StateSnapshot { revision, entries, purged_stamp: floor });
             }
         }
     }

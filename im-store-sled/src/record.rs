@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use im_core::ports::StoreResult;
 use im_core::state::{
-    Checkpoint, ContentHash, Followed, IdempotencyRecord, Membership, RoomRecord, SessionRecord,
-    Ticket,
+    Checkpoint, ContentHash, IdempotencyRecord, Membership, RoomRecord, SessionRecord,
+    SubscriptionRecord, Ticket,
 };
 use im_core::wire::{Content, Event, Role, RoomKind, StateUpdate};
 use im_core::{
@@ -202,7 +202,7 @@ pub(crate) fn session(record: &SessionRecord) -> Vec<u8> {
         .text(record.device.as_str())
         .time(record.created)
         .time(record.expires)
-        .u64(record.attached)
+        .u64(record.fencing_token)
         .rest(&secret)
 }
 
@@ -214,7 +214,15 @@ pub(crate) fn read_session(id: &SessionId, bytes: &[u8]) -> StoreResult<SessionR
     let attached = input.u64()?;
     let secret =
         rmp_serde::from_slice(input.rest()).map_err(|_| crate::error::damaged("session"))?;
-    Ok(SessionRecord { id: id.clone(), user, device, secret, created, expires, attached })
+    Ok(SessionRecord {
+        id: id.clone(),
+        user,
+        device,
+        secret,
+        created,
+        expires,
+        fencing_token: attached,
+    })
 }
 
 pub(crate) fn ticket(ticket: &Ticket) -> Vec<u8> {
@@ -245,7 +253,7 @@ pub(crate) fn checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
     let rooms = &checkpoint.rooms;
     let count = u32::try_from(rooms.len()).unwrap_or(u32::MAX);
     let mut out = Out::new(12 + rooms.len() * 64).u64(checkpoint.rev).u32(count);
-    for (room, Followed { cursor, since }) in rooms {
+    for (room, SubscriptionRecord { cursor, since }) in rooms {
         let Epoch { generation, incarnation } = cursor.epoch;
         out = out.text(room.as_str()).u64(generation).u64(incarnation).u64(cursor.seq.get());
         out = out.u64(*since);
@@ -262,7 +270,7 @@ pub(crate) fn read_checkpoint(bytes: &[u8]) -> StoreResult<Checkpoint> {
         let room = input.made(RoomId::new(room))?;
         let epoch = Epoch { generation: input.u64()?, incarnation: input.u64()? };
         let cursor = Cursor { epoch, seq: input.seq()? };
-        rooms.insert(room, Followed { cursor, since: input.u64()? });
+        rooms.insert(room, SubscriptionRecord { cursor, since: input.u64()? });
     }
     Ok(Checkpoint { rev, rooms })
 }

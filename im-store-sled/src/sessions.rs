@@ -31,9 +31,9 @@ impl Txn<'_> {
         expires: Timestamp,
     ) -> StoreResult<Option<u64>> {
         let Some(mut session) = self.session(id)? else { return Ok(None) };
-        session.attached += 1;
+        session.fencing_token += 1;
         self.write_session(&session, expires)?;
-        Ok(Some(session.attached))
+        Ok(Some(session.fencing_token))
     }
 
     pub(crate) fn touch_session(&mut self, id: &SessionId, expires: Timestamp) -> StoreResult<()> {

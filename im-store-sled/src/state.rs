@@ -55,7 +55,7 @@ impl Txn<'_> {
         let mut authors = Vec::new();
         for update in updates {
             let from = update.from.clone();
-            if draft.map.merge(update, &self.state_limits) == Merge::Taken {
+            if draft.map.merge(update, &self.state_limits) == Merge::Applied {
                 draft.revision += 1;
                 if authors.last() != Some(&from) {
                     authors.push(from);
@@ -131,7 +131,7 @@ impl Txn<'_> {
             self.put_record(&keys::state(incarnation, &key), None, Sight::AtOnce)?;
             draft.written.remove(&key);
         }
-        let head = record::state_head(draft.revision, draft.map.floor());
+        let head = record::state_head(draft.revision, draft.map.purged_stamp());
         self.put(keys::state_head(incarnation), Some(head), Sight::AtOnce)
     }
 

@@ -264,7 +264,7 @@ impl RoomLog for SledStore {
             .await
     }
 
-    async fn sent(
+    async fn idempotency_record(
         &self,
         room: &RoomId,
         sender: &UserId,
@@ -381,7 +381,7 @@ impl SessionRegistry for SledStore {
         change: CheckpointChange,
     ) -> StoreResult<Result<u64, Unchanged>> {
         let id = id.clone();
-        let bytes = (change.follow.len() + change.confirm.len()) * 100;
+        let bytes = (change.subscribe.len() + change.confirm.len()) * 100;
         self.write(bytes, move |txn| txn.change_checkpoint(&id, &change)).await
     }
 

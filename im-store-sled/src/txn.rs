@@ -240,7 +240,7 @@ impl<'a> Txn<'a> {
                     txn.commit(*commit)
                 })
             }
-            Ok(Plan::Repeated { epoch, record }) => Ok(Appended::Repeated { epoch, record }),
+            Ok(Plan::Duplicate { epoch, record }) => Ok(Appended::Duplicate { epoch, record }),
             Err(PlanError::Refused(refusal)) => Err(refusal.into()),
             Err(PlanError::Store(error)) => Err(error),
         }
@@ -398,7 +398,7 @@ impl View for Txn<'_> {
         Ok(false)
     }
 
-    fn sent(
+    fn idempotency_record(
         &self,
         room: &RoomRecord,
         sender: &UserId,

@@ -139,7 +139,8 @@ impl Draft {
                 Act::Post { event, .. } => {
                     // Whether there is a trace of who sends, whoever stands for it.
                     users.insert((incarnation, event.from.clone()));
-                    if let (Some(key), Repeats::LookedFor) = (&event.key, self.repeats) {
+                    if let (Some(key), Repeats::LookedFor) = (&event.idempotency_key, self.repeats)
+                    {
                         sends.insert((incarnation, event.from.clone(), key.id.clone()));
                     }
                 }
@@ -211,8 +212,8 @@ impl Draft {
                 Ok(Plan::Commit(commit)) => {
                     return Ok(Ok(Appended::Committed(self.take(*commit))));
                 }
-                Ok(Plan::Repeated { epoch, record }) => {
-                    return Ok(Ok(Appended::Repeated { epoch, record }));
+                Ok(Plan::Duplicate { epoch, record }) => {
+                    return Ok(Ok(Appended::Duplicate { epoch, record }));
                 }
                 Err(PlanError::Refused(refusal)) => {
                     // A repeat is one, whatever its sender may do by now.
@@ -238,7 +239,7 @@ impl Draft {
     fn overlooked(&self, append: &Append) -> Option<(u64, UserId, MessageId)> {
         let room = self.known.rooms.get(&append.room)?.as_ref()?;
         let Act::Post { event, .. } = &append.act else { return None };
-        let id = event.key.as_ref()?.id.clone();
+        let id = event.idempotency_key.as_ref()?.id.clone();
         let send = (room.epoch.incarnation, event.from.clone(), id);
         (!self.receipts.contains_key(&send)).then_some(send)
     }
@@ -340,7 +341,7 @@ impl View for Draft {
         }
     }
 
-    fn sent(
+    fn idempotency_record(
         &self,
         room: &RoomRecord,
         sender: &UserId,

@@ -132,7 +132,7 @@ async fn check(link: &mut Link<'_, Sqlite>) -> Outcome<()> {
     if words == ["ok"] {
         return Ok(());
     }
-    tracing::error!(store = "sqlite", found = words.join("; "), "the copy is damaged");
+    tracing::error!(store = "sqlite", first_lines = words.join("; "), "the copy is damaged");
     Err(Fault::Damaged("database, as PRAGMA integrity_check says,"))
 }
 

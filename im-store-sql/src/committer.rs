@@ -322,9 +322,10 @@ async fn write<D: Dialect>(
 
 /// Whether one of the appends was made before.
 fn repeated<D: Dialect>(jobs: &[Job<D>]) -> bool {
-    let repeated = |answer: &StoreResult<Appended>| matches!(answer, Ok(Appended::Repeated { .. }));
+    let duplicate =
+        |answer: &StoreResult<Appended>| matches!(answer, Ok(Appended::Duplicate { .. }));
     jobs.iter().any(|job| match &job.work {
-        Work::Appends(appends) => appends.results.iter().any(repeated),
+        Work::Appends(appends) => appends.results.iter().any(duplicate),
         Work::Call(_) => false,
     })
 }

@@ -18,7 +18,7 @@ use crate::error::{Fault, Outcome};
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct SqlConfig {
-    pub(crate) place: Place,
+    pub(crate) address: DatabaseAddress,
     /// Connections for reads. 8 by default; reads beyond that wait for their turn. Pages of logs, members and rooms are read
     /// over three quarters of them at most, and on SQLite as many at one time as half of the cores: from two connections on,
     /// look-ups never wait for pages. Pages wait for one another, those of clients and those that the engine reads for
@@ -62,18 +62,18 @@ impl SqlConfig {
     /// The path after `sqlite:` is part of an address, in which `%` and `?` mean something (`%3F` is a question mark, and
     /// after one come parameters such as `vfs`): [`SqlConfig::sqlite`] takes a path as it is.
     pub fn new(url: impl Into<String>) -> Self {
-        Self::at(Place::Url(url.into()))
+        Self::at(DatabaseAddress::Url(url.into()))
     }
 
     /// The defaults, for the SQLite database in this file. It is made if it is not there, and its folder too. Its name may be
     /// anything that is UTF-8, which the driver needs, but `:memory:`: each connection would see a database of its own.
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
-        Self::at(Place::File(path.into()))
+        Self::at(DatabaseAddress::File(path.into()))
     }
 
-    fn at(place: Place) -> Self {
+    fn at(place: DatabaseAddress) -> Self {
         Self {
-            place,
+            address: place,
             connections: 8,
             committers: 4,
             max_batch: 512,
@@ -160,7 +160,7 @@ impl SqlConfig {
 
 /// Where the database is.
 #[derive(Clone)]
-pub(crate) enum Place {
+pub(crate) enum DatabaseAddress {
     Url(String),
     File(PathBuf),
 }
@@ -169,9 +169,9 @@ impl SqlConfig {
     /// The address of a server.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(crate) fn server(&self) -> Outcome<&str> {
-        match &self.place {
-            Place::Url(url) => Ok(url),
-            Place::File(path) => {
+        match &self.address {
+            DatabaseAddress::Url(url) => Ok(url),
+            DatabaseAddress::File(path) => {
                 let path = path.display();
                 Err(Fault::Unfit(format!("{path} is a file, and not the address of a server")))
             }

@@ -75,7 +75,7 @@ impl<D: Dialect> RoomLog for SqlStore<D> {
         read!(self, |link| link.heads(rooms))
     }
 
-    async fn sent(
+    async fn idempotency_record(
         &self,
         room: &RoomId,
         sender: &UserId,

@@ -258,7 +258,7 @@ impl<D: Dialect> Link<'_, D> {
         let mut snapshot = StateSnapshot::default();
         self.each(select, |row| {
             snapshot.revision = row.int()?;
-            snapshot.floor = model::stamp(row)?;
+            snapshot.purged_stamp = model::stamp(row)?;
             snapshot.entries.extend(model::update(row, id)?.map(Arc::new));
             Ok(ControlFlow::Continue(()))
         })

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use im_core::state::{
-    Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Ticket,
-    Unchanged,
+    Checkpoint, CheckpointChange, SecretHash, SessionHead, SessionRecord, SubscriptionRecord,
+    Ticket, Unchanged,
 };
 use im_core::{Cursor, DeviceId, Epoch, RoomId, Seq, SessionId, Timestamp, UserId};
 
@@ -26,7 +26,7 @@ fn session<D: Dialect>(row: &mut Columns<'_, D>) -> Outcome<SessionRecord> {
         secret: model::secret(row)?,
         created: Timestamp::from_millis(row.int()?),
         expires: Timestamp::from_millis(row.int()?),
-        attached: row.int()?,
+        fencing_token: row.int()?,
     })
 }
 
@@ -44,7 +44,7 @@ impl<D: Dialect> Link<'_, D> {
                 .bytes(record.secret.as_bytes())
                 .int(record.created.as_millis())
                 .int(record.expires.as_millis())
-                .int(record.attached)
+                .int(record.fencing_token)
                 .int(0)
         });
         self.run(insert).await.map(|_| ())
@@ -123,7 +123,7 @@ impl<D: Dialect> Link<'_, D> {
                 Statement::new("SELECT id, attached, revision FROM im_sessions WHERE id IN ")
                     .list(piece, |s, id| s.text(id.as_str()));
             let read = |row: &mut Columns<'_, D>| {
-                Ok((row.text()?, SessionHead { attached: row.int()?, rev: row.int()? }))
+                Ok((row.text()?, SessionHead { fencing_token: row.int()?, rev: row.int()? }))
             };
             found.extend(self.all(select, read).await?);
         }
@@ -197,7 +197,7 @@ impl<D: Dialect> Link<'_, D> {
                 .list(piece, |s, room| s.text(room.as_str()));
             self.run(delete).await?;
         }
-        let moved: Vec<(&RoomId, &Followed)> = after
+        let moved: Vec<(&RoomId, &SubscriptionRecord)> = after
             .rooms
             .iter()
             .filter(|(room, now)| before.rooms.get(*room) != Some(*now))
@@ -208,7 +208,7 @@ impl<D: Dialect> Link<'_, D> {
             let insert = Statement::new(
                 "INSERT INTO im_followed (session, room_id, generation, incarnation, seq, since) VALUES ",
             )
-            .groups(piece, |row, (room, Followed { cursor, since })| {
+            .groups(piece, |row, (room, SubscriptionRecord { cursor, since })| {
                 row.text(id.as_str())
                     .text(room.as_str())
                     .int(cursor.epoch.generation)
@@ -289,8 +289,8 @@ impl<D: Dialect> Link<'_, D> {
     }
 }
 
-fn followed<D: Dialect>(row: &mut Columns<'_, D>) -> Outcome<Followed> {
+fn followed<D: Dialect>(row: &mut Columns<'_, D>) -> Outcome<SubscriptionRecord> {
     let epoch = Epoch { generation: row.int()?, incarnation: row.int()? };
     let seq = Seq::new(row.int()?).map_err(|_| Fault::Damaged("cursor"))?;
-    Ok(Followed { cursor: Cursor { epoch, seq }, since: row.int()? })
+    Ok(SubscriptionRecord { cursor: Cursor { epoch, seq }, since: row.int()? })
 }

@@ -41,8 +41,9 @@ impl<D: Dialect> Link<'_, D> {
         let room = self.first(lock.sql(D::FOR_UPDATE), |row| row.int()).await?;
         let Some(room) = room else { return Ok(()) };
         self.change_state(room, id, |map| {
-            let taken =
-                |update: &&&Arc<StateUpdate>| map.merge(Arc::clone(update), limits) == Merge::Taken;
+            let taken = |update: &&&Arc<StateUpdate>| {
+                map.merge(Arc::clone(update), limits) == Merge::Applied
+            };
             updates.iter().filter(taken).count()
         })
         .await
@@ -61,7 +62,7 @@ impl<D: Dialect> Link<'_, D> {
             .iter()
             .map(|entry| (entry.key.clone(), (entry.stamp, entry.from.clone())))
             .collect();
-        let mut map = StateMap::restore(held.entries, held.floor);
+        let mut map = StateMap::restore(held.entries, held.purged_stamp);
         let changes = change(&mut map);
         if changes == 0 {
             return Ok(());
@@ -71,7 +72,7 @@ impl<D: Dialect> Link<'_, D> {
         let fresh = map.iter().map(|entry| &entry.from).filter(|from| !known.contains(from));
         self.put_traces(room, id, fresh.cloned().collect()).await?;
         self.write_entries(room, &map, &written).await?;
-        self.write_state_head(room, held.revision + changes as u64, map.floor()).await
+        self.write_state_head(room, held.revision + changes as u64, map.purged_stamp()).await
     }
 
     async fn write_entries(

@@ -91,7 +91,7 @@ impl Shop {
         }
         let events = answers.into_iter().map(|answer| match answer.unwrap() {
             Appended::Committed(event) => event,
-            Appended::Repeated { .. } => panic!("it is new"),
+            Appended::Duplicate { .. } => panic!("it is new"),
         });
         events.collect()
     }

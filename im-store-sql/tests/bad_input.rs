@@ -224,7 +224,7 @@ async fn killed<D: Dialect>(mut server: Server) {
                     let place = loop {
                         match store.append(vec![append.clone()]).await.remove(0) {
                             Ok(Appended::Committed(event)) => break event.seq,
-                            Ok(Appended::Repeated { record, .. }) => break record.seq,
+                            Ok(Appended::Duplicate { record, .. }) => break record.seq,
                             Err(error) if error.is_retryable() => {}
                             Err(error) => panic!("{error}"),
                         }

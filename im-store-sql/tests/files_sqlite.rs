@@ -196,7 +196,7 @@ fn spoil(path: &Path, what: &str, nth: usize, spoil: impl FnOnce(&mut [u8], usiz
 
 fn id(append: &Append) -> String {
     let Act::Post { event, .. } = &append.act else { panic!("it is a message") };
-    event.key.as_ref().unwrap().id.as_str().to_owned()
+    event.idempotency_key.as_ref().unwrap().id.as_str().to_owned()
 }
 
 #[tokio::test]

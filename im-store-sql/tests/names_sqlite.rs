@@ -34,7 +34,7 @@ async fn is_refused(path: &Path, why: &str) {
     assert!(told.to_string().contains(why), "{told}");
 }
 
-fn place() -> (TempDir, PathBuf, PathBuf) {
+fn folder() -> (TempDir, PathBuf, PathBuf) {
     let folder = TempDir::new().unwrap();
     let (path, other) = (folder.path().join("im.db"), folder.path().join("other.db"));
     (folder, path, other)
@@ -48,7 +48,7 @@ fn log(path: &Path) -> PathBuf {
 /// SQLite would keep a log for each name: all that the one store had acknowledged would be lost.
 #[tokio::test]
 async fn hard_link_of_open_file_is_refused() {
-    let (_folder, path, other) = place();
+    let (_folder, path, other) = folder();
     let store = open(&path).await.unwrap();
     send(&store).await.unwrap();
     fs::hard_link(&path, &other).unwrap();
@@ -65,7 +65,7 @@ async fn hard_link_of_open_file_is_refused() {
 /// The lock was on the link's name, and two engines would not have heard of each other.
 #[tokio::test]
 async fn symbolic_link_leads_to_same_lock() {
-    let (_folder, path, other) = place();
+    let (_folder, path, other) = folder();
     symlink("im.db", &other).unwrap();
     // Also where there is nothing yet at its end.
     let store = open(&other).await.unwrap();
@@ -96,7 +96,7 @@ async fn linked_folder_leads_to_same_lock() {
 /// What a killed process left in its log was passed over if the next one came by a link.
 #[tokio::test]
 async fn log_is_found_behind_symbolic_link() {
-    let (_folder, path, other) = place();
+    let (_folder, path, other) = folder();
     let store = open(&path).await.unwrap();
     send(&store).await.unwrap();
     let left = path.with_file_name("left.db");
@@ -129,7 +129,7 @@ async fn reading(path: &Path) -> sqlx::SqliteConnection {
 /// The store must not acknowledge what nobody finds who starts it again, and the next one must not begin beside it.
 #[tokio::test]
 async fn moved_file_is_neither_written_nor_opened() {
-    let (_folder, path, other) = place();
+    let (_folder, path, other) = folder();
     let store = open(&path).await.unwrap();
     send(&store).await.unwrap();
     fs::rename(&path, &other).unwrap();
@@ -148,7 +148,7 @@ async fn moved_file_is_neither_written_nor_opened() {
 /// The same of one that another file has taken the place of.
 #[tokio::test]
 async fn replaced_file_is_not_written() {
-    let (_folder, path, other) = place();
+    let (_folder, path, other) = folder();
     let store = open(&path).await.unwrap();
     send(&store).await.unwrap();
     store.backup(&other).await.unwrap();
@@ -161,7 +161,7 @@ async fn replaced_file_is_not_written() {
 /// What was acknowledged last is in the log: a file that was moved alone has lost it.
 #[tokio::test]
 async fn file_moved_without_its_log_is_refused() {
-    let (folder, path, other) = place();
+    let (folder, path, other) = folder();
     let store = open(&path).await.unwrap();
     send(&store).await.unwrap();
     // As a kill leaves it.
@@ -185,7 +185,7 @@ async fn file_moved_without_its_log_is_refused() {
 /// Copies, backups and whole folders go where one likes.
 #[tokio::test]
 async fn copies_and_moved_folders_are_opened() {
-    let (folder, path, other) = place();
+    let (folder, path, other) = folder();
     let store = open(&path).await.unwrap();
     send(&store).await.unwrap();
     store.backup(&other).await.unwrap();
@@ -207,7 +207,7 @@ async fn copies_and_moved_folders_are_opened() {
 /// Somebody has tidied up: the lock is taken again by the next write, and a second process that was faster is noticed.
 #[tokio::test]
 async fn removed_lock_is_taken_again() {
-    let (_folder, path, _) = place();
+    let (_folder, path, _) = folder();
     let lock = PathBuf::from(format!("{}.lock", path.display()));
     let store = open(&path).await.unwrap();
     fs::remove_file(&lock).unwrap();

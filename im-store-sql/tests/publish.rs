@@ -27,16 +27,16 @@ struct Shop<D: Dialect> {
     room: RoomId,
     user: UserId,
     /// Kept as long as the test runs.
-    _place: Place,
+    _home: Home,
 }
 
-enum Place {
+enum Home {
     Folder(#[allow(dead_code, reason = "it is removed when it is dropped")] tempfile::TempDir),
     Server(#[allow(dead_code, reason = "it is dropped when it is dropped")] Database),
 }
 
 impl<D: Dialect> Shop<D> {
-    async fn open(url: String, begin: &'static str, place: Place) -> Self {
+    async fn open(url: String, begin: &'static str, home: Home) -> Self {
         let store = Arc::new(SqlStore::<D>::open(SqlConfig::new(&url)).await.unwrap());
         let mut own = D::Connection::connect(&url).await.unwrap();
         run::<D>(&mut own, "CREATE TABLE orders (what VARCHAR(20) NOT NULL)").await;
@@ -45,7 +45,7 @@ impl<D: Dialect> Shop<D> {
         let members = vec![(user.clone(), Role::Owner)];
         let seed = RoomSeed { kind: RoomKind::Group, open: true, members };
         engine.create_room(room.clone(), seed, &user).await.unwrap();
-        Self { store, engine, own, begin, room, user, _place: place }
+        Self { store, engine, own, begin, room, user, _home: home }
     }
 
     fn message(&self, text: &str) -> Append {
@@ -62,7 +62,7 @@ impl<D: Dialect> Shop<D> {
         let answers = self.store.append_in(&mut tx, &[message]).await.unwrap();
         let events = answers.into_iter().map(|answer| match answer.unwrap() {
             Appended::Committed(event) => event,
-            Appended::Repeated { .. } => panic!("it is new"),
+            Appended::Duplicate { .. } => panic!("it is new"),
         });
         let events = events.collect();
         if commit {
@@ -147,7 +147,7 @@ async fn a_refusal_is_one_answer_and_leaves_the_transaction_good<D: Dialect>(mut
     assert!(matches!(answers[0].as_ref().unwrap_err().kind(), StoreErrorKind::Refused(_)));
     assert!(matches!(answers[1], Ok(Appended::Committed(_))));
     assert!(matches!(answers[2], Ok(Appended::Committed(_))));
-    assert!(matches!(answers[3], Ok(Appended::Repeated { .. })));
+    assert!(matches!(answers[3], Ok(Appended::Duplicate { .. })));
     assert_eq!(shop.texts().await, ["one", "two"]);
 }
 
@@ -168,7 +168,7 @@ async fn room_is_made_with_own_rows<D: Dialect>(mut shop: Shop<D>) {
         let answers = shop.store.append_in(&mut tx, &batch).await.unwrap();
         let events = answers.into_iter().map(|answer| match answer.unwrap() {
             Appended::Committed(event) => event,
-            Appended::Repeated { .. } => panic!("it is new"),
+            Appended::Duplicate { .. } => panic!("it is new"),
         });
         let events: Vec<_> = events.collect();
         if !commits {
@@ -271,25 +271,25 @@ macro_rules! on_each_database {
             async fn $case() {
                 let folder = tempfile::TempDir::new().unwrap();
                 let url = format!("sqlite:{}?mode=rwc", folder.path().join("shop.db").display());
-                let place = super::Place::Folder(folder);
-                super::$case(super::Shop::<super::Sqlite>::open(url, "BEGIN IMMEDIATE", place).await).await;
+                let home = super::Home::Folder(folder);
+                super::$case(super::Shop::<super::Sqlite>::open(url, "BEGIN IMMEDIATE", home).await).await;
             })+
         }
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $case() {
                 let Some(database) = super::Database::make(stringify!($case), super::Kind::Postgres) else { return };
-                let (url, place) = (database.url(), super::Place::Server(database));
-                super::$case(super::Shop::<super::Postgres>::open(url, "BEGIN", place).await).await;
+                let (url, home) = (database.url(), super::Home::Server(database));
+                super::$case(super::Shop::<super::Postgres>::open(url, "BEGIN", home).await).await;
             })+
         }
         mod mysql {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $case() {
                 let Some(database) = super::Database::make(stringify!($case), super::Kind::MariaDb) else { return };
-                let (url, place) = (database.url(), super::Place::Server(database));
+                let (url, home) = (database.url(), super::Home::Server(database));
                 let begin = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
-                super::$case(super::Shop::<super::MySql>::open(url, begin, place).await).await;
+                super::$case(super::Shop::<super::MySql>::open(url, begin, home).await).await;
             })+
         }
     };

@@ -22,7 +22,8 @@ const OF_ROOMS: [&str; 7] =
     ["im_rooms", "im_members", "im_messages", "im_runs", "im_state", "im_state_heads", "im_doomed"];
 
 /// What makes a retry a retry.
-const RECEIPTS: &str = "im_messages WHERE message_id IS NOT NULL AND content_hash IS NOT NULL";
+const IDEMPOTENCY_RECORDS: &str =
+    "im_messages WHERE message_id IS NOT NULL AND content_hash IS NOT NULL";
 
 async fn count(path: &Path, table: &str) -> i64 {
     let mut conn = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
@@ -121,7 +122,7 @@ async fn a_run_goes_with_its_last_message_and_is_begun_anew() {
     let send = async |room: &str| {
         let mut message = message(room, "words".to_owned());
         let Act::Post { event, .. } = &mut message.act else { panic!() };
-        event.key = None;
+        event.idempotency_key = None;
         assert!(store.append(vec![message]).await[0].is_ok());
     };
     let tea = RoomId::new("tea").unwrap();
@@ -218,7 +219,7 @@ async fn a_purge_leaves_no_row_of_a_deleted_room() {
         lived_in(&store, &engine, &room).await;
         // Two members, two in whose names the service wrote, and one who set state and did no more.
         assert_eq!(count(&path, "im_members").await, 5);
-        assert_eq!(count(&path, RECEIPTS).await, 30);
+        assert_eq!(count(&path, IDEMPOTENCY_RECORDS).await, 30);
         assert!(store.delete_room(&room).await.unwrap());
         assert_eq!(count(&path, "im_messages").await, 31, "they go bit by bit");
         let mut calls = 1;
@@ -246,10 +247,10 @@ async fn of_what_was_trimmed_receipts_stay_until_their_sender_is_erased() {
     assert_eq!(count(&path, "im_messages WHERE seq < 22 AND message_id IS NULL").await, 0);
     assert_eq!(count(&path, "im_messages WHERE seq < 22 AND content IS NULL").await, 20);
     assert_eq!(count(&path, "im_messages WHERE seq > 21 AND content IS NOT NULL").await, 10);
-    assert_eq!(count(&path, RECEIPTS).await, 30);
+    assert_eq!(count(&path, IDEMPOTENCY_RECORDS).await, 30);
     while store.erase_user(&user("bob"), 4).await.unwrap().more {}
     assert_eq!(count(&path, "im_messages WHERE sender = 'bob'").await, 0);
-    assert_eq!(count(&path, RECEIPTS).await, 22);
+    assert_eq!(count(&path, IDEMPOTENCY_RECORDS).await, 22);
     assert_eq!(runs(&path).await, 2);
     for name in ["ann", "mia", "zoe"] {
         while store.erase_user(&user(name), 4).await.unwrap().more {}
@@ -282,7 +283,7 @@ async fn an_erasure_leaves_no_row_with_the_name() {
         }
     }
     assert_eq!(count(&path, "im_members").await, 2, "ann and zoe");
-    assert_eq!(count(&path, RECEIPTS).await, 15);
+    assert_eq!(count(&path, IDEMPOTENCY_RECORDS).await, 15);
     let record = store.room(&room).await.unwrap().unwrap();
     let bytes = count(&path, "im_messages WHERE bytes <= 0").await;
     assert_eq!((record.members, record.head.get(), bytes), (1, 31, 0));

@@ -83,7 +83,7 @@ async fn a_commit_that_nobody_answers_is_unknown_and_its_retry_a_repeat<D: Diale
     let unknown = far.store.append(vec![append.clone()]).await.remove(0).unwrap_err();
     assert_eq!(unknown.kind(), StoreErrorKind::Unknown, "{unknown}");
     let again = far.store.append(vec![append]).await.remove(0).unwrap();
-    assert!(matches!(again, Appended::Repeated { .. }), "the server got it");
+    assert!(matches!(again, Appended::Duplicate { .. }), "the server got it");
     assert_eq!(head(&far.store).await.unwrap(), 2);
     far.store.close().await.unwrap();
 }

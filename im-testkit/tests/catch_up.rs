@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use im_core::engine::{Access, Batch, Connection, Engine, EngineConfig};
 use im_core::memory::MemoryStore;
-use im_core::state::Mark;
+use im_core::state::StreamPosition;
 use im_core::wire::{ResumeToken, Secret};
 use im_core::{Code, SessionId};
 use im_testkit::faulty_store::{Fault, FaultyStore, Moment, Operation};
@@ -67,7 +67,7 @@ impl Client {
         }
     }
 
-    async fn listen(&self, position: Option<&Mark>) -> Connection {
+    async fn listen(&self, position: Option<&StreamPosition>) -> Connection {
         let access = Access::Token(self.token.clone().unwrap());
         self.engine.open_stream(peer(), &access, position).await.unwrap()
     }

@@ -58,7 +58,7 @@ fn send(words: &str, id: &MessageId) -> Append {
     let content = Content::text(words, &Limits::default()).unwrap();
     let hash = content_hash(&EventKind::message(), &content.value());
     let key = Some(IdempotencyKey { id: id.clone(), hash });
-    let event = NewEvent { from: ann(), kind: EventKind::message(), content, key };
+    let event = NewEvent { from: ann(), kind: EventKind::message(), content, idempotency_key: key };
     let members = vec![(ann(), Role::Owner)];
     let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
     let act = Act::Post { event, seed };
@@ -77,8 +77,8 @@ fn kind(error: Option<StoreError>) -> Option<StoreErrorKind> {
 fn unchanged() -> CheckpointChange {
     CheckpointChange {
         base: Base::Held,
-        unfollow: vec![],
-        follow: vec![],
+        unsubscribe: vec![],
+        subscribe: vec![],
         confirm: vec![],
         max_rooms: 1,
     }
@@ -128,7 +128,7 @@ async fn call(
         secret: SecretHash::of(&Secret::new("a secret that nobody guesses")),
         created: Timestamp::default(),
         expires: Timestamp::default(),
-        attached: 1,
+        fencing_token: 1,
     };
     let range = LogRange { from: PageFrom::After(Seq::ZERO), limit: 1, max_bytes: 1 };
     let message = MessageId::random();
@@ -136,7 +136,7 @@ async fn call(
         Operation::Append => store.append(vec![send("x", &message)]).await.remove(0).err(),
         Operation::Read => store.read(&room(), range).await.err(),
         Operation::Heads => store.heads(&[room()]).await.err(),
-        Operation::Sent => store.sent(&room(), &user, &message).await.err(),
+        Operation::Sent => store.idempotency_record(&room(), &user, &message).await.err(),
         Operation::Trim => store.trim(&room(), &Keep::ALL, 1).await.err(),
         Operation::Rooms => store.rooms(None, 1).await.err(),
         Operation::Memberships => store.memberships(&room(), None, 1).await.err(),
@@ -234,7 +234,7 @@ async fn what_fails_before_the_commit_is_not_written_and_what_fails_after_it_is(
                     assert!(!written);
                     assert_eq!(event.seq.get(), n as u64 + 1);
                 }
-                Appended::Repeated { record, .. } => {
+                Appended::Duplicate { record, .. } => {
                     assert!(written);
                     assert_eq!(record.seq.get(), n as u64 + 1);
                 }

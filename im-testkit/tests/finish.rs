@@ -16,7 +16,7 @@ use im_testkit::transport_suite::peer::soon;
 async fn frames(connection: &Connection) -> (Vec<Bytes>, Option<u16>) {
     let batch = soon(connection.next(usize::MAX)).await;
     connection.release(batch.id);
-    (batch.frames, batch.close.map(|bye| bye.code))
+    (batch.frames, batch.close.map(|disconnect| disconnect.code))
 }
 
 #[tokio::test]

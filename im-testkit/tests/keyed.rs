@@ -7,7 +7,7 @@ use std::ops::{Bound, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use im_core::keyed::{Database, KeyedStore, Life, Rows, RowsMut, Step, Way};
+use im_core::keyed::{Database, KeyedStore, OpenAs, Rows, RowsMut, Step, Way};
 use im_core::ports::{
     Appended, Durability, RoomDirectory, RoomLog, Store, StoreError, StoreErrorKind, StoreResult,
 };
@@ -112,17 +112,17 @@ impl Database for Opened {
     }
 }
 
-async fn open(disk: &Disk, life: Life) -> StoreResult<KeyedStore<Opened>> {
-    open_failing(disk, life, Arc::default()).await
+async fn open(disk: &Disk, open_as: OpenAs) -> StoreResult<KeyedStore<Opened>> {
+    open_failing(disk, open_as, Arc::default()).await
 }
 
 async fn open_failing(
     disk: &Disk,
-    life: Life,
+    open_as: OpenAs,
     failing: Arc<AtomicUsize>,
 ) -> StoreResult<KeyedStore<Opened>> {
     let disk = Arc::clone(disk);
-    KeyedStore::open(Opened { disk, closed: Mutex::new(false), failing }, life).await
+    KeyedStore::open(Opened { disk, closed: Mutex::new(false), failing }, open_as).await
 }
 
 /// The latest disk.
@@ -134,12 +134,12 @@ impl StoreFactory for Disks {
     async fn open(&self) -> Arc<dyn Store> {
         let disk = Disk::default();
         *self.0.lock().unwrap() = Arc::clone(&disk);
-        Arc::new(open(&disk, Life::Same).await.unwrap())
+        Arc::new(open(&disk, OpenAs::SameGeneration).await.unwrap())
     }
 
     async fn reopen(&self, _closed: Arc<dyn Store>) -> Option<Arc<dyn Store>> {
         let disk = Arc::clone(&self.0.lock().unwrap());
-        Some(Arc::new(open(&disk, Life::Same).await.unwrap()))
+        Some(Arc::new(open(&disk, OpenAs::SameGeneration).await.unwrap()))
     }
 }
 
@@ -161,7 +161,7 @@ fn rooms() -> [RoomId; 3] {
 #[tokio::test]
 async fn what_is_damaged_fails_nobody_who_does_not_touch_it() {
     let disk = Disk::default();
-    let store = open(&disk, Life::Same).await.unwrap();
+    let store = open(&disk, OpenAs::SameGeneration).await.unwrap();
     let [tea, milk, jam] = rooms();
     // The record of a room that makes no sense.
     of(&disk).insert([&[1], milk.as_str().as_bytes()].concat(), b"?".to_vec());
@@ -180,14 +180,15 @@ async fn what_is_damaged_fails_nobody_who_does_not_touch_it() {
 fn post(room: &RoomId, n: usize) -> Append {
     let ann = UserId::new("ann").unwrap();
     let content = Content::text(&n.to_string(), &Limits::default()).unwrap();
-    let event = NewEvent { from: ann.clone(), kind: EventKind::message(), content, key: None };
+    let event =
+        NewEvent { from: ann.clone(), kind: EventKind::message(), content, idempotency_key: None };
     Append { authority: Authority::User(ann), act: Act::Post { event, seed: None }, ..create(room) }
 }
 
 #[tokio::test]
 async fn of_a_rooms_part_of_a_batch_nothing_is_kept_behind_what_failed() {
     let (disk, failing) = (Disk::default(), Arc::<AtomicUsize>::default());
-    let store = open_failing(&disk, Life::Same, Arc::clone(&failing)).await.unwrap();
+    let store = open_failing(&disk, OpenAs::SameGeneration, Arc::clone(&failing)).await.unwrap();
     let [tea, milk, _] = rooms();
     store
         .append(vec![create(&tea), create(&milk)])
@@ -210,12 +211,12 @@ async fn of_a_rooms_part_of_a_batch_nothing_is_kept_behind_what_failed() {
 async fn another_life_has_another_generation_and_everything_else() {
     let disk = Disk::default();
     let [tea, milk, _] = rooms();
-    let store = open(&disk, Life::Same).await.unwrap();
+    let store = open(&disk, OpenAs::SameGeneration).await.unwrap();
     store.append(vec![create(&tea)]).await.pop().unwrap().unwrap();
     let (first, state) = (store.room(&tea).await.unwrap().unwrap(), store_generation(&store).await);
     store.close().await.unwrap();
 
-    let store = open(&disk, Life::New).await.unwrap();
+    let store = open(&disk, OpenAs::NewGeneration).await.unwrap();
     let second = store.room(&tea).await.unwrap().unwrap();
     assert_ne!(first.epoch.generation, second.epoch.generation);
     assert_eq!((first.epoch.incarnation, first.head), (second.epoch.incarnation, second.head));
@@ -226,7 +227,7 @@ async fn another_life_has_another_generation_and_everything_else() {
     assert_ne!(milk.epoch.incarnation, second.epoch.incarnation);
     store.close().await.unwrap();
 
-    let store = open(&disk, Life::Same).await.unwrap();
+    let store = open(&disk, OpenAs::SameGeneration).await.unwrap();
     assert_eq!(store.room(&tea).await.unwrap().unwrap().epoch, second.epoch);
 }
 
@@ -237,12 +238,12 @@ async fn store_generation(store: &dyn Store) -> u64 {
 #[tokio::test]
 async fn another_layout_is_not_opened_and_not_touched() {
     let disk = Disk::default();
-    open(&disk, Life::Same).await.unwrap().close().await.unwrap();
+    open(&disk, OpenAs::SameGeneration).await.unwrap().close().await.unwrap();
     // The layout is the first of four numbers.
     of(&disk).get_mut([0].as_slice()).unwrap()[1] = 99;
     let before = of(&disk).clone();
-    for life in [Life::Same, Life::New] {
-        let error = open(&disk, life).await.unwrap_err();
+    for open_as in [OpenAs::SameGeneration, OpenAs::NewGeneration] {
+        let error = open(&disk, open_as).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt);
         assert!(error.to_string().contains("layout 99"), "{error}");
     }

@@ -69,7 +69,8 @@ impl RawLink for Link {
             let batch = self.connection.next(16 * 1024).await;
             self.arrived.extend(batch.frames.into_iter().map(Received::Message));
             self.connection.release(batch.id);
-            self.arrived.extend(batch.close.map(|bye| Received::Closed(Some(bye.code))));
+            self.arrived
+                .extend(batch.close.map(|disconnect| Received::Closed(Some(disconnect.code))));
         }
         self.arrived.pop_front().unwrap()
     }

@@ -44,7 +44,7 @@ impl Quotas for Ledger {
         Ok(())
     }
 
-    fn give_back(&self, _: Payer<'_>, resource: Resource, amount: u64, _: Timestamp) {
+    fn refund(&self, _: Payer<'_>, resource: Resource, amount: u64, _: Timestamp) {
         self.add(resource, -i64::try_from(amount).unwrap());
     }
 }

@@ -63,7 +63,7 @@ fn worker(how: &str, folder: &Path, task: &Task) -> Command {
 }
 
 /// What both harnesses say of such a worker.
-async fn told(shim: &Path, command: impl Fn(&Path, &Task) -> Command) -> [String; 2] {
+async fn printed(shim: &Path, command: impl Fn(&Path, &Task) -> Command) -> [String; 2] {
     let folder = tempfile::tempdir().unwrap();
     let plan = PowerPlan::new(1, 1);
     let power = power::run(&plan, shim, folder.path(), &command).await.unwrap_err();
@@ -73,7 +73,7 @@ async fn told(shim: &Path, command: impl Fn(&Path, &Task) -> Command) -> [String
 }
 
 async fn direct_system_calls_are_refused_in_words(shim: &Path) {
-    for told in told(shim, |folder, task| worker("direct", folder, task)).await {
+    for told in printed(shim, |folder, task| worker("direct", folder, task)).await {
         assert!(told.contains("Not seen: data/note."), "{told}");
         assert!(told.contains("--cfg rustix_use_libc"), "{told}");
         assert!(told.contains("calls the system without it"), "{told}");
@@ -87,7 +87,7 @@ async fn worker_without_shim_is_refused_in_words(shim: &Path) {
         command.args(["-u", "LD_PRELOAD"]).arg(worker.get_program()).args(worker.get_args());
         command
     };
-    for told in told(shim, without).await {
+    for told in printed(shim, without).await {
         assert!(told.contains("saw nothing at all"), "{told}");
         assert!(told.contains("x86_64-unknown-linux-gnu"), "{told}");
     }

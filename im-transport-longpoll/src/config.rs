@@ -9,7 +9,7 @@ pub struct LongPollConfig {
     /// How long a poll is held while there is nothing to hand out, also where the client wishes for longer. 25 s by
     /// default: proxies often cut off at 30 s. Whole seconds.
     pub max_hold: Duration,
-    /// Bytes of frames handed out at once, and one frame at least. 64 KiB by default: where many catch up, others wait for
+    /// Bytes of frames delivered at once, and one frame at least. 64 KiB by default: where many catch up, others wait for
     /// no more than that to be made and read. Worst case in memory: twice this for each answer while it is written, since
     /// the frames are joined.
     pub max_response_bytes: usize,

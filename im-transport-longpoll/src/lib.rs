@@ -18,21 +18,21 @@
 //! # }
 //! ```
 //!
-//! Any node answers any poll: what a reader has is in the mark that it names. A node keeps a session's downlink for a
+//! Any node answers any poll: what a subscriber has is in the stream position that it names. A node keeps a session's downlink for a
 //! while between two polls, only so that the next one costs no reads of the store and misses no signals.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `config` | the knobs |
-//! | `asking` | what a request says: whose poll, from where, for how long |
+//! | `poll_request` | what a request says: whose poll, from where, for how long |
 //! | `service` | the tower service |
-//! | `held` | a poll that waits |
-//! | `kept` | downlinks between two polls |
+//! | `held_poll` | a poll that waits |
+//! | `kept_downlinks` | downlinks between two polls |
 
-mod asking;
 mod config;
-mod held;
-mod kept;
+mod held_poll;
+mod kept_downlinks;
+mod poll_request;
 mod service;
 
 pub use config::LongPollConfig;

@@ -13,15 +13,15 @@ use http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use im_core::code::Advice;
 use im_core::engine::{Access, Connection, Engine, Peer};
-use im_core::state::Mark;
-use im_core::wire::{Bye, Push, encode, list_encoded};
-use im_http::{Body, HalfClosed, Origins, Refusal, Roll, Transport};
+use im_core::state::StreamPosition;
+use im_core::wire::{Disconnect, Push, encode, list_encoded};
+use im_http::{Body, ConnectionList, HalfClosed, Origins, Refusal, Transport};
 use tower_service::Service;
 
-use crate::asking::Asking;
 use crate::config::LongPollConfig;
-use crate::held::Held;
-use crate::kept::{Downlink, Kept};
+use crate::held_poll::HeldPoll;
+use crate::kept_downlinks::{Downlink, KeptDownlinks};
+use crate::poll_request::PollRequest;
 
 /// `GET …/poll` as a tower service. Cheap to clone; all clones share what they keep.
 ///
@@ -37,27 +37,27 @@ struct Shared {
     engine: Engine,
     config: LongPollConfig,
     origins: Origins,
-    kept: Arc<Kept>,
-    roll: Roll,
+    downlinks: Arc<KeptDownlinks>,
+    connections: ConnectionList,
 }
 
 impl LongPoll {
     /// Polling for this engine.
     pub fn new(engine: Engine, config: LongPollConfig) -> Self {
-        let kept = Kept::new(config.linger, config.max_kept);
-        let (origins, roll) = (Origins::default(), Roll::default());
-        Self { shared: Arc::new(Shared { engine, config, origins, kept, roll }) }
+        let downlinks = KeptDownlinks::new(config.linger, config.max_kept);
+        let (origins, connections) = (Origins::default(), ConnectionList::default());
+        Self { shared: Arc::new(Shared { engine, config, origins, downlinks, connections }) }
     }
 
     /// Takes no further polls, answers those that are held with [`im_core::Code::Draining`], and waits until all have ended.
     pub async fn shutdown(&self) {
-        self.shared.kept.close();
-        self.shared.roll.close().await;
+        self.shared.downlinks.close();
+        self.shared.connections.close().await;
     }
 
     async fn poll<B>(&self, request: Request<B>) -> Result<Response<Body>, Refusal> {
         let config = &self.shared.config;
-        let asking = Asking::of(request.uri(), request.headers(), config.max_hold)?;
+        let asking = PollRequest::of(request.uri(), request.headers(), config.max_hold)?;
         let peer = Peer {
             transport: "poll",
             encoding: asking.encoding,
@@ -69,24 +69,25 @@ impl LongPoll {
             Some(downlink) => downlink,
             None => self.begin(peer, &asking).await?,
         };
-        let mut held = Held::new(asking.token.session.clone(), downlink, self.shared.kept.clone());
-        let gathered = held.gather(asking.hold, half_closed, config.max_response_bytes).await;
-        let frames = gathered.map_err(|bye| Refusal::from(&bye))?;
-        let mark = held.deliver();
+        let mut poll =
+            HeldPoll::new(asking.token.session.clone(), downlink, self.shared.downlinks.clone());
+        let gathered = poll.gather(asking.hold, half_closed, config.max_response_bytes).await;
+        let frames = gathered.map_err(|disconnect| Refusal::from(&disconnect))?;
+        let position = poll.deliver();
         tracing::trace!(frames = frames.len(), "answered a poll");
-        Ok(respond(frames, &mark, &asking))
+        Ok(respond(frames, &position, &asking))
     }
 
     /// The downlink that was kept since the last poll, if this one goes on from there.
-    async fn go_on(&self, peer: &Peer, asking: &Asking) -> Result<Option<Downlink>, Refusal> {
-        let kept = &self.shared.kept;
+    async fn go_on(&self, peer: &Peer, asking: &PollRequest) -> Result<Option<Downlink>, Refusal> {
+        let downlinks = &self.shared.downlinks;
         let (Some((at, _)), session) = (&asking.at, &asking.token.session) else { return Ok(None) };
-        let Some(connection) = kept.find(session, at) else { return Ok(None) };
+        let Some(connection) = downlinks.find(session, at) else { return Ok(None) };
         connection.prove(peer.clone(), &asking.token).await?;
         if connection.is_closed() {
-            return match farewell(&connection).await {
-                Some(bye) if im_core::code::advice(bye.code) == Advice::Stop => {
-                    Err(Refusal::from(&bye))
+            return match disconnect_of(&connection).await {
+                Some(disconnect) if im_core::code::advice(disconnect.code) == Advice::Stop => {
+                    Err(Refusal::from(&disconnect))
                 }
                 _ => Ok(None),
             };
@@ -95,7 +96,7 @@ impl LongPoll {
             return Ok(None);
         }
         // Another poll of the same session may have been faster.
-        let Some(mut downlink) = kept.take(session, at) else { return Ok(None) };
+        let Some(mut downlink) = downlinks.take(session, at) else { return Ok(None) };
         for batch in downlink.unconfirmed.drain(..) {
             connection.release(batch);
         }
@@ -103,35 +104,39 @@ impl LongPoll {
     }
 
     /// A new downlink, in the place of whatever the session had.
-    async fn begin(&self, peer: Peer, asking: &Asking) -> Result<Downlink, Refusal> {
+    async fn begin(&self, peer: Peer, asking: &PollRequest) -> Result<Downlink, Refusal> {
         let access = Access::Token(asking.token.clone());
-        let mark = asking.at.as_ref().map(|(_, mark)| mark);
-        let connection = self.shared.engine.open_stream(peer, &access, mark).await?;
-        let entry = self.shared.roll.enter(connection)?;
-        Ok(Downlink { entry, mark: String::new(), unconfirmed: Vec::new() })
+        let position = asking.at.as_ref().map(|(_, position)| position);
+        let connection = self.shared.engine.open_stream(peer, &access, position).await?;
+        let entry = self.shared.connections.enter(connection)?;
+        Ok(Downlink { entry, position: String::new(), unconfirmed: Vec::new() })
     }
 }
 
 /// Why a connection ended.
-async fn farewell(connection: &Connection) -> Option<Bye> {
+async fn disconnect_of(connection: &Connection) -> Option<Disconnect> {
     loop {
-        if let Some(bye) = connection.take(usize::MAX).await?.close {
-            return Some(bye);
+        if let Some(disconnect) = connection.take(usize::MAX).await?.close {
+            return Some(disconnect);
         }
     }
 }
 
-fn respond(mut frames: Vec<Bytes>, mark: &Mark, asking: &Asking) -> Response<Body> {
-    let mark = mark.to_string();
-    // To the letter: a downlink that has begun anew has another turn, and the client has to come back with that mark, or
+fn respond(
+    mut frames: Vec<Bytes>,
+    position: &StreamPosition,
+    asking: &PollRequest,
+) -> Response<Body> {
+    let position = position.to_string();
+    // To the letter: a downlink that has begun anew has another turn, and the client has to come back with that stream position, or
     // every poll of its would begin one.
-    let unchanged = frames.is_empty() && asking.known.contains(&mark);
+    let unchanged = frames.is_empty() && asking.known.contains(&position);
     let mut response = if unchanged {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        frames.push(encode(&Push::Mark(mark.as_str().into()).to_value(), asking.encoding));
+        frames.push(encode(&Push::Position(position.as_str().into()).to_value(), asking.encoding));
         Response::new(Body::from(list_encoded(&frames, asking.encoding)))
     };
     let headers = response.headers_mut();
@@ -139,8 +144,8 @@ fn respond(mut frames: Vec<Bytes>, mark: &Mark, asking: &Asking) -> Response<Bod
         let of = HeaderValue::from_static(im_http::media_type(asking.encoding));
         headers.insert(CONTENT_TYPE, of);
     }
-    // A mark has letters, digits, - and _ only.
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{mark}\"")) {
+    // A stream position has letters, digits, - and _ only.
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{position}\"")) {
         headers.insert(ETAG, tag);
     }
     response

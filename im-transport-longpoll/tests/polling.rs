@@ -14,7 +14,7 @@ use std::time::Duration;
 use im_core::engine::{Engine, EngineConfig};
 use im_core::memory::{MemoryBus, MemoryStore};
 use im_core::ports::{BusMessage, Envelope};
-use im_core::state::{Mark, Place, RoomTag};
+use im_core::state::{RoomPosition, RoomTag, StreamPosition};
 use im_core::wire::{Encoding, Limits, decode};
 use im_core::{Code, Cursor, Epoch, RoomId, Seq, UserId};
 use im_http::{Edge, Listener, UplinkConfig};
@@ -120,7 +120,7 @@ impl Session {
         ask(self.at, &format!("GET /im/poll{query}"), &headers, b"").await
     }
 
-    /// A poll from a mark. What it hands out in short, and the next mark.
+    /// A poll from a stream position. What it hands out in short, and the next stream position.
     async fn poll(&self, at: &str, hold: u64) -> (Vec<String>, String) {
         let answer = self.poll_with(&format!("?at={at}&hold={hold}"), &[]).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -132,10 +132,10 @@ fn delivered(answer: &Answer) -> (Vec<String>, String) {
     let frames = answer.json();
     let (last, frames) = frames.as_array().unwrap().split_last().unwrap();
     assert_eq!(last["t"], "mark");
-    let mark = last["at"].as_str().unwrap().to_owned();
-    assert_eq!(answer.header("etag"), Some(&*format!("\"{mark}\"")));
+    let position = last["at"].as_str().unwrap().to_owned();
+    assert_eq!(answer.header("etag"), Some(&*format!("\"{position}\"")));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
-    (frames.iter().map(brief).collect(), mark)
+    (frames.iter().map(brief).collect(), position)
 }
 
 fn brief(frame: &Value) -> String {
@@ -146,7 +146,7 @@ fn brief(frame: &Value) -> String {
     }
 }
 
-fn told(answer: &Answer) -> (u16, Option<u16>) {
+fn recorded(answer: &Answer) -> (u16, Option<u16>) {
     (answer.status, answer.code())
 }
 
@@ -155,11 +155,11 @@ async fn a_poll_waits_for_news_and_hands_them_out_with_a_mark() {
     let server = Server::start(LongPollConfig::default()).await;
     let ann = server.session("ann").await;
     ann.room("tea").await;
-    let (first, mark) = ann.poll("", 25).await;
+    let (first, position) = ann.poll("", 25).await;
     assert_eq!(first, ["tea ok"]);
     let waiting = tokio::spawn({
-        let (ann, mark) = (ann.clone(), mark.clone());
-        async move { ann.poll(&mark, 25).await }
+        let (ann, position) = (ann.clone(), position.clone());
+        async move { ann.poll(&position, 25).await }
     });
     server.has(1).await;
     ann.say("tea", "a").await;
@@ -167,7 +167,7 @@ async fn a_poll_waits_for_news_and_hands_them_out_with_a_mark() {
     assert_eq!(news, ["event a"]);
     // That answer was lost: the same again, and what came since.
     ann.say("tea", "b").await;
-    assert_eq!(ann.poll(&mark, 25).await.0, ["event a", "event b"]);
+    assert_eq!(ann.poll(&position, 25).await.0, ["event a", "event b"]);
     let (news, last) = ann.poll(&next, 0).await;
     assert_eq!(news, ["event b"]);
     let (nothing, same) = ann.poll(&last, 0).await;
@@ -183,8 +183,8 @@ async fn who_has_the_answer_already_is_told_so() {
     let server = Server::start(LongPollConfig::default()).await;
     let ann = server.session("ann").await;
     ann.room("tea").await;
-    let (_, mark) = ann.poll("", 25).await;
-    let tag = format!("\"{mark}\"");
+    let (_, position) = ann.poll("", 25).await;
+    let tag = format!("\"{position}\"");
     let unchanged = ann.poll_with("?hold=0", &[("if-none-match", &tag)]).await;
     assert_eq!((unchanged.status, unchanged.header("etag")), (304, Some(&*tag)));
     assert_eq!(unchanged.header("content-type"), None);
@@ -198,19 +198,19 @@ async fn unknown_tags_match_nothing() {
     let server = Server::start(LongPollConfig::default()).await;
     let ann = server.session("ann").await;
     ann.room("tea").await;
-    let (_, mark) = ann.poll("", 25).await;
-    let query = format!("?hold=0&at={mark}");
-    for tag in [&format!("\"{mark}-gzip\""), "*", "abc", "\"", "", "W/\"\u{fc}\""] {
+    let (_, position) = ann.poll("", 25).await;
+    let query = format!("?hold=0&at={position}");
+    for tag in [&format!("\"{position}-gzip\""), "*", "abc", "\"", "", "W/\"\u{fc}\""] {
         let answer = ann.poll_with(&query, &[("if-none-match", tag)]).await;
         assert_eq!(delivered(&answer).0, [""; 0], "{tag}");
         // Without a position of its own, the poll begins at the checkpoint.
         let answer = ann.poll_with("?hold=0", &[("if-none-match", tag)]).await;
         assert_eq!(delivered(&answer).0, ["tea ok"], "{tag}");
     }
-    let (_, mark) = ann.poll("", 25).await;
+    let (_, position) = ann.poll("", 25).await;
     for tags in [
-        vec![("if-none-match", format!("\"a,b\", W/\"{mark}\""))],
-        vec![("if-none-match", "\"x\"".to_owned()), ("if-none-match", format!("\"{mark}\""))],
+        vec![("if-none-match", format!("\"a,b\", W/\"{position}\""))],
+        vec![("if-none-match", "\"x\"".to_owned()), ("if-none-match", format!("\"{position}\""))],
     ] {
         let tags: Vec<_> = tags.iter().map(|(name, tag)| (*name, &**tag)).collect();
         assert_eq!(ann.poll_with("?hold=0&at=", &tags).await.status, 304, "{tags:?}");
@@ -225,20 +225,20 @@ async fn held_polls_answer_after_fin() {
     let server = Server::start(LongPollConfig::default().max_hold(hour)).await;
     let ann = server.session("ann").await;
     ann.room("tea").await;
-    let (_, mark) = ann.poll("", 0).await;
+    let (_, position) = ann.poll("", 0).await;
     let mut stream = tokio::net::TcpStream::connect(server.at).await.unwrap();
     let head = format!(
-        "GET /im/poll?at={mark} HTTP/1.1\r\nhost: localhost\r\nim-session: {}\r\n\r\n",
+        "GET /im/poll?at={position} HTTP/1.1\r\nhost: localhost\r\nim-session: {}\r\n\r\n",
         ann.name
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut answer = String::new();
     within(stream.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&mark), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&position), "{answer}");
     // What was kept for the session is still there.
     server.store.fail_everything(Fault::Unavailable);
-    assert_eq!(ann.poll(&mark, 0).await.0, [""; 0]);
+    assert_eq!(ann.poll(&position, 0).await.0, [""; 0]);
 }
 
 #[tokio::test]
@@ -251,10 +251,10 @@ async fn answers_are_packed_for_who_wants_that() {
     let frames = decode(&answer.body, Encoding::MsgPack, &Limits::default()).unwrap();
     let kinds: Vec<_> = frames.iter().map(|f| f.get("t").unwrap().as_text().unwrap()).collect();
     assert_eq!(kinds, ["room", "mark"]);
-    // The other encoding from the same mark.
-    let mark = answer.header("etag").unwrap().trim_matches('"').to_owned();
+    // The other encoding from the same stream position.
+    let position = answer.header("etag").unwrap().trim_matches('"').to_owned();
     ann.say("tea", "a").await;
-    assert_eq!(ann.poll(&mark, 0).await.0, ["event a"]);
+    assert_eq!(ann.poll(&position, 0).await.0, ["event a"]);
 }
 
 #[tokio::test]
@@ -262,14 +262,14 @@ async fn bad_requests_are_refused_each_with_its_number() {
     let server = Server::start(LongPollConfig::default()).await;
     let (ann, bob) = (server.session("ann").await, server.session("bob").await);
     ann.room("tea").await;
-    let (_, mark) = ann.poll("", 0).await;
+    let (_, position) = ann.poll("", 0).await;
     let session = ("im-session", &*ann.name);
     let mixed = {
         let (id, secret) =
             (ann.name.split_once(' ').unwrap().0, bob.name.split_once(' ').unwrap().1);
         format!("{id} {secret}")
     };
-    let kept = format!("?hold=0&at={mark}");
+    let kept = format!("?hold=0&at={position}");
     for (query, headers, expected) in [
         ("", vec![], (400, 4509)),
         ("", vec![("im-session", "nobody guessed")], (404, 4400)),
@@ -281,12 +281,12 @@ async fn bad_requests_are_refused_each_with_its_number() {
         (&*kept, vec![session, ("origin", "https://evil.example")], (403, 4511)),
     ] {
         let answer = ask(server.at, &format!("GET /im/poll{query}"), &headers, b"").await;
-        assert_eq!(told(&answer), (expected.0, Some(expected.1)), "{query} {headers:?}");
+        assert_eq!(recorded(&answer), (expected.0, Some(expected.1)), "{query} {headers:?}");
     }
     assert_eq!(ask(server.at, "POST /im/poll", &[session], b"").await.status, 405);
     // What was kept for her is still there: a store that is away is not noticed.
     server.store.fail_everything(Fault::Unavailable);
-    assert_eq!(ann.poll(&mark, 0).await.0, [""; 0]);
+    assert_eq!(ann.poll(&position, 0).await.0, [""; 0]);
 }
 
 #[tokio::test]
@@ -301,12 +301,12 @@ async fn marks_of_others_and_of_older_logs_do_no_harm() {
     let cursor =
         Cursor { epoch: Epoch { generation: 1, incarnation: 1 }, seq: Seq::new(7).unwrap() };
     let room = RoomTag::of(&RoomId::new("tea").unwrap());
-    let mut old: Mark = mine.parse().unwrap();
-    old.places = vec![Place { room, cursor: Some(cursor), state: 0 }];
-    let (reset, mark) = ann.poll(&old.to_string(), 0).await;
+    let mut old: StreamPosition = mine.parse().unwrap();
+    old.rooms = vec![RoomPosition { room, cursor: Some(cursor), state: 0 }];
+    let (reset, position) = ann.poll(&old.to_string(), 0).await;
     assert_eq!(reset, ["tea reset"]);
     ann.say("tea", "a").await;
-    assert_eq!(ann.poll(&mark, 0).await.0, ["event a"]);
+    assert_eq!(ann.poll(&position, 0).await.0, ["event a"]);
 }
 
 #[tokio::test]
@@ -314,15 +314,15 @@ async fn of_two_polls_at_once_one_ends() {
     let server = Server::start(LongPollConfig::default()).await;
     let ann = server.session("ann").await;
     ann.room("tea").await;
-    let (_, mark) = ann.poll("", 0).await;
-    let query = format!("?at={mark}&hold=25");
+    let (_, position) = ann.poll("", 0).await;
+    let query = format!("?at={position}&hold=25");
     let (mut one, mut other) =
         (Box::pin(ann.poll_with(&query, &[])), Box::pin(ann.poll_with(&query, &[])));
     let (ended, left) = tokio::select! {
         ended = &mut one => (ended, other),
         ended = &mut other => (ended, one),
     };
-    assert_eq!(told(&ended), (409, Some(4101)));
+    assert_eq!(recorded(&ended), (409, Some(4101)));
     let (answer, ()) = tokio::join!(left, ann.say("tea", "a"));
     assert_eq!(delivered(&answer).0, ["event a"]);
 }
@@ -330,29 +330,29 @@ async fn of_two_polls_at_once_one_ends() {
 #[tokio::test]
 async fn a_poll_that_is_held_ends_with_its_session_or_its_server() {
     let server = Server::start(LongPollConfig::default()).await;
-    let hold = |session: &Session, mark: &str| {
-        let (session, query) = (session.clone(), format!("?at={mark}&hold=25"));
+    let hold = |session: &Session, position: &str| {
+        let (session, query) = (session.clone(), format!("?at={position}&hold=25"));
         tokio::spawn(async move { session.poll_with(&query, &[]).await })
     };
     let ann = server.session("ann").await;
-    let (_, mark) = ann.poll("", 0).await;
-    let waiting = hold(&ann, &mark);
+    let (_, position) = ann.poll("", 0).await;
+    let waiting = hold(&ann, &position);
     server.engine.kick(&UserId::new("ann").unwrap(), None, Code::Kicked).await.unwrap();
-    assert_eq!(told(&within(waiting).await.unwrap()), (410, Some(4600)));
-    assert_eq!(told(&ann.poll_with("", &[]).await), (404, Some(4400)));
+    assert_eq!(recorded(&within(waiting).await.unwrap()), (410, Some(4600)));
+    assert_eq!(recorded(&ann.poll_with("", &[]).await), (404, Some(4400)));
     let bob = server.session("bob").await;
-    let (_, mark) = bob.poll("", 0).await;
-    let waiting = hold(&bob, &mark);
+    let (_, position) = bob.poll("", 0).await;
+    let waiting = hold(&bob, &position);
     bob.call(json!({"t": "logout", "id": 4})).await;
-    assert_eq!(told(&within(waiting).await.unwrap()), (410, Some(4601)));
+    assert_eq!(recorded(&within(waiting).await.unwrap()), (410, Some(4601)));
     let eve = server.session("eve").await;
-    let (_, mark) = eve.poll("", 0).await;
-    let waiting = hold(&eve, &mark);
+    let (_, position) = eve.poll("", 0).await;
+    let waiting = hold(&eve, &position);
     let (ended, ()) = tokio::join!(waiting, server.engine.drain(Duration::from_secs(5)));
     let ended = ended.unwrap();
-    assert_eq!(told(&ended), (503, Some(4001)));
+    assert_eq!(recorded(&ended), (503, Some(4001)));
     assert!(ended.header("retry-after").is_some() && ended.json()["retry_ms"].is_u64());
-    assert_eq!(told(&eve.poll_with("", &[]).await), (503, Some(4001)));
+    assert_eq!(recorded(&eve.poll_with("", &[]).await), (503, Some(4001)));
 }
 
 #[tokio::test]
@@ -361,18 +361,18 @@ async fn between_two_polls_nothing_is_read_and_signals_are_not_missed() {
     let (ann, bob) = (server.session("ann").await, server.session("bob").await);
     ann.room("tea").await;
     bob.call(json!({"t": "join", "id": 2, "room": "tea"})).await;
-    let (_, mut mark) = ann.poll("", 0).await;
-    (_, mark) = ann.poll(&mark, 0).await;
+    let (_, mut position) = ann.poll("", 0).await;
+    (_, position) = ann.poll(&position, 0).await;
     let signal = json!({"t": "signal", "id": 5, "room": "tea", "kind": "typing", "content": 1});
     assert_eq!(bob.call(signal).await["t"], "ok");
     server.store.fail_everything(Fault::Unavailable);
-    let (news, mark) = ann.poll(&mark, 0).await;
+    let (news, position) = ann.poll(&position, 0).await;
     assert_eq!(news.last().map(String::as_str), Some("signal"), "{news:?}");
     for _ in 0..3 {
-        assert_eq!(ann.poll(&mark, 0).await, (vec![], mark.clone()));
+        assert_eq!(ann.poll(&position, 0).await, (vec![], position.clone()));
     }
     let other = ann.poll_with("?hold=0", &[]).await;
-    assert_eq!(told(&other), (503, Some(4202)), "another mark reads the store");
+    assert_eq!(recorded(&other), (503, Some(4202)), "another mark reads the store");
 }
 
 #[tokio::test]
@@ -383,15 +383,15 @@ async fn what_is_kept_is_bounded_in_number_and_time() {
     for user in ["ann", "bob", "eve"] {
         let session = server.session(user).await;
         session.room(user).await;
-        let (_, mark) = session.poll("", 0).await;
+        let (_, position) = session.poll("", 0).await;
         assert!(server.engine.connections() <= 2, "so many are kept");
-        sessions.push((user, session, mark));
+        sessions.push((user, session, position));
     }
     server.has(0).await;
     // Kept or not, nothing is missed.
-    for (user, session, mark) in sessions {
+    for (user, session, position) in sessions {
         session.say(user, "a").await;
-        assert_eq!(session.poll(&mark, 0).await.0, ["event a"]);
+        assert_eq!(session.poll(&position, 0).await.0, ["event a"]);
     }
     within(server.poll.shutdown()).await;
     assert_eq!(server.engine.connections(), 0);
@@ -402,15 +402,15 @@ async fn a_client_that_goes_loses_nothing() {
     let server = Server::start(LongPollConfig::default()).await;
     let ann = server.session("ann").await;
     ann.room("tea").await;
-    let (_, mark) = ann.poll("", 0).await;
+    let (_, position) = ann.poll("", 0).await;
     for words in ["a", "b"] {
         let mut client = Client::connect(server.at).await.unwrap();
         let headers = [("im-session", ann.name.clone())];
-        client.begin(&format!("GET /im/poll?at={mark}"), &headers, b"").await.unwrap();
+        client.begin(&format!("GET /im/poll?at={position}"), &headers, b"").await.unwrap();
         drop(client);
         ann.say("tea", words).await;
     }
-    assert_eq!(ann.poll(&mark, 25).await.0, ["event a", "event b"]);
+    assert_eq!(ann.poll(&position, 25).await.0, ["event a", "event b"]);
 }
 
 #[tokio::test]
@@ -418,15 +418,15 @@ async fn a_long_story_is_told_in_parts() {
     let server = Server::start(LongPollConfig::default().max_response_bytes(4096)).await;
     let ann = server.session("ann").await;
     ann.room("tea").await;
-    let (_, mut mark) = ann.poll("", 0).await;
+    let (_, mut position) = ann.poll("", 0).await;
     for n in 0..100 {
         ann.say("tea", &n.to_string()).await;
     }
     let (mut heard, mut polls) = (Vec::new(), 0);
     while heard.len() < 100 {
-        let (news, next) = ann.poll(&mark, 25).await;
+        let (news, next) = ann.poll(&position, 25).await;
         heard.extend(news);
-        mark = next;
+        position = next;
         polls += 1;
     }
     let expected: Vec<String> = (0..100).map(|n| format!("event {n}")).collect();
@@ -447,15 +447,15 @@ async fn a_signal_that_waits_on_two_nodes_is_handed_out_once() {
     let elsewhere = Session { at: two.at, ..ann.clone() };
     ann.room("tea").await;
     bob.call(json!({"t": "join", "id": 2, "room": "tea"})).await;
-    let (_, mark) = ann.poll("", 0).await;
-    let (_, mark) = ann.poll(&mark, 0).await;
-    let (_, mark) = elsewhere.poll(&mark, 0).await;
+    let (_, position) = ann.poll("", 0).await;
+    let (_, position) = ann.poll(&position, 0).await;
+    let (_, position) = elsewhere.poll(&position, 0).await;
     let signal = json!({"t": "signal", "id": 5, "room": "tea", "kind": "typing", "content": 1});
     assert_eq!(bob.call(signal).await["t"], "ok");
-    let (first, mark) = elsewhere.poll(&mark, 25).await;
+    let (first, position) = elsewhere.poll(&position, 25).await;
     assert_eq!(first.last().map(String::as_str), Some("signal"), "{first:?}");
     // Here it still waits for the downlink that was taken over.
-    let (again, _) = ann.poll(&mark, 0).await;
+    let (again, _) = ann.poll(&position, 0).await;
     assert!(!again.contains(&"signal".to_owned()), "{again:?}");
 }
 

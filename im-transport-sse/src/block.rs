@@ -23,7 +23,7 @@ impl Blocks {
     ///
     /// Compact JSON has no line breaks, so the message is one line; should there ever be one, the message would be cut
     /// there and its rest be read as something else, so each line is marked as data, which reads as the same JSON.
-    pub(crate) fn data(&mut self, frame: Bytes, mark: Option<&str>) {
+    pub(crate) fn data(&mut self, frame: Bytes, position: Option<&str>) {
         if frame.iter().any(|byte| is_break(*byte)) {
             debug_assert!(false, "a frame has a line break in it");
             frame.split(|byte| is_break(*byte)).for_each(|line| self.line("data: ", line));
@@ -35,8 +35,8 @@ impl Blocks {
         } else {
             self.line("data: ", &frame);
         }
-        if let Some(mark) = mark {
-            self.line("id: ", mark.as_bytes());
+        if let Some(position) = position {
+            self.line("id: ", position.as_bytes());
         }
         self.open.extend_from_slice(b"\n");
     }

@@ -3,7 +3,7 @@
 use http::header::HeaderName;
 use http::{HeaderMap, Uri};
 use im_core::engine::Access;
-use im_core::state::Mark;
+use im_core::state::StreamPosition;
 use im_core::wire::Secret;
 use im_core::{Code, Error, Result};
 
@@ -14,7 +14,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) access: Access,
-    pub(crate) mark: Option<Mark>,
+    pub(crate) position: Option<StreamPosition>,
 }
 
 impl Opening {
@@ -23,12 +23,12 @@ impl Opening {
     ///
     /// # Errors
     ///
-    /// [`Code::OutOfOrder`] if no session is named, [`Code::BadField`] for what is no session or no mark.
+    /// [`Code::OutOfOrder`] if no session is named, [`Code::BadField`] for what is no session or no stream position.
     pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Result<Self> {
         let last = last_event_id(headers)?;
         let again = last.is_some();
-        let mark = match last {
-            Some(mark) => Some(mark),
+        let position = match last {
+            Some(position) => Some(position),
             None => im_http::query(uri, "at")?.map(|text| parse(&text)).transpose()?,
         };
         let access = match (im_http::session(headers)?, im_http::query(uri, "ticket")?) {
@@ -36,15 +36,15 @@ impl Opening {
             (None, Some(ticket)) => Access::Ticket { ticket: Secret::new(ticket), again },
             (None, None) => {
                 let words = "name the session by Im-Session or a ticket";
-                return Err(Error::new(Code::OutOfOrder, "listen", words));
+                return Err(Error::new(Code::OutOfOrder, "open_stream", words));
             }
         };
-        Ok(Self { access, mark })
+        Ok(Self { access, position })
     }
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<Option<Mark>> {
-    let bad = || Error::new(Code::BadField, "listen", "send one Last-Event-ID");
+fn last_event_id(headers: &HeaderMap) -> Result<Option<StreamPosition>> {
+    let bad = || Error::new(Code::BadField, "open_stream", "send one Last-Event-ID");
     let Some(value) = im_http::only(headers, &LAST_EVENT_ID)? else {
         return Ok(None);
     };
@@ -52,6 +52,6 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Mark>> {
     parse(text).map(Some)
 }
 
-fn parse(text: &str) -> Result<Mark> {
-    text.parse().map_err(|e| Error::new(Code::BadField, "listen", format!("{e}")))
+fn parse(text: &str) -> Result<StreamPosition> {
+    text.parse().map_err(|e| Error::new(Code::BadField, "open_stream", format!("{e}")))
 }

@@ -11,7 +11,7 @@ use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, He
 use http::{Method, Request, Response};
 use im_core::engine::{Engine, Peer};
 use im_core::wire::Encoding;
-use im_http::{Body, HalfClosed, Origins, Refusal, Roll, Transport};
+use im_http::{Body, ConnectionList, HalfClosed, Origins, Refusal, Transport};
 use tower_service::Service;
 
 use crate::config::{Gzip, SseConfig};
@@ -42,35 +42,35 @@ struct Shared {
     engine: Engine,
     config: SseConfig,
     origins: Origins,
-    roll: Roll,
+    connections: ConnectionList,
     compressors: Arc<Pool>,
 }
 
 impl Sse {
     /// Server-Sent Events for this engine.
     pub fn new(engine: Engine, config: SseConfig) -> Self {
-        let (origins, roll) = (Origins::default(), Roll::default());
+        let (origins, connections) = (Origins::default(), ConnectionList::default());
         let compressors = Arc::default();
-        Self { shared: Arc::new(Shared { engine, config, origins, roll, compressors }) }
+        Self { shared: Arc::new(Shared { engine, config, origins, connections, compressors }) }
     }
 
     /// Takes no further streams, ends all with [`im_core::Code::Draining`], and waits until they have ended. A reader who
     /// does not read holds this up until its socket is given up: bound the wait.
     pub async fn shutdown(&self) {
-        self.shared.roll.close().await;
+        self.shared.connections.close().await;
     }
 
     async fn open<B>(&self, request: Request<B>) -> Result<Response<Body>, Refusal> {
-        let Shared { engine, config, roll, compressors, .. } = &*self.shared;
-        let Opening { access, mark } = Opening::of(request.uri(), request.headers())?;
+        let Shared { engine, config, connections, compressors, .. } = &*self.shared;
+        let Opening { access, position } = Opening::of(request.uri(), request.headers())?;
         let peer = Peer {
             transport: "sse",
             encoding: Encoding::Json,
             address: im_http::peer_address(request.extensions()),
             credentials: im_http::credentials(&request)?,
         };
-        let connection = engine.open_stream(peer, &access, mark.as_ref()).await?;
-        let entry = roll.enter(connection)?;
+        let connection = engine.open_stream(peer, &access, position.as_ref()).await?;
+        let entry = connections.enter(connection)?;
         let gzip = config.gzip == Gzip::WhenAsked && im_http::accepts_gzip(request.headers());
         let probe = request.extensions().get::<HalfClosed>().map(Probe::new);
         let stream = Stream::new(entry, config.retry, config.max_write_bytes)

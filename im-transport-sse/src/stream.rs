@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame};
 use im_core::Code;
 use im_core::code::{Advice, advice};
 use im_core::engine::{Batch, BatchId};
-use im_core::wire::{Bye, Encoding, Push, encode};
+use im_core::wire::{Disconnect, Encoding, Push, encode};
 use im_http::Entry;
 
 use crate::block::Blocks;
@@ -49,10 +49,10 @@ impl Stream {
     pub(crate) fn new(entry: Entry, retry: Duration, max_bytes: usize) -> Self {
         let mut blocks = Blocks::default();
         blocks.retry(retry);
-        // Whoever takes the stream up names a mark. A ticket opens nothing without one, so there is one from the first byte.
-        let mark = entry.connection().stream_position().to_string();
-        let frame = encode(&Push::Mark(mark.as_str().into()).to_value(), Encoding::Json);
-        blocks.data(frame, Some(&mark));
+        // Whoever takes the stream up names a stream position. A ticket opens nothing without one, so there is one from the first byte.
+        let position = entry.connection().stream_position().to_string();
+        let frame = encode(&Push::Position(position.as_str().into()).to_value(), Encoding::Json);
+        blocks.data(frame, Some(&position));
         Self {
             entry,
             max_bytes,
@@ -62,7 +62,7 @@ impl Stream {
             waiting: None,
             probe: None,
             since_position: 0,
-            position: mark.len(),
+            position: position.len(),
             ended: false,
         }
     }
@@ -141,9 +141,10 @@ impl Stream {
 }
 
 /// What a browser that knows nothing of codes has to be told by `retry`.
-fn wait_after(bye: &Bye) -> Option<Duration> {
-    let stays_away = bye.code == Code::Superseded.number() || advice(bye.code) == Advice::Stop;
-    if stays_away { Some(NOT_BY_ITSELF) } else { bye.retry_after }
+fn wait_after(disconnect: &Disconnect) -> Option<Duration> {
+    let stays_away =
+        disconnect.code == Code::Superseded.number() || advice(disconnect.code) == Advice::Stop;
+    if stays_away { Some(NOT_BY_ITSELF) } else { disconnect.retry_after }
 }
 
 impl Body for Stream {

@@ -19,7 +19,7 @@ struct Served {
 #[async_trait]
 impl TransportFactory for Served {
     fn kind() -> Kind {
-        Kind::Halves
+        Kind::RequestStream
     }
 
     async fn serve(engines: &[Engine]) -> Self {

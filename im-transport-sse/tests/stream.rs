@@ -96,22 +96,23 @@ async fn a_ticket_stands_for_session_and_credentials() {
     let ann = Session::open(at, "ann").await;
     ann.room("tea").await;
     let mut known = ann.stream("", &[]).await;
-    let mark = known.mark().await;
+    let position = known.position().await;
     let granted = ann.call(json!({"t": "ticket", "id": 4})).await;
     let ticket = granted["ticket"].as_str().unwrap();
     let as_it_is = |c: char| c.is_ascii_alphanumeric() || "-_.~".contains(c);
     assert!(ticket.chars().all(as_it_is), "it stands in an address: {ticket}");
-    let query = format!("?ticket={ticket}&at={mark}");
-    let refused = ask(at, &format!("GET /im/sse{query}"), &[("last-event-id", &mark)], b"").await;
+    let query = format!("?ticket={ticket}&at={position}");
+    let refused =
+        ask(at, &format!("GET /im/sse{query}"), &[("last-event-id", &position)], b"").await;
     assert_eq!((refused.status, refused.code()), (401, Some(4301)), "it opened nothing yet");
     let mut stream = Stream::open(at, &query, &[]).await;
     ann.say("tea", "a").await;
     assert_eq!(stream.until("data").await, ["event \"a\""]);
-    let mark = stream.at.clone();
+    let position = stream.at.clone();
     let refused = ask(at, &format!("GET /im/sse{query}"), &[], b"").await;
     assert_eq!((refused.status, refused.code()), (401, Some(4301)), "it opens one stream");
     ann.say("tea", "b").await;
-    let mut stream = Stream::open(at, &query, &[("last-event-id", &mark)]).await;
+    let mut stream = Stream::open(at, &query, &[("last-event-id", &position)]).await;
     assert_eq!(stream.until("data").await, ["event \"b\""]);
 }
 
@@ -124,12 +125,12 @@ async fn a_stream_can_be_taken_up_from_its_first_block_on() {
     let granted = ann.call(json!({"t": "ticket", "id": 4})).await;
     let query = format!("?ticket={}", granted["ticket"].as_str().unwrap());
     let stream = Stream::open(at, &query, &[]).await;
-    let mark = stream.at.clone();
+    let position = stream.at.clone();
     drop(stream);
     only(&engine, 0).await;
     ann.room("tea").await;
     ann.say("tea", "a").await;
-    let mut stream = Stream::open(at, &query, &[("last-event-id", &mark)]).await;
+    let mut stream = Stream::open(at, &query, &[("last-event-id", &position)]).await;
     assert_eq!(stream.until("data").await, ["tea ok"]);
     assert_eq!(stream.until("data").await, ["event \"a\""]);
 }
@@ -261,7 +262,7 @@ async fn a_reader_who_takes_nothing_is_given_up_and_nobody_else_notices() {
     bob.call(json!({"t": "join", "id": 2, "room": "tea"})).await;
     bob.call(json!({"t": "sub", "id": 2, "room": "tea"})).await;
     let mut reads = bob.stream("", &[]).await;
-    reads.mark().await;
+    reads.position().await;
     let idle = ann.stream("", &[]).await;
     let words = "x".repeat(30_000);
     let mut said = 0;
@@ -319,7 +320,7 @@ async fn it_streams_through_axum_and_warp() {
         let session = Session::open(at, user).await;
         session.room(user).await;
         let mut stream = session.stream("", &[]).await;
-        stream.mark().await;
+        stream.position().await;
         session.say(user, "a").await;
         assert_eq!(stream.until("data").await, ["event \"a\""]);
         let offer = ask(at, "GET /im", &[], b"").await.json();

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use im_core::Code;
 use im_core::engine::{Batch, Connection};
-use im_core::wire::{Bye, Encoding};
+use im_core::wire::{Disconnect, Encoding};
 use tokio::io::AsyncWrite;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
@@ -22,8 +22,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use crate::closing;
 use crate::codec::{self, Socket};
-use crate::farewell;
 use crate::link::Link;
 use crate::service::Live;
 
@@ -47,7 +47,7 @@ pub(crate) struct Session<S> {
 /// How a conversation ended.
 enum End {
     /// The engine says goodbye.
-    Bye(Box<Bye>),
+    Disconnect(Box<Disconnect>),
     /// The peer said goodbye.
     PeerClosed,
     /// The peer sends nothing more and has not said goodbye. It may still read.
@@ -92,16 +92,18 @@ impl<S: Socket> Session<S> {
             let mut taking = None;
             let end = self.talk(&mut taking).await;
             let within = self.live.shared().config().close_timeout;
-            let farewell = async {
+            let closing = async {
                 match end {
-                    End::Bye(bye) => farewell::ours(&mut self.ws, &bye, within).await,
-                    End::PeerClosed => farewell::theirs(&mut self.ws, within).await,
-                    End::HalfClosed => self.last_words(within).await,
+                    End::Disconnect(disconnect) => {
+                        closing::send_close(&mut self.ws, &disconnect, within).await
+                    }
+                    End::PeerClosed => closing::answer_close(&mut self.ws, within).await,
+                    End::HalfClosed => self.flush_and_close(within).await,
                     End::Gone => {}
                 }
             };
             // The engine may be in the middle of a message. It was told of the end, so this does not take long.
-            tokio::join!(farewell, wait_for(&mut taking));
+            tokio::join!(closing, wait_for(&mut taking));
         }
     }
 
@@ -133,7 +135,7 @@ impl<S: Socket> Session<S> {
                     };
                     match sent {
                         Ok(None) => resting = self.rest(full),
-                        Ok(Some(bye)) => return End::Bye(bye),
+                        Ok(Some(disconnect)) => return End::Disconnect(disconnect),
                         Err(code) => return self.gone(code),
                     }
                 }
@@ -151,7 +153,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// Writes the answers that are due and the engine's goodbye to a peer that only reads, if it still does.
-    fn last_words(&mut self, within: Duration) -> Boxed<'_> {
+    fn flush_and_close(&mut self, within: Duration) -> Boxed<'_> {
         let connection = self.live.connection().clone();
         let words = async {
             let max = self.live.shared().config().max_write_bytes;
@@ -159,7 +161,9 @@ impl<S: Socket> Session<S> {
                 let batch = self.live.connection().next(max).await;
                 match self.send(batch).await {
                     Ok(None) => {}
-                    Ok(Some(bye)) => return farewell::unheard(self.ws.get_mut(), &bye).await,
+                    Ok(Some(disconnect)) => {
+                        return closing::close_half_closed(self.ws.get_mut(), &disconnect).await;
+                    }
                     Err(_) => return,
                 }
             }
@@ -231,7 +235,7 @@ impl<S: Socket> Session<S> {
     }
 
     /// Writes a batch in one go. Gives the engine's goodbye, if this was the last one.
-    async fn send(&mut self, batch: Batch) -> Result<Option<Box<Bye>>, Code> {
+    async fn send(&mut self, batch: Batch) -> Result<Option<Box<Disconnect>>, Code> {
         let Batch { id, frames, heartbeat, close, .. } = batch;
         self.queue(&frames, heartbeat).map_err(|_| Code::Closed)?;
         drop(frames);

@@ -15,7 +15,7 @@ use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use im_core::Code;
-use im_core::wire::Bye;
+use im_core::wire::Disconnect;
 use im_http::Refusal;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
@@ -27,7 +27,7 @@ use tower_service::Service;
 use crate::codec::{self, Socket};
 use crate::link::Link;
 use crate::service::Raw;
-use crate::{farewell, handshake};
+use crate::{closing, handshake};
 
 /// How long to wait for the peer's half of the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -96,13 +96,17 @@ async fn talk<S: Socket>(socket: S, early: Bytes, bounds: Bounds) {
         let (data, bytes): (Data, Bytes) = match ws.next().await {
             Some(Ok(Message::Text(text))) => (Data::Text, text.into()),
             Some(Ok(Message::Binary(bytes))) => (Data::Binary, bytes),
-            Some(Ok(Message::Close(_))) => return farewell::theirs(&mut ws, CLOSE_TIMEOUT).await,
+            Some(Ok(Message::Close(_))) => {
+                return closing::answer_close(&mut ws, CLOSE_TIMEOUT).await;
+            }
             Some(Ok(control)) => {
                 ws.get_mut().control_read(control.len());
                 continue;
             }
-            Some(Err(error)) => match bye(&error) {
-                Some(bye) => return farewell::ours(&mut ws, &bye, CLOSE_TIMEOUT).await,
+            Some(Err(error)) => match disconnect(&error) {
+                Some(disconnect) => {
+                    return closing::send_close(&mut ws, &disconnect, CLOSE_TIMEOUT).await;
+                }
                 None => return,
             },
             None => return,
@@ -116,12 +120,12 @@ async fn talk<S: Socket>(socket: S, early: Bytes, bounds: Bounds) {
 }
 
 /// What the peer is told that broke the protocol.
-fn bye(error: &WsError) -> Option<Bye> {
+fn disconnect(error: &WsError) -> Option<Disconnect> {
     codec::fault(error)?;
     let code = match error {
         WsError::Capacity(_) => CloseCode::Size,
         WsError::Utf8(_) => CloseCode::Invalid,
         _ => CloseCode::Protocol,
     };
-    Some(Bye { code: code.into(), message: error.to_string(), retry_after: None })
+    Some(Disconnect { code: code.into(), message: error.to_string(), retry_after: None })
 }

@@ -30,16 +30,16 @@
 //! | `service` | the tower service, and who owns its connections |
 //! | `connection` | the one task of a connection |
 //! | `codec` | WebSocket messages over a socket |
-//! | `farewell` | closing in good order |
+//! | `closing` | closing in good order |
 //! | `link` | the socket between tungstenite and the system, without buffers while idle |
 //! | `echo` | a service that sends each message back, for suites of tests; only with the feature `echo` |
 
+mod closing;
 mod codec;
 mod config;
 mod connection;
 #[cfg(feature = "echo")]
 pub mod echo;
-mod farewell;
 mod handshake;
 mod link;
 mod service;

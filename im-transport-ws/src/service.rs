@@ -18,7 +18,7 @@ use hyper_util::server::conn::auto;
 use im_core::engine::{Connection, Engine, Peer};
 use im_core::wire::Encoding;
 use im_core::{Code, Error};
-use im_http::{Origins, Place, Refusal, Seldom, Transport};
+use im_http::{LogThrottle, Origins, Refusal, SocketPermit, Transport};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
@@ -47,7 +47,7 @@ impl WebSocket {
                 engine,
                 config,
                 origins: Origins::default(),
-                warned: Seldom::default(),
+                warned: LogThrottle::default(),
                 live,
                 last: AtomicU64::new(0),
                 tasks: TaskTracker::new(),
@@ -135,8 +135,8 @@ async fn begin(upgrade: OnUpgrade, mut live: Live, span: tracing::Span) {
     };
     let Some(raw) = Raw::of(upgraded) else { return live.connection.close(Code::Closed) };
     match raw {
-        Raw::Tcp(socket, early, place) => {
-            live.place = place;
+        Raw::Tcp(socket, early, permit) => {
+            live.permit = permit;
             // Only a socket that is gone already refuses.
             let _ = socket.set_nodelay(true);
             shared.tasks.spawn(Session::new(socket, early, live).await.run().instrument(span));
@@ -154,8 +154,8 @@ async fn begin(upgrade: OnUpgrade, mut live: Live, span: tracing::Span) {
 
 /// What the connection runs over.
 pub(crate) enum Raw {
-    /// The socket itself, what was read from it already, and its place at our listener.
-    Tcp(TcpStream, Bytes, Option<Box<Place>>),
+    /// The socket itself, what was read from it already, and its permit at our listener.
+    Tcp(TcpStream, Bytes, Option<Box<SocketPermit>>),
     /// TLS, a Unix socket, a router that wraps it: through hyper's box.
     Other(Upgraded),
 }
@@ -164,8 +164,8 @@ impl Raw {
     /// Unwraps the socket, as our listener (hyper) and as axum and warp (hyper-util) wrap it.
     pub(crate) fn of(upgraded: Upgraded) -> Option<Self> {
         let upgraded = match im_http::into_tcp(upgraded) {
-            Ok((socket, early, place)) => {
-                return Some(Self::Tcp(socket, early, Some(Box::new(place))));
+            Ok((socket, early, permit)) => {
+                return Some(Self::Tcp(socket, early, Some(Box::new(permit))));
             }
             Err(upgraded) => upgraded?,
         };
@@ -181,7 +181,7 @@ pub(crate) struct Shared {
     engine: Engine,
     config: WsConfig,
     origins: Origins,
-    warned: Seldom,
+    warned: LogThrottle,
     /// The connections there are; nothing once shut down.
     live: Mutex<Option<HashMap<u64, Connection>>>,
     last: AtomicU64,
@@ -209,8 +209,8 @@ pub(crate) struct Live {
     shared: Arc<Shared>,
     number: u64,
     connection: Connection,
-    /// The socket's place at our listener, for as long as the connection lives.
-    place: Option<Box<Place>>,
+    /// The socket's permit at our listener, for as long as the connection lives.
+    permit: Option<Box<SocketPermit>>,
 }
 
 impl Live {
@@ -220,7 +220,7 @@ impl Live {
             Some(live) => live.insert(number, connection.clone()),
             None => return Err(Error::of(Code::Draining, "accept")),
         };
-        Ok(Self { shared: shared.clone(), number, connection, place: None })
+        Ok(Self { shared: shared.clone(), number, connection, permit: None })
     }
 
     pub(crate) fn shared(&self) -> &Shared {

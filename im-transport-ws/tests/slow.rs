@@ -75,7 +75,7 @@ async fn engine(policy: SlowSubscriber) -> Engine {
 }
 
 /// Comes in under a name and follows the room `tea`, which is made if need be.
-async fn follow<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>, name: &str) {
+async fn subscribe<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>, name: &str) {
     client.command(&json!({"t": "hello", "id": 1, "v": 1, "user": name})).await;
     client.command(&json!({"t": "create", "id": 2, "room": "tea", "open": true})).await;
     client.command(&json!({"t": "join", "id": 3, "room": "tea"})).await;
@@ -93,7 +93,7 @@ async fn publish(engine: &Engine) -> u64 {
 /// Somebody in the same room, who reads.
 async fn bystander(ws: &WebSocket) -> Client<DuplexStream> {
     let mut client = Client::open(in_memory(ws, 1 << 16), "").await.unwrap();
-    follow(&mut client, "bystander").await;
+    subscribe(&mut client, "bystander").await;
     client
 }
 
@@ -116,7 +116,7 @@ async fn a_reader_who_falls_behind_is_told_so_and_nobody_else_notices() {
     let engine = engine(SlowSubscriber::Disconnect).await;
     let ws = WebSocket::new(engine.clone(), WsConfig::default());
     let mut slow = Client::open(in_memory(&ws, 4096), "").await.unwrap();
-    follow(&mut slow, "slow").await;
+    subscribe(&mut slow, "slow").await;
     let mut bystander = bystander(&ws).await;
     for _ in 0..50 {
         heard_by(&mut bystander, &engine).await;
@@ -143,7 +143,7 @@ async fn a_socket_that_is_never_read_is_given_up_and_nobody_else_notices() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(16 * 1024).unwrap();
     let mut silent = Client::open(socket.connect(address).await.unwrap(), "").await.unwrap();
-    follow(&mut silent, "silent").await;
+    subscribe(&mut silent, "silent").await;
     let mut bystander = bystander(&ws).await;
     assert_eq!(engine.connections(), 2);
     // The window of the socket fills up, a write waits, and then the connection is gone.
@@ -167,7 +167,7 @@ async fn whoever_reads_nothing_for_a_while_keeps_nobody_waiting_at_the_store() {
     let patient = WsConfig::default().write_timeout(Duration::from_secs(3600));
     let ws = WebSocket::new(engine.clone(), patient);
     let mut slow = Client::open(in_memory(&ws, 4096), "").await.unwrap();
-    follow(&mut slow, "slow").await;
+    subscribe(&mut slow, "slow").await;
     let mut bystander = bystander(&ws).await;
     // A command of the slow one has the only turn at the store, and then its socket fills up.
     let gate = store.hold(Operation::Members, Moment::Before);

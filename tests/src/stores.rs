@@ -132,16 +132,16 @@ pub fn kills(store: &str, what: &str, short: u64) -> (u64, u64) {
 }
 
 /// Kills of one store, before the next ones are of a new one: what is looked at after each takes longer the more there is.
-const LIFE: u64 = 1_000;
+const KILLS_PER_STORE: u64 = 1_000;
 
 /// So many kills, and what chooses them, in the lives of as many stores as that takes.
-pub fn lives(kills: u64, seed: u64) -> impl Iterator<Item = (u32, u64)> {
-    let life = move |begun: u64| {
+pub fn kill_runs(kills: u64, seed: u64) -> impl Iterator<Item = (u32, u64)> {
+    let run = move |begun: u64| {
         // No more than a life's.
-        let left = u32::try_from((kills - begun).min(LIFE)).unwrap_or(u32::MAX);
+        let left = u32::try_from((kills - begun).min(KILLS_PER_STORE)).unwrap_or(u32::MAX);
         (left, seed.wrapping_add(begun))
     };
-    (0..kills).step_by(LIFE as usize).map(life)
+    (0..kills).step_by(KILLS_PER_STORE as usize).map(run)
 }
 
 /// The number that an environment variable holds.

@@ -296,7 +296,8 @@ async fn rooms_state_signals_and_history_work_end_to_end() {
     let typing = EventKind::new("typing").unwrap();
     soon(ann.signal(Target::Room(room.clone()), typing, Value::Null)).await.unwrap();
     let score = StateKey::new("score").unwrap();
-    let stamp = soon(ann.set(room.clone(), score.clone(), Value::Int(7), None)).await.unwrap();
+    let stamp =
+        soon(ann.put_state(room.clone(), score.clone(), Value::Int(7), None)).await.unwrap();
     soon(ann.send(Message::text(room.clone(), "hi"))).await.unwrap();
     let (mut signal, mut state, mut said) = (false, false, false);
     while !(signal && state && said) {
@@ -309,7 +310,7 @@ async fn rooms_state_signals_and_history_work_end_to_end() {
     }
     let page = soon(bob.history(room.clone(), None, PageFrom::Before(Seq::MAX), 1)).await.unwrap();
     assert_eq!(page.events.iter().map(text).collect::<Vec<_>>(), ["hi"]);
-    assert!(soon(ann.unset(room.clone(), score, None)).await.unwrap() > stamp);
+    assert!(soon(ann.remove_state(room.clone(), score, None)).await.unwrap() > stamp);
     soon(bob.leave(room.clone())).await.unwrap();
     let refused = soon(bob.send(Message::text(room.clone(), "still?"))).await.unwrap_err();
     assert_eq!((refused.kind(), refused.code()), (ErrorKind::Refused, Some(Code::Forbidden)));

@@ -8,13 +8,13 @@ use std::sync::LazyLock;
 
 use im_core::engine::Engine;
 use im_http::{Edge, Listener, UplinkConfig};
-use im_testkit::crossing::Ground;
+use im_testkit::crossing::Setup;
 use im_transport_longpoll::{LongPoll, LongPollConfig};
 use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket, WsConfig};
 
-static ONE: LazyLock<Ground> = LazyLock::new(|| Ground::open(1, serve));
-static TWO: LazyLock<Ground> = LazyLock::new(|| Ground::open(2, serve));
+static ONE: LazyLock<Setup> = LazyLock::new(|| Setup::open(1, serve));
+static TWO: LazyLock<Setup> = LazyLock::new(|| Setup::open(2, serve));
 
 /// All transports at an address of this engine's own. It ends with the program's runtime.
 async fn serve(engine: Engine) -> SocketAddr {
@@ -39,9 +39,9 @@ fn every_case_runs_on_one_engine_and_on_two() {
     let program = std::env::current_exe().unwrap();
     let listed = std::process::Command::new(program).arg("--list").output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
-    let cases = |ground: &str| -> BTreeSet<&str> {
+    let cases = |setup: &str| -> BTreeSet<&str> {
         let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
-        names.filter_map(|name| name.strip_prefix(ground)).collect()
+        names.filter_map(|name| name.strip_prefix(setup)).collect()
     };
     let (one, two) = (cases("one_engine::"), cases("two_engines::"));
     assert_eq!(one, two);

@@ -14,7 +14,7 @@ use im_test_databases::{Error, Kind, Server, or_skip};
 use im_testkit::crash::{
     CrashPlan, CrashReport, Database, DatabaseError, Task, Violation, run_with_database,
 };
-use im_tests::stores::{self, SERVERS, chosen, kills, lives};
+use im_tests::stores::{self, SERVERS, chosen, kill_runs, kills};
 use tokio::sync::Mutex;
 
 /// Kills in a short run. Four of them are of the database.
@@ -39,7 +39,7 @@ async fn kill_writers_and_server(test: &str, store: &str) {
     let kind = stores::server(store).unwrap();
     let (kills, seed) = kills(store, "while writing", SHORT);
     let mut all = CrashReport::default();
-    for (kills, seed) in lives(kills, seed) {
+    for (kills, seed) in kill_runs(kills, seed) {
         let Some(own) = or_skip(test, Own::start(kind).await) else { return };
         all += kill_writers_in_one_life(own, store, kills, seed).await;
     }
@@ -53,7 +53,7 @@ async fn kill_writers_in_one_life(mut own: Own, store: &str, kills: u32, seed: u
     let plan = CrashPlan::new(kills, seed);
     let report = own.run(&plan, store, "").await;
     if !report.violations.is_empty() {
-        let words = own.server.lock().await.last_words();
+        let words = own.server.lock().await.log_tail();
         panic!("seed {seed}: {:#?}\nthe end of the server's log:\n{words}", report.violations);
     }
     own.stop().await;

@@ -9,9 +9,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use im_testkit::crash::upkeep::Kept;
+use im_testkit::crash::upkeep::Retained;
 use im_testkit::crash::{CrashPlan, CrashReport, Task, run};
-use im_tests::stores::{self, STORES, chosen, kills, lives};
+use im_tests::stores::{self, STORES, chosen, kill_runs, kills};
 
 /// Kills in a short run.
 const SHORT: u64 = 10;
@@ -33,7 +33,7 @@ async fn kills_of_a_writing_process_lose_and_repeat_nothing() {
 async fn kill_writers(store: &str) {
     let (kills, seed) = kills(store, "while writing", SHORT);
     let mut all = CrashReport::default();
-    for (kills, seed) in lives(kills, seed) {
+    for (kills, seed) in kill_runs(kills, seed) {
         all += kill_writers_in_one_life(store, kills, seed).await;
     }
     eprintln!("{store}, in all: {all}");
@@ -70,7 +70,7 @@ async fn kill_keepers(store: &str) {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let data = data.to_str().unwrap();
-    let mut kept = Kept::default();
+    let mut kept = Retained::default();
     for kill in 0..kills {
         let seed = seed.wrapping_add(kill);
         let task = Task::Keep { seed };
@@ -93,21 +93,21 @@ async fn kill_keepers(store: &str) {
 }
 
 /// Kills a worker after so many lines.
-fn listen(mut worker: Command, lines: u64, kept: &mut Kept) {
+fn listen(mut worker: Command, lines: u64, kept: &mut Retained) {
     let mut worker = worker.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(worker.stdout.take().unwrap());
     let mut line = String::new();
     for _ in 0..lines {
         line.clear();
         assert!(said.read_line(&mut line).unwrap() > 0, "the worker ended by itself");
-        kept.hear(line.trim_end());
+        kept.on_line(line.trim_end());
     }
     worker.kill().unwrap();
     worker.wait().unwrap();
     loop {
         line.clear();
         match said.read_line(&mut line) {
-            Ok(_) if line.ends_with('\n') => kept.hear(line.trim_end()),
+            Ok(_) if line.ends_with('\n') => kept.on_line(line.trim_end()),
             // It is cut short, or there is none.
             _ => return,
         }

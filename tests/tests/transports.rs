@@ -186,7 +186,7 @@ async fn talks_over(servers: usize, encoding: Encoding) {
             assert_eq!(heard(&mut bobs, &mut bobs_last).await, answer);
         }
         let key = StateKey::new("kettle").unwrap();
-        soon(bob.set(room.clone(), key.clone(), Value::from("on"), None)).await.unwrap();
+        soon(bob.put_state(room.clone(), key.clone(), Value::from("on"), None)).await.unwrap();
         loop {
             match soon(anns.next()).await.unwrap() {
                 ClientEvent::State(update) if update.key == key => break,

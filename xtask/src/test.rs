@@ -35,7 +35,7 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     let skipped = workshop().join("skipped.txt");
     fs::create_dir_all(workshop())?;
     fs::write(&skipped, "").with_context(|| format!("could not write {}", skipped.display()))?;
-    needs.tell("IM_TEST_SKIPPED", skipped.clone());
+    needs.print("IM_TEST_SKIPPED", skipped.clone());
 
     let advice = "the output above names the test; run it alone with `cargo xtask test NAME`";
     steps.step("build", "fix what the compiler says", || {
@@ -44,7 +44,7 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     steps.step("tests", advice, || {
         let mut tests = cargo(["test", "--workspace", "--all-features", "--no-fail-fast", "--"]);
         run(tests.args(filter).envs(needs.env.iter().cloned()))
-            .inspect_err(|_| needs.servers.iter().for_each(tell_last_words))
+            .inspect_err(|_| needs.servers.iter().for_each(print_log_tail))
     })?;
     for outside in &OUTSIDE {
         steps.step(&format!("{} from outside the workspace", outside.what), advice, || {
@@ -141,7 +141,7 @@ impl Needs {
             return;
         }
         match get() {
-            Ok(value) => self.tell(name, value),
+            Ok(value) => self.print(name, value),
             Err(error) => self.missing.push(format!("{what}: {error:#}")),
         }
     }
@@ -157,7 +157,7 @@ impl Needs {
         self.servers.extend(ours);
     }
 
-    fn tell(&mut self, name: &str, value: impl Into<OsString>) {
+    fn print(&mut self, name: &str, value: impl Into<OsString>) {
         let value = value.into();
         eprintln!("    {name}={}", public(&value.to_string_lossy()));
         self.env.push((name.to_owned(), value));
@@ -194,8 +194,8 @@ impl Needs {
     }
 }
 
-fn tell_last_words(server: &Server) {
-    eprintln!("\nthe end of the log of {}:\n{}", server.kind(), server.last_words());
+fn print_log_tail(server: &Server) {
+    eprintln!("\nthe end of the log of {}:\n{}", server.kind(), server.log_tail());
 }
 
 /// The text, but if it is a URL with a password, without that.

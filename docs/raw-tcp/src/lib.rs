@@ -13,7 +13,7 @@ use bytes::Bytes;
 use im_core::Code;
 use im_core::engine::{Batch, Connection, Engine, Peer};
 use im_core::ports::Credentials;
-use im_core::wire::{Bye, Encoding};
+use im_core::wire::{Disconnect, Encoding};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -73,7 +73,7 @@ async fn converse(engine: Engine, mut socket: TcpStream, address: IpAddr) {
             told = write_batches(&mut output, connection) => told,
             told = read_lines(input, connection, max) => told,
         },
-        Err(error) => write_lines(&mut output, &[Bye::from(error).encoded(Encoding::Json)]).await,
+        Err(error) => write_lines(&mut output, &[Disconnect::from(error).encoded(Encoding::Json)]).await,
     };
     // The connection is dropped last, so that the engine's `drain` waits for the goodbye.
     match told {

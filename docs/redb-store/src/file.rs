@@ -17,7 +17,7 @@ const CHUNK: usize = 1024 * 1024;
 pub(crate) fn open(path: &Path) -> Result<Database, Error> {
     let (doubtful, new) = (beside(path, "doubtful"), beside(path, "new"));
     if doubtful.exists() {
-        write_anew(&doubtful)?;
+        rewrite(&doubtful)?;
         fs::rename(&doubtful, path)?;
     } else if !path.exists() {
         // Under another name: what is half made cannot be opened.
@@ -46,7 +46,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 /// Writes what the file shows over itself, so that there is something to sync.
-fn write_anew(path: &Path) -> io::Result<()> {
+fn rewrite(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let (mut chunk, mut at) = (vec![0; CHUNK], 0);
     loop {

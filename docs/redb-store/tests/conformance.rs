@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use im_testkit::store_suite::{Store, StoreFactory, async_trait};
-use redb_store::Life;
+use redb_store::OpenAs;
 use tempfile::TempDir;
 
 /// The folders of the stores that it has opened: each has its own.
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 struct Folders(Mutex<Vec<TempDir>>);
 
 async fn open(folder: &Path) -> Arc<dyn Store> {
-    Arc::new(redb_store::open(folder.join("im.redb"), Life::Same).await.unwrap())
+    Arc::new(redb_store::open(folder.join("im.redb"), OpenAs::SameGeneration).await.unwrap())
 }
 
 #[async_trait]

@@ -14,7 +14,7 @@ use im_core::ports::{Store, StoreResult};
 use im_testkit::crash::{CrashPlan, Task, run, work};
 use im_testkit::disk::faults::{self, FaultPlan};
 use im_testkit::disk::power::{self, PowerPlan};
-use redb_store::Life;
+use redb_store::OpenAs;
 
 const WORKER: &str = "worker";
 
@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
 }
 
 async fn open(file: &Path) -> StoreResult<Arc<dyn Store>> {
-    Ok(Arc::new(redb_store::open(file, Life::Same).await?))
+    Ok(Arc::new(redb_store::open(file, OpenAs::SameGeneration).await?))
 }
 
 /// The command of a worker on the store in this file.

@@ -61,7 +61,7 @@ impl Chat {
     /// # Errors
     ///
     /// If the store cannot take it now.
-    pub async fn tell_of(&self, order: &Order) -> Result<AppendAck> {
+    pub async fn announce(&self, order: &Order) -> Result<AppendAck> {
         let text = format!("Order {}: {} (for {})", order.number, order.item, order.by);
         self.say(text, Some(order.message.clone())).await
     }

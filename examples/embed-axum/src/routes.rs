@@ -104,7 +104,7 @@ async fn place(
         Ok(order) => order,
         Err(words) => return (StatusCode::UNPROCESSABLE_ENTITY, words).into_response(),
     };
-    if let Err(error) = shop.chat.tell_of(&order).await {
+    if let Err(error) = shop.chat.announce(&order).await {
         // The order stands all the same. A shop with a database tells it later, from a job, under the same id.
         tracing::warn!(%error, order = order.number, "could not tell the team");
     }

@@ -118,7 +118,7 @@ impl Arena {
                 published = Some(battle.applied);
             }
             if battle.is_down() && told != battle.number {
-                while busy(self.tell_of_the_fall(&battle).await).await? {}
+                while busy(self.announce_the_fall(&battle).await).await? {}
                 (told, called) = (battle.number, Some(Instant::now() + respawn));
             }
             let push = tokio::select! {
@@ -171,7 +171,7 @@ impl Arena {
     }
 
     /// A line in the log, and a word in each family's room.
-    async fn tell_of_the_fall(&self, battle: &Battle) -> Result<()> {
+    async fn announce_the_fall(&self, battle: &Battle) -> Result<()> {
         let leader = FAMILIES[battle.leader()];
         let by = battle.last.as_ref().map_or(GAME, |blow| blow.by.as_str());
         let content = Map::from_iter([

@@ -17,13 +17,13 @@ use im_transport_longpoll::{LongPoll, LongPollConfig};
 use im_transport_sse::{Sse, SseConfig};
 use im_transport_ws::{WebSocket, WsConfig};
 use monster_battle::arena::Arena;
-use monster_battle::{bots, guard, heads::Heads, page};
+use monster_battle::{access, bots, heads::Heads, page};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 use warp::Filter;
 
 /// How long open connections may take to end when the server does.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Families fight a monster: open the page, choose a name and a family, and strike.
 ///
@@ -81,8 +81,8 @@ async fn main() -> anyhow::Result<()> {
     im_http::raise_file_limit();
     let store = flags.store.open().await?;
     let engine = Engine::builder()
-        .authenticator(Arc::new(guard::Players))
-        .hooks(Arc::new(guard::Rules))
+        .authenticator(Arc::new(access::Players))
+        .hooks(Arc::new(access::Rules))
         .store(Arc::clone(&store))
         .start()
         .await?;
@@ -111,11 +111,11 @@ async fn main() -> anyhow::Result<()> {
     let drain = async move {
         let _ = im_http::shutdown_signal().await;
         tracing::info!("ending: telling clients to come back");
-        engine.drain(LAST_WORDS).await;
+        engine.drain(SHUTDOWN_TIMEOUT).await;
     };
     // Not `warp::serve`, which gives a peer that says nothing all the time in the world. Who is connected and does not read
     // is not waited for.
-    let bounds = ListenerConfig::default().stop_within(LAST_WORDS);
+    let bounds = ListenerConfig::default().stop_within(SHUTDOWN_TIMEOUT);
     let listener = Listener::from_socket(socket).config(bounds);
     listener.serve_until(warp::service(routes), drain).await?;
     battle.await?.context("the battle")?;

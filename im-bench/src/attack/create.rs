@@ -9,7 +9,7 @@ use im_core::wire::{self, Command, CommandBody, Encoding, Limits, RoomKind, Serv
 use im_core::{Code, CommandId, RoomId, UserId};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{At, Ground};
+use super::{At, Setup};
 use crate::socket::{Socket, Talker};
 
 /// What `im-bench attack create` is told.
@@ -39,12 +39,12 @@ struct Got {
 /// Attacks until then.
 pub(super) async fn run(
     options: &Options,
-    ground: &Ground,
+    setup: &Setup,
     server: At,
     until: Instant,
 ) -> Result<Vec<String>> {
     let begun = Instant::now();
-    let attackers: Vec<_> = (0..ground.attackers)
+    let attackers: Vec<_> = (0..setup.attackers)
         .map(|nth| tokio::spawn(attack(options.clone(), server, nth, until)))
         .collect();
     let mut got = Vec::new();

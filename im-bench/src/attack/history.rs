@@ -18,7 +18,7 @@ use im_testkit::transport_suite::http::Client;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::{At, Ground};
+use super::{At, Setup};
 use crate::child::Server;
 use crate::host;
 use crate::serve::EDGE;
@@ -77,7 +77,7 @@ struct Got {
 /// Attacks until then.
 pub(super) async fn run(
     options: &Options,
-    ground: &Ground,
+    setup: &Setup,
     server: &Server,
     until: Instant,
 ) -> Result<Vec<String>> {
@@ -87,7 +87,7 @@ pub(super) async fn run(
     let over = Arc::new(AtomicBool::new(false));
     let watching = tokio::spawn(watch(server.pid(), over.clone()));
     let mut attackers = Vec::new();
-    for nth in 0..ground.attackers * options.connections {
+    for nth in 0..setup.attackers * options.connections {
         let user = UserId::new(format!("attacker{}", nth / options.connections))?;
         let (options, got, at) = (options.clone(), got.clone(), server.address);
         attackers.push(tokio::spawn(async move {

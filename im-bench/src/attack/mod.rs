@@ -33,12 +33,12 @@ pub(crate) struct Options {
     #[command(subcommand)]
     attack: Attack,
     #[command(flatten)]
-    ground: Ground,
+    ground: Setup,
 }
 
 /// What all attacks are told.
 #[derive(Debug, Clone, clap::Args)]
-struct Ground {
+struct Setup {
     /// Where to keep things: memory; sled or sqlite, in a temporary place; sled:PATH, sqlite:PATH, postgres://…, mysql://…,
     /// which must be empty or new.
     #[arg(long, default_value = "memory", global = true)]
@@ -68,7 +68,7 @@ enum Attack {
 
 impl Attack {
     /// The 99th percentile that a bystander may always have.
-    fn floor(&self) -> Duration {
+    fn lowest_rate(&self) -> Duration {
         match self {
             Self::Create(_) => Duration::from_millis(100),
             Self::History(_) => Duration::from_millis(50),
@@ -84,10 +84,10 @@ impl Attack {
     }
 
     /// Attacks until then. Returns what is wrong with how it went for the attackers, if anything is.
-    async fn run(&self, ground: &Ground, server: &Server, until: Instant) -> Result<Vec<String>> {
+    async fn run(&self, setup: &Setup, server: &Server, until: Instant) -> Result<Vec<String>> {
         match self {
-            Self::Create(options) => create::run(options, ground, server.address, until).await,
-            Self::History(options) => history::run(options, ground, server, until).await,
+            Self::Create(options) => create::run(options, setup, server.address, until).await,
+            Self::History(options) => history::run(options, setup, server, until).await,
         }
     }
 }
@@ -100,24 +100,24 @@ const MOST_TIMES: u32 = 5;
 
 /// Measures, prints, and fails if the bystander had to wait for too long.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let Options { attack, ground } = options;
-    host::allow_open_files(u64::from(ground.attackers) * 16 + 100)?;
+    let Options { attack, ground: setup } = options;
+    host::allow_open_files(u64::from(setup.attackers) * 16 + 100)?;
     let folder = tempfile::tempdir()?;
-    let store = ground.store.address(folder.path());
+    let store = setup.store.address(folder.path());
     let server = Server::start(&attack.server(&store)).await?;
-    let bystander = Bystander::begin(server.address, Duration::from_millis(ground.every)).await?;
+    let bystander = Bystander::begin(server.address, Duration::from_millis(setup.every)).await?;
     // The first second warms up.
     tokio::time::sleep(Duration::from_secs(1)).await;
     bystander.take();
-    tokio::time::sleep(Duration::from_secs(ground.quiet)).await;
+    tokio::time::sleep(Duration::from_secs(setup.quiet)).await;
     let quiet = bystander.take();
-    println!("{}: quiet: {}", ground.store, Times(&quiet));
+    println!("{}: quiet: {}", setup.store, Times(&quiet));
 
-    let until = Instant::now() + Duration::from_secs(ground.seconds);
-    let mut faults = attack.run(&ground, &server, until).await?;
+    let until = Instant::now() + Duration::from_secs(setup.seconds);
+    let mut faults = attack.run(&setup, &server, until).await?;
     // What was due before the end is waited for.
     let during = bystander.end().await?;
-    println!("{}: {} attackers: {}", ground.store, ground.attackers, Times(&during));
+    println!("{}: {} attackers: {}", setup.store, setup.attackers, Times(&during));
     let at_the_end = host::resident_bytes(server.pid())?;
     tokio::time::sleep(SETTLE).await;
     let later = host::resident_bytes(server.pid())?;
@@ -125,7 +125,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     server.stop().await?;
 
     let (before, after) = (p99(&quiet), p99(&during));
-    let most = (before * MOST_TIMES).max(attack.floor());
+    let most = (before * MOST_TIMES).max(attack.lowest_rate());
     if after > most {
         faults.push(format!("a bystander's 99th percentile is {after:?}; {most:?} are allowed"));
     }

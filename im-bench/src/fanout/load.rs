@@ -97,20 +97,20 @@ pub(super) async fn run(subject: Subject, server: &Server, options: &Options) ->
     let tally = Arc::new(Tally::new()?);
     let mut tasks = JoinSet::new();
     let sender = open_sender(subject, server).await?;
-    for reader in open_subscribers(subject, server, options.readers as usize).await? {
+    for reader in open_subscribers(subject, server, options.subscribers as usize).await? {
         tasks.spawn(read(reader, tally.clone()));
     }
     let (sink, answers) = sender.split();
     let mut sender = Sender { subject, sink, sent: 0, size: options.size as usize };
     tasks.spawn(drain_sender(subject, answers, tally.clone()));
     let measured = async {
-        let readers = u64::from(options.readers);
+        let subscribers = u64::from(options.subscribers);
         let warm = sender.beat(&tally, options.rate, options.rate).await?;
-        tally.until(warm * readers).await?;
+        tally.until(warm * subscribers).await?;
         tally.late.lock().reset();
         let before = (host::cpu_time(server.pid())?, host::cpu_time(std::process::id())?);
         let sent = sender.beat(&tally, options.rate, options.rate * options.seconds).await?;
-        tally.until((warm + sent) * readers).await?;
+        tally.until((warm + sent) * subscribers).await?;
         let after = (host::cpu_time(server.pid())?, host::cpu_time(std::process::id())?);
         if matches!(subject, Subject::Engine(_)) {
             let acknowledged = tally.acknowledged.load(Ordering::Relaxed);
@@ -122,7 +122,7 @@ pub(super) async fn run(subject: Subject, server: &Server, options: &Options) ->
         }
         Ok(sample(
             subject,
-            sent * readers,
+            sent * subscribers,
             after.0 - before.0,
             after.1 - before.1,
             &tally.late.lock(),
@@ -175,7 +175,7 @@ async fn open_sender(subject: Subject, server: &Server) -> Result<Socket> {
 async fn open_subscribers(
     subject: Subject,
     server: &Server,
-    readers: usize,
+    subscribers: usize,
 ) -> Result<Vec<Socket>> {
     let address = server.address;
     let open = |nth: usize| async move {
@@ -183,10 +183,10 @@ async fn open_subscribers(
             return connect(address, &format!("/{ROOM}"), None, nth).await;
         }
         let mut reader = Talker::open(address, &UserId::new(format!("reader-{nth}"))?, nth).await?;
-        reader.call(CommandBody::Sub { room: RoomId::new(ROOM)?, since: None }).await?;
+        reader.call(CommandBody::Subscribe { room: RoomId::new(ROOM)?, since: None }).await?;
         Ok(reader.into_socket())
     };
-    futures::stream::iter(1..=readers).map(open).buffer_unordered(OPENING).try_collect().await
+    futures::stream::iter(1..=subscribers).map(open).buffer_unordered(OPENING).try_collect().await
 }
 
 async fn read(mut socket: Socket, tally: Arc<Tally>) -> Result<()> {

@@ -20,7 +20,7 @@ use crate::subject::{Cores, StoreChoice, Subject};
 pub(crate) struct Options {
     /// How many connections read.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-    readers: u32,
+    subscribers: u32,
     /// Messages a second, from one sender.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
@@ -71,7 +71,7 @@ struct Pair {
 /// All of it.
 #[derive(Debug, Serialize)]
 struct Report {
-    readers: u32,
+    subscribers: u32,
     rate: u32,
     seconds: u32,
     size: u32,
@@ -84,10 +84,10 @@ struct Report {
 
 /// Measures all pairs and reports.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    host::allow_open_files(u64::from(options.readers) + 100)?;
+    host::allow_open_files(u64::from(options.subscribers) + 100)?;
     println!(
-        "{} readers, {} messages a second of {} bytes, {} s each",
-        options.readers, options.rate, options.size, options.seconds
+        "{} subscribers, {} messages a second of {} bytes, {} s each",
+        options.subscribers, options.rate, options.size, options.seconds
     );
     println!(
         "{:<5} {:<16} {:>14} {:>14} {:>9} {:>9} {:>9}",
@@ -150,7 +150,7 @@ fn summary(options: &Options, pairs: Vec<Pair>) -> Report {
     let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let high = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     Report {
-        readers: options.readers,
+        subscribers: options.subscribers,
         rate: options.rate,
         seconds: options.seconds,
         size: options.size,

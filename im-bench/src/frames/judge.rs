@@ -209,7 +209,7 @@ impl Judge {
             self.shared.moved();
         }
         let mid = frame["mid"].as_str();
-        if let Err(wrong) = self.shared.books.saw(room.nth, seq, mid, print(frame)) {
+        if let Err(wrong) = self.shared.logs.saw(room.nth, seq, mid, print(frame)) {
             self.wrong(&wrong, at);
         }
     }
@@ -238,16 +238,17 @@ impl Judge {
 
     /// Whether all rooms that are followed have come to their heads, and all that was asked for was said.
     pub(super) fn is_in_sync(&self) -> bool {
-        self.lags().next().is_none()
+        self.missing().next().is_none()
     }
 
     /// Those that have not, in words.
-    pub(super) fn lags(&self) -> impl Iterator<Item = String> {
+    pub(super) fn missing(&self) -> impl Iterator<Item = String> {
         self.rooms.iter().filter(|room| room.is_subscribed).filter_map(|room| {
-            let head = self.shared.books.head(room.nth);
-            let lags = room.cursor < head || !room.is_settled;
+            let head = self.shared.logs.head(room.nth);
+            let missing = room.cursor < head || !room.is_settled;
             let (who, has, said) = (&self.who, room.cursor, room.is_settled);
-            lags.then(|| format!("{who} has {has} of {head} in {}, status said: {said}", room.name))
+            missing
+                .then(|| format!("{who} has {has} of {head} in {}, status said: {said}", room.name))
         })
     }
 
@@ -399,10 +400,13 @@ mod tests {
     #[test]
     fn peer_is_level_at_all_heads() {
         let (shared, mut judge) = judge();
-        shared.books.acked(1, 2, "m2").unwrap();
+        shared.logs.acked(1, 2, "m2").unwrap();
         judge.opened(None);
         judge.push(&status("a", 1));
-        assert_eq!(judge.lags().collect::<Vec<_>>(), ["peer has 1 of 2 in b, status said: false"]);
+        assert_eq!(
+            judge.missing().collect::<Vec<_>>(),
+            ["peer has 1 of 2 in b, status said: false"]
+        );
         judge.opened(None);
         [status("a", 1), status("b", 1), event("b", 2)].iter().for_each(|frame| judge.push(frame));
         assert!(judge.is_in_sync());

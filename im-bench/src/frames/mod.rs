@@ -7,13 +7,13 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `judge` | the rules, and how far a peer is in each room |
-//! | `book` | what all peers have seen of each room |
+//! | `room_log` | what all peers have seen of each room |
 //! | `peer`, `socket` | what a peer does |
 //! | `wire` | requests, streams and sockets |
 
-mod book;
 mod judge;
 mod peer;
+mod room_log;
 mod socket;
 mod wire;
 
@@ -28,8 +28,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::book::Books;
 use self::peer::Peer;
+use self::room_log::RoomLogs;
 use self::wire::Requests;
 use crate::busy::Busy;
 use crate::child::Server;
@@ -68,7 +68,7 @@ pub(crate) struct Options {
     busy: u16,
     /// How many seconds nothing may move before the run is ended and fails.
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
-    patience: u64,
+    stall_timeout: u64,
     /// Chooses who subscribes to what, and what each peer does.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -94,7 +94,7 @@ impl Over {
 /// What all peers share.
 #[derive(Debug)]
 struct Shared {
-    books: Books,
+    logs: RoomLogs,
     /// Sends that nobody has begun.
     left: AtomicU64,
     /// Sends that are acknowledged, and how many there are to be.
@@ -112,7 +112,7 @@ const SHOWN: u64 = 10;
 impl Shared {
     fn new(rooms: usize, sends: u64) -> Self {
         Self {
-            books: Books::new(rooms),
+            logs: RoomLogs::new(rooms),
             left: sends.into(),
             acked: AtomicU64::new(0),
             sends,
@@ -211,10 +211,10 @@ async fn peers(options: &Options, sessions: usize, shared: &Arc<Shared>) -> Resu
     let rooms = make_rooms(address, options.rooms as usize, &chosen).await?;
     let mut running = JoinSet::new();
     for (nth, chosen) in chosen.iter().enumerate() {
-        let followed = chosen.iter().map(|room| (*room, name(*room), rooms[*room].clone()));
+        let subscribed = chosen.iter().map(|room| (*room, name(*room), rooms[*room].clone()));
         let over = options.transport.unwrap_or(Over::ALL[nth % 4]);
         let setting = (address, over, options.seed);
-        running.spawn(Peer::new(nth, setting, followed, shared).run());
+        running.spawn(Peer::new(nth, setting, subscribed, shared).run());
     }
     let mut due = (1..=options.kills)
         .map(|kill| options.sends * kill / (options.kills + 1))
@@ -240,7 +240,7 @@ async fn peers(options: &Options, sessions: usize, shared: &Arc<Shared>) -> Resu
         if moves != last.0 {
             last = (moves, Instant::now());
         }
-        if last.1.elapsed() > Duration::from_secs(options.patience) {
+        if last.1.elapsed() > Duration::from_secs(options.stall_timeout) {
             progress.say("nothing moves any more");
             break;
         }
@@ -248,11 +248,11 @@ async fn peers(options: &Options, sessions: usize, shared: &Arc<Shared>) -> Resu
     let left_behind = running.len();
     running.shutdown().await;
     if left_behind == 0 {
-        let followed: Vec<_> = (0..options.rooms as usize).map(|_| AtomicU64::new(0)).collect();
+        let subscribed: Vec<_> = (0..options.rooms as usize).map(|_| AtomicU64::new(0)).collect();
         chosen.iter().flatten().for_each(|room| {
-            followed[*room].fetch_add(1, Ordering::Relaxed);
+            subscribed[*room].fetch_add(1, Ordering::Relaxed);
         });
-        shared.books.close(&followed).into_iter().for_each(|wrong| shared.found(wrong));
+        shared.logs.close(&subscribed).into_iter().for_each(|wrong| shared.found(wrong));
     }
     server.context("the server is not up at the end")?.stop().await?;
     Ok(left_behind)

@@ -71,7 +71,7 @@ impl Peer {
     /// Goes on until all is sent and everything has come.
     pub(super) async fn run(mut self) {
         if self.over != Over::Ws {
-            self.begin_anew().await;
+            self.restart().await;
         }
         loop {
             let ended = match self.over {
@@ -124,8 +124,8 @@ impl Peer {
             hello["session"] = session.into();
             hello["secret"] = secret.into();
         }
-        let followed = |at: &usize| self.judge.rooms[*at].is_subscribed;
-        let rooms: Vec<usize> = (0..self.judge.rooms.len()).filter(followed).collect();
+        let subscribed = |at: &usize| self.judge.rooms[*at].is_subscribed;
+        let rooms: Vec<usize> = (0..self.judge.rooms.len()).filter(subscribed).collect();
         let mut since = Vec::new();
         let mut cursors = Vec::new();
         for at in rooms {
@@ -146,7 +146,7 @@ impl Peer {
     }
 
     /// Posts `hello` and `resume` until they are answered.
-    async fn begin_anew(&mut self) {
+    async fn restart(&mut self) {
         let (greeting, since) = self.greeting();
         let replies = self.until_answered(&greeting).await;
         for reply in &replies {
@@ -199,7 +199,7 @@ impl Peer {
     }
 
     /// A room to leave, of which everything that was asked for has begun.
-    pub(super) fn farewell(&mut self) -> Option<(usize, Value)> {
+    pub(super) fn leave(&mut self) -> Option<(usize, Value)> {
         let at = self.draw(self.judge.rooms.len() as u64) as usize;
         let id = self.command();
         let room = &self.judge.rooms[at];
@@ -208,9 +208,9 @@ impl Peer {
     }
 
     pub(super) fn checkpoint(&mut self) -> Value {
-        let followed = self.judge.rooms.iter().filter(|room| room.is_subscribed);
+        let subscribed = self.judge.rooms.iter().filter(|room| room.is_subscribed);
         let cursors: Vec<_> =
-            followed.map(|room| json!([room.name, room.epoch, room.cursor])).collect();
+            subscribed.map(|room| json!([room.name, room.epoch, room.cursor])).collect();
         let id = self.command();
         json!({"t": "checkpoint", "id": id, "cursors": cursors})
     }
@@ -228,7 +228,7 @@ impl Peer {
                 }
             }
             2 => {
-                if let Some((at, unsub)) = self.farewell() {
+                if let Some((at, unsub)) = self.leave() {
                     self.until_answered(&json!([unsub])).await;
                     self.judge.left(at);
                 }
@@ -318,7 +318,7 @@ impl Peer {
             if reply["epoch"] != *room.epoch {
                 self.shared.found(format!("{}: {reply} in {}", self.user, room.epoch));
             }
-            if let Err(wrong) = self.shared.books.acked(room.nth, seq, &mid) {
+            if let Err(wrong) = self.shared.logs.acked(room.nth, seq, &mid) {
                 self.shared.found(format!("{} in {}: {wrong}", self.user, room.name));
             }
             self.shared.acknowledged();
@@ -351,7 +351,7 @@ impl Peer {
         self.positions.push_back(position);
     }
 
-    fn hear(&mut self, frame: &Value) -> Outcome<()> {
+    fn on_frame(&mut self, frame: &Value) -> Outcome<()> {
         match frame["t"].as_str() {
             Some("bye") => Err(Broken::Code(frame["code"].as_u64().unwrap_or(0))),
             _ => {
@@ -370,7 +370,7 @@ impl Peer {
             if let Ok(said) = tokio::time::timeout(LISTEN, stream.next()).await {
                 for said in said? {
                     match said {
-                        Said::Frame(frame) => self.hear(&frame)?,
+                        Said::Frame(frame) => self.on_frame(&frame)?,
                         Said::Position(text) => self.came_to(text),
                     }
                 }
@@ -387,7 +387,7 @@ impl Peer {
                     stream = newer;
                 }
                 52..=53 => {
-                    self.begin_anew().await;
+                    self.restart().await;
                     return Err(Broken::Cut);
                 }
                 _ => {}
@@ -416,7 +416,7 @@ impl Peer {
                 }
                 6..=8 => self.poll_twice(&mut polls, &from, hold).await?,
                 9 => {
-                    self.begin_anew().await;
+                    self.restart().await;
                     polls.session = self.requests.session.clone();
                 }
                 10..=13 => self.pause(20, 400).await,
@@ -462,7 +462,7 @@ impl Peer {
         for frame in frames {
             match frame["at"].as_str().filter(|_| frame["t"] == "mark") {
                 Some(text) => self.came_to(text.to_owned()),
-                None => self.hear(&frame)?,
+                None => self.on_frame(&frame)?,
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ const AT_ONCE: u32 = 100;
 
 /// What a command was for whose reply has to come.
 #[derive(Debug)]
-enum Asked {
+enum Expected {
     /// Statuses of these rooms, from these cursors.
     Rooms(Vec<(usize, Option<u64>)>),
     Left(usize),
@@ -24,27 +24,27 @@ impl Peer {
         let mut socket = Socket::open(self.requests.server).await?;
         self.judge.opened(None);
         let (greeting, since) = self.greeting();
-        let mut asked = HashMap::new();
+        let mut expected = HashMap::new();
         let since = since.into_iter().map(|(at, since)| (at, Some(since))).collect();
-        asked.insert(2, Asked::Rooms(since));
+        expected.insert(2, Expected::Rooms(since));
         socket.send(&greeting).await?;
         self.send_all(&mut socket).await?;
-        while !(self.is_done() && asked.is_empty()) {
+        while !(self.is_done() && expected.is_empty()) {
             // Each frame may be a message of its own: what is there is taken at once.
             let mut arrived = tokio::time::timeout(LISTEN, socket.next()).await.ok();
             let mut most = AT_ONCE;
             while let Some(frames) = arrived {
                 for frame in frames? {
-                    self.frame(&frame, &mut asked)?;
+                    self.frame(&frame, &mut expected)?;
                 }
                 most -= 1;
                 arrived = if most > 0 { socket.next().now_or_never() } else { None };
             }
             match self.draw(1000) {
-                _ if self.shared.is_quiet() => self.resubscribe(&mut socket, &mut asked).await?,
+                _ if self.shared.is_quiet() => self.resubscribe(&mut socket, &mut expected).await?,
                 0..=39 => self.pause(20, 400).await,
                 40..=47 => return Err(Broken::Cut),
-                48..=70 => self.ask(&mut socket, &mut asked).await?,
+                48..=70 => self.ask(&mut socket, &mut expected).await?,
                 _ => {}
             }
             let waited = self.waits();
@@ -65,21 +65,25 @@ impl Peer {
     }
 
     /// Subscribes anew, unsubscribes, or tells the cursors. One room at a time: the replies say which status is whose.
-    async fn ask(&mut self, socket: &mut Socket, asked: &mut HashMap<u64, Asked>) -> Outcome<()> {
-        if !asked.is_empty() {
+    async fn ask(
+        &mut self,
+        socket: &mut Socket,
+        expected: &mut HashMap<u64, Expected>,
+    ) -> Outcome<()> {
+        if !expected.is_empty() {
             return Ok(());
         }
         let frame = match self.draw(4) {
             0 | 1 => match self.question(true) {
                 Some((at, since, sub)) => {
-                    asked.insert(id(&sub), Asked::Rooms(vec![(at, since)]));
+                    expected.insert(id(&sub), Expected::Rooms(vec![(at, since)]));
                     sub
                 }
                 None => return Ok(()),
             },
-            2 => match self.farewell() {
+            2 => match self.leave() {
                 Some((at, unsub)) => {
-                    asked.insert(id(&unsub), Asked::Left(at));
+                    expected.insert(id(&unsub), Expected::Left(at));
                     unsub
                 }
                 None => return Ok(()),
@@ -94,34 +98,34 @@ impl Peer {
     async fn resubscribe(
         &mut self,
         socket: &mut Socket,
-        asked: &mut HashMap<u64, Asked>,
+        expected: &mut HashMap<u64, Expected>,
     ) -> Outcome<()> {
-        let (Some(at), true) = (self.left_room(), asked.is_empty()) else { return Ok(()) };
+        let (Some(at), true) = (self.left_room(), expected.is_empty()) else { return Ok(()) };
         self.judge.asks(at);
         let id = self.command();
         let room = &self.judge.rooms[at];
         let since = room.cursor;
-        asked.insert(id, Asked::Rooms(vec![(at, Some(since))]));
+        expected.insert(id, Expected::Rooms(vec![(at, Some(since))]));
         let (name, epoch) = (&room.name, &room.epoch);
         socket
             .send(&json!({"t": "sub", "id": id, "room": name, "epoch": epoch, "since": since}))
             .await
     }
 
-    fn frame(&mut self, frame: &Value, asked: &mut HashMap<u64, Asked>) -> Outcome<()> {
+    fn frame(&mut self, frame: &Value, expected: &mut HashMap<u64, Expected>) -> Outcome<()> {
         match frame["t"].as_str() {
             Some("bye") => return Err(Broken::Code(frame["code"].as_u64().unwrap_or(0))),
             Some("err") if frame["id"] == 1 => {
                 return Err(Broken::Code(frame["code"].as_u64().unwrap_or(0)));
             }
             // Whatever it was, a new connection begins with all of it.
-            Some("err") if asked.contains_key(&id(frame)) => return Err(Broken::Cut),
+            Some("err") if expected.contains_key(&id(frame)) => return Err(Broken::Cut),
             Some("ok" | "err") => {
                 self.welcomed(frame);
                 self.answered(frame);
-                match asked.remove(&id(frame)) {
-                    Some(Asked::Rooms(since)) => self.statuses(frame, &since),
-                    Some(Asked::Left(at)) => self.judge.left(at),
+                match expected.remove(&id(frame)) {
+                    Some(Expected::Rooms(since)) => self.statuses(frame, &since),
+                    Some(Expected::Left(at)) => self.judge.left(at),
                     None => {}
                 }
             }

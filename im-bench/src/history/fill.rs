@@ -59,7 +59,7 @@ impl Shape {
         let value: Value = Map::from_iter([("text", text(dice, self.size))]).into();
         let key = IdempotencyKey { id: MessageId::now_v7(), hash: content_hash(&kind, &value) };
         let content = Content::new(&value, &Limits::default())?;
-        let event = NewEvent { from: from.clone(), kind, content, key: Some(key) };
+        let event = NewEvent { from: from.clone(), kind, content, idempotency_key: Some(key) };
         Ok(append(
             Self::room(room)?,
             Authority::User(from),

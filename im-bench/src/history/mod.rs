@@ -21,7 +21,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `ground` | where the two stores are, and how they are made cold |
+//! | `setup` | where the two stores are, and how they are made cold |
 //! | `fill` | what they hold |
 //! | `work` | appends and pages, and what they cost |
 //! | `usage` | CPU time, finer than the system's ticks |
@@ -29,9 +29,9 @@
 //! | `report` | what comes out, and what is good enough |
 
 mod fill;
-mod ground;
 mod reads;
 mod report;
+mod setup;
 mod usage;
 mod work;
 
@@ -42,8 +42,8 @@ use anyhow::{Context, Result, ensure};
 use im_stores::StoreAddress;
 
 use self::fill::Shape;
-use self::ground::{Ground, Own, Which};
 use self::report::{Line, Opening, Reads, Report};
+use self::setup::{Own, Setup, Which};
 use self::work::{Act, Cost, Side};
 use crate::report::{Progress, median, write_json};
 
@@ -122,10 +122,10 @@ const COLD_PAGES: u64 = 20;
 pub(crate) async fn run(options: Options) -> Result<()> {
     let mut reports = Vec::new();
     if let (Some(small), Some(large)) = (options.small.clone(), options.large.clone()) {
-        reports.push(compare(Ground::at(small, large)?, &options).await?);
+        reports.push(compare(Setup::at(small, large)?, &options).await?);
     }
     for own in &options.store {
-        reports.push(compare(Ground::make(*own).await?, &options).await?);
+        reports.push(compare(Setup::make(*own).await?, &options).await?);
     }
     if let Some(path) = &options.json {
         write_json(path, &reports)?;
@@ -135,9 +135,9 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-async fn compare(ground: Ground, options: &Options) -> Result<Report> {
-    let kind = ground.kind();
-    let report = Comparison { ground, options, shape: options.shape() }.run().await;
+async fn compare(setup: Setup, options: &Options) -> Result<Report> {
+    let kind = setup.kind();
+    let report = Comparison { ground: setup, options, shape: options.shape() }.run().await;
     let report = report.with_context(|| format!("history: {kind}"))?;
     print!("{report}");
     Ok(report)
@@ -151,7 +151,7 @@ impl Options {
 
 /// Two stores, and what is to be done with them.
 struct Comparison<'a> {
-    ground: Ground,
+    ground: Setup,
     options: &'a Options,
     shape: Shape,
 }
@@ -208,7 +208,7 @@ impl Comparison<'_> {
         let store = self.ground.address(which).open().await?;
         let cold_open_ms = milliseconds(begin.elapsed());
         let side = Side::new(store, self.shape, None).await?;
-        let times = side.read(&side.places(u64::MAX, COLD_PAGES)?).await?;
+        let times = side.read(&side.pages(u64::MAX, COLD_PAGES)?).await?;
         let times: Vec<f64> = times.into_iter().map(milliseconds).collect();
         let events = side.events();
         side.close().await?;

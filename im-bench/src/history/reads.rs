@@ -21,7 +21,7 @@ use im_stores::{StoreAddress, Tuning};
 use sqlx::{Connection, MySqlConnection, PgConnection};
 
 use super::fill::Shape;
-use super::work::{Place, Side};
+use super::work::{PageRequest, Side};
 
 /// How often a server's reads for the same pages are counted.
 const ROUNDS: usize = 3;
@@ -68,12 +68,12 @@ struct Opened<'a> {
 }
 
 impl Opened<'_> {
-    async fn open(self, pages: u64) -> Result<(Side, Vec<Place>)> {
+    async fn open(self, pages: u64) -> Result<(Side, Vec<PageRequest>)> {
         let store = self.address.open_tuned(Tuning::default().cache_bytes(0)).await?;
         let side = Side::new(store, self.shape, None).await?;
-        side.read(&side.places(1, BEFORE)?).await?;
-        let places = side.places(0, pages)?;
-        Ok((side, places))
+        side.read(&side.pages(1, BEFORE)?).await?;
+        let requests = side.pages(0, pages)?;
+        Ok((side, requests))
     }
 }
 
@@ -81,9 +81,9 @@ impl Opened<'_> {
 async fn of_this_process(opened: Opened<'_>, pages: u64) -> Result<u64> {
     let mut reads = 0;
     for opening in 0..OPENINGS.min(pages) {
-        let (side, places) = opened.open(pages).await?;
-        let few: Vec<Place> =
-            places.into_iter().skip(opening as usize).step_by(OPENINGS as usize).collect();
+        let (side, requests) = opened.open(pages).await?;
+        let few: Vec<PageRequest> =
+            requests.into_iter().skip(opening as usize).step_by(OPENINGS as usize).collect();
         let (empty, before) = (read_calls()?, read_calls()?);
         side.read(&few).await?;
         let with_look = read_calls()?.saturating_sub(before);
@@ -98,9 +98,9 @@ async fn of_mysql(opened: Opened<'_>, url: &str, pages: u64) -> Result<u64> {
     let mut server = MySqlConnection::connect(url).await?;
     let mut least = u64::MAX;
     for _ in 0..ROUNDS {
-        let (side, places) = opened.open(pages).await?;
+        let (side, requests) = opened.open(pages).await?;
         let before = pool_requests(&mut server).await?;
-        side.read(&places).await?;
+        side.read(&requests).await?;
         least = least.min(pool_requests(&mut server).await?.saturating_sub(before));
         side.close().await?;
     }
@@ -114,11 +114,11 @@ async fn of_postgres(opened: Opened<'_>, url: &str, pages: u64) -> Result<u64> {
     let mut least = u64::MAX;
     for _ in 0..ROUNDS {
         let start = block_accesses(&mut server).await?;
-        let (side, places) = opened.open(pages).await?;
+        let (side, requests) = opened.open(pages).await?;
         side.close().await?;
         let opened_only = block_accesses(&mut server).await?;
         let (side, _) = opened.open(pages).await?;
-        side.read(&places).await?;
+        side.read(&requests).await?;
         side.close().await?;
         let all = block_accesses(&mut server).await?;
         least = least.min((all - opened_only).saturating_sub(opened_only - start));

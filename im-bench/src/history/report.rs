@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::ground::Cold;
+use super::setup::Cold;
 use super::work::{Act, Cost};
 use crate::report::{median, thousands};
 

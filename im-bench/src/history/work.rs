@@ -64,7 +64,7 @@ pub(super) struct Cost {
 
 /// A page to read.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct PageRequest {
     room: RoomId,
     from: PageFrom,
 }
@@ -103,14 +103,14 @@ impl Side {
     }
 
     /// `count` random places with a full page each; the same for the same seed and the same heads.
-    pub(super) fn places(&self, seed: u64, count: u64) -> Result<Vec<Place>> {
+    pub(super) fn pages(&self, seed: u64, count: u64) -> Result<Vec<PageRequest>> {
         (0..count)
             .map(|nth| {
                 let dice = mix(seed ^ mix(nth));
                 let (room, head) = self.room(dice)?;
                 let after = mix(dice) % (head + 1 - PAGE);
                 let from = PageFrom::After(Seq::new(after)?);
-                Ok(Place { room: Shape::room(room)?, from })
+                Ok(PageRequest { room: Shape::room(room)?, from })
             })
             .collect()
     }
@@ -124,7 +124,7 @@ impl Side {
         let before = Usage::now(self.server);
         let wall = match act {
             Act::Append => self.append(seed, count).await?,
-            Act::Page | Act::FirstRead => sum(self.read(&self.places(seed, count)?).await?),
+            Act::Page | Act::FirstRead => sum(self.read(&self.pages(seed, count)?).await?),
             Act::Newest => sum(self.read(&self.newest(seed, count)?).await?),
         };
         let cpu = Usage::now(self.server).since(&before);
@@ -133,9 +133,9 @@ impl Side {
     }
 
     /// Reads these pages, one after the other. Gives the time that each took.
-    pub(super) async fn read(&self, places: &[Place]) -> Result<Vec<Duration>> {
-        let mut times = Vec::with_capacity(places.len());
-        for Place { room, from } in places {
+    pub(super) async fn read(&self, pages: &[PageRequest]) -> Result<Vec<Duration>> {
+        let mut times = Vec::with_capacity(pages.len());
+        for PageRequest { room, from } in pages {
             let range = LogRange { from: *from, limit: PAGE as usize, max_bytes: PAGE_BYTES };
             let begin = Instant::now();
             let page = self.store.read(room, range).await?;
@@ -173,10 +173,10 @@ impl Side {
         Ok(wall)
     }
 
-    fn newest(&self, seed: u64, count: u64) -> Result<Vec<Place>> {
+    fn newest(&self, seed: u64, count: u64) -> Result<Vec<PageRequest>> {
         let newest = |nth| {
             let (room, _) = self.room(mix(seed ^ mix(nth)))?;
-            Ok(Place { room: Shape::room(room)?, from: PageFrom::Before(Seq::MAX) })
+            Ok(PageRequest { room: Shape::room(room)?, from: PageFrom::Before(Seq::MAX) })
         };
         (0..count).map(newest).collect()
     }
@@ -208,13 +208,13 @@ mod tests {
     #[tokio::test]
     async fn places_have_full_pages_and_reach_both_ends() {
         let side = side(2 * (PAGE + 2)).await.unwrap();
-        let places = side.places(7, 200).unwrap();
-        assert_eq!(side.read(&places).await.unwrap().len(), 200);
+        let pages = side.pages(7, 200).unwrap();
+        assert_eq!(side.read(&pages).await.unwrap().len(), 200);
         for after in 0..=2 {
             let from = PageFrom::After(Seq::new(after).unwrap());
-            assert!(places.iter().any(|place| place.from == from), "{after}");
+            assert!(pages.iter().any(|page| page.from == from), "{after}");
         }
-        assert!(side.places(7, 200).unwrap().iter().zip(&places).all(|(a, b)| a.from == b.from));
+        assert!(side.pages(7, 200).unwrap().iter().zip(&pages).all(|(a, b)| a.from == b.from));
     }
 
     #[tokio::test]

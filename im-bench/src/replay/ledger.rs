@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::fault::{Fault, Faults, Struck, schedule};
 use super::link::Wire;
 use super::log::mix;
-use super::pace::Counters;
+use super::progress::Counters;
 use super::transport::Transport;
 use crate::child::Server;
 

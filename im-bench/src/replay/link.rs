@@ -16,11 +16,11 @@ use im_core::CommandId;
 use im_core::wire::{Command, CommandBody, Encoding, Limits, decode};
 use parking_lot::Mutex;
 
+use super::delivery_check::DeliveryCheck;
 use super::ledger::Ledger;
 use super::network::Network;
 use super::trace::Trace;
 use super::transport::{Transport, Turns, Way};
-use super::witness::Witness;
 
 /// One connection, seen from the network: one WebSocket, or all that one client has open over HTTP.
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ pub(super) struct Watched {
     pub(super) wire: Arc<Wire>,
     client: usize,
     ledger: Arc<Ledger>,
-    mark: &'static [u8],
+    send_marker: &'static [u8],
     trace: Option<Arc<Trace>>,
 }
 
@@ -113,8 +113,8 @@ impl Watched {
     }
 
     /// How a send begins.
-    pub(super) fn mark(&self) -> &'static [u8] {
-        self.mark
+    pub(super) fn send_marker(&self) -> &'static [u8] {
+        self.send_marker
     }
 }
 
@@ -125,7 +125,7 @@ pub(super) struct Cuttable {
     pub(super) server: SocketAddr,
     pub(super) turns: Arc<Turns>,
     pub(super) ledger: Arc<Ledger>,
-    pub(super) witness: Arc<Witness>,
+    pub(super) check: Arc<DeliveryCheck>,
 }
 
 #[async_trait]
@@ -136,8 +136,8 @@ impl Link for Cuttable {
             wire: Arc::default(),
             client: self.client,
             ledger: self.ledger.clone(),
-            mark: send_mark(encoding),
-            trace: self.witness.trace(),
+            send_marker: send_marker(encoding),
+            trace: self.check.trace(),
         };
         let kills = watched.kills();
         if let Some(trace) = &watched.trace {
@@ -152,9 +152,10 @@ impl Link for Cuttable {
             // A message counts as written once its POST is on a socket.
             Way::Http(link) => link.dial(Network(watched.clone())).connect(encoding).await?,
         };
-        let taken = Taken { wire: watched.wire.clone(), encoding, witness: self.witness.clone() };
+        let recorder =
+            SendRecorder { wire: watched.wire.clone(), encoding, check: self.check.clone() };
         let sink = Box::pin(sink.with(move |message: Bytes| {
-            taken.note(&message);
+            recorder.note(&message);
             std::future::ready(Ok(message))
         }));
         self.ledger.opened(self.client, watched.wire.clone());
@@ -164,20 +165,20 @@ impl Link for Cuttable {
     }
 }
 
-/// Notes the sends that a connection is given, and tells the witness of other commands.
-struct Taken {
+/// Notes the sends that a connection is given, and tells the delivery check of other commands.
+struct SendRecorder {
     wire: Arc<Wire>,
     encoding: Encoding,
-    witness: Arc<Witness>,
+    check: Arc<DeliveryCheck>,
 }
 
-impl Taken {
+impl SendRecorder {
     fn note(&self, message: &[u8]) {
         // The client wrote it, so it can be read.
         for command in decode(message, self.encoding, &Limits::default()).unwrap_or_default() {
             match Command::from_value(command) {
                 Ok(Command { id, body: CommandBody::Send { .. } }) => self.wire.takes(id),
-                Ok(command) => self.witness.asked(&command),
+                Ok(command) => self.check.writes(&command),
                 Err(_) => {}
             }
         }
@@ -186,15 +187,15 @@ impl Taken {
 
 /// How a send begins in each encoding. It can stand nowhere else in a message: quotes inside a JSON text are escaped,
 /// and the first byte of the other is no beginning of a character.
-fn send_mark(encoding: Encoding) -> &'static [u8] {
+fn send_marker(encoding: Encoding) -> &'static [u8] {
     match encoding {
         Encoding::Json => br#""t":"send""#,
         Encoding::MsgPack => b"\xa1t\xa4send",
     }
 }
 
-pub(super) fn count(message: &[u8], mark: &[u8]) -> u64 {
-    message.windows(mark.len()).filter(|window| *window == mark).count() as u64
+pub(super) fn count(message: &[u8], marker: &[u8]) -> u64 {
+    message.windows(marker.len()).filter(|window| *window == marker).count() as u64
 }
 
 /// What a client writes to a WebSocket.
@@ -223,7 +224,7 @@ impl Sink<Bytes> for Outgoing {
 
     fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), LinkError> {
         self.check()?;
-        self.buffered += count(&message, self.watched.mark);
+        self.buffered += count(&message, self.watched.send_marker);
         self.sink.as_mut().start_send(message)
     }
 
@@ -293,12 +294,12 @@ mod tests {
         let ping = Command { id: CommandId(9), body: CommandBody::Ping }.to_value();
         for encoding in Encoding::ALL {
             let message = encode_batch(&[send(1), ping.clone(), send(2)], encoding);
-            let mark = send_mark(encoding);
-            assert_eq!(count(&message, mark), 2, "{encoding:?}");
+            let marker = send_marker(encoding);
+            assert_eq!(count(&message, marker), 2, "{encoding:?}");
             let wire = Arc::new(Wire::default());
             let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
-            let witness = Witness::new(0, "bob", &Checker::new(), Arc::new(ledger));
-            Taken { wire: wire.clone(), encoding, witness: Arc::new(witness) }.note(&message);
+            let check = DeliveryCheck::new(0, "bob", &Checker::new(), Arc::new(ledger));
+            SendRecorder { wire: wire.clone(), encoding, check: Arc::new(check) }.note(&message);
             assert_eq!(*wire.sends.lock(), [CommandId(1), CommandId(2)].into(), "{encoding:?}");
         }
     }
@@ -310,9 +311,14 @@ mod tests {
         let wire = Arc::new(Wire::default());
         let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
         let ledger = Arc::new(ledger);
-        let mark = send_mark(Encoding::Json);
-        let watched =
-            Watched { wire: wire.clone(), client: 0, ledger: ledger.clone(), mark, trace: None };
+        let marker = send_marker(Encoding::Json);
+        let watched = Watched {
+            wire: wire.clone(),
+            client: 0,
+            ledger: ledger.clone(),
+            send_marker: marker,
+            trace: None,
+        };
         let stream = Box::pin(futures::stream::iter(vec![Incoming::Message(Bytes::new()); 2]));
         let turns = Arc::new(Choice::Mix.route(&Shares::default()).turns(0));
         let turned = turns.clone();

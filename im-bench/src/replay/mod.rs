@@ -7,33 +7,33 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `log` | the log, and which client sends which line |
-//! | `crew` | the clients |
+//! | `clients` | the clients |
 //! | `transport` | over what each of them connects, and over what next |
-//! | `place` | where the server keeps things, and starting again what was killed |
+//! | `server_host` | where the server keeps things, and starting again what was killed |
 //! | `fault` | what is done to a run, and when |
 //! | `link`, `network` | their connections, which can be cut |
 //! | `options` | what it is told |
 //! | `synthetic` | a log that is made up |
-//! | `pace` | when it is given up |
+//! | `progress` | when it is given up |
 //! | `ledger` | the count of acknowledgements, and the faults that fall due by it |
-//! | `witness` | what a client sees, told to the checker |
+//! | `delivery_check` | what a client sees, told to the checker |
 //! | `trace` | the same in lines for a person |
 //! | `report` | what comes out |
 
-mod crew;
+mod clients;
+mod delivery_check;
 mod fault;
 mod ledger;
 mod link;
 pub(crate) mod log;
 mod network;
 mod options;
-mod pace;
-mod place;
+mod progress;
 mod report;
+mod server_host;
 mod synthetic;
 mod trace;
 mod transport;
-mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,15 +45,15 @@ use im_testkit::history::{Checker, read_back};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::crew::{Crew, Stage};
+use self::clients::{Clients, Stage};
+use self::delivery_check::Missing;
 use self::ledger::{Closed, Corpses, Ledger};
 use self::log::Log;
 pub(crate) use self::options::Options;
-use self::pace::{Counters, Patience, Rate};
-use self::place::Place;
-pub(crate) use self::place::fixed_address;
+use self::progress::{Counters, Rate, StallTimeout};
 use self::report::{Facts, Report};
-use self::witness::Lag;
+use self::server_host::ServerHost;
+pub(crate) use self::server_host::fixed_address;
 use crate::busy::Busy;
 use crate::host;
 use crate::report::{Progress, write_json};
@@ -100,8 +100,8 @@ fn opening(options: &Options, log: &Log) -> String {
 async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     let folder = tempfile::tempdir()?;
     let database = options.store.start_database().await?;
-    let place = Place::new(&options.store, folder.path(), database.as_ref(), options.seed)?;
-    let place = Arc::new(place);
+    let host = ServerHost::new(&options.store, folder.path(), database.as_ref(), options.seed)?;
+    let host = Arc::new(host);
     let (sends, clients) = (log.lines.len() as u64, options.clients as usize);
     let (ledger, corpses) = Ledger::new(clients + 1, sends, options.faults(), options.seed)?;
     let ledger = Arc::new(ledger);
@@ -109,23 +109,23 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
         ledger.database_up(database);
     }
     let checker = Checker::new();
-    ledger.up(place.start().await?);
-    let mut keepers = keep_up(&place, &ledger, corpses);
+    ledger.up(host.start().await?);
+    let mut keepers = keep_up(&host, &ledger, corpses);
 
     let run = Run { options, log: &log, ledger: &ledger, checker: &checker };
-    let mut crew = run.gather(&place).await?;
+    let mut clients = run.gather(&host).await?;
     ledger.begin();
     let begin = Instant::now();
-    let ended = run.speak(&mut crew, &mut keepers).await?;
+    let ended = run.speak(&mut clients, &mut keepers).await?;
     let spoken = begin.elapsed();
-    let lags = run.all_heard(&crew).await?;
+    let missing = run.all_heard(&clients).await?;
     let heard = begin.elapsed();
 
     tokio::select! {
         () = ledger.has_server() => {}
         gone = keepers.join_next() => return Err(why_gone(gone)),
     }
-    if place.has_database {
+    if host.has_database {
         tokio::select! {
             () = ledger.has_database() => {}
             gone = keepers.join_next() => return Err(why_gone(gone)),
@@ -133,10 +133,10 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     }
     keepers.shutdown().await;
     let closed = ledger.close();
-    let subscriptions = crew.members.iter().map(|member| member.rooms.len()).sum();
-    let traces = crew.traces();
+    let subscriptions = clients.members.iter().map(|member| member.rooms.len()).sum();
+    let traces = clients.traces();
     let Closed { struck: faults, missed, tally, tenths, .. } =
-        run.close(&place, crew, closed, ended.is_none()).await?;
+        run.close(&host, clients, closed, ended.is_none()).await?;
     let facts = Facts {
         data: options.source(),
         store: options.store.clone(),
@@ -145,12 +145,12 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
         tally,
         seed: options.seed,
         busy: options.busy,
-        clients,
+        clients: options.clients as usize,
         rooms: log.rooms.len(),
         subscriptions,
         lines: sends,
         missed,
-        lags,
+        missing,
         ended,
         tenths,
         faults,
@@ -167,11 +167,11 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
 
 /// Starts again what is killed, in tasks of their own, since what they have under way must be done in any case. They end only
 /// with an error.
-fn keep_up(place: &Arc<Place>, ledger: &Arc<Ledger>, corpses: Corpses) -> JoinSet<Result<()>> {
+fn keep_up(host: &Arc<ServerHost>, ledger: &Arc<Ledger>, corpses: Corpses) -> JoinSet<Result<()>> {
     let Corpses { servers, databases } = corpses;
     let mut keepers = JoinSet::new();
-    keepers.spawn(place.clone().keep_up(ledger.clone(), servers));
-    keepers.spawn(place::keep_database_up(ledger.clone(), databases));
+    keepers.spawn(host.clone().keep_running(ledger.clone(), servers));
+    keepers.spawn(server_host::keep_database_running(ledger.clone(), databases));
     keepers
 }
 
@@ -193,7 +193,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Connects the clients, makes the rooms and has all followed.
-    async fn gather(&self, place: &Place) -> Result<Crew> {
+    async fn gather(&self, host: &ServerHost) -> Result<Clients> {
         let stage = Stage {
             log: self.log.clone(),
             ledger: self.ledger.clone(),
@@ -205,26 +205,26 @@ impl Run<'_> {
         };
         let (clients, route) = (self.options.clients as usize, self.options.route());
         let over = (route, self.options.encoding());
-        let mut crew = Crew::connect(stage, clients, place.address, over).await?;
-        crew.widen(self.options.rooms_per_client);
+        let mut clients = Clients::connect(stage, clients, host.address, over).await?;
+        clients.widen(self.options.rooms_per_client);
         tokio::select! {
-            settled = crew.settle() => settled.context("making and following the rooms").map(drop)?,
+            settled = clients.settle() => settled.context("making and following the rooms").map(drop)?,
             stuck = self.watch(None) => bail!("making and following the rooms: {stuck}"),
         }
         if self.options.drop_a_subscription {
-            crew.drop_a_subscription().await?;
+            clients.drop_a_subscription().await?;
         }
-        Ok(crew)
+        Ok(clients)
     }
 
     /// Has all lines sent. Says why that ended early, if it did: what was sent until then is judged all the same.
     async fn speak(
         &self,
-        crew: &mut Crew,
+        clients: &mut Clients,
         keepers: &mut JoinSet<Result<()>>,
     ) -> Result<Option<String>> {
         tokio::select! {
-            spoken = crew.speak() => Ok(spoken.err().map(|error| format!("{error:#}"))),
+            spoken = clients.speak() => Ok(spoken.err().map(|error| format!("{error:#}"))),
             gone = keepers.join_next() => Err(why_gone(gone)),
             abandoned = self.watch(Some(self.options.least_rate())) => Ok(Some(abandoned)),
         }
@@ -235,14 +235,14 @@ impl Run<'_> {
         let sends = self.log.lines.len() as u64;
         let mut progress = Progress::new("acknowledged", sends);
         let may_idle = least.is_some() && self.options.speed.is_some();
-        let most = self.options.patience();
-        let mut patience = Patience::new(Instant::now(), most, may_idle);
+        let most = self.options.stall_timeout();
+        let mut stall = StallTimeout::new(Instant::now(), most, may_idle);
         let mut rate = Rate::new(Instant::now(), most, least.unwrap_or(0));
         loop {
             tokio::time::sleep(LOOK).await;
             let (now, counters) = (Instant::now(), self.ledger.counters());
             progress.at(counters.acknowledged);
-            if patience.is_over(now, counters) {
+            if stall.is_over(now, counters) {
                 let Counters { acknowledged, struck, news, .. } = counters;
                 return format!(
                     "nothing moved for {} s: {acknowledged} acknowledged, {struck} faults, {news} delivered",
@@ -257,25 +257,26 @@ impl Run<'_> {
 
     /// Waits until every client has everything of the rooms that it follows; gives up when nothing new comes to any of them.
     /// Says what is missing, for each client that lacks something.
-    async fn all_heard(&self, crew: &Crew) -> Result<Vec<Vec<Lag>>> {
-        let mut progress = Progress::new("clients have everything", crew.members.len() as u64);
-        let mut patience = Patience::new(Instant::now(), self.options.patience(), false);
+    async fn all_heard(&self, clients: &Clients) -> Result<Vec<Vec<Missing>>> {
+        let mut progress = Progress::new("clients have everything", clients.members.len() as u64);
+        let mut stall = StallTimeout::new(Instant::now(), self.options.stall_timeout(), false);
         loop {
             let heads = self.heads()?;
-            let rooms = |member: &crew::Member| {
+            let rooms = |member: &clients::Member| {
                 member.rooms.iter().map(|room| &heads[*room]).collect::<Vec<_>>()
             };
-            let is_in_sync = |member: &&crew::Member| member.witness.is_in_sync(rooms(member));
-            let level = crew.members.iter().filter(is_in_sync).count();
-            progress.at(level as u64);
-            let over = patience.is_over(Instant::now(), self.ledger.counters());
-            if over || level == crew.members.len() {
+            let is_in_sync = |member: &&clients::Member| member.check.is_in_sync(rooms(member));
+            let in_sync = clients.members.iter().filter(is_in_sync).count();
+            progress.at(in_sync as u64);
+            let over = stall.is_over(Instant::now(), self.ledger.counters());
+            if over || in_sync == clients.members.len() {
                 if over {
                     progress.say("nothing moves any more, and some clients lack something");
                 }
                 progress.done();
-                let lags = crew.members.iter().map(|member| member.witness.lags(rooms(member)));
-                return Ok(lags.filter(|lags| !lags.is_empty()).collect());
+                let missing =
+                    clients.members.iter().map(|member| member.check.missing(rooms(member)));
+                return Ok(missing.filter(|missing| !missing.is_empty()).collect());
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -294,37 +295,37 @@ impl Run<'_> {
     /// has not delivered by now is no loss.
     async fn close(
         &self,
-        place: &Place,
-        crew: Crew,
+        host: &ServerHost,
+        clients: Clients,
         mut closed: Closed,
         to_the_end: bool,
     ) -> Result<Closed> {
         let is_durable = self.options.store.is_durable();
         if !is_durable {
-            read_from_server(&crew, self.log, self.checker).await?;
+            read_from_server(&clients, self.log, self.checker).await?;
         }
-        crew.leave();
+        clients.leave();
         let readers: Vec<_> =
-            crew.members.iter().filter_map(|member| member.witness.close()).collect();
+            clients.members.iter().filter_map(|member| member.check.close()).collect();
         closed.server.take().context("the server is not up at the end")?.stop().await?;
         if is_durable {
-            let store = place.store.open().await.context("reopen the store")?;
+            let store = host.store.open().await.context("reopen the store")?;
             read_back(self.checker, &*store).await?;
             store.close().await?;
         }
         if let Some(database) = closed.database.take() {
-            place::blocking(move || database.stop()).await?;
+            server_host::blocking(move || database.stop()).await?;
         }
         if to_the_end {
-            readers.into_iter().for_each(im_testkit::history::Reader::finish);
+            readers.into_iter().for_each(im_testkit::history::Subscriber::finish);
         }
         Ok(closed)
     }
 }
 
 /// Tells the checker what the server holds: for a store that cannot be reopened.
-async fn read_from_server(crew: &Crew, log: &Log, checker: &Checker) -> Result<()> {
-    let service = crew.service().context("there is no service")?;
+async fn read_from_server(clients: &Clients, log: &Log, checker: &Checker) -> Result<()> {
+    let service = clients.service().context("there is no service")?;
     for room in &log.rooms {
         let mut after = Seq::ZERO;
         loop {

@@ -50,11 +50,11 @@ impl<S> Socket<S> {
         if bytes.starts_with(b"GET ") {
             self.watched.listens(bytes, first);
         }
-        let mark = self.watched.mark();
+        let marker = self.watched.send_marker();
         self.tail.extend_from_slice(bytes);
-        let sends = count(&self.tail, mark);
+        let sends = count(&self.tail, marker);
         // Too short for a whole mark, so that none is counted twice.
-        let seen = self.tail.len().saturating_sub(mark.len() - 1);
+        let seen = self.tail.len().saturating_sub(marker.len() - 1);
         self.tail.drain(..seen);
         if sends > 0 {
             self.watched.wrote(sends, self.kills);

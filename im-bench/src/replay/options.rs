@@ -8,7 +8,7 @@ use im_core::wire::Encoding;
 
 use super::fault::Faults;
 use super::log::Log;
-use super::place::Keeps;
+use super::server_host::StoreTarget;
 use super::transport::{Choice, Route, Shares};
 
 /// What `im-bench replay` is told.
@@ -55,14 +55,14 @@ pub(crate) struct Options {
     /// Where the server keeps things: memory; sled or sqlite, in a temporary folder; postgres or mariadb, on a database server
     /// that is started for the run; sled:PATH, sqlite:PATH, postgres://… or mysql://…, where nothing may be yet.
     #[arg(long, default_value = "sqlite")]
-    pub(super) store: Keeps,
+    pub(super) store: StoreTarget,
     /// Replay at this many times the log's own pace, instead of as fast as sends are acknowledged. Breaks of more than an
     /// hour are left out. Switches --least-rate off.
     #[arg(long, value_parser = pace)]
     pub(super) speed: Option<f64>,
     /// How many seconds nothing may move, no acknowledgement, no fault and no delivery, before the run is ended and fails.
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
-    patience: u64,
+    stall_timeout: u64,
     /// Sends a second, over that time, below which the run is ended and fails; 0 for none.
     #[arg(long, value_name = "SENDS", default_value_t = 50)]
     pub(super) least_rate: u32,
@@ -71,8 +71,8 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 16)]
     pub(super) window: usize,
     /// How the clients write their frames.
-    #[arg(long, value_enum, default_value_t = Words::Msgpack)]
-    encoding: Words,
+    #[arg(long, value_enum, default_value_t = WireEncoding::Msgpack)]
+    encoding: WireEncoding,
     /// Chooses message ids, who is cut, rooms beyond those spoken in, and the log that is made up.
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
@@ -89,7 +89,7 @@ pub(crate) struct Options {
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Words {
+enum WireEncoding {
     Json,
     Msgpack,
 }
@@ -166,14 +166,14 @@ impl Options {
 
     pub(super) fn encoding(&self) -> Encoding {
         match self.encoding {
-            Words::Json => Encoding::Json,
-            Words::Msgpack => Encoding::MsgPack,
+            WireEncoding::Json => Encoding::Json,
+            WireEncoding::Msgpack => Encoding::MsgPack,
         }
     }
 
     /// How long nothing may move, and over how long the rate is judged.
-    pub(super) fn patience(&self) -> Duration {
-        Duration::from_secs(self.patience)
+    pub(super) fn stall_timeout(&self) -> Duration {
+        Duration::from_secs(self.stall_timeout)
     }
 
     /// The lowest rate that passes; 0 if there is none.

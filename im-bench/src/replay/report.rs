@@ -7,18 +7,18 @@ use std::time::Duration;
 use im_testkit::history::{Rule, Verdict};
 use serde::Serialize;
 
+use super::delivery_check::Missing;
 use super::fault::{Fault, Struck};
 use super::ledger::{Tally, tenth};
-use super::place::Keeps;
+use super::server_host::StoreTarget;
 use super::transport::{Choice, Transport};
-use super::witness::Lag;
 use crate::report::thousands;
 
 /// The whole run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) data: String,
-    pub(super) store: Keeps,
+    pub(super) store: StoreTarget,
     pub(super) transport: Choice,
     /// The shares of a mix.
     pub(super) mix: Option<String>,
@@ -38,7 +38,7 @@ pub(super) struct Report {
     /// Those over another transport than their client's before.
     pub(super) switches: u64,
     /// Polls and event streams that went on over another socket within their connection.
-    pub(super) resumed: u64,
+    pub(super) streams_resumed: u64,
     /// Answers to sends that told a client to try again, by their code.
     pub(super) refused: BTreeMap<u16, u64>,
     pub(super) cuts: usize,
@@ -47,15 +47,15 @@ pub(super) struct Report {
     /// Faults that were asked for and did not happen.
     pub(super) missed: usize,
     /// Clients, the service among them, that had every room to its head in the end.
-    pub(super) level: usize,
+    pub(super) in_sync: usize,
     /// Those that did not: they lack events, or lost a room.
     pub(super) behind: usize,
     /// What those lack.
-    pub(super) lags: Vec<Lag>,
+    pub(super) missing: Vec<Missing>,
     /// Why the run was ended before its end, if it was.
     pub(super) ended: Option<String>,
     pub(super) lost: u64,
-    pub(super) repeated: u64,
+    pub(super) duplicated: u64,
     pub(super) out_of_order: u64,
     pub(super) silent_gaps: u64,
     /// All violations, those above included.
@@ -74,7 +74,7 @@ pub(super) struct Report {
 /// What only the run knows.
 pub(super) struct Facts {
     pub(super) data: String,
-    pub(super) store: Keeps,
+    pub(super) store: StoreTarget,
     pub(super) transport: Choice,
     pub(super) mix: Option<String>,
     pub(super) tally: Tally,
@@ -85,7 +85,7 @@ pub(super) struct Facts {
     pub(super) subscriptions: usize,
     pub(super) lines: u64,
     pub(super) missed: usize,
-    pub(super) lags: Vec<Vec<Lag>>,
+    pub(super) missing: Vec<Vec<Missing>>,
     pub(super) ended: Option<String>,
     pub(super) tenths: Vec<Duration>,
     pub(super) faults: Vec<Struck>,
@@ -96,7 +96,7 @@ pub(super) struct Facts {
 impl Report {
     pub(super) fn new(facts: Facts, verdict: Verdict) -> Self {
         let Facts { data, store, transport, mix, tally, seed, busy, clients, .. } = facts;
-        let Facts { rooms, subscriptions, lines, missed, lags, ended, tenths, .. } = facts;
+        let Facts { rooms, subscriptions, lines, missed, missing, ended, tenths, .. } = facts;
         let Facts { faults, spoken, heard, .. } = facts;
         let struck = |fault| faults.iter().filter(|struck| struck.fault == fault).count();
         let seconds = spoken.as_secs_f64();
@@ -116,19 +116,19 @@ impl Report {
             stored: verdict.stored,
             connections: tally.connections,
             switches: tally.switches,
-            resumed: tally.resumed,
+            streams_resumed: tally.resumed,
             refused: tally.refused,
             cuts: struck(Fault::Cut),
             kills: struck(Fault::Kill),
             database_kills: struck(Fault::DatabaseKill),
             missed,
             // The service is one more.
-            level: clients + 1 - lags.len(),
-            behind: lags.len(),
-            lags: lags.into_iter().flatten().collect(),
+            in_sync: clients + 1 - missing.len(),
+            behind: missing.len(),
+            missing: missing.into_iter().flatten().collect(),
             ended,
             lost: verdict.count(Rule::Lost),
-            repeated: verdict.count(Rule::Repeated),
+            duplicated: verdict.count(Rule::Duplicated),
             out_of_order: verdict.count(Rule::OutOfOrder),
             silent_gaps: verdict.count(Rule::SilentGap),
             violations: verdict.violations(),
@@ -201,16 +201,16 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{} of {} clients level in the end, the service among them",
-            self.level,
-            self.level + self.behind
+            "{} of {} clients in sync in the end, the service among them",
+            self.in_sync,
+            self.in_sync + self.behind
         )?;
         let all = self.connections.values().sum::<u64>().max(1);
         let connections = |(transport, count): (&Transport, &u64)| {
             format!("{} over {transport} ({} %)", thousands(*count), 100 * count / all)
         };
         let connections: Vec<_> = self.connections.iter().map(connections).collect();
-        let (switches, resumed) = (thousands(self.switches), thousands(self.resumed));
+        let (switches, resumed) = (thousands(self.switches), thousands(self.streams_resumed));
         writeln!(
             f,
             "connections: {}; {switches} switches from one transport to another, {resumed} downlinks taken up again",
@@ -249,17 +249,17 @@ impl fmt::Display for Report {
         if self.behind > 0 {
             writeln!(f, "{} clients did not get everything in the end:", self.behind)?;
         }
-        for lag in self.lags.iter().take(SHOWN_MISSING) {
-            writeln!(f, "  - {lag}")?;
+        for missing in self.missing.iter().take(SHOWN_MISSING) {
+            writeln!(f, "  - {missing}")?;
         }
-        let more = self.lags.len().saturating_sub(SHOWN_MISSING);
+        let more = self.missing.len().saturating_sub(SHOWN_MISSING);
         if more > 0 {
             writeln!(f, "  - and {} more", thousands(more as u64))?;
         }
         writeln!(
             f,
             "{} lost, {} repeated, {} out of order, {} silent gaps; {} violations in all",
-            self.lost, self.repeated, self.out_of_order, self.silent_gaps, self.violations,
+            self.lost, self.duplicated, self.out_of_order, self.silent_gaps, self.violations,
         )?;
         self.verdict.examples.iter().try_for_each(|violation| writeln!(f, "  - {violation}"))?;
         match self.faults_found().as_slice() {
@@ -297,7 +297,7 @@ mod tests {
             subscriptions: 2,
             lines: 0,
             missed,
-            lags: Vec::new(),
+            missing: Vec::new(),
             ended: None,
             tenths: Vec::new(),
             faults: vec![
@@ -337,10 +337,14 @@ mod tests {
             super::super::ledger::Ledger::new(1, 1, super::super::fault::Faults::default(), 1)
                 .unwrap();
         let checker = Checker::new();
-        let witness =
-            super::super::witness::Witness::new(0, "bob", &checker, std::sync::Arc::new(ledger));
-        let lags = vec![witness.lags([&room])];
-        let behind = Report::new(Facts { lags, ..facts(0) }, Checker::new().finish());
+        let check = super::super::delivery_check::DeliveryCheck::new(
+            0,
+            "bob",
+            &checker,
+            std::sync::Arc::new(ledger),
+        );
+        let missing = vec![check.missing([&room])];
+        let behind = Report::new(Facts { missing, ..facts(0) }, Checker::new().finish());
         assert_eq!(behind.faults_found(), ["1 clients behind"]);
         let said = behind.to_string();
         assert!(said.contains("1 of 2 clients level"), "{said}");

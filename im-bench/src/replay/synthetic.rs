@@ -92,15 +92,15 @@ fn home(person: u64, nth: u64, rooms: u64, seed: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn told(log: &Log) -> Vec<(usize, String)> {
+    fn render(log: &Log) -> Vec<(usize, String)> {
         log.lines.iter().map(|line| (line.room, format!("{:?}", line.content()))).collect()
     }
 
     #[test]
     fn synthetic_log_is_the_seeds() {
         let log = Log::synthetic(500, 20, 7).unwrap();
-        assert_eq!(told(&log), told(&Log::synthetic(500, 20, 7).unwrap()));
-        assert_ne!(told(&log), told(&Log::synthetic(500, 20, 8).unwrap()));
+        assert_eq!(render(&log), render(&Log::synthetic(500, 20, 7).unwrap()));
+        assert_ne!(render(&log), render(&Log::synthetic(500, 20, 8).unwrap()));
         assert!(Log::synthetic(10, 11, 1).is_err() && Log::synthetic(10, 0, 1).is_err());
     }
 

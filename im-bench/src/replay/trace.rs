@@ -70,8 +70,8 @@ impl Trace {
         match frame {
             ServerFrame::Push(Push::Event(event)) => self.event(&event.room, event.seq),
             ServerFrame::Push(Push::Room(status)) => self.say(format!("pushed {}", short(status))),
-            ServerFrame::Push(Push::Mark(at)) => self.say(format!("position {at}")),
-            ServerFrame::Push(Push::Bye(bye)) => self.say(format!("{bye:?}")),
+            ServerFrame::Push(Push::Position(at)) => self.say(format!("position {at}")),
+            ServerFrame::Push(Push::Disconnect(disconnect)) => self.say(format!("{disconnect:?}")),
             ServerFrame::Ok { id, body } if body.get("rooms").is_some() => {
                 let statuses = RoomStatus::list_from_value(body.clone());
                 let said = statuses.map_or_else(

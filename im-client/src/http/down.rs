@@ -1,4 +1,4 @@
-//! What comes down: an event stream, or one poll after the other. A stream that ends is taken up again from its mark, and
+//! What comes down: an event stream, or one poll after the other. A stream that ends is taken up again from its stream position, and
 //! so is a poll whose answer was lost.
 
 use std::collections::VecDeque;
@@ -42,18 +42,18 @@ const POSITION_ALONE: usize = 2_048 + 64;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-pub(super) struct Reader {
+pub(super) struct StreamReader {
     requests: Requests,
     encoding: Encoding,
     down: Down,
     /// Where we stand.
-    mark: Option<String>,
+    position: Option<String>,
     ready: VecDeque<Incoming>,
     stream: Option<(Body, Parser)>,
     /// The response to a poll, of which more is to come.
     answer: Option<Arriving>,
     /// When the last poll was sent.
-    asked: Instant,
+    requested_at: Instant,
     /// Before then no further poll, unless a POST is answered.
     rest: Option<Instant>,
     /// A POST was answered: what it did may have something to say.
@@ -68,18 +68,18 @@ pub(super) struct Reader {
     retry: Duration,
 }
 
-impl Reader {
+impl StreamReader {
     /// `posted` is notified of every POST that was answered.
     pub(super) fn new(server: Server, encoding: Encoding, down: Down, posted: Arc<Notify>) -> Self {
         Self {
             requests: Requests::new(server),
             encoding,
             down,
-            mark: None,
+            position: None,
             ready: VecDeque::new(),
             stream: None,
             answer: None,
-            asked: Instant::now(),
+            requested_at: Instant::now(),
             rest: None,
             posted,
             failures: 0,
@@ -159,7 +159,7 @@ impl Reader {
                     let message = in_encoding(data, self.encoding)?;
                     self.ready.push_back(Incoming::Message(message));
                 }
-                Said::Id(mark) => self.mark = Some(mark),
+                Said::Id(position) => self.position = Some(position),
                 Said::Retry(pause) => self.retry = pause.clamp(RETRY_BOUNDS.0, RETRY_BOUNDS.1),
                 Said::Comment => {}
             }
@@ -175,8 +175,10 @@ impl Reader {
         let mut request = self.requests.server().request("/sse", Bytes::new());
         let headers = request.headers_mut();
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        if let Some(mark) = self.mark.as_ref().and_then(|mark| HeaderValue::from_str(mark).ok()) {
-            headers.insert(LAST_EVENT_ID, mark);
+        if let Some(position) =
+            self.position.as_ref().and_then(|position| HeaderValue::from_str(position).ok())
+        {
+            headers.insert(LAST_EVENT_ID, position);
         }
         let response = self.requests.send(request, PATIENCE).await?;
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
@@ -196,12 +198,12 @@ impl Reader {
                 () = self.posted.notified() => {}
             }
         }
-        self.asked = Instant::now();
+        self.requested_at = Instant::now();
         // What was posted before comes down by this poll.
         let _ = self.posted.notified().now_or_never();
         if let Down::ShortPoll(every) = self.down {
             // For the case that it fails.
-            self.rest = Some(self.asked + every);
+            self.rest = Some(self.requested_at + every);
         }
     }
 
@@ -211,7 +213,7 @@ impl Reader {
         let (pause, was_held) = match self.down {
             Down::ShortPoll(every) => (every, false),
             Down::LongPoll(hold) => {
-                (UNHELD_PAUSE, !hold.is_zero() && now - self.asked >= hold.min(HELD))
+                (UNHELD_PAUSE, !hold.is_zero() && now - self.requested_at >= hold.min(HELD))
             }
             Down::Stream => return,
         };
@@ -220,7 +222,8 @@ impl Reader {
 
     async fn poll(&mut self, hold: Duration) -> Result<(), LinkError> {
         self.rest().await;
-        let at = self.mark.as_ref().map(|mark| format!("&at={mark}")).unwrap_or_default();
+        let at =
+            self.position.as_ref().map(|position| format!("&at={position}")).unwrap_or_default();
         let path = format!("/poll?hold={}{at}", hold.as_secs());
         let mut request = self.requests.server().request(&path, Bytes::new());
         let accept = match self.encoding {
@@ -229,8 +232,10 @@ impl Reader {
         };
         let headers = request.headers_mut();
         headers.insert(header::ACCEPT, accept);
-        let tag =
-            self.mark.as_ref().and_then(|mark| HeaderValue::from_str(&format!("\"{mark}\"")).ok());
+        let tag = self
+            .position
+            .as_ref()
+            .and_then(|position| HeaderValue::from_str(&format!("\"{position}\"")).ok());
         if let Some(tag) = tag {
             headers.insert(header::IF_NONE_MATCH, tag);
         }
@@ -257,11 +262,11 @@ impl Reader {
         let tag = answer.headers().get(header::ETAG).and_then(position_of);
         let frames = answer.whole()?;
         // Something on the way may have changed the tag; what is not at the end is looked for.
-        let mark = match tag.filter(|mark| ends_with(&frames, mark)) {
-            Some(mark) => Some(mark),
+        let position = match tag.filter(|position| ends_with(&frames, position)) {
+            Some(position) => Some(position),
             None => position_in(&frames, self.encoding)?,
         };
-        self.mark = mark.or(self.mark.take());
+        self.position = position.or(self.position.take());
         self.works();
         self.plan_next(brings_something(&frames, self.encoding));
         self.ready.push_back(Incoming::Message(frames));
@@ -269,18 +274,18 @@ impl Reader {
     }
 }
 
-/// The mark that an entity tag of ours is.
+/// The stream position that an entity tag of ours is.
 fn position_of(tag: &HeaderValue) -> Option<String> {
     let tag = tag.to_str().ok()?;
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     Some(tag.strip_prefix('"')?.strip_suffix('"')?.to_owned())
 }
 
-/// Whether the last frame holds this mark.
-fn ends_with(frames: &[u8], mark: &str) -> bool {
-    let frame = mark.len() + 32;
+/// Whether the last frame holds this stream position.
+fn ends_with(frames: &[u8], position: &str) -> bool {
+    let frame = position.len() + 32;
     let end = &frames[frames.len().saturating_sub(frame)..];
-    !mark.is_empty() && end.windows(mark.len()).any(|part| part == mark.as_bytes())
+    !position.is_empty() && end.windows(position.len()).any(|part| part == position.as_bytes())
 }
 
 /// Whether a poll's answer holds anything but a stream position.
@@ -290,12 +295,12 @@ fn brings_something(frames: &[u8], encoding: Encoding) -> bool {
         || decode(frames, encoding, &generous()).map_or(true, |frames| !frames.iter().all(is_mark))
 }
 
-/// The mark at the end of what a poll gave.
+/// The stream position at the end of what a poll gave.
 fn position_in(frames: &[u8], encoding: Encoding) -> Result<Option<String>, LinkError> {
     let read = decode(frames, encoding, &generous()).map_err(|e| nonsense(&e))?;
     let is_mark = |frame: &&Value| frame.get("t").and_then(Value::as_text) == Some("mark");
-    let mark = read.iter().rev().find(is_mark).and_then(|frame| frame.get("at"));
-    Ok(mark.and_then(Value::as_text).map(str::to_owned))
+    let position = read.iter().rev().find(is_mark).and_then(|frame| frame.get("at"));
+    Ok(position.and_then(Value::as_text).map(str::to_owned))
 }
 
 /// A message of an event stream, which is always in JSON, as the client reads it.
@@ -316,14 +321,19 @@ mod tests {
     #[test]
     fn the_mark_is_the_tag_only_if_the_last_frame_says_so() {
         let tag = HeaderValue::from_static("W/\"AQAAAA\"");
-        let mark = position_of(&tag).unwrap();
-        assert_eq!(mark, "AQAAAA");
+        let position = position_of(&tag).unwrap();
+        assert_eq!(position, "AQAAAA");
         assert_eq!(position_of(&HeaderValue::from_static("AQAAAA")), None);
         for encoding in Encoding::ALL {
-            let frames = encode_batch(&[Push::Mark(mark.as_str().into()).to_value()], encoding);
-            assert!(ends_with(&frames, &mark), "{encoding:?}");
+            let frames =
+                encode_batch(&[Push::Position(position.as_str().into()).to_value()], encoding);
+            assert!(ends_with(&frames, &position), "{encoding:?}");
             assert!(!ends_with(&frames, "AQAAAA-gzip"), "{encoding:?}");
-            assert_eq!(position_in(&frames, encoding).unwrap(), Some(mark.clone()), "{encoding:?}");
+            assert_eq!(
+                position_in(&frames, encoding).unwrap(),
+                Some(position.clone()),
+                "{encoding:?}"
+            );
         }
     }
 }

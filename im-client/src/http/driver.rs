@@ -20,7 +20,7 @@ use crate::link::{Incoming, LinkError};
 use crate::refusal::{generous, nonsense};
 
 use super::Down;
-use super::down::Reader;
+use super::down::StreamReader;
 use super::queue::{Message, Queue};
 use super::request::{GATEWAY_TRIES, Requests, Server, body, gateway_pause};
 
@@ -60,7 +60,7 @@ enum Happened {
     /// The application wants to write, or nobody holds the connection any more.
     Message(Option<Message>),
     Answered(Requests, Result<Bytes, LinkError>),
-    Down(Box<Reader>, Result<Incoming, LinkError>),
+    Down(Box<StreamReader>, Result<Incoming, LinkError>),
 }
 
 impl Driver {
@@ -182,14 +182,14 @@ impl Driver {
                     .map_err(|_| LinkError::unfit("the session fits no header"))?;
                 self.server.headers.insert(SESSION, session);
                 let (server, posted) = (self.server.clone(), self.posted.clone());
-                let reader = Reader::new(server, self.encoding, self.down, posted);
+                let reader = StreamReader::new(server, self.encoding, self.down, posted);
                 self.read_on(Box::new(reader));
             }
         }
         Ok(Incoming::Message(replies))
     }
 
-    fn read_on(&mut self, mut reader: Box<Reader>) {
+    fn read_on(&mut self, mut reader: Box<StreamReader>) {
         self.reading = Some(Box::pin(async move {
             let said = reader.next().await;
             (reader, said)
@@ -220,9 +220,9 @@ async fn answered(posting: &mut Option<Posting>) -> (Requests, Result<Bytes, Lin
     }
 }
 
-type Reading = BoxFuture<'static, (Box<Reader>, Result<Incoming, LinkError>)>;
+type Reading = BoxFuture<'static, (Box<StreamReader>, Result<Incoming, LinkError>)>;
 
-async fn read(reading: &mut Option<Reading>) -> (Box<Reader>, Result<Incoming, LinkError>) {
+async fn read(reading: &mut Option<Reading>) -> (Box<StreamReader>, Result<Incoming, LinkError>) {
     match reading {
         Some(reading) => reading.await,
         None => std::future::pending().await,

@@ -77,7 +77,7 @@ impl Server {
     /// A request to the server's `path`, with what every request carries.
     pub(super) fn request(&self, path: &str, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
-        // Made of what was parsed before, and of texts that marks are made of.
+        // Made of what was parsed before, and of texts that stream positions are made of.
         *request.uri_mut() = format!("{}{path}", self.prefix).parse().unwrap_or_default();
         *request.headers_mut() = self.headers.clone();
         if let Some(bearer) = &*self.bearer.lock() {

@@ -12,11 +12,11 @@ use super::{Machine, Output, Phase, message_id};
 
 /// What is known of a call that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum Outcome {
     /// The server did not do it.
     Refused,
     /// It may have been done.
-    Nothing,
+    Unknown,
 }
 
 impl Machine {
@@ -30,9 +30,9 @@ impl Machine {
     fn accept(&mut self, body: CommandBody) -> CommandId {
         let refused = self.check(&body).err();
         let call = match &body {
-            CommandBody::Sub { .. } | CommandBody::Unsub { .. } | CommandBody::Refresh { .. } => {
-                Some(body.clone())
-            }
+            CommandBody::Subscribe { .. }
+            | CommandBody::Unsubscribe { .. }
+            | CommandBody::Refresh { .. } => Some(body.clone()),
             _ => None,
         };
         let id = self.flight.push(body, Origin::User);
@@ -42,8 +42,8 @@ impl Machine {
             return id;
         }
         match call {
-            Some(CommandBody::Sub { room, .. }) => self.rooms.call_subscribe(&room, id),
-            Some(CommandBody::Unsub { room }) => self.rooms.call_unsubscribe(&room, id),
+            Some(CommandBody::Subscribe { room, .. }) => self.rooms.call_subscribe(&room, id),
+            Some(CommandBody::Unsubscribe { room }) => self.rooms.call_unsubscribe(&room, id),
             Some(CommandBody::Refresh { token }) => self.identity.token = Some(token),
             _ => {}
         }
@@ -64,7 +64,7 @@ impl Machine {
             }
             CommandBody::Send { content: value, .. }
             | CommandBody::Signal { content: value, .. }
-            | CommandBody::Set { value, .. } => self.check_value(value),
+            | CommandBody::PutState { value, .. } => self.check_value(value),
             _ => Ok(()),
         }
     }
@@ -81,16 +81,18 @@ impl Machine {
 
     /// A call of the application's failed. The server's checkpoint may hold a room that is not subscribed here: one that
     /// could not be left, or of which nobody knows.
-    pub(super) fn call_failed(&mut self, id: CommandId, pending: &Pending, known: Known) {
-        let (CommandBody::Sub { room, .. } | CommandBody::Unsub { room }) = &pending.body else {
+    pub(super) fn call_failed(&mut self, id: CommandId, pending: &Pending, known: Outcome) {
+        let (CommandBody::Subscribe { room, .. } | CommandBody::Unsubscribe { room }) =
+            &pending.body
+        else {
             return;
         };
         self.rooms.call_returned(room, id, pending.order());
-        if matches!((known, &pending.body), (Known::Refused, CommandBody::Unsub { .. })) {
+        if matches!((known, &pending.body), (Outcome::Refused, CommandBody::Unsubscribe { .. })) {
             // Refused or not, the client has left the room.
             self.rooms.call_done(room, pending.order());
         }
-        if known == Known::Nothing || matches!(pending.body, CommandBody::Unsub { .. }) {
+        if known == Outcome::Unknown || matches!(pending.body, CommandBody::Unsubscribe { .. }) {
             self.rooms.distrust_checkpoint();
         }
     }

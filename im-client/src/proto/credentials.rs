@@ -36,7 +36,7 @@ enum Step {
 
 /// Fetching and showing credentials.
 #[derive(Debug)]
-pub(super) struct Renewal {
+pub(super) struct TokenRefresh {
     step: Step,
     /// Pauses between tries while a connection stands.
     backoff: Backoff,
@@ -44,7 +44,7 @@ pub(super) struct Renewal {
     wall: Option<(Instant, Timestamp)>,
 }
 
-impl Renewal {
+impl TokenRefresh {
     pub(super) fn new(reconnect: Reconnect, seed: u64) -> Self {
         let policy = Reconnect { attempts: None, ..reconnect };
         Self { step: Step::Rest, backoff: Backoff::new(policy, seed), wall: None }
@@ -67,7 +67,7 @@ impl Renewal {
         self.step = Step::Due(now + pause.max(LEAST));
     }
 
-    /// When [`Machine::renewal_time`] has something to do.
+    /// When [`Machine::refresh_time`] has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.step {
             Step::Due(at) | Step::Fetching(at) => Some(at),
@@ -87,33 +87,33 @@ impl Machine {
     /// The clock on the wall shows this. Call it when a connection stands, and when credentials were fetched: clocks are
     /// set, and machines sleep.
     pub(crate) fn on_clock(&mut self, now: Instant, wall: Timestamp) {
-        self.renewal.wall = Some((now, wall));
+        self.refresh.wall = Some((now, wall));
     }
 
     /// The credentials that the server knows now expire then.
-    pub(super) fn plan_renewal(&mut self, now: Instant, expires: Option<Timestamp>) {
-        if self.identity.renewable {
-            self.renewal.plan(now, expires);
+    pub(super) fn plan_refresh(&mut self, now: Instant, expires: Option<Timestamp>) {
+        if self.identity.refreshable {
+            self.refresh.plan(now, expires);
         }
     }
 
     /// Fetches other credentials before the next try to connect.
-    pub(super) fn renew(&mut self, now: Instant) {
-        self.phase = Phase::Renewing;
+    pub(super) fn refresh(&mut self, now: Instant) {
+        self.phase = Phase::Refreshing;
         // A source that is at it already need not begin again.
-        if !matches!(self.renewal.step, Step::Fetching(_)) {
+        if !matches!(self.refresh.step, Step::Fetching(_)) {
             self.fetch_token(now);
         }
     }
 
     fn fetch_token(&mut self, now: Instant) {
-        self.renewal.step = Step::Fetching(now + self.config.token_timeout);
+        self.refresh.step = Step::Fetching(now + self.config.token_timeout);
         self.outputs.push_back(Output::FetchToken);
     }
 
     /// Does what is due.
-    pub(super) fn renewal_time(&mut self, now: Instant) {
-        match self.renewal.step {
+    pub(super) fn refresh_time(&mut self, now: Instant) {
+        match self.refresh.step {
             Step::Due(at) if at <= now => self.fetch_token(now),
             Step::Fetching(until) if until <= now => {
                 self.no_token(now, "the source of credentials did not answer in time");
@@ -132,35 +132,35 @@ impl Machine {
         match self.phase {
             Phase::Online(_) => {
                 let id = self.flight.push(CommandBody::Refresh { token }, Origin::Refresh);
-                self.renewal.step = Step::Shown(id);
+                self.refresh.step = Step::Shown(id);
                 self.flush(now);
             }
-            Phase::Renewing => {
-                self.renewal.step = Step::Rest;
+            Phase::Refreshing => {
+                self.refresh.step = Step::Rest;
                 // One that is refused at once is not to be fetched over and over.
                 match self.backoff.next(None) {
                     Some(pause) => self.phase = Phase::Waiting { until: now + pause },
                     None => self.end(Cause::of(Code::BadCredentials)),
                 }
             }
-            _ => self.renewal.step = Step::Rest,
+            _ => self.refresh.step = Step::Rest,
         }
     }
 
     fn no_token(&mut self, now: Instant, why: &str) {
         match self.phase {
-            Phase::Online(_) => self.renewal.failed(now),
-            Phase::Renewing => {
+            Phase::Online(_) => self.refresh.failed(now),
+            Phase::Refreshing => {
                 let message = format!("no credentials: {why}");
                 match self.backoff.next(None) {
                     Some(pause) => {
-                        self.renewal.step = Step::Due(now + pause);
+                        self.refresh.step = Step::Due(now + pause);
                         self.notify_disconnected(Cause::new(None, message), Some(pause));
                     }
                     None => self.end(Cause::new(Some(Code::Unauthenticated.number()), message)),
                 }
             }
-            _ => self.renewal.step = Step::Rest,
+            _ => self.refresh.step = Step::Rest,
         }
     }
 
@@ -173,15 +173,15 @@ impl Machine {
     ) {
         // A later call has shown others, and its reply counts.
         if self.identity.token.as_ref() == Some(token) {
-            self.renewal.backoff.reset();
-            self.plan_renewal(now, expires);
+            self.refresh.backoff.reset();
+            self.plan_refresh(now, expires);
         }
     }
 
     /// The server has refused what the client has shown with the command `id`.
     pub(super) fn on_refresh_refused(&mut self, now: Instant, id: CommandId) {
-        if self.renewal.step == Step::Shown(id) {
-            self.renewal.failed(now);
+        if self.refresh.step == Step::Shown(id) {
+            self.refresh.failed(now);
         }
     }
 }

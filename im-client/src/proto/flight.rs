@@ -1,7 +1,7 @@
 //! Commands from the moment they are asked until they are answered, across connections.
 //!
 //! Sends to one target keep their order, also where one of them is refused for the time being. Then no more is written to
-//! that target until those under way have their answers and the pause is over; what has no receipt is then written again,
+//! that target until those under way have their answers and the pause is over; what has no ack is then written again,
 //! in its order and without waiting in between. Servers refuse, until the first of them comes again, what was under way
 //! behind it.
 
@@ -25,8 +25,8 @@ pub(crate) enum Origin {
     Hello,
     /// The client: following rooms again after a connection ended.
     Resume,
-    /// The client: filling a hole in one room.
-    Fill(RoomId),
+    /// The client: filling a gap in one room.
+    GapRepair(RoomId),
     /// The client: telling the server what has arrived.
     Checkpoint(Vec<(RoomId, Cursor)>),
     /// The client: is the server still there?
@@ -70,7 +70,7 @@ impl Pending {
 
 /// Why nothing is written to a target now.
 #[derive(Debug)]
-struct Held {
+struct PausedTarget {
     /// The first send that was refused.
     by: u64,
     until: Instant,
@@ -86,7 +86,7 @@ pub(crate) struct Flight {
     writes: u64,
     pending: BTreeMap<u64, Pending>,
     unwritten: BTreeSet<u64>,
-    held: HashMap<Target, Held>,
+    paused: HashMap<Target, PausedTarget>,
     pace: Pace,
 }
 
@@ -96,7 +96,7 @@ const MAX_VALUES: usize = 8000;
 impl Flight {
     pub(crate) fn new() -> Self {
         let (pending, unwritten, held) = Default::default();
-        Self { next: 1, writes: 0, pending, unwritten, held, pace: Pace::new() }
+        Self { next: 1, writes: 0, pending, unwritten, paused: held, pace: Pace::new() }
     }
 
     /// Adds a command. It is written with the next [`Flight::batch`].
@@ -151,10 +151,12 @@ impl Flight {
     /// rate, the longest pause counts: the pauses of those behind it cover all of them.
     pub(crate) fn retry(&mut self, id: CommandId, pending: Pending, at: Instant, paced: bool) {
         let Some(target) = target(&pending.body) else { return };
-        match self.held.get_mut(target) {
+        match self.paused.get_mut(target) {
             Some(held) if held.by < id.0 && held.paced => held.until = held.until.max(at),
             Some(held) if held.by < id.0 => {}
-            _ => drop(self.held.insert(target.clone(), Held { by: id.0, until: at, paced })),
+            _ => drop(
+                self.paused.insert(target.clone(), PausedTarget { by: id.0, until: at, paced }),
+            ),
         }
         self.pending.insert(id.0, Pending { written: None, ..pending });
         self.unwritten.insert(id.0);
@@ -185,7 +187,7 @@ impl Flight {
         self.pending.values_mut().for_each(|pending| pending.written = None);
         self.pace = Pace::new();
         self.unwritten = self.pending.keys().copied().collect();
-        self.held.clear();
+        self.paused.clear();
         refund
     }
 
@@ -198,7 +200,7 @@ impl Flight {
     /// All commands of the application, given back because the client ends.
     pub(crate) fn end(&mut self) -> Vec<(CommandId, Pending)> {
         self.unwritten.clear();
-        self.held.clear();
+        self.paused.clear();
         let all = std::mem::take(&mut self.pending).into_iter();
         all.filter(|(_, pending)| pending.origin == Origin::User)
             .map(|(id, p)| (CommandId(id), p))
@@ -212,7 +214,7 @@ impl Flight {
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.pending.len() + self.unwritten.len() + self.held.len()
+        self.pending.len() + self.unwritten.len() + self.paused.len()
     }
 
     /// Whether the command has no answer yet.
@@ -228,7 +230,7 @@ impl Flight {
 
     /// When something may be written to a target that is held and of which no answer is awaited.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let drained = self.held.iter().filter(|(target, _)| !self.is_under_way(target));
+        let drained = self.paused.iter().filter(|(target, _)| !self.is_under_way(target));
         drained.map(|(_, held)| held.until).min()
     }
 
@@ -283,14 +285,14 @@ impl Flight {
 
     /// Targets whose pause is over, and of which no answer is awaited, wait for nothing but room.
     fn release(&mut self, now: Instant) {
-        let mut held = std::mem::take(&mut self.held);
+        let mut held = std::mem::take(&mut self.paused);
         held.retain(|target, held| held.until > now || self.is_under_way(target));
-        self.held = held;
+        self.paused = held;
     }
 
     fn is_ready(&self, id: u64) -> bool {
         let to = self.pending.get(&id).and_then(|pending| target(&pending.body));
-        to.is_none_or(|target| !self.held.contains_key(target))
+        to.is_none_or(|target| !self.paused.contains_key(target))
     }
 
     fn mark_written(&mut self, id: u64, encoding: Encoding, at: Option<Instant>) -> Option<Bytes> {
@@ -316,7 +318,10 @@ impl Flight {
 /// Whether the command changes what is subscribed, or what the server keeps of it.
 pub(crate) fn subscribes(body: &CommandBody) -> bool {
     use CommandBody as C;
-    matches!(body, C::Sub { .. } | C::Unsub { .. } | C::Resume { .. } | C::Checkpoint { .. })
+    matches!(
+        body,
+        C::Subscribe { .. } | C::Unsubscribe { .. } | C::Resume { .. } | C::Checkpoint { .. }
+    )
 }
 
 /// Where the order of sends matters.
@@ -337,7 +342,7 @@ fn as_usize(n: u64) -> usize {
 fn weight(body: &CommandBody) -> usize {
     let content = match body {
         CommandBody::Send { content, .. } | CommandBody::Signal { content, .. } => content.count(),
-        CommandBody::Set { value, .. } => value.count(),
+        CommandBody::PutState { value, .. } => value.count(),
         CommandBody::Create { members, .. } => members.len(),
         CommandBody::Resume { cursors, .. } | CommandBody::Checkpoint { cursors } => {
             cursors.len() * 4
@@ -357,7 +362,9 @@ fn is_idempotent(body: &CommandBody) -> bool {
         // At most once.
         CommandBody::Signal { .. } => false,
         // Without a stamp of its own it would be newer the second time than what others have set since.
-        CommandBody::Set { stamp, .. } | CommandBody::Unset { stamp, .. } => stamp.is_some(),
+        CommandBody::PutState { stamp, .. } | CommandBody::RemoveState { stamp, .. } => {
+            stamp.is_some()
+        }
         _ => true,
     }
 }

@@ -41,18 +41,18 @@ impl Machine {
         if self.events.len() > self.config.max_queued_events / 2 {
             return;
         }
-        let holes = self.rooms.holes(now).into_iter();
+        let gaps = self.rooms.gaps(now).into_iter();
         let (together, alone): (Vec<_>, Vec<_>) =
-            holes.partition(|(room, _)| self.rooms.is_refused(room));
+            gaps.partition(|(room, _)| self.rooms.is_refused(room));
         for cursors in frames(together.into_iter()) {
             let body = CommandBody::Resume { cursors: cursors.clone(), rev: None };
             let id = self.flight.push(body, Origin::Resume);
-            cursors.iter().for_each(|(room, _)| self.rooms.asked(room, id));
+            cursors.iter().for_each(|(room, _)| self.rooms.requested(room, id));
         }
         for (room, cursor) in alone {
-            let body = CommandBody::Sub { room: room.clone(), since: Some(cursor) };
-            let id = self.flight.push(body, Origin::Fill(room.clone()));
-            self.rooms.asked(&room, id);
+            let body = CommandBody::Subscribe { room: room.clone(), since: Some(cursor) };
+            let id = self.flight.push(body, Origin::GapRepair(room.clone()));
+            self.rooms.requested(&room, id);
         }
     }
 

@@ -29,8 +29,8 @@ impl Machine {
         };
         let can_fill = self.events.len() <= self.config.max_queued_events / 2;
         let hole = self.rooms.next_gap().filter(|_| can_fill);
-        let renewal = self.renewal.deadline();
-        [Some(heartbeat), idle, hole, renewal, self.flight.deadline()].into_iter().flatten().min()
+        let refresh = self.refresh.deadline();
+        [Some(heartbeat), idle, hole, refresh, self.flight.deadline()].into_iter().flatten().min()
     }
 
     pub(super) fn online_time(&mut self, now: Instant) {
@@ -52,7 +52,7 @@ impl Machine {
             }
             _ => {}
         }
-        self.renewal_time(now);
+        self.refresh_time(now);
         self.flush(now);
     }
 }

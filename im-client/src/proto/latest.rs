@@ -28,7 +28,7 @@ impl RoomState {
         if let Some((_, arriving)) = &mut self.arriving {
             arriving.merge(update.clone(), &limits());
         }
-        (self.held.merge(update.clone(), &limits()) == Merge::Taken).then_some(update)
+        (self.held.merge(update.clone(), &limits()) == Merge::Applied).then_some(update)
     }
 
     /// The server's state has this generation now. Whether something was held that belongs to another one; it is

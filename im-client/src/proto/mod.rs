@@ -11,8 +11,8 @@
 //! | `heartbeat` | what is due while time passes |
 //! | `pace` | how many bytes of commands may be under way |
 //! | `flight` | commands until they are answered, across connections |
-//! | `rooms`, `room` | cursors, holes, checkpoints |
-//! | `asked` | which command decides about a room |
+//! | `rooms`, `room` | cursors, gaps, checkpoints |
+//! | `pending_requests` | which command decides about a room |
 //! | `cursors` | cursors of many rooms in frames of bounded size |
 //! | `calls` | what the application calls for |
 //! | `credentials` | fetching and showing credentials in time |
@@ -20,7 +20,6 @@
 //! | `backoff` | when to come back |
 //! | `reply` | reading answers |
 
-mod asked;
 mod backoff;
 mod calls;
 mod credentials;
@@ -31,6 +30,7 @@ mod heartbeat;
 mod latest;
 mod online;
 mod pace;
+mod pending_requests;
 mod reply;
 mod room;
 mod rooms;
@@ -55,8 +55,8 @@ use crate::error::Error;
 use crate::event::ClientEvent;
 
 use backoff::Backoff;
-use calls::Known;
-use credentials::Renewal;
+use calls::Outcome;
+use credentials::TokenRefresh;
 use flight::{Flight, Origin, Pending};
 use rooms::Rooms;
 
@@ -65,7 +65,7 @@ use rooms::Rooms;
 pub(crate) struct Identity {
     pub(crate) token: Option<Secret>,
     /// Whether the shell can fetch another token when this one is refused.
-    pub(crate) renewable: bool,
+    pub(crate) refreshable: bool,
     pub(crate) user: Option<UserId>,
     pub(crate) device: Option<DeviceId>,
     pub(crate) name: Option<Arc<str>>,
@@ -137,7 +137,7 @@ enum Phase {
     /// The next try comes then.
     Waiting { until: Instant },
     /// The next try needs other credentials.
-    Renewing,
+    Refreshing,
     /// Over.
     Ended(Cause),
 }
@@ -167,7 +167,7 @@ pub(crate) struct Machine {
     /// A checkpoint that has no answer yet.
     checkpoint: Option<CommandId>,
     backoff: Backoff,
-    renewal: Renewal,
+    refresh: TokenRefresh,
     outputs: VecDeque<Output>,
     events: VecDeque<ClientEvent>,
 }
@@ -184,7 +184,7 @@ impl Machine {
         let rooms = Rooms::saved(saved.cursors, saved.session.is_some());
         Self {
             backoff: Backoff::new(config.reconnect, seed),
-            renewal: Renewal::new(config.reconnect, seed),
+            refresh: TokenRefresh::new(config.reconnect, seed),
             config,
             encoding,
             identity,
@@ -232,8 +232,8 @@ impl Machine {
 
     /// Begins, or tries again.
     pub(crate) fn start(&mut self, now: Instant) {
-        if self.identity.renewable && self.identity.token.is_none() {
-            return self.renew(now);
+        if self.identity.refreshable && self.identity.token.is_none() {
+            return self.refresh(now);
         }
         self.phase = Phase::Connecting { until: now + self.config.connect_timeout };
         self.outputs.push_back(Output::Connect);
@@ -259,7 +259,7 @@ impl Machine {
     /// The connection ended, or could not be opened.
     pub(crate) fn on_lost(&mut self, now: Instant, cause: Cause) {
         let lasted = match &self.phase {
-            Phase::Ended(_) | Phase::Idle | Phase::Waiting { .. } | Phase::Renewing => return,
+            Phase::Ended(_) | Phase::Idle | Phase::Waiting { .. } | Phase::Refreshing => return,
             Phase::Online(online) => Some(now.saturating_duration_since(online.since)),
             Phase::Connecting { .. } | Phase::Greeting { .. } => None,
         };
@@ -277,13 +277,13 @@ impl Machine {
     fn cut(&mut self, all: bool, cause: &Cause) {
         let undoes = |pending: &Pending| self.rooms.undoes(&pending.body, pending.order());
         for (id, pending) in self.flight.cut(all, undoes) {
-            self.call_failed(id, &pending, Known::Nothing);
+            self.call_failed(id, &pending, Outcome::Unknown);
             let error = Error::unknown(cause.code, &cause.message).about(message_id(&pending));
             self.outputs.push_back(Output::Reply(id, Err(error)));
         }
         self.rooms.cut(|id| self.flight.contains(id));
         self.checkpoint = None;
-        self.renewal.cut();
+        self.refresh.cut();
     }
 
     /// Whether and when to come back.
@@ -293,9 +293,9 @@ impl Machine {
             Some(Advice::Stop) => return self.end(cause),
             // A greeting that was refused for what it is will be refused again.
             Some(Advice::Fix) if !was_online && cause.is_our_fault() => return self.end(cause),
-            Some(Advice::Refresh) if self.identity.renewable => {
+            Some(Advice::Refresh) if self.identity.refreshable => {
                 self.notify_disconnected(cause, None);
-                return self.renew(now);
+                return self.refresh(now);
             }
             Some(Advice::Refresh) => return self.end(cause),
             Some(Advice::Resync) => {
@@ -362,7 +362,7 @@ impl Machine {
                 Some(*until)
             }
             Phase::Online(online) => self.online_deadline(online),
-            Phase::Renewing => self.renewal.deadline(),
+            Phase::Refreshing => self.refresh.deadline(),
             Phase::Idle | Phase::Ended(_) => None,
         }
     }
@@ -375,7 +375,7 @@ impl Machine {
                 self.drop_connection(now, Cause::new(None, "the server did not answer in time"));
             }
             Phase::Online(_) => self.online_time(now),
-            Phase::Renewing => self.renewal_time(now),
+            Phase::Refreshing => self.refresh_time(now),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use im_core::code::{Advice, advice};
 use im_core::wire::{
-    Bye, CommandBody, ErrorReply, Event, Push, Reply, RoomStatus, ServerFrame, Snapshot,
+    CommandBody, Disconnect, ErrorReply, Event, Push, Reply, RoomStatus, ServerFrame, Snapshot,
     StateUpdate, Value, Welcome, WireError, decode, join_encoded,
 };
 use im_core::{Code, CommandId, RoomId};
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::event::ClientEvent;
 use crate::refusal::generous;
 
-use super::calls::Known;
+use super::calls::Outcome;
 use super::flight::{Origin, Pending};
 use super::rooms::Change;
 use super::{Cause, Machine, Online, Output, Phase, reply};
@@ -83,7 +83,7 @@ impl Machine {
         match reply::read(&pending.body, fields) {
             Ok(reply) => self.on_reply(now, id, pending, reply),
             Err(error) if pending.origin == Origin::User => {
-                self.call_failed(id, &pending, Known::Nothing);
+                self.call_failed(id, &pending, Outcome::Unknown);
                 self.outputs.push_back(Output::Reply(id, Err(error.into())));
             }
             Err(error) => self.nonsense(now, &error),
@@ -100,7 +100,7 @@ impl Machine {
                 }
             }
             (Origin::Hello, Reply::Welcome(welcome)) => self.on_welcome(now, welcome),
-            (Origin::Resume | Origin::Fill(_), Reply::Rooms { statuses, rev, generation }) => {
+            (Origin::Resume | Origin::GapRepair(_), Reply::Rooms { statuses, rev, generation }) => {
                 self.on_statuses(now, (id, order), statuses, rev);
                 self.on_generation(generation);
             }
@@ -125,12 +125,12 @@ impl Machine {
             (CommandBody::Refresh { token }, Reply::Refreshed { expires }) => {
                 self.on_refreshed(now, token, *expires);
             }
-            (CommandBody::Sub { room, .. }, Reply::Rooms { statuses, rev, generation }) => {
+            (CommandBody::Subscribe { room, .. }, Reply::Rooms { statuses, rev, generation }) => {
                 for status in statuses {
                     // If a later call of the application's decides, this one's caller alone is told.
                     if self.rooms.counts(&status.room, id, order) {
-                        let change = self.rooms.follow(now, status);
-                        self.tell(change);
+                        let change = self.rooms.subscribed(now, status);
+                        self.notify(change);
                     }
                 }
                 self.rooms.call_returned(room, id, order);
@@ -138,7 +138,7 @@ impl Machine {
                 self.rooms.learn_rev(*rev);
                 self.on_generation(*generation);
             }
-            (CommandBody::Unsub { room }, Reply::Checkpoint { rev }) => {
+            (CommandBody::Unsubscribe { room }, Reply::Checkpoint { rev }) => {
                 if self.rooms.counts(room, id, order) {
                     self.rooms.remove(room);
                 }
@@ -171,7 +171,7 @@ impl Machine {
         let idle = welcome.idle.max(Duration::from_secs(1));
         self.phase =
             Phase::Online(Online { since: now, idle, heard: now, written: now, ping_until: None });
-        self.plan_renewal(now, welcome.expires);
+        self.plan_refresh(now, welcome.expires);
         self.events.push_back(ClientEvent::Connected(welcome));
     }
 
@@ -190,7 +190,7 @@ impl Machine {
             // The revision stands in the first frame: each later one changes the checkpoint and so the revision.
             let body = CommandBody::Resume { cursors, rev: rev.filter(|_| at == 0) };
             let (id, frame) = self.flight.write(body, Origin::Resume, self.encoding);
-            named.iter().for_each(|room| self.rooms.asked(room, id));
+            named.iter().for_each(|room| self.rooms.requested(room, id));
             first_resume.get_or_insert(id);
             match messages.last_mut() {
                 Some(message) if at == 0 => message.push(frame),
@@ -198,7 +198,7 @@ impl Machine {
             }
         }
         if let Some(id) = first_resume {
-            self.rooms.asked_rest(id);
+            self.rooms.requested_rest(id);
         }
         for message in messages {
             self.outputs.push_back(Output::Transmit(join_encoded(&message, self.encoding)));
@@ -215,7 +215,7 @@ impl Machine {
     ) {
         for status in statuses {
             let change = self.rooms.answered(now, by.0, by.1, status);
-            self.tell(change);
+            self.notify(change);
         }
         self.rooms.learn_rev(rev);
         self.rooms.unanswered(now, by.0, by.1);
@@ -227,8 +227,8 @@ impl Machine {
         }
     }
 
-    fn tell(&mut self, change: Change) {
-        if let Change::Tell(status) = change {
+    fn notify(&mut self, change: Change) {
+        if let Change::Notify(status) = change {
             self.events.push_back(ClientEvent::Room(status));
         }
     }
@@ -256,7 +256,7 @@ impl Machine {
                 self.rooms.refused(now, (id, order), refusal.retry_after, true)
             }
             Origin::Resume => self.rooms.unanswered(now, id, order),
-            Origin::Fill(room) => {
+            Origin::GapRepair(room) => {
                 let room = room.clone();
                 self.on_gap_repair_refused(now, (id, order), room, &refusal);
             }
@@ -290,7 +290,7 @@ impl Machine {
             let paced = refusal.code == Code::RateLimited.number();
             return self.flight.retry(id, pending, at, paced);
         }
-        self.call_failed(id, &pending, Known::Refused);
+        self.call_failed(id, &pending, Outcome::Refused);
         let error = Error::from(refusal).about(super::message_id(&pending));
         self.outputs.push_back(Output::Reply(id, Err(error)));
     }
@@ -314,7 +314,7 @@ impl Machine {
         let head = im_core::Seq::ZERO;
         let status = RoomStatus { room, status, cursor: None, head, code };
         let change = self.rooms.moved(now, status);
-        self.tell(change);
+        self.notify(change);
     }
 
     fn on_push(&mut self, now: Instant, push: Push) {
@@ -326,14 +326,14 @@ impl Machine {
             // At most once, and dropped first.
             Push::Signal(_) => {}
             // The link's own: a connection of one piece needs none.
-            Push::Mark(_) => {}
+            Push::Position(_) => {}
             Push::State(update) => self.on_state(now, update),
             Push::Snapshot(part) => self.on_snapshot(now, part),
             Push::Room(status) => {
                 let change = self.rooms.moved(now, status);
-                self.tell(change);
+                self.notify(change);
             }
-            Push::Bye(Bye { code, message, retry_after }) => {
+            Push::Disconnect(Disconnect { code, message, retry_after }) => {
                 self.drop_connection(now, Cause { code: Some(code), message, retry_after });
             }
         }

@@ -17,17 +17,17 @@ pub(super) fn read(body: &CommandBody, fields: Value) -> Result<Reply, WireError
         | CommandBody::Join { .. }
         | CommandBody::Leave { .. }
         | CommandBody::Member { .. }
-        | CommandBody::Send { .. } => Reply::Sent(AppendAck::from_value(fields)?),
+        | CommandBody::Send { .. } => Reply::Appended(AppendAck::from_value(fields)?),
         CommandBody::Members { .. } => Reply::Members(MemberPage::from_value(fields)?),
         CommandBody::Rooms { .. } => Reply::RoomList(RoomsPage::from_value(fields)?),
-        CommandBody::Sub { .. } | CommandBody::Resume { .. } => {
+        CommandBody::Subscribe { .. } | CommandBody::Resume { .. } => {
             let (statuses, rev, generation) = RoomStatus::list_from_value(fields)?;
             Reply::Rooms { statuses, rev, generation }
         }
-        CommandBody::Unsub { .. } | CommandBody::Checkpoint { .. } => {
+        CommandBody::Unsubscribe { .. } | CommandBody::Checkpoint { .. } => {
             Reply::Checkpoint { rev: number(&fields, "rev")? }
         }
-        CommandBody::Set { .. } | CommandBody::Unset { .. } => {
+        CommandBody::PutState { .. } | CommandBody::RemoveState { .. } => {
             let stamp =
                 fields.get("stamp").and_then(Value::as_text).and_then(|text| text.parse().ok());
             Reply::Applied(stamp.ok_or_else(|| wrong("stamp"))?)

@@ -24,7 +24,7 @@ impl Room {
     }
 
     /// When to ask for what is missing. The first try is made at once; later ones wait, so that a server that cannot
-    /// fill a hole is not flooded.
+    /// fill a gap is not flooded.
     pub(super) fn missed(&mut self, now: Instant) -> Instant {
         let pause = if self.tries == 0 { 0 } else { 100 << self.tries.min(8) };
         self.tries = self.tries.saturating_add(1);

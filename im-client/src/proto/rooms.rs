@@ -5,13 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use im_core::state::{Offer, offer};
+use im_core::state::{Arrival, arrival};
 use im_core::wire::{CommandBody, Event, RoomStatus, Snapshot, StateUpdate, Status};
 use im_core::{CommandId, Cursor, RoomId};
 
-use super::asked::{Asked, Kind};
 use super::cursors::frames;
 use super::latest::RoomState;
+use super::pending_requests::{Kind, PendingRequests};
 use super::room::Room;
 
 /// The codes with which the same may succeed later: 41xx and 42xx.
@@ -22,11 +22,11 @@ const RETRYABLE: Range<u16> = 4100..4300;
 pub(crate) struct Rooms {
     map: BTreeMap<RoomId, Room>,
     /// The rooms in which something is missing, and from when on to ask for it.
-    holes: BTreeMap<RoomId, Instant>,
+    gaps: BTreeMap<RoomId, Instant>,
     /// Those of them that a `resume` named which was refused for now: to be asked for together again.
     refused: BTreeSet<RoomId>,
     /// The command that decides where each room is.
-    asked: Asked,
+    requests: PendingRequests,
     /// The revision of the server's checkpoint to which the confirmed cursors belong.
     rev: Option<u64>,
     /// Whether that checkpoint may still have a room that was denied since.
@@ -34,7 +34,7 @@ pub(crate) struct Rooms {
     /// Whether the session's checkpoint may hold rooms at all.
     may_hold: bool,
     /// Events since the last checkpoint.
-    fresh: u32,
+    unconfirmed: u32,
     last_event: Option<Instant>,
     last_checkpoint: Option<Instant>,
 }
@@ -45,7 +45,7 @@ pub(super) enum Change {
     /// Nothing that the application need know.
     Quiet,
     /// The application must be told.
-    Tell(RoomStatus),
+    Notify(RoomStatus),
 }
 
 impl Rooms {
@@ -64,12 +64,12 @@ impl Rooms {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.map.len() + self.holes.len() + self.refused.len() + self.asked.len()
+        self.map.len() + self.gaps.len() + self.refused.len() + self.requests.len()
     }
 
     pub(super) fn remove(&mut self, room: &RoomId) {
         self.map.remove(room);
-        self.holes.remove(room);
+        self.gaps.remove(room);
         self.refused.remove(room);
     }
 
@@ -92,30 +92,30 @@ impl Rooms {
     /// The application calls for the room, and has no answer yet.
     pub(super) fn call_subscribe(&mut self, room: &RoomId, by: CommandId) {
         self.may_hold = true;
-        self.asked.call(room, by, Kind::Subscribe);
+        self.requests.call(room, by, Kind::Subscribe);
     }
 
     /// The application leaves the room. Nothing that was asked about it before counts any more.
     pub(super) fn call_unsubscribe(&mut self, room: &RoomId, by: CommandId) {
         self.remove(room);
-        self.asked.call(room, by, Kind::Unsubscribe);
+        self.requests.call(room, by, Kind::Unsubscribe);
     }
 
     /// A call of the application's is answered; `order` is its place among all that were written.
     pub(super) fn call_returned(&mut self, room: &RoomId, by: CommandId, order: u64) {
-        self.asked.close(room, by, order);
+        self.requests.close(room, by, order);
     }
 
     /// A call of the application's decides where the room is, whatever becomes of earlier ones.
     pub(super) fn call_done(&mut self, room: &RoomId, order: u64) {
-        self.asked.done(room, order);
+        self.requests.done(room, order);
     }
 
     /// Whether this command, written again, would undo a later one that was carried out.
     pub(super) fn undoes(&self, body: &CommandBody, order: u64) -> bool {
         match body {
-            CommandBody::Sub { room, .. } | CommandBody::Unsub { room } => {
-                self.asked.is_undone(room, order)
+            CommandBody::Subscribe { room, .. } | CommandBody::Unsubscribe { room } => {
+                self.requests.is_undone(room, order)
             }
             _ => false,
         }
@@ -128,7 +128,7 @@ impl Rooms {
 
     /// Forgets questions that no late answer can be about; `oldest` gives the place of the first that waits for one.
     pub(super) fn release(&mut self, oldest: impl FnOnce() -> Option<u64>) {
-        self.asked.release(oldest);
+        self.requests.release(oldest);
     }
 
     /// The connection is gone, and with it every question about a room but the application's own, which are asked again.
@@ -138,32 +138,32 @@ impl Rooms {
             self.drop_checkpoint();
         }
         self.map.values_mut().for_each(|room| room.tries = 0);
-        self.holes.clear();
+        self.gaps.clear();
         self.refused.clear();
-        self.asked.cut(is_pending);
+        self.requests.cut(is_pending);
     }
 
-    /// Whether the event is the next one of its room; the cursor moves to it if so. Otherwise it is a repeat, or a hole
+    /// Whether the event is the next one of its room; the cursor moves to it if so. Otherwise it is a repeat, or a gap
     /// is noted and will be asked for.
     pub(super) fn take(&mut self, now: Instant, event: &Event) -> bool {
         let Some(room) = self.map.get_mut(&event.room) else { return false };
-        let offered = if event.epoch == room.cursor.epoch {
-            offer(room.cursor.seq, event.seq)
+        let arrival = if event.epoch == room.cursor.epoch {
+            arrival(room.cursor.seq, event.seq)
         } else {
-            Offer::Hole
+            Arrival::Gap
         };
-        match offered {
-            Offer::Take => {
+        match arrival {
+            Arrival::Next => {
                 room.cursor.seq = event.seq;
                 room.tries = 0;
-                self.fresh = self.fresh.saturating_add(1);
+                self.unconfirmed = self.unconfirmed.saturating_add(1);
                 self.last_event = Some(now);
                 true
             }
-            Offer::Old => false,
-            Offer::Hole => {
-                if !self.asked.is_own(&event.room) && !self.holes.contains_key(&event.room) {
-                    self.holes.insert(event.room.clone(), room.missed(now));
+            Arrival::Seen => false,
+            Arrival::Gap => {
+                if !self.requests.is_own(&event.room) && !self.gaps.contains_key(&event.room) {
+                    self.gaps.insert(event.room.clone(), room.missed(now));
                 }
                 false
             }
@@ -172,8 +172,8 @@ impl Rooms {
 
     /// Something of this room had to be dropped unseen: ask for it later.
     pub(super) fn dropped(&mut self, now: Instant, room: &RoomId) {
-        if self.map.contains_key(room) && !self.asked.is_own(room) {
-            self.holes.entry(room.clone()).or_insert(now);
+        if self.map.contains_key(room) && !self.requests.is_own(room) {
+            self.gaps.entry(room.clone()).or_insert(now);
         }
     }
 
@@ -194,16 +194,16 @@ impl Rooms {
         dropped.collect()
     }
 
-    /// Rooms to ask for again now, each with its cursor. The caller says with [`Rooms::asked`] by which command. One that
+    /// Rooms to ask for again now, each with its cursor. The caller says with [`Rooms::requested`] by which command. One that
     /// the application calls for waits for that answer, which may place it elsewhere.
-    pub(super) fn holes(&self, now: Instant) -> Vec<(RoomId, Cursor)> {
-        let due = self.holes.iter().filter(|(id, at)| **at <= now && !self.asked.is_called(id));
+    pub(super) fn gaps(&self, now: Instant) -> Vec<(RoomId, Cursor)> {
+        let due = self.gaps.iter().filter(|(id, at)| **at <= now && !self.requests.is_called(id));
         due.filter_map(|(id, _)| Some((id.clone(), self.map.get(id)?.cursor))).collect()
     }
 
     /// When the next room is to be asked for again.
     pub(super) fn next_gap(&self) -> Option<Instant> {
-        let due = self.holes.iter().filter(|(id, _)| !self.asked.is_called(id));
+        let due = self.gaps.iter().filter(|(id, _)| !self.requests.is_called(id));
         due.map(|(_, at)| *at).min()
     }
 
@@ -213,15 +213,15 @@ impl Rooms {
     }
 
     /// A command of the client's own asks where `room` is.
-    pub(super) fn asked(&mut self, room: &RoomId, by: CommandId) {
-        self.holes.remove(room);
+    pub(super) fn requested(&mut self, room: &RoomId, by: CommandId) {
+        self.gaps.remove(room);
         self.refused.remove(room);
-        self.asked.ask(room, by);
+        self.requests.ask(room, by);
     }
 
     /// A command of the client's own asks where all rooms are that nothing else asks for.
-    pub(super) fn asked_rest(&mut self, by: CommandId) {
-        self.map.keys().for_each(|room| self.asked.ask_too(room, by));
+    pub(super) fn requested_rest(&mut self, by: CommandId) {
+        self.map.keys().for_each(|room| self.requests.ask_too(room, by));
     }
 
     /// The command's answer left rooms out: ask for each by itself, a little later.
@@ -250,11 +250,11 @@ impl Rooms {
         order: u64,
         when: impl Fn(&mut Room) -> Instant,
     ) -> Vec<RoomId> {
-        let rooms = self.asked.open(by);
+        let rooms = self.requests.open(by);
         for id in &rooms {
-            self.asked.close(id, by, order);
+            self.requests.close(id, by, order);
             if let Some(room) = self.map.get_mut(id) {
-                self.holes.insert(id.clone(), when(room));
+                self.gaps.insert(id.clone(), when(room));
             }
         }
         rooms
@@ -262,7 +262,7 @@ impl Rooms {
 
     /// Whether what the answer to `by` says about the room still counts.
     pub(super) fn counts(&mut self, room: &RoomId, by: CommandId, order: u64) -> bool {
-        self.asked.counts(room, by, order)
+        self.requests.counts(room, by, order)
     }
 
     /// The cursors to name in a resume, in frames of bounded size: those that differ from the checkpoint, or all if
@@ -290,17 +290,18 @@ impl Rooms {
     /// Whether a checkpoint is due: after `events` events, and `idle` after the one before; or after `idle` without events.
     pub(super) fn checkpoint_due(&self, now: Instant, events: u32, idle: Duration) -> bool {
         let rested = self.last_checkpoint.is_none_or(|at| at + idle <= now);
-        (rested && self.fresh >= events.max(1)) || self.idle_since(idle).is_some_and(|at| at <= now)
+        (rested && self.unconfirmed >= events.max(1))
+            || self.idle_since(idle).is_some_and(|at| at <= now)
     }
 
     /// When it has been quiet for `idle` after an event that is not confirmed yet.
     pub(super) fn idle_since(&self, idle: Duration) -> Option<Instant> {
-        if self.fresh == 0 { None } else { self.last_event.map(|at| at + idle) }
+        if self.unconfirmed == 0 { None } else { self.last_event.map(|at| at + idle) }
     }
 
     /// A checkpoint is on its way; what comes now belongs to the next one.
     pub(super) fn checkpoint_sent(&mut self, now: Instant) {
-        (self.fresh, self.last_checkpoint) = (0, Some(now));
+        (self.unconfirmed, self.last_checkpoint) = (0, Some(now));
     }
 
     /// The server has kept these cursors, as the command `by` wished. Where another command is about the same room, it is
@@ -308,7 +309,7 @@ impl Rooms {
     pub(super) fn confirmed(&mut self, cursors: &[(RoomId, Cursor)], by: CommandId, rev: u64) {
         for (id, cursor) in cursors {
             if let Some(room) = self.map.get_mut(id)
-                && !self.asked.is_asked_by_another(id, by)
+                && !self.requests.is_asked_by_another(id, by)
             {
                 room.confirmed = Some(*cursor);
             }
@@ -317,11 +318,11 @@ impl Rooms {
     }
 
     /// The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
-    pub(super) fn follow(&mut self, now: Instant, status: &RoomStatus) -> Change {
+    pub(super) fn subscribed(&mut self, now: Instant, status: &RoomStatus) -> Change {
         if self.keeps(now, status) {
             return Change::Quiet;
         }
-        self.holes.remove(&status.room);
+        self.gaps.remove(&status.room);
         self.refused.remove(&status.room);
         match status.cursor {
             Some(cursor) if status.status != Status::Denied => {
@@ -333,7 +334,7 @@ impl Rooms {
             }
             _ => self.remove(&status.room),
         }
-        if status.status == Status::Ok { Change::Quiet } else { Change::Tell(status.clone()) }
+        if status.status == Status::Ok { Change::Quiet } else { Change::Notify(status.clone()) }
     }
 
     /// An answer to what the client itself asked with the command `by`. Rooms that it does not know are new to it, from
@@ -345,14 +346,16 @@ impl Rooms {
         order: u64,
         status: RoomStatus,
     ) -> Change {
-        if !self.asked.counts(&status.room, by, order) {
+        if !self.requests.counts(&status.room, by, order) {
             return Change::Quiet;
         }
-        self.asked.close(&status.room, by, order);
+        self.requests.close(&status.room, by, order);
         match self.map.get_mut(&status.room) {
             // The application has called for it meanwhile, or was refused it before: that call's answer says where it is.
-            None if self.asked.is_called(&status.room) || status.cursor.is_none() => Change::Quiet,
-            None => self.follow(now, &status),
+            None if self.requests.is_called(&status.room) || status.cursor.is_none() => {
+                Change::Quiet
+            }
+            None => self.subscribed(now, &status),
             Some(room) => {
                 room.confirmed = status.cursor.or(room.confirmed);
                 self.change(now, status)
@@ -365,7 +368,7 @@ impl Rooms {
     pub(super) fn moved(&mut self, now: Instant, status: RoomStatus) -> Change {
         let change = self.change(now, status);
         self.has_stray |=
-            matches!(&change, Change::Tell(status) if status.status == Status::Denied);
+            matches!(&change, Change::Notify(status) if status.status == Status::Denied);
         change
     }
 
@@ -376,8 +379,8 @@ impl Rooms {
         let Some(room) = self.map.get_mut(&status.room).filter(|_| passes) else { return false };
         // The server's checkpoint may have lost it: the next resume names it.
         room.confirmed = None;
-        if !self.asked.is_own(&status.room) && !self.holes.contains_key(&status.room) {
-            self.holes.insert(status.room.clone(), room.refused(now, None));
+        if !self.requests.is_own(&status.room) && !self.gaps.contains_key(&status.room) {
+            self.gaps.insert(status.room.clone(), room.refused(now, None));
         }
         true
     }
@@ -389,24 +392,24 @@ impl Rooms {
         let Some(room) = self.map.get_mut(&status.room) else { return Change::Quiet };
         let Some(cursor) = status.cursor.filter(|_| status.status != Status::Denied) else {
             self.remove(&status.room);
-            return Change::Tell(status);
+            return Change::Notify(status);
         };
         if cursor.epoch == room.cursor.epoch {
             // Within an epoch only a log that ends before the cursor takes a subscriber back: any other is a repeat.
-            let repeats = status.status != Status::Reset || status.head >= room.cursor.seq;
-            if repeats && cursor.seq <= room.cursor.seq {
+            let is_repeat = status.status != Status::Reset || status.head >= room.cursor.seq;
+            if is_repeat && cursor.seq <= room.cursor.seq {
                 return Change::Quiet;
             }
             if status.status == Status::Ok {
                 // To go on from further ahead, and say that all is well, would be a silent hole.
                 let at = room.missed(now);
-                self.holes.entry(status.room).or_insert(at);
+                self.gaps.entry(status.room).or_insert(at);
                 return Change::Quiet;
             }
         } else {
             room.state = RoomState::default();
         }
         room.cursor = cursor;
-        Change::Tell(status)
+        Change::Notify(status)
     }
 }

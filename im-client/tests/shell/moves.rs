@@ -63,7 +63,7 @@ async fn move_waits_for_unrepeatable_command() {
     gate.store(true, Ordering::Relaxed);
     let mut waiting = better.recv().await.unwrap();
     says_nothing(&mut waiting).await;
-    peer.reply(create.id, &receipt(1));
+    peer.reply(create.id, &append_ack(1));
     let (created, client) = creating.await.unwrap();
     assert_eq!(created.unwrap().seq, seq(1));
     waiting.greet().await;
@@ -87,7 +87,7 @@ async fn move_does_not_wait_for_sends() {
     moved.greet().await;
     let again = moved.next().await;
     assert_eq!(first, again);
-    moved.reply(again.id, &receipt(1));
+    moved.reply(again.id, &append_ack(1));
     assert_eq!(delivery.await.unwrap().seq, seq(1));
     drop(events);
 }
@@ -104,7 +104,7 @@ async fn move_to_ended_link_is_forgotten() {
     gate.store(true, Ordering::Relaxed);
     drop(better.recv().await.unwrap());
     tokio::time::sleep(Duration::from_secs(1)).await;
-    peer.reply(create.id, &receipt(1));
+    peer.reply(create.id, &append_ack(1));
     assert!(creating.await.unwrap().is_ok());
     let pinging = tokio::spawn(async move { client.ping().await });
     let ping = peer.next().await;

@@ -225,7 +225,10 @@ impl Engine {
             }
             Target::User(user) => (RoomId::inbox(&user), Some(commands::inbox_seed(&user))),
         };
-        Ok((room, Act::Post { event: NewEvent { from, kind, content, key }, seed }))
+        Ok((
+            room,
+            Act::Post { event: NewEvent { from, kind, content, idempotency_key: key }, seed },
+        ))
     }
 
     /// Delivers a signal to whoever is there, on every node.
@@ -266,8 +269,10 @@ impl Engine {
     ) -> Result<Stamp> {
         let core = self.core();
         let pack = |value| Content::new(value, self.limits());
-        let value =
-            value.map(pack).transpose().map_err(|e| Error::new(e.code(), "set", e.to_string()))?;
+        let value = value
+            .map(pack)
+            .transpose()
+            .map_err(|e| Error::new(e.code(), "put_state", e.to_string()))?;
         commands::check_stamp(core, stamp)?;
         commands::put_state(core, room.clone(), key.clone(), value, from.clone(), stamp).await
     }
@@ -329,7 +334,7 @@ impl Engine {
         let most = within.max(Duration::from_secs(1));
         core.registry.all().iter().for_each(|conn| conn.disconnect_draining(core.spread(most)));
         if tokio::time::timeout(within, core.registry.emptied()).await.is_err() {
-            tracing::warn!(left = core.registry.len(), "drained with connections left");
+            tracing::warn!(connections = core.registry.len(), "drained with connections left");
         }
         core.stopped.cancel();
         core.tasks.close();

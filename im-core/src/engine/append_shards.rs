@@ -338,7 +338,7 @@ fn admit(
 /// The id under which something is sent.
 fn send_id(act: &Act) -> Option<&MessageId> {
     match act {
-        Act::Post { event, .. } => event.key.as_ref().map(|key| &key.id),
+        Act::Post { event, .. } => event.idempotency_key.as_ref().map(|key| &key.id),
         _ => None,
     }
 }
@@ -368,8 +368,8 @@ async fn commit(core: &Arc<Core>, order: &mut SenderOrder, batch: Vec<AdmittedAp
                 announce(core, &event, members);
                 Ok(fan_out(core, event))
             }
-            Some(Ok(Appended::Repeated { epoch, record })) => {
-                Ok(AppendAck { room, epoch, seq: record.seq, at: record.at, repeated: true })
+            Some(Ok(Appended::Duplicate { epoch, record })) => {
+                Ok(AppendAck { room, epoch, seq: record.seq, at: record.at, duplicate: true })
             }
             Some(Err(error)) => Err(Error::from(error)),
             None => Err(Error::of(Code::Unknown, "append")),
@@ -405,7 +405,7 @@ pub(super) fn fan_out(core: &Arc<Core>, event: Arc<Event>) -> AppendAck {
         epoch: event.epoch,
         seq: event.seq,
         at: event.at,
-        repeated: false,
+        duplicate: false,
     };
     catch_unwind(AssertUnwindSafe(|| core.hooks.after(&event)))
         .unwrap_or_else(|_| panicked("a hook"));
@@ -489,7 +489,7 @@ pub(crate) fn answer(core: &Core, waiter: Waiter, result: Result<AppendAck>) {
         Waiter::Command(conn, id, charges) => {
             charges.settle(&result);
             let frame = match result {
-                Ok(ack) => Reply::Sent(ack).to_value(id),
+                Ok(ack) => Reply::Appended(ack).to_value(id),
                 Err(error) => core.refusal(Some(id), &error).to_value(),
             };
             conn.outbox.append_done(encode(&frame, conn.encoding));

@@ -15,7 +15,7 @@ use crate::id::{SessionId, UserId};
 use crate::ports::{Credentials, Identity};
 use crate::state::{SecretHash, SessionRecord};
 use crate::time::Timestamp;
-use crate::wire::{Bye, Encoding, Push};
+use crate::wire::{Disconnect, Encoding, Push};
 
 use super::Engine;
 use super::catch_up::{self, Available};
@@ -63,7 +63,7 @@ pub struct Batch {
     /// anything that shows the peer that the server is there. Only a batch with this may be without frames.
     pub heartbeat: bool,
     /// After this, close with this code and message. There is nothing more to take.
-    pub close: Option<Bye>,
+    pub close: Option<Disconnect>,
 }
 
 /// A connection, as its transport holds it. Clones are handles to the same one; dropping the last detaches its session.
@@ -397,7 +397,11 @@ impl Conn {
 
     /// Ends the connection, with words of its own.
     pub(crate) fn close(&self, code: Code, words: impl Into<String>) {
-        self.outbox.close(Bye { code: code.number(), message: words.into(), retry_after: None });
+        self.outbox.close(Disconnect {
+            code: code.number(),
+            message: words.into(),
+            retry_after: None,
+        });
     }
 
     /// Ends the connection because of this.
@@ -408,7 +412,7 @@ impl Conn {
     /// Ends the connection because the server goes away.
     pub(crate) fn disconnect_draining(&self, retry_after: Duration) {
         let code = Code::Draining;
-        self.outbox.close(Bye {
+        self.outbox.close(Disconnect {
             code: code.number(),
             message: code.meaning().into(),
             retry_after: Some(retry_after),
@@ -420,7 +424,7 @@ impl Conn {
         let mut frames: Vec<Bytes> =
             take.items.into_iter().map(|item| self.encoded(item)).collect();
         if let Some(disconnect) = &take.disconnect {
-            frames.push(Outgoing::new(Push::Bye(disconnect.clone())).encoded(self.encoding));
+            frames.push(Outgoing::new(Push::Disconnect(disconnect.clone())).encoded(self.encoding));
         }
         let id = BatchId { bytes: take.bytes, ack_bytes: take.ack_bytes };
         Batch { id, frames, heartbeat, close: take.disconnect }
@@ -526,7 +530,7 @@ impl Session {
         Self {
             id: record.id.clone(),
             user: record.user.clone(),
-            fencing_token: record.attached,
+            fencing_token: record.fencing_token,
             secret: record.secret,
             identity: Mutex::new(Arc::new(identity)),
             expires: AtomicU64::new(record.expires.as_millis()),

@@ -91,7 +91,7 @@ fn names(push: &Push) -> usize {
         Push::Signal(signal) => signal.from.as_str().len() + signal.kind.as_str().len(),
         Push::State(update) => state_names(update) + update.room.as_str().len(),
         Push::Snapshot(snapshot) => snapshot.entries.iter().map(|entry| state_names(entry)).sum(),
-        Push::Room(_) | Push::Mark(_) | Push::Bye(_) => 0,
+        Push::Room(_) | Push::Position(_) | Push::Disconnect(_) => 0,
     }
 }
 
@@ -112,7 +112,7 @@ fn contents(push: &Push) -> (usize, usize) {
                 (packed + 96 + more_packed, json + 96 + more_json)
             })
         }
-        Push::Room(_) | Push::Mark(_) | Push::Bye(_) => (0, 0),
+        Push::Room(_) | Push::Position(_) | Push::Disconnect(_) => (0, 0),
     }
 }
 

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::id::{RoomId, SessionId};
-use crate::state::{Followed, Mark, Place, RoomTag, SessionTag};
+use crate::state::{RoomPosition, RoomTag, SessionTag, StreamPosition, SubscriptionRecord};
 
 use super::outbox::{DeliveredPosition, DeliveredState};
 
@@ -21,7 +21,7 @@ pub(super) struct PositionTracker {
     /// How many rooms have each tag.
     tags: HashMap<RoomTag, u32>,
     /// Entries of the stream position, the rooms that moved most first.
-    entries: BTreeMap<(Reverse<u64>, RoomTag), Place>,
+    entries: BTreeMap<(Reverse<u64>, RoomTag), RoomPosition>,
     /// Rooms with a status that was not delivered yet, with the revision since which they are subscribed.
     pending_statuses: BTreeSet<(u64, RoomId)>,
     /// Rooms of which the checkpoint says something else than at the last refresh.
@@ -30,7 +30,7 @@ pub(super) struct PositionTracker {
 
 #[derive(Debug, Clone, Copy)]
 struct StartedRoom {
-    subscription: Followed,
+    subscription: SubscriptionRecord,
     tag: RoomTag,
     /// How far the room has moved, if `entries` has it.
     moved_by: Option<u64>,
@@ -38,7 +38,7 @@ struct StartedRoom {
 
 impl PositionTracker {
     /// The room has started, as the checkpoint says.
-    pub(super) fn start_room(&mut self, room: RoomId, subscription: Followed) {
+    pub(super) fn start_room(&mut self, room: RoomId, subscription: SubscriptionRecord) {
         self.stop_room(&room);
         let tag = RoomTag::of(&room);
         let alike = self.tags.entry(tag).or_default();
@@ -70,7 +70,7 @@ impl PositionTracker {
     }
 
     /// The rooms that have started, with what the checkpoint said of each.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&RoomId, &Followed)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&RoomId, &SubscriptionRecord)> {
         self.rooms.iter().map(|(room, started)| (room, &started.subscription))
     }
 
@@ -91,18 +91,18 @@ impl PositionTracker {
     }
 
     /// The stream position, as of the last refresh; `fencing_token` is that of the connection.
-    pub(super) fn stream_position(&self, session: &SessionId, fencing_token: u64) -> Mark {
+    pub(super) fn stream_position(&self, session: &SessionId, fencing_token: u64) -> StreamPosition {
         // A status that was not delivered is sent again to a client that returns with this position.
         let before = |(since, _): &(u64, RoomId)| since.saturating_sub(1);
         let rev =
             self.pending_statuses.first().map_or(self.rev, |first| before(first).min(self.rev));
-        let places = self.entries.values().take(Mark::MAX_ROOMS).copied().collect();
-        Mark {
+        let rooms = self.entries.values().take(StreamPosition::MAX_ROOMS).copied().collect();
+        StreamPosition {
             session: SessionTag::of(session),
-            turn: fencing_token,
+            fencing_token,
             step: self.steps,
             rev,
-            places,
+            rooms,
         }
     }
 
@@ -116,7 +116,7 @@ impl PositionTracker {
         let cursor = delivered.position.map(|(cursor, _)| cursor);
         let state = match delivered.position.map_or(DeliveredState::None, |(_, state)| state) {
             DeliveredState::None => 0,
-            DeliveredState::Partial => Place::SOME_STATE,
+            DeliveredState::Partial => RoomPosition::PARTIAL_STATE,
             DeliveredState::All(state) => state,
         };
         let alike = self.tags.get(&tag).is_some_and(|count| *count > 1);
@@ -124,7 +124,7 @@ impl PositionTracker {
             let moved = cursor.filter(|at| at.epoch == subscription.cursor.epoch);
             let moved = moved.map_or(u64::MAX, |at| at.seq.since(subscription.cursor.seq));
             started.moved_by = Some(moved);
-            self.entries.insert((Reverse(moved), tag), Place { room: tag, cursor, state });
+            self.entries.insert((Reverse(moved), tag), RoomPosition { room: tag, cursor, state });
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::wire::{Bye, ResumeToken};
+use crate::wire::{Disconnect, ResumeToken};
 
 use super::Engine;
 use super::commands;
@@ -131,7 +131,7 @@ impl AckChunk {
     }
 
     /// Takes the acks that are there, and the reason of the end if there is one.
-    fn collect(&mut self, max_bytes: usize) -> Option<Bye> {
+    fn collect(&mut self, max_bytes: usize) -> Option<Disconnect> {
         loop {
             let conn = self.held.conn.clone();
             let left = max_bytes.saturating_sub(self.held.bytes);
@@ -153,7 +153,7 @@ impl AckChunk {
     /// Takes acks while they are made, until the work is done, which this says, or waits for them to be written.
     async fn gather(
         &mut self,
-        end: &mut Option<Bye>,
+        end: &mut Option<Disconnect>,
         mut working: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> bool {
         let conn = self.held.conn.clone();
@@ -220,7 +220,7 @@ impl Acks {
     }
 }
 
-fn refusal(disconnect: Bye) -> Error {
+fn refusal(disconnect: Disconnect) -> Error {
     let code = Code::from_number(disconnect.code).unwrap_or(Code::Unknown);
     let error = Error::new(code, "call", disconnect.message);
     match disconnect.retry_after {

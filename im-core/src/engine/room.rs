@@ -362,7 +362,7 @@ impl Room {
         }
         let head = log.sequencer.head();
         if cursor.seq >= head {
-            return if log.sequencer.known() > head {
+            return if log.sequencer.high_watermark() > head {
                 WindowRead::Miss
             } else {
                 WindowRead::AtHead(head)
@@ -424,7 +424,7 @@ impl Room {
         log.erased = erased;
         log.window.clear();
         self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
-        let (head, high_watermark) = (log.sequencer.head(), log.sequencer.known());
+        let (head, high_watermark) = (log.sequencer.head(), log.sequencer.high_watermark());
         log.early = 0;
         log.sequencer = Sequencer::new(head, EARLY_EVENTS);
         log.sequencer.raise_high_watermark(high_watermark);
@@ -518,8 +518,10 @@ impl Inner {
 
     /// Whether the caller has to repair a gap.
     fn gap_state(&mut self) -> Applied {
-        let missing =
-            self.log.as_ref().is_some_and(|log| log.sequencer.known() > log.sequencer.head());
+        let missing = self
+            .log
+            .as_ref()
+            .is_some_and(|log| log.sequencer.high_watermark() > log.sequencer.head());
         if missing && !self.repairing {
             self.repairing = true;
             Applied::GapDetected

@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 use crate::error::Result;
 use crate::id::{Cursor, RoomId, SessionId, UserId};
 use crate::ports::BusMessage;
-use crate::state::{Checkpoint, Followed, Mark, Place, SessionTag};
+use crate::state::{Checkpoint, RoomPosition, SessionTag, StreamPosition, SubscriptionRecord};
 use crate::wire::{ResumeToken, RoomStatus, Secret, Status};
 
 use super::Engine;
@@ -66,7 +66,7 @@ impl Drop for Looked<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct StreamHalf {
     /// With which it was opened: counts for every room that has not started since.
-    stream_position: Option<Mark>,
+    stream_position: Option<StreamPosition>,
     /// One look at the checkpoint at a time, and at most one that waits.
     looking: tokio::sync::Mutex<()>,
     again: AtomicBool,
@@ -114,7 +114,7 @@ impl Engine {
         &self,
         peer: Peer,
         access: &Access,
-        stream_position: Option<&Mark>,
+        stream_position: Option<&StreamPosition>,
     ) -> Result<Connection> {
         let stream_half =
             StreamHalf { stream_position: stream_position.cloned(), ..StreamHalf::default() };
@@ -124,7 +124,7 @@ impl Engine {
             Access::Token(token) => commands::prove(core, conn.credentials(), token).await?,
             Access::Ticket { ticket, again } => commands::redeem(core, ticket, *again).await?,
         };
-        commands::pay(core, &record.user, OPENING, "listen")?;
+        commands::pay(core, &record.user, OPENING, "open_stream")?;
         commands::check_connection_limit(core, &record.user, Some(&record.id))?;
         commands::attach(core, &mut record).await?;
         conn.establish(Session::new(&record, identity));
@@ -141,14 +141,14 @@ impl Connection {
     /// The stream position of a downlink after all that was taken so far. To make it costs what was taken since the last one,
     /// however many rooms are subscribed.
     ///
-    /// Its text has room for about a hundred rooms with state ([`Mark::MAX_LEN`]). A subscriber that returns with it receives
+    /// Its text has room for about a hundred rooms with state ([`StreamPosition::MAX_LEN`]). A subscriber that returns with it receives
     /// again what it has no room for: events after the checkpoint's cursor, and the whole state. Only the client's own
     /// commands move the checkpoint's cursors: a downlink that moved them would leave out events that a client has received
     /// but not read when its connection ends.
-    pub fn stream_position(&self) -> Mark {
+    pub fn stream_position(&self) -> StreamPosition {
         let (_, conn) = self.core_and_conn();
         let (Half::Stream(stream_half), Some(session)) = (&conn.half, conn.session()) else {
-            return Mark::default();
+            return StreamPosition::default();
         };
         let mut rooms = stream_half.rooms.lock();
         let delivered = |room: &RoomId| conn.outbox.delivered_position(room);
@@ -181,7 +181,7 @@ impl Core {
     /// The session's checkpoint was changed: its downlink, wherever it is, has to look at it.
     pub(crate) fn checkpoint_changed(self: &Arc<Self>, session: &Session) {
         self.resubscribe(&session.user, &session.id);
-        self.publish(BusMessage::Follow {
+        self.publish(BusMessage::CheckpointChanged {
             user: session.user.clone(),
             session: session.id.clone(),
         });
@@ -267,7 +267,7 @@ impl Core {
         let new = self.unsubscribe_removed(conn, stream_half, &checkpoint);
         if look == Look::First {
             let more = commands::extra_cost(new.len());
-            commands::pay_more(self, &session.user, OPENING, more, "listen")?;
+            commands::pay_more(self, &session.user, OPENING, more, "open_stream")?;
         }
         let stream_position = stream_half.stream_position.as_ref().filter(|stream_position| {
             stream_position.session == SessionTag::of(&session.id)
@@ -290,8 +290,8 @@ impl Core {
         self: &Arc<Self>,
         conn: &Arc<Conn>,
         stream_half: &StreamHalf,
-        stream_position: Option<&Mark>,
-        rooms: &[(RoomId, Followed)],
+        stream_position: Option<&StreamPosition>,
+        rooms: &[(RoomId, SubscriptionRecord)],
     ) -> Result<()> {
         let Some(session) = conn.session() else { return Ok(()) };
         let started =
@@ -338,9 +338,9 @@ impl Core {
         conn: &Arc<Conn>,
         stream_half: &StreamHalf,
         checkpoint: &Checkpoint,
-    ) -> Vec<(RoomId, Followed)> {
+    ) -> Vec<(RoomId, SubscriptionRecord)> {
         let mut rooms = stream_half.rooms.lock();
-        let stays = |room: &RoomId, held: &Followed| {
+        let stays = |room: &RoomId, held: &SubscriptionRecord| {
             checkpoint.rooms.get(room).is_some_and(|new| new.since == held.since)
         };
         let gone: Vec<RoomId> = rooms
@@ -361,23 +361,23 @@ impl Core {
 struct ResumePoint {
     /// The status of the room was delivered.
     status_delivered: bool,
-    position: Option<Place>,
+    position: Option<RoomPosition>,
 }
 
 impl ResumePoint {
-    fn of(stream_position: Option<&Mark>, room: &RoomId, subscription: &Followed) -> Self {
+    fn of(stream_position: Option<&StreamPosition>, room: &RoomId, subscription: &SubscriptionRecord) -> Self {
         let stream_position =
             stream_position.filter(|stream_position| subscription.since <= stream_position.rev);
         Self {
             status_delivered: stream_position.is_some(),
             position: stream_position
-                .and_then(|stream_position| stream_position.place(room))
+                .and_then(|stream_position| stream_position.room(room))
                 .copied(),
         }
     }
 
     /// Where the room starts: at the stream position, unless the checkpoint is further.
-    fn cursor(&self, subscription: &Followed) -> Cursor {
+    fn cursor(&self, subscription: &SubscriptionRecord) -> Cursor {
         match self.position.and_then(|position| position.cursor) {
             Some(at)
                 if at.epoch != subscription.cursor.epoch || at.seq >= subscription.cursor.seq =>

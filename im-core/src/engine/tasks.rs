@@ -150,8 +150,8 @@ fn on_bus_message(core: &Arc<Core>, envelope: Envelope) {
             }
         }
         BusMessage::Signal(signal) => deliver_signal(core, &signal),
-        BusMessage::Follow { user, session } => core.resubscribe(&user, &session),
-        BusMessage::Changed { room } => {
+        BusMessage::CheckpointChanged { user, session } => core.resubscribe(&user, &session),
+        BusMessage::RoomChanged { room } => {
             let core = core.clone();
             core.tasks.clone().spawn(async move { core.compare(&room).await });
         }

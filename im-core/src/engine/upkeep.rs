@@ -56,7 +56,7 @@ impl Engine {
         let core = self.core();
         let existed = core.store.delete_room(room).await?;
         core.compare(room).await;
-        core.publish(BusMessage::Changed { room: room.clone() });
+        core.publish(BusMessage::RoomChanged { room: room.clone() });
         if !existed {
             return Err(Error::of(Code::NotFound, "delete"));
         }
@@ -167,7 +167,7 @@ impl Core {
             if let Some(room) = self.hub.get(&record.id) {
                 room.trim_window(record.epoch, trimmed.first);
             }
-            self.publish(BusMessage::Changed { room: record.id.clone() });
+            self.publish(BusMessage::RoomChanged { room: record.id.clone() });
         }
         Ok(trimmed)
     }

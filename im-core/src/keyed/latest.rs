@@ -36,11 +36,11 @@ impl Reader<'_> {
             let update = record::read_state(&room.id, keys::id_at(key, prefix.len())?, value)?;
             Ok(Some(Arc::new(update)))
         })?;
-        Ok(StateSnapshot { revision, entries, floor })
+        Ok(StateSnapshot { revision, entries, purged_stamp: floor })
     }
 
     fn state_draft(&self, room: &RoomRecord) -> StoreResult<Draft> {
-        let StateSnapshot { revision, entries, floor } = self.state_of(room)?;
+        let StateSnapshot { revision, entries, purged_stamp: floor } = self.state_of(room)?;
         let written = entries.iter().map(|entry| (entry.key.clone(), Arc::clone(entry))).collect();
         Ok(Draft { map: StateMap::restore(entries, floor), revision, written })
     }
@@ -56,7 +56,7 @@ impl Writer<'_> {
             let Some(room) = self.look().room(room)? else { continue };
             let mut draft = self.look().state_draft(&room)?;
             for update in updates {
-                if draft.map.merge(Arc::clone(update), &self.state_limits) == Merge::Taken {
+                if draft.map.merge(Arc::clone(update), &self.state_limits) == Merge::Applied {
                     draft.revision += 1;
                     self.see(&room, &update.from)?;
                 }
@@ -86,10 +86,10 @@ impl Writer<'_> {
             self.rows.remove(&keys::state(incarnation, key))?;
         }
         let (revision, floor) = self.look().state_head(incarnation)?;
-        if (revision, floor) == (draft.revision, draft.map.floor()) {
+        if (revision, floor) == (draft.revision, draft.map.purged_stamp()) {
             return Ok(());
         }
-        let head = record::state_head(draft.revision, draft.map.floor())?;
+        let head = record::state_head(draft.revision, draft.map.purged_stamp())?;
         self.rows.put(&keys::state_head(incarnation), &head)
     }
 

@@ -234,7 +234,7 @@ impl View for Reader<'_> {
         Ok(found)
     }
 
-    fn sent(
+    fn idempotency_record(
         &self,
         room: &RoomRecord,
         sender: &UserId,

@@ -37,4 +37,4 @@ mod work;
 mod write;
 
 pub use database::{Database, Rows, RowsMut, Step, Way};
-pub use store::{KeyedStore, Life};
+pub use store::{KeyedStore, OpenAs};

@@ -10,7 +10,7 @@ use crate::id::{
     UserId, random_bytes,
 };
 use crate::ports::{StoreError, StoreErrorKind, StoreResult};
-use crate::state::{Followed, SecretHash, Ticket};
+use crate::state::{SecretHash, SubscriptionRecord, Ticket};
 use crate::time::{Stamp, Timestamp};
 use crate::wire::{Content, Event, StateUpdate};
 
@@ -121,22 +121,23 @@ pub(super) fn read_state_head(record: &[u8]) -> StoreResult<(u64, Option<Stamp>)
 type RoomFields = (RoomId, Epoch, Seq, u64);
 
 pub(super) fn followed<'a>(
-    rooms: impl IntoIterator<Item = (&'a RoomId, &'a Followed)>,
+    rooms: impl IntoIterator<Item = (&'a RoomId, &'a SubscriptionRecord)>,
 ) -> StoreResult<Vec<u8>> {
-    let fields = |(room, followed): (&'a RoomId, &'a Followed)| {
-        (room, followed.cursor.epoch, followed.cursor.seq, followed.since)
+    let fields = |(room, subscription): (&'a RoomId, &'a SubscriptionRecord)| {
+        (room, subscription.cursor.epoch, subscription.cursor.seq, subscription.since)
     };
     pack(&rooms.into_iter().map(fields).collect::<Vec<_>>())
 }
 
 pub(super) fn read_subscription<T>(record: &[u8]) -> StoreResult<T>
 where
-    T: FromIterator<(RoomId, Followed)>,
+    T: FromIterator<(RoomId, SubscriptionRecord)>,
 {
     let rooms: Vec<RoomFields> = unpack("checkpoint", record)?;
-    let followed =
-        |(room, epoch, seq, since)| (room, Followed { cursor: Cursor { epoch, seq }, since });
-    Ok(rooms.into_iter().map(followed).collect())
+    let subscription = |(room, epoch, seq, since)| {
+        (room, SubscriptionRecord { cursor: Cursor { epoch, seq }, since })
+    };
+    Ok(rooms.into_iter().map(subscription).collect())
 }
 
 pub(super) fn ticket(ticket: &Ticket) -> StoreResult<Vec<u8>> {

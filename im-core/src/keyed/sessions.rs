@@ -37,7 +37,9 @@ impl Reader<'_> {
     }
 
     pub(super) fn session_head(&self, id: &SessionId) -> StoreResult<Option<SessionHead>> {
-        Ok(self.kept(id)?.map(|(session, rev)| SessionHead { attached: session.attached, rev }))
+        Ok(self
+            .kept(id)?
+            .map(|(session, rev)| SessionHead { fencing_token: session.fencing_token, rev }))
     }
 
     pub(super) fn checkpoint(&self, id: &SessionId) -> StoreResult<Checkpoint> {
@@ -87,8 +89,8 @@ impl Writer<'_> {
     ) -> StoreResult<Option<u64>> {
         let Some((session, rev)) = self.look().kept(id)? else { return Ok(None) };
         self.rows.remove(&keys::expiry(session.expires, id))?;
-        let attached = session.attached + connections;
-        self.put_session(&SessionRecord { expires, attached, ..session }, rev)?;
+        let attached = session.fencing_token + connections;
+        self.put_session(&SessionRecord { expires, fencing_token: attached, ..session }, rev)?;
         Ok(Some(attached))
     }
 

@@ -26,15 +26,15 @@ use super::work::{Answer, Committer, Job, answered, closed, read};
 use super::write::Writer;
 use super::{keys, record};
 
-/// Whether what a store is opened on is what was closed, or killed, the last time.
+/// As which generation a store is opened: whether it is what was closed, or killed, the last time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Life {
+pub enum OpenAs {
     /// It is, with everything that was ever acknowledged.
     #[default]
-    Same,
+    SameGeneration,
     /// It may lack something: it was restored from a copy, say, or the database is not safe against a loss of power and
     /// there was one. All rooms get another epoch, and clients are told `reset`.
-    New,
+    NewGeneration,
 }
 
 /// A store over a database with ordered keys and transactions.
@@ -59,10 +59,10 @@ impl<D: Database> KeyedStore<D> {
     ///
     /// The database's; [`StoreErrorKind::Corrupt`] if a store in it was written by a later version of this one, or the
     /// rows are somebody else's.
-    pub async fn open(database: D, life: Life) -> StoreResult<Self> {
+    pub async fn open(database: D, open_as: OpenAs) -> StoreResult<Self> {
         let database = Arc::new(database);
         let committer = Committer::start(Arc::clone(&database))?;
-        let (job, answer) = Job::new(move |rows| begin(rows, life));
+        let (job, answer) = Job::new(move |rows| begin(rows, open_as));
         committer.submit(job).await;
         let generation = answered(answer).await?;
         Ok(Self { database, committer, generation, state_limits: StateLimits::default() })
@@ -109,7 +109,7 @@ impl<D: Database> KeyedStore<D> {
 }
 
 /// Gives the generation.
-fn begin(rows: &mut dyn RowsMut, life: Life) -> StoreResult<u64> {
+fn begin(rows: &mut dyn RowsMut, open_as: OpenAs) -> StoreResult<u64> {
     let held: Option<Meta> = match rows.get(keys::META)? {
         Some(meta) => Some(record::unpack("beginning", &meta)?),
         None => None,
@@ -122,7 +122,7 @@ fn begin(rows: &mut dyn RowsMut, life: Life) -> StoreResult<u64> {
             );
             return Err(StoreError::new(StoreErrorKind::Corrupt, words));
         }
-        Some(meta) if life == Life::Same => return Ok(meta.generation),
+        Some(meta) if open_as == OpenAs::SameGeneration => return Ok(meta.generation),
         held => Meta {
             layout: LAYOUT,
             generation: new_generation(),
@@ -199,7 +199,7 @@ impl<D: Database> RoomLog for KeyedStore<D> {
         self.look(move |rows| rooms.iter().map(|room| rows.head(room)).collect()).await
     }
 
-    async fn sent(
+    async fn idempotency_record(
         &self,
         room: &RoomId,
         sender: &UserId,

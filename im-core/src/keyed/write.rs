@@ -50,8 +50,8 @@ impl Writer<'_> {
         let fresh = Epoch { generation: self.generation, incarnation: meta.incarnation + 1 };
         let commit = match plan(append, &self.look(), || fresh) {
             Ok(Plan::Commit(commit)) => *commit,
-            Ok(Plan::Repeated { epoch, record }) => {
-                return Ok(Appended::Repeated { epoch, record });
+            Ok(Plan::Duplicate { epoch, record }) => {
+                return Ok(Appended::Duplicate { epoch, record });
             }
             Err(PlanError::Refused(refusal)) => return Err(refusal.into()),
             Err(PlanError::Store(error)) => return Err(error),

@@ -76,7 +76,7 @@ impl Rooms {
                 };
                 Ok(Appended::Committed(self.commit(*commit, author, keep)))
             }
-            Ok(Plan::Repeated { epoch, record }) => Ok(Appended::Repeated { epoch, record }),
+            Ok(Plan::Duplicate { epoch, record }) => Ok(Appended::Duplicate { epoch, record }),
             Err(PlanError::Refused(refusal)) => Err(refusal.into()),
             Err(PlanError::Store(never)) => match never {},
         }
@@ -201,7 +201,7 @@ impl Rooms {
     pub(super) fn merge(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) {
         let Some(room) = self.rooms.get_mut(&update.room) else { return };
         let from = update.from.clone();
-        if room.state.merge(update, limits) == Merge::Taken {
+        if room.state.merge(update, limits) == Merge::Applied {
             room.state_revision += 1;
             room.see(&mut self.traces, &from);
         }
@@ -211,7 +211,7 @@ impl Rooms {
         let snapshot = |room: &Room| StateSnapshot {
             revision: room.state_revision,
             entries: room.state.iter().cloned().collect(),
-            floor: room.state.floor(),
+            purged_stamp: room.state.purged_stamp(),
         };
         self.rooms.get(room).map(snapshot).unwrap_or_default()
     }
@@ -266,7 +266,7 @@ impl View for Rooms {
         Ok(memberships.into_iter().any(|(other, membership)| *membership == owner && other != user))
     }
 
-    fn sent(
+    fn idempotency_record(
         &self,
         room: &RoomRecord,
         sender: &UserId,

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::id::{RoomId, SessionId, UserId};
 use crate::state::{
-    Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Ticket,
-    Unchanged,
+    Checkpoint, CheckpointChange, SecretHash, SessionHead, SessionRecord, SubscriptionRecord,
+    Ticket, Unchanged,
 };
 use crate::time::Timestamp;
 
@@ -29,7 +29,7 @@ struct Entry {
 #[derive(Default)]
 struct Packed {
     rev: u64,
-    rooms: Box<[(RoomId, Followed)]>,
+    rooms: Box<[(RoomId, SubscriptionRecord)]>,
 }
 
 impl Packed {
@@ -66,8 +66,8 @@ impl Sessions {
     pub(super) fn attach(&mut self, id: &SessionId, expires: Timestamp) -> Option<u64> {
         self.touch(id, expires);
         let record = &mut self.entries.get_mut(id)?.record;
-        record.attached += 1;
-        Some(record.attached)
+        record.fencing_token += 1;
+        Some(record.fencing_token)
     }
 
     pub(super) fn touch(&mut self, id: &SessionId, expires: Timestamp) {
@@ -79,7 +79,7 @@ impl Sessions {
 
     pub(super) fn head(&self, id: &SessionId) -> Option<SessionHead> {
         let entry = self.entries.get(id)?;
-        Some(SessionHead { attached: entry.record.attached, rev: entry.checkpoint.rev })
+        Some(SessionHead { fencing_token: entry.record.fencing_token, rev: entry.checkpoint.rev })
     }
 
     pub(super) fn checkpoint(&self, id: &SessionId) -> Checkpoint {

@@ -125,7 +125,7 @@ impl RoomLog for MemoryStore {
         self.with(|kept| rooms.iter().map(|room| kept.rooms.head(room)).collect())
     }
 
-    async fn sent(
+    async fn idempotency_record(
         &self,
         room: &RoomId,
         sender: &UserId,
@@ -327,7 +327,12 @@ mod tests {
 
     fn post(room: &RoomId, from: &UserId) -> Append {
         let content = Content::text("hello", &Limits::default()).unwrap();
-        let event = NewEvent { from: from.clone(), kind: EventKind::message(), content, key: None };
+        let event = NewEvent {
+            from: from.clone(),
+            kind: EventKind::message(),
+            content,
+            idempotency_key: None,
+        };
         let seed = RoomSeed { kind: RoomKind::Inbox, open: false, members: Vec::new() };
         let act = Act::Post { event, seed: Some(seed) };
         let at = Timestamp::from_millis(1);

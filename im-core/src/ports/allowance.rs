@@ -107,21 +107,21 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
 
     /// Returns what was taken for something that was not done and will come again. Returns how long until it is there, with what
     /// was refused before.
-    pub(crate) fn give_back(&self, key: &K, cost: u64, now: Timestamp) -> Duration {
+    pub(crate) fn refund(&self, key: &K, cost: u64, now: Timestamp) -> Duration {
         let cost = self.units(cost);
         let mut held = self.held.lock();
-        let Some(bucket) = self.refund(&mut held, key, cost, now) else { return Duration::ZERO };
+        let Some(bucket) = self.refilled(&mut held, key, cost, now) else { return Duration::ZERO };
         bucket.owed = bucket.owed.saturating_add(cost).min(self.full);
         self.wait(bucket)
     }
 
     /// Returns what was taken for something that was not done, whether or not it comes again.
     pub(crate) fn return_unused(&self, key: &K, cost: u64, now: Timestamp) {
-        self.refund(&mut self.held.lock(), key, self.units(cost), now);
+        self.refilled(&mut self.held.lock(), key, self.units(cost), now);
     }
 
     /// The bucket, with `cost` units more in it. A bucket that is not remembered is full.
-    fn refund<'a>(
+    fn refilled<'a>(
         &self,
         held: &'a mut HashMap<K, Bucket>,
         key: &K,
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(buckets.take(&1, 1, at(0)), Err(Duration::from_millis(100)));
         for n in 2..=10_u64 {
             assert_eq!(buckets.take(&1, 1, at(100)), Ok(()), "{n}");
-            buckets.give_back(&1, 1, at(100));
+            buckets.refund(&1, 1, at(100));
         }
         assert_eq!(buckets.take(&1, 1, at(100)), Ok(()), "none of them was charged");
     }

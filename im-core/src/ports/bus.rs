@@ -20,15 +20,15 @@ pub enum BusMessage {
     State(Arc<StateUpdate>),
     /// A signal for whoever is there.
     Signal(Arc<Signal>),
-    /// This session follows other rooms from now on: its checkpoint has changed.
-    Follow {
+    /// This session's checkpoint has changed: compare its subscriptions with the store.
+    CheckpointChanged {
         /// Whose it is.
         user: UserId,
         /// Which session.
         session: SessionId,
     },
     /// This room was trimmed or deleted: compare it with the store.
-    Changed {
+    RoomChanged {
         /// Which.
         room: RoomId,
     },

@@ -41,7 +41,7 @@ pub trait RateLimiter: Send + Sync {
     /// ([`Code::SenderOrder`](crate::Code::SenderOrder)). Returns how long to wait, as [`Self::take`] does.
     ///
     /// By default nothing is returned, and there is nothing to wait for.
-    fn give_back(&self, user: &UserId, cost: u32, now: Timestamp) -> Duration {
+    fn refund(&self, user: &UserId, cost: u32, now: Timestamp) -> Duration {
         let _ = (user, cost, now);
         Duration::ZERO
     }
@@ -89,8 +89,8 @@ impl RateLimiter for TokenBuckets {
         self.0.charge_more(user, paid.into(), more.into(), now)
     }
 
-    fn give_back(&self, user: &UserId, cost: u32, now: Timestamp) -> Duration {
-        self.0.give_back(user, cost.into(), now)
+    fn refund(&self, user: &UserId, cost: u32, now: Timestamp) -> Duration {
+        self.0.refund(user, cost.into(), now)
     }
 }
 

@@ -67,7 +67,7 @@ pub trait Quotas: Send + Sync {
     /// something, it is returned as well: the client sends the same again.
     ///
     /// By default nothing is returned: commands that store nothing then use up the quota all the same.
-    fn give_back(&self, payer: Payer<'_>, resource: Resource, amount: u64, now: Timestamp) {
+    fn refund(&self, payer: Payer<'_>, resource: Resource, amount: u64, now: Timestamp) {
         let _ = (payer, resource, amount, now);
     }
 
@@ -193,7 +193,7 @@ impl Quotas for Allowances {
         }
     }
 
-    fn give_back(&self, payer: Payer<'_>, resource: Resource, amount: u64, now: Timestamp) {
+    fn refund(&self, payer: Payer<'_>, resource: Resource, amount: u64, now: Timestamp) {
         match payer {
             Payer::Address(address) => {
                 if let Some(held) = self.of_addresses(resource) {

@@ -132,8 +132,8 @@ impl From<StoreError> for Error {
 pub enum Appended {
     /// It was committed: this is the event, with its place.
     Committed(Arc<Event>),
-    /// Nothing was written: an earlier send did it, or membership is as wished already.
-    Repeated {
+    /// A duplicate: nothing was written, since an earlier send did it, or membership is as wished already.
+    Duplicate {
         /// The room's epoch.
         epoch: Epoch,
         /// The first send's place and time; for membership, the head.
@@ -203,7 +203,7 @@ pub trait RoomLog: Send + Sync {
     async fn heads(&self, rooms: &[RoomId]) -> StoreResult<Vec<Option<Head>>>;
 
     /// The send that was made under this id, in the room's present incarnation.
-    async fn sent(
+    async fn idempotency_record(
         &self,
         room: &RoomId,
         sender: &UserId,
@@ -329,8 +329,8 @@ pub struct StateSnapshot {
     pub revision: u64,
     /// The newest update of each key, tombstones included, in the order of the keys.
     pub entries: Vec<Arc<StateUpdate>>,
-    /// The greatest stamp of a key that was unset and forgotten: see [`crate::state::StateMap::floor`].
-    pub floor: Option<Stamp>,
+    /// The greatest stamp of a key that was unset and forgotten: see [`crate::state::StateMap::purged_stamp`].
+    pub purged_stamp: Option<Stamp>,
 }
 
 /// Latest-wins state. Written behind by the engine, so that a restart finds a snapshot.

@@ -1,5 +1,5 @@
 //! What an append does to a room. Every store calls [`plan`] inside its commit and writes what it says, so that who
-//! may, what is a repeat, and which seq comes next are decided in one place and at one moment.
+//! may, what is a duplicate, and which seq comes next are decided in one place and at one moment.
 
 use crate::code::Code;
 use crate::id::{Epoch, EventKind, MessageId, RoomId, Seq, UserId};
@@ -69,7 +69,7 @@ pub struct NewEvent {
     /// What it says, after hooks.
     pub content: Content,
     /// What makes a retry a retry. Without it every append is a new one.
-    pub key: Option<IdempotencyKey>,
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// What a new room is to be.
@@ -131,7 +131,7 @@ pub trait View {
     /// # Errors
     ///
     /// The store could not say.
-    fn sent(
+    fn idempotency_record(
         &self,
         room: &RoomRecord,
         sender: &UserId,
@@ -145,7 +145,7 @@ pub enum Plan {
     /// Write all of this in one commit.
     Commit(Box<Commit>),
     /// Write nothing: it was done before, there.
-    Repeated {
+    Duplicate {
         /// The room's epoch.
         epoch: Epoch,
         /// The first send's record; for a membership that is as wished already, the head.
@@ -178,7 +178,7 @@ pub enum Refusal {
     Exists,
     /// A room of this id exists, and the actor may not know more of it.
     #[error("this room id cannot be used; choose another")]
-    Taken,
+    IdTaken,
     /// The only owner would leave others behind.
     #[error(
         "you are the only owner of this room: make another member an owner first (member, act add, role owner)"
@@ -221,7 +221,7 @@ impl Refusal {
         match self {
             Self::NoSuchRoom | Self::Stranger => Code::NotFound,
             Self::Exists => Code::Exists,
-            Self::Role | Self::FixedMembers | Self::Reserved | Self::Taken | Self::LastOwner => {
+            Self::Role | Self::FixedMembers | Self::Reserved | Self::IdTaken | Self::LastOwner => {
                 Code::Forbidden
             }
             Self::Banned => Code::Banned,
@@ -249,7 +249,7 @@ impl<E> From<Refusal> for PlanError<E> {
 
 /// Decides what `append` does, given what `view` knows. `fresh` gives the epoch for a room that is made.
 ///
-/// The order of the decisions is part of the contract: a repeat is recognised before membership is looked at.
+/// The order of the decisions is part of the contract: a duplicate is recognised before membership is looked at.
 ///
 /// # Errors
 ///
@@ -257,14 +257,14 @@ impl<E> From<Refusal> for PlanError<E> {
 pub fn plan<V: View>(
     append: &Append,
     view: &V,
-    fresh: impl FnOnce() -> Epoch,
+    new_epoch: impl FnOnce() -> Epoch,
 ) -> Result<Plan, PlanError<V::Error>> {
     let room = view.room(&append.room).map_err(PlanError::Store)?;
     match &append.act {
-        Act::Post { event, seed } => plan_post(append, event, seed.as_ref(), room, view, fresh),
+        Act::Post { event, seed } => plan_post(append, event, seed.as_ref(), room, view, new_epoch),
         Act::Create { by, seed } => match room {
             Some(room) => plan_create_again(append, seed, &room, view),
-            None => plan_create(append, by, seed, fresh),
+            None => plan_create(append, by, seed, new_epoch),
         },
         Act::Change { by, intent } => {
             let room = room.ok_or(Refusal::NoSuchRoom)?;
@@ -279,15 +279,15 @@ fn plan_post<V: View>(
     seed: Option<&RoomSeed>,
     room: Option<RoomRecord>,
     view: &V,
-    fresh: impl FnOnce() -> Epoch,
+    new_epoch: impl FnOnce() -> Epoch,
 ) -> Result<Plan, PlanError<V::Error>> {
     let (room, memberships) = match (room, seed) {
         (Some(room), _) => {
-            if let Some(key) = &new.key
+            if let Some(key) = &new.idempotency_key
                 && let Some(record) =
-                    view.sent(&room, &new.from, &key.id).map_err(PlanError::Store)?
+                    view.idempotency_record(&room, &new.from, &key.id).map_err(PlanError::Store)?
             {
-                return repeat(&room, key, record).map_err(PlanError::Refused);
+                return duplicate(&room, key, record).map_err(PlanError::Refused);
             }
             if let Authority::User(user) = &append.authority {
                 let membership = view.membership(&room, user).map_err(PlanError::Store)?;
@@ -304,7 +304,7 @@ fn plan_post<V: View>(
             {
                 return Err(Refusal::NoSuchRoom.into());
             }
-            found(append, seed, fresh)?
+            found(append, seed, new_epoch)?
         }
         (None, None) => return Err(Refusal::NoSuchRoom.into()),
     };
@@ -312,13 +312,13 @@ fn plan_post<V: View>(
     Ok(Plan::Commit(Box::new(commit)))
 }
 
-fn repeat(
+fn duplicate(
     room: &RoomRecord,
     key: &IdempotencyKey,
     record: IdempotencyRecord,
 ) -> Result<Plan, Refusal> {
     if record.hash == key.hash {
-        Ok(Plan::Repeated { epoch: room.epoch, record })
+        Ok(Plan::Duplicate { epoch: room.epoch, record })
     } else {
         Err(Refusal::Conflict)
     }
@@ -337,9 +337,9 @@ fn plan_create<E>(
     append: &Append,
     by: &UserId,
     seed: &RoomSeed,
-    fresh: impl FnOnce() -> Epoch,
+    new_epoch: impl FnOnce() -> Epoch,
 ) -> Result<Plan, PlanError<E>> {
-    let (room, memberships) = found(append, seed, fresh)?;
+    let (room, memberships) = found(append, seed, new_epoch)?;
     let changes: Vec<_> =
         seed.members.iter().map(|(user, role)| MemberChange::Joined(user.clone(), *role)).collect();
     let commit = commit(append, room, memberships, members_event(by, &changes)?)?;
@@ -358,7 +358,7 @@ fn plan_create_again<V: View>(
     let Authority::User(user) = &append.authority else { return Err(Refusal::Exists.into()) };
     let membership = |user| view.membership(room, user).map_err(PlanError::Store);
     match membership(user)? {
-        None if !room.open => return Err(Refusal::Taken.into()),
+        None if !room.open => return Err(Refusal::IdTaken.into()),
         Some(Membership::Member(Role::Owner))
             if room.kind == seed.kind && room.open == seed.open => {}
         _ => return Err(Refusal::Exists.into()),
@@ -374,7 +374,7 @@ fn plan_create_again<V: View>(
 /// The answer where nothing is to be written: the head.
 fn as_wished(append: &Append, room: &RoomRecord) -> Plan {
     let record = IdempotencyRecord { seq: room.head, at: append.at, hash: Default::default() };
-    Plan::Repeated { epoch: room.epoch, record }
+    Plan::Duplicate { epoch: room.epoch, record }
 }
 
 type Memberships = Vec<(UserId, Option<Membership>)>;
@@ -383,7 +383,7 @@ type Memberships = Vec<(UserId, Option<Membership>)>;
 fn found(
     append: &Append,
     seed: &RoomSeed,
-    fresh: impl FnOnce() -> Epoch,
+    new_epoch: impl FnOnce() -> Epoch,
 ) -> Result<(RoomRecord, Memberships), Refusal> {
     let members = u32::try_from(seed.members.len()).unwrap_or(u32::MAX);
     if members > append.max_members {
@@ -396,7 +396,7 @@ fn found(
         id: append.room.clone(),
         kind: seed.kind,
         open: seed.open,
-        epoch: fresh(),
+        epoch: new_epoch(),
         head: Seq::ZERO,
         first: Seq::FIRST,
         created: append.at,
@@ -557,7 +557,7 @@ fn members_event(by: &UserId, changes: &[MemberChange]) -> Result<NewEvent, Refu
         Limits { max_content_bytes: usize::MAX, max_values: usize::MAX, ..Limits::default() };
     let content =
         Content::new(&MemberChange::list_to_value(changes), &limits).map_err(|_| Refusal::Full)?;
-    Ok(NewEvent { from: by.clone(), kind: EventKind::members(), content, key: None })
+    Ok(NewEvent { from: by.clone(), kind: EventKind::members(), content, idempotency_key: None })
 }
 
 fn commit(
@@ -572,7 +572,7 @@ fn commit(
     }
     room.head = seq;
     room.bytes = room.bytes.saturating_add(new.content.packed().len() as u64);
-    let (id, send) = match new.key {
+    let (id, send) = match new.idempotency_key {
         Some(IdempotencyKey { id, hash }) => {
             (Some(id.clone()), Some((id, IdempotencyRecord { seq, at: append.at, hash })))
         }

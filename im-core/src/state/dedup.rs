@@ -38,11 +38,11 @@ pub struct IdempotencyRecord {
 pub fn content_hash(kind: &EventKind, content: &Value) -> ContentHash {
     let mut hash = Sha256::new();
     feed_bytes(&mut hash, b'k', kind.as_str().as_bytes());
-    feed(&mut hash, content);
+    hash_value(&mut hash, content);
     ContentHash(hash.finalize().into())
 }
 
-fn feed(hash: &mut Sha256, value: &Value) {
+fn hash_value(hash: &mut Sha256, value: &Value) {
     match value {
         Value::Null => hash.update(b"n"),
         Value::Bool(b) => hash.update([b'b', u8::from(*b)]),
@@ -52,13 +52,13 @@ fn feed(hash: &mut Sha256, value: &Value) {
         Value::Bytes(bytes) => feed_bytes(hash, b'x', bytes),
         Value::Array(items) => {
             feed_bytes(hash, b'a', &(items.len() as u64).to_be_bytes());
-            items.iter().for_each(|item| feed(hash, item));
+            items.iter().for_each(|item| hash_value(hash, item));
         }
         Value::Map(map) => {
             feed_bytes(hash, b'm', &(map.len() as u64).to_be_bytes());
             for (key, value) in map.sorted() {
                 feed_bytes(hash, b'k', key.as_bytes());
-                feed(hash, value);
+                hash_value(hash, value);
             }
         }
     }

@@ -32,7 +32,7 @@ impl Default for StateLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Merge {
     /// It is the newest: it was taken.
-    Taken,
+    Applied,
     /// Something as new or newer is held: it was discarded.
     Stale,
     /// It would break a limit: it was refused.
@@ -53,18 +53,18 @@ pub struct StateMap {
     tombstones: usize,
     bytes: usize,
     /// The greatest stamp of a tombstone that was dropped.
-    floor: Option<Stamp>,
+    purged_stamp: Option<Stamp>,
     /// All entries' [`fingerprint`]s, combined by exclusive or.
     digest: u64,
 }
 
 impl StateMap {
-    /// Makes a map again of what was kept of it: what [`StateMap::iter`] and [`StateMap::floor`] gave.
+    /// Makes a map again of what was kept of it: what [`StateMap::iter`] and [`StateMap::purged_stamp`] gave.
     pub fn restore(
         entries: impl IntoIterator<Item = Arc<StateUpdate>>,
-        floor: Option<Stamp>,
+        purged_stamp: Option<Stamp>,
     ) -> Self {
-        let mut map = Self { floor, ..Self::default() };
+        let mut map = Self { purged_stamp, ..Self::default() };
         for update in entries {
             map.bytes += size(&update);
             map.digest ^= fingerprint(&update);
@@ -79,35 +79,35 @@ impl StateMap {
     }
 
     /// The greatest stamp of a key that was unset and forgotten: updates to keys that are not held must be newer.
-    pub fn floor(&self) -> Option<Stamp> {
-        self.floor
+    pub fn purged_stamp(&self) -> Option<Stamp> {
+        self.purged_stamp
     }
 
     /// Merges an update.
     pub fn merge(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
-        let floor = self.floor;
-        self.merge_above(update, floor, limits)
+        let purged_stamp = self.purged_stamp;
+        self.merge_above(update, purged_stamp, limits)
     }
 
-    /// Merges an update that another map, whose floor is no higher than what [`StateMap::raise_purged_stamp`] is told after it,
-    /// holds: it was not forgotten there, so this map's floor does not keep it out.
+    /// Merges an update that another map, whose purged stamp is no higher than what [`StateMap::raise_purged_stamp`] is told after it,
+    /// holds: it was not forgotten there, so this map's purged stamp does not keep it out.
     pub fn merge_from_peer(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
         self.merge_above(update, None, limits)
     }
 
-    /// Another map has forgotten keys with stamps up to `floor`.
-    pub fn raise_purged_stamp(&mut self, floor: Option<Stamp>) {
-        self.floor = self.floor.max(floor);
+    /// Another map has forgotten keys with stamps up to `purged_stamp`.
+    pub fn raise_purged_stamp(&mut self, purged_stamp: Option<Stamp>) {
+        self.purged_stamp = self.purged_stamp.max(purged_stamp);
     }
 
     fn merge_above(
         &mut self,
         update: Arc<StateUpdate>,
-        floor: Option<Stamp>,
+        purged_stamp: Option<Stamp>,
         limits: &StateLimits,
     ) -> Merge {
         let held = self.entries.get(&update.key);
-        let newest = held.map(|held| held.stamp).or(floor);
+        let newest = held.map(|held| held.stamp).or(purged_stamp);
         // What was erased has kept its stamp, and is the one that stays.
         let erases = held.is_some_and(|held| update.erases(held));
         if newest.is_some_and(|newest| update.stamp <= newest) && !erases {
@@ -130,7 +130,7 @@ impl StateMap {
             self.digest ^= fingerprint(&old);
         }
         self.drop_tombstones(limits.max_tombstones);
-        Merge::Taken
+        Merge::Applied
     }
 
     /// Unsets what `user` has set, each under its own stamp: see [`StateUpdate::without`]. Says how many keys that were.
@@ -158,7 +158,7 @@ impl StateMap {
             self.bytes -= size(&oldest);
             self.digest ^= fingerprint(&oldest);
             self.tombstones -= 1;
-            self.floor = self.floor.max(Some(oldest.stamp));
+            self.purged_stamp = self.purged_stamp.max(Some(oldest.stamp));
         }
     }
 
@@ -258,41 +258,41 @@ mod tests {
     fn a_dropped_tombstone_still_keeps_older_updates_out() {
         let limits = StateLimits { max_tombstones: 1, ..StateLimits::default() };
         let mut map = StateMap::default();
-        assert_eq!(map.merge(update(1, 10, 0, false), &limits), Merge::Taken);
-        assert_eq!(map.merge(update(2, 11, 0, false), &limits), Merge::Taken);
+        assert_eq!(map.merge(update(1, 10, 0, false), &limits), Merge::Applied);
+        assert_eq!(map.merge(update(2, 11, 0, false), &limits), Merge::Applied);
         assert_eq!(map.iter().count(), 1);
         assert_eq!(map.merge(update(1, 9, 0, true), &limits), Merge::Stale);
-        let mut restored = StateMap::restore(map.iter().cloned(), map.floor());
+        let mut restored = StateMap::restore(map.iter().cloned(), map.purged_stamp());
         assert_eq!(restored.merge(update(1, 9, 0, true), &limits), Merge::Stale);
-        assert_eq!(restored.merge(update(1, 12, 0, true), &limits), Merge::Taken);
-        assert_eq!(restored.merge(update(2, 12, 0, false), &limits), Merge::Taken);
+        assert_eq!(restored.merge(update(1, 12, 0, true), &limits), Merge::Applied);
+        assert_eq!(restored.merge(update(2, 12, 0, false), &limits), Merge::Applied);
         assert_eq!(
             (restored.iter().count(), restored.bytes),
             (2, size(&update(1, 12, 0, true)) + 2)
         );
-        assert_eq!(map.merge(update(1, 12, 0, true), &limits), Merge::Taken);
+        assert_eq!(map.merge(update(1, 12, 0, true), &limits), Merge::Applied);
     }
 
     #[test]
     fn what_the_store_holds_is_taken_and_what_it_forgot_stays_out() {
         let limits = StateLimits { max_tombstones: 0, ..StateLimits::default() };
         let mut map = StateMap::default();
-        assert_eq!(map.merge(update(1, 10, 0, false), &limits), Merge::Taken);
+        assert_eq!(map.merge(update(1, 10, 0, false), &limits), Merge::Applied);
         assert_eq!(map.merge(update(2, 5, 0, true), &limits), Merge::Stale);
-        assert_eq!(map.merge_from_peer(update(2, 5, 0, true), &limits), Merge::Taken);
-        let mut fresh = StateMap::default();
-        fresh.raise_purged_stamp(map.floor());
-        assert_eq!(fresh.merge(update(3, 10, 0, true), &limits), Merge::Stale);
-        assert_eq!(fresh.merge(update(3, 11, 0, true), &limits), Merge::Taken);
+        assert_eq!(map.merge_from_peer(update(2, 5, 0, true), &limits), Merge::Applied);
+        let mut other = StateMap::default();
+        other.raise_purged_stamp(map.purged_stamp());
+        assert_eq!(other.merge(update(3, 10, 0, true), &limits), Merge::Stale);
+        assert_eq!(other.merge(update(3, 11, 0, true), &limits), Merge::Applied);
     }
 
     #[test]
     fn a_full_map_refuses_new_keys_and_takes_newer_values() {
         let limits = StateLimits { max_keys: 1, ..StateLimits::default() };
         let mut map = StateMap::default();
-        assert_eq!(map.merge(update(1, 1, 0, true), &limits), Merge::Taken);
+        assert_eq!(map.merge(update(1, 1, 0, true), &limits), Merge::Applied);
         assert_eq!(map.merge(update(2, 2, 0, true), &limits), Merge::Full);
-        assert_eq!(map.merge(update(1, 2, 0, true), &limits), Merge::Taken);
+        assert_eq!(map.merge(update(1, 2, 0, true), &limits), Merge::Applied);
         assert_eq!(map.merge(update(1, 2, 0, true), &limits), Merge::Stale);
     }
 }

@@ -3,11 +3,11 @@
 //! | module | the rule |
 //! |---|---|
 //! | `room` | what is known of a room and of who is in it |
-//! | `append` | what an append does to a room: who may, what is a repeat, which seq comes next |
-//! | `order` | dense order: for a node that applies and for a reader that is handed events |
+//! | `append` | what an append does to a room: who may, what is a duplicate, which seq comes next |
+//! | `order` | dense order: for a node that applies events and a subscriber that receives them |
 //! | `resume` | what a reader's cursor is answered |
 //! | `latest` | latest-wins state |
-//! | `mark` | where a reader of a downlink stands |
+//! | `stream_position` | the opaque position of a stream |
 //! | `dedup` | when two sends say the same |
 //! | `session` | what outlives a connection |
 //! | `keep` | what a room keeps of its log |
@@ -20,11 +20,11 @@ mod erase;
 mod import;
 mod keep;
 mod latest;
-mod mark;
 mod order;
 mod resume;
 mod room;
 mod session;
+mod stream_position;
 
 pub use append::{
     Act, Append, Authority, Commit, Intent, NewEvent, Plan, PlanError, Refusal, RoomSeed, View,
@@ -35,11 +35,11 @@ pub use erase::Erased;
 pub use import::{ImportedCommit, ImportedEvent, ImportedPart, ImportedRoom};
 pub use keep::{Keep, Trimmed};
 pub use latest::{Merge, StateLimits, StateMap};
-pub use mark::{BadStreamPosition, Mark, Place, RoomTag, SessionTag};
-pub use order::{Offer, Sequencer, offer};
+pub use order::{Arrival, Sequencer, arrival};
 pub use resume::answer;
 pub use room::{Membership, RoomRecord};
 pub use session::{
-    Base, Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Ticket,
-    Unchanged,
+    Base, Checkpoint, CheckpointChange, SecretHash, SessionHead, SessionRecord, SubscriptionRecord,
+    Ticket, Unchanged,
 };
+pub use stream_position::{BadStreamPosition, RoomPosition, RoomTag, SessionTag, StreamPosition};

@@ -6,24 +6,24 @@ use crate::id::Seq;
 
 /// What a reader does with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offer {
+pub enum Arrival {
     /// It is the next one: take it and move the cursor to it.
-    Take,
+    Next,
     /// The reader has it already: drop it.
-    Old,
+    Seen,
     /// Events between are missing: do not take it, read them from the log first.
-    Hole,
+    Gap,
 }
 
 /// The one rule of reading: an event is handed over only if its seq is the reader's cursor + 1, whatever the source.
 /// It is what makes the splice of history and live events right.
-pub fn offer(cursor: Seq, seq: Seq) -> Offer {
+pub fn arrival(cursor: Seq, seq: Seq) -> Arrival {
     if seq <= cursor {
-        Offer::Old
+        Arrival::Seen
     } else if seq == cursor.next() {
-        Offer::Take
+        Arrival::Next
     } else {
-        Offer::Hole
+        Arrival::Gap
     }
 }
 
@@ -37,13 +37,13 @@ pub struct Sequencer<T> {
     early: BTreeMap<Seq, T>,
     bound: usize,
     /// The furthest seq that was heard of, held back or not.
-    known: Seq,
+    high_watermark: Seq,
 }
 
 impl<T> Sequencer<T> {
     /// Starts after `head`; holds back at most `bound` items and forgets the furthest beyond that.
     pub fn new(head: Seq, bound: usize) -> Self {
-        Self { head, early: BTreeMap::new(), bound, known: head }
+        Self { head, early: BTreeMap::new(), bound, high_watermark: head }
     }
 
     /// The last seq given out.
@@ -52,8 +52,8 @@ impl<T> Sequencer<T> {
     }
 
     /// The furthest seq heard of. Beyond [`Sequencer::head`], something is missing.
-    pub fn known(&self) -> Seq {
-        self.known
+    pub fn high_watermark(&self) -> Seq {
+        self.high_watermark
     }
 
     /// Whether it holds anything back.
@@ -63,7 +63,7 @@ impl<T> Sequencer<T> {
 
     /// Takes note that `seq` exists, without the item.
     pub fn raise_high_watermark(&mut self, seq: Seq) {
-        self.known = self.known.max(seq);
+        self.high_watermark = self.high_watermark.max(seq);
     }
 
     /// Takes an item; [`Sequencer::pop`] gives out what is ready. A repeat is dropped.
@@ -109,7 +109,7 @@ mod tests {
             let present: std::collections::BTreeSet<u64> = arrivals.iter().copied().collect();
             let expected: Vec<u64> = (1..).take_while(|n| present.contains(n)).collect();
             prop_assert_eq!(out, expected);
-            prop_assert_eq!(sequencer.known().get(), present.last().copied().unwrap_or(0));
+            prop_assert_eq!(sequencer.high_watermark().get(), present.last().copied().unwrap_or(0));
         }
 
         #[test]
@@ -125,8 +125,8 @@ mod tests {
 
     #[test]
     fn a_reader_takes_the_next_event_only() {
-        assert_eq!(offer(seq(4), seq(5)), Offer::Take);
-        assert_eq!(offer(seq(4), seq(4)), Offer::Old);
-        assert_eq!(offer(seq(4), seq(6)), Offer::Hole);
+        assert_eq!(arrival(seq(4), seq(5)), Arrival::Next);
+        assert_eq!(arrival(seq(4), seq(4)), Arrival::Seen);
+        assert_eq!(arrival(seq(4), seq(6)), Arrival::Gap);
     }
 }

@@ -26,7 +26,7 @@ pub struct SessionRecord {
     /// Until when it can be resumed; moved on whenever it is used.
     pub expires: Timestamp,
     /// How many connections have taken the session so far: the one with the greatest number holds it.
-    pub attached: u64,
+    pub fencing_token: u64,
 }
 
 /// A ticket: opens one stream of a session for a client that can show no credentials, and takes it up again.
@@ -51,7 +51,7 @@ pub struct Ticket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionHead {
     /// As in [`SessionRecord`].
-    pub attached: u64,
+    pub fencing_token: u64,
     /// The checkpoint's revision.
     pub rev: u64,
 }
@@ -97,13 +97,13 @@ impl std::fmt::Debug for SecretHash {
 pub struct Checkpoint {
     /// Counts up with every change; a client names it to say what its differences are against.
     pub rev: u64,
-    /// The rooms followed.
-    pub rooms: BTreeMap<RoomId, Followed>,
+    /// The subscriptions.
+    pub rooms: BTreeMap<RoomId, SubscriptionRecord>,
 }
 
-/// A room that a session follows.
+/// A session's subscription to a room, as its checkpoint has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Followed {
+pub struct SubscriptionRecord {
     /// The last event that the client has.
     pub cursor: Cursor,
     /// The revision at which following began, or began anew: a confirmed cursor moves on without it, a new `sub` moves
@@ -122,15 +122,15 @@ pub enum Base {
     Rev(u64),
 }
 
-/// A change of a checkpoint. Begins with `base`; then `unfollow`, `follow` and `confirm`, in this order.
+/// A change of a checkpoint. Begins with `base`; then `unsubscribe`, `subscribe` and `confirm`, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointChange {
     /// What it starts from.
     pub base: Base,
-    /// Rooms that are followed no longer.
-    pub unfollow: Vec<RoomId>,
-    /// Rooms to follow from now on, or anew, each from its cursor.
-    pub follow: Vec<(RoomId, Cursor)>,
+    /// Rooms to unsubscribe from.
+    pub unsubscribe: Vec<RoomId>,
+    /// Rooms to subscribe to, also if subscribed already, each from its cursor.
+    pub subscribe: Vec<(RoomId, Cursor)>,
     /// Cursors that the client has come to. Those of rooms that are not followed are passed over.
     pub confirm: Vec<(RoomId, Cursor)>,
     /// Rooms that may be followed in the end. Otherwise the change is refused.
@@ -165,18 +165,18 @@ impl Checkpoint {
             Base::Empty => BTreeMap::new(),
             Base::Held | Base::Rev(_) => self.rooms.clone(),
         };
-        for room in &change.unfollow {
+        for room in &change.unsubscribe {
             rooms.remove(room);
         }
-        for (room, cursor) in &change.follow {
-            rooms.insert(room.clone(), Followed { cursor: *cursor, since: rev });
+        for (room, cursor) in &change.subscribe {
+            rooms.insert(room.clone(), SubscriptionRecord { cursor: *cursor, since: rev });
         }
-        if !change.follow.is_empty() && rooms.len() > change.max_rooms {
+        if !change.subscribe.is_empty() && rooms.len() > change.max_rooms {
             return Err(Unchanged::Full);
         }
         for (room, cursor) in &change.confirm {
-            if let Some(followed) = rooms.get_mut(room) {
-                followed.cursor = *cursor;
+            if let Some(subscription) = rooms.get_mut(room) {
+                subscription.cursor = *cursor;
             }
         }
         *self = Self { rev, rooms };
@@ -197,12 +197,12 @@ mod tests {
         RoomId::new(name).unwrap()
     }
 
-    fn change(base: Base, follow: &[(&str, u64)], confirm: &[(&str, u64)]) -> CheckpointChange {
+    fn change(base: Base, subscribe: &[(&str, u64)], confirm: &[(&str, u64)]) -> CheckpointChange {
         let cursors = |list: &[(&str, u64)]| list.iter().map(|(r, s)| (room(r), at(*s))).collect();
         CheckpointChange {
             base,
-            unfollow: Vec::new(),
-            follow: cursors(follow),
+            unsubscribe: Vec::new(),
+            subscribe: cursors(subscribe),
             confirm: cursors(confirm),
             max_rooms: 2,
         }
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(held.apply(&change(Base::Held, &[("c", 1)], &[("a", 9)])), Err(Unchanged::Full));
         assert_eq!(held, before);
         let swap = CheckpointChange {
-            unfollow: vec![room("a")],
+            unsubscribe: vec![room("a")],
             ..change(Base::Rev(1), &[("c", 1)], &[])
         };
         assert_eq!(held.apply(&swap), Ok(2));

@@ -304,7 +304,7 @@ impl Batch {
             match &append.act {
                 Act::Post { event, .. } => {
                     users.insert(&event.from);
-                    if let (Some(key), true) = (&event.key, wary) {
+                    if let (Some(key), true) = (&event.idempotency_key, wary) {
                         let send = (event.from.clone(), key.id.clone());
                         if !self.known.sends.contains_key(&send) {
                             lacks.push(Need::Send(send.0, send.1));
@@ -374,8 +374,8 @@ impl Draft<'_> {
         let fresh = self.epoch.unwrap_or(Epoch { generation: self.generation, incarnation: 0 });
         match plan(append, self, || fresh) {
             Ok(state::Plan::Commit(commit)) => Ok(Ok(Appended::Committed(self.take(*commit)))),
-            Ok(state::Plan::Repeated { epoch, record }) => {
-                Ok(Ok(Appended::Repeated { epoch, record }))
+            Ok(state::Plan::Duplicate { epoch, record }) => {
+                Ok(Ok(Appended::Duplicate { epoch, record }))
             }
             Err(PlanError::Refused(refusal)) => match self.overlooked(append) {
                 // A duplicate is one, whatever its sender may do by now.
@@ -390,7 +390,7 @@ impl Draft<'_> {
     fn overlooked(&self, append: &Append) -> Option<(UserId, MessageId)> {
         self.known.room.as_ref()?.as_ref()?;
         let Act::Post { event, .. } = &append.act else { return None };
-        let send = (event.from.clone(), event.key.as_ref()?.id.clone());
+        let send = (event.from.clone(), event.idempotency_key.as_ref()?.id.clone());
         let is_known = self.known.sends.contains_key(&send) || self.sends.contains_key(&send);
         (!is_known).then_some(send)
     }
@@ -482,7 +482,7 @@ impl state::View for Draft<'_> {
         Ok(self.owners > own)
     }
 
-    fn sent(
+    fn idempotency_record(
         &self,
         _room: &RoomRecord,
         sender: &UserId,

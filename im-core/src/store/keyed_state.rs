@@ -47,7 +47,7 @@ impl BackendStore {
             Ok(StateSnapshot {
                 revision: draft.head.revision,
                 entries: draft.stored.into_values().collect(),
-                floor: draft.map.floor(),
+                purged_stamp: draft.map.purged_stamp(),
             })
         })
         .await
@@ -113,7 +113,7 @@ fn merge(
     let Some(mut draft) = Draft::read(view, id, room.room)? else { return Ok(Plan::nothing(())) };
     let mut senders: Vec<UserId> = Vec::new();
     for update in updates {
-        if draft.map.merge(Arc::clone(update), limits) == Merge::Taken {
+        if draft.map.merge(Arc::clone(update), limits) == Merge::Applied {
             draft.head.revision += 1;
             senders.push(update.from.clone());
         }
@@ -162,11 +162,11 @@ impl Draft {
             let key = vec![room.to_datum(), key.to_datum()];
             changes.push(Change::Remove { table: StateRow::TABLE, key });
         }
-        if changes.is_empty() && self.head.purged() == self.map.floor() {
+        if changes.is_empty() && self.head.purged() == self.map.purged_stamp() {
             return None;
         }
         let guard = bump(&self.head, Some(self.head.rev));
-        self.head.purge(self.map.floor());
+        self.head.purge(self.map.purged_stamp());
         changes.push(put_change(&self.head));
         Some(Commit { guards: vec![guard], changes, ..Commit::default() })
     }

@@ -33,7 +33,7 @@ impl RoomLog for BackendStore {
         self.heads(rooms).await
     }
 
-    async fn sent(
+    async fn idempotency_record(
         &self,
         room: &RoomId,
         sender: &UserId,

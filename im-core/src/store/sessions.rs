@@ -6,7 +6,7 @@ use crate::backend::{Answer, Change, Commit, GuardAct, Range, SyncLevel};
 use crate::id::{Cursor, Epoch, RoomId, SessionId, UserId};
 use crate::ports::StoreResult;
 use crate::state::{
-    Base, Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Ticket,
+    Base, Checkpoint, CheckpointChange, SubscriptionRecord, SecretHash, SessionHead, SessionRecord, Ticket,
     Unchanged,
 };
 use crate::time::Timestamp;
@@ -73,7 +73,7 @@ impl BackendStore {
         ids: &[SessionId],
     ) -> StoreResult<Vec<Option<SessionHead>>> {
         let head =
-            |row: SessionRow| SessionHead { attached: row.fencing_token, rev: row.checkpoint_rev };
+            |row: SessionRow| SessionHead { fencing_token: row.fencing_token, rev: row.checkpoint_rev };
         self.look(|view| {
             let rows = view.get_all::<SessionRow>(ids.iter().map(key).collect())?;
             Ok(rows.into_iter().map(|row| row.map(head)).collect())
@@ -217,12 +217,12 @@ fn end(row: &SessionRow) -> Commit {
     Commit { guards: vec![guard], changes, ..Commit::default() }
 }
 
-type Rooms = BTreeMap<RoomId, Followed>;
+type Rooms = BTreeMap<RoomId, SubscriptionRecord>;
 
 /// The subscriptions that a change is about: those that it names, or all where it counts them or drops them.
 fn affected(view: &View, id: &SessionId, change: &CheckpointChange) -> Ruled<Rooms> {
-    let rows = if change.follow.is_empty() && change.base != Base::Empty {
-        let named = change.unfollow.iter().chain(change.confirm.iter().map(|(room, _)| room));
+    let rows = if change.subscribe.is_empty() && change.base != Base::Empty {
+        let named = change.unsubscribe.iter().chain(change.confirm.iter().map(|(room, _)| room));
         let keys = named.map(|room| vec![id.to_datum(), room.to_datum()]).collect();
         view.get_all::<SubscriptionRow>(keys)?.into_iter().flatten().collect()
     } else {
@@ -250,7 +250,7 @@ impl SessionRow {
             secret_hash: record.secret,
             created_at: record.created,
             expires_at: record.expires,
-            fencing_token: record.attached,
+            fencing_token: record.fencing_token,
             checkpoint_rev: 0,
             rev: Rev::default(),
         }
@@ -264,13 +264,13 @@ impl SessionRow {
             secret: self.secret_hash,
             created: self.created_at,
             expires: self.expires_at,
-            attached: self.fencing_token,
+            fencing_token: self.fencing_token,
         }
     }
 }
 
 impl SubscriptionRow {
-    fn of(session: &SessionId, room: &RoomId, entry: &Followed) -> Self {
+    fn of(session: &SessionId, room: &RoomId, entry: &SubscriptionRecord) -> Self {
         let Cursor { epoch, seq } = entry.cursor;
         Self {
             session_id: session.clone(),
@@ -282,10 +282,10 @@ impl SubscriptionRow {
         }
     }
 
-    fn into_entry(self) -> (RoomId, Followed) {
+    fn into_entry(self) -> (RoomId, SubscriptionRecord) {
         let epoch = Epoch { generation: self.generation, incarnation: self.room };
         let cursor = Cursor { epoch, seq: self.seq };
-        (self.room_id, Followed { cursor, since: self.since })
+        (self.room_id, SubscriptionRecord { cursor, since: self.since })
     }
 }
 

@@ -25,12 +25,12 @@ pub struct Export {
     rooms: VecDeque<RoomRecord>,
     /// Where the list of rooms goes on; `None` once it has ended.
     more: Option<Option<RoomId>>,
-    room: Option<Begun>,
+    room: Option<ExportState>,
     exported: u64,
 }
 
 /// A room that is being given out.
-struct Begun {
+struct ExportState {
     record: RoomRecord,
     stage: Stage,
 }
@@ -109,11 +109,11 @@ impl Export {
     fn begin(&mut self, record: RoomRecord, lines: &mut String) {
         let RoomRecord { id, kind, open, created, first, head, .. } = record.clone();
         Line::Room { v: VERSION, id, kind, open, created, first, head }.write(lines);
-        self.room = Some(Begun { record, stage: Stage::Memberships(None) });
+        self.room = Some(ExportState { record, stage: Stage::Memberships(None) });
     }
 }
 
-impl Begun {
+impl ExportState {
     /// Writes the next part; `true` after the last.
     async fn go_on(&mut self, store: &Arc<dyn Store>, lines: &mut String) -> Result<bool> {
         match &self.stage {
@@ -169,7 +169,7 @@ impl Begun {
         let mut next = next;
         for event in page.events.iter().filter(|event| event.seq <= *head) {
             let hash = match &event.id {
-                Some(mid) => store.sent(id, &event.from, mid).await?,
+                Some(mid) => store.idempotency_record(id, &event.from, mid).await?,
                 None => None,
             };
             // Both or neither: an id without its record would be of no use.

@@ -40,7 +40,7 @@ async fn say(store: &Arc<dyn Store>, room: &RoomId, n: u64, value: &Value) {
     let id = MessageId::new(format!("message-id-number-{n}")).unwrap();
     let key =
         (!n.is_multiple_of(3)).then(|| IdempotencyKey { id, hash: content_hash(&kind, value) });
-    let event = NewEvent { from: ann(), kind, content: pack(value), key };
+    let event = NewEvent { from: ann(), kind, content: pack(value), idempotency_key: key };
     append(store, room, Act::Post { event, seed: None }, 1_000 + n).await;
 }
 
@@ -102,8 +102,10 @@ async fn same(one: &Arc<dyn Store>, two: &Arc<dyn Store>, room: &RoomId) {
         assert_eq!(left.content.packed(), right.content.packed(), "byte for byte");
         assert_eq!(**left, Event { epoch: left.epoch, ..(**right).clone() });
         if let Some(id) = &left.id {
-            let (sent, again) =
-                (one.sent(room, &left.from, id).await, two.sent(room, &left.from, id).await);
+            let (sent, again) = (
+                one.idempotency_record(room, &left.from, id).await,
+                two.idempotency_record(room, &left.from, id).await,
+            );
             assert_eq!(sent.unwrap(), again.unwrap());
         }
     }

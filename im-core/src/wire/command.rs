@@ -50,10 +50,10 @@ pub enum CommandBody {
     Members { room: RoomId, after: Option<UserId>, limit: u32 },
     /// Which rooms am I in, in the order of their ids.
     Rooms { after: Option<RoomId>, limit: u32 },
-    /// Follow a room: from a cursor, or from its head.
-    Sub { room: RoomId, since: Option<Cursor> },
-    /// Stop following a room.
-    Unsub { room: RoomId },
+    /// Subscribe to a room: from a cursor, or from its head.
+    Subscribe { room: RoomId, since: Option<Cursor> },
+    /// Unsubscribe from a room.
+    Unsubscribe { room: RoomId },
     /// Follow many rooms again in one round trip. With `rev`, the rooms of that checkpoint that are not named are
     /// followed as well, from the cursors it holds.
     Resume { cursors: Vec<(RoomId, Cursor)>, rev: Option<u64> },
@@ -63,10 +63,10 @@ pub enum CommandBody {
     Send { to: Target, id: MessageId, kind: EventKind, content: Value },
     /// Hand this to whoever is there now: ephemeral.
     Signal { to: Target, kind: EventKind, content: Value },
-    /// The key has this value now: state.
-    Set { room: RoomId, key: StateKey, value: Value, stamp: Option<Stamp> },
-    /// The key has no value any more: state.
-    Unset { room: RoomId, key: StateKey, stamp: Option<Stamp> },
+    /// Put a value under a key: state.
+    PutState { room: RoomId, key: StateKey, value: Value, stamp: Option<Stamp> },
+    /// Remove a key: state.
+    RemoveState { room: RoomId, key: StateKey, stamp: Option<Stamp> },
     /// A page of the room's log.
     History { room: RoomId, epoch: Option<Epoch>, from: PageFrom, limit: u32 },
     /// My sessions.
@@ -153,14 +153,14 @@ impl CommandBody {
             Self::Member { .. } => "member",
             Self::Members { .. } => "members",
             Self::Rooms { .. } => "rooms",
-            Self::Sub { .. } => "sub",
-            Self::Unsub { .. } => "unsub",
+            Self::Subscribe { .. } => "sub",
+            Self::Unsubscribe { .. } => "unsub",
             Self::Resume { .. } => "resume",
             Self::Checkpoint { .. } => "checkpoint",
             Self::Send { .. } => "send",
             Self::Signal { .. } => "signal",
-            Self::Set { .. } => "set",
-            Self::Unset { .. } => "unset",
+            Self::PutState { .. } => "set",
+            Self::RemoveState { .. } => "unset",
             Self::History { .. } => "history",
             Self::Sessions => "sessions",
             Self::Kick { .. } => "kick",
@@ -194,8 +194,8 @@ impl CommandBody {
                 limit: limit(&mut f)?,
             },
             "rooms" => Self::Rooms { after: f.take("after")?, limit: limit(&mut f)? },
-            "sub" => Self::Sub { room: f.need("room")?, since: since(&mut f)? },
-            "unsub" => Self::Unsub { room: f.need("room")? },
+            "sub" => Self::Subscribe { room: f.need("room")?, since: since(&mut f)? },
+            "unsub" => Self::Unsubscribe { room: f.need("room")? },
             "resume" => Self::Resume { cursors: cursors(&mut f)?, rev: f.take("rev")? },
             "checkpoint" => Self::Checkpoint { cursors: cursors(&mut f)? },
             "send" => Self::Send {
@@ -209,15 +209,17 @@ impl CommandBody {
                 kind: f.take("kind")?.unwrap_or_else(EventKind::message),
                 content: f.need_value("content")?,
             },
-            "set" => Self::Set {
+            "set" => Self::PutState {
                 room: f.need("room")?,
                 key: f.need("key")?,
                 value: f.need_value("value")?,
                 stamp: f.take("stamp")?,
             },
-            "unset" => {
-                Self::Unset { room: f.need("room")?, key: f.need("key")?, stamp: f.take("stamp")? }
-            }
+            "unset" => Self::RemoveState {
+                room: f.need("room")?,
+                key: f.need("key")?,
+                stamp: f.take("stamp")?,
+            },
             "history" => Self::History {
                 room: f.need("room")?,
                 epoch: f.take("epoch")?,
@@ -248,7 +250,7 @@ impl CommandBody {
                 map.push("open", *open);
                 map.push("members", members.iter().map(Value::from).collect::<Vec<_>>());
             }
-            Self::Join { room } | Self::Leave { room } | Self::Unsub { room } => {
+            Self::Join { room } | Self::Leave { room } | Self::Unsubscribe { room } => {
                 map.push("room", room)
             }
             Self::Member { room, user, act } => {
@@ -265,7 +267,7 @@ impl CommandBody {
                 map.push_some("after", after.as_ref());
                 map.push("limit", *limit);
             }
-            Self::Sub { room, since } => {
+            Self::Subscribe { room, since } => {
                 map.push("room", room);
                 map.push_some("epoch", since.map(|cursor| cursor.epoch));
                 map.push_some("since", since.map(|cursor| cursor.seq));
@@ -286,13 +288,13 @@ impl CommandBody {
                 map.push("kind", kind);
                 map.push("content", content.clone());
             }
-            Self::Set { room, key, value, stamp } => {
+            Self::PutState { room, key, value, stamp } => {
                 map.push("room", room);
                 map.push("key", key);
                 map.push("value", value.clone());
                 map.push_some("stamp", *stamp);
             }
-            Self::Unset { room, key, stamp } => {
+            Self::RemoveState { room, key, stamp } => {
                 map.push("room", room);
                 map.push("key", key);
                 map.push_some("stamp", *stamp);

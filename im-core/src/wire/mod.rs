@@ -39,7 +39,7 @@ pub use event::{Content, ContentError, Event, MemberChange, Role, RoomKind};
 pub use hello::{Hello, ResumeToken, Secret};
 pub(crate) use listed::Room as ListRoom;
 pub use page::{HistoryPage, MemberEntry, MemberPage, RoomsPage, SessionEntry};
-pub use push::{Bye, Push, ServerFrame, Signal, Snapshot, StateUpdate};
+pub use push::{Disconnect, Push, ServerFrame, Signal, Snapshot, StateUpdate};
 pub use reply::{
     AppendAck, ErrorReply, Reply, RoomStatus, ServerLimits, Status, TicketGrant, Welcome,
 };

@@ -31,9 +31,9 @@ pub enum Push {
     Room(RoomStatus),
     /// Where the reader stands after what came before: to be given back. Only where the transport cannot tell in a way
     /// of its own.
-    Mark(Arc<str>),
+    Position(Arc<str>),
     /// The connection ends; this says why.
-    Bye(Bye),
+    Disconnect(Disconnect),
 }
 
 /// Something that concerns whoever is there: typing, a cursor, a reaction that need not last.
@@ -81,7 +81,7 @@ pub struct Snapshot {
 
 /// Why a connection ends, and when to come back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bye {
+pub struct Disconnect {
     /// The code, also the WebSocket close code. See [`crate::code::advice`].
     pub code: u16,
     /// Words.
@@ -90,14 +90,14 @@ pub struct Bye {
     pub retry_after: Option<Duration>,
 }
 
-impl Bye {
+impl Disconnect {
     /// The farewell as an encoded frame, for a peer that is refused before it has a connection.
     pub fn encoded(self, encoding: Encoding) -> Bytes {
-        encode(&Push::Bye(self).to_value(), encoding)
+        encode(&Push::Disconnect(self).to_value(), encoding)
     }
 }
 
-impl From<&Error> for Bye {
+impl From<&Error> for Disconnect {
     fn from(error: &Error) -> Self {
         Self {
             code: error.code().number(),
@@ -154,15 +154,15 @@ impl Push {
                     map.insert(key.to_owned(), value.clone());
                 }
             }
-            Self::Mark(at) => {
+            Self::Position(at) => {
                 map.push("t", "mark");
                 map.push("at", &**at);
             }
-            Self::Bye(bye) => {
+            Self::Disconnect(disconnect) => {
                 map.push("t", "bye");
-                map.push("code", int(u64::from(bye.code)));
-                map.push("msg", bye.message.as_str());
-                map.push_some("retry_ms", bye.retry_after.map(millis));
+                map.push("code", int(u64::from(disconnect.code)));
+                map.push("msg", disconnect.message.as_str());
+                map.push_some("retry_ms", disconnect.retry_after.map(millis));
             }
         }
         map.into()
@@ -189,8 +189,8 @@ impl ServerFrame {
             }
             "snapshot" => Push::Snapshot(Snapshot::from_fields(f)?),
             "room" => Push::Room(RoomStatus::from_fields(f)?),
-            "mark" => Push::Mark(f.need("at")?),
-            "bye" => Push::Bye(Bye::from_fields(f)?),
+            "mark" => Push::Position(f.need("at")?),
+            "bye" => Push::Disconnect(Disconnect::from_fields(f)?),
             _ => return Ok(Self::Unknown),
         };
         Ok(Self::Push(push))
@@ -258,7 +258,7 @@ impl Snapshot {
     }
 }
 
-impl Bye {
+impl Disconnect {
     fn from_fields(mut f: Fields) -> Result<Self, WireError> {
         let message: Arc<str> = f.need("msg")?;
         Ok(Self {

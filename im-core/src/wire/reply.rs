@@ -44,7 +44,7 @@ pub enum Reply {
         rev: u64,
     },
     /// To `send`, and to commands that change members.
-    Sent(AppendAck),
+    Appended(AppendAck),
     /// To `set` and `unset`: the stamp that the value has now.
     Applied(Stamp),
     /// To `history`.
@@ -149,7 +149,7 @@ pub struct RoomStatus {
     pub code: Option<u16>,
 }
 
-/// What was kept, and where.
+/// The ack of an append: where the event is in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendAck {
     /// The room: worth knowing after a send to a user.
@@ -161,7 +161,7 @@ pub struct AppendAck {
     /// When it was accepted.
     pub at: Timestamp,
     /// Whether an earlier send under the same id did it, or nothing needed to change.
-    pub repeated: bool,
+    pub duplicate: bool,
 }
 
 /// The answer to a command that was refused, or to something that was no command.
@@ -211,7 +211,7 @@ impl Reply {
                 map.push("gen", generation_value(*generation));
             }
             Self::Checkpoint { rev } => map.push("rev", int(*rev)),
-            Self::Sent(receipt) => receipt.put_fields(map),
+            Self::Appended(ack) => ack.put_fields(map),
             Self::Applied(stamp) => map.push("stamp", *stamp),
             Self::History(page) => page.put_fields(map),
             Self::Members(page) => {
@@ -350,7 +350,7 @@ impl AppendAck {
         map.push("epoch", self.epoch);
         map.push("seq", self.seq);
         map.push("at", self.at);
-        map.push("repeated", self.repeated);
+        map.push("repeated", self.duplicate);
     }
 
     /// Reads the reply to `send` and to commands that change members.
@@ -365,7 +365,7 @@ impl AppendAck {
             epoch: f.need("epoch")?,
             seq: f.need("seq")?,
             at: f.need("at")?,
-            repeated: f.need("repeated")?,
+            duplicate: f.need("repeated")?,
         })
     }
 }

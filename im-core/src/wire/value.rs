@@ -107,7 +107,7 @@ impl Map {
     }
 
     /// The first key that stands twice, in O(n log n).
-    fn repeated_key(&self) -> Option<&str> {
+    fn duplicate_key(&self) -> Option<&str> {
         let entries = self.sorted();
         entries.windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| pair[0].0)
     }
@@ -157,7 +157,7 @@ impl Value {
             Self::Float(x) => matches!(Self::number(*x), Some(Self::Float(_))),
             Self::Array(items) => items.iter().all(Self::is_well_formed),
             Self::Map(map) => {
-                map.repeated_key().is_none() && map.iter().all(|(_, v)| v.is_well_formed())
+                map.duplicate_key().is_none() && map.iter().all(|(_, v)| v.is_well_formed())
             }
             _ => true,
         }
@@ -366,7 +366,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
             entries.push((key.into(), access.next_value()?));
         }
         let map = Map(entries);
-        match map.repeated_key() {
+        match map.duplicate_key() {
             Some(key) => Err(de::Error::custom(format_args!("the key {key:?} stands twice"))),
             None => Ok(Value::Map(map)),
         }

@@ -259,7 +259,7 @@ fn server_frame(value: &Value, answers: Option<&str>) -> Value {
         "checkpoint" => {
             Reply::Checkpoint { rev: body.get("rev").and_then(Value::as_int).unwrap() as u64 }
         }
-        "send" => Reply::Sent(AppendAck::from_value(body).unwrap()),
+        "send" => Reply::Appended(AppendAck::from_value(body).unwrap()),
         "set" => {
             Reply::Applied(body.get("stamp").and_then(Value::as_text).unwrap().parse().unwrap())
         }
@@ -323,14 +323,14 @@ fn command_number(body: &CommandBody) -> &'static str {
         | C::Member { .. }
         | C::Members { .. }
         | C::Rooms { .. }
-        | C::Sub { .. } => body.name(),
-        C::Unsub { .. }
+        | C::Subscribe { .. } => body.name(),
+        C::Unsubscribe { .. }
         | C::Resume { .. }
         | C::Checkpoint { .. }
         | C::Send { .. }
         | C::Signal { .. } => body.name(),
-        C::Set { .. }
-        | C::Unset { .. }
+        C::PutState { .. }
+        | C::RemoveState { .. }
         | C::History { .. }
         | C::Sessions
         | C::Kick { .. }
@@ -345,7 +345,7 @@ fn reply_number(reply: &Reply) -> u8 {
         Reply::Pong(_) => 2,
         Reply::Rooms { .. } => 3,
         Reply::Checkpoint { .. } => 4,
-        Reply::Sent(_) => 5,
+        Reply::Appended(_) => 5,
         Reply::Applied(_) => 6,
         Reply::History(_) => 7,
         Reply::Members(_) => 8,
@@ -363,7 +363,7 @@ fn push_number(push: &Push) -> u8 {
         Push::State(_) => 2,
         Push::Snapshot(_) => 3,
         Push::Room(_) => 4,
-        Push::Bye(_) => 5,
-        Push::Mark(_) => 6,
+        Push::Disconnect(_) => 5,
+        Push::Position(_) => 6,
     }
 }

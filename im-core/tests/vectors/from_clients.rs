@@ -138,9 +138,9 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
         ),
         ("rooms, first page", C::Rooms { after: None, limit: 50 }),
         ("rooms, next page", C::Rooms { after: Some(room("tea")), limit: 4_294_967_295 }),
-        ("sub, from the head", C::Sub { room: room("tea"), since: None }),
-        ("sub, from a cursor", C::Sub { room: room("tea"), since: Some(cursor(41)) }),
-        ("unsub", C::Unsub { room: room("tea") }),
+        ("sub, from the head", C::Subscribe { room: room("tea"), since: None }),
+        ("sub, from a cursor", C::Subscribe { room: room("tea"), since: Some(cursor(41)) }),
+        ("unsub", C::Unsubscribe { room: room("tea") }),
         (
             "resume, all rooms",
             C::Resume {
@@ -169,21 +169,26 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
         ("signal, to a user", signal(Target::User(user("bob")))),
         (
             "set",
-            C::Set { room: room("tea"), key: key("hp:bob"), value: Value::Int(93), stamp: None },
+            C::PutState {
+                room: room("tea"),
+                key: key("hp:bob"),
+                value: Value::Int(93),
+                stamp: None,
+            },
         ),
         (
             "set, to null, with a stamp",
-            C::Set {
+            C::PutState {
                 room: room("tea"),
                 key: key("hp:bob"),
                 value: Value::Null,
                 stamp: Some(stamp()),
             },
         ),
-        ("unset", C::Unset { room: room("tea"), key: key("hp:bob"), stamp: None }),
+        ("unset", C::RemoveState { room: room("tea"), key: key("hp:bob"), stamp: None }),
         (
             "unset, with a stamp",
-            C::Unset { room: room("tea"), key: key("hp:bob"), stamp: Some(stamp()) },
+            C::RemoveState { room: room("tea"), key: key("hp:bob"), stamp: Some(stamp()) },
         ),
         ("history, from the head backwards", history(None, PageFrom::Before(Seq::MAX))),
         ("history, before", history(Some(epoch()), PageFrom::Before(seq(42)))),

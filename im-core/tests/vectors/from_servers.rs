@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use im_core::wire::{
-    AppendAck, Bye, ErrorReply, Event, HistoryPage, MemberChange, MemberEntry, MemberPage, Push,
-    Reply, Role, RoomKind, RoomStatus, RoomsPage, ServerLimits, SessionEntry, Signal, Snapshot,
-    StateUpdate, Status, Target, TicketGrant, Value, Welcome,
+    AppendAck, Disconnect, ErrorReply, Event, HistoryPage, MemberChange, MemberEntry, MemberPage,
+    Push, Reply, Role, RoomKind, RoomStatus, RoomsPage, ServerLimits, SessionEntry, Signal,
+    Snapshot, StateUpdate, Status, Target, TicketGrant, Value, Welcome,
 };
 use im_core::{Code, CommandId, DeviceId, EventKind, MessageId, RoomId, Timestamp};
 
@@ -87,8 +87,8 @@ fn welcome(resumed: bool, expires: Option<Timestamp>) -> Reply {
     }))
 }
 
-fn receipt(name: RoomId, n: u64, repeated: bool) -> Reply {
-    Reply::Sent(AppendAck { room: name, epoch: epoch(), seq: seq(n), at: at(), repeated })
+fn append_ack(name: RoomId, n: u64, duplicate: bool) -> Reply {
+    Reply::Appended(AppendAck { room: name, epoch: epoch(), seq: seq(n), at: at(), duplicate })
 }
 
 pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {
@@ -117,11 +117,11 @@ pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {
             Reply::Rooms { statuses: statuses(), rev: 8, generation: u64::MAX },
         ),
         ("checkpoint", "checkpoint", Reply::Checkpoint { rev: 9 }),
-        ("sent", "send", receipt(room("tea"), 42, false)),
+        ("sent", "send", append_ack(room("tea"), 42, false)),
         (
             "sent before, to a peer",
             "send",
-            receipt(RoomId::direct(&user("alice"), &user("bob")), 1, true),
+            append_ack(RoomId::direct(&user("alice"), &user("bob")), 1, true),
         ),
         ("applied", "set", Reply::Applied(stamp())),
         ("history, empty", "history", page(vec![], false)),
@@ -194,7 +194,11 @@ pub(crate) fn pushes() -> Vec<(&'static str, Push)> {
         Push::Snapshot(Snapshot { room: room("tea"), generation: 0xbeef, entries, more })
     };
     let bye = |code: Code, retry_after| {
-        Push::Bye(Bye { code: code.number(), message: code.meaning().to_owned(), retry_after })
+        Push::Disconnect(Disconnect {
+            code: code.number(),
+            message: code.meaning().to_owned(),
+            retry_after,
+        })
     };
     let mut pushes = vec![
         (
@@ -220,7 +224,7 @@ pub(crate) fn pushes() -> Vec<(&'static str, Push)> {
             "snapshot, first part",
             snapshot(vec![update("hp:bob", Some(Value::Int(93))), update("mp:bob", None)], true),
         ),
-        ("mark", Push::Mark("AQIDBAUG".into())),
+        ("mark", Push::Position("AQIDBAUG".into())),
         ("bye, draining", bye(Code::Draining, Some(Duration::from_millis(1500)))),
         ("bye, for good", bye(Code::Kicked, None)),
     ];

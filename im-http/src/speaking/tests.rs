@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::crowd::Crowd;
 use crate::hosts::{HostCheck, Hosts};
+use crate::socket_limiter::SocketLimiter;
 use crate::timed::TimedBody;
 
 const ASK: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -40,11 +40,11 @@ where
         #[cfg(feature = "tls")]
         certificates: None,
         stop: CancellationToken::new(),
-        slot: Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap(),
+        connection_permit: Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap(),
     };
-    let place = Crowd::default().enter(None, 1, 1).unwrap();
-    let server = Patient::new(server, one.config.write_timeout, one.front.turns().clone());
-    tokio::spawn(async move { one.speak(server, place, TowerToHyperService::new(service)).await });
+    let permit = SocketLimiter::default().enter(None, 1, 1).unwrap();
+    let server = WriteTimeout::new(server, one.config.write_timeout, one.front.turns().clone());
+    tokio::spawn(async move { one.speak(server, permit, TowerToHyperService::new(service)).await });
     client
 }
 

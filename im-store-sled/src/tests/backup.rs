@@ -36,7 +36,7 @@ async fn a_backup_holds_everything_and_begins_a_new_generation() {
         secret: SecretHash::of(&Secret::new("a secret that nobody guesses")),
         created: Timestamp::from_millis(1),
         expires: Timestamp::from_millis(100),
-        attached: 1,
+        fencing_token: 1,
     };
     store.open_session(session.clone()).await.unwrap();
     let to = copies.path().join("monday");

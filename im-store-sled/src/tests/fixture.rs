@@ -33,7 +33,7 @@ pub(super) fn long_post(n: usize, text: &str) -> Append {
     let value: Value = Map::from_iter([("text", text)]).into();
     let key = Some(IdempotencyKey { id: id(n), hash: content_hash(&kind, &value) });
     let content = Content::new(&value, &Limits::default()).unwrap();
-    let event = NewEvent { from: ann(), kind, content, key };
+    let event = NewEvent { from: ann(), kind, content, idempotency_key: key };
     let members = vec![(ann(), Role::Owner)];
     let seed = Some(RoomSeed { kind: RoomKind::Group, open: false, members });
     let act = Act::Post { event, seed };
@@ -69,7 +69,7 @@ pub(super) async fn commit(store: &SledStore, n: usize) -> Arc<Event> {
 pub(super) fn seq(answer: StoreResult<Appended>) -> u64 {
     match answer {
         Ok(Appended::Committed(event)) => event.seq.get(),
-        Ok(Appended::Repeated { record, .. }) => record.seq.get(),
+        Ok(Appended::Duplicate { record, .. }) => record.seq.get(),
         Err(error) => panic!("{error:?}"),
     }
 }

@@ -43,7 +43,7 @@ async fn nobody_sees_what_is_not_kept_yet() {
 
     assert_eq!(log(&store).await, [id(1)]);
     assert_eq!(store.heads(&[room()]).await.unwrap()[0].unwrap().cursor.seq.get(), 1);
-    assert_eq!(store.sent(&room(), &ann(), &id(2)).await.unwrap(), None);
+    assert_eq!(store.idempotency_record(&room(), &ann(), &id(2)).await.unwrap(), None);
     assert_eq!(store.membership(&room(), &bob).await.unwrap(), None);
     assert_eq!(store.members(&room(), None, 10).await.unwrap(), [(ann(), Role::Owner)]);
     assert_eq!(store.rooms_of(&bob, None, 10).await.unwrap(), []);
@@ -52,7 +52,10 @@ async fn nobody_sees_what_is_not_kept_yet() {
     device.release();
     assert!(writing.await.unwrap().iter().all(Result::is_ok));
     assert_eq!(store.heads(&[room()]).await.unwrap()[0].unwrap().cursor.seq.get(), 3);
-    assert_eq!(store.sent(&room(), &ann(), &id(2)).await.unwrap().unwrap().seq.get(), 2);
+    assert_eq!(
+        store.idempotency_record(&room(), &ann(), &id(2)).await.unwrap().unwrap().seq.get(),
+        2
+    );
     assert_eq!(store.members(&room(), None, 10).await.unwrap().len(), 2);
     assert_eq!(store.rooms_of(&bob, None, 10).await.unwrap().len(), 1);
     store.close().await.unwrap();

@@ -142,9 +142,9 @@ fn is_refused(answer: &Value, code: i64, words: &str) {
     assert!(text(answer, "msg").contains(words), "{answer:?}");
 }
 
-fn is_kept(answer: &Value, seq: i64, repeated: bool) {
+fn is_kept(answer: &Value, seq: i64, duplicate: bool) {
     assert_eq!((text(answer, "t"), number(answer, "seq")), ("ok", Some(seq)), "{answer:?}");
-    assert_eq!(answer.get("repeated"), Some(&Value::Bool(repeated)), "{answer:?}");
+    assert_eq!(answer.get("repeated"), Some(&Value::Bool(duplicate)), "{answer:?}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, SqlSafeStr, Sqlite, SqliteConnection};
 
 use super::{Dialect, Found, Lookup, excluded, sealed};
-use crate::config::{Place, SqlConfig};
+use crate::config::{DatabaseAddress, SqlConfig};
 use crate::error::{Class, Fault, Outcome};
 use crate::file::{Lock, beside, resolve};
 use crate::link::Link;
@@ -197,9 +197,9 @@ const NO_FILE: &str = "a store needs a file: it has several connections, and eac
 
 /// The file that `config` names, and how to open it.
 fn named(config: &SqlConfig) -> Outcome<SqliteConnectOptions> {
-    let options = match &config.place {
-        Place::Url(url) => SqliteConnectOptions::from_str(url)?,
-        Place::File(path) => SqliteConnectOptions::new().filename(literal(path)?),
+    let options = match &config.address {
+        DatabaseAddress::Url(url) => SqliteConnectOptions::from_str(url)?,
+        DatabaseAddress::File(path) => SqliteConnectOptions::new().filename(literal(path)?),
     };
     let name = options.get_filename();
     // SQLite makes an address of a name that begins like this, and the driver one of `:memory:`.

@@ -24,7 +24,7 @@ pub fn message(room: &str, text: String) -> Append {
     let key = IdempotencyKey { id: MessageId::random(), hash: content_hash(&kind, &value) };
     let content = Content::new(&value, &Limits::default()).unwrap();
     let members = vec![(from.clone(), Role::Owner)];
-    let event = NewEvent { from, kind, content, key: Some(key) };
+    let event = NewEvent { from, kind, content, idempotency_key: Some(key) };
     let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
     Append {
         room: RoomId::new(room).unwrap(),

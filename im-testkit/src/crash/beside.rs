@@ -27,8 +27,8 @@ pub(super) async fn others(store: Arc<dyn Store>, plan: WriterPlan) -> Infallibl
                 let cursor = Cursor { epoch, seq: Seq::ZERO };
                 let change = CheckpointChange {
                     base,
-                    unfollow: vec![],
-                    follow: room.map(|room| (room, cursor)).into_iter().collect(),
+                    unsubscribe: vec![],
+                    subscribe: room.map(|room| (room, cursor)).into_iter().collect(),
                     confirm: vec![],
                     max_rooms: 100,
                 };
@@ -57,7 +57,7 @@ fn session(number: u64) -> SessionRecord {
             secret: SecretHash::of(&Secret::new("secret")),
             created: Timestamp::from_millis(1),
             expires: Timestamp::from_millis(number % 1000),
-            attached: 1,
+            fencing_token: 1,
         })
     };
     made().unwrap_or_else(|| panic!("a session of the worker's own is not legal"))

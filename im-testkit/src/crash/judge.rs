@@ -32,7 +32,7 @@ pub struct Verdict {
 pub(crate) const VERDICT: &str = "verdict ";
 
 /// Sends made again, of those without an answer and of the others.
-const REPEATS: usize = 20;
+const RETRIES: usize = 20;
 
 pub(crate) async fn judge<F>(twice: bool, open: impl Fn() -> F)
 where
@@ -40,7 +40,7 @@ where
 {
     let told = std::io::read_to_string(std::io::stdin()).unwrap_or_default();
     let mut model = Model::default();
-    told.lines().for_each(|line| model.hear(line));
+    told.lines().for_each(|line| model.on_line(line));
     let mut verdict = Verdict::default();
     for _ in 0..=u8::from(twice) {
         match open().await {
@@ -80,7 +80,7 @@ async fn look(store: &dyn Store, model: &mut Model, verdict: &mut Verdict) {
     sort(model, may_give_up, verdict);
     // What was given up would be sent anew: that is for the sender to decide.
     if verdict.abandoned.is_empty() && verdict.violations.is_empty() {
-        repeat(store, model).await;
+        retry(store, model).await;
         model.check(store, true).await;
         sort(model, false, verdict);
     }
@@ -102,11 +102,11 @@ fn sort(model: &mut Model, may_give_up: bool, verdict: &mut Verdict) {
 }
 
 /// Sends some again: what is there stays once and in its place, and the store takes new writes.
-async fn repeat(store: &dyn Store, model: &mut Model) {
-    for message in model.to_retry(REPEATS) {
+async fn retry(store: &dyn Store, model: &mut Model) {
+    for message in model.to_retry(RETRIES) {
         let answer = store.append(vec![message.append()]).await.pop();
         match answer {
-            Some(Ok(appended)) => model.hear(&acknowledged(&message, &appended).to_string()),
+            Some(Ok(appended)) => model.on_line(&acknowledged(&message, &appended).to_string()),
             other => model.wrong(unanswered(&message, other)),
         }
     }

@@ -56,7 +56,7 @@ impl Message {
         let content = Content::new(&value, &Limits::default())
             .unwrap_or_else(|e| panic!("a message of the worker's own is too large: {e}"));
         let key = Some(IdempotencyKey { id: self.id.clone(), hash });
-        let event = NewEvent { from: self.sender.clone(), kind, content, key };
+        let event = NewEvent { from: self.sender.clone(), kind, content, idempotency_key: key };
         let members = vec![(self.sender.clone(), Role::Owner)];
         let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
         let at = Timestamp::from_millis(1);

@@ -30,7 +30,7 @@ pub(crate) struct Model {
     /// Sent, and answered with an error that says that nothing was written.
     refused: HashMap<MessageId, (Message, String)>,
     /// Where each message was acknowledged.
-    told: HashMap<MessageId, (Message, u64)>,
+    acknowledged_at: HashMap<MessageId, (Message, u64)>,
     /// What was acknowledged since the last check.
     news: Vec<MessageId>,
     /// The generation in which something was acknowledged last.
@@ -52,21 +52,21 @@ struct Room {
 
 impl Model {
     /// Takes a line of a worker's.
-    pub(crate) fn hear(&mut self, line: &str) {
+    pub(crate) fn on_line(&mut self, line: &str) {
         match Line::parse(line) {
             Some(Line::Try(message)) => {
                 self.closed = false;
                 self.rooms_named(&message.room);
                 self.refused.remove(&message.id);
-                if !self.told.contains_key(&message.id) {
+                if !self.acknowledged_at.contains_key(&message.id) {
                     self.open.insert(message.id.clone(), message);
                 }
             }
             Some(Line::Ack(message, seq, epoch)) => {
                 self.generation = Some(epoch.generation);
-                self.hear_ack(message, seq);
+                self.on_ack(message, seq);
             }
-            Some(Line::Failed(message, kind)) => self.hear_failed(message, kind),
+            Some(Line::Failed(message, kind)) => self.on_failed(message, kind),
             Some(Line::Ready) => self.closed = false,
             Some(Line::Closed) => self.closed = true,
             _ => {}
@@ -75,13 +75,13 @@ impl Model {
 
     /// An error that leaves it open whether it was written leaves it open here. One that says that nothing was written says so
     /// of this attempt: of an earlier one that was left open it says nothing.
-    fn hear_failed(&mut self, message: Message, kind: String) {
+    fn on_failed(&mut self, message: Message, kind: String) {
         match kind.as_str() {
             "Full" | "Unavailable" => {
                 self.refusals += 1;
                 let earlier =
                     [&self.doubted, &self.again].iter().any(|ids| ids.contains(&message.id));
-                if !earlier && !self.told.contains_key(&message.id) {
+                if !earlier && !self.acknowledged_at.contains_key(&message.id) {
                     self.open.remove(&message.id);
                     self.refused.insert(message.id.clone(), (message, kind));
                 }
@@ -100,7 +100,7 @@ impl Model {
         self.rooms.entry(room.clone()).or_insert(Room { epoch, head: Seq::ZERO });
     }
 
-    fn hear_ack(&mut self, message: Message, seq: u64) {
+    fn on_ack(&mut self, message: Message, seq: u64) {
         self.open.remove(&message.id);
         self.refused.remove(&message.id);
         self.doubted.remove(&message.id);
@@ -108,16 +108,16 @@ impl Model {
             self.retried += 1;
             self.retried_and_there += u64::from(self.seen.contains_key(&message.id));
         }
-        if let Some((_, earlier)) = self.told.get(&message.id) {
+        if let Some((_, earlier)) = self.acknowledged_at.get(&message.id) {
             if *earlier != seq {
                 let violation = format!("{message}: told {earlier} and then {seq}");
-                self.violations.push(Violation::Repeated(violation));
+                self.violations.push(Violation::Duplicated(violation));
             }
             return;
         }
         self.acknowledged += 1;
         self.news.push(message.id.clone());
-        self.told.insert(message.id.clone(), (message, seq));
+        self.acknowledged_at.insert(message.id.clone(), (message, seq));
     }
 
     /// How many sends have no answer.
@@ -140,7 +140,7 @@ impl Model {
     pub(crate) fn to_retry(&self, count: usize) -> Vec<Message> {
         // By id, so that it is the same each time.
         let open: BTreeMap<_, _> = self.open.iter().collect();
-        let told: BTreeMap<_, _> = self.told.iter().collect();
+        let told: BTreeMap<_, _> = self.acknowledged_at.iter().collect();
         let open = open.into_values().take(count).cloned();
         open.chain(told.into_values().rev().take(count).map(|(message, _)| message.clone()))
             .collect()
@@ -169,7 +169,7 @@ impl Model {
     pub(crate) async fn check(&mut self, store: &dyn Store, whole: bool) {
         if whole {
             self.seen.clear();
-            self.news = self.told.keys().cloned().collect();
+            self.news = self.acknowledged_at.keys().cloned().collect();
         }
         let rooms: Vec<_> = self.rooms.iter().map(|(id, room)| (id.clone(), *room)).collect();
         for (id, known) in rooms {
@@ -177,7 +177,7 @@ impl Model {
             self.check_room(store, &id, known, from).await;
         }
         for id in std::mem::take(&mut self.news) {
-            self.check_told(store, &id, whole).await;
+            self.check_acknowledged(store, &id, whole).await;
         }
     }
 
@@ -241,17 +241,20 @@ impl Model {
         }
         if let Some((_, kind)) = self.refused.get(&id) {
             self.wrong(format!("{message} {seq}: is there, and the sender was told {kind}"));
-        } else if !self.open.contains_key(&id) && !self.told.contains_key(&id) {
+        } else if !self.open.contains_key(&id) && !self.acknowledged_at.contains_key(&id) {
             self.wrong(format!("{message} {seq}: nobody has sent it"));
         }
         if let Some((_, first)) = self.seen.insert(id, (room, seq)) {
             self.violations
-                .push(Violation::Repeated(format!("{message}: at {first} and at {seq}")));
+                .push(Violation::Duplicated(format!("{message}: at {first} and at {seq}")));
         }
     }
 
-    async fn check_told(&mut self, store: &dyn Store, id: &MessageId, whole: bool) {
-        let Some((Message { room, sender, id }, seq)) = self.told.get(id).cloned() else { return };
+    async fn check_acknowledged(&mut self, store: &dyn Store, id: &MessageId, whole: bool) {
+        let Some((Message { room, sender, id }, seq)) = self.acknowledged_at.get(id).cloned()
+        else {
+            return;
+        };
         match self.seen.get(&id) {
             Some(at) if *at == (room.clone(), seq) => {}
             Some(at) => {
@@ -264,7 +267,7 @@ impl Model {
             }
         }
         // All the records of all the messages would take longer than all else.
-        let looked_for = !whole || self.told.len() < 2000;
+        let looked_for = !whole || self.acknowledged_at.len() < 2000;
         if looked_for && !self.has_record(store, &room, &sender, &id, seq).await {
             let violation = format!("{room} {sender} {id}: the record of the send");
             self.violations.push(Violation::Lost(violation));
@@ -279,7 +282,7 @@ impl Model {
         id: &MessageId,
         seq: u64,
     ) -> bool {
-        let record = store.sent(room, sender, id).await;
+        let record = store.idempotency_record(room, sender, id).await;
         matches!(record, Ok(Some(IdempotencyRecord { seq: at, .. })) if at.get() == seq)
     }
 }
@@ -295,10 +298,10 @@ mod tests {
         let mut model = Model::default();
         for word in words {
             match *word {
-                "try" => model.hear(&format!("try {MESSAGE};")),
-                "ack" => model.hear(&format!("ack {MESSAGE} 7 1.1;")),
+                "try" => model.on_line(&format!("try {MESSAGE};")),
+                "ack" => model.on_line(&format!("ack {MESSAGE} 7 1.1;")),
                 "killed" => drop(model.unanswered()),
-                kind => model.hear(&format!("failed {MESSAGE} {kind};")),
+                kind => model.on_line(&format!("failed {MESSAGE} {kind};")),
             }
         }
         model

@@ -72,7 +72,7 @@ pub enum Violation {
     /// An acknowledged send is at another place than where it was acknowledged.
     Reordered(String),
     /// A message id stands twice, or was acknowledged at two places.
-    Repeated(String),
+    Duplicated(String),
     /// A seq is missing, or a log has become shorter.
     Gap(String),
     /// A room has another epoch than before.
@@ -84,7 +84,7 @@ pub enum Violation {
 impl Violation {
     /// Whether it is none of lost, repeated and reordered.
     pub fn is_other(&self) -> bool {
-        !matches!(self, Self::Lost(_) | Self::Repeated(_) | Self::Reordered(_))
+        !matches!(self, Self::Lost(_) | Self::Duplicated(_) | Self::Reordered(_))
     }
 }
 
@@ -107,7 +107,7 @@ impl fmt::Display for CrashReport {
             self.took,
             self.acknowledged,
             count(|v| matches!(v, Violation::Lost(_))),
-            count(|v| matches!(v, Violation::Repeated(_))),
+            count(|v| matches!(v, Violation::Duplicated(_))),
             count(|v| matches!(v, Violation::Reordered(_))),
             count(Violation::is_other),
             self.retried,

@@ -189,19 +189,19 @@ impl Worker {
     }
 
     /// Takes the next line; `None` when there is no more.
-    async fn hear(&mut self, model: &mut Model) -> Option<String> {
+    async fn read_line(&mut self, model: &mut Model) -> Option<String> {
         let Ok(Some(line)) = self.lines.next_line().await else {
             self.ended = true;
             return None;
         };
-        model.hear(&line);
+        model.on_line(&line);
         self.wrote |= Line::parse(&line) == Some(Line::Ready);
         Some(line)
     }
 
     /// Listens until it has opened the store.
     async fn ready(&mut self, model: &mut Model) {
-        while !self.wrote && self.hear(model).await.is_some() {}
+        while !self.wrote && self.read_line(model).await.is_some() {}
     }
 
     /// Listens until something else is done.
@@ -211,7 +211,7 @@ impl Worker {
             let ended = self.ended;
             tokio::select! {
                 given = &mut other => return given,
-                _ = self.hear(model), if !ended => {}
+                _ = self.read_line(model), if !ended => {}
             }
         }
     }
@@ -220,7 +220,7 @@ impl Worker {
     async fn go_on(&mut self, model: &mut Model) {
         let mut sent = HashSet::new();
         let acknowledged = async {
-            while let Some(line) = self.hear(model).await {
+            while let Some(line) = self.read_line(model).await {
                 match Line::parse(&line) {
                     Some(Line::Try(message)) => {
                         sent.insert(message.id);
@@ -243,7 +243,7 @@ impl Worker {
             self.child.start_kill().unwrap_or_else(|e| panic!("the worker cannot be killed: {e}"));
         }
         // What it had written to the pipe is still there. A line without an end is no line.
-        while self.hear(model).await.is_some() {}
+        while self.read_line(model).await.is_some() {}
         let end = self.child.wait().await;
         if is_over {
             // Its own words are on standard error.

@@ -71,7 +71,7 @@ async fn append(store: &Arc<dyn Store>, room: &RoomId, user: &UserId, long: bool
     let value: Value = Map::from_iter([("text", words)]).into();
     let content = name(Content::new(&value, &Limits::default()));
     let key = Some(IdempotencyKey { id: id.clone(), hash: content_hash(&kind, &value) });
-    let event = NewEvent { from: user.clone(), kind, content, key };
+    let event = NewEvent { from: user.clone(), kind, content, idempotency_key: key };
     let members = vec![(user.clone(), Role::Owner)];
     let seed = Some(RoomSeed { kind: RoomKind::Group, open: true, members });
     let (authority, at) = (Authority::Service, Timestamp::from_millis(1));
@@ -148,8 +148,8 @@ async fn import(store: &Arc<dyn Store>, room: &RoomId, events: u64) -> Done {
 
 /// What the workers were told, and what must therefore be there.
 #[derive(Debug, Default)]
-pub struct Kept {
-    rooms: BTreeMap<String, KeptRoom>,
+pub struct Retained {
+    rooms: BTreeMap<String, RetainedRoom>,
     /// Epochs of rooms that were deleted.
     gone: HashSet<String>,
     /// What the last worker was about to do when it was killed: to which room, or `*`.
@@ -159,7 +159,7 @@ pub struct Kept {
 }
 
 #[derive(Debug, Default, Clone)]
-struct KeptRoom {
+struct RetainedRoom {
     epoch: String,
     head: u64,
     first: u64,
@@ -169,9 +169,9 @@ struct KeptRoom {
     erased: BTreeMap<String, u64>,
 }
 
-impl Kept {
+impl Retained {
     /// Takes a line of a worker's.
-    pub fn hear(&mut self, line: &str) {
+    pub fn on_line(&mut self, line: &str) {
         self.lines += 1;
         let words: Vec<&str> = line.split(' ').collect();
         let number = |at: usize| words.get(at).and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -205,8 +205,9 @@ impl Kept {
     }
 
     /// The room, which may be another one than before: what was under way at a kill was done then.
-    fn room(&mut self, room: &str, epoch: &str) -> &mut KeptRoom {
-        let fresh = || KeptRoom { epoch: epoch.to_owned(), first: 1, ..KeptRoom::default() };
+    fn room(&mut self, room: &str, epoch: &str) -> &mut RetainedRoom {
+        let fresh =
+            || RetainedRoom { epoch: epoch.to_owned(), first: 1, ..RetainedRoom::default() };
         let held = self.rooms.entry(room.to_owned()).or_insert_with(fresh);
         if held.epoch != epoch {
             self.gone.insert(std::mem::replace(held, fresh()).epoch);
@@ -309,7 +310,7 @@ impl Kept {
         }
         for ((user, mid), seq) in &kept.sent {
             let (user, mid) = (name(UserId::new(user)), name(MessageId::new(mid)));
-            let sent = store.sent(id, &user, &mid).await.expect("a send is read");
+            let sent = store.idempotency_record(id, &user, &mid).await.expect("a send is read");
             if sent.map(|sent| sent.seq.get()) != Some(*seq) && self.under_way != "*" {
                 wrong.push(format!("{id} {seq} is not known as {mid} of {user}: {sent:?}"));
             }

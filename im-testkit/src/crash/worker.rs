@@ -244,7 +244,7 @@ fn is_ignored(message: &Message, kind: StoreErrorKind) -> bool {
 pub(super) fn acknowledged(message: &Message, appended: &Appended) -> Line {
     let (seq, epoch) = match appended {
         Appended::Committed(event) => (event.seq, event.epoch),
-        Appended::Repeated { epoch, record } => (record.seq, *epoch),
+        Appended::Duplicate { epoch, record } => (record.seq, *epoch),
     };
     Line::Ack(message.clone(), seq.get(), epoch)
 }

@@ -16,7 +16,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Whether pushes come on a connection of their own, from a mark.
+    /// Whether pushes come on a connection of their own, from a stream position.
     pub const fn is_request_stream(self) -> bool {
         !matches!(self, Self::Ws)
     }
@@ -56,7 +56,7 @@ pub enum Step {
     /// `sub` is written, its answer is not read.
     SubscribeWritten,
     /// `sub` is answered, and nothing after it is read.
-    Followed,
+    Subscribed,
     /// The downlink said how the room answers, and what is there of its past is read.
     Begun,
     /// Half of the bytes of the act are written.
@@ -104,11 +104,11 @@ pub enum Step {
     ActRetried,
     /// All the while others write, before the cut, during it and after it.
     Storm,
-    /// As [`Step::NewsUnread`], and the new downlink takes up the mark of the old one, with no `resume`.
+    /// As [`Step::NewsUnread`], and the new downlink takes up the stream position of the old one, with no `resume`.
     UnreadByPosition,
-    /// As [`Step::NewsHalfRead`], by mark.
+    /// As [`Step::NewsHalfRead`], by stream position.
     HalfReadByPosition,
-    /// As [`Step::NewsRead`], by mark.
+    /// As [`Step::NewsRead`], by stream position.
     ReadByPosition,
 }
 
@@ -118,7 +118,7 @@ impl Step {
         (Self::ResumeHalfWritten..=Self::ActRetried).contains(&self)
     }
 
-    /// Whether the client goes on from its mark alone.
+    /// Whether the client goes on from its stream position alone.
     pub(super) fn is_by_position(self) -> bool {
         self >= Self::UnreadByPosition
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use im_core::wire::{Encoding, Value, decode};
 
 use super::case::Transport;
-use super::ground::Route;
+use super::setup::Route;
 use super::ws::Ws;
 use crate::transport_suite::Received;
 use crate::transport_suite::http::{Answer, Client, Field, Fields, request};
@@ -18,8 +18,8 @@ use crate::transport_suite::peer::generous;
 #[derive(Debug)]
 pub(super) enum Item {
     Frame(Value),
-    /// Where the reader stands after what came before it.
-    Mark(String),
+    /// Where the subscriber stands after what came before it.
+    Position(String),
 }
 
 /// The connection ended.
@@ -29,13 +29,13 @@ pub(super) struct Ended(pub(super) Option<u16>);
 /// Both directions.
 #[derive(Debug)]
 pub(super) enum Line {
-    Whole { ws: Box<Ws>, encoding: Encoding },
-    Halves(Box<Halves>),
+    Duplex { ws: Box<Ws>, encoding: Encoding },
+    RequestStream(Box<RequestStream>),
 }
 
 /// Commands by POST, and a downlink. Every request is a connection of its own.
 #[derive(Debug)]
-pub(super) struct Halves {
+pub(super) struct RequestStream {
     route: Route,
     transport: Transport,
     encoding: Encoding,
@@ -58,9 +58,9 @@ impl Line {
     pub(super) async fn open(route: &Route, transport: Transport, encoding: Encoding) -> Self {
         if transport == Transport::Ws {
             let ws = Ws::open(route.connect().await, encoding).await.expect("a handshake");
-            return Self::Whole { ws: Box::new(ws), encoding };
+            return Self::Duplex { ws: Box::new(ws), encoding };
         }
-        Self::Halves(Box::new(Halves {
+        Self::RequestStream(Box::new(RequestStream {
             route: route.clone(),
             transport,
             encoding,
@@ -72,77 +72,79 @@ impl Line {
 
     /// The session that requests name from now on.
     pub(super) fn name(&mut self, session: String) {
-        if let Self::Halves(halves) = self {
-            halves.session = Some(session);
+        if let Self::RequestStream(request_stream) = self {
+            request_stream.session = Some(session);
         }
     }
 
     /// Writes a message, and waits for nothing.
     pub(super) async fn write(&mut self, message: &[u8]) {
         match self {
-            Self::Whole { ws, .. } => {
+            Self::Duplex { ws, .. } => {
                 let frame = ws.frame(message);
                 // A connection that is gone shows when it is read.
                 let _ = ws.client.send(&frame).await;
             }
-            Self::Halves(halves) => halves.post(message, usize::MAX).await,
+            Self::RequestStream(request_stream) => request_stream.post(message, usize::MAX).await,
         }
     }
 
     /// Writes the beginning of a message.
-    pub(super) async fn write_half(&mut self, message: &[u8]) {
+    pub(super) async fn write_first_half(&mut self, message: &[u8]) {
         match self {
-            Self::Whole { ws, .. } => {
+            Self::Duplex { ws, .. } => {
                 let frame = ws.frame(message);
                 let _ = ws.client.send(&frame[..frame.len() - message.len() / 2]).await;
             }
-            Self::Halves(halves) => halves.post(message, message.len() / 2).await,
+            Self::RequestStream(request_stream) => {
+                request_stream.post(message, message.len() / 2).await
+            }
         }
     }
 
     /// What comes next where answers come.
     pub(super) async fn up(&mut self) -> Result<Vec<Item>, Ended> {
         match self {
-            Self::Whole { ws, encoding } => received(ws.receive().await, *encoding),
-            Self::Halves(halves) => halves.answered().await,
+            Self::Duplex { ws, encoding } => received(ws.receive().await, *encoding),
+            Self::RequestStream(request_stream) => request_stream.answered().await,
         }
     }
 
     /// What comes next where pushes come. A poll is made if none is under way.
-    pub(super) async fn down(&mut self, mark: Option<&str>) -> Result<Vec<Item>, Ended> {
+    pub(super) async fn down(&mut self, position: Option<&str>) -> Result<Vec<Item>, Ended> {
         match self {
-            Self::Whole { ws, encoding } => received(ws.receive().await, *encoding),
-            Self::Halves(halves) => halves.pushed(mark).await,
+            Self::Duplex { ws, encoding } => received(ws.receive().await, *encoding),
+            Self::RequestStream(request_stream) => request_stream.pushed(position).await,
         }
     }
 
     /// Asks for what comes down: a stream is opened, a poll is written. Nothing is read.
-    pub(super) async fn ask(&mut self, mark: Option<&str>) {
-        if let Self::Halves(halves) = self {
-            let hold = if halves.transport == Transport::Long { HOLD } else { 0 };
-            halves.ask(mark, hold).await;
+    pub(super) async fn ask(&mut self, position: Option<&str>) {
+        if let Self::RequestStream(request_stream) = self {
+            let hold = if request_stream.transport == Transport::Long { HOLD } else { 0 };
+            request_stream.ask(position, hold).await;
         }
     }
 
     /// Opens the downlink with nothing on it: when this returns, the server has it.
     pub(super) async fn listen(&mut self) -> Result<Vec<Item>, Ended> {
-        let Self::Halves(halves) = self else { return Ok(Vec::new()) };
-        halves.ask(None, 0).await;
-        match &mut halves.down {
+        let Self::RequestStream(request_stream) = self else { return Ok(Vec::new()) };
+        request_stream.ask(None, 0).await;
+        match &mut request_stream.down {
             Some(Down::Stream { client, open, .. }) => {
                 opened(client).await?;
                 *open = true;
                 Ok(Vec::new())
             }
-            _ => halves.pushed(None).await,
+            _ => request_stream.pushed(None).await,
         }
     }
 
     /// Waits until something has come down that was not read.
     pub(super) async fn arrived(&mut self) {
         let client = match self {
-            Self::Whole { ws, .. } => &mut ws.client,
-            Self::Halves(halves) => match &mut halves.down {
+            Self::Duplex { ws, .. } => &mut ws.client,
+            Self::RequestStream(request_stream) => match &mut request_stream.down {
                 Some(Down::Stream { client, open, .. }) => {
                     if !*open {
                         opened(client).await.expect("a stream");
@@ -162,7 +164,8 @@ impl Line {
         let mut items = Vec::new();
         loop {
             // An answered poll has nothing after it.
-            if matches!(self, Self::Halves(halves) if halves.down.is_none()) {
+            if matches!(self, Self::RequestStream(request_stream) if request_stream.down.is_none())
+            {
                 return (items, None);
             }
             match self.down(None).await {
@@ -179,7 +182,7 @@ const HOLD: u64 = 25;
 /// How long a short poller waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(2);
 
-impl Halves {
+impl RequestStream {
     fn headers(&self) -> Vec<(&'static str, String)> {
         self.session.iter().map(|session| ("im-session", session.clone())).collect()
     }
@@ -211,13 +214,13 @@ impl Halves {
         Ok(frames(&answer.body, self.encoding))
     }
 
-    async fn ask(&mut self, mark: Option<&str>, hold: u64) {
+    async fn ask(&mut self, position: Option<&str>, hold: u64) {
         let mut client = self.route.connect().await;
         let mut headers = self.headers();
-        let at = mark.map(|mark| format!("&at={mark}")).unwrap_or_default();
+        let at = position.map(|position| format!("&at={position}")).unwrap_or_default();
         if self.transport == Transport::Sse {
             headers.push(("accept", "text/event-stream".to_owned()));
-            headers.extend(mark.map(|mark| ("last-event-id", mark.to_owned())));
+            headers.extend(position.map(|position| ("last-event-id", position.to_owned())));
             let _ = client.begin("GET /im/sse", &headers, b"").await;
             self.down = Some(Down::Stream { client, open: false, fields: Fields::default() });
         } else {
@@ -227,13 +230,13 @@ impl Halves {
         }
     }
 
-    async fn pushed(&mut self, mark: Option<&str>) -> Result<Vec<Item>, Ended> {
+    async fn pushed(&mut self, position: Option<&str>) -> Result<Vec<Item>, Ended> {
         if self.down.is_none() {
             let hold = if self.transport == Transport::Long { HOLD } else { 0 };
             if hold == 0 {
                 tokio::time::sleep(PAUSE).await;
             }
-            self.ask(mark, hold).await;
+            self.ask(position, hold).await;
         }
         match &mut self.down {
             Some(Down::Stream { client, open, fields }) => {
@@ -274,7 +277,7 @@ fn said(field: Field) -> Vec<Item> {
     match field {
         // A stream is always JSON.
         Field::Data(message) => frames(&message, Encoding::Json),
-        Field::Id(mark) => vec![Item::Mark(mark)],
+        Field::Id(position) => vec![Item::Position(position)],
     }
 }
 
@@ -289,8 +292,8 @@ fn frames(message: &Bytes, encoding: Encoding) -> Vec<Item> {
     let frames = decode(message, encoding, &generous()).expect("the server's frames can be read");
     let item = |frame: Value| match frame.get("t").and_then(Value::as_text) {
         Some("mark") => {
-            let mark = frame.get("at").and_then(Value::as_text).expect("a mark says where");
-            Item::Mark(mark.to_owned())
+            let position = frame.get("at").and_then(Value::as_text).expect("a mark says where");
+            Item::Position(position.to_owned())
         }
         _ => Item::Frame(frame),
     };

@@ -4,7 +4,7 @@
 //! Ann talks over the first transport up to the step at which her connection is cut, without a good-bye: in the middle of
 //! a frame or a request, before an answer is read, with a poll held, with half of a stream read, or left open for the
 //! server to find out. Bob goes on writing. Ann comes back over the second transport with what a client remembers (her
-//! session, her cursors, the messages without an answer; in some cases her mark alone) and both talk on. In the end each
+//! session, her cursors, the messages without an answer; in some cases her stream position alone) and both talk on. In the end each
 //! has read all there is, and everything is read back from the store.
 //!
 //! Both are clients by hand over plain sockets, against the real servers. Each connection and each request goes to the
@@ -27,9 +27,9 @@
 //! |---|---|
 //! | `case` | classes, steps, transports |
 //! | `suite` | the list of cases |
-//! | `ground` | the servers, shared by all cases of a program |
-//! | `story` | what happens in a case |
-//! | `person`, `deed` | a client, over all its connections; what it does |
+//! | `setup` | the servers, shared by all cases of a program |
+//! | `scenario` | what happens in a case |
+//! | `user`, `action` | a client, over all its connections; what it does |
 //! | `sentinels` | when two servers have heard from each other |
 //! | `line`, `ws` | one connection, or POSTs and a downlink; a WebSocket by hand |
 //!
@@ -41,16 +41,16 @@
     reason = "these are tests: they fail by panicking"
 )]
 
+mod action;
 mod case;
-mod deed;
-mod ground;
 mod line;
-mod person;
+mod scenario;
 mod sentinels;
-mod story;
+mod setup;
 mod suite;
+mod user;
 mod ws;
 
 pub use case::{Case, Class, Step, Transport};
-pub use ground::Ground;
-pub use story::play;
+pub use scenario::play;
+pub use setup::Setup;

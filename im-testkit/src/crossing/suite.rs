@@ -1,7 +1,7 @@
 //! The list of cases.
 
 /// Makes a test of each case on each of these [`Ground`](crate::crossing::Ground)s, by the name
-/// `ground::class::step::before_to_after`. Needs `tokio` with `macros` and `rt` where it is used.
+/// `setup::class::step::before_to_after`. Needs `tokio` with `macros` and `rt` where it is used.
 ///
 /// Steps stand in groups by the transports to which they apply, which say why others are left out. `post` stands for all
 /// that go by POST, where the step comes before any downlink: until then there is only one of them.
@@ -33,7 +33,7 @@ macro_rules! crossing_suite {
                 resume_written ResumeWritten,
             ]
             // A WebSocket listens from the beginning, and the answer to `sub` or `resume` says how the room answers.
-            halves: [
+            request_stream: [
                 listening Listening,
                 begun Begun,
                 resume_begun ResumeBegun,
@@ -41,7 +41,7 @@ macro_rules! crossing_suite {
             all: [
                 follow_half_written SubscribeHalfWritten,
                 follow_written SubscribeWritten,
-                followed Followed,
+                subscribed Subscribed,
                 act_half_written ActHalfWritten,
                 act_written ActWritten,
                 act_done ActDone,
@@ -56,7 +56,7 @@ macro_rules! crossing_suite {
                 checkpointed Checkpointed,
                 resumed Resumed,
                 replay_half_read ReplayHalfRead,
-                act_repeated ActRetried,
+                act_retried ActRetried,
                 storm Storm,
             ]
             // What is pushed by itself is not confirmed.
@@ -71,11 +71,11 @@ macro_rules! crossing_suite {
             open: [
                 left_open_with_news LeftOpenWithNews,
             ]
-            // Only downlinks have marks.
-            marks: [
-                unread_by_mark UnreadByPosition,
-                half_read_by_mark HalfReadByPosition,
-                read_by_mark ReadByPosition,
+            // Only downlinks have stream positions.
+            positions: [
+                unread_by_position UnreadByPosition,
+                half_read_by_position HalfReadByPosition,
+                read_by_position ReadByPosition,
             ]
         }
     };
@@ -86,12 +86,12 @@ macro_rules! crossing_suite {
             ups: [
                 resume_written ResumeWritten,
             ]
-            halves: [
+            request_stream: [
                 begun Begun,
                 resume_begun ResumeBegun,
             ]
             all: [
-                followed Followed,
+                subscribed Subscribed,
                 act_half_written ActHalfWritten,
                 act_written ActWritten,
                 act_done ActDone,
@@ -113,10 +113,10 @@ macro_rules! crossing_suite {
             open: [
                 left_open_with_news LeftOpenWithNews,
             ]
-            marks: [
-                unread_by_mark UnreadByPosition,
-                half_read_by_mark HalfReadByPosition,
-                read_by_mark ReadByPosition,
+            positions: [
+                unread_by_position UnreadByPosition,
+                half_read_by_position HalfReadByPosition,
+                read_by_position ReadByPosition,
             ]
         }
     };
@@ -127,13 +127,13 @@ macro_rules! crossing_suite {
             ups: [
                 resume_written ResumeWritten,
             ]
-            halves: [
+            request_stream: [
                 begun Begun,
                 resume_begun ResumeBegun,
             ]
             all: [
                 follow_written SubscribeWritten,
-                followed Followed,
+                subscribed Subscribed,
                 act_half_written ActHalfWritten,
                 act_written ActWritten,
                 act_done ActDone,
@@ -144,7 +144,7 @@ macro_rules! crossing_suite {
                 news_half_read NewsHalfRead,
                 news_read NewsRead,
                 resumed Resumed,
-                act_repeated ActRetried,
+                act_retried ActRetried,
                 storm Storm,
             ]
             polls: [
@@ -156,10 +156,10 @@ macro_rules! crossing_suite {
             open: [
                 left_open_with_news LeftOpenWithNews,
             ]
-            marks: [
-                unread_by_mark UnreadByPosition,
-                half_read_by_mark HalfReadByPosition,
-                read_by_mark ReadByPosition,
+            positions: [
+                unread_by_position UnreadByPosition,
+                half_read_by_position HalfReadByPosition,
+                read_by_position ReadByPosition,
             ]
         }
     };
@@ -172,7 +172,7 @@ macro_rules! crossing_suite {
     };
     (@all $ground:path, $class:ident, $step:ident) => {
         $crate::crossing_suite!(@ws $ground, $class, $step);
-        $crate::crossing_suite!(@halves $ground, $class, $step);
+        $crate::crossing_suite!(@request_stream $ground, $class, $step);
     };
     (@ups $ground:path, $class:ident, $step:ident) => {
         $crate::crossing_suite!(@ws $ground, $class, $step);
@@ -180,7 +180,7 @@ macro_rules! crossing_suite {
             post_to_ws Sse Ws, post_to_sse Sse Sse, post_to_long Sse Long, post_to_short Sse Short,
         }
     };
-    (@halves $ground:path, $class:ident, $step:ident) => {
+    (@request_stream $ground:path, $class:ident, $step:ident) => {
         $crate::crossing_suite!(@sse $ground, $class, $step);
         $crate::crossing_suite!(@polls $ground, $class, $step);
     };
@@ -199,7 +199,7 @@ macro_rules! crossing_suite {
         $crate::crossing_suite!(@streams $ground, $class, $step);
         $crate::crossing_suite!(@long $ground, $class, $step);
     };
-    (@marks $ground:path, $class:ident, $step:ident) => {
+    (@positions $ground:path, $class:ident, $step:ident) => {
         $crate::crossing_suite! { @pairs $ground, $class, $step,
             sse_to_sse Sse Sse, sse_to_long Sse Long, sse_to_short Sse Short,
             long_to_sse Long Sse, long_to_long Long Long, long_to_short Long Short,

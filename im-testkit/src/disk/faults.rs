@@ -60,7 +60,7 @@ pub struct FaultReport {
     /// Runs in which nobody noticed the fault.
     pub unnoticed: u32,
     /// Errors of sends, by kind.
-    pub told: BTreeMap<String, u32>,
+    pub reported: BTreeMap<String, u32>,
     /// Errors of opening, closing and reading, by what it was and the kind.
     pub away: BTreeMap<String, u32>,
     /// What it took until it worked again: `in-place`, `opened`, `reopened`, `restart`.
@@ -88,7 +88,7 @@ impl fmt::Display for FaultReport {
             self.took,
             self.acknowledged,
             count(|v| matches!(v, Violation::Lost(_))),
-            count(|v| matches!(v, Violation::Repeated(_))),
+            count(|v| matches!(v, Violation::Duplicated(_))),
             count(|v| matches!(v, Violation::Reordered(_))),
             count(Violation::is_other),
             self.missed,
@@ -97,7 +97,7 @@ impl fmt::Display for FaultReport {
         let met = self.met.iter().map(|((kind, error), count)| format!("{kind} {error} {count}"));
         writeln!(f, "  met: {}", met.collect::<Vec<_>>().join(", "))?;
         for (name, counts) in [
-            ("senders were told", &self.told),
+            ("senders were told", &self.reported),
             ("otherwise", &self.away),
             ("worked again", &self.again),
         ] {
@@ -212,7 +212,7 @@ async fn one<C: Fn(&Path, &Task) -> Command>(
     let mut disk = Disk::load(&folder)?;
     let with = fault.clone();
     let done = stage.record(&folder, &SCRIPT, "well", "", |shim| shim.fault(with)).await?;
-    let told = said(&done.records);
+    let reported = said(&done.records);
     let mut violations = ended_well(&done);
     done.records.iter().for_each(|record| disk.apply(record));
     if let Some(wrong) = disk.not_followed().first() {
@@ -220,7 +220,7 @@ async fn one<C: Fn(&Path, &Task) -> Command>(
     }
     let mut place = "as it was left".to_owned();
     if violations.is_empty() {
-        violations.extend(stage.judge(&folder, "well", &told, false).await?.violations);
+        violations.extend(stage.judge(&folder, "well", &reported, false).await?.violations);
     }
     // The rest is the disk's doing: with what nobody synced gone, or some of it there.
     for arrived in [Arrived::Nothing, Arrived::Torn] {
@@ -230,7 +230,7 @@ async fn one<C: Fn(&Path, &Task) -> Command>(
             disk.cut(arrived, number as u64).write(&folder)?;
             let boot = format!("cut-{number}");
             let Verdict { violations: found, abandoned, .. } =
-                stage.judge(&folder, &boot, &told, false).await?;
+                stage.judge(&folder, &boot, &reported, false).await?;
             let lost = abandoned.into_iter().map(Violation::Lost);
             violations.extend(found.into_iter().chain(lost));
             remove(&stage.work.join(format!("boot-{boot}")))?;
@@ -239,12 +239,12 @@ async fn one<C: Fn(&Path, &Task) -> Command>(
     if violations.is_empty() {
         remove(&folder)?;
     } else {
-        fs::write(folder.join("told"), &told)?;
+        fs::write(folder.join("told"), &reported)?;
         fs::write(folder.join("stderr"), &done.stderr)?;
     }
     Ok(Ran {
         met: met(&done.records),
-        lines: told.lines().filter_map(Line::parse).collect(),
+        lines: reported.lines().filter_map(Line::parse).collect(),
         restart: done.status.and_then(|status| status.code()) == Some(i32::from(NEEDS_RESTART)),
         fault,
         place,
@@ -282,7 +282,7 @@ impl FaultReport {
         let mut noticed = restart;
         for line in lines {
             let (counts, what) = match line {
-                Line::Failed(_, kind) => (&mut self.told, kind),
+                Line::Failed(_, kind) => (&mut self.reported, kind),
                 Line::Away(what, kind) => (&mut self.away, format!("{what} {kind}")),
                 Line::Again(how) => (&mut self.again, how),
                 Line::Ack(..) => {

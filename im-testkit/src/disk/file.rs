@@ -25,7 +25,7 @@ enum State {
     Kept,
     /// A sync that should have covered it failed: the system takes it for written, so no later sync writes it. It may be
     /// there or not.
-    Doomed,
+    WillBeLost,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -49,7 +49,7 @@ impl FileNode {
 
     /// A sync covered the changes before `begun`.
     pub(super) fn sync(&mut self, begun: usize, failed: bool) {
-        let state = if failed { State::Doomed } else { State::Kept };
+        let state = if failed { State::WillBeLost } else { State::Kept };
         for (index, _, now) in &mut self.later {
             if *index < begun && *now == State::Open {
                 *now = state;

@@ -103,7 +103,7 @@ impl fmt::Display for PowerReport {
             self.took,
             self.acknowledged,
             self.count(|v| matches!(v, Violation::Lost(_))),
-            self.count(|v| matches!(v, Violation::Repeated(_))),
+            self.count(|v| matches!(v, Violation::Duplicated(_))),
             self.count(|v| matches!(v, Violation::Reordered(_))),
             self.count(Violation::is_other),
             self.abandoned,
@@ -145,7 +145,7 @@ pub async fn run(
         stage,
         random: Random::new(plan.seed),
         report: PowerReport::default(),
-        told: String::new(),
+        reported: String::new(),
         chains: 0,
         most: plan.most,
         large: 0,
@@ -164,7 +164,7 @@ struct Run<'a, C> {
     random: Random,
     report: PowerReport,
     /// What the workers said whose work is in the folder.
-    told: String,
+    reported: String,
     /// How much a worker has acknowledged at most.
     most: u64,
     /// One in so many messages is large.
@@ -181,7 +181,7 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
     /// Workers one after the other, from an empty folder on.
     async fn chain(&mut self) -> io::Result<()> {
         let folder = self.stage.folder("live")?;
-        self.told.clear();
+        self.reported.clear();
         self.chains += 1;
         let heavy = self.chains.is_multiple_of(3);
         self.most = if heavy { self.plan.most * 10 } else { self.plan.most };
@@ -191,10 +191,10 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
             if self.report.cuts >= self.plan.cuts {
                 break;
             }
-            let Some((image, told)) = self.worker(&folder).await? else { break };
+            let Some((image, reported)) = self.worker(&folder).await? else { break };
             remove(&folder)?;
             image.write(&folder)?;
-            self.told = told;
+            self.reported = reported;
         }
         Ok(())
     }
@@ -217,11 +217,11 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
     /// none after something went wrong.
     async fn worker(&mut self, folder: &Path) -> io::Result<Option<(Image, String)>> {
         // What was closed is open again from here on.
-        self.told.push_str(&format!("{}\n", Line::Ready));
+        self.reported.push_str(&format!("{}\n", Line::Ready));
         let mut disk = Disk::load(folder)?;
         let (task, boot) = (self.writes(), self.random.next());
         let mut model = Model::default();
-        self.told.lines().for_each(|line| model.hear(line));
+        self.reported.lines().for_each(|line| model.on_line(line));
         let (unanswered, syncs) = (model.unanswered(), self.plan.syncs);
         let boot = format!("{boot:016x}");
         let done =
@@ -240,16 +240,16 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
         let cuts = self.cuts(&done.records);
         let next = (self.random.next() % cuts.len().max(1) as u64) as usize;
         let mut goes_on = None;
-        let (stage, told) = (&self.stage, &self.told);
+        let (stage, reported) = (&self.stage, &self.reported);
         let verdicts: Vec<_> = stream::iter(cuts.iter().enumerate())
             .map(|(number, cut)| {
                 done.records[disk.len()..cut.at].iter().for_each(|record| disk.apply(record));
-                let told = format!("{told}{}", said(&done.records[..cut.at]));
+                let reported = format!("{reported}{}", said(&done.records[..cut.at]));
                 let image = disk.cut(cut.arrived, cut.seed);
                 if number == next {
-                    goes_on = Some((image.clone(), told.clone()));
+                    goes_on = Some((image.clone(), reported.clone()));
                 }
-                look(stage, number, *cut, image, told)
+                look(stage, number, *cut, image, reported)
             })
             .buffered(self.plan.judges)
             .collect()
@@ -346,20 +346,20 @@ async fn look<C: Fn(&Path, &Task) -> Command>(
     number: usize,
     cut: Cut,
     image: Image,
-    told: String,
+    reported: String,
 ) -> io::Result<(Verdict, u64)> {
     let folder = stage.folder(&format!("image-{number}"))?;
     image.write(&folder)?;
     let boot = format!("{:016x}", !cut.seed);
-    let verdict = stage.judge(&folder, &boot, &told, cut.seed.is_multiple_of(4)).await?;
-    let acknowledged = told.lines().filter(|line| line.starts_with("ack ")).count() as u64;
+    let verdict = stage.judge(&folder, &boot, &reported, cut.seed.is_multiple_of(4)).await?;
+    let acknowledged = reported.lines().filter(|line| line.starts_with("ack ")).count() as u64;
     if verdict.violations.is_empty() && verdict.abandoned.is_empty() {
         remove(&folder)?;
     } else {
         // As it was found, before it was opened.
         remove(&folder)?;
         image.write(&folder)?;
-        std::fs::write(folder.join("told"), told)?;
+        std::fs::write(folder.join("told"), reported)?;
     }
     remove(&stage.work.join(format!("boot-{boot}")))?;
     Ok((verdict, acknowledged))

@@ -54,7 +54,7 @@ impl<C: Fn(&Path, &Task) -> Command> Stage<'_, C> {
         folder: &Path,
         task: &Task,
         boot: &str,
-        told: &str,
+        reported: &str,
         shim: impl FnOnce(Shim) -> Shim,
     ) -> io::Result<Done> {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -63,7 +63,7 @@ impl<C: Fn(&Path, &Task) -> Command> Stage<'_, C> {
         remove(&log)?;
         let with = shim(Shim::new(self.library, folder)?.record(&log, &marks));
         let with = with.boot(&self.boot(boot)?);
-        let (status, _, stderr) = self.run(&with, folder, task, told).await?;
+        let (status, _, stderr) = self.run(&with, folder, task, reported).await?;
         let bytes = if log.exists() { fs::read(&log)? } else { Vec::new() };
         remove(&log)?;
         let records = log::parse(&bytes).map_err(io::Error::other)?;
@@ -75,12 +75,12 @@ impl<C: Fn(&Path, &Task) -> Command> Stage<'_, C> {
         &self,
         folder: &Path,
         boot: &str,
-        told: &str,
+        reported: &str,
         twice: bool,
     ) -> io::Result<Verdict> {
         let shim = Shim::new(self.library, folder)?.boot(&self.boot(boot)?);
         let (status, stdout, stderr) =
-            self.run(&shim, folder, &Task::Judge { twice }, told).await?;
+            self.run(&shim, folder, &Task::Judge { twice }, reported).await?;
         let said = stdout.lines().find_map(|line| line.strip_prefix(VERDICT));
         if let Some(verdict) = said.and_then(|text| serde_json::from_str(text).ok()) {
             return Ok(verdict);
@@ -95,7 +95,7 @@ impl<C: Fn(&Path, &Task) -> Command> Stage<'_, C> {
         shim: &Shim,
         folder: &Path,
         task: &Task,
-        told: &str,
+        reported: &str,
     ) -> io::Result<(Option<ExitStatus>, String, String)> {
         let mut command = (self.command)(&folder.join("data"), task);
         shim.load(&mut command);
@@ -104,7 +104,7 @@ impl<C: Fn(&Path, &Task) -> Command> Stage<'_, C> {
         let mut child = command.kill_on_drop(true).spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             // If it has ended already, its status says so.
-            let _ = stdin.write_all(told.as_bytes()).await;
+            let _ = stdin.write_all(reported.as_bytes()).await;
         }
         match tokio::time::timeout(LONGEST, child.wait_with_output()).await {
             Ok(output) => {

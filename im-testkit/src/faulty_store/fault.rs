@@ -29,7 +29,7 @@ operations! {
     Read,
     /// [`RoomLog::heads`].
     Heads,
-    /// [`RoomLog::sent`].
+    /// [`RoomLog::idempotency_record`].
     Sent,
     /// [`RoomLog::trim`].
     Trim,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-use super::{Place, Plan};
+use super::{FaultPoint, Plan};
 
 /// When a gate holds a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,7 +20,7 @@ pub enum Moment {
 /// Calls that are held. Dropping it lets all of them through, and those to come.
 pub struct Gate {
     held: Arc<Held>,
-    place: Place,
+    point: FaultPoint,
     plan: Arc<Mutex<Plan>>,
 }
 
@@ -47,8 +47,8 @@ impl Held {
 }
 
 impl Gate {
-    pub(super) fn new(held: Arc<Held>, place: Place, plan: Arc<Mutex<Plan>>) -> Self {
-        Self { held, place, plan }
+    pub(super) fn new(held: Arc<Held>, point: FaultPoint, plan: Arc<Mutex<Plan>>) -> Self {
+        Self { held, point, plan }
     }
 
     /// Waits until `calls` have come to this gate since it was set, those that were let through included.
@@ -75,8 +75,8 @@ impl Gate {
 impl Drop for Gate {
     fn drop(&mut self) {
         let gates = &mut self.plan.lock().gates;
-        if gates.get(&self.place).is_some_and(|held| Arc::ptr_eq(held, &self.held)) {
-            gates.remove(&self.place);
+        if gates.get(&self.point).is_some_and(|held| Arc::ptr_eq(held, &self.held)) {
+            gates.remove(&self.point);
         }
         self.held.pass.close();
     }
@@ -85,7 +85,7 @@ impl Drop for Gate {
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate")
-            .field("place", &self.place)
+            .field("place", &self.point)
             .field("arrived", &self.arrived())
             .finish()
     }

@@ -54,12 +54,12 @@ pub struct FaultyStore {
 struct Plan {
     calls: HashMap<Operation, u64>,
     faults: HashMap<Operation, VecDeque<Planned>>,
-    gates: HashMap<Place, Arc<Held>>,
+    gates: HashMap<FaultPoint, Arc<Held>>,
     turns: Option<Arc<Semaphore>>,
 }
 
 /// Where a gate stands.
-type Place = (Operation, Moment);
+type FaultPoint = (Operation, Moment);
 
 struct Planned {
     fault: Fault,
@@ -125,10 +125,10 @@ impl FaultyStore {
     /// Holds every call of `operation` from now on, until the gate lets it through. A gate that was there for the same
     /// moment keeps the calls that it holds and gets no more.
     pub fn hold(&self, operation: Operation, moment: Moment) -> Gate {
-        let place = (operation, moment);
+        let point = (operation, moment);
         let held = Arc::<Held>::default();
-        self.plan.lock().gates.insert(place, Arc::clone(&held));
-        Gate::new(held, place, Arc::clone(&self.plan))
+        self.plan.lock().gates.insert(point, Arc::clone(&held));
+        Gate::new(held, point, Arc::clone(&self.plan))
     }
 
     /// From now on only so many calls are served at a time, and the others wait in line: as with a pool of connections. A
@@ -220,13 +220,13 @@ impl RoomLog for FaultyStore {
         self.call(Operation::Heads, self.inner().heads(rooms)).await
     }
 
-    async fn sent(
+    async fn idempotency_record(
         &self,
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
     ) -> StoreResult<Option<IdempotencyRecord>> {
-        self.call(Operation::Sent, self.inner().sent(room, sender, id)).await
+        self.call(Operation::Sent, self.inner().idempotency_record(room, sender, id)).await
     }
 
     async fn trim(&self, room: &RoomId, keep: &Keep, limit: usize) -> StoreResult<Option<Trimmed>> {

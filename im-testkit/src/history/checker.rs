@@ -10,8 +10,8 @@ use im_core::wire::{Event, PageFrom};
 use im_core::{Cursor, MessageId, RoomId, Seq, Stamp, StateKey, UserId};
 use parking_lot::{Mutex, RwLock};
 
-use super::book::{Book, Fingerprint, Key, Witness};
-use super::reader::Reader;
+use super::room_log::{Fingerprint, Key, RoomLogCopy, Witness};
+use super::subscriber::Subscriber;
 use super::verdict::{Tally, Verdict};
 
 /// Takes down a history and judges it. Clones share it; it may be used from many threads at once.
@@ -21,17 +21,17 @@ pub struct Checker(Arc<Record>);
 /// What all parts of a checker share.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    rooms: RwLock<HashMap<RoomId, Arc<Mutex<Book>>>>,
+    rooms: RwLock<HashMap<RoomId, Arc<Mutex<RoomLogCopy>>>>,
     pub(super) tally: Tally,
     pub(super) deliveries: AtomicU64,
 }
 
 impl Record {
-    pub(super) fn room(&self, room: &RoomId) -> Arc<Mutex<Book>> {
-        if let Some(book) = self.rooms.read().get(room) {
-            return book.clone();
+    pub(super) fn room(&self, room: &RoomId) -> Arc<Mutex<RoomLogCopy>> {
+        if let Some(log) = self.rooms.read().get(room) {
+            return log.clone();
         }
-        let new = || Arc::new(Mutex::new(Book::new(room.clone())));
+        let new = || Arc::new(Mutex::new(RoomLogCopy::new(room.clone())));
         self.rooms.write().entry(room.clone()).or_insert_with(new).clone()
     }
 }
@@ -68,9 +68,9 @@ impl Checker {
 
     /// A state key has this stamp now: the answer to `set` or `unset`.
     pub fn state_applied(&self, room: &RoomId, key: &StateKey, stamp: Stamp) {
-        let book = self.0.room(room);
-        let mut book = book.lock();
-        let newest = book.applied.entry(key.clone()).or_insert(stamp);
+        let log = self.0.room(room);
+        let mut log = log.lock();
+        let newest = log.applied.entry(key.clone()).or_insert(stamp);
         *newest = stamp.max(*newest);
     }
 
@@ -82,14 +82,14 @@ impl Checker {
 
     /// State that was written behind may have been lost: the server was killed. Forgets the stamps acknowledged so far.
     pub fn state_may_be_lost(&self) {
-        for book in self.0.rooms.read().values() {
-            book.lock().applied.clear();
+        for log in self.0.rooms.read().values() {
+            log.lock().applied.clear();
         }
     }
 
-    /// A reader, by whatever name helps to find it again in the report.
-    pub fn reader(&self, name: impl Into<String>) -> Reader {
-        Reader::new(name.into(), self.0.clone())
+    /// A subscriber, by whatever name helps to find it again in the report.
+    pub fn subscriber(&self, name: impl Into<String>) -> Subscriber {
+        Subscriber::new(name.into(), self.0.clone())
     }
 
     /// What the reopened store holds of a room: its head, its first kept event, and events, in one call or, page by
@@ -101,15 +101,15 @@ impl Checker {
         first: Seq,
         events: impl IntoIterator<Item = impl Borrow<Event>>,
     ) {
-        let book = self.0.room(room);
-        let mut book = book.lock();
-        book.stored(Some((head, first)));
+        let log = self.0.room(room);
+        let mut log = log.lock();
+        log.stored(Some((head, first)));
         for event in events {
             let event = event.borrow();
             let key = Key::of(&event.from, event.id.as_ref());
             let content = Fingerprint::of(&event.kind, &event.content);
             let at = Cursor { epoch: event.epoch, seq: event.seq };
-            book.witness(Witness::Store, at, key, event.id.is_some(), content, &self.0.tally);
+            log.witness(Witness::Store, at, key, event.id.is_some(), content, &self.0.tally);
         }
     }
 
@@ -123,17 +123,17 @@ impl Checker {
         self.0.rooms.read().keys().cloned().collect()
     }
 
-    /// A room's last event, as far as anybody has seen it: where a reader that is whole must come to.
+    /// A room's last event, as far as anybody has seen it: where a subscriber that is whole must come to.
     pub fn head(&self, room: &RoomId) -> Option<Cursor> {
         self.0.rooms.read().get(room)?.lock().head()
     }
 
-    /// Judges what was taken down. Finish or drop all readers first.
+    /// Judges what was taken down. Finish or drop all subscribers first.
     pub fn finish(self) -> Verdict {
         let mut verdict =
             Verdict { deliveries: self.0.deliveries.load(Ordering::Relaxed), ..Verdict::default() };
-        for book in self.0.rooms.read().values() {
-            let counts = book.lock().close(&self.0.tally);
+        for log in self.0.rooms.read().values() {
+            let counts = log.lock().close(&self.0.tally);
             verdict.sends += counts.sends;
             verdict.acked += counts.acked;
             verdict.stored += counts.stored;

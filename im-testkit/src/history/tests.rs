@@ -4,12 +4,12 @@ use im_core::{
     Cursor, Epoch, EventKind, MessageId, RoomId, Seq, Stamp, StateKey, Timestamp, UserId,
 };
 
-use super::{Checker, Fingerprint, Reader, Rule, Verdict};
+use super::{Checker, Fingerprint, Rule, Subscriber, Verdict};
 
-/// One room, one sender, one reader; each message's id and content come from its number.
+/// One room, one sender, one subscriber; each message's id and content come from its number.
 struct World {
     checker: Checker,
-    reader: Reader,
+    subscriber: Subscriber,
     room: RoomId,
     sender: UserId,
 }
@@ -41,16 +41,16 @@ fn stamp(ms: u64) -> Stamp {
 impl World {
     fn new() -> Self {
         let checker = Checker::new();
-        let reader = checker.reader("reader");
+        let subscriber = checker.subscriber("reader");
         Self {
             checker,
-            reader,
+            subscriber,
             room: RoomId::new("room").unwrap(),
             sender: UserId::new("sender").unwrap(),
         }
     }
 
-    /// Messages 1 to `n` were sent and acknowledged in their places, and the reader follows from the start.
+    /// Messages 1 to `n` were sent and acknowledged in their places, and the subscriber follows from the start.
     fn with_acked(n: u64) -> Self {
         let mut world = Self::new();
         (1..=n).for_each(|n| world.send(n, "hello"));
@@ -68,20 +68,20 @@ impl World {
     }
 
     fn connect(&mut self, status: Status, cursor: Cursor, head: u64) {
-        self.reader.connected();
-        self.reader.status(&self.room, status, Some(cursor), seq(head));
+        self.subscriber.connected();
+        self.subscriber.status(&self.room, status, Some(cursor), seq(head));
     }
 
     fn deliver(&mut self, n: u64, at: Cursor) {
-        self.reader.delivered(&self.room, at, &self.sender, Some(&id(n)), says("hello"));
+        self.subscriber.delivered(&self.room, at, &self.sender, Some(&id(n)), says("hello"));
     }
 
-    fn deliver_all(&mut self, places: impl IntoIterator<Item = u64>) {
-        places.into_iter().for_each(|n| self.deliver(n, at(n)));
+    fn deliver_all(&mut self, seqs: impl IntoIterator<Item = u64>) {
+        seqs.into_iter().for_each(|n| self.deliver(n, at(n)));
     }
 
     fn finish(self) -> Verdict {
-        self.reader.finish();
+        self.subscriber.finish();
         self.checker.finish()
     }
 
@@ -127,7 +127,7 @@ fn what_the_store_has_not_is_lost() {
 fn what_a_whole_reader_never_got_is_lost() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=1);
-    assert!(!world.reader.is_whole());
+    assert!(!world.subscriber.is_whole());
     world.breaks(&[(Rule::Lost, 2)]);
 }
 
@@ -135,9 +135,9 @@ fn what_a_whole_reader_never_got_is_lost() {
 fn what_comes_late_though_there_was_every_chance_is_lost() {
     let mut world = World::with_acked(2);
     world.deliver_all([1]);
-    world.reader.had_every_chance();
+    world.subscriber.had_every_chance();
     world.deliver_all([2]);
-    world.reader.had_every_chance();
+    world.subscriber.had_every_chance();
     world.breaks(&[(Rule::Lost, 1)]);
 }
 
@@ -145,8 +145,8 @@ fn what_comes_late_though_there_was_every_chance_is_lost() {
 fn a_reader_that_was_cut_off_is_owed_nothing_more() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=1);
-    let World { checker, reader, .. } = world;
-    drop(reader);
+    let World { checker, subscriber, .. } = world;
+    drop(subscriber);
     assert!(checker.finish().is_clean());
 }
 
@@ -155,14 +155,14 @@ fn one_message_in_two_places_is_repeated() {
     let mut world = World::with_acked(2);
     world.deliver_all(1..=2);
     world.deliver(1, at(3));
-    world.breaks(&[(Rule::Repeated, 1)]);
+    world.breaks(&[(Rule::Duplicated, 1)]);
 }
 
 #[test]
 fn one_place_twice_on_a_connection_is_repeated() {
     let mut world = World::with_acked(2);
     world.deliver_all([1, 1, 2]);
-    world.breaks(&[(Rule::Repeated, 1)]);
+    world.breaks(&[(Rule::Duplicated, 1)]);
 }
 
 #[test]
@@ -170,10 +170,10 @@ fn what_is_taken_up_again_may_go_back_once_and_skips_nothing() {
     let delivers = |again: &[u64]| {
         let mut world = World::with_acked(5);
         world.deliver_all(1..=3);
-        world.reader.resumed();
+        world.subscriber.resumed();
         world.deliver_all(again.iter().copied());
         let verdict = world.finish();
-        (verdict.count(Rule::Repeated), verdict.count(Rule::SilentGap))
+        (verdict.count(Rule::Duplicated), verdict.count(Rule::SilentGap))
     };
     assert_eq!(delivers(&[4, 5]), (0, 0));
     assert_eq!(delivers(&[2, 3, 4, 5]), (0, 0));
@@ -182,18 +182,18 @@ fn what_is_taken_up_again_may_go_back_once_and_skips_nothing() {
     assert_eq!(delivers(&[5]), (0, 1));
 }
 
-/// A reader has confirmed 3 when its stream is taken up for the second time, from a mark before that.
+/// A subscriber has confirmed 3 when its stream is taken up for the second time, from a stream position before that.
 #[test]
 fn what_is_taken_up_again_may_leave_out_what_was_confirmed() {
     let delivers = |confirmed: u64, then: &[u64]| {
         let mut world = World::with_acked(5);
         world.deliver_all(1..=3);
-        world.reader.confirmed(&world.room, at(confirmed));
-        world.reader.resumed();
+        world.subscriber.confirmed(&world.room, at(confirmed));
+        world.subscriber.resumed();
         world.deliver_all([2]);
-        world.reader.resumed();
+        world.subscriber.resumed();
         world.deliver_all(then.iter().copied());
-        let whole = world.reader.is_whole();
+        let whole = world.subscriber.is_whole();
         (whole, world.finish().count(Rule::SilentGap))
     };
     assert_eq!(delivers(3, &[4, 5]), (true, 0));
@@ -211,11 +211,11 @@ fn what_was_confirmed_may_be_the_end() {
         let mut world = World::with_acked(3);
         world.connect(Status::Ok, at(0), 3);
         world.deliver_all(1..=3);
-        world.reader.confirmed(&world.room, at(confirmed));
-        world.reader.resumed();
+        world.subscriber.confirmed(&world.room, at(confirmed));
+        world.subscriber.resumed();
         world.deliver_all([2]);
-        world.reader.resumed();
-        let whole = world.reader.is_whole();
+        world.subscriber.resumed();
+        let whole = world.subscriber.is_whole();
         (whole, world.finish().count(Rule::PartialResume))
     };
     assert_eq!(ends(3), (true, 0));
@@ -228,7 +228,7 @@ fn what_is_taken_up_again_may_begin_before_the_status() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=2);
     world.connect(Status::Ok, at(2), 3);
-    world.reader.resumed();
+    world.subscriber.resumed();
     world.deliver_all([2, 3]);
     assert!(world.finish().is_clean());
 }
@@ -239,10 +239,10 @@ fn what_an_earlier_connection_brought_may_be_left_out() {
     let delivers = |resumed: bool| {
         let mut world = World::with_acked(5);
         world.deliver_all(1..=4);
-        world.reader.confirmed(&world.room, at(3));
+        world.subscriber.confirmed(&world.room, at(3));
         world.connect(Status::Ok, at(1), 1);
         if resumed {
-            world.reader.resumed();
+            world.subscriber.resumed();
         }
         world.deliver_all([4, 5]);
         world.finish().count(Rule::SilentGap)
@@ -257,7 +257,7 @@ fn what_lies_before_the_cursor_is_repeated() {
     world.deliver_all(1..=2);
     world.connect(Status::Ok, at(2), 3);
     world.deliver_all(2..=3);
-    world.breaks(&[(Rule::Repeated, 1)]);
+    world.breaks(&[(Rule::Duplicated, 1)]);
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn a_refused_send_loses_its_place_in_the_order() {
 fn a_skipped_place_is_a_silent_gap() {
     let mut world = World::with_acked(5);
     world.deliver_all([1, 2, 5]);
-    assert_eq!(world.reader.cursor(&world.room), Some(at(2)));
+    assert_eq!(world.subscriber.cursor(&world.room), Some(at(2)));
     world.breaks(&[(Rule::SilentGap, 2)]);
 }
 
@@ -319,7 +319,7 @@ fn a_gap_that_is_stated_is_none() {
 fn a_hole_in_the_store_is_a_silent_gap() {
     let mut world = World::with_acked(0);
     world.checker.stored(&world.room, at(3), seq(2), std::iter::empty::<im_core::wire::Event>());
-    world.reader.left(&world.room);
+    world.subscriber.unsubscribed(&world.room);
     world.breaks(&[(Rule::SilentGap, 2)]);
 }
 
@@ -354,8 +354,8 @@ fn a_resume_from_elsewhere_is_partial() {
 fn a_resume_that_forgets_a_room_is_partial() {
     let mut world = World::with_acked(1);
     world.deliver_all([1]);
-    world.reader.connected();
-    world.reader.asked(&world.room, Some(at(1)));
+    world.subscriber.connected();
+    world.subscriber.subscribe_sent(&world.room, Some(at(1)));
     world.breaks(&[(Rule::PartialResume, 1)]);
 }
 
@@ -402,18 +402,18 @@ fn a_reader_left_behind_in_an_old_epoch_is_found() {
 fn nothing_comes_after_the_removal() {
     let mut world = World::with_acked(4);
     world.deliver_all(1..=2);
-    world.reader.removed(&world.room, seq(2));
+    world.subscriber.removed(&world.room, seq(2));
     world.deliver_all([3]);
     world.breaks(&[(Rule::AfterRemoval, 1)]);
 
     let mut world = World::with_acked(4);
     world.deliver_all(1..=4);
-    world.reader.removed(&world.room, seq(2));
+    world.subscriber.removed(&world.room, seq(2));
     world.breaks(&[(Rule::AfterRemoval, 2)]);
 
     let mut world = World::with_acked(4);
     world.deliver_all(1..=2);
-    world.reader.removed(&world.room, seq(2));
+    world.subscriber.removed(&world.room, seq(2));
     world.breaks(&[]);
 }
 
@@ -421,7 +421,7 @@ fn nothing_comes_after_the_removal() {
 fn nothing_comes_after_a_denial() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=2);
-    world.reader.status(&world.room, Status::Denied, None, Seq::ZERO);
+    world.subscriber.status(&world.room, Status::Denied, None, Seq::ZERO);
     world.deliver_all([3]);
     world.breaks(&[(Rule::AfterRemoval, 1)]);
 }
@@ -431,7 +431,7 @@ fn an_older_state_never_follows_a_newer_one() {
     let mut world = World::with_acked(0);
     let (room, key) = (world.room.clone(), StateKey::new("score").unwrap());
     for ms in [5, 7, 6] {
-        world.reader.state(&room, &key, stamp(ms));
+        world.subscriber.state(&room, &key, stamp(ms));
     }
     world.breaks(&[(Rule::OlderState, 1)]);
 }
@@ -442,15 +442,15 @@ fn acknowledged_state_arrives_unless_its_generation_ended() {
         let mut world = World::with_acked(1);
         world.deliver_all([1]);
         let (room, key) = (world.room.clone(), StateKey::new("score").unwrap());
-        world.reader.generation(&room, 1);
-        world.reader.state(&room, &key, stamp(5));
+        world.subscriber.generation(&room, 1);
+        world.subscriber.state(&room, &key, stamp(5));
         world.checker.state_applied(&room, &key, stamp(7));
         (world, room)
     };
     let (late, _) = world();
     late.breaks(&[(Rule::OlderState, 1)]);
     let (mut restarted, room) = world();
-    restarted.reader.generation(&room, 2);
+    restarted.subscriber.generation(&room, 2);
     restarted.breaks(&[]);
 }
 
@@ -468,11 +468,11 @@ fn a_signal_comes_once_on_whatever_connection() {
     let (once, typing) = (signal("once"), signal("typing"));
     world.checker.signal_sent(&world.sender, &world.room, says("once"));
     for signal in [&once, &typing, &typing] {
-        world.reader.signal(signal);
+        world.subscriber.signal(signal);
     }
     world.connect(Status::Ok, at(1), 1);
-    world.reader.signal(&once);
-    world.breaks(&[(Rule::Repeated, 1)]);
+    world.subscriber.signal(&once);
+    world.breaks(&[(Rule::Duplicated, 1)]);
 }
 
 #[test]
@@ -530,11 +530,11 @@ fn ten_thousand_readers_of_one_event_cost_one_entry() {
     world.deliver_all([1]);
     let checker = world.checker.clone();
     for n in 0..10_000 {
-        let mut reader = checker.reader(format!("reader {n}"));
-        reader.connected();
-        reader.status(&world.room, Status::Ok, Some(at(0)), seq(1));
-        reader.delivered(&world.room, at(1), &world.sender, Some(&id(1)), says("hello"));
-        reader.finish();
+        let mut subscriber = checker.subscriber(format!("reader {n}"));
+        subscriber.connected();
+        subscriber.status(&world.room, Status::Ok, Some(at(0)), seq(1));
+        subscriber.delivered(&world.room, at(1), &world.sender, Some(&id(1)), says("hello"));
+        subscriber.finish();
     }
     let verdict = world.finish();
     assert!(verdict.is_clean(), "{verdict}");

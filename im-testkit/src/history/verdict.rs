@@ -11,17 +11,17 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rule {
-    /// Acknowledged and gone, or never handed to a reader that had every chance.
+    /// Acknowledged and gone, or never delivered to a subscriber that had every chance.
     Lost,
     /// One message twice.
-    Repeated,
+    Duplicated,
     /// Not in the order of seqs, or not in the order of its sender.
     OutOfOrder,
     /// Something is missing and nobody said so.
     SilentGap,
     /// A resume that is not what it says.
     PartialResume,
-    /// Of another life of the room.
+    /// Of another epoch of the room.
     StaleEpoch,
     /// Handed to somebody who may not read any more.
     AfterRemoval,
@@ -41,7 +41,7 @@ impl Rule {
     /// Every rule.
     pub const ALL: [Self; 12] = [
         Self::Lost,
-        Self::Repeated,
+        Self::Duplicated,
         Self::OutOfOrder,
         Self::SilentGap,
         Self::PartialResume,
@@ -58,7 +58,7 @@ impl Rule {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
-            Self::Repeated => "repeated",
+            Self::Duplicated => "duplicated",
             Self::OutOfOrder => "out of order",
             Self::SilentGap => "silent gaps",
             Self::PartialResume => "partial resumes",
@@ -96,7 +96,7 @@ pub struct Verdict {
     pub sends: u64,
     /// Messages that were acknowledged.
     pub acked: u64,
-    /// Events that were handed to readers, repeats after a reconnect included.
+    /// Events that were delivered to subscribers, repeats after a reconnect included.
     pub deliveries: u64,
     /// Events that the store held at the end.
     pub stored: u64,
@@ -130,7 +130,7 @@ impl fmt::Display for Verdict {
             "{} sent, {} acknowledged, {} delivered, {} stored",
             self.sends, self.acked, self.deliveries, self.stored
         )?;
-        let shown = [Rule::Lost, Rule::Repeated, Rule::OutOfOrder, Rule::SilentGap];
+        let shown = [Rule::Lost, Rule::Duplicated, Rule::OutOfOrder, Rule::SilentGap];
         let main: Vec<_> =
             shown.iter().map(|rule| format!("{} {}", self.count(*rule), rule.name())).collect();
         writeln!(f, "{}", main.join(", "))?;

@@ -109,7 +109,7 @@ impl MutantFrames {
         match self.mutant {
             Some(Mutant::Gap) => {}
             Some(Mutant::Lose) => self.skipped = Some((event.seq, Seq::MAX)),
-            Some(Mutant::Repeat) => passed.extend([frame.clone(), frame]),
+            Some(Mutant::Redeliver) => passed.extend([frame.clone(), frame]),
             Some(Mutant::Swap) => self.held = Some(frame),
             Some(Mutant::StaleEpoch) => passed.push(self.of_other_epoch(value, event.epoch)),
             _ => {

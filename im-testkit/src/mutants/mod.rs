@@ -6,7 +6,7 @@
 //! | mutant | what it does | put in | caught by |
 //! |---|---|---|---|
 //! | [`Mutant::Lose`] | a reader's events are dropped from one on | frames | lost |
-//! | [`Mutant::Repeat`] | an event is sent twice | frames | repeated |
+//! | [`Mutant::Redeliver`] | an event is sent twice | frames | repeated |
 //! | [`Mutant::Swap`] | two events change places | frames | out of order |
 //! | [`Mutant::Gap`] | one event is left out | frames | silent gap |
 //! | [`Mutant::StaleEpoch`] | an event names another life of its room | frames | stale epoch |
@@ -31,7 +31,7 @@ use crate::history::Rule;
 #[allow(missing_docs, reason = "the table of the module says what each one does")]
 pub enum Mutant {
     Lose,
-    Repeat,
+    Redeliver,
     Swap,
     Gap,
     StaleEpoch,
@@ -48,7 +48,7 @@ impl Mutant {
     /// All twelve.
     pub const ALL: [Self; 12] = [
         Self::Lose,
-        Self::Repeat,
+        Self::Redeliver,
         Self::Swap,
         Self::Gap,
         Self::StaleEpoch,
@@ -65,7 +65,7 @@ impl Mutant {
     pub const fn caught_by(self) -> Rule {
         match self {
             Self::Lose | Self::AckBeforeCommit => Rule::Lost,
-            Self::Repeat | Self::DedupLost => Rule::Repeated,
+            Self::Redeliver | Self::DedupLost => Rule::Duplicated,
             Self::Swap => Rule::OutOfOrder,
             Self::Gap | Self::SpliceOffByOne => Rule::SilentGap,
             Self::StaleEpoch => Rule::StaleEpoch,

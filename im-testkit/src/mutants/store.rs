@@ -84,7 +84,7 @@ impl MutantStore {
             from: event.from.clone(),
             at: append.at,
             kind: event.kind.clone(),
-            id: event.key.as_ref().map(|key| key.id.clone()),
+            id: event.idempotency_key.as_ref().map(|key| key.id.clone()),
             content: event.content.clone(),
         })))
     }
@@ -96,7 +96,7 @@ impl MutantStore {
         let forgets = self.loses_dedup();
         let mut used = None;
         if let Act::Post { event, .. } = &mut append.act
-            && let Some(key) = &mut event.key
+            && let Some(key) = &mut event.idempotency_key
         {
             used = Some((event.from.clone(), key.id.clone()));
             if !self.known.lock().insert(key.id.clone()) && forgets {
@@ -134,11 +134,11 @@ impl MutantStore {
         id: &MessageId,
     ) -> StoreResult<Option<Appended>> {
         let (Some(record), Some(room)) =
-            (self.inner.sent(room, sender, id).await?, self.inner.room(room).await?)
+            (self.inner.idempotency_record(room, sender, id).await?, self.inner.room(room).await?)
         else {
             return Ok(None);
         };
-        Ok(Some(Appended::Repeated { epoch: room.epoch, record }))
+        Ok(Some(Appended::Duplicate { epoch: room.epoch, record }))
     }
 }
 
@@ -173,13 +173,17 @@ impl RoomLog for MutantStore {
         self.inner.heads(rooms).await
     }
 
-    async fn sent(
+    async fn idempotency_record(
         &self,
         room: &RoomId,
         sender: &UserId,
         id: &MessageId,
     ) -> StoreResult<Option<IdempotencyRecord>> {
-        if self.loses_dedup() { Ok(None) } else { self.inner.sent(room, sender, id).await }
+        if self.loses_dedup() {
+            Ok(None)
+        } else {
+            self.inner.idempotency_record(room, sender, id).await
+        }
     }
 
     async fn trim(&self, room: &RoomId, keep: &Keep, limit: usize) -> StoreResult<Option<Trimmed>> {

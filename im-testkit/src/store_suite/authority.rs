@@ -204,7 +204,7 @@ pub async fn owner_creates_again_as_wished<F: StoreFactory>(factory: &F) {
     commit(&store, create_as(&ann, &wanted)).await;
     commit(&store, post(&room, &bob, "hello")).await;
     match one(&store, create_as(&ann, &wanted)).await.unwrap() {
-        Appended::Repeated { record, .. } => assert_eq!(record.seq, seq(2)),
+        Appended::Duplicate { record, .. } => assert_eq!(record.seq, seq(2)),
         other => panic!("{other:?}"),
     }
     let with_eve = [(&ann, Role::Owner), (&eve, Role::Member)];
@@ -215,7 +215,10 @@ pub async fn owner_creates_again_as_wished<F: StoreFactory>(factory: &F) {
     }
     assert_eq!(refused(one(&store, open).await), Refusal::Exists);
     assert_eq!(refused(one(&store, create_as(&bob, &wanted)).await), Refusal::Exists);
-    assert_eq!(refused(one(&store, create_as(&eve, &[(&eve, Role::Owner)])).await), Refusal::Taken);
+    assert_eq!(
+        refused(one(&store, create_as(&eve, &[(&eve, Role::Owner)])).await),
+        Refusal::IdTaken
+    );
     assert_eq!(head(&store, &room).await, 2);
 }
 
@@ -299,6 +302,6 @@ pub async fn a_refusal_writes_nothing<F: StoreFactory>(factory: &F) {
         refused(answer);
     }
     assert_eq!((store.room(&room).await.unwrap(), whole_log(&store, &room).await), before);
-    assert_eq!(store.sent(&room, &eve, &mid("1")).await.unwrap(), None);
+    assert_eq!(store.idempotency_record(&room, &eve, &mid("1")).await.unwrap(), None);
     assert!(store.rooms_of(&eve, None, 10).await.unwrap().is_empty());
 }

@@ -16,7 +16,7 @@ async fn round_trip<F: StoreFactory>(factory: &F, contents: Vec<Content>) {
             from: ann.clone(),
             kind: EventKind::message(),
             content: content.clone(),
-            key: None,
+            idempotency_key: None,
         };
         let send = append(&room, Authority::User(ann.clone()), Act::Post { event, seed: None });
         assert_eq!(commit(&store, send).await.content.packed(), content.packed());
@@ -103,7 +103,7 @@ pub async fn the_longest_ids_are_kept<F: StoreFactory>(factory: &F) {
     let id = MessageId::new("i".repeat(MessageId::MAX_LEN)).unwrap();
     let sent = commit(&store, keyed(&group, &from, "x", &id)).await;
     assert_eq!(whole_log(&store, &group).await[1], sent);
-    assert_eq!(repeated(one(&store, keyed(&group, &from, "x", &id)).await).1.seq, sent.seq);
+    assert_eq!(duplicate(one(&store, keyed(&group, &from, "x", &id)).await).1.seq, sent.seq);
     let listed = store.rooms_of(&from, None, 10).await.unwrap();
     assert_eq!(listed, [(group.clone(), RoomKind::Group, Role::Owner)]);
     let members = store.members(&group, None, 10).await.unwrap();

@@ -19,11 +19,12 @@ pub async fn a_repeat_gets_the_first_seq_and_time<F: StoreFactory>(factory: &F) 
     commit(&store, post(&room, &ann, "between")).await;
     send.at = at(9_999);
     for _ in 0..3 {
-        let (epoch, record) = repeated(one(&store, send.clone()).await);
+        let (epoch, record) = duplicate(one(&store, send.clone()).await);
         assert_eq!((epoch, record.seq, record.at), (first.epoch, first.seq, at(1_000)));
     }
     assert_eq!(whole_log(&store, &room).await.len(), 3);
-    let record = store.sent(&room, &ann, &mid("1")).await.unwrap().expect("the send is known");
+    let record =
+        store.idempotency_record(&room, &ann, &mid("1")).await.unwrap().expect("the send is known");
     assert_eq!((record.seq, record.at), (first.seq, at(1_000)));
     assert_eq!(record.hash, content_hash(&EventKind::message(), &text("hello")));
 }
@@ -35,7 +36,7 @@ pub async fn other_content_under_the_same_id_is_a_conflict<F: StoreFactory>(fact
     let other = one(&store, keyed(&room, &ann, "other", &mid("1"))).await;
     assert_eq!(refused(other), Refusal::Conflict);
     let again = one(&store, keyed(&room, &ann, "hello", &mid("1"))).await;
-    assert_eq!(repeated(again).1.seq, first.seq, "a conflict leaves the first as it was");
+    assert_eq!(duplicate(again).1.seq, first.seq, "a conflict leaves the first as it was");
     assert_eq!(head(&store, &room).await, 2);
 }
 
@@ -48,7 +49,7 @@ pub async fn another_sender_or_room_may_use_the_same_id<F: StoreFactory>(factory
     assert_eq!(commit(&store, keyed(&two, &ann, "c", &mid("1"))).await.seq, seq(2));
     assert_eq!(commit(&store, keyed(&one, &ann, "a", &mid("2"))).await.seq, seq(5));
     for (room, from, expected) in [(&one, &ann, 3), (&one, &bob, 4), (&two, &ann, 2)] {
-        let record = store.sent(room, from, &mid("1")).await.unwrap().unwrap();
+        let record = store.idempotency_record(room, from, &mid("1")).await.unwrap().unwrap();
         assert_eq!(record.seq, seq(expected));
     }
 }
@@ -75,7 +76,7 @@ pub async fn a_repeat_comes_before_membership<F: StoreFactory>(factory: &F) {
         change(&room, &ann, Intent::Add(bob.clone(), Role::Reader)),
     ] {
         commit(&store, change_of_heart).await;
-        let (epoch, record) = repeated(one(&store, send.clone()).await);
+        let (epoch, record) = duplicate(one(&store, send.clone()).await);
         assert_eq!((epoch, record.seq), (first.epoch, first.seq));
         let other = one(&store, keyed(&room, &bob, "other", &mid("1"))).await;
         assert_eq!(refused(other), Refusal::Conflict);
@@ -99,7 +100,7 @@ pub async fn concurrent_repeats_are_committed_once<F: StoreFactory>(factory: &F)
                     assert_eq!(event.seq, seq(round));
                     commits += 1;
                 }
-                other => assert_eq!(repeated(other).1.seq, seq(round)),
+                other => assert_eq!(duplicate(other).1.seq, seq(round)),
             }
         }
         assert_eq!(commits, 1);
@@ -119,7 +120,7 @@ pub async fn a_repeat_within_a_batch_is_recognised<F: StoreFactory>(factory: &F)
     let mut answers = store.append(batch).await.into_iter();
     let mut next = || answers.next().expect("each append has an answer");
     assert_eq!(committed(next()).seq, seq(2));
-    assert_eq!(repeated(next()).1.seq, seq(2));
+    assert_eq!(duplicate(next()).1.seq, seq(2));
     assert_eq!(refused(next()), Refusal::Conflict);
     assert_eq!(committed(next()).seq, seq(3));
     assert_eq!(whole_log(&store, &room).await.len(), 3);
@@ -138,7 +139,7 @@ pub async fn a_repeated_first_send_of_a_direct_room_is_recognised<F: StoreFactor
     }
     let first = commit(&store, send.clone()).await;
     assert_eq!(first.seq, seq(1));
-    let (epoch, record) = repeated(one(&store, send).await);
+    let (epoch, record) = duplicate(one(&store, send).await);
     assert_eq!((epoch, record.seq), (first.epoch, seq(1)));
     assert_eq!(whole_log(&store, &first.room).await, [first]);
 }
@@ -148,7 +149,7 @@ pub async fn a_refused_send_leaves_its_id_free<F: StoreFactory>(factory: &F) {
     let room = open_group(&store, "r", &ann).await;
     let send = keyed(&room, &bob, "hello", &mid("1"));
     assert_eq!(refused(one(&store, send.clone()).await), Refusal::Role);
-    assert_eq!(store.sent(&room, &bob, &mid("1")).await.unwrap(), None);
+    assert_eq!(store.idempotency_record(&room, &bob, &mid("1")).await.unwrap(), None);
     commit(&store, change(&room, &bob, Intent::Join)).await;
     assert_eq!(commit(&store, send).await.seq, seq(3));
 }
@@ -160,7 +161,7 @@ pub async fn what_was_never_sent_is_unknown<F: StoreFactory>(factory: &F) {
     for (room, from, id) in
         [(&room("r2"), &ann, mid("1")), (&group, &user("an"), mid("1")), (&group, &ann, mid("2"))]
     {
-        assert_eq!(store.sent(room, from, &id).await.unwrap(), None);
+        assert_eq!(store.idempotency_record(room, from, &id).await.unwrap(), None);
     }
 }
 
@@ -172,7 +173,7 @@ pub async fn repeats_are_recognised_after_a_reopen<F: StoreFactory>(factory: &F)
     let first = commit(&store, send.clone()).await;
     commit(&store, change(&room, &ann, Intent::Ban(bob.clone()))).await;
     let Some(store) = reopened(factory, store).await else { return };
-    let (epoch, record) = repeated(one(&store, send).await);
+    let (epoch, record) = duplicate(one(&store, send).await);
     assert_eq!((epoch, record.seq, record.at), (first.epoch, first.seq, first.at));
     let other = one(&store, keyed(&room, &bob, "other", &mid("1"))).await;
     assert_eq!(refused(other), Refusal::Conflict);

@@ -40,7 +40,10 @@ async fn is_nowhere(store: &Arc<dyn Store>, room: &RoomId, gone: &UserId) {
     let bytes: usize = log.iter().map(|event| event.content.packed().len()).sum();
     assert_eq!(record.bytes, bytes as u64);
     for id in 0..9 {
-        assert_eq!(store.sent(room, gone, &mid(&id.to_string())).await.unwrap(), None);
+        assert_eq!(
+            store.idempotency_record(room, gone, &mid(&id.to_string())).await.unwrap(),
+            None
+        );
     }
     let state = store.state(room).await.unwrap();
     assert!(state.entries.iter().all(|entry| entry.from != *gone));
@@ -85,7 +88,7 @@ pub async fn what_somebody_sent_stays_in_its_place_without_them<F: StoreFactory>
         let head = store.heads(std::slice::from_ref(&room)).await.unwrap()[0].unwrap();
         assert_eq!(head.erased, 5);
         is_nowhere(&store, &room, &bob).await;
-        let (_, record) = repeated(one(&store, keyed(&room, &ann, "from ann", &mid("2"))).await);
+        let (_, record) = duplicate(one(&store, keyed(&room, &ann, "from ann", &mid("2"))).await);
         assert_eq!(record.seq, seq(7));
         assert_eq!(commit(&store, post(&room, &ann, "on")).await.seq, seq(11));
         assert_eq!(erase(&store, &bob, limit).await, 0, "once is enough");
@@ -156,15 +159,15 @@ pub async fn what_an_erased_user_had_of_their_own_is_gone<F: StoreFactory>(facto
         secret: SecretHash::of(&Secret::new(id)),
         created: at(1),
         expires: at(9_000),
-        attached: 1,
+        fencing_token: 1,
     };
     for (id, user) in [("one", &bob), ("two", &bob), ("anns", &ann)] {
         store.open_session(session(id, user)).await.unwrap();
         let cursor = read(&store, &room, im_core::wire::PageFrom::After(seq(0)), 1).await.head;
         let change = CheckpointChange {
             base: Base::Held,
-            unfollow: vec![],
-            follow: vec![(room.clone(), cursor)],
+            unsubscribe: vec![],
+            subscribe: vec![(room.clone(), cursor)],
             confirm: vec![],
             max_rooms: 9,
         };

@@ -52,7 +52,8 @@ pub(super) fn append(room: &RoomId, authority: Authority, act: Act) -> Append {
 /// `from` says `words`, without an id.
 pub(super) fn post(room: &RoomId, from: &UserId, words: &str) -> Append {
     let content = packed(&text(words));
-    let event = NewEvent { from: from.clone(), kind: EventKind::message(), content, key: None };
+    let event =
+        NewEvent { from: from.clone(), kind: EventKind::message(), content, idempotency_key: None };
     append(room, Authority::User(from.clone()), Act::Post { event, seed: None })
 }
 
@@ -61,7 +62,7 @@ pub(super) fn keyed(room: &RoomId, from: &UserId, words: &str, id: &MessageId) -
     let mut append = post(room, from, words);
     if let Act::Post { event, .. } = &mut append.act {
         let hash = content_hash(&EventKind::message(), &text(words));
-        event.key = Some(IdempotencyKey { id: id.clone(), hash });
+        event.idempotency_key = Some(IdempotencyKey { id: id.clone(), hash });
     }
     append
 }
@@ -119,9 +120,9 @@ pub(super) fn committed(answer: StoreResult<Appended>) -> Arc<Event> {
 }
 
 #[track_caller]
-pub(super) fn repeated(answer: StoreResult<Appended>) -> (Epoch, IdempotencyRecord) {
+pub(super) fn duplicate(answer: StoreResult<Appended>) -> (Epoch, IdempotencyRecord) {
     match answer {
-        Ok(Appended::Repeated { epoch, record }) => (epoch, record),
+        Ok(Appended::Duplicate { epoch, record }) => (epoch, record),
         other => panic!("a repeat was expected, not {other:?}"),
     }
 }

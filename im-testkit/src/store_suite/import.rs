@@ -65,7 +65,7 @@ async fn imported(store: &Arc<dyn Store>, name: &str, first: u64) -> RoomRecord 
 async fn is_invisible(store: &Arc<dyn Store>, id: &RoomId) {
     assert_eq!(store.room(id).await.unwrap(), None);
     assert_eq!(store.heads(std::slice::from_ref(id)).await.unwrap(), [None]);
-    assert_eq!(store.sent(id, &user("ann"), &mid("2")).await.unwrap(), None);
+    assert_eq!(store.idempotency_record(id, &user("ann"), &mid("2")).await.unwrap(), None);
     assert_eq!(store.membership(id, &user("ann")).await.unwrap(), None);
     assert!(store.memberships(id, None, 9).await.unwrap().is_empty());
     assert!(store.rooms_of(&user("ann"), None, 9).await.unwrap().iter().all(|(it, ..)| it != id));
@@ -86,7 +86,8 @@ async fn is_whole(store: &Arc<dyn Store>, record: &RoomRecord, first: u64) {
         assert_eq!((found.seq, &found.from, found.at), (seq(n), &expected.from, expected.at));
         assert_eq!((&found.kind, &found.content), (&expected.kind, &expected.content));
         assert_eq!(found.id.as_ref(), Some(&id));
-        let sent = store.sent(&record.id, &expected.from, &id).await.unwrap().unwrap();
+        let sent =
+            store.idempotency_record(&record.id, &expected.from, &id).await.unwrap().unwrap();
         assert_eq!((sent.seq, sent.at, sent.hash), (seq(n), expected.at, hash));
     }
     let bytes: usize = log.iter().map(|event| event.content.packed().len()).sum();
@@ -109,7 +110,7 @@ pub async fn an_imported_room_is_as_it_was<F: StoreFactory>(factory: &F) {
         let even = if first % 2 == 0 { first } else { first + 1 };
         let words = format!("words {even}");
         let retry = keyed(&record.id, &ann, &words, &mid(&even.to_string()));
-        assert_eq!(repeated(one(&store, retry).await).1.seq, seq(even));
+        assert_eq!(duplicate(one(&store, retry).await).1.seq, seq(even));
         assert_eq!(commit(&store, post(&record.id, &ann, "on")).await.seq, seq(first + 6));
         let joins = change(&record.id, &user("bob"), Intent::Join);
         assert_eq!(refused(one(&store, joins).await), Refusal::Banned);
@@ -276,5 +277,5 @@ pub async fn an_erasure_reaches_what_is_imported<F: StoreFactory>(factory: &F) {
     assert_eq!(log.iter().filter(|event| event.from == UserId::erased()).count(), 3);
     assert!(log.iter().all(|event| event.from != bob));
     assert_eq!(store.membership(&new.id, &bob).await.unwrap(), None);
-    assert_eq!(store.sent(&new.id, &bob, &mid("1")).await.unwrap(), None);
+    assert_eq!(store.idempotency_record(&new.id, &bob, &mid("1")).await.unwrap(), None);
 }

@@ -114,11 +114,11 @@ pub async fn repeats_are_known_after_their_events_are_trimmed<F: StoreFactory>(f
     let (store, ann) = (factory.open().await, user("ann"));
     let room = filled(&store, "r", 5).await;
     trim(&store, &room, last(0), 100).await;
-    let (_, record) = repeated(one(&store, keyed(&room, &ann, "xxx", &mid("3"))).await);
+    let (_, record) = duplicate(one(&store, keyed(&room, &ann, "xxx", &mid("3"))).await);
     assert_eq!((record.seq, record.at), (seq(3), at(30)));
     let other = one(&store, keyed(&room, &ann, "other", &mid("3"))).await;
     assert_eq!(refused(other), im_core::state::Refusal::Conflict);
-    assert!(store.sent(&room, &ann, &mid("2")).await.unwrap().is_some());
+    assert!(store.idempotency_record(&room, &ann, &mid("2")).await.unwrap().is_some());
 }
 
 pub async fn a_trim_of_nothing_changes_nothing<F: StoreFactory>(factory: &F) {
@@ -212,6 +212,6 @@ pub async fn what_was_trimmed_stays_away_after_a_reopen<F: StoreFactory>(factory
     let Some(store) = reopened(factory, store).await else { return };
     assert_eq!((store.room(&room).await.unwrap(), whole_log(&store, &room).await), (before, log));
     assert_eq!(trim(&store, &room, last(4), 100).await.first, seq(7));
-    repeated(one(&store, keyed(&room, &user("ann"), "xx", &mid("2"))).await);
+    duplicate(one(&store, keyed(&room, &user("ann"), "xx", &mid("2"))).await);
     assert_eq!(commit(&store, post(&room, &user("ann"), "x")).await.seq, seq(11));
 }

@@ -23,15 +23,15 @@ fn some_session(id: &SessionId) -> SessionRecord {
         secret: SecretHash::of(&Secret::new("a secret that nobody guesses")),
         created: at(1),
         expires: at(100),
-        attached: 1,
+        fencing_token: 1,
     }
 }
 
-fn following(room: &RoomId, cursor: Cursor) -> CheckpointChange {
+fn subscribing(room: &RoomId, cursor: Cursor) -> CheckpointChange {
     CheckpointChange {
         base: Base::Held,
-        unfollow: vec![],
-        follow: vec![(room.clone(), cursor)],
+        unsubscribe: vec![],
+        subscribe: vec![(room.clone(), cursor)],
         confirm: vec![],
         max_rooms: 10,
     }
@@ -64,7 +64,7 @@ pub async fn a_closed_store_refuses_everything<F: StoreFactory>(factory: &F) {
     let range = LogRange { from: PageFrom::After(Seq::ZERO), limit: 1, max_bytes: 1 };
     closed(store.read(&room, range).await);
     closed(store.heads(std::slice::from_ref(&room)).await);
-    closed(store.sent(&room, &ann, &mid("1")).await);
+    closed(store.idempotency_record(&room, &ann, &mid("1")).await);
     closed(store.trim(&room, &Keep::ALL, 1).await);
     closed(store.rooms(None, 1).await);
     closed(store.memberships(&room, None, 1).await);
@@ -91,7 +91,7 @@ pub async fn a_closed_store_refuses_everything<F: StoreFactory>(factory: &F) {
     closed(store.open_ticket(&id, &some_session(&id).secret).await);
     closed(store.session_heads(std::slice::from_ref(&id)).await);
     closed(store.checkpoint(&id).await);
-    closed(store.change_checkpoint(&id, following(&room, nowhere)).await);
+    closed(store.change_checkpoint(&id, subscribing(&room, nowhere)).await);
     closed(store.sweep_sessions(at(5), 1).await);
     closed(store.merge_state(vec![some_state(&room, 1)]).await);
     closed(store.state(&room).await);
@@ -167,7 +167,7 @@ pub async fn everything_is_there_after_a_reopen<F: StoreFactory>(factory: &F) {
     store.end_session(&gone).await.unwrap();
     let epoch = store.room(&room).await.unwrap().unwrap().epoch;
     let mut checkpoint = Checkpoint::default();
-    let change = following(&room, Cursor { epoch, seq: seq(2) });
+    let change = subscribing(&room, Cursor { epoch, seq: seq(2) });
     checkpoint.apply(&change).unwrap();
     assert_eq!(store.change_checkpoint(&id, change).await.unwrap(), Ok(1));
     store.merge_state(vec![some_state(&room, 5)]).await.unwrap();
@@ -177,7 +177,7 @@ pub async fn everything_is_there_after_a_reopen<F: StoreFactory>(factory: &F) {
         store.heads(&rooms).await.unwrap(),
         store.members(&room, None, 10).await.unwrap(),
         store.rooms_of(&bob, None, 10).await.unwrap(),
-        store.sent(&room, &bob, &mid("1")).await.unwrap(),
+        store.idempotency_record(&room, &bob, &mid("1")).await.unwrap(),
         [whole_log(&store, &room).await, whole_log(&store, &dm).await],
     );
     let Some(store) = reopened(factory, store).await else { return };
@@ -186,7 +186,7 @@ pub async fn everything_is_there_after_a_reopen<F: StoreFactory>(factory: &F) {
         store.heads(&rooms).await.unwrap(),
         store.members(&room, None, 10).await.unwrap(),
         store.rooms_of(&bob, None, 10).await.unwrap(),
-        store.sent(&room, &bob, &mid("1")).await.unwrap(),
+        store.idempotency_record(&room, &bob, &mid("1")).await.unwrap(),
         [whole_log(&store, &room).await, whole_log(&store, &dm).await],
     );
     assert_eq!(before, after);

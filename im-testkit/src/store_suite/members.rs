@@ -87,13 +87,13 @@ pub async fn joining_and_leaving_are_events_and_idempotent<F: StoreFactory>(fact
     assert_eq!(joined.member_changes(), [MemberChange::Joined(bob.clone(), Role::Member)]);
     assert_eq!(count(&store, &room).await, 2);
     commit(&store, post(&room, &ann, "between")).await;
-    let (epoch, again) = repeated(one(&store, join).await);
+    let (epoch, again) = duplicate(one(&store, join).await);
     assert_eq!((epoch, again.seq), (joined.epoch, seq(3)), "a repeat tells the head");
     assert_eq!(count(&store, &room).await, 2);
     let leave = change(&room, &bob, Intent::Leave);
     let left = commit(&store, leave.clone()).await;
     assert_eq!(left.member_changes(), [MemberChange::Left(bob.clone())]);
-    assert_eq!(repeated(one(&store, leave).await).1.seq, seq(4));
+    assert_eq!(duplicate(one(&store, leave).await).1.seq, seq(4));
     assert_eq!(store.membership(&room, &bob).await.unwrap(), None);
     assert_eq!((count(&store, &room).await, head(&store, &room).await), (1, 4));
 }
@@ -119,7 +119,7 @@ pub async fn a_role_changes_without_a_new_member<F: StoreFactory>(factory: &F) {
         expected += 1;
         assert_eq!(event.seq, seq(expected));
         assert_eq!(event.member_changes(), [MemberChange::Joined(bob.clone(), role)]);
-        assert_eq!(repeated(one(&store, add).await).1.seq, seq(expected));
+        assert_eq!(duplicate(one(&store, add).await).1.seq, seq(expected));
         let membership = store.membership(&room, &bob).await.unwrap();
         assert_eq!(membership, Some(Membership::Member(role)));
         assert_eq!(count(&store, &room).await, 2);
@@ -135,7 +135,7 @@ pub async fn removing_is_idempotent<F: StoreFactory>(factory: &F) {
     let remove = change(&room, &ann, Intent::Remove(bob.clone()));
     let removed = commit(&store, remove.clone()).await;
     assert_eq!(removed.member_changes(), [MemberChange::Removed(bob.clone())]);
-    assert_eq!(repeated(one(&store, remove).await).1.seq, removed.seq);
+    assert_eq!(duplicate(one(&store, remove).await).1.seq, removed.seq);
     assert_eq!(count(&store, &room).await, 1);
     commit(&store, change(&room, &bob, Intent::Join)).await;
     assert_eq!(count(&store, &room).await, 2, "who was removed may come back");
@@ -150,7 +150,7 @@ pub async fn a_ban_keeps_out_until_it_is_lifted<F: StoreFactory>(factory: &F) {
         let ban = change(&room, &ann, Intent::Ban(target.clone()));
         let event = commit(&store, ban.clone()).await;
         assert_eq!(event.member_changes(), [MemberChange::Banned(target.clone())]);
-        assert_eq!(repeated(one(&store, ban).await).1.seq, event.seq);
+        assert_eq!(duplicate(one(&store, ban).await).1.seq, event.seq);
         assert_eq!(store.membership(&room, target).await.unwrap(), Some(Membership::Banned));
         assert_eq!(count(&store, &room).await, members);
         assert!(store.rooms_of(target, None, 10).await.unwrap().is_empty());
@@ -162,14 +162,14 @@ pub async fn a_ban_keeps_out_until_it_is_lifted<F: StoreFactory>(factory: &F) {
         }
         // Neither leaving nor being removed lifts a ban.
         let leave = by_service(change(&room, target, Intent::Leave));
-        repeated(one(&store, leave).await);
-        repeated(one(&store, change(&room, &ann, Intent::Remove(target.clone()))).await);
+        duplicate(one(&store, leave).await);
+        duplicate(one(&store, change(&room, &ann, Intent::Remove(target.clone()))).await);
         assert_eq!(store.membership(&room, target).await.unwrap(), Some(Membership::Banned));
     }
     let unban = change(&room, &ann, Intent::Unban(bob.clone()));
     let event = commit(&store, unban.clone()).await;
     assert_eq!(event.member_changes(), [MemberChange::Unbanned(bob.clone())]);
-    assert_eq!(repeated(one(&store, unban).await).1.seq, event.seq);
+    assert_eq!(duplicate(one(&store, unban).await).1.seq, event.seq);
     assert_eq!(store.membership(&room, &bob).await.unwrap(), None);
     assert_eq!(count(&store, &room).await, 1, "who may come back is not in yet");
     commit(&store, change(&room, &bob, Intent::Join)).await;

@@ -22,15 +22,15 @@ const STEPS: usize = 60;
 pub async fn random_operations_agree_with_the_model<F: StoreFactory>(factory: &F) {
     let chosen = std::env::var("IM_SUITE_SEED").ok().and_then(|seed| seed.parse().ok());
     for seed in chosen.map_or(0..SEQUENCES, |seed: u64| seed..seed + 1) {
-        let _told = Told(seed);
+        let _told = Recorded(seed);
         sequence(factory, seed).await;
     }
 }
 
 /// Says which seed it was if the test fails.
-struct Told(u64);
+struct Recorded(u64);
 
-impl Drop for Told {
+impl Drop for Recorded {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("it failed with IM_SUITE_SEED={}", self.0);
@@ -65,15 +65,15 @@ async fn sequence<F: StoreFactory>(factory: &F, seed: u64) {
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Committed(Event),
-    Repeated(Epoch, Seq, ContentHash),
+    Duplicate(Epoch, Seq, ContentHash),
     Failed(StoreErrorKind),
 }
 
 fn outcome(answer: StoreResult<Appended>) -> Outcome {
     match answer {
         Ok(Appended::Committed(event)) => Outcome::Committed(Event::clone(&event)),
-        Ok(Appended::Repeated { epoch, record }) => {
-            Outcome::Repeated(epoch, record.seq, record.hash)
+        Ok(Appended::Duplicate { epoch, record }) => {
+            Outcome::Duplicate(epoch, record.seq, record.hash)
         }
         Err(error) => Outcome::Failed(error.kind()),
     }
@@ -187,7 +187,7 @@ impl View for Model {
         Ok(memberships.iter().any(|(other, membership)| *membership == owner && other != user))
     }
 
-    fn sent(
+    fn idempotency_record(
         &self,
         room: &RoomRecord,
         sender: &UserId,
@@ -206,8 +206,8 @@ impl Model {
         };
         let commit = match plan(append, self, fresh) {
             Ok(Plan::Commit(commit)) => *commit,
-            Ok(Plan::Repeated { epoch, record }) => {
-                return Outcome::Repeated(epoch, record.seq, record.hash);
+            Ok(Plan::Duplicate { epoch, record }) => {
+                return Outcome::Duplicate(epoch, record.seq, record.hash);
             }
             Err(PlanError::Refused(refusal)) => {
                 return Outcome::Failed(StoreErrorKind::Refused(refusal));
@@ -293,7 +293,7 @@ impl Model {
                 let membership = store.membership(&name, &user).await.unwrap();
                 assert_eq!(membership, memberships.get(&user).copied());
                 for id in (0..Random::IDS).map(|n| mid(&n.to_string())) {
-                    let sent = store.sent(&name, &user, &id).await.unwrap();
+                    let sent = store.idempotency_record(&name, &user, &id).await.unwrap();
                     assert_eq!(sent, expected.sent(&user, &id), "{name} {user} {id}");
                 }
             }

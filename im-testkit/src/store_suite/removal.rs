@@ -45,7 +45,7 @@ async fn is_gone(store: &Arc<dyn Store>, room: &RoomId) {
     let range = LogRange { from: PageFrom::After(Seq::ZERO), limit: 9, max_bytes: 1 << 20 };
     assert!(store.read(room, range).await.unwrap().is_none());
     assert_eq!(store.heads(std::slice::from_ref(room)).await.unwrap(), [None]);
-    assert_eq!(store.sent(room, &bob, &mid("1")).await.unwrap(), None);
+    assert_eq!(store.idempotency_record(room, &bob, &mid("1")).await.unwrap(), None);
     assert!(store.members(room, None, 9).await.unwrap().is_empty());
     assert!(store.memberships(room, None, 9).await.unwrap().is_empty());
     for user in [ann, bob, user("eve")] {
@@ -72,7 +72,7 @@ pub async fn a_deleted_room_is_gone_for_everybody<F: StoreFactory>(factory: &F) 
             break;
         }
     }
-    assert!(store.sent(&other, &user("bob"), &mid("1")).await.unwrap().is_some());
+    assert!(store.idempotency_record(&other, &user("bob"), &mid("1")).await.unwrap().is_some());
     assert_eq!(store.state(&other).await.unwrap().entries, [state(&other)]);
     assert_eq!(store.rooms_of(&user("bob"), None, 9).await.unwrap().len(), 1);
     assert!(!store.purge(3).await.unwrap());
@@ -100,7 +100,7 @@ pub async fn a_room_made_anew_shares_nothing_with_the_old_one<F: StoreFactory>(f
             assert!(store.rooms_of(&user("ann"), None, 9).await.unwrap().is_empty());
             let of_bob = store.rooms_of(&bob, None, 9).await.unwrap();
             assert_eq!(of_bob, [(room.clone(), RoomKind::Channel, Role::Reader)]);
-            assert_eq!(store.sent(&room, &bob, &mid("1")).await.unwrap(), None);
+            assert_eq!(store.idempotency_record(&room, &bob, &mid("1")).await.unwrap(), None);
             assert!(store.state(&room).await.unwrap().entries.is_empty());
             assert_eq!(whole_log(&store, &room).await, std::slice::from_ref(&event));
             if !store.purge(limit).await.unwrap() {

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use im_core::state::{
-    Base, Checkpoint, CheckpointChange, Followed, SecretHash, SessionHead, SessionRecord, Ticket,
-    Unchanged,
+    Base, Checkpoint, CheckpointChange, SecretHash, SessionHead, SessionRecord, SubscriptionRecord,
+    Ticket, Unchanged,
 };
 use im_core::wire::Secret;
 use im_core::{Cursor, DeviceId, Epoch, RoomId, SessionId};
@@ -19,7 +19,7 @@ fn record(id: &str, owner: &str, created: u64, expires: u64) -> SessionRecord {
         secret: SecretHash::of(&Secret::new("a secret that nobody guesses")),
         created: at(created),
         expires: at(expires),
-        attached: 1,
+        fencing_token: 1,
     }
 }
 
@@ -32,14 +32,14 @@ fn rooms(rooms: u64, n: u64) -> Vec<(RoomId, Cursor)> {
     (0..rooms).map(|number| (room(&format!("room{number}")), cursor(n))).collect()
 }
 
-fn follow(base: Base, follow: Vec<(RoomId, Cursor)>) -> CheckpointChange {
-    CheckpointChange { base, unfollow: vec![], follow, confirm: vec![], max_rooms: 2_000 }
+fn subscribe(base: Base, subscribe: Vec<(RoomId, Cursor)>) -> CheckpointChange {
+    CheckpointChange { base, unsubscribe: vec![], subscribe, confirm: vec![], max_rooms: 2_000 }
 }
 
 /// A checkpoint that follows rooms since `since`.
-fn checkpoint(rev: u64, since: u64, follow: Vec<(RoomId, Cursor)>) -> Checkpoint {
-    let followed = |(room, cursor)| (room, Followed { cursor, since });
-    Checkpoint { rev, rooms: follow.into_iter().map(followed).collect() }
+fn checkpoint(rev: u64, since: u64, subscribe: Vec<(RoomId, Cursor)>) -> Checkpoint {
+    let subscription = |(room, cursor)| (room, SubscriptionRecord { cursor, since });
+    Checkpoint { rev, rooms: subscribe.into_iter().map(subscription).collect() }
 }
 
 pub async fn a_session_is_kept<F: StoreFactory>(factory: &F) {
@@ -57,10 +57,10 @@ pub async fn attaching_counts_and_moves_the_expiry<F: StoreFactory>(factory: &F)
     assert_eq!(store.attach_session(&id, at(100)).await.unwrap(), None);
     assert_eq!(store.session(&id).await.unwrap(), None, "attaching makes no session");
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
-    store.change_checkpoint(&id, follow(Base::Held, rooms(2, 5))).await.unwrap().unwrap();
+    store.change_checkpoint(&id, subscribe(Base::Held, rooms(2, 5))).await.unwrap().unwrap();
     assert_eq!(store.attach_session(&id, at(300)).await.unwrap(), Some(2));
     assert_eq!(store.attach_session(&id, at(200)).await.unwrap(), Some(3));
-    let held = SessionRecord { attached: 3, ..record("s", "ann", 1, 200) };
+    let held = SessionRecord { fencing_token: 3, ..record("s", "ann", 1, 200) };
     assert_eq!(store.session(&id).await.unwrap(), Some(held.clone()));
     assert_eq!(store.sessions_of(&user("ann"), 10).await.unwrap(), [held]);
     assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(1, 1, rooms(2, 5)));
@@ -102,7 +102,7 @@ pub async fn an_ended_session_is_gone_for_good<F: StoreFactory>(factory: &F) {
     store.open_session(record("other", "ann", 1, 100)).await.unwrap();
     store.end_session(&id).await.unwrap();
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
-    store.change_checkpoint(&id, follow(Base::Held, rooms(2, 5))).await.unwrap().unwrap();
+    store.change_checkpoint(&id, subscribe(Base::Held, rooms(2, 5))).await.unwrap().unwrap();
     store.end_session(&id).await.unwrap();
     for _ in 0..2 {
         assert_eq!(store.session(&id).await.unwrap(), None);
@@ -112,7 +112,7 @@ pub async fn an_ended_session_is_gone_for_good<F: StoreFactory>(factory: &F) {
         // Late writes of whoever was connected.
         store.touch_session(&id, at(900)).await.unwrap();
         assert_eq!(store.attach_session(&id, at(900)).await.unwrap(), None);
-        let late = store.change_checkpoint(&id, follow(Base::Held, rooms(1, 6))).await.unwrap();
+        let late = store.change_checkpoint(&id, subscribe(Base::Held, rooms(1, 6))).await.unwrap();
         assert_eq!(late, Err(Unchanged::NoSession));
         store.end_session(&id).await.unwrap();
     }
@@ -143,33 +143,34 @@ pub async fn heads_tell_what_may_have_changed<F: StoreFactory>(factory: &F) {
     }
     store.attach_session(&session("a"), at(100)).await.unwrap();
     for _ in 0..3 {
-        let change = follow(Base::Held, rooms(1_000, 5));
+        let change = subscribe(Base::Held, rooms(1_000, 5));
         store.change_checkpoint(&session("b"), change).await.unwrap().unwrap();
     }
     let heads = store.session_heads(&["b", "nobody", "a", "b"].map(session)).await.unwrap();
-    let (a, b) = (SessionHead { attached: 2, rev: 0 }, SessionHead { attached: 1, rev: 3 });
+    let (a, b) =
+        (SessionHead { fencing_token: 2, rev: 0 }, SessionHead { fencing_token: 1, rev: 3 });
     assert_eq!(heads, [Some(b), None, Some(a), Some(b)]);
 }
 
 pub async fn a_checkpoint_changes_step_by_step<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
-    let nobody = store.change_checkpoint(&id, follow(Base::Held, rooms(1, 5))).await.unwrap();
+    let nobody = store.change_checkpoint(&id, subscribe(Base::Held, rooms(1, 5))).await.unwrap();
     assert_eq!(nobody, Err(Unchanged::NoSession));
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
     let mut expected = Checkpoint::default();
     let unfollow =
-        CheckpointChange { unfollow: vec![room("room1")], ..follow(Base::Rev(2), vec![]) };
-    let confirm = CheckpointChange { confirm: rooms(9, 8), ..follow(Base::Held, vec![]) };
-    let crowded = CheckpointChange { max_rooms: 2, ..follow(Base::Held, rooms(4, 1)) };
+        CheckpointChange { unsubscribe: vec![room("room1")], ..subscribe(Base::Rev(2), vec![]) };
+    let confirm = CheckpointChange { confirm: rooms(9, 8), ..subscribe(Base::Held, vec![]) };
+    let crowded = CheckpointChange { max_rooms: 2, ..subscribe(Base::Held, rooms(4, 1)) };
     for change in [
-        follow(Base::Held, rooms(2, 5)),
-        follow(Base::Held, rooms(3, 6)),
-        follow(Base::Rev(1), rooms(5, 1)),
+        subscribe(Base::Held, rooms(2, 5)),
+        subscribe(Base::Held, rooms(3, 6)),
+        subscribe(Base::Rev(1), rooms(5, 1)),
         unfollow,
         confirm,
         crowded,
-        follow(Base::Empty, rooms(1, 2)),
-        follow(Base::Empty, vec![]),
+        subscribe(Base::Empty, rooms(1, 2)),
+        subscribe(Base::Empty, vec![]),
     ] {
         let changed = store.change_checkpoint(&id, change.clone()).await.unwrap();
         assert_eq!(changed, expected.apply(&change), "{change:?}");
@@ -181,9 +182,9 @@ pub async fn a_checkpoint_changes_step_by_step<F: StoreFactory>(factory: &F) {
 pub async fn a_checkpoint_of_a_thousand_rooms_is_kept<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
-    store.change_checkpoint(&id, follow(Base::Held, rooms(1_000, 5))).await.unwrap().unwrap();
+    store.change_checkpoint(&id, subscribe(Base::Held, rooms(1_000, 5))).await.unwrap().unwrap();
     assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(1, 1, rooms(1_000, 5)));
-    let few = follow(Base::Empty, rooms(2, 7));
+    let few = subscribe(Base::Empty, rooms(2, 7));
     store.change_checkpoint(&id, few).await.unwrap().unwrap();
     assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(2, 2, rooms(2, 7)));
 }
@@ -193,7 +194,7 @@ pub async fn concurrent_changes_of_a_checkpoint_all_count<F: StoreFactory>(facto
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
     let changes = rooms(20, 5).into_iter().map(|one| {
         let (store, id) = (store.clone(), id.clone());
-        async move { store.change_checkpoint(&id, follow(Base::Held, vec![one])).await }
+        async move { store.change_checkpoint(&id, subscribe(Base::Held, vec![one])).await }
     });
     let mut revs: Vec<u64> = futures::future::join_all(changes)
         .await
@@ -238,7 +239,7 @@ pub async fn expired_sessions_are_swept_in_steps<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     for (id, expires) in [("a", 10), ("b", 99), ("c", 100), ("d", 101), ("e", 5), ("f", 70_000)] {
         store.open_session(record(id, "ann", 1, expires)).await.unwrap();
-        let change = follow(Base::Held, rooms(2, 2));
+        let change = subscribe(Base::Held, rooms(2, 2));
         store.change_checkpoint(&session(id), change).await.unwrap().unwrap();
     }
     assert_eq!(store.sweep_sessions(at(5), 10).await.unwrap(), 0);

@@ -163,7 +163,7 @@ pub async fn concurrent_merges_keep_the_newest<F: StoreFactory>(factory: &F) {
 }
 
 /// Unsets more keys than any store remembers; gives what is held then, and an update to a key that was forgotten.
-async fn forgetful(
+async fn few_tombstones(
     store: &Arc<dyn Store>,
     room: &RoomId,
 ) -> (Vec<Arc<StateUpdate>>, Arc<StateUpdate>) {
@@ -182,7 +182,7 @@ async fn forgetful(
 pub async fn forgotten_tombstones_still_keep_older_updates_out<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
-    let (entries, ghost) = forgetful(&store, &room).await;
+    let (entries, ghost) = few_tombstones(&store, &room).await;
     merge(&store, &[&ghost]).await;
     assert_eq!(held(&store, &room).await.0, entries);
     let newer = update(&room, "k0", stamp(900, 0, 1), Some("new"));
@@ -193,7 +193,7 @@ pub async fn forgotten_tombstones_still_keep_older_updates_out<F: StoreFactory>(
 pub async fn forgotten_tombstones_count_after_a_reopen<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
-    let (entries, ghost) = forgetful(&store, &room).await;
+    let (entries, ghost) = few_tombstones(&store, &room).await;
     let Some(store) = reopened(factory, store).await else { return };
     merge(&store, &[&ghost]).await;
     assert_eq!(held(&store, &room).await.0, entries);

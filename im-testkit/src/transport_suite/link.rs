@@ -12,7 +12,7 @@ pub enum Kind {
     Whole,
     /// Commands and pushes each for themselves, pushes by a stream. A room is followed from when its status comes down;
     /// what replies say is a preview. Some cases do not apply: see [`transport_suite!`](crate::transport_suite!).
-    Halves,
+    RequestStream,
     /// The same, with pushes by polls, so that there is nothing that could be cut off.
     Polls,
 }

@@ -100,7 +100,7 @@ macro_rules! transport_suite {
         }
     };
     (halves: $factory:ident) => {
-        $crate::transport_suite!(@both $factory, Halves);
+        $crate::transport_suite!(@both $factory, RequestStream);
         mod stream {
             $crate::transport_suite!(@shapes super::super::super::$factory, stream, none);
         }

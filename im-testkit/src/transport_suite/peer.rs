@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use im_core::wire::{
-    AppendAck, Bye, Command, CommandBody, Encoding, ErrorReply, Event, Hello, HistoryPage, Limits,
-    Map, MemberAct, MemberPage, PageFrom, Push, ResumeToken, RoomKind, RoomStatus, Secret,
+    AppendAck, Command, CommandBody, Disconnect, Encoding, ErrorReply, Event, Hello, HistoryPage,
+    Limits, Map, MemberAct, MemberPage, PageFrom, Push, ResumeToken, RoomKind, RoomStatus, Secret,
     ServerFrame, SessionEntry, Signal, Snapshot, StateUpdate, Status, Target, VERSION, Value,
     Welcome, decode, encode, encode_batch,
 };
@@ -58,7 +58,7 @@ pub type Answer<T> = Result<T, Code>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     pub code: Option<u16>,
-    pub bye: Option<Bye>,
+    pub disconnect: Option<Disconnect>,
 }
 
 /// A client connection.
@@ -213,19 +213,21 @@ impl Peer {
         members: &[&str],
     ) -> Answer<AppendAck> {
         let members = members.iter().map(|name| user(name)).collect();
-        receipt(self.ask(CommandBody::Create { room: room.clone(), kind, open, members }).await)
+        append_ack(self.ask(CommandBody::Create { room: room.clone(), kind, open, members }).await)
     }
 
     pub async fn join(&mut self, room: &RoomId) -> Answer<AppendAck> {
-        receipt(self.ask(CommandBody::Join { room: room.clone() }).await)
+        append_ack(self.ask(CommandBody::Join { room: room.clone() }).await)
     }
 
     pub async fn leave(&mut self, room: &RoomId) -> Answer<AppendAck> {
-        receipt(self.ask(CommandBody::Leave { room: room.clone() }).await)
+        append_ack(self.ask(CommandBody::Leave { room: room.clone() }).await)
     }
 
     pub async fn member(&mut self, room: &RoomId, name: &str, act: MemberAct) -> Answer<AppendAck> {
-        receipt(self.ask(CommandBody::Member { room: room.clone(), user: user(name), act }).await)
+        append_ack(
+            self.ask(CommandBody::Member { room: room.clone(), user: user(name), act }).await,
+        )
     }
 
     pub async fn members(
@@ -239,7 +241,7 @@ impl Peer {
     }
 
     pub async fn say(&mut self, room: &RoomId, words: &str) -> Answer<AppendAck> {
-        receipt(self.ask(message(room, &MessageId::random(), words)).await)
+        append_ack(self.ask(message(room, &MessageId::random(), words)).await)
     }
 
     pub async fn say_as(
@@ -248,7 +250,7 @@ impl Peer {
         id: &MessageId,
         words: &str,
     ) -> Answer<AppendAck> {
-        receipt(self.ask(message(room, id, words)).await)
+        append_ack(self.ask(message(room, id, words)).await)
     }
 
     pub async fn say_to(&mut self, to: Target, words: &str) -> Answer<AppendAck> {
@@ -258,7 +260,7 @@ impl Peer {
             kind: EventKind::message(),
             content: says(words),
         };
-        receipt(self.ask(body).await)
+        append_ack(self.ask(body).await)
     }
 
     pub async fn signal(&mut self, to: Target, words: &str) -> Answer<()> {
@@ -266,7 +268,7 @@ impl Peer {
         self.ask(CommandBody::Signal { to, kind, content: says(words) }).await.map(drop)
     }
 
-    pub async fn set(
+    pub async fn put_state(
         &mut self,
         room: &RoomId,
         name: &str,
@@ -274,22 +276,24 @@ impl Peer {
         stamp: Option<Stamp>,
     ) -> Answer<Stamp> {
         let body =
-            CommandBody::Set { room: room.clone(), key: key(name), value: says(words), stamp };
+            CommandBody::PutState { room: room.clone(), key: key(name), value: says(words), stamp };
         stamp_of(self.ask(body).await)
     }
 
-    pub async fn unset(
+    pub async fn remove_state(
         &mut self,
         room: &RoomId,
         name: &str,
         stamp: Option<Stamp>,
     ) -> Answer<Stamp> {
-        stamp_of(self.ask(CommandBody::Unset { room: room.clone(), key: key(name), stamp }).await)
+        stamp_of(
+            self.ask(CommandBody::RemoveState { room: room.clone(), key: key(name), stamp }).await,
+        )
     }
 
     /// Follows a room from its head, or from a cursor.
-    pub async fn follow(&mut self, room: &RoomId, since: Option<Cursor>) -> Answer<RoomStatus> {
-        let fields = self.ask(CommandBody::Sub { room: room.clone(), since }).await?;
+    pub async fn subscribe(&mut self, room: &RoomId, since: Option<Cursor>) -> Answer<RoomStatus> {
+        let fields = self.ask(CommandBody::Subscribe { room: room.clone(), since }).await?;
         let (mut statuses, ..) = RoomStatus::list_from_value(fields).expect("a whole answer");
         assert_eq!(statuses.len(), 1, "one room, one status");
         Ok(self.begun(statuses.remove(0)).await)
@@ -471,15 +475,18 @@ impl Peer {
                 }
             }
             Received::Closed(code) => {
-                let bye = self.pushes.iter().find_map(|push| match push {
-                    Push::Bye(bye) => Some(bye.clone()),
+                let disconnect = self.pushes.iter().find_map(|push| match push {
+                    Push::Disconnect(disconnect) => Some(disconnect.clone()),
                     _ => None,
                 });
-                if let (Some(code), Some(bye)) = (code, &bye) {
-                    assert_eq!(code, bye.code, "the farewell and the close code say the same");
+                if let (Some(code), Some(disconnect)) = (code, &disconnect) {
+                    assert_eq!(
+                        code, disconnect.code,
+                        "the farewell and the close code say the same"
+                    );
                 }
-                let code = code.or_else(|| bye.as_ref().map(|bye| bye.code));
-                self.ended = Some(Ended { code, bye });
+                let code = code.or_else(|| disconnect.as_ref().map(|disconnect| disconnect.code));
+                self.ended = Some(Ended { code, disconnect });
             }
         }
     }
@@ -492,7 +499,7 @@ impl Peer {
                 None => self.complaints.push(refusal),
             },
             // The transport's own business.
-            ServerFrame::Push(Push::Mark(_)) if self.kind != Kind::Whole => {}
+            ServerFrame::Push(Push::Position(_)) if self.kind != Kind::Whole => {}
             ServerFrame::Push(push) => self.pushes.push_back(push),
             ServerFrame::Unknown => {
                 panic!("a server of this version sends no frames that it does not know")
@@ -543,7 +550,7 @@ fn code(refusal: ErrorReply) -> Code {
     Code::from_number(refusal.code).expect("a code of this version")
 }
 
-fn receipt(fields: Answer<Value>) -> Answer<AppendAck> {
+fn append_ack(fields: Answer<Value>) -> Answer<AppendAck> {
     fields.map(|fields| AppendAck::from_value(fields).expect("a whole receipt"))
 }
 

@@ -10,12 +10,12 @@ use im_core::wire::{
     RoomStatus, ServerFrame, Target, VERSION, Value, decode, encode,
 };
 use im_core::{CommandId, Cursor, EventKind, MessageId, RoomId, Stamp, StateKey, UserId};
-use im_testkit::history::{Checker, Fingerprint, Reader};
+use im_testkit::history::{Checker, Fingerprint, Subscriber};
 use im_testkit::mutants::{Mutant, MutantFrames, Overheard};
 
 pub(crate) struct Client {
     pub(crate) user: UserId,
-    pub(crate) reader: Reader,
+    pub(crate) subscriber: Subscriber,
     checker: Checker,
     room: RoomId,
     encoding: Encoding,
@@ -38,7 +38,7 @@ impl Client {
     ) -> Self {
         Self {
             user: UserId::new(name).unwrap(),
-            reader: checker.reader(name),
+            subscriber: checker.subscriber(name),
             checker: checker.clone(),
             room: room.clone(),
             encoding,
@@ -54,7 +54,7 @@ impl Client {
         let credentials = Credentials::default();
         let peer = Peer { transport: "test", encoding: self.encoding, address: None, credentials };
         self.connection = Some(engine.accept(peer).unwrap());
-        self.reader.connected();
+        self.subscriber.connected();
         self.frames.connected();
         let hello = Hello {
             version: VERSION,
@@ -70,19 +70,19 @@ impl Client {
     /// Ends the connection at once: what is on its way is lost.
     pub(crate) fn cut(&mut self) {
         self.connection = None;
-        self.reader.disconnected();
+        self.subscriber.disconnected();
     }
 
     /// Follows the room from its head.
-    pub(crate) async fn follow(&mut self) {
-        self.reader.asked(&self.room.clone(), None);
-        self.call(CommandBody::Sub { room: self.room.clone(), since: None }).await.unwrap();
+    pub(crate) async fn subscribe(&mut self) {
+        self.subscriber.subscribe_sent(&self.room.clone(), None);
+        self.call(CommandBody::Subscribe { room: self.room.clone(), since: None }).await.unwrap();
     }
 
     /// Follows the room from where the reader is.
     pub(crate) async fn resume(&mut self) {
-        let cursor = self.reader.cursor(&self.room).unwrap();
-        self.reader.asked(&self.room.clone(), Some(cursor));
+        let cursor = self.subscriber.cursor(&self.room).unwrap();
+        self.subscriber.subscribe_sent(&self.room.clone(), Some(cursor));
         let cursors = vec![(self.room.clone(), cursor)];
         self.call(CommandBody::Resume { cursors, rev: None }).await.unwrap();
     }
@@ -105,10 +105,10 @@ impl Client {
         };
         match self.call(body).await {
             Ok(reply) => {
-                let receipt = AppendAck::from_value(reply).unwrap();
-                let at = Cursor { epoch: receipt.epoch, seq: receipt.seq };
+                let ack = AppendAck::from_value(reply).unwrap();
+                let at = Cursor { epoch: ack.epoch, seq: ack.seq };
                 self.checker.acked(&self.user, &self.room, id, says, at);
-                Ok(receipt)
+                Ok(ack)
             }
             Err(error) => {
                 self.checker.refused(&self.user, &self.room, id, says);
@@ -125,11 +125,11 @@ impl Client {
     }
 
     /// Sets a state key and reports the stamp.
-    pub(crate) async fn set(&mut self, key: &str, value: i64) {
+    pub(crate) async fn put_state(&mut self, key: &str, value: i64) {
         let key = StateKey::new(key).unwrap();
         let (room, value) = (self.room.clone(), Value::Int(value));
         let reply = self
-            .call(CommandBody::Set { room, key: key.clone(), value, stamp: None })
+            .call(CommandBody::PutState { room, key: key.clone(), value, stamp: None })
             .await
             .unwrap();
         let stamp: Stamp = reply.get("stamp").and_then(Value::as_text).unwrap().parse().unwrap();
@@ -140,7 +140,8 @@ impl Client {
     pub(crate) async fn call(&mut self, body: CommandBody) -> Result<Value, ErrorReply> {
         self.commands += 1;
         let id = CommandId(self.commands);
-        let gives_rooms = matches!(body, CommandBody::Sub { .. } | CommandBody::Resume { .. });
+        let gives_rooms =
+            matches!(body, CommandBody::Subscribe { .. } | CommandBody::Resume { .. });
         let frame = encode(&Command { id, body }.to_value(), self.encoding);
         self.connection.as_ref().unwrap().submit(frame).await;
         loop {
@@ -148,12 +149,12 @@ impl Client {
             let mut answer = None;
             for frame in frames {
                 match self.read(&frame) {
-                    ServerFrame::Push(push) => self.reader.push(&push),
+                    ServerFrame::Push(push) => self.subscriber.push(&push),
                     ServerFrame::Ok { id: to, body } if to == id => {
                         if gives_rooms {
                             let (statuses, _, generation) =
                                 RoomStatus::list_from_value(body.clone()).unwrap();
-                            self.reader.rooms(&statuses, generation);
+                            self.subscriber.rooms(&statuses, generation);
                         }
                         answer = Some(Ok(body));
                     }
@@ -172,10 +173,10 @@ impl Client {
         while let Some(frames) = self.take().await {
             for frame in frames {
                 match self.read(&frame) {
-                    ServerFrame::Push(Push::Bye(bye)) => {
-                        panic!("{} was sent off: {bye:?}", self.user)
+                    ServerFrame::Push(Push::Disconnect(disconnect)) => {
+                        panic!("{} was sent off: {disconnect:?}", self.user)
                     }
-                    ServerFrame::Push(push) => self.reader.push(&push),
+                    ServerFrame::Push(push) => self.subscriber.push(&push),
                     other => panic!("an answer to no command: {other:?}"),
                 }
             }

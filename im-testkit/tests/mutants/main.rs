@@ -84,7 +84,7 @@ async fn history(mutant: Option<Mutant>) -> Verdict {
     let Party { alice, bob, carol, dave } = party;
     drop(dave);
     for client in [alice, bob, carol] {
-        client.reader.finish();
+        client.subscriber.finish();
     }
     read_back(&checker, &*store).await.unwrap();
     checker.finish()
@@ -101,7 +101,7 @@ async fn gather(party: &mut Party, engine: &Engine, room: &RoomId) -> MessageId 
         CommandBody::Create { room: room.clone(), kind: RoomKind::Group, open: false, members };
     party.alice.call(create).await.unwrap();
     for client in [&mut party.alice, &mut party.bob, &mut party.carol, &mut party.dave] {
-        client.follow().await;
+        client.subscribe().await;
     }
     let first = MessageId::random();
     party.alice.send(&first, "the first").await.unwrap();
@@ -113,7 +113,7 @@ async fn talk(party: &mut Party) {
         for client in party.members() {
             client.chat(1).await;
         }
-        party.alice.set("score", round).await;
+        party.alice.put_state("score", round).await;
         party.settle().await;
         party.dave.settle().await;
     }
@@ -133,7 +133,7 @@ async fn cut_and_resume(party: &mut Party, engine: &Engine) {
 /// A retry is answered as the first send was; another content under its id is refused.
 async fn retry_and_contradict(party: &mut Party, first: &MessageId) {
     let again = party.alice.send(first, "the first").await.unwrap();
-    assert!(again.repeated);
+    assert!(again.duplicate);
     if let Err(error) = party.alice.send(first, "something else").await {
         assert_eq!(error.code, Code::Conflict.number());
     }
@@ -142,10 +142,10 @@ async fn retry_and_contradict(party: &mut Party, first: &MessageId) {
 async fn remove_dave(party: &mut Party, room: &RoomId) {
     let (room, user) = (room.clone(), party.dave.user.clone());
     let remove = CommandBody::Member { room: room.clone(), user, act: MemberAct::Remove };
-    let receipt = AppendAck::from_value(party.alice.call(remove).await.unwrap()).unwrap();
+    let ack = AppendAck::from_value(party.alice.call(remove).await.unwrap()).unwrap();
     party.settle().await;
     party.dave.settle().await;
-    party.dave.reader.removed(&room, receipt.seq);
+    party.dave.subscriber.removed(&room, ack.seq);
     party.bob.chat(2).await;
     party.settle().await;
     party.dave.call(CommandBody::Ping).await.unwrap();

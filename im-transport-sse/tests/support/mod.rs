@@ -99,7 +99,7 @@ impl Session {
 pub struct Stream {
     client: Client,
     pub head: Answer,
-    /// The mark that came last.
+    /// The stream position that came last.
     pub at: String,
     /// Bytes that came over the network.
     pub bytes: usize,
@@ -140,8 +140,8 @@ impl Stream {
             if let Some(at) = self.read.windows(2).position(|pair| pair == b"\n\n") {
                 let block = String::from_utf8(self.read[..at].to_vec()).unwrap();
                 self.read.drain(..at + 2);
-                let mark = block.lines().find_map(|line| line.strip_prefix("id: "));
-                self.at = mark.unwrap_or(&self.at).to_owned();
+                let position = block.lines().find_map(|line| line.strip_prefix("id: "));
+                self.at = position.unwrap_or(&self.at).to_owned();
                 return Some(block);
             }
             if self.ended {
@@ -191,8 +191,8 @@ impl Stream {
         blocks
     }
 
-    /// The next mark, whatever came with it.
-    pub async fn mark(&mut self) -> String {
+    /// The next stream position, whatever came with it.
+    pub async fn position(&mut self) -> String {
         while !self.block().await.expect("the stream goes on").contains("\nid: ") {}
         self.at.clone()
     }

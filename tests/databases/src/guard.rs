@@ -28,13 +28,13 @@ while rm -rf -- "$1"; [ -e "$1" ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.1;
 
 /// The process. Dropping it has it do its work, and waits for that.
 #[derive(Debug)]
-pub(crate) struct Guard {
+pub(crate) struct Janitor {
     child: Child,
     /// Closed by the system when this process ends, even if it is killed.
     tell: Option<ChildStdin>,
 }
 
-impl Guard {
+impl Janitor {
     pub(crate) fn over(folder: &Path, end: Signal) -> io::Result<Self> {
         let mut child = Command::new("sh")
             .args(["-c", SCRIPT, "guard"])
@@ -58,7 +58,7 @@ impl Guard {
     }
 
     /// It has ended; its id may belong to another soon.
-    pub(crate) fn forget(&mut self) -> io::Result<()> {
+    pub(crate) fn clear_pid(&mut self) -> io::Result<()> {
         self.say("")
     }
 
@@ -69,7 +69,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for Janitor {
     fn drop(&mut self) {
         drop(self.tell.take());
         let _ = self.child.wait();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::Command;
 
 use crate::error::Error;
-use crate::place::Place;
+use crate::folder::ServerFolder;
 use crate::process::Signal;
 use crate::{mariadb, postgres};
 
@@ -68,44 +68,44 @@ impl Kind {
     /// Fills an empty folder.
     pub(crate) fn make(
         self,
-        place: &mut Place,
+        folder: &mut ServerFolder,
         programs: &Programs,
         login: &Login,
     ) -> Result<(), Error> {
         match self {
-            Self::Postgres => postgres::make(place, programs, login),
-            Self::MariaDb => mariadb::make(place, programs, login),
+            Self::Postgres => postgres::make(folder, programs, login),
+            Self::MariaDb => mariadb::make(folder, programs, login),
         }
     }
 
     /// The command that runs it in the foreground.
     pub(crate) fn command(
         self,
-        place: &Place,
+        folder: &ServerFolder,
         programs: &Programs,
         port: u16,
     ) -> Result<Command, Error> {
         match self {
-            Self::Postgres => postgres::command(place, programs, port),
-            Self::MariaDb => mariadb::command(place, programs, port),
+            Self::Postgres => postgres::command(folder, programs, port),
+            Self::MariaDb => mariadb::command(folder, programs, port),
         }
     }
 
     /// Whether the process `pid` serves clients now.
-    pub(crate) fn is_ready(self, place: &Place, pid: u32, port: u16) -> bool {
+    pub(crate) fn is_ready(self, folder: &ServerFolder, pid: u32, port: u16) -> bool {
         let serves = match self {
             Self::Postgres => postgres::serves,
             Self::MariaDb => mariadb::serves,
         };
         // The port alone could be another server's, which was quicker.
-        serves(port).unwrap_or(false) && self.holds(place, pid)
+        serves(port).unwrap_or(false) && self.holds(folder, pid)
     }
 
     /// Whether the file that a server writes once the port is its own names `pid`.
-    fn holds(self, place: &Place, pid: u32) -> bool {
+    fn holds(self, folder: &ServerFolder, pid: u32) -> bool {
         let file = match self {
-            Self::Postgres => postgres::pid_file(place),
-            Self::MariaDb => mariadb::pid_file(place),
+            Self::Postgres => postgres::pid_file(folder),
+            Self::MariaDb => mariadb::pid_file(folder),
         };
         let text = std::fs::read_to_string(file).unwrap_or_default();
         text.lines().next().is_some_and(|line| line.trim() == pid.to_string())

@@ -24,7 +24,7 @@
 //! | `server` | one server: start, kill, restart, stop |
 //! | `kind` | which servers there are, and what differs between them |
 //! | `postgres`, `mariadb` | how each is found, made, started, and asked whether it is ready |
-//! | `place` | the folder of a server, and who runs it |
+//! | `folder` | the folder of a server, and who runs it |
 //! | `guard` | a process that ends the server and removes the folder when ours is gone, however it went |
 //! | `process` | signals, and who is whose child |
 //! | `port` | a port that nobody else will take |
@@ -34,10 +34,10 @@
 //! For Linux: elsewhere name running servers in the environment.
 
 mod error;
+mod folder;
 mod guard;
 mod kind;
 mod mariadb;
-mod place;
 mod port;
 mod postgres;
 mod process;

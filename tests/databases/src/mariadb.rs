@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::folder::{ServerFolder, find as find_program};
 use crate::kind::{Login, Programs, USER};
-use crate::place::{Place, find as find_program};
 
 const FOLDERS: [&str; 5] =
     ["/usr/sbin", "/usr/bin", "/usr/libexec", "/usr/local/sbin", "/usr/local/bin"];
@@ -43,13 +43,17 @@ pub(crate) fn find() -> Option<Programs> {
 }
 
 /// Makes the system's tables, and leaves what makes the user and the database, since that needs no client.
-pub(crate) fn make(place: &mut Place, programs: &Programs, login: &Login) -> Result<(), Error> {
-    let mut maker = place.program(&programs.maker)?;
-    maker.arg("--no-defaults").arg(argument("--datadir", place.data()));
+pub(crate) fn make(
+    folder: &mut ServerFolder,
+    programs: &Programs,
+    login: &Login,
+) -> Result<(), Error> {
+    let mut maker = folder.program(&programs.maker)?;
+    maker.arg("--no-defaults").arg(argument("--datadir", folder.data()));
     maker.args(["--skip-test-db", "--innodb-log-file-size=32M"]);
-    place.run(&mut maker)?;
+    folder.run(&mut maker)?;
     let password = &login.password;
-    place.write(
+    folder.write(
         FIRST,
         &format!(
             "CREATE DATABASE IF NOT EXISTS {DATABASE};\n\
@@ -63,20 +67,24 @@ pub(crate) fn make(place: &mut Place, programs: &Programs, login: &Login) -> Res
 /// What the server does each time before it lets anybody in. It is done once and found done later.
 const FIRST: &str = "first.sql";
 
-pub(crate) fn command(place: &Place, programs: &Programs, port: u16) -> Result<Command, Error> {
-    let mut server = place.program(&programs.server)?;
-    server.arg("--no-defaults").arg(argument("--datadir", place.data()));
+pub(crate) fn command(
+    folder: &ServerFolder,
+    programs: &Programs,
+    port: u16,
+) -> Result<Command, Error> {
+    let mut server = folder.program(&programs.server)?;
+    server.arg("--no-defaults").arg(argument("--datadir", folder.data()));
     server.args(SETTINGS).arg(format!("--port={port}"));
-    server.arg(argument("--init-file", place.folder.join(FIRST)));
-    server.arg(argument("--pid-file", pid_file(place)));
-    server.arg(argument("--tmpdir", place.folder.clone()));
+    server.arg(argument("--init-file", folder.folder.join(FIRST)));
+    server.arg(argument("--pid-file", pid_file(folder)));
+    server.arg(argument("--tmpdir", folder.folder.clone()));
     // Nobody uses it, and an empty name means none.
     server.arg("--socket=");
     Ok(server)
 }
 
-pub(crate) fn pid_file(place: &Place) -> PathBuf {
-    place.folder.join("pid")
+pub(crate) fn pid_file(folder: &ServerFolder) -> PathBuf {
+    folder.folder.join("pid")
 }
 
 fn argument(name: &str, path: PathBuf) -> std::ffi::OsString {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 
-use crate::place::random;
+use crate::folder::random;
 
 /// A free port on 127.0.0.1, below those that the system gives to outgoing connections.
 ///

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::error::{Context as _, Error};
+use crate::folder::{ServerFolder, find as find_program};
 use crate::kind::{Login, Programs, USER};
-use crate::place::{Place, find as find_program};
 
 /// Where systems put each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -60,35 +60,43 @@ fn versions() -> Vec<PathBuf> {
 }
 
 /// Makes the cluster; a database comes with it.
-pub(crate) fn make(place: &mut Place, programs: &Programs, login: &Login) -> Result<(), Error> {
-    let password = place.write("password", &login.password)?;
-    let mut maker = place.program(&programs.maker)?;
-    maker.arg("--pgdata").arg(place.data());
+pub(crate) fn make(
+    folder: &mut ServerFolder,
+    programs: &Programs,
+    login: &Login,
+) -> Result<(), Error> {
+    let password = folder.write("password", &login.password)?;
+    let mut maker = folder.program(&programs.maker)?;
+    maker.arg("--pgdata").arg(folder.data());
     maker.arg("--pwfile").arg(password);
     maker.args(["--username", USER, "--auth", "scram-sha-256"]);
     maker.args(["--encoding", "UTF8", "--locale", "C.UTF-8"]);
     // Only for the making, which takes seconds less: the folder does not outlive the machine.
     maker.arg("--no-sync");
-    place.run(&mut maker)?;
+    folder.run(&mut maker)?;
 
-    let version = fs::read_to_string(place.data().join("PG_VERSION")).unwrap_or_default();
+    let version = fs::read_to_string(folder.data().join("PG_VERSION")).unwrap_or_default();
     // Before version 10 it has a point in it; then it is old as well.
     let is_new = version.trim().parse::<u32>().is_ok_and(|version| version >= 14);
     let text = format!("{SETTINGS}{}", if is_new { SINCE_14 } else { "" });
-    let settings = place.data().join("postgresql.conf");
+    let settings = folder.data().join("postgresql.conf");
     let file = fs::OpenOptions::new().append(true).open(&settings);
     file.and_then(|mut file| file.write_all(text.as_bytes()))
         .context(|| format!("could not write to {}", settings.display()))
 }
 
-pub(crate) fn command(place: &Place, programs: &Programs, port: u16) -> Result<Command, Error> {
-    let mut server = place.program(&programs.server)?;
-    server.arg("-D").arg(place.data()).args(["-p", &port.to_string()]);
+pub(crate) fn command(
+    folder: &ServerFolder,
+    programs: &Programs,
+    port: u16,
+) -> Result<Command, Error> {
+    let mut server = folder.program(&programs.server)?;
+    server.arg("-D").arg(folder.data()).args(["-p", &port.to_string()]);
     Ok(server)
 }
 
-pub(crate) fn pid_file(place: &Place) -> PathBuf {
-    place.data().join("postmaster.pid")
+pub(crate) fn pid_file(folder: &ServerFolder) -> PathBuf {
+    folder.data().join("postmaster.pid")
 }
 
 /// How long an answer may take.

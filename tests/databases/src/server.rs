@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Context as _, Error};
+use crate::folder::{ServerFolder, hex, random};
 use crate::kind::{Kind, Login, Programs};
-use crate::place::{Place, hex, random};
 use crate::port;
 use crate::process::{self, LOOK};
 
@@ -29,7 +29,7 @@ pub struct Server {
     port: u16,
     url: String,
     child: Option<Child>,
-    place: Place,
+    folder: ServerFolder,
 }
 
 impl Server {
@@ -41,11 +41,11 @@ impl Server {
     pub fn start(kind: Kind) -> Result<Self, Error> {
         let programs = kind.programs()?;
         let password = hex(&random::<16>().context(|| "no random numbers".into())?);
-        let mut place = Place::new(kind.word(), kind.end())?;
+        let mut folder = ServerFolder::new(kind.word(), kind.end())?;
         let login = Login { password };
-        kind.make(&mut place, &programs, &login)?;
+        kind.make(&mut folder, &programs, &login)?;
         let mut server =
-            Self { kind, programs, login, port: 0, url: String::new(), child: None, place };
+            Self { kind, programs, login, port: 0, url: String::new(), child: None, folder };
         for left in (0..PORTS).rev() {
             server.port = port::free().context(|| "no port".into())?;
             match server.run() {
@@ -75,7 +75,7 @@ impl Server {
     /// The folder with its data and its `log`.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.place.folder
+        &self.folder.folder
     }
 
     /// The id of its process, while it runs.
@@ -86,8 +86,8 @@ impl Server {
 
     /// The last lines of its log.
     #[must_use]
-    pub fn last_words(&self) -> String {
-        self.place.last_words()
+    pub fn log_tail(&self) -> String {
+        self.folder.log_tail()
     }
 
     /// Fails if it has ended by itself.
@@ -117,7 +117,7 @@ impl Server {
         process::kill_with_children(child.id())
             .context(|| format!("could not kill {}", self.kind))?;
         child.wait().context(|| "could not wait for the server".into())?;
-        self.place.ended();
+        self.folder.ended();
         Ok(())
     }
 
@@ -142,18 +142,18 @@ impl Server {
 
     /// Starts the process and waits until it serves clients.
     fn run(&mut self) -> Result<(), Error> {
-        let mut command = self.kind.command(&self.place, &self.programs, self.port)?;
-        let child = self.place.start(&mut command)?;
+        let mut command = self.kind.command(&self.folder, &self.programs, self.port)?;
+        let child = self.folder.start(&mut command)?;
         let pid = child.id();
         self.child = Some(child);
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.check()?;
-            if self.kind.is_ready(&self.place, pid, self.port) {
+            if self.kind.is_ready(&self.folder, pid, self.port) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let late = self.place.failed(format!("{} does not get ready", self.kind));
+                let late = self.folder.failed(format!("{} does not get ready", self.kind));
                 self.kill()?;
                 return Err(late);
             }
@@ -172,7 +172,7 @@ impl Server {
             if let Some(status) = child.try_wait().context(|| "could not wait for it".into())? {
                 return if status.success() {
                     self.child = None;
-                    self.place.ended();
+                    self.folder.ended();
                     Ok(())
                 } else {
                     Err(self.ended(status))
@@ -180,7 +180,7 @@ impl Server {
             }
             thread::sleep(LOOK);
         }
-        let late = self.place.failed(format!("{} does not stop", self.kind));
+        let late = self.folder.failed(format!("{} does not stop", self.kind));
         self.kill()?;
         Err(late)
     }
@@ -188,15 +188,15 @@ impl Server {
     /// It ended, and nobody asked it to.
     fn ended(&mut self, status: ExitStatus) -> Error {
         self.child = None;
-        self.place.ended();
-        self.place.failed(format!("{} ended with {status}", self.kind))
+        self.folder.ended();
+        self.folder.failed(format!("{} ended with {status}", self.kind))
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("the end of the log of {}:\n{}", self.kind, self.last_words());
+            eprintln!("the end of the log of {}:\n{}", self.kind, self.log_tail());
         }
         // Nobody is left to tell. What does not end is killed by the guard.
         let _ = self.end();

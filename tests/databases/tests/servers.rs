@@ -39,9 +39,9 @@ fn client(kind: Kind, url: &str) -> Command {
         client.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", url]);
         client.args(["--set", "ON_ERROR_STOP=1"]);
     } else {
-        let (login, place) = url.strip_prefix("mysql://").unwrap().split_once('@').unwrap();
+        let (login, folder) = url.strip_prefix("mysql://").unwrap().split_once('@').unwrap();
         let (user, password) = login.split_once(':').unwrap();
-        let (address, database) = place.split_once('/').unwrap();
+        let (address, database) = folder.split_once('/').unwrap();
         let (host, port) = address.split_once(':').unwrap();
         client.args(["--no-defaults", "--batch", "--skip-column-names", "--unbuffered"]);
         client.args(["-h", host, "-P", port, "-u", user, database]).env("MYSQL_PWD", password);
@@ -67,10 +67,10 @@ fn answer(kind: Kind, url: &str, statements: &str) -> Output {
 
 /// Neither another password nor the database's own administrator gets in.
 fn refuses_strangers(kind: Kind, url: &str) {
-    let (login, place) = url.split_once('@').unwrap();
+    let (login, folder) = url.split_once('@').unwrap();
     let administrator =
         if kind == Kind::Postgres { "postgres://postgres:" } else { "mysql://root:" };
-    for stranger in [format!("{login}0@{place}"), format!("{administrator}@{place}")] {
+    for stranger in [format!("{login}0@{folder}"), format!("{administrator}@{folder}")] {
         let output = answer(kind, &stranger, "SELECT 1;");
         let why = String::from_utf8_lossy(&output.stderr).to_lowercase();
         assert!(!output.status.success() && output.stdout.is_empty());

@@ -24,13 +24,13 @@ enum Step {
     Deliver,
     /// Two replies that the server has written change places.
     Swap,
-    /// An event is lost on its way, so that the client has a hole to fill.
+    /// An event is lost on its way, so that the client has a gap to fill.
     Lose,
     /// The server refuses the next subscription.
     Refuse,
     Cut,
     /// The server forgets the session.
-    Forget,
+    Drop,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Lose),
         1 => Just(Step::Refuse),
         2 => Just(Step::Cut),
-        1 => Just(Step::Forget),
+        1 => Just(Step::Drop),
     ]
 }
 
@@ -59,7 +59,7 @@ struct Server {
     subscribers: BTreeMap<RoomId, u64>,
     refuses: bool,
     /// Nothing was subscribed on this connection: what comes first begins anew.
-    fresh: bool,
+    unconfirmed: bool,
     to_client: VecDeque<Value>,
     to_server: VecDeque<Vec<Command>>,
 }
@@ -75,7 +75,7 @@ impl Server {
     }
 
     fn begin(&mut self) {
-        if std::mem::take(&mut self.fresh) {
+        if std::mem::take(&mut self.unconfirmed) {
             self.checkpoint.clear();
         }
     }
@@ -96,23 +96,23 @@ impl Server {
         let reply = match command.body {
             CommandBody::Hello(hello) => {
                 let resumed = hello.session.is_some() && self.has_session;
-                self.fresh = true;
+                self.unconfirmed = true;
                 if !resumed {
                     (self.rev, self.has_session) = (0, true);
                     self.checkpoint.clear();
                 }
                 Reply::Welcome(Box::new(welcome(resumed)))
             }
-            CommandBody::Sub { .. } if std::mem::take(&mut self.refuses) => {
+            CommandBody::Subscribe { .. } if std::mem::take(&mut self.refuses) => {
                 return self.to_client.push_back(refusal(Code::NotFound));
             }
-            CommandBody::Sub { room, since } => {
+            CommandBody::Subscribe { room, since } => {
                 self.begin();
                 let from = since.map_or(self.heads[&room], |cursor| cursor.seq.get());
                 let statuses = vec![self.subscribe(&room, from)];
                 Reply::Rooms { statuses, rev: self.rev, generation: 1 }
             }
-            CommandBody::Unsub { room } => {
+            CommandBody::Unsubscribe { room } => {
                 self.rev += 1;
                 self.checkpoint.remove(&room);
                 self.subscribers.remove(&room);
@@ -123,7 +123,7 @@ impl Server {
             }
             CommandBody::Resume { cursors, rev } => {
                 match rev {
-                    Some(_) => self.fresh = false,
+                    Some(_) => self.unconfirmed = false,
                     None => self.begin(),
                 }
                 let cursors = cursors.into_iter().map(|(room, cursor)| (room, cursor.seq.get()));
@@ -186,8 +186,8 @@ impl World {
     fn call(&mut self, at_room: usize, subscribes: bool, whole: bool) {
         let room = room(ROOMS[at_room]);
         let body = match subscribes {
-            true => CommandBody::Sub { room: room.clone(), since: whole.then(|| at(0)) },
-            false => CommandBody::Unsub { room: room.clone() },
+            true => CommandBody::Subscribe { room: room.clone(), since: whole.then(|| at(0)) },
+            false => CommandBody::Unsubscribe { room: room.clone() },
         };
         let id = self.rig.ask(body);
         self.calls.push((id, room, subscribes));
@@ -240,7 +240,7 @@ impl World {
             }
             Step::Refuse => self.server.refuses = true,
             Step::Cut => self.cut(),
-            Step::Forget => {
+            Step::Drop => {
                 self.server.has_session = false;
                 self.cut();
             }
@@ -320,10 +320,10 @@ fn rooms_that_were_left_are_released() {
     let before = rig.machine.held();
     for n in 0..2000 {
         let name = format!("room-{n}");
-        rig.follow(&name, at(3), 2 * n + 1);
+        rig.subscribe(&name, at(3), 2 * n + 1);
         rig.push(Push::Event(event(&name, 9)));
         let fill = rig.written().remove(0);
-        let id = rig.ask(CommandBody::Unsub { room: room(&name) });
+        let id = rig.ask(CommandBody::Unsubscribe { room: room(&name) });
         rig.reply(id, &Reply::Checkpoint { rev: 2 * n + 2 });
         rig.refuse(fill.id, Code::NotFound);
     }

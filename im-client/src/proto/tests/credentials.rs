@@ -11,7 +11,7 @@ fn config() -> Config {
 }
 
 fn identity(token: Option<&str>) -> Identity {
-    Identity { token: token.map(Secret::new), renewable: true, ..Identity::default() }
+    Identity { token: token.map(Secret::new), refreshable: true, ..Identity::default() }
 }
 
 /// A rig that is welcome with credentials for so long.

@@ -61,9 +61,9 @@ fn send(name: &str, n: u64) -> CommandBody {
     }
 }
 
-fn receipt(name: &str, n: u64) -> Reply {
+fn append_ack(name: &str, n: u64) -> Reply {
     let at = Timestamp::from_millis(n);
-    Reply::Sent(AppendAck { room: room(name), epoch: EPOCH, seq: seq(n), at, repeated: false })
+    Reply::Appended(AppendAck { room: room(name), epoch: EPOCH, seq: seq(n), at, duplicate: false })
 }
 
 fn welcome(resumed: bool) -> Welcome {
@@ -186,8 +186,8 @@ impl Rig {
     }
 
     /// Follows a room from a cursor, with the server's consent.
-    fn follow(&mut self, name: &str, cursor: Cursor, rev: u64) {
-        let id = self.ask(CommandBody::Sub { room: room(name), since: Some(cursor) });
+    fn subscribe(&mut self, name: &str, cursor: Cursor, rev: u64) {
+        let id = self.ask(CommandBody::Subscribe { room: room(name), since: Some(cursor) });
         self.written();
         let statuses = vec![status(name, Status::Ok, Some(cursor))];
         self.reply(id, &Reply::Rooms { statuses, rev, generation: 1 });

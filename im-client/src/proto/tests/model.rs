@@ -29,7 +29,7 @@ enum Step {
     /// The connection is cut, with all that is on its way.
     Cut,
     /// The server forgets the session.
-    Forget,
+    Drop,
     /// The server refuses the next send for the time being.
     Refuse,
     /// Some time passes.
@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Lose),
         1 => Just(Step::Swap),
         2 => Just(Step::Cut),
-        1 => Just(Step::Forget),
+        1 => Just(Step::Drop),
         2 => Just(Step::Refuse),
         2 => Just(Step::Wait),
     ]
@@ -65,7 +65,7 @@ struct Server {
     /// The sends that it refused, and that are to come again before others.
     awaited: HashMap<RoomId, MessageId>,
     /// How far the connection's readers have been written to.
-    readers: BTreeMap<RoomId, u64>,
+    subscribers: BTreeMap<RoomId, u64>,
     to_client: VecDeque<Value>,
     to_server: VecDeque<Vec<Command>>,
 }
@@ -79,7 +79,7 @@ impl Server {
 
     /// Writes all events that the readers have not been given.
     fn feed(&mut self) {
-        for (room, reader) in &mut self.readers {
+        for (room, reader) in &mut self.subscribers {
             let head = self.logs.get(room).map_or(0, |log| log.len() as u64);
             for n in *reader + 1..=head {
                 let mut pushed = (*event(room.as_str(), n)).clone();
@@ -91,7 +91,7 @@ impl Server {
     }
 
     fn cut(&mut self) {
-        self.readers.clear();
+        self.subscribers.clear();
         self.to_client.clear();
         self.to_server.clear();
     }
@@ -108,7 +108,7 @@ impl Server {
                 }
                 Reply::Welcome(Box::new(welcome(resumed)))
             }
-            CommandBody::Sub { room, since } => {
+            CommandBody::Subscribe { room, since } => {
                 let cursor = since.unwrap_or(at(0));
                 let status = self.follow(&room, cursor.seq.get());
                 Reply::Rooms { statuses: vec![status], rev: self.rev, generation: 1 }
@@ -139,7 +139,7 @@ impl Server {
                 let known = self.sent.get(&message).copied();
                 let seq = known.unwrap_or_else(|| self.publish(&room, Some(message.clone())));
                 self.sent.insert(message, seq);
-                receipt(room.as_str(), seq)
+                append_ack(room.as_str(), seq)
             }
             CommandBody::Ping => Reply::Pong(Timestamp::from_millis(1)),
             other => panic!("not in this model: {other:?}"),
@@ -163,7 +163,7 @@ impl Server {
     fn follow(&mut self, name: &RoomId, from: u64) -> RoomStatus {
         self.rev += 1;
         self.checkpoint.insert(name.clone(), from);
-        self.readers.insert(name.clone(), from);
+        self.subscribers.insert(name.clone(), from);
         status(name.as_str(), Status::Ok, Some(at(from)))
     }
 }
@@ -258,7 +258,7 @@ impl World {
                 self.collect();
             }
             Step::Cut => self.cut(),
-            Step::Forget => {
+            Step::Drop => {
                 self.server.session = false;
                 self.cut();
             }

@@ -1,6 +1,6 @@
 //! Each rule by itself.
 
-use im_core::wire::{Bye, Signal, Snapshot, StateUpdate};
+use im_core::wire::{Disconnect, Signal, Snapshot, StateUpdate};
 use im_core::{NodeId, Stamp, StateKey};
 
 use super::*;
@@ -26,7 +26,7 @@ fn sends_without_a_receipt_are_sent_again_under_the_same_ids_in_their_order() {
     rig.ask(send("r", 2));
     rig.ask(send("r", 3));
     let before = rig.written();
-    rig.reply(first, &receipt("r", 1));
+    rig.reply(first, &append_ack("r", 1));
     rig.cut();
     rig.ask(send("r", 4));
     rig.welcomed(true);
@@ -46,7 +46,7 @@ fn what_cannot_be_repeated_safely_fails_when_the_outcome_is_unknown_and_waits_if
         open: true,
         members: vec![],
     };
-    let set = CommandBody::Set {
+    let set = CommandBody::PutState {
         room: room("r"),
         key: StateKey::new("k").unwrap(),
         value: Value::Null,
@@ -104,15 +104,15 @@ fn the_servers_limits_on_batch_and_commands_in_flight_are_kept() {
     let sizes: Vec<usize> = rig.messages.iter().map(Vec::len).collect();
     assert_eq!(sizes, [2, 2, 1]);
     let written = rig.written();
-    rig.reply(written[0].id, &receipt("r", 1));
+    rig.reply(written[0].id, &append_ack("r", 1));
     assert_eq!(mids(&rig.written()), ["message-number-0005"]);
 }
 
 #[test]
 fn resume_travels_with_hello_and_names_only_what_differs_from_the_checkpoint() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(3), 1);
-    rig.follow("b", at(7), 2);
+    rig.subscribe("a", at(3), 1);
+    rig.subscribe("b", at(7), 2);
     rig.push(Push::Event(event("b", 8)));
     rig.cut();
     rig.machine.on_connected();
@@ -131,7 +131,7 @@ fn resume_travels_with_hello_and_names_only_what_differs_from_the_checkpoint() {
 #[test]
 fn a_stale_checkpoint_is_answered_with_all_cursors_and_an_unknown_session_with_a_new_one() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(3), 1);
+    rig.subscribe("a", at(3), 1);
     rig.cut();
     let flight = rig.welcomed(true);
     assert_eq!(flight[0].body, CommandBody::Resume { cursors: vec![], rev: Some(1) });
@@ -155,14 +155,14 @@ fn a_stale_checkpoint_is_answered_with_all_cursors_and_an_unknown_session_with_a
 #[test]
 fn repeats_are_dropped_and_holes_are_filled_from_the_cursor_once() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(3), 1);
+    rig.subscribe("a", at(3), 1);
     for n in [4, 4, 3, 5, 8, 9, 7] {
         rig.push(Push::Event(event("a", n)));
     }
     assert_eq!(rig.seqs(), [4, 5]);
     let asked = rig.written();
     assert_eq!(names(&asked), ["sub"], "one question for one hole");
-    assert_eq!(asked[0].body, CommandBody::Sub { room: room("a"), since: Some(at(5)) });
+    assert_eq!(asked[0].body, CommandBody::Subscribe { room: room("a"), since: Some(at(5)) });
     rig.reply(
         asked[0].id,
         &Reply::Rooms {
@@ -180,7 +180,7 @@ fn repeats_are_dropped_and_holes_are_filled_from_the_cursor_once() {
 #[test]
 fn events_of_another_epoch_are_not_taken_and_the_room_is_asked_for() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(3), 1);
+    rig.subscribe("a", at(3), 1);
     let other = Epoch { generation: 2, incarnation: 1 };
     rig.push(Push::Event(Arc::new(Event { epoch: other, ..(*event("a", 4)).clone() })));
     assert_eq!(rig.seqs(), [0; 0]);
@@ -197,7 +197,7 @@ fn events_of_another_epoch_are_not_taken_and_the_room_is_asked_for() {
 #[test]
 fn a_gap_is_told_before_the_events_after_it() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(3), 1);
+    rig.subscribe("a", at(3), 1);
     rig.cut();
     let flight = rig.welcomed(true);
     let gap = status("a", Status::Gap, Some(at(10)));
@@ -211,17 +211,20 @@ fn a_gap_is_told_before_the_events_after_it() {
 #[test]
 fn a_room_that_the_answer_leaves_out_is_asked_for_by_itself() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(3), 1);
+    rig.subscribe("a", at(3), 1);
     rig.cut();
     let flight = rig.welcomed(true);
     rig.reply(flight[0].id, &Reply::Rooms { statuses: vec![], rev: 1, generation: 1 });
-    assert_eq!(rig.written()[0].body, CommandBody::Sub { room: room("a"), since: Some(at(3)) });
+    assert_eq!(
+        rig.written()[0].body,
+        CommandBody::Subscribe { room: room("a"), since: Some(at(3)) }
+    );
 }
 
 #[test]
 fn a_room_that_is_denied_is_not_followed_any_more() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(3), 1);
+    rig.subscribe("a", at(3), 1);
     rig.push(Push::Room(status("a", Status::Denied, None)));
     rig.push(Push::Event(event("a", 4)));
     assert!(matches!(&rig.events()[..], [ClientEvent::Room(_)]));
@@ -231,11 +234,11 @@ fn a_room_that_is_denied_is_not_followed_any_more() {
 #[test]
 fn a_room_that_was_denied_does_not_come_back_from_the_checkpoint() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(3), 1);
-    rig.follow("b", at(3), 2);
+    rig.subscribe("a", at(3), 1);
+    rig.subscribe("b", at(3), 2);
     rig.push(Push::Room(status("a", Status::Denied, None)));
     // The answer to something else names the revision of a checkpoint that still has the room.
-    rig.follow("b", at(3), 3);
+    rig.subscribe("b", at(3), 3);
     rig.cut();
     let flight = rig.welcomed(true);
     let all = CommandBody::Resume { cursors: vec![(room("b"), at(3))], rev: None };
@@ -255,11 +258,11 @@ fn a_room_that_was_denied_does_not_come_back_from_the_checkpoint() {
 #[test]
 fn an_application_may_go_back_in_a_room_and_the_server_may_not() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(8), 1);
+    rig.subscribe("a", at(8), 1);
     rig.push(Push::Room(status("a", Status::Ok, Some(at(2)))));
     rig.push(Push::Event(event("a", 3)));
     assert_eq!(rig.seqs(), [0; 0]);
-    rig.follow("a", at(2), 2);
+    rig.subscribe("a", at(2), 2);
     rig.push(Push::Event(event("a", 3)));
     assert_eq!(rig.seqs(), [3]);
 }
@@ -268,10 +271,10 @@ fn an_application_may_go_back_in_a_room_and_the_server_may_not() {
 #[test]
 fn ok_beyond_the_cursor_is_a_hole() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(3), 1);
+    rig.subscribe("a", at(3), 1);
     rig.push(Push::Room(status("a", Status::Ok, Some(at(5)))));
     let asked = rig.written();
-    assert_eq!(asked[0].body, CommandBody::Sub { room: room("a"), since: Some(at(3)) });
+    assert_eq!(asked[0].body, CommandBody::Subscribe { room: room("a"), since: Some(at(3)) });
     rig.push(Push::Event(event("a", 6)));
     assert_eq!(rig.seqs(), [0; 0]);
     let answer = vec![status("a", Status::Ok, Some(at(3)))];
@@ -301,7 +304,7 @@ fn many_rooms_are_resumed_in_frames_that_any_server_takes() {
 fn with_several_frames_the_answer_to_the_one_that_named_a_room_counts() {
     let mut rig = Rig::online(manual());
     for n in 0..600 {
-        rig.follow(&format!("r{n}"), at(1), n + 1);
+        rig.subscribe(&format!("r{n}"), at(1), n + 1);
         rig.push(Push::Event(event(&format!("r{n}"), 2)));
     }
     rig.events();
@@ -334,7 +337,7 @@ fn checkpoints_go_out_after_so_many_events_and_when_it_is_quiet() {
         checkpoints: Checkpoints::Auto { events: 3, idle },
         ..Config::default()
     });
-    rig.follow("a", at(0), 1);
+    rig.subscribe("a", at(0), 1);
     for n in 1..=3 {
         rig.push(Push::Event(event("a", n)));
     }
@@ -357,7 +360,7 @@ fn catch_up_sends_checkpoints_at_a_pace() {
     let idle = Duration::from_secs(5);
     let checkpoints = Checkpoints::Auto { events: 3, idle };
     let mut rig = Rig::online(Config { checkpoints, ..Config::default() });
-    rig.follow("a", at(0), 1);
+    rig.subscribe("a", at(0), 1);
     for n in 1..=3 {
         rig.push(Push::Event(event("a", n)));
     }
@@ -387,7 +390,7 @@ fn update(ms: u64) -> Arc<StateUpdate> {
 #[test]
 fn stale_state_is_dropped_and_a_snapshot_of_another_generation_replaces() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(0), 1);
+    rig.subscribe("a", at(0), 1);
     let told = |rig: &mut Rig| {
         let stamp = |event| match event {
             ClientEvent::State(update) => vec![update.stamp.ms.as_millis()],
@@ -419,7 +422,7 @@ fn stale_state_is_dropped_and_a_snapshot_of_another_generation_replaces() {
 #[test]
 fn a_full_queue_loses_nothing_durable() {
     let mut rig = Rig::online(Config { max_queued_events: 4, ..manual() });
-    rig.follow("a", at(0), 1);
+    rig.subscribe("a", at(0), 1);
     for n in 1..=9 {
         rig.push(Push::Event(event("a", n)));
     }
@@ -427,7 +430,7 @@ fn a_full_queue_loses_nothing_durable() {
     assert!(rig.written().is_empty(), "there is no room for an answer yet");
     assert_eq!(rig.seqs(), [1, 2, 3, 4]);
     let asked = rig.written();
-    assert_eq!(asked[0].body, CommandBody::Sub { room: room("a"), since: Some(at(4)) });
+    assert_eq!(asked[0].body, CommandBody::Subscribe { room: room("a"), since: Some(at(4)) });
     rig.reply(
         asked[0].id,
         &Reply::Rooms {
@@ -445,12 +448,12 @@ fn a_full_queue_loses_nothing_durable() {
 #[test]
 fn answers_are_read_also_while_the_queue_is_full() {
     let mut rig = Rig::online(Config { max_queued_events: 1, ..manual() });
-    rig.follow("a", at(0), 1);
+    rig.subscribe("a", at(0), 1);
     rig.push(Push::Event(event("a", 1)));
     assert!(!rig.machine.wants_input());
     let id = rig.ask(send("a", 1));
     assert!(rig.machine.wants_input());
-    rig.reply(id, &receipt("a", 2));
+    rig.reply(id, &append_ack("a", 2));
     assert!(rig.replies.pop().is_some_and(|(answered, reply)| answered == id && reply.is_ok()));
 }
 
@@ -486,7 +489,7 @@ fn after_a_refusal_for_now_sends_to_that_target_wait_for_all_answers_and_go_agai
     assert!(rig.machine.deadline() > Some(rig.now), "there is nothing to do before they have");
     rig.refuse(b, Code::SenderOrder);
     assert!(rig.written().is_empty());
-    rig.reply(c, &receipt("r", 3));
+    rig.reply(c, &append_ack("r", 3));
     rig.pump();
     assert_eq!(rig.messages.len(), 1, "without waiting for one another");
     assert_eq!(
@@ -536,7 +539,7 @@ fn one_that_had_to_wait_for_another_is_not_given_up_with_it() {
     assert_eq!(mids(&rig.written()), ["message-number-0002"]);
     rig.refuse(b, Code::SenderOrder);
     rig.pass(Duration::from_secs(1));
-    rig.reply(b, &receipt("r", 2));
+    rig.reply(b, &append_ack("r", 2));
     let outcomes: Vec<_> = rig.replies.iter().map(|(id, reply)| (*id, reply.is_ok())).collect();
     assert_eq!(outcomes, [(a, false), (b, true)]);
 }
@@ -603,7 +606,11 @@ fn a_server_that_does_not_answer_the_greeting_is_left() {
 fn codes_decide_whether_to_come_back() {
     let ends = |code: Code| {
         let mut rig = Rig::online(manual());
-        rig.push(Push::Bye(Bye { code: code.number(), message: String::new(), retry_after: None }));
+        rig.push(Push::Disconnect(Disconnect {
+            code: code.number(),
+            message: String::new(),
+            retry_after: None,
+        }));
         rig.machine.is_ended()
     };
     for code in [Code::Kicked, Code::LoggedOut, Code::Expired] {
@@ -660,7 +667,11 @@ fn a_greeting_that_was_too_slow_for_the_server_is_no_fault_of_what_was_sent() {
 fn a_servers_wish_to_be_left_alone_for_a_while_is_honoured() {
     let mut rig = Rig::online(manual());
     let wish = Duration::from_secs(9);
-    rig.push(Push::Bye(Bye { code: 4001, message: "soon".into(), retry_after: Some(wish) }));
+    rig.push(Push::Disconnect(Disconnect {
+        code: 4001,
+        message: "soon".into(),
+        retry_after: Some(wish),
+    }));
     let pause = rig.machine.deadline().unwrap() - rig.now;
     assert!(pause >= wish && pause <= wish * 3 / 2);
 }
@@ -701,9 +712,9 @@ fn logout_ends_the_client() {
 #[test]
 fn a_room_that_is_being_left_does_not_come_back_with_the_checkpoint() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(1), 1);
+    rig.subscribe("a", at(1), 1);
     rig.cut();
-    rig.ask(CommandBody::Unsub { room: room("a") });
+    rig.ask(CommandBody::Unsubscribe { room: room("a") });
     rig.machine.on_connected();
     let flight = rig.written();
     rig.reply(flight[0].id, &Reply::Welcome(Box::new(welcome(true))));
@@ -739,7 +750,7 @@ fn nonsense_from_the_server_costs_the_connection_and_nothing_else() {
 #[test]
 fn the_tap_sees_repeats_that_the_application_does_not() {
     let mut rig = Rig::online(manual());
-    rig.follow("a", at(0), 1);
+    rig.subscribe("a", at(0), 1);
     let frame = encode(&Push::Event(event("a", 1)).to_value(), Encoding::Json);
     let mut seen = 0;
     for _ in 0..2 {

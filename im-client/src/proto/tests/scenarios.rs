@@ -80,7 +80,7 @@ impl Player {
         });
         let identity = Identity {
             token: text(client, "token").map(Secret::new),
-            renewable: client.get("renewable") == Some(&Value::Bool(true)),
+            refreshable: client.get("renewable") == Some(&Value::Bool(true)),
             user: text(client, "user").map(|user| UserId::new(user).unwrap()),
             device: text(client, "device").map(|device| DeviceId::new(device).unwrap()),
             name: None,
@@ -96,7 +96,7 @@ impl Player {
         Self { machine, start, now, done, numbers, written, calls, wall_ms, step }
     }
 
-    fn tell_wall(&mut self) {
+    fn set_wall_clock(&mut self) {
         let wall = Timestamp::from_millis(self.wall_ms).plus(self.now - self.start);
         self.machine.on_clock(self.now, wall);
     }
@@ -111,12 +111,12 @@ impl Player {
         self.now = until;
     }
 
-    fn give(&mut self, input: &Value) {
+    fn apply(&mut self, input: &Value) {
         let Value::Map(input) = input else { panic!("an input is a map") };
         let (kind, value) = input.iter().next().unwrap();
         match kind {
             "connected" => {
-                self.tell_wall();
+                self.set_wall_clock();
                 self.machine.on_connected();
             }
             "message" => self.message(value.as_array().unwrap()),
@@ -128,7 +128,7 @@ impl Player {
             }
             "call" => self.call(value),
             "token" => {
-                self.tell_wall();
+                self.set_wall_clock();
                 self.machine.on_token(self.now, Ok(Secret::new(value.as_text().unwrap())));
             }
             "token_failed" => {
@@ -184,7 +184,7 @@ impl Player {
             ("ok", Some("unsub" | "checkpoint")) => map_of([("rev", Value::Int(1))]),
             ("ok", Some("send")) => {
                 let room = command.and_then(|command| text(command, "room")).unwrap_or("dm:1");
-                receipt(room, 1).to_value(CommandId(0))
+                append_ack(room, 1).to_value(CommandId(0))
             }
             ("event", _) => Push::Event(event("tea", 1)).to_value(),
             ("room", _) => completed_status(frame),
@@ -236,7 +236,7 @@ impl Player {
             self.pass(at);
         }
         if let Some(input) = step.get("input") {
-            self.give(input);
+            self.apply(input);
         }
         self.collect();
         let done = std::mem::take(&mut self.done);

@@ -14,7 +14,7 @@ struct Slow {
     /// Messages that the server has not read, with the times at which they have arrived as a whole.
     pipe: VecDeque<(Instant, Bytes)>,
     connects: usize,
-    receipts: usize,
+    acks: usize,
 }
 
 impl Slow {
@@ -23,7 +23,7 @@ impl Slow {
         let (encoding, now) = (Encoding::Json, Instant::now());
         let mut machine = Machine::new(config, encoding, Identity::default(), Saved::default(), 42);
         machine.start(now);
-        let mut slow = Self { machine, now, rate, pipe: VecDeque::new(), connects: 0, receipts: 0 };
+        let mut slow = Self { machine, now, rate, pipe: VecDeque::new(), connects: 0, acks: 0 };
         slow.pump();
         slow
     }
@@ -39,7 +39,7 @@ impl Slow {
                 Output::Disconnect => self.pipe.clear(),
                 Output::Reply(_, reply) => {
                     reply.unwrap();
-                    self.receipts += 1;
+                    self.acks += 1;
                 }
                 Output::Transmit(message) => {
                     let begins = self.pipe.back().map_or(self.now, |(at, _)| (*at).max(self.now));
@@ -59,7 +59,7 @@ impl Slow {
             let reply = match command.body {
                 CommandBody::Hello(_) => Reply::Welcome(Box::new(welcome(false))),
                 CommandBody::Ping => Reply::Pong(Timestamp::from_millis(1)),
-                CommandBody::Send { .. } => receipt("r", 1),
+                CommandBody::Send { .. } => append_ack("r", 1),
                 other => panic!("not in this model: {other:?}"),
             };
             let reply = encode(&reply.to_value(command.id), Encoding::Json);
@@ -102,7 +102,7 @@ fn backlog_arrives_over_slow_uplink() {
     let mut slow = Slow::new(1_500);
     slow.send(70, 1000);
     slow.until(slow.now + Duration::from_secs(90));
-    assert_eq!((slow.receipts, slow.connects), (70, 1));
+    assert_eq!((slow.acks, slow.connects), (70, 1));
 }
 
 /// Each connection brings some of the backlog through, however soon it is cut.
@@ -116,7 +116,7 @@ fn backlog_arrives_through_cuts() {
         slow.pipe.clear();
         slow.pump();
     }
-    assert_eq!(slow.receipts, 70);
+    assert_eq!(slow.acks, 70);
 }
 
 /// One message that takes longer than a heartbeat is waited for.
@@ -125,7 +125,7 @@ fn large_message_is_waited_for() {
     let mut slow = Slow::new(600);
     slow.send(1, 32_000);
     slow.until(slow.now + Duration::from_secs(60));
-    assert_eq!((slow.receipts, slow.connects), (1, 1));
+    assert_eq!((slow.acks, slow.connects), (1, 1));
 }
 
 /// A connection that carries nothing more is noticed as soon as one that carries nothing.

@@ -109,7 +109,8 @@ impl At<'_> {
         if authority != Authority::Service && matches!(to, Target::User(_)) {
             return Err(not_to_users("send"));
         }
-        let event = NewEvent { from: self.session.user.clone(), kind, content, key };
+        let event =
+            NewEvent { from: self.session.user.clone(), kind, content, idempotency_key: key };
         if let Some(seed) = &seed {
             self.may_make(room, seed, &to, &mut charges).await?;
         }
@@ -260,7 +261,9 @@ impl At<'_> {
         key: Option<&IdempotencyKey>,
     ) -> Result<Option<AppendAck>> {
         let Some(key) = key else { return Ok(None) };
-        let Some(record) = self.core.store.sent(room, &self.session.user, &key.id).await? else {
+        let Some(record) =
+            self.core.store.idempotency_record(room, &self.session.user, &key.id).await?
+        else {
             return Ok(None);
         };
         if record.hash != key.hash {
@@ -268,7 +271,7 @@ impl At<'_> {
         }
         let epoch = self.core.look_up(room).await?.1.cursor.epoch;
         let room = room.clone();
-        Ok(Some(AppendAck { room, epoch, seq: record.seq, at: record.at, repeated: true }))
+        Ok(Some(AppendAck { room, epoch, seq: record.seq, at: record.at, duplicate: true }))
     }
 
     fn append(&self, room: RoomId, authority: Authority, act: Act) -> Append {

@@ -102,7 +102,7 @@ impl Drop for Charge {
         let Some(held) = self.0.take() else { return };
         let Shares { core, shares } = *held;
         for Share { payer, resource, amount } in shares {
-            core.quotas.give_back(payer.payer(), resource, amount, core.now());
+            core.quotas.refund(payer.payer(), resource, amount, core.now());
         }
     }
 }
@@ -121,7 +121,7 @@ impl Charges {
     /// client sends the same again, and it is counted then, unless it turns out to be a duplicate.
     pub(crate) fn settle(self, outcome: &Result<AppendAck>) {
         let Ok(ack) = outcome else { return };
-        if !ack.repeated {
+        if !ack.duplicate {
             self.event.commit();
             if ack.seq == Seq::FIRST {
                 self.room.commit();

@@ -113,7 +113,7 @@ pub(super) fn allow(core: &Core, conn: &Conn, cost: u32) -> Result<()> {
     let counted = address_quota(core, conn, Resource::Commands, of_address.into());
     if let (Some(user), Ok(()), Err(_)) = (user, &paid, &counted) {
         // What the address may not do now, its user does later.
-        core.limiter.give_back(user, cost, core.now());
+        core.limiter.refund(user, cost, core.now());
     }
     paid.and(counted).inspect_err(|error| refused(core, conn, error.delay().unwrap_or_default()))
 }
@@ -159,9 +159,9 @@ pub(crate) fn behind(core: &Core, conn: &Conn, wait: Duration) -> Duration {
     let (cost, now) = (1, core.now());
     if let Some(address) = conn.address {
         let payer = Payer::Address(network_of(address));
-        core.quotas.give_back(payer, Resource::Commands, cost.into(), now);
+        core.quotas.refund(payer, Resource::Commands, cost.into(), now);
     }
-    let paced = core.limiter.give_back(&session.user, cost, now);
+    let paced = core.limiter.refund(&session.user, cost, now);
     let wait = if paced.is_zero() { wait } else { paced };
     refused(core, conn, wait);
     wait

@@ -204,14 +204,14 @@ async fn carry_out(
     let _reserved = core.acks.reserve_for(&body, &core.config).await?;
     let page = ListRoom { encoding: conn.encoding, max_bytes: core.config.max_page_bytes };
     let reply = match body {
-        CommandBody::Sub { room, since } => {
+        CommandBody::Subscribe { room, since } => {
             return read::subscribe(core, conn, session, id, room, since).await;
         }
         CommandBody::Resume { cursors, rev } => {
             return read::resume(core, conn, session, id, cursors, rev).await;
         }
         CommandBody::Logout => return session::logout(core, conn, session, id).await,
-        CommandBody::Unsub { room } => read::unsubscribe(core, conn, session, room).await?,
+        CommandBody::Unsubscribe { room } => read::unsubscribe(core, conn, session, room).await?,
         CommandBody::Checkpoint { cursors } => {
             read::checkpoint(core, conn, session, cursors).await?
         }
@@ -232,10 +232,10 @@ async fn carry_out(
         CommandBody::Signal { to, kind, content } => {
             live::signal(core, session, to, kind, &content).await?
         }
-        CommandBody::Set { room, key, value, stamp } => {
+        CommandBody::PutState { room, key, value, stamp } => {
             live::change_state(core, session, room, key, Some(value), stamp).await?
         }
-        CommandBody::Unset { room, key, stamp } => {
+        CommandBody::RemoveState { room, key, stamp } => {
             live::change_state(core, session, room, key, None, stamp).await?
         }
         CommandBody::Ticket => session::ticket(core, session).await?,

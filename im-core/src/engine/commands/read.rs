@@ -128,7 +128,7 @@ fn check_room_count(core: &Core, conn: &Conn, more: &[RoomId]) -> Result<()> {
         let most = core.config.max_rooms_per_session;
         return Err(Error::new(
             Code::TooMany,
-            "sub",
+            "subscribe",
             format!("at most {most} rooms can be subscribed at once"),
         ));
     }
@@ -202,8 +202,8 @@ async fn begin(
     };
     let denied = requested.iter().filter(|requested| requested.answered.0.status == Status::Denied);
     let change = CheckpointChange {
-        unfollow: denied.map(|requested| requested.answered.0.room.clone()).collect(),
-        follow: requested.iter().filter_map(begins).collect(),
+        unsubscribe: denied.map(|requested| requested.answered.0.room.clone()).collect(),
+        subscribe: requested.iter().filter_map(begins).collect(),
         ..core.no_change(base)
     };
     let rev = core.change_checkpoint(session, change).await?;
@@ -249,7 +249,13 @@ impl Session {
 impl Core {
     pub(crate) fn no_change(&self, base: Base) -> CheckpointChange {
         let max_rooms = self.config.max_rooms_per_session;
-        CheckpointChange { base, unfollow: vec![], follow: vec![], confirm: vec![], max_rooms }
+        CheckpointChange {
+            base,
+            unsubscribe: vec![],
+            subscribe: vec![],
+            confirm: vec![],
+            max_rooms,
+        }
     }
 
     /// Changes the session's checkpoint. Returns its new revision.
@@ -281,7 +287,7 @@ impl Core {
         since: Cursor,
     ) -> Result<(RoomStatus, SubscriptionStart)> {
         let (status, start) = status(self, session, room, Some(since)).await?;
-        start.map(|start| (status, start)).ok_or_else(|| Error::of(Code::NotFound, "sub"))
+        start.map(|start| (status, start)).ok_or_else(|| Error::of(Code::NotFound, "subscribe"))
     }
 
     /// Subscribes an outbox to a room.
@@ -326,7 +332,7 @@ pub(super) async fn unsubscribe(
     session: &Session,
     room: RoomId,
 ) -> Result<Reply> {
-    let change = CheckpointChange { unfollow: vec![room.clone()], ..core.no_change(Base::Held) };
+    let change = CheckpointChange { unsubscribe: vec![room.clone()], ..core.no_change(Base::Held) };
     let rev = core.change_checkpoint(session, change).await?;
     end_subscription(core, conn, &room);
     if conn.is_request_half() {

@@ -139,18 +139,20 @@ pub(crate) async fn take_over(
     if let Some(older) = core.registry.identify(conn, max).map_err(refused)? {
         older.close(Code::Superseded, Code::Superseded.meaning());
     }
-    if record.attached > 1 {
+    if record.fencing_token > 1 {
         // The session's older connection may be on another node.
         core.publish(BusMessage::Close {
             user: record.user.clone(),
             session: Some(record.id.clone()),
-            before: Some(record.attached),
+            before: Some(record.fencing_token),
             code: Code::Superseded,
         });
     }
     // Somebody may have ended or taken the session before this connection could be found.
     match head(core, record).await? {
-        head if head.attached > record.attached => Err(Error::of(Code::Superseded, "hello")),
+        head if head.fencing_token > record.fencing_token => {
+            Err(Error::of(Code::Superseded, "hello"))
+        }
         head => Ok(head.rev),
     }
 }
@@ -226,7 +228,7 @@ async fn open(core: &Arc<Core>, identity: &Identity, claimed: Option<DeviceId>) 
         secret: SecretHash::of(&secret),
         created: now,
         expires: now.plus(core.config.session_ttl),
-        attached: 1,
+        fencing_token: 1,
     };
     core.store.open_session(record.clone()).await?;
     Ok((record, secret))
@@ -271,7 +273,7 @@ async fn held(core: &Core, token: &ResumeToken) -> Result<SessionRecord> {
 pub(crate) async fn attach(core: &Core, record: &mut SessionRecord) -> Result<()> {
     record.expires = core.now().plus(core.config.session_ttl);
     let attached = core.store.attach_session(&record.id, record.expires).await?;
-    record.attached = attached.ok_or_else(unknown)?;
+    record.fencing_token = attached.ok_or_else(unknown)?;
     Ok(())
 }
 
@@ -478,7 +480,7 @@ impl Core {
                     None => Code::Kicked,
                     // Whose commands are being carried out holds nothing.
                     _ if conn.is_request_half() => continue,
-                    Some(head) if head.attached > conn.fencing_token() => Code::Superseded,
+                    Some(head) if head.fencing_token > conn.fencing_token() => Code::Superseded,
                     Some(head) => {
                         self.resubscribe_if_changed(conn, head.rev);
                         continue;

@@ -28,7 +28,7 @@ pub(crate) enum DeliveredState {
     None,
     /// Something, and more is on its way.
     Partial,
-    /// All of it: see [`Place::state`](crate::state::Place::state).
+    /// All of it: see [`RoomPosition::state`](crate::state::Place::state).
     All(u32),
 }
 

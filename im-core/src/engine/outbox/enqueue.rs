@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::code::Code;
 use crate::id::{Cursor, Epoch, Seq, StateKey};
 use crate::ports::Head;
-use crate::state::{Offer, offer};
+use crate::state::{Arrival, arrival};
 use crate::wire::{Push, RoomStatus, Status};
 
 use super::super::outgoing::Outgoing;
@@ -47,13 +47,13 @@ impl Outbox {
         if subscription.catching_up {
             return EnqueueOutcome::Kept;
         }
-        match offer(subscription.enqueued, event.seq) {
-            Offer::Old => return EnqueueOutcome::Kept,
-            Offer::Take => {
+        match arrival(subscription.enqueued, event.seq) {
+            Arrival::Seen => return EnqueueOutcome::Kept,
+            Arrival::Next => {
                 subscription.enqueued = event.seq;
                 inner.enqueue_bounded(subscription_id, event.seq, item.clone(), &self.bounds);
             }
-            Offer::Hole => {
+            Arrival::Gap => {
                 subscription.catching_up = true;
                 inner.catching_up.push_back(subscription_id);
             }
@@ -113,16 +113,16 @@ impl Outbox {
                 outcome = CatchUpOutcome::Advanced;
                 break;
             }
-            match offer(subscription.enqueued, event.seq) {
-                Offer::Old => outcome = CatchUpOutcome::Advanced,
-                Offer::Hole => {
+            match arrival(subscription.enqueued, event.seq) {
+                Arrival::Seen => outcome = CatchUpOutcome::Advanced,
+                Arrival::Gap => {
                     if subscription.enqueued < catch_up.after.seq {
                         // The queue was dropped while the log was read: read again, from the present cursor.
                         outcome = CatchUpOutcome::Advanced;
                     }
                     break;
                 }
-                Offer::Take => {
+                Arrival::Next => {
                     subscription.enqueued = event.seq;
                     subscription.high_watermark = subscription.high_watermark.max(event.seq);
                     inner.enqueue(catch_up.subscription_id, event.seq, item.clone(), &self.bounds);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::code::Code;
 use crate::id::{RoomId, Seq, StateKey, UserId};
-use crate::wire::{Bye, Event, MemberChange, Push, RoomStatus, Status};
+use crate::wire::{Disconnect, Event, MemberChange, Push, RoomStatus, Status};
 
 use super::super::config::SlowSubscriber;
 use super::super::outgoing::{Outgoing, reads_on};
@@ -56,7 +56,7 @@ pub(super) struct Inner {
     /// Appends queued at a shard and not answered.
     pub(super) appends: u32,
     /// Why the connection ends, until that is taken.
-    pub(super) disconnect: Option<Bye>,
+    pub(super) disconnect: Option<Disconnect>,
     /// The code of that, to the end.
     pub(super) ended: Option<u16>,
     pub(super) closed: bool,
@@ -188,12 +188,12 @@ impl Inner {
         if !self.closed {
             let code = Code::SlowSubscriber;
             let message = code.meaning().into();
-            self.end(Bye { code: code.number(), message, retry_after: None });
+            self.end(Disconnect { code: code.number(), message, retry_after: None });
         }
     }
 
     /// The connection ends for this reason.
-    pub(super) fn end(&mut self, disconnect: Bye) {
+    pub(super) fn end(&mut self, disconnect: Disconnect) {
         self.ended = Some(disconnect.code);
         self.disconnect = Some(disconnect);
         self.closed = true;

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::id::UserId;
-use crate::wire::Bye;
+use crate::wire::Disconnect;
 
 use super::acks::AckBudget;
 use super::config::SlowSubscriber;
@@ -98,7 +98,7 @@ pub(crate) struct OutboxBatch {
     pub(crate) ack_bytes: usize,
     /// A room whose state has to be sent whole.
     pub(crate) snapshot: Option<DueSnapshot>,
-    pub(crate) disconnect: Option<Bye>,
+    pub(crate) disconnect: Option<Disconnect>,
     /// A room whose log has to be read before anything more of it can be taken.
     pub(crate) catch_up: Option<CatchUp>,
     /// A task reads for the subscriber.
@@ -305,7 +305,7 @@ impl Outbox {
     }
 
     /// Ends the connection once acks and statuses that wait are written. The first reason counts.
-    pub(crate) fn close(&self, disconnect: Bye) {
+    pub(crate) fn close(&self, disconnect: Disconnect) {
         let mut inner = self.inner.lock();
         if !inner.closed {
             inner.end(disconnect);

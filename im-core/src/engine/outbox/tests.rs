@@ -200,7 +200,11 @@ fn page_read_across_the_end_is_dropped() {
         SubscriptionStart { cursor: at(10), authorised_at: at(11).seq, state_digest: None },
     );
     let catch_up = catch_up(&outbox);
-    outbox.close(Bye { code: Code::LoggedOut.number(), message: "".into(), retry_after: None });
+    outbox.close(Disconnect {
+        code: Code::LoggedOut.number(),
+        message: "".into(),
+        retry_after: None,
+    });
     assert_eq!(outbox.enqueue_history(&catch_up, &[event(11)], false), CatchUpOutcome::Advanced);
     assert_eq!(drain(&outbox).0, []);
 }
@@ -219,7 +223,7 @@ fn page_behind_a_dropped_queue_is_dropped() {
         CatchUpOutcome::Advanced
     );
     let catch_up = next();
-    outbox.close(Bye { code: Code::Closed.number(), message: "".into(), retry_after: None });
+    outbox.close(Disconnect { code: Code::Closed.number(), message: "".into(), retry_after: None });
     assert_eq!(outbox.enqueue_history(&catch_up, &[event(13)], false), CatchUpOutcome::Advanced);
     assert_eq!(drain(&outbox).0, []);
     assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, at(10));

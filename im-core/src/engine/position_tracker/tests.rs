@@ -15,8 +15,8 @@ fn session() -> SessionId {
     SessionId::new("0123456789abcdef").unwrap()
 }
 
-fn subscription(since: u64, seq: u64) -> Followed {
-    Followed { cursor: at(1, seq), since }
+fn subscription(since: u64, seq: u64) -> SubscriptionRecord {
+    SubscriptionRecord { cursor: at(1, seq), since }
 }
 
 const NOWHERE: DeliveredPosition = DeliveredPosition { status_delivered: true, position: None };
@@ -25,7 +25,7 @@ const NOWHERE: DeliveredPosition = DeliveredPosition { status_delivered: true, p
 fn from_scratch(
     tracker: &PositionTracker,
     delivered: impl Fn(&RoomId) -> DeliveredPosition,
-) -> (u64, Vec<(u64, Place)>) {
+) -> (u64, Vec<(u64, RoomPosition)>) {
     let (mut rev, mut entries) = (tracker.rev, Vec::new());
     for (room, subscription) in tracker.iter() {
         let DeliveredPosition { status_delivered, position } = delivered(room);
@@ -36,7 +36,7 @@ fn from_scratch(
         let cursor = position.map(|(cursor, _)| cursor);
         let state = match position.map(|(_, state)| state) {
             None | Some(DeliveredState::None) => 0,
-            Some(DeliveredState::Partial) => Place::SOME_STATE,
+            Some(DeliveredState::Partial) => RoomPosition::PARTIAL_STATE,
             Some(DeliveredState::All(state)) => state,
         };
         if cursor != Some(subscription.cursor) || state != 0 {
@@ -46,7 +46,7 @@ fn from_scratch(
                 }
                 _ => u64::MAX,
             };
-            entries.push((moved, Place { room: RoomTag::of(room), cursor, state }));
+            entries.push((moved, RoomPosition { room: RoomTag::of(room), cursor, state }));
         }
     }
     entries.sort_by_key(|(moved, position)| (Reverse(*moved), position.room));
@@ -106,8 +106,8 @@ proptest! {
                     let stream_position = tracker.stream_position(&session(), 1);
                     let (rev, entries) = from_scratch(&tracker, delivered);
                     prop_assert_eq!(stream_position.rev, rev);
-                    let entries: Vec<Place> = entries.into_iter().map(|(_, position)| position).collect();
-                    prop_assert_eq!(stream_position.places, entries);
+                    let entries: Vec<RoomPosition> = entries.into_iter().map(|(_, position)| position).collect();
+                    prop_assert_eq!(stream_position.rooms, entries);
                 }
             }
         }
@@ -129,10 +129,10 @@ fn a_mark_looks_only_at_what_has_moved() {
     assert_eq!(tracker.refresh(HashSet::from([room(17)]), delivered(6)), 1);
     let stream_position = tracker.stream_position(&session(), 1);
     assert_eq!(
-        stream_position.places[0],
-        Place { room: RoomTag::of(&room(17)), cursor: Some(at(1, 6)), ..stream_position.places[1] }
+        stream_position.rooms[0],
+        RoomPosition { room: RoomTag::of(&room(17)), cursor: Some(at(1, 6)), ..stream_position.rooms[1] }
     );
-    assert_eq!(stream_position.places.len(), Mark::MAX_ROOMS, "and no more than may fit");
+    assert_eq!(stream_position.rooms.len(), StreamPosition::MAX_ROOMS, "and no more than may fit");
 }
 
 #[test]
@@ -144,10 +144,10 @@ fn rooms_that_cannot_be_told_apart_are_not_marked() {
     };
     tracker.start_room(room(1), subscription(1, 5));
     tracker.refresh(HashSet::new(), delivered);
-    assert_eq!(tracker.stream_position(&session(), 1).places.len(), 1);
+    assert_eq!(tracker.stream_position(&session(), 1).rooms.len(), 1);
     // As if another room had its tag.
     *tracker.tags.get_mut(&RoomTag::of(&room(1))).unwrap() += 1;
     tracker.recheck_tag(RoomTag::of(&room(1)));
     tracker.refresh(HashSet::new(), delivered);
-    assert_eq!(tracker.stream_position(&session(), 1).places.len(), 0);
+    assert_eq!(tracker.stream_position(&session(), 1).rooms.len(), 0);
 }

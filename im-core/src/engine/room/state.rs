@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use crate::error::Result;
 use crate::id::{RoomId, StateKey, UserId};
 use crate::ports::StateSnapshot;
-use crate::state::{Merge, Place, StateLimits, StateMap};
+use crate::state::{Merge, RoomPosition, StateLimits, StateMap};
 use crate::wire::{Push, Snapshot, StateUpdate};
 
 use super::super::core::Core;
@@ -106,7 +106,7 @@ impl Room {
         for update in stored.entries {
             state.map.merge_from_peer(update, limits);
         }
-        state.map.raise_purged_stamp(stored.floor);
+        state.map.raise_purged_stamp(stored.purged_stamp);
         state.revision = stored.revision;
         state.touched = true;
         state.count(&self.windows);
@@ -148,7 +148,7 @@ impl Room {
             return None;
         }
         let merged = inner.state.map.merge(update.clone(), limits);
-        if merged == Merge::Taken {
+        if merged == Merge::Applied {
             inner.state.touched = true;
             inner.state.count(&self.windows);
             inner.fan_out_state(self, update);
@@ -178,7 +178,7 @@ impl Room {
         self.inner.lock().merge_stored(self, stored, limits);
     }
 
-    /// Digest of the state that was enqueued for all subscribers, for stream positions: see [`Place::state`].
+    /// Digest of the state that was enqueued for all subscribers, for stream positions: see [`RoomPosition::state`].
     pub(crate) fn state_digest(&self) -> u32 {
         self.inner.lock().state_digest()
     }
@@ -248,7 +248,7 @@ impl Inner {
     pub(super) fn state_digest(&self) -> u32 {
         match self.state.digest() {
             0 => 0,
-            digest => Place::state_of(digest, self.state.generation.unwrap_or_default()),
+            digest => RoomPosition::digest_of(digest, self.state.generation.unwrap_or_default()),
         }
     }
 
@@ -262,11 +262,11 @@ impl Inner {
             return;
         }
         for update in stored.entries {
-            if self.state.map.merge_from_peer(update.clone(), limits) == Merge::Taken {
+            if self.state.map.merge_from_peer(update.clone(), limits) == Merge::Applied {
                 self.fan_out_state(room, update);
             }
         }
-        self.state.map.raise_purged_stamp(stored.floor);
+        self.state.map.raise_purged_stamp(stored.purged_stamp);
         self.state.revision = stored.revision;
         self.state.count(&room.windows);
     }
@@ -300,7 +300,7 @@ impl Core {
             true => StateSnapshot::default(),
             false => self.store.state(room).await?,
         };
-        let floor = state.floor;
+        let floor = state.purged_stamp;
         // What is on its way there may be of keys whose tombstones it has purged since, and newer than that.
         state.entries.extend(pending.into_iter().filter(|update| floor < Some(update.stamp)));
         Ok(state)

@@ -188,7 +188,7 @@ pub async fn a_good_message_in_pieces_is_taken<F: TransportFactory>(shape: Shape
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
-    ann.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
     let bytes = encode(&send(says("in pieces")), ann.encoding);
     ann.expect_answer(7);
     ann.send_raw_in_pieces(bytes, 5).await;

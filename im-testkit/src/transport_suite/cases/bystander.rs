@@ -15,7 +15,7 @@ impl Bystander {
     pub(super) async fn new<F: TransportFactory>(world: &World<F>) -> Self {
         let room = world.group("bystanders", &["bystander"]).await;
         let mut peer = world.nth_peer(0, "bystander").await;
-        peer.follow(&room, None).await.unwrap();
+        peer.subscribe(&room, None).await.unwrap();
         peer.say(&room, "before").await.unwrap();
         assert_eq!(peer.heard().await, "before");
         Self { peer, room }

@@ -29,16 +29,16 @@ pub async fn every_command_gets_exactly_one_answer<F: TransportFactory>(shape: S
         },
         CommandBody::Members { room: r.clone(), after: None, limit: 10 },
         CommandBody::Rooms { after: None, limit: 10 },
-        CommandBody::Sub { room: r.clone(), since: None },
-        CommandBody::Sub { room: nowhere.clone(), since: None },
+        CommandBody::Subscribe { room: r.clone(), since: None },
+        CommandBody::Subscribe { room: nowhere.clone(), since: None },
         CommandBody::Resume { cursors: vec![], rev: None },
         CommandBody::Resume { cursors: vec![], rev: Some(77) },
         CommandBody::Checkpoint { cursors: vec![] },
         message(&r, &MessageId::random(), "hello"),
         message(&nowhere, &MessageId::random(), "hello"),
         CommandBody::Signal { to: Target::Room(r.clone()), kind, content: Value::Null },
-        CommandBody::Set { room: r.clone(), key: key("k"), value: Value::Null, stamp: None },
-        CommandBody::Unset { room: r.clone(), key: key("k"), stamp: None },
+        CommandBody::PutState { room: r.clone(), key: key("k"), value: Value::Null, stamp: None },
+        CommandBody::RemoveState { room: r.clone(), key: key("k"), stamp: None },
         CommandBody::History {
             room: r.clone(),
             epoch: None,
@@ -49,7 +49,7 @@ pub async fn every_command_gets_exactly_one_answer<F: TransportFactory>(shape: S
         CommandBody::Kick { session: SessionId::random() },
         CommandBody::Refresh { token: im_core::wire::Secret::new("any") },
         CommandBody::Leave { room: r.clone() },
-        CommandBody::Unsub { room: r },
+        CommandBody::Unsubscribe { room: r },
     ];
     let count = bodies.len();
     let ids = peer.batch(bodies).await;
@@ -85,8 +85,8 @@ pub async fn a_batch_is_carried_out_in_its_order<F: TransportFactory>(shape: Sha
     assert_eq!(texts, (1..=20).map(|n| n.to_string()).collect::<Vec<_>>());
     for (at, id) in ids[..21].iter().enumerate() {
         let fields = peer.answer(*id).await.unwrap();
-        let receipt = im_core::wire::AppendAck::from_value(fields).unwrap();
-        assert_eq!(receipt.seq, seq(at as u64 + 1));
+        let ack = im_core::wire::AppendAck::from_value(fields).unwrap();
+        assert_eq!(ack.seq, seq(at as u64 + 1));
     }
 }
 

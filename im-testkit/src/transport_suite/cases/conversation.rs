@@ -14,7 +14,7 @@ pub async fn a_group_talks<F: TransportFactory>(shape: Shape) {
     ann.create(&r, RoomKind::Group, false, &["bob", "eve"]).await.unwrap();
     let (mut bob, mut eve) = (world.peer("bob").await, world.peer("eve").await);
     for peer in [&mut ann, &mut bob, &mut eve] {
-        assert_eq!(peer.follow(&r, None).await.unwrap().head, seq(1));
+        assert_eq!(peer.subscribe(&r, None).await.unwrap().head, seq(1));
     }
     let said = [(0, "hello"), (1, "hi"), (2, "hey"), (0, "how are you?")];
     let mut peers = [ann, bob, eve];
@@ -35,11 +35,11 @@ pub async fn ones_own_message_is_pushed_like_everybodys<F: TransportFactory>(sha
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
-    ann.follow(&r, None).await.unwrap();
-    let receipt = ann.say(&r, "echo").await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
+    let ack = ann.say(&r, "echo").await.unwrap();
     let event = ann.event().await;
-    assert_eq!((event.seq, event.epoch, event.at), (receipt.seq, receipt.epoch, receipt.at));
-    assert!(!receipt.repeated);
+    assert_eq!((event.seq, event.epoch, event.at), (ack.seq, ack.epoch, ack.at));
+    assert!(!ack.duplicate);
 }
 
 pub async fn two_users_share_one_direct_room<F: TransportFactory>(shape: Shape) {
@@ -52,12 +52,12 @@ pub async fn two_users_share_one_direct_room<F: TransportFactory>(shape: Shape) 
     assert_eq!((&second.room, second.seq), (&direct, seq(2)));
     let start = im_core::Cursor { epoch: first.epoch, seq: im_core::Seq::ZERO };
     for peer in [&mut ann, &mut bob] {
-        peer.follow(&direct, Some(start)).await.unwrap();
+        peer.subscribe(&direct, Some(start)).await.unwrap();
         assert_eq!(peer.heard().await, "from ann");
         assert_eq!(peer.heard().await, "from bob");
     }
     let mut eve = world.peer("eve").await;
-    assert_eq!(eve.follow(&direct, None).await.unwrap_err(), Code::NotFound);
+    assert_eq!(eve.subscribe(&direct, None).await.unwrap_err(), Code::NotFound);
     assert_eq!(eve.say(&direct, "me too").await.unwrap_err(), Code::NotFound);
 }
 
@@ -68,9 +68,9 @@ pub async fn in_a_channel_few_speak_and_all_listen<F: TransportFactory>(shape: S
     ann.create(&r, RoomKind::Channel, true, &[]).await.unwrap();
     // Open to strangers, too.
     let mut passer_by = world.peer("eve").await;
-    passer_by.follow(&r, None).await.unwrap();
+    passer_by.subscribe(&r, None).await.unwrap();
     bob.join(&r).await.unwrap();
-    bob.follow(&r, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
     assert_eq!(bob.say(&r, "me too").await.unwrap_err(), Code::Forbidden);
     ann.say(&r, "news").await.unwrap();
     assert_eq!(bob.heard().await, "news");
@@ -85,11 +85,11 @@ pub async fn strangers_neither_read_nor_write_and_learn_nothing<F: TransportFact
     let mut eve = world.peer("eve").await;
     for r in [&closed, &room("no-such-room")] {
         let answers = [
-            eve.follow(r, None).await.map(drop),
+            eve.subscribe(r, None).await.map(drop),
             eve.say(r, "hello?").await.map(drop),
             eve.history(r, im_core::wire::PageFrom::Before(im_core::Seq::MAX), 5).await.map(drop),
             eve.members(r, None, 5).await.map(drop),
-            eve.set(r, "k", "v", None).await.map(drop),
+            eve.put_state(r, "k", "v", None).await.map(drop),
             eve.signal(Target::Room(r.clone()), "x").await,
             eve.join(r).await.map(drop),
         ];
@@ -106,8 +106,8 @@ pub async fn all_devices_of_a_user_hear<F: TransportFactory>(shape: Shape) {
     phone.hello(hello_on("ann", "phone")).await.unwrap();
     laptop.hello(hello_on("ann", "laptop")).await.unwrap();
     for device in [&mut phone, &mut laptop] {
-        device.follow(&r, None).await.unwrap();
-        device.follow(&RoomId::inbox(&user("ann")), None).await.unwrap();
+        device.subscribe(&r, None).await.unwrap();
+        device.subscribe(&RoomId::inbox(&user("ann")), None).await.unwrap();
     }
     phone.say(&r, "from my phone").await.unwrap();
     assert_eq!(laptop.heard().await, "from my phone");
@@ -124,7 +124,7 @@ pub async fn nobody_reads_or_writes_another_users_own_room<F: TransportFactory>(
     world.engine().publish(Publish::text(to.clone(), user("service"), "for ann")).await.unwrap();
     let mut eve = world.peer("eve").await;
     let inbox = RoomId::inbox(&user("ann"));
-    assert_eq!(eve.follow(&inbox, None).await.unwrap_err(), Code::NotFound);
+    assert_eq!(eve.subscribe(&inbox, None).await.unwrap_err(), Code::NotFound);
     assert!(eve.say_to(to, "spam").await.is_err());
     assert!(eve.say(&inbox, "spam").await.is_err());
     assert_eq!(world.head(&inbox).await.seq, seq(1));
@@ -134,7 +134,7 @@ pub async fn signals_reach_who_is_there_and_are_not_kept<F: TransportFactory>(sh
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
-    bob.follow(&r, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
     ann.signal(Target::Room(r.clone()), "typing").await.unwrap();
     let signal = bob.signalled().await;
     assert_eq!((&signal.to, &signal.from), (&Target::Room(r.clone()), &user("ann")));
@@ -149,8 +149,8 @@ pub async fn what_people_write_arrives_as_it_was<F: TransportFactory>(shape: Sha
     let r = world.group("r", &["ann"]).await;
     // Neighbours speak different encodings where there are two.
     let (mut first, mut second) = (world.peer("ann").await, world.peer("ann").await);
-    first.follow(&r, None).await.unwrap();
-    second.follow(&r, None).await.unwrap();
+    first.subscribe(&r, None).await.unwrap();
+    second.subscribe(&r, None).await.unwrap();
     let mut map = Map::default();
     map.insert("$bytes", Value::Bytes(vec![0, 255, 7]));
     map.insert(

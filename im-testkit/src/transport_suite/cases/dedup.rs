@@ -13,7 +13,7 @@ use super::*;
 
 /// The retry was answered with the first send's place, and says so.
 fn is_duplicate_of(retry: &AppendAck, first: &AppendAck) -> bool {
-    retry.repeated && (retry.seq, retry.at, retry.epoch) == (first.seq, first.at, first.epoch)
+    retry.duplicate && (retry.seq, retry.at, retry.epoch) == (first.seq, first.at, first.epoch)
 }
 
 pub async fn a_retry_is_answered_with_the_first_receipt<F: TransportFactory>(shape: Shape) {
@@ -22,7 +22,7 @@ pub async fn a_retry_is_answered_with_the_first_receipt<F: TransportFactory>(sha
     let id = MessageId::random();
     let mut here = world.peer("ann").await;
     let first = here.say_as(&r, &id, "once").await.unwrap();
-    assert!(!first.repeated);
+    assert!(!first.duplicate);
     here.say(&r, "later").await.unwrap();
     assert!(is_duplicate_of(&here.say_as(&r, &id, "once").await.unwrap(), &first));
     // Other connections of the user, at every engine and in every encoding that there is.
@@ -63,7 +63,7 @@ pub async fn the_same_id_of_another_user_is_another_message<F: TransportFactory>
     let r = world.group("r", &["ann", "bob"]).await;
     let id = MessageId::random();
     world.peer("ann").await.say_as(&r, &id, "mine").await.unwrap();
-    assert!(!world.peer("bob").await.say_as(&r, &id, "mine").await.unwrap().repeated);
+    assert!(!world.peer("bob").await.say_as(&r, &id, "mine").await.unwrap().duplicate);
     assert_eq!(world.head(&r).await.seq, seq(3));
 }
 
@@ -133,7 +133,7 @@ pub async fn a_retry_in_the_other_encoding_is_still_a_retry<F: TransportFactory>
         let r = world.group(&format!("r{n}"), &["ann", "bob"]).await;
         let id = MessageId::random();
         let first = send(&world, one, &r, &id, colourful()).await.unwrap();
-        assert!(!first.repeated);
+        assert!(!first.duplicate);
         for step in ["at once", "after a ban", "after a restart"] {
             match step {
                 "after a ban" => {
@@ -172,7 +172,7 @@ pub async fn ids_from_before_the_horizon_are_too_old<F: TransportFactory>(shape:
     let (fresh, edge) = (made_at(now, 1), made_at(now - 60_000, 2));
     let first = ann.say_as(&r, &fresh, "fresh").await.unwrap();
     assert!(is_duplicate_of(&ann.say_as(&r, &fresh, "fresh").await.unwrap(), &first));
-    assert!(!ann.say_as(&r, &edge, "just so").await.unwrap().repeated);
+    assert!(!ann.say_as(&r, &edge, "just so").await.unwrap().duplicate);
     let late = ann.say_as(&r, &made_at(now - 60_001, 3), "late").await;
     assert_eq!(late.unwrap_err(), Code::TooOld);
     let random = ann.say_as(&r, &MessageId::random(), "of no time").await;
@@ -196,9 +196,9 @@ pub async fn the_same_message_from_many_sides_at_once_is_kept_once<F: TransportF
         peers.push(world.peer("ann").await);
     }
     let sending = peers.iter_mut().map(|peer| peer.say_as(&r, &id, "once"));
-    let receipts: Vec<AppendAck> =
+    let acks: Vec<AppendAck> =
         futures::future::join_all(sending).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(receipts.iter().filter(|receipt| !receipt.repeated).count(), 1);
-    assert!(receipts.iter().all(|receipt| receipt.seq == seq(2)));
+    assert_eq!(acks.iter().filter(|ack| !ack.duplicate).count(), 1);
+    assert!(acks.iter().all(|ack| ack.seq == seq(2)));
     assert_eq!(world.head(&r).await.seq, seq(2));
 }

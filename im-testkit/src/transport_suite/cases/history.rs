@@ -111,7 +111,7 @@ pub async fn what_was_trimmed_is_told_by_where_a_page_begins<F: TransportFactory
     assert_eq!((page.first, seqs(&page), page.more), (seq(8), vec![9, 8], false));
     // Who follows from there is told of the gap.
     let since = Cursor { seq: seq(3), ..world.head(&r).await };
-    let status = ann.follow(&r, Some(since)).await.unwrap();
+    let status = ann.subscribe(&r, Some(since)).await.unwrap();
     assert_eq!((status.status, status.cursor.unwrap().seq), (Status::Gap, seq(7)));
     for n in 8..=12 {
         assert_eq!(ann.heard().await, n.to_string());

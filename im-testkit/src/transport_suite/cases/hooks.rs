@@ -32,7 +32,7 @@ impl Hooks for Doorman {
     }
 }
 
-async fn guarded<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<Doorman>) {
+async fn hooked<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<Doorman>) {
     let doorman = Arc::new(Doorman::default());
     let config = EngineConfig::default().hook_timeout(Duration::from_millis(50));
     let setup = Setup { hooks: doorman.clone(), config, ..Setup::default() };
@@ -41,17 +41,17 @@ async fn guarded<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<Doorman>) 
 
 /// A message is refused with this code and these words, and its id can be used again.
 async fn refuses<F: TransportFactory>(shape: Shape, said: &str, code: Code, words: &str) {
-    let (world, _) = guarded::<F>(shape).await;
+    let (world, _) = hooked::<F>(shape).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
-    ann.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
     let id = MessageId::random();
     let command = ann.begin(message(&r, &id, said)).await;
     let refusal = ann.answer(command).await.unwrap_err();
     assert_eq!((refusal.code, refusal.message.as_str()), (code.number(), words));
     assert_eq!(world.head(&r).await.seq, seq(1), "nothing was kept");
-    assert!(!ann.say_as(&r, &id, "tea, please").await.unwrap().repeated);
+    assert!(!ann.say_as(&r, &id, "tea, please").await.unwrap().duplicate);
     assert_eq!(ann.heard().await, "tea, please");
     bystander.ends_untouched(&world).await;
 }
@@ -65,14 +65,14 @@ pub async fn a_hook_that_takes_too_long_refuses<F: TransportFactory>(shape: Shap
 }
 
 pub async fn a_retry_is_answered_without_asking<F: TransportFactory>(shape: Shape) {
-    let (world, doorman) = guarded::<F>(shape).await;
+    let (world, doorman) = hooked::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
     let id = MessageId::random();
     let first = ann.say_as(&r, &id, "tea, please").await.unwrap();
     let asked = doorman.asked.load(Ordering::Relaxed);
     let retry = ann.say_as(&r, &id, "tea, please").await.unwrap();
-    assert!(retry.repeated && retry.seq == first.seq);
+    assert!(retry.duplicate && retry.seq == first.seq);
     assert_eq!(ann.say_as(&r, &id, "TEA!").await.unwrap_err(), Code::Conflict);
     assert_eq!(doorman.asked.load(Ordering::Relaxed), asked);
 }

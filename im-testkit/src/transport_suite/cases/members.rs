@@ -13,8 +13,8 @@ pub async fn nothing_is_delivered_after_a_removal<F: TransportFactory>(shape: Sh
         let r = world.group("r", &["ann", "bob"]).await;
         let other = world.group("other", &["ann", "bob"]).await;
         let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
-        bob.follow(&r, None).await.unwrap();
-        bob.follow(&other, None).await.unwrap();
+        bob.subscribe(&r, None).await.unwrap();
+        bob.subscribe(&other, None).await.unwrap();
         ann.say(&r, "before").await.unwrap();
         let removal = ann.member(&r, "bob", act).await.unwrap();
         ann.say(&r, "after").await.unwrap();
@@ -43,7 +43,7 @@ pub async fn nothing_is_delivered_after_a_removal<F: TransportFactory>(shape: Sh
         );
         assert!(denied, "a notice says that it is over");
         let expected = if act == MemberAct::Ban { Code::Banned } else { Code::NotFound };
-        assert_eq!(bob.follow(&r, None).await.unwrap_err(), expected);
+        assert_eq!(bob.subscribe(&r, None).await.unwrap_err(), expected);
         assert_eq!(bob.history(&r, PageFrom::Before(Seq::MAX), 5).await.unwrap_err(), expected);
         assert_eq!(bob.say(&r, "hello?").await.unwrap_err(), expected);
     }
@@ -55,12 +55,12 @@ pub async fn who_leaves_hears_no_more<F: TransportFactory>(shape: Shape) {
     let r = world.group("r", &["ann", "bob"]).await;
     let own = world.group("own", &["bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
-    bob.follow(&r, None).await.unwrap();
-    bob.follow(&own, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
+    bob.subscribe(&own, None).await.unwrap();
     ann.say(&r, "before").await.unwrap();
     assert_eq!(bob.heard().await, "before");
     let left = bob.leave(&r).await.unwrap();
-    assert_eq!((left.seq, left.repeated), (seq(3), false));
+    assert_eq!((left.seq, left.duplicate), (seq(3), false));
     ann.say(&r, "behind your back").await.unwrap();
     let notice = bob.status().await;
     assert_eq!((notice.room, notice.status, notice.head), (r, Status::Denied, Seq::ZERO));
@@ -75,7 +75,7 @@ pub async fn who_leaves_open_channel_reads_on<F: TransportFactory>(shape: Shape)
     let news = world.room("news", RoomKind::Channel, true, &["ann"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
     bob.join(&news).await.unwrap();
-    bob.follow(&news, None).await.unwrap();
+    bob.subscribe(&news, None).await.unwrap();
     let left = bob.leave(&news).await.unwrap();
     let event = bob.event().await;
     assert_eq!(
@@ -92,9 +92,9 @@ pub async fn changes_are_events_and_repeating_them_changes_nothing<F: TransportF
     let world = World::<F>::new(shape).await;
     let r = world.room("r", RoomKind::Group, true, &["ann"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
-    ann.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
     assert_eq!(bob.join(&r).await.unwrap().seq, seq(2));
-    assert!(bob.join(&r).await.unwrap().repeated);
+    assert!(bob.join(&r).await.unwrap().duplicate);
     ann.member(&r, "bob", MemberAct::Add(Role::Moderator)).await.unwrap();
     ann.member(&r, "bob", MemberAct::Remove).await.unwrap();
     let mut changes = Vec::new();
@@ -139,7 +139,7 @@ pub async fn a_ban_keeps_out_until_it_is_lifted<F: TransportFactory>(shape: Shap
     );
     ann.member(&r, "bob", MemberAct::Unban).await.unwrap();
     bob.join(&r).await.unwrap();
-    bob.follow(&r, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
     bob.say(&r, "back").await.unwrap();
     assert_eq!(bob.heard().await, "back");
 }

@@ -25,8 +25,8 @@ pub async fn a_lost_hint_in_a_quiet_room_is_found<F: TransportFactory>(shape: Sh
     let world = World::<F>::with(shape, deaf()).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
-    ann.follow(&r, None).await.unwrap();
-    bob.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
     bob.say(&r, "can you hear me?").await.unwrap();
     assert_eq!(ann.heard().await, "can you hear me?");
     ann.say(&r, "yes").await.unwrap();
@@ -39,8 +39,8 @@ pub async fn a_lost_state_hint_is_found<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, deaf()).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
-    ann.follow(&r, None).await.unwrap();
-    let stamp = bob.set(&r, "k", "v", None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
+    let stamp = bob.put_state(&r, "k", "v", None).await.unwrap();
     // A snapshot may come in place of an update: the engines have just learnt of each other.
     let update = match ann.push().await {
         Push::State(update) => update,
@@ -58,7 +58,7 @@ pub async fn every_other_hint_lost_loses_nothing<F: TransportFactory>(shape: Sha
     let world = World::<F>::with(shape, setup).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
-    ann.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
     for n in 0..50 {
         bob.say(&r, &n.to_string()).await.unwrap();
     }
@@ -71,7 +71,7 @@ pub async fn signals_kicks_and_removals_cross_over<F: TransportFactory>(shape: S
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
-    bob.follow(&r, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
     ann.signal(Target::Room(r.clone()), "typing").await.unwrap();
     assert_eq!(bob.signalled().await.from, user("ann"));
     let mut second = world.nth_peer(0, "bob").await;
@@ -84,7 +84,7 @@ pub async fn a_session_moves_to_the_other_engine_and_back<F: TransportFactory>(s
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut peer = world.nth_peer(0, "ann").await;
-    let start = peer.follow(&r, None).await.unwrap().cursor.unwrap();
+    let start = peer.subscribe(&r, None).await.unwrap().cursor.unwrap();
     let (token, mut rev) = (peer.token(), None);
     let mut cursor = start;
     for n in 1..=4 {
@@ -122,7 +122,7 @@ pub async fn a_lost_deletion_is_found<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, deaf()).await;
     let r = world.group("r", &["bob"]).await;
     let mut bob = world.nth_peer(1, "bob").await;
-    bob.follow(&r, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
     world.engine().delete_room(&r).await.unwrap();
     let status = bob.status().await;
     assert_eq!((&status.room, status.status), (&r, Status::Denied));
@@ -132,7 +132,7 @@ pub async fn a_lost_erasure_is_found<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, deaf()).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.nth_peer(1, "ann").await, world.nth_peer(1, "bob").await);
-    ann.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
     bob.say(&r, "a secret").await.unwrap();
     assert_eq!(ann.heard().await, "a secret");
     world.engine().erase_user(&user("bob")).await.unwrap();
@@ -142,7 +142,7 @@ pub async fn a_lost_erasure_is_found<F: TransportFactory>(shape: Shape) {
     // Until the comparison, the window there may still have it.
     loop {
         let mut again = world.nth_peer(1, "ann").await;
-        again.follow(&r, Some(begin)).await.unwrap();
+        again.subscribe(&r, Some(begin)).await.unwrap();
         again.event().await;
         if again.event().await.from == UserId::erased() {
             break;
@@ -157,8 +157,8 @@ pub async fn who_was_removed_in_what_was_trimmed_reads_no_further<F: TransportFa
     let r = world.group("r", &["ann", "bob", "eve"]).await;
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
     let mut eve = world.nth_peer(1, "eve").await;
-    bob.follow(&r, None).await.unwrap();
-    eve.follow(&r, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
+    eve.subscribe(&r, None).await.unwrap();
     let removal = ann.member(&r, "bob", MemberAct::Remove).await.unwrap();
     for n in 0..5 {
         ann.say(&r, &format!("behind bob's back {n}")).await.unwrap();

@@ -14,7 +14,7 @@ pub async fn all_readers_see_one_order_and_every_senders_own<F: TransportFactory
     let mut peers = Vec::new();
     for name in names {
         let mut peer = world.peer(name).await;
-        peer.follow(&r, None).await.unwrap();
+        peer.subscribe(&r, None).await.unwrap();
         peers.push(peer);
     }
     let talking = peers.into_iter().map(|mut peer| {
@@ -70,7 +70,7 @@ pub async fn who_follows_in_the_middle_of_a_storm_misses_nothing<F: TransportFac
     };
     let readers = futures::future::join_all((0..6).map(|_| async {
         let mut bob = world.peer("bob").await;
-        bob.follow(&r, Some(start)).await.unwrap();
+        bob.subscribe(&r, Some(start)).await.unwrap();
         for n in 0..COUNT {
             let event = bob.event().await;
             assert_eq!(event.seq, seq(n + 2));

@@ -16,7 +16,7 @@ enum Step {
     HelloWritten,
     Welcomed,
     SubscribeWritten,
-    Followed,
+    Subscribed,
     SendWritten,
     SendAnswered,
     OthersPublished,
@@ -34,7 +34,7 @@ const STEPS: [Step; 15] = [
     Step::HelloWritten,
     Step::Welcomed,
     Step::SubscribeWritten,
-    Step::Followed,
+    Step::Subscribed,
     Step::SendWritten,
     Step::SendAnswered,
     Step::OthersPublished,
@@ -132,13 +132,14 @@ impl<F: TransportFactory> Story<F> {
             return;
         }
         let since = Some(self.memory.cursor);
-        let follow = peer.begin(CommandBody::Sub { room: self.room.clone(), since }).await;
+        let subscribe = peer.begin(CommandBody::Subscribe { room: self.room.clone(), since }).await;
         if self.cut_at == Step::SubscribeWritten {
             return;
         }
-        let (_, rev, _) = RoomStatus::list_from_value(peer.answer(follow).await.unwrap()).unwrap();
+        let (_, rev, _) =
+            RoomStatus::list_from_value(peer.answer(subscribe).await.unwrap()).unwrap();
         (self.memory.rev, self.memory.confirmed) = (Some(rev), since);
-        if self.cut_at == Step::Followed {
+        if self.cut_at == Step::Subscribed {
             return;
         }
         let sending = self.send(peer).await;
@@ -327,10 +328,10 @@ pub async fn following_from_a_cursor_is_answered_like_a_resume<F: TransportFacto
     ann.say(&r, "2").await.unwrap();
     ann.say(&r, "3").await.unwrap();
     let head = world.head(&r).await;
-    let ahead = ann.follow(&r, Some(Cursor { seq: seq(9), ..head })).await.unwrap();
+    let ahead = ann.subscribe(&r, Some(Cursor { seq: seq(9), ..head })).await.unwrap();
     assert_eq!((ahead.status, ahead.cursor), (Status::Reset, Some(head)));
     let start = Cursor { seq: Seq::ZERO, ..head };
-    let from_start = ann.follow(&r, Some(start)).await.unwrap();
+    let from_start = ann.subscribe(&r, Some(start)).await.unwrap();
     assert_eq!(
         (from_start.status, from_start.cursor, from_start.head),
         (Status::Ok, Some(start), head.seq)
@@ -338,7 +339,7 @@ pub async fn following_from_a_cursor_is_answered_like_a_resume<F: TransportFacto
     for n in 1..=3 {
         assert_eq!(ann.event().await.seq, seq(n));
     }
-    assert_eq!(ann.follow(&room("nowhere"), None).await.unwrap_err(), Code::NotFound);
+    assert_eq!(ann.subscribe(&room("nowhere"), None).await.unwrap_err(), Code::NotFound);
 }
 
 pub async fn a_thousand_rooms_come_back_in_one_small_message<F: TransportFactory>(shape: Shape) {
@@ -388,7 +389,7 @@ pub async fn another_checkpoint_than_the_one_held_is_refused<F: TransportFactory
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
-    let start = ann.follow(&r, None).await.unwrap().cursor.unwrap();
+    let start = ann.subscribe(&r, None).await.unwrap().cursor.unwrap();
     let (_, rev) = ann.resume(vec![(r.clone(), start)], None).await.unwrap();
     ann.settled().await;
     let token = ann.token();
@@ -411,7 +412,7 @@ pub async fn a_checkpoint_says_from_where_to_go_on<F: TransportFactory>(shape: S
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
-    let start = ann.follow(&r, None).await.unwrap().cursor.unwrap();
+    let start = ann.subscribe(&r, None).await.unwrap().cursor.unwrap();
     for n in 2..=5 {
         ann.say(&r, &n.to_string()).await.unwrap();
     }
@@ -435,7 +436,7 @@ pub async fn a_checkpoint_beyond_what_was_handed_out_is_not_believed<F: Transpor
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
-    let start = ann.follow(&r, None).await.unwrap().cursor.unwrap();
+    let start = ann.subscribe(&r, None).await.unwrap().cursor.unwrap();
     let rev = ann.checkpoint(vec![(r.clone(), Cursor { seq: seq(1000), ..start })]).await.unwrap();
     let token = ann.token();
     ann.cut();
@@ -450,7 +451,7 @@ pub async fn membership_is_checked_again_on_resume<F: TransportFactory>(shape: S
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
-    bob.follow(&r, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
     let (statuses, rev) = bob.resume(vec![(r.clone(), world.head(&r).await)], None).await.unwrap();
     assert_eq!(statuses[0].status, Status::Ok);
     bob.settled().await;
@@ -477,20 +478,20 @@ pub async fn only_so_many_rooms_are_followed<F: TransportFactory>(shape: Shape) 
         cursors.push((r.clone(), world.head(&r).await));
     }
     assert_eq!(ann.resume(cursors.clone(), None).await.unwrap_err(), Code::TooMany);
-    ann.follow(&cursors[0].0, None).await.unwrap();
-    ann.follow(&cursors[1].0, None).await.unwrap();
-    assert_eq!(ann.follow(&cursors[2].0, None).await.unwrap_err(), Code::TooMany);
-    ann.ask(CommandBody::Unsub { room: cursors[0].0.clone() }).await.unwrap();
-    assert!(ann.follow(&cursors[2].0, None).await.is_ok());
+    ann.subscribe(&cursors[0].0, None).await.unwrap();
+    ann.subscribe(&cursors[1].0, None).await.unwrap();
+    assert_eq!(ann.subscribe(&cursors[2].0, None).await.unwrap_err(), Code::TooMany);
+    ann.ask(CommandBody::Unsubscribe { room: cursors[0].0.clone() }).await.unwrap();
+    assert!(ann.subscribe(&cursors[2].0, None).await.is_ok());
 }
 
 pub async fn a_room_that_is_not_followed_any_more_is_quiet<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (r, other) = (world.group("r", &["ann"]).await, world.group("other", &["ann"]).await);
     let mut ann = world.peer("ann").await;
-    ann.follow(&r, None).await.unwrap();
-    ann.follow(&other, None).await.unwrap();
-    ann.ask(CommandBody::Unsub { room: r.clone() }).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
+    ann.subscribe(&other, None).await.unwrap();
+    ann.ask(CommandBody::Unsubscribe { room: r.clone() }).await.unwrap();
     ann.say(&r, "unheard").await.unwrap();
     ann.say(&other, "heard").await.unwrap();
     assert_eq!(ann.heard().await, "heard");

@@ -56,7 +56,7 @@ pub async fn a_server_that_goes_away_says_when_to_come_back<F: TransportFactory>
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.nth_peer(0, "ann").await;
-    ann.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
     ann.say(&r, "last words").await.unwrap();
     let engine = world.engine().clone();
     let draining = engine.drain(Duration::from_secs(5));
@@ -64,7 +64,7 @@ pub async fn a_server_that_goes_away_says_when_to_come_back<F: TransportFactory>
         let ended = ann.ended().await;
         assert_eq!(ended.code, Some(Code::Draining.number()));
         assert!(
-            ended.bye.is_some_and(|bye| bye.retry_after.is_some()),
+            ended.disconnect.is_some_and(|disconnect| disconnect.retry_after.is_some()),
             "it says when to come back"
         );
         drop(ann);

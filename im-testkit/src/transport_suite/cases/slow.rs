@@ -41,11 +41,11 @@ pub async fn a_slow_reader_catches_up_and_loses_nothing_durable<F: TransportFact
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let mut slow = world.peer("bob").await;
-    slow.follow(&r, None).await.unwrap();
+    slow.subscribe(&r, None).await.unwrap();
     let mut ann = world.peer("ann").await;
     flood(&world, &r).await;
     for n in 0..20 {
-        ann.set(&r, "score", &n.to_string(), None).await.unwrap();
+        ann.put_state(&r, "score", &n.to_string(), None).await.unwrap();
     }
     let mut next = seq(2);
     let mut score = None;
@@ -74,12 +74,15 @@ pub async fn a_slow_reader_may_be_sent_away_and_resumes<F: TransportFactory>(sha
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let mut slow = world.peer("bob").await;
-    let mut cursor: Cursor = slow.follow(&r, None).await.unwrap().cursor.unwrap();
+    let mut cursor: Cursor = slow.subscribe(&r, None).await.unwrap().cursor.unwrap();
     let token = slow.token();
     flood(&world, &r).await;
     slow.ended_with(Code::SlowSubscriber).await;
-    let bye = slow.ended().await.bye.expect("a farewell");
-    assert_eq!((bye.code, bye.message.as_str()), (4203, Code::SlowSubscriber.meaning()));
+    let disconnect = slow.ended().await.disconnect.expect("a farewell");
+    assert_eq!(
+        (disconnect.code, disconnect.message.as_str()),
+        (4203, Code::SlowSubscriber.meaning())
+    );
     cursor.seq = slow.drain_events(cursor.seq);
     assert!(cursor.seq.get() < COUNT + 1, "it cannot have got everything");
     let mut again = world.dial().await;
@@ -102,7 +105,7 @@ pub async fn replies_reach_who_reads_nothing_else_for_a_while<F: TransportFactor
     let world = World::<F>::with(shape, small(SlowSubscriber::CatchUp)).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let mut bob = world.peer("bob").await;
-    bob.follow(&r, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
     let ids = bob.batch((0..50).map(|_| im_core::wire::CommandBody::Ping).collect()).await;
     flood(&world, &r).await;
     for id in ids {

@@ -18,10 +18,10 @@ pub async fn the_newest_value_is_told_and_handed_to_newcomers<F: TransportFactor
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
-    bob.follow(&r, None).await.unwrap();
-    let first = ann.set(&r, "score", "1", None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
+    let first = ann.put_state(&r, "score", "1", None).await.unwrap();
     assert_eq!(bob.state().await.stamp, first);
-    let second = ann.set(&r, "score", "2", None).await.unwrap();
+    let second = ann.put_state(&r, "score", "2", None).await.unwrap();
     assert!(second > first);
     let update = bob.state().await;
     assert_eq!(
@@ -29,7 +29,7 @@ pub async fn the_newest_value_is_told_and_handed_to_newcomers<F: TransportFactor
         (second, Some(says("2")))
     );
     let mut late = world.peer("bob").await;
-    assert_eq!(late.follow(&r, None).await.unwrap().status, Status::Ok);
+    assert_eq!(late.subscribe(&r, None).await.unwrap().status, Status::Ok);
     let snapshot = late.snapshot().await;
     assert_eq!(snapshot.entries.len(), 1);
     assert_eq!((snapshot.entries[0].stamp, &snapshot.entries[0].from), (second, &user("ann")));
@@ -41,17 +41,23 @@ pub async fn an_older_value_is_refused_and_changes_nothing<F: TransportFactory>(
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
-    bob.follow(&r, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
     let newer = in_ms(1_000);
-    assert_eq!(ann.set(&r, "k", "new", Some(newer)).await, Ok(newer));
+    assert_eq!(ann.put_state(&r, "k", "new", Some(newer)).await, Ok(newer));
     // Wait until the news has spread: then the same is refused everywhere.
     assert_eq!(bob.state().await.stamp, newer);
     for peer in [&mut ann, &mut bob] {
-        assert_eq!(peer.set(&r, "k", "same", Some(newer)).await.unwrap_err(), Code::Stale);
-        assert_eq!(peer.set(&r, "k", "old", Some(in_ms(-60_000))).await.unwrap_err(), Code::Stale);
-        assert_eq!(peer.unset(&r, "k", Some(in_ms(-60_000))).await.unwrap_err(), Code::Stale);
+        assert_eq!(peer.put_state(&r, "k", "same", Some(newer)).await.unwrap_err(), Code::Stale);
+        assert_eq!(
+            peer.put_state(&r, "k", "old", Some(in_ms(-60_000))).await.unwrap_err(),
+            Code::Stale
+        );
+        assert_eq!(
+            peer.remove_state(&r, "k", Some(in_ms(-60_000))).await.unwrap_err(),
+            Code::Stale
+        );
     }
-    let latest = bob.set(&r, "k", "newest", None).await.unwrap();
+    let latest = bob.put_state(&r, "k", "newest", None).await.unwrap();
     assert!(latest > newer, "a stamp of the server's own is newer than what it has seen");
     assert_eq!(bob.state().await.stamp, latest);
     bystander.ends_untouched(&world).await;
@@ -62,10 +68,13 @@ pub async fn a_stamp_far_ahead_is_refused<F: TransportFactory>(shape: Shape) {
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
-    assert_eq!(ann.set(&r, "k", "v", Some(in_ms(60_000))).await.unwrap_err(), Code::StampAhead);
-    assert_eq!(ann.unset(&r, "k", Some(in_ms(60_000))).await.unwrap_err(), Code::StampAhead);
-    ann.follow(&r, None).await.unwrap();
-    let stamp = ann.set(&r, "k", "v", None).await.unwrap();
+    assert_eq!(
+        ann.put_state(&r, "k", "v", Some(in_ms(60_000))).await.unwrap_err(),
+        Code::StampAhead
+    );
+    assert_eq!(ann.remove_state(&r, "k", Some(in_ms(60_000))).await.unwrap_err(), Code::StampAhead);
+    ann.subscribe(&r, None).await.unwrap();
+    let stamp = ann.put_state(&r, "k", "v", None).await.unwrap();
     assert!(stamp < in_ms(30_000));
     assert_eq!(ann.state().await.stamp, stamp);
     bystander.ends_untouched(&world).await;
@@ -75,23 +84,23 @@ pub async fn an_unset_key_stays_unset_for_older_values<F: TransportFactory>(shap
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
-    let set = ann.set(&r, "k", "v", None).await.unwrap();
-    ann.follow(&r, None).await.unwrap();
+    let set = ann.put_state(&r, "k", "v", None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
     assert_eq!(ann.snapshot().await.entries.len(), 1);
-    let unset = ann.unset(&r, "k", None).await.unwrap();
+    let unset = ann.remove_state(&r, "k", None).await.unwrap();
     let update = ann.state().await;
     assert!(update.stamp == unset && update.value.is_none());
-    assert_eq!(ann.set(&r, "k", "again", Some(set)).await.unwrap_err(), Code::Stale);
+    assert_eq!(ann.put_state(&r, "k", "again", Some(set)).await.unwrap_err(), Code::Stale);
 }
 
 pub async fn only_members_write_state<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.room("r", im_core::wire::RoomKind::Channel, true, &["ann"]).await;
     let mut eve = world.peer("eve").await;
-    assert_eq!(eve.set(&r, "k", "v", None).await.unwrap_err(), Code::Forbidden);
+    assert_eq!(eve.put_state(&r, "k", "v", None).await.unwrap_err(), Code::Forbidden);
     eve.join(&r).await.unwrap();
-    assert_eq!(eve.set(&r, "k", "v", None).await.unwrap_err(), Code::Forbidden);
-    assert!(world.peer("ann").await.set(&r, "k", "v", None).await.is_ok());
+    assert_eq!(eve.put_state(&r, "k", "v", None).await.unwrap_err(), Code::Forbidden);
+    assert!(world.peer("ann").await.put_state(&r, "k", "v", None).await.is_ok());
 }
 
 pub async fn more_state_than_a_room_may_hold_is_refused<F: TransportFactory>(shape: Shape) {
@@ -103,21 +112,25 @@ pub async fn more_state_than_a_room_may_hold_is_refused<F: TransportFactory>(sha
     let (few, large) = (world.group("few", &["ann"]).await, world.group("large", &["ann"]).await);
     // One connection, and so one engine: how much a room holds is looked at where it is written.
     let mut ann = world.peer("ann").await;
-    ann.follow(&few, None).await.unwrap();
-    ann.follow(&large, None).await.unwrap();
+    ann.subscribe(&few, None).await.unwrap();
+    ann.subscribe(&large, None).await.unwrap();
     for key in ["a", "b"] {
-        ann.set(&few, key, "v", None).await.unwrap();
+        ann.put_state(&few, key, "v", None).await.unwrap();
         assert_eq!(ann.state().await.key, super::key(key));
     }
-    assert_eq!(ann.set(&few, "c", "v", None).await.unwrap_err(), Code::TooMany, "a third key");
-    ann.set(&large, "a", &"x".repeat(200), None).await.unwrap();
+    assert_eq!(
+        ann.put_state(&few, "c", "v", None).await.unwrap_err(),
+        Code::TooMany,
+        "a third key"
+    );
+    ann.put_state(&large, "a", &"x".repeat(200), None).await.unwrap();
     assert_eq!(ann.state().await.room, large);
-    let more = ann.set(&large, "b", &"y".repeat(200), None).await;
+    let more = ann.put_state(&large, "b", &"y".repeat(200), None).await;
     assert_eq!(more.unwrap_err(), Code::TooMany, "more bytes");
     // What is there may change, and what goes makes room.
-    ann.set(&few, "a", "w", None).await.unwrap();
-    ann.unset(&few, "b", None).await.unwrap();
-    ann.set(&few, "c", "v", None).await.unwrap();
+    ann.put_state(&few, "a", "w", None).await.unwrap();
+    ann.remove_state(&few, "b", None).await.unwrap();
+    ann.put_state(&few, "c", "v", None).await.unwrap();
     let told = [ann.state().await, ann.state().await, ann.state().await];
     assert_eq!(told.map(|update| update.key.to_string()), ["a", "b", "c"]);
     bystander.ends_untouched(&world).await;
@@ -126,10 +139,10 @@ pub async fn more_state_than_a_room_may_hold_is_refused<F: TransportFactory>(sha
 pub async fn state_survives_a_restart_in_good_order<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
-    let stamp = world.peer("ann").await.set(&r, "k", "v", None).await.unwrap();
+    let stamp = world.peer("ann").await.put_state(&r, "k", "v", None).await.unwrap();
     let world = world.restart().await;
     let mut ann = world.peer("ann").await;
-    ann.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
     let snapshot = ann.snapshot().await;
     assert_eq!(snapshot.entries.iter().map(|entry| entry.stamp).collect::<Vec<_>>(), [stamp]);
 }

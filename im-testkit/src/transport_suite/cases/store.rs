@@ -33,7 +33,7 @@ async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault, why: &str) {
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
-    ann.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
     ann.say(&r, "before").await.unwrap();
     let id = MessageId::random();
     store.fail_times(Operation::Append, fault, 1);
@@ -43,8 +43,8 @@ async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault, why: &str) {
     assert!(refusal.message.contains(why), "{}", refusal.message);
     assert!(refusal.message.contains("nothing was kept"), "{}", refusal.message);
     assert_eq!(world.head(&r).await.seq, seq(2), "nothing was kept");
-    assert!(!ann.say_as(&r, &id, "during").await.unwrap().repeated, "nothing had been kept");
-    assert!(ann.say_as(&r, &id, "during").await.unwrap().repeated, "it is kept once");
+    assert!(!ann.say_as(&r, &id, "during").await.unwrap().duplicate, "nothing had been kept");
+    assert!(ann.say_as(&r, &id, "during").await.unwrap().duplicate, "it is kept once");
     assert_eq!(world.head(&r).await.seq, seq(3));
     assert_eq!((ann.heard().await, ann.heard().await), ("before".into(), "during".into()));
     bystander.ends_untouched(&world).await;
@@ -55,11 +55,11 @@ pub async fn an_unknown_outcome_is_cleared_up_by_a_retry<F: TransportFactory>(sh
         let (world, store) = faulty::<F>(shape).await;
         let r = world.group("r", &["ann"]).await;
         let mut ann = world.peer("ann").await;
-        ann.follow(&r, None).await.unwrap();
+        ann.subscribe(&r, None).await.unwrap();
         let id = MessageId::random();
         store.fail_times(Operation::Append, fault, 1);
         assert_eq!(ann.say_as(&r, &id, "perhaps").await.unwrap_err(), Code::Unknown);
-        assert_eq!(ann.say_as(&r, &id, "perhaps").await.unwrap().repeated, kept);
+        assert_eq!(ann.say_as(&r, &id, "perhaps").await.unwrap().duplicate, kept);
         ann.say(&r, "next").await.unwrap();
         assert_eq!((ann.heard().await, ann.heard().await), ("perhaps".into(), "next".into()));
     }
@@ -73,11 +73,11 @@ pub async fn while_the_store_is_away_connections_stay_and_all_is_well_afterwards
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
-    bob.follow(&r, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
     store.fail_everything(Fault::Unavailable);
     let id = MessageId::random();
     assert_eq!(ann.say_as(&r, &id, "well again").await.unwrap_err(), Code::StoreUnavailable);
-    assert_eq!(ann.follow(&r, None).await.unwrap_err(), Code::StoreUnavailable);
+    assert_eq!(ann.subscribe(&r, None).await.unwrap_err(), Code::StoreUnavailable);
     let page = im_core::wire::PageFrom::Before(im_core::Seq::MAX);
     assert_eq!(ann.history(&r, page, 5).await.unwrap_err(), Code::StoreUnavailable);
     assert_eq!(ann.ping().await, Ok(()));
@@ -90,11 +90,11 @@ pub async fn a_store_that_panics_takes_nothing_with_it<F: TransportFactory>(shap
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
-    ann.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
     let id = MessageId::random();
     store.fail_times(Operation::Append, Fault::Panic, 1);
     assert_eq!(ann.say_as(&r, &id, "x").await.unwrap_err(), Code::Unknown);
-    assert!(!ann.say_as(&r, &id, "x").await.unwrap().repeated);
+    assert!(!ann.say_as(&r, &id, "x").await.unwrap().duplicate);
     assert_eq!(ann.heard().await, "x");
 }
 
@@ -112,8 +112,8 @@ pub async fn at_a_store_that_takes_turns_nobody_holds_up_the_others<F: Transport
     let mut from = Vec::new();
     for r in &all {
         let head = world.head(r).await;
-        ann.follow(r, None).await.unwrap();
-        bob.follow(r, None).await.unwrap();
+        ann.subscribe(r, None).await.unwrap();
+        bob.subscribe(r, None).await.unwrap();
         from.push((r.clone(), head));
     }
     let sessions = [ann.token(), bob.token()];
@@ -153,7 +153,7 @@ pub async fn who_waits_for_a_slow_store_is_not_taken_for_silent<F: TransportFact
     let gate = store.hold(Operation::AttachSession, Moment::Before);
     let following = async {
         let mut ann = world.peer("ann").await;
-        ann.follow(&r, None).await.unwrap();
+        ann.subscribe(&r, None).await.unwrap();
         ann
     };
     let (mut ann, ()) = tokio::join!(following, time_out::<F>(&world, gate));
@@ -184,8 +184,8 @@ async fn silence_is_ended(engine: &Engine) {
     let silent = engine.accept(silent).unwrap();
     let ended = async {
         loop {
-            if let Some(bye) = silent.next(1024).await.close {
-                return bye.code;
+            if let Some(disconnect) = silent.next(1024).await.close {
+                return disconnect.code;
             }
         }
     };
@@ -211,7 +211,7 @@ pub async fn another_store_in_its_place_resets_readers_and_shuts_strangers_out<
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
     for peer in [&mut ann, &mut bob] {
-        peer.follow(&r, None).await.unwrap();
+        peer.subscribe(&r, None).await.unwrap();
     }
     ann.say(&r, "of the old days").await.unwrap();
     assert_eq!(ann.heard().await, "of the old days");

@@ -44,7 +44,7 @@ pub async fn a_reader_who_is_behind_a_trim_is_told_gap<F: TransportFactory>(shap
     let world = World::<F>::with(shape, small(im_core::engine::SlowSubscriber::CatchUp)).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let mut slow = world.peer("bob").await;
-    slow.follow(&r, None).await.unwrap();
+    slow.subscribe(&r, None).await.unwrap();
     flood(&world, &r).await;
     world.engine().trim_room(&r, &last(3)).await.unwrap();
     assert_eq!(reads_on(&mut slow, &r, seq(1), seq(COUNT + 1)).await, 1);
@@ -68,8 +68,8 @@ pub async fn a_log_that_is_trimmed_all_the_time_is_read_without_a_silent_hole<
     let r = world.group("r", &["ann", "bob", "eve"]).await;
     let (mut bob, mut eve) = (world.nth_peer(0, "bob").await, world.nth_peer(1, "eve").await);
     let begin = Cursor { seq: Seq::ZERO, ..world.head(&r).await };
-    bob.follow(&r, None).await.unwrap();
-    eve.follow(&r, Some(begin)).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
+    eve.subscribe(&r, Some(begin)).await.unwrap();
     let writer = async {
         for n in 0..120 {
             let to = im_core::wire::Target::Room(r.clone());
@@ -89,14 +89,14 @@ pub async fn a_resume_from_before_a_trim_is_told_gap<F: TransportFactory>(shape:
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let mut ann = world.peer("ann").await;
-    ann.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
     for n in 2..=10 {
         ann.say(&r, &n.to_string()).await.unwrap();
     }
     world.engine().trim_room(&r, &last(4)).await.unwrap();
     let mut bob = world.peer("bob").await;
     let since = Cursor { seq: seq(3), ..world.head(&r).await };
-    let status = bob.follow(&r, Some(since)).await.unwrap();
+    let status = bob.subscribe(&r, Some(since)).await.unwrap();
     assert_eq!((status.status, status.cursor.unwrap().seq), (Status::Gap, seq(6)));
     for n in 7..=10 {
         assert_eq!(bob.heard().await, n.to_string());
@@ -111,9 +111,9 @@ pub async fn followers_of_a_deleted_room_are_told_and_taken_off<F: TransportFact
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
     let old = world.head(&r).await;
     for peer in [&mut ann, &mut bob] {
-        peer.follow(&r, None).await.unwrap();
+        peer.subscribe(&r, None).await.unwrap();
     }
-    bob.follow(&other, None).await.unwrap();
+    bob.subscribe(&other, None).await.unwrap();
     world.engine().delete_room(&r).await.unwrap();
     assert_eq!(world.engine().delete_room(&r).await.unwrap_err().code(), Code::NotFound);
     for peer in [&mut ann, &mut bob] {
@@ -121,13 +121,13 @@ pub async fn followers_of_a_deleted_room_are_told_and_taken_off<F: TransportFact
         assert_eq!((&status.room, status.status), (&r, Status::Denied));
         assert_eq!(status.code, Some(Code::NotFound.number()));
         assert_eq!(peer.say(&r, "hello?").await.unwrap_err(), Code::NotFound);
-        assert_eq!(peer.follow(&r, Some(old)).await.unwrap_err(), Code::NotFound);
+        assert_eq!(peer.subscribe(&r, Some(old)).await.unwrap_err(), Code::NotFound);
     }
     // It is made anew, for ann alone.
     assert_eq!(world.group("r", &["ann"]).await, r);
-    let status = ann.follow(&r, Some(old)).await.unwrap();
+    let status = ann.subscribe(&r, Some(old)).await.unwrap();
     assert_eq!((status.status, status.cursor.unwrap().seq), (Status::Reset, seq(1)));
-    assert_eq!(bob.follow(&r, Some(old)).await.unwrap_err(), Code::NotFound);
+    assert_eq!(bob.subscribe(&r, Some(old)).await.unwrap_err(), Code::NotFound);
     ann.say(&r, "a new life").await.unwrap();
     assert_eq!(ann.heard().await, "a new life");
     bob.say(&other, "elsewhere").await.unwrap();
@@ -138,13 +138,13 @@ pub async fn an_erased_user_is_gone_for_everybody<F: TransportFactory>(shape: Sh
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
-    ann.follow(&r, None).await.unwrap();
-    bob.follow(&r, None).await.unwrap();
+    ann.subscribe(&r, None).await.unwrap();
+    bob.subscribe(&r, None).await.unwrap();
     bob.say(&r, "a secret").await.unwrap();
     ann.say(&r, "an answer").await.unwrap();
     assert_eq!(ann.heard().await, "a secret");
     assert_eq!(ann.heard().await, "an answer");
-    bob.set(&r, "k", "bob's", None).await.unwrap();
+    bob.put_state(&r, "k", "bob's", None).await.unwrap();
     ann.state().await;
     assert_eq!(world.engine().erase_user(&user("bob")).await.unwrap(), 3);
     bob.ended_with(Code::Kicked).await;
@@ -164,7 +164,7 @@ pub async fn an_erased_user_is_gone_for_everybody<F: TransportFactory>(shape: Sh
     let begin = Cursor { seq: Seq::ZERO, ..world.head(&r).await };
     for n in 0..2 {
         let mut again = world.nth_peer(n, "ann").await;
-        again.follow(&r, Some(begin)).await.unwrap();
+        again.subscribe(&r, Some(begin)).await.unwrap();
         let mut log = Vec::new();
         while log.len() < 4 {
             match again.push().await {
@@ -197,7 +197,7 @@ pub async fn what_was_read_before_an_erasure_is_not_handed_out_after_it<F: Trans
     let gate = store.hold(Operation::Read, Moment::After);
     // What a poll is told of the room comes with what it reads.
     let reads = async |peer: &mut Peer| {
-        peer.follow(&r, Some(begin)).await.unwrap();
+        peer.subscribe(&r, Some(begin)).await.unwrap();
         (peer.event().await, peer.event().await)
     };
     let erased = async {

@@ -31,7 +31,7 @@ pub(super) struct Whose {
     pub(super) address: SocketAddr,
     pub(super) encoding: Encoding,
     pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) mark: Option<String>,
+    pub(super) position: Option<String>,
 }
 
 /// An open downlink.
@@ -70,10 +70,10 @@ impl Down {
     }
 
     /// The mark that was handed out last.
-    pub(super) fn mark(&self) -> Option<String> {
+    pub(super) fn position(&self) -> Option<String> {
         match self {
-            Self::Stream(stream) => stream.whose.mark.clone(),
-            Self::Poll(poll) => poll.whose.mark.clone(),
+            Self::Stream(stream) => stream.whose.position.clone(),
+            Self::Poll(poll) => poll.whose.position.clone(),
         }
     }
 }
@@ -92,7 +92,7 @@ impl Stream {
             let mut client = Client::connect(whose.address).await?;
             let mut headers = whose.headers.clone();
             headers.push(("accept", "text/event-stream".to_owned()));
-            headers.extend(whose.mark.clone().map(|mark| ("last-event-id", mark)));
+            headers.extend(whose.position.clone().map(|position| ("last-event-id", position)));
             client.begin("GET /im/sse", &headers, b"").await?;
             let mut answer = client.answer().await?;
             if answer.status != 200 {
@@ -127,7 +127,7 @@ impl Stream {
                     let message = in_encoding(frame, self.whose.encoding);
                     self.arrived.push_back(Received::Message(message));
                 }
-                Field::Id(mark) => self.whose.mark = Some(mark),
+                Field::Id(position) => self.whose.position = Some(position),
             }
         }
     }
@@ -169,8 +169,8 @@ impl Fields {
                     }
                 }
                 Some(b"id") => {
-                    let mark = String::from_utf8_lossy(&line[b"id: ".len()..]).into_owned();
-                    fields.push(Field::Id(mark));
+                    let position = String::from_utf8_lossy(&line[b"id: ".len()..]).into_owned();
+                    fields.push(Field::Id(position));
                 }
                 Some(b"" | b"retry") => {}
                 other => panic!("an event stream has no {other:?}"),
@@ -225,7 +225,7 @@ impl Poll {
 
     fn take(&mut self, answer: &Answer) {
         let tag = answer.header("etag").expect("an answer to a poll has an entity tag");
-        self.whose.mark = Some(tag.trim_matches('"').to_owned());
+        self.whose.position = Some(tag.trim_matches('"').to_owned());
         self.arrived.push_back(Received::Message(answer.body.clone()));
     }
 }
@@ -238,7 +238,7 @@ async fn ask(whose: Whose, hold: Duration, pause: Duration) -> io::Result<Answer
         Encoding::MsgPack => "application/msgpack",
     };
     headers.push(("accept", accept.to_owned()));
-    let at = whose.mark.map(|mark| format!("&at={mark}")).unwrap_or_default();
+    let at = whose.position.map(|position| format!("&at={position}")).unwrap_or_default();
     let mut client = Client::connect(whose.address).await?;
     client.ask(&format!("GET /im/poll?hold={}{at}", hold.as_secs()), &headers, b"").await
 }

@@ -36,14 +36,14 @@ pub struct HttpLink {
 
 enum Job {
     Post { message: Bytes, encoding: Encoding, pieces: usize },
-    Open { mark: Option<String> },
+    Open { position: Option<String> },
 }
 
 enum News {
     Received(Received),
     Opened(Box<Down>),
     /// New credentials: the downlink has to show them.
-    Renewed,
+    Resumed,
 }
 
 impl HttpLink {
@@ -60,7 +60,7 @@ impl HttpLink {
             Err(_) => return Err(Refused { code: None }),
         }
         let (jobs, todo) = mpsc::unbounded_channel();
-        let (tell, news) = mpsc::unbounded_channel();
+        let (notify, news) = mpsc::unbounded_channel();
         let (waiting, welcomed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let poster = Poster {
             address,
@@ -70,7 +70,7 @@ impl HttpLink {
             session: None,
             opened: false,
             client: None,
-            tell,
+            notify,
             waiting: waiting.clone(),
             welcomed: welcomed.clone(),
         };
@@ -121,7 +121,7 @@ impl RawLink for HttpLink {
             }
             if idle && !self.opening && self.welcomed.load(Ordering::SeqCst) {
                 self.opening = true;
-                let _ = self.jobs.send(Job::Open { mark: None });
+                let _ = self.jobs.send(Job::Open { position: None });
             }
             let coming = async {
                 match &mut self.down {
@@ -138,9 +138,9 @@ impl RawLink for HttpLink {
                         self.opening = true;
                         self.down = Some(*down);
                     }
-                    Some(News::Renewed) => {
-                        let mark = self.down.take().and_then(|down| down.mark());
-                        let _ = self.jobs.send(Job::Open { mark });
+                    Some(News::Resumed) => {
+                        let position = self.down.take().and_then(|down| down.position());
+                        let _ = self.jobs.send(Job::Open { position });
                     }
                     None => return Received::Closed(None),
                 },
@@ -149,7 +149,7 @@ impl RawLink for HttpLink {
                     Ok(received) => return received,
                     Err(refusal) => {
                         self.end(refusal.code());
-                        if let Some(bye) = farewell(&refusal, self.encoding) {
+                        if let Some(bye) = disconnect(&refusal, self.encoding) {
                             return Received::Message(bye);
                         }
                     }
@@ -168,7 +168,7 @@ impl Drop for HttpLink {
 }
 
 /// A refusal as the farewell that it is.
-fn farewell(refusal: &Answer, encoding: Encoding) -> Option<Bytes> {
+fn disconnect(refusal: &Answer, encoding: Encoding) -> Option<Bytes> {
     let body = refusal.json();
     let mut bye = Map::from_iter([("t", Value::from("bye"))]);
     bye.insert("code", Value::Int(body["code"].as_i64()?));
@@ -188,7 +188,7 @@ struct Poster {
     session: Option<String>,
     opened: bool,
     client: Option<Client>,
-    tell: mpsc::UnboundedSender<News>,
+    notify: mpsc::UnboundedSender<News>,
     waiting: Arc<AtomicUsize>,
     welcomed: Arc<AtomicBool>,
 }
@@ -201,14 +201,14 @@ impl Poster {
                     self.post(message, encoding, pieces).await;
                     self.waiting.fetch_sub(1, Ordering::SeqCst);
                 }
-                Job::Open { mark } => self.open(mark).await,
+                Job::Open { position } => self.open(position).await,
             }
         }
     }
 
-    fn tell(&self, received: Received) {
+    fn notify(&self, received: Received) {
         // A link that is gone listens no more.
-        let _ = self.tell.send(News::Received(received));
+        let _ = self.notify.send(News::Received(received));
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {
@@ -217,15 +217,15 @@ impl Poster {
         bearer.into_iter().chain(session).collect()
     }
 
-    async fn open(&mut self, mark: Option<String>) {
+    async fn open(&mut self, position: Option<String>) {
         self.opened = true;
         let (address, encoding, headers) = (self.address, self.encoding, self.headers());
-        match Down::open(self.kind, Whose { address, encoding, headers, mark }).await {
-            Ok(down) => drop(self.tell.send(News::Opened(Box::new(down)))),
+        match Down::open(self.kind, Whose { address, encoding, headers, position }).await {
+            Ok(down) => drop(self.notify.send(News::Opened(Box::new(down)))),
             Err(refused) => {
-                let bye = refused.as_ref().and_then(|refusal| farewell(refusal, encoding));
-                bye.into_iter().for_each(|bye| self.tell(Received::Message(bye)));
-                self.tell(Received::Closed(refused.and_then(|refusal| refusal.code())));
+                let bye = refused.as_ref().and_then(|refusal| disconnect(refusal, encoding));
+                bye.into_iter().for_each(|bye| self.notify(Received::Message(bye)));
+                self.notify(Received::Closed(refused.and_then(|refusal| refusal.code())));
             }
         }
     }
@@ -243,7 +243,7 @@ impl Poster {
         match self.exchange(&message, encoding, pieces).await {
             Ok(answer) if answer.status == 200 => self.answered(&commands, answer).await,
             Ok(refusal) => self.refused(&commands, &refusal),
-            Err(_) => self.tell(Received::Closed(None)),
+            Err(_) => self.notify(Received::Closed(None)),
         }
     }
 
@@ -295,12 +295,12 @@ impl Poster {
             }
         }
         if renewed && self.opened {
-            let _ = self.tell.send(News::Renewed);
+            let _ = self.notify.send(News::Resumed);
         }
         if opens && !self.opened {
             self.open(None).await;
         }
-        self.tell(Received::Message(answer.body));
+        self.notify(Received::Message(answer.body));
     }
 
     fn refused(&self, commands: &[Command], refusal: &Answer) {
@@ -313,9 +313,9 @@ impl Poster {
                 message: body["msg"].as_str().unwrap_or_default().to_owned(),
                 retry_after: body["retry_ms"].as_u64().map(std::time::Duration::from_millis),
             };
-            self.tell(Received::Message(encode(&reply.to_value(), self.encoding)));
+            self.notify(Received::Message(encode(&reply.to_value(), self.encoding)));
         }
-        self.tell(Received::Closed(code));
+        self.notify(Received::Closed(code));
     }
 }
 

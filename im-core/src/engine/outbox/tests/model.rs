@@ -85,7 +85,7 @@ impl Model {
                 self.rooms[room].rewritten(self.erased[room]);
             }
             Step::Close => {
-                self.outbox.close(Bye { code: 4000, message: "".into(), retry_after: None });
+                self.outbox.close(Disconnect { code: 4000, message: "".into(), retry_after: None });
                 self.closed = true;
             }
         }

@@ -114,7 +114,7 @@ impl World {
             Step::Subscribe(n) => self.subscribe(n),
             Step::Take(max) => self.take(max),
             Step::Overflow => self.outbox.inner.lock().overflow(&self.outbox.bounds),
-            Step::Close => self.outbox.close(Bye {
+            Step::Close => self.outbox.close(Disconnect {
                 code: Code::Closed.number(),
                 message: String::new(),
                 retry_after: None,

@@ -35,7 +35,7 @@ impl Counters {
 
 /// Waits as long as something moves.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct StallTimeout {
     last: Counters,
     since: Instant,
     most: Duration,
@@ -43,7 +43,7 @@ pub(super) struct Patience {
     may_idle: bool,
 }
 
-impl Patience {
+impl StallTimeout {
     /// Nothing may stand still for `most`, which a restart of the server and the clients' pauses must fit into.
     pub(super) fn new(now: Instant, most: Duration, may_idle: bool) -> Self {
         Self { last: Counters::default(), since: now, most, may_idle }
@@ -101,32 +101,32 @@ mod tests {
     #[test]
     fn patience_lasts_while_anything_moves() {
         let begin = Instant::now();
-        let mut patience = Patience::new(begin, PATIENCE, false);
+        let mut stall = StallTimeout::new(begin, PATIENCE, false);
         let mut counters = Counters { waiting: 1, ..Counters::default() };
         let mut now = begin;
         let moves: [fn(&mut Counters); 4] =
             [|at| at.acknowledged += 1, |at| at.struck += 1, |at| at.news += 1, |at| at.steps += 1];
         for step in moves {
             now += PATIENCE - SECOND;
-            assert!(!patience.is_over(now, counters));
+            assert!(!stall.is_over(now, counters));
             step(&mut counters);
-            assert!(!patience.is_over(now, counters));
+            assert!(!stall.is_over(now, counters));
         }
         // What waits for an answer is no progress, whether it grows or not.
         counters.waiting += 1;
         now += PATIENCE - SECOND;
-        assert!(!patience.is_over(now, counters));
-        assert!(patience.is_over(now + SECOND, counters));
+        assert!(!stall.is_over(now, counters));
+        assert!(stall.is_over(now + SECOND, counters));
     }
 
     #[test]
     fn patience_outlasts_silence_of_all_speakers() {
         let begin = Instant::now();
-        let mut patience = Patience::new(begin, PATIENCE, true);
+        let mut stall = StallTimeout::new(begin, PATIENCE, true);
         let mut counters = Counters::default();
-        assert!(!patience.is_over(begin + 2 * PATIENCE, counters), "nobody has anything to say");
+        assert!(!stall.is_over(begin + 2 * PATIENCE, counters), "nobody has anything to say");
         counters.waiting = 1;
-        assert!(patience.is_over(begin + 4 * PATIENCE, counters), "somebody waits");
+        assert!(stall.is_over(begin + 4 * PATIENCE, counters), "somebody waits");
     }
 
     /// Notes `rate` sends a second for `seconds`, and says whether that was ever too low.

@@ -10,7 +10,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// When a warning of one kind may be written again: after 10 s.
 #[derive(Debug, Default)]
-pub struct Seldom(Mutex<State>);
+pub struct LogThrottle(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -18,7 +18,7 @@ struct State {
     left_out: u64,
 }
 
-impl Seldom {
+impl LogThrottle {
     /// How many warnings were left out before this one; `None` if this one is to be left out too.
     pub fn due(&self) -> Option<u64> {
         let now = Instant::now();
@@ -38,7 +38,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn warnings_in_a_flood_are_counted() {
-        let seldom = Seldom::default();
+        let seldom = LogThrottle::default();
         let due: Vec<_> = (0..5).map(|_| seldom.due()).collect();
         assert_eq!(due, [Some(0), None, None, None, None]);
         tokio::time::advance(PAUSE).await;

@@ -7,7 +7,7 @@
  * @param {typeof globalThis.EventSource} EventSource
  * @param {{base: string, token: string, room: string}} where
  */
-export async function follow(EventSource, { base, token, room }) {
+export async function subscribe(EventSource, { base, token, room }) {
   let session; // as the header wants it
   const post = async (...commands) => {
     const headers = { "content-type": "application/json", authorization: `Bearer ${token}`, ...session };

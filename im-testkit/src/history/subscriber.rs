@@ -1,4 +1,4 @@
-//! What one reader is handed, checked as it comes.
+//! What one subscriber receives, checked as it comes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -8,35 +8,35 @@ use im_core::wire::{Event, Push, RoomStatus, Signal, Status, Target};
 use im_core::{Cursor, Epoch, MessageId, RoomId, Seq, Stamp, StateKey, UserId};
 use parking_lot::Mutex;
 
-use super::book::{Book, Fingerprint, Key, SignalKey, Witness};
 use super::checker::Record;
+use super::room_log::{Fingerprint, Key, RoomLogCopy, SignalKey, Witness};
 use super::verdict::Rule;
 
-/// One reader: a client with its connections, one after the other. It reports raw frames, in the order of their arrival.
+/// One subscriber: a client with its connections, one after the other. It reports raw frames, in the order of their arrival.
 ///
-/// A reader that is dropped is judged by what it saw. One that is given to [`Reader::finish`] must have seen everything.
+/// A subscriber that is dropped is judged by what it saw. One that is given to [`Subscriber::finish`] must have seen everything.
 #[derive(Debug)]
-pub struct Reader {
+pub struct Subscriber {
     name: String,
     record: Arc<Record>,
     connection: u64,
     deliveries: u64,
-    rooms: HashMap<RoomId, Place>,
-    asked: BTreeMap<RoomId, Option<Cursor>>,
+    rooms: HashMap<RoomId, RoomProgress>,
+    subscribe_sent: BTreeMap<RoomId, Option<Cursor>>,
 }
 
-/// A reader's place in a room.
+/// A subscriber's progress in a room.
 #[derive(Debug)]
-struct Place {
-    book: Arc<Mutex<Book>>,
-    /// Up to here everything was handed over, or lies before the reader's start, or was stated to be gone.
-    whole: Option<Cursor>,
+struct RoomProgress {
+    book: Arc<Mutex<RoomLogCopy>>,
+    /// Up to here everything was delivered, or lies before the subscriber's start, or was stated to be gone.
+    complete_to: Option<Cursor>,
     /// The furthest cursor that the client confirmed to the server.
     confirmed: Option<Cursor>,
     /// What this connection said of the room; `None` before its first status.
     live: Option<Live>,
     denied: bool,
-    /// The event that removed the reader's user.
+    /// The event that removed the subscriber's user.
     removed: Option<Seq>,
     /// The newest stamp of each key, of one generation.
     state: BTreeMap<StateKey, Stamp>,
@@ -50,7 +50,7 @@ struct Place {
 struct Live {
     epoch: Epoch,
     start: Seq,
-    /// The furthest event that was handed over.
+    /// The furthest event that was delivered.
     last: Seq,
     /// The head that the status named: so far, everything was there when it was given.
     promised: Seq,
@@ -60,7 +60,7 @@ struct Live {
     may_move: bool,
 }
 
-impl Reader {
+impl Subscriber {
     pub(super) fn new(name: String, record: Arc<Record>) -> Self {
         Self {
             name,
@@ -68,7 +68,7 @@ impl Reader {
             connection: 0,
             deliveries: 0,
             rooms: HashMap::new(),
-            asked: BTreeMap::new(),
+            subscribe_sent: BTreeMap::new(),
         }
     }
 
@@ -80,67 +80,70 @@ impl Reader {
 
     /// The connection has ended. What was on its way is nobody's fault; what was skipped before it is.
     pub fn disconnected(&mut self) {
-        self.asked.clear();
-        for (room, place) in &mut self.rooms {
-            place.settle(&self.name, room, &self.record);
-            place.denied = false;
+        self.subscribe_sent.clear();
+        for (room, progress) in &mut self.rooms {
+            progress.settle(&self.name, room, &self.record);
+            progress.denied = false;
         }
     }
 
     /// A poll or an event stream was cut and is taken up again within the connection, without new statuses. It starts at the
     /// client's stream position, or at the session's checkpoint where that is further. So each room may go back once, to
-    /// anything that this connection brought, or go on once behind what was [confirmed](Reader::confirmed).
+    /// anything that this connection brought, or go on once behind what was [confirmed](Subscriber::confirmed).
     pub fn resumed(&mut self) {
-        let lives = self.rooms.values_mut().filter_map(|place| place.live.as_mut());
-        lives.for_each(|live| live.may_move = true);
+        let live_rooms = self.rooms.values_mut().filter_map(|progress| progress.live.as_mut());
+        live_rooms.for_each(|live| live.may_move = true);
     }
 
     /// The client sends a checkpoint with this cursor: it needs nothing again of what lies before it.
     pub fn confirmed(&mut self, room: &RoomId, cursor: Cursor) {
-        advance(&mut place(&mut self.rooms, &self.record, room).confirmed, cursor);
+        advance(&mut progress(&mut self.rooms, &self.record, room).confirmed, cursor);
     }
 
     /// The client asks for this room, from this cursor or from its head: `sub`, or one entry of `resume`. Optional:
-    /// without it, the answer is compared with what the reader has seen only.
-    pub fn asked(&mut self, room: &RoomId, since: Option<Cursor>) {
-        self.asked.insert(room.clone(), since);
+    /// without it, the answer is compared with what the subscriber has seen only.
+    pub fn subscribe_sent(&mut self, room: &RoomId, since: Option<Cursor>) {
+        self.subscribe_sent.insert(room.clone(), since);
     }
 
     /// The client does not follow the room any more, or begins anew from wherever it likes.
-    pub fn left(&mut self, room: &RoomId) {
-        self.asked.remove(room);
-        if let Some(mut place) = self.rooms.remove(room) {
-            place.settle(&self.name, room, &self.record);
+    pub fn unsubscribed(&mut self, room: &RoomId) {
+        self.subscribe_sent.remove(room);
+        if let Some(mut progress) = self.rooms.remove(room) {
+            progress.settle(&self.name, room, &self.record);
         }
     }
 
     /// A room's status came: in the reply to `sub` or `resume`, or pushed. `head` is what it named as the room's last
     /// event.
     pub fn status(&mut self, room: &RoomId, status: Status, cursor: Option<Cursor>, head: Seq) {
-        let asked = self.asked.remove(room);
-        let place = place(&mut self.rooms, &self.record, room);
-        place.settle(&self.name, room, &self.record);
-        place.denied = status == Status::Denied;
-        let (Some(cursor), false) = (cursor, place.denied) else { return };
-        if let Some((rule, why)) = judge(status, cursor, head, asked.flatten(), place.whole) {
+        let requested = self.subscribe_sent.remove(room);
+        let progress = progress(&mut self.rooms, &self.record, room);
+        progress.settle(&self.name, room, &self.record);
+        progress.denied = status == Status::Denied;
+        let (Some(cursor), false) = (cursor, progress.denied) else { return };
+        if let Some((rule, why)) =
+            judge(status, cursor, head, requested.flatten(), progress.complete_to)
+        {
             let who = &self.name;
             self.record
                 .tally
                 .add(rule, || format!("{who} in {room}: {status:?} from {}: {why}", cursor.seq));
         }
         if status == Status::Gap {
-            place.book.lock().gap(cursor);
+            progress.book.lock().gap(cursor);
         }
-        let behind =
-            place.whole.filter(|whole| whole.epoch == cursor.epoch && whole.seq > cursor.seq);
+        let behind = progress.complete_to.filter(|complete_to| {
+            complete_to.epoch == cursor.epoch && complete_to.seq > cursor.seq
+        });
         if status == Status::Reset || behind.is_none() {
-            place.whole = Some(cursor);
+            progress.complete_to = Some(cursor);
         }
         if status == Status::Reset {
-            place.confirmed = None;
+            progress.confirmed = None;
         }
         let Cursor { epoch, seq } = cursor;
-        place.live = Some(Live {
+        progress.live = Some(Live {
             epoch,
             start: seq,
             last: seq,
@@ -150,7 +153,7 @@ impl Reader {
         });
     }
 
-    /// An event was handed over. `id` is the sender's id for it, where it has one.
+    /// An event was delivered. `id` is the sender's id for it, where it has one.
     pub fn delivered(
         &mut self,
         room: &RoomId,
@@ -160,8 +163,8 @@ impl Reader {
         content: Fingerprint,
     ) {
         self.deliveries += 1;
-        let place = place(&mut self.rooms, &self.record, room);
-        if let Some((rule, why)) = place.take(at) {
+        let progress = progress(&mut self.rooms, &self.record, room);
+        if let Some((rule, why)) = progress.take(at) {
             let (who, connection) = (&self.name, self.connection);
             let detail = || {
                 format!("{who} in {room}, connection {connection}: {}/{} {why}", at.epoch, at.seq)
@@ -172,7 +175,7 @@ impl Reader {
             }
         }
         let key = Key::of(sender, id);
-        place.book.lock().witness(
+        progress.book.lock().witness(
             Witness::Delivery,
             at,
             key,
@@ -184,8 +187,8 @@ impl Reader {
 
     /// A state key's value came, alone or in a snapshot.
     pub fn state(&mut self, room: &RoomId, key: &StateKey, stamp: Stamp) {
-        let place = place(&mut self.rooms, &self.record, room);
-        match place.state.get_mut(key) {
+        let progress = progress(&mut self.rooms, &self.record, room);
+        match progress.state.get_mut(key) {
             Some(held) if stamp < *held => {
                 let (who, held) = (&self.name, *held);
                 let detail = || format!("{who} in {room}: {key} at {stamp} after {held}");
@@ -193,7 +196,7 @@ impl Reader {
             }
             Some(held) => *held = stamp,
             None => {
-                place.state.insert(key.clone(), stamp);
+                progress.state.insert(key.clone(), stamp);
             }
         }
     }
@@ -201,43 +204,44 @@ impl Reader {
     /// A signal came. One that was announced ([`super::Checker::signal_sent`]) may come once, on whatever connection.
     pub fn signal(&mut self, signal: &Signal) {
         let Target::Room(room) = &signal.to else { return };
-        let place = place(&mut self.rooms, &self.record, room);
+        let progress = progress(&mut self.rooms, &self.record, room);
         let key = (signal.from.clone(), Fingerprint::of(&signal.kind, &signal.content));
-        if place.book.lock().signals.contains(&key) && !place.signals.insert(key) {
+        if progress.book.lock().signals.contains(&key) && !progress.signals.insert(key) {
             let (who, from) = (&self.name, &signal.from);
             let detail = || format!("{who} in {room}: one signal of {from} came twice");
-            self.record.tally.add(Rule::Repeated, detail);
+            self.record.tally.add(Rule::Duplicated, detail);
         }
     }
 
     /// A room's state is of this generation: in the reply to `sub` or `resume`, or at the head of a snapshot. Values of
-    /// another one that the reader holds are void, since updates may have been lost.
+    /// another one that the subscriber holds are void, since updates may have been lost.
     pub fn generation(&mut self, room: &RoomId, generation: u64) {
         let changes = |held: Option<u64>| held.is_some_and(|held| held != generation);
-        let place = place(&mut self.rooms, &self.record, room);
-        if changes(place.generation.replace(generation)) {
-            place.state.clear();
+        let progress = progress(&mut self.rooms, &self.record, room);
+        if changes(progress.generation.replace(generation)) {
+            progress.state.clear();
         }
-        let mut book = place.book.lock();
-        if changes(book.generation.replace(generation)) {
-            book.applied.clear();
+        let mut log = progress.book.lock();
+        if changes(log.generation.replace(generation)) {
+            log.applied.clear();
         }
     }
 
-    /// The reader's user was removed by the event at `seq`: nothing beyond it may come, before or after this call.
+    /// The subscriber's user was removed by the event at `seq`: nothing beyond it may come, before or after this call.
     pub fn removed(&mut self, room: &RoomId, seq: Seq) {
-        let place = place(&mut self.rooms, &self.record, room);
-        place.removed = Some(seq);
-        if let Some(last) = place.live.as_ref().map(|live| live.last).filter(|last| *last > seq) {
+        let progress = progress(&mut self.rooms, &self.record, room);
+        progress.removed = Some(seq);
+        if let Some(last) = progress.live.as_ref().map(|live| live.last).filter(|last| *last > seq)
+        {
             let who = &self.name;
             let detail = || format!("{who} in {room}: was handed {last}, and removed at {seq}");
             self.record.tally.add_many(Rule::AfterRemoval, last.since(seq), detail);
         }
     }
 
-    /// The reader's user may read the room again.
+    /// The subscriber's user may read the room again.
     pub fn restored(&mut self, room: &RoomId) {
-        place(&mut self.rooms, &self.record, room).removed = None;
+        progress(&mut self.rooms, &self.record, room).removed = None;
     }
 
     /// A push came: an event, a status, a signal, a state value or a snapshot. Others are ignored.
@@ -254,11 +258,11 @@ impl Reader {
                     .for_each(|entry| self.state(&entry.room, &entry.key, entry.stamp));
             }
             Push::Signal(signal) => self.signal(signal),
-            Push::Mark(_) | Push::Bye(_) => {}
+            Push::Position(_) | Push::Disconnect(_) => {}
         }
     }
 
-    /// [`Reader::delivered`] for an event as it stands in a push.
+    /// [`Subscriber::delivered`] for an event as it stands in a push.
     pub fn event(&mut self, event: &Event) {
         let content = Fingerprint::of(&event.kind, &event.content);
         let at = Cursor { epoch: event.epoch, seq: event.seq };
@@ -273,91 +277,93 @@ impl Reader {
         }
     }
 
-    /// [`Reader::status`] for a status as it stands in a reply or a push.
+    /// [`Subscriber::status`] for a status as it stands in a reply or a push.
     pub fn room_status(&mut self, status: &RoomStatus) {
         self.status(&status.room, status.status, status.cursor, status.head);
     }
 
-    /// The place up to which the reader has everything; what a client would resume from.
+    /// The place up to which the subscriber has everything; what a client would resume from.
     pub fn cursor(&self, room: &RoomId) -> Option<Cursor> {
-        let place = self.rooms.get(room)?;
-        match &place.live {
+        let progress = self.rooms.get(room)?;
+        match &progress.live {
             Some(live) => {
-                let seq = live.ready(place.confirmed, place.whole);
+                let seq = live.ready(progress.confirmed, progress.complete_to);
                 Some(Cursor { epoch: live.epoch, seq })
             }
-            None => place.whole,
+            None => progress.complete_to,
         }
     }
 
     /// Whether this connection has said how the room answers, and it may be read.
     pub fn is_subscribed(&self, room: &RoomId) -> bool {
-        self.rooms.get(room).is_some_and(|place| place.live.is_some())
+        self.rooms.get(room).is_some_and(|progress| progress.live.is_some())
     }
 
-    /// Whether the reader has everything that anybody has seen, in every room that it follows.
+    /// Whether the subscriber has everything that anybody has seen, in every room that it follows.
     pub fn is_whole(&self) -> bool {
-        self.asked.is_empty()
-            && self.rooms.iter().filter(|(_, place)| place.live.is_some()).all(|(room, place)| {
-                let (has, head) = (self.cursor(room), place.book.lock().head());
-                head.is_none_or(|head| {
-                    has.is_some_and(|has| has.epoch == head.epoch && has.seq >= head.seq)
-                })
-            })
+        self.subscribe_sent.is_empty()
+            && self.rooms.iter().filter(|(_, progress)| progress.live.is_some()).all(
+                |(room, progress)| {
+                    let (has, head) = (self.cursor(room), progress.book.lock().head());
+                    head.is_none_or(|head| {
+                        has.is_some_and(|has| has.epoch == head.epoch && has.seq >= head.seq)
+                    })
+                },
+            )
     }
 
-    /// Whether the reader has the newest value of each state key that anybody was told of, in every room that it follows.
+    /// Whether the subscriber has the newest value of each state key that anybody was told of, in every room that it follows.
     pub fn has_newest_state(&self) -> bool {
         self.rooms
             .values()
-            .filter(|place| place.live.is_some())
-            .all(|place| place.stale().is_empty())
+            .filter(|progress| progress.live.is_some())
+            .all(|progress| progress.stale().is_empty())
     }
 
-    /// The reader has had every chance to read on, and goes on: what it has not seen by now of what others were told is late.
+    /// The subscriber has had every chance to read on, and goes on: what it has not seen by now of what others were told is late.
     pub fn had_every_chance(&mut self) {
-        for (room, place) in &self.rooms {
-            if let Some(live) = &place.live {
-                place.check_end(&self.name, room, live, &self.record);
-                place.check_state(&self.name, room, &self.record);
+        for (room, progress) in &self.rooms {
+            if let Some(live) = &progress.live {
+                progress.check_end(&self.name, room, live, &self.record);
+                progress.check_state(&self.name, room, &self.record);
             }
         }
     }
 
-    /// The reader was connected to the end and had every chance to read on: what it has not seen by now is lost.
+    /// The subscriber was connected to the end and had every chance to read on: what it has not seen by now is lost.
     pub fn finish(mut self) {
-        for room in std::mem::take(&mut self.asked).into_keys() {
+        for room in std::mem::take(&mut self.subscribe_sent).into_keys() {
             let who = &self.name;
             self.record.tally.add(Rule::PartialResume, || {
                 format!("{who} asked for {room} and was not answered")
             });
         }
-        for (room, place) in &mut self.rooms {
-            if let Some(live) = place.settle(&self.name, room, &self.record) {
-                place.check_end(&self.name, room, &live, &self.record);
-                place.check_state(&self.name, room, &self.record);
+        for (room, progress) in &mut self.rooms {
+            if let Some(live) = progress.settle(&self.name, room, &self.record) {
+                progress.check_end(&self.name, room, &live, &self.record);
+                progress.check_state(&self.name, room, &self.record);
             }
         }
     }
 }
 
-impl Drop for Reader {
+impl Drop for Subscriber {
     fn drop(&mut self) {
         self.disconnected();
         self.record.deliveries.fetch_add(self.deliveries, Ordering::Relaxed);
     }
 }
 
-fn place<'a>(
-    rooms: &'a mut HashMap<RoomId, Place>,
+fn progress<'a>(
+    rooms: &'a mut HashMap<RoomId, RoomProgress>,
     record: &Record,
     room: &RoomId,
-) -> &'a mut Place {
+) -> &'a mut RoomProgress {
     if !rooms.contains_key(room) {
-        rooms.insert(room.clone(), Place::new(record.room(room)));
+        rooms.insert(room.clone(), RoomProgress::new(record.room(room)));
     }
     // It was just put there, if it was not there before.
-    rooms.entry(room.clone()).or_insert_with(|| Place::new(record.room(room)))
+    rooms.entry(room.clone()).or_insert_with(|| RoomProgress::new(record.room(room)))
 }
 
 /// Sets a cursor, unless it is further already in the same epoch.
@@ -367,21 +373,21 @@ fn advance(held: &mut Option<Cursor>, to: Cursor) {
     }
 }
 
-/// Whether a status is what it may be, for a reader that has everything up to `whole`.
+/// Whether a status is what it may be, for a subscriber that has everything up to `complete_to`.
 fn judge(
     status: Status,
     cursor: Cursor,
     head: Seq,
-    asked: Option<Cursor>,
-    whole: Option<Cursor>,
+    requested: Option<Cursor>,
+    complete_to: Option<Cursor>,
 ) -> Option<(Rule, &'static str)> {
-    let from = asked.or(whole);
+    let from = requested.or(complete_to);
     match (status, from) {
         (_, None) | (Status::Denied, _) => None,
         (Status::Ok, Some(from)) if from.epoch != cursor.epoch => {
             Some((Rule::StaleEpoch, "the epoch is another"))
         }
-        (Status::Ok, _) if asked.is_some_and(|asked| asked.seq != cursor.seq) => {
+        (Status::Ok, _) if requested.is_some_and(|requested| requested.seq != cursor.seq) => {
             Some((Rule::PartialResume, "another place was asked for"))
         }
         (Status::Ok, Some(from)) if cursor.seq > from.seq => {
@@ -401,7 +407,7 @@ fn judge(
 }
 
 impl Live {
-    /// The furthest event that was handed over.
+    /// The furthest event that was delivered.
     fn end(&self) -> Cursor {
         Cursor { epoch: self.epoch, seq: self.last }
     }
@@ -417,12 +423,12 @@ impl Live {
     }
 
     /// How far it is ready to go on from: its last event before the first hole, or, if it was taken up again, what was
-    /// confirmed of what the reader had.
-    fn ready(&self, confirmed: Option<Cursor>, whole: Option<Cursor>) -> Seq {
+    /// confirmed of what the subscriber had.
+    fn ready(&self, confirmed: Option<Cursor>, complete_to: Option<Cursor>) -> Seq {
         if !self.may_move || !self.missing.is_empty() {
             return self.dense();
         }
-        self.last.max(self.reached(confirmed).min(self.reached(whole)))
+        self.last.max(self.reached(confirmed).min(self.reached(complete_to)))
     }
 
     fn take(&mut self, seq: Seq) -> Option<(Rule, &'static str)> {
@@ -435,25 +441,25 @@ impl Live {
             return None;
         }
         if seq <= self.start {
-            return Some((Rule::Repeated, "lies before the cursor where this connection began"));
+            return Some((Rule::Duplicated, "lies before the cursor where this connection began"));
         }
-        let Some(hole) = self.missing.iter().position(|(from, to)| (*from..=*to).contains(&seq))
+        let Some(gap) = self.missing.iter().position(|(from, to)| (*from..=*to).contains(&seq))
         else {
-            return Some((Rule::Repeated, "came twice"));
+            return Some((Rule::Duplicated, "came twice"));
         };
-        let (from, to) = self.missing.remove(hole);
+        let (from, to) = self.missing.remove(gap);
         let rest =
             [(from, seq.prev()), (seq.next(), to)].into_iter().filter(|(from, to)| from <= to);
-        self.missing.splice(hole..hole, rest);
+        self.missing.splice(gap..gap, rest);
         Some((Rule::OutOfOrder, "came after a later one"))
     }
 }
 
-impl Place {
-    fn new(book: Arc<Mutex<Book>>) -> Self {
+impl RoomProgress {
+    fn new(log: Arc<Mutex<RoomLogCopy>>) -> Self {
         Self {
-            book,
-            whole: None,
+            book: log,
+            complete_to: None,
             confirmed: None,
             live: None,
             denied: false,
@@ -475,10 +481,10 @@ impl Place {
             return Some((Rule::StaleEpoch, "is not of the epoch that is followed"));
         }
         // It goes back, or on behind what was confirmed of what it had.
-        let ready = live.ready(self.confirmed, self.whole).next();
+        let ready = live.ready(self.confirmed, self.complete_to).next();
         let moves = live.may_move && live.missing.is_empty() && at.seq != live.last.next();
         if moves && at.seq <= ready {
-            advance(&mut self.whole, live.end());
+            advance(&mut self.complete_to, live.end());
             (live.last, live.may_move) = (at.seq.prev(), false);
             live.start = live.start.min(live.last);
         }
@@ -496,11 +502,11 @@ impl Place {
             record.tally.add_many(Rule::PartialResume, promised, detail);
             record.tally.add_many(Rule::SilentGap, to.since(from.prev()) - promised, detail);
         }
-        advance(&mut self.whole, live.end());
+        advance(&mut self.complete_to, live.end());
         Some(live)
     }
 
-    /// The reader was there to the end: is anything of the room missing?
+    /// The subscriber was there to the end: is anything of the room missing?
     fn check_end(&self, who: &str, room: &RoomId, live: &Live, record: &Record) {
         let Some(head) = self.book.lock().head() else { return };
         if live.epoch != head.epoch {
@@ -511,11 +517,12 @@ impl Place {
         }
         let end = self.removed.unwrap_or(Seq::MAX).min(head.seq);
         let detail = || format!("{who} in {room}: ends at {}, the room at {end}", live.last);
-        // What the status had named is a resume cut short, even if the reader had it from an earlier connection.
-        let ready = live.last.max(live.ready(self.confirmed, self.whole));
+        // What the status had named is a resume cut short, even if the subscriber had it from an earlier connection.
+        let ready = live.last.max(live.ready(self.confirmed, self.complete_to));
         let promised = live.promised.min(end).since(ready);
         record.tally.add_many(Rule::PartialResume, promised, detail);
-        let before = self.whole.map_or(live.last, |whole| whole.seq.max(live.promised));
+        let before =
+            self.complete_to.map_or(live.last, |complete_to| complete_to.seq.max(live.promised));
         let reached = before.max(live.last);
         record.tally.add_many(Rule::Lost, end.since(reached), detail);
     }
@@ -532,8 +539,8 @@ impl Place {
 
     /// The keys of which somebody was told a newer value.
     fn stale(&self) -> BTreeSet<StateKey> {
-        let book = self.book.lock();
-        let stale = book
+        let log = self.book.lock();
+        let stale = log
             .applied
             .iter()
             .filter(|(key, stamp)| self.state.get(*key).is_none_or(|held| held < *stamp));

@@ -11,9 +11,9 @@ use crate::metrics;
 
 /// Sockets, all of them and by network.
 ///
-/// Invariant: every count is at least 1 and is the number of [`Place`]s that live for it.
+/// Invariant: every count is at least 1 and is the number of [`SocketPermit`]s that live for it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Crowd(Arc<Mutex<Counts>>);
+pub(crate) struct SocketLimiter(Arc<Mutex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -28,25 +28,25 @@ pub(crate) enum Full {
     Address,
 }
 
-impl Crowd {
-    /// A place for one more socket, unless there are `max`, or its network has `share`. Sockets without an address
+impl SocketLimiter {
+    /// A permit for one more socket, unless there are `max`, or its network has `share`. Sockets without an address
     /// count among all only.
     pub(crate) fn enter(
         &self,
         address: Option<IpAddr>,
         max: usize,
         share: usize,
-    ) -> Result<Place, Full> {
+    ) -> Result<SocketPermit, Full> {
         let network = address.map(network_of);
         let mut counts = self.0.lock();
         let of_network = network.and_then(|network| counts.networks.get(&network)).copied();
         let of_network = of_network.unwrap_or_default();
         if counts.all >= max {
-            ::metrics::counter!(metrics::SOCKETS_REFUSED, "why" => "all").increment(1);
+            ::metrics::counter!(metrics::SOCKETS_REFUSED, "reason" => "all").increment(1);
             return Err(Full::All);
         }
         if network.is_some() && of_network >= share {
-            ::metrics::counter!(metrics::SOCKETS_REFUSED, "why" => "address").increment(1);
+            ::metrics::counter!(metrics::SOCKETS_REFUSED, "reason" => "address").increment(1);
             return Err(Full::Address);
         }
         counts.all += 1;
@@ -54,22 +54,22 @@ impl Crowd {
             counts.networks.insert(network, of_network + 1);
         }
         ::metrics::gauge!(metrics::SOCKETS).increment(1.0);
-        Ok(Place { crowd: self.clone(), network })
+        Ok(SocketPermit { limiter: self.clone(), network })
     }
 }
 
-/// A socket's place at its listener; given back when it is dropped. It goes along with a socket that is taken out of
+/// A socket's permit at its listener; returned when it is dropped. It goes along with a socket that is taken out of
 /// HTTP by an upgrade.
 #[derive(Debug)]
-pub struct Place {
-    crowd: Crowd,
+pub struct SocketPermit {
+    limiter: SocketLimiter,
     network: Option<IpAddr>,
 }
 
-impl Drop for Place {
+impl Drop for SocketPermit {
     fn drop(&mut self) {
         ::metrics::gauge!(metrics::SOCKETS).decrement(1.0);
-        let mut counts = self.crowd.0.lock();
+        let mut counts = self.limiter.0.lock();
         counts.all -= 1;
         let Some(network) = self.network else { return };
         if let Some(count) = counts.networks.get_mut(&network) {
@@ -87,17 +87,17 @@ mod tests {
 
     #[test]
     fn a_network_has_its_bound_and_others_do_not_feel_it() {
-        let crowd = Crowd::default();
-        let enter = |address: &str| crowd.enter(Some(address.parse().unwrap()), 4, 2);
+        let limiter = SocketLimiter::default();
+        let enter = |address: &str| limiter.enter(Some(address.parse().unwrap()), 4, 2);
         let (first, second) = (enter("2001:db8::1").unwrap(), enter("2001:db8::2").unwrap());
         assert_eq!(enter("2001:db8::3").unwrap_err(), Full::Address);
-        let others = (enter("192.0.2.1").unwrap(), crowd.enter(None, 4, 2).unwrap());
+        let others = (enter("192.0.2.1").unwrap(), limiter.enter(None, 4, 2).unwrap());
         assert_eq!(enter("192.0.2.1").unwrap_err(), Full::All);
-        assert_eq!(crowd.enter(None, 4, 2).unwrap_err(), Full::All);
+        assert_eq!(limiter.enter(None, 4, 2).unwrap_err(), Full::All);
         drop(first);
         drop(enter("2001:db8::3").unwrap());
         drop((second, others));
-        let counts = crowd.0.lock();
+        let counts = limiter.0.lock();
         assert!(counts.all == 0 && counts.networks.is_empty());
     }
 }

@@ -22,7 +22,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 
 /// Engines, and where they are served.
 #[derive(Debug)]
-pub struct Ground {
+pub struct Setup {
     pub(super) store: Arc<MemoryStore>,
     addresses: Vec<SocketAddr>,
     cases: AtomicUsize,
@@ -31,7 +31,7 @@ pub struct Ground {
     _runtime: Runtime,
 }
 
-impl Ground {
+impl Setup {
     /// Starts this many engines on one store and one bus. `serve` serves one of them at an address of its own, with the
     /// endpoints of all four transports under `/im`.
     ///

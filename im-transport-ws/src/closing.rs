@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use im_core::wire::Bye;
+use im_core::wire::Disconnect;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -22,15 +22,16 @@ use crate::link::Link;
 const MAX_REASON: usize = 123;
 
 /// Boxed, for every connection needs it once only, at its end.
-type Farewell<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+type Closing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Sends a close frame, and waits for the peer's.
-pub(crate) fn ours<'a, S: Socket>(
+pub(crate) fn send_close<'a, S: Socket>(
     ws: &'a mut WebSocketStream<Link<S>>,
-    bye: &Bye,
+    disconnect: &Disconnect,
     within: Duration,
-) -> Farewell<'a> {
-    let frame = CloseFrame { code: bye.code.into(), reason: reason(&bye.message).into() };
+) -> Closing<'a> {
+    let frame =
+        CloseFrame { code: disconnect.code.into(), reason: reason(&disconnect.message).into() };
     bounded(within, async move {
         // A pong that is due goes first: nothing may follow the close frame (RFC 6455 section 5.5.1).
         if ws.flush().await.is_err() || ws.send(Message::Close(Some(frame))).await.is_err() {
@@ -48,10 +49,10 @@ pub(crate) fn ours<'a, S: Socket>(
 }
 
 /// Answers the peer's close frame. tungstenite has the answer ready.
-pub(crate) fn theirs<S: Socket>(
+pub(crate) fn answer_close<S: Socket>(
     ws: &mut WebSocketStream<Link<S>>,
     within: Duration,
-) -> Farewell<'_> {
+) -> Closing<'_> {
     bounded(within, async move {
         while let Some(Ok(_)) = ws.next().await {}
         hang_up(ws).await;
@@ -60,8 +61,8 @@ pub(crate) fn theirs<S: Socket>(
 
 /// Sends a close frame to a peer that has ended its half of the connection without one. tungstenite writes nothing to
 /// such a peer, so the frame is made here.
-pub(crate) async fn unheard<S: Socket>(link: &mut Link<S>, bye: &Bye) {
-    let payload = [&bye.code.to_be_bytes(), reason(&bye.message).as_bytes()].concat();
+pub(crate) async fn close_half_closed<S: Socket>(link: &mut Link<S>, disconnect: &Disconnect) {
+    let payload = [&disconnect.code.to_be_bytes(), reason(&disconnect.message).as_bytes()].concat();
     let pushed = link.push(OpCode::Control(Control::Close), &payload);
     if pushed.is_ok()
         && let Err(error) = link.shutdown().await
@@ -70,7 +71,7 @@ pub(crate) async fn unheard<S: Socket>(link: &mut Link<S>, bye: &Bye) {
     }
 }
 
-fn bounded<'a>(within: Duration, polite: impl Future<Output = ()> + Send + 'a) -> Farewell<'a> {
+fn bounded<'a>(within: Duration, polite: impl Future<Output = ()> + Send + 'a) -> Closing<'a> {
     Box::pin(async move {
         if tokio::time::timeout(within, polite).await.is_err() {
             tracing::debug!("the peer did not close in time");

@@ -9,7 +9,7 @@ use im_core::wire::{
     Command, CommandBody, ErrorReply, Event, Push, RoomStatus, ServerFrame, Value,
 };
 use im_core::{Cursor, RoomId};
-use im_testkit::history::{Checker, Reader};
+use im_testkit::history::{Checker, Subscriber};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ use super::trace::Trace;
 
 /// The eyes of one client.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub(super) struct DeliveryCheck {
     client: usize,
     name: String,
     ledger: Arc<Ledger>,
@@ -28,10 +28,10 @@ pub(super) struct Witness {
 
 #[derive(Debug)]
 struct Seen {
-    reader: Reader,
+    subscriber: Subscriber,
     connection: u64,
     /// What comes down says itself where each room begins.
-    halves: bool,
+    over_http: bool,
     /// How often that was taken up again so far.
     resumed: u64,
     /// The furthest event that came of each room.
@@ -40,7 +40,7 @@ struct Seen {
 
 /// A room that a client does not have to its end, or does not follow any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lag {
+pub(super) struct Missing {
     client: String,
     room: RoomId,
     /// Whether the client's present connection follows the room.
@@ -50,7 +50,7 @@ pub(super) struct Lag {
     head: Cursor,
 }
 
-impl fmt::Display for Lag {
+impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { client, room, is_subscribed, has, head } = self;
         let has = has.map_or("nothing".to_owned(), |has| format!("{} in {}", has.seq, has.epoch));
@@ -59,19 +59,19 @@ impl fmt::Display for Lag {
     }
 }
 
-impl Serialize for Lag {
+impl Serialize for Missing {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl Witness {
+impl DeliveryCheck {
     /// Has seen nothing yet.
     pub(super) fn new(client: usize, name: &str, checker: &Checker, ledger: Arc<Ledger>) -> Self {
         let seen = Seen {
-            reader: checker.reader(name),
+            subscriber: checker.subscriber(name),
             connection: 0,
-            halves: false,
+            over_http: false,
             resumed: 0,
             reached: HashMap::new(),
         };
@@ -91,19 +91,19 @@ impl Witness {
 
     /// What a client calls with every frame.
     pub(super) fn tap(self: &Arc<Self>) -> Tap {
-        let witness = self.clone();
-        Arc::new(move |connection, frame| witness.frame(connection, frame))
+        let check = self.clone();
+        Arc::new(move |connection, frame| check.frame(connection, frame))
     }
 
     /// The client is about to write a command other than a send.
-    pub(super) fn asked(&self, command: &Command) {
+    pub(super) fn writes(&self, command: &Command) {
         if let Some(trace) = &self.trace {
             trace.asks(&command.to_value());
         }
         if let (CommandBody::Checkpoint { cursors }, Some(seen)) =
             (&command.body, self.seen.lock().as_mut())
         {
-            cursors.iter().for_each(|(room, cursor)| seen.reader.confirmed(room, *cursor));
+            cursors.iter().for_each(|(room, cursor)| seen.subscriber.confirmed(room, *cursor));
         }
     }
 
@@ -115,23 +115,23 @@ impl Witness {
             seen.on(connection, || self.ledger.is_request_stream(self.client));
             let resumed = self.ledger.resumed(self.client);
             if std::mem::replace(&mut seen.resumed, resumed) != resumed {
-                seen.reader.resumed();
+                seen.subscriber.resumed();
             }
             match frame {
-                ServerFrame::Push(Push::Room(status)) => seen.reader.room_status(status),
+                ServerFrame::Push(Push::Room(status)) => seen.subscriber.room_status(status),
                 ServerFrame::Push(push) => {
                     if let Push::Event(event) = push
                         && seen.is_news(event)
                     {
                         self.ledger.news();
                     }
-                    seen.reader.push(push);
+                    seen.subscriber.push(push);
                 }
                 ServerFrame::Ok { body, .. } if body.get("rooms").is_some() => seen.rooms(body),
                 _ => {}
             }
         }
-        // Only what was sent has a receipt.
+        // Only what was sent has an ack.
         let receipt = |body: &Value| body.get("repeated").is_some();
         match frame {
             ServerFrame::Ok { id, body } if receipt(body) => {
@@ -152,37 +152,37 @@ impl Witness {
         self.seen
             .lock()
             .as_ref()
-            .is_some_and(|seen| !rooms.into_iter().any(|room| seen.lags(room).is_some()))
+            .is_some_and(|seen| !rooms.into_iter().any(|room| seen.missing(room).is_some()))
     }
 
     /// What the client lacks of these rooms, with their heads.
-    pub(super) fn lags<'a>(
+    pub(super) fn missing<'a>(
         &self,
         rooms: impl IntoIterator<Item = &'a (RoomId, Cursor)>,
-    ) -> Vec<Lag> {
+    ) -> Vec<Missing> {
         let seen = self.seen.lock();
-        let lag = |room: &(RoomId, Cursor)| {
+        let missing = |room: &(RoomId, Cursor)| {
             let (is_subscribed, has) = match seen.as_ref() {
-                Some(seen) => seen.lags(room)?,
+                Some(seen) => seen.missing(room)?,
                 None => (false, None),
             };
             let (room, head) = room.clone();
-            Some(Lag { client: self.name.clone(), room, is_subscribed, has, head })
+            Some(Missing { client: self.name.clone(), room, is_subscribed, has, head })
         };
-        rooms.into_iter().filter_map(lag).collect()
+        rooms.into_iter().filter_map(missing).collect()
     }
 
     /// The client sees no more.
-    pub(super) fn close(&self) -> Option<Reader> {
-        self.seen.lock().take().map(|seen| seen.reader)
+    pub(super) fn close(&self) -> Option<Subscriber> {
+        self.seen.lock().take().map(|seen| seen.subscriber)
     }
 }
 
 impl Seen {
-    fn on(&mut self, connection: u64, halves: impl FnOnce() -> bool) {
+    fn on(&mut self, connection: u64, over_http: impl FnOnce() -> bool) {
         if self.connection != connection {
-            (self.connection, self.halves) = (connection, halves());
-            self.reader.connected();
+            (self.connection, self.over_http) = (connection, over_http());
+            self.subscriber.connected();
         }
     }
 
@@ -203,8 +203,9 @@ impl Seen {
     }
 
     /// Whether a room is followed and where the client stands in it, unless it is followed and level.
-    fn lags(&self, (room, head): &(RoomId, Cursor)) -> Option<(bool, Option<Cursor>)> {
-        let (is_subscribed, has) = (self.reader.is_subscribed(room), self.reader.cursor(room));
+    fn missing(&self, (room, head): &(RoomId, Cursor)) -> Option<(bool, Option<Cursor>)> {
+        let (is_subscribed, has) =
+            (self.subscriber.is_subscribed(room), self.subscriber.cursor(room));
         let is_in_sync = has.is_some_and(|has| has.epoch == head.epoch && has.seq >= head.seq);
         (!is_subscribed || !is_in_sync).then_some((is_subscribed, has))
     }
@@ -212,12 +213,12 @@ impl Seen {
     fn rooms(&mut self, body: &Value) {
         // The answer to a POST is on another way than the events: some from before it may still be coming down. What
         // counts is the status that comes down itself, of every room, before the events that it promises.
-        if self.halves {
+        if self.over_http {
             return;
         }
         // The client itself complains of an answer that cannot be read.
         if let Ok((statuses, _, generation)) = RoomStatus::list_from_value(body.clone()) {
-            self.reader.rooms(&statuses, generation);
+            self.subscriber.rooms(&statuses, generation);
         }
     }
 }
@@ -273,53 +274,53 @@ mod tests {
         let ledger = Arc::new(ledger);
         ledger.came_about(0, transport);
         let checker = Checker::new();
-        let witness = Witness::new(0, "bob", &checker, ledger);
+        let check = DeliveryCheck::new(0, "bob", &checker, ledger);
         let reply = |from| {
             let reply =
                 im_core::wire::Reply::Rooms { statuses: vec![status(from)], rev: 1, generation: 1 };
             ServerFrame::from_value(reply.to_value(im_core::CommandId(1))).unwrap()
         };
         let push = |from| ServerFrame::Push(Push::Room(status(from)));
-        witness.frame(1, &reply(0));
-        witness.frame(1, &push(0));
-        (1..=5).for_each(|n| witness.frame(1, &event(n)));
-        witness.frame(1, &reply(3));
-        witness.frame(1, &event(6));
-        witness.frame(1, &push(3));
-        pushed.iter().for_each(|n| witness.frame(1, &event(*n)));
-        drop(witness.close());
+        check.frame(1, &reply(0));
+        check.frame(1, &push(0));
+        (1..=5).for_each(|n| check.frame(1, &event(n)));
+        check.frame(1, &reply(3));
+        check.frame(1, &event(6));
+        check.frame(1, &push(3));
+        pushed.iter().for_each(|n| check.frame(1, &event(*n)));
+        drop(check.close());
         let verdict = checker.finish();
         verdict.count(Rule::PartialResume) + verdict.count(Rule::SilentGap)
     }
 
     /// A client that reads to the head of its room over WebSocket.
-    fn level() -> (Arc<Ledger>, Arc<Witness>, [(RoomId, Cursor); 1]) {
+    fn in_sync() -> (Arc<Ledger>, Arc<DeliveryCheck>, [(RoomId, Cursor); 1]) {
         let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
         let ledger = Arc::new(ledger);
         ledger.came_about(0, Transport::Ws);
-        let witness = Arc::new(Witness::new(0, "bob", &Checker::new(), ledger.clone()));
-        witness.frame(1, &ServerFrame::Push(Push::Room(status(0))));
-        (1..=9).for_each(|n| witness.frame(1, &event(n)));
+        let check = Arc::new(DeliveryCheck::new(0, "bob", &Checker::new(), ledger.clone()));
+        check.frame(1, &ServerFrame::Push(Push::Room(status(0))));
+        (1..=9).for_each(|n| check.frame(1, &event(n)));
         let head = (RoomId::new("r").unwrap(), Cursor { epoch: EPOCH, seq: seq(9) });
-        (ledger, witness, [head])
+        (ledger, check, [head])
     }
 
     #[test]
     fn room_not_followed_again_is_lost() {
-        let (_ledger, witness, rooms) = level();
-        assert!(witness.is_in_sync(&rooms) && witness.lags(&rooms).is_empty());
+        let (_ledger, check, rooms) = in_sync();
+        assert!(check.is_in_sync(&rooms) && check.missing(&rooms).is_empty());
         // Something comes on a new connection, and nothing of the room.
-        witness.frame(2, &ServerFrame::Push(Push::Signal(signal().into())));
-        assert!(!witness.is_in_sync(&rooms));
-        let said: Vec<_> = witness.lags(&rooms).iter().map(ToString::to_string).collect();
+        check.frame(2, &ServerFrame::Push(Push::Signal(signal().into())));
+        assert!(!check.is_in_sync(&rooms));
+        let said: Vec<_> = check.missing(&rooms).iter().map(ToString::to_string).collect();
         assert_eq!(said, ["bob does not follow r, has 9 in 1.1 of 9 in 1.1"]);
-        witness.frame(2, &ServerFrame::Push(Push::Room(status(9))));
-        assert!(witness.is_in_sync(&rooms));
+        check.frame(2, &ServerFrame::Push(Push::Room(status(9))));
+        assert!(check.is_in_sync(&rooms));
     }
 
     #[test]
     fn denied_room_is_lost() {
-        let (_ledger, witness, rooms) = level();
+        let (_ledger, check, rooms) = in_sync();
         let denied = RoomStatus {
             status: Status::Denied,
             cursor: None,
@@ -327,18 +328,18 @@ mod tests {
             code: Some(4520),
             ..status(0)
         };
-        witness.frame(1, &ServerFrame::Push(Push::Room(denied)));
-        assert!(!witness.is_in_sync(&rooms));
+        check.frame(1, &ServerFrame::Push(Push::Room(denied)));
+        assert!(!check.is_in_sync(&rooms));
     }
 
     #[test]
     fn repeats_are_no_news() {
-        let (ledger, witness, _rooms) = level();
+        let (ledger, check, _rooms) = in_sync();
         assert_eq!(ledger.counters().news, 9);
-        witness.frame(2, &ServerFrame::Push(Push::Room(status(3))));
-        (4..=9).for_each(|n| witness.frame(2, &event(n)));
+        check.frame(2, &ServerFrame::Push(Push::Room(status(3))));
+        (4..=9).for_each(|n| check.frame(2, &event(n)));
         assert_eq!(ledger.counters().news, 9);
-        witness.frame(2, &event(10));
+        check.frame(2, &event(10));
         assert_eq!(ledger.counters().news, 10);
     }
 

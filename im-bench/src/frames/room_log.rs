@@ -8,11 +8,11 @@ use parking_lot::Mutex;
 
 /// The rooms, by their number.
 #[derive(Debug)]
-pub(super) struct Books(Vec<Mutex<Book>>);
+pub(super) struct RoomLogs(Vec<Mutex<RoomLog>>);
 
 /// One room's log.
 #[derive(Debug, Default)]
-struct Book {
+struct RoomLog {
     /// A fingerprint of each event, by seq.
     events: Vec<Option<u64>>,
     /// Where each message was seen.
@@ -23,7 +23,7 @@ struct Book {
     head: u64,
 }
 
-impl Books {
+impl RoomLogs {
     pub(super) fn new(rooms: usize) -> Self {
         Self((0..rooms).map(|_| Mutex::default()).collect())
     }
@@ -36,18 +36,18 @@ impl Books {
         mid: Option<&str>,
         print: u64,
     ) -> Result<(), String> {
-        let mut book = self.0[room].lock();
+        let mut log = self.0[room].lock();
         let at = usize::try_from(seq).map_err(|_| format!("{seq} is no seq"))?;
-        if book.events.len() <= at {
-            book.events.resize(at + 1, None);
+        if log.events.len() <= at {
+            log.events.resize(at + 1, None);
         }
-        match book.events[at] {
+        match log.events[at] {
             Some(before) if before == print => return Ok(()),
             Some(_) => return Err(format!("{seq} was another event for somebody else")),
-            None => book.events[at] = Some(print),
+            None => log.events[at] = Some(print),
         }
         let Some(mid) = mid else { return Ok(()) };
-        match book.seen.entry(mid.to_owned()) {
+        match log.seen.entry(mid.to_owned()) {
             Entry::Occupied(before) if *before.get() != seq => {
                 Err(format!("{mid} stands at {} and at {seq}", before.get()))
             }
@@ -61,9 +61,9 @@ impl Books {
 
     /// A send was acknowledged at this seq. Says what is wrong if it was so elsewhere before.
     pub(super) fn acked(&self, room: usize, seq: u64, mid: &str) -> Result<(), String> {
-        let mut book = self.0[room].lock();
-        book.head = book.head.max(seq);
-        match book.acked.insert(mid.to_owned(), seq).filter(|before| *before != seq) {
+        let mut log = self.0[room].lock();
+        log.head = log.head.max(seq);
+        match log.acked.insert(mid.to_owned(), seq).filter(|before| *before != seq) {
             Some(before) => Err(format!("{mid} was acknowledged at {before} and at {seq}")),
             None => Ok(()),
         }
@@ -76,15 +76,15 @@ impl Books {
 
     /// What was acknowledged and is not where the acknowledgement said, once everybody has seen everything of the rooms
     /// that somebody follows.
-    pub(super) fn close(&self, followed: &[AtomicU64]) -> Vec<String> {
+    pub(super) fn close(&self, subscribed: &[AtomicU64]) -> Vec<String> {
         let mut wrong = Vec::new();
-        for (room, book) in self.0.iter().enumerate() {
-            if followed[room].load(Ordering::Relaxed) == 0 {
+        for (room, log) in self.0.iter().enumerate() {
+            if subscribed[room].load(Ordering::Relaxed) == 0 {
                 continue;
             }
-            let book = book.lock();
-            for (mid, seq) in &book.acked {
-                let seen = book.seen.get(mid);
+            let log = log.lock();
+            for (mid, seq) in &log.acked {
+                let seen = log.seen.get(mid);
                 if seen != Some(seq) {
                     wrong.push(format!(
                         "room {room}: {mid} was acknowledged at {seq} and seen at {seen:?}"
@@ -102,26 +102,26 @@ mod tests {
 
     #[test]
     fn another_event_under_one_seq_is_found() {
-        let books = Books::new(1);
-        books.saw(0, 1, Some("m1"), 7).unwrap();
-        books.saw(0, 1, Some("m1"), 7).unwrap();
-        assert!(books.saw(0, 1, Some("m2"), 8).is_err());
-        assert!(books.saw(0, 2, Some("m1"), 7).is_err());
+        let logs = RoomLogs::new(1);
+        logs.saw(0, 1, Some("m1"), 7).unwrap();
+        logs.saw(0, 1, Some("m1"), 7).unwrap();
+        assert!(logs.saw(0, 1, Some("m2"), 8).is_err());
+        assert!(logs.saw(0, 2, Some("m1"), 7).is_err());
     }
 
     #[test]
     fn acknowledged_send_seen_elsewhere_is_found() {
-        let books = Books::new(2);
-        books.acked(0, 3, "m1").unwrap();
-        books.acked(1, 9, "m2").unwrap();
-        assert_eq!(books.head(0), 3);
-        assert!(books.acked(0, 4, "m1").is_err());
-        let books = Books::new(2);
-        books.acked(0, 3, "m1").unwrap();
-        books.acked(1, 9, "m2").unwrap();
-        let followed = [AtomicU64::new(1), AtomicU64::new(0)];
-        assert_eq!(books.close(&followed).len(), 1, "nobody could see the second");
-        books.saw(0, 3, Some("m1"), 7).unwrap();
-        assert_eq!(books.close(&followed), [""; 0]);
+        let logs = RoomLogs::new(2);
+        logs.acked(0, 3, "m1").unwrap();
+        logs.acked(1, 9, "m2").unwrap();
+        assert_eq!(logs.head(0), 3);
+        assert!(logs.acked(0, 4, "m1").is_err());
+        let logs = RoomLogs::new(2);
+        logs.acked(0, 3, "m1").unwrap();
+        logs.acked(1, 9, "m2").unwrap();
+        let subscribed = [AtomicU64::new(1), AtomicU64::new(0)];
+        assert_eq!(logs.close(&subscribed).len(), 1, "nobody could see the second");
+        logs.saw(0, 3, Some("m1"), 7).unwrap();
+        assert_eq!(logs.close(&subscribed), [""; 0]);
     }
 }

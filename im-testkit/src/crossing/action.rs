@@ -4,26 +4,26 @@ use im_core::wire::{AppendAck, CommandBody, Map, Target, Value};
 use im_core::{CommandId, Cursor, EventKind, MessageId, Stamp};
 
 use super::case::Class;
-use super::person::{Person, content};
+use super::user::{User, content};
 use crate::history::Fingerprint;
 use crate::transport_suite::peer::{key, message, says};
 
 /// One thing to do. Its words stand nowhere else in the case.
 #[derive(Debug, Clone)]
-pub(super) enum Deed {
+pub(super) enum Action {
     Say { id: MessageId, words: String },
     Signal { words: String },
-    Set { key: &'static str, words: String },
-    Unset { key: &'static str },
+    PutState { key: &'static str, words: String },
+    RemoveState { key: &'static str },
 }
 
-impl Deed {
+impl Action {
     /// What the class is about.
     pub(super) fn of(class: Class, key: &'static str, words: String) -> Self {
         match class {
             Class::Durable => Self::say(words),
             Class::Ephemeral => Self::Signal { words },
-            Class::State => Self::Set { key, words },
+            Class::State => Self::PutState { key, words },
         }
     }
 
@@ -33,8 +33,10 @@ impl Deed {
 
     pub(super) fn words(&self) -> &str {
         match self {
-            Self::Say { words, .. } | Self::Signal { words } | Self::Set { words, .. } => words,
-            Self::Unset { .. } => "",
+            Self::Say { words, .. } | Self::Signal { words } | Self::PutState { words, .. } => {
+                words
+            }
+            Self::RemoveState { .. } => "",
         }
     }
 
@@ -43,28 +45,28 @@ impl Deed {
     }
 }
 
-/// What the answer to a deed said.
+/// What the answer to an action said.
 #[derive(Debug)]
 pub(super) struct Done {
     /// A message stands where an earlier send put it.
-    pub(super) repeated: bool,
+    pub(super) duplicate: bool,
 }
 
 fn kind_of_signals() -> EventKind {
     EventKind::new("typing").expect("a good kind")
 }
 
-impl Person {
-    /// The command of a deed, which the checker hears of before it is written.
-    pub(super) fn intend(&self, deed: &Deed) -> CommandBody {
+impl User {
+    /// The command of an action, which the checker hears of before it is written.
+    pub(super) fn intend(&self, action: &Action) -> CommandBody {
         let room = self.room.clone();
-        match deed {
-            Deed::Say { id, words } => {
+        match action {
+            Action::Say { id, words } => {
                 let says = Fingerprint::of(&EventKind::message(), &content(words));
                 self.checker.sent(&self.name, &self.room, id, says);
                 message(&self.room, id, words)
             }
-            Deed::Signal { words } => {
+            Action::Signal { words } => {
                 let says_so = Fingerprint::of(&kind_of_signals(), &content(words));
                 if self.announces {
                     self.checker.signal_sent(&self.name, &self.room, says_so);
@@ -72,42 +74,44 @@ impl Person {
                 let to = Target::Room(room);
                 CommandBody::Signal { to, kind: kind_of_signals(), content: says(words) }
             }
-            Deed::Set { key: name, words } => {
+            Action::PutState { key: name, words } => {
                 let value = Map::from_iter([("text", words.as_str())]).into();
-                CommandBody::Set { room, key: key(name), value, stamp: None }
+                CommandBody::PutState { room, key: key(name), value, stamp: None }
             }
-            Deed::Unset { key: name } => CommandBody::Unset { room, key: key(name), stamp: None },
+            Action::RemoveState { key: name } => {
+                CommandBody::RemoveState { room, key: key(name), stamp: None }
+            }
         }
     }
 
-    pub(super) async fn begin_deed(&mut self, deed: &Deed) -> CommandId {
-        let body = self.intend(deed);
+    pub(super) async fn begin_action(&mut self, action: &Action) -> CommandId {
+        let body = self.intend(action);
         self.begin(body).await
     }
 
-    /// Waits for the answer to a deed.
-    pub(super) async fn done(&mut self, deed: &Deed, command: CommandId) -> Done {
+    /// Waits for the answer to an action.
+    pub(super) async fn done(&mut self, action: &Action, command: CommandId) -> Done {
         let answer = self.answer(command).await.expect("everybody here may write");
-        match deed {
-            Deed::Say { id, words } => {
-                let receipt = AppendAck::from_value(answer).expect("a whole receipt");
+        match action {
+            Action::Say { id, words } => {
+                let ack = AppendAck::from_value(answer).expect("a whole receipt");
                 let says = Fingerprint::of(&EventKind::message(), &content(words));
-                let at = Cursor { epoch: receipt.epoch, seq: receipt.seq };
+                let at = Cursor { epoch: ack.epoch, seq: ack.seq };
                 self.checker.acked(&self.name, &self.room, id, says, at);
-                Done { repeated: receipt.repeated }
+                Done { duplicate: ack.duplicate }
             }
-            Deed::Signal { .. } => Done { repeated: false },
-            Deed::Set { key: name, .. } | Deed::Unset { key: name } => {
+            Action::Signal { .. } => Done { duplicate: false },
+            Action::PutState { key: name, .. } | Action::RemoveState { key: name } => {
                 let stamp = answer.get("stamp").and_then(Value::as_text).expect("a stamp");
                 let stamp: Stamp = stamp.parse().expect("a stamp");
                 self.checker.state_applied(&self.room, &key(name), stamp);
-                Done { repeated: false }
+                Done { duplicate: false }
             }
         }
     }
 
-    pub(super) async fn does(&mut self, deed: &Deed) -> Done {
-        let command = self.begin_deed(deed).await;
-        self.done(deed, command).await
+    pub(super) async fn does(&mut self, action: &Action) -> Done {
+        let command = self.begin_action(action).await;
+        self.done(action, command).await
     }
 }

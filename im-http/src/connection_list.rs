@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 /// The connections of a service. Clones are the same one.
 #[derive(Debug, Clone, Default)]
-pub struct Roll(Arc<Inner>);
+pub struct ConnectionList(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -27,7 +27,7 @@ struct Live {
     connections: HashMap<u64, Connection>,
 }
 
-impl Roll {
+impl ConnectionList {
     /// Puts a connection down, for as long as the entry lives.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl Roll {
             return Err(Error::of(Code::Draining, "accept"));
         }
         live.connections.insert(number, connection.clone());
-        Ok(Entry { roll: self.clone(), number, connection })
+        Ok(Entry { list: self.clone(), number, connection })
     }
 
     /// Lets nobody in any more, tells all to come back later ([`Code::Draining`]), and waits until they have gone.
@@ -60,10 +60,10 @@ impl Roll {
     }
 }
 
-/// A connection that is on the roll.
+/// A connection that is on the list.
 #[derive(Debug)]
 pub struct Entry {
-    roll: Roll,
+    list: ConnectionList,
     number: u64,
     connection: Connection,
 }
@@ -79,11 +79,11 @@ impl Drop for Entry {
     fn drop(&mut self) {
         // Dropped after the lock is free: the last clone of a connection detaches its session.
         let (_gone, empty) = {
-            let mut live = self.roll.0.live.lock();
+            let mut live = self.list.0.live.lock();
             (live.connections.remove(&self.number), live.connections.is_empty())
         };
         if empty {
-            self.roll.0.emptied.notify_waiters();
+            self.list.0.emptied.notify_waiters();
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 use crate::turns::Turns;
 
 /// Has the system end a connection whose peer has confirmed nothing of what was sent to it for so long (`TCP_USER_TIMEOUT`,
-/// RFC 5482). What a [`Patient`] sees is how its socket takes things, and a socket takes a good deal for a peer that has
+/// RFC 5482). What a [`WriteTimeout`] sees is how its socket takes things, and a socket takes a good deal for a peer that has
 /// vanished without a word. Elsewhere than on Linux and Android the system's own time stands.
 pub(crate) fn set_user_timeout(stream: &TcpStream, within: Duration) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -31,14 +31,14 @@ pub(crate) fn set_user_timeout(stream: &TcpStream, within: Duration) -> io::Resu
 ///
 /// It lies below TLS, and so it sees the bytes that go out, and says so to the connection's [`Turns`].
 #[derive(Debug)]
-pub(crate) struct Patient<T> {
+pub(crate) struct WriteTimeout<T> {
     inner: T,
     turns: Arc<Turns>,
     within: Duration,
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> Patient<T> {
+impl<T> WriteTimeout<T> {
     pub(crate) fn new(inner: T, within: Duration, turns: Arc<Turns>) -> Self {
         Self { inner, turns, within, stuck: None }
     }
@@ -72,7 +72,7 @@ impl<T> Patient<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for WriteTimeout<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -82,7 +82,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -128,7 +128,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_who_takes_something_now_and_then_is_waited_for_and_no_other() {
         let (mut reader, writer) = tokio::io::duplex(16);
-        let mut writer = Patient::new(writer, Duration::from_secs(30), Arc::default());
+        let mut writer = WriteTimeout::new(writer, Duration::from_secs(30), Arc::default());
         let reading = async {
             for _ in 0..10 {
                 tokio::time::sleep(Duration::from_secs(20)).await;

@@ -15,7 +15,7 @@ pub(super) enum Kind {
     Subscribe,
     /// The application, to unsubscribe.
     Unsubscribe,
-    /// The client itself: to resume, or to fill a hole.
+    /// The client itself: to resume, or to fill a gap.
     Own,
 }
 
@@ -33,12 +33,12 @@ struct Entry {
 
 /// The last question about each room, while an older answer may still come.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct PendingRequests {
     rooms: BTreeMap<RoomId, Entry>,
     has_closed: bool,
 }
 
-impl Asked {
+impl PendingRequests {
     /// The application calls for something: whatever was asked about this room before is overtaken.
     pub(super) fn call(&mut self, room: &RoomId, by: CommandId, kind: Kind) {
         let before = self.rooms.get(room).map(|entry| entry.seen.max(entry.closed.unwrap_or(0)));
@@ -66,7 +66,7 @@ impl Asked {
         }
     }
 
-    /// As [`Asked::ask`], where nothing else asks for the room.
+    /// As [`PendingRequests::ask`], where nothing else asks for the room.
     pub(super) fn ask_too(&mut self, room: &RoomId, by: CommandId) {
         if !self.is_open(room) {
             self.call(room, by, Kind::Own);

@@ -1,12 +1,12 @@
 //! Where a reader of a session's downlink stands, in a text that it gives back.
 //!
-//! A mark holds how the reader differs from the session's checkpoint, for as many rooms as fit, the rooms that moved most
+//! A stream position holds how the reader differs from the session's checkpoint, for as many rooms as fit, the rooms that moved most
 //! first. What does not fit is handed out again: a reader drops repeats by seq. It says nothing about rights: what it
 //! names is read only if the session follows it and may.
 //!
 //! About a hundred rooms with state fit. Who follows more of those without a connection gets the state of the others again
 //! whenever another node takes up. That is left so: whoever comes back on a connection of their own gets the state of all
-//! rooms again, and a longer mark would travel with every batch, in headers that hold no more.
+//! rooms again, and a longer stream position would travel with every batch, in headers that hold no more.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,48 +17,48 @@ use sha2::{Digest, Sha256};
 
 use crate::id::{Cursor, Epoch, RoomId, Seq, SessionId};
 
-/// Where a reader stands.
+/// The position of a session's stream: opaque to clients.
 ///
-/// Its text, as on the wire, has at most [`Mark::MAX_LEN`] characters `A–Z a–z 0–9 - _`.
+/// Its text, as on the wire, has at most [`StreamPosition::MAX_LEN`] characters `A–Z a–z 0–9 - _`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Mark {
-    /// Whose it is: a mark of another session says nothing.
+pub struct StreamPosition {
+    /// Whose it is: a stream position of another session says nothing.
     pub session: SessionTag,
     /// The number of the downlink that gave it, among those that have taken the session. Two that stand at the same place
     /// can so be told apart: what one of them has waiting, the other may have handed out.
-    pub turn: u64,
-    /// How often that downlink had handed something out. So no two of its answers have one mark, though what they differ in
+    pub fencing_token: u64,
+    /// How often that downlink had handed something out. So no two of its answers have one stream position, though what they differ in
     /// may not fit into it.
     pub step: u64,
     /// The checkpoint's revision up to which the reader was told how its rooms answer.
     pub rev: u64,
     /// Rooms that differ from the checkpoint.
-    pub places: Vec<Place>,
+    pub rooms: Vec<RoomPosition>,
 }
 
-/// Where a reader stands in one room.
+/// A subscriber's position in one room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct RoomPosition {
     /// Which room.
     pub room: RoomTag,
     /// The last event handed out; `None` if the reader was told that it may not read the room.
     pub cursor: Option<Cursor>,
-    /// A digest of the state that was handed out; 0 if none was, [`Place::SOME_STATE`] if it is not known which.
+    /// A digest of the state that was handed out; 0 if none was, [`RoomPosition::PARTIAL_STATE`] if it is not known which.
     pub state: u32,
 }
 
-impl Place {
+impl RoomPosition {
     /// State was handed out, and not all that there is, or it is not known which.
-    pub const SOME_STATE: u32 = 1;
+    pub const PARTIAL_STATE: u32 = 1;
 
     /// The digest for all of a room's state, of [`crate::state::StateMap::digest`] and of this generation: state of another
     /// generation is another.
-    pub const fn state_of(digest: u64, generation: u64) -> u32 {
+    pub const fn digest_of(digest: u64, generation: u64) -> u32 {
         // An odd factor: different generations give different numbers.
         let mixed = digest ^ generation.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let short = (mixed >> 32) as u32 ^ mixed as u32;
         // The least numbers have a meaning of their own.
-        if short > Self::SOME_STATE { short } else { Self::SOME_STATE + 1 }
+        if short > Self::PARTIAL_STATE { short } else { Self::PARTIAL_STATE + 1 }
     }
 }
 
@@ -87,68 +87,68 @@ impl RoomTag {
     }
 }
 
-/// A text that is no mark.
+/// The text is not a stream position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadStreamPosition;
 
 impl fmt::Display for BadStreamPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this is no mark that the server gave")
+        f.write_str("not a stream position of this server")
     }
 }
 
 impl std::error::Error for BadStreamPosition {}
 
-/// The layout of marks. Others are refused.
+/// The layout of stream positions. Others are refused.
 const LAYOUT: u8 = 3;
-const MAX_BYTES: usize = Mark::MAX_LEN / 4 * 3;
+const MAX_BYTES: usize = StreamPosition::MAX_LEN / 4 * 3;
 
 const DENIED: u8 = 1;
 const STATE: u8 = 2;
 const SAME_GENERATION: u8 = 4;
 
-impl Mark {
-    /// Characters of a mark at most.
+impl StreamPosition {
+    /// Characters of a stream position at most.
     pub const MAX_LEN: usize = 2048;
 
-    /// Places that fit into a mark at most: those of rooms that may not be read are the shortest.
+    /// Rooms that fit into a stream position at most: those of rooms that may not be read are the shortest.
     pub const MAX_ROOMS: usize = MAX_BYTES / 6;
 
-    /// The place of a room, if the mark has it.
-    pub fn place(&self, room: &RoomId) -> Option<&Place> {
+    /// The position in a room, if the stream position has it.
+    pub fn room(&self, room: &RoomId) -> Option<&RoomPosition> {
         let tag = RoomTag::of(room);
-        self.places.iter().find(|place| place.room == tag)
+        self.rooms.iter().find(|room| room.room == tag)
     }
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for StreamPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = vec![LAYOUT];
         bytes.extend(self.session.0);
-        put(&mut bytes, self.turn);
+        put(&mut bytes, self.fencing_token);
         put(&mut bytes, self.step);
         put(&mut bytes, self.rev);
         let mut generation = None;
-        for place in &self.places {
+        for room in &self.rooms {
             let mut entry = Vec::with_capacity(40);
-            let of = place.cursor.map(|cursor| cursor.epoch.generation);
+            let of = room.cursor.map(|cursor| cursor.epoch.generation);
             let same = of.is_some() && of == generation;
             let flags = [
-                (place.cursor.is_none(), DENIED),
-                (place.state != 0, STATE),
+                (room.cursor.is_none(), DENIED),
+                (room.state != 0, STATE),
                 (same, SAME_GENERATION),
             ];
-            entry.extend(place.room.0);
+            entry.extend(room.room.0);
             entry.push(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
-            if let Some(Cursor { epoch, seq }) = place.cursor {
+            if let Some(Cursor { epoch, seq }) = room.cursor {
                 if !same {
                     put(&mut entry, epoch.generation);
                 }
                 put(&mut entry, epoch.incarnation);
                 put(&mut entry, seq.get());
             }
-            if place.state != 0 {
-                entry.extend(place.state.to_be_bytes());
+            if room.state != 0 {
+                entry.extend(room.state.to_be_bytes());
             }
             if bytes.len() + entry.len() > MAX_BYTES {
                 break;
@@ -160,7 +160,7 @@ impl fmt::Display for Mark {
     }
 }
 
-impl FromStr for Mark {
+impl FromStr for StreamPosition {
     type Err = BadStreamPosition;
 
     fn from_str(text: &str) -> Result<Self, BadStreamPosition> {
@@ -174,8 +174,8 @@ impl FromStr for Mark {
             return Err(BadStreamPosition);
         }
         let session = SessionTag(input.take()?);
-        let (turn, step, rev) = (input.number()?, input.number()?, input.number()?);
-        let mut mark = Self { session, turn, step, rev, places: Vec::new() };
+        let (fencing_token, step, rev) = (input.number()?, input.number()?, input.number()?);
+        let mut position = Self { session, fencing_token, step, rev, rooms: Vec::new() };
         let mut held = None;
         while !input.0.is_empty() {
             let room = RoomTag(input.take()?);
@@ -194,9 +194,9 @@ impl FromStr for Mark {
                 }
             };
             let state = if flags & STATE != 0 { u32::from_be_bytes(input.take()?) } else { 0 };
-            mark.places.push(Place { room, cursor, state });
+            position.rooms.push(RoomPosition { room, cursor, state });
         }
-        Ok(mark)
+        Ok(position)
     }
 }
 
@@ -236,10 +236,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn place() -> impl Strategy<Value = Place> {
+    fn room_position() -> impl Strategy<Value = RoomPosition> {
         let cursor = proptest::option::of((0u64..3, 0u64..u64::MAX, 0u64..1 << 53));
         (any::<[u8; 5]>(), cursor, prop_oneof![Just(0), any::<u32>()]).prop_map(
-            |(room, cursor, state)| Place {
+            |(room, cursor, state)| RoomPosition {
                 room: RoomTag(room),
                 cursor: cursor.map(|(generation, incarnation, seq)| Cursor {
                     epoch: Epoch { generation, incarnation },
@@ -253,49 +253,55 @@ mod tests {
     proptest! {
         #[test]
         fn what_fits_is_read_back_and_the_rest_left_out(
-            turn in any::<u64>(),
+            fencing_token in any::<u64>(),
             step in any::<u64>(),
             rev in any::<u64>(),
-            places in proptest::collection::vec(place(), 0..200),
+            rooms in proptest::collection::vec(room_position(), 0..200),
         ) {
             let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
-            let mark = Mark { session, turn, step, rev, places };
-            let text = mark.to_string();
-            prop_assert!(text.len() <= Mark::MAX_LEN);
-            let read: Mark = text.parse().unwrap();
-            prop_assert_eq!((read.session, read.turn, read.rev), (session, turn, rev));
-            prop_assert!(read.places.len() >= mark.places.len().min(40));
-            prop_assert_eq!(&read.places[..], &mark.places[..read.places.len()]);
+            let position = StreamPosition { session, fencing_token, step, rev, rooms };
+            let text = position.to_string();
+            prop_assert!(text.len() <= StreamPosition::MAX_LEN);
+            let read: StreamPosition = text.parse().unwrap();
+            prop_assert_eq!((read.session, read.fencing_token, read.rev), (session, fencing_token, rev));
+            prop_assert!(read.rooms.len() >= position.rooms.len().min(40));
+            prop_assert_eq!(&read.rooms[..], &position.rooms[..read.rooms.len()]);
         }
 
         #[test]
         fn any_text_is_read_or_refused(text in ".{0,300}") {
-            let _ = text.parse::<Mark>();
+            let _ = text.parse::<StreamPosition>();
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = URL_SAFE_NO_PAD.encode(bytes).parse::<Mark>();
+            let _ = URL_SAFE_NO_PAD.encode(bytes).parse::<StreamPosition>();
         }
     }
 
     #[test]
     fn what_is_no_mark_is_refused() {
-        let long = "A".repeat(Mark::MAX_LEN + 4);
+        let long = "A".repeat(StreamPosition::MAX_LEN + 4);
         let cut_short = ["", "Aw", "AwAA", "AwAAAAAAAQ"];
         let no_base64 = ["AwAAAAA=", "AwAAAA!"];
         let other_layouts = ["AA", "AQAAAA", "AQAAAAA", "AgAAAAA", "BAAAAAAA"];
         for text in [&cut_short[..], &no_base64, &other_layouts, &[&long]].concat() {
-            assert_eq!(text.parse::<Mark>(), Err(BadStreamPosition), "{text}");
+            assert_eq!(text.parse::<StreamPosition>(), Err(BadStreamPosition), "{text}");
         }
-        assert_eq!("AwAAAAAA".parse::<Mark>(), Ok(Mark::default()));
+        assert_eq!("AwAAAAAA".parse::<StreamPosition>(), Ok(StreamPosition::default()));
     }
 
     #[test]
     fn marks_of_two_downlinks_at_one_place_are_not_the_same() {
         let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
-        let mark = |turn, rev| Mark { session, turn, step: 0, rev, places: Vec::new() };
-        assert_ne!(mark(1, 5).to_string(), mark(2, 5).to_string());
-        assert_ne!(mark(1, 5).to_string(), mark(1, 6).to_string());
+        let position = |fencing_token, rev| StreamPosition {
+            session,
+            fencing_token,
+            step: 0,
+            rev,
+            rooms: Vec::new(),
+        };
+        assert_ne!(position(1, 5).to_string(), position(2, 5).to_string());
+        assert_ne!(position(1, 5).to_string(), position(1, 6).to_string());
     }
 }

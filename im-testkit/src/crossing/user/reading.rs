@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use im_core::wire::{Push, ServerFrame, StateUpdate, Status, Value};
 
-use super::{PATIENCE, Person, content, text};
-use crate::crossing::deed::Deed;
+use super::{PATIENCE, User, content, text};
+use crate::crossing::action::Action;
 use crate::crossing::line::{Ended, Item, Line};
 use crate::transport_suite::peer::soon;
 
-impl Person {
+impl User {
     /// Looks at what comes down until `done`. Gives whether it came to that: if not, something is missing.
     pub(in crate::crossing) async fn read_until(&mut self, done: impl Fn(&Self) -> bool) -> bool {
         let reading = async {
@@ -22,46 +22,46 @@ impl Person {
 
     /// The same until somebody's words are there.
     pub(in crate::crossing) async fn hear(&mut self, words: &str) -> bool {
-        self.read_until(|person| person.heard.contains(words)).await
+        self.read_until(|user| user.heard.contains(words)).await
     }
 
     /// Until one of these is there.
-    pub(in crate::crossing) async fn hear_any(&mut self, deeds: &[Deed]) {
-        self.read_until(|person| deeds.iter().any(|deed| person.heard.contains(deed.words())))
+    pub(in crate::crossing) async fn hear_any(&mut self, actions: &[Action]) {
+        self.read_until(|user| actions.iter().any(|action| user.heard.contains(action.words())))
             .await;
     }
 
     /// Until all the signals among these are there: they may be lost, but there was no reason for it. Polls that go to one
     /// server and then to another are one: who is not there at the moment misses it.
-    pub(in crate::crossing) async fn hear_signals(&mut self, deeds: &[Deed]) {
+    pub(in crate::crossing) async fn hear_signals(&mut self, actions: &[Action]) {
         if self.transport.is_polls() && self.route.wanders() {
             return;
         }
-        for signal in deeds.iter().filter(|deed| deed.is_signal()) {
+        for signal in actions.iter().filter(|action| action.is_signal()) {
             assert!(self.hear(signal.words()).await, "{} missed {signal:?}", self.name);
         }
     }
 
     /// Until everything that anybody was told of has come: all events, and the newest state.
-    pub(in crate::crossing) async fn level(&mut self) {
-        self.read_until(|person| person.reader.is_whole() && person.reader.has_newest_state())
+    pub(in crate::crossing) async fn sync_up(&mut self) {
+        self.read_until(|user| user.subscriber.is_whole() && user.subscriber.has_newest_state())
             .await;
     }
 
     /// Until the room has said how it answers.
     pub(in crate::crossing) async fn begun(&mut self) {
         let room = self.room.clone();
-        self.read_until(|person| person.reader.is_subscribed(&room)).await;
+        self.read_until(|user| user.subscriber.is_subscribed(&room)).await;
     }
 
-    /// Until the newest mark stands for all that was read.
-    pub(in crate::crossing) async fn marked(&mut self) {
+    /// Until the newest stream position stands for all that was read.
+    pub(in crate::crossing) async fn with_position(&mut self) {
         if !self.transport.is_request_stream() {
             return;
         }
-        let done = |person: &Self| {
-            let marked = person.mark.as_ref().map(|(_, cursor)| *cursor);
-            person.inbox.is_empty() && marked == Some(person.cursor())
+        let done = |user: &Self| {
+            let marked = user.position.as_ref().map(|(_, cursor)| *cursor);
+            user.inbox.is_empty() && marked == Some(user.cursor())
         };
         self.read_until(done).await;
     }
@@ -72,22 +72,22 @@ impl Person {
             if let Some(item) = self.inbox.pop_front() {
                 break item;
             }
-            let mark = self.mark.as_ref().map(|(mark, _)| mark.clone());
-            match self.line().down(mark.as_deref()).await {
+            let position = self.position.as_ref().map(|(position, _)| position.clone());
+            match self.line().down(position.as_deref()).await {
                 Ok(items) => self.sort(items),
                 Err(Ended(code)) => panic!("{} was sent away: {code:?}", self.name),
             }
         };
         match item {
-            Item::Mark(mark) => self.mark = Some((mark, self.cursor())),
+            Item::Position(position) => self.position = Some((position, self.cursor())),
             Item::Frame(frame) => self.look_at(frame),
         }
         self.pass_positions();
     }
 
     pub(super) fn pass_positions(&mut self) {
-        while let Some(Item::Mark(mark)) = self.inbox.front() {
-            self.mark = Some((mark.clone(), self.cursor()));
+        while let Some(Item::Position(position)) = self.inbox.front() {
+            self.position = Some((position.clone(), self.cursor()));
             self.inbox.pop_front();
         }
     }
@@ -97,15 +97,15 @@ impl Person {
         if self.is_lenient() {
             self.discard(&mut push);
         }
-        self.reader.push(&push);
+        self.subscriber.push(&push);
         match push {
             Push::Event(event) => self.heard.extend(text(&event.content)),
             Push::Signal(signal) => self.heard.extend(text(&signal.content)),
             Push::State(update) => self.value(&update),
             Push::Snapshot(part) => part.entries.iter().for_each(|entry| self.value(entry)),
             Push::Room(status) => assert_eq!(status.status, Status::Ok, "nothing was trimmed"),
-            Push::Bye(bye) => panic!("{} was sent away: {bye:?}", self.name),
-            Push::Mark(_) => {}
+            Push::Disconnect(disconnect) => panic!("{} was sent away: {disconnect:?}", self.name),
+            Push::Position(_) => {}
         }
     }
 
@@ -150,9 +150,9 @@ impl Person {
             let Item::Frame(frame) = item else { continue };
             match ServerFrame::from_value(frame) {
                 Ok(ServerFrame::Push(Push::Signal(signal))) if !self.route.wanders() => {
-                    self.reader.signal(&signal);
+                    self.subscriber.signal(&signal);
                 }
-                Ok(ServerFrame::Push(Push::Bye(farewell))) => bye = Some(farewell.code),
+                Ok(ServerFrame::Push(Push::Disconnect(farewell))) => bye = Some(farewell.code),
                 _ => {}
             }
         }

@@ -11,9 +11,9 @@ use im_core::wire::{
 use im_core::{Code, CommandId, Cursor, RoomId, Seq, Stamp, UserId};
 
 use super::case::Transport;
-use super::ground::Route;
 use super::line::{Item, Line};
-use crate::history::{Checker, Reader};
+use super::setup::Route;
+use crate::history::{Checker, Subscriber};
 use crate::transport_suite::peer::{hello_again, hello_as, soon, user};
 
 mod reading;
@@ -25,11 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) type Values = BTreeMap<String, (Stamp, Option<String>)>;
 
 /// A client, over all its connections.
-pub(super) struct Person {
+pub(super) struct User {
     pub(super) name: UserId,
     pub(super) room: RoomId,
     pub(super) checker: Checker,
-    pub(super) reader: Reader,
+    pub(super) subscriber: Subscriber,
     route: Route,
     line: Option<Line>,
     transport: Transport,
@@ -40,8 +40,8 @@ pub(super) struct Person {
     /// The checkpoint that the server holds, as far as it is known, and the cursor in it.
     rev: Option<u64>,
     confirmed: Option<Cursor>,
-    /// The newest mark, and where the reader stood with it.
-    mark: Option<(String, Cursor)>,
+    /// The newest stream position, and where the subscriber stood with it.
+    position: Option<(String, Cursor)>,
     commands: u64,
     answers: HashMap<u64, Result<Value, ErrorReply>>,
     /// What came down and was not looked at.
@@ -58,13 +58,13 @@ pub(super) struct Person {
     values: Values,
 }
 
-impl Person {
+impl User {
     pub(super) fn new(name: &str, room: &RoomId, checker: &Checker, route: &Route) -> Self {
         Self {
             name: user(name),
             room: room.clone(),
             checker: checker.clone(),
-            reader: checker.reader(name),
+            subscriber: checker.subscriber(name),
             route: route.clone(),
             line: None,
             transport: Transport::Ws,
@@ -76,7 +76,7 @@ impl Person {
             token: None,
             rev: None,
             confirmed: None,
-            mark: None,
+            position: None,
             commands: 0,
             answers: HashMap::new(),
             inbox: VecDeque::new(),
@@ -100,7 +100,7 @@ impl Person {
         self.cut();
         (self.transport, self.encoding) = (transport, encoding);
         self.line = Some(soon(Line::open(&self.route, transport, encoding)).await);
-        self.reader.connected();
+        self.subscriber.connected();
     }
 
     /// Ends the connection without a good-bye. What was not looked at is lost.
@@ -108,17 +108,17 @@ impl Person {
         drop(self.leave());
     }
 
-    /// As [`Person::cut`] for the client; the server's side stays as it is while the line is held.
+    /// As [`User::cut`] for the client; the server's side stays as it is while the line is held.
     pub(super) fn leave(&mut self) -> Option<Line> {
         self.inbox.clear();
         self.answers.clear();
-        self.reader.disconnected();
+        self.subscriber.disconnected();
         self.line.take()
     }
 
     /// Was connected to the end, and had every chance to read on. Gives the values that are held.
     pub(super) fn finish(self) -> Values {
-        self.reader.finish();
+        self.subscriber.finish();
         self.values
     }
 
@@ -143,7 +143,7 @@ impl Person {
     /// Writes half of a message.
     pub(super) async fn begin_half(&mut self, bodies: Vec<CommandBody>) {
         let (_, message) = self.message(bodies);
-        soon(self.line().write_half(&message)).await;
+        soon(self.line().write_first_half(&message)).await;
     }
 
     fn message(&mut self, bodies: Vec<CommandBody>) -> (Vec<CommandId>, bytes::Bytes) {
@@ -209,15 +209,15 @@ impl Person {
         let create = CommandBody::Create { room, kind: RoomKind::Group, open: false, members };
         let create = self.begin(create).await;
         let receipt = self.answer(create).await.expect("a new room");
-        let receipt = AppendAck::from_value(receipt).expect("a whole receipt");
-        Cursor { epoch: receipt.epoch, seq: receipt.seq }
+        let ack = AppendAck::from_value(receipt).expect("a whole receipt");
+        Cursor { epoch: ack.epoch, seq: ack.seq }
     }
 
     /// Follows the room on a connection that carries everything.
-    pub(super) async fn follows(&mut self) {
-        let follow = self.follow();
-        let follow = self.begin(follow).await;
-        assert!(self.followed(follow).await);
+    pub(super) async fn subscribes(&mut self) {
+        let subscribe = self.subscribe();
+        let subscribe = self.begin(subscribe).await;
+        assert!(self.subscribed(subscribe).await);
     }
 
     pub(super) async fn welcomed(&mut self, hello: CommandId) {
@@ -231,25 +231,25 @@ impl Person {
 
     /// Everything before this cursor is here.
     pub(super) fn cursor(&self) -> Cursor {
-        self.reader.cursor(&self.room).unwrap_or(self.start)
+        self.subscriber.cursor(&self.room).unwrap_or(self.start)
     }
 
-    pub(super) fn follow(&mut self) -> CommandBody {
+    pub(super) fn subscribe(&mut self) -> CommandBody {
         let since = Some(self.cursor());
-        self.reader.asked(&self.room, since);
-        CommandBody::Sub { room: self.room.clone(), since }
+        self.subscriber.subscribe_sent(&self.room, since);
+        CommandBody::Subscribe { room: self.room.clone(), since }
     }
 
     pub(super) fn resume(&mut self) -> CommandBody {
         let cursor = self.cursor();
         let known = self.rev.is_some() && self.confirmed == Some(cursor);
         let cursors = if known { vec![] } else { vec![(self.room.clone(), cursor)] };
-        self.reader.asked(&self.room, Some(cursor));
+        self.subscriber.subscribe_sent(&self.room, Some(cursor));
         CommandBody::Resume { cursors, rev: self.rev }
     }
 
     /// The answer to `sub` or `resume`. Gives whether it was taken: `resume` is not if the server holds another checkpoint.
-    pub(super) async fn followed(&mut self, following: CommandId) -> bool {
+    pub(super) async fn subscribed(&mut self, following: CommandId) -> bool {
         let fields = match self.answer(following).await {
             Err(refusal) if refusal.code == Code::StaleCheckpoint.number() => return false,
             answer => answer.expect("the room may be read"),
@@ -260,7 +260,7 @@ impl Person {
         (self.rev, self.confirmed) = (Some(rev), Some(self.cursor()));
         if !self.transport.is_request_stream() {
             // Where pushes come by themselves, what counts is what comes down.
-            self.reader.rooms(&statuses, generation);
+            self.subscriber.rooms(&statuses, generation);
         }
         true
     }
@@ -274,34 +274,34 @@ impl Person {
 
     /// Comes back: the session goes on, and the room from the cursor. Nothing is listened to yet.
     pub(super) async fn come_back(&mut self) {
-        self.mark = None;
+        self.position = None;
         if self.token.is_none() {
-            let bodies = vec![self.hello(), self.follow()];
+            let bodies = vec![self.hello(), self.subscribe()];
             let ids = self.begin_all(bodies).await;
             self.welcomed(ids[0]).await;
-            assert!(self.followed(ids[1]).await);
+            assert!(self.subscribed(ids[1]).await);
             return;
         }
         let bodies = vec![self.hello(), self.resume()];
         let ids = self.begin_all(bodies).await;
         self.welcomed(ids[0]).await;
-        if !self.followed(ids[1]).await {
+        if !self.subscribed(ids[1]).await {
             // The server has heard more than is known here: then it is told everything.
             (self.rev, self.confirmed) = (None, None);
             let resume = self.resume();
             let id = self.begin(resume).await;
-            assert!(self.followed(id).await);
+            assert!(self.subscribed(id).await);
         }
     }
 
-    /// Goes on from the last mark alone.
-    pub(super) async fn take_up(&mut self) {
-        let (mark, cursor) = self.mark.clone().expect("a mark was handed out");
+    /// Goes on from the last stream position alone.
+    pub(super) async fn resume_stream(&mut self) {
+        let (position, cursor) = self.position.clone().expect("a mark was handed out");
         let session = named(self.token.as_ref().expect("a session"));
         self.line().name(session);
-        // What the server says by a mark: whatever comes later follows.
-        self.reader.status(&self.room, Status::Ok, Some(cursor), cursor.seq);
-        soon(self.line().ask(Some(&mark))).await;
+        // What the server says by a stream position: whatever comes later follows.
+        self.subscriber.status(&self.room, Status::Ok, Some(cursor), cursor.seq);
+        soon(self.line().ask(Some(&position))).await;
     }
 
     /// Opens the downlink while there is nothing that could come down.
@@ -314,12 +314,12 @@ impl Person {
     /// Polls on, if this is a transport that polls: what was handed out is confirmed by that.
     pub(super) async fn poll(&mut self) {
         if self.transport.is_polls() {
-            let mark = self.mark.as_ref().map(|(mark, _)| mark.clone());
-            soon(self.line().ask(mark.as_deref())).await;
+            let position = self.position.as_ref().map(|(position, _)| position.clone());
+            soon(self.line().ask(position.as_deref())).await;
         }
     }
 
-    /// As [`Person::poll`] where a poll waits for something to come.
+    /// As [`User::poll`] where a poll waits for something to come.
     pub(super) async fn hold(&mut self) {
         if self.transport == Transport::Long {
             self.poll().await;

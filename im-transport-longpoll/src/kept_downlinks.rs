@@ -19,12 +19,12 @@ const NOT_KEPT: &str = "im_poll_downlinks_not_kept_total";
 /// How often the table is looked at: what has ended is held no longer than this.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// A session's downlink, with what was handed out of it.
+/// A session's downlink, with what was delivered of it.
 #[derive(Debug)]
 pub(crate) struct Downlink {
     pub(crate) entry: Entry,
-    /// The mark that was handed out last.
-    pub(crate) mark: String,
+    /// The stream position that was delivered last.
+    pub(crate) position: String,
     /// Handed out, and not confirmed yet.
     pub(crate) unconfirmed: Vec<BatchId>,
 }
@@ -37,7 +37,7 @@ impl Downlink {
 
 /// The table of a service.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct KeptDownlinks {
     linger: Duration,
     max: usize,
     table: Mutex<Table>,
@@ -51,23 +51,23 @@ struct Table {
     sweeper: Option<AbortHandle>,
 }
 
-impl Kept {
+impl KeptDownlinks {
     pub(crate) fn new(linger: Duration, max: usize) -> Arc<Self> {
         Arc::new(Self { linger, max, table: Mutex::default() })
     }
 
-    /// The session's downlink, if `mark` was handed out of it last. It stays in the table.
-    pub(crate) fn find(&self, session: &SessionId, mark: &str) -> Option<Connection> {
+    /// The session's downlink, if `position` was delivered of it last. It stays in the table.
+    pub(crate) fn find(&self, session: &SessionId, position: &str) -> Option<Connection> {
         let table = self.table.lock();
         let (_, downlink) = table.downlinks.get(session)?;
-        (downlink.mark == mark).then(|| downlink.connection().clone())
+        (downlink.position == position).then(|| downlink.connection().clone())
     }
 
     /// Takes the session's downlink out, under the same condition.
-    pub(crate) fn take(&self, session: &SessionId, mark: &str) -> Option<Downlink> {
+    pub(crate) fn take(&self, session: &SessionId, position: &str) -> Option<Downlink> {
         let mut table = self.table.lock();
         let (_, downlink) = table.downlinks.get(session)?;
-        if downlink.mark != mark {
+        if downlink.position != position {
             return None;
         }
         let (_, downlink) = table.downlinks.remove(session)?;
@@ -132,7 +132,7 @@ impl Table {
     }
 }
 
-impl Drop for Kept {
+impl Drop for KeptDownlinks {
     fn drop(&mut self) {
         if let Some(sweeper) = self.table.get_mut().sweeper.take() {
             sweeper.abort();
@@ -140,10 +140,10 @@ impl Drop for Kept {
     }
 }
 
-async fn sweep(kept: Weak<Kept>) {
+async fn sweep(downlinks: Weak<KeptDownlinks>) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        if !kept.upgrade().is_some_and(|kept| kept.sweep()) {
+        if !downlinks.upgrade().is_some_and(|downlinks| downlinks.sweep()) {
             return;
         }
     }

@@ -70,14 +70,14 @@ impl fmt::Display for Cold {
 
 /// The two stores.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct Setup {
     small: StoreAddress,
     large: StoreAddress,
     server: Option<Server>,
     _folder: Option<TempDir>,
 }
 
-impl Ground {
+impl Setup {
     /// At these addresses, which name durable stores of one kind.
     ///
     /// # Errors
@@ -117,12 +117,12 @@ impl Ground {
     async fn on_server(kind: Kind) -> Result<Self> {
         let server = block_in_place(|| Server::start(kind))?;
         let url = server.url();
-        let (place, _) = url.rsplit_once('/').context("the server's address names no database")?;
+        let (page, _) = url.rsplit_once('/').context("the server's address names no database")?;
         let mut addresses = Vec::new();
         for which in Which::BOTH {
             let name = format!("history_{}", which.name());
             create_database(kind, &url, &name).await?;
-            addresses.push(format!("{place}/{name}").parse::<StoreAddress>()?);
+            addresses.push(format!("{page}/{name}").parse::<StoreAddress>()?);
         }
         let [small, large] = <[StoreAddress; 2]>::try_from(addresses)
             .map_err(|_| anyhow::anyhow!("a comparison has two stores"))?;
@@ -154,7 +154,7 @@ impl Ground {
     /// The server does not come back.
     pub(super) fn cool(&mut self, which: Which) -> Result<Cold> {
         let address = self.address(which).clone();
-        let place = match (&mut self.server, address) {
+        let page = match (&mut self.server, address) {
             (Some(server), _) => {
                 block_in_place(|| server.restart())?;
                 server.folder().to_owned()
@@ -162,7 +162,7 @@ impl Ground {
             (None, StoreAddress::Sled(path) | StoreAddress::Sqlite(path)) => path,
             (None, _) => return Ok(Cold::ServerWentOn),
         };
-        Ok(match block_in_place(|| drop_from_cache(&place)) {
+        Ok(match block_in_place(|| drop_from_cache(&page)) {
             Ok(()) => Cold::FromDisk,
             Err(error) => {
                 tracing::info!(%error, "the system keeps its cache");
@@ -193,10 +193,10 @@ const WORTH_DROPPING: u64 = 64 << 10;
 
 /// Asks the system to forget what it has in memory of a file, or of the files below a folder. Files that are written no
 /// more are dropped; no particular rights are needed.
-fn drop_from_cache(place: &Path) -> Result<()> {
-    let found = fs::metadata(place)?;
+fn drop_from_cache(page: &Path) -> Result<()> {
+    let found = fs::metadata(page)?;
     if found.is_dir() {
-        for entry in fs::read_dir(place)? {
+        for entry in fs::read_dir(page)? {
             match drop_from_cache(&entry?.path()) {
                 // A server removes files as it likes.
                 Err(error) if is_not_there(&error) => {}
@@ -209,10 +209,10 @@ fn drop_from_cache(place: &Path) -> Result<()> {
         return Ok(());
     }
     // What is not written yet is not dropped.
-    File::open(place)?.sync_all()?;
+    File::open(page)?.sync_all()?;
     // `nocache` with a count of 0 is posix_fadvise(POSIX_FADV_DONTNEED) for the whole file (GNU coreutils, `dd`).
     let mut from = std::ffi::OsString::from("if=");
-    from.push(place);
+    from.push(page);
     let mut dd = Command::new("dd");
     let output = dd.arg(from).args(["iflag=nocache", "count=0", "status=none"]).output()?;
     if !output.status.success() {
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn only_two_durable_stores_of_a_kind_are_compared() {
         let at = |small: &str, large: &str| {
-            Ground::at(small.parse().unwrap(), large.parse().unwrap()).map(|ground| ground.kind())
+            Setup::at(small.parse().unwrap(), large.parse().unwrap()).map(|setup| setup.kind())
         };
         assert_eq!(at("sqlite:a", "sqlite:b").unwrap(), "sqlite");
         for (small, large) in

@@ -1,38 +1,38 @@
-//! What a poll says: whose it is, where its reader stands, and how long it may wait.
+//! What a poll says: whose it is, where its subscriber stands, and how long it may wait.
 
 use std::time::Duration;
 
 use http::header::IF_NONE_MATCH;
 use http::{HeaderMap, Uri};
-use im_core::state::Mark;
+use im_core::state::StreamPosition;
 use im_core::wire::{Encoding, ResumeToken};
 use im_core::{Code, Error, Result};
 
 /// A poll.
 #[derive(Debug)]
-pub(crate) struct Asking {
+pub(crate) struct PollRequest {
     pub(crate) token: ResumeToken,
-    /// Where the reader stands, as text and as read.
-    pub(crate) at: Option<(String, Mark)>,
-    /// The entity tags that the reader names: an answer with one of them is one that it has.
+    /// Where the subscriber stands, as text and as read.
+    pub(crate) at: Option<(String, StreamPosition)>,
+    /// The entity tags that the subscriber names: an answer with one of them is one that it has.
     pub(crate) known: Vec<String>,
     pub(crate) hold: Duration,
     pub(crate) encoding: Encoding,
 }
 
-impl Asking {
+impl PollRequest {
     /// Reads a request.
     ///
     /// # Errors
     ///
-    /// [`Code::OutOfOrder`] if no session is named, [`Code::BadField`] for what is no session, no mark or no time.
+    /// [`Code::OutOfOrder`] if no session is named, [`Code::BadField`] for what is no session, no stream position or no time.
     pub(crate) fn of(uri: &Uri, headers: &HeaderMap, max_hold: Duration) -> Result<Self> {
         let token = im_http::session(headers)?.ok_or_else(|| {
             Error::new(Code::OutOfOrder, "poll", "name the session by Im-Session")
         })?;
         let known = known(headers);
         let at = match im_http::query(uri, "at")? {
-            Some(text) => Some(text.parse().map(|mark| (text, mark)).map_err(|e| bad(&e))?),
+            Some(text) => Some(text.parse().map(|position| (text, position)).map_err(|e| bad(&e))?),
             None => known.iter().find_map(|tag| Some((tag.clone(), tag.parse().ok()?))),
         };
         let hold = match im_http::query(uri, "hold")? {
@@ -69,7 +69,7 @@ mod tests {
 
     const MAX: Duration = Duration::from_secs(25);
 
-    fn read(query: &str, more: &[(HeaderName, &str)]) -> Result<Asking> {
+    fn read(query: &str, more: &[(HeaderName, &str)]) -> Result<PollRequest> {
         let uri: Uri = format!("/im/poll{query}").parse().unwrap();
         let session = (im_http::IM_SESSION, "s1 x9");
         let headers: HeaderMap = more
@@ -77,7 +77,7 @@ mod tests {
             .chain([&session])
             .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()))
             .collect();
-        Asking::of(&uri, &headers, MAX)
+        PollRequest::of(&uri, &headers, MAX)
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         ] {
             assert_eq!(read(query, &[]).unwrap_err().code(), Code::BadField, "{query}");
         }
-        let nobody = Asking::of(&"/".parse().unwrap(), &HeaderMap::new(), MAX);
+        let nobody = PollRequest::of(&"/".parse().unwrap(), &HeaderMap::new(), MAX);
         assert_eq!(nobody.unwrap_err().code(), Code::OutOfOrder);
     }
 }

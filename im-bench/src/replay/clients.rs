@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::future::try_join_all;
-use im_client::{Client, ClientEvent, Config, Delivery, Events, Message, Reconnect};
+use im_client::{Client, ClientEvent, Config, Events, Message, PendingAck, Reconnect};
 use im_core::wire::{Content, Encoding, Limits, RoomKind, Status};
 use im_core::{Cursor, EventKind, MessageId, Seq, UserId};
 use im_testkit::history::{Checker, Fingerprint};
@@ -15,12 +15,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::delivery_check::DeliveryCheck;
 use super::ledger::Ledger;
 use super::link::Cuttable;
 use super::log::{Line, Log, mix};
 use super::trace::Trace;
 use super::transport::Route;
-use super::witness::Witness;
 
 /// Members that are named when a room is made. The others join.
 const FIRST_MEMBERS: usize = 200;
@@ -30,7 +30,7 @@ pub(super) struct Member {
     pub(super) user: UserId,
     client: Client,
     events: Option<Events>,
-    pub(super) witness: Arc<Witness>,
+    pub(super) check: Arc<DeliveryCheck>,
     /// Indices of its lines in the log.
     lines: Vec<usize>,
     /// Indices of the rooms that it follows.
@@ -53,14 +53,14 @@ pub(super) struct Stage {
 }
 
 /// All of them; the last one is the service that speaks for the channel itself.
-pub(super) struct Crew {
+pub(super) struct Clients {
     pub(super) members: Vec<Member>,
     stage: Stage,
     /// Those who take what the clients tell, for as long as there are clients.
     listening: JoinSet<Result<()>>,
 }
 
-impl Crew {
+impl Clients {
     /// Connects `clients` users and the service.
     ///
     /// # Errors
@@ -80,12 +80,13 @@ impl Crew {
                 UserId::new(format!("client-{nth}"))?
             };
             let trace = stage.traced.then(Arc::<Trace>::default);
-            let witness = Witness::new(nth, user.as_str(), &stage.checker, stage.ledger.clone())
-                .traced(trace);
-            let witness = Arc::new(witness);
+            let check =
+                DeliveryCheck::new(nth, user.as_str(), &stage.checker, stage.ledger.clone())
+                    .traced(trace);
+            let check = Arc::new(check);
             let turns = Arc::new(route.turns(nth));
             let ledger = stage.ledger.clone();
-            let link = Cuttable { client: nth, server, turns, ledger, witness: witness.clone() };
+            let link = Cuttable { client: nth, server, turns, ledger, check: check.clone() };
             let mut config = Config::default();
             config.max_unacknowledged = stage.window;
             // A server that was killed is back within a second, and this run waits for it.
@@ -96,14 +97,14 @@ impl Crew {
                 .user(user.clone())
                 .encoding(encoding)
                 .config(config)
-                .tap(witness.tap());
+                .tap(check.tap());
             let (client, events) =
                 builder.connect().await.with_context(|| format!("{user} cannot connect"))?;
             members.push(Member {
                 user,
                 client,
                 events: Some(events),
-                witness,
+                check,
                 lines: Vec::new(),
                 rooms: BTreeSet::new(),
             });
@@ -138,7 +139,7 @@ impl Crew {
     pub(super) async fn settle(&self) -> Result<Vec<Cursor>> {
         let rooms = 0..self.stage.log.rooms.len();
         let begin = try_join_all(rooms.map(|room| self.make(room))).await?;
-        try_join_all(self.members.iter().map(|member| self.follow(member))).await?;
+        try_join_all(self.members.iter().map(|member| self.subscribe(member))).await?;
         Ok(begin)
     }
 
@@ -152,16 +153,16 @@ impl Crew {
         let (first, late): (Vec<_>, Vec<_>) =
             others.enumerate().partition(|(at, _)| *at < FIRST_MEMBERS);
         let first = first.into_iter().map(|(_, member)| member.user.clone()).collect();
-        let receipt = service.client.create(room.clone(), RoomKind::Group, true, first).await?;
+        let ack = service.client.create(room.clone(), RoomKind::Group, true, first).await?;
         for (_, member) in late {
             member.client.join(room.clone()).await?;
         }
         self.stage.ledger.step();
-        Ok(Cursor { epoch: receipt.epoch, seq: Seq::ZERO })
+        Ok(Cursor { epoch: ack.epoch, seq: Seq::ZERO })
     }
 
-    async fn follow(&self, member: &Member) -> Result<()> {
-        let follow = |room: &usize| {
+    async fn subscribe(&self, member: &Member) -> Result<()> {
+        let subscribe = |room: &usize| {
             let room = self.stage.log.rooms[*room].clone();
             async move {
                 let status = member.client.subscribe(room.clone(), None).await?;
@@ -175,7 +176,7 @@ impl Crew {
                 Ok(())
             }
         };
-        try_join_all(member.rooms.iter().map(follow)).await.map(drop)
+        try_join_all(member.rooms.iter().map(subscribe)).await.map(drop)
     }
 
     /// Has the first client that follows a room leave it, as if that had been lost: the run must fail.
@@ -232,7 +233,7 @@ impl Crew {
 
     /// What each client asked and was sent, where that is kept.
     pub(super) fn traces(&self) -> Vec<(UserId, Arc<Trace>)> {
-        let traced = |member: &Member| Some((member.user.clone(), member.witness.trace()?));
+        let traced = |member: &Member| Some((member.user.clone(), member.check.trace()?));
         self.members.iter().filter_map(traced).collect()
     }
 
@@ -261,12 +262,12 @@ struct Speaker {
     begin: Instant,
 }
 
-/// A send whose receipt is awaited.
+/// A send whose ack is awaited.
 struct Posted {
     line: usize,
     id: MessageId,
     content: Fingerprint,
-    delivery: Delivery,
+    delivery: PendingAck,
 }
 
 impl Speaker {
@@ -303,9 +304,9 @@ impl Speaker {
     async fn count(self, mut posted: mpsc::UnboundedReceiver<Posted>) -> Result<()> {
         while let Some(Posted { line, id, content, delivery }) = posted.recv().await {
             let line = &self.stage.log.lines[line];
-            let receipt = delivery.await.with_context(|| format!("line {}", line.number))?;
-            let at = Cursor { epoch: receipt.epoch, seq: receipt.seq };
-            self.stage.checker.acked(&self.user, &receipt.room, &id, content, at);
+            let ack = delivery.await.with_context(|| format!("line {}", line.number))?;
+            let at = Cursor { epoch: ack.epoch, seq: ack.seq };
+            self.stage.checker.acked(&self.user, &ack.room, &id, content, at);
             self.stage.ledger.count().await;
         }
         Ok(())

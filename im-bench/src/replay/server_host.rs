@@ -20,14 +20,14 @@ use crate::subject::StoreChoice;
 
 /// What `--store` takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Keeps {
+pub(super) enum StoreTarget {
     /// On a database server that is started for the run.
     OnOwn(Kind),
     /// Wherever it says.
     In(StoreChoice),
 }
 
-impl Keeps {
+impl StoreTarget {
     /// The database server that the run starts, and may kill.
     pub(super) fn database(&self) -> Option<Kind> {
         match self {
@@ -56,7 +56,7 @@ impl Keeps {
     }
 }
 
-impl FromStr for Keeps {
+impl FromStr for StoreTarget {
     type Err = BadAddress;
 
     fn from_str(text: &str) -> Result<Self, BadAddress> {
@@ -68,7 +68,7 @@ impl FromStr for Keeps {
     }
 }
 
-impl fmt::Display for Keeps {
+impl fmt::Display for StoreTarget {
     /// Its kind.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -79,36 +79,36 @@ impl fmt::Display for Keeps {
     }
 }
 
-impl Serialize for Keeps {
+impl Serialize for StoreTarget {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
 /// Where the server is started, and started again.
-pub(super) struct Place {
+pub(super) struct ServerHost {
     pub(super) store: StoreAddress,
     pub(super) address: SocketAddr,
     /// Whether it is on a database of the run's own.
     pub(super) has_database: bool,
 }
 
-impl Place {
+impl ServerHost {
     /// Where things are kept, with a folder and perhaps a database of the run's own, and a port.
     ///
     /// # Errors
     ///
     /// There is no free port.
     pub(super) fn new(
-        keeps: &Keeps,
+        target: &StoreTarget,
         folder: &Path,
         database: Option<&databases::Server>,
         seed: u64,
     ) -> Result<Self> {
-        let store = match (keeps, database) {
-            (Keeps::In(choice), _) => choice.address(folder),
-            (Keeps::OnOwn(_), Some(database)) => database.url().parse()?,
-            (Keeps::OnOwn(kind), None) => bail!("{kind} was not started"),
+        let store = match (target, database) {
+            (StoreTarget::In(choice), _) => choice.address(folder),
+            (StoreTarget::OnOwn(_), Some(database)) => database.url().parse()?,
+            (StoreTarget::OnOwn(kind), None) => bail!("{kind} was not started"),
         };
         let address = fixed_address(seed)?;
         Ok(Self { store, address, has_database: database.is_some() })
@@ -122,7 +122,7 @@ impl Place {
     }
 
     /// Starts the server again whenever it was killed. Ends only with an error.
-    pub(super) async fn keep_up(
+    pub(super) async fn keep_running(
         self: Arc<Self>,
         ledger: Arc<Ledger>,
         mut corpses: mpsc::UnboundedReceiver<Server>,
@@ -144,7 +144,7 @@ impl Place {
 }
 
 /// Starts the database again whenever it was killed. Ends only with an error.
-pub(super) async fn keep_database_up(
+pub(super) async fn keep_database_running(
     ledger: Arc<Ledger>,
     mut corpses: mpsc::UnboundedReceiver<databases::Server>,
 ) -> Result<()> {
@@ -191,10 +191,10 @@ mod tests {
             ("sled", "sled", None),
             ("memory", "memory", None),
         ] {
-            let keeps: Keeps = text.parse().unwrap();
-            assert_eq!((keeps.to_string().as_str(), keeps.database()), (shown, own), "{text}");
-            assert_eq!(keeps.is_durable(), text != "memory");
+            let target: StoreTarget = text.parse().unwrap();
+            assert_eq!((target.to_string().as_str(), target.database()), (shown, own), "{text}");
+            assert_eq!(target.is_durable(), text != "memory");
         }
-        assert!("mysql".parse::<Keeps>().is_err(), "it is MariaDB that is started");
+        assert!("mysql".parse::<StoreTarget>().is_err(), "it is MariaDB that is started");
     }
 }

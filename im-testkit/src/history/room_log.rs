@@ -35,7 +35,7 @@ impl Key {
     }
 }
 
-/// Who says what stands at a place.
+/// Who says what an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Witness {
     Acknowledgement,
@@ -43,21 +43,21 @@ pub(super) enum Witness {
     Store,
 }
 
-/// What stands at a place of the log.
+/// An entry of the log.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
+struct LogEntry {
     key: Key,
     content: Fingerprint,
     stored: bool,
     has_id: bool,
 }
 
-/// One life of the room.
+/// One epoch of the room.
 #[derive(Debug, Default)]
-struct Life {
-    slots: HashMap<Seq, Slot>,
+struct EpochLog {
+    entries: HashMap<Seq, LogEntry>,
     /// Where each message stands.
-    places: HashMap<Key, Seq>,
+    seqs: HashMap<Key, Seq>,
     last: Seq,
 }
 
@@ -81,9 +81,9 @@ struct Stored {
 
 /// One room.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct RoomLogCopy {
     room: RoomId,
-    lives: HashMap<Epoch, Life>,
+    epochs: HashMap<Epoch, EpochLog>,
     sends: HashMap<Key, Sent>,
     next_order: u64,
     /// The epoch of the last acknowledgement.
@@ -94,7 +94,7 @@ pub(super) struct Book {
     gaps: Vec<Cursor>,
     /// The newest acknowledged stamp of each state key.
     pub(super) applied: BTreeMap<StateKey, Stamp>,
-    /// The generation of the newest snapshot that any reader saw.
+    /// The generation of the newest snapshot that any subscriber saw.
     pub(super) generation: Option<u64>,
     /// Signals of which each was sent once.
     pub(super) signals: HashSet<SignalKey>,
@@ -103,11 +103,11 @@ pub(super) struct Book {
 /// Who sent a signal, and what it says.
 pub(super) type SignalKey = (UserId, Fingerprint);
 
-impl Book {
+impl RoomLogCopy {
     pub(super) fn new(room: RoomId) -> Self {
         Self {
             room,
-            lives: HashMap::new(),
+            epochs: HashMap::new(),
             sends: HashMap::new(),
             next_order: 0,
             acked_epoch: None,
@@ -172,13 +172,13 @@ impl Book {
     ) {
         let room = &self.room;
         let place = || format!("{room} {}/{}", at.epoch, at.seq);
-        let life = self.lives.entry(at.epoch).or_default();
-        if let Some(slot) = life.slots.get_mut(&at.seq) {
+        let epoch_log = self.epochs.entry(at.epoch).or_default();
+        if let Some(entry) = epoch_log.entries.get_mut(&at.seq) {
             // What the store holds there may be something else: then what was named first is not stored.
-            slot.stored |= who == Witness::Store && slot.key == key;
-            if slot.key != key {
+            entry.stored |= who == Witness::Store && entry.key == key;
+            if entry.key != key {
                 tally.add(Rule::Forked, || format!("{}: two different events", place()));
-            } else if slot.content != content {
+            } else if entry.content != content {
                 let rule = if who == Witness::Acknowledgement {
                     Rule::ConflictAccepted
                 } else {
@@ -188,14 +188,16 @@ impl Book {
             }
             return;
         }
-        life.slots.insert(at.seq, Slot { key, content, has_id, stored: who == Witness::Store });
-        life.last = life.last.max(at.seq);
+        epoch_log
+            .entries
+            .insert(at.seq, LogEntry { key, content, has_id, stored: who == Witness::Store });
+        epoch_log.last = epoch_log.last.max(at.seq);
         if !has_id {
             return;
         }
-        let first = *life.places.entry(key).or_insert(at.seq);
+        let first = *epoch_log.seqs.entry(key).or_insert(at.seq);
         if first != at.seq {
-            tally.add(Rule::Repeated, || format!("{}: the same message as at {first}", place()));
+            tally.add(Rule::Duplicated, || format!("{}: the same message as at {first}", place()));
         }
     }
 
@@ -213,8 +215,11 @@ impl Book {
         if let Some(Some(stored)) = self.stored {
             return Some(stored.head);
         }
-        let epoch = self.acked_epoch.or_else(|| self.lives.keys().next().copied())?;
-        Some(Cursor { epoch, seq: self.lives.get(&epoch).map_or(Seq::ZERO, |life| life.last) })
+        let epoch = self.acked_epoch.or_else(|| self.epochs.keys().next().copied())?;
+        Some(Cursor {
+            epoch,
+            seq: self.epochs.get(&epoch).map_or(Seq::ZERO, |epoch_log| epoch_log.last),
+        })
     }
 
     /// What can be said only at the end.
@@ -228,10 +233,10 @@ impl Book {
             sends: self.sends.len() as u64,
             acked: self.sends.values().filter(|sent| sent.acked.is_some()).count() as u64,
             stored: self
-                .lives
+                .epochs
                 .values()
-                .flat_map(|life| life.slots.values())
-                .filter(|slot| slot.stored)
+                .flat_map(|epoch_log| epoch_log.entries.values())
+                .filter(|entry| entry.stored)
                 .count() as u64,
         }
     }
@@ -256,18 +261,22 @@ impl Book {
     }
 
     fn is_stored(&self, at: Cursor) -> bool {
-        self.lives
+        self.epochs
             .get(&at.epoch)
-            .and_then(|life| life.slots.get(&at.seq))
-            .is_some_and(|slot| slot.stored)
+            .and_then(|epoch_log| epoch_log.entries.get(&at.seq))
+            .is_some_and(|entry| entry.stored)
     }
 
     fn check_store(&self, tally: &Tally) {
         let Some(Some(stored)) = self.stored else { return };
-        let held = |life: &Life| {
-            life.slots.iter().filter(|(seq, slot)| slot.stored && **seq >= stored.first).count()
+        let held = |epoch_log: &EpochLog| {
+            epoch_log
+                .entries
+                .iter()
+                .filter(|(seq, entry)| entry.stored && **seq >= stored.first)
+                .count()
         };
-        let held = self.lives.get(&stored.head.epoch).map_or(0, held) as u64;
+        let held = self.epochs.get(&stored.head.epoch).map_or(0, held) as u64;
         let owed = stored.head.seq.since(stored.first.prev());
         tally.add_many(Rule::SilentGap, owed.saturating_sub(held), || {
             format!("{}: the store holds {held} of the {owed} events up to its head", self.room)
@@ -287,13 +296,13 @@ impl Book {
     }
 
     fn check_contents(&self, tally: &Tally) {
-        for (epoch, life) in &self.lives {
-            for (seq, slot) in life.slots.iter().filter(|(_, slot)| slot.has_id) {
-                match self.sends.get(&slot.key) {
+        for (epoch, epoch_log) in &self.epochs {
+            for (seq, entry) in epoch_log.entries.iter().filter(|(_, entry)| entry.has_id) {
+                match self.sends.get(&entry.key) {
                     None => tally.add(Rule::Invented, || {
                         format!("{} {epoch}/{seq}: nobody sent it", self.room)
                     }),
-                    Some(sent) if sent.content != slot.content => {
+                    Some(sent) if sent.content != entry.content => {
                         tally.add(Rule::Altered, || {
                             format!("{} {epoch}/{seq}: not what was sent", self.room)
                         });
@@ -306,9 +315,9 @@ impl Book {
 
     /// Each sender's messages stand in the log in the order in which they were first sent.
     fn check_order(&self, tally: &Tally) {
-        for (epoch, life) in &self.lives {
-            let mut placed: Vec<_> = life
-                .places
+        for (epoch, epoch_log) in &self.epochs {
+            let mut placed: Vec<_> = epoch_log
+                .seqs
                 .iter()
                 .filter_map(|(key, seq)| {
                     self.sends.get(key).map(|sent| (&sent.sender, sent.order, *seq))

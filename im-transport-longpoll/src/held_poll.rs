@@ -7,23 +7,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use im_core::SessionId;
 use im_core::engine::Batch;
-use im_core::state::Mark;
-use im_core::wire::Bye;
+use im_core::state::StreamPosition;
+use im_core::wire::Disconnect;
 
-use crate::kept::{Downlink, Kept};
+use crate::kept_downlinks::{Downlink, KeptDownlinks};
 
 /// A downlink in the hands of a poll. If the poll goes before it has taken anything (its client has gone, say), the
-/// downlink is kept as it was; otherwise what was taken is lost with it, and comes again from the mark.
-pub(crate) struct Held {
+/// downlink is kept as it was; otherwise what was taken is lost with it, and comes again from the stream position.
+pub(crate) struct HeldPoll {
     session: SessionId,
     downlink: Option<Downlink>,
     taken: bool,
-    kept: Arc<Kept>,
+    downlinks: Arc<KeptDownlinks>,
 }
 
-impl Held {
-    pub(crate) fn new(session: SessionId, downlink: Downlink, kept: Arc<Kept>) -> Self {
-        Self { session, downlink: Some(downlink), taken: false, kept }
+impl HeldPoll {
+    pub(crate) fn new(
+        session: SessionId,
+        downlink: Downlink,
+        downlinks: Arc<KeptDownlinks>,
+    ) -> Self {
+        Self { session, downlink: Some(downlink), taken: false, downlinks }
     }
 
     /// Waits for at most `hold`, and no longer than until the peer has `ended` its half of the connection, for then
@@ -31,13 +35,13 @@ impl Held {
     ///
     /// # Errors
     ///
-    /// The downlink has ended. What was left in it is not handed out: it is not lost, for the reader's mark is before it.
+    /// The downlink has ended. What was left in it is not delivered: it is not lost, for the subscriber's stream position is before it.
     pub(crate) async fn gather(
         &mut self,
         hold: Duration,
         ended: Option<impl Future<Output = ()>>,
         max: usize,
-    ) -> Result<Vec<Bytes>, Bye> {
+    ) -> Result<Vec<Bytes>, Disconnect> {
         let Some(downlink) = &mut self.downlink else { return Ok(Vec::new()) };
         let connection = downlink.entry.connection().clone();
         let ended = async {
@@ -49,8 +53,8 @@ impl Held {
         let mut frames = Vec::new();
         let mut bytes = 0;
         let mut add = |batch: Batch| {
-            if let Some(bye) = batch.close {
-                return Err(bye);
+            if let Some(disconnect) = batch.close {
+                return Err(disconnect);
             }
             self.taken |= !batch.frames.is_empty();
             downlink.unconfirmed.push(batch.id);
@@ -88,23 +92,23 @@ impl Held {
         Ok(frames)
     }
 
-    /// Where the reader stands after what was taken. From now on the downlink is kept for the next poll.
-    pub(crate) fn deliver(mut self) -> Mark {
-        let Some(mut downlink) = self.downlink.take() else { return Mark::default() };
-        let mark = downlink.connection().stream_position();
-        downlink.mark = mark.to_string();
-        self.kept.keep(self.session.clone(), downlink);
-        mark
+    /// Where the subscriber stands after what was taken. From now on the downlink is kept for the next poll.
+    pub(crate) fn deliver(mut self) -> StreamPosition {
+        let Some(mut downlink) = self.downlink.take() else { return StreamPosition::default() };
+        let position = downlink.connection().stream_position();
+        downlink.position = position.to_string();
+        self.downlinks.keep(self.session.clone(), downlink);
+        position
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldPoll {
     fn drop(&mut self) {
         if let Some(downlink) = self.downlink.take()
             && !self.taken
-            && !downlink.mark.is_empty()
+            && !downlink.position.is_empty()
         {
-            self.kept.keep(self.session.clone(), downlink);
+            self.downlinks.keep(self.session.clone(), downlink);
         }
     }
 }

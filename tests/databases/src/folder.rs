@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::error::{Context as _, Error};
-use crate::guard::Guard;
+use crate::guard::Janitor;
 use crate::process::Signal;
 
 /// How much of the log is shown when something fails.
@@ -18,11 +18,11 @@ const SHOWN_LINES: usize = 50;
 
 /// The folder of a server, and who runs it. Dropping it removes the folder.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ServerFolder {
     pub(crate) folder: PathBuf,
     /// Somebody with no rights, if we have them all: a database server refuses to run as root.
     account: Option<Account>,
-    guard: Guard,
+    janitor: Janitor,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,19 +31,20 @@ struct Account {
     group: u32,
 }
 
-impl Place {
+impl ServerFolder {
     /// A new, empty folder that only its owner can read.
     pub(crate) fn new(name: &str, end: Signal) -> Result<Self, Error> {
         let account = account()?;
         let mark = random::<8>().context(|| "no random numbers".to_owned())?;
         let folder = env::temp_dir().join(format!("im-{name}-{}", hex(&mark)));
         let cannot = || format!("could not make {}", folder.display());
-        let guard = Guard::over(&folder, end).context(|| "could not start the guard".to_owned())?;
+        let janitor =
+            Janitor::over(&folder, end).context(|| "could not start the guard".to_owned())?;
         fs::DirBuilder::new().mode(0o700).create(&folder).context(cannot)?;
         if let Some(account) = account {
             chown(&folder, Some(account.user), Some(account.group)).context(cannot)?;
         }
-        Ok(Self { folder, account, guard })
+        Ok(Self { folder, account, janitor })
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -55,7 +56,7 @@ impl Place {
     }
 
     /// The end of the log.
-    pub(crate) fn last_words(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
@@ -99,14 +100,14 @@ impl Place {
     pub(crate) fn start(&mut self, command: &mut Command) -> Result<Child, Error> {
         let name = shown(command.get_program());
         let child = command.spawn().context(|| format!("could not start {name}"))?;
-        self.guard.watch(child.id()).context(|| "the guard is gone".to_owned())?;
+        self.janitor.watch(child.id()).context(|| "the guard is gone".to_owned())?;
         Ok(child)
     }
 
     /// What was started has been waited for.
     pub(crate) fn ended(&mut self) {
         // Without a guard there is nobody to tell.
-        let _ = self.guard.forget();
+        let _ = self.janitor.clear_pid();
     }
 
     /// Runs it to its end.
@@ -124,7 +125,7 @@ impl Place {
 
     /// `what` went wrong, with the last words in the log.
     pub(crate) fn failed(&self, what: String) -> Error {
-        Error::Failed(format!("{what}; the end of its log:\n{}", self.last_words()))
+        Error::Failed(format!("{what}; the end of its log:\n{}", self.log_tail()))
     }
 }
 

@@ -3,12 +3,12 @@
 use im_core::Code;
 use im_core::wire::{CommandBody, Encoding};
 
+use super::action::Action;
 use super::case::{Case, Class, Step, Transport};
-use super::deed::Deed;
-use super::ground::Ground;
 use super::line::Line;
-use super::person::Person;
 use super::sentinels::Sentinels;
+use super::setup::Setup;
+use super::user::User;
 use crate::history::{Checker, read_back};
 use crate::transport_suite::peer::room;
 
@@ -21,40 +21,40 @@ const STORM: usize = 60;
 /// # Panics
 ///
 /// If a promise was broken.
-pub async fn play(ground: &Ground, case: Case) {
-    let mut story = Story::begin(ground, case).await;
+pub async fn play(setup: &Setup, case: Case) {
+    let mut scenario = Scenario::begin(setup, case).await;
     if case.step == Step::Storm {
-        story.storm().await;
+        scenario.storm().await;
     } else {
         if case.step.is_second_epoch() {
-            story.first_epoch(case.after, Step::NewsRead).await;
-            story.lose_an_answer().await;
-            story.ann.cut();
-            story.news().await;
-            story.second_epoch().await;
+            scenario.first_epoch(case.after, Step::NewsRead).await;
+            scenario.lose_an_answer().await;
+            scenario.ann.cut();
+            scenario.news().await;
+            scenario.second_epoch().await;
         } else {
-            story.first_epoch(case.before, case.step).await;
+            scenario.first_epoch(case.before, case.step).await;
         }
-        story.ann.cut();
+        scenario.ann.cut();
         if case.step != Step::LeftOpen {
-            story.news().await;
+            scenario.news().await;
         }
-        story.go_on().await;
+        scenario.go_on().await;
     }
-    story.last_words().await;
-    story.judge(ground).await;
+    scenario.last_words().await;
+    scenario.judge(setup).await;
 }
 
-struct Story {
+struct Scenario {
     case: Case,
     checker: Checker,
-    ann: Person,
-    bob: Person,
+    ann: User,
+    bob: User,
     encodings: [Encoding; 2],
     /// Words that were used up.
     words: usize,
     /// What ann began and got no answer to, and whether the server has it, where that is known.
-    unanswered: Vec<Deed>,
+    unanswered: Vec<Action>,
     kept: Option<bool>,
     as_expected: bool,
     /// What ann's server still believes to be open.
@@ -63,22 +63,22 @@ struct Story {
     sentinels: Option<Sentinels>,
 }
 
-impl Story {
-    async fn begin(ground: &Ground, case: Case) -> Self {
-        let (number, route) = ground.next();
+impl Scenario {
+    async fn begin(setup: &Setup, case: Case) -> Self {
+        let (number, route) = setup.next();
         let r = room(&format!("{number}.{case}"));
         let checker = Checker::new();
-        let ann = Person::new(&format!("ann-{number}"), &r, &checker, &route);
-        let bob = Person::new(&format!("bob-{number}"), &r, &checker, &route);
+        let ann = User::new(&format!("ann-{number}"), &r, &checker, &route);
+        let bob = User::new(&format!("bob-{number}"), &r, &checker, &route);
         let mut encodings = Encoding::ALL;
-        encodings.rotate_left(number / ground.engines() % 2);
+        encodings.rotate_left(number / setup.engines() % 2);
         let sentinels = match case.class {
-            Class::Ephemeral | Class::State if ground.engines() > 1 => {
+            Class::Ephemeral | Class::State if setup.engines() > 1 => {
                 Some(Sentinels::post(number, &route).await)
             }
             _ => None,
         };
-        let mut story = Self {
+        let mut scenario = Self {
             case,
             checker,
             ann,
@@ -91,8 +91,8 @@ impl Story {
             old: None,
             sentinels,
         };
-        story.gather().await;
-        story
+        scenario.gather().await;
+        scenario
     }
 
     /// Bob makes a room for both, and it has a past.
@@ -102,9 +102,9 @@ impl Story {
         let at = self.bob.founds(&[&self.ann.name]).await;
         self.bob.starts_in(at);
         self.ann.starts_in(at);
-        self.bob.follows().await;
+        self.bob.subscribes().await;
         self.news().await;
-        self.bob.level().await;
+        self.bob.sync_up().await;
     }
 
     fn words(&mut self) -> String {
@@ -112,30 +112,30 @@ impl Story {
         format!("words {}", self.words)
     }
 
-    fn act(&mut self) -> Deed {
+    fn act(&mut self) -> Action {
         let words = self.words();
-        Deed::of(self.case.class, "anns", words)
+        Action::of(self.case.class, "anns", words)
     }
 
     /// What bob does next, some of it beside what the class is about.
-    fn deeds(&mut self, count: usize) -> Vec<Deed> {
-        let mut deeds = Vec::new();
+    fn actions(&mut self, count: usize) -> Vec<Action> {
+        let mut actions = Vec::new();
         for n in 0..count {
             let words = self.words();
-            deeds.push(Deed::of(self.case.class, "bobs", words));
+            actions.push(Action::of(self.case.class, "bobs", words));
             match self.case.class {
                 Class::Durable => {}
                 // A signal among messages, so that it shows whether one disturbs the other.
-                Class::Ephemeral => deeds.push(Deed::say(self.words())),
+                Class::Ephemeral => actions.push(Action::say(self.words())),
                 // A key that comes and goes.
                 Class::State if n % 2 == 0 => {
-                    deeds.push(Deed::Set { key: "lamp", words: self.words() })
+                    actions.push(Action::PutState { key: "lamp", words: self.words() })
                 }
-                Class::State => deeds.push(Deed::Unset { key: "lamp" }),
+                Class::State => actions.push(Action::RemoveState { key: "lamp" }),
             }
         }
-        deeds.push(Deed::say(self.words()));
-        deeds
+        actions.push(Action::say(self.words()));
+        actions
     }
 
     /// All servers have heard of all there is.
@@ -146,20 +146,20 @@ impl Story {
         }
     }
 
-    async fn news(&mut self) -> Vec<Deed> {
+    async fn news(&mut self) -> Vec<Action> {
         self.ann.quiet = false;
-        let deeds = self.deeds(NEWS);
-        for deed in &deeds {
-            self.bob.does(deed).await;
+        let actions = self.actions(NEWS);
+        for action in &actions {
+            self.bob.does(action).await;
         }
         self.quiet().await;
-        deeds
+        actions
     }
 
     /// Ann's first connection, up to the cut.
     async fn first_epoch(&mut self, over: Transport, cut_at: Step) {
         self.ann.dial(over, self.encodings[0]).await;
-        if self.greets(cut_at).await || self.follows(cut_at).await || self.acts(cut_at).await {
+        if self.greets(cut_at).await || self.subscribes(cut_at).await || self.acts(cut_at).await {
             return;
         }
         self.reads_news(over, cut_at).await;
@@ -196,24 +196,24 @@ impl Story {
         cut_at == Step::Listening
     }
 
-    async fn follows(&mut self, cut_at: Step) -> bool {
+    async fn subscribes(&mut self, cut_at: Step) -> bool {
         self.ann.hold().await;
-        let follow = self.ann.follow();
+        let subscribe = self.ann.subscribe();
         if cut_at == Step::SubscribeHalfWritten {
-            self.ann.begin_half(vec![follow]).await;
+            self.ann.begin_half(vec![subscribe]).await;
             return true;
         }
-        let follow = self.ann.begin(follow).await;
+        let subscribe = self.ann.begin(subscribe).await;
         if cut_at == Step::SubscribeWritten {
             return true;
         }
-        assert!(self.ann.followed(follow).await);
-        if cut_at == Step::Followed {
+        assert!(self.ann.subscribed(subscribe).await);
+        if cut_at == Step::Subscribed {
             return true;
         }
         self.ann.begun().await;
-        self.ann.level().await;
-        self.ann.marked().await;
+        self.ann.sync_up().await;
+        self.ann.with_position().await;
         cut_at == Step::Begun
     }
 
@@ -233,7 +233,7 @@ impl Story {
             self.ann.begin_all(bodies).await;
             return true;
         }
-        let command = self.ann.begin_deed(&act).await;
+        let command = self.ann.begin_action(&act).await;
         if matches!(cut_at, Step::ActWritten | Step::ActDone) {
             if cut_at == Step::ActDone {
                 assert!(self.bob.hear(act.words()).await, "bob hears what ann does");
@@ -248,7 +248,7 @@ impl Story {
             return true;
         }
         self.ann.hear(act.words()).await;
-        self.ann.marked().await;
+        self.ann.with_position().await;
         cut_at == Step::OwnRead
     }
 
@@ -272,9 +272,9 @@ impl Story {
             }
             Step::NewsHalfRead | Step::HalfReadByPosition => self.ann.hear_any(&news[1..]).await,
             _ => {
-                self.ann.level().await;
+                self.ann.sync_up().await;
                 self.ann.hear_signals(&news).await;
-                self.ann.marked().await;
+                self.ann.with_position().await;
             }
         }
         if cut_at == Step::NewsConfirmed {
@@ -293,7 +293,7 @@ impl Story {
         }
         let act = self.act();
         self.ann.quiet = false;
-        self.ann.begin_deed(&act).await;
+        self.ann.begin_action(&act).await;
         assert!(self.bob.hear(act.words()).await, "bob hears what ann does");
         (self.unanswered, self.kept) = (vec![act], Some(true));
     }
@@ -324,7 +324,7 @@ impl Story {
             Step::ActRetried => {
                 self.ann.hold().await;
                 let act = self.unanswered[0].clone();
-                self.ann.begin_deed(&act).await;
+                self.ann.begin_action(&act).await;
             }
             _ => {}
         }
@@ -335,7 +335,7 @@ impl Story {
         self.quiet().await;
         self.ann.dial(self.case.after, self.encodings[1]).await;
         if self.case.step.is_by_position() {
-            self.ann.take_up().await;
+            self.ann.resume_stream().await;
         } else {
             self.ann.come_back().await;
             self.ann.ask().await;
@@ -345,28 +345,28 @@ impl Story {
                 continue;
             }
             let done = self.ann.does(&act).await;
-            if let (Deed::Say { .. }, Some(kept)) = (&act, self.kept) {
-                self.as_expected &= done.repeated == kept;
+            if let (Action::Say { .. }, Some(kept)) = (&act, self.kept) {
+                self.as_expected &= done.duplicate == kept;
             }
         }
         self.quiet().await;
         self.ann.begun().await;
         // Before anything newer could stand in for it.
-        self.ann.level().await;
-        self.ann.reader.had_every_chance();
+        self.ann.sync_up().await;
+        self.ann.subscriber.had_every_chance();
     }
 
     /// Everything happens while bob writes.
     async fn storm(&mut self) {
-        let deeds = self.deeds(STORM);
+        let actions = self.actions(STORM);
         // A signal that is on its way from one server to the other may meet on both who changes over meanwhile.
         self.bob.announces = self.sentinels.is_none();
         (self.ann.quiet, self.ann.hurried) = (false, true);
         let [before, after] = self.encodings;
         let (case, ann, bob) = (self.case, &mut self.ann, &mut self.bob);
         let writes = async {
-            for deed in &deeds {
-                bob.does(deed).await;
+            for action in &actions {
+                bob.does(action).await;
             }
         };
         let reads = async {
@@ -374,13 +374,13 @@ impl Story {
             ann.come_back().await;
             ann.ask().await;
             ann.begun().await;
-            ann.hear_any(&deeds[STORM / 4..]).await;
+            ann.hear_any(&actions[STORM / 4..]).await;
             ann.cut();
             ann.dial(case.after, after).await;
             ann.come_back().await;
             ann.ask().await;
             ann.begun().await;
-            ann.hear_any(&deeds[STORM / 2..]).await;
+            ann.hear_any(&actions[STORM / 2..]).await;
         };
         futures::future::join(writes, reads).await;
         self.bob.announces = true;
@@ -390,15 +390,15 @@ impl Story {
     /// Both are there and hear each other, and have everything in the end.
     async fn last_words(&mut self) {
         // Whoever was handed an event is on the room's list, and hears signals from then on.
-        let hello = Deed::say(self.words());
+        let hello = Action::say(self.words());
         self.bob.does(&hello).await;
         self.ann.hear(hello.words()).await;
         let (news, act) = (self.news().await, self.act());
         self.ann.quiet = false;
         self.ann.does(&act).await;
         self.quiet().await;
-        self.ann.level().await;
-        self.bob.level().await;
+        self.ann.sync_up().await;
+        self.bob.sync_up().await;
         self.ann.hear_signals(&news).await;
         self.bob.hear_signals(&[act]).await;
         if let Some(old) = self.old.take() {
@@ -410,9 +410,9 @@ impl Story {
         }
     }
 
-    async fn judge(self, ground: &Ground) {
+    async fn judge(self, setup: &Setup) {
         let Self { case, checker, ann, bob, as_expected, .. } = self;
-        read_back(&checker, &*ground.store).await.expect("the store answers");
+        read_back(&checker, &*setup.store).await.expect("the store answers");
         let (anns, bobs) = (ann.finish(), bob.finish());
         let verdict = checker.finish();
         assert!(verdict.is_clean(), "{case}\n{verdict}");
