@@ -81,7 +81,8 @@ impl RequestStream {
     }
 
     async fn try_open_stream(&mut self, stream_position: Option<&str>) -> Result<Connection, Code> {
-        let stream_position: Option<StreamPosition> = stream_position.map(|text| text.parse().unwrap());
+        let stream_position: Option<StreamPosition> =
+            stream_position.map(|text| text.parse().unwrap());
         let access = Access::Token(self.token.clone().unwrap());
         self.engine()
             .open_stream(peer(), &access, stream_position.as_ref())

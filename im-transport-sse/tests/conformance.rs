@@ -40,4 +40,4 @@ impl TransportFactory for Served {
     }
 }
 
-im_testkit::transport_suite!(halves: Served);
+im_testkit::transport_suite!(request_stream: Served);

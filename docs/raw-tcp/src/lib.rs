@@ -73,7 +73,9 @@ async fn converse(engine: Engine, mut socket: TcpStream, address: IpAddr) {
             told = write_batches(&mut output, connection) => told,
             told = read_lines(input, connection, max) => told,
         },
-        Err(error) => write_lines(&mut output, &[Disconnect::from(error).encoded(Encoding::Json)]).await,
+        Err(error) => {
+            write_lines(&mut output, &[Disconnect::from(error).encoded(Encoding::Json)]).await
+        }
     };
     // The connection is dropped last, so that the engine's `drain` waits for the goodbye.
     match told {

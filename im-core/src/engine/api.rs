@@ -150,7 +150,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`Code::Draining`] or [`Code::TooManyConnections`]. The transport refuses the peer with it: if it has no way of its
-    /// own, by a frame [`Bye`](crate::wire::Bye) made of the error.
+    /// own, by a frame [`Disconnect`](crate::wire::Disconnect) made of the error.
     pub fn accept(&self, peer: Peer) -> Result<Connection> {
         self.open(peer, Half::Duplex)
     }

@@ -91,18 +91,22 @@ impl PositionTracker {
     }
 
     /// The stream position, as of the last refresh; `fencing_token` is that of the connection.
-    pub(super) fn stream_position(&self, session: &SessionId, fencing_token: u64) -> StreamPosition {
+    pub(super) fn stream_position(
+        &self,
+        session: &SessionId,
+        fencing_token: u64,
+    ) -> StreamPosition {
         // A status that was not delivered is sent again to a client that returns with this position.
         let before = |(since, _): &(u64, RoomId)| since.saturating_sub(1);
         let rev =
             self.pending_statuses.first().map_or(self.rev, |first| before(first).min(self.rev));
-        let rooms = self.entries.values().take(StreamPosition::MAX_ROOMS).copied().collect();
+        let places = self.entries.values().take(StreamPosition::MAX_ROOMS).copied().collect();
         StreamPosition {
             session: SessionTag::of(session),
             fencing_token,
             step: self.steps,
             rev,
-            rooms,
+            rooms: places,
         }
     }
 

@@ -1,5 +1,5 @@
 //! The stream half of a session: its pushes, for transports whose client cannot send on the same connection. Its rooms are those
-//! of the session's checkpoint, which commands change from elsewhere; what was delivered is in a [`Mark`] that the client returns.
+//! of the session's checkpoint, which commands change from elsewhere; what was delivered is in a [`StreamPosition`] that the client returns.
 //! So any node can resume it.
 
 use std::panic::AssertUnwindSafe;
@@ -365,7 +365,11 @@ struct ResumePoint {
 }
 
 impl ResumePoint {
-    fn of(stream_position: Option<&StreamPosition>, room: &RoomId, subscription: &SubscriptionRecord) -> Self {
+    fn of(
+        stream_position: Option<&StreamPosition>,
+        room: &RoomId,
+        subscription: &SubscriptionRecord,
+    ) -> Self {
         let stream_position =
             stream_position.filter(|stream_position| subscription.since <= stream_position.rev);
         Self {

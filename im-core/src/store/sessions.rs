@@ -6,8 +6,8 @@ use crate::backend::{Answer, Change, Commit, GuardAct, Range, SyncLevel};
 use crate::id::{Cursor, Epoch, RoomId, SessionId, UserId};
 use crate::ports::StoreResult;
 use crate::state::{
-    Base, Checkpoint, CheckpointChange, SubscriptionRecord, SecretHash, SessionHead, SessionRecord, Ticket,
-    Unchanged,
+    Base, Checkpoint, CheckpointChange, SecretHash, SessionHead, SessionRecord, SubscriptionRecord,
+    Ticket, Unchanged,
 };
 use crate::time::Timestamp;
 
@@ -72,8 +72,10 @@ impl BackendStore {
         &self,
         ids: &[SessionId],
     ) -> StoreResult<Vec<Option<SessionHead>>> {
-        let head =
-            |row: SessionRow| SessionHead { fencing_token: row.fencing_token, rev: row.checkpoint_rev };
+        let head = |row: SessionRow| SessionHead {
+            fencing_token: row.fencing_token,
+            rev: row.checkpoint_rev,
+        };
         self.look(|view| {
             let rows = view.get_all::<SessionRow>(ids.iter().map(key).collect())?;
             Ok(rows.into_iter().map(|row| row.map(head)).collect())

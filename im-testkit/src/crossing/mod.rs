@@ -18,7 +18,7 @@
 //! ```ignore
 //! async fn serve(engine: Engine) -> SocketAddr { /* all four transports under /im */ }
 //!
-//! static ONE: LazyLock<Ground> = LazyLock::new(|| Ground::open(1, serve));
+//! static ONE: LazyLock<Setup> = LazyLock::new(|| Setup::open(1, serve));
 //!
 //! im_testkit::crossing_suite! { one_engine: crate::ONE, }
 //! ```

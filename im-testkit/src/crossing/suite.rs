@@ -1,29 +1,29 @@
 //! The list of cases.
 
-/// Makes a test of each case on each of these [`Ground`](crate::crossing::Ground)s, by the name
+/// Makes a test of each case on each of these [`Setup`](crate::crossing::Setup)s, by the name
 /// `setup::class::step::before_to_after`. Needs `tokio` with `macros` and `rt` where it is used.
 ///
 /// Steps stand in groups by the transports to which they apply, which say why others are left out. `post` stands for all
 /// that go by POST, where the step comes before any downlink: until then there is only one of them.
 #[macro_export]
 macro_rules! crossing_suite {
-    ($($name:ident: $ground:path,)+) => {
+    ($($name:ident: $setup:path,)+) => {
         $(
             mod $name {
                 mod durable {
-                    $crate::crossing_suite!(@durable $ground);
+                    $crate::crossing_suite!(@durable $setup);
                 }
                 mod ephemeral {
-                    $crate::crossing_suite!(@ephemeral $ground);
+                    $crate::crossing_suite!(@ephemeral $setup);
                 }
                 mod state {
-                    $crate::crossing_suite!(@state $ground);
+                    $crate::crossing_suite!(@state $setup);
                 }
             }
         )+
     };
-    (@durable $ground:path) => {
-        $crate::crossing_suite! { @steps $ground, Durable,
+    (@durable $setup:path) => {
+        $crate::crossing_suite! { @steps $setup, Durable,
             // No downlink is open yet.
             ups: [
                 hello_half_written HelloHalfWritten,
@@ -81,8 +81,8 @@ macro_rules! crossing_suite {
     };
     // Before a room is followed there are no signals. What is done again after a cut, and what a checkpoint says, is about
     // messages: nobody sends a signal again, and no cursor counts one.
-    (@ephemeral $ground:path) => {
-        $crate::crossing_suite! { @steps $ground, Ephemeral,
+    (@ephemeral $setup:path) => {
+        $crate::crossing_suite! { @steps $setup, Ephemeral,
             ups: [
                 resume_written ResumeWritten,
             ]
@@ -122,8 +122,8 @@ macro_rules! crossing_suite {
     };
     // Before a room is followed there is no state, and no cursor or checkpoint counts any: it comes as a whole, at once, so
     // that half of a replay is all of it or nothing.
-    (@state $ground:path) => {
-        $crate::crossing_suite! { @steps $ground, State,
+    (@state $setup:path) => {
+        $crate::crossing_suite! { @steps $setup, State,
             ups: [
                 resume_written ResumeWritten,
             ]
@@ -163,72 +163,72 @@ macro_rules! crossing_suite {
             ]
         }
     };
-    (@steps $ground:path, $class:ident, $($group:ident: [$($name:ident $step:ident,)+])+) => {
+    (@steps $setup:path, $class:ident, $($group:ident: [$($name:ident $step:ident,)+])+) => {
         $($(
             mod $name {
-                $crate::crossing_suite!(@$group $ground, $class, $step);
+                $crate::crossing_suite!(@$group $setup, $class, $step);
             }
         )+)+
     };
-    (@all $ground:path, $class:ident, $step:ident) => {
-        $crate::crossing_suite!(@ws $ground, $class, $step);
-        $crate::crossing_suite!(@request_stream $ground, $class, $step);
+    (@all $setup:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite!(@ws $setup, $class, $step);
+        $crate::crossing_suite!(@request_stream $setup, $class, $step);
     };
-    (@ups $ground:path, $class:ident, $step:ident) => {
-        $crate::crossing_suite!(@ws $ground, $class, $step);
-        $crate::crossing_suite! { @pairs $ground, $class, $step,
+    (@ups $setup:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite!(@ws $setup, $class, $step);
+        $crate::crossing_suite! { @pairs $setup, $class, $step,
             post_to_ws Sse Ws, post_to_sse Sse Sse, post_to_long Sse Long, post_to_short Sse Short,
         }
     };
-    (@request_stream $ground:path, $class:ident, $step:ident) => {
-        $crate::crossing_suite!(@sse $ground, $class, $step);
-        $crate::crossing_suite!(@polls $ground, $class, $step);
+    (@request_stream $setup:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite!(@sse $setup, $class, $step);
+        $crate::crossing_suite!(@polls $setup, $class, $step);
     };
-    (@polls $ground:path, $class:ident, $step:ident) => {
-        $crate::crossing_suite!(@long $ground, $class, $step);
-        $crate::crossing_suite! { @pairs $ground, $class, $step,
+    (@polls $setup:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite!(@long $setup, $class, $step);
+        $crate::crossing_suite! { @pairs $setup, $class, $step,
             short_to_ws Short Ws, short_to_sse Short Sse, short_to_long Short Long,
             short_to_short Short Short,
         }
     };
-    (@streams $ground:path, $class:ident, $step:ident) => {
-        $crate::crossing_suite!(@ws $ground, $class, $step);
-        $crate::crossing_suite!(@sse $ground, $class, $step);
+    (@streams $setup:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite!(@ws $setup, $class, $step);
+        $crate::crossing_suite!(@sse $setup, $class, $step);
     };
-    (@open $ground:path, $class:ident, $step:ident) => {
-        $crate::crossing_suite!(@streams $ground, $class, $step);
-        $crate::crossing_suite!(@long $ground, $class, $step);
+    (@open $setup:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite!(@streams $setup, $class, $step);
+        $crate::crossing_suite!(@long $setup, $class, $step);
     };
-    (@positions $ground:path, $class:ident, $step:ident) => {
-        $crate::crossing_suite! { @pairs $ground, $class, $step,
+    (@positions $setup:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite! { @pairs $setup, $class, $step,
             sse_to_sse Sse Sse, sse_to_long Sse Long, sse_to_short Sse Short,
             long_to_sse Long Sse, long_to_long Long Long, long_to_short Long Short,
             short_to_sse Short Sse, short_to_long Short Long, short_to_short Short Short,
         }
     };
-    (@ws $ground:path, $class:ident, $step:ident) => {
-        $crate::crossing_suite! { @pairs $ground, $class, $step,
+    (@ws $setup:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite! { @pairs $setup, $class, $step,
             ws_to_ws Ws Ws, ws_to_sse Ws Sse, ws_to_long Ws Long, ws_to_short Ws Short,
         }
     };
-    (@sse $ground:path, $class:ident, $step:ident) => {
-        $crate::crossing_suite! { @pairs $ground, $class, $step,
+    (@sse $setup:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite! { @pairs $setup, $class, $step,
             sse_to_ws Sse Ws, sse_to_sse Sse Sse, sse_to_long Sse Long, sse_to_short Sse Short,
         }
     };
-    (@long $ground:path, $class:ident, $step:ident) => {
-        $crate::crossing_suite! { @pairs $ground, $class, $step,
+    (@long $setup:path, $class:ident, $step:ident) => {
+        $crate::crossing_suite! { @pairs $setup, $class, $step,
             long_to_ws Long Ws, long_to_sse Long Sse, long_to_long Long Long, long_to_short Long Short,
         }
     };
-    (@pairs $ground:path, $class:ident, $step:ident, $($pair:ident $before:ident $after:ident,)+) => {
+    (@pairs $setup:path, $class:ident, $step:ident, $($pair:ident $before:ident $after:ident,)+) => {
         $(
             #[tokio::test]
             async fn $pair() {
                 use $crate::crossing::{Case, Class, Step, Transport, play};
                 let (class, step) = (Class::$class, Step::$step);
                 let (before, after) = (Transport::$before, Transport::$after);
-                play(&$ground, Case { class, step, before, after }).await;
+                play(&$setup, Case { class, step, before, after }).await;
             }
         )+
     };

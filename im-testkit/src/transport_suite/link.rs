@@ -9,7 +9,7 @@ use im_core::wire::{Encoding, Secret};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Commands and pushes both, in the order in which the engine made them; the connection takes its session.
-    Whole,
+    Duplex,
     /// Commands and pushes each for themselves, pushes by a stream. A room is followed from when its status comes down;
     /// what replies say is a preview. Some cases do not apply: see [`transport_suite!`](crate::transport_suite!).
     RequestStream,
@@ -22,7 +22,7 @@ pub enum Kind {
 pub trait TransportFactory: Sized + Send + Sync + 'static {
     /// What of a session a connection carries.
     fn kind() -> Kind {
-        Kind::Whole
+        Kind::Duplex
     }
 
     /// The encodings that a connection may agree on. A transport whose connections agree on nothing before `hello` has

@@ -71,14 +71,14 @@ pub use world::{Setup, Shape, World};
 /// |---|---|
 /// | `transport_suite!(Factory)` | connections for commands and pushes both, which agree on an encoding at the beginning |
 /// | `transport_suite!(bare: Factory)` | the same without a handshake of the transport's own: JSON, credentials in `hello` only |
-/// | `transport_suite!(halves: Factory)` | commands by requests, pushes by a stream |
+/// | `transport_suite!(request_stream: Factory)` | commands by requests, pushes by a stream |
 /// | `transport_suite!(polls: Factory)` | commands by requests, pushes by requests |
 ///
 /// Needs `tokio` with `macros` and `rt-multi-thread` where it is used.
 #[macro_export]
 macro_rules! transport_suite {
     ($factory:ident) => {
-        $crate::transport_suite!(@both $factory, Whole);
+        $crate::transport_suite!(@both $factory, Duplex);
         mod stream {
             $crate::transport_suite!(@shapes super::super::super::$factory, stream, none);
         }
@@ -90,7 +90,7 @@ macro_rules! transport_suite {
         }
     };
     (bare: $factory:ident) => {
-        $crate::transport_suite!(@says $factory, Whole, [Encoding::Json]);
+        $crate::transport_suite!(@says $factory, Duplex, [Encoding::Json]);
         $crate::transport_suite!(@json super::super::$factory, all, two);
         mod stream {
             $crate::transport_suite!(@json super::super::super::$factory, stream, none);
@@ -99,7 +99,7 @@ macro_rules! transport_suite {
             $crate::transport_suite!(@json super::super::super::$factory, whole, two_whole);
         }
     };
-    (halves: $factory:ident) => {
+    (request_stream: $factory:ident) => {
         $crate::transport_suite!(@both $factory, RequestStream);
         mod stream {
             $crate::transport_suite!(@shapes super::super::super::$factory, stream, none);

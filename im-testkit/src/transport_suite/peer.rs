@@ -301,7 +301,7 @@ impl Peer {
 
     /// The status that counts: the one that comes down, where there are two.
     async fn begun(&mut self, preview: RoomStatus) -> RoomStatus {
-        if self.kind == Kind::Whole || preview.status == Status::Denied {
+        if self.kind == Kind::Duplex || preview.status == Status::Denied {
             return preview;
         }
         loop {
@@ -374,7 +374,7 @@ impl Peer {
             match self.pushes.pop_front() {
                 Some(Push::Signal(signal)) if signal.kind.is_reserved() => {}
                 Some(Push::Room(status))
-                    if self.kind != Kind::Whole && status.status == Status::Ok => {}
+                    if self.kind != Kind::Duplex && status.status == Status::Ok => {}
                 Some(push) => return push,
                 None => {
                     assert!(self.ended.is_none(), "the connection ended: {:?}", self.ended);
@@ -499,7 +499,7 @@ impl Peer {
                 None => self.complaints.push(refusal),
             },
             // The transport's own business.
-            ServerFrame::Push(Push::Position(_)) if self.kind != Kind::Whole => {}
+            ServerFrame::Push(Push::Position(_)) if self.kind != Kind::Duplex => {}
             ServerFrame::Push(push) => self.pushes.push_back(push),
             ServerFrame::Unknown => {
                 panic!("a server of this version sends no frames that it does not know")

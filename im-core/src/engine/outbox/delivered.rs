@@ -1,4 +1,4 @@
-//! What was delivered of each room, for connections that report a stream position after each batch: see [`crate::state::Mark`].
+//! What was delivered of each room, for connections that report a stream position after each batch: see [`crate::state::StreamPosition`].
 //!
 //! The rooms in which that has changed are kept, so that a stream position costs what was delivered since the last one,
 //! however many rooms are subscribed. Whatever changes a [`DeliveredPosition`] calls [`Inner::note_moved`].
@@ -28,7 +28,7 @@ pub(crate) enum DeliveredState {
     None,
     /// Something, and more is on its way.
     Partial,
-    /// All of it: see [`RoomPosition::state`](crate::state::Place::state).
+    /// All of it: see [`RoomPosition::state`](crate::state::RoomPosition::state).
     All(u32),
 }
 

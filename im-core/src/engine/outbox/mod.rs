@@ -1,7 +1,7 @@
 //! What waits for one connection or one subscription of the service.
 //!
 //! Two queues: acks, which are never dropped and which [`super::acks`] and the commands in flight bound; and pushes,
-//! bounded in bytes. Pushes of durable events obey the one rule of order ([`offer`](crate::state::offer)): a room's event is
+//! bounded in bytes. Pushes of durable events obey the one rule of order ([`arrival`](crate::state::arrival)): a room's event is
 //! enqueued only if its seq is the one after `enqueued`. When the bound is reached the durable queue is dropped, `enqueued` goes
 //! back to `delivered`, and the subscriptions are catching up: [`super::catch_up`] then reads their logs at the subscriber's pace.
 //!

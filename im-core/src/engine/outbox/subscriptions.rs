@@ -44,7 +44,7 @@ pub(crate) struct SubscriptionStart {
     pub(crate) cursor: Cursor,
     /// The room's head, as read from the store before access was checked.
     pub(crate) authorised_at: Seq,
-    /// Digest of the room's state that the subscriber has, if it has any: see [`RoomPosition::state`](crate::state::Place::state).
+    /// Digest of the room's state that the subscriber has, if it has any: see [`RoomPosition::state`](crate::state::RoomPosition::state).
     pub(crate) state_digest: Option<u32>,
 }
 

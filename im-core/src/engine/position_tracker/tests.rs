@@ -130,7 +130,11 @@ fn a_mark_looks_only_at_what_has_moved() {
     let stream_position = tracker.stream_position(&session(), 1);
     assert_eq!(
         stream_position.rooms[0],
-        RoomPosition { room: RoomTag::of(&room(17)), cursor: Some(at(1, 6)), ..stream_position.rooms[1] }
+        RoomPosition {
+            room: RoomTag::of(&room(17)),
+            cursor: Some(at(1, 6)),
+            ..stream_position.rooms[1]
+        }
     );
     assert_eq!(stream_position.rooms.len(), StreamPosition::MAX_ROOMS, "and no more than may fit");
 }

@@ -167,7 +167,7 @@ pub async fn who_waits_for_a_slow_store_is_not_taken_for_silent<F: TransportFact
 /// Opens the gate when whoever came to it has been there for longer than a handshake may take. On a connection for both
 /// halves nobody comes to it.
 async fn time_out<F: TransportFactory>(world: &World<F>, gate: Gate) {
-    if F::kind() != Kind::Whole {
+    if F::kind() != Kind::Duplex {
         soon(gate.reached(1)).await;
     }
     for engine in &world.engines {
