@@ -24,8 +24,8 @@ try {
   const page = await browser.newPage();
   await page.goto(base);
   const told = await page.evaluate(async ({ token, room }) => {
-    const { follow } = await import("/follow.mjs");
-    return follow(EventSource, { base: location.origin, token, room });
+    const { subscribe } = await import("/subscribe.mjs");
+    return subscribe(EventSource, { base: location.origin, token, room });
   }, { token, room });
   console.log(JSON.stringify(told));
 } finally {

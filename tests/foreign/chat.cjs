@@ -32,7 +32,7 @@ function soon(promise, what) {
 /** One user on one device. Keeps cursors by the one rule, and what it has read. */
 class Client {
   constructor(url, user) {
-    Object.assign(this, { url, user, session: null, holes: 0, others: [], watchers: new Set() });
+    Object.assign(this, { url, user, session: null, gaps: 0, others: [], watchers: new Set() });
     this.cursors = new Map(); // room -> { epoch, seq }
     this.read = new Map(); // room -> events taken
   }
@@ -88,7 +88,7 @@ class Client {
     const cursor = this.cursors.get(event.room);
     if (!cursor || event.epoch !== cursor.epoch || event.seq <= cursor.seq) return;
     if (event.seq > cursor.seq + 1) {
-      this.holes += 1;
+      this.gaps += 1;
       return;
     }
     cursor.seq = event.seq;
@@ -181,10 +181,10 @@ async function talk(alice, bob, room) {
       replies.push(...pair.map(({ reply }) => reply));
     }
   }
-  const receipts = await soon(Promise.all(replies), "20 receipts");
-  check(receipts.length === 20, "20 sends in batches of two are acknowledged");
-  const places = receipts.map(({ seq }) => seq).sort((a, b) => a - b);
-  check(same(places, upTo(2, 21)), "their places are 2 to 21, each once");
+  const acks = await soon(Promise.all(replies), "20 acks");
+  check(acks.length === 20, "20 sends in batches of two are acknowledged");
+  const seqs = acks.map(({ seq }) => seq).sort((a, b) => a - b);
+  check(same(seqs, upTo(2, 21)), "their seqs are 2 to 21, each once");
   for (const user of [alice, bob]) await user.until(() => user.texts(room).length === 20, "20 events");
   check(same(alice.texts(room), bob.texts(room)), "both read the same in the same order");
   const own = bob.texts(room).filter((text) => text.startsWith(alice.user));
@@ -312,7 +312,7 @@ async function main(url) {
   await comeBack(alice, bob, room);
   await fromCheckpoint(bob, room);
   await faults(alice, bob, room);
-  check(alice.holes + bob.holes === 0, "no push ever left a hole");
+  check(alice.gaps + bob.gaps === 0, "no push ever left a gap");
   bob.ws.close();
 }
 

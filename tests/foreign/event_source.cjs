@@ -10,6 +10,6 @@ if (!room) {
   console.error("usage: node event_source.cjs URL TOKEN ROOM");
   process.exit(2);
 }
-import("./follow.mjs")
-  .then(({ follow }) => follow(EventSource, { base, token, room }))
+import("./subscribe.mjs")
+  .then(({ subscribe }) => subscribe(EventSource, { base, token, room }))
   .then((told) => console.log(JSON.stringify(told)));

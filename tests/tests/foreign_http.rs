@@ -209,11 +209,11 @@ async fn serve(users: Arc<dyn Authenticator>) -> SocketAddr {
     let edge = Edge::new(engine.clone(), UplinkConfig::default())
         .mount(Sse::new(engine.clone(), sse))
         .mount(LongPoll::new(engine, LongPollConfig::default()));
-    let follow = std::fs::read_to_string(foreign::file("follow.mjs")).unwrap();
+    let module = std::fs::read_to_string(foreign::file("subscribe.mjs")).unwrap();
     let javascript = [("content-type", "text/javascript")];
     let app = Router::new()
         .route("/", get(|| async { Html("<!doctype html><title>im</title>") }))
-        .route("/follow.mjs", get(move || async move { (javascript, follow) }))
+        .route("/subscribe.mjs", get(move || async move { (javascript, module) }))
         .nest_service("/im", edge);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

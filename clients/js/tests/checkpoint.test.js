@@ -12,7 +12,7 @@ import { online } from './support/machine.js';
 
 const EPOCH = '1.1';
 
-/** A client that follows `n` rooms, each at its event 4, and the checkpoint's revision. */
+/** A client that is subscribed to `n` rooms, each at its event 4, and the checkpoint's revision. */
 class Rig {
   /** @param {number} n @param {{duplex?: boolean}} [traits] */
   constructor(n, { duplex = true } = {}) {
@@ -20,7 +20,7 @@ class Rig {
     this.duplex = duplex;
     this.rev = 0;
     this.now = 1;
-    for (let i = 0; i < n; i++) this.follow(`r${i}`);
+    for (let i = 0; i < n; i++) this.subscribe(`r${i}`);
     this.machine.traits = { codec: JSON_CODEC, duplex };
     this.machine.events.length = 0;
   }
@@ -42,7 +42,7 @@ class Rig {
   }
 
   /** @param {string} room */
-  follow(room) {
+  subscribe(room) {
     const id = this.machine.onCommand({ t: 'sub', room });
     this.machine.flush(this.now);
     this.says(this.rooms(id, [[room, 4]]));
@@ -198,7 +198,7 @@ test('a room that was denied does not come back from the checkpoint', () => {
     const rig = new Rig(2, { duplex });
     rig.says({ t: 'room', room: 'r0', status: 'denied', head: 0, code: 4602 });
     // The answer to something else names the revision of a checkpoint that still has the room.
-    rig.follow('r1');
+    rig.subscribe('r1');
     const [hello, resume] = rig.reconnect()[0].frames;
     assert.deepEqual([resume.rev, resume.cursors], [undefined, [['r1', EPOCH, 4]]]);
     rig.welcome(hello);

@@ -20,9 +20,9 @@ test('whatever happens, events are read in order and once, and sends are kept in
     const model = new Model(seed);
     const { machine } = model;
     machine.start(model.now);
-    const follow = machine.onCommand({ t: 'sub', room: 'tea' });
-    for (let i = 0; i < 2000 && !model.answers.has(follow); i++) model.step();
-    const status = /** @type {any} */ (model.answers.get(follow)).rooms[0];
+    const subscribe = machine.onCommand({ t: 'sub', room: 'tea' });
+    for (let i = 0; i < 2000 && !model.answers.has(subscribe); i++) model.step();
+    const status = /** @type {any} */ (model.answers.get(subscribe)).rooms[0];
     /** @type {number[]} */
     const sent = [];
     for (let i = 0; i < 600; i++) {
@@ -41,8 +41,8 @@ test('whatever happens, events are read in order and once, and sends are kept in
     const mine = model.log.filter(({ from }) => from === 'ann');
     assert.equal(mine.length, sent.length, what);
     for (const id of sent) assert.ok(!(model.answers.get(id) instanceof Error), what);
-    const receipts = sent.map((id) => /** @type {any} */ (model.answers.get(id)).seq);
-    assert.deepEqual(new Set(receipts), new Set(mine.map(({ seq }) => seq)), what);
+    const acks = sent.map((id) => /** @type {any} */ (model.answers.get(id)).seq);
+    assert.deepEqual(new Set(acks), new Set(mine.map(({ seq }) => seq)), what);
     resumed.known += model.resumed.known;
     resumed.stale += model.resumed.stale;
   }
@@ -104,13 +104,13 @@ test('another generation replaces, and parts make one snapshot', () => {
   assert.equal(state.update(update('a', 1, 7)), true);
 });
 
-test('unset keys are held, and of very many the oldest are forgotten', () => {
+test('tombstones are held, and of very many the oldest are purged', () => {
   const state = new RoomState();
   state.update(update('a', 5));
   assert.equal(state.update(update('a', 4, 1)), false);
   for (let i = 0; i < 1024; i++) state.update(update(`k${i}`, 10 + i));
   assert.equal(state.update(update('a', 4, 1)), true);
-  assert.equal(state.map.unset, 1024);
+  assert.equal(state.map.tombstones, 1024);
 });
 
 test('pauses double up to the longest, and a wish is kept to', () => {
@@ -203,7 +203,7 @@ function sending(machine) {
   };
 }
 
-test('after a refusal for now, sends to that place wait for all answers and go again in their order', () => {
+test('after a refusal for now, sends to that target wait for all answers and go again in their order', () => {
   const machine = online();
   const { send, refuse, sent } = sending(machine);
   const [a, b, c] = [1, 2, 3].map((n) => send('a', n));

@@ -54,7 +54,7 @@ test('a room whose tab left before the answer is left too', async (t) => {
   }
 });
 
-test('a room that another tab follows stays when the first leaves before the answer', async (t) => {
+test('a room that another tab is subscribed to stays when the first leaves before the answer', async (t) => {
   const { hub, shell } = start(t);
   for (const tab of ['one', 'two']) {
     hub.on({ tab, conn: 1, open: true });

@@ -27,10 +27,10 @@ export const Code: Readonly<{
     RateLimited: 4200;
     Overloaded: 4201;
     StoreUnavailable: 4202;
-    SlowReader: 4203;
+    SlowSubscriber: 4203;
     TooManyConnections: 4204;
     IdleTimeout: 4205;
-    NotYet: 4206;
+    SenderOrder: 4206;
     Unauthenticated: 4300;
     BadCredentials: 4301;
     Expired: 4302;

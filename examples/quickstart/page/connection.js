@@ -31,7 +31,7 @@ export class Refused extends Error {
 export class Lost extends Error {}
 
 /** A UUIDv7 (RFC 9562): begins with the time, so that ids of one time lie side by side in the server's store. */
-export function freshId() {
+export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const now = Date.now();
   new DataView(bytes.buffer).setUint16(0, Math.floor(now / 2 ** 32));
@@ -125,7 +125,7 @@ export class Connection {
   }
 
   async #hello() {
-    const hello = { v: 1, user: this.#user, device: keep("im.device", freshId), client: "im-page/1" };
+    const hello = { v: 1, user: this.#user, device: keep("im.device", newId), client: "im-page/1" };
     try {
       return await this.request("hello", { ...hello, ...this.#session() });
     } catch (error) {

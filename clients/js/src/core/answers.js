@@ -66,7 +66,7 @@ function onGood(machine, now, frame, pending) {
     case 'hello':
       return onWelcome(machine, now, frame);
     case 'resume':
-    case 'fill':
+    case 'gapRepair':
       return onStatuses(machine, now, frame);
     case 'checkpoint':
       machine.rooms.confirmed(pending.body.cursors);
@@ -180,11 +180,11 @@ function onOwnRefusal(machine, now, refusal, pending) {
       machine.rooms.dropCheckpoint();
       return writeResume(machine, now);
     case 'checkpoint':
-      machine.rooms.isTelling = false;
+      machine.rooms.checkpointPending = false;
       return;
     case 'refresh':
       return onRefreshRefused(machine, now, refusal);
-    case 'fill':
+    case 'gapRepair':
       return onGapRepairRefused(machine, now, refusal, pending.body.room);
   }
 }
@@ -199,7 +199,7 @@ function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pendi
   const { flight, rooms, decisions } = machine;
   const { body, tries } = pending;
   // Whatever it was refused for, it is no try if it is another one's turn first.
-  const itsTurn = code !== Code.NotYet && flight.isNext(id);
+  const itsTurn = code !== Code.SenderOrder && flight.isNext(id);
   if (isTemporary(code) && body.t === 'send' && (tries < machine.config.sendRetries || !itsTurn)) {
     const pause = Math.max(100 * 2 ** Math.min(tries, 7), retryMs ?? 0);
     if (itsTurn) pending.tries += 1;

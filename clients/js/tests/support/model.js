@@ -46,11 +46,11 @@ export class Model {
     this.up = [];
     /** @type {Frame[]} On their way to the client. */
     this.down = [];
-    /** @type {number | undefined} How far the server has pushed, while the room is followed. */
+    /** @type {number | undefined} How far the server has pushed, while the room is subscribed to. */
     this.pushed = undefined;
-    /** What the server keeps of the session: how far the room was confirmed, while it is followed. */
+    /** What the server keeps of the session: how far the room was confirmed, while it is subscribed to. */
     this.checkpoint = { rev: 0, at: /** @type {number | undefined} */ (undefined) };
-    /** Whether nothing was followed on this connection yet. */
+    /** Whether nothing was subscribed to on this connection yet. */
     this.isUnsubscribed = false;
     /** How often a resume named the right revision, and another one. */
     this.resumed = { known: 0, stale: 0 };
@@ -145,7 +145,7 @@ export class Model {
     if (t === 'send') return this.keep(frame);
     if (t === 'ping') return { t: 'ok', id, now: 0 };
     if (t === 'checkpoint') return this.confirm(frame);
-    return this.follow(frame);
+    return this.subscribe(frame);
   }
 
   /** @param {Frame} checkpoint @returns {Frame} */
@@ -159,7 +159,7 @@ export class Model {
   }
 
   /** @param {Frame} frame `sub` or `resume` @returns {Frame} */
-  follow({ t, id, since, cursors, rev }) {
+  subscribe({ t, id, since, cursors, rev }) {
     // Somebody else goes on with the session for a moment.
     if (this.sometimes(6)) this.checkpoint.rev += 1;
     const held = this.isUnsubscribed && rev === undefined ? undefined : this.checkpoint.at;
