@@ -20,7 +20,7 @@ export async function subscribe(EventSource, { base, token, room }) {
     return commands.map((_, id) => replies.find((reply) => reply.id === id));
   };
 
-  const [welcome, , subscribed] = await post({ t: "hello", v: 1 }, { t: "join", room }, { t: "sub", room });
+  const [welcome, , subscribed] = await post({ t: "hello", v: 1 }, { t: "join", room }, { t: "subscribe", room });
   session = { "im-session": `${welcome.session} ${welcome.secret}` };
   const { epoch, cursor: start } = subscribed.rooms[0];
   const told = { start, taken: [], opened: 0, refused: 0, redelivered: 0 };
@@ -29,7 +29,7 @@ export async function subscribe(EventSource, { base, token, room }) {
   /** The one rule of reading. Whether there is more to come. */
   const take = (frame) => {
     if (frame.t === "room" && (frame.status !== "ok" || frame.cursor > cursor)) throw new Error(JSON.stringify(frame));
-    if (frame.t === "bye") throw new Error(JSON.stringify(frame));
+    if (frame.t === "disconnect") throw new Error(JSON.stringify(frame));
     if (frame.t !== "event") return true;
     if (frame.epoch !== epoch || frame.seq > cursor + 1) throw new Error(`a gap after ${cursor}: ${frame.seq}`);
     if (frame.seq <= cursor) {

@@ -115,7 +115,7 @@ export class Room extends Emitter {
 
   /** @param {Cursor | undefined} since */
   requestSubscription(since) {
-    const body = { t: 'sub', room: this.id, epoch: since?.epoch, since: since?.seq };
+    const body = { t: 'subscribe', room: this.id, epoch: since?.epoch, since: since?.seq };
     /** @type {Promise<RoomStatus>} */
     const subscribing = this.client
       .command(body)
@@ -134,7 +134,7 @@ export class Room extends Emitter {
   async unsubscribe() {
     this.subscribing = undefined;
     this.end();
-    const answer = this.client.command({ t: 'unsub', room: this.id });
+    const answer = this.client.command({ t: 'unsubscribe', room: this.id });
     this.client.handles.settle(this);
     await answer;
   }
@@ -212,7 +212,7 @@ export class Room extends Emitter {
 
   /**
    * Makes the room and becomes its owner. After `unknown` (the connection was cut before the answer) the same call again tells:
-   * it is `repeated` if the room is yours already, and as wished.
+   * it is `duplicate` if the room is yours already, and as wished.
    *
    * @param {{kind?: 'group' | 'channel', open?: boolean, members?: string[]}} [options]
    * @returns {Promise<AppendAck>}
@@ -262,7 +262,7 @@ export class Room extends Emitter {
    * @returns {Promise<string>} the stamp that it got
    */
   async putState(key, value, { stamp } = {}) {
-    const body = { t: 'set', room: this.id, key: checkId('state key', key), value: this.client.value(value), stamp };
+    const body = { t: 'put_state', room: this.id, key: checkId('state key', key), value: this.client.value(value), stamp };
     return (await this.client.command(body)).stamp;
   }
 
@@ -274,7 +274,7 @@ export class Room extends Emitter {
    * @returns {Promise<string>} the stamp that it got
    */
   async removeState(key, { stamp } = {}) {
-    return (await this.client.command({ t: 'unset', room: this.id, key: checkId('state key', key), stamp })).stamp;
+    return (await this.client.command({ t: 'remove_state', room: this.id, key: checkId('state key', key), stamp })).stamp;
   }
 
   /** @param {import('./wire/value.js').Frame} body */

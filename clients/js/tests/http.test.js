@@ -66,7 +66,7 @@ for (const [transport, encoding, path] of LINKS) {
     // The message has arrived, and its ack does not: it is sent again under the same id.
     fake.losses.set('/im/send', 1);
     const ack = await room.send({ text: '2' });
-    assert.equal(ack.repeated, true);
+    assert.equal(ack.duplicate, true);
     fake.publish('tea', { text: '3' });
     assert.deepEqual(await heard.until(4), numbers(4));
     assert.equal(fake.log('tea').length, 4);
@@ -83,14 +83,14 @@ for (const [transport, encoding, path] of LINKS) {
     if (transport === 'short') return;
     await waitForDownlink(fake, ann);
     const left = ann.once('status');
-    fake.bye(4001, 30);
+    fake.disconnect(4001, 30);
     const change = await left;
     assert.equal(change.code, 4001);
     assert.ok(Number(change.retryInMs) >= 30);
     fake.publish('tea', { text: '1' });
     assert.deepEqual(await heard.until(2), numbers(2));
     await waitForDownlink(fake, ann);
-    fake.bye(4600);
+    fake.disconnect(4600);
     while (ann.status !== 'closed') await ann.once('status');
   });
 }
@@ -170,7 +170,7 @@ for (const transport of /** @type {const} */ (['sse', 'poll', 'short'])) {
     await ann.room('other').subscribe();
     fake.losses.set('/im/send', 1);
     await assert.rejects(ann.room('tea').create({ open: true }), { kind: 'unknown' });
-    assert.deepEqual(await ann.room('tea').create({ open: true }).then(({ seq, repeated }) => [seq, repeated]), [1, true]);
+    assert.deepEqual(await ann.room('tea').create({ open: true }).then(({ seq, duplicate }) => [seq, duplicate]), [1, true]);
   });
 }
 
@@ -182,7 +182,7 @@ test('a session that somebody else takes over is left to them', async (t) => {
   const heard = collect(room);
   await waitForDownlink(fake, ann);
   const before = ann.shell?.machine.session;
-  fake.bye(4101);
+  fake.disconnect(4101);
   assert.equal((await ann.once('status')).code, 4101);
   await ann.online();
   assert.notEqual(ann.shell?.machine.session?.session, before?.session);

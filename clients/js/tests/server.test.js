@@ -48,14 +48,14 @@ for (const encoding of /** @type {const} */ (['json', 'msgpack'])) {
     await tea.signal('typing', true);
     assert.equal((await signalled).content, true);
 
-    assert.equal((await tea.create({ open: true })).repeated, true);
+    assert.equal((await tea.create({ open: true })).duplicate, true);
     await assert.rejects(tea.create(), (error) => error instanceof ImError && error.code === Code.Exists);
     await assert.rejects(bob.room('nowhere').subscribe(), (error) => error instanceof ImError && error.kind === 'refused');
     await assert.rejects(tea.send(() => {}), (error) => error instanceof ImError && error.kind === 'invalid');
     const mid = 'chosen-by-the-application-1';
     const first = await ann.send({ peer: 'bob' }, { text: 'a' }, { mid });
     const again = await ann.send({ peer: 'bob' }, { text: 'a' }, { mid });
-    assert.deepEqual([again.seq, again.repeated], [first.seq, true]);
+    assert.deepEqual([again.seq, again.duplicate], [first.seq, true]);
     await assert.rejects(ann.send({ peer: 'bob' }, 'b', { mid }), (error) => error instanceof ImError && error.code === Code.Conflict);
   });
 }
@@ -95,7 +95,7 @@ test('an ack that was lost comes again under the same message id', needsServer, 
   await heard.until(1);
   proxy.isDeaf = false;
   proxy.cut();
-  assert.deepEqual([(await ack).repeated, (await ack).seq], [true, heard.events[0].seq]);
+  assert.deepEqual([(await ack).duplicate, (await ack).seq], [true, heard.events[0].seq]);
   await ann.room('tea').send({ text: 'twice' });
   assert.deepEqual(await heard.until(2), ['once', 'twice']);
 });

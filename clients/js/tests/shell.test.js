@@ -34,7 +34,7 @@ class TestServer {
       if (frame.t === 'hello') this.current = link;
       if (this.current !== link) return link.events.lost({ code: 4101, message: 'another one came' });
       if (this.silent.has(frame.t)) continue;
-      const reply = frame.t === 'create' ? { ...this.model.event({}), t: 'ok', id: frame.id, repeated: false } : this.model.serve(frame);
+      const reply = frame.t === 'create' ? { ...this.model.event({}), t: 'ok', id: frame.id, duplicate: false } : this.model.serve(frame);
       link.events.message(JSON_CODEC.join([JSON_CODEC.encode(reply)]));
       this.push();
     }
@@ -134,7 +134,7 @@ test('does not move while something is under way that could not be repeated', as
   await client.ping();
   assert.equal(client.transport, 'poll');
   const [id] = [...machine.flight.pending].find(([, { body }]) => body.t === 'create') ?? [];
-  const ack = { t: 'ok', id, room: 'new', epoch: '1.1', seq: 1, at: 0, repeated: false };
+  const ack = { t: 'ok', id, room: 'new', epoch: '1.1', seq: 1, at: 0, duplicate: false };
   server.current?.events.message(JSON.stringify(ack));
   assert.equal((await created).seq, 1);
   await onTransport(client, 'ws');

@@ -65,7 +65,7 @@ for (const duplex of [true, false]) {
         const choice = model.draw(10);
         if (choice === 0) {
           const since = model.draw(3) === 0 ? {} : { epoch: '1.1', since: model.draw(model.log('tea').length + 1) };
-          answer = model.client.command({ t: 'sub', room: 'tea', ...since }).then(({ rooms }) => rooms[0].cursor);
+          answer = model.client.command({ t: 'subscribe', room: 'tea', ...since }).then(({ rooms }) => rooms[0].cursor);
           moved += 1;
         } else if (choice < 4) model.publish('tea');
         else if (choice === 4 && model.draw(5) === 0) model.cut();
@@ -96,7 +96,7 @@ for (const duplex of [true, false]) {
 test('pushes before the answer to a sub wait for it', () => {
   const machine = online();
   machine.traits = { codec: JSON_CODEC, duplex: false };
-  const id = machine.onCommand({ t: 'sub', room: 'tea', epoch: '1.1', since: 2 });
+  const id = machine.onCommand({ t: 'subscribe', room: 'tea', epoch: '1.1', since: 2 });
   machine.flush(1);
   const event = { t: 'event', room: 'tea', epoch: '1.1', from: 'x', at: 0, kind: 'message', content: 1 };
   const status = { room: 'tea', status: 'ok', epoch: '1.1', cursor: 2, head: 5 };
@@ -118,14 +118,14 @@ const events = (from, to) => range(from, to).map((seq) => ({ t: 'event', room: '
 /** @param {number} cursor @param {number} [head] */
 const status = (cursor, head = cursor) => ({ room: 'tea', status: 'ok', epoch: '1.1', cursor, head });
 
-/** A machine over two ways that has read `tea` up to 7; then a `sub` at 2 is on its way. */
+/** A machine over two ways that has read `tea` up to 7; then a `subscribe` at 2 is on its way. */
 function subscribedAgain() {
   const machine = online();
   machine.traits = { codec: JSON_CODEC, duplex: false };
-  const first = machine.onCommand({ t: 'sub', room: 'tea' });
+  const first = machine.onCommand({ t: 'subscribe', room: 'tea' });
   machine.flush(1);
   machine.onMessage(1, JSON.stringify({ t: 'ok', id: first, rooms: [status(7)], rev: 1, gen: 'g' }));
-  const id = machine.onCommand({ t: 'sub', room: 'tea', epoch: '1.1', since: 2 });
+  const id = machine.onCommand({ t: 'subscribe', room: 'tea', epoch: '1.1', since: 2 });
   machine.flush(2);
   machine.outputs.length = 0;
   const told = () => machine.events.splice(0).map((event) => (event.type === 'event' ? event.event.seq : event.type));
@@ -166,7 +166,7 @@ test('a reset in the answer drops pushes of the former epoch', () => {
 test('more pushes than wait for an answer are asked for after it', () => {
   const machine = online();
   machine.traits = { codec: JSON_CODEC, duplex: false };
-  const id = machine.onCommand({ t: 'sub', room: 'tea', epoch: '1.1', since: 0 });
+  const id = machine.onCommand({ t: 'subscribe', room: 'tea', epoch: '1.1', since: 0 });
   machine.flush(1);
   machine.onMessage(2, JSON.stringify(events(1, 1500)));
   assert.equal(machine.early.count, 1024);

@@ -125,7 +125,7 @@ export class Room extends Emitter<RoomEvents> {
     }): AsyncIterableIterator<RoomEvent>;
     /**
      * Makes the room and becomes its owner. After `unknown` (the connection was cut before the answer) the same call again tells:
-     * it is `repeated` if the room is yours already, and as wished.
+     * it is `duplicate` if the room is yours already, and as wished.
      *
      * @param {{kind?: 'group' | 'channel', open?: boolean, members?: string[]}} [options]
      * @returns {Promise<AppendAck>}

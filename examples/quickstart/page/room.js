@@ -109,7 +109,7 @@ export class Room {
   /** Tells the others the name that was typed, where the id does not show it. */
   tellName(name) {
     if (name === readable(this.me)) return;
-    const told = this.#ask("set", { room: this.#name, key: nameKey(this.me), value: name });
+    const told = this.#ask("put_state", { room: this.#name, key: nameKey(this.me), value: name });
     told.catch(() => {}); // then they see the id, until a message brings the name
   }
 
@@ -192,7 +192,7 @@ export class Room {
 
   async #subscribe() {
     const { epoch, seq } = this.#cursor;
-    const reply = await this.#ask("sub", { room: this.#name, epoch, since: seq });
+    const reply = await this.#ask("subscribe", { room: this.#name, epoch, since: seq });
     await this.#status(reply.rooms[0]);
   }
 
@@ -203,7 +203,7 @@ export class Room {
       this.#on.note("Some messages in between are no longer kept.");
     } else if (status === "reset") {
       this.#cursor = null; // another life of the room: what we showed is not part of it
-      await this.#ask("unsub", { room: this.#name });
+      await this.#ask("unsubscribe", { room: this.#name });
       await this.#load();
     } else if (status === "denied") {
       this.#inside = false;

@@ -266,8 +266,10 @@ impl Engine {
     ) -> Result<Stamp> {
         let core = self.core();
         let pack = |value| Content::new(value, self.limits());
-        let value =
-            value.map(pack).transpose().map_err(|e| Error::new(e.code(), "set", e.to_string()))?;
+        let value = value
+            .map(pack)
+            .transpose()
+            .map_err(|e| Error::new(e.code(), "put_state", e.to_string()))?;
         commands::check_stamp(core, stamp)?;
         commands::put_state(core, room.clone(), key.clone(), value, from.clone(), stamp).await
     }

@@ -153,14 +153,14 @@ impl CommandBody {
             Self::Member { .. } => "member",
             Self::Members { .. } => "members",
             Self::Rooms { .. } => "rooms",
-            Self::Sub { .. } => "sub",
-            Self::Unsub { .. } => "unsub",
+            Self::Sub { .. } => "subscribe",
+            Self::Unsub { .. } => "unsubscribe",
             Self::Resume { .. } => "resume",
             Self::Checkpoint { .. } => "checkpoint",
             Self::Send { .. } => "send",
             Self::Signal { .. } => "signal",
-            Self::Set { .. } => "set",
-            Self::Unset { .. } => "unset",
+            Self::Set { .. } => "put_state",
+            Self::Unset { .. } => "remove_state",
             Self::History { .. } => "history",
             Self::Sessions => "sessions",
             Self::Kick { .. } => "kick",
@@ -194,8 +194,8 @@ impl CommandBody {
                 limit: limit(&mut f)?,
             },
             "rooms" => Self::Rooms { after: f.take("after")?, limit: limit(&mut f)? },
-            "sub" => Self::Sub { room: f.need("room")?, since: since(&mut f)? },
-            "unsub" => Self::Unsub { room: f.need("room")? },
+            "subscribe" => Self::Sub { room: f.need("room")?, since: since(&mut f)? },
+            "unsubscribe" => Self::Unsub { room: f.need("room")? },
             "resume" => Self::Resume { cursors: cursors(&mut f)?, rev: f.take("rev")? },
             "checkpoint" => Self::Checkpoint { cursors: cursors(&mut f)? },
             "send" => Self::Send {
@@ -209,13 +209,13 @@ impl CommandBody {
                 kind: f.take("kind")?.unwrap_or_else(EventKind::message),
                 content: f.need_value("content")?,
             },
-            "set" => Self::Set {
+            "put_state" => Self::Set {
                 room: f.need("room")?,
                 key: f.need("key")?,
                 value: f.need_value("value")?,
                 stamp: f.take("stamp")?,
             },
-            "unset" => {
+            "remove_state" => {
                 Self::Unset { room: f.need("room")?, key: f.need("key")?, stamp: f.take("stamp")? }
             }
             "history" => Self::History {

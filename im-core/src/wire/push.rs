@@ -155,11 +155,11 @@ impl Push {
                 }
             }
             Self::Mark(at) => {
-                map.push("t", "mark");
+                map.push("t", "position");
                 map.push("at", &**at);
             }
             Self::Bye(bye) => {
-                map.push("t", "bye");
+                map.push("t", "disconnect");
                 map.push("code", int(u64::from(bye.code)));
                 map.push("msg", bye.message.as_str());
                 map.push_some("retry_ms", bye.retry_after.map(millis));
@@ -189,8 +189,8 @@ impl ServerFrame {
             }
             "snapshot" => Push::Snapshot(Snapshot::from_fields(f)?),
             "room" => Push::Room(RoomStatus::from_fields(f)?),
-            "mark" => Push::Mark(f.need("at")?),
-            "bye" => Push::Bye(Bye::from_fields(f)?),
+            "position" => Push::Mark(f.need("at")?),
+            "disconnect" => Push::Bye(Bye::from_fields(f)?),
             _ => return Ok(Self::Unknown),
         };
         Ok(Self::Push(push))

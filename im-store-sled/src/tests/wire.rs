@@ -79,7 +79,7 @@ impl Client {
     }
 
     async fn follow(&mut self) {
-        let answer = self.ask("sub", [("room", "tea".into())]).await;
+        let answer = self.ask("subscribe", [("room", "tea".into())]).await;
         assert_eq!(text(&answer, "t"), "ok", "{answer:?}");
     }
 
@@ -144,7 +144,7 @@ fn is_refused(answer: &Value, code: i64, words: &str) {
 
 fn is_kept(answer: &Value, seq: i64, repeated: bool) {
     assert_eq!((text(answer, "t"), number(answer, "seq")), ("ok", Some(seq)), "{answer:?}");
-    assert_eq!(answer.get("repeated"), Some(&Value::Bool(repeated)), "{answer:?}");
+    assert_eq!(answer.get("duplicate"), Some(&Value::Bool(repeated)), "{answer:?}");
 }
 
 #[tokio::test]

@@ -181,7 +181,7 @@ export class Flight {
 
   /** Whether it is not known what has become of a command that changes the session's checkpoint. */
   mayHaveMovedCheckpoint() {
-    return !this.every(({ written, body }) => !written || !['sub', 'unsub', 'resume', 'checkpoint'].includes(body.t));
+    return !this.every(({ written, body }) => !written || !['subscribe', 'unsubscribe', 'resume', 'checkpoint'].includes(body.t));
   }
 
   /** @param {(pending: Pending) => boolean} test */
@@ -191,7 +191,7 @@ export class Flight {
   }
 
   /**
-   * The newest `sub` or `unsub` for this room that has no answer yet.
+   * The newest `subscribe` or `unsubscribe` for this room that has no answer yet.
    *
    * @param {string} room
    */
@@ -326,7 +326,7 @@ function targetOf({ t, room, peer, to }) {
  * @param {Frame} body
  */
 function subscribes({ t }) {
-  return t === 'sub' || t === 'unsub';
+  return t === 'subscribe' || t === 'unsubscribe';
 }
 
 /**
@@ -351,8 +351,8 @@ export function isIdempotent(body) {
     case 'signal':
       return false;
     // Without a stamp of its own it would be newer the second time than what others have set since.
-    case 'set':
-    case 'unset':
+    case 'put_state':
+    case 'remove_state':
       return body.stamp !== undefined;
     // The message id makes a send safe.
     default:

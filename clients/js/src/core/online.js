@@ -87,7 +87,7 @@ function repairGaps({ rooms, flight }, now) {
   }
   for (const [room, { cursor, asked }] of gaps) {
     if (asked !== undefined) continue;
-    const by = flight.push({ t: 'sub', room, epoch: cursor.epoch, since: cursor.seq }, 'gapRepair');
+    const by = flight.push({ t: 'subscribe', room, epoch: cursor.epoch, since: cursor.seq }, 'gapRepair');
     rooms.asked(room, by);
   }
 }

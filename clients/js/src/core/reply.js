@@ -32,7 +32,7 @@ const every = (inner) => (value) => Array.isArray(value) && value.every(inner);
 /** @type {(fields: Record<string, Check>) => Check} */
 const shape = (fields) => (value) => map(value) && wrongField(value, fields) === undefined;
 
-const APPEND_ACK = { room: text, epoch: text, seq: count, at: count, repeated: flag };
+const APPEND_ACK = { room: text, epoch: text, seq: count, at: count, duplicate: flag };
 const STATUS = { room: text, status: text, epoch: perhaps(text), cursor: perhaps(count), code: perhaps(count) };
 const POSITION = { room: text, epoch: text, seq: count };
 const EVENT = { ...POSITION, from: text, at: count, kind: text, mid: perhaps(text), content: present };
@@ -45,7 +45,7 @@ const PUSHES = {
   state: { room: text, ...ENTRY },
   snapshot: { room: text, gen: text, entries: every(shape(ENTRY)), more: flag },
   room: STATUS,
-  bye: { code: count, msg: perhaps(text), retry_ms: perhaps(count) },
+  disconnect: { code: count, msg: perhaps(text), retry_ms: perhaps(count) },
 };
 
 const ROOMS = { rooms: every(shape(STATUS)), rev: count, gen: text };
@@ -65,12 +65,12 @@ const REPLIES = {
   send: APPEND_ACK,
   members: { members: list, more: flag },
   rooms: { list, more: flag },
-  sub: ROOMS,
+  subscribe: ROOMS,
   resume: ROOMS,
-  unsub: { rev: count },
+  unsubscribe: { rev: count },
   checkpoint: { rev: count },
-  set: { stamp },
-  unset: { stamp },
+  put_state: { stamp },
+  remove_state: { stamp },
   history: { epoch: text, head: count, first: any, events: every(shape(EVENT)), more: flag },
 };
 

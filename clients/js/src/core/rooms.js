@@ -251,7 +251,7 @@ export class Rooms {
   }
 
   /**
-   * The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
+   * The answer to a `subscribe` of the application: it wants to be where the answer says, even if it was further.
    *
    * @param {number} now
    * @param {RoomStatus} status

@@ -39,7 +39,7 @@
  * @typedef {{code?: number, message: string, retryMs?: number}} Cause
  */
 
-/** @typedef {{room: string, epoch: string, seq: number, at: number, repeated: boolean}} AppendAck */
+/** @typedef {{room: string, epoch: string, seq: number, at: number, duplicate: boolean}} AppendAck */
 
 /**
  * Something for the shell to do. `idempotent`: whether the whole message may be carried out twice without harm. `nudge`: the link

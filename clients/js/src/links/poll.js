@@ -107,10 +107,10 @@ export class PollLink {
   /** @param {Frame[]} frames with the position at their end; none if there is nothing new */
   take(frames) {
     const last = frames.at(-1);
-    const pushes = last?.t === 'mark' ? frames.slice(0, -1) : frames;
+    const pushes = last?.t === 'position' ? frames.slice(0, -1) : frames;
     if (pushes.length > 0) this.events.message(pushes);
     if (this.isDone) return;
-    if (last?.t === 'mark') this.position = String(last.at);
+    if (last?.t === 'position') this.position = String(last.at);
     // A server that does not hold what it is asked to hold must not be asked without a pause.
     const wasHeld = this.setup.holdMs > 0 && this.setup.env.now() - this.askedAt >= Math.min(1000, this.setup.holdMs);
     this.wait(pushes.length === 0 && !wasHeld && !this.isDue ? this.setup.pauseMs : 0);

@@ -60,7 +60,7 @@ export async function subscribe(hub, peer, id, room, epoch, since) {
  */
 async function begin(hub, room, wanted) {
   const from = wanted ? { epoch: wanted.epoch, since: wanted.seq } : {};
-  const answer = hub.shell.command({ t: 'sub', room, ...from });
+  const answer = hub.shell.command({ t: 'subscribe', room, ...from });
   hub.subscribing.set(room, answer);
   try {
     const { rooms } = await answer;

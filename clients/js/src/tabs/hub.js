@@ -116,7 +116,7 @@ export class Hub {
   release(room) {
     for (const peer of this.peers.values()) if (peer.rooms.has(room)) return;
     if (!this.shell.machine.rooms.map.has(room)) return;
-    this.shell.command({ t: 'unsub', room }).catch(() => {});
+    this.shell.command({ t: 'unsubscribe', room }).catch(() => {});
   }
 
   /**
@@ -152,11 +152,11 @@ export class Hub {
         return void this.greet(peer);
       case 'ping':
         return { now: Date.now() };
-      case 'sub':
+      case 'subscribe':
         return this.statuses([await subscribe(this, peer, frame.id, frame.room, frame.epoch, frame.since)]);
       case 'resume':
         return this.resume(peer, frame.id, frame.cursors ?? []);
-      case 'unsub':
+      case 'unsubscribe':
         peer.rooms.delete(frame.room);
         this.release(frame.room);
         return { rev: 0 };

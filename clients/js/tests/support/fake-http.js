@@ -147,12 +147,12 @@ export class FakeHttp {
       const log = this.log(room);
       const before = log.find(({ mid }) => mid === frame.mid);
       const event = before ?? this.publish(room, frame.content, { from: session.user, mid: frame.mid });
-      return { t: 'ok', id, room, epoch: EPOCH, seq: event.seq, at: event.at, repeated: before !== undefined };
+      return { t: 'ok', id, room, epoch: EPOCH, seq: event.seq, at: event.at, duplicate: before !== undefined };
     }
     if (t === 'create') {
-      const repeated = this.log(room).length > 0;
+      const duplicate = this.log(room).length > 0;
       const event = this.log(room)[0] ?? this.publish(room, { changes: [] }, { from: session.user, kind: 'im.members' });
-      return { t: 'ok', id, room, epoch: EPOCH, seq: event.seq, at: event.at, repeated };
+      return { t: 'ok', id, room, epoch: EPOCH, seq: event.seq, at: event.at, duplicate };
     }
     if (t === 'history') {
       const log = this.log(room);
@@ -161,17 +161,17 @@ export class FakeHttp {
     if (t === 'resume' && frame.rev !== undefined && frame.rev !== session.rev) {
       return { t: 'err', id, code: 4401, msg: 'the checkpoint is another one' };
     }
-    const subscribes = t === 'sub' || t === 'resume';
+    const subscribes = t === 'subscribe' || t === 'resume';
     // After `hello` the first of them begins anew, or with what the checkpoint holds.
     if (subscribes && context.isUnsubscribed && frame.rev === undefined) session.rooms.clear();
     if (subscribes) context.isUnsubscribed = false;
     const held = frame.rev === undefined ? [] : [...session.rooms.keys()];
-    if (t === 'sub') this.subscribe(session, room, frame.since ?? this.log(room).length);
-    if (t === 'unsub') session.rooms.delete(room);
+    if (t === 'subscribe') this.subscribe(session, room, frame.since ?? this.log(room).length);
+    if (t === 'unsubscribe') session.rooms.delete(room);
     for (const [name, , seq] of frame.cursors ?? []) this.subscribe(session, name, seq);
     if (t !== 'ping') session.rev += 1;
     session.down?.wake();
-    const named = t === 'sub' ? [room] : (frame.cursors ?? []).map((/** @type {any[]} */ [name]) => name);
+    const named = t === 'subscribe' ? [room] : (frame.cursors ?? []).map((/** @type {any[]} */ [name]) => name);
     const rooms = [...new Set([...held, ...named])].map((name) => this.status(name, session.rooms.get(name)?.at ?? 0));
     return { t: 'ok', id, rooms, rev: session.rev, gen: 'beef', now: 0 };
   }
@@ -254,7 +254,7 @@ export class FakeHttp {
   }
 
   /** Ends every downlink. @param {number} code @param {number} [retryMs] */
-  bye(code, retryMs) {
+  disconnect(code, retryMs) {
     for (const session of this.sessions.values()) session.down?.refuse(code, retryMs);
   }
 
@@ -265,7 +265,7 @@ export class FakeHttp {
    * @param {string} position
    */
   block(frames, position) {
-    return `data: ${json.encode(frames.length > 0 ? frames : { t: 'mark', at: position })}\nid: ${position}\n\n`;
+    return `data: ${json.encode(frames.length > 0 ? frames : { t: 'position', at: position })}\nid: ${position}\n\n`;
   }
 
   /**
@@ -287,7 +287,7 @@ export class FakeHttp {
       },
       refuse: (/** @type {number} */ code, /** @type {number | undefined} */ retryMs) => {
         session.down = undefined;
-        response.end(`data: ${JSON.stringify({ t: 'bye', code, msg: 'bye', retry_ms: retryMs })}\n\n`);
+        response.end(`data: ${JSON.stringify({ t: 'disconnect', code, msg: 'disconnect', retry_ms: retryMs })}\n\n`);
       },
       cut: () => void response.destroy(),
     };
@@ -317,7 +317,7 @@ export class FakeHttp {
         if (this.loses('/im/poll')) return void response.destroy();
         if (frames.length === 0 && known === `"${position}"`) return void this.late.then(() => response.writeHead(304).end());
         const packed = request.headers.accept === 'application/msgpack';
-        const list = [...frames, { t: 'mark', at: position }];
+        const list = [...frames, { t: 'position', at: position }];
         response.setHeader('etag', `"${position}"`);
         response.setHeader('content-type', packed ? 'application/msgpack' : 'application/json');
         void this.late.then(() => response.end(packed ? msgpack.encode(list) : json.encode(list)));
@@ -326,7 +326,7 @@ export class FakeHttp {
         isDone = true;
         clearTimeout(timer);
         session.down = undefined;
-        this.refuse(response, code === 4101 ? 409 : code === 4001 ? 503 : 410, { code, msg: 'bye', retry_ms: retryMs });
+        this.refuse(response, code === 4101 ? 409 : code === 4001 ? 503 : 410, { code, msg: 'disconnect', retry_ms: retryMs });
       },
       cut: () => void response.destroy(),
     };

@@ -158,7 +158,7 @@ export class Model {
     return { t: 'ok', id, rev: rev + 1 };
   }
 
-  /** @param {Frame} frame `sub` or `resume` @returns {Frame} */
+  /** @param {Frame} frame `subscribe` or `resume` @returns {Frame} */
   subscribe({ t, id, since, cursors, rev }) {
     // Somebody else goes on with the session for a moment.
     if (this.sometimes(6)) this.checkpoint.rev += 1;
@@ -169,7 +169,7 @@ export class Model {
       if (!isKnown) return { t: 'err', id, code: 4401, msg: 'the checkpoint is another one' };
     }
     this.isUnsubscribed = false;
-    const at = t === 'sub' ? (since ?? this.log.length) : (cursors[0]?.[2] ?? held);
+    const at = t === 'subscribe' ? (since ?? this.log.length) : (cursors[0]?.[2] ?? held);
     this.checkpoint = { rev: this.checkpoint.rev + 1, at };
     const answer = { t: 'ok', id, rev: this.checkpoint.rev, gen: 'beef' };
     if (at === undefined) return { ...answer, rooms: [] };
@@ -190,6 +190,6 @@ export class Model {
       this.log.push(event);
     }
     const { room, epoch, seq, at } = event;
-    return { t: 'ok', id, room, epoch, seq, at, repeated: before !== undefined };
+    return { t: 'ok', id, room, epoch, seq, at, duplicate: before !== undefined };
   }
 }

@@ -112,7 +112,7 @@ export class Flight {
     /** @param {(pending: Pending) => boolean} test */
     every(test: (pending: Pending) => boolean): boolean;
     /**
-     * The newest `sub` or `unsub` for this room that has no answer yet.
+     * The newest `subscribe` or `unsubscribe` for this room that has no answer yet.
      *
      * @param {string} room
      */

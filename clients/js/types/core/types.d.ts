@@ -43,7 +43,7 @@ export type AppendAck = {
     epoch: string;
     seq: number;
     at: number;
-    repeated: boolean;
+    duplicate: boolean;
 };
 /**
  * Something for the shell to do. `idempotent`: whether the whole message may be carried out twice without harm. `nudge`: the link

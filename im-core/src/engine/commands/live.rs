@@ -124,7 +124,7 @@ pub(super) async fn set(
 pub(crate) fn check_stamp(core: &Core, stamp: Option<Stamp>) -> Result<()> {
     let most = core.now().plus(core.config.max_stamp_ahead);
     if stamp.is_some_and(|stamp| stamp.ms > most) {
-        Err(Error::of(Code::StampAhead, "set"))
+        Err(Error::of(Code::StampAhead, "put_state"))
     } else {
         Ok(())
     }
@@ -140,10 +140,10 @@ pub(crate) async fn put_state(
     stamp: Option<Stamp>,
 ) -> Result<Stamp> {
     if core.stopped.is_cancelled() {
-        return Err(Error::of(Code::Draining, "set"));
+        return Err(Error::of(Code::Draining, "put_state"));
     }
     if !core.state_writer.has_room() {
-        return Err(Error::of(Code::Overloaded, "set"));
+        return Err(Error::of(Code::Overloaded, "put_state"));
     }
     let live = core.activate(&room).await?;
     // Until the update waits for the store: what is read of it after an eviction is then found there.
@@ -177,10 +177,10 @@ pub(crate) async fn put_state(
         Merge::Taken => Ok(stamp),
         Merge::Stale => {
             ::metrics::counter!(metrics::STALE_STATE).increment(1);
-            Err(Error::of(Code::Stale, "set"))
+            Err(Error::of(Code::Stale, "put_state"))
         }
         Merge::Full => {
-            Err(Error::new(Code::TooMany, "set", "the room holds as much state as it may"))
+            Err(Error::new(Code::TooMany, "put_state", "the room holds as much state as it may"))
         }
     }
 }

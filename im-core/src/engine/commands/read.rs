@@ -127,7 +127,7 @@ fn check_room_count(core: &Core, conn: &Conn, more: &[RoomId]) -> Result<()> {
         let most = core.config.max_rooms_per_session;
         return Err(Error::new(
             Code::TooMany,
-            "sub",
+            "subscribe",
             format!("at most {most} rooms can be followed at once"),
         ));
     }
@@ -273,7 +273,7 @@ impl Core {
         since: Cursor,
     ) -> Result<(RoomStatus, Start)> {
         let (status, start) = status(self, session, room, Some(since)).await?;
-        start.map(|start| (status, start)).ok_or_else(|| Error::of(Code::NotFound, "sub"))
+        start.map(|start| (status, start)).ok_or_else(|| Error::of(Code::NotFound, "subscribe"))
     }
 
     /// Puts a reader on a room's list.
