@@ -242,7 +242,7 @@ impl Peer {
     }
 
     async fn subscribe(&mut self, at: usize, since: Option<u64>, sub: &Value) {
-        self.judge.note(format!("sub {} from {since:?}", self.judge.rooms[at].name));
+        self.judge.note(format!("subscribe {} from {since:?}", self.judge.rooms[at].name));
         let replies = self.until_answered(&json!([sub])).await;
         let statuses = replies.iter().filter_map(|reply| reply["rooms"].as_array()).flatten();
         statuses.for_each(|status| self.judge.answered(status, since));

@@ -62,7 +62,7 @@ pub struct StateUpdate {
     pub stamp: Stamp,
     /// Who set it.
     pub from: UserId,
-    /// The value; `None` if the key was unset.
+    /// The value; `None` if the key was removed.
     pub value: Option<Content>,
 }
 

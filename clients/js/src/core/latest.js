@@ -1,7 +1,7 @@
 import { compareStamps } from '../ids.js';
 
 /**
- * A state key's newest value. Without `value` the key was unset.
+ * A state key's newest value. Without `value` the key was removed.
  *
  * @typedef {{room: string, key: string, stamp: string, from: string, value?: import('../wire/value.js').Value}} StateUpdate
  */

@@ -34,7 +34,7 @@ export class RoomState {
     snapshot(generation: string, entries: StateUpdate[], more: boolean): StateUpdate[] | undefined;
 }
 /**
- * A state key's newest value. Without `value` the key was unset.
+ * A state key's newest value. Without `value` the key was removed.
  */
 export type StateUpdate = {
     room: string;
