@@ -64,7 +64,7 @@ codes! {
     RateLimited = 4200, "too many commands; slow down";
     /// The engine has no room for more work now.
     Overloaded = 4201, "the server is busy; try again later";
-    /// The store cannot take it now: it is full, failing or away. Nothing was kept.
+    /// The store is unavailable: it is full, failing or away. Nothing was stored.
     StoreUnavailable = 4202, "the store is unavailable; nothing was stored";
     /// The reader took so little for so long that it was cut off.
     SlowSubscriber = 4203, "you read too slowly; resume from your cursors";

@@ -150,8 +150,8 @@ fn is_kept(answer: &Value, seq: i64, repeated: bool) {
 #[tokio::test]
 async fn a_full_or_broken_disk_is_told_by_number_and_the_retry_is_kept_once() {
     for (errno, words) in [
-        (libc::ENOSPC, "storage is full; nothing was kept"),
-        (libc::EIO, "cannot take it now; nothing was kept"),
+        (libc::ENOSPC, "storage is full; nothing was stored"),
+        (libc::EIO, "the store is unavailable; nothing was stored"),
     ] {
         let mut scene = Scene::new().await;
         let mid = "0123456789abcdef-2";
@@ -181,7 +181,7 @@ async fn an_outcome_that_is_not_known_is_told_as_such_and_the_retry_is_kept_once
             scene.device.fail(site, Work::Undone, errno);
         }
         is_refused(&scene.ann.send(doubtful, "perhaps").await, 4100, "retry under the same");
-        is_refused(&other.send(late, "late").await, 4202, "nothing was kept");
+        is_refused(&other.send(late, "late").await, 4202, "nothing was stored");
         assert_eq!(text(&scene.bystander.ask("ping", []).await, "t"), "ok");
 
         is_kept(&other.send(late, "late").await, 5, false);
