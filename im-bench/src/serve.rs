@@ -73,7 +73,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let (mut tuning, mut config) = (Tuning::default(), EngineConfig::default());
     config = config.max_connections_per_address(usize::MAX);
     if let Some(batch) = options.batch {
-        // A lane hands over what has queued in one call, which a store never takes apart.
+        // An append shard sends what has queued in one call, which a store never takes apart.
         (tuning, config) = (tuning.max_batch(batch), config.append_batch(batch));
     }
     im_http::raise_file_limit();

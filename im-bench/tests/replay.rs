@@ -135,7 +135,7 @@ fn lost_room_fails_the_run() {
                     "--transport",
                     transport,
                 ][..],
-                &["--forget-a-room", "--patience", "3"],
+                &["--drop-a-subscription", "--patience", "3"],
             ]
             .concat(),
         );
@@ -150,7 +150,7 @@ fn trace_of_unclean_run_names_what_was_left() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("traces");
     let run = ["--clients", "2", "--store", "memory", "--lines", "100", "--transport", "long"];
-    let broken = ["--forget-a-room", "--patience", "1", "--trace", to.to_str().unwrap()];
+    let broken = ["--drop-a-subscription", "--patience", "1", "--trace", to.to_str().unwrap()];
     let (report, _) = unclean(&[&run[..], &broken].concat());
     // "CLIENT follows ROOM, has …"
     let lag = report["lags"][0].as_str().unwrap();

@@ -140,6 +140,21 @@ macro_rules! text_id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// The text, shared.
+            #[cfg(feature = "engine")]
+            #[allow(dead_code, reason = "not every id is stored")]
+            pub(crate) fn shared(&self) -> Arc<str> {
+                Arc::clone(&self.0)
+            }
+
+            /// Checks a text that is shared.
+            #[cfg(feature = "engine")]
+            #[allow(dead_code, reason = "not every id is stored")]
+            pub(crate) fn from_shared(text: &Arc<str>) -> Result<Self, IdError> {
+                check($what, text, $min, $max, $allowed)?;
+                Ok(Self(Arc::clone(text)))
+            }
         }
 
         impl fmt::Display for $name {

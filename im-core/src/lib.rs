@@ -24,13 +24,19 @@ pub mod time;
 pub mod wire;
 
 #[cfg(feature = "engine")]
+pub mod backend;
+#[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]
 pub mod keyed;
 #[cfg(feature = "engine")]
+pub mod kv;
+#[cfg(feature = "engine")]
 pub mod memory;
 #[cfg(feature = "engine")]
 pub mod ports;
+#[cfg(feature = "engine")]
+pub mod store;
 #[cfg(feature = "engine")]
 pub mod transfer;
 

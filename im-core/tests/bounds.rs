@@ -136,13 +136,13 @@ async fn all_acks_together_are_bounded() {
     let config = EngineConfig::default().acks_bytes(2 * KIB * KIB);
     let engine = started(config).await;
     room_of_control_characters(&engine, 10).await;
-    let mut readers = Vec::new();
+    let mut clients = Vec::new();
     for n in 0..40 {
-        let reader = greeted(&engine, &format!("user{n}")).await;
-        let connection = reader.connection.clone();
+        let client = greeted(&engine, &format!("user{n}")).await;
+        let connection = client.connection.clone();
         let asked = Bytes::from(pages(64).to_string());
         tokio::spawn(async move { connection.submit(asked).await });
-        readers.push(reader);
+        clients.push(client);
     }
     settle().await;
     let held = engine.usage().ack_bytes;
@@ -164,7 +164,7 @@ async fn all_acks_together_are_bounded() {
         id += 1;
         assert!(began.elapsed().as_secs() < 120, "ann never gets a page");
     }
-    let ended = readers.iter().filter(|reader| reader.connection.is_closed()).count();
+    let ended = clients.iter().filter(|client| client.connection.is_closed()).count();
     assert!(ended > 0, "nobody was ended");
 }
 

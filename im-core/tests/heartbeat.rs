@@ -30,8 +30,8 @@ async fn listen(connection: &Connection, answers: bool) -> Option<Code> {
         if heartbeat && answers {
             connection.heard();
         }
-        if let Some(bye) = close {
-            return Code::from_number(bye.code);
+        if let Some(disconnect) = close {
+            return Code::from_number(disconnect.code);
         }
     }
     None

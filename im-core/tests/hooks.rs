@@ -147,8 +147,12 @@ async fn refused_direct_room_is_not_made() {
     let mut ann = greeted(&engine, "ann").await;
     let mid = "0123456789abcdef";
     let send = json!({"t": "send", "id": 2, "peer": "eve", "mid": mid, "content": 1});
-    let told = ann.ask(send.clone()).await;
-    assert_eq!((&told["t"], &told["msg"]), (&json!("err"), &json!("Leave eve alone.")), "{told}");
+    let answer = ann.ask(send.clone()).await;
+    assert_eq!(
+        (&answer["t"], &answer["msg"]),
+        (&json!("err"), &json!("Leave eve alone.")),
+        "{answer}"
+    );
     assert_eq!(hooks.asked(), [ActionKind::Send, ActionKind::Create]);
     let rooms = ann.ask(json!({"t": "rooms", "id": 3})).await;
     assert_eq!(rooms["list"], json!([]), "{rooms}");

@@ -44,7 +44,7 @@ impl Client {
         while self.got.is_empty() {
             let batch = self.connection.next(1 << 16).await;
             self.connection.release(batch.id);
-            self.closed = batch.close.map(|bye| bye.code);
+            self.closed = batch.close.map(|disconnect| disconnect.code);
             self.got
                 .extend(batch.frames.iter().map(|f| serde_json::from_slice::<Value>(f).unwrap()));
         }

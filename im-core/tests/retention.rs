@@ -66,8 +66,8 @@ async fn rooms_lose_what_the_policy_does_not_keep_and_readers_are_told() {
     world.filled("a", 20).await;
     let head = world.store.room(&room("a")).await.unwrap().unwrap();
     let begin = Cursor { epoch: head.epoch, seq: Seq::FIRST };
-    let mut behind = world.engine.follow(&room("a"), Some(begin)).await.unwrap();
-    assert_eq!(behind.begun().0, Status::Ok);
+    let mut behind = world.engine.subscribe(&room("a"), Some(begin)).await.unwrap();
+    assert_eq!(behind.start().0, Status::Ok);
     world.round().await;
     assert_eq!(world.first("a").await, 17);
     let mut at = Seq::FIRST;

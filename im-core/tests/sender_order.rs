@@ -20,15 +20,15 @@ use support::{Client, greeted};
 
 /// Allows what it is told to, command by command, and everything after that.
 #[derive(Default)]
-struct Told(Mutex<VecDeque<bool>>);
+struct Scripted(Mutex<VecDeque<bool>>);
 
-impl Told {
-    fn tell(&self, allowed: impl IntoIterator<Item = bool>) {
+impl Scripted {
+    fn script(&self, allowed: impl IntoIterator<Item = bool>) {
         self.0.lock().unwrap().extend(allowed);
     }
 }
 
-impl RateLimiter for Told {
+impl RateLimiter for Scripted {
     fn take(&self, _: &UserId, _: u32, _: Timestamp) -> Result<(), Duration> {
         let allowed = self.0.lock().unwrap().pop_front().unwrap_or(true);
         if allowed { Ok(()) } else { Err(Duration::from_millis(250)) }
@@ -87,7 +87,7 @@ async fn said(engine: &Engine) -> Vec<String> {
 }
 
 /// Ann in a room of hers.
-async fn tea(limiter: Arc<Told>, hooks: bool) -> (Engine, Client) {
+async fn tea(limiter: Arc<Scripted>, hooks: bool) -> (Engine, Client) {
     let builder = Engine::builder().allow_anonymous().rate_limiter(limiter);
     let builder = if hooks { builder.hooks(Arc::new(Doorman)) } else { builder };
     let engine = builder.start().await.unwrap();
@@ -98,12 +98,12 @@ async fn tea(limiter: Arc<Told>, hooks: bool) -> (Engine, Client) {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_comes_too_fast_is_awaited_like_one_that_the_store_refuses() {
-    let limiter = Arc::new(Told::default());
+    let limiter = Arc::new(Scripted::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
     let sends = [send(1, "a"), send(2, "b"), send(3, "c"), send(4, "d")];
-    limiter.tell([true, false, true, false]);
+    limiter.script([true, false, true, false]);
     assert_eq!(pipelined(&mut ann, &sends).await, [0, 4200, 4206, 4200]);
-    limiter.tell([true, false, true]);
+    limiter.script([true, false, true]);
     assert_eq!(pipelined(&mut ann, &sends[1..]).await, [0, 4200, 4206]);
     assert_eq!(pipelined(&mut ann, &sends[2..]).await, [0, 0]);
     assert_eq!(said(&engine).await, ["a", "b", "c", "d"]);
@@ -111,9 +111,9 @@ async fn one_that_comes_too_fast_is_awaited_like_one_that_the_store_refuses() {
 
 #[tokio::test(start_paused = true)]
 async fn who_gives_one_up_and_goes_on_with_others_is_held_up_until_five_seconds_of_silence() {
-    let limiter = Arc::new(Told::default());
+    let limiter = Arc::new(Scripted::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
-    limiter.tell([false]);
+    limiter.script([false]);
     assert_eq!(pipelined(&mut ann, &[send(1, "a"), send(2, "b")]).await, [4200, 4206]);
     tokio::time::advance(Duration::from_millis(4999)).await;
     let refused = ann.ask(send(3, "c")).await;
@@ -127,10 +127,10 @@ async fn who_gives_one_up_and_goes_on_with_others_is_held_up_until_five_seconds_
 
 #[tokio::test(start_paused = true)]
 async fn who_gives_one_up_and_sends_the_next_again_goes_on_at_once() {
-    let limiter = Arc::new(Told::default());
+    let limiter = Arc::new(Scripted::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
     let sends = [send(1, "a"), send(2, "b"), send(3, "c")];
-    limiter.tell([false]);
+    limiter.script([false]);
     assert_eq!(pipelined(&mut ann, &sends).await, [4200, 4206, 4206]);
     assert_eq!(pipelined(&mut ann, &sends[1..]).await, [0, 0]);
     assert_eq!(said(&engine).await, ["b", "c"]);
@@ -177,7 +177,7 @@ fn peer() -> Peer {
 
 #[tokio::test(start_paused = true)]
 async fn from_one_request_to_the_next_the_session_keeps_its_order() {
-    let limiter = Arc::new(Told::default());
+    let limiter = Arc::new(Scripted::default());
     let (engine, _ann) = tea(limiter.clone(), false).await;
     let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"}).to_string();
     let welcome =
@@ -186,7 +186,7 @@ async fn from_one_request_to_the_next_the_session_keeps_its_order() {
     let text = |name: &str| welcome[name].as_str().unwrap();
     let session = SessionId::new(text("session")).unwrap();
     let session = ResumeToken { session, secret: Secret::new(text("secret")) };
-    limiter.tell([false]);
+    limiter.script([false]);
     assert_eq!(call(&engine, &session, &send(1, "a")).await, [4200]);
     assert_eq!(call(&engine, &session, &json!([send(2, "b"), send(3, "c")])).await, [4206, 4206]);
     let all = json!([send(1, "a"), send(2, "b"), send(3, "c")]);

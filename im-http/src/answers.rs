@@ -16,15 +16,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use im_core::engine::{AnswerPart, Answers, HeldAnswers};
+use im_core::engine::{AckChunk, Acks, HeldAcks};
 use im_core::wire::{Encoding, list_encoded, list_end, list_head, list_part};
 
 use crate::body::Body;
 
 /// The body that holds all of `answers`.
-pub(crate) async fn body(mut answers: Answers, encoding: Encoding) -> Body {
+pub(crate) async fn body(mut answers: Acks, encoding: Encoding) -> Body {
     if answers.is_complete() {
-        let Some(AnswerPart { frames, held }) = answers.next().await else {
+        let Some(AckChunk { frames, held }) = answers.next().await else {
             return Body::from(list_encoded(&[], encoding));
         };
         return Body::new(Whole(Pieces::new(list_encoded(&frames, encoding), held)));
@@ -49,11 +49,11 @@ const PIECE: usize = 2048;
 /// Answers on their way, a piece at a time.
 struct Pieces {
     left: Bytes,
-    held: Arc<HeldAnswers>,
+    held: Arc<HeldAcks>,
 }
 
 impl Pieces {
-    fn new(bytes: Bytes, held: HeldAnswers) -> Self {
+    fn new(bytes: Bytes, held: HeldAcks) -> Self {
         Self { left: bytes, held: Arc::new(held) }
     }
 }
@@ -73,7 +73,7 @@ impl Iterator for Pieces {
 /// Bytes that were not written yet.
 struct Piece {
     bytes: Bytes,
-    held: Arc<HeldAnswers>,
+    held: Arc<HeldAcks>,
 }
 
 impl AsRef<[u8]> for Piece {
@@ -111,10 +111,10 @@ impl HttpBody for Whole {
     }
 }
 
-type Next = Pin<Box<dyn Future<Output = (Answers, Option<AnswerPart>)> + Send>>;
+type Next = Pin<Box<dyn Future<Output = (Acks, Option<AckChunk>)> + Send>>;
 
 enum State {
-    Idle(Answers),
+    Idle(Acks),
     Waiting(Next),
     Ended,
 }
@@ -136,7 +136,7 @@ struct Streamed {
 }
 
 impl Streamed {
-    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<AnswerPart>> {
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<AckChunk>> {
         loop {
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::Ended => return Poll::Ready(None),
@@ -179,7 +179,7 @@ impl HttpBody for Streamed {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             self.pieces = None;
-            let Some(AnswerPart { frames, held }) = ready!(self.poll_part(cx)) else { break };
+            let Some(AckChunk { frames, held }) = ready!(self.poll_part(cx)) else { break };
             self.missing = self.missing.saturating_sub(frames.len());
             let bytes = list_part(&frames, std::mem::take(&mut self.first), encoding);
             self.pieces = Some(Pieces::new(bytes, held));

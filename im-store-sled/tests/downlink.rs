@@ -43,7 +43,7 @@ async fn many_rooms_begin_on_a_store_that_reads_one_thing_at_a_time() {
     }
 
     let access = Access::Token(token);
-    let listening = engine.listen(peer(), &access, None);
+    let listening = engine.open_stream(peer(), &access, None);
     let listening = tokio::time::timeout(Duration::from_secs(60), listening).await;
     let downlink = listening.expect("it waits for nothing that only it could bring about").unwrap();
     let mut told = 0;

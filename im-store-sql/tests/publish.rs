@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use im_core::engine::{Engine, EngineConfig, Follower, Publish};
+use im_core::engine::{Engine, EngineConfig, Publish, Subscription};
 use im_core::ports::{Appended, RoomDirectory, Store, StoreErrorKind};
 use im_core::state::{Append, Intent, RoomSeed};
 use im_core::wire::{Event, PageFrom, Push, Role, RoomKind, Target};
@@ -92,10 +92,10 @@ fn text_of(event: &Event) -> String {
     event.content.value().get("text").unwrap().as_text().unwrap().to_owned()
 }
 
-async fn next(follower: &mut Follower) -> String {
+async fn next(subscription: &mut Subscription) -> String {
     let event = async {
         loop {
-            if let Push::Event(event) = follower.next().await.expect("the engine is there") {
+            if let Push::Event(event) = subscription.next().await.expect("the engine is there") {
                 return text_of(&event);
             }
         }
@@ -120,18 +120,18 @@ async fn what_is_committed_is_read_and_what_is_rolled_back_never_was<D: Dialect>
 async fn what_is_announced_is_pushed_and_what_was_rolled_back_is_not<D: Dialect>(
     mut shop: Shop<D>,
 ) {
-    let mut follower = shop.engine.follow(&shop.room, None).await.unwrap();
+    let mut subscription = shop.engine.subscribe(&shop.room, None).await.unwrap();
     let gone = shop.order("a chair", false).await;
     let kept = shop.order("a lamp", true).await;
     // Both claim the same place; the store knows which one it is.
     shop.engine.announce([gone, kept].concat()).await.unwrap();
-    assert_eq!(next(&mut follower).await, "a lamp");
+    assert_eq!(next(&mut subscription).await, "a lamp");
 }
 
 async fn what_nobody_announces_is_found<D: Dialect>(mut shop: Shop<D>) {
-    let mut follower = shop.engine.follow(&shop.room, None).await.unwrap();
+    let mut subscription = shop.engine.subscribe(&shop.room, None).await.unwrap();
     shop.order("a lamp", true).await;
-    assert_eq!(next(&mut follower).await, "a lamp");
+    assert_eq!(next(&mut subscription).await, "a lamp");
 }
 
 async fn a_refusal_is_one_answer_and_leaves_the_transaction_good<D: Dialect>(mut shop: Shop<D>) {

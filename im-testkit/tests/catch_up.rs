@@ -69,7 +69,7 @@ impl Client {
 
     async fn listen(&self, position: Option<&Mark>) -> Connection {
         let access = Access::Token(self.token.clone().unwrap());
-        self.engine.listen(peer(), &access, position).await.unwrap()
+        self.engine.open_stream(peer(), &access, position).await.unwrap()
     }
 }
 
@@ -112,7 +112,7 @@ async fn end_during_catch_up_leaves_no_hole() {
     let next = before.last().unwrap() + 1;
     assert_eq!(before, (2..next).collect::<Vec<_>>());
     // The position at the end is that of the last event delivered.
-    let after = ann.listen(Some(&down.mark())).await;
+    let after = ann.listen(Some(&down.stream_position())).await;
     let mut delivered = Vec::new();
     while seqs(&delivered, "tea").last() != Some(&13) {
         delivered.extend(frames(after.take(1 << 16).await));

@@ -152,7 +152,7 @@ async fn downlinks_of_one_user_come_one_by_one() {
         assert_eq!(gate.arrived(), 2, "the second one waits for the first, bob's does not");
         gate.open();
     };
-    let listen = |access| engine.listen(peer(), access, None);
+    let listen = |access| engine.open_stream(peer(), access, None);
     let (first, second, other, ()) =
         tokio::join!(listen(&sessions[0]), listen(&sessions[1]), listen(&sessions[2]), meanwhile);
     for downlink in [first, second, other] {
@@ -192,10 +192,10 @@ async fn resumes_of_one_user_come_one_by_one() {
     }
 }
 
-/// One lane, and a store that takes one batch at a time.
+/// One shard, and a store that takes one batch at a time.
 #[tokio::test(start_paused = true)]
 async fn light_user_waits_for_one_batch_only() {
-    let (engine, store) = with_store(EngineConfig::default().lanes(1)).await;
+    let (engine, store) = with_store(EngineConfig::default().append_shards(1)).await;
     let mut ann = Client::greeted(&engine, "ann").await;
     ann.ask(json!({"t": "create", "id": 2, "room": "tea"})).await;
     let mut eve = Client::greeted(&engine, "eve").await;
@@ -231,7 +231,7 @@ async fn light_user_waits_for_one_batch_only() {
     assert!(batches >= 13, "a room of 201 goes by itself: {batches} batches");
 }
 
-/// Of all lanes the store has one heavy append at a time, and what waits for it keeps no message waiting.
+/// Of all shards the store has one heavy append at a time, and what waits for it keeps no message waiting.
 #[tokio::test(start_paused = true)]
 async fn heavy_appends_come_one_by_one() {
     let (engine, store) = with_store(EngineConfig::default()).await;
@@ -251,7 +251,7 @@ async fn heavy_appends_come_one_by_one() {
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(gate.arrived(), 1, "the other lanes wait");
+    assert_eq!(gate.arrived(), 1, "the other shards wait");
     for id in 0..32 {
         let (room, mid) = (format!("light{id}"), format!("0123456789abcdef{id}"));
         let send = json!({"t": "send", "id": id, "room": room, "mid": mid, "content": 1});

@@ -47,7 +47,7 @@ impl Session {
 
     async fn listen(&self) -> Connection {
         let access = Access::Token(self.token.clone());
-        self.engine.listen(peer(), &access, None).await.unwrap()
+        self.engine.open_stream(peer(), &access, None).await.unwrap()
     }
 }
 

@@ -41,17 +41,17 @@ async fn with_room() -> (Engine, Arc<FaultyStore>, Cursor) {
 #[tokio::test(start_paused = true)]
 async fn failing_store_is_read_once_a_tick() {
     let (engine, store, begin) = with_room().await;
-    let mut follower = engine.follow(&tea(), Some(begin)).await.unwrap();
+    let mut subscription = engine.subscribe(&tea(), Some(begin)).await.unwrap();
     let before = store.calls(Operation::Read);
-    // Not for ever, so that a follower that asks all the time comes to an end.
+    // Not for ever, so that a subscription that asks all the time comes to an end.
     store.fail_times(Operation::Read, Fault::Unavailable, 10_000);
-    let waiting = tokio::time::timeout(Duration::from_millis(10_500), follower.next());
+    let waiting = tokio::time::timeout(Duration::from_millis(10_500), subscription.next());
     let next = waiting.await;
     let reads = store.calls(Operation::Read) - before;
     assert!((10..=12).contains(&reads), "{reads} reads in ten ticks");
     assert!(next.is_err(), "{next:?}");
     store.heal(Operation::Read);
-    let Some(Push::Event(event)) = follower.next().await else { unreachable!("no event") };
+    let Some(Push::Event(event)) = subscription.next().await else { unreachable!("no event") };
     assert_eq!(event.seq, Seq::FIRST);
 }
 
@@ -59,7 +59,7 @@ async fn failing_store_is_read_once_a_tick() {
 #[tokio::test(start_paused = true)]
 async fn busy_room_is_read_after_failures() {
     let (engine, store, begin) = with_room().await;
-    let mut follower = engine.follow(&tea(), Some(begin)).await.unwrap();
+    let mut subscription = engine.subscribe(&tea(), Some(begin)).await.unwrap();
     store.fail_times(Operation::Read, Fault::Unavailable, 3);
     let start = Instant::now();
     let busy = async {
@@ -69,7 +69,7 @@ async fn busy_room_is_read_after_failures() {
         }
     };
     tokio::select! {
-        push = follower.next() => assert!(push.is_some()),
+        push = subscription.next() => assert!(push.is_some()),
         () = busy => {}
     }
     assert_eq!(start.elapsed().as_secs(), 3);

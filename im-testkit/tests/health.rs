@@ -38,13 +38,14 @@ async fn health_tells_counts_and_readiness() {
     let members = vec![(ann.clone(), Role::Owner)];
     let seed = RoomSeed { kind: RoomKind::Group, open: false, members };
     engine.create_room(room.clone(), seed, &ann).await.unwrap();
-    let _follower = engine.follow(&room, None).await.unwrap();
+    let _subscription = engine.subscribe(&room, None).await.unwrap();
     let health = engine.health(WITHIN).await;
     assert!(health.is_ready(), "{health:?}");
     assert_eq!((health.connections, health.rooms, health.appends_waiting), (1, 1, 0));
     assert_eq!((health.store.name, health.appends_failing), ("memory", None));
     let names: Vec<_> = health.tasks.iter().map(|task| task.name).collect();
-    for name in ["tick", "head_check", "session_check", "state", "heard_state", "upkeep", "sweep"] {
+    for name in ["tick", "head_check", "session_check", "state", "remote_state", "upkeep", "sweep"]
+    {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
     let words = health.to_string();

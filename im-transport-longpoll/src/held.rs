@@ -91,7 +91,7 @@ impl Held {
     /// Where the reader stands after what was taken. From now on the downlink is kept for the next poll.
     pub(crate) fn deliver(mut self) -> Mark {
         let Some(mut downlink) = self.downlink.take() else { return Mark::default() };
-        let mark = downlink.connection().mark();
+        let mark = downlink.connection().stream_position();
         downlink.mark = mark.to_string();
         self.kept.keep(self.session.clone(), downlink);
         mark

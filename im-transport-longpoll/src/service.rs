@@ -106,7 +106,7 @@ impl LongPoll {
     async fn begin(&self, peer: Peer, asking: &Asking) -> Result<Downlink, Refusal> {
         let access = Access::Token(asking.token.clone());
         let mark = asking.at.as_ref().map(|(_, mark)| mark);
-        let connection = self.shared.engine.listen(peer, &access, mark).await?;
+        let connection = self.shared.engine.open_stream(peer, &access, mark).await?;
         let entry = self.shared.roll.enter(connection)?;
         Ok(Downlink { entry, mark: String::new(), unconfirmed: Vec::new() })
     }

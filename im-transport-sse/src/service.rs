@@ -69,7 +69,7 @@ impl Sse {
             address: im_http::peer_address(request.extensions()),
             credentials: im_http::credentials(&request)?,
         };
-        let connection = engine.listen(peer, &access, mark.as_ref()).await?;
+        let connection = engine.open_stream(peer, &access, mark.as_ref()).await?;
         let entry = roll.enter(connection)?;
         let gzip = config.gzip == Gzip::WhenAsked && im_http::accepts_gzip(request.headers());
         let probe = request.extensions().get::<HalfClosed>().map(Probe::new);

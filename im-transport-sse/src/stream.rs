@@ -50,7 +50,7 @@ impl Stream {
         let mut blocks = Blocks::default();
         blocks.retry(retry);
         // Whoever takes the stream up names a mark. A ticket opens nothing without one, so there is one from the first byte.
-        let mark = entry.connection().mark().to_string();
+        let mark = entry.connection().stream_position().to_string();
         let frame = encode(&Push::Mark(mark.as_str().into()).to_value(), Encoding::Json);
         blocks.data(frame, Some(&mark));
         Self {
@@ -134,7 +134,7 @@ impl Stream {
         if self.since_position < BYTES_PER_POSITION_BYTE * self.position {
             return None;
         }
-        let position = self.entry.connection().mark().to_string();
+        let position = self.entry.connection().stream_position().to_string();
         (self.since_position, self.position) = (0, position.len());
         Some(position)
     }

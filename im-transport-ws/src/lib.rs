@@ -10,7 +10,7 @@
 //! let ws = WebSocket::new(engine, WsConfig::default());
 //! let app = Router::new().route_service("/ws", ws.clone());
 //! let socket = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
-//! axum::serve(socket, app).with_graceful_shutdown(async { im_http::told_to_stop().await.unwrap_or(()) }).await?;
+//! axum::serve(socket, app).with_graceful_shutdown(async { im_http::shutdown_signal().await.unwrap_or(()) }).await?;
 //! ws.shutdown().await;
 //! # Ok(())
 //! # }

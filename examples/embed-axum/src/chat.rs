@@ -98,7 +98,7 @@ impl Authenticator for ShopCookie {
 pub async fn clerk(chat: Chat, orders: Arc<Orders>) -> Result<()> {
     // From its head: what was asked while the shop was closed stays unanswered. Keep the cursor of the last event that
     // you dealt with, and follow from there, where every event matters.
-    let mut room = chat.engine.follow(&chat.team, None).await?;
+    let mut room = chat.engine.subscribe(&chat.team, None).await?;
     while let Some(push) = room.next().await {
         let Push::Event(event) = push else { continue };
         if asks(&event) && event.from != chat.clerk {

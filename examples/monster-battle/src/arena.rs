@@ -101,7 +101,7 @@ impl Arena {
     async fn play(&self, respawn: Duration) -> Result<()> {
         let page = self.engine.history(&self.room, PageFrom::After(Seq::ZERO), 1).await?;
         let start = Cursor { epoch: page.epoch, seq: Seq::ZERO };
-        let mut room = self.engine.follow(&self.room, Some(start)).await?;
+        let mut room = self.engine.subscribe(&self.room, Some(start)).await?;
         let (mut battle, mut late) = (Battle::default(), Late::default());
         // What was said already of a monster that fell is said under the same id, and so only once.
         while battle.applied < page.head.get() {

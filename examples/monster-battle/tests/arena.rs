@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use im_core::UserId;
-use im_core::engine::{Engine, Follower, Publish};
+use im_core::engine::{Engine, Publish, Subscription};
 use im_core::memory::MemoryStore;
 use im_core::ports::Store;
 use im_core::wire::{Event, Map, Push, Target, Value};
@@ -19,7 +19,7 @@ const RESPAWN: Duration = Duration::from_secs(3);
 struct Battle {
     engine: Engine,
     arena: Arena,
-    room: Follower,
+    room: Subscription,
     /// The newest value of each key.
     state: BTreeMap<String, Value>,
     running: tokio::task::JoinHandle<im_core::Result<()>>,
@@ -29,7 +29,7 @@ impl Battle {
     async fn on(store: Arc<dyn Store>) -> Self {
         let engine = Engine::builder().allow_anonymous().store(store).start().await.unwrap();
         let arena = Arena::open(engine.clone()).await.unwrap();
-        let room = engine.follow(arena.room(), None).await.unwrap();
+        let room = engine.subscribe(arena.room(), None).await.unwrap();
         let running = tokio::spawn(arena.clone().run(RESPAWN));
         Self { engine, arena, room, state: BTreeMap::new(), running }
     }

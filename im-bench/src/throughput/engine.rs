@@ -21,7 +21,7 @@ pub(super) async fn measure(options: &Options, store: &StoreAddress, turn: Turn)
         println!("what was acknowledged {}", promise(store.durability()));
     }
     let limiter = Arc::new(Unlimited);
-    // A lane hands over what has queued in one call, which a store never takes apart.
+    // An append shard sends what has queued in one call, which a store never takes apart.
     let config = EngineConfig::default().append_batch(turn.batch);
     let engine = Engine::builder().allow_anonymous().store(store.clone()).rate_limiter(limiter);
     let engine = engine.config(config).start().await?;

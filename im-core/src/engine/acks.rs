@@ -1,7 +1,7 @@
 //! The bytes of acks that wait to be written, of each connection and of all together.
 //!
 //! An ack counts from when it is encoded until the transport has written it ([`Connection::release`], or the end of an
-//! [`Answers`](super::Answers) part). A connection that holds its bound is given no further command: that is the
+//! [`Acks`](super::Acks) chunk). A connection that holds its bound takes no further command: that is the
 //! back-pressure. A command whose ack may be large reserves that much before it reads anything, so that pages being made
 //! count as well; where the budget of all connections has no room for it, it waits a moment and is then refused.
 //!

@@ -1,4 +1,4 @@
-//! The engine in the hands of its embedder: everything that needs no connection.
+//! What the embedder calls: everything that needs no connection.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,11 +18,11 @@ use crate::wire::{
 use super::builder::{EngineBuilder, NeedsAuthenticator};
 use super::commands;
 use super::config::EngineConfig;
-use super::connection::{Conn, Connection, Part, Peer};
+use super::connection::{Conn, Connection, Half, Peer};
 use super::core::Core;
-use super::follower::Follower;
-use super::outbox::{Outbox, Start};
+use super::outbox::{Outbox, SubscriptionStart};
 use super::registry::Most;
+use super::subscription::Subscription;
 use super::usage::Usage;
 
 /// An instant-messaging engine. Clones are handles to the same one; when the last is dropped, its tasks end.
@@ -37,8 +37,8 @@ use super::usage::Usage;
 /// let (shop, room) = (UserId::new("shop").unwrap(), RoomId::new("orders").unwrap());
 /// let seed = RoomSeed { kind: RoomKind::Group, open: true, members: vec![(shop.clone(), Role::Owner)] };
 /// engine.create_room(room.clone(), seed, &shop).await?;
-/// let receipt = engine.publish(Publish::text(Target::Room(room), shop, "order 17 was placed")).await?;
-/// assert_eq!(receipt.seq.get(), 2); // 1 tells who is in the room
+/// let ack = engine.publish(Publish::text(Target::Room(room), shop, "order 17 was placed")).await?;
+/// assert_eq!(ack.seq.get(), 2); // 1 tells who is in the room
 /// # Ok(())
 /// # }
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(example()).unwrap();
@@ -57,7 +57,7 @@ impl Drop for Owner {
     }
 }
 
-/// A message of the service's own. It is trusted: membership is not looked at.
+/// A message of the service's own, on the authority of the service: membership is not checked.
 #[derive(Debug, Clone)]
 pub struct Publish {
     /// Where to. [`Target::User`] is the user's own room, which is made if need be.
@@ -68,7 +68,7 @@ pub struct Publish {
     pub kind: EventKind,
     /// What it says.
     pub content: Value,
-    /// An id, if the call may be repeated: a repeat then returns the first receipt.
+    /// An idempotency key, if the call may be retried: a retry then returns the first ack.
     pub id: Option<MessageId>,
 }
 
@@ -79,7 +79,7 @@ impl Publish {
         Self { to, from, kind: EventKind::message(), content, id: None }
     }
 
-    /// Names it, so that the call may be repeated.
+    /// Sets the idempotency key, so that the call may be retried.
     #[must_use]
     pub fn id(mut self, id: MessageId) -> Self {
         self.id = Some(id);
@@ -152,10 +152,10 @@ impl Engine {
     /// [`Code::Draining`] or [`Code::TooManyConnections`]. The transport refuses the peer with it: if it has no way of its
     /// own, by a frame [`Bye`](crate::wire::Bye) made of the error.
     pub fn accept(&self, peer: Peer) -> Result<Connection> {
-        self.open(peer, Part::Whole)
+        self.open(peer, Half::Duplex)
     }
 
-    pub(super) fn open(&self, peer: Peer, part: Part) -> Result<Connection> {
+    pub(super) fn open(&self, peer: Peer, half: Half) -> Result<Connection> {
         let core = self.core();
         self.check_open()?;
         let most = Most {
@@ -165,7 +165,7 @@ impl Engine {
         };
         let conn = core
             .registry
-            .open(peer.address, most, |number| Conn::new(number, peer, part, core))
+            .open(peer.address, most, |number| Conn::new(number, peer, half, core))
             .map_err(|_| Error::of(Code::TooManyConnections, "accept"))?;
         // Whatever comes of it: a connection, a call, a stream, a poll.
         commands::address_quota(core, &conn, Resource::Commands, 1)
@@ -204,7 +204,7 @@ impl Engine {
         self.core().append(room.clone(), Act::Change { by: by.clone(), intent }).await
     }
 
-    /// Keeps a message and hands it to everyone who follows the room. Returns once it is kept.
+    /// Stores a message and delivers it to the subscribers of the room. Returns once it is stored.
     ///
     /// # Errors
     ///
@@ -228,7 +228,7 @@ impl Engine {
         Ok((room, Act::Post { event: NewEvent { from, kind, content, key }, seed }))
     }
 
-    /// Hands a signal to whoever is there, on every node.
+    /// Delivers a signal to whoever is there, on every node.
     ///
     /// # Errors
     ///
@@ -251,7 +251,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Sets a state key, or unsets it. Returns the stamp that it has now.
+    /// Sets the value of a state key, or removes it. Returns the stamp that it has now.
     ///
     /// # Errors
     ///
@@ -283,12 +283,12 @@ impl Engine {
         commands::history_page(self.core(), room, from, limit).await
     }
 
-    /// Follows a room from `since`, or from its head.
+    /// Subscribes to a room from `since`, or from its head.
     ///
     /// # Errors
     ///
     /// [`Code::NotFound`]; the store's.
-    pub async fn follow(&self, room: &RoomId, since: Option<Cursor>) -> Result<Follower> {
+    pub async fn subscribe(&self, room: &RoomId, since: Option<Cursor>) -> Result<Subscription> {
         let core = self.core();
         let (_, head) = core.look_up(room).await?;
         let (status, from) = match since {
@@ -296,9 +296,13 @@ impl Engine {
             None => (crate::wire::Status::Ok, head.cursor),
         };
         let outbox = Arc::new(Outbox::new(core.outboxes.clone()));
-        core.follow(&outbox, room, Start { from, authorised: head.cursor.seq, state: None })
-            .await?;
-        Ok(Follower::new(self.clone(), outbox, status, from))
+        core.subscribe(
+            &outbox,
+            room,
+            SubscriptionStart { cursor: from, authorised_at: head.cursor.seq, state_digest: None },
+        )
+        .await?;
+        Ok(Subscription::new(self.clone(), outbox, status, from))
     }
 
     /// The sessions of `user` that can be resumed.

@@ -18,12 +18,12 @@ use crate::time::StampClock;
 
 use super::Engine;
 use super::acks::AckBudget;
-use super::cold::CatchUpReads;
+use super::append_shards::{self, AppendShards};
+use super::catch_up_reads::CatchUpReads;
 use super::config::EngineConfig;
 use super::core::Core;
 use super::health::Vitals;
 use super::hub::Hub;
-use super::lanes::{self, Lanes};
 use super::outbox::OutboxBounds;
 use super::remote_state::RemoteState;
 use super::room::WindowBounds;
@@ -157,7 +157,8 @@ impl EngineBuilder {
             Some(bus) => Some(bus.subscribe(node).await?),
             None => None,
         };
-        let (lanes, jobs) = Lanes::new(config.lanes, config.append_shard_queue);
+        let (append_shards, jobs) =
+            AppendShards::new(config.append_shards, config.append_shard_queue);
         let windows = WindowBounds {
             events: config.window_events.max(1),
             bytes: config.window_bytes,
@@ -174,7 +175,7 @@ impl EngineBuilder {
             in_flight: config.max_in_flight.max(1),
             slow_subscriber: config.slow_subscriber,
             used: AtomicUsize::new(0),
-            acks: acks.clone(),
+            ack_budget: acks.clone(),
         };
         let tasks = TaskTracker::new();
         let core = Arc::new(Core {
@@ -188,9 +189,9 @@ impl EngineBuilder {
             swept: Mutex::new(None),
             bus: self.bus,
             hub: Hub::new(windows),
-            lanes,
+            append_shards,
             registry: Arc::default(),
-            cold: CatchUpReads::new(
+            catch_up_reads: CatchUpReads::new(
                 tasks.clone(),
                 config.catch_up_reads,
                 (config.max_page as usize, config.max_page_bytes),
@@ -217,7 +218,7 @@ impl EngineBuilder {
             config,
         });
         for jobs in jobs {
-            core.tasks.spawn(lanes::run(core.clone(), jobs));
+            core.tasks.spawn(append_shards::run(core.clone(), jobs));
         }
         super::tasks::start(&core, receiver);
         tracing::info!(node = node.0, store = core.store.name(), durability = ?core.store.durability(), "engine started");

@@ -62,7 +62,7 @@ pub struct EngineConfig {
     /// Bytes of acks of all connections together, those of pages being made included. 128 MiB by default: more than
     /// two hundred full pages at one time. Beyond that, commands that ask for pages wait for 2 s and are then refused with
     /// [`Code::Overloaded`](crate::Code::Overloaded), every connection has one command at a time, and from three quarters
-    /// on those that take no byte of theirs for five ticks are ended with [`Code::SlowSubscriber`](crate::Code::SlowReader). Worst case
+    /// on those that take no byte of theirs for five ticks are ended with [`Code::SlowSubscriber`](crate::Code::SlowSubscriber). Worst case
     /// in memory: this, and one small ack for each connection.
     pub acks_bytes: usize,
     /// Frames of a connection that are refused for their rate, or because an earlier send comes first, before it is closed:
@@ -71,7 +71,7 @@ pub struct EngineConfig {
     /// [`Self::max_in_flight`] if that is more, the connection is not read for 10 ms. A call is counted as a connection of
     /// its own. Worst case: the answers, of which `max_in_flight` wait at a time.
     pub max_flood: u32,
-    /// Rooms that one session follows. 2,048 by default; some 100 bytes each.
+    /// Rooms that one session subscribes to. 2,048 by default; some 100 bytes each.
     pub max_rooms_per_session: usize,
     /// Members of a room. 100,000 by default.
     pub max_members: u32,
@@ -89,50 +89,50 @@ pub struct EngineConfig {
     pub dedup_horizon: Option<Duration>,
 
     /// Bytes that wait for one connection: pushes as they are on the wire, in the longer encoding. 256 KiB by default. Beyond that the
-    /// queue is dropped and the reader is fed from the log.
+    /// queue is dropped and the subscriber catches up from the log.
     pub outbox_bytes: usize,
     /// Bytes that wait for all connections together. 256 MiB by default. Beyond that queues are dropped as above.
     pub outboxes_bytes: usize,
     /// Signals that wait for one connection. 256 by default; the oldest is dropped first.
     pub max_signals: usize,
-    /// What becomes of a reader whose queue was dropped.
+    /// What becomes of a subscriber whose queue was dropped.
     pub slow_subscriber: SlowSubscriber,
 
-    /// Recent events of a room that are kept in memory while it has readers. 256 by default.
+    /// Recent events of a room that are kept in memory while it has subscribers. 256 by default.
     pub window_events: usize,
     /// Bytes of the same, for one room: of the event and of both encodings, whether or not they were asked for. 512 KiB by
     /// default: 256 events of half a kilobyte. A window keeps one event at least, however large. As many bytes are held back
     /// of events that arrive before those that precede them; beyond that they are read from the store.
     pub window_bytes: usize,
     /// Bytes of the same, for all rooms together. 256 MiB by default, which is the worst case in memory. Beyond that, windows
-    /// keep nothing, and those of rooms where nothing happened for a tick are emptied; readers who lag are fed from the store.
+    /// keep nothing, and those of rooms where nothing happened for a tick are emptied; subscribers then catch up from the store.
     pub windows_bytes: usize,
-    /// Bytes of keyed state that rooms with readers hold, together: keys, values and 384 bytes for each. 64 MiB by default: a
+    /// Bytes of keyed state that rooms with subscribers hold, together: keys, values and 384 bytes for each. 64 MiB by default: a
     /// thousand rooms full of state. Beyond that, state that was not used lately is evicted and read from the store again when
     /// it is needed. Worst case in memory: this, and the rooms whose state is in use at that moment.
     pub states_bytes: usize,
-    /// Reads of the store for readers who lag, at one time. 16 by default.
+    /// Reads of the store for catch-up, at one time. 16 by default.
     pub catch_up_reads: usize,
     /// Bytes of pages read for subscribers catching up that are kept for the next ones, every form of their events counted.
     /// 64 MiB by default, some 60,000 short messages; 0 keeps none.
     pub page_cache_bytes: usize,
 
     /// Tasks that append, each for its share of the rooms. 4 by default.
-    pub lanes: usize,
+    pub append_shards: usize,
     /// Appends that wait for one of them: half of them as they came, half in fair turns of their users. 4,096 by default; senders
     /// wait beyond that. Worst case in memory: as many messages of `limits.max_message_bytes`.
     pub append_shard_queue: usize,
-    /// Appends handed to the store at once. 512 by default.
+    /// Appends in one call of the store. 512 by default.
     pub append_batch: usize,
-    /// Rows that appends handed to the store at once write: two for each append, and two more for each first member of a room.
-    /// 1,024 by default: one store call then takes some 10 ms, and a lane's other users wait for no more than that. An append of
-    /// more than a quarter of them (a room that is made with 128 members) goes by itself, and one at a time of all lanes. At
+    /// Rows that one call of the store appends: two for each append, and two more for each first member of a room.
+    /// 1,024 by default: one store call then takes some 10 ms, and a shard's other users wait for no more than that. An append of
+    /// more than a quarter of them (a room that is made with 128 members) goes by itself, and one at a time of all shards. At
     /// least 8 are taken, four times what a message writes.
     pub append_rows: usize,
     /// Bytes of the same, 64 for each row and the contents. 1 MiB by default, for the same reason.
     pub append_bytes: usize,
 
-    /// How often heads and state are compared with the store, for rooms with readers. 5 s by default.
+    /// How often heads and state are compared with the store, for rooms with subscribers. 5 s by default.
     pub head_check: Duration,
     /// How often old events and what is left of deleted rooms are removed. 10 s by default.
     pub upkeep: Duration,
@@ -143,19 +143,19 @@ pub struct EngineConfig {
     /// How long a state update may wait before it is written to the store. 200 ms by default.
     pub state_delay: Duration,
     /// State keys that wait to be written. 65,536 by default; beyond that updates are refused. Twice as many at most are
-    /// remembered of what other nodes have taken, for five to ten times `state_delay`.
+    /// retained of what other nodes have taken, for five to ten times `state_delay`.
     pub max_state_pending: usize,
     /// Bytes of the same: keys, rooms and values. 64 MiB by default; beyond that updates are refused.
     pub max_state_pending_bytes: usize,
 }
 
-/// What becomes of a reader whose queue was dropped because it took too little for too long.
+/// What becomes of a subscriber whose queue was dropped because it took too little for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SlowSubscriber {
-    /// It is fed from the log at its own pace and loses nothing durable.
+    /// It catches up from the log at its own pace and loses nothing durable.
     #[default]
     CatchUp,
-    /// It is disconnected with [`Code::SlowSubscriber`](crate::Code::SlowReader) and may resume.
+    /// It is disconnected with [`Code::SlowSubscriber`](crate::Code::SlowSubscriber) and may resume.
     Disconnect,
 }
 
@@ -198,7 +198,7 @@ impl Default for EngineConfig {
             states_bytes: 64 * 1024 * 1024,
             catch_up_reads: 16,
             page_cache_bytes: 64 * 1024 * 1024,
-            lanes: 4,
+            append_shards: 4,
             append_shard_queue: 4096,
             append_batch: 512,
             append_rows: 1024,
@@ -266,7 +266,7 @@ setters! {
     states_bytes: usize,
     catch_up_reads: usize,
     page_cache_bytes: usize,
-    lanes: usize,
+    append_shards: usize,
     append_shard_queue: usize,
     append_batch: usize,
     append_rows: usize,

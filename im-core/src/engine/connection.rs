@@ -18,14 +18,14 @@ use crate::time::Timestamp;
 use crate::wire::{Bye, Encoding, Push};
 
 use super::Engine;
+use super::catch_up::{self, Available};
 use super::commands;
 use super::core::Core;
-use super::downlink::Downlink;
-use super::feed::{self, Now};
 use super::metrics;
-use super::outbox::{Outbox, Take, Taken};
+use super::outbox::{Outbox, OutboxBatch, OutboxItem};
 use super::outgoing::Outgoing;
 use super::registry::Call;
+use super::stream_half::StreamHalf;
 
 /// A moment that has not come.
 const NEVER: u64 = u64::MAX;
@@ -48,7 +48,7 @@ pub struct Peer {
 pub struct BatchId {
     bytes: usize,
     /// Of them, those of acks.
-    acks: usize,
+    ack_bytes: usize,
 }
 
 /// Something to write.
@@ -86,7 +86,7 @@ pub struct Batch {
 /// - **Give up a peer that does not read.** Bound the time of each write; when it is over, `close(Code::SlowSubscriber)` and
 ///   drop the connection. What waits meanwhile is bounded by the engine. While a write waits, call `write_progressed` whenever
 ///   the peer has taken bytes of it.
-/// - **Say goodbye.** The last batch holds the frame `disconnect`, and [`Batch::close`] its code for transports whose connections
+/// - **Send the disconnect.** The last batch holds the frame `disconnect`, and [`Batch::close`] its code for transports whose connections
 ///   end with a number. Write it and end the connection so that it arrives.
 /// - **Drop it at the end.** The session waits to be resumed from then on, and [`Engine::drain`] waits for it.
 ///
@@ -137,26 +137,28 @@ pub(crate) struct Conn {
     pub(crate) greeting: AtomicBool,
     /// That it is a call of its user's, from when it is known whose until it ends.
     call: Mutex<Option<Call>>,
-    pub(crate) part: Part,
+    pub(crate) half: Half,
 }
 
-/// Which part of a session's traffic a connection carries.
+/// Which half of a session's traffic a connection carries.
 #[derive(Debug)]
-pub(crate) enum Part {
+pub(crate) enum Half {
     /// All of it.
-    Whole,
+    Duplex,
     /// One message of commands, and their answers.
-    Up,
-    /// Pushes, of the rooms that the session follows.
-    Down(Box<Downlink>),
+    Request,
+    /// Pushes, of the rooms that the session subscribes to.
+    Stream(Box<StreamHalf>),
 }
 
-impl Part {
+impl Half {
     /// What must be waited for before anything is taken, so that it belongs to the session's subscriptions as acknowledged.
     /// On the heap: every connection that waits for something to write would hold it.
     fn unsettled(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> {
         match self {
-            Self::Down(down) if !down.is_settled() => Some(Box::pin(down.settled())),
+            Self::Stream(stream_half) if !stream_half.is_settled() => {
+                Some(Box::pin(stream_half.settled()))
+            }
             _ => None,
         }
     }
@@ -167,14 +169,14 @@ impl Part {
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) user: UserId,
-    /// The connection's number among those that have taken the session.
-    pub(crate) attached: u64,
+    /// The fencing token with which the connection took the session.
+    pub(crate) fencing_token: u64,
     pub(crate) secret: SecretHash,
     identity: Mutex<Arc<Identity>>,
     /// Milliseconds since the Unix epoch until which the session can be resumed.
     expires: AtomicU64,
-    /// Nothing was followed on this connection yet: what the store holds is of an earlier one.
-    pub(crate) fresh: AtomicBool,
+    /// Nothing was subscribed on this connection yet: what the store holds is of an earlier one.
+    pub(crate) unsubscribed: AtomicBool,
 }
 
 impl Connection {
@@ -182,7 +184,7 @@ impl Connection {
         Self(Arc::new(Handle { conn, engine }))
     }
 
-    pub(super) fn parts(&self) -> (&Arc<Core>, &Arc<Conn>) {
+    pub(super) fn core_and_conn(&self) -> (&Arc<Core>, &Arc<Conn>) {
         (self.0.engine.core(), &self.0.conn)
     }
 
@@ -216,12 +218,12 @@ impl Connection {
     /// nothing of it.
     async fn due(&self, max_bytes: usize) -> Option<Batch> {
         let Handle { conn, engine } = &*self.0;
-        if let Some(settled) = conn.part.unsettled() {
+        if let Some(settled) = conn.half.unsettled() {
             settled.await;
         }
-        let taken = match feed::take_now(engine.core(), &conn.outbox, max_bytes) {
-            Now::Take(take) => Some(take),
-            Now::Nothing | Now::Reading => None,
+        let taken = match catch_up::take_available(engine.core(), &conn.outbox, max_bytes) {
+            Available::Taken(take) => Some(take),
+            Available::Nothing | Available::Reading => None,
         };
         let heartbeat = conn.heartbeat.swap(false, Ordering::Relaxed);
         (taken.is_some() || heartbeat)
@@ -233,20 +235,20 @@ impl Connection {
     pub async fn take(&self, max_bytes: usize) -> Option<Batch> {
         let Handle { conn, engine } = &*self.0;
         loop {
-            if let Some(settled) = conn.part.unsettled() {
+            if let Some(settled) = conn.half.unsettled() {
                 settled.await;
             }
-            match feed::take_now(engine.core(), &conn.outbox, max_bytes) {
-                Now::Take(taken) => return Some(conn.batch(engine.core(), taken, false)),
-                Now::Nothing => return None,
-                Now::Reading => conn.outbox.ready().await,
+            match catch_up::take_available(engine.core(), &conn.outbox, max_bytes) {
+                Available::Taken(taken) => return Some(conn.batch(engine.core(), taken, false)),
+                Available::Nothing => return None,
+                Available::Reading => conn.outbox.ready().await,
             }
         }
     }
 
     /// The batch was written: its bytes no longer count against the outbox.
     pub fn release(&self, batch: BatchId) {
-        self.0.conn.outbox.release(batch.bytes, batch.acks);
+        self.0.conn.outbox.release(batch.bytes, batch.ack_bytes);
     }
 
     /// The peer shows that it is there without a whole message: by a protocol ping or pong, or by bytes of a message that has
@@ -308,10 +310,10 @@ impl Drop for Handle {
 }
 
 impl Conn {
-    pub(crate) fn new(number: u64, peer: Peer, part: Part, core: &Core) -> Self {
+    pub(crate) fn new(number: u64, peer: Peer, half: Half, core: &Core) -> Self {
         let now = core.running();
         let outbox = Arc::new(Outbox::new(core.outboxes.clone()));
-        if matches!(part, Part::Down(_)) {
+        if matches!(half, Half::Stream(_)) {
             outbox.track_positions();
         }
         Self {
@@ -336,7 +338,7 @@ impl Conn {
             greeted: AtomicBool::new(false),
             greeting: AtomicBool::new(false),
             call: Mutex::new(None),
-            part,
+            half,
         }
     }
 
@@ -345,17 +347,17 @@ impl Conn {
         self.session.get().map(|session| &**session)
     }
 
-    pub(crate) fn is_whole(&self) -> bool {
-        matches!(self.part, Part::Whole)
+    pub(crate) fn is_duplex(&self) -> bool {
+        matches!(self.half, Half::Duplex)
     }
 
     pub(crate) fn is_request_half(&self) -> bool {
-        matches!(self.part, Part::Up)
+        matches!(self.half, Half::Request)
     }
 
-    /// The connection's number among those that have taken its session.
-    pub(crate) fn attached(&self) -> u64 {
-        self.session().map_or(0, |session| session.attached)
+    /// The fencing token with which the connection took its session.
+    pub(crate) fn fencing_token(&self) -> u64 {
+        self.session().map_or(0, |session| session.fencing_token)
     }
 
     /// It is known who it is.
@@ -413,21 +415,21 @@ impl Conn {
         });
     }
 
-    fn batch(&self, core: &Core, take: Take, heartbeat: bool) -> Batch {
+    fn batch(&self, core: &Core, take: OutboxBatch, heartbeat: bool) -> Batch {
         self.mark_sent(core);
         let mut frames: Vec<Bytes> =
             take.items.into_iter().map(|item| self.encoded(item)).collect();
-        if let Some(bye) = &take.bye {
-            frames.push(Outgoing::new(Push::Bye(bye.clone())).encoded(self.encoding));
+        if let Some(disconnect) = &take.disconnect {
+            frames.push(Outgoing::new(Push::Bye(disconnect.clone())).encoded(self.encoding));
         }
-        let id = BatchId { bytes: take.bytes, acks: take.acks };
-        Batch { id, frames, heartbeat, close: take.bye }
+        let id = BatchId { bytes: take.bytes, ack_bytes: take.ack_bytes };
+        Batch { id, frames, heartbeat, close: take.disconnect }
     }
 
-    pub(super) fn encoded(&self, item: Taken) -> Bytes {
+    pub(super) fn encoded(&self, item: OutboxItem) -> Bytes {
         match item {
-            Taken::Reply(reply) => reply,
-            Taken::Push(push) => push.encoded(self.encoding),
+            OutboxItem::Ack(reply) => reply,
+            OutboxItem::Push(push) => push.encoded(self.encoding),
         }
     }
 
@@ -464,10 +466,10 @@ impl Conn {
             Duration::from_millis(running.saturating_sub(since)) >= most
         };
         // Who only listens is not heard; its transport knows whether it is there.
-        let listens = matches!(self.part, Part::Down(_));
+        let listens = matches!(self.half, Half::Stream(_));
         match self.session() {
             // Of the others nothing more is awaited: their requests have said all, and what answers them takes its time.
-            None if self.greeting.load(Ordering::Relaxed) || !self.is_whole() => {}
+            None if self.greeting.load(Ordering::Relaxed) || !self.is_duplex() => {}
             None if over(self.opened, config.handshake_timeout) => {
                 self.close(Code::HandshakeTimeout, Code::HandshakeTimeout.meaning());
             }
@@ -492,13 +494,13 @@ impl Conn {
         self.outbox.wake();
     }
 
-    /// The connection is gone: its rooms let go of it, and the session waits to be resumed.
+    /// The connection is gone: it is unsubscribed from its rooms, and the session waits to be resumed.
     fn detach(self: &Arc<Self>, core: &Arc<Core>) {
         self.count_end();
         self.close(Code::Closed, Code::Closed.meaning());
-        for sub in self.outbox.unsubscribe_all() {
-            sub.room.remove_subscriber(sub.reader, &self.outbox);
-            core.hub.retire_if_idle(&sub.room);
+        for subscription in self.outbox.unsubscribe_all() {
+            subscription.room.remove_subscriber(subscription.subscriber_id, &self.outbox);
+            core.hub.retire_if_idle(&subscription.room);
         }
         core.registry.close(self);
         drop(self.call.lock().take());
@@ -512,7 +514,7 @@ impl Conn {
     /// Counts why it ends, whether or not its peer could be told. Half a connection that nothing has ended was only
     /// done with.
     fn count_end(&self) {
-        let code = self.outbox.ended().or(self.is_whole().then_some(Code::Closed.number()));
+        let code = self.outbox.ended().or(self.is_duplex().then_some(Code::Closed.number()));
         if let Some(code) = code.filter(|_| !self.is_request_half()) {
             ::metrics::counter!(metrics::CLOSED, "code" => code.to_string()).increment(1);
         }
@@ -524,11 +526,11 @@ impl Session {
         Self {
             id: record.id.clone(),
             user: record.user.clone(),
-            attached: record.attached,
+            fencing_token: record.attached,
             secret: record.secret,
             identity: Mutex::new(Arc::new(identity)),
             expires: AtomicU64::new(record.expires.as_millis()),
-            fresh: AtomicBool::new(true),
+            unsubscribed: AtomicBool::new(true),
         }
     }
 
@@ -538,7 +540,7 @@ impl Session {
     }
 
     /// New credentials were shown.
-    pub(crate) fn renew(&self, identity: Identity) {
+    pub(crate) fn set_identity(&self, identity: Identity) {
         *self.identity.lock() = Arc::new(identity);
     }
 

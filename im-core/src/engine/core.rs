@@ -1,4 +1,4 @@
-//! What all parts of an engine share, and what keeps a room whole: loading, filling, checking.
+//! What all parts of an engine share, and what keeps rooms in sync: loading, gap repair, checks.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -23,17 +23,17 @@ use crate::time::{Stamp, StampClock, Timestamp};
 use crate::wire::{ErrorReply, PageFrom};
 
 use super::acks::AckBudget;
-use super::cold::CatchUpReads;
+use super::append_shards::AppendShards;
+use super::catch_up_reads::CatchUpReads;
 use super::config::EngineConfig;
 use super::health::Vitals;
 use super::hub::Hub;
-use super::lanes::Lanes;
 use super::metrics;
 use super::outbox::{Outbox, OutboxBounds};
 use super::outgoing::Outgoing;
 use super::registry::Registry;
 use super::remote_state::RemoteState;
-use super::room::{Applied, Reader, Room};
+use super::room::{Applied, Room, Subscriber};
 use super::state_writer::StateWriter;
 
 /// What all parts of an engine share.
@@ -51,9 +51,9 @@ pub(crate) struct Core {
     pub(crate) swept: Mutex<Option<RoomId>>,
     pub(crate) bus: Option<Arc<dyn Bus>>,
     pub(crate) hub: Hub,
-    pub(crate) lanes: Lanes,
+    pub(crate) append_shards: AppendShards,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) cold: CatchUpReads,
+    pub(crate) catch_up_reads: CatchUpReads,
     pub(crate) state_writer: StateWriter,
     pub(crate) remote_state: RemoteState,
     /// As the store has it, as far as is known here.
@@ -79,7 +79,7 @@ impl std::fmt::Debug for Core {
     }
 }
 
-/// Events read at once while a gap is filled.
+/// Events read at once while a gap is repaired.
 const REPAIR_PAGE: usize = 512;
 
 impl Core {
@@ -96,8 +96,8 @@ impl Core {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Tells the other nodes.
-    pub(crate) fn tell(&self, message: BusMessage) {
+    /// Publishes a message to the other nodes.
+    pub(crate) fn publish(&self, message: BusMessage) {
         if let Some(bus) = &self.bus {
             bus.publish(Envelope { from: self.node, message });
         }
@@ -162,9 +162,9 @@ impl Core {
         let state = self.stored_state(room.id(), pending, head.state_revision == 0).await?;
         let applied = room.load(&record, head, state, self.state_generation(), &self.config.state);
         self.hub.evict_state();
-        // Not for a room that is level: it has no reader yet, and is about to get one.
-        if applied != Applied::Level {
-            self.follow_up(room, applied);
+        // Not for a room that is in sync: it has no subscriber yet, and is about to get one.
+        if applied != Applied::InSync {
+            self.handle_applied(room, applied);
         }
         Ok(())
     }
@@ -216,7 +216,7 @@ impl Core {
         Ok(record)
     }
 
-    /// Whether `user` may read the room now. To be asked after what is to be handed over was read.
+    /// Whether `user` may read the room now. To be asked after what is to be delivered was read.
     pub(crate) async fn may_read(
         &self,
         record: &RoomRecord,
@@ -227,15 +227,15 @@ impl Core {
         check_read(record, user, membership, verdict)
     }
 
-    /// Does what a room asked for after it was given something.
-    pub(crate) fn follow_up(self: &Arc<Self>, room: &Arc<Room>, applied: Applied) {
+    /// Does what a room needs after an event or a head was applied.
+    pub(crate) fn handle_applied(self: &Arc<Self>, room: &Arc<Room>, applied: Applied) {
         match applied {
-            // Its last reader may just have been removed.
-            Applied::Level if room.is_idle() => self.hub.retire_if_idle(room),
-            Applied::Level => {}
-            Applied::Fill => {
+            // Its last subscriber may just have been removed.
+            Applied::InSync if room.is_idle() => self.hub.retire_if_idle(room),
+            Applied::InSync => {}
+            Applied::GapDetected => {
                 let (core, room) = (self.clone(), room.clone());
-                self.tasks.spawn(async move { core.fill(&room).await });
+                self.tasks.spawn(async move { core.repair_gap(&room).await });
             }
             Applied::OtherEpoch => {
                 let (core, room) = (self.clone(), room.clone());
@@ -244,11 +244,11 @@ impl Core {
         }
     }
 
-    /// Reads what a room lacks from the store, page by page.
-    async fn fill(self: &Arc<Self>, room: &Arc<Room>) {
-        ::metrics::counter!(metrics::FILLS).increment(1);
+    /// Reads the missing events of a room from the store, page by page.
+    async fn repair_gap(self: &Arc<Self>, room: &Arc<Room>) {
+        ::metrics::counter!(metrics::GAP_REPAIRS).increment(1);
         if AssertUnwindSafe(self.repair_gap_pages(room)).catch_unwind().await.is_err() {
-            tracing::error!(room = %room.id(), "filling a gap panicked; the next check tries again");
+            tracing::error!(room = %room.id(), "gap repair panicked; the next head check retries");
             room.repair_failed();
         }
         self.hub.retire_if_idle(room);
@@ -267,12 +267,12 @@ impl Core {
                 Ok(Some(page)) => page,
                 Ok(None) => return room.repair_failed(),
                 Err(error) => {
-                    tracing::warn!(room = %room.id(), %error, "a gap could not be filled; the next check tries again");
+                    tracing::warn!(room = %room.id(), %error, "a gap could not be repaired; the next head check retries");
                     return room.repair_failed();
                 }
             };
             if !continues(&page, head) {
-                self.renew(room).await;
+                self.reset_room(room).await;
                 // If its beginning has moved past what was missing, it goes on from there.
                 if room.head().is_some_and(|now| now.epoch == head.epoch && now.seq > head.seq) {
                     continue;
@@ -289,10 +289,10 @@ impl Core {
                 continue;
             }
             if end {
-                // What was heard of is not in the store (yet): the next event or check comes back to it.
+                // The high watermark is not in the store (yet): the next event or check comes back to it.
                 return room.repair_failed();
             }
-            if room.repair_done() != Applied::Fill {
+            if room.repair_done() != Applied::GapDetected {
                 return;
             }
         }
@@ -303,22 +303,22 @@ impl Core {
         self.state_generation.load(Ordering::Relaxed)
     }
 
-    /// Asks the store for the generation of state. If it is another one, some node may have lost updates: everybody is
-    /// given all state anew.
+    /// Asks the store for the generation of state. If it is another one, some node may have lost updates: all
+    /// state is sent again to all subscribers.
     pub(crate) async fn check_generation(&self) {
         match self.store.state_generation().await {
             Ok(now) if now != self.state_generation() => {
                 // First, so that rooms that come into memory meanwhile begin with it; the others have the old one until it is
                 // their turn.
                 self.state_generation.store(now, Ordering::Relaxed);
-                self.hub.rooms().iter().for_each(|room| room.renew_state(now));
+                self.hub.rooms().iter().for_each(|room| room.set_state_generation(now));
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the generation of state could not be read"),
         }
     }
 
-    /// Compares rooms with the store: heads, lives and state.
+    /// Compares rooms with the store: heads, epochs and state.
     pub(crate) async fn check(self: &Arc<Self>, rooms: &[Arc<Room>]) {
         let ids: Vec<RoomId> = rooms.iter().map(|room| room.id().clone()).collect();
         let heads = match self.store.heads(&ids).await {
@@ -334,13 +334,13 @@ impl Core {
                 continue;
             };
             if head.cursor.epoch != held.epoch {
-                self.renew(room).await;
+                self.reset_room(room).await;
                 continue;
             }
             room.trim_window(held.epoch, head.first);
             room.rewritten(head.erased);
             let applied = room.raise_high_watermark(head.cursor.seq);
-            self.follow_up(room, applied);
+            self.handle_applied(room, applied);
             if room.state_revision() != head.state_revision {
                 self.check_state(room).await;
             }
@@ -358,25 +358,27 @@ impl Core {
         }
     }
 
-    /// The room is in another life, has lost its end, or has lost what comes next: whoever may read it goes on from its
-    /// head, or from its new beginning; the others are told. If the store fails meanwhile, nothing changes; the next check
-    /// comes back to it.
-    async fn renew(&self, room: &Room) {
+    /// The room's epoch changed, its tail was lost, or the events after its head here were trimmed. Authorised subscribers are
+    /// reset to the new head, or to the first retained event; the others are denied. If the store fails meanwhile, nothing
+    /// changes, and the next check does it.
+    async fn reset_room(&self, room: &Room) {
         let (record, head) = match self.look_up(room.id()).await {
             Ok(found) => found,
             Err(error) => {
-                return tracing::warn!(room = %room.id(), %error, "a room's new life could not be looked up");
+                return tracing::warn!(room = %room.id(), %error, "could not read the room after its epoch changed");
             }
         };
         loop {
-            let Some(readers) = self.authorised_subscribers(room, &record).await else { return };
-            if room.restart(&record, head, &readers) {
+            let Some(subscribers) = self.authorised_subscribers(room, &record).await else {
+                return;
+            };
+            if room.restart(&record, head, &subscribers) {
                 return;
             }
         }
     }
 
-    /// Sees to it that nobody reads on who may not. `false` if the store could not say.
+    /// Ends the subscriptions without access. `false` if the store failed.
     async fn check_subscribers(&self, room: &Room) -> bool {
         match self.look_up(room.id()).await {
             Ok((record, _)) => self.authorised_subscribers(room, &record).await.is_some(),
@@ -384,28 +386,28 @@ impl Core {
         }
     }
 
-    /// The readers who may read the room now; the others are told and taken off it. `None` if the store could not say.
+    /// The room's subscribers, after those without access were denied and removed. `None` if the store failed.
     async fn authorised_subscribers(
         &self,
         room: &Room,
         record: &RoomRecord,
-    ) -> Option<Vec<Reader>> {
-        let readers = room.readers();
-        for reader in &readers {
-            match self.may_read_on(record, &reader.outbox).await {
+    ) -> Option<Vec<Subscriber>> {
+        let subscribers = room.subscribers();
+        for subscriber in &subscribers {
+            match self.may_read_on(record, &subscriber.outbox).await {
                 Ok(()) => {}
                 Err(error) if error.is_retryable() => return None,
                 Err(error) => {
-                    if reader.outbox.deny(reader.seat(room), error.code()) {
-                        room.remove_subscriber(reader.at, &reader.outbox);
+                    if subscriber.outbox.deny(subscriber.subscription(room), error.code()) {
+                        room.remove_subscriber(subscriber.subscriber_id, &subscriber.outbox);
                     }
                 }
             }
         }
-        Some(readers)
+        Some(subscribers)
     }
 
-    /// Whether somebody who follows the room may read it in its new life. The service's own followers may.
+    /// Whether a subscriber still has access to the room. The service's own subscriptions have.
     pub(crate) async fn may_read_on(
         &self,
         record: &RoomRecord,

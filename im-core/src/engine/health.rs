@@ -25,8 +25,8 @@ pub struct Health {
     /// Since when every append has failed for the store's reasons; `None` if the last one was committed. A store may answer
     /// reads and take no writes: a full disk, a transaction that holds all others up.
     pub appends_failing: Option<Duration>,
-    /// Appends that wait for the store, of at most [`lanes`](super::EngineConfig::lanes) times
-    /// [`append_shard_queue`](super::EngineConfig::lane_queue).
+    /// Appends that wait for the store, of at most [`append_shards`](super::EngineConfig::append_shards) times
+    /// [`append_shard_queue`](super::EngineConfig::append_shard_queue).
     pub appends_waiting: usize,
     /// Connections open now.
     pub connections: usize,
@@ -139,7 +139,7 @@ impl Engine {
                 answer: answer.unwrap_or_else(|_| late()),
             },
             appends_failing: core.vitals.appends_failing(core.running()),
-            appends_waiting: core.lanes.waiting(),
+            appends_waiting: core.append_shards.waiting(),
             connections: core.registry.len(),
             rooms: core.hub.len(),
             tasks: core.vitals.tasks(core.running()),
@@ -212,9 +212,9 @@ impl Vitals {
         {
             return answer.clone();
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let answer = core.store.state_generation().await;
-        let answer = answer.map(|_| begun.elapsed()).map_err(|error| error.to_string());
+        let answer = answer.map(|_| started.elapsed()).map_err(|error| error.to_string());
         *probed = Some((Instant::now(), answer.clone()));
         answer
     }

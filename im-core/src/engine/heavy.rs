@@ -1,7 +1,7 @@
-//! Heavy appends come one at a time, of all lanes: a commit that light ones wait for holds one of them at most.
+//! Heavy appends come one at a time, of all shards: a commit that light ones wait for holds one of them at most.
 //!
-//! A lane that has a heavy append next waits in line for the turn. Light appends may come meanwhile and go before it; the lane
-//! keeps its place then. Where the turn comes while others go first, it is for the next lane in line.
+//! A shard that has a heavy append next requests the turn. Light appends may come meanwhile and go before it; the request keeps
+//! its position in line then. Where the turn comes while others go first, it is for the next shard in line.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The turn that all lanes share.
+/// The turn that all shards share.
 #[derive(Debug, Clone)]
 pub(super) struct HeavyTurn(Arc<Semaphore>);
 
@@ -19,21 +19,21 @@ impl HeavyTurn {
         Self(Arc::new(Semaphore::new(1)))
     }
 
-    /// A place of a lane, which does not stand in line yet.
-    pub(super) fn place(&self) -> Place {
-        Place { turn: self.clone(), waiting: None }
+    /// A shard's request, which is not in line yet.
+    pub(super) fn request(&self) -> TurnRequest {
+        TurnRequest { turn: self.clone(), waiting: None }
     }
 }
 
-/// A lane's place in line.
-pub(super) struct Place {
+/// A shard's request for the turn.
+pub(super) struct TurnRequest {
     turn: HeavyTurn,
     waiting: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
 }
 
-impl Place {
-    /// Waits for the turn, which lasts until what is returned is dropped. If this is dropped before, the lane keeps its place.
-    pub(super) async fn reached(&mut self) -> Option<OwnedSemaphorePermit> {
+impl TurnRequest {
+    /// Waits for the turn, which lasts until what is returned is dropped. If this is dropped before, the request keeps its position.
+    pub(super) async fn granted(&mut self) -> Option<OwnedSemaphorePermit> {
         let Self { turn, waiting } = self;
         // The semaphore is never closed.
         let line = || turn.0.clone().acquire_owned().map(Result::ok).boxed();
@@ -42,8 +42,8 @@ impl Place {
         permit
     }
 
-    /// Something else goes first: if the turn comes meanwhile, the next lane has it.
-    pub(super) async fn let_pass<T>(&mut self, first: impl Future<Output = T>) -> T {
+    /// Something else goes first: if the turn comes meanwhile, the next shard has it.
+    pub(super) async fn yield_to<T>(&mut self, first: impl Future<Output = T>) -> T {
         let mut first = pin!(first);
         if let Some(waiting) = &mut self.waiting {
             tokio::select! {
@@ -63,12 +63,12 @@ mod tests {
     use tokio::sync::oneshot;
 
     /// One that has the turn, and the next two in line.
-    fn line() -> (Option<OwnedSemaphorePermit>, Place, Place) {
+    fn line() -> (Option<OwnedSemaphorePermit>, TurnRequest, TurnRequest) {
         let turn = HeavyTurn::new();
-        let [mut a, mut b, mut c] = [turn.place(), turn.place(), turn.place()];
-        let held = a.reached().now_or_never().unwrap();
-        assert!(b.reached().now_or_never().is_none());
-        assert!(c.reached().now_or_never().is_none());
+        let [mut a, mut b, mut c] = [turn.request(), turn.request(), turn.request()];
+        let held = a.granted().now_or_never().unwrap();
+        assert!(b.granted().now_or_never().is_none());
+        assert!(c.granted().now_or_never().is_none());
         (held, b, c)
     }
 
@@ -77,25 +77,25 @@ mod tests {
         let (held, mut b, mut c) = line();
         {
             let (done, commit) = oneshot::channel();
-            let mut others = pin!(b.let_pass(commit));
+            let mut others = pin!(b.yield_to(commit));
             assert!(others.as_mut().now_or_never().is_none());
             drop(held);
-            assert!(c.reached().now_or_never().is_none(), "b keeps its place");
+            assert!(c.granted().now_or_never().is_none(), "b keeps its position");
             assert!(others.as_mut().now_or_never().is_none());
-            let held = c.reached().now_or_never().expect("b has let it pass");
+            let held = c.granted().now_or_never().expect("b has let it pass");
             done.send(()).unwrap();
             assert!(others.now_or_never().is_some());
             drop(held);
         }
-        assert!(b.reached().now_or_never().is_some());
+        assert!(b.granted().now_or_never().is_some());
     }
 
     #[test]
     fn place_is_kept_where_others_are_done_before_the_turn_comes() {
         let (held, mut b, mut c) = line();
-        b.let_pass(async {}).now_or_never().unwrap();
+        b.yield_to(async {}).now_or_never().unwrap();
         drop(held);
-        assert!(c.reached().now_or_never().is_none());
-        assert!(b.reached().now_or_never().is_some());
+        assert!(c.granted().now_or_never().is_none());
+        assert!(b.granted().now_or_never().is_some());
     }
 }

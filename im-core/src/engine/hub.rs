@@ -1,4 +1,4 @@
-//! The rooms that somebody on this node follows, found by id.
+//! The rooms with subscribers on this node, found by id.
 //!
 //! Sharded, so that rooms do not wait for each other. Lock order: a shard, then a room in it.
 
@@ -57,7 +57,7 @@ impl Hub {
         }
     }
 
-    /// Takes the room out of memory if nobody reads it.
+    /// Retires the room from memory if it has no subscribers.
     pub(crate) fn retire_if_idle(&self, room: &Arc<Room>) {
         let mut shard = self.shard(room.id()).lock();
         if shard.get(room.id()).is_some_and(|held| Arc::ptr_eq(held, room)) && room.retire_if_idle()

@@ -20,25 +20,25 @@ pub(crate) const OUTBOX_OVERFLOWS: &str = "im_outbox_overflows_total";
 pub(crate) const ACKS_DISCONNECTS: &str = "im_acks_cut_off_total";
 /// Bytes of acks that wait to be written or are being made.
 pub(crate) const ACK_BYTES: &str = "im_acks_bytes";
-/// Bytes of pushes that wait for their readers.
+/// Bytes of pushes that wait for their subscribers.
 pub(crate) const PUSH_BYTES: &str = "im_pushes_bytes";
 /// Bytes of the recent events that rooms keep, with their encodings.
 pub(crate) const WINDOW_BYTES: &str = "im_windows_bytes";
-/// Reads of the store for readers who lag.
+/// Reads of the store for catch-up.
 pub(crate) const CATCH_UP_READS: &str = "im_cold_reads_total";
 /// Pages found in the page cache by subscribers catching up.
 pub(crate) const PAGE_CACHE_HITS: &str = "im_page_cache_hits_total";
 /// Bytes in the page cache.
 pub(crate) const PAGE_CACHE_BYTES: &str = "im_page_cache_bytes";
-/// Gaps in a room's log that were filled from the store.
-pub(crate) const FILLS: &str = "im_log_fills_total";
+/// Gaps in a room's window that were repaired from the store.
+pub(crate) const GAP_REPAIRS: &str = "im_log_fills_total";
 /// Events removed by retention, by this node.
 pub(crate) const TRIMMED: &str = "im_events_trimmed_total";
 /// Rooms deleted by this node.
 pub(crate) const DELETED: &str = "im_rooms_deleted_total";
 /// Events emptied because their sender was erased, by this node.
 pub(crate) const ERASED: &str = "im_events_erased_total";
-/// State updates of other nodes that were forgotten before their time, since there were too many.
+/// State updates of other nodes that were dropped from memory early, because the bound was reached.
 pub(crate) const REMOTE_STATE_DROPPED: &str = "im_state_heard_dropped_total";
 /// Bytes of keyed state that rooms hold.
 pub(crate) const STATE_BYTES: &str = "im_state_bytes";
@@ -53,4 +53,4 @@ pub(crate) const QUOTA_REFUSALS: &str = "im_quota_refusals_total";
 /// Connections closed because they went on sending what was refused.
 pub(crate) const FLOODS: &str = "im_floods_total";
 /// Batches of appends behind which others had to wait for their turn.
-pub(crate) const TURNS: &str = "im_append_turns_total";
+pub(crate) const APPEND_DEFERRED: &str = "im_append_turns_total";

@@ -1,23 +1,23 @@
 //! The engine: sessions, rooms, routing, fan-out.
 //!
-//! The way of one message: a transport hands it to [`Connection::submit`]; `commands` authorises it; a lane appends it to
-//! the store; once it is committed the lane applies it to its `room`, which puts it into the `outbox` of every reader,
-//! and answers the sender; each reader's transport takes it with [`Connection::next`].
+//! The way of one message: a transport passes it to [`Connection::submit`]; `commands` authorises it; an append shard appends
+//! it to the store; once it is committed the shard applies it to its `room`, which enqueues it in the `outbox` of every
+//! subscriber, and answers the sender; each subscriber's transport takes it with [`Connection::next`].
 //!
 //! Who brings a transport of their own begins at [`Connection`].
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `config`, `builder` | knobs; assembling |
-//! | `api`, `follower` | the engine in its embedder's hands |
+//! | `api`, `subscription` | what the embedder calls; a subscription in the process |
 //! | `health` | how the engine is, for a probe |
 //! | `outside` | messages that the embedder's own transaction commits |
 //! | `connection` | the transport's seam |
-//! | `uplink`, `downlink`, `places` | the same in two halves, for transports without a connection of their own |
+//! | `request_half`, `stream_half`, `position_tracker` | the same in two halves, for transports without a connection of their own |
 //! | `commands` | carrying out what clients ask |
-//! | `lanes`, `turns`, `heavy`, `sender_order` | appending, answering, fanning out; fair turns; one heavy append at a time; the order of one's own sends |
-//! | `hub`, `room` | rooms in memory: recent log, readers, state |
-//! | `outbox`, `acks`, `feed`, `cold`, `page_cache` | what waits for a reader; the bytes of acks; catching up from the log |
+//! | `append_shards`, `fair_queue`, `heavy`, `sender_order` | appending, answering, fanning out; fair turns; one heavy append at a time; sender order |
+//! | `hub`, `room` | rooms in memory: recent log, subscribers, state |
+//! | `outbox`, `acks`, `catch_up`, `catch_up_reads`, `page_cache` | what waits for a connection; the bytes of acks; catching up from the log |
 //! | `registry` | connections and whose they are |
 //! | `upkeep` | retention, deleting rooms, erasing users |
 //! | `usage` | what is held in memory, in bytes |
@@ -25,43 +25,43 @@
 
 mod acks;
 mod api;
+mod append_shards;
 mod builder;
-mod cold;
+mod catch_up;
+mod catch_up_reads;
 mod commands;
 mod config;
 mod connection;
 mod core;
-mod downlink;
-mod feed;
-mod follower;
+mod fair_queue;
 mod health;
 mod heavy;
 mod hub;
-mod lanes;
 mod metrics;
 mod outbox;
 mod outgoing;
 mod outside;
 mod page_cache;
-mod places;
+mod position_tracker;
 mod registry;
 mod remote_state;
+mod request_half;
 mod room;
 mod sender_order;
 mod state_writer;
+mod stream_half;
+mod subscription;
 mod tasks;
-mod turns;
 mod upkeep;
-mod uplink;
 mod usage;
 
 pub use api::{Engine, Publish};
 pub use builder::{EngineBuilder, NeedsAuthenticator};
 pub use config::{EngineConfig, SlowSubscriber};
 pub use connection::{Batch, BatchId, Connection, Peer};
-pub use downlink::Access;
-pub use follower::Follower;
 pub use health::{Health, Phase, StoreHealth, TaskHealth};
 pub use registry::network_of;
-pub use uplink::{AnswerPart, Answers, HeldAnswers};
+pub use request_half::{AckChunk, Acks, HeldAcks};
+pub use stream_half::Access;
+pub use subscription::Subscription;
 pub use usage::Usage;

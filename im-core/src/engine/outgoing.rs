@@ -1,4 +1,4 @@
-//! A push that many readers share: encoded at most once for each encoding.
+//! A push that many subscribers share: encoded at most once for each encoding.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +8,7 @@ use crate::id::UserId;
 use crate::state::RoomRecord;
 use crate::wire::{Content, Encoding, Event, MemberChange, Push, StateUpdate, encode};
 
-/// A push and its encoded forms. All readers hold the same one.
+/// A push and its encoded forms. All outboxes hold the same one.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) push: Push,

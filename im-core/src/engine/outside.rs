@@ -11,11 +11,11 @@ use crate::state::{Act, Append, Authority, Intent, RoomSeed};
 use crate::wire::{Event, PageFrom};
 
 use super::api::{Engine, Publish};
-use super::{lanes, metrics};
+use super::{append_shards, metrics};
 
 impl Engine {
     /// Makes of a message what a store appends, without appending it: for a store that takes it in a transaction of the
-    /// embedder's own. It is trusted, as by [`Engine::publish`].
+    /// embedder's own. On the authority of the service, as by [`Engine::publish`].
     ///
     /// # Errors
     ///
@@ -26,7 +26,7 @@ impl Engine {
     }
 
     /// Makes of a room what a store appends, as [`Engine::prepare`] does of a message: the room is made with the embedder's own
-    /// rows or not at all. It is trusted, as by [`Engine::create_room`].
+    /// rows or not at all. On the authority of the service, as by [`Engine::create_room`].
     ///
     /// ```
     /// # use im_core::{engine::Engine, ports::Appended, state::RoomSeed, wire::{Role, RoomKind}, RoomId, UserId};
@@ -56,7 +56,7 @@ impl Engine {
         Ok(self.prepared(room, Act::Create { by: by.clone(), seed }))
     }
 
-    /// Makes of a change of members what a store appends. It is trusted, as by [`Engine::change_members`].
+    /// Makes of a change of members what a store appends. On the authority of the service, as by [`Engine::change_members`].
     pub fn prepare_change(&self, room: RoomId, by: &UserId, intent: Intent) -> Append {
         self.prepared(room, Act::Change { by: by.clone(), intent })
     }
@@ -84,14 +84,14 @@ impl Engine {
             by_room.entry(event.room.clone()).or_default().push(event);
         }
         for (room, events) in by_room {
-            let kept = self.kept(&room, &events).await?;
-            for event in &kept {
-                lanes::announce(core, event, self.first_members(event).await);
-                lanes::publish(core, Arc::clone(event));
+            let stored = self.stored(&room, &events).await?;
+            for event in &stored {
+                append_shards::announce(core, event, self.first_members(event).await);
+                append_shards::fan_out(core, Arc::clone(event));
             }
-            if !kept.is_empty() {
-                ::metrics::counter!(metrics::EVENTS).increment(kept.len() as u64);
-                core.tell(BusMessage::Events(kept));
+            if !stored.is_empty() {
+                ::metrics::counter!(metrics::EVENTS).increment(stored.len() as u64);
+                core.publish(BusMessage::Events(stored));
             }
         }
         Ok(())
@@ -115,13 +115,13 @@ impl Engine {
     }
 
     /// Those of a room's events that its log holds, in its order.
-    async fn kept(&self, room: &RoomId, events: &[Arc<Event>]) -> Result<Vec<Arc<Event>>> {
+    async fn stored(&self, room: &RoomId, events: &[Arc<Event>]) -> Result<Vec<Arc<Event>>> {
         let core = self.core();
         let seqs = events.iter().map(|event| event.seq);
         let (Some(first), Some(last)) = (seqs.clone().min(), seqs.max()) else {
             return Ok(Vec::new());
         };
-        let (mut after, mut kept) = (first.prev(), Vec::new());
+        let (mut after, mut stored) = (first.prev(), Vec::new());
         while after < last {
             let range = LogRange {
                 from: PageFrom::After(after),
@@ -131,10 +131,10 @@ impl Engine {
             let page = core.store.read(room, range).await?;
             let Some(end) = page.as_ref().and_then(|page| page.events.last()) else { break };
             after = end.seq;
-            kept.extend(
+            stored.extend(
                 page.into_iter().flat_map(|page| page.events).filter(|e| events.contains(e)),
             );
         }
-        Ok(kept)
+        Ok(stored)
     }
 }

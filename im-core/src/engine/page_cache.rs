@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::id::{Cursor, Epoch, RoomId, Seq};
 
-use super::cold::SharedPage;
+use super::catch_up_reads::SharedPage;
 use super::metrics;
 
 /// Pages in memory, the least recently used evicted first.
@@ -25,7 +25,7 @@ pub(crate) struct PageCache {
 #[derive(Debug, Default)]
 struct Inner {
     /// By log, then by the seq of the first event.
-    pages: HashMap<Log, BTreeMap<Seq, Held>>,
+    pages: HashMap<Log, BTreeMap<Seq, CachedPage>>,
     /// The page that was used at each turn.
     used: BTreeMap<u64, (Log, Seq)>,
     turn: u64,
@@ -41,7 +41,7 @@ struct Log {
 }
 
 #[derive(Debug)]
-struct Held {
+struct CachedPage {
     page: Arc<SharedPage>,
     last: Seq,
     bytes: usize,
@@ -79,7 +79,7 @@ impl PageCache {
     }
 
     /// Keeps a page. One that ends at the head is not kept: it grows, and the hot window has its end.
-    pub(crate) fn keep(&self, room: &RoomId, erased: u64, page: &Arc<SharedPage>) {
+    pub(crate) fn insert(&self, room: &RoomId, erased: u64, page: &Arc<SharedPage>) {
         let seq = |event: Option<&Arc<super::outgoing::Outgoing>>| {
             event.and_then(|item| item.as_event()).map(|event| event.seq)
         };
@@ -97,7 +97,7 @@ impl PageCache {
         let turn = inner.turn;
         inner.bytes += bytes;
         inner.used.insert(turn, (log.clone(), first));
-        let held = Held { page: page.clone(), last, bytes, turn };
+        let held = CachedPage { page: page.clone(), last, bytes, turn };
         inner.pages.entry(log).or_default().insert(first, held);
         while inner.bytes > self.max_bytes {
             let Some((log, first)) = inner.used.values().next().cloned() else { break };

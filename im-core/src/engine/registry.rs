@@ -28,7 +28,7 @@ struct Inner {
     /// Calls under way.
     calls: HashMap<UserId, usize>,
     /// Whose turn it is among a user's commands about many rooms. Only while one is carried out or waits.
-    turns: HashMap<UserId, Arc<AsyncMutex<()>>>,
+    user_locks: HashMap<UserId, Arc<AsyncMutex<()>>>,
     /// Connections of a network.
     networks: HashMap<IpAddr, usize>,
     /// Those that have not said who they are.
@@ -51,28 +51,32 @@ impl Drop for Call {
 
 /// A user's turn; the next one's begins when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct UserTurn {
     registry: Arc<Registry>,
     user: UserId,
     held: Option<OwnedMutexGuard<()>>,
 }
 
-impl Drop for Turn {
+impl Drop for UserTurn {
     fn drop(&mut self) {
         let mut inner = self.registry.inner.lock();
         self.held.take();
         // Those that wait hold it as well.
-        if inner.turns.get(&self.user).is_some_and(|turns| Arc::strong_count(turns) == 1) {
-            inner.turns.remove(&self.user);
+        if inner
+            .user_locks
+            .get(&self.user)
+            .is_some_and(|user_locks| Arc::strong_count(user_locks) == 1)
+        {
+            inner.user_locks.remove(&self.user);
         }
     }
 }
 
 /// Why a connection was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotTaken {
+pub(crate) enum ConnectionRefused {
     /// There are too many.
-    Crowded,
+    TooMany,
     /// A newer connection has taken the session already.
     Superseded,
 }
@@ -105,17 +109,17 @@ impl Registry {
         address: Option<IpAddr>,
         most: Most,
         make: impl FnOnce(u64) -> Conn,
-    ) -> Result<Arc<Conn>, NotTaken> {
+    ) -> Result<Arc<Conn>, ConnectionRefused> {
         let mut inner = self.inner.lock();
         if inner.all.len() >= most.all {
-            return Err(NotTaken::Crowded);
+            return Err(ConnectionRefused::TooMany);
         }
         if let Some(network) = address.map(network_of) {
             let of = |counts: &HashMap<IpAddr, usize>| counts.get(&network).copied().unwrap_or(0);
             if of(&inner.networks) >= most.of_address
                 || of(&inner.handshakes) >= most.handshakes_of_address
             {
-                return Err(NotTaken::Crowded);
+                return Err(ConnectionRefused::TooMany);
             }
             *inner.networks.entry(network).or_default() += 1;
             *inner.handshakes.entry(network).or_default() += 1;
@@ -128,32 +132,32 @@ impl Registry {
         Ok(conn)
     }
 
-    /// The connection has said who it is. Gives back an older connection of the same session, which it replaces.
+    /// The connection has said who it is. Returns an older connection of the same session, which it replaces.
     pub(crate) fn identify(
         &self,
         conn: &Arc<Conn>,
         max: usize,
-    ) -> Result<Option<Arc<Conn>>, NotTaken> {
+    ) -> Result<Option<Arc<Conn>>, ConnectionRefused> {
         let Some(session) = conn.session() else { return Ok(None) };
         let mut inner = self.inner.lock();
         let conns = inner.users.entry(session.user.clone()).or_default();
         let same = |other: &Arc<Conn>| other.session().is_some_and(|held| held.id == session.id);
         let replaced = match conns.iter().position(same) {
-            Some(at) if conns[at].attached() > session.attached => {
-                return Err(NotTaken::Superseded);
+            Some(at) if conns[at].fencing_token() > session.fencing_token => {
+                return Err(ConnectionRefused::Superseded);
             }
             Some(at) => Some(conns.swap_remove(at)),
             None => None,
         };
         if conns.len() >= max {
-            return Err(NotTaken::Crowded);
+            return Err(ConnectionRefused::TooMany);
         }
         conns.push(conn.clone());
         inner.end_handshake(conn);
         Ok(replaced)
     }
 
-    /// Whether one more connection of this session's may be taken: those of other sessions count.
+    /// Returns whether the user is below `max` connections, not counting those of `session`.
     pub(crate) fn has_room_for(
         &self,
         user: &UserId,
@@ -184,11 +188,11 @@ impl Registry {
 
     /// Waits for this user's turn at what is done one at a time for each user. At most the connections and calls that a user may
     /// have wait here.
-    pub(crate) async fn turns_of(self: &Arc<Self>, user: &UserId) -> Turn {
-        let turns = self.inner.lock().turns.entry(user.clone()).or_default().clone();
-        // Made before it waits, so that it is forgotten also if the one who waits goes away.
-        let mut turn = Turn { registry: self.clone(), user: user.clone(), held: None };
-        turn.held = Some(turns.lock_owned().await);
+    pub(crate) async fn lock_user(self: &Arc<Self>, user: &UserId) -> UserTurn {
+        let user_locks = self.inner.lock().user_locks.entry(user.clone()).or_default().clone();
+        // Made before it waits, so that it is removed also if the one who waits goes away.
+        let mut turn = UserTurn { registry: self.clone(), user: user.clone(), held: None };
+        turn.held = Some(user_locks.lock_owned().await);
         turn
     }
 

@@ -1,8 +1,8 @@
 //! State that other nodes have taken and may not have written yet.
 //!
 //! Updates are written behind. A room that comes into memory here in the meantime would begin with what the store holds,
-//! and whoever came over from the other node would be handed older values than they had. So what was heard is remembered
-//! for a while, also of rooms that nobody follows here.
+//! and a client that came over from the other node would get older values than it had. So remote updates are retained for a
+//! while, also of rooms without subscribers here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::wire::StateUpdate;
 use super::metrics;
 use super::state_writer::size;
 
-/// What was heard in the present period and in the one before it.
+/// Updates of other nodes in the present period and in the one before it.
 #[derive(Debug)]
 pub(crate) struct RemoteState {
     periods: Mutex<[Period; 2]>,
@@ -35,7 +35,7 @@ impl RemoteState {
         Self { periods: Mutex::default(), max_keys, max_bytes }
     }
 
-    /// Remembers an update for one period at least. If there are too many, the older period is forgotten before its time:
+    /// Retains an update for one period at least. If there are too many, the older period is dropped before its time:
     /// then the comparison with the store finds what is missing.
     pub(crate) fn push(&self, update: Arc<StateUpdate>) {
         let mut periods = self.periods.lock();
@@ -48,24 +48,24 @@ impl RemoteState {
         periods[0].push(update);
     }
 
-    /// What was heard of one room.
+    /// The updates of one room.
     pub(crate) fn of(&self, room: &RoomId) -> Vec<Arc<StateUpdate>> {
         let periods = self.periods.lock();
         let rooms = periods.iter().filter_map(|period| period.rooms.get(room));
         rooms.flat_map(|keys| keys.values().cloned()).collect()
     }
 
-    /// The room is gone: what was heard of it is not to come back in one that is made anew under its id.
+    /// The room is gone: its updates must not appear in one that is created again under its id.
     pub(crate) fn drop_room(&self, room: &RoomId) {
-        self.forget(|update| update.room == *room);
+        self.drop_matching(|update| update.room == *room);
     }
 
     /// The user is being erased.
     pub(crate) fn drop_user(&self, user: &UserId) {
-        self.forget(|update| update.from == *user);
+        self.drop_matching(|update| update.from == *user);
     }
 
-    fn forget(&self, wanted: impl Fn(&StateUpdate) -> bool) {
+    fn drop_matching(&self, wanted: impl Fn(&StateUpdate) -> bool) {
         for period in &mut *self.periods.lock() {
             let Period { rooms, keys: count, bytes } = period;
             rooms.retain(|_, keys| {
@@ -116,8 +116,8 @@ mod tests {
         Arc::new(StateUpdate { room, key, stamp, from: UserId::new("ann").unwrap(), value: None })
     }
 
-    fn held(heard: &RemoteState) -> Vec<(String, u64)> {
-        let of = heard.of(&RoomId::new("tea").unwrap());
+    fn held(remote: &RemoteState) -> Vec<(String, u64)> {
+        let of = remote.of(&RoomId::new("tea").unwrap());
         let mut held: Vec<_> =
             of.iter().map(|u| (u.key.as_str().to_owned(), u.stamp.ms.as_millis())).collect();
         held.sort();
@@ -126,42 +126,42 @@ mod tests {
 
     #[test]
     fn an_update_is_remembered_for_one_period_at_least_and_two_at_most() {
-        let heard = RemoteState::new(100, 1 << 20);
+        let remote = RemoteState::new(100, 1 << 20);
         for ms in [1, 3, 2] {
-            heard.push(update("a", ms));
+            remote.push(update("a", ms));
         }
-        heard.turn();
-        assert_eq!(held(&heard), [("a".to_owned(), 3)]);
-        heard.push(update("b", 4));
-        heard.turn();
-        assert_eq!(held(&heard), [("b".to_owned(), 4)]);
-        heard.turn();
-        assert_eq!(held(&heard), []);
+        remote.turn();
+        assert_eq!(held(&remote), [("a".to_owned(), 3)]);
+        remote.push(update("b", 4));
+        remote.turn();
+        assert_eq!(held(&remote), [("b".to_owned(), 4)]);
+        remote.turn();
+        assert_eq!(held(&remote), []);
     }
 
     #[test]
     fn what_is_forgotten_does_not_come_back() {
-        let heard = RemoteState::new(100, 1 << 20);
-        heard.push(update("a", 1));
-        heard.turn();
-        heard.push(update("b", 2));
-        heard.drop_user(&UserId::new("bob").unwrap());
-        heard.drop_room(&RoomId::new("lake").unwrap());
-        assert_eq!(held(&heard).len(), 2, "others stay");
-        heard.drop_user(&UserId::new("ann").unwrap());
-        assert_eq!(held(&heard), []);
-        heard.push(update("c", 3));
-        heard.drop_room(&RoomId::new("tea").unwrap());
-        assert_eq!(held(&heard), []);
+        let remote = RemoteState::new(100, 1 << 20);
+        remote.push(update("a", 1));
+        remote.turn();
+        remote.push(update("b", 2));
+        remote.drop_user(&UserId::new("bob").unwrap());
+        remote.drop_room(&RoomId::new("lake").unwrap());
+        assert_eq!(held(&remote).len(), 2, "others stay");
+        remote.drop_user(&UserId::new("ann").unwrap());
+        assert_eq!(held(&remote), []);
+        remote.push(update("c", 3));
+        remote.drop_room(&RoomId::new("tea").unwrap());
+        assert_eq!(held(&remote), []);
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let heard = RemoteState::new(2, 1 << 20);
+        let remote = RemoteState::new(2, 1 << 20);
         for n in 0..100 {
-            heard.push(update(&format!("key{n}"), n));
+            remote.push(update(&format!("key{n}"), n));
         }
-        let held = held(&heard);
+        let held = held(&remote);
         assert!(
             (1..=4).contains(&held.len()) && held.contains(&("key99".to_owned(), 99)),
             "{held:?}"

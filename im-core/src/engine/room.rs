@@ -1,7 +1,7 @@
-//! A room that somebody on this node follows: the recent part of its log, who reads it, and its state.
+//! A room with subscribers on this node: the recent part of its log, its subscribers, and its state.
 //!
-//! Events are applied at head + 1 only, whatever order they arrive in; what is missing is filled from the store
-//! ([`super::engine`]'s `fill`). A room that nobody follows is not in memory.
+//! Events are applied at head + 1 only, whatever order they arrive in; gaps are repaired from the store
+//! ([`super::core`]'s `repair_gap`). A room without subscribers is not in memory.
 
 mod state;
 
@@ -17,7 +17,7 @@ use crate::ports::{Head, StateSnapshot};
 use crate::state::{RoomRecord, Sequencer, StateLimits, answer};
 use crate::wire::Status;
 
-use super::outbox::{Offered, Outbox, Seat, Start};
+use super::outbox::{EnqueueOutcome, Outbox, SubscriptionRef, SubscriptionStart};
 use super::outgoing::{Outgoing, open_to_strangers};
 use state::RoomState;
 pub(crate) use state::StateHold;
@@ -36,7 +36,7 @@ pub(crate) struct WindowBounds {
     pub(crate) state_used: AtomicUsize,
 }
 
-/// A room that somebody on this node follows.
+/// A room with subscribers on this node.
 #[derive(Debug)]
 pub(crate) struct Room {
     id: RoomId,
@@ -51,12 +51,12 @@ struct Inner {
     log: Option<Log>,
     /// Events that were committed while the head was being read.
     before_load: Vec<Arc<Outgoing>>,
-    /// By slot, so that a reader's place does not move.
-    readers: Vec<Option<Reader>>,
+    /// By id, so that a subscriber's index does not change.
+    subscribers: Vec<Option<Subscriber>>,
     free: Vec<usize>,
     state: RoomState,
-    /// Whether a task is filling the log from the store.
-    filling: bool,
+    /// Whether a task is repairing a gap from the store.
+    repairing: bool,
     /// Whether the room was taken off the map and must not be used any more.
     retired: bool,
 }
@@ -74,7 +74,7 @@ struct Log {
     bytes: usize,
     /// The first event that the store retains, as far as is known here.
     first: Seq,
-    /// Bytes of events that the sequencer holds back, and of repeats of them.
+    /// Bytes of events that the sequencer holds back, and of duplicates of them.
     early: usize,
     /// An event was kept since the last look for idle windows.
     touched: bool,
@@ -82,54 +82,59 @@ struct Log {
     erased: u64,
 }
 
-/// Somebody who reads a room.
+/// An entry of a room's list: an outbox that is subscribed.
 #[derive(Debug, Clone)]
-pub(crate) struct Reader {
+pub(crate) struct Subscriber {
     pub(crate) outbox: Arc<Outbox>,
-    /// The room's place in the reader's list.
-    pub(crate) slot: u32,
-    /// The reader's place in the room's list.
-    pub(crate) at: usize,
+    /// Id of the subscription in the outbox.
+    pub(crate) subscription_id: u32,
+    /// Index in the room's list.
+    pub(crate) subscriber_id: usize,
 }
 
-impl Reader {
-    pub(crate) fn seat<'a>(&self, room: &'a Room) -> Seat<'a> {
-        Seat { room, at: self.at, slot: self.slot }
+impl Subscriber {
+    pub(crate) fn subscription<'a>(&self, room: &'a Room) -> SubscriptionRef<'a> {
+        SubscriptionRef {
+            room,
+            subscriber_id: self.subscriber_id,
+            subscription_id: self.subscription_id,
+        }
     }
 }
 
-/// What came of adding a reader.
+/// What came of adding a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Added {
-    /// It reads.
-    Reads,
-    /// The room has left the map: find it anew.
-    Retired,
-    /// The reader has gone.
-    Gone,
+pub(crate) enum SubscribeOutcome {
+    /// The outbox is subscribed.
+    Subscribed,
+    /// The room was retired: it has to be activated again.
+    RoomRetired,
+    /// The connection has ended.
+    Closed,
 }
 
-/// What became of an event that a room was given.
+/// State of a room's window after an event was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// The log is whole as far as it is known.
-    Level,
-    /// Events are missing; the caller has to see that they are filled in.
-    Fill,
-    /// The event belongs to another life of the room; the caller has to read its head anew.
+    /// The head is the high watermark.
+    InSync,
+    /// Events before the high watermark are missing: the caller repairs the gap. Not the status `gap`, which says that events
+    /// were trimmed.
+    GapDetected,
+    /// The event is of another epoch: the caller reads the head again.
     OtherEpoch,
 }
 
-/// What the window has after a cursor.
+/// What a read of the window found after a cursor.
 #[derive(Debug)]
-pub(crate) enum Recent {
+pub(crate) enum WindowRead {
     /// These events.
     Events(Vec<Arc<Outgoing>>),
     /// Nothing: the cursor is at the head.
-    Level(Seq),
-    /// The window begins later; ask the store.
-    Cold,
-    /// The cursor is of another life of the room.
+    AtHead(Seq),
+    /// The window begins later: it has to be read from the store.
+    Miss,
+    /// The cursor is of another epoch.
     OtherEpoch,
 }
 
@@ -156,7 +161,7 @@ impl Room {
         limits: &StateLimits,
     ) -> Applied {
         let mut inner = self.inner.lock();
-        // If it was renewed meanwhile, that is newer.
+        // If it was set meanwhile, that is newer.
         inner.state.generation.get_or_insert(generation);
         inner.log = Some(Log {
             cursor_epoch: head.cursor,
@@ -170,11 +175,11 @@ impl Room {
             erased: head.erased,
         });
         inner.merge_stored(self, state, limits);
-        let mut wanted = Applied::Level;
+        let mut wanted = Applied::InSync;
         for item in std::mem::take(&mut inner.before_load) {
             let applied = self.apply_locked(&mut inner, item);
-            // A fill is asked for once; what asks for it must not be forgotten.
-            if wanted == Applied::Level {
+            // A repair is asked for once; what asks for it must not be lost.
+            if wanted == Applied::InSync {
                 wanted = applied;
             }
         }
@@ -191,53 +196,60 @@ impl Room {
         self.inner.lock().log.as_ref().map_or(0, |log| log.erased)
     }
 
-    // ---- readers ----
+    // ---- subscribers ----
 
-    /// Adds a reader, who begins at `start`.
-    pub(crate) fn add_subscriber(self: &Arc<Self>, outbox: &Arc<Outbox>, start: Start) -> Added {
+    /// Adds a subscriber that starts at `start`.
+    pub(crate) fn add_subscriber(
+        self: &Arc<Self>,
+        outbox: &Arc<Outbox>,
+        start: SubscriptionStart,
+    ) -> SubscribeOutcome {
         let mut inner = self.inner.lock();
         if inner.retired {
-            return Added::Retired;
+            return SubscribeOutcome::RoomRetired;
         }
-        let unknown = Cursor { seq: Seq::ZERO, ..start.from };
+        let unknown = Cursor { seq: Seq::ZERO, ..start.cursor };
         let (head, erased) =
             inner.log.as_ref().map_or((unknown, 0), |log| (log.head(), log.erased));
-        let at = inner.free.pop().unwrap_or_else(|| {
-            inner.readers.push(None);
-            inner.readers.len() - 1
+        let subscriber_id = inner.free.pop().unwrap_or_else(|| {
+            inner.subscribers.push(None);
+            inner.subscribers.len() - 1
         });
-        let level = start.state.is_some_and(|held| held == inner.state_digest());
-        match outbox.follow(self.clone(), at, start, head, erased, level) {
-            Some(slot) => {
-                inner.readers[at] = Some(Reader { outbox: outbox.clone(), slot, at });
-                Added::Reads
+        let in_sync = start.state_digest.is_some_and(|held| held == inner.state_digest());
+        match outbox.subscribe(self.clone(), subscriber_id, start, head, erased, in_sync) {
+            Some(subscription_id) => {
+                inner.subscribers[subscriber_id] =
+                    Some(Subscriber { outbox: outbox.clone(), subscription_id, subscriber_id });
+                SubscribeOutcome::Subscribed
             }
             None => {
-                inner.give_back(at);
-                Added::Gone
+                inner.free_index(subscriber_id);
+                SubscribeOutcome::Closed
             }
         }
     }
 
-    /// Takes the reader, who has stopped following, off the list; not one of the same outbox who has begun anew there.
-    pub(crate) fn remove_subscriber(&self, at: usize, outbox: &Arc<Outbox>) {
+    /// Takes a subscriber that has unsubscribed off the list; not one of the same outbox that has subscribed again there.
+    pub(crate) fn remove_subscriber(&self, subscriber_id: usize, outbox: &Arc<Outbox>) {
         let mut inner = self.inner.lock();
-        let is_it = |r: &Reader| Arc::ptr_eq(&r.outbox, outbox) && !outbox.follows(r.seat(self));
-        if inner.readers.get(at).and_then(Option::as_ref).is_some_and(is_it) {
-            inner.free_subscriber(at);
+        let is_it = |r: &Subscriber| {
+            Arc::ptr_eq(&r.outbox, outbox) && !outbox.is_subscribed(r.subscription(self))
+        };
+        if inner.subscribers.get(subscriber_id).and_then(Option::as_ref).is_some_and(is_it) {
+            inner.free_subscriber(subscriber_id);
         }
     }
 
-    /// Whether nobody reads it.
+    /// Whether it has no subscribers.
     pub(crate) fn is_idle(&self) -> bool {
         let inner = self.inner.lock();
-        inner.readers.len() == inner.free.len() && !inner.filling
+        inner.subscribers.len() == inner.free.len() && !inner.repairing
     }
 
-    /// Takes the room out of use if nobody reads it. Called under the map's lock.
+    /// Retires the room if it has no subscribers. Called under the map's lock.
     pub(crate) fn retire_if_idle(&self) -> bool {
         let mut inner = self.inner.lock();
-        let idle = inner.readers.len() == inner.free.len() && !inner.filling;
+        let idle = inner.subscribers.len() == inner.free.len() && !inner.repairing;
         inner.retired |= idle;
         idle
     }
@@ -261,13 +273,13 @@ impl Room {
     }
 
     fn apply_locked(&self, inner: &mut Inner, item: Arc<Outgoing>) -> Applied {
-        let Some(event) = item.as_event() else { return Applied::Level };
+        let Some(event) = item.as_event() else { return Applied::InSync };
         let Some(log) = &mut inner.log else {
             let held: usize = inner.before_load.iter().map(|early| early.held()).sum();
             if inner.before_load.len() < EARLY_EVENTS && held < self.windows.bytes {
                 inner.before_load.push(item);
             }
-            return Applied::Level;
+            return Applied::InSync;
         };
         if event.epoch != log.cursor_epoch.epoch {
             return Applied::OtherEpoch;
@@ -283,7 +295,7 @@ impl Room {
             log.sequencer.raise_high_watermark(seq);
         }
         while let Some(item) = inner.log.as_mut().and_then(|log| log.sequencer.pop()) {
-            self.keep(inner, &item);
+            self.add_to_window(inner, &item);
             inner.fan_out(self, &item);
         }
         if let Some(log) = inner.log.as_mut().filter(|log| !log.sequencer.holds_back()) {
@@ -292,7 +304,7 @@ impl Room {
         inner.gap_state()
     }
 
-    /// Takes note that the log goes at least up to `head`.
+    /// The log goes up to `head` at least.
     pub(crate) fn raise_high_watermark(&self, head: Seq) -> Applied {
         let mut inner = self.inner.lock();
         if let Some(log) = &mut inner.log {
@@ -301,19 +313,19 @@ impl Room {
         inner.gap_state()
     }
 
-    /// A fill has ended. Says whether there is more to fill.
+    /// A repair has ended. Returns whether another gap is to be repaired.
     pub(crate) fn repair_done(&self) -> Applied {
         let mut inner = self.inner.lock();
-        inner.filling = false;
+        inner.repairing = false;
         inner.gap_state()
     }
 
-    /// A fill has failed; the next event or head check starts another.
+    /// A repair has failed; the next event or head check starts another.
     pub(crate) fn repair_failed(&self) {
-        self.inner.lock().filling = false;
+        self.inner.lock().repairing = false;
     }
 
-    fn keep(&self, inner: &mut Inner, item: &Arc<Outgoing>) {
+    fn add_to_window(&self, inner: &mut Inner, item: &Arc<Outgoing>) {
         let Some(log) = &mut inner.log else { return };
         log.touched = true;
         log.window.push_back(item.clone());
@@ -342,20 +354,24 @@ impl Room {
     }
 
     /// What the window has after `cursor`, up to about `max_bytes`.
-    pub(crate) fn recent(&self, cursor: Cursor, max_bytes: usize) -> Recent {
+    pub(crate) fn read_window(&self, cursor: Cursor, max_bytes: usize) -> WindowRead {
         let inner = self.inner.lock();
-        let Some(log) = &inner.log else { return Recent::Cold };
+        let Some(log) = &inner.log else { return WindowRead::Miss };
         if cursor.epoch != log.cursor_epoch.epoch {
-            return Recent::OtherEpoch;
+            return WindowRead::OtherEpoch;
         }
         let head = log.sequencer.head();
         if cursor.seq >= head {
-            return if log.sequencer.known() > head { Recent::Cold } else { Recent::Level(head) };
+            return if log.sequencer.known() > head {
+                WindowRead::Miss
+            } else {
+                WindowRead::AtHead(head)
+            };
         }
-        // The window ends at the head, so places are found by counting back from there.
+        // The window ends at the head, so events are found by counting back from there.
         let missing = head.since(cursor.seq);
         let Some(begin) = (log.window.len() as u64).checked_sub(missing) else {
-            return Recent::Cold;
+            return WindowRead::Miss;
         };
         let mut bytes = 0;
         let fits = |item: &&Arc<Outgoing>| {
@@ -363,14 +379,16 @@ impl Room {
             bytes += item.size;
             first || bytes <= max_bytes
         };
-        Recent::Events(log.window.iter().skip(begin as usize).take_while(fits).cloned().collect())
+        WindowRead::Events(
+            log.window.iter().skip(begin as usize).take_while(fits).cloned().collect(),
+        )
     }
 
     /// Whether the log is of this epoch and still has this event, as far as is known here.
-    pub(crate) fn retains(&self, at: Cursor) -> bool {
+    pub(crate) fn retains(&self, cursor: Cursor) -> bool {
         let inner = self.inner.lock();
         let epoch = |log: &Log| log.cursor_epoch.epoch;
-        inner.log.as_ref().is_some_and(|log| epoch(log) == at.epoch && log.first <= at.seq)
+        inner.log.as_ref().is_some_and(|log| epoch(log) == cursor.epoch && log.first <= cursor.seq)
     }
 
     /// Whether strangers may read it.
@@ -378,12 +396,12 @@ impl Room {
         self.inner.lock().log.as_ref().is_some_and(|log| log.open)
     }
 
-    /// Who reads it now.
-    pub(crate) fn readers(&self) -> Vec<Reader> {
-        self.inner.lock().readers.iter().flatten().cloned().collect()
+    /// Its subscribers now.
+    pub(crate) fn subscribers(&self) -> Vec<Subscriber> {
+        self.inner.lock().subscribers.iter().flatten().cloned().collect()
     }
 
-    /// The log of this life begins at `first`: what the window has from before goes.
+    /// The first retained event of this epoch's log is `first`: earlier events leave the window.
     pub(crate) fn trim_window(&self, epoch: Epoch, first: Seq) {
         let mut inner = self.inner.lock();
         let Some(log) = inner.log.as_mut().filter(|log| log.cursor_epoch.epoch == epoch) else {
@@ -399,40 +417,38 @@ impl Room {
         self.windows.used.fetch_sub(freed, Ordering::Relaxed);
     }
 
-    /// So many events of the log were changed by erasures. If that is news, what is held of it here is read anew.
+    /// `erased` events of the log were changed by erasures. If that is news, what is held of it here is read again.
     pub(crate) fn rewritten(&self, erased: u64) {
         let mut inner = self.inner.lock();
         let Some(log) = inner.log.as_mut().filter(|log| log.erased != erased) else { return };
         log.erased = erased;
         log.window.clear();
         self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
-        let (head, known) = (log.sequencer.head(), log.sequencer.known());
+        let (head, high_watermark) = (log.sequencer.head(), log.sequencer.known());
         log.early = 0;
         log.sequencer = Sequencer::new(head, EARLY_EVENTS);
-        log.sequencer.raise_high_watermark(known);
-        inner
-            .readers
-            .iter()
-            .flatten()
-            .for_each(|reader| reader.outbox.read_again(reader.seat(self), erased));
+        log.sequencer.raise_high_watermark(high_watermark);
+        inner.subscribers.iter().flatten().for_each(|subscriber| {
+            subscriber.outbox.read_again(subscriber.subscription(self), erased)
+        });
     }
 
-    /// The room is in another life, has lost its end, or has lost what comes next here: everybody starts again, from the
-    /// head, or from where the log begins now. `checked` are the readers who may still read it. If there are others by
-    /// now, nothing is done: check them too.
-    pub(crate) fn restart(&self, record: &RoomRecord, head: Head, checked: &[Reader]) -> bool {
+    /// The room's epoch changed, its tail was lost, or the events after its head here were trimmed: all subscribers are reset to
+    /// the head, or to the first retained event. `checked` are the subscribers with access. If there are others by now,
+    /// nothing is done and `false` is returned: check them too.
+    pub(crate) fn restart(&self, record: &RoomRecord, head: Head, checked: &[Subscriber]) -> bool {
         let mut inner = self.inner.lock();
-        let is_checked = |reader: &Reader| {
-            checked.iter().any(|other| Arc::ptr_eq(&other.outbox, &reader.outbox))
+        let is_checked = |subscriber: &Subscriber| {
+            checked.iter().any(|other| Arc::ptr_eq(&other.outbox, &subscriber.outbox))
         };
-        if !inner.readers.iter().flatten().all(is_checked) {
+        if !inner.subscribers.iter().flatten().all(is_checked) {
             return false;
         }
         let Some(log) = &mut inner.log else { return true };
         let from = log.cursor_epoch.epoch;
         let (status, to) = answer(log.head(), head.cursor, head.first);
         if status == Status::Ok {
-            // Somebody else has seen to it.
+            // Another call has done it.
             return true;
         }
         self.windows.used.fetch_sub(std::mem::take(&mut log.bytes), Ordering::Relaxed);
@@ -447,17 +463,21 @@ impl Room {
         if from != to.epoch {
             inner.state.clear(&self.windows);
         }
-        let readers = inner.readers.iter().flatten();
-        readers.for_each(|reader| {
-            reader.outbox.restart(reader.seat(self), from, status, to, head);
+        let subscribers = inner.subscribers.iter().flatten();
+        subscribers.for_each(|subscriber| {
+            subscriber.outbox.restart(subscriber.subscription(self), from, status, to, head);
         });
         true
     }
 
-    /// Hands a signal to every reader.
+    /// Enqueues a signal for every subscriber.
     pub(crate) fn signal(&self, item: &Arc<Outgoing>) {
         let inner = self.inner.lock();
-        inner.readers.iter().flatten().for_each(|reader| reader.outbox.signal(item.clone()));
+        inner
+            .subscribers
+            .iter()
+            .flatten()
+            .for_each(|subscriber| subscriber.outbox.signal(item.clone()));
     }
 }
 
@@ -471,38 +491,40 @@ impl Inner {
     fn fan_out(&mut self, room: &Room, item: &Arc<Outgoing>) {
         let open = self.log.as_ref().is_some_and(|log| log.open);
         let mut gone = Vec::new();
-        for reader in self.readers.iter().flatten() {
-            if reader.outbox.offer(reader.seat(room), item, open) == Offered::Gone {
-                gone.push(reader.at);
+        for subscriber in self.subscribers.iter().flatten() {
+            if subscriber.outbox.enqueue_live(subscriber.subscription(room), item, open)
+                == EnqueueOutcome::AccessLost
+            {
+                gone.push(subscriber.subscriber_id);
             }
         }
-        gone.into_iter().for_each(|at| self.free_subscriber(at));
+        gone.into_iter().for_each(|subscriber_id| self.free_subscriber(subscriber_id));
     }
 
-    fn free_subscriber(&mut self, at: usize) {
-        if self.readers.get_mut(at).and_then(Option::take).is_some() {
-            self.give_back(at);
+    fn free_subscriber(&mut self, subscriber_id: usize) {
+        if self.subscribers.get_mut(subscriber_id).and_then(Option::take).is_some() {
+            self.free_index(subscriber_id);
         }
     }
 
-    /// A place on the list is free.
-    fn give_back(&mut self, at: usize) {
-        self.free.push(at);
-        if self.readers.len() == self.free.len() {
-            self.readers = Vec::new();
+    /// An index of the list is free.
+    fn free_index(&mut self, subscriber_id: usize) {
+        self.free.push(subscriber_id);
+        if self.subscribers.len() == self.free.len() {
+            self.subscribers = Vec::new();
             self.free = Vec::new();
         }
     }
 
-    /// Whether the caller has to start a fill.
+    /// Whether the caller has to repair a gap.
     fn gap_state(&mut self) -> Applied {
         let missing =
             self.log.as_ref().is_some_and(|log| log.sequencer.known() > log.sequencer.head());
-        if missing && !self.filling {
-            self.filling = true;
-            Applied::Fill
+        if missing && !self.repairing {
+            self.repairing = true;
+            Applied::GapDetected
         } else {
-            Applied::Level
+            Applied::InSync
         }
     }
 }

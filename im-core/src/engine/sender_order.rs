@@ -1,14 +1,13 @@
-//! Whose turn it is among the sends of one session to one room: what was refused for the time being is to come again before
-//! what was sent after it.
+//! Sender order: of the sends of one session to one room, a retryably refused one is retried before later ones are taken.
 //!
-//! A client may send A, B and C without waiting. If A is refused for the time being while B and C are on their way, they
-//! must not be taken before A comes again, or the sender's own order is lost. So A is remembered, and the others are
-//! refused as well, until A comes; whoever then sends them again in their order has kept it.
+//! A client may send A, B and C without waiting. If A is retryably refused while B and C are on their way, they
+//! must not be taken before A comes again, or the sender order is lost. So the retry of A is awaited, and the others are
+//! refused as well, until it comes; whoever then sends them again in their order has kept it.
 //!
-//! Each lane has one of these for its rooms. It is asked in the order in which sends come to the lane, so a client that
+//! Each shard has one of these for its rooms. It is asked in the order in which sends come to the shard, so a client that
 //! sends A again at once, with B and C of the first time still on their way before it, keeps its order too. When the message
-//! of a send arrived counts, and not when the lane gets to it: what waited behind another command, or in the queue while the
-//! store was slow, is no less behind. So what is waited for is remembered for a while after new ones may pass.
+//! of a send arrived counts, and not when the shard gets to it: what waited behind another command, or in the queue while the
+//! store was slow, is no less behind. So an awaited retry is retained for a while after new sends may pass.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,21 +25,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// [`PATIENCE`].
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// Sessions in one lane that are waited for, and the rooms of each. It takes some hundred bytes for a room, ten megabytes at
+/// Sessions in one shard that are waited for, and the rooms of each. It takes some hundred bytes for a room, ten megabytes at
 /// worst. Of any more the order is not kept.
 const MOST_SESSIONS: usize = 4096;
 const MOST_ROOMS: usize = 8;
 
-/// How often those are forgotten that were waited for long enough.
+/// How often those are removed that were waited for long enough.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// For how long they are remembered after that, for those that arrived before and come late: longer than all commands that a
+/// For how long they are retained after that, for those that arrived before and come late: longer than all commands that a
 /// connection may have under way wait for a store that is locked.
-const REMEMBERED: Duration = Duration::from_secs(600);
+const RETAINED: Duration = Duration::from_secs(600);
 
 /// A send: where, whose, and which.
 #[derive(Debug, Clone)]
-pub(super) struct Sent {
+pub(super) struct SendRef {
     pub(super) room: RoomId,
     pub(super) session: SessionId,
     pub(super) id: MessageId,
@@ -51,32 +50,32 @@ pub(super) struct Sent {
 /// Invariant: no session has an empty list, or two entries of one room.
 #[derive(Debug, Default)]
 pub(super) struct SenderOrder {
-    awaited: HashMap<SessionId, Vec<Awaited>>,
-    /// When those are forgotten next that nobody is behind any more.
+    awaited: HashMap<SessionId, Vec<AwaitedRetry>>,
+    /// When those are removed next that nobody is behind any more.
     sweep: Option<Instant>,
     /// When room may be made next for those that are to be waited for.
     clear: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Awaited {
+struct AwaitedRetry {
     room: RoomId,
     id: MessageId,
     /// The next to be waited for, if that is known: the store refused it as well.
-    then: Option<MessageId>,
+    next: Option<MessageId>,
     /// The first one that was refused because this one comes first. If it comes again before this one does, its sender has
-    /// given this one up.
-    behind: Option<MessageId>,
+    /// abandoned this one.
+    first_behind: Option<MessageId>,
     until: Instant,
-    /// Who comes too early from then on does not prolong it.
-    at_most: Instant,
+    /// A send that comes too early from then on does not extend it.
+    extend_until: Instant,
 }
 
-impl Awaited {
+impl AwaitedRetry {
     fn new(room: &RoomId, id: &MessageId, now: Instant) -> Self {
         let (room, id) = (room.clone(), id.clone());
-        let (until, at_most) = (now + PATIENCE, now + LONGEST);
-        Self { room, id, then: None, behind: None, until, at_most }
+        let (until, extend_until) = (now + PATIENCE, now + LONGEST);
+        Self { room, id, next: None, first_behind: None, until, extend_until }
     }
 }
 
@@ -86,15 +85,15 @@ impl SenderOrder {
         self.awaited.is_empty()
     }
 
-    /// Forgets those that nobody is behind any more. To be called now and then.
+    /// Removes those that nobody is behind any more. To be called now and then.
     pub(super) fn sweep(&mut self, now: Instant) {
         if !self.is_empty() && self.sweep.is_none_or(|next| next <= now) {
-            self.expire(|until| until + REMEMBERED <= now);
+            self.expire(|until| until + RETAINED <= now);
             self.sweep = Some(now + SWEEP);
         }
     }
 
-    /// Forgets those for whose end of waiting this holds.
+    /// Removes those for whose end of waiting this holds.
     fn expire(&mut self, is_over: impl Fn(Instant) -> bool) {
         self.awaited.retain(|_, rooms| {
             rooms.retain(|awaited| !is_over(awaited.until));
@@ -102,24 +101,29 @@ impl SenderOrder {
         });
     }
 
-    /// Lets a send that arrived `at` this time pass, if none before it is waited for, and if it is the one that is: then the
-    /// next one is waited for.
+    /// Admits a send that arrived `at` this time, if no retry before it is awaited, or if it is that retry: then the next one is
+    /// awaited.
     ///
     /// # Errors
     ///
     /// How long another one is still waited for.
-    pub(super) fn pass(&mut self, sent: &Sent, at: Instant, now: Instant) -> Result<(), Duration> {
+    pub(super) fn admit(
+        &mut self,
+        send_ref: &SendRef,
+        at: Instant,
+        now: Instant,
+    ) -> Result<(), Duration> {
         if self.is_empty() {
             return Ok(());
         }
-        let Some(awaited) = self.find(sent) else { return Ok(()) };
-        if awaited.until <= at || awaited.behind.as_ref() == Some(&sent.id) {
-            self.forget(sent);
-        } else if awaited.id == sent.id {
-            self.turn(sent, now);
+        let Some(awaited) = self.find(send_ref) else { return Ok(()) };
+        if awaited.until <= at || awaited.first_behind.as_ref() == Some(&send_ref.id) {
+            self.remove(send_ref);
+        } else if awaited.id == send_ref.id {
+            self.advance(send_ref, now);
         } else {
-            awaited.behind.get_or_insert_with(|| sent.id.clone());
-            if at < awaited.at_most {
+            awaited.first_behind.get_or_insert_with(|| send_ref.id.clone());
+            if at < awaited.extend_until {
                 awaited.until = awaited.until.max(now + PATIENCE);
             }
             return Err(awaited.until.saturating_duration_since(now));
@@ -127,23 +131,23 @@ impl SenderOrder {
         Ok(())
     }
 
-    /// Waits for one that was allowed to pass and was refused for the time being, before any that was not. Of several, the
-    /// last one is told first.
-    pub(super) fn await_retry(&mut self, sent: &Sent, now: Instant) {
-        let awaited = Awaited::new(&sent.room, &sent.id, now);
-        if let Some(held) = self.find(sent) {
+    /// Awaits the retry of an admitted send that was retryably refused, before any that was not admitted. Of several, the last one
+    /// is to be passed first.
+    pub(super) fn await_retry(&mut self, send_ref: &SendRef, now: Instant) {
+        let awaited = AwaitedRetry::new(&send_ref.room, &send_ref.id, now);
+        if let Some(held) = self.find(send_ref) {
             // It came after this one, which was in the store's hands already, or whose turn it would have been next.
             let later = std::mem::replace(held, awaited);
-            held.then = Some(later.id).filter(|id| *id != sent.id && later.until > now);
+            held.next = Some(later.id).filter(|id| *id != send_ref.id && later.until > now);
             return;
         }
-        if !self.has_capacity(&sent.session) && self.clear.is_none_or(|next| next <= now) {
+        if !self.has_capacity(&send_ref.session) && self.clear.is_none_or(|next| next <= now) {
             // Only late ones, if any, are behind these.
             self.expire(|until| until <= now);
             self.clear = Some(now + SWEEP);
         }
-        if self.has_capacity(&sent.session) {
-            self.awaited.entry(sent.session.clone()).or_default().push(awaited);
+        if self.has_capacity(&send_ref.session) {
+            self.awaited.entry(send_ref.session.clone()).or_default().push(awaited);
         }
     }
 
@@ -156,38 +160,38 @@ impl SenderOrder {
     }
 
     /// Another one was refused behind the one that is waited for, and would have been refused in any case.
-    pub(super) fn extend(&mut self, sent: &Sent, now: Instant) {
-        if let Some(awaited) = self.find(sent) {
-            (awaited.until, awaited.at_most) = (now + PATIENCE, now + LONGEST);
+    pub(super) fn extend(&mut self, send_ref: &SendRef, now: Instant) {
+        if let Some(awaited) = self.find(send_ref) {
+            (awaited.until, awaited.extend_until) = (now + PATIENCE, now + LONGEST);
         }
     }
 
-    /// This one was answered for good.
-    pub(super) fn settle(&mut self, sent: &Sent, now: Instant) {
-        if self.find(sent).is_some_and(|awaited| awaited.id == sent.id) {
-            self.turn(sent, now);
+    /// This one was stored or finally refused.
+    pub(super) fn settle(&mut self, send_ref: &SendRef, now: Instant) {
+        if self.find(send_ref).is_some_and(|awaited| awaited.id == send_ref.id) {
+            self.advance(send_ref, now);
         }
     }
 
-    fn find(&mut self, sent: &Sent) -> Option<&mut Awaited> {
-        let rooms = self.awaited.get_mut(&sent.session)?;
-        rooms.iter_mut().find(|awaited| awaited.room == sent.room)
+    fn find(&mut self, send_ref: &SendRef) -> Option<&mut AwaitedRetry> {
+        let rooms = self.awaited.get_mut(&send_ref.session)?;
+        rooms.iter_mut().find(|awaited| awaited.room == send_ref.room)
     }
 
     /// The one that was waited for came: the next one's turn.
-    fn turn(&mut self, sent: &Sent, now: Instant) {
-        let Some(awaited) = self.find(sent) else { return };
-        match awaited.then.take().or(awaited.behind.take()) {
-            Some(next) => *awaited = Awaited::new(&sent.room, &next, now),
-            None => self.forget(sent),
+    fn advance(&mut self, send_ref: &SendRef, now: Instant) {
+        let Some(awaited) = self.find(send_ref) else { return };
+        match awaited.next.take().or(awaited.first_behind.take()) {
+            Some(next) => *awaited = AwaitedRetry::new(&send_ref.room, &next, now),
+            None => self.remove(send_ref),
         }
     }
 
-    fn forget(&mut self, sent: &Sent) {
-        if let Some(rooms) = self.awaited.get_mut(&sent.session) {
-            rooms.retain(|awaited| awaited.room != sent.room);
+    fn remove(&mut self, send_ref: &SendRef) {
+        if let Some(rooms) = self.awaited.get_mut(&send_ref.session) {
+            rooms.retain(|awaited| awaited.room != send_ref.room);
             if rooms.is_empty() {
-                self.awaited.remove(&sent.session);
+                self.awaited.remove(&send_ref.session);
             }
         }
     }
@@ -199,14 +203,14 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn sent(room: &str, session: &str, n: usize) -> Sent {
+    fn send_ref(room: &str, session: &str, n: usize) -> SendRef {
         let room = RoomId::new(room).unwrap();
         let session = SessionId::new(session).unwrap();
-        Sent { room, session, id: MessageId::new(format!("message-number-{n:04}")).unwrap() }
+        SendRef { room, session, id: MessageId::new(format!("message-number-{n:04}")).unwrap() }
     }
 
-    fn mine(n: usize) -> Sent {
-        sent("r", "s", n)
+    fn mine(n: usize) -> SendRef {
+        send_ref("r", "s", n)
     }
 
     /// As they come one after the other: which of them pass.
@@ -215,16 +219,16 @@ mod tests {
         sends: impl IntoIterator<Item = usize>,
         now: Instant,
     ) -> Vec<bool> {
-        sends.into_iter().map(|n| order.pass(&mine(n), now, now).is_ok()).collect()
+        sends.into_iter().map(|n| order.admit(&mine(n), now, now).is_ok()).collect()
     }
 
     #[test]
     fn one_that_is_waited_for_holds_up_its_session_in_its_room_until_it_comes() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
         order.await_retry(&mine(1), now);
-        assert_eq!(order.pass(&mine(2), now, now), Err(PATIENCE));
-        assert_eq!(order.pass(&sent("r", "another", 2), now, now), Ok(()));
-        assert_eq!(order.pass(&sent("elsewhere", "s", 2), now, now), Ok(()));
+        assert_eq!(order.admit(&mine(2), now, now), Err(PATIENCE));
+        assert_eq!(order.admit(&send_ref("r", "another", 2), now, now), Ok(()));
+        assert_eq!(order.admit(&send_ref("elsewhere", "s", 2), now, now), Ok(()));
         assert_eq!(passing(&mut order, [1, 2, 3], now), [true; 3]);
         assert!(order.is_empty());
     }
@@ -241,7 +245,7 @@ mod tests {
     #[test]
     fn what_the_store_refused_comes_in_its_order_before_what_did_not_get_there() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
-        // As a lane tells of a batch: from the last to the first.
+        // As a shard does for a batch: from the last to the first.
         for n in [3, 2, 1] {
             order.await_retry(&mine(n), now);
         }
@@ -298,9 +302,12 @@ mod tests {
         order.await_retry(&mine(1), now);
         let later = now + 30 * SECOND;
         order.sweep(now);
-        assert!(order.pass(&mine(2), now + SECOND, later).is_err());
-        assert!(order.pass(&mine(3), later + SECOND, later + SECOND).is_err(), "that was just now");
-        assert!(order.pass(&mine(4), later + PATIENCE * 2, later + PATIENCE * 2).is_ok());
+        assert!(order.admit(&mine(2), now + SECOND, later).is_err());
+        assert!(
+            order.admit(&mine(3), later + SECOND, later + SECOND).is_err(),
+            "that was just now"
+        );
+        assert!(order.admit(&mine(4), later + PATIENCE * 2, later + PATIENCE * 2).is_ok());
     }
 
     #[test]
@@ -309,8 +316,8 @@ mod tests {
         order.await_retry(&mine(1), now);
         let later = now + PATIENCE * 2;
         order.sweep(later);
-        assert_eq!(order.pass(&sent("r", "another", 1), later, later), Ok(()));
-        assert!(order.pass(&mine(2), now, later).is_err(), "arrived before 1 was refused");
+        assert_eq!(order.admit(&send_ref("r", "another", 1), later, later), Ok(()));
+        assert!(order.admit(&mine(2), now, later).is_err(), "arrived before 1 was refused");
         assert_eq!(passing(&mut order, [1, 2], later), [true; 2]);
     }
 
@@ -318,19 +325,19 @@ mod tests {
     fn only_so_many_are_waited_for_and_those_of_long_ago_make_room() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
         for n in 0..=MOST_ROOMS {
-            order.await_retry(&sent(&format!("r{n}"), "s", 1), now);
+            order.await_retry(&send_ref(&format!("r{n}"), "s", 1), now);
         }
-        assert!(order.pass(&sent("r0", "s", 2), now, now).is_err());
-        assert!(order.pass(&sent(&format!("r{MOST_ROOMS}"), "s", 2), now, now).is_ok());
+        assert!(order.admit(&send_ref("r0", "s", 2), now, now).is_err());
+        assert!(order.admit(&send_ref(&format!("r{MOST_ROOMS}"), "s", 2), now, now).is_ok());
         for n in 1..=MOST_SESSIONS {
-            order.await_retry(&sent("r", &format!("s{n}"), 1), now);
+            order.await_retry(&send_ref("r", &format!("s{n}"), 1), now);
         }
-        assert!(order.pass(&sent("r", "s1", 2), now, now).is_err());
-        assert!(order.pass(&sent("r", &format!("s{MOST_SESSIONS}"), 2), now, now).is_ok());
+        assert!(order.admit(&send_ref("r", "s1", 2), now, now).is_err());
+        assert!(order.admit(&send_ref("r", &format!("s{MOST_SESSIONS}"), 2), now, now).is_ok());
         let later = now + PATIENCE;
         order.await_retry(&mine(1), later);
-        assert!(order.pass(&mine(2), later, later).is_err());
-        let long_after = later + PATIENCE + REMEMBERED;
+        assert!(order.admit(&mine(2), later, later).is_err());
+        let long_after = later + PATIENCE + RETAINED;
         order.sweep(long_after);
         assert!(order.is_empty());
     }

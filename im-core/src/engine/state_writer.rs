@@ -9,7 +9,7 @@ use crate::id::{RoomId, StateKey, UserId};
 use crate::ports::Store;
 use crate::wire::StateUpdate;
 
-/// Keys handed to the store in one call.
+/// Keys in one call of the store.
 const KEYS_AT_ONCE: usize = 1024;
 
 /// Updates that wait to be written.
@@ -65,15 +65,15 @@ impl StateWriter {
 
     /// Drops what waits of a room that is gone.
     pub(crate) fn drop_room(&self, room: &RoomId) {
-        self.forget(|(of, _), _| of == room);
+        self.drop_matching(|(of, _), _| of == room);
     }
 
     /// Drops what waits of a user's values.
     pub(crate) fn drop_user(&self, user: &UserId) {
-        self.forget(|_, update| update.from == *user);
+        self.drop_matching(|_, update| update.from == *user);
     }
 
-    fn forget(&self, wanted: impl Fn(&(RoomId, StateKey), &StateUpdate) -> bool) {
+    fn drop_matching(&self, wanted: impl Fn(&(RoomId, StateKey), &StateUpdate) -> bool) {
         let mut pending = self.pending.lock();
         let mut freed = 0;
         pending.updates.retain(|key, update| {

@@ -22,7 +22,7 @@ const REMOTE_STATE_DELAYS: u32 = 5;
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 const SWEEP_BATCH: usize = 1000;
 
-/// Does `work` every `period` until the engine stops. It goes by `name` where its lag is told.
+/// Does `work` every `period` until the engine stops. It goes by `name` where its lag is reported.
 async fn every<F, Fut>(core: Arc<Core>, name: &'static str, period: Duration, work: F)
 where
     F: Fn(Arc<Core>) -> Fut,
@@ -66,11 +66,11 @@ pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
         core.state_writer.flush(&core.store).await;
     }));
     core.tasks.spawn(every(core.clone(), "upkeep", config.upkeep, |core| async move {
-        core.keep_up().await
+        core.run_upkeep().await
     }));
     core.tasks.spawn(every(
         core.clone(),
-        "heard_state",
+        "remote_state",
         config.state_delay * REMOTE_STATE_DELAYS,
         |core| async move {
             core.remote_state.turn();
@@ -120,7 +120,7 @@ async fn listen(core: Arc<Core>, mut bus: Box<dyn BusReceiver>) {
             biased;
             () = core.stopped.cancelled() => return,
             envelope = bus.next() => match envelope {
-                Some(envelope) => hear(&core, envelope),
+                Some(envelope) => on_bus_message(&core, envelope),
                 None => return,
             },
         }
@@ -128,7 +128,7 @@ async fn listen(core: Arc<Core>, mut bus: Box<dyn BusReceiver>) {
 }
 
 /// Takes what another node says. It is a hint: what is missing is read from the store.
-fn hear(core: &Arc<Core>, envelope: Envelope) {
+fn on_bus_message(core: &Arc<Core>, envelope: Envelope) {
     if envelope.from == core.node {
         return;
     }
@@ -137,7 +137,7 @@ fn hear(core: &Arc<Core>, envelope: Envelope) {
             for event in events {
                 if let Some(room) = core.hub.get(&event.room) {
                     let applied = room.apply(Outgoing::event(event));
-                    core.follow_up(&room, applied);
+                    core.handle_applied(&room, applied);
                 }
             }
         }
@@ -158,7 +158,7 @@ fn hear(core: &Arc<Core>, envelope: Envelope) {
         BusMessage::Erased { user } => {
             let core = core.clone();
             core.tasks.clone().spawn(async move {
-                if let Err(error) = core.forget(&user).await {
+                if let Err(error) = core.drop_pending_of(&user).await {
                     tracing::warn!(%error, "state of a user who is being erased could not be unset");
                 }
                 core.compare_all().await;

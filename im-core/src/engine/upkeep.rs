@@ -1,8 +1,8 @@
 //! Removing what is not to be kept: retention, deleted rooms, erased users.
 //!
 //! What is removed from the store is made known here and on the other nodes at once, by a hint; where the hint is lost,
-//! the comparison with the store finds it. Readers who stood in what was removed are told `gap`, by the same comparison
-//! or when they read on, and only after their right to read was checked anew: the event that ended it may be gone.
+//! the comparison with the store finds it. Subscribers whose cursor is in what was removed are sent `gap`, by the same
+//! comparison or when they catch up, and only after their access was checked again: the event that ended it may be gone.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::Engine;
 use super::commands;
 use super::core::Core;
 use super::metrics;
-use super::outbox::Lag;
+use super::outbox::CatchUp;
 use super::outbox::Outbox;
 use super::room::Room;
 
@@ -45,8 +45,8 @@ impl Engine {
         }
     }
 
-    /// Deletes a room for good. Whoever follows it, on whatever node, is told `denied` with [`Code::NotFound`] and taken
-    /// off it; a room that is made under the same id later is another one. What it held is removed from the store in the
+    /// Deletes a room for good. Its subscribers, on whatever node, are sent `denied` with [`Code::NotFound`] and
+    /// unsubscribed; a room that is made under the same id later is another one. What it held is removed from the store in the
     /// background, a part at a time.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Engine {
         let core = self.core();
         let existed = core.store.delete_room(room).await?;
         core.compare(room).await;
-        core.tell(BusMessage::Changed { room: room.clone() });
+        core.publish(BusMessage::Changed { room: room.clone() });
         if !existed {
             return Err(Error::of(Code::NotFound, "delete"));
         }
@@ -65,7 +65,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Erases a user: ends their sessions everywhere, removes them from their rooms, unsets state that they have set, and
+    /// Erases a user: ends their sessions everywhere, removes them from their rooms, removes state that they have set, and
     /// empties every event that they have sent: what is left says `im.erased`. See [`Upkeep::erase_user`] for what exactly
     /// is gone. Says how many events were changed. A room whose only owner this was stays without an owner:
     /// [`Engine::change_members`] makes another member one.
@@ -83,8 +83,8 @@ impl Engine {
         let core = self.core();
         commands::end_sessions(core, user, None, Code::Kicked).await?;
         core.remove_from_rooms(user).await?;
-        core.forget(user).await?;
-        core.tell(BusMessage::Erased { user: user.clone() });
+        core.drop_pending_of(user).await?;
+        core.publish(BusMessage::Erased { user: user.clone() });
         let mut events = 0;
         loop {
             let step = core.store.erase_user(user, STEP).await?;
@@ -95,7 +95,7 @@ impl Engine {
             tokio::task::yield_now().await;
         }
         core.compare_all().await;
-        core.tell(BusMessage::Erased { user: user.clone() });
+        core.publish(BusMessage::Erased { user: user.clone() });
         ::metrics::counter!(metrics::ERASED).increment(events);
         tracing::info!(events, "a user was erased");
         Ok(events)
@@ -104,7 +104,7 @@ impl Engine {
 
 impl Core {
     /// One round: some of what is left of deleted rooms, and some rooms of those that lose their oldest events.
-    pub(crate) async fn keep_up(self: &Arc<Self>) {
+    pub(crate) async fn run_upkeep(self: &Arc<Self>) {
         if let Err(error) = self.purge().await {
             tracing::warn!(%error, "what is left of deleted rooms could not be removed; it is tried again");
         }
@@ -167,12 +167,12 @@ impl Core {
             if let Some(room) = self.hub.get(&record.id) {
                 room.trim_window(record.epoch, trimmed.first);
             }
-            self.tell(BusMessage::Changed { room: record.id.clone() });
+            self.publish(BusMessage::Changed { room: record.id.clone() });
         }
         Ok(trimmed)
     }
 
-    /// Removes a user from the rooms that others are in, so that those learn of it, and unsets state of theirs.
+    /// Removes a user from the rooms that others are in, so that those learn of it, and removes state of theirs.
     async fn remove_from_rooms(self: &Arc<Self>, user: &UserId) -> Result<()> {
         let mut after: Option<RoomId> = None;
         loop {
@@ -203,12 +203,12 @@ impl Core {
             .map(|entry| entry.key.clone())
             .collect();
         for key in keys {
-            self.unset(room, key).await?;
+            self.remove_state(room, key).await?;
         }
         Ok(())
     }
 
-    async fn unset(self: &Arc<Self>, room: &RoomId, key: StateKey) -> Result<()> {
+    async fn remove_state(self: &Arc<Self>, room: &RoomId, key: StateKey) -> Result<()> {
         let erased = UserId::erased();
         match commands::put_state(self, room.clone(), key, None, erased, None).await {
             // A newer value, or the room has gone.
@@ -217,15 +217,15 @@ impl Core {
         }
     }
 
-    /// Lets go of what this node alone may have of a user who is being erased: values that wait to be written must not come
-    /// in behind.
-    pub(crate) async fn forget(self: &Arc<Self>, user: &UserId) -> Result<()> {
+    /// Drops what this node alone may have of a user who is being erased: values that wait to be written must not be written
+    /// afterwards.
+    pub(crate) async fn drop_pending_of(self: &Arc<Self>, user: &UserId) -> Result<()> {
         self.state_writer.drop_user(user);
         self.remote_state.drop_user(user);
         for room in self.hub.rooms() {
             let _hold = self.hold_state(&room).await?;
             for key in room.state_keys_of(user) {
-                self.unset(room.id(), key).await?;
+                self.remove_state(room.id(), key).await?;
             }
         }
         Ok(())
@@ -242,26 +242,30 @@ impl Core {
         }
     }
 
-    /// The store says that there is no such room: those who have read it are told, and taken off it. They are looked up
-    /// before the store is asked once more, so that readers of a room that is made anew meanwhile are not among them.
+    /// The store says that there is no such room: its subscribers are denied and removed. They are looked up before the store is
+    /// asked once more, so that subscribers of a room that is created again meanwhile are not among them.
     pub(crate) async fn retire_deleted(&self, room: &Arc<Room>, epoch: Epoch) {
-        let readers = room.readers();
+        let subscribers = room.subscribers();
         match self.store.heads(std::slice::from_ref(room.id())).await.as_deref() {
             Ok([None]) => {}
             _ => return,
         }
-        for reader in &readers {
-            if reader.outbox.deny_in(reader.seat(room), epoch, Code::NotFound) {
-                room.remove_subscriber(reader.at, &reader.outbox);
+        for subscriber in &subscribers {
+            if subscriber.outbox.deny_in(subscriber.subscription(room), epoch, Code::NotFound) {
+                room.remove_subscriber(subscriber.subscriber_id, &subscriber.outbox);
             }
         }
         self.hub.retire_if_idle(room);
     }
 
-    /// Whether a reader may read on, after an event that may be the end of its right was read without its name.
-    /// If not, it is told.
-    pub(crate) async fn check_subscriber(&self, outbox: &Arc<Outbox>, lag: &Lag) -> Checked {
-        let checked = match self.look_up(lag.room.id()).await {
+    /// Whether a subscriber still has access, after an event that may have ended it was read without its name. If not, the
+    /// subscription is denied.
+    pub(crate) async fn check_subscriber(
+        &self,
+        outbox: &Arc<Outbox>,
+        catch_up: &CatchUp,
+    ) -> Checked {
+        let checked = match self.look_up(catch_up.room.id()).await {
             Ok((record, _)) => self.may_read_on(&record, outbox).await,
             Err(error) => Err(error),
         };
@@ -269,20 +273,20 @@ impl Core {
             Ok(()) => Checked::MayRead,
             Err(error) if error.is_retryable() => Checked::NotNow,
             Err(error) => {
-                outbox.deny(lag.seat(), error.code());
+                outbox.deny(catch_up.subscription(), error.code());
                 Checked::Denied
             }
         }
     }
 }
 
-/// What came of a look at a reader's right.
+/// What came of a check of a subscriber's access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checked {
     /// It reads on.
     MayRead,
     /// The store could not say.
     NotNow,
-    /// It was told; take it off the room's list.
+    /// It was denied; take it off the room's list.
     Denied,
 }

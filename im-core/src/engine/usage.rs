@@ -15,12 +15,12 @@ pub struct Usage {
     /// Acks that wait to be written, and room set aside for pages being made. At most
     /// [`acks_bytes`](super::EngineConfig::acks_bytes) and one small ack for each connection.
     pub ack_bytes: usize,
-    /// Pushes that wait for their readers. At most [`outboxes_bytes`](super::EngineConfig::outboxes_bytes).
+    /// Pushes that wait for their subscribers. At most [`outboxes_bytes`](super::EngineConfig::outboxes_bytes).
     pub push_bytes: usize,
-    /// Recent events of rooms with readers, with their encodings. At most
+    /// Recent events of rooms with subscribers, with their encodings. At most
     /// [`windows_bytes`](super::EngineConfig::windows_bytes).
     pub window_bytes: usize,
-    /// Keyed state of rooms with readers. At most [`states_bytes`](super::EngineConfig::states_bytes), and what is in use.
+    /// Keyed state of rooms with subscribers. At most [`states_bytes`](super::EngineConfig::states_bytes), and what is in use.
     pub state_bytes: usize,
 }
 

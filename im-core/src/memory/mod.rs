@@ -8,8 +8,10 @@
 //! | `import` | rooms that are put in from elsewhere |
 //! | `sessions` | session records and checkpoints |
 //! | `bus` | [`MemoryBus`] |
+//! | `database` | [`MemoryDatabase`]: ordered keys |
 
 mod bus;
+mod database;
 mod import;
 mod rooms;
 mod sessions;
@@ -17,4 +19,5 @@ mod store;
 mod upkeep;
 
 pub use bus::MemoryBus;
+pub use database::MemoryDatabase;
 pub use store::MemoryStore;

@@ -38,7 +38,7 @@ pub trait RateLimiter: Send + Sync {
     }
 
     /// Returns what a command took that was refused all the same, since an earlier one comes first
-    /// ([`Code::SenderOrder`](crate::Code::NotYet)). Returns how long to wait, as [`Self::take`] does.
+    /// ([`Code::SenderOrder`](crate::Code::SenderOrder)). Returns how long to wait, as [`Self::take`] does.
     ///
     /// By default nothing is returned, and there is nothing to wait for.
     fn give_back(&self, user: &UserId, cost: u32, now: Timestamp) -> Duration {

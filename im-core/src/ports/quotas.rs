@@ -63,7 +63,7 @@ pub trait Quotas: Send + Sync {
 
     /// Returns what was taken for something that was not done: sessions, rooms and bytes of which nothing was stored, since the
     /// store or another bound refused the command, or it was a duplicate; and the command itself where it was refused because
-    /// an earlier send comes first ([`Code::SenderOrder`](crate::Code::NotYet)). Where the store cannot say whether it has stored
+    /// an earlier send comes first ([`Code::SenderOrder`](crate::Code::SenderOrder)). Where the store cannot say whether it has stored
     /// something, it is returned as well: the client sends the same again.
     ///
     /// By default nothing is returned: commands that store nothing then use up the quota all the same.

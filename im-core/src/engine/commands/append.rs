@@ -11,14 +11,14 @@ use crate::state::{
 };
 use crate::wire::{AppendAck, Content, MemberAct, Role, RoomKind, Target, Value};
 
+use super::super::append_shards::{Job, Work, answer};
 use super::super::connection::{Conn, Session};
 use super::super::core::Core;
-use super::super::lanes::{Job, Work, answer};
 use super::Outcome;
 use super::charge::Charges;
 use super::live::not_to_users;
 
-/// A command that appends, and where it stands.
+/// A command that appends, and its context.
 pub(super) struct At<'a> {
     pub(super) core: &'a Arc<Core>,
     pub(super) conn: &'a Arc<Conn>,
@@ -34,17 +34,17 @@ pub(super) struct Sending {
     pub(super) content: Value,
 }
 
-/// What became of a send before it came to its lane.
+/// What became of a send before it came to its shard.
 enum Prepared {
     Append(Authority, Act, Charges),
-    Repeated(AppendAck),
+    Duplicate(AppendAck),
 }
 
 impl At<'_> {
-    /// Carries out a send, or refuses it if it is not `allowed`. Whatever becomes of it is told by its room's lane, in its
-    /// turn among this session's sends.
+    /// Carries out a send, or refuses it if it is not `allowed`. Its room's shard sends the ack, in the order of this session's
+    /// sends.
     pub(super) async fn send(&self, sending: Sending, allowed: Result<()>) -> Result<Outcome> {
-        let (room, seed) = self.place(&sending.to);
+        let (room, seed) = self.resolve(&sending.to);
         let id = sending.id.clone();
         let prepared = match allowed {
             Ok(()) => self.prepare(&room, seed, sending).await,
@@ -56,7 +56,7 @@ impl At<'_> {
                     .enqueue(Work::Append(self.append(room, authority, act)), charges)
                     .await;
             }
-            Ok(Prepared::Repeated(receipt)) => Ok(receipt),
+            Ok(Prepared::Duplicate(ack)) => Ok(ack),
             Err(error) => Err(error),
         };
         self.enqueue(Work::Answered(room, id, answer), Charges::default()).await
@@ -82,8 +82,8 @@ impl At<'_> {
         let mut charges = Charges::default();
         charges.event.user(core, &self.session.user, Resource::Bytes, bytes)?;
         let asked = core.hooks.wants(ActionKind::Send);
-        if asked && let Some(receipt) = self.repeated(room, key.as_ref()).await? {
-            return Ok(Prepared::Repeated(receipt));
+        if asked && let Some(ack) = self.find_duplicate(room, key.as_ref()).await? {
+            return Ok(Prepared::Duplicate(ack));
         }
         let action = Action::Send { to: to.clone(), id, kind: kind.clone(), content };
         let verdict = if asked {
@@ -242,7 +242,7 @@ impl At<'_> {
     }
 
     /// Which room a target is, and how to make it.
-    fn place(&self, to: &Target) -> (RoomId, Option<RoomSeed>) {
+    fn resolve(&self, to: &Target) -> (RoomId, Option<RoomSeed>) {
         match to {
             Target::Room(room) => (room.clone(), None),
             Target::Peer(peer) => {
@@ -254,7 +254,7 @@ impl At<'_> {
     }
 
     /// The answer to a retry, looked up before the hook is asked.
-    async fn repeated(
+    async fn find_duplicate(
         &self,
         room: &RoomId,
         key: Option<&IdempotencyKey>,
@@ -277,9 +277,9 @@ impl At<'_> {
     }
 
     async fn enqueue(&self, work: Work, charges: Charges) -> Result<Outcome> {
-        let job = Job::asked(self.core, self.conn, (self.id, charges), work);
-        self.conn.outbox.append_begun();
-        if let Err((waiter, result)) = self.core.lanes.send(job).await {
+        let job = Job::for_command(self.core, self.conn, (self.id, charges), work);
+        self.conn.outbox.append_started();
+        if let Err((waiter, result)) = self.core.append_shards.send(job).await {
             answer(self.core, waiter, result);
         }
         Ok(Outcome::Later)

@@ -18,10 +18,10 @@ use super::cost::quota;
 /// So a command that stores nothing uses up nothing, whichever way it ends: refused by a later share, by a hook or by the store,
 /// answered as a duplicate, or dropped with its connection.
 #[derive(Debug, Default)]
-pub(crate) struct Charge(Option<Box<Held>>);
+pub(crate) struct Charge(Option<Box<Shares>>);
 
 #[derive(Debug)]
-struct Held {
+struct Shares {
     core: Arc<Core>,
     shares: Vec<Share>,
 }
@@ -85,14 +85,14 @@ impl Charge {
         let share = Share { payer: payer(), resource, amount };
         quota(core, share.payer.payer(), resource, amount)?;
         let held = self.0.get_or_insert_with(|| {
-            Box::new(Held { core: core.clone(), shares: Vec::with_capacity(1) })
+            Box::new(Shares { core: core.clone(), shares: Vec::with_capacity(1) })
         });
         held.shares.push(share);
         Ok(())
     }
 
     /// It is stored: the shares are used up.
-    pub(super) fn keep(mut self) {
+    pub(super) fn commit(mut self) {
         self.0 = None;
     }
 }
@@ -100,7 +100,7 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         let Some(held) = self.0.take() else { return };
-        let Held { core, shares } = *held;
+        let Shares { core, shares } = *held;
         for Share { payer, resource, amount } in shares {
             core.quotas.give_back(payer.payer(), resource, amount, core.now());
         }
@@ -120,11 +120,11 @@ impl Charges {
     /// Keeps what the append has stored, and returns the rest. An outcome that is not known counts as nothing stored: the
     /// client sends the same again, and it is counted then, unless it turns out to be a duplicate.
     pub(crate) fn settle(self, outcome: &Result<AppendAck>) {
-        let Ok(receipt) = outcome else { return };
-        if !receipt.repeated {
-            self.event.keep();
-            if receipt.seq == Seq::FIRST {
-                self.room.keep();
+        let Ok(ack) = outcome else { return };
+        if !ack.repeated {
+            self.event.commit();
+            if ack.seq == Seq::FIRST {
+                self.room.commit();
             }
         }
     }

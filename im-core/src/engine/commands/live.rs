@@ -71,10 +71,10 @@ async fn may_write(core: &Core, room: &RoomId, user: &UserId, verdict: &Verdict)
 
 fn send_signal(core: &Arc<Core>, signal: Arc<Signal>) {
     deliver_signal(core, &signal);
-    core.tell(BusMessage::Signal(signal));
+    core.publish(BusMessage::Signal(signal));
 }
 
-/// Hands a signal to whoever is connected to this node.
+/// Delivers a signal to whoever is connected to this node.
 pub(crate) fn deliver_signal(core: &Core, signal: &Arc<Signal>) {
     match &signal.to {
         Target::Room(room) => {
@@ -98,7 +98,7 @@ impl Core {
     }
 }
 
-pub(super) async fn set(
+pub(super) async fn change_state(
     core: &Arc<Core>,
     session: &Session,
     room: RoomId,
@@ -116,7 +116,7 @@ pub(super) async fn set(
     let mut charge = Charge::default();
     charge.user(core, &session.user, Resource::Bytes, stored(bytes))?;
     let stamp = put_state(core, room, key, value, session.user.clone(), stamp).await?;
-    charge.keep();
+    charge.commit();
     Ok(Reply::Applied(stamp))
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn check_stamp(core: &Core, stamp: Option<Stamp>) -> Result<()> {
     }
 }
 
-/// Merges a state update into its room, hands it on, and queues it for the store.
+/// Merges a state update into its room, fans it out, and queues it for the store.
 pub(crate) async fn put_state(
     core: &Arc<Core>,
     room: RoomId,
@@ -164,11 +164,11 @@ pub(crate) async fn put_state(
     let merged = live.merge(update.clone(), &core.config.state).unwrap_or(Merge::Stale);
     if merged == Merge::Taken {
         core.state_writer.push(update.clone());
-        // Should the room have left memory and come back meanwhile, its new readers are told as well.
+        // Should the room have left memory and come back meanwhile, its new subscribers get it as well.
         if let Some(now) = core.hub.get(&update.room).filter(|now| !Arc::ptr_eq(now, &live)) {
             core.merge_remote(now, update.clone());
         }
-        core.tell(BusMessage::State(update));
+        core.publish(BusMessage::State(update));
     }
     drop(hold);
     core.hub.evict_state();

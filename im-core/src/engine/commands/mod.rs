@@ -1,5 +1,5 @@
 //! Carrying out commands, one after the other for each connection. Each sees the effects of those before it; appends
-//! are handed to a lane and answered from there, so that a client may send many without waiting.
+//! are queued at a shard and answered from there, so that a client may send many without waiting.
 //!
 //! | module | commands |
 //! |---|---|
@@ -39,7 +39,7 @@ pub(crate) use charge::Charges;
 use cost::page_cost;
 pub(crate) use cost::{ROWS_PER_MEMBER, address_quota, behind, extra_cost, pay, pay_more, stored};
 pub(crate) use live::{check_stamp, deliver_signal, put_state};
-pub(crate) use read::{LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE, unfollow};
+pub(crate) use read::{LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE, end_subscription};
 
 /// How long a connection is not read on after each frame that was refused in a flood: 100 a second are refused, which costs
 /// next to nothing, and commands of others go on as if there were none.
@@ -56,7 +56,7 @@ enum Outcome {
     Reply(Reply),
     /// This is the answer, encoded.
     Encoded(Bytes),
-    /// A lane will answer.
+    /// A shard will answer.
     Later,
     /// It was answered already.
     Answered,
@@ -149,10 +149,10 @@ async fn command(core: &Arc<Core>, conn: &Arc<Conn>, command: Command) {
         }
     };
     match outcome {
-        Ok(Outcome::Reply(reply)) => conn.outbox.reply(encode(&reply.to_value(id), conn.encoding)),
+        Ok(Outcome::Reply(reply)) => conn.outbox.ack(encode(&reply.to_value(id), conn.encoding)),
         Ok(Outcome::Encoded(reply)) => {
             conn.work.fetch_add(reply.len(), Ordering::Relaxed);
-            conn.outbox.reply(reply);
+            conn.outbox.ack(reply);
         }
         Ok(Outcome::Later | Outcome::Answered) => {}
         Err(error) => refuse(core, conn, Some(id), &error),
@@ -171,7 +171,7 @@ fn refuse_unknown(core: &Core, conn: &Conn, id: CommandId) {
 }
 
 fn refuse(core: &Core, conn: &Conn, id: Option<CommandId>, error: &Error) {
-    conn.outbox.reply(encode(&core.refusal(id, error).to_value(), conn.encoding));
+    conn.outbox.ack(encode(&core.refusal(id, error).to_value(), conn.encoding));
 }
 
 async fn carry_out(
@@ -205,13 +205,13 @@ async fn carry_out(
     let page = ListRoom { encoding: conn.encoding, max_bytes: core.config.max_page_bytes };
     let reply = match body {
         CommandBody::Sub { room, since } => {
-            return read::sub(core, conn, session, id, room, since).await;
+            return read::subscribe(core, conn, session, id, room, since).await;
         }
         CommandBody::Resume { cursors, rev } => {
             return read::resume(core, conn, session, id, cursors, rev).await;
         }
         CommandBody::Logout => return session::logout(core, conn, session, id).await,
-        CommandBody::Unsub { room } => read::unsub(core, conn, session, room).await?,
+        CommandBody::Unsub { room } => read::unsubscribe(core, conn, session, room).await?,
         CommandBody::Checkpoint { cursors } => {
             read::checkpoint(core, conn, session, cursors).await?
         }
@@ -233,10 +233,10 @@ async fn carry_out(
             live::signal(core, session, to, kind, &content).await?
         }
         CommandBody::Set { room, key, value, stamp } => {
-            live::set(core, session, room, key, Some(value), stamp).await?
+            live::change_state(core, session, room, key, Some(value), stamp).await?
         }
         CommandBody::Unset { room, key, stamp } => {
-            live::set(core, session, room, key, None, stamp).await?
+            live::change_state(core, session, room, key, None, stamp).await?
         }
         CommandBody::Ticket => session::ticket(core, session).await?,
         CommandBody::Refresh { token } => session::refresh(core, session, token).await?,
@@ -250,6 +250,6 @@ async fn carry_out(
 
 pub(crate) use read::history_page;
 pub(crate) use session::{
-    attach, authenticate_owner, check_room, end_sessions, list as list_sessions, prove, redeem,
-    server_limits, spend, take_over, unknown,
+    attach, authenticate_owner, check_connection_limit, end_sessions, list as list_sessions, prove,
+    redeem, server_limits, spend, take_over, unknown,
 };

@@ -1,4 +1,4 @@
-//! Commands that read: following rooms from where a client stands, and paging through what is kept.
+//! Commands that read: subscribing to rooms from a client's cursors, and paging through what is stored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use crate::wire::{
 
 use super::super::connection::{Conn, Session};
 use super::super::core::{Core, check_read};
-use super::super::outbox::Start;
-use super::super::room::{Added, Applied};
+use super::super::outbox::SubscriptionStart;
+use super::super::room::{Applied, SubscribeOutcome};
 use super::Outcome;
 
 /// Rooms that are looked up at one time while a session resumes.
@@ -30,10 +30,10 @@ pub(crate) const LOOK_UPS_AT_ONCE: usize = 16;
 /// Rooms that a command looks at before other tasks get their turn: some 10 ms of one core at most.
 pub(crate) const ROOMS_IN_A_SLICE: usize = 50;
 
-/// A room's answer, and where the reader begins if it may read.
-type Answered = (RoomStatus, Option<Start>);
+/// A room's status, and where the subscription starts if the user has access.
+type Answered = (RoomStatus, Option<SubscriptionStart>);
 
-pub(super) async fn sub(
+pub(super) async fn subscribe(
     core: &Arc<Core>,
     conn: &Arc<Conn>,
     session: &Session,
@@ -43,26 +43,26 @@ pub(super) async fn sub(
 ) -> Result<Outcome> {
     check_room_count(core, conn, std::slice::from_ref(&room))?;
     let answered = status(core, session, &room, since).await?;
-    begin(core, conn, session, id, session.base(), vec![Asked { since, answered }]).await
+    begin(core, conn, session, id, session.base(), vec![RequestedRoom { since, answered }]).await
 }
 
 /// A room that was asked for, and its answer.
-struct Asked {
+struct RequestedRoom {
     since: Option<Cursor>,
     answered: Answered,
 }
 
-impl Asked {
+impl RequestedRoom {
     /// A subscription without a cursor begins at the head, which was read before the last event was `delivered`, if that was
     /// so on this connection: it begins after that event.
     fn skip_delivered(&mut self, delivered: Option<Cursor>) {
         if let (None, Some(delivered), (status, Some(start))) =
             (self.since, delivered, &mut self.answered)
-            && delivered.epoch == start.from.epoch
-            && delivered.seq > start.from.seq
+            && delivered.epoch == start.cursor.epoch
+            && delivered.seq > start.cursor.seq
         {
-            start.from = delivered;
-            start.authorised = start.authorised.max(delivered.seq);
+            start.cursor = delivered;
+            start.authorised_at = start.authorised_at.max(delivered.seq);
             status.cursor = Some(delivered);
             status.head = status.head.max(delivered.seq);
         }
@@ -77,13 +77,13 @@ pub(super) async fn resume(
     cursors: Vec<(RoomId, Cursor)>,
     rev: Option<u64>,
 ) -> Result<Outcome> {
-    let _turn = core.registry.turns_of(&session.user).await;
+    let _turn = core.registry.lock_user(&session.user).await;
     let mut wanted: BTreeMap<RoomId, Cursor> = BTreeMap::new();
     let mut base = session.base();
     if let Some(rev) = rev {
         let held = core.store.checkpoint(&session.id).await?;
         // On a connection it has to be the first.
-        let late = conn.is_whole() && base != Base::Empty;
+        let late = conn.is_duplex() && base != Base::Empty;
         if late || held.rev != rev {
             return Err(Error::of(Code::StaleCheckpoint, "resume"));
         }
@@ -92,7 +92,8 @@ pub(super) async fn resume(
             (1 + super::extra_cost(cursors.len()), super::extra_cost(held.rooms.len()));
         super::pay_more(core, &session.user, paid, more, "resume")?;
         base = Base::Rev(rev);
-        wanted.extend(held.rooms.into_iter().map(|(room, followed)| (room, followed.cursor)));
+        wanted
+            .extend(held.rooms.into_iter().map(|(room, subscription)| (room, subscription.cursor)));
     }
     wanted.extend(cursors);
     let _reserved = core.acks.reserve_statuses(wanted.len()).await?;
@@ -100,12 +101,12 @@ pub(super) async fn resume(
     check_room_count(core, conn, &rooms)?;
     let look_up = |(room, cursor): (RoomId, Cursor)| async move {
         match status(core, session, &room, Some(cursor)).await {
-            Ok(answered) => Ok(Asked { since: Some(cursor), answered }),
+            Ok(answered) => Ok(RequestedRoom { since: Some(cursor), answered }),
             // The store's trouble is not the room's answer.
             Err(error) if error.is_retryable() => Err(error),
             Err(error) => {
                 let answered = (RoomStatus::denied(room, error.code()), None);
-                Ok(Asked { since: Some(cursor), answered })
+                Ok(RequestedRoom { since: Some(cursor), answered })
             }
         }
     };
@@ -115,7 +116,7 @@ pub(super) async fn resume(
         // All of a slice before the others get their turn: a look-up that has a turn at the store and is not gone on with would
         // hold up everybody.
         let looked_up = futures::stream::iter(slice).map(&look_up).buffered(LOOK_UPS_AT_ONCE);
-        let looked_up: Vec<Result<Asked>> = looked_up.collect().await;
+        let looked_up: Vec<Result<RequestedRoom>> = looked_up.collect().await;
         answers.extend(looked_up.into_iter().collect::<Result<Vec<_>>>()?);
         yield_now().await;
     }
@@ -128,16 +129,16 @@ fn check_room_count(core: &Core, conn: &Conn, more: &[RoomId]) -> Result<()> {
         return Err(Error::new(
             Code::TooMany,
             "subscribe",
-            format!("at most {most} rooms can be followed at once"),
+            format!("at most {most} rooms can be subscribed at once"),
         ));
     }
     Ok(())
 }
 
-/// What the room answers to a reader who stands at `since`, or wants to begin at the head.
+/// The status of a room for a subscription from `since`, or from the head.
 ///
-/// The order matters: the head is read first, the right to read is checked after it, and the reader will begin no later
-/// than that head. So a removal that the check did not see lies ahead of the reader, who will meet it in the log.
+/// The order matters: the head is read first, access is checked after it, and the subscription starts no later
+/// than that head. So a removal that the check missed is in the log after the cursor.
 async fn status(
     core: &Core,
     session: &Session,
@@ -165,7 +166,14 @@ async fn status(
         head: head.cursor.seq,
         code: None,
     };
-    Ok((answer, Some(Start { from, authorised: head.cursor.seq, state: None })))
+    Ok((
+        answer,
+        Some(SubscriptionStart {
+            cursor: from,
+            authorised_at: head.cursor.seq,
+            state_digest: None,
+        }),
+    ))
 }
 
 async fn make_inbox(core: &Core, user: &UserId) -> Result<()> {
@@ -183,41 +191,41 @@ async fn begin(
     session: &Session,
     id: CommandId,
     base: Base,
-    asked: Vec<Asked>,
+    requested: Vec<RequestedRoom>,
 ) -> Result<Outcome> {
     let is_request = conn.is_request_half();
-    let begins = |Asked { since, answered: (status, start) }: &Asked| {
+    let begins = |RequestedRoom { since, answered: (status, start) }: &RequestedRoom| {
         let start = (*start)?;
-        // A downlink answers for itself: what it begins from is what was named.
-        let from = since.filter(|_| is_request).unwrap_or(start.from);
+        // A downlink sends its own statuses: what it starts from is what was named.
+        let from = since.filter(|_| is_request).unwrap_or(start.cursor);
         Some((status.room.clone(), from))
     };
-    let denied = asked.iter().filter(|asked| asked.answered.0.status == Status::Denied);
+    let denied = requested.iter().filter(|requested| requested.answered.0.status == Status::Denied);
     let change = CheckpointChange {
-        unfollow: denied.map(|asked| asked.answered.0.room.clone()).collect(),
-        follow: asked.iter().filter_map(begins).collect(),
+        unfollow: denied.map(|requested| requested.answered.0.room.clone()).collect(),
+        follow: requested.iter().filter_map(begins).collect(),
         ..core.no_change(base)
     };
     let rev = core.change_checkpoint(session, change).await?;
-    let (mut statuses, mut begun) = (Vec::with_capacity(asked.len()), Vec::new());
-    for mut asked in asked {
-        let delivered = unfollow(core, conn, &asked.answered.0.room);
-        asked.skip_delivered(delivered);
-        let (status, start) = asked.answered;
-        begun.extend(start.map(|start| (status.room.clone(), start)));
+    let (mut statuses, mut started) = (Vec::with_capacity(requested.len()), Vec::new());
+    for mut requested in requested {
+        let delivered = end_subscription(core, conn, &requested.answered.0.room);
+        requested.skip_delivered(delivered);
+        let (status, start) = requested.answered;
+        started.extend(start.map(|start| (status.room.clone(), start)));
         statuses.push(status);
     }
     let reply = Reply::Rooms { statuses, rev, generation: core.state_generation() };
-    conn.outbox.reply(encode(&reply.to_value(id), conn.encoding));
+    conn.outbox.ack(encode(&reply.to_value(id), conn.encoding));
     if is_request {
         core.checkpoint_changed(session);
         return Ok(Outcome::Answered);
     }
-    for (n, (room, start)) in begun.into_iter().enumerate() {
+    for (n, (room, start)) in started.into_iter().enumerate() {
         if n % ROOMS_IN_A_SLICE == ROOMS_IN_A_SLICE - 1 {
             yield_now().await;
         }
-        match core.follow(&conn.outbox, &room, start).await {
+        match core.subscribe(&conn.outbox, &room, start).await {
             Ok(()) => {}
             // It was answered as subscribed. What cannot be kept for now ends the connection, not the room: the client comes
             // back with its cursors.
@@ -225,16 +233,16 @@ async fn begin(
                 conn.close_for(&error);
                 break;
             }
-            Err(error) => conn.outbox.notice(RoomStatus::denied(room, error.code())),
+            Err(error) => conn.outbox.notify_status(RoomStatus::denied(room, error.code())),
         }
     }
     Ok(Outcome::Answered)
 }
 
 impl Session {
-    /// What a connection's change of the checkpoint starts from: at first from nothing, since nothing is followed yet.
+    /// What a connection's change of the checkpoint starts from: at first from nothing, since nothing is subscribed yet.
     fn base(&self) -> Base {
-        if self.fresh.load(Ordering::Relaxed) { Base::Empty } else { Base::Held }
+        if self.unsubscribed.load(Ordering::Relaxed) { Base::Empty } else { Base::Held }
     }
 }
 
@@ -244,7 +252,7 @@ impl Core {
         CheckpointChange { base, unfollow: vec![], follow: vec![], confirm: vec![], max_rooms }
     }
 
-    /// Changes what the session follows. Gives the checkpoint's new revision.
+    /// Changes the session's checkpoint. Returns its new revision.
     pub(crate) async fn change_checkpoint(
         &self,
         session: &Session,
@@ -254,7 +262,7 @@ impl Core {
         let code = match self.store.change_checkpoint(&session.id, change).await? {
             Ok(rev) => {
                 if begins {
-                    session.fresh.store(false, Ordering::Relaxed);
+                    session.unsubscribed.store(false, Ordering::Relaxed);
                 }
                 return Ok(rev);
             }
@@ -271,46 +279,48 @@ impl Core {
         session: &Session,
         room: &RoomId,
         since: Cursor,
-    ) -> Result<(RoomStatus, Start)> {
+    ) -> Result<(RoomStatus, SubscriptionStart)> {
         let (status, start) = status(self, session, room, Some(since)).await?;
         start.map(|start| (status, start)).ok_or_else(|| Error::of(Code::NotFound, "subscribe"))
     }
 
-    /// Puts a reader on a room's list.
-    pub(crate) async fn follow(
+    /// Subscribes an outbox to a room.
+    pub(crate) async fn subscribe(
         self: &Arc<Self>,
         outbox: &Arc<super::super::outbox::Outbox>,
         room: &RoomId,
-        start: Start,
+        start: SubscriptionStart,
     ) -> Result<()> {
         loop {
             let room = self.activate(room).await?;
             match room.add_subscriber(outbox, start) {
-                Added::Retired => continue,
-                Added::Gone => self.hub.retire_if_idle(&room),
-                // The store may be ahead of what was heard here.
-                Added::Reads if room.head().is_some_and(|h| h.epoch == start.from.epoch) => {
-                    let applied = room.raise_high_watermark(start.authorised);
-                    self.follow_up(&room, applied);
+                SubscribeOutcome::RoomRetired => continue,
+                SubscribeOutcome::Closed => self.hub.retire_if_idle(&room),
+                // The store may be ahead of the high watermark here.
+                SubscribeOutcome::Subscribed
+                    if room.head().is_some_and(|h| h.epoch == start.cursor.epoch) =>
+                {
+                    let applied = room.raise_high_watermark(start.authorised_at);
+                    self.handle_applied(&room, applied);
                 }
                 // One of the two is behind.
-                Added::Reads => self.follow_up(&room, Applied::OtherEpoch),
+                SubscribeOutcome::Subscribed => self.handle_applied(&room, Applied::OtherEpoch),
             }
             return Ok(());
         }
     }
 }
 
-/// Takes the reader off the room's list, and the room out of memory if nobody else reads it. Gives the last event that was
-/// delivered of the room, if it was subscribed.
-pub(crate) fn unfollow(core: &Core, conn: &Conn, room: &RoomId) -> Option<Cursor> {
-    let sub = conn.outbox.unfollow(room)?;
-    sub.room.remove_subscriber(sub.reader, &conn.outbox);
-    core.hub.retire_if_idle(&sub.room);
-    Some(sub.delivered())
+/// Ends the connection's subscription to a room, and retires the room if it has no other subscriber. Returns the last event that
+/// was delivered of the room, if it was subscribed.
+pub(crate) fn end_subscription(core: &Core, conn: &Conn, room: &RoomId) -> Option<Cursor> {
+    let subscription = conn.outbox.unsubscribe(room)?;
+    subscription.room.remove_subscriber(subscription.subscriber_id, &conn.outbox);
+    core.hub.retire_if_idle(&subscription.room);
+    Some(subscription.delivered())
 }
 
-pub(super) async fn unsub(
+pub(super) async fn unsubscribe(
     core: &Arc<Core>,
     conn: &Conn,
     session: &Session,
@@ -318,7 +328,7 @@ pub(super) async fn unsub(
 ) -> Result<Reply> {
     let change = CheckpointChange { unfollow: vec![room.clone()], ..core.no_change(Base::Held) };
     let rev = core.change_checkpoint(session, change).await?;
-    unfollow(core, conn, &room);
+    end_subscription(core, conn, &room);
     if conn.is_request_half() {
         core.checkpoint_changed(session);
     }
@@ -331,7 +341,7 @@ pub(super) async fn checkpoint(
     session: &Session,
     cursors: Vec<(RoomId, Cursor)>,
 ) -> Result<Reply> {
-    let _turn = core.registry.turns_of(&session.user).await;
+    let _turn = core.registry.lock_user(&session.user).await;
     let confirm = if conn.is_request_half() {
         within_the_log(core, cursors).await?
     } else {
@@ -342,7 +352,7 @@ pub(super) async fn checkpoint(
     Ok(Reply::Checkpoint { rev })
 }
 
-/// Those of the cursors that lie within their room's log. What was handed out is not known here.
+/// Those of the cursors that lie within their room's log. What was delivered is not known here.
 async fn within_the_log(
     core: &Core,
     mut cursors: Vec<(RoomId, Cursor)>,
@@ -376,10 +386,10 @@ pub(super) async fn history(
     core: &Core,
     session: &Session,
     id: CommandId,
-    asked: &Asking,
+    requested: &Asking,
     page: ListRoom,
 ) -> Result<Bytes> {
-    let Asking { room, epoch, from, limit } = asked;
+    let Asking { room, epoch, from, limit } = requested;
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
     // The cheap right first: a page is read only for those who may read it.
     let record = core.readable(room, &session.user, &verdict).await?;

@@ -16,7 +16,7 @@ use crate::wire::{
 
 use super::super::connection::{Conn, Session};
 use super::super::core::Core;
-use super::super::registry::NotTaken;
+use super::super::registry::ConnectionRefused;
 use super::Outcome;
 use super::charge::Charge;
 
@@ -40,7 +40,7 @@ pub(super) async fn hello(
             Ok(Outcome::Reply(Reply::Welcome(Box::new(welcome))))
         }
         // A session that is gone is no reason to go: the client may say hello again without it.
-        Err(error) if error.code() == Code::UnknownSession && conn.is_whole() => {
+        Err(error) if error.code() == Code::UnknownSession && conn.is_duplex() => {
             conn.refuse_hello(Code::UnknownSession);
             Err(error)
         }
@@ -69,10 +69,14 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
         conn.begin_call(core, &identity.user)?;
     }
     let resumed = hello.session.is_some();
-    let whole = conn.is_whole();
-    if whole || !resumed {
+    let is_duplex = conn.is_duplex();
+    if is_duplex || !resumed {
         // Before anything is written for it.
-        check_room(core, &identity.user, hello.session.as_ref().map(|token| &token.session))?;
+        check_connection_limit(
+            core,
+            &identity.user,
+            hello.session.as_ref().map(|token| &token.session),
+        )?;
     }
     let (mut record, secret) = match hello.session {
         Some(token) => (proven(core, &identity, &token).await?, token.secret),
@@ -80,16 +84,16 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
             let mut charge = Charge::default();
             charge.address(core, conn, Resource::Sessions, 1)?;
             let opened = open(core, &identity, credentials.claimed_device).await?;
-            charge.keep();
+            charge.commit();
             opened
         }
     };
-    if resumed && whole {
+    if resumed && is_duplex {
         attach(core, &mut record).await?;
     }
     let expires = identity.expires;
     conn.establish(Session::new(&record, identity));
-    let rev = if whole {
+    let rev = if is_duplex {
         take_over(core, conn, &record).await?
     } else {
         core.registry.greet(conn);
@@ -109,31 +113,35 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
 }
 
 /// Refuses a user who has as many connections as one may, but for one of the same session.
-pub(crate) fn check_room(core: &Core, user: &UserId, session: Option<&SessionId>) -> Result<()> {
+pub(crate) fn check_connection_limit(
+    core: &Core,
+    user: &UserId,
+    session: Option<&SessionId>,
+) -> Result<()> {
     match core.registry.has_room_for(user, session, core.config.max_connections_per_user) {
         true => Ok(()),
         false => Err(Error::of(Code::TooManyConnections, "hello")),
     }
 }
 
-/// Puts an established connection in the place of an older one of its session, on whatever node that is. Gives the
-/// checkpoint's revision.
+/// Replaces an older connection of the session, on whatever node that is, by an established one. Returns the checkpoint's
+/// revision.
 pub(crate) async fn take_over(
     core: &Arc<Core>,
     conn: &Arc<Conn>,
     record: &SessionRecord,
 ) -> Result<u64> {
-    let not_taken = |reason| match reason {
-        NotTaken::Crowded => Error::of(Code::TooManyConnections, "hello"),
-        NotTaken::Superseded => Error::of(Code::Superseded, "hello"),
+    let refused = |reason| match reason {
+        ConnectionRefused::TooMany => Error::of(Code::TooManyConnections, "hello"),
+        ConnectionRefused::Superseded => Error::of(Code::Superseded, "hello"),
     };
     let max = core.config.max_connections_per_user;
-    if let Some(older) = core.registry.identify(conn, max).map_err(not_taken)? {
+    if let Some(older) = core.registry.identify(conn, max).map_err(refused)? {
         older.close(Code::Superseded, Code::Superseded.meaning());
     }
     if record.attached > 1 {
         // The session's older connection may be on another node.
-        core.tell(BusMessage::Close {
+        core.publish(BusMessage::Close {
             user: record.user.clone(),
             session: Some(record.id.clone()),
             before: Some(record.attached),
@@ -295,11 +303,11 @@ pub(super) async fn refresh(core: &Core, session: &Session, token: Secret) -> Re
     }
     for conn in core.registry.of_user(&session.user) {
         if let Some(held) = conn.session().filter(|held| held.id == session.id) {
-            held.renew(identity.clone());
+            held.set_identity(identity.clone());
         }
     }
     let expires = identity.expires;
-    session.renew(identity);
+    session.set_identity(identity);
     Ok(Reply::Refreshed { expires })
 }
 
@@ -310,13 +318,13 @@ pub(super) async fn logout(
     id: CommandId,
 ) -> Result<Outcome> {
     end_sessions(core, &session.user, Some(&session.id), Code::LoggedOut).await?;
-    conn.outbox.reply(encode(&Reply::Done.to_value(id), conn.encoding));
+    conn.outbox.ack(encode(&Reply::Done.to_value(id), conn.encoding));
     conn.close(Code::LoggedOut, Code::LoggedOut.meaning());
     Ok(Outcome::Answered)
 }
 
 /// How long a ticket may wait until it is used.
-const TICKET_LIFE: Duration = Duration::from_secs(60);
+const TICKET_TTL: Duration = Duration::from_secs(60);
 
 /// A ticket for one stream of this session.
 pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
@@ -326,7 +334,7 @@ pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
     let secret = Secret::new(format!("{}{}", SessionId::random(), SessionId::random()));
     let ticket = Ticket {
         secret: SecretHash::of(&secret),
-        open_until: core.now().plus(TICKET_LIFE),
+        open_until: core.now().plus(TICKET_TTL),
         opened: false,
         device: identity.device.clone(),
         claims: claims.packed().clone(),
@@ -335,10 +343,10 @@ pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
     core.store.put_ticket(&session.id, ticket).await?;
     // Fit for a query as it is: no character of it has to be encoded, and none of the secret's is a full stop.
     let ticket = Secret::new(format!("{}.{}", session.id, secret.expose()));
-    Ok(Reply::Ticket(TicketGrant { ticket, within: TICKET_LIFE }))
+    Ok(Reply::Ticket(TicketGrant { ticket, within: TICKET_TTL }))
 }
 
-/// The session that a ticket opens, or, where that was done before, takes up again. It is still to be [`spend`]ed.
+/// The session that a ticket opens, or, where that was done before, resumes. It is still to be [`spend`]ed.
 pub(crate) async fn redeem(
     core: &Core,
     ticket: &Secret,
@@ -423,7 +431,7 @@ pub(crate) async fn end_sessions(
         },
     }
     core.close_sessions(user, session, None, code);
-    core.tell(BusMessage::Close {
+    core.publish(BusMessage::Close {
         user: user.clone(),
         session: session.cloned(),
         before: None,
@@ -445,7 +453,7 @@ impl Core {
         for conn in self.registry.of_user(user) {
             let Some(held) = conn.session() else { continue };
             if session.is_none_or(|wanted| held.id == *wanted)
-                && before.is_none_or(|before| held.attached < before)
+                && before.is_none_or(|before| held.fencing_token < before)
             {
                 conn.close(code, code.meaning());
             }
@@ -470,7 +478,7 @@ impl Core {
                     None => Code::Kicked,
                     // Whose commands are being carried out holds nothing.
                     _ if conn.is_request_half() => continue,
-                    Some(head) if head.attached > conn.attached() => Code::Superseded,
+                    Some(head) if head.attached > conn.fencing_token() => Code::Superseded,
                     Some(head) => {
                         self.resubscribe_if_changed(conn, head.rev);
                         continue;

@@ -1,24 +1,24 @@
-//! What waits for one reader.
+//! What waits for one connection or one subscription of the service.
 //!
-//! Two lanes: replies, which are never dropped and which [`super::acks`] and the commands in flight bound; and pushes,
-//! bounded in bytes. Pushes of durable events obey the one rule of reading ([`offer`](crate::state::offer)): a room's event goes in only if it is the
-//! next after the room's `queued` position. When the bound is reached the durable queue is dropped, positions go back to
-//! what was handed over, and the rooms are marked as lagging: [`super::feed`] then reads their logs at the reader's pace.
+//! Two queues: acks, which are never dropped and which [`super::acks`] and the commands in flight bound; and pushes,
+//! bounded in bytes. Pushes of durable events obey the one rule of order ([`offer`](crate::state::offer)): a room's event is
+//! enqueued only if its seq is the one after `enqueued`. When the bound is reached the durable queue is dropped, `enqueued` goes
+//! back to `delivered`, and the subscriptions are catching up: [`super::catch_up`] then reads their logs at the subscriber's pace.
 //!
 //! Lock order: a room's lock may be held while an outbox is locked, never the other way round.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `following`, `subs` | which rooms are followed, and how far the reader is in each |
-//! | `incoming` | what rooms put in, and what is read from their logs |
-//! | `standpoint` | where the reader stands, for those with marks |
+//! | `subscribing`, `subscriptions` | subscribing; the subscriptions, and how far each is |
+//! | `enqueue` | live events of rooms, and what is read from their logs |
+//! | `delivered` | what was delivered of each room, for stream positions |
 //! | `inner` | what is behind the lock |
 
-mod following;
-mod incoming;
+mod delivered;
+mod enqueue;
 mod inner;
-mod standpoint;
-mod subs;
+mod subscribing;
+mod subscriptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -34,9 +34,9 @@ use super::config::SlowSubscriber;
 use super::outgoing::Outgoing;
 use super::room::{Room, StateHold};
 
+pub(crate) use delivered::{DeliveredPosition, DeliveredState};
 use inner::Inner;
-pub(crate) use standpoint::{HeldState, Standpoint};
-pub(crate) use subs::{Lag, Seat, Start};
+pub(crate) use subscriptions::{CatchUp, SubscriptionRef, SubscriptionStart};
 
 /// The bounds of an outbox, and the budget that all share.
 #[derive(Debug)]
@@ -49,10 +49,10 @@ pub(crate) struct OutboxBounds {
     /// Bytes that wait in all outboxes.
     pub(crate) used: AtomicUsize,
     /// The budget of acks.
-    pub(crate) acks: Arc<AckBudget>,
+    pub(crate) ack_budget: Arc<AckBudget>,
 }
 
-/// What waits for one reader.
+/// What waits for one connection or one subscription of the service.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     inner: Mutex<Inner>,
@@ -63,27 +63,27 @@ pub(crate) struct Outbox {
     progress: Notify,
 }
 
-/// What came of feeding.
+/// What came of a step of catch-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fed {
-    /// The reader is further on.
-    On,
-    /// What was read does not go on from where the reader is.
-    Stuck,
-    /// The reader may not read on: take it off the room's list.
-    Gone,
+pub(crate) enum CatchUpOutcome {
+    /// The subscription is further on, or its cursor has changed.
+    Advanced,
+    /// What was read does not continue from the cursor.
+    Stalled,
+    /// The subscriber lost access: take it off the room's list.
+    AccessLost,
 }
 
 /// Something taken out of an outbox.
 #[derive(Debug)]
-pub(crate) enum Taken {
-    Reply(Bytes),
+pub(crate) enum OutboxItem {
+    Ack(Bytes),
     Push(Arc<Outgoing>),
 }
 
 /// A snapshot that has to be sent.
 #[derive(Debug)]
-pub(crate) struct Due {
+pub(crate) struct DueSnapshot {
     pub(crate) room: Arc<Room>,
     /// Also if there is no state.
     pub(crate) even_empty: bool,
@@ -91,27 +91,27 @@ pub(crate) struct Due {
 
 /// What there was to take.
 #[derive(Debug, Default)]
-pub(crate) struct Take {
-    pub(crate) items: Vec<Taken>,
+pub(crate) struct OutboxBatch {
+    pub(crate) items: Vec<OutboxItem>,
     pub(crate) bytes: usize,
     /// Of them, those of acks.
-    pub(crate) acks: usize,
+    pub(crate) ack_bytes: usize,
     /// A room whose state has to be sent whole.
-    pub(crate) snapshot: Option<Due>,
-    pub(crate) bye: Option<Bye>,
+    pub(crate) snapshot: Option<DueSnapshot>,
+    pub(crate) disconnect: Option<Bye>,
     /// A room whose log has to be read before anything more of it can be taken.
-    pub(crate) lag: Option<Lag>,
+    pub(crate) catch_up: Option<CatchUp>,
     /// A task reads for the subscriber.
     pub(crate) reading: bool,
 }
 
-/// What became of an event that a room offered.
+/// What became of a live event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Offered {
-    /// Taken, known already, or to be read from the log later.
+pub(crate) enum EnqueueOutcome {
+    /// Enqueued, enqueued already, or to be read from the log later.
     Kept,
-    /// The reader may not read on: take it off the list.
-    Gone,
+    /// The subscriber lost access: take it off the room's list.
+    AccessLost,
 }
 
 impl Outbox {
@@ -119,17 +119,17 @@ impl Outbox {
         Self { inner: Mutex::default(), bounds, ready: Notify::new(), progress: Notify::new() }
     }
 
-    /// Says who reads, after the handshake.
+    /// Sets the subscriber's user, after the handshake.
     pub(crate) fn set_user(&self, user: UserId) {
         self.inner.lock().user = Some(user);
     }
 
-    /// Who reads. `None` before the handshake and for the service's own followers.
+    /// The subscriber's user. `None` before the handshake and for the service's own subscriptions.
     pub(crate) fn user(&self) -> Option<UserId> {
         self.inner.lock().user.clone()
     }
 
-    // ---- commands and replies ----
+    // ---- commands and acks ----
 
     /// Waits until one more command may be taken.
     pub(crate) async fn admit(&self) {
@@ -156,20 +156,20 @@ impl Outbox {
     }
 
     /// Answers a command that was admitted.
-    pub(crate) fn reply(&self, encoded: Bytes) {
-        self.with_ready(|inner| inner.push_reply(encoded, &self.bounds));
+    pub(crate) fn ack(&self, encoded: Bytes) {
+        self.with_ready(|inner| inner.push_ack(encoded, &self.bounds));
     }
 
-    /// A command has gone to a lane; its reply will come with [`Outbox::append_done`].
-    pub(crate) fn append_begun(&self) {
+    /// A command has gone to a shard; its ack will come with [`Outbox::append_done`].
+    pub(crate) fn append_started(&self) {
         self.inner.lock().appends += 1;
     }
 
-    /// Answers a command that went to a lane.
+    /// Answers a command that went to a shard.
     pub(crate) fn append_done(&self, encoded: Bytes) {
         self.with_ready(|inner| {
             inner.appends = inner.appends.saturating_sub(1);
-            inner.push_reply(encoded, &self.bounds);
+            inner.push_ack(encoded, &self.bounds);
         });
         self.progress.notify_one();
     }
@@ -181,37 +181,37 @@ impl Outbox {
         }
     }
 
-    // ---- the reader's side ----
+    // ---- the transport's side ----
 
-    /// Takes what there is, replies first, up to about `max_bytes` but at least one item if there is any. Never waits.
-    pub(crate) fn take(&self, max_bytes: usize) -> Take {
+    /// Takes what there is, acks first, up to about `max_bytes` but at least one item if there is any. Never waits.
+    pub(crate) fn take(&self, max_bytes: usize) -> OutboxBatch {
         let mut inner = self.inner.lock();
-        let mut take = Take::default();
-        let answered = inner.take_replies(&mut take, max_bytes);
-        let feed = inner.catch_up_next && !inner.closed && take.items.is_empty();
-        if feed {
-            take.lag = inner.next_catch_up();
+        let mut take = OutboxBatch::default();
+        let answered = inner.take_acks(&mut take, max_bytes);
+        let catch_up_first = inner.catch_up_next && !inner.closed && take.items.is_empty();
+        if catch_up_first {
+            take.catch_up = inner.next_catch_up();
         }
-        if take.lag.is_none() {
+        if take.catch_up.is_none() {
             inner.take_pushes(&mut take, max_bytes, &self.bounds);
         }
-        let drained = inner.replies.is_empty() && inner.pushes.is_empty() && inner.state.is_empty();
+        let drained = inner.acks.is_empty() && inner.pushes.is_empty() && inner.state.is_empty();
         if inner.closed {
             if drained {
-                take.bye = inner.bye.take();
+                take.disconnect = inner.disconnect.take();
             }
-        } else if drained && take.lag.is_none() {
+        } else if drained && take.catch_up.is_none() {
             // One at a time: what a task reads may be what the next one needs. After a failure the tick tries again.
             if !inner.catch_up_paused && !inner.reading {
                 take.snapshot = inner.take_snapshot();
             }
             if take.items.is_empty() && take.snapshot.is_none() {
-                take.lag = inner.next_catch_up();
+                take.catch_up = inner.next_catch_up();
             }
             inner.shrink();
         }
         take.reading = inner.reading;
-        inner.catch_up_next = take.lag.is_none() && !inner.lagging.is_empty();
+        inner.catch_up_next = take.catch_up.is_none() && !inner.catching_up.is_empty();
         inner.unreleased += take.bytes;
         drop(inner);
         if answered > 0 {
@@ -252,27 +252,27 @@ impl Outbox {
         self.inner.lock().unreleased += bytes;
     }
 
-    /// Bytes were written and no longer count; `acks` of them were those of acks.
-    pub(crate) fn release(&self, bytes: usize, acks: usize) {
+    /// Bytes were written and no longer count; `ack_bytes` of them were those of acks.
+    pub(crate) fn release(&self, bytes: usize, ack_bytes: usize) {
         let mut inner = self.inner.lock();
         inner.unreleased = inner.unreleased.saturating_sub(bytes);
-        if acks > 0 {
-            inner.free_acks(acks, &self.bounds);
+        if ack_bytes > 0 {
+            inner.free_acks(ack_bytes, &self.bounds);
             drop(inner);
             self.progress.notify_one();
         }
     }
 
-    /// The peer has taken bytes of what was handed over and not released.
+    /// The peer has taken bytes of what was taken and not released.
     pub(crate) fn write_progressed(&self) {
         self.inner.lock().stuck = 0;
     }
 
     /// The log could not be read: leave it until [`Outbox::wake`].
-    pub(crate) fn pause_catch_up(&self, lag: &Lag) {
+    pub(crate) fn pause_catch_up(&self, catch_up: &CatchUp) {
         let mut inner = self.inner.lock();
         // To the back, so that one log that cannot be read does not keep the others waiting.
-        inner.settle(lag);
+        inner.settle_catch_up(catch_up);
         inner.catch_up_paused = true;
     }
 
@@ -284,7 +284,7 @@ impl Outbox {
     /// A tick has passed: what was left may be tried again, and a silent connection needs no queues.
     pub(crate) fn wake(&self) {
         let mut inner = self.inner.lock();
-        inner.give_back(0);
+        inner.shrink_queues(0);
         if inner.is_stuck(&self.bounds) {
             inner.disconnect_unread(&self.bounds);
             drop(inner);
@@ -299,16 +299,16 @@ impl Outbox {
         }
     }
 
-    /// Wakes the reader, so that it looks at its flags.
+    /// Wakes the transport, so that it checks its flags.
     pub(crate) fn nudge(&self) {
         self.ready.notify_one();
     }
 
-    /// Ends the connection once what waits is written, replies and the like. The first reason stands.
-    pub(crate) fn close(&self, bye: Bye) {
+    /// Ends the connection once acks and statuses that wait are written. The first reason counts.
+    pub(crate) fn close(&self, disconnect: Bye) {
         let mut inner = self.inner.lock();
         if !inner.closed {
-            inner.end(bye);
+            inner.end(disconnect);
             // Durable events are in the log; they are not worth waiting for.
             inner.clear_pushes(&self.bounds);
         }
@@ -337,7 +337,7 @@ impl Drop for Outbox {
     fn drop(&mut self) {
         let inner = self.inner.get_mut();
         self.bounds.used.fetch_sub(inner.bytes, Ordering::Relaxed);
-        self.bounds.acks.remove(inner.acks);
+        self.bounds.ack_budget.remove(inner.ack_bytes);
     }
 }
 

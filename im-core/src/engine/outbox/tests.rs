@@ -1,5 +1,5 @@
-mod marks;
 mod model;
+mod positions;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,14 +13,14 @@ use crate::state::{RoomRecord, StateLimits};
 use crate::time::{Stamp, Timestamp};
 use crate::wire::{Content, Event, Limits, Push, RoomKind, RoomStatus, StateUpdate, Status};
 
-use super::super::room::{Added, Recent, WindowBounds};
+use super::super::room::{SubscribeOutcome, WindowBounds, WindowRead};
 
 fn at(n: u64) -> Cursor {
     Cursor { epoch: Epoch { generation: 1, incarnation: 1 }, seq: Seq::new(n).unwrap() }
 }
 
 /// In the life after that.
-fn anew(n: u64) -> Cursor {
+fn new_epoch(n: u64) -> Cursor {
     Cursor { epoch: Epoch { generation: 1, incarnation: 2 }, ..at(n) }
 }
 
@@ -85,7 +85,7 @@ fn looked_up(room: &Room, head: Cursor) -> (RoomRecord, Head) {
 /// The room was made anew and ends at `head` now.
 fn restart(room: &Room, head: Cursor) {
     let (record, head) = looked_up(room, head);
-    assert!(room.restart(&record, head, &room.readers()));
+    assert!(room.restart(&record, head, &room.subscribers()));
 }
 
 fn outbox() -> Arc<Outbox> {
@@ -100,12 +100,12 @@ fn bounds() -> OutboxBounds {
         in_flight: 10,
         slow_subscriber: SlowSubscriber::CatchUp,
         used: AtomicUsize::new(0),
-        acks: Arc::new(AckBudget::new(&EngineConfig::default())),
+        ack_budget: Arc::new(AckBudget::new(&EngineConfig::default())),
     }
 }
 
 /// Sets a key of the room's state.
-fn set(room: &Room, key: &str, ms: u64) {
+fn put_state(room: &Room, key: &str, ms: u64) {
     let update = StateUpdate {
         room: room.id().clone(),
         key: StateKey::new(key).unwrap(),
@@ -116,12 +116,12 @@ fn set(room: &Room, key: &str, ms: u64) {
     room.merge(Arc::new(update), &StateLimits::default());
 }
 
-fn lag(outbox: &Outbox) -> Lag {
+fn catch_up(outbox: &Outbox) -> CatchUp {
     let mut take = outbox.take(1000);
-    while take.lag.is_none() && !(take.items.is_empty() && take.snapshot.is_none()) {
+    while take.catch_up.is_none() && !(take.items.is_empty() && take.snapshot.is_none()) {
         take = outbox.take(1000);
     }
-    take.lag.expect("the reader lags")
+    take.catch_up.expect("the reader lags")
 }
 
 #[test]
@@ -129,22 +129,27 @@ fn an_event_that_is_applied_while_the_end_of_the_log_is_looked_at_is_not_forgott
     let (room, outbox) = (room(10), outbox());
     // The store has 11 already; the room is about to apply it.
     assert_eq!(
-        room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None }),
-        Added::Reads
+        room.add_subscriber(
+            &outbox,
+            SubscriptionStart { cursor: at(10), authorised_at: at(11).seq, state_digest: None }
+        ),
+        SubscribeOutcome::Subscribed
     );
-    let lag = lag(&outbox);
-    let Recent::Level(head) = room.recent(lag.after, 1000) else {
+    let catch_up = catch_up(&outbox);
+    let WindowRead::AtHead(head) = room.read_window(catch_up.after, 1000) else {
         panic!("11 was not applied yet")
     };
     room.apply(event(11));
-    outbox.caught_up_to(&lag, head);
+    outbox.caught_up_to(&catch_up, head);
 
-    let lag = self::lag(&outbox);
-    let Recent::Events(items) = room.recent(lag.after, 1000) else { panic!("11 is in the window") };
-    assert_eq!(outbox.feed(&lag, &items, false), Fed::On);
+    let catch_up = self::catch_up(&outbox);
+    let WindowRead::Events(items) = room.read_window(catch_up.after, 1000) else {
+        panic!("11 is in the window")
+    };
+    assert_eq!(outbox.enqueue_history(&catch_up, &items, false), CatchUpOutcome::Advanced);
     let taken = outbox.take(1000).items;
     assert!(
-        matches!(&taken[..], [Taken::Push(push)] if push.as_event().unwrap().seq == at(11).seq)
+        matches!(&taken[..], [OutboxItem::Push(push)] if push.as_event().unwrap().seq == at(11).seq)
     );
 }
 
@@ -152,12 +157,15 @@ fn an_event_that_is_applied_while_the_end_of_the_log_is_looked_at_is_not_forgott
 fn a_hint_that_does_not_hold_leaves_nobody_waiting() {
     let (room, outbox) = (room(10), outbox());
     assert_eq!(
-        room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None }),
-        Added::Reads
+        room.add_subscriber(
+            &outbox,
+            SubscriptionStart { cursor: at(10), authorised_at: at(11).seq, state_digest: None }
+        ),
+        SubscribeOutcome::Subscribed
     );
-    let lag = lag(&outbox);
-    outbox.caught_up_to(&lag, at(10).seq);
-    assert!(outbox.take(1000).lag.is_none());
+    let catch_up = catch_up(&outbox);
+    outbox.caught_up_to(&catch_up, at(10).seq);
+    assert!(outbox.take(1000).catch_up.is_none());
     room.apply(event(11));
     assert_eq!(outbox.take(1000).items.len(), 1);
 }
@@ -166,28 +174,34 @@ fn a_hint_that_does_not_hold_leaves_nobody_waiting() {
 fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
     let (room, outbox) = (room(10), outbox());
     assert_eq!(
-        room.add_subscriber(&outbox, Start { from: at(10), authorised: at(12).seq, state: None }),
-        Added::Reads
+        room.add_subscriber(
+            &outbox,
+            SubscriptionStart { cursor: at(10), authorised_at: at(12).seq, state_digest: None }
+        ),
+        SubscribeOutcome::Subscribed
     );
     let next = || outbox.inner.lock().next_catch_up().expect("the reader lags");
-    assert_eq!(outbox.feed(&next(), &[event(11)], false), Fed::On);
-    let lag = next();
-    assert_eq!(lag.after, at(11));
+    assert_eq!(outbox.enqueue_history(&next(), &[event(11)], false), CatchUpOutcome::Advanced);
+    let catch_up = next();
+    assert_eq!(catch_up.after, at(11));
     outbox.inner.lock().overflow(&outbox.bounds);
-    assert_eq!(outbox.feed(&lag, &[event(12)], false), Fed::On);
+    assert_eq!(outbox.enqueue_history(&catch_up, &[event(12)], false), CatchUpOutcome::Advanced);
     assert_eq!(next().after, at(10));
     // A hole where nothing was dropped is one.
-    assert_eq!(outbox.feed(&next(), &[event(12)], false), Fed::Stuck);
+    assert_eq!(outbox.enqueue_history(&next(), &[event(12)], false), CatchUpOutcome::Stalled);
 }
 
 /// Nothing is delivered on a connection that has ended: its session may have, too.
 #[test]
 fn page_read_across_the_end_is_dropped() {
     let (room, outbox) = (room(10), outbox());
-    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
-    let lag = lag(&outbox);
+    room.add_subscriber(
+        &outbox,
+        SubscriptionStart { cursor: at(10), authorised_at: at(11).seq, state_digest: None },
+    );
+    let catch_up = catch_up(&outbox);
     outbox.close(Bye { code: Code::LoggedOut.number(), message: "".into(), retry_after: None });
-    assert_eq!(outbox.feed(&lag, &[event(11)], false), Fed::On);
+    assert_eq!(outbox.enqueue_history(&catch_up, &[event(11)], false), CatchUpOutcome::Advanced);
     assert_eq!(drain(&outbox).0, []);
 }
 
@@ -195,21 +209,27 @@ fn page_read_across_the_end_is_dropped() {
 #[test]
 fn page_behind_a_dropped_queue_is_dropped() {
     let (room, outbox) = (room(10), outbox());
-    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(13).seq, state: None });
+    room.add_subscriber(
+        &outbox,
+        SubscriptionStart { cursor: at(10), authorised_at: at(13).seq, state_digest: None },
+    );
     let next = || outbox.inner.lock().next_catch_up().expect("the reader lags");
-    assert_eq!(outbox.feed(&next(), &[event(11), event(12)], false), Fed::On);
-    let lag = next();
+    assert_eq!(
+        outbox.enqueue_history(&next(), &[event(11), event(12)], false),
+        CatchUpOutcome::Advanced
+    );
+    let catch_up = next();
     outbox.close(Bye { code: Code::Closed.number(), message: "".into(), retry_after: None });
-    assert_eq!(outbox.feed(&lag, &[event(13)], false), Fed::On);
+    assert_eq!(outbox.enqueue_history(&catch_up, &[event(13)], false), CatchUpOutcome::Advanced);
     assert_eq!(drain(&outbox).0, []);
-    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, at(10));
+    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, at(10));
 }
 
 /// Follows the room from its head.
-fn follow(room: &Arc<Room>, outbox: &Arc<Outbox>) {
+fn subscribe(room: &Arc<Room>, outbox: &Arc<Outbox>) {
     let from = room.head().unwrap();
-    let start = Start { from, authorised: from.seq, state: None };
-    assert_eq!(room.add_subscriber(outbox, start), Added::Reads);
+    let start = SubscriptionStart { cursor: from, authorised_at: from.seq, state_digest: None };
+    assert_eq!(room.add_subscriber(outbox, start), SubscribeOutcome::Subscribed);
 }
 
 /// Takes all there is, and says of which rooms, and how many snapshots are due.
@@ -222,13 +242,13 @@ fn drain(outbox: &Outbox) -> (Vec<RoomId>, usize) {
         }
         snapshots += usize::from(take.snapshot.is_some());
         rooms.extend(take.items.iter().map(|taken| match taken {
-            Taken::Push(push) => match &push.push {
+            OutboxItem::Push(push) => match &push.push {
                 Push::Event(event) => event.room.clone(),
                 Push::State(update) => update.room.clone(),
                 Push::Room(status) => status.room.clone(),
                 other => panic!("unexpected: {other:?}"),
             },
-            Taken::Reply(_) => panic!("nobody has asked"),
+            OutboxItem::Ack(_) => panic!("nobody has asked"),
         }));
     }
 }
@@ -236,29 +256,29 @@ fn drain(outbox: &Outbox) -> (Vec<RoomId>, usize) {
 #[test]
 fn a_slot_that_is_another_rooms_by_now_is_given_nothing_of_the_old_one() {
     let (old, new, outbox) = (room(10), named_room("new", 10), outbox());
-    follow(&old, &outbox);
+    subscribe(&old, &outbox);
     // It is on the old room's list still.
-    let sub = outbox.unfollow(old.id()).unwrap();
-    follow(&new, &outbox);
+    let subscription = outbox.unsubscribe(old.id()).unwrap();
+    subscribe(&new, &outbox);
     assert_eq!(drain(&outbox), (vec![], 1));
     old.apply(event(11));
-    set(&old, "kettle", 1);
-    old.renew_state(2);
+    put_state(&old, "kettle", 1);
+    old.set_state_generation(2);
     old.rewritten(1);
     assert_eq!(drain(&outbox), (vec![], 0));
-    old.remove_subscriber(sub.reader, &outbox);
+    old.remove_subscriber(subscription.subscriber_id, &outbox);
     assert!(old.is_idle());
-    set(&new, "kettle", 1);
+    put_state(&new, "kettle", 1);
     assert_eq!(drain(&outbox), (vec![new.id().clone()], 0));
 }
 
 #[test]
 fn who_reads_a_room_anew_is_not_taken_off_it_for_having_left_before() {
     let (room, other, outbox) = (room(10), named_room("other", 10), outbox());
-    follow(&room, &outbox);
-    let before = outbox.unfollow(room.id()).unwrap().reader;
+    subscribe(&room, &outbox);
+    let before = outbox.unsubscribe(room.id()).unwrap().subscriber_id;
     room.remove_subscriber(before, &outbox);
-    [&other, &room].iter().for_each(|room| follow(room, &outbox));
+    [&other, &room].iter().for_each(|room| subscribe(room, &outbox));
     drain(&outbox);
     // Whoever read the log for it hears only now that there was nothing more to read.
     room.remove_subscriber(before, &outbox);
@@ -269,61 +289,84 @@ fn who_reads_a_room_anew_is_not_taken_off_it_for_having_left_before() {
 #[test]
 fn who_has_come_to_a_new_life_before_its_room_is_not_reset_again() {
     let (room, outbox) = (room(10), outbox());
-    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
-    let lag = lag(&outbox);
-    outbox.jump(&lag, Status::Reset, anew(3), anew(3).seq);
+    room.add_subscriber(
+        &outbox,
+        SubscriptionStart { cursor: at(10), authorised_at: at(11).seq, state_digest: None },
+    );
+    let catch_up = catch_up(&outbox);
+    outbox.jump(&catch_up, Status::Reset, new_epoch(3), new_epoch(3).seq);
     assert_eq!(drain(&outbox).0, [room.id().clone()], "it is told");
-    restart(&room, anew(5));
+    restart(&room, new_epoch(5));
     assert_eq!(drain(&outbox), (vec![], 1), "what came between is not passed over");
-    assert_eq!(self::lag(&outbox).after, anew(3));
+    assert_eq!(self::catch_up(&outbox).after, new_epoch(3));
 }
 
 #[test]
 fn who_follows_a_room_that_was_made_anew_since_it_was_looked_up_reads_its_log_first() {
     let (room, outbox) = (room(10), outbox());
-    restart(&room, anew(5));
+    restart(&room, new_epoch(5));
     // Both stand at their head, as it seems.
-    room.add_subscriber(&outbox, Start { from: at(5), authorised: at(5).seq, state: None });
-    room.apply(event_at(anew(6)));
+    room.add_subscriber(
+        &outbox,
+        SubscriptionStart { cursor: at(5), authorised_at: at(5).seq, state_digest: None },
+    );
+    room.apply(event_at(new_epoch(6)));
     assert_eq!(drain(&outbox), (vec![], 1), "it is told first that the room is another one");
-    let lag = lag(&outbox);
-    assert_eq!(lag.after, at(5));
-    assert!(matches!(room.recent(lag.after, 1000), Recent::OtherEpoch));
-    outbox.jump(&lag, Status::Reset, anew(6), anew(6).seq);
-    room.apply(event_at(anew(7)));
+    let catch_up = catch_up(&outbox);
+    assert_eq!(catch_up.after, at(5));
+    assert!(matches!(room.read_window(catch_up.after, 1000), WindowRead::OtherEpoch));
+    outbox.jump(&catch_up, Status::Reset, new_epoch(6), new_epoch(6).seq);
+    room.apply(event_at(new_epoch(7)));
     assert_eq!(drain(&outbox).0, [room.id().clone(), room.id().clone()]);
-    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, anew(7));
+    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, new_epoch(7));
 }
 
 #[test]
 fn who_follows_a_room_that_is_behind_is_given_nothing_of_its_older_life() {
     let (room, outbox) = (room(5), outbox());
-    room.add_subscriber(&outbox, Start { from: anew(5), authorised: anew(5).seq, state: None });
+    room.add_subscriber(
+        &outbox,
+        SubscriptionStart {
+            cursor: new_epoch(5),
+            authorised_at: new_epoch(5).seq,
+            state_digest: None,
+        },
+    );
     room.apply(event(6));
     assert_eq!(drain(&outbox), (vec![], 1));
-    restart(&room, anew(5));
-    room.apply(event_at(anew(6)));
+    restart(&room, new_epoch(5));
+    room.apply(event_at(new_epoch(6)));
     assert_eq!(drain(&outbox), (vec![], 1), "and is not reset");
-    let lag = lag(&outbox);
-    let Recent::Events(items) = room.recent(lag.after, 1000) else { panic!("6 is in the window") };
-    assert_eq!(outbox.feed(&lag, &items, false), Fed::On);
+    let catch_up = catch_up(&outbox);
+    let WindowRead::Events(items) = room.read_window(catch_up.after, 1000) else {
+        panic!("6 is in the window")
+    };
+    assert_eq!(outbox.enqueue_history(&catch_up, &items, false), CatchUpOutcome::Advanced);
     assert_eq!(drain(&outbox).0, [room.id().clone()]);
-    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, anew(6));
+    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, new_epoch(6));
 }
 
 #[test]
 fn what_was_read_before_an_erasure_is_read_again() {
     let (room, outbox) = (room(10), outbox());
-    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
-    let lag = lag(&outbox);
+    room.add_subscriber(
+        &outbox,
+        SubscriptionStart { cursor: at(10), authorised_at: at(11).seq, state_digest: None },
+    );
+    let catch_up = catch_up(&outbox);
     room.apply(event(11));
-    let Recent::Events(items) = room.recent(lag.after, 1000) else { panic!("11 is in the window") };
+    let WindowRead::Events(items) = room.read_window(catch_up.after, 1000) else {
+        panic!("11 is in the window")
+    };
     room.rewritten(1);
-    assert_eq!(outbox.feed(&lag, &items, false), Fed::On);
+    assert_eq!(outbox.enqueue_history(&catch_up, &items, false), CatchUpOutcome::Advanced);
     assert_eq!(drain(&outbox).0, []);
-    let lag = self::lag(&outbox);
-    assert!(matches!(room.recent(lag.after, 1000), Recent::Cold), "it is asked of the store");
-    assert_eq!(outbox.feed(&lag, &[event(11)], false), Fed::On);
+    let catch_up = self::catch_up(&outbox);
+    assert!(
+        matches!(room.read_window(catch_up.after, 1000), WindowRead::Miss),
+        "it is asked of the store"
+    );
+    assert_eq!(outbox.enqueue_history(&catch_up, &[event(11)], false), CatchUpOutcome::Advanced);
     assert_eq!(drain(&outbox).0, [room.id().clone()]);
 }
 
@@ -341,28 +384,34 @@ fn a_room_is_not_filled_with_what_was_read_before_an_erasure() {
 #[test]
 fn a_look_at_the_log_of_an_older_life_moves_nobody_back() {
     let (room, outbox) = (room(10), outbox());
-    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(11).seq, state: None });
-    let lag = lag(&outbox);
-    restart(&room, anew(5));
-    outbox.jump(&lag, Status::Reset, anew(3), anew(3).seq);
+    room.add_subscriber(
+        &outbox,
+        SubscriptionStart { cursor: at(10), authorised_at: at(11).seq, state_digest: None },
+    );
+    let catch_up = catch_up(&outbox);
+    restart(&room, new_epoch(5));
+    outbox.jump(&catch_up, Status::Reset, new_epoch(3), new_epoch(3).seq);
     assert_eq!(drain(&outbox).0, [room.id().clone()], "it is told once");
-    assert_eq!(outbox.standpoint(room.id()).place.unwrap().0, anew(5));
+    assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, new_epoch(5));
 }
 
 #[test]
 fn who_comes_with_state_of_an_older_generation_is_given_all_of_it() {
     let (room, outbox) = (room(10), outbox());
-    set(&room, "kettle", 1);
+    put_state(&room, "kettle", 1);
     let state = Some(room.state_digest());
     // Between the look at the mark and the place on the list.
-    room.renew_state(2);
-    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(10).seq, state });
-    let held = || outbox.standpoint(room.id()).place.unwrap().1;
-    assert_eq!(held(), HeldState::Some, "what it has is of the older one");
+    room.set_state_generation(2);
+    room.add_subscriber(
+        &outbox,
+        SubscriptionStart { cursor: at(10), authorised_at: at(10).seq, state_digest: state },
+    );
+    let held = || outbox.delivered_position(room.id()).position.unwrap().1;
+    assert_eq!(held(), DeliveredState::Partial, "what it has is of the older one");
     assert!(outbox.take(1000).snapshot.is_some());
-    let parts = room.snapshot(1000, false).unwrap();
-    let Push::Snapshot(snapshot) = &parts[0].push else { panic!("a snapshot") };
+    let chunks = room.snapshot(1000, false).unwrap();
+    let Push::Snapshot(snapshot) = &chunks[0].push else { panic!("a snapshot") };
     assert_eq!((snapshot.generation, snapshot.entries.len()), (2, 1));
-    assert_eq!(held(), HeldState::All(room.state_digest()));
+    assert_eq!(held(), DeliveredState::All(room.state_digest()));
     assert_ne!(Some(room.state_digest()), state);
 }

@@ -44,8 +44,8 @@ fn first_after(page: &SharedPage, after: u64) -> u64 {
 #[test]
 fn page_serves_every_cursor_inside() {
     let cache = PageCache::new(1 << 20);
-    cache.keep(&room(), 0, &page(11..=20));
-    cache.keep(&room(), 0, &page(31..=40));
+    cache.insert(&room(), 0, &page(11..=20));
+    cache.insert(&room(), 0, &page(31..=40));
     for after in [10, 15, 19, 30, 39] {
         let found = cache.find(&room(), at(after), 0).unwrap();
         assert_eq!(first_after(&found, after), after + 1);
@@ -58,7 +58,7 @@ fn page_serves_every_cursor_inside() {
 #[test]
 fn other_epochs_and_erasures_find_nothing() {
     let cache = PageCache::new(1 << 20);
-    cache.keep(&room(), 1, &page(11..=20));
+    cache.insert(&room(), 1, &page(11..=20));
     assert!(cache.find(&room(), at(10), 1).is_some());
     assert!(cache.find(&room(), at(10), 2).is_none());
     assert!(cache.find(&room(), Cursor { epoch: epoch(2), ..at(10) }, 1).is_none());
@@ -67,7 +67,7 @@ fn other_epochs_and_erasures_find_nothing() {
 #[test]
 fn page_at_the_head_is_not_kept() {
     let cache = PageCache::new(1 << 20);
-    cache.keep(&room(), 0, &page(91..=100));
+    cache.insert(&room(), 0, &page(91..=100));
     assert!(cache.find(&room(), at(90), 0).is_none());
 }
 
@@ -75,9 +75,9 @@ fn page_at_the_head_is_not_kept() {
 fn least_recently_used_page_is_evicted() {
     let (one, two, three) = (page(1..=10), page(11..=20), page(21..=30));
     let cache = PageCache::new(2 * bytes(&one));
-    [&one, &two].iter().for_each(|page| cache.keep(&room(), 0, page));
+    [&one, &two].iter().for_each(|page| cache.insert(&room(), 0, page));
     assert!(cache.find(&room(), at(0), 0).is_some());
-    cache.keep(&room(), 0, &three);
+    cache.insert(&room(), 0, &three);
     let held: Vec<bool> =
         [0, 10, 20].iter().map(|after| cache.find(&room(), at(*after), 0).is_some()).collect();
     assert_eq!(held, [true, false, true]);
@@ -85,7 +85,7 @@ fn least_recently_used_page_is_evicted() {
     assert_eq!((inner.bytes, inner.used.len()), (2 * bytes(&one), 2));
     drop(inner);
     let none = PageCache::new(0);
-    none.keep(&room(), 0, &one);
+    none.insert(&room(), 0, &one);
     assert!(none.find(&room(), at(0), 0).is_none());
 }
 
@@ -93,7 +93,7 @@ fn least_recently_used_page_is_evicted() {
 fn same_page_again_counts_once() {
     let cache = PageCache::new(1 << 20);
     let one = page(1..=10);
-    (0..3).for_each(|_| cache.keep(&room(), 0, &one));
+    (0..3).for_each(|_| cache.insert(&room(), 0, &one));
     let inner = cache.inner.lock();
     assert_eq!((inner.bytes, inner.used.len()), (bytes(&one), 1));
 }

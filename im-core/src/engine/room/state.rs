@@ -2,8 +2,8 @@
 //!
 //! All rooms share a budget. Beyond it the state of rooms where it was not used lately is evicted: the store has it, or the
 //! updates that wait for the store are in [`StateWriter`](super::super::state_writer::StateWriter). What stays is its
-//! digest, by which readers are compared. Whoever needs the entries holds them ([`Room::hold_state`]), and reads them again
-//! if they were evicted ([`Core::hold_state`]). If what is read differs from what was evicted, every reader is sent all of it.
+//! digest, by which subscribers are compared. Whoever needs the entries holds them ([`Room::hold_state`]), and reads them again
+//! if they were evicted ([`Core::hold_state`]). If what is read differs from what was evicted, every subscriber is sent all of it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ pub(super) struct RoomState {
     map: StateMap,
     /// The store's revision of what was merged last.
     revision: u64,
-    /// The generation that readers are given; `None` until it is known.
+    /// The generation that subscribers are sent; `None` until it is known.
     pub(super) generation: Option<u64>,
     /// The digest of what was evicted, while it is.
     evicted: Option<u64>,
@@ -112,8 +112,10 @@ impl Room {
         state.count(&self.windows);
         if state.map.digest() != digest {
             // Which of the keys are news to them is not known any more.
-            let readers = inner.readers.iter().flatten();
-            readers.for_each(|reader| reader.outbox.renew_state(reader.seat(self)));
+            let subscribers = inner.subscribers.iter().flatten();
+            subscribers.for_each(|subscriber| {
+                subscriber.outbox.require_snapshot_of(subscriber.subscription(self))
+            });
         }
     }
 
@@ -139,7 +141,7 @@ impl Room {
         self.inner.lock().state.evicted.is_some()
     }
 
-    /// Merges an update and hands it on if it is the newest. `None` if the state was evicted.
+    /// Merges an update and fans it out if it is the newest. `None` if the state was evicted.
     pub(crate) fn merge(&self, update: Arc<StateUpdate>, limits: &StateLimits) -> Option<Merge> {
         let mut inner = self.inner.lock();
         if inner.state.evicted.is_some() {
@@ -171,30 +173,32 @@ impl Room {
         self.inner.lock().state.revision
     }
 
-    /// Merges what the store holds, and hands on what is newer than what was held here. Nothing if the state was evicted.
+    /// Merges what the store holds, and fans out what is newer than what was held here. Nothing if the state was evicted.
     pub(crate) fn merge_stored(&self, stored: StateSnapshot, limits: &StateLimits) {
         self.inner.lock().merge_stored(self, stored, limits);
     }
 
-    /// What a mark says of the state that all readers were handed, or have waiting: see [`Place::state`].
+    /// Digest of the state that was enqueued for all subscribers, for stream positions: see [`Place::state`].
     pub(crate) fn state_digest(&self) -> u32 {
         self.inner.lock().state_digest()
     }
 
-    /// The generation of state is this one: every reader is given all of it. In one step, so that no reader is taken to have
-    /// state of a generation that it was not given.
-    pub(crate) fn renew_state(&self, generation: u64) {
+    /// Sets the generation of state: every subscriber is sent all of it. In one step, so that no subscriber is taken to have
+    /// state of a generation that it was not sent.
+    pub(crate) fn set_state_generation(&self, generation: u64) {
         let mut inner = self.inner.lock();
         inner.state.generation = Some(generation);
-        let readers = inner.readers.iter().flatten();
-        readers.for_each(|reader| reader.outbox.renew_state(reader.seat(self)));
+        let subscribers = inner.subscribers.iter().flatten();
+        subscribers.for_each(|subscriber| {
+            subscriber.outbox.require_snapshot_of(subscriber.subscription(self))
+        });
     }
 
-    /// All state, in parts of at most about `part_bytes`. If there is none, one empty part or nothing. `None` if the state was
+    /// All state, in chunks of at most about `chunk_bytes`. If there is none, one empty chunk or nothing. `None` if the state was
     /// evicted.
     pub(crate) fn snapshot(
         &self,
-        part_bytes: usize,
+        chunk_bytes: usize,
         even_empty: bool,
     ) -> Option<Vec<Arc<Outgoing>>> {
         let mut inner = self.inner.lock();
@@ -202,42 +206,42 @@ impl Room {
             return None;
         }
         inner.state.touched = true;
-        // A room with readers was loaded.
+        // A room with subscribers was loaded.
         let generation = inner.state.generation.unwrap_or_default();
         let entries: Vec<Arc<StateUpdate>> = inner.state.map.iter().cloned().collect();
         drop(inner);
-        let parts = parts_of(entries, part_bytes, even_empty);
-        let last = parts.len().saturating_sub(1);
-        let part = |(at, entries)| {
+        let chunks = chunks_of(entries, chunk_bytes, even_empty);
+        let last = chunks.len().saturating_sub(1);
+        let chunk = |(at, entries)| {
             let snapshot = Snapshot { room: self.id.clone(), generation, entries, more: at < last };
             Outgoing::new(Push::Snapshot(snapshot))
         };
-        Some(parts.into_iter().enumerate().map(part).collect())
+        Some(chunks.into_iter().enumerate().map(chunk).collect())
     }
 }
 
-fn parts_of(
+fn chunks_of(
     entries: Vec<Arc<StateUpdate>>,
-    part_bytes: usize,
+    chunk_bytes: usize,
     even_empty: bool,
 ) -> Vec<Vec<Arc<StateUpdate>>> {
-    let mut parts: Vec<Vec<Arc<StateUpdate>>> = Vec::new();
+    let mut chunks: Vec<Vec<Arc<StateUpdate>>> = Vec::new();
     let mut room_left = 0_usize;
     for entry in entries {
         let size = 128 + entry.value.as_ref().map_or(0, |value| value.packed().len());
-        if parts.is_empty() || size > room_left {
-            parts.push(Vec::new());
-            room_left = part_bytes;
+        if chunks.is_empty() || size > room_left {
+            chunks.push(Vec::new());
+            room_left = chunk_bytes;
         }
         room_left = room_left.saturating_sub(size);
-        if let Some(part) = parts.last_mut() {
-            part.push(entry);
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.push(entry);
         }
     }
-    if parts.is_empty() && even_empty {
-        parts.push(Vec::new());
+    if chunks.is_empty() && even_empty {
+        chunks.push(Vec::new());
     }
-    parts
+    chunks
 }
 
 impl Inner {
@@ -269,8 +273,10 @@ impl Inner {
 
     fn fan_out_state(&self, room: &Room, update: Arc<StateUpdate>) {
         let item = Outgoing::new(Push::State(update.clone()));
-        let readers = self.readers.iter().flatten();
-        readers.for_each(|reader| reader.outbox.state(reader.seat(room), &update.key, &item));
+        let subscribers = self.subscribers.iter().flatten();
+        subscribers.for_each(|subscriber| {
+            subscriber.outbox.state(subscriber.subscription(room), &update.key, &item)
+        });
     }
 }
 
@@ -295,7 +301,7 @@ impl Core {
             false => self.store.state(room).await?,
         };
         let floor = state.floor;
-        // What is on its way there may be of keys that it has forgotten since, and newer than that.
+        // What is on its way there may be of keys whose tombstones it has purged since, and newer than that.
         state.entries.extend(pending.into_iter().filter(|update| floor < Some(update.stamp)));
         Ok(state)
     }

@@ -49,7 +49,7 @@ struct Model {
     /// The last event delivered of each room, while it is subscribed.
     cursors: HashMap<usize, u64>,
     /// A page that is being read: the head of its room when that began.
-    reading: Option<(Lag, u64)>,
+    reading: Option<(CatchUp, u64)>,
     closed: bool,
 }
 
@@ -95,26 +95,26 @@ impl Model {
     fn subscribe(&mut self, room: usize, back: u64) {
         self.unsubscribe(room);
         let from = self.heads[room].saturating_sub(back);
-        let authorised = at(self.heads[room]).seq;
-        let start = Start { from: at(from), authorised, state: None };
-        if self.rooms[room].add_subscriber(&self.outbox, start) == Added::Reads {
+        let authorised_at = at(self.heads[room]).seq;
+        let start = SubscriptionStart { cursor: at(from), authorised_at, state_digest: None };
+        if self.rooms[room].add_subscriber(&self.outbox, start) == SubscribeOutcome::Subscribed {
             self.cursors.insert(room, from);
         }
     }
 
     fn unsubscribe(&mut self, room: usize) {
         self.cursors.remove(&room);
-        if let Some(sub) = self.outbox.unfollow(self.rooms[room].id()) {
-            self.rooms[room].remove_subscriber(sub.reader, &self.outbox);
+        if let Some(subscription) = self.outbox.unsubscribe(self.rooms[room].id()) {
+            self.rooms[room].remove_subscriber(subscription.subscriber_id, &self.outbox);
         }
     }
 
     /// Takes once. Each event is the one after the cursor, and the position says so. Whether there was anything to take.
     fn take(&mut self, max: usize) -> Result<bool, TestCaseError> {
         let take = self.outbox.take(max);
-        let busy = !take.items.is_empty() || take.snapshot.is_some() || take.lag.is_some();
+        let busy = !take.items.is_empty() || take.snapshot.is_some() || take.catch_up.is_some();
         for item in &take.items {
-            let Taken::Push(push) = item else { continue };
+            let OutboxItem::Push(push) = item else { continue };
             let Some(event) = push.as_event() else { continue };
             let room = self.rooms.iter().position(|room| *room.id() == event.room).unwrap();
             let cursor = self.cursors.get_mut(&room);
@@ -124,25 +124,30 @@ impl Model {
             *cursor += 1;
         }
         for (room, cursor) in &self.cursors {
-            let place = self.outbox.standpoint(self.rooms[*room].id()).place;
-            prop_assert_eq!(place.map(|(cursor, _)| cursor), Some(at(*cursor)));
+            let position = self.outbox.delivered_position(self.rooms[*room].id()).position;
+            prop_assert_eq!(position.map(|(cursor, _)| cursor), Some(at(*cursor)));
         }
-        let head = |lag: &Lag| self.rooms.iter().position(|room| Arc::ptr_eq(room, &lag.room));
-        self.reading = take.lag.map(|lag| {
-            let head = self.heads[head(&lag).unwrap()];
-            (lag, head)
+        let head = |catch_up: &CatchUp| {
+            self.rooms.iter().position(|room| Arc::ptr_eq(room, &catch_up.room))
+        };
+        self.reading = take.catch_up.map(|catch_up| {
+            let head = self.heads[head(&catch_up).unwrap()];
+            (catch_up, head)
         });
         Ok(busy)
     }
 
     fn arrive(&mut self, most: usize) {
-        let Some((lag, head)) = self.reading.take() else { return };
-        let room = self.rooms.iter().position(|room| Arc::ptr_eq(room, &lag.room)).unwrap();
-        let first = lag.after.seq.get() + 1;
+        let Some((catch_up, head)) = self.reading.take() else { return };
+        let room = self.rooms.iter().position(|room| Arc::ptr_eq(room, &catch_up.room)).unwrap();
+        let first = catch_up.after.seq.get() + 1;
         let page: Vec<_> = (first..=head).take(most).map(|n| self.event(room, n)).collect();
         match page.is_empty() {
-            true => self.outbox.caught_up_to(&lag, at(head).seq),
-            false => assert_ne!(self.outbox.feed(&lag, &page, false), Fed::Stuck),
+            true => self.outbox.caught_up_to(&catch_up, at(head).seq),
+            false => assert_ne!(
+                self.outbox.enqueue_history(&catch_up, &page, false),
+                CatchUpOutcome::Stalled
+            ),
         }
     }
 }

@@ -15,8 +15,8 @@ enum Step {
     RequireSnapshot(usize),
     Notice(usize),
     Reset(usize),
-    Unfollow(usize),
-    Follow(usize),
+    Unsubscribe(usize),
+    Subscribe(usize),
     Take(usize),
     Overflow,
     Close,
@@ -30,8 +30,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n.clone().prop_map(Step::RequireSnapshot),
         1 => n.clone().prop_map(Step::Notice),
         1 => n.clone().prop_map(Step::Reset),
-        1 => n.clone().prop_map(Step::Unfollow),
-        1 => n.prop_map(Step::Follow),
+        1 => n.clone().prop_map(Step::Unsubscribe),
+        1 => n.prop_map(Step::Subscribe),
         6 => prop_oneof![Just(1), Just(400), Just(10_000)].prop_map(Step::Take),
         1 => Just(Step::Overflow),
         1 => Just(Step::Close),
@@ -45,35 +45,40 @@ struct World {
 }
 
 impl World {
-    fn follow(&self, n: usize) {
+    fn subscribe(&self, n: usize) {
         if self.outbox.inner.lock().subscription(self.rooms[n].id()).is_none() {
             let from = self.rooms[n].head().unwrap();
             // It has all state already, as its mark says.
             let state = Some(self.rooms[n].state_digest());
-            let start = Start { from, authorised: from.seq, state };
+            let start =
+                SubscriptionStart { cursor: from, authorised_at: from.seq, state_digest: state };
             self.rooms[n].add_subscriber(&self.outbox, start);
         }
     }
 
-    fn seat(&self, n: usize) -> Option<Seat<'_>> {
+    fn subscription(&self, n: usize) -> Option<SubscriptionRef<'_>> {
         let (room, inner) = (&self.rooms[n], self.outbox.inner.lock());
-        let slot = inner.subs.id_of(room.id())?;
-        Some(Seat { room, at: inner.subs.get(slot)?.reader, slot })
+        let subscription_id = inner.subscriptions.id_of(room.id())?;
+        Some(SubscriptionRef {
+            room,
+            subscriber_id: inner.subscriptions.get(subscription_id)?.subscriber_id,
+            subscription_id,
+        })
     }
 
     fn take(&mut self, max: usize) {
         let mut take = self.outbox.take(max);
-        if let Some(lag) = take.lag.take()
-            && let Recent::Events(items) = lag.room.recent(lag.after, 1000)
+        if let Some(catch_up) = take.catch_up.take()
+            && let WindowRead::Events(items) = catch_up.room.read_window(catch_up.after, 1000)
         {
-            self.outbox.feed(&lag, &items, false);
+            self.outbox.enqueue_history(&catch_up, &items, false);
         }
-        if let Some(Due { room, even_empty }) = take.snapshot
+        if let Some(DueSnapshot { room, even_empty }) = take.snapshot
             && !room.snapshot(1000, even_empty).unwrap().is_empty()
         {
             self.outbox.state_delivered(&room);
         }
-        self.outbox.release(take.bytes, take.acks);
+        self.outbox.release(take.bytes, take.ack_bytes);
     }
 
     fn do_it(&mut self, step: &Step) {
@@ -84,29 +89,29 @@ impl World {
             }
             Step::State(n, key) => {
                 self.now += 1;
-                set(&self.rooms[n], &format!("key{key}"), self.now);
+                put_state(&self.rooms[n], &format!("key{key}"), self.now);
             }
             Step::RequireSnapshot(n) => {
                 self.now += 1;
-                self.rooms[n].renew_state(self.now);
+                self.rooms[n].set_state_generation(self.now);
             }
             Step::Notice(n) => {
                 let denied = RoomStatus::denied(self.rooms[n].id().clone(), Code::NotFound);
-                self.outbox.notice(denied);
+                self.outbox.notify_status(denied);
             }
             Step::Reset(n) => {
-                if let Some(seat) = self.seat(n) {
+                if let Some(of) = self.subscription(n) {
                     let to = self.rooms[n].head().unwrap();
                     let (_, head) = looked_up(&self.rooms[n], to);
-                    self.outbox.restart(seat, to.epoch, Status::Reset, to, head);
+                    self.outbox.restart(of, to.epoch, Status::Reset, to, head);
                 }
             }
-            Step::Unfollow(n) => {
-                if let Some(sub) = self.outbox.unfollow(self.rooms[n].id()) {
-                    self.rooms[n].remove_subscriber(sub.reader, &self.outbox);
+            Step::Unsubscribe(n) => {
+                if let Some(subscription) = self.outbox.unsubscribe(self.rooms[n].id()) {
+                    self.rooms[n].remove_subscriber(subscription.subscriber_id, &self.outbox);
                 }
             }
-            Step::Follow(n) => self.follow(n),
+            Step::Subscribe(n) => self.subscribe(n),
             Step::Take(max) => self.take(max),
             Step::Overflow => self.outbox.inner.lock().overflow(&self.outbox.bounds),
             Step::Close => self.outbox.close(Bye {
@@ -117,15 +122,15 @@ impl World {
         }
     }
 
-    fn standpoints(&self) -> HashMap<RoomId, Standpoint> {
+    fn delivered_positions(&self) -> HashMap<RoomId, DeliveredPosition> {
         let closed = self.outbox.is_closed();
         let of = |room: &Arc<Room>| {
-            let mut stand = self.outbox.standpoint(room.id());
-            if closed && let Some((_, state)) = &mut stand.place {
+            let mut delivered = self.outbox.delivered_position(room.id());
+            if closed && let Some((_, state)) = &mut delivered.position {
                 // After the end it is not known any more; what was known before stays true.
-                *state = HeldState::None;
+                *state = DeliveredState::None;
             }
-            (room.id().clone(), stand)
+            (room.id().clone(), delivered)
         };
         self.rooms.iter().map(of).collect()
     }
@@ -141,19 +146,19 @@ proptest! {
         outbox.set_user(UserId::new("reader").unwrap());
         let rooms = (0..ROOMS).map(|n| named_room(&format!("room{n}"), 1)).collect();
         let mut world = World { rooms, outbox, now: 1 };
-        (0..ROOMS).for_each(|n| world.follow(n));
+        (0..ROOMS).for_each(|n| world.subscribe(n));
         let mut moved: HashSet<RoomId> = world.outbox.moved();
         prop_assert_eq!(moved.len(), ROOMS);
         for step in steps {
-            let before = world.standpoints();
+            let before = world.delivered_positions();
             let was_open = !world.outbox.is_closed();
             world.do_it(&step);
             moved = world.outbox.moved();
             if was_open && world.outbox.is_closed() {
                 continue;
             }
-            for (room, stand) in world.standpoints() {
-                prop_assert!(stand == before[&room] || moved.contains(&room), "{room} after {step:?}");
+            for (room, delivered) in world.delivered_positions() {
+                prop_assert!(delivered == before[&room] || moved.contains(&room), "{room} after {step:?}");
             }
         }
     }
@@ -162,8 +167,11 @@ proptest! {
 #[test]
 fn who_has_no_marks_keeps_no_account() {
     let (room, outbox) = (room(10), outbox());
-    room.add_subscriber(&outbox, Start { from: at(10), authorised: at(10).seq, state: None });
+    room.add_subscriber(
+        &outbox,
+        SubscriptionStart { cursor: at(10), authorised_at: at(10).seq, state_digest: None },
+    );
     room.apply(event(11));
     outbox.take(1000);
-    assert!(outbox.moved().is_empty() && outbox.inner.lock().marked.is_none());
+    assert!(outbox.moved().is_empty() && outbox.inner.lock().position_changes.is_none());
 }

@@ -13,58 +13,58 @@ use crate::wire::{Bye, ResumeToken};
 
 use super::Engine;
 use super::commands;
-use super::connection::{Conn, Connection, Part, Peer, Session};
+use super::connection::{Conn, Connection, Half, Peer, Session};
 use super::core::Core;
 
-/// Bytes of answers in one part, or one answer if that has more.
-const PART: usize = 64 * 1024;
+/// Bytes of acks in one chunk, or one ack if that has more.
+const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The answers to one message of commands, in parts.
+/// The acks of one message of commands, in chunks.
 ///
 /// Where they are more than may wait at one time ([`EngineConfig::ack_bytes`](super::EngineConfig::ack_bytes)), the first
-/// part has those that were there by then, and the commands behind them are carried out as parts are written and dropped.
+/// chunk has those that were there by then, and the commands behind them are carried out as chunks are written and dropped.
 /// If it is dropped before the end, commands may be left undone.
 #[derive(Debug)]
-pub struct Answers {
+pub struct Acks {
     connection: Connection,
-    first: Option<AnswerPart>,
+    first: Option<AckChunk>,
     working: Option<Working>,
     commands: usize,
 }
 
-/// Some of the answers to a message. They count against the bounds of acks until this is dropped.
+/// Some of the acks of a message. They count against the bounds of acks until this is dropped.
 #[derive(Debug)]
-pub struct AnswerPart {
+pub struct AckChunk {
     /// Encoded, one for each command, in any order.
     pub frames: Vec<Bytes>,
     /// Until then they count.
-    pub held: HeldAnswers,
+    pub held: HeldAcks,
 }
 
-/// The place that answers take in the bounds of acks; to be dropped when they were written.
+/// The share that acks have in the bounds of acks; to be dropped when they were written.
 #[derive(Debug)]
-pub struct HeldAnswers {
+pub struct HeldAcks {
     core: Arc<Core>,
     conn: Arc<Conn>,
     bytes: usize,
 }
 
-impl HeldAnswers {
-    /// The peer has taken bytes of these answers: a sign of life, as [`Connection::write_progressed`] says. They count until
+impl HeldAcks {
+    /// The peer has taken bytes of these acks: a sign of life, as [`Connection::write_progressed`] says. They count until
     /// this is dropped all the same.
     pub fn write_progressed(&self) {
         self.conn.write_progressed(&self.core);
     }
 }
 
-impl Drop for HeldAnswers {
+impl Drop for HeldAcks {
     fn drop(&mut self) {
         self.conn.outbox.release(self.bytes, self.bytes);
     }
 }
 
-/// Commands that are carried out while answers are written. A task of its own, so that they go on, and give back what they
-/// hold of the store, also while nobody asks for the next part.
+/// Commands that are carried out while acks are written. A task of its own, so that they go on, and return what they hold of the
+/// store, also while nobody asks for the next chunk.
 #[derive(Debug)]
 struct Working(JoinHandle<()>);
 
@@ -75,8 +75,8 @@ impl Drop for Working {
 }
 
 impl Engine {
-    /// Carries out one message of commands, a frame or a batch, and returns their answers. It takes no connection's place;
-    /// what the commands change about what the session follows, its downlink follows, on whatever node it is.
+    /// Carries out one message of commands, a frame or a batch, and returns their acks. It supersedes no connection;
+    /// the session's downlink, on whatever node it is, subscribes to what the commands subscribe to.
     ///
     /// `session` says whose commands they are, beside the credentials in `peer`. Without it the first must be `hello`.
     /// If the future is dropped, some commands may have been carried out.
@@ -91,31 +91,31 @@ impl Engine {
         peer: Peer,
         session: Option<&ResumeToken>,
         message: Bytes,
-    ) -> Result<Answers> {
-        let connection = self.open(peer, Part::Up)?;
-        let (core, conn) = connection.parts();
+    ) -> Result<Acks> {
+        let connection = self.open(peer, Half::Request)?;
+        let (core, conn) = connection.core_and_conn();
         if let Some(token) = session {
             let (record, identity) = commands::prove(core, conn.credentials(), token).await?;
             conn.begin_call(core, &record.user)?;
             core.registry.greet(conn);
             let session = Session::new(&record, identity);
-            session.fresh.store(false, Ordering::Relaxed);
+            session.unsubscribed.store(false, Ordering::Relaxed);
             conn.establish(session);
         }
         let frames = commands::decoded(core, conn, &message).unwrap_or_default();
         let commands = frames.len();
         let mut working = Box::pin(work(core.clone(), conn.clone(), frames));
-        let mut first = AnswerPart::new(core, conn);
+        let mut first = AckChunk::new(core, conn);
         let mut end = None;
         let is_done = first.gather(&mut end, working.as_mut()).await;
-        if let Some(bye) = end
+        if let Some(disconnect) = end
             && (first.frames.is_empty() || conn.session().is_none())
         {
-            return Err(refusal(bye));
+            return Err(refusal(disconnect));
         }
         let working = (!is_done).then(|| Working(core.tasks.spawn(working)));
         let first = Some(first);
-        Ok(Answers { connection, first, working, commands })
+        Ok(Acks { connection, first, working, commands })
     }
 }
 
@@ -124,13 +124,13 @@ async fn work(core: Arc<Core>, conn: Arc<Conn>, frames: Vec<crate::wire::Value>)
     conn.outbox.appends_settled().await;
 }
 
-impl AnswerPart {
+impl AckChunk {
     fn new(core: &Arc<Core>, conn: &Arc<Conn>) -> Self {
-        let held = HeldAnswers { core: core.clone(), conn: conn.clone(), bytes: 0 };
+        let held = HeldAcks { core: core.clone(), conn: conn.clone(), bytes: 0 };
         Self { frames: Vec::new(), held }
     }
 
-    /// Takes the answers that are there, and the reason of the end if there is one.
+    /// Takes the acks that are there, and the reason of the end if there is one.
     fn collect(&mut self, max_bytes: usize) -> Option<Bye> {
         loop {
             let conn = self.held.conn.clone();
@@ -141,16 +141,16 @@ impl AnswerPart {
             let take = conn.outbox.take(left);
             self.held.bytes += take.bytes;
             if take.items.is_empty() {
-                return take.bye;
+                return take.disconnect;
             }
             self.frames.extend(take.items.into_iter().map(|item| conn.encoded(item)));
-            if take.bye.is_some() {
-                return take.bye;
+            if take.disconnect.is_some() {
+                return take.disconnect;
             }
         }
     }
 
-    /// Takes answers while they are made, until the work is done, which this says, or waits for them to be written.
+    /// Takes acks while they are made, until the work is done, which this says, or waits for them to be written.
     async fn gather(
         &mut self,
         end: &mut Option<Bye>,
@@ -175,30 +175,30 @@ impl AnswerPart {
     }
 }
 
-impl Answers {
+impl Acks {
     /// How many there will be: one for each command, and fewer if the session ends meanwhile.
     pub fn commands(&self) -> usize {
         self.commands
     }
 
-    /// Whether all of them are there: the next part is the last.
+    /// Whether all of them are there: the next chunk is the last.
     pub fn is_complete(&self) -> bool {
         self.working.is_none()
     }
 
-    /// The next part; `None` if there are no more. Cancel-safe.
-    pub async fn next(&mut self) -> Option<AnswerPart> {
+    /// The next chunk; `None` if there are no more. Cancel-safe.
+    pub async fn next(&mut self) -> Option<AckChunk> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
-        let (core, conn) = self.connection.parts();
+        let (core, conn) = self.connection.core_and_conn();
         let (core, conn) = (core.clone(), conn.clone());
         loop {
-            let mut part = AnswerPart::new(&core, &conn);
+            let mut chunk = AckChunk::new(&core, &conn);
             // What is read here has no other end than that of the commands.
-            part.collect(PART);
-            if !part.frames.is_empty() {
-                return Some(part);
+            chunk.collect(CHUNK_BYTES);
+            if !chunk.frames.is_empty() {
+                return Some(chunk);
             }
             let Working(working) = self.working.as_mut()?;
             tokio::select! {
@@ -213,17 +213,17 @@ impl Answers {
     /// All of them, however many: for callers in the process, which hold them by themselves.
     pub async fn all(mut self) -> Vec<Bytes> {
         let mut frames = Vec::new();
-        while let Some(part) = self.next().await {
-            frames.extend(part.frames);
+        while let Some(chunk) = self.next().await {
+            frames.extend(chunk.frames);
         }
         frames
     }
 }
 
-fn refusal(bye: Bye) -> Error {
-    let code = Code::from_number(bye.code).unwrap_or(Code::Unknown);
-    let error = Error::new(code, "call", bye.message);
-    match bye.retry_after {
+fn refusal(disconnect: Bye) -> Error {
+    let code = Code::from_number(disconnect.code).unwrap_or(Code::Unknown);
+    let error = Error::new(code, "call", disconnect.message);
+    match disconnect.retry_after {
         Some(wait) => error.retry_after(wait),
         None => error,
     }

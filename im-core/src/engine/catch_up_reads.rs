@@ -15,7 +15,7 @@ use crate::ports::{LogRange, Store};
 use crate::wire::PageFrom;
 
 use super::metrics;
-use super::outbox::Lag;
+use super::outbox::CatchUp;
 use super::outgoing::Outgoing;
 use super::page_cache::PageCache;
 
@@ -38,15 +38,15 @@ impl SharedPage {
 
 /// `None` if there is no such room; the error in words, since it is shared.
 type SharedPageResult = Result<Option<Arc<SharedPage>>, Arc<str>>;
-type Flight = Shared<BoxFuture<'static, SharedPageResult>>;
+type SharedRead = Shared<BoxFuture<'static, SharedPageResult>>;
 
-/// The room, the event after which its log is read, and what the subscriber knows of erasures: nobody is given a page that was
-/// read before one.
+/// The room, the event after which its log is read, and what the subscriber knows of erasures: no page from before one is
+/// returned.
 type Wanted = (RoomId, Cursor, u64);
 
 /// Reads under way.
 pub(crate) struct CatchUpReads {
-    flights: Arc<Mutex<HashMap<Wanted, Flight>>>,
+    reads: Arc<Mutex<HashMap<Wanted, SharedRead>>>,
     permits: Arc<Semaphore>,
     /// Reads go on when whoever asked has gone away, so that they give back what they hold.
     tasks: TaskTracker,
@@ -65,7 +65,7 @@ impl CatchUpReads {
         cache_bytes: usize,
     ) -> Self {
         Self {
-            flights: Arc::default(),
+            reads: Arc::default(),
             permits: Arc::new(Semaphore::new(at_once.max(1))),
             tasks,
             page,
@@ -75,28 +75,30 @@ impl CatchUpReads {
     }
 
     /// A page in memory with the event after the subscriber's cursor. It may begin before that event.
-    pub(crate) fn kept(&self, lag: &Lag) -> Option<Arc<SharedPage>> {
+    pub(crate) fn cached(&self, catch_up: &CatchUp) -> Option<Arc<SharedPage>> {
         // Trimmed events may be in memory still; the store says from where the log goes on.
-        let next = Cursor { seq: lag.after.seq.next(), ..lag.after };
-        let retained = lag.room.retains(next);
-        retained.then(|| self.cache.find(lag.room.id(), lag.after, lag.erased)).flatten()
+        let next = Cursor { seq: catch_up.after.seq.next(), ..catch_up.after };
+        let retained = catch_up.room.retains(next);
+        retained
+            .then(|| self.cache.find(catch_up.room.id(), catch_up.after, catch_up.erased))
+            .flatten()
     }
 
     /// A page of the store that begins with the event after the subscriber's cursor, if there is one.
-    pub(crate) async fn read(&self, store: &Arc<dyn Store>, lag: &Lag) -> SharedPageResult {
-        let key = (lag.room.id().clone(), lag.after, lag.erased);
-        let flight = self
-            .flights
-            .lock()
-            .entry(key.clone())
-            .or_insert_with(|| self.start(store, key))
-            .clone();
-        flight.await
+    pub(crate) async fn read(
+        &self,
+        store: &Arc<dyn Store>,
+        catch_up: &CatchUp,
+    ) -> SharedPageResult {
+        let key = (catch_up.room.id().clone(), catch_up.after, catch_up.erased);
+        let read =
+            self.reads.lock().entry(key.clone()).or_insert_with(|| self.start(store, key)).clone();
+        read.await
     }
 
-    fn start(&self, store: &Arc<dyn Store>, key: Wanted) -> Flight {
+    fn start(&self, store: &Arc<dyn Store>, key: Wanted) -> SharedRead {
         ::metrics::counter!(metrics::CATCH_UP_READS).increment(1);
-        let (store, permits, flights) = (store.clone(), self.permits.clone(), self.flights.clone());
+        let (store, permits, reads) = (store.clone(), self.permits.clone(), self.reads.clone());
         let cache = self.cache.clone();
         let from = PageFrom::After(key.1.seq);
         let range = LogRange { from, limit: self.page, max_bytes: self.page_bytes };
@@ -113,14 +115,14 @@ impl CatchUpReads {
                 Ok(Err(error)) => Err(error.to_string().into()),
                 Err(_) => Err("the store panicked".into()),
             };
-            // What is known of erasures is known of one epoch only.
+            // The count of erasures is one of this epoch only.
             if let Ok(Some(page)) = &shared
                 && page.head.epoch == key.1.epoch
             {
-                cache.keep(&key.0, key.2, page);
+                cache.insert(&key.0, key.2, page);
             }
-            // From here on a new reader starts a new read, which may find more.
-            flights.lock().remove(&key);
+            // From here on a new subscriber starts a new read, which may find more.
+            reads.lock().remove(&key);
             shared
         });
         async move { read.await.unwrap_or_else(|e| Err(e.to_string().into())) }.boxed().shared()

@@ -25,13 +25,13 @@ fn peer() -> Peer {
 }
 
 /// Two engines on one store, joined by a bus; every call goes to the other one.
-struct Halves {
+struct RequestStream {
     engines: Vec<Engine>,
     turn: usize,
     token: Option<ResumeToken>,
 }
 
-impl Halves {
+impl RequestStream {
     async fn new(config: EngineConfig) -> Self {
         let (store, bus) = (Arc::new(MemoryStore::new()), Arc::new(MemoryBus::new(64)));
         let mut engines = Vec::new();
@@ -80,15 +80,18 @@ impl Halves {
         self.token = Some(ResumeToken { session, secret: Secret::new(text("secret")) });
     }
 
-    async fn try_listen(&mut self, mark: Option<&str>) -> Result<Connection, Code> {
-        let mark: Option<Mark> = mark.map(|text| text.parse().unwrap());
+    async fn try_open_stream(&mut self, stream_position: Option<&str>) -> Result<Connection, Code> {
+        let stream_position: Option<Mark> = stream_position.map(|text| text.parse().unwrap());
         let access = Access::Token(self.token.clone().unwrap());
-        self.engine().listen(peer(), &access, mark.as_ref()).await.map_err(|e| e.code())
+        self.engine()
+            .open_stream(peer(), &access, stream_position.as_ref())
+            .await
+            .map_err(|e| e.code())
     }
 
     /// A poll that does not wait: what there is, and the mark after it.
-    async fn poll(&mut self, mark: Option<&str>) -> (Vec<Value>, String) {
-        let connection = self.try_listen(mark).await.unwrap();
+    async fn poll(&mut self, stream_position: Option<&str>) -> (Vec<Value>, String) {
+        let connection = self.try_open_stream(stream_position).await.unwrap();
         taken(&connection).await
     }
 
@@ -109,7 +112,7 @@ async fn taken(connection: &Connection) -> (Vec<Value>, String) {
             break;
         }
     }
-    (frames, connection.mark().to_string())
+    (frames, connection.stream_position().to_string())
 }
 
 async fn next(down: &Connection) -> Vec<Value> {
@@ -132,8 +135,8 @@ fn brief(frames: &[Value]) -> Vec<String> {
     frames.iter().map(|frame| of(frame).replace('"', "")).collect()
 }
 
-async fn at_tea(room: &str) -> (Halves, Halves) {
-    let mut ann = Halves::new(EngineConfig::default()).await;
+async fn at_tea(room: &str) -> (RequestStream, RequestStream) {
+    let mut ann = RequestStream::new(EngineConfig::default()).await;
     ann.hello("ann").await;
     let mut bob = ann.and("bob").await;
     ann.call(json!({"t": "create", "id": 2, "room": room, "open": true})).await;
@@ -146,31 +149,33 @@ async fn at_tea(room: &str) -> (Halves, Halves) {
 #[tokio::test(start_paused = true)]
 async fn polls_that_go_from_node_to_node_miss_and_repeat_nothing() {
     let (mut ann, mut bob) = at_tea("tea").await;
-    let (begun, mut mark) = ann.poll(None).await;
+    let (begun, mut stream_position) = ann.poll(None).await;
     assert_eq!(brief(&begun), ["tea ok"]);
     for n in 0..6 {
         bob.say("tea", &n.to_string()).await;
-        let (frames, next) = ann.poll(Some(&mark)).await;
+        let (frames, next) = ann.poll(Some(&stream_position)).await;
         assert_eq!(brief(&frames), [format!("tea:{n}")]);
         let (nothing, same) = ann.poll(Some(&next)).await;
         let (before, after): (Mark, Mark) = (next.parse().unwrap(), same.parse().unwrap());
         assert_eq!(nothing.len(), 0);
-        let place = |mark: Mark| (mark.session, mark.rev, mark.places);
-        assert_eq!(place(before), place(after), "an idle poll changes nothing");
-        mark = next;
+        let compared = |stream_position: Mark| {
+            (stream_position.session, stream_position.rev, stream_position.places)
+        };
+        assert_eq!(compared(before), compared(after), "an idle poll changes nothing");
+        stream_position = next;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_was_lost_comes_again() {
     let (mut ann, mut bob) = at_tea("tea").await;
-    let (_, mark) = ann.poll(None).await;
+    let (_, stream_position) = ann.poll(None).await;
     for text in ["a", "b"] {
         bob.say("tea", text).await;
     }
-    let (lost, _) = ann.poll(Some(&mark)).await;
+    let (lost, _) = ann.poll(Some(&stream_position)).await;
     bob.say("tea", "c").await;
-    let (again, next) = ann.poll(Some(&mark)).await;
+    let (again, next) = ann.poll(Some(&stream_position)).await;
     assert_eq!(brief(&lost), ["tea:a", "tea:b"]);
     assert_eq!(brief(&again), ["tea:a", "tea:b", "tea:c"]);
     assert_eq!(brief(&ann.poll(Some(&next)).await.0), [""; 0]);
@@ -179,7 +184,7 @@ async fn an_answer_that_was_lost_comes_again() {
 #[tokio::test(start_paused = true)]
 async fn what_commands_change_reaches_a_downlink_that_is_open_elsewhere() {
     let (mut ann, mut bob) = at_tea("tea").await;
-    let down = ann.try_listen(None).await.unwrap();
+    let down = ann.try_open_stream(None).await.unwrap();
     assert_eq!(brief(&taken(&down).await.0), ["tea ok"]);
     bob.call(json!({"t": "create", "id": 4, "room": "news", "open": true, "members": ["ann"]}))
         .await;
@@ -200,12 +205,13 @@ async fn what_commands_change_reaches_a_downlink_that_is_open_elsewhere() {
 #[tokio::test(start_paused = true)]
 async fn a_newer_downlink_takes_the_place_of_the_older_one_on_any_node() {
     let (mut ann, _) = at_tea("tea").await;
-    let downs = [ann.try_listen(None).await.unwrap(), ann.try_listen(None).await.unwrap()];
-    let last = ann.try_listen(None).await.unwrap();
+    let downs =
+        [ann.try_open_stream(None).await.unwrap(), ann.try_open_stream(None).await.unwrap()];
+    let last = ann.try_open_stream(None).await.unwrap();
     for down in downs {
         let ended = loop {
-            if let Some(bye) = down.next(1 << 16).await.close {
-                break bye;
+            if let Some(disconnect) = down.next(1 << 16).await.close {
+                break disconnect;
             }
         };
         assert_eq!(ended.code, Code::Superseded.number());
@@ -219,22 +225,23 @@ async fn state_comes_once_and_again_only_when_it_has_changed() {
     let set = |value: u64| json!({"t": "put_state", "id": 7, "room": "tea", "key": "kettle", "value": value});
     bob.call(set(1)).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let (frames, mark) = ann.poll(None).await;
+    let (frames, stream_position) = ann.poll(None).await;
     assert_eq!(brief(&frames), ["tea ok", "tea snapshot of 1"]);
-    let (frames, mark) = ann.poll(Some(&mark)).await;
+    let (frames, stream_position) = ann.poll(Some(&stream_position)).await;
     assert_eq!(brief(&frames), [""; 0]);
     bob.call(set(2)).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let (frames, mark) = ann.poll(Some(&mark)).await;
+    let (frames, stream_position) = ann.poll(Some(&stream_position)).await;
     assert_eq!(brief(&frames), ["tea snapshot of 1"]);
-    assert_eq!(brief(&ann.poll(Some(&mark)).await.0), [""; 0]);
+    assert_eq!(brief(&ann.poll(Some(&stream_position)).await.0), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn state_that_is_on_its_way_to_the_store_is_there_on_every_node() {
     let never = Duration::from_secs(3600);
     // The store is as late as can be, and nothing is compared with it.
-    let mut ann = Halves::new(EngineConfig::default().state_delay(never).head_check(never)).await;
+    let mut ann =
+        RequestStream::new(EngineConfig::default().state_delay(never).head_check(never)).await;
     ann.hello("ann").await;
     let mut bob = ann.and("bob").await;
     ann.call(json!({"t": "create", "id": 2, "room": "tea", "members": ["bob"]})).await;
@@ -248,8 +255,8 @@ async fn state_that_is_on_its_way_to_the_store_is_there_on_every_node() {
         tokio::time::sleep(Duration::from_millis(1)).await;
         for _node in 0..2 {
             let (frames, _) = ann.poll(None).await;
-            let told = &frames.last().unwrap()["entries"][0]["value"];
-            assert_eq!(*told, value, "{frames:?}");
+            let held = &frames.last().unwrap()["entries"][0]["value"];
+            assert_eq!(*held, value, "{frames:?}");
         }
     }
 }
@@ -258,34 +265,34 @@ async fn state_that_is_on_its_way_to_the_store_is_there_on_every_node() {
 async fn who_is_removed_is_told_once_and_hears_no_more() {
     let (mut ann, mut bob) = at_tea("tea").await;
     bob.call(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
-    let (_, mark) = bob.poll(None).await;
+    let (_, stream_position) = bob.poll(None).await;
     ann.call(json!({"t": "member", "id": 8, "room": "tea", "user": "bob", "act": "ban"})).await;
     ann.say("tea", "secret").await;
-    let (frames, mark) = bob.poll(Some(&mark)).await;
+    let (frames, stream_position) = bob.poll(Some(&stream_position)).await;
     assert_eq!(brief(&frames), ["tea denied"]);
-    assert_eq!(brief(&bob.poll(Some(&mark)).await.0), [""; 0]);
+    assert_eq!(brief(&bob.poll(Some(&stream_position)).await.0), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_busy_rooms_get_ahead_with_small_marks() {
-    let mut ann = Halves::new(EngineConfig::default()).await;
+    let mut ann = RequestStream::new(EngineConfig::default()).await;
     ann.hello("ann").await;
     let rooms: Vec<String> = (0..300).map(|n| format!("room{n}")).collect();
     for room in &rooms {
         ann.call(json!({"t": "create", "id": 2, "room": room})).await;
         ann.call(json!({"t": "subscribe", "id": 3, "room": room})).await;
     }
-    let (begun, mut mark) = ann.poll(None).await;
+    let (begun, mut stream_position) = ann.poll(None).await;
     assert_eq!(begun.len(), rooms.len());
     for room in &rooms {
         ann.say(room, "x").await;
     }
-    let mut heard = std::collections::BTreeSet::new();
+    let mut delivered = std::collections::BTreeSet::new();
     for _ in 0..12 {
-        let (frames, next) = ann.poll(Some(&mark)).await;
+        let (frames, next) = ann.poll(Some(&stream_position)).await;
         assert!(next.len() <= Mark::MAX_LEN);
-        heard.extend(brief(&frames));
-        mark = next;
+        delivered.extend(brief(&frames));
+        stream_position = next;
         // A position has no room for all of them, so the client confirms what it has received.
         let received: Vec<Value> = frames
             .iter()
@@ -295,8 +302,12 @@ async fn many_busy_rooms_get_ahead_with_small_marks() {
             ann.call(json!({"t": "checkpoint", "id": 4, "cursors": received})).await;
         }
     }
-    assert_eq!(heard.len(), rooms.len());
-    assert_eq!(brief(&ann.poll(Some(&mark)).await.0), [""; 0], "in the end nothing is repeated");
+    assert_eq!(delivered.len(), rooms.len());
+    assert_eq!(
+        brief(&ann.poll(Some(&stream_position)).await.0),
+        [""; 0],
+        "in the end nothing is repeated"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -340,21 +351,24 @@ async fn a_ticket_opens_once_and_then_only_takes_up_again() {
     let first = Access::Ticket { ticket: ticket.clone(), again: false };
     let access = Access::Ticket { ticket: ticket.clone(), again: true };
     let engine = ann.engine();
-    let mark = Mark::default();
-    let early = engine.listen(peer(), &access, Some(&mark)).await;
+    let stream_position = Mark::default();
+    let early = engine.open_stream(peer(), &access, Some(&stream_position)).await;
     assert_eq!(early.unwrap_err().code(), Code::BadCredentials);
     // Where the reader stands may be known from elsewhere.
-    let down = engine.listen(peer(), &first, Some(&mark)).await.unwrap();
-    let (_, mark) = taken(&down).await;
-    assert_eq!(engine.listen(peer(), &first, None).await.unwrap_err().code(), Code::BadCredentials);
-    let mark: Mark = mark.parse().unwrap();
-    ann.engine().listen(peer(), &access, Some(&mark)).await.unwrap();
+    let down = engine.open_stream(peer(), &first, Some(&stream_position)).await.unwrap();
+    let (_, stream_position) = taken(&down).await;
+    assert_eq!(
+        engine.open_stream(peer(), &first, None).await.unwrap_err().code(),
+        Code::BadCredentials
+    );
+    let stream_position: Mark = stream_position.parse().unwrap();
+    ann.engine().open_stream(peer(), &access, Some(&stream_position)).await.unwrap();
     let wrong = Secret::new(format!("{}x", ticket.expose()));
     let wrong = Access::Ticket { ticket: wrong, again: true };
-    let refused = ann.engine().listen(peer(), &wrong, Some(&mark)).await;
+    let refused = ann.engine().open_stream(peer(), &wrong, Some(&stream_position)).await;
     assert_eq!(refused.unwrap_err().code(), Code::BadCredentials);
     ann.call(json!({"t": "logout", "id": 5})).await;
-    let refused = ann.engine().listen(peer(), &access, Some(&mark)).await;
+    let refused = ann.engine().open_stream(peer(), &access, Some(&stream_position)).await;
     assert_eq!(refused.unwrap_err().code(), Code::BadCredentials);
 }
 
@@ -369,27 +383,27 @@ async fn requests_without_a_good_session_are_refused_as_a_whole() {
     let stolen = ResumeToken { secret: Secret::new("guessed"), ..token.clone().unwrap() };
     ann.token = Some(stolen);
     assert_eq!(ann.try_call(ping.clone()).await.unwrap_err(), Code::UnknownSession);
-    assert_eq!(ann.try_listen(None).await.unwrap_err(), Code::UnknownSession);
+    assert_eq!(ann.try_open_stream(None).await.unwrap_err(), Code::UnknownSession);
     let mixed = ResumeToken { secret: bob.token.unwrap().secret, ..token.clone().unwrap() };
     ann.token = Some(mixed);
     assert_eq!(ann.try_call(ping.clone()).await.unwrap_err(), Code::UnknownSession);
     ann.token = token;
-    let down = ann.try_listen(None).await.unwrap();
+    let down = ann.try_open_stream(None).await.unwrap();
     assert_eq!(ann.try_call(json!([])).await.unwrap_err(), Code::Malformed);
     assert_eq!(ann.try_call(ping.clone()).await.unwrap().len(), 1);
     assert_eq!(ann.call(json!({"t": "logout", "id": 5})).await["t"], "ok");
-    let bye = loop {
-        if let Some(bye) = down.next(1 << 16).await.close {
-            break bye;
+    let disconnect = loop {
+        if let Some(disconnect) = down.next(1 << 16).await.close {
+            break disconnect;
         }
     };
-    assert_eq!(bye.code, Code::LoggedOut.number());
+    assert_eq!(disconnect.code, Code::LoggedOut.number());
     assert_eq!(ann.try_call(ping).await.unwrap_err(), Code::UnknownSession);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_with_more_commands_than_may_wait_is_answered_whole() {
-    let mut ann = Halves::new(EngineConfig::default().max_in_flight(2)).await;
+    let mut ann = RequestStream::new(EngineConfig::default().max_in_flight(2)).await;
     ann.hello("ann").await;
     let pings: Vec<Value> = (0..50).map(|id| json!({"t": "ping", "id": id})).collect();
     assert_eq!(ann.try_call(Value::from(pings)).await.unwrap().len(), 50);
@@ -399,45 +413,45 @@ async fn a_message_with_more_commands_than_may_wait_is_answered_whole() {
 async fn sip(connection: &Connection) -> (Vec<Value>, String) {
     let batch = connection.take(1).await.unwrap();
     let frames = batch.frames.iter().map(|f| serde_json::from_slice(f).unwrap()).collect();
-    (frames, connection.mark().to_string())
+    (frames, connection.stream_position().to_string())
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_not_handed_out_is_said_again() {
-    let mut ann = Halves::new(EngineConfig::default()).await;
+    let mut ann = RequestStream::new(EngineConfig::default()).await;
     ann.hello("ann").await;
     let rooms: Vec<String> = (0..5).map(|n| format!("room{n}")).collect();
     for room in &rooms {
         ann.call(json!({"t": "create", "id": 2, "room": room})).await;
         ann.call(json!({"t": "subscribe", "id": 3, "room": room})).await;
     }
-    let down = ann.try_listen(None).await.unwrap();
-    let (first, mark) = sip(&down).await;
+    let down = ann.try_open_stream(None).await.unwrap();
+    let (first, stream_position) = sip(&down).await;
     assert_eq!(first.len(), 1);
-    let (rest, mark) = ann.poll(Some(&mark)).await;
-    let told: std::collections::BTreeSet<String> =
+    let (rest, stream_position) = ann.poll(Some(&stream_position)).await;
+    let delivered: std::collections::BTreeSet<String> =
         brief(&[first, rest].concat()).into_iter().collect();
-    assert_eq!(told, rooms.iter().map(|room| format!("{room} ok")).collect());
-    assert_eq!(brief(&ann.poll(Some(&mark)).await.0), [""; 0]);
+    assert_eq!(delivered, rooms.iter().map(|room| format!("{room} ok")).collect());
+    assert_eq!(brief(&ann.poll(Some(&stream_position)).await.0), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_that_was_not_handed_out_is_told_again() {
     let store = Arc::new(MemoryStore::new().keep_events(3));
     let engine = Engine::builder().allow_anonymous().store(store).start().await.unwrap();
-    let mut ann = Halves { engines: vec![engine.clone(), engine], turn: 0, token: None };
+    let mut ann = RequestStream { engines: vec![engine.clone(), engine], turn: 0, token: None };
     ann.hello("ann").await;
     ann.call(json!({"t": "create", "id": 2, "room": "tea"})).await;
     ann.call(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
-    let (_, mark) = ann.poll(None).await;
+    let (_, stream_position) = ann.poll(None).await;
     for n in 0..9 {
         ann.say("tea", &n.to_string()).await;
     }
-    let down = ann.try_listen(Some(&mark)).await.unwrap();
+    let down = ann.try_open_stream(Some(&stream_position)).await.unwrap();
     // Its answer is lost before anything was taken; and once more after the checkpoint was confirmed elsewhere.
-    let mark = down.mark().to_string();
+    let stream_position = down.stream_position().to_string();
     for _ in 0..2 {
-        let (frames, _) = ann.poll(Some(&mark)).await;
+        let (frames, _) = ann.poll(Some(&stream_position)).await;
         assert_eq!(brief(&frames), ["tea gap", "tea:6", "tea:7", "tea:8"]);
     }
 }
@@ -446,14 +460,14 @@ async fn a_gap_that_was_not_handed_out_is_told_again() {
 async fn a_denial_that_was_not_handed_out_is_told_again() {
     let (mut ann, mut bob) = at_tea("tea").await;
     bob.call(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
-    let down = bob.try_listen(None).await.unwrap();
+    let down = bob.try_open_stream(None).await.unwrap();
     assert_eq!(brief(&taken(&down).await.0), ["tea ok"]);
     ann.call(json!({"t": "member", "id": 8, "room": "tea", "user": "bob", "act": "ban"})).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let mark = down.mark().to_string();
-    let (frames, mark) = bob.poll(Some(&mark)).await;
+    let stream_position = down.stream_position().to_string();
+    let (frames, stream_position) = bob.poll(Some(&stream_position)).await;
     assert_eq!(brief(&frames), ["tea denied"]);
-    assert_eq!(brief(&bob.poll(Some(&mark)).await.0), [""; 0]);
+    assert_eq!(brief(&bob.poll(Some(&stream_position)).await.0), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -462,14 +476,14 @@ async fn state_that_came_after_the_end_of_a_downlink_is_handed_out_by_the_next()
     let set = |value: u64| json!({"t": "put_state", "id": 7, "room": "tea", "key": "kettle", "value": value});
     bob.call(set(1)).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let down = ann.try_listen(None).await.unwrap();
+    let down = ann.try_open_stream(None).await.unwrap();
     assert_eq!(brief(&taken(&down).await.0), ["tea ok", "tea snapshot of 1"]);
     down.close(Code::Closed);
     bob.call(set(2)).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let (last, mark) = taken(&down).await;
+    let (last, stream_position) = taken(&down).await;
     assert_eq!(brief(&last), ["disconnect"]);
-    assert_eq!(brief(&ann.poll(Some(&mark)).await.0), ["tea snapshot of 1"]);
+    assert_eq!(brief(&ann.poll(Some(&stream_position)).await.0), ["tea snapshot of 1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -488,7 +502,7 @@ async fn a_mark_of_another_session_or_of_a_later_day_says_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_look_at_the_checkpoint_after_the_end_follows_nothing() {
     let (mut ann, mut bob) = at_tea("tea").await;
-    let down = ann.try_listen(None).await.unwrap();
+    let down = ann.try_open_stream(None).await.unwrap();
     down.close(Code::Closed);
     ann.call(json!({"t": "subscribe", "id": 5, "room": "tea"})).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -506,20 +520,20 @@ fn seqs(frames: &[Value]) -> Vec<u64> {
 #[tokio::test(start_paused = true)]
 async fn stream_position_moves_no_checkpoint() {
     const ROOMS: usize = 40;
-    let mut ann = Halves::new(EngineConfig::default()).await;
+    let mut ann = RequestStream::new(EngineConfig::default()).await;
     ann.hello("ann").await;
     let names: Vec<String> = (0..ROOMS).map(|n| format!("room{n}")).collect();
     for name in &names {
         ann.call(json!({"t": "create", "id": 2, "room": name})).await;
         ann.call(json!({"t": "subscribe", "id": 3, "room": name})).await;
     }
-    let (_, mark) = ann.poll(None).await;
+    let (_, stream_position) = ann.poll(None).await;
     for name in &names {
         ann.say(name, "unread").await;
     }
-    let (_, mark) = ann.poll(Some(&mark)).await;
+    let (_, stream_position) = ann.poll(Some(&stream_position)).await;
     // This poll is answered, and the one before was not read by the client.
-    ann.poll(Some(&mark)).await;
+    ann.poll(Some(&stream_position)).await;
     let epoch =
         ann.call(json!({"t": "history", "id": 4, "room": names[0], "after": 0, "limit": 1}));
     let epoch = epoch.await["epoch"].clone();
@@ -543,7 +557,7 @@ async fn a_user_has_only_so_many_calls_under_way() {
         .start()
         .await
         .unwrap();
-    let mut ann = Halves { engines: vec![engine.clone(), engine], turn: 0, token: None };
+    let mut ann = RequestStream { engines: vec![engine.clone(), engine], turn: 0, token: None };
     ann.hello("ann").await;
     let join = Bytes::from(json!({"t": "join", "id": 4, "room": "tea"}).to_string());
     let (engine, token) = (ann.engine(), ann.token.clone());

@@ -1,4 +1,4 @@
-//! Following a room from within the process.
+//! A subscription to a room from within the process.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use crate::id::Cursor;
 use crate::wire::{Push, Status};
 
 use super::Engine;
-use super::feed::{self, Now};
-use super::outbox::{Outbox, Taken};
+use super::catch_up::{self, Available};
+use super::outbox::{Outbox, OutboxItem};
 
-/// A room as it goes on: every event after the cursor it began at, in order, once; and signals and state.
+/// A subscription to a room: every event after its first cursor, in order, once; and signals and state.
 #[derive(Debug)]
-pub struct Follower {
+pub struct Subscription {
     engine: Engine,
     outbox: Arc<Outbox>,
     status: Status,
     from: Cursor,
     taken: VecDeque<Push>,
-    /// When a read that failed is repeated.
+    /// When a read that failed is retried.
     ticks: Interval,
 }
 
 /// Bytes taken at once.
 const TAKE: usize = 64 * 1024;
 
-impl Follower {
+impl Subscription {
     pub(super) fn new(engine: Engine, outbox: Arc<Outbox>, status: Status, from: Cursor) -> Self {
         let tick = engine.core().config.tick.max(Duration::from_millis(1));
         let mut ticks = interval_at(Instant::now() + tick, tick);
@@ -36,12 +36,12 @@ impl Follower {
         Self { engine, outbox, status, from, taken: VecDeque::new(), ticks }
     }
 
-    /// How the room answered the cursor that was asked for, and where it really begins.
-    pub fn begun(&self) -> (Status, Cursor) {
+    /// The status of the requested cursor, and the cursor after which the events start.
+    pub fn start(&self) -> (Status, Cursor) {
         (self.status, self.from)
     }
 
-    /// The next thing that happens. A follower that is slow is fed from the log and loses no event. `None` once the
+    /// The next thing that happens. A slow subscription catches up from the log and loses no event. `None` once the
     /// engine has stopped. Cancel-safe.
     pub async fn next(&mut self) -> Option<Push> {
         let core = self.engine.core().clone();
@@ -49,11 +49,11 @@ impl Follower {
             if let Some(push) = self.taken.pop_front() {
                 return Some(push);
             }
-            if let Now::Take(take) = feed::take_now(&core, &self.outbox, TAKE) {
+            if let Available::Taken(take) = catch_up::take_available(&core, &self.outbox, TAKE) {
                 self.outbox.release(take.bytes, 0);
                 let pushes = take.items.into_iter().filter_map(|item| match item {
-                    Taken::Push(push) => Some(push.push.clone()),
-                    Taken::Reply(_) => None,
+                    OutboxItem::Push(push) => Some(push.push.clone()),
+                    OutboxItem::Ack(_) => None,
                 });
                 self.taken.extend(pushes);
                 continue;
@@ -69,11 +69,11 @@ impl Follower {
     }
 }
 
-impl Drop for Follower {
+impl Drop for Subscription {
     fn drop(&mut self) {
-        for sub in self.outbox.unsubscribe_all() {
-            sub.room.remove_subscriber(sub.reader, &self.outbox);
-            self.engine.core().hub.retire_if_idle(&sub.room);
+        for subscription in self.outbox.unsubscribe_all() {
+            subscription.room.remove_subscriber(subscription.subscriber_id, &self.outbox);
+            self.engine.core().hub.retire_if_idle(&subscription.room);
         }
     }
 }

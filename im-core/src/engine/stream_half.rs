@@ -1,6 +1,6 @@
-//! The pushes of a session, for transports whose reader cannot speak on the same connection. What it follows is the
-//! session's checkpoint, which commands change from elsewhere; where the reader stands is in a [`Mark`] that it gives back.
-//! So any node takes it up again.
+//! The stream half of a session: its pushes, for transports whose client cannot send on the same connection. Its rooms are those
+//! of the session's checkpoint, which commands change from elsewhere; what was delivered is in a [`Mark`] that the client returns.
+//! So any node can resume it.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -20,21 +20,21 @@ use crate::wire::{ResumeToken, RoomStatus, Secret, Status};
 
 use super::Engine;
 use super::commands::{self, LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE};
-use super::connection::{Conn, Connection, Part, Peer, Session};
+use super::connection::{Conn, Connection, Half, Peer, Session};
 use super::core::Core;
-use super::outbox::Start;
-use super::places::Places;
+use super::outbox::SubscriptionStart;
+use super::position_tracker::PositionTracker;
 
 /// What shows that a session may be read.
 #[derive(Debug, Clone)]
 pub enum Access {
     /// The session's own secret, beside the user's credentials.
     Token(ResumeToken),
-    /// A ticket, which stands for both.
+    /// A ticket, in place of both.
     Ticket {
         /// What the command `ticket` gave.
         ticket: Secret,
-        /// It opened this stream before, and takes it up again.
+        /// It opened this stream before, and resumes it.
         again: bool,
     },
 }
@@ -56,30 +56,30 @@ struct Looked<'a>(&'a Conn);
 
 impl Drop for Looked<'_> {
     fn drop(&mut self) {
-        if let Part::Down(down) = &self.0.part {
-            down.looked.notify_waiters();
+        if let Half::Stream(stream_half) = &self.0.half {
+            stream_half.looked.notify_waiters();
         }
     }
 }
 
-/// Which rooms a downlink has begun.
+/// The stream half of a session: its rooms, and its looks at the checkpoint.
 #[derive(Debug, Default)]
-pub(crate) struct Downlink {
-    /// Where the reader stood when it opened it: counts for every room that has not begun since.
-    mark: Option<Mark>,
+pub(crate) struct StreamHalf {
+    /// With which it was opened: counts for every room that has not started since.
+    stream_position: Option<Mark>,
     /// One look at the checkpoint at a time, and at most one that waits.
     looking: tokio::sync::Mutex<()>,
     again: AtomicBool,
     /// The number of the newest task that looks until it has succeeded. Older ones end.
     newest: AtomicU64,
-    /// The last look failed, and that task repeats it.
+    /// The last look failed, and that task retries it.
     retrying: AtomicBool,
     /// A look has ended.
     looked: Notify,
-    following: Mutex<Places>,
+    rooms: Mutex<PositionTracker>,
 }
 
-impl Downlink {
+impl StreamHalf {
     /// Waits until no look at the checkpoint is due. The ack of a command that changes subscriptions is sent after its look
     /// became due, so what is taken after this belongs to the subscriptions that the ack names. Cancel-safe.
     pub(super) async fn settled(&self) {
@@ -101,30 +101,31 @@ impl Downlink {
 
 impl Engine {
     /// Opens a session's downlink, in place of its older connection or downlink, which ends with
-    /// [`Code::Superseded`](crate::Code::Superseded). Its rooms begin where `mark` says, or at the session's checkpoint where that is further.
+    /// [`Code::Superseded`](crate::Code::Superseded). Its rooms begin where `stream_position` says, or at the session's checkpoint where that is further.
     ///
-    /// The transport calls [`Connection::next`] or [`Connection::take`], and hands out [`Connection::mark`] after what
-    /// they gave. Nothing may be submitted.
+    /// The transport calls [`Connection::next`] or [`Connection::take`], and sends [`Connection::stream_position`] after what
+    /// they returned. Nothing may be submitted.
     ///
     /// # Errors
     ///
     /// The credentials or the ticket are refused (43xx), the session is not this user's or has ended
     /// ([`Code::UnknownSession`](crate::Code::UnknownSession)), there are too many connections, the engine is going away; the store's.
-    pub async fn listen(
+    pub async fn open_stream(
         &self,
         peer: Peer,
         access: &Access,
-        mark: Option<&Mark>,
+        stream_position: Option<&Mark>,
     ) -> Result<Connection> {
-        let down = Downlink { mark: mark.cloned(), ..Downlink::default() };
-        let connection = self.open(peer, Part::Down(Box::new(down)))?;
-        let (core, conn) = connection.parts();
+        let stream_half =
+            StreamHalf { stream_position: stream_position.cloned(), ..StreamHalf::default() };
+        let connection = self.open(peer, Half::Stream(Box::new(stream_half)))?;
+        let (core, conn) = connection.core_and_conn();
         let (mut record, identity) = match access {
             Access::Token(token) => commands::prove(core, conn.credentials(), token).await?,
             Access::Ticket { ticket, again } => commands::redeem(core, ticket, *again).await?,
         };
         commands::pay(core, &record.user, OPENING, "listen")?;
-        commands::check_room(core, &record.user, Some(&record.id))?;
+        commands::check_connection_limit(core, &record.user, Some(&record.id))?;
         commands::attach(core, &mut record).await?;
         conn.establish(Session::new(&record, identity));
         commands::take_over(core, conn, &record).await?;
@@ -137,22 +138,22 @@ impl Engine {
 }
 
 impl Connection {
-    /// Where the reader of a downlink stands after all that was taken so far. To make it costs what was taken since the last
-    /// mark, however many rooms are followed.
+    /// The stream position of a downlink after all that was taken so far. To make it costs what was taken since the last one,
+    /// however many rooms are subscribed.
     ///
     /// Its text has room for about a hundred rooms with state ([`Mark::MAX_LEN`]). A subscriber that returns with it receives
     /// again what it has no room for: events after the checkpoint's cursor, and the whole state. Only the client's own
     /// commands move the checkpoint's cursors: a downlink that moved them would leave out events that a client has received
     /// but not read when its connection ends.
-    pub fn mark(&self) -> Mark {
-        let (_, conn) = self.parts();
-        let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else {
+    pub fn stream_position(&self) -> Mark {
+        let (_, conn) = self.core_and_conn();
+        let (Half::Stream(stream_half), Some(session)) = (&conn.half, conn.session()) else {
             return Mark::default();
         };
-        let mut following = down.following.lock();
-        let stand = |room: &RoomId| conn.outbox.standpoint(room);
-        following.look(conn.outbox.moved(), stand);
-        following.mark(&session.id, session.attached)
+        let mut rooms = stream_half.rooms.lock();
+        let delivered = |room: &RoomId| conn.outbox.delivered_position(room);
+        rooms.refresh(conn.outbox.moved(), delivered);
+        rooms.stream_position(&session.id, session.fencing_token)
     }
 
     /// Shows that the session may still be read: for a transport that keeps a downlink between two requests. Nothing is
@@ -160,9 +161,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As [`Engine::listen`].
+    /// As [`Engine::open_stream`].
     pub async fn prove(&self, peer: Peer, token: &ResumeToken) -> Result<()> {
-        let (core, conn) = self.parts();
+        let (core, conn) = self.core_and_conn();
         let session = conn.session().filter(|session| session.id == token.session);
         let session = session
             .filter(|session| session.secret.matches(&token.secret))
@@ -171,7 +172,7 @@ impl Connection {
         let owner = commands::authenticate_owner(core, peer.credentials, &session.user, device);
         let identity = owner.await?;
         commands::pay(core, &session.user, 1, "poll")?;
-        session.renew(identity);
+        session.set_identity(identity);
         Ok(())
     }
 }
@@ -180,7 +181,10 @@ impl Core {
     /// The session's checkpoint was changed: its downlink, wherever it is, has to look at it.
     pub(crate) fn checkpoint_changed(self: &Arc<Self>, session: &Session) {
         self.resubscribe(&session.user, &session.id);
-        self.tell(BusMessage::Follow { user: session.user.clone(), session: session.id.clone() });
+        self.publish(BusMessage::Follow {
+            user: session.user.clone(),
+            session: session.id.clone(),
+        });
     }
 
     /// If the session's downlink is here, it looks at the checkpoint.
@@ -192,47 +196,47 @@ impl Core {
         }
     }
 
-    /// The same, if its checkpoint has another revision by now and no look waits to be repeated.
+    /// The same, if its checkpoint has another revision by now and no look waits to be retried.
     pub(crate) fn resubscribe_if_changed(self: &Arc<Self>, conn: &Arc<Conn>, rev: u64) {
-        if let Part::Down(down) = &conn.part
-            && down.following.lock().rev != rev
-            && !down.retrying.load(Ordering::Acquire)
+        if let Half::Stream(stream_half) = &conn.half
+            && stream_half.rooms.lock().rev != rev
+            && !stream_half.retrying.load(Ordering::Acquire)
         {
             self.look_again(conn.clone());
         }
     }
 
     fn look_again(self: &Arc<Self>, conn: Arc<Conn>) {
-        let Part::Down(down) = &conn.part else { return };
-        if down.again.swap(true, Ordering::AcqRel) {
+        let Half::Stream(stream_half) = &conn.half else { return };
+        if stream_half.again.swap(true, Ordering::AcqRel) {
             // The look that waits will see it.
             return;
         }
-        let (core, number) = (self.clone(), down.newest.fetch_add(1, Ordering::AcqRel) + 1);
+        let (core, number) = (self.clone(), stream_half.newest.fetch_add(1, Ordering::AcqRel) + 1);
         self.tasks.spawn(async move { core.look_until_done(&conn, number).await });
     }
 
-    /// Looks at the checkpoint. A look that fails is repeated after a tick, then after twice as long each time, up to the time
+    /// Looks at the checkpoint. A look that fails is retried after a tick, then after twice as long each time, up to the time
     /// between two checks of sessions, as long as no newer task does.
     async fn look_until_done(self: &Arc<Self>, conn: &Arc<Conn>, number: u64) {
-        let Part::Down(down) = &conn.part else { return };
-        let is_newest = || down.newest.load(Ordering::Acquire) == number;
+        let Half::Stream(stream_half) = &conn.half else { return };
+        let is_newest = || stream_half.newest.load(Ordering::Acquire) == number;
         let mut pause = self.config.tick;
         loop {
             match AssertUnwindSafe(self.look_now(conn)).catch_unwind().await {
                 Ok(Ok(())) => {
-                    down.retrying.store(false, Ordering::Release);
+                    stream_half.retrying.store(false, Ordering::Release);
                     return;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "a checkpoint could not be looked at; it is tried again");
+                    tracing::warn!(%error, "could not read the session's checkpoint; retrying");
                 }
-                Err(_) => tracing::error!("a look at a checkpoint panicked; it is tried again"),
+                Err(_) => tracing::error!("reading the checkpoint panicked; retrying"),
             }
             if !is_newest() {
                 return;
             }
-            down.retrying.store(true, Ordering::Release);
+            stream_half.retrying.store(true, Ordering::Release);
             tokio::select! {
                 biased;
                 () = self.stopped.cancelled() => return,
@@ -252,51 +256,55 @@ impl Core {
         self.look_at_checkpoint(conn, Look::Again).await
     }
 
-    /// Makes a downlink follow what its session's checkpoint says.
+    /// Subscribes a downlink to the rooms of its session's checkpoint.
     async fn look_at_checkpoint(self: &Arc<Self>, conn: &Arc<Conn>, look: Look) -> Result<()> {
-        let (Part::Down(down), Some(session)) = (&conn.part, conn.session()) else { return Ok(()) };
-        let _one_at_a_time = down.looking.lock().await;
-        down.again.store(false, Ordering::Release);
+        let (Half::Stream(stream_half), Some(session)) = (&conn.half, conn.session()) else {
+            return Ok(());
+        };
+        let _one_at_a_time = stream_half.looking.lock().await;
+        stream_half.again.store(false, Ordering::Release);
         let checkpoint = self.store.checkpoint(&session.id).await?;
-        let new = self.unsubscribe_removed(conn, down, &checkpoint);
+        let new = self.unsubscribe_removed(conn, stream_half, &checkpoint);
         if look == Look::First {
             let more = commands::extra_cost(new.len());
             commands::pay_more(self, &session.user, OPENING, more, "listen")?;
         }
-        let mark = down.mark.as_ref().filter(|mark| {
-            mark.session == SessionTag::of(&session.id) && mark.rev <= checkpoint.rev
+        let stream_position = stream_half.stream_position.as_ref().filter(|stream_position| {
+            stream_position.session == SessionTag::of(&session.id)
+                && stream_position.rev <= checkpoint.rev
         });
-        let _turn = self.registry.turns_of(&session.user).await;
+        let _turn = self.registry.lock_user(&session.user).await;
         for slice in new.chunks(ROOMS_IN_A_SLICE) {
-            self.begin_rooms(conn, down, mark, slice).await?;
+            self.start_rooms(conn, stream_half, stream_position, slice).await?;
             if conn.outbox.is_closed() {
                 return Ok(());
             }
             yield_now().await;
         }
-        down.following.lock().rev = checkpoint.rev;
+        stream_half.rooms.lock().rev = checkpoint.rev;
         Ok(())
     }
 
-    /// Makes a downlink follow these rooms of its session's checkpoint.
-    async fn begin_rooms(
+    /// Subscribes a downlink to these rooms of its session's checkpoint.
+    async fn start_rooms(
         self: &Arc<Self>,
         conn: &Arc<Conn>,
-        down: &Downlink,
-        mark: Option<&Mark>,
+        stream_half: &StreamHalf,
+        stream_position: Option<&Mark>,
         rooms: &[(RoomId, Followed)],
     ) -> Result<()> {
         let Some(session) = conn.session() else { return Ok(()) };
-        let begun =
-            futures::stream::iter(rooms.iter().cloned()).map(|(room, followed)| async move {
-                let told = Told::of(mark, &room, &followed);
-                let answer = self.status_for(session, &room, told.cursor(&followed)).await;
-                (room, followed, told, answer)
+        let started =
+            futures::stream::iter(rooms.iter().cloned()).map(|(room, subscription)| async move {
+                let resume_point = ResumePoint::of(stream_position, &room, &subscription);
+                let answer =
+                    self.status_for(session, &room, resume_point.cursor(&subscription)).await;
+                (room, subscription, resume_point, answer)
             });
         // All of them before the first begins: a look-up that has a turn at the store and is not gone on with would hold up
         // everybody, and this very task with them.
-        let begun: Vec<_> = begun.buffered(LOOK_UPS_AT_ONCE).collect().await;
-        for (room, followed, told, answer) in begun {
+        let started: Vec<_> = started.buffered(LOOK_UPS_AT_ONCE).collect().await;
+        for (room, subscription, resume_point, answer) in started {
             if conn.outbox.is_closed() {
                 return Ok(());
             }
@@ -304,76 +312,89 @@ impl Core {
                 Ok((status, start)) => {
                     // In memory before it is said that it began: from then on signals are to arrive.
                     let _active = self.activate(&room).await?;
-                    if !told.began || told.denied() || status.status != Status::Ok {
-                        conn.outbox.notice(status);
+                    if !resume_point.status_delivered
+                        || resume_point.denied()
+                        || status.status != Status::Ok
+                    {
+                        conn.outbox.notify_status(status);
                     }
-                    let start = Start { state: told.state(), ..start };
-                    self.follow(&conn.outbox, &room, start).await?;
+                    let start = SubscriptionStart { state_digest: resume_point.state(), ..start };
+                    self.subscribe(&conn.outbox, &room, start).await?;
                 }
                 Err(error) if error.is_retryable() => return Err(error),
-                Err(error) if !told.denied() => {
-                    conn.outbox.notice(RoomStatus::denied(room.clone(), error.code()));
+                Err(error) if !resume_point.denied() => {
+                    conn.outbox.notify_status(RoomStatus::denied(room.clone(), error.code()));
                 }
                 Err(_) => {}
             }
-            down.following.lock().begin(room, followed);
+            stream_half.rooms.lock().start_room(room, subscription);
         }
         Ok(())
     }
 
-    /// Lets go of rooms that the checkpoint does not have any more. Gives those that have to begin, or begin anew.
+    /// Unsubscribes rooms that the checkpoint does not have any more. Returns those that have to start, or start again.
     fn unsubscribe_removed(
         &self,
         conn: &Arc<Conn>,
-        down: &Downlink,
+        stream_half: &StreamHalf,
         checkpoint: &Checkpoint,
     ) -> Vec<(RoomId, Followed)> {
-        let mut following = down.following.lock();
+        let mut rooms = stream_half.rooms.lock();
         let stays = |room: &RoomId, held: &Followed| {
             checkpoint.rooms.get(room).is_some_and(|new| new.since == held.since)
         };
-        let gone: Vec<RoomId> = following
+        let gone: Vec<RoomId> = rooms
             .iter()
             .filter(|(room, held)| !stays(room, held))
             .map(|(room, _)| room.clone())
             .collect();
         for room in gone {
-            following.end(&room);
-            commands::unfollow(self, conn, &room);
+            rooms.stop_room(&room);
+            commands::end_subscription(self, conn, &room);
         }
-        let new = checkpoint.rooms.iter().filter(|(room, _)| !following.has(room));
-        new.map(|(room, followed)| (room.clone(), *followed)).collect()
+        let new = checkpoint.rooms.iter().filter(|(room, _)| !rooms.has(room));
+        new.map(|(room, subscription)| (room.clone(), *subscription)).collect()
     }
 }
 
-/// What a reader's mark says of a room.
-struct Told {
-    /// It has been told how the room answers.
-    began: bool,
-    place: Option<Place>,
+/// What the client's stream position says of a room.
+struct ResumePoint {
+    /// The status of the room was delivered.
+    status_delivered: bool,
+    position: Option<Place>,
 }
 
-impl Told {
-    fn of(mark: Option<&Mark>, room: &RoomId, followed: &Followed) -> Self {
-        let mark = mark.filter(|mark| followed.since <= mark.rev);
-        Self { began: mark.is_some(), place: mark.and_then(|mark| mark.place(room)).copied() }
+impl ResumePoint {
+    fn of(stream_position: Option<&Mark>, room: &RoomId, subscription: &Followed) -> Self {
+        let stream_position =
+            stream_position.filter(|stream_position| subscription.since <= stream_position.rev);
+        Self {
+            status_delivered: stream_position.is_some(),
+            position: stream_position
+                .and_then(|stream_position| stream_position.place(room))
+                .copied(),
+        }
     }
 
-    /// Where the room begins: at the mark, unless the checkpoint is further.
-    fn cursor(&self, followed: &Followed) -> Cursor {
-        match self.place.and_then(|place| place.cursor) {
-            Some(at) if at.epoch != followed.cursor.epoch || at.seq >= followed.cursor.seq => at,
-            _ => followed.cursor,
+    /// Where the room starts: at the stream position, unless the checkpoint is further.
+    fn cursor(&self, subscription: &Followed) -> Cursor {
+        match self.position.and_then(|position| position.cursor) {
+            Some(at)
+                if at.epoch != subscription.cursor.epoch || at.seq >= subscription.cursor.seq =>
+            {
+                at
+            }
+            _ => subscription.cursor,
         }
     }
 
     /// What it has of the room's state, if it has any.
     fn state(&self) -> Option<u32> {
-        self.place.map(|place| place.state).filter(|state| *state != 0)
+        self.position.map(|position| position.state).filter(|state| *state != 0)
     }
 
-    /// It has been told that it may not read the room.
+    /// The status `denied` was delivered.
     fn denied(&self) -> bool {
-        self.place.is_some_and(|place| place.cursor.is_none())
+        self.position.is_some_and(|position| position.cursor.is_none())
     }
 }

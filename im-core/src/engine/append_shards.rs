@@ -1,15 +1,15 @@
 //! Appending: authorised commands become events here, and only here.
 //!
-//! Each lane is a task with a share of the rooms. It drains what waits, hands it to the store in one call, and for every
-//! event that was committed: applies it to its room (which fans it out), tells the other nodes, and answers the sender.
+//! Each shard is a task with a share of the rooms. It sends what waits to the store in one call, and for every event that was
+//! committed: applies it to its room (which fans it out), publishes it to the other nodes, and answers the sender.
 //! So one room's events leave in their order, and a connection that goes away takes nothing with it.
 //!
-//! A call of the store is bounded in appends, rows and bytes; what does not fit waits for its [turn](super::turns), which is
-//! fair among users. A heavy append goes by itself, and of all lanes [one at a time](super::heavy). While
-//! a lane waits with a heavy one, light ones that come have their turn, as long as it has room for them.
+//! A call of the store is bounded in appends, rows and bytes; what does not fit waits for its [turn](super::fair_queue), which is
+//! fair among users. A heavy append goes by itself, and of all shards [one at a time](super::heavy). While
+//! a shard waits with a heavy one, light ones that come have their turn, as long as it has room for them.
 //!
-//! The sends of one session to one room are taken in their order also when some are refused for the time being: see
-//! [`sender_order`](super::own_order). So a send that was answered before it came here comes here all the same.
+//! The sends of one session to one room keep their order also where some are retryably refused: see
+//! [`sender_order`](super::sender_order). So a send that was answered before it came here comes here all the same.
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,14 +32,14 @@ use super::commands::{Charges, ROWS_PER_MEMBER, behind};
 use super::config::EngineConfig;
 use super::connection::Conn;
 use super::core::Core;
+use super::fair_queue::{BatchBounds, BatchSize, FairQueue, Share, Weight};
 use super::heavy::HeavyTurn;
 use super::metrics;
 use super::outgoing::Outgoing;
-use super::sender_order::{SenderOrder, Sent};
-use super::turns::{BatchBounds, Share, Taken, Turns, Weight};
+use super::sender_order::{SendRef, SenderOrder};
 
-/// How long a send is told to wait, at most, that has to come after an earlier one: that one comes soon, if it comes. Unless the
-/// rate limit asks for more, once all of them come again.
+/// Longest delay that a send behind a retryable refusal is refused with: the retry of the earlier one comes soon, if it comes.
+/// Unless the rate limit asks for more, once all of them come again.
 const SENDER_ORDER_RETRY: Duration = Duration::from_secs(1);
 
 /// Rows that a call of the store may have at least: with fewer, every send were heavy.
@@ -54,7 +54,7 @@ pub(crate) enum Waiter {
     Caller(oneshot::Sender<Result<AppendAck>>),
 }
 
-/// What a lane is given, and who waits for it.
+/// What a shard has to do, and who waits for it.
 #[derive(Debug)]
 pub(crate) struct Job {
     work: Work,
@@ -64,8 +64,8 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Something that a connection asks for by the message that it is taking.
-    pub(crate) fn asked(
+    /// A job for a command of the message that the connection is taking.
+    pub(crate) fn for_command(
         core: &Core,
         conn: &Arc<Conn>,
         (id, charges): (CommandId, Charges),
@@ -75,8 +75,8 @@ impl Job {
         Self { work, waiter, at: core.started + conn.arrived() }
     }
 
-    /// Something that a caller in this process asks for now.
-    fn called(work: Work, caller: oneshot::Sender<Result<AppendAck>>) -> Self {
+    /// A job for a caller in this process.
+    fn for_caller(work: Work, caller: oneshot::Sender<Result<AppendAck>>) -> Self {
         Self { work, waiter: Waiter::Caller(caller), at: tokio::time::Instant::now() }
     }
 }
@@ -90,24 +90,24 @@ pub(crate) enum Work {
     Answered(RoomId, MessageId, Result<AppendAck>),
 }
 
-/// The way to the lanes.
+/// The append shards, as their callers see them.
 #[derive(Debug)]
-pub(crate) struct Lanes {
+pub(crate) struct AppendShards {
     senders: Vec<mpsc::Sender<Job>>,
     hasher: RandomState,
     heavy: HeavyTurn,
 }
 
-impl Lanes {
-    /// `n` lanes, and the ends that their tasks take from.
+impl AppendShards {
+    /// `n` shards, and the receivers of their tasks.
     pub(crate) fn new(n: usize, queue: usize) -> (Self, Vec<mpsc::Receiver<Job>>) {
-        let (senders, receivers) = (0..n.max(1)).map(|_| mpsc::channel(places(queue))).unzip();
+        let (senders, receivers) = (0..n.max(1)).map(|_| mpsc::channel(half_of(queue))).unzip();
         (Self { senders, hasher: RandomState::new(), heavy: HeavyTurn::new() }, receivers)
     }
 
     /// Jobs that wait in all of them.
     pub(crate) fn waiting(&self) -> usize {
-        self.senders.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum()
+        self.senders.iter().map(|shard| shard.max_capacity() - shard.capacity()).sum()
     }
 
     /// Queues a job. An append waits for room. An answer does not, so that who is refused again and again keeps nobody from
@@ -121,25 +121,25 @@ impl Lanes {
             Work::Append(append) => &append.room,
             Work::Answered(room, ..) => room,
         };
-        let lane = &self.senders[self.hasher.hash_one(room) as usize % self.senders.len()];
-        let sent = match job.work {
-            Work::Append(_) => lane.send(job).await.map_err(|gone| gone.0),
-            Work::Answered(..) => lane.try_send(job).map_err(TrySendError::into_inner),
+        let shard = &self.senders[self.hasher.hash_one(room) as usize % self.senders.len()];
+        let queued = match job.work {
+            Work::Append(_) => shard.send(job).await.map_err(|gone| gone.0),
+            Work::Answered(..) => shard.try_send(job).map_err(TrySendError::into_inner),
         };
-        sent.map_err(|Job { work, waiter, .. }| match work {
+        queued.map_err(|Job { work, waiter, .. }| match work {
             Work::Append(_) => (waiter, Err(Error::of(Code::Draining, "append"))),
             Work::Answered(.., result) => (waiter, result),
         })
     }
 }
 
-/// One lane's task: ends when the engine stops and nothing waits.
+/// One shard's task: ends when the engine stops and nothing waits.
 pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
-    let (mut lane, mut order) = (Lane::new(&core.config), SenderOrder::default());
+    let (mut shard, mut order) = (AppendShard::new(&core.config), SenderOrder::default());
     let mut closing = false;
-    let mut place = core.lanes.heavy.place();
+    let mut request = core.append_shards.heavy.request();
     loop {
-        if lane.is_empty() {
+        if shard.is_empty() {
             tokio::select! {
                 biased;
                 () = core.stopped.cancelled(), if !closing => {
@@ -147,72 +147,72 @@ pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
                     jobs.close();
                     continue;
                 }
-                n = jobs.recv_many(&mut lane.came, lane.bounds.appends) => if n == 0 {
+                n = jobs.recv_many(&mut shard.came, shard.bounds.appends) => if n == 0 {
                     return;
                 },
             }
         }
-        lane.fill(&mut jobs).await;
-        lane.arrange();
-        let _alone = if lane.is_heavy_next() {
+        shard.gather(&mut jobs).await;
+        shard.arrange();
+        let _alone = if shard.is_heavy_next() {
             tokio::select! {
                 biased;
-                turn = place.reached() => turn,
+                turn = request.granted() => turn,
                 // Some of them may go before it.
-                () = lane.more(&mut jobs) => continue,
+                () = shard.more(&mut jobs) => continue,
             }
         } else {
             None
         };
-        let going = admit(&core, &mut order, lane.batch().into_iter());
-        if !going.is_empty() {
-            place.let_pass(commit(&core, &mut order, going)).await;
+        let admitted = admit(&core, &mut order, shard.batch().into_iter());
+        if !admitted.is_empty() {
+            request.yield_to(commit(&core, &mut order, admitted)).await;
         }
     }
 }
 
-/// What waits in a lane.
-struct Lane {
-    /// In the order in which it came, while all of it goes in one batch. After [`Lane::arrange`], the next batch, or nothing.
+/// What waits in a shard.
+struct AppendShard {
+    /// In the order in which it came, while all of it goes in one batch. After [`AppendShard::arrange`], the next batch, or nothing.
     came: Vec<Job>,
-    turns: Turns<Job>,
+    queue: FairQueue<Job>,
     bounds: BatchBounds,
-    /// Jobs that may be in `turns`; as many wait before the lane.
+    /// Jobs that may be in `queue`; as many wait before the shard.
     most: usize,
 }
 
-impl Lane {
+impl AppendShard {
     fn new(config: &EngineConfig) -> Self {
         let bounds = BatchBounds {
             appends: config.append_batch.max(1),
             rows: config.append_rows.max(LEAST_ROWS),
             bytes: config.append_bytes,
         };
-        let most = places(config.append_shard_queue).max(bounds.appends);
-        Self { came: Vec::new(), turns: Turns::new(), bounds, most }
+        let most = half_of(config.append_shard_queue).max(bounds.appends);
+        Self { came: Vec::new(), queue: FairQueue::new(), bounds, most }
     }
 
-    /// Lets those come first who are about to send, as long as there are any: the fuller the batch, the cheaper each commit.
-    async fn fill(&mut self, jobs: &mut mpsc::Receiver<Job>) {
+    /// Yields so that senders about to enqueue join this batch: the fuller the batch, the cheaper each commit.
+    async fn gather(&mut self, jobs: &mut mpsc::Receiver<Job>) {
         // Once more than a batch waits, whoever comes is to have their turn among them.
-        let most = if self.turns.is_empty() { self.bounds.appends } else { self.most };
-        while self.turns.len() + self.came.len() < most {
+        let most = if self.queue.is_empty() { self.bounds.appends } else { self.most };
+        while self.queue.len() + self.came.len() < most {
             yield_now().await;
             if jobs.is_empty() {
                 return;
             }
-            let room = most - self.turns.len() - self.came.len();
+            let room = most - self.queue.len() - self.came.len();
             jobs.recv_many(&mut self.came, room).await;
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.came.is_empty() && self.turns.is_empty()
+        self.came.is_empty() && self.queue.is_empty()
     }
 
     /// Waits for jobs beside those that wait already, as many as there is room for.
     async fn more(&mut self, jobs: &mut mpsc::Receiver<Job>) {
-        let room = self.most.saturating_sub(self.turns.len() + self.came.len());
+        let room = self.most.saturating_sub(self.queue.len() + self.came.len());
         if room == 0 || jobs.recv_many(&mut self.came, room).await == 0 {
             std::future::pending().await
         }
@@ -220,18 +220,18 @@ impl Lane {
 
     /// Gives each of those that came its turn, unless all of them go in one batch.
     fn arrange(&mut self) {
-        let mut taken = Taken::default();
-        let fits = self.came.iter().all(|job| taken.add(job.weight(), &self.bounds));
-        if !self.turns.is_empty() || !fits {
+        let mut size = BatchSize::default();
+        let fits = self.came.iter().all(|job| size.add(job.weight(), &self.bounds));
+        if !self.queue.is_empty() || !fits {
             for job in self.came.drain(..) {
-                self.turns.push(job.share(), job.weight(), job);
+                self.queue.push(job.share(), job.weight(), job);
             }
         }
     }
 
     /// Whether the next batch is one heavy append.
     fn is_heavy_next(&self) -> bool {
-        let next = self.came.first().map(Job::weight).or(self.turns.next());
+        let next = self.came.first().map(Job::weight).or(self.queue.next());
         next.is_some_and(|weight| self.bounds.is_heavy(weight))
     }
 
@@ -240,16 +240,16 @@ impl Lane {
         if !self.came.is_empty() {
             return std::mem::take(&mut self.came);
         }
-        let batch = self.turns.batch(&self.bounds);
-        if !self.turns.is_empty() {
-            ::metrics::counter!(metrics::TURNS).increment(1);
+        let batch = self.queue.batch(&self.bounds);
+        if !self.queue.is_empty() {
+            ::metrics::counter!(metrics::APPEND_DEFERRED).increment(1);
         }
         batch
     }
 }
 
-/// Of the jobs that a lane may hold, those that wait before it; as many may wait for their turn.
-fn places(queue: usize) -> usize {
+/// Of the jobs that a shard may hold, those that wait before it; as many may wait for their turn.
+fn half_of(queue: usize) -> usize {
     queue.div_ceil(2).max(1)
 }
 
@@ -291,23 +291,28 @@ impl Job {
 }
 
 /// An append that goes to the store.
-struct Going {
+struct AdmittedAppend {
     append: Append,
     waiter: Waiter,
-    /// The send that it is, if a session sent it.
-    sent: Option<Sent>,
+    /// The send, if a session sent it.
+    send_ref: Option<SendRef>,
 }
 
 /// Answers what need not go to the store or may not yet, and gives the rest.
-fn admit(core: &Core, order: &mut SenderOrder, jobs: impl Iterator<Item = Job>) -> Vec<Going> {
-    let (now, mut going) = (tokio::time::Instant::now(), Vec::new());
+fn admit(
+    core: &Core,
+    order: &mut SenderOrder,
+    jobs: impl Iterator<Item = Job>,
+) -> Vec<AdmittedAppend> {
+    let (now, mut admitted) = (tokio::time::Instant::now(), Vec::new());
     for Job { work, waiter, at } in jobs {
         order.sweep(now);
         match work {
             Work::Append(append) => {
-                let sent = send_id(&append.act).and_then(|id| waiter.sent(&append.room, id));
-                match sent.as_ref().map_or(Ok(()), |sent| order.pass(sent, at, now)) {
-                    Ok(()) => going.push(Going { append, waiter, sent }),
+                let send_ref =
+                    send_id(&append.act).and_then(|id| waiter.send_ref(&append.room, id));
+                match send_ref.as_ref().map_or(Ok(()), |send_ref| order.admit(send_ref, at, now)) {
+                    Ok(()) => admitted.push(AdmittedAppend { append, waiter, send_ref }),
                     Err(wait) => {
                         let wait = waiter.refund(core, wait.min(SENDER_ORDER_RETRY));
                         answer(core, waiter, Err(sender_order_refusal(wait)));
@@ -315,19 +320,19 @@ fn admit(core: &Core, order: &mut SenderOrder, jobs: impl Iterator<Item = Job>) 
                 }
             }
             Work::Answered(room, id, result) => {
-                if let Some(sent) = waiter.sent(&room, &id) {
+                if let Some(send_ref) = waiter.send_ref(&room, &id) {
                     let retryable = result.as_ref().is_err_and(Error::is_retryable);
-                    match retryable.then(|| order.pass(&sent, at, now)) {
-                        Some(Ok(())) => order.await_retry(&sent, now),
-                        Some(Err(_)) => order.extend(&sent, now),
-                        None => order.settle(&sent, now),
+                    match retryable.then(|| order.admit(&send_ref, at, now)) {
+                        Some(Ok(())) => order.await_retry(&send_ref, now),
+                        Some(Err(_)) => order.extend(&send_ref, now),
+                        None => order.settle(&send_ref, now),
                     }
                 }
                 answer(core, waiter, result);
             }
         }
     }
-    going
+    admitted
 }
 
 /// The id under which something is sent.
@@ -338,30 +343,30 @@ fn send_id(act: &Act) -> Option<&MessageId> {
     }
 }
 
-/// What a send is told that comes before one that it was sent after.
+/// The refusal of a send behind one that was retryably refused.
 fn sender_order_refusal(wait: Duration) -> Error {
     Error::of(Code::SenderOrder, "send").retry_after(wait)
 }
 
-async fn commit(core: &Arc<Core>, order: &mut SenderOrder, batch: Vec<Going>) {
+async fn commit(core: &Arc<Core>, order: &mut SenderOrder, batch: Vec<AdmittedAppend>) {
     ::metrics::histogram!(metrics::BATCH).record(batch.len() as f64);
     let (mut appends, mut waiting) = (Vec::new(), Vec::new());
-    for Going { append, waiter, sent } in batch {
-        waiting.push((waiter, sent, append.room.clone(), first_members(&append.act)));
+    for AdmittedAppend { append, waiter, send_ref } in batch {
+        waiting.push((waiter, send_ref, append.room.clone(), first_members(&append.act)));
         appends.push(append);
     }
-    let begun = Instant::now();
-    // A store that panics must not take the lane with it: what became of the batch is then not known.
+    let started = Instant::now();
+    // A store that panics must not take the shard with it: what became of the batch is then not known.
     let appended = AssertUnwindSafe(core.store.append(appends)).catch_unwind().await;
     let mut outcomes = appended.unwrap_or_else(|_| panicked("the store")).into_iter();
-    ::metrics::histogram!(metrics::COMMIT_SECONDS).record(begun.elapsed().as_secs_f64());
+    ::metrics::histogram!(metrics::COMMIT_SECONDS).record(started.elapsed().as_secs_f64());
     let (mut committed, mut refused, mut failed) = (Vec::new(), Vec::new(), false);
-    for (waiter, sent, room, members) in waiting {
+    for (waiter, send_ref, room, members) in waiting {
         let result = match outcomes.next() {
             Some(Ok(Appended::Committed(event))) => {
                 committed.push(event.clone());
                 announce(core, &event, members);
-                Ok(publish(core, event))
+                Ok(fan_out(core, event))
             }
             Some(Ok(Appended::Repeated { epoch, record })) => {
                 Ok(AppendAck { room, epoch, seq: record.seq, at: record.at, repeated: true })
@@ -371,31 +376,31 @@ async fn commit(core: &Arc<Core>, order: &mut SenderOrder, batch: Vec<Going>) {
         };
         failed |= result.as_ref().is_err_and(|error| error.fault() == Fault::Backend);
         if result.as_ref().is_err_and(Error::is_retryable) {
-            refused.extend(sent);
+            refused.extend(send_ref);
         }
         answer(core, waiter, result);
     }
     // From the last to the first, so that each session's first stays.
     let now = tokio::time::Instant::now();
-    refused.iter().rev().for_each(|sent| order.await_retry(sent, now));
+    refused.iter().rev().for_each(|send_ref| order.await_retry(send_ref, now));
     if !committed.is_empty() || failed {
         core.vitals.appended(!committed.is_empty(), core.running());
     }
     if !committed.is_empty() {
         ::metrics::counter!(metrics::EVENTS).increment(committed.len() as u64);
-        core.tell(BusMessage::Events(committed));
+        core.publish(BusMessage::Events(committed));
     }
 }
 
-/// Says that code of the embedder's panicked, and goes on with nothing.
+/// Logs that code of the embedder's panicked, and goes on with nothing.
 fn panicked<T: Default>(what: &str) -> T {
     tracing::error!("{what} panicked while events were appended");
     T::default()
 }
 
 /// Fans out an event that this node committed.
-pub(super) fn publish(core: &Arc<Core>, event: Arc<Event>) -> AppendAck {
-    let receipt = AppendAck {
+pub(super) fn fan_out(core: &Arc<Core>, event: Arc<Event>) -> AppendAck {
+    let ack = AppendAck {
         room: event.room.clone(),
         epoch: event.epoch,
         seq: event.seq,
@@ -406,9 +411,9 @@ pub(super) fn publish(core: &Arc<Core>, event: Arc<Event>) -> AppendAck {
         .unwrap_or_else(|_| panicked("a hook"));
     if let Some(room) = core.hub.get(&event.room) {
         let applied = room.apply(Outgoing::event(event));
-        core.follow_up(&room, applied);
+        core.handle_applied(&room, applied);
     }
-    receipt
+    ack
 }
 
 /// Who is in a room that an append makes without an event that says so.
@@ -421,7 +426,7 @@ fn first_members(act: &Act) -> Vec<UserId> {
     }
 }
 
-/// Tells the devices of users who came into a room by another's doing that there is a room to follow. A hint: what
+/// Notifies the devices of users who were added to a room by another user that there is a room to subscribe to. A hint: what
 /// rooms they are in they can always ask.
 pub(super) fn announce(core: &Arc<Core>, event: &Arc<Event>, first_members: Vec<UserId>) {
     let joined = event.member_changes().into_iter().filter_map(|change| match change {
@@ -454,8 +459,8 @@ impl Core {
         let append =
             Append { room, authority: Authority::Service, act, at: self.now(), max_members };
         let (reply, answer) = oneshot::channel();
-        let job = Job::called(Work::Append(append), reply);
-        if let Err((_, result)) = self.lanes.send(job).await {
+        let job = Job::for_caller(Work::Append(append), reply);
+        if let Err((_, result)) = self.append_shards.send(job).await {
             return result;
         }
         answer.await.map_err(|_| Error::of(Code::Unknown, "append"))?
@@ -471,11 +476,11 @@ impl Waiter {
         }
     }
 
-    /// What was sent by a client under this id.
-    fn sent(&self, room: &RoomId, id: &MessageId) -> Option<Sent> {
+    /// The send of a client under this id.
+    fn send_ref(&self, room: &RoomId, id: &MessageId) -> Option<SendRef> {
         let Self::Command(conn, ..) = self else { return None };
         let session = conn.session()?.id.clone();
-        Some(Sent { room: room.clone(), session, id: id.clone() })
+        Some(SendRef { room: room.clone(), session, id: id.clone() })
     }
 }
 
@@ -484,7 +489,7 @@ pub(crate) fn answer(core: &Core, waiter: Waiter, result: Result<AppendAck>) {
         Waiter::Command(conn, id, charges) => {
             charges.settle(&result);
             let frame = match result {
-                Ok(receipt) => Reply::Sent(receipt).to_value(id),
+                Ok(ack) => Reply::Sent(ack).to_value(id),
                 Err(error) => core.refusal(Some(id), &error).to_value(),
             };
             conn.outbox.append_done(encode(&frame, conn.encoding));

@@ -1,4 +1,4 @@
-//! Whose turn it is among the appends that wait in one lane.
+//! The order of the appends that wait in one shard, fair among users.
 //!
 //! As long as all that came goes to the store in one batch, there is nothing to decide. Behind that, each user gets the same
 //! share of rows: an append begins at the rows that each user had been served when it came, or, if that is later, where its
@@ -26,7 +26,7 @@ pub(super) struct Weight {
     pub(super) bytes: usize,
 }
 
-/// What one call of the store may be handed.
+/// Bounds of one call of the store.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchBounds {
     pub(super) appends: usize,
@@ -43,14 +43,14 @@ impl BatchBounds {
 
 /// How much of a batch is taken.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Taken {
+pub(super) struct BatchSize {
     appends: usize,
     weight: Weight,
     /// It is one heavy append.
     is_full: bool,
 }
 
-impl Taken {
+impl BatchSize {
     /// Adds something of this weight, if it still fits. The first always does; a heavy one does only as the first, and is the
     /// last then.
     pub(super) fn add(&mut self, weight: Weight, bounds: &BatchBounds) -> bool {
@@ -72,10 +72,10 @@ const PARTS: u64 = 1 << 16;
 
 /// What waits, in the order of its turns.
 ///
-/// Invariant: `shares` holds no share whose end has been served, but for some that are about to be forgotten. `active` is the
+/// Invariant: `shares` holds no share whose end has been served, but for some that are about to be retired. `active` is the
 /// number of those for which something waits.
 #[derive(Debug)]
-pub(super) struct Turns<T> {
+pub(super) struct FairQueue<T> {
     /// By where it ends, and of one end by arrival.
     waiting: BTreeMap<(u64, u64), (T, Weight, Share)>,
     shares: HashMap<Share, Account>,
@@ -94,7 +94,7 @@ struct Account {
     waiting: usize,
 }
 
-impl<T> Turns<T> {
+impl<T> FairQueue<T> {
     pub(super) fn new() -> Self {
         Self { waiting: BTreeMap::new(), shares: HashMap::new(), active: 0, served: 0, arrived: 0 }
     }
@@ -124,9 +124,9 @@ impl<T> Turns<T> {
 
     /// The next batch; empty only if nothing waits.
     pub(super) fn batch(&mut self, bounds: &BatchBounds) -> Vec<T> {
-        let (mut taken, mut batch) = (Taken::default(), Vec::new());
+        let (mut size, mut batch) = (BatchSize::default(), Vec::new());
         while let Some(first) = self.waiting.first_entry() {
-            if !taken.add(first.get().1, bounds) {
+            if !size.add(first.get().1, bounds) {
                 break;
             }
             let (item, weight, share) = first.remove();
@@ -138,14 +138,14 @@ impl<T> Turns<T> {
             }
             batch.push(item);
         }
-        self.forget();
+        self.retire_idle();
         batch
     }
 
-    /// Forgets the shares that have had no more than was their due.
-    fn forget(&mut self) {
+    /// Removes the shares that have had no more than was their due.
+    fn retire_idle(&mut self) {
         if self.waiting.is_empty() {
-            // Nobody waited for anybody: it begins anew.
+            // Nothing waits: it starts over.
             *self = Self::new();
         } else if self.shares.len() > 2 * self.waiting.len() + 64 {
             let served = self.served;
@@ -172,46 +172,46 @@ mod tests {
 
     const BOUNDS: BatchBounds = BatchBounds { appends: 4, rows: 100, bytes: 10 };
 
-    fn drain(turns: &mut Turns<&'static str>) -> Vec<Vec<&'static str>> {
-        std::iter::from_fn(|| Some(turns.batch(&BOUNDS)).filter(|batch| !batch.is_empty()))
+    fn drain(queue: &mut FairQueue<&'static str>) -> Vec<Vec<&'static str>> {
+        std::iter::from_fn(|| Some(queue.batch(&BOUNDS)).filter(|batch| !batch.is_empty()))
             .collect()
     }
 
     #[test]
     fn light_user_goes_before_backlog_of_heavy_ones() {
-        let mut turns = Turns::new();
+        let mut queue = FairQueue::new();
         for _ in 0..3 {
-            turns.push(user("a"), rows(80), "a");
-            turns.push(user("b"), rows(80), "b");
+            queue.push(user("a"), rows(80), "a");
+            queue.push(user("b"), rows(80), "b");
         }
-        assert_eq!(turns.batch(&BOUNDS), ["a"]);
-        turns.push(user("c"), rows(2), "c1");
-        turns.push(user("c"), rows(2), "c2");
+        assert_eq!(queue.batch(&BOUNDS), ["a"]);
+        queue.push(user("c"), rows(2), "c1");
+        queue.push(user("c"), rows(2), "c2");
         assert_eq!(
-            drain(&mut turns),
+            drain(&mut queue),
             [vec!["c1", "c2"], vec!["b"], vec!["a"], vec!["b"], vec!["a"], vec!["b"]]
         );
     }
 
     #[test]
     fn light_user_goes_before_many_heavy_ones() {
-        let mut turns = Turns::new();
-        (0..40).for_each(|n| turns.push(user(&format!("h{n}")), rows(80), "heavy"));
-        assert_eq!(turns.batch(&BOUNDS), ["heavy"]);
-        turns.push(user("c"), rows(2), "light");
-        assert_eq!(turns.batch(&BOUNDS), ["light"]);
-        assert_eq!(turns.batch(&BOUNDS), ["heavy"]);
+        let mut queue = FairQueue::new();
+        (0..40).for_each(|n| queue.push(user(&format!("h{n}")), rows(80), "heavy"));
+        assert_eq!(queue.batch(&BOUNDS), ["heavy"]);
+        queue.push(user("c"), rows(2), "light");
+        assert_eq!(queue.batch(&BOUNDS), ["light"]);
+        assert_eq!(queue.batch(&BOUNDS), ["heavy"]);
     }
 
     /// Each light one that comes is new, and yet the heavy one has its turn once each was served as much.
     #[test]
     fn heavy_user_is_not_passed_for_ever() {
-        let mut turns = Turns::new();
-        turns.push(user("heavy"), rows(100), "heavy");
+        let mut queue = FairQueue::new();
+        queue.push(user("heavy"), rows(100), "heavy");
         let mut passed = 0;
         for n in 0.. {
-            turns.push(user(&format!("u{n}")), rows(1), "light");
-            match turns.batch(&BatchBounds { appends: 1, ..BOUNDS })[..] {
+            queue.push(user(&format!("u{n}")), rows(1), "light");
+            match queue.batch(&BatchBounds { appends: 1, ..BOUNDS })[..] {
                 ["light"] => passed += 1,
                 _ => break,
             }
@@ -221,42 +221,42 @@ mod tests {
 
     #[test]
     fn appends_of_one_user_keep_their_order() {
-        let mut turns = Turns::new();
-        turns.push(user("a"), rows(80), "1");
-        turns.push(user("b"), rows(1), "other");
-        turns.push(user("a"), rows(1), "2");
-        turns.push(user("a"), rows(200), "3");
-        turns.push(user("a"), rows(1), "4");
+        let mut queue = FairQueue::new();
+        queue.push(user("a"), rows(80), "1");
+        queue.push(user("b"), rows(1), "other");
+        queue.push(user("a"), rows(1), "2");
+        queue.push(user("a"), rows(200), "3");
+        queue.push(user("a"), rows(1), "4");
         let order: Vec<_> =
-            drain(&mut turns).concat().into_iter().filter(|n| *n != "other").collect();
+            drain(&mut queue).concat().into_iter().filter(|n| *n != "other").collect();
         assert_eq!(order, ["1", "2", "3", "4"]);
     }
 
     #[test]
     fn batch_ends_at_its_first_bound() {
-        let mut turns = Turns::new();
-        (0..5).for_each(|_| turns.push(user("a"), rows(1), "small"));
-        assert_eq!(turns.batch(&BOUNDS).len(), 4, "appends");
-        turns.push(user("a"), rows(100), "rows");
-        assert_eq!(drain(&mut turns), [vec!["small"], vec!["rows"]]);
+        let mut queue = FairQueue::new();
+        (0..5).for_each(|_| queue.push(user("a"), rows(1), "small"));
+        assert_eq!(queue.batch(&BOUNDS).len(), 4, "appends");
+        queue.push(user("a"), rows(100), "rows");
+        assert_eq!(drain(&mut queue), [vec!["small"], vec!["rows"]]);
         let heavy = Weight { rows: 1, bytes: 9 };
-        (0..2).for_each(|_| turns.push(user("a"), heavy, "bytes"));
-        assert_eq!(drain(&mut turns), [vec!["bytes"], vec!["bytes"]]);
-        turns.push(user("a"), rows(5000), "more than a batch");
-        assert_eq!(drain(&mut turns), [vec!["more than a batch"]]);
+        (0..2).for_each(|_| queue.push(user("a"), heavy, "bytes"));
+        assert_eq!(drain(&mut queue), [vec!["bytes"], vec!["bytes"]]);
+        queue.push(user("a"), rows(5000), "more than a batch");
+        assert_eq!(drain(&mut queue), [vec!["more than a batch"]]);
     }
 
     #[test]
     fn shares_are_forgotten_once_served() {
-        let mut turns = Turns::new();
-        turns.push(user("slow"), rows(100_000), "slow");
-        turns.push(user("slow"), rows(1), "slow");
+        let mut queue = FairQueue::new();
+        queue.push(user("slow"), rows(100_000), "slow");
+        queue.push(user("slow"), rows(1), "slow");
         for n in 0..1000 {
-            turns.push(user(&format!("u{n}")), rows(1), "fast");
-            turns.batch(&BOUNDS);
+            queue.push(user(&format!("u{n}")), rows(1), "fast");
+            queue.batch(&BOUNDS);
         }
-        assert!(turns.shares.len() < 100, "{}", turns.shares.len());
-        drain(&mut turns);
-        assert!(turns.shares.is_empty());
+        assert!(queue.shares.len() < 100, "{}", queue.shares.len());
+        drain(&mut queue);
+        assert!(queue.shares.is_empty());
     }
 }

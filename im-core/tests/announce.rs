@@ -23,10 +23,10 @@ use support::{Client, greeted};
 
 /// Counts what the hook is told of.
 #[derive(Default)]
-struct Told(AtomicU64);
+struct Recorded(AtomicU64);
 
 #[async_trait]
-impl Hooks for Told {
+impl Hooks for Recorded {
     async fn before(&self, _: &Identity, _: &Action) -> Verdict {
         Verdict::Default
     }
@@ -81,16 +81,16 @@ impl Recorder for Counters {
 struct Shop {
     engine: Engine,
     store: Arc<MemoryStore>,
-    told: Arc<Told>,
+    recorded: Arc<Recorded>,
     shop: UserId,
 }
 
 impl Shop {
     async fn open() -> Self {
-        let (store, told) = (Arc::new(MemoryStore::new()), Arc::new(Told::default()));
+        let (store, recorded) = (Arc::new(MemoryStore::new()), Arc::new(Recorded::default()));
         let builder = Engine::builder().allow_anonymous().store(store.clone());
-        let engine = builder.hooks(told.clone()).start().await.unwrap();
-        Self { engine, store, told, shop: user("shop") }
+        let engine = builder.hooks(recorded.clone()).start().await.unwrap();
+        Self { engine, store, recorded, shop: user("shop") }
     }
 
     fn room(&self, id: &str, others: &[&str]) -> Append {
@@ -119,7 +119,7 @@ fn user(name: &str) -> UserId {
 }
 
 /// The next room that a client is told to be in.
-async fn told_of(client: &mut Client) -> Value {
+async fn notified_room(client: &mut Client) -> Value {
     client.until(|frame| frame["t"] == "signal" && frame["kind"] == "im.room").await["content"]["room"]
         .clone()
 }
@@ -131,11 +131,11 @@ async fn announced_room_signals_its_members() {
     let (mut ann, mut bob) =
         (greeted(&shop.engine, "ann").await, greeted(&shop.engine, "bob").await);
     shop.announced(shop.room("order-1", &["ann"])).await;
-    assert_eq!(told_of(&mut ann).await, "order-1");
+    assert_eq!(notified_room(&mut ann).await, "order-1");
     let change = Intent::Add(user("bob"), Role::Member);
     let room = RoomId::new("order-1").unwrap();
     shop.announced(shop.engine.prepare_change(room, &shop.shop, change)).await;
-    assert_eq!(told_of(&mut bob).await, "order-1");
+    assert_eq!(notified_room(&mut bob).await, "order-1");
 }
 
 /// A direct room and an inbox are made by a message that does not say who is in them.
@@ -148,12 +148,12 @@ async fn announced_first_message_signals_peers() {
         let first = shop.engine.prepare(publish.clone()).unwrap();
         let room = first.room.to_string();
         shop.announced(first).await;
-        assert_eq!(told_of(&mut ann).await, room);
+        assert_eq!(notified_room(&mut ann).await, room);
         // The second one makes no room.
         shop.announced(shop.engine.prepare(publish).unwrap()).await;
     }
     shop.announced(shop.room("order-1", &["ann"])).await;
-    assert_eq!(told_of(&mut ann).await, "order-1", "nothing is told before it");
+    assert_eq!(notified_room(&mut ann).await, "order-1", "nothing is told before it");
 }
 
 /// And what was rolled back is not.
@@ -176,7 +176,7 @@ async fn announced_events_are_counted_and_told() {
     assert_eq!(counters.get("im_events_committed_total"), 0);
     shop.engine.announce(events).await.unwrap();
     assert_eq!(counters.get("im_events_committed_total"), 3);
-    assert_eq!(shop.told.0.load(Ordering::Relaxed), 3);
+    assert_eq!(shop.recorded.0.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,8 +184,8 @@ async fn prepared_room_has_rules_of_created() {
     let shop = Shop::open().await;
     let seed = RoomSeed { kind: RoomKind::Group, open: false, members: Vec::new() };
     let inbox = RoomId::inbox(&shop.shop);
-    let told = shop.engine.prepare_room(inbox, seed, &shop.shop).unwrap_err();
-    assert_eq!(told.code(), Code::Forbidden);
+    let error = shop.engine.prepare_room(inbox, seed, &shop.shop).unwrap_err();
+    assert_eq!(error.code(), Code::Forbidden);
     shop.commit(shop.room("order-1", &[])).await;
     let again = shop.store.append(vec![shop.room("order-1", &[])]).await.remove(0);
     assert_eq!(im_core::Error::from(again.unwrap_err()).code(), Code::Exists);

@@ -1,0 +1,286 @@
+//! The backend over a database with ordered keys.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use parking_lot::{Mutex, RwLock};
+
+use crate::backend::{
+    Answer, Backend, BackendError, BackendErrorKind, BackendInfo, BackendResult, Commit, FeedPlace,
+    Found, Read, Schema, SyncLevel, TableId,
+};
+use crate::id::random_bytes;
+
+use super::database::{Database, WriteBatch, Written};
+use super::draft::Draft;
+use super::keys;
+use super::layout::{Layout, Opening};
+use super::look::{self, WRITER};
+use super::versions::Versions;
+
+/// Whether what a backend is opened on is what was closed, or killed, the last time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OpenAs {
+    /// It is, with everything that was ever acknowledged as synced.
+    #[default]
+    SameGeneration,
+    /// It may lack something: it was restored from a copy, say, or the database does not survive a loss of power and there
+    /// was one. All rooms get another epoch, and clients are reset.
+    NewGeneration,
+}
+
+/// A backend over a database with ordered keys.
+///
+/// Commits are made by one call at a time, in groups as they are handed over; what they change is checked and written as one
+/// batch of the database. Memory: the rows that a group touches, and, where the database has no snapshots, the old values
+/// of what was changed since the oldest reader began.
+pub struct KeyValueBackend<D>(Arc<Shared<D>>);
+
+struct Shared<D> {
+    database: D,
+    open_as: OpenAs,
+    layout: OnceLock<Layout>,
+    /// The last tick of the change feed; locked by the call that commits.
+    tick: Mutex<u64>,
+    versions: Versions,
+    /// Locked for reading by whoever uses the database.
+    closed: RwLock<bool>,
+}
+
+/// How often a group is made anew because somebody else wrote at the same time.
+const MOST_ATTEMPTS: usize = 16;
+
+impl<D: Database> KeyValueBackend<D> {
+    /// A backend over what is in `database`.
+    pub fn new(database: D, open_as: OpenAs) -> Self {
+        let versions = Versions::default();
+        let (layout, tick, closed) = (OnceLock::new(), Mutex::new(0), RwLock::new(false));
+        Self(Arc::new(Shared { database, open_as, layout, tick, versions, closed }))
+    }
+
+    /// The database.
+    pub fn database(&self) -> &D {
+        &self.0.database
+    }
+
+    /// Does what may block where it may.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared<D>) -> BackendResult<T> + Send + 'static,
+    ) -> BackendResult<T> {
+        let open = |shared: &Shared<D>| {
+            let closed = shared.closed.read_recursive();
+            if *closed { Err(BackendError::closed()) } else { work(shared) }
+        };
+        if self.0.database.info().immediate {
+            return open(&self.0);
+        }
+        let shared = Arc::clone(&self.0);
+        let done = tokio::task::spawn_blocking(move || open(&shared)).await;
+        done.unwrap_or_else(|error| Err(unfinished(error)))
+    }
+}
+
+impl<D: Database> Shared<D> {
+    fn layout(&self) -> BackendResult<&Layout> {
+        self.layout.get().ok_or_else(|| BackendError::misuse("the backend was not opened"))
+    }
+
+    fn open(&self, schema: &Schema) -> BackendResult<u64> {
+        let mut last = self.tick.lock();
+        let fresh = || u64::from_be_bytes(random_bytes()) >> 11;
+        for _ in 0..MOST_ATTEMPTS {
+            let Opening { mut layout, mut batch, unfilled } =
+                Layout::open(schema, &self.database, fresh)?;
+            if self.open_as == OpenAs::NewGeneration {
+                layout.renew(&mut batch, fresh());
+            }
+            if self.write(&batch)? == Written::Changed {
+                continue;
+            }
+            for (table, index) in unfilled {
+                self.fill_index(&layout, table, index)?;
+            }
+            self.database.flush()?;
+            *last = look::last_tick(&self.database)?;
+            let generation = layout.generation;
+            return match self.layout.set(layout) {
+                Ok(()) => Ok(generation),
+                Err(_) => Err(BackendError::misuse("the backend was opened before")),
+            };
+        }
+        Err(contended())
+    }
+
+    /// Makes the entries of an index that was declared after records were written.
+    fn fill_index(&self, layout: &Layout, id: TableId, index: usize) -> BackendResult<()> {
+        let all = layout.range(&crate::backend::Range::of(id, Vec::new()))?;
+        let mut from = all.start;
+        loop {
+            let (mut batch, mut last) = (WriteBatch::default(), None);
+            let (mut rows, mut failed) = (Vec::new(), None);
+            self.database.scan(
+                &from..&all.end,
+                crate::backend::Way::Forwards,
+                &mut |key, value| {
+                    match layout.record(id, key, value.to_vec()) {
+                        Ok(record) => rows.push((key.to_vec(), record)),
+                        Err(error) => failed = Some(error),
+                    }
+                    match rows.len() < FILL && failed.is_none() {
+                        true => std::ops::ControlFlow::Continue(()),
+                        false => std::ops::ControlFlow::Break(()),
+                    }
+                },
+            )?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            for (key, record) in rows {
+                let entry = layout.indexed(id, &record)?.swap_remove(index);
+                batch.changes.push((entry, Some(Vec::new())));
+                last = Some(key);
+            }
+            let Some(last) = last else { return Ok(()) };
+            batch.changes.sort();
+            self.write(&batch)?;
+            from = keys::behind(&last);
+        }
+    }
+
+    fn write(&self, batch: &WriteBatch) -> BackendResult<Written> {
+        if batch.changes.is_empty() {
+            return Ok(Written::Applied);
+        }
+        let without_checks = WriteBatch { checks: Vec::new(), changes: batch.changes.clone() };
+        let exclusive = self.database.info().exclusive;
+        self.database.write(if exclusive { &without_checks } else { batch })
+    }
+
+    fn read(&self, reads: &[Read]) -> BackendResult<Vec<Found>> {
+        let layout = self.layout()?;
+        match self.database.snapshot()? {
+            Some(snapshot) => look::look(layout, &*snapshot, reads),
+            None => look::look(layout, &self.versions.snapshot(&self.database), reads),
+        }
+    }
+
+    fn commit(&self, commits: &[Commit]) -> Vec<BackendResult<Answer>> {
+        match self.write_group(commits) {
+            Ok(answers) => answers,
+            Err(error) => commits.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    fn write_group(&self, commits: &[Commit]) -> BackendResult<Vec<BackendResult<Answer>>> {
+        let info = self.database.info();
+        let layout = self.layout()?;
+        let mut last = self.tick.lock();
+        for _ in 0..MOST_ATTEMPTS {
+            let tick = if info.exclusive { *last } else { look::last_tick(&self.database)? };
+            let place = FeedPlace { writer: WRITER, tick: tick + 1 };
+            let mut draft = Draft::new(layout, &self.database, place);
+            let mut answers: Vec<BackendResult<Answer>> = Vec::with_capacity(commits.len());
+            for commit in commits {
+                let is_held = |at: usize| !matches!(answers.get(at), Some(Ok(Answer::Applied(_))));
+                answers.push(match commit.behind {
+                    Some(at) if is_held(at) => Ok(Answer::Skipped),
+                    _ => draft.make(commit),
+                });
+            }
+            let touched = draft.is_touched();
+            let drafted = draft.finish(!info.exclusive);
+            if drafted.batch.changes.is_empty() {
+                return Ok(answers);
+            }
+            let before = if info.snapshots { Vec::new() } else { drafted.before };
+            let version = self.versions.begin(before);
+            match self.database.write(&drafted.batch) {
+                Ok(Written::Applied) => {}
+                Ok(Written::Changed) => {
+                    self.versions.end(version);
+                    continue;
+                }
+                Err(error) => {
+                    self.versions.end(version);
+                    return Err(error);
+                }
+            }
+            if touched {
+                *last = place.tick;
+            }
+            drop(last);
+            let synced = commits.iter().any(|commit| commit.sync == SyncLevel::Synced);
+            let flushed = if synced { self.database.flush() } else { Ok(()) };
+            self.versions.end(version);
+            return flushed.map(|()| answers);
+        }
+        Err(contended())
+    }
+
+    fn close(&self) -> BackendResult<()> {
+        let mut closed = self.closed.write();
+        if std::mem::replace(&mut *closed, true) { Ok(()) } else { self.database.close() }
+    }
+}
+
+/// Records in one batch while an index is filled.
+const FILL: usize = 1_000;
+
+fn unfinished(error: tokio::task::JoinError) -> BackendError {
+    let words = "a call of the database has not come to its end";
+    BackendError::new(BackendErrorKind::InDoubt, words).because(error)
+}
+
+fn contended() -> BackendError {
+    let words = "others write to the same records all the time; nothing was written";
+    BackendError::new(BackendErrorKind::Unavailable, words)
+}
+
+impl<D: Database> fmt::Debug for KeyValueBackend<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let database = self.0.database.info().name;
+        f.debug_struct("KeyValueBackend").field("database", &database).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl<D: Database> Backend for KeyValueBackend<D> {
+    fn info(&self) -> BackendInfo {
+        let info = self.0.database.info();
+        BackendInfo {
+            name: info.name,
+            durability: info.durability,
+            exclusive: info.exclusive,
+            // One is written while another one is flushed.
+            writers: if info.immediate { usize::MAX } else { 2 },
+        }
+    }
+
+    async fn open(&self, schema: &Schema) -> BackendResult<u64> {
+        let schema = schema.clone();
+        self.run(move |shared| shared.open(&schema)).await
+    }
+
+    async fn read(&self, reads: Vec<Read>) -> BackendResult<Vec<Found>> {
+        self.run(move |shared| shared.read(&reads)).await
+    }
+
+    async fn commit(&self, commits: Vec<Commit>) -> Vec<BackendResult<Answer>> {
+        let count = commits.len();
+        match self.run(move |shared| Ok(shared.commit(&commits))).await {
+            Ok(answers) => answers,
+            Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn close(&self) -> BackendResult<()> {
+        if self.0.database.info().immediate {
+            return self.0.close();
+        }
+        let shared = Arc::clone(&self.0);
+        let closed = tokio::task::spawn_blocking(move || shared.close()).await;
+        closed.unwrap_or_else(|error| Err(unfinished(error)))
+    }
+}
