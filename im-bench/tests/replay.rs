@@ -162,7 +162,7 @@ fn trace_of_unclean_run_names_what_was_left() {
             .lines()
             .any(|line| line.contains("asks ") && line.contains(kind) && line.contains(room))
     };
-    assert!(asked("\"sub\"") && asked("\"unsub\""), "{trace}");
+    assert!(asked("\"subscribe\"") && asked("\"unsubscribe\""), "{trace}");
     assert!(trace.contains("listens, new socket: GET /im/poll?hold=25"), "{trace}");
     // The service follows all rooms to their ends.
     let whole = std::fs::read_to_string(to.join("service.log")).unwrap();

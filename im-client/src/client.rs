@@ -102,7 +102,7 @@ impl Client {
         self.ask(CommandBody::Signal { to, kind, content }).await.map(drop)
     }
 
-    /// Makes a room and becomes its owner. The ack of a room that is the caller's already, and as wished, says `repeated`.
+    /// Makes a room and becomes its owner. The ack of a room that is the caller's already, and as wished, says `duplicate`.
     ///
     /// # Errors
     ///

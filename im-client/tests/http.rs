@@ -204,7 +204,7 @@ async fn post_answered_502_is_posted_again() {
         polls.bad_gateway().await;
     }
     assert!(polls.request().await.0.starts_with("get /im/poll"));
-    polls.answer(br#"[{"t":"mark","at":"AQ"}]"#).await;
+    polls.answer(br#"[{"t":"position","at":"AQ"}]"#).await;
     assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
     connected.sink.send(message(r#"{"t":"send","id":2}"#)).await.unwrap();
     posts.request().await;
@@ -287,7 +287,7 @@ async fn credentials_go_with_every_request() {
     assert!(posts.whole_request().await.0.contains("authorization: bearer new"));
     posts.answer(br#"[{"t":"ok","id":2}]"#).await;
     assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
-    polls.answer(br#"[{"t":"mark","at":"AQ"}]"#).await;
+    polls.answer(br#"[{"t":"position","at":"AQ"}]"#).await;
     assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
     assert!(polls.whole_request().await.0.contains("authorization: bearer new"));
 }
@@ -306,8 +306,8 @@ async fn polling(down: Down) -> (Connected, Served, Served) {
     (connected, posts, polls)
 }
 
-const NOTHING: &[u8] = br#"[{"t":"mark","at":"AQ"}]"#;
-const FULL: &[u8] = br#"[{"t":"event","seq":1},{"t":"mark","at":"AQ"}]"#;
+const NOTHING: &[u8] = br#"[{"t":"position","at":"AQ"}]"#;
+const FULL: &[u8] = br#"[{"t":"event","seq":1},{"t":"position","at":"AQ"}]"#;
 
 /// Answers the poll that is there. Returns after how long the next one comes.
 async fn pause_after(connected: &mut Connected, polls: &mut Served, body: &[u8]) -> Duration {
@@ -326,7 +326,7 @@ async fn short_poll_after_events_is_at_once() {
     let (mut connected, _posts, mut polls) = polling(Down::ShortPoll(every)).await;
     polls.request().await;
     let text = "x".repeat(4096);
-    let large = format!(r#"[{{"t":"event","text":"{text}"}},{{"t":"mark","at":"AQ"}}]"#);
+    let large = format!(r#"[{{"t":"event","text":"{text}"}},{{"t":"position","at":"AQ"}}]"#);
     for body in [FULL, FULL, large.as_bytes()] {
         assert_eq!(pause_after(&mut connected, &mut polls, body).await, Duration::ZERO);
     }

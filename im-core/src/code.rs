@@ -58,23 +58,23 @@ codes! {
     /// The outcome is unknown: it may or may not have been done. The same message id makes the retry safe.
     Unknown = 4100, "the outcome is unknown; retry under the same message id";
     /// Another poll or connection took this one's place.
-    Superseded = 4101, "a newer request of the same session took this one's place";
+    Superseded = 4101, "replaced by a newer connection or request of the same session";
 
     /// Commands or frames come faster than allowed.
     RateLimited = 4200, "too many commands; slow down";
     /// The engine has no room for more work now.
     Overloaded = 4201, "the server is busy; try again later";
-    /// The store cannot take it now: it is full, failing or away. Nothing was kept.
-    StoreUnavailable = 4202, "the store cannot take it now; nothing was kept";
+    /// The store is unavailable: it is full, failing or away. Nothing was stored.
+    StoreUnavailable = 4202, "the store is unavailable; nothing was stored";
     /// The reader took so little for so long that it was cut off.
     SlowSubscriber = 4203, "you read too slowly; resume from your cursors";
     /// The user or the address has too many connections.
     TooManyConnections = 4204, "too many connections";
     /// Nothing was heard within the time allowed.
-    IdleTimeout = 4205, "nothing was heard from you for too long";
+    IdleTimeout = 4205, "no traffic from you for too long";
     /// An earlier send of the session's to the room was refused for the time being and is to come again first. Nothing
     /// was kept.
-    SenderOrder = 4206, "an earlier message of yours to this room comes first; send them again in their order";
+    SenderOrder = 4206, "an earlier send to this room has to be retried first; resend in order";
 
     /// No credentials were given and none are optional.
     Unauthenticated = 4300, "credentials are needed";
@@ -86,7 +86,7 @@ codes! {
     /// The session is not known, has expired or is another user's.
     UnknownSession = 4400, "the session is not known; open a new one";
     /// The cursors given are differences from a checkpoint that is not the one held. Send all of them.
-    StaleCheckpoint = 4401, "the checkpoint is another one; send all cursors";
+    StaleCheckpoint = 4401, "the checkpoint has another revision; send all cursors";
     /// The epoch named is not the room's.
     WrongEpoch = 4402, "the room has another epoch; start again from its head";
     /// The position named lies beyond the room's last event.
@@ -105,7 +105,7 @@ codes! {
     /// A field has a value that it must not have.
     BadField = 4504, "a field has a value that it must not have";
     /// The protocol version is not spoken here.
-    WrongVersion = 4505, "this protocol version is not spoken here";
+    WrongVersion = 4505, "this protocol version is not supported";
     /// The frame, or something in it, is too large.
     TooLarge = 4506, "too large";
     /// The values nest too deeply.
@@ -113,7 +113,7 @@ codes! {
     /// Too many values, frames, rooms, members …
     TooMany = 4508, "too many";
     /// A first frame of another kind, or a second `hello`.
-    OutOfOrder = 4509, "not now: hello comes first, and once";
+    OutOfOrder = 4509, "out of order: hello must be the first command, once";
     /// The hello did not come in time.
     HandshakeTimeout = 4510, "no hello within the time allowed";
     /// The page's origin is not allowed.

@@ -94,7 +94,7 @@ async fn create_done_twice_comes_to_the_same() {
     let create = json!({"t": "create", "id": 2, "room": "tea", "open": true, "members": ["cat"]});
     let first = ann.ask(create.clone()).await;
     let again = ann.ask(create.clone()).await;
-    assert_eq!((&first["repeated"], &again["repeated"]), (&json!(false), &json!(true)));
+    assert_eq!((&first["duplicate"], &again["duplicate"]), (&json!(false), &json!(true)));
     assert_eq!((&again["seq"], &again["epoch"]), (&first["seq"], &first["epoch"]));
     assert_eq!(code(&bob.ask(create).await), 4523, "it is open, so that it exists is no secret");
 }
@@ -126,7 +126,7 @@ async fn sends_and_signals_to_users_are_refused_alike() {
     let mut ann = greeted(&engine, "ann").await;
     let mut bob = greeted(&engine, "bob").await;
     // Bob's inbox exists, cat's does not.
-    bob.ask(json!({"t": "sub", "id": 2, "room": "user:bob"})).await;
+    bob.ask(json!({"t": "subscribe", "id": 2, "room": "user:bob"})).await;
     for (n, user) in ["ann", "bob", "cat"].into_iter().enumerate() {
         let mid = format!("0123456789abcdef-{n}");
         let send =

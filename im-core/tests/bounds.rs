@@ -174,7 +174,7 @@ async fn windows_count_every_form() {
     let engine = started(config).await;
     room_of_control_characters(&engine, 0).await;
     let mut bob = greeted(&engine, "bob").await;
-    bob.ask(json!({"t": "sub", "id": 2, "room": "tea"})).await;
+    bob.ask(json!({"t": "subscribe", "id": 2, "room": "tea"})).await;
     let to = || im_core::wire::Target::Room(im_core::RoomId::new("tea").unwrap());
     let ann = im_core::UserId::new("ann").unwrap();
     for n in 0..10 {
@@ -199,7 +199,7 @@ async fn all_windows_together_are_bounded() {
         let room = format!("tea-{n}");
         let made = json!({"t": "create", "id": 2, "room": room, "kind": "channel"});
         assert_eq!(bob.ask(made).await["t"], "ok");
-        bob.ask(json!({"t": "sub", "id": 3, "room": room})).await;
+        bob.ask(json!({"t": "subscribe", "id": 3, "room": room})).await;
         cursors.push(room);
     }
     for room in &cursors {
@@ -217,15 +217,15 @@ async fn all_windows_together_are_bounded() {
     assert_eq!(engine.usage().window_bytes, 0);
     // Whoever comes back is fed from the store.
     let mut carol = greeted(&engine, "bob").await;
-    let status = carol.ask(json!({"t": "sub", "id": 2, "room": "tea-7"})).await;
+    let status = carol.ask(json!({"t": "subscribe", "id": 2, "room": "tea-7"})).await;
     let epoch = &status["rooms"][0]["epoch"];
-    let since = json!({"t": "sub", "id": 3, "room": "tea-7", "epoch": epoch, "since": 1});
+    let since = json!({"t": "subscribe", "id": 3, "room": "tea-7", "epoch": epoch, "since": 1});
     assert_eq!(carol.ask(since).await["t"], "ok");
     assert_eq!(carol.until(|frame| frame["t"] == "event").await["seq"], 2);
 }
 
 fn set(room: &str, key: usize, value: &str) -> Value {
-    json!({"t": "set", "id": 4, "room": room, "key": format!("k{key}"), "value": value})
+    json!({"t": "put_state", "id": 4, "room": room, "key": format!("k{key}"), "value": value})
 }
 
 /// Rooms full of state, all followed by ann.
@@ -235,7 +235,7 @@ async fn rooms_full_of_state(engine: &Engine, count: usize) -> support::Client {
         let room = format!("tea-{n}");
         let made = ann.ask(json!({"t": "create", "id": 2, "room": room, "open": true})).await;
         assert_eq!(made["t"], "ok", "{made}");
-        ann.ask(json!({"t": "sub", "id": 3, "room": room})).await;
+        ann.ask(json!({"t": "subscribe", "id": 3, "room": room})).await;
         for key in 0..2 {
             let done = ann.ask(set(&room, key, &"x".repeat(30 * KIB))).await;
             assert_eq!(done["t"], "ok", "{done}");
@@ -267,7 +267,7 @@ async fn evicted_state_is_read_when_followed() {
     for n in [0, 50, 99] {
         let room = format!("tea-{n}");
         bob.ask(json!({"t": "join", "id": 2, "room": room})).await;
-        bob.ask(json!({"t": "sub", "id": 3, "room": room})).await;
+        bob.ask(json!({"t": "subscribe", "id": 3, "room": room})).await;
         let mut keys = Vec::new();
         while keys.len() < 2 {
             let part = bob.until(|frame| frame["t"] == "snapshot").await;

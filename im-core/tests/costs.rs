@@ -122,7 +122,7 @@ async fn resume_of_a_checkpoint_is_paid_for() {
     let welcome = ann.ask(json!({"t": "hello", "id": 1, "v": 1, "user": "ann"})).await;
     for n in 0..40 {
         ann.ask(json!({"t": "create", "id": 2, "room": format!("r{n}")})).await;
-        ann.ask(json!({"t": "sub", "id": 3, "room": format!("r{n}")})).await;
+        ann.ask(json!({"t": "subscribe", "id": 3, "room": format!("r{n}")})).await;
     }
     let mut again = Client::new(&engine);
     let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann",
@@ -221,7 +221,7 @@ async fn until_cut_off(client: &mut Client, mut frame: impl FnMut(u64) -> Value)
     for id in 0..10_000 {
         client.send(frame(id)).await;
         match client.next().await {
-            bye if bye["t"] == "bye" => return (slowed, bye["code"].as_u64().unwrap()),
+            bye if bye["t"] == "disconnect" => return (slowed, bye["code"].as_u64().unwrap()),
             refused if refused["code"] == 4200 => {
                 assert_eq!(refused["id"], id);
                 slowed += 1;

@@ -21,7 +21,7 @@ async fn two_people_talk_in_a_group_and_one_comes_back() {
     assert_eq!(made["seq"], 1, "{made}");
     bob.ask(json!({"t": "join", "id": 2, "room": "tea"})).await;
     for client in [&mut ann, &mut bob] {
-        let status = client.ask(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+        let status = client.ask(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
         assert_eq!(status["rooms"][0]["status"], "ok", "{status}");
     }
     let mid = "0123456789abcdef";
@@ -29,7 +29,7 @@ async fn two_people_talk_in_a_group_and_one_comes_back() {
         json!({"t": "send", "id": 4, "room": "tea", "mid": mid, "content": {"text": "milk?"}});
     let sent = ann.ask(send.clone()).await;
     assert_eq!(sent["seq"], 3, "{sent}");
-    assert_eq!(ann.ask(send).await["repeated"], true);
+    assert_eq!(ann.ask(send).await["duplicate"], true);
     let event = bob.until(|f| f["t"] == "event").await;
     assert_eq!(event["content"]["text"], "milk?");
 
@@ -58,7 +58,7 @@ async fn strangers_do_not_learn_whether_a_closed_room_exists() {
     let direct = ann.ask(said).await["room"].clone();
     let here = [json!("closed"), direct];
     for (at, room) in here.iter().enumerate() {
-        for (step, t) in ["leave", "join", "sub", "members", "history"].iter().enumerate() {
+        for (step, t) in ["leave", "join", "subscribe", "members", "history"].iter().enumerate() {
             let id = 100 + at * 10 + step;
             let there = eve.ask(json!({"t": t, "id": id, "room": room})).await;
             let absent = eve.ask(json!({"t": t, "id": id, "room": "no-such-room"})).await;

@@ -14,7 +14,8 @@ async fn listener(engine: &Engine) -> Connection {
     let credentials = Credentials::default();
     let peer = Peer { transport: "test", encoding: Encoding::Json, address: None, credentials };
     let connection = engine.accept(peer).unwrap();
-    let first = r#"[{"t":"hello","id":1,"v":1,"user":"bob"},{"t":"sub","id":2,"room":"tea"}]"#;
+    let first =
+        r#"[{"t":"hello","id":1,"v":1,"user":"bob"},{"t":"subscribe","id":2,"room":"tea"}]"#;
     connection.submit(first.into()).await;
     connection
 }

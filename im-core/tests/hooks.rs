@@ -36,7 +36,7 @@ async fn a_hook_that_panics_keeps_no_message_back() {
     let engine = Engine::builder().allow_anonymous().hooks(Arc::new(Clumsy)).start().await.unwrap();
     let mut ann = greeted(&engine, "ann").await;
     ann.ask(json!({"t": "create", "id": 2, "room": "tea"})).await;
-    ann.ask(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    ann.ask(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     for n in 0..3 {
         let mid = format!("0123456789abcdef-{n}");
         let send = json!({"t": "send", "id": 4, "room": "tea", "mid": mid, "content": n});
@@ -101,10 +101,10 @@ async fn hook_is_asked_per_kind_of_act() {
     let acts = [
         json!({"t": "create", "id": 2, "room": "tea"}),
         json!({"t": "member", "id": 3, "room": "tea", "user": "bob", "act": "add", "role": "member"}),
-        json!({"t": "sub", "id": 4, "room": "tea"}),
+        json!({"t": "subscribe", "id": 4, "room": "tea"}),
         json!({"t": "send", "id": 5, "room": "tea", "mid": "0123456789abcdef", "content": 1}),
         json!({"t": "signal", "id": 6, "room": "tea", "kind": "typing", "content": 1}),
-        json!({"t": "set", "id": 7, "room": "tea", "key": "k", "value": 1}),
+        json!({"t": "put_state", "id": 7, "room": "tea", "key": "k", "value": 1}),
     ];
     for kind in all {
         let hooks = Registrar::new(match kind {

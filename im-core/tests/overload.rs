@@ -103,9 +103,9 @@ async fn a_hook_that_never_answers_refuses_after_its_time_and_holds_up_nobody_el
     let commands = [
         send(3, "mumble"),
         json!({"t": "join", "id": 4, "room": "tea"}),
-        json!({"t": "sub", "id": 5, "room": "tea"}),
+        json!({"t": "subscribe", "id": 5, "room": "tea"}),
         json!({"t": "history", "id": 6, "room": "tea"}),
-        json!({"t": "set", "id": 7, "room": "tea", "key": "k", "value": 1}),
+        json!({"t": "put_state", "id": 7, "room": "tea", "key": "k", "value": 1}),
         json!({"t": "create", "id": 8, "room": "tea-2"}),
     ];
     for command in commands {
@@ -137,7 +137,10 @@ async fn an_authenticator_that_never_answers_refuses_after_its_time() {
     assert_eq!((&refused["t"], &refused["code"]), (&json!("err"), &json!(4201)), "{refused}");
     assert_eq!(began.elapsed().as_secs(), 5);
     let bye = molly.next().await;
-    assert_eq!((&bye["t"], &bye["code"], molly.closed), (&json!("bye"), &json!(4201), Some(4201)));
+    assert_eq!(
+        (&bye["t"], &bye["code"], molly.closed),
+        (&json!("disconnect"), &json!(4201), Some(4201))
+    );
 
     let refused = ann.ask(json!({"t": "refresh", "id": 2, "token": "of a slow service"})).await;
     assert_eq!((&refused["t"], &refused["code"]), (&json!("err"), &json!(4201)), "{refused}");
@@ -155,8 +158,7 @@ async fn state_that_waits_for_the_store_is_bounded() {
     let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
     let mut ann = Client::greeted(&engine, "ann").await;
     ann.ask(json!({"t": "create", "id": 2, "room": "tea"})).await;
-    let set =
-        |id: u64, key: &str| json!({"t": "set", "id": id, "room": "tea", "key": key, "value": id});
+    let set = |id: u64, key: &str| json!({"t": "put_state", "id": id, "room": "tea", "key": key, "value": id});
     assert_eq!(ann.ask(set(3, "a")).await["t"], "ok");
     assert_eq!(ann.ask(set(4, "b")).await["t"], "ok");
     let refused = ann.ask(set(5, "c")).await;

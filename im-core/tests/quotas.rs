@@ -132,7 +132,7 @@ async fn stale_state_uses_no_bytes() {
     let (engine, _) = engine(Allowances::none().bytes_per_user(hourly(10_000))).await;
     let ann = greeted(&engine, HOME, "ann").await.unwrap();
     ask(&ann, json!({"t": "create", "id": 2, "room": "tea"})).await;
-    let set = |stamp: &str| json!({"t": "set", "id": 3, "room": "tea", "key": "k", "value": "x".repeat(4000), "stamp": stamp});
+    let set = |stamp: &str| json!({"t": "put_state", "id": 3, "room": "tea", "key": "k", "value": "x".repeat(4000), "stamp": stamp});
     assert_eq!(code(&ask(&ann, set("2-0-0")).await), 0);
     for _ in 0..10 {
         assert_eq!(code(&ask(&ann, set("1-0-0")).await), 4527);
@@ -192,7 +192,8 @@ async fn user_stores_only_so_many_bytes() {
     assert_eq!(code(&ask(&ann, send(3)).await), 0);
     assert_eq!(code(&ask(&ann, send(4)).await), 0);
     assert_eq!(code(&ask(&ann, send(5)).await), 4200);
-    let set = json!({"t": "set", "id": 6, "room": "tea", "key": "k", "value": "x".repeat(4000)});
+    let set =
+        json!({"t": "put_state", "id": 6, "room": "tea", "key": "k", "value": "x".repeat(4000)});
     assert_eq!(code(&ask(&ann, set).await), 4200, "state is stored too");
     let members: Vec<_> = (0..100).map(|n| format!("u{n}")).collect();
     let create = json!({"t": "create", "id": 7, "room": "large", "members": members});

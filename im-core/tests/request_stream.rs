@@ -142,7 +142,7 @@ async fn at_tea(room: &str) -> (RequestStream, RequestStream) {
     let mut bob = ann.and("bob").await;
     ann.call(json!({"t": "create", "id": 2, "room": room, "open": true})).await;
     bob.call(json!({"t": "join", "id": 2, "room": room})).await;
-    let status = ann.call(json!({"t": "sub", "id": 3, "room": room})).await;
+    let status = ann.call(json!({"t": "subscribe", "id": 3, "room": room})).await;
     assert_eq!(status["rooms"][0]["status"], "ok", "{status}");
     (ann, bob)
 }
@@ -192,12 +192,12 @@ async fn what_commands_change_reaches_a_downlink_that_is_open_elsewhere() {
         .await;
     // By whichever node.
     for room in ["news", "tea"] {
-        ann.call(json!({"t": "sub", "id": 5, "room": room})).await;
+        ann.call(json!({"t": "subscribe", "id": 5, "room": room})).await;
         let begun = format!("{room} ok");
         // News of the invitation may come first.
         while !brief(&next(&down).await).contains(&begun) {}
     }
-    ann.call(json!({"t": "unsub", "id": 6, "room": "tea"})).await;
+    ann.call(json!({"t": "unsubscribe", "id": 6, "room": "tea"})).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     bob.say("tea", "unheard").await;
     bob.say("news", "heard").await;
@@ -224,8 +224,7 @@ async fn a_newer_downlink_takes_the_place_of_the_older_one_on_any_node() {
 #[tokio::test(start_paused = true)]
 async fn state_comes_once_and_again_only_when_it_has_changed() {
     let (mut ann, mut bob) = at_tea("tea").await;
-    let set =
-        |value: u64| json!({"t": "set", "id": 7, "room": "tea", "key": "kettle", "value": value});
+    let set = |value: u64| json!({"t": "put_state", "id": 7, "room": "tea", "key": "kettle", "value": value});
     bob.call(set(1)).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     let (frames, stream_position) = ann.poll(None).await;
@@ -248,10 +247,12 @@ async fn state_that_is_on_its_way_to_the_store_is_there_on_every_node() {
     ann.hello("ann").await;
     let mut bob = ann.and("bob").await;
     ann.call(json!({"t": "create", "id": 2, "room": "tea", "members": ["bob"]})).await;
-    ann.call(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    ann.call(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     for value in [1, 2, 3] {
-        bob.call(json!({"t": "set", "id": 7, "room": "tea", "key": "kettle", "value": value}))
-            .await;
+        bob.call(
+            json!({"t": "put_state", "id": 7, "room": "tea", "key": "kettle", "value": value}),
+        )
+        .await;
         // What the nodes have told each other has arrived.
         tokio::time::sleep(Duration::from_millis(1)).await;
         for _node in 0..2 {
@@ -265,7 +266,7 @@ async fn state_that_is_on_its_way_to_the_store_is_there_on_every_node() {
 #[tokio::test(start_paused = true)]
 async fn who_is_removed_is_told_once_and_hears_no_more() {
     let (mut ann, mut bob) = at_tea("tea").await;
-    bob.call(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    bob.call(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let (_, stream_position) = bob.poll(None).await;
     ann.call(json!({"t": "member", "id": 8, "room": "tea", "user": "bob", "act": "ban"})).await;
     ann.say("tea", "secret").await;
@@ -281,7 +282,7 @@ async fn many_busy_rooms_get_ahead_with_small_marks() {
     let rooms: Vec<String> = (0..300).map(|n| format!("room{n}")).collect();
     for room in &rooms {
         ann.call(json!({"t": "create", "id": 2, "room": room})).await;
-        ann.call(json!({"t": "sub", "id": 3, "room": room})).await;
+        ann.call(json!({"t": "subscribe", "id": 3, "room": room})).await;
     }
     let (begun, mut stream_position) = ann.poll(None).await;
     assert_eq!(begun.len(), rooms.len());
@@ -316,7 +317,7 @@ async fn who_comes_back_says_what_is_followed() {
     let (mut ann, mut bob) = at_tea("tea").await;
     bob.call(json!({"t": "create", "id": 4, "room": "news", "open": true, "members": ["ann"]}))
         .await;
-    let news = ann.call(json!({"t": "sub", "id": 5, "room": "news"})).await;
+    let news = ann.call(json!({"t": "subscribe", "id": 5, "room": "news"})).await;
     let status = &news["rooms"][0];
     bob.say("news", "a").await;
     bob.say("tea", "b").await;
@@ -424,7 +425,7 @@ async fn what_was_not_handed_out_is_said_again() {
     let rooms: Vec<String> = (0..5).map(|n| format!("room{n}")).collect();
     for room in &rooms {
         ann.call(json!({"t": "create", "id": 2, "room": room})).await;
-        ann.call(json!({"t": "sub", "id": 3, "room": room})).await;
+        ann.call(json!({"t": "subscribe", "id": 3, "room": room})).await;
     }
     let down = ann.try_open_stream(None).await.unwrap();
     let (first, stream_position) = sip(&down).await;
@@ -443,7 +444,7 @@ async fn a_gap_that_was_not_handed_out_is_told_again() {
     let mut ann = RequestStream { engines: vec![engine.clone(), engine], turn: 0, token: None };
     ann.hello("ann").await;
     ann.call(json!({"t": "create", "id": 2, "room": "tea"})).await;
-    ann.call(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    ann.call(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let (_, stream_position) = ann.poll(None).await;
     for n in 0..9 {
         ann.say("tea", &n.to_string()).await;
@@ -460,7 +461,7 @@ async fn a_gap_that_was_not_handed_out_is_told_again() {
 #[tokio::test(start_paused = true)]
 async fn a_denial_that_was_not_handed_out_is_told_again() {
     let (mut ann, mut bob) = at_tea("tea").await;
-    bob.call(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    bob.call(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let down = bob.try_open_stream(None).await.unwrap();
     assert_eq!(brief(&taken(&down).await.0), ["tea ok"]);
     ann.call(json!({"t": "member", "id": 8, "room": "tea", "user": "bob", "act": "ban"})).await;
@@ -474,8 +475,7 @@ async fn a_denial_that_was_not_handed_out_is_told_again() {
 #[tokio::test(start_paused = true)]
 async fn state_that_came_after_the_end_of_a_downlink_is_handed_out_by_the_next() {
     let (mut ann, mut bob) = at_tea("tea").await;
-    let set =
-        |value: u64| json!({"t": "set", "id": 7, "room": "tea", "key": "kettle", "value": value});
+    let set = |value: u64| json!({"t": "put_state", "id": 7, "room": "tea", "key": "kettle", "value": value});
     bob.call(set(1)).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     let down = ann.try_open_stream(None).await.unwrap();
@@ -484,14 +484,14 @@ async fn state_that_came_after_the_end_of_a_downlink_is_handed_out_by_the_next()
     bob.call(set(2)).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     let (last, stream_position) = taken(&down).await;
-    assert_eq!(brief(&last), ["bye"]);
+    assert_eq!(brief(&last), ["disconnect"]);
     assert_eq!(brief(&ann.poll(Some(&stream_position)).await.0), ["tea snapshot of 1"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_mark_of_another_session_or_of_a_later_day_says_nothing() {
     let (mut ann, mut bob) = at_tea("tea").await;
-    bob.call(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    bob.call(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let (_, others) = bob.poll(None).await;
     let (_, mine) = ann.poll(None).await;
     assert_eq!(brief(&ann.poll(Some(&others)).await.0), ["tea ok"]);
@@ -506,10 +506,10 @@ async fn a_look_at_the_checkpoint_after_the_end_follows_nothing() {
     let (mut ann, mut bob) = at_tea("tea").await;
     let down = ann.try_open_stream(None).await.unwrap();
     down.close(Code::Closed);
-    ann.call(json!({"t": "sub", "id": 5, "room": "tea"})).await;
+    ann.call(json!({"t": "subscribe", "id": 5, "room": "tea"})).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     bob.say("tea", "unheard").await;
-    assert_eq!(brief(&taken(&down).await.0), ["tea ok", "bye"]);
+    assert_eq!(brief(&taken(&down).await.0), ["tea ok", "disconnect"]);
 }
 
 /// The seqs of the events among these frames.
@@ -527,7 +527,7 @@ async fn stream_position_moves_no_checkpoint() {
     let names: Vec<String> = (0..ROOMS).map(|n| format!("room{n}")).collect();
     for name in &names {
         ann.call(json!({"t": "create", "id": 2, "room": name})).await;
-        ann.call(json!({"t": "sub", "id": 3, "room": name})).await;
+        ann.call(json!({"t": "subscribe", "id": 3, "room": name})).await;
     }
     let (_, stream_position) = ann.poll(None).await;
     for name in &names {

@@ -39,7 +39,7 @@ async fn a_late_hint_spares_the_younger_connection() {
     let welcome = first.ask(json!({"t": "hello", "id": 1, "v": 1, "user": "ann"})).await;
     let mut second = Client::new(&engine);
     assert_eq!(second.ask(again(&welcome)).await["resumed"], true);
-    assert_eq!(first.until(|f| f["t"] == "bye").await["code"], 4101);
+    assert_eq!(first.until(|f| f["t"] == "disconnect").await["code"], 4101);
     let superseded = |before| Envelope {
         from: NodeId(7),
         message: BusMessage::Close {
@@ -54,7 +54,7 @@ async fn a_late_hint_spares_the_younger_connection() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(second.ask(json!({"t": "ping", "id": 2})).await["t"], "ok");
     bus.publish(superseded(3));
-    assert_eq!(second.until(|f| f["t"] == "bye").await["code"], 4101);
+    assert_eq!(second.until(|f| f["t"] == "disconnect").await["code"], 4101);
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,7 +36,7 @@ async fn many_rooms_begin_on_a_store_that_reads_one_thing_at_a_time() {
     let token = ResumeToken { session, secret: Secret::new(text(&welcome, "secret")) };
     for n in 0..ROOMS {
         let both = format!(
-            r#"[{{"t":"create","id":2,"room":"r{n}"}},{{"t":"sub","id":3,"room":"r{n}"}}]"#
+            r#"[{{"t":"create","id":2,"room":"r{n}"}},{{"t":"subscribe","id":3,"room":"r{n}"}}]"#
         );
         let answers = engine.call(peer(), Some(&token), both.into()).await.unwrap().all().await;
         assert_eq!(answers.len(), 2);

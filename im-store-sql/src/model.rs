@@ -40,7 +40,7 @@ const KINDS: [(&str, RoomKind); 4] = [
     ("direct", RoomKind::Direct),
     ("group", RoomKind::Group),
     ("channel", RoomKind::Channel),
-    ("inbox", RoomKind::Inbox),
+    ("own", RoomKind::Inbox),
 ];
 
 /// Queries name the last two.

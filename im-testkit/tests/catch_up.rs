@@ -60,7 +60,7 @@ impl Client {
     /// Creates a room, subscribes to it, and sends so many messages: seqs 2 and up.
     async fn fill(&self, room: &str, messages: u64) {
         self.call(json!({"t": "create", "id": 2, "room": room})).await;
-        self.call(json!({"t": "sub", "id": 3, "room": room})).await;
+        self.call(json!({"t": "subscribe", "id": 3, "room": room})).await;
         for n in 0..messages {
             let mid = format!("0123456789abcdef-{room}-{n}");
             self.call(json!({"t": "send", "id": 4, "room": room, "mid": mid, "content": n})).await;
@@ -107,7 +107,7 @@ async fn end_during_catch_up_leaves_no_hole() {
     while let Some(batch) = down.take(1).await {
         delivered.extend(frames(Some(batch)));
     }
-    assert_eq!(delivered.last().unwrap()["t"], "bye");
+    assert_eq!(delivered.last().unwrap()["t"], "disconnect");
     let before = seqs(&delivered, "tea");
     let next = before.last().unwrap() + 1;
     assert_eq!(before, (2..next).collect::<Vec<_>>());
@@ -132,7 +132,7 @@ async fn acknowledged_subscription_comes_before_older_events() {
     }
     let epoch = delivered.last().unwrap()["epoch"].clone();
     let gate = ann.store.hold(Operation::Checkpoint, Moment::Before);
-    ann.call(json!({"t": "sub", "id": 5, "room": "tea", "epoch": epoch, "since": 2})).await;
+    ann.call(json!({"t": "subscribe", "id": 5, "room": "tea", "epoch": epoch, "since": 2})).await;
     let mid = "0123456789abcdef-tea-late";
     ann.call(json!({"t": "send", "id": 6, "room": "tea", "mid": mid, "content": "late"})).await;
     let taking = tokio::spawn({
@@ -171,7 +171,9 @@ async fn pages_in_memory_pass_eight_times() {
     // Nobody had to read milk from the store, so none of its pages is in memory.
     let other = ann.other_session().await;
     for (room, epoch) in [("milk", milk), ("tea", tea)] {
-        other.call(json!({"t": "sub", "id": 2, "room": room, "epoch": epoch, "since": 1})).await;
+        other
+            .call(json!({"t": "subscribe", "id": 2, "room": room, "epoch": epoch, "since": 1}))
+            .await;
     }
     let down = other.listen(None).await;
     let mut delivered = Vec::new();
@@ -194,7 +196,7 @@ async fn acks_come_while_log_is_read() {
     let mut bob = support::Client::greeted(&ann.engine, "ann").await;
     let epoch = bob.ask(json!({"t": "history", "id": 2, "room": "tea"})).await["epoch"].clone();
     let gate = ann.store.hold(Operation::Read, Moment::After);
-    bob.ask(json!({"t": "sub", "id": 3, "room": "tea", "epoch": epoch, "since": 1})).await;
+    bob.ask(json!({"t": "subscribe", "id": 3, "room": "tea", "epoch": epoch, "since": 1})).await;
     let heartbeat = bob.connection.next(1 << 16).await;
     gate.reached(1).await;
     assert!(heartbeat.frames.is_empty() && heartbeat.heartbeat, "{heartbeat:?}");

@@ -54,11 +54,11 @@ async fn closed_room_costs_strangers_what_none_does() {
     let commands = [
         json!({"t": "history"}),
         json!({"t": "members"}),
-        json!({"t": "sub"}),
-        json!({"t": "sub", "epoch": "1.1", "since": 1}),
+        json!({"t": "subscribe"}),
+        json!({"t": "subscribe", "epoch": "1.1", "since": 1}),
         json!({"t": "signal", "content": 1}),
-        json!({"t": "set", "key": "k", "value": 1}),
-        json!({"t": "unset", "key": "k"}),
+        json!({"t": "put_state", "key": "k", "value": 1}),
+        json!({"t": "remove_state", "key": "k"}),
         json!({"t": "join"}),
         json!({"t": "leave"}),
         json!({"t": "member", "user": "eve", "act": "add", "role": "owner"}),
@@ -116,7 +116,7 @@ async fn subscribed(engine: &Engine, user: &str, room: &str) -> Access {
     let mut token = None;
     for command in [
         json!({"t": "hello", "id": 1, "v": 1, "user": user}),
-        json!({"t": "sub", "id": 2, "room": room}),
+        json!({"t": "subscribe", "id": 2, "room": room}),
     ] {
         let message = Bytes::from(command.to_string());
         let acks = engine.call(peer(), token.as_ref(), message).await.unwrap().all().await;

@@ -102,7 +102,7 @@ async fn failed_look_is_repeated_after_a_tick() {
     session.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
     let down = session.listen().await;
     store.fail_times(Operation::Checkpoint, Fault::Unavailable, 2);
-    session.done(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    session.done(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     assert_eq!(until_begun(&down, 1).await, Duration::from_secs(3), "a tick, and two");
 }
 
@@ -132,7 +132,7 @@ async fn panicking_hook_keeps_no_take_waiting() {
     session.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
     let down = session.listen().await;
     // The first time here, and the second time by the downlink.
-    session.done(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    session.done(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let take = tokio::time::timeout(Duration::from_secs(3600), down.take(1 << 16));
     assert!(take.await.expect("it waits for ever").is_none(), "nothing has begun");
     assert_eq!(until_begun(&down, 1).await, Duration::from_secs(1));
@@ -147,7 +147,7 @@ async fn failing_looks_do_not_pile_up() {
     session.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
     let down = session.listen().await;
     store.fail_times(Operation::Checkpoint, Fault::Unavailable, 10_000);
-    session.done(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    session.done(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     tokio::time::sleep(Duration::from_secs(600)).await;
     let before = store.calls(Operation::Checkpoint);
     tokio::time::sleep(Duration::from_secs(100)).await;
@@ -166,18 +166,18 @@ async fn failing_state_is_read_once_a_tick() {
     let engine = engine.start().await.unwrap();
     let session = Session::open(&engine, "ann").await;
     session.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
-    session.done(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    session.done(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let down = session.listen().await;
     assert_eq!(until_begun(&down, 1).await, Duration::ZERO);
-    session.done(json!({"t": "set", "id": 4, "room": "tea", "key": "k", "value": 1})).await;
+    session.done(json!({"t": "put_state", "id": 4, "room": "tea", "key": "k", "value": 1})).await;
     // Once it is in the store and was not used for a while, other state takes its place in memory.
     tokio::time::sleep(Duration::from_secs(60)).await;
     session.done(json!({"t": "create", "id": 5, "room": "milk"})).await;
-    session.done(json!({"t": "sub", "id": 6, "room": "milk"})).await;
-    session.done(json!({"t": "set", "id": 7, "room": "milk", "key": "k", "value": 1})).await;
+    session.done(json!({"t": "subscribe", "id": 6, "room": "milk"})).await;
+    session.done(json!({"t": "put_state", "id": 7, "room": "milk", "key": "k", "value": 1})).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let other = Session::open(&engine, "ann").await;
-    other.done(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    other.done(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let down = other.listen().await;
     let before = store.calls(Operation::State);
     // Not for ever, so that a subscriber that asks all the time comes to an end.

@@ -107,17 +107,17 @@ async fn only_what_is_stored_is_counted() {
     assert_eq!(ledger.used(Resource::Rooms), 1);
     let empty = bytes(&ledger);
     let first = ann.ask(send(3)).await;
-    assert_eq!(first["repeated"], false, "{first}");
+    assert_eq!(first["duplicate"], false, "{first}");
     let one = bytes(&ledger) - empty;
     assert!(one > 32_000, "{one}");
     for _ in 0..10 {
         let again = ann.ask(send(3)).await;
-        assert_eq!(again["repeated"], true, "{again}");
+        assert_eq!(again["duplicate"], true, "{again}");
     }
     let refused = [
         json!({"t": "send", "room": "tea", "mid": "0123456789abcdef-3", "content": "other"}),
         json!({"t": "send", "room": "nowhere", "mid": "0123456789abcdef-4", "content": "x"}),
-        json!({"t": "set", "room": "nowhere", "key": "k", "value": "x"}),
+        json!({"t": "put_state", "room": "nowhere", "key": "k", "value": "x"}),
         json!({"t": "create", "room": "dm:tea"}),
     ];
     for mut command in refused {
@@ -129,7 +129,7 @@ async fn only_what_is_stored_is_counted() {
     // A message whose outcome was not known is counted once at most.
     store.fail_times(Operation::Append, Fault::UnknownAfter, 1);
     assert_eq!(ann.ask(send(6)).await["code"], 4100);
-    assert_eq!(ann.ask(send(6)).await["repeated"], true);
+    assert_eq!(ann.ask(send(6)).await["duplicate"], true);
     assert!(bytes(&ledger) <= empty + 2 * one);
     // Of messages that make a direct room together, one has made it.
     let rooms = ledger.used(Resource::Rooms);

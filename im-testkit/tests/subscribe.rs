@@ -64,9 +64,9 @@ async fn subscription_again_without_cursor_repeats_nothing() {
     let (mut ann, mut other) =
         (Client::greeted(&engine, "ann").await, Client::greeted(&engine, "ann").await);
     ann.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
-    ann.done(json!({"t": "sub", "id": 3, "room": "tea"})).await;
+    ann.done(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let gate = store.hold(Operation::ChangeCheckpoint, Moment::Before);
-    ann.tell_aside(&json!({"t": "sub", "id": 4, "room": "tea"}));
+    ann.tell_aside(&json!({"t": "subscribe", "id": 4, "room": "tea"}));
     gate.reached(1).await;
     other.say(10).await;
     assert_eq!(other.ack(10).await.0["t"], "ok");
@@ -86,11 +86,11 @@ async fn store_failure_after_ack_denies_nothing() {
     let mut ann = Client::greeted(&engine, "ann").await;
     ann.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
     let gate = store.hold(Operation::ChangeCheckpoint, Moment::After);
-    ann.tell_aside(&json!({"t": "sub", "id": 3, "room": "tea"}));
+    ann.tell_aside(&json!({"t": "subscribe", "id": 3, "room": "tea"}));
     gate.reached(1).await;
     store.fail(Operation::Heads, Fault::Unavailable);
     gate.open();
     assert_eq!(ann.ack(3).await.0["rooms"][0]["status"], "ok");
     let bye = ann.next().await;
-    assert_eq!((&bye["t"], &bye["code"]), (&json!("bye"), &json!(4202)), "{bye}");
+    assert_eq!((&bye["t"], &bye["code"]), (&json!("disconnect"), &json!(4202)), "{bye}");
 }

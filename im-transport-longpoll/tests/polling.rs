@@ -111,7 +111,7 @@ impl Session {
 
     async fn room(&self, room: &str) {
         self.call(json!({"t": "create", "id": 2, "room": room, "open": true})).await;
-        self.call(json!({"t": "sub", "id": 2, "room": room})).await;
+        self.call(json!({"t": "subscribe", "id": 2, "room": room})).await;
     }
 
     async fn poll_with(&self, query: &str, headers: &[(&str, &str)]) -> Answer {
@@ -131,7 +131,7 @@ impl Session {
 fn delivered(answer: &Answer) -> (Vec<String>, String) {
     let frames = answer.json();
     let (last, frames) = frames.as_array().unwrap().split_last().unwrap();
-    assert_eq!(last["t"], "mark");
+    assert_eq!(last["t"], "position");
     let position = last["at"].as_str().unwrap().to_owned();
     assert_eq!(answer.header("etag"), Some(&*format!("\"{position}\"")));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
@@ -250,7 +250,7 @@ async fn answers_are_packed_for_who_wants_that() {
     assert_eq!(answer.header("content-type"), Some("application/msgpack"));
     let frames = decode(&answer.body, Encoding::MsgPack, &Limits::default()).unwrap();
     let kinds: Vec<_> = frames.iter().map(|f| f.get("t").unwrap().as_text().unwrap()).collect();
-    assert_eq!(kinds, ["room", "mark"]);
+    assert_eq!(kinds, ["room", "position"]);
     // The other encoding from the same stream position.
     let position = answer.header("etag").unwrap().trim_matches('"').to_owned();
     ann.say("tea", "a").await;

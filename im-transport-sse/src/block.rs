@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn no_line_break_gets_into_a_field() {
         let mut blocks = Blocks::default();
-        blocks.data(Bytes::from_static(b"{}"), Some("A\r\ndata: {\"t\":\"bye\"}\n\n\0"));
-        assert_eq!(written(blocks).1, "data: {}\nid: Adata: {\"t\":\"bye\"}\n\n");
+        blocks.data(Bytes::from_static(b"{}"), Some("A\r\ndata: {\"t\":\"disconnect\"}\n\n\0"));
+        assert_eq!(written(blocks).1, "data: {}\nid: Adata: {\"t\":\"disconnect\"}\n\n");
     }
 }

@@ -52,7 +52,7 @@ async fn what_is_said_comes_at_once_in_fewer_bytes_and_can_be_taken_up() {
     let (ann, bob) = (Session::open(at, "ann").await, Session::open(at, "bob").await);
     ann.room("tea").await;
     bob.call(serde_json::json!({"t": "join", "id": 2, "room": "tea"})).await;
-    bob.call(serde_json::json!({"t": "sub", "id": 2, "room": "tea"})).await;
+    bob.call(serde_json::json!({"t": "subscribe", "id": 2, "room": "tea"})).await;
     let mut packed = ann.stream("", &[GZIP]).await;
     let mut plain = bob.stream("", &[]).await;
     // That bob joined.
@@ -75,9 +75,9 @@ async fn what_is_said_comes_at_once_in_fewer_bytes_and_can_be_taken_up() {
         assert_eq!(again.until("data").await, [format!("event \"{}\"", words(n))]);
     }
     // The older stream of the two has ended in order, with its check sum; so does the newer.
-    assert_eq!(packed.rest().await, ["retry: 86400000", "bye 4101"]);
+    assert_eq!(packed.rest().await, ["retry: 86400000", "disconnect 4101"]);
     let (last, ()) = tokio::join!(again.rest(), engine.drain(Duration::from_secs(5)));
-    assert_eq!(last[1], "bye 4001");
+    assert_eq!(last[1], "disconnect 4001");
 }
 
 #[tokio::test]

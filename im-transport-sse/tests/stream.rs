@@ -220,7 +220,8 @@ async fn the_last_words_say_whether_to_come_back() {
     let ann = Session::open(at, "ann").await;
     let mut older = ann.stream("", &[]).await;
     let mut newer = ann.stream("", &[]).await;
-    let stay_away = |code: u16| ["retry: 86400000", &format!("bye {code}")].map(str::to_owned);
+    let stay_away =
+        |code: u16| ["retry: 86400000", &format!("disconnect {code}")].map(str::to_owned);
     assert_eq!(older.rest().await, stay_away(4101));
     engine.kick(&UserId::new("ann").unwrap(), None, Code::Kicked).await.unwrap();
     assert_eq!(newer.rest().await, stay_away(4600));
@@ -232,7 +233,7 @@ async fn the_last_words_say_whether_to_come_back() {
     let mut drained = eve.stream("", &[]).await;
     let (blocks, ()) = tokio::join!(drained.rest(), engine.drain(Duration::from_secs(5)));
     assert!(blocks[0].starts_with("retry: ") && blocks[0] != "retry: 86400000", "{blocks:?}");
-    assert_eq!(blocks[1], "bye 4001");
+    assert_eq!(blocks[1], "disconnect 4001");
 }
 
 #[tokio::test]
@@ -260,7 +261,7 @@ async fn a_reader_who_takes_nothing_is_given_up_and_nobody_else_notices() {
     let (ann, bob) = (Session::open(at, "ann").await, Session::open(at, "bob").await);
     ann.room("tea").await;
     bob.call(json!({"t": "join", "id": 2, "room": "tea"})).await;
-    bob.call(json!({"t": "sub", "id": 2, "room": "tea"})).await;
+    bob.call(json!({"t": "subscribe", "id": 2, "room": "tea"})).await;
     let mut reads = bob.stream("", &[]).await;
     reads.position().await;
     let idle = ann.stream("", &[]).await;

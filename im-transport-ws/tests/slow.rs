@@ -79,7 +79,7 @@ async fn subscribe<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>, na
     client.command(&json!({"t": "hello", "id": 1, "v": 1, "user": name})).await;
     client.command(&json!({"t": "create", "id": 2, "room": "tea", "open": true})).await;
     client.command(&json!({"t": "join", "id": 3, "room": "tea"})).await;
-    let status = client.command(&json!({"t": "sub", "id": 4, "room": "tea"})).await;
+    let status = client.command(&json!({"t": "subscribe", "id": 4, "room": "tea"})).await;
     assert_eq!(status["rooms"][0]["status"], "ok", "{status}");
 }
 

@@ -32,7 +32,7 @@ function soon(promise, what) {
 /** One user on one device. Keeps cursors by the one rule, and what it has read. */
 class Client {
   constructor(url, user) {
-    Object.assign(this, { url, user, session: null, holes: 0, others: [], watchers: new Set() });
+    Object.assign(this, { url, user, session: null, gaps: 0, others: [], watchers: new Set() });
     this.cursors = new Map(); // room -> { epoch, seq }
     this.read = new Map(); // room -> events taken
   }
@@ -41,7 +41,7 @@ class Client {
 
   async connect() {
     const ws = new WebSocket(this.url, ["im.v1.json"], { maxPayload: 4 << 20 });
-    Object.assign(this, { ws, waiting: new Map(), last: 0, bye: null });
+    Object.assign(this, { ws, waiting: new Map(), last: 0, disconnect: null });
     this.ended = new Promise((resolve) => ws.on("close", (code) => resolve(code)));
     this.ended.then(() => this.waiting.forEach(({ reject }) => reject(new Error("the connection ended"))));
     ws.on("message", (data, binary) => this.listen(data, binary));
@@ -72,8 +72,8 @@ class Client {
       this.takeEvent(frame);
     } else if (frame.t === "room") {
       this.takeStatus(frame);
-    } else if (frame.t === "bye") {
-      this.bye = frame;
+    } else if (frame.t === "disconnect") {
+      this.disconnect = frame;
     } else {
       this.others.push(frame);
     }
@@ -88,7 +88,7 @@ class Client {
     const cursor = this.cursors.get(event.room);
     if (!cursor || event.epoch !== cursor.epoch || event.seq <= cursor.seq) return;
     if (event.seq > cursor.seq + 1) {
-      this.holes += 1;
+      this.gaps += 1;
       return;
     }
     cursor.seq = event.seq;
@@ -161,13 +161,13 @@ async function talk(alice, bob, room) {
   check(welcome.resumed === false && welcome.user === alice.user, "alice has a new session");
   await bob.connect();
   const made = await alice.ask("create", { room, kind: "group", members: [bob.user] });
-  check(made.seq === 1 && !made.repeated, "the room's first event tells who is in it");
+  check(made.seq === 1 && !made.duplicate, "the room's first event tells who is in it");
   const told = () => bob.others.find((push) => push.t === "signal" && push.kind === "im.room");
   await bob.until(told, "word of the room");
   check(told().to === bob.user && same(told().content, { room }), "bob is told that he is in a room");
-  let [status] = (await alice.ask("sub", { room })).rooms;
+  let [status] = (await alice.ask("subscribe", { room })).rooms;
   check(status.status === "ok" && status.cursor === 1, "alice follows from the head");
-  [status] = (await bob.ask("sub", { room, epoch: made.epoch, since: 0 })).rooms;
+  [status] = (await bob.ask("subscribe", { room, epoch: made.epoch, since: 0 })).rooms;
   check(status.status === "ok" && status.cursor === 0 && status.head === 1, "bob follows from the beginning");
   await bob.until(() => bob.events(room).length > 0, "the members event");
   check(bob.events(room)[0].kind === "im.members", "bob reads who is in the room");
@@ -181,10 +181,10 @@ async function talk(alice, bob, room) {
       replies.push(...pair.map(({ reply }) => reply));
     }
   }
-  const receipts = await soon(Promise.all(replies), "20 receipts");
-  check(receipts.length === 20, "20 sends in batches of two are acknowledged");
-  const places = receipts.map(({ seq }) => seq).sort((a, b) => a - b);
-  check(same(places, upTo(2, 21)), "their places are 2 to 21, each once");
+  const acks = await soon(Promise.all(replies), "20 acks");
+  check(acks.length === 20, "20 sends in batches of two are acknowledged");
+  const seqs = acks.map(({ seq }) => seq).sort((a, b) => a - b);
+  check(same(seqs, upTo(2, 21)), "their seqs are 2 to 21, each once");
   for (const user of [alice, bob]) await user.until(() => user.texts(room).length === 20, "20 events");
   check(same(alice.texts(room), bob.texts(room)), "both read the same in the same order");
   const own = bob.texts(room).filter((text) => text.startsWith(alice.user));
@@ -197,7 +197,7 @@ async function once(alice, room) {
   const said = message(room, "only once");
   const first = await alice.ask("send", said);
   const again = await alice.ask("send", said);
-  check(again.repeated && !first.repeated, "the second is called a repeat");
+  check(again.duplicate && !first.duplicate, "the second is called a repeat");
   check(again.seq === first.seq && again.at === first.at, "and has the first one's place and time");
   const code = await alice.refused("send", { ...said, content: { text: "something else" } });
   check(code === 4524, "another content under the same id is a conflict");
@@ -211,7 +211,7 @@ async function live(alice, bob, room) {
   check(typing().room === room && typing().from === alice.user, "a signal tells where and from whom");
   check(typing().content === true, "bob sees that alice is typing");
   const stamps = [];
-  for (const n of upTo(0, 2)) stamps.push((await alice.ask("set", { room, key: "kettle", value: { heat: n + 0.5 } })).stamp);
+  for (const n of upTo(0, 2)) stamps.push((await alice.ask("put_state", { room, key: "kettle", value: { heat: n + 0.5 } })).stamp);
   const later = (a, b) => {
     const [left, right] = [a, b].map((stamp) => stamp.split("-").map(Number));
     const at = left.findIndex((part, place) => part !== right[place]);
@@ -286,11 +286,11 @@ async function faults(alice, bob, room) {
   check((await alice.refused("dance")) === 4502, "an unknown command is refused");
   check((await alice.refused("history", { room, limit: 0 })) === 4504, "so is a bad field");
   check((await alice.refused("send", { room, content: 1 })) === 4503, "and a missing one");
-  check((await alice.refused("sub", { room: "no-such-room" })) === 4520, "and a room that is not there");
+  check((await alice.refused("subscribe", { room: "no-such-room" })) === 4520, "and a room that is not there");
   check("now" in (await alice.ask("ping")), "and the connection lives on");
   alice.ws.send("{broken");
   const broken = await soon(alice.ended, "the end of the connection");
-  check(alice.bye?.code === 4500, "what cannot be parsed is answered by bye 4500");
+  check(alice.disconnect?.code === 4500, "what cannot be parsed is answered by disconnect 4500");
   check(broken === 4500, "and closes with 4500");
   await bob.ask("logout");
   check((await soon(bob.ended, "the end of the connection")) === 4601, "logout closes with 4601");
@@ -312,7 +312,7 @@ async function main(url) {
   await comeBack(alice, bob, room);
   await fromCheckpoint(bob, room);
   await faults(alice, bob, room);
-  check(alice.holes + bob.holes === 0, "no push ever left a hole");
+  check(alice.gaps + bob.gaps === 0, "no push ever left a gap");
   bob.ws.close();
 }
 

@@ -55,7 +55,7 @@ class Client:
         protocol = "im.v1.msgpack" if self.packed else "im.v1.json"
         self.ws = await soon(connect(self.url, subprotocols=[protocol], max_size=4 << 20), "a connection")
         check(self.ws.subprotocol == protocol, f"{self.user} agreed on {protocol}")
-        self.waiting, self.last, self.bye = {}, 0, None
+        self.waiting, self.last, self.disconnect = {}, 0, None
         self.reader = asyncio.create_task(self.listen())
 
     async def connect(self):
@@ -97,8 +97,8 @@ class Client:
             self.take_event(frame)
         elif kind == "room":
             self.take_status(frame)
-        elif kind == "bye":
-            self.bye = frame
+        elif kind == "disconnect":
+            self.disconnect = frame
         else:
             self.others.append(frame)
 
@@ -166,13 +166,13 @@ async def talk(alice, bob, room):
     check(welcome["resumed"] is False and welcome["user"] == alice.user, "alice has a new session")
     await bob.connect()
     made = await alice.ask("create", room=room, kind="group", members=[bob.user])
-    check(made["seq"] == 1 and not made["repeated"], "the room's first event tells who is in it")
+    check(made["seq"] == 1 and not made["duplicate"], "the room's first event tells who is in it")
     told = lambda: [p for p in bob.others if p["t"] == "signal" and p["kind"] == "im.room"]
     await bob.until(told, "word of the room")
     check((told()[0]["to"], told()[0]["content"]) == (bob.user, {"room": room}), "bob is told that he is in a room")
-    status = (await alice.ask("sub", room=room))["rooms"][0]
+    status = (await alice.ask("subscribe", room=room))["rooms"][0]
     check((status["status"], status["cursor"]) == ("ok", 1), "alice follows from the head")
-    status = (await bob.ask("sub", room=room, epoch=made["epoch"], since=0))["rooms"][0]
+    status = (await bob.ask("subscribe", room=room, epoch=made["epoch"], since=0))["rooms"][0]
     check((status["status"], status["cursor"], status["head"]) == ("ok", 0, 1), "bob follows from the beginning")
     await bob.until(lambda: bob.read.get(room), "the members event")
     check(bob.read[room][0]["kind"] == "im.members", "bob reads who is in the room")
@@ -199,7 +199,7 @@ async def once(alice, room):
     said = message(room, "only once")
     first = await alice.ask("send", **said)
     again = await alice.ask("send", **said)
-    check(again["repeated"] and not first["repeated"], "the second is called a repeat")
+    check(again["duplicate"] and not first["duplicate"], "the second is called a repeat")
     check((again["seq"], again["at"]) == (first["seq"], first["at"]), "and has the first one's place and time")
     code = await alice.refused("send", **{**said, "content": {"text": "something else"}})
     check(code == 4524, "another content under the same id is a conflict")
@@ -212,7 +212,7 @@ async def live(alice, bob, room):
     await bob.until(typing, "a signal")
     check((typing()[0]["room"], typing()[0]["from"]) == (room, alice.user), "a signal tells where and from whom")
     check(typing()[0]["content"] is True, "bob sees that alice is typing")
-    stamps = [(await alice.ask("set", room=room, key="kettle", value={"heat": n + 0.5}))["stamp"] for n in range(3)]
+    stamps = [(await alice.ask("put_state", room=room, key="kettle", value={"heat": n + 0.5}))["stamp"] for n in range(3)]
     ordered = [tuple(map(int, stamp.split("-"))) for stamp in stamps]
     check(ordered == sorted(set(ordered)), "stamps of state grow")
     newest = lambda: [p for p in bob.others if p["t"] == "state" and p["stamp"] == stamps[-1]]
@@ -285,11 +285,11 @@ async def faults(alice, bob, room):
     check(await alice.refused("dance") == 4502, "an unknown command is refused")
     check(await alice.refused("history", room=room, limit=0) == 4504, "so is a bad field")
     check(await alice.refused("send", room=room, content=1) == 4503, "and a missing one")
-    check(await alice.refused("sub", room="no-such-room") == 4520, "and a room that is not there")
+    check(await alice.refused("subscribe", room="no-such-room") == 4520, "and a room that is not there")
     check("now" in await alice.ask("ping"), "and the connection lives on")
     await alice.ws.send(b"\xc1" if alice.packed else "{broken")
     await soon(alice.reader, "the end of the connection")
-    check(alice.bye and alice.bye["code"] == 4500, "what cannot be parsed is answered by bye 4500")
+    check(alice.disconnect and alice.disconnect["code"] == 4500, "what cannot be parsed is answered by disconnect 4500")
     check(alice.ws.close_code == 4500, "and closes with 4500")
     await bob.ask("logout")
     await soon(bob.reader, "the end of the connection")

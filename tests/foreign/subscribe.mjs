@@ -1,4 +1,4 @@
-// Follows a room by an `EventSource`, the browser's own or another, by wire/SPEC.md alone. The stream is opened by a ticket,
+// Subscribes to a room by an `EventSource`, the browser's own or another, by wire/SPEC.md alone. The stream is opened by a ticket,
 // since an `EventSource` can send no headers, and taken up by itself when it is cut.
 
 /**
@@ -20,20 +20,20 @@ export async function subscribe(EventSource, { base, token, room }) {
     return commands.map((_, id) => replies.find((reply) => reply.id === id));
   };
 
-  const [welcome, , subscribed] = await post({ t: "hello", v: 1 }, { t: "join", room }, { t: "sub", room });
+  const [welcome, , subscribed] = await post({ t: "hello", v: 1 }, { t: "join", room }, { t: "subscribe", room });
   session = { "im-session": `${welcome.session} ${welcome.secret}` };
   const { epoch, cursor: start } = subscribed.rooms[0];
-  const told = { start, taken: [], opened: 0, refused: 0, repeats: 0 };
+  const told = { start, taken: [], opened: 0, refused: 0, redelivered: 0 };
   let cursor = start;
 
   /** The one rule of reading. Whether there is more to come. */
   const take = (frame) => {
     if (frame.t === "room" && (frame.status !== "ok" || frame.cursor > cursor)) throw new Error(JSON.stringify(frame));
-    if (frame.t === "bye") throw new Error(JSON.stringify(frame));
+    if (frame.t === "disconnect") throw new Error(JSON.stringify(frame));
     if (frame.t !== "event") return true;
-    if (frame.epoch !== epoch || frame.seq > cursor + 1) throw new Error(`a hole after ${cursor}: ${frame.seq}`);
+    if (frame.epoch !== epoch || frame.seq > cursor + 1) throw new Error(`a gap after ${cursor}: ${frame.seq}`);
     if (frame.seq <= cursor) {
-      told.repeats += 1;
+      told.redelivered += 1;
       return true;
     }
     cursor = frame.seq;
@@ -41,7 +41,7 @@ export async function subscribe(EventSource, { base, token, room }) {
     return frame.content?.last !== true;
   };
 
-  /** Follows one stream, which its reader takes up by itself. Whether it came to the end, and not to a refusal. */
+  /** Reads one stream, which its reader takes up by itself. Whether it came to the end, and not to a refusal. */
   const stream = (ticket) =>
     new Promise((resolve, reject) => {
       let heard = false;

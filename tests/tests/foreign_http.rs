@@ -190,7 +190,7 @@ impl Shell {
     async fn poll(&mut self, line: &str) -> Vec<String> {
         let mut frames: Vec<Value> = serde_json::from_str(&self.run(line).await).unwrap();
         let mark = frames.pop().unwrap();
-        assert_eq!(mark["t"], "mark");
+        assert_eq!(mark["t"], "position");
         self.know("MARK", mark["at"].as_str().unwrap());
         let brief = |frame: &Value| match &frame["content"]["text"] {
             Value::String(text) => format!("{} {text}", frame["seq"]),

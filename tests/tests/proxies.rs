@@ -108,11 +108,11 @@ async fn all_transports_work_behind_nginx() {
     let session = hello(at, "ann").await;
     let create = json!([
         {"t": "create", "id": 1, "room": "tea", "open": true},
-        {"t": "sub", "id": 2, "room": "tea"},
+        {"t": "subscribe", "id": 2, "room": "tea"},
     ]);
     assert!(ask(at, "POST /im/send", &session, &create.to_string()).await.contains("HTTP/1.1 200"));
     let polled = ask(at, "GET /im/poll?hold=0", &session, "").await;
-    assert!(polled.starts_with("HTTP/1.1 200") && polled.contains(r#""t":"mark""#), "{polled}");
+    assert!(polled.starts_with("HTTP/1.1 200") && polled.contains(r#""t":"position""#), "{polled}");
 
     let open = format!("GET /im/sse HTTP/1.1\r\n{session}\r\n");
     let (mut stream, head) = ask_until(at, &open, r#""t":"room""#).await;

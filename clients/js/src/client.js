@@ -8,7 +8,7 @@ import { WireError, toValue } from './wire/value.js';
 
 /**
  * @typedef {import('./core/types.js').ClientEvent} ClientEvent
- * @typedef {import('./core/types.js').Receipt} Receipt
+ * @typedef {import('./core/types.js').AppendAck} AppendAck
  * @typedef {import('./core/types.js').Cause} Cause
  * @typedef {import('./links/link.js').Transport} Transport
  * @typedef {import('./wire/value.js').Frame} Frame
@@ -32,7 +32,7 @@ import { WireError, toValue } from './wire/value.js';
 
 /**
  * `kind`: 1 to 32 characters, `message` by default. `mid`: an id of the application's own, so that a try after a restart
- * of the application is recognised as a repeat; it needs at least 96 random bits.
+ * of the application is recognised as a duplicate; it needs at least 96 random bits.
  *
  * @typedef {{kind?: string, mid?: string}} SendOptions
  */
@@ -48,11 +48,11 @@ import { WireError, toValue } from './wire/value.js';
  *
  * - `status`
  * - `event`, `signal`: of any room
- * - `receipt`: a message of an earlier load of the page (see `storage`) was kept now
+ * - `ack`: a message of an earlier load of the page (see `storage`) was kept now
  * - `error`: such a message was refused for good, or something could not be put into the storage
  *
  * @typedef {{status: StatusChange, event: import('./core/rooms.js').RoomEvent, signal: Frame,
- *   receipt: Receipt & {mid: string}, error: unknown}} ClientEvents
+ *   ack: AppendAck & {mid: string}, error: unknown}} ClientEvents
  */
 
 /**
@@ -65,12 +65,12 @@ export class Client extends Emitter {
   /**
    * @param {object} setup made by `connect`
    * @param {import('./config.js').ConfigOptions} [setup.config]
-   * @param {import('./storage.js').Keeper} [setup.keeper]
+   * @param {import('./storage.js').PersistentStore} [setup.store]
    */
-  constructor({ config, keeper }) {
+  constructor({ config, store }) {
     super();
     this.config = configOf(config);
-    this.keeper = keeper;
+    this.store = store;
     /** @type {Status} */
     this.status = 'connecting';
     /** The user that the server takes this for, once it has said so. @type {string | undefined} */
@@ -91,7 +91,7 @@ export class Client extends Emitter {
    */
   begin(shell) {
     this.shell = shell;
-    for (const send of this.keeper?.sends() ?? []) this.sendAgain(send);
+    for (const send of this.store?.sends() ?? []) this.sendAgain(send);
     shell.start();
   }
 
@@ -101,7 +101,7 @@ export class Client extends Emitter {
   }
 
   /**
-   * A handle to a room: the same one for the same id, as long as the room is followed, or the application holds the handle or
+   * A handle to a room: the same one for the same id, as long as the room is subscribed to, or the application holds the handle or
    * listens to it.
    *
    * @param {string} id
@@ -128,12 +128,12 @@ export class Client extends Emitter {
   }
 
   /**
-   * Sends a message, and waits for its receipt. Whatever happens to the connection meanwhile, it is kept once.
+   * Sends a message, and waits for its ack. Whatever happens to the connection meanwhile, it is kept once.
    *
    * @param {Target} target
    * @param {unknown} content any value
    * @param {SendOptions} [options]
-   * @returns {Promise<Receipt>}
+   * @returns {Promise<AppendAck>}
    * @throws {ImError} its `mid` is the id for another try
    */
   async send(target, content, { kind = 'message', mid = messageId() } = {}) {
@@ -150,14 +150,14 @@ export class Client extends Emitter {
    */
   async persistedSend(body, isNew) {
     const answer = this.command(body);
-    if (isNew) this.keeper?.storeSend(body);
+    if (isNew) this.store?.storeSend(body);
     try {
-      const receipt = await answer;
-      this.keeper?.dropSend(body.mid);
-      return receipt;
+      const ack = await answer;
+      this.store?.dropSend(body.mid);
+      return ack;
     } catch (error) {
       // When the client is closed, the next one sends it.
-      if (error instanceof ImError && error.kind !== 'closed') this.keeper?.dropSend(body.mid);
+      if (error instanceof ImError && error.kind !== 'closed') this.store?.dropSend(body.mid);
       throw error;
     }
   }
@@ -165,8 +165,8 @@ export class Client extends Emitter {
   /** @param {Frame} send */
   async sendAgain(send) {
     try {
-      const receipt = await this.persistedSend(send, false);
-      this.emit('receipt', /** @type {any} */ ({ ...receipt, mid: send.mid }));
+      const ack = await this.persistedSend(send, false);
+      this.emit('ack', /** @type {any} */ ({ ...ack, mid: send.mid }));
     } catch (error) {
       if (error instanceof ImError && error.kind === 'closed') return;
       this.emit('error', error);
@@ -174,7 +174,7 @@ export class Client extends Emitter {
   }
 
   /**
-   * Hands something over to whoever is there now, at most once.
+   * Delivers something to those who are there now, at most once.
    *
    * @param {Target} target
    * @param {string} kind
@@ -227,7 +227,7 @@ export class Client extends Emitter {
   /** Ends the session for good, and the client with it. */
   async logout() {
     await this.command({ t: 'logout' });
-    this.keeper?.keepSession(undefined);
+    this.store?.keepSession(undefined);
   }
 
   /** Ends the client; the session can be resumed. Commands without an answer fail as `closed`. */
@@ -292,7 +292,7 @@ export class Client extends Emitter {
       case 'connected': {
         const { session, secret, user } = event.welcome;
         this.user = user;
-        this.keeper?.keepSession({ session, secret });
+        this.store?.keepSession({ session, secret });
         return this.change({ status: 'online', transport: this.shell?.transport });
       }
       case 'disconnected':

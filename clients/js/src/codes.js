@@ -1,5 +1,5 @@
 /**
- * The codes of `err` and `bye` frames, and what their hundreds say to do. See wire/SPEC.md, "Codes".
+ * The codes of `err` and `disconnect` frames, and what their hundreds say to do. See wire/SPEC.md, "Codes".
  *
  * @module
  */
@@ -72,19 +72,19 @@ const MEANINGS = new Map([
   [4000, "closed as wished"],
   [4001, "the server is going away; come back after the stated delay"],
   [4100, "the outcome is unknown; retry under the same message id"],
-  [4101, "a newer request of the same session took this one's place"],
+  [4101, "replaced by a newer connection or request of the same session"],
   [4200, "too many commands; slow down"],
   [4201, "the server is busy; try again later"],
-  [4202, "the store cannot take it now; nothing was kept"],
+  [4202, "the store is unavailable; nothing was stored"],
   [4203, "you read too slowly; resume from your cursors"],
   [4204, "too many connections"],
-  [4205, "nothing was heard from you for too long"],
-  [4206, "an earlier message of yours to this room comes first; send them again in their order"],
+  [4205, "no traffic from you for too long"],
+  [4206, "an earlier send to this room has to be retried first; resend in order"],
   [4300, "credentials are needed"],
   [4301, "the credentials were refused"],
   [4302, "the credentials have expired; refresh them"],
   [4400, "the session is not known; open a new one"],
-  [4401, "the checkpoint is another one; send all cursors"],
+  [4401, "the checkpoint has another revision; send all cursors"],
   [4402, "the room has another epoch; start again from its head"],
   [4403, "the position lies beyond the room's last event"],
   [4404, "that part of the history was trimmed"],
@@ -93,11 +93,11 @@ const MEANINGS = new Map([
   [4502, "unknown kind of frame"],
   [4503, "a field is missing"],
   [4504, "a field has a value that it must not have"],
-  [4505, "this protocol version is not spoken here"],
+  [4505, "this protocol version is not supported"],
   [4506, "too large"],
   [4507, "nested too deeply"],
   [4508, "too many"],
-  [4509, "not now: hello comes first, and once"],
+  [4509, "out of order: hello must be the first command, once"],
   [4510, "no hello within the time allowed"],
   [4511, "this origin is not allowed"],
   [4520, "not found"],

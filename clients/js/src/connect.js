@@ -5,7 +5,7 @@ import { environment } from './env.js';
 import { checkId } from './ids.js';
 import { addressesOf, linkOf, transportsOf } from './links/index.js';
 import { Shell } from './shell.js';
-import { Keeper } from './storage.js';
+import { PersistentStore } from './storage.js';
 import { tabsEnvironment } from './tabs/channel.js';
 import { join } from './tabs/index.js';
 
@@ -39,7 +39,7 @@ const TAB_CONNECT_MS = 60_000;
  *   `sse`, `poll` (long polling), `short` (short polling), or a list of these, the best first. `auto`, the default, is
  *   all four: the best that works is used, and a better one is tried again after a while.
  * @property {'json' | 'msgpack'} [encoding] `json` by default.
- * @property {import('./storage.js').StorageLike} [storage] Where the session, the device and messages without a receipt are
+ * @property {import('./storage.js').StorageLike} [storage] Where the session, the device and messages without a ack are
  *   kept, so that they outlive a reload: `localStorage`, say, if no other user of this browser may read the page's storage.
  * @property {boolean} [tabs] Whether all tabs of the page share one connection; not by default. Where a browser lacks Web
  *   Locks or BroadcastChannel, each tab has its own. Tabs of different users must have different names.
@@ -66,8 +66,8 @@ export function connect(options) {
   if (user !== undefined) checkId('user', user);
   if (device !== undefined) checkId('device', device);
   const env = { ...environment(), ...options.env };
-  const keeper = keeperOf();
-  const client = new Client({ config: options.config, keeper });
+  const store = storeOf();
+  const client = new Client({ config: options.config, store });
   const { config } = client;
   /** @type {((options: {signal: AbortSignal}) => Promise<string | null>) | undefined} */
   const tokens = typeof token === 'function' ? async (options) => token(options) : undefined;
@@ -77,21 +77,21 @@ export function connect(options) {
       token: typeof token === 'string' ? token : undefined,
       renewable: tokens !== undefined,
       user,
-      device: device ?? keeper?.device(),
+      device: device ?? store?.device(),
       client: CLIENT,
     };
     const machine = new Machine({ config, identity, session, random: env.random, wallClock: env.wallClock });
     const ladder = new Ladder(order, config.upgradeMs);
-    ladder.load(env.now(), keeper?.get('transports'));
+    ladder.load(env.now(), store?.get('transports'));
     const setup = { addresses, encoding, credentials, config, env, token: () => machine.identity.token };
-    const onLadder = () => keeper?.put('transports', JSON.stringify(ladder.save(env.now())));
+    const onLadder = () => store?.put('transports', JSON.stringify(ladder.save(env.now())));
     /** @type {(name: string, events: import('./links/link.js').LinkEvents) => import('./links/link.js').Link} */
     const link = (name, events) => linkOf(name, setup, events);
     return new Shell({ machine, ladder, env, tokens, onEvent, onLadder, link });
   };
   const tabsEnv = options.tabs ? (options.tabsEnv ?? tabsEnvironment()) : undefined;
   if (tabsEnv) client.begin(shared(tabsEnv));
-  else client.begin(direct(keeper?.session(), (event) => client.onEvent(event)));
+  else client.begin(direct(store?.session(), (event) => client.onEvent(event)));
   return client;
 
   /** @param {import('./tabs/channel.js').TabsEnv} tabs */
@@ -99,7 +99,7 @@ export function connect(options) {
     const machine = new Machine({
       config: { ...config, reconnect: TAB_RECONNECT, connectTimeoutMs: TAB_CONNECT_MS },
       identity: { renewable: false, user, device, client: CLIENT },
-      session: keeper?.session(),
+      session: store?.session(),
       random: env.random,
       wallClock: env.wallClock,
     });
@@ -122,8 +122,8 @@ export function connect(options) {
     return name;
   }
 
-  function keeperOf() {
+  function storeOf() {
     const { storage } = options;
-    return storage && new Keeper(storage, nameOf(options), (error) => queueMicrotask(() => client.emit('error', error)));
+    return storage && new PersistentStore(storage, nameOf(options), (error) => queueMicrotask(() => client.emit('error', error)));
   }
 }

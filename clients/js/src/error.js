@@ -33,7 +33,7 @@ export class ImError extends Error {
     this.retryMs = retryMs;
     /**
      * The id of the message that was not sent, or not surely. Another try under the same id is safe: if the first one
-     * was kept after all, its receipt comes back.
+     * was kept after all, its ack comes back.
      */
     this.mid = mid;
   }

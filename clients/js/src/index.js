@@ -5,7 +5,7 @@
  * | module | what it holds |
  * |---|---|
  * | `connect`, `config` | assembling a client |
- * | `client`, `room`, `handles`, `reader` | what an application uses |
+ * | `client`, `room`, `handles`, `event-iterator` | what an application uses |
  * | `core/` | the client without any I/O: a state machine |
  * | `shell`, `env` | what drives it |
  * | `links/` | what carries messages: WebSocket, event streams, polling, another tab |
@@ -30,6 +30,6 @@ export { directRoom, messageId, randomId } from './ids.js';
  * @typedef {import('./core/rooms.js').RoomEvent} RoomEvent
  * @typedef {import('./core/rooms.js').RoomStatus} RoomStatus
  * @typedef {import('./core/rooms.js').Cursor} Cursor
- * @typedef {import('./core/types.js').Receipt} Receipt
+ * @typedef {import('./core/types.js').AppendAck} AppendAck
  * @typedef {import('./wire/value.js').Value} Value
  */

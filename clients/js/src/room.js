@@ -1,13 +1,13 @@
 import { Emitter } from './emitter.js';
 import { checkId } from './ids.js';
-import { Reader } from './reader.js';
+import { EventIterator } from './event-iterator.js';
 
 /**
  * @typedef {import('./client.js').Client} Client
  * @typedef {import('./core/rooms.js').RoomEvent} RoomEvent
  * @typedef {import('./core/rooms.js').RoomStatus} RoomStatus
  * @typedef {import('./core/rooms.js').Cursor} Cursor
- * @typedef {import('./core/types.js').Receipt} Receipt
+ * @typedef {import('./core/types.js').AppendAck} AppendAck
  * @typedef {import('./wire/value.js').Value} Value
  */
 
@@ -37,14 +37,14 @@ import { Reader } from './reader.js';
  * - `state`: a key of the room's state has changed
  * - `stale`: an update came that is not newer than what is held, and was dropped; to count, not to show
  * - `status`: `gap` (history was trimmed), `reset` (the room begins anew: drop what you have of it) or `denied` (it may not
- *   be read any more, and is not followed any more)
+ *   be read any more, and the subscription has ended)
  *
  * @typedef {{event: RoomEvent, message: RoomEvent, signal: Signal, state: StateChange, stale: StateChange,
  *   status: RoomStatus}} RoomEvents
  */
 
 /**
- * A handle to a room. Handles cost little. The client keeps one for as long as the room is followed, or the handle has
+ * A handle to a room. Handles cost little. The client keeps one for as long as the room is subscribed to, or the handle has
  * listeners or iterators; any other one is released when the application holds it no longer.
  *
  * @extends {Emitter<RoomEvents>}
@@ -59,20 +59,20 @@ export class Room extends Emitter {
     this.client = client;
     this.id = checkId('room', id);
     /**
-     * The newest value of each key of the room's state, while it is followed. To be read only.
+     * The newest value of each key of the room's state, while it is subscribed to. To be read only.
      *
      * @type {Map<string, Value>}
      */
     this.state = new Map();
     /** @type {Promise<RoomStatus> | undefined} */
-    this.following = undefined;
-    /** @type {Set<Reader>} */
-    this.readers = new Set();
+    this.subscribing = undefined;
+    /** @type {Set<EventIterator>} */
+    this.iterators = new Set();
   }
 
   /** Whether the client must keep this handle for the application. */
   get isInUse() {
-    return this.cursor !== undefined || this.following !== undefined || this.readers.size > 0 || this.listeners.size > 0;
+    return this.cursor !== undefined || this.subscribing !== undefined || this.iterators.size > 0 || this.listeners.size > 0;
   }
 
   /**
@@ -93,59 +93,60 @@ export class Room extends Emitter {
     };
   }
 
-  /** The last event that was handed over; undefined if the room is not followed. */
+  /** The last event that was delivered; undefined if the room is not subscribed to. */
   get cursor() {
     return this.client.cursor(this.id);
   }
 
   /**
-   * Follows the room, from a cursor or from its head, and goes on doing so over all connections. A room that is followed
-   * already, or about to be, stays as it is. Of `follow` and `unfollow` the last call decides, whenever answers come.
+   * Subscribes to the room, from a cursor or from its head, and stays subscribed over all connections. A room that is
+   * subscribed to already, or about to be, stays as it is. Of `subscribe` and `unsubscribe` the last call decides, whenever
+   * answers come.
    *
    * @param {{since?: Cursor}} [from] an earlier `room.cursor`
    * @returns {Promise<RoomStatus>} its `cursor` is what the first event follows upon
    * @throws {import('./error.js').ImError} `refused`, for a room that does not exist or may not be read
    */
-  follow({ since } = {}) {
+  subscribe({ since } = {}) {
     const cursor = this.cursor;
     if (cursor) return Promise.resolve({ room: this.id, status: 'ok', epoch: cursor.epoch, cursor: cursor.seq });
-    return this.following ?? this.subscribe(since);
+    return this.subscribing ?? this.requestSubscription(since);
   }
 
   /** @param {Cursor | undefined} since */
-  subscribe(since) {
-    const body = { t: 'sub', room: this.id, epoch: since?.epoch, since: since?.seq };
+  requestSubscription(since) {
+    const body = { t: 'subscribe', room: this.id, epoch: since?.epoch, since: since?.seq };
     /** @type {Promise<RoomStatus>} */
-    const following = this.client
+    const subscribing = this.client
       .command(body)
       .then((reply) => reply.rooms.find((/** @type {RoomStatus} */ status) => status.room === this.id))
       .finally(() => {
-        // `unfollow` may have come in between, and another `follow`.
-        if (this.following === following) this.following = undefined;
+        // `unsubscribe` may have come in between, and another `subscribe`.
+        if (this.subscribing === subscribing) this.subscribing = undefined;
         this.client.handles.settle(this);
       });
-    this.following = following;
+    this.subscribing = subscribing;
     this.client.handles.settle(this);
-    return following;
+    return subscribing;
   }
 
-  /** Stops following the room. Iterators of it end. */
-  async unfollow() {
-    this.following = undefined;
+  /** Ends the subscription to the room. Iterators of the room end. */
+  async unsubscribe() {
+    this.subscribing = undefined;
     this.end();
-    const answer = this.client.command({ t: 'unsub', room: this.id });
+    const answer = this.client.command({ t: 'unsubscribe', room: this.id });
     this.client.handles.settle(this);
     await answer;
   }
 
   /**
-   * Sends a message, and waits for its receipt. Whatever happens to the connection meanwhile, it is kept once. Messages sent
+   * Sends a message, and waits for its ack. Whatever happens to the connection meanwhile, it is kept once. Messages sent
    * one after the other arrive in that order, also where the server refuses some for now: later ones to the same room wait
    * for them.
    *
    * @param {unknown} content any value: `{text: 'hello'}`, say
    * @param {import('./client.js').SendOptions} [options]
-   * @returns {Promise<Receipt>}
+   * @returns {Promise<AppendAck>}
    * @throws {import('./error.js').ImError}
    */
   send(content, options) {
@@ -153,7 +154,7 @@ export class Room extends Emitter {
   }
 
   /**
-   * Hands something over to whoever follows the room now, at most once.
+   * Delivers something to the subscribers that the room has now, at most once.
    *
    * @param {string} kind `typing`, say
    * @param {unknown} [content]
@@ -176,33 +177,33 @@ export class Room extends Emitter {
   }
 
   /**
-   * The room's events from now on, or from an earlier cursor. Follows the room. Each event comes once and in order; whoever
-   * reads slowly reads on from history.
+   * The room's events from now on, or from an earlier cursor. Subscribes to the room. Each event comes once and in order; a
+   * slow loop reads on from history.
    *
    * @param {{since?: Cursor}} [from]
    * @returns {AsyncIterableIterator<RoomEvent>}
    */
   events({ since } = {}) {
-    /** @type {Reader} */
-    const reader = new Reader(
+    /** @type {EventIterator} */
+    const iterator = new EventIterator(
       {
         begin: async () => {
-          const { epoch, cursor } = await this.follow({ since });
+          const { epoch, cursor } = await this.subscribe({ since });
           const begins = epoch === undefined || cursor === undefined ? undefined : { epoch, seq: cursor };
           return since && since.epoch === epoch ? since : begins;
         },
         cursor: () => this.cursor,
         after: (cursor) => this.history({ after: cursor.seq, epoch: cursor.epoch, limit: 200 }),
         end: () => {
-          this.readers.delete(reader);
+          this.iterators.delete(iterator);
           this.client.handles.settle(this);
         },
       },
       this.client.config.maxQueued,
     );
-    this.readers.add(reader);
+    this.iterators.add(iterator);
     this.client.handles.settle(this);
-    return reader;
+    return iterator;
   }
 
   [Symbol.asyncIterator]() {
@@ -211,24 +212,24 @@ export class Room extends Emitter {
 
   /**
    * Makes the room and becomes its owner. After `unknown` (the connection was cut before the answer) the same call again tells:
-   * it is `repeated` if the room is yours already, and as wished.
+   * it is `duplicate` if the room is yours already, and as wished.
    *
    * @param {{kind?: 'group' | 'channel', open?: boolean, members?: string[]}} [options]
-   * @returns {Promise<Receipt>}
+   * @returns {Promise<AppendAck>}
    * @throws {import('./error.js').ImError} `unknown`; `refused` with 4523 if it is another's or otherwise, 4521 if the id is taken
    */
   create({ kind, open, members } = {}) {
-    return this.receipt({ t: 'create', room: this.id, kind, open, members });
+    return this.ack({ t: 'create', room: this.id, kind, open, members });
   }
 
   /** Becomes a member. */
   join() {
-    return this.receipt({ t: 'join', room: this.id });
+    return this.ack({ t: 'join', room: this.id });
   }
 
   /** Stops being a member. */
   leave() {
-    return this.receipt({ t: 'leave', room: this.id });
+    return this.ack({ t: 'leave', room: this.id });
   }
 
   /**
@@ -239,7 +240,7 @@ export class Room extends Emitter {
    * @param {{role?: Role}} [options] for `add`
    */
   member(user, act, { role } = {}) {
-    return this.receipt({ t: 'member', room: this.id, user: checkId('user', user), act, role });
+    return this.ack({ t: 'member', room: this.id, user: checkId('user', user), act, role });
   }
 
   /**
@@ -253,37 +254,37 @@ export class Room extends Emitter {
   }
 
   /**
-   * Sets a state key.
+   * Puts a value under a state key.
    *
    * @param {string} key
    * @param {unknown} value
    * @param {{stamp?: string}} [options]
    * @returns {Promise<string>} the stamp that it got
    */
-  async set(key, value, { stamp } = {}) {
-    const body = { t: 'set', room: this.id, key: checkId('state key', key), value: this.client.value(value), stamp };
+  async putState(key, value, { stamp } = {}) {
+    const body = { t: 'put_state', room: this.id, key: checkId('state key', key), value: this.client.value(value), stamp };
     return (await this.client.command(body)).stamp;
   }
 
   /**
-   * Takes a state key's value away.
+   * Removes a state key's value.
    *
    * @param {string} key
    * @param {{stamp?: string}} [options]
    * @returns {Promise<string>} the stamp that it got
    */
-  async unset(key, { stamp } = {}) {
-    return (await this.client.command({ t: 'unset', room: this.id, key: checkId('state key', key), stamp })).stamp;
+  async removeState(key, { stamp } = {}) {
+    return (await this.client.command({ t: 'remove_state', room: this.id, key: checkId('state key', key), stamp })).stamp;
   }
 
   /** @param {import('./wire/value.js').Frame} body */
-  async receipt(body) {
-    return /** @type {Receipt} */ (await this.client.command(body));
+  async ack(body) {
+    return /** @type {AppendAck} */ (await this.client.command(body));
   }
 
   /** @param {RoomEvent} event */
   onEvent(event) {
-    for (const reader of this.readers) reader.push(event);
+    for (const iterator of this.iterators) iterator.push(event);
     this.emit('event', event);
     if (event.kind === 'message') this.emit('message', event);
   }
@@ -310,14 +311,14 @@ export class Room extends Emitter {
   onStatus(status) {
     const { epoch, cursor } = status;
     if (status.status === 'denied' || epoch === undefined || cursor === undefined) this.end();
-    else for (const reader of this.readers) reader.jump({ epoch, seq: cursor });
+    else for (const iterator of this.iterators) iterator.jump({ epoch, seq: cursor });
     this.emit('status', status);
     this.client.handles.settle(this);
   }
 
   /** @param {Error} [error] */
   end(error) {
-    for (const reader of [...this.readers]) reader.finish(error);
+    for (const iterator of [...this.iterators]) iterator.finish(error);
     this.state.clear();
   }
 }

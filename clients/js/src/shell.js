@@ -158,7 +158,7 @@ export class Shell {
       case 'connect':
         return this.connect();
       case 'transmit':
-        return this.link?.send(output.message, output.repeats);
+        return this.link?.send(output.message, output.idempotent);
       case 'welcome':
         return this.onWelcome(output.welcome);
       case 'nudge':

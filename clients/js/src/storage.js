@@ -1,5 +1,5 @@
 /**
- * What outlives a reload: the session, the device, and messages that have no receipt yet.
+ * What outlives a reload: the session, the device, and messages that have no ack yet.
  *
  * @module
  */
@@ -19,7 +19,7 @@ import * as json from './wire/json.js';
  * Keeps things under `im/<name>/…`. What cannot be kept (the storage is full, or forbidden) stays in memory alone, and
  * `onError` hears of it.
  */
-export class Keeper {
+export class PersistentStore {
   /**
    * @param {StorageLike} storage
    * @param {string} name
@@ -104,7 +104,7 @@ export class Keeper {
     this.put(`send/${mid}`, undefined);
   }
 
-  /** @returns {Frame[]} messages without a receipt, in the order in which they were sent */
+  /** @returns {Frame[]} messages without a ack, in the order in which they were sent */
   sends() {
     return this.kept().sort((a, b) => a.order - b.order).map(({ send }) => send);
   }

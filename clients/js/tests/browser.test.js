@@ -62,7 +62,7 @@ async function browser(t) {
 }
 
 /**
- * Opens a tab whose client follows the room `tea` and writes down what it hears.
+ * Opens a tab whose client is subscribed to the room `tea` and writes down what it hears.
  *
  * @param {import('playwright-core').BrowserContext} context
  * @param {string} url
@@ -79,7 +79,7 @@ async function openTab(context, url) {
     const room = scope.client.room('tea');
     room.on('message', (/** @type {any} */ { content }) => scope.heard.push(content.text));
     await room.create({ open: true }).catch(() => {});
-    await room.follow();
+    await room.subscribe();
   });
   return page;
 }

@@ -12,7 +12,7 @@ import { online } from './support/machine.js';
 
 const EPOCH = '1.1';
 
-/** A client that follows `n` rooms, each at its event 4, and the checkpoint's revision. */
+/** A client that is subscribed to `n` rooms, each at its event 4, and the checkpoint's revision. */
 class Rig {
   /** @param {number} n @param {{duplex?: boolean}} [traits] */
   constructor(n, { duplex = true } = {}) {
@@ -20,7 +20,7 @@ class Rig {
     this.duplex = duplex;
     this.rev = 0;
     this.now = 1;
-    for (let i = 0; i < n; i++) this.follow(`r${i}`);
+    for (let i = 0; i < n; i++) this.subscribe(`r${i}`);
     this.machine.traits = { codec: JSON_CODEC, duplex };
     this.machine.events.length = 0;
   }
@@ -42,8 +42,8 @@ class Rig {
   }
 
   /** @param {string} room */
-  follow(room) {
-    const id = this.machine.onCommand({ t: 'sub', room });
+  subscribe(room) {
+    const id = this.machine.onCommand({ t: 'subscribe', room });
     this.machine.flush(this.now);
     this.says(this.rooms(id, [[room, 4]]));
     this.machine.outputs.length = 0;
@@ -121,12 +121,12 @@ test('a new session has no checkpoint', () => {
 });
 
 test('after a change whose answer was lost, the revision is not known', () => {
-  for (const change of [{ t: 'unsub', room: 'r0' }, { t: 'sub', room: 'more' }]) {
+  for (const change of [{ t: 'unsubscribe', room: 'r0' }, { t: 'subscribe', room: 'more' }]) {
     const rig = new Rig(3);
     rig.machine.onCommand(change);
     assert.equal(rig.frames().length, 1);
     const [, resume] = rig.reconnect()[0].frames;
-    assert.deepEqual([resume.rev, resume.cursors.length], [undefined, change.t === 'unsub' ? 2 : 3]);
+    assert.deepEqual([resume.rev, resume.cursors.length], [undefined, change.t === 'unsubscribe' ? 2 : 3]);
     // The same once more on the next connection: now it is the resume that was not answered.
     assert.equal(rig.reconnect()[0].frames[1].rev, undefined);
   }
@@ -135,7 +135,7 @@ test('after a change whose answer was lost, the revision is not known', () => {
 test('a room in which something is missing is named, whatever the checkpoint is thought to have', () => {
   const rig = new Rig(3);
   rig.event('r1', 6);
-  assert.equal(rig.frames()[0].t, 'sub');
+  assert.equal(rig.frames()[0].t, 'subscribe');
   rig.machine.rooms.learnRev(rig.rev);
   rig.machine.flight.pending.clear();
   assert.deepEqual(rig.reconnect()[0].frames[1].cursors, [['r1', EPOCH, 4]]);
@@ -173,7 +173,7 @@ test('when many rooms have moved the server is told, one checkpoint at a time', 
 
 test('after an answer that makes no sense, the checkpoint is not relied on', () => {
   const rig = new Rig(2);
-  const id = rig.machine.onCommand({ t: 'sub', room: 'more' });
+  const id = rig.machine.onCommand({ t: 'subscribe', room: 'more' });
   rig.frames();
   rig.says({ t: 'ok', id, rooms: 'none', rev: 3, gen: 'g' });
   assert.equal(rig.machine.decisions.rooms.size, 0);
@@ -198,7 +198,7 @@ test('a room that was denied does not come back from the checkpoint', () => {
     const rig = new Rig(2, { duplex });
     rig.says({ t: 'room', room: 'r0', status: 'denied', head: 0, code: 4602 });
     // The answer to something else names the revision of a checkpoint that still has the room.
-    rig.follow('r1');
+    rig.subscribe('r1');
     const [hello, resume] = rig.reconnect()[0].frames;
     assert.deepEqual([resume.rev, resume.cursors], [undefined, [['r1', EPOCH, 4]]]);
     rig.welcome(hello);

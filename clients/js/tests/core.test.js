@@ -20,9 +20,9 @@ test('whatever happens, events are read in order and once, and sends are kept in
     const model = new Model(seed);
     const { machine } = model;
     machine.start(model.now);
-    const follow = machine.onCommand({ t: 'sub', room: 'tea' });
-    for (let i = 0; i < 2000 && !model.answers.has(follow); i++) model.step();
-    const status = /** @type {any} */ (model.answers.get(follow)).rooms[0];
+    const subscribe = machine.onCommand({ t: 'subscribe', room: 'tea' });
+    for (let i = 0; i < 2000 && !model.answers.has(subscribe); i++) model.step();
+    const status = /** @type {any} */ (model.answers.get(subscribe)).rooms[0];
     /** @type {number[]} */
     const sent = [];
     for (let i = 0; i < 600; i++) {
@@ -41,8 +41,8 @@ test('whatever happens, events are read in order and once, and sends are kept in
     const mine = model.log.filter(({ from }) => from === 'ann');
     assert.equal(mine.length, sent.length, what);
     for (const id of sent) assert.ok(!(model.answers.get(id) instanceof Error), what);
-    const receipts = sent.map((id) => /** @type {any} */ (model.answers.get(id)).seq);
-    assert.deepEqual(new Set(receipts), new Set(mine.map(({ seq }) => seq)), what);
+    const acks = sent.map((id) => /** @type {any} */ (model.answers.get(id)).seq);
+    assert.deepEqual(new Set(acks), new Set(mine.map(({ seq }) => seq)), what);
     resumed.known += model.resumed.known;
     resumed.stale += model.resumed.stale;
   }
@@ -104,13 +104,13 @@ test('another generation replaces, and parts make one snapshot', () => {
   assert.equal(state.update(update('a', 1, 7)), true);
 });
 
-test('unset keys are held, and of very many the oldest are forgotten', () => {
+test('tombstones are held, and of very many the oldest are purged', () => {
   const state = new RoomState();
   state.update(update('a', 5));
   assert.equal(state.update(update('a', 4, 1)), false);
   for (let i = 0; i < 1024; i++) state.update(update(`k${i}`, 10 + i));
   assert.equal(state.update(update('a', 4, 1)), true);
-  assert.equal(state.map.unset, 1024);
+  assert.equal(state.map.tombstones, 1024);
 });
 
 test('pauses double up to the longest, and a wish is kept to', () => {
@@ -155,7 +155,7 @@ const CLOSES = [[4000, 'waiting'], [4001, 'waiting'], [4100, 'waiting'], [4203, 
 for (const [code, phase] of CLOSES) {
   test(`after a close with ${code} the client is ${phase}`, () => {
     const machine = online();
-    machine.onMessage(1, JSON.stringify({ t: 'bye', code, msg: 'x', retry_ms: 7000 }));
+    machine.onMessage(1, JSON.stringify({ t: 'disconnect', code, msg: 'x', retry_ms: 7000 }));
     assert.equal(machine.phase, phase);
     if (phase === 'waiting') assert.ok(machine.deadline >= 7000);
     assert.equal(machine.session === undefined, code === 4400);
@@ -164,8 +164,8 @@ for (const [code, phase] of CLOSES) {
 
 test('commands that could do harm twice are given back, the others wait', () => {
   const machine = online();
-  const ids = [{ t: 'create', room: 'a' }, { t: 'set', room: 'a', key: 'k', value: 1 }, { t: 'join', room: 'a' },
-    { t: 'set', room: 'a', key: 'k', value: 1, stamp: '1-0-0' }].map((body) => machine.onCommand(body));
+  const ids = [{ t: 'create', room: 'a' }, { t: 'put_state', room: 'a', key: 'k', value: 1 }, { t: 'join', room: 'a' },
+    { t: 'put_state', room: 'a', key: 'k', value: 1, stamp: '1-0-0' }].map((body) => machine.onCommand(body));
   machine.flush(1);
   machine.onLost(2, { message: 'cut' });
   const replies = machine.outputs.flatMap((output) => (output.do === 'reply' ? [[output.id, output.error?.kind]] : []));
@@ -203,7 +203,7 @@ function sending(machine) {
   };
 }
 
-test('after a refusal for now, sends to that place wait for all answers and go again in their order', () => {
+test('after a refusal for now, sends to that target wait for all answers and go again in their order', () => {
   const machine = online();
   const { send, refuse, sent } = sending(machine);
   const [a, b, c] = [1, 2, 3].map((n) => send('a', n));
@@ -286,7 +286,7 @@ test('credentials are renewed before they expire, and when they are refused', ()
   assert.ok(machine.outputs.some((output) => output.do === 'fetchToken'));
   machine.onToken(140_001, 'new');
   assert.match(JSON.stringify(machine.outputs), /refresh.*new/);
-  machine.onMessage(140_002, '{"t":"bye","code":4302}');
+  machine.onMessage(140_002, '{"t":"disconnect","code":4302}');
   assert.equal(machine.phase, 'renewing');
   machine.onNoToken(140_003, 'offline');
   machine.onTime(machine.deadline);
@@ -299,7 +299,7 @@ test('credentials are renewed before they expire, and when they are refused', ()
 test('statuses that come by the downlink set the cursor, also before the answer to the sub', () => {
   const machine = online();
   machine.traits = { codec: JSON_CODEC, duplex: false };
-  const id = machine.onCommand({ t: 'sub', room: 'tea' });
+  const id = machine.onCommand({ t: 'subscribe', room: 'tea' });
   machine.flush(1);
   const event = { t: 'event', room: 'tea', epoch: '1.1', from: 'x', at: 0, kind: 'message', content: 1 };
   const status = { room: 'tea', status: 'ok', epoch: '1.1', cursor: 4, head: 5 };
@@ -311,7 +311,7 @@ test('statuses that come by the downlink set the cursor, also before the answer 
 
 test('an update that is not newer than what is held is told as stale, and not as a change', () => {
   const machine = online();
-  const id = machine.onCommand({ t: 'sub', room: 'tea' });
+  const id = machine.onCommand({ t: 'subscribe', room: 'tea' });
   machine.flush(1);
   const status = { room: 'tea', status: 'ok', epoch: '1.1', cursor: 4, head: 4 };
   machine.onMessage(2, JSON.stringify({ t: 'ok', id, rooms: [status], rev: 1, gen: 'g' }));
@@ -323,7 +323,7 @@ test('an update that is not newer than what is held is told as stale, and not as
 
 test('a status that is handed out again changes nothing; a log that ends before the cursor does', () => {
   const machine = online();
-  const id = machine.onCommand({ t: 'sub', room: 'tea' });
+  const id = machine.onCommand({ t: 'subscribe', room: 'tea' });
   machine.flush(1);
   const status = { room: 'tea', status: 'reset', epoch: '1.1', cursor: 4, head: 4 };
   const event = { t: 'event', room: 'tea', epoch: '1.1', seq: 5, from: 'x', at: 0, kind: 'message', content: 1 };
@@ -340,7 +340,7 @@ for (const duplex of [true, false]) {
     const event = { t: 'event', room: 'tea', epoch: '1.1', from: 'x', at: 0, kind: 'message', content: 1 };
     for (const push of [{ ...event, seq: 7 }, { t: 'room', ...status, cursor: 6 }]) {
       const machine = online();
-      const id = machine.onCommand({ t: 'sub', room: 'tea' });
+      const id = machine.onCommand({ t: 'subscribe', room: 'tea' });
       machine.flush(1);
       machine.onMessage(2, JSON.stringify({ t: 'ok', id, rooms: [status], rev: 1, gen: 'g' }));
       machine.traits = { codec: JSON_CODEC, duplex };

@@ -29,7 +29,7 @@ async function followAndLeave(model, n) {
     const room = model.client.room(`r${i}`);
     refs.push(new WeakRef(room));
     const stop = room.on('event', () => {});
-    const done = room.follow().then(() => room.unfollow());
+    const done = room.subscribe().then(() => room.unsubscribe());
     await model.settle();
     await done;
     stop();
@@ -37,7 +37,7 @@ async function followAndLeave(model, n) {
   return refs;
 }
 
-test('rooms that were followed and left are released', async () => {
+test('rooms that were subscribed to and left are released', async () => {
   const model = new Subscriptions(1, true);
   await model.settle();
   const refs = await followAndLeave(model, 2000);
@@ -49,23 +49,23 @@ test('rooms that were followed and left are released', async () => {
   while (model.client.handles.idle.size > 10) await new Promise(setImmediate);
 });
 
-test('a handle that is followed or listened to is kept without the application', async () => {
+test('a handle that is subscribed to or listened to is kept without the application', async () => {
   const model = new Subscriptions(1, true);
   await model.settle();
   /** @type {string[]} */
   const heard = [];
-  const refs = ['followed', 'listened', 'iterated'].map((name) => {
+  const refs = ['subscribed', 'listened', 'iterated'].map((name) => {
     const room = model.client.room(name);
-    if (name === 'followed') room.follow();
+    if (name === 'subscribed') room.subscribe();
     if (name === 'listened') room.on('event', () => heard.push(name));
     if (name === 'iterated') room.events();
     return new WeakRef(room);
   });
   await model.settle();
   assert.equal(await alive(refs, 0), 3);
-  const followed = model.client.room('listened').follow();
+  const subscription = model.client.room('listened').subscribe();
   await model.settle();
-  await followed;
+  await subscription;
   model.publish('listened');
   await model.settle();
   assert.deepEqual(heard, ['listened']);
@@ -76,7 +76,7 @@ test('a handle that the application holds is the one for its room, whatever was 
   await model.settle();
   const room = model.client.room('tea');
   for (let n = 0; n < 3; n++) {
-    const done = room.follow().then(() => room.unfollow());
+    const done = room.subscribe().then(() => room.unsubscribe());
     await model.settle();
     await done;
     collect();
@@ -89,7 +89,7 @@ test('a room that was denied is released', async () => {
   const model = new Subscriptions(1, true);
   await model.settle();
   const refs = [new WeakRef(model.client.room('tea'))];
-  model.client.room('tea').follow();
+  model.client.room('tea').subscribe();
   await model.settle();
   model.down.push({ t: 'room', room: 'tea', status: 'denied', head: 0, code: 4602 });
   await model.settle();

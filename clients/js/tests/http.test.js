@@ -41,12 +41,12 @@ for (const [transport, encoding, path] of LINKS) {
     const fake = await FakeHttp.start(t);
     const ann = client(t, fake, { transport, encoding, token: 'secret' });
     const room = ann.room('tea');
-    const status = await room.follow();
+    const status = await room.subscribe();
     assert.equal(status.cursor, 0);
     const heard = collect(room);
-    const receipts = await Promise.all(numbers(30).map((text) => room.send({ text, bytes: new Uint8Array([1]) })));
+    const acks = await Promise.all(numbers(30).map((text) => room.send({ text, bytes: new Uint8Array([1]) })));
     assert.deepEqual(await heard.until(30), numbers(30));
-    assert.deepEqual(receipts.map(({ seq }) => seq), numbers(30, 1).map(Number));
+    assert.deepEqual(acks.map(({ seq }) => seq), numbers(30, 1).map(Number));
     assert.equal(ann.transport, transport);
     assert.ok(fake.requests.every(({ headers }) => headers.authorization === 'Bearer secret'));
   });
@@ -55,18 +55,18 @@ for (const [transport, encoding, path] of LINKS) {
     const fake = await FakeHttp.start(t);
     const ann = client(t, fake, { transport, encoding });
     const room = ann.room('tea');
-    await room.follow();
+    await room.subscribe();
     const heard = collect(room);
     await room.send({ text: '0' });
     await heard.until(1);
-    // What it brings arrives, and its answer does not: it is asked again from the same mark.
+    // What it brings arrives, and its answer does not: it is asked again from the same position.
     fake.losses.set(path, 2);
     fake.publish('tea', { text: '1' });
     await heard.until(2);
-    // The message has arrived, and its receipt does not: it is sent again under the same id.
+    // The message has arrived, and its ack does not: it is sent again under the same id.
     fake.losses.set('/im/send', 1);
-    const receipt = await room.send({ text: '2' });
-    assert.equal(receipt.repeated, true);
+    const ack = await room.send({ text: '2' });
+    assert.equal(ack.duplicate, true);
     fake.publish('tea', { text: '3' });
     assert.deepEqual(await heard.until(4), numbers(4));
     assert.equal(fake.log('tea').length, 4);
@@ -76,21 +76,21 @@ for (const [transport, encoding, path] of LINKS) {
     const fake = await FakeHttp.start(t);
     const ann = client(t, fake, { transport, encoding, config: { pollMs: 5 } });
     const room = ann.room('tea');
-    await room.follow();
+    await room.subscribe();
     const heard = collect(room);
     fake.publish('tea', { text: '0' });
     await heard.until(1);
     if (transport === 'short') return;
     await waitForDownlink(fake, ann);
     const left = ann.once('status');
-    fake.bye(4001, 30);
+    fake.disconnect(4001, 30);
     const change = await left;
     assert.equal(change.code, 4001);
     assert.ok(Number(change.retryInMs) >= 30);
     fake.publish('tea', { text: '1' });
     assert.deepEqual(await heard.until(2), numbers(2));
     await waitForDownlink(fake, ann);
-    fake.bye(4600);
+    fake.disconnect(4600);
     while (ann.status !== 'closed') await ann.once('status');
   });
 }
@@ -113,7 +113,7 @@ test('what is asked during a request goes up together in the next', async (t) =>
   const fake = await FakeHttp.start(t);
   const ann = client(t, fake, { transport: 'poll' });
   const room = ann.room('tea');
-  await room.follow();
+  await room.subscribe();
   const before = fake.requests.filter(({ method }) => method === 'POST').length;
   let open = () => {};
   fake.gate = new Promise((resolve) => (open = () => resolve(undefined)));
@@ -132,7 +132,7 @@ test('a poll that brings nothing is answered by 304', async (t) => {
   const fake = await FakeHttp.start(t);
   const ann = client(t, fake, { transport: 'short' });
   const room = ann.room('tea');
-  await room.follow();
+  await room.subscribe();
   const heard = collect(room);
   await fake.saw('GET /im/poll 304', 2);
   fake.publish('tea', { text: '0' });
@@ -144,7 +144,7 @@ test('a short poll after a full answer or a command is at once', async (t) => {
   // Longer than any test takes: whoever rests gets nothing.
   const ann = client(t, fake, { transport: 'short', config: { pollMs: 3_600_000 } });
   const room = ann.room('tea');
-  await room.follow();
+  await room.subscribe();
   const heard = collect(room);
   await room.send({ text: '0' });
   await heard.until(1);
@@ -167,10 +167,10 @@ for (const transport of /** @type {const} */ (['sse', 'poll', 'short'])) {
   test(`create again after a lost answer tells the server's (${transport})`, async (t) => {
     const fake = await FakeHttp.start(t);
     const ann = client(t, fake, { transport });
-    await ann.room('other').follow();
+    await ann.room('other').subscribe();
     fake.losses.set('/im/send', 1);
     await assert.rejects(ann.room('tea').create({ open: true }), { kind: 'unknown' });
-    assert.deepEqual(await ann.room('tea').create({ open: true }).then(({ seq, repeated }) => [seq, repeated]), [1, true]);
+    assert.deepEqual(await ann.room('tea').create({ open: true }).then(({ seq, duplicate }) => [seq, duplicate]), [1, true]);
   });
 }
 
@@ -178,11 +178,11 @@ test('a session that somebody else takes over is left to them', async (t) => {
   const fake = await FakeHttp.start(t);
   const ann = client(t, fake, { transport: 'sse' });
   const room = ann.room('tea');
-  await room.follow();
+  await room.subscribe();
   const heard = collect(room);
   await waitForDownlink(fake, ann);
   const before = ann.shell?.machine.session;
-  fake.bye(4101);
+  fake.disconnect(4101);
   assert.equal((await ann.once('status')).code, 4101);
   await ann.online();
   assert.notEqual(ann.shell?.machine.session?.session, before?.session);
@@ -194,16 +194,16 @@ test('a session that is not known any more is begun anew, and nothing is lost', 
   const fake = await FakeHttp.start(t);
   const ann = client(t, fake, { transport: 'poll' });
   const room = ann.room('tea');
-  await room.follow();
+  await room.subscribe();
   const heard = collect(room);
   fake.publish('tea', { text: '0' });
   await heard.until(1);
   await waitForDownlink(fake, ann);
   fake.sessions.set('s1', { secret: 'another', user: 'ann', rooms: new Map(), rev: 0 });
   fake.publish('tea', { text: '1' });
-  const receipt = room.send({ text: '2' });
+  const ack = room.send({ text: '2' });
   assert.deepEqual(await heard.until(3), numbers(3));
-  assert.equal((await receipt).seq, 3);
+  assert.equal((await ack).seq, 3);
 });
 
 test('falls back to what works, and remembers', async (t) => {
@@ -211,7 +211,7 @@ test('falls back to what works, and remembers', async (t) => {
   fake.blocked.add('/im/sse');
   const ann = client(t, fake, {});
   const room = ann.room('tea');
-  await room.follow();
+  await room.subscribe();
   const heard = collect(room);
   await room.send({ text: '0' });
   await heard.until(1);
@@ -230,7 +230,7 @@ for (const [transport, path] of /** @type {const} */ ([['sse', '/im/sse'], ['pol
     fake.away.set(path, 1);
     const ann = client(t, fake, { transport: order });
     const room = ann.room('tea');
-    await room.follow();
+    await room.subscribe();
     const heard = collect(room);
     fake.publish('tea', { text: '0' });
     assert.deepEqual(await heard.until(1), ['0']);
@@ -242,15 +242,15 @@ for (const [transport, path] of /** @type {const} */ ([['sse', '/im/sse'], ['pol
     const fake = await FakeHttp.start(t);
     const ann = client(t, fake, { transport: order });
     const room = ann.room('tea');
-    await room.follow();
+    await room.subscribe();
     const heard = collect(room);
     await room.send({ text: '0' });
     await heard.until(1);
     ann.on('status', (change) => assert.fail(JSON.stringify(change)));
     fake.away.set(path, 1);
     fake.cut();
-    const receipt = await room.send({ text: '1' });
-    assert.equal(receipt.seq, 2);
+    const ack = await room.send({ text: '1' });
+    assert.equal(ack.seq, 2);
     assert.deepEqual(await heard.until(2), numbers(2));
     assert.equal(ann.transport, transport);
     ann.listeners.clear();
@@ -260,7 +260,7 @@ for (const [transport, path] of /** @type {const} */ ([['sse', '/im/sse'], ['pol
 test('what must not be done twice is not repeated after a 502, nor is the transport left', async (t) => {
   const fake = await FakeHttp.start(t);
   const ann = client(t, fake, { transport: ['sse', 'poll'] });
-  await ann.room('tea').follow();
+  await ann.room('tea').subscribe();
   await waitForDownlink(fake, ann);
   fake.away.set('/im/send', 1);
   await assert.rejects(ann.room('new').create(), { kind: 'unknown' });
@@ -273,15 +273,15 @@ test('a server that was away behind a gateway is found again by the same transpo
   const fake = await FakeHttp.start(t);
   const ann = client(t, fake, { transport: ['sse', 'short'] });
   const room = ann.room('tea');
-  await room.follow();
+  await room.subscribe();
   const heard = collect(room);
   await waitForDownlink(fake, ann);
   for (const path of ['/im/send', '/im/sse', '/im/poll']) fake.away.set(path, 8);
   fake.cut();
-  const receipt = room.send({ text: '0' });
+  const ack = room.send({ text: '0' });
   await fake.saw('GET /im/sse 502', 3);
   for (const path of ['/im/send', '/im/sse', '/im/poll']) fake.away.delete(path);
-  assert.equal((await receipt).seq, 1);
+  assert.equal((await ack).seq, 1);
   assert.deepEqual(await heard.until(1), ['0']);
   assert.equal(ann.transport, 'sse');
 });
@@ -291,7 +291,7 @@ test('moves up in mid-stream when a better transport works again', async (t) => 
   fake.blocked.add('/im/sse');
   const ann = client(t, fake, { transport: ['sse', 'poll'], config: { upgradeMs: 40 } });
   const room = ann.room('tea');
-  await room.follow();
+  await room.subscribe();
   const heard = collect(room);
   room.on('status', (status) => assert.fail(JSON.stringify(status)));
   while (ann.transport !== 'poll') await ann.once('status');
@@ -306,17 +306,17 @@ test('moves up in mid-stream when a better transport works again', async (t) => 
 });
 
 for (const transport of /** @type {const} */ (['sse', 'poll'])) {
-  test(`a room is read again from an earlier place (${transport})`, async (t) => {
+  test(`a room is read again from an earlier cursor (${transport})`, async (t) => {
     const fake = await FakeHttp.start(t);
     const ann = client(t, fake, { transport });
     const room = ann.room('tea');
-    await room.follow();
+    await room.subscribe();
     const heard = collect(room);
     numbers(5).forEach((text) => fake.publish('tea', { text }));
     await heard.until(5);
     const { epoch } = heard.events[0];
-    await room.unfollow();
-    await room.follow({ since: { epoch, seq: 2 } });
+    await room.unsubscribe();
+    await room.subscribe({ since: { epoch, seq: 2 } });
     fake.publish('tea', { text: '5' });
     assert.deepEqual(await heard.until(9), [...numbers(5), ...numbers(4, 2)]);
   });
@@ -327,7 +327,7 @@ test('tabs share what comes by polls, and take over from each other', async (t) 
   const tabsEnv = { locks: /** @type {any} */ (new FakeLocks()), BroadcastChannel };
   const tab = () => client(t, fake, { transport: 'poll', tabs: true, tabsEnv, name: fake.url });
   const [first, second] = [tab(), tab()];
-  await Promise.all([first, second].map((one) => one.room('tea').follow()));
+  await Promise.all([first, second].map((one) => one.room('tea').subscribe()));
   const heard = [first, second].map((one) => collect(one.room('tea')));
   await second.room('tea').send({ text: '0' });
   await Promise.all(heard.map((one) => one.until(1)));
@@ -344,7 +344,7 @@ test('a stream that is taken up many times leaves nothing behind', async (t) => 
   const fake = await FakeHttp.start(t);
   const ann = client(t, fake, { transport: 'sse' });
   const room = ann.room('tea');
-  await room.follow();
+  await room.subscribe();
   const heard = collect(room);
   const warned = (/** @type {Error} */ warning) => assert.fail(warning);
   process.on('warning', warned);

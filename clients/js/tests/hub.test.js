@@ -40,29 +40,29 @@ function start(t) {
 }
 
 test('a room whose tab left before the answer is left too', async (t) => {
-  for (const leaves of [{ close: /** @type {const} */ (true) }, { frames: [{ t: 'unsub', id: 2, room: 'tea' }] }]) {
+  for (const leaves of [{ close: /** @type {const} */ (true) }, { frames: [{ t: 'unsubscribe', id: 2, room: 'tea' }] }]) {
     const { hub, shell } = start(t);
     hub.on({ tab: 'one', conn: 1, open: true });
-    hub.on({ tab: 'one', conn: 1, frames: [{ t: 'sub', id: 1, room: 'tea' }] });
+    hub.on({ tab: 'one', conn: 1, frames: [{ t: 'subscribe', id: 1, room: 'tea' }] });
     hub.on({ tab: 'one', conn: 1, ...leaves });
     await new Promise(setImmediate);
-    assert.deepEqual(shell.asked.map(({ body }) => body.t), ['sub']);
+    assert.deepEqual(shell.asked.map(({ body }) => body.t), ['subscribe']);
     shell.machine.rooms.map.set('tea', { cursor: { epoch: '1.1', seq: 4 } });
     shell.asked[0].answer({ rooms: [{ room: 'tea', status: 'ok', epoch: '1.1', cursor: 4 }] });
     await new Promise(setImmediate);
-    assert.deepEqual(shell.asked.map(({ body }) => [body.t, body.room]), [['sub', 'tea'], ['unsub', 'tea']]);
+    assert.deepEqual(shell.asked.map(({ body }) => [body.t, body.room]), [['subscribe', 'tea'], ['unsubscribe', 'tea']]);
   }
 });
 
-test('a room that another tab follows stays when the first leaves before the answer', async (t) => {
+test('a room that another tab is subscribed to stays when the first leaves before the answer', async (t) => {
   const { hub, shell } = start(t);
   for (const tab of ['one', 'two']) {
     hub.on({ tab, conn: 1, open: true });
-    hub.on({ tab, conn: 1, frames: [{ t: 'sub', id: 1, room: 'tea' }] });
+    hub.on({ tab, conn: 1, frames: [{ t: 'subscribe', id: 1, room: 'tea' }] });
   }
   hub.on({ tab: 'one', conn: 1, close: true });
   shell.machine.rooms.map.set('tea', { cursor: { epoch: '1.1', seq: 4 } });
   shell.asked[0].answer({ rooms: [{ room: 'tea', status: 'ok', epoch: '1.1', cursor: 4 }] });
   await new Promise(setImmediate);
-  assert.deepEqual(shell.asked.map(({ body }) => body.t), ['sub']);
+  assert.deepEqual(shell.asked.map(({ body }) => body.t), ['subscribe']);
 });

@@ -92,7 +92,7 @@ class SlowUplink {
       if (t === 'hello') return { t: 'ok', id, session: 's', secret: 'x', user: 'u', device: 'd', resumed: false, idle_ms: 60_000, limits: {} };
       if (t === 'send') this.kept.push(mid);
       const rooms = (cursors ?? []).map((/** @type {any[]} */ [room, epoch, cursor]) => ({ room, status: 'ok', epoch, cursor, head: cursor }));
-      return { t: 'ok', id, now: 0, room: 'tea', epoch: '1.1', seq: this.kept.length, at: 0, repeated: false, rooms, rev: 1, gen: 'g' };
+      return { t: 'ok', id, now: 0, room: 'tea', epoch: '1.1', seq: this.kept.length, at: 0, duplicate: false, rooms, rev: 1, gen: 'g' };
     });
     this.machine.onMessage(this.now, JSON.stringify(replies));
   }

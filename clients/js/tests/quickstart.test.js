@@ -9,7 +9,7 @@ import { random } from './support/model.js';
 
 const source = readFileSync(new URL('../../../examples/quickstart/page/names.js', import.meta.url), 'utf8');
 /** @type {any} */
-const { asId, readable, initial, nameKey, toldName } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+const { asId, readable, initial, nameKey, reportedName } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
 
 /** @type {[string, string, string][]} Name, id, initial. */
 const NAMES = [
@@ -62,9 +62,9 @@ test('names are told by those who bear them', () => {
   const name = '👩\u200d💻 ❤\ufe0f';
   const user = asId(name, 64);
   assert.notEqual(readable(user), name);
-  assert.deepEqual(toldName({ key: nameKey(user), from: user, value: name }), { user, name });
-  assert.equal(toldName({ key: nameKey(user), from: 'somebody', value: name }), undefined);
-  assert.equal(toldName({ key: 'kettle', from: user, value: name }), undefined);
-  assert.equal(toldName({ key: nameKey(user), from: user, value: 7 }), undefined);
-  assert.equal(toldName({ key: nameKey(user), from: user }), undefined);
+  assert.deepEqual(reportedName({ key: nameKey(user), from: user, value: name }), { user, name });
+  assert.equal(reportedName({ key: nameKey(user), from: 'somebody', value: name }), undefined);
+  assert.equal(reportedName({ key: 'kettle', from: user, value: name }), undefined);
+  assert.equal(reportedName({ key: nameKey(user), from: user, value: 7 }), undefined);
+  assert.equal(reportedName({ key: nameKey(user), from: user }), undefined);
 });

@@ -27,35 +27,35 @@ for (const encoding of /** @type {const} */ (['json', 'msgpack'])) {
     const tea = ann.room('tea');
     await tea.create({ open: true });
     await bob.room('tea').join();
-    await Promise.all([tea.follow(), bob.room('tea').follow()]);
+    await Promise.all([tea.subscribe(), bob.room('tea').subscribe()]);
     const heard = collect(bob.room('tea'));
 
     const content = { text: 'hello', bytes: new Uint8Array([0, 255]), $price: 1.5, big: 2 ** 60, none: null };
-    const receipt = await tea.send(content);
+    const ack = await tea.send(content);
     await heard.until(1);
     const [event] = heard.events;
     assert.deepEqual(event.content, content);
-    assert.equal(event.seq, receipt.seq);
+    assert.equal(event.seq, ack.seq);
     assert.equal(event.from, 'ann');
     const page = await bob.room('tea').history({ limit: 1 });
     assert.deepEqual(page.events, [event]);
 
     const changed = bob.room('tea').once('state');
-    await tea.set('kettle', 'on');
+    await tea.putState('kettle', 'on');
     assert.equal((await changed).value, 'on');
     assert.equal(bob.room('tea').state.get('kettle'), 'on');
     const signalled = bob.room('tea').once('signal');
     await tea.signal('typing', true);
     assert.equal((await signalled).content, true);
 
-    assert.equal((await tea.create({ open: true })).repeated, true);
+    assert.equal((await tea.create({ open: true })).duplicate, true);
     await assert.rejects(tea.create(), (error) => error instanceof ImError && error.code === Code.Exists);
-    await assert.rejects(bob.room('nowhere').follow(), (error) => error instanceof ImError && error.kind === 'refused');
+    await assert.rejects(bob.room('nowhere').subscribe(), (error) => error instanceof ImError && error.kind === 'refused');
     await assert.rejects(tea.send(() => {}), (error) => error instanceof ImError && error.kind === 'invalid');
     const mid = 'chosen-by-the-application-1';
     const first = await ann.send({ peer: 'bob' }, { text: 'a' }, { mid });
     const again = await ann.send({ peer: 'bob' }, { text: 'a' }, { mid });
-    assert.deepEqual([again.seq, again.repeated], [first.seq, true]);
+    assert.deepEqual([again.seq, again.duplicate], [first.seq, true]);
     await assert.rejects(ann.send({ peer: 'bob' }, 'b', { mid }), (error) => error instanceof ImError && error.code === Code.Conflict);
   });
 }
@@ -67,7 +67,7 @@ test('nothing is lost or repeated when the network is cut in the middle', needsS
   const ann = client(t, { url, user: 'ann' });
   const bob = client(t, { url, user: 'bob', encoding: 'msgpack' });
   await ann.room('tea').create({ open: true, members: ['bob'] });
-  await bob.room('tea').follow();
+  await bob.room('tea').subscribe();
   const heard = collect(bob.room('tea'));
   bob.room('tea').on('status', (status) => assert.fail(JSON.stringify(status)));
   const sent = numbers(200).map(async (text) => {
@@ -75,27 +75,27 @@ test('nothing is lost or repeated when the network is cut in the middle', needsS
     return ann.room('tea').send({ text });
   });
   bob.room('tea').on('event', ({ content }) => /** @type {any} */ (content).text === '90' && proxy.cut());
-  const receipts = await Promise.all(sent);
+  const acks = await Promise.all(sent);
   assert.deepEqual(await heard.until(200), numbers(200));
-  assert.deepEqual(receipts.map(({ seq }) => seq), heard.events.map(({ seq }) => seq));
+  assert.deepEqual(acks.map(({ seq }) => seq), heard.events.map(({ seq }) => seq));
   assert.ok(proxy.count > 2);
 });
 
-test('a receipt that was lost comes again under the same message id', needsServer, async (t) => {
+test('an ack that was lost comes again under the same message id', needsServer, async (t) => {
   const server = await Server.start(t);
   const proxy = await Proxy.start(t, () => server.port);
   const ann = client(t, { url: `ws://127.0.0.1:${proxy.port}/ws`, user: 'ann' });
   const bob = client(t, { url: server.url, user: 'bob' });
   await ann.room('tea').create({ open: true, members: ['bob'] });
-  await bob.room('tea').follow();
+  await bob.room('tea').subscribe();
   const heard = collect(bob.room('tea'));
   proxy.isDeaf = true;
-  const receipt = ann.room('tea').send({ text: 'once' });
+  const ack = ann.room('tea').send({ text: 'once' });
   // It has arrived, but its sender cannot know.
   await heard.until(1);
   proxy.isDeaf = false;
   proxy.cut();
-  assert.deepEqual([(await receipt).repeated, (await receipt).seq], [true, heard.events[0].seq]);
+  assert.deepEqual([(await ack).duplicate, (await ack).seq], [true, heard.events[0].seq]);
   await ann.room('tea').send({ text: 'twice' });
   assert.deepEqual(await heard.until(2), ['once', 'twice']);
 });
@@ -105,7 +105,7 @@ test('the session goes on when the server is killed and started again', needsSer
   const ann = client(t, { url: server.url, user: 'ann' });
   const bob = client(t, { url: server.url, user: 'bob' });
   await ann.room('tea').create({ open: true, members: ['bob'] });
-  await bob.room('tea').follow();
+  await bob.room('tea').subscribe();
   const heard = collect(bob.room('tea'));
   await Promise.all(numbers(20).map((text) => ann.room('tea').send({ text })));
   await heard.until(20);
@@ -123,7 +123,7 @@ test('an iterator that falls behind reads on from history', needsServer, async (
   const ann = client(t, { url: server.url, user: 'ann' });
   const bob = client(t, { url: server.url, user: 'bob', config: { ...QUICK, maxQueued: 8 } });
   await ann.room('tea').create({ open: true, members: ['bob'] });
-  await bob.room('tea').follow();
+  await bob.room('tea').subscribe();
   const heard = collect(bob.room('tea'));
   const events = bob.room('tea').events();
   for (const text of numbers(60)) await ann.room('tea').send({ text });
@@ -149,7 +149,7 @@ test('what was not sent is sent by the next client on the same storage', needsSe
   assert.equal(await lost, 'closed');
   await server.run();
   const next = client(t, { url: server.url, user: 'ann', storage });
-  await next.once('receipt');
+  await next.once('ack');
   assert.equal(next.shell?.machine.session?.session, session);
   const { events } = await next.room('tea').history({ limit: 1 });
   assert.deepEqual(events[0].content, { text: 'kept' });

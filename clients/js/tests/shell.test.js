@@ -15,7 +15,7 @@ import { Model } from './support/model.js';
 /** @typedef {import('../src/links/link.js').LinkEvents} LinkEvents */
 
 /** A server in memory that links lead to; a session has one connection. */
-class Place {
+class TestServer {
   constructor() {
     this.model = new Model(1);
     this.model.isFair = true;
@@ -34,7 +34,7 @@ class Place {
       if (frame.t === 'hello') this.current = link;
       if (this.current !== link) return link.events.lost({ code: 4101, message: 'another one came' });
       if (this.silent.has(frame.t)) continue;
-      const reply = frame.t === 'create' ? { ...this.model.event({}), t: 'ok', id: frame.id, repeated: false } : this.model.serve(frame);
+      const reply = frame.t === 'create' ? { ...this.model.event({}), t: 'ok', id: frame.id, duplicate: false } : this.model.serve(frame);
       link.events.message(JSON_CODEC.join([JSON_CODEC.encode(reply)]));
       this.push();
     }
@@ -51,25 +51,25 @@ class Place {
 }
 
 class MemoryLink {
-  /** @param {string} transport @param {Place} place @param {LinkEvents} events */
-  constructor(transport, place, events) {
+  /** @param {string} transport @param {TestServer} server @param {LinkEvents} events */
+  constructor(transport, server, events) {
     this.transport = transport;
     this.traits = { codec: JSON_CODEC, duplex: true };
-    this.place = place;
+    this.server = server;
     this.isDone = false;
     /** @type {LinkEvents} */
     this.events = events;
   }
 
   open() {
-    this.place.opened.push(this.transport);
-    const works = this.place.worksBy.has(this.transport);
+    this.server.opened.push(this.transport);
+    const works = this.server.worksBy.has(this.transport);
     setImmediate(() => this.isDone || (works ? this.events.open() : this.events.lost({ message: 'refused' })));
   }
 
   /** @param {import('../src/wire/codec.js').Message} message */
   send(message) {
-    setImmediate(() => this.isDone || this.place.take(this, message));
+    setImmediate(() => this.isDone || this.server.take(this, message));
   }
 
   welcome() {}
@@ -82,16 +82,16 @@ class MemoryLink {
 
 /** @param {import('node:test').TestContext} t */
 function start(t) {
-  const place = new Place();
+  const server = new TestServer();
   const client = new Client({ config: { ...QUICK, upgradeMs: 10 } });
   const env = environment();
   const identity = { renewable: false, client: 'test' };
   const machine = new Machine({ config: client.config, identity, random: env.random, wallClock: env.wallClock });
   const ladder = new Ladder(['ws', 'poll'], client.config.upgradeMs);
-  const link = (/** @type {string} */ name, /** @type {LinkEvents} */ events) => new MemoryLink(name, place, events);
+  const link = (/** @type {string} */ name, /** @type {LinkEvents} */ events) => new MemoryLink(name, server, events);
   client.begin(new Shell({ machine, ladder, env, tokens: undefined, link, onEvent: (event) => client.onEvent(event) }));
   t.after(() => client.close());
-  return { place, client };
+  return { server, client };
 }
 
 /** @param {Client} client @param {string} transport */
@@ -100,9 +100,9 @@ async function onTransport(client, transport) {
 }
 
 test('falls back, and moves up in mid-stream without loss or repeat', async (t) => {
-  const { place, client } = start(t);
+  const { server, client } = start(t);
   const room = client.room('tea');
-  await room.follow();
+  await room.subscribe();
   assert.equal(client.transport, 'poll');
   const heard = collect(room);
   /** @type {import('../src/client.js').StatusChange[]} */
@@ -113,44 +113,44 @@ test('falls back, and moves up in mid-stream without loss or repeat', async (t) 
   room.on('event', () => sent.length < 400 && void sent.push(room.send({ text: String(sent.length) })));
   sent.push(room.send({ text: '0' }));
   await heard.until(20);
-  place.worksBy.add('ws');
+  server.worksBy.add('ws');
   await onTransport(client, 'ws');
   const texts = await heard.until(400);
   await Promise.all(sent);
   assert.deepEqual(texts, Array.from({ length: 400 }, (_, i) => String(i)));
-  assert.equal(place.model.log.length, 400);
+  assert.equal(server.model.log.length, 400);
   // Nobody was ever told that the connection was lost.
   assert.deepEqual(changes.map(({ status }) => status), ['online']);
 });
 
 test('does not move while something is under way that could not be repeated', async (t) => {
-  const { place, client } = start(t);
+  const { server, client } = start(t);
   await client.online();
-  place.silent.add('create');
+  server.silent.add('create');
   const created = client.room('new').create();
-  place.worksBy.add('ws');
+  server.worksBy.add('ws');
   const { machine } = /** @type {Shell} */ (client.shell);
-  while (place.opened.filter((name) => name === 'ws').length < 2) await new Promise(setImmediate);
+  while (server.opened.filter((name) => name === 'ws').length < 2) await new Promise(setImmediate);
   await client.ping();
   assert.equal(client.transport, 'poll');
   const [id] = [...machine.flight.pending].find(([, { body }]) => body.t === 'create') ?? [];
-  const receipt = { t: 'ok', id, room: 'new', epoch: '1.1', seq: 1, at: 0, repeated: false };
-  place.current?.events.message(JSON.stringify(receipt));
+  const ack = { t: 'ok', id, room: 'new', epoch: '1.1', seq: 1, at: 0, duplicate: false };
+  server.current?.events.message(JSON.stringify(ack));
   assert.equal((await created).seq, 1);
   await onTransport(client, 'ws');
 });
 
 test('a better link that opens and then fails is left again', async (t) => {
-  const { place, client } = start(t);
+  const { server, client } = start(t);
   const room = client.room('tea');
-  await room.follow();
+  await room.subscribe();
   const heard = collect(room);
   await room.send({ text: '0' });
   // It opens, and loses what it is given.
-  const take = place.take.bind(place);
-  place.take = (link, message) => (link.transport === 'ws' ? link.events.lost({ message: 'cut' }) : take(link, message));
-  place.worksBy.add('ws');
-  while (place.opened.filter((name) => name === 'ws').length < 4) await new Promise(setImmediate);
+  const take = server.take.bind(server);
+  server.take = (link, message) => (link.transport === 'ws' ? link.events.lost({ message: 'cut' }) : take(link, message));
+  server.worksBy.add('ws');
+  while (server.opened.filter((name) => name === 'ws').length < 4) await new Promise(setImmediate);
   await room.send({ text: '1' });
   assert.deepEqual(await heard.until(2), ['0', '1']);
 });

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { connect } from '../src/index.js';
-import { Keeper } from '../src/storage.js';
+import { PersistentStore } from '../src/storage.js';
 import { FakeHttp } from './support/fake-http.js';
 import { memoryStorage, QUICK } from './support/server.js';
 
@@ -34,9 +34,9 @@ test('sends survive reloads in their order, though the clock is set back', async
   const fake = await FakeHttp.start(t);
   const next = connect({ url: fake.url, user: 'ann', name: 'page', storage, transport: 'poll', config: QUICK });
   t.after(() => next.close());
-  let receipts = 0;
-  next.on('receipt', () => (receipts += 1));
-  while (receipts < texts.length) await next.once('receipt');
+  let acks = 0;
+  next.on('ack', () => (acks += 1));
+  while (acks < texts.length) await next.once('ack');
   assert.deepEqual(fake.log('tea').map(({ content }) => content.text), texts);
 });
 
@@ -44,9 +44,9 @@ test('tabs on one storage keep the order of each, also where the counter finds n
   const storage = memoryStorage();
   /** @type {unknown[]} */
   const errors = [];
-  const [one, other] = [0, 1].map(() => new Keeper(storage, 'page', (error) => void errors.push(error)));
+  const [one, other] = [0, 1].map(() => new PersistentStore(storage, 'page', (error) => void errors.push(error)));
   const send = (/** @type {number} */ n) => ({ t: 'send', room: 'tea', mid: `message-number-${n}`, content: n });
-  [one, other, other, one, other, one].forEach((keeper, n) => keeper.storeSend(send(n)));
+  [one, other, other, one, other, one].forEach((store, n) => store.storeSend(send(n)));
   assert.deepEqual(one.sends().map(({ content }) => content), [0, 1, 2, 3, 4, 5]);
   // A reload, with the counter lost.
   storage.removeItem('im/page/order');
@@ -55,7 +55,7 @@ test('tabs on one storage keep the order of each, also where the counter finds n
     if (key === 'im/page/order') throw new Error('full');
     setItem.call(storage, key, value);
   };
-  const next = new Keeper(storage, 'page', (error) => void errors.push(error));
+  const next = new PersistentStore(storage, 'page', (error) => void errors.push(error));
   next.storeSend(send(6));
   next.storeSend(send(7));
   assert.deepEqual(next.sends().map(({ content }) => content), [0, 1, 2, 3, 4, 5, 6, 7]);

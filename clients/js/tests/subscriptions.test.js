@@ -13,31 +13,31 @@ const range = (from, to) => Array.from({ length: Math.max(0, to - from + 1) }, (
 for (const duplex of [true, false]) {
   const ways = duplex ? 'one stream' : 'two ways';
 
-  test(`follow after unfollow before the answer delivers (${ways})`, async () => {
+  test(`subscribe after unsubscribe before the answer delivers (${ways})`, async () => {
     const model = new Subscriptions(1, duplex);
     await model.settle();
     const room = model.client.room('tea');
     /** @type {number[]} */
     const heard = [];
     room.on('event', ({ seq }) => heard.push(seq));
-    const overtaken = [room.follow(), room.unfollow()];
-    const followed = room.follow();
+    const overtaken = [room.subscribe(), room.unsubscribe()];
+    const answer = room.subscribe();
     await model.settle();
     await Promise.all(overtaken);
-    assert.equal((await followed).status, 'ok');
+    assert.equal((await answer).status, 'ok');
     model.publish('tea');
     await model.settle();
     assert.deepEqual(heard, [1]);
     assert.deepEqual([...model.rooms.keys()], ['tea']);
   });
 
-  test(`unfollow before the answer leaves nothing behind (${ways})`, async () => {
+  test(`unsubscribe before the answer leaves nothing behind (${ways})`, async () => {
     const model = new Subscriptions(1, duplex);
     await model.settle();
     const room = model.client.room('tea');
     room.on('event', () => assert.fail('an event of a room that was left'));
-    const overtaken = room.follow();
-    const left = room.unfollow();
+    const overtaken = room.subscribe();
+    const left = room.unsubscribe();
     await model.settle();
     await Promise.all([overtaken, left]);
     assert.equal(room.cursor, undefined);
@@ -59,13 +59,13 @@ for (const duplex of [true, false]) {
       const heard = [];
       room.on('event', ({ seq }) => heard.push(seq));
       model.publish('tea');
-      let answer = room.follow().then(({ cursor }) => cursor);
+      let answer = room.subscribe().then(({ cursor }) => cursor);
       await model.settle();
       for (let i = 0; i < 60; i++) {
         const choice = model.draw(10);
         if (choice === 0) {
           const since = model.draw(3) === 0 ? {} : { epoch: '1.1', since: model.draw(model.log('tea').length + 1) };
-          answer = model.client.command({ t: 'sub', room: 'tea', ...since }).then(({ rooms }) => rooms[0].cursor);
+          answer = model.client.command({ t: 'subscribe', room: 'tea', ...since }).then(({ rooms }) => rooms[0].cursor);
           moved += 1;
         } else if (choice < 4) model.publish('tea');
         else if (choice === 4 && model.draw(5) === 0) model.cut();
@@ -96,7 +96,7 @@ for (const duplex of [true, false]) {
 test('pushes before the answer to a sub wait for it', () => {
   const machine = online();
   machine.traits = { codec: JSON_CODEC, duplex: false };
-  const id = machine.onCommand({ t: 'sub', room: 'tea', epoch: '1.1', since: 2 });
+  const id = machine.onCommand({ t: 'subscribe', room: 'tea', epoch: '1.1', since: 2 });
   machine.flush(1);
   const event = { t: 'event', room: 'tea', epoch: '1.1', from: 'x', at: 0, kind: 'message', content: 1 };
   const status = { room: 'tea', status: 'ok', epoch: '1.1', cursor: 2, head: 5 };
@@ -118,14 +118,14 @@ const events = (from, to) => range(from, to).map((seq) => ({ t: 'event', room: '
 /** @param {number} cursor @param {number} [head] */
 const status = (cursor, head = cursor) => ({ room: 'tea', status: 'ok', epoch: '1.1', cursor, head });
 
-/** A machine over two ways that has read `tea` up to 7; then a `sub` at 2 is on its way. */
+/** A machine over two ways that has read `tea` up to 7; then a `subscribe` at 2 is on its way. */
 function subscribedAgain() {
   const machine = online();
   machine.traits = { codec: JSON_CODEC, duplex: false };
-  const first = machine.onCommand({ t: 'sub', room: 'tea' });
+  const first = machine.onCommand({ t: 'subscribe', room: 'tea' });
   machine.flush(1);
   machine.onMessage(1, JSON.stringify({ t: 'ok', id: first, rooms: [status(7)], rev: 1, gen: 'g' }));
-  const id = machine.onCommand({ t: 'sub', room: 'tea', epoch: '1.1', since: 2 });
+  const id = machine.onCommand({ t: 'subscribe', room: 'tea', epoch: '1.1', since: 2 });
   machine.flush(2);
   machine.outputs.length = 0;
   const told = () => machine.events.splice(0).map((event) => (event.type === 'event' ? event.event.seq : event.type));
@@ -166,7 +166,7 @@ test('a reset in the answer drops pushes of the former epoch', () => {
 test('more pushes than wait for an answer are asked for after it', () => {
   const machine = online();
   machine.traits = { codec: JSON_CODEC, duplex: false };
-  const id = machine.onCommand({ t: 'sub', room: 'tea', epoch: '1.1', since: 0 });
+  const id = machine.onCommand({ t: 'subscribe', room: 'tea', epoch: '1.1', since: 0 });
   machine.flush(1);
   machine.onMessage(2, JSON.stringify(events(1, 1500)));
   assert.equal(machine.early.count, 1024);
@@ -208,12 +208,12 @@ async function interleave(seed, duplex) {
   model.cut();
   await model.settle();
   assert.equal(model.client.shell?.machine.decisions.rooms.size, 0, `seed ${seed}`);
-  for (const [name, { follows, heard, answer }] of calls) {
+  for (const [name, { subscribes, heard, answer }] of calls) {
     const what = `seed ${seed}, room ${name}`;
-    assert.equal(!model.isUnsubscribed && model.rooms.has(name), follows, what);
-    assert.equal(model.client.room(name).cursor !== undefined, follows, what);
-    const status = /** @type {any} */ (await answer.catch((error) => assert.equal(follows, false, error)));
-    if (follows) assert.deepEqual(heard, range(status.cursor + 1, model.log(name).length), what);
+    assert.equal(!model.isUnsubscribed && model.rooms.has(name), subscribes, what);
+    assert.equal(model.client.room(name).cursor !== undefined, subscribes, what);
+    const status = /** @type {any} */ (await answer.catch((error) => assert.equal(subscribes, false, error)));
+    if (subscribes) assert.deepEqual(heard, range(status.cursor + 1, model.log(name).length), what);
     else assert.deepEqual(heard, [], what);
   }
   return model.cuts;
@@ -224,9 +224,9 @@ async function interleave(seed, duplex) {
  *
  * @param {Subscriptions} model
  * @param {string} name
- * @param {boolean} follows
+ * @param {boolean} subscribes
  */
-function call(model, name, follows) {
+function call(model, name, subscribes) {
   const room = model.client.room(name);
   room.listeners.clear();
   /** @type {number[]} */
@@ -234,7 +234,7 @@ function call(model, name, follows) {
   room.on('event', ({ seq }) => heard.push(seq));
   const log = model.log(name);
   const since = model.draw(2) === 0 ? { epoch: '1.1', seq: model.draw(log.length + 1) } : undefined;
-  const answer = follows ? room.follow({ since }) : room.unfollow();
+  const answer = subscribes ? room.subscribe({ since }) : room.unsubscribe();
   answer.catch(() => {});
-  return { follows, heard, answer };
+  return { subscribes, heard, answer };
 }

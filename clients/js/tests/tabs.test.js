@@ -39,15 +39,15 @@ test('tabs share one connection, and all hear everything', needsServer, async (t
   const tabs = [tab(), tab(), tab()];
   const room = tabs[0].room('tea');
   await room.create({ open: true });
-  await room.set('kettle', 'on');
-  await Promise.all(tabs.map((client) => client.room('tea').follow()));
+  await room.putState('kettle', 'on');
+  await Promise.all(tabs.map((client) => client.room('tea').subscribe()));
   const heard = tabs.map((client) => collect(client.room('tea')));
-  const receipts = await Promise.all(numbers(60).map((text) => tabs[Number(text) % 3].room('tea').send({ text })));
+  const acks = await Promise.all(numbers(60).map((text) => tabs[Number(text) % 3].room('tea').send({ text })));
   const all = await Promise.all(heard.map((one) => one.until(60)));
   assert.deepEqual(all[1], all[0]);
   assert.deepEqual(all[2], all[0]);
   assert.deepEqual(new Set(all[0]), new Set(numbers(60)));
-  assert.equal(new Set(receipts.map(({ seq }) => seq)).size, 60);
+  assert.equal(new Set(acks.map(({ seq }) => seq)).size, 60);
   assert.equal(proxy.count, 1);
   assert.deepEqual(tabs.map((client) => client.isLeader()).filter(Boolean), [true]);
   assert.equal(tabs[1].transport, 'tab');
@@ -64,13 +64,13 @@ test('a tab that comes late reads what it asks for', needsServer, async (t) => {
   const first = tab();
   const room = first.room('tea');
   const { epoch } = await room.create({ open: true });
-  await room.follow();
+  await room.subscribe();
   const heard = collect(room);
   for (const text of numbers(300)) await room.send({ text });
   await heard.until(300);
   const late = tab();
   const lateHeard = collect(late.room('tea'));
-  await late.room('tea').follow({ since: { epoch, seq: 1 } });
+  await late.room('tea').subscribe({ since: { epoch, seq: 1 } });
   assert.deepEqual(await lateHeard.until(300), numbers(300));
 });
 
@@ -80,7 +80,7 @@ test('another tab takes over when the one that leads is closed', needsServer, as
   await first.room('tea').create({ open: true, members: ['bob'] });
   assert.ok(first.isLeader());
   const session = first.shell?.machine.session;
-  await Promise.all([second, third].map((client) => client.room('tea').follow()));
+  await Promise.all([second, third].map((client) => client.room('tea').subscribe()));
   const heard = [second, third].map((client) => collect(client.room('tea')));
   const bob = other();
   await bob.online();
@@ -104,13 +104,13 @@ test('a cut of the connection loses and repeats nothing for any tab', needsServe
   const { proxy, tab } = await page(t);
   const [first, second] = [tab(), tab()];
   await first.room('tea').create({ open: true });
-  await Promise.all([first, second].map((client) => client.room('tea').follow()));
+  await Promise.all([first, second].map((client) => client.room('tea').subscribe()));
   const heard = [first, second].map((client) => collect(client.room('tea')));
   heard[0].events.length = 0;
   const sent = numbers(100).map(async (text) => {
-    const receipt = second.room('tea').send({ text });
+    const ack = second.room('tea').send({ text });
     if (text === '50') proxy.cut();
-    return receipt;
+    return ack;
   });
   second.room('tea').on('event', ({ content }) => /** @type {any} */ (content).text === '20' && proxy.cut());
   await Promise.all(sent);

@@ -49,17 +49,17 @@ for (const [transport, encoding] of LINKS) {
     const tea = ann.room('tea');
     await tea.create({ open: true });
     await bob.room('tea').join();
-    await Promise.all([tea.follow(), bob.room('tea').follow()]);
+    await Promise.all([tea.subscribe(), bob.room('tea').subscribe()]);
     const heard = collect(bob.room('tea'));
     const content = { text: 'hello', bytes: new Uint8Array([0, 255]), $price: 1.5, big: 2 ** 60, none: null };
-    const receipt = await tea.send(content);
+    const ack = await tea.send(content);
     await heard.until(1);
     assert.deepEqual(heard.events[0].content, content);
-    assert.equal(heard.events[0].seq, receipt.seq);
+    assert.equal(heard.events[0].seq, ack.seq);
     assert.deepEqual((await bob.room('tea').history({ limit: 1 })).events, heard.events);
 
     const changed = bob.room('tea').once('state');
-    await tea.set('kettle', 'on');
+    await tea.putState('kettle', 'on');
     assert.equal((await changed).value, 'on');
     // A signal reaches whoever is there at that moment, which a short poller is between two polls as well.
     const signalled = bob.room('tea').once('signal');
@@ -76,25 +76,25 @@ for (const [transport, encoding] of LINKS) {
     const { proxy, url } = await cuttable(t);
     const [ann, bob] = ['ann', 'bob'].map((user) => client(t, { url, user, transport, encoding }));
     await ann.room('tea').create({ open: true, members: ['bob'] });
-    await bob.room('tea').follow();
+    await bob.room('tea').subscribe();
     const heard = collect(bob.room('tea'));
     bob.room('tea').on('status', (status) => assert.fail(JSON.stringify(status)));
-    // Its own messages in a row, each after the receipt of the one before; the reader cuts in between, at its own pace.
+    // Its own messages in a row, each after the ack of the one before; the reader cuts in between, at its own pace.
     bob.room('tea').on('event', ({ content }) => /** @type {any} */ (content).text % 30 === 20 && proxy.cut());
-    const receipts = [];
+    const acks = [];
     for (const text of numbers(120)) {
       if (Number(text) % 50 === 40) proxy.cut();
-      receipts.push(await ann.room('tea').send({ text }));
+      acks.push(await ann.room('tea').send({ text }));
     }
     assert.deepEqual(await heard.until(120), numbers(120));
-    assert.deepEqual(receipts.map(({ seq }) => seq), heard.events.map(({ seq }) => seq));
+    assert.deepEqual(acks.map(({ seq }) => seq), heard.events.map(({ seq }) => seq));
   });
 
   test(`the session goes on when the server is killed and started again (${name})`, needsServer, async (t) => {
     const server = await Server.start(t);
     const [ann, bob] = ['ann', 'bob'].map((user) => client(t, { url: server.prefix, user, transport, encoding }));
     await ann.room('tea').create({ open: true, members: ['bob'] });
-    await bob.room('tea').follow();
+    await bob.room('tea').subscribe();
     const heard = collect(bob.room('tea'));
     await Promise.all(numbers(20).map((text) => ann.room('tea').send({ text })));
     await heard.until(20);
@@ -113,7 +113,7 @@ test('falls from one transport to the next and climbs back in mid-stream, and mi
   const config = { upgradeMs: 50 };
   const [ann, bob] = ['ann', 'bob'].map((user) => client(t, { url, user, config }));
   await ann.room('tea').create({ open: true, members: ['bob'] });
-  await bob.room('tea').follow();
+  await bob.room('tea').subscribe();
   const heard = collect(bob.room('tea'));
   bob.room('tea').on('status', (status) => assert.fail(JSON.stringify(status)));
   let said = 0;
@@ -149,7 +149,7 @@ test('falls from one transport to the next and climbs back in mid-stream, and mi
   assert.deepEqual(way, ['ws', 'sse', 'poll', 'sse', 'ws']);
 });
 
-test('a room is followed from an earlier place on every transport', needsServer, async (t) => {
+test('a room is subscribed to from an earlier cursor on every transport', needsServer, async (t) => {
   const { prefix: url } = await Server.start(t);
   const ann = client(t, { url, user: 'ann' });
   await ann.room('tea').create({ open: true, members: ['bob'] });
@@ -158,7 +158,7 @@ test('a room is followed from an earlier place on every transport', needsServer,
   for (const transport of /** @type {Transport[]} */ (['ws', 'sse', 'poll', 'short'])) {
     const bob = client(t, { url, user: 'bob', transport });
     const heard = collect(bob.room('tea'));
-    const status = await bob.room('tea').follow({ since: { epoch: first.epoch, seq: first.seq } });
+    const status = await bob.room('tea').subscribe({ since: { epoch: first.epoch, seq: first.seq } });
     assert.equal(status.status, 'ok');
     assert.deepEqual(await heard.until(4), numbers(4, 1));
     bob.close();
@@ -173,7 +173,7 @@ for (const transport of /** @type {Transport[]} */ (['ws', 'sse', 'poll', 'short
     const ann = client(t, { url: server.prefix, user: 'ann' });
     const rooms = numbers(60).map((n) => `r${n}`);
     await Promise.all(rooms.map((room) => ann.room(room).create({ open: true, members: ['bob'] })));
-    await Promise.all(rooms.map((room) => bob.room(room).follow()));
+    await Promise.all(rooms.map((room) => bob.room(room).subscribe()));
     const heard = rooms.map((room) => collect(bob.room(room)));
     for (const room of rooms) bob.room(room).on('status', (status) => assert.fail(JSON.stringify(status)));
     const { machine } = /** @type {NonNullable<typeof bob.shell>} */ (bob.shell);

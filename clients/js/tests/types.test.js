@@ -43,20 +43,20 @@ test('the types in the tree are those of the sources', needsCompiler, (t) => {
 });
 
 const CONSUMER = `
-import { connect, directRoom, ImError, Code, type Receipt, type RoomEvent, type Cursor } from 'im-client';
+import { connect, directRoom, ImError, Code, type AppendAck, type RoomEvent, type Cursor } from 'im-client';
 
 const client = connect({ url: '/im', token: async ({ signal }) => (signal.aborted ? null : 'token'), transport: ['ws', 'poll'] });
 const room = client.room(await directRoom('ann', 'bob'));
 const stop: () => void = room.on('message', ({ from, seq }: RoomEvent) => console.log(from.toUpperCase(), seq + 1));
-const status = await room.follow({ since: { epoch: '1.1', seq: 2 } });
+const status = await room.subscribe({ since: { epoch: '1.1', seq: 2 } });
 const cursor: Cursor | undefined = room.cursor;
-const receipt: Receipt = await room.send({ text: 'hello' }, { kind: 'message' });
+const ack: AppendAck = await room.send({ text: 'hello' }, { kind: 'message' });
 try {
   await room.member('bob', 'add', { role: 'moderator' });
 } catch (error) {
   if (error instanceof ImError && error.code === Code.Forbidden) console.log(error.advice, error.retryMs);
 }
-for await (const event of room.events()) console.log(event.at.toFixed(), cursor, receipt.seq, status.status, stop);
+for await (const event of room.events()) console.log(event.at.toFixed(), cursor, ack.seq, status.status, stop);
 client.on('status', ({ status, retryInMs }) => console.log(status === 'online', retryInMs));
 
 // @ts-expect-error there is no such event
@@ -65,8 +65,8 @@ room.on('massage', () => {});
 room.member('bob', 'add', { role: 'king' });
 // @ts-expect-error the address is needed
 connect({});
-// @ts-expect-error a receipt has no text
-receipt.text;
+// @ts-expect-error an ack has no text
+ack.text;
 `;
 
 test('a consumer in TypeScript compiles', needsCompiler, (t) => {

@@ -1,6 +1,6 @@
 /**
  * @typedef {import('./core/types.js').ClientEvent} ClientEvent
- * @typedef {import('./core/types.js').Receipt} Receipt
+ * @typedef {import('./core/types.js').AppendAck} AppendAck
  * @typedef {import('./core/types.js').Cause} Cause
  * @typedef {import('./links/link.js').Transport} Transport
  * @typedef {import('./wire/value.js').Frame} Frame
@@ -21,7 +21,7 @@
  */
 /**
  * `kind`: 1 to 32 characters, `message` by default. `mid`: an id of the application's own, so that a try after a restart
- * of the application is recognised as a repeat; it needs at least 96 random bits.
+ * of the application is recognised as a duplicate; it needs at least 96 random bits.
  *
  * @typedef {{kind?: string, mid?: string}} SendOptions
  */
@@ -35,11 +35,11 @@
  *
  * - `status`
  * - `event`, `signal`: of any room
- * - `receipt`: a message of an earlier load of the page (see `storage`) was kept now
+ * - `ack`: a message of an earlier load of the page (see `storage`) was kept now
  * - `error`: such a message was refused for good, or something could not be put into the storage
  *
  * @typedef {{status: StatusChange, event: import('./core/rooms.js').RoomEvent, signal: Frame,
- *   receipt: Receipt & {mid: string}, error: unknown}} ClientEvents
+ *   ack: AppendAck & {mid: string}, error: unknown}} ClientEvents
  */
 /**
  * One user on one device, over all connections that this takes. Commands wait while there is no connection, and are carried
@@ -51,14 +51,14 @@ export class Client extends Emitter<ClientEvents> {
     /**
      * @param {object} setup made by `connect`
      * @param {import('./config.js').ConfigOptions} [setup.config]
-     * @param {import('./storage.js').Keeper} [setup.keeper]
+     * @param {import('./storage.js').PersistentStore} [setup.store]
      */
-    constructor({ config, keeper }: {
+    constructor({ config, store }: {
         config?: import("./config.js").ConfigOptions | undefined;
-        keeper?: import("./storage.js").Keeper | undefined;
+        store?: import("./storage.js").PersistentStore | undefined;
     });
     config: import("./config.js").Config;
-    keeper: import("./storage.js").Keeper | undefined;
+    store: import("./storage.js").PersistentStore | undefined;
     /** @type {Status} */
     status: Status;
     /** The user that the server takes this for, once it has said so. @type {string | undefined} */
@@ -79,7 +79,7 @@ export class Client extends Emitter<ClientEvents> {
     /** What carries frames now: `ws`, `sse`, `poll`, `short`, or `tab` where another tab does it. */
     get transport(): import("./links/link.js").Transport | undefined;
     /**
-     * A handle to a room: the same one for the same id, as long as the room is followed, or the application holds the handle or
+     * A handle to a room: the same one for the same id, as long as the room is subscribed to, or the application holds the handle or
      * listens to it.
      *
      * @param {string} id
@@ -93,15 +93,15 @@ export class Client extends Emitter<ClientEvents> {
      */
     online(): Promise<void>;
     /**
-     * Sends a message, and waits for its receipt. Whatever happens to the connection meanwhile, it is kept once.
+     * Sends a message, and waits for its ack. Whatever happens to the connection meanwhile, it is kept once.
      *
      * @param {Target} target
      * @param {unknown} content any value
      * @param {SendOptions} [options]
-     * @returns {Promise<Receipt>}
+     * @returns {Promise<AppendAck>}
      * @throws {ImError} its `mid` is the id for another try
      */
-    send(target: Target, content: unknown, { kind, mid }?: SendOptions): Promise<Receipt>;
+    send(target: Target, content: unknown, { kind, mid }?: SendOptions): Promise<AppendAck>;
     /**
      * @param {Frame} body
      * @param {boolean} isNew
@@ -110,7 +110,7 @@ export class Client extends Emitter<ClientEvents> {
     /** @param {Frame} send */
     sendAgain(send: Frame): Promise<void>;
     /**
-     * Hands something over to whoever is there now, at most once.
+     * Delivers something to those who are there now, at most once.
      *
      * @param {Target} target
      * @param {string} kind
@@ -185,7 +185,7 @@ export class Client extends Emitter<ClientEvents> {
     change(change: StatusChange): void;
 }
 export type ClientEvent = import("./core/types.js").ClientEvent;
-export type Receipt = import("./core/types.js").Receipt;
+export type AppendAck = import("./core/types.js").AppendAck;
 export type Cause = import("./core/types.js").Cause;
 export type Transport = import("./links/link.js").Transport;
 export type Frame = import("./wire/value.js").Frame;
@@ -209,7 +209,7 @@ export type StatusChange = {
 };
 /**
  * `kind`: 1 to 32 characters, `message` by default. `mid`: an id of the application's own, so that a try after a restart
- * of the application is recognised as a repeat; it needs at least 96 random bits.
+ * of the application is recognised as a duplicate; it needs at least 96 random bits.
  */
 export type SendOptions = {
     kind?: string;
@@ -230,14 +230,14 @@ export type Target = {
  *
  * - `status`
  * - `event`, `signal`: of any room
- * - `receipt`: a message of an earlier load of the page (see `storage`) was kept now
+ * - `ack`: a message of an earlier load of the page (see `storage`) was kept now
  * - `error`: such a message was refused for good, or something could not be put into the storage
  */
 export type ClientEvents = {
     status: StatusChange;
     event: import("./core/rooms.js").RoomEvent;
     signal: Frame;
-    receipt: Receipt & {
+    ack: AppendAck & {
         mid: string;
     };
     error: unknown;

@@ -13,7 +13,7 @@ export function advice(code: number): Advice;
  */
 export function meaning(code: number): string;
 /**
- * The codes of `err` and `bye` frames, and what their hundreds say to do. See wire/SPEC.md, "Codes".
+ * The codes of `err` and `disconnect` frames, and what their hundreds say to do. See wire/SPEC.md, "Codes".
  *
  * @module
  */

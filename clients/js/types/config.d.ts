@@ -27,7 +27,7 @@
  *   one follows after a pause. 30 s by default.
  * @property {number} slowestUplink Bytes per second of the slowest uplink that is not taken for a dead one: what is under way
  *   adds to the times above. 500 by default, as servers have it: a message of 64 KiB may take two minutes more.
- * @property {number} maxUnsent Sends without a receipt; the next one is refused as `full`. 256 by default, each with its
+ * @property {number} maxUnsent Sends without a ack; the next one is refused as `full`. 256 by default, each with its
  *   content (the server's `content_bytes` at most) in memory.
  * @property {number} maxCommands Other commands without an answer; the next one is refused as `full`. 256 by default.
  * @property {number} maxQueued Events that wait in one iterator. 1,024 by default. One that falls behind drops its
@@ -107,7 +107,7 @@ export type Config = {
      */
     slowestUplink: number;
     /**
-     * Sends without a receipt; the next one is refused as `full`. 256 by default, each with its
+     * Sends without a ack; the next one is refused as `full`. 256 by default, each with its
      * content (the server's `content_bytes` at most) in memory.
      */
     maxUnsent: number;

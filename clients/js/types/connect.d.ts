@@ -17,7 +17,7 @@
  *   `sse`, `poll` (long polling), `short` (short polling), or a list of these, the best first. `auto`, the default, is
  *   all four: the best that works is used, and a better one is tried again after a while.
  * @property {'json' | 'msgpack'} [encoding] `json` by default.
- * @property {import('./storage.js').StorageLike} [storage] Where the session, the device and messages without a receipt are
+ * @property {import('./storage.js').StorageLike} [storage] Where the session, the device and messages without a ack are
  *   kept, so that they outlive a reload: `localStorage`, say, if no other user of this browser may read the page's storage.
  * @property {boolean} [tabs] Whether all tabs of the page share one connection; not by default. Where a browser lacks Web
  *   Locks or BroadcastChannel, each tab has its own. Tabs of different users must have different names.
@@ -78,7 +78,7 @@ export type Options = {
      */
     encoding?: "json" | "msgpack" | undefined;
     /**
-     * Where the session, the device and messages without a receipt are
+     * Where the session, the device and messages without a ack are
      * kept, so that they outlive a reload: `localStorage`, say, if no other user of this browser may read the page's storage.
      */
     storage?: import("./storage.js").StorageLike | undefined;

@@ -32,7 +32,7 @@ export class ImError extends Error {
     retryMs: number | undefined;
     /**
      * The id of the message that was not sent, or not surely. Another try under the same id is safe: if the first one
-     * was kept after all, its receipt comes back.
+     * was kept after all, its ack comes back.
      */
     mid: string | undefined;
     /** What the code says to do, where there is one. */

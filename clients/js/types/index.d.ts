@@ -8,7 +8,7 @@ export type StatusChange = import("./client.js").StatusChange;
 export type RoomEvent = import("./core/rooms.js").RoomEvent;
 export type RoomStatus = import("./core/rooms.js").RoomStatus;
 export type Cursor = import("./core/rooms.js").Cursor;
-export type Receipt = import("./core/types.js").Receipt;
+export type AppendAck = import("./core/types.js").AppendAck;
 export type Value = import("./wire/value.js").Value;
 export { Code, advice, meaning } from "./codes.js";
 export { directRoom, messageId, randomId } from "./ids.js";

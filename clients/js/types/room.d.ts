@@ -3,7 +3,7 @@
  * @typedef {import('./core/rooms.js').RoomEvent} RoomEvent
  * @typedef {import('./core/rooms.js').RoomStatus} RoomStatus
  * @typedef {import('./core/rooms.js').Cursor} Cursor
- * @typedef {import('./core/types.js').Receipt} Receipt
+ * @typedef {import('./core/types.js').AppendAck} AppendAck
  * @typedef {import('./wire/value.js').Value} Value
  */
 /** @typedef {'reader' | 'member' | 'moderator' | 'owner'} Role */
@@ -28,13 +28,13 @@
  * - `state`: a key of the room's state has changed
  * - `stale`: an update came that is not newer than what is held, and was dropped; to count, not to show
  * - `status`: `gap` (history was trimmed), `reset` (the room begins anew: drop what you have of it) or `denied` (it may not
- *   be read any more, and is not followed any more)
+ *   be read any more, and the subscription has ended)
  *
  * @typedef {{event: RoomEvent, message: RoomEvent, signal: Signal, state: StateChange, stale: StateChange,
  *   status: RoomStatus}} RoomEvents
  */
 /**
- * A handle to a room. Handles cost little. The client keeps one for as long as the room is followed, or the handle has
+ * A handle to a room. Handles cost little. The client keeps one for as long as the room is subscribed to, or the handle has
  * listeners or iterators; any other one is released when the application holds it no longer.
  *
  * @extends {Emitter<RoomEvents>}
@@ -48,50 +48,51 @@ export class Room extends Emitter<RoomEvents> {
     client: import("./client.js").Client;
     id: string;
     /**
-     * The newest value of each key of the room's state, while it is followed. To be read only.
+     * The newest value of each key of the room's state, while it is subscribed to. To be read only.
      *
      * @type {Map<string, Value>}
      */
     state: Map<string, Value>;
     /** @type {Promise<RoomStatus> | undefined} */
-    following: Promise<RoomStatus> | undefined;
-    /** @type {Set<Reader>} */
-    readers: Set<Reader>;
+    subscribing: Promise<RoomStatus> | undefined;
+    /** @type {Set<EventIterator>} */
+    iterators: Set<EventIterator>;
     /** Whether the client must keep this handle for the application. */
     get isInUse(): boolean;
-    /** The last event that was handed over; undefined if the room is not followed. */
+    /** The last event that was delivered; undefined if the room is not subscribed to. */
     get cursor(): {
         epoch: string;
         seq: number;
     } | undefined;
     /**
-     * Follows the room, from a cursor or from its head, and goes on doing so over all connections. A room that is followed
-     * already, or about to be, stays as it is. Of `follow` and `unfollow` the last call decides, whenever answers come.
+     * Subscribes to the room, from a cursor or from its head, and stays subscribed over all connections. A room that is
+     * subscribed to already, or about to be, stays as it is. Of `subscribe` and `unsubscribe` the last call decides, whenever
+     * answers come.
      *
      * @param {{since?: Cursor}} [from] an earlier `room.cursor`
      * @returns {Promise<RoomStatus>} its `cursor` is what the first event follows upon
      * @throws {import('./error.js').ImError} `refused`, for a room that does not exist or may not be read
      */
-    follow({ since }?: {
+    subscribe({ since }?: {
         since?: Cursor;
     }): Promise<RoomStatus>;
     /** @param {Cursor | undefined} since */
-    subscribe(since: Cursor | undefined): Promise<import("./core/rooms.js").RoomStatus>;
-    /** Stops following the room. Iterators of it end. */
-    unfollow(): Promise<void>;
+    requestSubscription(since: Cursor | undefined): Promise<import("./core/rooms.js").RoomStatus>;
+    /** Ends the subscription to the room. Iterators of the room end. */
+    unsubscribe(): Promise<void>;
     /**
-     * Sends a message, and waits for its receipt. Whatever happens to the connection meanwhile, it is kept once. Messages sent
+     * Sends a message, and waits for its ack. Whatever happens to the connection meanwhile, it is kept once. Messages sent
      * one after the other arrive in that order, also where the server refuses some for now: later ones to the same room wait
      * for them.
      *
      * @param {unknown} content any value: `{text: 'hello'}`, say
      * @param {import('./client.js').SendOptions} [options]
-     * @returns {Promise<Receipt>}
+     * @returns {Promise<AppendAck>}
      * @throws {import('./error.js').ImError}
      */
-    send(content: unknown, options?: import("./client.js").SendOptions): Promise<Receipt>;
+    send(content: unknown, options?: import("./client.js").SendOptions): Promise<AppendAck>;
     /**
-     * Hands something over to whoever follows the room now, at most once.
+     * Delivers something to the subscribers that the room has now, at most once.
      *
      * @param {string} kind `typing`, say
      * @param {unknown} [content]
@@ -113,8 +114,8 @@ export class Room extends Emitter<RoomEvents> {
         epoch?: string;
     }): Promise<HistoryPage>;
     /**
-     * The room's events from now on, or from an earlier cursor. Follows the room. Each event comes once and in order; whoever
-     * reads slowly reads on from history.
+     * The room's events from now on, or from an earlier cursor. Subscribes to the room. Each event comes once and in order; a
+     * slow loop reads on from history.
      *
      * @param {{since?: Cursor}} [from]
      * @returns {AsyncIterableIterator<RoomEvent>}
@@ -124,21 +125,21 @@ export class Room extends Emitter<RoomEvents> {
     }): AsyncIterableIterator<RoomEvent>;
     /**
      * Makes the room and becomes its owner. After `unknown` (the connection was cut before the answer) the same call again tells:
-     * it is `repeated` if the room is yours already, and as wished.
+     * it is `duplicate` if the room is yours already, and as wished.
      *
      * @param {{kind?: 'group' | 'channel', open?: boolean, members?: string[]}} [options]
-     * @returns {Promise<Receipt>}
+     * @returns {Promise<AppendAck>}
      * @throws {import('./error.js').ImError} `unknown`; `refused` with 4523 if it is another's or otherwise, 4521 if the id is taken
      */
     create({ kind, open, members }?: {
         kind?: "group" | "channel";
         open?: boolean;
         members?: string[];
-    }): Promise<Receipt>;
+    }): Promise<AppendAck>;
     /** Becomes a member. */
-    join(): Promise<import("./core/types.js").Receipt>;
+    join(): Promise<import("./core/types.js").AppendAck>;
     /** Stops being a member. */
-    leave(): Promise<import("./core/types.js").Receipt>;
+    leave(): Promise<import("./core/types.js").AppendAck>;
     /**
      * Changes another user's membership.
      *
@@ -148,7 +149,7 @@ export class Room extends Emitter<RoomEvents> {
      */
     member(user: string, act: "add" | "remove" | "ban" | "unban", { role }?: {
         role?: Role;
-    }): Promise<import("./core/types.js").Receipt>;
+    }): Promise<import("./core/types.js").AppendAck>;
     /**
      * Who is in the room: a page in the order of their ids.
      *
@@ -166,28 +167,28 @@ export class Room extends Emitter<RoomEvents> {
         more: boolean;
     }>;
     /**
-     * Sets a state key.
+     * Puts a value under a state key.
      *
      * @param {string} key
      * @param {unknown} value
      * @param {{stamp?: string}} [options]
      * @returns {Promise<string>} the stamp that it got
      */
-    set(key: string, value: unknown, { stamp }?: {
+    putState(key: string, value: unknown, { stamp }?: {
         stamp?: string;
     }): Promise<string>;
     /**
-     * Takes a state key's value away.
+     * Removes a state key's value.
      *
      * @param {string} key
      * @param {{stamp?: string}} [options]
      * @returns {Promise<string>} the stamp that it got
      */
-    unset(key: string, { stamp }?: {
+    removeState(key: string, { stamp }?: {
         stamp?: string;
     }): Promise<string>;
     /** @param {import('./wire/value.js').Frame} body */
-    receipt(body: import("./wire/value.js").Frame): Promise<import("./core/types.js").Receipt>;
+    ack(body: import("./wire/value.js").Frame): Promise<import("./core/types.js").AppendAck>;
     /** @param {RoomEvent} event */
     onEvent(event: RoomEvent): void;
     /** @param {import('./core/latest.js').StateUpdate} update */
@@ -204,7 +205,7 @@ export type Client = import("./client.js").Client;
 export type RoomEvent = import("./core/rooms.js").RoomEvent;
 export type RoomStatus = import("./core/rooms.js").RoomStatus;
 export type Cursor = import("./core/rooms.js").Cursor;
-export type Receipt = import("./core/types.js").Receipt;
+export type AppendAck = import("./core/types.js").AppendAck;
 export type Value = import("./wire/value.js").Value;
 export type Role = "reader" | "member" | "moderator" | "owner";
 /**
@@ -243,7 +244,7 @@ export type HistoryPage = {
  * - `state`: a key of the room's state has changed
  * - `stale`: an update came that is not newer than what is held, and was dropped; to count, not to show
  * - `status`: `gap` (history was trimmed), `reset` (the room begins anew: drop what you have of it) or `denied` (it may not
- *   be read any more, and is not followed any more)
+ *   be read any more, and the subscription has ended)
  */
 export type RoomEvents = {
     event: RoomEvent;
@@ -254,4 +255,4 @@ export type RoomEvents = {
     status: RoomStatus;
 };
 import { Emitter } from './emitter.js';
-import { Reader } from './reader.js';
+import { EventIterator } from './event-iterator.js';

@@ -9,7 +9,7 @@
  * Keeps things under `im/<name>/…`. What cannot be kept (the storage is full, or forbidden) stays in memory alone, and
  * `onError` hears of it.
  */
-export class Keeper {
+export class PersistentStore {
     /**
      * @param {StorageLike} storage
      * @param {string} name
@@ -46,7 +46,7 @@ export class Keeper {
     nextOrder(): number;
     /** @param {string} mid */
     dropSend(mid: string): void;
-    /** @returns {Frame[]} messages without a receipt, in the order in which they were sent */
+    /** @returns {Frame[]} messages without a ack, in the order in which they were sent */
     sends(): Frame[];
     /** @returns {{order: number, send: Frame}[]} */
     kept(): {

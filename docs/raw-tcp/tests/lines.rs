@@ -66,7 +66,7 @@ async fn what_was_asked_before_the_end_of_the_input_is_answered_before_the_goodb
         lines.iter().any(|line| line.contains("\"id\":3") && line.contains("\"ok\"")),
         "{read}"
     );
-    assert!(lines.last().unwrap().contains("\"bye\""), "{read}");
+    assert!(lines.last().unwrap().contains("\"disconnect\""), "{read}");
     assert!(lines.last().unwrap().contains("4000"), "{read}");
 }
 
@@ -122,7 +122,7 @@ async fn a_reader_who_takes_nothing_is_given_up() {
     let server = server(EngineConfig::default().outbox_bytes(64 * 1024)).await;
     let mut client = TcpStream::connect(server.address).await.unwrap();
     let create = "{\"t\":\"create\",\"id\":2,\"room\":\"tea\",\"kind\":\"group\"}\n";
-    let follow = "{\"t\":\"sub\",\"id\":3,\"room\":\"tea\"}\n";
+    let follow = "{\"t\":\"subscribe\",\"id\":3,\"room\":\"tea\"}\n";
     client.write_all(format!("{HELLO}{create}").as_bytes()).await.unwrap();
     until(&mut client, "}\n").await;
     client.write_all(follow.as_bytes()).await.unwrap();

@@ -127,7 +127,7 @@ async fn an_order_reaches_the_team_and_the_clerk_answers() {
     let mut client = Client::connect(&address, Some(&bela)).await;
     let welcome = client.ask(hello()).await;
     assert_eq!((&welcome["t"], &welcome["user"]), (&json!("ok"), &json!("bela")), "{welcome}");
-    let status = client.ask(json!({"t": "sub", "room": "team"})).await;
+    let status = client.ask(json!({"t": "subscribe", "room": "team"})).await;
     assert_eq!(status["rooms"][0]["status"], "ok", "{status}");
 
     let headers = [("cookie", &*ada), ("content-type", "application/json")];
@@ -207,7 +207,7 @@ async fn logging_out_ends_the_chat_too() {
     let (head, _) = http(&address, "POST /logout", &[("cookie", &cookie)], "").await;
     assert!(head.starts_with("HTTP/1.1 303"), "{head}");
     let bye = client.frames().await.pop().unwrap();
-    assert_eq!((&bye["t"], &bye["code"]), (&json!("bye"), &json!(4601)), "{bye}");
+    assert_eq!((&bye["t"], &bye["code"]), (&json!("disconnect"), &json!(4601)), "{bye}");
     let refused = Client::connect(&address, Some(&cookie)).await.ask(hello()).await;
     assert_eq!(refused["code"], 4301, "{refused}");
 }
@@ -236,7 +236,7 @@ async fn whoever_is_in_is_told_to_come_back_when_the_server_is_terminated() {
     let kill = format!("kill -TERM {}", server.id().unwrap());
     assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
     let bye = client.frames().await.pop().unwrap();
-    assert_eq!((&bye["t"], &bye["code"]), (&json!("bye"), &json!(4001)), "{bye}");
+    assert_eq!((&bye["t"], &bye["code"]), (&json!("disconnect"), &json!(4001)), "{bye}");
     drop(client);
     let ended = tokio::time::timeout(PATIENCE, server.wait()).await.expect("it ends");
     assert_eq!(ended.unwrap().code(), Some(0));

@@ -32,7 +32,7 @@ export class Chat {
     await this.room.join();
     const { epoch, head, events } = await this.room.history({ limit: 50 });
     for (const event of events.reverse()) if (event.kind === "message") this.show(event);
-    await this.room.follow({ since: { epoch, seq: head } });
+    await this.room.subscribe({ since: { epoch, seq: head } });
   }
 
   async say(text) {

@@ -73,7 +73,7 @@ export class LateLine {
     const late = this.waiting.splice(0);
     this.sent += late.length;
     if (status === 304 && late.length === 0) return response;
-    const at = frames.at(-1)?.t === "mark" ? frames.length - 1 : frames.length;
+    const at = frames.at(-1)?.t === "position" ? frames.length - 1 : frames.length;
     frames.splice(at, 0, ...late);
     return new Response(JSON.stringify(frames), { status: 200, headers });
   }

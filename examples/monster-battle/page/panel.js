@@ -68,7 +68,7 @@ export class Panel {
 
   async begin() {
     await this.battle.join();
-    await this.battle.follow();
+    await this.battle.subscribe();
   }
 
   get hp() {

@@ -30,12 +30,12 @@ const PAGE: [File; 9] = files!("/", "../page/":
 /// `clients/js/src`, as it is. A test sees to it that none is missing.
 const CLIENT: [File; 50] = files!("/im-client/", "../../../clients/js/src/":
     "client.js" "codes.js" "config.js" "connect.js" "core/answers.js" "core/backoff.js" "core/credentials.js"
-    "core/decisions.js" "core/flight.js" "core/greeting.js" "core/held-room.js" "core/ladder.js" "core/latest.js"
-    "core/machine.js" "core/online.js" "core/pace.js" "core/pushes.js" "core/reply.js" "core/rooms.js" "core/types.js" "emitter.js" "env.js"
-    "error.js" "handles.js" "ids.js" "index.js" "links/index.js" "links/link.js" "links/poll.js" "links/sse-parser.js"
-    "links/sse.js" "links/uplink.js" "links/ws-node.js" "links/ws.js" "reader.js" "room.js" "shell.js" "storage.js"
-    "tabs/channel.js" "tabs/election.js" "tabs/feed.js" "tabs/hub.js" "tabs/index.js" "tabs/link.js" "tabs/peer.js"
-    "wire/base64.js" "wire/codec.js" "wire/json.js" "wire/msgpack.js" "wire/value.js"
+    "core/decisions.js" "core/flight.js" "core/greeting.js" "core/ladder.js" "core/latest.js" "core/machine.js"
+    "core/online.js" "core/pace.js" "core/pushes.js" "core/reply.js" "core/rooms.js" "core/subscribed-room.js"
+    "core/types.js" "emitter.js" "env.js" "error.js" "event-iterator.js" "handles.js" "ids.js" "index.js" "links/index.js"
+    "links/link.js" "links/poll.js" "links/sse-parser.js" "links/sse.js" "links/uplink.js" "links/ws-node.js" "links/ws.js"
+    "room.js" "shell.js" "storage.js" "tabs/catch-up.js" "tabs/channel.js" "tabs/election.js" "tabs/hub.js" "tabs/index.js"
+    "tabs/link.js" "tabs/peer.js" "wire/base64.js" "wire/codec.js" "wire/json.js" "wire/msgpack.js" "wire/value.js"
 );
 
 /// Everything that a browser fetches. `transport` is what the page begins with: `all`, `auto`, or one by its name.

@@ -67,7 +67,7 @@ function open(name, user, roomName) {
       top: loadOlder,
       retry: (mid) => room.retry(mid),
       discard: (mid) => room.discard(mid),
-      forgotBefore: (seq) => room.forgotBefore(seq),
+      hasGap: (seq) => room.hasGap(seq),
     },
   });
   const room = new Room(roomName, {
@@ -138,8 +138,8 @@ async function loadOlder() {
 $("leave").addEventListener("click", async () => {
   const { room, connection } = chat;
   const atMost = new Promise((resolve) => setTimeout(resolve, 1_000));
-  const goodbye = async () => { await room.leave(); await connection.request("logout"); };
-  await Promise.race([goodbye().catch(() => {}), atMost]); // if it does not go through, we leave all the same
+  const leave = async () => { await room.leave(); await connection.request("logout"); };
+  await Promise.race([leave().catch(() => {}), atMost]); // if it does not go through, we leave all the same
   close();
   sessionStorage.removeItem("im.inside");
   sessionStorage.removeItem("im.session");

@@ -31,7 +31,7 @@ export class Refused extends Error {
 export class Lost extends Error {}
 
 /** A UUIDv7 (RFC 9562): begins with the time, so that ids of one time lie side by side in the server's store. */
-export function freshId() {
+export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const now = Date.now();
   new DataView(bytes.buffer).setUint16(0, Math.floor(now / 2 ** 32));
@@ -52,7 +52,7 @@ export class Connection {
   #socket = null;
   #lastId = 0;
   #replies = new Map();
-  #bye = null;
+  #disconnect = null;
   #failures = 0;
   #onlineSince = null;
   #waiting = false;
@@ -96,7 +96,7 @@ export class Connection {
   #open() {
     clearTimeout(this.#timers.wait);
     this.#waiting = false;
-    this.#bye = null;
+    this.#disconnect = null;
     this.#on.state({ name: "connecting", again: this.#failures > 0 });
     const socket = new WebSocket(this.#url, [SUBPROTOCOL]);
     this.#socket = socket;
@@ -125,7 +125,7 @@ export class Connection {
   }
 
   async #hello() {
-    const hello = { v: 1, user: this.#user, device: keep("im.device", freshId), client: "im-page/1" };
+    const hello = { v: 1, user: this.#user, device: keep("im.device", newId), client: "im-page/1" };
     try {
       return await this.request("hello", { ...hello, ...this.#session() });
     } catch (error) {
@@ -148,8 +148,8 @@ export class Connection {
         this.#replies.delete(frame.id);
         if (frame.t === "ok") reply?.resolve(frame);
         else reply?.reject(new Refused(frame));
-      } else if (frame.t === "bye") {
-        this.#bye = frame;
+      } else if (frame.t === "disconnect") {
+        this.#disconnect = frame;
       } else {
         this.#on.push(frame);
       }
@@ -174,7 +174,7 @@ export class Connection {
   /** The connection is over: says why, and decides whether and when to come back. */
   #lose(socket, closed = {}) {
     if (socket !== this.#socket) return;
-    const { code, msg, retry_ms: retryMs } = this.#bye ?? closed;
+    const { code, msg, retry_ms: retryMs } = this.#disconnect ?? closed;
     this.#drop();
     socket.close();
     if (this.#onlineSince !== null && performance.now() - this.#onlineSince > STEADY_MS) this.#failures = 0;

@@ -144,7 +144,7 @@ export class Messages {
     if (surplus <= 0) return;
     this.#rows.splice(0, surplus).forEach(({ li }) => li.remove());
     this.#decorate(0);
-    this.#on.forgotBefore(this.#rows[0].event.seq);
+    this.#on.hasGap(this.#rows[0].event.seq);
     this.#more = true;
     this.#ui.beginning.textContent = "Older messages";
   }

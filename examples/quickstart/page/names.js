@@ -37,6 +37,6 @@ export function nameKey(user) {
 }
 
 /** Who tells a name by this entry of a room's state, and which; undefined if it is none, or somebody else's doing. */
-export function toldName({ key, from, value }) {
+export function reportedName({ key, from, value }) {
   return key === nameKey(from) && typeof value === "string" && value ? { user: from, name: value.slice(0, 40) } : undefined;
 }

@@ -1,17 +1,17 @@
-// One room, kept whole: history and live events spliced without a hole, and an outbox that loses nothing.
+// One room, kept whole: history and live events spliced without a gap, and an outbox that loses nothing.
 
-import { Lost, Refused, freshId } from "./connection.js";
-import { nameKey, readable, toldName } from "./names.js";
+import { Lost, Refused, newId } from "./connection.js";
+import { nameKey, readable, reportedName } from "./names.js";
 
 const PAGE = 50;
-const MOST_AHEAD = 500; // events kept while a hole before them is being filled
+const MOST_AHEAD = 500; // events kept while a gap before them is being repaired
 const TYPING_MS = 2_500; // say it again at most this often
 const NOT_FOUND = 4520;
 const FORBIDDEN = 4521;
 const EXISTS = 4523;
 
 /**
- * Follows `name` over a connection (see `attach`). What it tells, all functions of `on`:
+ * Subscribes to `name` over a connection (see `attach`). What it tells, all functions of `on`:
  * `clear()`; `events(list)` in order, to be put at the end; `older(list)` in order, to be put before the first;
  * `outbox(entries)` what is on its way; `typing(user, name)`; `named(user, name)`;
  * `note(words)`; `denied(words)`.
@@ -20,8 +20,8 @@ export class Room {
   #name; #on; #connection;
   #cursor = null; // the last event that was shown: {epoch, seq}
   #oldest = null; // the seq of the first event that is shown
-  #ahead = new Map(); // events beyond a hole, by seq
-  #filling = false;
+  #ahead = new Map(); // events beyond a gap, by seq
+  #repairing = false;
   #outbox = []; // what was not confirmed yet: {mid, text, name, at, acked?, failed?}
   #flushing = false;
   #inside = false;
@@ -56,7 +56,7 @@ export class Room {
       await this.#status(reply.rooms[0]);
     } else {
       await this.#join();
-      await (this.#cursor ? this.#follow() : this.#load());
+      await (this.#cursor ? this.#subscribe() : this.#load());
     }
     this.#inside = true;
     this.#flush(); // not awaited: it takes as long as it takes
@@ -80,7 +80,7 @@ export class Room {
 
   /** Sends a text. It stands in the outbox until its own event has come back. */
   send(text, name) {
-    this.#outbox.push({ mid: freshId(), text, name, at: Date.now() });
+    this.#outbox.push({ mid: newId(), text, name, at: Date.now() });
     this.#typed = 0;
     this.#outboxChanged();
     this.#flush();
@@ -109,12 +109,12 @@ export class Room {
   /** Tells the others the name that was typed, where the id does not show it. */
   tellName(name) {
     if (name === readable(this.me)) return;
-    const told = this.#ask("set", { room: this.#name, key: nameKey(this.me), value: name });
+    const told = this.#ask("put_state", { room: this.#name, key: nameKey(this.me), value: name });
     told.catch(() => {}); // then they see the id, until a message brings the name
   }
 
   #named(entries) {
-    for (const { user, name } of entries.map(toldName).filter(Boolean)) this.#on.named(user, name);
+    for (const { user, name } of entries.map(reportedName).filter(Boolean)) this.#on.named(user, name);
   }
 
   /** Fetches the page before the oldest event that is shown. Says whether there was one. */
@@ -130,7 +130,7 @@ export class Room {
   }
 
   /** The first events are not shown any more: they can be asked for again. */
-  forgotBefore(seq) {
+  hasGap(seq) {
     this.#oldest = seq;
     this.more = true;
   }
@@ -178,7 +178,7 @@ export class Room {
     }
   }
 
-  /** Shows the newest page and follows from its end: what comes in between is pushed, so nothing is missed. */
+  /** Shows the newest page and subscribes from its head: what comes in between is pushed, so nothing is missed. */
   async #load() {
     const page = await this.#ask("history", { room: this.#name, limit: PAGE });
     const events = page.events.reverse();
@@ -187,12 +187,12 @@ export class Room {
     this.more = page.more;
     this.#on.clear();
     this.#show(events);
-    await this.#follow();
+    await this.#subscribe();
   }
 
-  async #follow() {
+  async #subscribe() {
     const { epoch, seq } = this.#cursor;
-    const reply = await this.#ask("sub", { room: this.#name, epoch, since: seq });
+    const reply = await this.#ask("subscribe", { room: this.#name, epoch, since: seq });
     await this.#status(reply.rooms[0]);
   }
 
@@ -203,7 +203,7 @@ export class Room {
       this.#on.note("Some messages in between are no longer kept.");
     } else if (status === "reset") {
       this.#cursor = null; // another life of the room: what we showed is not part of it
-      await this.#ask("unsub", { room: this.#name });
+      await this.#ask("unsubscribe", { room: this.#name });
       await this.#load();
     } else if (status === "denied") {
       this.#inside = false;
@@ -211,12 +211,12 @@ export class Room {
     }
   }
 
-  /** Takes an event only if it is the next one: drops repeats, and fills holes from history. */
+  /** Takes an event only if it is the next one: drops redelivered ones, and repairs gaps from history. */
   #event(event) {
     if (event.epoch !== this.#cursor?.epoch || event.seq <= this.#cursor.seq) return;
     if (event.seq > this.#cursor.seq + 1) {
       if (this.#ahead.size < MOST_AHEAD) this.#ahead.set(event.seq, event);
-      this.#later(this.#fill());
+      this.#later(this.#repairGap());
       return;
     }
     const list = [];
@@ -228,9 +228,9 @@ export class Room {
     this.#show(list);
   }
 
-  async #fill() {
-    if (this.#filling) return;
-    this.#filling = true;
+  async #repairGap() {
+    if (this.#repairing) return;
+    this.#repairing = true;
     try {
       for (let more = true; more || this.#ahead.size > 0; ) {
         const { epoch, seq } = this.#cursor;
@@ -241,7 +241,7 @@ export class Room {
         more = page.more;
       }
     } finally {
-      this.#filling = false;
+      this.#repairing = false;
       this.#ahead.clear();
     }
   }

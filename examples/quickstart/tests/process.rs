@@ -108,7 +108,11 @@ async fn who_is_in_is_told_to_come_back_when_the_server_is_terminated() {
         server.signal(signal).await;
         let (frames, code) = ending(&mut ann).await;
         let bye = frames.last().unwrap();
-        assert_eq!((&bye["t"], &bye["code"], code), (&json!("bye"), &json!(4001), 4001), "{bye}");
+        assert_eq!(
+            (&bye["t"], &bye["code"], code),
+            (&json!("disconnect"), &json!(4001), 4001),
+            "{bye}"
+        );
         assert!(bye["retry_ms"].is_u64(), "it says when to come back: {bye}");
         drop(ann);
         assert_eq!(within(server.process.wait()).await.unwrap().code(), Some(0), "{signal}");

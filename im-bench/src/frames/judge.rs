@@ -117,7 +117,7 @@ impl Judge {
         position
     }
 
-    /// The peer is about to ask for the room anew, by `sub` or `resume`.
+    /// The peer is about to ask for the room anew, by `subscribe` or `resume`.
     pub(super) fn asks(&mut self, at: usize) {
         let room = &mut self.rooms[at];
         (room.is_settled, room.is_subscribed) = (false, true);

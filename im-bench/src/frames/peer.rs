@@ -190,7 +190,7 @@ impl Peer {
         self.judge.asks(at);
         let id = self.command();
         let room = &self.judge.rooms[at];
-        let mut sub = json!({"t": "sub", "id": id, "room": room.name});
+        let mut sub = json!({"t": "subscribe", "id": id, "room": room.name});
         if let Some(since) = since {
             sub["epoch"] = room.epoch.clone().into();
             sub["since"] = since.into();
@@ -204,7 +204,7 @@ impl Peer {
         let id = self.command();
         let room = &self.judge.rooms[at];
         (room.is_subscribed && room.is_settled)
-            .then(|| (at, json!({"t": "unsub", "id": id, "room": room.name})))
+            .then(|| (at, json!({"t": "unsubscribe", "id": id, "room": room.name})))
     }
 
     pub(super) fn checkpoint(&mut self) -> Value {
@@ -242,7 +242,7 @@ impl Peer {
     }
 
     async fn subscribe(&mut self, at: usize, since: Option<u64>, sub: &Value) {
-        self.judge.note(format!("sub {} from {since:?}", self.judge.rooms[at].name));
+        self.judge.note(format!("subscribe {} from {since:?}", self.judge.rooms[at].name));
         let replies = self.until_answered(&json!([sub])).await;
         let statuses = replies.iter().filter_map(|reply| reply["rooms"].as_array()).flatten();
         statuses.for_each(|status| self.judge.answered(status, since));
@@ -255,7 +255,7 @@ impl Peer {
                 let since = self.judge.rooms[at].cursor;
                 self.judge.asks(at);
                 let room = &self.judge.rooms[at];
-                let sub = json!({"t": "sub", "id": 3, "room": room.name, "epoch": room.epoch, "since": since});
+                let sub = json!({"t": "subscribe", "id": 3, "room": room.name, "epoch": room.epoch, "since": since});
                 self.subscribe(at, Some(since), &sub).await;
             }
         } else if self.draw(100) < 4 {
@@ -353,7 +353,7 @@ impl Peer {
 
     fn on_frame(&mut self, frame: &Value) -> Outcome<()> {
         match frame["t"].as_str() {
-            Some("bye") => Err(Broken::Code(frame["code"].as_u64().unwrap_or(0))),
+            Some("disconnect") => Err(Broken::Code(frame["code"].as_u64().unwrap_or(0))),
             _ => {
                 self.judge.push(frame);
                 Ok(())
@@ -460,7 +460,7 @@ impl Peer {
     fn took(&mut self, from: &Option<Position>, frames: Vec<Value>) -> Outcome<()> {
         self.judge.opened(from.as_ref());
         for frame in frames {
-            match frame["at"].as_str().filter(|_| frame["t"] == "mark") {
+            match frame["at"].as_str().filter(|_| frame["t"] == "position") {
                 Some(text) => self.came_to(text.to_owned()),
                 None => self.on_frame(&frame)?,
             }

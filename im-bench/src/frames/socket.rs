@@ -108,13 +108,15 @@ impl Peer {
         expected.insert(id, Expected::Rooms(vec![(at, Some(since))]));
         let (name, epoch) = (&room.name, &room.epoch);
         socket
-            .send(&json!({"t": "sub", "id": id, "room": name, "epoch": epoch, "since": since}))
+            .send(
+                &json!({"t": "subscribe", "id": id, "room": name, "epoch": epoch, "since": since}),
+            )
             .await
     }
 
     fn frame(&mut self, frame: &Value, expected: &mut HashMap<u64, Expected>) -> Outcome<()> {
         match frame["t"].as_str() {
-            Some("bye") => return Err(Broken::Code(frame["code"].as_u64().unwrap_or(0))),
+            Some("disconnect") => return Err(Broken::Code(frame["code"].as_u64().unwrap_or(0))),
             Some("err") if frame["id"] == 1 => {
                 return Err(Broken::Code(frame["code"].as_u64().unwrap_or(0)));
             }

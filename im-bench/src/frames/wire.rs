@@ -228,13 +228,13 @@ mod tests {
 
     #[test]
     fn stream_is_read_wherever_it_is_split() {
-        let text = "retry: 1500\n\ndata: {\"t\":\"mark\",\"at\":\"AQ\"}\nid: AQ\n\n:\n\n";
+        let text = "retry: 1500\n\ndata: {\"t\":\"position\",\"at\":\"AQ\"}\nid: AQ\n\n:\n\n";
         for split in 0..text.len() {
             let (first, second) = text.as_bytes().split_at(split);
             let mut line = Vec::new();
             let mut said = lines(&mut line, first);
             said.extend(lines(&mut line, second));
-            let mark = serde_json::json!({"t": "mark", "at": "AQ"});
+            let mark = serde_json::json!({"t": "position", "at": "AQ"});
             assert_eq!(said, [Said::Frame(mark), Said::Position("AQ".into())], "{split}");
         }
     }

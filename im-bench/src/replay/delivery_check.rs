@@ -132,7 +132,7 @@ impl DeliveryCheck {
             }
         }
         // Only what was sent has an ack.
-        let receipt = |body: &Value| body.get("repeated").is_some();
+        let receipt = |body: &Value| body.get("duplicate").is_some();
         match frame {
             ServerFrame::Ok { id, body } if receipt(body) => {
                 self.ledger.acknowledged(self.client, *id);

@@ -83,7 +83,7 @@ impl Trace {
                 );
                 self.say(format!("ok {}: {said}", id.0));
             }
-            ServerFrame::Ok { body, .. } if body.get("repeated").is_some() => {}
+            ServerFrame::Ok { body, .. } if body.get("duplicate").is_some() => {}
             ServerFrame::Ok { id, body } => self.say(format!("ok {}: {body:?}", id.0)),
             ServerFrame::Err(ErrorReply { id, code, message, .. }) => {
                 self.say(format!("err {:?}: {code} {message}", id.map(|id| id.0)));

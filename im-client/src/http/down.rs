@@ -290,7 +290,7 @@ fn ends_with(frames: &[u8], position: &str) -> bool {
 
 /// Whether a poll's answer holds anything but a stream position.
 fn brings_something(frames: &[u8], encoding: Encoding) -> bool {
-    let is_mark = |frame: &Value| frame.get("t").and_then(Value::as_text) == Some("mark");
+    let is_mark = |frame: &Value| frame.get("t").and_then(Value::as_text) == Some("position");
     frames.len() > POSITION_ALONE
         || decode(frames, encoding, &generous()).map_or(true, |frames| !frames.iter().all(is_mark))
 }
@@ -298,7 +298,7 @@ fn brings_something(frames: &[u8], encoding: Encoding) -> bool {
 /// The stream position at the end of what a poll gave.
 fn position_in(frames: &[u8], encoding: Encoding) -> Result<Option<String>, LinkError> {
     let read = decode(frames, encoding, &generous()).map_err(|e| nonsense(&e))?;
-    let is_mark = |frame: &&Value| frame.get("t").and_then(Value::as_text) == Some("mark");
+    let is_mark = |frame: &&Value| frame.get("t").and_then(Value::as_text) == Some("position");
     let position = read.iter().rev().find(is_mark).and_then(|frame| frame.get("at"));
     Ok(position.and_then(Value::as_text).map(str::to_owned))
 }

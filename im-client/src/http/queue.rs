@@ -90,7 +90,7 @@ impl Message {
     pub(super) fn changes_subscriptions(&self) -> bool {
         let kind = |frame: &Value| {
             let kind = frame.get("t").and_then(Value::as_text);
-            matches!(kind, Some("hello" | "sub" | "unsub" | "resume"))
+            matches!(kind, Some("hello" | "subscribe" | "unsubscribe" | "resume"))
         };
         self.frames.iter().any(kind)
     }
@@ -107,7 +107,7 @@ impl Message {
     pub(super) fn is_idempotent(&self) -> bool {
         let once = |frame: &Value| match frame.get("t").and_then(Value::as_text) {
             Some("create" | "signal") => true,
-            Some("set" | "unset") => frame.get("stamp").is_none(),
+            Some("put_state" | "remove_state") => frame.get("stamp").is_none(),
             _ => false,
         };
         !self.frames.is_empty() && !self.frames.iter().any(once)

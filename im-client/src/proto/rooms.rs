@@ -317,7 +317,7 @@ impl Rooms {
         self.learn_rev(rev);
     }
 
-    /// The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
+    /// The answer to a `subscribe` of the application: it wants to be where the answer says, even if it was further.
     pub(super) fn subscribed(&mut self, now: Instant, status: &RoomStatus) -> Change {
         if self.keeps(now, status) {
             return Change::Quiet;

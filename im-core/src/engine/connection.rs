@@ -86,7 +86,7 @@ pub struct Batch {
 /// - **Give up a peer that does not read.** Bound the time of each write; when it is over, `close(Code::SlowSubscriber)` and
 ///   drop the connection. What waits meanwhile is bounded by the engine. While a write waits, call `write_progressed` whenever
 ///   the peer has taken bytes of it.
-/// - **Send the disconnect.** The last batch holds the frame `bye`, and [`Batch::close`] its code for transports whose connections
+/// - **Send the disconnect.** The last batch holds the frame `disconnect`, and [`Batch::close`] its code for transports whose connections
 ///   end with a number. Write it and end the connection so that it arrives.
 /// - **Drop it at the end.** The session waits to be resumed from then on, and [`Engine::drain`] waits for it.
 ///

@@ -117,7 +117,7 @@ impl From<StoreError> for Error {
             StoreErrorKind::Full => Self::new(
                 Code::StoreUnavailable,
                 "store",
-                "the server's storage is full; nothing was kept",
+                "the server's storage is full; nothing was stored",
             )
             .because(error),
             StoreErrorKind::Unavailable | StoreErrorKind::Corrupt | StoreErrorKind::Closed => {

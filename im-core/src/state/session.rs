@@ -106,7 +106,7 @@ pub struct Checkpoint {
 pub struct SubscriptionRecord {
     /// The last event that the client has.
     pub cursor: Cursor,
-    /// The revision at which following began, or began anew: a confirmed cursor moves on without it, a new `sub` moves
+    /// The revision at which following began, or began anew: a confirmed cursor moves on without it, a new `subscribe` moves
     /// it. So whoever serves the session knows which rooms to begin.
     pub since: u64,
 }

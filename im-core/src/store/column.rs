@@ -110,7 +110,7 @@ macro_rules! words {
 words! {
     Role: "reader" = Role::Reader, "member" = Role::Member, "moderator" = Role::Moderator, "owner" = Role::Owner;
     RoomKind: "direct" = RoomKind::Direct, "group" = RoomKind::Group, "channel" = RoomKind::Channel,
-        "inbox" = RoomKind::Inbox;
+        "own" = RoomKind::Inbox;
 }
 
 macro_rules! bytes {

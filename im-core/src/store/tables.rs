@@ -126,7 +126,7 @@ table! {
     key { room: u64 = "Its number, which no other room ever had." }
     columns {
         id: RoomId = "Its id.",
-        kind: RoomKind = "What sort of room it is: direct, group, channel or inbox.",
+        kind: RoomKind = "What sort of room it is: direct, group, channel or own.",
         open: bool = "Whether anyone may join and, in a channel, read.",
         head_seq: Seq = "The seq of its last event; 0 if there was none yet.",
         first_seq: Seq = "The seq of its first retained event; head_seq + 1 if none is retained.",

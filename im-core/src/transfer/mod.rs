@@ -20,7 +20,7 @@
 //!
 //! | line | fields |
 //! |---|---|
-//! | `room` | begins a room. `v` is the version of the format: a greater one is refused. `kind` is `direct`, `group`, `channel` or `inbox`. `first` and `head` are the first and last seq that follow; `first` is `head` + 1 where none does |
+//! | `room` | begins a room. `v` is the version of the format: a greater one is refused. `kind` is `direct`, `group`, `channel` or `own`. `first` and `head` are the first and last seq that follow; `first` is `head` + 1 where none does |
 //! | `member`, `banned` | how a user stands to it; `role` is `reader`, `member`, `moderator` or `owner`. One line for each, so that no line grows with the room |
 //! | `event` | in the order of their seqs, without a gap. `mid` is the id that the sender chose, and `hash` 64 digits of the hash of what was submitted, by which a retry is known; both or neither |
 //! | `state` | the newest value of a key; without `value` it was unset |

@@ -311,11 +311,11 @@ pub(super) use word_enum;
 
 word_enum!(
     RoomKind,
-    "direct, group, channel or inbox",
+    "direct, group, channel or own",
     Direct = "direct",
     Group = "group",
     Channel = "channel",
-    Inbox = "inbox"
+    Inbox = "own"
 );
 word_enum!(
     Role,

@@ -62,7 +62,7 @@ pub struct StateUpdate {
     pub stamp: Stamp,
     /// Who set it.
     pub from: UserId,
-    /// The value; `None` if the key was unset.
+    /// The value; `None` if the key was removed.
     pub value: Option<Content>,
 }
 
@@ -155,11 +155,11 @@ impl Push {
                 }
             }
             Self::Position(at) => {
-                map.push("t", "mark");
+                map.push("t", "position");
                 map.push("at", &**at);
             }
             Self::Disconnect(disconnect) => {
-                map.push("t", "bye");
+                map.push("t", "disconnect");
                 map.push("code", int(u64::from(disconnect.code)));
                 map.push("msg", disconnect.message.as_str());
                 map.push_some("retry_ms", disconnect.retry_after.map(millis));
@@ -189,8 +189,8 @@ impl ServerFrame {
             }
             "snapshot" => Push::Snapshot(Snapshot::from_fields(f)?),
             "room" => Push::Room(RoomStatus::from_fields(f)?),
-            "mark" => Push::Position(f.need("at")?),
-            "bye" => Push::Disconnect(Disconnect::from_fields(f)?),
+            "position" => Push::Position(f.need("at")?),
+            "disconnect" => Push::Disconnect(Disconnect::from_fields(f)?),
             _ => return Ok(Self::Unknown),
         };
         Ok(Self::Push(push))

@@ -28,7 +28,7 @@ pub enum Reply {
         /// When they expire; `None` if they do not.
         expires: Option<Timestamp>,
     },
-    /// To `sub` and `resume`: one status for each room.
+    /// To `subscribe` and `resume`: one status for each room.
     Rooms {
         /// A status for each room that was named or that the checkpoint held.
         statuses: Vec<RoomStatus>,
@@ -38,14 +38,14 @@ pub enum Reply {
         /// rooms that have state.
         generation: u64,
     },
-    /// To `checkpoint` and `unsub`: the checkpoint that the server holds now.
+    /// To `checkpoint` and `unsubscribe`: the checkpoint that the server holds now.
     Checkpoint {
         /// Counts the checkpoints of the session.
         rev: u64,
     },
     /// To `send`, and to commands that change members.
     Appended(AppendAck),
-    /// To `set` and `unset`: the stamp that the value has now.
+    /// To `put_state` and `remove_state`: the stamp that the value has now.
     Applied(Stamp),
     /// To `history`.
     History(HistoryPage),
@@ -134,7 +134,7 @@ word_enum!(
     Denied = "denied"
 );
 
-/// One room's answer to `sub` or `resume`; also pushed when it changes later.
+/// One room's answer to `subscribe` or `resume`; also pushed when it changes later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomStatus {
     /// The room.
@@ -333,7 +333,7 @@ impl RoomStatus {
         })
     }
 
-    /// Reads the reply to `sub` and `resume`: the statuses, the checkpoint's revision and the generation of state.
+    /// Reads the reply to `subscribe` and `resume`: the statuses, the checkpoint's revision and the generation of state.
     ///
     /// # Errors
     ///
@@ -350,7 +350,7 @@ impl AppendAck {
         map.push("epoch", self.epoch);
         map.push("seq", self.seq);
         map.push("at", self.at);
-        map.push("repeated", self.duplicate);
+        map.push("duplicate", self.duplicate);
     }
 
     /// Reads the reply to `send` and to commands that change members.
@@ -365,7 +365,7 @@ impl AppendAck {
             epoch: f.need("epoch")?,
             seq: f.need("seq")?,
             at: f.need("at")?,
-            duplicate: f.need("repeated")?,
+            duplicate: f.need("duplicate")?,
         })
     }
 }

@@ -185,7 +185,7 @@ fn batches(all: &[(String, &'static str, Option<&'static str>, Value)]) -> Vec<B
     let some = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     vec![
         batch("one frame stands alone", some(&["ping"])),
-        batch("commands", some(&["hello, least", "sub, from the head", "ping"])),
+        batch("commands", some(&["hello, least", "subscribe, from the head", "ping"])),
         batch(
             "a reply and pushes",
             some(&["ok: sent", "push: event, a message", "push: signal, in a room"]),
@@ -252,7 +252,7 @@ fn server_frame(value: &Value, answers: Option<&str>) -> Value {
         "ping" => Reply::Pong(Timestamp::from_millis(
             body.get("now").and_then(Value::as_int).unwrap() as u64,
         )),
-        "sub" | "resume" => {
+        "subscribe" | "resume" => {
             let (statuses, rev, generation) = RoomStatus::list_from_value(body).unwrap();
             Reply::Rooms { statuses, rev, generation }
         }
@@ -260,7 +260,7 @@ fn server_frame(value: &Value, answers: Option<&str>) -> Value {
             Reply::Checkpoint { rev: body.get("rev").and_then(Value::as_int).unwrap() as u64 }
         }
         "send" => Reply::Appended(AppendAck::from_value(body).unwrap()),
-        "set" => {
+        "put_state" => {
             Reply::Applied(body.get("stamp").and_then(Value::as_text).unwrap().parse().unwrap())
         }
         "history" => Reply::History(HistoryPage::from_value(body).unwrap()),

@@ -138,9 +138,9 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
         ),
         ("rooms, first page", C::Rooms { after: None, limit: 50 }),
         ("rooms, next page", C::Rooms { after: Some(room("tea")), limit: 4_294_967_295 }),
-        ("sub, from the head", C::Subscribe { room: room("tea"), since: None }),
-        ("sub, from a cursor", C::Subscribe { room: room("tea"), since: Some(cursor(41)) }),
-        ("unsub", C::Unsubscribe { room: room("tea") }),
+        ("subscribe, from the head", C::Subscribe { room: room("tea"), since: None }),
+        ("subscribe, from a cursor", C::Subscribe { room: room("tea"), since: Some(cursor(41)) }),
+        ("unsubscribe", C::Unsubscribe { room: room("tea") }),
         (
             "resume, all rooms",
             C::Resume {
@@ -168,7 +168,7 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
         ("signal, to a peer", signal(Target::Peer(user("bob")))),
         ("signal, to a user", signal(Target::User(user("bob")))),
         (
-            "set",
+            "put_state",
             C::PutState {
                 room: room("tea"),
                 key: key("hp:bob"),
@@ -177,7 +177,7 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
             },
         ),
         (
-            "set, to null, with a stamp",
+            "put_state, to null, with a stamp",
             C::PutState {
                 room: room("tea"),
                 key: key("hp:bob"),
@@ -185,9 +185,9 @@ pub(crate) fn commands() -> Vec<(&'static str, CommandBody)> {
                 stamp: Some(stamp()),
             },
         ),
-        ("unset", C::RemoveState { room: room("tea"), key: key("hp:bob"), stamp: None }),
+        ("remove_state", C::RemoveState { room: room("tea"), key: key("hp:bob"), stamp: None }),
         (
-            "unset, with a stamp",
+            "remove_state, with a stamp",
             C::RemoveState { room: room("tea"), key: key("hp:bob"), stamp: Some(stamp()) },
         ),
         ("history, from the head backwards", history(None, PageFrom::Before(Seq::MAX))),

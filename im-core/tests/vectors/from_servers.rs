@@ -123,7 +123,7 @@ pub(crate) fn replies() -> Vec<(&'static str, &'static str, Reply)> {
             "send",
             append_ack(RoomId::direct(&user("alice"), &user("bob")), 1, true),
         ),
-        ("applied", "set", Reply::Applied(stamp())),
+        ("applied", "put_state", Reply::Applied(stamp())),
         ("history, empty", "history", page(vec![], false)),
         ("history, newest first", "history", page(vec![hello, members_event()], true)),
         (
@@ -218,15 +218,15 @@ pub(crate) fn pushes() -> Vec<(&'static str, Push)> {
         ("signal, to a user", signal(Target::User(user("bob")))),
         ("state, set", Push::State(update("hp:bob", Some(Value::Int(93))))),
         ("state, set to null", Push::State(update("hp:bob", Some(Value::Null)))),
-        ("state, unset", Push::State(update("hp:bob", None))),
+        ("state, removed", Push::State(update("hp:bob", None))),
         ("snapshot, empty", snapshot(vec![], false)),
         (
             "snapshot, first part",
             snapshot(vec![update("hp:bob", Some(Value::Int(93))), update("mp:bob", None)], true),
         ),
-        ("mark", Push::Position("AQIDBAUG".into())),
-        ("bye, draining", bye(Code::Draining, Some(Duration::from_millis(1500)))),
-        ("bye, for good", bye(Code::Kicked, None)),
+        ("position", Push::Position("AQIDBAUG".into())),
+        ("disconnect, draining", bye(Code::Draining, Some(Duration::from_millis(1500)))),
+        ("disconnect, for good", bye(Code::Kicked, None)),
     ];
     let names = ["room, ok", "room, gap", "room, reset", "room, denied"];
     pushes.extend(names.into_iter().zip(statuses().into_iter().map(Push::Room)));

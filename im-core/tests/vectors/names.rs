@@ -212,8 +212,8 @@ fn codes_are_what_the_file_says() {
         advice: advice(code.advice()).into(),
         meaning: code.meaning().into(),
     };
-    let about = "Codes of err and bye frames; also WebSocket close codes. The hundreds say what to do, also for codes \
-        that are not in this list: 40 done, 41 retry, 42 back off, 43 refresh, 44 resync, 45 fix, 46 stop.";
+    let about = "Codes of err and disconnect frames; also WebSocket close codes. The hundreds say what to do, \
+        also for codes that are not in this list: 40 done, 41 retry, 42 back off, 43 refresh, 44 resync, 45 fix, 46 stop.";
     let made = Codes { about: about.into(), codes: Code::ALL.iter().map(entry).collect() };
     let kept: Codes = serde_json::from_str(&golden("codes.json", &made)).unwrap();
     assert_eq!(kept.codes.len(), Code::ALL.len());

@@ -79,7 +79,7 @@ impl Client {
     }
 
     async fn follow(&mut self) {
-        let answer = self.ask("sub", [("room", "tea".into())]).await;
+        let answer = self.ask("subscribe", [("room", "tea".into())]).await;
         assert_eq!(text(&answer, "t"), "ok", "{answer:?}");
     }
 
@@ -144,14 +144,14 @@ fn is_refused(answer: &Value, code: i64, words: &str) {
 
 fn is_kept(answer: &Value, seq: i64, duplicate: bool) {
     assert_eq!((text(answer, "t"), number(answer, "seq")), ("ok", Some(seq)), "{answer:?}");
-    assert_eq!(answer.get("repeated"), Some(&Value::Bool(duplicate)), "{answer:?}");
+    assert_eq!(answer.get("duplicate"), Some(&Value::Bool(duplicate)), "{answer:?}");
 }
 
 #[tokio::test]
 async fn a_full_or_broken_disk_is_told_by_number_and_the_retry_is_kept_once() {
     for (errno, words) in [
-        (libc::ENOSPC, "storage is full; nothing was kept"),
-        (libc::EIO, "cannot take it now; nothing was kept"),
+        (libc::ENOSPC, "storage is full; nothing was stored"),
+        (libc::EIO, "the store is unavailable; nothing was stored"),
     ] {
         let mut scene = Scene::new().await;
         let mid = "0123456789abcdef-2";
@@ -181,7 +181,7 @@ async fn an_outcome_that_is_not_known_is_told_as_such_and_the_retry_is_kept_once
             scene.device.fail(site, Work::Undone, errno);
         }
         is_refused(&scene.ann.send(doubtful, "perhaps").await, 4100, "retry under the same");
-        is_refused(&other.send(late, "late").await, 4202, "nothing was kept");
+        is_refused(&other.send(late, "late").await, 4202, "nothing was stored");
         assert_eq!(text(&scene.bystander.ask("ping", []).await, "t"), "ok");
 
         is_kept(&other.send(late, "late").await, 5, false);

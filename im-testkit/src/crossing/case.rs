@@ -51,11 +51,11 @@ pub enum Step {
     Welcomed,
     /// A downlink is open (a stream, a poll that is held, a poll that was answered) and there is no room to follow yet.
     Listening,
-    /// Half of the bytes of `sub` are written, while the downlink is open.
+    /// Half of the bytes of `subscribe` are written, while the downlink is open.
     SubscribeHalfWritten,
-    /// `sub` is written, its answer is not read.
+    /// `subscribe` is written, its answer is not read.
     SubscribeWritten,
-    /// `sub` is answered, and nothing after it is read.
+    /// `subscribe` is answered, and nothing after it is read.
     Subscribed,
     /// The downlink said how the room answers, and what is there of its past is read.
     Begun,

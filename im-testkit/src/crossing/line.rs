@@ -291,7 +291,7 @@ fn received(received: Received, encoding: Encoding) -> Result<Vec<Item>, Ended> 
 fn frames(message: &Bytes, encoding: Encoding) -> Vec<Item> {
     let frames = decode(message, encoding, &generous()).expect("the server's frames can be read");
     let item = |frame: Value| match frame.get("t").and_then(Value::as_text) {
-        Some("mark") => {
+        Some("position") => {
             let position = frame.get("at").and_then(Value::as_text).expect("a mark says where");
             Item::Position(position.to_owned())
         }

@@ -115,7 +115,7 @@ async fn start<F: Future<Output = SocketAddr>>(
 /// with its next comparison.
 async fn generations(addresses: &[SocketAddr]) -> HashSet<String> {
     const INBOX: &[u8] =
-        br#"[{"t":"hello","id":1,"v":1,"user":"first"},{"t":"sub","id":2,"room":"user:first"}]"#;
+        br#"[{"t":"hello","id":1,"v":1,"user":"first"},{"t":"subscribe","id":2,"room":"user:first"}]"#;
     let json = [("content-type", "application/json".to_owned())];
     let mut generations = HashSet::new();
     for address in addresses {

@@ -32,7 +32,7 @@ macro_rules! crossing_suite {
                 resume_half_written ResumeHalfWritten,
                 resume_written ResumeWritten,
             ]
-            // A WebSocket listens from the beginning, and the answer to `sub` or `resume` says how the room answers.
+            // A WebSocket listens from the beginning, and the answer to `subscribe` or `resume` says how the room answers.
             request_stream: [
                 listening Listening,
                 begun Begun,

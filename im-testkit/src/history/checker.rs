@@ -66,7 +66,7 @@ impl Checker {
         self.0.room(room).lock().refused(sender, id, content);
     }
 
-    /// A state key has this stamp now: the answer to `set` or `unset`.
+    /// A state key has this stamp now: the answer to `put_state` or `remove_state`.
     pub fn state_applied(&self, room: &RoomId, key: &StateKey, stamp: Stamp) {
         let log = self.0.room(room);
         let mut log = log.lock();

@@ -100,7 +100,7 @@ impl Subscriber {
         advance(&mut progress(&mut self.rooms, &self.record, room).confirmed, cursor);
     }
 
-    /// The client asks for this room, from this cursor or from its head: `sub`, or one entry of `resume`. Optional:
+    /// The client asks for this room, from this cursor or from its head: `subscribe`, or one entry of `resume`. Optional:
     /// without it, the answer is compared with what the subscriber has seen only.
     pub fn subscribe_sent(&mut self, room: &RoomId, since: Option<Cursor>) {
         self.subscribe_sent.insert(room.clone(), since);
@@ -114,7 +114,7 @@ impl Subscriber {
         }
     }
 
-    /// A room's status came: in the reply to `sub` or `resume`, or pushed. `head` is what it named as the room's last
+    /// A room's status came: in the reply to `subscribe` or `resume`, or pushed. `head` is what it named as the room's last
     /// event.
     pub fn status(&mut self, room: &RoomId, status: Status, cursor: Option<Cursor>, head: Seq) {
         let requested = self.subscribe_sent.remove(room);
@@ -213,7 +213,7 @@ impl Subscriber {
         }
     }
 
-    /// A room's state is of this generation: in the reply to `sub` or `resume`, or at the head of a snapshot. Values of
+    /// A room's state is of this generation: in the reply to `subscribe` or `resume`, or at the head of a snapshot. Values of
     /// another one that the subscriber holds are void, since updates may have been lost.
     pub fn generation(&mut self, room: &RoomId, generation: u64) {
         let changes = |held: Option<u64>| held.is_some_and(|held| held != generation);
@@ -269,7 +269,7 @@ impl Subscriber {
         self.delivered(&event.room, at, &event.from, event.id.as_ref(), content);
     }
 
-    /// The reply to `sub` or `resume` came.
+    /// The reply to `subscribe` or `resume` came.
     pub fn rooms(&mut self, statuses: &[RoomStatus], generation: u64) {
         for status in statuses {
             self.room_status(status);

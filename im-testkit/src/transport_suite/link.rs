@@ -87,6 +87,6 @@ pub trait RawLink: Send {
 pub enum Received {
     /// A message: one frame or a batch.
     Message(Bytes),
-    /// The end, with the close code if the transport has one. If it has none, the frame `bye` before it counts.
+    /// The end, with the close code if the transport has one. If it has none, the frame `disconnect` before it counts.
     Closed(Option<u16>),
 }

@@ -359,7 +359,7 @@ impl Peer {
         self.ask(CommandBody::Ping).await.map(drop)
     }
 
-    /// Waits until all that was asked before is done to its end: an answer to `sub` or `resume` may come before the
+    /// Waits until all that was asked before is done to its end: an answer to `subscribe` or `resume` may come before the
     /// checkpoint is written, and a connection that is cut in between leaves the older one.
     pub async fn settled(&mut self) {
         self.ping().await.expect("an answer");

@@ -85,7 +85,7 @@ impl Session {
     /// A room of its own, which it follows.
     pub async fn room(&self, room: &str) {
         self.call(json!({"t": "create", "id": 2, "room": room, "open": true})).await;
-        self.call(json!({"t": "sub", "id": 2, "room": room})).await;
+        self.call(json!({"t": "subscribe", "id": 2, "room": room})).await;
     }
 
     pub async fn stream(&self, query: &str, headers: &[(&'static str, &str)]) -> Stream {
@@ -130,7 +130,7 @@ impl Stream {
         // It can be taken up from the first moment on, and a page may know how.
         let block = stream.block().await.unwrap();
         let at = &stream.at;
-        assert_eq!(block, format!("data: {{\"t\":\"mark\",\"at\":\"{at}\"}}\nid: {at}"));
+        assert_eq!(block, format!("data: {{\"t\":\"position\",\"at\":\"{at}\"}}\nid: {at}"));
         stream
     }
 
@@ -206,7 +206,7 @@ fn brief(block: &str) -> String {
     match frame["t"].as_str().unwrap() {
         "event" => format!("event {}", frame["content"]),
         "room" => format!("{} {}", frame["room"], frame["status"]).replace('"', ""),
-        "bye" => format!("bye {}", frame["code"]),
+        "disconnect" => format!("disconnect {}", frame["code"]),
         other => other.to_owned(),
     }
 }

@@ -225,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             assert_eq!(first, FIN | CLOSE);
             let code = u16::from_be_bytes([payload[0], payload[1]]);
             let words = String::from_utf8(payload[2..].to_vec()).unwrap();
-            assert_eq!((&bye["t"], &bye["code"]), (&json!("bye"), &json!(code)), "{bye}");
+            assert_eq!((&bye["t"], &bye["code"]), (&json!("disconnect"), &json!(code)), "{bye}");
             assert_eq!(bye["msg"], words);
             return (code, words);
         }

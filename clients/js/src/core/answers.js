@@ -48,7 +48,7 @@ export function onOk(machine, now, frame) {
  */
 function onUnreadable({ rooms, decisions, flight, outputs }, id, { body }, message) {
   // The server may go on with a room that the client does not have.
-  if (body.t === 'sub' || body.t === 'unsub') rooms.hasStray = true;
+  if (body.t === 'subscribe' || body.t === 'unsubscribe') rooms.hasStray = true;
   decisions.forget(flight.oldestSubscribing());
   outputs.push({ do: 'reply', id, error: new ImError('protocol', message) });
 }
@@ -66,7 +66,7 @@ function onGood(machine, now, frame, pending) {
     case 'hello':
       return onWelcome(machine, now, frame);
     case 'resume':
-    case 'fill':
+    case 'gapRepair':
       return onStatuses(machine, now, frame);
     case 'checkpoint':
       machine.rooms.confirmed(pending.body.cursors);
@@ -85,8 +85,8 @@ function onGood(machine, now, frame, pending) {
  * @param {Frame} reply
  */
 function onAnswer(machine, now, body, reply) {
-  if (body.t === 'sub') onSubscribed(machine, now, body.room, reply);
-  if (body.t === 'sub' || body.t === 'unsub') {
+  if (body.t === 'subscribe') onSubscribed(machine, now, body.room, reply);
+  if (body.t === 'subscribe' || body.t === 'unsubscribe') {
     machine.rooms.learnRev(reply.rev);
     machine.decisions.carriedOut(body.room, reply.id);
   }
@@ -180,11 +180,11 @@ function onOwnRefusal(machine, now, refusal, pending) {
       machine.rooms.dropCheckpoint();
       return writeResume(machine, now);
     case 'checkpoint':
-      machine.rooms.isTelling = false;
+      machine.rooms.checkpointPending = false;
       return;
     case 'refresh':
       return onRefreshRefused(machine, now, refusal);
-    case 'fill':
+    case 'gapRepair':
       return onGapRepairRefused(machine, now, refusal, pending.body.room);
   }
 }
@@ -207,7 +207,7 @@ function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pendi
   }
   flight.settle(id);
   // The server goes on with a room that the client has left.
-  if (body.t === 'unsub') {
+  if (body.t === 'unsubscribe') {
     rooms.hasStray = true;
     decisions.carriedOut(body.room, id);
   }

@@ -6,7 +6,7 @@
  */
 export class Decisions {
   constructor() {
-    /** The newest `sub` or `unsub` of each room, in the order of their numbers. @type {Map<string, number>} */
+    /** The newest `subscribe` or `unsubscribe` of each room, in the order of their numbers. @type {Map<string, number>} */
     this.rooms = new Map();
     /** The newest one of each room that was carried out. @type {Map<string, number>} */
     this.done = new Map();
@@ -60,7 +60,7 @@ export class Decisions {
    * @param {number} by
    */
   undoes({ t, room }, by) {
-    return (t === 'sub' || t === 'unsub') && (this.done.get(room) ?? 0) > by;
+    return (t === 'subscribe' || t === 'unsubscribe') && (this.done.get(room) ?? 0) > by;
   }
 
   /**

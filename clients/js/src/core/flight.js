@@ -1,8 +1,8 @@
 /**
  * Commands from the moment they are asked until they are answered, across connections.
  *
- * Sends to one place keep their order, also where one of them is refused for the time being. Then no more is written to
- * that place until those under way have their answers and the pause is over; what has no receipt is then written again, in
+ * Sends to one target keep their order, also where one of them is refused retryably. Then no more is written to
+ * that target until those under way have their answers and the pause is over; what has no ack is then written again, in
  * its order and without waiting in between. Servers refuse, until the first of them comes again, what was under way behind
  * it.
  *
@@ -21,10 +21,10 @@ import { Pace } from './pace.js';
  */
 
 /**
- * Who wants to know the answer: the application, or the client itself to greet, to follow rooms again, to fill a hole in
+ * Who wants to know the answer: the application, or the client itself to greet, to subscribe to rooms again, to repair a gap in
  * `room`, to tell how far rooms have arrived, to hear whether the server is still there, to show a new token.
  *
- * @typedef {'user' | 'hello' | 'resume' | 'fill' | 'checkpoint' | 'ping' | 'refresh'} Origin
+ * @typedef {'user' | 'hello' | 'resume' | 'gapRepair' | 'checkpoint' | 'ping' | 'refresh'} Origin
  */
 
 /**
@@ -38,15 +38,15 @@ import { Pace } from './pace.js';
  */
 
 /**
- * Why nothing is written to a place now: the first send that was refused, and until when.
+ * Why nothing is written to a target now: the first send that was refused, and until when.
  *
  * @typedef {{by: number, until: number, paced: boolean}} Held
  */
 
 /**
- * Frames to write as one message. `repeats`: whether all of it may be carried out twice without harm.
+ * Frames to write as one message. `idempotent`: whether all of it may be carried out twice without harm.
  *
- * @typedef {{frames: Encoded[], bytes: number, repeats: boolean}} Batch
+ * @typedef {{frames: Encoded[], bytes: number, idempotent: boolean}} Batch
  */
 
 /**
@@ -65,7 +65,7 @@ export class Flight {
     this.next = 1;
     /** @type {Map<number, Pending>} By number, ascending. */
     this.pending = new Map();
-    /** @type {Map<string, Held>} By place. */
+    /** @type {Map<string, Held>} By target. */
     this.held = new Map();
   }
 
@@ -122,7 +122,7 @@ export class Flight {
   }
 
   /**
-   * A send was refused for now. It keeps its number, and so its turn, and nothing is written to its place before `at`; if an
+   * A send was refused for now. It keeps its number, and so its turn, and nothing is written to its target before `at`; if an
    * earlier one was refused as well, that one's pause counts. If that was `paced`, refused for the rate, the longest pause counts:
    * the pauses of those behind it cover all of them.
    *
@@ -132,11 +132,11 @@ export class Flight {
    */
   retry(id, at, paced = false) {
     const pending = this.pending.get(id);
-    const place = pending && targetOf(pending.body);
-    if (!place) return;
+    const target = pending && targetOf(pending.body);
+    if (!target) return;
     pending.written = undefined;
-    const held = this.held.get(place);
-    if (!held || held.by >= id) this.held.set(place, { by: id, until: at, paced });
+    const held = this.held.get(target);
+    if (!held || held.by >= id) this.held.set(target, { by: id, until: at, paced });
     else if (held.paced) held.until = Math.max(held.until, at);
   }
 
@@ -181,7 +181,7 @@ export class Flight {
 
   /** Whether it is not known what has become of a command that changes the session's checkpoint. */
   mayHaveMovedCheckpoint() {
-    return !this.every(({ written, body }) => !written || !['sub', 'unsub', 'resume', 'checkpoint'].includes(body.t));
+    return !this.every(({ written, body }) => !written || !['subscribe', 'unsubscribe', 'resume', 'checkpoint'].includes(body.t));
   }
 
   /** @param {(pending: Pending) => boolean} test */
@@ -191,7 +191,7 @@ export class Flight {
   }
 
   /**
-   * The newest `sub` or `unsub` for this room that has no answer yet.
+   * The newest `subscribe` or `unsubscribe` for this room that has no answer yet.
    *
    * @param {string} room
    */
@@ -215,33 +215,33 @@ export class Flight {
     return n;
   }
 
-  /** When something may be written to a place that is held and of which no answer is awaited. */
+  /** When something may be written to a target that is held and of which no answer is awaited. */
   deadline() {
     let next = Infinity;
-    for (const [place, { until }] of this.held) {
-      if (!this.isUnderWay(place)) next = Math.min(next, until);
+    for (const [target, { until }] of this.held) {
+      if (!this.isUnderWay(target)) next = Math.min(next, until);
     }
     return next;
   }
 
   /**
-   * Whether no earlier send to the place of this one is without an answer.
+   * Whether no earlier send to the target of this one is without an answer.
    *
    * @param {number} id
    */
   isNext(id) {
     const pending = this.pending.get(id);
-    const place = pending && targetOf(pending.body);
+    const target = pending && targetOf(pending.body);
     for (const [earlier, { body }] of this.pending) {
       if (earlier >= id) break;
-      if (targetOf(body) === place) return false;
+      if (targetOf(body) === target) return false;
     }
     return true;
   }
 
-  /** @param {string} place */
-  isUnderWay(place) {
-    return !this.every(({ written, body }) => !written || targetOf(body) !== place);
+  /** @param {string} target */
+  isUnderWay(target) {
+    return !this.every(({ written, body }) => !written || targetOf(body) !== target);
   }
 
   /**
@@ -258,7 +258,7 @@ export class Flight {
     this.releaseTargets(now);
     const most = Math.min(Math.max(1, limits.batch), Math.max(1, limits.in_flight) - this.countWritten());
     /** @type {Batch} */
-    const batch = { frames: [], bytes: 2, repeats: true };
+    const batch = { frames: [], bytes: 2, idempotent: true };
     /** @type {Pending[]} */
     const members = [];
     let values = 1;
@@ -278,7 +278,7 @@ export class Flight {
       members.push(pending);
       batch.frames.push(frame);
       batch.bytes += frame.bytes + 1;
-      batch.repeats &&= isIdempotent(pending.body);
+      batch.idempotent &&= isIdempotent(pending.body);
       values += weight;
     }
     if (members.length === 0) return undefined;
@@ -287,10 +287,10 @@ export class Flight {
     return batch;
   }
 
-  /** Places whose pause is over, and to which nothing is under way any more, take sends again. @param {number} now */
+  /** Targets whose pause is over, and to which nothing is under way any more, take sends again. @param {number} now */
   releaseTargets(now) {
-    for (const [place, { until }] of this.held) {
-      if (until <= now && !this.isUnderWay(place)) this.held.delete(place);
+    for (const [target, { until }] of this.held) {
+      if (until <= now && !this.isUnderWay(target)) this.held.delete(target);
     }
   }
 
@@ -326,7 +326,7 @@ function targetOf({ t, room, peer, to }) {
  * @param {Frame} body
  */
 function subscribes({ t }) {
-  return t === 'sub' || t === 'unsub';
+  return t === 'subscribe' || t === 'unsubscribe';
 }
 
 /**
@@ -351,8 +351,8 @@ export function isIdempotent(body) {
     case 'signal':
       return false;
     // Without a stamp of its own it would be newer the second time than what others have set since.
-    case 'set':
-    case 'unset':
+    case 'put_state':
+    case 'remove_state':
       return body.stamp !== undefined;
     // The message id makes a send safe.
     default:

@@ -49,11 +49,11 @@ export function writeResume({ traits, rooms, flight, outputs }, now, first) {
     for (const [room] of cursors) rooms.asked(room, id);
     firstId ??= id;
     message.push(frame);
-    outputs.push({ do: 'transmit', message: codec.join(message), repeats: true });
+    outputs.push({ do: 'transmit', message: codec.join(message), idempotent: true });
     message = [];
   });
   if (firstId !== undefined) rooms.askedRest(firstId);
-  if (message.length > 0) outputs.push({ do: 'transmit', message: codec.join(message), repeats: true });
+  if (message.length > 0) outputs.push({ do: 'transmit', message: codec.join(message), idempotent: true });
 }
 
 /**

@@ -1,7 +1,7 @@
 import { compareStamps } from '../ids.js';
 
 /**
- * A state key's newest value. Without `value` the key was unset.
+ * A state key's newest value. Without `value` the key was removed.
  *
  * @typedef {{room: string, key: string, stamp: string, from: string, value?: import('../wire/value.js').Value}} StateUpdate
  */
@@ -11,14 +11,14 @@ const MAX_KEYS = 65_536;
 const MAX_TOMBSTONES = 1024;
 
 /**
- * One key per name, each with the greatest stamp. At most 65,536 keys, of which at most 1,024 are unset: of those the
- * oldest are forgotten first.
+ * One key per name, each with the greatest stamp. At most 65,536 keys, of which at most 1,024 are tombstones: of those the
+ * oldest are purged first.
  */
 class StateMap {
   constructor() {
     /** @type {Map<string, StateUpdate>} */
     this.held = new Map();
-    this.unset = 0;
+    this.tombstones = 0;
   }
 
   /**
@@ -29,10 +29,10 @@ class StateMap {
     const held = this.held.get(update.key);
     if (held && compareStamps(update.stamp, held.stamp) <= 0) return false;
     if (!held && this.held.size >= MAX_KEYS) return false;
-    if (held && held.value === undefined) this.unset -= 1;
-    if (update.value === undefined) this.unset += 1;
+    if (held && held.value === undefined) this.tombstones -= 1;
+    if (update.value === undefined) this.tombstones += 1;
     this.held.set(update.key, update);
-    if (this.unset > MAX_TOMBSTONES) this.purgeOldest();
+    if (this.tombstones > MAX_TOMBSTONES) this.purgeOldest();
     return true;
   }
 
@@ -44,7 +44,7 @@ class StateMap {
       if (!oldest || compareStamps(entry.stamp, oldest.stamp) < 0) oldest = entry;
     }
     if (oldest) this.held.delete(oldest.key);
-    this.unset -= 1;
+    this.tombstones -= 1;
   }
 
   /** The keys that have a value. */

@@ -230,11 +230,11 @@ export class Machine {
    */
   onCommand(body) {
     this.check(body);
-    if (body.t === 'unsub') this.rooms.remove(body.room);
+    if (body.t === 'unsubscribe') this.rooms.remove(body.room);
     if (body.t === 'refresh') this.identity.token = body.token;
     const id = this.flight.push(body, 'user');
-    if (body.t === 'sub' || body.t === 'unsub') {
-      this.rooms.mayHold ||= body.t === 'sub';
+    if (body.t === 'subscribe' || body.t === 'unsubscribe') {
+      this.rooms.mayHold ||= body.t === 'subscribe';
       this.decisions.add(body.room, id);
       // They belong to what was asked before, which goes on only if it was answered and this is refused.
       if (!this.rooms.map.has(body.room)) this.early.take(body.room);
@@ -257,7 +257,7 @@ export class Machine {
       throw new ImError('offline', 'there is no connection now; a signal makes no sense later');
     }
     if ('content' in body) this.checkValue(body.content, mid);
-    if (body.t === 'set') this.checkValue(body.value);
+    if (body.t === 'put_state') this.checkValue(body.value);
   }
 
   /**

@@ -66,7 +66,7 @@ export function flush(machine, now) {
   while (traits.duplex || flight.pace.underWay === 0) {
     const batch = flight.batch(now, machine.limits, traits.codec, refused);
     if (!batch) break;
-    machine.outputs.push({ do: 'transmit', message: traits.codec.join(batch.frames), repeats: batch.repeats });
+    machine.outputs.push({ do: 'transmit', message: traits.codec.join(batch.frames), idempotent: batch.idempotent });
     online.written = now;
   }
   for (const [id, error] of refused) machine.outputs.push({ do: 'reply', id, error });
@@ -79,15 +79,15 @@ export function flush(machine, now) {
  * @param {number} now
  */
 function repairGaps({ rooms, flight }, now) {
-  const holes = rooms.holes(now);
-  const together = holes.flatMap(([id, { wasRefused }]) => (wasRefused ? [id] : []));
+  const gaps = rooms.gaps(now);
+  const together = gaps.flatMap(([id, { wasRefused }]) => (wasRefused ? [id] : []));
   for (const cursors of rooms.frames(together)) {
     const by = flight.push({ t: 'resume', cursors }, 'resume');
     for (const [id] of cursors) rooms.asked(id, by);
   }
-  for (const [room, { cursor, asked }] of holes) {
+  for (const [room, { cursor, asked }] of gaps) {
     if (asked !== undefined) continue;
-    const by = flight.push({ t: 'sub', room, epoch: cursor.epoch, since: cursor.seq }, 'fill');
+    const by = flight.push({ t: 'subscribe', room, epoch: cursor.epoch, since: cursor.seq }, 'gapRepair');
     rooms.asked(room, by);
   }
 }
@@ -105,7 +105,7 @@ export function ping(machine, now, online, within) {
   // It waits behind what is under way: on a slow uplink that takes its time, and is no silence of the server's.
   online.pingUntil = Math.min(online.pingUntil, now + within + machine.flight.pace.graceMs);
   const [, frame] = machine.flight.write(now, { t: 'ping' }, 'ping', codec);
-  machine.outputs.push({ do: 'transmit', message: codec.join([frame]), repeats: true });
+  machine.outputs.push({ do: 'transmit', message: codec.join([frame]), idempotent: true });
   online.written = now;
 }
 

@@ -12,7 +12,7 @@ import { meaning } from '../codes.js';
  */
 
 /**
- * Pushes of rooms whose `sub` or `resume` has no answer yet, on links where pushes come by another way than answers. They wait
+ * Pushes of rooms whose `subscribe` or `resume` has no answer yet, on links where pushes come by another way than answers. They wait
  * for the answer: before it nothing says whether they belong to this subscription or to an earlier one.
  *
  * Of a room of which one had to be dropped, what is missing is asked for after the answer.
@@ -89,7 +89,7 @@ export function onPush(machine, now, frame) {
       if (rooms.moves(now, status)) events.push({ type: 'room', status });
       return;
     }
-    case 'bye':
+    case 'disconnect':
       return machine.drop(now, { code: frame.code, message: frame.msg ?? meaning(frame.code), retryMs: frame.retry_ms });
   }
 }
@@ -102,7 +102,7 @@ export function onPush(machine, now, frame) {
  */
 function isEarly({ traits, rooms, flight, decisions }, { t, room }) {
   if (traits?.duplex || t === 'signal' || room === undefined) return false;
-  return rooms.map.get(room)?.asked !== undefined || flight.pending.get(decisions.newest(room))?.body.t === 'sub';
+  return rooms.map.get(room)?.asked !== undefined || flight.pending.get(decisions.newest(room))?.body.t === 'subscribe';
 }
 
 /**

@@ -32,10 +32,10 @@ const every = (inner) => (value) => Array.isArray(value) && value.every(inner);
 /** @type {(fields: Record<string, Check>) => Check} */
 const shape = (fields) => (value) => map(value) && wrongField(value, fields) === undefined;
 
-const RECEIPT = { room: text, epoch: text, seq: count, at: count, repeated: flag };
+const APPEND_ACK = { room: text, epoch: text, seq: count, at: count, duplicate: flag };
 const STATUS = { room: text, status: text, epoch: perhaps(text), cursor: perhaps(count), code: perhaps(count) };
-const PLACE = { room: text, epoch: text, seq: count };
-const EVENT = { ...PLACE, from: text, at: count, kind: text, mid: perhaps(text), content: present };
+const POSITION = { room: text, epoch: text, seq: count };
+const EVENT = { ...POSITION, from: text, at: count, kind: text, mid: perhaps(text), content: present };
 const ENTRY = { key: text, stamp, from: text };
 
 /** @type {Record<string, Record<string, Check>>} */
@@ -45,7 +45,7 @@ const PUSHES = {
   state: { room: text, ...ENTRY },
   snapshot: { room: text, gen: text, entries: every(shape(ENTRY)), more: flag },
   room: STATUS,
-  bye: { code: count, msg: perhaps(text), retry_ms: perhaps(count) },
+  disconnect: { code: count, msg: perhaps(text), retry_ms: perhaps(count) },
 };
 
 const ROOMS = { rooms: every(shape(STATUS)), rev: count, gen: text };
@@ -58,19 +58,19 @@ const REPLIES = {
   ping: { now: count },
   sessions: { sessions: list },
   ticket: { ticket: text, within_ms: count },
-  create: RECEIPT,
-  join: RECEIPT,
-  leave: RECEIPT,
-  member: RECEIPT,
-  send: RECEIPT,
+  create: APPEND_ACK,
+  join: APPEND_ACK,
+  leave: APPEND_ACK,
+  member: APPEND_ACK,
+  send: APPEND_ACK,
   members: { members: list, more: flag },
   rooms: { list, more: flag },
-  sub: ROOMS,
+  subscribe: ROOMS,
   resume: ROOMS,
-  unsub: { rev: count },
+  unsubscribe: { rev: count },
   checkpoint: { rev: count },
-  set: { stamp },
-  unset: { stamp },
+  put_state: { stamp },
+  remove_state: { stamp },
   history: { epoch: text, head: count, first: any, events: every(shape(EVENT)), more: flag },
 };
 

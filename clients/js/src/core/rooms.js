@@ -1,10 +1,10 @@
 /**
- * The rooms that are followed, and how far each has arrived.
+ * The rooms with a subscription, and how far each has arrived.
  *
  * @module
  */
 
-import { HeldRoom } from './held-room.js';
+import { SubscribedRoom } from './subscribed-room.js';
 import { RoomState } from './latest.js';
 
 /**
@@ -17,10 +17,10 @@ import { RoomState } from './latest.js';
 /** Cursors in one frame: together with the longest ids they fit into any server's message. */
 const CURSORS_PER_FRAME = 150;
 
-/** All rooms that are followed. */
+/** All rooms with a subscription. */
 export class Rooms {
   constructor() {
-    /** @type {Map<string, HeldRoom>} */
+    /** @type {Map<string, SubscribedRoom>} */
     this.map = new Map();
     /** @type {number | undefined} The revision of the server's checkpoint, as far as it is known. */
     this.rev = undefined;
@@ -32,7 +32,7 @@ export class Rooms {
     this.moved = new Set();
     /** When the server was last told how far rooms have arrived. */
     this.checkpointedAt = 0;
-    this.isTelling = false;
+    this.checkpointPending = false;
   }
 
   /** @param {string} room */
@@ -52,7 +52,7 @@ export class Rooms {
   /**
    * The cursors of these rooms, in frames of bounded size.
    *
-   * @param {string[]} rooms that are followed
+   * @param {string[]} rooms with a subscription
    */
   frames(rooms) {
     const frames = [];
@@ -63,7 +63,7 @@ export class Rooms {
   }
 
   /**
-   * @param {string[]} rooms that are followed
+   * @param {string[]} rooms with a subscription
    * @returns {[string, string, number][]}
    */
   cursorsOf(rooms) {
@@ -92,7 +92,7 @@ export class Rooms {
    * @param {import('../config.js').Config} config
    */
   nextCheckpoint({ checkpointRooms, checkpointMs }) {
-    return this.isTelling || this.moved.size < Math.max(1, checkpointRooms) ? Infinity : this.checkpointedAt + checkpointMs;
+    return this.checkpointPending || this.moved.size < Math.max(1, checkpointRooms) ? Infinity : this.checkpointedAt + checkpointMs;
   }
 
   /**
@@ -102,7 +102,7 @@ export class Rooms {
    */
   toConfirm(now) {
     this.checkpointedAt = now;
-    this.isTelling = true;
+    this.checkpointPending = true;
     return this.cursorsOf([...this.moved].slice(0, CURSORS_PER_FRAME));
   }
 
@@ -112,7 +112,7 @@ export class Rooms {
    * @param {[string, string, number][]} cursors
    */
   confirmed(cursors) {
-    this.isTelling = false;
+    this.checkpointPending = false;
     for (const [room, epoch, seq] of cursors) this.compare(room, { epoch, seq });
   }
 
@@ -138,7 +138,7 @@ export class Rooms {
   cut() {
     // With the revision, a room that may be read again by then would come back, unasked.
     if (this.hasStray) this.dropCheckpoint();
-    this.isTelling = false;
+    this.checkpointPending = false;
     for (const room of this.map.values()) {
       room.asked = undefined;
       room.gapAt = undefined;
@@ -149,7 +149,7 @@ export class Rooms {
 
   /**
    * The one rule of reading: whether the event is the next one of its room. The cursor moves to it if so. Otherwise it is a
-   * repeat, or a hole is noted and will be asked for.
+   * redelivery, or a gap is noted and will be asked for.
    *
    * @param {number} now
    * @param {RoomEvent} event
@@ -175,7 +175,7 @@ export class Rooms {
    *
    * @param {number} now
    */
-  holes(now) {
+  gaps(now) {
     return [...this.map].filter(([, room]) => (room.gapAt ?? Infinity) <= now);
   }
 
@@ -251,7 +251,7 @@ export class Rooms {
   }
 
   /**
-   * The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
+   * The answer to a `subscribe` of the application: it wants to be where the answer says, even if it was further.
    *
    * @param {number} now
    * @param {RoomStatus} status
@@ -265,7 +265,7 @@ export class Rooms {
       return true;
     }
     const held = this.map.get(status.room);
-    const room = new HeldRoom(cursor);
+    const room = new SubscribedRoom(cursor);
     if (held?.cursor.epoch === cursor.epoch) room.state = held.state;
     this.map.set(status.room, room);
     this.compare(status.room, keptBy(status));
@@ -341,12 +341,12 @@ export class Rooms {
     }
     const sameEpoch = cursor.epoch === room.cursor.epoch;
     const goesOn = status.status === 'ok' || status.status === 'gap';
-    // Within an epoch only a log that ends before the cursor takes a reader back; another `reset` is a repeat.
+    // Within an epoch only a log that ends before the cursor takes a reader back; another `reset` is a redelivery.
     const isThere = goesOn || (status.head ?? cursor.seq) >= room.cursor.seq;
     if (sameEpoch && isThere && cursor.seq <= room.cursor.seq) return false;
     this.moved.add(status.room);
     if (sameEpoch && status.status === 'ok') {
-      // To go on from further ahead, and say that all is well, would be a silent hole.
+      // To go on from further ahead, and say that all is well, would be a silent gap.
       room.missed(now);
       return false;
     }
@@ -358,7 +358,7 @@ export class Rooms {
 }
 
 /**
- * Where a status says that reading begins; undefined if the room is not followed. Words that this version does not know
+ * Where a status says that reading begins; undefined if the room is not subscribed to. Words that this version does not know
  * are treated as the most careful one.
  *
  * @param {RoomStatus} status

@@ -39,13 +39,13 @@
  * @typedef {{code?: number, message: string, retryMs?: number}} Cause
  */
 
-/** @typedef {{room: string, epoch: string, seq: number, at: number, repeated: boolean}} Receipt */
+/** @typedef {{room: string, epoch: string, seq: number, at: number, duplicate: boolean}} AppendAck */
 
 /**
- * Something for the shell to do. `repeats`: whether the whole message may be carried out twice without harm. `nudge`: the link
+ * Something for the shell to do. `idempotent`: whether the whole message may be carried out twice without harm. `nudge`: the link
  * is to find out whether it still works, and to show new credentials.
  *
- * @typedef {{do: 'connect'} | {do: 'transmit', message: Message, repeats: boolean} | {do: 'disconnect', cause?: Cause} |
+ * @typedef {{do: 'connect'} | {do: 'transmit', message: Message, idempotent: boolean} | {do: 'disconnect', cause?: Cause} |
  *   {do: 'fetchToken'} | {do: 'nudge'} | {do: 'welcome', welcome: Frame} |
  *   {do: 'reply', id: number, reply?: Frame, error?: import('../error.js').ImError}} Output
  */

@@ -39,8 +39,8 @@ import { advice, Code, meaning } from '../codes.js';
  * @property {string} transport
  * @property {Traits} traits
  * @property {() => void} open
- * @property {(message: Message, repeats?: boolean) => void} send what it sends arrives in order or not at all; with
- *   `repeats` the link may send it again where it is not known whether it has arrived
+ * @property {(message: Message, idempotent?: boolean) => void} send what it sends arrives in order or not at all; with
+ *   `idempotent` the link may send it again where it is not known whether it has arrived
  * @property {(session: Session) => void} welcome the greeting was answered: this is the session
  * @property {() => void} nudge finds out now whether it still works
  * @property {() => void} close without a word to the events

@@ -13,7 +13,7 @@ import { failure, messageOf, Tries, Uplink } from './uplink.js';
 const GRACE_MS = 15_000;
 
 /**
- * Pushes down by polling, commands up by POST. Nothing counts as received before the next poll names its mark, so a
+ * Pushes down by polling, commands up by POST. Nothing counts as received before the next poll names its position, so a
  * response that was lost is simply asked for again.
  *
  * @implements {Link}
@@ -37,7 +37,7 @@ export class PollLink {
     this.uplink = new Uplink(setup, { message, lost: (cause) => this.lost(cause) });
     this.tries = new Tries();
     /** @type {string | undefined} */
-    this.mark = undefined;
+    this.position = undefined;
     /** @type {AbortController | undefined} The poll under way. */
     this.poll = undefined;
     this.askedAt = 0;
@@ -52,9 +52,9 @@ export class PollLink {
     queueMicrotask(() => this.isDone || this.events.open());
   }
 
-  /** @param {import('./link.js').Message} message @param {boolean} [repeats] */
-  send(message, repeats) {
-    this.uplink.send(message, repeats);
+  /** @param {import('./link.js').Message} message @param {boolean} [idempotent] */
+  send(message, idempotent) {
+    this.uplink.send(message, idempotent);
   }
 
   /** @param {import('./link.js').Session} session */
@@ -104,13 +104,13 @@ export class PollLink {
     this.take(answer.frames);
   }
 
-  /** @param {Frame[]} frames with the mark at their end; none if there is nothing new */
+  /** @param {Frame[]} frames with the position at their end; none if there is nothing new */
   take(frames) {
     const last = frames.at(-1);
-    const pushes = last?.t === 'mark' ? frames.slice(0, -1) : frames;
+    const pushes = last?.t === 'position' ? frames.slice(0, -1) : frames;
     if (pushes.length > 0) this.events.message(pushes);
     if (this.isDone) return;
-    if (last?.t === 'mark') this.mark = String(last.at);
+    if (last?.t === 'position') this.position = String(last.at);
     // A server that does not hold what it is asked to hold must not be asked without a pause.
     const wasHeld = this.setup.holdMs > 0 && this.setup.env.now() - this.askedAt >= Math.min(1000, this.setup.holdMs);
     this.wait(pushes.length === 0 && !wasHeld && !this.isDue ? this.setup.pauseMs : 0);
@@ -125,9 +125,9 @@ export class PollLink {
     const query = new URLSearchParams({ hold: String(Math.floor(holdMs / 1000)) });
     /** @type {Record<string, string>} */
     const headers = { ...this.uplink.headers(), accept: `application/${encoding}` };
-    if (this.mark !== undefined) {
-      query.set('at', this.mark);
-      headers['if-none-match'] = `"${this.mark}"`;
+    if (this.position !== undefined) {
+      query.set('at', this.position);
+      headers['if-none-match'] = `"${this.position}"`;
     }
     const init = { headers, signal: poll.signal };
     const response = await this.uplink.request(`/poll?${query}`, init, holdMs + GRACE_MS);

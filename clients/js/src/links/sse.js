@@ -17,7 +17,7 @@ const [LEAST_SILENCE_MS, LONGEST_SILENCE_MS] = [1000, 2 ** 31 - 1];
 
 /**
  * Pushes down as an event stream, commands up by POST. The stream is read with `fetch` rather than `EventSource`, which
- * can send no headers and exists in browsers only. A stream that breaks is taken up again from the last mark.
+ * can send no headers and exists in browsers only. A stream that breaks is taken up again from the last position.
  *
  * @implements {Link}
  */
@@ -34,7 +34,7 @@ export class EventStreamLink {
     this.uplink = new Uplink(setup, { message: events.message, lost: (cause) => this.lost(cause) });
     this.tries = new Tries();
     /** @type {string | undefined} */
-    this.mark = undefined;
+    this.position = undefined;
     this.retryMs = 1000;
     /** A stream on which nothing came for so long, heartbeats included, is taken up anew. */
     this.silenceMs = silenceOf(setup.config.heartbeatMs);
@@ -53,9 +53,9 @@ export class EventStreamLink {
     queueMicrotask(() => this.isDone || this.events.open());
   }
 
-  /** @param {import('./link.js').Message} message @param {boolean} [repeats] */
-  send(message, repeats) {
-    this.uplink.send(message, repeats);
+  /** @param {import('./link.js').Message} message @param {boolean} [idempotent] */
+  send(message, idempotent) {
+    this.uplink.send(message, idempotent);
   }
 
   /** @param {import('./link.js').Session} session */
@@ -91,7 +91,7 @@ export class EventStreamLink {
   async readUntilEnd(stream) {
     /** @type {Record<string, string>} */
     const headers = { ...this.uplink.headers(), accept: 'text/event-stream' };
-    if (this.mark !== undefined) headers['last-event-id'] = this.mark;
+    if (this.position !== undefined) headers['last-event-id'] = this.position;
     /** @type {Response} */
     let response;
     try {
@@ -104,7 +104,7 @@ export class EventStreamLink {
     const reader = response.body.getReader();
     const parser = new EventStreamParser({
       data: (data) => this.stream === stream && !this.isDone && this.events.message(data),
-      id: (id) => void (this.mark = id === '' ? undefined : id),
+      id: (id) => void (this.position = id === '' ? undefined : id),
       retry: (ms) => void (this.retryMs = ms),
     });
     for (;;) {

@@ -36,7 +36,7 @@ export class Uplink {
     this.events = events;
     /** @type {Session | undefined} */
     this.session = undefined;
-    /** @type {{message: Message, repeats: boolean}[]} */
+    /** @type {{message: Message, idempotent: boolean}[]} */
     this.queue = [];
     this.isBusy = false;
     this.tries = new Tries();
@@ -45,10 +45,10 @@ export class Uplink {
 
   /**
    * @param {Message} message
-   * @param {boolean} [repeats] whether all of it may be carried out twice
+   * @param {boolean} [idempotent] whether all of it may be carried out twice
    */
-  send(message, repeats = false) {
-    this.queue.push({ message, repeats });
+  send(message, idempotent = false) {
+    this.queue.push({ message, idempotent });
     this.next();
   }
 
@@ -57,7 +57,7 @@ export class Uplink {
     const first = this.queue.shift();
     if (first === undefined) return;
     this.isBusy = true;
-    const answer = await this.deliver(first.message, first.repeats);
+    const answer = await this.deliver(first.message, first.idempotent);
     this.isBusy = false;
     if (this.aborter.signal.aborted) return;
     if ('cause' in answer) return this.events.lost(answer.cause);
@@ -67,9 +67,9 @@ export class Uplink {
 
   /**
    * @param {Message} message
-   * @param {boolean} repeats
+   * @param {boolean} idempotent
    */
-  async deliver(message, repeats) {
+  async deliver(message, idempotent) {
     for (;;) {
       const answer = await this.post(message);
       if (!('cause' in answer)) {
@@ -77,7 +77,7 @@ export class Uplink {
         return answer;
       }
       const { isPassing, retryMs = 0 } = answer.cause;
-      const pause = repeats && isPassing ? this.tries.next(answer.cause) : undefined;
+      const pause = idempotent && isPassing ? this.tries.next(answer.cause) : undefined;
       // Who asks for a longer pause gets it before the next connection.
       if (pause === undefined || retryMs > pause) return answer;
       await this.rest(pause);

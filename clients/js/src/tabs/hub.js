@@ -1,7 +1,7 @@
 import { Code } from '../codes.js';
 import { ImError } from '../error.js';
 import { Peer } from './peer.js';
-import { feed, follow, stateOf } from './feed.js';
+import { forward, stateOf, subscribe } from './catch-up.js';
 
 /**
  * @typedef {import('../wire/value.js').Frame} Frame
@@ -29,8 +29,8 @@ export class Hub {
     this.tabs = tabs;
     /** @type {Map<string, Peer>} */
     this.peers = new Map();
-    /** @type {Map<string, Promise<Frame>>} Rooms that the hub is about to follow. */
-    this.beginning = new Map();
+    /** @type {Map<string, Promise<Frame>>} Rooms that the hub is about to subscribe to. */
+    this.subscribing = new Map();
     this.leaving = new AbortController();
     /** @type {Frame | undefined} The server's welcome, while the connection stands. */
     this.welcome = undefined;
@@ -61,7 +61,7 @@ export class Hub {
     if (close) return this.remove(known);
     if (ack !== undefined) {
       known.ack(ack);
-      for (const room of known.rooms.keys()) feed(this, known, room);
+      for (const room of known.rooms.keys()) forward(this, known, room);
     }
     for (const frame of frames ?? []) this.onCommand(known, frame);
   }
@@ -112,11 +112,11 @@ export class Hub {
     for (const room of peer.rooms.keys()) this.release(room);
   }
 
-  /** Stops following a room that no tab follows any more. @param {string} room */
+  /** Ends the subscription to a room that no tab is subscribed to any more. @param {string} room */
   release(room) {
     for (const peer of this.peers.values()) if (peer.rooms.has(room)) return;
     if (!this.shell.machine.rooms.map.has(room)) return;
-    this.shell.command({ t: 'unsub', room }).catch(() => {});
+    this.shell.command({ t: 'unsubscribe', room }).catch(() => {});
   }
 
   /**
@@ -132,10 +132,10 @@ export class Hub {
       peer.send([refusal(id, error)]);
     }
     // Events follow after the statuses.
-    for (const [room, followed] of peer.rooms) {
-      if (followed.asked !== id) continue;
-      followed.asked = undefined;
-      feed(this, peer, room);
+    for (const [room, subscription] of peer.rooms) {
+      if (subscription.asked !== id) continue;
+      subscription.asked = undefined;
+      forward(this, peer, room);
     }
   }
 
@@ -152,11 +152,11 @@ export class Hub {
         return void this.greet(peer);
       case 'ping':
         return { now: Date.now() };
-      case 'sub':
-        return this.statuses([await follow(this, peer, frame.id, frame.room, frame.epoch, frame.since)]);
+      case 'subscribe':
+        return this.statuses([await subscribe(this, peer, frame.id, frame.room, frame.epoch, frame.since)]);
       case 'resume':
         return this.resume(peer, frame.id, frame.cursors ?? []);
-      case 'unsub':
+      case 'unsubscribe':
         peer.rooms.delete(frame.room);
         this.release(frame.room);
         return { rev: 0 };
@@ -222,30 +222,30 @@ export class Hub {
   push(peer, event) {
     switch (event.type) {
       case 'event':
-        return void feed(this, peer, event.event.room, event.event);
+        return void forward(this, peer, event.event.room, event.event);
       case 'signal': {
         const { room } = event.signal;
         if (peer.hasRoom && (room === undefined || peer.rooms.has(room))) peer.send([{ t: 'signal', ...event.signal }]);
         return;
       }
       case 'state': {
-        const followed = peer.rooms.get(event.update.room);
-        if (followed && peer.hasRoom) peer.send([{ t: 'state', ...event.update }]);
-        else if (followed) followed.needsState = true;
+        const subscription = peer.rooms.get(event.update.room);
+        if (subscription && peer.hasRoom) peer.send([{ t: 'state', ...event.update }]);
+        else if (subscription) subscription.needsState = true;
         return;
       }
       case 'snapshot': {
-        const followed = peer.rooms.get(event.room);
-        if (followed && peer.hasRoom) peer.send([stateOf(this, event.room)]);
-        else if (followed) followed.needsState = true;
+        const subscription = peer.rooms.get(event.room);
+        if (subscription && peer.hasRoom) peer.send([stateOf(this, event.room)]);
+        else if (subscription) subscription.needsState = true;
         return;
       }
       case 'room': {
         const { status } = event;
-        const followed = peer.rooms.get(status.room);
-        if (!followed?.sent) return;
+        const subscription = peer.rooms.get(status.room);
+        if (!subscription?.sent) return;
         if (status.epoch === undefined || status.cursor === undefined) peer.rooms.delete(status.room);
-        else followed.sent = { epoch: status.epoch, seq: status.cursor };
+        else subscription.sent = { epoch: status.epoch, seq: status.cursor };
         return peer.send([{ t: 'room', ...status }]);
       }
     }
@@ -263,7 +263,7 @@ export class Hub {
  */
 async function subscribeOrDeny(hub, peer, id, room, epoch, seq) {
   try {
-    return await follow(hub, peer, id, room, epoch, seq);
+    return await subscribe(hub, peer, id, room, epoch, seq);
   } catch (error) {
     if (!(error instanceof ImError) || error.kind !== 'refused') throw error;
     return { room, status: 'denied', head: 0, code: error.code };

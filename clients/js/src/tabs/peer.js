@@ -9,7 +9,7 @@ import { WINDOW } from './channel.js';
  * A room that a tab follows: the last event that was sent there (undefined until that is known), the command that asked for
  * it until that is answered, whether it is being fed from history, and whether it is to get all of the state anew.
  *
- * @typedef {{sent?: Cursor, asked?: number, isBusy: boolean, needsState: boolean}} Followed
+ * @typedef {{sent?: Cursor, asked?: number, isBusy: boolean, needsState: boolean}} TabSubscription
  */
 
 /** A tab, as the hub sees it. */
@@ -23,7 +23,7 @@ export class Peer {
     this.tab = tab;
     this.conn = conn;
     this.channel = channel;
-    /** @type {Map<string, Followed>} */
+    /** @type {Map<string, TabSubscription>} */
     this.rooms = new Map();
     this.sent = 0;
     this.acked = 0;

@@ -19,7 +19,7 @@ import * as msgpack from '../../src/wire/msgpack.js';
 
 const EPOCH = '1.1';
 
-/** As much of a server's HTTP side as the links need: rooms, sessions, marks. Everything is kept in memory. */
+/** As much of a server's HTTP side as the links need: rooms, sessions, positions. Everything is kept in memory. */
 export class FakeHttp {
   /** @param {import('node:test').TestContext} t */
   static async start(t) {
@@ -137,7 +137,7 @@ export class FakeHttp {
     response.writeHead(200, { 'content-type': type }).end(packed ? msgpack.encode(replies) : json.encode(replies));
   }
 
-  /** @param {{session?: Session, isFresh: boolean}} context @param {Frame} frame @returns {Frame} */
+  /** @param {{session?: Session, isUnsubscribed: boolean}} context @param {Frame} frame @returns {Frame} */
   command(context, frame) {
     const { t, id, room } = frame;
     if (t === 'hello') return this.hello(context, frame);
@@ -147,12 +147,12 @@ export class FakeHttp {
       const log = this.log(room);
       const before = log.find(({ mid }) => mid === frame.mid);
       const event = before ?? this.publish(room, frame.content, { from: session.user, mid: frame.mid });
-      return { t: 'ok', id, room, epoch: EPOCH, seq: event.seq, at: event.at, repeated: before !== undefined };
+      return { t: 'ok', id, room, epoch: EPOCH, seq: event.seq, at: event.at, duplicate: before !== undefined };
     }
     if (t === 'create') {
-      const repeated = this.log(room).length > 0;
+      const duplicate = this.log(room).length > 0;
       const event = this.log(room)[0] ?? this.publish(room, { changes: [] }, { from: session.user, kind: 'im.members' });
-      return { t: 'ok', id, room, epoch: EPOCH, seq: event.seq, at: event.at, repeated };
+      return { t: 'ok', id, room, epoch: EPOCH, seq: event.seq, at: event.at, duplicate };
     }
     if (t === 'history') {
       const log = this.log(room);
@@ -161,22 +161,22 @@ export class FakeHttp {
     if (t === 'resume' && frame.rev !== undefined && frame.rev !== session.rev) {
       return { t: 'err', id, code: 4401, msg: 'the checkpoint is another one' };
     }
-    const follows = t === 'sub' || t === 'resume';
+    const subscribes = t === 'subscribe' || t === 'resume';
     // After `hello` the first of them begins anew, or with what the checkpoint holds.
-    if (follows && context.isUnsubscribed && frame.rev === undefined) session.rooms.clear();
-    if (follows) context.isUnsubscribed = false;
+    if (subscribes && context.isUnsubscribed && frame.rev === undefined) session.rooms.clear();
+    if (subscribes) context.isUnsubscribed = false;
     const held = frame.rev === undefined ? [] : [...session.rooms.keys()];
-    if (t === 'sub') this.follow(session, room, frame.since ?? this.log(room).length);
-    if (t === 'unsub') session.rooms.delete(room);
-    for (const [name, , seq] of frame.cursors ?? []) this.follow(session, name, seq);
+    if (t === 'subscribe') this.subscribe(session, room, frame.since ?? this.log(room).length);
+    if (t === 'unsubscribe') session.rooms.delete(room);
+    for (const [name, , seq] of frame.cursors ?? []) this.subscribe(session, name, seq);
     if (t !== 'ping') session.rev += 1;
     session.down?.wake();
-    const named = t === 'sub' ? [room] : (frame.cursors ?? []).map((/** @type {any[]} */ [name]) => name);
+    const named = t === 'subscribe' ? [room] : (frame.cursors ?? []).map((/** @type {any[]} */ [name]) => name);
     const rooms = [...new Set([...held, ...named])].map((name) => this.status(name, session.rooms.get(name)?.at ?? 0));
     return { t: 'ok', id, rooms, rev: session.rev, gen: 'beef', now: 0 };
   }
 
-  /** @param {{session?: Session, isFresh: boolean}} context @param {Frame} frame @returns {Frame} */
+  /** @param {{session?: Session, isUnsubscribed: boolean}} context @param {Frame} frame @returns {Frame} */
   hello(context, { id, session, secret, user, device = 'a device' }) {
     const known = this.sessions.get(session);
     if (session && known?.secret !== secret) return { t: 'err', id, code: 4400, msg: 'the session is not known' };
@@ -196,7 +196,7 @@ export class FakeHttp {
   }
 
   /** @param {Session} session @param {string} room @param {number} at */
-  follow(session, room, at) {
+  subscribe(session, room, at) {
     this.subs += 1;
     session.rooms.set(room, { at, sub: this.subs });
   }
@@ -216,13 +216,13 @@ export class FakeHttp {
   }
 
   /**
-   * What comes after a mark, and the mark after it.
+   * What comes after a position, and the position after it.
    *
    * @param {Session} session
-   * @param {string} mark
+   * @param {string} position
    */
-  after(session, mark) {
-    const held = mark === '' ? {} : JSON.parse(Buffer.from(mark, 'base64url').toString());
+  after(session, position) {
+    const held = position === '' ? {} : JSON.parse(Buffer.from(position, 'base64url').toString());
     /** @type {Frame[]} */
     const frames = [];
     /** @type {Record<string, [number, number]>} */
@@ -234,7 +234,7 @@ export class FakeHttp {
       frames.push(...this.log(room).slice(begins));
       next[room] = [this.log(room).length, sub];
     }
-    return { frames, mark: Buffer.from(JSON.stringify(next)).toString('base64url') };
+    return { frames, position: Buffer.from(JSON.stringify(next)).toString('base64url') };
   }
 
   /**
@@ -254,7 +254,7 @@ export class FakeHttp {
   }
 
   /** Ends every downlink. @param {number} code @param {number} [retryMs] */
-  bye(code, retryMs) {
+  disconnect(code, retryMs) {
     for (const session of this.sessions.values()) session.down?.refuse(code, retryMs);
   }
 
@@ -262,10 +262,10 @@ export class FakeHttp {
    * Frames and where their reader then stands; without frames that alone.
    *
    * @param {Frame[]} frames
-   * @param {string} mark
+   * @param {string} position
    */
-  block(frames, mark) {
-    return `data: ${json.encode(frames.length > 0 ? frames : { t: 'mark', at: mark })}\nid: ${mark}\n\n`;
+  block(frames, position) {
+    return `data: ${json.encode(frames.length > 0 ? frames : { t: 'position', at: position })}\nid: ${position}\n\n`;
   }
 
   /**
@@ -275,19 +275,19 @@ export class FakeHttp {
   stream(request, response) {
     const session = this.sessionOf(request);
     if (!session) return this.refuse(response, 404, { code: 4400, msg: 'the session is not known' });
-    let mark = String(request.headers['last-event-id'] ?? '');
-    response.writeHead(200, { 'content-type': 'text/event-stream' }).write(`retry: 20\n\n${this.block([], mark)}:\n\n`);
+    let position = String(request.headers['last-event-id'] ?? '');
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).write(`retry: 20\n\n${this.block([], position)}:\n\n`);
     const down = {
       wake: () => {
-        const { frames, mark: next } = this.after(session, mark);
+        const { frames, position: next } = this.after(session, position);
         if (frames.length === 0) return;
         if (this.loses('/im/sse')) return void response.destroy();
-        mark = next;
-        response.write(this.block(frames, mark));
+        position = next;
+        response.write(this.block(frames, position));
       },
       refuse: (/** @type {number} */ code, /** @type {number | undefined} */ retryMs) => {
         session.down = undefined;
-        response.end(`data: ${JSON.stringify({ t: 'bye', code, msg: 'bye', retry_ms: retryMs })}\n\n`);
+        response.end(`data: ${JSON.stringify({ t: 'disconnect', code, msg: 'disconnect', retry_ms: retryMs })}\n\n`);
       },
       cut: () => void response.destroy(),
     };
@@ -309,16 +309,16 @@ export class FakeHttp {
     let isDone = false;
     const down = {
       wake: (isLast = false) => {
-        const { frames, mark } = this.after(session, at);
+        const { frames, position } = this.after(session, at);
         if (isDone || (frames.length === 0 && !isLast)) return;
         isDone = true;
         session.down = undefined;
         clearTimeout(timer);
         if (this.loses('/im/poll')) return void response.destroy();
-        if (frames.length === 0 && known === `"${mark}"`) return void this.late.then(() => response.writeHead(304).end());
+        if (frames.length === 0 && known === `"${position}"`) return void this.late.then(() => response.writeHead(304).end());
         const packed = request.headers.accept === 'application/msgpack';
-        const list = [...frames, { t: 'mark', at: mark }];
-        response.setHeader('etag', `"${mark}"`);
+        const list = [...frames, { t: 'position', at: position }];
+        response.setHeader('etag', `"${position}"`);
         response.setHeader('content-type', packed ? 'application/msgpack' : 'application/json');
         void this.late.then(() => response.end(packed ? msgpack.encode(list) : json.encode(list)));
       },
@@ -326,7 +326,7 @@ export class FakeHttp {
         isDone = true;
         clearTimeout(timer);
         session.down = undefined;
-        this.refuse(response, code === 4101 ? 409 : code === 4001 ? 503 : 410, { code, msg: 'bye', retry_ms: retryMs });
+        this.refuse(response, code === 4101 ? 409 : code === 4001 ? 503 : 410, { code, msg: 'disconnect', retry_ms: retryMs });
       },
       cut: () => void response.destroy(),
     };

@@ -46,11 +46,11 @@ export class Model {
     this.up = [];
     /** @type {Frame[]} On their way to the client. */
     this.down = [];
-    /** @type {number | undefined} How far the server has pushed, while the room is followed. */
+    /** @type {number | undefined} How far the server has pushed, while the room is subscribed to. */
     this.pushed = undefined;
-    /** What the server keeps of the session: how far the room was confirmed, while it is followed. */
+    /** What the server keeps of the session: how far the room was confirmed, while it is subscribed to. */
     this.checkpoint = { rev: 0, at: /** @type {number | undefined} */ (undefined) };
-    /** Whether nothing was followed on this connection yet. */
+    /** Whether nothing was subscribed to on this connection yet. */
     this.isUnsubscribed = false;
     /** How often a resume named the right revision, and another one. */
     this.resumed = { known: 0, stale: 0 };
@@ -145,7 +145,7 @@ export class Model {
     if (t === 'send') return this.keep(frame);
     if (t === 'ping') return { t: 'ok', id, now: 0 };
     if (t === 'checkpoint') return this.confirm(frame);
-    return this.follow(frame);
+    return this.subscribe(frame);
   }
 
   /** @param {Frame} checkpoint @returns {Frame} */
@@ -158,8 +158,8 @@ export class Model {
     return { t: 'ok', id, rev: rev + 1 };
   }
 
-  /** @param {Frame} frame `sub` or `resume` @returns {Frame} */
-  follow({ t, id, since, cursors, rev }) {
+  /** @param {Frame} frame `subscribe` or `resume` @returns {Frame} */
+  subscribe({ t, id, since, cursors, rev }) {
     // Somebody else goes on with the session for a moment.
     if (this.sometimes(6)) this.checkpoint.rev += 1;
     const held = this.isUnsubscribed && rev === undefined ? undefined : this.checkpoint.at;
@@ -169,7 +169,7 @@ export class Model {
       if (!isKnown) return { t: 'err', id, code: 4401, msg: 'the checkpoint is another one' };
     }
     this.isUnsubscribed = false;
-    const at = t === 'sub' ? (since ?? this.log.length) : (cursors[0]?.[2] ?? held);
+    const at = t === 'subscribe' ? (since ?? this.log.length) : (cursors[0]?.[2] ?? held);
     this.checkpoint = { rev: this.checkpoint.rev + 1, at };
     const answer = { t: 'ok', id, rev: this.checkpoint.rev, gen: 'beef' };
     if (at === undefined) return { ...answer, rooms: [] };
@@ -190,6 +190,6 @@ export class Model {
       this.log.push(event);
     }
     const { room, epoch, seq, at } = event;
-    return { t: 'ok', id, room, epoch, seq, at, repeated: before !== undefined };
+    return { t: 'ok', id, room, epoch, seq, at, duplicate: before !== undefined };
   }
 }

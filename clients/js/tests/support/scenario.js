@@ -105,21 +105,21 @@ export class Player {
       case 'room':
         return completedStatus(frame);
       case 'err':
-      case 'bye':
+      case 'disconnect':
         return { msg: '…', ...named };
     }
     if (frame.t !== 'ok') return frame;
     switch (command?.t) {
       case 'hello':
         return { ...WELCOME, ...named };
-      case 'sub':
+      case 'subscribe':
       case 'resume':
         return { rev: 1, gen: '1', ...named, rooms: (frame.rooms ?? []).map(completedStatus) };
-      case 'unsub':
+      case 'unsubscribe':
       case 'checkpoint':
         return { rev: 1, ...named };
       case 'send':
-        return { room: command.room, epoch: '1.1', at: 1_767_225_600_000, repeated: false, ...named };
+        return { room: command.room, epoch: '1.1', at: 1_767_225_600_000, duplicate: false, ...named };
       default:
         return named;
     }

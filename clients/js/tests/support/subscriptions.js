@@ -166,14 +166,14 @@ export class Subscriptions {
     }
     if (t === 'ping') return void this.down.push({ t: 'ok', id, now: 0 });
     if (t === 'resume' && rev !== undefined && rev !== this.rev) return void this.down.push({ t: 'err', id, code: 4401 });
-    if (t === 'unsub' && this.refuses && this.draw(4) === 0) return void this.down.push({ t: 'err', id, code: 4200 });
-    if (t !== 'unsub') {
+    if (t === 'unsubscribe' && this.refuses && this.draw(4) === 0) return void this.down.push({ t: 'err', id, code: 4200 });
+    if (t !== 'unsubscribe') {
       if (this.isUnsubscribed && rev === undefined) this.rooms.clear();
       this.isUnsubscribed = false;
     }
     this.rev += 1;
     const named = t === 'resume' ? frame.cursors : [[room, EPOCH, frame.since ?? this.log(room).length]];
-    if (t === 'unsub') {
+    if (t === 'unsubscribe') {
       this.rooms.delete(room);
       // Answers may come in another order than their commands.
       return void this.down.splice(this.draw(this.down.length + 1), 0, { t: 'ok', id, rev: this.rev });

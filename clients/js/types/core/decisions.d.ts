@@ -5,7 +5,7 @@
  * So there are no more of them than rooms that were asked for while one command waited for its answer.
  */
 export class Decisions {
-    /** The newest `sub` or `unsub` of each room, in the order of their numbers. @type {Map<string, number>} */
+    /** The newest `subscribe` or `unsubscribe` of each room, in the order of their numbers. @type {Map<string, number>} */
     rooms: Map<string, number>;
     /** The newest one of each room that was carried out. @type {Map<string, number>} */
     done: Map<string, number>;

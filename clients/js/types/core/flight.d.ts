@@ -10,10 +10,10 @@ export function isIdempotent(body: Frame): boolean;
  * @typedef {import('../wire/codec.js').Encoded} Encoded
  */
 /**
- * Who wants to know the answer: the application, or the client itself to greet, to follow rooms again, to fill a hole in
+ * Who wants to know the answer: the application, or the client itself to greet, to subscribe to rooms again, to repair a gap in
  * `room`, to tell how far rooms have arrived, to hear whether the server is still there, to show a new token.
  *
- * @typedef {'user' | 'hello' | 'resume' | 'fill' | 'checkpoint' | 'ping' | 'refresh'} Origin
+ * @typedef {'user' | 'hello' | 'resume' | 'gapRepair' | 'checkpoint' | 'ping' | 'refresh'} Origin
  */
 /**
  * A command that has no answer yet.
@@ -25,14 +25,14 @@ export function isIdempotent(body: Frame): boolean;
  * @property {import('./pace.js').Flown | undefined} written the message with which it was written on this connection
  */
 /**
- * Why nothing is written to a place now: the first send that was refused, and until when.
+ * Why nothing is written to a target now: the first send that was refused, and until when.
  *
  * @typedef {{by: number, until: number, paced: boolean}} Held
  */
 /**
- * Frames to write as one message. `repeats`: whether all of it may be carried out twice without harm.
+ * Frames to write as one message. `idempotent`: whether all of it may be carried out twice without harm.
  *
- * @typedef {{frames: Encoded[], bytes: number, repeats: boolean}} Batch
+ * @typedef {{frames: Encoded[], bytes: number, idempotent: boolean}} Batch
  */
 /**
  * What the server allows.
@@ -49,7 +49,7 @@ export class Flight {
     next: number;
     /** @type {Map<number, Pending>} By number, ascending. */
     pending: Map<number, Pending>;
-    /** @type {Map<string, Held>} By place. */
+    /** @type {Map<string, Held>} By target. */
     held: Map<string, Held>;
     /**
      * Adds a command. It is written with the next batch.
@@ -82,7 +82,7 @@ export class Flight {
      */
     settle(id: number): Pending | undefined;
     /**
-     * A send was refused for now. It keeps its number, and so its turn, and nothing is written to its place before `at`; if an
+     * A send was refused for now. It keeps its number, and so its turn, and nothing is written to its target before `at`; if an
      * earlier one was refused as well, that one's pause counts. If that was `paced`, refused for the rate, the longest pause counts:
      * the pauses of those behind it cover all of them.
      *
@@ -112,7 +112,7 @@ export class Flight {
     /** @param {(pending: Pending) => boolean} test */
     every(test: (pending: Pending) => boolean): boolean;
     /**
-     * The newest `sub` or `unsub` for this room that has no answer yet.
+     * The newest `subscribe` or `unsubscribe` for this room that has no answer yet.
      *
      * @param {string} room
      */
@@ -124,16 +124,16 @@ export class Flight {
     oldestSubscribing(): number;
     /** How many of the application's commands fulfil `test`. @param {(body: Frame) => boolean} test */
     count(test: (body: Frame) => boolean): number;
-    /** When something may be written to a place that is held and of which no answer is awaited. */
+    /** When something may be written to a target that is held and of which no answer is awaited. */
     deadline(): number;
     /**
-     * Whether no earlier send to the place of this one is without an answer.
+     * Whether no earlier send to the target of this one is without an answer.
      *
      * @param {number} id
      */
     isNext(id: number): boolean;
-    /** @param {string} place */
-    isUnderWay(place: string): boolean;
+    /** @param {string} target */
+    isUnderWay(target: string): boolean;
     /**
      * The next message to write, within what the server and the pace of its answers allow; undefined if there is nothing to
      * write now. Commands that can never be written land in `refused`.
@@ -145,7 +145,7 @@ export class Flight {
      * @returns {Batch | undefined}
      */
     batch(now: number, limits: ServerLimits, codec: Codec, refused: [number, ImError][]): Batch | undefined;
-    /** Places whose pause is over, and to which nothing is under way any more, take sends again. @param {number} now */
+    /** Targets whose pause is over, and to which nothing is under way any more, take sends again. @param {number} now */
     releaseTargets(now: number): void;
     countWritten(): number;
 }
@@ -153,10 +153,10 @@ export type Frame = import("../wire/value.js").Frame;
 export type Codec = import("../wire/codec.js").Codec;
 export type Encoded = import("../wire/codec.js").Encoded;
 /**
- * Who wants to know the answer: the application, or the client itself to greet, to follow rooms again, to fill a hole in
+ * Who wants to know the answer: the application, or the client itself to greet, to subscribe to rooms again, to repair a gap in
  * `room`, to tell how far rooms have arrived, to hear whether the server is still there, to show a new token.
  */
-export type Origin = "user" | "hello" | "resume" | "fill" | "checkpoint" | "ping" | "refresh";
+export type Origin = "user" | "hello" | "resume" | "gapRepair" | "checkpoint" | "ping" | "refresh";
 /**
  * A command that has no answer yet.
  */
@@ -176,7 +176,7 @@ export type Pending = {
     written: import("./pace.js").Flown | undefined;
 };
 /**
- * Why nothing is written to a place now: the first send that was refused, and until when.
+ * Why nothing is written to a target now: the first send that was refused, and until when.
  */
 export type Held = {
     by: number;
@@ -184,12 +184,12 @@ export type Held = {
     paced: boolean;
 };
 /**
- * Frames to write as one message. `repeats`: whether all of it may be carried out twice without harm.
+ * Frames to write as one message. `idempotent`: whether all of it may be carried out twice without harm.
  */
 export type Batch = {
     frames: Encoded[];
     bytes: number;
-    repeats: boolean;
+    idempotent: boolean;
 };
 /**
  * What the server allows.

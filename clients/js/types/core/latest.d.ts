@@ -34,7 +34,7 @@ export class RoomState {
     snapshot(generation: string, entries: StateUpdate[], more: boolean): StateUpdate[] | undefined;
 }
 /**
- * A state key's newest value. Without `value` the key was unset.
+ * A state key's newest value. Without `value` the key was removed.
  */
 export type StateUpdate = {
     room: string;
@@ -44,13 +44,13 @@ export type StateUpdate = {
     value?: import("../wire/value.js").Value;
 };
 /**
- * One key per name, each with the greatest stamp. At most 65,536 keys, of which at most 1,024 are unset: of those the
- * oldest are forgotten first.
+ * One key per name, each with the greatest stamp. At most 65,536 keys, of which at most 1,024 are tombstones: of those the
+ * oldest are purged first.
  */
 declare class StateMap {
     /** @type {Map<string, StateUpdate>} */
     held: Map<string, StateUpdate>;
-    unset: number;
+    tombstones: number;
     /**
      * @param {StateUpdate} update
      * @returns {boolean} whether it is newer than what was held

@@ -17,7 +17,7 @@ export function releaseEarly(machine: Machine, now: number, isDone: boolean): vo
  * @typedef {import('../wire/value.js').Frame} Frame
  */
 /**
- * Pushes of rooms whose `sub` or `resume` has no answer yet, on links where pushes come by another way than answers. They wait
+ * Pushes of rooms whose `subscribe` or `resume` has no answer yet, on links where pushes come by another way than answers. They wait
  * for the answer: before it nothing says whether they belong to this subscription or to an earlier one.
  *
  * Of a room of which one had to be dropped, what is missing is asked for after the answer.

@@ -5,10 +5,10 @@
  * @returns {Cursor | undefined}
  */
 export function keptBy(status: RoomStatus): Cursor | undefined;
-/** All rooms that are followed. */
+/** All rooms with a subscription. */
 export class Rooms {
-    /** @type {Map<string, HeldRoom>} */
-    map: Map<string, HeldRoom>;
+    /** @type {Map<string, SubscribedRoom>} */
+    map: Map<string, SubscribedRoom>;
     /** @type {number | undefined} The revision of the server's checkpoint, as far as it is known. */
     rev: number | undefined;
     /** Whether the session's checkpoint may have rooms at all. */
@@ -19,7 +19,7 @@ export class Rooms {
     moved: Set<string>;
     /** When the server was last told how far rooms have arrived. */
     checkpointedAt: number;
-    isTelling: boolean;
+    checkpointPending: boolean;
     /** @param {string} room */
     cursor(room: string): {
         epoch: string;
@@ -33,11 +33,11 @@ export class Rooms {
     /**
      * The cursors of these rooms, in frames of bounded size.
      *
-     * @param {string[]} rooms that are followed
+     * @param {string[]} rooms with a subscription
      */
     frames(rooms: string[]): [string, string, number][][];
     /**
-     * @param {string[]} rooms that are followed
+     * @param {string[]} rooms with a subscription
      * @returns {[string, string, number][]}
      */
     cursorsOf(rooms: string[]): [string, string, number][];
@@ -77,7 +77,7 @@ export class Rooms {
     cut(): void;
     /**
      * The one rule of reading: whether the event is the next one of its room. The cursor moves to it if so. Otherwise it is a
-     * repeat, or a hole is noted and will be asked for.
+     * redelivery, or a gap is noted and will be asked for.
      *
      * @param {number} now
      * @param {RoomEvent} event
@@ -88,7 +88,7 @@ export class Rooms {
      *
      * @param {number} now
      */
-    holes(now: number): [string, HeldRoom][];
+    gaps(now: number): [string, SubscribedRoom][];
     /** When the next room is to be asked for again. */
     nextGap(): number;
     /**
@@ -121,7 +121,7 @@ export class Rooms {
      */
     refused(now: number, by: number, retryMs?: number, wasResume?: boolean): void;
     /** The rooms that the command asked for, which are asked for no longer. @param {number} by */
-    askedBy(by: number): HeldRoom[];
+    askedBy(by: number): SubscribedRoom[];
     /**
      * The server's state has this generation. Gives the rooms whose state was dropped, because it had another one.
      *
@@ -129,7 +129,7 @@ export class Rooms {
      */
     setGeneration(generation: string): string[];
     /**
-     * The answer to a `sub` of the application: it wants to be where the answer says, even if it was further.
+     * The answer to a `subscribe` of the application: it wants to be where the answer says, even if it was further.
      *
      * @param {number} now
      * @param {RoomStatus} status
@@ -194,4 +194,4 @@ export type RoomEvent = {
     mid?: string;
     content: import("../wire/value.js").Value;
 };
-import { HeldRoom } from './held-room.js';
+import { SubscribedRoom } from './subscribed-room.js';

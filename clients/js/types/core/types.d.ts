@@ -38,15 +38,15 @@ export type Cause = {
     message: string;
     retryMs?: number;
 };
-export type Receipt = {
+export type AppendAck = {
     room: string;
     epoch: string;
     seq: number;
     at: number;
-    repeated: boolean;
+    duplicate: boolean;
 };
 /**
- * Something for the shell to do. `repeats`: whether the whole message may be carried out twice without harm. `nudge`: the link
+ * Something for the shell to do. `idempotent`: whether the whole message may be carried out twice without harm. `nudge`: the link
  * is to find out whether it still works, and to show new credentials.
  */
 export type Output = {
@@ -54,7 +54,7 @@ export type Output = {
 } | {
     do: "transmit";
     message: Message;
-    repeats: boolean;
+    idempotent: boolean;
 } | {
     do: "disconnect";
     cause?: Cause;

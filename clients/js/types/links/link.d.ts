@@ -27,8 +27,8 @@
  * @property {string} transport
  * @property {Traits} traits
  * @property {() => void} open
- * @property {(message: Message, repeats?: boolean) => void} send what it sends arrives in order or not at all; with
- *   `repeats` the link may send it again where it is not known whether it has arrived
+ * @property {(message: Message, idempotent?: boolean) => void} send what it sends arrives in order or not at all; with
+ *   `idempotent` the link may send it again where it is not known whether it has arrived
  * @property {(session: Session) => void} welcome the greeting was answered: this is the session
  * @property {() => void} nudge finds out now whether it still works
  * @property {() => void} close without a word to the events
@@ -110,9 +110,9 @@ export type Link = {
     open: () => void;
     /**
      * what it sends arrives in order or not at all; with
-     * `repeats` the link may send it again where it is not known whether it has arrived
+     * `idempotent` the link may send it again where it is not known whether it has arrived
      */
-    send: (message: Message, repeats?: boolean) => void;
+    send: (message: Message, idempotent?: boolean) => void;
     /**
      * the greeting was answered: this is the session
      */

@@ -1,5 +1,5 @@
 /**
- * Pushes down by polling, commands up by POST. Nothing counts as received before the next poll names its mark, so a
+ * Pushes down by polling, commands up by POST. Nothing counts as received before the next poll names its position, so a
  * response that was lost is simply asked for again.
  *
  * @implements {Link}
@@ -34,7 +34,7 @@ export class PollLink implements Link {
     uplink: Uplink;
     tries: Tries;
     /** @type {string | undefined} */
-    mark: string | undefined;
+    position: string | undefined;
     /** @type {AbortController | undefined} The poll under way. */
     poll: AbortController | undefined;
     askedAt: number;
@@ -43,8 +43,8 @@ export class PollLink implements Link {
     timer: any;
     isDone: boolean;
     open(): void;
-    /** @param {import('./link.js').Message} message @param {boolean} [repeats] */
-    send(message: import("./link.js").Message, repeats?: boolean): void;
+    /** @param {import('./link.js').Message} message @param {boolean} [idempotent] */
+    send(message: import("./link.js").Message, idempotent?: boolean): void;
     /** @param {import('./link.js').Session} session */
     welcome(session: import("./link.js").Session): void;
     nudge(): void;
@@ -53,7 +53,7 @@ export class PollLink implements Link {
     /** @param {number} ms */
     wait(ms: number): void;
     ask(): Promise<void>;
-    /** @param {Frame[]} frames with the mark at their end; none if there is nothing new */
+    /** @param {Frame[]} frames with the position at their end; none if there is nothing new */
     take(frames: Frame[]): void;
     /**
      * @param {AbortController} poll

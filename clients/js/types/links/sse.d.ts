@@ -6,7 +6,7 @@
  */
 /**
  * Pushes down as an event stream, commands up by POST. The stream is read with `fetch` rather than `EventSource`, which
- * can send no headers and exists in browsers only. A stream that breaks is taken up again from the last mark.
+ * can send no headers and exists in browsers only. A stream that breaks is taken up again from the last position.
  *
  * @implements {Link}
  */
@@ -37,7 +37,7 @@ export class EventStreamLink implements Link {
     uplink: Uplink;
     tries: Tries;
     /** @type {string | undefined} */
-    mark: string | undefined;
+    position: string | undefined;
     retryMs: number;
     /** A stream on which nothing came for so long, heartbeats included, is taken up anew. */
     silenceMs: number;
@@ -50,8 +50,8 @@ export class EventStreamLink implements Link {
     timer: any;
     isDone: boolean;
     open(): void;
-    /** @param {import('./link.js').Message} message @param {boolean} [repeats] */
-    send(message: import("./link.js").Message, repeats?: boolean): void;
+    /** @param {import('./link.js').Message} message @param {boolean} [idempotent] */
+    send(message: import("./link.js").Message, idempotent?: boolean): void;
     /** @param {import('./link.js').Session} session */
     welcome(session: import("./link.js").Session): void;
     nudge(): void;

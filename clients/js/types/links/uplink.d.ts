@@ -56,25 +56,25 @@ export class Uplink {
     };
     /** @type {Session | undefined} */
     session: Session | undefined;
-    /** @type {{message: Message, repeats: boolean}[]} */
+    /** @type {{message: Message, idempotent: boolean}[]} */
     queue: {
         message: Message;
-        repeats: boolean;
+        idempotent: boolean;
     }[];
     isBusy: boolean;
     tries: Tries;
     aborter: AbortController;
     /**
      * @param {Message} message
-     * @param {boolean} [repeats] whether all of it may be carried out twice
+     * @param {boolean} [idempotent] whether all of it may be carried out twice
      */
-    send(message: Message, repeats?: boolean): void;
+    send(message: Message, idempotent?: boolean): void;
     next(): Promise<void>;
     /**
      * @param {Message} message
-     * @param {boolean} repeats
+     * @param {boolean} idempotent
      */
-    deliver(message: Message, repeats: boolean): Promise<{
+    deliver(message: Message, idempotent: boolean): Promise<{
         message: Message;
     } | {
         cause: LinkCause;

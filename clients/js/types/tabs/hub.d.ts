@@ -15,8 +15,8 @@ export class Hub {
     tabs: import("./channel.js").TabsEnv;
     /** @type {Map<string, Peer>} */
     peers: Map<string, Peer>;
-    /** @type {Map<string, Promise<Frame>>} Rooms that the hub is about to follow. */
-    beginning: Map<string, Promise<Frame>>;
+    /** @type {Map<string, Promise<Frame>>} Rooms that the hub is about to subscribe to. */
+    subscribing: Map<string, Promise<Frame>>;
     leaving: AbortController;
     /** @type {Frame | undefined} The server's welcome, while the connection stands. */
     welcome: Frame | undefined;
@@ -47,7 +47,7 @@ export class Hub {
      * @param {Cause} [cause]
      */
     remove(peer: Peer, cause?: Cause): void;
-    /** Stops following a room that no tab follows any more. @param {string} room */
+    /** Ends the subscription to a room that no tab is subscribed to any more. @param {string} room */
     release(room: string): void;
     /**
      * @param {Peer} peer

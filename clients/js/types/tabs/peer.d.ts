@@ -6,7 +6,7 @@
  * A room that a tab follows: the last event that was sent there (undefined until that is known), the command that asked for
  * it until that is answered, whether it is being fed from history, and whether it is to get all of the state anew.
  *
- * @typedef {{sent?: Cursor, asked?: number, isBusy: boolean, needsState: boolean}} Followed
+ * @typedef {{sent?: Cursor, asked?: number, isBusy: boolean, needsState: boolean}} TabSubscription
  */
 /** A tab, as the hub sees it. */
 export class Peer {
@@ -19,8 +19,8 @@ export class Peer {
     tab: string;
     conn: number;
     channel: BroadcastChannel;
-    /** @type {Map<string, Followed>} */
-    rooms: Map<string, Followed>;
+    /** @type {Map<string, TabSubscription>} */
+    rooms: Map<string, TabSubscription>;
     sent: number;
     acked: number;
     isGone: boolean;
@@ -46,7 +46,7 @@ export type Cursor = import("../core/rooms.js").Cursor;
  * A room that a tab follows: the last event that was sent there (undefined until that is known), the command that asked for
  * it until that is answered, whether it is being fed from history, and whether it is to get all of the state anew.
  */
-export type Followed = {
+export type TabSubscription = {
     sent?: Cursor;
     asked?: number;
     isBusy: boolean;

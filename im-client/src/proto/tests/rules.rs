@@ -161,7 +161,7 @@ fn repeats_are_dropped_and_holes_are_filled_from_the_cursor_once() {
     }
     assert_eq!(rig.seqs(), [4, 5]);
     let asked = rig.written();
-    assert_eq!(names(&asked), ["sub"], "one question for one hole");
+    assert_eq!(names(&asked), ["subscribe"], "one question for one hole");
     assert_eq!(asked[0].body, CommandBody::Subscribe { room: room("a"), since: Some(at(5)) });
     rig.reply(
         asked[0].id,
@@ -728,7 +728,7 @@ fn a_room_that_is_being_left_does_not_come_back_with_the_checkpoint() {
     );
     rig.push(Push::Event(event("a", 2)));
     assert_eq!(rig.seqs(), [0; 0]);
-    assert_eq!(names(&rig.written()), ["unsub"]);
+    assert_eq!(names(&rig.written()), ["unsubscribe"]);
 }
 
 #[test]

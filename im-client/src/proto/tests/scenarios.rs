@@ -176,19 +176,19 @@ impl Player {
                 (welcome.limits.page, welcome.limits.rooms) = (200, 2048);
                 Reply::Welcome(Box::new(welcome)).to_value(CommandId(0))
             }
-            ("ok", Some("sub" | "resume")) => {
+            ("ok", Some("subscribe" | "resume")) => {
                 let rooms = list(frame, "rooms").iter().map(completed_status).collect::<Vec<_>>();
                 map.insert("rooms", rooms);
                 map_of([("rev", Value::Int(1)), ("gen", "1".into())])
             }
-            ("ok", Some("unsub" | "checkpoint")) => map_of([("rev", Value::Int(1))]),
+            ("ok", Some("unsubscribe" | "checkpoint")) => map_of([("rev", Value::Int(1))]),
             ("ok", Some("send")) => {
                 let room = command.and_then(|command| text(command, "room")).unwrap_or("dm:1");
                 append_ack(room, 1).to_value(CommandId(0))
             }
             ("event", _) => Push::Event(event("tea", 1)).to_value(),
             ("room", _) => completed_status(frame),
-            ("err" | "bye", _) => map_of([("msg", "no".into())]),
+            ("err" | "disconnect", _) => map_of([("msg", "no".into())]),
             _ => map_of([]),
         };
         with_defaults(map, &fields)

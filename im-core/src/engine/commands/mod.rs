@@ -5,8 +5,8 @@
 //! |---|---|
 //! | `session` | hello, refresh, logout, sessions, kick, ticket |
 //! | `append` | send, create, join, leave, member |
-//! | `read` | sub, unsub, resume, checkpoint, history, members, rooms |
-//! | `live` | signal, set, unset |
+//! | `read` | subscribe, unsubscribe, resume, checkpoint, history, members, rooms |
+//! | `live` | signal, put_state, remove_state |
 //!
 //! `cost` says what each of them costs, and who has to pay; `charge` returns quotas for what is not stored.
 

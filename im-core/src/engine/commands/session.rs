@@ -56,7 +56,7 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     super::address_quota(core, conn, Resource::Commands, 1)?;
     if hello.version != VERSION {
         let words =
-            format!("version {} is not spoken here; this server speaks {VERSION}", hello.version);
+            format!("version {} is not supported; this server speaks {VERSION}", hello.version);
         return Err(Error::new(Code::WrongVersion, "hello", words));
     }
     let mut credentials = conn.credentials();

@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS im_numbers (
 CREATE TABLE IF NOT EXISTS im_rooms (
     room       BIGINT NOT NULL PRIMARY KEY,
     id         VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-    kind       VARCHAR(16) CHARACTER SET ascii NOT NULL, -- direct, group, channel, inbox
+    kind       VARCHAR(16) CHARACTER SET ascii NOT NULL, -- direct, group, channel, own
     access     VARCHAR(16) CHARACTER SET ascii NOT NULL, -- open: anybody may join; closed
     generation BIGINT NOT NULL,
     head_seq   BIGINT NOT NULL,

@@ -11,7 +11,7 @@ CREATE TABLE im_numbers (
 CREATE TABLE im_rooms (
     room       BIGINT NOT NULL PRIMARY KEY,
     id         TEXT COLLATE "C" NOT NULL,
-    kind       TEXT NOT NULL, -- direct, group, channel, inbox
+    kind       TEXT NOT NULL, -- direct, group, channel, own
     access     TEXT NOT NULL, -- open: anybody may join; closed
     generation BIGINT NOT NULL,
     head_seq   BIGINT NOT NULL,

@@ -248,7 +248,7 @@ impl User {
         CommandBody::Resume { cursors, rev: self.rev }
     }
 
-    /// The answer to `sub` or `resume`. Gives whether it was taken: `resume` is not if the server holds another checkpoint.
+    /// The answer to `subscribe` or `resume`. Gives whether it was taken: `resume` is not if the server holds another checkpoint.
     pub(super) async fn subscribed(&mut self, following: CommandId) -> bool {
         let fields = match self.answer(following).await {
             Err(refusal) if refusal.code == Code::StaleCheckpoint.number() => return false,

@@ -228,7 +228,7 @@ pub async fn a_state_value_that_is_too_large_is_refused<F: TransportFactory>(sha
     refuses::<F>(shape, Code::TooLarge, || {
         let large = Value::from("x".repeat(40_000));
         Map::from_iter([
-            ("t", Value::from("set")),
+            ("t", Value::from("put_state")),
             ("room", "r".into()),
             ("key", "k".into()),
             ("value", large),

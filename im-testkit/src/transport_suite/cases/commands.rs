@@ -113,8 +113,8 @@ pub async fn missing_fields_are_named<F: TransportFactory>(shape: Shape) {
             "send",
             vec![("room", text_value("r")), ("mid", text_value(MessageId::random().as_str()))],
         ),
-        ("sub", vec![]),
-        ("sub", vec![("room", text_value("r")), ("since", Value::Int(1))]),
+        ("subscribe", vec![]),
+        ("subscribe", vec![("room", text_value("r")), ("since", Value::Int(1))]),
         ("history", vec![]),
         ("join", vec![("room", Value::Null)]),
     ] {
@@ -146,12 +146,12 @@ pub async fn bad_ids_are_refused<F: TransportFactory>(shape: Shape) {
     let mut peer = world.peer("ann").await;
     let long = "x".repeat(129);
     for bad in ["", long.as_str(), "a b", "a\u{200b}"] {
-        bad_field(&mut peer, "sub", vec![("room", text_value(bad))]).await;
+        bad_field(&mut peer, "subscribe", vec![("room", text_value(bad))]).await;
         bad_field(&mut peer, "join", vec![("room", text_value(bad))]).await;
         bad_field(&mut peer, "send", send_with("mid", text_value(bad))).await;
         bad_field(&mut peer, "kick", vec![("session", text_value(bad))]).await;
         let key = vec![("room", text_value("r")), ("key", text_value(bad)), ("value", Value::Null)];
-        bad_field(&mut peer, "set", key).await;
+        bad_field(&mut peer, "put_state", key).await;
         let member =
             vec![("room", text_value("r")), ("user", text_value(bad)), ("act", text_value("add"))];
         bad_field(&mut peer, "member", member).await;
@@ -189,7 +189,7 @@ pub async fn bad_values_are_refused<F: TransportFactory>(shape: Shape) {
         ("value", Value::Null),
         ("stamp", text_value("soon")),
     ];
-    bad_field(&mut peer, "set", stamp).await;
+    bad_field(&mut peer, "put_state", stamp).await;
     assert_eq!(peer.ping().await, Ok(()));
     bystander.ends_untouched(&world).await;
 }

@@ -83,7 +83,7 @@ pub async fn the_order_of_keys_does_not_make_another_content<F: TransportFactory
     let first = world.peer("ann").await.ask(send(["a", "b"])).await.unwrap();
     let again = world.peer("ann").await.ask(send(["b", "a"])).await.unwrap();
     assert_eq!(first.get("seq"), again.get("seq"));
-    assert_eq!(again.get("repeated"), Some(&Value::Bool(true)));
+    assert_eq!(again.get("duplicate"), Some(&Value::Bool(true)));
 }
 
 pub async fn a_retry_after_a_ban_is_still_a_retry<F: TransportFactory>(shape: Shape) {

@@ -25,7 +25,7 @@ pub async fn a_full_store_keeps_nothing_and_says_so<F: TransportFactory>(shape: 
 }
 
 pub async fn a_failing_store_keeps_nothing_and_says_so<F: TransportFactory>(shape: Shape) {
-    refuses::<F>(shape, Fault::Unavailable, "cannot take it now").await;
+    refuses::<F>(shape, Fault::Unavailable, "unavailable").await;
 }
 
 async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault, why: &str) {
@@ -41,7 +41,7 @@ async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault, why: &str) {
     let refusal = ann.answer(command).await.unwrap_err();
     assert_eq!(refusal.code, 4202);
     assert!(refusal.message.contains(why), "{}", refusal.message);
-    assert!(refusal.message.contains("nothing was kept"), "{}", refusal.message);
+    assert!(refusal.message.contains("nothing was stored"), "{}", refusal.message);
     assert_eq!(world.head(&r).await.seq, seq(2), "nothing was kept");
     assert!(!ann.say_as(&r, &id, "during").await.unwrap().duplicate, "nothing had been kept");
     assert!(ann.say_as(&r, &id, "during").await.unwrap().duplicate, "it is kept once");

@@ -164,7 +164,7 @@ impl Fields {
                 Some(b"data") => {
                     let frame = Bytes::copy_from_slice(&line[b"data: ".len()..]);
                     // What the line after it says as well.
-                    if !frame.starts_with(br#"{"t":"mark""#) {
+                    if !frame.starts_with(br#"{"t":"position""#) {
                         fields.push(Field::Data(frame));
                     }
                 }

@@ -170,7 +170,7 @@ impl Drop for HttpLink {
 /// A refusal as the farewell that it is.
 fn disconnect(refusal: &Answer, encoding: Encoding) -> Option<Bytes> {
     let body = refusal.json();
-    let mut bye = Map::from_iter([("t", Value::from("bye"))]);
+    let mut bye = Map::from_iter([("t", Value::from("disconnect"))]);
     bye.insert("code", Value::Int(body["code"].as_i64()?));
     bye.insert("msg", Value::from(body["msg"].as_str()?));
     if let Some(wait) = body["retry_ms"].as_i64() {

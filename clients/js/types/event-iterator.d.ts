@@ -10,10 +10,10 @@
  *
  * @implements {AsyncIterableIterator<RoomEvent>}
  */
-export class Reader implements AsyncIterableIterator<RoomEvent> {
+export class EventIterator implements AsyncIterableIterator<RoomEvent> {
     /**
      * @param {object} room
-     * @param {() => Promise<Cursor | undefined>} room.begin follows the room; where reading begins
+     * @param {() => Promise<Cursor | undefined>} room.begin subscribes to the room; where reading begins
      * @param {() => Cursor | undefined} room.cursor how far the client has come
      * @param {(cursor: Cursor) => Promise<{events: RoomEvent[], more: boolean}>} room.after a page of history
      * @param {() => void} room.end

@@ -19,7 +19,7 @@ import { ImError } from '../error.js';
 const PAGE = 100;
 
 /**
- * A tab wants to follow a room, from a cursor or from its head.
+ * A tab wants to subscribe to a room, from a cursor or from its head.
  *
  * @param {Hub} hub
  * @param {Peer} peer
@@ -30,29 +30,29 @@ const PAGE = 100;
  * @returns {Promise<Frame>} the status
  * @throws {ImError}
  */
-export async function follow(hub, peer, id, room, epoch, since) {
-  /** @type {import('./peer.js').Followed} */
-  const followed = { asked: id, isBusy: false, needsState: true };
+export async function subscribe(hub, peer, id, room, epoch, since) {
+  /** @type {import('./peer.js').TabSubscription} */
+  const subscription = { asked: id, isBusy: false, needsState: true };
   // From now on, so that the room is not let go meanwhile.
-  peer.rooms.set(room, followed);
+  peer.rooms.set(room, subscription);
   try {
     const wanted = epoch === undefined || since === undefined ? undefined : { epoch, seq: since };
     // Two tabs that ask at once must not move the hub's cursor against each other: one begins, the others join in.
-    while (hub.beginning.has(room)) await hub.beginning.get(room)?.catch(() => {});
-    const status = hub.shell.machine.rooms.cursor(room) ? await place(hub, room, wanted) : await begin(hub, room, wanted);
-    // The tab may have left meanwhile, the room or altogether, and no other one follow it.
-    if (peer.isGone || peer.rooms.get(room) !== followed) hub.release(room);
+    while (hub.subscribing.has(room)) await hub.subscribing.get(room)?.catch(() => {});
+    const status = hub.shell.machine.rooms.cursor(room) ? await join(hub, room, wanted) : await begin(hub, room, wanted);
+    // The tab may have left meanwhile, the room or altogether, and no other one be subscribed to it.
+    if (peer.isGone || peer.rooms.get(room) !== subscription) hub.release(room);
     if (status.status === 'denied') peer.rooms.delete(room);
-    else followed.sent = { epoch: status.epoch, seq: status.cursor };
+    else subscription.sent = { epoch: status.epoch, seq: status.cursor };
     return status;
   } catch (error) {
-    if (peer.rooms.get(room) === followed) peer.rooms.delete(room);
+    if (peer.rooms.get(room) === subscription) peer.rooms.delete(room);
     throw error;
   }
 }
 
 /**
- * The hub does not follow the room yet.
+ * The hub has no subscription to the room yet.
  *
  * @param {Hub} hub
  * @param {string} room
@@ -60,24 +60,24 @@ export async function follow(hub, peer, id, room, epoch, since) {
  */
 async function begin(hub, room, wanted) {
   const from = wanted ? { epoch: wanted.epoch, since: wanted.seq } : {};
-  const answer = hub.shell.command({ t: 'sub', room, ...from });
-  hub.beginning.set(room, answer);
+  const answer = hub.shell.command({ t: 'subscribe', room, ...from });
+  hub.subscribing.set(room, answer);
   try {
     const { rooms } = await answer;
     return rooms.find((/** @type {Frame} */ status) => status.room === room);
   } finally {
-    hub.beginning.delete(room);
+    hub.subscribing.delete(room);
   }
 }
 
 /**
- * The hub follows the room already: the tab joins in.
+ * The hub has a subscription to the room already: the tab joins in.
  *
  * @param {Hub} hub
  * @param {string} room
  * @param {Cursor | undefined} wanted
  */
-async function place(hub, room, wanted) {
+async function join(hub, room, wanted) {
   const now = () => /** @type {Cursor} */ (hub.shell.machine.rooms.cursor(room) ?? { epoch: '', seq: 0 });
   let word = 'ok';
   if (wanted && wanted.epoch === now().epoch && wanted.seq > now().seq) {
@@ -119,22 +119,22 @@ export function stateOf(hub, room) {
  * @param {string} room
  * @param {RoomEvent} [event] that has just come
  */
-export function feed(hub, peer, room, event) {
-  const followed = peer.rooms.get(room);
-  if (!followed?.sent || followed.asked !== undefined || followed.isBusy || !peer.hasRoom) return;
-  const { sent } = followed;
-  if (followed.needsState) {
-    followed.needsState = false;
+export function forward(hub, peer, room, event) {
+  const subscription = peer.rooms.get(room);
+  if (!subscription?.sent || subscription.asked !== undefined || subscription.isBusy || !peer.hasRoom) return;
+  const { sent } = subscription;
+  if (subscription.needsState) {
+    subscription.needsState = false;
     peer.send([stateOf(hub, room)]);
   }
   if (event && event.epoch === sent.epoch && event.seq === sent.seq + 1) {
-    followed.sent = { epoch: event.epoch, seq: event.seq };
+    subscription.sent = { epoch: event.epoch, seq: event.seq };
     return peer.send([{ t: 'event', ...event }]);
   }
   const now = hub.shell.machine.rooms.cursor(room);
   if (!now || (now.epoch === sent.epoch && now.seq <= sent.seq)) return;
-  followed.isBusy = true;
-  catchUp(hub, peer, room, followed).catch((error) => {
+  subscription.isBusy = true;
+  catchUp(hub, peer, room, subscription).catch((error) => {
     // The tab comes back with its cursors, and all begins anew.
     const message = error instanceof Error ? error.message : String(error);
     if (!peer.isGone) hub.remove(peer, { message });
@@ -145,27 +145,27 @@ export function feed(hub, peer, room, event) {
  * @param {Hub} hub
  * @param {Peer} peer
  * @param {string} room
- * @param {import('./peer.js').Followed} followed
+ * @param {import('./peer.js').TabSubscription} subscription
  */
-async function catchUp(hub, peer, room, followed) {
-  const isCurrent = () => !peer.isGone && peer.rooms.get(room) === followed;
+async function catchUp(hub, peer, room, subscription) {
+  const isCurrent = () => !peer.isGone && peer.rooms.get(room) === subscription;
   for (;;) {
     await peer.room();
-    const sent = /** @type {Cursor} */ (followed.sent);
+    const sent = /** @type {Cursor} */ (subscription.sent);
     const now = hub.shell.machine.rooms.cursor(room);
     if (!isCurrent() || !now || (now.epoch === sent.epoch && now.seq <= sent.seq)) break;
     const page = await history(hub, room, sent);
     // Meanwhile the room may have begun anew.
-    if (!isCurrent() || followed.sent !== sent) continue;
+    if (!isCurrent() || subscription.sent !== sent) continue;
     if (!page) {
       const begin = hub.shell.machine.rooms.cursor(room) ?? now;
-      followed.sent = begin;
+      subscription.sent = begin;
       peer.send([{ t: 'room', room, status: 'reset', epoch: begin.epoch, cursor: begin.seq, head: begin.seq }]);
       continue;
     }
-    send(peer, room, followed, sent, page);
+    send(peer, room, subscription, sent, page);
   }
-  followed.isBusy = false;
+  subscription.isBusy = false;
 }
 
 /**
@@ -186,11 +186,11 @@ async function history(hub, room, after) {
 /**
  * @param {Peer} peer
  * @param {string} room
- * @param {import('./peer.js').Followed} followed
+ * @param {import('./peer.js').TabSubscription} subscription
  * @param {Cursor} sent
  * @param {RoomEvent[]} events
  */
-function send(peer, room, followed, sent, events) {
+function send(peer, room, subscription, sent, events) {
   const [first, last] = [events.at(0), events.at(-1)];
   if (!first || !last) throw new ImError('protocol', 'the history lacks what was announced');
   /** @type {Frame[]} */
@@ -198,6 +198,6 @@ function send(peer, room, followed, sent, events) {
   if (first.seq > sent.seq + 1) {
     frames.unshift({ t: 'room', room, status: 'gap', epoch: sent.epoch, cursor: first.seq - 1, head: last.seq });
   }
-  followed.sent = { epoch: sent.epoch, seq: last.seq };
+  subscription.sent = { epoch: sent.epoch, seq: last.seq };
   peer.send(frames);
 }

@@ -11,10 +11,10 @@
  *
  * @implements {AsyncIterableIterator<RoomEvent>}
  */
-export class Reader {
+export class EventIterator {
   /**
    * @param {object} room
-   * @param {() => Promise<Cursor | undefined>} room.begin follows the room; where reading begins
+   * @param {() => Promise<Cursor | undefined>} room.begin subscribes to the room; where reading begins
    * @param {() => Cursor | undefined} room.cursor how far the client has come
    * @param {(cursor: Cursor) => Promise<{events: RoomEvent[], more: boolean}>} room.after a page of history
    * @param {() => void} room.end
@@ -35,7 +35,7 @@ export class Reader {
     this.error = undefined;
     /** @type {(() => void) | undefined} */
     this.wake = undefined;
-    // At once, not with the first `next`: what comes in between belongs to the reader already.
+    // At once, not with the first `next`: what comes in between belongs to the iterator already.
     this.begun = this.begin();
     /** @type {Promise<unknown>} Whoever takes hears of a failure. */
     this.turn = this.begun.catch(() => {});

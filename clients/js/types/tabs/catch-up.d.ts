@@ -1,5 +1,5 @@
 /**
- * A tab wants to follow a room, from a cursor or from its head.
+ * A tab wants to subscribe to a room, from a cursor or from its head.
  *
  * @param {Hub} hub
  * @param {Peer} peer
@@ -10,7 +10,7 @@
  * @returns {Promise<Frame>} the status
  * @throws {ImError}
  */
-export function follow(hub: Hub, peer: Peer, id: number, room: string, epoch: string | undefined, since: number | undefined): Promise<Frame>;
+export function subscribe(hub: Hub, peer: Peer, id: number, room: string, epoch: string | undefined, since: number | undefined): Promise<Frame>;
 /**
  * All of a room's state.
  *
@@ -27,7 +27,7 @@ export function stateOf(hub: Hub, room: string): Frame;
  * @param {string} room
  * @param {RoomEvent} [event] that has just come
  */
-export function feed(hub: Hub, peer: Peer, room: string, event?: RoomEvent): void;
+export function forward(hub: Hub, peer: Peer, room: string, event?: RoomEvent): void;
 export type Hub = import("./hub.js").Hub;
 export type Peer = import("./peer.js").Peer;
 export type Cursor = import("../core/rooms.js").Cursor;

@@ -1,8 +1,8 @@
-/** A room that is followed. */
-export class HeldRoom {
+/** A room with a subscription. */
+export class SubscribedRoom {
     /** @param {import('./rooms.js').Cursor} cursor */
     constructor(cursor: import("./rooms.js").Cursor);
-    /** The last event that was handed to the application. */
+    /** The last event that was delivered to the application. */
     cursor: import("./rooms.js").Cursor;
     state: RoomState;
     /** @type {number | undefined} The command whose answer will say where the room stands. */
@@ -14,8 +14,8 @@ export class HeldRoom {
     /** Whether a `resume` that named it was refused for now: it is asked for again by another. */
     wasRefused: boolean;
     /**
-     * Something is missing. It is asked for at once the first time; later tries wait, so that a server that cannot fill a
-     * hole is not flooded.
+     * Something is missing. It is asked for at once the first time; later tries wait, so that a server that cannot repair a
+     * gap is not flooded.
      *
      * @param {number} now
      */

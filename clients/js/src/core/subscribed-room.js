@@ -1,16 +1,16 @@
 /**
- * One room that is followed: where it is, and when to ask for it again.
+ * One room with a subscription: its cursor, and when to ask for it again.
  *
  * @module
  */
 
 import { RoomState } from './latest.js';
 
-/** A room that is followed. */
-export class HeldRoom {
+/** A room with a subscription. */
+export class SubscribedRoom {
   /** @param {import('./rooms.js').Cursor} cursor */
   constructor(cursor) {
-    /** The last event that was handed to the application. */
+    /** The last event that was delivered to the application. */
     this.cursor = cursor;
     this.state = new RoomState();
     /** @type {number | undefined} The command whose answer will say where the room stands. */
@@ -24,8 +24,8 @@ export class HeldRoom {
   }
 
   /**
-   * Something is missing. It is asked for at once the first time; later tries wait, so that a server that cannot fill a
-   * hole is not flooded.
+   * Something is missing. It is asked for at once the first time; later tries wait, so that a server that cannot repair a
+   * gap is not flooded.
    *
    * @param {number} now
    */
