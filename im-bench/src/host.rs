@@ -105,8 +105,9 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    /// CPU time is parsed from a stat line whose process name contains parentheses.
     #[test]
-    fn cpu_time_is_found_behind_an_odd_process_name() {
+    fn odd_process_name_yields_cpu_time() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 120 34 0 0 20 0 1 0 5 6 7";
         assert_eq!(cpu_ticks(stat), Some(154));
         assert_eq!(cpu_ticks("7 (a) S 1"), None);
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_is_not_there_is_refused() {
+    fn missing_core_is_refused() {
         assert!(pin_to_core(1_000_000).is_err());
         assert!(pin_to_core(libc::CPU_SETSIZE as usize - 1).is_err());
     }

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stores_without_path_are_taken_everywhere() {
+    fn store_without_path_parses_everywhere() {
         let scenarios =
             ["replay", "frames", "idle", "fanout", "throughput", "history", "attack create"];
         for scenario in scenarios.into_iter().chain(["serve"]) {

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_stand_apart() {
+    fn thousands_are_separated() {
         assert_eq!(thousands(7), "7");
         assert_eq!(thousands(123_590), "123,590");
         assert_eq!(thousands(1_000_000), "1,000,000");

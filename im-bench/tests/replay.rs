@@ -49,10 +49,10 @@ fn a_log_survives_cuts_and_kills() {
 }
 
 #[test]
-fn a_log_survives_kills_of_the_database_and_of_the_server() {
+fn log_survives_database_and_server_kills() {
     for (store, kind) in [("postgres", Kind::Postgres), ("mariadb", Kind::MariaDb)] {
         if !kind.is_installed() {
-            let test = "a_log_survives_kills_of_the_database_and_of_the_server";
+            let test = "log_survives_database_and_server_kills";
             skip(test, &format!("{kind} is not installed"));
             continue;
         }
@@ -77,14 +77,15 @@ fn a_log_survives_kills_of_the_database_and_of_the_server() {
 }
 
 #[test]
-fn a_single_client_is_cut_again_and_again_in_memory_and_in_json() {
+fn single_client_survives_many_cuts() {
     let report =
         clean(&["--clients", "1", "--cuts", "5", "--store", "memory", "--encoding", "json"]);
     assert_eq!(report["cuts"], 5, "{report}");
 }
 
+/// The log survives cuts, kills and changes of transport.
 #[test]
-fn a_log_survives_cuts_and_kills_and_changes_of_transport() {
+fn log_survives_faults_and_transport_changes() {
     let faults = ["--cuts", "12", "--kills", "3", "--store", "sled"];
     let report = clean(&[&["--clients", "20", "--transport", "mix"], &faults[..]].concat());
     assert_eq!(
@@ -146,7 +147,7 @@ fn lost_room_fails_the_run() {
 }
 
 #[test]
-fn trace_of_unclean_run_names_what_was_left() {
+fn unclean_run_trace_names_missing_events() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("traces");
     let run = ["--clients", "2", "--store", "memory", "--lines", "100", "--transport", "long"];
@@ -180,7 +181,7 @@ fn run_that_is_too_slow_fails() {
 }
 
 #[test]
-fn made_up_log_runs_over_shares_of_transports() {
+fn synthetic_log_runs_over_shared_transports() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let log = ["--synthetic", "300", "--rooms", "30", "--lines", "200", "--seed", "7"];
     let crew = ["--clients", "8", "--rooms-per-client", "20", "--busy", "1", "--store", "memory"];
@@ -201,8 +202,9 @@ fn made_up_log_runs_over_shares_of_transports() {
     assert_eq!(report["sends_per_second_by_tenth"].as_array().unwrap().len(), 10, "{report}");
 }
 
+/// Options that cannot be combined are refused, and the error names the reason.
 #[test]
-fn what_cannot_be_is_refused_with_a_reason() {
+fn impossible_options_are_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for (args, reason) in [
         (&["--store", "memory", "--kills", "1"][..], "needs another --store"),

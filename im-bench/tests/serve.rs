@@ -63,8 +63,9 @@ async fn stopped(how: StopBy) -> (u16, Option<i32>) {
     (code, server.wait().await.unwrap().code())
 }
 
+/// A server stopped by a signal or end of input disconnects with 4001 and exits with 0.
 #[tokio::test]
-async fn a_server_that_is_told_to_stop_says_goodbye() {
+async fn stopped_server_disconnects_with_code() {
     for how in [StopBy::Signal("TERM"), StopBy::Signal("INT"), StopBy::Input] {
         let ended = tokio::time::timeout(PATIENCE, stopped(how)).await.unwrap();
         assert_eq!(ended, (4001, Some(0)), "{how:?}");
@@ -72,7 +73,7 @@ async fn a_server_that_is_told_to_stop_says_goodbye() {
 }
 
 #[tokio::test]
-async fn all_transports_are_offered_on_the_one_port() {
+async fn one_port_offers_all_transports() {
     let (_server, address) = serve().await;
     let mut socket = TcpStream::connect(&address).await.unwrap();
     let request = format!("GET /im HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");

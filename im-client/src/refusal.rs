@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told() {
+    fn refusal_bodies_are_parsed() {
         let error = of(429, br#"{"code":4200,"msg":"slow down","retry_ms":250}"#);
         assert_eq!((error.code, error.retry_after), (Some(4200), Some(Duration::from_millis(250))));
         assert_eq!((error.message.as_str(), error.unfit), ("slow down", false));

@@ -221,8 +221,9 @@ mod tests {
 
     use super::*;
 
+    /// The status of a refused handshake maps to the code of the same meaning.
     #[test]
-    fn a_refusal_has_the_code_that_says_the_same() {
+    fn http_refusal_maps_to_code() {
         let refusal = |status: u16| {
             let response =
                 Response::builder().status(status).header("retry-after", "7").body(None).unwrap();
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_handshake_names_the_encoding_and_carries_headers() {
+    fn handshake_carries_encoding_and_headers() {
         let link = WebSocket::new("ws://localhost/im")
             .header(header::COOKIE, HeaderValue::from_static("a=b"));
         let request = link.request(Encoding::MsgPack).unwrap();
@@ -253,7 +254,7 @@ mod tests {
 
     /// Bytes of a message count before the message has arrived.
     #[tokio::test(start_paused = true)]
-    async fn part_of_a_message_is_heard() {
+    async fn partial_message_counts_as_activity() {
         let (mut server, client) = tokio::io::duplex(64);
         let moved = Arc::new(AtomicBool::new(false));
         let client = Counted { inner: client, moved: moved.clone() };

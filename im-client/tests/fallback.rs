@@ -65,7 +65,7 @@ fn three() -> (Vec<Arc<Recorded>>, Fallback) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_that_does_not_connect_makes_room_for_the_next() {
+async fn failed_link_yields_to_next() {
     let (links, fallback) = three();
     *links[0].refuses.lock() = Some(LinkError::cut("no way"));
     *links[1].refuses.lock() = Some(LinkError::cut("no way here either"));
@@ -78,8 +78,9 @@ async fn a_link_that_does_not_connect_makes_room_for_the_next() {
     assert_eq!(fallback.current(), 0, "after the last comes the first");
 }
 
+/// A refusal or disconnect by the server is no reason to change the link.
 #[tokio::test(start_paused = true)]
-async fn what_the_server_says_is_no_reason_for_another_link() {
+async fn server_refusal_keeps_link() {
     let (links, fallback) = three();
     *links[0].refuses.lock() = Some(LinkError::coded(4301, "who?"));
     assert!(fallback.connect(Encoding::Json).await.is_err());
@@ -90,8 +91,9 @@ async fn what_the_server_says_is_no_reason_for_another_link() {
     assert_eq!(fallback.current(), 0);
 }
 
+/// A link on which nothing arrives falls back, and one that was cut later does not.
 #[tokio::test(start_paused = true)]
-async fn a_link_on_which_nothing_is_heard_makes_room_and_one_that_was_cut_does_not() {
+async fn only_silent_link_falls_back() {
     let (links, fallback) = three();
     let mut connected = fallback.connect(Encoding::Json).await.unwrap();
     links[0].say(Incoming::Heard);
@@ -130,7 +132,7 @@ async fn within(connected: &mut Connected, seconds: u64) -> Option<Incoming> {
 const BETTER: Option<Incoming> = Some(Incoming::Better(true));
 
 #[tokio::test(start_paused = true)]
-async fn it_changes_over_when_a_better_link_works_again() {
+async fn client_returns_to_better_link() {
     let (links, fallback) = three();
     let fallback = fallback.try_better_after(Duration::from_secs(60));
     links[0].refuse(true);
@@ -146,7 +148,7 @@ async fn it_changes_over_when_a_better_link_works_again() {
 
 /// A server that was away for an hour is no reason to stay on the last transport.
 #[tokio::test(start_paused = true)]
-async fn outage_is_forgotten_after_a_minute() {
+async fn outage_expires_after_a_minute() {
     let (links, fallback) = three();
     drop(heard(&fallback, &links[0]).await);
     links.iter().for_each(|link| link.refuse(true));
@@ -172,7 +174,7 @@ async fn outage_is_forgotten_after_a_minute() {
 
 /// Pauses between tries of a better link double, up to ten minutes.
 #[tokio::test(start_paused = true)]
-async fn better_link_is_tried_every_ten_minutes() {
+async fn better_link_retries_every_ten_minutes() {
     let (links, fallback) = three();
     links[0].refuse(true);
     assert!(fallback.connect(Encoding::Json).await.is_err());
@@ -197,7 +199,7 @@ async fn better_link_unfit_again_waits_longer() {
 
 /// A connection that waits and ends is forgotten, and another is tried later.
 #[tokio::test(start_paused = true)]
-async fn waiting_link_that_closes_is_forgotten() {
+async fn closed_waiting_link_is_dropped() {
     let (links, fallback) = three();
     links[0].refuse(true);
     assert!(fallback.connect(Encoding::Json).await.is_err());
@@ -260,7 +262,7 @@ fn response(status: &str, body: &str) -> String {
 
 /// Whatever a proxy or firewall makes of the handshake: the client goes on over the next transport.
 #[tokio::test]
-async fn blocked_websocket_takes_next_link() {
+async fn blocked_websocket_falls_back() {
     let blocked = [
         ("426 Upgrade Required", r#"{"code":4500,"msg":"no upgrade"}"#),
         ("426 Upgrade Required", r#"{"code":4505,"msg":"version 13 is spoken here"}"#),

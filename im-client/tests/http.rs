@@ -129,7 +129,7 @@ fn message(text: &'static str) -> Bytes {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_a_connection_cuts_what_is_under_way() {
+async fn dropped_connection_cuts_pending_requests() {
     let (mut connected, mut streams) = connect().await;
     connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
     let mut posts = Served(streams.recv().await.unwrap());
@@ -149,7 +149,7 @@ async fn dropping_a_connection_cuts_what_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_a_connection_waits_until_all_is_posted() {
+async fn close_waits_for_pending_posts() {
     let (mut connected, mut streams) = connect().await;
     connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
     connected.sink.send(message(r#"{"t":"ping","id":2}"#)).await.unwrap();
@@ -164,8 +164,9 @@ async fn closing_a_connection_waits_until_all_is_posted() {
     closed.unwrap();
 }
 
+/// Commands written during a POST go together in the next one.
 #[tokio::test(start_paused = true)]
-async fn what_is_written_during_a_post_goes_up_together_in_the_next() {
+async fn commands_during_post_share_the_next() {
     let (mut connected, mut streams) = connect().await;
     connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
     let mut posts = Served(streams.recv().await.unwrap());
@@ -219,7 +220,7 @@ async fn post_answered_502_is_posted_again() {
 
 /// What must not be done twice is not posted again, and a gateway that stays without an answer ends the connection.
 #[tokio::test(start_paused = true)]
-async fn post_answered_502_may_end_the_connection() {
+async fn post_answered_502_ends_connection() {
     for (command, posted) in [(r#"{"t":"create","id":2}"#, 1), (r#"{"t":"send","id":2}"#, 4)] {
         let (mut connected, mut streams) = connect().await;
         connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
@@ -242,7 +243,7 @@ async fn post_answered_502_may_end_the_connection() {
 
 /// Responses that take minutes are read to their end, and each piece is a sign of life.
 #[tokio::test(start_paused = true)]
-async fn slow_response_is_heard_and_read() {
+async fn slow_response_counts_as_activity() {
     let (mut connected, mut streams) = connect().await;
     connected.sink.send(message(r#"{"t":"hello","id":1}"#)).await.unwrap();
     let mut posts = Served(streams.recv().await.unwrap());
@@ -321,7 +322,7 @@ async fn pause_after(connected: &mut Connected, polls: &mut Served, body: &[u8])
 
 /// wire/SPEC.md, "Polling": at once after a short poll that brought something, however often; else after a pause.
 #[tokio::test(start_paused = true)]
-async fn short_poll_after_events_is_at_once() {
+async fn poll_after_events_is_immediate() {
     let every = Duration::from_secs(2);
     let (mut connected, _posts, mut polls) = polling(Down::ShortPoll(every)).await;
     polls.request().await;
@@ -340,7 +341,7 @@ async fn short_poll_after_events_is_at_once() {
 
 /// What a command did may have something to say, also where the answer to a poll was on its way before it.
 #[tokio::test(start_paused = true)]
-async fn short_poll_after_a_command_is_at_once() {
+async fn poll_after_command_is_immediate() {
     let (mut connected, mut posts, mut polls) =
         polling(Down::ShortPoll(Duration::from_secs(2))).await;
     polls.request().await;
@@ -367,7 +368,7 @@ async fn short_poll_after_a_command_is_at_once() {
 
 /// A server that does not hold a poll is not asked without a pause.
 #[tokio::test(start_paused = true)]
-async fn long_poll_rests_after_an_unheld_one() {
+async fn unheld_long_poll_pauses_next() {
     let (mut connected, _posts, mut polls) = polling(Down::LongPoll(HOLD)).await;
     polls.request().await;
     assert_eq!(pause_after(&mut connected, &mut polls, FULL).await, Duration::ZERO);

@@ -149,7 +149,7 @@ async fn online() -> (mpsc::UnboundedReceiver<Peer>, Peer, Client, Events) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_survives_a_cut_and_is_acknowledged_on_the_next_connection() {
+async fn cut_message_is_acked_after_reconnect() {
     let (mut peers, mut peer, client, mut events) = online().await;
     let delivery = client.post(message(1)).await.unwrap();
     let first = peer.next().await;
@@ -164,8 +164,9 @@ async fn a_message_survives_a_cut_and_is_acknowledged_on_the_next_connection() {
     assert!(matches!(events.next().await, Some(ClientEvent::Connected(_))));
 }
 
+/// `max_unacknowledged` bounds the messages that wait for their acks.
 #[tokio::test(start_paused = true)]
-async fn only_so_many_messages_wait_for_their_receipts() {
+async fn unacked_messages_are_bounded() {
     let (mut peers, builder) = server();
     let (client, _events) = builder.max_unacknowledged(2).start();
     let mut peer = peers.recv().await.unwrap();
@@ -180,8 +181,9 @@ async fn only_so_many_messages_wait_for_their_receipts() {
     assert!(third.await.is_ok());
 }
 
+/// Events arrive once and in order, and the tap sees each frame.
 #[tokio::test(start_paused = true)]
-async fn events_come_in_order_and_once_and_the_tap_sees_all() {
+async fn tap_sees_redelivery_client_does_not() {
     let (mut peers, builder) = server();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let noted = seen.clone();
@@ -214,8 +216,9 @@ async fn events_come_in_order_and_once_and_the_tap_sees_all() {
     assert_eq!(*seen.lock().unwrap(), [(1, 1), (1, 1), (1, 2)]);
 }
 
+/// A close code that forbids reconnecting ends the client and fails its commands.
 #[tokio::test(start_paused = true)]
-async fn a_close_code_that_says_stop_ends_it_and_everybody_hears() {
+async fn final_close_code_ends_client() {
     let (_peers, mut peer, client, mut events) = online().await;
     let delivery = client.post(message(1)).await.unwrap();
     peer.next().await;
@@ -227,7 +230,7 @@ async fn a_close_code_that_says_stop_ends_it_and_everybody_hears() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connect_fails_where_the_server_refuses_for_good() {
+async fn connect_fails_on_final_refusal() {
     let (mut peers, builder) = server();
     let connecting = tokio::spawn(builder.connect());
     let mut peer = peers.recv().await.unwrap();
@@ -241,15 +244,16 @@ async fn connect_fails_where_the_server_refuses_for_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_not_there_is_tried_as_often_as_wished() {
+async fn absent_server_is_tried_allowed_times() {
     let (peers, builder) = server();
     drop(peers);
     let error = builder.reconnect(Reconnect::attempts(3)).connect().await.err().expect("no client");
     assert_eq!(error.kind(), ErrorKind::Closed);
 }
 
+/// Closing the client ends the link and keeps the session for the next start.
 #[tokio::test(start_paused = true)]
-async fn close_says_good_bye() {
+async fn close_ends_link_and_keeps_session() {
     let (_peers, mut peer, client, mut events) = online().await;
     client.close();
     assert!(peer.from_client.next().await.is_none());
@@ -257,8 +261,9 @@ async fn close_says_good_bye() {
     assert!(client.saved().await.is_some_and(|saved| saved.session.is_some()));
 }
 
+/// The client ends once no handle to it is left.
 #[tokio::test(start_paused = true)]
-async fn it_ends_when_nobody_holds_it_any_more() {
+async fn dropped_client_closes_connection() {
     let (_peers, mut peer, client, events) = online().await;
     drop(events);
     let answer = tokio::spawn(async move { client.ping().await });
@@ -268,8 +273,9 @@ async fn it_ends_when_nobody_holds_it_any_more() {
     assert!(peer.from_client.next().await.is_none());
 }
 
+/// A server that does not read does not keep the client from reading.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_read_does_not_keep_the_client_from_reading() {
+async fn blocked_writing_leaves_reading() {
     let (_peers, peer, client, mut events) = online().await;
     let mut waiting = Vec::new();
     for n in 0..20 {
@@ -289,7 +295,7 @@ async fn a_server_that_does_not_read_does_not_keep_the_client_from_reading() {
 
 /// A source that fails once, and one call of it that never returns, end neither the connection nor the client.
 #[tokio::test(start_paused = true)]
-async fn token_source_that_fails_is_asked_again() {
+async fn failed_token_source_is_retried() {
     let (mut peers, builder) = server();
     let calls = Arc::new(Mutex::new(0));
     let source = {

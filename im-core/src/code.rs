@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_unique_ascending_and_found_again() {
+    fn codes_are_unique_ascending_and_parse() {
         assert!(Code::ALL.windows(2).all(|pair| pair[0].number() < pair[1].number()));
         assert!(Code::ALL.iter().all(|code| Code::from_number(code.number()) == Some(*code)));
         assert_eq!(Code::from_number(4999), None);

@@ -400,7 +400,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_refuse_what_a_person_cannot_see() {
+    fn ids_refuse_invisible_characters() {
         for bad in [
             "",
             "a b",
@@ -423,13 +423,13 @@ mod tests {
 
     #[test]
     #[cfg(feature = "engine")]
-    fn no_message_id_is_less_than_the_least() {
+    fn least_message_id_is_the_minimum() {
         assert_eq!(MessageId::new(MessageId::least().as_str()), Ok(MessageId::least()));
         assert!((' '..='~').filter(|c| is_token(*c)).all(|c| c >= '-'));
     }
 
     #[test]
-    fn a_direct_room_is_the_same_from_either_side_and_ambiguous_for_no_pair() {
+    fn direct_room_is_symmetric_and_unique() {
         let id = |s: &str| UserId::new(s).unwrap();
         assert_eq!(RoomId::direct(&id("a"), &id("b")), RoomId::direct(&id("b"), &id("a")));
         assert_ne!(RoomId::direct(&id("ab"), &id("c")), RoomId::direct(&id("a"), &id("bc")));
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_survives_its_text_and_nothing_else_parses() {
+    fn epoch_round_trips_and_parses_strictly() {
         let epoch = Epoch { generation: u64::MAX, incarnation: 0 };
         assert_eq!(epoch.to_string().parse(), Ok(epoch));
         for bad in ["", "1", "1.", ".1", "+1.1", "01.1", "1.1.1", "A.1", "11111111111111111.1"] {

@@ -9,12 +9,15 @@
 //! | [`wire`] | frames and their two encodings: no clock, no I/O |
 //! | [`state`] | the pure rules: order, dedup, latest-wins, resume |
 //! | `ports` | the traits that adapters implement |
+//! | `backend` | what a database implements: tables, logs, a change feed |
+//! | `kv` | a backend over any database with ordered keys |
+//! | `store` | every semantic of rooms, sessions and state, over a backend |
 //! | `engine` | sessions, rooms, routing, fan-out |
 //! | `keyed` | a whole store over any database with ordered keys and transactions |
 //! | `memory` | the reference store and an in-process bus |
 //! | `transfer` | rooms as text, out of a store and into another |
 //!
-//! The last five need the feature `engine`, which is on by default; a client does without.
+//! All but the first three need the feature `engine`, which is on by default; a client does without.
 
 pub mod code;
 pub mod error;

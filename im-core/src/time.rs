@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stamps_grow_when_the_wall_clock_goes_backwards() {
+    fn stamps_grow_when_clock_goes_back() {
         let mut clock = StampClock::new(NodeId(7));
         let a = clock.tick(Timestamp(100));
         let b = clock.tick(Timestamp(50));

@@ -158,7 +158,7 @@ async fn announced_first_message_signals_peers() {
 
 /// And what was rolled back is not.
 #[tokio::test(start_paused = true)]
-async fn announced_events_are_counted_and_told() {
+async fn announced_events_are_counted_and_notified() {
     let counters = Counters::default();
     let _here = metrics::set_default_local_recorder(&counters);
     let shop = Shop::open().await;

@@ -55,7 +55,7 @@ async fn commands_behind_lost_session_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn commands_behind_a_bad_hello_are_refused() {
+async fn commands_after_bad_hello_are_refused() {
     let engine = engine().await;
     let mut ann = Client::new(&engine);
     let frames = json!([
@@ -88,7 +88,7 @@ async fn bad_hello_by_call_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn create_done_twice_comes_to_the_same() {
+async fn create_is_idempotent() {
     let engine = engine().await;
     let (mut ann, mut bob) = (greeted(&engine, "ann").await, greeted(&engine, "bob").await);
     let create = json!({"t": "create", "id": 2, "room": "tea", "open": true, "members": ["cat"]});
@@ -99,8 +99,9 @@ async fn create_done_twice_comes_to_the_same() {
     assert_eq!(code(&bob.ask(create).await), 4523, "it is open, so that it exists is no secret");
 }
 
+/// The refusal to create a room of others does not say that it exists.
 #[tokio::test(start_paused = true)]
-async fn create_of_a_closed_foreign_room_says_little() {
+async fn create_of_foreign_room_reveals_nothing() {
     let engine = engine().await;
     let (mut ann, mut eve) = (greeted(&engine, "ann").await, greeted(&engine, "eve").await);
     ann.ask(json!({"t": "create", "id": 2, "room": "secret"})).await;
@@ -110,7 +111,7 @@ async fn create_of_a_closed_foreign_room_says_little() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn logout_done_twice_is_told_unknown() {
+async fn second_logout_is_unknown_session() {
     let engine = engine().await;
     let mut ann = Client::new(&engine);
     let welcome = ann.ask(json!({"t": "hello", "id": 1, "v": 1, "user": "ann"})).await;
@@ -120,8 +121,9 @@ async fn logout_done_twice_is_told_unknown() {
     assert_eq!(codes(&mut again, json!([hello, {"t": "logout", "id": 2}])).await, [4400, 4400]);
 }
 
+/// Sends and signals to a user's inbox are refused with the same code and text.
 #[tokio::test(start_paused = true)]
-async fn sends_and_signals_to_users_are_refused_alike() {
+async fn sends_and_signals_refuse_alike() {
     let engine = engine().await;
     let mut ann = greeted(&engine, "ann").await;
     let mut bob = greeted(&engine, "bob").await;
@@ -138,7 +140,7 @@ async fn sends_and_signals_to_users_are_refused_alike() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn last_owner_is_told_to_name_another() {
+async fn last_owner_must_name_another() {
     let engine = engine().await;
     let mut ann = greeted(&engine, "ann").await;
     ann.ask(json!({"t": "create", "id": 2, "room": "tea", "members": ["bob"]})).await;

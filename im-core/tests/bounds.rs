@@ -99,8 +99,9 @@ async fn session(engine: &Engine, user: &str) -> ResumeToken {
     ResumeToken { session, secret: Secret::new(text("secret")) }
 }
 
+/// The acks of a call count as long as one of their chunks is held.
 #[tokio::test(start_paused = true)]
-async fn call_counts_until_parts_are_dropped() {
+async fn ack_bytes_count_until_dropped() {
     let engine = started(EngineConfig::default()).await;
     room_of_control_characters(&engine, 10).await;
     let token = session(&engine, "bob").await;
@@ -260,7 +261,7 @@ async fn state_of_all_rooms_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn evicted_state_is_read_when_followed() {
+async fn evicted_state_is_read_on_subscribe() {
     let engine = started(small_states()).await;
     let _ann = rooms_full_of_state(&engine, 100).await;
     let mut bob = greeted(&engine, "bob").await;
@@ -345,7 +346,7 @@ async fn listed(
 
 /// Names that are as long as they may be, more than a page has bytes for.
 #[tokio::test(start_paused = true)]
-async fn lists_of_names_are_cut_by_bytes() {
+async fn name_lists_are_bounded_by_bytes() {
     let max = 4 * KIB;
     let engine = started(EngineConfig::default().max_page_bytes(max)).await;
     let mut ann = greeted(&engine, "ann").await;

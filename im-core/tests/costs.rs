@@ -116,7 +116,7 @@ async fn dear_command_gets_through_after_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn resume_of_a_checkpoint_is_paid_for() {
+async fn resume_of_checkpoint_is_charged() {
     let (engine, till) = with_till().await;
     let mut ann = Client::new(&engine);
     let welcome = ann.ask(json!({"t": "hello", "id": 1, "v": 1, "user": "ann"})).await;
@@ -134,7 +134,7 @@ async fn resume_of_a_checkpoint_is_paid_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn send_behind_a_refused_one_is_free() {
+async fn send_behind_refusal_is_free() {
     let (engine, till) = with_till().await;
     let mut ann = greeted(&engine, "ann").await;
     ann.ask(json!({"t": "create", "id": 900, "room": "tea"})).await;
@@ -233,7 +233,7 @@ async fn until_cut_off(client: &mut Client, mut frame: impl FnMut(u64) -> Value)
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_frames_are_charged_and_cut_off() {
+async fn refused_frames_are_charged_then_disconnected() {
     for bad in ["dance", "send"] {
         let time = Time::new();
         let engine = Engine::builder().allow_anonymous().clock(time.0.clone());
@@ -247,7 +247,7 @@ async fn refused_frames_are_charged_and_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_frames_of_a_stranger_are_cut_off() {
+async fn unauthenticated_flood_is_disconnected() {
     let config = EngineConfig::default().max_flood(20);
     let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
     let mut eve = Client::new(&engine);
@@ -286,7 +286,7 @@ async fn flood_of_refused_frames_is_read_slowly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_as_told_keeps_the_connection() {
+async fn respecting_retry_delay_keeps_connection() {
     let mut time = Time::new();
     let config = EngineConfig::default().max_flood(20);
     let engine = Engine::builder().allow_anonymous().clock(time.0.clone()).config(config);
@@ -307,7 +307,7 @@ async fn waiting_as_told_keeps_the_connection() {
 
 /// While a large resume is looked up, other tasks of the same thread go on.
 #[tokio::test(start_paused = true)]
-async fn large_resume_gives_others_their_turn() {
+async fn large_resume_yields_to_other_tasks() {
     let engine = Engine::builder().allow_anonymous().start().await.unwrap();
     let mut ann = greeted(&engine, "ann").await;
     let (mut wanted, ann_id) = (Vec::new(), UserId::new("ann").unwrap());

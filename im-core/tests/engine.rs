@@ -10,8 +10,9 @@ use serde_json::json;
 
 use support::{Client, greeted};
 
+/// Two users talk in a group, and one of them resumes after a cut.
 #[tokio::test(start_paused = true)]
-async fn two_people_talk_in_a_group_and_one_comes_back() {
+async fn returning_member_receives_missed_messages() {
     let engine = Engine::builder().allow_anonymous().start().await.unwrap();
     let (mut ann, mut bob) = (Client::new(&engine), Client::new(&engine));
     let hello = ann.ask(json!({"t": "hello", "id": 1, "v": 1, "user": "ann"})).await;
@@ -48,8 +49,9 @@ async fn two_people_talk_in_a_group_and_one_comes_back() {
     assert_eq!(ann.until(|f| f["t"] == "event").await["content"]["text"], "hot");
 }
 
+/// A stranger gets the same code for a closed room as for an absent one.
 #[tokio::test(start_paused = true)]
-async fn strangers_do_not_learn_whether_a_closed_room_exists() {
+async fn closed_room_existence_stays_secret() {
     let engine = Engine::builder().allow_anonymous().start().await.unwrap();
     let (mut ann, mut eve) = (greeted(&engine, "ann").await, greeted(&engine, "eve").await);
     ann.ask(json!({"t": "create", "id": 2, "room": "closed"})).await;

@@ -59,17 +59,18 @@ async fn five_minutes(busy: bool, answers: bool) -> Option<Code> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_who_answers_pings_is_kept_in_a_quiet_room() {
+async fn ponging_listener_survives_quiet_room() {
     assert_eq!(five_minutes(false, true).await, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_who_answers_pings_is_kept_in_a_busy_room() {
+async fn ponging_listener_survives_busy_room() {
     assert_eq!(five_minutes(true, true).await, None);
 }
 
+/// A listener that answers no ping is disconnected, also while events are pushed to it.
 #[tokio::test(start_paused = true)]
-async fn a_listener_who_answers_nothing_is_cut_off_whatever_is_sent_to_it() {
+async fn unresponsive_listener_is_disconnected() {
     assert_eq!(five_minutes(false, false).await, Some(Code::IdleTimeout));
     assert_eq!(five_minutes(true, false).await, Some(Code::IdleTimeout));
 }

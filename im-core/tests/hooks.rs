@@ -32,7 +32,7 @@ impl Hooks for Clumsy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_panics_keeps_no_message_back() {
+async fn panicking_hook_blocks_no_message() {
     let engine = Engine::builder().allow_anonymous().hooks(Arc::new(Clumsy)).start().await.unwrap();
     let mut ann = greeted(&engine, "ann").await;
     ann.ask(json!({"t": "create", "id": 2, "room": "tea"})).await;
@@ -89,7 +89,7 @@ async fn engine(hooks: &Arc<Registrar>) -> Engine {
 
 /// All kinds of acts, by a member and by the way of commands.
 #[tokio::test(start_paused = true)]
-async fn hook_is_asked_per_kind_of_act() {
+async fn hook_is_called_per_action_kind() {
     let all = [
         ActionKind::Create,
         ActionKind::Change,

@@ -94,8 +94,9 @@ impl Hooks for Slow {
     }
 }
 
+/// A hook that never returns refuses after its timeout, and other connections go on.
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_never_answers_refuses_after_its_time_and_holds_up_nobody_else() {
+async fn hanging_hook_refuses_after_timeout() {
     let engine = Engine::builder().allow_anonymous().hooks(Arc::new(Slow)).start().await.unwrap();
     let mut ann = Client::greeted(&engine, "ann").await;
     ann.ask(json!({"t": "create", "id": 2, "room": "tea", "open": true})).await;
@@ -123,7 +124,7 @@ async fn a_hook_that_never_answers_refuses_after_its_time_and_holds_up_nobody_el
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_authenticator_that_never_answers_refuses_after_its_time() {
+async fn hanging_authenticator_refuses_after_timeout() {
     // Time-outs of silent connections are looked at so rarely that they do not come first.
     let config = EngineConfig::default().tick(Duration::from_secs(3600));
     let engine =
@@ -153,7 +154,7 @@ async fn an_authenticator_that_never_answers_refuses_after_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn state_that_waits_for_the_store_is_bounded() {
+async fn pending_state_is_bounded() {
     let config = EngineConfig::default().max_state_pending(2);
     let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
     let mut ann = Client::greeted(&engine, "ann").await;
@@ -172,7 +173,7 @@ async fn state_that_waits_for_the_store_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_has_only_so_many_connections_that_have_not_said_who_they_are() {
+async fn pending_handshakes_per_address_are_bounded() {
     let config = EngineConfig::default().max_handshakes_per_address(2);
     let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
     let one: IpAddr = [192, 0, 2, 1].into();

@@ -82,7 +82,7 @@ async fn address_opens_only_so_many_sessions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rooms_are_bounded_by_address_and_user() {
+async fn rooms_per_address_and_user_bounded() {
     let quotas = Allowances::none().rooms_per_address(hourly(3)).rooms_per_user(hourly(2));
     let (engine, _) = engine(quotas).await;
     let (ann, bob) = (
@@ -111,7 +111,7 @@ async fn rooms_are_bounded_by_address_and_user() {
 
 /// A room that is not made, since its id is taken, uses up nothing.
 #[tokio::test(start_paused = true)]
-async fn taken_room_id_uses_no_quota() {
+async fn existing_room_id_uses_no_quota() {
     let quotas = Allowances::none().rooms_per_address(hourly(2)).rooms_per_user(hourly(1));
     let (engine, _) = engine(quotas.bytes_per_user(hourly(200))).await;
     let (ann, bob) = (

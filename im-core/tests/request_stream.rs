@@ -147,8 +147,9 @@ async fn at_tea(room: &str) -> (RequestStream, RequestStream) {
     (ann, bob)
 }
 
+/// Polls that move from node to node miss no event and redeliver none.
 #[tokio::test(start_paused = true)]
-async fn polls_that_go_from_node_to_node_miss_and_repeat_nothing() {
+async fn polls_across_nodes_deliver_once() {
     let (mut ann, mut bob) = at_tea("tea").await;
     let (begun, mut stream_position) = ann.poll(None).await;
     assert_eq!(brief(&begun), ["tea ok"]);
@@ -169,7 +170,7 @@ async fn polls_that_go_from_node_to_node_miss_and_repeat_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_was_lost_comes_again() {
+async fn lost_poll_answer_is_redelivered() {
     let (mut ann, mut bob) = at_tea("tea").await;
     let (_, stream_position) = ann.poll(None).await;
     for text in ["a", "b"] {
@@ -183,8 +184,9 @@ async fn an_answer_that_was_lost_comes_again() {
     assert_eq!(brief(&ann.poll(Some(&next)).await.0), [""; 0]);
 }
 
+/// A subscription change reaches a downlink that is open on another node.
 #[tokio::test(start_paused = true)]
-async fn what_commands_change_reaches_a_downlink_that_is_open_elsewhere() {
+async fn commands_reach_stream_on_other_node() {
     let (mut ann, mut bob) = at_tea("tea").await;
     let down = ann.try_open_stream(None).await.unwrap();
     assert_eq!(brief(&taken(&down).await.0), ["tea ok"]);
@@ -204,8 +206,9 @@ async fn what_commands_change_reaches_a_downlink_that_is_open_elsewhere() {
     assert_eq!(brief(&taken(&down).await.0), ["news:heard"]);
 }
 
+/// A newer downlink supersedes the older ones on any node.
 #[tokio::test(start_paused = true)]
-async fn a_newer_downlink_takes_the_place_of_the_older_one_on_any_node() {
+async fn newer_stream_supersedes_across_nodes() {
     let (mut ann, _) = at_tea("tea").await;
     let downs =
         [ann.try_open_stream(None).await.unwrap(), ann.try_open_stream(None).await.unwrap()];
@@ -222,7 +225,7 @@ async fn a_newer_downlink_takes_the_place_of_the_older_one_on_any_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn state_comes_once_and_again_only_when_it_has_changed() {
+async fn state_is_delivered_once_until_changed() {
     let (mut ann, mut bob) = at_tea("tea").await;
     let set = |value: u64| json!({"t": "put_state", "id": 7, "room": "tea", "key": "kettle", "value": value});
     bob.call(set(1)).await;
@@ -238,8 +241,9 @@ async fn state_comes_once_and_again_only_when_it_has_changed() {
     assert_eq!(brief(&ann.poll(Some(&stream_position)).await.0), [""; 0]);
 }
 
+/// State that is not yet written to the store is delivered on each node.
 #[tokio::test(start_paused = true)]
-async fn state_that_is_on_its_way_to_the_store_is_there_on_every_node() {
+async fn unwritten_state_reaches_every_node() {
     let never = Duration::from_secs(3600);
     // The store is as late as can be, and nothing is compared with it.
     let mut ann =
@@ -263,8 +267,9 @@ async fn state_that_is_on_its_way_to_the_store_is_there_on_every_node() {
     }
 }
 
+/// A removed member gets the status `denied` once and no more events.
 #[tokio::test(start_paused = true)]
-async fn who_is_removed_is_told_once_and_hears_no_more() {
+async fn removed_member_gets_one_denied_status() {
     let (mut ann, mut bob) = at_tea("tea").await;
     bob.call(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let (_, stream_position) = bob.poll(None).await;
@@ -275,8 +280,9 @@ async fn who_is_removed_is_told_once_and_hears_no_more() {
     assert_eq!(brief(&bob.poll(Some(&stream_position)).await.0), [""; 0]);
 }
 
+/// Many busy rooms make progress although a stream position holds few of them.
 #[tokio::test(start_paused = true)]
-async fn many_busy_rooms_get_ahead_with_small_marks() {
+async fn many_busy_rooms_fit_small_positions() {
     let mut ann = RequestStream::new(EngineConfig::default()).await;
     ann.hello("ann").await;
     let rooms: Vec<String> = (0..300).map(|n| format!("room{n}")).collect();
@@ -312,8 +318,9 @@ async fn many_busy_rooms_get_ahead_with_small_marks() {
     );
 }
 
+/// A resume says which rooms are subscribed, and rooms without hello are added.
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_says_what_is_followed() {
+async fn returning_session_states_its_rooms() {
     let (mut ann, mut bob) = at_tea("tea").await;
     bob.call(json!({"t": "create", "id": 4, "room": "news", "open": true, "members": ["ann"]}))
         .await;
@@ -344,8 +351,9 @@ async fn who_comes_back_says_what_is_followed() {
     assert_eq!(begun, ["news ok", "tea reset", "news:a"], "without a hello rooms are added");
 }
 
+/// A ticket opens one downlink, and later only resumes it.
 #[tokio::test(start_paused = true)]
-async fn a_ticket_opens_once_and_then_only_takes_up_again() {
+async fn ticket_opens_one_stream() {
     let (mut ann, _) = at_tea("tea").await;
     let granted = ann.call(json!({"t": "ticket", "id": 4})).await;
     assert_eq!(granted["within_ms"], 60_000, "{granted}");
@@ -375,7 +383,7 @@ async fn a_ticket_opens_once_and_then_only_takes_up_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_without_a_good_session_are_refused_as_a_whole() {
+async fn requests_without_session_are_refused() {
     let (mut ann, bob) = at_tea("tea").await;
     let ping = json!({"t": "ping", "id": 4});
     let token = ann.token.take();
@@ -403,8 +411,9 @@ async fn requests_without_a_good_session_are_refused_as_a_whole() {
     assert_eq!(ann.try_call(ping).await.unwrap_err(), Code::UnknownSession);
 }
 
+/// A message with more commands than may be in flight gets all its acks.
 #[tokio::test(start_paused = true)]
-async fn a_message_with_more_commands_than_may_wait_is_answered_whole() {
+async fn oversized_batch_is_answered_whole() {
     let mut ann = RequestStream::new(EngineConfig::default().max_in_flight(2)).await;
     ann.hello("ann").await;
     let pings: Vec<Value> = (0..50).map(|id| json!({"t": "ping", "id": id})).collect();
@@ -418,8 +427,9 @@ async fn sip(connection: &Connection) -> (Vec<Value>, String) {
     (frames, connection.stream_position().to_string())
 }
 
+/// Statuses that were not delivered on one downlink come with the next.
 #[tokio::test(start_paused = true)]
-async fn what_was_not_handed_out_is_said_again() {
+async fn undelivered_statuses_are_resent() {
     let mut ann = RequestStream::new(EngineConfig::default()).await;
     ann.hello("ann").await;
     let rooms: Vec<String> = (0..5).map(|n| format!("room{n}")).collect();
@@ -438,7 +448,7 @@ async fn what_was_not_handed_out_is_said_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_that_was_not_handed_out_is_told_again() {
+async fn undelivered_gap_is_resent() {
     let store = Arc::new(MemoryStore::new().keep_events(3));
     let engine = Engine::builder().allow_anonymous().store(store).start().await.unwrap();
     let mut ann = RequestStream { engines: vec![engine.clone(), engine], turn: 0, token: None };
@@ -459,7 +469,7 @@ async fn a_gap_that_was_not_handed_out_is_told_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_denial_that_was_not_handed_out_is_told_again() {
+async fn undelivered_denial_is_resent() {
     let (mut ann, mut bob) = at_tea("tea").await;
     bob.call(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let down = bob.try_open_stream(None).await.unwrap();
@@ -472,8 +482,9 @@ async fn a_denial_that_was_not_handed_out_is_told_again() {
     assert_eq!(brief(&bob.poll(Some(&stream_position)).await.0), [""; 0]);
 }
 
+/// State that arrives after the end of a downlink is delivered by the next.
 #[tokio::test(start_paused = true)]
-async fn state_that_came_after_the_end_of_a_downlink_is_handed_out_by_the_next() {
+async fn late_state_reaches_next_stream() {
     let (mut ann, mut bob) = at_tea("tea").await;
     let set = |value: u64| json!({"t": "put_state", "id": 7, "room": "tea", "key": "kettle", "value": value});
     bob.call(set(1)).await;
@@ -488,8 +499,9 @@ async fn state_that_came_after_the_end_of_a_downlink_is_handed_out_by_the_next()
     assert_eq!(brief(&ann.poll(Some(&stream_position)).await.0), ["tea snapshot of 1"]);
 }
 
+/// A stream position of another session or of a later revision is ignored.
 #[tokio::test(start_paused = true)]
-async fn a_mark_of_another_session_or_of_a_later_day_says_nothing() {
+async fn foreign_or_later_position_is_ignored() {
     let (mut ann, mut bob) = at_tea("tea").await;
     bob.call(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let (_, others) = bob.poll(None).await;
@@ -501,8 +513,9 @@ async fn a_mark_of_another_session_or_of_a_later_day_says_nothing() {
     assert_eq!(brief(&ann.poll(Some(&mine)).await.0), [""; 0]);
 }
 
+/// A checkpoint read after the end of a downlink subscribes nothing.
 #[tokio::test(start_paused = true)]
-async fn a_look_at_the_checkpoint_after_the_end_follows_nothing() {
+async fn ended_stream_ignores_checkpoint_change() {
     let (mut ann, mut bob) = at_tea("tea").await;
     let down = ann.try_open_stream(None).await.unwrap();
     down.close(Code::Closed);
@@ -550,7 +563,7 @@ async fn stream_position_moves_no_checkpoint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_has_only_so_many_calls_under_way() {
+async fn concurrent_calls_per_user_are_bounded() {
     let config = EngineConfig::default().max_calls_per_user(2);
     let engine = Engine::builder()
         .allow_anonymous()

@@ -59,8 +59,9 @@ impl World {
     }
 }
 
+/// The policy trims rooms, and a subscriber behind the trim gets the status `gap`.
 #[tokio::test(start_paused = true)]
-async fn rooms_lose_what_the_policy_does_not_keep_and_readers_are_told() {
+async fn retention_trims_rooms_and_sends_gap() {
     let policy = Retention { count: Some(5), ..Retention::default() };
     let world = world(Arc::new(policy), EngineConfig::default().window_events(2)).await;
     world.filled("a", 20).await;
@@ -88,7 +89,7 @@ async fn rooms_lose_what_the_policy_does_not_keep_and_readers_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn age_is_counted_by_the_engines_clock() {
+async fn age_uses_engine_clock() {
     let policy = Retention { age: Some(Duration::from_secs(60)), ..Retention::default() };
     let world = world(Arc::new(policy), EngineConfig::default()).await;
     world.filled("a", 3).await;
@@ -107,7 +108,7 @@ async fn age_is_counted_by_the_engines_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_round_is_bounded_and_the_next_one_goes_on() {
+async fn upkeep_round_is_bounded_and_continues() {
     let policy = Retention { count: Some(1), ..Retention::default() };
     let config = EngineConfig::default().upkeep_rooms(2).upkeep_events(8);
     let world = world(Arc::new(policy), config).await;
@@ -132,8 +133,9 @@ async fn a_round_is_bounded_and_the_next_one_goes_on() {
     assert_eq!(firsts().await, [6, 6, 6, 6]);
 }
 
+/// A custom policy decides for each room, and its panic spares the other rooms.
 #[tokio::test(start_paused = true)]
-async fn a_policy_of_ones_own_decides_room_by_room_and_its_panic_spares_the_others() {
+async fn custom_policy_panic_spares_other_rooms() {
     struct Own;
     impl RetentionPolicy for Own {
         fn keep(&self, room: &RoomRecord, _now: Timestamp) -> Keep {
@@ -154,7 +156,7 @@ async fn a_policy_of_ones_own_decides_room_by_room_and_its_panic_spares_the_othe
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_deleted_rooms_leave_behind_is_removed_in_the_background() {
+async fn deleted_rooms_are_purged_in_background() {
     let config = EngineConfig::default().upkeep_events(1);
     let world = world(Arc::new(Retention::default()), config).await;
     world.filled("a", 600).await;

@@ -96,8 +96,9 @@ async fn tea(limiter: Arc<Scripted>, hooks: bool) -> (Engine, Client) {
     (engine, ann)
 }
 
+/// A rate-limited send is awaited as one that the store refused.
 #[tokio::test(start_paused = true)]
-async fn one_that_comes_too_fast_is_awaited_like_one_that_the_store_refuses() {
+async fn rate_limited_send_is_awaited() {
     let limiter = Arc::new(Scripted::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
     let sends = [send(1, "a"), send(2, "b"), send(3, "c"), send(4, "d")];
@@ -110,7 +111,7 @@ async fn one_that_comes_too_fast_is_awaited_like_one_that_the_store_refuses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_gives_one_up_and_goes_on_with_others_is_held_up_until_five_seconds_of_silence() {
+async fn abandoned_send_delays_others_five_seconds() {
     let limiter = Arc::new(Scripted::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
     limiter.script([false]);
@@ -125,8 +126,9 @@ async fn who_gives_one_up_and_goes_on_with_others_is_held_up_until_five_seconds_
     assert_eq!(said(&engine).await, ["d", "e"]);
 }
 
+/// A client that abandons a send and retries the next continues at once.
 #[tokio::test(start_paused = true)]
-async fn who_gives_one_up_and_sends_the_next_again_goes_on_at_once() {
+async fn resending_next_abandons_refused_send() {
     let limiter = Arc::new(Scripted::default());
     let (engine, mut ann) = tea(limiter.clone(), false).await;
     let sends = [send(1, "a"), send(2, "b"), send(3, "c")];
@@ -136,8 +138,9 @@ async fn who_gives_one_up_and_sends_the_next_again_goes_on_at_once() {
     assert_eq!(said(&engine).await, ["b", "c"]);
 }
 
+/// A hook that fails for longer than sends are awaited changes no order.
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_is_away_for_longer_than_sends_are_waited_for_changes_no_order() {
+async fn slow_hook_keeps_sender_order() {
     let (away, deaf) = (4, Arc::new(AtomicUsize::new(0)));
     let hooks = Arc::new(Deaf(deaf.clone()));
     let engine = Engine::builder().allow_anonymous().hooks(hooks).start().await.unwrap();
@@ -150,8 +153,9 @@ async fn a_hook_that_is_away_for_longer_than_sends_are_waited_for_changes_no_ord
     assert_eq!(said(&engine).await, ["1", "2", "3", "4", "5", "6"]);
 }
 
+/// A send with a retryable refusal by a hook is awaited until its final answer.
 #[tokio::test(start_paused = true)]
-async fn one_that_a_hook_keeps_waiting_is_awaited_until_it_is_answered_for_good() {
+async fn hook_refusal_is_awaited_until_final() {
     let (engine, mut ann) = tea(Arc::default(), true).await;
     let sends = [send(1, "mumble"), send(2, "b"), send(3, "c")];
     assert_eq!(pipelined(&mut ann, &sends).await, [4201, 4206, 4206]);
@@ -176,7 +180,7 @@ fn peer() -> Peer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn from_one_request_to_the_next_the_session_keeps_its_order() {
+async fn sender_order_holds_across_requests() {
     let limiter = Arc::new(Scripted::default());
     let (engine, _ann) = tea(limiter.clone(), false).await;
     let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"}).to_string();

@@ -32,7 +32,7 @@ fn again(welcome: &Value) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_hint_spares_the_younger_connection() {
+async fn late_hint_spares_newer_connection() {
     let bus = Arc::new(MemoryBus::new(16));
     let engine = Engine::builder().allow_anonymous().bus(bus.clone()).start().await.unwrap();
     let mut first = Client::new(&engine);
@@ -58,7 +58,7 @@ async fn a_late_hint_spares_the_younger_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ending_all_sessions_reaches_every_one_of_them() {
+async fn ending_all_sessions_covers_every_page() {
     let engine = Engine::builder().allow_anonymous().start().await.unwrap();
     for n in 0..600 {
         let record = SessionRecord {
@@ -77,7 +77,7 @@ async fn ending_all_sessions_reaches_every_one_of_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_too_many_leaves_no_session_behind() {
+async fn refused_connection_leaves_no_session() {
     let config = EngineConfig::default().max_connections_per_user(1);
     let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
     let _first = greeted(&engine, "ann").await;
@@ -88,7 +88,7 @@ async fn a_connection_too_many_leaves_no_session_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_in_use_lives_on() {
+async fn session_in_use_does_not_expire() {
     let config = EngineConfig::default().session_ttl(Duration::from_secs(1000));
     let (engine, clock) = by_the_clock(config, 0).await;
     let mut ann = Client::new(&engine);
@@ -109,7 +109,7 @@ async fn a_session_in_use_lives_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_was_logged_out_does_not_come_back() {
+async fn logged_out_session_does_not_return() {
     // So short a life that leaving would prolong it.
     let config = EngineConfig::default().session_ttl(Duration::from_secs(3600));
     let (engine, clock) = by_the_clock(config, 1_000_000).await;

@@ -135,8 +135,9 @@ fn apply(damage: &[Damage], bytes: &mut Vec<u8>) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
+    /// A value survives both encodings with one content hash.
     #[test]
-    fn every_value_survives_both_encodings_with_one_content_hash(value in value()) {
+    fn values_round_trip_in_both_encodings(value in value()) {
         let kind = EventKind::message();
         let hash = content_hash(&kind, &value);
         for encoding in Encoding::ALL {
@@ -154,7 +155,7 @@ proptest! {
     }
 
     #[test]
-    fn both_encodings_count_and_measure_a_value_alike(value in value()) {
+    fn encodings_measure_values_alike(value in value()) {
         let frame = frame(value);
         let mut limits = roomy();
         let plain = !format!("{frame:?}").contains("Bytes(");
@@ -172,16 +173,18 @@ proptest! {
         }
     }
 
+    /// Decoding random bytes neither panics nor exceeds the limits.
     #[test]
-    fn random_bytes_never_panic_and_never_exceed_the_limits(bytes in vec(any::<u8>(), 0..600)) {
+    fn random_bytes_stay_within_limits(bytes in vec(any::<u8>(), 0..600)) {
         for encoding in Encoding::ALL {
             checked(&bytes, encoding, &small());
         }
         let _ = Content::from_packed(Bytes::from(bytes));
     }
 
+    /// Decoding random MessagePack headers neither panics nor exceeds the limits.
     #[test]
-    fn random_headers_never_panic_and_never_exceed_the_limits(
+    fn random_headers_stay_within_limits(
         heads in vec(prop_oneof![
             select(vec![0xc0_u8, 0xc1, 0xc2, 0xc4, 0xc5, 0xc6, 0xc7, 0xc8, 0xc9, 0xca, 0xcb, 0xcf, 0xd3, 0xd4, 0xd8,
                 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf]),
@@ -193,16 +196,18 @@ proptest! {
         checked(&heads, Encoding::MsgPack, &small());
     }
 
+    /// Decoding random JSON tokens neither panics nor exceeds the limits.
     #[test]
-    fn random_tokens_never_panic_and_never_exceed_the_limits(
+    fn random_tokens_stay_within_limits(
         tokens in vec(select(vec!["[", "]", "{", "}", ",", ":", "\"", "\\", "\"a\":", "\"$bytes\":\"AA==\"", "\"$\":1",
             "\"b\"", "1", "-", "0", "e", ".", "1e400", "9007199254740993", "null", "true", " ", "\n", "\\ud800", "é"]), 0..80),
     ) {
         checked(tokens.concat().as_bytes(), Encoding::Json, &small());
     }
 
+    /// Decoding damaged messages neither panics nor exceeds the limits.
     #[test]
-    fn damaged_messages_never_panic_and_never_exceed_the_limits(
+    fn damaged_messages_stay_within_limits(
         values in vec(value(), 1..4),
         damage in vec(damage(), 0..4),
     ) {
@@ -324,7 +329,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_reads_as_a_frame_survives_being_written(value in plausible()) {
+    fn decoded_frames_survive_reencoding(value in plausible()) {
         if let Ok(command) = Command::from_value(value.clone()) {
             prop_assert_eq!(Command::from_value(command.to_value()), Ok(command.clone()));
             for encoding in Encoding::ALL {

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bearer_token_is_found_whatever_the_case_of_its_scheme() {
+    fn bearer_scheme_ignores_case() {
         assert_eq!(token(&[("authorization", "Bearer abc")]).as_deref(), Some("abc"));
         assert_eq!(token(&[("authorization", "bearer  abc ")]).as_deref(), Some("abc"));
         assert_eq!(token(&[("authorization", "Basic YTpi")]), None);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn ambiguous_credentials_are_refused() {
         let long = format!("Bearer {}", "x".repeat(MAX_TOKEN + 1));
         let code = |headers: &[(&str, &str)]| credentials(&request(headers)).unwrap_err().code();
         assert_eq!(code(&[("authorization", &long)]), Code::TooLarge);
@@ -133,8 +133,9 @@ mod tests {
         assert_eq!(cookies(&[("cookie", "")]), None);
     }
 
+    /// Cookie headers are joined, and an established identity is used.
     #[test]
-    fn cookies_are_joined_and_an_identity_is_taken_over() {
+    fn cookies_join_and_identity_is_used() {
         let mut request = request(&[("cookie", "a=1"), ("cookie", "b=2; c=3")]);
         let anna = Identity::of(UserId::new("anna").unwrap());
         request.extensions_mut().insert(anna.clone());
@@ -143,8 +144,9 @@ mod tests {
         assert_eq!(credentials.established, Some(anna));
     }
 
+    /// The peer address is absent unless an extension of the request holds it.
     #[test]
-    fn the_address_is_known_only_if_somebody_says_so() {
+    fn peer_address_needs_extension() {
         let mut request = request(&[]);
         assert_eq!(peer_address(request.extensions()), None);
         request.extensions_mut().insert(PeerAddr("192.0.2.1:4000".parse().unwrap()));

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn only_proxies_say_who_the_client_is() {
+    fn only_proxies_may_forward_addresses() {
         assert_eq!(of("192.0.2.9:1", &["192.0.2.1"]), "192.0.2.9");
         assert_eq!(of("127.0.0.1:1", &["192.0.2.1"]), "192.0.2.1");
         assert_eq!(of("[::ffff:127.0.0.1]:1", &["[2001:db8::1]:4000"]), "2001:db8::1");

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn several_lines_make_one_list() {
+    fn header_lines_form_one_list() {
         for lines in [
             &["keep-alive, Upgrade"][..],
             &["keep-alive", "Upgrade"],

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn listed_origins_stand_beside_the_own() {
+    fn listed_origins_join_own_origin() {
         let listed = vec![Origin::parse("https://chat.example.org").unwrap()];
         let policy = OriginPolicy::SameOriginAnd(listed);
         assert!(check(&policy, "127.0.0.1:8080", &["https://chat.example.org"]));
@@ -264,8 +264,9 @@ mod tests {
         }
     }
 
+    /// A request without Origin is no page and passes, and one with two is refused.
     #[test]
-    fn no_origin_is_no_page_and_two_are_a_trick() {
+    fn missing_origin_passes_two_are_refused() {
         assert!(check(&OriginPolicy::default(), "a.example", &[]));
         assert!(!check(
             &OriginPolicy::default(),
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_written_as_browsers_write_it() {
+    fn origin_serialises_like_browsers() {
         assert_eq!(
             Origin::parse("HTTPS://App.Example:443").unwrap().to_string(),
             "https://app.example"

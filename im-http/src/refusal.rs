@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_a_status_that_says_no() {
+    fn every_code_has_error_status() {
         for code in Code::ALL {
             let status = status_of(*code);
             assert!(status.is_client_error() || status.is_server_error(), "{code}: {status}");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_range_of_a_code_and_its_status_agree() {
+    fn code_range_matches_status() {
         for code in Code::ALL.iter().filter(|code| code.advice() == Advice::Refresh) {
             assert_eq!(status_of(*code), StatusCode::UNAUTHORIZED);
         }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_body_is_json_and_tells_code_and_delay() {
+    async fn refusal_body_is_json_with_delay() {
         let error = Error::new(Code::Overloaded, "accept", "a \"busy\"\nserver")
             .retry_after(Duration::from_millis(2500));
         let response = Refusal::from(&error).into_response();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_for_want_of_credentials_names_a_challenge() {
+    fn missing_credentials_answer_names_challenge() {
         let response = Refusal::from(&Error::of(Code::Unauthenticated, "accept")).into_response();
         assert_eq!(response.headers()[WWW_AUTHENTICATE], "Bearer");
     }

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_its_id_and_its_secret() {
+    fn session_header_is_id_and_secret() {
         let read = |values: &[&str]| session(&headers(&IM_SESSION, values));
         assert!(read(&[]).unwrap().is_none());
         let token = read(&["s1 a secret"]).unwrap().unwrap();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_the_query_are_decoded_and_stand_there_once() {
+    fn query_fields_decode_and_are_unique() {
         let uri: Uri = "/im/sse?ticket=a%20b+c&at=&at2=%0d%0a".parse().unwrap();
         assert_eq!(query(&uri, "ticket").unwrap().as_deref(), Some("a b c"));
         assert_eq!(query(&uri, "at").unwrap(), None, "empty means none");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_encoding_wanted_is_json_unless_said_otherwise() {
+    fn json_is_the_default_encoding() {
         let read = |values: &[&str]| accepted(&headers(&ACCEPT, values));
         for json in [&[][..], &["*/*"], &["application/json"], &["application/msgpack;q=0"]] {
             assert_eq!(read(json), Encoding::Json, "{json:?}");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_taken_where_it_is_asked_for_and_not_refused() {
+    fn gzip_needs_accept_encoding() {
         let read = |values: &[&str]| accepts_gzip(&headers(&ACCEPT_ENCODING, values));
         for good in [
             &["gzip"][..],

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_has_its_bound_and_others_do_not_feel_it() {
+    fn network_bound_spares_other_networks() {
         let limiter = SocketLimiter::default();
         let enter = |address: &str| limiter.enter(Some(address.parse().unwrap()), 4, 2);
         let (first, second) = (enter("2001:db8::1").unwrap(), enter("2001:db8::2").unwrap());

@@ -283,7 +283,7 @@ mod tests {
 
     /// The largest message over an uplink of 1,500 bytes a second arrives, although it takes longer than the time-out.
     #[tokio::test(start_paused = true)]
-    async fn slow_body_is_read_to_its_end() {
+    async fn slow_body_is_read_whole() {
         let body = Drip::new(64 * 1024, 750, Duration::from_millis(500));
         let within = UplinkConfig::default().body_timeout;
         let begin = Instant::now();

@@ -125,8 +125,9 @@ mod tests {
 
     use super::*;
 
+    /// A write waits as long as the peer reads some bytes, and times out otherwise.
     #[tokio::test(start_paused = true)]
-    async fn a_peer_who_takes_something_now_and_then_is_waited_for_and_no_other() {
+    async fn slow_peer_waits_idle_times_out() {
         let (mut reader, writer) = tokio::io::duplex(16);
         let mut writer = WriteTimeout::new(writer, Duration::from_secs(30), Arc::default());
         let reading = async {

@@ -107,7 +107,7 @@ async fn large_answers_are_streamed_in_msgpack() {
 /// Eight pages of 40 KiB to a peer that takes 2 KiB a second, which is longer than all time-outs, while the acks of all
 /// connections are nearly too many.
 #[tokio::test(start_paused = true)]
-async fn slow_reader_outlives_tight_acks() {
+async fn slow_peer_outlives_full_ack_budget() {
     const KIB: usize = 1024;
     let config =
         EngineConfig::default().max_page_bytes(48 * KIB).ack_bytes(32 * KIB).acks_bytes(160 * KIB);

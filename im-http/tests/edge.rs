@@ -79,7 +79,7 @@ fn recorded(answer: &Answer) -> (u16, Option<u16>) {
 }
 
 #[tokio::test]
-async fn a_message_is_answered_by_the_list_of_its_replies() {
+async fn message_is_answered_by_ack_list() {
     let at = served(&engine().await, UplinkConfig::default()).await;
     let all = json!([
         {"t": "hello", "id": 1, "v": 1, "user": "ann"},
@@ -103,8 +103,9 @@ async fn a_message_is_answered_by_the_list_of_its_replies() {
     assert_eq!(answer.body[0], 0x91, "a list of one");
 }
 
+/// The offer names version and transports, and a draining server refuses it.
 #[tokio::test]
-async fn what_is_offered_is_said() {
+async fn offer_names_version_and_transports() {
     let engine = engine().await;
     let at = served(&engine, UplinkConfig::default()).await;
     let answer = ask(at, "GET /im", &[], b"").await;
@@ -132,7 +133,7 @@ async fn what_is_offered_is_said() {
 }
 
 #[tokio::test]
-async fn bad_requests_are_refused_each_with_its_number() {
+async fn bad_requests_get_their_codes() {
     let at = served(&engine().await, UplinkConfig::default()).await;
     let (ann, bob) = (hello(at, "ann").await, hello(at, "bob").await);
     let ping = json!({"t": "ping", "id": 1});
@@ -218,7 +219,7 @@ async fn unknown_frames_by_post_are_charged() {
 }
 
 #[tokio::test]
-async fn bodies_are_bounded_in_bytes_and_time() {
+async fn body_size_and_time_are_bounded() {
     let config = UplinkConfig::default().body_timeout(Duration::from_millis(100));
     let at = served(&engine().await, config).await;
     let session = hello(at, "ann").await;
@@ -260,7 +261,7 @@ async fn bodies_are_bounded_in_bytes_and_time() {
 
 /// One clock for each body: behind our listener the uplink's time counts, directly and through other routers.
 #[tokio::test]
-async fn uplink_time_replaces_the_listeners() {
+async fn body_timeout_replaces_listener_timeout() {
     let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"});
     let config = || ListenerConfig::default().body_timeout(Duration::ZERO);
     let edge = Edge::new(engine().await, UplinkConfig::default());
@@ -282,8 +283,9 @@ async fn uplink_time_replaces_the_listeners() {
     assert_eq!(recorded(&within(client.finish()).await.unwrap()), (408, Some(4205)));
 }
 
+/// Pages of other origins are refused, and those of listed origins may read the answer.
 #[tokio::test]
-async fn pages_of_other_origins_are_refused_and_listed_ones_may_read() {
+async fn unlisted_origins_are_refused() {
     let origins = OriginPolicy::only(["https://app.example"]).unwrap();
     let edge = Edge::new(engine().await, UplinkConfig::default()).origins(origins);
     let at = serve(edge).await;
@@ -325,7 +327,7 @@ async fn pages_of_other_origins_are_refused_and_listed_ones_may_read() {
 }
 
 #[tokio::test]
-async fn it_is_mounted_in_axum_and_in_warp() {
+async fn edge_mounts_in_axum_and_warp() {
     let engine = engine().await;
     let app =
         axum::Router::new().nest_service("/im", Edge::new(engine.clone(), UplinkConfig::default()));

@@ -107,7 +107,7 @@ async fn foreign_authority_on_loopback_is_refused() {
 }
 
 #[tokio::test]
-async fn who_asks_nothing_is_let_go() {
+async fn idle_http2_connection_is_closed() {
     let config = ListenerConfig::default().header_timeout(Duration::from_millis(200));
     let (address, roots) = serve(config).await;
     let mut silent = connect(address, roots, &["h2"]).await;

@@ -55,7 +55,7 @@ async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
 const POST: &str = "POST /a/b?c=%20d HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello";
 
 #[tokio::test]
-async fn a_service_is_told_the_whole_request_and_who_sent_it() {
+async fn service_gets_request_and_peer_address() {
     let listener = Listener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(listener.serve(tower::service_fn(echo::<TimedBody>)));
@@ -65,7 +65,7 @@ async fn a_service_is_told_the_whole_request_and_who_sent_it() {
 }
 
 #[tokio::test]
-async fn through_warp_it_is_told_the_same() {
+async fn warp_mount_passes_the_same_request() {
     let routes = im_http::warp::mount(tower::service_fn(echo::<im_http::warp::RequestBody>));
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -106,7 +106,7 @@ async fn heads_over_the_bound_are_refused() {
 }
 
 #[tokio::test]
-async fn no_more_connections_are_served_at_once_than_allowed() {
+async fn served_connections_are_bounded() {
     let config = ListenerConfig::default().max_connections(2);
     let listener = Listener::bind("127.0.0.1:0").await.unwrap().config(config);
     let address = listener.local_addr().unwrap();
@@ -134,8 +134,9 @@ async fn no_more_connections_are_served_at_once_than_allowed() {
     assert_eq!(highest.load(Ordering::SeqCst), 2);
 }
 
+/// A stopping listener finishes running requests and accepts no new ones.
 #[tokio::test]
-async fn what_is_in_flight_ends_and_nothing_new_begins() {
+async fn stopping_listener_finishes_running_requests() {
     let listener = Listener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (begun, has_begun) = oneshot::channel();
@@ -165,8 +166,9 @@ async fn what_is_in_flight_ends_and_nothing_new_begins() {
     within(serving).await.unwrap().unwrap();
 }
 
+/// A request that does not finish within `stop_within` is cut off.
 #[tokio::test]
-async fn what_does_not_end_in_time_is_cut_off() {
+async fn overdue_requests_are_cut_off() {
     let config = ListenerConfig::default().stop_within(Duration::ZERO);
     let listener = Listener::bind("127.0.0.1:0").await.unwrap().config(config);
     let address = listener.local_addr().unwrap();
@@ -185,7 +187,7 @@ async fn what_does_not_end_in_time_is_cut_off() {
 }
 
 #[test]
-fn certificates_that_cannot_be_used_are_refused_with_a_reason() {
+fn unusable_certificates_are_refused() {
     let one = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
     let chain = one.cert.pem();

@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_cut_is_joined_again(len in 0usize..30_000, batch in any::<u64>()) {
+        fn split_record_joins_unchanged(len in 0usize..30_000, batch in any::<u64>()) {
             let record: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
             let (first, parts) = cut(&record, batch).unwrap();
             prop_assert!(first.len() <= PART + 11 && parts.iter().all(|part| part.len() <= PART));
@@ -101,8 +101,9 @@ mod tests {
         }
     }
 
+    /// A record over the maximum is refused, and a missing part of one is detected.
     #[test]
-    fn what_is_too_large_is_refused_and_a_missing_part_is_noticed() {
+    fn oversized_or_incomplete_record_is_refused() {
         assert!(cut(&vec![0; MAX_RECORD + 1], 1).is_err());
         let record = vec![7; 3 * PART];
         let (first, _) = cut(&record, 1).unwrap();

@@ -80,8 +80,9 @@ fn read(from: &mut File, to: &mut [u8]) -> io::Result<usize> {
 mod tests {
     use super::*;
 
+    /// The check reads all segments that no snapshot covers.
     #[test]
-    fn all_that_no_snapshot_covers_is_read() {
+    fn uncovered_segments_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let sled = folder.path();
         check(&sled.join("not there")).unwrap();
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_of_a_segment_is_read_from_its_head() {
+    fn segment_offset_is_read_from_header() {
         let folder = tempfile::tempdir().unwrap();
         let db = sled::open(folder.path()).unwrap();
         // More than a segment.

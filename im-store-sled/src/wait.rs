@@ -36,8 +36,9 @@ pub(crate) fn within<T>(longest: Duration, future: impl Future<Output = T>) -> O
 mod tests {
     use super::*;
 
+    /// A future that does not complete is awaited no longer than the limit.
     #[test]
-    fn what_does_not_come_is_not_waited_for() {
+    fn wait_ends_at_its_limit() {
         assert_eq!(within(Duration::ZERO, std::future::pending::<()>()), None);
         let (send, receive) = tokio::sync::oneshot::channel();
         let sender = thread::spawn(move || send.send(7));

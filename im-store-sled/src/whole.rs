@@ -72,8 +72,9 @@ pub(crate) fn undo(changes: &[Change]) -> sled::Batch {
 mod tests {
     use super::*;
 
+    /// A partial commit is distinguished from a whole and a missing one, and is rolled back.
     #[test]
-    fn half_a_commit_is_told_from_all_and_nothing_and_is_taken_back() {
+    fn partial_commit_is_recognised_and_undone() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         db.insert(b"changed", b"old").unwrap();
         db.insert(b"removed", b"old").unwrap();

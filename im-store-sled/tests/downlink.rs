@@ -22,8 +22,9 @@ fn text(frame: &Value, field: &str) -> String {
     frame.get(field).and_then(Value::as_text).unwrap_or_default().to_owned()
 }
 
+/// A downlink with many rooms begins on a store that makes one read at a time.
 #[tokio::test]
-async fn many_rooms_begin_on_a_store_that_reads_one_thing_at_a_time() {
+async fn many_rooms_begin_with_one_read() {
     let folder = tempfile::tempdir().unwrap();
     let config = SledConfig::new(folder.path()).cache_bytes(4 << 20).max_reads(1);
     let store = SledStore::open(config).await.unwrap();

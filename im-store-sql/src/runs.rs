@@ -241,8 +241,9 @@ mod tests {
         rows.iter().map(|row| row.get("detail")).collect()
     }
 
+    /// The query plan finds messages by run whatever statistics SQLite has of the tables.
     #[tokio::test]
-    async fn messages_are_found_by_their_runs_whatever_sqlite_has_heard_of_the_tables() {
+    async fn messages_are_found_by_run() {
         let (from, until) = (Seq::ZERO, Seq::MAX);
         let delete = Statement::new("DELETE FROM im_messages").of_room(7, from, until);
         let delete = delete.sql(" AND content_hash IS NULL");

@@ -202,8 +202,9 @@ pub(crate) fn bounded_pieces<T>(
 mod tests {
     use super::*;
 
+    /// The pieces have powers of two as sizes and leave no item out.
     #[test]
-    fn pieces_are_powers_of_two_and_leave_nothing_out() {
+    fn pieces_are_powers_of_two() {
         for count in [0, 1, 2, 3, 300, 512, 513, 1_100] {
             let items: Vec<usize> = (0..count).collect();
             let cut: Vec<&[usize]> = pieces(&items).collect();
@@ -213,8 +214,9 @@ mod tests {
         }
     }
 
+    /// A piece stays below the byte limit, unless it is one larger item.
     #[test]
-    fn pieces_are_bounded_in_bytes_but_for_one_that_is_larger() {
+    fn pieces_are_bounded_by_bytes() {
         let sizes = [1, MAX_BYTES, 1, MAX_BYTES + 1, MAX_BYTES / 2, MAX_BYTES / 2, 1, 1, 1];
         let cut: Vec<&[usize]> = bounded_pieces(&sizes, |size| *size).collect();
         assert_eq!(cut.concat(), sizes);

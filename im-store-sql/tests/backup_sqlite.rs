@@ -50,8 +50,9 @@ async fn log(store: &SqliteStore) -> Vec<(u64, String)> {
     page.events.iter().map(|e| (e.seq.get(), format!("{:?}", e.content.value()))).collect()
 }
 
+/// A backup is one moment of a store in use.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_is_one_moment_of_a_store_in_use() {
+async fn backup_is_consistent_during_use() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder.path().join("im.db")).await;
     let engine = engine(&store).await;
@@ -102,8 +103,9 @@ async fn a_backup_is_one_moment_of_a_store_in_use() {
     store.close().await.unwrap();
 }
 
+/// A backup overwrites no file, and a failed one leaves no partial file.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_overwrites_nothing_and_leaves_nothing_half_done() {
+async fn backup_never_overwrites_or_stays_partial() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder.path().join("im.db")).await;
     let to = folder.path().join("copy.db");

@@ -46,25 +46,26 @@ async fn newer<D: Dialect>(url: String) {
 }
 
 #[tokio::test]
-async fn tables_of_a_newer_version_are_left_alone_on_sqlite() {
+async fn newer_tables_are_refused_on_sqlite() {
     let folder = TempDir::new().unwrap();
     newer::<Sqlite>(format!("sqlite:{}", folder.path().join("im.db").display())).await;
 }
 
 #[tokio::test]
-async fn tables_of_a_newer_version_are_left_alone_on_postgres() {
+async fn newer_tables_are_refused_on_postgres() {
     let Some(database) = Database::make("newer tables", Kind::Postgres) else { return };
     newer::<Postgres>(database.url()).await;
 }
 
 #[tokio::test]
-async fn tables_of_a_newer_version_are_left_alone_on_mysql() {
+async fn newer_tables_are_refused_on_mysql() {
     let Some(database) = Database::make("newer tables", Kind::MariaDb) else { return };
     newer::<MySql>(database.url()).await;
 }
 
+/// A migration that was killed between two statements is run again.
 #[tokio::test]
-async fn a_migration_that_was_killed_midway_is_made_again() {
+async fn killed_migration_runs_again() {
     let sql = include_str!("../src/migrations/mysql/0001_initial.sql");
     let statements: Vec<&'static str> = sql.split_inclusive("InnoDB;").collect();
     for made in [1, statements.len() / 2, statements.len() - 1] {
@@ -88,8 +89,9 @@ fn spoiled(url: &str) -> [String; 2] {
     [format!("{user}:wrong@{place}"), format!("{server}/there_is_none")]
 }
 
+/// Wrong credentials and databases are reported at once, without waiting.
 #[tokio::test]
-async fn wrong_credentials_and_databases_are_told_at_once() {
+async fn wrong_credentials_fail_at_once() {
     if let Some(database) = Database::make("wrong credentials", Kind::Postgres) {
         for url in spoiled(&database.url()) {
             refused::<Postgres>(SqlConfig::new(url), "Check the address, the credentials").await;
@@ -103,13 +105,13 @@ async fn wrong_credentials_and_databases_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn an_address_that_makes_no_sense_is_told() {
+async fn malformed_address_is_refused() {
     refused::<Postgres>(SqlConfig::new("chat"), "address makes no sense").await;
     refused::<MySql>(SqlConfig::new("mysql//x"), "address makes no sense").await;
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_at_the_start_is_told_after_the_patience() {
+async fn absent_database_fails_after_patience() {
     // Nobody listens on a port that was just given back.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let brief = |url: String| SqlConfig::new(url).patience(Duration::from_millis(50));
@@ -119,7 +121,7 @@ async fn a_database_that_is_away_at_the_start_is_told_after_the_patience() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_open_already_is_not_opened_again() {
+async fn open_file_is_not_opened_twice() {
     let folder = TempDir::new().unwrap();
     let config = || SqlConfig::sqlite(folder.path().join("im.db"));
     let first = SqliteStore::open(config()).await.unwrap();
@@ -129,8 +131,9 @@ async fn a_file_that_is_open_already_is_not_opened_again() {
     SqliteStore::open(config()).await.unwrap().close().await.unwrap();
 }
 
+/// A file that is no database is refused and left as it is.
 #[tokio::test]
-async fn a_file_that_is_no_database_is_left_alone() {
+async fn foreign_file_is_left_unchanged() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("letter.txt");
     let letter = "Dear Ann, this is no database, and it is long enough to be one. ".repeat(20);
@@ -147,8 +150,9 @@ fn damage(path: &Path) {
     file.write_all(&vec![0xa5; usize::try_from(len / 3).unwrap()]).unwrap();
 }
 
+/// A damaged page is reported as corrupt and never returned as history.
 #[tokio::test]
-async fn a_damaged_page_is_told_and_never_shown_as_history() {
+async fn damaged_page_is_reported() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("im.db");
     let store = SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap();
@@ -271,13 +275,13 @@ async fn killed<D: Dialect>(mut server: Server) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sends_wait_for_a_postgres_that_was_killed() {
+async fn sends_wait_for_killed_postgres() {
     let Some(server) = or_skip("killed postgres", Server::start(Kind::Postgres)) else { return };
     killed::<Postgres>(server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sends_wait_for_a_mariadb_that_was_killed() {
+async fn sends_wait_for_killed_mariadb() {
     let Some(server) = or_skip("killed mariadb", Server::start(Kind::MariaDb)) else { return };
     killed::<MySql>(server).await;
 }

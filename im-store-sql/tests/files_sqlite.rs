@@ -26,8 +26,9 @@ async fn head(store: &SqliteStore) -> u64 {
     store.room(&RoomId::new("r").unwrap()).await.unwrap().unwrap().head.get()
 }
 
+/// Characters that have a meaning in a URL have none in a path.
 #[tokio::test]
-async fn a_path_is_taken_as_it_is() {
+async fn path_is_used_literally() {
     let folder = TempDir::new().unwrap();
     for name in
         ["100%.db", "a%20b.db", "what?.db", "q?mode=memory", "a#b c.db", "file:x", ":memory:"]
@@ -47,7 +48,7 @@ async fn a_path_is_taken_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_refused() {
+async fn non_file_address_is_refused() {
     let folder = TempDir::new().unwrap();
     let memory = format!("sqlite:{}?mode=memory", folder.path().join("im.db").display());
     let urls = ["sqlite::memory:", "sqlite:", "sqlite://?mode=memory", "sqlite:file:x", &memory];
@@ -61,16 +62,17 @@ async fn what_is_no_file_is_refused() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_path_that_is_not_utf_8_is_told() {
+async fn non_utf8_path_is_refused() {
     use std::os::unix::ffi::OsStrExt;
     let name = std::ffi::OsStr::from_bytes(b"/tmp/\xff.db");
     let told = SqliteStore::open(SqlConfig::sqlite(name)).await.unwrap_err();
     assert!(told.to_string().contains("is not UTF-8"), "{told}");
 }
 
+/// A file system that cannot hold a WAL is detected and lowers the durability.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_system_without_a_place_for_a_wal_is_seen() {
+async fn file_system_without_wal_is_detected() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("im.db");
     // Without locks SQLite has no shared memory either.
@@ -84,7 +86,7 @@ async fn a_file_system_without_a_place_for_a_wal_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_dropped_commits_what_it_was_given() {
+async fn dropped_store_commits_pending_appends() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("im.db");
     let store = SqliteStore::open(SqlConfig::sqlite(&path).max_batch(1)).await.unwrap();
@@ -127,8 +129,9 @@ fn brief(path: &Path) -> SqlConfig {
     SqlConfig::sqlite(path).lock_wait(Duration::from_millis(20))
 }
 
+/// A leftover WAL is checkpointed on open, and a reader that prevents it is reported.
 #[tokio::test]
-async fn a_log_that_was_left_is_written_back_first_and_readers_in_the_way_are_told() {
+async fn leftover_wal_is_checkpointed_on_open() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("im.db");
     let store = SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap();
@@ -146,7 +149,7 @@ async fn a_log_that_was_left_is_written_back_first_and_readers_in_the_way_are_to
 }
 
 #[tokio::test]
-async fn a_log_is_written_back_before_anything_is_added_to_it() {
+async fn leftover_wal_is_checkpointed_before_writes() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("im.db");
     let store = SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap();
@@ -170,8 +173,9 @@ async fn a_log_is_written_back_before_anything_is_added_to_it() {
     store.close().await.unwrap();
 }
 
+/// A reader of a file without leftover WAL does not delay the open.
 #[tokio::test]
-async fn where_no_log_was_left_a_reader_keeps_nobody() {
+async fn open_without_wal_ignores_readers() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("im.db");
     let store = SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap();
@@ -200,7 +204,7 @@ fn id(append: &Append) -> String {
 }
 
 #[tokio::test]
-async fn a_copy_that_contradicts_itself_is_no_backup() {
+async fn inconsistent_copy_is_no_backup() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("im.db");
     let store = SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap();
@@ -228,8 +232,9 @@ async fn a_copy_that_contradicts_itself_is_no_backup() {
     assert_eq!((copies.count(), told.len()), (places - 2, 2));
 }
 
+/// A damaged page is reported to calls that read it, and other rooms go on.
 #[tokio::test]
-async fn a_damaged_page_is_told_to_its_readers_and_the_others_go_on() {
+async fn damaged_page_spares_other_rooms() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("im.db");
     let store = SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap();

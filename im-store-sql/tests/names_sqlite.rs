@@ -128,7 +128,7 @@ async fn reading(path: &Path) -> sqlx::SqliteConnection {
 
 /// The store must not acknowledge what nobody finds who starts it again, and the next one must not begin beside it.
 #[tokio::test]
-async fn moved_file_is_neither_written_nor_opened() {
+async fn moved_file_is_not_used() {
     let (_folder, path, other) = folder();
     let store = open(&path).await.unwrap();
     send(&store).await.unwrap();
@@ -160,7 +160,7 @@ async fn replaced_file_is_not_written() {
 
 /// What was acknowledged last is in the log: a file that was moved alone has lost it.
 #[tokio::test]
-async fn file_moved_without_its_log_is_refused() {
+async fn file_moved_without_wal_is_refused() {
     let (folder, path, other) = folder();
     let store = open(&path).await.unwrap();
     send(&store).await.unwrap();
@@ -206,7 +206,7 @@ async fn copies_and_moved_folders_are_opened() {
 
 /// Somebody has tidied up: the lock is taken again by the next write, and a second process that was faster is noticed.
 #[tokio::test]
-async fn removed_lock_is_taken_again() {
+async fn removed_lock_is_acquired_again() {
     let (_folder, path, _) = folder();
     let lock = PathBuf::from(format!("{}.lock", path.display()));
     let store = open(&path).await.unwrap();

@@ -103,9 +103,8 @@ async fn next(subscription: &mut Subscription) -> String {
     tokio::time::timeout(Duration::from_secs(30), event).await.expect("an event comes")
 }
 
-async fn what_is_committed_is_read_and_what_is_rolled_back_never_was<D: Dialect>(
-    mut shop: Shop<D>,
-) {
+/// Events of a committed transaction are read, and those rolled back never existed.
+async fn committed_events_are_read<D: Dialect>(mut shop: Shop<D>) {
     let kept = shop.order("a lamp", true).await;
     assert_eq!(kept[0].seq.get(), 2);
     let gone = shop.order("a chair", false).await;
@@ -117,9 +116,8 @@ async fn what_is_committed_is_read_and_what_is_rolled_back_never_was<D: Dialect>
     assert_eq!(shop.texts().await, ["a lamp", "a table"]);
 }
 
-async fn what_is_announced_is_pushed_and_what_was_rolled_back_is_not<D: Dialect>(
-    mut shop: Shop<D>,
-) {
+/// Announced events are pushed, and those that were rolled back are not.
+async fn announced_events_are_pushed<D: Dialect>(mut shop: Shop<D>) {
     let mut subscription = shop.engine.subscribe(&shop.room, None).await.unwrap();
     let gone = shop.order("a chair", false).await;
     let kept = shop.order("a lamp", true).await;
@@ -128,13 +126,14 @@ async fn what_is_announced_is_pushed_and_what_was_rolled_back_is_not<D: Dialect>
     assert_eq!(next(&mut subscription).await, "a lamp");
 }
 
-async fn what_nobody_announces_is_found<D: Dialect>(mut shop: Shop<D>) {
+async fn unannounced_events_are_found<D: Dialect>(mut shop: Shop<D>) {
     let mut subscription = shop.engine.subscribe(&shop.room, None).await.unwrap();
     shop.order("a lamp", true).await;
     assert_eq!(next(&mut subscription).await, "a lamp");
 }
 
-async fn a_refusal_is_one_answer_and_leaves_the_transaction_good<D: Dialect>(mut shop: Shop<D>) {
+/// A refusal is one answer of the batch and leaves the transaction usable.
+async fn refusal_keeps_transaction_usable<D: Dialect>(mut shop: Shop<D>) {
     let mut nowhere = shop.message("to nobody");
     nowhere.room = RoomId::new("there is none".replace(' ', "-")).unwrap();
     let (one, id) = (shop.message("one"), MessageId::random());
@@ -187,7 +186,7 @@ async fn room_is_made_with_own_rows<D: Dialect>(mut shop: Shop<D>) {
 }
 
 /// A transaction, a pooled connection and a plain one are taken alike.
-async fn every_kind_of_connection_is_taken<D: Dialect>(mut shop: Shop<D>)
+async fn every_connection_kind_is_accepted<D: Dialect>(mut shop: Shop<D>)
 where
     D::Connection: Within<D>,
 {
@@ -296,17 +295,17 @@ macro_rules! on_each_database {
 }
 
 on_each_database!(
-    what_is_committed_is_read_and_what_is_rolled_back_never_was,
-    what_is_announced_is_pushed_and_what_was_rolled_back_is_not,
-    what_nobody_announces_is_found,
-    a_refusal_is_one_answer_and_leaves_the_transaction_good,
+    committed_events_are_read,
+    announced_events_are_pushed,
+    unannounced_events_are_found,
+    refusal_keeps_transaction_usable,
     room_is_made_with_own_rows,
-    every_kind_of_connection_is_taken,
+    every_connection_kind_is_accepted,
 );
 
 /// Transactions of another sqlx version are other types: the docs of `append_in` and the compiler's error name the right one.
 #[test]
-fn docs_and_errors_name_the_sqlx_version() {
+fn docs_and_errors_name_sqlx_version() {
     let read = |path: &str| {
         std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
     };

@@ -79,8 +79,9 @@ async fn runs(path: &Path) -> i64 {
     runs
 }
 
+/// The messages of a room are stored in runs, whichever writer commits them and when.
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_of_a_room_lie_in_runs_whoever_writes_them_and_when() {
+async fn room_messages_are_stored_in_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("im.db");
     let url = format!("sqlite:{}", path.display());
@@ -114,8 +115,9 @@ async fn messages_of_a_room_lie_in_runs_whoever_writes_them_and_when() {
     assert_eq!(runs(&path).await, 8 * 2);
 }
 
+/// A run is removed with its last message, and the next message begins another.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_goes_with_its_last_message_and_is_begun_anew() {
+async fn emptied_run_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("im.db");
     let store = SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap();
@@ -150,7 +152,7 @@ async fn a_run_goes_with_its_last_message_and_is_begun_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn imported_messages_lie_in_runs_as_others() {
+async fn imported_messages_are_stored_in_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("im.db");
     let store = SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap();
@@ -182,8 +184,9 @@ async fn imported_messages_lie_in_runs_as_others() {
     store.close().await.unwrap();
 }
 
+/// Rows of an embedder are seen after a store call waited for the lock in vain.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_embedder_wrote_while_the_store_waited_in_vain_is_seen() {
+async fn embedder_rows_are_seen_after_wait() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("im.db");
     let config = SqlConfig::sqlite(&path).patience(Duration::ZERO);
@@ -209,7 +212,7 @@ async fn what_an_embedder_wrote_while_the_store_waited_in_vain_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_purge_leaves_no_row_of_a_deleted_room() {
+async fn purge_leaves_no_room_rows() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("im.db");
     let store = Arc::new(SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap());
@@ -234,8 +237,9 @@ async fn a_purge_leaves_no_row_of_a_deleted_room() {
     store.close().await.unwrap();
 }
 
+/// Idempotency records of trimmed events stay until their sender is erased.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_what_was_trimmed_receipts_stay_until_their_sender_is_erased() {
+async fn idempotency_records_outlive_trim_until_erasure() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("im.db");
     let store = Arc::new(SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap());
@@ -262,7 +266,7 @@ async fn of_what_was_trimmed_receipts_stay_until_their_sender_is_erased() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_erasure_leaves_no_row_with_the_name() {
+async fn erasure_leaves_no_row_with_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("im.db");
     let store = Arc::new(SqliteStore::open(SqlConfig::sqlite(&path)).await.unwrap());

@@ -59,7 +59,7 @@ async fn refused<D: Dialect>(store: &SqlStore<D>, room: &str) -> StoreError {
     store.append(vec![message(room, "words".to_owned())]).await.remove(0).unwrap_err()
 }
 
-async fn a_peer_that_vanishes_keeps_nobody_for_good<D: Dialect>(kind: Kind) {
+async fn vanished_peer_blocks_no_call_forever<D: Dialect>(kind: Kind) {
     let Some(far) = Far::<D>::open("vanished peer", kind, |config| config).await else { return };
     assert_eq!(head(&far.store).await.unwrap(), 1);
     far.proxy.set(Mood::Deaf);
@@ -72,7 +72,8 @@ async fn a_peer_that_vanishes_keeps_nobody_for_good<D: Dialect>(kind: Kind) {
     far.store.close().await.unwrap();
 }
 
-async fn a_commit_that_nobody_answers_is_unknown_and_its_retry_a_repeat<D: Dialect>(kind: Kind) {
+/// A commit without an answer is unknown, and its retry is a duplicate.
+async fn unanswered_commit_retry_is_duplicate<D: Dialect>(kind: Kind) {
     let Some(far) = Far::<D>::open("unanswered commit", kind, |config| config).await else {
         return;
     };
@@ -88,7 +89,8 @@ async fn a_commit_that_nobody_answers_is_unknown_and_its_retry_a_repeat<D: Diale
     far.store.close().await.unwrap();
 }
 
-async fn a_read_without_an_answer_is_made_again_within_the_patience<D: Dialect>(kind: Kind) {
+/// A read without an answer is retried within the patience.
+async fn unanswered_read_is_retried<D: Dialect>(kind: Kind) {
     let patient = |config: SqlConfig| config.patience(Duration::from_secs(60));
     let Some(far) = Far::<D>::open("unanswered read", kind, patient).await else { return };
     far.proxy.set(Mood::DeafAfter("FROM im_rooms t WHERE t.id = "));
@@ -97,7 +99,7 @@ async fn a_read_without_an_answer_is_made_again_within_the_patience<D: Dialect>(
     far.store.close().await.unwrap();
 }
 
-async fn a_read_that_is_given_up_takes_its_connection_along<D: Dialect>(kind: Kind) {
+async fn dropped_read_closes_its_connection<D: Dialect>(kind: Kind) {
     // No time limit that could end it instead.
     let long = Duration::from_secs(600);
     let patient = |config: SqlConfig| config.time_limit(long).patience(long / 10);
@@ -114,7 +116,8 @@ async fn a_read_that_is_given_up_takes_its_connection_along<D: Dialect>(kind: Ki
     far.store.close().await.unwrap();
 }
 
-async fn while_a_server_is_away_one_call_at_a_time_looks_for_it<D: Dialect>(kind: Kind) {
+/// While a server is away, one call at a time tries to reach it.
+async fn absent_server_is_probed_once<D: Dialect>(kind: Kind) {
     let many = |config: SqlConfig| config.connections(8).patience(Duration::ZERO);
     let Some(far) = Far::<D>::open("server away", kind, many).await else { return };
     assert_eq!(head(&far.store).await.unwrap(), 1);
@@ -137,7 +140,8 @@ async fn while_a_server_is_away_one_call_at_a_time_looks_for_it<D: Dialect>(kind
     far.store.close().await.unwrap();
 }
 
-async fn page_waits_in_no_line_while_a_server_is_away<D: Dialect>(kind: Kind) {
+/// A page read does not queue while the server is away.
+async fn absent_server_fails_pages_at_once<D: Dialect>(kind: Kind) {
     let one = |config: SqlConfig| {
         config.connections(2).patience(Duration::ZERO).time_limit(Duration::from_secs(600))
     };
@@ -158,10 +162,7 @@ async fn page_waits_in_no_line_while_a_server_is_away<D: Dialect>(kind: Kind) {
     assert!(away.to_string().contains("is away"), "{away}");
 }
 
-async fn a_lock_that_nobody_gives_back_costs_its_room_only<D: Dialect>(
-    kind: Kind,
-    begin: &'static str,
-) {
+async fn unreleased_lock_blocks_only_its_room<D: Dialect>(kind: Kind, begin: &'static str) {
     let Some(database) = Database::make("idle transaction", kind) else { return };
     let config = SqlConfig::new(database.url()).committers(1);
     let config = config.patience(Duration::ZERO).lock_wait(Duration::from_millis(100));
@@ -184,8 +185,9 @@ async fn a_lock_that_nobody_gives_back_costs_its_room_only<D: Dialect>(
     store.close().await.unwrap();
 }
 
+/// A transaction that never ends fails appends in time and leaves reads alone.
 #[tokio::test]
-async fn a_transaction_that_never_ends_keeps_nobody_at_sqlite() {
+async fn endless_sqlite_transaction_blocks_no_store() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("im.db");
     let config = SqlConfig::sqlite(&path).patience(Duration::ZERO);
@@ -209,9 +211,9 @@ macro_rules! on_each_server {
             async fn $case() { super::$case::<super::Postgres>(super::Kind::Postgres).await; })+
 
             #[tokio::test]
-            async fn a_lock_that_nobody_gives_back_costs_its_room_only() {
+            async fn unreleased_lock_blocks_only_its_room() {
                 let (kind, begin) = (super::Kind::Postgres, "BEGIN");
-                super::a_lock_that_nobody_gives_back_costs_its_room_only::<super::Postgres>(kind, begin).await;
+                super::unreleased_lock_blocks_only_its_room::<super::Postgres>(kind, begin).await;
             }
         }
         mod mysql {
@@ -219,20 +221,20 @@ macro_rules! on_each_server {
             async fn $case() { super::$case::<super::MySql>(super::Kind::MariaDb).await; })+
 
             #[tokio::test]
-            async fn a_lock_that_nobody_gives_back_costs_its_room_only() {
+            async fn unreleased_lock_blocks_only_its_room() {
                 let begin = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
                 let kind = super::Kind::MariaDb;
-                super::a_lock_that_nobody_gives_back_costs_its_room_only::<super::MySql>(kind, begin).await;
+                super::unreleased_lock_blocks_only_its_room::<super::MySql>(kind, begin).await;
             }
         }
     };
 }
 
 on_each_server!(
-    a_peer_that_vanishes_keeps_nobody_for_good,
-    a_commit_that_nobody_answers_is_unknown_and_its_retry_a_repeat,
-    a_read_without_an_answer_is_made_again_within_the_patience,
-    a_read_that_is_given_up_takes_its_connection_along,
-    while_a_server_is_away_one_call_at_a_time_looks_for_it,
-    page_waits_in_no_line_while_a_server_is_away,
+    vanished_peer_blocks_no_call_forever,
+    unanswered_commit_retry_is_duplicate,
+    unanswered_read_is_retried,
+    dropped_read_closes_its_connection,
+    absent_server_is_probed_once,
+    absent_server_fails_pages_at_once,
 );

@@ -269,7 +269,7 @@ mod tests {
 
     #[cfg(all(feature = "sled", feature = "postgres", feature = "mysql"))]
     #[test]
-    fn addresses_are_read_and_shown_without_passwords() {
+    fn addresses_parse_and_hide_passwords() {
         for (text, shown) in [
             ("memory", "memory"),
             ("sled:im-data", "sled:im-data"),
@@ -283,8 +283,9 @@ mod tests {
         }
     }
 
+    /// Copying or restoring from a source that does not exist creates nothing.
     #[tokio::test]
-    async fn what_is_not_there_is_neither_copied_nor_made() {
+    async fn missing_source_copies_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (nothing, copy) = (folder.path().join("nothing"), folder.path().join("copy"));
         for kind in ["sqlite", "sled"] {
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_path_of_sqlite_is_taken_as_it_is() {
+    async fn sqlite_path_is_used_literally() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["100%.db", "a%20b.db", "what?mode=memory"] {
             let path = folder.path().join(name);

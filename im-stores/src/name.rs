@@ -158,8 +158,9 @@ impl std::error::Error for BadAddress {}
 mod tests {
     use super::*;
 
+    /// A kind without a path means a store in the chosen folder.
     #[test]
-    fn kind_alone_is_in_the_chosen_folder() {
+    fn bare_kind_uses_chosen_folder() {
         let folder = Path::new("here");
         for (text, inside) in [("sqlite", "sqlite:here/im.db"), ("sled", "sled:here/sled")] {
             if !BUILT.contains(&text) {
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_name_is_refused_without_its_secret() {
+    fn bad_name_error_hides_secret() {
         for text in
             ["", "sqlite:", "sqlite://", "memory:x", "redis://:secret@host", "im-data", "memory:"]
         {

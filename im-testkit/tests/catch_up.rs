@@ -86,7 +86,7 @@ fn seqs(frames: &[Value], room: &str) -> Vec<u64> {
 
 /// The end of the connection drops the queue, and the page that is being read continues the dropped one.
 #[tokio::test]
-async fn end_during_catch_up_leaves_no_hole() {
+async fn close_during_catch_up_loses_nothing() {
     let ann = Client::start().await;
     ann.fill("tea", 12).await;
     let down = ann.listen(None).await;
@@ -211,7 +211,7 @@ async fn acks_come_while_log_is_read() {
 
 /// A read that panics is repeated at the next tick.
 #[tokio::test(start_paused = true)]
-async fn read_that_panics_is_repeated() {
+async fn panicking_read_is_retried() {
     let ann = Client::start().await;
     ann.fill("tea", 12).await;
     ann.store.fail_times(Operation::Read, Fault::Panic, 2);

@@ -42,7 +42,7 @@ fn calls(store: &FaultyStore) -> Vec<(Operation, u64)> {
 
 /// A stranger learns nothing from the answer, and nothing from what it costs.
 #[tokio::test(start_paused = true)]
-async fn closed_room_costs_strangers_what_none_does() {
+async fn closed_room_costs_as_missing_room() {
     let (engine, store) = with_store(EngineConfig::default()).await;
     let mut ann = Client::greeted(&engine, "ann").await;
     ann.ask(json!({"t": "create", "id": 2, "room": "secret"})).await;
@@ -133,7 +133,7 @@ async fn subscribed(engine: &Engine, user: &str, room: &str) -> Access {
 
 /// As with `resume`: a downlink looks up all rooms of its session.
 #[tokio::test(start_paused = true)]
-async fn downlinks_of_one_user_come_one_by_one() {
+async fn streams_of_user_run_in_turn() {
     let (engine, store) = with_store(EngineConfig::default()).await;
     let mut owner = Client::greeted(&engine, "owner").await;
     owner
@@ -161,7 +161,7 @@ async fn downlinks_of_one_user_come_one_by_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn resumes_of_one_user_come_one_by_one() {
+async fn resumes_of_user_run_in_turn() {
     let (engine, store) = with_store(EngineConfig::default()).await;
     let mut ann = Client::greeted(&engine, "ann").await;
     let mut ann_too = Client::greeted(&engine, "ann").await;
@@ -194,7 +194,7 @@ async fn resumes_of_one_user_come_one_by_one() {
 
 /// One shard, and a store that takes one batch at a time.
 #[tokio::test(start_paused = true)]
-async fn light_user_waits_for_one_batch_only() {
+async fn light_user_waits_for_one_batch() {
     let (engine, store) = with_store(EngineConfig::default().append_shards(1)).await;
     let mut ann = Client::greeted(&engine, "ann").await;
     ann.ask(json!({"t": "create", "id": 2, "room": "tea"})).await;
@@ -233,7 +233,7 @@ async fn light_user_waits_for_one_batch_only() {
 
 /// Of all shards the store has one heavy append at a time, and what waits for it keeps no message waiting.
 #[tokio::test(start_paused = true)]
-async fn heavy_appends_come_one_by_one() {
+async fn heavy_appends_run_in_turn() {
     let (engine, store) = with_store(EngineConfig::default()).await;
     let mut ann = Client::greeted(&engine, "ann").await;
     for id in 0..32 {
@@ -268,7 +268,7 @@ async fn heavy_appends_come_one_by_one() {
 
 /// However few rows a call of the store may have, a message is not heavy.
 #[tokio::test]
-async fn sends_go_side_by_side_in_smallest_calls() {
+async fn concurrent_sends_share_smallest_calls() {
     let (engine, store) = with_store(EngineConfig::default().append_rows(0)).await;
     let mut ann = Client::greeted(&engine, "ann").await;
     for id in 0..32 {

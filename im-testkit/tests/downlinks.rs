@@ -68,7 +68,7 @@ async fn until_begun(down: &Connection, rooms: usize) -> Duration {
 
 /// With the limits that are there by default: what `resume` has paid for begins at once.
 #[tokio::test(start_paused = true)]
-async fn paid_resume_begins_on_open_downlink() {
+async fn paid_resume_begins_on_open_stream() {
     const ROOMS: usize = 2_000;
     let mut limits = Limits::default();
     (limits.max_message_bytes, limits.max_values) = (1 << 20, 1 << 16);
@@ -93,7 +93,7 @@ async fn paid_resume_begins_on_open_downlink() {
 
 /// A look that the store fails is repeated by and by, and not first at the next check of sessions.
 #[tokio::test(start_paused = true)]
-async fn failed_look_is_repeated_after_a_tick() {
+async fn failed_checkpoint_read_retries_after_tick() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let config = EngineConfig::default().session_check(Duration::from_secs(3600));
     let engine = Engine::builder().allow_anonymous().store(store.clone()).config(config);
@@ -125,7 +125,7 @@ impl Hooks for Panics {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panicking_hook_keeps_no_take_waiting() {
+async fn panicking_hook_blocks_no_stream() {
     let engine = Engine::builder().allow_anonymous().hooks(Arc::new(Panics::default()));
     let engine = engine.start().await.unwrap();
     let session = Session::open(&engine, "ann").await;

@@ -179,8 +179,9 @@ async fn call(
     })
 }
 
+/// Each operation fails alone, in each way, and is counted.
 #[tokio::test]
-async fn every_operation_fails_alone_in_every_way_and_is_counted() {
+async fn every_operation_fails_in_every_way() {
     let faults = [
         (Fault::Full, StoreErrorKind::Full),
         (Fault::Unavailable, StoreErrorKind::Unavailable),
@@ -206,7 +207,7 @@ async fn every_operation_fails_alone_in_every_way_and_is_counted() {
 }
 
 #[tokio::test]
-async fn the_cause_is_the_one_of_the_operating_system() {
+async fn error_cause_is_os_error() {
     let store = faulty();
     for (fault, number) in [(Fault::Full, libc::ENOSPC), (Fault::Unavailable, libc::EIO)] {
         store.fail_times(Operation::Room, fault, 1);
@@ -217,8 +218,9 @@ async fn the_cause_is_the_one_of_the_operating_system() {
     }
 }
 
+/// An append that fails before the commit is not written, and one after it is.
 #[tokio::test]
-async fn what_fails_before_the_commit_is_not_written_and_what_fails_after_it_is() {
+async fn only_faults_after_commit_are_written() {
     for fault in [Fault::Full, Fault::Unavailable, Fault::UnknownBefore, Fault::UnknownAfter] {
         let (store, id) = (faulty(), MessageId::random());
         store.fail_times(Operation::Append, fault, 1);
@@ -245,7 +247,7 @@ async fn what_fails_before_the_commit_is_not_written_and_what_fails_after_it_is(
 }
 
 #[tokio::test]
-async fn faults_come_in_their_order_and_end() {
+async fn faults_run_in_order_and_end() {
     let (store, imports) = importing().await;
     store.fail_after(Operation::Room, Fault::Full, 2, 1);
     store.fail_times(Operation::Room, Fault::Unavailable, 0);
@@ -266,8 +268,9 @@ async fn faults_come_in_their_order_and_end() {
     assert_eq!(call(&store, &imports, Operation::State).await, None);
 }
 
+/// A gate before the commit holds calls and releases them one by one.
 #[tokio::test]
-async fn a_gate_holds_calls_before_the_commit_and_lets_them_through_one_by_one() {
+async fn gate_before_commit_releases_one_call() {
     let store = Arc::new(faulty());
     let gate = store.hold(Operation::Append, Moment::Before);
     let spawn = |words: &'static str| {
@@ -293,7 +296,7 @@ async fn a_gate_holds_calls_before_the_commit_and_lets_them_through_one_by_one()
 }
 
 #[tokio::test]
-async fn a_gate_after_the_commit_holds_the_answer_alone() {
+async fn gate_after_commit_holds_answer() {
     let store = faulty();
     let gate = store.hold(Operation::Append, Moment::After);
     let id = MessageId::random();
@@ -305,7 +308,7 @@ async fn a_gate_after_the_commit_holds_the_answer_alone() {
 }
 
 #[tokio::test]
-async fn a_second_gate_takes_over_and_outlives_the_first() {
+async fn second_gate_replaces_and_outlives_first() {
     let store = faulty();
     let first = store.hold(Operation::Room, Moment::Before);
     let room = room();

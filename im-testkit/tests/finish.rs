@@ -19,8 +19,9 @@ async fn frames(connection: &Connection) -> (Vec<Bytes>, Option<u16>) {
     (batch.frames, batch.close.map(|disconnect| disconnect.code))
 }
 
+/// Appends under way to the store are acked before the connection ends.
 #[tokio::test]
-async fn what_is_on_its_way_to_the_store_is_answered_before_the_end() {
+async fn appends_under_way_are_acked_first() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let engine = Engine::builder().allow_anonymous().store(store.clone()).start().await.unwrap();
     let peer = Peer {

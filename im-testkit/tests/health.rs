@@ -25,7 +25,7 @@ async fn engine() -> (Engine, Arc<FaultyStore>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn health_tells_counts_and_readiness() {
+async fn health_shows_counts_and_readiness() {
     let (engine, _) = engine().await;
     let peer = Peer {
         transport: "test",
@@ -71,7 +71,7 @@ async fn silent_store_makes_engine_unready() {
 
 /// The words of a store may name hosts and files: they are for the operator.
 #[tokio::test(start_paused = true)]
-async fn failing_store_is_named_to_operator_only() {
+async fn store_error_reaches_operator_only() {
     let (engine, store) = engine().await;
     assert!(engine.health(WITHIN).await.is_ready());
     store.fail(Operation::StateGeneration, Fault::Unavailable);
@@ -90,7 +90,7 @@ async fn failing_store_is_named_to_operator_only() {
 
 /// A store that answers reads and takes no writes.
 #[tokio::test(start_paused = true)]
-async fn failing_appends_are_told_with_their_time() {
+async fn failing_appends_show_their_time() {
     let (engine, store) = engine().await;
     let say = async |text: &str| {
         let to = Target::User(UserId::new("ann").unwrap());
@@ -114,7 +114,7 @@ async fn failing_appends_are_told_with_their_time() {
 
 /// A task that hangs in the store is told by its lag.
 #[tokio::test(start_paused = true)]
-async fn stuck_task_shows_its_lag() {
+async fn stuck_task_shows_its_delay() {
     let store = store();
     let config = EngineConfig::default().head_check(Duration::from_secs(1));
     let builder = Engine::builder().allow_anonymous().store(store.clone()).config(config);

@@ -158,8 +158,9 @@ fn rooms() -> [RoomId; 3] {
     ["tea", "milk", "jam"].map(|name| RoomId::new(name).unwrap())
 }
 
+/// A corrupt record fails only the calls that read it.
 #[tokio::test]
-async fn what_is_damaged_fails_nobody_who_does_not_touch_it() {
+async fn damage_fails_only_affected_calls() {
     let disk = Disk::default();
     let store = open(&disk, OpenAs::SameGeneration).await.unwrap();
     let [tea, milk, jam] = rooms();
@@ -185,8 +186,9 @@ fn post(room: &RoomId, n: usize) -> Append {
     Append { authority: Authority::User(ann), act: Act::Post { event, seed: None }, ..create(room) }
 }
 
+/// Behind a failed append, no later append of its room in the batch is stored.
 #[tokio::test]
-async fn of_a_rooms_part_of_a_batch_nothing_is_kept_behind_what_failed() {
+async fn failed_append_fails_rest_of_room() {
     let (disk, failing) = (Disk::default(), Arc::<AtomicUsize>::default());
     let store = open_failing(&disk, OpenAs::SameGeneration, Arc::clone(&failing)).await.unwrap();
     let [tea, milk, _] = rooms();
@@ -208,7 +210,7 @@ async fn of_a_rooms_part_of_a_batch_nothing_is_kept_behind_what_failed() {
 }
 
 #[tokio::test]
-async fn another_life_has_another_generation_and_everything_else() {
+async fn new_generation_keeps_everything_else() {
     let disk = Disk::default();
     let [tea, milk, _] = rooms();
     let store = open(&disk, OpenAs::SameGeneration).await.unwrap();
@@ -236,7 +238,7 @@ async fn store_generation(store: &dyn Store) -> u64 {
 }
 
 #[tokio::test]
-async fn another_layout_is_not_opened_and_not_touched() {
+async fn foreign_layout_is_refused_untouched() {
     let disk = Disk::default();
     open(&disk, OpenAs::SameGeneration).await.unwrap().close().await.unwrap();
     // The layout is the first of four numbers.

@@ -98,7 +98,7 @@ async fn refused_sends_use_no_bytes() {
 
 /// However often something comes that stores nothing, no more is used than what is stored.
 #[tokio::test(start_paused = true)]
-async fn only_what_is_stored_is_counted() {
+async fn only_stored_data_is_counted() {
     let ledger = Arc::new(Ledger::default());
     let (engine, store) = with_quotas(ledger.clone()).await;
     let mut ann = Client::greeted(&engine, "ann").await;
@@ -144,7 +144,7 @@ async fn only_what_is_stored_is_counted() {
 
 /// A session that the store refuses to open, and sends behind a refused one, use up nothing of the address's.
 #[tokio::test(start_paused = true)]
-async fn address_pays_only_for_what_is_done() {
+async fn address_is_charged_for_done_work() {
     let ledger = Arc::new(Ledger::default());
     let (engine, store) = with_quotas(ledger.clone()).await;
     let mut home = peer();

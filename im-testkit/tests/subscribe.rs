@@ -59,7 +59,7 @@ async fn engine() -> (Engine, Arc<FaultyStore>) {
 
 /// The head is read before an event is pushed, and the ack comes after it.
 #[tokio::test]
-async fn subscription_again_without_cursor_repeats_nothing() {
+async fn resubscription_without_cursor_redelivers_nothing() {
     let (engine, store) = engine().await;
     let (mut ann, mut other) =
         (Client::greeted(&engine, "ann").await, Client::greeted(&engine, "ann").await);

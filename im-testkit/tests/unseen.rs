@@ -27,11 +27,11 @@ async fn main() -> ExitCode {
     let filter = words.iter().find(|word| !word.starts_with('-'));
     let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter.as_str()));
     let Some(shim) = shim() else { return ExitCode::SUCCESS };
-    if wanted("direct_system_calls_are_refused_in_words") {
-        direct_system_calls_are_refused_in_words(&shim).await;
+    if wanted("direct_system_calls_are_refused") {
+        direct_system_calls_are_refused(&shim).await;
     }
-    if wanted("worker_without_shim_is_refused_in_words") {
-        worker_without_shim_is_refused_in_words(&shim).await;
+    if wanted("worker_without_shim_is_refused") {
+        worker_without_shim_is_refused(&shim).await;
     }
     if wanted("writes_by_c_library_are_seen") {
         writes_by_c_library_are_seen(&shim).await;
@@ -72,7 +72,7 @@ async fn printed(shim: &Path, command: impl Fn(&Path, &Task) -> Command) -> [Str
     [power.to_string(), faults.to_string()]
 }
 
-async fn direct_system_calls_are_refused_in_words(shim: &Path) {
+async fn direct_system_calls_are_refused(shim: &Path) {
     for told in printed(shim, |folder, task| worker("direct", folder, task)).await {
         assert!(told.contains("Not seen: data/note."), "{told}");
         assert!(told.contains("--cfg rustix_use_libc"), "{told}");
@@ -80,7 +80,7 @@ async fn direct_system_calls_are_refused_in_words(shim: &Path) {
     }
 }
 
-async fn worker_without_shim_is_refused_in_words(shim: &Path) {
+async fn worker_without_shim_is_refused(shim: &Path) {
     let without = |folder: &Path, task: &Task| {
         let worker = worker("by-c", folder, task);
         let mut command = Command::new("env");

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_says_from_where_and_for_how_long() {
+    fn poll_query_sets_position_and_hold() {
         let first = read("", &[]).unwrap();
         assert!(first.at.is_none() && first.known.is_empty());
         assert_eq!((first.hold, first.encoding), (MAX, Encoding::Json));
@@ -97,8 +97,9 @@ mod tests {
         assert_eq!(read("?hold=86400", &[]).unwrap().hold, MAX);
     }
 
+    /// An entity tag in `If-None-Match` is read as the stream position.
     #[test]
-    fn the_entity_tag_stands_in_for_the_mark() {
+    fn etag_replaces_position() {
         for tag in [
             "\"AwAAAAAA\"",
             "W/\"AwAAAAAA\"",
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn ambiguous_poll_is_refused() {
         for query in [
             "?at=!!",
             "?hold=soon",

@@ -150,8 +150,9 @@ fn recorded(answer: &Answer) -> (u16, Option<u16>) {
     (answer.status, answer.code())
 }
 
+/// A poll waits for frames and returns them with a stream position.
 #[tokio::test]
-async fn a_poll_waits_for_news_and_hands_them_out_with_a_mark() {
+async fn poll_waits_and_returns_position() {
     let server = Server::start(LongPollConfig::default()).await;
     let ann = server.session("ann").await;
     ann.room("tea").await;
@@ -178,8 +179,9 @@ async fn a_poll_waits_for_news_and_hands_them_out_with_a_mark() {
     assert_eq!((&offer["transports"], &offer["hold_ms"]), (&json!(["poll"]), &json!(25_000)));
 }
 
+/// A poll whose entity tag is current is answered as not modified.
 #[tokio::test]
-async fn who_has_the_answer_already_is_told_so() {
+async fn current_position_is_not_modified() {
     let server = Server::start(LongPollConfig::default()).await;
     let ann = server.session("ann").await;
     ann.room("tea").await;
@@ -242,7 +244,7 @@ async fn held_polls_answer_after_fin() {
 }
 
 #[tokio::test]
-async fn answers_are_packed_for_who_wants_that() {
+async fn answers_are_msgpack_on_request() {
     let server = Server::start(LongPollConfig::default()).await;
     let ann = server.session("ann").await;
     ann.room("tea").await;
@@ -258,7 +260,7 @@ async fn answers_are_packed_for_who_wants_that() {
 }
 
 #[tokio::test]
-async fn bad_requests_are_refused_each_with_its_number() {
+async fn bad_requests_get_their_codes() {
     let server = Server::start(LongPollConfig::default()).await;
     let (ann, bob) = (server.session("ann").await, server.session("bob").await);
     ann.room("tea").await;
@@ -290,7 +292,7 @@ async fn bad_requests_are_refused_each_with_its_number() {
 }
 
 #[tokio::test]
-async fn marks_of_others_and_of_older_logs_do_no_harm() {
+async fn foreign_and_older_positions_are_harmless() {
     let server = Server::start(LongPollConfig::default()).await;
     let (ann, bob) = (server.session("ann").await, server.session("bob").await);
     ann.room("tea").await;
@@ -309,8 +311,9 @@ async fn marks_of_others_and_of_older_logs_do_no_harm() {
     assert_eq!(ann.poll(&position, 0).await.0, ["event a"]);
 }
 
+/// Of two polls at the same time the older one ends.
 #[tokio::test]
-async fn of_two_polls_at_once_one_ends() {
+async fn concurrent_polls_leave_one() {
     let server = Server::start(LongPollConfig::default()).await;
     let ann = server.session("ann").await;
     ann.room("tea").await;
@@ -327,8 +330,9 @@ async fn of_two_polls_at_once_one_ends() {
     assert_eq!(delivered(&answer).0, ["event a"]);
 }
 
+/// A held poll ends with its session or its server.
 #[tokio::test]
-async fn a_poll_that_is_held_ends_with_its_session_or_its_server() {
+async fn held_poll_ends_with_session() {
     let server = Server::start(LongPollConfig::default()).await;
     let hold = |session: &Session, position: &str| {
         let (session, query) = (session.clone(), format!("?at={position}&hold=25"));
@@ -355,8 +359,9 @@ async fn a_poll_that_is_held_ends_with_its_session_or_its_server() {
     assert_eq!(recorded(&eve.poll_with("", &[]).await), (503, Some(4001)));
 }
 
+/// Between two polls the store is not read, and no signal is lost.
 #[tokio::test]
-async fn between_two_polls_nothing_is_read_and_signals_are_not_missed() {
+async fn idle_gap_reads_nothing_keeps_signals() {
     let server = Server::start(LongPollConfig::default()).await;
     let (ann, bob) = (server.session("ann").await, server.session("bob").await);
     ann.room("tea").await;
@@ -375,8 +380,9 @@ async fn between_two_polls_nothing_is_read_and_signals_are_not_missed() {
     assert_eq!(recorded(&other), (503, Some(4202)), "another mark reads the store");
 }
 
+/// The downlinks kept between polls are bounded in number and time.
 #[tokio::test]
-async fn what_is_kept_is_bounded_in_number_and_time() {
+async fn kept_streams_are_bounded() {
     let config = LongPollConfig::default().max_kept(2).linger(Duration::from_millis(100));
     let server = Server::start(config).await;
     let mut sessions = Vec::new();
@@ -414,7 +420,7 @@ async fn a_client_that_goes_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_long_story_is_told_in_parts() {
+async fn long_answer_is_split() {
     let server = Server::start(LongPollConfig::default().max_response_bytes(4096)).await;
     let ann = server.session("ann").await;
     ann.room("tea").await;
@@ -435,7 +441,7 @@ async fn a_long_story_is_told_in_parts() {
 }
 
 #[tokio::test]
-async fn a_signal_that_waits_on_two_nodes_is_handed_out_once() {
+async fn signal_on_two_nodes_delivered_once() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     // The nodes do not hear from each other who took a session.
     let loses = |envelope: &Envelope| matches!(envelope.message, BusMessage::Close { .. });
@@ -460,7 +466,7 @@ async fn a_signal_that_waits_on_two_nodes_is_handed_out_once() {
 }
 
 #[tokio::test]
-async fn lost_answer_comes_again_from_full_position() {
+async fn lost_answer_redelivers_from_full_position() {
     // More rooms than a position has room for; all but the last have moved further.
     let server = Server::start(LongPollConfig::default()).await;
     let ann = server.session("ann").await;

@@ -86,8 +86,9 @@ mod tests {
         (chunks.len(), String::from_utf8(chunks.concat()).unwrap())
     }
 
+    /// Small frames are copied into one chunk, and large ones are shared.
     #[test]
-    fn small_frames_travel_together_and_large_ones_are_shared() {
+    fn small_frames_join_large_are_shared() {
         let large = Bytes::from(format!("\"{}\"", "x".repeat(SHARE_FROM)));
         let mut blocks = Blocks::default();
         blocks.retry(Duration::from_millis(1500));
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_break_gets_into_a_field() {
+    fn line_breaks_are_removed_from_fields() {
         let mut blocks = Blocks::default();
         blocks.data(Bytes::from_static(b"{}"), Some("A\r\ndata: {\"t\":\"disconnect\"}\n\n\0"));
         assert_eq!(written(blocks).1, "data: {}\nid: Adata: {\"t\":\"disconnect\"}\n\n");

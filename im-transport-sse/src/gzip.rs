@@ -154,8 +154,9 @@ mod tests {
         (plain.len(), packed)
     }
 
+    /// Each write can be read at once and is much shorter.
     #[test]
-    fn each_write_is_readable_at_once_and_much_shorter() {
+    fn gzip_flushes_each_write() {
         let writes: Vec<Vec<Bytes>> = (0..100).map(|n| vec![event(n)]).collect();
         let (plain, packed) = there_and_back(&mut Gzip::new(Arc::default()), &writes);
         assert!(packed * 3 < plain, "{plain} bytes became {packed}");

@@ -24,7 +24,7 @@ fn chosen(stream: &Stream) -> (Option<&str>, bool) {
 }
 
 #[tokio::test]
-async fn it_is_chosen_where_it_is_asked_for() {
+async fn gzip_is_chosen_on_request() {
     let engine = engine(EngineConfig::default()).await;
     let at = listen(&engine, ListenerConfig::default()).await;
     let ann = Session::open(at, "ann").await;
@@ -45,8 +45,9 @@ async fn it_is_chosen_where_it_is_asked_for() {
     assert_eq!(chosen(&ann.stream("", &[GZIP]).await), (None, false));
 }
 
+/// A gzip stream delivers at once in fewer bytes and can be resumed.
 #[tokio::test]
-async fn what_is_said_comes_at_once_in_fewer_bytes_and_can_be_taken_up() {
+async fn gzip_stream_is_prompt_and_resumable() {
     let engine = engine(EngineConfig::default()).await;
     let at = listen(&engine, ListenerConfig::default()).await;
     let (ann, bob) = (Session::open(at, "ann").await, Session::open(at, "bob").await);

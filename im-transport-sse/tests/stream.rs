@@ -18,7 +18,7 @@ use serde_json::json;
 use support::{Session, Stream, ask, edge, engine, listen, only, within};
 
 #[tokio::test]
-async fn a_stream_tells_rooms_events_and_where_its_reader_stands() {
+async fn stream_carries_statuses_events_positions() {
     let engine = engine(EngineConfig::default()).await;
     let at = listen(&engine, ListenerConfig::default()).await;
     let ann = Session::open(at, "ann").await;
@@ -91,7 +91,7 @@ async fn long_positions_come_less_often() {
 }
 
 #[tokio::test]
-async fn a_ticket_stands_for_session_and_credentials() {
+async fn ticket_replaces_session_and_credentials() {
     let at = listen(&engine(EngineConfig::default()).await, ListenerConfig::default()).await;
     let ann = Session::open(at, "ann").await;
     ann.room("tea").await;
@@ -118,7 +118,7 @@ async fn a_ticket_stands_for_session_and_credentials() {
 
 /// A browser's stream that is cut before anything was said is taken up by its ticket all the same.
 #[tokio::test]
-async fn a_stream_can_be_taken_up_from_its_first_block_on() {
+async fn stream_resumes_from_first_block() {
     let engine = engine(EngineConfig::default()).await;
     let at = listen(&engine, ListenerConfig::default()).await;
     let ann = Session::open(at, "ann").await;
@@ -136,7 +136,7 @@ async fn a_stream_can_be_taken_up_from_its_first_block_on() {
 }
 
 #[tokio::test]
-async fn bad_requests_are_refused_each_with_its_number() {
+async fn bad_requests_get_their_codes() {
     let at = listen(&engine(EngineConfig::default()).await, ListenerConfig::default()).await;
     let ann = Session::open(at, "ann").await;
     let mut stream = ann.stream("", &[]).await;
@@ -177,7 +177,7 @@ async fn empty_fields_are_none() {
 }
 
 #[tokio::test]
-async fn half_closed_readers_read_on() {
+async fn half_closed_peer_keeps_receiving() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let engine = engine(EngineConfig::default()).await;
@@ -214,7 +214,7 @@ async fn half_closed_readers_read_on() {
 }
 
 #[tokio::test]
-async fn the_last_words_say_whether_to_come_back() {
+async fn final_block_states_retry_delay() {
     let engine = engine(EngineConfig::default()).await;
     let at = listen(&engine, ListenerConfig::default()).await;
     let ann = Session::open(at, "ann").await;
@@ -237,7 +237,7 @@ async fn the_last_words_say_whether_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_silent_stream_is_heard_of() {
+async fn silent_stream_gets_heartbeats() {
     let config = EngineConfig::default()
         .heartbeat(Duration::from_millis(50))
         .idle_timeout(Duration::from_millis(100))
@@ -253,8 +253,9 @@ async fn a_silent_stream_is_heard_of() {
     assert!(stream.until("data").await.contains(&"tea ok".to_owned()));
 }
 
+/// A peer that reads nothing is disconnected, and others are not affected.
 #[tokio::test]
-async fn a_reader_who_takes_nothing_is_given_up_and_nobody_else_notices() {
+async fn idle_peer_is_disconnected_alone() {
     let engine = engine(EngineConfig::default()).await;
     let config = ListenerConfig::default().write_timeout(Duration::from_millis(200));
     let at = listen(&engine, config).await;
@@ -282,7 +283,7 @@ async fn a_reader_who_takes_nothing_is_given_up_and_nobody_else_notices() {
 /// The peer's machine is off, or its network gone: it neither confirms nor refuses what is sent to it.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_reader_who_vanishes_without_a_word_is_given_up() {
+async fn vanished_peer_is_disconnected() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let config = EngineConfig::default()

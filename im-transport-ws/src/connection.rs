@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn the_future_of_a_connection_stays_small() {
+    fn connection_future_stays_small() {
         let size = size_of_future(Session::<TcpStream>::run);
         assert!(size <= 1040, "{size} bytes for each connection");
     }

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_answered_as_the_standard_says() {
+    fn accept_key_matches_standard() {
         let (response, encoding) = agree(&request(&[]), || ()).unwrap();
         assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
         assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_subprotocol_that_we_speak_is_chosen() {
+    fn first_supported_subprotocol_is_chosen() {
         for (offered, chosen) in [
             ("im.v1.json", Encoding::Json),
             ("im.v1.msgpack", Encoding::MsgPack),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn several_lines_make_one_list() {
+    fn header_lines_form_one_list() {
         let mut split = request(&[
             ("connection", "keep-alive"),
             ("upgrade", "h2c"),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_handshake_is_refused_with_a_hint() {
+    fn invalid_handshake_is_refused_with_hint() {
         for (name, value, expected) in [
             ("upgrade", "", StatusCode::UPGRADE_REQUIRED),
             ("upgrade", "h2c", StatusCode::UPGRADE_REQUIRED),

@@ -177,8 +177,9 @@ mod tests {
 
     use super::*;
 
+    /// Bytes read with the handshake come first, and none are lost.
     #[tokio::test]
-    async fn what_was_read_early_comes_first_and_nothing_is_lost() {
+    async fn early_bytes_come_first() {
         let (mut peer, socket) = duplex(1 << 16);
         let mut link = Link::new(socket, Bytes::from_static(b"early "), u32::MAX);
         let sent: Vec<u8> = (0..9000_u32).map(|n| n as u8).collect();
@@ -196,8 +197,9 @@ mod tests {
         assert_eq!(link.early.len(), 0);
     }
 
+    /// Frames are written together, and the buffer is freed afterwards.
     #[tokio::test]
-    async fn frames_are_written_together_and_the_buffer_is_given_back() {
+    async fn frames_share_writes_and_buffer_shrinks() {
         let (mut peer, socket) = duplex(1 << 16);
         let mut link = Link::new(socket, Bytes::new(), u32::MAX);
         link.push(OpCode::Data(Data::Text), b"one").unwrap();
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_does_not_read_bounds_the_control_frames_kept_for_it() {
+    async fn unread_control_frames_are_bounded() {
         let (_peer, socket) = duplex(16);
         let mut link = Link::new(socket, Bytes::new(), u32::MAX);
         let mut kept = 0;

@@ -34,18 +34,18 @@ async fn text_that_is_not_utf8() {
 }
 
 #[tokio::test]
-async fn text_that_is_not_utf8_over_two_fragments() {
+async fn non_utf8_text_in_fragments_closes() {
     let bytes = [frame(TEXT, b"\"\xc3"), frame(FIN, b"\x28\"")].concat();
     is_closed_with(&bytes, Code::Malformed).await;
 }
 
 #[tokio::test]
-async fn a_binary_message_where_text_was_agreed_on() {
+async fn binary_message_on_text_connection_closes() {
     is_closed_with(&frame(FIN | BINARY, b"{}"), Code::WrongEncoding).await;
 }
 
 #[tokio::test]
-async fn a_text_message_where_binary_was_agreed_on() {
+async fn text_message_on_binary_connection_closes() {
     let address = server(WsConfig::default()).await;
     let stream = TcpStream::connect(address).await.unwrap();
     let mut client =
@@ -55,7 +55,7 @@ async fn a_text_message_where_binary_was_agreed_on() {
 }
 
 #[tokio::test]
-async fn a_frame_over_the_limit_is_refused_by_its_header() {
+async fn oversized_frame_is_refused_by_header() {
     // Only the header is sent: nothing of that size is ever waited for or kept.
     let length = (Limits::default().max_message_bytes as u64 + 1).to_be_bytes();
     let header = [&[FIN | TEXT, 0x80 | 127], length.as_slice(), &[0; 4]].concat();
@@ -69,8 +69,9 @@ async fn a_frame_of_absurd_length() {
     is_closed_with(&header, Code::TooLarge).await;
 }
 
+/// Fragments whose sum exceeds the limit end the connection.
 #[tokio::test]
-async fn fragments_that_add_up_beyond_the_limit() {
+async fn oversized_fragments_close() {
     let half = vec![b' '; Limits::default().max_message_bytes / 2 + 1];
     let bytes = [frame(TEXT, &half), frame(0, &half)].concat();
     is_closed_with(&bytes, Code::TooLarge).await;
@@ -105,13 +106,13 @@ async fn a_flood_of_pings() {
 }
 
 #[tokio::test]
-async fn empty_fragments_without_end_close() {
+async fn endless_empty_fragments_close() {
     let flood = [frame(TEXT, b"{"), frame(0, b"").repeat(14_000)].concat();
     is_closed_with(&flood, Code::RateLimited).await;
 }
 
 #[tokio::test]
-async fn message_in_a_thousand_fragments_is_taken() {
+async fn thousand_fragments_form_one_message() {
     let mut client = greeted(server(WsConfig::default()).await).await;
     for id in 5..8 {
         let command = format!(r#"{{"t":"ping","id":{id}}}"#).into_bytes();
@@ -127,7 +128,7 @@ async fn message_in_a_thousand_fragments_is_taken() {
 }
 
 #[tokio::test]
-async fn fragments_are_put_together_with_a_ping_in_between() {
+async fn ping_between_fragments_is_answered() {
     let mut client = greeted(server(WsConfig::default()).await).await;
     let command = br#"{"t":"ping","id":5}"#;
     let (one, two) = command.split_at(7);
@@ -141,7 +142,7 @@ async fn fragments_are_put_together_with_a_ping_in_between() {
 }
 
 #[tokio::test]
-async fn bytes_that_come_one_by_one() {
+async fn single_bytes_form_a_frame() {
     let mut client = greeted(server(WsConfig::default()).await).await;
     for byte in frame(FIN | TEXT, br#"{"t":"ping","id":6}"#) {
         client.bytes(&[byte]).await;
@@ -150,7 +151,7 @@ async fn bytes_that_come_one_by_one() {
 }
 
 #[tokio::test]
-async fn a_message_of_the_largest_size_is_taken() {
+async fn largest_message_is_accepted() {
     let mut client = greeted(server(WsConfig::default()).await).await;
     let mut command = br#"{"t":"ping","id":7}"#.to_vec();
     command.resize(Limits::default().max_message_bytes, b' ');

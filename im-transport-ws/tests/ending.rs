@@ -21,7 +21,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 #[tokio::test]
-async fn the_peers_close_is_answered_with_its_own_code() {
+async fn close_is_answered_with_its_code() {
     for code in [1000, 1001, 4999] {
         let mut client = greeted(server(WsConfig::default()).await).await;
         client.bytes(&close(code)).await;
@@ -31,14 +31,14 @@ async fn the_peers_close_is_answered_with_its_own_code() {
 }
 
 #[tokio::test]
-async fn a_close_code_that_nobody_may_send_is_answered_as_a_violation() {
+async fn reserved_close_code_is_protocol_error() {
     let mut client = greeted(server(WsConfig::default()).await).await;
     client.bytes(&close(1005)).await;
     assert_eq!(client.closed().await.0, 1002);
 }
 
 #[tokio::test]
-async fn a_socket_closed_in_the_middle_of_a_frame_is_a_peer_that_is_gone() {
+async fn socket_closed_mid_frame_is_gone() {
     let engine = engine().await;
     let ws = WebSocket::new(engine.clone(), WsConfig::default());
     let mut client = greeted(listen(&ws).await).await;
@@ -48,7 +48,7 @@ async fn a_socket_closed_in_the_middle_of_a_frame_is_a_peer_that_is_gone() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_reset_is_a_peer_that_is_gone() {
+async fn reset_socket_is_gone() {
     let engine = engine().await;
     let ws = WebSocket::new(engine.clone(), WsConfig::default());
     let mut client = greeted(listen(&ws).await).await;
@@ -59,8 +59,9 @@ async fn a_socket_that_is_reset_is_a_peer_that_is_gone() {
     all_gone(&engine).await;
 }
 
+/// A peer that is sent nothing gets heartbeats and stays connected if it answers.
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_sent_nothing_gets_heartbeats_and_stays_if_it_answers() {
+async fn quiet_peer_gets_heartbeats() {
     let engine = engine().await;
     let ws = WebSocket::new(engine.clone(), WsConfig::default());
     let mut client = Client::open(in_memory(&ws, 1 << 16), "").await.unwrap();
@@ -77,7 +78,7 @@ async fn a_peer_that_is_sent_nothing_gets_heartbeats_and_stays_if_it_answers() {
 }
 
 #[tokio::test]
-async fn shutdown_closes_everyone_and_waits_for_them() {
+async fn shutdown_closes_all_and_waits() {
     let ws = service(WsConfig::default()).await;
     let address = listen(&ws).await;
     let mut clients = Vec::new();
@@ -96,7 +97,7 @@ async fn shutdown_closes_everyone_and_waits_for_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_never_closes_is_waited_for_no_longer_than_configured() {
+async fn close_timeout_bounds_the_wait() {
     let config = WsConfig::default().close_timeout(Duration::from_secs(3));
     let ws = service(config).await;
     let mut client = Client::open(in_memory(&ws, 1 << 16), "").await.unwrap();
@@ -109,14 +110,14 @@ async fn a_peer_that_never_closes_is_waited_for_no_longer_than_configured() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_peer_is_told_that_its_hello_is_missing() {
+async fn missing_hello_times_out() {
     let ws = service(WsConfig::default()).await;
     let mut client = Client::open(in_memory(&ws, 1 << 16), "").await.unwrap();
     assert_eq!(client.closed().await.0, Code::HandshakeTimeout.number());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_never_reads_is_cut_off() {
+async fn unread_socket_is_disconnected() {
     let config = WsConfig::default().write_timeout(Duration::from_secs(3));
     let ws = service(config).await;
     let mut client = Client::open(in_memory(&ws, 1024), "").await.unwrap();
@@ -130,7 +131,7 @@ async fn a_reader_that_never_reads_is_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_reads_slowly_is_not_cut_off() {
+async fn slow_peer_is_not_disconnected() {
     let config = WsConfig::default().write_timeout(Duration::from_secs(3));
     let ws = service(config).await;
     let mut client = Client::open(in_memory(&ws, 256), "").await.unwrap();
@@ -149,8 +150,9 @@ async fn pings_are_answered_with_their_payload() {
     assert_eq!(client.frame().await, (FIN | PONG, b"are you there".to_vec()));
 }
 
+/// Pings may go on forever below the flood limit.
 #[tokio::test(start_paused = true)]
-async fn pings_may_go_on_for_ever_if_they_are_no_flood() {
+async fn moderate_pings_never_close() {
     let ws = service(WsConfig::default().max_controls(3)).await;
     let mut client = Client::open(in_memory(&ws, 1 << 16), "").await.unwrap();
     client.hello().await;
@@ -162,7 +164,7 @@ async fn pings_may_go_on_for_ever_if_they_are_no_flood() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interval_between_writes_delays_what_follows_and_loses_nothing() {
+async fn write_interval_delays_without_loss() {
     let interval = Duration::from_millis(50);
     let ws = service(WsConfig::default().write_interval(interval)).await;
     let mut client = Client::open(in_memory(&ws, 1 << 16), "").await.unwrap();

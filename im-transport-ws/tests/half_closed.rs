@@ -20,8 +20,9 @@ use support::{
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
+/// A half-closed socket gets a disconnect, and its session can be resumed.
 #[tokio::test]
-async fn a_half_closed_socket_is_told_goodbye_and_its_session_goes_on() {
+async fn half_closed_socket_keeps_its_session() {
     let engine = engine().await;
     let address = listen(&WebSocket::new(engine.clone(), WsConfig::default())).await;
     let mut other = greeted(address).await;
@@ -43,7 +44,7 @@ async fn a_half_closed_socket_is_told_goodbye_and_its_session_goes_on() {
 }
 
 #[tokio::test]
-async fn what_was_asked_before_is_answered_before_the_goodbye() {
+async fn pending_acks_precede_disconnect() {
     let engine = engine().await;
     let mut client =
         greeted(listen(&WebSocket::new(engine.clone(), WsConfig::default())).await).await;
@@ -60,7 +61,7 @@ async fn what_was_asked_before_is_answered_before_the_goodbye() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_half_closed_in_the_middle_of_a_frame_is_told_goodbye() {
+async fn half_closed_mid_frame_gets_disconnect() {
     let engine = engine().await;
     let address = listen(&WebSocket::new(engine.clone(), WsConfig::default())).await;
     let (mut other, mut client) = (greeted(address).await, greeted(address).await);
@@ -71,8 +72,9 @@ async fn a_socket_that_is_half_closed_in_the_middle_of_a_frame_is_told_goodbye()
     other.is_alive().await;
 }
 
+/// A half-closed socket that is not read is held no longer than the close timeout.
 #[tokio::test(start_paused = true)]
-async fn a_half_closed_socket_that_nobody_reads_is_held_no_longer_than_configured() {
+async fn half_closed_unread_socket_times_out() {
     let engine = engine().await;
     let config = WsConfig::default().close_timeout(Duration::from_secs(3));
     let ws = WebSocket::new(engine.clone(), config);

@@ -87,7 +87,7 @@ async fn on_a_listener_with_tls() {
 }
 
 #[tokio::test]
-async fn a_listener_stops_and_leaves_what_was_upgraded() {
+async fn stopped_listener_keeps_upgraded_sockets() {
     let ws = service(WsConfig::default()).await;
     let listener = Listener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -109,8 +109,9 @@ async fn heard_by(bystander: &mut Client<DuplexStream>, engine: &Engine) {
     }
 }
 
+/// A subscriber that falls behind gets a disconnect, and others are not affected.
 #[tokio::test]
-async fn a_reader_who_falls_behind_is_told_so_and_nobody_else_notices() {
+async fn slow_subscriber_is_disconnected_alone() {
     let closed = Closed::with(Code::SlowSubscriber);
     let _recording = metrics::set_default_local_recorder(&closed);
     let engine = engine(SlowSubscriber::Disconnect).await;
@@ -131,8 +132,9 @@ async fn a_reader_who_falls_behind_is_told_so_and_nobody_else_notices() {
     bystander.is_alive().await;
 }
 
+/// A socket that is never read is disconnected, and others are not affected.
 #[tokio::test]
-async fn a_socket_that_is_never_read_is_given_up_and_nobody_else_notices() {
+async fn unread_socket_is_disconnected_alone() {
     let closed = Closed::with(Code::SlowSubscriber);
     let _recording = metrics::set_default_local_recorder(&closed);
     // Readers are waited for as long as they take anything; this one takes nothing.
@@ -160,7 +162,7 @@ async fn a_socket_that_is_never_read_is_given_up_and_nobody_else_notices() {
 }
 
 #[tokio::test]
-async fn whoever_reads_nothing_for_a_while_keeps_nobody_waiting_at_the_store() {
+async fn idle_peer_blocks_no_store_call() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let engine = Engine::builder().allow_anonymous().store(store.clone()).start().await.unwrap();
     // Nobody is given up in this test.

@@ -58,7 +58,7 @@ async fn slow_message_keeps_the_connection() {
 
 /// A peer that sends nothing at all is closed all the same.
 #[tokio::test(start_paused = true)]
-async fn half_a_message_does_not_keep_the_connection() {
+async fn partial_message_keeps_no_connection() {
     let ws = WebSocket::new(engine().await, WsConfig::default());
     let mut client = Client::open(in_memory(&ws, 64 * 1024), "").await.unwrap();
     client.hello().await;
@@ -69,7 +69,7 @@ async fn half_a_message_does_not_keep_the_connection() {
 
 /// A page that takes four times the write time-out to be read arrives as a whole.
 #[tokio::test(start_paused = true)]
-async fn slow_reader_of_a_page_is_waited_for() {
+async fn slow_page_is_delivered_whole() {
     let ws = WebSocket::new(engine().await, WsConfig::default());
     let mut client = with_history(&ws).await;
     client.text(&json!({"t": "history", "id": 9, "room": "tea"}).to_string()).await;
@@ -85,7 +85,7 @@ async fn slow_reader_of_a_page_is_waited_for() {
 
 /// Acks of all connections are nearly too many, and this peer is in the middle of taking a page.
 #[tokio::test(start_paused = true)]
-async fn slow_reader_outlives_tight_acks() {
+async fn slow_peer_outlives_full_ack_budget() {
     // One page that waits, beside what the next one would reserve, is three quarters of all.
     let config =
         EngineConfig::default().max_page_bytes(64 * 1024).acks_bytes(160 * 1024).tick(SECOND);
@@ -106,7 +106,7 @@ async fn slow_reader_outlives_tight_acks() {
 
 /// A peer that takes a byte now and then is given up in the end.
 #[tokio::test(start_paused = true)]
-async fn reader_of_single_bytes_is_given_up() {
+async fn single_byte_peer_is_disconnected() {
     let engine = engine().await;
     let ws = WebSocket::new(engine.clone(), WsConfig::default());
     let mut client = with_history(&ws).await;

@@ -49,7 +49,7 @@ async fn pages_of_other_origins_are_refused() {
 }
 
 #[tokio::test]
-async fn listed_origins_are_let_in_and_no_other() {
+async fn only_listed_origins_may_connect() {
     let origins = OriginPolicy::only(["https://app.example"]).unwrap();
     let ws = service(WsConfig::default()).await;
     let edge = Edge::new(engine().await, UplinkConfig::default()).origins(origins).mount(ws);
@@ -98,8 +98,9 @@ fn hello() -> Box<Hello> {
     }
 }
 
+/// A bad handshake gets a status, a code and a hint.
 #[tokio::test]
-async fn what_is_no_good_handshake_gets_a_status_a_code_and_a_hint() {
+async fn bad_handshake_gets_status_and_code() {
     let address = server(WsConfig::default()).await;
     let mut other = greeted(address).await;
     let good = upgrade_head("");
@@ -132,7 +133,7 @@ async fn what_is_no_good_handshake_gets_a_status_a_code_and_a_hint() {
 }
 
 #[tokio::test]
-async fn nobody_is_let_in_after_shutdown() {
+async fn upgrade_after_shutdown_is_refused() {
     let ws = service(WsConfig::default()).await;
     let address = listen(&ws).await;
     ws.shutdown().await;
@@ -143,7 +144,7 @@ async fn nobody_is_let_in_after_shutdown() {
 }
 
 #[tokio::test]
-async fn an_address_with_too_many_silent_connections_is_refused_by_number() {
+async fn silent_connections_per_address_are_bounded() {
     let config = EngineConfig::default().max_handshakes_per_address(2);
     let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
     let address = listen(&WebSocket::new(engine, WsConfig::default())).await;
@@ -188,7 +189,7 @@ async fn list_headers_may_have_several_lines() {
 }
 
 #[tokio::test]
-async fn handshakes_that_a_proxy_stripped_say_what_is_missing() {
+async fn stripped_handshake_names_missing_headers() {
     let address = server(WsConfig::default()).await;
     let good = upgrade_head("");
     let without =
@@ -218,7 +219,7 @@ async fn handshakes_that_a_proxy_stripped_say_what_is_missing() {
 }
 
 #[tokio::test]
-async fn an_address_has_its_share_of_upgraded_sockets() {
+async fn upgraded_sockets_per_address_are_bounded() {
     use im_http::ListenerConfig;
 
     let connect_from = async |address: &str, to: SocketAddr| {
@@ -257,7 +258,7 @@ async fn an_address_has_its_share_of_upgraded_sockets() {
 }
 
 #[tokio::test]
-async fn an_address_has_its_share_of_connections_for_life() {
+async fn connections_per_address_are_bounded() {
     let config = EngineConfig::default().max_connections_per_address(2);
     let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
     let address = listen(&WebSocket::new(engine.clone(), WsConfig::default())).await;

@@ -54,8 +54,9 @@ impl AsyncWrite for Counting {
     }
 }
 
+/// Forty acks share a few writes and remain messages of their own.
 #[tokio::test]
-async fn forty_answers_share_a_few_writes_and_stay_messages_of_their_own() {
+async fn many_acks_share_writes_as_messages() {
     let ws = service(WsConfig::default()).await;
     let (client, server) = duplex(1 << 16);
     let writes = Arc::new(AtomicUsize::new(0));
@@ -75,7 +76,7 @@ async fn forty_answers_share_a_few_writes_and_stay_messages_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_batch_ends_at_the_size_configured() {
+async fn batch_stops_at_configured_size() {
     let ws = service(WsConfig::default().max_write_bytes(1)).await;
     let (client, server) = duplex(1 << 16);
     let writes = Arc::new(AtomicUsize::new(0));

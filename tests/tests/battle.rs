@@ -5,8 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "this file is all test")]
 
+/// Four transports show the same battle and drop late state.
 #[test]
-fn four_transports_agree_and_drop_what_comes_late() {
+fn four_transports_agree_without_late_state() {
     let data = tempfile::tempdir().unwrap();
     let server = ("monster-battle", "IM_TEST_BATTLE");
     im_tests::browser::run("battle.mjs", server, "monster-battle.png", &data.path().join("data"));

@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "this file is all test")]
 
 #[test]
-fn two_tabs_chat_reload_and_survive_a_restart() {
+fn two_tabs_chat_across_restart() {
     let data = tempfile::tempdir().unwrap();
     let server = ("quickstart", "IM_TEST_QUICKSTART");
     im_tests::browser::run("quickstart.mjs", server, "quickstart.png", &data.path().join("data"));

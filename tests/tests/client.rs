@@ -149,7 +149,7 @@ fn check(all: &[Vec<Arc<Event>>], places: &[HashMap<MessageId, Seq>]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cuts_lose_and_repeat_nothing() {
+async fn cuts_lose_and_redeliver_nothing() {
     let store = Arc::new(MemoryStore::new());
     let server = Server::on(&store, "127.0.0.1:0").await;
     let (room, start) = server.group("r", &NAMES).await;
@@ -175,7 +175,7 @@ async fn cuts_lose_and_repeat_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_goes_away_and_comes_back_loses_and_repeats_nothing() {
+async fn restarting_server_loses_and_redelivers_nothing() {
     let store = Arc::new(MemoryStore::new());
     let server = Server::on(&store, "127.0.0.1:0").await;
     let (room, start) = server.group("r", &NAMES).await;
@@ -206,7 +206,7 @@ async fn a_server_that_goes_away_and_comes_back_loses_and_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn an_application_goes_on_where_it_had_stopped() {
+async fn application_resumes_where_it_stopped() {
     let store = Arc::new(MemoryStore::new());
     let server = Server::on(&store, "127.0.0.1:0").await;
     let (room, start) = server.group("r", &["ann"]).await;
@@ -232,7 +232,7 @@ async fn an_application_goes_on_where_it_had_stopped() {
 }
 
 #[tokio::test]
-async fn an_application_that_takes_its_time_loses_nothing() {
+async fn slow_application_loses_nothing() {
     const COUNT: u64 = 600;
     let store = Arc::new(MemoryStore::new());
     let server = Server::on(&store, "127.0.0.1:0").await;
@@ -253,7 +253,7 @@ async fn an_application_that_takes_its_time_loses_nothing() {
 }
 
 #[tokio::test]
-async fn credentials_decide_and_are_renewed() {
+async fn credentials_are_checked_and_refreshed() {
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000)));
     let until =
         |ms| Identity { expires: Some(Timestamp::from_millis(ms)), ..Identity::of(user("ann")) };
@@ -281,8 +281,9 @@ async fn credentials_decide_and_are_renewed() {
     soon(client.ping()).await.unwrap();
 }
 
+/// Rooms, state, signals and history work from client to client.
 #[tokio::test]
-async fn rooms_state_signals_and_history_work_end_to_end() {
+async fn client_features_work_end_to_end() {
     let store = Arc::new(MemoryStore::new());
     let server = Server::on(&store, "127.0.0.1:0").await;
     let (ann, _ann_events) = soon(server.client("ann").connect()).await.unwrap();

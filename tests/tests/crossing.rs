@@ -34,8 +34,9 @@ im_testkit::crossing_suite! {
     two_engines: crate::TWO,
 }
 
+/// The same cases run on one engine and on two.
 #[test]
-fn every_case_runs_on_one_engine_and_on_two() {
+fn one_and_two_engines_share_cases() {
     let program = std::env::current_exe().unwrap();
     let listed = std::process::Command::new(program).arg("--list").output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();

@@ -27,9 +27,10 @@ fn worker(store: &str, url: &str, task: &Task) -> Command {
     command
 }
 
+/// Kills of the writing process and of its database lose and duplicate nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_of_a_writing_process_and_of_its_database_lose_and_repeat_nothing() {
-    let test = "kills_of_a_writing_process_and_of_its_database_lose_and_repeat_nothing";
+async fn process_and_database_kills_lose_nothing() {
+    let test = "process_and_database_kills_lose_nothing";
     for store in chosen(SERVERS) {
         kill_writers_and_server(test, store).await;
     }
@@ -62,8 +63,8 @@ async fn kill_writers_in_one_life(mut own: Own, store: &str, kills: u32, seed: u
 
 /// PostgreSQL acknowledges before it has written if a client asks it to: the proof must notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_acknowledges_too_early_is_found_out() {
-    let test = "a_server_that_acknowledges_too_early_is_found_out";
+async fn early_ack_is_detected() {
+    let test = "early_ack_is_detected";
     if !chosen(SERVERS).contains(&"postgres") {
         return;
     }

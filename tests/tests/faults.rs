@@ -16,10 +16,10 @@ use im_tests::stores::{chosen_on_disk, number};
 const WORKER: &str = env!("CARGO_BIN_EXE_crash-writer");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn failing_calls_are_told_and_lose_nothing() {
+async fn failing_calls_are_reported_without_loss() {
     let library = match shim::library(Path::new(WORKER)) {
         Ok(library) => library,
-        Err(why) => return im_tests::skip("failing_calls_are_told_and_lose_nothing", &why),
+        Err(why) => return im_tests::skip("failing_calls_are_reported_without_loss", &why),
     };
     let faults = match std::env::var("IM_PROVE_FAULTS").as_deref() {
         Ok("all") => None,

@@ -35,8 +35,8 @@ async fn python_with_websockets_in_messagepack() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_lines_of_the_spec_pasted_by_hand() {
-    let test = "the_lines_of_the_spec_pasted_by_hand";
+async fn spec_lines_work_when_pasted() {
+    let test = "spec_lines_work_when_pasted";
     let Some(mut client) = python(test, "by_hand.py").await else { return };
     client.arg(serve().await).arg(spec());
     run(client).await;

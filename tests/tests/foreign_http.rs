@@ -32,10 +32,10 @@ use tokio::process::Command;
 const CUTS: [usize; 8] = [1500, 2000, 3000, 4000, 6000, 9000, 14_000, 20_000];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_source_in_chromium_takes_its_stream_up_by_itself() {
+async fn chromium_event_source_resumes_its_stream() {
     let (chromium, modules) = match browser::needs() {
         Ok(needs) => needs,
-        Err(missing) => return skip("an_event_source_in_chromium", &missing),
+        Err(missing) => return skip("chromium_event_source_resumes_its_stream", &missing),
     };
     let mut client = Command::new("node");
     client
@@ -46,8 +46,11 @@ async fn an_event_source_in_chromium_takes_its_stream_up_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_source_in_node_takes_its_stream_up_by_itself() {
-    let Some(client) = foreign::node("an_event_source_in_node", "event_source.cjs") else { return };
+async fn node_event_source_resumes_its_stream() {
+    let Some(client) = foreign::node("node_event_source_resumes_its_stream", "event_source.cjs")
+    else {
+        return;
+    };
     reads_through_cuts(client).await;
 }
 
@@ -105,9 +108,9 @@ fn noise(seed: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_polls_by_the_lines_of_the_spec() {
+async fn curl_polls_by_spec_lines() {
     if Command::new("curl").arg("--version").output().await.is_err() {
-        return skip("curl_polls_by_the_lines_of_the_spec", "curl is not installed");
+        return skip("curl_polls_by_spec_lines", "curl is not installed");
     }
     let address = serve(Arc::new(AllowAnonymous)).await;
     let proxy = Proxy::start(address, "GET /im/poll").await;

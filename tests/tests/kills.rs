@@ -24,7 +24,7 @@ fn worker(store: &str, data: &str, task: &Task) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_of_a_writing_process_lose_and_repeat_nothing() {
+async fn process_kills_lose_and_duplicate_nothing() {
     for store in chosen(STORES) {
         kill_writers(store).await;
     }
@@ -59,7 +59,7 @@ async fn kill_writers_in_one_life(store: &str, kills: u32, seed: u64) -> CrashRe
 
 /// Not for stores on a server: that may still be at work on what a dead worker had begun when the store is looked at.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_between_the_steps_of_trims_deletions_erasures_and_imports_leave_a_store_whole() {
+async fn kill_during_upkeep_leaves_store_whole() {
     for store in chosen(STORES) {
         kill_keepers(store).await;
     }

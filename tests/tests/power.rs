@@ -61,11 +61,11 @@ async fn power_cuts_lose_nothing() {
 
 /// Without any syncs, and without those that sled does not make by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_leaves_out_its_syncs_is_found_out() {
+async fn skipped_syncs_are_detected() {
     for store in chosen_on_disk() {
         let own = (store == "sled").then_some(Syncs::FdatasyncLies);
         for syncs in [Syncs::Lies].into_iter().chain(own) {
-            let test = "a_store_that_leaves_out_its_syncs_is_found_out";
+            let test = "skipped_syncs_are_detected";
             let Some(report) = cut(test, store, 20, syncs).await else { return };
             let found = report.losing() + report.violations.len();
             assert!(found > 0, "{store} without syncs lost nothing: {report}");

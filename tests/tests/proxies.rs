@@ -146,12 +146,13 @@ async fn all_transports_work_behind_nginx() {
     );
 }
 
+/// A proxy that forwards no headers is refused with hints.
 #[tokio::test]
-async fn a_bare_proxy_pass_is_refused_with_hints() {
+async fn bare_proxy_pass_is_refused() {
     let server = server().await;
     let nginx = match Nginx::start(server).await {
         Ok(nginx) => nginx,
-        Err(missing) => return skip("a_bare_proxy_pass_is_refused_with_hints", &missing),
+        Err(missing) => return skip("bare_proxy_pass_is_refused", &missing),
     };
     let request = format!("GET /im/ws HTTP/1.1\r\n{PAGE}{UPGRADE}\r\n");
     let (_, refused) = ask_until(nginx.bare, &request, "}").await;
@@ -167,7 +168,7 @@ async fn a_bare_proxy_pass_is_refused_with_hints() {
 }
 
 #[tokio::test]
-async fn one_list_of_origins_serves_all_transports() {
+async fn origin_list_covers_all_transports() {
     let at = server_for(OriginPolicy::only(["https://app.example"]).unwrap()).await;
     for (head, more) in [
         ("GET /im", ""),

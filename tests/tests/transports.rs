@@ -209,12 +209,12 @@ async fn two_people_talk_over_each_transport() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_people_talk_over_each_transport_in_json() {
+async fn users_talk_over_each_transport() {
     talks_over(1, Encoding::Json).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_people_talk_over_each_transport_without_sticky_sessions() {
+async fn users_talk_without_sticky_sessions() {
     talks_over(2, Encoding::MsgPack).await;
 }
 
@@ -258,17 +258,17 @@ async fn changes_over(servers: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_changes_transports_in_mid_stream_and_misses_nothing() {
+async fn transport_change_misses_nothing() {
     changes_over(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_changes_transports_and_servers_in_mid_stream_and_misses_nothing() {
+async fn transport_and_server_change_misses_nothing() {
     changes_over(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_websocket_does_not_get_through_the_next_best_does() {
+async fn blocked_websocket_falls_back() {
     let servers = Servers::start(1).await;
     let links = servers.links();
     // There is nothing at this address.
@@ -284,8 +284,9 @@ async fn where_websocket_does_not_get_through_the_next_best_does() {
     assert_eq!(fallback.current(), 1);
 }
 
+/// The sender order holds over each transport while the store fails repeatedly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ones_own_order_holds_over_each_transport_while_the_store_fails_again_and_again() {
+async fn sender_order_survives_failing_store() {
     const COUNT: usize = 100;
     for at in 0..4 {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));

@@ -89,8 +89,9 @@ pub(crate) fn serve() -> Result<()> {
 mod tests {
     use super::*;
 
+    /// The setting that keeps packages from starting a cluster is removed afterwards.
     #[test]
-    fn what_keeps_packages_quiet_is_taken_back() {
+    fn package_configuration_is_restored() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("createcluster.d");
         let quiet = NoCluster::new(&place).unwrap();

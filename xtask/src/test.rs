@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_of_tests_has_a_variable_of_its_own() {
+    fn test_folder_has_its_variable() {
         assert_eq!(variable(Path::new("/x/tests/browser")), "IM_TEST_NODE_MODULES_BROWSER");
         assert_eq!(
             variable(Path::new("tests/foreign-clients")),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_got_is_noted_with_its_reason() {
+    fn missing_tool_is_noted_with_reason() {
         let mut needs = Needs::new();
         needs.need("IM_TEST_NO_SUCH_THING", "tests of nothing", || -> Result<OsString> {
             bail!("there is none")

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_made_from_other_files_is_made_again() {
+    fn changed_input_rebuilds_the_tool() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("wanted");
         fs::write(&file, "one").unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_found_on_the_path() {
+    fn program_is_found_on_path() {
         assert!(find("sh").is_some());
         assert!(find("no-such-program-anywhere").is_none());
     }

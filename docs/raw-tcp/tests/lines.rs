@@ -50,8 +50,9 @@ async fn until(client: &mut TcpStream, end: &str) {
     }
 }
 
+/// Commands read before end of input are acked before the disconnect frame.
 #[tokio::test]
-async fn what_was_asked_before_the_end_of_the_input_is_answered_before_the_goodbye() {
+async fn half_closed_peer_gets_pending_acks() {
     let server = server(EngineConfig::default()).await;
     let mut client = TcpStream::connect(server.address).await.unwrap();
     let create = "{\"t\":\"create\",\"id\":2,\"room\":\"tea\",\"kind\":\"group\"}\n";
@@ -70,8 +71,9 @@ async fn what_was_asked_before_the_end_of_the_input_is_answered_before_the_goodb
     assert!(lines.last().unwrap().contains("4000"), "{read}");
 }
 
+/// A line without a newline is refused once it exceeds `max_message_bytes`.
 #[tokio::test]
-async fn a_line_without_an_end_is_refused_at_the_limit_and_not_awaited() {
+async fn endless_line_is_refused_at_limit() {
     let server = server(EngineConfig::default()).await;
     let mut client = TcpStream::connect(server.address).await.unwrap();
     let max = server.engine.limits().max_message_bytes;
@@ -80,7 +82,7 @@ async fn a_line_without_an_end_is_refused_at_the_limit_and_not_awaited() {
 }
 
 #[tokio::test]
-async fn a_line_of_just_the_limit_is_taken() {
+async fn line_of_exact_limit_is_accepted() {
     let server = server(EngineConfig::default()).await;
     let mut client = TcpStream::connect(server.address).await.unwrap();
     let max = server.engine.limits().max_message_bytes;
@@ -91,7 +93,7 @@ async fn a_line_of_just_the_limit_is_taken() {
 }
 
 #[tokio::test]
-async fn a_silent_connection_gets_an_empty_line_now_and_then() {
+async fn silent_connection_gets_empty_line_heartbeats() {
     let ms = Duration::from_millis;
     let server = server(EngineConfig::default().heartbeat(ms(20)).tick(ms(5))).await;
     let mut client = TcpStream::connect(server.address).await.unwrap();
@@ -100,7 +102,7 @@ async fn a_silent_connection_gets_an_empty_line_now_and_then() {
 }
 
 #[tokio::test]
-async fn whoever_drains_tells_everybody_and_serving_ends() {
+async fn drain_disconnects_peers_and_ends_serving() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let end = |engine: Engine| async move {
         let _ = stopped.await;
@@ -117,8 +119,9 @@ async fn whoever_drains_tells_everybody_and_serving_ends() {
     assert_eq!(server.engine.connections(), 0);
 }
 
+/// A peer that reads nothing is disconnected once its outbox is full.
 #[tokio::test]
-async fn a_reader_who_takes_nothing_is_given_up() {
+async fn idle_peer_is_disconnected() {
     let server = server(EngineConfig::default().outbox_bytes(64 * 1024)).await;
     let mut client = TcpStream::connect(server.address).await.unwrap();
     let create = "{\"t\":\"create\",\"id\":2,\"room\":\"tea\",\"kind\":\"group\"}\n";

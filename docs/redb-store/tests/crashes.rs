@@ -29,14 +29,14 @@ async fn main() -> ExitCode {
     }
     let filter = words.iter().find(|word| !word.starts_with('-'));
     let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter.as_str()));
-    if wanted("kills_lose_and_repeat_nothing") {
-        kills_lose_and_repeat_nothing().await;
+    if wanted("kills_lose_and_duplicate_nothing") {
+        kills_lose_and_duplicate_nothing().await;
     }
     if wanted("power_cuts_lose_nothing") {
         power_cuts_lose_nothing().await;
     }
-    if wanted("failing_calls_are_told_and_lose_nothing") {
-        failing_calls_are_told_and_lose_nothing().await;
+    if wanted("failing_calls_are_reported_without_loss") {
+        failing_calls_are_reported_without_loss().await;
     }
     ExitCode::SUCCESS
 }
@@ -62,7 +62,7 @@ fn plan(variable: &str, usual: u32) -> (u32, u64) {
     (count, seed)
 }
 
-async fn kills_lose_and_repeat_nothing() {
+async fn kills_lose_and_duplicate_nothing() {
     let (kills, seed) = plan("IM_PROVE_KILLS", 10);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("im.redb");
@@ -86,7 +86,7 @@ async fn power_cuts_lose_nothing() {
     assert!(report.acknowledged > 0, "nothing was written: this run shows nothing");
 }
 
-async fn failing_calls_are_told_and_lose_nothing() {
+async fn failing_calls_are_reported_without_loss() {
     let Some(shim) = shim() else { return };
     let (count, seed) = plan("IM_PROVE_FAULTS", 20);
     let folder = tempfile::tempdir().unwrap();

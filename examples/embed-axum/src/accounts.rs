@@ -123,8 +123,9 @@ impl FromRequestParts<Shop> for LoggedIn {
 mod tests {
     use super::*;
 
+    /// The session cookie is found among other cookies and stops working after logout.
     #[test]
-    fn a_login_is_found_by_its_cookie_among_others_until_it_ends() {
+    fn cookie_finds_login_until_logout() {
         let accounts = Accounts::default();
         assert_eq!(accounts.log_in("ada", "wrong"), None);
         assert_eq!(accounts.log_in("nobody", "nobody"), None);

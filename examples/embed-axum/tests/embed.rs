@@ -120,7 +120,7 @@ fn hello() -> Value {
 }
 
 #[tokio::test]
-async fn an_order_reaches_the_team_and_the_clerk_answers() {
+async fn order_reaches_team_and_clerk_replies() {
     let address = open_shop().await;
     let (ada, bela) = (log_in(&address, "ada").await, log_in(&address, "bela").await);
 
@@ -153,7 +153,7 @@ async fn readiness_probe_is_answered() {
 }
 
 #[tokio::test]
-async fn who_is_not_logged_in_gets_nowhere() {
+async fn anonymous_requests_are_refused() {
     let address = open_shop().await;
     let (head, _) = http(&address, "GET /orders", &[], "").await;
     assert!(head.starts_with("HTTP/1.1 401"), "{head}");
@@ -198,8 +198,9 @@ async fn stalled_bodies_end_their_connection() {
     log_in(&address, "ada").await;
 }
 
+/// Logging out of the shop also ends the chat connection of that login.
 #[tokio::test]
-async fn logging_out_ends_the_chat_too() {
+async fn logout_disconnects_chat() {
     let address = open_shop().await;
     let cookie = log_in(&address, "chidi").await;
     let mut client = Client::connect(&address, Some(&cookie)).await;
@@ -212,9 +213,10 @@ async fn logging_out_ends_the_chat_too() {
     assert_eq!(refused["code"], 4301, "{refused}");
 }
 
+/// SIGTERM disconnects the clients with a retry delay, and the process exits with 0.
 #[cfg(unix)]
 #[tokio::test]
-async fn whoever_is_in_is_told_to_come_back_when_the_server_is_terminated() {
+async fn terminated_server_asks_clients_to_return() {
     let mut server = Command::new(env!("CARGO_BIN_EXE_embed-axum"))
         .args(["--listen", "127.0.0.1:0"])
         .envs([("RUST_LOG", "info"), ("NO_COLOR", "1")])

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn players_strike_and_chat_and_write_nothing_else() {
+    async fn players_may_only_strike_and_chat() {
         assert_eq!(verdict(&send(BATTLE, HIT, "otters")).await, Verdict::Default);
         assert_eq!(verdict(&send("family:otters", "message", "")).await, Verdict::Default);
         let (room, key) = (RoomId::new(BATTLE).unwrap(), StateKey::new("hp").unwrap());
@@ -94,8 +94,9 @@ mod tests {
         }
     }
 
+    /// A player cannot authenticate as the game or as a bot.
     #[tokio::test]
-    async fn nobody_comes_in_as_the_game_or_as_a_bot() {
+    async fn reserved_names_are_refused() {
         let come_in = async |name: &str| {
             let claimed_user = Some(UserId::new(name).unwrap());
             let credentials = Credentials { claimed_user, ..Credentials::default() };

@@ -203,8 +203,9 @@ mod tests {
         }
     }
 
+    /// A blow reduces the monster's hit points by the damage it reports.
     #[test]
-    fn a_blow_takes_what_it_says_and_is_ranked() {
+    fn blow_reduces_hp_and_is_ranked() {
         let mut battle = Battle::default();
         let full = battle.hp;
         assert!(!battle.hit(hit(5, "ada", 1)));
@@ -217,15 +218,16 @@ mod tests {
     }
 
     #[test]
-    fn all_damage_adds_up_to_the_monster_and_no_more() {
+    fn total_damage_equals_monster_hp() {
         let mut battle = Battle::default();
         slay(&mut battle, "ada", 2);
         assert_eq!(battle.families.iter().sum::<u32>(), battle.max_hp());
         assert_eq!(battle.trophies, [0, 0, 1, 0]);
     }
 
+    /// A fallen monster ignores further blows, and the next one has more hit points.
     #[test]
-    fn a_monster_that_is_down_takes_no_blows_and_is_followed_by_a_stronger_one() {
+    fn fallen_monster_is_replaced_by_stronger() {
         let mut battle = Battle::default();
         let seq = slay(&mut battle, "ada", 0);
         let down = battle.clone();
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ranking_is_in_order_and_bounded() {
+    fn ranking_is_sorted_and_bounded() {
         let mut battle = Battle { hp: u32::MAX, ..Battle::default() };
         let names: Vec<String> = (0..MAX_PLAYERS + 50).map(|n| format!("p{n:05}")).collect();
         for (seq, name) in names.iter().enumerate() {
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_log_comes_to_the_same_battle() {
+    fn same_log_yields_same_battle() {
         let play = || {
             let mut battle = Battle::default();
             for seq in 1..400 {
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn of_families_that_did_the_same_the_first_leads() {
+    fn first_of_tied_families_leads() {
         let mut battle = Battle::default();
         assert_eq!(battle.leader(), 0);
         battle.families = [3, 7, 7, 1];

@@ -79,8 +79,9 @@ fn fields(headers: &HeaderMap) -> usize {
 mod tests {
     use super::*;
 
+    /// The size counted for a request or response head equals its bytes on the wire.
     #[test]
-    fn a_head_has_as_many_bytes_as_it_would_have_on_the_wire() {
+    fn head_size_equals_wire_bytes() {
         let request =
             Request::get("http://host/im/poll?hold=5").header("host", "host").body(()).unwrap();
         assert_eq!(

@@ -104,8 +104,9 @@ mod tests {
         found
     }
 
+    /// Each file of the page and of the client is served.
     #[test]
-    fn the_whole_client_and_the_whole_page_are_served() {
+    fn all_page_files_are_served() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         for file in under(&here.join("../../clients/js/src")) {
             assert!(find(&format!("/im-client/{file}")).is_some(), "{file} is not in CLIENT");
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_begins_with_the_transport_that_was_asked_for() {
+    async fn page_starts_with_requested_transport() {
         let (index, kind) = fetch("/").await.unwrap();
         assert!(index.contains("data-transport=\"sse\"") && kind == "text/html; charset=utf-8");
         let (_, kind) = fetch("/im-client/links/ws.js").await.unwrap();

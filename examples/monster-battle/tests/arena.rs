@@ -100,7 +100,7 @@ fn essence(value: &Value) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hit_takes_hit_points_and_is_ranked() {
+async fn hit_reduces_hp_and_is_ranked() {
     let mut battle = Battle::on(Arc::new(MemoryStore::new())).await;
     let seq = battle.hit("ada", "otters", false).await;
     let hp = battle.state("hp", |hp| int(hp, "applied") >= seq).await;
@@ -114,7 +114,7 @@ async fn a_hit_takes_hit_points_and_is_ranked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_monster_falls_once_and_the_next_one_appears() {
+async fn fallen_monster_is_replaced_once() {
     let mut battle = Battle::on(Arc::new(MemoryStore::new())).await;
     let mut seq = 0;
     for _ in 0..150 {
@@ -142,8 +142,9 @@ async fn late_updates_are_refused_and_counted() {
     battle.end().await;
 }
 
+/// A restarted game reads its state from the log and publishes nothing twice.
 #[tokio::test(start_paused = true)]
-async fn a_restart_plays_the_log_again_and_says_nothing_twice() {
+async fn restart_replays_log_without_new_events() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let mut before = Battle::on(store.clone()).await;
     for n in 0..150 {

@@ -89,8 +89,9 @@ mod tests {
 
     use super::*;
 
+    /// The refusal of a store that is not compiled in names the command that builds it.
     #[test]
-    fn missing_store_is_refused_with_its_command() {
+    fn missing_store_is_refused_with_command() {
         assert!(left_out("sled").contains("cargo run --release -p quickstart --features sled "));
         let error = store("redis://:secret@host").unwrap_err().to_string();
         assert!(error.contains("redis names no store") && !error.contains("secret"), "{error}");
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn data_of_a_server_is_shown_without_password() {
+    fn data_line_hides_password() {
         let memory = data(&StoreAddress::Memory, Durability::Volatile);
         assert_eq!(memory, "data: memory; all is gone when the server ends");
         #[cfg(feature = "postgres")]

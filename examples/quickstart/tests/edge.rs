@@ -108,8 +108,9 @@ async fn post(stream: &mut TcpStream, body: &str) -> String {
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                        sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
+/// Connections of one address leave file descriptors for clients of other addresses.
 #[tokio::test]
-async fn one_address_cannot_take_all_files() {
+async fn one_address_cannot_exhaust_files() {
     let data = tempfile::tempdir().unwrap();
     let store = format!("--store sqlite:{}/im.db", data.path().display());
     let mut server = Server::start("ulimit -n 256;", &store).await;
@@ -135,7 +136,7 @@ async fn one_address_cannot_take_all_files() {
 
 /// As it starts without any flags for them: what `--help` says of sessions and rooms.
 #[tokio::test]
-async fn quotas_of_one_address_are_on() {
+async fn quotas_per_address_are_enabled() {
     let server = Server::start("", "--store memory").await;
     assert!(server.before.contains("quotas as"), "{}", server.before);
     let mut greedy = connect_from("127.0.0.1", server.address).await;
@@ -183,7 +184,7 @@ async fn foreign_host_of_upgrade_is_refused() {
 
 /// The router takes the prefix off, and a slash with it.
 #[tokio::test]
-async fn two_slashes_in_a_row_are_refused() {
+async fn double_slash_is_refused() {
     let server = Server::start("", "--store memory").await;
     for (path, status) in [("/im", "200"), ("/im/", "200"), ("/im//", "400"), ("/im//poll", "400")]
     {
@@ -193,7 +194,7 @@ async fn two_slashes_in_a_row_are_refused() {
 }
 
 #[tokio::test]
-async fn the_soft_limit_of_files_is_raised() {
+async fn soft_file_limit_is_raised() {
     let server = Server::start("ulimit -S -n 200;", "--store memory").await;
     assert!(!server.before.contains("ulimit -n 200"), "{}", server.before);
     let mut held = Vec::new();
@@ -205,8 +206,9 @@ async fn the_soft_limit_of_files_is_raised() {
     }
 }
 
+/// A Host that a proxy rewrote is logged with the flag that allows it.
 #[tokio::test]
-async fn a_rewritten_host_is_logged_and_can_be_allowed() {
+async fn rewritten_host_is_logged_and_allowed() {
     let mut server = Server::start("", "--store memory").await;
     let port = server.address.port();
     let request = |host: &str, path: &str| {

@@ -93,8 +93,9 @@ async fn ending(socket: &mut Socket) -> (Vec<Value>, u16) {
     }
 }
 
+/// SIGTERM and SIGINT disconnect with a retry delay and close the store.
 #[tokio::test]
-async fn who_is_in_is_told_to_come_back_when_the_server_is_terminated() {
+async fn terminated_server_asks_clients_to_return() {
     for signal in ["TERM", "INT"] {
         let data = tempfile::tempdir().unwrap();
         let folder = data.path().to_str().unwrap();
@@ -132,8 +133,9 @@ async fn refused(folder: &str) -> String {
     String::from_utf8(server.stderr).unwrap()
 }
 
+/// A folder of a newer version or without its data is refused, and the error names it.
 #[tokio::test]
-async fn a_folder_of_a_newer_version_or_without_its_data_is_refused_with_a_reason() {
+async fn newer_or_emptied_folder_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().to_str().unwrap();
     let mut server = Server::start(&["--store", &format!("sled:{folder}")]).await;
@@ -153,7 +155,7 @@ async fn a_folder_of_a_newer_version_or_without_its_data_is_refused_with_a_reaso
 }
 
 #[tokio::test]
-async fn a_folder_in_use_ends_the_second_server_with_a_reason() {
+async fn folder_in_use_refuses_second_server() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().to_str().unwrap();
     let first = Server::start(&["--store", &format!("sled:{folder}")]).await;
@@ -175,8 +177,9 @@ async fn command(arguments: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
+/// The messages survive export, import, backup and restore unchanged.
 #[tokio::test]
-async fn what_was_said_is_taken_out_put_in_backed_up_and_restored() {
+async fn export_import_backup_restore_keep_messages() {
     let all = tempfile::tempdir().unwrap();
     let folder = |name: &str| all.path().join(name).to_str().unwrap().to_owned();
     let [data, other, restored] =

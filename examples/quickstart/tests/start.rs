@@ -32,7 +32,7 @@ async fn first_lines(command: &mut Command) -> String {
 }
 
 #[tokio::test]
-async fn first_lines_name_data_access_and_limits() {
+async fn startup_lines_name_data_access_limits() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [&[][..], &["--store", "sqlite"]] {
         let said = first_lines(quickstart(arguments).current_dir(folder.path())).await;
@@ -52,9 +52,10 @@ async fn first_lines_name_data_access_and_limits() {
     assert!(said.contains("; no quotas; all messages are kept"), "{said}");
 }
 
+/// The refusal of a store that is not compiled in names the command that builds it.
 #[cfg(not(any(feature = "sled", feature = "postgres", feature = "mysql")))]
 #[tokio::test]
-async fn store_left_out_is_refused_with_its_command() {
+async fn omitted_store_is_refused_with_command() {
     for (store, feature) in [
         ("sled", "sled"),
         ("sled:folder", "sled"),
@@ -70,7 +71,7 @@ async fn store_left_out_is_refused_with_its_command() {
 }
 
 #[tokio::test]
-async fn password_of_a_bad_store_is_not_shown() {
+async fn bad_store_error_hides_password() {
     let store = "redis://ann:secret@127.0.0.1/chat";
     let refused = quickstart(&["--store", store]).output().await.unwrap();
     assert_eq!(refused.status.code(), Some(1));

@@ -329,8 +329,9 @@ mod tests {
         assert_eq!(found(&[status("a", 1), event("a", 2), status("b", 1), event("a", 3)]), 0);
     }
 
+    /// The judge reports skipped and redelivered events and events before any room status.
     #[test]
-    fn skip_repeat_and_missing_status_are_found() {
+    fn skip_duplicate_missing_status_are_found() {
         assert_eq!(found(&[status("a", 1), event("a", 3)]), 1, "skipped");
         assert_eq!(found(&[status("a", 1), event("a", 2), event("a", 2)]), 1, "repeated");
         assert_eq!(found(&[event("a", 2)]), 1, "no status");
@@ -346,8 +347,9 @@ mod tests {
         }
     }
 
+    /// Resuming at an older stream position may redeliver events but may not skip any.
     #[test]
-    fn older_position_repeats_and_never_skips() {
+    fn older_position_redelivers_without_skips() {
         let (shared, mut judge) = judge();
         judge.opened(None);
         [status("a", 1), status("b", 1), event("a", 2)].iter().for_each(|frame| judge.push(frame));
@@ -367,8 +369,9 @@ mod tests {
         assert_eq!(shared.findings(), 2);
     }
 
+    /// A room that is subscribed again gets one more status, which must be requested.
     #[test]
-    fn room_asked_for_anew_is_told_at_last() {
+    fn resubscribed_room_gets_status_once() {
         let (shared, mut judge) = judge();
         judge.opened(None);
         [status("a", 1), status("b", 1), event("a", 2)].iter().for_each(|frame| judge.push(frame));
@@ -387,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_must_be_what_was_asked_for() {
+    fn answer_must_match_requested_cursor() {
         let (shared, mut judge) = judge();
         judge.answered(&status("a", 2), Some(1));
         assert_eq!(shared.findings(), 1);
@@ -397,8 +400,9 @@ mod tests {
         assert_eq!(shared.findings(), 1, "from the head, nothing was skipped");
     }
 
+    /// A peer is in sync once it has the head of each room.
     #[test]
-    fn peer_is_level_at_all_heads() {
+    fn peer_is_in_sync_at_heads() {
         let (shared, mut judge) = judge();
         shared.logs.acked(1, 2, "m2").unwrap();
         judge.opened(None);

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_event_under_one_seq_is_found() {
+    fn different_event_under_same_seq_fails() {
         let logs = RoomLogs::new(1);
         logs.saw(0, 1, Some("m1"), 7).unwrap();
         logs.saw(0, 1, Some("m1"), 7).unwrap();

@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stream_is_read_wherever_it_is_split() {
+    fn stream_parses_at_any_split() {
         let text = "retry: 1500\n\ndata: {\"t\":\"position\",\"at\":\"AQ\"}\nid: AQ\n\n:\n\n";
         for split in 0..text.len() {
             let (first, second) = text.as_bytes().split_at(split);

@@ -218,8 +218,9 @@ mod tests {
         assert_eq!(text(1, 0), "");
     }
 
+    /// Filling a store that has enough events already writes no more.
     #[tokio::test]
-    async fn what_is_there_is_not_filled_again() {
+    async fn filling_twice_adds_nothing() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         assert_eq!(SHAPE.fill(&store, 100, "test").await.unwrap(), [34, 33, 33]);
         assert_eq!(SHAPE.fill(&store, 2_000, "test").await.unwrap(), [667, 667, 666]);

@@ -269,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_two_numbers_of_which_the_second_is_greater() {
+    fn sizes_must_be_two_ascending_numbers() {
         assert_eq!(sizes("50, 500"), Ok(Sizes { small: 50, large: 500 }));
         for text in ["", "50", "500,50", "50,50", "0,50", "50,many", "1,2,3"] {
             assert!(sizes(text).is_err(), "{text}");

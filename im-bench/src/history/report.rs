@@ -224,8 +224,9 @@ mod tests {
         assert!(report.to_string().contains("1.50 (1.00 to 9.00)"), "{report}");
     }
 
+    /// A ratio over its bound, or not a number, is reported as broken.
     #[test]
-    fn what_costs_too_much_is_named() {
+    fn excessive_ratio_is_reported() {
         assert_eq!(report(Act::Page, 2.1, 4.0).broken.len(), 2);
         assert_eq!(report(Act::Page, f64::NAN, 4.0).broken.len(), 2);
         assert_eq!(report(Act::FirstRead, 2.1, 4.0).broken.len(), 0);

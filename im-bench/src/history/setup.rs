@@ -230,8 +230,9 @@ fn is_not_there(error: &anyhow::Error) -> bool {
 mod tests {
     use super::*;
 
+    /// The comparison accepts two distinct durable stores of one kind only.
     #[test]
-    fn only_two_durable_stores_of_a_kind_are_compared() {
+    fn only_durable_same_kind_stores_compare() {
         let at = |small: &str, large: &str| {
             Setup::at(small.parse().unwrap(), large.parse().unwrap()).map(|setup| setup.kind())
         };

@@ -65,14 +65,16 @@ fn numbers(folder: &str) -> impl Iterator<Item = u32> {
 mod tests {
     use super::*;
 
+    /// The parent is parsed from a stat line whose process name contains parentheses.
     #[test]
-    fn parents_are_found_behind_an_odd_process_name() {
+    fn odd_process_name_yields_parent() {
         assert_eq!(parent_of("7 (a) b (c) S 3 7 7 0"), Some(3));
         assert_eq!(parent_of("7 (a"), None);
     }
 
+    /// A process that ended counts nothing, and one that started counts whole.
     #[test]
-    fn what_ended_counts_nothing_and_what_began_counts_whole() {
+    fn ended_process_is_excluded_from_usage() {
         let before = Usage([(1, 100), (2, 500)].into());
         let after = Usage([(1, 130), (3, 7)].into());
         assert_eq!(after.since(&before), Duration::from_nanos(37));

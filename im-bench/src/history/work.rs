@@ -205,8 +205,9 @@ mod tests {
         Side::new(store, shape, None).await
     }
 
+    /// The page requests read full pages and reach the head and the first event.
     #[tokio::test]
-    async fn places_have_full_pages_and_reach_both_ends() {
+    async fn page_requests_cover_both_ends() {
         let side = side(2 * (PAGE + 2)).await.unwrap();
         let pages = side.pages(7, 200).unwrap();
         assert_eq!(side.read(&pages).await.unwrap().len(), 200);

@@ -305,8 +305,9 @@ mod tests {
         (ledger, check, [head])
     }
 
+    /// A room that is not resubscribed on a new connection counts as lost.
     #[test]
-    fn room_not_followed_again_is_lost() {
+    fn room_without_resubscription_is_lost() {
         let (_ledger, check, rooms) = in_sync();
         assert!(check.is_in_sync(&rooms) && check.missing(&rooms).is_empty());
         // Something comes on a new connection, and nothing of the room.
@@ -332,8 +333,9 @@ mod tests {
         assert!(!check.is_in_sync(&rooms));
     }
 
+    /// An event that is delivered again does not count as news.
     #[test]
-    fn repeats_are_no_news() {
+    fn redelivery_counts_no_news() {
         let (ledger, check, _rooms) = in_sync();
         assert_eq!(ledger.counters().news, 9);
         check.frame(2, &ServerFrame::Push(Push::Room(status(3))));
@@ -343,8 +345,9 @@ mod tests {
         assert_eq!(ledger.counters().news, 10);
     }
 
+    /// Over HTTP the status on the downlink sets where a room starts, not the answer.
     #[test]
-    fn over_http_a_room_begins_where_what_comes_down_says() {
+    fn http_room_status_sets_start() {
         assert_eq!(asks_again(Transport::Long, &[4, 5, 6, 7]), 0);
         assert_eq!(asks_again(Transport::Long, &[4, 6, 7]), 1, "a hole is a hole");
         assert_eq!(asks_again(Transport::Ws, &[4, 5, 6, 7]), 2, "on one way the answer counts");

@@ -54,8 +54,9 @@ mod tests {
 
     const NONE: Faults = Faults { cuts: 0, kills: 0, database_kills: 0 };
 
+    /// Faults are scheduled at even fractions of the acks.
     #[test]
-    fn faults_fall_at_even_parts_of_the_acknowledgements() {
+    fn faults_are_spread_over_acks_evenly() {
         let due = schedule(100, Faults { cuts: 3, kills: 1, ..NONE });
         assert_eq!(
             Vec::from(due),
@@ -66,8 +67,9 @@ mod tests {
         assert!(schedule(123_590, many).iter().all(|(at, _)| (1..123_590).contains(at)));
     }
 
+    /// Database kills are scheduled between server kills and together with one of them.
     #[test]
-    fn kills_of_the_database_fall_between_those_of_the_server_and_with_one_of_them() {
+    fn database_kills_interleave_with_server_kills() {
         let due = schedule(120, Faults { kills: 3, database_kills: 3, ..NONE });
         let (kill, database) = (Fault::Kill, Fault::DatabaseKill);
         let all =

@@ -427,8 +427,9 @@ mod tests {
         }
     }
 
+    /// A fault that finds no pending send counts as missed, and the run goes on.
     #[tokio::test]
-    async fn a_fault_that_has_nothing_left_to_strike_is_missed_and_the_run_goes_on() {
+    async fn fault_without_target_counts_as_missed() {
         let (ledger, _corpses) = Ledger::new(1, 4, Faults { kills: 1, ..NONE }, 1).unwrap();
         futures::future::join_all((0..4).map(|_| ledger.count())).await;
         let counters = ledger.counters();
@@ -437,7 +438,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tenths_are_timed_as_they_are_counted() {
+    async fn tenths_are_timed_by_acks() {
         let (ledger, _corpses) = Ledger::new(1, 20, NONE, 1).unwrap();
         ledger.begin();
         for _ in 0..20 {
@@ -450,8 +451,9 @@ mod tests {
         assert_eq!(tenths, (1..=10).map(|nth| Duration::from_secs(2 * nth)).collect::<Vec<_>>());
     }
 
+    /// A refused send is no longer pending and is counted by its code.
     #[test]
-    fn a_send_that_is_refused_is_pending_no_more_and_counted_by_its_code() {
+    fn refused_send_is_counted_by_code() {
         let (ledger, _corpses) = Ledger::new(1, 10, NONE, 1).unwrap();
         let wire = Arc::new(Wire::default());
         ledger.opened(0, wire.clone());

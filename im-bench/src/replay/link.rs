@@ -280,8 +280,9 @@ mod tests {
 
     use super::super::fault::Faults;
 
+    /// Sends are counted whatever their content contains.
     #[test]
-    fn sends_are_counted_in_both_encodings_whatever_they_say() {
+    fn sends_are_counted_in_both_encodings() {
         let send = |n: u64| {
             let body = CommandBody::Send {
                 to: Target::Room(RoomId::new("r").unwrap()),
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_passes_a_wire_that_was_cut() {
+    async fn cut_wire_passes_nothing() {
         use super::super::transport::{Choice, Shares};
         use futures::StreamExt;
         let wire = Arc::new(Wire::default());

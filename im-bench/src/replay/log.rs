@@ -197,7 +197,7 @@ mod tests {
     const OTHER: &str = r#"{"room": "b", "at": "2018-01-01T00:00:00Z", "sender": "", "kind": "system", "text": "z"}"#;
 
     #[test]
-    fn the_seconds_are_those_of_the_calendar() {
+    fn seconds_match_the_calendar() {
         assert_eq!(seconds("1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(seconds("2000-02-29T01:02:03Z"), Some(951_786_123));
         assert_eq!(seconds("2018-12-31T23:59:59Z"), Some(1_546_300_799));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_keep_their_rooms_and_the_pace_within_them() {
+    fn lines_keep_rooms_and_intervals() {
         let log = read(&[TEXT, LATER, OTHER]).unwrap();
         assert_eq!(log.rooms.len(), 2);
         assert_eq!(
@@ -227,13 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_wrong_is_named() {
+    fn bad_line_is_named_in_error() {
         let error = format!("{:#}", read(&[TEXT, "{"]).unwrap_err());
         assert!(error.contains("line 2"), "{error}");
     }
 
     #[test]
-    fn ids_differ_by_line_and_by_seed() {
+    fn ids_depend_on_line_and_seed() {
         let log = read(&[TEXT, LATER]).unwrap();
         let id = |line: usize, seed| log.lines[line].message_id(seed).unwrap();
         assert_eq!(id(0, 1), id(0, 1));
@@ -241,8 +241,9 @@ mod tests {
         assert_ne!(id(0, 1), id(0, 2));
     }
 
+    /// The sample log has empty, long and non-ASCII texts and system and action lines.
     #[test]
-    fn the_sample_holds_what_makes_real_input_real() {
+    fn sample_contains_real_input_variety() {
         let log = Log::sample().unwrap();
         assert_eq!((log.lines.len(), log.rooms.len()), (400, 3));
         let holds = |test: fn(&Line) -> bool| log.lines.iter().any(test);

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn rate_of_zero_is_never_too_low() {
+    fn zero_rate_is_never_too_low() {
         let begin = Instant::now();
         let mut rate = Rate::new(begin, WINDOW, 0);
         assert_eq!(rate.too_low(begin + 10 * WINDOW, 0), None);

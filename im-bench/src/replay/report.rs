@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn one_violation_or_one_missed_fault_is_too_many() {
+    fn violation_or_missed_fault_fails_report() {
         assert_eq!(report(0, Checker::new().finish()).faults_found(), [""; 0]);
         assert_eq!(report(1, Checker::new().finish()).faults_found(), ["1 faults missed"]);
         let mut verdict = Checker::new().finish();
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_missing_fails_the_run() {
+    fn missing_delivery_or_ack_fails_run() {
         let head = im_core::Cursor {
             epoch: im_core::Epoch { generation: 1, incarnation: 1 },
             seq: im_core::Seq::FIRST,

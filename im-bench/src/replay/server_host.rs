@@ -181,8 +181,9 @@ pub(crate) fn fixed_address(seed: u64) -> Result<SocketAddr> {
 mod tests {
     use super::*;
 
+    /// A bare database name means a server that the run starts itself.
     #[test]
-    fn a_bare_name_of_a_database_is_one_of_the_runs_own() {
+    fn bare_database_name_starts_own_server() {
         for (text, shown, own) in [
             ("postgres", "postgres", Some(Kind::Postgres)),
             ("mariadb", "mariadb", Some(Kind::MariaDb)),

@@ -202,8 +202,9 @@ mod tests {
         choice.route(&Shares::default()).turns(client)
     }
 
+    /// Clients start on different transports and move to the next one after a cut.
     #[test]
-    fn clients_are_spread_and_go_on_over_the_next() {
+    fn clients_rotate_through_transports() {
         let begin: Vec<_> = (0..5).map(|client| turns(Choice::Mix, client).now()).collect();
         assert_eq!(
             begin,
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_set_how_often_each_has_its_turn() {
+    fn shares_set_transport_frequency() {
         let shares: Shares = "short=2,ws=1".parse().unwrap();
         assert_eq!(shares.to_string(), "ws=1,sse=0,long=0,short=2");
         let (ws, short) = (Transport::Ws, Transport::Short);
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_that_make_no_sense_are_refused() {
+    fn invalid_shares_are_refused() {
         for bad in ["", "ws", "ws=", "ws=x", "ws=-1", "ws=101", "pigeon=1", "ws=1,ws=1", "ws=0"] {
             assert!(bad.parse::<Shares>().is_err(), "{bad:?}");
         }

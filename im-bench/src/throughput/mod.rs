@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_compared_with_those_beside_them() {
+    fn runs_compare_with_adjacent_runs() {
         let runs = [
             run(Over::Engine, 512, 9_000.0),
             run(Over::Engine, 1, 3_000.0),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_acknowledged_outside_the_span_does_not_count() {
+    fn acks_outside_span_are_ignored() {
         let now = Instant::now();
         let hour = Duration::from_secs(3_600);
         for (begin, end, counted, on) in [

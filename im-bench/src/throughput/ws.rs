@@ -168,7 +168,7 @@ mod tests {
     use im_core::wire::{ErrorReply, Reply, Value};
 
     #[test]
-    fn every_frame_is_a_message_of_its_own() {
+    fn frames_have_unique_message_ids() {
         let mut frame = Frame::new(RoomId::new("room").unwrap(), 100).unwrap();
         let mut read = || {
             let values =

@@ -318,8 +318,9 @@ mod tests {
 
     use super::*;
 
+    /// The ETag is the stream position only if the last frame of the body has the same one.
     #[test]
-    fn the_mark_is_the_tag_only_if_the_last_frame_says_so() {
+    fn position_is_etag_with_matching_frame() {
         let tag = HeaderValue::from_static("W/\"AQAAAA\"");
         let position = position_of(&tag).unwrap();
         assert_eq!(position, "AQAAAA");

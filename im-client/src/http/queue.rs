@@ -159,8 +159,9 @@ mod tests {
         posts
     }
 
+    /// Commands that wait are posted together in order, within the server's limits.
     #[tokio::test]
-    async fn what_waits_goes_up_together_in_its_order_and_within_the_limits() {
+    async fn pending_commands_share_bounded_posts() {
         for encoding in Encoding::ALL {
             let all = posts(Some(limits(64, 65536, 8192)), 9, encoding).await;
             assert_eq!(all, [(1..=9).collect::<Vec<_>>()]);
@@ -174,8 +175,9 @@ mod tests {
         }
     }
 
+    /// Before the server has named its limits, each command is posted by itself.
     #[tokio::test]
-    async fn before_the_server_has_named_its_limits_each_message_goes_by_itself() {
+    async fn commands_before_limits_post_alone() {
         let posts = posts(None, 6, Encoding::Json).await;
         assert_eq!(posts, [vec![1], vec![2, 3], vec![4], vec![5, 6]]);
     }

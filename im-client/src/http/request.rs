@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_taken_apart() {
+    fn server_addresses_are_parsed() {
         let server = Server::parse("http://localhost/chat/im/").unwrap();
         assert_eq!((&*server.authority, &*server.prefix), ("localhost:80", "/chat/im"));
         let request = server.request("/poll?hold=5", Bytes::new());

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_read_the_same_in_whatever_pieces_it_comes() {
+    fn stream_parses_in_any_pieces() {
         for size in 1..STREAM.len() {
             let mut parser = Parser::default();
             let said: Vec<Said> = STREAM
@@ -138,7 +138,7 @@ mod tests {
 
     /// The event streams in `wire/scenarios` mean the same wherever their bytes are divided.
     #[test]
-    fn event_streams_are_read_in_any_pieces() {
+    fn event_streams_parse_in_any_pieces() {
         let scenarios = scenarios("event stream");
         assert!(!scenarios.is_empty(), "no scenarios were found");
         for (name, scenario) in scenarios {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_given_up() {
+    fn endless_line_is_refused() {
         let mut parser = Parser::default();
         let piece = vec![b'x'; 1 << 20];
         assert!((0..17).any(|_| parser.push(&piece).is_err()));

@@ -52,8 +52,9 @@ impl Backoff {
 mod tests {
     use super::*;
 
+    /// Pauses grow up to the limit, and a reset starts over with the shortest.
     #[test]
-    fn pauses_grow_to_the_limit_and_begin_anew() {
+    fn pauses_grow_and_reset() {
         let policy =
             Reconnect::default().pauses(Duration::from_millis(100), Duration::from_secs(2));
         let mut backoff = Backoff::new(policy, 42);
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_wish_is_honoured_and_spread() {
+    fn server_delay_is_honoured_with_jitter() {
         let mut backoff = Backoff::new(Reconnect::default(), 7);
         let wish = Duration::from_secs(60);
         let pauses: Vec<_> = (0..20).filter_map(|_| backoff.next(Some(wish))).collect();
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn it_gives_up_when_told_to() {
+    fn backoff_stops_after_allowed_attempts() {
         let mut backoff = Backoff::new(Reconnect::attempts(2), 7);
         assert!(backoff.next(None).is_some() && backoff.next(None).is_some());
         assert_eq!(backoff.next(None), None);

@@ -104,8 +104,9 @@ mod tests {
         assert!(state.update(update("b", 1)).is_some());
     }
 
+    /// A snapshot of the same generation merges, and one of another generation replaces.
     #[test]
-    fn a_snapshot_of_the_same_generation_merges_and_one_of_another_replaces() {
+    fn snapshot_merges_within_same_generation() {
         let mut state = RoomState::default();
         state.snapshot(snapshot(1, vec![update("a", 5), update("gone", 1)], false));
         state.update(update("a", 9));
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn another_generation_drops_what_is_held_also_without_a_snapshot() {
+    fn new_generation_drops_state_without_snapshot() {
         let mut state = RoomState::default();
         assert!(!state.generation(1));
         state.snapshot(snapshot(1, vec![update("a", 5)], false));
@@ -126,8 +127,9 @@ mod tests {
         assert!(state.update(update("a", 1)).is_some());
     }
 
+    /// Chunks form one snapshot together with the updates that arrive between them.
     #[test]
-    fn parts_make_one_snapshot_with_what_arrives_between() {
+    fn snapshot_chunks_merge_with_updates() {
         let mut state = RoomState::default();
         assert!(state.snapshot(snapshot(1, vec![update("a", 1)], true)).is_none());
         assert!(state.update(update("a", 2)).is_some());

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn window_grows_to_what_is_carried() {
+    fn window_grows_with_throughput() {
         let second = Duration::from_secs(1);
         let fast = carried(10_000_000, Duration::from_millis(50), 3 * second);
         assert!(fast > 10_000_000, "{fast}");
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn small_commands_do_not_widen_the_window() {
+    fn small_commands_keep_window_size() {
         let (mut pace, now) = (Pace::new(), Instant::now());
         for _ in 0..1000 {
             pace.wrote(100);

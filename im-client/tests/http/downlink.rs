@@ -101,7 +101,7 @@ async fn poll_always_cut_off_is_unfit() {
 
 /// Only a whole answer begins the count again.
 #[tokio::test(start_paused = true)]
-async fn poll_cut_off_later_is_given_up() {
+async fn consecutive_poll_cuts_end_connection() {
     let answers = |n| if matches!(n, 1 | 4) { whole("200 OK", FULL) } else { disconnect_unread() };
     let (dial, count) = serve(greeted, answers);
     let link = Http::new("http://im.example/im", Down::LongPoll(HOLD)).dial(dial);
@@ -112,7 +112,7 @@ async fn poll_cut_off_later_is_given_up() {
 
 /// A stream that always ends after its first bytes is taken up at the pace that the server names, within bounds.
 #[tokio::test(start_paused = true)]
-async fn stream_always_cut_follows_retry() {
+async fn cut_stream_uses_server_retry_delay() {
     let paces = [("retry: 3000\n\n", 11), (": hi\n\n", 21), ("retry: 0\n\n", 310)];
     for (text, expected) in paces.into_iter().chain([("retry: 86400000\n\n", 4)]) {
         // Ended in good order, and broken off.
@@ -136,7 +136,7 @@ fn two(dial: Memory, down: Down) -> Fallback {
 
 /// The greeting comes through and nothing else: after three repetitions the next transport has its turn.
 #[tokio::test(start_paused = true)]
-async fn downlink_always_502_takes_next_link() {
+async fn downlink_always_502_falls_back() {
     for (down, status) in DOWNS.into_iter().zip(["502 Bad", "503 Busy", "504 Late"]) {
         let (dial, count) = serve(greeted, move |_| whole(status, b"<html></html>"));
         let fallback = two(dial, down);
@@ -148,7 +148,7 @@ async fn downlink_always_502_takes_next_link() {
 
 /// A downlink that has worked says nothing against its transport when a gateway loses the server.
 #[tokio::test(start_paused = true)]
-async fn downlink_502_after_work_keeps_link() {
+async fn working_downlink_502_keeps_link() {
     let gateway = |n| if n == 1 { whole("200 OK", FULL) } else { whole("502 Bad", b"<html>") };
     let (dial, count) = serve(greeted, gateway);
     let fallback = two(dial, Down::LongPoll(HOLD));
@@ -170,7 +170,7 @@ async fn gateway_page_is_not_heard() {
 
 /// What something on the way answers never ends the client: the next transport has its turn.
 #[tokio::test(start_paused = true)]
-async fn foreign_answer_takes_next_link() {
+async fn foreign_answer_falls_back() {
     let nothing_here = br#"{"code":4520,"msg":"not found"}"#;
     let pages = [
         ("200 OK", &b"<html>"[..]),

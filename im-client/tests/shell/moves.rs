@@ -94,7 +94,7 @@ async fn move_does_not_wait_for_sends() {
 
 /// A connection that waited in vain is forgotten, and the client moves to a later one.
 #[tokio::test(start_paused = true)]
-async fn move_to_ended_link_is_forgotten() {
+async fn ended_link_cancels_move() {
     let Lesser { mut better, gate, mut peer, client, events } = on_the_lesser_link().await;
     let creating = tokio::spawn({
         let client = client.clone();

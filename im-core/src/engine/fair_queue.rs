@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn light_user_goes_before_backlog_of_heavy_ones() {
+    fn light_user_precedes_heavy_backlog() {
         let mut queue = FairQueue::new();
         for _ in 0..3 {
             queue.push(user("a"), rows(80), "a");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn light_user_goes_before_many_heavy_ones() {
+    fn light_user_precedes_many_heavy_users() {
         let mut queue = FairQueue::new();
         (0..40).for_each(|n| queue.push(user(&format!("h{n}")), rows(80), "heavy"));
         assert_eq!(queue.batch(&BOUNDS), ["heavy"]);
@@ -205,7 +205,7 @@ mod tests {
 
     /// Each light one that comes is new, and yet the heavy one has its turn once each was served as much.
     #[test]
-    fn heavy_user_is_not_passed_for_ever() {
+    fn heavy_user_is_eventually_served() {
         let mut queue = FairQueue::new();
         queue.push(user("heavy"), rows(100), "heavy");
         let mut passed = 0;
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn appends_of_one_user_keep_their_order() {
+    fn appends_of_user_keep_order() {
         let mut queue = FairQueue::new();
         queue.push(user("a"), rows(80), "1");
         queue.push(user("b"), rows(1), "other");
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn batch_ends_at_its_first_bound() {
+    fn batch_stops_at_first_bound() {
         let mut queue = FairQueue::new();
         (0..5).for_each(|_| queue.push(user("a"), rows(1), "small"));
         assert_eq!(queue.batch(&BOUNDS).len(), 4, "appends");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_forgotten_once_served() {
+    fn shares_expire_once_served() {
         let mut queue = FairQueue::new();
         queue.push(user("slow"), rows(100_000), "slow");
         queue.push(user("slow"), rows(1), "slow");

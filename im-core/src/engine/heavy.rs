@@ -72,8 +72,9 @@ mod tests {
         (held, b, c)
     }
 
+    /// A turn that comes while others go first is used for the next pass.
     #[test]
-    fn turn_that_comes_while_others_go_first_is_for_the_next() {
+    fn later_turn_waits_for_next_pass() {
         let (held, mut b, mut c) = line();
         {
             let (done, commit) = oneshot::channel();
@@ -90,8 +91,9 @@ mod tests {
         assert!(b.granted().now_or_never().is_some());
     }
 
+    /// A waiter whose pass ends before its turn comes keeps its order in the line.
     #[test]
-    fn place_is_kept_where_others_are_done_before_the_turn_comes() {
+    fn order_is_kept_without_waiting() {
         let (held, mut b, mut c) = line();
         b.yield_to(async {}).now_or_never().unwrap();
         drop(held);

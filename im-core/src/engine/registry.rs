@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_one_network_count_as_one() {
+    fn addresses_of_one_network_share_bounds() {
         let network = |text: &str| network_of(text.parse().unwrap());
         assert_eq!(network("2001:db8:1:2:3::4"), network("2001:db8:1:2:ffff::1"));
         assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));

@@ -124,8 +124,9 @@ mod tests {
         held
     }
 
+    /// An update is retained for one period at least and two at most.
     #[test]
-    fn an_update_is_remembered_for_one_period_at_least_and_two_at_most() {
+    fn remote_update_expires_within_two_periods() {
         let remote = RemoteState::new(100, 1 << 20);
         for ms in [1, 3, 2] {
             remote.push(update("a", ms));
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_does_not_come_back() {
+    fn dropped_state_does_not_return() {
         let remote = RemoteState::new(100, 1 << 20);
         remote.push(update("a", 1));
         remote.turn();
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn remote_state_is_bounded() {
         let remote = RemoteState::new(2, 1 << 20);
         for n in 0..100 {
             remote.push(update(&format!("key{n}"), n));

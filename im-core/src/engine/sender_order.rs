@@ -222,8 +222,9 @@ mod tests {
         sends.into_iter().map(|n| order.admit(&mine(n), now, now).is_ok()).collect()
     }
 
+    /// A retryable refusal blocks its session in its room until the retry arrives.
     #[test]
-    fn one_that_is_waited_for_holds_up_its_session_in_its_room_until_it_comes() {
+    fn refused_send_blocks_session_in_room() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
         order.await_retry(&mine(1), now);
         assert_eq!(order.admit(&mine(2), now, now), Err(PATIENCE));
@@ -233,8 +234,9 @@ mod tests {
         assert!(order.is_empty());
     }
 
+    /// After a retry, the first of the sends refused behind it is awaited.
     #[test]
-    fn then_the_first_of_those_that_were_refused_behind_it_is_waited_for() {
+    fn next_refused_send_is_awaited() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
         order.await_retry(&mine(1), now);
         // 3 of the first time is still on its way when 1 comes again.
@@ -242,8 +244,9 @@ mod tests {
         assert!(order.is_empty());
     }
 
+    /// Sends that the store refused come in their order before those refused later.
     #[test]
-    fn what_the_store_refused_comes_in_its_order_before_what_did_not_get_there() {
+    fn store_refusals_precede_later_refusals() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
         // As a shard does for a batch: from the last to the first.
         for n in [3, 2, 1] {
@@ -261,8 +264,9 @@ mod tests {
         assert!(order.is_empty());
     }
 
+    /// Only a final answer to the awaited send ends the wait for it.
     #[test]
-    fn only_the_answer_for_good_to_the_one_that_is_waited_for_ends_it() {
+    fn final_refusal_ends_only_own_wait() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
         order.await_retry(&mine(1), now);
         order.settle(&mine(2), now);
@@ -271,16 +275,17 @@ mod tests {
         assert_eq!(passing(&mut order, [4, 3, 4], now), [false, true, true]);
     }
 
+    /// A retry of a later send shows that the awaited one was abandoned.
     #[test]
-    fn one_behind_it_that_comes_again_says_that_it_was_given_up() {
+    fn retry_behind_awaited_send_abandons_it() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
         order.await_retry(&mine(1), now);
         assert_eq!(passing(&mut order, [2, 3, 2, 3], now), [false, false, true, true]);
     }
 
+    /// Each store failure extends the wait, and a send that comes too early does not.
     #[test]
-    fn it_is_waited_for_as_long_as_others_fail_behind_it_and_not_as_long_as_others_come_too_early()
-    {
+    fn wait_extends_on_failures_only() {
         let (mut order, start) = (SenderOrder::default(), Instant::now());
         order.await_retry(&mine(0), start);
         let mut now = start;
@@ -296,8 +301,9 @@ mod tests {
         }
     }
 
+    /// The time of arrival counts, and not the time at which the shard processes a send.
     #[test]
-    fn when_it_came_counts_and_not_when_the_lane_gets_to_it() {
+    fn arrival_time_decides_waiting() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
         order.await_retry(&mine(1), now);
         let later = now + 30 * SECOND;
@@ -310,8 +316,9 @@ mod tests {
         assert!(order.admit(&mine(4), later + PATIENCE * 2, later + PATIENCE * 2).is_ok());
     }
 
+    /// A later arrival from another session ends no wait of an earlier one.
     #[test]
-    fn others_that_arrive_later_end_no_waiting() {
+    fn later_sends_end_no_wait() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
         order.await_retry(&mine(1), now);
         let later = now + PATIENCE * 2;
@@ -321,8 +328,9 @@ mod tests {
         assert_eq!(passing(&mut order, [1, 2], later), [true; 2]);
     }
 
+    /// The table of awaited sends is bounded, and old ones make room.
     #[test]
-    fn only_so_many_are_waited_for_and_those_of_long_ago_make_room() {
+    fn awaited_sends_are_bounded_and_expire() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
         for n in 0..=MOST_ROOMS {
             order.await_retry(&send_ref(&format!("r{n}"), "s", 1), now);

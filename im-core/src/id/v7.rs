@@ -57,8 +57,9 @@ impl MessageId {
 mod tests {
     use super::*;
 
+    /// A UUID of version 7 yields its time, and other ids yield none.
     #[test]
-    fn a_uuid_v7_tells_its_time_and_others_do_not() {
+    fn uuid_v7_yields_its_time() {
         // The example of RFC 9562, appendix A.6.
         let id = |text: &str| MessageId::new(text).unwrap();
         let at = id("017F22E2-79B0-7CC3-98C4-DC0C0C07398F").v7_time();

@@ -188,7 +188,7 @@ mod tests {
         }
 
         #[test]
-        fn keys_are_read_as_they_were_written(a in datum()) {
+        fn written_keys_are_read_back(a in datum()) {
             let row = vec![Datum::from(a.1.as_str()), Datum::from(a.0)];
             let columns = [Column::new("t", Type::Text(64), ""), Column::new("i", Type::Int, "")];
             prop_assert_eq!(read(&record(7, &row), 3, &columns).unwrap(), row);

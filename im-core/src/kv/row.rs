@@ -169,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_are_read_as_they_were_written(
+        fn written_rows_are_read_back(
             rows in proptest::collection::vec(proptest::collection::vec(datum(), 0..5), 0..4)
         ) {
             prop_assert_eq!(unpack_rows(pack_rows(&rows)).unwrap(), rows);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn later_columns_are_empty_in_earlier_records() {
+    fn added_columns_are_empty_in_records() {
         let columns = [
             Column::new("key", Type::Int, ""),
             Column::new("a", Type::Int, ""),

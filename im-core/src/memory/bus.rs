@@ -142,8 +142,9 @@ mod tests {
         users
     }
 
+    /// Each other node receives the messages in order, and the publisher receives none.
     #[tokio::test]
-    async fn every_other_node_hears_it_in_order_and_the_publisher_does_not() {
+    async fn other_nodes_receive_messages_in_order() {
         let bus = MemoryBus::new(8);
         let mut one = bus.subscribe(NodeId(1)).await.unwrap();
         let mut two = bus.subscribe(NodeId(2)).await.unwrap();
@@ -156,8 +157,9 @@ mod tests {
         assert_eq!(waiting(&mut three), ["a", "b", "c"]);
     }
 
+    /// A full queue drops and counts messages, and other subscribers get them all.
     #[tokio::test]
-    async fn a_full_queue_drops_and_counts_and_leaves_the_others_alone() {
+    async fn full_queue_drops_without_affecting_others() {
         let bus = MemoryBus::new(2);
         let mut slow = bus.subscribe(NodeId(1)).await.unwrap();
         let mut quick = bus.subscribe(NodeId(2)).await.unwrap();
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_subscriber_that_went_away_is_forgotten() {
+    async fn dropped_subscriber_is_removed() {
         let bus = MemoryBus::new(2);
         drop(bus.subscribe(NodeId(1)).await.unwrap());
         bus.publish(message(9, "a"));
@@ -180,8 +182,9 @@ mod tests {
         assert_eq!(bus.dropped(), 0);
     }
 
+    /// A lossy bus drops the messages that match, and a dropped bus ends its receivers.
     #[tokio::test]
-    async fn a_lossy_bus_loses_what_it_is_told_to_and_a_bus_that_is_gone_ends() {
+    async fn lossy_bus_drops_matching_messages() {
         let bus = MemoryBus::lossy(8, |envelope| envelope.from == NodeId(7));
         let mut receiver = bus.subscribe(NodeId(1)).await.unwrap();
         bus.publish(message(7, "a"));

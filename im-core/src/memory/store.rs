@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_trimmed_log_says_where_it_begins_and_pages_from_there() {
+    async fn trimmed_log_pages_from_first_retained() {
         let store = MemoryStore::new().keep_events(3);
         let user = UserId::new("ann").unwrap();
         let room = RoomId::inbox(&user);
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_stores_have_no_epoch_in_common() {
+    async fn two_stores_share_no_epoch() {
         let user = UserId::new("ann").unwrap();
         let room = RoomId::inbox(&user);
         let mut epochs = Vec::new();
@@ -373,8 +373,9 @@ mod tests {
         assert_ne!(epochs[0].generation, epochs[1].generation);
     }
 
+    /// A writer that did not end its state changes the generation for the next one.
     #[tokio::test]
-    async fn a_writer_that_never_ended_changes_the_generation_for_whoever_comes_next() {
+    async fn unclean_writer_changes_generation() {
         let store = MemoryStore::new();
         let first = store.begin_state(NodeId(1)).await.unwrap();
         store.end_state(NodeId(1)).await.unwrap();

@@ -173,8 +173,9 @@ mod tests {
         assert_eq!(buckets.take(&1, 1, at(2000)), Err(Duration::from_millis(100)));
     }
 
+    /// A refunded cost is waited for and not charged.
     #[test]
-    fn given_back_cost_is_waited_for_and_not_charged() {
+    fn refunded_cost_is_not_charged() {
         let (buckets, at) = (buckets(), Timestamp::from_millis);
         assert_eq!(buckets.take(&1, 20, at(0)), Ok(()));
         assert_eq!(buckets.take(&1, 1, at(0)), Err(Duration::from_millis(100)));
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn dear_command_costs_at_most_all_there_is() {
+    fn cost_is_capped_at_the_burst() {
         let (buckets, at) = (buckets(), Timestamp::from_millis);
         assert_eq!(buckets.take(&1, 1_000_000, at(0)), Ok(()));
         assert_eq!(buckets.take(&1, 1_000_000, at(0)), Err(Duration::from_secs(2)));
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn cost_in_two_parts_is_at_most_all_there_is() {
+    fn cost_of_two_charges_is_capped() {
         let (buckets, at) = (buckets(), Timestamp::from_millis);
         assert_eq!(buckets.take(&1, 11, at(0)), Ok(()));
         assert_eq!(buckets.charge_more(&1, 11, 11, at(0)), Ok(()), "22 count as 20");
@@ -217,8 +218,9 @@ mod tests {
         assert!(buckets.take(&1, 1, at(0)).is_err());
     }
 
+    /// New keys wait while each bucket is in use.
     #[test]
-    fn newcomers_wait_while_every_bucket_is_in_use() {
+    fn full_table_delays_new_keys() {
         let (buckets, at) = (buckets(), Timestamp::from_millis);
         for n in 0..MOST {
             assert_eq!(buckets.take(&n, 1, at(0)), Ok(()));

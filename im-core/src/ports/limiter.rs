@@ -98,8 +98,9 @@ impl RateLimiter for TokenBuckets {
 mod tests {
     use super::*;
 
+    /// A bucket keeps its burst and rate also when the clock goes backwards.
     #[test]
-    fn a_bucket_allows_its_burst_and_then_its_rate_whatever_the_clock_does() {
+    fn bucket_allows_burst_then_rate() {
         let limiter = TokenBuckets::new(10, 3);
         let user = UserId::new("u").unwrap();
         let at = Timestamp::from_millis;

@@ -114,8 +114,9 @@ mod tests {
         }
     }
 
+    /// An erased event has no content and no sender, and keeps its seq and time.
     #[test]
-    fn what_somebody_sent_is_empty_and_nobodys_and_keeps_its_place() {
+    fn erased_event_keeps_its_seq() {
         let said = event("ann", EventKind::message(), &Value::from("a secret"));
         let left = said.without(&user("ann")).unwrap();
         assert_eq!(
@@ -131,8 +132,9 @@ mod tests {
         assert_eq!(left.without(&user("ann")), None, "once is enough");
     }
 
+    /// Erasing a user from a member change removes that name and nothing else.
     #[test]
-    fn a_change_of_members_loses_one_name_and_nothing_else() {
+    fn erasure_removes_one_member_name() {
         let changes = [
             MemberChange::Joined(user("ann"), Role::Owner),
             MemberChange::Removed(user("bob")),
@@ -150,8 +152,9 @@ mod tests {
         assert_eq!(told.without(&user("mia")), None);
     }
 
+    /// Erasing a user's state value leaves a tombstone with the same version.
     #[test]
-    fn a_state_value_is_unset_under_its_own_stamp() {
+    fn erased_state_is_tombstone_with_stamp() {
         let update = StateUpdate {
             room: RoomId::new("r").unwrap(),
             key: crate::id::StateKey::new("k").unwrap(),

@@ -129,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_left_is_what_may_stay_and_no_less(
+        fn trim_removes_exactly_expired_events(
             log in proptest::collection::vec((0u64..20, 1u64..9), 0..30),
             after in proptest::option::of(0u64..22),
             count in proptest::option::of(0u64..32),
@@ -163,8 +163,9 @@ mod tests {
         }
     }
 
+    /// An event behind a younger one is retained.
     #[test]
-    fn what_stands_behind_a_younger_event_stays() {
+    fn younger_event_protects_later_events() {
         let log = [(1, 1), (9, 1), (2, 1)];
         let keep = Keep { after: Some(Timestamp::from_millis(5)), ..Keep::ALL };
         let mut room = room(1, &[1, 1, 1]);
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_may_lose_everything_and_goes_on_from_its_head() {
+    fn emptied_log_continues_at_head() {
         let mut room = room(1, &[3, 3]);
         let keep = Keep { count: Some(0), ..Keep::ALL };
         let trimmed = trim(&mut room, &keep, 10, &[(1, 3), (1, 3)]);

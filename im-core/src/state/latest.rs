@@ -230,8 +230,9 @@ mod tests {
     }
 
     proptest! {
+        /// Any order of the same updates ends in the same state.
         #[test]
-        fn any_order_of_the_same_updates_ends_in_the_same_state(
+        fn merge_is_independent_of_order(
             updates in proptest::collection::vec((0u8..4, 0u64..9, 0u32..3), 0..40),
             seed in any::<u64>(),
         ) {
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_tombstone_still_keeps_older_updates_out() {
+    fn dropped_tombstone_still_blocks_older_updates() {
         let limits = StateLimits { max_tombstones: 1, ..StateLimits::default() };
         let mut map = StateMap::default();
         assert_eq!(map.merge(update(1, 10, 0, false), &limits), Merge::Applied);
@@ -273,8 +274,9 @@ mod tests {
         assert_eq!(map.merge(update(1, 12, 0, true), &limits), Merge::Applied);
     }
 
+    /// Entries of the store are merged, and those older than its purged version stay out.
     #[test]
-    fn what_the_store_holds_is_taken_and_what_it_forgot_stays_out() {
+    fn stored_state_merges_without_purged_keys() {
         let limits = StateLimits { max_tombstones: 0, ..StateLimits::default() };
         let mut map = StateMap::default();
         assert_eq!(map.merge(update(1, 10, 0, false), &limits), Merge::Applied);
@@ -286,8 +288,9 @@ mod tests {
         assert_eq!(other.merge(update(3, 11, 0, true), &limits), Merge::Applied);
     }
 
+    /// A full map refuses new keys and accepts newer values.
     #[test]
-    fn a_full_map_refuses_new_keys_and_takes_newer_values() {
+    fn full_map_refuses_new_keys_only() {
         let limits = StateLimits { max_keys: 1, ..StateLimits::default() };
         let mut map = StateMap::default();
         assert_eq!(map.merge(update(1, 1, 0, true), &limits), Merge::Applied);

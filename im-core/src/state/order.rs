@@ -96,8 +96,9 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever order events arrive in, they leave the sequencer dense.
         #[test]
-        fn whatever_order_things_arrive_in_they_leave_dense(arrivals in proptest::collection::vec(1u64..40, 0..200)) {
+        fn sequencer_output_is_dense(arrivals in proptest::collection::vec(1u64..40, 0..200)) {
             let mut sequencer = Sequencer::new(Seq::ZERO, 1000);
             let mut out = Vec::new();
             for n in &arrivals {
@@ -113,7 +114,7 @@ mod tests {
         }
 
         #[test]
-        fn a_bounded_sequencer_still_takes_the_next_one(early in proptest::collection::vec(2u64..99, 0..50)) {
+        fn bounded_sequencer_accepts_next_event(early in proptest::collection::vec(2u64..99, 0..50)) {
             let mut sequencer = Sequencer::new(Seq::ZERO, 3);
             for n in early {
                 sequencer.push(seq(n), n);
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_takes_the_next_event_only() {
+    fn only_next_event_is_accepted() {
         assert_eq!(arrival(seq(4), seq(5)), Arrival::Next);
         assert_eq!(arrival(seq(4), seq(4)), Arrival::Seen);
         assert_eq!(arrival(seq(4), seq(6)), Arrival::Gap);

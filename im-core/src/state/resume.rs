@@ -22,7 +22,7 @@ mod tests {
     use crate::id::Epoch;
 
     #[test]
-    fn every_cursor_is_answered_whole_or_not_at_all() {
+    fn cursor_is_answered_whole_or_reset() {
         let at = |generation, seq| Cursor {
             epoch: Epoch { generation, incarnation: 1 },
             seq: Seq::new(seq).unwrap(),

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn following_anew_moves_since_and_confirming_does_not() {
+    fn resubscribing_moves_since_confirming_does_not() {
         let mut held = Checkpoint::default();
         assert_eq!(held.apply(&change(Base::Held, &[("a", 1), ("b", 2)], &[])), Ok(1));
         assert_eq!(held.apply(&change(Base::Held, &[], &[("a", 5), ("c", 9)])), Ok(2));

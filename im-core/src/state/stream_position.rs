@@ -251,8 +251,9 @@ mod tests {
     }
 
     proptest! {
+        /// A stream position keeps the rooms that fit and leaves out the rest.
         #[test]
-        fn what_fits_is_read_back_and_the_rest_left_out(
+        fn fitting_rooms_round_trip(
             fencing_token in any::<u64>(),
             step in any::<u64>(),
             rev in any::<u64>(),
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mark_is_refused() {
+    fn malformed_position_is_refused() {
         let long = "A".repeat(StreamPosition::MAX_LEN + 4);
         let cut_short = ["", "Aw", "AwAA", "AwAAAAAAAQ"];
         let no_base64 = ["AwAAAAA=", "AwAAAA!"];
@@ -291,8 +292,9 @@ mod tests {
         assert_eq!("AwAAAAAA".parse::<StreamPosition>(), Ok(StreamPosition::default()));
     }
 
+    /// Stream positions of two streams over the same rooms differ.
     #[test]
-    fn marks_of_two_downlinks_at_one_place_are_not_the_same() {
+    fn positions_of_two_streams_differ() {
         let session = SessionTag::of(&SessionId::new("0123456789abcdef").unwrap());
         let position = |fencing_token, rev| StreamPosition {
             session,

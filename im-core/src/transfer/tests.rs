@@ -135,7 +135,7 @@ fn values() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_is_taken_out_and_put_in_is_what_it_was() {
+async fn exported_rooms_import_unchanged() {
     let (from, to) = (store(), store());
     let rooms = [filled(&from, "r", &values()).await, filled(&from, "用户", &values()).await];
     let keep = Keep { count: Some(4), ..Keep::ALL };
@@ -149,8 +149,9 @@ async fn what_is_taken_out_and_put_in_is_what_it_was() {
     assert_eq!(whole(Export::all(to)).await, text, "and once more");
 }
 
+/// One room is exported alone, and a large one in chunks.
 #[tokio::test]
-async fn one_room_is_taken_out_alone_and_large_ones_in_parts() {
+async fn single_large_room_exports_in_chunks() {
     let (from, to) = (store(), store());
     let long: Vec<Value> =
         (0..1_500).map(|n| Value::from(format!("{n}: {}", "x".repeat(500)))).collect();
@@ -173,8 +174,9 @@ async fn one_room_is_taken_out_alone_and_large_ones_in_parts() {
     assert_eq!(missing.err().map(|error| error.code()), Some(Code::NotFound));
 }
 
+/// A room that is trimmed or deleted during the export has no last line.
 #[tokio::test]
-async fn a_room_that_is_trimmed_or_deleted_meanwhile_has_no_end() {
+async fn room_changed_during_export_is_incomplete() {
     let from = store();
     let long: Vec<Value> = (0..600).map(|n| Value::from(n.to_string())).collect();
     for name in ["a", "b", "c"] {
@@ -205,8 +207,9 @@ async fn a_room_that_is_trimmed_or_deleted_meanwhile_has_no_end() {
     assert!(error.message().contains("has no end"), "{error}");
 }
 
+/// An import error names its line, and nothing of the room is stored.
 #[tokio::test]
-async fn what_is_wrong_is_told_with_its_line_and_nothing_is_there() {
+async fn import_error_names_its_line() {
     let from = store();
     let room = filled(&from, "r", &values()).await;
     let good = whole(Export::all(from.clone())).await;
@@ -242,7 +245,7 @@ async fn what_is_wrong_is_told_with_its_line_and_nothing_is_there() {
 }
 
 #[tokio::test]
-async fn fields_that_are_not_known_and_empty_lines_are_passed_over() {
+async fn unknown_fields_and_empty_lines_pass() {
     let (from, to) = (store(), store());
     let room = filled(&from, "r", &values()).await;
     let text = whole(Export::all(from.clone())).await;
@@ -253,8 +256,9 @@ async fn fields_that_are_not_known_and_empty_lines_are_passed_over() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Random text within an export is imported or refused.
     #[test]
-    fn whatever_stands_in_a_line_is_taken_or_refused(text in ".{0,200}", at in 0usize..400) {
+    fn random_lines_never_panic(text in ".{0,200}", at in 0usize..400) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let from = store();

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn page_holds_one_entry_at_least() {
+    fn page_holds_at_least_one_entry() {
         let room = Room { encoding: Encoding::Json, max_bytes: 1 };
         let events = [event(1, "milk?"), event(2, "yes")];
         let frame = room.history(CommandId(3), page(false), events.iter());

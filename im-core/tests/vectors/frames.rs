@@ -194,8 +194,9 @@ fn batches(all: &[(String, &'static str, Option<&'static str>, Value)]) -> Vec<B
     ]
 }
 
+/// Each frame has its vector, and each vector its frame.
 #[test]
-fn every_frame_has_its_vector_and_every_vector_its_frame() {
+fn frames_and_vectors_match() {
     let all = all();
     let frames = all.iter().map(|(name, from, answers, value)| Frame {
         name: name.clone(),
@@ -300,7 +301,7 @@ fn check_batch(batch: &Batch, frames: &[Frame]) {
 
 /// Fails to compile when a command is added, and fails when one has no vector.
 #[test]
-fn no_command_reply_or_push_is_left_out() {
+fn every_command_reply_push_has_vector() {
     let commands: BTreeSet<&str> =
         commands().iter().map(|(_, body)| command_number(body)).collect();
     assert_eq!(commands.len(), 22);

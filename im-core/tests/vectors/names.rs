@@ -178,7 +178,7 @@ fn advice(advice: Advice) -> &'static str {
 }
 
 #[test]
-fn ids_epochs_and_stamps_are_what_the_file_says() {
+fn ids_epochs_stamps_match_vectors() {
     let kept: Names = serde_json::from_str(&golden("names.json", &names())).unwrap();
     for direct in &kept.direct_rooms {
         let [a, b] = direct.users.each_ref().map(|user| UserId::new(user).unwrap());
@@ -205,7 +205,7 @@ fn check(what: &str, text: &Text, accepts: impl Fn(&str) -> bool) {
 }
 
 #[test]
-fn codes_are_what_the_file_says() {
+fn codes_match_vectors() {
     let entry = |code: &Code| CodeEntry {
         code: code.number(),
         name: format!("{code:?}"),

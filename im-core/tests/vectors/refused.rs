@@ -52,7 +52,7 @@ const ABOUT: &str = "Messages from a client that a server must refuse under the 
     frame, with the id where it could be read. `taken` holds messages at the very limits.";
 
 #[test]
-fn what_is_wrong_is_refused_with_its_number() {
+fn malformed_frames_get_expected_code() {
     let limits = Limits::default();
     let used = UsedLimits {
         message_bytes: limits.max_message_bytes,
@@ -96,7 +96,7 @@ fn check(case: &Refused, limits: &Limits) {
 }
 
 #[test]
-fn a_client_passes_over_kinds_of_frames_that_it_does_not_know() {
+fn client_ignores_unknown_frame_kinds() {
     let frames = decode(br#"{"t":"newer","x":1}"#, Encoding::Json, &Limits::default()).unwrap();
     assert_eq!(ServerFrame::from_value(frames[0].clone()), Ok(ServerFrame::Unknown));
 }

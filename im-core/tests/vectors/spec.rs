@@ -44,7 +44,7 @@ fn check_reply(command: &str, body: Value) {
 }
 
 #[test]
-fn every_example_is_read_as_what_it_says() {
+fn every_example_parses_as_stated() {
     let mut asked = String::new();
     let mut read = 0;
     for block in blocks("json") {
@@ -72,7 +72,7 @@ fn every_example_is_read_as_what_it_says() {
 }
 
 #[test]
-fn every_line_to_paste_is_a_command() {
+fn every_line_to_paste_parses() {
     let by_hand = blocks("text").into_iter().filter(|block| block.starts_with(r#"{"t":"hello""#));
     let lines: Vec<String> =
         by_hand.flat_map(|b| b.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
@@ -88,7 +88,7 @@ fn every_line_to_paste_is_a_command() {
 }
 
 #[test]
-fn every_code_is_in_the_table_with_its_meaning() {
+fn every_code_is_in_spec_table() {
     let spec = spec();
     for code in Code::ALL {
         let row = format!("\n| {} | {} |\n", code.number(), code.meaning());

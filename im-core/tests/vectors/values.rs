@@ -186,8 +186,9 @@ fn read(bytes: &[u8], encoding: Encoding) -> Value {
     decode(&framed, encoding, &Limits::default()).unwrap()[0].get("x").cloned().unwrap()
 }
 
+/// Equal contents have one hash, and different contents have different ones.
 #[test]
-fn the_same_content_has_one_hash_and_another_has_another() {
+fn equal_content_has_one_hash() {
     let mut made = File { about: ABOUT.into(), contents: contents() };
     for form in made.contents.iter_mut().flat_map(|content| &mut content.msgpack) {
         *form = form.replace(' ', "");
@@ -210,7 +211,7 @@ fn the_same_content_has_one_hash_and_another_has_another() {
 }
 
 #[test]
-fn a_content_keeps_to_each_limit_and_says_which_it_breaks() {
+fn content_over_limit_names_it() {
     let nested =
         |depth: usize| (0..depth).fold(Value::Bytes(vec![1]), |inner, _| Value::Array(vec![inner]));
     let mut limits = Limits::default();

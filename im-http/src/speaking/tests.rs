@@ -82,8 +82,9 @@ async fn idle_connections_outlive_the_header_timeout() {
     assert!(has_ended(&mut client).await);
 }
 
+/// A connection that sends no first byte is closed after the header timeout.
 #[tokio::test(start_paused = true)]
-async fn first_words_are_not_awaited_for_long() {
+async fn silent_connection_times_out() {
     let mut client = connection(Duration::ZERO).await;
     seconds(9).await;
     assert!(!has_ended(&mut client).await);
@@ -92,7 +93,7 @@ async fn first_words_are_not_awaited_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn heads_are_timed_from_their_first_byte() {
+async fn header_timeout_starts_at_first_byte() {
     let mut client = connection(Duration::ZERO).await;
     send(&mut client, ASK).await;
     assert!(is_answered(&mut client).await);
@@ -126,7 +127,7 @@ async fn answers_may_take_any_time() {
 
 /// A service that waits for a body waits as long as its bytes are worth, and then the connection ends.
 #[tokio::test(start_paused = true)]
-async fn bodies_that_stall_end_the_connection() {
+async fn stalled_bodies_end_connection() {
     let service = tower::service_fn(|request: Request<TimedBody>| async {
         let collected = request.into_body().collect().await;
         let words = collected.map_or_else(|error| error.to_string(), |_| "whole".to_owned());
@@ -181,7 +182,7 @@ async fn long_answer() -> DuplexStream {
 
 /// A slow network takes minutes for an answer that the server has written at once. That is no idleness.
 #[tokio::test(start_paused = true)]
-async fn slow_readers_keep_their_connection() {
+async fn slow_peer_keeps_its_connection() {
     let mut client = long_answer().await;
     let begin = tokio::time::Instant::now();
     let (mut read, mut piece) = (0, [0; 1500]);
@@ -200,7 +201,7 @@ async fn slow_readers_keep_their_connection() {
 
 /// Also while an answer is under way.
 #[tokio::test(start_paused = true)]
-async fn readers_that_take_nothing_are_given_up() {
+async fn idle_peer_is_disconnected() {
     let mut client = long_answer().await;
     seconds(31).await;
     let mut read = Vec::new();

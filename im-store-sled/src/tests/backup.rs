@@ -21,7 +21,7 @@ async fn generation(store: &SledStore) -> u64 {
 }
 
 #[tokio::test]
-async fn a_backup_holds_everything_and_begins_a_new_generation() {
+async fn backup_holds_everything_in_new_generation() {
     let (folder, copies) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let store = open(folder.path()).await;
     for n in 0..5 {
@@ -63,7 +63,7 @@ async fn a_backup_holds_everything_and_begins_a_new_generation() {
 }
 
 #[tokio::test]
-async fn a_backup_is_restored_as_often_as_one_likes() {
+async fn backup_restores_repeatedly() {
     let (folder, copies) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let store = open(folder.path()).await;
     commit(&store, 1).await;
@@ -91,8 +91,9 @@ async fn a_backup_is_restored_as_often_as_one_likes() {
     assert!(error.to_string().contains("no store"), "{error}");
 }
 
+/// A backup made during writes is one moment of the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_is_one_moment_of_a_store_that_is_written_to() {
+async fn backup_is_consistent_under_writes() {
     let (folder, copies) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let store = Arc::new(open(folder.path()).await);
     for n in 0..200 {
@@ -140,7 +141,7 @@ async fn a_backup_is_one_moment_of_a_store_that_is_written_to() {
 }
 
 #[tokio::test]
-async fn a_backup_keeps_off_folders_with_something_in_them() {
+async fn backup_refuses_non_empty_folders() {
     let (folder, copies) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let store = open(folder.path()).await;
     commit(&store, 1).await;
@@ -159,7 +160,7 @@ async fn a_backup_keeps_off_folders_with_something_in_them() {
 
 /// A process that is killed while it copies leaves no status file.
 #[tokio::test]
-async fn a_copy_that_was_not_finished_is_no_store() {
+async fn unfinished_copy_is_no_store() {
     let (folder, copies) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let store = open(folder.path()).await;
     commit(&store, 1).await;
@@ -209,7 +210,7 @@ impl Device for InBetween {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_changes_after_it_was_copied_again_is_in_the_backup() {
+async fn write_during_copy_is_in_backup() {
     let (folder, copies) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let device = Arc::new(InBetween::default());
     let config = super::fixture::config(folder.path());
@@ -234,7 +235,7 @@ async fn what_changes_after_it_was_copied_again_is_in_the_backup() {
 
 /// Whatever fails: it is told, the folder is no store, and the store that was copied goes on.
 #[tokio::test]
-async fn a_backup_that_fails_is_told_and_is_no_store() {
+async fn failed_backup_is_no_store() {
     let is_store = |path: &Path| path.join("status").exists();
     for (errno, kind) in
         [(libc::ENOSPC, StoreErrorKind::Full), (libc::EIO, StoreErrorKind::Unavailable)]

@@ -17,7 +17,7 @@ const EIO: i32 = libc::EIO;
 
 /// Whatever fails in a commit: the answer is true, what was there before stays, and it goes on without a restart.
 #[tokio::test]
-async fn a_commit_that_fails_says_truly_whether_it_was_written() {
+async fn failed_commit_reports_true_outcome() {
     for site in [Site::Apply, Site::Flush, Site::Sync] {
         for work in [Work::Undone, Work::Done] {
             for (errno, kind) in
@@ -55,7 +55,7 @@ async fn a_commit_that_fails_says_truly_whether_it_was_written() {
 
 /// What was not applied was not written, and the sender is told that the disk is full.
 #[tokio::test]
-async fn a_full_disk_is_told_as_such() {
+async fn full_disk_is_reported() {
     let folder = TempDir::new().unwrap();
     let device = Arc::new(Faulty::default());
     let store = open_on(folder.path(), &device).await;
@@ -83,7 +83,7 @@ impl Device for StopsHalfWay {
 }
 
 #[tokio::test]
-async fn half_a_commit_is_taken_back() {
+async fn partial_commit_is_rolled_back() {
     let folder = TempDir::new().unwrap();
     let device = Arc::new(StopsHalfWay::default());
     let config = super::fixture::config(folder.path());
@@ -102,7 +102,7 @@ async fn half_a_commit_is_taken_back() {
 }
 
 #[tokio::test]
-async fn half_a_deletion_is_taken_back() {
+async fn partial_deletion_is_rolled_back() {
     let folder = TempDir::new().unwrap();
     let device = Arc::new(StopsHalfWay::default());
     let config = super::fixture::config(folder.path());
@@ -121,8 +121,9 @@ async fn half_a_deletion_is_taken_back() {
     store.close().await.unwrap();
 }
 
+/// A failed sync is not retried before the data was copied.
 #[tokio::test]
-async fn a_failed_sync_is_not_tried_again_before_the_data_was_copied() {
+async fn failed_sync_is_retried_on_copy() {
     let folder = TempDir::new().unwrap();
     let device = Arc::new(Faulty::default());
     let store = open_on(folder.path(), &device).await;
@@ -140,7 +141,7 @@ async fn a_failed_sync_is_not_tried_again_before_the_data_was_copied() {
 
 /// As long as it cannot be opened again: unknown for what was on its way, then a clear no, then it is back.
 #[tokio::test]
-async fn a_store_that_stays_away_acknowledges_nothing_and_comes_back() {
+async fn failing_store_acknowledges_nothing_until_recovery() {
     for (first, then) in
         [(Site::Sync, Site::Copy), (Site::Flush, Site::Open), (Site::Flush, Site::Sync)]
     {
@@ -173,7 +174,7 @@ async fn a_store_that_stays_away_acknowledges_nothing_and_comes_back() {
 
 /// Somebody removes the data under a running store: it stays away rather than begin anew under the same generation.
 #[tokio::test]
-async fn a_store_that_lost_its_data_while_it_ran_does_not_go_on_without() {
+async fn vanished_data_keeps_store_closed() {
     let folder = TempDir::new().unwrap();
     let device = Arc::new(Faulty::default());
     let store = open_on(folder.path(), &device).await;
@@ -195,7 +196,7 @@ async fn a_store_that_lost_its_data_while_it_ran_does_not_go_on_without() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_opened_says_so_and_can_be_opened_later() {
+async fn failed_open_is_reported_and_retryable() {
     for errno in [ENOSPC, EIO] {
         let folder = TempDir::new().unwrap();
         let store = open(folder.path()).await;
@@ -228,7 +229,7 @@ async fn a_store_that_cannot_be_opened_says_so_and_can_be_opened_later() {
 }
 
 #[tokio::test]
-async fn appends_are_synced_and_state_is_not() {
+async fn appends_sync_and_state_does_not() {
     let folder = TempDir::new().unwrap();
     let device = Arc::new(Faulty::default());
     let store = open_on(folder.path(), &device).await;

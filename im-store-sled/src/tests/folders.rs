@@ -60,8 +60,9 @@ fn snapshots(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// A folder in use is refused, and is free after the store was closed.
 #[tokio::test]
-async fn a_folder_in_use_is_refused_by_name_and_free_after_the_close() {
+async fn folder_in_use_is_refused() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path()).await;
     commit(&store, 1).await;
@@ -78,7 +79,7 @@ async fn a_folder_in_use_is_refused_by_name_and_free_after_the_close() {
 }
 
 #[tokio::test]
-async fn a_newer_and_an_unknown_older_layout_are_refused_untouched() {
+async fn unknown_layout_is_refused_untouched() {
     let (folder, generation) = closed().await;
     for (layout, word) in [("3", "newer version"), ("0", "layout 0")] {
         let first = format!("im-store-sled {layout}\n");
@@ -96,7 +97,7 @@ async fn a_newer_and_an_unknown_older_layout_are_refused_untouched() {
 }
 
 #[tokio::test]
-async fn a_folder_with_other_files_is_refused() {
+async fn folder_with_foreign_files_is_refused() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("thesis.txt"), "words").unwrap();
     let error = refused(folder.path()).await;
@@ -113,7 +114,7 @@ async fn a_damaged_status_is_refused() {
 
 /// However much of it is gone, and however it was left.
 #[tokio::test]
-async fn data_that_has_vanished_is_missed_and_not_begun_anew() {
+async fn vanished_data_is_refused() {
     let (closed, killed, _) = killed().await;
     let first_epoch = TempDir::new().unwrap();
     let store = open(first_epoch.path()).await;
@@ -152,7 +153,7 @@ async fn data_that_has_vanished_is_missed_and_not_begun_anew() {
 
 /// Whatever of the first opening reaches the disk, the next one takes it for what it is: an empty store.
 #[tokio::test]
-async fn a_first_opening_that_is_cut_short_is_begun_again() {
+async fn interrupted_first_open_starts_over() {
     // The first status is written; the note before sled is opened is not, or the second status after that.
     for (site, passes) in [(Site::Open, 0), (Site::Sync, 0), (Site::Replace, 1), (Site::Replace, 2)]
     {
@@ -175,7 +176,7 @@ async fn a_first_opening_that_is_cut_short_is_begun_again() {
 }
 
 #[tokio::test]
-async fn the_data_is_made_to_last_before_the_status_speaks_of_it() {
+async fn data_is_synced_before_status() {
     let (_folder, killed, generation) = killed().await;
     let device = Arc::new(Faulty::default());
     let store = open_on(killed.path(), &device).await;
@@ -189,7 +190,7 @@ async fn the_data_is_made_to_last_before_the_status_speaks_of_it() {
 
 /// A sync may have failed when an opening did: the next one in this boot writes all of it anew, and once.
 #[tokio::test]
-async fn an_opening_that_failed_is_followed_by_one_that_trusts_nothing() {
+async fn failed_open_forces_full_rewrite() {
     let (folder, generation) = closed().await;
     let device = Arc::new(Faulty::default());
     device.fail(Site::Sync, Work::Undone, libc::EIO);
@@ -212,7 +213,7 @@ async fn an_opening_that_failed_is_followed_by_one_that_trusts_nothing() {
 
 /// sled writes its parameters once, does not sync them, and takes a folder for damaged in which they are zeros.
 #[tokio::test]
-async fn a_conf_that_did_not_reach_the_disk_is_made_anew() {
+async fn lost_conf_is_rewritten() {
     let (folder, _) = closed().await;
     let conf = folder.path().join("sled").join("conf");
     let written = fs::read(&conf).unwrap();
@@ -224,7 +225,7 @@ async fn a_conf_that_did_not_reach_the_disk_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_kill_keeps_the_generation_and_everything() {
+async fn kill_keeps_generation_and_data() {
     let (_folder, killed, generation) = killed().await;
     let store = open(killed.path()).await;
     assert_eq!(log(&store).await, [id(1), id(2), id(3)]);
@@ -232,8 +233,9 @@ async fn a_kill_keeps_the_generation_and_everything() {
     store.close().await.unwrap();
 }
 
+/// A stop in an earlier boot changes the generation, unless the store was closed.
 #[tokio::test]
-async fn a_stop_in_another_boot_changes_the_generation_unless_it_was_closed() {
+async fn unclean_stop_before_boot_changes_generation() {
     let (folder, killed, generation) = killed().await;
     let boot = crate::status::boot_id().unwrap_or_default();
     let line = format!("boot {boot}\n");
@@ -258,7 +260,7 @@ async fn missing_commits_change_the_generation() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_a_kill_left_unfinished_is_dropped() {
+async fn unfinished_snapshot_is_dropped() {
     let (folder, generation) = closed().await;
     let draft = folder.path().join("sled/snap.7FFFFFFFFFFFFFFF.generating");
     fs::write(&draft, "half").unwrap();
@@ -270,7 +272,7 @@ async fn a_snapshot_that_a_kill_left_unfinished_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_damaged_snapshot_is_recovered_from_on_a_copy() {
+async fn damaged_snapshot_recovers_on_copy() {
     let (folder, generation) = closed().await;
     let snapshots = snapshots(folder.path());
     assert_eq!(snapshots.len(), 1);
@@ -294,7 +296,7 @@ async fn a_damaged_snapshot_is_recovered_from_on_a_copy() {
 
 /// Killed after the exchange and before the new generation is in use: it is begun all the same.
 #[tokio::test]
-async fn a_recovery_that_is_cut_short_still_begins_a_new_generation() {
+async fn interrupted_recovery_begins_new_generation() {
     let (folder, generation) = closed().await;
     let snapshot = &snapshots(folder.path())[0];
     let mut bytes = fs::read(snapshot).unwrap();
@@ -310,8 +312,9 @@ async fn a_recovery_that_is_cut_short_still_begins_a_new_generation() {
     store.close().await.unwrap();
 }
 
+/// A store that cannot be recovered is left as it is, and the error suggests a remedy.
 #[tokio::test]
-async fn what_cannot_be_recovered_is_left_alone_with_words_that_help() {
+async fn unrecoverable_store_is_left_untouched() {
     let (folder, _) = closed().await;
     fs::write(&snapshots(folder.path())[0], "no snapshot at all").unwrap();
     let db = folder.path().join("sled/db");
@@ -334,7 +337,7 @@ async fn what_cannot_be_recovered_is_left_alone_with_words_that_help() {
 
 /// Killed between the two renames of an exchange, or in the middle of a copy.
 #[tokio::test]
-async fn an_exchange_that_was_cut_short_is_finished_or_undone() {
+async fn interrupted_exchange_is_finished_or_undone() {
     let (folder, _) = closed().await;
     let (sled, new) = (folder.path().join("sled"), folder.path().join("sled.new"));
     fs::rename(&sled, &new).unwrap();

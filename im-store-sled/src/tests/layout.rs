@@ -25,8 +25,9 @@ pub(super) fn update(ms: u64, text: &str) -> Arc<StateUpdate> {
     })
 }
 
+/// A migration runs the steps between two layouts, and a missing step is an error.
 #[test]
-fn a_migration_runs_the_steps_between_and_a_missing_one_is_an_error() {
+fn migration_runs_steps_in_order() {
     fn second(db: &sled::Db, _: &dyn Device) -> im_core::ports::StoreResult<()> {
         let old = db.get("one").unwrap().unwrap();
         db.insert("two", old).unwrap();
@@ -49,7 +50,7 @@ fn a_migration_runs_the_steps_between_and_a_missing_one_is_an_error() {
 
 /// What sled puts into a file of its own it never syncs.
 #[tokio::test]
-async fn large_records_never_become_files_of_their_own() {
+async fn large_records_never_become_blob_files() {
     let folder = TempDir::new().unwrap();
     let store = SledStore::open(config(folder.path())).await.unwrap();
     let text = "x".repeat(31 * 1024);
@@ -71,7 +72,7 @@ async fn large_records_never_become_files_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_shorter_value_leaves_no_parts_of_the_longer_one_behind() {
+async fn shorter_value_leaves_no_old_chunks() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path()).await;
     commit(&store, 1).await;
@@ -86,8 +87,9 @@ async fn a_shorter_value_leaves_no_parts_of_the_longer_one_behind() {
     assert_eq!(parts, 5, "20,000 bytes are the first part and four more");
 }
 
+/// The stamp below which tombstones were purged survives a restart.
 #[tokio::test]
-async fn the_floor_of_forgotten_tombstones_outlives_a_restart() {
+async fn purged_stamp_survives_restart() {
     let folder = TempDir::new().unwrap();
     let limits = StateLimits::default();
     let gone = |n: usize| {
@@ -111,7 +113,7 @@ async fn the_floor_of_forgotten_tombstones_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_record_beyond_the_largest_is_refused_and_nothing_of_it_is_written() {
+async fn oversized_record_is_refused_and_unwritten() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path()).await;
     let mut limits = Limits::default();
@@ -130,7 +132,7 @@ async fn a_record_beyond_the_largest_is_refused_and_nothing_of_it_is_written() {
 proptest! {
     /// Whatever stands on the disk is read as a record or refused.
     #[test]
-    fn reading_damage_gives_errors_and_nothing_else(
+    fn reading_damage_only_returns_errors(
         version in prop_oneof![Just(1u8), any::<u8>()],
         mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
     ) {

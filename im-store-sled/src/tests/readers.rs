@@ -27,7 +27,7 @@ fn add(user: &UserId) -> Append {
 
 /// On one thread: that the reads come back at all shows that neither they nor the append block it.
 #[tokio::test(flavor = "current_thread")]
-async fn nobody_sees_what_is_not_kept_yet() {
+async fn unsynced_append_is_invisible() {
     let folder = TempDir::new().unwrap();
     let device = Arc::new(Faulty::default());
     let store = Arc::new(open_on(folder.path(), &device).await);
@@ -61,8 +61,9 @@ async fn nobody_sees_what_is_not_kept_yet() {
     store.close().await.unwrap();
 }
 
+/// Appends that queue during a sync share the next one.
 #[tokio::test(flavor = "current_thread")]
-async fn what_queues_during_a_sync_shares_the_next_one() {
+async fn appends_during_sync_share_the_next() {
     let folder = TempDir::new().unwrap();
     let device = Arc::new(Faulty::default());
     let store = Arc::new(open_on(folder.path(), &device).await);
@@ -95,7 +96,7 @@ async fn what_queues_during_a_sync_shares_the_next_one() {
 
 /// A future that was asked once and is then left alone, as in a `select!` whose other branch takes long.
 #[tokio::test]
-async fn a_read_that_nobody_goes_on_with_holds_up_no_other() {
+async fn unpolled_read_blocks_no_other() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path()).await;
     let all = store.reads.available_permits();

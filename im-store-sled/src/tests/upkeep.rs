@@ -17,8 +17,9 @@ fn rows(folder: &TempDir, prefix: &[u8]) -> usize {
     db.scan_prefix(prefix).count()
 }
 
+/// Trimmed events leave no rows, and neither do the parts of large ones.
 #[tokio::test]
-async fn what_is_trimmed_leaves_no_rows_and_no_parts() {
+async fn trimmed_events_leave_no_rows() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path()).await;
     for n in 0..8 {
@@ -31,8 +32,9 @@ async fn what_is_trimmed_leaves_no_rows_and_no_parts() {
     assert_eq!(rows(&folder, &keys::all_idempotency_records(1)), 8);
 }
 
+/// A trim removes the rows that a killed one left.
 #[tokio::test]
-async fn a_trim_removes_what_a_killed_one_has_left() {
+async fn trim_finishes_interrupted_trim() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path()).await;
     for n in 0..6 {
@@ -51,7 +53,7 @@ async fn a_trim_removes_what_a_killed_one_has_left() {
 }
 
 #[tokio::test]
-async fn a_purged_room_leaves_nothing_but_its_number() {
+async fn purged_room_leaves_only_its_number() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path()).await;
     commit(&store, 1).await;
@@ -66,7 +68,7 @@ async fn a_purged_room_leaves_nothing_but_its_number() {
 }
 
 #[tokio::test]
-async fn an_erased_user_is_in_no_row() {
+async fn erased_user_is_in_no_row() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path()).await;
     commit(&store, 1).await;
@@ -91,7 +93,7 @@ async fn an_erased_user_is_in_no_row() {
 }
 
 #[tokio::test]
-async fn a_store_in_which_somebody_is_half_erased_can_be_copied() {
+async fn partially_erased_store_can_be_copied() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path()).await;
     for n in 0..6 {
@@ -133,7 +135,7 @@ fn as_layout_1(folder: &TempDir) {
 
 /// A migration that fails half-way is gone on with by the next opening.
 #[tokio::test]
-async fn layout_1_stays_until_all_of_it_was_brought_to_2() {
+async fn failed_migration_stays_at_layout_1() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path()).await;
     commit(&store, 1).await;
@@ -159,7 +161,7 @@ async fn layout_1_stays_until_all_of_it_was_brought_to_2() {
 }
 
 #[tokio::test]
-async fn layout_1_is_brought_to_2_with_bytes_and_traces() {
+async fn layout_1_migrates_bytes_and_traces() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path()).await;
     commit(&store, 1).await;

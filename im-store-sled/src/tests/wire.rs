@@ -147,8 +147,9 @@ fn is_kept(answer: &Value, seq: i64, duplicate: bool) {
     assert_eq!(answer.get("duplicate"), Some(&Value::Bool(duplicate)), "{answer:?}");
 }
 
+/// A full or broken disk is reported by code, and the retry is stored once.
 #[tokio::test]
-async fn a_full_or_broken_disk_is_told_by_number_and_the_retry_is_kept_once() {
+async fn disk_error_retry_is_stored_once() {
     for (errno, words) in [
         (libc::ENOSPC, "storage is full; nothing was stored"),
         (libc::EIO, "the store is unavailable; nothing was stored"),
@@ -171,7 +172,7 @@ async fn a_full_or_broken_disk_is_told_by_number_and_the_retry_is_kept_once() {
 
 /// The sync fails, and for a while the data cannot be read again either.
 #[tokio::test]
-async fn an_outcome_that_is_not_known_is_told_as_such_and_the_retry_is_kept_once() {
+async fn unknown_outcome_retry_is_stored_once() {
     for errno in [libc::ENOSPC, libc::EIO] {
         let mut scene = Scene::new().await;
         let (doubtful, late) = ("0123456789abcdef-2", "0123456789abcdef-3");

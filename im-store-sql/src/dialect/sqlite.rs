@@ -269,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_sqlite_is_refused_in_words() {
+    fn old_sqlite_is_refused() {
         for old in ["3.46.0", "3.51.2", "3.7.17", "2.99.99", "", "three"] {
             let told = is_mended(old).unwrap_err().to_string();
             assert!(told.contains("3.51.3") && told.contains("sqlx 0.9"), "{told}");

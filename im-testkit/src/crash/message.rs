@@ -168,8 +168,9 @@ pub(crate) fn word(kind: StoreErrorKind) -> String {
 mod tests {
     use super::*;
 
+    /// A line that the worker writes is parsed, unless it was cut.
     #[test]
-    fn what_is_said_is_understood_if_it_was_not_cut() {
+    fn lines_parse_unless_cut() {
         let message = Message::parse("room0 sender1 0123456789abcdef-1-2").unwrap();
         let epoch = Epoch { generation: u64::MAX, incarnation: 3 };
         for line in [

@@ -307,8 +307,9 @@ mod tests {
         model
     }
 
+    /// A refused message must be absent unless an earlier attempt has an unknown outcome.
     #[test]
-    fn what_was_refused_must_not_be_there_unless_an_earlier_attempt_was_left_open() {
+    fn refused_message_must_be_absent() {
         for (words, open, refused) in [
             (&["try"][..], 1, 0),
             (&["try", "Unavailable"], 0, 1),
@@ -326,8 +327,9 @@ mod tests {
         assert_eq!((model.refusals, model.unknowns, model.pending()), (1, 1, 1));
     }
 
+    /// An error that no sender should get counts as a violation.
     #[test]
-    fn an_error_that_no_sender_should_be_told_is_wrong() {
+    fn unexpected_error_is_violation() {
         assert_eq!(heard(&["try", "Corrupt"]).take_violations().len(), 1);
     }
 }

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kills_of_a_database_are_counted_apart() {
+    fn database_kills_are_counted_separately() {
         let mut report = CrashReport { kills: 8, acknowledged: 5, ..CrashReport::default() };
         report.violations.push(Violation::Lost("one".into()));
         let words = report.to_string();

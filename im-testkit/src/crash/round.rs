@@ -270,8 +270,9 @@ mod tests {
         all
     }
 
+    /// The planned number of database kills is reached, one for each five kills.
     #[test]
-    fn every_fifth_kill_is_one_of_the_database_and_there_are_as_many_as_asked_for() {
+    fn every_fifth_kill_hits_the_database() {
         assert_eq!(kills(&CrashPlan::new(12, 1), true), "pppdppppdppp".to_owned());
         assert_eq!(kills(&CrashPlan::new(4, 1), true), "pppp");
         assert_eq!(kills(&CrashPlan::new(3, 1), false), "ppp");
@@ -282,8 +283,9 @@ mod tests {
         assert_eq!(kills(&plan, true), "dpdpdp", "a round cannot hold more of them");
     }
 
+    /// A random share of a duration is no longer than the whole.
     #[test]
-    fn parts_are_no_longer_than_the_whole() {
+    fn shares_never_exceed_the_whole() {
         let mut random = Random::new(1);
         let longest = Duration::from_micros(3);
         let parts: HashSet<_> = (0..100).map(|_| part(&mut random, longest)).collect();

@@ -257,8 +257,9 @@ pub(super) fn failed(error: &StoreError) -> ! {
 mod tests {
     use super::*;
 
+    /// A message sent twice is of unknown outcome if one of the two sends is.
     #[test]
-    fn what_was_sent_twice_is_in_doubt_if_one_of_the_two_is() {
+    fn resent_message_keeps_unknown_outcome() {
         let message = |n| Message::parse(&format!("room0 sender1 {n:016x}-1-2")).unwrap();
         let (unavailable, unknown) = (StoreErrorKind::Unavailable, StoreErrorKind::Unknown);
         let one = vec![(message(1), unavailable), (message(2), unavailable), (message(3), unknown)];
@@ -268,8 +269,9 @@ mod tests {
         assert_eq!(both(one, Vec::new()), []);
     }
 
+    /// Half of the messages that surely were not written are ignored, and no others.
     #[test]
-    fn only_what_was_surely_not_written_is_let_be() {
+    fn only_unavailable_messages_are_ignored() {
         let messages = (0..64).map(|n| Message::parse(&format!("r s {n:016x}-1-2")).unwrap());
         let messages: Vec<_> = messages.collect();
         let let_be = |kind| messages.iter().filter(|message| is_ignored(message, kind)).count();
@@ -277,8 +279,9 @@ mod tests {
         assert_eq!(let_be(StoreErrorKind::Unknown), 0);
     }
 
+    /// The worker tolerates the errors of an absent database and no others.
     #[test]
-    fn a_worker_outlasts_a_database_that_is_away_and_nothing_else() {
+    fn only_absent_database_is_tolerated() {
         let explains = |away: Away, kind| away.explains(&StoreError::new(kind, "why"));
         for kind in [StoreErrorKind::Unavailable, StoreErrorKind::Unknown] {
             assert!(explains(Away::AtTimes, kind) && !explains(Away::Never, kind));

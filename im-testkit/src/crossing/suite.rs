@@ -39,8 +39,8 @@ macro_rules! crossing_suite {
                 resume_begun ResumeBegun,
             ]
             all: [
-                follow_half_written SubscribeHalfWritten,
-                follow_written SubscribeWritten,
+                subscribe_half_written SubscribeHalfWritten,
+                subscribe_written SubscribeWritten,
                 subscribed Subscribed,
                 act_half_written ActHalfWritten,
                 act_written ActWritten,
@@ -132,7 +132,7 @@ macro_rules! crossing_suite {
                 resume_begun ResumeBegun,
             ]
             all: [
-                follow_written SubscribeWritten,
+                subscribe_written SubscribeWritten,
                 subscribed Subscribed,
                 act_half_written ActHalfWritten,
                 act_written ActWritten,

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_is_read_up_to_where_it_was_cut() {
+    fn log_parses_up_to_its_cut() {
         let log = b"open 1 1 0 1 3\nx/a\nwrite 1 5 0 2 4\na\nb\n\nrename 0 0 0 3 3\na\0b\nmark 0 0 0 0 9\nto";
         let records = parse(log).unwrap();
         let acts: Vec<_> = records.iter().map(|record| record.act.clone()).collect();

@@ -44,7 +44,7 @@ fn file(disk: &Disk, arrived: Arrived, seed: u64) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn what_was_synced_is_there_whatever_arrives() {
+fn synced_data_survives_any_cut() {
     let disk = disk(begun([write(1, 0, b"kept"), sync(1, 5), write(1, 4, b"more")]));
     for arrived in Arrived::ALL {
         for seed in 0..50 {
@@ -57,14 +57,16 @@ fn what_was_synced_is_there_whatever_arrives() {
     assert_eq!(file(&disk, Arrived::Names, 1).unwrap(), b"kept\0\0\0\0");
 }
 
+/// A sync covers the writes that had returned when it was called.
 #[test]
-fn a_sync_covers_what_had_returned_when_it_was_called() {
+fn sync_covers_returned_writes_only() {
     let disk = disk(begun([write(1, 0, b"a"), write(1, 1, b"b"), sync(1, 5)]));
     assert_eq!(file(&disk, Arrived::Nothing, 1).unwrap(), b"a");
 }
 
+/// A sync of a file does not make its name durable.
 #[test]
-fn a_sync_of_a_file_makes_no_name_last() {
+fn file_sync_persists_no_name() {
     let made = vec![make(1, "f"), write(1, 0, b"x"), sync(1, 2)];
     let lost = (0..50).filter(|seed| file(&disk(made.clone()), Arrived::Some, *seed).is_none());
     assert!(lost.count() > 0);
@@ -73,7 +75,7 @@ fn a_sync_of_a_file_makes_no_name_last() {
 }
 
 #[test]
-fn a_later_write_may_arrive_without_an_earlier_one() {
+fn later_write_may_survive_alone() {
     let disk = disk(begun([write(1, 0, b"a"), write(1, 1, b"b")]));
     let found: Vec<_> = (0..200).filter_map(|seed| file(&disk, Arrived::Some, seed)).collect();
     for expected in [&b"ab"[..], b"\0b", b"a", b""] {
@@ -96,15 +98,17 @@ fn a_write_tears_at_sectors() {
     assert!(torn > 0);
 }
 
+/// Writes that a failed sync should have covered are not covered by a later one.
 #[test]
-fn what_a_failed_sync_should_have_covered_no_later_one_does() {
+fn failed_sync_loses_writes_for_good() {
     let failed = Act::Sync { handle: 1, begun: 5, failed: true };
     let disk = disk(begun([write(1, 0, b"a"), failed, write(1, 1, b"b"), sync(1, 7)]));
     assert_eq!(file(&disk, Arrived::Nothing, 1).unwrap(), b"\0b");
 }
 
+/// A rename is one step and is durable once its folder was synced.
 #[test]
-fn a_rename_is_one_step_and_needs_its_folder_synced() {
+fn rename_is_atomic_after_folder_sync() {
     let steps = [write(1, 0, b"old"), sync(1, 5), make(2, "new"), write(2, 0, b"new")];
     let disk_with = |more: Vec<Act>| disk(begun(steps.clone().into_iter().chain(more)));
     let moved = disk_with(vec![sync(2, 8), rename("new", "f")]);
@@ -121,7 +125,7 @@ fn a_rename_is_one_step_and_needs_its_folder_synced() {
 }
 
 #[test]
-fn folders_move_with_what_is_in_them() {
+fn folders_move_with_contents() {
     let disk = disk(vec![
         Act::Mkdir { path: "a".into() },
         make(1, "a/f"),
@@ -136,7 +140,7 @@ fn folders_move_with_what_is_in_them() {
 }
 
 #[test]
-fn a_seed_gives_one_image() {
+fn seed_determines_the_image() {
     let disk = disk(begun([write(1, 0, &[1; 9000]), write(1, 4000, &[2; 9000])]));
     for arrived in Arrived::ALL {
         assert_eq!(disk.cut(arrived, 5), disk.cut(arrived, 5));
@@ -145,7 +149,7 @@ fn a_seed_gives_one_image() {
 }
 
 #[test]
-fn what_was_written_behind_its_back_is_found_out() {
+fn unrecorded_writes_are_detected() {
     let folder = tempfile::tempdir().unwrap();
     let disk = disk(begun([write(1, 0, b"seen")]));
     assert_eq!(disk.differs(folder.path()).unwrap(), Some("f".into()), "it is not there");

@@ -94,7 +94,7 @@ impl World {
 }
 
 #[test]
-fn a_history_as_it_should_be_breaks_nothing() {
+fn correct_history_breaks_no_rule() {
     let mut world = World::with_acked(4);
     world.deliver_all(1..=3);
     world.connect(Status::Ok, at(1), 4);
@@ -105,8 +105,9 @@ fn a_history_as_it_should_be_breaks_nothing() {
     assert_eq!((verdict.sends, verdict.acked, verdict.deliveries), (4, 4, 6));
 }
 
+/// A send without an ack may be visible or absent.
 #[test]
-fn an_unacknowledged_send_may_be_visible_or_not() {
+fn unacked_send_may_be_visible() {
     let mut world = World::with_acked(2);
     world.send(3, "hello");
     world.send(4, "hello");
@@ -115,7 +116,7 @@ fn an_unacknowledged_send_may_be_visible_or_not() {
 }
 
 #[test]
-fn what_the_store_has_not_is_lost() {
+fn unstored_acked_send_is_lost() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=3);
     world.checker.not_stored(&world.room);
@@ -123,16 +124,18 @@ fn what_the_store_has_not_is_lost() {
     assert_eq!(verdict.count(Rule::Lost), 3, "{verdict}");
 }
 
+/// An event that a subscriber with the whole log never got is lost.
 #[test]
-fn what_a_whole_reader_never_got_is_lost() {
+fn undelivered_event_is_lost() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=1);
     assert!(!world.subscriber.is_whole());
     world.breaks(&[(Rule::Lost, 2)]);
 }
 
+/// An event that arrives after each chance to deliver it counts as lost.
 #[test]
-fn what_comes_late_though_there_was_every_chance_is_lost() {
+fn late_event_is_lost() {
     let mut world = World::with_acked(2);
     world.deliver_all([1]);
     world.subscriber.had_every_chance();
@@ -142,7 +145,7 @@ fn what_comes_late_though_there_was_every_chance_is_lost() {
 }
 
 #[test]
-fn a_reader_that_was_cut_off_is_owed_nothing_more() {
+fn dropped_subscriber_is_owed_nothing() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=1);
     let World { checker, subscriber, .. } = world;
@@ -150,23 +153,26 @@ fn a_reader_that_was_cut_off_is_owed_nothing_more() {
     assert!(checker.finish().is_clean());
 }
 
+/// A message that is stored under two seqs is reported as `Duplicated`.
 #[test]
-fn one_message_in_two_places_is_repeated() {
+fn message_with_two_seqs_is_duplicated() {
     let mut world = World::with_acked(2);
     world.deliver_all(1..=2);
     world.deliver(1, at(3));
     world.breaks(&[(Rule::Duplicated, 1)]);
 }
 
+/// A seq delivered twice on one connection is reported as `Duplicated`.
 #[test]
-fn one_place_twice_on_a_connection_is_repeated() {
+fn seq_twice_per_connection_is_duplicated() {
     let mut world = World::with_acked(2);
     world.deliver_all([1, 1, 2]);
     world.breaks(&[(Rule::Duplicated, 1)]);
 }
 
+/// A resumed stream may go back once and may skip nothing.
 #[test]
-fn what_is_taken_up_again_may_go_back_once_and_skips_nothing() {
+fn resumed_stream_goes_back_once() {
     let delivers = |again: &[u64]| {
         let mut world = World::with_acked(5);
         world.deliver_all(1..=3);
@@ -184,7 +190,7 @@ fn what_is_taken_up_again_may_go_back_once_and_skips_nothing() {
 
 /// A subscriber has confirmed 3 when its stream is taken up for the second time, from a stream position before that.
 #[test]
-fn what_is_taken_up_again_may_leave_out_what_was_confirmed() {
+fn resumed_stream_skips_confirmed_events() {
     let delivers = |confirmed: u64, then: &[u64]| {
         let mut world = World::with_acked(5);
         world.deliver_all(1..=3);
@@ -206,7 +212,7 @@ fn what_is_taken_up_again_may_leave_out_what_was_confirmed() {
 
 /// The same where nothing comes any more, since what was confirmed is the room's end.
 #[test]
-fn what_was_confirmed_may_be_the_end() {
+fn confirmed_events_may_reach_head() {
     let ends = |confirmed: u64| {
         let mut world = World::with_acked(3);
         world.connect(Status::Ok, at(0), 3);
@@ -224,7 +230,7 @@ fn what_was_confirmed_may_be_the_end() {
 
 /// A checkpoint that was written on an earlier connection may arrive late, and a room then begins before this one's status.
 #[test]
-fn what_is_taken_up_again_may_begin_before_the_status() {
+fn resumed_stream_may_precede_status() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=2);
     world.connect(Status::Ok, at(2), 3);
@@ -235,7 +241,7 @@ fn what_is_taken_up_again_may_begin_before_the_status() {
 
 /// The same where it had those events from an earlier connection.
 #[test]
-fn what_an_earlier_connection_brought_may_be_left_out() {
+fn earlier_connection_events_may_be_skipped() {
     let delivers = |resumed: bool| {
         let mut world = World::with_acked(5);
         world.deliver_all(1..=4);
@@ -251,8 +257,9 @@ fn what_an_earlier_connection_brought_may_be_left_out() {
     assert_eq!(delivers(false), 2);
 }
 
+/// An event before the cursor that a connection resumed from is reported as `Duplicated`.
 #[test]
-fn what_lies_before_the_cursor_is_repeated() {
+fn event_before_cursor_is_duplicated() {
     let mut world = World::with_acked(3);
     world.deliver_all(1..=2);
     world.connect(Status::Ok, at(2), 3);
@@ -260,8 +267,9 @@ fn what_lies_before_the_cursor_is_repeated() {
     world.breaks(&[(Rule::Duplicated, 1)]);
 }
 
+/// Two swapped events are out of order and no gap.
 #[test]
-fn a_swap_is_out_of_order_and_no_gap() {
+fn swapped_events_are_out_of_order() {
     let mut world = World::with_acked(4);
     world.deliver_all([1, 3, 2, 4]);
     world.breaks(&[(Rule::OutOfOrder, 1)]);
@@ -277,8 +285,9 @@ fn a_senders_order_must_be_kept() {
     world.breaks(&[(Rule::OutOfOrder, 1)]);
 }
 
+/// A refused send and its later retry may come after younger messages.
 #[test]
-fn a_refused_send_loses_its_place_in_the_order() {
+fn refused_send_has_no_order() {
     let mut world = World::new();
     (1..=2).for_each(|n| world.send(n, "hello"));
     world.checker.refused(&world.sender, &world.room, &id(1), says("hello"));
@@ -290,15 +299,16 @@ fn a_refused_send_loses_its_place_in_the_order() {
 }
 
 #[test]
-fn a_skipped_place_is_a_silent_gap() {
+fn skipped_seq_is_silent_gap() {
     let mut world = World::with_acked(5);
     world.deliver_all([1, 2, 5]);
     assert_eq!(world.subscriber.cursor(&world.room), Some(at(2)));
     world.breaks(&[(Rule::SilentGap, 2)]);
 }
 
+/// A skip before a cut is a silent gap although the next connection delivers the events.
 #[test]
-fn a_skip_before_a_cut_is_a_silent_gap_though_it_is_filled_later() {
+fn skip_before_cut_is_silent_gap() {
     let mut world = World::with_acked(3);
     world.deliver_all([1, 3]);
     world.connect(Status::Ok, at(1), 3);
@@ -307,7 +317,7 @@ fn a_skip_before_a_cut_is_a_silent_gap_though_it_is_filled_later() {
 }
 
 #[test]
-fn a_gap_that_is_stated_is_none() {
+fn stated_gap_is_no_violation() {
     let mut world = World::with_acked(5);
     world.deliver_all(1..=2);
     world.connect(Status::Gap, at(4), 5);
@@ -316,7 +326,7 @@ fn a_gap_that_is_stated_is_none() {
 }
 
 #[test]
-fn a_hole_in_the_store_is_a_silent_gap() {
+fn gap_in_store_is_silent_gap() {
     let mut world = World::with_acked(0);
     world.checker.stored(&world.room, at(3), seq(2), std::iter::empty::<im_core::wire::Event>());
     world.subscriber.unsubscribed(&world.room);
@@ -324,7 +334,7 @@ fn a_hole_in_the_store_is_a_silent_gap() {
 }
 
 #[test]
-fn a_resume_that_ends_early_is_partial() {
+fn short_resume_is_partial() {
     let mut world = World::with_acked(5);
     world.deliver_all(1..=2);
     world.connect(Status::Ok, at(2), 5);
@@ -333,7 +343,7 @@ fn a_resume_that_ends_early_is_partial() {
 }
 
 #[test]
-fn a_resume_that_skips_to_live_events_is_partial() {
+fn resume_skipping_to_live_is_partial() {
     let mut world = World::with_acked(6);
     world.deliver_all(1..=2);
     world.connect(Status::Ok, at(2), 5);
@@ -351,7 +361,7 @@ fn a_resume_from_elsewhere_is_partial() {
 }
 
 #[test]
-fn a_resume_that_forgets_a_room_is_partial() {
+fn resume_missing_room_is_partial() {
     let mut world = World::with_acked(1);
     world.deliver_all([1]);
     world.subscriber.connected();
@@ -389,8 +399,9 @@ fn another_epoch_needs_a_reset() {
     world.breaks(&[]);
 }
 
+/// A subscriber that is left in an old epoch breaks the rule `StaleEpoch`.
 #[test]
-fn a_reader_left_behind_in_an_old_epoch_is_found() {
+fn subscriber_in_old_epoch_is_stale() {
     let mut world = World::with_acked(2);
     world.deliver_all(1..=2);
     world.send(3, "hello");
@@ -427,7 +438,7 @@ fn nothing_comes_after_a_denial() {
 }
 
 #[test]
-fn an_older_state_never_follows_a_newer_one() {
+fn older_state_after_newer_is_violation() {
     let mut world = World::with_acked(0);
     let (room, key) = (world.room.clone(), StateKey::new("score").unwrap());
     for ms in [5, 7, 6] {
@@ -436,8 +447,9 @@ fn an_older_state_never_follows_a_newer_one() {
     world.breaks(&[(Rule::OlderState, 1)]);
 }
 
+/// Acked state must arrive unless its generation ended.
 #[test]
-fn acknowledged_state_arrives_unless_its_generation_ended() {
+fn acked_state_must_arrive() {
     let world = || {
         let mut world = World::with_acked(1);
         world.deliver_all([1]);
@@ -454,8 +466,9 @@ fn acknowledged_state_arrives_unless_its_generation_ended() {
     restarted.breaks(&[]);
 }
 
+/// A signal that is delivered again is a violation on any connection.
 #[test]
-fn a_signal_comes_once_on_whatever_connection() {
+fn signal_is_delivered_once() {
     let mut world = World::with_acked(1);
     world.deliver_all([1]);
     let signal = |text: &str| Signal {
@@ -485,15 +498,16 @@ fn a_conflict_must_not_be_acknowledged() {
 }
 
 #[test]
-fn two_events_in_one_place_are_a_fork() {
+fn two_events_per_seq_are_fork() {
     let mut world = World::with_acked(2);
     world.deliver(1, at(1));
     world.deliver(3, at(2));
     world.breaks(&[(Rule::Forked, 1)]);
 }
 
+/// An acked send whose seq belongs to another event is lost.
 #[test]
-fn an_acknowledged_send_whose_place_went_to_another_is_lost() {
+fn acked_send_without_seq_is_lost() {
     let mut world = World::with_acked(1);
     world.deliver_all([1]);
     world.send(2, "hello");
@@ -512,8 +526,9 @@ fn an_acknowledged_send_whose_place_went_to_another_is_lost() {
     assert_eq!((verdict.count(Rule::Lost), verdict.count(Rule::Forked)), (1, 1), "{verdict}");
 }
 
+/// Content that was not sent is `Altered`, and an id that was not sent is `Invented`.
 #[test]
-fn a_content_that_nobody_sent_is_altered_and_an_id_that_nobody_chose_is_invented() {
+fn unknown_content_or_id_is_found() {
     let mut world = World::with_acked(0);
     world.send(1, "something else");
     world.deliver_all([1]);
@@ -524,8 +539,9 @@ fn a_content_that_nobody_sent_is_altered_and_an_id_that_nobody_chose_is_invented
     world.breaks(&[(Rule::Invented, 1)]);
 }
 
+/// Ten thousand subscribers of one event cost one entry of the checker.
 #[test]
-fn ten_thousand_readers_of_one_event_cost_one_entry() {
+fn many_subscribers_share_one_entry() {
     let mut world = World::with_acked(1);
     world.deliver_all([1]);
     let checker = world.checker.clone();

@@ -10,7 +10,7 @@ use im_core::{RoomId, UserId};
 use super::StoreFactory;
 use super::fixture::*;
 
-pub async fn there_is_nothing_to_send_to_without_a_room<F: StoreFactory>(factory: &F) {
+pub async fn append_without_room_is_refused<F: StoreFactory>(factory: &F) {
     let (store, ann, room) = (factory.open().await, user("ann"), room("r"));
     let tries = [
         post(&room, &ann, "x"),
@@ -41,7 +41,8 @@ pub async fn strangers_may_not_send<F: StoreFactory>(factory: &F) {
     assert_eq!(Refusal::Stranger.code(), Refusal::NoSuchRoom.code());
 }
 
-pub async fn readers_may_not_send<F: StoreFactory>(factory: &F) {
+/// Members with the role `reader` may not send.
+pub async fn read_only_members_may_not_send<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, room) = (factory.open().await, user("ann"), user("bob"), room("r"));
     let members = [(&ann, Role::Owner), (&bob, Role::Reader)];
     commit(&store, create(&room, RoomKind::Group, false, &members)).await;
@@ -63,7 +64,7 @@ pub async fn the_banned_may_not_send<F: StoreFactory>(factory: &F) {
     refuses_post(&store, &room, &bob, Refusal::Role).await;
 }
 
-pub async fn who_left_may_not_send<F: StoreFactory>(factory: &F) {
+pub async fn former_members_may_not_send<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, room) = (factory.open().await, user("ann"), user("bob"), room("r"));
     let members = [(&ann, Role::Owner), (&bob, Role::Member)];
     commit(&store, create(&room, RoomKind::Group, false, &members)).await;
@@ -76,7 +77,8 @@ pub async fn who_left_may_not_send<F: StoreFactory>(factory: &F) {
     refuses_post(&store, &room, &bob, Refusal::Stranger).await;
 }
 
-pub async fn a_channel_is_for_its_members_with_a_voice<F: StoreFactory>(factory: &F) {
+/// Only members of a channel with a role above `reader` may send.
+pub async fn channel_readers_may_not_send<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, room) = (factory.open().await, user("ann"), user("bob"), room("news"));
     commit(&store, create(&room, RoomKind::Channel, true, &[(&ann, Role::Owner)])).await;
     refuses_post(&store, &room, &bob, Refusal::Role).await;
@@ -87,7 +89,7 @@ pub async fn a_channel_is_for_its_members_with_a_voice<F: StoreFactory>(factory:
     commit(&store, post(&room, &bob, "me too")).await;
 }
 
-pub async fn an_inbox_takes_from_the_service_alone<F: StoreFactory>(factory: &F) {
+pub async fn inbox_accepts_service_appends_only<F: StoreFactory>(factory: &F) {
     let (store, ann, bot) = (factory.open().await, user("ann"), user("bot"));
     let inbox = RoomId::inbox(&ann);
     let seed = RoomSeed { kind: RoomKind::Inbox, open: false, members: Vec::new() };
@@ -103,7 +105,8 @@ pub async fn an_inbox_takes_from_the_service_alone<F: StoreFactory>(factory: &F)
     assert_eq!(head(&store, &inbox).await, 2);
 }
 
-pub async fn a_direct_room_is_for_its_two<F: StoreFactory>(factory: &F) {
+/// A direct room accepts appends of its two members only and keeps its members.
+pub async fn direct_room_is_limited_to_two<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, eve) = (factory.open().await, user("ann"), user("bob"), user("eve"));
     let room = commit(&store, direct(&ann, &bob, "hi")).await.room.clone();
     commit(&store, post(&room, &bob, "hi")).await;

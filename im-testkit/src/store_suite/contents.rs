@@ -38,7 +38,7 @@ async fn round_trip<F: StoreFactory>(factory: &F, contents: Vec<Content>) {
     }
 }
 
-pub async fn what_people_write_comes_back_as_it_was<F: StoreFactory>(factory: &F) {
+pub async fn user_texts_round_trip<F: StoreFactory>(factory: &F) {
     let texts = [
         "",
         " ",
@@ -57,7 +57,7 @@ pub async fn what_people_write_comes_back_as_it_was<F: StoreFactory>(factory: &F
     round_trip(factory, texts.iter().map(|words| packed(&text(words))).collect()).await;
 }
 
-pub async fn the_largest_content_comes_back_as_it_was<F: StoreFactory>(factory: &F) {
+pub async fn largest_content_round_trips<F: StoreFactory>(factory: &F) {
     let max = Limits::default().max_content_bytes;
     let around = packed(&text(&"x".repeat(1_000))).packed().len() - 1_000;
     let largest = packed(&text(&"x".repeat(max - around)));
@@ -67,7 +67,7 @@ pub async fn the_largest_content_comes_back_as_it_was<F: StoreFactory>(factory: 
     round_trip(factory, vec![largest, crabs, packed(&Value::Bytes(bytes))]).await;
 }
 
-pub async fn every_kind_of_value_comes_back_as_it_was<F: StoreFactory>(factory: &F) {
+pub async fn every_value_kind_round_trips<F: StoreFactory>(factory: &F) {
     let mut nested = Value::Null;
     for _ in 0..Limits::default().max_depth {
         nested = Value::Array(vec![nested]);
@@ -110,7 +110,7 @@ pub async fn the_longest_ids_are_kept<F: StoreFactory>(factory: &F) {
     assert_eq!(members, [(from, Role::Owner)]);
 }
 
-pub async fn a_room_may_begin_with_a_thousand_members<F: StoreFactory>(factory: &F) {
+pub async fn room_may_start_with_thousand_members<F: StoreFactory>(factory: &F) {
     let (store, room) = (factory.open().await, room("r"));
     let users: Vec<_> = (0..1_000).map(|n| user(&format!("{n:04}{}", "x".repeat(60)))).collect();
     let members: Vec<_> = users.iter().map(|user| (user, Role::Member)).collect();

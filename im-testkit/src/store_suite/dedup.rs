@@ -11,7 +11,7 @@ use im_core::wire::{Role, RoomKind};
 use super::StoreFactory;
 use super::fixture::*;
 
-pub async fn a_repeat_gets_the_first_seq_and_time<F: StoreFactory>(factory: &F) {
+pub async fn duplicate_gets_first_seq_and_time<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
     let mut send = keyed(&room, &ann, "hello", &mid("1"));
@@ -29,7 +29,7 @@ pub async fn a_repeat_gets_the_first_seq_and_time<F: StoreFactory>(factory: &F) 
     assert_eq!(record.hash, content_hash(&EventKind::message(), &text("hello")));
 }
 
-pub async fn other_content_under_the_same_id_is_a_conflict<F: StoreFactory>(factory: &F) {
+pub async fn id_with_other_content_is_conflict<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
     let first = commit(&store, keyed(&room, &ann, "hello", &mid("1"))).await;
@@ -40,7 +40,8 @@ pub async fn other_content_under_the_same_id_is_a_conflict<F: StoreFactory>(fact
     assert_eq!(head(&store, &room).await, 2);
 }
 
-pub async fn another_sender_or_room_may_use_the_same_id<F: StoreFactory>(factory: &F) {
+/// The same id may be used by another sender or in another room.
+pub async fn ids_are_scoped_by_sender_room<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let (one, two) = (open_group(&store, "one", &ann).await, open_group(&store, "two", &ann).await);
     commit(&store, change(&one, &bob, Intent::Join)).await;
@@ -54,7 +55,7 @@ pub async fn another_sender_or_room_may_use_the_same_id<F: StoreFactory>(factory
     }
 }
 
-pub async fn without_an_id_every_send_is_new<F: StoreFactory>(factory: &F) {
+pub async fn send_without_id_is_never_duplicate<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
     for n in 2..5 {
@@ -63,7 +64,7 @@ pub async fn without_an_id_every_send_is_new<F: StoreFactory>(factory: &F) {
     }
 }
 
-pub async fn a_repeat_comes_before_membership<F: StoreFactory>(factory: &F) {
+pub async fn duplicate_precedes_membership_check<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
     commit(&store, change(&room, &bob, Intent::Join)).await;
@@ -84,7 +85,7 @@ pub async fn a_repeat_comes_before_membership<F: StoreFactory>(factory: &F) {
     }
 }
 
-pub async fn concurrent_repeats_are_committed_once<F: StoreFactory>(factory: &F) {
+pub async fn concurrent_duplicates_commit_once<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
     for round in 2..8 {
@@ -108,7 +109,7 @@ pub async fn concurrent_repeats_are_committed_once<F: StoreFactory>(factory: &F)
     assert_eq!(head(&store, &room).await, 7);
 }
 
-pub async fn a_repeat_within_a_batch_is_recognised<F: StoreFactory>(factory: &F) {
+pub async fn duplicate_within_batch_is_recognised<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
     let batch = vec![
@@ -126,7 +127,8 @@ pub async fn a_repeat_within_a_batch_is_recognised<F: StoreFactory>(factory: &F)
     assert_eq!(whole_log(&store, &room).await.len(), 3);
 }
 
-pub async fn a_repeated_first_send_of_a_direct_room_is_recognised<F: StoreFactory>(factory: &F) {
+/// A retry of the send that created a direct room is a duplicate.
+pub async fn duplicate_first_direct_send_is_recognised<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let mut send = direct(&ann, &bob, "hello");
     let key = keyed(&send.room, &ann, "hello", &mid("1"));
@@ -144,7 +146,7 @@ pub async fn a_repeated_first_send_of_a_direct_room_is_recognised<F: StoreFactor
     assert_eq!(whole_log(&store, &first.room).await, [first]);
 }
 
-pub async fn a_refused_send_leaves_its_id_free<F: StoreFactory>(factory: &F) {
+pub async fn refused_send_frees_its_id<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
     let send = keyed(&room, &bob, "hello", &mid("1"));
@@ -154,7 +156,7 @@ pub async fn a_refused_send_leaves_its_id_free<F: StoreFactory>(factory: &F) {
     assert_eq!(commit(&store, send).await.seq, seq(3));
 }
 
-pub async fn what_was_never_sent_is_unknown<F: StoreFactory>(factory: &F) {
+pub async fn unsent_id_has_no_record<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let group = open_group(&store, "r", &ann).await;
     commit(&store, keyed(&group, &ann, "hello", &mid("1"))).await;
@@ -165,7 +167,7 @@ pub async fn what_was_never_sent_is_unknown<F: StoreFactory>(factory: &F) {
     }
 }
 
-pub async fn repeats_are_recognised_after_a_reopen<F: StoreFactory>(factory: &F) {
+pub async fn duplicates_are_recognised_after_reopen<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, room) = (factory.open().await, user("ann"), user("bob"), room("r"));
     let members = [(&ann, Role::Owner), (&bob, Role::Member)];
     commit(&store, create(&room, RoomKind::Group, true, &members)).await;

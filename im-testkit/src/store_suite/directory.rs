@@ -13,7 +13,7 @@ use super::fixture::*;
 const NAMES: [&str; 12] =
     ["a", "B", "ab", "a-b", "a.b", "a:b", "b", "z", "é", "用户", "🦀", "a\u{301}"];
 
-pub async fn what_does_not_exist_has_no_record<F: StoreFactory>(factory: &F) {
+pub async fn missing_rooms_have_no_record<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     assert_eq!(store.room(&room("r")).await.unwrap(), None);
     assert_eq!(store.membership(&room("r"), &ann).await.unwrap(), None);
@@ -24,7 +24,8 @@ pub async fn what_does_not_exist_has_no_record<F: StoreFactory>(factory: &F) {
     assert_eq!(store.room(&room("R")).await.unwrap(), None);
 }
 
-pub async fn members_page_in_byte_order_without_the_banned<F: StoreFactory>(factory: &F) {
+/// Members are listed in byte order in pages, without the banned.
+pub async fn members_page_without_banned<F: StoreFactory>(factory: &F) {
     let (store, owner, room) = (factory.open().await, user("owner"), room("r"));
     let users = NAMES.map(user);
     let roles = [Role::Reader, Role::Member, Role::Moderator];
@@ -62,7 +63,8 @@ pub async fn members_page_in_byte_order_without_the_banned<F: StoreFactory>(fact
     assert!(store.members(&room, None, 0).await.unwrap().is_empty());
 }
 
-pub async fn the_rooms_of_a_user_page_in_byte_order<F: StoreFactory>(factory: &F) {
+/// The rooms of a user are listed in byte order in pages.
+pub async fn rooms_of_user_page_in_order<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let mut expected = BTreeMap::new();
     for (n, name) in NAMES.into_iter().enumerate() {
@@ -97,7 +99,7 @@ pub async fn the_rooms_of_a_user_page_in_byte_order<F: StoreFactory>(factory: &F
     assert_eq!(page, [expected.iter().find(|(room, ..)| room.as_str() > "aa").unwrap().clone()]);
 }
 
-pub async fn the_directory_follows_every_change<F: StoreFactory>(factory: &F) {
+pub async fn directory_reflects_every_change<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
     let add = |role| change(&room, &ann, Intent::Add(bob.clone(), role));
@@ -124,7 +126,7 @@ pub async fn the_directory_follows_every_change<F: StoreFactory>(factory: &F) {
     }
 }
 
-pub async fn ids_that_share_beginnings_do_not_mix<F: StoreFactory>(factory: &F) {
+pub async fn ids_sharing_prefixes_stay_separate<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     // Put one after the other, several of these pairs give the same text.
     let pairs = [("a", "bc"), ("ab", "c"), ("abc", "d"), ("a", "b"), ("a/", "b"), ("a:b", "c")];

@@ -62,7 +62,7 @@ async fn conversation(store: &Arc<dyn Store>, name: &str) -> RoomId {
     room
 }
 
-pub async fn what_somebody_sent_stays_in_its_place_without_them<F: StoreFactory>(factory: &F) {
+pub async fn erased_events_keep_their_seq<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     for (name, limit) in [("a", 1), ("b", 3), ("c", 1_000)] {
         let room = conversation(&store, name).await;
@@ -95,7 +95,8 @@ pub async fn what_somebody_sent_stays_in_its_place_without_them<F: StoreFactory>
     }
 }
 
-pub async fn others_in_a_change_of_members_stay<F: StoreFactory>(factory: &F) {
+/// A member change keeps the other users when one of them is erased.
+pub async fn erasure_spares_others_in_change<F: StoreFactory>(factory: &F) {
     let (store, [ann, bob, eve]) = (factory.open().await, ["ann", "bob", "eve"].map(user));
     let room = room("r");
     let members = [(&ann, Role::Owner), (&bob, Role::Member), (&eve, Role::Reader)];
@@ -121,7 +122,7 @@ pub async fn others_in_a_change_of_members_stay<F: StoreFactory>(factory: &F) {
     is_nowhere(&store, &room, &eve).await;
 }
 
-pub async fn an_erased_user_is_out_of_every_room<F: StoreFactory>(factory: &F) {
+pub async fn erased_user_leaves_every_room<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let joined = conversation(&store, "joined").await;
     let left = conversation(&store, "left").await;
@@ -149,7 +150,8 @@ pub async fn an_erased_user_is_out_of_every_room<F: StoreFactory>(factory: &F) {
     assert_eq!(refused(one(&store, post(&dm, &bob, "again")).await), Refusal::Stranger);
 }
 
-pub async fn what_an_erased_user_had_of_their_own_is_gone<F: StoreFactory>(factory: &F) {
+/// The sessions, checkpoints and tickets of an erased user are removed.
+pub async fn erasure_removes_sessions_and_tickets<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = conversation(&store, "r").await;
     let session = |id: &str, user: &UserId| SessionRecord {
@@ -200,7 +202,8 @@ pub async fn what_an_erased_user_had_of_their_own_is_gone<F: StoreFactory>(facto
     assert!(store.ticket(&anns).await.unwrap().is_some());
 }
 
-pub async fn the_state_that_an_erased_user_set_is_unset<F: StoreFactory>(factory: &F) {
+/// State entries of an erased user become tombstones with the same version.
+pub async fn erasure_removes_state_of_user<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = conversation(&store, "r").await;
     let update = |key: &str, ms: u64, from: &str, value: &str| {
@@ -235,7 +238,7 @@ pub async fn the_state_that_an_erased_user_set_is_unset<F: StoreFactory>(factory
     assert_eq!(unset.value, None, "the stamp still counts");
 }
 
-pub async fn an_erasure_goes_on_while_others_send_and_trim<F: StoreFactory>(factory: &F) {
+pub async fn erasure_proceeds_under_sends_and_trims<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = conversation(&store, "r").await;
     for round in 0.. {
@@ -253,7 +256,7 @@ pub async fn an_erasure_goes_on_while_others_send_and_trim<F: StoreFactory>(fact
     is_nowhere(&store, &room, &bob).await;
 }
 
-pub async fn an_erasure_is_taken_up_after_a_reopen<F: StoreFactory>(factory: &F) {
+pub async fn erasure_resumes_after_reopen<F: StoreFactory>(factory: &F) {
     let (mut store, bob) = (factory.open().await, user("bob"));
     let rooms = [conversation(&store, "one").await, conversation(&store, "two").await];
     commit(&store, change(&rooms[1], &bob, Intent::Leave)).await;
@@ -273,7 +276,7 @@ pub async fn an_erasure_is_taken_up_after_a_reopen<F: StoreFactory>(factory: &F)
     }
 }
 
-pub async fn who_was_never_there_is_erased_at_once<F: StoreFactory>(factory: &F) {
+pub async fn erasing_unknown_user_changes_nothing<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = conversation(&store, "r").await;
     let log = whole_log(&store, &room).await;
@@ -282,7 +285,7 @@ pub async fn who_was_never_there_is_erased_at_once<F: StoreFactory>(factory: &F)
     assert_eq!(whole_log(&store, &room).await, log);
 }
 
-pub async fn nobody_becomes_the_erased_user<F: StoreFactory>(factory: &F) {
+pub async fn erased_user_id_is_reserved<F: StoreFactory>(factory: &F) {
     let (store, ann, nobody) = (factory.open().await, user("ann"), UserId::erased());
     let group = open_group(&store, "r", &ann).await;
     let add = Intent::Add(nobody.clone(), Role::Member);

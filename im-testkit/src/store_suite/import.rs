@@ -100,7 +100,7 @@ async fn is_whole(store: &Arc<dyn Store>, record: &RoomRecord, first: u64) {
     assert!(of_eve.contains(&(id.clone(), RoomKind::Channel, Role::Reader)));
 }
 
-pub async fn an_imported_room_is_as_it_was<F: StoreFactory>(factory: &F) {
+pub async fn imported_room_equals_original<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     for (name, first) in [("whole", 1), ("trimmed", 500)] {
         let record = imported(&store, name, first).await;
@@ -117,7 +117,8 @@ pub async fn an_imported_room_is_as_it_was<F: StoreFactory>(factory: &F) {
     }
 }
 
-pub async fn a_room_ends_before_the_last_seq<F: StoreFactory>(factory: &F) {
+/// A room refuses appends once its log has reached the last seq.
+pub async fn log_ends_before_last_seq<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let end = Seq::MAX.get();
     for name in ["kept", "removed"] {
@@ -147,7 +148,7 @@ pub async fn a_room_ends_before_the_last_seq<F: StoreFactory>(factory: &F) {
     }
 }
 
-pub async fn an_import_is_invisible_until_it_is_finished<F: StoreFactory>(factory: &F) {
+pub async fn unfinished_import_is_invisible<F: StoreFactory>(factory: &F) {
     let (store, new) = (factory.open().await, channel("r", 1));
     let epoch = store.begin_import(new.clone()).await.unwrap();
     for part in [people(), events(1..4), events(4..7)] {
@@ -161,7 +162,7 @@ pub async fn an_import_is_invisible_until_it_is_finished<F: StoreFactory>(factor
     is_whole(&store, &record, 1).await;
 }
 
-pub async fn an_import_keeps_off_rooms_that_exist<F: StoreFactory>(factory: &F) {
+pub async fn import_refuses_existing_room<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let there = open_group(&store, "there", &ann).await;
     let new = channel("there", 1);
@@ -181,7 +182,8 @@ pub async fn an_import_keeps_off_rooms_that_exist<F: StoreFactory>(factory: &F) 
     assert_eq!(of_ann, [(there, RoomKind::Group, Role::Owner)]);
 }
 
-pub async fn what_does_not_go_on_is_refused_whole<F: StoreFactory>(factory: &F) {
+/// A part of an import that does not continue it is refused as a whole.
+pub async fn inconsistent_import_batch_is_refused<F: StoreFactory>(factory: &F) {
     let (store, new) = (factory.open().await, channel("r", 1));
     let epoch = store.begin_import(new.clone()).await.unwrap();
     store.import(&new.id, epoch, people()).await.unwrap();
@@ -216,7 +218,8 @@ pub async fn what_does_not_go_on_is_refused_whole<F: StoreFactory>(factory: &F) 
     assert_eq!(refusal(store.finish_import(&new.id, epoch).await), Refusal::Exists);
 }
 
-pub async fn an_import_begun_anew_or_dropped_leaves_nothing<F: StoreFactory>(factory: &F) {
+/// An import that is started again or dropped leaves nothing behind.
+pub async fn restarted_or_dropped_import_leaves_nothing<F: StoreFactory>(factory: &F) {
     let (store, new) = (factory.open().await, channel("r", 1));
     let first = store.begin_import(new.clone()).await.unwrap();
     store.import(&new.id, first, people()).await.unwrap();
@@ -234,7 +237,7 @@ pub async fn an_import_begun_anew_or_dropped_leaves_nothing<F: StoreFactory>(fac
 }
 
 /// What is left of an earlier room, and of an earlier import, goes while the new one comes.
-pub async fn a_purge_takes_nothing_from_an_import<F: StoreFactory>(factory: &F) {
+pub async fn purge_spares_running_import<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let (ann, eve) = (user("ann"), user("eve"));
     commit(&store, create(&room("r"), RoomKind::Group, false, &[(&ann, Role::Owner)])).await;
@@ -266,7 +269,7 @@ pub async fn an_import_outlasts_a_reopen<F: StoreFactory>(factory: &F) {
     assert_ne!(store.room(&other).await.unwrap().unwrap().epoch, epoch);
 }
 
-pub async fn an_erasure_reaches_what_is_imported<F: StoreFactory>(factory: &F) {
+pub async fn erasure_reaches_imported_rooms<F: StoreFactory>(factory: &F) {
     let (store, bob, new) = (factory.open().await, user("bob"), channel("r", 1));
     let epoch = store.begin_import(new.clone()).await.unwrap();
     store.import(&new.id, epoch, events(1..7)).await.unwrap();

@@ -35,7 +35,7 @@ async fn seqs(store: &Arc<dyn Store>, room: &RoomId) -> Vec<u64> {
     whole_log(store, room).await.iter().map(|event| event.seq.get()).collect()
 }
 
-pub async fn a_trim_removes_the_oldest_and_nothing_else<F: StoreFactory>(factory: &F) {
+pub async fn trim_removes_only_oldest_events<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let (room, other) = (filled(&store, "r", 10).await, filled(&store, "r1", 10).await);
     let (before, members) =
@@ -85,7 +85,7 @@ pub async fn each_bound_of_a_trim_counts<F: StoreFactory>(factory: &F) {
     assert_eq!(kept("i", Keep::ALL).await, 1);
 }
 
-pub async fn a_trim_stops_at_its_limit_and_goes_on<F: StoreFactory>(factory: &F) {
+pub async fn trim_stops_at_limit_and_continues<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = filled(&store, "r", 10).await;
     for (first, removed, more) in [(4, 3, true), (7, 3, true), (9, 2, false), (9, 0, false)] {
@@ -96,7 +96,7 @@ pub async fn a_trim_stops_at_its_limit_and_goes_on<F: StoreFactory>(factory: &F)
     assert_eq!(trim(&store, &room, last(0), 0).await.removed, 1, "no limit is less than 1");
 }
 
-pub async fn a_log_may_lose_all_of_its_events<F: StoreFactory>(factory: &F) {
+pub async fn trim_may_empty_the_log<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = filled(&store, "r", 5).await;
     let trimmed = trim(&store, &room, last(0), 100).await;
@@ -110,7 +110,7 @@ pub async fn a_log_may_lose_all_of_its_events<F: StoreFactory>(factory: &F) {
     assert_eq!(whole_log(&store, &room).await, [next]);
 }
 
-pub async fn repeats_are_known_after_their_events_are_trimmed<F: StoreFactory>(factory: &F) {
+pub async fn duplicates_are_recognised_after_trim<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = filled(&store, "r", 5).await;
     trim(&store, &room, last(0), 100).await;
@@ -134,7 +134,7 @@ pub async fn a_trim_of_nothing_changes_nothing<F: StoreFactory>(factory: &F) {
     assert_eq!(store.room(&room).await.unwrap(), before);
 }
 
-pub async fn bytes_are_those_of_the_events_kept<F: StoreFactory>(factory: &F) {
+pub async fn bytes_count_retained_events<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = filled(&store, "r", 7).await;
     for keep in [100, 5, 4, 0] {
@@ -159,7 +159,8 @@ pub async fn large_contents_are_trimmed_like_others<F: StoreFactory>(factory: &F
     assert_eq!(trim(&store, &room, bytes, 100).await.first, seq(9));
 }
 
-pub async fn trims_and_appends_at_once_leave_no_hole<F: StoreFactory>(factory: &F) {
+/// Trims and appends at the same time leave no gap in the log.
+pub async fn concurrent_trims_leave_no_gap<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
     let done = Arc::new(AtomicBool::new(false));
@@ -204,7 +205,7 @@ pub async fn trims_and_appends_at_once_leave_no_hole<F: StoreFactory>(factory: &
     assert_eq!(store.room(&room).await.unwrap().unwrap().bytes, bytes as u64);
 }
 
-pub async fn what_was_trimmed_stays_away_after_a_reopen<F: StoreFactory>(factory: &F) {
+pub async fn trimmed_events_stay_removed_after_reopen<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = filled(&store, "r", 10).await;
     trim(&store, &room, last(4), 3).await;

@@ -108,7 +108,7 @@ pub async fn closing_twice_is_fine<F: StoreFactory>(factory: &F) {
     }
 }
 
-pub async fn closing_keeps_what_was_committed<F: StoreFactory>(factory: &F) {
+pub async fn closing_keeps_committed_events<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
     let was_closed = Arc::new(AtomicBool::new(false));
@@ -219,9 +219,8 @@ pub async fn epochs_go_on_after_a_reopen<F: StoreFactory>(factory: &F) {
     assert_eq!(generations.len(), 1, "a clean close loses nothing");
 }
 
-pub async fn state_that_was_never_ended_has_a_new_generation_after_a_reopen<F: StoreFactory>(
-    factory: &F,
-) {
+/// State that was not ended has a new generation after a reopen.
+pub async fn unended_state_changes_generation_after_reopen<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let first = store.begin_state(NodeId(1)).await.unwrap();
     store.end_state(NodeId(1)).await.unwrap();
@@ -231,7 +230,7 @@ pub async fn state_that_was_never_ended_has_a_new_generation_after_a_reopen<F: S
     assert_ne!(store.begin_state(NodeId(3)).await.unwrap(), first, "node 2 never ended");
 }
 
-pub async fn a_fresh_store_has_a_fresh_generation<F: StoreFactory>(factory: &F) {
+pub async fn new_store_has_new_generation<F: StoreFactory>(factory: &F) {
     let ann = user("ann");
     let mut generations = BTreeSet::new();
     for _ in 0..3 {

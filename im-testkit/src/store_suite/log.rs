@@ -15,7 +15,8 @@ pub async fn an_empty_batch_has_no_answers<F: StoreFactory>(factory: &F) {
     assert!(factory.open().await.append(Vec::new()).await.is_empty());
 }
 
-pub async fn seqs_are_dense_from_one_and_what_was_committed_is_read<F: StoreFactory>(factory: &F) {
+/// Seqs are dense from one, and a committed event is read at once.
+pub async fn seqs_are_dense_and_readable<F: StoreFactory>(factory: &F) {
     let (store, ann, room) = (factory.open().await, user("ann"), room("r"));
     let made = create(&room, RoomKind::Group, true, &[(&ann, Role::Owner)]);
     let mut log = vec![commit(&store, made).await];
@@ -61,7 +62,7 @@ pub async fn appends_in_a_batch_are_independent<F: StoreFactory>(factory: &F) {
     assert_eq!(whole_log(&store, &two).await[1..], [b]);
 }
 
-pub async fn an_append_sees_those_before_it_in_its_batch<F: StoreFactory>(factory: &F) {
+pub async fn append_sees_earlier_appends_in_batch<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, room) = (factory.open().await, user("ann"), user("bob"), room("r"));
     let batch = vec![
         post(&room, &bob, "too early"),
@@ -89,7 +90,7 @@ pub async fn an_append_sees_those_before_it_in_its_batch<F: StoreFactory>(factor
     assert_eq!((record.head, record.members), (seq(5), 1));
 }
 
-pub async fn a_long_batch_over_many_rooms_keeps_the_order_of_each<F: StoreFactory>(factory: &F) {
+pub async fn long_batch_keeps_order_per_room<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let rooms: Vec<_> = (0..20).map(|n| room(&format!("r{n}"))).collect();
     let makes = rooms.iter().map(|r| create(r, RoomKind::Group, true, &[(&ann, Role::Owner)]));
@@ -103,7 +104,7 @@ pub async fn a_long_batch_over_many_rooms_keeps_the_order_of_each<F: StoreFactor
     }
 }
 
-pub async fn concurrent_batches_stay_dense_and_in_their_order<F: StoreFactory>(factory: &F) {
+pub async fn concurrent_batches_stay_dense_and_ordered<F: StoreFactory>(factory: &F) {
     const WRITERS: usize = 8;
     const BATCHES: usize = 12;
     const POSTS: usize = 5;
@@ -148,7 +149,7 @@ pub async fn concurrent_batches_stay_dense_and_in_their_order<F: StoreFactory>(f
     assert_eq!(seqs.len(), posts.len(), "no seq was given out twice");
 }
 
-pub async fn a_dropped_append_leaves_the_log_whole<F: StoreFactory>(factory: &F) {
+pub async fn dropped_append_keeps_log_whole<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
     for round in 0..20 {
@@ -166,9 +167,7 @@ pub async fn a_dropped_append_leaves_the_log_whole<F: StoreFactory>(factory: &F)
     assert_eq!((ids.len(), log.len()), (60, 61), "each is there once");
 }
 
-pub async fn rooms_of_one_store_share_its_generation_and_no_incarnation<F: StoreFactory>(
-    factory: &F,
-) {
+pub async fn rooms_share_generation_not_incarnation<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let one = open_group(&store, "one", &ann).await;
     let two = open_group(&store, "two", &ann).await;

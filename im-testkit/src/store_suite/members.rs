@@ -22,7 +22,8 @@ async fn count(store: &Arc<dyn Store>, room: &RoomId) -> u32 {
     counted
 }
 
-pub async fn a_room_is_made_with_its_first_event<F: StoreFactory>(factory: &F) {
+/// The first event of a room creates it with its members.
+pub async fn room_starts_with_first_event<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, room) = (factory.open().await, user("ann"), user("bob"), room("r"));
     let members = [(&ann, Role::Owner), (&bob, Role::Reader)];
     let event = commit(&store, create(&room, RoomKind::Channel, true, &members)).await;
@@ -61,7 +62,7 @@ pub async fn a_room_is_made_once<F: StoreFactory>(factory: &F) {
     assert_eq!(store.membership(&room, &eve).await.unwrap(), None);
 }
 
-pub async fn concurrent_makers_make_one_room<F: StoreFactory>(factory: &F) {
+pub async fn concurrent_creates_make_one_room<F: StoreFactory>(factory: &F) {
     let (store, room) = (factory.open().await, room("r"));
     let makers = (0..12).map(|n| {
         let (store, room) = (Arc::clone(&store), room.clone());
@@ -78,7 +79,7 @@ pub async fn concurrent_makers_make_one_room<F: StoreFactory>(factory: &F) {
     assert_eq!(count(&store, &room).await, 1);
 }
 
-pub async fn joining_and_leaving_are_events_and_idempotent<F: StoreFactory>(factory: &F) {
+pub async fn join_and_leave_are_idempotent_events<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
     let join = change(&room, &bob, Intent::Join);
@@ -98,7 +99,7 @@ pub async fn joining_and_leaving_are_events_and_idempotent<F: StoreFactory>(fact
     assert_eq!((count(&store, &room).await, head(&store, &room).await), (1, 4));
 }
 
-pub async fn who_joins_gets_the_role_of_the_kind<F: StoreFactory>(factory: &F) {
+pub async fn joining_assigns_role_of_kind<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     for (kind, role) in [(RoomKind::Group, Role::Member), (RoomKind::Channel, Role::Reader)] {
         let room = room(kind.word());
@@ -109,7 +110,7 @@ pub async fn who_joins_gets_the_role_of_the_kind<F: StoreFactory>(factory: &F) {
     }
 }
 
-pub async fn a_role_changes_without_a_new_member<F: StoreFactory>(factory: &F) {
+pub async fn role_change_adds_no_member<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
     let mut expected = 1;
@@ -141,7 +142,7 @@ pub async fn removing_is_idempotent<F: StoreFactory>(factory: &F) {
     assert_eq!(count(&store, &room).await, 2, "who was removed may come back");
 }
 
-pub async fn a_ban_keeps_out_until_it_is_lifted<F: StoreFactory>(factory: &F) {
+pub async fn banned_user_stays_out_until_unbanned<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, eve) = (factory.open().await, user("ann"), user("bob"), user("eve"));
     let room = open_group(&store, "r", &ann).await;
     commit(&store, change(&room, &bob, Intent::Join)).await;
@@ -176,7 +177,7 @@ pub async fn a_ban_keeps_out_until_it_is_lifted<F: StoreFactory>(factory: &F) {
     assert_eq!(count(&store, &room).await, 2);
 }
 
-pub async fn a_room_takes_no_more_than_its_maximum<F: StoreFactory>(factory: &F) {
+pub async fn room_refuses_members_over_maximum<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, eve) = (factory.open().await, user("ann"), user("bob"), user("eve"));
     let full = room("full");
     let members = [(&ann, Role::Owner), (&bob, Role::Member)];
@@ -216,7 +217,7 @@ pub async fn concurrent_joins_stop_at_the_maximum<F: StoreFactory>(factory: &F) 
     assert_eq!(whole_log(&store, &room).await.len(), 9);
 }
 
-pub async fn the_first_send_makes_a_direct_room<F: StoreFactory>(factory: &F) {
+pub async fn first_send_creates_direct_room<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let event = commit(&store, direct(&ann, &bob, "hi")).await;
     assert_eq!((event.seq, event.content.value()), (seq(1), text("hi")));
@@ -230,7 +231,7 @@ pub async fn the_first_send_makes_a_direct_room<F: StoreFactory>(factory: &F) {
     assert_eq!((&answer.room, answer.epoch, answer.seq), (&event.room, event.epoch, seq(2)));
 }
 
-pub async fn a_first_send_that_is_refused_makes_nothing<F: StoreFactory>(factory: &F) {
+pub async fn refused_first_send_creates_nothing<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let mut send = direct(&ann, &bob, "hi");
     let room = send.room.clone();
@@ -243,7 +244,7 @@ pub async fn a_first_send_that_is_refused_makes_nothing<F: StoreFactory>(factory
     assert_eq!(store.heads(&[room]).await.unwrap(), [None]);
 }
 
-pub async fn concurrent_first_sends_meet_in_one_room<F: StoreFactory>(factory: &F) {
+pub async fn concurrent_first_sends_share_one_room<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     for round in 0..6 {
         let (ann, bob) = (user(&format!("ann{round}")), user(&format!("bob{round}")));
@@ -260,7 +261,7 @@ pub async fn concurrent_first_sends_meet_in_one_room<F: StoreFactory>(factory: &
     }
 }
 
-pub async fn a_seed_does_nothing_to_a_room_that_exists<F: StoreFactory>(factory: &F) {
+pub async fn seed_leaves_existing_room_unchanged<F: StoreFactory>(factory: &F) {
     let (store, ann, eve) = (factory.open().await, user("ann"), user("eve"));
     let room = open_group(&store, "r", &ann).await;
     let seed = RoomSeed {

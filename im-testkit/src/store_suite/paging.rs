@@ -56,7 +56,8 @@ pub async fn pages_run_backwards_from_every_position<F: StoreFactory>(factory: &
     }
 }
 
-pub async fn a_page_ends_at_its_bytes_but_has_one_event<F: StoreFactory>(factory: &F) {
+/// A page stops at its byte limit but holds one event at least.
+pub async fn byte_limit_leaves_one_event<F: StoreFactory>(factory: &F) {
     let (store, room) = filled(factory).await;
     // All posts have the same size; the first event, the making, is left out.
     let size = packed(&text("002")).packed().len();
@@ -74,7 +75,7 @@ pub async fn a_page_ends_at_its_bytes_but_has_one_event<F: StoreFactory>(factory
     assert!(store.read(&room, range).await.unwrap().unwrap().events.is_empty());
 }
 
-pub async fn a_room_that_does_not_exist_has_no_page<F: StoreFactory>(factory: &F) {
+pub async fn missing_room_has_no_page<F: StoreFactory>(factory: &F) {
     let (store, _) = filled(factory).await;
     for name in ["", "r", "r00"].map(|tail| format!("p{tail}")) {
         for from in [PageFrom::After(Seq::ZERO), PageFrom::Before(Seq::MAX)] {

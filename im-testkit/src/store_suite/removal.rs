@@ -57,7 +57,7 @@ async fn is_gone(store: &Arc<dyn Store>, room: &RoomId) {
     assert!(store.rooms(None, 99).await.unwrap().iter().all(|record| record.id != *room));
 }
 
-pub async fn a_deleted_room_is_gone_for_everybody<F: StoreFactory>(factory: &F) {
+pub async fn deleted_room_is_gone_everywhere<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let (room, other) = (lived_in(&store, "r").await, lived_in(&store, "r1").await);
     let kept = (store.room(&other).await.unwrap(), whole_log(&store, &other).await);
@@ -78,7 +78,8 @@ pub async fn a_deleted_room_is_gone_for_everybody<F: StoreFactory>(factory: &F) 
     assert!(!store.purge(3).await.unwrap());
 }
 
-pub async fn a_room_made_anew_shares_nothing_with_the_old_one<F: StoreFactory>(factory: &F) {
+/// A room that is created again shares nothing with the deleted one.
+pub async fn recreated_room_shares_nothing<F: StoreFactory>(factory: &F) {
     let (store, bob) = (factory.open().await, user("bob"));
     let mut epochs = Vec::new();
     for limit in [1, 4, 1_000] {
@@ -114,7 +115,7 @@ pub async fn a_room_made_anew_shares_nothing_with_the_old_one<F: StoreFactory>(f
     }
 }
 
-pub async fn there_is_nothing_to_delete_without_a_room<F: StoreFactory>(factory: &F) {
+pub async fn deleting_missing_room_changes_nothing<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = lived_in(&store, "r").await;
     assert!(!store.delete_room(&super::fixture::room("R")).await.unwrap());
@@ -122,7 +123,8 @@ pub async fn there_is_nothing_to_delete_without_a_room<F: StoreFactory>(factory:
     assert_eq!(whole_log(&store, &room).await.len(), 9);
 }
 
-pub async fn sends_at_once_with_a_deletion_are_kept_or_refused<F: StoreFactory>(factory: &F) {
+/// A send at the same time as the deletion is committed before it or refused.
+pub async fn sends_during_deletion_commit_or_fail<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     for _ in 0..6 {
         let room = open_group(&store, "r", &ann).await;
@@ -146,7 +148,7 @@ pub async fn sends_at_once_with_a_deletion_are_kept_or_refused<F: StoreFactory>(
     purge(&store, 5).await;
 }
 
-pub async fn a_deleted_room_is_gone_after_a_reopen<F: StoreFactory>(factory: &F) {
+pub async fn deleted_room_stays_deleted_after_reopen<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let (room, other) = (lived_in(&store, "r").await, lived_in(&store, "r1").await);
     let epoch = store.room(&room).await.unwrap().unwrap().epoch;

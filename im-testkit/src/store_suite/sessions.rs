@@ -66,7 +66,7 @@ pub async fn attaching_counts_and_moves_the_expiry<F: StoreFactory>(factory: &F)
     assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(1, 1, rooms(2, 5)));
 }
 
-pub async fn a_touched_session_lives_longer<F: StoreFactory>(factory: &F) {
+pub async fn touched_session_expires_later<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     store.touch_session(&id, at(500)).await.unwrap();
     assert_eq!(store.session(&id).await.unwrap(), None, "touching makes no session");
@@ -79,7 +79,7 @@ pub async fn a_touched_session_lives_longer<F: StoreFactory>(factory: &F) {
     assert_eq!(store.session(&id).await.unwrap(), None, "a late write does not bring it back");
 }
 
-pub async fn the_sessions_of_a_user_come_oldest_first<F: StoreFactory>(factory: &F) {
+pub async fn sessions_are_listed_oldest_first<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     for (id, owner, created) in
         [("z", "ann", 1), ("b", "ann", 300), ("c", "ann", 20), ("d", "anna", 10), ("e", "an", 10)]
@@ -97,7 +97,7 @@ pub async fn the_sessions_of_a_user_come_oldest_first<F: StoreFactory>(factory: 
     assert!(store.sessions_of(&user("bob"), 10).await.unwrap().is_empty());
 }
 
-pub async fn an_ended_session_is_gone_for_good<F: StoreFactory>(factory: &F) {
+pub async fn ended_session_never_returns<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     store.open_session(record("other", "ann", 1, 100)).await.unwrap();
     store.end_session(&id).await.unwrap();
@@ -119,7 +119,7 @@ pub async fn an_ended_session_is_gone_for_good<F: StoreFactory>(factory: &F) {
     assert_eq!(store.sweep_sessions(at(1_000), 10).await.unwrap(), 1, "the other one");
 }
 
-pub async fn ending_what_is_listed_reaches_every_session<F: StoreFactory>(factory: &F) {
+pub async fn ending_listed_sessions_reaches_all<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     for n in 0..10 {
         store.open_session(record(&format!("s{n}"), "ann", n, 100)).await.unwrap();
@@ -135,7 +135,7 @@ pub async fn ending_what_is_listed_reaches_every_session<F: StoreFactory>(factor
     assert_eq!(store.sessions_of(&user("bob"), 3).await.unwrap().len(), 1);
 }
 
-pub async fn heads_tell_what_may_have_changed<F: StoreFactory>(factory: &F) {
+pub async fn heads_show_fencing_token_and_revision<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     assert!(store.session_heads(&[]).await.unwrap().is_empty());
     for id in ["a", "b"] {
@@ -179,7 +179,7 @@ pub async fn a_checkpoint_changes_step_by_step<F: StoreFactory>(factory: &F) {
     assert_eq!(expected, checkpoint(6, 0, vec![]));
 }
 
-pub async fn a_checkpoint_of_a_thousand_rooms_is_kept<F: StoreFactory>(factory: &F) {
+pub async fn thousand_room_checkpoint_is_stored<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
     store.change_checkpoint(&id, subscribe(Base::Held, rooms(1_000, 5))).await.unwrap().unwrap();
@@ -189,7 +189,7 @@ pub async fn a_checkpoint_of_a_thousand_rooms_is_kept<F: StoreFactory>(factory: 
     assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(2, 2, rooms(2, 7)));
 }
 
-pub async fn concurrent_changes_of_a_checkpoint_all_count<F: StoreFactory>(factory: &F) {
+pub async fn concurrent_checkpoint_changes_all_count<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
     let changes = rooms(20, 5).into_iter().map(|one| {
@@ -206,7 +206,7 @@ pub async fn concurrent_changes_of_a_checkpoint_all_count<F: StoreFactory>(facto
     assert_eq!(store.checkpoint(&id).await.unwrap().rooms.len(), 20);
 }
 
-pub async fn a_ticket_lives_and_ends_with_its_session<F: StoreFactory>(factory: &F) {
+pub async fn ticket_ends_with_its_session<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     let ticket = |secret: &str, opened: bool| Ticket {
         secret: SecretHash::of(&Secret::new(secret)),

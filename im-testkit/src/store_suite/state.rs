@@ -39,7 +39,7 @@ async fn held(store: &Arc<dyn Store>, room: &RoomId) -> (Vec<Arc<StateUpdate>>, 
     (snapshot.entries, snapshot.revision)
 }
 
-pub async fn the_greatest_stamp_wins_in_any_order<F: StoreFactory>(factory: &F) {
+pub async fn greatest_stamp_wins_in_any_order<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     // Each is greater than the one before it.
     let stamps =
@@ -72,7 +72,7 @@ pub async fn an_equal_stamp_is_discarded<F: StoreFactory>(factory: &F) {
     assert_eq!(held(&store, &room).await, (vec![first], 1));
 }
 
-pub async fn an_unset_key_is_a_tombstone<F: StoreFactory>(factory: &F) {
+pub async fn removed_key_is_tombstone<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
     let gone = update(&room, "k", stamp(10, 0, 1), None);
@@ -179,7 +179,7 @@ async fn few_tombstones(
     (entries, update(room, &format!("k{forgotten}"), stamp(50, 0, 1), Some("a ghost")))
 }
 
-pub async fn forgotten_tombstones_still_keep_older_updates_out<F: StoreFactory>(factory: &F) {
+pub async fn purged_tombstones_block_older_updates<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
     let (entries, ghost) = few_tombstones(&store, &room).await;
@@ -190,7 +190,7 @@ pub async fn forgotten_tombstones_still_keep_older_updates_out<F: StoreFactory>(
     assert!(held(&store, &room).await.0.contains(&newer));
 }
 
-pub async fn forgotten_tombstones_count_after_a_reopen<F: StoreFactory>(factory: &F) {
+pub async fn purged_tombstones_count_after_reopen<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
     let (entries, ghost) = few_tombstones(&store, &room).await;
@@ -199,7 +199,7 @@ pub async fn forgotten_tombstones_count_after_a_reopen<F: StoreFactory>(factory:
     assert_eq!(held(&store, &room).await.0, entries);
 }
 
-pub async fn a_proper_end_keeps_the_generation<F: StoreFactory>(factory: &F) {
+pub async fn clean_end_keeps_generation<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let first = store.begin_state(NodeId(1)).await.unwrap();
     store.end_state(NodeId(1)).await.unwrap();
@@ -209,7 +209,7 @@ pub async fn a_proper_end_keeps_the_generation<F: StoreFactory>(factory: &F) {
     assert_eq!(store.begin_state(NodeId(1)).await.unwrap(), first);
 }
 
-pub async fn a_missing_end_changes_the_generation<F: StoreFactory>(factory: &F) {
+pub async fn missing_end_changes_generation<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let mut generations = vec![store.begin_state(NodeId(1)).await.unwrap()];
     for _ in 0..4 {

@@ -116,8 +116,9 @@ macro_rules! transport_suite {
         }
     };
     (@says $factory:ident, $kind:ident, $encodings:expr) => {
+        /// The factory returns the kind of its connections and their encodings.
         #[test]
-        fn the_factory_says_what_its_connections_carry() {
+        fn factory_states_kind_and_encodings() {
             use $crate::transport_suite::{Encoding, Kind, TransportFactory};
             assert_eq!(<$factory as TransportFactory>::kind(), Kind::$kind);
             assert_eq!(<$factory as TransportFactory>::encodings(), $encodings);
@@ -146,155 +147,155 @@ macro_rules! transport_suite {
             handshake: [
                 hello_is_welcomed,
                 anything_before_hello_closes,
-                a_second_hello_is_refused_and_the_connection_lives,
+                second_hello_is_refused_without_closing,
                 another_version_is_refused,
                 no_credentials_are_refused,
                 wrong_credentials_are_refused,
                 expired_credentials_are_refused,
                 credentials_may_come_in_hello,
-                who_one_says_one_is_proves_nothing,
-                credentials_that_expire_close_unless_they_are_refreshed,
-                one_user_may_have_only_so_many_connections,
-                a_session_is_good_for_nobody_else,
+                claimed_user_proves_nothing,
+                expired_credentials_close_unless_refreshed,
+                connections_per_user_are_bounded,
+                session_is_bound_to_its_user,
             ]
             commands: [
-                every_command_gets_exactly_one_answer,
-                a_batch_is_carried_out_in_its_order,
+                every_command_gets_one_ack,
+                batch_runs_in_order,
                 an_unknown_kind_is_refused,
                 unknown_fields_are_ignored,
                 missing_fields_are_named,
-                a_frame_without_a_number_is_answered_without_one,
+                frame_without_id_is_answered_without,
                 bad_ids_are_refused,
                 bad_values_are_refused,
-                kinds_of_the_servers_own_are_refused,
+                reserved_kinds_are_refused,
             ]
             conversation: [
                 a_group_talks,
-                ones_own_message_is_pushed_like_everybodys,
+                own_message_is_pushed_too,
                 two_users_share_one_direct_room,
-                in_a_channel_few_speak_and_all_listen,
-                strangers_neither_read_nor_write_and_learn_nothing,
-                all_devices_of_a_user_hear,
-                nobody_reads_or_writes_another_users_own_room,
-                signals_reach_who_is_there_and_are_not_kept,
-                what_people_write_arrives_as_it_was,
+                channel_readers_only_listen,
+                strangers_learn_nothing,
+                all_devices_receive_messages,
+                inbox_is_private_to_its_user,
+                signals_reach_present_members_only,
+                user_content_arrives_unchanged,
             ]
             order: [
-                all_readers_see_one_order_and_every_senders_own,
-                who_follows_in_the_middle_of_a_storm_misses_nothing,
+                all_subscribers_see_one_order,
+                subscribing_under_load_misses_nothing,
             ]
             sender_order: [
-                what_was_under_way_behind_a_refusal_is_not_taken_before_it_comes_again,
-                of_all_that_were_refused_the_first_comes_first,
-                who_sends_again_at_once_keeps_the_order_too,
-                the_order_is_kept_from_one_message_to_the_next,
-                a_refusal_holds_up_no_other_room_session_or_user,
-                a_refusal_for_good_holds_up_nothing,
-                a_retry_that_is_answered_without_the_store_lets_the_next_ones_pass,
+                sends_behind_refusal_wait_for_retry,
+                first_refused_send_comes_first,
+                immediate_resend_keeps_sender_order,
+                sender_order_holds_across_messages,
+                refusal_blocks_no_other_sender,
+                final_refusal_blocks_nothing,
+                retry_without_store_unblocks_next,
             ]
             dedup: [
-                a_retry_is_answered_with_the_first_receipt,
-                a_retry_after_a_restart_is_recognised,
-                the_same_id_with_other_content_is_a_conflict,
-                the_same_id_of_another_user_is_another_message,
-                the_order_of_keys_does_not_make_another_content,
-                a_retry_after_a_ban_is_still_a_retry,
-                ids_from_before_the_horizon_are_too_old,
-                the_same_message_from_many_sides_at_once_is_kept_once,
+                retry_gets_first_ack,
+                retry_after_restart_is_duplicate,
+                same_id_different_content_is_conflict,
+                same_id_other_user_is_new,
+                key_order_keeps_content_equal,
+                retry_after_ban_is_duplicate,
+                ids_before_horizon_are_too_old,
+                concurrent_retries_are_stored_once,
             ]
             hooks: [
-                a_hook_refuses_in_its_own_words,
-                a_hook_that_takes_too_long_refuses,
+                hook_refuses_with_own_text,
+                slow_hook_refuses,
                 a_retry_is_answered_without_asking,
             ]
             history: [
-                pages_lead_through_all_of_it_in_both_directions,
-                a_page_begins_where_it_was_asked_to,
+                pages_cover_log_in_both_directions,
+                page_begins_at_requested_position,
                 a_huge_limit_is_cut_down,
                 another_epoch_is_refused,
-                what_was_trimmed_is_told_by_where_a_page_begins,
+                trimmed_page_begins_at_first_retained,
             ]
             resume: [
-                a_cut_at_any_step_loses_and_repeats_nothing,
-                every_cursor_is_answered_whole_or_refused,
-                following_from_a_cursor_is_answered_like_a_resume,
-                a_thousand_rooms_come_back_in_one_small_message,
-                another_checkpoint_than_the_one_held_is_refused,
-                a_checkpoint_says_from_where_to_go_on,
-                a_checkpoint_beyond_what_was_handed_out_is_not_believed,
+                cut_at_any_step_delivers_once,
+                cursor_is_answered_whole_or_refused,
+                subscribe_with_cursor_equals_resume,
+                thousand_rooms_resume_in_one_message,
+                stale_checkpoint_is_refused,
+                checkpoint_sets_resume_position,
+                checkpoint_beyond_delivered_is_ignored,
                 membership_is_checked_again_on_resume,
-                only_so_many_rooms_are_followed,
-                a_room_that_is_not_followed_any_more_is_quiet,
+                rooms_per_session_are_bounded,
+                unsubscribed_room_is_quiet,
             ]
             state: [
-                the_newest_value_is_told_and_handed_to_newcomers,
-                an_older_value_is_refused_and_changes_nothing,
+                newest_state_reaches_new_subscribers,
+                older_value_changes_nothing,
                 a_stamp_far_ahead_is_refused,
-                an_unset_key_stays_unset_for_older_values,
+                removed_key_refuses_older_values,
                 only_members_write_state,
-                more_state_than_a_room_may_hold_is_refused,
-                state_survives_a_restart_in_good_order,
+                state_over_room_limit_is_refused,
+                state_survives_clean_restart,
             ]
             members: [
                 nothing_is_delivered_after_a_removal,
-                who_leaves_hears_no_more,
-                who_leaves_open_channel_reads_on,
-                changes_are_events_and_repeating_them_changes_nothing,
-                roles_decide_who_may_change_whom,
-                a_ban_keeps_out_until_it_is_lifted,
-                members_and_rooms_are_listed_in_pages,
+                leaver_receives_nothing_more,
+                leaver_of_open_channel_keeps_subscription,
+                member_changes_are_idempotent_events,
+                roles_decide_member_changes,
+                ban_lasts_until_lifted,
+                members_and_rooms_page,
                 a_room_is_made_once,
             ]
             sessions: [
-                devices_are_listed_and_one_ends_another,
-                nobody_ends_a_strangers_session,
-                logout_ends_the_session_for_good,
-                the_service_ends_all_of_a_users_sessions,
-                of_connections_that_take_a_session_at_once_one_keeps_it,
-                a_session_too_many_ends_the_one_that_was_left_longest,
-                a_server_that_goes_away_says_when_to_come_back,
+                listed_device_can_end_another,
+                foreign_session_cannot_be_ended,
+                logout_ends_session_for_good,
+                service_ends_all_sessions_of_user,
+                concurrent_resumes_leave_one_connection,
+                excess_session_ends_longest_unused,
+                draining_server_sends_retry_delay,
             ]
             slow: [
-                a_slow_reader_catches_up_and_loses_nothing_durable,
-                replies_reach_who_reads_nothing_else_for_a_while,
+                slow_subscriber_loses_nothing_durable,
+                acks_reach_idle_subscriber,
             ]
             upkeep: [
-                a_reader_who_is_behind_a_trim_is_told_gap,
-                a_log_that_is_trimmed_all_the_time_is_read_without_a_silent_hole,
-                a_resume_from_before_a_trim_is_told_gap,
-                followers_of_a_deleted_room_are_told_and_taken_off,
-                an_erased_user_is_gone_for_everybody,
-                what_was_read_before_an_erasure_is_not_handed_out_after_it,
-                nobody_signs_in_as_the_erased_user,
+                cursor_behind_trim_gets_gap,
+                constant_trims_leave_no_silent_gap,
+                resume_before_trim_gets_gap,
+                deleted_room_is_denied_to_subscribers,
+                erased_user_is_gone_everywhere,
+                reads_before_erasure_are_not_delivered,
+                erased_user_cannot_authenticate,
             ]
             store: [
-                a_full_store_keeps_nothing_and_says_so,
-                a_failing_store_keeps_nothing_and_says_so,
-                an_unknown_outcome_is_cleared_up_by_a_retry,
-                a_store_that_panics_takes_nothing_with_it,
-                at_a_store_that_takes_turns_nobody_holds_up_the_others,
-                who_waits_for_a_slow_store_is_not_taken_for_silent,
+                full_store_refuses_and_stores_nothing,
+                failing_store_refuses_and_stores_nothing,
+                retry_settles_unknown_outcome,
+                panicking_store_fails_one_command,
+                bounded_store_calls_do_not_deadlock,
+                slow_store_causes_no_idle_timeout,
             ]
             bad_input: [
                 broken_messages_close,
                 lying_lengths_close,
-                what_follows_after_the_end_closes,
+                trailing_input_closes,
                 an_empty_message_closes,
                 invalid_utf8_closes,
-                what_is_no_frame_closes,
+                non_frame_value_closes,
                 an_empty_batch_closes,
-                a_key_that_stands_twice_closes,
+                duplicate_key_closes,
                 integers_that_no_encoding_carries_close,
                 numbers_that_are_not_finite_close,
                 a_message_over_the_limit_closes,
-                a_message_over_the_limit_in_pieces_closes,
-                a_good_message_in_pieces_is_taken,
+                oversized_message_in_pieces_closes,
+                valid_message_in_pieces_is_accepted,
                 values_that_nest_too_deeply_close,
                 too_many_values_close,
                 too_many_frames_close,
-                a_content_that_nests_too_deeply_is_refused,
-                a_content_that_is_too_large_is_refused,
-                a_state_value_that_is_too_large_is_refused,
+                deeply_nested_content_is_refused,
+                oversized_content_is_refused,
+                oversized_state_value_is_refused,
             ]
         }
     };
@@ -304,7 +305,7 @@ macro_rules! transport_suite {
     (@agreed $factory:path, $shape:expr) => {
         $crate::transport_suite! { @cases $factory, $shape,
             handshake: [credentials_may_come_with_the_connection,]
-            dedup: [a_retry_in_the_other_encoding_is_still_a_retry,]
+            dedup: [retry_in_other_encoding_is_duplicate,]
         }
     };
     // Of these, what does not apply to halves: every request names its own encoding.
@@ -318,7 +319,7 @@ macro_rules! transport_suite {
         $crate::transport_suite! { @cases $factory, $shape,
             slow: [
                 // Between two polls nobody is there to be sent away; the next one goes on from its mark.
-                a_slow_reader_may_be_sent_away_and_resumes,
+                disconnected_slow_subscriber_resumes,
             ]
         }
     };
@@ -329,36 +330,36 @@ macro_rules! transport_suite {
                 // A request is not silent: its head and its body have time-outs of the listener and the uplink.
                 a_silent_handshake_is_closed,
                 // Who only listens need not say anything.
-                who_says_nothing_for_too_long_is_closed,
+                silent_connection_is_disconnected,
                 // A request counts while it lasts, so that a full engine takes no commands either.
-                only_so_many_connections_are_taken,
+                connections_are_bounded,
                 // A `hello` takes no place; a newer downlink does.
-                a_session_goes_on_and_takes_the_place_of_its_older_connection,
+                resumed_session_supersedes_older_connection,
             ]
             store: [
                 // Every request proves its session, which takes the store: without it no command is carried out, not even `ping`.
-                while_the_store_is_away_connections_stay_and_all_is_well_afterwards,
+                connections_survive_absent_store,
                 // As above: the other store does not have the sessions.
-                another_store_in_its_place_resets_readers_and_shuts_strangers_out,
+                replaced_store_resets_and_denies,
             ]
             bad_input: [
                 // There is nothing to cut off: each request is refused for itself.
-                a_flood_of_commands_is_slowed_and_then_cut_off,
+                command_flood_is_slowed_then_disconnected,
             ]
         }
     };
     (@two $factory:path, $shape:expr) => {
         $crate::transport_suite! { @cases $factory, $shape,
             nodes: [
-                a_lost_hint_in_a_quiet_room_is_found,
+                quiet_room_recovers_lost_hint,
                 a_lost_state_hint_is_found,
                 every_other_hint_lost_loses_nothing,
                 signals_kicks_and_removals_cross_over,
-                a_session_moves_to_the_other_engine_and_back,
+                session_moves_between_engines,
                 a_lost_kick_is_found,
                 a_lost_deletion_is_found,
                 a_lost_erasure_is_found,
-                who_was_removed_in_what_was_trimmed_reads_no_further,
+                trimmed_removal_still_stops_reading,
             ]
         }
     };

@@ -177,7 +177,7 @@ async fn restart(party: &mut Party, store: &Arc<MutantStore>, engine: Engine, fi
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_engine_as_it_is_breaks_no_rule() {
+async fn unmodified_engine_breaks_no_rule() {
     let verdict = history(None).await;
     assert!(verdict.is_clean(), "{verdict}");
     assert_eq!((verdict.sends, verdict.acked), (28, 28), "{verdict}");
@@ -185,7 +185,7 @@ async fn the_engine_as_it_is_breaks_no_rule() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_mutant_is_caught_by_its_rule() {
+async fn every_mutant_breaks_its_rule() {
     for mutant in Mutant::ALL {
         let verdict = history(Some(mutant)).await;
         assert!(verdict.count(mutant.caught_by()) > 0, "{mutant:?} was not caught:\n{verdict}");

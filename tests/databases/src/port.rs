@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_in_use_is_not_free() {
+    fn bound_port_is_not_free() {
         let port = free().unwrap();
         let held = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         assert!(!is_free(port));

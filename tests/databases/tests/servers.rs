@@ -146,18 +146,18 @@ fn runs_in(folder: &Path, pid: u32) -> bool {
 }
 
 #[test]
-fn postgres_keeps_what_it_acknowledged_when_it_is_killed() {
-    kills_under_load("postgres_keeps_what_it_acknowledged_when_it_is_killed", Kind::Postgres);
+fn killed_postgres_keeps_acked_rows() {
+    kills_under_load("killed_postgres_keeps_acked_rows", Kind::Postgres);
 }
 
 #[test]
-fn mariadb_keeps_what_it_acknowledged_when_it_is_killed() {
-    kills_under_load("mariadb_keeps_what_it_acknowledged_when_it_is_killed", Kind::MariaDb);
+fn killed_mariadb_keeps_acked_rows() {
+    kills_under_load("killed_mariadb_keeps_acked_rows", Kind::MariaDb);
 }
 
 #[test]
-fn postgres_is_durable_and_asks_for_the_password() {
-    let test = "postgres_is_durable_and_asks_for_the_password";
+fn postgres_is_durable_with_password() {
+    let test = "postgres_is_durable_with_password";
     let Some(server) = server(test, Kind::Postgres) else { return };
     let asked = "SHOW fsync; SHOW full_page_writes; SHOW synchronous_commit; SHOW server_encoding;";
     assert_eq!(ask(Kind::Postgres, &server.url(), asked), "on\non\non\nUTF8");
@@ -166,8 +166,8 @@ fn postgres_is_durable_and_asks_for_the_password() {
 }
 
 #[test]
-fn mariadb_is_durable_and_asks_for_the_password() {
-    let test = "mariadb_is_durable_and_asks_for_the_password";
+fn mariadb_is_durable_with_password() {
+    let test = "mariadb_is_durable_with_password";
     let Some(mut server) = server(test, Kind::MariaDb) else { return };
     // After a restart in good order, too.
     server.restart().unwrap();
@@ -179,8 +179,8 @@ fn mariadb_is_durable_and_asks_for_the_password() {
 }
 
 #[test]
-fn tests_of_a_process_share_a_server() {
-    let test = "tests_of_a_process_share_a_server";
+fn tests_in_process_share_server() {
+    let test = "tests_in_process_share_server";
     for kind in Kind::ALL {
         let Some(first) = or_skip(test, url(kind)) else { continue };
         assert_eq!(url(kind), Ok(first.clone()));
@@ -192,8 +192,8 @@ fn tests_of_a_process_share_a_server() {
 const ROLE: &str = "IM_TEST_DATABASES_HOLD";
 
 #[test]
-fn nothing_is_left_when_the_process_is_killed() {
-    let test = "nothing_is_left_when_the_process_is_killed";
+fn killed_process_leaves_nothing() {
+    let test = "killed_process_leaves_nothing";
     if let Ok(role) = env::var(ROLE) {
         hold(Kind::ALL.into_iter().find(|kind| kind.variable() == role).unwrap());
     }

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_have_names_of_their_own() {
+    fn proof_names_are_unique() {
         let names = names(&["all", "--data", "x"]);
         let different: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(different.len(), names.len());
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn replays_are_those_that_are_asked_for() {
+    fn replays_match_the_request() {
         assert_eq!(names(&["replay", "--data", "x"]).len(), 13);
         assert_eq!(names(&["replay"]).len(), 11);
         assert_eq!(names(&["replay", "--data", "x", "--transport", "short"]).len(), 5);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn kills_of_servers_may_not_be_skipped() {
+    fn server_kills_may_not_be_skipped() {
         let parts = all_parts(&parse(&["kills", "--store", "mariadb", "--count", "5"]).unwrap());
         assert_eq!((parts.len(), parts[0].database), (1, Some(Kind::MariaDb)));
         assert!(parts[0].env.contains(&("IM_TEST_REQUIRE", "all".to_owned())));

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_passed_on_other_code_has_not_passed() {
+    fn proof_of_other_code_is_void() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("new").join("proved.txt");
         let on =

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_and_how_often_may_stand_in_any_order() {
+    fn arguments_parse_in_any_order() {
         let plan = parse(&["--count", "7", "kills"]).unwrap();
         assert_eq!(plan, Plan { kills: true, count: Some(7), ..Plan::default() });
         let plan = parse(&["kills", "--store", "mariadb", "soak"]).unwrap();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_arguments_are_refused() {
         for bad in [
             &[][..],
             &["--count", "7"],
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_together_are_all_parts() {
+    fn shards_cover_everything_once() {
         let all: Vec<u32> = (0..10).collect();
         let mut together: Vec<u32> =
             (1..=3).flat_map(|nth| Shard { nth, of: 3 }.of(&all).copied()).collect();

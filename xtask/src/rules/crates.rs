@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_core_knows_nobody() {
+    fn core_needs_no_adapter() {
         assert_eq!(broken_by("im-core", &["serde", "tokio", "tokio-util", "sha2"]), 0);
         assert_eq!(
             broken_by(
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_adapter_knows_the_core_and_no_other_adapter() {
+    fn adapter_needs_only_the_core() {
         assert_eq!(broken_by("im-store-sled", &["im-core", "sled"]), 0);
         assert_eq!(
             broken_by("im-store-sled", &["im-core", "im-http", "im-transport-ws", "im-testkit"]),
@@ -209,14 +209,16 @@ mod tests {
         assert_eq!(broken(&[package("im-core", &[]), client]).len(), 1);
     }
 
+    /// Only assemblies combine adapters, and no other crate depends on an assembly.
     #[test]
-    fn only_assemblies_assemble_and_nobody_needs_them() {
+    fn only_assemblies_combine_adapters() {
         assert_eq!(broken_by("quickstart", &["im-core", "im-store-sled", "im-transport-ws"]), 0);
         assert_eq!(broken_by("im-testkit", &["im-core", "im-bench"]), 1);
     }
 
+    /// Dev dependencies are ignored, and a crate without `rust-version` is reported.
     #[test]
-    fn what_only_tests_need_is_left_out_and_the_compiler_must_be_stated() {
+    fn dev_dependencies_are_ignored() {
         let metadata = r#"{"packages": [{"name": "im-store-x", "rust_version": null, "dependencies": [
             {"name": "im-testkit", "kind": "dev", "features": [], "uses_default_features": true},
             {"name": "im-core", "kind": null, "features": ["engine"], "uses_default_features": false}]}]}"#;

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_blocks_of_a_file_are_the_whole_of_it() {
+    fn blocks_of_file_form_the_whole() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.rs"), "one\n\ntwo\nthree\n").unwrap();
         let broken = |text: &str| {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_cannot_be_quoted() {
+    fn missing_file_cannot_be_quoted() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("page.md"), "```rust b.rs\n```\n```rust b.rs\nx\n```")
             .unwrap();

@@ -77,7 +77,7 @@ fn credentials_are_refreshed_again_and_again() {
 }
 
 #[test]
-fn short_lived_credentials_are_refreshed_half_way() {
+fn short_credentials_refresh_at_half_time() {
     let mut rig = welcome_for(Duration::from_secs(20));
     assert_eq!(rig.until_fetched(), Duration::from_secs(10));
 }
@@ -159,7 +159,7 @@ fn failed_source_delays_the_next_connection() {
 }
 
 #[test]
-fn failing_source_ends_after_the_attempts_allowed() {
+fn failing_source_ends_after_attempts() {
     let reconnect = Reconnect::attempts(2);
     let mut rig = Rig::with(Config { reconnect, ..config() }, identity(None), Saved::default());
     for _ in 0..2 {
@@ -173,7 +173,7 @@ fn failing_source_ends_after_the_attempts_allowed() {
 
 /// A clock that is wrong costs a reconnection at most, never a flood of tries.
 #[test]
-fn wrong_clock_does_not_fetch_at_once() {
+fn wrong_clock_delays_fetch() {
     let mut rig = Rig::with(config(), identity(Some("t1")), Saved::default());
     rig.machine.on_clock(rig.now, WALL.plus(Duration::from_secs(86_400)));
     rig.machine.on_connected();

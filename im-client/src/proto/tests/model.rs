@@ -328,8 +328,9 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
+    /// Under any sequence of faults each event is delivered once and in order.
     #[test]
-    fn every_event_comes_once_and_in_order_whatever_happens(steps in proptest::collection::vec(step(), 0..120)) {
+    fn events_arrive_once_in_order(steps in proptest::collection::vec(step(), 0..120)) {
         let mut world = World::new();
         for step in steps {
             world.act(step);

@@ -19,8 +19,9 @@ fn mids(commands: &[Command]) -> Vec<String> {
     commands.iter().map(mid).collect()
 }
 
+/// Sends without an ack are retried under the same ids in their order.
 #[test]
-fn sends_without_a_receipt_are_sent_again_under_the_same_ids_in_their_order() {
+fn unacked_sends_are_resent_in_order() {
     let mut rig = Rig::online(manual());
     let first = rig.ask(send("r", 1));
     rig.ask(send("r", 2));
@@ -36,9 +37,9 @@ fn sends_without_a_receipt_are_sent_again_under_the_same_ids_in_their_order() {
     assert_eq!(rig.replies.len(), 1);
 }
 
+/// A command without idempotency key fails if it was written, and waits if it was not.
 #[test]
-fn what_cannot_be_repeated_safely_fails_when_the_outcome_is_unknown_and_waits_if_it_was_never_written()
- {
+fn unsafe_command_after_cut_is_unknown() {
     let mut rig = Rig::online(manual());
     let create = |name| CommandBody::Create {
         room: room(name),
@@ -64,15 +65,16 @@ fn what_cannot_be_repeated_safely_fails_when_the_outcome_is_unknown_and_waits_if
 }
 
 #[test]
-fn a_signal_without_a_connection_is_refused_at_once() {
+fn offline_signal_is_refused() {
     let mut rig = Rig::new(manual());
     let kind = EventKind::new("typing").unwrap();
     rig.ask(CommandBody::Signal { to: Target::Room(room("r")), kind, content: Value::Null });
     assert_eq!(rig.replies[0].1.as_ref().unwrap_err().kind(), ErrorKind::Offline);
 }
 
+/// A value that the server would answer with a disconnect is refused before it is written.
 #[test]
-fn a_value_that_would_cost_the_connection_is_refused_before_it_is_written() {
+fn invalid_value_is_refused_before_writing() {
     let mut rig = Rig::online(manual());
     let deep = (0..20).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
     for content in [
@@ -90,8 +92,9 @@ fn a_value_that_would_cost_the_connection_is_refused_before_it_is_written() {
     assert!(rig.written().is_empty());
 }
 
+/// The client keeps the server's limits on batches and commands in flight.
 #[test]
-fn the_servers_limits_on_batch_and_commands_in_flight_are_kept() {
+fn batch_and_in_flight_limits_hold() {
     let mut rig = Rig::new(manual());
     for n in 0..10 {
         rig.ask(send("r", n));
@@ -108,8 +111,9 @@ fn the_servers_limits_on_batch_and_commands_in_flight_are_kept() {
     assert_eq!(mids(&rig.written()), ["message-number-0005"]);
 }
 
+/// The resume travels with hello and names the cursors that differ from the checkpoint.
 #[test]
-fn resume_travels_with_hello_and_names_only_what_differs_from_the_checkpoint() {
+fn resume_names_only_changed_cursors() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(3), 1);
     rig.subscribe("b", at(7), 2);
@@ -128,8 +132,9 @@ fn resume_travels_with_hello_and_names_only_what_differs_from_the_checkpoint() {
     );
 }
 
+/// A stale checkpoint is retried with all cursors, and an unknown session with a new one.
 #[test]
-fn a_stale_checkpoint_is_answered_with_all_cursors_and_an_unknown_session_with_a_new_one() {
+fn stale_checkpoint_resumes_with_all_cursors() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(3), 1);
     rig.cut();
@@ -152,8 +157,9 @@ fn a_stale_checkpoint_is_answered_with_all_cursors_and_an_unknown_session_with_a
     assert_eq!(flight[1].body, all);
 }
 
+/// Redelivered events are dropped, and a gap is requested once from the cursor.
 #[test]
-fn repeats_are_dropped_and_holes_are_filled_from_the_cursor_once() {
+fn duplicates_drop_and_gaps_repair_once() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(3), 1);
     for n in [4, 4, 3, 5, 8, 9, 7] {
@@ -177,8 +183,9 @@ fn repeats_are_dropped_and_holes_are_filled_from_the_cursor_once() {
     assert_eq!(rig.seqs(), [6, 7, 8, 9]);
 }
 
+/// Events of another epoch are dropped, and the room is subscribed again.
 #[test]
-fn events_of_another_epoch_are_not_taken_and_the_room_is_asked_for() {
+fn other_epoch_events_trigger_resubscription() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(3), 1);
     let other = Epoch { generation: 2, incarnation: 1 };
@@ -195,7 +202,7 @@ fn events_of_another_epoch_are_not_taken_and_the_room_is_asked_for() {
 }
 
 #[test]
-fn a_gap_is_told_before_the_events_after_it() {
+fn gap_status_precedes_later_events() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(3), 1);
     rig.cut();
@@ -209,7 +216,7 @@ fn a_gap_is_told_before_the_events_after_it() {
 }
 
 #[test]
-fn a_room_that_the_answer_leaves_out_is_asked_for_by_itself() {
+fn room_missing_from_answer_is_resubscribed() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(3), 1);
     rig.cut();
@@ -222,7 +229,7 @@ fn a_room_that_the_answer_leaves_out_is_asked_for_by_itself() {
 }
 
 #[test]
-fn a_room_that_is_denied_is_not_followed_any_more() {
+fn denied_room_is_unsubscribed() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(3), 1);
     rig.push(Push::Room(status("a", Status::Denied, None)));
@@ -232,7 +239,7 @@ fn a_room_that_is_denied_is_not_followed_any_more() {
 }
 
 #[test]
-fn a_room_that_was_denied_does_not_come_back_from_the_checkpoint() {
+fn denied_room_stays_out_of_checkpoint() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(3), 1);
     rig.subscribe("b", at(3), 2);
@@ -255,8 +262,9 @@ fn a_room_that_was_denied_does_not_come_back_from_the_checkpoint() {
     assert_eq!(rig.welcomed(true)[0].body, CommandBody::Resume { cursors: vec![], rev: Some(5) });
 }
 
+/// The application may move a room's cursor back, and the server may not.
 #[test]
-fn an_application_may_go_back_in_a_room_and_the_server_may_not() {
+fn only_application_moves_cursor_back() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(8), 1);
     rig.push(Push::Room(status("a", Status::Ok, Some(at(2)))));
@@ -269,7 +277,7 @@ fn an_application_may_go_back_in_a_room_and_the_server_may_not() {
 
 /// The events up to the server's cursor were not received, so only `gap` and `reset` move the client's cursor forward.
 #[test]
-fn ok_beyond_the_cursor_is_a_hole() {
+fn ok_beyond_cursor_is_gap() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(3), 1);
     rig.push(Push::Room(status("a", Status::Ok, Some(at(5)))));
@@ -283,8 +291,9 @@ fn ok_beyond_the_cursor_is_a_hole() {
     assert_eq!(rig.seqs(), [4, 5, 6]);
 }
 
+/// Many rooms are resumed in frames that keep the default limits of a server.
 #[test]
-fn many_rooms_are_resumed_in_frames_that_any_server_takes() {
+fn large_resume_splits_into_frames() {
     let cursors: Vec<_> = (0..1200).map(|n| (room(&format!("{n:0>128}")), at(n))).collect();
     let mut rig =
         Rig::with(manual(), Identity::default(), Saved { session: None, cursors: cursors.clone() });
@@ -300,8 +309,9 @@ fn many_rooms_are_resumed_in_frames_that_any_server_takes() {
     assert_eq!(named, cursors);
 }
 
+/// With several resume frames, the answer to the frame that named a room counts.
 #[test]
-fn with_several_frames_the_answer_to_the_one_that_named_a_room_counts() {
+fn resume_answer_matches_its_frame() {
     let mut rig = Rig::online(manual());
     for n in 0..600 {
         rig.subscribe(&format!("r{n}"), at(1), n + 1);
@@ -330,8 +340,9 @@ fn with_several_frames_the_answer_to_the_one_that_named_a_room_counts() {
     assert!(!told.iter().any(|event| matches!(event, ClientEvent::Room(_))));
 }
 
+/// A checkpoint is sent after so many events and after an idle time.
 #[test]
-fn checkpoints_go_out_after_so_many_events_and_when_it_is_quiet() {
+fn checkpoint_sent_after_events_or_idle() {
     let idle = Duration::from_secs(5);
     let mut rig = Rig::online(Config {
         checkpoints: Checkpoints::Auto { events: 3, idle },
@@ -356,7 +367,7 @@ fn checkpoints_go_out_after_so_many_events_and_when_it_is_quiet() {
 }
 
 #[test]
-fn catch_up_sends_checkpoints_at_a_pace() {
+fn catch_up_spaces_checkpoints() {
     let idle = Duration::from_secs(5);
     let checkpoints = Checkpoints::Auto { events: 3, idle };
     let mut rig = Rig::online(Config { checkpoints, ..Config::default() });
@@ -387,8 +398,9 @@ fn update(ms: u64) -> Arc<StateUpdate> {
     })
 }
 
+/// Stale updates are dropped, and a snapshot of another generation replaces the state.
 #[test]
-fn stale_state_is_dropped_and_a_snapshot_of_another_generation_replaces() {
+fn stale_state_drops_and_snapshot_replaces() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(0), 1);
     let told = |rig: &mut Rig| {
@@ -446,7 +458,7 @@ fn a_full_queue_loses_nothing_durable() {
 }
 
 #[test]
-fn answers_are_read_also_while_the_queue_is_full() {
+fn full_event_queue_still_reads_acks() {
     let mut rig = Rig::online(Config { max_queued_events: 1, ..manual() });
     rig.subscribe("a", at(0), 1);
     rig.push(Push::Event(event("a", 1)));
@@ -457,8 +469,9 @@ fn answers_are_read_also_while_the_queue_is_full() {
     assert!(rig.replies.pop().is_some_and(|(answered, reply)| answered == id && reply.is_ok()));
 }
 
+/// A send with retryable refusals keeps its id and fails after `send_retries` retries.
 #[test]
-fn a_send_refused_for_now_is_tried_again_under_its_id_and_then_given_up() {
+fn retryable_send_fails_after_retries() {
     let mut rig = Rig::online(Config { send_retries: 2, ..manual() });
     let id = rig.ask(send("r", 1));
     let first = rig.written();
@@ -475,8 +488,9 @@ fn a_send_refused_for_now_is_tried_again_under_its_id_and_then_given_up() {
     assert_eq!(error.message_id().unwrap().as_str(), "message-number-0001");
 }
 
+/// Sends to the target wait for all pending acks and are retried in order.
 #[test]
-fn after_a_refusal_for_now_sends_to_that_target_wait_for_all_answers_and_go_again_in_order() {
+fn retryable_refusal_resends_target_in_order() {
     let mut rig = Rig::online(manual());
     let [a, b, c] = [1, 2, 3].map(|n| rig.ask(send("r", n)));
     rig.written();
@@ -498,8 +512,9 @@ fn after_a_refusal_for_now_sends_to_that_target_wait_for_all_answers_and_go_agai
     );
 }
 
+/// The first refused send of a target sets how long its retry waits.
 #[test]
-fn the_first_one_that_was_refused_says_how_long_to_wait() {
+fn first_refusal_sets_retry_delay() {
     let mut rig = Rig::online(manual());
     let [a, b] = [1, 2].map(|n| rig.ask(send("r", n)));
     rig.written();
@@ -512,7 +527,7 @@ fn the_first_one_that_was_refused_says_how_long_to_wait() {
 }
 
 #[test]
-fn sends_that_came_too_fast_wait_longest() {
+fn rate_limited_sends_wait_longest() {
     let mut rig = Rig::online(manual());
     let [a, b, c] = [1, 2, 3].map(|n| rig.ask(send("r", n)));
     rig.written();
@@ -526,8 +541,9 @@ fn sends_that_came_too_fast_wait_longest() {
     assert_eq!(mids(&rig.written()), all);
 }
 
+/// A send that waits behind another does not fail when that one runs out of retries.
 #[test]
-fn one_that_had_to_wait_for_another_is_not_given_up_with_it() {
+fn waiting_send_outlives_abandoned_send() {
     let mut rig = Rig::online(Config { send_retries: 1, ..manual() });
     let [a, b] = [1, 2].map(|n| rig.ask(send("r", n)));
     for _ in 0..2 {
@@ -544,8 +560,9 @@ fn one_that_had_to_wait_for_another_is_not_given_up_with_it() {
     assert_eq!(outcomes, [(a, false), (b, true)]);
 }
 
+/// Held sends go first on a new connection, in their order.
 #[test]
-fn a_new_connection_begins_with_what_was_held_in_its_order() {
+fn new_connection_retries_held_sends_first() {
     let mut rig = Rig::online(manual());
     let [a, _] = [1, 2].map(|n| rig.ask(send("r", n)));
     rig.written();
@@ -560,7 +577,7 @@ fn a_new_connection_begins_with_what_was_held_in_its_order() {
 }
 
 #[test]
-fn a_refusal_for_good_goes_to_the_caller_at_once() {
+fn final_refusal_reaches_caller_at_once() {
     let mut rig = Rig::online(manual());
     let id = rig.ask(send("r", 1));
     rig.refuse(id, Code::Conflict);
@@ -568,7 +585,7 @@ fn a_refusal_for_good_goes_to_the_caller_at_once() {
 }
 
 #[test]
-fn a_silent_server_is_asked_and_then_left() {
+fn silent_server_is_pinged_then_left() {
     let mut rig = Rig::online(manual());
     rig.pass(Duration::from_secs(29));
     assert!(rig.written().is_empty());
@@ -583,8 +600,9 @@ fn a_silent_server_is_asked_and_then_left() {
     assert!(matches!(&rig.events()[..], [ClientEvent::Disconnected { retry_in: Some(_), .. }]));
 }
 
+/// The client sends in time also to a server that pushes all the time.
 #[test]
-fn something_is_said_in_time_also_to_a_server_that_talks_all_the_time() {
+fn busy_server_is_still_pinged() {
     let mut rig = Rig::online(manual());
     for _ in 0..30 {
         rig.pass(Duration::from_secs(1));
@@ -594,7 +612,7 @@ fn something_is_said_in_time_also_to_a_server_that_talks_all_the_time() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_the_greeting_is_left() {
+fn unanswered_hello_ends_connection() {
     let mut rig = Rig::new(manual());
     rig.machine.on_connected();
     rig.pass(Duration::from_secs(10));
@@ -627,8 +645,9 @@ fn codes_decide_whether_to_come_back() {
     }
 }
 
+/// A wrong version or origin ends the client; a handshake timeout does not.
 #[test]
-fn a_greeting_that_is_wrong_in_itself_is_not_repeated() {
+fn invalid_hello_is_not_retried() {
     for (code, ends) in
         [(Code::WrongVersion, true), (Code::BadOrigin, true), (Code::HandshakeTimeout, false)]
     {
@@ -640,7 +659,7 @@ fn a_greeting_that_is_wrong_in_itself_is_not_repeated() {
 }
 
 #[test]
-fn what_made_the_server_close_is_not_sent_again() {
+fn command_closing_connection_is_not_resent() {
     let mut rig = Rig::online(manual());
     rig.ask(send("r", 1));
     rig.written();
@@ -652,7 +671,7 @@ fn what_made_the_server_close_is_not_sent_again() {
 }
 
 #[test]
-fn a_greeting_that_was_too_slow_for_the_server_is_no_fault_of_what_was_sent() {
+fn handshake_timeout_keeps_pending_commands() {
     let mut rig = Rig::online(manual());
     rig.ask(send("r", 1));
     rig.written();
@@ -664,7 +683,7 @@ fn a_greeting_that_was_too_slow_for_the_server_is_no_fault_of_what_was_sent() {
 }
 
 #[test]
-fn a_servers_wish_to_be_left_alone_for_a_while_is_honoured() {
+fn server_retry_delay_is_honoured() {
     let mut rig = Rig::online(manual());
     let wish = Duration::from_secs(9);
     rig.push(Push::Disconnect(Disconnect {
@@ -676,8 +695,9 @@ fn a_servers_wish_to_be_left_alone_for_a_while_is_honoured() {
     assert!(pause >= wish && pause <= wish * 3 / 2);
 }
 
+/// The end of the client fails pending commands and those that come later.
 #[test]
-fn the_end_answers_all_who_wait_and_all_who_come_later() {
+fn closed_client_fails_all_commands() {
     let mut rig = Rig::online(manual());
     rig.ask(send("r", 1));
     rig.lost(Some(Code::Kicked));
@@ -688,7 +708,7 @@ fn the_end_answers_all_who_wait_and_all_who_come_later() {
 }
 
 #[test]
-fn a_client_gives_up_after_as_many_failures_as_it_was_told() {
+fn client_ends_after_allowed_failures() {
     let mut rig = Rig::new(Config { reconnect: Reconnect::attempts(2), ..manual() });
     for _ in 0..2 {
         rig.lost(None);
@@ -709,8 +729,9 @@ fn logout_ends_the_client() {
     assert!(rig.machine.is_ended());
 }
 
+/// A room that is being unsubscribed does not return with the checkpoint.
 #[test]
-fn a_room_that_is_being_left_does_not_come_back_with_the_checkpoint() {
+fn left_room_ignores_checkpoint() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(1), 1);
     rig.cut();
@@ -731,8 +752,9 @@ fn a_room_that_is_being_left_does_not_come_back_with_the_checkpoint() {
     assert_eq!(names(&rig.written()), ["unsubscribe"]);
 }
 
+/// A malformed frame ends the connection, and the pending send is retried on the next.
 #[test]
-fn nonsense_from_the_server_costs_the_connection_and_nothing_else() {
+fn malformed_frame_costs_only_connection() {
     let mut rig = Rig::online(manual());
     rig.ask(send("r", 1));
     rig.written();
@@ -747,8 +769,9 @@ fn nonsense_from_the_server_costs_the_connection_and_nothing_else() {
     assert_eq!(rig.disconnects, 1);
 }
 
+/// The tap sees redelivered events, which the application does not.
 #[test]
-fn the_tap_sees_repeats_that_the_application_does_not() {
+fn tap_sees_redelivered_events() {
     let mut rig = Rig::online(manual());
     rig.subscribe("a", at(0), 1);
     let frame = encode(&Push::Event(event("a", 1)).to_value(), Encoding::Json);
@@ -759,8 +782,9 @@ fn the_tap_sees_repeats_that_the_application_does_not() {
     assert_eq!((seen, rig.seqs()), (2, vec![1]));
 }
 
+/// Signals are delivered, and dropped while the event queue is full.
 #[test]
-fn signals_are_handed_over_and_dropped_when_there_is_no_room() {
+fn full_queue_drops_signals() {
     let mut rig = Rig::online(Config { max_queued_events: 1, ..manual() });
     let signal = Arc::new(Signal {
         to: Target::Room(room("a")),

@@ -124,8 +124,9 @@ fn catch_up(outbox: &Outbox) -> CatchUp {
     take.catch_up.expect("the reader lags")
 }
 
+/// An event that is applied while the head is read reaches the subscriber.
 #[test]
-fn an_event_that_is_applied_while_the_end_of_the_log_is_looked_at_is_not_forgotten() {
+fn event_during_head_read_is_delivered() {
     let (room, outbox) = (room(10), outbox());
     // The store has 11 already; the room is about to apply it.
     assert_eq!(
@@ -153,8 +154,9 @@ fn an_event_that_is_applied_while_the_end_of_the_log_is_looked_at_is_not_forgott
     );
 }
 
+/// A hint of a head that does not exist leaves no subscriber catching up.
 #[test]
-fn a_hint_that_does_not_hold_leaves_nobody_waiting() {
+fn false_hint_leaves_no_catch_up() {
     let (room, outbox) = (room(10), outbox());
     assert_eq!(
         room.add_subscriber(
@@ -170,8 +172,9 @@ fn a_hint_that_does_not_hold_leaves_nobody_waiting() {
     assert_eq!(outbox.take(1000).items.len(), 1);
 }
 
+/// A queue that is dropped during a read restarts the read and is no store error.
 #[test]
-fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
+fn overflow_during_catch_up_is_reread() {
     let (room, outbox) = (room(10), outbox());
     assert_eq!(
         room.add_subscriber(
@@ -193,7 +196,7 @@ fn a_queue_that_is_dropped_while_the_log_is_read_is_no_fault_of_the_store() {
 
 /// Nothing is delivered on a connection that has ended: its session may have, too.
 #[test]
-fn page_read_across_the_end_is_dropped() {
+fn page_read_across_close_is_dropped() {
     let (room, outbox) = (room(10), outbox());
     room.add_subscriber(
         &outbox,
@@ -211,7 +214,7 @@ fn page_read_across_the_end_is_dropped() {
 
 /// The end drops the queue; a page that is being read, and continues it, must not follow what was delivered.
 #[test]
-fn page_behind_a_dropped_queue_is_dropped() {
+fn page_behind_dropped_queue_is_dropped() {
     let (room, outbox) = (room(10), outbox());
     room.add_subscriber(
         &outbox,
@@ -257,8 +260,9 @@ fn drain(outbox: &Outbox) -> (Vec<RoomId>, usize) {
     }
 }
 
+/// A subscription id that a new room reuses gets no events of the old room.
 #[test]
-fn a_slot_that_is_another_rooms_by_now_is_given_nothing_of_the_old_one() {
+fn reused_id_gets_no_old_events() {
     let (old, new, outbox) = (room(10), named_room("new", 10), outbox());
     subscribe(&old, &outbox);
     // It is on the old room's list still.
@@ -277,7 +281,7 @@ fn a_slot_that_is_another_rooms_by_now_is_given_nothing_of_the_old_one() {
 }
 
 #[test]
-fn who_reads_a_room_anew_is_not_taken_off_it_for_having_left_before() {
+fn rejoined_subscriber_ignores_earlier_removal() {
     let (room, other, outbox) = (room(10), named_room("other", 10), outbox());
     subscribe(&room, &outbox);
     let before = outbox.unsubscribe(room.id()).unwrap().subscriber_id;
@@ -290,8 +294,9 @@ fn who_reads_a_room_anew_is_not_taken_off_it_for_having_left_before() {
     assert_eq!(drain(&outbox), (vec![room.id().clone()], 0));
 }
 
+/// A subscriber that reached a new epoch before its room is not reset again.
 #[test]
-fn who_has_come_to_a_new_life_before_its_room_is_not_reset_again() {
+fn subscriber_in_newer_epoch_stays() {
     let (room, outbox) = (room(10), outbox());
     room.add_subscriber(
         &outbox,
@@ -305,8 +310,9 @@ fn who_has_come_to_a_new_life_before_its_room_is_not_reset_again() {
     assert_eq!(self::catch_up(&outbox).after, new_epoch(3));
 }
 
+/// A room whose epoch changed since the lookup is read from the log first.
 #[test]
-fn who_follows_a_room_that_was_made_anew_since_it_was_looked_up_reads_its_log_first() {
+fn subscribe_after_epoch_change_catches_up() {
     let (room, outbox) = (room(10), outbox());
     restart(&room, new_epoch(5));
     // Both stand at their head, as it seems.
@@ -325,8 +331,9 @@ fn who_follows_a_room_that_was_made_anew_since_it_was_looked_up_reads_its_log_fi
     assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, new_epoch(7));
 }
 
+/// A room that is behind delivers nothing of its older epoch to a new subscriber.
 #[test]
-fn who_follows_a_room_that_is_behind_is_given_nothing_of_its_older_life() {
+fn stale_room_delivers_no_old_epoch() {
     let (room, outbox) = (room(5), outbox());
     room.add_subscriber(
         &outbox,
@@ -351,7 +358,7 @@ fn who_follows_a_room_that_is_behind_is_given_nothing_of_its_older_life() {
 }
 
 #[test]
-fn what_was_read_before_an_erasure_is_read_again() {
+fn page_read_before_erasure_is_reread() {
     let (room, outbox) = (room(10), outbox());
     room.add_subscriber(
         &outbox,
@@ -374,8 +381,9 @@ fn what_was_read_before_an_erasure_is_read_again() {
     assert_eq!(drain(&outbox).0, [room.id().clone()]);
 }
 
+/// A room does not apply an event that was read before an erasure.
 #[test]
-fn a_room_is_not_filled_with_what_was_read_before_an_erasure() {
+fn event_read_before_erasure_is_refused() {
     let room = room(10);
     let before = room.erased();
     room.rewritten(1);
@@ -385,8 +393,9 @@ fn a_room_is_not_filled_with_what_was_read_before_an_erasure() {
     assert_eq!(room.head(), Some(at(11)));
 }
 
+/// A read of the log of an older epoch resets no subscriber.
 #[test]
-fn a_look_at_the_log_of_an_older_life_moves_nobody_back() {
+fn old_epoch_read_moves_nothing_back() {
     let (room, outbox) = (room(10), outbox());
     room.add_subscriber(
         &outbox,
@@ -399,8 +408,9 @@ fn a_look_at_the_log_of_an_older_life_moves_nobody_back() {
     assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, new_epoch(5));
 }
 
+/// A subscriber with state of an older generation gets the whole state.
 #[test]
-fn who_comes_with_state_of_an_older_generation_is_given_all_of_it() {
+fn old_generation_state_gets_full_snapshot() {
     let (room, outbox) = (room(10), outbox());
     put_state(&room, "kettle", 1);
     let state = Some(room.state_digest());

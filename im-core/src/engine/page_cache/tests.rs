@@ -65,7 +65,7 @@ fn other_epochs_and_erasures_find_nothing() {
 }
 
 #[test]
-fn page_at_the_head_is_not_kept() {
+fn page_at_head_is_not_cached() {
     let cache = PageCache::new(1 << 20);
     cache.insert(&room(), 0, &page(91..=100));
     assert!(cache.find(&room(), at(90), 0).is_none());

@@ -85,8 +85,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
+    /// A stream position kept up to date equals one that is built from all rooms.
     #[test]
-    fn what_is_kept_up_is_what_would_be_made_anew(
+    fn incremental_position_equals_full_rebuild(
         steps in proptest::collection::vec(step(), 0..60),
     ) {
         let mut tracker = PositionTracker { rev: 8, ..PositionTracker::default() };
@@ -115,7 +116,7 @@ proptest! {
 }
 
 #[test]
-fn a_mark_looks_only_at_what_has_moved() {
+fn position_reads_only_moved_rooms() {
     let mut tracker = PositionTracker { rev: 1, ..PositionTracker::default() };
     (0..1000).for_each(|n| tracker.start_room(room(n), subscription(1, 5)));
     let delivered = |seq| {
@@ -139,8 +140,9 @@ fn a_mark_looks_only_at_what_has_moved() {
     assert_eq!(stream_position.rooms.len(), StreamPosition::MAX_ROOMS, "and no more than may fit");
 }
 
+/// Rooms whose tags collide are left out of the stream position.
 #[test]
-fn rooms_that_cannot_be_told_apart_are_not_marked() {
+fn ambiguous_rooms_are_left_out() {
     let mut tracker = PositionTracker { rev: 1, ..PositionTracker::default() };
     let delivered = |_: &RoomId| DeliveredPosition {
         status_delivered: true,

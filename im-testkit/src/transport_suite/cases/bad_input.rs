@@ -86,7 +86,8 @@ pub async fn lying_lengths_close<F: TransportFactory>(shape: Shape) {
     .await;
 }
 
-pub async fn what_follows_after_the_end_closes<F: TransportFactory>(shape: Shape) {
+/// Input behind the end of a frame in one message ends the connection.
+pub async fn trailing_input_closes<F: TransportFactory>(shape: Shape) {
     let ping = Map::from_iter([("t", Value::from("ping")), ("id", Value::Int(1))]).into();
     closes::<F>(shape, Code::Malformed, move |encoding| {
         let once = encode(&ping, encoding);
@@ -106,7 +107,7 @@ pub async fn invalid_utf8_closes<F: TransportFactory>(shape: Shape) {
     .await;
 }
 
-pub async fn what_is_no_frame_closes<F: TransportFactory>(shape: Shape) {
+pub async fn non_frame_value_closes<F: TransportFactory>(shape: Shape) {
     closes::<F>(shape, Code::Malformed, |encoding| encode(&Value::Int(5), encoding).to_vec()).await;
     closes::<F>(shape, Code::Malformed, |encoding| {
         encode(&Value::Array(vec![Value::Null]), encoding).to_vec()
@@ -121,7 +122,7 @@ pub async fn an_empty_batch_closes<F: TransportFactory>(shape: Shape) {
     .await;
 }
 
-pub async fn a_key_that_stands_twice_closes<F: TransportFactory>(shape: Shape) {
+pub async fn duplicate_key_closes<F: TransportFactory>(shape: Shape) {
     let frame = || {
         Map::from_iter([("t", Value::from("ping")), ("id", Value::Int(1)), ("ie", Value::Int(2))])
             .into()
@@ -174,7 +175,7 @@ pub async fn a_message_over_the_limit_closes<F: TransportFactory>(shape: Shape) 
     closes::<F>(shape, Code::TooLarge, |encoding| encode(&large(), encoding).to_vec()).await;
 }
 
-pub async fn a_message_over_the_limit_in_pieces_closes<F: TransportFactory>(shape: Shape) {
+pub async fn oversized_message_in_pieces_closes<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
     let mut offender = world.peer("ann").await;
@@ -184,7 +185,7 @@ pub async fn a_message_over_the_limit_in_pieces_closes<F: TransportFactory>(shap
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn a_good_message_in_pieces_is_taken<F: TransportFactory>(shape: Shape) {
+pub async fn valid_message_in_pieces_is_accepted<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
@@ -216,15 +217,15 @@ pub async fn too_many_frames_close<F: TransportFactory>(shape: Shape) {
     closes::<F>(shape, Code::TooMany, |encoding| encode(&batch(), encoding).to_vec()).await;
 }
 
-pub async fn a_content_that_nests_too_deeply_is_refused<F: TransportFactory>(shape: Shape) {
+pub async fn deeply_nested_content_is_refused<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, Code::TooDeep, || send(nested(17))).await;
 }
 
-pub async fn a_content_that_is_too_large_is_refused<F: TransportFactory>(shape: Shape) {
+pub async fn oversized_content_is_refused<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, Code::TooLarge, || send(Value::from("x".repeat(40_000)))).await;
 }
 
-pub async fn a_state_value_that_is_too_large_is_refused<F: TransportFactory>(shape: Shape) {
+pub async fn oversized_state_value_is_refused<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, Code::TooLarge, || {
         let large = Value::from("x".repeat(40_000));
         Map::from_iter([
@@ -238,7 +239,7 @@ pub async fn a_state_value_that_is_too_large_is_refused<F: TransportFactory>(sha
     .await;
 }
 
-pub async fn a_flood_of_commands_is_slowed_and_then_cut_off<F: TransportFactory>(shape: Shape) {
+pub async fn command_flood_is_slowed_then_disconnected<F: TransportFactory>(shape: Shape) {
     let setup = Setup {
         // The hello counts as well.
         limiter: Arc::new(TokenBuckets::new(1, 6)),

@@ -6,7 +6,7 @@ use im_core::{Code, EventKind, MessageId, Seq, SessionId};
 use super::bystander::Bystander;
 use super::*;
 
-pub async fn every_command_gets_exactly_one_answer<F: TransportFactory>(shape: Shape) {
+pub async fn every_command_gets_one_ack<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (r, nowhere) = (room("r"), room("nowhere"));
     let mut peer = world.peer("ann").await;
@@ -65,7 +65,7 @@ pub async fn every_command_gets_exactly_one_answer<F: TransportFactory>(shape: S
     assert_eq!(peer.ping().await, Ok(()));
 }
 
-pub async fn a_batch_is_carried_out_in_its_order<F: TransportFactory>(shape: Shape) {
+pub async fn batch_runs_in_order<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = room("r");
     let mut peer = world.peer("ann").await;
@@ -131,7 +131,8 @@ pub async fn missing_fields_are_named<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn a_frame_without_a_number_is_answered_without_one<F: TransportFactory>(shape: Shape) {
+/// A refused frame without an id gets its refusal without one.
+pub async fn frame_without_id_is_answered_without<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut peer = world.peer("ann").await;
     peer.send_value(&im_core::wire::Map::from_iter([("t", "ping")]).into()).await;
@@ -194,7 +195,8 @@ pub async fn bad_values_are_refused<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn kinds_of_the_servers_own_are_refused<F: TransportFactory>(shape: Shape) {
+/// Event kinds and room ids of the server are refused from clients.
+pub async fn reserved_kinds_are_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     world.group("r", &["ann"]).await;
     let mut peer = world.peer("ann").await;

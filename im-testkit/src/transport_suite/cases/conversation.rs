@@ -31,7 +31,7 @@ pub async fn a_group_talks<F: TransportFactory>(shape: Shape) {
     }
 }
 
-pub async fn ones_own_message_is_pushed_like_everybodys<F: TransportFactory>(shape: Shape) {
+pub async fn own_message_is_pushed_too<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
@@ -61,7 +61,8 @@ pub async fn two_users_share_one_direct_room<F: TransportFactory>(shape: Shape) 
     assert_eq!(eve.say(&direct, "me too").await.unwrap_err(), Code::NotFound);
 }
 
-pub async fn in_a_channel_few_speak_and_all_listen<F: TransportFactory>(shape: Shape) {
+/// In a channel few members send, and all subscribers receive.
+pub async fn channel_readers_only_listen<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = room("news");
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
@@ -78,7 +79,8 @@ pub async fn in_a_channel_few_speak_and_all_listen<F: TransportFactory>(shape: S
     assert_eq!(passer_by.heard().await, "news");
 }
 
-pub async fn strangers_neither_read_nor_write_and_learn_nothing<F: TransportFactory>(shape: Shape) {
+/// A stranger can neither read nor write, and cannot learn whether a room exists.
+pub async fn strangers_learn_nothing<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
     let closed = world.group("closed", &["ann"]).await;
@@ -99,7 +101,7 @@ pub async fn strangers_neither_read_nor_write_and_learn_nothing<F: TransportFact
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn all_devices_of_a_user_hear<F: TransportFactory>(shape: Shape) {
+pub async fn all_devices_receive_messages<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut phone, mut laptop) = (world.dial().await, world.dial().await);
@@ -118,7 +120,7 @@ pub async fn all_devices_of_a_user_hear<F: TransportFactory>(shape: Shape) {
     assert_eq!(laptop.heard().await, "for ann");
 }
 
-pub async fn nobody_reads_or_writes_another_users_own_room<F: TransportFactory>(shape: Shape) {
+pub async fn inbox_is_private_to_its_user<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let to = Target::User(user("ann"));
     world.engine().publish(Publish::text(to.clone(), user("service"), "for ann")).await.unwrap();
@@ -130,7 +132,8 @@ pub async fn nobody_reads_or_writes_another_users_own_room<F: TransportFactory>(
     assert_eq!(world.head(&inbox).await.seq, seq(1));
 }
 
-pub async fn signals_reach_who_is_there_and_are_not_kept<F: TransportFactory>(shape: Shape) {
+/// Signals reach the current subscribers and are not stored.
+pub async fn signals_reach_present_members_only<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
@@ -143,7 +146,7 @@ pub async fn signals_reach_who_is_there_and_are_not_kept<F: TransportFactory>(sh
     assert_eq!(ann.signal(Target::User(user("bob")), "psst").await.unwrap_err(), Code::Forbidden);
 }
 
-pub async fn what_people_write_arrives_as_it_was<F: TransportFactory>(shape: Shape) {
+pub async fn user_content_arrives_unchanged<F: TransportFactory>(shape: Shape) {
     use im_core::wire::{CommandBody, Map, Value};
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;

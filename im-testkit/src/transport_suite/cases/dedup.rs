@@ -16,7 +16,7 @@ fn is_duplicate_of(retry: &AppendAck, first: &AppendAck) -> bool {
     retry.duplicate && (retry.seq, retry.at, retry.epoch) == (first.seq, first.at, first.epoch)
 }
 
-pub async fn a_retry_is_answered_with_the_first_receipt<F: TransportFactory>(shape: Shape) {
+pub async fn retry_gets_first_ack<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let id = MessageId::random();
@@ -33,7 +33,7 @@ pub async fn a_retry_is_answered_with_the_first_receipt<F: TransportFactory>(sha
     assert_eq!(world.head(&r).await.seq, seq(3));
 }
 
-pub async fn a_retry_after_a_restart_is_recognised<F: TransportFactory>(shape: Shape) {
+pub async fn retry_after_restart_is_duplicate<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let id = MessageId::random();
@@ -45,7 +45,7 @@ pub async fn a_retry_after_a_restart_is_recognised<F: TransportFactory>(shape: S
     assert_eq!(world.head(&r).await.seq, seq(2));
 }
 
-pub async fn the_same_id_with_other_content_is_a_conflict<F: TransportFactory>(shape: Shape) {
+pub async fn same_id_different_content_is_conflict<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
@@ -58,7 +58,8 @@ pub async fn the_same_id_with_other_content_is_a_conflict<F: TransportFactory>(s
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn the_same_id_of_another_user_is_another_message<F: TransportFactory>(shape: Shape) {
+/// The same id from another user is another message.
+pub async fn same_id_other_user_is_new<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let id = MessageId::random();
@@ -67,7 +68,7 @@ pub async fn the_same_id_of_another_user_is_another_message<F: TransportFactory>
     assert_eq!(world.head(&r).await.seq, seq(3));
 }
 
-pub async fn the_order_of_keys_does_not_make_another_content<F: TransportFactory>(shape: Shape) {
+pub async fn key_order_keeps_content_equal<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let (id, kind) = (MessageId::random(), EventKind::message());
@@ -86,7 +87,7 @@ pub async fn the_order_of_keys_does_not_make_another_content<F: TransportFactory
     assert_eq!(again.get("duplicate"), Some(&Value::Bool(true)));
 }
 
-pub async fn a_retry_after_a_ban_is_still_a_retry<F: TransportFactory>(shape: Shape) {
+pub async fn retry_after_ban_is_duplicate<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -126,7 +127,7 @@ async fn send<F: TransportFactory>(
     Ok(AppendAck::from_value(fields).unwrap())
 }
 
-pub async fn a_retry_in_the_other_encoding_is_still_a_retry<F: TransportFactory>(shape: Shape) {
+pub async fn retry_in_other_encoding_is_duplicate<F: TransportFactory>(shape: Shape) {
     let mut world = World::<F>::new(shape).await;
     let orders = [[Encoding::Json, Encoding::MsgPack], [Encoding::MsgPack, Encoding::Json]];
     for (n, [one, other]) in orders.into_iter().enumerate() {
@@ -160,7 +161,7 @@ fn made_at(ms: u64, n: u64) -> MessageId {
     MessageId::new(format!("{:08x}-{:04x}-7000-8000-{n:012x}", ms >> 16, ms & 0xffff)).unwrap()
 }
 
-pub async fn ids_from_before_the_horizon_are_too_old<F: TransportFactory>(shape: Shape) {
+pub async fn ids_before_horizon_are_too_old<F: TransportFactory>(shape: Shape) {
     let now = 1_800_000_000_000;
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(now)));
     let config = EngineConfig::default().dedup_horizon(Some(Duration::from_secs(60)));
@@ -185,9 +186,7 @@ pub async fn ids_from_before_the_horizon_are_too_old<F: TransportFactory>(shape:
     assert!(bob.say_as(&bystander, &made_at(now + 60_000, 4), "mine").await.is_ok());
 }
 
-pub async fn the_same_message_from_many_sides_at_once_is_kept_once<F: TransportFactory>(
-    shape: Shape,
-) {
+pub async fn concurrent_retries_are_stored_once<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let id = MessageId::random();

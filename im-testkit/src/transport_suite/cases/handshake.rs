@@ -44,7 +44,7 @@ pub async fn anything_before_hello_closes<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn a_second_hello_is_refused_and_the_connection_lives<F: TransportFactory>(shape: Shape) {
+pub async fn second_hello_is_refused_without_closing<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut peer = world.peer("ann").await;
     assert_eq!(peer.hello(hello_as("bob")).await.unwrap_err(), Code::OutOfOrder);
@@ -98,16 +98,15 @@ pub async fn credentials_may_come_with_the_connection<F: TransportFactory>(shape
     assert_eq!(peer.hello(bare).await.unwrap().user, user("ann"));
 }
 
-pub async fn who_one_says_one_is_proves_nothing<F: TransportFactory>(shape: Shape) {
+/// The token decides the user, and not the name that the hello claims.
+pub async fn claimed_user_proves_nothing<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, tokens()).await;
     let mut peer = world.dial().await;
     let hello = Hello { user: Some(user("bob")), ..hello_with_token("token-of-ann") };
     assert_eq!(peer.hello(hello).await.unwrap().user, user("ann"));
 }
 
-pub async fn credentials_that_expire_close_unless_they_are_refreshed<F: TransportFactory>(
-    shape: Shape,
-) {
+pub async fn expired_credentials_close_unless_refreshed<F: TransportFactory>(shape: Shape) {
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000)));
     let until =
         |ms| Identity { expires: Some(Timestamp::from_millis(ms)), ..Identity::of(user("ann")) };
@@ -146,7 +145,7 @@ pub async fn a_silent_handshake_is_closed<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn who_says_nothing_for_too_long_is_closed<F: TransportFactory>(shape: Shape) {
+pub async fn silent_connection_is_disconnected<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().idle_timeout(Duration::from_secs(1)).tick(TICK);
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
     let mut silent = world.peer("ann").await;
@@ -164,7 +163,7 @@ pub async fn who_says_nothing_for_too_long_is_closed<F: TransportFactory>(shape:
     assert_eq!(lively.ping().await, Ok(()));
 }
 
-pub async fn one_user_may_have_only_so_many_connections<F: TransportFactory>(shape: Shape) {
+pub async fn connections_per_user_are_bounded<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().max_connections_per_user(2);
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
     let place = world.nth(0);
@@ -180,7 +179,7 @@ pub async fn one_user_may_have_only_so_many_connections<F: TransportFactory>(sha
     assert_eq!((first.ping().await, second.ping().await), (Ok(()), Ok(())));
 }
 
-pub async fn only_so_many_connections_are_taken<F: TransportFactory>(shape: Shape) {
+pub async fn connections_are_bounded<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().max_connections(3);
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
     let bystander = Bystander::new(&world).await;
@@ -211,9 +210,7 @@ pub async fn only_so_many_connections_are_taken<F: TransportFactory>(shape: Shap
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn a_session_goes_on_and_takes_the_place_of_its_older_connection<F: TransportFactory>(
-    shape: Shape,
-) {
+pub async fn resumed_session_supersedes_older_connection<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut older = world.peer("ann").await;
     let token = older.token();
@@ -225,7 +222,7 @@ pub async fn a_session_goes_on_and_takes_the_place_of_its_older_connection<F: Tr
     assert_eq!(newer.ping().await, Ok(()));
 }
 
-pub async fn a_session_is_good_for_nobody_else<F: TransportFactory>(shape: Shape) {
+pub async fn session_is_bound_to_its_user<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let ann = world.peer("ann").await;
     let token = ann.token();

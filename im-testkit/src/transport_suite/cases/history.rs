@@ -13,7 +13,7 @@ fn seqs(page: &HistoryPage) -> Vec<u64> {
     page.events.iter().map(|event: &Event| event.seq.get()).collect()
 }
 
-pub async fn pages_lead_through_all_of_it_in_both_directions<F: TransportFactory>(shape: Shape) {
+pub async fn pages_cover_log_in_both_directions<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
@@ -40,7 +40,7 @@ pub async fn pages_lead_through_all_of_it_in_both_directions<F: TransportFactory
     assert_eq!(backward, (1..=23).rev().collect::<Vec<_>>());
 }
 
-pub async fn a_page_begins_where_it_was_asked_to<F: TransportFactory>(shape: Shape) {
+pub async fn page_begins_at_requested_position<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
@@ -97,7 +97,7 @@ pub async fn another_epoch_is_refused<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn what_was_trimmed_is_told_by_where_a_page_begins<F: TransportFactory>(shape: Shape) {
+pub async fn trimmed_page_begins_at_first_retained<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(MemoryStore::new().keep_events(5));
     let world = World::<F>::with(shape, Setup { store, ..Setup::default() }).await;
     let r = world.group("r", &["ann"]).await;

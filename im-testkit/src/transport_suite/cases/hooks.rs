@@ -56,11 +56,11 @@ async fn refuses<F: TransportFactory>(shape: Shape, said: &str, code: Code, word
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn a_hook_refuses_in_its_own_words<F: TransportFactory>(shape: Shape) {
+pub async fn hook_refuses_with_own_text<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, "TEA!", Code::Refused, WORDS).await;
 }
 
-pub async fn a_hook_that_takes_too_long_refuses<F: TransportFactory>(shape: Shape) {
+pub async fn slow_hook_refuses<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, "mumble", Code::Overloaded, Code::Overloaded.meaning()).await;
 }
 

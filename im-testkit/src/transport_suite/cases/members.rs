@@ -50,7 +50,7 @@ pub async fn nothing_is_delivered_after_a_removal<F: TransportFactory>(shape: Sh
 }
 
 /// The notice stands where the event of the leave would be.
-pub async fn who_leaves_hears_no_more<F: TransportFactory>(shape: Shape) {
+pub async fn leaver_receives_nothing_more<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let own = world.group("own", &["bob"]).await;
@@ -70,7 +70,7 @@ pub async fn who_leaves_hears_no_more<F: TransportFactory>(shape: Shape) {
 }
 
 /// Whoever may read without being a member stays subscribed.
-pub async fn who_leaves_open_channel_reads_on<F: TransportFactory>(shape: Shape) {
+pub async fn leaver_of_open_channel_keeps_subscription<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let news = world.room("news", RoomKind::Channel, true, &["ann"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
@@ -86,9 +86,7 @@ pub async fn who_leaves_open_channel_reads_on<F: TransportFactory>(shape: Shape)
     assert_eq!(bob.heard().await, "to all");
 }
 
-pub async fn changes_are_events_and_repeating_them_changes_nothing<F: TransportFactory>(
-    shape: Shape,
-) {
+pub async fn member_changes_are_idempotent_events<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.room("r", RoomKind::Group, true, &["ann"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
@@ -112,7 +110,7 @@ pub async fn changes_are_events_and_repeating_them_changes_nothing<F: TransportF
     );
 }
 
-pub async fn roles_decide_who_may_change_whom<F: TransportFactory>(shape: Shape) {
+pub async fn roles_decide_member_changes<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob", "eve"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
@@ -127,7 +125,7 @@ pub async fn roles_decide_who_may_change_whom<F: TransportFactory>(shape: Shape)
     assert_eq!(bob.member(&r, "ann", MemberAct::Remove).await.unwrap_err(), Code::Forbidden);
 }
 
-pub async fn a_ban_keeps_out_until_it_is_lifted<F: TransportFactory>(shape: Shape) {
+pub async fn ban_lasts_until_lifted<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.room("r", RoomKind::Group, true, &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
@@ -144,7 +142,8 @@ pub async fn a_ban_keeps_out_until_it_is_lifted<F: TransportFactory>(shape: Shap
     assert_eq!(bob.heard().await, "back");
 }
 
-pub async fn members_and_rooms_are_listed_in_pages<F: TransportFactory>(shape: Shape) {
+/// Members and rooms are listed in pages.
+pub async fn members_and_rooms_page<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let names: Vec<String> = (0..7).map(|n| format!("u{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -21,7 +21,7 @@ fn deaf() -> Setup {
     }
 }
 
-pub async fn a_lost_hint_in_a_quiet_room_is_found<F: TransportFactory>(shape: Shape) {
+pub async fn quiet_room_recovers_lost_hint<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, deaf()).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
@@ -80,7 +80,7 @@ pub async fn signals_kicks_and_removals_cross_over<F: TransportFactory>(shape: S
     bob.ended_with(Code::Kicked).await;
 }
 
-pub async fn a_session_moves_to_the_other_engine_and_back<F: TransportFactory>(shape: Shape) {
+pub async fn session_moves_between_engines<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut peer = world.nth_peer(0, "ann").await;
@@ -150,9 +150,8 @@ pub async fn a_lost_erasure_is_found<F: TransportFactory>(shape: Shape) {
     }
 }
 
-pub async fn who_was_removed_in_what_was_trimmed_reads_no_further<F: TransportFactory>(
-    shape: Shape,
-) {
+/// A subscriber whose removal was trimmed gets the status `denied` and no more events.
+pub async fn trimmed_removal_still_stops_reading<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, deaf()).await;
     let r = world.group("r", &["ann", "bob", "eve"]).await;
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);

@@ -6,7 +6,8 @@ use im_core::{MessageId, Seq};
 
 use super::*;
 
-pub async fn all_readers_see_one_order_and_every_senders_own<F: TransportFactory>(shape: Shape) {
+/// All subscribers see one order, which keeps the order of each sender.
+pub async fn all_subscribers_see_one_order<F: TransportFactory>(shape: Shape) {
     const EACH: usize = 40;
     let world = World::<F>::new(shape).await;
     let names = ["ann", "bob", "eve"];
@@ -55,9 +56,7 @@ pub async fn all_readers_see_one_order_and_every_senders_own<F: TransportFactory
     }
 }
 
-pub async fn who_follows_in_the_middle_of_a_storm_misses_nothing<F: TransportFactory>(
-    shape: Shape,
-) {
+pub async fn subscribing_under_load_misses_nothing<F: TransportFactory>(shape: Shape) {
     const COUNT: u64 = 120;
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;

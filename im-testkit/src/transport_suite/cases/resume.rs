@@ -67,7 +67,8 @@ struct Story<F> {
     cut_at: Step,
 }
 
-pub async fn a_cut_at_any_step_loses_and_repeats_nothing<F: TransportFactory>(shape: Shape) {
+/// A cut at any step loses no event and delivers none twice.
+pub async fn cut_at_any_step_delivers_once<F: TransportFactory>(shape: Shape) {
     for cut_at in STEPS {
         let world = World::<F>::new(shape).await;
         let room = world.group("r", &["ann", "bob"]).await;
@@ -254,7 +255,7 @@ impl<F: TransportFactory> Story<F> {
     }
 }
 
-pub async fn every_cursor_is_answered_whole_or_refused<F: TransportFactory>(shape: Shape) {
+pub async fn cursor_is_answered_whole_or_refused<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(MemoryStore::new().keep_events(10));
     let world = World::<F>::with(shape, Setup { store, ..Setup::default() }).await;
     let mut cursors = Vec::new();
@@ -321,7 +322,7 @@ fn last_words(room: &RoomId) -> im_core::engine::Publish {
     )
 }
 
-pub async fn following_from_a_cursor_is_answered_like_a_resume<F: TransportFactory>(shape: Shape) {
+pub async fn subscribe_with_cursor_equals_resume<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
@@ -342,7 +343,7 @@ pub async fn following_from_a_cursor_is_answered_like_a_resume<F: TransportFacto
     assert_eq!(ann.subscribe(&room("nowhere"), None).await.unwrap_err(), Code::NotFound);
 }
 
-pub async fn a_thousand_rooms_come_back_in_one_small_message<F: TransportFactory>(shape: Shape) {
+pub async fn thousand_rooms_resume_in_one_message<F: TransportFactory>(shape: Shape) {
     const ROOMS: usize = 1000;
     const NEWS: usize = 7;
     let world = World::<F>::new(shape).await;
@@ -385,7 +386,7 @@ pub async fn a_thousand_rooms_come_back_in_one_small_message<F: TransportFactory
     assert_eq!(heard, expected);
 }
 
-pub async fn another_checkpoint_than_the_one_held_is_refused<F: TransportFactory>(shape: Shape) {
+pub async fn stale_checkpoint_is_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
@@ -408,7 +409,7 @@ pub async fn another_checkpoint_than_the_one_held_is_refused<F: TransportFactory
     assert_eq!(again.heard().await, "hello");
 }
 
-pub async fn a_checkpoint_says_from_where_to_go_on<F: TransportFactory>(shape: Shape) {
+pub async fn checkpoint_sets_resume_position<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
@@ -430,9 +431,7 @@ pub async fn a_checkpoint_says_from_where_to_go_on<F: TransportFactory>(shape: S
     assert_eq!(again.event().await.seq, seq(5));
 }
 
-pub async fn a_checkpoint_beyond_what_was_handed_out_is_not_believed<F: TransportFactory>(
-    shape: Shape,
-) {
+pub async fn checkpoint_beyond_delivered_is_ignored<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
@@ -468,7 +467,7 @@ pub async fn membership_is_checked_again_on_resume<F: TransportFactory>(shape: S
     );
 }
 
-pub async fn only_so_many_rooms_are_followed<F: TransportFactory>(shape: Shape) {
+pub async fn rooms_per_session_are_bounded<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().max_rooms_per_session(2);
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
     let mut ann = world.peer("ann").await;
@@ -485,7 +484,7 @@ pub async fn only_so_many_rooms_are_followed<F: TransportFactory>(shape: Shape) 
     assert!(ann.subscribe(&cursors[2].0, None).await.is_ok());
 }
 
-pub async fn a_room_that_is_not_followed_any_more_is_quiet<F: TransportFactory>(shape: Shape) {
+pub async fn unsubscribed_room_is_quiet<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (r, other) = (world.group("r", &["ann"]).await, world.group("other", &["ann"]).await);
     let mut ann = world.peer("ann").await;

@@ -41,11 +41,7 @@ async fn said<F: TransportFactory>(world: &World<F>, room: &RoomId) -> Vec<Strin
     world.said(room).await.into_iter().map(|(_, words)| words).collect()
 }
 
-pub async fn what_was_under_way_behind_a_refusal_is_not_taken_before_it_comes_again<
-    F: TransportFactory,
->(
-    shape: Shape,
-) {
+pub async fn sends_behind_refusal_wait_for_retry<F: TransportFactory>(shape: Shape) {
     for fault in [Fault::UnknownBefore, Fault::UnknownAfter, Fault::Unavailable, Fault::Full] {
         let (world, store) = faulty::<F>(shape).await;
         let r = world.group("r", &["ann"]).await;
@@ -67,7 +63,8 @@ pub async fn what_was_under_way_behind_a_refusal_is_not_taken_before_it_comes_ag
     }
 }
 
-pub async fn of_all_that_were_refused_the_first_comes_first<F: TransportFactory>(shape: Shape) {
+/// Of several refused sends, the retry of the first must come first.
+pub async fn first_refused_send_comes_first<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let world = World::<F>::with(shape, Setup { store: store.clone(), ..Setup::default() }).await;
     let r = world.group("r", &["ann"]).await;
@@ -88,7 +85,7 @@ pub async fn of_all_that_were_refused_the_first_comes_first<F: TransportFactory>
     assert_eq!(said(&world, &r).await, ["a", "b", "c"]);
 }
 
-pub async fn who_sends_again_at_once_keeps_the_order_too<F: TransportFactory>(shape: Shape) {
+pub async fn immediate_resend_keeps_sender_order<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
@@ -100,7 +97,7 @@ pub async fn who_sends_again_at_once_keeps_the_order_too<F: TransportFactory>(sh
     assert_eq!(said(&world, &r).await, ["a", "b"]);
 }
 
-pub async fn the_order_is_kept_from_one_message_to_the_next<F: TransportFactory>(shape: Shape) {
+pub async fn sender_order_holds_across_messages<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
@@ -115,7 +112,8 @@ pub async fn the_order_is_kept_from_one_message_to_the_next<F: TransportFactory>
     assert_eq!(said(&world, &r).await, ["a", "b"]);
 }
 
-pub async fn a_refusal_holds_up_no_other_room_session_or_user<F: TransportFactory>(shape: Shape) {
+/// A refusal delays no other room, session or user.
+pub async fn refusal_blocks_no_other_sender<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let elsewhere = world.group("elsewhere", &["ann"]).await;
@@ -133,7 +131,7 @@ pub async fn a_refusal_holds_up_no_other_room_session_or_user<F: TransportFactor
     assert_eq!(said(&world, &r).await, ["from my phone", "hello"]);
 }
 
-pub async fn a_refusal_for_good_holds_up_nothing<F: TransportFactory>(shape: Shape) {
+pub async fn final_refusal_blocks_nothing<F: TransportFactory>(shape: Shape) {
     let (world, _) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;
     let foreign = world.group("foreign", &["bob"]).await;
@@ -158,11 +156,7 @@ impl Hooks for Asked {
 }
 
 /// Where a hook is asked, a retry is answered before it comes to the store, and a retry may fail to be looked up.
-pub async fn a_retry_that_is_answered_without_the_store_lets_the_next_ones_pass<
-    F: TransportFactory,
->(
-    shape: Shape,
-) {
+pub async fn retry_without_store_unblocks_next<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let config = EngineConfig::default().append_batch(1);
     let setup = Setup { store: store.clone(), config, hooks: Arc::new(Asked), ..Setup::default() };

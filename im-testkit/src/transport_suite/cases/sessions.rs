@@ -7,7 +7,7 @@ use im_core::{Code, DeviceId};
 
 use super::*;
 
-pub async fn devices_are_listed_and_one_ends_another<F: TransportFactory>(shape: Shape) {
+pub async fn listed_device_can_end_another<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (mut phone, mut laptop) = (world.dial().await, world.dial().await);
     phone.hello(hello_on("ann", "phone")).await.unwrap();
@@ -24,7 +24,7 @@ pub async fn devices_are_listed_and_one_ends_another<F: TransportFactory>(shape:
     assert_eq!(again.hello(hello_again("ann", token)).await.unwrap_err(), Code::UnknownSession);
 }
 
-pub async fn nobody_ends_a_strangers_session<F: TransportFactory>(shape: Shape) {
+pub async fn foreign_session_cannot_be_ended<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (mut ann, mut eve) = (world.peer("ann").await, world.peer("eve").await);
     let session = ann.token().session;
@@ -32,7 +32,7 @@ pub async fn nobody_ends_a_strangers_session<F: TransportFactory>(shape: Shape) 
     assert_eq!(ann.ping().await, Ok(()));
 }
 
-pub async fn logout_ends_the_session_for_good<F: TransportFactory>(shape: Shape) {
+pub async fn logout_ends_session_for_good<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut ann = world.peer("ann").await;
     let token = ann.token();
@@ -42,7 +42,7 @@ pub async fn logout_ends_the_session_for_good<F: TransportFactory>(shape: Shape)
     assert_eq!(again.hello(hello_again("ann", token)).await.unwrap_err(), Code::UnknownSession);
 }
 
-pub async fn the_service_ends_all_of_a_users_sessions<F: TransportFactory>(shape: Shape) {
+pub async fn service_ends_all_sessions_of_user<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (mut first, mut second, mut other) =
         (world.peer("ann").await, world.peer("ann").await, world.peer("bob").await);
@@ -52,7 +52,7 @@ pub async fn the_service_ends_all_of_a_users_sessions<F: TransportFactory>(shape
     assert_eq!(other.ping().await, Ok(()));
 }
 
-pub async fn a_server_that_goes_away_says_when_to_come_back<F: TransportFactory>(shape: Shape) {
+pub async fn draining_server_sends_retry_delay<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.nth_peer(0, "ann").await;
@@ -78,9 +78,8 @@ pub async fn a_server_that_goes_away_says_when_to_come_back<F: TransportFactory>
     }
 }
 
-pub async fn of_connections_that_take_a_session_at_once_one_keeps_it<F: TransportFactory>(
-    shape: Shape,
-) {
+/// Of connections that resume one session at the same time, one keeps it.
+pub async fn concurrent_resumes_leave_one_connection<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(
         shape,
         Setup {
@@ -109,9 +108,7 @@ pub async fn of_connections_that_take_a_session_at_once_one_keeps_it<F: Transpor
     assert_eq!(peers[0].ping().await, Ok(()), "the last to take it has it");
 }
 
-pub async fn a_session_too_many_ends_the_one_that_was_left_longest<F: TransportFactory>(
-    shape: Shape,
-) {
+pub async fn excess_session_ends_longest_unused<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().max_sessions_per_user(2);
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
     let mut left = world.nth_peer(0, "ann").await;

@@ -36,7 +36,8 @@ pub(super) async fn flood<F: TransportFactory>(world: &World<F>, r: &RoomId) {
     }
 }
 
-pub async fn a_slow_reader_catches_up_and_loses_nothing_durable<F: TransportFactory>(shape: Shape) {
+/// A slow subscriber catches up on all publications.
+pub async fn slow_subscriber_loses_nothing_durable<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, small(SlowSubscriber::CatchUp)).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -69,7 +70,7 @@ pub async fn a_slow_reader_catches_up_and_loses_nothing_durable<F: TransportFact
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn a_slow_reader_may_be_sent_away_and_resumes<F: TransportFactory>(shape: Shape) {
+pub async fn disconnected_slow_subscriber_resumes<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, small(SlowSubscriber::Disconnect)).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -101,7 +102,8 @@ pub async fn a_slow_reader_may_be_sent_away_and_resumes<F: TransportFactory>(sha
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn replies_reach_who_reads_nothing_else_for_a_while<F: TransportFactory>(shape: Shape) {
+/// Acks reach a subscriber that reads no pushes for a while.
+pub async fn acks_reach_idle_subscriber<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, small(SlowSubscriber::CatchUp)).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let mut bob = world.peer("bob").await;

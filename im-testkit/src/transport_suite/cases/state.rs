@@ -14,7 +14,8 @@ fn in_ms(ahead: i64) -> Stamp {
     Stamp { ms: Timestamp::from_millis((now + ahead) as u64), counter: 0, node: NodeId(1) }
 }
 
-pub async fn the_newest_value_is_told_and_handed_to_newcomers<F: TransportFactory>(shape: Shape) {
+/// The newest value is pushed to subscribers and is in the snapshot of new ones.
+pub async fn newest_state_reaches_new_subscribers<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
@@ -36,7 +37,8 @@ pub async fn the_newest_value_is_told_and_handed_to_newcomers<F: TransportFactor
     assert_eq!(world.head(&r).await.seq, seq(1), "state is not in the log");
 }
 
-pub async fn an_older_value_is_refused_and_changes_nothing<F: TransportFactory>(shape: Shape) {
+/// An older value is refused and changes nothing.
+pub async fn older_value_changes_nothing<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -80,7 +82,7 @@ pub async fn a_stamp_far_ahead_is_refused<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn an_unset_key_stays_unset_for_older_values<F: TransportFactory>(shape: Shape) {
+pub async fn removed_key_refuses_older_values<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
@@ -103,7 +105,7 @@ pub async fn only_members_write_state<F: TransportFactory>(shape: Shape) {
     assert!(world.peer("ann").await.put_state(&r, "k", "v", None).await.is_ok());
 }
 
-pub async fn more_state_than_a_room_may_hold_is_refused<F: TransportFactory>(shape: Shape) {
+pub async fn state_over_room_limit_is_refused<F: TransportFactory>(shape: Shape) {
     let mut limits = StateLimits::default();
     (limits.max_keys, limits.max_bytes) = (2, 300);
     let config = EngineConfig::default().state(limits);
@@ -136,7 +138,7 @@ pub async fn more_state_than_a_room_may_hold_is_refused<F: TransportFactory>(sha
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn state_survives_a_restart_in_good_order<F: TransportFactory>(shape: Shape) {
+pub async fn state_survives_clean_restart<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
     let stamp = world.peer("ann").await.put_state(&r, "k", "v", None).await.unwrap();

@@ -20,11 +20,11 @@ async fn faulty<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<FaultyStore
     (world, store)
 }
 
-pub async fn a_full_store_keeps_nothing_and_says_so<F: TransportFactory>(shape: Shape) {
+pub async fn full_store_refuses_and_stores_nothing<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, Fault::Full, "full").await;
 }
 
-pub async fn a_failing_store_keeps_nothing_and_says_so<F: TransportFactory>(shape: Shape) {
+pub async fn failing_store_refuses_and_stores_nothing<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, Fault::Unavailable, "unavailable").await;
 }
 
@@ -50,7 +50,7 @@ async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault, why: &str) {
     bystander.ends_untouched(&world).await;
 }
 
-pub async fn an_unknown_outcome_is_cleared_up_by_a_retry<F: TransportFactory>(shape: Shape) {
+pub async fn retry_settles_unknown_outcome<F: TransportFactory>(shape: Shape) {
     for (fault, kept) in [(Fault::UnknownBefore, false), (Fault::UnknownAfter, true)] {
         let (world, store) = faulty::<F>(shape).await;
         let r = world.group("r", &["ann"]).await;
@@ -65,11 +65,8 @@ pub async fn an_unknown_outcome_is_cleared_up_by_a_retry<F: TransportFactory>(sh
     }
 }
 
-pub async fn while_the_store_is_away_connections_stay_and_all_is_well_afterwards<
-    F: TransportFactory,
->(
-    shape: Shape,
-) {
+/// Connections stay open while the store is away, and commands work again afterwards.
+pub async fn connections_survive_absent_store<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
@@ -86,7 +83,7 @@ pub async fn while_the_store_is_away_connections_stay_and_all_is_well_afterwards
     assert_eq!(bob.heard().await, "well again");
 }
 
-pub async fn a_store_that_panics_takes_nothing_with_it<F: TransportFactory>(shape: Shape) {
+pub async fn panicking_store_fails_one_command<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;
     let mut ann = world.peer("ann").await;
@@ -99,9 +96,7 @@ pub async fn a_store_that_panics_takes_nothing_with_it<F: TransportFactory>(shap
 }
 
 /// As with a pool of connections: a call that has its turn and is not gone on with would hold up everybody.
-pub async fn at_a_store_that_takes_turns_nobody_holds_up_the_others<F: TransportFactory>(
-    shape: Shape,
-) {
+pub async fn bounded_store_calls_do_not_deadlock<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let rooms = ["a", "b", "c", "d", "e"];
     let mut all = Vec::new();
@@ -138,7 +133,8 @@ async fn again(peer: &mut Peer, name: &str, session: ResumeToken, from: &[(RoomI
     peer.resume(from.to_vec(), None).await.unwrap();
 }
 
-pub async fn who_waits_for_a_slow_store_is_not_taken_for_silent<F: TransportFactory>(shape: Shape) {
+/// A connection that waits for a slow store does not count as silent.
+pub async fn slow_store_causes_no_idle_timeout<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let setup = Setup {
         store: store.clone(),
@@ -193,11 +189,7 @@ async fn silence_is_ended(engine: &Engine) {
 }
 
 /// As when a backup of another day is restored: the rooms have another epoch, other members and another log.
-pub async fn another_store_in_its_place_resets_readers_and_shuts_strangers_out<
-    F: TransportFactory,
->(
-    shape: Shape,
-) {
+pub async fn replaced_store_resets_and_denies<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let setup = Setup {
         store: store.clone(),

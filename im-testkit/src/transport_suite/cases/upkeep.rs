@@ -40,7 +40,7 @@ pub(super) async fn reads_on(peer: &mut Peer, room: &RoomId, mut at: Seq, end: S
     gaps
 }
 
-pub async fn a_reader_who_is_behind_a_trim_is_told_gap<F: TransportFactory>(shape: Shape) {
+pub async fn cursor_behind_trim_gets_gap<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, small(im_core::engine::SlowSubscriber::CatchUp)).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let mut slow = world.peer("bob").await;
@@ -53,11 +53,8 @@ pub async fn a_reader_who_is_behind_a_trim_is_told_gap<F: TransportFactory>(shap
     assert_eq!(slow.heard().await, "and on");
 }
 
-pub async fn a_log_that_is_trimmed_all_the_time_is_read_without_a_silent_hole<
-    F: TransportFactory,
->(
-    shape: Shape,
-) {
+/// A log that is trimmed all the time is read without a silent gap.
+pub async fn constant_trims_leave_no_silent_gap<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().window_events(4).head_check(Duration::from_millis(20));
     let every_third = std::sync::atomic::AtomicUsize::new(0);
     let loses = move |_: &_| {
@@ -85,7 +82,7 @@ pub async fn a_log_that_is_trimmed_all_the_time_is_read_without_a_silent_hole<
     tokio::join!(writer, bobs, eves);
 }
 
-pub async fn a_resume_from_before_a_trim_is_told_gap<F: TransportFactory>(shape: Shape) {
+pub async fn resume_before_trim_gets_gap<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let mut ann = world.peer("ann").await;
@@ -105,7 +102,7 @@ pub async fn a_resume_from_before_a_trim_is_told_gap<F: TransportFactory>(shape:
     assert_eq!((page.first, page.events.len(), page.more), (seq(7), 4, false));
 }
 
-pub async fn followers_of_a_deleted_room_are_told_and_taken_off<F: TransportFactory>(shape: Shape) {
+pub async fn deleted_room_is_denied_to_subscribers<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (r, other) = (world.group("r", &["ann", "bob"]).await, world.group("o", &["bob"]).await);
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
@@ -134,7 +131,7 @@ pub async fn followers_of_a_deleted_room_are_told_and_taken_off<F: TransportFact
     assert_eq!(bob.heard().await, "elsewhere", "and nothing of the room in between");
 }
 
-pub async fn an_erased_user_is_gone_for_everybody<F: TransportFactory>(shape: Shape) {
+pub async fn erased_user_is_gone_everywhere<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
@@ -184,9 +181,7 @@ pub async fn an_erased_user_is_gone_for_everybody<F: TransportFactory>(shape: Sh
 }
 
 /// Whoever reads the log while somebody is erased, and whoever begins to read it then.
-pub async fn what_was_read_before_an_erasure_is_not_handed_out_after_it<F: TransportFactory>(
-    shape: Shape,
-) {
+pub async fn reads_before_erasure_are_not_delivered<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let world = World::<F>::with(shape, Setup { store: store.clone(), ..Setup::default() }).await;
     let r = world.group("r", &["ann", "bob", "eve"]).await;
@@ -216,7 +211,7 @@ pub async fn what_was_read_before_an_erasure_is_not_handed_out_after_it<F: Trans
     }
 }
 
-pub async fn nobody_signs_in_as_the_erased_user<F: TransportFactory>(shape: Shape) {
+pub async fn erased_user_cannot_authenticate<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut nobody = world.dial().await;
     let refused = nobody.hello(hello_as(UserId::erased().as_str())).await;

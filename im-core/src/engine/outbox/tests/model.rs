@@ -156,7 +156,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_interleaving_delivers_without_a_hole(
+    fn interleavings_deliver_without_gaps(
         steps in proptest::collection::vec(step(), 1..80),
     ) {
         let mut model = Model::new();

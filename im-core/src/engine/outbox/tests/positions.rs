@@ -137,8 +137,9 @@ impl World {
 }
 
 proptest! {
+    /// Each change of a delivered position is reported as moved.
     #[test]
-    fn wherever_a_reader_stands_elsewhere_it_is_said(
+    fn moved_cursors_are_always_noted(
         steps in proptest::collection::vec(step(), 1..60),
     ) {
         let outbox = outbox();
@@ -165,7 +166,7 @@ proptest! {
 }
 
 #[test]
-fn who_has_no_marks_keeps_no_account() {
+fn outbox_without_positions_tracks_nothing() {
     let (room, outbox) = (room(10), outbox());
     room.add_subscriber(
         &outbox,
