@@ -1,4 +1,4 @@
-//! What must not be, each with its number. The offender is told; a bystander notices nothing.
+//! Bad input: each kind is refused with its code, and other connections are unaffected.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use im_core::{Code, MessageId, Timestamp};
 use super::bystander::Bystander;
 use super::*;
 
-/// A good send to the room `r`, with this content.
+/// A valid send to the room `r`, with this content.
 fn send(content: Value) -> Value {
     let mut map =
         Map::from_iter([("t", "send"), ("room", "r"), ("mid", MessageId::random().as_str())]);
@@ -21,8 +21,10 @@ fn send(content: Value) -> Value {
 /// The frame's bytes, with the first `from` in them replaced by `to`.
 fn doctored(frame: &Value, encoding: Encoding, from: &[u8], to: &[u8]) -> Vec<u8> {
     let bytes = encode(frame, encoding);
-    let at =
-        bytes.windows(from.len()).position(|window| window == from).expect("the mark is there");
+    let at = bytes
+        .windows(from.len())
+        .position(|window| window == from)
+        .expect("`from` is in the frame");
     [&bytes[..at], to, &bytes[at + from.len()..]].concat()
 }
 
@@ -30,7 +32,7 @@ fn nested(depth: usize) -> Value {
     (0..depth).fold(Value::Null, |inner, _| Value::Array(vec![inner]))
 }
 
-/// What is sent makes the server close with the code, and nobody else notices.
+/// Checks that the message closes its connection with `code`, stores nothing and affects no other.
 async fn closes<F: TransportFactory>(
     shape: Shape,
     code: Code,
@@ -39,18 +41,18 @@ async fn closes<F: TransportFactory>(
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
     let r = world.group("r", &["ann"]).await;
-    // Where there are two encodings, both are tried.
+    // With two encodings, both are tried.
     for n in 0..2 {
         let mut offender = world.nth_peer(n, "ann").await;
         let bytes = message(offender.encoding);
         offender.send_raw(bytes).await;
         offender.ended_with(code).await;
     }
-    assert_eq!(world.head(&r).await.seq, seq(1), "nothing was kept");
+    assert_eq!(world.head(&r).await.seq, seq(1), "nothing was stored");
     bystander.ends_untouched(&world).await;
 }
 
-/// What is sent is refused with the code, the connection lives, and nothing is kept.
+/// Checks that the frame is refused with `code`, stores nothing and leaves the connection open.
 async fn refuses<F: TransportFactory>(shape: Shape, code: Code, frame: impl Fn() -> Value) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -66,10 +68,11 @@ async fn refuses<F: TransportFactory>(shape: Shape, code: Code, frame: impl Fn()
         assert_eq!(offender.code(id).await, code);
         assert_eq!(offender.ping().await, Ok(()));
     }
-    assert_eq!(world.head(&r).await.seq, seq(1), "nothing was kept");
+    assert_eq!(world.head(&r).await.seq, seq(1), "nothing was stored");
     bystander.ends_untouched(&world).await;
 }
 
+/// A truncated message closes with 4500.
 pub async fn broken_messages_close<F: TransportFactory>(shape: Shape) {
     closes::<F>(shape, Code::Malformed, |encoding| match encoding {
         Encoding::Json => br#"{"t":"ping","id":"#.to_vec(),
@@ -78,6 +81,7 @@ pub async fn broken_messages_close<F: TransportFactory>(shape: Shape) {
     .await;
 }
 
+/// Mismatched brackets, or a length beyond the message, close with 4500.
 pub async fn lying_lengths_close<F: TransportFactory>(shape: Shape) {
     closes::<F>(shape, Code::Malformed, |encoding| match encoding {
         Encoding::Json => b"[{}}".to_vec(),
@@ -86,7 +90,7 @@ pub async fn lying_lengths_close<F: TransportFactory>(shape: Shape) {
     .await;
 }
 
-/// Input behind the end of a frame in one message ends the connection.
+/// Bytes after the end of a frame in one message close with 4500.
 pub async fn trailing_input_closes<F: TransportFactory>(shape: Shape) {
     let ping = Map::from_iter([("t", Value::from("ping")), ("id", Value::Int(1))]).into();
     closes::<F>(shape, Code::Malformed, move |encoding| {
@@ -96,10 +100,12 @@ pub async fn trailing_input_closes<F: TransportFactory>(shape: Shape) {
     .await;
 }
 
+/// A message without bytes closes with 4500.
 pub async fn an_empty_message_closes<F: TransportFactory>(shape: Shape) {
     closes::<F>(shape, Code::Malformed, |_| Vec::new()).await;
 }
 
+/// Text that is not UTF-8 closes with 4500.
 pub async fn invalid_utf8_closes<F: TransportFactory>(shape: Shape) {
     closes::<F>(shape, Code::Malformed, |encoding| {
         doctored(&send(says("@@")), encoding, b"@@", b"\xff\xfe")
@@ -107,6 +113,7 @@ pub async fn invalid_utf8_closes<F: TransportFactory>(shape: Shape) {
     .await;
 }
 
+/// A value that is neither a frame nor a batch of frames closes with 4500.
 pub async fn non_frame_value_closes<F: TransportFactory>(shape: Shape) {
     closes::<F>(shape, Code::Malformed, |encoding| encode(&Value::Int(5), encoding).to_vec()).await;
     closes::<F>(shape, Code::Malformed, |encoding| {
@@ -115,6 +122,7 @@ pub async fn non_frame_value_closes<F: TransportFactory>(shape: Shape) {
     .await;
 }
 
+/// A batch without frames closes with 4500.
 pub async fn an_empty_batch_closes<F: TransportFactory>(shape: Shape) {
     closes::<F>(shape, Code::Malformed, |encoding| {
         encode(&Value::Array(vec![]), encoding).to_vec()
@@ -122,6 +130,7 @@ pub async fn an_empty_batch_closes<F: TransportFactory>(shape: Shape) {
     .await;
 }
 
+/// A map with a duplicate key closes with 4500.
 pub async fn duplicate_key_closes<F: TransportFactory>(shape: Shape) {
     let frame = || {
         Map::from_iter([("t", Value::from("ping")), ("id", Value::Int(1)), ("ie", Value::Int(2))])
@@ -131,6 +140,7 @@ pub async fn duplicate_key_closes<F: TransportFactory>(shape: Shape) {
         .await;
 }
 
+/// Integers of 2^53 and more, or -2^53 and less, close with 4500.
 pub async fn integers_that_no_encoding_carries_close<F: TransportFactory>(shape: Shape) {
     closes::<F>(shape, Code::Malformed, |encoding| {
         encode(&send(Value::Int(1 << 53)), encoding).to_vec()
@@ -142,6 +152,7 @@ pub async fn integers_that_no_encoding_carries_close<F: TransportFactory>(shape:
     .await;
 }
 
+/// Numbers that are not finite close with 4500.
 pub async fn numbers_that_are_not_finite_close<F: TransportFactory>(shape: Shape) {
     let infinity = |encoding| match encoding {
         Encoding::Json => doctored(&send(Value::Float(1.5)), encoding, b"1.5", b"1e999"),
@@ -153,6 +164,7 @@ pub async fn numbers_that_are_not_finite_close<F: TransportFactory>(shape: Shape
     closes::<F>(shape, Code::Malformed, infinity).await;
 }
 
+/// A message in another encoding than the agreed one closes with 4501.
 pub async fn the_other_encoding_closes<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -171,10 +183,12 @@ fn large() -> Value {
     send(Value::from("x".repeat(70_000)))
 }
 
+/// A message over the size limit closes with 4506.
 pub async fn a_message_over_the_limit_closes<F: TransportFactory>(shape: Shape) {
     closes::<F>(shape, Code::TooLarge, |encoding| encode(&large(), encoding).to_vec()).await;
 }
 
+/// A message over the size limit closes with 4506, also if it arrives in pieces.
 pub async fn oversized_message_in_pieces_closes<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -185,6 +199,7 @@ pub async fn oversized_message_in_pieces_closes<F: TransportFactory>(shape: Shap
     bystander.ends_untouched(&world).await;
 }
 
+/// A valid message is accepted if it arrives in pieces.
 pub async fn valid_message_in_pieces_is_accepted<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -196,6 +211,7 @@ pub async fn valid_message_in_pieces_is_accepted<F: TransportFactory>(shape: Sha
     assert_eq!(ann.heard().await, "in pieces");
 }
 
+/// Values nested over the limit of a message close with 4507, without a stack overflow.
 pub async fn values_that_nest_too_deeply_close<F: TransportFactory>(shape: Shape) {
     closes::<F>(shape, Code::TooDeep, |encoding| encode(&send(nested(60)), encoding).to_vec())
         .await;
@@ -206,25 +222,30 @@ pub async fn values_that_nest_too_deeply_close<F: TransportFactory>(shape: Shape
     .await;
 }
 
+/// A message with too many values closes with 4508.
 pub async fn too_many_values_close<F: TransportFactory>(shape: Shape) {
     let many = || send(Value::Array(vec![Value::Int(1); 9_000]));
     closes::<F>(shape, Code::TooMany, |encoding| encode(&many(), encoding).to_vec()).await;
 }
 
+/// A batch with too many frames closes with 4508.
 pub async fn too_many_frames_close<F: TransportFactory>(shape: Shape) {
     let ping = || Map::from_iter([("t", Value::from("ping")), ("id", Value::Int(1))]).into();
     let batch = || Value::Array((0..65).map(|_| ping()).collect());
     closes::<F>(shape, Code::TooMany, |encoding| encode(&batch(), encoding).to_vec()).await;
 }
 
+/// A content nested over its limit is refused with 4507; the connection stays open.
 pub async fn deeply_nested_content_is_refused<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, Code::TooDeep, || send(nested(17))).await;
 }
 
+/// A content over its size limit is refused with 4506; the connection stays open.
 pub async fn oversized_content_is_refused<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, Code::TooLarge, || send(Value::from("x".repeat(40_000)))).await;
 }
 
+/// A state value over its size limit is refused with 4506; the connection stays open.
 pub async fn oversized_state_value_is_refused<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, Code::TooLarge, || {
         let large = Value::from("x".repeat(40_000));
@@ -239,9 +260,11 @@ pub async fn oversized_state_value_is_refused<F: TransportFactory>(shape: Shape)
     .await;
 }
 
+/// Commands over the rate are refused with 4200 and a retry delay; a flood then closes the
+/// connection.
 pub async fn command_flood_is_slowed_then_disconnected<F: TransportFactory>(shape: Shape) {
     let setup = Setup {
-        // The hello counts as well.
+        // `hello` counts against the rate, too.
         limiter: Arc::new(TokenBuckets::new(1, 6)),
         clock: Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000))),
         config: EngineConfig::default().max_flood(10),
@@ -257,7 +280,7 @@ pub async fn command_flood_is_slowed_then_disconnected<F: TransportFactory>(shap
         let id = offender.begin(CommandBody::Ping).await;
         let refusal = offender.answer(id).await.unwrap_err();
         assert_eq!(Code::from_number(refusal.code), Some(Code::RateLimited));
-        assert!(refusal.retry_after.is_some(), "it says when to come back");
+        assert!(refusal.retry_after.is_some(), "the refusal has a retry delay");
     }
     offender.begin(CommandBody::Ping).await;
     offender.ended_with(Code::RateLimited).await;

@@ -1,17 +1,17 @@
-//! Somebody who must not notice what others do wrong.
+//! A connection that must not notice the faults of others.
 
 use im_core::RoomId;
 
 use super::*;
 
-/// A connection that follows a room of its own.
+/// A connection with a room and a subscription of its own.
 pub(super) struct Bystander {
     peer: Peer,
     room: RoomId,
 }
 
 impl Bystander {
-    /// At the same engine as the first of the case's own connections.
+    /// Connects to the same engine as the first connection of the case.
     pub(super) async fn new<F: TransportFactory>(world: &World<F>) -> Self {
         let room = world.group("bystanders", &["bystander"]).await;
         let mut peer = world.nth_peer(0, "bystander").await;
@@ -21,7 +21,7 @@ impl Bystander {
         Self { peer, room }
     }
 
-    /// It still sends and hears, and what is kept is what it said.
+    /// Checks that it still sends and receives, and that the log holds exactly its messages.
     pub(super) async fn ends_untouched<F: TransportFactory>(mut self, world: &World<F>) {
         self.peer.say(&self.room, "after").await.unwrap();
         assert_eq!(self.peer.heard().await, "after");

@@ -1,4 +1,4 @@
-//! Every command gets one answer, whatever it says.
+//! Commands: one ack each, order within a batch, refusals of invalid frames and fields.
 
 use im_core::wire::{CommandBody, MemberAct, PageFrom, Role, RoomKind, Target, Value};
 use im_core::{Code, EventKind, MessageId, Seq, SessionId};
@@ -6,6 +6,7 @@ use im_core::{Code, EventKind, MessageId, Seq, SessionId};
 use super::bystander::Bystander;
 use super::*;
 
+/// Each command of a batch is answered exactly once, by an ack or a refusal.
 pub async fn every_command_gets_one_ack<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (r, nowhere) = (room("r"), room("nowhere"));
@@ -59,12 +60,14 @@ pub async fn every_command_gets_one_ack<F: TransportFactory>(shape: Shape) {
             refused.push(at);
         }
     }
-    // Three times `nowhere`, a stale revision, and a session that is not there. A second `create` comes to the same.
+    // Refused: three commands on `nowhere`, a stale revision and an unknown session. The second
+    // `create` of the same room is a duplicate.
     assert!(refused.starts_with(&[4, 9, 11, 14, 20]) && refused.len() < count / 2, "{refused:?}");
-    // A second answer to any of them would fail here.
+    // `Peer` fails on a second answer to a command, so read one more message.
     assert_eq!(peer.ping().await, Ok(()));
 }
 
+/// Commands of one message run in their order: create, twenty sends, and a page with all of them.
 pub async fn batch_runs_in_order<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = room("r");
@@ -90,10 +93,12 @@ pub async fn batch_runs_in_order<F: TransportFactory>(shape: Shape) {
     }
 }
 
+/// A command of an unknown kind is refused with 4502; the connection stays open.
 pub async fn an_unknown_kind_is_refused<F: TransportFactory>(shape: Shape) {
     refused::<F>(shape, "dance", vec![], Code::UnknownKind).await;
 }
 
+/// Unknown fields of a command are ignored.
 pub async fn unknown_fields_are_ignored<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut peer = world.peer("ann").await;
@@ -102,6 +107,7 @@ pub async fn unknown_fields_are_ignored<F: TransportFactory>(shape: Shape) {
     assert!(peer.answer(id).await.is_ok());
 }
 
+/// A missing field is refused with 4503, and the message names the field.
 pub async fn missing_fields_are_named<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -125,13 +131,13 @@ pub async fn missing_fields_are_named<F: TransportFactory>(shape: Shape) {
             Some(Code::MissingField),
             "{kind}: {refusal:?}"
         );
-        assert!(refusal.message.contains('"'), "it names the field: {refusal:?}");
+        assert!(refusal.message.contains('"'), "the message names the field: {refusal:?}");
     }
     assert_eq!(peer.ping().await, Ok(()));
     bystander.ends_untouched(&world).await;
 }
 
-/// A refused frame without an id gets its refusal without one.
+/// A frame without `id` is refused in a reply without `id`.
 pub async fn frame_without_id_is_answered_without<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut peer = world.peer("ann").await;
@@ -141,6 +147,7 @@ pub async fn frame_without_id_is_answered_without<F: TransportFactory>(shape: Sh
     assert_eq!(codes, [Code::MissingField.number()]);
 }
 
+/// Ids that are empty, too long, or contain spaces or format characters are refused with 4504.
 pub async fn bad_ids_are_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -163,6 +170,7 @@ pub async fn bad_ids_are_refused<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
+/// Values out of range, of another type, or contradictory are refused with 4504.
 pub async fn bad_values_are_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -195,7 +203,7 @@ pub async fn bad_values_are_refused<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
-/// Event kinds and room ids of the server are refused from clients.
+/// Clients may not use event kinds or room ids that are reserved for the server.
 pub async fn reserved_kinds_are_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     world.group("r", &["ann"]).await;
@@ -212,7 +220,7 @@ pub fn text_value(text: &str) -> Value {
     Value::from(text)
 }
 
-/// The fields of a good send to the room `r`, with one put in or replaced.
+/// The fields of a valid send to the room `r`, with one of them replaced or added.
 fn send_with(name: &'static str, value: Value) -> Vec<(&'static str, Value)> {
     let good = [
         ("room", text_value("r")),
@@ -224,7 +232,7 @@ fn send_with(name: &'static str, value: Value) -> Vec<(&'static str, Value)> {
 
 async fn bad_field(peer: &mut Peer, kind: &str, fields: Vec<(&'static str, Value)>) {
     let id = peer.send_frame(kind, fields.clone()).await;
-    let refusal = peer.answer(id).await.expect_err("a bad field");
+    let refusal = peer.answer(id).await.expect_err("a refusal of the invalid field");
     assert_eq!(
         Code::from_number(refusal.code),
         Some(Code::BadField),

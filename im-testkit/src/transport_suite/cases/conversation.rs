@@ -1,4 +1,4 @@
-//! People talk.
+//! Conversation: groups, direct rooms, channels, inboxes, several devices, ephemeral messages.
 
 use im_core::engine::Publish;
 use im_core::wire::{RoomKind, Target};
@@ -7,6 +7,7 @@ use im_core::{Code, RoomId};
 use super::bystander::Bystander;
 use super::*;
 
+/// Every member of a group receives all messages, in one order and with their senders.
 pub async fn a_group_talks<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = room("r");
@@ -31,6 +32,7 @@ pub async fn a_group_talks<F: TransportFactory>(shape: Shape) {
     }
 }
 
+/// A sender that is subscribed receives its own message, with the position in its ack.
 pub async fn own_message_is_pushed_too<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -42,6 +44,7 @@ pub async fn own_message_is_pushed_too<F: TransportFactory>(shape: Shape) {
     assert!(!ack.duplicate);
 }
 
+/// Sends of two users to each other are stored in one room, which a third user cannot access.
 pub async fn two_users_share_one_direct_room<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
@@ -61,13 +64,13 @@ pub async fn two_users_share_one_direct_room<F: TransportFactory>(shape: Shape) 
     assert_eq!(eve.say(&direct, "me too").await.unwrap_err(), Code::NotFound);
 }
 
-/// In a channel few members send, and all subscribers receive.
+/// In a channel, readers receive but cannot send; an open one is readable by non-members.
 pub async fn channel_readers_only_listen<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = room("news");
     let (mut ann, mut bob) = (world.peer("ann").await, world.peer("bob").await);
     ann.create(&r, RoomKind::Channel, true, &[]).await.unwrap();
-    // Open to strangers, too.
+    // An open channel is readable by non-members, too.
     let mut passer_by = world.peer("eve").await;
     passer_by.subscribe(&r, None).await.unwrap();
     bob.join(&r).await.unwrap();
@@ -79,7 +82,7 @@ pub async fn channel_readers_only_listen<F: TransportFactory>(shape: Shape) {
     assert_eq!(passer_by.heard().await, "news");
 }
 
-/// A stranger can neither read nor write, and cannot learn whether a room exists.
+/// A non-member gets 4520 for every command, for a closed room as for a missing one.
 pub async fn strangers_learn_nothing<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -101,6 +104,7 @@ pub async fn strangers_learn_nothing<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
+/// Every device of a user receives room messages and inbox events, including those that it sent.
 pub async fn all_devices_receive_messages<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -120,6 +124,7 @@ pub async fn all_devices_receive_messages<F: TransportFactory>(shape: Shape) {
     assert_eq!(laptop.heard().await, "for ann");
 }
 
+/// Another user can neither subscribe nor send to an inbox.
 pub async fn inbox_is_private_to_its_user<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let to = Target::User(user("ann"));
@@ -132,7 +137,8 @@ pub async fn inbox_is_private_to_its_user<F: TransportFactory>(shape: Shape) {
     assert_eq!(world.head(&inbox).await.seq, seq(1));
 }
 
-/// Signals reach the current subscribers and are not stored.
+/// Ephemeral messages reach current subscribers and are not stored. Clients may not send them to a
+/// user's inbox.
 pub async fn signals_reach_present_members_only<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -146,11 +152,12 @@ pub async fn signals_reach_present_members_only<F: TransportFactory>(shape: Shap
     assert_eq!(ann.signal(Target::User(user("bob")), "psst").await.unwrap_err(), Code::Forbidden);
 }
 
+/// Contents arrive unchanged in both encodings: bytes, floats, nulls, escapes, empty keys.
 pub async fn user_content_arrives_unchanged<F: TransportFactory>(shape: Shape) {
     use im_core::wire::{CommandBody, Map, Value};
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
-    // Neighbours speak different encodings where there are two.
+    // With two encodings, adjacent connections use different ones.
     let (mut first, mut second) = (world.peer("ann").await, world.peer("ann").await);
     first.subscribe(&r, None).await.unwrap();
     second.subscribe(&r, None).await.unwrap();

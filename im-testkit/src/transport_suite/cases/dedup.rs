@@ -1,4 +1,4 @@
-//! A message is kept once, however often and wherever it is sent.
+//! Dedup: a message is stored once, whatever connection, encoding or engine retries it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use super::super::link::Dial;
 use super::bystander::Bystander;
 use super::*;
 
-/// The retry was answered with the first send's place, and says so.
+/// Returns whether the retry is marked as a duplicate with the position and time of the first ack.
 fn is_duplicate_of(retry: &AppendAck, first: &AppendAck) -> bool {
     retry.duplicate && (retry.seq, retry.at, retry.epoch) == (first.seq, first.at, first.epoch)
 }
 
+/// A retry returns the first ack, on the same and on other connections, engines and encodings.
 pub async fn retry_gets_first_ack<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -25,7 +26,7 @@ pub async fn retry_gets_first_ack<F: TransportFactory>(shape: Shape) {
     assert!(!first.duplicate);
     here.say(&r, "later").await.unwrap();
     assert!(is_duplicate_of(&here.say_as(&r, &id, "once").await.unwrap(), &first));
-    // Other connections of the user, at every engine and in every encoding that there is.
+    // Connections on every engine and in every encoding.
     for n in 0..4 {
         let mut there = world.nth_peer(n, "ann").await;
         assert!(is_duplicate_of(&there.say_as(&r, &id, "once").await.unwrap(), &first));
@@ -33,6 +34,7 @@ pub async fn retry_gets_first_ack<F: TransportFactory>(shape: Shape) {
     assert_eq!(world.head(&r).await.seq, seq(3));
 }
 
+/// A retry after a restart is a duplicate; other content under the same id is a conflict.
 pub async fn retry_after_restart_is_duplicate<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -45,6 +47,7 @@ pub async fn retry_after_restart_is_duplicate<F: TransportFactory>(shape: Shape)
     assert_eq!(world.head(&r).await.seq, seq(2));
 }
 
+/// Other content under a used message id is refused with 4524, on every connection of the user.
 pub async fn same_id_different_content_is_conflict<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -58,7 +61,7 @@ pub async fn same_id_different_content_is_conflict<F: TransportFactory>(shape: S
     bystander.ends_untouched(&world).await;
 }
 
-/// The same id from another user is another message.
+/// The same message id from another user is another message.
 pub async fn same_id_other_user_is_new<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -68,6 +71,7 @@ pub async fn same_id_other_user_is_new<F: TransportFactory>(shape: Shape) {
     assert_eq!(world.head(&r).await.seq, seq(3));
 }
 
+/// The order of map keys does not matter: the retry is a duplicate.
 pub async fn key_order_keeps_content_equal<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -87,6 +91,7 @@ pub async fn key_order_keeps_content_equal<F: TransportFactory>(shape: Shape) {
     assert_eq!(again.get("duplicate"), Some(&Value::Bool(true)));
 }
 
+/// A banned sender's retry still returns the first ack; new sends are refused as banned.
 pub async fn retry_after_ban_is_duplicate<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -104,7 +109,7 @@ pub async fn retry_after_ban_is_duplicate<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
-/// Values that the two encodings write very differently.
+/// Values that differ most between the two encodings.
 fn colourful() -> Value {
     let mut map = Map::from_iter([("text", "tea \u{1f375} for two")]);
     map.insert("$price", Value::Float(2.5));
@@ -127,6 +132,7 @@ async fn send<F: TransportFactory>(
     Ok(AppendAck::from_value(fields).unwrap())
 }
 
+/// A retry in the other encoding is a duplicate: at once, after a ban and after a restart.
 pub async fn retry_in_other_encoding_is_duplicate<F: TransportFactory>(shape: Shape) {
     let mut world = World::<F>::new(shape).await;
     let orders = [[Encoding::Json, Encoding::MsgPack], [Encoding::MsgPack, Encoding::Json]];
@@ -156,11 +162,12 @@ pub async fn retry_in_other_encoding_is_duplicate<F: TransportFactory>(shape: Sh
     }
 }
 
-/// A UUIDv7 that was made at this time (RFC 9562 section 5.7).
+/// A UUIDv7 with this time in ms (RFC 9562 section 5.7).
 fn made_at(ms: u64, n: u64) -> MessageId {
     MessageId::new(format!("{:08x}-{:04x}-7000-8000-{n:012x}", ms >> 16, ms & 0xffff)).unwrap()
 }
 
+/// With a horizon, ids older than it are refused with 4525, and ids without a time with 4504.
 pub async fn ids_before_horizon_are_too_old<F: TransportFactory>(shape: Shape) {
     let now = 1_800_000_000_000;
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(now)));
@@ -178,7 +185,8 @@ pub async fn ids_before_horizon_are_too_old<F: TransportFactory>(shape: Shape) {
     assert_eq!(late.unwrap_err(), Code::TooOld);
     let random = ann.say_as(&r, &MessageId::random(), "of no time").await;
     assert_eq!(random.unwrap_err(), Code::BadField);
-    // What was kept is refused as well once its time is over, and never kept anew.
+    // A stored message is refused, too, once it is older than the horizon, and is never stored a
+    // second time.
     clock.set(Timestamp::from_millis(now + 60_001));
     assert_eq!(ann.say_as(&r, &fresh, "fresh").await.unwrap_err(), Code::TooOld);
     assert_eq!(ann.say_as(&r, &fresh, "other").await.unwrap_err(), Code::TooOld);
@@ -186,6 +194,7 @@ pub async fn ids_before_horizon_are_too_old<F: TransportFactory>(shape: Shape) {
     assert!(bob.say_as(&bystander, &made_at(now + 60_000, 4), "mine").await.is_ok());
 }
 
+/// Concurrent sends of one message id are stored once; all but one are duplicates.
 pub async fn concurrent_retries_are_stored_once<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;

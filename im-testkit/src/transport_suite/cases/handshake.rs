@@ -1,4 +1,4 @@
-//! Who comes in, and how.
+//! Handshake: `hello`, credentials, time-outs, bounds on connections, resumed sessions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ fn tokens() -> Setup {
     Setup { authenticator: Arc::new(known), ..Setup::default() }
 }
 
+/// `hello` opens a session with the claimed user and device, a secret and the limits.
 pub async fn hello_is_welcomed<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut peer = world.dial().await;
@@ -34,6 +35,7 @@ pub async fn hello_is_welcomed<F: TransportFactory>(shape: Shape) {
     assert_eq!(peer.ping().await, Ok(()));
 }
 
+/// A command before `hello` is refused with 4509 and closes the connection.
 pub async fn anything_before_hello_closes<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -44,6 +46,7 @@ pub async fn anything_before_hello_closes<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
+/// A second `hello` is refused with 4509; the connection stays open.
 pub async fn second_hello_is_refused_without_closing<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut peer = world.peer("ann").await;
@@ -51,6 +54,7 @@ pub async fn second_hello_is_refused_without_closing<F: TransportFactory>(shape:
     assert_eq!(peer.ping().await, Ok(()));
 }
 
+/// An unknown protocol version is refused with 4505 and closes the connection.
 pub async fn another_version_is_refused<F: TransportFactory>(shape: Shape) {
     refused::<F>(
         shape,
@@ -61,19 +65,23 @@ pub async fn another_version_is_refused<F: TransportFactory>(shape: Shape) {
     .await;
 }
 
+/// A `hello` without a token is refused with 4300 where tokens are required.
 pub async fn no_credentials_are_refused<F: TransportFactory>(shape: Shape) {
     refused::<F>(shape, tokens(), hello_as("ann"), Code::Unauthenticated).await;
 }
 
+/// An unknown token is refused with 4301.
 pub async fn wrong_credentials_are_refused<F: TransportFactory>(shape: Shape) {
     refused::<F>(shape, tokens(), hello_with_token("guess"), Code::BadCredentials).await;
 }
 
+/// An expired token is refused with 4302.
 pub async fn expired_credentials_are_refused<F: TransportFactory>(shape: Shape) {
     refused::<F>(shape, tokens(), hello_with_token("token-of-old"), Code::Expired).await;
 }
 
-/// The hello is answered with the code, the connection closed with it, and nobody else notices.
+/// Checks that `hello` is refused with `code`, that the connection closes with it, and that another
+/// connection is unaffected.
 async fn refused<F: TransportFactory>(shape: Shape, setup: Setup, hello: Hello, code: Code) {
     let world = World::<F>::with(shape, setup).await;
     let mut other = world.dial().await;
@@ -85,12 +93,14 @@ async fn refused<F: TransportFactory>(shape: Shape, setup: Setup, hello: Hello, 
     assert_eq!(other.ping().await, Ok(()));
 }
 
+/// A token in `hello` authenticates the connection.
 pub async fn credentials_may_come_in_hello<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, tokens()).await;
     let mut peer = world.dial().await;
     assert_eq!(peer.hello(hello_with_token("token-of-ann")).await.unwrap().user, user("ann"));
 }
 
+/// A token in the transport's own handshake, such as a header, authenticates `hello`.
 pub async fn credentials_may_come_with_the_connection<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, tokens()).await;
     let mut peer = world.dial_with_token("token-of-ann").await;
@@ -98,7 +108,7 @@ pub async fn credentials_may_come_with_the_connection<F: TransportFactory>(shape
     assert_eq!(peer.hello(bare).await.unwrap().user, user("ann"));
 }
 
-/// The token decides the user, and not the name that the hello claims.
+/// The token decides the user; a different user claimed in `hello` is ignored.
 pub async fn claimed_user_proves_nothing<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, tokens()).await;
     let mut peer = world.dial().await;
@@ -106,6 +116,8 @@ pub async fn claimed_user_proves_nothing<F: TransportFactory>(shape: Shape) {
     assert_eq!(peer.hello(hello).await.unwrap().user, user("ann"));
 }
 
+/// A connection closes with 4302 when its credentials expire, unless `refresh` renewed them. A
+/// `refresh` with the token of another user is refused.
 pub async fn expired_credentials_close_unless_refreshed<F: TransportFactory>(shape: Shape) {
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000)));
     let until =
@@ -136,6 +148,7 @@ pub async fn expired_credentials_close_unless_refreshed<F: TransportFactory>(sha
     assert_eq!(careful.ping().await, Ok(()));
 }
 
+/// A connection without `hello` closes with 4510 after the handshake time-out.
 pub async fn a_silent_handshake_is_closed<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().handshake_timeout(Duration::from_secs(1)).tick(TICK);
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
@@ -145,6 +158,7 @@ pub async fn a_silent_handshake_is_closed<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
+/// A silent connection is disconnected after the idle time-out; a busy one stays open.
 pub async fn silent_connection_is_disconnected<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().idle_timeout(Duration::from_secs(1)).tick(TICK);
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
@@ -163,6 +177,7 @@ pub async fn silent_connection_is_disconnected<F: TransportFactory>(shape: Shape
     assert_eq!(lively.ping().await, Ok(()));
 }
 
+/// A connection over the bound per user is refused with 4204; other users are unaffected.
 pub async fn connections_per_user_are_bounded<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().max_connections_per_user(2);
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
@@ -179,6 +194,7 @@ pub async fn connections_per_user_are_bounded<F: TransportFactory>(shape: Shape)
     assert_eq!((first.ping().await, second.ping().await), (Ok(()), Ok(())));
 }
 
+/// A connection over the engine's bound is refused with 4204 until another one closes.
 pub async fn connections_are_bounded<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().max_connections(3);
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
@@ -190,7 +206,7 @@ pub async fn connections_are_bounded<F: TransportFactory>(shape: Shape) {
         peer.welcome_as(name).await;
         others.push(peer);
     }
-    // Before anything was said: the transport tells it in its own way.
+    // The refusal precedes `hello`, so each transport reports it in its own way.
     match world.try_dial(place.clone()).await {
         Err(refused) => assert_eq!(refused.code, Some(Code::TooManyConnections.number())),
         Ok(mut peer) => peer.ended_with(Code::TooManyConnections).await,
@@ -198,7 +214,7 @@ pub async fn connections_are_bounded<F: TransportFactory>(shape: Shape) {
     for peer in &mut others {
         assert_eq!(peer.ping().await, Ok(()));
     }
-    // One goes, one comes.
+    // A cut connection frees its permit.
     others.remove(0).cut();
     let gone = async {
         while world.engine().connections() > 2 {
@@ -210,6 +226,7 @@ pub async fn connections_are_bounded<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
+/// A connection that resumes a session disconnects the older one as superseded.
 pub async fn resumed_session_supersedes_older_connection<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut older = world.peer("ann").await;
@@ -222,6 +239,8 @@ pub async fn resumed_session_supersedes_older_connection<F: TransportFactory>(sh
     assert_eq!(newer.ping().await, Ok(()));
 }
 
+/// Another user, or a wrong secret, cannot resume a session; the connection may still open a new
+/// one.
 pub async fn session_is_bound_to_its_user<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let ann = world.peer("ann").await;
@@ -230,7 +249,7 @@ pub async fn session_is_bound_to_its_user<F: TransportFactory>(shape: Shape) {
     for hello in [hello_again("bob", token), hello_again("ann", wrong)] {
         let mut peer = world.dial().await;
         assert_eq!(peer.hello(hello).await.unwrap_err(), Code::UnknownSession);
-        // A session that is gone is no reason to go.
+        // The refusal does not close the connection.
         assert!(!peer.hello(hello_as("bob")).await.unwrap().resumed);
     }
 }

@@ -1,4 +1,4 @@
-//! Reading what is kept.
+//! History: pages of the stored log.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ fn seqs(page: &HistoryPage) -> Vec<u64> {
     page.events.iter().map(|event: &Event| event.seq.get()).collect()
 }
 
+/// Pages cover the whole log, forward and backward, without a gap or an overlap.
 pub async fn pages_cover_log_in_both_directions<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -40,6 +41,7 @@ pub async fn pages_cover_log_in_both_directions<F: TransportFactory>(shape: Shap
     assert_eq!(backward, (1..=23).rev().collect::<Vec<_>>());
 }
 
+/// A page begins next to the requested offset; an offset beyond the head is refused with 4403.
 pub async fn page_begins_at_requested_position<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -65,6 +67,7 @@ pub async fn page_begins_at_requested_position<F: TransportFactory>(shape: Shape
     bystander.ends_untouched(&world).await;
 }
 
+/// A limit over the maximum page returns a page of the maximum, and `more`.
 pub async fn a_huge_limit_is_cut_down<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().max_page(3);
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
@@ -79,6 +82,7 @@ pub async fn a_huge_limit_is_cut_down<F: TransportFactory>(shape: Shape) {
     assert_eq!((members.members.len(), members.more), (3, true));
 }
 
+/// A page of another epoch than the room's is refused with 4402.
 pub async fn another_epoch_is_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -97,6 +101,7 @@ pub async fn another_epoch_is_refused<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
+/// A page that would begin in the trimmed part begins at the first retained event.
 pub async fn trimmed_page_begins_at_first_retained<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(MemoryStore::new().keep_events(5));
     let world = World::<F>::with(shape, Setup { store, ..Setup::default() }).await;
@@ -109,7 +114,7 @@ pub async fn trimmed_page_begins_at_first_retained<F: TransportFactory>(shape: S
     assert_eq!((page.first, seqs(&page), page.more), (seq(8), vec![8, 9], true));
     let page = ann.history(&r, PageFrom::Before(seq(10)), 50).await.unwrap();
     assert_eq!((page.first, seqs(&page), page.more), (seq(8), vec![9, 8], false));
-    // Who follows from there is told of the gap.
+    // A subscription with a cursor in the trimmed part gets the status `gap`.
     let since = Cursor { seq: seq(3), ..world.head(&r).await };
     let status = ann.subscribe(&r, Some(since)).await.unwrap();
     assert_eq!((status.status, status.cursor.unwrap().seq), (Status::Gap, seq(7)));

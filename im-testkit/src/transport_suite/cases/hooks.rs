@@ -1,4 +1,4 @@
-//! The embedder's say: what a hook refuses is refused, in its words, and a hook that hangs holds up nobody else.
+//! Hooks: a refusal carries the hook's text, and a hook that hangs delays no other user.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use super::*;
 
 const WORDS: &str = "No shouting in here.";
 
-/// Refuses who shouts, never answers about who mumbles, and counts.
+/// Refuses `TEA!`, never answers for `mumble`, accepts everything else, and counts its calls.
 #[derive(Default)]
 struct Doorman {
     asked: AtomicU64,
@@ -39,7 +39,7 @@ async fn hooked<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<Doorman>) {
     (World::<F>::with(shape, setup).await, doorman)
 }
 
-/// A message is refused with this code and these words, and its id can be used again.
+/// Checks that a message is refused with `code` and `words`, and that its id can be used again.
 async fn refuses<F: TransportFactory>(shape: Shape, said: &str, code: Code, words: &str) {
     let (world, _) = hooked::<F>(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -50,20 +50,23 @@ async fn refuses<F: TransportFactory>(shape: Shape, said: &str, code: Code, word
     let command = ann.begin(message(&r, &id, said)).await;
     let refusal = ann.answer(command).await.unwrap_err();
     assert_eq!((refusal.code, refusal.message.as_str()), (code.number(), words));
-    assert_eq!(world.head(&r).await.seq, seq(1), "nothing was kept");
+    assert_eq!(world.head(&r).await.seq, seq(1), "nothing was stored");
     assert!(!ann.say_as(&r, &id, "tea, please").await.unwrap().duplicate);
     assert_eq!(ann.heard().await, "tea, please");
     bystander.ends_untouched(&world).await;
 }
 
+/// A hook's refusal reaches the sender as 4528 with the hook's own text.
 pub async fn hook_refuses_with_own_text<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, "TEA!", Code::Refused, WORDS).await;
 }
 
+/// A hook that exceeds its time-out refuses the command with 4201.
 pub async fn slow_hook_refuses<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, "mumble", Code::Overloaded, Code::Overloaded.meaning()).await;
 }
 
+/// A retry, or a conflict, is answered without calling the hook again.
 pub async fn a_retry_is_answered_without_asking<F: TransportFactory>(shape: Shape) {
     let (world, doorman) = hooked::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;

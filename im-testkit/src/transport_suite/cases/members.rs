@@ -1,4 +1,4 @@
-//! Who is in a room, and what follows from it.
+//! Members: joins, leaves, roles, bans, and their effect on subscriptions.
 
 use im_core::wire::{
     CommandBody, MemberAct, MemberChange, PageFrom, Role, RoomKind, RoomsPage, Status,
@@ -7,6 +7,8 @@ use im_core::{Code, Seq};
 
 use super::*;
 
+/// A removed or banned subscriber receives no event after the removal, gets `denied`, and is
+/// refused afterwards.
 pub async fn nothing_is_delivered_after_a_removal<F: TransportFactory>(shape: Shape) {
     for act in [MemberAct::Remove, MemberAct::Ban] {
         let world = World::<F>::new(shape).await;
@@ -34,14 +36,14 @@ pub async fn nothing_is_delivered_after_a_removal<F: TransportFactory>(shape: Sh
         }
         assert!(
             seen.iter().all(|seen| *seen <= removal.seq),
-            "nothing beyond {}: {seen:?}",
+            "no event beyond {}: {seen:?}",
             removal.seq
         );
         assert!(
             seen.windows(2).all(|pair| pair[1] == pair[0].next()),
-            "no hole before it: {seen:?}"
+            "no gap before the removal: {seen:?}"
         );
-        assert!(denied, "a notice says that it is over");
+        assert!(denied, "the status `denied` was pushed");
         let expected = if act == MemberAct::Ban { Code::Banned } else { Code::NotFound };
         assert_eq!(bob.subscribe(&r, None).await.unwrap_err(), expected);
         assert_eq!(bob.history(&r, PageFrom::Before(Seq::MAX), 5).await.unwrap_err(), expected);
@@ -49,7 +51,8 @@ pub async fn nothing_is_delivered_after_a_removal<F: TransportFactory>(shape: Sh
     }
 }
 
-/// The notice stands where the event of the leave would be.
+/// After a leave, `denied` with 4602 replaces the event of the leave, and nothing more is
+/// delivered.
 pub async fn leaver_receives_nothing_more<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -66,10 +69,10 @@ pub async fn leaver_receives_nothing_more<F: TransportFactory>(shape: Shape) {
     assert_eq!((notice.room, notice.status, notice.head), (r, Status::Denied, Seq::ZERO));
     assert_eq!((notice.code, notice.cursor), (Some(Code::Removed.number()), None));
     bob.say(&own, "alone").await.unwrap();
-    assert_eq!(bob.heard().await, "alone", "nothing else comes of the room that was left");
+    assert_eq!(bob.heard().await, "alone", "no further event of the room that was left");
 }
 
-/// Whoever may read without being a member stays subscribed.
+/// A leaver that may read the channel without membership stays subscribed.
 pub async fn leaver_of_open_channel_keeps_subscription<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let news = world.room("news", RoomKind::Channel, true, &["ann"]).await;
@@ -86,6 +89,7 @@ pub async fn leaver_of_open_channel_keeps_subscription<F: TransportFactory>(shap
     assert_eq!(bob.heard().await, "to all");
 }
 
+/// Member changes are events of the log; a repeated join is a duplicate.
 pub async fn member_changes_are_idempotent_events<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.room("r", RoomKind::Group, true, &["ann"]).await;
@@ -110,6 +114,7 @@ pub async fn member_changes_are_idempotent_events<F: TransportFactory>(shape: Sh
     );
 }
 
+/// Members may change no membership; moderators may remove members, but not the owner.
 pub async fn roles_decide_member_changes<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob", "eve"]).await;
@@ -125,6 +130,7 @@ pub async fn roles_decide_member_changes<F: TransportFactory>(shape: Shape) {
     assert_eq!(bob.member(&r, "ann", MemberAct::Remove).await.unwrap_err(), Code::Forbidden);
 }
 
+/// A banned user can neither join nor be added until the ban is lifted.
 pub async fn ban_lasts_until_lifted<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.room("r", RoomKind::Group, true, &["ann", "bob"]).await;
@@ -142,7 +148,7 @@ pub async fn ban_lasts_until_lifted<F: TransportFactory>(shape: Shape) {
     assert_eq!(bob.heard().await, "back");
 }
 
-/// Members and rooms are listed in pages.
+/// Pages of members and of rooms cover all entries, each once.
 pub async fn members_and_rooms_page<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let names: Vec<String> = (0..7).map(|n| format!("u{n}")).collect();
@@ -175,6 +181,7 @@ pub async fn members_and_rooms_page<F: TransportFactory>(shape: Shape) {
     assert_eq!(rooms, ["r0", "r1", "r2", "r3", "r4"]);
 }
 
+/// Of concurrent creations of one room id, one succeeds. Clients cannot create direct rooms.
 pub async fn a_room_is_made_once<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut peers = [world.peer("ann").await, world.peer("bob").await];
@@ -182,7 +189,7 @@ pub async fn a_room_is_made_once<F: TransportFactory>(shape: Shape) {
     let making = peers.iter_mut().map(|peer| peer.create(&r, RoomKind::Group, false, &[]));
     let made = futures::future::join_all(making).await;
     assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1, "{made:?}");
-    // It is closed, so the other one learns no more than that its id cannot be used.
+    // The room is closed, so the refusal reveals only that the id cannot be used.
     assert_eq!(made.iter().filter(|made| **made == Err(Code::Forbidden)).count(), 1, "{made:?}");
     assert_eq!(
         peers[0].create(&room("d"), RoomKind::Direct, true, &[]).await.unwrap_err(),

@@ -1,4 +1,6 @@
-//! The cases, by what they are about. Each is one function of the shape in which it runs.
+//! The cases of the suite, one module for each subject.
+//!
+//! Each case is one function of the shape in which it runs. Its doc comment states what it proves.
 
 pub mod bad_input;
 mod bystander;

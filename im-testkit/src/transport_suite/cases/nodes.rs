@@ -1,4 +1,4 @@
-//! Two engines on one store. These run only where there are two.
+//! Two engines on one store. These cases run in [`Shape::Two`] only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use im_core::{Code, Cursor, Seq, UserId};
 use super::upkeep::{last, reads_on};
 use super::*;
 
-/// Hints never arrive; only the comparison with the store finds what is new.
+/// All hints are lost; only the periodic comparison with the store finds changes.
 fn deaf() -> Setup {
     Setup {
         config: EngineConfig::default()
@@ -21,6 +21,7 @@ fn deaf() -> Setup {
     }
 }
 
+/// Events of the other engine are found by the head check when their hints are lost.
 pub async fn quiet_room_recovers_lost_hint<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, deaf()).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -35,13 +36,14 @@ pub async fn quiet_room_recovers_lost_hint<F: TransportFactory>(shape: Shape) {
     assert_eq!(bob.heard().await, "yes");
 }
 
+/// State of the other engine is found when its hint is lost.
 pub async fn a_lost_state_hint_is_found<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, deaf()).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "bob").await);
     ann.subscribe(&r, None).await.unwrap();
     let stamp = bob.put_state(&r, "k", "v", None).await.unwrap();
-    // A snapshot may come in place of an update: the engines have just learnt of each other.
+    // A snapshot may replace the update: the engines have just discovered each other.
     let update = match ann.push().await {
         Push::State(update) => update,
         Push::Snapshot(Snapshot { mut entries, .. }) if entries.len() == 1 => entries.remove(0),
@@ -50,6 +52,7 @@ pub async fn a_lost_state_hint_is_found<F: TransportFactory>(shape: Shape) {
     assert_eq!((update.stamp, &update.from), (stamp, &user("bob")));
 }
 
+/// With every other hint lost, all events are delivered in order.
 pub async fn every_other_hint_lost_loses_nothing<F: TransportFactory>(shape: Shape) {
     let count = std::sync::atomic::AtomicUsize::new(0);
     let every_other =
@@ -67,6 +70,7 @@ pub async fn every_other_hint_lost_loses_nothing<F: TransportFactory>(shape: Sha
     }
 }
 
+/// Ephemeral messages and kicks reach connections on the other engine.
 pub async fn signals_kicks_and_removals_cross_over<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -80,6 +84,7 @@ pub async fn signals_kicks_and_removals_cross_over<F: TransportFactory>(shape: S
     bob.ended_with(Code::Kicked).await;
 }
 
+/// A session resumes on either engine in turn, with its checkpoint, and loses no event.
 pub async fn session_moves_between_engines<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -100,6 +105,7 @@ pub async fn session_moves_between_engines<F: TransportFactory>(shape: Shape) {
     }
 }
 
+/// A session that was ended on the other engine is disconnected when the hint is lost.
 pub async fn a_lost_kick_is_found<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, deaf()).await;
     let (mut here, mut there) = (world.nth_peer(0, "ann").await, world.nth_peer(1, "ann").await);
@@ -109,6 +115,7 @@ pub async fn a_lost_kick_is_found<F: TransportFactory>(shape: Shape) {
     assert_eq!(here.ping().await, Ok(()));
 }
 
+/// A session that was resumed on the other engine is disconnected when the hint is lost.
 pub async fn a_lost_takeover_is_found<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, deaf()).await;
     let mut older = world.nth_peer(0, "ann").await;
@@ -118,6 +125,7 @@ pub async fn a_lost_takeover_is_found<F: TransportFactory>(shape: Shape) {
     assert_eq!(newer.ping().await, Ok(()));
 }
 
+/// A room that was deleted on the other engine is denied when the hint is lost.
 pub async fn a_lost_deletion_is_found<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, deaf()).await;
     let r = world.group("r", &["bob"]).await;
@@ -128,6 +136,8 @@ pub async fn a_lost_deletion_is_found<F: TransportFactory>(shape: Shape) {
     assert_eq!((&status.room, status.status), (&r, Status::Denied));
 }
 
+/// A user erased on the other engine is disconnected, and leaves the windows, when the hint is
+/// lost.
 pub async fn a_lost_erasure_is_found<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, deaf()).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -139,7 +149,7 @@ pub async fn a_lost_erasure_is_found<F: TransportFactory>(shape: Shape) {
     bob.ended_with(Code::Kicked).await;
     assert_eq!(ann.event().await.from, UserId::erased());
     let begin = Cursor { seq: Seq::ZERO, ..world.head(&r).await };
-    // Until the comparison, the window there may still have it.
+    // Until the comparison, the window of that engine may still have the event.
     loop {
         let mut again = world.nth_peer(1, "ann").await;
         again.subscribe(&r, Some(begin)).await.unwrap();

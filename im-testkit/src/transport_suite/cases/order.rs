@@ -1,4 +1,4 @@
-//! Dense order: one order for all, in which every sender's own order is kept.
+//! Dense order: all subscribers see one order, which keeps the sender order of each member.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,8 @@ use im_core::{MessageId, Seq};
 
 use super::*;
 
-/// All subscribers see one order, which keeps the order of each sender.
+/// All subscribers receive the same dense order, in which the order of each sender is kept. The
+/// acks name the same offsets.
 pub async fn all_subscribers_see_one_order<F: TransportFactory>(shape: Shape) {
     const EACH: usize = 40;
     let world = World::<F>::new(shape).await;
@@ -41,13 +42,13 @@ pub async fn all_subscribers_see_one_order<F: TransportFactory>(shape: Shape) {
     let seqs: Vec<Seq> = order.iter().map(|event| event.seq).collect();
     assert_eq!(seqs, (2..=EACH as u64 * 3 + 1).map(seq).collect::<Vec<_>>());
     for (name, (receipts, events)) in names.iter().zip(&results) {
-        assert_eq!(events, order, "all see the same");
+        assert_eq!(events, order, "all subscribers receive the same events");
         let own: Vec<_> = order.iter().filter(|event| event.from == user(name)).collect();
         let texts: Vec<String> = own.iter().filter_map(|event| text(event)).collect();
         assert_eq!(
             texts,
             (0..EACH).map(|n| n.to_string()).collect::<Vec<_>>(),
-            "{name}'s own order"
+            "{name}'s sender order"
         );
         assert!(
             own.iter()
@@ -56,6 +57,7 @@ pub async fn all_subscribers_see_one_order<F: TransportFactory>(shape: Shape) {
     }
 }
 
+/// A subscription from a cursor misses no event while another member sends.
 pub async fn subscribing_under_load_misses_nothing<F: TransportFactory>(shape: Shape) {
     const COUNT: u64 = 120;
     let world = World::<F>::new(shape).await;

@@ -1,4 +1,4 @@
-//! Coming back: whole, or told where it is not.
+//! Resume: every later event is delivered, or the status says `gap`, `reset` or `denied`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use im_core::{Code, Cursor, Epoch, MessageId, RoomId, Seq};
 
 use super::*;
 
-/// Where in a conversation the connection is cut.
+/// The step of a conversation after which the connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Dialled,
@@ -47,16 +47,16 @@ const STEPS: [Step; 15] = [
     Step::SendRetried,
 ];
 
-/// What a client remembers over its connections.
+/// What a client keeps across its connections.
 struct Memory {
     token: Option<ResumeToken>,
     rev: Option<u64>,
-    /// Where its reading stands, and where the server's checkpoint does, as far as it knows.
+    /// The cursor of the client, and the last one that the server is known to have stored.
     cursor: Cursor,
     confirmed: Option<Cursor>,
-    /// Messages that it has written and that have no receipt, in their order.
+    /// Messages that were written and not acked, in their order.
     pending: Vec<MessageId>,
-    /// All messages that it ever wrote, in their order.
+    /// All messages that were ever written, in their order.
     wrote: Vec<MessageId>,
 }
 
@@ -67,7 +67,8 @@ struct Story<F> {
     cut_at: Step,
 }
 
-/// A cut at any step loses no event and delivers none twice.
+/// A cut at any step loses no event and delivers none twice; all messages are stored once, in
+/// order.
 pub async fn cut_at_any_step_delivers_once<F: TransportFactory>(shape: Shape) {
     for cut_at in STEPS {
         let world = World::<F>::new(shape).await;
@@ -179,7 +180,7 @@ impl<F: TransportFactory> Story<F> {
         self.send(peer).await;
     }
 
-    /// Comes back once more, and does not get far.
+    /// Resumes once and is cut again at one of the later steps.
     async fn second_epoch(&mut self, peer: &mut Peer) {
         let hello = hello_again("ann", self.memory.token.clone().expect("it was welcomed"));
         let resume = CommandBody::Resume { cursors: self.differing(), rev: self.memory.rev };
@@ -197,7 +198,7 @@ impl<F: TransportFactory> Story<F> {
         peer.begin(message(&self.room, &first, first.as_str())).await;
     }
 
-    /// The cursors that the server does not know.
+    /// The cursors that differ from the server's checkpoint.
     fn differing(&self) -> Vec<(RoomId, Cursor)> {
         let known = self.memory.rev.is_some() && self.memory.confirmed == Some(self.memory.cursor);
         if known { vec![] } else { vec![(self.room.clone(), self.memory.cursor)] }
@@ -209,7 +210,7 @@ impl<F: TransportFactory> Story<F> {
             None => _ = peer.welcome_as("ann").await,
         }
         let resumed = match peer.resume(self.differing(), self.memory.rev).await {
-            // The server has heard more than we know: then it is told everything.
+            // The server's checkpoint is newer than the client's revision: send all cursors.
             Err(Code::StaleCheckpoint) => {
                 peer.resume(vec![(self.room.clone(), self.memory.cursor)], None).await
             }
@@ -223,17 +224,12 @@ impl<F: TransportFactory> Story<F> {
         }
     }
 
-    /// Reads one event; drops what it has already.
+    /// Reads one event and drops a redelivery.
     async fn read(&mut self, peer: &mut Peer) {
         let event = peer.event().await;
         assert_eq!(event.epoch, self.memory.cursor.epoch);
         if event.seq > self.memory.cursor.seq {
-            assert_eq!(
-                event.seq,
-                self.memory.cursor.seq.next(),
-                "cut at {:?}: a hole",
-                self.cut_at
-            );
+            assert_eq!(event.seq, self.memory.cursor.seq.next(), "cut at {:?}: a gap", self.cut_at);
             self.memory.cursor.seq = event.seq;
         }
     }
@@ -249,12 +245,14 @@ impl<F: TransportFactory> Story<F> {
         let wrote: Vec<String> = self.memory.wrote.iter().map(ToString::to_string).collect();
         assert_eq!(
             own, wrote,
-            "cut at {:?}: all that was written is kept, once, in order",
+            "cut at {:?}: every written message is stored once, in order",
             self.cut_at
         );
     }
 }
 
+/// Each cursor of a `resume` gets `ok`, `gap`, `reset` or `denied`, and events continue exactly
+/// from the cursor in the answer.
 pub async fn cursor_is_answered_whole_or_refused<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(MemoryStore::new().keep_events(10));
     let world = World::<F>::with(shape, Setup { store, ..Setup::default() }).await;
@@ -293,7 +291,7 @@ pub async fn cursor_is_answered_whole_or_refused<F: TransportFactory>(shape: Sha
     assert_eq!(brief("epoch"), (Status::Reset, Some(21), None));
     assert_eq!(brief("denied"), (Status::Denied, None, Some(Code::NotFound.number())));
     assert_eq!(brief("nowhere"), (Status::Denied, None, Some(Code::NotFound.number())));
-    // What follows begins where each answer says.
+    // Events continue after the cursor of each answer.
     let mut next =
         HashMap::from([("ok", 16), ("gap", 12), ("ahead", 22), ("epoch", 22), ("level", 22)]);
     read_on(&mut bob, &mut next, 6 + 10).await;
@@ -304,11 +302,11 @@ pub async fn cursor_is_answered_whole_or_refused<F: TransportFactory>(shape: Sha
     assert!(next.values().all(|next| *next == 23), "{next:?}");
 }
 
-/// Reads so many events, each of which must be the next one of its room.
+/// Reads `count` events, each of which must be the next one of its room.
 async fn read_on(peer: &mut Peer, next: &mut HashMap<&str, u64>, count: usize) {
     for _ in 0..count {
         let event = peer.event().await;
-        let expected = next.get_mut(event.room.as_str()).expect("a room that may be read");
+        let expected = next.get_mut(event.room.as_str()).expect("an event of an accessible room");
         assert_eq!(event.seq, seq(*expected), "{}", event.room);
         *expected += 1;
     }
@@ -322,6 +320,7 @@ fn last_words(room: &RoomId) -> im_core::engine::Publish {
     )
 }
 
+/// `subscribe` with a cursor is answered as `resume` would: `ok` from the cursor, or `reset`.
 pub async fn subscribe_with_cursor_equals_resume<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -343,6 +342,7 @@ pub async fn subscribe_with_cursor_equals_resume<F: TransportFactory>(shape: Sha
     assert_eq!(ann.subscribe(&room("nowhere"), None).await.unwrap_err(), Code::NotFound);
 }
 
+/// A thousand rooms resume from the checkpoint in one message; only new events are delivered.
 pub async fn thousand_rooms_resume_in_one_message<F: TransportFactory>(shape: Shape) {
     const ROOMS: usize = 1000;
     const NEWS: usize = 7;
@@ -367,7 +367,7 @@ pub async fn thousand_rooms_resume_in_one_message<F: TransportFactory>(shape: Sh
     }
     let mut ann = world.dial().await;
     let hello = CommandBody::Hello(Box::new(hello_again("ann", token)));
-    // One room differs from the checkpoint.
+    // Only one room differs from the checkpoint.
     let differing = vec![cursors[0].clone()];
     let ids =
         ann.batch(vec![hello, CommandBody::Resume { cursors: differing, rev: Some(rev) }]).await;
@@ -386,6 +386,7 @@ pub async fn thousand_rooms_resume_in_one_message<F: TransportFactory>(shape: Sh
     assert_eq!(heard, expected);
 }
 
+/// A `resume` with another revision than the stored one is refused; the right one continues.
 pub async fn stale_checkpoint_is_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -409,6 +410,8 @@ pub async fn stale_checkpoint_is_refused<F: TransportFactory>(shape: Shape) {
     assert_eq!(again.heard().await, "hello");
 }
 
+/// After a reconnect, delivery continues after the confirmed cursor, not after the last delivered
+/// event.
 pub async fn checkpoint_sets_resume_position<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -431,6 +434,7 @@ pub async fn checkpoint_sets_resume_position<F: TransportFactory>(shape: Shape) 
     assert_eq!(again.event().await.seq, seq(5));
 }
 
+/// A confirmed cursor beyond what was delivered skips no event.
 pub async fn checkpoint_beyond_delivered_is_ignored<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -446,6 +450,7 @@ pub async fn checkpoint_beyond_delivered_is_ignored<F: TransportFactory>(shape: 
     assert_eq!(again.heard().await, "last words");
 }
 
+/// A user banned while disconnected gets `denied` on resume.
 pub async fn membership_is_checked_again_on_resume<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -467,6 +472,7 @@ pub async fn membership_is_checked_again_on_resume<F: TransportFactory>(shape: S
     );
 }
 
+/// A subscription over the bound per session is refused with 4508 until another one ends.
 pub async fn rooms_per_session_are_bounded<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().max_rooms_per_session(2);
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
@@ -484,6 +490,7 @@ pub async fn rooms_per_session_are_bounded<F: TransportFactory>(shape: Shape) {
     assert!(ann.subscribe(&cursors[2].0, None).await.is_ok());
 }
 
+/// An unsubscribed room delivers nothing more; other rooms continue.
 pub async fn unsubscribed_room_is_quiet<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (r, other) = (world.group("r", &["ann"]).await, world.group("other", &["ann"]).await);

@@ -1,4 +1,4 @@
-//! The order of one's own messages, where one is refused for the time being while others are under way behind it.
+//! Sender order: one send is refused retryably while later sends of the session are in flight.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::*;
 use crate::faulty_store::{Fault, FaultyStore, Operation};
 use crate::transport_suite::async_trait;
 
-/// A world whose store can fail, and in which each append is a batch of its own.
+/// A world whose store can fail, with one append a batch.
 async fn faulty<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<FaultyStore>) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let config = EngineConfig::default().append_batch(1);
@@ -19,7 +19,7 @@ async fn faulty<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<FaultyStore
     (World::<F>::with(shape, setup).await, store)
 }
 
-/// Sends these in one message. Gives the answers, in the order of the sends.
+/// Sends the messages in one frame batch and returns their answers in the order of the sends.
 async fn pipelined(
     peer: &mut Peer,
     room: &RoomId,
@@ -41,6 +41,8 @@ async fn said<F: TransportFactory>(world: &World<F>, room: &RoomId) -> Vec<Strin
     world.said(room).await.into_iter().map(|(_, words)| words).collect()
 }
 
+/// Later sends of a batch are refused with 4206 until the first one, refused retryably, is retried.
+/// The retried batch is stored in the order sent.
 pub async fn sends_behind_refusal_wait_for_retry<F: TransportFactory>(shape: Shape) {
     for fault in [Fault::UnknownBefore, Fault::UnknownAfter, Fault::Unavailable, Fault::Full] {
         let (world, store) = faulty::<F>(shape).await;
@@ -56,14 +58,14 @@ pub async fn sends_behind_refusal_wait_for_retry<F: TransportFactory>(shape: Sha
         assert!(matches!(first.code, 4100 | 4202), "{first:?}");
         for waits in [second, third] {
             assert_eq!(waits.code, Code::SenderOrder.number());
-            assert!(waits.retry_after.is_some(), "it says when to come again at the latest");
+            assert!(waits.retry_after.is_some(), "the refusal has a retry delay");
         }
         assert_eq!(codes(&pipelined(&mut ann, &r, &all).await), [Ok(()); 3]);
         assert_eq!(said(&world, &r).await, ["a", "b", "c"]);
     }
 }
 
-/// Of several refused sends, the retry of the first must come first.
+/// After several refusals, only the retry of the first send unblocks the session.
 pub async fn first_refused_send_comes_first<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let world = World::<F>::with(shape, Setup { store: store.clone(), ..Setup::default() }).await;
@@ -71,7 +73,7 @@ pub async fn first_refused_send_comes_first<F: TransportFactory>(shape: Shape) {
     let mut ann = world.peer("ann").await;
     let [a, b, c] = [(); 3].map(|()| MessageId::random());
     let all = [(&a, "a"), (&b, "b"), (&c, "c")];
-    // However they are shared out to batches.
+    // The result must not depend on how the sends are split into batches.
     store.fail(Operation::Append, Fault::Unavailable);
     for _ in 0..2 {
         assert!(pipelined(&mut ann, &r, &all).await.iter().all(Result::is_err));
@@ -85,6 +87,7 @@ pub async fn first_refused_send_comes_first<F: TransportFactory>(shape: Shape) {
     assert_eq!(said(&world, &r).await, ["a", "b", "c"]);
 }
 
+/// A resend in the same batch as the refused sends is stored in the order sent.
 pub async fn immediate_resend_keeps_sender_order<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -97,6 +100,7 @@ pub async fn immediate_resend_keeps_sender_order<F: TransportFactory>(shape: Sha
     assert_eq!(said(&world, &r).await, ["a", "b"]);
 }
 
+/// Sender order holds for sends in separate messages and after repeated failures.
 pub async fn sender_order_holds_across_messages<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -112,12 +116,12 @@ pub async fn sender_order_holds_across_messages<F: TransportFactory>(shape: Shap
     assert_eq!(said(&world, &r).await, ["a", "b"]);
 }
 
-/// A refusal delays no other room, session or user.
+/// A retryable refusal delays no other room, session or user.
 pub async fn refusal_blocks_no_other_sender<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
     let elsewhere = world.group("elsewhere", &["ann"]).await;
-    // All on one engine.
+    // All on one engine, so that they share its shards.
     let mut ann = world.nth_peer(0, "ann").await;
     let mut other_device = world.nth_peer(0, "ann").await;
     let mut bob = world.nth_peer(0, "bob").await;
@@ -131,6 +135,7 @@ pub async fn refusal_blocks_no_other_sender<F: TransportFactory>(shape: Shape) {
     assert_eq!(said(&world, &r).await, ["from my phone", "hello"]);
 }
 
+/// A final refusal, such as a conflict, does not block later sends.
 pub async fn final_refusal_blocks_nothing<F: TransportFactory>(shape: Shape) {
     let (world, _) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -145,7 +150,7 @@ pub async fn final_refusal_blocks_nothing<F: TransportFactory>(shape: Shape) {
     assert_eq!(ann.say_as(&foreign, &c, "c").await.unwrap_err(), Code::NotFound);
 }
 
-/// Has nothing against anybody, and wants to be asked.
+/// A hook that accepts every action, so that each append is preceded by a lookup.
 struct Asked;
 
 #[async_trait]
@@ -155,7 +160,8 @@ impl Hooks for Asked {
     }
 }
 
-/// Where a hook is asked, a retry is answered before it comes to the store, and a retry may fail to be looked up.
+/// With hooks, a retry that is acked from the idempotency record, without an append, unblocks later
+/// sends. If the lookup fails, the later sends stay refused with 4206.
 pub async fn retry_without_store_unblocks_next<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let config = EngineConfig::default().append_batch(1);

@@ -1,4 +1,4 @@
-//! Sessions: several devices, ending them, and a server that goes away.
+//! Sessions: several devices, ending sessions, draining a server.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use im_core::{Code, DeviceId};
 
 use super::*;
 
+/// A device sees all sessions of its user and can end one; the ended session cannot be resumed.
 pub async fn listed_device_can_end_another<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (mut phone, mut laptop) = (world.dial().await, world.dial().await);
@@ -24,6 +25,7 @@ pub async fn listed_device_can_end_another<F: TransportFactory>(shape: Shape) {
     assert_eq!(again.hello(hello_again("ann", token)).await.unwrap_err(), Code::UnknownSession);
 }
 
+/// A session of another user cannot be ended: the answer is 4520, as for an unknown one.
 pub async fn foreign_session_cannot_be_ended<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (mut ann, mut eve) = (world.peer("ann").await, world.peer("eve").await);
@@ -32,6 +34,7 @@ pub async fn foreign_session_cannot_be_ended<F: TransportFactory>(shape: Shape) 
     assert_eq!(ann.ping().await, Ok(()));
 }
 
+/// After `logout` the connection closes and the session cannot be resumed.
 pub async fn logout_ends_session_for_good<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut ann = world.peer("ann").await;
@@ -42,6 +45,7 @@ pub async fn logout_ends_session_for_good<F: TransportFactory>(shape: Shape) {
     assert_eq!(again.hello(hello_again("ann", token)).await.unwrap_err(), Code::UnknownSession);
 }
 
+/// The service disconnects all sessions of a user; other users stay connected.
 pub async fn service_ends_all_sessions_of_user<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (mut first, mut second, mut other) =
@@ -52,6 +56,8 @@ pub async fn service_ends_all_sessions_of_user<F: TransportFactory>(shape: Shape
     assert_eq!(other.ping().await, Ok(()));
 }
 
+/// A draining server disconnects with 4001 and a retry delay, loses no message, and accepts no new
+/// connection.
 pub async fn draining_server_sends_retry_delay<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -65,20 +71,20 @@ pub async fn draining_server_sends_retry_delay<F: TransportFactory>(shape: Shape
         assert_eq!(ended.code, Some(Code::Draining.number()));
         assert!(
             ended.disconnect.is_some_and(|disconnect| disconnect.retry_after.is_some()),
-            "it says when to come back"
+            "the disconnect has a retry delay"
         );
         drop(ann);
     };
     futures::future::join(draining, leaving).await;
     assert_eq!(world.said(&r).await.len(), 1);
-    // Nobody new comes in, however the transport says so.
+    // New connections are refused, in whatever way the transport reports it.
     match world.try_dial(world.nth(0)).await {
         Err(refused) => assert!(refused.code.is_none_or(|code| code == Code::Draining.number())),
         Ok(mut peer) => peer.ended_with(Code::Draining).await,
     }
 }
 
-/// Of connections that resume one session at the same time, one keeps it.
+/// Of connections that resume one session concurrently, exactly one keeps it.
 pub async fn concurrent_resumes_leave_one_connection<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(
         shape,
@@ -105,9 +111,10 @@ pub async fn concurrent_resumes_leave_one_connection<F: TransportFactory>(shape:
         let (_, ended, _) = futures::future::select_all(ends).await;
         peers.remove(ended);
     }
-    assert_eq!(peers[0].ping().await, Ok(()), "the last to take it has it");
+    assert_eq!(peers[0].ping().await, Ok(()), "the remaining connection owns the session");
 }
 
+/// A session over the bound per user ends the one that was unused for longest.
 pub async fn excess_session_ends_longest_unused<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().max_sessions_per_user(2);
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;

@@ -1,4 +1,4 @@
-//! Readers who take their time.
+//! Slow subscribers: bounded outboxes, catch-up, disconnects.
 
 use im_core::engine::SlowSubscriber;
 use im_core::wire::{Push, Value};
@@ -7,7 +7,7 @@ use im_core::{Code, Cursor, RoomId};
 use super::bystander::Bystander;
 use super::*;
 
-/// More than a socket's buffers hold on their way, and far more than an outbox does.
+/// More events than socket buffers hold, and far more than an outbox does.
 pub(super) const COUNT: u64 = 1500;
 const WORDS: usize = 8 * 1024;
 
@@ -36,7 +36,7 @@ pub(super) async fn flood<F: TransportFactory>(world: &World<F>, r: &RoomId) {
     }
 }
 
-/// A slow subscriber catches up on all publications.
+/// A slow subscriber catches up on every event in order, and gets the newest state.
 pub async fn slow_subscriber_loses_nothing_durable<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, small(SlowSubscriber::CatchUp)).await;
     let bystander = Bystander::new(&world).await;
@@ -70,6 +70,8 @@ pub async fn slow_subscriber_loses_nothing_durable<F: TransportFactory>(shape: S
     bystander.ends_untouched(&world).await;
 }
 
+/// With `SlowSubscriber::Disconnect`, a slow subscriber is disconnected with 4203 and can read the
+/// rest after a reconnect.
 pub async fn disconnected_slow_subscriber_resumes<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, small(SlowSubscriber::Disconnect)).await;
     let bystander = Bystander::new(&world).await;
@@ -79,16 +81,16 @@ pub async fn disconnected_slow_subscriber_resumes<F: TransportFactory>(shape: Sh
     let token = slow.token();
     flood(&world, &r).await;
     slow.ended_with(Code::SlowSubscriber).await;
-    let disconnect = slow.ended().await.disconnect.expect("a farewell");
+    let disconnect = slow.ended().await.disconnect.expect("a disconnect frame");
     assert_eq!(
         (disconnect.code, disconnect.message.as_str()),
         (4203, Code::SlowSubscriber.meaning())
     );
     cursor.seq = slow.drain_events(cursor.seq);
-    assert!(cursor.seq.get() < COUNT + 1, "it cannot have got everything");
+    assert!(cursor.seq.get() < COUNT + 1, "the outbox overflowed before the last event");
     let mut again = world.dial().await;
     again.hello(hello_again("bob", token)).await.unwrap();
-    // This time it reads.
+    // The new connection reads the rest from the history.
     let head = world.head(&r).await;
     while cursor.seq < head.seq {
         let page = again.history(&r, im_core::wire::PageFrom::After(cursor.seq), 50).await.unwrap();

@@ -1,4 +1,4 @@
-//! State: the newest value wins, everywhere.
+//! Keyed state: the newest version wins on every engine.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,8 @@ fn in_ms(ahead: i64) -> Stamp {
     Stamp { ms: Timestamp::from_millis((now + ahead) as u64), counter: 0, node: NodeId(1) }
 }
 
-/// The newest value is pushed to subscribers and is in the snapshot of new ones.
+/// The newest value is pushed to subscribers and is in the snapshot of new ones. State is not part
+/// of the log.
 pub async fn newest_state_reaches_new_subscribers<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -37,7 +38,7 @@ pub async fn newest_state_reaches_new_subscribers<F: TransportFactory>(shape: Sh
     assert_eq!(world.head(&r).await.seq, seq(1), "state is not in the log");
 }
 
-/// An older value is refused and changes nothing.
+/// A version that is not newer is refused as stale on every engine and changes nothing.
 pub async fn older_value_changes_nothing<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -46,7 +47,7 @@ pub async fn older_value_changes_nothing<F: TransportFactory>(shape: Shape) {
     bob.subscribe(&r, None).await.unwrap();
     let newer = in_ms(1_000);
     assert_eq!(ann.put_state(&r, "k", "new", Some(newer)).await, Ok(newer));
-    // Wait until the news has spread: then the same is refused everywhere.
+    // Wait until the update has reached the other engine, so that both refuse the same.
     assert_eq!(bob.state().await.stamp, newer);
     for peer in [&mut ann, &mut bob] {
         assert_eq!(peer.put_state(&r, "k", "same", Some(newer)).await.unwrap_err(), Code::Stale);
@@ -60,11 +61,12 @@ pub async fn older_value_changes_nothing<F: TransportFactory>(shape: Shape) {
         );
     }
     let latest = bob.put_state(&r, "k", "newest", None).await.unwrap();
-    assert!(latest > newer, "a stamp of the server's own is newer than what it has seen");
+    assert!(latest > newer, "a stamp of the server is newer than all stamps it has seen");
     assert_eq!(bob.state().await.stamp, latest);
     bystander.ends_untouched(&world).await;
 }
 
+/// A stamp a minute ahead of the server's clock is refused and does not affect later stamps.
 pub async fn a_stamp_far_ahead_is_refused<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let bystander = Bystander::new(&world).await;
@@ -82,6 +84,7 @@ pub async fn a_stamp_far_ahead_is_refused<F: TransportFactory>(shape: Shape) {
     bystander.ends_untouched(&world).await;
 }
 
+/// A removed key is pushed without a value and refuses values older than the removal.
 pub async fn removed_key_refuses_older_values<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -95,6 +98,7 @@ pub async fn removed_key_refuses_older_values<F: TransportFactory>(shape: Shape)
     assert_eq!(ann.put_state(&r, "k", "again", Some(set)).await.unwrap_err(), Code::Stale);
 }
 
+/// Only members whose role may write can put state; non-members and readers are refused.
 pub async fn only_members_write_state<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.room("r", im_core::wire::RoomKind::Channel, true, &["ann"]).await;
@@ -105,6 +109,8 @@ pub async fn only_members_write_state<F: TransportFactory>(shape: Shape) {
     assert!(world.peer("ann").await.put_state(&r, "k", "v", None).await.is_ok());
 }
 
+/// A key or bytes over the room's limit are refused with 4508. Present keys may change, and a
+/// removal frees its share.
 pub async fn state_over_room_limit_is_refused<F: TransportFactory>(shape: Shape) {
     let mut limits = StateLimits::default();
     (limits.max_keys, limits.max_bytes) = (2, 300);
@@ -112,7 +118,7 @@ pub async fn state_over_room_limit_is_refused<F: TransportFactory>(shape: Shape)
     let world = World::<F>::with(shape, Setup { config, ..Setup::default() }).await;
     let bystander = Bystander::new(&world).await;
     let (few, large) = (world.group("few", &["ann"]).await, world.group("large", &["ann"]).await);
-    // One connection, and so one engine: how much a room holds is looked at where it is written.
+    // One connection, and so one engine: the limit is checked on the engine that writes.
     let mut ann = world.peer("ann").await;
     ann.subscribe(&few, None).await.unwrap();
     ann.subscribe(&large, None).await.unwrap();
@@ -129,7 +135,7 @@ pub async fn state_over_room_limit_is_refused<F: TransportFactory>(shape: Shape)
     assert_eq!(ann.state().await.room, large);
     let more = ann.put_state(&large, "b", &"y".repeat(200), None).await;
     assert_eq!(more.unwrap_err(), Code::TooMany, "more bytes");
-    // What is there may change, and what goes makes room.
+    // A present key may change, and a removed one frees its share.
     ann.put_state(&few, "a", "w", None).await.unwrap();
     ann.remove_state(&few, "b", None).await.unwrap();
     ann.put_state(&few, "c", "v", None).await.unwrap();
@@ -138,6 +144,7 @@ pub async fn state_over_room_limit_is_refused<F: TransportFactory>(shape: Shape)
     bystander.ends_untouched(&world).await;
 }
 
+/// State survives a shutdown and restart of the engines.
 pub async fn state_survives_clean_restart<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann"]).await;

@@ -1,4 +1,4 @@
-//! A store that fails: the sender is told, nothing is lost, and it goes on afterwards.
+//! Store failures: the sender gets a code, nothing is lost, and service resumes with the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,12 @@ async fn faulty<F: TransportFactory>(shape: Shape) -> (World<F>, Arc<FaultyStore
     (world, store)
 }
 
+/// A full store refuses a send with 4202; nothing is stored, and a retry is stored once.
 pub async fn full_store_refuses_and_stores_nothing<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, Fault::Full, "full").await;
 }
 
+/// An unavailable store refuses a send with 4202; nothing is stored, and a retry is stored once.
 pub async fn failing_store_refuses_and_stores_nothing<F: TransportFactory>(shape: Shape) {
     refuses::<F>(shape, Fault::Unavailable, "unavailable").await;
 }
@@ -42,14 +44,18 @@ async fn refuses<F: TransportFactory>(shape: Shape, fault: Fault, why: &str) {
     assert_eq!(refusal.code, 4202);
     assert!(refusal.message.contains(why), "{}", refusal.message);
     assert!(refusal.message.contains("nothing was stored"), "{}", refusal.message);
-    assert_eq!(world.head(&r).await.seq, seq(2), "nothing was kept");
-    assert!(!ann.say_as(&r, &id, "during").await.unwrap().duplicate, "nothing had been kept");
-    assert!(ann.say_as(&r, &id, "during").await.unwrap().duplicate, "it is kept once");
+    assert_eq!(world.head(&r).await.seq, seq(2), "nothing was stored");
+    assert!(
+        !ann.say_as(&r, &id, "during").await.unwrap().duplicate,
+        "the refused send was not stored"
+    );
+    assert!(ann.say_as(&r, &id, "during").await.unwrap().duplicate, "the retry was stored once");
     assert_eq!(world.head(&r).await.seq, seq(3));
     assert_eq!((ann.heard().await, ann.heard().await), ("before".into(), "during".into()));
     bystander.ends_untouched(&world).await;
 }
 
+/// After 4100, a retry stores the message once, or is a duplicate if it was stored.
 pub async fn retry_settles_unknown_outcome<F: TransportFactory>(shape: Shape) {
     for (fault, kept) in [(Fault::UnknownBefore, false), (Fault::UnknownAfter, true)] {
         let (world, store) = faulty::<F>(shape).await;
@@ -65,7 +71,7 @@ pub async fn retry_settles_unknown_outcome<F: TransportFactory>(shape: Shape) {
     }
 }
 
-/// Connections stay open while the store is away, and commands work again afterwards.
+/// Connections stay open while the store is unavailable, and commands work again afterwards.
 pub async fn connections_survive_absent_store<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -83,6 +89,7 @@ pub async fn connections_survive_absent_store<F: TransportFactory>(shape: Shape)
     assert_eq!(bob.heard().await, "well again");
 }
 
+/// A panic in the store fails one command with 4100; the connection and later commands work.
 pub async fn panicking_store_fails_one_command<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let r = world.group("r", &["ann"]).await;
@@ -95,7 +102,7 @@ pub async fn panicking_store_fails_one_command<F: TransportFactory>(shape: Shape
     assert_eq!(ann.heard().await, "x");
 }
 
-/// As with a pool of connections: a call that has its turn and is not gone on with would hold up everybody.
+/// A store that runs one call at a time causes no deadlock: a call with a permit is always polled.
 pub async fn bounded_store_calls_do_not_deadlock<F: TransportFactory>(shape: Shape) {
     let (world, store) = faulty::<F>(shape).await;
     let rooms = ["a", "b", "c", "d", "e"];
@@ -113,7 +120,7 @@ pub async fn bounded_store_calls_do_not_deadlock<F: TransportFactory>(shape: Sha
     }
     let sessions = [ann.token(), bob.token()];
     drop((ann, bob));
-    // No room is in memory any more.
+    // No room is in memory after a restart.
     let world = world.restart().await;
     store.take_turns(1);
     let (mut ann, mut bob) = (world.dial().await, world.dial().await);
@@ -145,7 +152,7 @@ pub async fn slow_store_causes_no_idle_timeout<F: TransportFactory>(shape: Shape
     };
     let world = World::<F>::with(shape, setup).await;
     let r = world.group("r", &["ann", "bob"]).await;
-    // A downlink takes its session when it is opened.
+    // A stream half attaches its session when it opens.
     let gate = store.hold(Operation::AttachSession, Moment::Before);
     let following = async {
         let mut ann = world.peer("ann").await;
@@ -153,15 +160,15 @@ pub async fn slow_store_causes_no_idle_timeout<F: TransportFactory>(shape: Shape
         ann
     };
     let (mut ann, ()) = tokio::join!(following, time_out::<F>(&world, gate));
-    // A request with commands proves whose they are.
+    // A request with commands reads its session.
     let gate = store.hold(Operation::Session, Moment::Before);
     let (said, ()) = tokio::join!(ann.say(&r, "x"), time_out::<F>(&world, gate));
     said.unwrap();
     assert_eq!(ann.heard().await, "x");
 }
 
-/// Opens the gate when whoever came to it has been there for longer than a handshake may take. On a connection for both
-/// halves nobody comes to it.
+/// Opens the gate when the held call has lasted longer than a handshake may take. Duplex
+/// connections make no such call.
 async fn time_out<F: TransportFactory>(world: &World<F>, gate: Gate) {
     if F::kind() != Kind::Duplex {
         soon(gate.reached(1)).await;
@@ -172,7 +179,7 @@ async fn time_out<F: TransportFactory>(world: &World<F>, gate: Gate) {
     gate.open();
 }
 
-/// Returns when the time for a handshake that begins now is over, and somebody has ended for it.
+/// Returns after a silent connection that is accepted now has exceeded its handshake time-out.
 async fn silence_is_ended(engine: &Engine) {
     let (encoding, credentials) = (Encoding::Json, Credentials::default());
     let silent =
@@ -188,14 +195,15 @@ async fn silence_is_ended(engine: &Engine) {
     assert_eq!(soon(ended).await, Code::HandshakeTimeout.number());
 }
 
-/// As when a backup of another day is restored: the rooms have another epoch, other members and another log.
+/// A replaced store, such as an older backup, resets members to the new epoch and denies
+/// non-members.
 pub async fn replaced_store_resets_and_denies<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let setup = Setup {
         store: store.clone(),
         config: EngineConfig::default()
             .head_check(Duration::from_millis(50))
-            // The sessions are not in the other store.
+            // The other store does not have the sessions, so do not check them.
             .session_check(Duration::from_secs(3600)),
         ..Setup::default()
     };
@@ -220,5 +228,5 @@ pub async fn replaced_store_resets_and_denies<F: TransportFactory>(shape: Shape)
     ann.say(&r, "of the new ones").await.unwrap();
     assert_eq!(ann.heard().await, "of the new ones");
     assert_eq!(bob.ping().await, Ok(()));
-    assert!(bob.drain_events(seq(0)) == seq(0), "nothing of the new life reaches a stranger");
+    assert!(bob.drain_events(seq(0)) == seq(0), "a non-member receives no event of the new epoch");
 }

@@ -1,4 +1,4 @@
-//! Logs that are trimmed, rooms that are deleted and users who are erased while others read.
+//! Upkeep: trimmed logs, deleted rooms and erased users while subscribers read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,20 @@ pub(super) fn last(count: u64) -> Keep {
     Keep { count: Some(count), ..Keep::ALL }
 }
 
-/// Reads up to `end`. Every event comes in its order, and none is passed over but where `gap` says so. Says how often
-/// it did.
+/// Reads up to `end` and returns the number of `gap` statuses. Every event must be the next one,
+/// unless a `gap` status precedes it.
 pub(super) async fn reads_on(peer: &mut Peer, room: &RoomId, mut at: Seq, end: Seq) -> usize {
     let mut gaps = 0;
     while at < end {
         match peer.push().await {
             Push::Event(event) => {
-                assert_eq!(event.seq, at.next(), "no hole and no repeat");
+                assert_eq!(event.seq, at.next(), "no gap and no redelivery");
                 at = event.seq;
             }
             Push::Room(status) => {
                 assert_eq!((&status.room, status.status), (room, Status::Gap));
-                let to = status.cursor.expect("it says from where to go on").seq;
-                assert!(to > at, "a gap leads on");
+                let to = status.cursor.expect("a gap status has a cursor").seq;
+                assert!(to > at, "a gap moves the cursor forward");
                 at = to;
                 gaps += 1;
             }
@@ -40,6 +40,7 @@ pub(super) async fn reads_on(peer: &mut Peer, room: &RoomId, mut at: Seq, end: S
     gaps
 }
 
+/// A subscriber whose next events were trimmed gets one `gap` and then every retained event.
 pub async fn cursor_behind_trim_gets_gap<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::with(shape, small(im_core::engine::SlowSubscriber::CatchUp)).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -53,7 +54,7 @@ pub async fn cursor_behind_trim_gets_gap<F: TransportFactory>(shape: Shape) {
     assert_eq!(slow.heard().await, "and on");
 }
 
-/// A log that is trimmed all the time is read without a silent gap.
+/// A log that is trimmed during every read, with lost hints, is delivered without a silent gap.
 pub async fn constant_trims_leave_no_silent_gap<F: TransportFactory>(shape: Shape) {
     let config = EngineConfig::default().window_events(4).head_check(Duration::from_millis(20));
     let every_third = std::sync::atomic::AtomicUsize::new(0);
@@ -82,6 +83,7 @@ pub async fn constant_trims_leave_no_silent_gap<F: TransportFactory>(shape: Shap
     tokio::join!(writer, bobs, eves);
 }
 
+/// A cursor before the first retained event gets `gap`, and every retained event.
 pub async fn resume_before_trim_gets_gap<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -102,6 +104,8 @@ pub async fn resume_before_trim_gets_gap<F: TransportFactory>(shape: Shape) {
     assert_eq!((page.first, page.events.len(), page.more), (seq(7), 4, false));
 }
 
+/// Subscribers of a deleted room get `denied`. A room created again under its id has another epoch
+/// and shares nothing with it.
 pub async fn deleted_room_is_denied_to_subscribers<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let (r, other) = (world.group("r", &["ann", "bob"]).await, world.group("o", &["bob"]).await);
@@ -120,17 +124,19 @@ pub async fn deleted_room_is_denied_to_subscribers<F: TransportFactory>(shape: S
         assert_eq!(peer.say(&r, "hello?").await.unwrap_err(), Code::NotFound);
         assert_eq!(peer.subscribe(&r, Some(old)).await.unwrap_err(), Code::NotFound);
     }
-    // It is made anew, for ann alone.
+    // Created again, with ann as the only member.
     assert_eq!(world.group("r", &["ann"]).await, r);
     let status = ann.subscribe(&r, Some(old)).await.unwrap();
     assert_eq!((status.status, status.cursor.unwrap().seq), (Status::Reset, seq(1)));
     assert_eq!(bob.subscribe(&r, Some(old)).await.unwrap_err(), Code::NotFound);
-    ann.say(&r, "a new life").await.unwrap();
-    assert_eq!(ann.heard().await, "a new life");
+    ann.say(&r, "in the new room").await.unwrap();
+    assert_eq!(ann.heard().await, "in the new room");
     bob.say(&other, "elsewhere").await.unwrap();
-    assert_eq!(bob.heard().await, "elsewhere", "and nothing of the room in between");
+    assert_eq!(bob.heard().await, "elsewhere", "no event of the room in between");
 }
 
+/// An erased user's content, state and membership are gone from windows, store and new
+/// subscriptions. Seqs stay.
 pub async fn erased_user_is_gone_everywhere<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let r = world.group("r", &["ann", "bob"]).await;
@@ -157,7 +163,7 @@ pub async fn erased_user_is_gone_everywhere<F: TransportFactory>(shape: Shape) {
             other => panic!("unexpected: {other:?}"),
         }
     }
-    // From the hot window, on either node, and from the store.
+    // From the hot window of either node, and from the store.
     let begin = Cursor { seq: Seq::ZERO, ..world.head(&r).await };
     for n in 0..2 {
         let mut again = world.nth_peer(n, "ann").await;
@@ -180,17 +186,18 @@ pub async fn erased_user_is_gone_everywhere<F: TransportFactory>(shape: Shape) {
     }
 }
 
-/// Whoever reads the log while somebody is erased, and whoever begins to read it then.
+/// Content that was read from the store before an erasure is not delivered after it, to
+/// subscriptions that started before or during it.
 pub async fn reads_before_erasure_are_not_delivered<F: TransportFactory>(shape: Shape) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let world = World::<F>::with(shape, Setup { store: store.clone(), ..Setup::default() }).await;
     let r = world.group("r", &["ann", "bob", "eve"]).await;
     let begin = Cursor { seq: Seq::ZERO, ..world.head(&r).await };
     world.nth_peer(0, "bob").await.say(&r, "a secret").await.unwrap();
-    // On the node that erases: the other one has to hear of it first.
+    // On the node that erases: another node gets the hint later.
     let (mut ann, mut eve) = (world.nth_peer(0, "ann").await, world.nth_peer(0, "eve").await);
     let gate = store.hold(Operation::Read, Moment::After);
-    // What a poll is told of the room comes with what it reads.
+    // A poll delivers the status of the room together with the events.
     let reads = async |peer: &mut Peer| {
         peer.subscribe(&r, Some(begin)).await.unwrap();
         (peer.event().await, peer.event().await)
@@ -211,6 +218,7 @@ pub async fn reads_before_erasure_are_not_delivered<F: TransportFactory>(shape: 
     }
 }
 
+/// The reserved id of erased users cannot authenticate.
 pub async fn erased_user_cannot_authenticate<F: TransportFactory>(shape: Shape) {
     let world = World::<F>::new(shape).await;
     let mut nobody = world.dial().await;
