@@ -1,4 +1,4 @@
-//! Who may.
+//! Authority: which user may append, and which the service decides for.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use im_core::{RoomId, UserId};
 use super::StoreFactory;
 use super::fixture::*;
 
+/// An append to a missing room is refused and creates nothing.
 pub async fn append_without_room_is_refused<F: StoreFactory>(factory: &F) {
     let (store, ann, room) = (factory.open().await, user("ann"), room("r"));
     let tries = [
@@ -30,12 +31,13 @@ async fn refuses_post(store: &Arc<dyn Store>, room: &RoomId, from: &UserId, why:
     assert_eq!(head(store, room).await, before);
 }
 
+/// A non-member may not send: in a closed room with the code of a missing room.
 pub async fn strangers_may_not_send<F: StoreFactory>(factory: &F) {
     let (store, ann, eve) = (factory.open().await, user("ann"), user("eve"));
     let open = open_group(&store, "open", &ann).await;
     let closed = room("closed");
     commit(&store, create(&closed, RoomKind::Group, false, &[(&ann, Role::Owner)])).await;
-    // Who may not see a room is told the same as where there is none.
+    // A non-member of a closed room gets the same code as for a missing room.
     refuses_post(&store, &closed, &eve, Refusal::Stranger).await;
     refuses_post(&store, &open, &eve, Refusal::Role).await;
     assert_eq!(Refusal::Stranger.code(), Refusal::NoSuchRoom.code());
@@ -53,6 +55,7 @@ pub async fn read_only_members_may_not_send<F: StoreFactory>(factory: &F) {
     refuses_post(&store, &room, &bob, Refusal::Role).await;
 }
 
+/// A banned user may not send, and after the ban is lifted not without joining.
 pub async fn the_banned_may_not_send<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
@@ -64,6 +67,7 @@ pub async fn the_banned_may_not_send<F: StoreFactory>(factory: &F) {
     refuses_post(&store, &room, &bob, Refusal::Role).await;
 }
 
+/// A user who left or was removed may not send.
 pub async fn former_members_may_not_send<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, room) = (factory.open().await, user("ann"), user("bob"), room("r"));
     let members = [(&ann, Role::Owner), (&bob, Role::Member)];
@@ -89,6 +93,7 @@ pub async fn channel_readers_may_not_send<F: StoreFactory>(factory: &F) {
     commit(&store, post(&room, &bob, "me too")).await;
 }
 
+/// An inbox accepts appends of the service only, and no member changes.
 pub async fn inbox_accepts_service_appends_only<F: StoreFactory>(factory: &F) {
     let (store, ann, bot) = (factory.open().await, user("ann"), user("bot"));
     let inbox = RoomId::inbox(&ann);
@@ -127,6 +132,7 @@ pub async fn direct_room_is_limited_to_two<F: StoreFactory>(factory: &F) {
     assert_eq!(head(&store, &room).await, 2);
 }
 
+/// Appends of the service need no membership, and a ban does not apply to them.
 pub async fn the_service_may_send_anywhere<F: StoreFactory>(factory: &F) {
     let (store, ann, bot) = (factory.open().await, user("ann"), user("bot"));
     let mut expected = 1;
@@ -150,6 +156,8 @@ fn refusal_of(answer: StoreResult<Appended>) -> Option<Refusal> {
     }
 }
 
+/// The only owner may neither leave nor step down while other members remain, also within one
+/// batch.
 pub async fn last_owner_names_another_before_leaving<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, cat) = (factory.open().await, user("ann"), user("bob"), user("cat"));
     let room = room("r");
@@ -163,7 +171,7 @@ pub async fn last_owner_names_another_before_leaving<F: StoreFactory>(factory: &
         }
     }
     assert_eq!(head(&store, &room).await, 1);
-    // In one batch, in either order of the two owners.
+    // In one batch, with either order of the two owners.
     let names = |user: &UserId| change(&room, &ann, Intent::Add(user.clone(), Role::Owner));
     let answers = store
         .append(vec![
@@ -175,12 +183,13 @@ pub async fn last_owner_names_another_before_leaving<F: StoreFactory>(factory: &
         .await;
     let refusals: Vec<Option<Refusal>> = answers.into_iter().map(refusal_of).collect();
     assert_eq!(refusals, [Some(Refusal::LastOwner), None, None, Some(Refusal::LastOwner)]);
-    // Others may always go, and the last one there as well.
+    // Other members may always leave, and so may the last member.
     for leaves in [&cat, &ann, &bob] {
         commit(&store, change(&room, leaves, Intent::Leave)).await;
     }
 }
 
+/// The check for another owner covers all members of a large room.
 pub async fn owner_leaves_among_many_members<F: StoreFactory>(factory: &F) {
     let (store, room) = (factory.open().await, room("r"));
     let users: Vec<UserId> = (0..500).map(|n| user(&format!("u{n:03}"))).collect();
@@ -190,11 +199,12 @@ pub async fn owner_leaves_among_many_members<F: StoreFactory>(factory: &F) {
     commit(&store, change(&room, &users[0], Intent::Leave)).await;
     let last = one(&store, change(&room, &users[499], Intent::Leave)).await;
     assert_eq!(refused(last), Refusal::LastOwner);
-    // The service decides for itself.
+    // The service may remove the last owner.
     commit(&store, by_service(change(&room, &user("admin"), Intent::Remove(users[499].clone()))))
         .await;
 }
 
+/// A repeated create by its owner is a duplicate; other settings, members or users are refused.
 pub async fn owner_creates_again_as_wished<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, eve) = (factory.open().await, user("ann"), user("bob"), user("eve"));
     let room = room("r");
@@ -225,6 +235,7 @@ pub async fn owner_creates_again_as_wished<F: StoreFactory>(factory: &F) {
     assert_eq!(head(&store, &room).await, 2);
 }
 
+/// Roles decide which member changes a user may make.
 pub async fn roles_decide_who_changes_members<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let [owner, mo, member, reader] = ["owner", "mo", "member", "reader"].map(user);
@@ -270,6 +281,7 @@ pub async fn roles_decide_who_changes_members<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// Non-members and banned users may change no membership.
 pub async fn strangers_change_nothing<F: StoreFactory>(factory: &F) {
     let (store, ann, eve, room) = (factory.open().await, user("ann"), user("eve"), room("r"));
     commit(&store, create(&room, RoomKind::Group, false, &[(&ann, Role::Owner)])).await;
@@ -290,6 +302,7 @@ pub async fn strangers_change_nothing<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// A refused append changes no record, log, membership or idempotency record.
 pub async fn a_refusal_writes_nothing<F: StoreFactory>(factory: &F) {
     let (store, ann, eve) = (factory.open().await, user("ann"), user("eve"));
     let room = open_group(&store, "r", &ann).await;

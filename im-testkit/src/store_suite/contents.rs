@@ -1,4 +1,4 @@
-//! What people write comes back as it was, byte for byte.
+//! Contents: user data is returned byte for byte.
 
 use im_core::state::{Act, Authority, NewEvent};
 use im_core::wire::{Content, Limits, Map, Role, RoomKind, Value};
@@ -7,7 +7,7 @@ use im_core::{EventKind, MessageId, RoomId, UserId};
 use super::StoreFactory;
 use super::fixture::*;
 
-/// Sends contents, reads them back, and once more after a reopen if there is one.
+/// Appends contents and reads them back, also after a reopen unless the store is volatile.
 async fn round_trip<F: StoreFactory>(factory: &F, contents: Vec<Content>) {
     let (mut store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -30,7 +30,7 @@ async fn round_trip<F: StoreFactory>(factory: &F, contents: Vec<Content>) {
         }
         let Some(again) = reopened(factory, store).await else { return };
         store = again;
-        // Once is enough.
+        // The room exists if an earlier round created it.
         if store.room(&super::fixture::room("seen")).await.unwrap().is_some() {
             return;
         }
@@ -38,6 +38,7 @@ async fn round_trip<F: StoreFactory>(factory: &F, contents: Vec<Content>) {
     }
 }
 
+/// Texts of all scripts round trip: empty, with NUL, control and combining characters.
 pub async fn user_texts_round_trip<F: StoreFactory>(factory: &F) {
     let texts = [
         "",
@@ -57,6 +58,7 @@ pub async fn user_texts_round_trip<F: StoreFactory>(factory: &F) {
     round_trip(factory, texts.iter().map(|words| packed(&text(words))).collect()).await;
 }
 
+/// Contents of the maximum size round trip.
 pub async fn largest_content_round_trips<F: StoreFactory>(factory: &F) {
     let max = Limits::default().max_content_bytes;
     let around = packed(&text(&"x".repeat(1_000))).packed().len() - 1_000;
@@ -67,6 +69,7 @@ pub async fn largest_content_round_trips<F: StoreFactory>(factory: &F) {
     round_trip(factory, vec![largest, crabs, packed(&Value::Bytes(bytes))]).await;
 }
 
+/// Every kind of value round trips, at its extremes and at the maximum depth.
 pub async fn every_value_kind_round_trips<F: StoreFactory>(factory: &F) {
     let mut nested = Value::Null;
     for _ in 0..Limits::default().max_depth {
@@ -94,6 +97,7 @@ pub async fn every_value_kind_round_trips<F: StoreFactory>(factory: &F) {
     round_trip(factory, values.iter().map(packed).collect()).await;
 }
 
+/// Ids of the maximum length round trip, in keys and in values.
 pub async fn the_longest_ids_are_kept<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let filled = |max: usize| "字".repeat(max / 3) + &"x".repeat(max % 3);
@@ -110,6 +114,7 @@ pub async fn the_longest_ids_are_kept<F: StoreFactory>(factory: &F) {
     assert_eq!(members, [(from, Role::Owner)]);
 }
 
+/// A room can start with a thousand members in one event.
 pub async fn room_may_start_with_thousand_members<F: StoreFactory>(factory: &F) {
     let (store, room) = (factory.open().await, room("r"));
     let users: Vec<_> = (0..1_000).map(|n| user(&format!("{n:04}{}", "x".repeat(60)))).collect();

@@ -1,4 +1,4 @@
-//! Repeats and conflicts.
+//! Dedup: duplicates and conflicts.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use im_core::wire::{Role, RoomKind};
 use super::StoreFactory;
 use super::fixture::*;
 
+/// A duplicate returns the seq and time of the first append, however late it comes.
 pub async fn duplicate_gets_first_seq_and_time<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -23,12 +24,16 @@ pub async fn duplicate_gets_first_seq_and_time<F: StoreFactory>(factory: &F) {
         assert_eq!((epoch, record.seq, record.at), (first.epoch, first.seq, at(1_000)));
     }
     assert_eq!(whole_log(&store, &room).await.len(), 3);
-    let record =
-        store.idempotency_record(&room, &ann, &mid("1")).await.unwrap().expect("the send is known");
+    let record = store
+        .idempotency_record(&room, &ann, &mid("1"))
+        .await
+        .unwrap()
+        .expect("a record of the send");
     assert_eq!((record.seq, record.at), (first.seq, at(1_000)));
     assert_eq!(record.hash, content_hash(&EventKind::message(), &text("hello")));
 }
 
+/// A used id with other content is a conflict and leaves the first record unchanged.
 pub async fn id_with_other_content_is_conflict<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -36,7 +41,7 @@ pub async fn id_with_other_content_is_conflict<F: StoreFactory>(factory: &F) {
     let other = one(&store, keyed(&room, &ann, "other", &mid("1"))).await;
     assert_eq!(refused(other), Refusal::Conflict);
     let again = one(&store, keyed(&room, &ann, "hello", &mid("1"))).await;
-    assert_eq!(duplicate(again).1.seq, first.seq, "a conflict leaves the first as it was");
+    assert_eq!(duplicate(again).1.seq, first.seq, "a conflict leaves the first record unchanged");
     assert_eq!(head(&store, &room).await, 2);
 }
 
@@ -55,6 +60,7 @@ pub async fn ids_are_scoped_by_sender_room<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// Appends without an id are all stored.
 pub async fn send_without_id_is_never_duplicate<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -64,6 +70,7 @@ pub async fn send_without_id_is_never_duplicate<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// A duplicate is recognised even if its sender may not send any more.
 pub async fn duplicate_precedes_membership_check<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
@@ -85,6 +92,7 @@ pub async fn duplicate_precedes_membership_check<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// Of concurrent appends of one id, one is committed and all others are duplicates.
 pub async fn concurrent_duplicates_commit_once<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -109,6 +117,7 @@ pub async fn concurrent_duplicates_commit_once<F: StoreFactory>(factory: &F) {
     assert_eq!(head(&store, &room).await, 7);
 }
 
+/// A duplicate and a conflict are recognised within one batch.
 pub async fn duplicate_within_batch_is_recognised<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -119,7 +128,7 @@ pub async fn duplicate_within_batch_is_recognised<F: StoreFactory>(factory: &F) 
         keyed(&room, &ann, "hello", &mid("2")),
     ];
     let mut answers = store.append(batch).await.into_iter();
-    let mut next = || answers.next().expect("each append has an answer");
+    let mut next = || answers.next().expect("one answer for each append");
     assert_eq!(committed(next()).seq, seq(2));
     assert_eq!(duplicate(next()).1.seq, seq(2));
     assert_eq!(refused(next()), Refusal::Conflict);
@@ -146,6 +155,7 @@ pub async fn duplicate_first_direct_send_is_recognised<F: StoreFactory>(factory:
     assert_eq!(whole_log(&store, &first.room).await, [first]);
 }
 
+/// A refused append leaves no record: its id can be used again.
 pub async fn refused_send_frees_its_id<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
@@ -156,6 +166,7 @@ pub async fn refused_send_frees_its_id<F: StoreFactory>(factory: &F) {
     assert_eq!(commit(&store, send).await.seq, seq(3));
 }
 
+/// A record belongs to one room, sender and id.
 pub async fn unsent_id_has_no_record<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let group = open_group(&store, "r", &ann).await;
@@ -167,6 +178,7 @@ pub async fn unsent_id_has_no_record<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// Duplicates and conflicts are recognised after a reopen, also from a banned sender.
 pub async fn duplicates_are_recognised_after_reopen<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, room) = (factory.open().await, user("ann"), user("bob"), room("r"));
     let members = [(&ann, Role::Owner), (&bob, Role::Member)];

@@ -1,4 +1,4 @@
-//! Reading rooms and members.
+//! Directory: records and lists of rooms and members.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,11 @@ use im_core::{RoomId, UserId};
 use super::StoreFactory;
 use super::fixture::*;
 
-/// Names whose byte order is not the one of people, and some that begin with others.
+/// Names in which byte order differs from collation, and some that are prefixes of others.
 const NAMES: [&str; 12] =
     ["a", "B", "ab", "a-b", "a.b", "a:b", "b", "z", "é", "用户", "🦀", "a\u{301}"];
 
+/// A missing room has no record, members or memberships; names are case-sensitive.
 pub async fn missing_rooms_have_no_record<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     assert_eq!(store.room(&room("r")).await.unwrap(), None);
@@ -50,11 +51,11 @@ pub async fn members_page_without_banned<F: StoreFactory>(factory: &F) {
             }
             assert!(page.len() == limit || listed.len() + page.len() == sorted.len());
             listed.extend(page);
-            assert!(listed.len() <= sorted.len(), "a page begins after where it is asked to");
+            assert!(listed.len() <= sorted.len(), "a page begins after `after`");
         }
         assert_eq!(listed, sorted, "in pages of {limit}");
     }
-    // After one who is not in it, and after one who is banned.
+    // `after` may be a non-member or a banned user.
     for after in ["a.b", "aa", "zz"] {
         let page = store.members(&room, Some(&user(after)), 2).await.unwrap();
         let rest = sorted.iter().filter(|(user, _)| user.as_str() > after);
@@ -91,7 +92,7 @@ pub async fn rooms_of_user_page_in_order<F: StoreFactory>(factory: &F) {
                 break;
             }
             listed.extend(page);
-            assert!(listed.len() <= expected.len(), "a page begins after where it is asked to");
+            assert!(listed.len() <= expected.len(), "a page begins after `after`");
         }
         assert_eq!(listed, expected, "in pages of {limit}");
     }
@@ -99,6 +100,7 @@ pub async fn rooms_of_user_page_in_order<F: StoreFactory>(factory: &F) {
     assert_eq!(page, [expected.iter().find(|(room, ..)| room.as_str() > "aa").unwrap().clone()]);
 }
 
+/// Membership, member list and room list agree after every member change.
 pub async fn directory_reflects_every_change<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
@@ -126,9 +128,10 @@ pub async fn directory_reflects_every_change<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// Ids that are prefixes of each other share no members, rooms or logs.
 pub async fn ids_sharing_prefixes_stay_separate<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
-    // Put one after the other, several of these pairs give the same text.
+    // Concatenated, several of these pairs give the same text.
     let pairs = [("a", "bc"), ("ab", "c"), ("abc", "d"), ("a", "b"), ("a/", "b"), ("a:b", "c")];
     for (n, (name, member)) in pairs.into_iter().enumerate() {
         let (room, member) = (room(name), user(member));
@@ -155,6 +158,7 @@ pub async fn ids_sharing_prefixes_stay_separate<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// All rooms are listed in byte order in pages.
 pub async fn all_rooms_page_in_byte_order<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     assert!(store.rooms(None, 10).await.unwrap().is_empty());
@@ -178,7 +182,7 @@ pub async fn all_rooms_page_in_byte_order<F: StoreFactory>(factory: &F) {
                 break;
             }
             listed.extend(page);
-            assert!(listed.len() <= expected.len(), "a page begins after where it is asked to");
+            assert!(listed.len() <= expected.len(), "a page begins after `after`");
         }
         assert_eq!(listed, expected, "in pages of {limit}");
     }
@@ -187,6 +191,7 @@ pub async fn all_rooms_page_in_byte_order<F: StoreFactory>(factory: &F) {
     assert!(store.rooms(None, 0).await.unwrap().is_empty());
 }
 
+/// Memberships, bans included, are listed in byte order in pages.
 pub async fn memberships_page_in_byte_order<F: StoreFactory>(factory: &F) {
     let (store, owner) = (factory.open().await, user("owner"));
     let (group, other) =
@@ -221,7 +226,7 @@ pub async fn memberships_page_in_byte_order<F: StoreFactory>(factory: &F) {
                 break;
             }
             listed.extend(page);
-            assert!(listed.len() <= expected.len(), "a page begins after where it is asked to");
+            assert!(listed.len() <= expected.len(), "a page begins after `after`");
         }
         assert_eq!(listed, expected, "in pages of {limit}");
     }

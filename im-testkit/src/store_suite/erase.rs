@@ -1,4 +1,4 @@
-//! Erasing users.
+//! Erasure of users.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use im_core::{DeviceId, EventKind, NodeId, RoomId, Stamp, StateKey, UserId};
 use super::StoreFactory;
 use super::fixture::*;
 
-/// Erases in steps of `limit`. Gives how many events were changed.
+/// Erases in steps of `limit` and returns the number of changed events.
 async fn erase(store: &Arc<dyn Store>, user: &UserId, limit: usize) -> u64 {
     let mut events = 0;
     for _ in 0..10_000 {
@@ -24,10 +24,10 @@ async fn erase(store: &Arc<dyn Store>, user: &UserId, limit: usize) -> u64 {
             return events;
         }
     }
-    panic!("an erasure comes to its end");
+    panic!("an erasure ends");
 }
 
-/// Looks for the user everywhere in a room.
+/// Checks that the user occurs nowhere in a room.
 async fn is_nowhere(store: &Arc<dyn Store>, room: &RoomId, gone: &UserId) {
     assert_eq!(store.membership(room, gone).await.unwrap(), None);
     assert!(store.memberships(room, None, 99).await.unwrap().iter().all(|(user, _)| user != gone));
@@ -50,7 +50,7 @@ async fn is_nowhere(store: &Arc<dyn Store>, room: &RoomId, gone: &UserId) {
     assert!(store.rooms_of(gone, None, 99).await.unwrap().is_empty());
 }
 
-/// A conversation between ann and bob, whom ann has let in.
+/// A conversation between ann and bob, whom ann has added.
 async fn conversation(store: &Arc<dyn Store>, name: &str) -> RoomId {
     let (ann, bob) = (user("ann"), user("bob"));
     let room = open_group(store, name, &ann).await;
@@ -62,13 +62,15 @@ async fn conversation(store: &Arc<dyn Store>, name: &str) -> RoomId {
     room
 }
 
+/// Erased events keep their seq without content, and the erasure is counted in the head. Other
+/// users' duplicates are still recognised.
 pub async fn erased_events_keep_their_seq<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     for (name, limit) in [("a", 1), ("b", 3), ("c", 1_000)] {
         let room = conversation(&store, name).await;
         let before = store.room(&room).await.unwrap().unwrap();
         let log = whole_log(&store, &room).await;
-        assert_eq!(erase(&store, &bob, limit).await, 5, "four sends, and being let in");
+        assert_eq!(erase(&store, &bob, limit).await, 5, "four sends and the event that added bob");
         let expected: Vec<Event> = log
             .iter()
             .map(|event| event.without(&bob).unwrap_or_else(|| Event::clone(event)))
@@ -91,7 +93,7 @@ pub async fn erased_events_keep_their_seq<F: StoreFactory>(factory: &F) {
         let (_, record) = duplicate(one(&store, keyed(&room, &ann, "from ann", &mid("2"))).await);
         assert_eq!(record.seq, seq(7));
         assert_eq!(commit(&store, post(&room, &ann, "on")).await.seq, seq(11));
-        assert_eq!(erase(&store, &bob, limit).await, 0, "once is enough");
+        assert_eq!(erase(&store, &bob, limit).await, 0, "a second erasure changes nothing");
     }
 }
 
@@ -122,6 +124,7 @@ pub async fn erasure_spares_others_in_change<F: StoreFactory>(factory: &F) {
     is_nowhere(&store, &room, &eve).await;
 }
 
+/// An erased user disappears from every room: as member, former member, banned, peer and author.
 pub async fn erased_user_leaves_every_room<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let joined = conversation(&store, "joined").await;
@@ -235,9 +238,10 @@ pub async fn erasure_removes_state_of_user<F: StoreFactory>(factory: &F) {
     store.merge_state(vec![update("b", 6, "ann", "again")]).await.unwrap();
     let state = store.state(&room).await.unwrap();
     let unset = state.entries.iter().find(|entry| entry.key == bobs.key).unwrap();
-    assert_eq!(unset.value, None, "the stamp still counts");
+    assert_eq!(unset.value, None, "the tombstone keeps its stamp");
 }
 
+/// An erasure in steps ends although events are appended and trimmed meanwhile.
 pub async fn erasure_proceeds_under_sends_and_trims<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = conversation(&store, "r").await;
@@ -251,11 +255,12 @@ pub async fn erasure_proceeds_under_sends_and_trims<F: StoreFactory>(factory: &F
         if !step.more {
             break;
         }
-        assert!(round < 1_000, "an erasure that looks at more than is sent comes to its end");
+        assert!(round < 1_000, "an erasure ends if its steps cover more events than are appended");
     }
     is_nowhere(&store, &room, &bob).await;
 }
 
+/// An erasure continues after a reopen.
 pub async fn erasure_resumes_after_reopen<F: StoreFactory>(factory: &F) {
     let (mut store, bob) = (factory.open().await, user("bob"));
     let rooms = [conversation(&store, "one").await, conversation(&store, "two").await];
@@ -276,6 +281,7 @@ pub async fn erasure_resumes_after_reopen<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// Erasing an unknown user changes nothing.
 pub async fn erasing_unknown_user_changes_nothing<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = conversation(&store, "r").await;
@@ -285,6 +291,7 @@ pub async fn erasing_unknown_user_changes_nothing<F: StoreFactory>(factory: &F) 
     assert_eq!(whole_log(&store, &room).await, log);
 }
 
+/// The reserved id of erased users cannot be erased or used.
 pub async fn erased_user_id_is_reserved<F: StoreFactory>(factory: &F) {
     let (store, ann, nobody) = (factory.open().await, user("ann"), UserId::erased());
     let group = open_group(&store, "r", &ann).await;

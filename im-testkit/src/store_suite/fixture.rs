@@ -1,4 +1,4 @@
-//! Short ways to say what the cases need.
+//! Short constructors for what the cases need.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(super) fn session(name: &str) -> SessionId {
     SessionId::new(name).unwrap()
 }
 
-/// A message id that ends in `name`.
+/// Returns a message id that ends in `name`.
 pub(super) fn mid(name: &str) -> MessageId {
     MessageId::new(format!("message-id-with-{name}")).unwrap()
 }
@@ -49,7 +49,7 @@ pub(super) fn append(room: &RoomId, authority: Authority, act: Act) -> Append {
     Append { room: room.clone(), authority, act, at: at(1_000), max_members: 1_000 }
 }
 
-/// `from` says `words`, without an id.
+/// A message of `from` without an id.
 pub(super) fn post(room: &RoomId, from: &UserId, words: &str) -> Append {
     let content = packed(&text(words));
     let event =
@@ -57,7 +57,7 @@ pub(super) fn post(room: &RoomId, from: &UserId, words: &str) -> Append {
     append(room, Authority::User(from.clone()), Act::Post { event, seed: None })
 }
 
-/// `from` says `words` under `id`.
+/// A message of `from` under `id`.
 pub(super) fn keyed(room: &RoomId, from: &UserId, words: &str, id: &MessageId) -> Append {
     let mut append = post(room, from, words);
     if let Act::Post { event, .. } = &mut append.act {
@@ -67,13 +67,13 @@ pub(super) fn keyed(room: &RoomId, from: &UserId, words: &str, id: &MessageId) -
     append
 }
 
-/// The same, by the service's own authority.
+/// The same append with the authority of the service.
 pub(super) fn by_service(mut append: Append) -> Append {
     append.authority = Authority::Service;
     append
 }
 
-/// The same, making the room if there is none.
+/// The same append, which creates the room if it is missing.
 pub(super) fn seeded(mut append: Append, room: RoomSeed) -> Append {
     if let Act::Post { seed, .. } = &mut append.act {
         *seed = Some(room);
@@ -81,7 +81,7 @@ pub(super) fn seeded(mut append: Append, room: RoomSeed) -> Append {
     append
 }
 
-/// The first send of one user to another.
+/// The first message of one user to another.
 pub(super) fn direct(from: &UserId, to: &UserId, words: &str) -> Append {
     let members = vec![(from.clone(), Role::Member), (to.clone(), Role::Member)];
     let seed = RoomSeed { kind: RoomKind::Direct, open: false, members };
@@ -99,15 +99,15 @@ pub(super) fn create(
     append(room, Authority::Service, Act::Create { by, seed: RoomSeed { kind, open, members } })
 }
 
-/// `by` changes who is in the room, as far as they may.
+/// A member change by `by`, with the authority of that user.
 pub(super) fn change(room: &RoomId, by: &UserId, intent: Intent) -> Append {
     append(room, Authority::User(by.clone()), Act::Change { by: by.clone(), intent })
 }
 
-/// Appends one alone.
+/// Appends a batch of one.
 pub(super) async fn one(store: &Arc<dyn Store>, append: Append) -> StoreResult<Appended> {
     let mut answers = store.append(vec![append]).await;
-    assert_eq!(answers.len(), 1, "one append has one answer");
+    assert_eq!(answers.len(), 1, "one answer for one append");
     answers.remove(0)
 }
 
@@ -115,7 +115,7 @@ pub(super) async fn one(store: &Arc<dyn Store>, append: Append) -> StoreResult<A
 pub(super) fn committed(answer: StoreResult<Appended>) -> Arc<Event> {
     match answer {
         Ok(Appended::Committed(event)) => event,
-        other => panic!("a commit was expected, not {other:?}"),
+        other => panic!("expected a commit, got {other:?}"),
     }
 }
 
@@ -123,7 +123,7 @@ pub(super) fn committed(answer: StoreResult<Appended>) -> Arc<Event> {
 pub(super) fn duplicate(answer: StoreResult<Appended>) -> (Epoch, IdempotencyRecord) {
     match answer {
         Ok(Appended::Duplicate { epoch, record }) => (epoch, record),
-        other => panic!("a repeat was expected, not {other:?}"),
+        other => panic!("expected a duplicate, got {other:?}"),
     }
 }
 
@@ -131,7 +131,7 @@ pub(super) fn duplicate(answer: StoreResult<Appended>) -> (Epoch, IdempotencyRec
 pub(super) fn refused(answer: StoreResult<Appended>) -> Refusal {
     match answer.map_err(|error| error.kind()) {
         Err(StoreErrorKind::Refused(refusal)) => refusal,
-        other => panic!("a refusal was expected, not {other:?}"),
+        other => panic!("expected a refusal, got {other:?}"),
     }
 }
 
@@ -140,14 +140,14 @@ pub(super) async fn commit(store: &Arc<dyn Store>, append: Append) -> Arc<Event>
     committed(one(store, append).await)
 }
 
-/// Makes a group that anybody may join, with an owner.
+/// Creates an open group with an owner.
 pub(super) async fn open_group(store: &Arc<dyn Store>, name: &str, owner: &UserId) -> RoomId {
     let room = room(name);
     commit(store, create(&room, RoomKind::Group, true, &[(owner, Role::Owner)])).await;
     room
 }
 
-/// Reads a page that must be there.
+/// Reads a page of a room that must exist.
 pub(super) async fn read(
     store: &Arc<dyn Store>,
     room: &RoomId,
@@ -158,7 +158,7 @@ pub(super) async fn read(
     store.read(room, range).await.unwrap().expect("the room exists")
 }
 
-/// All events that a room keeps, read page by page; they must be dense, begin at `first` and end at the head.
+/// Reads all retained events page by page and checks that they are dense from `first` to the head.
 pub(super) async fn whole_log(store: &Arc<dyn Store>, room: &RoomId) -> Vec<Arc<Event>> {
     let mut log: Vec<Arc<Event>> = Vec::new();
     loop {
@@ -166,25 +166,25 @@ pub(super) async fn whole_log(store: &Arc<dyn Store>, room: &RoomId) -> Vec<Arc<
         let page = read(store, room, PageFrom::After(after), 7).await;
         if page.events.is_empty() {
             let end = if log.is_empty() { page.first.prev() } else { after };
-            assert_eq!(page.head.seq, end, "the log of {room} ends at its head");
+            assert_eq!(page.head.seq, end, "the log of {room} ends at another seq than its head");
             return log;
         }
         for event in page.events {
             let expected = log.last().map_or(page.first, |event| event.seq.next());
-            assert_eq!(event.seq, expected, "the log of {room} is dense");
+            assert_eq!(event.seq, expected, "the log of {room} is not dense");
             assert_eq!((&event.room, event.epoch), (room, page.head.epoch));
             log.push(event);
         }
     }
 }
 
-/// The head's seq.
+/// Returns the seq of the head.
 pub(super) async fn head(store: &Arc<dyn Store>, room: &RoomId) -> u64 {
     let heads = store.heads(std::slice::from_ref(room)).await.unwrap();
     heads[0].expect("the room exists").cursor.seq.get()
 }
 
-/// Closes the store and opens it again. `None` only for stores that say that they are volatile.
+/// Closes and reopens the store. `None` only for stores that declare themselves volatile.
 pub(super) async fn reopened<F: StoreFactory>(
     factory: &F,
     store: Arc<dyn Store>,
@@ -192,6 +192,6 @@ pub(super) async fn reopened<F: StoreFactory>(
     let volatile = store.durability() == im_core::ports::Durability::Volatile;
     store.close().await.expect("the store closes");
     let again = factory.reopen(store).await;
-    assert_eq!(again.is_none(), volatile, "a store can be opened again unless it is volatile");
+    assert_eq!(again.is_none(), volatile, "only a volatile store cannot be reopened");
     again
 }

@@ -1,4 +1,4 @@
-//! Putting rooms in.
+//! Import of rooms.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ fn people() -> ImportedPart {
 fn refusal<T: std::fmt::Debug>(answer: StoreResult<T>) -> Refusal {
     match answer.map_err(|error| error.kind()) {
         Err(StoreErrorKind::Refused(refusal)) => refusal,
-        other => panic!("a refusal was expected, not {other:?}"),
+        other => panic!("expected a refusal, got {other:?}"),
     }
 }
 
@@ -100,6 +100,7 @@ async fn is_whole(store: &Arc<dyn Store>, record: &RoomRecord, first: u64) {
     assert!(of_eve.contains(&(id.clone(), RoomKind::Channel, Role::Reader)));
 }
 
+/// An imported room has its log, members, bans and idempotency records, and accepts appends.
 pub async fn imported_room_equals_original<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     for (name, first) in [("whole", 1), ("trimmed", 500)] {
@@ -148,6 +149,7 @@ pub async fn log_ends_before_last_seq<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// An import is invisible until it is finished, and a purge spares it.
 pub async fn unfinished_import_is_invisible<F: StoreFactory>(factory: &F) {
     let (store, new) = (factory.open().await, channel("r", 1));
     let epoch = store.begin_import(new.clone()).await.unwrap();
@@ -156,12 +158,13 @@ pub async fn unfinished_import_is_invisible<F: StoreFactory>(factory: &F) {
         store.import(&new.id, epoch, part).await.unwrap();
     }
     is_invisible(&store, &new.id).await;
-    assert!(!store.purge(99).await.unwrap(), "an import is not purged");
+    assert!(!store.purge(99).await.unwrap(), "a purge leaves an import in progress");
     let record = store.finish_import(&new.id, epoch).await.unwrap();
     assert_eq!(record.epoch, epoch);
     is_whole(&store, &record, 1).await;
 }
 
+/// An import is refused if the room exists at its begin, in between or at its end.
 pub async fn import_refuses_existing_room<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let there = open_group(&store, "there", &ann).await;
@@ -224,7 +227,7 @@ pub async fn restarted_or_dropped_import_leaves_nothing<F: StoreFactory>(factory
     let first = store.begin_import(new.clone()).await.unwrap();
     store.import(&new.id, first, people()).await.unwrap();
     store.import(&new.id, first, events(1..6)).await.unwrap();
-    assert!(!store.delete_room(&new.id).await.unwrap(), "it was no room");
+    assert!(!store.delete_room(&new.id).await.unwrap(), "an import in progress is not a room");
     assert_eq!(refusal(store.finish_import(&new.id, first).await), Refusal::NoSuchRoom);
     let second = store.begin_import(new.clone()).await.unwrap();
     store.import(&new.id, second, people()).await.unwrap();
@@ -236,7 +239,8 @@ pub async fn restarted_or_dropped_import_leaves_nothing<F: StoreFactory>(factory
     is_whole(&store, &record, 1).await;
 }
 
-/// What is left of an earlier room, and of an earlier import, goes while the new one comes.
+/// A purge removes an earlier room and an earlier import under the same id, and spares the running
+/// import.
 pub async fn purge_spares_running_import<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let (ann, eve) = (user("ann"), user("eve"));
@@ -254,6 +258,7 @@ pub async fn purge_spares_running_import<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// An import continues after a reopen and keeps its epoch.
 pub async fn an_import_outlasts_a_reopen<F: StoreFactory>(factory: &F) {
     let (store, new) = (factory.open().await, channel("r", 1));
     let epoch = store.begin_import(new.clone()).await.unwrap();
@@ -263,12 +268,13 @@ pub async fn an_import_outlasts_a_reopen<F: StoreFactory>(factory: &F) {
     store.import(&new.id, epoch, events(4..7)).await.unwrap();
     store.import(&new.id, epoch, people()).await.unwrap();
     let record = store.finish_import(&new.id, epoch).await.unwrap();
-    let store = reopened(factory, store).await.expect("it could be opened again before");
+    let store = reopened(factory, store).await.expect("a store that was reopened before");
     is_whole(&store, &record, 1).await;
     let other = open_group(&store, "other", &user("ann")).await;
     assert_ne!(store.room(&other).await.unwrap().unwrap().epoch, epoch);
 }
 
+/// An erasure also covers imports in progress.
 pub async fn erasure_reaches_imported_rooms<F: StoreFactory>(factory: &F) {
     let (store, bob, new) = (factory.open().await, user("bob"), channel("r", 1));
     let epoch = store.begin_import(new.clone()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Trimming: the oldest go, everything else stays.
+//! Trimming: only the oldest events are removed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ async fn trim(store: &Arc<dyn Store>, room: &RoomId, keep: Keep, limit: usize) -
     store.trim(room, &keep, limit).await.unwrap().expect("the room exists")
 }
 
-/// A group whose event `n` was accepted at `n` times 10 and has more bytes than the one before it.
+/// A group whose event `n` has the time `n` times 10 and is larger than the event before it.
 async fn filled(store: &Arc<dyn Store>, name: &str, events: u64) -> RoomId {
     let ann = user("ann");
     let room = open_group(store, name, &ann).await;
@@ -35,6 +35,7 @@ async fn seqs(store: &Arc<dyn Store>, room: &RoomId) -> Vec<u64> {
     whole_log(store, room).await.iter().map(|event| event.seq.get()).collect()
 }
 
+/// A trim removes the oldest events only: head, epoch, members and other rooms are unchanged.
 pub async fn trim_removes_only_oldest_events<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let (room, other) = (filled(&store, "r", 10).await, filled(&store, "r1", 10).await);
@@ -62,15 +63,16 @@ pub async fn trim_removes_only_oldest_events<F: StoreFactory>(factory: &F) {
     assert_eq!(seqs(&store, &other).await, (1..=10).collect::<Vec<_>>());
 }
 
+/// Each bound of a trim (count, age, bytes) removes alone, and the strictest one decides.
 pub async fn each_bound_of_a_trim_counts<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let kept = async |name: &str, keep: Keep| {
         let room = filled(&store, name, 8).await;
         trim(&store, &room, keep, 100).await.first.get()
     };
-    // The first event, which tells who is in the room, was accepted at 1,000.
+    // The first event, with the members, has the time 1,000.
     let late = Keep { after: Some(at(41)), ..Keep::ALL };
-    assert_eq!(kept("a", late).await, 1, "what stands behind a younger event stays");
+    assert_eq!(kept("a", late).await, 1, "an event after a younger one stays");
     let later = Keep { after: Some(at(1_001)), ..Keep::ALL };
     assert_eq!(kept("b", later).await, 9);
     let young = Keep { after: Some(at(41)), ..last(7) };
@@ -85,6 +87,7 @@ pub async fn each_bound_of_a_trim_counts<F: StoreFactory>(factory: &F) {
     assert_eq!(kept("i", Keep::ALL).await, 1);
 }
 
+/// A trim stops at its limit, reports `more`, and continues with the next call.
 pub async fn trim_stops_at_limit_and_continues<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = filled(&store, "r", 10).await;
@@ -93,9 +96,10 @@ pub async fn trim_stops_at_limit_and_continues<F: StoreFactory>(factory: &F) {
         assert_eq!(trimmed, Trimmed { first: seq(first), removed, more });
         assert_eq!(seqs(&store, &room).await, (first..=10).collect::<Vec<_>>());
     }
-    assert_eq!(trim(&store, &room, last(0), 0).await.removed, 1, "no limit is less than 1");
+    assert_eq!(trim(&store, &room, last(0), 0).await.removed, 1, "a limit of 0 counts as 1");
 }
 
+/// A trim may remove all events; the head stays, and the next event continues after it.
 pub async fn trim_may_empty_the_log<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = filled(&store, "r", 5).await;
@@ -110,6 +114,7 @@ pub async fn trim_may_empty_the_log<F: StoreFactory>(factory: &F) {
     assert_eq!(whole_log(&store, &room).await, [next]);
 }
 
+/// Duplicates and conflicts are recognised after their events were trimmed.
 pub async fn duplicates_are_recognised_after_trim<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = filled(&store, "r", 5).await;
@@ -121,6 +126,7 @@ pub async fn duplicates_are_recognised_after_trim<F: StoreFactory>(factory: &F) 
     assert!(store.idempotency_record(&room, &ann, &mid("2")).await.unwrap().is_some());
 }
 
+/// A trim with nothing to remove, or of a missing room, changes nothing.
 pub async fn a_trim_of_nothing_changes_nothing<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     assert_eq!(store.trim(&room("none"), &last(0), 9).await.unwrap(), None);
@@ -134,6 +140,7 @@ pub async fn a_trim_of_nothing_changes_nothing<F: StoreFactory>(factory: &F) {
     assert_eq!(store.room(&room).await.unwrap(), before);
 }
 
+/// The bytes in the record of a room count the retained events only.
 pub async fn bytes_count_retained_events<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = filled(&store, "r", 7).await;
@@ -145,6 +152,7 @@ pub async fn bytes_count_retained_events<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// Contents of 30,000 bytes are trimmed like small ones.
 pub async fn large_contents_are_trimmed_like_others<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -159,7 +167,7 @@ pub async fn large_contents_are_trimmed_like_others<F: StoreFactory>(factory: &F
     assert_eq!(trim(&store, &room, bytes, 100).await.first, seq(9));
 }
 
-/// Trims and appends at the same time leave no gap in the log.
+/// Concurrent trims and appends leave no gap in the log.
 pub async fn concurrent_trims_leave_no_gap<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -205,6 +213,7 @@ pub async fn concurrent_trims_leave_no_gap<F: StoreFactory>(factory: &F) {
     assert_eq!(store.room(&room).await.unwrap().unwrap().bytes, bytes as u64);
 }
 
+/// A trimmed log is unchanged after a reopen, and trims continue.
 pub async fn trimmed_events_stay_removed_after_reopen<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = filled(&store, "r", 10).await;

@@ -1,4 +1,4 @@
-//! Closing and opening again.
+//! Lifecycle: closing and reopening.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -49,17 +49,18 @@ fn some_state(room: &RoomId, ms: u64) -> Arc<StateUpdate> {
 
 #[track_caller]
 fn closed<T: std::fmt::Debug>(answer: StoreResult<T>) {
-    let kind = answer.map_err(|error| error.kind()).expect_err("the store is closed");
+    let kind = answer.map_err(|error| error.kind()).expect_err("an error of the closed store");
     assert_eq!(kind, StoreErrorKind::Closed);
 }
 
+/// Every operation of a closed store fails with `Closed`.
 pub async fn a_closed_store_refuses_everything<F: StoreFactory>(factory: &F) {
     let (store, ann, id) = (factory.open().await, user("ann"), session("s"));
     let room = open_group(&store, "r", &ann).await;
     store.open_session(some_session(&id)).await.unwrap();
     store.close().await.unwrap();
     let answers = store.append(vec![post(&room, &ann, "x"), post(&room, &ann, "y")]).await;
-    assert_eq!(answers.len(), 2, "each append has its answer");
+    assert_eq!(answers.len(), 2, "one answer for each append");
     answers.into_iter().for_each(closed);
     let range = LogRange { from: PageFrom::After(Seq::ZERO), limit: 1, max_bytes: 1 };
     closed(store.read(&room, range).await);
@@ -100,6 +101,7 @@ pub async fn a_closed_store_refuses_everything<F: StoreFactory>(factory: &F) {
     closed(store.end_state(NodeId(1)).await);
 }
 
+/// A store can be closed more than once.
 pub async fn closing_twice_is_fine<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     assert!(!store.name().is_empty());
@@ -108,6 +110,8 @@ pub async fn closing_twice_is_fine<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// Appends that are committed while the store closes are present after a reopen; later ones are
+/// refused.
 pub async fn closing_keeps_committed_events<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -122,7 +126,7 @@ pub async fn closing_keeps_committed_events<F: StoreFactory>(factory: &F) {
                     let too_late = was_closed.load(Ordering::SeqCst);
                     match one(&store, post(&room, &ann, &format!("{writer}/{n}"))).await {
                         Ok(Appended::Committed(event)) => {
-                            assert!(!too_late, "a closed store takes nothing");
+                            assert!(!too_late, "a closed store commits nothing");
                             kept.push(event);
                         }
                         answer => {
@@ -145,7 +149,7 @@ pub async fn closing_keeps_committed_events<F: StoreFactory>(factory: &F) {
     for writer in writers {
         kept.extend(writer.await.unwrap());
     }
-    assert!(kept.len() >= 16, "some were committed before the close");
+    assert!(kept.len() >= 16, "at least 16 commits before the close");
     let Some(store) = reopened(factory, store).await else { return };
     let log = whole_log(&store, &room).await;
     for event in &kept {
@@ -153,6 +157,8 @@ pub async fn closing_keeps_committed_events<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// Rooms, members, bans, logs, records, sessions, checkpoints and state are unchanged after a
+/// reopen.
 pub async fn everything_is_there_after_a_reopen<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, eve) = (factory.open().await, user("ann"), user("bob"), user("eve"));
     let (id, gone) = (session("s"), session("gone"));
@@ -199,13 +205,14 @@ pub async fn everything_is_there_after_a_reopen<F: StoreFactory>(factory: &F) {
     assert_eq!(store.state(&room).await.unwrap().entries, [some_state(&room, 5)]);
 }
 
+/// After a reopen, rooms keep their epochs, and new rooms get unused ones of the same generation.
 pub async fn epochs_go_on_after_a_reopen<F: StoreFactory>(factory: &F) {
     let (mut store, ann) = (factory.open().await, user("ann"));
     let (mut epochs, mut oldest) = (BTreeSet::new(), None);
     for round in 0..3 {
         let room = open_group(&store, &format!("r{round}"), &ann).await;
         let epoch = store.room(&room).await.unwrap().unwrap().epoch;
-        assert!(epochs.insert(epoch), "no room has the epoch of another");
+        assert!(epochs.insert(epoch), "every room has its own epoch");
         let oldest = *oldest.get_or_insert(epoch);
         let old = super::fixture::room("r0");
         let event = commit(&store, post(&old, &ann, "x")).await;
@@ -216,7 +223,7 @@ pub async fn epochs_go_on_after_a_reopen<F: StoreFactory>(factory: &F) {
     let role = store.rooms_of(&ann, None, 10).await.unwrap();
     assert!(role.iter().all(|(_, _, role)| *role == Role::Owner));
     let generations: BTreeSet<_> = epochs.iter().map(|epoch| epoch.generation).collect();
-    assert_eq!(generations.len(), 1, "a clean close loses nothing");
+    assert_eq!(generations.len(), 1, "a clean close keeps the generation");
 }
 
 /// State that was not ended has a new generation after a reopen.
@@ -225,11 +232,20 @@ pub async fn unended_state_changes_generation_after_reopen<F: StoreFactory>(fact
     let first = store.begin_state(NodeId(1)).await.unwrap();
     store.end_state(NodeId(1)).await.unwrap();
     let Some(store) = reopened(factory, store).await else { return };
-    assert_eq!(store.begin_state(NodeId(2)).await.unwrap(), first, "it was ended properly");
-    let store = reopened(factory, store).await.expect("it could be opened again before");
-    assert_ne!(store.begin_state(NodeId(3)).await.unwrap(), first, "node 2 never ended");
+    assert_eq!(
+        store.begin_state(NodeId(2)).await.unwrap(),
+        first,
+        "a clean end keeps the generation"
+    );
+    let store = reopened(factory, store).await.expect("a store that was reopened before");
+    assert_ne!(
+        store.begin_state(NodeId(3)).await.unwrap(),
+        first,
+        "a missing end changes the generation"
+    );
 }
 
+/// Every new store has its own generation.
 pub async fn new_store_has_new_generation<F: StoreFactory>(factory: &F) {
     let ann = user("ann");
     let mut generations = BTreeSet::new();

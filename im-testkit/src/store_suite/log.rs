@@ -1,4 +1,4 @@
-//! Dense order, batches, concurrency.
+//! Log: dense order, batches, concurrency.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use im_core::wire::{Role, RoomKind};
 use super::StoreFactory;
 use super::fixture::*;
 
+/// An empty batch has no answers.
 pub async fn an_empty_batch_has_no_answers<F: StoreFactory>(factory: &F) {
     assert!(factory.open().await.append(Vec::new()).await.is_empty());
 }
 
-/// Seqs are dense from one, and a committed event is read at once.
+/// Seqs are dense from one, and a committed event is readable at once.
 pub async fn seqs_are_dense_and_readable<F: StoreFactory>(factory: &F) {
     let (store, ann, room) = (factory.open().await, user("ann"), room("r"));
     let made = create(&room, RoomKind::Group, true, &[(&ann, Role::Owner)]);
@@ -28,13 +29,14 @@ pub async fn seqs_are_dense_and_readable<F: StoreFactory>(factory: &F) {
         assert_eq!((&event.from, event.at), (&ann, at(5_000 - n)));
         assert_eq!(event.id, Some(mid(&n.to_string())));
         assert_eq!(event.content.value(), text(&format!("m{n}")));
-        assert_eq!(head(&store, &room).await, n, "the head is there when the answer is");
+        assert_eq!(head(&store, &room).await, n, "the head is updated before the answer");
         log.push(event);
     }
     assert_eq!(log[0].seq, seq(1));
     assert_eq!(whole_log(&store, &room).await, log);
 }
 
+/// Appends of a batch succeed and fail independently.
 pub async fn appends_in_a_batch_are_independent<F: StoreFactory>(factory: &F) {
     let (store, ann, eve) = (factory.open().await, user("ann"), user("eve"));
     let (one, two) = (open_group(&store, "one", &ann).await, open_group(&store, "two", &ann).await);
@@ -47,7 +49,7 @@ pub async fn appends_in_a_batch_are_independent<F: StoreFactory>(factory: &F) {
         post(&one, &ann, "c"),
     ];
     let mut answers = store.append(batch).await.into_iter();
-    let mut next = || answers.next().expect("each append has an answer");
+    let mut next = || answers.next().expect("one answer for each append");
     let a = committed(next());
     assert_eq!((&a.room, a.seq, a.content.value()), (&one, seq(2), text("a")));
     assert_eq!(refused(next()), Refusal::Role);
@@ -62,6 +64,7 @@ pub async fn appends_in_a_batch_are_independent<F: StoreFactory>(factory: &F) {
     assert_eq!(whole_log(&store, &two).await[1..], [b]);
 }
 
+/// An append sees the effect of the earlier ones in its batch.
 pub async fn append_sees_earlier_appends_in_batch<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, room) = (factory.open().await, user("ann"), user("bob"), room("r"));
     let batch = vec![
@@ -76,7 +79,7 @@ pub async fn append_sees_earlier_appends_in_batch<F: StoreFactory>(factory: &F) 
         post(&room, &ann, "good"),
     ];
     let mut answers = store.append(batch).await.into_iter();
-    let mut next = || answers.next().expect("each append has an answer");
+    let mut next = || answers.next().expect("one answer for each append");
     assert_eq!(refused(next()), Refusal::NoSuchRoom);
     assert_eq!(committed(next()).seq, seq(1));
     assert_eq!(refused(next()), Refusal::Role);
@@ -90,6 +93,7 @@ pub async fn append_sees_earlier_appends_in_batch<F: StoreFactory>(factory: &F) 
     assert_eq!((record.head, record.members), (seq(5), 1));
 }
 
+/// A long batch over many rooms keeps the order within each room.
 pub async fn long_batch_keeps_order_per_room<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let rooms: Vec<_> = (0..20).map(|n| room(&format!("r{n}"))).collect();
@@ -104,6 +108,7 @@ pub async fn long_batch_keeps_order_per_room<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// Concurrent batches leave dense logs that keep the order of each writer.
 pub async fn concurrent_batches_stay_dense_and_ordered<F: StoreFactory>(factory: &F) {
     const WRITERS: usize = 8;
     const BATCHES: usize = 12;
@@ -133,7 +138,10 @@ pub async fn concurrent_batches_stay_dense_and_ordered<F: StoreFactory>(factory:
         let (own, events) = written.unwrap();
         let (here, there): (Vec<_>, Vec<_>) = events.into_iter().partition(|e| e.room == shared);
         for events in [&here, &there] {
-            assert!(events.windows(2).all(|two| two[0].seq < two[1].seq), "a writer's own order");
+            assert!(
+                events.windows(2).all(|two| two[0].seq < two[1].seq),
+                "the order of each writer"
+            );
         }
         assert_eq!(whole_log(&store, &own).await[1..], there);
         answered.entry(&shared).or_default().extend(here);
@@ -141,14 +149,19 @@ pub async fn concurrent_batches_stay_dense_and_ordered<F: StoreFactory>(factory:
     let posts = answered.remove(&shared).unwrap();
     assert_eq!(posts.len(), WRITERS * BATCHES * POSTS.div_ceil(2));
     let log = whole_log(&store, &shared).await;
-    assert_eq!(log.len(), 1 + WRITERS + posts.len(), "one making, the joins and the posts");
+    assert_eq!(log.len(), 1 + WRITERS + posts.len(), "the creation, the joins and the posts");
     for event in &posts {
-        assert_eq!(&log[event.seq.get() as usize - 1], event, "what was answered is what is there");
+        assert_eq!(
+            &log[event.seq.get() as usize - 1],
+            event,
+            "the answered event is the stored one"
+        );
     }
     let seqs: BTreeSet<_> = posts.iter().map(|event| event.seq).collect();
-    assert_eq!(seqs.len(), posts.len(), "no seq was given out twice");
+    assert_eq!(seqs.len(), posts.len(), "no seq was assigned twice");
 }
 
+/// An append whose future is dropped leaves a whole log, and its retry stores each message once.
 pub async fn dropped_append_keeps_log_whole<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -159,14 +172,15 @@ pub async fn dropped_append_keeps_log_whole<F: StoreFactory>(factory: &F) {
         let _ = poll!(&mut abandoned);
         drop(abandoned);
         for answer in store.append(batch).await {
-            assert!(answer.is_ok(), "a retry is committed or repeated, not {answer:?}");
+            assert!(answer.is_ok(), "a retry is committed or a duplicate, got {answer:?}");
         }
     }
     let log = whole_log(&store, &room).await;
     let ids: BTreeSet<_> = log.iter().filter_map(|event| event.id.clone()).collect();
-    assert_eq!((ids.len(), log.len()), (60, 61), "each is there once");
+    assert_eq!((ids.len(), log.len()), (60, 61), "every message is stored once");
 }
 
+/// Rooms of one store share its generation; each room has its own incarnation.
 pub async fn rooms_share_generation_not_incarnation<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let one = open_group(&store, "one", &ann).await;

@@ -1,4 +1,4 @@
-//! Making rooms, and who is in them.
+//! Members: creating rooms, and membership.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::StoreFactory;
 use super::fixture::*;
 
 async fn record(store: &Arc<dyn Store>, room: &RoomId) -> RoomRecord {
-    store.room(room).await.unwrap().expect("the room exists")
+    store.room(room).await.unwrap().expect("an existing room")
 }
 
 async fn count(store: &Arc<dyn Store>, room: &RoomId) -> u32 {
@@ -50,6 +50,7 @@ pub async fn room_starts_with_first_event<F: StoreFactory>(factory: &F) {
     assert_eq!(whole_log(&store, &room).await, [event]);
 }
 
+/// A second creation of a room is refused and changes nothing.
 pub async fn a_room_is_made_once<F: StoreFactory>(factory: &F) {
     let (store, ann, eve) = (factory.open().await, user("ann"), user("eve"));
     let room = open_group(&store, "r", &ann).await;
@@ -62,6 +63,7 @@ pub async fn a_room_is_made_once<F: StoreFactory>(factory: &F) {
     assert_eq!(store.membership(&room, &eve).await.unwrap(), None);
 }
 
+/// Of concurrent creations of one room, exactly one succeeds.
 pub async fn concurrent_creates_make_one_room<F: StoreFactory>(factory: &F) {
     let (store, room) = (factory.open().await, room("r"));
     let makers = (0..12).map(|n| {
@@ -79,6 +81,7 @@ pub async fn concurrent_creates_make_one_room<F: StoreFactory>(factory: &F) {
     assert_eq!(count(&store, &room).await, 1);
 }
 
+/// A join or leave is one event; repeated, it is a duplicate with the head.
 pub async fn join_and_leave_are_idempotent_events<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
@@ -89,7 +92,7 @@ pub async fn join_and_leave_are_idempotent_events<F: StoreFactory>(factory: &F) 
     assert_eq!(count(&store, &room).await, 2);
     commit(&store, post(&room, &ann, "between")).await;
     let (epoch, again) = duplicate(one(&store, join).await);
-    assert_eq!((epoch, again.seq), (joined.epoch, seq(3)), "a repeat tells the head");
+    assert_eq!((epoch, again.seq), (joined.epoch, seq(3)), "a duplicate returns the head");
     assert_eq!(count(&store, &room).await, 2);
     let leave = change(&room, &bob, Intent::Leave);
     let left = commit(&store, leave.clone()).await;
@@ -99,6 +102,7 @@ pub async fn join_and_leave_are_idempotent_events<F: StoreFactory>(factory: &F) 
     assert_eq!((count(&store, &room).await, head(&store, &room).await), (1, 4));
 }
 
+/// A join gives the role of the kind: member in groups, reader in channels.
 pub async fn joining_assigns_role_of_kind<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     for (kind, role) in [(RoomKind::Group, Role::Member), (RoomKind::Channel, Role::Reader)] {
@@ -110,6 +114,7 @@ pub async fn joining_assigns_role_of_kind<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// A change of role is an event and does not change the number of members.
 pub async fn role_change_adds_no_member<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
@@ -129,6 +134,7 @@ pub async fn role_change_adds_no_member<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// A repeated removal is a duplicate; a removed user may join again.
 pub async fn removing_is_idempotent<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let room = open_group(&store, "r", &ann).await;
@@ -139,14 +145,15 @@ pub async fn removing_is_idempotent<F: StoreFactory>(factory: &F) {
     assert_eq!(duplicate(one(&store, remove).await).1.seq, removed.seq);
     assert_eq!(count(&store, &room).await, 1);
     commit(&store, change(&room, &bob, Intent::Join)).await;
-    assert_eq!(count(&store, &room).await, 2, "who was removed may come back");
+    assert_eq!(count(&store, &room).await, 2, "a removed user may join again");
 }
 
+/// A ban lasts until it is lifted, for members and non-members.
 pub async fn banned_user_stays_out_until_unbanned<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, eve) = (factory.open().await, user("ann"), user("bob"), user("eve"));
     let room = open_group(&store, "r", &ann).await;
     commit(&store, change(&room, &bob, Intent::Join)).await;
-    // One who is in and one who never was.
+    // A member, and a user who never was one.
     for (target, members) in [(&bob, 1), (&eve, 1)] {
         let ban = change(&room, &ann, Intent::Ban(target.clone()));
         let event = commit(&store, ban.clone()).await;
@@ -161,7 +168,7 @@ pub async fn banned_user_stays_out_until_unbanned<F: StoreFactory>(factory: &F) 
         ] {
             assert_eq!(refused(one(&store, back).await), Refusal::Banned);
         }
-        // Neither leaving nor being removed lifts a ban.
+        // Neither a leave nor a removal lifts a ban.
         let leave = by_service(change(&room, target, Intent::Leave));
         duplicate(one(&store, leave).await);
         duplicate(one(&store, change(&room, &ann, Intent::Remove(target.clone()))).await);
@@ -172,11 +179,12 @@ pub async fn banned_user_stays_out_until_unbanned<F: StoreFactory>(factory: &F) 
     assert_eq!(event.member_changes(), [MemberChange::Unbanned(bob.clone())]);
     assert_eq!(duplicate(one(&store, unban).await).1.seq, event.seq);
     assert_eq!(store.membership(&room, &bob).await.unwrap(), None);
-    assert_eq!(count(&store, &room).await, 1, "who may come back is not in yet");
+    assert_eq!(count(&store, &room).await, 1, "an unbanned user is not a member yet");
     commit(&store, change(&room, &bob, Intent::Join)).await;
     assert_eq!(count(&store, &room).await, 2);
 }
 
+/// A room refuses members over its maximum.
 pub async fn room_refuses_members_over_maximum<F: StoreFactory>(factory: &F) {
     let (store, ann, bob, eve) = (factory.open().await, user("ann"), user("bob"), user("eve"));
     let full = room("full");
@@ -200,6 +208,7 @@ pub async fn room_refuses_members_over_maximum<F: StoreFactory>(factory: &F) {
     assert_eq!(count(&store, &full).await, 2);
 }
 
+/// Concurrent joins do not exceed the maximum.
 pub async fn concurrent_joins_stop_at_the_maximum<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -217,6 +226,7 @@ pub async fn concurrent_joins_stop_at_the_maximum<F: StoreFactory>(factory: &F) 
     assert_eq!(whole_log(&store, &room).await.len(), 9);
 }
 
+/// The first message between two users creates their direct room with both as members.
 pub async fn first_send_creates_direct_room<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let event = commit(&store, direct(&ann, &bob, "hi")).await;
@@ -231,6 +241,7 @@ pub async fn first_send_creates_direct_room<F: StoreFactory>(factory: &F) {
     assert_eq!((&answer.room, answer.epoch, answer.seq), (&event.room, event.epoch, seq(2)));
 }
 
+/// A refused first message creates no room and no membership.
 pub async fn refused_first_send_creates_nothing<F: StoreFactory>(factory: &F) {
     let (store, ann, bob) = (factory.open().await, user("ann"), user("bob"));
     let mut send = direct(&ann, &bob, "hi");
@@ -244,6 +255,7 @@ pub async fn refused_first_send_creates_nothing<F: StoreFactory>(factory: &F) {
     assert_eq!(store.heads(&[room]).await.unwrap(), [None]);
 }
 
+/// Concurrent first messages of two users are stored in one room of one epoch.
 pub async fn concurrent_first_sends_share_one_room<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     for round in 0..6 {
@@ -256,11 +268,12 @@ pub async fn concurrent_first_sends_share_one_room<F: StoreFactory>(factory: &F)
         let mut events: Vec<_> = join_all(sends).await.into_iter().map(Result::unwrap).collect();
         events.sort_by_key(|event| event.seq);
         let room = RoomId::direct(&ann, &bob);
-        assert_eq!(whole_log(&store, &room).await, events, "one room, one epoch, all of them");
+        assert_eq!(whole_log(&store, &room).await, events, "one room of one epoch with all events");
         assert_eq!(count(&store, &room).await, 2);
     }
 }
 
+/// The seed of a room is ignored if the room exists.
 pub async fn seed_leaves_existing_room_unchanged<F: StoreFactory>(factory: &F) {
     let (store, ann, eve) = (factory.open().await, user("ann"), user("eve"));
     let room = open_group(&store, "r", &ann).await;

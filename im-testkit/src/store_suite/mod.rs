@@ -1,7 +1,8 @@
-//! What every store must do, as plain generic functions, and [`store_suite!`](crate::store_suite!) that makes a test of
-//! each.
+//! The store suite: the cases that every store has to pass.
 //!
-//! A store's own crate, also one outside this workspace, says how to open it and gets the tests:
+//! Cases are plain generic functions; [`store_suite!`](crate::store_suite!) makes a test of each.
+//!
+//! A store's own crate, also one outside this workspace, implements how to open the store:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -22,27 +23,27 @@
 //! im_testkit::store_suite!(Memory);
 //! ```
 //!
-//! `docs/redb-store/tests` in the repository has a complete one for a store on a disk, with kills, power cuts and errors
-//! beside it; `docs/store.md` goes through it.
+//! `docs/redb-store/tests` in the repository has a complete one for a store on a disk, with kills,
+//! power cuts and errors; `docs/store.md` explains it.
 //!
-//! | module | what is asked |
+//! | module | subject |
 //! |---|---|
 //! | `log` | dense order, batches, concurrency |
-//! | `dedup` | repeats and conflicts |
-//! | `authority` | who may |
-//! | `members` | making rooms, and who is in them |
-//! | `paging` | reading logs from everywhere in both directions |
-//! | `directory` | reading rooms and members |
+//! | `dedup` | duplicates and conflicts |
+//! | `authority` | which user may append |
+//! | `members` | creating rooms, and membership |
+//! | `paging` | reading logs from any position in both directions |
+//! | `directory` | records and lists of rooms and members |
 //! | `sessions` | session records and checkpoints |
-//! | `state` | latest-wins state |
-//! | `contents` | what people write comes back as it was |
+//! | `state` | keyed state: the newest version wins |
+//! | `contents` | user data is returned byte for byte |
 //! | `keep` | trimming logs |
 //! | `removal` | deleting rooms |
 //! | `erase` | erasing users |
-//! | `import` | putting rooms in |
-//! | `lifecycle` | closing and opening again |
+//! | `import` | importing rooms |
+//! | `lifecycle` | closing and reopening |
 //! | `model` | random operations against a model |
-//! | `turns` | no part of the suite: that look-ups pass pages, where a store reads pages a few at a time |
+//! | `turns` | not part of the suite: lookups overtake pages in stores that read a few pages at a time |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -76,31 +77,35 @@ pub mod sessions;
 pub mod state;
 pub mod turns;
 
-/// How to open the store that is to be tested. The suite makes one factory for each case.
+/// Opens the store under test. The suite makes one factory for each case.
 #[async_trait]
 pub trait StoreFactory: Send + Sync {
     /// Opens an empty store that shares nothing with those opened before.
     async fn open(&self) -> Arc<dyn Store>;
 
-    /// Opens again what the latest [`StoreFactory::open`] of this factory gave. The suite has closed it, and holds no
-    /// other reference: drop `closed` before opening. `None` if the store says that it is volatile.
+    /// Reopens the store that the latest [`StoreFactory::open`] of this factory returned. The suite
+    /// has closed it and holds no other reference: drop `closed` before opening. Returns `None` if
+    /// the store is volatile.
     async fn reopen(&self, closed: Arc<dyn Store>) -> Option<Arc<dyn Store>>;
 }
 
-/// Runs one case on a runtime of its own, with two threads, so that what is concurrent is also parallel.
+/// Runs one case on a runtime of its own, with two threads, so that concurrent calls also run in
+/// parallel.
 ///
 /// # Panics
 ///
 /// If the case fails.
 pub fn run(case: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime starts");
+    let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(case);
 }
 
-/// Makes one `#[test]` of each case of the suite. Takes an expression that makes a
-/// [`StoreFactory`](crate::store_suite::StoreFactory); it is evaluated once for each case. `docs/store.md` in the repository
-/// makes a store and tests it so.
+/// Makes one `#[test]` of each case of the suite.
+///
+/// Takes an expression that makes a [`StoreFactory`](crate::store_suite::StoreFactory); it is
+/// evaluated once for each case. `docs/store.md` in the repository builds a store and tests it with
+/// this macro.
 #[macro_export]
 macro_rules! store_suite {
     ($factory:expr) => {
@@ -267,7 +272,7 @@ macro_rules! store_suite {
 
 #[cfg(test)]
 mod tests {
-    /// A case that is not in the macro would never run.
+    /// A case that is missing in the macro would never run.
     #[test]
     fn every_case_is_in_the_macro() {
         let map = include_str!("mod.rs");

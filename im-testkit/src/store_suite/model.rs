@@ -1,4 +1,4 @@
-//! Random operations, and a model that derives everything it knows from the events alone.
+//! Random operations, compared with a model that derives everything from the events alone.
 
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
@@ -18,7 +18,8 @@ use super::fixture::*;
 const SEQUENCES: u64 = 24;
 const STEPS: usize = 60;
 
-/// Runs random sequences of operations. A failure names its seed; `IM_SUITE_SEED` runs that one alone.
+/// Random sequences of operations agree with a model. A failure prints its seed; `IM_SUITE_SEED`
+/// runs that seed alone.
 pub async fn random_operations_agree_with_the_model<F: StoreFactory>(factory: &F) {
     let chosen = std::env::var("IM_SUITE_SEED").ok().and_then(|seed| seed.parse().ok());
     for seed in chosen.map_or(0..SEQUENCES, |seed: u64| seed..seed + 1) {
@@ -27,13 +28,13 @@ pub async fn random_operations_agree_with_the_model<F: StoreFactory>(factory: &F
     }
 }
 
-/// Says which seed it was if the test fails.
+/// Prints the seed if the test fails.
 struct Recorded(u64);
 
 impl Drop for Recorded {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("it failed with IM_SUITE_SEED={}", self.0);
+            eprintln!("failed with IM_SUITE_SEED={}", self.0);
         }
     }
 }
@@ -54,14 +55,15 @@ async fn sequence<F: StoreFactory>(factory: &F, seed: u64) {
             model.compare(&store, &mut random).await;
         }
         if random.below(40) == 0 && store.durability() != im_core::ports::Durability::Volatile {
-            store = reopened(factory, store).await.expect("only volatile stores are gone");
+            store =
+                reopened(factory, store).await.expect("only volatile stores cannot be reopened");
         }
     }
     model.compare(&store, &mut random).await;
     store.close().await.unwrap();
 }
 
-/// What can be compared of an answer.
+/// The comparable part of an answer.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Committed(Event),
@@ -79,21 +81,21 @@ fn outcome(answer: StoreResult<Appended>) -> Outcome {
     }
 }
 
-/// All that is known is each room's beginning and its events, those that were trimmed included.
+/// The model: of each room its creation and its events, trimmed ones included.
 #[derive(Default)]
 struct Model {
     rooms: BTreeMap<RoomId, ModelRoom>,
-    /// The lives that rooms have had.
+    /// All epochs that rooms have had.
     epochs: HashSet<Epoch>,
 }
 
 struct ModelRoom {
     kind: RoomKind,
     open: bool,
-    /// How users stood when so many events had been: at the beginning, or at the last erasure.
+    /// Memberships after so many events: at the creation, or at the last erasure.
     base: (usize, BTreeMap<UserId, Membership>),
     log: Vec<(Event, Option<ContentHash>)>,
-    /// How many events were trimmed.
+    /// The number of trimmed events.
     trimmed: usize,
     erased: u64,
 }
@@ -198,7 +200,7 @@ impl View for Model {
 }
 
 impl Model {
-    /// What the store should have answered. Only the epoch of a new room is the store's own choice.
+    /// Returns the expected answer. Only the epoch of a new room is the store's choice.
     fn append(&mut self, append: &Append, answer: Option<&Appended>) -> Outcome {
         let fresh = || match answer {
             Some(Appended::Committed(event)) => event.epoch,
@@ -216,7 +218,7 @@ impl Model {
         };
         let hash = commit.send.map(|(_, record)| record.hash);
         if !self.rooms.contains_key(&append.room) {
-            assert!(self.epochs.insert(commit.event.epoch), "no two rooms have one epoch");
+            assert!(self.epochs.insert(commit.event.epoch), "every room has its own epoch");
         }
         let seeded: BTreeMap<_, _> = match &append.act {
             Act::Post { seed: Some(seed), .. } => {
@@ -238,7 +240,7 @@ impl Model {
         Outcome::Committed(commit.event)
     }
 
-    /// Now and then something is trimmed, deleted or erased.
+    /// Trims, deletes or erases at random.
     async fn upkeep(&mut self, store: &Arc<dyn Store>, random: &mut Random, step: usize) {
         let room = random.room();
         match random.below(30) {
@@ -273,7 +275,7 @@ impl Model {
         }
     }
 
-    /// Asks the store everything.
+    /// Compares every operation of the store with the model.
     async fn compare(&self, store: &Arc<dyn Store>, random: &mut Random) {
         let records: Vec<_> = self.rooms.values().map(ModelRoom::record).collect();
         assert_eq!(store.rooms(None, 100).await.unwrap(), records);
@@ -425,7 +427,7 @@ impl Random {
         append
     }
 
-    /// Mostly under an id from so few that there are repeats, and conflicts.
+    /// Mostly uses one of a few ids, so that there are duplicates and conflicts.
     fn say(&mut self, room: &RoomId, from: &UserId) -> Append {
         let words = self.one_of(&["x", "y", ""]);
         match self.below(4) {

@@ -1,4 +1,4 @@
-//! Reading logs from everywhere, in both directions.
+//! Paging: reading logs from any position, in both directions.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const EVENTS: u64 = 11;
 
 async fn filled<F: StoreFactory>(factory: &F) -> (Arc<dyn Store>, RoomId) {
     let (store, ann) = (factory.open().await, user("ann"));
-    // Neighbours in the order of the keys, whose events must not show up.
+    // Rooms adjacent in key order, whose events must not be returned.
     let before = open_group(&store, "q", &ann).await;
     let room = open_group(&store, "r", &ann).await;
     let after = open_group(&store, "r0", &ann).await;
@@ -29,6 +29,7 @@ fn seqs(events: &[Arc<Event>]) -> Vec<u64> {
     events.iter().map(|event| event.seq.get()).collect()
 }
 
+/// Forward pages are dense from any position and with any limit, and name head and first retained.
 pub async fn pages_run_forwards_from_every_position<F: StoreFactory>(factory: &F) {
     let (store, room) = filled(factory).await;
     for after in [0, 1, 2, 5, EVENTS - 1, EVENTS, EVENTS + 1, 1 << 40, Seq::MAX.get()] {
@@ -42,6 +43,7 @@ pub async fn pages_run_forwards_from_every_position<F: StoreFactory>(factory: &F
     }
 }
 
+/// Backward pages are dense from any position and with any limit.
 pub async fn pages_run_backwards_from_every_position<F: StoreFactory>(factory: &F) {
     let (store, room) = filled(factory).await;
     for before in [0, 1, 2, 5, EVENTS, EVENTS + 1, EVENTS + 2, 1 << 40, Seq::MAX.get()] {
@@ -56,10 +58,10 @@ pub async fn pages_run_backwards_from_every_position<F: StoreFactory>(factory: &
     }
 }
 
-/// A page stops at its byte limit but holds one event at least.
+/// A page stops at its byte limit but holds at least one event.
 pub async fn byte_limit_leaves_one_event<F: StoreFactory>(factory: &F) {
     let (store, room) = filled(factory).await;
-    // All posts have the same size; the first event, the making, is left out.
+    // All posts have the same size; the first event, the creation, is excluded.
     let size = packed(&text("002")).packed().len();
     for (max_bytes, expected) in
         [(0, 1), (1, 1), (size, 1), (2 * size - 1, 1), (2 * size, 2), (3 * size + 1, 3)]
@@ -75,6 +77,7 @@ pub async fn byte_limit_leaves_one_event<F: StoreFactory>(factory: &F) {
     assert!(store.read(&room, range).await.unwrap().unwrap().events.is_empty());
 }
 
+/// A missing room has no page, even if its id is a prefix of an existing one.
 pub async fn missing_room_has_no_page<F: StoreFactory>(factory: &F) {
     let (store, _) = filled(factory).await;
     for name in ["", "r", "r00"].map(|tail| format!("p{tail}")) {
@@ -85,6 +88,7 @@ pub async fn missing_room_has_no_page<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// Heads are returned in the order of the request, with duplicates and `None` for missing rooms.
 pub async fn heads_come_in_the_order_asked<F: StoreFactory>(factory: &F) {
     let (store, r) = filled(factory).await;
     let small = open_group(&store, "small", &user("ann")).await;
@@ -100,6 +104,7 @@ pub async fn heads_come_in_the_order_asked<F: StoreFactory>(factory: &F) {
     assert!(store.heads(&[]).await.unwrap().is_empty());
 }
 
+/// Pages read during appends are dense and end at or before their head.
 pub async fn pages_are_whole_while_others_write<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -117,15 +122,22 @@ pub async fn pages_are_whole_while_others_write<F: StoreFactory>(factory: &F) {
     let mut cursor = Seq::ZERO;
     while cursor < seq(241) {
         let page = read(&store, &room, PageFrom::After(cursor), 10).await;
-        assert!(page.head.seq >= cursor, "the head never moves back");
+        assert!(page.head.seq >= cursor, "the head never decreases");
         let expected = (cursor.get() + 1..=page.head.seq.get()).take(10);
-        assert_eq!(seqs(&page.events), expected.collect::<Vec<_>>(), "up to the head it tells");
+        assert_eq!(
+            seqs(&page.events),
+            expected.collect::<Vec<_>>(),
+            "events up to the head of the page"
+        );
         cursor = page.events.last().map_or(cursor, |event| event.seq);
         let back = read(&store, &room, PageFrom::Before(Seq::MAX), 3).await;
         let expected = (1..=back.head.seq.get()).rev().take(3);
         assert_eq!(seqs(&back.events), expected.collect::<Vec<_>>());
         tokio::task::yield_now().await;
-        assert!(!(writer.is_finished() && cursor == seq(0)), "the writer has written");
+        assert!(
+            !(writer.is_finished() && cursor == seq(0)),
+            "a page with events before the writer has finished"
+        );
     }
     writer.await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Deleting rooms.
+//! Deletion of rooms.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn state(room: &RoomId) -> Arc<StateUpdate> {
     })
 }
 
-/// A group with members, a ban, sends, state.
+/// A group with members, a ban, sends and state.
 async fn lived_in(store: &Arc<dyn Store>, name: &str) -> RoomId {
     let (ann, bob) = (user("ann"), user("bob"));
     let room = open_group(store, name, &ann).await;
@@ -51,12 +51,14 @@ async fn is_gone(store: &Arc<dyn Store>, room: &RoomId) {
     for user in [ann, bob, user("eve")] {
         assert_eq!(store.membership(room, &user).await.unwrap(), None);
         let rooms = store.rooms_of(&user, None, 99).await.unwrap();
-        assert!(rooms.iter().all(|(id, ..)| id != room), "it is among the rooms of {user}");
+        assert!(rooms.iter().all(|(id, ..)| id != room), "the room is still listed for {user}");
     }
     assert!(store.state(room).await.unwrap().entries.is_empty());
     assert!(store.rooms(None, 99).await.unwrap().iter().all(|record| record.id != *room));
 }
 
+/// A deleted room is gone at once from every read, before and during the purge; other rooms are
+/// unchanged.
 pub async fn deleted_room_is_gone_everywhere<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let (room, other) = (lived_in(&store, "r").await, lived_in(&store, "r1").await);
@@ -66,7 +68,7 @@ pub async fn deleted_room_is_gone_everywhere<F: StoreFactory>(factory: &F) {
         is_gone(&store, &room).await;
         let refusal = refused(one(&store, post(&room, &user("ann"), "x")).await);
         assert_eq!(refusal, Refusal::NoSuchRoom);
-        assert!(!store.delete_room(&room).await.unwrap(), "it is gone already");
+        assert!(!store.delete_room(&room).await.unwrap(), "the room was deleted before");
         assert_eq!((store.room(&other).await.unwrap(), whole_log(&store, &other).await), kept);
         if !store.purge(3).await.unwrap() {
             break;
@@ -109,12 +111,13 @@ pub async fn recreated_room_shares_nothing<F: StoreFactory>(factory: &F) {
             }
         }
         let again = by_service(keyed(&room, &bob, "other", &mid("1")));
-        assert_eq!(commit(&store, again).await.seq, seq(2), "the id is free in the new life");
+        assert_eq!(commit(&store, again).await.seq, seq(2), "the id is unused in the new epoch");
         assert!(store.delete_room(&room).await.unwrap());
         purge(&store, limit).await;
     }
 }
 
+/// Deleting a missing room changes nothing.
 pub async fn deleting_missing_room_changes_nothing<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let room = lived_in(&store, "r").await;
@@ -123,7 +126,7 @@ pub async fn deleting_missing_room_changes_nothing<F: StoreFactory>(factory: &F)
     assert_eq!(whole_log(&store, &room).await.len(), 9);
 }
 
-/// A send at the same time as the deletion is committed before it or refused.
+/// A send concurrent with the deletion is committed before it or refused.
 pub async fn sends_during_deletion_commit_or_fail<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     for _ in 0..6 {
@@ -148,6 +151,8 @@ pub async fn sends_during_deletion_commit_or_fail<F: StoreFactory>(factory: &F) 
     purge(&store, 5).await;
 }
 
+/// A deleted room stays deleted after a reopen, the purge continues, and a new room under its id
+/// has another epoch.
 pub async fn deleted_room_stays_deleted_after_reopen<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let (room, other) = (lived_in(&store, "r").await, lived_in(&store, "r1").await);
@@ -156,7 +161,7 @@ pub async fn deleted_room_stays_deleted_after_reopen<F: StoreFactory>(factory: &
     assert!(store.purge(2).await.unwrap());
     let Some(store) = reopened(factory, store).await else { return };
     is_gone(&store, &room).await;
-    assert!(store.purge(2).await.unwrap(), "what is left is not forgotten");
+    assert!(store.purge(2).await.unwrap(), "the purge continues after a reopen");
     let again = lived_in(&store, "r").await;
     assert_ne!(store.room(&again).await.unwrap().unwrap().epoch, epoch);
     purge(&store, 2).await;

@@ -1,4 +1,4 @@
-//! Session records and checkpoints.
+//! Sessions: records, checkpoints, tickets.
 
 use bytes::Bytes;
 use im_core::state::{
@@ -27,7 +27,7 @@ fn cursor(n: u64) -> Cursor {
     Cursor { epoch: Epoch { generation: u64::MAX, incarnation: 7 }, seq: seq(n) }
 }
 
-/// The first `rooms` rooms, each at `n`.
+/// The first `rooms` rooms, each with the cursor `n`.
 fn rooms(rooms: u64, n: u64) -> Vec<(RoomId, Cursor)> {
     (0..rooms).map(|number| (room(&format!("room{number}")), cursor(n))).collect()
 }
@@ -36,12 +36,13 @@ fn subscribe(base: Base, subscribe: Vec<(RoomId, Cursor)>) -> CheckpointChange {
     CheckpointChange { base, unsubscribe: vec![], subscribe, confirm: vec![], max_rooms: 2_000 }
 }
 
-/// A checkpoint that follows rooms since `since`.
+/// A checkpoint with rooms subscribed since `since`.
 fn checkpoint(rev: u64, since: u64, subscribe: Vec<(RoomId, Cursor)>) -> Checkpoint {
     let subscription = |(room, cursor)| (room, SubscriptionRecord { cursor, since });
     Checkpoint { rev, rooms: subscribe.into_iter().map(subscription).collect() }
 }
 
+/// A session that was opened is read back, with an empty checkpoint.
 pub async fn a_session_is_kept<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     assert_eq!(store.session(&session("s")).await.unwrap(), None);
@@ -52,10 +53,11 @@ pub async fn a_session_is_kept<F: StoreFactory>(factory: &F) {
     assert_eq!(store.checkpoint(&session("s")).await.unwrap(), Checkpoint::default());
 }
 
+/// Attaching increments the fencing token and sets the expiry, and keeps the checkpoint.
 pub async fn attaching_counts_and_moves_the_expiry<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     assert_eq!(store.attach_session(&id, at(100)).await.unwrap(), None);
-    assert_eq!(store.session(&id).await.unwrap(), None, "attaching makes no session");
+    assert_eq!(store.session(&id).await.unwrap(), None, "attaching creates no session");
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
     store.change_checkpoint(&id, subscribe(Base::Held, rooms(2, 5))).await.unwrap().unwrap();
     assert_eq!(store.attach_session(&id, at(300)).await.unwrap(), Some(2));
@@ -66,19 +68,29 @@ pub async fn attaching_counts_and_moves_the_expiry<F: StoreFactory>(factory: &F)
     assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(1, 1, rooms(2, 5)));
 }
 
+/// Touching moves the expiry of an existing session and creates none.
 pub async fn touched_session_expires_later<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     store.touch_session(&id, at(500)).await.unwrap();
-    assert_eq!(store.session(&id).await.unwrap(), None, "touching makes no session");
+    assert_eq!(store.session(&id).await.unwrap(), None, "touching creates no session");
     store.open_session(record("s", "ann", 5, 50)).await.unwrap();
     store.touch_session(&id, at(500)).await.unwrap();
     assert_eq!(store.session(&id).await.unwrap(), Some(record("s", "ann", 5, 500)));
-    assert_eq!(store.sweep_sessions(at(100), 10).await.unwrap(), 0, "it expires later now");
+    assert_eq!(
+        store.sweep_sessions(at(100), 10).await.unwrap(),
+        0,
+        "touching has moved the expiry"
+    );
     assert_eq!(store.sweep_sessions(at(501), 10).await.unwrap(), 1);
     store.touch_session(&id, at(900)).await.unwrap();
-    assert_eq!(store.session(&id).await.unwrap(), None, "a late write does not bring it back");
+    assert_eq!(
+        store.session(&id).await.unwrap(),
+        None,
+        "a late write does not restore the session"
+    );
 }
 
+/// The sessions of a user are listed from the oldest on, up to a limit.
 pub async fn sessions_are_listed_oldest_first<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     for (id, owner, created) in
@@ -97,6 +109,7 @@ pub async fn sessions_are_listed_oldest_first<F: StoreFactory>(factory: &F) {
     assert!(store.sessions_of(&user("bob"), 10).await.unwrap().is_empty());
 }
 
+/// An ended session is gone, and late writes do not restore it.
 pub async fn ended_session_never_returns<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     store.open_session(record("other", "ann", 1, 100)).await.unwrap();
@@ -109,16 +122,17 @@ pub async fn ended_session_never_returns<F: StoreFactory>(factory: &F) {
         assert_eq!(store.checkpoint(&id).await.unwrap(), Checkpoint::default());
         assert_eq!(store.session_heads(std::slice::from_ref(&id)).await.unwrap(), [None]);
         assert_eq!(store.sessions_of(&user("ann"), 10).await.unwrap().len(), 1);
-        // Late writes of whoever was connected.
+        // Late writes of the ended connection.
         store.touch_session(&id, at(900)).await.unwrap();
         assert_eq!(store.attach_session(&id, at(900)).await.unwrap(), None);
         let late = store.change_checkpoint(&id, subscribe(Base::Held, rooms(1, 6))).await.unwrap();
         assert_eq!(late, Err(Unchanged::NoSession));
         store.end_session(&id).await.unwrap();
     }
-    assert_eq!(store.sweep_sessions(at(1_000), 10).await.unwrap(), 1, "the other one");
+    assert_eq!(store.sweep_sessions(at(1_000), 10).await.unwrap(), 1, "the other session");
 }
 
+/// Listing and ending sessions in a loop ends all sessions of a user.
 pub async fn ending_listed_sessions_reaches_all<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     for n in 0..10 {
@@ -127,7 +141,7 @@ pub async fn ending_listed_sessions_reaches_all<F: StoreFactory>(factory: &F) {
     store.open_session(record("other", "bob", 1, 100)).await.unwrap();
     for expected in [3, 3, 3, 1, 0] {
         let listed = store.sessions_of(&user("ann"), 3).await.unwrap();
-        assert_eq!(listed.len(), expected, "ended ones take no place in the list");
+        assert_eq!(listed.len(), expected, "ended sessions are not listed");
         for record in listed {
             store.end_session(&record.id).await.unwrap();
         }
@@ -135,6 +149,7 @@ pub async fn ending_listed_sessions_reaches_all<F: StoreFactory>(factory: &F) {
     assert_eq!(store.sessions_of(&user("bob"), 3).await.unwrap().len(), 1);
 }
 
+/// Heads of sessions have the fencing token and the revision, in the order of the request.
 pub async fn heads_show_fencing_token_and_revision<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     assert!(store.session_heads(&[]).await.unwrap().is_empty());
@@ -152,6 +167,7 @@ pub async fn heads_show_fencing_token_and_revision<F: StoreFactory>(factory: &F)
     assert_eq!(heads, [Some(b), None, Some(a), Some(b)]);
 }
 
+/// Changes of a checkpoint have the results of `Checkpoint::apply`.
 pub async fn a_checkpoint_changes_step_by_step<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     let nobody = store.change_checkpoint(&id, subscribe(Base::Held, rooms(1, 5))).await.unwrap();
@@ -179,6 +195,7 @@ pub async fn a_checkpoint_changes_step_by_step<F: StoreFactory>(factory: &F) {
     assert_eq!(expected, checkpoint(6, 0, vec![]));
 }
 
+/// A checkpoint of a thousand rooms round trips and can be replaced.
 pub async fn thousand_room_checkpoint_is_stored<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
@@ -189,6 +206,7 @@ pub async fn thousand_room_checkpoint_is_stored<F: StoreFactory>(factory: &F) {
     assert_eq!(store.checkpoint(&id).await.unwrap(), checkpoint(2, 2, rooms(2, 7)));
 }
 
+/// Concurrent changes of a checkpoint all apply, each with its own revision.
 pub async fn concurrent_checkpoint_changes_all_count<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
@@ -206,6 +224,7 @@ pub async fn concurrent_checkpoint_changes_all_count<F: StoreFactory>(factory: &
     assert_eq!(store.checkpoint(&id).await.unwrap().rooms.len(), 20);
 }
 
+/// A ticket needs a session, opens once with its secret, and ends with the session.
 pub async fn ticket_ends_with_its_session<F: StoreFactory>(factory: &F) {
     let (store, id) = (factory.open().await, session("s"));
     let ticket = |secret: &str, opened: bool| Ticket {
@@ -217,15 +236,15 @@ pub async fn ticket_ends_with_its_session<F: StoreFactory>(factory: &F) {
         expires: opened.then(|| at(0)),
     };
     store.put_ticket(&id, ticket("a", false)).await.unwrap();
-    assert_eq!(store.ticket(&id).await.unwrap(), None, "there is no session");
+    assert_eq!(store.ticket(&id).await.unwrap(), None, "a ticket needs a session");
     store.open_session(record("s", "ann", 1, 100)).await.unwrap();
     assert_eq!(store.ticket(&id).await.unwrap(), None);
     let [a, b] = ["a", "b"].map(|secret| SecretHash::of(&Secret::new(secret)));
-    assert!(!store.open_ticket(&id, &a).await.unwrap(), "there is none");
+    assert!(!store.open_ticket(&id, &a).await.unwrap(), "no ticket to open");
     store.put_ticket(&id, ticket("a", false)).await.unwrap();
-    assert!(!store.open_ticket(&id, &b).await.unwrap(), "it has another secret");
+    assert!(!store.open_ticket(&id, &b).await.unwrap(), "the ticket has another secret");
     assert!(store.open_ticket(&id, &a).await.unwrap());
-    assert!(!store.open_ticket(&id, &a).await.unwrap(), "once only");
+    assert!(!store.open_ticket(&id, &a).await.unwrap(), "a ticket opens once");
     assert!(store.ticket(&id).await.unwrap().unwrap().opened);
     for next in [ticket("a", false), ticket("a", true), ticket("b", false)] {
         store.put_ticket(&id, next.clone()).await.unwrap();
@@ -235,6 +254,7 @@ pub async fn ticket_ends_with_its_session<F: StoreFactory>(factory: &F) {
     assert_eq!(store.ticket(&id).await.unwrap(), None);
 }
 
+/// A sweep removes expired sessions and their checkpoints, at most `limit` in each call.
 pub async fn expired_sessions_are_swept_in_steps<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     for (id, expires) in [("a", 10), ("b", 99), ("c", 100), ("d", 101), ("e", 5), ("f", 70_000)] {

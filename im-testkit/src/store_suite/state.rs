@@ -1,4 +1,4 @@
-//! Latest-wins state.
+//! Keyed state: the newest version wins.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ fn stamp(ms: u64, counter: u32, node: u32) -> Stamp {
     Stamp { ms: at(ms), counter, node: NodeId(node) }
 }
 
-/// Sets a key, or unsets it where there is no value.
+/// An update that puts a key, or removes it if there is no value.
 fn update(room: &RoomId, key: &str, stamp: Stamp, value: Option<&str>) -> Arc<StateUpdate> {
     Arc::new(StateUpdate {
         room: room.clone(),
@@ -30,18 +30,19 @@ async fn merge(store: &Arc<dyn Store>, updates: &[&Arc<StateUpdate>]) {
     store.merge_state(updates).await.unwrap();
 }
 
-/// What is held, and how often it changed.
+/// Returns the entries and the revision.
 async fn held(store: &Arc<dyn Store>, room: &RoomId) -> (Vec<Arc<StateUpdate>>, u64) {
     let snapshot = store.state(room).await.unwrap();
     let heads = store.heads(std::slice::from_ref(room)).await.unwrap();
     let told = heads[0].map_or(0, |head| head.state_revision);
-    assert_eq!(told, snapshot.revision, "head and snapshot tell the same revision");
+    assert_eq!(told, snapshot.revision, "head and snapshot have the same revision");
     (snapshot.entries, snapshot.revision)
 }
 
+/// The greatest stamp wins, in any order of arrival, merged together or one by one.
 pub async fn greatest_stamp_wins_in_any_order<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
-    // Each is greater than the one before it.
+    // In ascending order.
     let stamps =
         [stamp(9, 7, 7), stamp(10, 0, 0), stamp(10, 0, 1), stamp(10, 1, 0), stamp(300, 0, 0)];
     let orders = [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 4, 0, 3, 1], [3, 1, 4, 0, 2]];
@@ -62,6 +63,7 @@ pub async fn greatest_stamp_wins_in_any_order<F: StoreFactory>(factory: &F) {
     }
 }
 
+/// An update with an equal stamp is discarded.
 pub async fn an_equal_stamp_is_discarded<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -72,6 +74,7 @@ pub async fn an_equal_stamp_is_discarded<F: StoreFactory>(factory: &F) {
     assert_eq!(held(&store, &room).await, (vec![first], 1));
 }
 
+/// A removed key stays as a tombstone that refuses older values; a newer value replaces it.
 pub async fn removed_key_is_tombstone<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -85,6 +88,7 @@ pub async fn removed_key_is_tombstone<F: StoreFactory>(factory: &F) {
     assert_eq!(held(&store, &room).await.0, [back, never_set]);
 }
 
+/// The revision increases with changes only, not with discarded updates or events.
 pub async fn the_revision_counts_changes_alone<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -106,26 +110,28 @@ pub async fn the_revision_counts_changes_alone<F: StoreFactory>(factory: &F) {
         revision = now;
     }
     commit(&store, post(&room, &ann, "x")).await;
-    assert_eq!(held(&store, &room).await.1, revision, "an event is no change of the state");
+    assert_eq!(held(&store, &room).await.1, revision, "an event does not change the state");
     store.merge_state(Vec::new()).await.unwrap();
     assert_eq!(held(&store, &room).await.1, revision);
 }
 
+/// State of a missing room is discarded; the rest of the batch is merged.
 pub async fn state_needs_a_room<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let known = open_group(&store, "known", &ann).await;
     let lost = update(&room("later"), "k", stamp(5, 0, 1), Some("lost"));
     let kept = update(&known, "k", stamp(5, 0, 1), Some("kept"));
     merge(&store, &[&lost, &kept]).await;
-    assert_eq!(held(&store, &known).await.0, [kept], "the rest is merged all the same");
+    assert_eq!(held(&store, &known).await.0, [kept], "the other updates are merged");
     assert_eq!(held(&store, &room("later")).await, (Vec::new(), 0));
     let later = open_group(&store, "later", &ann).await;
     assert_eq!(held(&store, &later).await, (Vec::new(), 0));
 }
 
+/// Rooms and keys that are prefixes of each other share no entries.
 pub async fn rooms_and_keys_are_apart<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
-    // Put one after the other, several of these pairs give the same text.
+    // Concatenated, several of these pairs give the same text.
     let pairs = [("a", "bc"), ("ab", "c"), ("a", "b"), ("ab", "B"), ("a", "é"), ("a", "🦀")];
     let mut updates = Vec::new();
     for (name, key) in pairs {
@@ -139,10 +145,11 @@ pub async fn rooms_and_keys_are_apart<F: StoreFactory>(factory: &F) {
         let own = updates.iter().filter(|update| update.room == room(name));
         let mut expected: Vec<_> = own.cloned().collect();
         expected.sort_by(|a, b| a.key.cmp(&b.key));
-        assert_eq!(held(&store, &room(name)).await.0, expected, "in the order of the keys");
+        assert_eq!(held(&store, &room(name)).await.0, expected, "entries in key order");
     }
 }
 
+/// Concurrent merges of one key keep the newest version.
 pub async fn concurrent_merges_keep_the_newest<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -162,7 +169,8 @@ pub async fn concurrent_merges_keep_the_newest<F: StoreFactory>(factory: &F) {
     assert_eq!(held(&store, &room).await.0, [newest]);
 }
 
-/// Unsets more keys than any store remembers; gives what is held then, and an update to a key that was forgotten.
+/// Removes more keys than any store keeps tombstones for. Returns the entries, and an update of a
+/// key whose tombstone was purged.
 async fn few_tombstones(
     store: &Arc<dyn Store>,
     room: &RoomId,
@@ -179,6 +187,7 @@ async fn few_tombstones(
     (entries, update(room, &format!("k{forgotten}"), stamp(50, 0, 1), Some("a ghost")))
 }
 
+/// An update older than the purged tombstones is discarded; a newer one is merged.
 pub async fn purged_tombstones_block_older_updates<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -190,6 +199,7 @@ pub async fn purged_tombstones_block_older_updates<F: StoreFactory>(factory: &F)
     assert!(held(&store, &room).await.0.contains(&newer));
 }
 
+/// Purged tombstones block older updates after a reopen, too.
 pub async fn purged_tombstones_count_after_reopen<F: StoreFactory>(factory: &F) {
     let (store, ann) = (factory.open().await, user("ann"));
     let room = open_group(&store, "r", &ann).await;
@@ -199,6 +209,7 @@ pub async fn purged_tombstones_count_after_reopen<F: StoreFactory>(factory: &F) 
     assert_eq!(held(&store, &room).await.0, entries);
 }
 
+/// The generation of state stays if every node that began also ended.
 pub async fn clean_end_keeps_generation<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let first = store.begin_state(NodeId(1)).await.unwrap();
@@ -209,12 +220,13 @@ pub async fn clean_end_keeps_generation<F: StoreFactory>(factory: &F) {
     assert_eq!(store.begin_state(NodeId(1)).await.unwrap(), first);
 }
 
+/// A begin without a preceding end starts a new generation.
 pub async fn missing_end_changes_generation<F: StoreFactory>(factory: &F) {
     let store = factory.open().await;
     let mut generations = vec![store.begin_state(NodeId(1)).await.unwrap()];
     for _ in 0..4 {
         let next = store.begin_state(NodeId(1)).await.unwrap();
-        assert!(!generations.contains(&next), "updates may have been lost in between");
+        assert!(!generations.contains(&next), "a new generation, since updates may have been lost");
         generations.push(next);
     }
 }

@@ -1,4 +1,4 @@
-//! Page turns, for stores that read pages a few at a time. No part of the suite: a store need not do so.
+//! Page turns, for stores that read a few pages at a time. Not part of the suite.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,8 +12,8 @@ use super::fixture::*;
 const PAGES: usize = 200;
 const EVENTS: usize = 200;
 
-/// However many pages are asked for, a look-up waits for those under way and not for the others. Needs a runtime with
-/// several threads.
+/// A lookup waits only for the page reads in progress, not for the queued ones. Needs a runtime
+/// with several threads.
 pub async fn look_up_passes_pages(store: &Arc<dyn Store>) {
     let ann = user("ann");
     let room = open_group(store, "tea", &ann).await;
@@ -31,7 +31,7 @@ pub async fn look_up_passes_pages(store: &Arc<dyn Store>) {
         })
     };
     let pages: Vec<_> = (0..PAGES).map(page).collect();
-    // All of them have asked once the first ones are read.
+    // All pages are requested once the first ones are read.
     while done.load(Ordering::Relaxed) < 2 {
         tokio::task::yield_now().await;
     }
@@ -41,5 +41,5 @@ pub async fn look_up_passes_pages(store: &Arc<dyn Store>) {
     for page in pages {
         page.await.unwrap();
     }
-    assert!(passed < PAGES / 2, "{passed} pages were read before, of {}", PAGES - before);
+    assert!(passed < PAGES / 2, "{passed} pages were read first, of {}", PAGES - before);
 }

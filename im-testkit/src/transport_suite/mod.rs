@@ -1,8 +1,10 @@
-//! What every transport must do, as plain generic functions, and [`transport_suite!`](crate::transport_suite!) that makes
-//! a test of each.
+//! The transport suite: the cases that every transport has to pass.
 //!
-//! A transport's own crate, also one outside this workspace, says how to serve engines and how a raw client reaches them
-//! ([`TransportFactory`], [`RawLink`]), and gets the tests:
+//! Cases are plain generic functions; [`transport_suite!`](crate::transport_suite!) makes a test of
+//! each.
+//!
+//! A transport's own crate, also one outside this workspace, implements how to serve engines and
+//! how a raw client connects to them ([`TransportFactory`], [`RawLink`]):
 //!
 //! ```ignore
 //! struct Carrier { /* addresses */ }
@@ -13,32 +15,34 @@
 //! im_testkit::transport_suite!(Carrier);
 //! ```
 //!
-//! `docs/raw-tcp/tests/conformance.rs` in the repository is a complete one over TCP; `tests/loopback.rs` of this crate runs
-//! the suite on the engine alone, with no network between.
+//! `docs/raw-tcp/tests/conformance.rs` in the repository is a complete one over TCP;
+//! `tests/loopback.rs` of this crate runs the suite on the engine alone, without a network.
 //!
-//! Each case runs on one engine in each encoding, and on two engines that share a store and a bus, with the clients spread
-//! over both and speaking both encodings. A case is a client that writes frames by hand and fails if a command is answered
-//! twice or not at all, if an event skips or repeats, or if a close code says anything else than the farewell before it.
-//! Nothing waits for a fixed time: cases wait for what must happen, and fail if it does not within half a minute.
+//! Each case runs on one engine in each encoding, and on two engines that share a store and a bus,
+//! with the clients spread over both engines and both encodings. The clients write frames by hand.
+//! They fail if a command has no answer or more than one, if an event is skipped or redelivered on
+//! a connection, or if the close code differs from the code of the `disconnect` frame before it. No
+//! case waits for a fixed time: a case waits for its condition and fails after half a minute
+//! without it.
 //!
-//! | module | what is asked |
+//! | module | subject |
 //! |---|---|
-//! | `handshake` | who comes in, and how |
-//! | `commands` | one answer to every command |
+//! | `handshake` | `hello`, credentials, time-outs, bounds on connections |
+//! | `commands` | one answer to every command; refusals |
 //! | `conversation` | groups, direct rooms, channels, devices, signals |
-//! | `order` | one order for all |
-//! | `sender_order` | the order of one's own messages, where some are refused for the time being |
-//! | `dedup` | a message is kept once |
-//! | `hooks` | the embedder's say |
-//! | `history` | reading what is kept |
-//! | `resume` | coming back after a cut at every step |
-//! | `state` | the newest value wins |
-//! | `members` | who is in, and what follows from it |
+//! | `order` | one order for all subscribers |
+//! | `sender_order` | sender order across retryable refusals |
+//! | `dedup` | a message is stored once |
+//! | `hooks` | refusals and time-outs of the embedder's hooks |
+//! | `history` | pages of the stored log |
+//! | `resume` | resuming after a cut at every step |
+//! | `state` | keyed state: the newest version wins |
+//! | `members` | membership and its effect on subscriptions |
 //! | `sessions` | several devices, ending them, draining |
-//! | `slow` | readers who take their time |
-//! | `upkeep` | logs that are trimmed, rooms that are deleted, users who are erased |
+//! | `slow` | slow subscribers |
+//! | `upkeep` | trimmed logs, deleted rooms, erased users |
 //! | `store` | a store that fails |
-//! | `bad_input` | what must not be, each with its number |
+//! | `bad_input` | invalid input, each with its code |
 //! | `nodes` | two engines on one store |
 #![allow(
     clippy::unwrap_used,
@@ -64,17 +68,19 @@ pub use link::{Dial, Kind, RawLink, Received, Refused, TransportFactory};
 pub use peer::Peer;
 pub use world::{Setup, Shape, World};
 
-/// Makes a test of every case of the suite for a [`TransportFactory`](crate::transport_suite::TransportFactory), in modules
-/// by shape. What does not apply to a kind of transport stands in a list of its own, with the reason:
+/// Makes a test of each case for a [`TransportFactory`](crate::transport_suite::TransportFactory),
+/// in modules by shape.
+///
+/// Cases that do not apply to a kind of transport are in a list of their own, with the reason:
 ///
 /// | form | for |
 /// |---|---|
-/// | `transport_suite!(Factory)` | connections for commands and pushes both, which agree on an encoding at the beginning |
-/// | `transport_suite!(bare: Factory)` | the same without a handshake of the transport's own: JSON, credentials in `hello` only |
+/// | `transport_suite!(Factory)` | duplex connections that agree on an encoding in their handshake |
+/// | `transport_suite!(bare: Factory)` | duplex connections without a handshake: JSON, credentials in `hello` only |
 /// | `transport_suite!(request_stream: Factory)` | commands by requests, pushes by a stream |
-/// | `transport_suite!(polls: Factory)` | commands by requests, pushes by requests |
+/// | `transport_suite!(polls: Factory)` | commands by requests, pushes by polls |
 ///
-/// Needs `tokio` with `macros` and `rt-multi-thread` where it is used.
+/// The calling crate needs `tokio` with `macros` and `rt-multi-thread`.
 #[macro_export]
 macro_rules! transport_suite {
     ($factory:ident) => {
@@ -300,50 +306,52 @@ macro_rules! transport_suite {
         }
     };
     (@none $factory:path, $shape:expr) => {};
-    // What only a connection has that agrees on something before `hello`: bare ones show nothing there, and have one
-    // encoding.
+    // Only for connections with a handshake before `hello`: bare ones have none, and one encoding.
     (@agreed $factory:path, $shape:expr) => {
         $crate::transport_suite! { @cases $factory, $shape,
             handshake: [credentials_may_come_with_the_connection,]
             dedup: [retry_in_other_encoding_is_duplicate,]
         }
     };
-    // Of these, what does not apply to halves: every request names its own encoding.
+    // As `@agreed`, but not for request and stream halves: every request names its own encoding.
     (@agreed_whole $factory:path, $shape:expr) => {
         $crate::transport_suite! { @cases $factory, $shape,
             bad_input: [the_other_encoding_closes,]
         }
     };
-    // What only something that stays open has: these do not apply to polls, for the reason given.
+    // Only for connections that stay open: not for polls, for the reason given.
     (@stream $factory:path, $shape:expr) => {
         $crate::transport_suite! { @cases $factory, $shape,
             slow: [
-                // Between two polls nobody is there to be sent away; the next one goes on from its mark.
+                // Between two polls there is no connection to disconnect; the next poll resumes
+                // from its stream position.
                 disconnected_slow_subscriber_resumes,
             ]
         }
     };
-    // What only a connection for both has: these do not apply to halves, for the reasons given.
+    // Only for duplex connections: not for request and stream halves, for the reasons given.
     (@whole $factory:path, $shape:expr) => {
         $crate::transport_suite! { @cases $factory, $shape,
             handshake: [
-                // A request is not silent: its head and its body have time-outs of the listener and the uplink.
+                // A request is never silent: its head and body have time-outs of the listener and
+                // of the request half.
                 a_silent_handshake_is_closed,
-                // Who only listens need not say anything.
+                // A stream half need not send anything.
                 silent_connection_is_disconnected,
-                // A request counts while it lasts, so that a full engine takes no commands either.
+                // A request takes a permit while it lasts, so a full engine refuses commands, too.
                 connections_are_bounded,
-                // A `hello` takes no place; a newer downlink does.
+                // `hello` does not supersede; opening a newer stream half does.
                 resumed_session_supersedes_older_connection,
             ]
             store: [
-                // Every request proves its session, which takes the store: without it no command is carried out, not even `ping`.
+                // Every request reads its session from the store: without a store no command works,
+                // not even `ping`.
                 connections_survive_absent_store,
-                // As above: the other store does not have the sessions.
+                // As above: the replaced store does not have the sessions.
                 replaced_store_resets_and_denies,
             ]
             bad_input: [
-                // There is nothing to cut off: each request is refused for itself.
+                // There is no connection to close: each request is refused by itself.
                 command_flood_is_slowed_then_disconnected,
             ]
         }
@@ -366,7 +374,7 @@ macro_rules! transport_suite {
     (@two_whole $factory:path, $shape:expr) => {
         $crate::transport_suite! { @cases $factory, $shape,
             nodes: [
-                // A `hello` takes no place; a newer downlink does.
+                // `hello` does not supersede; opening a newer stream half does.
                 a_lost_takeover_is_found,
             ]
         }

@@ -1,4 +1,4 @@
-//! A client that speaks the protocol by hand, and fails when the server breaks it.
+//! A client that speaks the protocol by hand and panics when the server violates it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -18,40 +18,40 @@ use im_core::{
 
 use super::link::{Kind, RawLink, Received};
 
-/// Fails a case instead of letting it hang.
+/// Limits the wait for `future`, so that a case fails instead of hanging.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), future)
         .await
-        .expect("the server should have answered long ago")
+        .expect("no result within the time limit")
 }
 
 pub fn user(name: &str) -> UserId {
-    UserId::new(name).expect("a good user id")
+    UserId::new(name).expect("a valid user id")
 }
 
 pub fn room(name: &str) -> RoomId {
-    RoomId::new(name).expect("a good room id")
+    RoomId::new(name).expect("a valid room id")
 }
 
 pub fn seq(n: u64) -> Seq {
-    Seq::new(n).expect("a small number")
+    Seq::new(n).expect("a number within the range of `Seq`")
 }
 
 pub fn key(name: &str) -> StateKey {
-    StateKey::new(name).expect("a good key")
+    StateKey::new(name).expect("a valid key")
 }
 
-/// A content with this text.
+/// Returns a content with this text.
 pub fn says(text: &str) -> Value {
     Map::from_iter([("text", text)]).into()
 }
 
-/// The text of a message; `None` for other events.
+/// Returns the text of a message, or `None` for other events.
 pub fn text(event: &Event) -> Option<String> {
     event.content.value().get("text")?.as_text().map(str::to_owned)
 }
 
-/// A refusal's code: what most cases ask for.
+/// A result with the code of a refusal, which is all that most cases check.
 pub type Answer<T> = Result<T, Code>;
 
 /// How a connection ended.
@@ -68,10 +68,10 @@ pub struct Peer {
     kind: Kind,
     pub welcome: Option<Welcome>,
     next_id: u64,
-    /// Commands without an answer.
+    /// Commands that were sent and not answered.
     open: HashSet<u64>,
     answers: HashMap<u64, Result<Value, ErrorReply>>,
-    /// Refusals without a number.
+    /// Refusals without a command id.
     pub complaints: Vec<ErrorReply>,
     pushes: VecDeque<Push>,
     ended: Option<Ended>,
@@ -94,12 +94,12 @@ impl Peer {
     }
 
     fn link(&mut self) -> &mut dyn RawLink {
-        &mut **self.link.as_mut().expect("a connection that was not cut")
+        &mut **self.link.as_mut().expect("an open connection")
     }
 
-    /// Cuts the connection without a good-bye.
+    /// Cuts the connection without a close message.
     pub fn cut(&mut self) {
-        self.link.take().expect("a connection that was not cut").cut();
+        self.link.take().expect("an open connection").cut();
     }
 
     // ---- raw ----
@@ -118,7 +118,7 @@ impl Peer {
         self.link().send_in_pieces(message.into(), encoding, pieces).await;
     }
 
-    /// Sends a frame with this kind and these further fields. The number it gets is the one returned.
+    /// Sends a frame of this kind with these further fields and returns its id.
     pub async fn send_frame(
         &mut self,
         kind: &str,
@@ -142,14 +142,14 @@ impl Peer {
         CommandId(self.next_id)
     }
 
-    /// A frame that was written by hand has this number.
+    /// Registers the id of a frame that was written by hand.
     pub fn expect_answer(&mut self, id: u64) {
         self.open.insert(id);
     }
 
     // ---- commands ----
 
-    /// Sends a command, and does not wait.
+    /// Sends a command without waiting for its answer.
     pub async fn begin(&mut self, body: CommandBody) -> CommandId {
         self.batch(vec![body]).await[0]
     }
@@ -164,7 +164,7 @@ impl Peer {
         commands.iter().map(|command| command.id).collect()
     }
 
-    /// The answer to a command.
+    /// Waits for the answer to a command.
     pub async fn answer(&mut self, id: CommandId) -> Result<Value, ErrorReply> {
         loop {
             if let Some(answer) = self.answers.remove(&id.0) {
@@ -180,7 +180,7 @@ impl Peer {
     }
 
     pub async fn code(&mut self, id: CommandId) -> Code {
-        code(self.answer(id).await.expect_err("this should be refused"))
+        code(self.answer(id).await.expect_err("a refusal"))
     }
 
     pub async fn ask(&mut self, body: CommandBody) -> Answer<Value> {
@@ -190,7 +190,7 @@ impl Peer {
 
     pub async fn hello(&mut self, hello: Hello) -> Answer<Welcome> {
         let fields = self.ask(CommandBody::Hello(Box::new(hello))).await?;
-        let welcome = Welcome::from_value(fields).expect("a whole welcome");
+        let welcome = Welcome::from_value(fields).expect("a complete welcome");
         self.welcome = Some(welcome.clone());
         Ok(welcome)
     }
@@ -199,9 +199,9 @@ impl Peer {
         self.hello(hello_as(name)).await.expect("welcome")
     }
 
-    /// What resumes this peer's session.
+    /// Returns the token that resumes this peer's session.
     pub fn token(&self) -> ResumeToken {
-        let welcome = self.welcome.as_ref().expect("a peer that was welcomed");
+        let welcome = self.welcome.as_ref().expect("a peer with a session");
         ResumeToken { session: welcome.session.clone(), secret: welcome.secret.clone() }
     }
 
@@ -237,7 +237,7 @@ impl Peer {
         limit: u32,
     ) -> Answer<MemberPage> {
         let page = self.ask(CommandBody::Members { room: room.clone(), after, limit }).await?;
-        Ok(MemberPage::from_value(page).expect("a whole page"))
+        Ok(MemberPage::from_value(page).expect("a complete page"))
     }
 
     pub async fn say(&mut self, room: &RoomId, words: &str) -> Answer<AppendAck> {
@@ -264,7 +264,7 @@ impl Peer {
     }
 
     pub async fn signal(&mut self, to: Target, words: &str) -> Answer<()> {
-        let kind = EventKind::new("typing").expect("a good kind");
+        let kind = EventKind::new("typing").expect("a valid kind");
         self.ask(CommandBody::Signal { to, kind, content: says(words) }).await.map(drop)
     }
 
@@ -291,15 +291,15 @@ impl Peer {
         )
     }
 
-    /// Follows a room from its head, or from a cursor.
+    /// Subscribes to a room, from its head or from a cursor.
     pub async fn subscribe(&mut self, room: &RoomId, since: Option<Cursor>) -> Answer<RoomStatus> {
         let fields = self.ask(CommandBody::Subscribe { room: room.clone(), since }).await?;
-        let (mut statuses, ..) = RoomStatus::list_from_value(fields).expect("a whole answer");
+        let (mut statuses, ..) = RoomStatus::list_from_value(fields).expect("a complete answer");
         assert_eq!(statuses.len(), 1, "one room, one status");
         Ok(self.begun(statuses.remove(0)).await)
     }
 
-    /// The status that counts: the one that comes down, where there are two.
+    /// Returns the status that counts: for request and stream halves, the one on the stream.
     async fn begun(&mut self, preview: RoomStatus) -> RoomStatus {
         if self.kind == Kind::Duplex || preview.status == Status::Denied {
             return preview;
@@ -319,14 +319,14 @@ impl Peer {
         }
     }
 
-    /// Resumes rooms. Gives the statuses and the new revision.
+    /// Resumes rooms and returns their statuses and the new revision.
     pub async fn resume(
         &mut self,
         cursors: Vec<(RoomId, Cursor)>,
         rev: Option<u64>,
     ) -> Answer<(Vec<RoomStatus>, u64)> {
         let fields = self.ask(CommandBody::Resume { cursors, rev }).await?;
-        let (statuses, rev, _) = RoomStatus::list_from_value(fields).expect("a whole answer");
+        let (statuses, rev, _) = RoomStatus::list_from_value(fields).expect("a complete answer");
         let mut begun = Vec::with_capacity(statuses.len());
         for status in statuses {
             begun.push(self.begun(status).await);
@@ -334,7 +334,7 @@ impl Peer {
         Ok((begun, rev))
     }
 
-    /// Confirms cursors. Gives the new revision.
+    /// Confirms cursors and returns the new revision.
     pub async fn checkpoint(&mut self, cursors: Vec<(RoomId, Cursor)>) -> Answer<u64> {
         let fields = self.ask(CommandBody::Checkpoint { cursors }).await?;
         Ok(fields.get("rev").and_then(Value::as_int).expect("a revision") as u64)
@@ -347,28 +347,28 @@ impl Peer {
         limit: u32,
     ) -> Answer<HistoryPage> {
         let body = CommandBody::History { room: room.clone(), epoch: None, from, limit };
-        Ok(HistoryPage::from_value(self.ask(body).await?).expect("a whole page"))
+        Ok(HistoryPage::from_value(self.ask(body).await?).expect("a complete page"))
     }
 
     pub async fn sessions(&mut self) -> Vec<SessionEntry> {
         let fields = self.ask(CommandBody::Sessions).await.expect("a list");
-        SessionEntry::list_from_value(fields).expect("a whole list")
+        SessionEntry::list_from_value(fields).expect("a complete list")
     }
 
     pub async fn ping(&mut self) -> Answer<()> {
         self.ask(CommandBody::Ping).await.map(drop)
     }
 
-    /// Waits until all that was asked before is done to its end: an answer to `subscribe` or `resume` may come before the
-    /// checkpoint is written, and a connection that is cut in between leaves the older one.
+    /// Waits until all earlier commands are fully done. The answer to `subscribe` or `resume` may
+    /// precede the write of the checkpoint, and a cut in between leaves the older one.
     pub async fn settled(&mut self) {
         self.ping().await.expect("an answer");
     }
 
-    // ---- what comes unasked ----
+    // ---- pushes ----
 
-    /// The next push of any kind but hints that a room is there (`im.room`), and, where replies are previews, that a room
-    /// has begun as they said.
+    /// Returns the next push, without `im.room` hints and without the statuses that repeat a
+    /// preview.
     pub async fn push(&mut self) -> Push {
         loop {
             match self.pushes.pop_front() {
@@ -384,41 +384,41 @@ impl Peer {
         }
     }
 
-    /// The next push, which must be an event.
+    /// Returns the next push, which must be an event.
     pub async fn event(&mut self) -> Arc<Event> {
         match self.push().await {
             Push::Event(event) => event,
-            other => panic!("an event was expected, not {other:?}"),
+            other => panic!("expected an event, got {other:?}"),
         }
     }
 
-    /// The next push, which must be a message, with its text.
+    /// Returns the text of the next push, which must be a message.
     pub async fn heard(&mut self) -> String {
         let event = self.event().await;
-        text(&event).unwrap_or_else(|| panic!("a message was expected, not {event:?}"))
+        text(&event).unwrap_or_else(|| panic!("expected a message, got {event:?}"))
     }
 
     pub async fn signalled(&mut self) -> Arc<Signal> {
         match self.push().await {
             Push::Signal(signal) => signal,
-            other => panic!("a signal was expected, not {other:?}"),
+            other => panic!("expected a signal, got {other:?}"),
         }
     }
 
-    /// The next push, which must be a state update, or a snapshot of one key in its place.
+    /// Returns the next push, which must be a state update, or a snapshot with one key instead.
     pub async fn state(&mut self) -> Arc<StateUpdate> {
         match self.push().await {
             Push::State(update) => update,
             Push::Snapshot(mut whole) if whole.entries.len() == 1 => whole.entries.remove(0),
-            other => panic!("state was expected, not {other:?}"),
+            other => panic!("expected a state update, got {other:?}"),
         }
     }
 
-    /// A whole snapshot, all parts put together.
+    /// Returns a complete snapshot, joined from all its parts.
     pub async fn snapshot(&mut self) -> Snapshot {
         let mut whole: Option<Snapshot> = None;
         loop {
-            let Push::Snapshot(part) = self.push().await else { panic!("a snapshot was expected") };
+            let Push::Snapshot(part) = self.push().await else { panic!("expected a snapshot") };
             let more = part.more;
             match &mut whole {
                 Some(whole) => whole.entries.extend(part.entries),
@@ -433,16 +433,16 @@ impl Peer {
     pub async fn status(&mut self) -> RoomStatus {
         match self.push().await {
             Push::Room(status) => status,
-            other => panic!("a room's status was expected, not {other:?}"),
+            other => panic!("expected a room's status, got {other:?}"),
         }
     }
 
-    /// How the connection ends. The farewell frame and the close code must say the same.
+    /// Waits for the end. The `disconnect` frame and the close code must agree.
     pub async fn ended(&mut self) -> Ended {
         while self.ended.is_none() {
             self.read().await;
         }
-        self.ended.clone().expect("it has ended")
+        self.ended.clone().expect("a connection that has ended")
     }
 
     pub async fn ended_with(&mut self, code: Code) {
@@ -450,8 +450,8 @@ impl Peer {
         assert_eq!(ended.code.and_then(Code::from_number), Some(code), "{ended:?}");
     }
 
-    /// The durable events that arrived and were not looked at, which must go on from `after` without a gap. Gives the
-    /// last one's seq.
+    /// Returns the seq of the last durable event that arrived unread. The unread events must
+    /// continue `after` without a gap.
     pub fn drain_events(&mut self, after: Seq) -> Seq {
         let events = self.pushes.drain(..).filter_map(|push| match push {
             Push::Event(event) => Some(event.seq),
@@ -467,11 +467,9 @@ impl Peer {
         match soon(self.link().receive()).await {
             Received::Message(message) => {
                 let frames = decode(&message, self.encoding, &generous())
-                    .expect("the server's frames can be read");
+                    .expect("frames of the server that decode");
                 for frame in frames {
-                    self.take(
-                        ServerFrame::from_value(frame).expect("the server's frames are right"),
-                    );
+                    self.take(ServerFrame::from_value(frame).expect("valid frames of the server"));
                 }
             }
             Received::Closed(code) => {
@@ -482,7 +480,7 @@ impl Peer {
                 if let (Some(code), Some(disconnect)) = (code, &disconnect) {
                     assert_eq!(
                         code, disconnect.code,
-                        "the farewell and the close code say the same"
+                        "the disconnect frame and the close code agree"
                     );
                 }
                 let code = code.or_else(|| disconnect.as_ref().map(|disconnect| disconnect.code));
@@ -498,17 +496,17 @@ impl Peer {
                 Some(id) => self.settle(id, Err(refusal)),
                 None => self.complaints.push(refusal),
             },
-            // The transport's own business.
+            // Stream positions are used by the transport only.
             ServerFrame::Push(Push::Position(_)) if self.kind != Kind::Duplex => {}
             ServerFrame::Push(push) => self.pushes.push_back(push),
             ServerFrame::Unknown => {
-                panic!("a server of this version sends no frames that it does not know")
+                panic!("a server of this version sent an unknown frame")
             }
         }
     }
 
     fn settle(&mut self, id: CommandId, answer: Result<Value, ErrorReply>) {
-        assert!(self.open.remove(&id.0), "command {} was answered twice, or never asked", id.0);
+        assert!(self.open.remove(&id.0), "command {} was answered twice or never sent", id.0);
         self.answers.insert(id.0, answer);
     }
 }
@@ -529,7 +527,7 @@ pub fn hello_with_token(token: &str) -> Hello {
 }
 
 pub fn hello_on(name: &str, device: &str) -> Hello {
-    Hello { device: Some(DeviceId::new(device).expect("a good device id")), ..hello_as(name) }
+    Hello { device: Some(DeviceId::new(device).expect("a valid device id")), ..hello_as(name) }
 }
 
 pub fn hello_again(name: &str, session: ResumeToken) -> Hello {
@@ -546,12 +544,12 @@ pub fn message(room: &RoomId, id: &MessageId, words: &str) -> CommandBody {
 }
 
 fn code(refusal: ErrorReply) -> Code {
-    assert!(!refusal.message.is_empty(), "a refusal says why");
+    assert!(!refusal.message.is_empty(), "a refusal has a message");
     Code::from_number(refusal.code).expect("a code of this version")
 }
 
 fn append_ack(fields: Answer<Value>) -> Answer<AppendAck> {
-    fields.map(|fields| AppendAck::from_value(fields).expect("a whole receipt"))
+    fields.map(|fields| AppendAck::from_value(fields).expect("a complete ack"))
 }
 
 fn stamp_of(fields: Answer<Value>) -> Answer<Stamp> {
@@ -559,7 +557,7 @@ fn stamp_of(fields: Answer<Value>) -> Answer<Stamp> {
     fields.map(|fields| read(fields).expect("a stamp"))
 }
 
-/// A client takes what its server sends.
+/// Limits of a client that accepts every frame of its server.
 pub(crate) fn generous() -> Limits {
     let mut limits = Limits::default();
     limits.max_message_bytes = 16 << 20;

@@ -16,18 +16,19 @@ use im_core::{Cursor, RoomId, Seq, UserId};
 use super::link::{Dial, Refused, TransportFactory};
 use super::peer::{Peer, room, user};
 
-/// How many engines there are, and what the clients speak.
+/// The number of engines, and the encodings of the clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// One engine, and all clients speak this.
+    /// One engine; all clients use this encoding.
     One(Encoding),
-    /// Two engines on one store, joined by a bus; clients are spread over both, and over the transport's encodings.
+    /// Two engines on one store, joined by a bus; clients are spread over both, and over the
+    /// transport's encodings.
     Two,
 }
 
 type Loses = Arc<dyn Fn(&Envelope) -> bool + Send + Sync>;
 
-/// What a case wants to be different.
+/// The settings that differ between cases.
 #[derive(Clone)]
 pub struct Setup {
     pub config: EngineConfig,
@@ -53,7 +54,7 @@ impl Default for Setup {
     }
 }
 
-/// A running system, and the way in.
+/// A running system and its factory.
 pub struct World<F> {
     pub engines: Vec<Engine>,
     factory: F,
@@ -73,7 +74,7 @@ impl<F: TransportFactory> World<F> {
         Self { engines, factory, shape, setup, dialled: AtomicUsize::new(0) }
     }
 
-    /// The same store under new engines, as after a restart.
+    /// Restarts: new engines on the same store.
     pub async fn restart(self) -> Self {
         let Self { engines, factory, shape, setup, .. } = self;
         drop(factory);
@@ -92,13 +93,13 @@ impl<F: TransportFactory> World<F> {
         &self.engines[0]
     }
 
-    /// How the next connection is made: clients take turns at engines and encodings.
+    /// Returns the settings of the next connection: engines and encodings alternate.
     fn next(&self) -> Dial {
         self.nth(self.dialled.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// How the `n`th connection is made. In [`Shape::Two`], neighbours differ in engine and, where there are
-    /// two, in encoding.
+    /// Returns the settings of the `n`th connection. In [`Shape::Two`], adjacent connections differ
+    /// in engine and, with two encodings, in encoding.
     pub fn nth(&self, n: usize) -> Dial {
         let encodings = F::encodings();
         let (engine, encoding) = match self.shape {
@@ -108,14 +109,14 @@ impl<F: TransportFactory> World<F> {
         Dial { engine, encoding, token: None }
     }
 
-    /// Connects, and says nothing.
+    /// Connects without sending `hello`.
     pub async fn dial(&self) -> Peer {
         let dial = self.next();
         self.dial_by(dial).await
     }
 
     pub async fn dial_by(&self, dial: Dial) -> Peer {
-        self.try_dial(dial).await.expect("the server takes connections")
+        self.try_dial(dial).await.expect("the server accepts the connection")
     }
 
     pub async fn try_dial(&self, dial: Dial) -> Result<Peer, Refused> {
@@ -123,13 +124,13 @@ impl<F: TransportFactory> World<F> {
         Ok(Peer::new(self.factory.dial(dial).await?, encoding, F::kind()))
     }
 
-    /// Connects and shows a token with the connection itself.
+    /// Connects with a token in the transport's own handshake.
     pub async fn dial_with_token(&self, token: &str) -> Peer {
         let dial = Dial { token: Some(Secret::new(token)), ..self.next() };
         self.dial_by(dial).await
     }
 
-    /// Connects and is welcomed as `name`.
+    /// Connects and opens a session as `name`.
     pub async fn peer(&self, name: &str) -> Peer {
         let mut peer = self.dial().await;
         peer.welcome_as(name).await;
@@ -143,7 +144,7 @@ impl<F: TransportFactory> World<F> {
         peer
     }
 
-    /// Makes a closed group; the first member owns it. Its log then has one event.
+    /// Creates a closed group owned by its first member. Its log then has one event.
     pub async fn group(&self, id: &str, members: &[&str]) -> RoomId {
         self.room(id, RoomKind::Group, false, members).await
     }
@@ -158,14 +159,14 @@ impl<F: TransportFactory> World<F> {
         room(id)
     }
 
-    /// Where the room's log ends, by the store.
+    /// Returns the head of the room from the store.
     pub async fn head(&self, room: &RoomId) -> Cursor {
         let heads =
-            self.store().heads(std::slice::from_ref(room)).await.expect("the store answers");
-        heads[0].expect("the room is there").cursor
+            self.store().heads(std::slice::from_ref(room)).await.expect("heads from the store");
+        heads[0].expect("an existing room").cursor
     }
 
-    /// Who said what in the room, by the store: sender and text of each message, in order.
+    /// Returns sender and text of each message in the room, in order, from the store.
     pub async fn said(&self, room: &RoomId) -> Vec<(UserId, String)> {
         let mut said = Vec::new();
         let mut after = Seq::ZERO;
@@ -174,7 +175,7 @@ impl<F: TransportFactory> World<F> {
                 .engine()
                 .history(room, PageFrom::After(after), 200)
                 .await
-                .expect("the store answers");
+                .expect("a page from the store");
             let Some(last) = page.events.last() else { return said };
             after = last.seq;
             said.extend(
@@ -199,7 +200,7 @@ async fn start(shape: Shape, setup: &Setup) -> Vec<Engine> {
             .clock(setup.clock.clone())
             .rate_limiter(setup.limiter.clone())
             .config(setup.config.clone());
-        engines.push(builder.start().await.expect("the engine starts"));
+        engines.push(builder.start().await.expect("an engine that starts"));
     }
     engines
 }

@@ -1,4 +1,4 @@
-//! Requests and answers of HTTP/1.1 (RFC 9112), just enough of them.
+//! Requests and responses of HTTP/1.1 (RFC 9112), as far as the suite needs them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,34 +7,34 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// What the system may hold for a client that does not read.
+/// The receive buffer in bytes: bounds what the system buffers for a client that does not read.
 const RECEIVE_BUFFER: u32 = 16 * 1024;
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The status.
     pub status: u16,
     /// The head, header names in lower case.
     pub head: String,
-    /// The body; empty where it has not been read yet.
+    /// The body; empty until it is read.
     pub body: Bytes,
 }
 
 impl Answer {
-    /// A header's value.
+    /// Returns the value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let of = |line: &str| line.split_once(": ").map(|(found, _)| found == name);
         let line = self.head.lines().find(|line| of(line) == Some(true))?;
         line.split_once(": ").map(|(_, value)| value)
     }
 
-    /// A field of a JSON body.
+    /// Parses the body as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The code of a refusal.
+    /// Returns the code of a refusal.
     pub fn code(&self) -> Option<u16> {
         u16::try_from(self.json().get("code")?.as_u64()?).ok()
     }
@@ -60,7 +60,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// If the system refuses the connection.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -69,11 +69,11 @@ impl Client {
         Ok(Self { stream, read: BytesMut::new() })
     }
 
-    /// Sends a request and reads its whole answer.
+    /// Sends a request and reads the complete response.
     ///
     /// # Errors
     ///
-    /// The connection broke off.
+    /// If the connection ends early.
     pub async fn ask(
         &mut self,
         head: &str,
@@ -84,22 +84,22 @@ impl Client {
         self.finish().await
     }
 
-    /// Reads the whole answer to what was sent.
+    /// Reads the complete response to the request that was sent.
     ///
     /// # Errors
     ///
-    /// The connection broke off.
+    /// If the connection ends early.
     pub async fn finish(&mut self) -> io::Result<Answer> {
         let mut answer = self.answer().await?;
         answer.body = self.body(&answer).await?;
         Ok(answer)
     }
 
-    /// Sends a request: a method and a target, headers, and a body if there is one.
+    /// Sends a request: method and target, headers, and a body unless it is empty.
     ///
     /// # Errors
     ///
-    /// The connection broke off.
+    /// If the connection ends early.
     pub async fn begin(
         &mut self,
         head: &str,
@@ -109,21 +109,21 @@ impl Client {
         self.send(&request(head, headers, body)).await
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     ///
     /// # Errors
     ///
-    /// The connection broke off.
+    /// If the connection ends early.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
     }
 
-    /// Reads the head of an answer. Cancel-safe.
+    /// Reads the head of a response. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// The connection broke off.
+    /// If the connection ends early.
     pub async fn answer(&mut self) -> io::Result<Answer> {
         loop {
             let end = self.read.windows(4).position(|window| window == b"\r\n\r\n");
@@ -164,11 +164,12 @@ impl Client {
         Ok(self.read.split_to(answer.length()).freeze())
     }
 
-    /// The next chunk of a chunked body (RFC 9112 section 7.1); nothing at its end. Cancel-safe.
+    /// Returns the next chunk of a chunked body (RFC 9112 section 7.1), or `None` at its end.
+    /// Cancel-safe.
     ///
     /// # Errors
     ///
-    /// The connection broke off.
+    /// If the connection ends early.
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if let Some(line) = self.read.windows(2).position(|window| window == b"\r\n") {
@@ -186,21 +187,21 @@ impl Client {
         }
     }
 
-    /// Everything up to the end of the connection.
+    /// Reads up to the end of the connection.
     ///
     /// # Errors
     ///
-    /// The connection broke off.
+    /// If the connection ends early.
     pub async fn rest(&mut self) -> io::Result<Bytes> {
         while self.more().await.is_ok() {}
         Ok(self.read.split().freeze())
     }
 
-    /// Waits until something more has arrived, or the end, and leaves it where it is. Cancel-safe.
+    /// Waits until unread bytes or the end have arrived, without reading them. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// The connection broke off.
+    /// If the connection ends early.
     pub async fn arrived(&self) -> io::Result<()> {
         if self.read.is_empty() {
             self.stream.peek(&mut [0]).await?;
@@ -208,11 +209,11 @@ impl Client {
         Ok(())
     }
 
-    /// The next so many bytes. Cancel-safe.
+    /// Reads exactly `bytes` bytes. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// The connection broke off.
+    /// If the connection ends early.
     pub async fn take(&mut self, bytes: usize) -> io::Result<Bytes> {
         while self.read.len() < bytes {
             self.more().await?;
@@ -228,7 +229,7 @@ impl Client {
     }
 }
 
-/// A request as it is written (RFC 9112 section 3).
+/// Encodes a request (RFC 9112 section 3).
 pub(crate) fn request(head: &str, headers: &[(&str, String)], body: &[u8]) -> Vec<u8> {
     let mut request = format!("{head} HTTP/1.1\r\nhost: localhost\r\n");
     for (name, value) in headers {

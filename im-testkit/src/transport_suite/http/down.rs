@@ -1,4 +1,4 @@
-//! What comes down: an event stream, or the answers to polls.
+//! The stream half: an event stream, or the answers to polls.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -13,19 +13,20 @@ use im_core::wire::{Encoding, Limits, decode, encode};
 use super::super::link::Received;
 use super::client::{Answer, Client};
 
-/// How pushes come down, beside the prefix of the endpoints.
+/// The kind of a stream half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Downlink {
     /// `GET …/sse`.
     Stream,
-    /// `GET …/poll`, held for so long at most. Zero is short polling; such a client asks again after a pause.
+    /// `GET …/poll`, held for up to this time. Zero is short polling: the client polls again after
+    /// a pause.
     Poll(Duration),
 }
 
-/// How long a short poller waits before it asks again.
+/// The pause of a short poller between two polls.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Whose downlink, and from where.
+/// The session, encoding and stream position of a stream half.
 #[derive(Debug, Clone)]
 pub(super) struct Whose {
     pub(super) address: SocketAddr,
@@ -34,14 +35,14 @@ pub(super) struct Whose {
     pub(super) position: Option<String>,
 }
 
-/// An open downlink.
+/// An open stream half.
 pub(super) enum Down {
     Stream(Box<Stream>),
     Poll(Box<Poll>),
 }
 
 impl Down {
-    /// Opens it: it is in its place when this returns.
+    /// Opens it. When this returns, the server has registered it.
     pub(super) async fn open(kind: Downlink, whose: Whose) -> Result<Self, Option<Answer>> {
         match kind {
             Downlink::Stream => {
@@ -49,7 +50,8 @@ impl Down {
             }
             Downlink::Poll(hold) => {
                 let mut poll = Poll { whose, hold, asking: None, arrived: VecDeque::new() };
-                // The first is short: from then on the server knows of it.
+                // The first poll is not held: its answer shows that the server has registered the
+                // stream half.
                 let answer = ask(poll.whose.clone(), Duration::ZERO, Duration::ZERO).await;
                 match answer {
                     Ok(answer) if answer.status == 200 => poll.take(&answer),
@@ -61,7 +63,7 @@ impl Down {
         }
     }
 
-    /// What comes next. Cancel-safe.
+    /// Returns the next message or the end. Cancel-safe.
     pub(super) async fn receive(&mut self) -> Result<Received, Answer> {
         match self {
             Self::Stream(stream) => Ok(stream.receive().await),
@@ -69,7 +71,7 @@ impl Down {
         }
     }
 
-    /// The mark that was handed out last.
+    /// Returns the last stream position that was received.
     pub(super) fn position(&self) -> Option<String> {
         match self {
             Self::Stream(stream) => stream.whose.position.clone(),
@@ -133,24 +135,25 @@ impl Stream {
     }
 }
 
-/// What a stream says.
+/// A field of an event stream.
 #[derive(Debug)]
 pub(crate) enum Field {
     /// One message.
     Data(Bytes),
-    /// The mark after what came before it.
+    /// The stream position after the fields before it.
     Id(String),
 }
 
-/// The fields of an event stream (the HTML standard, section 9.2.6), as strictly as our own server writes them.
+/// Parses the fields of an event stream (the HTML standard, section 9.2.6), as strictly as this
+/// project's server writes them.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
-    /// What has arrived of a line.
+    /// The incomplete last line.
     line: Vec<u8>,
 }
 
 impl Fields {
-    /// What is whole after this chunk.
+    /// Returns the fields that this chunk completes.
     pub(crate) fn read(&mut self, chunk: &[u8]) -> Vec<Field> {
         let mut fields = Vec::new();
         for byte in chunk {
@@ -159,11 +162,11 @@ impl Fields {
                 continue;
             }
             let line = std::mem::take(&mut self.line);
-            assert!(!line.contains(&b'\r'), "lines end with LF here");
+            assert!(!line.contains(&b'\r'), "lines of this server end with LF");
             match line.split(|byte| *byte == b':').next() {
                 Some(b"data") => {
                     let frame = Bytes::copy_from_slice(&line[b"data: ".len()..]);
-                    // What the line after it says as well.
+                    // The `id` line after it has the same stream position.
                     if !frame.starts_with(br#"{"t":"position""#) {
                         fields.push(Field::Data(frame));
                     }
@@ -173,14 +176,14 @@ impl Fields {
                     fields.push(Field::Id(position));
                 }
                 Some(b"" | b"retry") => {}
-                other => panic!("an event stream has no {other:?}"),
+                other => panic!("unexpected line of an event stream: {other:?}"),
             }
         }
         fields
     }
 }
 
-/// A stream is always JSON; the case may speak something else.
+/// Transcodes a message of the stream, which is always JSON, to the encoding of the case.
 fn in_encoding(message: Bytes, encoding: Encoding) -> Bytes {
     if encoding == Encoding::Json {
         return message;
@@ -188,7 +191,7 @@ fn in_encoding(message: Bytes, encoding: Encoding) -> Bytes {
     let mut limits = Limits::default();
     limits.max_message_bytes = 16 << 20;
     limits.max_values = 1 << 20;
-    let frames = decode(&message, Encoding::Json, &limits).expect("the server's frames are JSON");
+    let frames = decode(&message, Encoding::Json, &limits).expect("frames of the server in JSON");
     assert_eq!(frames.len(), 1, "one frame for each data line");
     encode(&frames[0], encoding)
 }
@@ -224,7 +227,7 @@ impl Poll {
     }
 
     fn take(&mut self, answer: &Answer) {
-        let tag = answer.header("etag").expect("an answer to a poll has an entity tag");
+        let tag = answer.header("etag").expect("an entity tag in the answer to a poll");
         self.whose.position = Some(tag.trim_matches('"').to_owned());
         self.arrived.push_back(Received::Message(answer.body.clone()));
     }

@@ -1,4 +1,4 @@
-//! Both halves as one connection.
+//! Request half and stream half as one connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use super::super::peer::generous;
 use super::client::{Answer, Client};
 use super::down::{Down, Downlink, Whose};
 
-/// Plays one connection on a POST for each message and a downlink.
+/// One [`RawLink`] made of a POST for each message and a stream half.
 pub struct HttpLink {
     encoding: Encoding,
     jobs: mpsc::UnboundedSender<Job>,
     news: mpsc::UnboundedReceiver<News>,
     poster: JoinHandle<()>,
-    /// Messages that are not answered yet.
+    /// The number of messages that are not answered.
     waiting: Arc<AtomicUsize>,
-    /// There is a session.
+    /// Set when `hello` was answered with a session.
     welcomed: Arc<AtomicBool>,
     down: Option<Down>,
-    /// A downlink was asked for.
+    /// Set when a stream half was requested.
     opening: bool,
-    /// How it ended. What was answered before is told first.
+    /// The end of the connection. Replies received before it are returned first.
     ended: Option<Received>,
 }
 
@@ -42,16 +42,16 @@ enum Job {
 enum News {
     Received(Received),
     Opened(Box<Down>),
-    /// New credentials: the downlink has to show them.
+    /// New credentials: the stream half is opened again with them.
     Resumed,
 }
 
 impl HttpLink {
-    /// A client of the endpoints under `/im` at this address. Asks what is offered there.
+    /// Connects to the endpoints under `/im` at this address, after a request for `GET /im`.
     ///
     /// # Errors
     ///
-    /// The server refuses to say what it offers.
+    /// If the server refuses `GET /im`.
     pub async fn dial(address: SocketAddr, down: Downlink, dial: Dial) -> Result<Self, Refused> {
         let offered = async { Client::connect(address).await?.ask("GET /im", &[], b"").await };
         match offered.await {
@@ -91,7 +91,7 @@ impl HttpLink {
 
     fn post(&mut self, message: Bytes, encoding: Encoding, pieces: usize) {
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        // A poster that is gone means that all is over.
+        // The poster has ended only if the connection has.
         let _ = self.jobs.send(Job::Post { message, encoding, pieces });
     }
 
@@ -167,7 +167,7 @@ impl Drop for HttpLink {
     }
 }
 
-/// A refusal as the farewell that it is.
+/// Returns the `disconnect` frame of a refused request.
 fn disconnect(refusal: &Answer, encoding: Encoding) -> Option<Bytes> {
     let body = refusal.json();
     let mut bye = Map::from_iter([("t", Value::from("disconnect"))]);
@@ -207,7 +207,7 @@ impl Poster {
     }
 
     fn notify(&self, received: Received) {
-        // A link that is gone listens no more.
+        // The link may have been dropped.
         let _ = self.notify.send(News::Received(received));
     }
 
@@ -232,7 +232,7 @@ impl Poster {
 
     async fn post(&mut self, message: Bytes, encoding: Encoding, pieces: usize) {
         let commands = commands(&message, encoding);
-        // In `hello`, credentials count for the requests after it as well.
+        // The credentials in `hello` also authenticate the requests after it.
         for command in &commands {
             if let CommandBody::Hello(hello) = &command.body
                 && let Some(token) = &hello.token
@@ -274,7 +274,7 @@ impl Poster {
     }
 
     async fn answered(&mut self, commands: &[Command], answer: Answer) {
-        let frames = decode(&answer.body, self.encoding, &generous()).expect("a list of replies");
+        let frames = decode(&answer.body, self.encoding, &generous()).expect("a batch of replies");
         let ok = |frame: &Value| frame.get("t").and_then(Value::as_text) == Some("ok");
         let text = |frame: &Value, name: &str| frame.get(name)?.as_text().map(str::to_owned);
         let (mut opens, mut renewed) = (false, false);
@@ -319,7 +319,7 @@ impl Poster {
     }
 }
 
-/// A message in chunks (RFC 9112 section 7.1), each sent for itself.
+/// Sends a message in chunks (RFC 9112 section 7.1), each in a write of its own.
 async fn chunked(
     client: &mut Client,
     headers: Vec<(&'static str, String)>,
@@ -340,7 +340,7 @@ async fn chunked(
     client.finish().await
 }
 
-/// The commands of a message, if it is one that a server would take.
+/// Returns the commands of a message, or nothing if a server would reject it.
 fn commands(message: &[u8], encoding: Encoding) -> Vec<Command> {
     let frames = decode(message, encoding, &Limits::default()).unwrap_or_default();
     frames.into_iter().filter_map(|frame| Command::from_value(frame).ok()).collect()

@@ -1,14 +1,14 @@
-//! A client for transports over HTTP that carry a session in two halves: commands by POST, pushes by a downlink.
+//! A client for HTTP transports that split a session into a request half and a stream half.
 //!
-//! It is written by hand over plain sockets, so that it shares nothing with the servers that it asks. As a [`RawLink`] it
-//! plays one connection on both halves:
+//! It is written by hand over plain sockets, so that it shares no code with the servers under test.
+//! As a [`RawLink`] it presents both halves as one connection:
 //!
-//! - A message is a POST; they follow one another, so that their order is kept. The reply to `hello` is remembered, and
-//!   what it gave is shown from then on, as are the credentials.
-//! - The downlink opens with a new session, or, where a session goes on, after the first answer that names rooms, or when
-//!   something is waited for that can only come down.
-//! - A request that is refused as a whole is told as the refusal of each command in it, and then as the end. So is a
-//!   downlink.
+//! Each message is a POST. POSTs follow one another, so that their order is kept. The session and
+//! the credentials of the reply to `hello` are sent with every later request.
+//! The stream half opens with a new session; with a resumed session after the first reply that
+//! names rooms, or when the case waits for a push.
+//! A request that is refused as a whole is reported as a refusal of each of its commands and then
+//! as the end. So is a refused stream half.
 //!
 //! [`RawLink`]: super::link::RawLink
 
