@@ -1,31 +1,33 @@
-//! Kill -9, many times: whatever a store has acknowledged must be there afterwards, once and in its place.
+//! Repeated SIGKILL: acked data must be stored afterwards, once and at its seq.
 //!
-//! [`run`] starts a worker process, kills it at a random moment, opens the store itself and checks it, and goes on with
-//! another worker on the same store. The worker is a process of the caller's own that is told a [`Task`] and how to open
-//! the store, and calls [`work`]; the two talk through its standard streams. The same worker serves
-//! [`disk`](crate::disk), which cuts the power and lets calls fail.
+//! [`run`] starts a worker process, kills it at a random moment, opens the store itself, checks it,
+//! and continues with another worker on the same store. The worker is a process of the caller that
+//! gets a [`Task`] and how to open the store, and calls [`work`]; both communicate over its
+//! standard streams. The same worker serves [`disk`](crate::disk), which cuts the power and makes
+//! calls fail.
 //!
-//! A store that stands on a database server has two that can be killed. [`run_with_database`] also kills the [`Database`]
-//! that the caller gives it, while the worker lives on: its sends must wait or be refused with `Unavailable` or `Unknown`,
-//! and when the database is back, it must go on by itself. In some of these rounds the worker is killed too, while the
-//! database is dead.
+//! A store on a database server has two processes to kill. [`run_with_database`] also kills the
+//! caller's [`Database`] while the worker lives on: its sends must wait or be refused with
+//! `Unavailable` or `Unknown`, and when the database is back, the worker must continue by itself.
+//! In some of these rounds the worker is killed, too, while the database is down.
 //!
-//! What is checked after each round, for what was written since the last check, and after every hundredth kill from the
-//! beginning: each room has seqs 1, 2, 3 … without a gap, in the epoch it always had; no message id stands twice; what
-//! the worker was told stands where it was told, with its record; the content is what was sent. What was sent and not
-//! answered, or with `Unknown`, may be there or not; it is sent again under its id, by the same worker or the next one, and
-//! must then be there once. What was refused with `Unavailable` must not be there unless it was sent again.
+//! Each round checks what was written since the last check; after every hundredth kill everything
+//! is read: each room has seqs 1, 2, 3 … without a gap, in an unchanged epoch; no message id is
+//! stored twice; acked messages are stored at their seq, with their record and their content. Sends
+//! without an answer, or with `Unknown`, may be stored or not; they are retried under their id, by
+//! the same worker or the next one, and must then be stored once. Sends refused with `Unavailable`
+//! must not be stored unless they were retried.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
 //! | `round` | one worker's life, and the kills in it |
-//! | `database` | what a database server has to be able to do to be killed |
-//! | `report` | what comes out |
+//! | `database` | the operations on a database server that is killed |
+//! | `report` | the counts and violations of a run |
 //! | `model` | what is known of the store from outside |
-//! | `message` | what workers send, and what they say about it |
-//! | `task`, `worker`, `beside`, `script`, `judge` | what a worker process does |
-//! | [`upkeep`] | kills in the middle of trimming, deleting, erasing and importing |
-//! | `random` | numbers from a seed |
+//! | `message` | the messages of workers, and the lines that they report |
+//! | `task`, `worker`, `beside`, `script`, `judge` | the tasks of a worker process |
+//! | [`upkeep`] | kills during trims, deletions, erasures and imports |
+//! | `random` | random numbers from a seed |
 #![allow(
     clippy::panic,
     reason = "this is a test: what it cannot go on without, it fails for by panicking"
@@ -63,30 +65,30 @@ pub(crate) use script::NEEDS_RESTART;
 pub use task::{Task, work};
 pub use worker::{Away, Ends, WriterPlan};
 
-/// What to do.
+/// The kills of a run, and their timing.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CrashPlan {
-    /// How many kills there are, those of a database counted in.
+    /// Number of kills, those of a database included.
     pub kills: u32,
-    /// Where all randomness comes from, but for what the system's scheduler adds. Print it, so that a failure can be
-    /// looked for again.
+    /// The seed of all randomness except that of the system's scheduler. Print it, so that a
+    /// failure can be reproduced.
     pub seed: u64,
     /// Everything is read again after each so many kills. 100 by default.
     pub whole_every: u32,
-    /// The longest time that a worker writes before something is killed; each time is a random part of it. 120 ms by
-    /// default.
+    /// The longest time that a worker writes before a kill; each time is a random part of it. 120
+    /// ms by default.
     pub longest: Duration,
-    /// One in so many kills is of the database, if there is one. 5 by default, at least 2: the worker of such a round is
-    /// killed in the end as well.
+    /// One in so many kills hits the database, if there is one. 5 by default, at least 2: the
+    /// worker of such a round is finally killed as well.
     pub database_every: u32,
-    /// The longest time that a database stays dead before it is started again; each time is a random part of it. 1 s by
+    /// The longest time that a database stays down; each time is a random part of it. 1 s by
     /// default.
     pub longest_away: Duration,
 }
 
 impl CrashPlan {
-    /// So many kills, from this seed.
+    /// Returns a plan of so many kills, with this seed.
     pub fn new(kills: u32, seed: u64) -> Self {
         let (longest, longest_away) = (Duration::from_millis(120), Duration::from_secs(1));
         Self { kills, seed, whole_every: 100, longest, database_every: 5, longest_away }
@@ -95,8 +97,8 @@ impl CrashPlan {
 
 /// Kills workers and checks the store after each.
 ///
-/// `spawn` gives the command of a worker that does a task by [`work`]. `open` opens the store in
-/// this process; it is closed again before the next worker starts. Some progress is printed to standard error.
+/// `spawn` returns the command of a worker that runs a task by [`work`]. `open` opens the store in
+/// this process; it is closed before the next worker starts. Progress is printed to standard error.
 ///
 /// # Panics
 ///
@@ -109,15 +111,15 @@ pub async fn run<F: Future<Output = Arc<dyn Store>>>(
     rounds(Rounds::new(plan, None), spawn, open).await
 }
 
-/// Kills workers, and the database that their store stands on, and checks the store after each round.
+/// Kills workers and the database of their store, and checks the store after each round.
 ///
-/// The rest is as for [`run`]. The database must be up, and is up in the end. A store that waits for a database should be
-/// opened by workers with a patience shorter than the time that it is away at times, so that both is seen: sends that wait,
-/// and sends that are refused.
+/// Otherwise as [`run`]. The database must be up, and is up at the end. Workers should open the
+/// store with a time-out shorter than some of the database's down times, so that both cases occur:
+/// sends that wait, and sends that are refused.
 ///
 /// # Panics
 ///
-/// If a worker cannot be started, or the database can be neither killed nor started again.
+/// If a worker cannot be started, or the database cannot be killed or restarted.
 pub async fn run_with_database<F: Future<Output = Arc<dyn Store>>>(
     plan: &CrashPlan,
     database: &mut dyn Database,

@@ -1,15 +1,15 @@
-//! Conformance suites, fault injection and the history checker, for stores and transports of this workspace and yours.
+//! Conformance suites, fault injection and the history checker, for stores and transports.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`crash`] | kill -9 of a writing process, again and again, and what must be true after each |
-//! | [`crossing`] | a client that is cut off at every step and goes on over another transport |
+//! | [`crash`] | repeated SIGKILL of a writing process, and the checks after each |
+//! | [`crossing`] | a client that is cut at every step and resumes over another transport |
 //! | [`disk`] | power cuts and failing calls below a store, at the level of system calls |
-//! | [`faulty_store`] | a store that fails when it is told to, and holds calls |
-//! | [`history`] | the history checker: was everything kept, in order, once, and resumed whole? |
-//! | [`mutants`] | twelve faults put into a running engine from outside, which the checker must catch |
-//! | [`store_suite`](mod@store_suite) | what every store must do, as tests: see [`store_suite!`] |
-//! | [`transport_suite`](mod@transport_suite) | what every transport must do, as tests: see [`transport_suite!`] |
+//! | [`faulty_store`] | a store with planned faults and held calls |
+//! | [`history`] | the history checker: were all events stored, in order, once, and resumed whole? |
+//! | [`mutants`] | twelve faults injected into a running engine, which the checker must catch |
+//! | [`store_suite`](mod@store_suite) | the cases that every store has to pass: see [`store_suite!`] |
+//! | [`transport_suite`](mod@transport_suite) | the cases that every transport has to pass: see [`transport_suite!`] |
 
 pub mod crash;
 pub mod crossing;

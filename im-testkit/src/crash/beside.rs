@@ -1,4 +1,4 @@
-//! What a worker writes beside messages.
+//! The other writes of a worker, beside messages.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use im_core::{
 use super::random::Random;
 use super::worker::{PAUSE, WriterPlan, failed};
 
-/// Sessions, checkpoints and state beside the messages. They are not checked; they are in the way.
+/// Writes sessions, checkpoints and state. They are not checked; they compete with the messages.
 pub(super) async fn others(store: Arc<dyn Store>, plan: WriterPlan) -> Infallible {
     let mut random = Random::new(!plan.seed);
     loop {
@@ -60,7 +60,7 @@ fn session(number: u64) -> SessionRecord {
             fencing_token: 1,
         })
     };
-    made().unwrap_or_else(|| panic!("a session of the worker's own is not legal"))
+    made().unwrap_or_else(|| panic!("a session of the worker is invalid"))
 }
 
 fn state(plan: &WriterPlan, number: u64) -> Arc<StateUpdate> {
@@ -75,5 +75,5 @@ fn state(plan: &WriterPlan, number: u64) -> Arc<StateUpdate> {
             value: Content::text("value", &Limits::default()).ok(),
         })
     };
-    Arc::new(made().unwrap_or_else(|| panic!("an update of the worker's own is not legal")))
+    Arc::new(made().unwrap_or_else(|| panic!("an update of the worker is invalid")))
 }

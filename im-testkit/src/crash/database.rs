@@ -1,13 +1,13 @@
-//! The database server that a store stands on, as far as it is killed.
+//! The database server below a store, as far as it is killed.
 
 use std::error::Error;
 
 use async_trait::async_trait;
 
-/// Why a database could not be killed or started.
+/// The cause of a failed kill or start of a database.
 pub type DatabaseError = Box<dyn Error + Send + Sync>;
 
-/// A database server of the run's own, which can be killed and started again.
+/// A database server of the run's own, which can be killed and restarted.
 ///
 /// ```
 /// use std::process::{Child, Command};
@@ -36,10 +36,11 @@ pub type DatabaseError = Box<dyn Error + Send + Sync>;
 /// ```
 #[async_trait]
 pub trait Database: Send {
-    /// Ends it and all its processes at one moment, with nothing tidied up, as SIGKILL does; returns when they are gone. What
-    /// takes long and blocks belongs on a thread of its own: the worker is listened to meanwhile.
+    /// Kills it and all its processes at once, without cleanup, as SIGKILL does; returns when they
+    /// are gone. Long blocking work belongs on a thread of its own: the worker's output is read
+    /// meanwhile.
     async fn kill(&mut self) -> Result<(), DatabaseError>;
 
-    /// Starts it again, at the same address and with the data that is there; returns when it serves clients.
+    /// Restarts it, at the same address and with the same data; returns when it serves clients.
     async fn restart(&mut self) -> Result<(), DatabaseError>;
 }

@@ -1,6 +1,7 @@
-//! The process that opens a store after something happened to it, and compares.
+//! The judge: a process that opens a store after a fault and checks it.
 //!
-//! It is a process of its own, so that a store that hangs, or ends the process, is found out like any other fault.
+//! A process of its own, so that a store that hangs or ends the process is detected like any other
+//! fault.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,25 +14,25 @@ use super::message::Message;
 use super::model::Model;
 use super::worker::acknowledged;
 
-/// What a judge found.
+/// The result of a judge.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Verdict {
-    /// Events in the store.
+    /// Number of events in the store.
     pub events: u64,
-    /// What must not be.
+    /// The violations.
     pub violations: Vec<Violation>,
-    /// Acknowledged sends that are gone, by a store that promises to survive no more than a kill of the process and that
-    /// says so: it has begun a new generation.
+    /// Acked sends that are missing in a store that promises to survive only a kill of the process
+    /// and that reports the loss by a new generation.
     pub abandoned: Vec<String>,
-    /// Whether a new generation has begun since something was acknowledged.
+    /// Whether a new generation began since the last ack.
     pub new_generation: bool,
 }
 
-/// What the verdict's line begins with.
+/// The prefix of the verdict's line.
 pub(crate) const VERDICT: &str = "verdict ";
 
-/// Sends made again, of those without an answer and of the others.
+/// Number of sends retried, of those without an answer and of the others.
 const RETRIES: usize = 20;
 
 pub(crate) async fn judge<F>(twice: bool, open: impl Fn() -> F)
@@ -46,7 +47,7 @@ where
         match open().await {
             Ok(store) => look(&*store, &mut model, &mut verdict).await,
             Err(error) => {
-                let why = format!("the store cannot be opened: {error} ({:?})", error.kind());
+                let why = format!("opening the store failed: {error} ({:?})", error.kind());
                 verdict.violations.push(Violation::Wrong(why));
             }
         }
@@ -63,22 +64,22 @@ async fn look(store: &dyn Store, model: &mut Model, verdict: &mut Verdict) {
     model.check(store, true).await;
     verdict.new_generation = match (model.found_generation(), model.generation) {
         (Some(found), Some(told)) => found != told,
-        // Everything is gone: whatever was there, it is not.
+        // The store is empty: all acked data is gone.
         (None, told) => told.is_some(),
         (Some(_), None) => false,
     };
     if closed && verdict.new_generation {
-        let what = "the store was closed, and has begun a new generation".to_owned();
+        let what = "the store was closed and began a new generation".to_owned();
         verdict.violations.push(Violation::Epoch(what));
     }
     let new = verdict.new_generation;
     if new && store.durability() == Durability::PowerLoss {
-        let what = "a store that survives power loss has begun a new generation".to_owned();
+        let what = "a store that survives power loss began a new generation".to_owned();
         verdict.violations.push(Violation::Epoch(what));
     }
     let may_give_up = new && !closed && store.durability() < Durability::PowerLoss;
     sort(model, may_give_up, verdict);
-    // What was given up would be sent anew: that is for the sender to decide.
+    // Retries would store abandoned messages again: that is the sender's decision.
     if verdict.abandoned.is_empty() && verdict.violations.is_empty() {
         retry(store, model).await;
         model.check(store, true).await;
@@ -86,12 +87,12 @@ async fn look(store: &dyn Store, model: &mut Model, verdict: &mut Verdict) {
     }
     verdict.events = model.events();
     if let Err(error) = store.close().await {
-        let why = format!("the store cannot be closed: {error}");
+        let why = format!("closing the store failed: {error}");
         verdict.violations.push(Violation::Wrong(why));
     }
 }
 
-/// Tells what a store gave up from what it lost.
+/// Separates abandoned sends from lost ones.
 fn sort(model: &mut Model, may_give_up: bool, verdict: &mut Verdict) {
     for violation in model.take_violations() {
         match violation {
@@ -101,7 +102,7 @@ fn sort(model: &mut Model, may_give_up: bool, verdict: &mut Verdict) {
     }
 }
 
-/// Sends some again: what is there stays once and in its place, and the store takes new writes.
+/// Retries some sends: stored messages stay once and in place, and the store accepts new writes.
 async fn retry(store: &dyn Store, model: &mut Model) {
     for message in model.to_retry(RETRIES) {
         let answer = store.append(vec![message.append()]).await.pop();
@@ -113,5 +114,5 @@ async fn retry(store: &dyn Store, model: &mut Model) {
 }
 
 fn unanswered<T: std::fmt::Debug>(message: &Message, answer: T) -> String {
-    format!("{message}: sent again, and answered {answer:?}")
+    format!("{message}: retried, and answered {answer:?}")
 }

@@ -1,4 +1,4 @@
-//! The messages that workers send, and what they say about them.
+//! The messages that workers send, and the lines that they report.
 
 use std::fmt;
 use std::fs::File;
@@ -10,13 +10,13 @@ use im_core::state::{Act, Append, Authority, IdempotencyKey, NewEvent, RoomSeed,
 use im_core::wire::{Content, Limits, Map, Role, RoomKind, Value};
 use im_core::{Epoch, EventKind, MessageId, RoomId, Timestamp, UserId};
 
-/// What every line ends with: one that lacks it was cut by the kill.
+/// The end mark of every line: a line without it was cut by the kill.
 const END: char = ';';
 
-/// What the id of a large message ends with.
+/// The last character of a large message's id.
 pub(super) const LARGE: char = 'L';
 
-/// A message that is to be sent, and all of it follows from these three.
+/// A message, derived from its room, sender and id alone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Message {
     pub(crate) room: RoomId,
@@ -25,7 +25,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// Reads what [`Message`]'s own text says.
+    /// Parses the text form of a message.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         Self::take(&mut words).filter(|_| words.next().is_none())
@@ -38,7 +38,8 @@ impl Message {
         Some(Self { room, sender, id })
     }
 
-    /// What it says. One in thirty is long, so that stores that cut records have to; and some are meant to be.
+    /// Returns the content. One in thirty is long, so that stores have to split records; messages
+    /// marked as large are longer.
     pub(crate) fn value(&self) -> Value {
         let id = self.id.as_str();
         let weight: u32 = id.bytes().map(u32::from).sum();
@@ -54,7 +55,7 @@ impl Message {
         let (kind, value) = (EventKind::message(), self.value());
         let hash = content_hash(&kind, &value);
         let content = Content::new(&value, &Limits::default())
-            .unwrap_or_else(|e| panic!("a message of the worker's own is too large: {e}"));
+            .unwrap_or_else(|e| panic!("a message of the worker is too large: {e}"));
         let key = Some(IdempotencyKey { id: self.id.clone(), hash });
         let event = NewEvent { from: self.sender.clone(), kind, content, idempotency_key: key };
         let members = vec![(self.sender.clone(), Role::Owner)];
@@ -71,31 +72,31 @@ impl fmt::Display for Message {
     }
 }
 
-/// What a worker says.
+/// A line of a worker's report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Line {
     /// The store is open; writing begins.
     Ready,
-    /// This is sent now.
+    /// The message is sent now.
     Try(Message),
-    /// It was acknowledged at this place.
+    /// The message was acked at this seq and epoch.
     Ack(Message, u64, Epoch),
-    /// It was answered with an error of this kind.
+    /// The send failed with an error of this kind.
     Failed(Message, String),
-    /// Something else failed: what, and with an error of which kind.
+    /// Another operation failed: its name, and the kind of the error.
     Away(String, String),
-    /// From here on nothing is made to fail.
+    /// No call is made to fail after this line.
     Heal,
-    /// What was read or written until now is no longer in the system's memory.
+    /// Data read or written before is no longer in the system's cache.
     Cold,
-    /// It works again, and what it took.
+    /// The store works again; how it recovered.
     Again(String),
-    /// The store was closed, and said that it was.
+    /// The store was closed without an error.
     Closed,
 }
 
 impl Line {
-    /// Reads a line; `None` for one that was cut off, and for words that were not agreed on.
+    /// Parses a line; `None` for one that was cut or is unknown.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let line = line.trim_end_matches('\n').strip_suffix(END)?;
         let mut words = line.split(' ');
@@ -117,12 +118,13 @@ impl Line {
         words.next().is_none().then_some(read)
     }
 
-    /// Says it, in one piece: to the marks if somebody records, otherwise to standard output.
+    /// Writes the line in one piece: to the marks while calls are recorded, otherwise to standard
+    /// output.
     pub(crate) fn say(&self) {
         static MARKS: OnceLock<Option<File>> = OnceLock::new();
         let marks = MARKS.get_or_init(|| {
             let path = std::env::var_os("IM_DISK_MARKS")?;
-            File::create(&path).ok().or_else(|| panic!("the marks cannot be opened"))
+            File::create(&path).ok().or_else(|| panic!("opening the marks failed"))
         });
         let line = format!("{self}\n");
         let said = match marks {
@@ -133,7 +135,7 @@ impl Line {
             }
         };
         if said.is_err() {
-            // The reader is gone: so is the reason to go on.
+            // Without a reader there is no reason to continue.
             std::process::exit(3);
         }
     }
@@ -156,7 +158,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// The kind of an error, in one word.
+/// Returns the kind of an error in one word.
 pub(crate) fn word(kind: StoreErrorKind) -> String {
     match kind {
         StoreErrorKind::Refused(_) => "Refused".to_owned(),

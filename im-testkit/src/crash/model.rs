@@ -1,4 +1,4 @@
-//! What is known of the store from outside.
+//! The model: what is known of the store from outside.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -11,34 +11,34 @@ use im_core::{Epoch, MessageId, RoomId, Seq, UserId};
 use super::Violation;
 use super::message::{Line, Message};
 
-/// Everything that was tried, told and seen.
+/// All sends, their answers, and the events that were seen.
 #[derive(Default)]
 pub(crate) struct Model {
     pub(crate) acknowledged: u64,
     pub(crate) retried: u64,
     pub(crate) retried_and_there: u64,
-    /// Answers that said that nothing was written.
+    /// Number of answers that reported nothing was written.
     pub(crate) refusals: u64,
-    /// Answers that said that it is not known.
+    /// Number of answers with an unknown outcome.
     pub(crate) unknowns: u64,
-    /// Sent, and not answered yet.
+    /// Sent and not answered yet.
     open: HashMap<MessageId, Message>,
-    /// Of these, what a worker was asked to send again.
+    /// Of these, the ones that a worker has to retry.
     again: HashSet<MessageId>,
-    /// Of these, what was answered with an error that leaves it open.
+    /// Of these, the ones answered with an unknown outcome.
     doubted: HashSet<MessageId>,
-    /// Sent, and answered with an error that says that nothing was written.
+    /// Sent, and answered with an error that reports nothing was written.
     refused: HashMap<MessageId, (Message, String)>,
-    /// Where each message was acknowledged.
+    /// The seq in the ack of each message.
     acknowledged_at: HashMap<MessageId, (Message, u64)>,
-    /// What was acknowledged since the last check.
+    /// Messages acked since the last check.
     news: Vec<MessageId>,
-    /// The generation in which something was acknowledged last.
+    /// The generation of the last ack.
     pub(crate) generation: Option<u64>,
-    /// Whether the store was closed after that.
+    /// Whether the store was closed after the last ack.
     pub(crate) closed: bool,
     rooms: BTreeMap<RoomId, Room>,
-    /// Where each message was seen.
+    /// The room and seq at which each message was seen.
     seen: HashMap<MessageId, (RoomId, u64)>,
     violations: Vec<Violation>,
 }
@@ -46,12 +46,12 @@ pub(crate) struct Model {
 #[derive(Debug, Clone, Copy)]
 struct Room {
     epoch: Epoch,
-    /// Everything up to here was seen.
+    /// All events up to here were seen.
     head: Seq,
 }
 
 impl Model {
-    /// Takes a line of a worker's.
+    /// Applies a line of a worker.
     pub(crate) fn on_line(&mut self, line: &str) {
         match Line::parse(line) {
             Some(Line::Try(message)) => {
@@ -73,8 +73,8 @@ impl Model {
         }
     }
 
-    /// An error that leaves it open whether it was written leaves it open here. One that says that nothing was written says so
-    /// of this attempt: of an earlier one that was left open it says nothing.
+    /// An unknown outcome leaves the message open. A report that nothing was written concerns this
+    /// attempt only, not an earlier one that was left open.
     fn on_failed(&mut self, message: Message, kind: String) {
         match kind.as_str() {
             "Full" | "Unavailable" => {
@@ -90,11 +90,11 @@ impl Model {
                 self.unknowns += 1;
                 self.doubted.insert(message.id);
             }
-            _ => self.wrong(format!("{message}: a sender was told {kind}")),
+            _ => self.wrong(format!("{message}: a sender got the error {kind}")),
         }
     }
 
-    /// Rooms are looked for as soon as something was sent to them.
+    /// Rooms are checked as soon as a message was sent to them.
     fn rooms_named(&mut self, room: &RoomId) {
         let epoch = Epoch { generation: 0, incarnation: 0 };
         self.rooms.entry(room.clone()).or_insert(Room { epoch, head: Seq::ZERO });
@@ -110,7 +110,7 @@ impl Model {
         }
         if let Some((_, earlier)) = self.acknowledged_at.get(&message.id) {
             if *earlier != seq {
-                let violation = format!("{message}: told {earlier} and then {seq}");
+                let violation = format!("{message}: acked at {earlier} and then at {seq}");
                 self.violations.push(Violation::Duplicated(violation));
             }
             return;
@@ -120,12 +120,12 @@ impl Model {
         self.acknowledged_at.insert(message.id.clone(), (message, seq));
     }
 
-    /// How many sends have no answer.
+    /// Returns the number of sends without an answer.
     pub(crate) fn pending(&self) -> u64 {
         self.open.len() as u64
     }
 
-    /// What the next worker is to send again.
+    /// Returns the messages that the next worker has to retry.
     pub(crate) fn unanswered(&mut self) -> String {
         let mut text = String::new();
         for message in self.open.values() {
@@ -136,9 +136,9 @@ impl Model {
         text
     }
 
-    /// Some of what got no answer, and some of what was acknowledged: to be sent again.
+    /// Returns some messages without an answer and some acked ones, to be sent again.
     pub(crate) fn to_retry(&self, count: usize) -> Vec<Message> {
-        // By id, so that it is the same each time.
+        // Sorted by id, so that the choice is deterministic.
         let open: BTreeMap<_, _> = self.open.iter().collect();
         let told: BTreeMap<_, _> = self.acknowledged_at.iter().collect();
         let open = open.into_values().take(count).cloned();
@@ -146,12 +146,12 @@ impl Model {
             .collect()
     }
 
-    /// How many events there are.
+    /// Returns the number of events.
     pub(crate) fn events(&self) -> u64 {
         self.rooms.values().map(|room| room.head.get()).sum()
     }
 
-    /// The generation that the rooms have, as far as they were seen.
+    /// Returns the generation of the rooms that were seen.
     pub(crate) fn found_generation(&self) -> Option<u64> {
         let seen = self.rooms.values().filter(|room| room.head > Seq::ZERO);
         seen.map(|room| room.epoch.generation).next()
@@ -165,7 +165,7 @@ impl Model {
         std::mem::take(&mut self.violations)
     }
 
-    /// Reads what is new, or all, and compares.
+    /// Reads the new events, or all, and compares them with the model.
     pub(crate) async fn check(&mut self, store: &dyn Store, whole: bool) {
         if whole {
             self.seen.clear();
@@ -188,8 +188,10 @@ impl Model {
             let page = match store.read(id, range).await {
                 Ok(Some(page)) => page,
                 Ok(None) if known.head == Seq::ZERO => return,
-                Ok(None) => return self.violations.push(Violation::Gap(format!("{id} is gone"))),
-                Err(error) => return self.wrong(format!("{id} cannot be read: {error}")),
+                Ok(None) => {
+                    return self.violations.push(Violation::Gap(format!("{id} is missing")));
+                }
+                Err(error) => return self.wrong(format!("reading {id} failed: {error}")),
             };
             if !self.check_page(id, known, &page, &mut at) {
                 return;
@@ -202,7 +204,7 @@ impl Model {
         }
     }
 
-    /// Whether reading on makes sense.
+    /// Returns whether the next page can be checked.
     fn check_page(&mut self, id: &RoomId, known: Room, page: &LogPage, at: &mut Seq) -> bool {
         let head = page.head;
         if known.head > Seq::ZERO && head.epoch != known.epoch {
@@ -210,7 +212,8 @@ impl Model {
             self.violations.push(Violation::Epoch(violation));
         }
         if head.seq < known.head || page.first != Seq::FIRST {
-            let violation = format!("{id}: {} to {}, was at {}", page.first, head.seq, known.head);
+            let violation =
+                format!("{id}: events {} to {}, head was {}", page.first, head.seq, known.head);
             self.violations.push(Violation::Gap(violation));
         }
         for event in &page.events {
@@ -224,7 +227,7 @@ impl Model {
         }
         if page.events.is_empty() && *at < head.seq {
             self.violations
-                .push(Violation::Gap(format!("{id}: nothing after {at} of {}", head.seq)));
+                .push(Violation::Gap(format!("{id}: no event after {at}, head is {}", head.seq)));
             return false;
         }
         *at <= head.seq
@@ -240,9 +243,9 @@ impl Model {
             self.wrong(format!("{message} {seq}: other content"));
         }
         if let Some((_, kind)) = self.refused.get(&id) {
-            self.wrong(format!("{message} {seq}: is there, and the sender was told {kind}"));
+            self.wrong(format!("{message} {seq}: is stored, although the sender got {kind}"));
         } else if !self.open.contains_key(&id) && !self.acknowledged_at.contains_key(&id) {
-            self.wrong(format!("{message} {seq}: nobody has sent it"));
+            self.wrong(format!("{message} {seq}: was never sent"));
         }
         if let Some((_, first)) = self.seen.insert(id, (room, seq)) {
             self.violations
@@ -262,14 +265,14 @@ impl Model {
                 return self.violations.push(Violation::Reordered(violation));
             }
             None => {
-                let violation = format!("{room} {sender} {id}: told {seq}, not seen");
+                let violation = format!("{room} {sender} {id}: acked at {seq}, not stored");
                 return self.violations.push(Violation::Lost(violation));
             }
         }
-        // All the records of all the messages would take longer than all else.
+        // Looking up the records of all messages would dominate the run time.
         let looked_for = !whole || self.acknowledged_at.len() < 2000;
         if looked_for && !self.has_record(store, &room, &sender, &id, seq).await {
-            let violation = format!("{room} {sender} {id}: the record of the send");
+            let violation = format!("{room} {sender} {id}: wrong record of the send");
             self.violations.push(Violation::Lost(violation));
         }
     }
@@ -293,7 +296,7 @@ mod tests {
 
     const MESSAGE: &str = "room0 sender1 0123456789abcdef-1-2";
 
-    /// What a worker says, in short.
+    /// Builds a model from a worker's lines in short form.
     fn heard(words: &[&str]) -> Model {
         let mut model = Model::default();
         for word in words {
@@ -327,7 +330,7 @@ mod tests {
         assert_eq!((model.refusals, model.unknowns, model.pending()), (1, 1, 1));
     }
 
-    /// An error that no sender should get counts as a violation.
+    /// An error that no sender may get counts as a violation.
     #[test]
     fn unexpected_error_is_violation() {
         assert_eq!(heard(&["try", "Corrupt"]).take_violations().len(), 1);

@@ -1,4 +1,4 @@
-//! What comes out of a run.
+//! The report of a run.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -6,47 +6,47 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What happened.
+/// The counts of a run, and its violations.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct CrashReport {
-    /// Workers killed.
+    /// Number of workers killed.
     pub kills: u32,
-    /// Of these, how many while they were still opening the store.
+    /// Of these, killed while opening the store.
     pub kills_while_opening: u32,
-    /// How often the database was killed.
+    /// Number of kills of the database.
     pub database_kills: u32,
-    /// Of these, how often the worker was killed while it was dead.
+    /// Of these, with the worker killed while the database was down.
     pub both_at_once: u32,
-    /// Sends that had no answer when the database was killed, over all its kills.
+    /// Sends without an answer when the database was killed, over all its kills.
     pub pending: u64,
-    /// Answers that said that nothing was written, since the database was away.
+    /// Answers that reported nothing was written, since the database was down.
     pub refused: u64,
-    /// Answers that said that it is not known whether something was written.
+    /// Answers with an unknown outcome.
     pub unknown: u64,
-    /// Sends that were acknowledged to a worker.
+    /// Acked sends.
     pub acknowledged: u64,
-    /// Sends that a kill left without an answer, and that were acknowledged when they were sent again.
+    /// Sends that a kill left without an answer and whose retry was acked.
     pub retried: u64,
-    /// Of these, how many had been written.
+    /// Of these, the ones that had been stored.
     pub retried_and_there: u64,
     /// Events in the store at the end.
     pub events: u64,
-    /// How long it took.
+    /// Duration of the run.
     pub took: Duration,
-    /// What was wrong. The run ends after the first round that shows something.
+    /// The violations. The run ends after the first round with one.
     pub violations: Vec<Violation>,
 }
 
 impl CrashReport {
-    /// All kills, of workers and of the database.
+    /// Returns the number of all kills, of workers and of the database.
     pub fn all_kills(&self) -> u32 {
         self.kills + self.database_kills
     }
 }
 
 impl AddAssign for CrashReport {
-    /// Both runs, on stores of their own, as one.
+    /// Adds a run on another store.
     fn add_assign(&mut self, other: Self) {
         self.kills += other.kills;
         self.kills_while_opening += other.kills_while_opening;
@@ -64,25 +64,25 @@ impl AddAssign for CrashReport {
     }
 }
 
-/// Something that must not be.
+/// A violation of a promise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Violation {
-    /// An acknowledged send, or its record, is not there.
+    /// An acked send, or its record, is not stored.
     Lost(String),
-    /// An acknowledged send is at another place than where it was acknowledged.
+    /// An acked send is stored at another seq than in its ack.
     Reordered(String),
-    /// A message id stands twice, or was acknowledged at two places.
+    /// A message id is stored twice, or was acked at two seqs.
     Duplicated(String),
     /// A seq is missing, or a log has become shorter.
     Gap(String),
     /// A room has another epoch than before.
     Epoch(String),
-    /// Something else that was read is not what was written, or a worker did not do what it should.
+    /// Another difference between what was written and read, or a misbehaving worker.
     Wrong(String),
 }
 
 impl Violation {
-    /// Whether it is none of lost, repeated and reordered.
+    /// Returns whether it is none of lost, duplicated and reordered.
     pub fn is_other(&self) -> bool {
         !matches!(self, Self::Lost(_) | Self::Duplicated(_) | Self::Reordered(_))
     }

@@ -1,4 +1,4 @@
-//! One worker's life, and the kills in it.
+//! One round: a worker's life, and the kills in it.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -18,15 +18,15 @@ use super::random::Random;
 use super::report::CrashReport;
 use super::worker::{Away, WriterPlan};
 
-/// How long a worker may take to acknowledge something once the database is back.
+/// The time within which a worker must get an ack after the database is back.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is killed in a round.
+/// The process that is killed in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Round {
     /// The worker.
     Process,
-    /// The database, and in the end the worker.
+    /// The database, and finally the worker.
     Both,
 }
 
@@ -45,13 +45,13 @@ impl<'a> Rounds<'a> {
         Self { plan, database, random, model: Model::default(), report: CrashReport::default() }
     }
 
-    /// The next one, unless there were enough or something was wrong.
+    /// Returns the next round, or `None` after enough rounds or a violation.
     pub(super) fn next(&self) -> Option<Round> {
         let goes_on = self.report.violations.is_empty();
         goes_on.then(|| next(self.plan, &self.report, self.database.is_some())).flatten()
     }
 
-    /// What its worker is told.
+    /// Returns the plan of the round's worker.
     pub(super) fn writer(&mut self) -> WriterPlan {
         let mut plan = WriterPlan::new(self.random.next());
         if self.database.is_some() {
@@ -60,7 +60,7 @@ impl<'a> Rounds<'a> {
         plan
     }
 
-    /// Says whether everything is to be read after it.
+    /// Runs one round. Returns whether the next check reads everything.
     pub(super) async fn one(&mut self, round: Round, command: Command) -> bool {
         let before = self.report.all_kills();
         let mut worker = Worker::start(command, self.model.unanswered()).await;
@@ -76,7 +76,7 @@ impl<'a> Rounds<'a> {
 
     async fn kill_process(&mut self, worker: &mut Worker) {
         if self.random.next().is_multiple_of(10) {
-            // Some die while they open the store.
+            // Kill some workers while they open the store.
             sleep(part(&mut self.random, self.plan.longest / 4)).await;
         } else {
             self.write_a_while(worker).await;
@@ -105,18 +105,18 @@ impl<'a> Rounds<'a> {
         self.database = Some(database);
     }
 
-    /// Listens to a worker until it has written for some time.
+    /// Reads a worker's lines until it has written for some time.
     async fn write_a_while(&mut self, worker: &mut Worker) {
         worker.ready(&mut self.model).await;
         let time = part(&mut self.random, self.plan.longest);
         worker.listen_while(&mut self.model, sleep(time)).await;
     }
 
-    /// Looks at what is in the store, and closes it.
+    /// Checks the store and closes it.
     pub(super) async fn check(&mut self, store: &dyn Store, whole: bool) {
         self.model.check(store, whole).await;
         if let Err(error) = store.close().await {
-            self.model.wrong(format!("the store cannot be closed: {error}"));
+            self.model.wrong(format!("closing the store failed: {error}"));
         }
         self.report.violations = self.model.take_violations();
         if whole {
@@ -140,7 +140,8 @@ impl<'a> Rounds<'a> {
     }
 }
 
-/// Which round comes next, if there were not enough. With a database, the last of every so many kills is one of it.
+/// Returns the next round, if there were too few. With a database, the last kill of every group
+/// hits it.
 fn next(plan: &CrashPlan, report: &CrashReport, database: bool) -> Option<Round> {
     let left = plan.kills.saturating_sub(report.all_kills());
     let every = plan.database_every.max(2);
@@ -152,9 +153,9 @@ fn next(plan: &CrashPlan, report: &CrashReport, database: bool) -> Option<Round>
     }
 }
 
-/// A random part of a time.
+/// Returns a random part of a time.
 fn part(random: &mut Random, longest: Duration) -> Duration {
-    // No run waits for years.
+    // No run takes years.
     let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX - 1);
     Duration::from_micros(random.next() % (micros + 1))
 }
@@ -163,32 +164,32 @@ fn done(outcome: Result<(), DatabaseError>) {
     outcome.unwrap_or_else(|error| panic!("the database: {error}"));
 }
 
-/// A worker process, as long as it lives.
+/// A worker process.
 struct Worker {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    /// Whether it came to write.
+    /// Whether it started to write.
     wrote: bool,
-    /// Nothing more comes from it.
+    /// Set when its output has ended.
     ended: bool,
 }
 
 impl Worker {
-    /// Starts it, and tells it what its predecessor got no answer for.
+    /// Starts a worker with the unanswered sends of its predecessor.
     async fn start(command: Command, unanswered: String) -> Self {
         let mut command = tokio::process::Command::from(command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child =
-            command.spawn().unwrap_or_else(|e| panic!("the worker cannot be started: {e}"));
+            command.spawn().unwrap_or_else(|e| panic!("starting the worker failed: {e}"));
         let Some(stdout) = child.stdout.take() else { panic!("the worker has no output") };
         if let Some(mut stdin) = child.stdin.take() {
-            // If it has died already, that is found out when it is read from.
+            // A worker that has died already is noticed by the next read.
             let _ = stdin.write_all(unanswered.as_bytes()).await;
         }
         Self { child, lines: BufReader::new(stdout).lines(), wrote: false, ended: false }
     }
 
-    /// Takes the next line; `None` when there is no more.
+    /// Reads the next line; `None` at the end of the output.
     async fn read_line(&mut self, model: &mut Model) -> Option<String> {
         let Ok(Some(line)) = self.lines.next_line().await else {
             self.ended = true;
@@ -199,12 +200,12 @@ impl Worker {
         Some(line)
     }
 
-    /// Listens until it has opened the store.
+    /// Reads lines until the store is open.
     async fn ready(&mut self, model: &mut Model) {
         while !self.wrote && self.read_line(model).await.is_some() {}
     }
 
-    /// Listens until something else is done.
+    /// Reads lines until `other` is done.
     async fn listen_while<T>(&mut self, model: &mut Model, other: impl Future<Output = T>) -> T {
         tokio::pin!(other);
         loop {
@@ -216,7 +217,8 @@ impl Worker {
         }
     }
 
-    /// Listens until something is acknowledged that was sent from now on. That takes a store that has found the database again.
+    /// Reads lines until a send that was written from now on is acked: the store has reconnected to
+    /// the database.
     async fn go_on(&mut self, model: &mut Model) {
         let mut sent = HashSet::new();
         let acknowledged = async {
@@ -232,21 +234,21 @@ impl Worker {
         };
         if timeout(PATIENCE, acknowledged).await.is_err() {
             let time = PATIENCE.as_secs();
-            model.wrong(format!("the database is back, and the worker wrote nothing for {time} s"));
+            model.wrong(format!("no ack for {time} s although the database is back"));
         }
     }
 
-    /// Kills it, and takes what it had said before.
+    /// Kills it and reads the rest of its output.
     async fn kill(&mut self, model: &mut Model) {
         let is_over = self.ended || matches!(self.child.try_wait(), Ok(Some(_)));
         if !is_over {
-            self.child.start_kill().unwrap_or_else(|e| panic!("the worker cannot be killed: {e}"));
+            self.child.start_kill().unwrap_or_else(|e| panic!("killing the worker failed: {e}"));
         }
-        // What it had written to the pipe is still there. A line without an end is no line.
+        // The pipe still has what it wrote. A line without its end mark is dropped.
         while self.read_line(model).await.is_some() {}
         let end = self.child.wait().await;
         if is_over {
-            // Its own words are on standard error.
+            // Its own messages are on standard error.
             model.wrong(format!("the worker ended by itself: {end:?}"));
         }
     }
@@ -280,7 +282,7 @@ mod tests {
         assert_eq!((all.len(), all.matches('d').count()), (1000, 200));
         let mut plan = CrashPlan::new(6, 1);
         plan.database_every = 0;
-        assert_eq!(kills(&plan, true), "dpdpdp", "a round cannot hold more of them");
+        assert_eq!(kills(&plan, true), "dpdpdp", "at most one database kill in a round");
     }
 
     /// A random share of a duration is no longer than the whole.

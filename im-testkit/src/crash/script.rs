@@ -1,7 +1,7 @@
-//! The process that goes through the same steps each time, with one call to its disk failing.
+//! The script: a process that runs the same steps each time, with one disk call failing.
 //!
-//! What failed is tried again: under the same id, or not at all, in turns. The fault ends after some attempts, and then
-//! the store must work: as it is, or opened again.
+//! Failed messages are retried under the same id, or alternately dropped. The fault ends after some
+//! attempts; then the store must work, as it is or reopened.
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -15,19 +15,19 @@ use im_core::{MessageId, RoomId, Seq, UserId};
 use super::message::{LARGE, Line, Message, word};
 use super::worker::acknowledged;
 
-/// How it ends when nothing but a new process can help.
+/// The exit code if only a new process can help.
 pub(crate) const NEEDS_RESTART: u8 = 4;
 
-/// Batches before the store is closed and opened in between, and after that.
+/// Number of batches before the store is closed and reopened, and after that.
 const BATCHES: [u64; 2] = [8, 6];
 
-/// Attempts with the fault in place, before it is healed.
+/// Number of attempts with the fault in place.
 const FAILING: u32 = 3;
 
-/// Attempts after that, before it is given up.
+/// Number of attempts after that, before the script gives up.
 const WORKING: u32 = 40;
 
-/// Between attempts. Stores let a failed disk rest before they try it again, some half a second.
+/// The pause between attempts. Stores retry a failed disk after some half a second.
 const PAUSE: Duration = Duration::from_millis(50);
 
 struct Script<O> {
@@ -35,11 +35,11 @@ struct Script<O> {
     store: Option<Arc<dyn Store>>,
     seed: u64,
     sent: u64,
-    /// Calls that failed so far.
+    /// Number of failed calls so far.
     failed: u32,
 }
 
-/// Nothing but a new process can help.
+/// Only a new process can help.
 struct NeedsRestart;
 
 pub(crate) async fn script<F, O>(seed: u64, open: O) -> ExitCode
@@ -63,7 +63,7 @@ where
         for batches in BATCHES {
             self.open().await?;
             for batch in 0..batches {
-                // Large ones, so that a batch is more than stores write at once.
+                // Large messages, so that a batch exceeds one write of a store.
                 let large = batch == 2;
                 self.send(if large { 24 } else { 1 + batch % 3 }, large).await?;
                 self.read().await;
@@ -77,7 +77,7 @@ where
         self.store.clone().ok_or(NeedsRestart)
     }
 
-    /// Something failed. Ends the fault when it was there long enough.
+    /// Counts a failure and ends the fault after enough of them.
     async fn failed(&mut self) {
         self.failed += 1;
         if self.failed == FAILING {
@@ -87,7 +87,7 @@ where
     }
 
     async fn open(&mut self) -> Result<(), NeedsRestart> {
-        // From here on it is not closed any more, whether it opens or not.
+        // From here on the store does not count as closed, whether it opens or not.
         Line::Ready.say();
         Line::Cold.say();
         for attempt in 0..WORKING {
@@ -108,7 +108,7 @@ where
         Err(NeedsRestart)
     }
 
-    /// Sends a batch. What fails is sent again, or every other time is let be.
+    /// Sends a batch. Failed messages are retried, or every other time dropped.
     async fn send(&mut self, count: u64, large: bool) -> Result<(), NeedsRestart> {
         let mut messages: Vec<Message> = (0..count).map(|_| self.message(large)).collect();
         let (mut failures, mut reopened) = (0, false);
@@ -120,7 +120,8 @@ where
             failures += 1;
             self.failed().await;
             if failures == 1 && self.sent % 2 == 1 {
-                // These are let be: what the errors said of them must stay true. Others come in their place.
+                // Dropped messages: the reports of their errors must stay true. New ones replace
+                // them.
                 let others = messages.iter().map(|_| self.message(large)).collect();
                 messages = others;
             }
@@ -139,7 +140,7 @@ where
         Ok(())
     }
 
-    /// Gives what failed.
+    /// Returns the failed messages.
     async fn attempt(&mut self, messages: Vec<Message>) -> Result<Vec<Message>, NeedsRestart> {
         let store = self.store()?;
         messages.iter().for_each(|message| Line::Try(message.clone()).say());
@@ -168,7 +169,7 @@ where
                 id: MessageId::new(format!("{seed:016x}-0-{sent}{end}")).ok()?,
             })
         };
-        made().unwrap_or_else(|| panic!("a message of the worker's own is not legal"))
+        made().unwrap_or_else(|| panic!("a message of the worker is invalid"))
     }
 
     async fn read(&mut self) {

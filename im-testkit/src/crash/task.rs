@@ -1,4 +1,4 @@
-//! What a worker process is told to do.
+//! The task of a worker process.
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -10,31 +10,32 @@ use super::upkeep::keeper;
 use super::worker::{Away, Ends, WriterPlan, writer};
 use super::{judge, script};
 
-/// The task of a worker process. It is told to it on its command line, and the store and the folder beside it.
+/// The task of a worker process, on its command line, beside the store and the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Task {
-    /// Many senders write at once.
+    /// Many senders write concurrently.
     Write(WriterPlan),
-    /// Reads from standard input what earlier workers said, opens the store, and compares.
+    /// Reads the lines of earlier workers from standard input, opens the store and checks it.
     Judge {
         /// Whether the store is then opened a second time.
         twice: bool,
     },
-    /// One sender goes through the same steps each time, and goes on after errors.
+    /// One sender runs the same steps each time, and continues after errors.
     Script {
-        /// Message ids are made from it.
+        /// The seed of the message ids.
         seed: u64,
     },
-    /// Writes, trims, deletes, erases and imports until it is killed. See [`upkeep`](super::upkeep).
+    /// Writes, trims, deletes, erases and imports until it is killed. See
+    /// [`upkeep`](super::upkeep).
     Keep {
-        /// Where its choices come from.
+        /// The seed of its choices.
         seed: u64,
     },
 }
 
 impl Task {
-    /// The words for the command line.
+    /// Returns the words for the command line.
     pub fn words(&self) -> Vec<String> {
         match self {
             Self::Write(plan) => {
@@ -61,7 +62,7 @@ impl Task {
         }
     }
 
-    /// Reads [`Task::words`].
+    /// Parses [`Task::words`].
     pub fn parse<S: AsRef<str>>(words: &[S]) -> Option<Self> {
         let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
         match words.as_slice() {
@@ -91,11 +92,11 @@ impl Task {
     }
 }
 
-/// Does a task, with a store that `open` opens: the whole of a worker's `main`.
+/// Runs a task with a store that `open` opens: the whole `main` of a worker.
 ///
 /// # Panics
 ///
-/// If a store fails that nobody made fail.
+/// If a store fails without an injected fault.
 pub async fn work<F>(task: Task, open: impl Fn() -> F) -> ExitCode
 where
     F: Future<Output = StoreResult<Arc<dyn Store>>>,
@@ -116,7 +117,7 @@ where
 }
 
 fn not_open(error: &StoreError) -> ExitCode {
-    eprintln!("the store cannot be opened: {error}");
+    eprintln!("opening the store failed: {error}");
     ExitCode::FAILURE
 }
 

@@ -1,7 +1,7 @@
-//! Kill -9 in the middle of trimming, deleting, erasing and importing.
+//! SIGKILL during trims, deletions, erasures and imports.
 //!
-//! The worker says what it is about to do and what was done, one line each; whatever it was about to do when it was
-//! killed may be done, half done or not done, and the store must be whole all the same.
+//! The worker reports each operation before it and after it, one line each. The operation in
+//! progress at the kill may be done, half done or not done; the store must be whole in each case.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
@@ -28,22 +28,23 @@ fn user(n: u64) -> UserId {
     name(UserId::new(format!("user{n}")))
 }
 
-#[allow(clippy::expect_used, reason = "the names above are good ones")]
+#[allow(clippy::expect_used, reason = "the names above are valid")]
 fn name<T, E: std::fmt::Debug>(made: Result<T, E>) -> T {
-    made.expect("a good name")
+    made.expect("a valid name")
 }
 
 fn say(words: &str) {
     let mut out = std::io::stdout().lock();
-    // Nobody listens any more: the worker is about to be killed.
+    // The reader may be gone: the worker is about to be killed.
     let _ = writeln!(out, "{words}").and_then(|()| out.flush());
 }
 
-/// Writes, trims, deletes, erases and imports until the process is killed, and tells standard output of it.
+/// Writes, trims, deletes, erases and imports until the process is killed; reports on standard
+/// output.
 ///
 /// # Panics
 ///
-/// If the store refuses something.
+/// If the store refuses an operation.
 #[allow(clippy::panic, reason = "this is a test: it fails by panicking")]
 pub async fn keeper(store: Arc<dyn Store>, seed: u64) -> ! {
     let mut random = Random::new(seed);
@@ -146,15 +147,15 @@ async fn import(store: &Arc<dyn Store>, room: &RoomId, events: u64) -> Done {
     Ok(())
 }
 
-/// What the workers were told, and what must therefore be there.
+/// The reports of the workers, and what must be stored because of them.
 #[derive(Debug, Default)]
 pub struct Retained {
     rooms: BTreeMap<String, RetainedRoom>,
     /// Epochs of rooms that were deleted.
     gone: HashSet<String>,
-    /// What the last worker was about to do when it was killed: to which room, or `*`.
+    /// The room of the operation in progress at the kill, or `*`.
     under_way: String,
-    /// Lines read.
+    /// Number of lines read.
     pub lines: u64,
 }
 
@@ -163,14 +164,14 @@ struct RetainedRoom {
     epoch: String,
     head: u64,
     first: u64,
-    /// Sender and id of each send.
+    /// The seq of each send, by sender and id.
     sent: BTreeMap<(String, String), u64>,
-    /// Up to which seq nothing of a user is left.
+    /// The seq up to which no event of an erased user remains.
     erased: BTreeMap<String, u64>,
 }
 
 impl Retained {
-    /// Takes a line of a worker's.
+    /// Applies a line of a worker.
     pub fn on_line(&mut self, line: &str) {
         self.lines += 1;
         let words: Vec<&str> = line.split(' ').collect();
@@ -204,7 +205,7 @@ impl Retained {
         }
     }
 
-    /// The room, which may be another one than before: what was under way at a kill was done then.
+    /// Returns the room. A changed epoch means that the operation in progress at a kill was done.
     fn room(&mut self, room: &str, epoch: &str) -> &mut RetainedRoom {
         let fresh =
             || RetainedRoom { epoch: epoch.to_owned(), first: 1, ..RetainedRoom::default() };
@@ -215,7 +216,7 @@ impl Retained {
         held
     }
 
-    /// Looks through the whole store. Says what is wrong.
+    /// Checks the whole store and returns the differences.
     ///
     /// # Panics
     ///
@@ -235,14 +236,13 @@ impl Retained {
         }
         for user in (0..USERS).map(user) {
             for (room, ..) in store.rooms_of(&user, None, 1_000).await.expect("rooms are listed") {
-                let membership =
-                    store.membership(&room, &user).await.expect("a membership is read");
+                let membership = store.membership(&room, &user).await.expect("a membership");
                 if !matches!(membership, Some(Membership::Member(_))) {
-                    wrong.push(format!("{room} is listed for {user}, who is not in it"));
+                    wrong.push(format!("{room} is listed for {user}, who is not a member"));
                 }
             }
         }
-        // From here on what was under way is known: it is there, or it is not.
+        // The result of the operation in progress is known now: it is stored, or it is not.
         let is_done = |name: &String| name == &self.under_way || self.under_way == "*";
         let changed: Vec<String> =
             self.rooms.keys().filter(|name| is_done(name)).cloned().collect();
@@ -253,7 +253,7 @@ impl Retained {
                 (Some(room), Some(now)) if epoch.as_ref() == Some(&room.epoch) => {
                     (room.head, room.first) = (now.head.get(), now.first.get());
                     if self.under_way == "*" {
-                        // Some sends of the user who was being erased may be known still, and some not.
+                        // Of the user whose erasure was in progress, some records may remain.
                         room.sent.clear();
                     }
                 }
@@ -279,14 +279,14 @@ impl Retained {
         let (id, mut wrong) = (&record.id, Vec::new());
         let (epoch, under_way) = (record.epoch.to_string(), self.is_under_way(id.as_str()));
         if self.gone.contains(&epoch) {
-            wrong.push(format!("{id} is back in its deleted life {epoch}"));
+            wrong.push(format!("{id} is present in its deleted epoch {epoch}"));
         }
         let from = PageFrom::After(Seq::ZERO);
         let range = LogRange { from, limit: 1 << 20, max_bytes: usize::MAX };
-        let page = store.read(id, range).await.expect("a log is read").expect("the room is there");
+        let page = store.read(id, range).await.expect("a log is read").expect("an existing room");
         let seqs: Vec<u64> = page.events.iter().map(|event| event.seq.get()).collect();
         if !seqs.iter().copied().eq(record.first.get()..=record.head.get()) {
-            wrong.push(format!("{id} has a hole: {} to {}, {seqs:?}", record.first, record.head));
+            wrong.push(format!("{id} has a gap: {} to {}, {seqs:?}", record.first, record.head));
         }
         let bytes: usize = page.events.iter().map(|event| event.content.packed().len()).sum();
         if bytes as u64 != record.bytes {
@@ -300,19 +300,19 @@ impl Retained {
             return wrong;
         };
         if record.head.get() < kept.head || (!under_way && record.first.get() != kept.first) {
-            wrong.push(format!("{id} is not as it was told: {record:?} {kept:?}"));
+            wrong.push(format!("{id} differs from the reports: {record:?} {kept:?}"));
         }
         for event in &page.events {
             let until = kept.erased.get(event.from.as_str());
             if until.is_some_and(|until| event.seq.get() <= *until) {
-                wrong.push(format!("{id} {} is still by {}", event.seq, event.from));
+                wrong.push(format!("{id} {} still has the sender {}", event.seq, event.from));
             }
         }
         for ((user, mid), seq) in &kept.sent {
             let (user, mid) = (name(UserId::new(user)), name(MessageId::new(mid)));
             let sent = store.idempotency_record(id, &user, &mid).await.expect("a send is read");
             if sent.map(|sent| sent.seq.get()) != Some(*seq) && self.under_way != "*" {
-                wrong.push(format!("{id} {seq} is not known as {mid} of {user}: {sent:?}"));
+                wrong.push(format!("{id} {seq} has no record for {mid} of {user}: {sent:?}"));
             }
         }
         wrong

@@ -1,4 +1,4 @@
-//! The process that writes until it is killed, or until it has written enough.
+//! The process that writes until it is killed or has written enough.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -15,21 +15,21 @@ use super::beside::others;
 use super::message::{LARGE, Line, Message, word};
 use super::random::Random;
 
-/// How much a worker does at once, and how long.
+/// The load and the end of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriterPlan {
-    /// Where its choices come from. Message ids are made from it.
+    /// The seed of its choices and message ids.
     pub seed: u64,
-    /// Senders at the same time. 32 by default.
+    /// Number of concurrent senders. 32 by default.
     pub senders: u32,
-    /// Rooms they send to. 8 by default.
+    /// Number of rooms. 8 by default.
     pub rooms: u32,
     /// One in so many messages is large, some 26 kB; none if 0, which is the default.
     pub large: u32,
     /// When it ends. Never by default: it is killed.
     pub ends: Ends,
-    /// Whether the store may be away. Never by default.
+    /// Whether the store may fail for a while. Never by default.
     pub away: Away,
 }
 
@@ -38,24 +38,24 @@ pub struct WriterPlan {
 pub enum Ends {
     /// It does not.
     Never,
-    /// After so many acknowledgements, without closing the store.
+    /// After so many acks, without closing the store.
     Abruptly(u64),
-    /// After so many acknowledgements, with the store closed.
+    /// After so many acks, with the store closed.
     Closed(u64),
 }
 
-/// Whether a store may fail for a while, since the database that it stands on is away.
+/// Whether a store may fail for a while because its database is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Away {
-    /// It may not: an error ends the worker.
+    /// An error ends the worker.
     Never,
-    /// It may. What is answered with `Unknown` is sent again, and of what is answered with `Unavailable` one half; the other
-    /// half must never be there. Any other error ends the worker.
+    /// Sends answered with `Unknown` are retried, and half of those answered with `Unavailable`;
+    /// the other half must never be stored. Any other error ends the worker.
     AtTimes,
 }
 
 impl Away {
-    /// Whether an error is one that a worker outlasts.
+    /// Returns whether a worker tolerates the error.
     pub(super) fn explains(self, error: &StoreError) -> bool {
         let retryable =
             matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::Unknown);
@@ -64,16 +64,16 @@ impl Away {
 }
 
 impl WriterPlan {
-    /// The defaults, from this seed.
+    /// Returns the defaults with this seed.
     pub fn new(seed: u64) -> Self {
         Self { seed, senders: 32, rooms: 8, large: 0, ends: Ends::Never, away: Away::Never }
     }
 }
 
-/// Before something is sent again that failed.
+/// The pause before a failed send is retried.
 pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
-/// How many sends were acknowledged, and who waits for enough of them.
+/// The number of acks, and the wait for enough of them.
 struct Count {
     acknowledged: AtomicU64,
     enough: u64,
@@ -88,13 +88,14 @@ impl Count {
     }
 }
 
-/// Writes to the store until the process is killed, or until the plan says that it is enough: the body of a worker. Reads
-/// from standard input what the worker before it got no answer for, and sends that again; says what it sends and what
-/// is answered.
+/// The body of a worker: writes to the store until the process is killed or the plan is fulfilled.
+///
+/// Reads the unanswered sends of the previous worker from standard input and retries them; reports
+/// its sends and their answers.
 ///
 /// # Panics
 ///
-/// If the store fails in a way that the plan does not allow: nothing but the kill should end a worker.
+/// If the store fails in a way that the plan does not allow: only the kill may end a worker.
 pub(super) async fn writer(store: Arc<dyn Store>, plan: WriterPlan) {
     Line::Ready.say();
     let enough = match plan.ends {
@@ -132,7 +133,7 @@ pub(super) async fn writer(store: Arc<dyn Store>, plan: WriterPlan) {
         }
         Line::Closed.say();
     }
-    // What is left of the store must not go on writing.
+    // The remaining tasks of the store must not continue to write.
     std::process::exit(0);
 }
 
@@ -161,18 +162,18 @@ async fn sender(line: Outgoing, plan: WriterPlan, number: u32) -> Infallible {
     }
 }
 
-/// How often something is sent at first.
+/// How often a message is sent at first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Times {
     Once,
-    /// Twice at the same time, as after a reconnect.
+    /// Twice concurrently, as after a reconnect.
     Twice,
 }
 
-/// What was not acknowledged, and what was said of it.
+/// Messages without an ack, and the kinds of their errors.
 type Failures = Vec<(Message, StoreErrorKind)>;
 
-/// The way to the store.
+/// The senders' access to the store.
 #[derive(Clone)]
 struct Outgoing {
     store: Arc<dyn Store>,
@@ -181,7 +182,7 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    /// Sends messages, again if they fail, until each is acknowledged or let be.
+    /// Sends messages and retries failed ones, until each is acked or ignored.
     async fn send(&self, messages: &[Message], times: Times) {
         let mut failures = match times {
             Times::Once => self.attempt(messages).await,
@@ -221,7 +222,7 @@ impl Outgoing {
     }
 }
 
-/// What failed each of two times. It may be there if one of the two does not know.
+/// Combines the failures of two concurrent sends: the outcome is unknown if either is.
 fn both(one: Failures, other: Failures) -> Failures {
     let other: HashMap<_, _> = other.into_iter().collect();
     let in_doubt = |kinds: [StoreErrorKind; 2]| kinds.contains(&StoreErrorKind::Unknown);
@@ -234,13 +235,13 @@ fn both(one: Failures, other: Failures) -> Failures {
         .collect()
 }
 
-/// What must not be there is never sent again: every other message, by its id.
+/// Returns whether a refused message is never retried: every other one, chosen by its id.
 fn is_ignored(message: &Message, kind: StoreErrorKind) -> bool {
     let weight: u32 = message.id.as_str().bytes().map(u32::from).sum();
     kind == StoreErrorKind::Unavailable && weight.is_multiple_of(2)
 }
 
-/// What is said of an answer.
+/// Returns the line that reports an answer.
 pub(super) fn acknowledged(message: &Message, appended: &Appended) -> Line {
     let (seq, epoch) = match appended {
         Appended::Committed(event) => (event.seq, event.epoch),

@@ -1,4 +1,4 @@
-//! What clients do in a room, told to the checker.
+//! What clients do in a room, reported to the checker.
 
 use im_core::wire::{AppendAck, CommandBody, Map, Target, Value};
 use im_core::{CommandId, Cursor, EventKind, MessageId, Stamp};
@@ -8,7 +8,7 @@ use super::user::{User, content};
 use crate::history::Fingerprint;
 use crate::transport_suite::peer::{key, message, says};
 
-/// One thing to do. Its words stand nowhere else in the case.
+/// One write. Its text is unique within the case.
 #[derive(Debug, Clone)]
 pub(super) enum Action {
     Say { id: MessageId, words: String },
@@ -18,7 +18,7 @@ pub(super) enum Action {
 }
 
 impl Action {
-    /// What the class is about.
+    /// Returns a write of this class.
     pub(super) fn of(class: Class, key: &'static str, words: String) -> Self {
         match class {
             Class::Durable => Self::say(words),
@@ -45,19 +45,19 @@ impl Action {
     }
 }
 
-/// What the answer to an action said.
+/// The content of an ack.
 #[derive(Debug)]
 pub(super) struct Done {
-    /// A message stands where an earlier send put it.
+    /// The message was stored by an earlier send.
     pub(super) duplicate: bool,
 }
 
 fn kind_of_signals() -> EventKind {
-    EventKind::new("typing").expect("a good kind")
+    EventKind::new("typing").expect("a valid kind")
 }
 
 impl User {
-    /// The command of an action, which the checker hears of before it is written.
+    /// Returns the command of an action, which is reported to the checker before it is written.
     pub(super) fn intend(&self, action: &Action) -> CommandBody {
         let room = self.room.clone();
         match action {
@@ -89,12 +89,12 @@ impl User {
         self.begin(body).await
     }
 
-    /// Waits for the answer to an action.
+    /// Waits for the ack of an action.
     pub(super) async fn done(&mut self, action: &Action, command: CommandId) -> Done {
-        let answer = self.answer(command).await.expect("everybody here may write");
+        let answer = self.answer(command).await.expect("an ack, since all users may write");
         match action {
             Action::Say { id, words } => {
-                let ack = AppendAck::from_value(answer).expect("a whole receipt");
+                let ack = AppendAck::from_value(answer).expect("a complete ack");
                 let says = Fingerprint::of(&EventKind::message(), &content(words));
                 let at = Cursor { epoch: ack.epoch, seq: ack.seq };
                 self.checker.acked(&self.name, &self.room, id, says, at);

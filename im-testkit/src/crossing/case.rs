@@ -1,110 +1,116 @@
-//! What a case is: where the connection is cut, between which transports, and what is on its way.
+//! A case: the step of the cut, the transports before and after it, and the class of the data.
 
 use std::fmt;
 
-/// How a client is connected.
+/// A transport of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// WebSocket: commands and pushes on one connection.
     Ws,
     /// Commands by POST, pushes by an event stream.
     Sse,
-    /// Commands by POST, pushes by polls that are held.
+    /// Commands by POST, pushes by long polls.
     Long,
-    /// Commands by POST, pushes by polls that are answered at once.
+    /// Commands by POST, pushes by short polls.
     Short,
 }
 
 impl Transport {
-    /// Whether pushes come on a connection of their own, from a stream position.
+    /// Returns whether pushes arrive on a request of their own, from a stream position.
     pub const fn is_request_stream(self) -> bool {
         !matches!(self, Self::Ws)
     }
 
-    /// Whether pushes come as answers.
+    /// Returns whether pushes arrive as answers to polls.
     pub const fn is_polls(self) -> bool {
         matches!(self, Self::Long | Self::Short)
     }
 }
 
-/// What is on its way when the connection is cut, and what of it must arrive.
+/// The data in flight at the cut, and what of it must arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Messages: all of them, once, in order, and one's own kept once however often they are sent.
+    /// Messages: each is delivered, once and in order, and each send is stored once, however often
+    /// it is retried.
     Durable,
-    /// Signals among messages: each once at most, and the messages as above.
+    /// Signals among messages: each is delivered at most once, and the messages as above.
     Ephemeral,
-    /// Values of keys: never an older one after a newer one, and in the end the newest.
+    /// Values of keys: never an older one after a newer one, and finally the newest.
     State,
 }
 
-/// Where the connection is cut. The later ones imply that the earlier ones went well.
+/// The step at which the connection is cut. Later steps imply that the earlier ones succeeded.
 ///
-/// *The act* is what the client does: a message, a signal or a value of its own. *The news* is what another user writes.
+/// *The act* is a write of the client: a message, a signal or a value. *The news* is what another
+/// user writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// Half of the bytes of `hello` are written.
     HelloHalfWritten,
-    /// `hello` is written, its answer is not read.
+    /// `hello` is written, its reply is not read.
     HelloWritten,
-    /// The session is there, and nothing listens yet.
+    /// The session exists, and no stream half is open.
     Welcomed,
-    /// A downlink is open (a stream, a poll that is held, a poll that was answered) and there is no room to follow yet.
+    /// A stream half is open (a stream, a held poll or an answered poll) and there is no
+    /// subscription yet.
     Listening,
-    /// Half of the bytes of `subscribe` are written, while the downlink is open.
+    /// Half of the bytes of `subscribe` are written, while the stream half is open.
     SubscribeHalfWritten,
-    /// `subscribe` is written, its answer is not read.
+    /// `subscribe` is written, its reply is not read.
     SubscribeWritten,
     /// `subscribe` is answered, and nothing after it is read.
     Subscribed,
-    /// The downlink said how the room answers, and what is there of its past is read.
+    /// The status arrived on the stream half, and the past of the room is read.
     Begun,
     /// Half of the bytes of the act are written.
     ActHalfWritten,
     /// The act is written, and the cut races with the server that reads it.
     ActWritten,
-    /// The act is done, another user has seen it, and the answer is lost.
+    /// The act is done, another user has seen it, and the ack is lost.
     ActDone,
-    /// The act is answered, and its push is not read.
+    /// The act is acked, and its push is not read.
     ActAnswered,
     /// The act's own push is read.
     OwnRead,
-    /// Several acts are written in one message, nothing is answered.
+    /// Several acts are written in one message, and none is answered.
     ManyActsWritten,
-    /// News arrived at the client's socket and is lost there: frames of a stream, or the answer to a poll.
+    /// News arrived at the client's socket and is lost there: frames of a stream, or the answer to
+    /// a poll.
     NewsUnread,
-    /// Half of the news is looked at, the rest is lost.
+    /// Half of the news is read, the rest is lost.
     NewsHalfRead,
-    /// All of the news is read, and nothing confirms it.
+    /// All of the news is read and not confirmed.
     NewsRead,
-    /// The next poll confirms the news, and is under way (long) or answered (short).
+    /// The next poll confirms the news, and is held (long) or answered (short).
     NewsConfirmed,
-    /// The connection stays open on the server's side, with nothing on it.
+    /// The connection stays open on the server's side, with nothing sent on it.
     LeftOpen,
-    /// The same, and news is handed out to it that nobody reads.
+    /// The same, and news is delivered to it that is never read.
     LeftOpenWithNews,
     /// Half of the bytes of `checkpoint` are written.
     CheckpointHalfWritten,
-    /// `checkpoint` is written, its answer is not read: the client does not know which one the server holds.
+    /// `checkpoint` is written, its reply is not read: the client does not know which one the
+    /// server has.
     CheckpointWritten,
-    /// `checkpoint` is answered: the client comes back by its revision, and names nothing.
+    /// `checkpoint` is answered: the client resumes by its revision, without cursors.
     Checkpointed,
-    /// The client came back once already, from the transport to which it will return; half of `hello` and `resume` is
-    /// written.
+    /// The client resumed once already, on the transport to which it will return; half of `hello`
+    /// and `resume` is written.
     ResumeHalfWritten,
-    /// `hello` and `resume` are written, no answer is read.
+    /// `hello` and `resume` are written, no reply is read.
     ResumeWritten,
-    /// They are answered, the downlink was asked for, and nothing of it is read.
+    /// They are answered, the stream half was requested, and nothing of it is read.
     Resumed,
-    /// The downlink said how the room answers, and nothing else is read.
+    /// The status arrived on the stream half, and nothing else is read.
     ResumeBegun,
-    /// Half of what was missed is read.
+    /// Half of the missed events are read.
     ReplayHalfRead,
-    /// An act without an answer is written once more, and has none again.
+    /// An act without an ack is retried, and the ack is lost again.
     ActRetried,
-    /// All the while others write, before the cut, during it and after it.
+    /// Other users write before, during and after the cut.
     Storm,
-    /// As [`Step::NewsUnread`], and the new downlink takes up the stream position of the old one, with no `resume`.
+    /// As [`Step::NewsUnread`], and the new stream half resumes from the old stream position,
+    /// without `resume`.
     UnreadByPosition,
     /// As [`Step::NewsHalfRead`], by stream position.
     HalfReadByPosition,
@@ -113,12 +119,12 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether the cut happens while the client comes back for the first time.
+    /// Returns whether the cut happens during the first resume.
     pub(super) fn is_second_epoch(self) -> bool {
         (Self::ResumeHalfWritten..=Self::ActRetried).contains(&self)
     }
 
-    /// Whether the client goes on from its stream position alone.
+    /// Returns whether the client resumes from its stream position alone.
     pub(super) fn is_by_position(self) -> bool {
         self >= Self::UnreadByPosition
     }
@@ -127,13 +133,13 @@ impl Step {
 /// One case.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
-    /// What is on its way.
+    /// The class of the data in flight.
     pub class: Class,
-    /// Where the connection is cut.
+    /// The step at which the connection is cut.
     pub step: Step,
-    /// The transport that is cut.
+    /// The transport before the cut.
     pub before: Transport,
-    /// The transport on which it goes on.
+    /// The transport after the cut.
     pub after: Transport,
 }
 

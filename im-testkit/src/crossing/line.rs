@@ -1,5 +1,4 @@
-//! One life of a client on one transport: what is written and what is read, each when the story says so, and the end
-//! wherever it likes.
+//! One connection of a client on one transport, whose writes, reads and end the scenario decides.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,32 +13,32 @@ use crate::transport_suite::Received;
 use crate::transport_suite::http::{Answer, Client, Field, Fields, request};
 use crate::transport_suite::peer::generous;
 
-/// Something that came.
+/// A frame or a stream position.
 #[derive(Debug)]
 pub(super) enum Item {
     Frame(Value),
-    /// Where the subscriber stands after what came before it.
+    /// The stream position after the frames before it.
     Position(String),
 }
 
-/// The connection ended.
+/// The end of the connection, with its code.
 #[derive(Debug)]
 pub(super) struct Ended(pub(super) Option<u16>);
 
-/// Both directions.
+/// Both directions of one connection.
 #[derive(Debug)]
 pub(super) enum Line {
     Duplex { ws: Box<Ws>, encoding: Encoding },
     RequestStream(Box<RequestStream>),
 }
 
-/// Commands by POST, and a downlink. Every request is a connection of its own.
+/// Commands by POST, and a stream half. Every request has a connection of its own.
 #[derive(Debug)]
 pub(super) struct RequestStream {
     route: Route,
     transport: Transport,
     encoding: Encoding,
-    /// What names the session, once there is one.
+    /// The session headers, once there is a session.
     session: Option<String>,
     /// Requests with commands that were written, the oldest first.
     posts: VecDeque<Client>,
@@ -70,26 +69,26 @@ impl Line {
         }))
     }
 
-    /// The session that requests name from now on.
+    /// Sets the session that requests name from now on.
     pub(super) fn name(&mut self, session: String) {
         if let Self::RequestStream(request_stream) = self {
             request_stream.session = Some(session);
         }
     }
 
-    /// Writes a message, and waits for nothing.
+    /// Writes a message without waiting.
     pub(super) async fn write(&mut self, message: &[u8]) {
         match self {
             Self::Duplex { ws, .. } => {
                 let frame = ws.frame(message);
-                // A connection that is gone shows when it is read.
+                // A closed connection shows when it is read.
                 let _ = ws.client.send(&frame).await;
             }
             Self::RequestStream(request_stream) => request_stream.post(message, usize::MAX).await,
         }
     }
 
-    /// Writes the beginning of a message.
+    /// Writes the first half of a message.
     pub(super) async fn write_first_half(&mut self, message: &[u8]) {
         match self {
             Self::Duplex { ws, .. } => {
@@ -102,7 +101,7 @@ impl Line {
         }
     }
 
-    /// What comes next where answers come.
+    /// Returns the next items on the request half.
     pub(super) async fn up(&mut self) -> Result<Vec<Item>, Ended> {
         match self {
             Self::Duplex { ws, encoding } => received(ws.receive().await, *encoding),
@@ -110,7 +109,7 @@ impl Line {
         }
     }
 
-    /// What comes next where pushes come. A poll is made if none is under way.
+    /// Returns the next items on the stream half. Polls if no poll is open.
     pub(super) async fn down(&mut self, position: Option<&str>) -> Result<Vec<Item>, Ended> {
         match self {
             Self::Duplex { ws, encoding } => received(ws.receive().await, *encoding),
@@ -118,7 +117,7 @@ impl Line {
         }
     }
 
-    /// Asks for what comes down: a stream is opened, a poll is written. Nothing is read.
+    /// Opens the stream half: opens a stream or writes a poll. Reads nothing.
     pub(super) async fn ask(&mut self, position: Option<&str>) {
         if let Self::RequestStream(request_stream) = self {
             let hold = if request_stream.transport == Transport::Long { HOLD } else { 0 };
@@ -126,7 +125,7 @@ impl Line {
         }
     }
 
-    /// Opens the downlink with nothing on it: when this returns, the server has it.
+    /// Opens the stream half while no push is due. When this returns, the server has registered it.
     pub(super) async fn listen(&mut self) -> Result<Vec<Item>, Ended> {
         let Self::RequestStream(request_stream) = self else { return Ok(Vec::new()) };
         request_stream.ask(None, 0).await;
@@ -140,7 +139,7 @@ impl Line {
         }
     }
 
-    /// Waits until something has come down that was not read.
+    /// Waits until an unread push has arrived.
     pub(super) async fn arrived(&mut self) {
         let client = match self {
             Self::Duplex { ws, .. } => &mut ws.client,
@@ -156,14 +155,14 @@ impl Line {
                 None => return,
             },
         };
-        client.arrived().await.expect("something comes");
+        client.arrived().await.expect("bytes on the stream half");
     }
 
-    /// Reads to the end of what is open. How it ended, and all that came.
+    /// Reads to the end of all open requests. Returns the items and the code of the end.
     pub(super) async fn drain(&mut self) -> (Vec<Item>, Option<u16>) {
         let mut items = Vec::new();
         loop {
-            // An answered poll has nothing after it.
+            // An answered poll has no further items.
             if matches!(self, Self::RequestStream(request_stream) if request_stream.down.is_none())
             {
                 return (items, None);
@@ -176,10 +175,10 @@ impl Line {
     }
 }
 
-/// How long a long poll is held at most, in seconds: longer than any test takes.
+/// The longest hold of a long poll in seconds, longer than any test takes.
 const HOLD: u64 = 25;
 
-/// How long a short poller waits before it asks again.
+/// The pause of a short poller between two polls.
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl RequestStream {
@@ -194,7 +193,7 @@ impl RequestStream {
         }
     }
 
-    /// Writes a request, of its body only so many bytes.
+    /// Writes a request with the first `most` bytes of its body.
     async fn post(&mut self, message: &[u8], most: usize) {
         let mut headers = self.headers();
         headers.push(("content-type", self.media_type()));
@@ -206,7 +205,7 @@ impl RequestStream {
     }
 
     async fn answered(&mut self) -> Result<Vec<Item>, Ended> {
-        let mut client = self.posts.pop_front().expect("a request under way");
+        let mut client = self.posts.pop_front().expect("a request that was written");
         let answer = client.finish().await.map_err(|_| Ended(None))?;
         if answer.status != 200 {
             return Err(Ended(answer.code()));
@@ -247,7 +246,7 @@ impl RequestStream {
                 let chunk = client.chunk().await.ok().flatten().ok_or(Ended(None))?;
                 Ok(fields.read(&chunk).into_iter().flat_map(said).collect())
             }
-            // It stays there until it is answered, so that the wait for it can be given up.
+            // The poll stays there until it is answered, so that the wait for it can be cancelled.
             Some(Down::Poll(client)) => {
                 let answer = client.finish().await.map_err(|_| Ended(None))?;
                 self.down = None;
@@ -289,10 +288,11 @@ fn received(received: Received, encoding: Encoding) -> Result<Vec<Item>, Ended> 
 }
 
 fn frames(message: &Bytes, encoding: Encoding) -> Vec<Item> {
-    let frames = decode(message, encoding, &generous()).expect("the server's frames can be read");
+    let frames = decode(message, encoding, &generous()).expect("frames of the server that decode");
     let item = |frame: Value| match frame.get("t").and_then(Value::as_text) {
         Some("position") => {
-            let position = frame.get("at").and_then(Value::as_text).expect("a mark says where");
+            let position =
+                frame.get("at").and_then(Value::as_text).expect("a position frame with `at`");
             Item::Position(position.to_owned())
         }
         _ => Item::Frame(frame),

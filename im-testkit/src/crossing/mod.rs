@@ -1,19 +1,24 @@
-//! From one transport to another in mid-stream: a client is cut off at every step of a conversation, goes on over another
-//! transport, and the history checker is asked what became of its promises.
+//! Crossings: a client is cut at every step and resumes over another transport.
 //!
-//! Ann talks over the first transport up to the step at which her connection is cut, without a good-bye: in the middle of
-//! a frame or a request, before an answer is read, with a poll held, with half of a stream read, or left open for the
-//! server to find out. Bob goes on writing. Ann comes back over the second transport with what a client remembers (her
-//! session, her cursors, the messages without an answer; in some cases her stream position alone) and both talk on. In the end each
-//! has read all there is, and everything is read back from the store.
+//! The history checker judges each case.
 //!
-//! Both are clients by hand over plain sockets, against the real servers. Each connection and each request goes to the
-//! next engine, as behind a proxy that knows no sessions. Nothing waits for a fixed time.
+//! Ann uses the first transport up to the step at which her connection is cut without a close
+//! message: in the middle of a frame or a request, before a reply is read, with a poll held, with
+//! half of a stream read, or left open on the server's side. Bob continues to write. Ann resumes
+//! over the second transport with the state that a client keeps (session, cursors, messages without
+//! an ack; in some cases only her stream position), and both write. At the end each has read
+//! everything, and the store is read back.
 //!
-//! A case is (class, step, before, after): see [`Class`], [`Step`] and [`Transport`]. [`crossing_suite!`] makes a test of
-//! each and says which are left out, and why. The checker catches what is lost, repeated, out of order, partial or older;
-//! beside it, a retry must be told from a first send, signals must arrive where nothing stands in their way, an older
-//! connection must end with 4101, and everybody must hold the same values in the end.
+//! Both clients are written by hand over plain sockets, against the real servers. Each connection
+//! and each request goes to the next engine, as behind a proxy without session affinity. No case
+//! waits for a fixed time.
+//!
+//! A case is (class, step, before, after): see [`Class`], [`Step`] and [`Transport`].
+//! [`crossing_suite!`] makes a test of each and states which are left out, and why. The checker
+//! finds events that are lost, duplicated or out of order, partial resumes and older state. The
+//! cases also check that a retry is marked as a duplicate, that signals arrive where nothing loses
+//! them, that an older connection ends with 4101, and that all clients finally have the same
+//! values.
 //!
 //! ```ignore
 //! async fn serve(engine: Engine) -> SocketAddr { /* all four transports under /im */ }
@@ -23,15 +28,15 @@
 //! im_testkit::crossing_suite! { one_engine: crate::ONE, }
 //! ```
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
 //! | `case` | classes, steps, transports |
 //! | `suite` | the list of cases |
 //! | `setup` | the servers, shared by all cases of a program |
-//! | `scenario` | what happens in a case |
-//! | `user`, `action` | a client, over all its connections; what it does |
-//! | `sentinels` | when two servers have heard from each other |
-//! | `line`, `ws` | one connection, or POSTs and a downlink; a WebSocket by hand |
+//! | `scenario` | the steps of a case |
+//! | `user`, `action` | a client with all its connections; its writes |
+//! | `sentinels` | waits until two servers have each other's hints |
+//! | `line`, `ws` | one connection, or POSTs and a stream half; a WebSocket by hand |
 //!
 //! [`crossing_suite!`]: crate::crossing_suite!
 #![allow(

@@ -1,4 +1,4 @@
-//! The story of one case: ann talks, is cut off at a step, and goes on elsewhere, while bob writes.
+//! The scenario of one case: ann writes, is cut at a step and resumes, while bob writes.
 
 use im_core::Code;
 use im_core::wire::{CommandBody, Encoding};
@@ -12,11 +12,11 @@ use super::user::User;
 use crate::history::{Checker, read_back};
 use crate::transport_suite::peer::room;
 
-/// How much bob writes at a time, and while it storms.
+/// Number of bob's writes at a time, and during a storm.
 const NEWS: usize = 4;
 const STORM: usize = 60;
 
-/// Plays a case and asks the history checker.
+/// Plays a case and judges it with the history checker.
 ///
 /// # Panics
 ///
@@ -51,15 +51,15 @@ struct Scenario {
     ann: User,
     bob: User,
     encodings: [Encoding; 2],
-    /// Words that were used up.
+    /// Number of texts that were used.
     words: usize,
-    /// What ann began and got no answer to, and whether the server has it, where that is known.
+    /// Ann's writes without an ack, and whether the server has them, if known.
     unanswered: Vec<Action>,
     kept: Option<bool>,
     as_expected: bool,
-    /// What ann's server still believes to be open.
+    /// The connection that ann left and her server believes to be open.
     old: Option<Line>,
-    /// They are there for signals and state on two servers: what is on its way between them is no excuse then.
+    /// For signals and state on two servers: waiting for them excludes hints in flight as a cause.
     sentinels: Option<Sentinels>,
 }
 
@@ -95,7 +95,7 @@ impl Scenario {
         scenario
     }
 
-    /// Bob makes a room for both, and it has a past.
+    /// Bob creates the room for both and writes its first events.
     async fn gather(&mut self) {
         self.bob.dial(Transport::Ws, self.encodings[0]).await;
         self.bob.greets().await;
@@ -117,7 +117,7 @@ impl Scenario {
         Action::of(self.case.class, "anns", words)
     }
 
-    /// What bob does next, some of it beside what the class is about.
+    /// Returns bob's next writes, some of them of other classes.
     fn actions(&mut self, count: usize) -> Vec<Action> {
         let mut actions = Vec::new();
         for n in 0..count {
@@ -125,9 +125,9 @@ impl Scenario {
             actions.push(Action::of(self.case.class, "bobs", words));
             match self.case.class {
                 Class::Durable => {}
-                // A signal among messages, so that it shows whether one disturbs the other.
+                // Signals among messages show whether one disturbs the other.
                 Class::Ephemeral => actions.push(Action::say(self.words())),
-                // A key that comes and goes.
+                // A key that is put and removed.
                 Class::State if n % 2 == 0 => {
                     actions.push(Action::PutState { key: "lamp", words: self.words() })
                 }
@@ -138,7 +138,7 @@ impl Scenario {
         actions
     }
 
-    /// All servers have heard of all there is.
+    /// Waits until all servers have all events.
     async fn quiet(&mut self) {
         if let Some(sentinels) = &mut self.sentinels {
             sentinels.call().await;
@@ -177,7 +177,7 @@ impl Scenario {
         }
     }
 
-    /// Says who she is. Gives whether it ended there, as the other parts do.
+    /// Sends `hello`. Returns whether the connection was cut here, as the other steps do.
     async fn greets(&mut self, cut_at: Step) -> bool {
         let hello = self.ann.hello();
         if cut_at == Step::HelloHalfWritten {
@@ -236,7 +236,7 @@ impl Scenario {
         let command = self.ann.begin_action(&act).await;
         if matches!(cut_at, Step::ActWritten | Step::ActDone) {
             if cut_at == Step::ActDone {
-                assert!(self.bob.hear(act.words()).await, "bob hears what ann does");
+                assert!(self.bob.hear(act.words()).await, "bob receives ann's write");
                 self.kept = Some(true);
             }
             self.unanswered = vec![act];
@@ -252,7 +252,7 @@ impl Scenario {
         cut_at == Step::OwnRead
     }
 
-    /// Something comes, and so much of it is looked at.
+    /// News arrives, and the share of the step is read.
     async fn reads_news(&mut self, over: Transport, cut_at: Step) {
         self.ann.hold().await;
         if matches!(cut_at, Step::LeftOpen | Step::LeftOpenWithNews) {
@@ -263,7 +263,9 @@ impl Scenario {
         }
         let news = self.news().await;
         match cut_at {
-            Step::LeftOpenWithNews => self.old.as_mut().expect("it was left").arrived().await,
+            Step::LeftOpenWithNews => {
+                self.old.as_mut().expect("the connection that ann left").arrived().await
+            }
             Step::NewsUnread | Step::UnreadByPosition => {
                 if over == Transport::Short {
                     self.ann.poll().await;
@@ -285,20 +287,20 @@ impl Scenario {
         }
     }
 
-    /// Ann does something, and the connection is cut before she hears of it.
+    /// Ann writes, and the connection is cut before the ack.
     async fn lose_an_answer(&mut self) {
         if self.case.class == Class::Ephemeral {
-            // Nobody sends a signal again.
+            // A signal is never sent again.
             return;
         }
         let act = self.act();
         self.ann.quiet = false;
         self.ann.begin_action(&act).await;
-        assert!(self.bob.hear(act.words()).await, "bob hears what ann does");
+        assert!(self.bob.hear(act.words()).await, "bob receives ann's write");
         (self.unanswered, self.kept) = (vec![act], Some(true));
     }
 
-    /// Ann comes back once more, and does not get far.
+    /// Ann resumes once and is cut again.
     async fn second_epoch(&mut self) {
         let (cut_at, missed) = (self.case.step, self.ann.cursor());
         self.quiet().await;
@@ -351,15 +353,15 @@ impl Scenario {
         }
         self.quiet().await;
         self.ann.begun().await;
-        // Before anything newer could stand in for it.
+        // Before newer writes could cover a missing one.
         self.ann.sync_up().await;
         self.ann.subscriber.had_every_chance();
     }
 
-    /// Everything happens while bob writes.
+    /// All steps happen while bob writes.
     async fn storm(&mut self) {
         let actions = self.actions(STORM);
-        // A signal that is on its way from one server to the other may meet on both who changes over meanwhile.
+        // A signal between servers may reach a client twice that changes servers meanwhile.
         self.bob.announces = self.sentinels.is_none();
         (self.ann.quiet, self.ann.hurried) = (false, true);
         let [before, after] = self.encodings;
@@ -387,9 +389,9 @@ impl Scenario {
         self.quiet().await;
     }
 
-    /// Both are there and hear each other, and have everything in the end.
+    /// Both are connected, receive each other's writes, and have everything at the end.
     async fn last_words(&mut self) {
-        // Whoever was handed an event is on the room's list, and hears signals from then on.
+        // A subscriber that received an event receives signals from then on.
         let hello = Action::say(self.words());
         self.bob.does(&hello).await;
         self.ann.hear(hello.words()).await;
@@ -403,7 +405,7 @@ impl Scenario {
         self.bob.hear_signals(&[act]).await;
         if let Some(old) = self.old.take() {
             let code = self.ann.look_back(old).await;
-            // A poll was answered, and has ended by that.
+            // A poll that was answered has no end of its own.
             let streams = !self.case.before.is_polls();
             let superseded = streams.then_some(Code::Superseded.number());
             assert_eq!(code, superseded, "{}: how the older connection ends", self.case);
@@ -412,20 +414,20 @@ impl Scenario {
 
     async fn judge(self, setup: &Setup) {
         let Self { case, checker, ann, bob, as_expected, .. } = self;
-        read_back(&checker, &*setup.store).await.expect("the store answers");
+        read_back(&checker, &*setup.store).await.expect("the store is read back");
         let (anns, bobs) = (ann.finish(), bob.finish());
         let verdict = checker.finish();
         assert!(verdict.is_clean(), "{case}\n{verdict}");
-        assert_eq!(verdict.sends, verdict.acked, "{case}: all is acknowledged in the end");
+        assert_eq!(verdict.sends, verdict.acked, "{case}: all messages are acked at the end");
         assert_eq!(
             verdict.stored,
             verdict.sends + 1,
-            "{case}: the messages, and how the room began"
+            "{case}: the messages and the first events of the room"
         );
-        assert!(as_expected, "{case}: a message is kept by the first send that arrives");
+        assert!(as_expected, "{case}: only the first send that arrives is no duplicate");
         for key in ["bobs", "lamp"] {
             let (anns, bobs) = (anns.get(key), bobs.get(key));
-            assert_eq!(anns, bobs, "{case}: everybody holds the same {key} in the end");
+            assert_eq!(anns, bobs, "{case}: both clients have the same {key} at the end");
         }
     }
 }

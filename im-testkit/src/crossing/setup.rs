@@ -1,5 +1,6 @@
-//! Where the cases are played: engines on one store, each served over all transports, shared by all cases of a test
-//! program. Each case has a room and users of its own.
+//! The servers of the cases: engines on one store, each with all transports.
+//!
+//! All cases of a test program share them. Each case has a room and users of its own.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -15,25 +16,26 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::transport_suite::http::Client;
 
-/// How often two engines compare themselves with the store: they learn of each other's start by that.
+/// The interval in which two engines compare themselves with the store: so they discover each
+/// other.
 const HEAD_CHECK: Duration = Duration::from_millis(200);
-/// What nothing here is to be owed to.
+/// For intervals that must not affect a case.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// Engines, and where they are served.
+/// Engines and the addresses of their servers.
 #[derive(Debug)]
 pub struct Setup {
     pub(super) store: Arc<MemoryStore>,
     addresses: Vec<SocketAddr>,
     cases: AtomicUsize,
     _engines: Vec<Engine>,
-    /// What serves them: tests come and go with runtimes of their own.
+    /// The runtime of the servers: each test has another one of its own.
     _runtime: Runtime,
 }
 
 impl Setup {
-    /// Starts this many engines on one store and one bus. `serve` serves one of them at an address of its own, with the
-    /// endpoints of all four transports under `/im`.
+    /// Starts `engines` engines on one store and one bus. `serve` serves one of them at an address
+    /// of its own, with the endpoints of all four transports under `/im`.
     ///
     /// # Panics
     ///
@@ -42,7 +44,7 @@ impl Setup {
     where
         F: Future<Output = SocketAddr> + Send + 'static,
     {
-        // A runtime cannot be waited for on a thread that belongs to another.
+        // A runtime cannot be blocked on from a thread of another one.
         std::thread::spawn(move || {
             let runtime =
                 Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -52,15 +54,15 @@ impl Setup {
             Self { store, addresses, cases, _engines: engines, _runtime: runtime }
         })
         .join()
-        .expect("the servers start")
+        .expect("servers that start")
     }
 
-    /// How many engines there are.
+    /// Returns the number of engines.
     pub fn engines(&self) -> usize {
         self.addresses.len()
     }
 
-    /// A number for a case, and the way of its clients to the servers.
+    /// Returns the number of a case and the route of its clients.
     pub(super) fn next(&self) -> (usize, Route) {
         let number = self.cases.fetch_add(1, Ordering::Relaxed);
         let turn = Arc::new(AtomicUsize::new(number));
@@ -68,8 +70,8 @@ impl Setup {
     }
 }
 
-/// The way of one case's clients: each connection and each request goes to the next server, as behind a proxy that knows
-/// no sessions.
+/// The route of one case's clients: each connection and each request goes to the next server, as
+/// behind a proxy without session affinity.
 #[derive(Debug, Clone)]
 pub(super) struct Route {
     addresses: Vec<SocketAddr>,
@@ -77,7 +79,7 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// Whether two requests reach different servers.
+    /// Returns whether two requests reach different servers.
     pub(super) fn wanders(&self) -> bool {
         self.addresses.len() > 1
     }
@@ -85,7 +87,7 @@ impl Route {
     pub(super) async fn connect(&self) -> Client {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let address = self.addresses[turn % self.addresses.len()];
-        Client::connect(address).await.expect("the server takes connections")
+        Client::connect(address).await.expect("a server that accepts connections")
     }
 }
 
@@ -101,7 +103,7 @@ async fn start<F: Future<Output = SocketAddr>>(
         let check = if count > 1 { HEAD_CHECK } else { NEVER };
         let config = EngineConfig::default().head_check(check).session_check(NEVER);
         let builder = builder.rate_limiter(Arc::new(Unlimited)).config(config);
-        let engine = builder.start().await.expect("the engine starts");
+        let engine = builder.start().await.expect("an engine that starts");
         addresses.push(serve(engine.clone()).await);
         engines.push(engine);
     }
@@ -111,19 +113,20 @@ async fn start<F: Future<Output = SocketAddr>>(
     (engines, addresses)
 }
 
-/// The generations of state that the servers name: a second one that starts makes a new one, and the first learns of it
-/// with its next comparison.
+/// Returns the generations of state that the servers name. A second server that starts begins a new
+/// one, which the first learns with its next comparison.
 async fn generations(addresses: &[SocketAddr]) -> HashSet<String> {
     const INBOX: &[u8] =
         br#"[{"t":"hello","id":1,"v":1,"user":"first"},{"t":"subscribe","id":2,"room":"user:first"}]"#;
     let json = [("content-type", "application/json".to_owned())];
     let mut generations = HashSet::new();
     for address in addresses {
-        let mut client = Client::connect(*address).await.expect("the server takes connections");
-        let answer = client.ask("POST /im/send", &json, INBOX).await.expect("an answer").json();
+        let mut client =
+            Client::connect(*address).await.expect("a server that accepts connections");
+        let answer = client.ask("POST /im/send", &json, INBOX).await.expect("a response").json();
         let of = |reply: &serde_json::Value| reply["gen"].as_str().map(str::to_owned);
         let named = answer.as_array().and_then(|replies| replies.iter().find_map(of));
-        generations.insert(named.expect("a generation"));
+        generations.insert(named.expect("the name of a generation"));
     }
     generations
 }

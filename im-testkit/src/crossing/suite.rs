@@ -1,10 +1,11 @@
 //! The list of cases.
 
-/// Makes a test of each case on each of these [`Setup`](crate::crossing::Setup)s, by the name
-/// `setup::class::step::before_to_after`. Needs `tokio` with `macros` and `rt` where it is used.
+/// Makes a test of each case on each of these [`Setup`](crate::crossing::Setup)s.
 ///
-/// Steps stand in groups by the transports to which they apply, which say why others are left out. `post` stands for all
-/// that go by POST, where the step comes before any downlink: until then there is only one of them.
+/// A test is named `setup::class::step::before_to_after`. Needs `tokio` with `macros` and `rt` in
+/// the calling crate. Steps are grouped by the transports to which they apply; each group states
+/// why others are left out. `post` means all transports with POST, for steps before any stream half
+/// is open: until then they do not differ.
 #[macro_export]
 macro_rules! crossing_suite {
     ($($name:ident: $setup:path,)+) => {
@@ -24,7 +25,7 @@ macro_rules! crossing_suite {
     };
     (@durable $setup:path) => {
         $crate::crossing_suite! { @steps $setup, Durable,
-            // No downlink is open yet.
+            // No stream half is open yet.
             ups: [
                 hello_half_written HelloHalfWritten,
                 hello_written HelloWritten,
@@ -32,7 +33,8 @@ macro_rules! crossing_suite {
                 resume_half_written ResumeHalfWritten,
                 resume_written ResumeWritten,
             ]
-            // A WebSocket listens from the beginning, and the answer to `subscribe` or `resume` says how the room answers.
+            // A WebSocket receives pushes from the beginning, and the reply to `subscribe` or
+            // `resume` has the status that counts.
             request_stream: [
                 listening Listening,
                 begun Begun,
@@ -59,19 +61,20 @@ macro_rules! crossing_suite {
                 act_retried ActRetried,
                 storm Storm,
             ]
-            // What is pushed by itself is not confirmed.
+            // Pushes outside of answers are not confirmed by the next request.
             polls: [
                 news_confirmed NewsConfirmed,
             ]
-            // A poll that is left behind unanswered may reach its server after what follows it, and is the newer one then.
+            // An unanswered poll of a cut connection may reach its server after later requests, and
+            // is the newer one then.
             streams: [
                 left_open LeftOpen,
             ]
-            // Between two short polls nothing is open.
+            // Between two short polls no request is open.
             open: [
                 left_open_with_news LeftOpenWithNews,
             ]
-            // Only downlinks have stream positions.
+            // Only stream halves have stream positions.
             positions: [
                 unread_by_position UnreadByPosition,
                 half_read_by_position HalfReadByPosition,
@@ -79,8 +82,8 @@ macro_rules! crossing_suite {
             ]
         }
     };
-    // Before a room is followed there are no signals. What is done again after a cut, and what a checkpoint says, is about
-    // messages: nobody sends a signal again, and no cursor counts one.
+    // There are no signals before a subscription. Retries after a cut and checkpoints concern
+    // messages: a signal is never sent again, and no cursor counts one.
     (@ephemeral $setup:path) => {
         $crate::crossing_suite! { @steps $setup, Ephemeral,
             ups: [
@@ -120,8 +123,8 @@ macro_rules! crossing_suite {
             ]
         }
     };
-    // Before a room is followed there is no state, and no cursor or checkpoint counts any: it comes as a whole, at once, so
-    // that half of a replay is all of it or nothing.
+    // There is no state before a subscription, and no cursor or checkpoint counts it. A snapshot
+    // arrives whole and at once, so half of a replay would be all of it or nothing.
     (@state $setup:path) => {
         $crate::crossing_suite! { @steps $setup, State,
             ups: [

@@ -1,4 +1,4 @@
-//! A WebSocket (RFC 6455) by hand, so that it can break off in the middle of a frame.
+//! A WebSocket (RFC 6455) by hand, which can be cut in the middle of a frame.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use im_core::wire::Encoding;
 use crate::transport_suite::Received;
 use crate::transport_suite::http::Client;
 
-/// The server need not be protected from what it sends to itself: any key will do (section 5.3).
+/// Any key works: masking protects intermediaries, and there are none (section 5.3).
 const MASK: [u8; 4] = [0x5a, 0x01, 0xfe, 0x33];
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
@@ -36,14 +36,14 @@ impl Ws {
         Ok(Self { client, encoding })
     }
 
-    /// A message as one masked frame (section 5.2).
+    /// Encodes a message as one masked frame (section 5.2).
     pub(super) fn frame(&self, message: &[u8]) -> Vec<u8> {
         let opcode = if self.encoding == Encoding::Json { TEXT } else { BINARY };
         let mut frame = vec![0x80 | opcode];
         match message.len() {
             len @ 0..=125 => frame.push(0x80 | len as u8),
             len => {
-                assert!(len < 1 << 16, "no test sends so much");
+                assert!(len < 1 << 16, "a frame of less than 64 KiB");
                 frame.push(0x80 | 126);
                 frame.extend((len as u16).to_be_bytes());
             }
@@ -53,7 +53,7 @@ impl Ws {
         frame
     }
 
-    /// The next message, or the end.
+    /// Returns the next message or the end.
     pub(super) async fn receive(&mut self) -> Received {
         loop {
             match self.next().await {
@@ -70,7 +70,7 @@ impl Ws {
 
     async fn next(&mut self) -> io::Result<(u8, Bytes)> {
         let head = self.client.take(2).await?;
-        assert_eq!(head[0] & 0xf0, 0x80, "the server sends whole messages, without extensions");
+        assert_eq!(head[0] & 0xf0, 0x80, "an unfragmented frame without extensions");
         let len = match head[1] {
             126 => {
                 let len = self.client.take(2).await?;

@@ -1,4 +1,4 @@
-//! What can fail, and how.
+//! Operations that can fail, and how.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use im_core::ports::{StoreError, StoreErrorKind};
 
 macro_rules! operations {
     ($($(#[$meta:meta])* $name:ident),* $(,)?) => {
-        /// A call of a store. Each can fail, be held and be counted by itself.
+        /// A call of a store. Each can fail, be held and be counted separately.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Operation {
@@ -23,7 +23,7 @@ macro_rules! operations {
 }
 
 operations! {
-    /// [`RoomLog::append`]. A fault strikes the batch as a whole: every append in it gets the error.
+    /// [`RoomLog::append`]. A fault applies to the whole batch: every append in it gets the error.
     Append,
     /// [`RoomLog::read`].
     Read,
@@ -101,15 +101,15 @@ operations! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The device has no room (`ENOSPC`): [`StoreErrorKind::Full`]. Nothing is done.
+    /// The device has no space (`ENOSPC`): [`StoreErrorKind::Full`]. Nothing is written.
     Full,
-    /// The device fails (`EIO`): [`StoreErrorKind::Unavailable`]. Nothing is done.
+    /// The device fails (`EIO`): [`StoreErrorKind::Unavailable`]. Nothing is written.
     Unavailable,
-    /// [`StoreErrorKind::Unknown`], and nothing is done.
+    /// [`StoreErrorKind::Unknown`], and nothing is written.
     UnknownBefore,
-    /// [`StoreErrorKind::Unknown`], although it is done.
+    /// [`StoreErrorKind::Unknown`], although the call is done.
     UnknownAfter,
-    /// The call panics, and nothing is done.
+    /// The call panics, and nothing is written.
     Panic,
 }
 

@@ -1,4 +1,4 @@
-//! Holding calls, so that a test can order things without waiting for time to pass.
+//! Gates: hold calls, so that a test can order events without timers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use super::{FaultPoint, Plan};
 /// When a gate holds a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Moment {
-    /// Before anything is done.
+    /// Before the call does anything.
     Before,
-    /// When it is done, before the answer is given.
+    /// After the call is done, before it returns.
     After,
 }
 
-/// Calls that are held. Dropping it lets all of them through, and those to come.
+/// Held calls. Dropping the gate releases all of them, and later ones.
 pub struct Gate {
     held: Arc<Held>,
     point: FaultPoint,
     plan: Arc<Mutex<Plan>>,
 }
 
-/// What a gate and the calls that it holds share.
+/// The state that a gate and its held calls share.
 pub(super) struct Held {
     pass: Semaphore,
     arrived: watch::Sender<u64>,
@@ -51,24 +51,25 @@ impl Gate {
         Self { held, point, plan }
     }
 
-    /// Waits until `calls` have come to this gate since it was set, those that were let through included.
+    /// Waits until `calls` calls have reached this gate since it was set, released ones included.
     pub async fn reached(&self, calls: u64) {
         let mut arrived = self.held.arrived.subscribe();
         // The sender lives as long as this gate.
         let _ = arrived.wait_for(|arrived| *arrived >= calls).await;
     }
 
-    /// How many calls have come to this gate since it was set.
+    /// Returns the number of calls that have reached this gate since it was set.
     pub fn arrived(&self) -> u64 {
         *self.held.arrived.borrow()
     }
 
-    /// Lets `calls` through, in the order in which they came; where fewer are held, the next to come.
+    /// Releases `calls` calls in the order of their arrival; if fewer are held, also the next to
+    /// arrive.
     pub fn release(&self, calls: usize) {
         self.held.pass.add_permits(calls);
     }
 
-    /// Lets all through, and those to come.
+    /// Releases all calls, and later ones.
     pub fn open(self) {}
 }
 

@@ -1,4 +1,4 @@
-//! A store that fails when it is told to, and holds calls until it is told to go on.
+//! A store with planned faults and held calls.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -28,7 +28,7 @@ pub use gate::{Gate, Moment};
 
 use gate::Held;
 
-/// Wraps a store. Without a plan it does what the store does.
+/// Wraps a store. Without a plan it behaves as the inner one.
 ///
 /// Share it by `Arc`: one clone for the engine, one for the test that plans the faults.
 ///
@@ -58,24 +58,24 @@ struct Plan {
     turns: Option<Arc<Semaphore>>,
 }
 
-/// Where a gate stands.
+/// The operation and moment of a gate.
 type FaultPoint = (Operation, Moment);
 
 struct Planned {
     fault: Fault,
-    /// How many calls go well before it.
+    /// Number of calls that succeed before the fault.
     skip: u64,
-    /// How many calls it strikes after that.
+    /// Number of calls that fail after that.
     times: u64,
 }
 
 impl FaultyStore {
-    /// Wraps `inner`; nothing fails yet.
+    /// Wraps `inner` without any planned fault.
     pub fn new(inner: Arc<dyn Store>) -> Self {
         Self { inner: RwLock::new(inner), plan: Arc::default() }
     }
 
-    /// Puts another store in the place of the one wrapped, as when a backup is restored under running engines.
+    /// Replaces the inner store, as when a backup is restored under running engines.
     pub fn replace(&self, other: Arc<dyn Store>) {
         *self.inner.write() = other;
     }
@@ -84,46 +84,47 @@ impl FaultyStore {
         self.inner.read().clone()
     }
 
-    /// Every call of `operation` fails from now on, once what was planned before has happened.
+    /// Every call of `operation` fails from now on, after the faults planned before.
     pub fn fail(&self, operation: Operation, fault: Fault) {
         self.fail_after(operation, fault, 0, u64::MAX);
     }
 
-    /// The next `times` calls of `operation` fail, once what was planned before has happened.
+    /// The next `times` calls of `operation` fail, after the faults planned before.
     pub fn fail_times(&self, operation: Operation, fault: Fault, times: u64) {
         self.fail_after(operation, fault, 0, times);
     }
 
-    /// Once what was planned before has happened, `skip` calls of `operation` go well and the `times` after them fail.
+    /// After the faults planned before, `skip` calls of `operation` succeed and the `times` after
+    /// them fail.
     pub fn fail_after(&self, operation: Operation, fault: Fault, skip: u64, times: u64) {
         let planned = Planned { fault, skip, times };
         self.plan.lock().faults.entry(operation).or_default().push_back(planned);
     }
 
-    /// Every call of every operation fails from now on, but for [`Store::close`].
+    /// Every call of every operation except [`Store::close`] fails from now on.
     pub fn fail_everything(&self, fault: Fault) {
         for operation in Operation::ALL.iter().filter(|operation| **operation != Operation::Close) {
             self.fail(*operation, fault);
         }
     }
 
-    /// Forgets the faults that are planned for `operation`.
+    /// Drops the planned faults of `operation`.
     pub fn heal(&self, operation: Operation) {
         self.plan.lock().faults.remove(&operation);
     }
 
-    /// Forgets all faults that are planned.
+    /// Drops all planned faults.
     pub fn heal_everything(&self) {
         self.plan.lock().faults.clear();
     }
 
-    /// How many calls of `operation` were made, those that failed or are held included.
+    /// Returns the number of calls of `operation`, failed and held ones included.
     pub fn calls(&self, operation: Operation) -> u64 {
         self.plan.lock().calls.get(&operation).copied().unwrap_or(0)
     }
 
-    /// Holds every call of `operation` from now on, until the gate lets it through. A gate that was there for the same
-    /// moment keeps the calls that it holds and gets no more.
+    /// Holds every call of `operation` from now on until the gate releases it. An earlier gate for
+    /// the same moment keeps its held calls and receives no more.
     pub fn hold(&self, operation: Operation, moment: Moment) -> Gate {
         let point = (operation, moment);
         let held = Arc::<Held>::default();
@@ -131,23 +132,25 @@ impl FaultyStore {
         Gate::new(held, point, Arc::clone(&self.plan))
     }
 
-    /// From now on only so many calls are served at a time, and the others wait in line: as with a pool of connections. A
-    /// call whose future is left alone while it has its turn holds up all that wait. Appends have a line of their own.
+    /// Limits the concurrent calls to `at_once`; the others queue, as with a pool of connections. A
+    /// call that has its permit and is not polled blocks all queued ones. Appends have a queue of
+    /// their own.
     pub fn take_turns(&self, at_once: usize) {
         self.plan.lock().turns = Some(Arc::new(Semaphore::new(at_once)));
     }
 
-    /// Waits for a turn, if they are taken.
+    /// Waits for a permit if calls are limited.
     async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         let turns = self.plan.lock().turns.clone()?;
         // The semaphore is never closed.
         let turn = turns.acquire_owned().await.ok();
-        // As if it had to be waited for.
+        // Yields, as if the permit had to be waited for.
         tokio::task::yield_now().await;
         turn
     }
 
-    /// Counts the call, holds it, and says how it is to fail. A fault may be planned while the call is held.
+    /// Counts the call, holds it, and returns its fault. A fault may be planned while the call is
+    /// held.
     async fn enter(&self, operation: Operation) -> Option<Fault> {
         *self.plan.lock().calls.entry(operation).or_default() += 1;
         self.pass(operation, Moment::Before).await;

@@ -1,4 +1,4 @@
-//! The recorder that senders and the reopened store report to.
+//! The recorder for senders and the reopened store.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -14,11 +14,11 @@ use super::room_log::{Fingerprint, Key, RoomLogCopy, Witness};
 use super::subscriber::Subscriber;
 use super::verdict::{Tally, Verdict};
 
-/// Takes down a history and judges it. Clones share it; it may be used from many threads at once.
+/// Records a history and judges it. Clones share the record; usable from many threads at once.
 #[derive(Debug, Clone, Default)]
 pub struct Checker(Arc<Record>);
 
-/// What all parts of a checker share.
+/// The state that all parts of a checker share.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     rooms: RwLock<HashMap<RoomId, Arc<Mutex<RoomLogCopy>>>>,
@@ -37,18 +37,18 @@ impl Record {
 }
 
 impl Checker {
-    /// Nothing has happened yet.
+    /// Creates a checker without a history.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// `sender` is about to send this. Call it before the bytes leave, for each attempt; the order of the first calls is
-    /// the order that the log must keep.
+    /// Records a send. Call it before the bytes leave, for each attempt: the order of the first
+    /// calls is the order that the log must have.
     pub fn sent(&self, sender: &UserId, room: &RoomId, id: &MessageId, content: Fingerprint) {
         self.0.room(room).lock().sent(sender, id, content);
     }
 
-    /// The send of this content was acknowledged: it stands at `at`. Call it for first sends and for repeats alike.
+    /// Records an ack: the content is stored at `at`. Call it for first sends and duplicates alike.
     pub fn acked(
         &self,
         sender: &UserId,
@@ -60,13 +60,13 @@ impl Checker {
         self.0.room(room).lock().acked(sender, id, content, at, &self.0.tally);
     }
 
-    /// The send of this content was refused for good or for now: nothing was kept by this attempt. If it is sent again,
-    /// it has the place in its sender's order that the new attempt has. Not to be called where the outcome is unknown.
+    /// Records a retryable or final refusal: this attempt stored nothing. A retry has the place in
+    /// the sender order of the new attempt. Not to be called if the outcome is unknown.
     pub fn refused(&self, sender: &UserId, room: &RoomId, id: &MessageId, content: Fingerprint) {
         self.0.room(room).lock().refused(sender, id, content);
     }
 
-    /// A state key has this stamp now: the answer to `put_state` or `remove_state`.
+    /// Records the stamp of a state key from the ack of `put_state` or `remove_state`.
     pub fn state_applied(&self, room: &RoomId, key: &StateKey, stamp: Stamp) {
         let log = self.0.room(room);
         let mut log = log.lock();
@@ -74,26 +74,28 @@ impl Checker {
         *newest = stamp.max(*newest);
     }
 
-    /// `sender` is about to send this signal, once, and no other that says the same: nobody may get it twice. Signals that
-    /// were not announced so are not looked at, since two of them may be alike.
+    /// Records a signal that is sent once, before the bytes leave, with content that no other
+    /// signal has: no subscriber may receive it twice. Signals that were not recorded are ignored,
+    /// since two of them may be equal.
     pub fn signal_sent(&self, sender: &UserId, room: &RoomId, content: Fingerprint) {
         self.0.room(room).lock().signals.insert((sender.clone(), content));
     }
 
-    /// State that was written behind may have been lost: the server was killed. Forgets the stamps acknowledged so far.
+    /// Records that written-behind state may be lost, after a kill of the server. Drops the acked
+    /// stamps.
     pub fn state_may_be_lost(&self) {
         for log in self.0.rooms.read().values() {
             log.lock().applied.clear();
         }
     }
 
-    /// A subscriber, by whatever name helps to find it again in the report.
+    /// Creates a subscriber; `name` identifies it in the report.
     pub fn subscriber(&self, name: impl Into<String>) -> Subscriber {
         Subscriber::new(name.into(), self.0.clone())
     }
 
-    /// What the reopened store holds of a room: its head, its first kept event, and events, in one call or, page by
-    /// page, in several.
+    /// Records a room of the reopened store: its head, its first retained event, and events, in one
+    /// call or page by page.
     pub fn stored(
         &self,
         room: &RoomId,
@@ -113,22 +115,22 @@ impl Checker {
         }
     }
 
-    /// The reopened store has no such room.
+    /// Records that the reopened store has no such room.
     pub fn not_stored(&self, room: &RoomId) {
         self.0.room(room).lock().stored(None);
     }
 
-    /// The rooms that were mentioned.
+    /// Returns all rooms of the history.
     pub fn rooms(&self) -> Vec<RoomId> {
         self.0.rooms.read().keys().cloned().collect()
     }
 
-    /// A room's last event, as far as anybody has seen it: where a subscriber that is whole must come to.
+    /// Returns the last event of a room that any witness named: a subscriber in sync must reach it.
     pub fn head(&self, room: &RoomId) -> Option<Cursor> {
         self.0.rooms.read().get(room)?.lock().head()
     }
 
-    /// Judges what was taken down. Finish or drop all subscribers first.
+    /// Judges the history. Finish or drop all subscribers first.
     pub fn finish(self) -> Verdict {
         let mut verdict =
             Verdict { deliveries: self.0.deliveries.load(Ordering::Relaxed), ..Verdict::default() };
@@ -143,11 +145,11 @@ impl Checker {
     }
 }
 
-/// Reads every room that was mentioned back from a store, page by page.
+/// Reads every room of the history back from a store, page by page.
 ///
 /// # Errors
 ///
-/// The store's own.
+/// If the store fails.
 pub async fn read_back(checker: &Checker, store: &(impl RoomLog + ?Sized)) -> StoreResult<()> {
     for room in checker.rooms() {
         let mut after = Seq::ZERO;

@@ -1,42 +1,43 @@
-//! The history checker: takes down what clients sent, what they were promised and what they saw, and says which
-//! promises were broken.
+//! The history checker: records sends, acks and deliveries, and reports the promises that were
+//! broken.
 //!
 //! # The model
 //!
-//! In the manner of Jepsen: clients of a real system record what they do, and the record is compared with a model
-//! afterwards, so that the system's own opinion of itself counts for nothing. The model is one log for each
-//! (room, epoch): events 1, 2, 3 …, each written once and never changed. Whoever names an event (an acknowledgement, a
-//! delivery to any subscriber, the reopened store) must name the same one; the first to name a place writes it into the
-//! checker's own copy of the log and everybody later is compared with that. So deliveries are checked as they come,
-//! and what is stored is one small entry for each event, however many subscribers there are.
+//! In the manner of Jepsen: clients of a real system record what they do, and the record is
+//! compared with a model afterwards, independently of the system's own view. The model is one log
+//! for each (room, epoch): events 1, 2, 3 …, each written once and never changed. Every witness of
+//! an event (an ack, a delivery to any subscriber, the reopened store) must name the same one. The
+//! first witness of an offset writes the entry into the checker's own copy of the log, and later
+//! ones are compared with it. So deliveries are checked as they arrive, and memory holds one small
+//! entry for each event, however many subscribers there are.
 //!
-//! A send is in one of three states: *sent* (it may be in the log, once, or not), *acknowledged* (it is in the log,
-//! where the acknowledgement says), *refused* (it is not in the log on account of that attempt). An unacknowledged send
-//! that is visible is legal: its outcome was unknown.
+//! A send is in one of three states: *sent* (stored at most once, or not at all), *acked* (stored
+//! at the position in the ack), *refused* (not stored by that attempt). An unacked send that is
+//! visible is legal: its outcome was unknown.
 //!
-//! A subscriber holds a cursor for each room. It moves by deliveries and by statuses, and only forward but for a resume,
-//! which may begin again at an earlier place: what was sent on a cut connection may repeat after it and never skips. The
-//! checker sees raw frames, before a client drops repeats.
+//! A subscriber has a cursor for each room. Deliveries and statuses move it forward. Only a resume
+//! may move it back: events sent on a cut connection may be redelivered and are never skipped. The
+//! checker sees raw frames, before a client drops redeliveries.
 //!
 //! # The rules
 //!
 //! | rule | what breaks it |
 //! |---|---|
-//! | [`Rule::Lost`] | an acknowledged send that the store does not hold, or that a subscriber never got which had every chance |
+//! | [`Rule::Lost`] | an acked send that the store does not hold, or that a subscriber with every chance to receive it never received |
 //! | [`Rule::Duplicated`] | one message id under two seqs of an epoch; on one connection the same seq twice, or one at or before the cursor where it began; a signal that was sent once, twice to one subscriber |
-//! | [`Rule::OutOfOrder`] | on one connection a seq after a later one; a sender's messages in another order than they were first sent in |
-//! | [`Rule::SilentGap`] | a subscriber receives an event while one before it is missing, and no status says so; a hole in the store |
-//! | [`Rule::PartialResume`] | a status that promises more than what follows, begins elsewhere than was asked without saying so, or says `gap` or `reset` without cause; a room that was asked for and not answered |
-//! | [`Rule::StaleEpoch`] | an event, or an `ok`, of another epoch than the one the subscriber follows |
-//! | [`Rule::AfterRemoval`] | an event beyond the removal of its subscriber, or after the room was denied |
-//! | [`Rule::OlderState`] | a state key's older value after a newer one; at the end, one older than was acknowledged |
-//! | [`Rule::ConflictAccepted`] | an acknowledgement for a content that differs from the one kept under that id |
+//! | [`Rule::OutOfOrder`] | on one connection a seq after a later one; a sender's messages in another order than that of their first sends |
+//! | [`Rule::SilentGap`] | an event delivered while one before it is missing and no status says so; a gap in the store |
+//! | [`Rule::PartialResume`] | a status that promises more than is delivered, begins elsewhere than requested without saying so, or says `gap` or `reset` without cause; a requested room without an answer |
+//! | [`Rule::StaleEpoch`] | an event, or an `ok`, of another epoch than that of the subscription |
+//! | [`Rule::AfterRemoval`] | an event beyond the removal of its subscriber, or after `denied` |
+//! | [`Rule::OlderState`] | a state key's older value after a newer one; at the end, one older than was acked |
+//! | [`Rule::ConflictAccepted`] | an ack for a content that differs from the stored one under that id |
 //! | [`Rule::Forked`] | two different events under one (room, epoch, seq) |
-//! | [`Rule::Altered`] | an event whose content is not what its sender sent |
-//! | [`Rule::Invented`] | an event with a message id that nobody sent |
+//! | [`Rule::Altered`] | an event with other content than was sent |
+//! | [`Rule::Invented`] | an event with a message id that was never sent |
 //!
-//! Contents are compared as 64-bit fingerprints of what was *sent*: run without hooks that replace contents, or give
-//! [`Checker::sent`] what the hook makes of it.
+//! Contents are compared as 64-bit fingerprints of what was *sent*: run without hooks that replace
+//! contents, or pass the replaced content to [`Checker::sent`].
 //!
 //! # Use
 //!
@@ -62,12 +63,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
-//! | `checker` | the recorder that senders and the reopened store report to |
-//! | `subscriber` | what one subscriber receives, checked as it comes |
+//! | `checker` | the recorder for senders and the reopened store |
+//! | `subscriber` | the deliveries of one subscriber, checked as they arrive |
 //! | `room_log` | the checker's copy of one room's log |
-//! | `verdict` | the rules, what broke them, and the report |
+//! | `verdict` | the rules, their violations and the report |
 
 mod checker;
 mod room_log;

@@ -1,4 +1,4 @@
-//! The checker's own copy of one room's log, and what was sent to it.
+//! The checker's own copy of one room's log, and the sends to the room.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,12 +8,13 @@ use im_core::{Cursor, Epoch, EventKind, MessageId, RoomId, Seq, Stamp, StateKey,
 
 use super::verdict::{Rule, Tally};
 
-/// 64 bits that stand for kind and content of a message. Good for one run of one program.
+/// 64 bits that represent kind and content of a message. Comparable within one run of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u64);
 
 impl Fingerprint {
-    /// Of a content as it was sent or delivered. The encoding that carried it makes no difference.
+    /// Returns the fingerprint of a sent or delivered content, which does not depend on the
+    /// encoding.
     pub fn of(kind: &EventKind, content: &Content) -> Self {
         let mut hasher = DefaultHasher::new();
         kind.as_str().hash(&mut hasher);
@@ -22,7 +23,7 @@ impl Fingerprint {
     }
 }
 
-/// Stands for (sender, message id), or for the sender alone where an event has no id.
+/// Represents (sender, message id), or the sender alone for an event without an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Key(u64);
 
@@ -35,7 +36,7 @@ impl Key {
     }
 }
 
-/// Who says what an entry is.
+/// The source of a statement about an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Witness {
     Acknowledgement,
@@ -56,7 +57,7 @@ struct LogEntry {
 #[derive(Debug, Default)]
 struct EpochLog {
     entries: HashMap<Seq, LogEntry>,
-    /// Where each message stands.
+    /// The seq of each message.
     seqs: HashMap<Key, Seq>,
     last: Seq,
 }
@@ -72,7 +73,7 @@ struct Sent {
     acked: Option<Cursor>,
 }
 
-/// What the reopened store said of the room.
+/// The bounds of the room in the reopened store.
 #[derive(Debug, Clone, Copy)]
 struct Stored {
     head: Cursor,
@@ -86,21 +87,21 @@ pub(super) struct RoomLogCopy {
     epochs: HashMap<Epoch, EpochLog>,
     sends: HashMap<Key, Sent>,
     next_order: u64,
-    /// The epoch of the last acknowledgement.
+    /// The epoch of the last ack.
     acked_epoch: Option<Epoch>,
-    /// `Some(None)`: the store was asked and has no such room.
+    /// `Some(None)`: the store was read and has no such room.
     stored: Option<Option<Stored>>,
-    /// Where statuses with `gap` said that history begins.
+    /// The cursors of `gap` statuses: where history was said to begin.
     gaps: Vec<Cursor>,
-    /// The newest acknowledged stamp of each state key.
+    /// The newest acked stamp of each state key.
     pub(super) applied: BTreeMap<StateKey, Stamp>,
-    /// The generation of the newest snapshot that any subscriber saw.
+    /// The generation of the newest snapshot that any subscriber received.
     pub(super) generation: Option<u64>,
-    /// Signals of which each was sent once.
+    /// Signals that were each sent once.
     pub(super) signals: HashSet<SignalKey>,
 }
 
-/// Who sent a signal, and what it says.
+/// Sender and content of a signal.
 pub(super) type SignalKey = (UserId, Fingerprint);
 
 impl RoomLogCopy {
@@ -126,7 +127,7 @@ impl RoomLogCopy {
         if sent.order == order {
             self.next_order += 1;
         } else if sent.order == REFUSED {
-            // What counts is the content of an attempt that may have been kept.
+            // Keep the content of the attempt that may have been stored.
             (sent.order, sent.content) = (order, content);
             self.next_order += 1;
         }
@@ -154,13 +155,13 @@ impl RoomLogCopy {
         self.witness(Witness::Acknowledgement, at, key, true, content, tally);
         match self.sends.get_mut(&key) {
             Some(sent) => sent.acked = Some(at),
-            None => tally.add(Rule::Invented, || {
-                format!("{}: {id} was acknowledged and never sent", self.room)
-            }),
+            None => tally
+                .add(Rule::Invented, || format!("{}: {id} was acked but never sent", self.room)),
         }
     }
 
-    /// Somebody says what stands at `at`. The first to say so is believed, everybody later is compared.
+    /// Compares an event with the copy. The first witness of an offset defines its entry; later
+    /// ones must agree.
     pub(super) fn witness(
         &mut self,
         who: Witness,
@@ -174,7 +175,7 @@ impl RoomLogCopy {
         let place = || format!("{room} {}/{}", at.epoch, at.seq);
         let epoch_log = self.epochs.entry(at.epoch).or_default();
         if let Some(entry) = epoch_log.entries.get_mut(&at.seq) {
-            // What the store holds there may be something else: then what was named first is not stored.
+            // If the store has another event there, the first one is not stored.
             entry.stored |= who == Witness::Store && entry.key == key;
             if entry.key != key {
                 tally.add(Rule::Forked, || format!("{}: two different events", place()));
@@ -184,7 +185,7 @@ impl RoomLogCopy {
                 } else {
                     Rule::Altered
                 };
-                tally.add(rule, || format!("{}: one message id, two contents", place()));
+                tally.add(rule, || format!("{}: one message id with two contents", place()));
             }
             return;
         }
@@ -197,11 +198,11 @@ impl RoomLogCopy {
         }
         let first = *epoch_log.seqs.entry(key).or_insert(at.seq);
         if first != at.seq {
-            tally.add(Rule::Duplicated, || format!("{}: the same message as at {first}", place()));
+            tally.add(Rule::Duplicated, || format!("{}: the message of {first} again", place()));
         }
     }
 
-    /// The store has these bounds.
+    /// Records the bounds of the room in the store.
     pub(super) fn stored(&mut self, bounds: Option<(Cursor, Seq)>) {
         self.stored = Some(bounds.map(|(head, first)| Stored { head, first }));
     }
@@ -210,7 +211,7 @@ impl RoomLogCopy {
         self.gaps.push(begins_after);
     }
 
-    /// The room's present end, as far as anybody has seen it.
+    /// Returns the greatest cursor that any witness named.
     pub(super) fn head(&self) -> Option<Cursor> {
         if let Some(Some(stored)) = self.stored {
             return Some(stored.head);
@@ -222,7 +223,7 @@ impl RoomLogCopy {
         })
     }
 
-    /// What can be said only at the end.
+    /// Checks what only the complete history shows.
     pub(super) fn close(&self, tally: &Tally) -> Counts {
         self.check_acked(tally);
         self.check_store(tally);
@@ -250,10 +251,7 @@ impl RoomLogCopy {
             });
             if !kept {
                 let detail = || {
-                    format!(
-                        "{}: {} was acknowledged at {}, the store has it not",
-                        self.room, sent.id, at.seq
-                    )
+                    format!("{}: {} was acked at {} and is not stored", self.room, sent.id, at.seq)
                 };
                 tally.add(Rule::Lost, detail);
             }
@@ -287,9 +285,8 @@ impl RoomLogCopy {
         let Some(Some(stored)) = self.stored else { return };
         for gap in &self.gaps {
             if gap.epoch == stored.head.epoch && gap.seq.next() > stored.first {
-                let detail = || {
-                    format!("{}: gap up to {}, but nothing was trimmed there", self.room, gap.seq)
-                };
+                let detail =
+                    || format!("{}: a gap up to {} where nothing was trimmed", self.room, gap.seq);
                 tally.add(Rule::PartialResume, detail);
             }
         }
@@ -300,11 +297,11 @@ impl RoomLogCopy {
             for (seq, entry) in epoch_log.entries.iter().filter(|(_, entry)| entry.has_id) {
                 match self.sends.get(&entry.key) {
                     None => tally.add(Rule::Invented, || {
-                        format!("{} {epoch}/{seq}: nobody sent it", self.room)
+                        format!("{} {epoch}/{seq}: was never sent", self.room)
                     }),
                     Some(sent) if sent.content != entry.content => {
                         tally.add(Rule::Altered, || {
-                            format!("{} {epoch}/{seq}: not what was sent", self.room)
+                            format!("{} {epoch}/{seq}: differs from what was sent", self.room)
                         });
                     }
                     Some(_) => {}
@@ -313,7 +310,7 @@ impl RoomLogCopy {
         }
     }
 
-    /// Each sender's messages stand in the log in the order in which they were first sent.
+    /// Checks that the log has each sender's messages in the order of their first sends.
     fn check_order(&self, tally: &Tally) {
         for (epoch, epoch_log) in &self.epochs {
             let mut placed: Vec<_> = epoch_log
@@ -330,7 +327,7 @@ impl RoomLogCopy {
                 if a == b && first > second {
                     let detail = || {
                         format!(
-                            "{} {epoch}: {a}'s {second} was sent after their {first}",
+                            "{} {epoch}: {a}'s {second} was sent after {first} of the same sender",
                             self.room
                         )
                     };
@@ -341,10 +338,10 @@ impl RoomLogCopy {
     }
 }
 
-/// The order of a send whose every attempt so far was refused.
+/// The order of a send of which every attempt was refused so far.
 const REFUSED: u64 = u64::MAX;
 
-/// Sums of one room.
+/// The sums of one room.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counts {
     pub(super) sends: u64,

@@ -1,4 +1,4 @@
-//! What one subscriber receives, checked as it comes.
+//! The deliveries of one subscriber, checked as they arrive.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use super::checker::Record;
 use super::room_log::{Fingerprint, Key, RoomLogCopy, SignalKey, Witness};
 use super::verdict::Rule;
 
-/// One subscriber: a client with its connections, one after the other. It reports raw frames, in the order of their arrival.
+/// One subscriber: a client with its successive connections.
 ///
-/// A subscriber that is dropped is judged by what it saw. One that is given to [`Subscriber::finish`] must have seen everything.
+/// It reports raw frames in the order of their arrival. A dropped subscriber is judged by what it
+/// received; one passed to [`Subscriber::finish`] must have received everything.
 #[derive(Debug)]
 pub struct Subscriber {
     name: String,
@@ -29,11 +30,11 @@ pub struct Subscriber {
 #[derive(Debug)]
 struct RoomProgress {
     book: Arc<Mutex<RoomLogCopy>>,
-    /// Up to here everything was delivered, or lies before the subscriber's start, or was stated to be gone.
+    /// Up to here every event was delivered, precedes the subscription, or was reported as trimmed.
     complete_to: Option<Cursor>,
-    /// The furthest cursor that the client confirmed to the server.
+    /// The greatest cursor that the client confirmed to the server.
     confirmed: Option<Cursor>,
-    /// What this connection said of the room; `None` before its first status.
+    /// The state of the room on this connection; `None` before its first status.
     live: Option<Live>,
     denied: bool,
     /// The event that removed the subscriber's user.
@@ -41,7 +42,7 @@ struct RoomProgress {
     /// The newest stamp of each key, of one generation.
     state: BTreeMap<StateKey, Stamp>,
     generation: Option<u64>,
-    /// Signals that were announced, and came.
+    /// Recorded signals that were received.
     signals: HashSet<SignalKey>,
 }
 
@@ -50,13 +51,13 @@ struct RoomProgress {
 struct Live {
     epoch: Epoch,
     start: Seq,
-    /// The furthest event that was delivered.
+    /// The last event that was delivered.
     last: Seq,
-    /// The head that the status named: so far, everything was there when it was given.
+    /// The head in the status: every event up to it must follow.
     promised: Seq,
-    /// What lies before `last` and was not handed over, as ranges from and to.
+    /// Ranges before `last` that were not delivered, as from and to.
     missing: Vec<(Seq, Seq)>,
-    /// It was taken up again, and goes on from where it was so far.
+    /// The stream was resumed: the room may go back once.
     may_move: bool,
 }
 
@@ -72,13 +73,13 @@ impl Subscriber {
         }
     }
 
-    /// A new connection begins; the one before it, if any, has ended.
+    /// Starts a new connection; an earlier one has ended.
     pub fn connected(&mut self) {
         self.disconnected();
         self.connection += 1;
     }
 
-    /// The connection has ended. What was on its way is nobody's fault; what was skipped before it is.
+    /// Ends the connection. Events in flight are no violation; events skipped before them are.
     pub fn disconnected(&mut self) {
         self.subscribe_sent.clear();
         for (room, progress) in &mut self.rooms {
@@ -87,26 +88,29 @@ impl Subscriber {
         }
     }
 
-    /// A poll or an event stream was cut and is taken up again within the connection, without new statuses. It starts at the
-    /// client's stream position, or at the session's checkpoint where that is further. So each room may go back once, to
-    /// anything that this connection brought, or go on once behind what was [confirmed](Subscriber::confirmed).
+    /// Records that a cut poll or event stream is resumed within the connection, without new
+    /// statuses. It starts at the client's stream position, or at the session's checkpoint if that
+    /// is later. So each room may go back once, to any event of this connection, or continue once
+    /// after what was [confirmed](Subscriber::confirmed).
     pub fn resumed(&mut self) {
         let live_rooms = self.rooms.values_mut().filter_map(|progress| progress.live.as_mut());
         live_rooms.for_each(|live| live.may_move = true);
     }
 
-    /// The client sends a checkpoint with this cursor: it needs nothing again of what lies before it.
+    /// Records a checkpoint of the client with this cursor: no event up to it need be delivered
+    /// again.
     pub fn confirmed(&mut self, room: &RoomId, cursor: Cursor) {
         advance(&mut progress(&mut self.rooms, &self.record, room).confirmed, cursor);
     }
 
-    /// The client asks for this room, from this cursor or from its head: `subscribe`, or one entry of `resume`. Optional:
-    /// without it, the answer is compared with what the subscriber has seen only.
+    /// Records a request for this room, from this cursor or from its head: `subscribe`, or one
+    /// entry of `resume`. Optional: without it, the answer is compared with the earlier deliveries
+    /// only.
     pub fn subscribe_sent(&mut self, room: &RoomId, since: Option<Cursor>) {
         self.subscribe_sent.insert(room.clone(), since);
     }
 
-    /// The client does not follow the room any more, or begins anew from wherever it likes.
+    /// Records that the client unsubscribed, or starts again from any cursor.
     pub fn unsubscribed(&mut self, room: &RoomId) {
         self.subscribe_sent.remove(room);
         if let Some(mut progress) = self.rooms.remove(room) {
@@ -114,8 +118,8 @@ impl Subscriber {
         }
     }
 
-    /// A room's status came: in the reply to `subscribe` or `resume`, or pushed. `head` is what it named as the room's last
-    /// event.
+    /// Records a room's status, in the reply to `subscribe` or `resume` or pushed. `head` is the
+    /// head in it.
     pub fn status(&mut self, room: &RoomId, status: Status, cursor: Option<Cursor>, head: Seq) {
         let requested = self.subscribe_sent.remove(room);
         let progress = progress(&mut self.rooms, &self.record, room);
@@ -153,7 +157,7 @@ impl Subscriber {
         });
     }
 
-    /// An event was delivered. `id` is the sender's id for it, where it has one.
+    /// Records the delivery of an event. `id` is the sender's message id, if it has one.
     pub fn delivered(
         &mut self,
         room: &RoomId,
@@ -185,7 +189,7 @@ impl Subscriber {
         );
     }
 
-    /// A state key's value came, alone or in a snapshot.
+    /// Records a state key's value, pushed alone or in a snapshot.
     pub fn state(&mut self, room: &RoomId, key: &StateKey, stamp: Stamp) {
         let progress = progress(&mut self.rooms, &self.record, room);
         match progress.state.get_mut(key) {
@@ -201,20 +205,22 @@ impl Subscriber {
         }
     }
 
-    /// A signal came. One that was announced ([`super::Checker::signal_sent`]) may come once, on whatever connection.
+    /// Records a signal. One that was recorded as sent ([`super::Checker::signal_sent`]) may arrive
+    /// once, over all connections.
     pub fn signal(&mut self, signal: &Signal) {
         let Target::Room(room) = &signal.to else { return };
         let progress = progress(&mut self.rooms, &self.record, room);
         let key = (signal.from.clone(), Fingerprint::of(&signal.kind, &signal.content));
         if progress.book.lock().signals.contains(&key) && !progress.signals.insert(key) {
             let (who, from) = (&self.name, &signal.from);
-            let detail = || format!("{who} in {room}: one signal of {from} came twice");
+            let detail = || format!("{who} in {room}: a signal of {from} was delivered twice");
             self.record.tally.add(Rule::Duplicated, detail);
         }
     }
 
-    /// A room's state is of this generation: in the reply to `subscribe` or `resume`, or at the head of a snapshot. Values of
-    /// another one that the subscriber holds are void, since updates may have been lost.
+    /// Records the generation of a room's state, in the reply to `subscribe` or `resume` or at the
+    /// start of a snapshot. Values of another generation are void, since updates may have been
+    /// lost.
     pub fn generation(&mut self, room: &RoomId, generation: u64) {
         let changes = |held: Option<u64>| held.is_some_and(|held| held != generation);
         let progress = progress(&mut self.rooms, &self.record, room);
@@ -227,24 +233,27 @@ impl Subscriber {
         }
     }
 
-    /// The subscriber's user was removed by the event at `seq`: nothing beyond it may come, before or after this call.
+    /// Records that the event at `seq` removed the subscriber's user: no later event may be
+    /// delivered, before or after this call.
     pub fn removed(&mut self, room: &RoomId, seq: Seq) {
         let progress = progress(&mut self.rooms, &self.record, room);
         progress.removed = Some(seq);
         if let Some(last) = progress.live.as_ref().map(|live| live.last).filter(|last| *last > seq)
         {
             let who = &self.name;
-            let detail = || format!("{who} in {room}: was handed {last}, and removed at {seq}");
+            let detail =
+                || format!("{who} in {room}: {last} was delivered after the removal at {seq}");
             self.record.tally.add_many(Rule::AfterRemoval, last.since(seq), detail);
         }
     }
 
-    /// The subscriber's user may read the room again.
+    /// Records that the subscriber's user may read the room again.
     pub fn restored(&mut self, room: &RoomId) {
         progress(&mut self.rooms, &self.record, room).removed = None;
     }
 
-    /// A push came: an event, a status, a signal, a state value or a snapshot. Others are ignored.
+    /// Records a push: an event, a status, a signal, a state value or a snapshot. Others are
+    /// ignored.
     pub fn push(&mut self, push: &Push) {
         match push {
             Push::Event(event) => self.event(event),
@@ -262,14 +271,14 @@ impl Subscriber {
         }
     }
 
-    /// [`Subscriber::delivered`] for an event as it stands in a push.
+    /// [`Subscriber::delivered`] for an event of a push.
     pub fn event(&mut self, event: &Event) {
         let content = Fingerprint::of(&event.kind, &event.content);
         let at = Cursor { epoch: event.epoch, seq: event.seq };
         self.delivered(&event.room, at, &event.from, event.id.as_ref(), content);
     }
 
-    /// The reply to `subscribe` or `resume` came.
+    /// Records the reply to `subscribe` or `resume`.
     pub fn rooms(&mut self, statuses: &[RoomStatus], generation: u64) {
         for status in statuses {
             self.room_status(status);
@@ -277,12 +286,12 @@ impl Subscriber {
         }
     }
 
-    /// [`Subscriber::status`] for a status as it stands in a reply or a push.
+    /// [`Subscriber::status`] for a status of a reply or a push.
     pub fn room_status(&mut self, status: &RoomStatus) {
         self.status(&status.room, status.status, status.cursor, status.head);
     }
 
-    /// The place up to which the subscriber has everything; what a client would resume from.
+    /// Returns the cursor up to which the subscriber has everything; a client would resume from it.
     pub fn cursor(&self, room: &RoomId) -> Option<Cursor> {
         let progress = self.rooms.get(room)?;
         match &progress.live {
@@ -294,12 +303,13 @@ impl Subscriber {
         }
     }
 
-    /// Whether this connection has said how the room answers, and it may be read.
+    /// Returns whether this connection has a status for the room other than `denied`.
     pub fn is_subscribed(&self, room: &RoomId) -> bool {
         self.rooms.get(room).is_some_and(|progress| progress.live.is_some())
     }
 
-    /// Whether the subscriber has everything that anybody has seen, in every room that it follows.
+    /// Returns whether the subscriber has every event that any witness named, in every subscribed
+    /// room.
     pub fn is_whole(&self) -> bool {
         self.subscribe_sent.is_empty()
             && self.rooms.iter().filter(|(_, progress)| progress.live.is_some()).all(
@@ -312,7 +322,8 @@ impl Subscriber {
             )
     }
 
-    /// Whether the subscriber has the newest value of each state key that anybody was told of, in every room that it follows.
+    /// Returns whether the subscriber has the newest value of each state key that any witness
+    /// named, in every subscribed room.
     pub fn has_newest_state(&self) -> bool {
         self.rooms
             .values()
@@ -320,7 +331,8 @@ impl Subscriber {
             .all(|progress| progress.stale().is_empty())
     }
 
-    /// The subscriber has had every chance to read on, and goes on: what it has not seen by now of what others were told is late.
+    /// Records that the subscriber had every chance to read and continues: events missing now are
+    /// late.
     pub fn had_every_chance(&mut self) {
         for (room, progress) in &self.rooms {
             if let Some(live) = &progress.live {
@@ -330,13 +342,14 @@ impl Subscriber {
         }
     }
 
-    /// The subscriber was connected to the end and had every chance to read on: what it has not seen by now is lost.
+    /// Ends a subscriber that was connected to the end and had every chance to read: events missing
+    /// now are lost.
     pub fn finish(mut self) {
         for room in std::mem::take(&mut self.subscribe_sent).into_keys() {
             let who = &self.name;
-            self.record.tally.add(Rule::PartialResume, || {
-                format!("{who} asked for {room} and was not answered")
-            });
+            self.record
+                .tally
+                .add(Rule::PartialResume, || format!("{who} requested {room} and got no answer"));
         }
         for (room, progress) in &mut self.rooms {
             if let Some(live) = progress.settle(&self.name, room, &self.record) {
@@ -362,18 +375,18 @@ fn progress<'a>(
     if !rooms.contains_key(room) {
         rooms.insert(room.clone(), RoomProgress::new(record.room(room)));
     }
-    // It was just put there, if it was not there before.
+    // The entry was inserted above if it was missing.
     rooms.entry(room.clone()).or_insert_with(|| RoomProgress::new(record.room(room)))
 }
 
-/// Sets a cursor, unless it is further already in the same epoch.
+/// Moves a cursor forward, or to another epoch.
 fn advance(held: &mut Option<Cursor>, to: Cursor) {
     if held.is_none_or(|held| held.epoch != to.epoch || held.seq < to.seq) {
         *held = Some(to);
     }
 }
 
-/// Whether a status is what it may be, for a subscriber that has everything up to `complete_to`.
+/// Judges a status for a subscriber that has everything up to `complete_to`.
 fn judge(
     status: Status,
     cursor: Cursor,
@@ -385,45 +398,45 @@ fn judge(
     match (status, from) {
         (_, None) | (Status::Denied, _) => None,
         (Status::Ok, Some(from)) if from.epoch != cursor.epoch => {
-            Some((Rule::StaleEpoch, "the epoch is another"))
+            Some((Rule::StaleEpoch, "another epoch"))
         }
         (Status::Ok, _) if requested.is_some_and(|requested| requested.seq != cursor.seq) => {
-            Some((Rule::PartialResume, "another place was asked for"))
+            Some((Rule::PartialResume, "another cursor was requested"))
         }
         (Status::Ok, Some(from)) if cursor.seq > from.seq => {
-            Some((Rule::PartialResume, "events are skipped"))
+            Some((Rule::PartialResume, "it skips events"))
         }
         (Status::Gap, Some(from)) if from.epoch != cursor.epoch => {
-            Some((Rule::StaleEpoch, "the epoch is another"))
+            Some((Rule::StaleEpoch, "another epoch"))
         }
         (Status::Gap, Some(from)) if cursor.seq <= from.seq => {
-            Some((Rule::PartialResume, "there is no gap"))
+            Some((Rule::PartialResume, "no event was trimmed"))
         }
         (Status::Reset, Some(from)) if from.epoch == cursor.epoch && from.seq <= head => {
-            Some((Rule::PartialResume, "there is no cause for a reset"))
+            Some((Rule::PartialResume, "no cause for a reset"))
         }
         _ => None,
     }
 }
 
 impl Live {
-    /// The furthest event that was delivered.
+    /// Returns the last event that was delivered.
     fn end(&self) -> Cursor {
         Cursor { epoch: self.epoch, seq: self.last }
     }
 
-    /// The last event before the first hole.
+    /// Returns the last event before the first gap.
     fn dense(&self) -> Seq {
         self.missing.first().map_or(self.last, |(from, _)| from.prev())
     }
 
-    /// How far this cursor lies in the epoch that is followed.
+    /// Returns the seq of this cursor if it is of the subscribed epoch.
     fn reached(&self, cursor: Option<Cursor>) -> Seq {
         cursor.filter(|cursor| cursor.epoch == self.epoch).map_or(Seq::ZERO, |cursor| cursor.seq)
     }
 
-    /// How far it is ready to go on from: its last event before the first hole, or, if it was taken up again, what was
-    /// confirmed of what the subscriber had.
+    /// Returns the seq after which it may continue: its last event before the first gap or, after a
+    /// resume, what was confirmed of the received events.
     fn ready(&self, confirmed: Option<Cursor>, complete_to: Option<Cursor>) -> Seq {
         if !self.may_move || !self.missing.is_empty() {
             return self.dense();
@@ -434,24 +447,24 @@ impl Live {
     fn take(&mut self, seq: Seq) -> Option<(Rule, &'static str)> {
         if seq > self.last {
             if seq != self.last.next() {
-                // No violation yet: whether it is a gap or a swap shows later.
+                // No violation yet: a later event shows whether this is a gap or a swap.
                 self.missing.push((self.last.next(), seq.prev()));
             }
             self.last = seq;
             return None;
         }
         if seq <= self.start {
-            return Some((Rule::Duplicated, "lies before the cursor where this connection began"));
+            return Some((Rule::Duplicated, "is not after the cursor where this connection began"));
         }
         let Some(gap) = self.missing.iter().position(|(from, to)| (*from..=*to).contains(&seq))
         else {
-            return Some((Rule::Duplicated, "came twice"));
+            return Some((Rule::Duplicated, "was delivered twice"));
         };
         let (from, to) = self.missing.remove(gap);
         let rest =
             [(from, seq.prev()), (seq.next(), to)].into_iter().filter(|(from, to)| from <= to);
         self.missing.splice(gap..gap, rest);
-        Some((Rule::OutOfOrder, "came after a later one"))
+        Some((Rule::OutOfOrder, "was delivered after a later one"))
     }
 }
 
@@ -472,15 +485,15 @@ impl RoomProgress {
 
     fn take(&mut self, at: Cursor) -> Option<(Rule, &'static str)> {
         if self.denied {
-            return Some((Rule::AfterRemoval, "came after the room was denied"));
+            return Some((Rule::AfterRemoval, "was delivered after `denied`"));
         }
         let Some(live) = &mut self.live else {
-            return Some((Rule::PartialResume, "came before any status of the room"));
+            return Some((Rule::PartialResume, "was delivered before any status of the room"));
         };
         if live.epoch != at.epoch {
-            return Some((Rule::StaleEpoch, "is not of the epoch that is followed"));
+            return Some((Rule::StaleEpoch, "is of another epoch than the subscription"));
         }
-        // It goes back, or on behind what was confirmed of what it had.
+        // It goes back, or continues after what was confirmed of the received events.
         let ready = live.ready(self.confirmed, self.complete_to).next();
         let moves = live.may_move && live.missing.is_empty() && at.seq != live.last.next();
         if moves && at.seq <= ready {
@@ -490,15 +503,16 @@ impl RoomProgress {
         }
         let order = live.take(at.seq);
         let removed = self.removed.filter(|removed| at.seq > *removed);
-        removed.map(|_| (Rule::AfterRemoval, "lies beyond the removal")).or(order)
+        removed.map(|_| (Rule::AfterRemoval, "is beyond the removal")).or(order)
     }
 
-    /// What this connection said of the room is over: what it left out is missing now.
+    /// Ends the room on this connection: skipped events are missing now.
     fn settle(&mut self, who: &str, room: &RoomId, record: &Record) -> Option<Live> {
         let live = self.live.take()?;
         for (from, to) in &live.missing {
             let promised = live.promised.min(*to).since(from.prev());
-            let detail = || format!("{who} in {room}: {from} to {to} left out, later ones came");
+            let detail =
+                || format!("{who} in {room}: {from} to {to} skipped, later ones delivered");
             record.tally.add_many(Rule::PartialResume, promised, detail);
             record.tally.add_many(Rule::SilentGap, to.since(from.prev()) - promised, detail);
         }
@@ -506,18 +520,19 @@ impl RoomProgress {
         Some(live)
     }
 
-    /// The subscriber was there to the end: is anything of the room missing?
+    /// Checks at the end that no event of the room is missing.
     fn check_end(&self, who: &str, room: &RoomId, live: &Live, record: &Record) {
         let Some(head) = self.book.lock().head() else { return };
         if live.epoch != head.epoch {
             let detail =
-                || format!("{who} in {room}: still reads {}, not {}", live.epoch, head.epoch);
+                || format!("{who} in {room}: still in epoch {}, not {}", live.epoch, head.epoch);
             record.tally.add(Rule::StaleEpoch, detail);
             return;
         }
         let end = self.removed.unwrap_or(Seq::MAX).min(head.seq);
         let detail = || format!("{who} in {room}: ends at {}, the room at {end}", live.last);
-        // What the status had named is a resume cut short, even if the subscriber had it from an earlier connection.
+        // Events up to the head in the status are a partial resume if missing, even if an earlier
+        // connection delivered them.
         let ready = live.last.max(live.ready(self.confirmed, self.complete_to));
         let promised = live.promised.min(end).since(ready);
         record.tally.add_many(Rule::PartialResume, promised, detail);
@@ -533,11 +548,11 @@ impl RoomProgress {
         }
         let stale = self.stale();
         record.tally.add_many(Rule::OlderState, stale.len() as u64, || {
-            format!("{who} in {room}: {stale:?} older at the end than acknowledged")
+            format!("{who} in {room}: {stale:?} older at the end than acked")
         });
     }
 
-    /// The keys of which somebody was told a newer value.
+    /// Returns the keys of which a newer value was named.
     fn stale(&self) -> BTreeSet<StateKey> {
         let log = self.book.lock();
         let stale = log

@@ -6,7 +6,7 @@ use im_core::{
 
 use super::{Checker, Fingerprint, Rule, Subscriber, Verdict};
 
-/// One room, one sender, one subscriber; each message's id and content come from its number.
+/// One room, one sender, one subscriber; id and content of each message follow from its number.
 struct World {
     checker: Checker,
     subscriber: Subscriber,
@@ -50,7 +50,7 @@ impl World {
         }
     }
 
-    /// Messages 1 to `n` were sent and acknowledged in their places, and the subscriber follows from the start.
+    /// Messages 1 to `n` are sent and acked in order, and the subscriber starts before the first.
     fn with_acked(n: u64) -> Self {
         let mut world = Self::new();
         (1..=n).for_each(|n| world.send(n, "hello"));
@@ -124,7 +124,7 @@ fn unstored_acked_send_is_lost() {
     assert_eq!(verdict.count(Rule::Lost), 3, "{verdict}");
 }
 
-/// An event that a subscriber with the whole log never got is lost.
+/// An event that a subscriber in sync never received is lost.
 #[test]
 fn undelivered_event_is_lost() {
     let mut world = World::with_acked(3);
@@ -133,7 +133,7 @@ fn undelivered_event_is_lost() {
     world.breaks(&[(Rule::Lost, 2)]);
 }
 
-/// An event that arrives after each chance to deliver it counts as lost.
+/// An event that arrives after the checker's last chance for it counts as lost.
 #[test]
 fn late_event_is_lost() {
     let mut world = World::with_acked(2);
@@ -183,12 +183,12 @@ fn resumed_stream_goes_back_once() {
     };
     assert_eq!(delivers(&[4, 5]), (0, 0));
     assert_eq!(delivers(&[2, 3, 4, 5]), (0, 0));
-    assert_eq!(delivers(&[2, 3, 3, 4, 5]), (1, 0), "twice is once too often");
-    assert_eq!(delivers(&[2, 4, 5]), (0, 1), "a hole is a hole");
+    assert_eq!(delivers(&[2, 3, 3, 4, 5]), (1, 0), "a second step back is a duplicate");
+    assert_eq!(delivers(&[2, 4, 5]), (0, 1), "a gap stays a gap");
     assert_eq!(delivers(&[5]), (0, 1));
 }
 
-/// A subscriber has confirmed 3 when its stream is taken up for the second time, from a stream position before that.
+/// After a confirmation of 3, the stream is resumed again from an earlier stream position.
 #[test]
 fn resumed_stream_skips_confirmed_events() {
     let delivers = |confirmed: u64, then: &[u64]| {
@@ -205,12 +205,12 @@ fn resumed_stream_skips_confirmed_events() {
     assert_eq!(delivers(3, &[4, 5]), (true, 0));
     assert_eq!(delivers(3, &[3, 4, 5]), (true, 0));
     assert_eq!(delivers(3, &[3, 5]), (false, 1));
-    assert_eq!(delivers(3, &[5]), (false, 2), "4 was never handed over");
+    assert_eq!(delivers(3, &[5]), (false, 2), "4 was never delivered");
     assert_eq!(delivers(2, &[4, 5]), (false, 1), "3 was not confirmed");
-    assert_eq!(delivers(5, &[5]), (false, 2), "more was confirmed than handed over");
+    assert_eq!(delivers(5, &[5]), (false, 2), "more was confirmed than delivered");
 }
 
-/// The same where nothing comes any more, since what was confirmed is the room's end.
+/// As above, where the confirmed event is the head and nothing follows.
 #[test]
 fn confirmed_events_may_reach_head() {
     let ends = |confirmed: u64| {
@@ -228,7 +228,7 @@ fn confirmed_events_may_reach_head() {
     assert_eq!(ends(2), (false, 1));
 }
 
-/// A checkpoint that was written on an earlier connection may arrive late, and a room then begins before this one's status.
+/// A checkpoint of an earlier connection may apply late: the room then begins before the status.
 #[test]
 fn resumed_stream_may_precede_status() {
     let mut world = World::with_acked(3);
@@ -239,7 +239,7 @@ fn resumed_stream_may_precede_status() {
     assert!(world.finish().is_clean());
 }
 
-/// The same where it had those events from an earlier connection.
+/// As above, where the client has the events from an earlier connection.
 #[test]
 fn earlier_connection_events_may_be_skipped() {
     let delivers = |resumed: bool| {
@@ -399,7 +399,7 @@ fn another_epoch_needs_a_reset() {
     world.breaks(&[]);
 }
 
-/// A subscriber that is left in an old epoch breaks the rule `StaleEpoch`.
+/// A subscriber that stays in an old epoch breaks the rule `StaleEpoch`.
 #[test]
 fn subscriber_in_old_epoch_is_stale() {
     let mut world = World::with_acked(2);
@@ -466,7 +466,7 @@ fn acked_state_must_arrive() {
     restarted.breaks(&[]);
 }
 
-/// A signal that is delivered again is a violation on any connection.
+/// A signal that is delivered twice is a violation on any connection.
 #[test]
 fn signal_is_delivered_once() {
     let mut world = World::with_acked(1);

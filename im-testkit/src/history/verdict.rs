@@ -1,4 +1,4 @@
-//! The rules, what broke them, and the report.
+//! The rules, their violations and the report.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,34 +6,35 @@ use std::fmt;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// A promise that can be broken. The module's documentation says how.
+/// A rule that a history can break. [The module](super) defines each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rule {
-    /// Acknowledged and gone, or never delivered to a subscriber that had every chance.
+    /// Acked and not stored, or never delivered to a subscriber that had every chance to receive
+    /// it.
     Lost,
     /// One message twice.
     Duplicated,
-    /// Not in the order of seqs, or not in the order of its sender.
+    /// Out of the order of seqs, or of the sender order.
     OutOfOrder,
-    /// Something is missing and nobody said so.
+    /// Events are missing without a status that says so.
     SilentGap,
-    /// A resume that is not what it says.
+    /// A resume that differs from its status.
     PartialResume,
-    /// Of another epoch of the room.
+    /// An event of another epoch of the room.
     StaleEpoch,
-    /// Handed to somebody who may not read any more.
+    /// Delivered to a user who may not read any more.
     AfterRemoval,
     /// An older value in place of a newer one.
     OlderState,
-    /// Another content under a message id that was used.
+    /// Other content acked under a used message id.
     ConflictAccepted,
     /// Two events under one seq.
     Forked,
-    /// Not what was sent.
+    /// Other content than was sent.
     Altered,
-    /// Sent by nobody.
+    /// A message that was never sent.
     Invented,
 }
 
@@ -54,7 +55,7 @@ impl Rule {
         Self::Invented,
     ];
 
-    /// Its name for people.
+    /// Returns its name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
@@ -73,12 +74,12 @@ impl Rule {
     }
 }
 
-/// One broken promise.
+/// One violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Violation {
     /// Which rule.
     pub rule: Rule,
-    /// Where and how, for a person.
+    /// Room, position and cause, as text.
     pub detail: String,
 }
 
@@ -88,36 +89,36 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What the checker found.
+/// The result of the checker.
 #[derive(Debug, Clone, Default, Serialize)]
 #[must_use]
 pub struct Verdict {
-    /// Different messages that were sent.
+    /// Number of different messages that were sent.
     pub sends: u64,
-    /// Messages that were acknowledged.
+    /// Number of messages that were acked.
     pub acked: u64,
-    /// Events that were delivered to subscribers, repeats after a reconnect included.
+    /// Number of events delivered to subscribers, redeliveries included.
     pub deliveries: u64,
-    /// Events that the store held at the end.
+    /// Number of events in the store at the end.
     pub stored: u64,
-    /// How often each rule was broken. A rule that holds is not in it.
+    /// Number of violations of each rule. Rules without violations are absent.
     pub broken: BTreeMap<Rule, u64>,
     /// The first violations in full.
     pub examples: Vec<Violation>,
 }
 
 impl Verdict {
-    /// How often `rule` was broken.
+    /// Returns the number of violations of `rule`.
     pub fn count(&self, rule: Rule) -> u64 {
         self.broken.get(&rule).copied().unwrap_or(0)
     }
 
-    /// How many violations there were in all.
+    /// Returns the number of all violations.
     pub fn violations(&self) -> u64 {
         self.broken.values().sum()
     }
 
-    /// Whether every promise was kept.
+    /// Returns whether no rule was broken.
     pub fn is_clean(&self) -> bool {
         self.broken.is_empty()
     }
@@ -144,10 +145,10 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// How many violations are kept in full. The rest are counted.
+/// Number of violations that are stored in full. The others are counted.
 const EXAMPLES: usize = 50;
 
-/// Collects violations from all sides.
+/// Collects violations from all parts of a checker.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Mutex<(BTreeMap<Rule, u64>, Vec<Violation>)>);
 

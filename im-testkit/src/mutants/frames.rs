@@ -1,5 +1,4 @@
-//! A faulty way from the engine to one client: what [`Connection::next`](im_core::engine::Connection::next) gives goes
-//! through here before the client sees it.
+//! A faulty path from [`Connection::next`](im_core::engine::Connection::next) to one client.
 
 use std::sync::Arc;
 
@@ -12,33 +11,33 @@ use parking_lot::Mutex;
 
 use super::Mutant;
 
-/// What other clients were sent: what a removed user might be handed by mistake. Clones share it.
+/// Contents sent to other clients: a removed user might receive them by mistake. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Overheard(Arc<Mutex<Vec<(Seq, Value)>>>);
 
-/// The faulty way to one client. The fault happens once for each client, as soon as it can;
-/// [`Mutant::Lose`] on each connection, since a resume would heal it.
+/// The faulty path to one client. The fault happens once for each client, as early as possible;
+/// [`Mutant::Lose`] on each connection, since a resume would repair it.
 #[derive(Debug)]
 pub struct MutantFrames {
     mutant: Option<Mutant>,
     encoding: Encoding,
     overheard: Overheard,
     done: bool,
-    /// Events so far on this connection.
+    /// Number of events on this connection.
     events: u32,
     /// Held back until the next event has passed.
     held: Option<Bytes>,
-    /// The event after which the user may not read, and the last one handed over none the less.
+    /// The event that removed the user, and the last one delivered after it.
     removed: Option<Seq>,
-    /// Events from this seq to that one are left out.
+    /// The skipped range of seqs, from and to.
     skipped: Option<(Seq, Seq)>,
 }
 
-/// The fault strikes at the third event of a connection, when there is something before and after it.
+/// The fault happens at the third event of a connection, so that events precede and follow it.
 const STRIKE: u32 = 3;
 
 impl MutantFrames {
-    /// A way that is faulty in this manner, or not at all.
+    /// Creates a path with this fault, or without one.
     pub fn new(mutant: Option<Mutant>, encoding: Encoding, overheard: Overheard) -> Self {
         Self {
             mutant,
@@ -52,13 +51,13 @@ impl MutantFrames {
         }
     }
 
-    /// A new connection of the same client begins.
+    /// Starts a new connection of the same client.
     pub fn connected(&mut self) {
         (self.events, self.held, self.skipped) = (0, None, None);
         self.done &= self.mutant != Some(Mutant::Lose);
     }
 
-    /// What reaches the client of these frames. Each is an encoded frame.
+    /// Returns what reaches the client of these encoded frames.
     pub fn pass(&mut self, frames: Vec<Bytes>) -> Vec<Bytes> {
         let mut passed = Vec::with_capacity(frames.len());
         for frame in frames {
@@ -137,7 +136,7 @@ impl MutantFrames {
         };
         let missed = status.head.since(cursor.seq);
         match self.mutant {
-            // A resume: there is something to catch up with.
+            // A resume with events to catch up.
             Some(Mutant::SpliceOffByOne) if missed > 0 => {
                 self.skipped = Some((status.head.next(), status.head.next()));
                 self.done = true;

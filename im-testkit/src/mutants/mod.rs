@@ -1,21 +1,21 @@
-//! Twelve faults, put into a running engine from outside, that the history checker must catch: who proves the prover?
+//! Twelve faults, injected into a running engine, that the history checker must catch.
 //!
-//! A fault is put in where the engine meets the world: [`MutantStore`] stands between engine and store,
+//! Faults are injected at the edges of the engine: [`MutantStore`] between engine and store,
 //! [`MutantFrames`] between engine and transport. The engine itself is the real one.
 //!
-//! | mutant | what it does | put in | caught by |
+//! | mutant | fault | injected in | caught by |
 //! |---|---|---|---|
-//! | [`Mutant::Lose`] | a reader's events are dropped from one on | frames | lost |
-//! | [`Mutant::Redeliver`] | an event is sent twice | frames | repeated |
-//! | [`Mutant::Swap`] | two events change places | frames | out of order |
-//! | [`Mutant::Gap`] | one event is left out | frames | silent gap |
-//! | [`Mutant::StaleEpoch`] | an event names another life of its room | frames | stale epoch |
-//! | [`Mutant::AckBeforeCommit`] | the store says that it has committed, and the process dies before it does | store | lost |
-//! | [`Mutant::DedupLost`] | after a restart, a retry is stored as a new send | store | repeated |
-//! | [`Mutant::ConflictAccepted`] | another content under a used id is acknowledged | store | conflict accepted |
-//! | [`Mutant::SpliceOffByOne`] | the first live event after a resume is left out | frames | silent gap |
-//! | [`Mutant::PartialResume`] | the second half of what a resume promises is left out | frames | partial resume |
-//! | [`Mutant::AfterRemoval`] | a removed user is handed what comes later | frames | delivered after removal |
+//! | [`Mutant::Lose`] | all events of a subscriber after one of them are dropped | frames | lost |
+//! | [`Mutant::Redeliver`] | an event is sent twice | frames | duplicated |
+//! | [`Mutant::Swap`] | two events are swapped | frames | out of order |
+//! | [`Mutant::Gap`] | one event is skipped | frames | silent gap |
+//! | [`Mutant::StaleEpoch`] | an event names another epoch of its room | frames | stale epoch |
+//! | [`Mutant::AckBeforeCommit`] | the store reports a commit, and the process dies before it | store | lost |
+//! | [`Mutant::DedupLost`] | after a restart, a retry is stored as a new send | store | duplicated |
+//! | [`Mutant::ConflictAccepted`] | other content under a used id is acked | store | conflict accepted |
+//! | [`Mutant::SpliceOffByOne`] | the first live event after a resume is skipped | frames | silent gap |
+//! | [`Mutant::PartialResume`] | the second half of a resume is skipped | frames | partial resume |
+//! | [`Mutant::AfterRemoval`] | a removed user receives later events | frames | delivered after removal |
 //! | [`Mutant::OlderState`] | the store keeps a state key's older value | store | older state won |
 
 mod frames;
@@ -61,7 +61,7 @@ impl Mutant {
         Self::OlderState,
     ];
 
-    /// The rule that must catch it. Others may be broken by it as well.
+    /// Returns the rule that must catch it. It may break others as well.
     pub const fn caught_by(self) -> Rule {
         match self {
             Self::Lose | Self::AckBeforeCommit => Rule::Lost,

@@ -1,4 +1,4 @@
-//! A faulty store: the faults are put between the engine and a real one.
+//! A faulty store: the faults are injected between the engine and a real store.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,25 +21,25 @@ use parking_lot::Mutex;
 
 use super::Mutant;
 
-/// A store with a fault. It behaves as the inner one in everything else.
+/// A store with one fault. Otherwise it behaves as the inner one.
 pub struct MutantStore {
     inner: Arc<dyn Store>,
     mutant: Option<Mutant>,
-    /// The process has been restarted.
+    /// Set after the restart of the process.
     restarted: AtomicBool,
-    /// The next append is acknowledged and never written.
+    /// Set if the next append is acked and never written.
     dying: AtomicBool,
-    /// What was sent before the restart.
+    /// The ids that were sent before the restart.
     known: Mutex<HashSet<MessageId>>,
     /// The first value of each state key.
     oldest: Mutex<HashMap<(RoomId, StateKey), Arc<StateUpdate>>>,
 }
 
-/// Marks an id under which a message was stored a second time; taken off again wherever it is read.
+/// Suffix of an id under which a message was stored a second time; removed on every read.
 const AGAIN: &str = "~again";
 
 impl MutantStore {
-    /// Puts the fault, if any, before `inner`.
+    /// Wraps `inner` with the fault, if any.
     pub fn new(inner: Arc<dyn Store>, mutant: Option<Mutant>) -> Self {
         Self {
             inner,
@@ -51,12 +51,12 @@ impl MutantStore {
         }
     }
 
-    /// The process is about to die: what is appended from now on may not be written.
+    /// The process is about to die: later appends may not be written.
     pub fn about_to_restart(&self) {
         self.dying.store(true, Ordering::SeqCst);
     }
 
-    /// The process is there again.
+    /// The process has restarted.
     pub fn restarted(&self) {
         self.dying.store(false, Ordering::SeqCst);
         self.restarted.store(true, Ordering::SeqCst);
@@ -70,7 +70,7 @@ impl MutantStore {
         self.is(Mutant::DedupLost) && self.restarted.load(Ordering::SeqCst)
     }
 
-    /// Says that a post was committed which never will be.
+    /// Returns a commit that is never written.
     async fn promise(&self, append: &Append) -> Option<Appended> {
         if !self.is(Mutant::AckBeforeCommit) || !self.dying.load(Ordering::SeqCst) {
             return None;
@@ -109,10 +109,7 @@ impl MutantStore {
         let answer = match answers.pop() {
             Some(answer) => answer,
             None => {
-                return Err(im_core::ports::StoreError::new(
-                    StoreErrorKind::Unknown,
-                    "no answer came",
-                ));
+                return Err(im_core::ports::StoreError::new(StoreErrorKind::Unknown, "no answer"));
             }
         };
         match (answer, used) {
@@ -142,7 +139,7 @@ impl MutantStore {
     }
 }
 
-/// The event under the id that its sender chose.
+/// Returns the event under the id that its sender chose.
 fn disguised(event: Arc<Event>) -> Arc<Event> {
     let id = event.id.as_ref().and_then(|id| MessageId::new(id.as_str().strip_suffix(AGAIN)?).ok());
     match id {

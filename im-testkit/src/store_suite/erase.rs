@@ -291,7 +291,7 @@ pub async fn erasing_unknown_user_changes_nothing<F: StoreFactory>(factory: &F) 
     assert_eq!(whole_log(&store, &room).await, log);
 }
 
-/// The reserved id of erased users cannot be erased or used.
+/// The reserved id of erased users can neither join, be added, own a room nor receive messages.
 pub async fn erased_user_id_is_reserved<F: StoreFactory>(factory: &F) {
     let (store, ann, nobody) = (factory.open().await, user("ann"), UserId::erased());
     let group = open_group(&store, "r", &ann).await;

@@ -1,5 +1,5 @@
-//! A client that speaks by hand, remembers over its connections what a client has to, and reports all it does to the
-//! history checker.
+//! A client that speaks by hand, keeps its state over its connections, and reports to the history
+//! checker.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::transport_suite::peer::{hello_again, hello_as, soon, user};
 
 mod reading;
 
-/// Who waits for longer than this for something that must come gives up, and leaves the verdict to the checker.
+/// The time after which a client stops waiting and leaves the verdict to the checker.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The newest value of each key; none where it was unset.
+/// The newest value of each key; `None` if it was removed.
 pub(super) type Values = BTreeMap<String, (Stamp, Option<String>)>;
 
-/// A client, over all its connections.
+/// A client with all its connections.
 pub(super) struct User {
     pub(super) name: UserId,
     pub(super) room: RoomId,
@@ -34,25 +34,25 @@ pub(super) struct User {
     line: Option<Line>,
     transport: Transport,
     encoding: Encoding,
-    /// Before everything.
+    /// The cursor before the first event.
     start: Cursor,
     token: Option<ResumeToken>,
-    /// The checkpoint that the server holds, as far as it is known, and the cursor in it.
+    /// The checkpoint that the server has, as far as is known, and the cursor in it.
     rev: Option<u64>,
     confirmed: Option<Cursor>,
-    /// The newest stream position, and where the subscriber stood with it.
+    /// The newest stream position, and the cursor that belongs to it.
     position: Option<(String, Cursor)>,
     commands: u64,
     answers: HashMap<u64, Result<Value, ErrorReply>>,
-    /// What came down and was not looked at.
+    /// Pushes that arrived and were not processed.
     inbox: VecDeque<Item>,
-    /// Whether nobody may get a signal of this person twice.
+    /// Whether signals of this user are recorded as sent, so that none may be delivered twice.
     pub(super) announces: bool,
-    /// All servers have heard of all there is, and nobody writes.
+    /// Set when all servers have all events and no user writes.
     pub(super) quiet: bool,
-    /// Others write while this client comes from one server to another.
+    /// Set if other users write while this client moves between servers.
     pub(super) hurried: bool,
-    /// The texts of everything that was looked at.
+    /// The texts of all processed pushes.
     pub(super) heard: HashSet<String>,
     /// The newest value of each key.
     values: Values,
@@ -88,14 +88,14 @@ impl User {
         }
     }
 
-    /// The room began in this epoch.
+    /// The room starts with this cursor.
     pub(super) fn starts_in(&mut self, at: Cursor) {
         self.start = Cursor { seq: Seq::ZERO, ..at };
     }
 
     // ---- connections ----
 
-    /// Begins another life.
+    /// Opens a new connection.
     pub(super) async fn dial(&mut self, transport: Transport, encoding: Encoding) {
         self.cut();
         (self.transport, self.encoding) = (transport, encoding);
@@ -103,12 +103,12 @@ impl User {
         self.subscriber.connected();
     }
 
-    /// Ends the connection without a good-bye. What was not looked at is lost.
+    /// Cuts the connection without a close message. Unprocessed pushes are lost.
     pub(super) fn cut(&mut self) {
         drop(self.leave());
     }
 
-    /// As [`User::cut`] for the client; the server's side stays as it is while the line is held.
+    /// As [`User::cut`] for the client; the server's side stays open while the line is held.
     pub(super) fn leave(&mut self) -> Option<Line> {
         self.inbox.clear();
         self.answers.clear();
@@ -116,31 +116,32 @@ impl User {
         self.line.take()
     }
 
-    /// Was connected to the end, and had every chance to read on. Gives the values that are held.
+    /// Reports that the client was connected to the end and had every chance to read. Returns its
+    /// values.
     pub(super) fn finish(self) -> Values {
         self.subscriber.finish();
         self.values
     }
 
     fn line(&mut self) -> &mut Line {
-        self.line.as_mut().expect("a person who is connected")
+        self.line.as_mut().expect("a connected client")
     }
 
     // ---- commands ----
 
-    /// Writes a command, and waits for nothing.
+    /// Writes a command without waiting.
     pub(super) async fn begin(&mut self, body: CommandBody) -> CommandId {
         self.begin_all(vec![body]).await[0]
     }
 
-    /// The same in one message.
+    /// Writes several commands in one message without waiting.
     pub(super) async fn begin_all(&mut self, bodies: Vec<CommandBody>) -> Vec<CommandId> {
         let (ids, message) = self.message(bodies);
         soon(self.line().write(&message)).await;
         ids
     }
 
-    /// Writes half of a message.
+    /// Writes half of the bytes of a message.
     pub(super) async fn begin_half(&mut self, bodies: Vec<CommandBody>) {
         let (_, message) = self.message(bodies);
         soon(self.line().write_first_half(&message)).await;
@@ -157,7 +158,7 @@ impl User {
         (ids, encode_batch(&frames, self.encoding))
     }
 
-    /// The answer to a command.
+    /// Waits for the answer to a command.
     pub(super) async fn answer(&mut self, id: CommandId) -> Result<Value, ErrorReply> {
         loop {
             if let Some(answer) = self.answers.remove(&id.0) {
@@ -168,17 +169,17 @@ impl User {
         }
     }
 
-    /// Replies are found by their number, pushes wait to be looked at.
+    /// Replies are found by their id; pushes wait to be processed.
     fn sort(&mut self, items: Vec<Item>) {
         for item in items {
             let Item::Frame(frame) = &item else {
                 self.inbox.push_back(item);
                 continue;
             };
-            match ServerFrame::from_value(frame.clone()).expect("the server's frames are right") {
+            match ServerFrame::from_value(frame.clone()).expect("valid frames of the server") {
                 ServerFrame::Ok { id, body } => drop(self.answers.insert(id.0, Ok(body))),
                 ServerFrame::Err(refusal) => {
-                    let id = refusal.id.expect("these commands have numbers");
+                    let id = refusal.id.expect("a refusal of a command with an id");
                     self.answers.insert(id.0, Err(refusal));
                 }
                 _ => self.inbox.push_back(item),
@@ -186,7 +187,7 @@ impl User {
         }
     }
 
-    // ---- beginning and coming back ----
+    // ---- sessions and subscriptions ----
 
     pub(super) fn hello(&self) -> CommandBody {
         let name = self.name.as_str();
@@ -203,17 +204,17 @@ impl User {
         self.welcomed(hello).await;
     }
 
-    /// Makes the room, with these members. Gives how it begins.
+    /// Creates the room with these members and returns its first cursor.
     pub(super) async fn founds(&mut self, with: &[&UserId]) -> Cursor {
         let (room, members) = (self.room.clone(), with.iter().copied().cloned().collect());
         let create = CommandBody::Create { room, kind: RoomKind::Group, open: false, members };
         let create = self.begin(create).await;
         let receipt = self.answer(create).await.expect("a new room");
-        let ack = AppendAck::from_value(receipt).expect("a whole receipt");
+        let ack = AppendAck::from_value(receipt).expect("a complete ack");
         Cursor { epoch: ack.epoch, seq: ack.seq }
     }
 
-    /// Follows the room on a connection that carries everything.
+    /// Subscribes to the room on a duplex connection.
     pub(super) async fn subscribes(&mut self) {
         let subscribe = self.subscribe();
         let subscribe = self.begin(subscribe).await;
@@ -222,14 +223,18 @@ impl User {
 
     pub(super) async fn welcomed(&mut self, hello: CommandId) {
         let fields = self.answer(hello).await.expect("a welcome");
-        let welcome = Welcome::from_value(fields).expect("a whole welcome");
-        assert_eq!(welcome.resumed, self.token.is_some(), "a session goes on wherever it is named");
+        let welcome = Welcome::from_value(fields).expect("a complete welcome");
+        assert_eq!(
+            welcome.resumed,
+            self.token.is_some(),
+            "a session is resumed if its token is sent"
+        );
         let token = ResumeToken { session: welcome.session, secret: welcome.secret };
         self.line().name(named(&token));
         self.token = Some(token);
     }
 
-    /// Everything before this cursor is here.
+    /// Returns the cursor up to which the client has everything.
     pub(super) fn cursor(&self) -> Cursor {
         self.subscriber.cursor(&self.room).unwrap_or(self.start)
     }
@@ -248,31 +253,32 @@ impl User {
         CommandBody::Resume { cursors, rev: self.rev }
     }
 
-    /// The answer to `subscribe` or `resume`. Gives whether it was taken: `resume` is not if the server holds another checkpoint.
+    /// Processes the reply to `subscribe` or `resume`. Returns false if `resume` was refused
+    /// because the server has another checkpoint.
     pub(super) async fn subscribed(&mut self, following: CommandId) -> bool {
         let fields = match self.answer(following).await {
             Err(refusal) if refusal.code == Code::StaleCheckpoint.number() => return false,
-            answer => answer.expect("the room may be read"),
+            answer => answer.expect("a reply of an accessible room"),
         };
         let (statuses, rev, generation) =
-            RoomStatus::list_from_value(fields).expect("a whole answer");
+            RoomStatus::list_from_value(fields).expect("a complete answer");
         assert_eq!(statuses.len(), 1, "one room, one status");
         (self.rev, self.confirmed) = (Some(rev), Some(self.cursor()));
         if !self.transport.is_request_stream() {
-            // Where pushes come by themselves, what counts is what comes down.
+            // With a stream half, the status on the stream counts.
             self.subscriber.rooms(&statuses, generation);
         }
         true
     }
 
-    /// The answer to `checkpoint`, of the cursor that is here.
+    /// Processes the reply to `checkpoint` with the current cursor.
     pub(super) async fn confirmed(&mut self, checkpoint: CommandId) {
-        let fields = self.answer(checkpoint).await.expect("a checkpoint is written");
+        let fields = self.answer(checkpoint).await.expect("a stored checkpoint");
         let rev = fields.get("rev").and_then(Value::as_int).expect("a revision");
         (self.rev, self.confirmed) = (Some(rev as u64), Some(self.cursor()));
     }
 
-    /// Comes back: the session goes on, and the room from the cursor. Nothing is listened to yet.
+    /// Resumes the session, and the room from the cursor. No stream half is opened yet.
     pub(super) async fn come_back(&mut self) {
         self.position = None;
         if self.token.is_none() {
@@ -286,7 +292,7 @@ impl User {
         let ids = self.begin_all(bodies).await;
         self.welcomed(ids[0]).await;
         if !self.subscribed(ids[1]).await {
-            // The server has heard more than is known here: then it is told everything.
+            // The server's checkpoint is newer than the client's revision: send all cursors.
             (self.rev, self.confirmed) = (None, None);
             let resume = self.resume();
             let id = self.begin(resume).await;
@@ -294,24 +300,24 @@ impl User {
         }
     }
 
-    /// Goes on from the last stream position alone.
+    /// Resumes from the last stream position alone.
     pub(super) async fn resume_stream(&mut self) {
-        let (position, cursor) = self.position.clone().expect("a mark was handed out");
+        let (position, cursor) = self.position.clone().expect("a stream position");
         let session = named(self.token.as_ref().expect("a session"));
         self.line().name(session);
-        // What the server says by a stream position: whatever comes later follows.
+        // The stream position implies this status: later events follow it.
         self.subscriber.status(&self.room, Status::Ok, Some(cursor), cursor.seq);
         soon(self.line().ask(Some(&position))).await;
     }
 
-    /// Opens the downlink while there is nothing that could come down.
+    /// Opens the stream half while no push is due.
     pub(super) async fn listen(&mut self) {
         let items = soon(self.line().listen()).await.expect("a downlink");
         self.sort(items);
         self.pass_positions();
     }
 
-    /// Polls on, if this is a transport that polls: what was handed out is confirmed by that.
+    /// Polls again, if this transport polls: that confirms the last answer.
     pub(super) async fn poll(&mut self) {
         if self.transport.is_polls() {
             let position = self.position.as_ref().map(|(position, _)| position.clone());
@@ -319,19 +325,19 @@ impl User {
         }
     }
 
-    /// As [`User::poll`] where a poll waits for something to come.
+    /// As [`User::poll`], if a poll waits for a push.
     pub(super) async fn hold(&mut self) {
         if self.transport == Transport::Long {
             self.poll().await;
         }
     }
 
-    /// Asks for what comes down, on a new downlink.
+    /// Opens a new stream half.
     pub(super) async fn ask(&mut self) {
         soon(self.line().ask(None)).await;
     }
 
-    /// Something came down that was not read.
+    /// Waits until an unread push has arrived.
     pub(super) async fn arrived(&mut self) {
         soon(self.line().arrived()).await;
     }
@@ -345,7 +351,7 @@ fn text(content: &Content) -> Option<String> {
     content.value().get("text")?.as_text().map(str::to_owned)
 }
 
-/// A content with this text, as it is sent.
+/// Returns a content with this text, as it is sent.
 pub(super) fn content(words: &str) -> Content {
     Content::text(words, &Limits::default()).expect("a small content")
 }

@@ -1,4 +1,4 @@
-//! What a client makes of what comes down.
+//! How a client processes pushes.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::crossing::line::{Ended, Item, Line};
 use crate::transport_suite::peer::soon;
 
 impl User {
-    /// Looks at what comes down until `done`. Gives whether it came to that: if not, something is missing.
+    /// Reads pushes until `done`. Returns false at the time-out: then something is missing.
     pub(in crate::crossing) async fn read_until(&mut self, done: impl Fn(&Self) -> bool) -> bool {
         let reading = async {
             while !done(self) {
@@ -20,19 +20,20 @@ impl User {
         tokio::time::timeout(PATIENCE, reading).await.is_ok()
     }
 
-    /// The same until somebody's words are there.
+    /// Reads pushes until this text was received.
     pub(in crate::crossing) async fn hear(&mut self, words: &str) -> bool {
         self.read_until(|user| user.heard.contains(words)).await
     }
 
-    /// Until one of these is there.
+    /// Reads pushes until one of these was received.
     pub(in crate::crossing) async fn hear_any(&mut self, actions: &[Action]) {
         self.read_until(|user| actions.iter().any(|action| user.heard.contains(action.words())))
             .await;
     }
 
-    /// Until all the signals among these are there: they may be lost, but there was no reason for it. Polls that go to one
-    /// server and then to another are one: who is not there at the moment misses it.
+    /// Reads pushes until all signals among these were received. They may be lost, but nothing here
+    /// loses them. Polls that alternate between servers may: a signal reaches only subscribers that
+    /// are present.
     pub(in crate::crossing) async fn hear_signals(&mut self, actions: &[Action]) {
         if self.transport.is_polls() && self.route.wanders() {
             return;
@@ -42,19 +43,19 @@ impl User {
         }
     }
 
-    /// Until everything that anybody was told of has come: all events, and the newest state.
+    /// Reads pushes until every event that any witness named, and the newest state, was received.
     pub(in crate::crossing) async fn sync_up(&mut self) {
         self.read_until(|user| user.subscriber.is_whole() && user.subscriber.has_newest_state())
             .await;
     }
 
-    /// Until the room has said how it answers.
+    /// Reads pushes until the room has a status.
     pub(in crate::crossing) async fn begun(&mut self) {
         let room = self.room.clone();
         self.read_until(|user| user.subscriber.is_subscribed(&room)).await;
     }
 
-    /// Until the newest stream position stands for all that was read.
+    /// Reads pushes until the newest stream position covers all that was read.
     pub(in crate::crossing) async fn with_position(&mut self) {
         if !self.transport.is_request_stream() {
             return;
@@ -66,7 +67,7 @@ impl User {
         self.read_until(done).await;
     }
 
-    /// Looks at the next push.
+    /// Processes the next push.
     pub(in crate::crossing) async fn take(&mut self) {
         let item = loop {
             if let Some(item) = self.inbox.pop_front() {
@@ -75,7 +76,7 @@ impl User {
             let position = self.position.as_ref().map(|(position, _)| position.clone());
             match self.line().down(position.as_deref()).await {
                 Ok(items) => self.sort(items),
-                Err(Ended(code)) => panic!("{} was sent away: {code:?}", self.name),
+                Err(Ended(code)) => panic!("{} was disconnected: {code:?}", self.name),
             }
         };
         match item {
@@ -104,13 +105,15 @@ impl User {
             Push::State(update) => self.value(&update),
             Push::Snapshot(part) => part.entries.iter().for_each(|entry| self.value(entry)),
             Push::Room(status) => assert_eq!(status.status, Status::Ok, "nothing was trimmed"),
-            Push::Disconnect(disconnect) => panic!("{} was sent away: {disconnect:?}", self.name),
+            Push::Disconnect(disconnect) => {
+                panic!("{} was disconnected: {disconnect:?}", self.name)
+            }
             Push::Position(_) => {}
         }
     }
 
-    /// From one poll to the next, or in a hurry, this client comes to another server, which may not have heard yet what the
-    /// one before it told of state: it discards what is older, as the protocol wants it.
+    /// From one poll to the next, or in a storm, this client reaches another server, which may not
+    /// have the newest state yet. The client then discards older values, as the protocol requires.
     fn is_lenient(&self) -> bool {
         let hurries = self.hurried || self.transport.is_polls();
         hurries && self.route.wanders() && !self.quiet
@@ -140,9 +143,9 @@ impl User {
         }
     }
 
-    /// What was on a connection that this client left, and the server did not. Only signals are told to the checker: the
-    /// client has no use for the rest. Where it left another server too, that one may have been the last to hear of it, and
-    /// not even signals are. Gives the code of the end.
+    /// Drains a connection that this client left and the server did not, and returns the code of
+    /// its end. Only signals are reported to the checker, since the client drops the rest. With
+    /// several servers, signals are not reported either: the other server may get them later.
     pub(in crate::crossing) async fn look_back(&mut self, mut line: Line) -> Option<u16> {
         let (items, code) = soon(line.drain()).await;
         let mut bye = None;
