@@ -1,20 +1,20 @@
-//! What of all that was not synced has reached the disk.
+//! The choice of unsynced changes that have reached the disk.
 
 use crate::crash::Random;
 
-/// How much of what was not synced is found after the cut.
+/// How much of the unsynced data is found after a cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Arrived {
-    /// All of it, as after a kill of the process alone.
+    /// All of it, as after a kill of the process only.
     All,
     /// None of it.
     Nothing,
-    /// All up to one call, and of that call a part.
+    /// All up to one call, and a part of that call.
     Prefix,
     /// Some calls whole, others not at all: dropped, or overtaken by later ones.
     Some,
-    /// Some sectors of 512 bytes, or pages of 4 KiB, and others not: writes are torn.
+    /// Some sectors of 512 bytes, or pages of 4 KiB: writes are torn.
     Torn,
     /// Names and sizes, and no data.
     Names,
@@ -28,18 +28,18 @@ impl Arrived {
         [Self::All, Self::Nothing, Self::Prefix, Self::Some, Self::Torn, Self::Names, Self::Data];
 }
 
-/// The choices of one cut: the same seed gives the same ones.
+/// The choices of one cut, which follow from the seed.
 #[derive(Debug)]
 pub(super) struct Choice {
     arrived: Arrived,
     random: Random,
-    /// With [`Arrived::Prefix`], the call that was cut.
+    /// With [`Arrived::Prefix`], the last call that arrives.
     last: usize,
-    /// Of 16 parts, how many arrive.
+    /// The number of parts in 16 that arrive.
     share: u64,
-    /// Bytes that arrive together, or not.
+    /// Number of bytes that arrive together or not at all.
     unit: usize,
-    /// Whether names arrive in their order, as a journal has them, or each for itself.
+    /// Whether names arrive in their order, as with a journal, or independently.
     journal: bool,
 }
 
@@ -63,7 +63,7 @@ impl Choice {
         self.random.next() as u8
     }
 
-    /// Whether a file's size arrives with what did not.
+    /// Returns whether a file's size arrives although its data does not.
     pub(super) fn grows(&mut self) -> bool {
         match self.arrived {
             Arrived::Names => true,
@@ -72,7 +72,7 @@ impl Choice {
         }
     }
 
-    /// Whether a change that cannot be torn has arrived.
+    /// Returns whether a change that cannot be torn has arrived.
     pub(super) fn whole(&mut self, index: usize) -> bool {
         match self.arrived {
             Arrived::All | Arrived::Data => true,
@@ -82,12 +82,12 @@ impl Choice {
         }
     }
 
-    /// Whether a change of a size, or a hole, has arrived.
+    /// Returns whether a change of the size, or a hole, has arrived.
     pub(super) fn sized(&mut self, index: usize) -> bool {
         self.arrived == Arrived::Names || self.whole(index)
     }
 
-    /// Which parts of a write of `from` to `until` have arrived.
+    /// Returns the ranges of a write from `from` to `until` that have arrived.
     pub(super) fn parts(&mut self, index: usize, from: usize, until: usize) -> Vec<(usize, usize)> {
         match self.arrived {
             Arrived::Torn => self.torn(from, until),
@@ -117,7 +117,8 @@ impl Choice {
         parts
     }
 
-    /// Whether names arrive in order, and then up to where; `synced` is where the last sync of anything began.
+    /// Returns whether names arrive in order, and up to which index; `synced` is the begin of the
+    /// last sync of any file.
     pub(super) fn names(&mut self, synced: usize, end: usize) -> Names {
         let span = end.saturating_sub(synced) as u64 + 1;
         match self.arrived {
@@ -134,11 +135,11 @@ impl Choice {
     }
 }
 
-/// Which changes of names have arrived.
+/// The changes of names that have arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Names {
     /// Those before this index.
     UpTo(usize),
-    /// Each for itself.
+    /// Each independently.
     Any,
 }

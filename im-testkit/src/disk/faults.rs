@@ -1,14 +1,16 @@
-//! I/O errors: each call to the disk fails once, or from then on, and the sender is told, nothing is lost, and it works again.
+//! I/O errors: each disk call fails once or permanently; the store reports it, loses nothing and
+//! recovers.
 //!
-//! A worker goes through the same steps each time: it opens the store, sends, reads, closes it, and does so again. First
-//! nothing fails, and the calls are counted. Then one call fails in each run: for want of space, by an input or output
-//! error, or in that half is written; once, or until the worker has seen some errors and says that the disk is well again.
+//! A worker runs the same steps each time: it opens the store, sends, reads, closes it, and does so
+//! again. The first run has no fault and counts the calls. Then one call fails in each run: with no
+//! space, with an I/O error, or by writing half; once, or until the worker has seen some errors and
+//! marks the disk as healed.
 //!
-//! What must be true: nobody waits for ever; who sent is told `Full`, `Unavailable` or `Unknown`; after the first two, what
-//! was sent is not there unless it was sent again; what was acknowledged is there once; the store takes writes again, as
-//! it is, or at the worst opened again. That is checked on the folder as it was left, and on what a power cut at the end
-//! would have left of it, where what a failed sync should have kept is gone: so a sync that is tried again and believed
-//! is found out.
+//! The conditions: no call hangs; senders get `Full`, `Unavailable` or `Unknown`; after the first
+//! two, a message is not stored unless it was retried; acked messages are stored once; the store
+//! accepts writes again, as it is or, at worst, reopened. Both the folder as it was left and the
+//! images of a power cut at the end are checked. In those images, data of a failed sync is lost: so
+//! a store that retries a sync and trusts it is detected.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,50 +28,51 @@ use super::worker::{Done, Stage, remove, said, tail};
 use super::{Arrived, Disk, Fault, FaultError};
 use crate::crash::{Line, NEEDS_RESTART, Random, Task, Verdict, Violation};
 
-/// What to do.
+/// The faults of a run, and its workers.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct FaultPlan {
-    /// At most so many faults, spread over all that there are; `None` for all.
+    /// The maximum number of faults, spread over all possible ones; `None` for all.
     pub faults: Option<u32>,
-    /// Which ones, if not all.
+    /// The seed of the choice, if not all.
     pub seed: u64,
-    /// How many workers run at once. 6 by default: mostly they wait for the store to try its disk again.
+    /// Number of concurrent workers. 6 by default: mostly they wait for the store to retry its
+    /// disk.
     pub workers: usize,
 }
 
 impl FaultPlan {
-    /// So many faults, or all, from this seed.
+    /// Returns a plan of so many faults, or all, with this seed.
     pub fn new(faults: Option<u32>, seed: u64) -> Self {
         Self { faults, seed, workers: 6 }
     }
 }
 
-/// What was found.
+/// The counts of a run, and its violations.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct FaultReport {
-    /// Calls that the script makes when nothing fails.
+    /// Number of calls of the script without a fault.
     pub calls: u64,
-    /// Runs with a fault.
+    /// Number of runs with a fault.
     pub runs: u32,
-    /// Of these, how many never came to that call.
+    /// Of these, the ones that never reached that call.
     pub missed: u32,
-    /// Faults met, by the kind of the call and the error.
+    /// Number of faults met, by the kind of the call and the error.
     pub met: BTreeMap<(String, FaultError), u32>,
-    /// Runs in which nobody noticed the fault.
+    /// Number of runs in which no error was reported.
     pub unnoticed: u32,
-    /// Errors of sends, by kind.
+    /// Number of errors of sends, by kind.
     pub reported: BTreeMap<String, u32>,
-    /// Errors of opening, closing and reading, by what it was and the kind.
+    /// Number of errors of opening, closing and reading, by operation and kind.
     pub away: BTreeMap<String, u32>,
-    /// What it took until it worked again: `in-place`, `opened`, `reopened`, `restart`.
+    /// How the store recovered: `in-place`, `opened`, `reopened`, `restart`.
     pub again: BTreeMap<String, u32>,
-    /// Acknowledged sends, each counted in its run.
+    /// Number of acked sends, each counted in its run.
     pub acknowledged: u64,
-    /// How long it took.
+    /// Duration of the run.
     pub took: Duration,
-    /// What must not be, and with which fault.
+    /// The violations, each with its fault.
     pub violations: Vec<(String, Violation)>,
 }
 
@@ -108,13 +111,13 @@ impl fmt::Display for FaultReport {
     }
 }
 
-/// Lets calls fail, and checks the store after each.
+/// Makes calls fail and checks the store after each.
 ///
 /// The arguments are those of [`power::run`](super::power::run).
 ///
 /// # Errors
 ///
-/// If a process cannot be started, or a file not be handled; if the script does not go through when nothing fails, or the
+/// If a process cannot be started, a file access fails, the script fails without a fault, or the
 /// worker writes in ways that the shim does not see.
 pub async fn run(
     plan: &FaultPlan,
@@ -140,10 +143,10 @@ pub async fn run(
     Ok(report)
 }
 
-/// The seed of the script's messages: the same each time.
+/// The seed of the script's messages, the same in each run.
 const SCRIPT: Task = Task::Script { seed: 7 };
 
-/// Goes through the script without a fault, and gives the number of its calls and all faults that make sense.
+/// Runs the script without a fault. Returns the number of its calls and all sensible faults.
 async fn faults<C: Fn(&Path, &Task) -> Command>(
     plan: &FaultPlan,
     stage: &Stage<'_, C>,
@@ -160,7 +163,7 @@ async fn faults<C: Fn(&Path, &Task) -> Command>(
     for record in done.records.iter().filter(|record| record.call > 0) {
         for error in FaultError::ALL {
             let kind = record.act.kind();
-            // Half of a write is the only half there is; and who takes away or reads needs no space.
+            // Half a write applies to writes only; removals and reads need no space.
             let sensible = match error {
                 FaultError::Io => true,
                 FaultError::Short => kind == "write",
@@ -180,7 +183,7 @@ async fn faults<C: Fn(&Path, &Task) -> Command>(
     Ok((calls, faults))
 }
 
-/// Keeps so many, from all parts.
+/// Keeps at most `most` faults, spread evenly.
 fn pick(faults: &mut Vec<Fault>, most: usize, seed: u64) {
     let mut random = Random::new(seed);
     let all = std::mem::take(faults);
@@ -194,11 +197,11 @@ fn pick(faults: &mut Vec<Fault>, most: usize, seed: u64) {
 
 struct Ran {
     fault: Fault,
-    /// The kind of the call that met it.
+    /// The kind of the call that failed.
     met: Option<String>,
     lines: Vec<Line>,
     restart: bool,
-    /// What was looked at last.
+    /// The image that was checked last.
     place: String,
     violations: Vec<Violation>,
 }
@@ -222,7 +225,7 @@ async fn one<C: Fn(&Path, &Task) -> Command>(
     if violations.is_empty() {
         violations.extend(stage.judge(&folder, "well", &reported, false).await?.violations);
     }
-    // The rest is the disk's doing: with what nobody synced gone, or some of it there.
+    // The images of a power cut: without any unsynced data, or with some of it.
     for arrived in [Arrived::Nothing, Arrived::Torn] {
         if violations.is_empty() {
             place = format!("after a power cut, {arrived:?}");
@@ -255,7 +258,7 @@ async fn one<C: Fn(&Path, &Task) -> Command>(
 fn ended_well(done: &Done) -> Vec<Violation> {
     let well = |code: i32| code == 0 || code == i32::from(NEEDS_RESTART);
     match done.status {
-        None => vec![Violation::Wrong("somebody waits for ever".into())],
+        None => vec![Violation::Wrong("a call hangs".into())],
         Some(status) if !status.code().is_some_and(well) => {
             let why = format!("the process ended with {status}: {}", tail(&done.stderr));
             vec![Violation::Wrong(why)]

@@ -1,4 +1,4 @@
-//! One file: what the disk has for certain, and what may have reached it.
+//! One file: its durable content, and the changes that may be on the disk.
 
 use super::arrived::Choice;
 
@@ -9,7 +9,7 @@ pub(super) enum Change {
         offset: usize,
         data: Vec<u8>,
     },
-    /// Zeros, within the size.
+    /// Zeros within the size.
     Zero {
         offset: usize,
         len: usize,
@@ -23,18 +23,18 @@ pub(super) enum Change {
 enum State {
     Open,
     Kept,
-    /// A sync that should have covered it failed: the system takes it for written, so no later sync writes it. It may be
-    /// there or not.
+    /// The sync that should cover it failed: the system takes it for written, so no later sync
+    /// writes it. It may be on the disk or not.
     WillBeLost,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct FileNode {
-    /// What is certain.
+    /// The durable content.
     kept: Vec<u8>,
-    /// What came after that, from the first change that is not certain on.
+    /// The changes after it, from the first one that is not durable on.
     later: Vec<(usize, Change, State)>,
-    /// Whether it was mapped for writing, so that nobody knows what is in it.
+    /// Whether it was mapped for writing, so that its content is unknown.
     pub(super) mapped: bool,
 }
 
@@ -47,7 +47,7 @@ impl FileNode {
         self.later.push((index, change, State::Open));
     }
 
-    /// A sync covered the changes before `begun`.
+    /// Applies a sync that covers the changes before `begun`.
     pub(super) fn sync(&mut self, begun: usize, failed: bool) {
         let state = if failed { State::WillBeLost } else { State::Kept };
         for (index, _, now) in &mut self.later {
@@ -61,14 +61,14 @@ impl FileNode {
         }
     }
 
-    /// What the process sees.
+    /// Returns the content as the process sees it.
     pub(super) fn now(&self) -> Vec<u8> {
         let mut now = self.kept.clone();
         self.later.iter().for_each(|(_, change, _)| change.apply(&mut now));
         now
     }
 
-    /// What might be found.
+    /// Returns a content that may be found after a cut.
     pub(super) fn found(&self, choice: &mut Choice) -> Vec<u8> {
         let mut found = self.kept.clone();
         let grown = choice.grows();
@@ -101,7 +101,7 @@ impl Change {
         }
     }
 
-    /// Applies what `choice` says has arrived.
+    /// Applies the parts of a change that `choice` lets arrive.
     fn apply_some(&self, index: usize, to: &mut Vec<u8>, choice: &mut Choice, grown: bool) {
         let Self::Write { offset, data } = self else {
             if choice.sized(index) {
@@ -113,7 +113,7 @@ impl Change {
         for (from, until) in choice.parts(index, *offset, end) {
             put(to, from, &data[from - offset..until - offset]);
         }
-        // The size may have arrived before what lies within it.
+        // The size may arrive before the data within it.
         if grown && to.len() < end {
             to.resize(end, 0);
         }

@@ -1,54 +1,55 @@
-//! What the shim has recorded.
+//! The log of the shim.
 
 use std::path::PathBuf;
 
-/// One call, in the place in the order where it took effect.
+/// One call, ordered by the time of its effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Which call it was of those that can be made to fail, from 1; 0 for what is no such call.
+    /// The number of the call among those that can be made to fail, from 1; 0 for other records.
     pub call: u64,
-    /// What it did.
+    /// The effect of the call.
     pub act: Act,
 }
 
-/// What a call did. A handle is the number of an opening; descriptors that were duplicated share it. Paths are below the
-/// folder.
+/// The effect of a call. A handle is the number of an open; duplicated descriptors share it. Paths
+/// are relative to the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are named after what they are")]
 pub enum Act {
-    /// Something was opened, perhaps made, perhaps emptied.
+    /// A file was opened, and possibly created or truncated.
     Open { handle: u64, path: PathBuf, made: bool, emptied: bool },
     /// Bytes were written.
     Write { handle: u64, offset: u64, data: Vec<u8> },
-    /// A size was set.
+    /// The size was set.
     Size { handle: u64, len: u64 },
-    /// A file was made at least so long.
+    /// A file was extended to at least this length.
     Grow { handle: u64, len: u64 },
-    /// Zeros were put into a file, within its size.
+    /// Zeros were written into a file, within its size.
     Zero { handle: u64, offset: u64, len: u64 },
-    /// A sync returned. It covers the records before `begun`: what returned before it was called.
+    /// A sync returned. It covers the records before `begun`: the calls that had returned when it
+    /// began.
     Sync { handle: u64, begun: usize, failed: bool },
-    /// A name was given to what had another; `exchanged` if both go on to exist.
+    /// A file got another name; `exchanged` if both names continue to exist.
     Rename { from: PathBuf, to: PathBuf, exchanged: bool },
-    /// A second name was given.
+    /// A file got a second name.
     Link { from: PathBuf, to: PathBuf },
     /// A name was removed, of a file or of a folder.
     Remove { path: PathBuf },
-    /// A folder was made.
+    /// A folder was created.
     Mkdir { path: PathBuf },
-    /// A file was mapped so that writes to memory reach it: what they wrote is not known.
+    /// A file was mapped so that writes to memory reach it: its content is unknown.
     Map { handle: u64 },
-    /// The process said something.
+    /// The process wrote a mark.
     Mark(String),
-    /// A call of this kind was made to fail, or to write half of what it was given (`error` is 0).
+    /// A call of this kind was made to fail, or to write half of its data (`error` is 0).
     Fault { kind: String, error: i32 },
     /// A call that changed nothing.
     Call(String),
 }
 
 impl Act {
-    /// The kind of the call, as a fault names it.
+    /// Returns the kind of the call, as in [`Fault::kind`](super::shim::Fault::kind).
     pub fn kind(&self) -> &str {
         match self {
             Self::Open { .. } => "open",
@@ -67,11 +68,11 @@ impl Act {
     }
 }
 
-/// Reads a log. A last record that was cut off by a kill is left out.
+/// Parses a log. A last record that was cut by a kill is dropped.
 ///
 /// # Errors
 ///
-/// In words, if it is no log of the shim's.
+/// A description, if the bytes are no log of the shim.
 pub fn parse(mut bytes: &[u8]) -> Result<Vec<Record>, String> {
     let mut records = Vec::new();
     while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {

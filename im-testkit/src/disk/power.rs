@@ -1,14 +1,15 @@
-//! Power cuts: what a store shows after the worst that its disk may do with what was not synced.
+//! Power cuts: the state of a store after its disk dropped unsynced writes.
 //!
-//! A worker writes to a store while its calls are recorded. At many points of the record an image of the disk is built, as
-//! a cut at that point could have left it; a judge, a process of its own, opens it with the store, as after a start of
-//! the machine, and compares it with what had been acknowledged by then. Then the next worker goes on from one of the
-//! images, so that cuts meet recoveries too.
+//! A worker writes to a store while its calls are recorded. At many points of the record an image
+//! of the disk is built, as a cut at that point may leave it. A judge, a process of its own, opens
+//! the image with the store, as after a reboot, and compares it with the acks before the cut. The
+//! next worker continues from one of the images, so that cuts meet recoveries, too.
 //!
-//! What must be true: what was acknowledged stands where it was acknowledged, once, with its record, and each room has seqs
-//! 1, 2, 3 … without a gap; no event is there that nobody sent, or with other content; what is sent again under its id is
-//! there once. A store whose [`Durability`](im_core::ports::Durability) is less than `PowerLoss` may have lost what was
-//! acknowledged if it has begun a new generation: that is counted as given up. A store that was closed may do neither.
+//! The conditions: acked messages are stored at their seq, once, with their record, and each room
+//! has seqs 1, 2, 3 … without a gap; no event is stored that was not sent, or with other content; a
+//! retry under the same id is stored once. A store whose [`Durability`](im_core::ports::Durability)
+//! is less than `PowerLoss` may lose acked messages if it begins a new generation: those are
+//! counted as given up. A store that was closed may do neither.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,57 +26,59 @@ use super::worker::{Stage, remove, said, tail};
 use super::{Arrived, Disk, Image, Syncs};
 use crate::crash::{Ends, Line, Model, Random, Task, Verdict, Violation, WriterPlan};
 
-/// What to do.
+/// The cuts of a run, and its workers.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PowerPlan {
-    /// How many cuts.
+    /// Number of cuts.
     pub cuts: u32,
-    /// Where all choices come from, but for what the worker's threads add.
+    /// The seed of all choices, except those of the worker's threads.
     pub seed: u64,
-    /// How many cuts are tried of what one worker did. 20 by default.
+    /// Number of cuts tried on the record of one worker. 20 by default.
     pub each: u32,
-    /// How many workers go on from one another's images before a new store is begun. 6 by default.
+    /// Number of workers that continue from each other's images before a new store begins. 6 by
+    /// default.
     pub chain: u32,
-    /// How much a worker has acknowledged at most before it ends. 320 by default; in every third chain it is ten times as
-    /// much, much of it large, so that stores come to use again what they had written before.
+    /// The maximum number of acks before a worker ends. 320 by default; in every third chain ten
+    /// times as many, with many large messages, so that stores reuse freed space.
     pub most: u64,
-    /// How many judges look at once. 2 by default.
+    /// Number of concurrent judges. 2 by default.
     pub judges: usize,
-    /// What becomes of the store's syncs. Lies show that the test finds something.
+    /// The handling of the store's syncs. Lies show that the test finds missing syncs.
     pub syncs: Syncs,
 }
 
 impl PowerPlan {
-    /// So many cuts, from this seed.
+    /// Returns a plan of so many cuts, with this seed.
     pub fn new(cuts: u32, seed: u64) -> Self {
         Self { cuts, seed, each: 20, chain: 6, most: 320, judges: 2, syncs: Syncs::Recorded }
     }
 }
 
-/// What was found.
+/// The counts of a run, and its violations.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct PowerReport {
-    /// Cuts tried.
+    /// Number of cuts tried.
     pub cuts: u32,
     /// Of these, by what had arrived.
     pub by_arrived: BTreeMap<Arrived, u32>,
-    /// Workers that were recorded.
+    /// Number of workers that were recorded.
     pub workers: u32,
-    /// Calls recorded.
+    /// Number of calls recorded.
     pub records: u64,
-    /// Acknowledged sends, each counted at each cut that came after it.
+    /// Number of acked sends, each counted at each cut after it.
     pub acknowledged: u64,
-    /// Cuts after which a new generation had begun.
+    /// Number of cuts after which a new generation had begun.
     pub new_generations: u32,
-    /// Cuts after which acknowledged sends were gone, and the store said so by a new generation.
+    /// Number of cuts after which acked sends were missing and the store reported it by a new
+    /// generation.
     pub abandoned: u32,
-    /// How long it took.
+    /// Duration of the run.
     pub took: Duration,
-    /// What must not be, and after which cut.
+    /// The violations, each with its cut.
     pub violations: Vec<(String, Violation)>,
-    /// The first of what was given up, and after which cut.
+    /// The first abandoned send, with its cut.
     pub first_abandoned: Option<String>,
 }
 
@@ -84,7 +87,7 @@ impl PowerReport {
         self.violations.iter().filter(|(_, violation)| is(violation)).count()
     }
 
-    /// Cuts that lost something acknowledged, whether the store said so or not.
+    /// Returns the number of cuts that lost an acked send, whether the store reported it or not.
     pub fn losing(&self) -> usize {
         self.abandoned as usize + self.count(|violation| matches!(violation, Violation::Lost(_)))
     }
@@ -114,7 +117,7 @@ impl fmt::Display for PowerReport {
     }
 }
 
-/// One cut: where, and what arrived.
+/// One cut: its index in the record, and what had arrived.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     at: usize,
@@ -122,15 +125,17 @@ struct Cut {
     seed: u64,
 }
 
-/// Cuts the power of workers, and checks the store after each.
+/// Cuts the power of workers and checks the store after each cut.
 ///
-/// `library` is the shim. `work` is a folder for everything; images in which something is wrong stay there. `command`
-/// gives the command of a worker that does a task by [`work`](crate::crash::work) on the store in a folder.
+/// `library` is the shim. `work` is a folder for all files; images with violations stay there.
+/// `command` returns the command of a worker that runs a task by [`work`](crate::crash::work) on
+/// the store in a folder.
 ///
 /// # Errors
 ///
-/// If a process cannot be started, or a file not be handled; if a log cannot be followed. In words that say what to do, if
-/// the worker writes in ways that the shim does not see: a first one is tried out before anything is cut.
+/// If a process cannot be started, a file access fails, or a log cannot be followed; with
+/// instructions, if the worker writes in ways that the shim does not see: a first worker is checked
+/// for that before any cut.
 pub async fn run(
     plan: &PowerPlan,
     library: &Path,
@@ -163,22 +168,22 @@ struct Run<'a, C> {
     stage: Stage<'a, C>,
     random: Random,
     report: PowerReport,
-    /// What the workers said whose work is in the folder.
+    /// The lines of all workers that wrote to the folder.
     reported: String,
-    /// How much a worker has acknowledged at most.
+    /// The maximum number of acks of a worker.
     most: u64,
     /// One in so many messages is large.
     large: u32,
     chains: u32,
-    /// Images kept because something is wrong in them.
+    /// Number of images with violations that were left in place.
     kept: u32,
 }
 
-/// More would fill the disk.
+/// More images would fill the disk.
 const IMAGES_KEPT: u32 = 3;
 
 impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
-    /// Workers one after the other, from an empty folder on.
+    /// Runs workers one after the other, from an empty folder on.
     async fn chain(&mut self) -> io::Result<()> {
         let folder = self.stage.folder("live")?;
         self.reported.clear();
@@ -207,16 +212,16 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
         } else {
             Ends::Abruptly(enough)
         };
-        // Alone, every send is a commit; together they share one.
+        // With one sender, every send is a commit; concurrent ones share a commit.
         plan.large = self.large;
         plan.senders = [1, 4, 32][(self.random.next() % 3) as usize];
         Task::Write(plan)
     }
 
-    /// One worker, and cuts of what it did. Gives the image that the next one goes on from, and what had been said by then;
-    /// none after something went wrong.
+    /// Runs one worker and cuts its record. Returns the image from which the next one continues,
+    /// with the lines before it; `None` after a violation.
     async fn worker(&mut self, folder: &Path) -> io::Result<Option<(Image, String)>> {
-        // What was closed is open again from here on.
+        // From here on the store does not count as closed.
         self.reported.push_str(&format!("{}\n", Line::Ready));
         let mut disk = Disk::load(folder)?;
         let (task, boot) = (self.writes(), self.random.next());
@@ -232,7 +237,7 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
         if !done.status.is_some_and(|status| status.success()) {
             let why = format!("the worker ended with {:?}: {}", done.status, tail(&done.stderr));
             self.report.violations.push((format!("{task:?}"), Violation::Wrong(why)));
-            // What it did until then is looked at as well.
+            // Check what it wrote until then, too.
         }
         if matches!(&task, Task::Write(WriterPlan { ends: Ends::Closed(_), .. })) {
             all_seen(disk.clone(), &done.records, folder)?;
@@ -265,7 +270,7 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
         Ok(goes_on.filter(|_| clean))
     }
 
-    /// Where to cut: anywhere, right after something was acknowledged, and right before a sync.
+    /// Returns the cuts: random ones, right after acks, and right before syncs.
     fn cuts(&mut self, records: &[Record]) -> Vec<Cut> {
         let places = |is: fn(&Act) -> bool, after: usize| -> Vec<usize> {
             let found = records.iter().enumerate().filter(|(_, record)| is(&record.act));
@@ -295,7 +300,7 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
         cuts
     }
 
-    /// Notes a verdict. Says whether all was there.
+    /// Records a verdict. Returns whether no acked send was missing.
     fn note(
         &mut self,
         number: usize,
@@ -340,7 +345,7 @@ impl<C: Fn(&Path, &Task) -> Command> Run<'_, C> {
     }
 }
 
-/// Has an image judged. It stays if something is wrong.
+/// Runs a judge on an image. The image stays if there are violations.
 async fn look<C: Fn(&Path, &Task) -> Command>(
     stage: &Stage<'_, C>,
     number: usize,
@@ -356,7 +361,7 @@ async fn look<C: Fn(&Path, &Task) -> Command>(
     if verdict.violations.is_empty() && verdict.abandoned.is_empty() {
         remove(&folder)?;
     } else {
-        // As it was found, before it was opened.
+        // Keep the image as it was before the store opened it.
         remove(&folder)?;
         image.write(&folder)?;
         std::fs::write(folder.join("told"), reported)?;

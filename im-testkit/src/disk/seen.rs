@@ -1,4 +1,4 @@
-//! Whether the shim sees what a store writes: where it does not, a proof would be of less than the store does.
+//! Checks that the shim sees all writes of a store: otherwise a proof would be incomplete.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,15 @@ use super::log::{Act, Record};
 use super::worker::{Stage, remove, tail};
 use crate::crash::{Ends, Task, WriterPlan};
 
-/// What the first worker has acknowledged before it closes its store.
+/// Number of acks of the first worker before it closes its store.
 const FEW: u64 = 16;
 
-/// Lets a worker write a little and close its store, and compares its folder with what was seen.
+/// Runs a worker that writes a little and closes its store, and compares its folder with the
+/// record.
 ///
 /// # Errors
 ///
-/// If the worker fails, or writes in ways that the shim does not see: what to do about it, in words.
+/// If the worker fails, or writes in ways that the shim does not see: then with instructions.
 pub(super) async fn try_out<C: Fn(&Path, &Task) -> Command>(
     stage: &Stage<'_, C>,
 ) -> io::Result<()> {
@@ -35,13 +36,14 @@ pub(super) async fn try_out<C: Fn(&Path, &Task) -> Command>(
     remove(&folder)
 }
 
-/// A store that writes in ways that the shim does not see would be judged on less than it wrote.
+/// Fails if the folder has content that is not in the record.
 ///
-/// After a close: otherwise the process may have ended between a call and its record.
+/// Only valid after a close: otherwise the process may have ended between a call and its record.
 pub(super) fn all_seen(mut disk: Disk, records: &[Record], folder: &Path) -> io::Result<()> {
     records.iter().for_each(|record| disk.apply(record));
     let mut unseen = disk.unseen(folder)?;
-    // A map beside files that are written to is shared memory, as SQLite's `-shm`; one alone is the database.
+    // A map beside written files is shared memory, such as SQLite's `-shm`; one alone is the
+    // database.
     let writes = records.iter().any(|record| matches!(record.act, Act::Write { .. }));
     unseen.retain(|(_, mapped)| !mapped || !writes);
     if unseen.is_empty() {

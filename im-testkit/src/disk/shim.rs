@@ -1,11 +1,11 @@
-//! Telling the shim what to do.
+//! Instructions to the shim.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A library built from `im-testkit/shim`, and what it is to do in a process.
+/// A library built from `im-testkit/shim`, with its instructions for a process.
 #[derive(Debug, Clone)]
 pub struct Shim {
     library: PathBuf,
@@ -17,45 +17,46 @@ pub struct Shim {
     fault: Option<Fault>,
 }
 
-/// What becomes of the syncs of a process.
+/// The handling of a process's syncs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Syncs {
-    /// They are made.
+    /// Syncs are made.
     Real,
-    /// They are recorded and not made, which is quicker. What was not synced is lost in the image, not on the real disk.
+    /// Syncs are recorded and not made, which is faster. Unsynced data is lost in the image, not on
+    /// the real disk.
     #[default]
     Recorded,
-    /// They say that they were made, and were not: a store that leaves them out.
+    /// Syncs report success and are neither made nor recorded, as in a store without them.
     Lies,
-    /// So does `fsync` alone.
+    /// As [`Syncs::Lies`], for `fsync` only.
     FsyncLies,
-    /// So does `fdatasync` alone.
+    /// As [`Syncs::Lies`], for `fdatasync` only.
     FdatasyncLies,
 }
 
-/// A call that fails.
+/// A call that is made to fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Of which kind: a name as in [`Act::kind`](super::log::Act::kind) or `any`. Syncs are `fsync`, `fdatasync` and
-    /// `sync_file_range`; reads are `read`.
+    /// The kind of the call: a name as in [`Act::kind`](super::log::Act::kind), or `any`. Syncs are
+    /// `fsync`, `fdatasync` and `sync_file_range`; reads are `read`.
     pub kind: String,
-    /// Which of that kind, from 1.
+    /// The number of the call of that kind, from 1.
     pub number: u64,
-    /// How.
+    /// The error.
     pub error: FaultError,
-    /// Whether those after it fail too, until the process writes `heal` to its marks.
+    /// Whether later ones fail, too, until the process writes `heal` to its marks.
     pub on: bool,
 }
 
-/// How a call fails.
+/// The error of a failing call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultError {
-    /// No space is left on the device. Calls that need none go on.
+    /// No space is left on the device. Calls that need none succeed.
     NoSpace,
     /// An input or output error.
     Io,
-    /// Half of what was to be written is written, which is no error: the caller goes on with the rest.
+    /// Half of the data is written, which is no error: the caller continues with the rest.
     Short,
 }
 
@@ -82,11 +83,12 @@ impl fmt::Display for Fault {
 }
 
 impl Shim {
-    /// The shim, for the files below `root`, which must be there. It does nothing but watch.
+    /// Creates the instructions for the files below `root`, which must exist. Without further calls
+    /// the shim only watches.
     ///
     /// # Errors
     ///
-    /// If `library` or `root` is not there.
+    /// If `library` or `root` does not exist.
     pub fn new(library: &Path, root: &Path) -> io::Result<Self> {
         Ok(Self {
             library: library.canonicalize()?,
@@ -99,7 +101,7 @@ impl Shim {
         })
     }
 
-    /// Records to this file, and takes what is written to `marks` as marks.
+    /// Records to this file; writes to `marks` become marks.
     #[must_use]
     pub fn record(mut self, log: &Path, marks: &Path) -> Self {
         self.log = Some(log.to_owned());
@@ -107,28 +109,28 @@ impl Shim {
         self
     }
 
-    /// Lets the process read this file in place of the system's boot id.
+    /// Lets the process read this file instead of the system's boot id.
     #[must_use]
     pub fn boot(mut self, file: &Path) -> Self {
         self.boot = Some(file.to_owned());
         self
     }
 
-    /// What becomes of syncs.
+    /// Sets the handling of syncs.
     #[must_use]
     pub fn syncs(mut self, syncs: Syncs) -> Self {
         self.syncs = syncs;
         self
     }
 
-    /// Lets a call fail.
+    /// Makes a call fail.
     #[must_use]
     pub fn fault(mut self, fault: Fault) -> Self {
         self.fault = Some(fault);
         self
     }
 
-    /// Loads it into a process that is to be started.
+    /// Loads the shim into a process that is to be started.
     pub fn load(&self, into: &mut Command) {
         let syncs = match self.syncs {
             Syncs::Real => "real",

@@ -1,4 +1,4 @@
-//! The rules, each on a log of its own.
+//! The rules of a cut, each on a log of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ fn rename(from: &str, to: &str) -> Act {
     Act::Rename { from: from.into(), to: to.into(), exchanged: false }
 }
 
-/// A file whose name is certain, by handle 1; the first four records.
+/// The first four records: a file with a durable name, open as handle 1.
 fn begun(more: impl IntoIterator<Item = Act>) -> Vec<Act> {
     let start = [make(1, "f"), open(9, ""), sync(9, 2), sync(1, 3)];
     start.into_iter().chain(more).collect()
@@ -106,7 +106,7 @@ fn failed_sync_loses_writes_for_good() {
     assert_eq!(file(&disk, Arrived::Nothing, 1).unwrap(), b"\0b");
 }
 
-/// A rename is one step and is durable once its folder was synced.
+/// A rename is atomic, and durable once its folder was synced.
 #[test]
 fn rename_is_atomic_after_folder_sync() {
     let steps = [write(1, 0, b"old"), sync(1, 5), make(2, "new"), write(2, 0, b"new")];
@@ -119,7 +119,7 @@ fn rename_is_atomic_after_folder_sync() {
     assert_eq!(file(&moved, Arrived::Nothing, 1).unwrap(), b"old");
     let kept = disk_with(vec![sync(2, 8), rename("new", "f"), sync(9, 10)]);
     assert_eq!(file(&kept, Arrived::Nothing, 1).unwrap(), b"new");
-    // Without a sync of the file the name arrives alone.
+    // Without a sync of the file only its name is durable.
     let hollow = disk_with(vec![rename("new", "f")]);
     assert_eq!(file(&hollow, Arrived::Names, 1).unwrap(), b"\0\0\0");
 }
@@ -152,7 +152,11 @@ fn seed_determines_the_image() {
 fn unrecorded_writes_are_detected() {
     let folder = tempfile::tempdir().unwrap();
     let disk = disk(begun([write(1, 0, b"seen")]));
-    assert_eq!(disk.differs(folder.path()).unwrap(), Some("f".into()), "it is not there");
+    assert_eq!(
+        disk.differs(folder.path()).unwrap(),
+        Some("f".into()),
+        "the missing file is reported"
+    );
     std::fs::write(folder.path().join("f"), "seen").unwrap();
     assert_eq!(disk.differs(folder.path()).unwrap(), None);
     std::fs::write(folder.path().join("f"), "Seen").unwrap();

@@ -1,4 +1,4 @@
-//! The folder on its disk, as a log makes it.
+//! The folder on its disk, built from a log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use super::arrived::{Arrived, Choice, Names};
 use super::file::{Change, FileNode};
 use super::log::{Act, Record};
 
-/// The number of a file or folder. The name may change, the number stays.
+/// The number of a file or folder, which stays when its name changes.
 type Id = usize;
 type Name = (Id, OsString);
 
@@ -20,7 +20,7 @@ enum Node {
     File(FileNode),
 }
 
-/// Names that were given and taken in one step.
+/// Names that were added and removed in one step.
 #[derive(Debug, Clone)]
 struct Renaming {
     index: usize,
@@ -28,39 +28,40 @@ struct Renaming {
     kept: bool,
 }
 
-/// A folder on a disk: what is certain, and what may have reached it. See [the module](super) for the rules.
+/// A folder on a disk: its durable state, and the changes that may be on it. See [the
+/// module](super) for the rules.
 #[derive(Debug, Clone)]
 pub struct Disk {
     nodes: Vec<Node>,
     handles: HashMap<u64, Id>,
-    /// As the process sees it.
+    /// Names as the process sees them.
     now: BTreeMap<Name, Id>,
-    /// What is certain.
+    /// The durable names.
     kept: BTreeMap<Name, Id>,
-    /// What came after that.
+    /// The changes of names after that.
     later: Vec<Renaming>,
-    /// How many records were applied.
+    /// Number of records applied.
     end: usize,
-    /// Where the last sync of anything began.
+    /// The begin of the last sync of any file.
     synced: usize,
-    /// What could not be followed.
+    /// Records that could not be followed.
     wrong: Vec<String>,
 }
 
 const ROOT: Id = 0;
 
-/// What is found after a cut: folders first, each with its path below the root; `None` stands for a folder.
+/// The content after a cut: folders first, each with its path below the root; `None` is a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     entries: Vec<(PathBuf, Option<Vec<u8>>)>,
 }
 
 impl Disk {
-    /// A disk that holds what is in this folder, all of it for certain.
+    /// Loads a disk whose durable state is the content of this folder.
     ///
     /// # Errors
     ///
-    /// If it cannot be read.
+    /// If the folder cannot be read.
     pub fn load(root: &Path) -> io::Result<Self> {
         let mut disk = Self {
             nodes: vec![Node::Folder],
@@ -98,23 +99,24 @@ impl Disk {
         self.nodes.len() - 1
     }
 
-    /// How many records it has taken.
+    /// Returns the number of records applied.
     pub fn len(&self) -> usize {
         self.end
     }
 
-    /// Whether it has taken none.
+    /// Returns whether no record was applied.
     pub fn is_empty(&self) -> bool {
         self.end == 0
     }
 
-    /// What could not be followed: names that were not there. A log with such things proves nothing.
+    /// Returns the records that could not be followed, since their names did not exist. Such a log
+    /// proves nothing.
     pub fn not_followed(&self) -> &[String] {
         &self.wrong
     }
 
-    /// The first path under which the folder on the real disk holds something else than what was recorded: the process has
-    /// written to it in a way that the shim does not see. Files that were mapped for writing are passed over.
+    /// Returns the first path whose content on the real disk differs from the record: the process
+    /// wrote in a way that the shim does not see. Files mapped for writing are skipped.
     ///
     /// # Errors
     ///
@@ -124,7 +126,7 @@ impl Disk {
         Ok(unseen.into_iter().find(|(_, mapped)| !mapped).map(|(path, _)| path))
     }
 
-    /// All such paths, and whether they were mapped for writing.
+    /// Returns all such paths, and whether they were mapped for writing.
     ///
     /// # Errors
     ///
@@ -148,7 +150,7 @@ impl Disk {
         Ok(found)
     }
 
-    /// Everything that the process sees, by its path.
+    /// Returns all files and folders that the process sees, by path.
     fn paths(&self) -> BTreeMap<PathBuf, Id> {
         let mut paths = BTreeMap::new();
         let mut folders = vec![(ROOT, PathBuf::new())];
@@ -163,7 +165,7 @@ impl Disk {
         paths
     }
 
-    /// Takes the next record.
+    /// Applies the next record.
     pub fn apply(&mut self, record: &Record) {
         let index = self.end;
         if self.follow(index, &record.act).is_none() {
@@ -271,7 +273,8 @@ impl Disk {
         Some((self.find(path.parent()?)?, path.file_name()?.to_owned()))
     }
 
-    /// What might be found if the power were cut now. The same seed gives the same image.
+    /// Returns a content that may be found if the power is cut now. The same seed returns the same
+    /// image.
     pub fn cut(&self, arrived: Arrived, seed: u64) -> Image {
         let mut choice = Choice::new(arrived, seed, self.synced, self.end);
         let mut names = self.kept.clone();
@@ -304,7 +307,7 @@ impl Disk {
                 Some(Node::File(file)) => entries.push((path, Some(file.found(choice)))),
                 Some(Node::Folder) => {
                     entries.push((path.clone(), None));
-                    // A folder that was moved may have been given to one of its own by names that arrived out of order.
+                    // Names that arrived out of order may put a moved folder below one of its own.
                     if path.components().count() < 32 {
                         self.collect(names, *id, &path, choice, entries);
                     }
@@ -315,7 +318,7 @@ impl Disk {
     }
 }
 
-/// What is in a folder.
+/// Returns the entries of a folder.
 fn below(names: &BTreeMap<Name, Id>, folder: Id) -> impl Iterator<Item = (&OsString, &Id)> {
     let range = names.range((folder, OsString::new())..(folder + 1, OsString::new()));
     range.map(|((_, name), id)| (name, id))
@@ -337,7 +340,7 @@ fn short(act: &Act) -> String {
 }
 
 impl Image {
-    /// Writes it into a folder, which must not be there yet.
+    /// Writes the image into a folder, which must not exist.
     ///
     /// # Errors
     ///
@@ -353,12 +356,12 @@ impl Image {
         Ok(())
     }
 
-    /// A file of it.
+    /// Returns the content of a file.
     pub fn file(&self, path: &Path) -> Option<&[u8]> {
         self.entries.iter().find(|(name, _)| name == path)?.1.as_deref()
     }
 
-    /// The paths in it.
+    /// Returns all paths.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.entries.iter().map(|(path, _)| path.as_path())
     }

@@ -1,4 +1,4 @@
-//! Starting workers and judges below the shim.
+//! Starts workers and judges with the shim.
 
 use std::fs;
 use std::io;
@@ -12,20 +12,20 @@ use super::Shim;
 use super::log::{self, Act, Record};
 use crate::crash::{Task, VERDICT, Verdict, Violation};
 
-/// A process that takes longer hangs.
+/// A process that runs longer than this counts as hanging.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// How worker processes are started, and where they work.
+/// The commands and folders of worker processes.
 pub(super) struct Stage<'a, C> {
     /// The shim's library.
     pub(super) library: &'a Path,
-    /// A folder of the caller's, for everything.
+    /// The caller's folder for all files.
     pub(super) work: &'a Path,
-    /// The command of a worker on the store in a folder, with a task.
+    /// Returns the command of a worker on the store in a folder, with a task.
     pub(super) command: C,
 }
 
-/// What a worker did.
+/// The result of a worker.
 pub(super) struct Done {
     pub(super) records: Vec<Record>,
     pub(super) status: Option<ExitStatus>,
@@ -33,7 +33,7 @@ pub(super) struct Done {
 }
 
 impl<C: Fn(&Path, &Task) -> Command> Stage<'_, C> {
-    /// A folder whose files are watched; the store is in `data` below it.
+    /// Returns a new folder whose files are watched; the store is in `data` below it.
     pub(super) fn folder(&self, name: &str) -> io::Result<PathBuf> {
         let folder = self.work.join(name);
         remove(&folder)?;
@@ -41,14 +41,14 @@ impl<C: Fn(&Path, &Task) -> Command> Stage<'_, C> {
         folder.canonicalize()
     }
 
-    /// A file in place of the system's boot id.
+    /// Returns a file that replaces the system's boot id.
     fn boot(&self, boot: &str) -> io::Result<PathBuf> {
         let path = self.work.join(format!("boot-{boot}"));
         fs::write(&path, format!("{boot}\n"))?;
         Ok(path)
     }
 
-    /// Runs a worker and records what it does. `shim` adds what else it is to do.
+    /// Runs a worker and records its calls. `shim` adds further instructions.
     pub(super) async fn record(
         &self,
         folder: &Path,
@@ -70,7 +70,7 @@ impl<C: Fn(&Path, &Task) -> Command> Stage<'_, C> {
         Ok(Done { records, status, stderr })
     }
 
-    /// Has a judge look at the store in `folder`, after a start of the machine.
+    /// Runs a judge on the store in `folder`, as after a reboot.
     pub(super) async fn judge(
         &self,
         folder: &Path,
@@ -103,7 +103,7 @@ impl<C: Fn(&Path, &Task) -> Command> Stage<'_, C> {
         let mut command = tokio::process::Command::from(command);
         let mut child = command.kill_on_drop(true).spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            // If it has ended already, its status says so.
+            // If the process has ended, its status is reported.
             let _ = stdin.write_all(reported.as_bytes()).await;
         }
         match tokio::time::timeout(LONGEST, child.wait_with_output()).await {
@@ -112,19 +112,19 @@ impl<C: Fn(&Path, &Task) -> Command> Stage<'_, C> {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 Ok((Some(output.status), text(&output.stdout), text(&output.stderr)))
             }
-            // Dropped, it is killed.
+            // Dropping the process kills it.
             Err(_) => Ok((None, String::new(), String::new())),
         }
     }
 }
 
-/// The last lines of what was written to standard error.
+/// Returns the last lines of standard error.
 pub(super) fn tail(stderr: &str) -> String {
     let lines: Vec<_> = stderr.lines().collect();
     lines[lines.len().saturating_sub(8)..].join(" | ")
 }
 
-/// What a worker said before a record.
+/// Returns the lines of a worker before a record.
 pub(super) fn said(records: &[Record]) -> String {
     let marks = records.iter().filter_map(|record| match &record.act {
         Act::Mark(text) => Some(format!("{text}\n")),
@@ -133,7 +133,7 @@ pub(super) fn said(records: &[Record]) -> String {
     marks.collect()
 }
 
-/// Removes a file or a folder, if it is there.
+/// Removes a file or a folder, if it exists.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
