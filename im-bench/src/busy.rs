@@ -1,4 +1,4 @@
-//! Other work beside a run: threads that compute and never wait.
+//! Competing CPU load: threads that compute and never wait.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 
 use crate::replay::log::mix;
 
-/// Numbers that are mixed between two looks at the flag: some tens of microseconds of work.
+/// Iterations between two reads of the flag: some tens of microseconds of work.
 const TURN: u64 = 10_000;
 
-/// Threads of this process that keep cores busy until this is dropped. They end with the process, however it ends.
+/// Threads that keep cores busy until this is dropped. They end with the process, in any case.
 #[derive(Debug)]
 pub(crate) struct Busy {
     stop: Arc<AtomicBool>,
@@ -21,11 +21,11 @@ pub(crate) struct Busy {
 }
 
 impl Busy {
-    /// Starts one thread for each core that is to be busy.
+    /// Starts one thread for each core.
     ///
     /// # Errors
     ///
-    /// The system starts no more threads.
+    /// If the system starts no more threads.
     pub(crate) fn start(cores: u16) -> Result<Self> {
         let mut busy = Self { stop: Arc::default(), turns: Arc::default(), threads: Vec::new() };
         for nth in 0..cores {
@@ -37,7 +37,7 @@ impl Busy {
         Ok(busy)
     }
 
-    /// Turns of work done so far, by all threads.
+    /// Returns the number of turns of all threads so far.
     #[cfg(test)]
     fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
@@ -48,7 +48,7 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // Its work cannot panic.
+            // The thread's work cannot panic.
             let _ended = thread.join();
         }
     }
@@ -76,7 +76,7 @@ mod tests {
         }
         drop(busy);
         let end = turns.load(Ordering::Relaxed);
-        // Both threads are joined, so nobody counts any more, and nobody else holds the counter.
+        // Both threads are joined, so the counter has no other owner.
         assert_eq!((Arc::strong_count(&turns), turns.load(Ordering::Relaxed)), (1, end));
     }
 

@@ -1,4 +1,4 @@
-//! A server as a process of its own, spawned from this very executable.
+//! A server as a process of its own, spawned from this executable.
 
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// How long a server may take to begin or to end before the run is given up. Recovery of a large store takes seconds.
+/// The longest start or end of a server before the run fails. Recovery of a large store takes
+/// seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The one line that a server prints when it can be connected to.
+/// The line that a server prints when it accepts connections.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ready {
-    /// Where it listens.
+    /// The address of the listener.
     pub(crate) listening: SocketAddr,
 }
 
@@ -32,7 +33,7 @@ impl Ready {
 pub(crate) struct Server {
     child: Child,
     pid: u32,
-    /// Where it listens.
+    /// The address of the listener.
     pub(crate) address: SocketAddr,
 }
 
@@ -41,9 +42,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// It does not start; its own words stand on standard error.
+    /// If it does not start; its messages are on standard error.
     pub(crate) async fn start(args: &[String]) -> Result<Self> {
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let program = std::env::current_exe().context("cannot find the path of this executable")?;
         let mut child = Command::new(program)
             .args(args)
             .stdin(Stdio::piped())
@@ -52,30 +53,30 @@ impl Server {
             .spawn()
             .context("cannot start the server process")?;
         let pid = child.id().context("the server process ended at once")?;
-        let stdout = child.stdout.take().context("the server process has no output")?;
+        let stdout = child.stdout.take().context("the server process has no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(PATIENCE, lines.next_line())
             .await
-            .context("the server did not get ready")??;
+            .context("the server did not become ready in time")??;
         let Some(line) = line else {
-            // Its address of a store may hold a password.
+            // The address of a store may hold a password, so print the command only.
             bail!("the server ended before it was ready: `{}`", args.first().map_or("", |a| a))
         };
         let ready: Ready =
-            serde_json::from_str(&line).with_context(|| format!("the server said {line:?}"))?;
+            serde_json::from_str(&line).with_context(|| format!("the server printed {line:?}"))?;
         Ok(Self { child, pid, address: ready.listening })
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Ends it as a crash would: SIGKILL, nothing flushed. Returns at once.
+    /// Kills it by SIGKILL, with nothing flushed. Returns at once.
     ///
     /// # Errors
     ///
-    /// It was gone before, so that nothing was killed.
+    /// If it had ended before.
     pub(crate) fn strike(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("the server had ended by itself before it was killed: {status}");
@@ -83,11 +84,11 @@ impl Server {
         self.child.start_kill().context("cannot kill the server")
     }
 
-    /// Waits until a server that was struck is gone.
+    /// Waits until a killed server has ended.
     ///
     /// # Errors
     ///
-    /// It ended in another way than by the kill.
+    /// If it ended otherwise than by the kill.
     pub(crate) async fn gone(mut self) -> Result<()> {
         use std::os::unix::process::ExitStatusExt as _;
         let status = self.child.wait().await?;
@@ -97,24 +98,25 @@ impl Server {
         }
     }
 
-    /// Ends it in good order, by closing its standard input.
+    /// Stops it cleanly, by closing its standard input.
     ///
     /// # Errors
     ///
-    /// It does not end in time, or ends with an error.
+    /// If it does not end in time, or ends with an error.
     pub(crate) async fn stop(mut self) -> Result<()> {
         drop(self.child.stdin.take());
         let status: ExitStatus = tokio::time::timeout(PATIENCE, self.child.wait())
             .await
-            .context("the server does not end")??;
+            .context("the server did not end in time")??;
         if status.success() { Ok(()) } else { bail!("the server ended with {status}") }
     }
 }
 
-/// Waits until standard input ends, or SIGTERM or Ctrl-C comes: the ways to end a server in good order.
+/// Waits for the end of standard input, SIGTERM or Ctrl-C: the clean ways to stop a server.
 pub(crate) async fn shutdown_signal() -> Result<()> {
     let (ended, end) = tokio::sync::oneshot::channel();
-    // A thread of its own, since a read of standard input cannot be cancelled; it ends with the process.
+    // A thread of its own, since a read of standard input cannot be cancelled; it ends with the
+    // process.
     std::thread::Builder::new().name("stdin".into()).stack_size(64 * 1024).spawn(move || {
         let copied = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         let _ = ended.send(copied);

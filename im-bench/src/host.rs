@@ -1,20 +1,20 @@
-//! What the operating system knows of a process, and the two things that are asked of it: pinning, and more open files.
+//! Facts of the operating system about a process, pinning to a core, and the limit of open files.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Keeps the calling thread, and every thread that it starts later, on one core.
+/// Pins the calling thread, and every thread that it starts later, to one core.
 ///
 /// # Errors
 ///
-/// There is no such core, or this process may not use it.
+/// If the core does not exist or may not be used by this process.
 pub(crate) fn pin_to_core(core: usize) -> Result<()> {
     ensure!(core < libc::CPU_SETSIZE as usize, "there is no core {core}");
     #[allow(unsafe_code, reason = "the standard library cannot pin a thread")]
-    // SAFETY: a cpu_set_t is plain bits, for which zero is a value; the pointer is to a live local of the size given;
-    // 0 stands for the calling thread.
+    // SAFETY: a cpu_set_t is plain bits, for which zero is a value; the pointer is to a live local
+    // of the size given; 0 stands for the calling thread.
     let failed = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(core, &mut set);
@@ -29,11 +29,11 @@ pub(crate) fn pin_to_core(core: usize) -> Result<()> {
     Ok(())
 }
 
-/// Raises the number of files that may be open to at least `needed`.
+/// Raises the limit of open files to at least `needed`.
 ///
 /// # Errors
 ///
-/// The hard limit is lower than that.
+/// If the hard limit is lower.
 pub(crate) fn allow_open_files(needed: u64) -> Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     #[allow(unsafe_code, reason = "the standard library cannot ask for limits")]
@@ -56,13 +56,14 @@ pub(crate) fn allow_open_files(needed: u64) -> Result<()> {
     Ok(())
 }
 
-/// The memory of a process that is in RAM, in bytes.
+/// Returns the resident memory of a process in bytes.
 ///
 /// # Errors
 ///
-/// There is no such process.
+/// If the process does not exist.
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
-    // The roll-up is exact; `status` lags behind by some pages a thread, and is what older kernels have.
+    // The roll-up is exact; `status` is late by some pages a thread, and is the only source on
+    // older kernels.
     let exact = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
         .ok()
         .and_then(|text| kib_line(&text, "Rss:"));
@@ -70,8 +71,8 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
         return Ok(bytes);
     }
     let text = fs::read_to_string(format!("/proc/{pid}/status"))
-        .with_context(|| format!("process {pid} is gone"))?;
-    kib_line(&text, "VmRSS:").with_context(|| format!("process {pid} has no memory"))
+        .with_context(|| format!("process {pid} does not exist"))?;
+    kib_line(&text, "VmRSS:").with_context(|| format!("process {pid} has no `VmRSS`"))
 }
 
 fn kib_line(text: &str, name: &str) -> Option<u64> {
@@ -79,22 +80,24 @@ fn kib_line(text: &str, name: &str) -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// The CPU time that a process has used, kernel time and ended threads included. It counts in steps of 10 ms.
+/// Returns the CPU time of a process, kernel time and ended threads included, in steps of 10 ms.
 ///
 /// # Errors
 ///
-/// There is no such process.
+/// If the process does not exist.
 pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))
-        .with_context(|| format!("process {pid} is gone"))?;
-    let ticks = cpu_ticks(&text).with_context(|| format!("/proc/{pid}/stat has another form"))?;
+        .with_context(|| format!("process {pid} does not exist"))?;
+    let ticks =
+        cpu_ticks(&text).with_context(|| format!("/proc/{pid}/stat has an unknown format"))?;
     #[allow(unsafe_code, reason = "the standard library does not tell the length of a tick")]
     // SAFETY: sysconf takes no pointers.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     Ok(Duration::from_secs_f64(ticks as f64 / per_second.max(1) as f64))
 }
 
-/// `utime` and `stime`: fields 14 and 15 of proc_pid_stat(5). The second field may hold spaces and parentheses.
+/// `utime` and `stime`: fields 14 and 15 of proc_pid_stat(5). The second field may hold spaces and
+/// parentheses.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);

@@ -1,7 +1,8 @@
-//! `im-bench idle`: how much memory does a connection cost that is there and silent?
+//! `im-bench idle`: the memory cost of an idle connection.
 //!
-//! Every connection is authenticated, is in a room of ten, has sent one message and has received at least one. The
-//! server's memory is read before the first and after the last, when all have fallen silent.
+//! Every connection is authenticated, is in a room of ten, has sent one message and has received at
+//! least one. The server's memory is read before the first connection and after the last, when all
+//! are silent.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,13 +22,13 @@ use crate::report::{Progress, thousands, write_json};
 use crate::socket::{Socket, Talker, connect, keep_reading};
 use crate::subject::{Cores, StoreChoice, Subject};
 
-/// What `im-bench idle` is told.
+/// Options of `im-bench idle`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// How many connections.
+    /// Number of connections.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
     connections: u32,
-    /// Where the engine keeps things.
+    /// Store of the engine.
     #[arg(long, default_value = "memory")]
     store: StoreChoice,
     /// Seconds of silence before memory is read.
@@ -43,10 +44,10 @@ pub(crate) struct Options {
 /// Members of one room.
 const GROUP: usize = 10;
 
-/// Rooms that are being filled at the same time.
+/// Rooms that are filled concurrently.
 const FILLING: usize = 16;
 
-/// What one server needed.
+/// The memory of one server.
 #[derive(Debug, Serialize)]
 struct Footprint {
     server: &'static str,
@@ -92,7 +93,7 @@ async fn measure(subject: Subject, options: &Options) -> Result<Footprint> {
     quiet(&server, Duration::from_secs(options.settle)).await?;
     let bytes_after = host::resident_bytes(server.pid())?;
     let lost = held.iter().filter(|connection| connection.is_finished()).count();
-    ensure!(lost == 0, "the server closed {lost} connections that were idle");
+    ensure!(lost == 0, "the server closed {lost} idle connections");
     held.iter().for_each(JoinHandle::abort);
     server.stop().await?;
     let connections = held.len() as u64;
@@ -106,7 +107,7 @@ async fn measure(subject: Subject, options: &Options) -> Result<Footprint> {
     })
 }
 
-/// Waits until the server has done next to nothing for `settle`.
+/// Waits until the server has been nearly idle for `settle`.
 async fn quiet(server: &Server, settle: Duration) -> Result<()> {
     loop {
         let before = host::cpu_time(server.pid())?;
@@ -117,7 +118,7 @@ async fn quiet(server: &Server, settle: Duration) -> Result<()> {
     }
 }
 
-/// Opens all connections, room by room; each is read from as long as its task lives.
+/// Opens all connections, room by room; each is read as long as its task lives.
 async fn fill(
     subject: Subject,
     server: SocketAddr,

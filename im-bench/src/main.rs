@@ -1,16 +1,16 @@
 //! Load, replay and comparison tool of the im engine.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
 //! | `serve`, `naive` | the servers, each run as a process of its own |
-//! | `busy` | other work beside a run |
+//! | `busy` | competing CPU load |
 //! | `child`, `host` | starting, killing and measuring such a process |
-//! | `socket`, `subject`, `report` | what the load scenarios share |
+//! | `socket`, `subject`, `report` | shared by the load scenarios |
 //! | `idle`, `fanout` | the load scenarios |
-//! | `throughput` | acknowledged sends a second, at the in-process API and over WebSocket |
-//! | `attack` | what a bystander notices while strangers send the dearest commands |
-//! | `history` | what an append and a page cost where there is little history, and where there is a lot |
-//! | `frames` | what comes down, frame by frame, seen by peers that repair nothing |
+//! | `throughput` | acked sends a second, at the in-process API and over WebSocket |
+//! | `attack` | the latency of a bystander while attackers send the most expensive commands |
+//! | `history` | the cost of an append and a page with little and with much history |
+//! | `frames` | raw frames, checked by peers that repair nothing |
 //! | `replay` | a chat log through real clients, with cuts and kills, and the proof that nothing was lost |
 
 mod attack;
@@ -34,11 +34,13 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
-/// Gives memory back after a burst, and is faster than the system's where many threads make and free small things.
+/// Returns memory after a burst, and is faster than the system's for many small allocations in
+/// threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Measures and proves: replays chat through a server that is cut and killed, and compares costs with a naive server.
+/// Load, replay and comparison tool: replays chat through a server that is cut and killed, and
+/// compares costs with a naive server.
 #[derive(Debug, Parser)]
 #[command(name = "im-bench", version)]
 struct Arguments {
@@ -48,23 +50,24 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
-    /// A chat log through real clients, with cuts and kills, and the proof that nothing was lost.
+    /// Replay a chat log through real clients, with cuts and kills, and prove that nothing was
+    /// lost.
     Replay(replay::Options),
-    /// What comes down over each transport, frame by frame, seen by peers that repair nothing, with kills.
+    /// Check the raw frames of each transport, with peers that repair nothing, through kills.
     Frames(frames::Options),
-    /// Memory of connections that are there and silent.
+    /// Measure the memory of idle connections.
     Idle(idle::Options),
-    /// One room, many readers: CPU per delivery and latency.
+    /// Measure one room with many subscribers: CPU per delivery and latency.
     Fanout(fanout::Options),
-    /// Acknowledged sends a second at the engine's in-process API, with group commit and without.
+    /// Measure acked sends a second at the engine's in-process API, with group commit and without.
     Throughput(throughput::Options),
-    /// Appends and pages where there is little history, and where there is a lot: what they cost must not grow.
+    /// Measure appends and pages with little and with much history: their cost must not grow.
     History(history::Options),
-    /// What another user notices while strangers send the dearest commands that there are.
+    /// Measure the latency of a bystander while attackers send the most expensive commands.
     Attack(attack::Options),
-    /// Run the engine as a server. The scenarios start it by themselves.
+    /// Run the engine as a server. The scenarios start it themselves.
     Serve(serve::Options),
-    /// Run the naive server. The scenarios start it by themselves.
+    /// Run the naive server. The scenarios start it themselves.
     Naive(naive::Options),
 }
 
@@ -86,7 +89,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// Runs `work` on one core if one is given, and on all of them otherwise.
+/// Runs `work` on one core if one is given, otherwise on all.
 fn on(core: Option<usize>, work: impl Future<Output = Result<()>>) -> Result<()> {
     use tokio::runtime::Builder;
     let mut runtime = match core {

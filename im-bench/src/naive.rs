@@ -1,7 +1,8 @@
-//! The yardstick: what one writes on tokio-tungstenite in an afternoon.
+//! The baseline: a minimal chat server on tokio-tungstenite.
 //!
-//! A channel per connection, 4 KiB read buffers; what is received goes to everyone in the room, which is the first
-//! segment of the URL's path. Nothing is stored, sequenced, deduplicated or acknowledged.
+//! A channel per connection, 4 KiB read buffers. Each message is sent to every connection of the
+//! room, which is the first segment of the URL's path. Nothing is stored, sequenced, deduplicated
+//! or acked.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,20 +21,20 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::child::{Ready, shutdown_signal};
 
-/// What `im-bench naive` is told.
+/// Options of `im-bench naive`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Where to listen; port 0 takes a free one.
+    /// Address of the listener; port 0 selects a free port.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Stay on this core.
+    /// Pin to this core.
     #[arg(long)]
     pub(crate) cpu: Option<usize>,
 }
 
 type Member = (u64, UnboundedSender<Message>);
 
-/// Who is connected, by room.
+/// The connections of each room.
 #[derive(Default)]
 struct Rooms {
     members: Mutex<HashMap<String, Vec<Member>>>,
@@ -59,13 +60,13 @@ impl Rooms {
 
     fn broadcast(&self, room: &str, message: &Message) {
         for (_, outbox) in self.members.lock().get(room).into_iter().flatten() {
-            // A connection that has just ended no longer listens.
+            // The receiver is dropped when a connection has just ended.
             let _ = outbox.send(message.clone());
         }
     }
 }
 
-/// Serves until standard input ends, or SIGTERM or Ctrl-C comes.
+/// Serves until the end of standard input, SIGTERM or Ctrl-C.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let listener = TcpListener::bind(options.listen)
         .await

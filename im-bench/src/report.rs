@@ -1,4 +1,4 @@
-//! What a run says at its end, for people and for programs; and how far it is, meanwhile.
+//! Reports of a run for people and programs, and its progress.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use serde::Serialize;
 ///
 /// # Errors
 ///
-/// The file cannot be written.
+/// If the file cannot be written.
 pub(crate) fn write_json(path: &Path, report: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(report)?;
     if path == Path::new("-") {
@@ -22,7 +22,7 @@ pub(crate) fn write_json(path: &Path, report: &impl Serialize) -> Result<()> {
     fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))
 }
 
-/// The middle one of some figures; the mean of the two middle ones of an even number.
+/// Returns the median of some figures.
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_unstable_by(f64::total_cmp);
     match (figures.len(), figures.len() / 2) {
@@ -32,7 +32,7 @@ pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     }
 }
 
-/// A number with its thousands apart: `123,590`.
+/// Formats a number with separated thousands: `123,590`.
 pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -45,7 +45,7 @@ pub(crate) fn thousands(n: u64) -> String {
     text
 }
 
-/// How far a run is: a bar on a terminal, a line now and then elsewhere.
+/// The progress of a run: a bar on a terminal, otherwise a line at intervals.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -55,11 +55,11 @@ pub(crate) struct Progress {
     told: Instant,
 }
 
-/// How often a plain line is printed.
+/// The interval of plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 impl Progress {
-    /// Begins at 0 of `total`.
+    /// Starts at 0 of `total`.
     pub(crate) fn new(what: &'static str, total: u64) -> Self {
         let bar =
             ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
@@ -73,7 +73,7 @@ impl Progress {
         Self { bar, plain, what, total, told: Instant::now() }
     }
 
-    /// It stands at `done` now.
+    /// Shows the progress `done`.
     pub(crate) fn at(&mut self, done: u64) {
         self.bar.set_position(done);
         if self.plain && self.told.elapsed() >= PLAIN_EVERY {
@@ -87,7 +87,7 @@ impl Progress {
         if self.plain { eprintln!("{line}") } else { self.bar.println(line) }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn done(self) {
         self.bar.finish_and_clear();
     }

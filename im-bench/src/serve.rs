@@ -1,6 +1,7 @@
-//! `im-bench serve`: the engine behind all its transports, as a process to measure and to kill.
+//! `im-bench serve`: the engine with all its transports, as a process to measure and to kill.
 //!
-//! They are mounted at [`EDGE`]. Anywhere else there is WebSocket alone, with nothing before it, for the load scenarios.
+//! The transports are mounted at [`EDGE`]. Every other path is a plain WebSocket, for the load
+//! scenarios.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,57 +24,57 @@ use tower_service::Service;
 
 use crate::child::{Ready, shutdown_signal};
 
-/// What `im-bench serve` is told.
+/// Options of `im-bench serve`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Where to listen; port 0 takes a free one.
+    /// Address of the listener; port 0 selects a free port.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Where to keep things: memory, sled:PATH, sqlite:PATH, postgres://…, mysql://….
+    /// Store: memory, sled:PATH, sqlite:PATH, postgres://…, mysql://….
     #[arg(long, default_value = "memory")]
     store: StoreAddress,
-    /// Appends in one commit; the store's and the engine's own defaults without it.
+    /// Appends in one commit; by default the store's and the engine's own defaults.
     #[arg(long)]
     batch: Option<usize>,
-    /// Hold users to the default rate of commands. Without it they are as fast as they like.
+    /// Apply the default rate limit. Without it, users are not limited.
     #[arg(long)]
     limited: bool,
-    /// Stay on this core.
+    /// Pin to this core.
     #[arg(long)]
     pub(crate) cpu: Option<usize>,
 }
 
-/// Where all transports are.
+/// The path of all transports.
 pub(crate) const EDGE: &str = "/im";
 
-/// How long connections may take to end.
+/// The longest time for connections to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// The command line of a server that keeps what it keeps there.
+/// Returns the command line of a server on this store.
 pub(crate) fn arguments(store: &StoreAddress) -> Vec<String> {
     ["serve", "--store", &store.reveal()].map(str::to_owned).to_vec()
 }
 
-/// The same with so many appends in one commit.
+/// As [`arguments`], with so many appends in one commit.
 pub(crate) fn batched(store: &StoreAddress, batch: usize) -> Vec<String> {
     let mut arguments = arguments(store);
     arguments.extend(["--batch".to_owned(), batch.to_string()]);
     arguments
 }
 
-/// The same with the default rate of commands.
+/// As [`arguments`], with the default rate limit.
 pub(crate) fn limited(store: &StoreAddress) -> Vec<String> {
     let mut arguments = arguments(store);
     arguments.push("--limited".to_owned());
     arguments
 }
 
-/// Serves until standard input ends, or SIGTERM or Ctrl-C comes. Everyone is who they say they are.
+/// Serves until the end of standard input, SIGTERM or Ctrl-C. Users are not authenticated.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let (mut tuning, mut config) = (Tuning::default(), EngineConfig::default());
     config = config.max_connections_per_address(usize::MAX);
     if let Some(batch) = options.batch {
-        // An append shard sends what has queued in one call, which a store never takes apart.
+        // A shard sends its queue in one call, which a store never splits.
         (tuning, config) = (tuning.max_batch(batch), config.append_batch(batch));
     }
     im_http::raise_file_limit();
@@ -93,9 +94,9 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     Ready::announce(listener.local_addr()?)?;
     let stop = async {
         if let Err(error) = shutdown_signal().await {
-            tracing::error!(%error, "cannot be told to stop, so it stops now");
+            tracing::error!(%error, "stopping: the shutdown signal cannot be awaited");
         }
-        // Streams and polls that are held end by it; the listener waits for them.
+        // Open streams and held polls end with the drain; the listener waits for them.
         engine.drain(DRAIN).await;
     };
     listener.serve_until(served.clone(), stop).await?;
@@ -104,7 +105,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// Everything behind one port.
+/// All services behind one port.
 #[derive(Clone)]
 struct Served {
     ws: WebSocket,
@@ -134,7 +135,7 @@ where
     type Future = Answering;
 
     fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Both always are.
+        // Both services are always ready.
         Poll::Ready(Ok(()))
     }
 

@@ -22,11 +22,11 @@ const PER_SOURCE: usize = 20_000;
 /// A WebSocket over plain TCP.
 pub(crate) type Socket = WebSocketStream<TcpStream>;
 
-/// Connects; `nth` says which of this run's connections it is, and thereby which loopback address it comes from.
+/// Connects. `nth` is the number of the connection in this run and selects its loopback address.
 ///
 /// # Errors
 ///
-/// The server is not there or does not take it.
+/// If the server does not accept the connection.
 pub(crate) async fn connect(
     server: SocketAddr,
     path: &str,
@@ -53,7 +53,7 @@ pub(crate) async fn connect(
     Ok(socket)
 }
 
-/// Reads until the connection ends, so that the server's pings are answered. What comes is dropped.
+/// Reads until the connection ends, so that pings are answered. Drops all messages.
 pub(crate) async fn keep_reading(mut socket: Socket) -> Result<()> {
     while let Some(message) = socket.next().await {
         message?;
@@ -61,28 +61,28 @@ pub(crate) async fn keep_reading(mut socket: Socket) -> Result<()> {
     bail!("the server closed an idle connection")
 }
 
-/// A connection that speaks the engine's protocol, one command at a time.
+/// A connection that speaks the protocol, one command at a time.
 #[derive(Debug)]
 pub(crate) struct Talker {
     socket: Socket,
     encoding: Encoding,
     last: u64,
     limits: Limits,
-    /// Events that have been pushed so far.
+    /// Number of events received so far.
     pub(crate) events: u64,
 }
 
 impl Talker {
-    /// Connects and says who it is, in JSON.
+    /// Connects and sends `hello` in JSON.
     ///
     /// # Errors
     ///
-    /// The server is not there or refuses.
+    /// If the server does not accept the connection or refuses `hello`.
     pub(crate) async fn open(server: SocketAddr, user: &UserId, nth: usize) -> Result<Self> {
         Self::open_in(Encoding::Json, server, user, nth).await
     }
 
-    /// Connects and says who it is, in this encoding.
+    /// Connects and sends `hello` in this encoding.
     ///
     /// # Errors
     ///
@@ -107,11 +107,11 @@ impl Talker {
         Ok(talker)
     }
 
-    /// Sends a command and waits for its reply, whose fields it returns.
+    /// Sends a command, waits for its reply and returns its fields.
     ///
     /// # Errors
     ///
-    /// The command was refused, or the connection ended.
+    /// If the command is refused or the connection ends.
     pub(crate) async fn call(&mut self, body: CommandBody) -> Result<Value> {
         let name = body.name();
         let id = self.post(body).await?;
@@ -132,7 +132,7 @@ impl Talker {
     ///
     /// # Errors
     ///
-    /// The connection ended.
+    /// If the connection ends.
     pub(crate) async fn post(&mut self, body: CommandBody) -> Result<CommandId> {
         self.last += 1;
         let id = CommandId(self.last);
@@ -145,11 +145,11 @@ impl Talker {
         Ok(id)
     }
 
-    /// Waits until at least one event has been pushed.
+    /// Waits until at least one event was received.
     ///
     /// # Errors
     ///
-    /// The connection ended.
+    /// If the connection ends.
     pub(crate) async fn until_an_event(&mut self) -> Result<()> {
         while self.events == 0 {
             self.receive().await?;
@@ -176,7 +176,7 @@ impl Talker {
         }
     }
 
-    /// The socket below, for what needs no protocol any more.
+    /// Returns the socket, for raw use.
     pub(crate) fn into_socket(self) -> Socket {
         self.socket
     }

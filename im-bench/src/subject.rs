@@ -1,4 +1,4 @@
-//! What is measured: the engine on one of its stores, or the naive server.
+//! The subjects of a measurement: the engine on one of its stores, or the naive server.
 
 use std::fmt;
 use std::path::Path;
@@ -10,22 +10,22 @@ use serde::Serialize;
 
 use crate::child::Server;
 
-/// Where the engine keeps things: at an address, which must be empty, or in a folder of the run's own.
+/// The store of the engine: at an address, which must be empty, or in a folder of the run's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoreChoice(StoreName);
 
 impl StoreChoice {
-    /// The address, where `folder` is the run's own.
+    /// Returns the address; `folder` is the run's own.
     pub(crate) fn address(&self, folder: &Path) -> StoreAddress {
         self.0.within(folder)
     }
 
-    /// Whether what it keeps survives the server.
+    /// Returns whether its data survives the server.
     pub(crate) fn is_durable(&self) -> bool {
         self.0.is_durable()
     }
 
-    /// Its kind.
+    /// Returns its kind.
     pub(crate) fn kind(&self) -> &'static str {
         self.0.kind()
     }
@@ -40,7 +40,7 @@ impl FromStr for StoreChoice {
 }
 
 impl fmt::Display for StoreChoice {
-    /// Its kind.
+    /// Writes its kind.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())
     }
@@ -57,12 +57,12 @@ impl Serialize for StoreChoice {
 pub(crate) enum Subject {
     /// The engine, on a store of this kind.
     Engine(&'static str),
-    /// The yardstick.
+    /// The baseline.
     Naive,
 }
 
 impl Subject {
-    /// Its name in reports.
+    /// Returns its name in reports.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Engine("memory") => "engine (memory)",
@@ -73,11 +73,11 @@ impl Subject {
         }
     }
 
-    /// Starts it on a core. `data` is a folder of its own for what it keeps, if `store` needs one.
+    /// Starts it on a core. `data` is a folder of its own for the store, if `store` needs one.
     ///
     /// # Errors
     ///
-    /// It does not start.
+    /// If it does not start.
     pub(crate) async fn start(
         self,
         store: &StoreChoice,
@@ -95,27 +95,27 @@ impl Subject {
     }
 }
 
-/// Where server and generator run in the load scenarios.
+/// The cores of server and generator in the load scenarios.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Cores {
-    /// The core that the server stays on.
+    /// Core of the server.
     #[arg(long, default_value_t = 0)]
     server_core: usize,
-    /// The core that the load generator stays on.
+    /// Core of the load generator.
     #[arg(long, default_value_t = 1)]
     generator_core: usize,
-    /// Let both run anywhere: for machines with one core. The figures then say little.
+    /// Let both run on any core, for machines with one core. The figures are then unreliable.
     #[arg(long)]
     no_pinning: bool,
 }
 
 impl Cores {
-    /// The server's core, if it is to be pinned.
+    /// Returns the server's core, if it is pinned.
     pub(crate) fn server(&self) -> Option<usize> {
         (!self.no_pinning).then_some(self.server_core)
     }
 
-    /// The generator's core, if it is to be pinned.
+    /// Returns the generator's core, if it is pinned.
     pub(crate) fn generator(&self) -> Option<usize> {
         (!self.no_pinning).then_some(self.generator_core)
     }

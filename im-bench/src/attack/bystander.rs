@@ -21,13 +21,13 @@ use tokio_tungstenite::tungstenite::Message;
 use super::At;
 use crate::socket::{Socket, Talker};
 
-/// How long the last acknowledgements are waited for.
+/// The longest wait for the last acks.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A user who sends at a steady pace, whatever the answers do. It has a thread of its own, so that what the attackers do in this
-/// process is not measured.
+/// A user that sends at a fixed rate, whatever the answers. It has a thread of its own, so that the
+/// attackers in this process do not affect the measurement.
 pub(super) struct Bystander {
-    /// Ends its thread when it is dropped.
+    /// Ends its thread when dropped.
     _thread: oneshot::Sender<()>,
     shared: Arc<Shared>,
     sending: JoinHandle<Result<u64>>,
@@ -35,18 +35,18 @@ pub(super) struct Bystander {
 }
 
 struct Shared {
-    /// When each send was due that has no answer yet.
+    /// The due time of each send without an answer.
     due: Mutex<HashMap<u64, Instant>>,
     times: Mutex<Histogram<u64>>,
     ended: tokio::sync::Notify,
 }
 
 impl Bystander {
-    /// Connects, makes a room, and begins to send.
+    /// Connects, creates a room and starts to send.
     ///
     /// # Errors
     ///
-    /// The server is not there or refuses.
+    /// If the server does not accept the connection or refuses a command.
     pub(super) async fn begin(server: At, every: Duration) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let own = runtime.handle().clone();
@@ -64,7 +64,7 @@ impl Bystander {
         Ok(Self { _thread: thread, shared, sending, reading })
     }
 
-    /// The times so far, in microseconds; they begin anew.
+    /// Returns the latencies so far in microseconds, and resets them.
     pub(super) fn take(&self) -> Histogram<u64> {
         let mut times = self.shared.times.lock();
         let taken = times.clone();
@@ -72,11 +72,11 @@ impl Bystander {
         taken
     }
 
-    /// Sends no more, and waits for what has no answer yet.
+    /// Stops sending and waits for the open answers.
     ///
     /// # Errors
     ///
-    /// A send was refused, or is never answered.
+    /// If a send is refused or never answered.
     pub(super) async fn end(self) -> Result<Histogram<u64>> {
         self.shared.ended.notify_one();
         self.sending.await??;
@@ -88,7 +88,7 @@ impl Bystander {
         tokio::select! {
             read = self.reading => { read??; bail!("the server closed the bystander's connection") }
             answered = tokio::time::timeout(PATIENCE, answered) => {
-                answered.context("sends of the bystander are never answered")?;
+                answered.context("sends of the bystander were not answered in time")?;
             }
         }
         Ok(self.shared.times.lock().clone())
@@ -126,7 +126,7 @@ async fn send(
             content: Map::from_iter([("text", "Does anybody hear me?")]).into(),
         };
         let frame = wire::encode(&Command { id, body }.to_value(), Encoding::MsgPack);
-        sink.send(Message::Binary(frame)).await.context("the bystander cannot send")?;
+        sink.send(Message::Binary(frame)).await.context("the bystander's send failed")?;
     }
     Ok(u64::from(u32::MAX))
 }

@@ -1,4 +1,5 @@
-//! Users who make rooms of many members as fast as they may: the dearest command, since each member is a row of its own.
+//! Attackers that create rooms with many members at the highest allowed rate: the most expensive
+//! command, since each member is a row.
 
 use std::time::{Duration, Instant};
 
@@ -12,31 +13,31 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{At, Setup};
 use crate::socket::{Socket, Talker};
 
-/// What `im-bench attack create` is told.
+/// Options of `im-bench attack create`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Options {
     /// Members of each room.
     #[arg(long, default_value_t = 256)]
     members: u32,
-    /// Commands that each attacker has on the way.
+    /// Commands in flight of each attacker.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     window: u32,
 }
 
-/// How often each attacker has to get a room, since the limit is not to lock anybody out.
+/// The interval in which each attacker must get a room: the limit must not lock a user out.
 const ONE_ROOM: Duration = Duration::from_secs(10);
 
-/// What one attacker got.
+/// The counts of one attacker.
 #[derive(Debug, Default)]
 struct Got {
     rooms: u64,
-    /// Refused for coming too fast.
+    /// Refusals with 4200.
     slowed: u64,
-    /// Connections that were ended for it.
+    /// Connections that were closed for the flood.
     closed: u64,
 }
 
-/// Attacks until then.
+/// Attacks until `until`.
 pub(super) async fn run(
     options: &Options,
     setup: &Setup,
@@ -71,7 +72,7 @@ async fn attack(options: Options, server: At, nth: u32, until: Instant) -> Resul
     while Instant::now() < until {
         let talker = Talker::open_in(Encoding::MsgPack, server, &user, nth as usize + 1).await;
         let Ok(talker) = talker else {
-            // `hello` counts against the rate as well.
+            // `hello` counts against the rate, too.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -84,17 +85,17 @@ async fn attack(options: Options, server: At, nth: u32, until: Instant) -> Resul
     Ok(got)
 }
 
-/// A `create` that is made once: what attackers do is not to take the time of the server that they attack.
+/// A `create` that is encoded once: the attackers must not use the CPU time of the attacked server.
 struct Frame {
     bytes: Vec<u8>,
-    /// Where the digits of the room are, and where the command's id is.
+    /// The offsets of the room's digits and of the command id.
     room: usize,
     id: usize,
 }
 
 /// Command ids from here on are five bytes of MessagePack.
 const FIRST_ID: u32 = 1 << 16;
-/// What stands where the room's digits are to be.
+/// The placeholder of the room's digits.
 const DIGITS: &str = "9999999999999999";
 
 impl Frame {
@@ -111,7 +112,7 @@ impl Frame {
         Ok(Self { room, id, bytes })
     }
 
-    /// The attacker's next one.
+    /// Returns the next frame of the attacker.
     fn of(&self, attacker: u32, next: u32) -> Bytes {
         let mut bytes = self.bytes.clone();
         let digits = format!("{attacker:06}{next:010}");
@@ -130,7 +131,7 @@ struct Attacker<'a> {
 }
 
 impl Attacker<'_> {
-    /// Goes on until then. Returns whether the connection is still open.
+    /// Attacks until `until`. Returns whether the connection is still open.
     async fn storm(&mut self, options: &Options, got: &mut Got, until: Instant) -> Result<bool> {
         while Instant::now() < until {
             while self.under_way < options.window {
@@ -152,7 +153,7 @@ impl Attacker<'_> {
     async fn post(&mut self) -> Result<()> {
         self.next += 1;
         let frame = self.frame.of(self.nth, self.next);
-        self.socket.send(Message::Binary(frame)).await.context("cannot send")?;
+        self.socket.send(Message::Binary(frame)).await.context("sending failed")?;
         self.under_way += 1;
         Ok(())
     }

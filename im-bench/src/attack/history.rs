@@ -1,7 +1,9 @@
-//! Users who ask for page after page of control characters, which JSON writes with six characters each, and read nothing.
+//! Attackers that request pages of control characters, six characters each in JSON, and read no
+//! answer.
 //!
-//! A room holds ten messages of 32 KB. Each attacker asks by POST, or over WebSocket, with 64 commands to a message. The memory
-//! of the server is sampled every 10 ms. With `--read` the attackers read, and their pages are counted.
+//! A room holds ten messages of 32 KB. Each attacker sends 64 commands in a message, by POST or
+//! over WebSocket. The memory of the server is sampled every 10 ms. With `--read` the attackers
+//! read, and their pages are counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,16 +26,16 @@ use crate::host;
 use crate::serve::EDGE;
 use crate::socket::Talker;
 
-/// What `im-bench attack history` is told.
+/// Options of `im-bench attack history`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Options {
-    /// How attackers ask.
+    /// The transport of the attackers.
     #[arg(long, value_enum, default_value_t = Over::Post)]
     over: Over,
     /// Connections of each attacker.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
-    /// Attackers read what they asked for.
+    /// Let attackers read the pages.
     #[arg(long)]
     read: bool,
 }
@@ -48,22 +50,22 @@ enum Over {
 
 /// Commands in one message.
 const BATCH: u64 = 64;
-/// Messages in the room, and characters of each.
+/// Messages in the room; below, the characters of each.
 const MESSAGES: usize = 10;
 const CHARACTERS: usize = 32_000;
-/// How far the server's memory may grow.
+/// The maximum growth of the server's memory in bytes.
 const MOST_GROWTH: u64 = 512 << 20;
-/// Pages a second that attackers who read are due, together.
+/// The minimum pages a second for all reading attackers together.
 const LEAST_PAGES: u64 = 50;
-/// Bytes of a page.
+/// The maximum bytes of a page.
 const MOST_PAGE: usize = 256 * 1024;
-/// What a frame begins with in JSON, and what only a page with something in it has.
+/// The start of a frame in JSON, and the start of a non-empty list of events.
 const FRAME: &str = "{\"t\":\"";
 const EVENTS: &str = "\"events\":[{";
-/// Time between two samples of the server's memory.
+/// The interval of the memory samples.
 const SAMPLE: Duration = Duration::from_millis(10);
 
-/// What attackers got.
+/// The counts of all attackers.
 #[derive(Debug, Default)]
 struct Got {
     pages: AtomicU64,
@@ -74,7 +76,7 @@ struct Got {
     ended: AtomicU64,
 }
 
-/// Attacks until then.
+/// Attacks until `until`.
 pub(super) async fn run(
     options: &Options,
     setup: &Setup,
@@ -134,7 +136,7 @@ fn report(
     Ok(faults)
 }
 
-/// The most memory that the server had until it is over.
+/// Returns the highest memory of the server, in bytes, until `over` is set.
 async fn watch(pid: u32, over: Arc<AtomicBool>) -> Result<u64> {
     let mut most = 0;
     while !over.load(Ordering::Relaxed) {
@@ -182,7 +184,7 @@ async fn attack(options: &Options, at: At, user: &UserId, nth: usize, got: &Got)
             Over::Post => by_post(options, at, user, &asking, got).await,
             Over::Ws => over_ws(options, at, user, nth, &asking, got).await,
         };
-        // The server may end them as it likes; they come again.
+        // The server may disconnect attackers; they reconnect.
         if let Err(error) = ended {
             tracing::debug!(%error, "an attacker was ended");
         }
@@ -203,14 +205,14 @@ async fn by_post(
     let mut client = Client::connect(at).await?;
     let hello = json!({"t": "hello", "id": 1, "v": 1, "user": user.as_str()}).to_string();
     let answer = client.ask(&head, std::slice::from_ref(&json), hello.as_bytes()).await?.json();
-    let text = |name: &str| answer[0][name].as_str().context("no session was opened");
+    let text = |name: &str| answer[0][name].as_str().context("the reply to `hello` has no session");
     let session = ("im-session", format!("{} {}", text("session")?, text("secret")?));
     let headers = [json, session];
     loop {
         if options.read {
             let answer = client.ask(&head, &headers, asking).await?;
             ensure!(answer.status == 200, "status {}", answer.status);
-            // A list of frames, none of which holds another one.
+            // A batch of frames, none of which contains another.
             let text = std::str::from_utf8(&answer.body)?;
             let begins = text.match_indices(FRAME).map(|(at, _)| at);
             let ends = begins.clone().skip(1).chain([text.len()]);

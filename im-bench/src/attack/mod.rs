@@ -1,14 +1,15 @@
-//! `im-bench attack`: what another user notices while strangers send the dearest commands that there are.
+//! `im-bench attack`: the latency of a bystander while attackers send the most expensive commands.
 //!
-//! A server runs as a process of its own, with the default rate limit and without quotas. A bystander sends a short message to a
-//! room of its own at a steady pace, first alone and then beside the attackers. The measure is the 99th percentile of its
-//! acknowledgements, each counted from the moment at which the send was due, so that a pause of the server counts in full.
+//! A server runs as a process of its own, with the default rate limit and without quotas. A
+//! bystander sends a short message to a room of its own at a fixed rate, first alone and then
+//! beside the attackers. The measure is the 99th percentile of its acks, each counted from the due
+//! time of the send, so that a pause of the server counts in full.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `bystander` | the user whose sends are timed |
-//! | `create` | users who make rooms of many members as fast as they may |
-//! | `history` | users who ask for large pages and read nothing; here there is no limit of rates |
+//! | `create` | attackers that create rooms with many members at the highest rate |
+//! | `history` | attackers that request large pages and read none; without a rate limit |
 
 mod bystander;
 mod create;
@@ -27,7 +28,7 @@ use crate::{host, serve};
 
 use bystander::Bystander;
 
-/// What `im-bench attack` is told.
+/// Options of `im-bench attack`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -36,20 +37,20 @@ pub(crate) struct Options {
     ground: Setup,
 }
 
-/// What all attacks are told.
+/// Options of all attacks.
 #[derive(Debug, Clone, clap::Args)]
 struct Setup {
-    /// Where to keep things: memory; sled or sqlite, in a temporary place; sled:PATH, sqlite:PATH, postgres://…, mysql://…,
-    /// which must be empty or new.
+    /// Store: memory; sled or sqlite, in a temporary folder; sled:PATH, sqlite:PATH, postgres://…,
+    /// mysql://…, which must be empty or new.
     #[arg(long, default_value = "memory", global = true)]
     store: StoreChoice,
-    /// Users who attack, each with a connection.
+    /// Number of attackers, each with a connection.
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..), global = true)]
     attackers: u32,
     /// Seconds of the attack.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), global = true)]
     seconds: u64,
-    /// Seconds without it before.
+    /// Seconds without an attack before it.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..), global = true)]
     quiet: u64,
     /// Milliseconds from one send of the bystander to the next.
@@ -60,14 +61,14 @@ struct Setup {
 /// The attacks.
 #[derive(Debug, Clone, clap::Subcommand)]
 enum Attack {
-    /// Rooms of many members, made as fast as the server allows.
+    /// Create rooms of many members, as fast as the server allows.
     Create(create::Options),
-    /// Pages of control characters, asked for and not read.
+    /// Request pages of control characters without reading them.
     History(history::Options),
 }
 
 impl Attack {
-    /// The 99th percentile that a bystander may always have.
+    /// Returns the 99th percentile that is allowed in any case.
     fn lowest_rate(&self) -> Duration {
         match self {
             Self::Create(_) => Duration::from_millis(100),
@@ -75,7 +76,7 @@ impl Attack {
         }
     }
 
-    /// The server that is attacked.
+    /// Returns the command line of the attacked server.
     fn server(&self, store: &StoreAddress) -> Vec<String> {
         match self {
             Self::Create(_) => serve::limited(store),
@@ -83,7 +84,7 @@ impl Attack {
         }
     }
 
-    /// Attacks until then. Returns what is wrong with how it went for the attackers, if anything is.
+    /// Attacks until `until`. Returns the unmet expectations of the attackers.
     async fn run(&self, setup: &Setup, server: &Server, until: Instant) -> Result<Vec<String>> {
         match self {
             Self::Create(options) => create::run(options, setup, server.address, until).await,
@@ -92,13 +93,13 @@ impl Attack {
     }
 }
 
-/// Time after the attack until the server's memory is looked at again.
+/// The time after the attack until the server's memory is read again.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// How many times its quiet 99th percentile a bystander's may be.
+/// The allowed ratio of the bystander's 99th percentile to its quiet one.
 const MOST_TIMES: u32 = 5;
 
-/// Measures, prints, and fails if the bystander had to wait for too long.
+/// Measures, prints, and fails if the bystander's latency exceeds the bound.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let Options { attack, ground: setup } = options;
     host::allow_open_files(u64::from(setup.attackers) * 16 + 100)?;
@@ -106,7 +107,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let store = setup.store.address(folder.path());
     let server = Server::start(&attack.server(&store)).await?;
     let bystander = Bystander::begin(server.address, Duration::from_millis(setup.every)).await?;
-    // The first second warms up.
+    // The first second is the warm-up.
     tokio::time::sleep(Duration::from_secs(1)).await;
     bystander.take();
     tokio::time::sleep(Duration::from_secs(setup.quiet)).await;
@@ -115,7 +116,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 
     let until = Instant::now() + Duration::from_secs(setup.seconds);
     let mut faults = attack.run(&setup, &server, until).await?;
-    // What was due before the end is waited for.
+    // Sends that were due before the end are awaited.
     let during = bystander.end().await?;
     println!("{}: {} attackers: {}", setup.store, setup.attackers, Times(&during));
     let at_the_end = host::resident_bytes(server.pid())?;
@@ -137,7 +138,7 @@ fn p99(times: &Histogram<u64>) -> Duration {
     Duration::from_micros(times.value_at_quantile(0.99))
 }
 
-/// Times, as they are printed.
+/// Latencies as they are printed.
 struct Times<'a>(&'a Histogram<u64>);
 
 impl std::fmt::Display for Times<'_> {
@@ -148,5 +149,5 @@ impl std::fmt::Display for Times<'_> {
     }
 }
 
-/// Where a server listens.
+/// The address of a server's listener.
 type At = SocketAddr;

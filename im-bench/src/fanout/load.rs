@@ -1,4 +1,4 @@
-//! The load of one measurement: readers that only count, and one sender that keeps to its beat.
+//! The load of one measurement: readers that only count, and one sender with a fixed rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,25 +22,25 @@ use crate::host;
 use crate::socket::{Socket, Talker, connect};
 use crate::subject::Subject;
 
-/// Stands before the time at which a message was due, 20 digits of nanoseconds.
+/// Precedes the due time of a message, 20 digits of nanoseconds.
 const MARK: &str = "@t=";
 const DIGITS: usize = 20;
 
-/// The room's name with either server.
+/// The name of the room on either server.
 const ROOM: &str = "fanout";
 
-/// Connections that are being opened at the same time.
+/// Connections that are opened concurrently.
 const OPENING: usize = 32;
 
-/// How long nothing may arrive before a measurement is given up.
+/// The longest time without a delivery before a measurement fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What has arrived, at all readers together.
+/// The deliveries to all readers.
 struct Tally {
     begin: Instant,
     arrived: AtomicU64,
     acknowledged: AtomicU64,
-    /// Nanoseconds from when a message was due to when a reader had it.
+    /// Nanoseconds from the due time of a message to its delivery.
     late: Mutex<Histogram<u64>>,
 }
 
@@ -59,7 +59,7 @@ impl Tally {
         u64::try_from(self.begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Counts the messages in what a reader received: one, or several that travelled together.
+    /// Counts the messages in one read: one, or several that were batched.
     fn take(&self, text: &str) {
         let now = self.now();
         let mut late = self.late.lock();
@@ -80,7 +80,10 @@ impl Tally {
         loop {
             let arrived = self.arrived.load(Ordering::Relaxed);
             if arrived >= wanted {
-                ensure!(arrived == wanted, "{arrived} messages arrived and only {wanted} were due");
+                ensure!(
+                    arrived == wanted,
+                    "{arrived} messages arrived, but only {wanted} were due"
+                );
                 return Ok(());
             }
             if arrived != last {
@@ -92,7 +95,7 @@ impl Tally {
     }
 }
 
-/// Measures a server that runs already.
+/// Measures a running server.
 pub(super) async fn run(subject: Subject, server: &Server, options: &Options) -> Result<Sample> {
     let tally = Arc::new(Tally::new()?);
     let mut tasks = JoinSet::new();
@@ -116,7 +119,7 @@ pub(super) async fn run(subject: Subject, server: &Server, options: &Options) ->
             let acknowledged = tally.acknowledged.load(Ordering::Relaxed);
             ensure!(
                 acknowledged == warm + sent,
-                "{acknowledged} of {} sends were acknowledged",
+                "{acknowledged} of {} sends were acked",
                 warm + sent
             );
         }
@@ -198,7 +201,7 @@ async fn read(mut socket: Socket, tally: Arc<Tally>) -> Result<()> {
     bail!("the server closed a reader's connection")
 }
 
-/// Reads what the sender gets: the engine's acknowledgements; the naive server's echo, which counts as no delivery.
+/// Reads the sender's connection: the engine's acks; the naive server's echo, which is no delivery.
 async fn drain_sender(
     subject: Subject,
     mut answers: futures::stream::SplitStream<Socket>,
@@ -231,8 +234,8 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends `count` messages, `rate` a second. A message that goes out late still bears the time at which it was
-    /// due, so that a slow stretch is not left out of the latencies.
+    /// Sends `count` messages, `rate` a second. A late message still has its due time, so that a
+    /// slow phase counts in the latencies.
     async fn beat(&mut self, tally: &Tally, rate: u32, count: u32) -> Result<u64> {
         let begin = Instant::now();
         let offset = tally.now();
@@ -252,7 +255,7 @@ impl Sender {
         if self.subject == Subject::Naive {
             return Ok(Message::text(payload));
         }
-        // Numbers beyond those that opening the connection took.
+        // Continues the command ids that opening the connection used.
         self.sent += 1;
         let id = CommandId(1_000 + self.sent);
         let body = CommandBody::Send {

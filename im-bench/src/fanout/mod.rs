@@ -1,8 +1,8 @@
-//! `im-bench fanout`: one room, many readers. What does a delivery cost, and how late is it?
+//! `im-bench fanout`: the cost and latency of deliveries in one room with many subscribers.
 //!
-//! The engine and the naive server are measured in alternating pairs, each as a process of its own on a core of its
-//! own, so that what the machine does meanwhile falls on both alike. The engine's room is an open channel that the
-//! readers follow through the protocol; its sender owns it.
+//! The engine and the naive server are measured in alternating pairs, each as a process of its own
+//! on a core of its own, so that other load of the machine affects both alike. The engine's room is
+//! an open channel to which the readers subscribe through the protocol; its sender owns it.
 
 mod load;
 
@@ -15,25 +15,25 @@ use crate::host;
 use crate::report::{median, write_json};
 use crate::subject::{Cores, StoreChoice, Subject};
 
-/// What `im-bench fanout` is told.
+/// Options of `im-bench fanout`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// How many connections read.
+    /// Number of subscribed connections.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,
     /// Messages a second, from one sender.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
-    /// How long each measurement lasts.
+    /// Duration of each measurement in seconds.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// How many pairs of measurements.
+    /// Number of pairs of measurements.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
     /// Bytes of a message's text.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(32..=16384))]
     size: u32,
-    /// Where the engine keeps things.
+    /// Store of the engine.
     #[arg(long, default_value = "memory")]
     store: StoreChoice,
     /// Also write the report as JSON, to this file; `-` for standard output.
@@ -50,25 +50,26 @@ struct Sample {
     deliveries: u64,
     /// CPU time of the server, per delivery.
     cpu_us_per_delivery: f64,
-    /// CPU time of the generator, per delivery: near 10⁶ µs divided by the deliveries a second, it was the bottleneck.
+    /// CPU time of the generator, per delivery: near 10⁶ µs divided by the deliveries a second, it
+    /// was the bottleneck.
     generator_us_per_delivery: f64,
     p50_ms: f64,
     p99_ms: f64,
     max_ms: f64,
 }
 
-/// Both servers, one after the other.
+/// Measurements of both servers, one after the other.
 #[derive(Debug, Clone, Serialize)]
 struct Pair {
     engine: Sample,
     naive: Sample,
     /// CPU per delivery: the engine's divided by the naive server's.
     cpu_ratio: f64,
-    /// The engine's 99th percentile less the naive server's.
+    /// The engine's 99th percentile minus the naive server's.
     p99_more_ms: f64,
 }
 
-/// All of it.
+/// The report of all pairs.
 #[derive(Debug, Serialize)]
 struct Report {
     subscribers: u32,
@@ -78,7 +79,7 @@ struct Report {
     pairs: Vec<Pair>,
     median_cpu_ratio: f64,
     median_p99_more_ms: f64,
-    /// The lowest and the highest.
+    /// The lowest and the highest ratio.
     cpu_ratio_range: (f64, f64),
 }
 
@@ -113,7 +114,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 
 async fn pair(nth: u32, options: &Options) -> Result<Pair> {
     let engine = Subject::Engine(options.store.kind());
-    // Who goes first changes from pair to pair, so that neither always finds the machine warm.
+    // The first server alternates from pair to pair, so that neither always finds the machine warm.
     let (engine, naive) = if nth % 2 == 1 {
         let naive = measure(nth, Subject::Naive, options).await?;
         (measure(nth, engine, options).await?, naive)

@@ -27,7 +27,7 @@ pub enum Syncs {
     /// the real disk.
     #[default]
     Recorded,
-    /// Syncs report success and are neither made nor recorded, as in a store without them.
+    /// Syncs report success and do nothing, as in a store without them.
     Lies,
     /// As [`Syncs::Lies`], for `fsync` only.
     FsyncLies,
