@@ -1,8 +1,10 @@
-//! The rules of what comes down, as one peer sees it: frame by frame, with no patience.
+//! The rules for pushes, applied by one peer to each frame.
 //!
-//! On one stream (an event stream, a WebSocket, one poll) each room begins by a status, or, where the stream was opened with a
-//! stream position, where that says; from there each event is the next one. What begins after the peer's cursor has skipped,
-//! and what begins before its stream position has not honoured that. In a run nothing is trimmed, no room ends, and nobody
+//! On one stream (an event stream, a WebSocket, one poll) each room begins with a status or, if the
+//! stream was opened with a stream position, at that position; from there each event is the next
+//! one. A begin after the peer's cursor is a gap, and a begin before its stream position ignores
+//! that position. In a run nothing is trimmed, no room is deleted and no access is revoked, so a
+//! `gap`, a `reset` or a `denied` is always a finding.
 //! loses a right, so a `gap`, a `reset` or a `denied` accounts for nothing.
 
 use std::collections::{HashMap, VecDeque};
@@ -16,36 +18,37 @@ use tokio::time::Instant;
 
 use super::Shared;
 
-/// Frames kept of each peer, to be shown with what was wrong.
+/// Number of frames of each peer that are shown with a finding.
 const LAST: usize = 80;
 
-/// A room that the peer subscribes to.
+/// A room to which the peer subscribes.
 #[derive(Debug)]
 pub(super) struct Room {
     /// Its number among all rooms.
     pub(super) nth: usize,
     pub(super) name: String,
     pub(super) epoch: String,
-    /// Everything up to here has come.
+    /// All events up to here have been received.
     pub(super) cursor: u64,
     pub(super) is_subscribed: bool,
-    /// A status on a stream has answered the last request to begin anew.
+    /// Whether a status on a stream has answered the last request.
     pub(super) is_settled: bool,
 }
 
-/// How far the stream is in a room.
+/// The state of a room on the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Here {
-    /// A status has to come first.
+    /// A status must come first.
     Unsaid,
-    /// The stream position said so; the first event, or a status, comes after that. Where the room was asked for anew since,
-    /// what comes may for a while be from before the server's downlink has looked.
+    /// The stream position defines the begin; the first event, or a status, comes after it. If the
+    /// room was requested again since, earlier pushes may arrive until the server's stream half has
+    /// read the checkpoint.
     Resumed(u64),
-    /// The last event, or where the status began.
+    /// The last event, or the begin of the status.
     At(u64),
 }
 
-/// A stream position, and how far the peer was when it came.
+/// A stream position, and the peer's state when it was received.
 #[derive(Debug, Clone)]
 pub(super) struct Position {
     pub(super) text: String,
@@ -60,7 +63,7 @@ enum What {
     Note(String),
 }
 
-/// One peer's view.
+/// The view of one peer.
 #[derive(Debug)]
 pub(super) struct Judge {
     who: String,
@@ -74,7 +77,8 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// A peer that has everything of these rooms (number, name, epoch) up to their first event.
+    /// Creates a peer that has all events of these rooms (number, name, epoch) up to their first
+    /// one.
     pub(super) fn new(
         who: String,
         rooms: impl IntoIterator<Item = (usize, String, String)>,
@@ -95,7 +99,7 @@ impl Judge {
         Self { who, rooms, by_name, here, stream: 0, last, shared, begun }
     }
 
-    /// A stream begins, from a position or from the checkpoint.
+    /// Starts a stream, from a position or from the checkpoint.
     pub(super) fn opened(&mut self, from: Option<&Position>) {
         self.stream += 1;
         for (at, here) in self.here.iter_mut().enumerate() {
@@ -106,7 +110,7 @@ impl Judge {
         self.note(format!("opened from {from}"));
     }
 
-    /// A stream position came, after all that came before it.
+    /// Records a stream position, which covers all frames before it.
     pub(super) fn position(&mut self, text: String) -> Position {
         let here = self.here.iter().map(|here| match here {
             Here::Resumed(seq) | Here::At(seq) => Some(*seq),
@@ -117,40 +121,40 @@ impl Judge {
         position
     }
 
-    /// The peer is about to ask for the room anew, by `subscribe` or `resume`.
+    /// Records that the peer requests the room again, by `subscribe` or `resume`.
     pub(super) fn asks(&mut self, at: usize) {
         let room = &mut self.rooms[at];
         (room.is_settled, room.is_subscribed) = (false, true);
     }
 
-    /// The answer to that, on another way than the stream: a status that must be `ok`, at the cursor that was named if one
-    /// was.
+    /// Checks the answer to that on another connection than the stream: it must be `ok`, from the
+    /// requested cursor if there was one.
     pub(super) fn answered(&mut self, status: &Value, since: Option<u64>) {
         let Some((at, seq)) = self.status_of(status) else { return };
         self.note(format!("answer {}#{seq}", self.rooms[at].name));
         let room = &mut self.rooms[at];
         match since {
             Some(since) if since != seq => {
-                self.wrong(&format!("was asked from {since} and answered from {seq}"), at);
+                self.wrong(&format!("was requested from {since} and answered from {seq}"), at);
             }
             Some(_) => {}
-            // Events of the former subscription may have come while this was on its way.
+            // Events of the former subscription may have arrived meanwhile.
             None => room.cursor = room.cursor.max(seq),
         }
     }
 
-    /// The peer does not follow the room any more.
+    /// Records that the peer unsubscribes from the room.
     pub(super) fn left(&mut self, at: usize) {
         self.rooms[at].is_subscribed = false;
         self.note(format!("unsubscribed {}", self.rooms[at].name));
     }
 
-    /// What the peer does.
+    /// Notes an action of the peer.
     pub(super) fn note(&mut self, what: String) {
         self.keep(What::Note(what));
     }
 
-    /// A push of an event or a room's status. Others are none of the judge's.
+    /// Checks a push of an event or a room's status. Others are ignored.
     pub(super) fn push(&mut self, frame: &Value) {
         match frame["t"].as_str() {
             Some("event") => self.event(frame),
@@ -159,21 +163,21 @@ impl Judge {
         }
     }
 
-    /// A status on the stream, where it counts.
+    /// Checks a status on the stream.
     pub(super) fn status(&mut self, frame: &Value) {
         let Some((at, seq)) = self.status_of(frame) else { return };
         self.keep(What::Status(at, seq));
         let room = &mut self.rooms[at];
         let (cursor, was_settled) = (room.cursor, std::mem::replace(&mut room.is_settled, true));
         if seq > cursor {
-            self.wrong(&format!("HOLE: `ok` from {seq}, and {cursor} was the last that came"), at);
+            self.wrong(&format!("GAP: `ok` from {seq}, after {cursor}"), at);
         }
-        // After a stream position a room may be told anew, from its checkpoint.
+        // After a stream position a room may get a status again, from its checkpoint.
         if let Here::At(last) = self.here[at]
             && seq < last
             && was_settled
         {
-            self.wrong(&format!("`ok` from {seq}, and {last} has come on this stream"), at);
+            self.wrong(&format!("`ok` from {seq}, after {last} on this stream"), at);
         }
         self.here[at] = Here::At(seq);
     }
@@ -188,14 +192,12 @@ impl Judge {
         let cursor = self.rooms[at].cursor;
         let wrong = match self.here[at] {
             Here::At(last) if seq == last + 1 => None,
-            Here::At(last) if seq > last => Some(format!("HOLE: {last}, then {seq}")),
+            Here::At(last) if seq > last => Some(format!("GAP: {last}, then {seq}")),
             Here::At(last) => Some(format!("{last}, then {seq} on one stream")),
             Here::Resumed(from) if seq <= from => {
                 Some(format!("{seq}, not after the stream position, {from}"))
             }
-            Here::Resumed(_) if seq > cursor + 1 => {
-                Some(format!("HOLE: {cursor} was the last that came, then {seq}"))
-            }
+            Here::Resumed(_) if seq > cursor + 1 => Some(format!("GAP: {cursor}, then {seq}")),
             Here::Resumed(_) => None,
             Here::Unsaid => Some(format!("{seq}, before any status of the room")),
         };
@@ -214,14 +216,14 @@ impl Judge {
         }
     }
 
-    /// The room and the cursor of a status that is as it must be in such a run.
+    /// Returns room and cursor of a status that is valid in such a run.
     fn status_of(&mut self, frame: &Value) -> Option<(usize, u64)> {
         let at = self.room_of(frame)?;
         let seq = frame["cursor"].as_u64();
         match (frame["status"].as_str(), seq) {
             (Some("ok"), Some(seq)) if frame["epoch"] == *self.rooms[at].epoch => Some((at, seq)),
             _ => {
-                self.wrong(&format!("there is no cause for {frame}"), at);
+                self.wrong(&format!("no cause for {frame}"), at);
                 None
             }
         }
@@ -230,18 +232,19 @@ impl Judge {
     fn room_of(&mut self, frame: &Value) -> Option<usize> {
         let at = frame["room"].as_str().and_then(|room| self.by_name.get(room)).copied();
         if at.is_none() {
-            let text = format!("{}: nobody asked for {frame}", self.who);
+            let text = format!("{}: not requested: {frame}", self.who);
             self.shared.found(text);
         }
         at
     }
 
-    /// Whether all rooms that are followed have come to their heads, and all that was asked for was said.
+    /// Returns whether all subscribed rooms are at their heads and all requests have their
+    /// statuses.
     pub(super) fn is_in_sync(&self) -> bool {
         self.missing().next().is_none()
     }
 
-    /// Those that have not, in words.
+    /// Describes the rooms that are not.
     pub(super) fn missing(&self) -> impl Iterator<Item = String> {
         self.rooms.iter().filter(|room| room.is_subscribed).filter_map(|room| {
             let head = self.shared.logs.head(room.nth);
@@ -282,7 +285,7 @@ impl Judge {
     }
 }
 
-/// The end of a stream position, which differs most.
+/// Returns the end of a stream position, which differs most.
 fn short(position: &str) -> String {
     format!("…{}", &position[position.len().saturating_sub(16)..])
 }
@@ -316,7 +319,7 @@ mod tests {
         json!({"t": "room", "room": room, "status": "ok", "epoch": "1.1", "cursor": seq, "head": 9})
     }
 
-    /// How many findings there are after a stream from the checkpoint with these frames.
+    /// Returns the number of findings after a stream from the checkpoint with these frames.
     fn found(frames: &[Value]) -> u64 {
         let (shared, mut judge) = judge();
         judge.opened(None);
@@ -333,11 +336,11 @@ mod tests {
     #[test]
     fn skip_duplicate_missing_status_are_found() {
         assert_eq!(found(&[status("a", 1), event("a", 3)]), 1, "skipped");
-        assert_eq!(found(&[status("a", 1), event("a", 2), event("a", 2)]), 1, "repeated");
+        assert_eq!(found(&[status("a", 1), event("a", 2), event("a", 2)]), 1, "redelivered");
         assert_eq!(found(&[event("a", 2)]), 1, "no status");
-        assert_eq!(found(&[status("a", 2)]), 1, "begins too far");
+        assert_eq!(found(&[status("a", 2)]), 1, "begins beyond the cursor");
         assert_eq!(found(&[status("a", 1), event("a", 2), status("a", 1)]), 1, "goes back");
-        assert_eq!(found(&[event("c", 2)]), 1, "not asked for");
+        assert_eq!(found(&[event("c", 2)]), 1, "not requested");
         let other = json!({"t": "event", "room": "a", "epoch": "1.2", "seq": 2});
         assert_eq!(found(&[status("a", 1), other]), 1);
         for word in ["gap", "reset", "denied"] {
@@ -360,10 +363,10 @@ mod tests {
         assert_eq!(shared.findings(), 0);
         judge.opened(Some(&older));
         judge.push(&event("a", 2));
-        assert_eq!(shared.findings(), 1, "before the position");
+        assert_eq!(shared.findings(), 1, "an event before the position");
         judge.opened(Some(&older));
         judge.push(&event("a", 8));
-        assert_eq!(shared.findings(), 2, "6 was the last");
+        assert_eq!(shared.findings(), 2, "a second event after 6");
         judge.opened(Some(&older));
         judge.push(&event("b", 2));
         assert_eq!(shared.findings(), 2);
@@ -377,7 +380,7 @@ mod tests {
         [status("a", 1), status("b", 1), event("a", 2)].iter().for_each(|frame| judge.push(frame));
         judge.asks(0);
         judge.answered(&status("a", 1), Some(1));
-        // What was on its way still comes.
+        // Events in flight still arrive.
         judge.push(&event("a", 3));
         assert!(!judge.is_in_sync());
         let unaware = judge.position("unaware".into());
@@ -386,7 +389,7 @@ mod tests {
         assert_eq!(shared.findings(), 0);
         assert!(judge.is_in_sync());
         judge.push(&status("a", 1));
-        assert_eq!(shared.findings(), 1, "nobody asked again");
+        assert_eq!(shared.findings(), 1, "a status without a request");
     }
 
     #[test]
@@ -397,7 +400,7 @@ mod tests {
         judge.answered(&status("a", 5), None);
         judge.opened(None);
         judge.push(&status("a", 5));
-        assert_eq!(shared.findings(), 1, "from the head, nothing was skipped");
+        assert_eq!(shared.findings(), 1, "a subscription from the head skips nothing");
     }
 
     /// A peer is in sync once it has the head of each room.

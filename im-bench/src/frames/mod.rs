@@ -1,14 +1,16 @@
-//! `im-bench frames`: what comes down, frame by frame, seen by peers that share no code with the clients and repair nothing.
+//! `im-bench frames`: checks every raw frame with peers that share no code with the clients and
+//! repair nothing.
 //!
-//! Each peer is a session with many subscriptions. It speaks im.v1 in JSON over raw HTTP or WebSocket, does whatever the
-//! protocol allows, and compares each push with the one rule. All of them together know what each room's log says. The server
-//! is killed and started again meanwhile. At the end everybody must have everything.
+//! Each peer is a session with many subscriptions. It speaks im.v1 in JSON over raw HTTP or
+//! WebSocket, uses everything that the protocol allows, and checks each push against one rule.
+//! Together the peers know the log of each room. The server is killed and restarted meanwhile. At
+//! the end every peer must be in sync.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
-//! | `judge` | the rules, and how far a peer is in each room |
-//! | `room_log` | what all peers have seen of each room |
-//! | `peer`, `socket` | what a peer does |
+//! | `judge` | the rules, and a peer's state in each room |
+//! | `room_log` | the events that all peers have received of each room |
+//! | `peer`, `socket` | the actions of a peer |
 //! | `wire` | requests, streams and sockets |
 
 mod judge;
@@ -39,10 +41,10 @@ use crate::report::{Progress, thousands};
 use crate::subject::StoreChoice;
 use crate::{host, serve};
 
-/// What `im-bench frames` is told.
+/// Options of `im-bench frames`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Over what the peers read; a quarter of them over each if none is named.
+    /// Transport of the peers; by default a quarter of them over each.
     #[arg(long, value_enum)]
     transport: Option<Over>,
     /// Subscriptions of all sessions together.
@@ -54,27 +56,27 @@ pub(crate) struct Options {
     /// Rooms in all.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     rooms: u32,
-    /// Messages that all sessions send together.
+    /// Number of messages that all sessions send together.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     sends: u64,
-    /// How often the server is killed by SIGKILL and started again.
+    /// Number of kills of the server by SIGKILL, each with a restart.
     #[arg(long, default_value_t = 5)]
     kills: u64,
-    /// Where the server keeps things: sled or sqlite, in a temporary folder, or at an address.
+    /// Store: sled or sqlite, in a temporary folder, or an address.
     #[arg(long, default_value = "sqlite")]
     store: StoreChoice,
-    /// Keep so many cores busy with other work from the beginning to the end.
+    /// Keep so many cores busy with other work during the whole run.
     #[arg(long, value_name = "CORES", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=256))]
     busy: u16,
-    /// How many seconds nothing may move before the run is ended and fails.
+    /// Seconds without any progress after which the run fails.
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     stall_timeout: u64,
-    /// Chooses who subscribes to what, and what each peer does.
+    /// Seed of the subscriptions and of each peer's actions.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
-/// Over what a peer reads.
+/// The transport of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Over {
     /// WebSocket.
@@ -91,13 +93,13 @@ impl Over {
     const ALL: [Self; 4] = [Self::Ws, Self::Sse, Self::Long, Self::Short];
 }
 
-/// What all peers share.
+/// The state that all peers share.
 #[derive(Debug)]
 struct Shared {
     logs: RoomLogs,
-    /// Sends that nobody has begun.
+    /// Sends that are not started.
     left: AtomicU64,
-    /// Sends that are acknowledged, and how many there are to be.
+    /// Sends that are acked, and their total.
     acked: AtomicU64,
     sends: u64,
     moves: AtomicU64,
@@ -106,7 +108,7 @@ struct Shared {
     quiet: AtomicBool,
 }
 
-/// Findings that are shown in full. The rest are counted.
+/// Number of findings that are shown in full. The others are counted.
 const SHOWN: u64 = 10;
 
 impl Shared {
@@ -123,7 +125,7 @@ impl Shared {
         }
     }
 
-    /// Takes up to so many of the sends that are left.
+    /// Takes up to `wished` of the remaining sends.
     fn take_sends(&self, wished: u64) -> u64 {
         let take = |left: u64| Some(left.saturating_sub(wished));
         let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
@@ -136,22 +138,22 @@ impl Shared {
         }
     }
 
-    /// Everything is sent and acknowledged: what is left is to read.
+    /// Returns whether everything is sent and acked: only reads are left.
     fn is_quiet(&self) -> bool {
         self.quiet.load(Ordering::Acquire)
     }
 
-    /// A peer came further in a room.
+    /// Records progress of a peer in a room.
     fn moved(&self) {
         self.moves.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A push was looked at.
+    /// Counts a checked push.
     fn judged(&self) {
         self.judged.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Something is wrong.
+    /// Records a finding.
     fn found(&self, what: String) {
         if self.findings.fetch_add(1, Ordering::AcqRel) < SHOWN {
             eprintln!("VIOLATION: {what}");
@@ -163,11 +165,11 @@ impl Shared {
     }
 }
 
-/// Runs the peers, and fails unless each of them saw what it must.
+/// Runs the peers. Fails unless each of them is in sync without a finding.
 pub(crate) async fn run(options: Options) -> Result<()> {
     ensure!(
         options.kills == 0 || options.store.is_durable(),
-        "a kill takes everything from a store in memory: --kills needs another --store"
+        "--kills needs another --store: a store in memory loses everything in a kill"
     );
     let (rooms, each) = (options.rooms as usize, options.rooms_per_session as usize);
     ensure!(each <= rooms, "--rooms-per-session {each}: there are {rooms} rooms");
@@ -187,19 +189,19 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let (judged, findings) = (shared.judged.load(Ordering::Relaxed), shared.findings());
     let acked = shared.acked.load(Ordering::Relaxed);
     println!(
-        "{} of {} sends acknowledged, {} pushes looked at in {:.1} s; {findings} violations; {left_behind} peers not level",
+        "{} of {} sends acknowledged, {} pushes looked at in {:.1} s; {findings} violations; {left_behind} peers not in sync",
         thousands(acked),
         thousands(options.sends),
         thousands(judged),
         begin.elapsed().as_secs_f64()
     );
     ensure!(findings == 0, "{findings} violations");
-    ensure!(left_behind == 0, "{left_behind} peers did not get everything");
-    ensure!(acked == options.sends, "{acked} of {} sends were acknowledged", options.sends);
+    ensure!(left_behind == 0, "{left_behind} peers are not in sync");
+    ensure!(acked == options.sends, "{acked} of {} sends were acked", options.sends);
     Ok(())
 }
 
-/// Runs all peers. Gives how many of them did not get everything before nothing moved any more.
+/// Runs all peers. Returns the number of peers that were not in sync when progress stopped.
 async fn peers(options: &Options, sessions: usize, shared: &Arc<Shared>) -> Result<usize> {
     let folder = tempfile::tempdir()?;
     let address = fixed_address(options.seed)?;
@@ -231,7 +233,7 @@ async fn peers(options: &Options, sessions: usize, shared: &Arc<Shared>) -> Resu
         let acked = shared.acked.load(Ordering::Acquire);
         progress.at(acked);
         if due.next_if(|due| *due <= acked).is_some() {
-            let mut struck = server.take().context("the server is not up")?;
+            let mut struck = server.take().context("the server is not running")?;
             struck.strike()?;
             struck.gone().await?;
             server = Some(Server::start(&arguments).await?);
@@ -241,7 +243,7 @@ async fn peers(options: &Options, sessions: usize, shared: &Arc<Shared>) -> Resu
             last = (moves, Instant::now());
         }
         if last.1.elapsed() > Duration::from_secs(options.stall_timeout) {
-            progress.say("nothing moves any more");
+            progress.say("no more progress");
             break;
         }
     }
@@ -254,14 +256,14 @@ async fn peers(options: &Options, sessions: usize, shared: &Arc<Shared>) -> Resu
         });
         shared.logs.close(&subscribed).into_iter().for_each(|wrong| shared.found(wrong));
     }
-    server.context("the server is not up at the end")?.stop().await?;
+    server.context("the server is not running at the end")?.stop().await?;
     Ok(left_behind)
 }
 
-/// How often the run looks how far it is.
+/// The interval in which progress is checked.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Which rooms each session subscribes to.
+/// Chooses the subscriptions of each session.
 fn choose(options: &Options, sessions: usize) -> Vec<BTreeSet<usize>> {
     let mut draws = mix(options.seed);
     let mut set = |_| {
@@ -279,10 +281,10 @@ fn name(room: usize) -> String {
     format!("room-{room}")
 }
 
-/// Members that are named when a room is made. The others join.
+/// Members in the `create` of a room. The others join.
 const FIRST_MEMBERS: usize = 200;
 
-/// Makes the rooms with their members. Gives the epoch of each.
+/// Creates the rooms with their members. Returns the epoch of each.
 async fn make_rooms(
     server: SocketAddr,
     rooms: usize,
@@ -295,8 +297,8 @@ async fn make_rooms(
     let (session, secret) = (text("session"), text("secret"));
     maker.session = Some(format!(
         "{} {}",
-        session.context("no session was given")?,
-        secret.context("no secret was given")?
+        session.context("the reply has no session")?,
+        secret.context("the reply has no secret")?
     ));
     let mut epochs = Vec::with_capacity(rooms);
     for room in 0..rooms {
@@ -310,7 +312,7 @@ async fn make_rooms(
         let create =
             json!([{"t": "create", "id": 2, "room": name(room), "open": true, "members": first}]);
         let made = ask(&mut maker, &create).await?;
-        epochs.push(made["epoch"].as_str().context("no epoch was given")?.to_owned());
+        epochs.push(made["epoch"].as_str().context("the reply has no epoch")?.to_owned());
         for member in late {
             let add =
                 json!([{"t": "member", "id": 3, "room": name(room), "user": member, "act": "add"}]);

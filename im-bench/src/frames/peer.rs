@@ -1,5 +1,5 @@
-//! A peer that keeps to the protocol and does everything that it allows: reads slowly, loses answers, comes back with older
-//! stream positions, polls twice at once, subscribes and unsubscribes while a stream is open.
+//! A peer that uses everything that the protocol allows: slow reads, lost answers, older stream
+//! positions, concurrent polls, subscriptions that change while a stream is open.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,16 +13,16 @@ use super::wire::{Broken, Outcome, Requests, Said};
 use super::{Over, Shared};
 use crate::replay::log::mix;
 
-/// Stream positions that a peer remembers.
+/// Stream positions that a peer keeps.
 const POSITIONS: usize = 5;
 
-/// Sends of one batch at most. A message holds 64 frames.
+/// Maximum sends in one batch. A message holds 64 frames.
 const BATCH: u64 = 40;
 
-/// How long a peer listens before it does something else.
+/// The time for which a peer reads before its next action.
 pub(super) const LISTEN: Duration = Duration::from_millis(50);
 
-/// A send that is not acknowledged yet.
+/// A send without an ack.
 #[derive(Debug, Clone)]
 struct Outgoing {
     at: usize,
@@ -42,7 +42,7 @@ pub(super) struct Peer {
     positions: VecDeque<Position>,
     outgoing: Vec<Outgoing>,
     sent: u64,
-    /// The number of the last command.
+    /// The id of the last command.
     command: u64,
 }
 
@@ -68,7 +68,7 @@ impl Peer {
         }
     }
 
-    /// Goes on until all is sent and everything has come.
+    /// Runs until all sends are acked and all events are received.
     pub(super) async fn run(mut self) {
         if self.over != Over::Ws {
             self.restart().await;
@@ -83,7 +83,7 @@ impl Peer {
             let Err(broken) = ended else { return };
             self.judge.note(format!("over: {broken:?}"));
             if matches!(broken, Broken::Code(4400)) {
-                self.shared.found(format!("{}: the session is gone", self.user));
+                self.shared.found(format!("{}: the session is unknown", self.user));
                 self.requests.session = None;
             }
             self.pause(5, 100).await;
@@ -114,7 +114,7 @@ impl Peer {
 
     // ---- commands ----
 
-    /// `hello`, with the session if there is one, and `resume` from the peer's own cursors.
+    /// Returns `hello`, with the session if there is one, and `resume` from the peer's own cursors.
     pub(super) fn greeting(&mut self) -> (Value, Vec<(usize, u64)>) {
         let mut hello =
             json!({"t": "hello", "id": 1, "v": 1, "user": self.user, "device": self.user});
@@ -137,7 +137,7 @@ impl Peer {
         (json!([hello, {"t": "resume", "id": 2, "cursors": cursors}]), since)
     }
 
-    /// Keeps what the answer to `hello` gave.
+    /// Applies the reply to `hello`.
     pub(super) fn welcomed(&mut self, reply: &Value) {
         if let (Some(session), Some(secret)) = (reply["session"].as_str(), reply["secret"].as_str())
         {
@@ -161,24 +161,24 @@ impl Peer {
         self.positions.clear();
     }
 
-    /// Posts until the answer has come: what changes what is followed is the same when it is done twice.
+    /// Posts until the reply arrives: commands that change subscriptions are idempotent.
     async fn until_answered(&mut self, frames: &Value) -> Vec<Value> {
         loop {
             match self.requests.post(frames).await {
                 Ok(replies) if replies.iter().all(|reply| reply["t"] == "ok") => return replies,
                 Ok(replies) => self.judge.note(format!("refused: {replies:?}")),
-                Err(broken) => self.judge.note(format!("no answer: {broken:?}")),
+                Err(broken) => self.judge.note(format!("no reply: {broken:?}")),
             }
             self.pause(10, 200).await;
         }
     }
 
-    /// A room, and how to ask for it anew: from the cursor, from before it, or from the head.
+    /// Chooses a room to subscribe again: from its cursor, from before it, or from the head.
     pub(super) fn question(&mut self, may_wait: bool) -> Option<(usize, Option<u64>, Value)> {
         let at = self.draw(self.judge.rooms.len() as u64) as usize;
         let room = &self.judge.rooms[at];
         if room.is_subscribed && !room.is_settled && !may_wait {
-            // One at a time.
+            // One request at a time.
             return None;
         }
         let cursor = room.cursor;
@@ -198,7 +198,7 @@ impl Peer {
         Some((at, since, sub))
     }
 
-    /// A room to leave, of which everything that was asked for has begun.
+    /// Chooses a room to unsubscribe, of which all requested statuses have arrived.
     pub(super) fn leave(&mut self) -> Option<(usize, Value)> {
         let at = self.draw(self.judge.rooms.len() as u64) as usize;
         let id = self.command();
@@ -215,7 +215,7 @@ impl Peer {
         json!({"t": "checkpoint", "id": id, "cursors": cursors})
     }
 
-    /// Rooms that were left are followed again before the end.
+    /// Returns an unsubscribed room: all are subscribed again before the end.
     pub(super) fn left_room(&self) -> Option<usize> {
         self.judge.rooms.iter().position(|room| !room.is_subscribed)
     }
@@ -248,7 +248,7 @@ impl Peer {
         statuses.for_each(|status| self.judge.answered(status, since));
     }
 
-    /// What has to be done by POST beside reading: sends, and now and then something else.
+    /// Runs the POSTs beside reading: sends, and at times other commands.
     async fn beside(&mut self) {
         if self.shared.is_quiet() {
             if let Some(at) = self.left_room() {
@@ -267,7 +267,7 @@ impl Peer {
             let frames: Vec<_> = self.sends().cloned().collect();
             match self.requests.post(&Value::Array(frames)).await {
                 Ok(replies) => replies.iter().for_each(|reply| self.answered(reply)),
-                Err(broken) => self.judge.note(format!("sends without answer: {broken:?}")),
+                Err(broken) => self.judge.note(format!("sends without a reply: {broken:?}")),
             }
         }
     }
@@ -276,7 +276,7 @@ impl Peer {
         !self.outgoing.is_empty()
     }
 
-    /// Makes some sends, if none is on its way and there are some left.
+    /// Creates some sends, if none is in flight and some are left.
     pub(super) fn write(&mut self) {
         if !self.outgoing.is_empty() || self.draw(10) > 1 {
             return;
@@ -300,12 +300,12 @@ impl Peer {
         }
     }
 
-    /// The sends that are not acknowledged, in their order.
+    /// Returns the sends without an ack, in their order.
     pub(super) fn sends(&self) -> impl Iterator<Item = &Value> {
         self.outgoing.iter().map(|send| &send.frame)
     }
 
-    /// The reply to a send. What was refused for the time being stays, in its order.
+    /// Applies the reply to a send. A retryably refused send stays, in its order.
     pub(super) fn answered(&mut self, reply: &Value) {
         let Some(nth) = self.outgoing.iter().position(|send| send.frame["id"] == reply["id"])
         else {
@@ -329,9 +329,9 @@ impl Peer {
         }
     }
 
-    // ---- what comes down over HTTP ----
+    // ---- pushes over HTTP ----
 
-    /// The last stream position, or now and then an older one, or none.
+    /// Returns the last stream position, or at times an older one, or none.
     fn position(&mut self) -> Option<Position> {
         let nth = match self.draw(100) {
             _ if self.shared.is_quiet() => 0,
@@ -380,7 +380,7 @@ impl Peer {
                 0..=39 => self.pause(20, 400).await,
                 40..=47 => return Err(Broken::Cut),
                 48..=51 => {
-                    // The older one is there until the newer has its place.
+                    // The older stream stays open until the newer one is registered.
                     let from = self.position();
                     let newer = self.requests.stream(text(&from).as_deref()).await?;
                     self.judge.opened(from.as_ref());
@@ -408,7 +408,7 @@ impl Peer {
                 0..=2 => {
                     let after = Duration::from_millis(self.draw(30));
                     polls.poll_in_vain(at, hold, after).await?;
-                    self.judge.note("polled, and went away".into());
+                    self.judge.note("polled without reading the answer".into());
                 }
                 3..=5 => {
                     let lost = polls.poll(at, hold).await?.len();
@@ -430,7 +430,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Two polls at once. The one that the server knows as the older may be refused with 4101.
+    /// Two concurrent polls. The one that the server considers older may be refused with 4101.
     async fn poll_twice(
         &mut self,
         polls: &mut Requests,

@@ -1,4 +1,4 @@
-//! What all peers together have seen of each room's log, and what they were promised of it.
+//! The events of each room that any peer received, and the acks.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// The rooms, by their number.
+/// The rooms by number.
 #[derive(Debug)]
 pub(super) struct RoomLogs(Vec<Mutex<RoomLog>>);
 
@@ -15,11 +15,11 @@ pub(super) struct RoomLogs(Vec<Mutex<RoomLog>>);
 struct RoomLog {
     /// A fingerprint of each event, by seq.
     events: Vec<Option<u64>>,
-    /// Where each message was seen.
+    /// The seq at which each message was received.
     seen: HashMap<String, u64>,
-    /// Where each message was acknowledged.
+    /// The seq in the ack of each message.
     acked: HashMap<String, u64>,
-    /// The furthest event that was acknowledged.
+    /// The greatest acked seq.
     head: u64,
 }
 
@@ -28,7 +28,8 @@ impl RoomLogs {
         Self((0..rooms).map(|_| Mutex::default()).collect())
     }
 
-    /// An event was pushed. Says what is wrong if somebody was pushed another one under its seq, or its message elsewhere.
+    /// Records a pushed event. Returns a description if another event was pushed under its seq, or
+    /// its message under another seq.
     pub(super) fn saw(
         &self,
         room: usize,
@@ -37,19 +38,19 @@ impl RoomLogs {
         print: u64,
     ) -> Result<(), String> {
         let mut log = self.0[room].lock();
-        let at = usize::try_from(seq).map_err(|_| format!("{seq} is no seq"))?;
+        let at = usize::try_from(seq).map_err(|_| format!("{seq} is not a valid seq"))?;
         if log.events.len() <= at {
             log.events.resize(at + 1, None);
         }
         match log.events[at] {
             Some(before) if before == print => return Ok(()),
-            Some(_) => return Err(format!("{seq} was another event for somebody else")),
+            Some(_) => return Err(format!("another peer received another event at {seq}")),
             None => log.events[at] = Some(print),
         }
         let Some(mid) = mid else { return Ok(()) };
         match log.seen.entry(mid.to_owned()) {
             Entry::Occupied(before) if *before.get() != seq => {
-                Err(format!("{mid} stands at {} and at {seq}", before.get()))
+                Err(format!("{mid} was received at {} and at {seq}", before.get()))
             }
             Entry::Occupied(_) => Ok(()),
             Entry::Vacant(place) => {
@@ -59,23 +60,23 @@ impl RoomLogs {
         }
     }
 
-    /// A send was acknowledged at this seq. Says what is wrong if it was so elsewhere before.
+    /// Records the ack of a send. Returns a description if it was acked at another seq before.
     pub(super) fn acked(&self, room: usize, seq: u64, mid: &str) -> Result<(), String> {
         let mut log = self.0[room].lock();
         log.head = log.head.max(seq);
         match log.acked.insert(mid.to_owned(), seq).filter(|before| *before != seq) {
-            Some(before) => Err(format!("{mid} was acknowledged at {before} and at {seq}")),
+            Some(before) => Err(format!("{mid} was acked at {before} and at {seq}")),
             None => Ok(()),
         }
     }
 
-    /// The furthest event of a room that was acknowledged.
+    /// Returns the greatest acked seq of a room.
     pub(super) fn head(&self, room: usize) -> u64 {
         self.0[room].lock().head
     }
 
-    /// What was acknowledged and is not where the acknowledgement said, once everybody has seen everything of the rooms
-    /// that somebody follows.
+    /// Returns the acked messages of subscribed rooms that were not received at their seq, after
+    /// all peers are in sync.
     pub(super) fn close(&self, subscribed: &[AtomicU64]) -> Vec<String> {
         let mut wrong = Vec::new();
         for (room, log) in self.0.iter().enumerate() {
@@ -87,7 +88,7 @@ impl RoomLogs {
                 let seen = log.seen.get(mid);
                 if seen != Some(seq) {
                     wrong.push(format!(
-                        "room {room}: {mid} was acknowledged at {seq} and seen at {seen:?}"
+                        "room {room}: {mid} was acked at {seq} and received at {seen:?}"
                     ));
                 }
             }
@@ -120,7 +121,7 @@ mod tests {
         logs.acked(0, 3, "m1").unwrap();
         logs.acked(1, 9, "m2").unwrap();
         let subscribed = [AtomicU64::new(1), AtomicU64::new(0)];
-        assert_eq!(logs.close(&subscribed).len(), 1, "nobody could see the second");
+        assert_eq!(logs.close(&subscribed).len(), 1, "the second room has no subscriber");
         logs.saw(0, 3, Some("m1"), 7).unwrap();
         assert_eq!(logs.close(&subscribed), [""; 0]);
     }

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use super::peer::{LISTEN, Peer};
 use super::wire::{Broken, Outcome, Socket};
 
-/// Messages that are taken before something else is done.
+/// Maximum messages that are processed before the next action.
 const AT_ONCE: u32 = 100;
 
-/// What a command was for whose reply has to come.
+/// The command whose reply is expected.
 #[derive(Debug)]
 enum Expected {
-    /// Statuses of these rooms, from these cursors.
+    /// Statuses of these rooms, for these cursors.
     Rooms(Vec<(usize, Option<u64>)>),
     Left(usize),
 }
@@ -30,7 +30,7 @@ impl Peer {
         socket.send(&greeting).await?;
         self.send_all(&mut socket).await?;
         while !(self.is_done() && expected.is_empty()) {
-            // Each frame may be a message of its own: what is there is taken at once.
+            // Each frame may be a message of its own: process all that have arrived.
             let mut arrived = tokio::time::timeout(LISTEN, socket.next()).await.ok();
             let mut most = AT_ONCE;
             while let Some(frames) = arrived {
@@ -64,7 +64,8 @@ impl Peer {
         socket.send(&Value::Array(frames)).await
     }
 
-    /// Subscribes anew, unsubscribes, or tells the cursors. One room at a time: the replies say which status is whose.
+    /// Subscribes again, unsubscribes, or confirms cursors. One room at a time, so that each reply
+    /// belongs to one room.
     async fn ask(
         &mut self,
         socket: &mut Socket,
@@ -94,7 +95,7 @@ impl Peer {
         socket.send(&frame).await
     }
 
-    /// At the end every room that was left is followed again.
+    /// Subscribes to every unsubscribed room at the end.
     async fn resubscribe(
         &mut self,
         socket: &mut Socket,
@@ -120,7 +121,7 @@ impl Peer {
             Some("err") if frame["id"] == 1 => {
                 return Err(Broken::Code(frame["code"].as_u64().unwrap_or(0)));
             }
-            // Whatever it was, a new connection begins with all of it.
+            // A new connection resumes everything, whatever was refused.
             Some("err") if expected.contains_key(&id(frame)) => return Err(Broken::Cut),
             Some("ok" | "err") => {
                 self.welcomed(frame);
@@ -136,7 +137,7 @@ impl Peer {
         Ok(())
     }
 
-    /// On one way the statuses in a reply count where they stand.
+    /// On a duplex connection the statuses in a reply count in their order among the events.
     fn statuses(&mut self, reply: &Value, since: &[(usize, Option<u64>)]) {
         for status in reply["rooms"].as_array().into_iter().flatten() {
             let named =

@@ -1,4 +1,5 @@
-//! Raw requests, streams and sockets of a peer: JSON over plain HTTP/1.1, event streams and WebSocket.
+//! Raw requests, streams and sockets of a peer: JSON over plain HTTP/1.1, event streams and
+//! WebSocket.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,18 +14,18 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 
-/// How long one answer may take. Longer than a server is away, and than a poll is held.
+/// The longest wait for one answer. Longer than a restart of the server, and than a poll is held.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// What the system may hold for a peer that does not read.
+/// The receive buffer in bytes, which bounds what the system buffers for a peer that does not read.
 const RECEIVE_BUFFER: u32 = 16 * 1024;
 
-/// Why a request or a stream is over.
+/// The cause of the end of a request or a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// The connection broke off, or nothing came.
+    /// The connection was cut, or the wait timed out.
     Cut,
-    /// The server said so, with this code.
+    /// The server ended it with this code.
     Code(u64),
 }
 
@@ -57,11 +58,11 @@ fn read(answer: &Answer) -> Outcome<Vec<Value>> {
     }
 }
 
-/// Requests of one session, each after the one before on the same connection where that goes on.
+/// Requests of one session, in sequence on one connection as long as it stays open.
 #[derive(Debug)]
 pub(super) struct Requests {
     pub(super) server: SocketAddr,
-    /// The session and its secret, with a space between.
+    /// The session and its secret, separated by a space.
     pub(super) session: Option<String>,
     client: Option<Client>,
 }
@@ -82,7 +83,7 @@ impl Requests {
         }
     }
 
-    /// Commands by POST; gives their replies.
+    /// Posts commands and returns their replies.
     pub(super) async fn post(&mut self, frames: &Value) -> Outcome<Vec<Value>> {
         let mut client = self.client().await?;
         let mut headers = self.headers();
@@ -97,7 +98,7 @@ impl Requests {
         read(&answer)
     }
 
-    /// Begins a poll.
+    /// Starts a poll.
     async fn ask(&mut self, at: Option<&str>, hold: u64) -> Outcome<Client> {
         let mut client = self.client().await?;
         let at = at.map(|at| format!("&at={at}")).unwrap_or_default();
@@ -106,7 +107,7 @@ impl Requests {
         Ok(client)
     }
 
-    /// Polls; gives the frames.
+    /// Polls and returns the frames.
     pub(super) async fn poll(&mut self, at: Option<&str>, hold: u64) -> Outcome<Vec<Value>> {
         let mut client = self.ask(at, hold).await?;
         let answer = in_time(client.finish()).await?;
@@ -114,7 +115,7 @@ impl Requests {
         read(&answer)
     }
 
-    /// Polls, and goes away without reading the answer.
+    /// Polls and closes the connection without reading the answer.
     pub(super) async fn poll_in_vain(
         &mut self,
         at: Option<&str>,
@@ -142,7 +143,7 @@ impl Requests {
     }
 }
 
-/// What an event stream says.
+/// A field of an event stream.
 #[derive(Debug, PartialEq)]
 pub(super) enum Said {
     Frame(Value),
@@ -157,14 +158,15 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// What is whole after the next chunk. Cancel-safe.
+    /// Returns the fields that the next chunk completes. Cancel-safe.
     pub(super) async fn next(&mut self) -> Outcome<Vec<Said>> {
         let chunk = self.client.chunk().await?.ok_or(Broken::Cut)?;
         Ok(lines(&mut self.line, &chunk))
     }
 }
 
-/// The fields of an event stream (the HTML standard, section 9.2.6), one frame in each `data`.
+/// Parses the fields of an event stream (the HTML standard, section 9.2.6), one frame in each
+/// `data`.
 fn lines(line: &mut Vec<u8>, chunk: &[u8]) -> Vec<Said> {
     let mut said = Vec::new();
     for byte in chunk {
@@ -204,7 +206,7 @@ impl Socket {
         Ok(self.0.send(Message::text(frames.to_string())).await?)
     }
 
-    /// The frames of the next message. Cancel-safe.
+    /// Returns the frames of the next message. Cancel-safe.
     pub(super) async fn next(&mut self) -> Outcome<Vec<Value>> {
         loop {
             match self.0.next().await.ok_or(Broken::Cut)?? {

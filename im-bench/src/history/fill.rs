@@ -1,4 +1,5 @@
-//! What the stores hold: rooms of members who write in turn, filled through the store's own port.
+//! The content of the stores: rooms whose members write in turn, filled through the store's own
+//! port.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +15,10 @@ use im_core::{EventKind, MessageId, RoomId, Timestamp, UserId};
 use crate::replay::log::mix;
 use crate::report::Progress;
 
-/// What both stores of a comparison have in common.
+/// The parameters that both stores of a comparison share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    /// Rooms that the messages are spread over.
+    /// Number of rooms.
     pub(super) rooms: u64,
     /// Bytes of text in a message.
     pub(super) size: usize,
@@ -26,34 +27,34 @@ pub(super) struct Shape {
 /// Members of each room.
 const MEMBERS: u64 = 20;
 
-/// Appends in one call. A store commits at least that many at once.
+/// Appends in one call. A store commits at least as many at once.
 const BATCH: u64 = 512;
 
-/// Batches under way at the same time, each over rooms of its own.
+/// Concurrent batches, each over rooms of its own.
 const FILLERS: u64 = 8;
 
-/// When the first message was sent: 2024-01-01. Each room gets one a minute.
+/// The time of the first message: 2024-01-01. Each room gets one a minute.
 const FIRST: Timestamp = Timestamp::from_millis(1_704_067_200_000);
 const APART: Duration = Duration::from_secs(60);
 
-/// How often the progress is shown.
+/// The interval in which progress is shown.
 const SHOWN: Duration = Duration::from_millis(200);
 
 impl Shape {
-    /// The name of a room.
+    /// Returns the id of a room.
     pub(super) fn room(room: u64) -> Result<RoomId> {
         Ok(RoomId::new(format!("history-{room}"))?)
     }
 
-    /// Its messages, when the store is to have so many.
+    /// Returns its number of messages when the store has `messages` in all.
     fn share(&self, room: u64, messages: u64) -> u64 {
         messages / self.rooms + u64::from(room < messages % self.rooms)
     }
 
-    /// The `nth` message of a room, which is new each time it is made.
+    /// Returns the `nth` message of a room, with a new id each time.
     pub(super) fn message(&self, room: u64, nth: u64) -> Result<Append> {
         let dice = mix(room ^ mix(nth));
-        // Of two at random the first: some talk a lot, and others are rarely heard.
+        // The smaller of two random numbers: some members write often, others rarely.
         let from = member(room, (dice % MEMBERS).min((dice >> 32) % MEMBERS))?;
         let kind = EventKind::message();
         let value: Value = Map::from_iter([("text", text(dice, self.size))]).into();
@@ -68,7 +69,7 @@ impl Shape {
         ))
     }
 
-    /// What makes a room. It is the room's first event.
+    /// Returns the creation of a room, which is its first event.
     fn creation(room: u64) -> Result<Append> {
         let people = (0..MEMBERS).map(|nth| member(room, nth)).collect::<Result<Vec<_>>>()?;
         let by = people.first().context("a room has members")?.clone();
@@ -81,14 +82,14 @@ impl Shape {
         Ok(append(Self::room(room)?, Authority::Service, Act::Create { by, seed }, FIRST))
     }
 
-    /// Brings every room to its share of `messages`, as far as it is not there yet. Gives the heads of the rooms.
+    /// Fills every room up to its share of `messages`. Returns the heads of the rooms.
     ///
-    /// Messages of many rooms stand between one another, as they come in real life: to import one room after the other
-    /// would leave each of them in one piece.
+    /// Messages of many rooms are interleaved, as in production: importing one room after the other
+    /// would store each contiguously.
     ///
     /// # Errors
     ///
-    /// The store's, or it holds something else under the names of the rooms.
+    /// If the store fails, or has other data under the names of the rooms.
     pub(super) async fn fill(
         &self,
         store: &Arc<dyn Store>,
@@ -122,7 +123,7 @@ impl Shape {
         self.heads(store).await
     }
 
-    /// Fills these rooms, each with its head, in turn.
+    /// Fills these rooms, each from its head, in turn.
     async fn fill_rooms(
         &self,
         store: &Arc<dyn Store>,
@@ -153,7 +154,7 @@ impl Shape {
         }
     }
 
-    /// Where the logs of the rooms end; 0 for those that are not there.
+    /// Returns the heads of the rooms; 0 for missing ones.
     pub(super) async fn heads(&self, store: &Arc<dyn Store>) -> Result<Vec<u64>> {
         let ids = (0..self.rooms).map(Self::room).collect::<Result<Vec<_>>>()?;
         let heads = store.heads(&ids).await?;
@@ -161,11 +162,11 @@ impl Shape {
     }
 }
 
-/// Whether it was written just now, as every append here must be.
+/// Checks that the append was committed now, as every append here must be.
 pub(super) fn committed(answer: Appended) -> Result<()> {
     ensure!(
         matches!(answer, Appended::Committed(_)),
-        "the store takes a new message for a repeated one"
+        "the store answers a new message as a duplicate"
     );
     Ok(())
 }
@@ -183,7 +184,7 @@ const WORDS: [&str; 16] = [
     "your", "boat", "again", "and", "sing",
 ];
 
-/// `size` bytes that look like words.
+/// Returns `size` bytes that resemble words.
 fn text(mut dice: u64, size: usize) -> String {
     let mut text = String::with_capacity(size + 16);
     while text.len() < size {

@@ -1,32 +1,34 @@
-//! `im-bench history`: what an append and a page of history cost where there is little history, and where there is a lot.
+//! `im-bench history`: the cost of an append and of a page, with little and with much history.
 //!
-//! Two stores of one kind are filled through the store's own port with the same rooms, members and texts, and differ in
-//! how much they hold. In one process, both are open at once and asked in turn, pair by pair, so that what the machine
-//! does meanwhile falls on both alike; the engine is left out, since it has no part in it.
+//! Two stores of one kind are filled through the store's own port with the same rooms, members and
+//! texts, and differ in the number of messages. Both are open at once in one process and are
+//! measured in turn, pair by pair, so that other load of the machine affects both alike. The engine
+//! is not involved.
 //!
-//! - **Warm**: appends one at a time, each acknowledged before the next; pages of 50 at random places of random rooms, which
-//!   have been read once before; the newest pages. The median of the ratios of all pairs must not exceed `--most`, neither
-//!   in time nor in CPU. Ids of messages begin with the time, as those of the clients do: the entry by which an append is
-//!   known again comes to lie beside those of the appends before it. What random ids cost is not shown.
-//! - **First read**: the same random pages, before they were read. The small store is soon in the cache as a whole, and the
-//!   large one is not. It is told and not judged.
-//! - **Reads**: how often a store reads for a page, counted (see `reads`): no more often in the large store than the
-//!   logarithm of its size allows.
-//! - **Cold**: the opening, and the first pages after it. The store was closed, a server of ours was started anew, and the
-//!   system was asked to drop the files from its cache, as far as that can be done without particular rights; the report
-//!   says how cold it was. (MariaDB reads in by itself, after a start, a part of what it had in memory before.)
+//! - **Warm**: appends one at a time, each acked before the next; pages of 50 at random positions
+//!   of random rooms, which have been read once before; the newest pages. The median of the ratios
+//!   of all pairs must not exceed `--most`, neither in time nor in CPU. Message ids begin with the
+//!   time, as those of the clients do: so the idempotency record of an append is stored beside
+//!   those of the appends before it. The cost of random ids is not measured.
+//! - **First read**: the same random pages, before they were read. The small store is soon in the
+//!   cache as a whole, the large one is not. Reported, not judged.
+//! - **Reads**: the number of storage reads for a page (see `reads`): it may grow no faster than
+//!   the logarithm of the store's size.
+//! - **Cold**: the opening, and the first pages after it. The store was closed, a server that the
+//!   run started was restarted, and the system was asked to drop the files from its cache, as far
+//!   as no privileges are needed; the report states how cold it was. (MariaDB preloads a part of
+//!   its former cache after a start.)
+//! Not measured: bursts of appends (`im-bench throughput` does), millions of rooms, and disks
+//! slower than this machine's.
 //!
-//! What it does not show: what a burst of appends costs (`im-bench throughput` does), rooms by the million, and disks that
-//! are slower than this machine's.
-//!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
-//! | `setup` | where the two stores are, and how they are made cold |
-//! | `fill` | what they hold |
-//! | `work` | appends and pages, and what they cost |
+//! | `setup` | the location of the two stores, and emptying their caches |
+//! | `fill` | their content |
+//! | `work` | appends and pages, and their cost |
 //! | `usage` | CPU time, finer than the system's ticks |
 //! | `reads` | storage reads, counted |
-//! | `report` | what comes out, and what is good enough |
+//! | `report` | the results, and their bounds |
 
 mod fill;
 mod reads;
@@ -47,11 +49,11 @@ use self::setup::{Own, Setup, Which};
 use self::work::{Act, Cost, Side};
 use crate::report::{Progress, median, write_json};
 
-/// What `im-bench history` is told.
+/// Options of `im-bench history`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Make both stores in a temporary place, one pair after the other of these kinds. For postgres and mariadb, which must be
-    /// installed, a server is run.
+    /// Create both stores in a temporary folder, one pair after the other of these kinds. For
+    /// postgres and mariadb, which must be installed, a server is started.
     #[arg(
         long,
         value_enum,
@@ -60,11 +62,11 @@ pub(crate) struct Options {
         conflicts_with_all = ["small", "large"]
     )]
     store: Vec<Own>,
-    /// Where the store with few messages is: sled:PATH, sqlite:PATH, postgres://…, mysql://…. It is filled as far as it is not
-    /// yet, and stays.
+    /// Address of the store with few messages: sled:PATH, sqlite:PATH, postgres://…, mysql://…. It
+    /// is filled as far as needed, and kept.
     #[arg(long, requires = "large")]
     small: Option<StoreAddress>,
-    /// Where the one with many is, of the same kind.
+    /// Address of the store with many messages, of the same kind.
     #[arg(long, requires = "small")]
     large: Option<StoreAddress>,
     /// Messages in the small store and in the large one.
@@ -76,13 +78,14 @@ pub(crate) struct Options {
     /// Bytes of text in a message.
     #[arg(long, default_value_t = 100)]
     size: usize,
-    /// How many pairs of measurements.
+    /// Number of pairs of measurements.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]
     pairs: u64,
-    /// Appends, and pages of each sort, in one measurement.
+    /// Number of appends, and of pages of each sort, in one measurement.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     operations: u64,
-    /// How many times as much a warm act may cost in the large store, in time and in CPU.
+    /// Maximum ratio of the cost of a warm operation in the large store to the small one, in time
+    /// and in CPU.
     #[arg(long, default_value_t = 2.0)]
     most: f64,
     /// Also write the report as JSON, to this file; `-` for standard output.
@@ -90,7 +93,7 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
-/// How many messages each of the two stores gets.
+/// The number of messages in each of the two stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sizes {
     small: u64,
@@ -115,10 +118,10 @@ fn sizes(text: &str) -> Result<Sizes, String> {
     }
 }
 
-/// Pages that are read after a cold opening. More would find a part of the store read in by those before.
+/// Pages read after a cold opening. More would find parts of the store cached by the earlier ones.
 const COLD_PAGES: u64 = 20;
 
-/// Compares each pair of stores, and fails if one does not hold what it should.
+/// Compares each pair of stores, and fails if a bound is exceeded.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let mut reports = Vec::new();
     if let (Some(small), Some(large)) = (options.small.clone(), options.large.clone()) {
@@ -149,7 +152,7 @@ impl Options {
     }
 }
 
-/// Two stores, and what is to be done with them.
+/// Two stores, and the measurements on them.
 struct Comparison<'a> {
     ground: Setup,
     options: &'a Options,
@@ -234,11 +237,12 @@ impl Comparison<'_> {
         Side::new(store, self.shape, self.ground.server()).await
     }
 
-    /// Asks both in turn. Who goes first changes from pair to pair, so that neither always finds the machine warm.
+    /// Measures both in turn. The first store alternates from pair to pair, so that neither always
+    /// finds the machine warm.
     async fn pairs(&self, small: &mut Side, large: &mut Side) -> Result<Vec<Line>> {
         let mut progress = Progress::new("pairs", self.options.pairs);
         let mut costs: Vec<Vec<(Cost, Cost)>> = vec![Vec::new(); Act::ALL.len()];
-        // The first pair is for connections and caches, and is not counted.
+        // The first pair warms connections and caches, and is not counted.
         for pair in 0..=self.options.pairs {
             for (act, costs) in Act::ALL.into_iter().zip(&mut costs) {
                 let count = self.options.operations;

@@ -1,17 +1,18 @@
-//! How often a store reads for a page, counted: where a count grows with the depth of the trees and no more, so does the
-//! work.
+//! Counts the storage reads for a page: if the count grows only with the depth of the trees, so
+//! does the work.
 //!
-//! | store | what is counted |
+//! | store | counted |
 //! |---|---|
 //! | sled, SQLite | read system calls of a store that was just opened, with its cache at its smallest |
 //! | PostgreSQL | accesses to blocks of the tables and indexes, in memory or not (`pg_statio_user_tables`) |
 //! | MariaDB, MySQL | accesses to pages of the buffer pool (`Innodb_buffer_pool_read_requests`), of the whole server |
 //!
-//! SQLite without a cache reads each node of a tree again whenever it is visited. sled is slow to forget, so it is opened anew
-//! for every few pages: the leaves are met for the first time, as long as the store is much larger than those pages. A node
-//! of sled lies in pieces, each a read, as many as have come since it was last put together: its counts vary by some.
+//! SQLite without a cache reads each node of a tree on every visit. sled evicts slowly, so it is
+//! reopened for every few pages: the leaves are then read for the first time, as long as the store
+//! is much larger than those pages. A node of sled consists of pieces, one for each change since
+//! its last consolidation, each of which is a read: its counts vary.
 //!
-//! Others who use a server only add to a count, so the least of some rounds is taken.
+//! Other users of a server only add to a count, so the minimum of some rounds is taken.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -23,20 +24,20 @@ use sqlx::{Connection, MySqlConnection, PgConnection};
 use super::fill::Shape;
 use super::work::{PageRequest, Side};
 
-/// How often a server's reads for the same pages are counted.
+/// Number of counts of the same pages on a server.
 const ROUNDS: usize = 3;
 
-/// How often a store of this process is opened, for a part of the pages each time.
+/// Number of reopens of a store in this process, each with a part of the pages.
 const OPENINGS: u64 = 10;
 
-/// Pages that are read before it counts: for connections, and for statements that are planned anew at first.
+/// Pages read before the count: for connections, and for statements that are planned at first.
 const BEFORE: u64 = 8;
 
-/// How long a database server may take to add up what closed connections have done.
+/// The longest time in which a database server adds the counts of closed connections.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What is counted, in words.
+/// Returns the counted unit.
 pub(super) fn unit(address: &StoreAddress) -> &'static str {
     match address {
         StoreAddress::Postgres(_) => "accesses to blocks",
@@ -45,11 +46,12 @@ pub(super) fn unit(address: &StoreAddress) -> &'static str {
     }
 }
 
-/// Opens the store and counts for `pages` pages at random places. Gives the reads for one.
+/// Opens the store and counts the reads of `pages` pages at random positions. Returns the reads for
+/// one.
 ///
 /// # Errors
 ///
-/// The store's, or the count cannot be had.
+/// If the store fails, or the count is not available.
 pub(super) async fn per_page(address: &StoreAddress, shape: Shape, pages: u64) -> Result<f64> {
     let opened = Opened { address, shape };
     let reads = match address {
@@ -60,7 +62,7 @@ pub(super) async fn per_page(address: &StoreAddress, shape: Shape, pages: u64) -
     Ok(reads as f64 / pages as f64)
 }
 
-/// Opens the store as it is to be counted.
+/// An open store with the caches that the count needs.
 #[derive(Clone, Copy)]
 struct Opened<'a> {
     address: &'a StoreAddress,
@@ -77,7 +79,7 @@ impl Opened<'_> {
     }
 }
 
-/// Nothing but the store reads in this process meanwhile, so each page is counted once.
+/// Only the store reads in this process meanwhile, so each page is counted once.
 async fn of_this_process(opened: Opened<'_>, pages: u64) -> Result<u64> {
     let mut reads = 0;
     for opening in 0..OPENINGS.min(pages) {
@@ -88,7 +90,7 @@ async fn of_this_process(opened: Opened<'_>, pages: u64) -> Result<u64> {
         side.read(&few).await?;
         let with_look = read_calls()?.saturating_sub(before);
         side.close().await?;
-        // To look is to read as well.
+        // Reading the counter is a read, too.
         reads += with_look.saturating_sub(before - empty);
     }
     Ok(reads)
@@ -107,8 +109,8 @@ async fn of_mysql(opened: Opened<'_>, url: &str, pages: u64) -> Result<u64> {
     Ok(least)
 }
 
-/// A connection tells what it has done when it ends. So the store is closed for each count, and what it takes to open it
-/// and to begin is counted by itself.
+/// A connection reports its counts when it ends. So the store is closed for each count, and the
+/// reads of opening it are counted separately.
 async fn of_postgres(opened: Opened<'_>, url: &str, pages: u64) -> Result<u64> {
     let mut server = PgConnection::connect(url).await?;
     let mut least = u64::MAX;
@@ -128,24 +130,25 @@ async fn of_postgres(opened: Opened<'_>, url: &str, pages: u64) -> Result<u64> {
 
 /// Read system calls of this process so far: `syscr` in proc_pid_io(5).
 fn read_calls() -> Result<u64> {
-    let text = fs::read_to_string("/proc/self/io").context("the system counts no reads")?;
-    calls_in(&text).context("/proc/self/io has another form")
+    let text = fs::read_to_string("/proc/self/io")
+        .context("reading /proc/self/io failed: the system counts no reads")?;
+    calls_in(&text).context("/proc/self/io has an unknown format")
 }
 
 fn calls_in(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("syscr:"))?.trim().parse().ok()
 }
 
-/// Accesses to blocks of tables, indexes and long values, once all others have left the database.
+/// Accesses to blocks of tables, indexes and long values, after all other connections have ended.
 async fn block_accesses(server: &mut PgConnection) -> Result<u64> {
     let end = Instant::now() + PATIENCE;
-    // A connection is on this list until it has told what it did.
+    // A connection is listed until it has reported its counts.
     let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                   AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
     while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut *server).await? > 0 {
         ensure!(
             Instant::now() < end,
-            "somebody else uses the database, so that reads cannot be counted"
+            "another connection uses the database, so reads cannot be counted"
         );
         tokio::time::sleep(LOOK).await;
     }
@@ -164,19 +167,19 @@ async fn pool_requests(server: &mut MySqlConnection) -> Result<u64> {
     Ok(count.parse()?)
 }
 
-/// Does what a server does by itself some time after many rows have come: without it, the one store could be looked at
-/// before and the other after.
+/// Runs the maintenance that a server does by itself some time after many writes: otherwise one
+/// store might be measured before it and the other after.
 ///
 /// # Errors
 ///
-/// The database is away, or the user may not do it.
+/// If the database is unavailable, or the user lacks the right.
 pub(super) async fn settle(address: &StoreAddress) -> Result<()> {
     match address {
         StoreAddress::Postgres(url) => {
             let mut server = PgConnection::connect(url).await?;
             sqlx::raw_sql("VACUUM (ANALYZE)").execute(&mut server).await?;
             if let Err(error) = sqlx::raw_sql("CHECKPOINT").execute(&mut server).await {
-                tracing::info!(%error, "the server makes its checkpoint when it likes");
+                tracing::info!(%error, "no checkpoint was made");
             }
         }
         StoreAddress::MySql(url) => {

@@ -1,4 +1,4 @@
-//! What came out, in words and figures, and whether it is good enough.
+//! The results as text and figures, and their bounds.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::setup::Cold;
 use super::work::{Act, Cost};
 use crate::report::{median, thousands};
 
-/// All of a comparison of two stores.
+/// The report of a comparison of two stores.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) store: &'static str,
@@ -16,52 +16,53 @@ pub(super) struct Report {
     pub(super) large: Opening,
     pub(super) reads: Reads,
     pub(super) costs: Vec<Line>,
-    /// What does not hold, in words.
+    /// Descriptions of exceeded bounds.
     pub(super) broken: Vec<String>,
 }
 
-/// A store, and what it was like to open it.
+/// A store, and the times of its opening.
 #[derive(Debug, Serialize)]
 pub(super) struct Opening {
     /// Events in its rooms.
     pub(super) events: u64,
     pub(super) cold: Cold,
     pub(super) cold_open_ms: f64,
-    /// Pages anywhere after a cold opening: half of them were quicker than this.
+    /// Median time of a random page after a cold opening.
     pub(super) cold_page_ms: f64,
     pub(super) slowest_cold_page_ms: f64,
-    /// To open it again soon after it was closed.
+    /// Time to open it again soon after it was closed.
     pub(super) open_ms: f64,
 }
 
-/// How often each store reads for a page.
+/// The number of reads of each store for a page.
 #[derive(Debug, Serialize)]
 pub(super) struct Reads {
     unit: &'static str,
     small: f64,
     large: f64,
-    /// What the large one may read, if it is to grow with the logarithm.
+    /// Maximum of the large store, for logarithmic growth.
     allowed: f64,
 }
 
 impl Reads {
-    /// Of two stores with so many events.
+    /// Creates it for two stores, each with its number of events and its reads.
     pub(super) fn new(unit: &'static str, small: (u64, f64), large: (u64, f64)) -> Self {
         let allowed = allowed(small.1, small.0, large.0);
         Self { unit, small: small.1, large: large.1, allowed }
     }
 }
 
-/// Reads that may be made among `large` events where `reads` are made among `small`: as many times more as the logarithm
-/// is greater, and [`SLACK`].
+/// Returns the reads allowed among `large` events if `reads` are made among `small`: proportional
+/// to the logarithm, plus [`SLACK`].
 fn allowed(reads: f64, small: u64, large: u64) -> f64 {
     reads * ((large.max(3) as f64).ln() / (small.max(3) as f64).ln()).max(1.0) + SLACK
 }
 
-/// Levels of a tree are whole numbers: each of the two trees that a page is found by may have got one more just there.
+/// Levels of a tree are whole numbers: each of the two trees of a page lookup may have one more
+/// level just there.
 const SLACK: f64 = 2.0;
 
-/// One act on both stores, in pairs.
+/// One operation on both stores, in pairs.
 #[derive(Debug, Serialize)]
 pub(super) struct Line {
     act: Act,
@@ -69,11 +70,11 @@ pub(super) struct Line {
     large: Cost,
     wall_ratio: Ratio,
     cpu_ratio: Ratio,
-    /// The small and the large one's, pair by pair.
+    /// The cost on the small and on the large store, pair by pair.
     pairs: Vec<(Cost, Cost)>,
 }
 
-/// The large store's divided by the small one's, over all pairs.
+/// The cost on the large store divided by that on the small one, over all pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Ratio {
     pub(super) median: f64,
@@ -98,7 +99,7 @@ impl fmt::Display for Ratio {
 }
 
 impl Line {
-    /// Of the costs on the small and the large store, pair by pair.
+    /// Creates it from the costs on the small and the large store, pair by pair.
     pub(super) fn new(act: Act, pairs: Vec<(Cost, Cost)>) -> Self {
         let middle = |figure: fn(&(Cost, Cost)) -> f64| median(pairs.iter().map(figure).collect());
         let ratio = |figure: fn(&Cost) -> f64| {
@@ -116,12 +117,13 @@ impl Line {
 }
 
 impl Report {
-    /// Notes what does not hold, if a warm act may cost `most` times as much in the large store.
+    /// Records an exceeded bound, if a warm operation may cost `most` times as much in the large
+    /// store.
     pub(super) fn judge(&mut self, most: f64) {
         let mut broken = Vec::new();
         for line in self.costs.iter().filter(|line| line.act.is_warm()) {
             for (what, ratio) in [("time", line.wall_ratio), ("CPU", line.cpu_ratio)] {
-                // What is no number is not good either.
+                // NaN exceeds the bound, too.
                 if ratio.median.is_nan() || ratio.median > most {
                     let (store, act) = (self.store, line.act.name());
                     broken.push(format!(

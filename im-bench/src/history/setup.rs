@@ -1,4 +1,4 @@
-//! Where the two stores of a comparison are: at given addresses, or in a temporary place of the run's own.
+//! The location of the two stores: at given addresses, or in a temporary folder of the run's own.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 
-/// A kind of store that a run makes by itself.
+/// A kind of store that a run creates by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Own {
     /// In a folder, by sled.
@@ -26,7 +26,7 @@ pub(super) enum Own {
     Mariadb,
 }
 
-/// One of the two.
+/// One of the two stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
     Small,
@@ -34,10 +34,10 @@ pub(super) enum Which {
 }
 
 impl Which {
-    /// Both.
+    /// Both stores.
     pub(super) const BOTH: [Self; 2] = [Self::Small, Self::Large];
 
-    /// In words.
+    /// Returns its name in reports.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Small => "small",
@@ -46,15 +46,15 @@ impl Which {
     }
 }
 
-/// What a store could not have in memory when it was opened cold.
+/// The caches that were empty when a store was opened cold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Cold {
-    /// Anything: its own cache was empty, and the system had dropped its files.
+    /// All: its own cache was empty, and the system had dropped its files.
     FromDisk,
-    /// What is in the store's own cache. The system may have had its files.
+    /// The store's own cache. The system may have cached its files.
     OwnCacheEmpty,
-    /// Nothing is sure: somebody else's server went on.
+    /// None for certain: an external server kept running.
     ServerWentOn,
 }
 
@@ -78,11 +78,11 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// At these addresses, which name durable stores of one kind.
+    /// Uses these addresses, which must name durable stores of one kind.
     ///
     /// # Errors
     ///
-    /// They do not.
+    /// If they do not.
     pub(super) fn at(small: StoreAddress, large: StoreAddress) -> Result<Self> {
         ensure!(small.is_durable(), "memory holds nothing that lasts; name a durable store");
         ensure!(
@@ -95,11 +95,11 @@ impl Setup {
         Ok(Self { small, large, server: None, _folder: None })
     }
 
-    /// Makes both in a temporary place, which goes with the run.
+    /// Creates both in a temporary folder, which is removed after the run.
     ///
     /// # Errors
     ///
-    /// There is no place, or the server is not installed or does not start.
+    /// If there is no temporary folder, or the server is not installed or does not start.
     pub(super) async fn make(own: Own) -> Result<Self> {
         let in_folder = |address: fn(PathBuf) -> StoreAddress| {
             let folder = tempfile::tempdir()?;
@@ -129,7 +129,7 @@ impl Setup {
         Ok(Self { small, large, server: Some(server), _folder: None })
     }
 
-    /// Where one of them is.
+    /// Returns the address of one of them.
     pub(super) fn address(&self, which: Which) -> &StoreAddress {
         match which {
             Which::Small => &self.small,
@@ -137,21 +137,21 @@ impl Setup {
         }
     }
 
-    /// Their kind.
+    /// Returns their kind.
     pub(super) fn kind(&self) -> &'static str {
         self.small.kind()
     }
 
-    /// The process of the server, if it is ours.
+    /// Returns the process of the server, if the run started it.
     pub(super) fn server(&self) -> Option<u32> {
         self.server.as_ref().and_then(Server::pid)
     }
 
-    /// Empties what caches can be emptied of a store that is closed.
+    /// Empties the caches of a closed store, as far as possible.
     ///
     /// # Errors
     ///
-    /// The server does not come back.
+    /// If the server does not restart.
     pub(super) fn cool(&mut self, which: Which) -> Result<Cold> {
         let address = self.address(which).clone();
         let page = match (&mut self.server, address) {
@@ -165,14 +165,14 @@ impl Setup {
         Ok(match block_in_place(|| drop_from_cache(&page)) {
             Ok(()) => Cold::FromDisk,
             Err(error) => {
-                tracing::info!(%error, "the system keeps its cache");
+                tracing::info!(%error, "the system did not drop the files from its cache");
                 Cold::OwnCacheEmpty
             }
         })
     }
 }
 
-/// Makes a database on a server of ours. The name is one of our own words.
+/// Creates a database on a server that the run started. The name is a constant.
 async fn create_database(kind: Kind, url: &str, name: &str) -> Result<()> {
     let sql = AssertSqlSafe(format!("CREATE DATABASE {name}"));
     match kind {
@@ -188,17 +188,17 @@ async fn create_database(kind: Kind, url: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Smaller files, of which a database server has hundreds, hold nothing of a store's rows.
+/// Bytes. Smaller files, of which a database server has hundreds, hold no rows of a store.
 const WORTH_DROPPING: u64 = 64 << 10;
 
-/// Asks the system to forget what it has in memory of a file, or of the files below a folder. Files that are written no
-/// more are dropped; no particular rights are needed.
+/// Asks the system to drop a file, or the files below a folder, from its cache. Files that are not
+/// being written are dropped; no privileges are needed.
 fn drop_from_cache(page: &Path) -> Result<()> {
     let found = fs::metadata(page)?;
     if found.is_dir() {
         for entry in fs::read_dir(page)? {
             match drop_from_cache(&entry?.path()) {
-                // A server removes files as it likes.
+                // A server may remove files at any time.
                 Err(error) if is_not_there(&error) => {}
                 outcome => outcome?,
             }
@@ -208,9 +208,10 @@ fn drop_from_cache(page: &Path) -> Result<()> {
     if !found.is_file() || found.len() < WORTH_DROPPING {
         return Ok(());
     }
-    // What is not written yet is not dropped.
+    // Unwritten data is not dropped.
     File::open(page)?.sync_all()?;
-    // `nocache` with a count of 0 is posix_fadvise(POSIX_FADV_DONTNEED) for the whole file (GNU coreutils, `dd`).
+    // `nocache` with a count of 0 is posix_fadvise(POSIX_FADV_DONTNEED) for the whole file (GNU
+    // coreutils, `dd`).
     let mut from = std::ffi::OsString::from("if=");
     from.push(page);
     let mut dd = Command::new("dd");

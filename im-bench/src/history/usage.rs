@@ -1,18 +1,19 @@
-//! CPU time of processes to the nanosecond, thread by thread.
+//! CPU time of processes in nanoseconds, per thread.
 //!
-//! `/proc/PID/stat` counts in steps of 10 ms, which is more than a hundred pages take. The scheduler's own count of each
-//! thread is exact. What a thread used that ended between two looks is not counted: those that do the work last.
+//! `/proc/PID/stat` counts in steps of 10 ms, which is more than a hundred pages take. The
+//! scheduler's own count of each thread is exact. The time of a thread that ended between two reads
+//! is not counted: the working threads do not end.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-/// What each thread of some processes has used so far.
+/// The CPU time so far of each thread of some processes.
 #[derive(Debug, Default)]
 pub(super) struct Usage(BTreeMap<u32, u64>);
 
 impl Usage {
-    /// Of this process, and of a server with the processes that it has started.
+    /// Reads it for this process, and for a server with its child processes.
     pub(super) fn now(server: Option<u32>) -> Self {
         let mut pids = vec![std::process::id()];
         if let Some(server) = server {
@@ -22,7 +23,7 @@ impl Usage {
         Self(pids.into_iter().flat_map(threads).collect())
     }
 
-    /// How much has been used since `earlier`.
+    /// Returns the CPU time since `earlier`.
     pub(super) fn since(&self, earlier: &Self) -> Duration {
         let used = self.0.iter().map(|(thread, now)| {
             now.saturating_sub(earlier.0.get(thread).copied().unwrap_or_default())
@@ -31,7 +32,7 @@ impl Usage {
     }
 }
 
-/// The threads of a process with the nanoseconds that each has run; none if it is gone.
+/// Returns the threads of a process with the nanoseconds that each has run; none if it has ended.
 fn threads(pid: u32) -> Vec<(u32, u64)> {
     numbers(&format!("/proc/{pid}/task"))
         .filter_map(|thread| {
@@ -55,7 +56,7 @@ fn parent_of(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// The entries of a folder that are numbers.
+/// Returns the entries of a folder that are numbers.
 fn numbers(folder: &str) -> impl Iterator<Item = u32> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

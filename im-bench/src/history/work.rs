@@ -1,4 +1,4 @@
-//! What is done to a store, and what it costs.
+//! The measured operations on a store, and their cost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,28 +16,28 @@ use crate::replay::log::mix;
 /// Events in a page.
 pub(super) const PAGE: u64 = 50;
 
-/// More than a page of messages weighs.
+/// More bytes than a page of messages has.
 const PAGE_BYTES: usize = 16 << 20;
 
-/// What is measured.
+/// A measured operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Act {
-    /// One message, alone in its call, acknowledged before the next.
+    /// One message, alone in its call, acked before the next.
     Append,
-    /// A page at a random place, which has been read before.
+    /// A page at a random position, which has been read before.
     Page,
     /// The newest page of a room.
     Newest,
-    /// A page at a random place, read for the first time in this run.
+    /// A page at a random position, read for the first time in this run.
     FirstRead,
 }
 
 impl Act {
-    /// All of them, in the order in which they are done.
+    /// All operations in their order.
     pub(super) const ALL: [Self; 4] = [Self::Append, Self::FirstRead, Self::Page, Self::Newest];
 
-    /// In words.
+    /// Returns its name in reports.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Append => "append",
@@ -47,18 +47,18 @@ impl Act {
         }
     }
 
-    /// Whether it must not cost more with history. What was not read before depends on what the caches hold, which a
-    /// small store fits into whole.
+    /// Returns whether its cost must not grow with history. A first read depends on the caches,
+    /// which hold a small store as a whole.
     pub(super) fn is_warm(self) -> bool {
         self != Self::FirstRead
     }
 }
 
-/// What one operation took, on the average of some.
+/// The average cost of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Cost {
     pub(super) wall_us: f64,
-    /// Of this process, and of the server if it is ours.
+    /// CPU time of this process, and of the server if the run started it.
     pub(super) cpu_us: f64,
 }
 
@@ -69,21 +69,21 @@ pub(super) struct PageRequest {
     from: PageFrom,
 }
 
-/// A store that is open, and where its rooms stand.
+/// An open store, and the heads of its rooms.
 pub(super) struct Side {
     store: Arc<dyn Store>,
     shape: Shape,
     heads: Vec<u64>,
-    /// The process of its server, if it is ours.
+    /// The process of its server, if the run started it.
     server: Option<u32>,
 }
 
 impl Side {
-    /// A store that holds what `shape` says.
+    /// Opens a store with the content of `shape`.
     ///
     /// # Errors
     ///
-    /// The store's, or it holds less than a page for each room.
+    /// If the store fails, or holds less than a page for each room.
     pub(super) async fn new(
         store: Arc<dyn Store>,
         shape: Shape,
@@ -97,12 +97,13 @@ impl Side {
         Ok(Self { store, shape, heads, server })
     }
 
-    /// Events in all rooms.
+    /// Returns the number of events in all rooms.
     pub(super) fn events(&self) -> u64 {
         self.heads.iter().sum()
     }
 
-    /// `count` random places with a full page each; the same for the same seed and the same heads.
+    /// Returns `count` random positions with a full page each, determined by the seed and the
+    /// heads.
     pub(super) fn pages(&self, seed: u64, count: u64) -> Result<Vec<PageRequest>> {
         (0..count)
             .map(|nth| {
@@ -115,11 +116,11 @@ impl Side {
             .collect()
     }
 
-    /// Does it `count` times, one after the other. The places are drawn by `seed`.
+    /// Runs `act` `count` times in sequence. `seed` determines the positions.
     ///
     /// # Errors
     ///
-    /// The store's, or a page is not what it should be.
+    /// If the store fails, or a page is not as expected.
     pub(super) async fn cost(&mut self, act: Act, seed: u64, count: u64) -> Result<Cost> {
         let before = Usage::now(self.server);
         let wall = match act {
@@ -132,7 +133,7 @@ impl Side {
         Ok(Cost { wall_us: each(wall), cpu_us: each(cpu) })
     }
 
-    /// Reads these pages, one after the other. Gives the time that each took.
+    /// Reads these pages in sequence. Returns the time of each.
     pub(super) async fn read(&self, pages: &[PageRequest]) -> Result<Vec<Duration>> {
         let mut times = Vec::with_capacity(pages.len());
         for PageRequest { room, from } in pages {
@@ -140,7 +141,7 @@ impl Side {
             let begin = Instant::now();
             let page = self.store.read(room, range).await?;
             times.push(begin.elapsed());
-            let page = page.with_context(|| format!("the room {room} is gone"))?;
+            let page = page.with_context(|| format!("the room {room} does not exist"))?;
             ensure!(
                 page.events.len() as u64 == PAGE,
                 "a page of {room} has {} events and not {PAGE}",
@@ -181,7 +182,7 @@ impl Side {
         (0..count).map(newest).collect()
     }
 
-    /// A room by a number, with its head.
+    /// Chooses a room, and returns it with its head.
     fn room(&self, dice: u64) -> Result<(u64, u64)> {
         let room = dice % self.heads.len().max(1) as u64;
         let head = self.heads.get(usize::try_from(room)?).copied();

@@ -1,4 +1,4 @@
-//! Tasks that publish at the engine itself.
+//! Tasks that publish through the engine's API.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use im_stores::{StoreAddress, Tuning};
 
 use super::{Options, Run, Span, Times, Turn, promise};
 
-/// Opens the store, and sends for the time given.
+/// Opens the store and sends for the configured time.
 pub(super) async fn measure(options: &Options, store: &StoreAddress, turn: Turn) -> Result<Run> {
     let store = store.open_tuned(Tuning::default().max_batch(turn.batch)).await?;
     if turn.nth == 0 {
-        println!("what was acknowledged {}", promise(store.durability()));
+        println!("an acked send {}", promise(store.durability()));
     }
     let limiter = Arc::new(Unlimited);
-    // An append shard sends what has queued in one call, which a store never takes apart.
+    // A shard sends its queue in one call, which a store never splits.
     let config = EngineConfig::default().append_batch(turn.batch);
     let engine = Engine::builder().allow_anonymous().store(store.clone()).rate_limiter(limiter);
     let engine = engine.config(config).start().await?;
@@ -59,7 +59,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends one after another.
+    /// Sends one message after another.
     async fn send(self, span: Span) -> Result<Histogram<u64>> {
         let mut times = Times::new(span)?;
         loop {

@@ -1,16 +1,17 @@
-//! `im-bench throughput`: acknowledged sends a second, at the engine's in-process API and over WebSocket, with group commit
-//! and without.
+//! `im-bench throughput`: acked sends a second, in process and over WebSocket, with and without
+//! group commit.
 //!
-//! Many senders, each sending its next message when the last one was acknowledged; the rooms have no readers, so that what is
-//! measured is the way to the store and back. A second run, on a new store, commits each send by itself: what group commit
-//! gains is the ratio of the two.
+//! Each of many senders sends its next message when the last one is acked. The rooms have no
+//! subscribers, so that the path to the store and back is measured. A second run, on a new store,
+//! commits each send by itself: the ratio of the two is the gain of group commit.
 //!
-//! Over WebSocket the engine is in a server, a process of its own, and each sender has a connection and is a member of its
-//! room. The senders run beside it on the same machine: what they take of it stands in the figures, and is told.
+//! Over WebSocket the engine is in a server, a process of its own, and each sender has a connection
+//! and is a member of its room. The senders run on the same machine: their CPU time affects the
+//! figures, and is reported.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
-//! | `engine` | tasks that publish at the engine itself |
+//! | `engine` | tasks that publish through the engine's API |
 //! | `ws` | connections to a server |
 
 mod engine;
@@ -26,17 +27,17 @@ use im_core::ports::Durability;
 
 use crate::subject::StoreChoice;
 
-/// What `im-bench throughput` is told.
+/// Options of `im-bench throughput`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Where to keep things: memory; sled or sqlite, in a temporary place; sled:PATH, sqlite:PATH, postgres://…, mysql://…,
-    /// which must be empty or new.
+    /// Store: memory; sled or sqlite, in a temporary folder; sled:PATH, sqlite:PATH, postgres://…,
+    /// mysql://…, which must be empty or new.
     #[arg(long)]
     store: StoreChoice,
-    /// Over what to send; more than one makes the runs for each, in turn, on the same database.
+    /// Path of the sends; with more than one, each runs in turn, on the same database.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "engine")]
     over: Vec<Over>,
-    /// Tasks or connections that send at the same time.
+    /// Number of concurrent tasks or connections that send.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     senders: u32,
     /// Rooms that they share.
@@ -48,12 +49,12 @@ pub(crate) struct Options {
     /// Seconds of each run, after one second to warm up.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Appends in one commit; more than one value makes a run for each, in turn, on the same database.
+    /// Appends in one commit; with more than one value, each runs in turn, on the same database.
     #[arg(long, value_delimiter = ',', default_value = "512,1")]
     batch: Vec<usize>,
 }
 
-/// Over what a message comes to the engine.
+/// The path of a message to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Over {
     /// The engine's API, in this process.
@@ -71,7 +72,7 @@ impl fmt::Display for Over {
     }
 }
 
-/// One run: over what, in which batches, and which of the runs it is, for the names of its rooms.
+/// One run: its path, its batches, and its number for the names of its rooms.
 #[derive(Debug, Clone, Copy)]
 struct Turn {
     over: Over,
@@ -85,12 +86,12 @@ impl Turn {
     }
 }
 
-/// What one run gave.
+/// The result of one run.
 struct Run {
     turn: Turn,
     a_second: f64,
     times: Histogram<u64>,
-    /// What server and senders used of the CPU for each message, where they are apart.
+    /// CPU time of server and senders for each message, if they are separate processes.
     cpu: Option<(Duration, Duration)>,
 }
 
@@ -121,9 +122,9 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 }
 
 impl Run {
-    /// Of the times that were taken between `begin` and `end` of `span`.
+    /// Creates the result from the times between `begin` and `end` of `span`.
     fn new(turn: Turn, times: Histogram<u64>, span: &Span) -> Result<Self> {
-        ensure!(!times.is_empty(), "nothing was acknowledged");
+        ensure!(!times.is_empty(), "no send was acked");
         let seconds = (span.end - span.begin).as_secs_f64();
         Ok(Self { turn, a_second: times.len() as f64 / seconds, times, cpu: None })
     }
@@ -134,7 +135,7 @@ impl fmt::Display for Run {
         let at = |part| Duration::from_micros(self.times.value_at_quantile(part));
         write!(
             f,
-            "{:<6} batches of up to {:4}: {:9.0} acknowledged/s; half in {:.2?}, 99 of 100 in {:.2?}",
+            "{:<6} batches of up to {:4}: {:9.0} acked/s; half in {:.2?}, 99 of 100 in {:.2?}",
             self.turn.over,
             self.turn.batch,
             self.a_second,
@@ -146,7 +147,7 @@ impl fmt::Display for Run {
     }
 }
 
-/// What group commit gains, and what the way over the network costs.
+/// Returns the gain of group commit and the cost of the network.
 fn comparisons(runs: &[Run]) -> Vec<String> {
     let times = |a: &Run, b: &Run| a.a_second / b.a_second;
     let mut lines = Vec::new();
@@ -168,7 +169,7 @@ fn comparisons(runs: &[Run]) -> Vec<String> {
     lines
 }
 
-/// What a store promises, in words.
+/// Describes the durability of a store.
 fn promise(durability: Durability) -> &'static str {
     match durability {
         Durability::Volatile => "is kept in memory",
@@ -177,7 +178,7 @@ fn promise(durability: Durability) -> &'static str {
     }
 }
 
-/// When it counts.
+/// The measured span of a run.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     begin: Instant,
@@ -185,14 +186,14 @@ struct Span {
 }
 
 impl Span {
-    /// After a second to warm up, for as long as `options` say.
+    /// Starts after a warm-up of a second, for the duration in `options`.
     fn from_now(options: &Options) -> Self {
         let begin = Instant::now() + Duration::from_secs(1);
         Self { begin, end: begin + Duration::from_secs(options.seconds) }
     }
 }
 
-/// The microseconds that each send took that was acknowledged within a span.
+/// The latencies in microseconds of the sends that were acked within a span.
 struct Times {
     span: Span,
     times: Histogram<u64>,
@@ -203,7 +204,7 @@ impl Times {
         Ok(Self { span, times: Histogram::new(3)? })
     }
 
-    /// One was acknowledged just now. Whether to go on.
+    /// Records an ack. Returns whether to continue.
     fn acknowledged(&mut self, sent: Instant) -> Result<bool> {
         let now = Instant::now();
         if now >= self.span.begin && now < self.span.end {

@@ -1,5 +1,5 @@
-//! Connections to a server. They send frames that are ready but for the message's id, and look at no more of an answer than
-//! whether it says `ok`: what they take of the machine is not the server's.
+//! Connections to a server. Their frames are encoded except for the message id, and of a reply only
+//! `ok` is checked: that keeps the senders' share of the machine small.
 
 use std::time::{Duration, Instant};
 
@@ -20,10 +20,10 @@ use crate::child::Server;
 use crate::socket::{Socket, Talker};
 use crate::{host, serve};
 
-/// Connections that are being opened at the same time.
+/// Connections that are opened concurrently.
 const OPENING: usize = 32;
 
-/// Starts a server, and sends for the time given.
+/// Starts a server and sends for the configured time.
 pub(super) async fn measure(options: &Options, store: &StoreAddress, turn: Turn) -> Result<Run> {
     host::allow_open_files(u64::from(options.senders) + 100)?;
     let server = Server::start(&serve::batched(store, turn.batch)).await?;
@@ -53,7 +53,7 @@ fn own_time() -> Result<Duration> {
     host::cpu_time(std::process::id())
 }
 
-/// Makes the rooms, and connections that are each in one of them and follow none.
+/// Creates the rooms, and connections that are each a member of one and subscribe to none.
 async fn open(options: &Options, turn: Turn, server: &Server) -> Result<Vec<(Socket, RoomId)>> {
     let talker = async |user: String, nth: usize| {
         Talker::open_in(Encoding::MsgPack, server.address, &UserId::new(user)?, nth).await
@@ -78,10 +78,10 @@ async fn open(options: &Options, turn: Turn, server: &Server) -> Result<Vec<(Soc
         .await
 }
 
-/// A `send` in MessagePack, in which nothing changes but the message's id.
+/// A `send` in MessagePack in which only the message id changes.
 struct Frame {
     bytes: Vec<u8>,
-    /// Where the id stands, which always has the same length.
+    /// The range of the id, which has a fixed length.
     id: std::ops::Range<usize>,
 }
 
@@ -94,16 +94,16 @@ impl Frame {
             kind: EventKind::message(),
             content: Map::from_iter([("text", "x".repeat(size))]).into(),
         };
-        // No connection has two commands under way, so the same number does for all.
+        // No connection has two commands in flight, so one command id serves all.
         let command = Command { id: CommandId(1), body };
         let bytes = wire::encode(&command.to_value(), Encoding::MsgPack).to_vec();
         let id = id.as_str().as_bytes();
         let at = bytes.windows(id.len()).position(|part| part == id);
-        let at = at.context("the frame does not hold its id")?;
+        let at = at.context("the frame does not contain its id")?;
         Ok(Self { id: at..at + id.len(), bytes })
     }
 
-    /// The next message, which nobody has sent yet.
+    /// Returns the next message, with an unused id.
     fn next(&mut self) -> Bytes {
         self.bytes[self.id.clone()].copy_from_slice(MessageId::now_v7().as_str().as_bytes());
         Bytes::copy_from_slice(&self.bytes)
@@ -116,7 +116,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends one after another.
+    /// Sends one message after another.
     async fn send(mut self, span: Span) -> Result<Histogram<u64>> {
         let mut times = Times::new(span)?;
         loop {
@@ -142,10 +142,10 @@ impl Sender {
     }
 }
 
-/// How a reply begins that says `ok`, after the byte that tells how many fields it has.
+/// The start of an `ok` reply, after the byte with the number of fields.
 const OK: &[u8] = b"\xa1t\xa2ok";
 
-/// Whether it is the acknowledgement: there is only one command that it can belong to.
+/// Returns whether it is the ack: only one command is in flight.
 fn is_acknowledged(bytes: &[u8]) -> Result<bool> {
     if bytes.get(1..).is_some_and(|fields| fields.starts_with(OK)) {
         return Ok(true);
