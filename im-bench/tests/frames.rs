@@ -1,4 +1,5 @@
-//! A short run of the check of raw frames over each transport. `cargo xtask prove frames` is the long one.
+//! Short runs of the check of raw frames over each transport. `cargo xtask prove frames` is the
+//! long one.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 

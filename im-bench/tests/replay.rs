@@ -1,4 +1,4 @@
-//! The real binary with the sample log: the whole tool, as a person would run it.
+//! The real binary with the sample log, as a user runs it.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
@@ -14,7 +14,7 @@ fn replay(json: &Path, args: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// Runs a replay that must be clean, and gives its report.
+/// Runs a replay that must be clean, and returns its report.
 fn clean(args: &[&str]) -> Value {
     let file = tempfile::NamedTempFile::new().unwrap();
     let output = replay(file.path(), args);
@@ -28,7 +28,7 @@ fn clean(args: &[&str]) -> Value {
         (&400.into(), &0.into()),
         "{report}"
     );
-    // The store holds what was acknowledged and the making of each room, nothing else.
+    // The store holds the acked messages and the creation of each room, nothing else.
     assert_eq!(report["stored"], 403, "{report}");
     report
 }
@@ -95,7 +95,7 @@ fn log_survives_faults_and_transport_changes() {
     );
     let over = |transport: &str| report["connections"][transport].as_u64();
     assert!(["ws", "sse", "long", "short"].map(over).iter().all(|n| *n >= Some(5)), "{report}");
-    // What was pending on a cut connection was acknowledged over another transport.
+    // Sends that were pending on a cut connection were acked over another transport.
     assert!(report["switches"].as_u64() >= Some(12), "{report}");
 }
 
@@ -107,12 +107,12 @@ fn every_transport_alone_loses_nothing_either() {
         assert_eq!((&report["cuts"], &report["switches"]), (&5.into(), &0.into()), "{report}");
         let connections = report["connections"].as_object().unwrap();
         assert_eq!(connections.keys().collect::<Vec<_>>(), [transport], "{report}");
-        // The service, the clients, and each of them again that was cut.
+        // The service, the clients, and the reconnects after cuts.
         assert!(connections[transport].as_u64() >= Some(11), "{report}");
     }
 }
 
-/// Runs a replay that must fail, and gives its report and its last words.
+/// Runs a replay that must fail, and returns its report and its error.
 fn unclean(args: &[&str]) -> (Value, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let output = replay(file.path(), args);
@@ -153,7 +153,7 @@ fn unclean_run_trace_names_missing_events() {
     let run = ["--clients", "2", "--store", "memory", "--lines", "100", "--transport", "long"];
     let broken = ["--drop-a-subscription", "--stall-timeout", "1", "--trace", to.to_str().unwrap()];
     let (report, _) = unclean(&[&run[..], &broken].concat());
-    // "CLIENT follows ROOM, has …"
+    // "CLIENT is subscribed to ROOM, has …"
     let missing = report["missing"][0].as_str().unwrap();
     let (who, _) = missing.split_once(',').unwrap();
     let (client, room) = (who.split(' ').next().unwrap(), who.split(' ').next_back().unwrap());
@@ -165,7 +165,7 @@ fn unclean_run_trace_names_missing_events() {
     };
     assert!(asked("\"subscribe\"") && asked("\"unsubscribe\""), "{trace}");
     assert!(trace.contains("listens, new socket: GET /im/poll?hold=25"), "{trace}");
-    // The service follows all rooms to their ends.
+    // The service is subscribed to all rooms and reads each to its head.
     let whole = std::fs::read_to_string(to.join("service.log")).unwrap();
     let events = |line: &str| line.contains(&format!(" {room} ")) && line.ends_with(" to 101");
     assert!(whole.lines().any(events), "{whole}");
@@ -177,7 +177,7 @@ fn run_that_is_too_slow_fails() {
     let log = ["--synthetic", "1000000", "--rooms", "10", "--store", "memory"];
     let (report, err) = unclean(&[&log[..], &rate].concat());
     assert!(report["ended"].as_str().unwrap().contains("sends a second over 1 s"), "{report}");
-    assert!(err.contains("it was ended early"), "{err}");
+    assert!(err.contains("the run was ended early"), "{err}");
 }
 
 #[test]
@@ -190,14 +190,14 @@ fn synthetic_log_runs_over_shared_transports() {
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
-    for said in ["seed 7", "ws=0,sse=1,long=0,short=3", "1 cores busy", "9 of 9 clients level"] {
+    for said in ["seed 7", "ws=0,sse=1,long=0,short=3", "1 cores busy", "9 of 9 clients in sync"] {
         assert!(out.contains(said), "{said}: {out}");
     }
     let report: Value =
         serde_json::from_str(&std::fs::read_to_string(file.path()).unwrap()).unwrap();
     let connections = report["connections"].as_object().unwrap();
     assert_eq!(connections.keys().collect::<Vec<_>>(), ["short", "sse"], "{report}");
-    // The service follows all rooms, and the others at least as many as were wished.
+    // The service is subscribed to all rooms, and the others to at least the requested number.
     assert!(report["subscriptions"].as_u64() >= Some(30 + 8 * 20), "{report}");
     assert_eq!(report["sends_per_second_by_tenth"].as_array().unwrap().len(), 10, "{report}");
 }

@@ -1,4 +1,4 @@
-//! `im-bench serve` as a process of its own, and how it ends.
+//! `im-bench serve` as a process of its own, and its end.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails says where")]
 
@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a server is told to stop.
+/// How a server is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StopBy {
     Signal(&'static str),
@@ -23,7 +23,7 @@ enum StopBy {
     Input,
 }
 
-/// Starts a server. Gives where it listens.
+/// Starts a server. Returns its address.
 async fn serve() -> (Child, String) {
     let mut server = Command::new(env!("CARGO_BIN_EXE_im-bench"))
         .arg("serve")
@@ -38,7 +38,7 @@ async fn serve() -> (Child, String) {
     (server, address)
 }
 
-/// Lets one client in, and tells the server to stop. Gives the close code and the server's own.
+/// Connects one client and stops the server. Returns the close code and the server's exit code.
 async fn stopped(how: StopBy) -> (u16, Option<i32>) {
     let (mut server, address) = serve().await;
     let input = server.stdin.take().unwrap();

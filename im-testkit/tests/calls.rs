@@ -1,4 +1,4 @@
-//! Calls of one user, which come without a connection of their own.
+//! Calls of one user without a connection of their own.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod support;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use support::{Client, peer};
 
-/// One message that begins with `hello` and asks for a page. What is held for good fails here.
+/// Sends `hello` and a request for a page in one message. A permit that is never freed fails here.
 async fn history_by_post(engine: &Engine, hello: Value) -> im_core::Result<Vec<Bytes>> {
     let history = json!({"t": "history", "id": 2, "room": "tea"});
     let message = Bytes::from(json!([hello, history]).to_string());
@@ -22,7 +22,8 @@ async fn history_by_post(engine: &Engine, hello: Value) -> im_core::Result<Vec<B
     tokio::time::timeout(Duration::from_secs(3600), answers).await.unwrap()
 }
 
-/// Calls without session headers count as well, each begun with the session's `hello` or a new one.
+/// Calls without session headers count as connections, too, each with the session's `hello` or a
+/// new one.
 #[tokio::test(start_paused = true)]
 async fn calls_begun_by_hello_are_counted() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
@@ -47,14 +48,14 @@ async fn calls_begun_by_hello_are_counted() {
             assert_eq!(refused.code().number(), 4204);
         }
         gate.release(3);
-        // Others are not in the way.
+        // Calls of other users are not affected.
         call(hello("bob")).await.unwrap();
     };
     let (first, second, ()) = tokio::join!(call(resumed.clone()), call(hello("ann")), meanwhile);
     first.unwrap();
     second.unwrap();
     gate.open();
-    // They count no longer than they last.
+    // A call counts only while it lasts.
     for _ in 0..5 {
         call(resumed.clone()).await.unwrap();
     }

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use support::peer;
 
-/// A session that sends its commands one by one and reads from a downlink.
+/// A session that sends its commands one by one and reads from a stream half.
 struct Client {
     engine: Engine,
     store: Arc<FaultyStore>,
@@ -29,7 +29,7 @@ struct Client {
 }
 
 impl Client {
-    /// A session on an engine that reads pages of three events and holds one event of each room in memory.
+    /// Starts an engine that reads pages of three events and has one event of each room in memory.
     async fn start() -> Self {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
         let config = EngineConfig::default().max_page(3).window_events(1);
@@ -37,7 +37,7 @@ impl Client {
         Self { engine: builder.start().await.unwrap(), store, token: None }.other_session().await
     }
 
-    /// Another session of the same user.
+    /// Opens another session of the same user.
     async fn other_session(&self) -> Self {
         let mut client =
             Self { engine: self.engine.clone(), store: self.store.clone(), token: None };
@@ -57,7 +57,7 @@ impl Client {
         ack
     }
 
-    /// Creates a room, subscribes to it, and sends so many messages: seqs 2 and up.
+    /// Creates a room, subscribes to it, and sends `messages` messages: seqs 2 and up.
     async fn fill(&self, room: &str, messages: u64) {
         self.call(json!({"t": "create", "id": 2, "room": room})).await;
         self.call(json!({"t": "subscribe", "id": 3, "room": room})).await;
@@ -84,7 +84,8 @@ fn seqs(frames: &[Value], room: &str) -> Vec<u64> {
     frames.iter().filter(of_room).map(|frame| frame["seq"].as_u64().unwrap()).collect()
 }
 
-/// The end of the connection drops the queue, and the page that is being read continues the dropped one.
+/// The end of the connection drops the queue; the page in progress continues the dropped queue on
+/// the next one.
 #[tokio::test]
 async fn close_during_catch_up_loses_nothing() {
     let ann = Client::start().await;
@@ -94,7 +95,7 @@ async fn close_during_catch_up_loses_nothing() {
     while seqs(&delivered, "tea") != [2] {
         delivered.extend(frames(down.take(1).await));
     }
-    // The queue holds 3 and 4, and the next take reads the page after them.
+    // The queue has 3 and 4, and the next take reads the page after them.
     let gate = ann.store.hold(Operation::Read, Moment::After);
     let reading = tokio::spawn({
         let down = down.clone();
@@ -111,7 +112,7 @@ async fn close_during_catch_up_loses_nothing() {
     let before = seqs(&delivered, "tea");
     let next = before.last().unwrap() + 1;
     assert_eq!(before, (2..next).collect::<Vec<_>>());
-    // The position at the end is that of the last event delivered.
+    // The position at the end is that of the last delivered event.
     let after = ann.listen(Some(&down.stream_position())).await;
     let mut delivered = Vec::new();
     while seqs(&delivered, "tea").last() != Some(&13) {
@@ -120,7 +121,8 @@ async fn close_during_catch_up_loses_nothing() {
     assert_eq!(seqs(&delivered, "tea"), (next..14).collect::<Vec<_>>());
 }
 
-/// A subscription that was acknowledged begins before anything else is taken, also where the downlink learns of it late.
+/// An acked subscription starts before older events are taken, even if the stream half learns of it
+/// late.
 #[tokio::test]
 async fn acknowledged_subscription_comes_before_older_events() {
     let ann = Client::start().await;
@@ -150,7 +152,7 @@ async fn acknowledged_subscription_comes_before_older_events() {
     assert_eq!(seqs(&delivered, "tea"), [3, 4, 5]);
 }
 
-/// Pages in memory come before one that has to be read from the store, and eight of them at most.
+/// Pages in memory pass a page that is read from the store, at most eight times.
 #[tokio::test]
 async fn pages_in_memory_pass_eight_times() {
     let ann = Client::start().await;
@@ -168,7 +170,7 @@ async fn pages_in_memory_pass_eight_times() {
         delivered.extend(frames(first.take(1).await));
     }
     let milk = epoch(&delivered);
-    // Nobody had to read milk from the store, so none of its pages is in memory.
+    // No subscriber had to read milk from the store, so none of its pages is in memory.
     let other = ann.other_session().await;
     for (room, epoch) in [("milk", milk), ("tea", tea)] {
         other
@@ -188,7 +190,7 @@ async fn pages_in_memory_pass_eight_times() {
     assert_eq!(seqs(&delivered, "tea"), (2..42).collect::<Vec<_>>());
 }
 
-/// Neither an ack nor a heartbeat waits until a log was read.
+/// Neither acks nor heartbeats wait for a read of the log.
 #[tokio::test(start_paused = true)]
 async fn acks_come_while_log_is_read() {
     let ann = Client::start().await;
@@ -209,7 +211,7 @@ async fn acks_come_while_log_is_read() {
     assert_eq!(seqs(&events, "tea"), (2..14).collect::<Vec<_>>());
 }
 
-/// A read that panics is repeated at the next tick.
+/// A read that panics is retried at the next tick.
 #[tokio::test(start_paused = true)]
 async fn panicking_read_is_retried() {
     let ann = Client::start().await;

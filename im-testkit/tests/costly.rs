@@ -1,4 +1,4 @@
-//! What a stranger's command costs others at the store.
+//! The cost of one user's commands for other users at the store.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod support;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use support::{Client, peer};
 
 impl Client {
-    /// How many answers are there.
+    /// Returns the number of answers so far.
     async fn answers(&mut self) -> usize {
         while let Some(batch) = self.connection.take(1 << 20).await {
             self.connection.release(batch.id);
@@ -35,12 +35,12 @@ async fn with_store(config: EngineConfig) -> (Engine, Arc<FaultyStore>) {
     (engine.start().await.unwrap(), store)
 }
 
-/// Of every operation, how often it was called.
+/// Returns the number of calls of each operation.
 fn calls(store: &FaultyStore) -> Vec<(Operation, u64)> {
     Operation::ALL.iter().map(|operation| (*operation, store.calls(*operation))).collect()
 }
 
-/// A stranger learns nothing from the answer, and nothing from what it costs.
+/// Neither the answer nor its cost reveals whether a closed room exists.
 #[tokio::test(start_paused = true)]
 async fn closed_room_costs_as_missing_room() {
     let (engine, store) = with_store(EngineConfig::default()).await;
@@ -78,11 +78,11 @@ async fn closed_room_costs_as_missing_room() {
         assert_eq!(none.0, 4520, "{command}");
         assert_eq!(closed, none, "{command}");
         let read = closed.2.iter().find(|(of, _)| *of == Operation::Read);
-        assert_eq!(read, Some(&(Operation::Read, 0)), "no page is read in vain: {command}");
+        assert_eq!(read, Some(&(Operation::Read, 0)), "no page is read: {command}");
     }
 }
 
-/// These two are answered room by room, and not refused.
+/// `resume` answers a closed room and a missing room alike, room by room.
 #[tokio::test(start_paused = true)]
 async fn closed_room_resumes_like_none() {
     let (engine, store) = with_store(EngineConfig::default()).await;
@@ -111,7 +111,7 @@ async fn closed_room_resumes_like_none() {
     }
 }
 
-/// A session of this user that is subscribed to the room.
+/// Opens a session of this user that is subscribed to the room.
 async fn subscribed(engine: &Engine, user: &str, room: &str) -> Access {
     let mut token = None;
     for command in [
@@ -131,7 +131,7 @@ async fn subscribed(engine: &Engine, user: &str, room: &str) -> Access {
     Access::Token(token.unwrap())
 }
 
-/// As with `resume`: a downlink looks up all rooms of its session.
+/// Stream halves of one user look up their rooms in turn, as `resume` does.
 #[tokio::test(start_paused = true)]
 async fn streams_of_user_run_in_turn() {
     let (engine, store) = with_store(EngineConfig::default()).await;
@@ -149,7 +149,7 @@ async fn streams_of_user_run_in_turn() {
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(gate.arrived(), 2, "the second one waits for the first, bob's does not");
+        assert_eq!(gate.arrived(), 2, "the second one waits for the first; bob's does not");
         gate.open();
     };
     let listen = |access| engine.open_stream(peer(), access, None);
@@ -176,7 +176,7 @@ async fn resumes_of_user_run_in_turn() {
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
-            assert_eq!(gate.arrived(), 2, "the second one waits for the first, bob's does not");
+            assert_eq!(gate.arrived(), 2, "the second one waits for the first; bob's does not");
             assert_eq!(store.calls(Operation::ChangeCheckpoint), changes);
             gate.release(3);
         };
@@ -192,7 +192,7 @@ async fn resumes_of_user_run_in_turn() {
     }
 }
 
-/// One shard, and a store that takes one batch at a time.
+/// With one shard and one batch at a time, a light user waits for one batch of a heavy one.
 #[tokio::test(start_paused = true)]
 async fn light_user_waits_for_one_batch() {
     let (engine, store) = with_store(EngineConfig::default().append_shards(1)).await;
@@ -208,7 +208,7 @@ async fn light_user_waits_for_one_batch() {
     for id in 3..5 {
         eve.send(&create(id)).await;
     }
-    // What is in eve's queue waits for the batch under way; so does ann's send, and for one more.
+    // Eve's queue waits for the batch in progress; ann's send waits for it and for one more.
     ann.send(
         &json!({"t": "send", "id": 3, "room": "tea", "mid": "0123456789abcdef", "content": 1}),
     )
@@ -221,17 +221,17 @@ async fn light_user_waits_for_one_batch() {
     gate.release(1);
     assert_eq!(ann.next().await["t"], "ok");
     let made = eve.answers().await;
-    assert!((1..=4).contains(&made), "{made} rooms were made before");
+    assert!((1..=4).contains(&made), "{made} rooms were created before");
     let batches = store.calls(Operation::Append);
     gate.open();
     while eve.answers().await < 18 {
         tokio::task::yield_now().await;
     }
     let batches = store.calls(Operation::Append) - batches;
-    assert!(batches >= 13, "a room of 201 goes by itself: {batches} batches");
+    assert!(batches >= 13, "a room of 201 is a batch of its own: {batches} batches");
 }
 
-/// Of all shards the store has one heavy append at a time, and what waits for it keeps no message waiting.
+/// All shards together run one heavy append at a time; queued heavy appends delay no message.
 #[tokio::test(start_paused = true)]
 async fn heavy_appends_run_in_turn() {
     let (engine, store) = with_store(EngineConfig::default()).await;
@@ -247,7 +247,7 @@ async fn heavy_appends_run_in_turn() {
         eve.send(&json!({"t": "create", "id": id, "room": room, "members": members})).await;
     }
     gate.reached(1).await;
-    // Whatever else may go to the store has gone by then.
+    // All other appends have reached the store by then.
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
@@ -266,7 +266,7 @@ async fn heavy_appends_run_in_turn() {
     assert!(eve.got.iter().chain(&ann.got).all(|ack| ack["t"] == "ok"));
 }
 
-/// However few rows a call of the store may have, a message is not heavy.
+/// A message is never a heavy append, however few rows a call of the store may have.
 #[tokio::test]
 async fn concurrent_sends_share_smallest_calls() {
     let (engine, store) = with_store(EngineConfig::default().append_rows(0)).await;

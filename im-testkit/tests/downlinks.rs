@@ -1,4 +1,5 @@
-//! Downlinks that look at their session's checkpoint, while the store or a hook has trouble, or much is asked for.
+//! Stream halves that read their session's checkpoint while the store or a hook fails, or under
+//! load.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
 mod support;
@@ -51,7 +52,7 @@ impl Session {
     }
 }
 
-/// Reads until so many rooms have begun. Returns how long that took.
+/// Reads until `rooms` rooms have a status. Returns the time that it took.
 async fn until_begun(down: &Connection, rooms: usize) -> Duration {
     let (start, mut begun) = (Instant::now(), 0);
     while begun < rooms {
@@ -66,7 +67,7 @@ async fn until_begun(down: &Connection, rooms: usize) -> Duration {
     start.elapsed()
 }
 
-/// With the limits that are there by default: what `resume` has paid for begins at once.
+/// With the default limits, rooms that `resume` has paid for start at once.
 #[tokio::test(start_paused = true)]
 async fn paid_resume_begins_on_open_stream() {
     const ROOMS: usize = 2_000;
@@ -91,7 +92,8 @@ async fn paid_resume_begins_on_open_stream() {
     assert_eq!(until_begun(&down, ROOMS).await, Duration::ZERO);
 }
 
-/// A look that the store fails is repeated by and by, and not first at the next check of sessions.
+/// A read of the checkpoint that fails is retried after a tick, not only with the next session
+/// check.
 #[tokio::test(start_paused = true)]
 async fn failed_checkpoint_read_retries_after_tick() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
@@ -103,10 +105,10 @@ async fn failed_checkpoint_read_retries_after_tick() {
     let down = session.listen().await;
     store.fail_times(Operation::Checkpoint, Fault::Unavailable, 2);
     session.done(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
-    assert_eq!(until_begun(&down, 1).await, Duration::from_secs(3), "a tick, and two");
+    assert_eq!(until_begun(&down, 1).await, Duration::from_secs(3), "a tick, then two");
 }
 
-/// Panics when it is asked about reading for the second time.
+/// Panics when it is called for the second read.
 #[derive(Default)]
 struct Panics(AtomicU32);
 
@@ -131,14 +133,15 @@ async fn panicking_hook_blocks_no_stream() {
     let session = Session::open(&engine, "ann").await;
     session.done(json!({"t": "create", "id": 2, "room": "tea"})).await;
     let down = session.listen().await;
-    // The first time here, and the second time by the downlink.
+    // The first call is here, the second by the stream half.
     session.done(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let take = tokio::time::timeout(Duration::from_secs(3600), down.take(1 << 16));
-    assert!(take.await.expect("it waits for ever").is_none(), "nothing has begun");
+    assert!(take.await.expect("the take hangs").is_none(), "no room has a status");
     assert_eq!(until_begun(&down, 1).await, Duration::from_secs(1));
 }
 
-/// However long looks fail, one of them waits to be repeated, and no check of sessions adds another.
+/// However long reads of the checkpoint fail, only one retry is pending, and session checks add
+/// none.
 #[tokio::test(start_paused = true)]
 async fn failing_looks_do_not_pile_up() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
@@ -152,12 +155,13 @@ async fn failing_looks_do_not_pile_up() {
     let before = store.calls(Operation::Checkpoint);
     tokio::time::sleep(Duration::from_secs(100)).await;
     let looks = store.calls(Operation::Checkpoint) - before;
-    assert!((9..=11).contains(&looks), "{looks} looks in ten times the longest pause");
+    assert!((9..=11).contains(&looks), "{looks} reads in ten times the longest pause");
     store.heal(Operation::Checkpoint);
     assert!(until_begun(&down, 1).await <= Duration::from_secs(10));
 }
 
-/// Evicted state that the store does not give is asked for once a tick, and polls are answered meanwhile.
+/// Evicted state that the store fails to return is read once a tick, and polls are answered
+/// meanwhile.
 #[tokio::test(start_paused = true)]
 async fn failing_state_is_read_once_a_tick() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
@@ -170,7 +174,7 @@ async fn failing_state_is_read_once_a_tick() {
     let down = session.listen().await;
     assert_eq!(until_begun(&down, 1).await, Duration::ZERO);
     session.done(json!({"t": "put_state", "id": 4, "room": "tea", "key": "k", "value": 1})).await;
-    // Once it is in the store and was not used for a while, other state takes its place in memory.
+    // State that is stored and was not used for a while is evicted for other state.
     tokio::time::sleep(Duration::from_secs(60)).await;
     session.done(json!({"t": "create", "id": 5, "room": "milk"})).await;
     session.done(json!({"t": "subscribe", "id": 6, "room": "milk"})).await;
@@ -180,7 +184,7 @@ async fn failing_state_is_read_once_a_tick() {
     other.done(json!({"t": "subscribe", "id": 3, "room": "tea"})).await;
     let down = other.listen().await;
     let before = store.calls(Operation::State);
-    // Not for ever, so that a subscriber that asks all the time comes to an end.
+    // Bounded, so that a subscriber that reads all the time ends.
     store.fail_times(Operation::State, Fault::Unavailable, 10_000);
     let mut polls = 0;
     while tokio::time::timeout(Duration::from_millis(100), down.take(1 << 16))

@@ -1,4 +1,4 @@
-//! The store that fails on purpose: it does so as planned, and not otherwise.
+//! The store with planned faults: it fails as planned, and not otherwise.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests, their helpers included")]
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use im_core::{
 use im_testkit::faulty_store::{Fault, FaultyStore, Moment, Operation};
 use im_testkit::store_suite::{Store, StoreFactory, async_trait};
 
-/// Without a plan it is a store like any other.
+/// Without a plan it passes the store suite.
 mod without_faults {
     use super::*;
 
@@ -95,7 +95,7 @@ fn ticket() -> Ticket {
     }
 }
 
-/// A room to be imported.
+/// A room to import.
 fn new_room(name: &str) -> ImportedRoom {
     let (kind, open, created) = (RoomKind::Group, false, Timestamp::default());
     ImportedRoom { id: RoomId::new(name).unwrap(), kind, open, created, first: Seq::FIRST }
@@ -103,7 +103,7 @@ fn new_room(name: &str) -> ImportedRoom {
 
 type Imports = [(RoomId, Epoch); 2];
 
-/// A store in which two imports have begun.
+/// A store with two imports in progress.
 async fn importing() -> (FaultyStore, Imports) {
     let inner = MemoryStore::new();
     let (one, two) = (new_room("one"), new_room("two"));
@@ -192,7 +192,7 @@ async fn every_operation_fails_in_every_way() {
         for (fault, expected) in faults {
             let (store, imports) = importing().await;
             store.fail(*planned, fault);
-            // Closing comes last in the list: what is closed fails in another way.
+            // Closing comes last in the list: a closed store fails in another way.
             for operation in Operation::ALL {
                 let expected = (operation == planned).then_some(expected);
                 assert_eq!(
@@ -229,7 +229,7 @@ async fn only_faults_after_commit_are_written() {
         assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 2, "{fault:?}");
         let written = fault == Fault::UnknownAfter;
         assert_eq!(head(&store).await, written.then(|| Seq::new(2).unwrap()));
-        // A retry under the same ids finds out.
+        // A retry under the same ids shows the outcome.
         for (n, answer) in store.append(batch).await.into_iter().enumerate() {
             match answer.unwrap() {
                 Appended::Committed(event) => {
@@ -286,7 +286,7 @@ async fn gate_before_commit_releases_one_call() {
     gate.release(1);
     assert!(first.await.unwrap());
     assert_eq!((head(&store).await, second.is_finished()), (Some(Seq::FIRST), false));
-    // A fault that is planned while the call is held strikes it.
+    // A fault that is planned while the call is held applies to it.
     store.fail_times(Operation::Append, Fault::Full, 1);
     gate.open();
     assert!(!second.await.unwrap());

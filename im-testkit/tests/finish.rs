@@ -1,4 +1,4 @@
-//! A peer that sends nothing more and still reads: what it asked for is answered before the goodbye.
+//! A peer that stops sending and still reads: its commands are answered before the disconnect.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ async fn frames(connection: &Connection) -> (Vec<Bytes>, Option<u16>) {
     (batch.frames, batch.close.map(|disconnect| disconnect.code))
 }
 
-/// Appends under way to the store are acked before the connection ends.
+/// Appends in progress are acked before the connection ends.
 #[tokio::test]
 async fn appends_under_way_are_acked_first() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));

@@ -1,4 +1,4 @@
-//! What a probe is told of an engine.
+//! The health report of an engine.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use std::sync::Arc;
@@ -53,7 +53,8 @@ async fn health_shows_counts_and_readiness() {
     assert!(words.contains("1 connections, 1 rooms, 0 appends waiting"), "{words}");
 }
 
-/// And the probe ends in time, also of several at once.
+/// A store that does not answer makes the engine unready within the time limit, for concurrent
+/// probes, too.
 #[tokio::test(start_paused = true)]
 async fn silent_store_makes_engine_unready() {
     let (engine, store) = engine().await;
@@ -69,13 +70,13 @@ async fn silent_store_makes_engine_unready() {
     assert!(engine.health(WITHIN).await.is_ready());
 }
 
-/// The words of a store may name hosts and files: they are for the operator.
+/// A store's error may name hosts and files: only the operator sees it.
 #[tokio::test(start_paused = true)]
 async fn store_error_reaches_operator_only() {
     let (engine, store) = engine().await;
     assert!(engine.health(WITHIN).await.is_ready());
     store.fail(Operation::StateGeneration, Fault::Unavailable);
-    // The last answer is used for a second: probes cost the store no more than that.
+    // An answer is reused for a second, to bound the load of probes on the store.
     assert!(engine.health(WITHIN).await.is_ready());
     tokio::time::advance(Duration::from_secs(1)).await;
     let health = engine.health(WITHIN).await;
@@ -88,7 +89,7 @@ async fn store_error_reaches_operator_only() {
     assert_eq!(health.store.answer, Err("StateGeneration fails as planned".to_owned()));
 }
 
-/// A store that answers reads and takes no writes.
+/// A store that answers reads and fails appends shows in the report.
 #[tokio::test(start_paused = true)]
 async fn failing_appends_show_their_time() {
     let (engine, store) = engine().await;
@@ -102,7 +103,7 @@ async fn failing_appends_show_their_time() {
     tokio::time::advance(Duration::from_secs(7)).await;
     say("three").await.unwrap_err();
     assert_eq!(engine.health(WITHIN).await.appends_failing, Some(Duration::from_secs(7)));
-    // What is refused by the rules says nothing of the store.
+    // A refusal by the rules is no failure of the store.
     let nowhere = Target::Room(RoomId::new("nowhere").unwrap());
     let to_nowhere = Publish::text(nowhere, UserId::new("shop").unwrap(), "four");
     store.heal(Operation::Append);
@@ -112,7 +113,7 @@ async fn failing_appends_show_their_time() {
     assert_eq!(engine.health(WITHIN).await.appends_failing, None);
 }
 
-/// A task that hangs in the store is told by its lag.
+/// A task that hangs in the store is reported with its delay.
 #[tokio::test(start_paused = true)]
 async fn stuck_task_shows_its_delay() {
     let store = store();

@@ -1,4 +1,5 @@
-//! The store over databases with ordered keys: in memory, and a map without snapshots that outlives its store.
+//! The store over databases with ordered keys: in memory, and a map without snapshots that outlives
+//! its store.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::collections::BTreeMap;
@@ -14,10 +15,10 @@ use im_core::ports::Durability;
 use im_core::store::BackendStore;
 use im_testkit::store_suite::{Store, StoreFactory, async_trait};
 
-/// What stays when a store is closed.
+/// The content that remains when a store is closed.
 type Disk = Arc<Mutex<BTreeMap<Key, Value>>>;
 
-/// A map without snapshots, which others may write to as well.
+/// A map without snapshots, which other connections may write, too.
 struct Map {
     disk: Disk,
     exclusive: bool,
@@ -49,7 +50,7 @@ impl Database for Map {
     fn info(&self) -> DatabaseInfo {
         DatabaseInfo {
             name: "map",
-            // A lie, so that it is opened again.
+            // Not true: declared so that the suite reopens the store.
             durability: Durability::ProcessCrash,
             exclusive: self.exclusive,
             snapshots: false,
@@ -90,7 +91,7 @@ impl StoreFactory for Memory {
     }
 }
 
-/// The latest disk.
+/// The map of the latest store.
 #[derive(Default)]
 struct Maps {
     disk: Mutex<Disk>,

@@ -1,5 +1,5 @@
-//! The transport suite on the engine alone: messages go straight into [`Connection`]s. What fails here is the engine's
-//! doing, whatever a transport adds.
+//! The transport suite on the engine alone: messages are passed directly to [`Connection`]s. A
+//! failure here is one of the engine, independent of any transport.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::collections::VecDeque;
@@ -32,7 +32,7 @@ impl TransportFactory for Loopback {
     }
 }
 
-/// A connection whose way in is a queue, as a socket's is, so that writing never waits for the engine.
+/// A connection with an inbound queue, like a socket's, so that writing never waits for the engine.
 struct Link {
     connection: Connection,
     inbound: mpsc::UnboundedSender<Bytes>,

@@ -1,4 +1,4 @@
-//! What uses up quotas, and what does not.
+//! Which actions use quotas.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod support;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use support::{Client, peer};
 
-/// Notes what is used of each resource.
+/// Records the use of each resource.
 #[derive(Default)]
 struct Ledger(Mutex<HashMap<Resource, i64>>);
 
@@ -62,7 +62,7 @@ fn send(id: u64) -> Value {
     json!({"t": "send", "id": id, "room": "tea", "mid": mid, "content": "x".repeat(32_000)})
 }
 
-/// The codes of the answers to 64 sends in flight, 0 for those that are stored.
+/// Returns the codes of the answers to 64 concurrent sends, 0 for stored ones.
 async fn codes_of_64(client: &mut Client) -> Vec<u64> {
     for id in 100..164 {
         client.send(&send(id)).await;
@@ -75,7 +75,8 @@ async fn codes_of_64(client: &mut Client) -> Vec<u64> {
     codes
 }
 
-/// 64 sends of 32 KB in flight, of which the store refuses the first: all are stored when they come again.
+/// 64 sends of 32 KB in flight, of which the store refuses the first: all are stored when they are
+/// retried.
 #[tokio::test(start_paused = true)]
 async fn refused_sends_use_no_bytes() {
     for (fault, code) in [(Fault::Unavailable, 4202), (Fault::UnknownBefore, 4100)] {
@@ -96,7 +97,7 @@ async fn refused_sends_use_no_bytes() {
     }
 }
 
-/// However often something comes that stores nothing, no more is used than what is stored.
+/// However often commands that store nothing are repeated, only stored data is counted.
 #[tokio::test(start_paused = true)]
 async fn only_stored_data_is_counted() {
     let ledger = Arc::new(Ledger::default());
@@ -126,12 +127,12 @@ async fn only_stored_data_is_counted() {
         assert_eq!(answer["t"], "err", "{answer}");
     }
     assert_eq!(bytes(&ledger), empty + one);
-    // A message whose outcome was not known is counted once at most.
+    // A message with an unknown outcome is counted once at most.
     store.fail_times(Operation::Append, Fault::UnknownAfter, 1);
     assert_eq!(ann.ask(send(6)).await["code"], 4100);
     assert_eq!(ann.ask(send(6)).await["duplicate"], true);
     assert!(bytes(&ledger) <= empty + 2 * one);
-    // Of messages that make a direct room together, one has made it.
+    // Of concurrent messages that create a direct room, one has created it.
     let rooms = ledger.used(Resource::Rooms);
     let first = |id: u64| json!({"t": "send", "id": id, "peer": "bob", "mid": format!("0123456789abcdef-{id}"), "content": 1});
     ann.send(&json!([first(7), first(8), first(9)])).await;
@@ -142,7 +143,8 @@ async fn only_stored_data_is_counted() {
     assert_eq!(ledger.used(Resource::Rooms), rooms + 1);
 }
 
-/// A session that the store refuses to open, and sends behind a refused one, use up nothing of the address's.
+/// A session that the store refuses to open, and sends behind a refused one, use no quota of the
+/// address.
 #[tokio::test(start_paused = true)]
 async fn address_is_charged_for_done_work() {
     let ledger = Arc::new(Ledger::default());

@@ -1,4 +1,4 @@
-//! Subscriptions over one connection, while the store is slow or fails.
+//! Subscriptions over one connection while the store is slow or fails.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,13 +25,13 @@ impl Client {
         tokio::spawn(async move { connection.submit(message).await });
     }
 
-    /// Sends a message to `tea`. The command's id is `n` as well.
+    /// Sends a message to `tea`. `n` is also the command's id.
     async fn say(&self, n: u64) {
         let mid = format!("0123456789abcdef-{n}");
         self.send(&json!({"t": "send", "id": n, "room": "tea", "mid": mid, "content": n})).await;
     }
 
-    /// The ack of the command with that id, and the seqs of events that came before it.
+    /// Waits for the ack of a command. Returns it with the seqs of the events before it.
     async fn ack(&mut self, id: u64) -> (Value, Vec<u64>) {
         let mut seqs = Vec::new();
         loop {
@@ -44,7 +44,7 @@ impl Client {
         }
     }
 
-    /// Asks for what is to be done.
+    /// Sends a command and waits for its `ok`.
     async fn done(&mut self, command: Value) {
         let ack = self.ask(command).await;
         assert_eq!(ack["t"], "ok", "{ack}");
@@ -57,7 +57,8 @@ async fn engine() -> (Engine, Arc<FaultyStore>) {
     (builder.start().await.unwrap(), store)
 }
 
-/// The head is read before an event is pushed, and the ack comes after it.
+/// A subscription without a cursor whose head was read before an event was pushed does not deliver
+/// it again.
 #[tokio::test]
 async fn resubscription_without_cursor_redelivers_nothing() {
     let (engine, store) = engine().await;
@@ -79,7 +80,7 @@ async fn resubscription_without_cursor_redelivers_nothing() {
     assert_eq!(ann.next().await["seq"], 3);
 }
 
-/// The ack said `ok`, and then the room cannot be read: that is no answer of the room.
+/// After the ack `ok`, a failing read of the room is no `denied`.
 #[tokio::test]
 async fn store_failure_after_ack_denies_nothing() {
     let (engine, store) = engine().await;

@@ -1,4 +1,4 @@
-//! Following a room from within the process while the store fails.
+//! In-process subscriptions while the store fails.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ async fn say(engine: &Engine) {
     engine.publish(Publish::text(Target::Room(tea()), ann, "milk?")).await.unwrap();
 }
 
-/// An engine with a room, and the cursor at its beginning.
+/// Returns an engine with a room, and the cursor before its first event.
 async fn with_room() -> (Engine, Arc<FaultyStore>, Cursor) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let config = EngineConfig::default().window_events(1).page_cache_bytes(0);
@@ -37,13 +37,13 @@ async fn with_room() -> (Engine, Arc<FaultyStore>, Cursor) {
     (engine, store, Cursor { epoch: made.epoch, seq: Seq::ZERO })
 }
 
-/// The store fails at once whenever it is asked: it is asked once a tick.
+/// A store that fails at once is read once a tick.
 #[tokio::test(start_paused = true)]
 async fn failing_store_is_read_once_a_tick() {
     let (engine, store, begin) = with_room().await;
     let mut subscription = engine.subscribe(&tea(), Some(begin)).await.unwrap();
     let before = store.calls(Operation::Read);
-    // Not for ever, so that a subscription that asks all the time comes to an end.
+    // Bounded, so that a subscription that reads all the time ends.
     store.fail_times(Operation::Read, Fault::Unavailable, 10_000);
     let waiting = tokio::time::timeout(Duration::from_millis(10_500), subscription.next());
     let next = waiting.await;
@@ -55,7 +55,7 @@ async fn failing_store_is_read_once_a_tick() {
     assert_eq!(event.seq, Seq::FIRST);
 }
 
-/// What happens in the room meanwhile keeps the next try off no longer than a tick.
+/// Events of the room during failures delay the next read by a tick at most.
 #[tokio::test(start_paused = true)]
 async fn busy_room_is_read_after_failures() {
     let (engine, store, begin) = with_room().await;

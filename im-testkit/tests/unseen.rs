@@ -1,6 +1,8 @@
-//! A store whose writes the shim cannot see is refused with what to do, before anything is said about its durability.
+//! A store whose writes the shim cannot see is refused with instructions, before its durability is
+//! judged.
 //!
-//! This program is also the worker: it starts itself with the words of a task, and so has no harness.
+//! This program is also the worker: it starts itself with the words of a task, and so has no
+//! harness.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use std::path::{Path, PathBuf};
@@ -39,7 +41,7 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A store that notes in a file that it is there: by the C library, or without it.
+/// A store that writes its presence to a file: through the C library, or without it.
 async fn open(how: &str, folder: &Path) -> StoreResult<Arc<dyn Store>> {
     let fail = |error: std::io::Error| {
         StoreError::new(StoreErrorKind::Unavailable, "no note").because(error)
@@ -62,7 +64,7 @@ fn worker(how: &str, folder: &Path, task: &Task) -> Command {
     command
 }
 
-/// What both harnesses say of such a worker.
+/// Returns the messages of both harnesses about such a worker.
 async fn printed(shim: &Path, command: impl Fn(&Path, &Task) -> Command) -> [String; 2] {
     let folder = tempfile::tempdir().unwrap();
     let plan = PowerPlan::new(1, 1);
@@ -93,7 +95,7 @@ async fn worker_without_shim_is_refused(shim: &Path) {
     }
 }
 
-/// Only then is the store looked at. That one keeps nothing.
+/// A store is judged only if its writes are seen. This one keeps nothing.
 async fn writes_by_c_library_are_seen(shim: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let command = |folder: &Path, task: &Task| worker("by-c", folder, task);
@@ -101,7 +103,7 @@ async fn writes_by_c_library_are_seen(shim: &Path) {
     assert!(report.losing() > 0, "{report}");
 }
 
-/// The library that comes between a worker and its files.
+/// Returns the library that is loaded into workers.
 fn shim() -> Option<PathBuf> {
     if !cfg!(all(target_os = "linux", target_pointer_width = "64")) {
         eprintln!("left out: the library under a worker is for Linux on 64 bits");

@@ -1,4 +1,5 @@
-//! The clients of a replay: each is one user, follows every room in which it speaks, and sends its lines in their order.
+//! The clients of a replay: each is one user, subscribes to every room of its lines, and sends them
+//! in order.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -22,10 +23,10 @@ use super::log::{Line, Log, mix};
 use super::trace::Trace;
 use super::transport::Route;
 
-/// Members that are named when a room is made. The others join.
+/// Members in the `create` of a room. The others join.
 const FIRST_MEMBERS: usize = 200;
 
-/// One client and what it has to say.
+/// One client and its lines.
 pub(super) struct Member {
     pub(super) user: UserId,
     client: Client,
@@ -33,30 +34,30 @@ pub(super) struct Member {
     pub(super) check: Arc<DeliveryCheck>,
     /// Indices of its lines in the log.
     lines: Vec<usize>,
-    /// Indices of the rooms that it follows.
+    /// Indices of its subscribed rooms.
     pub(super) rooms: BTreeSet<usize>,
 }
 
-/// What all clients share.
+/// The state that all clients share.
 #[derive(Clone)]
 pub(super) struct Stage {
     pub(super) log: Arc<Log>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) checker: Checker,
     pub(super) seed: u64,
-    /// How many times faster than it was said; as fast as possible if `None`.
+    /// The ratio to the log's own pace; as fast as possible if `None`.
     pub(super) speed: Option<f64>,
-    /// Sends of one client that may be unacknowledged.
+    /// Maximum number of unacked sends of one client.
     pub(super) window: usize,
-    /// What the clients ask and are sent is kept in lines.
+    /// Whether commands and frames of the clients are traced.
     pub(super) traced: bool,
 }
 
-/// All of them; the last one is the service that speaks for the channel itself.
+/// All clients; the last one is the service, which sends the channel's own lines.
 pub(super) struct Clients {
     pub(super) members: Vec<Member>,
     stage: Stage,
-    /// Those who take what the clients tell, for as long as there are clients.
+    /// Tasks that read the events of the clients, as long as they live.
     listening: JoinSet<Result<()>>,
 }
 
@@ -65,7 +66,7 @@ impl Clients {
     ///
     /// # Errors
     ///
-    /// One of them cannot connect.
+    /// If one of them cannot connect.
     pub(super) async fn connect(
         stage: Stage,
         clients: usize,
@@ -89,7 +90,7 @@ impl Clients {
             let link = Cuttable { client: nth, server, turns, ledger, check: check.clone() };
             let mut config = Config::default();
             config.max_unacknowledged = stage.window;
-            // A server that was killed is back within a second, and this run waits for it.
+            // A killed server is back within a second, and this run waits for it.
             config.reconnect =
                 Reconnect::default().pauses(Duration::from_millis(50), Duration::from_millis(500));
             config.send_retries = u32::MAX;
@@ -114,12 +115,13 @@ impl Clients {
             member.lines.push(nth);
             member.rooms.insert(line.room);
         }
-        // The service makes all rooms.
+        // The service creates all rooms.
         members[clients].rooms.extend(0..stage.log.rooms.len());
         Ok(Self { members, stage, listening: JoinSet::new() })
     }
 
-    /// Has each client follow at least `least` rooms, those beyond the ones in which it speaks chosen by the seed.
+    /// Lets each client subscribe to at least `least` rooms; those beyond its own are chosen by the
+    /// seed.
     pub(super) fn widen(&mut self, least: usize) {
         let rooms = self.stage.log.rooms.len();
         for (nth, member) in self.members.iter_mut().enumerate() {
@@ -131,11 +133,11 @@ impl Clients {
         }
     }
 
-    /// Makes the rooms, and has everyone follow those in which they speak. Gives each room's beginning.
+    /// Creates the rooms and makes all subscriptions. Returns the first cursor of each room.
     ///
     /// # Errors
     ///
-    /// The server refuses.
+    /// If the server refuses a command.
     pub(super) async fn settle(&self) -> Result<Vec<Cursor>> {
         let rooms = 0..self.stage.log.rooms.len();
         let begin = try_join_all(rooms.map(|room| self.make(room))).await?;
@@ -168,7 +170,7 @@ impl Clients {
                 let status = member.client.subscribe(room.clone(), None).await?;
                 ensure!(
                     status.status == Status::Ok,
-                    "{} may not follow {room}: {:?}",
+                    "{} cannot subscribe to {room}: {:?}",
                     member.user,
                     status.status
                 );
@@ -179,23 +181,24 @@ impl Clients {
         try_join_all(member.rooms.iter().map(subscribe)).await.map(drop)
     }
 
-    /// Has the first client that follows a room leave it, as if that had been lost: the run must fail.
+    /// Unsubscribes the first subscribed client from a room, as if the subscription had been lost:
+    /// the run must fail.
     ///
     /// # Errors
     ///
-    /// The server refuses.
+    /// If the server refuses the command.
     pub(super) async fn drop_a_subscription(&self) -> Result<()> {
         let follows = |member: &&Member| !member.rooms.is_empty();
-        let member = self.members.iter().find(follows).context("nobody follows a room")?;
-        let room = member.rooms.first().context("it follows none")?;
+        let member = self.members.iter().find(follows).context("no client has a subscription")?;
+        let room = member.rooms.first().context("the client has no subscription")?;
         Ok(member.client.unsubscribe(self.stage.log.rooms[*room].clone()).await?)
     }
 
-    /// Has everyone send their lines; returns when all are acknowledged and counted.
+    /// Lets all clients send their lines; returns when all are acked and counted.
     ///
     /// # Errors
     ///
-    /// A client gave up, or a send was refused for good.
+    /// If a client ends, or a send is refused finally.
     pub(super) async fn speak(&mut self) -> Result<()> {
         let mut speaking = JoinSet::new();
         let begin = Instant::now();
@@ -226,12 +229,12 @@ impl Clients {
         Ok(())
     }
 
-    /// A handle of the service, which may read every room.
+    /// Returns the client of the service, which may read every room.
     pub(super) fn service(&self) -> Option<&Client> {
         self.members.last().map(|member| &member.client)
     }
 
-    /// What each client asked and was sent, where that is kept.
+    /// Returns the trace of each client, if there are traces.
     pub(super) fn traces(&self) -> Vec<(UserId, Arc<Trace>)> {
         let traced = |member: &Member| Some((member.user.clone(), member.check.trace()?));
         self.members.iter().filter_map(traced).collect()
@@ -243,7 +246,7 @@ impl Clients {
     }
 }
 
-/// Takes what a client tells; the checker has seen it all before. Ends with an error if the client gives up.
+/// Reads the events of a client, which the checker has seen before. Fails if the client ends.
 async fn listen(mut events: Events) -> Result<()> {
     while let Some(event) = events.next().await {
         if let ClientEvent::Closed { code, message } = event {
@@ -262,7 +265,7 @@ struct Speaker {
     begin: Instant,
 }
 
-/// A send whose ack is awaited.
+/// A send without an ack.
 struct Posted {
     line: usize,
     id: MessageId,
@@ -271,7 +274,7 @@ struct Posted {
 }
 
 impl Speaker {
-    /// Posts the lines, in order, as fast as the window and the pace allow.
+    /// Sends the lines in order, as fast as window and pace allow.
     async fn post(self, lines: Vec<usize>, posted: mpsc::UnboundedSender<Posted>) -> Result<()> {
         let log = self.stage.log.clone();
         for nth in lines {
@@ -283,7 +286,7 @@ impl Speaker {
                 self.post_one(nth, line).await.with_context(|| format!("line {}", line.number))?;
             posted
                 .send(waiting)
-                .map_err(|_| anyhow!("nobody counts the acknowledgements of {}", self.user))?;
+                .map_err(|_| anyhow!("the counter of the acks of {} has ended", self.user))?;
         }
         Ok(())
     }
@@ -300,7 +303,7 @@ impl Speaker {
         Ok(Posted { line: nth, id, content, delivery })
     }
 
-    /// Counts the acknowledgements as they come.
+    /// Counts the acks as they arrive.
     async fn count(self, mut posted: mpsc::UnboundedReceiver<Posted>) -> Result<()> {
         while let Some(Posted { line, id, content, delivery }) = posted.recv().await {
             let line = &self.stage.log.lines[line];

@@ -1,4 +1,4 @@
-//! What one client sees on the wire, told to the history checker before the client drops any repeat.
+//! Reports the frames of one client to the history checker, before the client drops redeliveries.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::ledger::Ledger;
 use super::trace::Trace;
 
-/// The eyes of one client.
+/// The frames of one client.
 #[derive(Debug)]
 pub(super) struct DeliveryCheck {
     client: usize,
@@ -30,22 +30,22 @@ pub(super) struct DeliveryCheck {
 struct Seen {
     subscriber: Subscriber,
     connection: u64,
-    /// What comes down says itself where each room begins.
+    /// The status on the stream half defines the begin of each room.
     over_http: bool,
-    /// How often that was taken up again so far.
+    /// How often the stream half was resumed so far.
     resumed: u64,
-    /// The furthest event that came of each room.
+    /// The last event of each room.
     reached: HashMap<RoomId, Cursor>,
 }
 
-/// A room that a client does not have to its end, or does not follow any more.
+/// A room of which a client lacks events, or to which it is not subscribed any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Missing {
     client: String,
     room: RoomId,
-    /// Whether the client's present connection follows the room.
+    /// Whether the client's present connection is subscribed to the room.
     is_subscribed: bool,
-    /// The last event before which the client has everything.
+    /// The cursor up to which the client has all events.
     has: Option<Cursor>,
     head: Cursor,
 }
@@ -54,7 +54,7 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { client, room, is_subscribed, has, head } = self;
         let has = has.map_or("nothing".to_owned(), |has| format!("{} in {}", has.seq, has.epoch));
-        let follows = if *is_subscribed { "follows" } else { "does not follow" };
+        let follows = if *is_subscribed { "is subscribed to" } else { "is not subscribed to" };
         write!(f, "{client} {follows} {room}, has {has} of {} in {}", head.seq, head.epoch)
     }
 }
@@ -66,7 +66,7 @@ impl Serialize for Missing {
 }
 
 impl DeliveryCheck {
-    /// Has seen nothing yet.
+    /// Creates a check without any frame.
     pub(super) fn new(client: usize, name: &str, checker: &Checker, ledger: Arc<Ledger>) -> Self {
         let seen = Seen {
             subscriber: checker.subscriber(name),
@@ -79,23 +79,23 @@ impl DeliveryCheck {
         Self { client, name, ledger, trace: None, seen }
     }
 
-    /// Keeps what it sees in lines too.
+    /// Also records the frames in a trace.
     pub(super) fn traced(self, trace: Option<Arc<Trace>>) -> Self {
         Self { trace, ..self }
     }
 
-    /// Where it keeps what it sees, if it does.
+    /// Returns the trace, if there is one.
     pub(super) fn trace(&self) -> Option<Arc<Trace>> {
         self.trace.clone()
     }
 
-    /// What a client calls with every frame.
+    /// Returns the function that a client calls with every frame.
     pub(super) fn tap(self: &Arc<Self>) -> Tap {
         let check = self.clone();
         Arc::new(move |connection, frame| check.frame(connection, frame))
     }
 
-    /// The client is about to write a command other than a send.
+    /// Records a command other than a send, before the client writes it.
     pub(super) fn writes(&self, command: &Command) {
         if let Some(trace) = &self.trace {
             trace.asks(&command.to_value());
@@ -131,7 +131,7 @@ impl DeliveryCheck {
                 _ => {}
             }
         }
-        // Only what was sent has an ack.
+        // Only the ack of a send has this field.
         let receipt = |body: &Value| body.get("duplicate").is_some();
         match frame {
             ServerFrame::Ok { id, body } if receipt(body) => {
@@ -144,7 +144,8 @@ impl DeliveryCheck {
         }
     }
 
-    /// Whether the client follows all of these rooms on its present connection, and has each up to its head.
+    /// Returns whether the client is subscribed to all of these rooms on its present connection,
+    /// and has each up to its head.
     pub(super) fn is_in_sync<'a>(
         &self,
         rooms: impl IntoIterator<Item = &'a (RoomId, Cursor)>,
@@ -155,7 +156,7 @@ impl DeliveryCheck {
             .is_some_and(|seen| !rooms.into_iter().any(|room| seen.missing(room).is_some()))
     }
 
-    /// What the client lacks of these rooms, with their heads.
+    /// Returns what the client lacks of these rooms, with their heads.
     pub(super) fn missing<'a>(
         &self,
         rooms: impl IntoIterator<Item = &'a (RoomId, Cursor)>,
@@ -172,7 +173,7 @@ impl DeliveryCheck {
         rooms.into_iter().filter_map(missing).collect()
     }
 
-    /// The client sees no more.
+    /// Ends the check.
     pub(super) fn close(&self) -> Option<Subscriber> {
         self.seen.lock().take().map(|seen| seen.subscriber)
     }
@@ -186,7 +187,7 @@ impl Seen {
         }
     }
 
-    /// Whether the event lies beyond all of its room that came before.
+    /// Returns whether the event is beyond all earlier events of its room.
     fn is_news(&mut self, event: &Event) -> bool {
         let at = Cursor { epoch: event.epoch, seq: event.seq };
         match self.reached.get_mut(&event.room) {
@@ -202,7 +203,8 @@ impl Seen {
         }
     }
 
-    /// Whether a room is followed and where the client stands in it, unless it is followed and level.
+    /// Returns the subscription state and the cursor of a room, unless it is subscribed and in
+    /// sync.
     fn missing(&self, (room, head): &(RoomId, Cursor)) -> Option<(bool, Option<Cursor>)> {
         let (is_subscribed, has) =
             (self.subscriber.is_subscribed(room), self.subscriber.cursor(room));
@@ -211,12 +213,13 @@ impl Seen {
     }
 
     fn rooms(&mut self, body: &Value) {
-        // The answer to a POST is on another way than the events: some from before it may still be coming down. What
-        // counts is the status that comes down itself, of every room, before the events that it promises.
+        // The reply to a POST arrives on another connection than the events: earlier ones may still
+        // be in flight. What counts is the status of each room on the stream half, before the
+        // events that it promises.
         if self.over_http {
             return;
         }
-        // The client itself complains of an answer that cannot be read.
+        // The client itself reports an unreadable reply.
         if let Ok((statuses, _, generation)) = RoomStatus::list_from_value(body.clone()) {
             self.subscriber.rooms(&statuses, generation);
         }
@@ -268,7 +271,7 @@ mod tests {
         }
     }
 
-    /// A client that asks for what follows the third event again, while later ones are coming down.
+    /// A client that subscribes again from the third event, while later ones are delivered.
     fn asks_again(transport: Transport, pushed: &[u64]) -> u64 {
         let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
         let ledger = Arc::new(ledger);
@@ -293,7 +296,7 @@ mod tests {
         verdict.count(Rule::PartialResume) + verdict.count(Rule::SilentGap)
     }
 
-    /// A client that reads to the head of its room over WebSocket.
+    /// A client in sync with its room over WebSocket.
     fn in_sync() -> (Arc<Ledger>, Arc<DeliveryCheck>, [(RoomId, Cursor); 1]) {
         let (ledger, _corpses) = Ledger::new(1, 10, Faults::default(), 1).unwrap();
         let ledger = Arc::new(ledger);
@@ -310,11 +313,11 @@ mod tests {
     fn room_without_resubscription_is_lost() {
         let (_ledger, check, rooms) = in_sync();
         assert!(check.is_in_sync(&rooms) && check.missing(&rooms).is_empty());
-        // Something comes on a new connection, and nothing of the room.
+        // A new connection receives a frame, but none of the room.
         check.frame(2, &ServerFrame::Push(Push::Signal(signal().into())));
         assert!(!check.is_in_sync(&rooms));
         let said: Vec<_> = check.missing(&rooms).iter().map(ToString::to_string).collect();
-        assert_eq!(said, ["bob does not follow r, has 9 in 1.1 of 9 in 1.1"]);
+        assert_eq!(said, ["bob is not subscribed to r, has 9 in 1.1 of 9 in 1.1"]);
         check.frame(2, &ServerFrame::Push(Push::Room(status(9))));
         assert!(check.is_in_sync(&rooms));
     }
@@ -349,7 +352,11 @@ mod tests {
     #[test]
     fn http_room_status_sets_start() {
         assert_eq!(asks_again(Transport::Long, &[4, 5, 6, 7]), 0);
-        assert_eq!(asks_again(Transport::Long, &[4, 6, 7]), 1, "a hole is a hole");
-        assert_eq!(asks_again(Transport::Ws, &[4, 5, 6, 7]), 2, "on one way the answer counts");
+        assert_eq!(asks_again(Transport::Long, &[4, 6, 7]), 1, "a gap stays a gap");
+        assert_eq!(
+            asks_again(Transport::Ws, &[4, 5, 6, 7]),
+            2,
+            "on a duplex connection the reply counts"
+        );
     }
 }

@@ -1,22 +1,23 @@
-//! What is done to a run, and when.
+//! The faults of a run, and when they are due.
 
 use std::collections::VecDeque;
 
 use serde::Serialize;
 
-/// What is done to the run.
+/// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Fault {
-    /// All TCP connections of one client end without a word: one, or over HTTP that of its POSTs and its downlink's.
+    /// All TCP connections of one client end without a close message: one, or over HTTP those of
+    /// both halves.
     Cut,
     /// The server process is killed by SIGKILL.
     Kill,
-    /// The database that the server keeps things in is killed, with all its processes.
+    /// The database of the store is killed, with all its processes.
     DatabaseKill,
 }
 
-/// How many of each.
+/// The number of faults of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Faults {
     pub(super) cuts: u64,
@@ -28,20 +29,21 @@ pub(super) struct Faults {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Struck {
     pub(super) fault: Fault,
-    /// How many sends were acknowledged then.
+    /// Number of acked sends at that time.
     pub(super) at: u64,
-    /// How many sends were written and not answered: on the connection that was cut, or anywhere.
+    /// Number of sends that were written and not answered: on the cut connection, or anywhere.
     pub(super) pending: u64,
 }
 
-/// The faults of a run in the order in which they fall due: (acknowledgements, what).
+/// Returns the faults of a run in the order in which they are due: (acks, fault).
 pub(super) fn schedule(sends: u64, faults: Faults) -> VecDeque<(u64, Fault)> {
     let Faults { cuts, kills, database_kills } = faults;
     let part = |of: u128, n: u128| u64::try_from(u128::from(sends) * of / n).unwrap_or(sends);
     let at = |k: u64, n: u64| part(k.into(), u128::from(n) + 1);
     let between = |k: u64, n: u64| part(2 * u128::from(k) - 1, 2 * u128::from(n));
     let mut due: Vec<_> = (1..=cuts).map(|k| (at(k, cuts), Fault::Cut)).collect();
-    // Before a kill of the server, after which nothing is pending: two that fall together strike together.
+    // Before a kill of the server, after which nothing is pending: two faults due together strike
+    // together.
     due.extend((1..=database_kills).map(|k| (between(k, database_kills), Fault::DatabaseKill)));
     due.extend((1..=kills).map(|k| (at(k, kills), Fault::Kill)));
     due.sort_by_key(|(at, _)| *at);

@@ -1,9 +1,10 @@
-//! How many sends are acknowledged, what is pending where, and the faults that fall due by that count.
+//! The count of acks, the pending sends, and the faults that are due at a count.
 //!
-//! Kill k of n falls at k/(n+1) of the acknowledgements, cuts likewise; kill k of n of the database at (2k-1)/2n, so that
-//! some fall with one of the server and others do not. A fault strikes in the very step in which the
-//! count reaches its number, if a send is pending for it then; otherwise counting waits until one is. So a fault is
-//! exact, or the run ends with it still due, which fails the run.
+//! Kill k of n is due at k/(n+1) of the acks, and so are cuts; kill k of n of the database at
+//! (2k-1)/2n, so that some coincide with one of the server and others do not. A fault strikes in
+//! the same step in which the count reaches its number, if a send is pending for it then; otherwise
+//! counting waits until one is. So a fault is exact, or the run ends with it still due, which fails
+//! the run.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -24,36 +25,36 @@ use super::progress::Counters;
 use super::transport::Transport;
 use crate::child::Server;
 
-/// Where what was killed goes, to be started again.
+/// The killed processes, to be restarted.
 pub(super) struct Corpses {
     pub(super) servers: mpsc::UnboundedReceiver<Server>,
     pub(super) databases: mpsc::UnboundedReceiver<databases::Server>,
 }
 
-/// Connections that came about.
+/// Counts of established connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     /// By transport.
     pub(super) connections: BTreeMap<Transport, u64>,
-    /// Those over another transport than their client's connection before.
+    /// Those over another transport than the connection of their client before.
     pub(super) switches: u64,
-    /// Downlinks that were taken up again within their connection.
+    /// Stream halves that were resumed within their connection.
     pub(super) resumed: u64,
-    /// Answers to sends that told the client to try again, by their code.
+    /// Retryable refusals of sends, by code.
     pub(super) refused: BTreeMap<u16, u64>,
 }
 
-/// What there is at the end of a run.
+/// The state at the end of a run.
 pub(super) struct Closed {
-    /// The server, if it is up.
+    /// The server, if it runs.
     pub(super) server: Option<Server>,
-    /// The database, if there is one and it is up.
+    /// The database, if there is one and it runs.
     pub(super) database: Option<databases::Server>,
     pub(super) struck: Vec<Struck>,
     /// Faults that did not strike.
     pub(super) missed: usize,
     pub(super) tally: Tally,
-    /// When each tenth of the sends was acknowledged, from the first send.
+    /// The time of each tenth of the acks, from the first send.
     pub(super) tenths: Vec<Duration>,
 }
 
@@ -62,51 +63,52 @@ pub(super) struct Closed {
 pub(super) struct Ledger {
     state: Mutex<State>,
     moved: Notify,
-    /// How often each client's downlink was taken up again.
+    /// The number of times that each client's stream half was resumed.
     resumed: Vec<AtomicU64>,
-    /// Events that came to a client which had not had them before.
+    /// First deliveries of events to a client.
     news: AtomicU64,
-    /// Rooms made and followed before the first send.
+    /// Rooms created and subscriptions made before the first send.
     steps: AtomicU64,
-    /// Sends that the clients were given.
+    /// Sends passed to the clients.
     posted: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
-    /// How many the run has.
+    /// The sends of the run.
     sends: u64,
     acknowledged: u64,
-    /// Those that came and wait to be counted.
+    /// Acks that wait to be counted.
     held: u64,
-    /// When the first send was made.
+    /// The time of the first send.
     begun: Instant,
     tenths: Vec<Duration>,
     due: VecDeque<(u64, Fault)>,
     struck: Vec<Struck>,
     /// The open connection of each client.
     wires: Vec<Option<Arc<Wire>>>,
-    /// Over what each client's last connection was that came about.
+    /// The transport of each client's last established connection.
     over: Vec<Option<Transport>>,
     tally: Tally,
     kills: u64,
-    /// The server, while it is up.
+    /// The server, while it runs.
     server: Option<Server>,
-    /// Where a server goes that was killed.
+    /// Receives a killed server.
     killed: mpsc::UnboundedSender<Server>,
-    /// The database, if there is one, while it is up.
+    /// The database, if there is one, while it runs.
     database: Option<databases::Server>,
-    /// Where a database goes that was killed.
+    /// Receives a killed database.
     killed_databases: mpsc::UnboundedSender<databases::Server>,
     draws: u64,
 }
 
 impl Ledger {
-    /// A ledger for `clients` clients and `sends` sends in all. What is killed goes into the corpses.
+    /// Creates a ledger for `clients` clients and `sends` sends in all. Killed processes are sent
+    /// to the corpses.
     ///
     /// # Errors
     ///
-    /// There are more faults than sends.
+    /// If there are more faults than sends.
     pub(super) fn new(
         clients: usize,
         sends: u64,
@@ -150,32 +152,32 @@ impl Ledger {
         Ok((ledger, Corpses { servers, databases }))
     }
 
-    /// The first send is about to be made.
+    /// Records the start of the first send.
     pub(super) fn begin(&self) {
         self.state.lock().begun = Instant::now();
     }
 
-    /// A room was made or is followed.
+    /// Records the creation of a room or a subscription.
     pub(super) fn step(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A client was given a send.
+    /// Records a send that was passed to a client.
     pub(super) fn posted(&self) {
         self.posted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An event came to a client that had not had it before.
+    /// Records the first delivery of an event to a client.
     pub(super) fn news(&self) {
         self.news.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A client has a connection.
+    /// Records the connection of a client.
     pub(super) fn opened(&self, client: usize, wire: Arc<Wire>) {
         self.state.lock().wires[client] = Some(wire);
     }
 
-    /// The server has answered on a client's new connection.
+    /// Records that a new connection of a client is established: the server has answered.
     pub(super) fn came_about(&self, client: usize, transport: Transport) {
         let mut state = self.state.lock();
         *state.tally.connections.entry(transport).or_default() += 1;
@@ -183,45 +185,47 @@ impl Ledger {
         state.tally.switches += u64::from(before.is_some_and(|before| before != transport));
     }
 
-    /// A client's downlink is taken up again, by the same connection and over another socket.
+    /// Records that a client's stream half is resumed, by the same connection and over another
+    /// socket.
     pub(super) fn resumes(&self, client: usize) {
         self.resumed[client].fetch_add(1, Ordering::AcqRel);
     }
 
-    /// How often it was.
+    /// Returns how often it was resumed.
     pub(super) fn resumed(&self, client: usize) -> u64 {
         self.resumed[client].load(Ordering::Acquire)
     }
 
-    /// Whether the client's connection has a way of its own for each direction.
+    /// Returns whether the client's connection has separate request and stream halves.
     pub(super) fn is_request_stream(&self, client: usize) -> bool {
         self.state.lock().over[client].is_some_and(|over| over != Transport::Ws)
     }
 
-    /// How often the server was killed so far.
+    /// Returns the number of kills of the server so far.
     pub(super) fn kills(&self) -> u64 {
         self.state.lock().kills
     }
 
-    /// Sends were written on a client's connection, over a socket that was opened after so many kills.
+    /// Records sends that were written on a client's connection, over a socket opened after `kills`
+    /// kills.
     pub(super) fn wrote(&self, client: usize, wire: &Arc<Wire>, sends: u64, kills: u64) {
         let mut state = self.state.lock();
         wire.wrote(sends);
         if kills == state.kills && !wire.is_cut() {
-            // A client that polls may have outlived a kill without noticing.
+            // A polling client may survive a kill without noticing.
             state.wires[client] = Some(wire.clone());
         }
         state.strike(&self.moved);
     }
 
-    /// A send was acknowledged on the client's connection.
+    /// Records the ack of a send on the client's connection.
     pub(super) fn acknowledged(&self, client: usize, command: CommandId) {
         if let Some(wire) = &self.state.lock().wires[client] {
             wire.acknowledged(command);
         }
     }
 
-    /// A command of the client's was refused with this code. If it was a send, it is pending no more, and will be written again.
+    /// Records a refusal with this code. A refused send is not pending, and will be written again.
     pub(super) fn refused(&self, client: usize, command: CommandId, code: u16) {
         let mut state = self.state.lock();
         if state.wires[client].as_ref().is_some_and(|wire| wire.refused(command)) {
@@ -229,7 +233,7 @@ impl Ledger {
         }
     }
 
-    /// The server is up.
+    /// Records that the server runs.
     pub(super) fn up(&self, server: Server) {
         let mut state = self.state.lock();
         state.server = Some(server);
@@ -238,12 +242,12 @@ impl Ledger {
         self.moved.notify_waiters();
     }
 
-    /// Waits until the server is up.
+    /// Waits until the server runs.
     pub(super) async fn has_server(&self) {
         self.until(|state| state.server.is_some()).await;
     }
 
-    /// The database is up.
+    /// Records that the database runs.
     pub(super) fn database_up(&self, database: databases::Server) {
         let mut state = self.state.lock();
         state.database = Some(database);
@@ -252,7 +256,7 @@ impl Ledger {
         self.moved.notify_waiters();
     }
 
-    /// Waits until the database is up.
+    /// Waits until the database runs.
     pub(super) async fn has_database(&self) {
         self.until(|state| state.database.is_some()).await;
     }
@@ -267,9 +271,9 @@ impl Ledger {
         }
     }
 
-    /// Counts one acknowledgement. Waits while a fault is due that cannot strike yet; the caller must have sent what it
-    /// may send before, so that there is something to strike. If all of the rest has come and waits, there never will be:
-    /// the fault is missed.
+    /// Counts one ack. Waits while a fault is due that cannot strike yet; the caller must have sent
+    /// before whatever it may send, so that there is a target. If all remaining acks have arrived
+    /// and wait, there never will be one: the fault is missed.
     pub(super) async fn count(&self) {
         self.state.lock().held += 1;
         loop {
@@ -291,7 +295,7 @@ impl Ledger {
         }
     }
 
-    /// How far the run is.
+    /// Returns the progress of the run.
     pub(super) fn counters(&self) -> Counters {
         let state = self.state.lock();
         let posted = self.posted.load(Ordering::Relaxed);
@@ -321,7 +325,7 @@ impl Ledger {
     }
 }
 
-/// The end of the tenth of this number, from 1, of so many sends.
+/// Returns the last ack of the `nth` tenth, from 1, of so many sends.
 pub(super) fn tenth(sends: u64, nth: usize) -> u64 {
     u64::try_from(u128::from(sends) * nth as u128 / 10).unwrap_or(sends)
 }
@@ -340,7 +344,7 @@ impl State {
         self.due.front().is_some_and(|(at, _)| *at <= self.acknowledged)
     }
 
-    /// Does all that is due and possible.
+    /// Strikes every fault that is due and possible.
     fn strike(&mut self, moved: &Notify) {
         while let Some((at, fault)) =
             self.due.front().copied().filter(|(at, _)| *at <= self.acknowledged)
@@ -357,12 +361,12 @@ impl State {
         }
     }
 
-    /// Cuts a connection on which a send is pending, chosen at random.
+    /// Cuts a random connection with a pending send.
     fn cut(&mut self) -> Option<u64> {
         let pending = |wire: &Option<Arc<Wire>>| wire.as_ref().map_or(0, |wire| wire.pending());
         let victims: Vec<usize> =
             (0..self.wires.len()).filter(|nth| pending(&self.wires[*nth]) > 0).collect();
-        // While the server is down no connection is alive, whatever the clients know.
+        // While the server is down no connection is open, even if the clients have not noticed.
         if victims.is_empty() || self.server.is_none() {
             return None;
         }
@@ -373,19 +377,19 @@ impl State {
         Some(pending)
     }
 
-    /// How many sends are pending, unless none is.
+    /// Returns the number of pending sends, or `None` if there is none.
     fn pending(&self) -> Option<u64> {
         let pending = self.wires.iter().flatten().map(|wire| wire.pending()).sum();
         (pending > 0).then_some(pending)
     }
 
-    /// Kills the database, if a send is pending anywhere. This takes some milliseconds, in which nothing is to be counted: so
-    /// it blocks.
+    /// Kills the database, if a send is pending anywhere. Blocks for some milliseconds, in which no
+    /// ack may be counted.
     fn kill_database(&mut self) -> Option<u64> {
         let pending = self.pending()?;
         let mut database = self.database.take()?;
         if let Err(error) = database.kill() {
-            // Whoever starts it again finds out whether it can be.
+            // The restart reports whether it is possible.
             tracing::error!(%error, "the kill of the database failed");
         }
         // The receiver lives as long as the run.
@@ -398,7 +402,7 @@ impl State {
         let pending = self.pending()?;
         let mut server = self.server.take()?;
         if let Err(error) = server.strike() {
-            // Whoever waits for its end finds out the same.
+            // The wait for its end reports the same.
             tracing::error!(%error, "the kill failed");
         }
         self.wires.fill(None);
@@ -461,7 +465,7 @@ mod tests {
         ledger.wrote(0, &wire, 1, 0);
         assert_eq!(wire.pending(), 1);
         ledger.refused(0, CommandId(6), 4202);
-        assert_eq!(wire.pending(), 1, "that was no send");
+        assert_eq!(wire.pending(), 1, "a refused command that is no send");
         ledger.refused(0, CommandId(7), 4202);
         ledger.refused(0, CommandId(7), 4202);
         assert_eq!(wire.pending(), 0);

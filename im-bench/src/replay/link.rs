@@ -22,26 +22,27 @@ use super::network::Network;
 use super::trace::Trace;
 use super::transport::{Transport, Turns, Way};
 
-/// One connection, seen from the network: one WebSocket, or all that one client has open over HTTP.
+/// One connection: one WebSocket, or all open HTTP sockets of one client.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
     written: AtomicU64,
     answered: AtomicU64,
-    /// Sockets on which something comes down, one after the other.
+    /// Number of stream halves, one after the other.
     downlinks: AtomicU64,
     cut: AtomicBool,
     reader: AtomicWaker,
-    /// The numbers of the sends that it was given.
+    /// The ids of its sends.
     sends: Mutex<HashSet<CommandId>>,
 }
 
 impl Wire {
-    /// It was given a send to write.
+    /// Records a send that the client writes.
     pub(super) fn takes(&self, command: CommandId) {
         self.sends.lock().insert(command);
     }
 
-    /// A command was refused on it. Whether that was a send, which then is pending no more.
+    /// Records a refusal. Returns whether the command was a send, which then is not pending any
+    /// more.
     pub(super) fn refused(&self, command: CommandId) -> bool {
         let was_send = self.sends.lock().remove(&command);
         if was_send {
@@ -54,7 +55,7 @@ impl Wire {
         self.written.fetch_add(sends, Ordering::Relaxed);
     }
 
-    /// A send was acknowledged on it.
+    /// Records the ack of a send.
     pub(super) fn acknowledged(&self, command: CommandId) {
         self.sends.lock().remove(&command);
         self.answered();
@@ -64,12 +65,12 @@ impl Wire {
         self.answered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Sends that were written on this connection and not answered on it.
+    /// Returns the number of sends that were written and not answered on this connection.
     pub(super) fn pending(&self) -> u64 {
         self.written.load(Ordering::Relaxed).saturating_sub(self.answered.load(Ordering::Relaxed))
     }
 
-    /// From now on nothing passes in either direction; the client finds the connection gone and drops its sockets.
+    /// Cuts both directions from now on; the client notices the end and drops its sockets.
     pub(super) fn cut(&self) {
         self.cut.store(true, Ordering::Release);
         self.reader.wake();
@@ -80,7 +81,7 @@ impl Wire {
     }
 }
 
-/// A wire, and whom it has to be told of.
+/// A wire, and the recorders of its events.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
     pub(super) wire: Arc<Wire>,
@@ -91,18 +92,19 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// How often the server had been killed: asked before a socket is opened, told with what is written on it.
+    /// Returns the kills of the server so far: read before a socket is opened, recorded with its
+    /// writes.
     pub(super) fn kills(&self) -> u64 {
         self.ledger.kills()
     }
 
-    /// Sends were written on a socket that was opened after so many kills.
+    /// Records sends that were written on a socket opened after `kills` kills.
     pub(super) fn wrote(&self, sends: u64, kills: u64) {
         self.ledger.wrote(self.client, &self.wire, sends, kills);
     }
 
-    /// What comes down is asked for by a request with this head, on a `new` socket perhaps. If there was one before, it is
-    /// taken up again.
+    /// Records a request for pushes with this head, possibly on a `new` socket. If there was one
+    /// before, it resumes that stream half.
     pub(super) fn listens(&self, head: &[u8], new: bool) {
         if let Some(trace) = &self.trace {
             trace.listens(head, new);
@@ -112,7 +114,7 @@ impl Watched {
         }
     }
 
-    /// How a send begins.
+    /// Returns the start of a send.
     pub(super) fn send_marker(&self) -> &'static [u8] {
         self.send_marker
     }
@@ -165,7 +167,7 @@ impl Link for Cuttable {
     }
 }
 
-/// Notes the sends that a connection is given, and tells the delivery check of other commands.
+/// Records the sends of a connection, and passes other commands to the delivery check.
 struct SendRecorder {
     wire: Arc<Wire>,
     encoding: Encoding,
@@ -174,7 +176,7 @@ struct SendRecorder {
 
 impl SendRecorder {
     fn note(&self, message: &[u8]) {
-        // The client wrote it, so it can be read.
+        // The client wrote the message, so it decodes.
         for command in decode(message, self.encoding, &Limits::default()).unwrap_or_default() {
             match Command::from_value(command) {
                 Ok(Command { id, body: CommandBody::Send { .. } }) => self.wire.takes(id),
@@ -185,8 +187,8 @@ impl SendRecorder {
     }
 }
 
-/// How a send begins in each encoding. It can stand nowhere else in a message: quotes inside a JSON text are escaped,
-/// and the first byte of the other is no beginning of a character.
+/// Returns the start of a send in each encoding. It occurs nowhere else in a message: quotes inside
+/// a JSON text are escaped, and the first byte of the other cannot start a character.
 fn send_marker(encoding: Encoding) -> &'static [u8] {
     match encoding {
         Encoding::Json => br#""t":"send""#,
@@ -198,12 +200,12 @@ pub(super) fn count(message: &[u8], marker: &[u8]) -> u64 {
     message.windows(marker.len()).filter(|window| *window == marker).count() as u64
 }
 
-/// What a client writes to a WebSocket.
+/// The writing side of a WebSocket.
 struct Outgoing {
     sink: Pin<Box<dyn Sink<Bytes, Error = LinkError> + Send>>,
     watched: Watched,
     kills: u64,
-    /// Sends that were taken and may not have been written yet.
+    /// Sends that were taken and may not be written yet.
     buffered: u64,
 }
 
@@ -249,7 +251,7 @@ struct Arriving {
     watched: Watched,
     transport: Transport,
     turns: Arc<Turns>,
-    /// Something has arrived: it has come about.
+    /// Set when a frame has arrived: the connection is established.
     heard: bool,
 }
 
@@ -326,7 +328,11 @@ mod tests {
         let transport = turns.now();
         let mut arriving = Arriving { stream, watched, transport, turns, heard: false };
         assert!(arriving.next().await.is_some());
-        assert_eq!(turned.now(), Transport::Sse, "it has come about, so the next has its turn");
+        assert_eq!(
+            turned.now(),
+            Transport::Sse,
+            "after an established connection the next transport follows"
+        );
         wire.cut();
         assert_eq!(arriving.next().await, None);
         assert_eq!(ledger.close().tally.connections[&Transport::Ws], 1);

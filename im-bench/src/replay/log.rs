@@ -1,4 +1,4 @@
-//! The chat log: one JSON object a line, gzipped or not; and who of the clients sends which line.
+//! The chat log: one JSON object a line, gzipped or not, and the mapping of its lines to clients.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -11,7 +11,7 @@ use im_core::wire::{Map, Value};
 use im_core::{MessageId, RoomId};
 use serde::Deserialize;
 
-/// A line as it stands in the file.
+/// A line of the file.
 #[derive(Debug, Deserialize)]
 struct Raw {
     room: String,
@@ -24,11 +24,11 @@ struct Raw {
 /// One line of the log: a message to send.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// Its place in the file, from 1.
+    /// Its line number in the file, from 1.
     pub(super) number: u64,
-    /// Which of the log's rooms.
+    /// Index of its room in the log.
     pub(super) room: usize,
-    /// When it was said, from the beginning of the log; breaks longer than an hour are left out.
+    /// Its time since the beginning of the log; breaks longer than an hour are cut.
     pub(super) due: Duration,
     pub(super) at: Box<str>,
     pub(super) nick: Box<str>,
@@ -45,10 +45,10 @@ pub(super) struct Log {
     pub(super) lines: Vec<Line>,
 }
 
-/// What is replayed if nothing else is named. `sample/ATTRIBUTION.md` says where it comes from.
+/// The default log. `sample/ATTRIBUTION.md` states its source.
 const SAMPLE: &[u8] = include_bytes!("../../sample/chat-sample.jsonl");
 
-/// A break longer than this in the log is none of the replay's.
+/// Seconds. Longer breaks of the log are cut to this.
 const LONGEST_BREAK: u64 = 3600;
 
 impl Log {
@@ -56,13 +56,13 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or a line is not as it should be; the error names the line.
+    /// If the file cannot be read or a line is invalid; the error names the line.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
         Self::read(file).with_context(|| format!("read {}", path.display()))
     }
 
-    /// The sample that is built in.
+    /// Returns the built-in sample.
     ///
     /// # Errors
     ///
@@ -71,11 +71,11 @@ impl Log {
         Self::read(SAMPLE).context("read the sample")
     }
 
-    /// Keeps the first `lines` lines, and the rooms that they are in.
+    /// Truncates the log to the first `lines` lines and their rooms.
     pub(super) fn keep_first(&mut self, lines: u64) {
         self.lines.truncate(usize::try_from(lines).unwrap_or(usize::MAX));
         let last = self.lines.iter().map(|line| line.room).max();
-        // Rooms are in the order of their first lines, so those that are left come first.
+        // Rooms are in the order of their first lines, so the remaining ones come first.
         self.rooms.truncate(last.map_or(0, |last| last + 1));
     }
 
@@ -90,20 +90,22 @@ impl Log {
             let number = at as u64 + 1;
             log.push(number, &line?, &mut clock).with_context(|| format!("line {number}"))?;
         }
-        ensure!(!log.lines.is_empty(), "it holds no lines");
+        ensure!(!log.lines.is_empty(), "the log has no lines");
         Ok(log)
     }
 
     fn push(&mut self, number: u64, line: &str, clock: &mut Clock) -> Result<()> {
         let raw: Raw = serde_json::from_str(line)?;
         let id = RoomId::new(&raw.room)?;
-        // Lines of one room mostly follow one another, so the search ends at once.
+        // Lines of one room mostly follow one another, so the search ends early.
         let room = self.rooms.iter().rposition(|known| *known == id).unwrap_or_else(|| {
             self.rooms.push(id);
             self.rooms.len() - 1
         });
-        let due =
-            clock.at(room, seconds(&raw.at).with_context(|| format!("{:?} is no time", raw.at))?);
+        let due = clock.at(
+            room,
+            seconds(&raw.at).with_context(|| format!("{:?} is not a valid time", raw.at))?,
+        );
         let Raw { at, sender, kind, text, .. } = raw;
         let (at, nick, kind, text) = (at.into(), sender.into(), kind.into(), text.into());
         self.lines.push(Line { number, room, due, at, nick, kind, text });
@@ -112,31 +114,32 @@ impl Log {
 }
 
 impl Line {
-    /// Who sends it: one of `clients` users by the hash of the nickname, or, for what the channel itself said, the
-    /// service, whose number is `clients`.
+    /// Returns the client that sends the line: one of `clients` users by the hash of the nickname
+    /// or, for the channel's own lines, the service, whose number is `clients`.
     pub(super) fn client(&self, clients: usize) -> usize {
         if self.kind.as_ref() == "system" {
             return clients;
         }
-        // FNV-1a: the same on every machine and in every release of Rust.
+        // FNV-1a: equal on every machine and in every release of Rust.
         let hash = self.nick.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         (mix(hash) % clients as u64) as usize
     }
 
-    /// What is sent.
+    /// Returns the content of the message.
     pub(super) fn content(&self) -> Value {
         let fields =
             [("text", &self.text), ("nick", &self.nick), ("kind", &self.kind), ("at", &self.at)];
         Map::from_iter(fields.map(|(name, text)| (name, text.as_ref()))).into()
     }
 
-    /// Under which id: the same for the same seed and line, so that a second run over a kept store only repeats.
+    /// Returns the message id, which follows from seed and line: a second run over the same store
+    /// sends duplicates only.
     ///
     /// # Errors
     ///
-    /// None in practice: the text is always a legal id.
+    /// None in practice: the text is always a valid id.
     pub(super) fn message_id(&self, seed: u64) -> Result<MessageId> {
         let id = format!("{:016x}{:016x}", mix(seed ^ mix(self.number)), mix(!seed ^ self.number));
         Ok(MessageId::new(id)?)
@@ -151,7 +154,7 @@ pub(crate) fn mix(n: u64) -> u64 {
     n ^ (n >> 31)
 }
 
-/// Puts the rooms of a log, which may lie years apart, one after the other.
+/// Places the rooms of a log, which may be years apart, one after the other.
 #[derive(Debug, Default)]
 struct Clock {
     now: u64,
@@ -176,7 +179,8 @@ fn seconds(text: &str) -> Option<u64> {
     let part = |text: &str, nth: usize, by: char| text.split(by).nth(nth)?.parse::<u64>().ok();
     let (year, month, day) = (part(date, 0, '-')?, part(date, 1, '-')?, part(date, 2, '-')?);
     let (hour, minute, second) = (part(time, 0, ':')?, part(time, 1, ':')?, part(time, 2, ':')?);
-    // Days by the civil calendar, the year beginning in March (Hinnant, "chrono-compatible low-level date algorithms").
+    // Days by the civil calendar, the year beginning in March (Hinnant, "chrono-compatible
+    // low-level date algorithms").
     let (year, month) =
         if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
@@ -213,7 +217,7 @@ mod tests {
             [(0, 0), (0, 120), (1, 120)]
         );
         assert_eq!(log.lines[0].content().get("text").and_then(Value::as_text), Some(""));
-        assert_eq!(log.lines[2].client(7), 7, "what the channel says comes from the service");
+        assert_eq!(log.lines[2].client(7), 7, "the service sends the channel's lines");
         assert!(log.lines[0].client(7) < 7);
     }
 

@@ -1,24 +1,26 @@
-//! `im-bench replay`: a chat log through a real server by real clients, with cuts and kills, and the proof at the end.
+//! `im-bench replay`: a chat log through a real server by real clients, with cuts, kills and a
+//! proof.
 //!
-//! Each client is one user; the log's nicknames are mapped onto them and travel as content. Rooms are kept, and so is
-//! the order of each sender. The history checker is told of every send, of every acknowledgement, of every frame that
-//! any client received, before the client drops repeats, and at the end of all that the reopened store holds.
+//! Each client is one user; the log's nicknames are mapped to users and are part of the content.
+//! Rooms are unchanged, and so is the order of each sender. The history checker records every send,
+//! every ack and every frame that any client received, before the client drops redeliveries, and
+//! finally the content of the reopened store.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
-//! | `log` | the log, and which client sends which line |
+//! | `log` | the log, and the mapping of lines to clients |
 //! | `clients` | the clients |
-//! | `transport` | over what each of them connects, and over what next |
-//! | `server_host` | where the server keeps things, and starting again what was killed |
-//! | `fault` | what is done to a run, and when |
-//! | `link`, `network` | their connections, which can be cut |
-//! | `options` | what it is told |
-//! | `synthetic` | a log that is made up |
-//! | `progress` | when it is given up |
-//! | `ledger` | the count of acknowledgements, and the faults that fall due by it |
-//! | `delivery_check` | what a client sees, told to the checker |
-//! | `trace` | the same in lines for a person |
-//! | `report` | what comes out |
+//! | `transport` | the transports of the clients, and their rotation |
+//! | `server_host` | the location of the store, and restarts of killed processes |
+//! | `fault` | the faults of a run, and when they are due |
+//! | `link`, `network` | connections that can be cut |
+//! | `options` | the command line |
+//! | `synthetic` | a generated log |
+//! | `progress` | ends runs without progress |
+//! | `ledger` | the count of acks, and the faults that are due at a count |
+//! | `delivery_check` | reports the frames of a client to the checker |
+//! | `trace` | the same as lines of text |
+//! | `report` | the report of a run |
 
 mod clients;
 mod delivery_check;
@@ -58,13 +60,13 @@ use crate::busy::Busy;
 use crate::host;
 use crate::report::{Progress, write_json};
 
-/// How often the run looks how far it is.
+/// The interval in which progress is checked.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Replays, checks, reports; fails unless everything was as it should be.
+/// Replays, checks and reports. Fails unless the run is clean.
 pub(crate) async fn run(options: Options) -> Result<()> {
     options.check()?;
-    // Over HTTP a client has two sockets, and for a moment those before them.
+    // Over HTTP a client has two sockets, and for a moment their predecessors.
     host::allow_open_files(4 * u64::from(options.clients) + 100)?;
     let log = Arc::new(options.log()?);
     eprintln!("{}", opening(&options, &log));
@@ -79,7 +81,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     }
 }
 
-/// What the run is about to do, so that it can be done again whatever becomes of it.
+/// Describes the run, so that it can be repeated.
 fn opening(options: &Options, log: &Log) -> String {
     let shares = options.shares().map(|shares| format!(" ({shares})")).unwrap_or_default();
     format!(
@@ -160,13 +162,13 @@ async fn replay(options: &Options, log: Arc<Log>) -> Result<Report> {
     let report = Report::new(facts, checker.finish());
     if let Some(folder) = options.trace.as_ref().filter(|_| !report.faults_found().is_empty()) {
         traces.iter().try_for_each(|(client, trace)| trace.write(folder, client.as_str()))?;
-        eprintln!("what each client asked and was sent: {}", folder.display());
+        eprintln!("commands and frames of each client: {}", folder.display());
     }
     Ok(report)
 }
 
-/// Starts again what is killed, in tasks of their own, since what they have under way must be done in any case. They end only
-/// with an error.
+/// Restarts killed processes, in tasks of their own, since a started restart must complete in any
+/// case. The tasks end only with an error.
 fn keep_up(host: &Arc<ServerHost>, ledger: &Arc<Ledger>, corpses: Corpses) -> JoinSet<Result<()>> {
     let Corpses { servers, databases } = corpses;
     let mut keepers = JoinSet::new();
@@ -179,11 +181,11 @@ fn why_gone(gone: Option<Result<Result<()>, tokio::task::JoinError>>) -> anyhow:
     match gone {
         Some(Ok(Err(error))) => error,
         Some(Err(error)) => error.into(),
-        Some(Ok(Ok(()))) | None => anyhow!("nobody starts again what is killed"),
+        Some(Ok(Ok(()))) | None => anyhow!("the task that restarts killed processes has ended"),
     }
 }
 
-/// One run, while it lasts.
+/// A run in progress.
 struct Run<'a> {
     options: &'a Options,
     log: &'a Arc<Log>,
@@ -192,7 +194,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Connects the clients, makes the rooms and has all followed.
+    /// Connects the clients, creates the rooms and makes all subscriptions.
     async fn gather(&self, host: &ServerHost) -> Result<Clients> {
         let stage = Stage {
             log: self.log.clone(),
@@ -208,8 +210,8 @@ impl Run<'_> {
         let mut clients = Clients::connect(stage, clients, host.address, over).await?;
         clients.widen(self.options.rooms_per_client);
         tokio::select! {
-            settled = clients.settle() => settled.context("making and following the rooms").map(drop)?,
-            stuck = self.watch(None) => bail!("making and following the rooms: {stuck}"),
+            settled = clients.settle() => settled.context("creating the rooms and subscribing").map(drop)?,
+            stuck = self.watch(None) => bail!("creating the rooms and subscribing: {stuck}"),
         }
         if self.options.drop_a_subscription {
             clients.drop_a_subscription().await?;
@@ -217,7 +219,8 @@ impl Run<'_> {
         Ok(clients)
     }
 
-    /// Has all lines sent. Says why that ended early, if it did: what was sent until then is judged all the same.
+    /// Sends all lines. Returns the cause of an early end, if any: what was sent until then is
+    /// judged all the same.
     async fn speak(
         &self,
         clients: &mut Clients,
@@ -230,7 +233,7 @@ impl Run<'_> {
         }
     }
 
-    /// Shows how far the run is. Ends only if nothing moves any more, or, where there is a least rate, if sends are slower.
+    /// Shows the progress. Ends only without progress or, with a least rate, at a lower rate.
     async fn watch(&self, least: Option<u32>) -> String {
         let sends = self.log.lines.len() as u64;
         let mut progress = Progress::new("acknowledged", sends);
@@ -245,7 +248,7 @@ impl Run<'_> {
             if stall.is_over(now, counters) {
                 let Counters { acknowledged, struck, news, .. } = counters;
                 return format!(
-                    "nothing moved for {} s: {acknowledged} acknowledged, {struck} faults, {news} delivered",
+                    "no progress for {} s: {acknowledged} acknowledged, {struck} faults, {news} delivered",
                     most.as_secs()
                 );
             }
@@ -255,8 +258,8 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until every client has everything of the rooms that it follows; gives up when nothing new comes to any of them.
-    /// Says what is missing, for each client that lacks something.
+    /// Waits until every client is in sync, as long as events are delivered. Returns what is
+    /// missing, for each client that lacks something.
     async fn all_heard(&self, clients: &Clients) -> Result<Vec<Vec<Missing>>> {
         let mut progress = Progress::new("clients have everything", clients.members.len() as u64);
         let mut stall = StallTimeout::new(Instant::now(), self.options.stall_timeout(), false);
@@ -271,7 +274,7 @@ impl Run<'_> {
             let over = stall.is_over(Instant::now(), self.ledger.counters());
             if over || in_sync == clients.members.len() {
                 if over {
-                    progress.say("nothing moves any more, and some clients lack something");
+                    progress.say("no more progress, and some clients are behind");
                 }
                 progress.done();
                 let missing =
@@ -282,17 +285,17 @@ impl Run<'_> {
         }
     }
 
-    /// The head of each room, as far as anybody has heard of it.
+    /// Returns the head of each room, as far as it is known.
     fn heads(&self) -> Result<Vec<(RoomId, Cursor)>> {
         let head = |room: &RoomId| {
             let head = self.checker.head(room);
-            Ok((room.clone(), head.with_context(|| format!("nothing is known of {room}"))?))
+            Ok((room.clone(), head.with_context(|| format!("the head of {room} is unknown"))?))
         };
         self.log.rooms.iter().map(head).collect()
     }
 
-    /// Ends the clients and the server, and has the checker look at what the store holds. What a run that was ended early
-    /// has not delivered by now is no loss.
+    /// Ends clients and server, and passes the content of the store to the checker. In a run that
+    /// ended early, undelivered events are not lost.
     async fn close(
         &self,
         host: &ServerHost,
@@ -307,7 +310,7 @@ impl Run<'_> {
         clients.leave();
         let readers: Vec<_> =
             clients.members.iter().filter_map(|member| member.check.close()).collect();
-        closed.server.take().context("the server is not up at the end")?.stop().await?;
+        closed.server.take().context("the server is not running at the end")?.stop().await?;
         if is_durable {
             let store = host.store.open().await.context("reopen the store")?;
             read_back(self.checker, &*store).await?;
@@ -323,7 +326,7 @@ impl Run<'_> {
     }
 }
 
-/// Tells the checker what the server holds: for a store that cannot be reopened.
+/// Passes the content of the server to the checker, for a store that cannot be reopened.
 async fn read_from_server(clients: &Clients, log: &Log, checker: &Checker) -> Result<()> {
     let service = clients.service().context("there is no service")?;
     for room in &log.rooms {

@@ -1,7 +1,7 @@
-//! Sockets that HTTP requests go over, and that end with their wire.
+//! The sockets of HTTP requests, which end with their wire.
 //!
-//! A send counts as written when the socket has taken its bytes. So a cut strikes between a POST and its answer, and it
-//! takes the downlink along, which is another socket of the same wire.
+//! A send counts as written when the socket has taken its bytes. So a cut strikes between a POST
+//! and its answer, and also ends the stream half, which is another socket of the same wire.
 
 use std::io;
 use std::pin::Pin;
@@ -29,14 +29,14 @@ impl Dial for Network {
     }
 }
 
-/// A socket whose writes are looked at.
+/// A socket whose writes are observed.
 struct Socket<S> {
     socket: S,
     watched: Watched,
     kills: u64,
-    /// The end of what was written, in which a send may have begun.
+    /// The last bytes that were written, in which a send may have started.
     tail: Vec<u8>,
-    /// The first request is on its way.
+    /// Set when the first request was written.
     asked: bool,
 }
 
@@ -53,7 +53,7 @@ impl<S> Socket<S> {
         let marker = self.watched.send_marker();
         self.tail.extend_from_slice(bytes);
         let sends = count(&self.tail, marker);
-        // Too short for a whole mark, so that none is counted twice.
+        // Shorter than a marker, so that none is counted twice.
         let seen = self.tail.len().saturating_sub(marker.len() - 1);
         self.tail.drain(..seen);
         if sends > 0 {

@@ -1,4 +1,4 @@
-//! What `im-bench replay` is told.
+//! Options of `im-bench replay`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,76 +11,79 @@ use super::log::Log;
 use super::server_host::StoreTarget;
 use super::transport::{Choice, Route, Shares};
 
-/// What `im-bench replay` is told.
+/// Options of `im-bench replay`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// The chat log: a JSON object a line, gzipped or not. By default a sample of 400 lines that is built in.
+    /// The chat log: a JSON object a line, gzipped or not. By default a sample of 400 lines that is
+    /// built in.
     #[arg(long, conflicts_with = "synthetic")]
     pub(super) data: Option<PathBuf>,
-    /// Make up a log of so many lines instead, by the seed.
+    /// Generate a log of so many lines by the seed instead.
     #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) synthetic: Option<u64>,
-    /// Rooms of the log that is made up.
+    /// Rooms of the generated log.
     #[arg(long, default_value_t = 200, requires = "synthetic")]
     pub(super) rooms: u64,
-    /// Replay the first so many lines of the log only.
+    /// Replay only the first so many lines of the log.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) lines: Option<u64>,
-    /// How many users the senders of the log are mapped onto, a client each.
+    /// Number of users to which the senders of the log are mapped, a client each.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) clients: u32,
-    /// Have each client follow at least so many rooms: those in which it speaks, and others by the seed.
+    /// Subscribe each client to at least so many rooms: its own, and others chosen by the seed.
     #[arg(long, default_value_t = 0)]
     pub(super) rooms_per_client: usize,
-    /// Over what the clients connect. With `mix` they are spread over all four transports, and whoever comes back after a
-    /// cut or a kill goes on over the next one.
+    /// Transport of the clients. With `mix` they are spread over all four transports, and a client
+    /// reconnects over the next one after a cut or a kill.
     #[arg(long, value_enum, default_value_t = Choice::Ws)]
     pub(super) transport: Choice,
-    /// The shares of the transports in `--transport mix`; those that are not named have none.
+    /// Shares of the transports in `--transport mix`; transports that are not named have none.
     #[arg(long, value_name = "ws=1,sse=1,long=1,short=1")]
     pub(super) mix: Option<Shares>,
-    /// Keep so many cores busy with other work from the beginning to the end.
+    /// Keep so many cores busy with other work during the whole run.
     #[arg(long, value_name = "CORES", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=256))]
     pub(super) busy: u16,
-    /// How many connections to cut, without a word, while sends are pending on them.
+    /// Number of connections to cut, without a close message, while sends are pending on them.
     #[arg(long, default_value_t = 0)]
     pub(super) cuts: u64,
-    /// How often to kill the server by SIGKILL, and start it again, while sends are pending. Needs a durable store.
+    /// Number of kills of the server by SIGKILL, each with a restart, while sends are pending.
+    /// Needs a durable store.
     #[arg(long, default_value_t = 0)]
     pub(super) kills: u64,
-    /// How often to kill the database, with all its processes, and start it again, while sends are pending. Needs --store
-    /// postgres or mariadb.
+    /// Number of kills of the database with all its processes, each with a restart, while sends are
+    /// pending. Needs --store postgres or mariadb.
     #[arg(long, default_value_t = 0)]
     pub(super) database_kills: u64,
-    /// Where the server keeps things: memory; sled or sqlite, in a temporary folder; postgres or mariadb, on a database server
-    /// that is started for the run; sled:PATH, sqlite:PATH, postgres://… or mysql://…, where nothing may be yet.
+    /// Store: memory; sled or sqlite, in a temporary folder; postgres or mariadb, on a database
+    /// server that is started for the run; sled:PATH, sqlite:PATH, postgres://… or mysql://…, which
+    /// must be empty or new.
     #[arg(long, default_value = "sqlite")]
     pub(super) store: StoreTarget,
-    /// Replay at this many times the log's own pace, instead of as fast as sends are acknowledged. Breaks of more than an
-    /// hour are left out. Switches --least-rate off.
+    /// Replay at this many times the log's own pace, instead of as fast as sends are acked. Breaks
+    /// of more than an hour are cut. Disables --least-rate.
     #[arg(long, value_parser = pace)]
     pub(super) speed: Option<f64>,
-    /// How many seconds nothing may move, no acknowledgement, no fault and no delivery, before the run is ended and fails.
+    /// Seconds without an ack, a fault or a delivery after which the run fails.
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     stall_timeout: u64,
-    /// Sends a second, over that time, below which the run is ended and fails; 0 for none.
+    /// Sends a second, over that time, below which the run fails; 0 for none.
     #[arg(long, value_name = "SENDS", default_value_t = 50)]
     pub(super) least_rate: u32,
-    /// Sends of one client that may be unacknowledged. Each sender's order is kept however many there are, also when a
-    /// database refuses some for the time being.
+    /// Maximum number of unacked sends of one client. Sender order holds for any number, also when
+    /// a database causes retryable refusals.
     #[arg(long, default_value_t = 16)]
     pub(super) window: usize,
-    /// How the clients write their frames.
+    /// Encoding of the clients' frames.
     #[arg(long, value_enum, default_value_t = WireEncoding::Msgpack)]
     encoding: WireEncoding,
-    /// Chooses message ids, who is cut, rooms beyond those spoken in, and the log that is made up.
+    /// Seed of message ids, cuts, additional subscriptions and the generated log.
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
-    /// Write what each client asked and was sent, but for sends and their acks, to a file for each in this folder; the newest
-    /// 20,000 lines, if the run is not clean.
+    /// Write the commands and frames of each client, without sends and their acks, to a file in
+    /// this folder if the run is not clean; the newest 20,000 lines.
     #[arg(long, value_name = "FOLDER")]
     pub(super) trace: Option<PathBuf>,
-    /// Have one client leave one room before the first send: a run that then passes proves nothing.
+    /// Unsubscribe one client from one room before the first send: the run must then fail.
     #[arg(long, hide = true)]
     pub(super) drop_a_subscription: bool,
     /// Also write the report as JSON, to this file; `-` for standard output.
@@ -95,20 +98,20 @@ enum WireEncoding {
 }
 
 fn pace(text: &str) -> Result<f64, String> {
-    let speed: f64 = text.parse().map_err(|_| "a number was expected")?;
+    let speed: f64 = text.parse().map_err(|_| "expected a number")?;
     if speed.is_finite() && speed > 0.0 {
         Ok(speed)
     } else {
-        Err("a number above 0 was expected".into())
+        Err("expected a number above 0".into())
     }
 }
 
 impl Options {
-    /// Refuses what makes no sense together.
+    /// Checks that the options can be combined.
     pub(super) fn check(&self) -> Result<()> {
         ensure!(
             self.kills == 0 || self.store.is_durable(),
-            "a kill takes everything from a store in memory: --kills needs another --store"
+            "--kills needs another --store: a store in memory loses everything in a kill"
         );
         ensure!(
             self.database_kills == 0 || self.store.database().is_some(),
@@ -116,17 +119,17 @@ impl Options {
         );
         ensure!(
             self.mix.is_none() || self.transport == Choice::Mix,
-            "--mix gives the shares of --transport mix, not of --transport {}",
+            "--mix sets the shares of --transport mix, not of --transport {}",
             self.transport
         );
         Ok(())
     }
 
-    /// The log to replay.
+    /// Returns the log to replay.
     ///
     /// # Errors
     ///
-    /// It cannot be read or made up, or has fewer rooms than each client is to follow.
+    /// If it cannot be read or generated, or has fewer rooms than each client has subscriptions.
     pub(super) fn log(&self) -> Result<Log> {
         let mut log = match (&self.data, self.synthetic) {
             (Some(path), _) => Log::open(path)?,
@@ -141,11 +144,11 @@ impl Options {
         Ok(log)
     }
 
-    /// Where the log comes from, for the report.
+    /// Returns the source of the log for the report.
     pub(super) fn source(&self) -> String {
         match (&self.data, self.synthetic) {
             (Some(path), _) => path.display().to_string(),
-            (None, Some(lines)) => format!("{lines} made up lines"),
+            (None, Some(lines)) => format!("{lines} generated lines"),
             (None, None) => "the sample".into(),
         }
     }
@@ -159,7 +162,7 @@ impl Options {
         self.transport.route(&self.mix.unwrap_or_default())
     }
 
-    /// The shares of a mix, as a person names them.
+    /// Returns the shares of a mix for the report.
     pub(super) fn shares(&self) -> Option<String> {
         (self.transport == Choice::Mix).then(|| self.mix.unwrap_or_default().to_string())
     }
@@ -171,12 +174,12 @@ impl Options {
         }
     }
 
-    /// How long nothing may move, and over how long the rate is judged.
+    /// Returns the longest time without progress, which is also the window of the rate.
     pub(super) fn stall_timeout(&self) -> Duration {
         Duration::from_secs(self.stall_timeout)
     }
 
-    /// The lowest rate that passes; 0 if there is none.
+    /// Returns the lowest rate that passes; 0 if there is none.
     pub(super) fn least_rate(&self) -> u32 {
         if self.speed.is_some() { 0 } else { self.least_rate }
     }

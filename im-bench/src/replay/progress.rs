@@ -1,28 +1,29 @@
-//! When a run is given up: nothing moves any more, or sends are far too slow.
+//! The end of a run without progress, or with too low a rate of sends.
 //!
-//! Time alone ends no run. What counts as moving is an acknowledgement, a fault that struck, a step of the preparation, or an
-//! event that its client did not have yet: each is finite, so a run that moves also ends.
+//! No run is ended by its duration alone. Progress is an ack, a fault that struck, a step of the
+//! preparation, or the first delivery of an event to a client. Each is finite, so a run with
+//! progress also ends.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often the rate is noted.
+/// The interval in which the rate is recorded.
 const NOTE: Duration = Duration::from_secs(1);
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counters {
-    /// Sends that were acknowledged.
+    /// Acked sends.
     pub(super) acknowledged: u64,
     /// Faults that struck.
     pub(super) struck: usize,
-    /// Events that a client had not had before.
+    /// First deliveries of events to a client.
     pub(super) news: u64,
-    /// Rooms made and followed in the preparation.
+    /// Rooms created and subscriptions made in the preparation.
     pub(super) steps: u64,
-    /// Sends that wait for their acknowledgement.
+    /// Sends without an ack.
     pub(super) waiting: u64,
 }
 
@@ -33,23 +34,24 @@ impl Counters {
     }
 }
 
-/// Waits as long as something moves.
+/// Detects that a run makes no progress.
 #[derive(Debug)]
 pub(super) struct StallTimeout {
     last: Counters,
     since: Instant,
     most: Duration,
-    /// A run at the log's own pace stands still while nobody speaks.
+    /// A run at the log's own pace has pauses in which no client sends.
     may_idle: bool,
 }
 
 impl StallTimeout {
-    /// Nothing may stand still for `most`, which a restart of the server and the clients' pauses must fit into.
+    /// `most` is the longest time without progress; it must cover a restart of the server and the
+    /// clients' back-off.
     pub(super) fn new(now: Instant, most: Duration, may_idle: bool) -> Self {
         Self { last: Counters::default(), since: now, most, may_idle }
     }
 
-    /// Whether it is at its end: nothing has moved for as long as that.
+    /// Returns whether there was no progress for that time.
     pub(super) fn is_over(&mut self, now: Instant, counters: Counters) -> bool {
         let idles = self.may_idle && counters.waiting == 0;
         if idles || counters.moved(self.last) {
@@ -59,23 +61,23 @@ impl StallTimeout {
     }
 }
 
-/// The rate of sends over the time that has just passed.
+/// The rate of sends over the last window.
 #[derive(Debug)]
 pub(super) struct Rate {
     window: Duration,
-    /// Sends a second below which a run fails; 0 switches that off.
+    /// The rate in sends a second below which a run fails; 0 disables it.
     least: u32,
-    /// When so many were acknowledged, once a second.
+    /// Counts of acks with their times, once a second.
     notes: VecDeque<(Instant, u64)>,
 }
 
 impl Rate {
-    /// It is judged over `window`.
+    /// Creates it for windows of `window`.
     pub(super) fn new(now: Instant, window: Duration, least: u32) -> Self {
         Self { window, least, notes: [(now, 0)].into() }
     }
 
-    /// The rate over the window, if a whole window has passed and it is too low.
+    /// Returns the rate over the window, if a whole window has passed and the rate is too low.
     pub(super) fn too_low(&mut self, now: Instant, acknowledged: u64) -> Option<f64> {
         while self.notes.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= self.window) {
             self.notes.pop_front();
@@ -112,7 +114,7 @@ mod tests {
             step(&mut counters);
             assert!(!stall.is_over(now, counters));
         }
-        // What waits for an answer is no progress, whether it grows or not.
+        // A pending send is no progress, whether their number grows or not.
         counters.waiting += 1;
         now += PATIENCE - SECOND;
         assert!(!stall.is_over(now, counters));
@@ -124,12 +126,12 @@ mod tests {
         let begin = Instant::now();
         let mut stall = StallTimeout::new(begin, PATIENCE, true);
         let mut counters = Counters::default();
-        assert!(!stall.is_over(begin + 2 * PATIENCE, counters), "nobody has anything to say");
+        assert!(!stall.is_over(begin + 2 * PATIENCE, counters), "no send is pending");
         counters.waiting = 1;
-        assert!(stall.is_over(begin + 4 * PATIENCE, counters), "somebody waits");
+        assert!(stall.is_over(begin + 4 * PATIENCE, counters), "a send is pending");
     }
 
-    /// Notes `rate` sends a second for `seconds`, and says whether that was ever too low.
+    /// Records `rate` sends a second for `seconds`, and returns whether that was ever too low.
     fn run(rate: &mut Rate, now: &mut Instant, sent: &mut u64, each: u64, seconds: u32) -> bool {
         (0..seconds).fold(false, |low, _| {
             *now += SECOND;
@@ -143,14 +145,17 @@ mod tests {
         let begin = Instant::now();
         let (mut now, mut sent) = (begin, 0);
         let mut rate = Rate::new(begin, WINDOW, 50);
-        assert!(!run(&mut rate, &mut now, &mut sent, 0, 119), "no window has passed");
+        assert!(!run(&mut rate, &mut now, &mut sent, 0, 119), "before the first full window");
         assert!(run(&mut rate, &mut now, &mut sent, 0, 1));
 
         let (mut now, mut sent) = (begin, 0);
         let mut rate = Rate::new(begin, WINDOW, 50);
         assert!(!run(&mut rate, &mut now, &mut sent, 50, 600));
         assert!(!run(&mut rate, &mut now, &mut sent, 5_000, 1), "a burst");
-        assert!(!run(&mut rate, &mut now, &mut sent, 9, 119), "which the window still holds");
+        assert!(
+            !run(&mut rate, &mut now, &mut sent, 9, 119),
+            "while the window contains the burst"
+        );
         assert!(run(&mut rate, &mut now, &mut sent, 9, 2));
     }
 

@@ -1,4 +1,4 @@
-//! What a replay says at its end.
+//! The report of a replay.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::server_host::StoreTarget;
 use super::transport::{Choice, Transport};
 use crate::report::thousands;
 
-/// The whole run.
+/// The report of a whole run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) data: String,
@@ -23,36 +23,36 @@ pub(super) struct Report {
     /// The shares of a mix.
     pub(super) mix: Option<String>,
     pub(super) seed: u64,
-    /// Cores that were kept busy by other work.
+    /// Cores with other work.
     pub(super) busy: u16,
     pub(super) clients: usize,
     pub(super) rooms: usize,
-    /// Rooms that clients followed, all together.
+    /// Subscriptions of all clients together.
     pub(super) subscriptions: usize,
     pub(super) lines: u64,
     pub(super) acknowledged: u64,
     pub(super) deliveries: u64,
     pub(super) stored: u64,
-    /// Connections that came about over each transport.
+    /// Established connections over each transport.
     pub(super) connections: BTreeMap<Transport, u64>,
-    /// Those over another transport than their client's before.
+    /// Those over another transport than the connection of their client before.
     pub(super) switches: u64,
-    /// Polls and event streams that went on over another socket within their connection.
+    /// Polls and event streams that were resumed over another socket within their connection.
     pub(super) streams_resumed: u64,
-    /// Answers to sends that told a client to try again, by their code.
+    /// Retryable refusals of sends, by code.
     pub(super) refused: BTreeMap<u16, u64>,
     pub(super) cuts: usize,
     pub(super) kills: usize,
     pub(super) database_kills: usize,
-    /// Faults that were asked for and did not happen.
+    /// Faults that were due and did not strike.
     pub(super) missed: usize,
-    /// Clients, the service among them, that had every room to its head in the end.
+    /// Clients, the service included, that were in sync at the end.
     pub(super) in_sync: usize,
-    /// Those that did not: they lack events, or lost a room.
+    /// Clients that were not: they lack events or a subscription.
     pub(super) behind: usize,
-    /// What those lack.
+    /// The rooms that those lack.
     pub(super) missing: Vec<Missing>,
-    /// Why the run was ended before its end, if it was.
+    /// The cause of an early end, if any.
     pub(super) ended: Option<String>,
     pub(super) lost: u64,
     pub(super) duplicated: u64,
@@ -60,18 +60,18 @@ pub(super) struct Report {
     pub(super) silent_gaps: u64,
     /// All violations, those above included.
     pub(super) violations: u64,
-    /// From the first send to the last acknowledgement.
+    /// From the first send to the last ack.
     pub(super) seconds: f64,
     pub(super) sends_per_second: f64,
-    /// Sends acknowledged a second in each tenth of them, as far as the run came.
+    /// Acked sends a second in each tenth of them, up to the end of the run.
     pub(super) sends_per_second_by_tenth: Vec<f64>,
-    /// Until every follower had everything, from the first send.
+    /// From the first send until every subscriber was in sync.
     pub(super) seconds_to_all: f64,
     pub(super) faults: Vec<Struck>,
     pub(super) verdict: Verdict,
 }
 
-/// What only the run knows.
+/// Facts that only the run knows.
 pub(super) struct Facts {
     pub(super) data: String,
     pub(super) store: StoreTarget,
@@ -122,7 +122,7 @@ impl Report {
             kills: struck(Fault::Kill),
             database_kills: struck(Fault::DatabaseKill),
             missed,
-            // The service is one more.
+            // The service is one more client.
             in_sync: clients + 1 - missing.len(),
             behind: missing.len(),
             missing: missing.into_iter().flatten().collect(),
@@ -141,12 +141,12 @@ impl Report {
         }
     }
 
-    /// What was not as it should be; nothing after a clean run.
+    /// Returns the faults of the run; none after a clean run.
     pub(super) fn faults_found(&self) -> Vec<String> {
         let count = |n: u64, what: &str| (n > 0).then(|| format!("{} {what}", thousands(n)));
         let unacknowledged = self.lines.saturating_sub(self.acknowledged);
         [
-            self.ended.as_ref().map(|why| format!("it was ended early: {why}")),
+            self.ended.as_ref().map(|why| format!("the run was ended early: {why}")),
             count(self.verdict.violations(), "violations"),
             count(unacknowledged, "sends without acknowledgement"),
             count(self.missed as u64, "faults missed"),
@@ -158,7 +158,7 @@ impl Report {
     }
 }
 
-/// Sends a second in each tenth that came to its end.
+/// Returns the sends a second in each completed tenth.
 fn rates(sends: u64, tenths: &[Duration]) -> Vec<f64> {
     let begins = std::iter::once(&Duration::ZERO).chain(tenths);
     let parts = tenths.iter().zip(begins).enumerate();
@@ -170,7 +170,7 @@ fn rates(sends: u64, tenths: &[Duration]) -> Vec<f64> {
         .collect()
 }
 
-/// How many of those rooms that clients lack are shown.
+/// Number of missing rooms that are shown.
 const SHOWN_MISSING: usize = 20;
 
 impl fmt::Display for Report {
@@ -178,7 +178,7 @@ impl fmt::Display for Report {
         let (acknowledged, lines) = (thousands(self.acknowledged), thousands(self.lines));
         writeln!(
             f,
-            "{acknowledged} of {lines} sends acknowledged in {:.1} s: {:.0} a second",
+            "{acknowledged} of {lines} sends acked in {:.1} s: {:.0} a second",
             self.seconds, self.sends_per_second
         )?;
         let rates = self.sends_per_second_by_tenth.iter().map(|rate| format!("{rate:.0}"));
@@ -201,7 +201,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{} of {} clients in sync in the end, the service among them",
+            "{} of {} clients in sync at the end, the service among them",
             self.in_sync,
             self.in_sync + self.behind
         )?;
@@ -213,7 +213,7 @@ impl fmt::Display for Report {
         let (switches, resumed) = (thousands(self.switches), thousands(self.streams_resumed));
         writeln!(
             f,
-            "connections: {}; {switches} switches from one transport to another, {resumed} downlinks taken up again",
+            "connections: {}; {switches} switches from one transport to another, {resumed} stream halves resumed",
             connections.join(", ")
         )?;
         let pending = |fault| {
@@ -244,10 +244,10 @@ impl fmt::Display for Report {
         if !self.refused.is_empty() {
             let refused: Vec<_> =
                 self.refused.iter().map(|(code, n)| format!("{n} with {code}")).collect();
-            writeln!(f, "sends refused for the time being: {}", refused.join(", "))?;
+            writeln!(f, "retryable refusals of sends: {}", refused.join(", "))?;
         }
         if self.behind > 0 {
-            writeln!(f, "{} clients did not get everything in the end:", self.behind)?;
+            writeln!(f, "{} clients were not in sync at the end:", self.behind)?;
         }
         for missing in self.missing.iter().take(SHOWN_MISSING) {
             writeln!(f, "  - {missing}")?;
@@ -258,7 +258,7 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "{} lost, {} repeated, {} out of order, {} silent gaps; {} violations in all",
+            "{} lost, {} duplicated, {} out of order, {} silent gaps; {} violations in all",
             self.lost, self.duplicated, self.out_of_order, self.silent_gaps, self.violations,
         )?;
         self.verdict.examples.iter().try_for_each(|violation| writeln!(f, "  - {violation}"))?;
@@ -347,12 +347,12 @@ mod tests {
         let behind = Report::new(Facts { missing, ..facts(0) }, Checker::new().finish());
         assert_eq!(behind.faults_found(), ["1 clients behind"]);
         let said = behind.to_string();
-        assert!(said.contains("1 of 2 clients level"), "{said}");
-        assert!(said.contains("bob does not follow r, has nothing of 1 in 1.1"), "{said}");
+        assert!(said.contains("1 of 2 clients in sync"), "{said}");
+        assert!(said.contains("bob is not subscribed to r, has nothing of 1 in 1.1"), "{said}");
 
         let ended = Some("nothing moves".to_owned());
         let early = Report::new(Facts { ended, ..facts(0) }, Checker::new().finish());
-        assert_eq!(early.faults_found(), ["it was ended early: nothing moves"]);
+        assert_eq!(early.faults_found(), ["the run was ended early: nothing moves"]);
         let short = Report::new(Facts { lines: 2, ..facts(0) }, Checker::new().finish());
         assert_eq!(short.faults_found(), ["2 sends without acknowledgement"]);
     }

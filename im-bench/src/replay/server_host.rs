@@ -1,4 +1,4 @@
-//! Where the server keeps things, and starting again what was killed.
+//! The location of the store, and restarts of killed processes.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -18,17 +18,17 @@ use crate::child::Server;
 use crate::serve;
 use crate::subject::StoreChoice;
 
-/// What `--store` takes.
+/// The value of `--store`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StoreTarget {
     /// On a database server that is started for the run.
     OnOwn(Kind),
-    /// Wherever it says.
+    /// At an address or in a temporary folder.
     In(StoreChoice),
 }
 
 impl StoreTarget {
-    /// The database server that the run starts, and may kill.
+    /// Returns the database server that the run starts, and may kill.
     pub(super) fn database(&self) -> Option<Kind> {
         match self {
             Self::OnOwn(kind) => Some(*kind),
@@ -36,18 +36,18 @@ impl StoreTarget {
         }
     }
 
-    /// Starts it, if there is to be one.
+    /// Starts the database server, if there is one.
     ///
     /// # Errors
     ///
-    /// There is no such server on this machine, or it does not start.
+    /// If it is not installed, or does not start.
     pub(super) async fn start_database(&self) -> Result<Option<databases::Server>> {
         let Some(kind) = self.database() else { return Ok(None) };
         let started = blocking(move || databases::Server::start(kind)).await;
         started.map(Some).with_context(|| format!("start {kind} for the run"))
     }
 
-    /// Whether what it keeps survives the server.
+    /// Returns whether the data survives the server.
     pub(super) fn is_durable(&self) -> bool {
         match self {
             Self::OnOwn(_) => true,
@@ -69,7 +69,7 @@ impl FromStr for StoreTarget {
 }
 
 impl fmt::Display for StoreTarget {
-    /// Its kind.
+    /// Writes its kind.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OnOwn(Kind::Postgres) => f.write_str("postgres"),
@@ -85,20 +85,20 @@ impl Serialize for StoreTarget {
     }
 }
 
-/// Where the server is started, and started again.
+/// Starts and restarts the server.
 pub(super) struct ServerHost {
     pub(super) store: StoreAddress,
     pub(super) address: SocketAddr,
-    /// Whether it is on a database of the run's own.
+    /// Whether the store is on a database server of the run's own.
     pub(super) has_database: bool,
 }
 
 impl ServerHost {
-    /// Where things are kept, with a folder and perhaps a database of the run's own, and a port.
+    /// Creates it with a store, a folder, possibly a database of the run's own, and a port.
     ///
     /// # Errors
     ///
-    /// There is no free port.
+    /// If there is no free port.
     pub(super) fn new(
         target: &StoreTarget,
         folder: &Path,
@@ -121,7 +121,7 @@ impl ServerHost {
         Server::start(&args).await
     }
 
-    /// Starts the server again whenever it was killed. Ends only with an error.
+    /// Restarts the server after every kill. Ends only with an error.
     pub(super) async fn keep_running(
         self: Arc<Self>,
         ledger: Arc<Ledger>,
@@ -130,40 +130,41 @@ impl ServerHost {
         while let Some(server) = corpses.recv().await {
             server.gone().await?;
             let server = match self.start().await {
-                // It waits for a database that is away, but not for long: then whoever looks after it starts it once more.
+                // The server waits for an unavailable database, but not for long: then restart it.
                 Err(_) if self.has_database => {
                     ledger.has_database().await;
                     self.start().await
                 }
                 started => started,
             };
-            ledger.up(server.context("start the server again after a kill")?);
+            ledger.up(server.context("restart the server after a kill")?);
         }
-        bail!("nobody watches the server any more")
+        bail!("the ledger has ended, so the server is not restarted")
     }
 }
 
-/// Starts the database again whenever it was killed. Ends only with an error.
+/// Restarts the database after every kill. Ends only with an error.
 pub(super) async fn keep_database_running(
     ledger: Arc<Ledger>,
     mut corpses: mpsc::UnboundedReceiver<databases::Server>,
 ) -> Result<()> {
     while let Some(mut database) = corpses.recv().await {
         let restarted = blocking(move || database.restart().map(|()| database)).await;
-        ledger.database_up(restarted.context("start the database again after a kill")?);
+        ledger.database_up(restarted.context("restart the database after a kill")?);
     }
-    bail!("nobody watches the database any more")
+    bail!("the ledger has ended, so the database is not restarted")
 }
 
-/// Does what blocks on a thread for that.
+/// Runs blocking work on a thread for that.
 pub(super) async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, databases::Error> + Send + 'static,
 ) -> Result<T> {
     Ok(tokio::task::spawn_blocking(act).await??)
 }
 
-/// A free port that no client gets as its own by chance: while the server is down, a client that connects to a port of
-/// the system's ephemeral range may be given that very port, connect to itself, and keep the server from coming back.
+/// Returns a free port that no client is assigned by chance. While the server is down, a client
+/// that connects to a port of the system's ephemeral range may be assigned that port, connect to
+/// itself, and block the server's restart.
 pub(crate) fn fixed_address(seed: u64) -> Result<SocketAddr> {
     let mut draw = mix(seed ^ u64::from(std::process::id()));
     for _ in 0..100 {
@@ -196,6 +197,6 @@ mod tests {
             assert_eq!((target.to_string().as_str(), target.database()), (shown, own), "{text}");
             assert_eq!(target.is_durable(), text != "memory");
         }
-        assert!("mysql".parse::<StoreTarget>().is_err(), "it is MariaDB that is started");
+        assert!("mysql".parse::<StoreTarget>().is_err(), "the run starts MariaDB, not MySQL");
     }
 }

@@ -1,4 +1,4 @@
-//! A chat log that is made up: any length, any number of rooms, the same for the same seed.
+//! A generated chat log: any length, any number of rooms, determined by the seed.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use im_core::RoomId;
 
 use super::log::{Line, Log, mix};
 
-/// People who speak, for each room.
+/// Number of speakers for each room.
 const PEOPLE_PER_ROOM: u64 = 10;
 
-/// Rooms in which one of them speaks.
+/// Number of rooms in which one of them speaks.
 const HOMES: u64 = 8;
 
 /// One line in so many is the channel's own.
 const SYSTEM: u64 = 50;
 
-/// The most words of a text.
+/// Maximum words of a text.
 const WORDS: u64 = 24;
 
 const VOCABULARY: [&str; 12] = [
@@ -35,14 +35,15 @@ const VOCABULARY: [&str; 12] = [
 ];
 
 impl Log {
-    /// Makes up `lines` lines in `rooms` rooms.
+    /// Generates `lines` lines in `rooms` rooms.
     ///
-    /// Some rooms are busier than others: half of the lines are in a quarter of the rooms. Each person speaks in
-    /// a few of them. Texts are empty up to some hundred bytes long, and not all ASCII.
+    /// Some rooms are busier than others: half of the lines are in a quarter of the rooms. Each
+    /// speaker has lines in a few of them. Texts are empty up to some hundred bytes long, and not
+    /// all ASCII.
     ///
     /// # Errors
     ///
-    /// There are fewer lines than rooms.
+    /// If there are fewer lines than rooms.
     pub(super) fn synthetic(lines: u64, rooms: u64, seed: u64) -> Result<Self> {
         ensure!(
             (1..=lines).contains(&rooms),
@@ -65,7 +66,7 @@ fn line(nth: u64, rooms: u64, seed: u64) -> Line {
         draws % below
     };
     let person = draw(PEOPLE_PER_ROOM * rooms);
-    // Each room has a line, whoever speaks.
+    // Each room has a line, of any speaker.
     let room = if nth < rooms { nth } else { home(person, draw(HOMES), rooms, seed) };
     let kind = if draw(SYSTEM) == 0 { "system" } else { "text" };
     let words: Vec<_> =
@@ -81,7 +82,7 @@ fn line(nth: u64, rooms: u64, seed: u64) -> Line {
     }
 }
 
-/// One of the rooms of a person. The square makes those with low numbers busier.
+/// Returns one of the rooms of a speaker. The square makes those with low numbers busier.
 fn home(person: u64, nth: u64, rooms: u64, seed: u64) -> u64 {
     let part = mix(seed ^ (person * HOMES + nth)) >> 32;
     let square = (part * part) >> 32;
@@ -122,7 +123,7 @@ mod tests {
         use std::collections::{BTreeSet, HashMap};
         let log = Log::synthetic(20_000, 100, 3).unwrap();
         let mut rooms: HashMap<&str, BTreeSet<usize>> = HashMap::new();
-        // Beyond the first lines, one for each room.
+        // After the first lines, one for each room.
         for line in &log.lines[100..] {
             rooms.entry(&line.nick).or_default().insert(line.room);
         }

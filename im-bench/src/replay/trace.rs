@@ -1,4 +1,4 @@
-//! The trace of one client: its commands and the frames that it received, a line each.
+//! The trace of one client: its commands and the frames that it received, one in each line.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use super::transport::Transport;
 
-/// Lines that are kept of each client, the newest ones. Consecutive events of one room make one line.
+/// The newest lines that are stored for each client. Consecutive events of one room make one line.
 const LINES: usize = 20_000;
-/// Bytes of a line at most: a `resume` may name hundreds of rooms.
+/// Maximum bytes of a line: a `resume` may name hundreds of rooms.
 const LINE: usize = 4_096;
 
 /// The trace of one client.
@@ -45,17 +45,18 @@ impl Default for Trace {
 }
 
 impl Trace {
-    /// The client connects, after so many kills of the server.
+    /// Records a connect, with the number of kills of the server so far.
     pub(super) fn connects(&self, transport: Transport, kills: u64) {
         self.say(format!("connects over {transport}, kills so far: {kills}"));
     }
 
-    /// The client writes a command other than a send.
+    /// Records a command other than a send.
     pub(super) fn asks(&self, command: &Value) {
         self.say(format!("asks {command:?}"));
     }
 
-    /// The client asks for what comes down, from a position perhaps, on a socket of its own if it is `new`.
+    /// Records a request for pushes, from a position if there is one, on a new socket if it is
+    /// `new`.
     pub(super) fn listens(&self, head: &[u8], new: bool) {
         let head = String::from_utf8_lossy(head);
         let position = |line: &&str| line.to_ascii_lowercase().starts_with("last-event-id");
@@ -65,7 +66,7 @@ impl Trace {
         self.say(format!("listens, {socket}: {request} {position}"));
     }
 
-    /// A frame came. Acks of sends and values of keyed state are left out.
+    /// Records a frame. Acks of sends and values of keyed state are left out.
     pub(super) fn frame(&self, frame: &ServerFrame) {
         match frame {
             ServerFrame::Push(Push::Event(event)) => self.event(&event.room, event.seq),
@@ -96,12 +97,12 @@ impl Trace {
     ///
     /// # Errors
     ///
-    /// The file cannot be written.
+    /// If the file cannot be written.
     pub(super) fn write(&self, folder: &Path, client: &str) -> Result<()> {
         let mut text = String::new();
         for Line { at, what } in self.lines.lock().iter() {
             let at = at.as_secs_f64();
-            // A string takes all that is written to it.
+            // Writing to a string does not fail.
             let _ = match what {
                 What::Events { room, from, to } => {
                     writeln!(text, "{at:9.3} {room} {from} to {to}")

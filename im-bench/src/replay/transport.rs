@@ -1,4 +1,4 @@
-//! Which transports the clients go over, and in which turns.
+//! The transports of the clients, and their rotation.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub(super) enum Transport {
     Short,
 }
 
-/// What `--transport` takes.
+/// The value of `--transport`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Choice {
@@ -34,8 +34,8 @@ pub(super) enum Choice {
     Long,
     /// Commands by POST, pushes by short polling.
     Short,
-    /// All four, or those to which `--mix` gives a share: clients are spread over them, and go on over the next one whenever
-    /// they come back.
+    /// All four, or those with a share in `--mix`: clients are spread over them, and reconnect over
+    /// the next one.
     Mix,
 }
 
@@ -48,13 +48,13 @@ impl fmt::Display for Choice {
     }
 }
 
-/// Between two short polls. Shorter than people would choose, so that a run ends soon.
+/// The pause between two short polls. Shorter than usual, so that a run ends soon.
 const BETWEEN_POLLS: Duration = Duration::from_millis(100);
 
 impl Transport {
     pub(super) const ALL: [Self; 4] = [Self::Ws, Self::Sse, Self::Long, Self::Short];
 
-    /// A link to the server at `server`.
+    /// Returns a link to the server at `server`.
     pub(super) fn link(self, server: SocketAddr) -> Way {
         let http = |down| Way::Http(Http::new(format!("http://{server}{EDGE}"), down));
         match self {
@@ -66,7 +66,7 @@ impl Transport {
     }
 }
 
-/// A link that is not disturbed yet.
+/// A link without faults.
 pub(super) enum Way {
     WebSocket(WebSocket),
     Http(Http),
@@ -83,7 +83,7 @@ impl Choice {
         }
     }
 
-    /// What follows from the choice, with the shares of a mix.
+    /// Returns the route of the choice, with the shares of a mix.
     pub(super) fn route(self, shares: &Shares) -> Route {
         Route(match self.alone() {
             Some(transport) => [transport].into(),
@@ -92,7 +92,8 @@ impl Choice {
     }
 }
 
-/// Shares of the transports of a mix: how many of the clients connect over each, and how often each has its turn.
+/// Shares of the transports of a mix: how many clients start on each, and how often each has its
+/// turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shares([u32; 4]);
 
@@ -106,14 +107,14 @@ impl Default for Shares {
 const MOST: u32 = 100;
 
 impl Shares {
-    /// Transports in the order of their turns, each as often as its share says and as evenly spread as can be: smooth
-    /// weighted round robin, as nginx does it for upstream servers.
+    /// Returns the transports in the order of their turns, each as often as its share and spread
+    /// evenly: smooth weighted round robin, as nginx does for upstream servers.
     fn cycle(self) -> Vec<Transport> {
         let total: u32 = self.0.iter().sum();
         let mut credits = [0_i64; 4];
         let mut turn = || {
             credits.iter_mut().zip(self.0).for_each(|(credit, share)| *credit += i64::from(share));
-            // The first of the greatest.
+            // The first of the greatest credits.
             let next = (0..4).rev().max_by_key(|nth| credits[*nth]).unwrap_or(0);
             credits[next] -= i64::from(total);
             Transport::ALL[next]
@@ -125,18 +126,19 @@ impl Shares {
 impl FromStr for Shares {
     type Err = String;
 
-    /// Reads `ws=1,sse=2,long=1,short=1`; a transport that is not named has no share.
+    /// Parses `ws=1,sse=2,long=1,short=1`; a transport that is not named has no share.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut shares = [None; 4];
         for part in text.split(',') {
             let (name, share) = part.split_once('=').unwrap_or((part, ""));
             let nth = Transport::ALL.iter().position(|transport| transport.to_string() == name);
-            let nth =
-                nth.ok_or_else(|| format!("{name:?} is no transport: name ws, sse, long, short"))?;
-            let share: u32 =
-                share.parse().ok().filter(|share| *share <= MOST).ok_or_else(|| {
-                    format!("a share from 0 to {MOST} was expected, as in {name}=2")
-                })?;
+            let nth = nth
+                .ok_or_else(|| format!("{name:?} is not a transport: use ws, sse, long, short"))?;
+            let share: u32 = share
+                .parse()
+                .ok()
+                .filter(|share| *share <= MOST)
+                .ok_or_else(|| format!("expected a share from 0 to {MOST}, as in {name}=2"))?;
             if shares[nth].replace(share).is_some() {
                 return Err(format!("{name} is named twice"));
             }
@@ -154,18 +156,18 @@ impl fmt::Display for Shares {
     }
 }
 
-/// The transports that all clients go over, in the order of their turns.
+/// The transports of all clients, in the order of their turns.
 #[derive(Debug, Clone)]
 pub(super) struct Route(Arc<[Transport]>);
 
 impl Route {
-    /// The turns of the client of this number.
+    /// Returns the turns of the client with this number.
     pub(super) fn turns(&self, client: usize) -> Turns {
         Turns { transports: self.0.clone(), at: AtomicUsize::new(client) }
     }
 }
 
-/// Over what one client connects: over the same until a connection has come about, then over the next.
+/// The transport of one client: the same until a connection is established, then the next.
 #[derive(Debug)]
 pub(super) struct Turns {
     transports: Arc<[Transport]>,
@@ -177,7 +179,7 @@ impl Turns {
         self.transports[self.at.load(Ordering::Relaxed) % self.transports.len()]
     }
 
-    /// A connection has come about: the one after it has its turn.
+    /// Records an established connection: the next one uses the next transport.
     pub(super) fn next(&self) {
         self.at.fetch_add(1, Ordering::Relaxed);
     }

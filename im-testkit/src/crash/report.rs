@@ -102,8 +102,8 @@ impl fmt::Display for CrashReport {
         }
         write!(
             f,
-            " in {:.1?}: {} acknowledged, {} lost, {} repeated, {} reordered, {} otherwise wrong; {} sent again, {} of \
-             them had been written; {} events",
+            " in {:.1?}: {} acknowledged, {} lost, {} duplicated, {} reordered, {} otherwise wrong; {} retried, {} of \
+             them stored before; {} events",
             self.took,
             self.acknowledged,
             count(|v| matches!(v, Violation::Lost(_))),
@@ -119,7 +119,7 @@ impl fmt::Display for CrashReport {
             write!(
                 f,
                 "; {pending} sends pending when the database was killed, {refused} refused and {unknown} of unknown \
-                 outcome while it was away"
+                 outcome while it was down"
             )?;
         }
         Ok(())
@@ -136,7 +136,7 @@ mod tests {
         report.violations.push(Violation::Lost("one".into()));
         let words = report.to_string();
         assert!(words.starts_with("8 kills (0 while opening) in"), "{words}");
-        assert!(words.contains("5 acknowledged, 1 lost, 0 repeated"), "{words}");
+        assert!(words.contains("5 acknowledged, 1 lost, 0 duplicated"), "{words}");
         assert!(!words.contains("database"), "{words}");
         (report.database_kills, report.both_at_once, report.refused) = (2, 1, 7);
         let words = report.to_string();

@@ -83,7 +83,7 @@ impl fmt::Display for FaultReport {
         };
         writeln!(
             f,
-            "{} runs with a fault at one of {} calls, {:.1?}: {} acknowledged, {} lost, {} repeated, {} reordered, {} \
+            "{} runs with a fault at one of {} calls, {:.1?}: {} acknowledged, {} lost, {} duplicated, {} reordered, {} \
              otherwise wrong; \
              {} faults not met, {} not noticed",
             self.runs,
@@ -100,9 +100,9 @@ impl fmt::Display for FaultReport {
         let met = self.met.iter().map(|((kind, error), count)| format!("{kind} {error} {count}"));
         writeln!(f, "  met: {}", met.collect::<Vec<_>>().join(", "))?;
         for (name, counts) in [
-            ("senders were told", &self.reported),
-            ("otherwise", &self.away),
-            ("worked again", &self.again),
+            ("errors of sends", &self.reported),
+            ("other errors", &self.away),
+            ("recovered", &self.again),
         ] {
             let counts = counts.iter().map(|(what, count)| format!("{what} {count}"));
             writeln!(f, "  {name}: {}", counts.collect::<Vec<_>>().join(", "))?;

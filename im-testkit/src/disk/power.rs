@@ -97,8 +97,8 @@ impl fmt::Display for PowerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} power cuts in {} calls of {} workers, {:.1?}: {} times an acknowledged send looked for, {} lost, {} \
-             repeated, {} reordered, {} otherwise wrong; {} cuts after which sends were given up under a new generation; \
+            "{} power cuts in {} calls of {} workers, {:.1?}: {} lookups of acknowledged sends, {} lost, {} \
+             duplicated, {} reordered, {} otherwise wrong; {} cuts after which sends were given up under a new generation; \
              {} new generations",
             self.cuts,
             self.records,

@@ -62,16 +62,16 @@ fn words(unseen: &[(PathBuf, bool)], nothing_seen: bool) -> String {
          drops LD_PRELOAD. Build it for a target whose C library is shared, such as x86_64-unknown-linux-gnu, and start it \
          directly. Otherwise the database calls the system without the C library."
     } else if unseen.iter().all(|(_, mapped)| *mapped) {
-        "The worker writes to them through a memory map, which cannot be followed: have the database write by `pwrite`, if it \
+        "The worker writes to them through a memory map, which cannot be followed: let the database write by `pwrite`, if it \
          can, or prove it in another way."
     } else {
         "The shim stands between the worker and the C library: the database calls the system without it, or writes by streams \
          (`fopen`) or io_uring."
     };
     format!(
-        "what the worker wrote was not seen by the shim, so nothing can be said about a loss of power or a failing disk. Not seen: \
+        "the shim does not see all writes of the worker, so power loss and a failing disk cannot be tested. Not seen: \
          {names}. {what} With `rustix` below it, build the worker in a target folder of its own with \
-         RUSTFLAGS=\"--cfg rustix_use_libc\" (or with rustix's feature `use-libc`); io_uring has to be off. See `im_testkit::disk`, \
+         RUSTFLAGS=\"--cfg rustix_use_libc\" (or with rustix's feature `use-libc`); io_uring must be disabled. See `im_testkit::disk`, \
          \"What it can show, and what not\""
     )
 }

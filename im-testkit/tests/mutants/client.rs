@@ -1,4 +1,4 @@
-//! A small client on a connection of the engine, with no transport in between. It reports all it does to a checker.
+//! A small client on a connection of the engine, without a transport. Reports to a checker.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) struct Client {
     commands: u64,
 }
 
-/// Nothing more comes if nothing has come for this long. The time of the test is not the wall's.
+/// The time without a push after which none is expected. The test's clock is paused.
 const QUIET: Duration = Duration::from_secs(1);
 
 impl Client {
@@ -48,7 +48,7 @@ impl Client {
         }
     }
 
-    /// Opens a connection, in place of an earlier one, and says hello.
+    /// Opens a connection in place of an earlier one and sends `hello`.
     pub(crate) async fn connect(&mut self, engine: &Engine) {
         self.cut();
         let credentials = Credentials::default();
@@ -67,19 +67,19 @@ impl Client {
         self.call(CommandBody::Hello(Box::new(hello))).await.unwrap();
     }
 
-    /// Ends the connection at once: what is on its way is lost.
+    /// Ends the connection at once: pushes in flight are lost.
     pub(crate) fn cut(&mut self) {
         self.connection = None;
         self.subscriber.disconnected();
     }
 
-    /// Follows the room from its head.
+    /// Subscribes to the room from its head.
     pub(crate) async fn subscribe(&mut self) {
         self.subscriber.subscribe_sent(&self.room.clone(), None);
         self.call(CommandBody::Subscribe { room: self.room.clone(), since: None }).await.unwrap();
     }
 
-    /// Follows the room from where the reader is.
+    /// Subscribes to the room from the client's cursor.
     pub(crate) async fn resume(&mut self) {
         let cursor = self.subscriber.cursor(&self.room).unwrap();
         self.subscriber.subscribe_sent(&self.room.clone(), Some(cursor));
@@ -117,14 +117,14 @@ impl Client {
         }
     }
 
-    /// Sends so many texts under ids of their own.
+    /// Sends `times` texts, each under its own id.
     pub(crate) async fn chat(&mut self, times: u32) {
         for n in 0..times {
             self.send(&MessageId::random(), &format!("{n} from {}", self.user)).await.unwrap();
         }
     }
 
-    /// Sets a state key and reports the stamp.
+    /// Puts a state key and reports the stamp.
     pub(crate) async fn put_state(&mut self, key: &str, value: i64) {
         let key = StateKey::new(key).unwrap();
         let (room, value) = (self.room.clone(), Value::Int(value));
@@ -136,7 +136,7 @@ impl Client {
         self.checker.state_applied(&self.room, &key, stamp);
     }
 
-    /// Gives a command and waits for its reply; pushes that come before it are reported.
+    /// Sends a command and waits for its reply; reports the pushes before it.
     pub(crate) async fn call(&mut self, body: CommandBody) -> Result<Value, ErrorReply> {
         self.commands += 1;
         let id = CommandId(self.commands);
@@ -145,7 +145,7 @@ impl Client {
         let frame = encode(&Command { id, body }.to_value(), self.encoding);
         self.connection.as_ref().unwrap().submit(frame).await;
         loop {
-            let frames = self.take().await.expect("a command was never answered");
+            let frames = self.take().await.expect("no answer to a command");
             let mut answer = None;
             for frame in frames {
                 match self.read(&frame) {
@@ -168,13 +168,13 @@ impl Client {
         }
     }
 
-    /// Reports pushes until no more come.
+    /// Reports pushes until no more arrive.
     pub(crate) async fn settle(&mut self) {
         while let Some(frames) = self.take().await {
             for frame in frames {
                 match self.read(&frame) {
                     ServerFrame::Push(Push::Disconnect(disconnect)) => {
-                        panic!("{} was sent off: {disconnect:?}", self.user)
+                        panic!("{} was disconnected: {disconnect:?}", self.user)
                     }
                     ServerFrame::Push(push) => self.subscriber.push(&push),
                     other => panic!("an answer to no command: {other:?}"),
@@ -183,7 +183,7 @@ impl Client {
         }
     }
 
-    /// What the transport would be given next, after the fault; `None` if nothing comes.
+    /// Returns the next frames after the fault; `None` if there are none.
     async fn take(&mut self) -> Option<Vec<Bytes>> {
         let connection = self.connection.as_ref().unwrap();
         let batch = tokio::time::timeout(QUIET, connection.next(64 * 1024)).await.ok()?;

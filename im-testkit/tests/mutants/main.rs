@@ -1,5 +1,5 @@
-//! One small history with everything in it (cuts, resumes, a retry, a conflict, a removal, state, a restart), run on a
-//! real engine: once as it is, and once with each mutant.
+//! A small history with cuts, resumes, a retry, a conflict, a removal, state and a restart, run on
+//! a real engine: once unmodified, and once with each mutant.
 
 #![allow(
     clippy::unwrap_used,
@@ -55,7 +55,7 @@ impl Party {
         }
     }
 
-    /// Those who stay in the room.
+    /// Returns the clients that stay in the room.
     fn members(&mut self) -> [&mut Client; 3] {
         [&mut self.alice, &mut self.bob, &mut self.carol]
     }
@@ -90,7 +90,7 @@ async fn history(mutant: Option<Mutant>) -> Verdict {
     checker.finish()
 }
 
-/// Everybody comes, and alice sends the first message. Gives its id.
+/// Connects all clients and sends alice's first message. Returns its id.
 async fn gather(party: &mut Party, engine: &Engine, room: &RoomId) -> MessageId {
     let members =
         [&party.bob, &party.carol, &party.dave].map(|client| client.user.clone()).to_vec();
@@ -130,7 +130,7 @@ async fn cut_and_resume(party: &mut Party, engine: &Engine) {
     party.settle().await;
 }
 
-/// A retry is answered as the first send was; another content under its id is refused.
+/// A retry returns the first ack; other content under its id is refused.
 async fn retry_and_contradict(party: &mut Party, first: &MessageId) {
     let again = party.alice.send(first, "the first").await.unwrap();
     assert!(again.duplicate);
@@ -152,7 +152,7 @@ async fn remove_dave(party: &mut Party, room: &RoomId) {
     party.dave.settle().await;
 }
 
-/// The engine goes away after some last words and comes back on the same store.
+/// Stops the engine after some last messages and restarts it on the same store.
 async fn restart(party: &mut Party, store: &Arc<MutantStore>, engine: Engine, first: &MessageId) {
     store.about_to_restart();
     party.alice.send(&MessageId::random(), "last words").await.unwrap();
@@ -181,7 +181,7 @@ async fn unmodified_engine_breaks_no_rule() {
     let verdict = history(None).await;
     assert!(verdict.is_clean(), "{verdict}");
     assert_eq!((verdict.sends, verdict.acked), (28, 28), "{verdict}");
-    assert_eq!(verdict.stored, 30, "28 messages, the room's beginning and the removal");
+    assert_eq!(verdict.stored, 30, "28 messages, the creation and the removal");
 }
 
 #[tokio::test(start_paused = true)]

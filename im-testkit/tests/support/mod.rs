@@ -1,4 +1,4 @@
-//! A client that speaks JSON to an engine, without any network.
+//! A client that speaks JSON to an engine without a network.
 #![allow(dead_code, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
