@@ -18,6 +18,7 @@
 //!   run started was restarted, and the system was asked to drop the files from its cache, as far
 //!   as no privileges are needed; the report states how cold it was. (MariaDB preloads a part of
 //!   its former cache after a start.)
+//!
 //! Not measured: bursts of appends (`im-bench throughput` does), millions of rooms, and disks
 //! slower than this machine's.
 //!

@@ -49,7 +49,7 @@ pub enum Act {
 }
 
 impl Act {
-    /// Returns the kind of the call, as in [`Fault::kind`](super::shim::Fault::kind).
+    /// Returns the kind of the call, as in [`Fault::kind`](super::Fault::kind).
     pub fn kind(&self) -> &str {
         match self {
             Self::Open { .. } => "open",
