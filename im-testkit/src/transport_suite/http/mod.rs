@@ -3,12 +3,12 @@
 //! It is written by hand over plain sockets, so that it shares no code with the servers under test.
 //! As a [`RawLink`] it presents both halves as one connection:
 //!
-//! Each message is a POST. POSTs follow one another, so that their order is kept. The session and
-//! the credentials of the reply to `hello` are sent with every later request.
-//! The stream half opens with a new session; with a resumed session after the first reply that
-//! names rooms, or when the case waits for a push.
-//! A request that is refused as a whole is reported as a refusal of each of its commands and then
-//! as the end. So is a refused stream half.
+//! - Each message is a POST. POSTs follow one another, so that their order is kept. The session in
+//!   the reply to `hello`, and the credentials, are sent with every later request.
+//! - The stream half opens with a new session. With a resumed session it opens after the first
+//!   reply that names rooms, or when the case waits for a push.
+//! - A request that is refused as a whole is reported as a refusal of each of its commands and then
+//!   as the end. So is a refused stream half.
 //!
 //! [`RawLink`]: super::link::RawLink
 
