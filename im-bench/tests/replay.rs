@@ -190,7 +190,7 @@ fn synthetic_log_runs_over_shared_transports() {
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
-    for said in ["seed 7", "ws=0,sse=1,long=0,short=3", "1 cores busy", "9 of 9 clients level"] {
+    for said in ["seed 7", "ws=0,sse=1,long=0,short=3", "1 cores busy", "9 of 9 clients in sync"] {
         assert!(out.contains(said), "{said}: {out}");
     }
     let report: Value =

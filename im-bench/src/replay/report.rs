@@ -347,7 +347,7 @@ mod tests {
         let behind = Report::new(Facts { missing, ..facts(0) }, Checker::new().finish());
         assert_eq!(behind.faults_found(), ["1 clients behind"]);
         let said = behind.to_string();
-        assert!(said.contains("1 of 2 clients level"), "{said}");
+        assert!(said.contains("1 of 2 clients in sync"), "{said}");
         assert!(said.contains("bob does not follow r, has nothing of 1 in 1.1"), "{said}");
 
         let ended = Some("nothing moves".to_owned());
