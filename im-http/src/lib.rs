@@ -47,7 +47,7 @@
 //! | `listener`, `listener_config` | HTTP on a socket, bounded in time and number |
 //! | `speaking` | HTTP on one connection |
 //! | `front` | processing of each request and response of our own listener |
-//! | `socket`, `turns`, `watch` | a connection of HTTP/1.1: its socket, its phase, and its time-outs |
+//! | `socket`, `turns`, `watch` | an HTTP/1.1 connection: socket, phase, time-outs |
 //! | `write_timeout` | a socket that fails when its peer stops reading |
 //! | `log_throttle`, `metrics` | rate-limited warnings; names of metrics |
 //! | `stop` | the signal to shut down |
