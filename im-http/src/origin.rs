@@ -149,6 +149,7 @@ impl From<OriginPolicy> for Origins {
 }
 
 impl Origins {
+    /// Creates the list of a policy.
     pub fn new(policy: OriginPolicy) -> Self {
         Self { shared: Arc::new((policy, LogThrottle::default())) }
     }
