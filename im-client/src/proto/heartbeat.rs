@@ -37,10 +37,7 @@ impl Machine {
         let Phase::Online(online) = &mut self.phase else { return };
         match online.ping_until {
             Some(until) if now >= until => {
-                return self.drop_connection(
-                    now,
-                    Cause::new(None, "the server is silent"),
-                );
+                return self.drop_connection(now, Cause::new(None, "the server is silent"));
             }
             None if now >= ping_at(online) => {
                 // The heartbeat arrives behind the bytes in flight.

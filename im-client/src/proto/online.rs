@@ -64,8 +64,7 @@ impl Machine {
     }
 
     fn nonsense(&mut self, now: Instant, error: &WireError) {
-        let cause =
-            Cause::new(None, format!("invalid message from the server: {error}"));
+        let cause = Cause::new(None, format!("invalid message from the server: {error}"));
         self.drop_connection(now, cause);
     }
 
