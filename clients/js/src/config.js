@@ -52,7 +52,6 @@
  *   the client sends one, so that a resume takes one small message. 16 by default: with fewer rooms
  *   than that no checkpoint is sent.
  * @property {number} checkpointMs The least time between two checkpoints. 30 s by default.
- * @property {number} checkpointMs The time between two such tellings. 30 s by default.
  * @property {number} pollMs The pause between two short polls that return nothing. 3 s by default.
  * @property {number} holdMs How long a long poll may be held. 25 s by default.
  * @property {number} firstByteMs How long the first byte of an event stream may take. 15 s by

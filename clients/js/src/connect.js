@@ -52,6 +52,7 @@ const TAB_CONNECT_MS = 60_000;
  *   The address and the user by default.
  * @property {RequestCredentials} [credentials] Whether HTTP requests carry cookies: `same-origin`
  *   by default; `include` for services of another origin.
+ * @property {import('./config.js').ConfigOptions} [config]
  * @property {import('./tabs/channel.js').TabsEnv} [tabsEnv] Locks and channels, for tests.
  * @property {Partial<import('./links/link.js').Env>} [env] Clocks, `fetch` and the like, for tests.
  */

@@ -135,7 +135,7 @@ test('a source that never settles does not stop the client', async () => {
   await model.settle();
   assert.equal(model.client.status, 'online');
   assert.deepEqual(model.shown, ['good']);
-  assert.equal(statuses.filter((message) => /none came within 30000 ms/.test(message ?? '')).length, 3);
+  assert.equal(statuses.filter((message) => /took longer than 30000 ms/.test(message ?? '')).length, 3);
   assert.deepEqual(signals.map(({ aborted }) => aborted), [true, true, true, false]);
 });
 
