@@ -184,7 +184,8 @@ test('a greeting that was too slow for the server is no fault of what was sent',
 });
 
 /**
- * What a machine sends, by the content, message by message; and how to send and to refuse.
+ * Sends and refuses by room and number; returns what the machine sends by its content, message by
+ * message.
  *
  * @param {Machine} machine
  */
