@@ -500,13 +500,13 @@ fn retryable_refusal_resends_target_in_order() {
     rig.ask(send("elsewhere", 5));
     assert_eq!(mids(&rig.written()), ["message-number-0005"], "only sends to that target wait");
     rig.pass(Duration::from_millis(100));
-    assert!(rig.written().is_empty(), "two have no answer yet");
-    assert!(rig.machine.deadline() > Some(rig.now), "there is nothing to do before they have");
+    assert!(rig.written().is_empty(), "two are unanswered");
+    assert!(rig.machine.deadline() > Some(rig.now), "nothing is due before they are answered");
     rig.refuse(b, Code::SenderOrder);
     assert!(rig.written().is_empty());
     rig.reply(c, &append_ack("r", 3));
     rig.pump();
-    assert_eq!(rig.messages.len(), 1, "without waiting for one another");
+    assert_eq!(rig.messages.len(), 1, "all in one message");
     assert_eq!(
         mids(&rig.written()),
         ["message-number-0001", "message-number-0002", "message-number-0004"]
