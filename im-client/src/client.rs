@@ -96,7 +96,7 @@ impl Client {
         enqueue(&self.asks, &self.sends, body).await.map(|waiting| PendingAck(waiting.0))
     }
 
-    /// Sends an ephemeral message to the current subscribers, at most once.
+    /// Sends an ephemeral message to the recipients that are connected now, at most once.
     ///
     /// # Errors
     ///

@@ -184,7 +184,7 @@ async def talk(alice, bob, room):
             pairs = [user.begin("send", **message(room, f"{user.user} {turn}.{n}")) for n in range(2)]
             await user.post([frame for frame, _ in pairs])
             replies += [reply for _, reply in pairs]
-    receipts = [await soon(reply, "a receipt") for reply in replies]
+    receipts = [await soon(reply, "an ack") for reply in replies]
     check(all(r["t"] == "ok" for r in receipts), "20 sends in batches of two are acknowledged")
     check(sorted(r["seq"] for r in receipts) == list(range(2, 22)), "their seqs are 2 to 21, each once")
     for user in (alice, bob):

@@ -116,7 +116,7 @@ export class Client extends Emitter<ClientEvents> {
     /** @param {Frame} send */
     sendAgain(send: Frame): Promise<void>;
     /**
-     * Sends an ephemeral message to the current subscribers, at most once.
+     * Sends an ephemeral message to the recipients that are connected now, at most once.
      *
      * @param {Target} target
      * @param {string} kind
