@@ -43,7 +43,7 @@ pub struct StreamPosition {
 pub struct RoomPosition {
     /// The room.
     pub room: RoomTag,
-    /// The last event delivered; `None` if the client was told that it may not read the room.
+    /// The last event delivered; `None` if the client received the status `denied`.
     pub cursor: Option<Cursor>,
     /// A digest of the delivered state; 0 if none was, [`RoomPosition::PARTIAL_STATE`] if it is not
     /// known which.

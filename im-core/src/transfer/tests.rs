@@ -224,7 +224,7 @@ async fn import_error_names_its_line() {
         (without(6), "line 7: seq 3 was expected"),
         (good.replace("\"v\":1", "\"v\":2"), "line 1: version 2"),
         (good.replace("\"seq\":3,", "\"seq\":4,"), "seq 3 was expected, not 4"),
-        (good.replacen("\"head\":8", "\"head\":7", 1), "and 7 was told of"),
+        (good.replacen("\"head\":8", "\"head\":7", 1), "states head 7"),
         (good.replacen("\"user\":\"bob\"", "\"user\":\"ann\"", 1), "each user"),
         (good.replacen("\"hash\":\"", "\"hash\":\"g", 1), "64 hexadecimal digits"),
         (good.replacen("\"hash\"", "\"other\"", 1), "both present or both absent"),
