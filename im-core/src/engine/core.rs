@@ -1,4 +1,4 @@
-//! What all parts of an engine share, and what keeps rooms in sync: loading, gap repair, checks.
+//! Shared parts of an engine, and the synchronisation of rooms: loading, gap repair, checks.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ use super::remote_state::RemoteState;
 use super::room::{Applied, Room, Subscriber};
 use super::state_writer::StateWriter;
 
-/// What all parts of an engine share.
+/// The shared parts of an engine.
 pub(crate) struct Core {
     pub(crate) node: NodeId,
     pub(crate) config: EngineConfig,
@@ -148,7 +148,7 @@ impl Core {
     /// The room in memory, with its head read from the store.
     pub(crate) async fn activate(self: &Arc<Self>, id: &RoomId) -> Result<Arc<Room>> {
         let room = self.hub.get_or_insert(id);
-        // Should whoever asks go away meanwhile, the room must not stay.
+        // Returns the room in memory, with its head read from the store.
         let unused = Unused { core: self, room: &room };
         room.loaded.get_or_try_init(|| self.load(&room)).await?;
         std::mem::forget(unused);
@@ -178,8 +178,8 @@ impl Core {
         Ok((record, head))
     }
 
-    /// The room with its head, if there is one, and then how `user` relates to it: three reads in any case, as in
-    /// [`Self::rights`].
+    /// The room with its head, if there is one, and then how `user` relates to it: three reads in
+    /// any case, as in [`Self::rights`].
     pub(crate) async fn look_up_for(
         &self,
         id: &RoomId,
@@ -191,8 +191,9 @@ impl Core {
         Ok((record.zip(heads.into_iter().next().flatten()), membership))
     }
 
-    /// The room and how `user` relates to it, from the store: two reads, whether or not there is such a room, so that a
-    /// stranger to a closed room learns nothing from the time that the answer takes.
+    /// The room and how `user` relates to it, from the store: two reads, whether or not there is
+    /// such a room, so that a stranger to a closed room learns nothing from the time that the
+    /// answer takes.
     pub(crate) async fn rights(
         &self,
         room: &RoomId,
@@ -203,7 +204,8 @@ impl Core {
         Ok((record, membership))
     }
 
-    /// The room, if `user` may read it now. Costs the same for a room that there is not and one that is not theirs.
+    /// The room, if `user` may read it now. Costs the same for a room that there is not and one
+    /// that is not theirs.
     pub(crate) async fn readable(
         &self,
         room: &RoomId,
@@ -289,7 +291,8 @@ impl Core {
                 continue;
             }
             if end {
-                // The high watermark is not in the store (yet): the next event or check comes back to it.
+                // The high watermark is not in the store (yet): the next event or check comes back
+                // to it.
                 return room.repair_failed();
             }
             if room.repair_done() != Applied::GapDetected {
@@ -303,13 +306,13 @@ impl Core {
         self.state_generation.load(Ordering::Relaxed)
     }
 
-    /// Asks the store for the generation of state. If it is another one, some node may have lost updates: all
-    /// state is sent again to all subscribers.
+    /// Asks the store for the generation of state. If it is another one, some node may have lost
+    /// updates: all state is sent again to all subscribers.
     pub(crate) async fn check_generation(&self) {
         match self.store.state_generation().await {
             Ok(now) if now != self.state_generation() => {
-                // First, so that rooms that come into memory meanwhile begin with it; the others have the old one until it is
-                // their turn.
+                // First, so that rooms that come into memory meanwhile begin with it; the others
+                // have the old one until it is their turn.
                 self.state_generation.store(now, Ordering::Relaxed);
                 self.hub.rooms().iter().for_each(|room| room.set_state_generation(now));
             }
@@ -347,7 +350,8 @@ impl Core {
         }
     }
 
-    /// The store's state of the room has changed: takes over what is newer. If the store fails, the next check comes back to it.
+    /// The store's state of the room has changed: takes over what is newer. If the store fails, the
+    /// next check comes back to it.
     async fn check_state(&self, room: &Arc<Room>) {
         if room.is_state_evicted() {
             let held = self.hold_state(room).await;
@@ -358,9 +362,9 @@ impl Core {
         }
     }
 
-    /// The room's epoch changed, its tail was lost, or the events after its head here were trimmed. Authorised subscribers are
-    /// reset to the new head, or to the first retained event; the others are denied. If the store fails meanwhile, nothing
-    /// changes, and the next check does it.
+    /// The room's epoch changed, its tail was lost, or the events after its head here were trimmed.
+    /// Authorised subscribers are reset to the new head, or to the first retained event; the others
+    /// are denied. If the store fails meanwhile, nothing changes, and the next check does it.
     async fn reset_room(&self, room: &Room) {
         let (record, head) = match self.look_up(room.id()).await {
             Ok(found) => found,
@@ -386,7 +390,8 @@ impl Core {
         }
     }
 
-    /// The room's subscribers, after those without access were denied and removed. `None` if the store failed.
+    /// The room's subscribers, after those without access were denied and removed. `None` if the
+    /// store failed.
     async fn authorised_subscribers(
         &self,
         room: &Room,
@@ -423,7 +428,8 @@ impl Core {
         self.may_read(record, &user, &verdict).await
     }
 
-    /// How long a client should wait before it comes back, spread at random so that not all come at once.
+    /// How long a client should wait before it comes back, spread at random so that not all come at
+    /// once.
     pub(crate) fn spread(&self, most: Duration) -> Duration {
         let random = u32::from_be_bytes(crate::id::random_bytes());
         most.mul_f64(f64::from(random) / f64::from(u32::MAX))

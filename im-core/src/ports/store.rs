@@ -361,8 +361,8 @@ pub struct StateSnapshot {
 pub trait StateStore: Send + Sync {
     /// Merges updates by [`crate::state::StateMap`]'s rule: older ones are discarded.
     ///
-    /// At least one commit per room. Updates of rooms that do not exist are discarded. Not synced
-    /// to disk before it returns.
+    /// The updates of a room are one commit. Updates of rooms that do not exist are discarded. Not
+    /// synced to disk before it returns.
     async fn merge_state(&self, updates: Vec<Arc<StateUpdate>>) -> StoreResult<()>;
 
     /// Returns a room's state; empty where there is none.
