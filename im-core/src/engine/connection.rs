@@ -146,7 +146,7 @@ pub(crate) struct Conn {
     pub(crate) greeted: AtomicBool,
     /// A `hello` is being processed, which has timeouts of its own.
     pub(crate) greeting: AtomicBool,
-    /// That it is a call of its user's, from when it is known whose until it ends.
+    /// Its slot among the calls of its user, from when the user is known until it ends.
     call: Mutex<Option<Call>>,
     pub(crate) half: Half,
 }
