@@ -117,9 +117,10 @@ pub(crate) struct Charges {
 }
 
 impl Charges {
-    /// Keeps what the append has stored, and returns the rest. An outcome that is not known counts
-    /// as nothing stored: the client sends the same again, and it is counted then, unless it turns
-    /// out to be a duplicate.
+    /// Commits the charges for what the append has stored, and refunds the rest.
+    ///
+    /// An unknown outcome counts as nothing stored: the client retries the same command, which is
+    /// charged then, unless it turns out to be a duplicate.
     pub(crate) fn settle(self, outcome: &Result<AppendAck>) {
         let Ok(ack) = outcome else { return };
         if !ack.duplicate {

@@ -87,7 +87,7 @@ pub(super) async fn resume(
         if late || held.rev != rev {
             return Err(Error::of(Code::StaleCheckpoint, "resume"));
         }
-        // What was named was paid for before it was looked at.
+        // The named rooms were charged before they were looked up.
         let (paid, more) =
             (1 + super::extra_cost(cursors.len()), super::extra_cost(held.rooms.len()));
         super::pay_more(core, &session.user, paid, more, "resume")?;
