@@ -1,8 +1,8 @@
 //! An embeddable instant-messaging engine: durable, ordered, deduplicated, resumable.
 //!
 //! Transports and stores are adapters in crates of their own; this crate knows no socket, no HTTP
-//! and no database. The table lists the modules in reading order. Each imports only from the rows
-//! above it:
+//! and no database. The table lists the modules in reading order, which is also the order of
+//! imports:
 //!
 //! | module | what it holds |
 //! |---|---|

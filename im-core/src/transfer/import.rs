@@ -209,7 +209,7 @@ impl EventLine {
                 Some((id, hash_from_text(&hash).ok_or("the hash must have 64 hexadecimal digits")?))
             }
             (None, None) => None,
-            _ => return Err("mid and hash are both present or both absent".into()),
+            _ => return Err("mid and hash must be both present or both absent".into()),
         };
         let Self { seq, from, at, kind, .. } = self;
         Ok(ImportedEvent { seq, from, at, kind, send, content })
