@@ -24,6 +24,8 @@ mod keys;
 mod layout;
 mod look;
 mod row;
+#[cfg(test)]
+mod tests;
 mod versions;
 
 pub use backend::{KeyValueBackend, OpenAs};
