@@ -2,6 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`backend_suite`](mod@backend_suite) | what every backend must do, as tests: see [`backend_suite!`] |
 //! | [`crash`] | kill -9 of a writing process, again and again, and what must be true after each |
 //! | [`crossing`] | a client that is cut off at every step and goes on over another transport |
 //! | [`disk`] | power cuts and failing calls below a store, at the level of system calls |
@@ -11,6 +12,7 @@
 //! | [`store_suite`](mod@store_suite) | what every store must do, as tests: see [`store_suite!`] |
 //! | [`transport_suite`](mod@transport_suite) | what every transport must do, as tests: see [`transport_suite!`] |
 
+pub mod backend_suite;
 pub mod crash;
 pub mod crossing;
 pub mod disk;

@@ -21,10 +21,11 @@ pub(crate) struct Outside {
 }
 
 /// All of them.
-pub(crate) const OUTSIDE: [Outside; 3] = [
+pub(crate) const OUTSIDE: [Outside; 4] = [
     Outside { what: "the README's server", folder: "docs/mount-axum", fewer_lines_than: 25 },
     Outside { what: "a transport", folder: "docs/raw-tcp", fewer_lines_than: 150 },
     Outside { what: "a store", folder: "docs/redb-store", fewer_lines_than: 300 },
+    Outside { what: "a shared store", folder: "docs/remote-store", fewer_lines_than: 300 },
 ];
 
 /// The workspace's profile, so that all crates share their built dependencies.

@@ -1,7 +1,8 @@
 //! Twelve faults, put into a running engine from outside, that the history checker must catch: who proves the prover?
 //!
 //! A fault is put in where the engine meets the world: [`MutantStore`] stands between engine and store,
-//! [`MutantFrames`] between engine and transport. The engine itself is the real one.
+//! [`MutantFrames`] between engine and transport. The engine itself is the real one. [`backend`] has six faults under a
+//! store, for the backend suite.
 //!
 //! | mutant | what it does | put in | caught by |
 //! |---|---|---|---|
@@ -18,6 +19,7 @@
 //! | [`Mutant::AfterRemoval`] | a removed user is handed what comes later | frames | delivered after removal |
 //! | [`Mutant::OlderState`] | the store keeps a state key's older value | store | older state won |
 
+pub mod backend;
 mod frames;
 mod store;
 
